@@ -1,0 +1,148 @@
+//! Replays recorded memory operations and says where this library did something else than Linux.
+//!
+//! ```text
+//! cargo run --release --features replay --example replay            # the scripts that come with the library
+//! cargo run --release --features replay --example replay -- --profile fork --reports 20 FOLDER
+//! ```
+//!
+//! Exit status: 0, all went as on Linux; 1, a script did not, or needs what is not there yet; 2, unreadable input.
+
+use clap::Parser;
+use emmu::replay::{Replayed, Report, Script, Summary, load, replay, shipped};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    error::Error,
+    io::{self, IsTerminal, Write},
+    num::NonZero,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+/// Replays recorded memory operations and compares every step with what Linux did.
+#[derive(Parser)]
+struct Args {
+    /// Only scripts of this family; may be given several times.
+    #[arg(long = "profile", value_name = "NAME")]
+    profiles: Vec<String>,
+    /// Print one JSON object instead of tables and reports.
+    #[arg(long)]
+    json: bool,
+    /// Print at most this many reports.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    reports: usize,
+    /// Scripts (.jsonl, .jsonl.gz) or folders of them; without any, the scripts that come with the library.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        // The reader of our output has seen enough.
+        Err(e) if e.downcast_ref().is_some_and(is_broken_pipe) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Whether everything went as on Linux.
+fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let scripts = scripts(args)?;
+    let done = replay_all(&scripts);
+    let summary = Summary::of(&done);
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &summary.to_json(&done)).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, args, &summary, &done)?;
+    }
+    Ok(done.iter().all(Replayed::is_whole))
+}
+
+fn scripts(args: &Args) -> Result<Vec<Script>, Box<dyn Error>> {
+    let mut scripts = Vec::new();
+    for path in &args.paths {
+        scripts.extend(load(path)?);
+    }
+    if args.paths.is_empty() {
+        scripts = shipped()?;
+    }
+    for wanted in &args.profiles {
+        if !scripts.iter().any(|s| s.header.profile == *wanted) {
+            return Err(format!("no script of profile {wanted:?}").into());
+        }
+    }
+    scripts.retain(|s| args.profiles.is_empty() || args.profiles.contains(&s.header.profile));
+    Ok(scripts)
+}
+
+/// Runs all scripts on as many threads as there are processors; results come in the order of the scripts.
+fn replay_all(scripts: &[Script]) -> Vec<Replayed> {
+    let bar = progress(scripts.len());
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(scripts.len()));
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..threads.min(scripts.len()) {
+            scope.spawn(|| {
+                while let Some((nth, script)) = pick(scripts, &next) {
+                    let result = replay(script).expect("these threads work on no machine");
+                    done.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((nth, result));
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(nth, _)| *nth);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn pick<'s>(scripts: &'s [Script], next: &AtomicUsize) -> Option<(usize, &'s Script)> {
+    let nth = next.fetch_add(1, Relaxed);
+    Some((nth, scripts.get(nth)?))
+}
+
+fn progress(scripts: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} scripts");
+    let bar = ProgressBar::new(scripts as u64);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print(
+    out: &mut impl Write,
+    args: &Args,
+    summary: &Summary,
+    done: &[Replayed],
+) -> io::Result<()> {
+    writeln!(out, "{summary}")?;
+    let reports: Vec<Report<'_>> = done.iter().filter_map(Report::of).collect();
+    for report in reports.iter().take(args.reports) {
+        writeln!(out, "{report}")?;
+    }
+    if reports.len() > args.reports {
+        let more = reports.len() - args.reports;
+        writeln!(out, "{more} more scripts differ (--reports N shows more)\n")?;
+    }
+    writeln!(out, "{}", summary.line())
+}

@@ -1,0 +1,155 @@
+//! Page numbers and address arithmetic. A number *names* a page; it never grants access to one.
+
+use std::fmt;
+
+/// Bytes in a page.
+pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+/// log2 of [`PAGE_SIZE`].
+pub const PAGE_SHIFT: u32 = 12;
+/// Pages that one leaf table maps (2 MiB): `PTRS_PER_PTE`.
+pub const PMD_PAGES: u64 = 512;
+/// Pages below one entry of the third level (1 GiB).
+pub const PUD_PAGES: u64 = 512 * PMD_PAGES;
+/// Pages below one entry of the root (512 GiB).
+pub const PGD_PAGES: u64 = 512 * PUD_PAGES;
+/// First byte that a process can never map (x86-64, four levels): the space is `[0, TASK_SIZE)`.
+pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+/// [`TASK_SIZE`] in pages.
+pub const TASK_PAGES: u64 = TASK_SIZE >> PAGE_SHIFT;
+
+/// Virtual page number inside one address space.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vpn(pub u64);
+
+impl Vpn {
+    /// The page that holds byte `addr`.
+    pub const fn containing(addr: u64) -> Self {
+        Self(addr >> PAGE_SHIFT)
+    }
+    /// Address of the page's first byte.
+    ///
+    /// Wraps for a page number above `u64::MAX >> 12`, which no address space has.
+    pub const fn addr(self) -> u64 {
+        self.0 << PAGE_SHIFT
+    }
+    /// The page `n` pages above; saturates.
+    #[must_use]
+    pub const fn plus(self, n: u64) -> Self {
+        Self(self.0.saturating_add(n))
+    }
+    /// The nearest multiple of `pages` (a power of two) at or below.
+    #[must_use]
+    pub const fn align_down(self, pages: u64) -> Self {
+        Self(self.0 & !(pages - 1))
+    }
+    /// The nearest multiple of `pages` (a power of two) at or above.
+    #[must_use]
+    pub const fn align_up(self, pages: u64) -> Self {
+        Self((self.0 + (pages - 1)) & !(pages - 1))
+    }
+    /// Whether this is a multiple of `pages` (a power of two).
+    pub const fn is_aligned(self, pages: u64) -> bool {
+        self.0 & (pages - 1) == 0
+    }
+}
+
+impl fmt::Debug for Vpn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vpn:{:#x}", self.0)
+    }
+}
+
+/// Physical frame number. Names a frame; no public function turns it into access.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pfn(pub(crate) u32);
+
+impl Pfn {
+    /// The number, for tracing and comparison.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pfn:{:#x}", self.0)
+    }
+}
+
+/// Non-empty half-open range of pages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VpnRange {
+    start: Vpn,
+    end: Vpn,
+}
+
+impl VpnRange {
+    /// Every page number there is, more than any address space has.
+    pub const ALL: Self = Self {
+        start: Vpn(0),
+        end: Vpn(u64::MAX),
+    };
+    /// `[start, end)`; `None` when empty or reversed.
+    pub const fn new(start: Vpn, end: Vpn) -> Option<Self> {
+        if start.0 < end.0 {
+            Some(Self { start, end })
+        } else {
+            None
+        }
+    }
+    /// The range of exactly one page.
+    pub const fn single(at: Vpn) -> Self {
+        Self {
+            start: at,
+            end: Vpn(at.0 + 1),
+        }
+    }
+    /// First page.
+    pub const fn start(self) -> Vpn {
+        self.start
+    }
+    /// One past the last page.
+    pub const fn end(self) -> Vpn {
+        self.end
+    }
+    /// How many pages; at least 1.
+    pub const fn pages(self) -> u64 {
+        self.end.0 - self.start.0
+    }
+    /// Whether `at` lies inside.
+    pub const fn contains(self, at: Vpn) -> bool {
+        self.start.0 <= at.0 && at.0 < self.end.0
+    }
+    /// Whether all of `other` lies inside.
+    pub const fn covers(self, other: Self) -> bool {
+        self.start.0 <= other.start.0 && other.end.0 <= self.end.0
+    }
+    /// Whether a page is in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start.0 < other.end.0 && other.start.0 < self.end.0
+    }
+    /// The pages in both.
+    pub const fn intersect(self, other: Self) -> Option<Self> {
+        let start = if self.start.0 > other.start.0 {
+            self.start
+        } else {
+            other.start
+        };
+        let end = if self.end.0 < other.end.0 {
+            self.end
+        } else {
+            other.end
+        };
+        Self::new(start, end)
+    }
+    /// Pages in ascending order.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = Vpn> {
+        (self.start.0..self.end.0).map(Vpn)
+    }
+}
+
+impl fmt::Debug for VpnRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:#x}, {:#x})", self.start.addr(), self.end.addr())
+    }
+}

@@ -1,0 +1,292 @@
+//! Metadata of all frames, and who gets the next one.
+
+use super::{
+    contents::Cell,
+    counts::Counts,
+    flags::FrameFlags,
+    handle::Frame,
+    inject::{AllocKind, Inject, Injected},
+};
+use crate::{
+    addr::Pfn,
+    sync::{AtomicU16, AtomicU32, Mutex, OnceLock, Ordering},
+};
+use std::fmt;
+use thiserror::Error;
+
+/// Whether frames have contents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// Real 4-KiB contents, made on the first write.
+    #[default]
+    Real,
+    /// None: reads give zeros, writes are lost. For very large spaces.
+    None,
+}
+
+/// Size and kind of a machine's memory. `Default` is 256 MiB with contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemConfig {
+    /// Frames of 4 KiB, the zero page not counted; at most 2^28.
+    pub frames: u32,
+    /// Whether they have contents.
+    pub contents: Contents,
+}
+
+impl Default for MemConfig {
+    fn default() -> Self {
+        Self {
+            frames: 65536,
+            contents: Contents::Real,
+        }
+    }
+}
+
+/// Every frame is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OutOfFrames {
+    /// Really.
+    #[error("all {0} frames are in use")]
+    UsedUp(u32),
+    /// On purpose.
+    #[error(transparent)]
+    Injected(#[from] Injected),
+}
+
+/// 16 bytes a frame.
+#[derive(Default)]
+struct Meta {
+    counts: Counts,
+    /// Times that the frame was retired.
+    generation: AtomicU32,
+    flags: AtomicU16,
+}
+
+/// Bytes of metadata a frame.
+#[cfg(test)]
+pub(super) const META_BYTES: usize = size_of::<Meta>();
+
+/// Frames whose metadata are made together.
+const CHUNK: u32 = 1 << 14;
+
+struct Chunk {
+    meta: Box<[Meta]>,
+    /// As long as `meta`, or empty without contents.
+    cells: Box<[Cell]>,
+}
+
+#[derive(Default)]
+struct Free {
+    /// Retired frames, the last one first to be used again.
+    stack: Vec<u32>,
+    /// Frames never used begin here.
+    next: u32,
+    in_use: u32,
+    peak: u32,
+}
+
+/// The physical memory of a machine.
+pub struct PhysMem {
+    config: MemConfig,
+    chunks: Box<[OnceLock<Chunk>]>,
+    free: Mutex<Free>,
+    inject: Inject,
+}
+
+/// The zero page: frame 0, never counted, never freed.
+const ZERO: Pfn = Pfn(0);
+
+impl PhysMem {
+    /// Memory of that size; nothing is allocated for it yet but a directory.
+    ///
+    /// # Panics
+    ///
+    /// If it has more than 2^28 frames.
+    pub fn new(config: MemConfig) -> Self {
+        assert!(
+            config.frames <= 1 << 28,
+            "{} frames are more than 2^28",
+            config.frames
+        );
+        let chunks = (config.frames + 1).div_ceil(CHUNK);
+        Self {
+            config,
+            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+            free: Mutex::new(Free {
+                next: ZERO.0 + 1,
+                ..Free::default()
+            }),
+            inject: Inject::default(),
+        }
+    }
+    /// Frames there are.
+    pub fn capacity(&self) -> u32 {
+        self.config.frames
+    }
+    /// Frames in use now.
+    pub fn in_use(&self) -> u32 {
+        self.free.lock().in_use
+    }
+    /// The most that ever were in use.
+    pub fn peak(&self) -> u32 {
+        self.free.lock().peak
+    }
+    /// Where to make allocations fail.
+    pub fn inject(&self) -> &Inject {
+        &self.inject
+    }
+    /// The frame that reads as zero wherever nothing was written.
+    pub fn zero_pfn(&self) -> Pfn {
+        ZERO
+    }
+
+    fn chunk(&self, pfn: Pfn) -> &Chunk {
+        self.chunks[(pfn.0 / CHUNK) as usize].get_or_init(|| {
+            let cells = match self.config.contents {
+                Contents::Real => CHUNK,
+                Contents::None => 0,
+            };
+            Chunk {
+                meta: (0..CHUNK).map(|_| Meta::default()).collect(),
+                cells: (0..cells).map(|_| Cell::default()).collect(),
+            }
+        })
+    }
+    fn meta(&self, pfn: Pfn) -> &Meta {
+        debug_assert!(pfn != ZERO, "the zero page has no counts");
+        &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize]
+    }
+    fn cell(&self, pfn: Pfn) -> Option<&Cell> {
+        self.chunk(pfn).cells.get((pfn.0 % CHUNK) as usize)
+    }
+
+    /// A frame that reads as zero, with one reference.
+    ///
+    /// The order is fixed: the frame retired last comes first, then those never used, ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] when all are in use.
+    pub fn alloc(&self) -> Result<Frame<'_>, OutOfFrames> {
+        self.inject.check(AllocKind::Frame)?;
+        let mut free = self.free.lock();
+        if free.in_use == self.config.frames {
+            return Err(OutOfFrames::UsedUp(self.config.frames));
+        }
+        let pfn = Pfn(free.stack.pop().unwrap_or_else(|| {
+            free.next += 1;
+            free.next - 1
+        }));
+        free.in_use += 1;
+        free.peak = free.peak.max(free.in_use);
+        drop(free);
+        let meta = self.meta(pfn);
+        meta.counts.born(pfn);
+        meta.flags.store(0, Ordering::Relaxed);
+        Ok(self.adopt(pfn))
+    }
+    fn retire(&self, pfn: Pfn) {
+        // The generation first: from here on every view of the frame is stale.
+        self.meta(pfn).generation.fetch_add(1, Ordering::AcqRel);
+        if let Some(cell) = self.cell(pfn) {
+            cell.clear();
+        }
+        let mut free = self.free.lock();
+        free.stack.push(pfn.0);
+        free.in_use -= 1;
+    }
+
+    /// Takes over a reference that a page-table entry or an object held.
+    pub(crate) fn adopt(&self, pfn: Pfn) -> Frame<'_> {
+        Frame::adopted(self, pfn)
+    }
+    /// One more reference on a frame that somebody holds.
+    pub(crate) fn get(&self, pfn: Pfn) -> Frame<'_> {
+        self.meta(pfn).counts.get_ref(pfn);
+        self.adopt(pfn)
+    }
+    pub(super) fn put(&self, pfn: Pfn) {
+        if self.meta(pfn).counts.put_ref(pfn) {
+            self.retire(pfn);
+        }
+    }
+    /// An entry maps the frame with the reference that its maker gave up.
+    pub(crate) fn map_inc(&self, pfn: Pfn) {
+        self.meta(pfn).counts.map(pfn);
+    }
+    /// One more entry maps the frame.
+    pub(crate) fn share(&self, pfn: Pfn) {
+        self.meta(pfn).counts.share(pfn);
+    }
+    /// An entry stops mapping the frame; the last reference retires it.
+    pub(crate) fn unshare(&self, pfn: Pfn) {
+        if self.meta(pfn).counts.unshare(pfn) {
+            self.retire(pfn);
+        }
+    }
+    /// References on a frame, mappings among them.
+    pub fn refcount(&self, pfn: Pfn) -> u32 {
+        self.meta(pfn).counts.get().0
+    }
+    /// Entries that map a frame.
+    pub fn mapcount(&self, pfn: Pfn) -> u32 {
+        self.meta(pfn).counts.get().1
+    }
+    /// Times that a frame was retired. Wraps after 2^32.
+    pub fn generation(&self, pfn: Pfn) -> u32 {
+        if pfn == ZERO {
+            return 0;
+        }
+        self.meta(pfn).generation.load(Ordering::Acquire)
+    }
+    /// What is known of a frame.
+    pub fn flags(&self, pfn: Pfn) -> FrameFlags {
+        FrameFlags::from_bits_retain(self.meta(pfn).flags.load(Ordering::Relaxed))
+    }
+    pub(crate) fn set_flags(&self, pfn: Pfn, flags: FrameFlags) {
+        if !self.flags(pfn).contains(flags) {
+            self.meta(pfn)
+                .flags
+                .fetch_or(flags.bits(), Ordering::Relaxed);
+        }
+    }
+    pub(crate) fn clear_flags(&self, pfn: Pfn, flags: FrameFlags) {
+        if self.flags(pfn).intersects(flags) {
+            self.meta(pfn)
+                .flags
+                .fetch_and(!flags.bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Copies bytes of a frame into `out`.
+    pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
+        match self.cell(pfn) {
+            Some(cell) => cell.read(offset, out),
+            None => out.fill(0),
+        }
+    }
+    /// Stores bytes into a frame.
+    pub(crate) fn write(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+        debug_assert!(pfn != ZERO, "the zero page is written");
+        if let Some(cell) = self.cell(pfn) {
+            cell.write(offset, bytes);
+        }
+    }
+    /// Gives `to` the contents of `from`.
+    pub(crate) fn copy(&self, from: Pfn, to: Pfn) {
+        if let (Some(from), Some(to)) = (self.cell(from), self.cell(to)) {
+            to.copy_from(from);
+        }
+    }
+}
+
+impl fmt::Debug for PhysMem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let free = self.free.lock();
+        f.debug_struct("PhysMem")
+            .field("frames", &self.config.frames)
+            .field("contents", &self.config.contents)
+            .field("in_use", &free.in_use)
+            .finish_non_exhaustive()
+    }
+}

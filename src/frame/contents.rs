@@ -1,0 +1,49 @@
+//! The bytes of frames: made on the first write, zero until then, given back when the frame is retired.
+//!
+//! Each frame's bytes have a lock of their own, held for one copy: threads that race on a page, as guests do, see each
+//! other's accesses whole.
+
+use crate::{addr::PAGE_SIZE, sync::Mutex};
+
+#[allow(clippy::cast_possible_truncation)]
+const LEN: usize = PAGE_SIZE as usize;
+
+/// Contents of one frame; none: all zero.
+#[derive(Default)]
+pub(super) struct Cell(Mutex<Option<Box<[u8; LEN]>>>);
+
+impl Cell {
+    /// Copies `out.len()` bytes from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes leave the page.
+    pub(super) fn read(&self, offset: usize, out: &mut [u8]) {
+        match &*self.0.lock() {
+            Some(page) => out.copy_from_slice(&page[offset..offset + out.len()]),
+            None => {
+                assert!(offset + out.len() <= LEN, "a read leaves its page");
+                out.fill(0);
+            }
+        }
+    }
+    /// Stores all of `bytes` from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes leave the page.
+    pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
+        let mut held = self.0.lock();
+        let page = held.get_or_insert_with(|| Box::new([0; LEN]));
+        page[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+    /// Takes over the contents of another frame.
+    pub(super) fn copy_from(&self, other: &Self) {
+        let copy = other.0.lock().clone();
+        *self.0.lock() = copy;
+    }
+    /// Back to zero.
+    pub(super) fn clear(&self) {
+        drop(self.0.lock().take());
+    }
+}

@@ -1,0 +1,75 @@
+//! Reference count and map count of a frame in one word, so that mapping and unmapping take one atomic each.
+//!
+//! Low half: references, mappings included. High half: mappings. A count that would go wrong is a broken invariant of
+//! this crate and panics with the frame's number.
+
+use crate::{
+    addr::Pfn,
+    sync::{AtomicU64, Ordering},
+};
+
+const REF: u64 = 1;
+const MAP: u64 = 1 << 32;
+
+/// Both counts of one frame.
+#[derive(Debug, Default)]
+pub(super) struct Counts(AtomicU64);
+
+#[allow(clippy::cast_possible_truncation)]
+const fn split(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}
+
+impl Counts {
+    /// References and mappings.
+    pub(super) fn get(&self) -> (u32, u32) {
+        split(self.0.load(Ordering::Acquire))
+    }
+    /// A frame off the free list: one reference.
+    pub(super) fn born(&self, pfn: Pfn) {
+        let old = self.0.swap(REF, Ordering::Relaxed);
+        assert!(
+            old == 0,
+            "{pfn:?} is on the free list with counts {:?}",
+            split(old)
+        );
+    }
+    pub(super) fn get_ref(&self, pfn: Pfn) {
+        self.add(REF, pfn);
+    }
+    /// A mapping takes over a reference that its maker holds.
+    pub(super) fn map(&self, pfn: Pfn) {
+        self.add(MAP, pfn);
+    }
+    /// One more mapping with a reference of its own.
+    pub(super) fn share(&self, pfn: Pfn) {
+        self.add(REF + MAP, pfn);
+    }
+    fn add(&self, what: u64, pfn: Pfn) {
+        let old = self.0.fetch_add(what, Ordering::Relaxed);
+        assert!(split(old).0 != 0, "{pfn:?} is free and gets a reference");
+    }
+    /// Gives up a reference; `true` if it was the last.
+    pub(super) fn put_ref(&self, pfn: Pfn) -> bool {
+        self.sub(REF, pfn)
+    }
+    /// Gives up a mapping with its reference; `true` if it was the last reference.
+    pub(super) fn unshare(&self, pfn: Pfn) -> bool {
+        self.sub(REF + MAP, pfn)
+    }
+    fn sub(&self, what: u64, pfn: Pfn) -> bool {
+        // Release: what this thread did to the frame comes before its retirement; acquire: so does everybody's.
+        let old = self.0.fetch_sub(what, Ordering::AcqRel);
+        let (refs, maps) = split(old);
+        assert!(
+            refs >= split(what).0 && maps >= split(what).1,
+            "{pfn:?} with {refs} references and {maps} mappings loses one too many"
+        );
+        let last = refs == 1;
+        assert!(
+            !last || maps == split(what).1,
+            "{pfn:?} is freed while mapped {maps} times"
+        );
+        last
+    }
+}

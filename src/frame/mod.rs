@@ -1,0 +1,33 @@
+//! Simulated physical memory.
+//!
+//! Guarantee: a frame lives exactly as long as somebody holds a reference on it, and whoever looks at it through a
+//! [`FrameView`] after that is caught. Metadata is 16 bytes a frame (8 more where contents are kept), made on demand,
+//! so that a machine of a terabyte costs what it uses.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `arena` | metadata, allocation, retirement |
+//! | `counts` | reference and map count in one word |
+//! | `contents` | what is in a frame |
+//! | `handle` | owning a reference |
+//! | `view` | looking at a frame that may be gone: the oracle |
+//! | `inject` | making an allocation fail on purpose |
+//! | `commit` | memory promised, not yet used |
+
+mod arena;
+mod commit;
+mod contents;
+mod counts;
+mod flags;
+mod handle;
+mod inject;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use arena::{Contents, MemConfig, OutOfFrames, PhysMem};
+pub use commit::{Commit, Overcommit};
+pub use flags::FrameFlags;
+pub use handle::Frame;
+pub use inject::{AllocKind, Inject, Injected};
+pub use view::{FrameView, FrameViewMut};

@@ -1,0 +1,201 @@
+//! What a processor does: loads and stores of bytes, with a fault where the page table does not allow them.
+//!
+//! Guarantee: an access sees or changes a frame only while the entry that maps it is in the table, since it holds
+//! the lock of that entry's leaf; so a stale translation is impossible here. Within one page an access is atomic
+//! against page-table changes, across pages it is not, as in hardware.
+
+use super::{Mm, flags::VmFlags, page_table::LockedLeaf, pte::RawPte};
+use crate::{
+    addr::{PAGE_SIZE, Pfn, TASK_PAGES, Vpn},
+    ctx::{Cx, Sleepable, rank},
+    error::FaultError,
+    notifier::Access,
+};
+
+impl Mm {
+    /// Loads one byte.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`]: what would have been SIGSEGV or SIGBUS, or memory ran out.
+    pub fn load(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+    ) -> Result<u8, FaultError> {
+        let mut byte = [0];
+        self.read_bytes(cx, addr, &mut byte)?;
+        Ok(byte[0])
+    }
+    /// Stores one byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); a copy-on-write opens its window before the store is done.
+    pub fn store(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        byte: u8,
+    ) -> Result<(), FaultError> {
+        self.write_bytes(cx, addr, &[byte])
+    }
+    /// Loads `out.len()` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); the pages before the failing one have been read.
+    pub fn read_bytes(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        out: &mut [u8],
+    ) -> Result<(), FaultError> {
+        let mem = self.machine().mem();
+        let mut rest = out;
+        for (at, offset, len) in chunks(addr, rest.len()) {
+            let (part, tail) = rest.split_at_mut(len);
+            self.touch(cx, at, addr, Access::Read, |pfn| {
+                mem.read(pfn, offset, part)
+            })?;
+            rest = tail;
+        }
+        Ok(())
+    }
+    /// Stores all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); the pages before the failing one have been written.
+    pub fn write_bytes(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        bytes: &[u8],
+    ) -> Result<(), FaultError> {
+        let mem = self.machine().mem();
+        let mut rest = bytes;
+        for (at, offset, len) in chunks(addr, rest.len()) {
+            let (part, tail) = rest.split_at(len);
+            self.touch(cx, at, addr, Access::Write, |pfn| {
+                mem.write(pfn, offset, part)
+            })?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Runs `f` on the frame at `at` while its entry is locked, faulting until the entry allows the access.
+    fn touch(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        at: Vpn,
+        addr: u64,
+        access: Access,
+        f: impl FnOnce(Pfn),
+    ) -> Result<(), FaultError> {
+        // What a signal would report: the address given, or where the access crosses into a page.
+        let addr = addr.max(at.addr());
+        let mut f = Some(f);
+        loop {
+            let pinned = cx.pin();
+            let pin = self.table.pin(pinned.guard());
+            if let Some(leaf) = self.table.leaf(at, pin)
+                && permits(leaf.peek(at), access)
+            {
+                let locked = leaf.lock();
+                if let Some(pfn) = hit(&locked, at, access) {
+                    if let Some(f) = f.take() {
+                        f(pfn);
+                    }
+                    return Ok(());
+                }
+            }
+            drop(pinned);
+            self.fault_in(cx, at, addr, access)?;
+        }
+    }
+
+    /// One step of a page fault, taken by a processor (`do_user_addr_fault`).
+    pub(super) fn fault_in<R: crate::ctx::Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+        access: Access,
+    ) -> Result<(), FaultError> {
+        if at.0 >= TASK_PAGES {
+            return Err(FaultError::NotMapped(addr));
+        }
+        let mut g = self.read(cx);
+        let mut held = g.held();
+        let layout = held.layout;
+        match layout.vmas.find(at) {
+            Some(vma) if vma.start() <= at => {
+                if !vma.allows(access) {
+                    return Err(FaultError::Denied(addr));
+                }
+                held.fault(vma, at, access).map_err(|e| place(e, addr))
+            }
+            Some(vma) if vma.flags.contains(VmFlags::GROWSDOWN) => {
+                drop(g);
+                self.grow_stack(cx, at)
+                    .map_err(|()| FaultError::NotMapped(addr))
+            }
+            _ => Err(FaultError::NotMapped(addr)),
+        }
+    }
+}
+
+/// Reports the byte that was accessed rather than its page.
+fn place(e: FaultError, addr: u64) -> FaultError {
+    match e {
+        FaultError::Guarded(_) => FaultError::Guarded(addr),
+        FaultError::Beyond(_) => FaultError::Beyond(addr),
+        e => e,
+    }
+}
+
+fn permits(pte: RawPte, access: Access) -> bool {
+    pte.is_present()
+        && pte.may_read()
+        && match access {
+            Access::Read => true,
+            Access::Write => pte.may_write(),
+        }
+}
+
+/// The frame, if the entry allows the access; marks it accessed, and dirty by a write.
+fn hit(leaf: &LockedLeaf<'_>, at: Vpn, access: Access) -> Option<Pfn> {
+    let pte = leaf.get(at);
+    if !permits(pte, access) {
+        return None;
+    }
+    let touched = match access {
+        Access::Read => pte.mkyoung(),
+        Access::Write => pte.mkdirty(),
+    };
+    if touched != pte {
+        leaf.set(at, touched);
+    }
+    Some(pte.pfn())
+}
+
+/// Cuts `[addr, addr + len)` at page boundaries: page, offset in it, bytes. Stops at the top of the 64-bit space.
+#[allow(clippy::cast_possible_truncation)]
+fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> {
+    let mut at = Some(addr);
+    let mut left = len;
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        // An access that wraps is one beyond the top: page number 2^52 - 1 is never mapped.
+        let from = at.unwrap_or(u64::MAX);
+        let offset = (from % PAGE_SIZE) as usize;
+        let n = left.min(PAGE_SIZE as usize - offset);
+        left -= n;
+        at = from.checked_add(n as u64);
+        Some((Vpn::containing(from), offset, n))
+    })
+}

@@ -1,0 +1,45 @@
+//! Aging: was a page used since somebody last looked?
+
+use super::Mm;
+use crate::{
+    addr::VpnRange,
+    ctx::{Cx, Sleepable, rank},
+    notifier::AgeKind,
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Whether a page of `range` was used since its accessed state was last cleared, by the processor or through any
+    /// external MMU. All are asked, whatever the first says; unless `kind` is `Test`, all are cleared.
+    pub fn age(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        kind: AgeKind,
+    ) -> bool {
+        let mut g = self.read(cx);
+        let mut young = false;
+        let pinned = g.cx.pin();
+        self.table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                let leaf = leaf.lock();
+                for at in part.iter() {
+                    let pte = leaf.get(at);
+                    if pte.is_present() && pte.is_young() {
+                        young = true;
+                        if kind != AgeKind::Test {
+                            leaf.set(at, pte.mkold());
+                        }
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        drop(pinned);
+        self.notifiers.age(&mut g.cx.non_blocking(), range, kind) | young
+    }
+    /// Invalidation windows open now, on whatever thread.
+    pub fn windows_open(&self) -> usize {
+        self.notifiers.windows_open()
+    }
+}

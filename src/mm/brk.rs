@@ -1,0 +1,161 @@
+//! `brk` and the growing stack: the two mappings that extend themselves.
+
+use super::{Mm, MmapWriteGuard, flags::VmFlags, merge::NewRange, populate::Errors, vma::Vma};
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::{Below, Cx, Sleepable, rank},
+};
+
+/// What the heap and a stack are made of: readable and writable private memory (`VM_DATA_DEFAULT_FLAGS`).
+const DATA: VmFlags = VmFlags::READ
+    .union(VmFlags::WRITE)
+    .union(VmFlags::MAYREAD)
+    .union(VmFlags::MAYWRITE)
+    .union(VmFlags::MAYEXEC)
+    .union(VmFlags::ACCOUNT);
+
+impl Mm {
+    /// Says where the heap begins, before its first growth; a whole program's loader does this.
+    pub fn set_start_brk(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+        let mut g = self.write(cx);
+        g.layout.start_brk = addr;
+        g.layout.brk = addr;
+    }
+    /// Says where the initial stack is, so that `maps` can name it.
+    pub fn set_start_stack(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+        self.write(cx).layout.start_stack = addr;
+    }
+    /// Moves the break to `addr` and returns where it is then: `addr`, or the old break if that could not be done
+    /// (there is no errno in `brk(2)`; the C library makes ENOMEM of it).
+    pub fn brk(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) -> u64 {
+        let mut g = self.write(cx);
+        let grown = g.set_brk(addr);
+        let now = g.layout.brk;
+        drop(g);
+        if let Some(grown) = grown {
+            self.populate(cx, grown, Errors::Ignore)
+                .expect("errors are ignored");
+        }
+        now
+    }
+    /// A fault at `at` lies below a stack: extend it (`expand_stack`).
+    pub(super) fn grow_stack<R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+    ) -> Result<(), ()> {
+        self.write(cx).expand_down(at).ok_or(())
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// Returns the new part if it must be populated.
+    fn set_brk(&mut self, addr: u64) -> Option<VpnRange> {
+        let layout = &self.layout;
+        if addr < layout.start_brk || addr > TASK_SIZE {
+            return None;
+        }
+        let data = addr - layout.start_brk;
+        if layout.limits.data != u64::MAX && data > layout.limits.data {
+            return None;
+        }
+        let page = |a: u64| Vpn::containing(a.next_multiple_of(PAGE_SIZE));
+        let (old, new) = (page(layout.brk), page(addr));
+        if new < old {
+            // Something of the heap must be there to be given back.
+            if layout.vmas.before(old).is_none_or(|v| v.end() < old) {
+                return None;
+            }
+            self.unmap(VpnRange::new(new, old)?).ok()?;
+        } else if let Some(more) = VpnRange::new(old, new) {
+            self.grow_heap(more)?;
+            self.layout.brk = addr;
+            return Some(more).filter(|_| self.layout.def_flags.contains(VmFlags::LOCKED));
+        }
+        self.layout.brk = addr;
+        None
+    }
+
+    /// `do_brk_flags`; one page must stay free above.
+    fn grow_heap(&mut self, more: VpnRange) -> Option<()> {
+        let layout = &self.layout;
+        let above = layout.vmas.find(more.start());
+        let limit = above.map(|v| layout.start_with_gap(v.start(), v.flags));
+        let pages = more.pages();
+        let flags = DATA | layout.def_flags;
+        if limit.is_some_and(|limit| more.end().plus(1) > limit)
+            || layout.vmas.len() > layout.machine.config().max_map_count
+            || (flags.contains(VmFlags::LOCKED) && !layout.may_lock(pages))
+            || layout.may_expand(flags, pages).is_err()
+        {
+            return None;
+        }
+        layout.charge(pages).ok()?;
+        let new = NewRange {
+            range: more,
+            pgoff: more.start().0,
+            flags,
+            object: None,
+            copied_from: None,
+        };
+        if self.merge_new(&new).is_none() {
+            if self.layout.alloc_vma().is_err() {
+                self.layout.uncharge(pages);
+                return None;
+            }
+            let vma = Vma::new(more, new.pgoff, flags, None);
+            self.layout.vmas.insert(vma);
+        }
+        self.layout.account(flags, pages);
+        if flags.contains(VmFlags::LOCKED) {
+            self.layout.locked_vm += pages;
+        }
+        Some(())
+    }
+
+    /// `expand_downwards`: `None` where a limit or a neighbour forbids it.
+    fn expand_down(&mut self, at: Vpn) -> Option<()> {
+        let layout = &self.layout;
+        let vma = layout.vmas.find(at)?;
+        if vma.start() <= at {
+            return Some(()); // Another thread was first.
+        }
+        let config = layout.machine.config();
+        if !vma.flags.contains(VmFlags::GROWSDOWN) || at.addr() < config.mmap_min_addr {
+            return None;
+        }
+        let too_near = layout.vmas.before(at).is_some_and(|prev| {
+            !prev.flags.contains(VmFlags::GROWSDOWN)
+                && prev.flags.accessible()
+                && at.0 - prev.end().0 < config.stack_guard_gap
+        });
+        let (start, end, flags) = (vma.start(), vma.end(), vma.flags);
+        let more = start.0 - at.0;
+        if too_near || more > vma.pgoff {
+            return None;
+        }
+        layout.prepare_anon(start).ok()?;
+        let size = (end.0 - at.0) * PAGE_SIZE;
+        let locked = flags.contains(VmFlags::LOCKED);
+        if layout.may_expand(flags, more).is_err()
+            || size > layout.limits.stack
+            || (locked && !layout.may_lock(more))
+        {
+            return None;
+        }
+        // Linux charges a stack whether or not the mapping is accounted; so that counts stay exact, only what will
+        // be given back is charged here.
+        if flags.contains(VmFlags::ACCOUNT) {
+            layout.charge(more).ok()?;
+        }
+        self.layout.account(flags, more);
+        if locked {
+            self.layout.locked_vm += more;
+        }
+        self.layout.vmas.update(start, |v| {
+            let pgoff = v.pgoff - more;
+            v.set_range(VpnRange::new(at, end).expect("at lies below"), pgoff);
+        });
+        Some(())
+    }
+}

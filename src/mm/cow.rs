@@ -1,0 +1,111 @@
+//! Copy-on-write: here, and nowhere else, is decided whether a write to a read-only entry copies (`do_wp_page`).
+//!
+//! * shared memory: the entry becomes writable;
+//! * a private frame that nobody else can see (marked exclusive, or its one reference is this entry's): it is reused
+//!   in place, without a window, since nothing becomes wrong that an external MMU may hold;
+//! * all else, the zero page included: a copy takes its place, in a window over the one page.
+
+use super::{flags::VmFlags, guard::Held, page_table::LockedLeaf, pte::RawPte, vma::Vma};
+use crate::{
+    addr::{Vpn, VpnRange},
+    error::{FaultError, NoMemory},
+    frame::{Frame, FrameFlags, PhysMem},
+    notifier::Event,
+};
+
+/// What a write to a present, read-only entry comes to.
+enum Verdict<'m> {
+    /// Done: the entry is writable, or changed under our feet.
+    Done,
+    /// Copy; of the zero page nothing.
+    Copy(Option<Frame<'m>>),
+}
+
+impl Held<'_> {
+    /// A write met the read-only entry `seen`.
+    pub(super) fn fault_protected(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        seen: RawPte,
+    ) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let shared = vma.flags.contains(VmFlags::SHARED);
+        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared))? {
+            Verdict::Done => Ok(()),
+            Verdict::Copy(original) => self.copy(vma, at, seen, original.as_ref()),
+        }
+    }
+
+    /// `wp_page_copy`: everything that can fail comes before the window.
+    fn copy(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        seen: RawPte,
+        original: Option<&Frame<'_>>,
+    ) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        self.layout.prepare_anon(vma.start())?;
+        let copy = mem.alloc().map_err(|_| NoMemory::Frame)?;
+        mem.set_flags(
+            copy.pfn(),
+            FrameFlags::ANON | FrameFlags::ANON_EXCLUSIVE | FrameFlags::SWAP_BACKED,
+        );
+        if let Some(original) = original {
+            mem.copy(original.pfn(), copy.pfn());
+        }
+        let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
+        let mut window = self.lease.window(VpnRange::single(at), Event::Clear);
+        window.lock_ptes(at, |txn| {
+            if let Some(slot) = txn.slot(at)
+                && slot.raw() == seen
+            {
+                mem.map_inc(copy.into_raw());
+                drop(slot.replace(pte));
+            }
+        });
+        window.close();
+        Ok(())
+    }
+}
+
+/// Decides under the page-table lock; takes a reference on what is to be copied, so that it stays until it is.
+fn decide<'m>(
+    mem: &'m PhysMem,
+    leaf: &LockedLeaf<'_>,
+    at: Vpn,
+    seen: RawPte,
+    shared: bool,
+) -> Verdict<'m> {
+    if leaf.get(at) != seen {
+        return Verdict::Done;
+    }
+    let writable = super::pte::Rights {
+        read: true,
+        write: true,
+    };
+    let Some(pfn) = seen.counted() else {
+        return Verdict::Copy(None);
+    };
+    if shared || may_reuse(mem, pfn) {
+        leaf.set(at, seen.with_rights(writable).mkdirty());
+        return Verdict::Done;
+    }
+    Verdict::Copy(Some(mem.get(pfn)))
+}
+
+/// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame.
+fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn) -> bool {
+    let flags = mem.flags(pfn);
+    if !flags.contains(FrameFlags::ANON) {
+        return false;
+    }
+    if !flags.contains(FrameFlags::ANON_EXCLUSIVE) {
+        if mem.refcount(pfn) != 1 {
+            return false;
+        }
+        mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+    }
+    true
+}

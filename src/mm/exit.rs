@@ -1,0 +1,72 @@
+//! The end of an address space: every driver is released once, then everything goes.
+
+use super::{Mm, flags::VmFlags, layout::Layout, page_table::Pin};
+use crate::{
+    addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    frame::PhysMem,
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Ends the address space: `release` to each external MMU, then all pages, tables and VMAs go, silently, as
+    /// nobody is left to be told (`exit_mmap`). What remains is an empty space; calling this again does nothing.
+    pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+        let mut g = self.write(cx);
+        self.notifiers.release_all(&mut g.cx);
+        let layout = std::mem::replace(&mut *g.layout, Layout::new(self.machine()));
+        let pinned = g.cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.tear_down(layout, pin);
+    }
+
+    fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
+        let mem = self.machine().mem();
+        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
+        self.table
+            .leaves(all, pin, |part, leaf| {
+                let leaf = leaf.lock();
+                for at in part.iter() {
+                    release(mem, &leaf, at);
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        self.table.free_all(pin);
+        for vma in layout.vmas.iter() {
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                layout.uncharge(vma.pages());
+            }
+        }
+    }
+}
+
+/// Drops one mapping without a window: the drivers were released, or there never was one.
+fn release(mem: &PhysMem, leaf: &super::page_table::LockedLeaf<'_>, at: Vpn) {
+    let pte = leaf.get(at);
+    if pte.is_none() {
+        return;
+    }
+    leaf.set(at, super::pte::RawPte::NONE);
+    if let Some(pfn) = pte.counted() {
+        mem.unshare(pfn);
+    }
+}
+
+impl Drop for Mm {
+    /// An address space that was not ended by [`exit`](Self::exit) gives everything back here.
+    ///
+    /// # Panics
+    ///
+    /// If an external MMU is still registered: it cannot be released here, since `release` may sleep.
+    fn drop(&mut self) {
+        assert!(
+            self.notifiers.is_empty(self.machine.epoch()) || std::thread::panicking(),
+            "an address space with external MMUs must be ended by `exit`"
+        );
+        let layout = std::mem::replace(self.layout.get_mut(), Layout::new(&self.machine));
+        let local = self.machine.epoch().register();
+        let guard = local.pin();
+        self.tear_down(layout, self.table.pin(&guard));
+    }
+}

@@ -1,0 +1,195 @@
+//! `fork`: the child's VMAs, and the entries of those that have pages of their own.
+//!
+//! Tables are copied only for VMAs with an anon_vma (`vma_needs_copy`): what comes from an object is left to fault
+//! in again. Each private VMA that is copied is write-protected in the parent inside one window over all of it.
+
+use super::{
+    Mm, MmapWriteGuard,
+    flags::VmFlags,
+    guard::Lease,
+    layout::Layout,
+    page_table::{LockedLeaf, Pin},
+    pte::RawPte,
+    vma::Vma,
+    window::PteSlot,
+};
+use crate::{
+    addr::{PUD_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Rank, Sleepable, rank},
+    error::{ForkError, NoMemory},
+    frame::{AllocKind, FrameFlags, PhysMem},
+    notifier::Event,
+    rmap::AnonLink,
+};
+use std::sync::Arc;
+
+impl Mm {
+    /// A child with the same memory, copied on write. External MMUs stay with the parent.
+    ///
+    /// # Errors
+    ///
+    /// [`ForkError`]: no child exists then, and every count is as it was.
+    pub fn fork(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Result<Arc<Self>, ForkError> {
+        let mut g = self.write(cx);
+        let mut child = Self::with_layout(self.machine(), g.layout.for_child());
+        let mut layout = std::mem::replace(child.layout.get_mut(), Layout::new(self.machine()));
+        let done = g.copy_vmas(&child, &mut layout);
+        // Also a child that failed half-way: when dropped it gives back exactly what it got.
+        *child.layout.get_mut() = layout;
+        done.map(|()| Arc::new(child))
+    }
+}
+
+impl Layout {
+    /// An empty layout with the settings a child inherits; locks are not among them.
+    fn for_child(&self) -> Self {
+        let mut child = Self::new(&self.machine);
+        child.start_brk = self.start_brk;
+        child.brk = self.brk;
+        child.start_stack = self.start_stack;
+        child.limits = self.limits;
+        child.mmap_base = self.mmap_base;
+        child
+    }
+    /// The child's copy of a VMA (`dup_mmap`).
+    fn child_vma(&self, vma: &Vma) -> Result<Vma, NoMemory> {
+        let inject = self.machine.mem().inject();
+        inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
+        let flags = vma.flags - VmFlags::LOCK_MASK;
+        let copy = Vma::new(vma.range(), vma.pgoff, flags, vma.object.clone());
+        if !flags.contains(VmFlags::WIPEONFORK)
+            && let Some(link) = vma.anon.get()
+        {
+            inject
+                .check(AllocKind::AnonVma)
+                .map_err(|_| NoMemory::AnonVma)?;
+            let _fresh = copy.anon.set(AnonLink::fork(link));
+        }
+        Ok(copy)
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    fn copy_vmas(&mut self, child: &Mm, to: &mut Layout) -> Result<(), ForkError> {
+        let mm = self.mm;
+        let from = &*self.layout;
+        for vma in from.vmas.iter() {
+            if vma.flags.contains(VmFlags::DONTCOPY) {
+                continue;
+            }
+            let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+            if accounted {
+                from.charge(vma.pages())?;
+            }
+            let copy = from.child_vma(vma).inspect_err(|_| {
+                if accounted {
+                    from.uncharge(vma.pages());
+                }
+            })?;
+            to.account(copy.flags, copy.pages());
+            let has_pages = copy.anon.get().is_some();
+            to.vmas.insert(copy);
+            if has_pages {
+                let lease = Lease {
+                    mm,
+                    cx: self.cx.reborrow(),
+                };
+                copy_range(lease, child, vma)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `copy_page_range`: a private VMA inside a window, since its entries lose the right to write.
+fn copy_range(
+    mut lease: Lease<'_, rank::Mmap, Sleepable>,
+    child: &Mm,
+    vma: &Vma,
+) -> Result<(), NoMemory> {
+    let range = vma.range();
+    let parent = lease.mm;
+    let mem = parent.machine().mem();
+    if vma.flags.is_cow() {
+        let mut window = lease.window(range, Event::ProtectionPage);
+        copy_upper(parent, child, &mut window.cx(), range)?;
+        return window.leaves_in(range, |txn| {
+            copy_leaf(child, txn.pin(), txn.range(), |to, at| {
+                if let Some(slot) = txn.slot(at) {
+                    slot.share_into(to);
+                }
+            })
+        });
+    }
+    copy_upper(parent, child, &mut lease.cx, range)?;
+    let pinned = lease.cx.pin();
+    let pin = parent.table.pin(pinned.guard());
+    parent.table.leaves(range, pin, |part, leaf| {
+        let from = leaf.lock();
+        copy_leaf(child, pin, part, |to, at| {
+            to.set(at, share_shared(mem, from.get(at)));
+        })
+    })
+}
+
+/// The child gets a table of 2-MiB entries wherever the parent has one, also an empty one.
+fn copy_upper<R: Rank>(
+    parent: &Mm,
+    child: &Mm,
+    cx: &mut Cx<'_, R, Sleepable>,
+    range: VpnRange,
+) -> Result<(), NoMemory> {
+    let pinned = cx.pin();
+    let pin = parent.table.pin(pinned.guard());
+    let mut rest = Some(range);
+    while let Some(at) = rest.and_then(|r| parent.table.first_pmd(r, pin)) {
+        child.table.make_pmd(at, pin)?;
+        rest = VpnRange::new(at.align_down(PUD_PAGES).plus(PUD_PAGES), range.end());
+    }
+    Ok(())
+}
+
+/// Makes the child's leaf and runs `copy` for each page of it.
+fn copy_leaf(
+    child: &Mm,
+    pin: Pin<'_>,
+    part: VpnRange,
+    mut copy: impl FnMut(&LockedLeaf<'_>, Vpn),
+) -> Result<(), NoMemory> {
+    let leaf = child.table.make_leaf(part.start(), pin)?;
+    // Nobody else knows the child yet; the lock is for form.
+    let to = leaf.lock();
+    for at in part.iter() {
+        copy(&to, at);
+    }
+    Ok(())
+}
+
+impl PteSlot<'_> {
+    /// The private page of this entry is the child's as well from now on: neither may write to it
+    /// (`copy_present_ptes`). Markers and the zero page are copied as they are.
+    fn share_into(self, to: &LockedLeaf<'_>) {
+        let pte = self.raw();
+        if let Some(pfn) = pte.counted() {
+            self.mem().share(pfn);
+            self.mem().clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+            to.set(self.vpn(), pte.wrprotect().mkold());
+            if pte.may_write() {
+                self.write_protect();
+            }
+        } else if !pte.is_none() {
+            to.set(self.vpn(), pte);
+        }
+    }
+}
+
+/// A page of an object is shared as it is.
+fn share_shared(mem: &PhysMem, pte: RawPte) -> RawPte {
+    match pte.counted() {
+        Some(pfn) => {
+            mem.share(pfn);
+            pte.mkclean().mkold()
+        }
+        None => pte,
+    }
+}

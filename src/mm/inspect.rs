@@ -1,0 +1,157 @@
+//! Calls that look and check: `mincore`, `msync`; and `mseal`, which seals.
+
+use super::{
+    Mm, MmapWriteGuard,
+    flags::{MsyncFlags, VmFlags},
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MincoreError, MsealError, MsyncError},
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Which pages of `[addr, addr + len)` are in memory: those with an entry, and those that their object has.
+    ///
+    /// # Errors
+    ///
+    /// [`MincoreError`].
+    pub fn mincore(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+    ) -> Result<Vec<bool>, MincoreError> {
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(MincoreError::Unaligned(addr));
+        }
+        let too_high = MincoreError::TooHigh { addr, len };
+        let end = addr
+            .checked_add(len)
+            .filter(|&end| end <= TASK_SIZE)
+            .ok_or(too_high)?
+            .next_multiple_of(PAGE_SIZE);
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(Vec::new());
+        };
+        let mut g = self.read(cx);
+        let layout = &*g.layout;
+        let mut out = Vec::new();
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let mem = self.machine().mem();
+            out.extend(part.iter().map(|at| {
+                let object = vma.object.as_ref();
+                object.is_some_and(|o| o.resident(mem, vma.pgoff_at(at)).is_some())
+            }));
+            at = part.end();
+        }
+        let pinned = g.cx.pin();
+        self.table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                for at in part.iter().filter(|&at| leaf.peek(at).is_present()) {
+                    let i = usize::try_from(at.0 - range.start().0).expect("fits the vector");
+                    out[i] = true;
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        Ok(out)
+    }
+
+    /// Checks the range as `msync` does. Memory without a store behind it has nothing to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`MsyncError`]; a hole is reported at the end.
+    pub fn msync(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        flags: MsyncFlags,
+    ) -> Result<(), MsyncError> {
+        if !MsyncFlags::all().contains(flags)
+            || flags.contains(MsyncFlags::ASYNC | MsyncFlags::SYNC)
+        {
+            return Err(MsyncError::Flags(flags.bits()));
+        }
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(MsyncError::Unaligned(addr));
+        }
+        let wraps = MsyncError::Wraps { addr, len };
+        // A length that wraps when rounded up is 0, as it is on Linux.
+        let rounded = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+        let end = addr.checked_add(rounded).ok_or(wraps)?;
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(());
+        };
+        let g = self.read(cx);
+        let mut hole = None;
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = g.layout.vmas.find(at).filter(|v| v.start() < range.end());
+            let Some(vma) = vma else {
+                return Err(MsyncError::Hole(at.addr()));
+            };
+            if vma.start() > at {
+                hole.get_or_insert(at);
+            }
+            if flags.contains(MsyncFlags::INVALIDATE) && vma.flags.contains(VmFlags::LOCKED) {
+                return Err(MsyncError::Locked(vma.start().addr()));
+            }
+            at = vma.end();
+        }
+        hole.map_or(Ok(()), |at| Err(MsyncError::Hole(at.addr())))
+    }
+
+    /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given other rights.
+    ///
+    /// # Errors
+    ///
+    /// [`MsealError`]; nothing is sealed then, unless the map limit came in the way of a split.
+    pub fn mseal(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+    ) -> Result<(), MsealError> {
+        let bad = MsealError::Range { addr, len };
+        let end = len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .and_then(|len| addr.checked_add(len))
+            .filter(|_| addr.is_multiple_of(PAGE_SIZE))
+            .ok_or(bad)?;
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(());
+        };
+        self.write(cx).seal(range)
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    fn seal(&mut self, range: VpnRange) -> Result<(), MsealError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at);
+            at = vma.map(Vma::end).ok_or(MsealError::Hole(at.addr()))?;
+        }
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at).expect("checked above");
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let (start, flags) = (vma.start(), vma.flags);
+            let start = if vma.is_sealed() {
+                start
+            } else {
+                self.modify(start, part, flags | VmFlags::SEALED)?
+            };
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! What the mmap lock guards: the VMAs, the accounts over them, the limits.
+
+use super::{flags::VmFlags, machine::Machine, vma::Vma, vma_tree::VmaTree};
+use crate::{
+    addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
+    error::{LimitError, NoMemory, VmaError},
+    frame::AllocKind,
+    rmap::AnonLink,
+};
+use std::sync::Arc;
+
+/// Resource limits of a process, in bytes; `u64::MAX` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `RLIMIT_AS`.
+    pub address_space: u64,
+    /// `RLIMIT_DATA`.
+    pub data: u64,
+    /// `RLIMIT_STACK`.
+    pub stack: u64,
+    /// `RLIMIT_MEMLOCK`.
+    pub memlock: u64,
+    /// `CAP_IPC_LOCK`: locks without limit.
+    pub ipc_lock: bool,
+}
+
+impl Default for Limits {
+    /// No limits but a stack of 8 MiB, and the right to lock: what root has.
+    fn default() -> Self {
+        Self {
+            address_space: u64::MAX,
+            data: u64::MAX,
+            stack: 8 << 20,
+            memlock: 8 << 20,
+            ipc_lock: true,
+        }
+    }
+}
+
+/// The mappings of one address space.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) machine: Arc<Machine>,
+    pub(super) vmas: VmaTree<Vma>,
+    /// Pages mapped: `mm->total_vm`.
+    pub(super) total_vm: u64,
+    /// Pages in locked VMAs.
+    pub(super) locked_vm: u64,
+    /// Pages that count against `RLIMIT_DATA`.
+    pub(super) data_vm: u64,
+    /// First address of the heap; `brk` never goes below.
+    pub(super) start_brk: u64,
+    /// Current break, in bytes.
+    pub(super) brk: u64,
+    /// Flags every new VMA gets: `mlockall(MCL_FUTURE)`.
+    pub(super) def_flags: VmFlags,
+    pub(super) limits: Limits,
+    /// Mappings without an address are placed below this.
+    pub(super) mmap_base: Vpn,
+    /// Start address of the initial stack, for the name `[stack]`; 0: none.
+    pub(super) start_stack: u64,
+}
+
+impl Layout {
+    pub(super) fn new(machine: &Arc<Machine>) -> Self {
+        // Any constant will do: Linux's depends on the stack limit and on chance.
+        let mmap_base = Vpn::containing(TASK_SIZE - (128 << 20));
+        Self {
+            machine: Arc::clone(machine),
+            vmas: VmaTree::new(),
+            total_vm: 0,
+            locked_vm: 0,
+            data_vm: 0,
+            start_brk: 0,
+            brk: 0,
+            def_flags: VmFlags::empty(),
+            limits: Limits::default(),
+            mmap_base,
+            start_stack: 0,
+        }
+    }
+
+    /// `may_expand_vm`: room for `pages` more under `RLIMIT_AS` and `RLIMIT_DATA`.
+    pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> Result<(), LimitError> {
+        let over = |now: u64, limit: u64| {
+            limit != u64::MAX && now.saturating_add(pages) > limit >> PAGE_SHIFT
+        };
+        if over(self.total_vm, self.limits.address_space) {
+            return Err(LimitError::AddressSpace { pages });
+        }
+        if flags.is_data() && over(self.data_vm, self.limits.data) {
+            return Err(LimitError::Data { pages });
+        }
+        Ok(())
+    }
+    /// `mlock_future_ok`: room for `pages` more locked ones.
+    pub(super) fn may_lock(&self, pages: u64) -> bool {
+        self.limits.ipc_lock
+            || self.locked_vm.saturating_add(pages) <= self.limits.memlock >> PAGE_SHIFT
+    }
+    /// `can_do_mlock`: the right to lock anything at all.
+    pub(super) fn can_mlock(&self) -> bool {
+        self.limits.ipc_lock || self.limits.memlock != 0
+    }
+    pub(super) fn charge(&self, pages: u64) -> Result<(), LimitError> {
+        if self.machine.commit().charge(pages) {
+            Ok(())
+        } else {
+            Err(LimitError::Commit { pages })
+        }
+    }
+    pub(super) fn uncharge(&self, pages: u64) {
+        self.machine.commit().uncharge(pages);
+    }
+
+    /// Adds `pages` of a VMA with these flags to the accounts (`vm_stat_account`).
+    pub(super) fn account(&mut self, flags: VmFlags, pages: u64) {
+        self.total_vm += pages;
+        if flags.is_data() {
+            self.data_vm += pages;
+        }
+    }
+    /// Takes `pages` of a VMA with these flags out of the accounts.
+    pub(super) fn unaccount(&mut self, flags: VmFlags, pages: u64) {
+        self.total_vm -= pages;
+        if flags.is_data() {
+            self.data_vm -= pages;
+        }
+    }
+    /// The same pages with other rights.
+    pub(super) fn reaccount(&mut self, old: VmFlags, new: VmFlags, pages: u64) {
+        self.unaccount(old, pages);
+        self.account(new, pages);
+    }
+
+    /// Asks whether a VMA may be allocated.
+    pub(super) fn alloc_vma(&self) -> Result<(), VmaError> {
+        self.inject(AllocKind::Vma, NoMemory::Vma)?;
+        Ok(())
+    }
+    fn inject(&self, kind: AllocKind, what: NoMemory) -> Result<(), NoMemory> {
+        self.machine.mem().inject().check(kind).map_err(|_| what)
+    }
+    /// Refuses a split when the map is full (`split_vma`).
+    pub(super) fn check_map_count(&self) -> Result<(), VmaError> {
+        let count = self.vmas.len();
+        if count >= self.machine.config().max_map_count {
+            return Err(VmaError::MapCount { count });
+        }
+        Ok(())
+    }
+
+    /// Gives the VMA at `at` an anon_vma if it has none: a suitable neighbour's, else a new one
+    /// (`__anon_vma_prepare`). Runs with the mmap lock held at least for reading.
+    pub(super) fn prepare_anon(&self, at: Vpn) -> Result<(), NoMemory> {
+        let vma = self.vmas.get(at).expect("caller found a VMA there");
+        if vma.anon.get().is_some() {
+            return Ok(());
+        }
+        self.inject(AllocKind::AnonVma, NoMemory::AnonVma)?;
+        let link = match self.neighbour_anon(vma) {
+            Some(neighbour) => AnonLink::joining(Arc::clone(neighbour.node())),
+            None => AnonLink::fresh(),
+        };
+        // A racing fault may have been first; its link is as good as this one.
+        let _lost_race = vma.anon.set(link);
+        Ok(())
+    }
+    /// `find_mergeable_anon_vma`: the next VMA's before the previous one's.
+    fn neighbour_anon(&self, vma: &Vma) -> Option<&AnonLink> {
+        let single = |v: &'_ Vma| v.anon.get().is_some_and(AnonLink::is_singular);
+        let next = self
+            .vmas
+            .get(vma.end())
+            .filter(|next| vma.anon_compatible(next) && single(next));
+        let neighbour = next.or_else(|| {
+            self.vmas
+                .before(vma.start())
+                .filter(|prev| prev.anon_compatible(vma) && single(prev))
+        });
+        neighbour.and_then(|v| v.anon.get())
+    }
+    /// Whether any VMA has a page in `range` (`find_vma_intersection`).
+    pub(super) fn occupied(&self, range: VpnRange) -> bool {
+        self.vmas
+            .find(range.start())
+            .is_some_and(|v| v.start() < range.end())
+    }
+}

@@ -1,0 +1,89 @@
+//! The machine that address spaces live on: its memory, its epoch, its settings.
+
+use crate::{
+    ctx::{AlreadyEntered, Epoch, Thread},
+    frame::{Commit, MemConfig, Overcommit, PhysMem},
+};
+use std::sync::Arc;
+
+/// What a machine is made of. `Default` is a 256-MiB machine with Linux's default settings.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// Physical memory.
+    pub memory: MemConfig,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Overcommit,
+    /// `vm.max_map_count`: the most VMAs of an address space.
+    pub max_map_count: usize,
+    /// `vm.mmap_min_addr`, in bytes: hints below it are raised to it.
+    pub mmap_min_addr: u64,
+    /// `stack_guard_gap`, in pages: kept free below a growing stack.
+    pub stack_guard_gap: u64,
+    /// `fault_around_bytes`, in pages; a power of two.
+    pub fault_around: u64,
+    /// Whether new mappings of whole 2-MiB multiples are placed at 2-MiB boundaries.
+    pub align_huge: bool,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            memory: MemConfig::default(),
+            overcommit: Overcommit::Heuristic,
+            max_map_count: 65530,
+            mmap_min_addr: 65536,
+            stack_guard_gap: 256,
+            fault_around: 16,
+            align_huge: true,
+        }
+    }
+}
+
+/// A machine: shared by the address spaces that were made on it.
+#[derive(Debug)]
+pub struct Machine {
+    config: MachineConfig,
+    mem: Arc<PhysMem>,
+    commit: Arc<Commit>,
+    epoch: Epoch,
+}
+
+impl Machine {
+    /// Switches a machine on. Its memory costs nothing until used.
+    pub fn new(config: MachineConfig) -> Arc<Self> {
+        let mem = Arc::new(PhysMem::new(config.memory));
+        let commit = Arc::new(Commit::new(
+            config.overcommit,
+            u64::from(config.memory.frames),
+        ));
+        Arc::new(Self {
+            config,
+            mem,
+            commit,
+            epoch: Epoch::new(),
+        })
+    }
+    /// Registers the current thread: the source of every token ([`Cx`](crate::ctx::Cx)).
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyEntered`] while another `Thread` of this thread lives, of this or another machine.
+    pub fn enter(&self) -> Result<Thread, AlreadyEntered> {
+        Thread::enter(&self.epoch)
+    }
+    /// The settings.
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
+    }
+    /// The physical memory.
+    pub fn mem(&self) -> &Arc<PhysMem> {
+        &self.mem
+    }
+    /// The account of promised memory.
+    pub fn commit(&self) -> &Arc<Commit> {
+        &self.commit
+    }
+    pub(super) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+}

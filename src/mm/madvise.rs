@@ -1,0 +1,192 @@
+//! `madvise`: the walk over the VMAs, and the advices that only change flags.
+
+use super::{
+    Mm, MmapWriteGuard,
+    flags::{Advice, VmFlags},
+    populate::PopulateError,
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MadviseError, VmaError},
+    notifier::Access,
+};
+
+impl Mm {
+    /// Gives advice on `[addr, addr + len)`, `len` rounded up to pages.
+    ///
+    /// `PageOut` has nowhere to put pages without a swap device, and `Collapse` no huge pages to make: they check the
+    /// range and do what Linux does without these. `Remove` needs an object that can punch holes.
+    ///
+    /// # Errors
+    ///
+    /// [`MadviseError`]. A hole is reported at the end, when everything mapped was done; any other error stops the
+    /// walk, and what lies below stays done.
+    pub fn madvise(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        advice: Advice,
+    ) -> Result<(), MadviseError> {
+        let bad = MadviseError::Range { addr, len };
+        let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(bad)?;
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(bad);
+        }
+        let end = addr.checked_add(rounded).ok_or(bad)?;
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(());
+        };
+        match advice {
+            Advice::PopulateRead => self.advise_populate(cx, range, Access::Read),
+            Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
+            _ => self.write(cx).advise(range, advice),
+        }
+    }
+
+    /// `madvise_populate`: page by page; the first hole or fault ends it.
+    fn advise_populate(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        access: Access,
+    ) -> Result<(), MadviseError> {
+        let mut g = self.read(cx);
+        g.held().populate_range(range, access).map_err(|e| match e {
+            PopulateError::Hole(at) => MadviseError::Hole(at),
+            PopulateError::Denied(at) => MadviseError::PopulateDenied(at),
+            PopulateError::Fault(e) => MadviseError::Populate(e),
+        })
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// `madvise_walk_vmas`.
+    fn advise(&mut self, range: VpnRange, advice: Advice) -> Result<(), MadviseError> {
+        let mut hole = None;
+        let mut at = range.start();
+        while at < range.end() {
+            let Some(vma) = self.layout.vmas.find(at) else {
+                return Err(MadviseError::Hole(at.addr()));
+            };
+            if vma.start() > at {
+                hole.get_or_insert(at);
+                at = vma.start();
+                continue;
+            }
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let start = self.advise_vma(vma.start(), part, advice)?;
+            // It may have merged with what follows.
+            at = self.vma(start).end();
+        }
+        hole.map_or(Ok(()), |at| Err(MadviseError::Hole(at.addr())))
+    }
+
+    /// One VMA; returns the start of the one that holds `part` afterwards (`madvise_vma_behavior`).
+    fn advise_vma(
+        &mut self,
+        start: Vpn,
+        part: VpnRange,
+        advice: Advice,
+    ) -> Result<Vpn, MadviseError> {
+        let vma = self.vma(start);
+        let unsuitable = MadviseError::Unsuitable(start.addr());
+        if vma.is_sealed() && discards(advice) && !may_write(vma) {
+            return Err(VmaError::Sealed(start.addr()).into());
+        }
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        match advice {
+            Advice::DontNeed | Advice::Free | Advice::Cold | Advice::PageOut if locked => {
+                return Err(unsuitable);
+            }
+            Advice::Free if !vma.is_anonymous() => return Err(unsuitable),
+            Advice::DontNeed | Advice::DontNeedLocked => self.discard(part),
+            Advice::Free => self.free_lazily(part),
+            Advice::Cold => self.cool(part),
+            Advice::GuardInstall if locked => return Err(unsuitable),
+            Advice::GuardInstall => self.install_guards(start, part)?,
+            Advice::GuardRemove => self.remove_guards(part),
+            Advice::Remove => return Err(remove_error(vma)),
+            Advice::Collapse => return Err(unsuitable),
+            Advice::WillNeed | Advice::PageOut => {}
+            _ => return self.advise_flags(start, part, advice),
+        }
+        Ok(start)
+    }
+
+    /// The advices that are flags: split or merged like any other change.
+    fn advise_flags(
+        &mut self,
+        start: Vpn,
+        part: VpnRange,
+        advice: Advice,
+    ) -> Result<Vpn, MadviseError> {
+        let vma = self.vma(start);
+        let new = advised_flags(vma, advice).ok_or(MadviseError::Unsuitable(start.addr()))?;
+        if new == vma.flags {
+            return Ok(start);
+        }
+        Ok(self.modify(start, part, new)?)
+    }
+}
+
+/// The flags of `vma` after the advice; none where it does not fit.
+fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
+    use VmFlags as F;
+    let flags = vma.flags;
+    let shared = flags.intersects(F::SHARED | F::MAYSHARE);
+    let droppable = flags.contains(F::DROPPABLE);
+    Some(match advice {
+        Advice::Normal => flags - (F::RAND_READ | F::SEQ_READ),
+        Advice::Sequential => (flags - F::RAND_READ) | F::SEQ_READ,
+        Advice::Random => (flags - F::SEQ_READ) | F::RAND_READ,
+        Advice::DontFork => flags | F::DONTCOPY,
+        Advice::DoFork => flags - F::DONTCOPY,
+        Advice::WipeOnFork if !vma.is_anonymous() || flags.contains(F::SHARED) => return None,
+        Advice::WipeOnFork => flags | F::WIPEONFORK,
+        Advice::KeepOnFork if droppable => return None,
+        Advice::KeepOnFork => flags - F::WIPEONFORK,
+        Advice::DontDump => flags | F::DONTDUMP,
+        Advice::DoDump if droppable || flags.intersects(F::SPECIAL) => return None,
+        Advice::DoDump => flags - F::DONTDUMP,
+        Advice::Mergeable if shared || droppable => flags,
+        Advice::Mergeable => flags | F::MERGEABLE,
+        Advice::Unmergeable => flags - F::MERGEABLE,
+        Advice::HugePage => (flags - F::NOHUGEPAGE) | F::HUGEPAGE,
+        Advice::NoHugePage => (flags - F::HUGEPAGE) | F::NOHUGEPAGE,
+        _ => return None,
+    })
+}
+
+/// Advices that lose data (`is_discard`): sealed memory refuses them unless it could be overwritten anyway.
+fn discards(advice: Advice) -> bool {
+    matches!(
+        advice,
+        Advice::Free
+            | Advice::DontNeed
+            | Advice::DontNeedLocked
+            | Advice::Remove
+            | Advice::DontFork
+            | Advice::WipeOnFork
+            | Advice::GuardInstall
+    )
+}
+
+fn may_write(vma: &Vma) -> bool {
+    vma.flags.intersects(VmFlags::SHARED | VmFlags::WRITE)
+}
+
+/// Why `MADV_REMOVE` fails here: no object takes holes yet, and before that come Linux's own checks.
+fn remove_error(vma: &Vma) -> MadviseError {
+    let at = vma.start().addr();
+    let shared_maywrite = VmFlags::SHARED | VmFlags::MAYWRITE;
+    if vma.flags.contains(VmFlags::LOCKED) || vma.is_anonymous() {
+        MadviseError::Unsuitable(at)
+    } else if !vma.flags.contains(shared_maywrite) {
+        MadviseError::Denied(at)
+    } else {
+        MadviseError::NoHoles(at)
+    }
+}

@@ -1,0 +1,150 @@
+//! What an address space looks like from outside: `/proc/PID/maps` and the pagemap.
+
+use super::{Mm, flags::VmFlags, layout::Layout, pte::RawPte, vma::Vma};
+use crate::{
+    addr::{PAGE_SHIFT, Pfn, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    frame::{FrameFlags, PhysMem},
+};
+use std::{convert::Infallible, fmt};
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapsLine {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// What the VMA is.
+    pub flags: VmFlags,
+    /// Offset into the object in bytes; 0 for anonymous memory.
+    pub offset: u64,
+    /// Name of the object, `[heap]`, `[stack]`, or empty.
+    pub name: String,
+    /// No object behind it.
+    pub anonymous: bool,
+}
+
+impl MapsLine {
+    /// The four letters: `rwxp`, `r--s`, ….
+    pub fn perms(&self) -> String {
+        let mut out = String::with_capacity(4);
+        for (bit, letter) in [
+            (VmFlags::READ, 'r'),
+            (VmFlags::WRITE, 'w'),
+            (VmFlags::EXEC, 'x'),
+        ] {
+            out.push(if self.flags.contains(bit) {
+                letter
+            } else {
+                '-'
+            });
+        }
+        let shared = self.flags.contains(VmFlags::MAYSHARE);
+        out.push(if shared { 's' } else { 'p' });
+        out
+    }
+}
+
+/// The kernel's format, the name in column 74; device and inode are always 0.
+impl fmt::Display for MapsLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = format!(
+            "{:08x}-{:08x} {} {:08x} 00:00 0 ",
+            self.start,
+            self.end,
+            self.perms(),
+            self.offset
+        );
+        if self.name.is_empty() {
+            f.write_str(&line)
+        } else {
+            write!(f, "{line:<73}{}", self.name)
+        }
+    }
+}
+
+/// What the page table says about a page that has an entry: the pagemap's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Present, private anonymous memory.
+    Anon(Pfn),
+    /// Present, a page of an object.
+    Object(Pfn),
+    /// The zero page.
+    Zero,
+    /// A guard marker.
+    Guard,
+}
+
+impl PageState {
+    fn of(pte: RawPte, mem: &PhysMem) -> Option<Self> {
+        if pte.is_none() {
+            None
+        } else if pte.is_zero_page() {
+            Some(Self::Zero)
+        } else if let Some(pfn) = pte.counted() {
+            let anon = mem.flags(pfn).contains(FrameFlags::ANON);
+            Some(if anon {
+                Self::Anon(pfn)
+            } else {
+                Self::Object(pfn)
+            })
+        } else {
+            Some(Self::Guard)
+        }
+    }
+}
+
+impl Mm {
+    /// The VMAs in ascending order, as `/proc/PID/maps` lists them.
+    pub fn maps(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<MapsLine> {
+        let g = self.read(cx);
+        let layout = &*g.layout;
+        layout.vmas.iter().map(|v| line(layout, v)).collect()
+    }
+    /// Every page of `range` that has an entry, ascending.
+    pub fn pagemap(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+    ) -> Vec<(Vpn, PageState)> {
+        let mut g = self.read(cx);
+        let mem = self.machine().mem();
+        let mut out = Vec::new();
+        let pinned = g.cx.pin();
+        self.table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                out.extend(
+                    part.iter()
+                        .filter_map(|at| Some((at, PageState::of(leaf.peek(at), mem)?))),
+                );
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        out
+    }
+}
+
+fn line(layout: &Layout, vma: &Vma) -> MapsLine {
+    let (start, end) = (vma.start().addr(), vma.end().addr());
+    let name = match &vma.object {
+        Some(object) => object.name().into_owned(),
+        None if start <= layout.brk && end >= layout.start_brk && layout.brk > 0 => "[heap]".into(),
+        None if start <= layout.start_stack
+            && end >= layout.start_stack
+            && layout.start_stack > 0 =>
+        {
+            "[stack]".into()
+        }
+        None => String::new(),
+    };
+    MapsLine {
+        start,
+        end,
+        flags: vma.flags,
+        offset: vma.object.as_ref().map_or(0, |_| vma.pgoff << PAGE_SHIFT),
+        name,
+        anonymous: vma.is_anonymous(),
+    }
+}

@@ -1,0 +1,242 @@
+//! When neighbouring VMAs become one.
+//!
+//! Two rules, both Linux's: a *new* range (mmap, brk, the target of a move) may be added to its neighbours
+//! ([`MmapWriteGuard::merge_new`]); a *changed* range of a VMA (mprotect, mlock, madvise) may go over to them
+//! ([`MmapWriteGuard::modify`]). Either way the ranges must agree in flags, object, page offset and anonymous family.
+
+use super::{MmapWriteGuard, flags::VmFlags, vma::Vma};
+use crate::{
+    addr::{Vpn, VpnRange},
+    error::VmaError,
+    file::{MemoryObject, same_object},
+    rmap::AnonLink,
+};
+use std::sync::Arc;
+
+/// A range that is to be mapped.
+#[derive(Debug)]
+pub(super) struct NewRange {
+    pub(super) range: VpnRange,
+    pub(super) pgoff: u64,
+    pub(super) flags: VmFlags,
+    pub(super) object: Option<Arc<dyn MemoryObject>>,
+    /// Start of the VMA that is being moved here: its family comes along.
+    pub(super) copied_from: Option<Vpn>,
+}
+
+/// What a neighbour is compared with.
+struct Candidate<'a> {
+    range: VpnRange,
+    pgoff: u64,
+    flags: VmFlags,
+    object: Option<&'a Arc<dyn MemoryObject>>,
+    anon: Option<&'a AnonLink>,
+}
+
+impl<'a> Candidate<'a> {
+    /// `is_mergeable_vma`, `is_mergeable_anon_vma`.
+    fn agrees(&self, neighbour: &Vma) -> bool {
+        neighbour.flags == self.flags
+            && same_object(neighbour.object.as_ref(), self.object)
+            && match (neighbour.anon.get(), self.anon) {
+                (None, None) => true,
+                // One side has pages, the other none: free to merge unless those pages came down by fork.
+                (Some(link), None) | (None, Some(link)) => link.is_singular(),
+                (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
+            }
+    }
+    /// The VMA that ends where this starts, if it can grow over it (`can_vma_merge_left`).
+    fn left<'v>(&self, prev: Option<&'v Vma>) -> Option<&'v Vma> {
+        prev.filter(|p| {
+            p.end() == self.range.start() && p.pgoff_end() == self.pgoff && self.agrees(p)
+        })
+    }
+    /// The VMA that starts where this ends, if it can grow over it (`can_vma_merge_right`).
+    fn right<'v>(&self, next: Option<&'v Vma>, left: Option<&Vma>) -> Option<&'v Vma> {
+        next.filter(|n| {
+            n.start() == self.range.end()
+                && n.pgoff == self.pgoff.wrapping_add(self.range.pages())
+                && self.agrees(n)
+                && left.is_none_or(|l| families_agree(l, n))
+        })
+    }
+}
+
+/// Both neighbours fit the middle; do they fit each other? (`are_anon_vmas_compatible`)
+fn families_agree(a: &Vma, b: &Vma) -> bool {
+    match (a.anon_node(), b.anon_node()) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => true,
+    }
+}
+
+fn span(start: Vpn, end: Vpn) -> VpnRange {
+    VpnRange::new(start, end).expect("merging only extends a VMA")
+}
+
+impl MmapWriteGuard<'_> {
+    /// The VMA that starts at `start`.
+    pub(super) fn vma(&self, start: Vpn) -> &Vma {
+        self.layout
+            .vmas
+            .get(start)
+            .filter(|v| v.start() == start)
+            .expect("the caller names a VMA by its start")
+    }
+    /// `dup_anon_vma`: a VMA that grows over pages must know their family.
+    fn inherit_anon(&mut self, to: Vpn, from: Option<AnonLink>) {
+        if let Some(link) = from {
+            // Set already: then it is the same family, or the merge had been refused.
+            let _had_one = self.vma(to).anon.set(link);
+        }
+    }
+    fn clone_anon(&self, of: Vpn) -> Option<AnonLink> {
+        self.vma(of).anon.get().cloned()
+    }
+
+    /// Adds a free range to its neighbours if it fits (`vma_merge_new_range`). Returns the start of the VMA that now
+    /// holds it.
+    pub(super) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let candidate = Candidate {
+            range: new.range,
+            pgoff: new.pgoff,
+            flags: new.flags,
+            object: new.object.as_ref(),
+            anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
+        };
+        if new.flags.intersects(VmFlags::SPECIAL) {
+            return None;
+        }
+        let left = candidate.left(vmas.before(new.range.start()));
+        let right = candidate.right(vmas.get(new.range.end()), left);
+        let (left, right) = (left.map(Vma::range), right.map(Vma::range));
+        let copied = new.copied_from.and_then(|at| self.clone_anon(at));
+        match (left, right) {
+            (None, None) => None,
+            (Some(left), right) => {
+                let end = right.map_or(new.range.end(), VpnRange::end);
+                if let Some(right) = right {
+                    let removed = self.layout.vmas.remove(right.start());
+                    self.inherit_anon(left.start(), removed.anon.get().cloned());
+                }
+                self.inherit_anon(left.start(), copied);
+                self.layout.vmas.update(left.start(), |v| {
+                    v.set_range(span(left.start(), end), v.pgoff);
+                });
+                Some(left.start())
+            }
+            (None, Some(right)) => {
+                self.inherit_anon(right.start(), copied);
+                self.layout.vmas.update(right.start(), |v| {
+                    v.set_range(span(new.range.start(), right.end()), new.pgoff);
+                });
+                Some(new.range.start())
+            }
+        }
+    }
+
+    /// Makes `range`, part of the VMA that starts at `start`, a VMA of its own or of a neighbour that has the flags
+    /// already, then gives it the flags (`vma_modify_flags`). Returns where the VMA that holds it starts.
+    ///
+    /// # Errors
+    ///
+    /// The map limit or memory; a first split may stay behind, as on Linux.
+    pub(super) fn modify(
+        &mut self,
+        start: Vpn,
+        range: VpnRange,
+        flags: VmFlags,
+    ) -> Result<Vpn, VmaError> {
+        if let Some(merged) = self.merge_existing(start, range, flags) {
+            return Ok(merged);
+        }
+        let whole = self.vma(start).range();
+        if whole.start() < range.start() {
+            self.split(start, range.start())?;
+        }
+        if range.end() < whole.end() {
+            self.split(range.start(), range.end())?;
+        }
+        self.layout.vmas.update(range.start(), |v| v.flags = flags);
+        Ok(range.start())
+    }
+
+    /// `vma_merge_existing_range`.
+    fn merge_existing(&mut self, start: Vpn, range: VpnRange, flags: VmFlags) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let middle = self.vma(start);
+        let whole = middle.range();
+        let (left_side, right_side) = (range.start() == whole.start(), range.end() == whole.end());
+        if flags.intersects(VmFlags::SPECIAL) || !(left_side || right_side) {
+            return None;
+        }
+        let candidate = Candidate {
+            range,
+            pgoff: middle.pgoff_at(range.start()),
+            flags,
+            object: middle.object.as_ref(),
+            anon: middle.anon.get(),
+        };
+        let left = left_side
+            .then(|| candidate.left(vmas.before(start)))
+            .flatten();
+        let right = right_side
+            .then(|| candidate.right(vmas.get(whole.end()), left))
+            .flatten();
+        let (left, right) = (left.map(Vma::range), right.map(Vma::range));
+        match (left, right) {
+            (None, None) => None,
+            (Some(left), right) => Some(self.absorb_left(left, whole, range, right)),
+            (None, Some(right)) => Some(self.absorb_right(whole, range, right)),
+        }
+    }
+    /// `left` grows over `range`, and over `right` if that fits too.
+    fn absorb_left(
+        &mut self,
+        left: VpnRange,
+        whole: VpnRange,
+        range: VpnRange,
+        right: Option<VpnRange>,
+    ) -> Vpn {
+        let family = self.clone_anon(whole.start());
+        if range.end() < whole.end() {
+            self.split_huge(whole, range.end());
+            self.layout.vmas.update(whole.start(), |v| {
+                let pgoff = v.pgoff_at(range.end());
+                v.set_range(span(range.end(), whole.end()), pgoff);
+            });
+        } else {
+            self.layout.vmas.remove(whole.start());
+        }
+        let mut end = range.end();
+        if let Some(right) = right {
+            let removed = self.layout.vmas.remove(right.start());
+            self.inherit_anon(left.start(), removed.anon.get().cloned());
+            end = right.end();
+        }
+        self.inherit_anon(left.start(), family);
+        self.layout.vmas.update(left.start(), |v| {
+            v.set_range(span(left.start(), end), v.pgoff);
+        });
+        left.start()
+    }
+    /// `right` grows down over `range`.
+    fn absorb_right(&mut self, whole: VpnRange, range: VpnRange, right: VpnRange) -> Vpn {
+        let family = self.clone_anon(whole.start());
+        if whole.start() < range.start() {
+            self.split_huge(whole, range.start());
+            self.layout.vmas.update(whole.start(), |v| {
+                v.set_range(span(whole.start(), range.start()), v.pgoff);
+            });
+        } else {
+            self.layout.vmas.remove(whole.start());
+        }
+        self.inherit_anon(right.start(), family);
+        self.layout.vmas.update(right.start(), |v| {
+            let pgoff = v.pgoff - range.pages();
+            v.set_range(span(range.start(), right.end()), pgoff);
+        });
+        range.start()
+    }
+}

@@ -1,0 +1,332 @@
+//! `mmap`: checks in Linux's order, a place, the old mappings out, the new range merged or put in.
+
+use super::{
+    Mm, MmapWriteGuard,
+    flags::{MapFlags, Prot, VmFlags},
+    merge::NewRange,
+    placement::{NoPlace, Want},
+    populate::Errors,
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MmapError, VmaError},
+    file::{MemoryObject, Shmem},
+    frame::Overcommit,
+};
+use std::sync::Arc;
+
+/// Arguments of [`Mm::mmap`], as the system call gets them.
+#[derive(Clone, Debug)]
+pub struct MmapArgs {
+    /// Wanted address in bytes; a hint unless the flags make it fixed. 0: anywhere.
+    pub addr: u64,
+    /// Length in bytes; rounded up to pages.
+    pub len: u64,
+    /// Rights.
+    pub prot: Prot,
+    /// Kind and options.
+    pub flags: MapFlags,
+    /// What is mapped; none: anonymous memory.
+    pub object: Option<Arc<dyn MemoryObject>>,
+    /// Offset into the object in bytes; a multiple of the page size, also where it is not used.
+    pub offset: u64,
+}
+
+impl MmapArgs {
+    /// Private anonymous memory, readable and writable, anywhere.
+    pub fn anonymous(len: u64) -> Self {
+        Self {
+            addr: 0,
+            len,
+            prot: Prot::READ | Prot::WRITE,
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+            object: None,
+            offset: 0,
+        }
+    }
+    /// The same at exactly `addr`, replacing what is there.
+    #[must_use]
+    pub fn fixed(self, addr: u64) -> Self {
+        Self {
+            addr,
+            flags: self.flags | MapFlags::FIXED,
+            ..self
+        }
+    }
+    /// The same with other rights.
+    #[must_use]
+    pub fn prot(self, prot: Prot) -> Self {
+        Self { prot, ..self }
+    }
+    /// The same, shared.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self {
+            flags: (self.flags - MapFlags::PRIVATE) | MapFlags::SHARED,
+            ..self
+        }
+    }
+    /// The same with more flags.
+    #[must_use]
+    pub fn with(self, flags: MapFlags) -> Self {
+        Self {
+            flags: self.flags | flags,
+            ..self
+        }
+    }
+}
+
+impl Mm {
+    /// Maps `args.len` bytes and returns where, as `mmap(2)`.
+    ///
+    /// Opens one window over the range if it replaces a mapping, none otherwise. `POPULATE` and `LOCKED` fault the
+    /// pages in afterwards; failures of that are ignored, as on Linux.
+    ///
+    /// # Errors
+    ///
+    /// [`MmapError`]; nothing changed but, at worst, VMAs split at the ends of a fixed range, and the range left a
+    /// hole when the very last allocation failed (both as on Linux).
+    pub fn mmap(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        args: &MmapArgs,
+    ) -> Result<u64, MmapError> {
+        let mut g = self.write(cx);
+        let (range, locked) = g.do_mmap(args)?;
+        drop(g);
+        let populate = args.flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
+        if locked || populate {
+            self.populate(cx, range, Errors::Ignore)
+                .expect("errors are ignored");
+        }
+        Ok(range.start().addr())
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// Returns the range, and whether it is locked.
+    fn do_mmap(&mut self, args: &MmapArgs) -> Result<(VpnRange, bool), MmapError> {
+        let pages = check_args(args)?;
+        let count = self.layout.vmas.len();
+        if count > self.layout.machine.config().max_map_count {
+            return Err(MmapError::MapCount(count));
+        }
+        let range = self.find_place(args, pages)?;
+        let flags = self.vm_flags(args, pages)?;
+        let pgoff = match &args.object {
+            Some(_) => args.offset >> PAGE_SHIFT,
+            None if flags.contains(VmFlags::SHARED) => 0,
+            None => range.start().0,
+        };
+        self.map_region(range, flags, pgoff, args.object.clone())?;
+        Ok((range, flags.contains(VmFlags::LOCKED)))
+    }
+
+    fn find_place(&self, args: &MmapArgs, pages: u64) -> Result<VpnRange, MmapError> {
+        let fixed = args
+            .flags
+            .intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
+        let len = pages * PAGE_SIZE;
+        let want = if fixed {
+            Want::Fixed(args.addr)
+        } else {
+            Want::Hint(self.hint(args.addr))
+        };
+        let align = self.layout.machine.config().align_huge && args.object.is_none();
+        let range = self
+            .layout
+            .place(want, pages, align.then_some(0))
+            .map_err(|e| match e {
+                NoPlace::TooHigh => MmapError::TooHigh {
+                    addr: args.addr,
+                    len,
+                },
+                NoPlace::Unaligned => MmapError::Unaligned(args.addr),
+                NoPlace::NoHole => MmapError::NoHole(len),
+            })?;
+        if args.flags.contains(MapFlags::FIXED_NOREPLACE) && self.layout.occupied(range) {
+            return Err(MmapError::Exists {
+                addr: args.addr,
+                len,
+            });
+        }
+        Ok(range)
+    }
+    /// `round_hint_to_min`: a hint is rounded down to a page and raised to the lowest address allowed.
+    fn hint(&self, addr: u64) -> u64 {
+        let at = addr & !(PAGE_SIZE - 1);
+        let min = self.layout.machine.config().mmap_min_addr;
+        if at != 0 && at < min {
+            min.next_multiple_of(PAGE_SIZE)
+        } else {
+            at
+        }
+    }
+
+    /// Rights and kind of the new VMA; the checks of locking and of contradicting flags.
+    fn vm_flags(&self, args: &MmapArgs, pages: u64) -> Result<VmFlags, MmapError> {
+        let has = |f| args.flags.contains(f);
+        let mut flags = VmFlags::from_prot(args.prot)
+            | VmFlags::MAYREAD
+            | VmFlags::MAYWRITE
+            | VmFlags::MAYEXEC
+            | self.layout.def_flags;
+        if has(MapFlags::GROWSDOWN) {
+            flags |= VmFlags::GROWSDOWN;
+        }
+        if has(MapFlags::LOCKED) {
+            flags |= VmFlags::LOCKED;
+            if !self.layout.can_mlock() {
+                return Err(MmapError::LockDenied);
+            }
+        }
+        if flags.contains(VmFlags::LOCKED) && !self.layout.may_lock(pages) {
+            return Err(MmapError::LockLimit(pages));
+        }
+        flags |= kind_flags(args, flags)?;
+        let never = matches!(
+            self.layout.machine.config().overcommit,
+            Overcommit::Never { .. }
+        );
+        if has(MapFlags::NORESERVE) && !never {
+            flags |= VmFlags::NORESERVE;
+        }
+        Ok(flags)
+    }
+
+    /// Puts a checked range into the layout (`mmap_region`).
+    pub(super) fn map_region(
+        &mut self,
+        range: VpnRange,
+        mut flags: VmFlags,
+        pgoff: u64,
+        object: Option<Arc<dyn MemoryObject>>,
+    ) -> Result<Vpn, MmapError> {
+        let old = self.gather(range)?;
+        self.layout.may_expand(flags, range.pages() - old.pages)?;
+        let accounted = flags.accountable();
+        if accounted {
+            // What the replaced VMAs had promised passes on to the new one.
+            self.recharge(range.pages(), old.accounted)?;
+            flags |= VmFlags::ACCOUNT;
+        }
+        self.detach(range, !accounted);
+        let new = NewRange {
+            range,
+            pgoff,
+            flags,
+            object,
+            copied_from: None,
+        };
+        let shared_anonymous = new.object.is_none() && flags.contains(VmFlags::SHARED);
+        let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
+        let start = match merged {
+            Some(start) => start,
+            None => self.insert_new(new).inspect_err(|_| {
+                if accounted {
+                    self.layout.uncharge(range.pages());
+                }
+            })?,
+        };
+        self.layout.account(flags, range.pages());
+        if flags.contains(VmFlags::LOCKED) {
+            self.layout.locked_vm += range.pages();
+        }
+        Ok(start)
+    }
+    fn recharge(&self, new: u64, old: u64) -> Result<(), MmapError> {
+        if new >= old {
+            Ok(self.layout.charge(new - old)?)
+        } else {
+            self.layout.uncharge(old - new);
+            Ok(())
+        }
+    }
+    /// A VMA of its own (`__mmap_new_vma`); shared anonymous memory gets its object here.
+    fn insert_new(&mut self, new: NewRange) -> Result<Vpn, VmaError> {
+        self.layout.alloc_vma()?;
+        let object = match new.object {
+            None if new.flags.contains(VmFlags::SHARED) => Some(self.zero_object(&new)?),
+            object => object,
+        };
+        let start = new.range.start();
+        self.layout
+            .vmas
+            .insert(Vma::new(new.range, new.pgoff, new.flags, object));
+        Ok(start)
+    }
+    /// `shmem_zero_setup`.
+    fn zero_object(&self, new: &NewRange) -> Result<Arc<dyn MemoryObject>, VmaError> {
+        let machine = &self.layout.machine;
+        let pages = new.range.pages();
+        let charged = if new.flags.contains(VmFlags::NORESERVE) {
+            0
+        } else {
+            pages
+        };
+        if !machine.commit().charge(charged) {
+            return Err(VmaError::NoMemory(crate::error::NoMemory::Object));
+        }
+        let object = Shmem::new(
+            machine.mem(),
+            machine.commit(),
+            "/dev/zero (deleted)",
+            pages,
+            charged,
+        )
+        .inspect_err(|_| machine.commit().uncharge(charged))?;
+        Ok(object)
+    }
+}
+
+/// The checks that come before any lock; returns the length in pages.
+fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
+    if !args.offset.is_multiple_of(PAGE_SIZE) {
+        return Err(MmapError::Offset(args.offset));
+    }
+    if args.len == 0 {
+        return Err(MmapError::ZeroLength);
+    }
+    let pages = args
+        .len
+        .checked_next_multiple_of(PAGE_SIZE)
+        .ok_or(MmapError::Length(args.len))?
+        >> PAGE_SHIFT;
+    let pgoff = args.offset >> PAGE_SHIFT;
+    if pgoff.checked_add(pages).is_none() {
+        return Err(MmapError::OffsetOverflow(pgoff));
+    }
+    Ok(pages)
+}
+
+/// What the mapping type adds to the flags, and which types there are.
+fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
+    const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
+    let bad = Err(MmapError::Flags(args.flags.bits()));
+    let grows = flags.contains(VmFlags::GROWSDOWN);
+    let kind = args.flags & TYPE;
+    let has_object = args.object.is_some();
+    if kind == MapFlags::SHARED || (has_object && kind == MapFlags::SHARED_VALIDATE) {
+        if grows {
+            return bad;
+        }
+        if kind == MapFlags::SHARED_VALIDATE && !MapFlags::all().contains(args.flags) {
+            return Err(MmapError::FlagsUnsupported(args.flags.bits()));
+        }
+        Ok(VmFlags::SHARED | VmFlags::MAYSHARE)
+    } else if kind == MapFlags::PRIVATE {
+        if has_object && grows {
+            return bad;
+        }
+        Ok(VmFlags::empty())
+    } else if kind == MapFlags::DROPPABLE && !has_object {
+        if grows || flags.contains(VmFlags::LOCKED) {
+            return bad;
+        }
+        Ok(VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP)
+    } else {
+        bad
+    }
+}

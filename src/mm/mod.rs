@@ -1,0 +1,175 @@
+//! The address space: VMAs, page table, faults, and one file for each operation.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | when do VMAs merge, how are they split? | `merge`, `split` |
+//! | where does a mapping go? | `placement` |
+//! | where is copy-on-write decided? | `cow` (faults), `fork` (sharing) |
+//! | where does a window open? | `window`; every opening goes through a [`Lease`] of `guard` |
+//! | which table pages exist? | `page_table` |
+//! | which lock guards a VMA? | the mmap lock, in `guard`; entries, the lock of their leaf in `page_table` |
+
+mod access;
+mod age;
+mod brk;
+mod cow;
+mod discard;
+mod exit;
+mod fault;
+mod flags;
+mod fork;
+mod guard;
+mod inspect;
+mod layout;
+mod machine;
+mod madvise;
+mod maps;
+mod merge;
+mod mlock;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod mremap_move;
+mod munmap;
+mod page_table;
+mod placement;
+mod populate;
+mod pte;
+mod relocate;
+mod resolve;
+mod split;
+mod vma;
+mod vma_tree;
+mod window;
+
+pub use flags::{
+    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
+};
+pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use layout::Limits;
+pub use machine::{Machine, MachineConfig};
+pub use maps::{MapsLine, PageState};
+pub use mmap::MmapArgs;
+pub use mremap::MremapArgs;
+pub use pte::Pte;
+pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
+
+use crate::{
+    ctx::{Below, Cx, Sleepable, rank},
+    notifier::{ExternalMmu, Notifiers, Registration, Seat},
+    sync::RwLock,
+};
+use layout::Layout;
+use page_table::PageTable;
+use std::sync::Arc;
+
+/// An address space. Processes are such values: [`fork`](Self::fork) makes another, [`exit`](Self::exit) ends one.
+pub struct Mm {
+    machine: Arc<Machine>,
+    /// The mmap lock and what it guards.
+    layout: RwLock<Layout>,
+    table: PageTable,
+    /// One pointer; null until an external MMU is registered.
+    notifiers: Notifiers,
+}
+
+impl Mm {
+    /// An empty address space.
+    pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
+        Arc::new(Self::with_layout(machine, Layout::new(machine)))
+    }
+    fn with_layout(machine: &Arc<Machine>, layout: Layout) -> Self {
+        Self {
+            machine: Arc::clone(machine),
+            layout: RwLock::new(layout),
+            table: PageTable::new(machine.mem(), machine.epoch()),
+            notifiers: Notifiers::new(),
+        }
+    }
+    /// The machine that it is on.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Takes the mmap lock shared.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn read<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+    ) -> MmapReadGuard<'g> {
+        self.check_token(cx);
+        MmapReadGuard {
+            mm: self,
+            layout: self.layout.read(),
+            cx: cx.descend(),
+        }
+    }
+    /// Takes the mmap lock exclusively.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn write<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+    ) -> MmapWriteGuard<'g> {
+        self.check_token(cx);
+        MmapWriteGuard {
+            mm: self,
+            layout: self.layout.write(),
+            cx: cx.descend(),
+        }
+    }
+    /// Reclamation works only if everyone who walks this table pins the epoch of its machine.
+    fn check_token<R: crate::ctx::Rank>(&self, cx: &Cx<'_, R, Sleepable>) {
+        assert!(
+            cx.epoch_is(self.machine.epoch()),
+            "this thread entered another machine"
+        );
+    }
+
+    /// Registers an external MMU; short for [`MmapWriteGuard::register`].
+    pub fn register<E: ExternalMmu + 'static>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.write(cx).register(build)
+    }
+    /// Takes an external MMU off; short for [`MmapWriteGuard::unregister`].
+    pub fn unregister(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, registration: Registration) {
+        self.write(cx).unregister(registration);
+    }
+    /// Sets the resource limits.
+    pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
+        self.write(cx).layout.limits = limits;
+    }
+    /// Sets the page below which mappings without an address are placed.
+    pub fn set_mmap_base(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+        self.write(cx).layout.mmap_base = crate::addr::Vpn::containing(addr);
+    }
+    /// Number of VMAs.
+    pub fn map_count(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
+        self.read(cx).layout.vmas.len()
+    }
+    /// Pages mapped, and pages in locked VMAs: `VmSize` and `VmLck`.
+    pub fn sizes(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> (u64, u64) {
+        let g = self.read(cx);
+        (g.layout.total_vm, g.layout.locked_vm)
+    }
+    /// Page-table pages below the root.
+    pub fn tables(&self) -> usize {
+        self.table.tables()
+    }
+}
+
+impl std::fmt::Debug for Mm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mm")
+            .field("tables", &self.tables())
+            .finish_non_exhaustive()
+    }
+}

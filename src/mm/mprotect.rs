@@ -1,0 +1,230 @@
+//! `mprotect`: VMA by VMA, the flags changed and merged, then the entries inside a window.
+
+use super::{
+    Mm, MmapWriteGuard,
+    flags::{Prot, VmFlags},
+    pte::Rights,
+    window::PteSlot,
+};
+use crate::{
+    addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{LimitError, MprotectError},
+    frame::FrameFlags,
+    notifier::Event,
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Changes the rights of `[addr, addr + len)`, `len` rounded up to pages.
+    ///
+    /// # Errors
+    ///
+    /// [`MprotectError`]. Errors of a single VMA, and holes, come when the walk gets there: what lies below has been
+    /// changed, and stays so.
+    pub fn mprotect(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+    ) -> Result<(), MprotectError> {
+        let Some(range) = check_args(addr, len, prot)? else {
+            return Ok(());
+        };
+        let mut g = self.write(cx);
+        let range = g.grow_range(range, prot)?;
+        g.protect(range, prot)
+    }
+}
+
+/// The checks before the lock; `None`: nothing to do.
+fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {
+    /// Accepted and ignored.
+    const SEM: Prot = Prot::from_bits_retain(8);
+    let known = Prot::all() | SEM;
+    if prot.contains(Prot::GROWSDOWN | Prot::GROWSUP) {
+        return Err(MprotectError::Prot(prot.bits()));
+    }
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(MprotectError::Unaligned(addr));
+    }
+    if len == 0 {
+        return Ok(None);
+    }
+    let wraps = MprotectError::Wraps { addr, len };
+    let end = len
+        .checked_next_multiple_of(PAGE_SIZE)
+        .and_then(|len| addr.checked_add(len))
+        .ok_or(wraps)?;
+    if !known.contains(prot) {
+        return Err(MprotectError::Prot(prot.bits()));
+    }
+    Ok(VpnRange::new(Vpn::containing(addr), Vpn::containing(end)))
+}
+
+/// What became of the rights of one VMA.
+struct Change {
+    part: VpnRange,
+    old: VmFlags,
+    new: VmFlags,
+    charged: u64,
+}
+
+impl MmapWriteGuard<'_> {
+    /// `PROT_GROWSDOWN` takes in the rest of the stack below; otherwise the start must be mapped.
+    fn grow_range(&self, range: VpnRange, prot: Prot) -> Result<VpnRange, MprotectError> {
+        let hole = MprotectError::Hole(range.start().addr());
+        let vma = self.layout.vmas.find(range.start()).ok_or(hole)?;
+        let start = vma.start();
+        if prot.contains(Prot::GROWSDOWN) {
+            if start >= range.end() {
+                return Err(hole);
+            }
+            if !vma.flags.contains(VmFlags::GROWSDOWN) {
+                return Err(MprotectError::NotGrowing(start.addr()));
+            }
+            return Ok(VpnRange::new(start, range.end()).expect("start lies below the end"));
+        }
+        if start > range.start() {
+            return Err(hole);
+        }
+        if prot.contains(Prot::GROWSUP) {
+            return Err(MprotectError::NotGrowing(start.addr()));
+        }
+        Ok(range)
+    }
+
+    fn protect(&mut self, range: VpnRange, prot: Prot) -> Result<(), MprotectError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at);
+            let vma = vma.ok_or(MprotectError::Hole(at.addr()))?;
+            let new = vma.flags.with_prot(prot);
+            let may = VmFlags::from_bits_retain(vma.flags.bits() >> 4) & VmFlags::ACCESS;
+            if !may.contains(new & VmFlags::ACCESS) {
+                return Err(MprotectError::Denied(vma.start().addr()));
+            }
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let start = vma.start();
+            let start = self.protect_vma(start, part, new)?;
+            // It may have merged with what follows.
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+
+    /// `mprotect_fixup`. Returns the start of the VMA that holds `part` afterwards.
+    fn protect_vma(
+        &mut self,
+        start: Vpn,
+        part: VpnRange,
+        new: VmFlags,
+    ) -> Result<Vpn, MprotectError> {
+        let vma = self.vma(start);
+        let old = vma.flags;
+        if vma.is_sealed() {
+            return Err(crate::error::VmaError::Sealed(start.addr()).into());
+        }
+        if new == old {
+            return Ok(start);
+        }
+        let change = self.charge_change(start, part, new)?;
+        let start = match self.modify(start, part, change.new) {
+            Ok(start) => start,
+            Err(e) => {
+                self.layout.uncharge(change.charged);
+                return Err(e.into());
+            }
+        };
+        self.layout.reaccount(old, change.new, part.pages());
+        self.change_protection(start, part);
+        self.finish_change(start, &change);
+        Ok(start)
+    }
+    /// A private mapping that becomes writable is promised its pages; one never written gives the promise back.
+    fn charge_change(
+        &self,
+        start: Vpn,
+        part: VpnRange,
+        new: VmFlags,
+    ) -> Result<Change, LimitError> {
+        let vma = self.vma(start);
+        let old = vma.flags;
+        let mut change = Change {
+            part,
+            old,
+            new,
+            charged: 0,
+        };
+        let pages = part.pages();
+        if new.contains(VmFlags::WRITE) {
+            // Only becoming data may be refused, not being it.
+            if self.layout.may_expand(old, pages).is_ok() {
+                self.layout.may_expand(new, pages)?;
+            }
+            let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+            if !old.intersects(exempt) {
+                self.layout.charge(pages)?;
+                change.charged = pages;
+                change.new |= VmFlags::ACCOUNT;
+            }
+        } else if old.contains(VmFlags::ACCOUNT) && vma.is_anonymous() && vma.anon.get().is_none() {
+            change.new -= VmFlags::ACCOUNT;
+        }
+        Ok(change)
+    }
+    fn finish_change(&mut self, start: Vpn, change: &Change) {
+        let Change { part, old, new, .. } = *change;
+        if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
+            self.layout.uncharge(part.pages());
+        }
+        let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
+        if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
+            // Locked memory that becomes writable is copied now, so that no write to it faults for long.
+            let mut held = self.held();
+            let vma = held.layout.vmas.get(start).expect("just changed");
+            // As on Linux, a failure here shows at the access.
+            let _best_effort = held.populate_vma(vma, part);
+        }
+    }
+
+    /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
+    fn change_protection(&mut self, start: Vpn, part: VpnRange) {
+        let vma = self.vma(start);
+        let shared = vma.flags.contains(VmFlags::SHARED);
+        let rights = vma.rights();
+        let mut at = part.start();
+        while at < part.end() {
+            let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
+            let block = VpnRange::new(at, next).expect("next lies above at");
+            if let Some(range) = self.with_tables(block) {
+                let mut window = self.window(range, Event::ProtectionVma);
+                window
+                    .leaves_in(range, |txn| {
+                        txn.for_each(|slot| change_pte(slot, rights, shared));
+                        Ok::<(), Infallible>(())
+                    })
+                    .unwrap_or_else(|e| match e {});
+            }
+            at = next;
+        }
+    }
+    /// The part of `block` from its first table of 2-MiB entries on.
+    fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        let first = mm.table.first_pmd(block, mm.table.pin(pinned.guard()))?;
+        VpnRange::new(first, block.end())
+    }
+}
+
+/// Gives one entry the rights of its VMA; write permission only where a write would copy nothing.
+fn change_pte(slot: PteSlot<'_>, rights: Rights, shared: bool) {
+    let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
+    let writable = rights.write && (shared || slot.raw().counted().is_some_and(own));
+    slot.protect(Rights {
+        write: writable,
+        ..rights
+    });
+}

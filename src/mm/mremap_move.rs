@@ -1,0 +1,212 @@
+//! The two ways of `mremap` to get more room: growing in place, and moving.
+
+use super::{
+    MmapWriteGuard,
+    flags::{MremapFlags, VmFlags},
+    merge::NewRange,
+    mremap::Remap,
+    placement::Want,
+    relocate::{Relocation, Stopped},
+};
+use crate::{
+    addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
+    error::{MremapError, VmaError},
+};
+
+impl MmapWriteGuard<'_> {
+    /// The range ends with its VMA, and behind it nothing is mapped (`vrm_can_expand_in_place`).
+    pub(super) fn can_grow(&self, remap: &Remap) -> bool {
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let end = remap.addr.plus(remap.new);
+        vma.end() == remap.addr.plus(remap.old)
+            && end.0 <= TASK_PAGES
+            && VpnRange::new(vma.end(), end).is_some_and(|more| !self.layout.occupied(more))
+    }
+    /// `expand_vma_in_place`: the new part merges with its VMA, and perhaps with the next.
+    pub(super) fn grow(&mut self, remap: &Remap) -> Result<(), MremapError> {
+        let more = remap.new - remap.old;
+        let charged = self.charge_move(remap, more)?;
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let flags = vma.flags;
+        let new = NewRange {
+            range: VpnRange::new(vma.end(), vma.end().plus(more)).expect("it grows"),
+            pgoff: vma.pgoff_end(),
+            flags,
+            object: vma.object.clone(),
+            copied_from: Some(vma.start()),
+        };
+        if self.merge_new(&new).is_none() {
+            self.layout.uncharge(charged);
+            return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
+        }
+        self.account_moved(flags, more);
+        Ok(())
+    }
+    /// Promises `pages` more if the mapping is accounted; returns how many were.
+    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<u64, MremapError> {
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        if !vma.flags.contains(VmFlags::ACCOUNT) {
+            return Ok(0);
+        }
+        self.layout.charge(pages)?;
+        Ok(pages)
+    }
+    fn account_moved(&mut self, flags: VmFlags, pages: u64) {
+        self.layout.account(flags, pages);
+        if flags.contains(VmFlags::LOCKED) {
+            self.layout.locked_vm += pages;
+        }
+    }
+
+    /// `vrm_set_new_addr`: the fixed place, the hint, or anywhere; the source is still mapped.
+    pub(super) fn move_target(&self, remap: &Remap) -> Result<VpnRange, MremapError> {
+        let want = if remap.has(MremapFlags::FIXED) {
+            Want::Fixed(remap.new_addr)
+        } else if remap.has(MremapFlags::DONTUNMAP) {
+            Want::Hint(remap.new_addr)
+        } else {
+            Want::Hint(0)
+        };
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let align = self.layout.machine.config().align_huge && vma.is_anonymous();
+        self.layout
+            .place(want, remap.new, align.then_some(0))
+            .map_err(|_| MremapError::NoRoom(remap.new << PAGE_SHIFT))
+    }
+
+    /// `move_vma`. Failing half-way moves everything back.
+    pub(super) fn move_vma(&mut self, remap: Remap, to: VpnRange) -> Result<Vpn, MremapError> {
+        let count = self.layout.vmas.len();
+        if count >= self.layout.machine.config().max_map_count.saturating_sub(3) {
+            return Err(VmaError::MapCount { count }.into());
+        }
+        let dontunmap = remap.has(MremapFlags::DONTUNMAP);
+        let more = if dontunmap {
+            remap.new
+        } else {
+            remap.new - remap.old
+        };
+        let charged = self.charge_move(&remap, more)?;
+        let flags = self
+            .layout
+            .vmas
+            .get(remap.addr)
+            .expect("checked before")
+            .flags;
+        let new_vma = self.copy_vma(&remap, to).inspect_err(|_| {
+            self.layout.uncharge(charged);
+        })?;
+        let moved = self.move_entries(&remap, new_vma, to);
+        self.account_moved(flags, to.pages());
+        if let Err(stopped) = moved {
+            return Err(self.move_back(&remap, new_vma, to, &stopped, charged));
+        }
+        if dontunmap {
+            self.leave_source(&remap, new_vma);
+        } else {
+            self.unmap_source(&remap);
+        }
+        Ok(to.start())
+    }
+
+    /// `copy_vma`: a VMA at the target, merged with its neighbours if it fits. Returns its start.
+    fn copy_vma(&mut self, remap: &Remap, to: VpnRange) -> Result<Vpn, VmaError> {
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let unfaulted = vma.is_anonymous() && vma.anon.get().is_none();
+        let new = NewRange {
+            range: to,
+            // Without pages yet, the offset may follow the address: better chances to merge.
+            pgoff: if unfaulted {
+                to.start().0
+            } else {
+                vma.pgoff_at(remap.addr)
+            },
+            flags: vma.flags,
+            object: vma.object.clone(),
+            copied_from: Some(vma.start()),
+        };
+        if let Some(start) = self.merge_new(&new) {
+            return Ok(start);
+        }
+        self.layout.alloc_vma()?;
+        let vma = self.layout.vmas.get(remap.addr).expect("not merged");
+        let copy = vma.dup(to, new.pgoff);
+        self.layout.vmas.insert(copy);
+        Ok(to.start())
+    }
+    fn move_entries(&mut self, remap: &Remap, new_vma: Vpn, to: VpnRange) -> Result<(), Stopped> {
+        if remap.old == 0 {
+            return Ok(()); // Duplicated, not moved: pages fault in from the object.
+        }
+        // The source may have merged with its copy meanwhile.
+        let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let old_vma = old_vma.start();
+        self.relocate(Relocation {
+            old_vma,
+            new_vma,
+            from: remap.source(),
+            to: to.start(),
+        })
+    }
+    /// Tables ran out: the entries go back where their tables still are, and the copy goes.
+    fn move_back(
+        &mut self,
+        remap: &Remap,
+        new_vma: Vpn,
+        to: VpnRange,
+        stopped: &Stopped,
+        charged: u64,
+    ) -> MremapError {
+        if let Some(moved) = VpnRange::new(to.start(), to.start().plus(stopped.pages)) {
+            let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+            let back = Relocation {
+                old_vma: new_vma,
+                new_vma: old_vma.start(),
+                from: moved,
+                to: remap.addr,
+            };
+            // The source's tables were left in place, so this needs none.
+            let _cannot_stop = self.relocate(back);
+        }
+        let gathered = self.gather(to);
+        debug_assert!(
+            gathered.is_ok(),
+            "the copy is a VMA of its own, or ends one"
+        );
+        self.detach(to, false);
+        self.layout.uncharge(charged);
+        VmaError::NoMemory(stopped.why).into()
+    }
+
+    /// `unmap_source_vma`: what was promised to the source has passed to the copy.
+    fn unmap_source(&mut self, remap: &Remap) {
+        if remap.old == 0 {
+            return;
+        }
+        let range = remap.source();
+        let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+        match self.gather(range) {
+            Ok(_) => self.detach(range, !accounted),
+            // No memory for the split: the source stays, empty, and needs a promise of its own.
+            Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
+            Err(_) => {}
+        }
+    }
+    /// `dontunmap_complete`: the source stays, without lock and, if all of it was copied, without family.
+    fn leave_source(&mut self, remap: &Remap, new_vma: Vpn) {
+        let source = remap.source();
+        let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let (start, whole) = (vma.start(), vma.range());
+        if vma.flags.contains(VmFlags::LOCKED) {
+            let pages = vma.pages();
+            self.layout.locked_vm -= pages;
+        }
+        self.layout.vmas.update(start, |v| {
+            v.flags -= VmFlags::LOCK_MASK;
+            if new_vma != start && whole == source {
+                drop(v.anon.take());
+            }
+        });
+    }
+}

@@ -1,0 +1,132 @@
+//! Freeing table pages that no VMA needs any more.
+
+use super::{
+    PageTable, Pin, Pmd, Pud,
+    node::{ENTRIES, Taken},
+    slot,
+};
+use crate::{
+    addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange},
+    sync::Ordering,
+};
+
+/// Where the neighbouring VMAs end and begin: tables that reach past these bounds are still in use.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm) struct Bounds {
+    /// End of the VMA below; page 0 if there is none.
+    pub(in crate::mm) floor: Vpn,
+    /// Start of the VMA above; none: the top of the space.
+    pub(in crate::mm) ceiling: Option<Vpn>,
+}
+
+impl Bounds {
+    /// The tables of size `span` that lie around `range` and within the bounds: what may be freed at this level.
+    fn tables(self, range: VpnRange, span: u64) -> Option<VpnRange> {
+        let mut start = range.start().align_down(span);
+        if start < self.floor {
+            start = start.plus(span);
+        }
+        let mut end = range.end().align_up(span);
+        if self.ceiling.is_some_and(|ceiling| end > ceiling) {
+            end = Vpn(end.0 - span);
+        }
+        VpnRange::new(start, end)
+    }
+}
+
+impl PageTable {
+    /// Frees the tables that only `range`, emptied before, needed (`free_pgd_range`): each level rounds the range
+    /// outwards, and gives up a table if a neighbour reaches into it.
+    pub(in crate::mm) fn free_range(&self, range: VpnRange, bounds: Bounds, pin: Pin<'_>) {
+        let Some(range) = bounds.tables(range, PMD_PAGES) else {
+            return;
+        };
+        each(range, PGD_PAGES, |part| {
+            let i = slot(part.start(), PGD_PAGES);
+            let Some(pud) = self.root.child(i, pin) else {
+                return;
+            };
+            self.free_pud(pud, part, bounds, pin);
+            if bounds.tables(part, PGD_PAGES).is_some()
+                && let Some(pud) = self.root.take(i)
+            {
+                self.retire_pud(pud, pin);
+            }
+        });
+    }
+    fn free_pud(&self, pud: &Pud, range: VpnRange, bounds: Bounds, pin: Pin<'_>) {
+        each(range, PUD_PAGES, |part| {
+            let i = slot(part.start(), PUD_PAGES);
+            let Some(pmd) = pud.child(i, pin) else {
+                return;
+            };
+            self.free_pmd(pmd, part, pin);
+            if bounds.tables(part, PUD_PAGES).is_some()
+                && let Some(pmd) = pud.take(i)
+            {
+                self.retire_pmd(pmd, pin);
+            }
+        });
+    }
+    fn free_pmd(&self, pmd: &Pmd, range: VpnRange, pin: Pin<'_>) {
+        each(range, PMD_PAGES, |part| {
+            if let Some(leaf) = pmd.take(slot(part.start(), PMD_PAGES)) {
+                self.tables.fetch_sub(1, Ordering::Relaxed);
+                leaf.retire(pin);
+            }
+        });
+    }
+    fn retire_pmd(&self, pmd: Taken<Pmd>, pin: Pin<'_>) {
+        self.tables
+            .fetch_sub(1 + pmd.page().len(), Ordering::Relaxed);
+        pmd.retire(pin);
+    }
+    fn retire_pud(&self, pud: Taken<Pud>, pin: Pin<'_>) {
+        let below: usize = (0..ENTRIES)
+            .filter_map(|i| pud.page().child(i, pin))
+            .map(|pmd| 1 + pmd.len())
+            .sum();
+        self.tables.fetch_sub(1 + below, Ordering::Relaxed);
+        pud.retire(pin);
+    }
+
+    /// Frees one leaf if it has no entry left (`try_to_free_pte`, on a large `MADV_DONTNEED`).
+    pub(in crate::mm) fn free_if_empty(&self, at: Vpn, pin: Pin<'_>) {
+        let Some(pmd) = self.pmd(at, pin) else {
+            return;
+        };
+        let i = slot(at, PMD_PAGES);
+        let Some(leaf) = pmd.child(i, pin) else {
+            return;
+        };
+        let locked = leaf.lock();
+        if locked.is_empty()
+            && let Some(leaf) = pmd.take(i)
+        {
+            self.tables.fetch_sub(1, Ordering::Relaxed);
+            locked.mark_unlinked();
+            drop(locked);
+            leaf.retire(pin);
+        }
+    }
+
+    /// Frees every table below the root (`exit_mmap`).
+    pub(in crate::mm) fn free_all(&self, pin: Pin<'_>) {
+        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("the space is not empty");
+        each(all, PGD_PAGES, |part| {
+            if let Some(pud) = self.root.take(slot(part.start(), PGD_PAGES)) {
+                self.retire_pud(pud, pin);
+            }
+        });
+    }
+}
+
+/// Cuts `range` at multiples of `span`.
+fn each(range: VpnRange, span: u64, mut f: impl FnMut(VpnRange)) {
+    let mut at = range.start();
+    while at < range.end() {
+        let next = at.align_down(span).plus(span).min(range.end());
+        f(VpnRange::new(at, next).expect("next lies above at"));
+        at = next;
+    }
+}

@@ -1,0 +1,156 @@
+//! The page table: four levels of 512 entries, as x86-64 has them.
+//!
+//! Guarantee: a lookup takes no lock and waits for nobody; it needs an epoch pin, and table pages outlive it. Which
+//! table pages exist is as on Linux at every moment, since Linux lets it show: a window is opened or not, a move is
+//! done by entry or by table.
+
+mod free;
+mod node;
+mod relocate;
+
+pub(super) use free::Bounds;
+pub(super) use node::{Leaf, LockedLeaf, Pin};
+
+use crate::{
+    addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange},
+    ctx::Epoch,
+    error::NoMemory,
+    frame::{AllocKind, PhysMem},
+    sync::{AtomicUsize, Ordering},
+};
+use crossbeam_epoch::Guard;
+use node::{Dir, ENTRIES};
+use std::sync::Arc;
+
+type Pmd = Dir<Leaf>;
+type Pud = Dir<Pmd>;
+type Pgd = Dir<Pud>;
+
+/// Page table of one address space.
+pub(super) struct PageTable {
+    root: Box<Pgd>,
+    epoch: Epoch,
+    mem: Arc<PhysMem>,
+    /// Table pages below the root.
+    tables: AtomicUsize,
+}
+
+#[allow(clippy::cast_possible_truncation)]
+const fn slot(at: Vpn, span: u64) -> usize {
+    (at.0 / span) as usize & (ENTRIES - 1)
+}
+
+impl PageTable {
+    pub(super) fn new(mem: &Arc<PhysMem>, epoch: &Epoch) -> Self {
+        Self {
+            root: Dir::new(),
+            epoch: epoch.clone(),
+            mem: Arc::clone(mem),
+            tables: AtomicUsize::new(0),
+        }
+    }
+    /// Table pages below the root.
+    pub(super) fn tables(&self) -> usize {
+        self.tables.load(Ordering::Relaxed)
+    }
+    pub(super) fn pin<'g>(&self, guard: &'g Guard) -> Pin<'g> {
+        Pin::new(&self.epoch, guard)
+    }
+
+    fn pmd<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Pmd> {
+        self.root
+            .child(slot(at, PGD_PAGES), pin)?
+            .child(slot(at, PUD_PAGES), pin)
+    }
+    /// The leaf that holds the entry of `at`.
+    pub(super) fn leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Leaf> {
+        self.pmd(at, pin)?.child(slot(at, PMD_PAGES), pin)
+    }
+    /// Whether the table of 2-MiB entries above `at` exists (`mm_find_pmd`).
+    pub(super) fn has_pmd(&self, at: Vpn, pin: Pin<'_>) -> bool {
+        self.root
+            .child(slot(at, PGD_PAGES), pin)
+            .is_some_and(|pud| pud.has(slot(at, PUD_PAGES)))
+    }
+
+    /// The child in a slot, made if there is none.
+    fn grow<'g, C: Send + 'static>(
+        &self,
+        dir: &'g Dir<C>,
+        i: usize,
+        pin: Pin<'g>,
+        new: impl FnOnce() -> Box<C>,
+    ) -> Result<&'g C, NoMemory> {
+        if let Some(child) = dir.child(i, pin) {
+            return Ok(child);
+        }
+        self.mem
+            .inject()
+            .check(AllocKind::Table)
+            .map_err(|_| NoMemory::Table)?;
+        if dir.install(i, new()) {
+            self.tables.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(dir
+            .child(i, pin)
+            .expect("installed above, and only a writer of the mmap lock takes tables out"))
+    }
+    /// The third level for `at` (`pud_alloc`).
+    fn make_pud<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Pud, NoMemory> {
+        debug_assert!(at.0 < TASK_PAGES, "{at:?} is no user page");
+        self.grow(&self.root, slot(at, PGD_PAGES), pin, Dir::new)
+    }
+    /// Makes the third level for `at`, and no more.
+    pub(super) fn make_pud_for(&self, at: Vpn, pin: Pin<'_>) -> Result<(), NoMemory> {
+        self.make_pud(at, pin).map(|_| ())
+    }
+    /// The second level for `at`, made with those above it if need be (`pmd_alloc`).
+    pub(super) fn make_pmd<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Pmd, NoMemory> {
+        let pud = self.make_pud(at, pin)?;
+        self.grow(pud, slot(at, PUD_PAGES), pin, Dir::new)
+    }
+    /// The leaf for `at`, made with the levels above it if need be (`pte_alloc`).
+    pub(super) fn make_leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Leaf, NoMemory> {
+        let pmd = self.make_pmd(at, pin)?;
+        self.grow(pmd, slot(at, PMD_PAGES), pin, Leaf::new)
+    }
+
+    /// Visits every leaf that overlaps `range`, ascending, with its part of the range.
+    pub(super) fn leaves<E>(
+        &self,
+        range: VpnRange,
+        pin: Pin<'_>,
+        mut visit: impl FnMut(VpnRange, &Leaf) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = range.start();
+        while at < range.end() {
+            let (span, leaf) = match self.root.child(slot(at, PGD_PAGES), pin) {
+                None => (PGD_PAGES, None),
+                Some(pud) => match pud.child(slot(at, PUD_PAGES), pin) {
+                    None => (PUD_PAGES, None),
+                    Some(pmd) => (PMD_PAGES, pmd.child(slot(at, PMD_PAGES), pin)),
+                },
+            };
+            let next = at.align_down(span).plus(span).min(range.end());
+            if let Some(leaf) = leaf {
+                let part = VpnRange::new(at, next).expect("next lies above at");
+                visit(part, leaf)?;
+            }
+            at = next;
+        }
+        Ok(())
+    }
+    /// First 1-GiB block of `range` with a table of 2-MiB entries, clipped to the range.
+    pub(super) fn first_pmd(&self, range: VpnRange, pin: Pin<'_>) -> Option<Vpn> {
+        let mut at = range.start();
+        while at < range.end() {
+            let span = match self.root.child(slot(at, PGD_PAGES), pin) {
+                None => PGD_PAGES,
+                Some(pud) if pud.has(slot(at, PUD_PAGES)) => return Some(at),
+                Some(_) => PUD_PAGES,
+            };
+            at = at.align_down(span).plus(span);
+        }
+        None
+    }
+}

@@ -1,0 +1,138 @@
+//! What a page-table entry says.
+
+use crate::addr::Pfn;
+
+/// One entry of a leaf table, in the bit positions of x86-64 where x86-64 has the bit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RawPte(pub(super) u64);
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+/// The VMA allows reading: clear under `PROT_NONE`, where Linux keeps the entry present as well.
+const READ: u64 = 1 << 9;
+/// Maps the zero page: no count is held.
+const ZERO: u64 = 1 << 10;
+const PFN_SHIFT: u32 = 12;
+/// Not present, and not empty: bits 1..4 say what it is.
+const KIND: u64 = 0b1110;
+const GUARD: u64 = 1 << 1;
+
+/// The rights an entry gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
+impl RawPte {
+    pub(super) const NONE: Self = Self(0);
+    /// A guard marker (`PTE_MARKER_GUARD`).
+    pub(super) const GUARD: Self = Self(GUARD);
+
+    pub(super) fn frame(pfn: Pfn, rights: Rights) -> Self {
+        Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED).with_rights(rights)
+    }
+    pub(super) fn zero(pfn: Pfn, rights: Rights) -> Self {
+        let rights = Rights {
+            write: false,
+            ..rights
+        };
+        Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED | ZERO).with_rights(rights)
+    }
+    pub(super) fn with_rights(self, rights: Rights) -> Self {
+        let mut bits = self.0 & !(READ | WRITE);
+        if rights.read {
+            bits |= READ;
+        }
+        if rights.write {
+            bits |= WRITE;
+        }
+        Self(bits)
+    }
+    pub(super) const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+    pub(super) const fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+    pub(super) const fn is_zero_page(self) -> bool {
+        self.0 & (PRESENT | ZERO) == PRESENT | ZERO
+    }
+    pub(super) const fn is_guard(self) -> bool {
+        self.0 & (PRESENT | KIND) == GUARD
+    }
+    pub(super) const fn may_read(self) -> bool {
+        self.0 & READ != 0
+    }
+    pub(super) const fn may_write(self) -> bool {
+        self.0 & WRITE != 0
+    }
+    pub(super) const fn is_dirty(self) -> bool {
+        self.0 & DIRTY != 0
+    }
+    pub(super) const fn is_young(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+    /// The frame; only of a present entry.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) const fn pfn(self) -> Pfn {
+        debug_assert!(self.is_present());
+        Pfn((self.0 >> PFN_SHIFT) as u32)
+    }
+    /// A frame that the entry holds a count on: present, and not the zero page.
+    pub(super) const fn counted(self) -> Option<Pfn> {
+        if self.0 & (PRESENT | ZERO) == PRESENT {
+            Some(self.pfn())
+        } else {
+            None
+        }
+    }
+    pub(super) const fn wrprotect(self) -> Self {
+        Self(self.0 & !WRITE)
+    }
+    pub(super) const fn mkold(self) -> Self {
+        Self(self.0 & !ACCESSED)
+    }
+    pub(super) const fn mkyoung(self) -> Self {
+        Self(self.0 | ACCESSED)
+    }
+    pub(super) const fn mkdirty(self) -> Self {
+        Self(self.0 | DIRTY | ACCESSED)
+    }
+    pub(super) const fn mkclean(self) -> Self {
+        Self(self.0 & !DIRTY)
+    }
+}
+
+/// What a page table says about a page, to whom it may concern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pte {
+    /// Nothing.
+    None,
+    /// A frame, or the zero page.
+    Present {
+        /// Its number.
+        pfn: Pfn,
+        /// Whether a store goes through without a fault.
+        write: bool,
+    },
+    /// A guard marker.
+    Guard,
+}
+
+impl From<RawPte> for Pte {
+    fn from(raw: RawPte) -> Self {
+        if raw.is_present() {
+            Self::Present {
+                pfn: raw.pfn(),
+                write: raw.may_write(),
+            }
+        } else if raw.is_guard() {
+            Self::Guard
+        } else {
+            Self::None
+        }
+    }
+}

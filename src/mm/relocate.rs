@@ -1,0 +1,145 @@
+//! Moving the page-table entries of a range to another address: `move_page_tables`.
+
+use super::{MmapWriteGuard, guard::Lease, page_table::Leaf, window::InvalidationWindow};
+use crate::{
+    addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
+    ctx::Sleepable,
+    error::NoMemory,
+    notifier::Event,
+};
+
+/// A move of page-table entries within one address space.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relocation {
+    /// Start of the VMA that the entries belong to.
+    pub(super) old_vma: Vpn,
+    /// Start of the VMA that they go to.
+    pub(super) new_vma: Vpn,
+    /// The entries.
+    pub(super) from: VpnRange,
+    /// Where the first one goes.
+    pub(super) to: Vpn,
+}
+
+/// The move stopped: this many pages had been moved.
+pub(super) struct Stopped {
+    pub(super) pages: u64,
+    pub(super) why: NoMemory,
+}
+
+impl MmapWriteGuard<'_> {
+    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike.
+    pub(super) fn relocate(&mut self, mv: Relocation) -> Result<(), Stopped> {
+        let (start, to) = self.realign(mv);
+        let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
+        let mut window = Lease {
+            mm: self.mm,
+            cx: self.cx.reborrow(),
+        }
+        .into_window(range, Event::Unmap);
+        let mut step = Step {
+            at: start,
+            to,
+            end: range.end(),
+        };
+        while step.at < step.end {
+            match window.move_step(step) {
+                Ok(pages) => {
+                    step.at = step.at.plus(pages);
+                    step.to = step.to.plus(pages);
+                }
+                Err(why) => {
+                    let pages = step.at.0.saturating_sub(mv.from.start().0);
+                    return Err(Stopped { pages, why });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to start: at the 2-MiB boundary below, if both sides lie equally far above one and nothing is mapped
+    /// between, so that a single entry can move (`try_realign_addr`). The window grows with it, as on Linux.
+    fn realign(&self, mv: Relocation) -> (Vpn, Vpn) {
+        let (from, to) = (mv.from.start(), mv.to);
+        let offset = from.0 & (PMD_PAGES - 1);
+        let worthwhile = mv.from.pages() >= PMD_PAGES - offset
+            && offset != 0
+            && offset == to.0 & (PMD_PAGES - 1);
+        if worthwhile && self.free_below(mv.old_vma, from) && self.free_below(mv.new_vma, to) {
+            (from.align_down(PMD_PAGES), to.align_down(PMD_PAGES))
+        } else {
+            (from, to)
+        }
+    }
+    /// `can_align_down`: the VMA starts here, and down to the boundary nothing is mapped.
+    fn free_below(&self, vma: Vpn, at: Vpn) -> bool {
+        vma == at
+            && VpnRange::new(at.align_down(PMD_PAGES), at)
+                .is_some_and(|below| !self.layout.occupied(below))
+    }
+}
+
+/// One step of a move.
+#[derive(Clone, Copy)]
+struct Step {
+    at: Vpn,
+    to: Vpn,
+    end: Vpn,
+}
+
+impl Step {
+    /// Pages up to the next boundary of `span` on either side, or the end (`get_extent`).
+    fn extent(self, span: u64) -> u64 {
+        let up_to = |v: Vpn| span - (v.0 & (span - 1));
+        up_to(self.at)
+            .min(up_to(self.to))
+            .min(self.end.0 - self.at.0)
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    /// Moves what one table entry of the highest usable level covers; returns how many pages that was.
+    fn move_step(&mut self, step: Step) -> Result<u64, NoMemory> {
+        let mm = self.mm();
+        let mut cx = self.cx();
+        let pinned = cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let extent = step.extent(PUD_PAGES);
+        if !mm.table.has_pmd(step.at, pin) {
+            return Ok(extent);
+        }
+        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
+            return Ok(extent);
+        }
+        mm.table.make_pud_for(step.to, pin)?;
+        let extent = step.extent(PMD_PAGES);
+        let Some(old) = mm.table.leaf(step.at, pin) else {
+            return Ok(extent);
+        };
+        mm.table.make_pmd(step.to, pin)?;
+        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+            return Ok(extent);
+        }
+        let new = mm.table.make_leaf(step.to, pin)?;
+        move_ptes(old, new, step, extent);
+        Ok(extent)
+    }
+}
+
+/// `move_ptes`: both leaves locked; counts stay as they are, since entries only change their place.
+fn move_ptes(old: &Leaf, new: &Leaf, step: Step, pages: u64) {
+    let (from, to) = if std::ptr::eq(old, new) {
+        (old.lock(), None)
+    } else {
+        let (from, to) = Leaf::lock_pair(old, new);
+        (from, Some(to))
+    };
+    for i in 0..pages {
+        let at = step.at.plus(i);
+        let pte = from.get(at);
+        if !pte.is_none() {
+            from.set(at, super::pte::RawPte::NONE);
+            to.as_ref().unwrap_or(&from).set(step.to.plus(i), pte);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Cutting a VMA in two.
+
+use super::{MmapWriteGuard, guard::Lease};
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    error::VmaError,
+    notifier::Event,
+};
+
+impl MmapWriteGuard<'_> {
+    /// Cuts the VMA that starts at `start` below `at`, which lies inside; the map limit is the caller's business
+    /// (`__split_vma`).
+    pub(super) fn split_unlimited(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {
+        self.layout.alloc_vma()?;
+        let whole = self.vma(start).range();
+        self.split_huge(whole, at);
+        let upper = self.layout.vmas.update(start, |vma| {
+            let cut = |a, b| VpnRange::new(a, b).expect("at lies strictly inside");
+            let upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
+            vma.set_range(cut(start, at), vma.pgoff);
+            upper
+        });
+        self.layout.vmas.insert(upper);
+        Ok(())
+    }
+    /// The same within the map limit (`split_vma`).
+    pub(super) fn split(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {
+        self.layout.check_map_count()?;
+        self.split_unlimited(start, at)
+    }
+    /// A VMA boundary is about to be put at `at` inside `vma`: a huge page across it must go
+    /// (`vma_adjust_trans_huge`). Linux opens the window as soon as a table is there that could hold one.
+    pub(super) fn split_huge(&mut self, vma: VpnRange, at: Vpn) {
+        let Some(block) = VpnRange::new(at.align_down(PMD_PAGES), at.align_up(PMD_PAGES)) else {
+            return; // Aligned: no huge page can lie across.
+        };
+        if !vma.covers(block) {
+            return;
+        }
+        let mm = self.mm;
+        let has_pmd = {
+            let pinned = self.cx.pin();
+            mm.table.has_pmd(at, mm.table.pin(pinned.guard()))
+        };
+        if has_pmd {
+            Lease {
+                mm,
+                cx: self.cx.reborrow(),
+            }
+            .into_window(block, Event::Clear)
+            .close();
+        }
+    }
+}

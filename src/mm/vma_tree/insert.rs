@@ -1,0 +1,101 @@
+//! An insert never leaves an overlap: the holes around its place are read on the way down. A full leaf first passes
+//! entries to a neighbour and splits only if both are nearly full, so that runs of neighbouring ranges, downwards as
+//! `mmap` places them or upwards, leave nodes seven eighths full.
+
+use super::node::Entry;
+use super::path::{Holes, Step, merged};
+use super::{Span, VmaTree};
+
+impl<V: Span> VmaTree<V> {
+    /// Adds a range.
+    ///
+    /// # Panics
+    /// If it is empty or overlaps one that is there.
+    pub(crate) fn insert(&mut self, value: V) {
+        let (start, end) = (value.start(), value.end());
+        assert!(start < end, "an empty range at {start:?}");
+        if self.is_empty() {
+            self.root = self.leaves.alloc();
+        }
+        let mut path = self.path(start);
+        if self.leaf(path.leaf().node).is_full() {
+            self.make_room(start.0);
+            path = self.path(start);
+        }
+        let Step { node, at } = path.leaf();
+        let leaf = self.leaves.get_mut(node);
+        assert!(
+            at == leaf.len() || end.0 <= leaf.start(at),
+            "{start:?}..{end:?} overlaps a range that is there"
+        );
+        let kid = self.values.put(value);
+        let gone = leaf.hole_below(at);
+        leaf.insert(
+            at,
+            Entry {
+                start: start.0,
+                end: end.0,
+                gap: 0,
+                kid,
+            },
+        );
+        let made = leaf.widest_at(at);
+        self.len += 1;
+        self.climb(&path, Holes { gone, made });
+    }
+
+    /// Leaves no full node on the way to the leaf for `start`. One walk from the top suffices, as a node has room for
+    /// one more child by the time a child splits.
+    fn make_room(&mut self, start: u64) {
+        if self.is_full(self.height, self.root) {
+            let old = self.summary(self.height, self.root);
+            self.root = self.inners.alloc();
+            self.inners.get_mut(self.root).insert(0, old);
+            self.height += 1;
+        }
+        let mut id = self.root;
+        for level in (1..=self.height).rev() {
+            let at = self.inner(id).home_of(start);
+            if self.is_full(level - 1, self.inner(id).kid(at)) {
+                self.relieve(level, id, at);
+            }
+            let node = self.inner(id);
+            id = node.kid(node.home_of(start));
+        }
+    }
+
+    fn is_full(&self, level: usize, id: u32) -> bool {
+        if level == 0 {
+            self.leaf(id).is_full()
+        } else {
+            self.inner(id).is_full()
+        }
+    }
+
+    /// Child `at` of `parent`, which stands on `level`, is full: shares with a neighbour that has room, or splits it.
+    fn relieve(&mut self, level: usize, parent: u32, at: usize) {
+        let node = self.inner(parent);
+        let has_room = |at: usize| self.len_of(level - 1, node.kid(at)) <= merged(level - 1);
+        if at + 1 < node.len() && has_room(at + 1) {
+            self.even_out(level, parent, at);
+            return;
+        }
+        if at > 0 && has_room(at - 1) {
+            self.even_out(level, parent, at - 1);
+            return;
+        }
+        let left = node.kid(at);
+        let right = if level == 1 {
+            self.leaves.split(left)
+        } else {
+            self.inners.split(left)
+        };
+        let (lower, upper) = (
+            self.summary(level - 1, left),
+            self.summary(level - 1, right),
+        );
+        let node = self.inners.get_mut(parent);
+        node.set(at, lower);
+        node.insert(at + 1, upper);
+    }
+}

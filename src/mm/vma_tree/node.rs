@@ -1,0 +1,244 @@
+//! A node keeps its entries sorted and its unused keys at `u64::MAX`, so that a search is a count over fixed arrays
+//! without a branch on the data. Leaves and inner nodes are the same code; a leaf merely has no room for gaps.
+
+/// Ranges a leaf can hold. Most processes have fewer in all, so it is not made as wide as would do no harm to large trees.
+pub(super) const LEAF: usize = 32;
+/// Children an inner node can have: three levels hold 65,530 ranges.
+pub(super) const INNER: usize = 64;
+/// No node: the end of a chain, and the `kid` of an unused entry.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Keys in a cache line.
+const BLOCK: usize = 8;
+
+/// A leaf: its entries are the ranges themselves, `kid` numbers the value.
+pub(super) type Leaf = Node<LEAF, 0>;
+/// An inner node: each entry sums up one child, `kid` numbers the child.
+pub(super) type Inner = Node<INNER, INNER>;
+
+/// What a node knows of one range or of one subtree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    /// First page.
+    pub(super) start: u64,
+    /// One past the last page.
+    pub(super) end: u64,
+    /// Pages of the widest hole between `start` and `end`; 0 for a range.
+    pub(super) gap: u64,
+    /// The child or the value.
+    pub(super) kid: u32,
+}
+
+/// Up to `WIDTH` entries in ascending order; `GAPS` is `WIDTH` or, in a leaf, 0.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(super) struct Node<const WIDTH: usize, const GAPS: usize> {
+    ends: [u64; WIDTH],
+    starts: [u64; WIDTH],
+    kids: [u32; WIDTH],
+    gaps: [u64; GAPS],
+    len: u32,
+    /// The next node to the right on the same level, or the next free node of the pool.
+    pub(super) next: u32,
+}
+
+impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
+    /// Fewest entries of a node that is not the root. A third: half would make a run of alternating inserts and
+    /// removals split and merge the same node again and again.
+    pub(super) const MIN: usize = WIDTH / 3;
+    /// Two nodes with at most this many entries together become one; with more they share them evenly.
+    pub(super) const MERGED: usize = WIDTH - WIDTH / 4;
+
+    pub(super) const EMPTY: Self = Self {
+        ends: [u64::MAX; WIDTH],
+        starts: [u64::MAX; WIDTH],
+        kids: [NONE; WIDTH],
+        gaps: [0; GAPS],
+        len: 0,
+        next: NONE,
+    };
+
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.len() == WIDTH
+    }
+
+    #[inline]
+    pub(super) const fn start(&self, at: usize) -> u64 {
+        self.starts[at]
+    }
+
+    #[inline]
+    pub(super) const fn end(&self, at: usize) -> u64 {
+        self.ends[at]
+    }
+
+    #[inline]
+    pub(super) const fn kid(&self, at: usize) -> u32 {
+        self.kids[at]
+    }
+
+    #[inline]
+    pub(super) fn gap(&self, at: usize) -> u64 {
+        self.gaps.get(at).copied().unwrap_or(0)
+    }
+
+    pub(super) fn entry(&self, at: usize) -> Entry {
+        Entry {
+            start: self.start(at),
+            end: self.end(at),
+            gap: self.gap(at),
+            kid: self.kid(at),
+        }
+    }
+
+    pub(super) fn set(&mut self, at: usize, entry: Entry) {
+        self.starts[at] = entry.start;
+        self.ends[at] = entry.end;
+        self.kids[at] = entry.kid;
+        if let Some(gap) = self.gaps.get_mut(at) {
+            *gap = entry.gap;
+        }
+    }
+
+    /// How many entries end at or before `at`: the index of the first that ends after it.
+    #[inline]
+    pub(super) fn ending_by(&self, at: u64) -> usize {
+        // For the one `at` that unused keys do not exceed, they count too.
+        count(&self.ends, |end| end <= at).min(self.len())
+    }
+
+    /// The first entry that ends after `at`, and its `kid`.
+    ///
+    /// Reads neither the length nor the starts, which lie in other cache lines.
+    #[inline]
+    pub(super) fn seek(&self, at: u64) -> Option<(usize, u32)> {
+        let index = count(&self.ends, |end| end <= at);
+        let kid = *self.kids.get(index)?;
+        (kid != NONE).then_some((index, kid))
+    }
+
+    /// How many entries start before `at`.
+    #[inline]
+    pub(super) fn starting_below(&self, at: u64) -> usize {
+        count(&self.starts, |start| start < at)
+    }
+
+    /// Of several children, the one where a range that starts at `start` is or belongs.
+    #[inline]
+    pub(super) fn home_of(&self, start: u64) -> usize {
+        self.ending_by(start).min(self.len() - 1)
+    }
+
+    pub(super) fn insert(&mut self, at: usize, entry: Entry) {
+        let len = self.len();
+        self.starts.copy_within(at..len, at + 1);
+        self.ends.copy_within(at..len, at + 1);
+        self.kids.copy_within(at..len, at + 1);
+        if GAPS > 0 {
+            self.gaps.copy_within(at..len, at + 1);
+        }
+        self.len += 1;
+        self.set(at, entry);
+    }
+
+    pub(super) fn remove(&mut self, from: usize, count: usize) {
+        let len = self.len();
+        let rest = from + count..len;
+        self.starts.copy_within(rest.clone(), from);
+        self.ends.copy_within(rest.clone(), from);
+        self.kids.copy_within(rest.clone(), from);
+        if GAPS > 0 {
+            self.gaps.copy_within(rest, from);
+        }
+        self.truncate(len - count);
+    }
+
+    /// Forgets all entries from the first `len` on.
+    fn truncate(&mut self, len: usize) {
+        let unused = len..self.len();
+        self.starts[unused.clone()].fill(u64::MAX);
+        self.ends[unused.clone()].fill(u64::MAX);
+        self.kids[unused].fill(NONE);
+        self.len = len as u32;
+    }
+
+    /// Moves entries between two neighbours until `left` has `want`.
+    pub(super) fn share(left: &mut Self, right: &mut Self, want: usize) {
+        let (have, other) = (left.len(), right.len());
+        if want >= have {
+            let moved = want - have;
+            left.copy_from(have, right, 0, moved);
+            left.len = want as u32;
+            right.remove(0, moved);
+        } else {
+            let moved = have - want;
+            let old = right.clone();
+            right.copy_from(0, left, want, moved);
+            right.copy_from(moved, &old, 0, other);
+            right.len = (moved + other) as u32;
+            left.truncate(want);
+        }
+    }
+
+    fn copy_from(&mut self, to: usize, source: &Self, from: usize, count: usize) {
+        let (to, from) = (to..to + count, from..from + count);
+        self.starts[to.clone()].copy_from_slice(&source.starts[from.clone()]);
+        self.ends[to.clone()].copy_from_slice(&source.ends[from.clone()]);
+        self.kids[to.clone()].copy_from_slice(&source.kids[from.clone()]);
+        if GAPS > 0 {
+            self.gaps[to].copy_from_slice(&source.gaps[from]);
+        }
+    }
+
+    /// The widest of the holes between entries and inside them. Looks at all of them.
+    pub(super) fn widest(&self) -> u64 {
+        let len = self.len();
+        let inside = self.gaps.iter().take(len).copied().fold(0, u64::max);
+        let between = self.starts[1..len].iter().zip(&self.ends[..len - 1]);
+        between.fold(inside, |gap, (start, end)| gap.max(start - end))
+    }
+
+    /// The hole between entry `at` and the one before; 0 if either is not in this node.
+    pub(super) fn hole_below(&self, at: usize) -> u64 {
+        if 0 < at && at < self.len() {
+            self.start(at) - self.end(at - 1)
+        } else {
+            0
+        }
+    }
+
+    /// The widest of the holes below, inside and above entry `at`.
+    pub(super) fn widest_at(&self, at: usize) -> u64 {
+        self.gap(at)
+            .max(self.hole_below(at))
+            .max(self.hole_below(at + 1))
+    }
+
+    /// Start of the first entry and end of the last.
+    pub(super) const fn bounds(&self) -> (u64, u64) {
+        (self.starts[0], self.ends[self.len() - 1])
+    }
+}
+
+/// How many of the ascending `keys` satisfy `low`, which holds for a prefix of them.
+///
+/// The last key of each block tells the block, and only that one is looked at key by key: additions of comparisons, no
+/// branch. Of a node that is not in the cache, all lines are asked for at once.
+#[inline]
+fn count<const WIDTH: usize>(keys: &[u64; WIDTH], low: impl Fn(u64) -> bool) -> usize {
+    let (blocks, _) = keys.as_chunks::<BLOCK>();
+    let whole = blocks[..blocks.len() - 1]
+        .iter()
+        .map(|block| usize::from(low(block[BLOCK - 1])))
+        .sum::<usize>();
+    let inside = blocks[whole]
+        .iter()
+        .map(|&key| usize::from(low(key)))
+        .sum::<usize>();
+    whole * BLOCK + inside
+}

@@ -1,0 +1,91 @@
+//! Removal takes what lies in one leaf in one go, then restores the nodes above it once.
+
+use crate::addr::{Vpn, VpnRange};
+
+use super::node::NONE;
+use super::path::{Holes, Path, Step};
+use super::{Span, VmaTree};
+
+impl<V> VmaTree<V> {
+    /// Removes the range that starts at `start`.
+    ///
+    /// # Panics
+    /// If none does.
+    pub(crate) fn remove(&mut self, start: Vpn) -> V {
+        let path = self.path_of(start);
+        self.remove_at(&path)
+    }
+
+    pub(super) fn remove_at(&mut self, path: &Path) -> V {
+        let Step { node, at } = path.leaf();
+        let value = self.values.take(self.leaf(node).kid(at));
+        self.cut(path, 1);
+        value
+    }
+
+    /// Takes `count` entries out of the leaf at the end of `path`; their values are gone already.
+    fn cut(&mut self, path: &Path, count: usize) {
+        let Step { node, at } = path.leaf();
+        self.len -= count;
+        if self.is_empty() {
+            *self = Self::new();
+            return;
+        }
+        let leaf = self.leaves.get_mut(node);
+        // Between several there may have been any hole.
+        let gone = if count == 1 {
+            leaf.widest_at(at)
+        } else {
+            u64::MAX
+        };
+        leaf.remove(at, count);
+        let made = leaf.hole_below(at);
+        self.climb(path, Holes { gone, made });
+        while self.height > 0 && self.inner(self.root).len() == 1 {
+            let old = self.root;
+            self.root = self.inner(old).kid(0);
+            self.inners.release(old);
+            self.height -= 1;
+        }
+        debug_assert_ne!(self.root, NONE, "a tree with ranges has a root");
+    }
+}
+
+impl<V: Span> VmaTree<V> {
+    /// Removes all ranges inside `pages` and returns them in ascending order.
+    ///
+    /// # Panics
+    /// If one lies only partly inside; nothing is removed then.
+    pub(crate) fn drain_range(&mut self, pages: VpnRange) -> Vec<V> {
+        let (start, end) = (pages.start(), pages.end());
+        let mut out = Vec::new();
+        if let Some(first) = self.find(start)
+            && first.start() < end
+        {
+            assert!(
+                first.start() >= start,
+                "the range at {:?} sticks out of {pages:?}",
+                first.start()
+            );
+        }
+        if let Some(last) = self.before(end) {
+            assert!(
+                last.end() <= end,
+                "the range at {:?} sticks out of {pages:?}",
+                last.start()
+            );
+        }
+        while !self.is_empty() {
+            let path = self.path(start);
+            let Step { node, at } = path.leaf();
+            let leaf = self.leaves.get(node);
+            let stop = leaf.starting_below(end.0);
+            if stop <= at {
+                break;
+            }
+            out.extend((at..stop).map(|at| self.values.take(leaf.kid(at))));
+            self.cut(&path, stop - at);
+        }
+        out
+    }
+}

@@ -1,0 +1,47 @@
+//! A range may be changed in place; what the nodes know of it is read off it afterwards.
+
+use crate::addr::Vpn;
+
+use super::node::Entry;
+use super::path::{Holes, Step};
+use super::{Span, VmaTree};
+
+impl<V: Span> VmaTree<V> {
+    /// Lets `change` alter the range that starts at `start` in any way, its bounds included, and returns its result.
+    ///
+    /// Costs little more than the lookup while the bounds stay, and no more than rewriting one path while the range stays
+    /// between its neighbours. If `change` panics after altering the bounds, the tree must not be used again.
+    ///
+    /// # Panics
+    /// If no range starts at `start`, or if the altered range is empty or overlaps another.
+    pub(crate) fn update<T>(&mut self, start: Vpn, change: impl FnOnce(&mut V) -> T) -> T {
+        let path = self.path_of(start);
+        let Step { node, at } = path.leaf();
+        let old = self.leaf(node).entry(at);
+        let value = self.values.get_mut(old.kid);
+        let result = change(value);
+        let new = Entry {
+            start: value.start().0,
+            end: value.end().0,
+            ..old
+        };
+        if new == old {
+            return result;
+        }
+        assert!(
+            new.start < new.end,
+            "an empty range instead of that at {start:?}"
+        );
+        if path.floor <= new.start && new.end <= path.ceiling {
+            let leaf = self.leaves.get_mut(node);
+            let gone = leaf.widest_at(at);
+            leaf.set(at, new);
+            let made = leaf.widest_at(at);
+            self.climb(&path, Holes { gone, made });
+        } else {
+            let value = self.remove_at(&path);
+            self.insert(value);
+        }
+        result
+    }
+}

@@ -1,0 +1,268 @@
+//! The invalidation window of an address space: the only door to destructive page-table operations.
+//!
+//! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its translations of
+//! the range and gets no new ones. Entries are cleared, downgraded or replaced through it alone; filling an empty
+//! entry or giving rights back needs none.
+
+use super::{
+    Mm,
+    page_table::{Bounds, LockedLeaf, Pin},
+    pte::{Pte, RawPte, Rights},
+};
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    ctx::{Atomic, Context, Cx, Sleepable, rank},
+    frame::{FrameFlags, PhysMem},
+    notifier::OpenWindow,
+};
+use std::convert::Infallible;
+
+/// All external MMUs dropped their references to the range and cannot take new ones.
+#[must_use]
+pub struct InvalidationWindow<'w, C: Context> {
+    mm: &'w Mm,
+    core: OpenWindow<'w, C>,
+}
+
+/// The page-table lock of one leaf is held inside a window.
+pub struct PteTxn<'p> {
+    leaf: LockedLeaf<'p>,
+    mem: &'p PhysMem,
+    part: VpnRange,
+    pin: Pin<'p>,
+    _cx: Cx<'p, rank::Ptl, Atomic>,
+}
+
+/// One covered entry under the page-table lock.
+pub struct PteSlot<'s> {
+    leaf: &'s LockedLeaf<'s>,
+    mem: &'s PhysMem,
+    at: Vpn,
+}
+
+/// What an entry held, taken out of the table. Dropping it gives up the mapping: the frame is retired when that was
+/// the last reference.
+#[must_use]
+pub struct Detached<'m> {
+    pte: RawPte,
+    mem: &'m PhysMem,
+}
+
+impl<'w> InvalidationWindow<'w, Sleepable> {
+    /// Token usable inside the window; it may sleep.
+    pub fn cx(&mut self) -> Cx<'_, rank::Window, Sleepable> {
+        self.core.split().1
+    }
+}
+
+impl<'w> InvalidationWindow<'w, Atomic> {
+    /// Token usable inside the window; it may not sleep.
+    pub fn cx(&mut self) -> Cx<'_, rank::Window, Atomic> {
+        self.core.split().1
+    }
+}
+
+impl<'w, C: Context> InvalidationWindow<'w, C> {
+    pub(super) fn new(mm: &'w Mm, core: OpenWindow<'w, C>) -> Self {
+        Self { mm, core }
+    }
+    pub(super) fn mm(&self) -> &'w Mm {
+        self.mm
+    }
+    /// Pages that the window covers.
+    pub fn range(&mut self) -> VpnRange {
+        self.core.split().0.range()
+    }
+    /// Visits every leaf table in the window, its lock held. Nothing can sleep inside.
+    pub fn for_each_leaf(&mut self, mut f: impl FnMut(&mut PteTxn<'_>)) {
+        let range = self.range();
+        self.leaves_in(range, |txn| {
+            f(txn);
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+    }
+    /// [`for_each_leaf`](Self::for_each_leaf) within `range`, which is clipped to the window; stops at an error.
+    pub(super) fn leaves_in<E>(
+        &mut self,
+        range: VpnRange,
+        mut f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mm = self.mm;
+        let (coverage, mut cx) = self.core.split();
+        let Some(range) = coverage.range().intersect(range) else {
+            return Ok(());
+        };
+        let mut pinned = cx.pin();
+        let (guard, mut cx) = pinned.parts();
+        let pin = mm.table.pin(guard);
+        mm.table.leaves(range, pin, |part, leaf| {
+            f(&mut PteTxn {
+                leaf: leaf.lock(),
+                mem: mm.machine().mem(),
+                part,
+                pin,
+                _cx: cx.descend(),
+            })
+        })
+    }
+    /// Locks the leaf that holds the entry of `vpn`; `None` if the window does not cover it or no table is there.
+    pub fn lock_ptes<T>(&mut self, vpn: Vpn, f: impl FnOnce(&mut PteTxn<'_>) -> T) -> Option<T> {
+        if !self.range().contains(vpn) {
+            return None;
+        }
+        let mut f = Some(f);
+        let mut out = None;
+        self.leaves_in(VpnRange::single(vpn), |txn| {
+            out = f.take().map(|f| f(txn));
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+        out
+    }
+    /// Drops every mapping in `range` (`zap_page_range`); guard markers stay unless `markers` says so.
+    pub(super) fn zap(&mut self, range: VpnRange, markers: Markers) {
+        self.leaves_in(range, |txn| {
+            txn.for_each(|slot| {
+                if slot.raw().is_present() || markers == Markers::Drop {
+                    drop(slot.clear());
+                }
+            });
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+    }
+    /// Frees the tables of an emptied range. Inside the window: pages and tables go before its end, so that a driver
+    /// which drops its references only then still finds them gone.
+    pub(super) fn free_tables(&mut self, range: VpnRange, bounds: Bounds) {
+        let mm = self.mm;
+        let (_, mut cx) = self.core.split();
+        let pinned = cx.pin();
+        mm.table
+            .free_range(range, bounds, mm.table.pin(pinned.guard()));
+    }
+    /// Frees the leaves in `range` that have no entry left (`MADV_DONTNEED` of 2 MiB and more).
+    pub(super) fn free_empty_leaves(&mut self, range: VpnRange) {
+        let mm = self.mm;
+        let (_, mut cx) = self.core.split();
+        let pinned = cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let mut at = range.start();
+        while at < range.end() {
+            mm.table.free_if_empty(at, pin);
+            at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
+        }
+    }
+    /// Ends the window (same as dropping it).
+    pub fn close(self) {}
+}
+
+/// What zapping does with guard markers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Markers {
+    /// They survive (`MADV_DONTNEED`).
+    Keep,
+    /// They go with the mapping.
+    Drop,
+}
+
+impl<'p> PteTxn<'p> {
+    /// The entry of `vpn`; `None` when the window does not cover it in this leaf.
+    pub fn slot(&mut self, vpn: Vpn) -> Option<PteSlot<'_>> {
+        self.part.contains(vpn).then_some(PteSlot {
+            leaf: &self.leaf,
+            mem: self.mem,
+            at: vpn,
+        })
+    }
+    /// Visits every entry of this leaf in the window that is not empty.
+    pub fn for_each(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
+        for at in self.part.iter() {
+            if !self.leaf.get(at).is_none() {
+                f(PteSlot {
+                    leaf: &self.leaf,
+                    mem: self.mem,
+                    at,
+                });
+            }
+        }
+    }
+    /// The pin that the walk runs under.
+    pub(super) fn pin(&self) -> Pin<'p> {
+        self.pin
+    }
+    /// The part of the window in this leaf.
+    pub fn range(&self) -> VpnRange {
+        self.part
+    }
+}
+
+impl<'s> PteSlot<'s> {
+    /// Its page.
+    pub fn vpn(&self) -> Vpn {
+        self.at
+    }
+    /// Current content.
+    pub fn get(&self) -> Pte {
+        self.raw().into()
+    }
+    pub(super) fn raw(&self) -> RawPte {
+        self.leaf.get(self.at)
+    }
+    /// Anything -> none.
+    pub fn clear(self) -> Option<Detached<'s>> {
+        let pte = self.raw();
+        if pte.is_none() {
+            return None;
+        }
+        self.leaf.set(self.at, RawPte::NONE);
+        Some(Detached { pte, mem: self.mem })
+    }
+    /// Removes write permission; returns whether it was set.
+    pub fn write_protect(self) -> bool {
+        let pte = self.raw();
+        let was = pte.is_present() && pte.may_write();
+        if was {
+            self.leaf.set(self.at, pte.wrprotect());
+        }
+        was
+    }
+    /// Gives a present entry other rights.
+    pub(super) fn protect(self, rights: Rights) {
+        let pte = self.raw();
+        if pte.is_present() {
+            self.leaf.set(self.at, pte.with_rights(rights));
+        }
+    }
+    /// Puts another mapping in the place of this one.
+    pub(super) fn replace(self, new: RawPte) -> Option<Detached<'s>> {
+        let pte = self.raw();
+        self.leaf.set(self.at, new);
+        (!pte.is_none()).then_some(Detached { pte, mem: self.mem })
+    }
+    /// Marks neither accessed nor dirty (`MADV_FREE`).
+    pub(super) fn clean(self) {
+        self.leaf.set(self.at, self.raw().mkold().mkclean());
+    }
+    pub(super) fn mem(&self) -> &'s PhysMem {
+        self.mem
+    }
+}
+
+impl Detached<'_> {
+    /// The frame that was mapped; none for the zero page and for markers.
+    pub fn pfn(&self) -> Option<Pfn> {
+        self.pte.counted()
+    }
+}
+
+impl Drop for Detached<'_> {
+    fn drop(&mut self) {
+        if let Some(pfn) = self.pte.counted() {
+            if self.pte.is_dirty() {
+                self.mem.set_flags(pfn, FrameFlags::DIRTY);
+            }
+            self.mem.unshare(pfn);
+        }
+    }
+}

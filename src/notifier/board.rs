@@ -1,0 +1,105 @@
+//! Which windows of an address space are open, and which have closed lately.
+//!
+//! Guarantee: [`Board::validate`] says `Current` only if no window over the page is open and none has closed since the
+//! snapshot. A window elsewhere makes nobody try again, unless more than [`RECENT`] have closed meanwhile.
+
+use crate::{
+    addr::{Vpn, VpnRange},
+    sync::{AtomicU64, Condvar, Mutex, Ordering},
+};
+use smallvec::SmallVec;
+
+/// Closed windows that are remembered.
+pub(super) const RECENT: usize = 64;
+
+/// Identity of a window while it is on the board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WindowId(u64);
+
+/// Outcome of validating a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing happened to the page.
+    Current,
+    /// A window over it is open.
+    Busy,
+    /// One has closed since.
+    Stale,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: SmallVec<[(WindowId, VpnRange); 4]>,
+    opened: u64,
+    /// Window number `n` of those closed is at `n % RECENT`.
+    recent: SmallVec<[VpnRange; 4]>,
+}
+
+/// The board of one address space.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    state: Mutex<State>,
+    /// Windows closed. Advanced under the lock, read without.
+    closed: AtomicU64,
+    changed: Condvar,
+}
+
+impl Board {
+    pub(super) fn begin(&self, range: VpnRange) -> WindowId {
+        let mut s = self.state.lock();
+        let id = WindowId(s.opened);
+        s.opened += 1;
+        s.open.push((id, range));
+        id
+    }
+    pub(super) fn end(&self, id: WindowId) {
+        let mut s = self.state.lock();
+        let at = s.open.iter().position(|(open, _)| *open == id);
+        let (_, range) = s.open.swap_remove(at.expect("a window ends once"));
+        // One step: whoever no longer finds the window open finds it closed.
+        let n = self.closed.fetch_add(1, Ordering::Release);
+        let slot = usize::try_from(n % RECENT as u64).expect("small");
+        if slot < s.recent.len() {
+            s.recent[slot] = range;
+        } else {
+            s.recent.push(range);
+        }
+        drop(s);
+        self.changed.notify_all();
+    }
+    /// To be taken before the page is looked up.
+    pub(super) fn snapshot(&self) -> u64 {
+        self.closed.load(Ordering::Acquire)
+    }
+    /// To be asked under the driver's lock.
+    pub(super) fn validate(&self, at: Vpn, since: u64) -> Verdict {
+        let s = self.state.lock();
+        if s.open.iter().any(|(_, range)| range.contains(at)) {
+            return Verdict::Busy;
+        }
+        let closed = self.closed.load(Ordering::Relaxed);
+        if closed - since > RECENT as u64 {
+            return Verdict::Stale;
+        }
+        let hit = (since..closed).any(|n| {
+            let slot = usize::try_from(n % RECENT as u64).expect("small");
+            s.recent[slot].contains(at)
+        });
+        if hit {
+            Verdict::Stale
+        } else {
+            Verdict::Current
+        }
+    }
+    /// Sleeps until no window overlaps `range`.
+    pub(super) fn wait_idle(&self, range: VpnRange) {
+        let mut s = self.state.lock();
+        while s.open.iter().any(|(_, open)| open.overlaps(range)) {
+            self.changed.wait(&mut s);
+        }
+    }
+    /// Windows open now.
+    pub(super) fn open(&self) -> usize {
+        self.state.lock().open.len()
+    }
+}

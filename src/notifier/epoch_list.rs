@@ -1,0 +1,143 @@
+//! A list that is walked without a lock, and a pointer that is set once: the unsafe code of the chain.
+//!
+//! Guarantee of a walk: everyone who is in the list throughout is met exactly once. It is no snapshot: who comes or
+//! goes meanwhile may or may not be met.
+//!
+//! How: writers are serialised by the list's mutex. A removed node keeps its `next`, so that a walker standing on it
+//! goes on to the rest; it is destroyed through the epoch, once every pin of the moment of its removal has gone.
+#![allow(unsafe_code)]
+
+use crate::{
+    ctx::Epoch,
+    sync::{AtomicPtr, Mutex, Ordering},
+};
+use crossbeam_epoch::{Atomic, Guard, Owned};
+use std::{marker::PhantomData, ptr};
+
+struct Node<T> {
+    value: T,
+    next: Atomic<Node<T>>,
+}
+
+/// The list. `T` is a handle, cheap to clone.
+pub(super) struct EpochList<T> {
+    head: Atomic<Node<T>>,
+    epoch: Epoch,
+    writer: Mutex<()>,
+}
+
+impl<T: Send + Sync + 'static> EpochList<T> {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self {
+            head: Atomic::null(),
+            epoch,
+            writer: Mutex::new(()),
+        }
+    }
+    fn check(&self, guard: &Guard) {
+        assert!(self.epoch.owns(guard), "pinned in another machine's epoch");
+    }
+    /// Puts a value in front.
+    pub(super) fn push(&self, value: T, guard: &Guard) {
+        self.check(guard);
+        let held = self.writer.lock();
+        let head = self.head.load(Ordering::Relaxed, guard);
+        let node = Owned::new(Node {
+            value,
+            next: Atomic::null(),
+        });
+        node.next.store(head, Ordering::Relaxed);
+        self.head.store(node, Ordering::Release);
+        drop(held);
+    }
+    /// Takes out the first value that fits; says whether there was one.
+    pub(super) fn remove(&self, guard: &Guard, mut fits: impl FnMut(&T) -> bool) -> bool {
+        self.check(guard);
+        let held = self.writer.lock();
+        let mut link = &self.head;
+        loop {
+            let at = link.load(Ordering::Acquire, guard);
+            // SAFETY: a linked node is destroyed only after it was unlinked, which needs the lock held here.
+            let Some(node) = (unsafe { at.as_ref() }) else {
+                return false;
+            };
+            if fits(&node.value) {
+                link.store(node.next.load(Ordering::Relaxed, guard), Ordering::Release);
+                drop(held);
+                // SAFETY: unlinked just now, by the one writer, so this is the only time; later pins cannot reach it,
+                // and earlier ones, checked to be of this collector, hold its destruction back.
+                unsafe { guard.defer_destroy(at) };
+                return true;
+            }
+            link = &node.next;
+        }
+    }
+    /// Visits the values, the last put in first.
+    pub(super) fn for_each(&self, guard: &Guard, mut visit: impl FnMut(&T)) {
+        self.check(guard);
+        let mut at = self.head.load(Ordering::Acquire, guard);
+        // SAFETY: reached from the head or from a node reached under the same pin, which is of this collector; nodes
+        // unlinked since are destroyed only after it.
+        while let Some(node) = unsafe { at.as_ref() } {
+            visit(&node.value);
+            at = node.next.load(Ordering::Acquire, guard);
+        }
+    }
+}
+
+impl<T> Drop for EpochList<T> {
+    fn drop(&mut self) {
+        let mut at = std::mem::replace(&mut self.head, Atomic::null());
+        loop {
+            // SAFETY: `&mut self`: no walker is left in this list, and each node here is linked, hence owned by it.
+            let Some(node) = (unsafe { at.try_into_owned() }) else {
+                return;
+            };
+            at = std::mem::replace(&mut node.into_box().next, Atomic::null());
+        }
+    }
+}
+
+/// A value that is made at most once, and then stays: one pointer wide.
+pub(super) struct Lazy<T> {
+    at: AtomicPtr<T>,
+    owns: PhantomData<T>,
+}
+
+impl<T: Send + Sync> Lazy<T> {
+    pub(super) const fn new() -> Self {
+        Self {
+            at: AtomicPtr::new(ptr::null_mut()),
+            owns: PhantomData,
+        }
+    }
+    /// One load.
+    pub(super) fn get(&self) -> Option<&T> {
+        // SAFETY: null, or from `Box::into_raw` in `get_or_make`; freed only by `drop`, which the borrow excludes.
+        unsafe { self.at.load(Ordering::Acquire).as_ref() }
+    }
+    pub(super) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let made = Box::into_raw(Box::new(make()));
+        let set =
+            self.at
+                .compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
+        if set.is_err() {
+            // SAFETY: the exchange failed, so nobody else has seen this box.
+            drop(unsafe { Box::from_raw(made) });
+        }
+        self.get().expect("set by this thread or another")
+    }
+}
+
+impl<T> Drop for Lazy<T> {
+    fn drop(&mut self) {
+        let at = *self.at.get_mut();
+        if !at.is_null() {
+            // SAFETY: from `Box::into_raw`, and `&mut self` excludes every borrow of it.
+            drop(unsafe { Box::from_raw(at) });
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The invalidation protocol between an address space and its external MMUs.
+//!
+//! Guarantee: while an invalidation window over a range is open, no registered MMU has a translation of a page in it,
+//! and none can establish one.
+//!
+//! How, in the order of events:
+//!
+//! 1. The window is written on the **board** of the address space.
+//! 2. The **chain** of registered MMUs is read, and each is asked to drop the range. It answers with an `Ack`, which it
+//!    can get only by passing its own **gate**: the lock with its shadow entries inside, from which those of the range
+//!    are removed on the way.
+//! 3. Page-table entries change.
+//! 4. The window leaves the board, and those who acknowledged its beginning are told its end.
+//!
+//! On the other side, an MMU that wants a translation
+//!
+//! 1. draws a **ticket**: how many windows have closed so far;
+//! 2. has the page looked up, which may sleep, fault, and open windows itself; it gets a **pending** frame that cannot
+//!    be looked at;
+//! 3. takes its gate and has the ticket checked under it: no overlapping window open, none closed since. Only then there
+//!    is a **permit**, and only with a permit an entry.
+//!
+//! Why this is enough: both sides pass the gate. If the establishing side is first, the invalidating side finds the
+//! entry and removes it; if it is second, it finds the window on the board, or closed since its ticket.
+//!
+//! ```text
+//! window                         fault of an MMU
+//! board: begin
+//!                                ticket
+//!                                look up -> frame A
+//! gate: remove entries
+//! entry: A -> B
+//! board: end
+//!                                gate: check -> stale, try again
+//! ```
+//!
+//! Registration in the middle of a window is harmless because the board is written *before* the chain is read: an MMU
+//! that the window did not see sees the window.
+
+mod board;
+mod chain;
+mod epoch_list;
+mod gate;
+mod ops;
+mod permit;
+mod store;
+mod window;
+
+pub(crate) use chain::Notifiers;
+pub use chain::{Registration, Seat};
+pub use gate::{Gate, GateGuard};
+pub use ops::{Ack, AgeKind, Event, ExternalMmu, Invalidation, WouldBlock};
+pub(crate) use permit::Seated;
+pub use permit::{Access, Pending, Permit, Retry, Ticket};
+pub use store::{OrderedStore, ShadowEntry, ShadowStore};
+pub(crate) use window::OpenWindow;
+pub use window::WindowContext;

@@ -1,0 +1,141 @@
+//! What a driver implements, and the proof that it must return.
+
+use super::chain::RegId;
+use crate::{
+    addr::VpnRange,
+    ctx::{Atomic, Cx, Sleepable, rank},
+};
+use std::marker::PhantomData;
+
+/// Invariant, generative brand of one callback.
+type Brand<'i> = PhantomData<fn(&'i ()) -> &'i ()>;
+
+/// Why a range is invalidated, with the names of Linux's `mmu_notifier_event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Unmapped, moved or replaced.
+    Unmap,
+    /// Pages are dropped or replaced, the mapping stays.
+    Clear,
+    /// The rights of the mapping change.
+    ProtectionVma,
+    /// The rights of pages change: a fork, a page to be written back.
+    ProtectionPage,
+    /// Soft-dirty tracking begins anew.
+    SoftDirty,
+    /// Pages move to a device's memory.
+    Migrate,
+    /// A device gets pages for itself.
+    Exclusive,
+}
+
+/// One demand to drop references to a range. Linear: not `Clone`, consumed by a gate.
+#[must_use]
+#[derive(Debug)]
+pub struct Invalidation<'i> {
+    range: VpnRange,
+    event: Event,
+    reg: RegId,
+    brand: Brand<'i>,
+}
+
+/// Proof that the driver's gate excluded the range of *this* invocation.
+#[must_use]
+#[derive(Debug)]
+pub struct Ack<'i> {
+    _brand: Brand<'i>,
+}
+
+impl<'i> Invalidation<'i> {
+    /// Pages to drop.
+    pub fn range(&self) -> VpnRange {
+        self.range
+    }
+    /// Why.
+    pub fn event(&self) -> Event {
+        self.event
+    }
+    pub(super) fn reg(&self) -> RegId {
+        self.reg
+    }
+    pub(super) fn ack(self) -> Ack<'i> {
+        Ack { _brand: self.brand }
+    }
+}
+
+/// Runs one callback under a fresh brand.
+pub(super) fn demand<E>(
+    range: VpnRange,
+    event: Event,
+    reg: RegId,
+    f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<Ack<'i>, E>,
+) -> Result<(), E> {
+    f(Invalidation {
+        range,
+        event,
+        reg,
+        brand: PhantomData,
+    })
+    .map(|_ack| ())
+}
+
+/// The driver cannot finish without blocking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an external MMU would have to block")]
+pub struct WouldBlock;
+
+/// What an aging call does to the accessed state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AgeKind {
+    /// Clears it and flushes what would hide the next access (`clear_flush_young`).
+    ClearFlush,
+    /// Clears it; a cached translation may hide the next access (`clear_young`).
+    Clear,
+    /// Looks only (`test_young`).
+    Test,
+}
+
+/// An MMU outside the CPU that caches translations of an address space.
+///
+/// Callbacks come from any thread, several at once, with overlapping and nested ranges, and with ranges in which the
+/// MMU has nothing. What a driver cannot get wrong is in the types: it must pass its gate to answer, it cannot sleep
+/// where it must not, and it cannot re-enter the address space.
+pub trait ExternalMmu: Send + Sync {
+    /// Drops every reference into the range, and gives out none until the end; may block.
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i>;
+
+    /// The same without blocking. The default is right for every driver that sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`]: nothing was dropped that the driver would have to be told the end of; it gets no end.
+    fn try_invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Atomic>,
+        inv: Invalidation<'i>,
+    ) -> Result<Ack<'i>, WouldBlock> {
+        let _unused = (cx, inv);
+        Err(WouldBlock)
+    }
+
+    /// A window whose beginning was acknowledged has closed. Never blocks, so that a guard's `Drop` can call it.
+    fn invalidate_end(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+        let _unused = (cx, range);
+    }
+
+    /// Whether a page of the range was used through this MMU since the accessed state was last cleared.
+    fn age(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
+        let _unused = (cx, range, kind);
+        false
+    }
+
+    /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after
+    /// everything was excluded.
+    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
+        let _unused = cx;
+    }
+}

@@ -1,0 +1,136 @@
+//! The protocol side of an invalidation window: its place on the board, and who agreed to it.
+
+use super::{
+    board::WindowId,
+    chain::{Chain, Notifiers, Visit},
+    ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
+};
+use crate::{
+    addr::VpnRange,
+    ctx::{Atomic, Below, Context, Cx, Sleepable, rank},
+};
+use smallvec::SmallVec;
+use std::{convert::Infallible, marker::PhantomData};
+
+/// How a window of this context asks one driver.
+pub trait WindowContext: Context {
+    /// What a driver may answer instead of complying.
+    type Refusal: std::fmt::Debug;
+    #[doc(hidden)]
+    fn ask<'i>(
+        ext: &dyn ExternalMmu,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Result<Ack<'i>, Self::Refusal>;
+}
+
+impl WindowContext for Sleepable {
+    type Refusal = Infallible;
+    fn ask<'i>(
+        ext: &dyn ExternalMmu,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Result<Ack<'i>, Infallible> {
+        Ok(ext.invalidate_start(cx, inv))
+    }
+}
+
+impl WindowContext for Atomic {
+    type Refusal = WouldBlock;
+    fn ask<'i>(
+        ext: &dyn ExternalMmu,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Result<Ack<'i>, WouldBlock> {
+        ext.try_invalidate_start(cx, inv)
+    }
+}
+
+/// Every registered driver acknowledged the range; `Drop` ends it, for exactly those.
+#[must_use]
+pub(crate) struct OpenWindow<'w, C: Context> {
+    live: Option<Live<'w>>,
+    range: VpnRange,
+    cx: Cx<'w, rank::Window, C>,
+}
+
+/// What there is to end, if anybody was ever registered.
+struct Live<'w> {
+    chain: &'w Chain,
+    id: WindowId,
+    agreed: SmallVec<[Visit; 4]>,
+}
+
+impl<'w, C: WindowContext> OpenWindow<'w, C> {
+    /// With nobody ever registered: one load.
+    pub(crate) fn open<R: Below<rank::Window>>(
+        notifiers: &'w Notifiers,
+        cx: Cx<'w, R, C>,
+        range: VpnRange,
+        event: Event,
+    ) -> Result<Self, C::Refusal> {
+        let mut window = Self {
+            live: None,
+            range,
+            cx: cx.into_descended(),
+        };
+        if let Some(chain) = notifiers.chain() {
+            window.announce(chain, event)?;
+        }
+        Ok(window)
+    }
+    fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
+        // The board before the chain: a driver that registers later finds the window on the board.
+        let id = chain.board.begin(self.range);
+        let live = self.live.insert(Live {
+            chain,
+            id,
+            agreed: SmallVec::new(),
+        });
+        for visit in chain.present(&mut self.cx) {
+            let entry = visit.entry();
+            let cx = self.cx.descend();
+            demand(self.range, event, entry.reg, |inv| {
+                C::ask(&*entry.ext, cx, inv)
+            })?;
+            live.agreed.push(visit);
+        }
+        Ok(())
+    }
+}
+
+impl<C: Context> OpenWindow<'_, C> {
+    /// What is covered, and the token for what is done inside.
+    pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {
+        let coverage = Coverage {
+            range: self.range,
+            window: PhantomData,
+        };
+        (coverage, self.cx.reborrow())
+    }
+}
+
+impl<C: Context> Drop for OpenWindow<'_, C> {
+    fn drop(&mut self) {
+        if let Some(mut live) = self.live.take() {
+            live.chain.board.end(live.id);
+            while let Some(visit) = live.agreed.pop() {
+                let cx = self.cx.descend();
+                visit.entry().ext.invalidate_end(cx, self.range);
+            }
+        }
+    }
+}
+
+/// The range of a window known to be open for `'w`.
+#[derive(Clone, Copy)]
+pub(crate) struct Coverage<'w> {
+    range: VpnRange,
+    window: PhantomData<&'w ()>,
+}
+
+impl Coverage<'_> {
+    pub(crate) fn range(self) -> VpnRange {
+        self.range
+    }
+}

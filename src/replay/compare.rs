@@ -1,0 +1,231 @@
+//! Where a step went another way than Linux: the first of outcome, windows, layout, pages.
+//!
+//! A recording names only what changed; [`Expected`] keeps what it said last, and every process is compared
+//! after every step.
+
+use super::{
+    pages::{Entry, PageTables},
+    script::{MapsRow, Notified, Outcome, Step},
+};
+use std::collections::BTreeMap;
+
+/// What a step came to in this library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// How the operation ended.
+    pub outcome: Outcome,
+    /// What the external MMU of process 0 was told.
+    pub notified: Vec<Notified>,
+    /// The VMAs of every process.
+    pub layouts: BTreeMap<u32, Vec<MapsRow>>,
+    /// The page tables of every process.
+    pub pages: PageTables,
+}
+
+/// Two things that should have been equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sides<T> {
+    /// What Linux did.
+    pub linux: T,
+    /// What this library did.
+    pub emmu: T,
+}
+
+impl<T: Clone + PartialEq> Sides<T> {
+    fn unless_equal(linux: &T, emmu: &T) -> Option<Self> {
+        (linux != emmu).then(|| Self {
+            linux: linux.clone(),
+            emmu: emmu.clone(),
+        })
+    }
+}
+
+/// The first difference of a step, or why it could not be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Return value, errno or signal.
+    Outcome(Sides<Outcome>),
+    /// What the external MMU was told.
+    Windows(Sides<Vec<Notified>>),
+    /// The VMAs of a process.
+    Layout {
+        /// The lowest process that differs.
+        process: u32,
+        /// Its VMAs.
+        sides: Sides<Vec<MapsRow>>,
+    },
+    /// Page tables.
+    Pages(Sides<PageTables>),
+    /// The step needs this, which the address space does not have yet.
+    NotYet(&'static str),
+    /// The library panicked, with this message.
+    Panic(String),
+}
+
+impl Difference {
+    /// The columns of a summary, in the order of comparison.
+    pub const CAUSES: [&'static str; 6] =
+        ["outcome", "windows", "layout", "pages", "not yet", "panic"];
+    /// Which of [`CAUSES`](Self::CAUSES) this is.
+    pub fn cause(&self) -> usize {
+        match self {
+            Self::Outcome(_) => 0,
+            Self::Windows(_) => 1,
+            Self::Layout { .. } => 2,
+            Self::Pages(_) => 3,
+            Self::NotYet(_) => 4,
+            Self::Panic(_) => 5,
+        }
+    }
+}
+
+/// What Linux's processes look like after the steps so far.
+#[derive(Debug, Default)]
+pub struct Expected<'s> {
+    layouts: BTreeMap<u32, &'s [MapsRow]>,
+    pages: Option<&'s PageTables>,
+}
+
+impl<'s> Expected<'s> {
+    /// Goes on by one step.
+    pub fn advance(&mut self, step: &'s Step) {
+        for (&process, layout) in &step.layouts {
+            self.layouts.insert(process, layout);
+        }
+        if step.pages.is_some() {
+            self.pages = step.pages.as_ref();
+        }
+    }
+
+    /// The first way in which `seen` is not what `step`, just advanced over, led to on Linux.
+    pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
+        Sides::unless_equal(&step.outcome, &seen.outcome)
+            .map(Difference::Outcome)
+            .or_else(|| {
+                Sides::unless_equal(&step.notified, &seen.notified).map(Difference::Windows)
+            })
+            .or_else(|| self.layout(seen))
+            .or_else(|| self.page_tables(seen))
+    }
+
+    fn layout(&self, seen: &Observed) -> Option<Difference> {
+        let of = |&process: &u32| self.layouts.get(&process).copied().unwrap_or_default();
+        let (&process, emmu) = seen
+            .layouts
+            .iter()
+            .find(|(p, emmu)| of(p) != emmu.as_slice())?;
+        let sides = Sides {
+            linux: of(&process).to_vec(),
+            emmu: emmu.clone(),
+        };
+        Some(Difference::Layout { process, sides })
+    }
+
+    fn page_tables(&self, seen: &Observed) -> Option<Difference> {
+        let nothing = PageTables::default();
+        let linux = self.pages.unwrap_or(&nothing);
+        // A process without pages is as good as one that is not listed: those that exist were compared above.
+        let processes = || linux.processes().chain(seen.pages.processes());
+        processes()
+            .any(|p| linux.runs(p) != seen.pages.runs(p))
+            .then(|| {
+                Difference::Pages(Sides {
+                    linux: linux.clone(),
+                    emmu: seen.pages.clone(),
+                })
+            })
+    }
+}
+
+/// Pages of a stretch: what fits on a line.
+const LONGEST: usize = 16;
+
+/// Pages that differ between two sides, at most so many stretches of neighbours.
+///
+/// Frames are matched as they come, so that one page more or less does not make all later numbers differ.
+pub fn differing_pages(sides: &Sides<PageTables>, most: usize) -> Vec<Stretch> {
+    let mut processes: Vec<u32> = sides
+        .linux
+        .processes()
+        .chain(sides.emmu.processes())
+        .collect();
+    processes.sort_unstable();
+    processes.dedup();
+    let mut names = Names::default();
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for process in processes {
+        let linux: BTreeMap<_, _> = sides.linux.entries(process).collect();
+        let emmu: BTreeMap<_, _> = sides.emmu.entries(process).collect();
+        let mut pages: Vec<u64> = linux.keys().chain(emmu.keys()).copied().collect();
+        pages.sort_unstable();
+        pages.dedup();
+        for page in pages {
+            let sides = Sides {
+                linux: linux.get(&page).copied(),
+                emmu: emmu.get(&page).copied(),
+            };
+            if names.same(&sides) {
+                continue;
+            }
+            let last = stretches
+                .last_mut()
+                .filter(|s| s.process == process && s.end() == page);
+            if let Some(last) = last.filter(|s| s.sides.len() < LONGEST) {
+                last.sides.push(sides);
+            } else if stretches.len() < most {
+                stretches.push(Stretch {
+                    process,
+                    page,
+                    sides: vec![sides],
+                });
+            } else {
+                return stretches;
+            }
+        }
+    }
+    stretches
+}
+
+/// Neighbouring pages that differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Whose.
+    pub process: u32,
+    /// First page.
+    pub page: u64,
+    /// What Linux and this library have there.
+    pub sides: Vec<Sides<Option<Entry>>>,
+}
+
+impl Stretch {
+    fn end(&self) -> u64 {
+        self.page + self.sides.len() as u64
+    }
+}
+
+/// Which frame number of one side is which of the other.
+#[derive(Default)]
+struct Names {
+    to_emmu: BTreeMap<u32, u32>,
+    to_linux: BTreeMap<u32, u32>,
+}
+
+impl Names {
+    fn same(&mut self, sides: &Sides<Option<Entry>>) -> bool {
+        let (Some(l), Some(e)) = (sides.linux, sides.emmu) else {
+            return sides.linux == sides.emmu;
+        };
+        if l.kind != e.kind || !l.kind.has_frame() {
+            return l.kind == e.kind;
+        }
+        match (self.to_emmu.get(&l.frame), self.to_linux.get(&e.frame)) {
+            (Some(&mapped), _) => mapped == e.frame,
+            (None, Some(_)) => false,
+            (None, None) => {
+                self.to_emmu.insert(l.frame, e.frame);
+                self.to_linux.insert(e.frame, l.frame);
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Recorded scripts of real memory operations, run and compared step by step with what Linux did.
+//!
+//! A script is a file of JSON lines: a header, then one operation a line with its outcome, the notices that a real MMU
+//! notifier got, the VMAs and the page tables (`data/README.md` has the format). [`load`] or [`shipped`]
+//! reads scripts, [`replay`] runs one on a machine of its own up to the first difference, [`Summary`] counts,
+//! [`Report`] shows a difference.
+//!
+//! ```
+//! use emmu::replay::{Report, Summary, replay, shipped};
+//!
+//! let scripts = shipped()?;
+//! let dense = scripts.iter().filter(|s| s.header.profile == "dense").take(3);
+//! let done = dense.map(replay).collect::<Result<Vec<_>, _>>()?;
+//! for report in done.iter().filter_map(Report::of) {
+//!     println!("{report}");
+//! }
+//! println!("{}", Summary::of(&done).line());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Page tables are compared up to the names of their frames: Linux and this library agree when some renaming of
+//! frames, the same in all processes, makes their page tables equal.
+
+mod compare;
+mod load;
+mod op;
+mod pages;
+mod parse;
+mod report;
+mod run;
+mod script;
+mod summary;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use compare::{Difference, Expected, Observed, Sides, Stretch, differing_pages};
+pub use load::{load, natural, read, shipped};
+pub use op::Op;
+pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
+pub use report::Report;
+pub use run::{First, Replayed, replay};
+pub use script::{
+    FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
+};
+pub use summary::{Summary, Tally};

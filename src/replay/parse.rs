@@ -1,0 +1,277 @@
+//! Reading a script: whatever the bytes, parsing ends in a script or in `file:line: why`.
+//!
+//! What is accepted is consistent in itself: every process acts between its fork and its exit, every file named
+//! exists, addresses lie in the arena and ascend, frame numbers appear in order.
+
+use super::{
+    op::Op,
+    pages::{PageTables, Parser},
+    script::{Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
+    words::hex_word,
+};
+use crate::{addr::PAGE_SIZE, error::Signal};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Script {
+    /// Reads a script; `name` is what errors and reports call it.
+    ///
+    /// # Errors
+    ///
+    /// The first line that is not what it should be.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, ScriptError> {
+        let at = |line, why| ScriptError {
+            file: name.into(),
+            line,
+            why,
+        };
+        let text = str::from_utf8(bytes).map_err(|e| {
+            let good = bytes.get(..e.valid_up_to()).unwrap_or_default();
+            let line = 1 + good.iter().filter(|&&b| b == b'\n').count();
+            at(line, "not UTF-8".into())
+        })?;
+        let mut lines = (1..).zip(text.lines());
+        let Some((_, first)) = lines.next() else {
+            return Err(at(
+                1,
+                "empty: the first line of a script is its header".into(),
+            ));
+        };
+        let header = header(first).map_err(|why| at(1, format!("header: {why}")))?;
+        let mut world = World {
+            header: &header,
+            live: BTreeSet::from([0]),
+        };
+        let steps = lines
+            .map(|(line, text)| world.step(line, text).map_err(|why| at(line, why)))
+            .collect::<Result<Vec<_>, _>>()?;
+        if steps.is_empty() {
+            return Err(at(2, "no step follows the header".into()));
+        }
+        Ok(Self {
+            name: name.into(),
+            header,
+            steps,
+        })
+    }
+}
+
+fn header(text: &str) -> Result<Header, String> {
+    // By way of a map: a struct would take a bare array too.
+    let keys: Map<String, Value> = json(text)?;
+    let header = Header::deserialize(Value::Object(keys)).map_err(|e| e.to_string())?;
+    header.check()?;
+    Ok(header)
+}
+
+fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|e| {
+        // The line is ours to tell: serde_json saw only this one.
+        e.to_string().replace(" at line 1 column ", " at column ")
+    })
+}
+
+fn are_perms(perms: &str) -> bool {
+    let sets: [&[u8]; 4] = [b"r-", b"w-", b"x-", b"ps"];
+    perms.len() == sets.len() && perms.bytes().zip(sets).all(|(c, set)| set.contains(&c))
+}
+
+fn outcome(
+    op: &Op,
+    ret: Option<Value>,
+    err: Option<Value>,
+    signal: Option<Value>,
+) -> Result<Outcome, String> {
+    match (ret, err, signal) {
+        (Some(Value::String(at)), None, None) if op.returns_address() => {
+            hex_word(&at).map(Outcome::Ret)
+        }
+        (Some(ret), None, None) if !op.returns_address() => {
+            let ret = ret
+                .as_u64()
+                .ok_or_else(|| format!("\"ret\": {ret} is not a number"))?;
+            Ok(Outcome::Ret(ret))
+        }
+        (Some(ret), None, None) => Err(format!("\"ret\": {ret} is not an address")),
+        (None, Some(Value::String(err)), None) if is_errno(&err) => Ok(Outcome::Err(err)),
+        (None, Some(err), None) => Err(format!("\"err\": {err} is not the name of an errno")),
+        (None, None, Some(signal)) => match signal.as_str() {
+            Some("SIGSEGV") => Ok(Outcome::Signal(Signal::Segv)),
+            Some("SIGBUS") => Ok(Outcome::Signal(Signal::Bus)),
+            _ => Err(format!(
+                "\"signal\": {signal} is neither SIGSEGV nor SIGBUS"
+            )),
+        },
+        _ => Err("needs exactly one of \"ret\", \"err\" and \"signal\"".into()),
+    }
+}
+
+fn is_errno(word: &str) -> bool {
+    word.starts_with('E')
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+fn notified(list: Value) -> Result<Vec<Notified>, String> {
+    let list: Vec<(Notice, Hex, Hex)> = serde_json::from_value(list).map_err(|e| e.to_string())?;
+    let one = |(notice, Hex(start), Hex(end))| match start < end {
+        true => Ok(Notified { notice, start, end }),
+        false => Err(format!("[{start:#x}, {end:#x}) is empty")),
+    };
+    list.into_iter().map(one).collect()
+}
+
+/// What the lines so far say of the processes.
+struct World<'h> {
+    header: &'h Header,
+    live: BTreeSet<u32>,
+}
+
+impl World<'_> {
+    fn step(&mut self, line: usize, text: &str) -> Result<Step, String> {
+        let mut keys: Map<String, Value> = json(text)?;
+        let actor = keys.remove("as").ok_or("missing \"as\"")?;
+        let actor = serde_json::from_value(actor).map_err(|e| format!("\"as\": {e}"))?;
+        let name = keys
+            .get("op")
+            .and_then(Value::as_str)
+            .ok_or("missing \"op\"")?
+            .to_owned();
+        let [ret, err, signal, notify, maps, pages] =
+            ["ret", "err", "signal", "notify", "maps", "pages"].map(|key| keys.remove(key));
+        let op = Op::deserialize(Value::Object(keys)).map_err(|e| format!("{name}: {e}"))?;
+        let outcome = outcome(&op, ret, err, signal).map_err(|why| format!("{name}: {why}"))?;
+        self.happen(actor, &op, &outcome)?;
+        let notified = notify.map(notified).transpose();
+        let layouts = maps.map(|maps| self.layouts(maps)).transpose();
+        let pages = pages.map(|pages| self.pages(pages)).transpose();
+        Ok(Step {
+            line,
+            actor,
+            op,
+            outcome,
+            notified: notified
+                .map_err(|why| format!("notify: {why}"))?
+                .unwrap_or_default(),
+            layouts: layouts
+                .map_err(|why| format!("maps: {why}"))?
+                .unwrap_or_default(),
+            pages: pages.map_err(|why| format!("pages: {why}"))?,
+        })
+    }
+
+    /// Follows the processes and checks the names used.
+    fn happen(&mut self, actor: u32, op: &Op, outcome: &Outcome) -> Result<(), String> {
+        if !self.live.contains(&actor) {
+            return Err(format!("process {actor} does not exist"));
+        }
+        if let Some(file) = op.file()
+            && !self.header.files.contains_key(file)
+        {
+            return Err(format!("file {file:?} is not in the header"));
+        }
+        match (op, outcome) {
+            (Op::Fork { child }, Outcome::Ret(_)) if !self.live.insert(*child) => {
+                Err(format!("process {child} exists already"))
+            }
+            (Op::Exit {}, _) => {
+                self.live.remove(&actor);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn layouts(&self, maps: Value) -> Result<BTreeMap<u32, Vec<MapsRow>>, String> {
+        type Rows = Vec<(String, String, String, String, String)>;
+        let maps: BTreeMap<String, Rows> =
+            serde_json::from_value(maps).map_err(|e| e.to_string())?;
+        let mut layouts = BTreeMap::new();
+        for (process, rows) in maps {
+            let process = self.process(&process)?;
+            let mut below = self.header.arena().start;
+            let mut layout = Vec::with_capacity(rows.len());
+            for (start, end, perms, offset, what) in rows {
+                let (start, end) = (hex_word(&start)?, hex_word(&end)?);
+                if start < below
+                    || end <= start
+                    || end > self.header.arena().end
+                    || !(start | end).is_multiple_of(PAGE_SIZE)
+                {
+                    return Err(format!(
+                        "{start:#x} to {end:#x}: out of order or out of the arena"
+                    ));
+                }
+                below = end;
+                if !are_perms(&perms) {
+                    return Err(format!("{perms:?} are not permissions such as \"rw-p\""));
+                }
+                if what != "anon" && what != "zero" && !self.header.files.contains_key(&what) {
+                    return Err(format!("file {what:?} is not in the header"));
+                }
+                let offset = hex_word(&offset)?;
+                layout.push(MapsRow {
+                    start,
+                    end,
+                    perms,
+                    offset,
+                    what,
+                });
+            }
+            layouts.insert(process, layout);
+        }
+        Ok(layouts)
+    }
+
+    fn pages(&self, pages: Value) -> Result<PageTables, String> {
+        type Lists = Vec<(String, String)>;
+        let pages: BTreeMap<String, Lists> =
+            serde_json::from_value(pages).map_err(|e| e.to_string())?;
+        let mut lists = BTreeMap::new();
+        for (process, list) in pages {
+            lists.insert(self.process(&process)?, list);
+        }
+        if !lists.keys().eq(&self.live) {
+            return Err(format!(
+                "not of every process; these exist: {:?}",
+                self.live
+            ));
+        }
+        let arena = self.header.arena();
+        let mut parser = Parser::default();
+        for (process, lists) in lists {
+            parser.process(process)?;
+            for (first, tokens) in lists {
+                let at = hex_word(&first)?;
+                if !at.is_multiple_of(PAGE_SIZE) {
+                    return Err(format!("{first} is not page aligned"));
+                }
+                parser.list(at / PAGE_SIZE, &tokens)?;
+            }
+        }
+        let tables = parser.finish();
+        let outside = |p| {
+            let runs = tables.runs(p);
+            runs.first()
+                .is_some_and(|r| r.page < arena.start / PAGE_SIZE)
+                || runs.last().is_some_and(|r| r.end() > arena.end / PAGE_SIZE)
+        };
+        let stray = tables.processes().find(|&p| outside(p));
+        stray.map_or(Ok(tables), |p| {
+            Err(format!("process {p} has a page outside the arena"))
+        })
+    }
+
+    fn process(&self, key: &str) -> Result<u32, String> {
+        let process = key
+            .parse()
+            .map_err(|_| format!("{key:?} is not a process"))?;
+        if self.live.contains(&process) {
+            Ok(process)
+        } else {
+            Err(format!("process {process} does not exist"))
+        }
+    }
+}

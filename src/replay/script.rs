@@ -1,0 +1,204 @@
+//! A recorded script as types: its header, its steps, and what Linux did at each.
+
+use super::{op::Op, pages::PageTables, words::hex};
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE},
+    error::Signal,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, ops::Range};
+
+/// A script could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {why}")]
+pub struct ScriptError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub why: String,
+}
+
+/// The first line of a script: how it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// The family of scripts.
+    pub profile: String,
+    /// Number within the family.
+    pub seed: u64,
+    /// The kernel that ran it.
+    pub kernel: String,
+    /// Bytes in a page.
+    pub page: u64,
+    /// First and end address of what was observed; nothing else was ever mapped there.
+    arena: [Hex; 2],
+    /// The files there were, by name.
+    pub files: BTreeMap<String, FileSpec>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Hex(#[serde(with = "hex")] pub(super) u64);
+
+impl Header {
+    /// The addresses that were observed.
+    pub fn arena(&self) -> Range<u64> {
+        self.arena[0].0..self.arena[1].0
+    }
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Range { start, end } = self.arena();
+        if self.page != PAGE_SIZE {
+            return Err(format!("pages of {} bytes, not {PAGE_SIZE}", self.page));
+        }
+        if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
+            return Err(format!("[{start:#x}, {end:#x}) cannot be an arena"));
+        }
+        Ok(())
+    }
+}
+
+/// A file that a script maps. Byte 0 of page `p` starts as `p % 200 + 1`, all others as zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSpec {
+    /// Bytes.
+    pub size: u64,
+    /// What it was.
+    pub kind: FileKind,
+}
+
+/// Kinds of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// A shmem object.
+    Memfd,
+    /// A file of a disk file system.
+    Disk,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It returned this.
+    Ret(u64),
+    /// It failed with the errno of this name.
+    Err(String),
+    /// It raised a signal.
+    Signal(#[serde(serialize_with = "signal_name")] Signal),
+}
+
+fn signal_name<S: serde::Serializer>(signal: &Signal, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(signal)
+}
+
+/// Something that the external MMU was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// An invalidation window opened and closed.
+    Unmap,
+    /// Asked whether the range was used, and to forget it (`clear_flush_young`).
+    Age,
+    /// Asked whether the range was used (`test_young`).
+    TestAge,
+}
+
+/// One notice over `[start, end)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notified {
+    /// What.
+    pub notice: Notice,
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+}
+
+impl fmt::Display for Notified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.notice {
+            Notice::Unmap => "unmap",
+            Notice::Age => "age",
+            Notice::TestAge => "test_age",
+        };
+        write!(f, "{name} [{:#x}, {:#x})", self.start, self.end)
+    }
+}
+
+/// One VMA as `/proc/PID/maps` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MapsRow {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// `rw-p`.
+    pub perms: String,
+    /// Offset into what is mapped, in bytes; 0 for private anonymous memory.
+    pub offset: u64,
+    /// `anon`, `zero` (shared anonymous memory) or a file's name.
+    pub what: String,
+}
+
+impl fmt::Display for MapsRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            start,
+            end,
+            perms,
+            offset,
+            what,
+        } = self;
+        write!(f, "{start:x}-{end:x} {perms} {offset:#x} {what}")
+    }
+}
+
+/// One operation and what Linux did.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The line, from 1.
+    pub line: usize,
+    /// The process that acted.
+    pub actor: u32,
+    /// What it did.
+    pub op: Op,
+    /// How that ended.
+    pub outcome: Outcome,
+    /// What the external MMU of process 0 was told, in order.
+    pub notified: Vec<Notified>,
+    /// The VMAs of each process that has other ones now.
+    pub layouts: BTreeMap<u32, Vec<MapsRow>>,
+    /// The page tables of all processes, if any changed.
+    pub pages: Option<PageTables>,
+}
+
+impl Step {
+    /// The operation as JSON, without what came of it.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            r#as: u32,
+            #[serde(flatten)]
+            op: &'a Op,
+        }
+        let line = Line {
+            r#as: self.actor,
+            op: &self.op,
+        };
+        serde_json::to_string(&line).unwrap_or_else(|why| format!("{:?} ({why})", self.op))
+    }
+}
+
+/// A whole script.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The name it was read under.
+    pub name: String,
+    /// Its first line.
+    pub header: Header,
+    /// The others.
+    pub steps: Vec<Step>,
+}

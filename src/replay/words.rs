@@ -1,0 +1,187 @@
+//! The words a script is written in: hexadecimal addresses, protections, flag names, advice names.
+//!
+//! Each module here reads and writes one kind of word for serde; an unknown word is an error that names it.
+
+use crate::mm::{Advice, MapFlags, MremapFlags, Prot};
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// `"0x1000"` as a number. Only lower-case `0x` and digits: no sign, no blank.
+pub(super) fn hex_word(word: &str) -> Result<u64, String> {
+    let digits = word.strip_prefix("0x").unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(format!("{word:?} is not a hexadecimal number"));
+    }
+    u64::from_str_radix(digits, 16).map_err(|_| format!("{word} does not fit in 64 bits"))
+}
+
+/// `String`, not `&str`: a word that comes out of a buffered value cannot be borrowed.
+fn word<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    String::deserialize(d)
+}
+
+/// Addresses: `"0x10000000000"`.
+pub(super) mod hex {
+    use super::{Deserializer, Serializer, hex_word, word};
+    use serde::de::Error as _;
+
+    pub(in crate::replay) fn serialize<S: Serializer>(at: &u64, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("{at:#x}"))
+    }
+    pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+        hex_word(&word(d)?).map_err(D::Error::custom)
+    }
+}
+
+/// A key that may be null but not missing.
+pub(super) fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(d)
+}
+
+/// Protections: `"rw-"`.
+pub(super) mod prot {
+    use super::{Deserializer, Prot, Serializer, word};
+    use serde::de::Error as _;
+
+    const LETTERS: [(char, Prot); 3] = [('r', Prot::READ), ('w', Prot::WRITE), ('x', Prot::EXEC)];
+
+    pub(in crate::replay) fn serialize<S: Serializer>(p: &Prot, s: S) -> Result<S::Ok, S::Error> {
+        let letter = |(c, bit)| if p.contains(bit) { c } else { '-' };
+        s.collect_str(&LETTERS.map(letter).iter().collect::<String>())
+    }
+    pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Prot, D::Error> {
+        let word = word(d)?;
+        let bad = || D::Error::custom(format!("{word:?} is not a protection such as \"rw-\""));
+        let letters: Vec<char> = word.chars().collect();
+        if letters.len() != LETTERS.len() {
+            return Err(bad());
+        }
+        let mut prot = Prot::empty();
+        for (got, (letter, bit)) in letters.into_iter().zip(LETTERS) {
+            match got {
+                '-' => {}
+                c if c == letter => prot |= bit,
+                _ => return Err(bad()),
+            }
+        }
+        Ok(prot)
+    }
+}
+
+macro_rules! flag_words {
+    ($(#[$m:meta])* $module:ident, $type:ident, $($word:literal = $flag:ident),* $(,)?) => {
+        $(#[$m])*
+        pub(super) mod $module {
+            use super::{Deserialize, Deserializer, Serializer, $type};
+            use serde::de::Error as _;
+
+            const WORDS: &[(&str, $type)] = &[$(($word, $type::$flag)),*];
+
+            pub(in crate::replay) fn serialize<S: Serializer>(
+                flags: &$type,
+                s: S,
+            ) -> Result<S::Ok, S::Error> {
+                s.collect_seq(WORDS.iter().filter(|w| flags.contains(w.1)).map(|w| w.0))
+            }
+            pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(
+                d: D,
+            ) -> Result<$type, D::Error> {
+                Vec::<String>::deserialize(d)?.iter().try_fold($type::empty(), |flags, word| {
+                    let known = WORDS.iter().find(|w| w.0 == word);
+                    let known = known.ok_or_else(|| D::Error::custom(format!("unknown flag {word:?}")))?;
+                    Ok(flags | known.1)
+                })
+            }
+        }
+    };
+}
+
+flag_words! {
+    /// Flags of `mmap`; `anonymous` goes without saying where there is no file.
+    map_flags, MapFlags,
+    "shared" = SHARED, "private" = PRIVATE, "fixed" = FIXED, "fixed_noreplace" = FIXED_NOREPLACE,
+    "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED,
+}
+flag_words! {
+    /// Flags of `mremap`.
+    mremap_flags, MremapFlags,
+    "maymove" = MAYMOVE, "fixed" = FIXED, "dontunmap" = DONTUNMAP,
+}
+
+const ADVICES: &[(&str, Advice)] = &[
+    ("normal", Advice::Normal),
+    ("random", Advice::Random),
+    ("sequential", Advice::Sequential),
+    ("willneed", Advice::WillNeed),
+    ("dontneed", Advice::DontNeed),
+    ("free", Advice::Free),
+    ("remove", Advice::Remove),
+    ("dontfork", Advice::DontFork),
+    ("dofork", Advice::DoFork),
+    ("mergeable", Advice::Mergeable),
+    ("unmergeable", Advice::Unmergeable),
+    ("hugepage", Advice::HugePage),
+    ("nohugepage", Advice::NoHugePage),
+    ("dontdump", Advice::DontDump),
+    ("dodump", Advice::DoDump),
+    ("wipeonfork", Advice::WipeOnFork),
+    ("keeponfork", Advice::KeepOnFork),
+    ("cold", Advice::Cold),
+    ("pageout", Advice::PageOut),
+    ("populate_read", Advice::PopulateRead),
+    ("populate_write", Advice::PopulateWrite),
+    ("dontneed_locked", Advice::DontNeedLocked),
+    ("collapse", Advice::Collapse),
+    ("guard_install", Advice::GuardInstall),
+    ("guard_remove", Advice::GuardRemove),
+];
+
+/// Advice of `madvise`.
+pub(super) mod advice {
+    use super::{ADVICES, Advice, Deserializer, Serializer, word};
+    use serde::de::Error as _;
+
+    pub(in crate::replay) fn serialize<S: Serializer>(a: &Advice, s: S) -> Result<S::Ok, S::Error> {
+        let word = ADVICES.iter().find(|w| w.1 == *a).map_or("?", |w| w.0);
+        s.serialize_str(word)
+    }
+    pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Advice, D::Error> {
+        let word = word(d)?;
+        let known = ADVICES.iter().find(|w| w.0 == word).map(|w| w.1);
+        known.ok_or_else(|| D::Error::custom(format!("unknown advice {word:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ADVICES, Advice, hex_word};
+
+    #[test]
+    fn every_advice_has_a_word() {
+        for &a in Advice::ALL {
+            assert!(ADVICES.iter().any(|w| w.1 == a), "{a:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_strict() {
+        assert_eq!(hex_word("0x10000000000"), Ok(1 << 40));
+        assert_eq!(hex_word("0xffffffffffffffff"), Ok(u64::MAX));
+        for bad in [
+            "",
+            "0x",
+            "10",
+            "0x+1",
+            "0X10",
+            "-0x1",
+            " 0x1",
+            "0x10000000000000000",
+            "0xg",
+        ] {
+            assert!(hex_word(bad).is_err(), "{bad:?}");
+        }
+    }
+}

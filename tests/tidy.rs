@@ -1,0 +1,157 @@
+//! Properties of the source itself: layers, sizes, one home for each risky name.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A module imports only from those before it.
+const LAYERS: &[&str] = &[
+    "sync", "addr", "error", "ctx", "frame", "notifier", "rmap", "file", "mm", "extmmu", "replay",
+];
+/// Files that may hold unsafe code.
+const UNSAFE: &[&str] = &["notifier/epoch_list.rs", "mm/page_table/node.rs"];
+
+fn files(under: &str) -> Vec<(PathBuf, String)> {
+    fn visit(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).expect("a folder") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                visit(&path, out);
+            } else if path.extension().is_some_and(|x| x == "rs") {
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                out.push((path, text));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(under);
+    let mut out = Vec::new();
+    visit(&root, &mut out);
+    for (path, _) in &mut out {
+        *path = path.strip_prefix(&root).expect("below it").to_owned();
+    }
+    out.sort();
+    out
+}
+
+/// The modules that a file names behind `crate::`, in `use` groups too.
+fn imports(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        let Some(group) = part.strip_prefix('{') else {
+            let end = part.find(|c: char| !c.is_alphanumeric() && c != '_');
+            out.push(part[..end.unwrap_or(part.len())].to_owned());
+            continue;
+        };
+        let mut depth = 0;
+        let mut word = String::new();
+        let mut fresh = true;
+        for c in group.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => fresh = true,
+                c if depth == 0 && fresh && (c.is_alphanumeric() || c == '_') => word.push(c),
+                _ if !word.is_empty() => {
+                    out.push(std::mem::take(&mut word));
+                    fresh = false;
+                }
+                _ => {}
+            }
+        }
+        out.extend((!word.is_empty()).then_some(word));
+    }
+    out
+}
+
+#[test]
+fn imports_go_one_way() {
+    let layer = |name: &str| LAYERS.iter().position(|l| *l == name);
+    for (path, text) in files("src") {
+        let first = path.iter().next().expect("a name").to_string_lossy();
+        let Some(mine) = layer(first.trim_end_matches(".rs")) else {
+            assert_eq!(first, "lib.rs", "{} is in no layer", path.display());
+            continue;
+        };
+        // Documentation may point anywhere.
+        let code: String = text
+            .lines()
+            .filter(|l| !l.trim_start().starts_with("//"))
+            .flat_map(|l| [l, "\n"])
+            .collect();
+        for import in imports(&code) {
+            if let Some(theirs) = layer(&import) {
+                assert!(
+                    theirs <= mine,
+                    "{} imports upwards: {import}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_import_check_sees_groups_and_paths() {
+    let text = "use crate::{addr::{Vpn, Pfn}, mm::Mm}; fn f(x: crate::replay::X) {}";
+    assert_eq!(imports(text), ["addr", "mm", "replay"]);
+}
+
+#[test]
+fn files_and_functions_stay_small() {
+    let limit = |path: &Path| {
+        let tests = path.file_stem().is_some_and(|s| s == "tests");
+        if tests { 600 } else { 400 }
+    };
+    let sized = files("src")
+        .into_iter()
+        .map(|(p, t)| (limit(&p), p, t))
+        .chain(files("examples").into_iter().map(|(p, t)| (400, p, t)))
+        .chain(files("benches").into_iter().map(|(p, t)| (400, p, t)))
+        .chain(files("tests").into_iter().map(|(p, t)| (600, p, t)));
+    for (limit, path, text) in sized {
+        let lines = text.lines().count();
+        assert!(lines <= limit, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for (path, text) in files("src") {
+        assert!(
+            text.starts_with("//! "),
+            "{} has no module documentation",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_and_locks_have_their_homes() {
+    for (path, text) in files("src") {
+        let name = path.to_string_lossy().replace('\\', "/");
+        let unsafe_home = UNSAFE.contains(&&*name);
+        assert_eq!(
+            text.contains("#![allow(unsafe_code)]"),
+            unsafe_home,
+            "{name}: unsafe code lives in {UNSAFE:?}"
+        );
+        let names_a_lock = ["parking_lot::", "std::sync::Mutex", "std::sync::atomic"]
+            .iter()
+            .any(|word| text.contains(word));
+        assert!(
+            !names_a_lock || name == "sync.rs",
+            "{name} names a lock beside sync.rs"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    for (path, text) in files("src") {
+        for word in ["todo!", "unimplemented!", "FIXME", "XXX"] {
+            assert!(!text.contains(word), "{} says {word}", path.display());
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//@ error: E0521
+//@ contains: 
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+fn f(mut a: Lease<'_, rank::Mmap, Sleepable>, mut b: Lease<'_, rank::Rmap, Sleepable>, r: VpnRange) { a.with_window(r, Event::Clear, |x| b.with_window(r, Event::Clear, |y| std::mem::swap(x, y))); }

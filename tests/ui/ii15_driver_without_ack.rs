@@ -1,0 +1,9 @@
+//@ error: E0308
+//@ contains: 
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+struct D; impl ExternalMmu for D { fn invalidate_start<'i>(&self, cx: Cx<'_, rank::Callback, Sleepable>, inv: Invalidation<'i>) -> Ack<'i> {} }

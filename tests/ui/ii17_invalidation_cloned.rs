@@ -1,0 +1,9 @@
+//@ error: E0382
+//@ contains: 
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+fn f<'i>(g: &Spin, mut cx: Cx<'_, rank::Callback, Sleepable>, inv: Invalidation<'i>) -> Ack<'i> { let a = g.exclude(cx.reborrow(), inv, |_, _, _| ()); g.exclude(cx, inv, |_, _, _| ()) }

@@ -1,0 +1,9 @@
+//@ error: E0599
+//@ contains: 
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+fn f(g: &Spin, cx: &mut Cx<'_, rank::Idle, Sleepable>) { let mut g = g.lock(cx); g.cx().sleep(Duration::ZERO); }
