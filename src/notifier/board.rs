@@ -103,3 +103,66 @@ impl Board {
         self.state.lock().open.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Board, RECENT, Verdict};
+    use crate::addr::{Vpn, VpnRange};
+
+    fn range(a: u64, b: u64) -> VpnRange {
+        VpnRange::new(Vpn(a), Vpn(b)).unwrap()
+    }
+
+    #[test]
+    fn open_is_busy_closed_is_stale_elsewhere_is_current() {
+        let board = Board::default();
+        let since = board.snapshot();
+        let id = board.begin(range(10, 20));
+        assert_eq!(board.validate(Vpn(10), since), Verdict::Busy);
+        assert_eq!(board.validate(Vpn(20), since), Verdict::Current);
+        board.end(id);
+        assert_eq!(board.validate(Vpn(19), since), Verdict::Stale);
+        assert_eq!(board.validate(Vpn(9), since), Verdict::Current);
+        assert_eq!(board.validate(Vpn(19), board.snapshot()), Verdict::Current);
+    }
+
+    #[test]
+    fn what_is_no_longer_remembered_counts_as_stale() {
+        let board = Board::default();
+        let since = board.snapshot();
+        for n in 0..RECENT as u64 {
+            let id = board.begin(range(100 + n, 101 + n));
+            board.end(id);
+            assert_eq!(board.validate(Vpn(5), since), Verdict::Current, "after {n}");
+        }
+        assert_eq!(board.validate(Vpn(100), since), Verdict::Stale);
+        let id = board.begin(range(7, 8));
+        board.end(id);
+        assert_eq!(board.validate(Vpn(5), since), Verdict::Stale);
+    }
+
+    #[test]
+    fn nested_windows_end_in_any_order() {
+        let board = Board::default();
+        let (a, b) = (board.begin(range(0, 9)), board.begin(range(3, 4)));
+        board.end(a);
+        assert_eq!(board.validate(Vpn(3), board.snapshot()), Verdict::Busy);
+        board.end(b);
+        assert_eq!(board.open(), 0);
+        board.wait_idle(range(0, 9));
+    }
+
+    #[test]
+    fn a_waiter_sleeps_until_the_range_is_idle() {
+        let board = Board::default();
+        let id = board.begin(range(0, 1));
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| {
+                board.wait_idle(range(0, 4));
+                board.open()
+            });
+            board.end(id);
+            assert_eq!(waiter.join().unwrap(), 0);
+        });
+    }
+}

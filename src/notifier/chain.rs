@@ -244,3 +244,11 @@ impl std::fmt::Debug for Registration {
         write!(f, "Registration({:?})", self.entry.reg)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_address_space_pays_one_pointer() {
+        assert_eq!(size_of::<super::Notifiers>(), size_of::<usize>());
+    }
+}
