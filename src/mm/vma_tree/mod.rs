@@ -137,6 +137,7 @@ impl<V> VmaTree<V> {
     }
 
     /// The highest range.
+    #[cfg(test)]
     pub(crate) fn last(&self) -> Option<&V> {
         // No range is as high as the highest number: it would have to end above it.
         self.before(Vpn(u64::MAX))
@@ -157,6 +158,7 @@ impl<V: Span> VmaTree<V> {
     }
 
     /// The first range that starts at or above `start`.
+    #[cfg(test)]
     pub(crate) fn next_after(&self, start: Vpn) -> Option<&V> {
         let mut ranges = Iter::from(self, start.0);
         ranges

@@ -1,0 +1,128 @@
+//! A small language for tests: a world with one address space, pages by number, windows as page pairs.
+#![allow(unreachable_pub, dead_code)] // Each test uses its part.
+
+use emmu::{
+    FaultError, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
+    addr::VpnRange,
+    ctx::{Cx, Sleepable, Thread, rank},
+    extmmu::{Recorder, Told},
+    mm::{MapFlags, MmapArgs, Prot},
+    notifier::Registration,
+};
+use std::sync::Arc;
+
+pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// Where page 0 of a test lies.
+pub const BASE: u64 = 1 << 40;
+pub const PAGE: u64 = PAGE_SIZE;
+pub const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+/// Address of page `n`.
+pub const fn at(n: u64) -> u64 {
+    BASE + n * PAGE
+}
+
+/// A machine with that many frames.
+pub fn machine(frames: u32) -> Arc<Machine> {
+    Machine::new(MachineConfig {
+        memory: MemConfig {
+            frames,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    })
+}
+
+/// A thread on a machine, with an address space and a recorder on it.
+pub struct World {
+    pub machine: Arc<Machine>,
+    pub thread: Thread,
+    pub mm: Arc<Mm>,
+    recorder: Arc<Recorder>,
+    _registration: Registration,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::on(machine(4096))
+    }
+    pub fn with(config: MachineConfig) -> Self {
+        Self::on(Machine::new(config))
+    }
+    pub fn on(machine: Arc<Machine>) -> Self {
+        let mut thread = machine.enter().expect("one world a thread");
+        let mm = Mm::new(&machine);
+        let (recorder, registration) = mm.register(&mut thread.cx(), Recorder::new);
+        Self {
+            machine,
+            thread,
+            mm,
+            recorder,
+            _registration: registration,
+        }
+    }
+    /// Maps private memory on pages `[from, from + n)`.
+    pub fn map(&mut self, from: u64, n: u64, prot: Prot) {
+        self.map_with(from, n, prot, MapFlags::empty());
+    }
+    pub fn map_with(&mut self, from: u64, n: u64, prot: Prot, flags: MapFlags) {
+        let args = MmapArgs::anonymous(n * PAGE).fixed(at(from)).prot(prot);
+        self.mm
+            .mmap(&mut self.thread.cx(), &args.with(flags))
+            .expect("mappable");
+    }
+    /// Maps shared memory.
+    pub fn share(&mut self, from: u64, n: u64) {
+        let args = MmapArgs::anonymous(n * PAGE).fixed(at(from)).shared();
+        self.mm
+            .mmap(&mut self.thread.cx(), &args)
+            .expect("mappable");
+    }
+    /// Writes page `n`.
+    pub fn put(&mut self, n: u64, byte: u8) {
+        self.mm
+            .store(&mut self.thread.cx(), at(n), byte)
+            .expect("writable");
+    }
+    /// Writes each page of a range.
+    pub fn fill(&mut self, from: u64, n: u64) {
+        (from..from + n).for_each(|p| self.put(p, 1));
+    }
+    /// Reads page `n`.
+    pub fn get(&mut self, n: u64) -> Result<u8, FaultError> {
+        self.mm.load(&mut self.thread.cx(), at(n))
+    }
+    /// The windows since the last call, as pages `[from, to)` of the test.
+    pub fn windows(&mut self) -> Vec<(u64, u64)> {
+        let page = |vpn: u64| vpn - BASE / PAGE;
+        let told = self.recorder.take();
+        let windows = told.iter().map(|told| match told {
+            Told::Window(range) | Told::Age(range) => (page(range.start().0), page(range.end().0)),
+        });
+        windows.collect()
+    }
+    /// The VMAs as (first page, end, permissions).
+    pub fn vmas(&mut self) -> Vec<(u64, u64, String)> {
+        let maps = self.mm.maps(&mut self.thread.cx());
+        let row =
+            |m: &emmu::mm::MapsLine| ((m.start - BASE) / PAGE, (m.end - BASE) / PAGE, m.perms());
+        maps.iter().map(row).collect()
+    }
+    /// The VMAs as page pairs.
+    pub fn spans(&mut self) -> Vec<(u64, u64)> {
+        self.vmas().into_iter().map(|(a, b, _)| (a, b)).collect()
+    }
+    /// Pages `[from, to)`.
+    pub fn pages(from: u64, to: u64) -> VpnRange {
+        let page = |n| emmu::addr::Vpn::containing(at(n));
+        VpnRange::new(page(from), page(to)).expect("not empty")
+    }
+    /// Ends the world and checks that nothing is left of it.
+    pub fn end(mut self) {
+        self.mm.exit(&mut self.thread.cx());
+        assert_eq!(self.machine.mem().in_use(), 0, "frames left");
+        assert_eq!(self.mm.tables(), 0, "tables left");
+        assert_eq!(self.machine.commit().pages(), 0, "promised memory left");
+    }
+}
