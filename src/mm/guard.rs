@@ -107,6 +107,7 @@ impl MmapWriteGuard<'_> {
 
 impl<'l, R: Rank> Lease<'l, R, Sleepable> {
     /// Opens a window; drivers may sleep, none may refuse.
+    #[inline]
     pub fn window(&mut self, range: VpnRange, event: Event) -> InvalidationWindow<'_, Sleepable>
     where
         R: Below<rank::Window>,
@@ -117,6 +118,7 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
         }
         .into_window(range, event)
     }
+    #[inline]
     pub(super) fn into_window(
         self,
         range: VpnRange,

@@ -112,6 +112,7 @@ impl<T: Send + Sync> Lazy<T> {
         }
     }
     /// One load.
+    #[inline]
     pub(super) fn get(&self) -> Option<&T> {
         // SAFETY: null, or from `Box::into_raw` in `get_or_make`; freed only by `drop`, which the borrow excludes.
         unsafe { self.at.load(Ordering::Acquire).as_ref() }

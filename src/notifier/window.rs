@@ -63,6 +63,7 @@ struct Live<'w> {
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
     /// With nobody ever registered: one load.
+    #[inline]
     pub(crate) fn open<R: Below<rank::Window>>(
         notifiers: &'w Notifiers,
         cx: Cx<'w, R, C>,
@@ -100,6 +101,16 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
 }
 
 impl<C: Context> OpenWindow<'_, C> {
+    fn end(&mut self) {
+        let Some(mut live) = self.live.take() else {
+            return;
+        };
+        live.chain.board.end(live.id);
+        while let Some(visit) = live.agreed.pop() {
+            let cx = self.cx.descend();
+            visit.entry().ext.invalidate_end(cx, self.range);
+        }
+    }
     /// What is covered, and the token for what is done inside.
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {
         let coverage = Coverage {
@@ -111,13 +122,10 @@ impl<C: Context> OpenWindow<'_, C> {
 }
 
 impl<C: Context> Drop for OpenWindow<'_, C> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(mut live) = self.live.take() {
-            live.chain.board.end(live.id);
-            while let Some(visit) = live.agreed.pop() {
-                let cx = self.cx.descend();
-                visit.entry().ext.invalidate_end(cx, self.range);
-            }
+        if self.live.is_some() {
+            self.end();
         }
     }
 }
