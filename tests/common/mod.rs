@@ -11,6 +11,8 @@ use emmu::{
 };
 use std::sync::Arc;
 
+pub mod calls;
+
 pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Where page 0 of a test lies.
