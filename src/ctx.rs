@@ -203,7 +203,11 @@ thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
 
 /// A thread that entered a machine: the root of all its tokens. Not `Send`.
 #[derive(Debug)]
-pub struct Thread(LocalHandle);
+pub struct Thread {
+    /// Dropped first: the participant must not be the one that drops the collector which it is part of.
+    local: LocalHandle,
+    _collector: Epoch,
+}
 
 /// The current thread already holds a [`Thread`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -220,12 +224,15 @@ impl Thread {
         if ENTERED.with(|e| e.replace(true)) {
             Err(AlreadyEntered)
         } else {
-            Ok(Self(epoch.register()))
+            Ok(Self {
+                local: epoch.register(),
+                _collector: epoch.clone(),
+            })
         }
     }
     /// The outermost token.
     pub const fn cx(&mut self) -> Cx<'_, rank::Idle, Sleepable> {
-        Cx::forge(&self.0)
+        Cx::forge(&self.local)
     }
 }
 

@@ -211,7 +211,7 @@ fn mprotect_checks_in_order_and_keeps_what_came_before() {
         mprotect(&mut w, at(2), 6 * PAGE, Prot::READ),
         Err(Errno::ENOMEM)
     );
-    let rows: Vec<_> = w.vmas().into_iter().map(|(a, b, p)| (a, b, p)).collect();
+    let rows = w.vmas();
     assert_eq!(
         rows,
         [

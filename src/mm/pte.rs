@@ -3,7 +3,7 @@
 use crate::addr::Pfn;
 
 /// One entry of a leaf table, in the bit positions of x86-64 where x86-64 has the bit.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RawPte(pub(super) u64);
 
 const PRESENT: u64 = 1 << 0;

@@ -217,7 +217,8 @@ mod tests {
     #[should_panic(expected = "another machine's epoch")]
     fn a_foreign_pin_is_refused() {
         let list = EpochList::new(Epoch::new());
-        let foreign = Epoch::new().register();
+        let other = Epoch::new();
+        let foreign = other.register();
         list.push(1, &foreign.pin());
     }
 

@@ -189,3 +189,12 @@ pub fn small_map(n: usize) -> World {
 }
 /// Flags that no call knows.
 pub const UNKNOWN_MAP_FLAG: MapFlags = MapFlags::from_bits_retain(1 << 30);
+
+impl Drop for World {
+    /// A test that does not [`end`](World::end) its world leaves nothing registered.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.mm.exit(&mut self.thread.cx());
+        }
+    }
+}

@@ -7,6 +7,8 @@
 mod free;
 mod node;
 mod relocate;
+#[cfg(test)]
+mod tests;
 
 pub(super) use free::Bounds;
 pub(super) use node::{Leaf, LockedLeaf, Pin};
