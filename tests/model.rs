@@ -257,107 +257,125 @@ impl Both {
     fn run(&mut self, who: usize, op: &Op) {
         let who = who % self.family.len();
         let mm = Arc::clone(&self.family[who]);
-        let cx = &mut self.world.thread.cx();
-        let model = &mut self.model;
         match *op {
-            Op::Map {
-                from,
-                n,
-                prot,
-                shared,
-                replace,
-            } => {
-                let mut args = MmapArgs::anonymous(n * PAGE)
-                    .fixed(at(from))
-                    .prot(rights(prot));
-                if shared {
-                    args = args.shared();
-                }
-                if !replace {
-                    args = args.with(MapFlags::FIXED_NOREPLACE);
-                }
-                let taken = (from..from + n).any(|p| model.processes[who].contains_key(&p));
-                let got = mm.mmap(cx, &args).map_err(|e| e.errno());
-                if taken && !replace {
-                    assert_eq!(got, Err(Errno::EEXIST));
-                } else {
-                    assert_eq!(got, Ok(at(from)));
-                    model.map(who, (from, n), rights(prot), shared);
-                }
-            }
+            Op::Map { .. } => self.map(who, &mm, op),
+            Op::Protect { from, n, prot } => self.protect(who, &mm, (from, n), rights(prot)),
+            Op::Move { from, n, to, keep } => self.relocate(who, &mm, (from, n), (to, keep)),
+            Op::Resize { from, old, new } => self.resize(who, &mm, from, (old, new)),
             Op::Unmap { from, n } => {
+                let cx = &mut self.world.thread.cx();
                 assert_eq!(mm.munmap(cx, at(from), n * PAGE), Ok(()));
-                model.processes[who].retain(|p, _| !(from..from + n).contains(p));
-            }
-            Op::Protect { from, n, prot } => {
-                let pages = &mut model.processes[who];
-                let end = (from..from + n).find(|p| !pages.contains_key(p));
-                for p in from..end.unwrap_or(from + n) {
-                    pages.get_mut(&p).expect("mapped").prot = rights(prot);
-                }
-                let got = mm.mprotect(cx, at(from), n * PAGE, rights(prot));
-                assert_eq!(got.map_err(|e| e.errno()).err(), end.map(|_| Errno::ENOMEM));
-            }
-            Op::Move { from, n, to, keep } => {
-                let mut flags = MremapFlags::MAYMOVE | MremapFlags::FIXED;
-                flags.set(MremapFlags::DONTUNMAP, keep);
-                let args = remap(from, n, n, flags, to);
-                let got = mm.mremap(cx, args).map_err(|e| e.errno());
-                if from < to + n && to < from + n {
-                    assert_eq!(got, Err(Errno::EINVAL));
-                } else if model.processes[who].contains_key(&from) {
-                    assert_eq!(got, Ok(at(to)));
-                    model.relocate(who, (from, n), to, keep);
-                } else {
-                    assert_eq!(got, Err(Errno::EFAULT));
-                }
-            }
-            Op::Resize { from, old, new } => {
-                let args = remap(from, old, new, MremapFlags::empty(), 0);
-                let got = mm.mremap(cx, args).map_err(|e| e.errno());
-                let pages = &mut model.processes[who];
-                if !pages.contains_key(&from) {
-                    assert_eq!(got, Err(Errno::EFAULT));
-                } else if new <= old {
-                    assert_eq!(got, Ok(at(from)));
-                    pages.retain(|p, _| !(from + new..from + old).contains(p));
-                } else if got.is_ok() {
-                    let last = pages[&(from + old - 1)].clone();
-                    for i in 0..new - old {
-                        let more = Page {
-                            byte: 0,
-                            guard: false,
-                            object: last.object.map(|(o, index)| (o, index + 1 + i)),
-                            ..last.clone()
-                        };
-                        let was = pages.insert(from + old + i, more);
-                        assert!(was.is_none(), "grown over page {}", from + old + i);
-                    }
-                }
+                self.model.processes[who].retain(|p, _| !(from..from + n).contains(p));
             }
             Op::Advise { from, n, advice } => {
-                let wanted = model.advise(who, (from, n), advice);
+                let wanted = self.model.advise(who, (from, n), advice);
+                let cx = &mut self.world.thread.cx();
                 let got = mm.madvise(cx, at(from), n * PAGE, advice);
                 assert_eq!(got.err().map(|e| e.errno()), wanted);
             }
             Op::Store { page, byte } => {
-                let wanted = model.access(who, page, Some(byte)).map(|_| ());
+                let wanted = self.model.access(who, page, Some(byte)).map(|_| ());
+                let cx = &mut self.world.thread.cx();
                 assert_eq!(mm.store(cx, at(page), byte), wanted);
             }
             Op::Load { page } => {
-                assert_eq!(mm.load(cx, at(page)), model.access(who, page, None));
+                let wanted = self.model.access(who, page, None);
+                assert_eq!(mm.load(&mut self.world.thread.cx(), at(page)), wanted);
             }
             Op::Fork if self.family.len() < 6 => {
-                self.family.push(mm.fork(cx).expect("enough memory"));
-                model.fork(who);
+                let child = mm.fork(&mut self.world.thread.cx());
+                self.family.push(child.expect("enough memory"));
+                self.model.fork(who);
             }
             Op::Exit if who > 0 => {
-                mm.exit(cx);
+                mm.exit(&mut self.world.thread.cx());
                 self.family.remove(who);
-                model.processes.remove(who);
+                self.model.processes.remove(who);
             }
             Op::Fork | Op::Exit => {}
             Op::CheckAll => self.check_contents(),
+        }
+    }
+
+    fn map(&mut self, who: usize, mm: &Mm, op: &Op) {
+        let Op::Map {
+            from,
+            n,
+            prot,
+            shared,
+            replace,
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let mut args = MmapArgs::anonymous(n * PAGE)
+            .fixed(at(from))
+            .prot(rights(prot));
+        if shared {
+            args = args.shared();
+        }
+        if !replace {
+            args = args.with(MapFlags::FIXED_NOREPLACE);
+        }
+        let pages = &self.model.processes[who];
+        let taken = (from..from + n).any(|p| pages.contains_key(&p));
+        let got = mm.mmap(&mut self.world.thread.cx(), &args);
+        let got = got.map_err(|e| e.errno());
+        if taken && !replace {
+            assert_eq!(got, Err(Errno::EEXIST));
+        } else {
+            assert_eq!(got, Ok(at(from)));
+            self.model.map(who, (from, n), rights(prot), shared);
+        }
+    }
+    fn protect(&mut self, who: usize, mm: &Mm, (from, n): (u64, u64), prot: Prot) {
+        let pages = &mut self.model.processes[who];
+        let end = (from..from + n).find(|p| !pages.contains_key(p));
+        for p in from..end.unwrap_or(from + n) {
+            pages.get_mut(&p).expect("mapped").prot = prot;
+        }
+        let got = mm.mprotect(&mut self.world.thread.cx(), at(from), n * PAGE, prot);
+        assert_eq!(got.map_err(|e| e.errno()).err(), end.map(|_| Errno::ENOMEM));
+    }
+    fn relocate(&mut self, who: usize, mm: &Mm, (from, n): (u64, u64), (to, keep): (u64, bool)) {
+        let mut flags = MremapFlags::MAYMOVE | MremapFlags::FIXED;
+        flags.set(MremapFlags::DONTUNMAP, keep);
+        let args = remap(from, n, n, flags, to);
+        let got = mm.mremap(&mut self.world.thread.cx(), args);
+        let got = got.map_err(|e| e.errno());
+        if from < to + n && to < from + n {
+            assert_eq!(got, Err(Errno::EINVAL));
+        } else if self.model.processes[who].contains_key(&from) {
+            assert_eq!(got, Ok(at(to)));
+            self.model.relocate(who, (from, n), to, keep);
+        } else {
+            assert_eq!(got, Err(Errno::EFAULT));
+        }
+    }
+    /// In place. Whether there is room depends on VMAs, of which the model knows nothing: emmu's word is taken, but it
+    /// must not have grown over anything.
+    fn resize(&mut self, who: usize, mm: &Mm, from: u64, (old, new): (u64, u64)) {
+        let args = remap(from, old, new, MremapFlags::empty(), 0);
+        let got = mm.mremap(&mut self.world.thread.cx(), args);
+        let got = got.map_err(|e| e.errno());
+        let pages = &mut self.model.processes[who];
+        if !pages.contains_key(&from) {
+            assert_eq!(got, Err(Errno::EFAULT));
+        } else if new <= old {
+            assert_eq!(got, Ok(at(from)));
+            pages.retain(|p, _| !(from + new..from + old).contains(p));
+        } else if got.is_ok() {
+            let last = pages[&(from + old - 1)].clone();
+            for i in 0..new - old {
+                let more = Page {
+                    byte: 0,
+                    guard: false,
+                    object: last.object.map(|(o, index)| (o, index + 1 + i)),
+                    ..last.clone()
+                };
+                let was = pages.insert(from + old + i, more);
+                assert!(was.is_none(), "grown over page {}", from + old + i);
+            }
         }
     }
 
