@@ -163,7 +163,7 @@ mod tests {
     fn the_last_put_in_is_met_first_and_removal_takes_one() {
         let epoch = Epoch::new();
         let local = epoch.register();
-        let list = EpochList::new(epoch);
+        let list = EpochList::new(epoch.clone());
         let guard = local.pin();
         for n in 0..4 {
             list.push(n, &guard);
@@ -180,7 +180,7 @@ mod tests {
         let drops = Arc::new(AtomicUsize::new(0));
         let epoch = Epoch::new();
         let (walker, writer) = (epoch.register(), epoch.register());
-        let list = EpochList::new(epoch);
+        let list = EpochList::new(epoch.clone());
         for n in 0..3 {
             list.push(Counted(n, Arc::clone(&drops)), &writer.pin());
         }
@@ -205,7 +205,7 @@ mod tests {
         let drops = Arc::new(AtomicUsize::new(0));
         let epoch = Epoch::new();
         let local = epoch.register();
-        let list = EpochList::new(epoch);
+        let list = EpochList::new(epoch.clone());
         for n in 0..3 {
             list.push(Counted(n, Arc::clone(&drops)), &local.pin());
         }

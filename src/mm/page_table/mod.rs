@@ -76,7 +76,7 @@ impl PageTable {
     }
 
     /// The child in a slot, made if there is none.
-    fn grow<'g, C: Send + 'static>(
+    fn grow<'g, C: Send + Sync + 'static>(
         &self,
         dir: &'g Dir<C>,
         i: usize,

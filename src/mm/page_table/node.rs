@@ -15,7 +15,7 @@ use crate::{
     sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, MutexGuard, Ordering},
 };
 use crossbeam_epoch::Guard;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// Entries of a table page.
 pub(in crate::mm) const ENTRIES: usize = 512;
@@ -119,11 +119,12 @@ pub(in crate::mm) struct Dir<C> {
     lock: Mutex<()>,
 }
 
-/// A child taken out of its slot: still reachable for those who pinned before, owned by this value.
+/// A child taken out of its slot: owned by this value, but still seen by those who pinned before, hence no `Box`,
+/// which would claim to be alone.
 #[must_use]
-pub(in crate::mm) struct Taken<C: Send + 'static>(Box<C>);
+pub(in crate::mm) struct Taken<C: Send + Sync + 'static>(NonNull<C>);
 
-impl<C: Send + 'static> Dir<C> {
+impl<C: Send + Sync + 'static> Dir<C> {
     pub(super) fn new() -> Box<Self> {
         Box::new(Self {
             slots: [const { AtomicPtr::new(ptr::null_mut()) }; ENTRIES],
@@ -158,12 +159,7 @@ impl<C: Send + 'static> Dir<C> {
         let held = self.lock.lock();
         let child = self.slots[i].swap(ptr::null_mut(), Ordering::AcqRel);
         drop(held);
-        if child.is_null() {
-            return None;
-        }
-        // SAFETY: the slot owned this box and no longer does. Pinned readers may still hold shared references;
-        // `Taken` gives out no other access than moving the pointer or retiring it.
-        Some(Taken(unsafe { Box::from_raw(child) }))
+        NonNull::new(child).map(Taken)
     }
     /// Links a child into an empty slot (a move of a whole table).
     ///
@@ -173,22 +169,28 @@ impl<C: Send + 'static> Dir<C> {
     pub(in crate::mm) fn put(&self, i: usize, child: Taken<C>) {
         let held = self.lock.lock();
         assert!(!self.has(i), "a table is moved into an empty slot only");
-        self.slots[i].store(Box::into_raw(child.0), Ordering::Release);
+        self.slots[i].store(child.0.as_ptr(), Ordering::Release);
         drop(held);
     }
 }
 
-impl<C: Send + 'static> Taken<C> {
+impl<C: Send + Sync + 'static> Taken<C> {
     /// The page itself, for counting what hangs below.
     pub(super) fn page(&self) -> &C {
-        &self.0
+        // SAFETY: owned by this value, alive until it is put elsewhere or retired, both of which consume it; only shared
+        // references to it exist.
+        unsafe { self.0.as_ref() }
     }
     /// Destroys the page, and all below it, once every present pin has gone.
     pub(in crate::mm) fn retire(self, pin: Pin<'_>) {
         let child = self.0;
+        let destroy = move || {
+            // SAFETY: from `Box::into_raw`, unlinked, and every pin that could have seen it has gone.
+            drop(unsafe { Box::from_raw(child.as_ptr()) });
+        };
         // SAFETY: the page is unlinked, so later pins cannot reach it; `C` is `Send` and 'static, so any thread may
         // drop it at any later time.
-        unsafe { pin.0.defer_unchecked(move || drop(child)) };
+        unsafe { pin.0.defer_unchecked(destroy) };
     }
 }
 
