@@ -1,345 +1,477 @@
-//! Every errno of madvise, mlock, mincore, msync and mseal, and what stays done.
+//! Every errno of `madvise`, `mlock` and its kin, `mincore`, `msync` and `mseal`; where two errors compete, the one
+//! that Linux finds first; and what stays done when a walk stops.
 
 mod common;
 
-use common::{PAGE, RW, World, at};
-use emmu::{
-    Errno, FaultError,
-    mm::{
-        Advice, Limits, MapFlags, MlockFlags, MlockallFlags, MmapArgs, MremapArgs, MremapFlags,
-        MsyncFlags, Prot,
-    },
+use common::{
+    PAGE, RW, World, at,
+    calls::{NONE, READ, STAY, Sys, ToErrno, small_map},
 };
+use emmu::{
+    Errno::{EACCES, EAGAIN, EBUSY, EFAULT, EINVAL, ENOMEM, EPERM},
+    FaultError, TASK_SIZE,
+    error::NoMemory,
+    file::MemoryObject,
+    frame::{Frame, PhysMem},
+    mm::{Advice, MapFlags, MlockFlags, MlockallFlags, MmapArgs, MsyncFlags},
+};
+use std::{borrow::Cow, sync::Arc};
 
-fn madvise(w: &mut World, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
-    w.mm.madvise(&mut w.thread.cx(), addr, len, advice)
-        .map_err(|e| e.errno())
+const TOP: u64 = u64::MAX - PAGE + 1;
+const LAST: u64 = TASK_SIZE - PAGE;
+
+/// A world with pages 0..8 mapped and written.
+fn world() -> World {
+    let mut w = World::new();
+    w.map(0, 8, RW);
+    w.fill(0, 8);
+    w
 }
-fn msync(w: &mut World, addr: u64, len: u64, flags: MsyncFlags) -> Result<(), Errno> {
-    w.mm.msync(&mut w.thread.cx(), addr, len, flags)
-        .map_err(|e| e.errno())
+/// Pages that may be locked by somebody without privileges.
+fn lockable(w: &mut World, pages: u64) {
+    w.limit(|l| (l.ipc_lock, l.memlock) = (false, pages * PAGE));
 }
-fn mlock(w: &mut World, from: u64, n: u64) -> Result<(), Errno> {
-    w.mm.mlock(&mut w.thread.cx(), at(from), n * PAGE)
-        .map_err(|e| e.errno())
+fn lock_all(w: &mut World, bits: u32) -> Sys<()> {
+    let flags = MlockallFlags::from_bits_retain(bits);
+    w.mm.mlockall(&mut w.thread.cx(), flags).sys()
+}
+fn lock_with(w: &mut World, from: u64, n: u64, bits: u32) -> Sys<()> {
+    let flags = MlockFlags::from_bits_retain(bits);
+    w.mm.mlock2(&mut w.thread.cx(), at(from), n * PAGE, flags)
+        .sys()
+}
+
+/// An object without pages.
+#[derive(Debug)]
+struct Empty;
+
+impl MemoryObject for Empty {
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed("/empty")
+    }
+    fn pages(&self) -> u64 {
+        0
+    }
+    fn page<'m>(&self, _: &'m PhysMem, _: u64) -> Result<Frame<'m>, NoMemory> {
+        Err(NoMemory::Object)
+    }
+    fn resident<'m>(&self, _: &'m PhysMem, _: u64) -> Option<Frame<'m>> {
+        None
+    }
+}
+fn private_object(from: u64, n: u64) -> MmapArgs {
+    MmapArgs {
+        object: Some(Arc::new(Empty)),
+        flags: MapFlags::PRIVATE | MapFlags::FIXED,
+        ..common::calls::private(from, n)
+    }
 }
 
 #[test]
-fn madvise_checks_the_range_first() {
-    let mut w = World::new();
-    w.map(0, 4, RW);
+fn madvise_unknown_advice_has_no_name_here() {
+    for raw in [-1, 5, 6, 7, 26, 99, 104] {
+        assert_eq!(Advice::from_raw(raw), None, "EINVAL on Linux");
+    }
     for advice in Advice::ALL {
-        assert_eq!(
-            madvise(&mut w, at(0) + 1, PAGE, *advice),
-            Err(Errno::EINVAL)
-        );
-        assert_eq!(
-            madvise(&mut w, at(0), u64::MAX, *advice),
-            Err(Errno::EINVAL)
-        );
-        assert_eq!(
-            madvise(&mut w, at(0), u64::MAX - PAGE, *advice),
-            Err(Errno::EINVAL)
-        );
-        assert_eq!(madvise(&mut w, at(9), 0, *advice), Ok(()));
+        assert_eq!(Advice::from_raw(*advice as i32), Some(*advice));
     }
-    assert!(Advice::from_raw(7).is_none() && Advice::from_raw(-1).is_none());
+}
+
+#[test]
+fn madvise_of_a_bad_range_is_invalid_and_of_no_range_nothing() {
+    let mut w = World::new();
+    for advice in [Advice::DontNeed, Advice::PopulateRead, Advice::Normal] {
+        for (addr, len) in [
+            (at(0) + 1, PAGE),
+            (at(0) + 1, 0),
+            (at(0), u64::MAX),
+            (0, u64::MAX),
+            (TOP, PAGE),
+            (TOP, 2 * PAGE),
+        ] {
+            assert_eq!(w.advise_bytes(addr, len, advice), Err(EINVAL));
+        }
+        assert_eq!(w.advise(0, 0, advice), Ok(()));
+        assert_eq!(w.advise_bytes(TOP, 0, advice), Ok(()));
+        assert_eq!(w.advise(0, 1, advice), Err(ENOMEM));
+        assert_eq!(w.advise_bytes(LAST, 2 * PAGE, advice), Err(ENOMEM));
+        assert_eq!(w.advise_bytes(0, TOP, advice), Err(ENOMEM));
+    }
+}
+
+#[test]
+fn madvise_remembers_holes_and_does_everything_mapped() {
+    let mut w = world();
+    w.munmap(2, 2).unwrap();
+    assert_eq!(w.advise(0, 8, Advice::DontNeed), Err(ENOMEM));
+    assert_eq!((w.get(1), w.get(4), w.get(7)), (Ok(0), Ok(0), Ok(0)));
+    assert_eq!(w.advise(2, 6, Advice::DontFork), Err(ENOMEM));
+    let child = w.fork();
+    assert_eq!(w.inside(&child, World::spans), [(0, 2)]);
+    w.reap(&child);
     w.end();
 }
 
 #[test]
-fn a_hole_is_reported_at_the_end() {
-    let mut w = World::new();
-    w.map(0, 2, RW);
-    w.map(4, 2, RW);
-    w.fill(0, 2);
-    w.fill(4, 2);
-    assert_eq!(
-        madvise(&mut w, at(0), 6 * PAGE, Advice::DontNeed),
-        Err(Errno::ENOMEM)
-    );
-    assert_eq!((w.get(1), w.get(5)), (Ok(0), Ok(0)));
-    assert_eq!(
-        madvise(&mut w, at(5), 9 * PAGE, Advice::DontFork),
-        Err(Errno::ENOMEM)
-    );
-    assert_eq!(w.spans(), [(0, 2), (4, 5), (5, 6)]);
+fn madvise_stops_at_another_error_and_keeps_what_came_before() {
+    let mut w = world();
+    w.munmap(2, 1).unwrap();
+    w.lock(4, 2).unwrap();
+    assert_eq!(w.advise(0, 8, Advice::DontNeed), Err(EINVAL), "not ENOMEM");
+    let bytes: Vec<_> = (3..8).map(|n| w.get(n)).collect();
+    assert_eq!(bytes, [Ok(0), Ok(1), Ok(1), Ok(1), Ok(1)]);
     w.end();
 }
 
 #[test]
-fn advice_that_does_not_fit_the_mapping_is_invalid() {
-    use Advice as A;
-    let mut w = World::new();
-    w.map_with(0, 2, RW, MapFlags::LOCKED);
-    w.share(2, 2);
-    w.map(6, 2, RW);
+fn madvise_of_locked_memory() {
+    let mut w = world();
+    w.lock(0, 8).unwrap();
     for advice in [
-        A::DontNeed,
-        A::Free,
-        A::Cold,
-        A::PageOut,
-        A::Remove,
-        A::GuardInstall,
+        Advice::DontNeed,
+        Advice::Free,
+        Advice::Cold,
+        Advice::PageOut,
+        Advice::Remove,
+        Advice::GuardInstall,
     ] {
-        assert_eq!(
-            madvise(&mut w, at(0), PAGE, advice),
-            Err(Errno::EINVAL),
-            "{advice:?}"
-        );
+        assert_eq!(w.advise(0, 1, advice), Err(EINVAL), "{advice:?}");
     }
-    assert_eq!(madvise(&mut w, at(0), PAGE, A::DontNeedLocked), Ok(()));
-    for advice in [A::Free, A::WipeOnFork] {
-        assert_eq!(
-            madvise(&mut w, at(2), PAGE, advice),
-            Err(Errno::EINVAL),
-            "{advice:?}"
-        );
-    }
-    for advice in [A::Remove, A::Collapse] {
-        assert_eq!(
-            madvise(&mut w, at(6), PAGE, advice),
-            Err(Errno::EINVAL),
-            "{advice:?}"
-        );
-    }
-    assert_eq!(
-        madvise(&mut w, at(2), PAGE, A::Remove),
-        Err(Errno::EOPNOTSUPP)
-    );
-    w.end();
-}
-
-#[test]
-fn droppable_memory_is_dropped_and_wiped() {
-    let mut w = World::new();
-    let droppable = MmapArgs {
-        flags: MapFlags::DROPPABLE | MapFlags::ANONYMOUS | MapFlags::FIXED,
-        ..MmapArgs::anonymous(PAGE).fixed(at(10))
-    };
-    w.mm.mmap(&mut w.thread.cx(), &droppable).unwrap();
-    for advice in [Advice::KeepOnFork, Advice::DoDump] {
-        assert_eq!(
-            madvise(&mut w, at(10), PAGE, advice),
-            Err(Errno::EINVAL),
-            "{advice:?}"
-        );
+    for advice in [
+        Advice::DontNeedLocked,
+        Advice::WillNeed,
+        Advice::GuardRemove,
+        Advice::Random,
+        Advice::PopulateWrite,
+    ] {
+        assert_eq!(w.advise(0, 1, advice), Ok(()), "{advice:?}");
     }
     w.end();
 }
 
 #[test]
-fn populating_says_what_is_missing() {
-    let mut w = World::new();
-    w.map(0, 2, Prot::READ);
-    w.map(2, 1, Prot::empty());
-    w.map(4, 2, RW);
+fn madvise_free_and_wipe_are_for_private_anonymous_memory() {
+    let mut w = world();
+    w.share(20, 2);
+    w.mmap(&private_object(30, 2)).unwrap();
+    for advice in [Advice::Free, Advice::WipeOnFork] {
+        assert_eq!(w.advise(0, 1, advice), Ok(()));
+        assert_eq!(w.advise(20, 1, advice), Err(EINVAL), "{advice:?}");
+        assert_eq!(w.advise(30, 1, advice), Err(EINVAL), "{advice:?}");
+    }
+    w.end();
+}
+
+#[test]
+fn madvise_remove_needs_a_shared_object() {
+    let mut w = world();
+    w.mmap(&private_object(30, 2)).unwrap();
+    assert_eq!(w.advise(0, 1, Advice::Remove), Err(EINVAL));
+    assert_eq!(w.advise(30, 1, Advice::Remove), Err(EACCES));
+    w.share(40, 1);
+    w.lock(40, 1).unwrap();
+    assert_eq!(w.advise(40, 1, Advice::Remove), Err(EINVAL));
+    w.end();
+}
+
+#[test]
+fn madvise_populate_needs_the_right_a_mapping_and_a_page() {
     let (read, write) = (Advice::PopulateRead, Advice::PopulateWrite);
-    assert_eq!(madvise(&mut w, at(0), 2 * PAGE, read), Ok(()));
-    assert_eq!(madvise(&mut w, at(0), PAGE, write), Err(Errno::EINVAL));
-    assert_eq!(madvise(&mut w, at(0), 3 * PAGE, read), Err(Errno::EINVAL));
-    assert_eq!(madvise(&mut w, at(4), 4 * PAGE, write), Err(Errno::ENOMEM));
-    assert_eq!(madvise(&mut w, at(5), PAGE, Advice::GuardInstall), Ok(()));
-    assert_eq!(madvise(&mut w, at(4), 2 * PAGE, read), Err(Errno::EFAULT));
+    let mut w = world();
+    w.map(10, 1, NONE);
+    w.map(11, 1, READ);
+    assert_eq!(w.advise(10, 1, read), Err(EINVAL));
+    assert_eq!(w.advise(11, 1, read), Ok(()));
+    assert_eq!(w.advise(11, 1, write), Err(EINVAL));
+    assert_eq!(w.advise(7, 3, write), Err(ENOMEM));
+    assert_eq!(w.advise(20, 1, write), Err(ENOMEM));
+    w.share(30, 2);
+    w.remap(30, 2, 4, STAY, 0);
+    assert_eq!(w.advise(30, 3, read), Err(EFAULT));
+    w.advise(1, 1, Advice::GuardInstall).unwrap();
+    assert_eq!(w.advise(0, 2, read), Err(EFAULT));
+    assert_eq!(w.advise(0, 2, write), Err(EFAULT));
     w.end();
 }
 
 #[test]
-fn a_split_at_the_limit_is_to_be_tried_again() {
-    let mut w = World::with(emmu::MachineConfig {
-        max_map_count: 2,
-        ..emmu::MachineConfig::default()
-    });
+fn madvise_at_the_map_limit_is_again() {
+    let mut w = small_map(4);
     w.map(0, 4, RW);
-    w.map(6, 4, RW);
-    assert_eq!(
-        madvise(&mut w, at(1), PAGE, Advice::DontFork),
-        Err(Errno::EAGAIN)
-    );
-    assert_eq!(madvise(&mut w, at(0), 4 * PAGE, Advice::DontFork), Ok(()));
-    assert_eq!(mlock(&mut w, 7, 1), Err(Errno::ENOMEM));
-    w.end();
-}
-
-#[test]
-fn mlock_needs_the_right_the_limit_and_the_pages() {
-    let mut w = World::new();
-    w.map(0, 4, RW);
-    w.map(6, 2, Prot::empty());
-    let limits = |memlock| Limits {
-        memlock,
-        ipc_lock: false,
-        ..Limits::default()
-    };
-    w.mm.set_limits(&mut w.thread.cx(), limits(0));
-    assert_eq!(mlock(&mut w, 0, 1), Err(Errno::EPERM));
-    w.mm.set_limits(&mut w.thread.cx(), limits(2 * PAGE));
-    assert_eq!(mlock(&mut w, 0, 3), Err(Errno::ENOMEM));
-    assert_eq!(mlock(&mut w, 0, 2), Ok(()));
-    // Pages locked already are not counted twice.
-    assert_eq!(mlock(&mut w, 0, 2), Ok(()));
-    assert_eq!(mlock(&mut w, 1, 2), Err(Errno::ENOMEM));
-    w.mm.set_limits(&mut w.thread.cx(), Limits::default());
-    assert_eq!(mlock(&mut w, 2, 4), Err(Errno::ENOMEM));
-    assert_eq!(mlock(&mut w, 6, 1), Err(Errno::ENOMEM));
-    // The VMAs before the hole, and the one that cannot be populated, stay locked.
-    assert_eq!(w.mm.sizes(&mut w.thread.cx()), (6, 5));
-    assert_eq!(w.spans(), [(0, 4), (6, 7), (7, 8)]);
-    let cx = &mut w.thread.cx();
-    assert_eq!(
-        w.mm.mlock(cx, at(0), u64::MAX - 2 * PAGE)
-            .map_err(|e| e.errno()),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(w.mm.mlock(cx, at(90), 0), Ok(()));
-    let unknown = MlockFlags::from_bits_retain(2);
-    let got = w.mm.mlock2(cx, at(0), PAGE, unknown).map_err(|e| e.errno());
-    assert_eq!(got, Err(Errno::EINVAL));
-    assert_eq!(
-        w.mm.munlock(cx, at(0), 6 * PAGE).map_err(|e| e.errno()),
-        Err(Errno::ENOMEM)
-    );
-    assert_eq!(w.mm.sizes(cx), (8 - 2, 1));
-    w.end();
-}
-
-#[test]
-fn mlockall_takes_known_flags_and_locks_the_future() {
-    let mut w = World::new();
-    w.map(0, 2, RW);
-    let cx = &mut w.thread.cx();
-    for bits in [0, 4, 8, 9] {
-        let got = w.mm.mlockall(cx, MlockallFlags::from_bits_retain(bits));
-        assert_eq!(got.map_err(|e| e.errno()), Err(Errno::EINVAL), "{bits}");
+    w.crowd(4);
+    for advice in [Advice::Random, Advice::DontFork, Advice::WipeOnFork] {
+        assert_eq!(w.advise(1, 1, advice), Err(EAGAIN), "{advice:?}");
     }
-    w.mm.mlockall(cx, MlockallFlags::CURRENT | MlockallFlags::FUTURE)
-        .unwrap();
-    w.map(4, 2, RW);
-    assert_eq!(w.mm.sizes(&mut w.thread.cx()), (4, 4));
-    assert_eq!(w.machine.mem().in_use(), 4);
-    let child = w.mm.fork(&mut w.thread.cx()).unwrap();
-    assert_eq!(child.sizes(&mut w.thread.cx()), (4, 0));
-    child.exit(&mut w.thread.cx());
-    w.mm.munlockall(&mut w.thread.cx());
-    w.map(8, 1, RW);
-    assert_eq!(w.mm.sizes(&mut w.thread.cx()), (5, 0));
+    assert_eq!(w.advise(1, 1, Advice::DontNeed), Ok(()));
+    assert_eq!(w.advise(1, 1, Advice::GuardInstall), Ok(()), "no split");
+    assert_eq!(w.advise(0, 4, Advice::DontFork), Ok(()));
     w.end();
 }
 
 #[test]
-fn mincore_tells_present_pages() {
+fn madvise_guards_without_memory_are_out_of_memory_and_not_again() {
     let mut w = World::new();
+    w.map(0, 1, RW);
+    // The anon_vma, then three levels of tables, which stay.
+    for nth in 1..=4 {
+        w.machine.mem().inject().arm(nth.min(2));
+        let refused = w.advise(0, 1, Advice::GuardInstall);
+        w.machine.mem().inject().disarm();
+        assert_eq!(refused, Err(ENOMEM), "attempt {nth}");
+    }
+    w.end();
+}
+
+#[test]
+fn madvise_loses_no_data_of_sealed_memory_that_cannot_be_written() {
+    let lossy = [
+        Advice::DontNeed,
+        Advice::DontNeedLocked,
+        Advice::Free,
+        Advice::Remove,
+        Advice::DontFork,
+        Advice::WipeOnFork,
+        Advice::GuardInstall,
+    ];
+    let mut w = world();
+    w.protect(0, 2, READ).unwrap();
+    w.share(20, 2);
+    w.protect(20, 2, READ).unwrap();
+    w.seal(0, 8).unwrap();
+    w.seal(20, 2).unwrap();
+    for advice in lossy {
+        assert_eq!(w.advise(0, 1, advice), Err(EPERM), "{advice:?}");
+    }
+    for advice in [Advice::Cold, Advice::Random, Advice::PopulateRead] {
+        assert_eq!(w.advise(0, 1, advice), Ok(()), "{advice:?}");
+    }
+    assert_eq!(w.get(0), Ok(1));
+    assert_eq!(w.advise(4, 1, Advice::DontNeed), Ok(()), "writable");
+    assert_eq!(w.advise(20, 1, Advice::DontNeed), Ok(()), "shared");
+    w.end();
+}
+
+#[test]
+fn mlock_needs_the_right_first_of_all() {
+    let mut w = world();
+    lockable(&mut w, 0);
+    assert_eq!(w.lock(0, 0), Err(EPERM));
+    assert_eq!(w.lock_bytes(at(0), TOP), Err(EPERM));
+    assert_eq!(lock_with(&mut w, 0, 1, 2), Err(EINVAL), "but for the flags");
+    assert_eq!(lock_with(&mut w, 0, 1, 1), Err(EPERM));
+    assert_eq!(w.unlock(0, 8), Ok(()), "unlocking needs none");
+}
+
+#[test]
+fn mlock_obeys_its_limit_before_it_looks_at_the_range() {
+    let mut w = world();
+    lockable(&mut w, 4);
+    assert_eq!(w.lock(0, 5), Err(ENOMEM));
+    assert_eq!(w.locked(), 0);
+    assert_eq!(w.lock(0, 4), Ok(()));
+    assert_eq!(w.lock(1, 3), Ok(()), "not counted twice");
+    assert_eq!(w.lock(1, 4), Err(ENOMEM));
+    // Too long and wrapping: the limit is looked at first.
+    assert_eq!(w.lock_bytes(at(1), TOP), Err(ENOMEM));
+    w.limit(|_| ());
+    assert_eq!(w.lock_bytes(at(1), TOP), Err(EINVAL));
+    w.end();
+}
+
+#[test]
+fn mlock_rounds_outwards_and_to_nothing_what_wraps_in_rounding() {
+    let mut w = world();
+    assert_eq!(w.lock_bytes(at(1) + PAGE - 1, 2), Ok(()));
+    assert_eq!(w.locked(), 2);
+    assert_eq!(w.lock_bytes(at(0), u64::MAX), Ok(()));
+    assert_eq!(w.lock_bytes(at(0), 0), Ok(()));
+    assert_eq!(w.lock_bytes(TOP, 0), Ok(()));
+    assert_eq!(w.locked(), 2);
+    let all = w.mm.munlock(&mut w.thread.cx(), at(1), TOP);
+    assert_eq!(all.sys(), Err(EINVAL));
+    w.end();
+}
+
+#[test]
+fn mlock_stops_at_a_hole_and_keeps_what_it_locked() {
+    let mut w = world();
+    w.munmap(3, 1).unwrap();
+    assert_eq!(w.lock(0, 8), Err(ENOMEM));
+    assert_eq!(w.locked(), 3);
+    assert_eq!(w.lock(3, 1), Err(ENOMEM));
+    assert_eq!(w.unlock(2, 4), Err(ENOMEM));
+    assert_eq!(w.locked(), 2);
+    assert_eq!(w.lock_bytes(LAST, PAGE), Err(ENOMEM));
+    w.end();
+}
+
+#[test]
+fn mlock_of_pages_that_cannot_be_had_is_out_of_memory_and_stays_locked() {
+    let mut w = world();
+    w.protect(0, 1, NONE).unwrap();
+    w.advise(2, 1, Advice::GuardInstall).unwrap();
+    w.share(20, 1);
+    w.remap(20, 1, 2, STAY, 0);
+    assert_eq!(w.lock(0, 1), Err(ENOMEM), "PROT_NONE");
+    assert_eq!(w.lock(1, 2), Err(ENOMEM), "a guard");
+    assert_eq!(w.lock(20, 2), Err(ENOMEM), "beyond the end");
+    assert_eq!(w.locked(), 5);
+    w.end();
+}
+
+#[test]
+fn mlock_without_memory_is_again() {
+    let mut w = World::on(common::machine(4));
     w.map(0, 4, RW);
-    w.share(4, 2);
-    w.put(1, 1);
-    assert_eq!(w.get(2), Ok(0));
-    w.put(5, 1);
-    let cx = &mut w.thread.cx();
-    let seen = w.mm.mincore(cx, at(0), 6 * PAGE).unwrap();
-    assert_eq!(seen, [false, true, true, false, false, true]);
-    let errno = |addr, len, cx: &mut _| w.mm.mincore(cx, addr, len).map_err(|e| e.errno());
-    assert_eq!(errno(at(0) + 1, PAGE, cx), Err(Errno::EINVAL));
-    assert_eq!(errno(at(0), u64::MAX, cx), Err(Errno::ENOMEM));
-    assert_eq!(errno(at(5), 2 * PAGE, cx), Err(Errno::ENOMEM));
-    assert_eq!(errno(at(9), 0, cx), Ok(vec![]));
+    w.map_with(4, 2, RW, MapFlags::NORESERVE);
+    assert_eq!(w.lock(0, 6), Err(EAGAIN));
+    assert_eq!(w.locked(), 6);
     w.end();
 }
 
 #[test]
-fn msync_checks_flags_range_holes_and_locks() {
-    let mut w = World::new();
-    w.map(0, 2, RW);
-    w.map_with(2, 2, RW, MapFlags::LOCKED);
-    let (sync, invalidate) = (MsyncFlags::SYNC, MsyncFlags::INVALIDATE);
-    assert_eq!(
-        msync(&mut w, at(0), PAGE, MsyncFlags::from_bits_retain(8)),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(
-        msync(&mut w, at(0), PAGE, sync | MsyncFlags::ASYNC),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(msync(&mut w, at(0) + 1, PAGE, sync), Err(Errno::EINVAL));
-    assert_eq!(
-        msync(&mut w, at(0), u64::MAX - 2 * PAGE, sync),
-        Err(Errno::ENOMEM)
-    );
-    assert_eq!(msync(&mut w, at(9), 0, sync), Ok(()));
-    assert_eq!(msync(&mut w, at(0), 4 * PAGE, sync), Ok(()));
-    assert_eq!(msync(&mut w, at(0), 5 * PAGE, sync), Err(Errno::ENOMEM));
-    assert_eq!(
-        msync(&mut w, at(0), 4 * PAGE, invalidate),
-        Err(Errno::EBUSY)
-    );
-    assert_eq!(msync(&mut w, at(0), 2 * PAGE, invalidate), Ok(()));
+fn mlock_at_the_map_limit_is_out_of_memory() {
+    let mut w = small_map(4);
+    w.map(0, 4, RW);
+    w.crowd(4);
+    assert_eq!(w.lock(1, 1), Err(ENOMEM));
+    assert_eq!(w.lock(0, 4), Ok(()));
+    assert_eq!(w.unlock(1, 1), Err(ENOMEM));
     w.end();
 }
 
 #[test]
-fn sealed_memory_stays() {
-    let mut w = World::new();
-    w.map(0, 4, Prot::READ);
-    let cx = &mut w.thread.cx();
-    let bad = w.mm.mseal(cx, at(0) + 1, PAGE).map_err(|e| e.errno());
-    assert_eq!(bad, Err(Errno::EINVAL));
-    let hole = w.mm.mseal(cx, at(2), 4 * PAGE).map_err(|e| e.errno());
-    assert_eq!(hole, Err(Errno::ENOMEM));
-    w.mm.mseal(cx, at(1), 2 * PAGE).unwrap();
-    assert_eq!(w.spans(), [(0, 1), (1, 3), (3, 4)]);
-    let cx = &mut w.thread.cx();
-    let eperm = Some(Errno::EPERM);
-    assert_eq!(
-        w.mm.munmap(cx, at(0), 4 * PAGE).err().map(|e| e.errno()),
-        eperm
-    );
-    assert_eq!(
-        w.mm.mprotect(cx, at(2), PAGE, RW).err().map(|e| e.errno()),
-        eperm
-    );
-    let over = MmapArgs::anonymous(PAGE).fixed(at(1));
-    assert_eq!(w.mm.mmap(cx, &over).err().map(|e| e.errno()), eperm);
-    let args = MremapArgs {
-        addr: at(1),
-        old_len: PAGE,
-        new_len: PAGE,
-        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
-        new_addr: at(50),
+fn mlock2_knows_one_flag() {
+    let mut w = world();
+    for flags in [2, 3, 1 << 31] {
+        assert_eq!(lock_with(&mut w, 0, 8, flags), Err(EINVAL));
+    }
+    assert_eq!(lock_with(&mut w, 0, 2, 0), Ok(()));
+    w.map(20, 2, RW);
+    assert_eq!(lock_with(&mut w, 20, 2, 1), Ok(()));
+    assert_eq!(w.in_core(20, 2), Ok(vec![false, false]), "only on fault");
+    w.end();
+}
+
+#[test]
+fn mlockall_flags_then_right_then_limit() {
+    let mut w = world();
+    lockable(&mut w, 0);
+    for flags in [0, 4, 8, 9, 1 << 31] {
+        assert_eq!(lock_all(&mut w, flags), Err(EINVAL), "flags {flags}");
+    }
+    for flags in [1, 2, 3, 5, 6, 7] {
+        assert_eq!(lock_all(&mut w, flags), Err(EPERM), "flags {flags}");
+    }
+    lockable(&mut w, 7);
+    assert_eq!(lock_all(&mut w, 1), Err(ENOMEM));
+    assert_eq!(lock_all(&mut w, 3), Err(ENOMEM));
+    assert_eq!(lock_all(&mut w, 2), Ok(()), "nothing now");
+    lockable(&mut w, 8);
+    assert_eq!(lock_all(&mut w, 1), Ok(()));
+    assert_eq!(w.locked(), 8);
+    w.end();
+}
+
+#[test]
+fn mincore_errors() {
+    let mut w = world();
+    let mut check = |addr, len, wanted: Sys<usize>| {
+        let got = w.mm.mincore(&mut w.thread.cx(), addr, len).sys();
+        assert_eq!(got.map(|v| v.len()), wanted, "{addr:#x} {len:#x}");
     };
-    assert_eq!(w.mm.mremap(cx, args).err().map(|e| e.errno()), eperm);
-    let drop_it = w.mm.madvise(cx, at(1), PAGE, Advice::DontNeed);
-    assert_eq!(drop_it.err().map(|e| e.errno()), eperm);
-    assert_eq!(w.mm.madvise(cx, at(1), PAGE, Advice::Normal), Ok(()));
+    check(at(0) + 1, 0, Err(EINVAL));
+    check(TASK_SIZE + 1, PAGE, Err(EINVAL));
+    check(LAST, 2 * PAGE, Err(ENOMEM));
+    check(at(0), u64::MAX, Err(ENOMEM));
+    check(TOP, 1, Err(ENOMEM));
+    check(TOP, 0, Err(ENOMEM));
+    check(TASK_SIZE, 0, Ok(0));
+    check(at(100), 0, Ok(0));
+    check(at(7), PAGE + 1, Err(ENOMEM));
+    check(at(100), 1, Err(ENOMEM));
+    check(at(0), 8 * PAGE - 1, Ok(8));
+}
+
+#[test]
+fn msync_checks_in_order() {
+    let (a, s, i) = (MsyncFlags::ASYNC, MsyncFlags::SYNC, MsyncFlags::INVALIDATE);
+    let unknown = MsyncFlags::from_bits_retain(8);
+    let mut w = world();
+    let mut check = |addr, len, flags, wanted| {
+        let got = w.mm.msync(&mut w.thread.cx(), addr, len, flags).sys();
+        assert_eq!(got, wanted, "{addr:#x} {len:#x} {flags:?}");
+    };
+    check(at(0), 0, unknown, Err(EINVAL));
+    check(at(0), 0, a | s, Err(EINVAL));
+    check(at(0) + 1, 0, s, Err(EINVAL));
+    check(TOP, 2 * PAGE, s, Err(ENOMEM));
+    check(TOP, PAGE, s, Err(ENOMEM));
+    check(at(0), u64::MAX, s, Ok(()));
+    check(at(100), 0, s, Ok(()));
+    check(at(100), 1, s, Err(ENOMEM));
+    for flags in [MsyncFlags::empty(), a, s, i, a | i, s | i] {
+        check(at(0), 8 * PAGE, flags, Ok(()));
+    }
+}
+
+#[test]
+fn msync_goes_on_behind_a_hole_and_finds_locked_memory() {
+    let mut w = world();
+    w.munmap(2, 2).unwrap();
+    w.lock(6, 1).unwrap();
+    assert_eq!(w.sync(0, 8, MsyncFlags::SYNC), Err(ENOMEM));
+    assert_eq!(w.sync(0, 6, MsyncFlags::INVALIDATE), Err(ENOMEM));
+    assert_eq!(w.sync(0, 7, MsyncFlags::INVALIDATE), Err(EBUSY));
+    assert_eq!(w.sync(6, 9, MsyncFlags::INVALIDATE), Err(EBUSY));
     w.end();
 }
 
 #[test]
-fn faults_say_why() {
-    let mut w = World::new();
-    w.map(0, 1, Prot::empty());
-    w.map(1, 1, Prot::READ);
-    w.map(2, 1, RW);
-    w.share(3, 1);
-    madvise(&mut w, at(2), PAGE, Advice::GuardInstall).unwrap();
-    let args = MremapArgs {
-        addr: at(3),
-        old_len: PAGE,
-        new_len: 2 * PAGE,
-        flags: MremapFlags::empty(),
-        new_addr: 0,
+fn mseal_checks_the_whole_range_before_it_seals() {
+    let mut w = world();
+    let mut check = |addr, len, wanted| {
+        let got = w.mm.mseal(&mut w.thread.cx(), addr, len).sys();
+        assert_eq!(got, wanted, "{addr:#x} {len:#x}");
     };
-    w.mm.mremap(&mut w.thread.cx(), args).unwrap();
-    let cx = &mut w.thread.cx();
-    let mm = &w.mm;
-    assert_eq!(mm.load(cx, at(0) + 7), Err(FaultError::Denied(at(0) + 7)));
-    assert_eq!(mm.store(cx, at(1), 1), Err(FaultError::Denied(at(1))));
-    assert_eq!(mm.load(cx, at(2) + 1), Err(FaultError::Guarded(at(2) + 1)));
-    assert_eq!(
-        mm.store(cx, at(4) + 1, 1),
-        Err(FaultError::Beyond(at(4) + 1))
-    );
-    assert_eq!(mm.load(cx, at(5)), Err(FaultError::NotMapped(at(5))));
-    let signals = [at(0), at(4), at(5)].map(|a| mm.load(cx, a).unwrap_err().signal());
-    use emmu::Signal::{Bus, Segv};
-    assert_eq!(signals, [Some(Segv), Some(Bus), Some(Segv)]);
+    check(at(0) + 1, 0, Err(EINVAL));
+    check(at(0), u64::MAX, Err(EINVAL));
+    check(TOP, PAGE, Err(EINVAL));
+    check(at(100), 0, Ok(()));
+    check(at(0), 9 * PAGE, Err(ENOMEM));
+    check(at(100), 1, Err(ENOMEM));
+    assert_eq!(w.protect(0, 8, READ), Ok(()), "nothing was sealed");
+    w.end();
+}
+
+#[test]
+fn mseal_at_the_map_limit_is_out_of_memory() {
+    let mut w = small_map(4);
+    w.map(0, 4, RW);
+    w.crowd(4);
+    assert_eq!(w.seal(1, 1), Err(ENOMEM));
+    assert_eq!(w.seal(0, 4), Ok(()));
+    assert_eq!(w.seal(1, 1), Ok(()), "sealed already");
+    w.end();
+}
+
+#[test]
+fn faults_have_their_signal_and_their_errno() {
+    let mut w = world();
+    w.map(10, 1, NONE);
+    w.share(20, 1);
+    w.remap(20, 1, 2, STAY, 0);
+    w.advise(1, 1, Advice::GuardInstall).unwrap();
+    let signal = |e: FaultError| e.signal().map(|s| s.to_string());
+    for (page, fault, name) in [
+        (9, FaultError::NotMapped(at(9)), "SIGSEGV"),
+        (10, FaultError::Denied(at(10)), "SIGSEGV"),
+        (1, FaultError::Guarded(at(1)), "SIGSEGV"),
+        (21, FaultError::Beyond(at(21)), "SIGBUS"),
+    ] {
+        let got = w.get(page).unwrap_err();
+        assert_eq!((got, signal(got).as_deref()), (fault, Some(name)));
+        assert_eq!(got.errno(), EFAULT);
+    }
     w.end();
 }

@@ -452,7 +452,7 @@ fn mprotect_to_writable_obeys_the_data_limit() {
 fn brk_that_fails_returns_the_old_break() {
     let mut w = small_map(8);
     let mm = Arc::clone(&w.mm);
-    let mut brk = |w: &mut World, page: u64| mm.brk(&mut w.thread.cx(), at(page));
+    let brk = |w: &mut World, page: u64| mm.brk(&mut w.thread.cx(), at(page));
     w.mm.set_start_brk(&mut w.thread.cx(), at(10));
     assert_eq!(brk(&mut w, 9), at(10), "below the heap");
     assert_eq!(brk(&mut w, 14), at(14));

@@ -35,7 +35,7 @@ pub enum MadviseError {
     /// The list of VMAs: Linux turns its ENOMEM into EAGAIN here.
     #[error(transparent)]
     Vma(#[from] VmaError),
-    /// Page tables ran out.
+    /// Page tables for guard markers ran out.
     #[error("out of memory for {0}")]
     NoMemory(NoMemory),
 }
@@ -47,10 +47,10 @@ impl MadviseError {
             Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
             Self::Denied(_) => Errno::EACCES,
             Self::NoHoles(_) => Errno::EOPNOTSUPP,
-            Self::Hole(_) => Errno::ENOMEM,
+            Self::Hole(_) | Self::NoMemory(_) => Errno::ENOMEM,
             Self::Populate(e) => e.errno(),
             Self::Vma(VmaError::Sealed(_)) => Errno::EPERM,
-            Self::Vma(_) | Self::NoMemory(_) => Errno::EAGAIN,
+            Self::Vma(_) => Errno::EAGAIN,
         }
     }
 }

@@ -103,39 +103,49 @@ impl Mm {
         if !g.layout.can_mlock() {
             return Err(MlockError::Denied);
         }
+        // The limit comes before the range, so that a range which wraps may well exceed it first.
+        g.check_lock_limit(addr, len)?;
         let Some(range) = touched(addr, len)? else {
             return Ok(());
         };
-        g.check_lock_limit(range)?;
         g.set_lock(range, kind)?;
         drop(g);
         Ok(self.populate(cx, range, Errors::Stop)?)
     }
 }
 
+/// Start and length of the pages that a range of bytes touches. A length that wraps in the rounding is 0, as it is on
+/// Linux.
+fn rounded(addr: u64, len: u64) -> (u64, u64) {
+    let offset = addr % PAGE_SIZE;
+    let len = len.wrapping_add(offset).wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+    (addr - offset, len)
+}
+
 /// The pages that a range of bytes touches; none for an empty one.
 fn touched(addr: u64, len: u64) -> Result<Option<VpnRange>, MlockError> {
-    let wraps = MlockError::Wraps { addr, len };
-    let offset = addr % PAGE_SIZE;
-    let start = addr - offset;
-    let rounded = len.wrapping_add(offset).wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
-    let end = start.checked_add(rounded).ok_or(wraps)?;
+    let (start, bytes) = rounded(addr, len);
+    let end = start
+        .checked_add(bytes)
+        .ok_or(MlockError::Wraps { addr, len })?;
     Ok(VpnRange::new(Vpn::containing(start), Vpn::containing(end)))
 }
 
 impl MmapWriteGuard<'_> {
     /// Pages of the range that are locked already are not counted twice.
-    fn check_lock_limit(&self, range: VpnRange) -> Result<(), MlockError> {
+    fn check_lock_limit(&self, addr: u64, len: u64) -> Result<(), MlockError> {
         let limits = self.layout.limits;
-        let already: u64 = self
-            .layout
-            .vmas
-            .range(range)
-            .filter(|v| v.flags.contains(VmFlags::LOCKED))
-            .filter_map(|v| v.range().intersect(range))
+        let already: u64 = touched(addr, len)
+            .ok()
+            .flatten()
+            .into_iter()
+            .flat_map(|range| self.layout.vmas.range(range).map(move |v| (v, range)))
+            .filter(|(v, _)| v.flags.contains(VmFlags::LOCKED))
+            .filter_map(|(v, range)| v.range().intersect(range))
             .map(VpnRange::pages)
             .sum();
-        let wanted = self.layout.locked_vm + range.pages() - already;
+        let pages = rounded(addr, len).1 >> PAGE_SHIFT;
+        let wanted = self.layout.locked_vm + pages - already;
         if !limits.ipc_lock && wanted > limits.memlock >> PAGE_SHIFT {
             return Err(MlockError::Limit(wanted));
         }
