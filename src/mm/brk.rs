@@ -62,11 +62,12 @@ impl MmapWriteGuard<'_> {
         let page = |a: u64| Vpn::containing(a.next_multiple_of(PAGE_SIZE));
         let (old, new) = (page(layout.brk), page(addr));
         if new < old {
-            // Something of the heap must be there to be given back.
-            if layout.vmas.before(old).is_none_or(|v| v.end() < old) {
+            let less = VpnRange::new(new, old)?;
+            // Something must be there to be given back.
+            if !layout.occupied(less) {
                 return None;
             }
-            self.unmap(VpnRange::new(new, old)?).ok()?;
+            self.unmap(less).ok()?;
         } else if let Some(more) = VpnRange::new(old, new) {
             self.grow_heap(more)?;
             self.layout.brk = addr;
@@ -98,7 +99,11 @@ impl MmapWriteGuard<'_> {
             object: None,
             copied_from: None,
         };
-        if self.merge_new(&new).is_none() {
+        // What ends where the heap begins is none of it: only a VMA beyond that is extended.
+        let start_brk = self.layout.start_brk;
+        let heap = self.layout.vmas.before(more.start());
+        let extends = heap.is_some_and(|v| v.end().addr() > start_brk);
+        if !extends || self.merge_new(&new).is_none() {
             if self.layout.alloc_vma().is_err() {
                 self.layout.uncharge(pages);
                 return None;

@@ -2,7 +2,7 @@
 
 use super::{MmapWriteGuard, fault::with_leaf, pte::RawPte, window::Markers};
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     error::{MadviseError, NoMemory},
     notifier::Event,
 };
@@ -13,9 +13,7 @@ impl MmapWriteGuard<'_> {
     pub(super) fn discard(&mut self, part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
         window.zap(part, Markers::Keep);
-        if part.pages() >= PMD_PAGES {
-            window.free_empty_leaves(part);
-        }
+        window.free_empty_leaves(part);
         window.close();
     }
     /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.

@@ -130,7 +130,7 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
     let (start, end) = (vma.start().addr(), vma.end().addr());
     let name = match &vma.object {
         Some(object) => object.name().into_owned(),
-        None if start <= layout.brk && end >= layout.start_brk && layout.brk > 0 => "[heap]".into(),
+        None if start < layout.brk && end > layout.start_brk => "[heap]".into(),
         None if start <= layout.start_stack
             && end >= layout.start_stack
             && layout.start_stack > 0 =>

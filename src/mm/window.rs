@@ -141,16 +141,16 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         mm.table
             .free_range(range, bounds, mm.table.pin(pinned.guard()));
     }
-    /// Frees the leaves in `range` that have no entry left (`MADV_DONTNEED` of 2 MiB and more).
+    /// Frees the leaves that lie wholly in `range` and have no entry left (`reclaim_pt_is_enabled`).
     pub(super) fn free_empty_leaves(&mut self, range: VpnRange) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
         let pinned = cx.pin();
         let pin = mm.table.pin(pinned.guard());
-        let mut at = range.start();
-        while at < range.end() {
+        let mut at = range.start().align_up(PMD_PAGES);
+        while at.plus(PMD_PAGES) <= range.end() {
             mm.table.free_if_empty(at, pin);
-            at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
+            at = at.plus(PMD_PAGES);
         }
     }
     /// Ends the window (same as dropping it).

@@ -1,0 +1,605 @@
+//! What becomes of pages: zero page, copy-on-write, forks, guards, advice, locks, table pages, heap and stack.
+
+mod common;
+
+use common::{
+    PAGE, RW, World, at,
+    calls::{FIXED, NONE, READ, STAY, ToErrno, private, shared},
+};
+use emmu::{
+    FaultError,
+    mm::{Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, PageState},
+};
+
+fn states(w: &mut World, from: u64, to: u64) -> Vec<PageState> {
+    let range = World::pages(from, to);
+    let map = w.mm.pagemap(&mut w.thread.cx(), range);
+    map.into_iter().map(|(_, state)| state).collect()
+}
+fn frame_of(w: &mut World, page: u64) -> PageState {
+    states(w, page, page + 1)[0]
+}
+fn in_use(w: &World) -> u32 {
+    w.machine.mem().in_use()
+}
+fn written(n: u64) -> World {
+    let mut w = World::new();
+    w.map(0, n, RW);
+    w.fill(0, n);
+    w
+}
+
+mod copying {
+    use super::*;
+
+    #[test]
+    fn reading_maps_the_zero_page_and_costs_no_frame() {
+        let mut w = World::new();
+        w.map(0, 4, RW);
+        assert_eq!((w.get(0), w.get(1)), (Ok(0), Ok(0)));
+        assert_eq!(states(&mut w, 0, 4), [PageState::Zero, PageState::Zero]);
+        assert_eq!(in_use(&w), 0);
+        assert_eq!(w.in_core(0, 3), Ok(vec![true, true, false]));
+        w.put(0, 1);
+        assert!(matches!(frame_of(&mut w, 0), PageState::Anon(_)));
+        assert_eq!(in_use(&w), 1);
+        w.end();
+    }
+
+    #[test]
+    fn a_child_sees_the_parents_memory_of_the_moment_of_fork() {
+        let mut w = written(4);
+        let child = w.fork();
+        assert_eq!(in_use(&w), 4);
+        w.put(0, 2);
+        w.inside(&child, |w| {
+            assert_eq!((w.get(0), w.get(1)), (Ok(1), Ok(1)));
+            w.put(1, 3);
+        });
+        assert_eq!((w.get(0), w.get(1)), (Ok(2), Ok(1)));
+        assert_eq!(in_use(&w), 6);
+        w.reap(&child);
+        assert_eq!(in_use(&w), 4);
+        w.end();
+    }
+
+    #[test]
+    fn the_last_owner_writes_in_place() {
+        for child_first in [false, true] {
+            let mut w = written(1);
+            let before = frame_of(&mut w, 0);
+            let child = w.fork();
+            if child_first {
+                w.inside(&child, |w| w.put(0, 2));
+            } else {
+                w.reap(&child);
+            }
+            w.windows();
+            w.put(0, 3);
+            assert_eq!(frame_of(&mut w, 0), before);
+            assert_eq!(w.windows(), []);
+            w.reap(&child);
+            w.end();
+        }
+    }
+
+    #[test]
+    fn a_copied_page_is_its_writers_own_from_then_on() {
+        let mut w = written(1);
+        let child = w.fork();
+        w.put(0, 2);
+        let copy = frame_of(&mut w, 0);
+        w.protect(0, 1, READ).unwrap();
+        w.protect(0, 1, RW).unwrap();
+        w.put(0, 3);
+        assert_eq!(frame_of(&mut w, 0), copy);
+        assert_eq!(w.inside(&child, |w| w.get(0)), Ok(1));
+        w.reap(&child);
+        w.end();
+    }
+
+    #[test]
+    fn grandchildren_hold_a_page_each_until_they_write() {
+        let mut w = written(1);
+        let child = w.fork();
+        let grandchild = w.inside(&child, World::fork);
+        let PageState::Anon(pfn) = frame_of(&mut w, 0) else {
+            panic!("written memory is anonymous")
+        };
+        assert_eq!(w.machine.mem().mapcount(pfn), 3);
+        w.inside(&child, |w| w.put(0, 2));
+        w.reap(&w.mm.clone());
+        assert_eq!(w.machine.mem().mapcount(pfn), 1);
+        assert_eq!(w.inside(&grandchild, |w| w.get(0)), Ok(1));
+        w.reap(&grandchild);
+        w.reap(&child);
+        w.end();
+    }
+
+    #[test]
+    fn shared_memory_is_one_for_all_and_left_to_fault_in() {
+        let mut w = World::new();
+        w.share(0, 2);
+        w.put(0, 1);
+        let child = w.fork();
+        w.inside(&child, |w| {
+            assert_eq!(states(w, 0, 2), []);
+            assert_eq!(w.get(0), Ok(1));
+            w.put(1, 2);
+        });
+        assert_eq!(w.get(1), Ok(2));
+        assert_eq!(w.promised(), 2, "promised once");
+        w.reap(&child);
+        w.end();
+    }
+
+    #[test]
+    fn what_is_not_forked_and_what_is_wiped() {
+        let mut w = written(6);
+        w.advise(0, 2, Advice::DontFork).unwrap();
+        w.advise(2, 2, Advice::WipeOnFork).unwrap();
+        w.advise(3, 1, Advice::GuardInstall).unwrap();
+        let child = w.fork();
+        w.inside(&child, |w| {
+            assert_eq!(w.spans(), [(2, 4), (4, 6)]);
+            assert_eq!(states(w, 0, 6).len(), 2);
+            assert_eq!((w.get(2), w.get(3), w.get(4)), (Ok(0), Ok(0), Ok(1)));
+        });
+        assert_eq!((w.get(0), w.get(2)), (Ok(1), Ok(1)));
+        w.reap(&child);
+        w.end();
+    }
+
+    #[test]
+    fn droppable_memory_is_wiped_and_neither_promised_nor_locked() {
+        let mut w = World::new();
+        let mut args = private(0, 2).with(MapFlags::DROPPABLE);
+        args.flags -= MapFlags::PRIVATE;
+        w.mmap(&args).unwrap();
+        w.put(0, 1);
+        assert_eq!(w.lock(0, 2), Ok(()));
+        assert_eq!((w.promised(), w.locked()), (0, 0));
+        let child = w.fork();
+        assert_eq!(w.inside(&child, |w| w.get(0)), Ok(0));
+        assert!(w.advise(0, 2, Advice::KeepOnFork).is_err());
+        w.reap(&child);
+        w.end();
+    }
+
+    #[test]
+    fn no_lock_is_inherited() {
+        let mut w = written(2);
+        let all = MlockallFlags::CURRENT | MlockallFlags::FUTURE;
+        w.mm.mlockall(&mut w.thread.cx(), all).unwrap();
+        let child = w.fork();
+        w.inside(&child, |w| {
+            assert_eq!(w.locked(), 0);
+            w.map(10, 1, RW);
+            assert_eq!(w.locked(), 0);
+        });
+        w.reap(&child);
+        assert_eq!(w.locked(), 2);
+        w.end();
+    }
+
+    #[test]
+    fn no_right_keeps_the_data() {
+        let mut w = written(2);
+        w.protect(0, 1, NONE).unwrap();
+        assert_eq!(w.get(0), Err(FaultError::Denied(at(0))));
+        w.protect(0, 1, READ).unwrap();
+        assert_eq!(w.get(0), Ok(1));
+        let cx = &mut w.thread.cx();
+        assert_eq!(w.mm.store(cx, at(0), 2), Err(FaultError::Denied(at(0))));
+        w.end();
+    }
+}
+
+mod guarding {
+    use super::*;
+
+    #[test]
+    fn guards_discard_and_outlive_everything_but_unmapping() {
+        let mut w = written(8);
+        w.advise(2, 2, Advice::GuardInstall).unwrap();
+        assert_eq!(in_use(&w), 6);
+        w.protect(0, 8, READ).unwrap();
+        w.protect(0, 8, RW).unwrap();
+        w.advise(0, 8, Advice::DontNeed).unwrap();
+        w.advise(0, 8, Advice::Free).unwrap();
+        w.remap(0, 8, 8, FIXED, 20);
+        let child = w.fork();
+        let guarded = Err(FaultError::Guarded(at(22)));
+        assert_eq!(w.inside(&child, |w| w.get(22)), guarded);
+        assert_eq!((w.get(22), w.get(21)), (guarded, Ok(0)));
+        w.reap(&child);
+        w.map(22, 1, RW);
+        assert_eq!(w.get(22), Ok(0));
+        w.advise(20, 8, Advice::GuardRemove).unwrap();
+        assert_eq!(w.get(23), Ok(0));
+        w.end();
+    }
+
+    #[test]
+    fn removing_guards_keeps_pages() {
+        let mut w = written(4);
+        w.advise(1, 1, Advice::GuardInstall).unwrap();
+        w.advise(0, 4, Advice::GuardRemove).unwrap();
+        assert_eq!((w.get(0), w.get(1)), (Ok(1), Ok(0)));
+        w.end();
+    }
+
+    #[test]
+    fn a_source_left_behind_and_a_shrunk_mapping_lose_their_guards() {
+        let mut w = written(4);
+        w.advise(0, 4, Advice::GuardInstall).unwrap();
+        w.remap(0, 4, 4, FIXED | MremapFlags::DONTUNMAP, 20);
+        assert_eq!(w.get(0), Ok(0));
+        w.remap(20, 4, 1, STAY, 0);
+        w.remap(20, 1, 4, STAY, 0);
+        assert!(w.get(20).is_err());
+        assert_eq!(w.get(21), Ok(0));
+        w.end();
+    }
+}
+
+mod advising {
+    use super::*;
+
+    #[test]
+    fn dont_need_drops_private_pages_whatever_the_rights_and_shows_shared_ones_again() {
+        let mut w = written(2);
+        w.protect(0, 1, NONE).unwrap();
+        w.share(10, 1);
+        w.put(10, 5);
+        assert_eq!(w.advise(0, 2, Advice::DontNeed), Ok(()));
+        w.advise(10, 1, Advice::DontNeed).unwrap();
+        assert_eq!(in_use(&w), 1);
+        w.protect(0, 1, READ).unwrap();
+        assert_eq!((w.get(0), w.get(10)), (Ok(0), Ok(5)));
+        w.end();
+    }
+
+    #[test]
+    fn dont_need_leaves_the_child_its_pages() {
+        let mut w = written(1);
+        let child = w.fork();
+        w.advise(0, 1, Advice::DontNeed).unwrap();
+        assert_eq!(w.inside(&child, |w| w.get(0)), Ok(1));
+        w.reap(&child);
+        w.end();
+    }
+
+    #[test]
+    fn populating_reads_the_zero_page_or_writes_frames() {
+        let mut w = World::new();
+        w.map(0, 4, RW);
+        w.advise(0, 2, Advice::PopulateRead).unwrap();
+        assert_eq!(states(&mut w, 0, 4), [PageState::Zero; 2]);
+        w.advise(1, 3, Advice::PopulateWrite).unwrap();
+        assert_eq!(in_use(&w), 3);
+        w.end();
+    }
+
+    #[test]
+    fn a_populated_mapping_is_written_if_private_and_writable() {
+        let mut w = World::new();
+        let populate = |args: emmu::mm::MmapArgs| args.with(MapFlags::POPULATE);
+        w.mmap(&populate(private(0, 2))).unwrap();
+        assert_eq!(in_use(&w), 2);
+        w.mmap(&populate(private(10, 2).prot(READ))).unwrap();
+        assert_eq!(states(&mut w, 10, 12), [PageState::Zero; 2]);
+        w.mmap(&populate(private(20, 2).prot(NONE))).unwrap();
+        assert_eq!(states(&mut w, 20, 22), []);
+        w.mmap(&populate(shared(30, 2))).unwrap();
+        assert_eq!(in_use(&w), 4);
+        w.mmap(&populate(private(40, 2)).with(MapFlags::NONBLOCK))
+            .unwrap();
+        assert_eq!(states(&mut w, 40, 42), []);
+        w.end();
+    }
+
+    #[test]
+    fn failing_to_populate_is_ignored() {
+        let mut w = World::on(common::machine(2));
+        let args = private(0, 4).with(MapFlags::POPULATE | MapFlags::NORESERVE);
+        assert_eq!(w.mmap(&args), Ok(at(0)));
+        assert_eq!(in_use(&w), 2);
+        w.end();
+    }
+}
+
+mod locking {
+    use super::*;
+
+    #[test]
+    fn locked_pages_are_present_and_counted_once() {
+        let mut w = World::new();
+        w.map(0, 4, RW);
+        w.map(4, 2, READ);
+        w.lock(0, 6).unwrap();
+        w.lock(2, 3).unwrap();
+        assert_eq!((w.locked(), in_use(&w)), (6, 4));
+        assert_eq!(w.in_core(0, 6), Ok(vec![true; 6]));
+        w.munmap(1, 2).unwrap();
+        assert_eq!(w.locked(), 4);
+        w.map(3, 1, RW);
+        assert_eq!(w.locked(), 3, "what replaces it is not locked");
+        w.unlock(4, 2).unwrap();
+        assert_eq!(w.locked(), 1);
+        w.end();
+    }
+
+    #[test]
+    fn locks_move_with_the_mapping() {
+        let mut w = World::new();
+        w.map(0, 4, RW);
+        w.lock(0, 4).unwrap();
+        w.remap(0, 4, 4, FIXED, 20);
+        assert_eq!(w.locked(), 4);
+        w.remap(20, 4, 6, STAY, 0);
+        assert_eq!((w.locked(), in_use(&w)), (6, 6));
+        w.remap(20, 6, 1, STAY, 0);
+        assert_eq!(w.locked(), 1);
+        w.remap(20, 1, 1, FIXED | MremapFlags::DONTUNMAP, 40);
+        assert_eq!(w.unlock(20, 1), Ok(()));
+        assert_eq!(w.locked(), 1, "the source left behind is not locked");
+        w.end();
+    }
+
+    #[test]
+    fn locking_on_fault_fills_nothing_in() {
+        let mut w = World::new();
+        w.map(0, 4, RW);
+        let cx = &mut w.thread.cx();
+        let onfault = MlockFlags::ONFAULT;
+        assert_eq!(w.mm.mlock2(cx, at(0), 4 * PAGE, onfault).sys(), Ok(()));
+        assert_eq!((w.locked(), in_use(&w)), (4, 0));
+        w.lock(0, 4).unwrap();
+        assert_eq!((w.locked(), in_use(&w)), (4, 4));
+        w.end();
+    }
+
+    #[test]
+    fn the_future_lock_holds_for_mappings_and_heap_until_unlocked() {
+        let mut w = World::new();
+        w.map(0, 1, RW);
+        w.mm.set_start_brk(&mut w.thread.cx(), at(100));
+        let future = MlockallFlags::FUTURE;
+        w.mm.mlockall(&mut w.thread.cx(), future).unwrap();
+        assert_eq!(w.locked(), 0);
+        w.map(10, 2, RW);
+        w.mm.brk(&mut w.thread.cx(), at(102));
+        assert_eq!((w.locked(), in_use(&w)), (4, 4));
+        w.mm.munlockall(&mut w.thread.cx());
+        assert_eq!(w.locked(), 0);
+        w.map(20, 2, RW);
+        assert_eq!(w.locked(), 0);
+        w.end();
+    }
+
+    #[test]
+    fn locked_read_only_memory_is_filled_in_when_it_becomes_writable() {
+        let mut w = World::new();
+        w.map(0, 2, READ);
+        w.lock(0, 2).unwrap();
+        assert_eq!(in_use(&w), 0);
+        w.protect(0, 2, RW).unwrap();
+        assert_eq!(in_use(&w), 2);
+        w.end();
+    }
+}
+
+mod tables {
+    use super::*;
+
+    /// Tables of one written page: three levels.
+    const PATH: usize = 3;
+
+    fn world() -> World {
+        let mut w = World::new();
+        w.map(0, 2048, RW);
+        w
+    }
+
+    #[test]
+    fn a_page_takes_three_tables_and_its_neighbour_none() {
+        let mut w = world();
+        assert_eq!(w.mm.tables(), 0);
+        w.fill(0, 2);
+        assert_eq!(w.mm.tables(), PATH);
+        w.put(512, 1);
+        assert_eq!(w.mm.tables(), PATH + 1);
+        w.end();
+    }
+
+    #[test]
+    fn unmapping_frees_tables_that_no_neighbour_reaches_into() {
+        let mut w = world();
+        w.fill(0, 1);
+        w.put(512, 1);
+        w.munmap(512, 511).unwrap();
+        assert_eq!(w.mm.tables(), PATH + 1, "page 1023 is mapped, if not used");
+        w.munmap(512, 512).unwrap();
+        assert_eq!(
+            w.mm.tables(),
+            PATH,
+            "the neighbour below ends at the table's start"
+        );
+        w.put(1024, 1);
+        w.munmap(1024, 512).unwrap();
+        assert_eq!(w.mm.tables(), PATH);
+        w.munmap(0, 2048).unwrap();
+        assert_eq!(w.mm.tables(), 0);
+        w.end();
+    }
+
+    #[test]
+    fn discarding_frees_only_tables_that_it_covers_whole() {
+        let mut w = world();
+        w.put(300, 1);
+        w.put(600, 1);
+        assert_eq!(w.mm.tables(), PATH + 1);
+        w.advise(256, 512, Advice::DontNeed).unwrap();
+        assert_eq!(w.mm.tables(), PATH + 1, "half of each");
+        w.advise(1, 1023, Advice::DontNeed).unwrap();
+        assert_eq!(w.mm.tables(), PATH, "the upper one");
+        w.advise(0, 511, Advice::DontNeed).unwrap();
+        assert_eq!(w.mm.tables(), PATH, "too small");
+        w.advise(0, 512, Advice::DontNeed).unwrap();
+        assert_eq!(w.mm.tables(), PATH - 1);
+        w.end();
+    }
+
+    #[test]
+    fn a_guard_keeps_its_table() {
+        let mut w = world();
+        w.advise(5, 1, Advice::GuardInstall).unwrap();
+        w.advise(0, 512, Advice::DontNeed).unwrap();
+        assert_eq!(w.mm.tables(), PATH);
+        w.end();
+    }
+
+    #[test]
+    fn a_child_gets_the_tables_of_what_is_copied() {
+        let mut w = world();
+        w.put(0, 1);
+        w.put(1024, 1);
+        w.share(1 << 19, 1);
+        w.put(1 << 19, 1);
+        let child = w.fork();
+        assert_eq!(child.tables(), PATH + 1);
+        w.reap(&child);
+        w.end();
+    }
+}
+
+mod growing {
+    use super::*;
+
+    const DOWN: MapFlags = MapFlags::GROWSDOWN;
+
+    fn brk(w: &mut World, addr: u64) -> u64 {
+        w.mm.brk(&mut w.thread.cx(), addr)
+    }
+    fn names(w: &mut World) -> Vec<String> {
+        let maps = w.mm.maps(&mut w.thread.cx());
+        maps.into_iter().map(|l| l.name).collect()
+    }
+    fn heap() -> World {
+        let mut w = World::new();
+        w.mm.set_start_brk(&mut w.thread.cx(), at(0));
+        w
+    }
+
+    #[test]
+    fn the_heap_grows_and_shrinks_by_pages_and_remembers_bytes() {
+        let mut w = heap();
+        assert_eq!(brk(&mut w, 0), at(0), "the question for the break");
+        assert_eq!(brk(&mut w, at(0) + 10), at(0) + 10);
+        assert_eq!(w.spans(), [(0, 1)]);
+        assert_eq!(brk(&mut w, at(1)), at(1));
+        w.put(0, 1);
+        assert_eq!(brk(&mut w, at(3) + 1), at(3) + 1);
+        assert_eq!(w.spans(), [(0, 4)]);
+        assert_eq!(names(&mut w), ["[heap]"]);
+        assert_eq!(brk(&mut w, at(1) + 1), at(1) + 1);
+        assert_eq!(w.spans(), [(0, 2)]);
+        assert_eq!((w.get(0), w.promised()), (Ok(1), 2));
+        w.end();
+    }
+
+    #[test]
+    fn the_heap_shrinks_though_its_top_was_unmapped() {
+        let mut w = heap();
+        brk(&mut w, at(8));
+        w.munmap(7, 1).unwrap();
+        assert_eq!(brk(&mut w, at(6)), at(6));
+        w.munmap(4, 2).unwrap();
+        assert_eq!(brk(&mut w, at(5)), at(6), "nothing there to give back");
+        assert_eq!(brk(&mut w, at(3)), at(3));
+        assert_eq!(w.spans(), [(0, 3)]);
+        w.end();
+    }
+
+    #[test]
+    fn the_heap_does_not_join_what_ends_where_it_begins() {
+        let mut w = World::new();
+        w.map(0, 4, RW);
+        w.mm.set_start_brk(&mut w.thread.cx(), at(4));
+        brk(&mut w, at(6));
+        assert_eq!(w.spans(), [(0, 4), (4, 6)]);
+        w.end();
+    }
+
+    #[test]
+    fn only_the_heap_is_called_so() {
+        let mut w = World::new();
+        w.map(0, 4, READ);
+        w.mm.set_start_brk(&mut w.thread.cx(), at(4));
+        brk(&mut w, at(6));
+        w.map(6, 1, READ);
+        assert_eq!(names(&mut w), ["", "[heap]", ""]);
+        w.end();
+    }
+
+    #[test]
+    fn a_stack_grows_down_to_the_page_touched() {
+        let mut w = World::new();
+        w.map_with(1000, 4, RW, DOWN);
+        w.mm.set_start_stack(&mut w.thread.cx(), at(1003));
+        w.put(990, 1);
+        assert_eq!(w.spans(), [(990, 1004)]);
+        assert_eq!(w.get(900), Ok(0));
+        assert_eq!((w.spans(), w.promised()), (vec![(900, 1004)], 104));
+        assert_eq!(names(&mut w), ["[stack]"]);
+        w.end();
+    }
+
+    #[test]
+    fn a_stack_keeps_away_from_what_can_be_accessed_below() {
+        let mut w = World::new();
+        w.map_with(1000, 4, RW, DOWN);
+        w.map(500, 1, READ);
+        assert_eq!(w.get(756), Err(FaultError::NotMapped(at(756))));
+        assert_eq!(w.get(757), Ok(0));
+        w.protect(500, 1, NONE).unwrap();
+        assert_eq!(w.get(501), Ok(0), "a guard page may be reached");
+        assert_eq!(w.spans(), [(500, 501), (501, 1004)]);
+        w.end();
+        let mut w = World::new();
+        w.map_with(1000, 4, RW, DOWN);
+        w.map_with(900, 4, RW, DOWN);
+        assert_eq!(w.get(904), Ok(0), "so may another stack");
+        w.end();
+    }
+
+    #[test]
+    fn a_stack_stays_within_its_limits() {
+        let mut w = World::new();
+        w.map_with(1000, 4, RW, DOWN);
+        let refused = |page| Err(FaultError::NotMapped(at(page)));
+        w.limit(|l| l.stack = 8 * PAGE);
+        assert_eq!((w.get(995), w.get(996)), (refused(995), Ok(0)));
+        w.limit(|l| l.address_space = 9 * PAGE);
+        assert_eq!((w.get(994), w.get(995)), (refused(994), Ok(0)));
+        w.lock(995, 9).unwrap();
+        w.limit(|l| (l.ipc_lock, l.memlock) = (false, 10 * PAGE));
+        assert_eq!((w.get(993), w.get(994)), (refused(993), Ok(0)));
+        assert_eq!(w.locked(), 10);
+        w.end();
+    }
+
+    #[test]
+    fn a_stack_stops_at_the_lowest_address() {
+        let mut w = World::new();
+        let min = w.machine.config().mmap_min_addr;
+        let mut args = emmu::mm::MmapArgs::anonymous(PAGE).fixed(min + PAGE);
+        args.flags |= DOWN;
+        w.mmap(&args).unwrap();
+        let cx = &mut w.thread.cx();
+        assert!(w.mm.load(cx, min - 1).is_err());
+        assert_eq!(w.mm.load(cx, min), Ok(0));
+        w.end();
+    }
+}
