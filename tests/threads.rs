@@ -1,124 +1,354 @@
-//! Several threads on one address space: nothing written is lost, nothing leaks, nothing panics.
+//! Several threads on one address space: no write is lost, no page shows what nobody wrote, and the counts are exact
+//! when all are done.
 
 mod common;
 
-use common::{PAGE, RW, at, machine};
+use common::{PAGE, RW, at, calls::remap};
 use emmu::{
-    Mm,
-    mm::{Advice, MmapArgs, Prot},
+    FaultError, Machine, Mm,
+    ctx::Thread,
+    extmmu::Recorder,
+    mm::{Advice, MapFlags, MmapArgs, MremapFlags, Prot},
+    notifier::Registration,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
-/// Pages that each thread has for itself, more than two leaves.
-const OWN: u64 = 1200;
+const TIME: Duration = Duration::from_millis(400);
 
-/// Writes, reads back, changes rights, discards and unmaps within its own pages.
-fn worker(mm: &Mm, lane: u64, rounds: u64) {
-    let mut thread = mm.machine().enter().unwrap();
-    let cx = &mut thread.cx();
-    let base = lane * OWN;
-    let mut seed = lane + 1;
-    for round in 0..rounds {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let page = base + (seed >> 33) % OWN;
-        let byte = 1 + (round % 255) as u8;
-        mm.store(cx, at(page), byte).unwrap();
-        assert_eq!(
-            mm.load(cx, at(page)),
-            Ok(byte),
-            "lane {lane}, round {round}"
-        );
-        match round % 64 {
-            7 => {
-                mm.mprotect(cx, at(page), PAGE, Prot::READ).unwrap();
-                assert_eq!(mm.load(cx, at(page)), Ok(byte));
-                mm.mprotect(cx, at(page), PAGE, RW).unwrap();
-            }
-            23 => {
-                mm.madvise(cx, at(base), OWN * PAGE, Advice::DontNeed)
-                    .unwrap();
-                assert_eq!(mm.load(cx, at(page)), Ok(0));
-            }
-            41 => {
-                let args = MmapArgs::anonymous(PAGE).fixed(at(page));
-                mm.mmap(cx, &args).unwrap();
-                assert_eq!(mm.load(cx, at(page)), Ok(0));
-            }
-            _ => {}
+/// A machine and one watched address space on it.
+struct Crowd {
+    machine: Arc<Machine>,
+    mm: Arc<Mm>,
+    _watch: (Arc<Recorder>, Registration),
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let machine = common::machine(1 << 14);
+        let mut thread = machine.enter().expect("the first");
+        let mm = Mm::new(&machine);
+        let watch = mm.register(&mut thread.cx(), Recorder::new);
+        drop(thread);
+        Self {
+            machine,
+            mm,
+            _watch: watch,
         }
     }
-}
-
-#[test]
-fn each_thread_finds_what_it_wrote() {
-    let machine = machine(1 << 15);
-    let mut thread = machine.enter().unwrap();
-    let cx = &mut thread.cx();
-    let mm = Mm::new(&machine);
-    mm.mmap(cx, &MmapArgs::anonymous(4 * OWN * PAGE).fixed(at(0)))
-        .unwrap();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|s| {
-        let lanes: Vec<_> = (0..3)
-            .map(|lane| {
-                let mm = &mm;
-                s.spawn(move || worker(mm, lane, 20_000))
-            })
-            .collect();
-        // Children come and go meanwhile: every page of the workers is shared and copied again and again.
-        let (mm, done) = (&mm, &done);
-        let forker = s.spawn(move || {
-            let mut thread = mm.machine().enter().unwrap();
-            let cx = &mut thread.cx();
-            while !done.load(SeqCst) {
-                let child = mm.fork(cx).unwrap();
-                child.store(cx, at(5), 9).unwrap();
-                child.exit(cx);
-            }
-        });
-        for lane in lanes {
-            let ok = lane.join();
-            done.store(true, SeqCst);
-            ok.unwrap();
-        }
-        forker.join().unwrap();
-    });
-    mm.exit(cx);
-    assert_eq!((machine.mem().in_use(), mm.tables()), (0, 0));
-    assert_eq!(machine.commit().pages(), 0);
-}
-
-#[test]
-fn threads_that_fault_the_same_pages_agree_on_one_frame() {
-    let machine = machine(1 << 12);
-    let mut thread = machine.enter().unwrap();
-    let cx = &mut thread.cx();
-    for _ in 0..50 {
-        let mm = Mm::new(&machine);
-        mm.mmap(cx, &MmapArgs::anonymous(64 * PAGE).fixed(at(0)))
-            .unwrap();
-        std::thread::scope(|s| {
-            for lane in 0..3_u64 {
-                let mm: &Arc<Mm> = &mm;
-                s.spawn(move || {
-                    let mut thread = mm.machine().enter().unwrap();
-                    let cx = &mut thread.cx();
-                    for n in 0..64 {
-                        mm.store(cx, at(n) + lane, 1).unwrap();
-                    }
+    fn map(&self, from: u64, n: u64) {
+        let mut thread = self.machine.enter().expect("nobody else here");
+        let args = MmapArgs::anonymous(n * PAGE).fixed(at(from));
+        self.mm.mmap(&mut thread.cx(), &args).expect("mappable");
+    }
+    /// Runs one thread for each of `work` until the time is up, then checks that nothing is left after exit.
+    fn run(self, work: &[&(dyn Fn(&mut Thread, &Clock) + Sync)]) {
+        let clock = Clock(Instant::now() + TIME);
+        std::thread::scope(|scope| {
+            for work in work {
+                scope.spawn(|| {
+                    let mut thread = self.machine.enter().expect("a new thread");
+                    work(&mut thread, &clock);
                 });
             }
         });
-        let mut bytes = [0; 3];
-        for n in 0..64 {
-            mm.read_bytes(cx, at(n), &mut bytes).unwrap();
-            assert_eq!(bytes, [1; 3], "page {n}");
-        }
-        assert_eq!(machine.mem().in_use(), 64);
-        drop(mm);
-        assert_eq!(machine.mem().in_use(), 0);
+        assert_eq!(self.mm.windows_open(), 0);
+        let mut thread = self.machine.enter().expect("the others are gone");
+        self.mm.exit(&mut thread.cx());
+        assert_eq!(self.machine.mem().in_use(), 0, "frames left");
+        assert_eq!(self.mm.tables(), 0, "tables left");
+        assert_eq!(self.machine.commit().pages(), 0, "promises left");
     }
+}
+
+struct Clock(Instant);
+
+impl Clock {
+    fn runs(&self) -> bool {
+        Instant::now() < self.0
+    }
+    /// Counts up until the time is up.
+    fn rounds(&self) -> impl Iterator<Item = u64> {
+        (0..).take_while(|_| self.runs())
+    }
+}
+
+/// A byte that is not zero.
+fn byte(n: u64) -> u8 {
+    u8::try_from(n % 255 + 1).expect("fits")
+}
+
+/// A thread with pages of its own, which it knows: `AREA` pages from `base`.
+fn keep_house(mm: &Mm, thread: &mut Thread, clock: &Clock, base: u64) {
+    const AREA: u64 = 40;
+    let mut known = [0_u8; AREA as usize];
+    for round in clock.rounds() {
+        let cx = &mut thread.cx();
+        let page = round * 7 % AREA;
+        let slot = usize::try_from(page).expect("small");
+        match round % 23 {
+            0 => {
+                mm.mprotect(cx, at(base), AREA * PAGE, Prot::READ).unwrap();
+                let denied = mm.store(cx, at(base + page), 1);
+                assert!(matches!(denied, Err(FaultError::Denied(_))));
+                mm.mprotect(cx, at(base), AREA * PAGE, RW).unwrap();
+            }
+            5 => {
+                mm.madvise(cx, at(base + page), PAGE, Advice::DontNeed)
+                    .unwrap();
+                known[slot] = 0;
+            }
+            9 => {
+                mm.munmap(cx, at(base + page), PAGE).unwrap();
+                let gone = mm.load(cx, at(base + page));
+                assert!(matches!(gone, Err(FaultError::NotMapped(_))));
+                let again = MmapArgs::anonymous(PAGE).fixed(at(base + page));
+                mm.mmap(cx, &again).unwrap();
+                known[slot] = 0;
+            }
+            17 if round % 3 == 0 => {
+                let child = mm.fork(cx).unwrap();
+                for (page, &byte) in (0..).zip(&known) {
+                    assert_eq!(child.load(cx, at(base + page)), Ok(byte), "in the child");
+                }
+                child.store(cx, at(base), 255).unwrap();
+                child.exit(cx);
+            }
+            _ => {
+                known[slot] = byte(round);
+                mm.store(cx, at(base + page), known[slot]).unwrap();
+            }
+        }
+        assert_eq!(
+            mm.load(cx, at(base + page)),
+            Ok(known[slot]),
+            "round {round}"
+        );
+    }
+    for (page, &byte) in (0..).zip(&known) {
+        assert_eq!(mm.load(&mut thread.cx(), at(base + page)), Ok(byte));
+    }
+}
+
+#[test]
+fn each_with_pages_of_its_own() {
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    // Two in one leaf table, two in others.
+    let bases = [0, 100, 600, 1 << 19];
+    bases.iter().for_each(|&base| crowd.map(base, 40));
+    let work = bases.map(|base| {
+        let mm = &mm;
+        move |thread: &mut Thread, clock: &Clock| keep_house(mm, thread, clock, base)
+    });
+    crowd.run(&[&work[0], &work[1], &work[2], &work[3]]);
+}
+
+#[test]
+fn bytes_of_one_page_while_it_is_forked_and_copied() {
+    const PAGES: u64 = 4;
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    crowd.map(0, PAGES);
+    let mine = |offset: u64| {
+        let mm = &mm;
+        move |thread: &mut Thread, clock: &Clock| {
+            let cx = &mut thread.cx();
+            for round in clock.rounds() {
+                let addr = at(round % PAGES) + offset;
+                mm.store(cx, addr, byte(round)).unwrap();
+                assert_eq!(mm.load(cx, addr), Ok(byte(round)), "a lost write");
+            }
+        }
+    };
+    let forks = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        for _ in clock.rounds() {
+            let child = mm.fork(cx).unwrap();
+            let seen: Vec<_> = (0..PAGES).map(|n| child.load(cx, at(n))).collect();
+            std::thread::yield_now();
+            let again: Vec<_> = (0..PAGES).map(|n| child.load(cx, at(n))).collect();
+            assert_eq!(seen, again, "a child's memory changed by its parent's");
+            child.exit(cx);
+        }
+    };
+    crowd.run(&[&mine(0), &mine(1000), &forks]);
+}
+
+#[test]
+fn faults_against_discarding_of_whole_tables() {
+    const PAGES: u64 = 1024;
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    crowd.map(0, PAGES);
+    let touch = |stride: u64| {
+        let mm = &mm;
+        move |thread: &mut Thread, clock: &Clock| {
+            let cx = &mut thread.cx();
+            for round in clock.rounds() {
+                let page = round * stride % PAGES;
+                mm.store(cx, at(page), byte(page)).unwrap();
+                let seen = mm.load(cx, at(page)).unwrap();
+                assert!(seen == 0 || seen == byte(page), "page {page} shows {seen}");
+            }
+        }
+    };
+    let discard = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        for round in clock.rounds() {
+            mm.madvise(cx, at(0), PAGES * PAGE, Advice::DontNeed)
+                .unwrap();
+            if round % 8 == 0 {
+                mm.madvise(cx, at(0), PAGES * PAGE, Advice::PopulateRead)
+                    .unwrap();
+            }
+        }
+    };
+    crowd.run(&[&touch(7), &touch(511), &discard]);
+}
+
+#[test]
+fn access_against_mapping_and_unmapping() {
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    let access = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        for round in clock.rounds() {
+            let page = round % 600;
+            match mm.store(cx, at(page), byte(page)) {
+                Ok(()) | Err(FaultError::NotMapped(_) | FaultError::Denied(_)) => {}
+                Err(e) => panic!("{e}"),
+            }
+            match mm.load(cx, at(page)) {
+                Ok(seen) => assert!(seen == 0 || seen == byte(page), "{page}: {seen}"),
+                Err(FaultError::NotMapped(_)) => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+    };
+    let change = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        for round in clock.rounds() {
+            let (from, n) = (round * 37 % 500, 1 + round * 13 % 100);
+            match round % 4 {
+                0 => mm.munmap(cx, at(from), n * PAGE).unwrap(),
+                1 => {
+                    let read_only = mm.mprotect(cx, at(from), n * PAGE, Prot::READ);
+                    read_only.unwrap_or_default();
+                }
+                _ => {
+                    let args = MmapArgs::anonymous(n * PAGE).fixed(at(from));
+                    mm.mmap(cx, &args).unwrap();
+                }
+            }
+        }
+    };
+    crowd.run(&[&access, &access, &change]);
+}
+
+#[test]
+fn access_while_pages_move_by_entry_and_by_table() {
+    const PAGES: u64 = 700;
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    let places = [4096, 8192, 12_289];
+    crowd.map(places[0], PAGES);
+    let mut thread = crowd.machine.enter().unwrap();
+    (0..PAGES).for_each(|n| {
+        mm.store(&mut thread.cx(), at(places[0] + n), byte(n))
+            .unwrap()
+    });
+    drop(thread);
+    let moves = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        let flags = MremapFlags::MAYMOVE | MremapFlags::FIXED;
+        let mut now = places[0];
+        for (_, &to) in clock.rounds().zip(places.iter().cycle()).skip(1) {
+            if to != now {
+                mm.mremap(cx, remap(now, PAGES, PAGES, flags, to)).unwrap();
+                now = to;
+            }
+        }
+        (0..PAGES).for_each(|n| assert_eq!(mm.load(cx, at(now + n)), Ok(byte(n))));
+    };
+    let looks = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        for round in clock.rounds() {
+            let n = round * 11 % PAGES;
+            for place in places {
+                match mm.load(cx, at(place + n)) {
+                    Ok(seen) => assert_eq!(seen, byte(n), "page {n} at {place}"),
+                    Err(FaultError::NotMapped(_)) => {}
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+    };
+    crowd.run(&[&moves, &looks, &looks]);
+}
+
+#[test]
+fn generations_of_processes_on_threads_of_their_own() {
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    crowd.map(0, 64);
+    let line = |tag: u64| {
+        let mm = &mm;
+        move |thread: &mut Thread, clock: &Clock| {
+            let cx = &mut thread.cx();
+            for round in clock.rounds() {
+                let child = mm.fork(cx).unwrap();
+                let grandchild = child.fork(cx).unwrap();
+                let page = round % 64;
+                let value = byte(round + tag);
+                child.store(cx, at(page), value).unwrap();
+                assert_ne!(
+                    grandchild.load(cx, at(page)),
+                    Err(FaultError::NotMapped(at(page)))
+                );
+                drop(child);
+                grandchild.store(cx, at(page), 77).unwrap();
+                assert_eq!(grandchild.load(cx, at(page)), Ok(77));
+                grandchild.exit(cx);
+            }
+        }
+    };
+    let parent = |thread: &mut Thread, clock: &Clock| {
+        let cx = &mut thread.cx();
+        for round in clock.rounds() {
+            mm.store(cx, at(round % 64), byte(round)).unwrap();
+            assert_eq!(mm.load(cx, at(round % 64)), Ok(byte(round)));
+        }
+    };
+    crowd.run(&[&line(0), &line(100), &parent]);
+}
+
+#[test]
+fn a_stack_that_two_threads_let_grow() {
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    let mut thread = crowd.machine.enter().unwrap();
+    let args = MmapArgs::anonymous(PAGE).fixed(at(2000));
+    mm.mmap(&mut thread.cx(), &args.with(MapFlags::GROWSDOWN))
+        .unwrap();
+    drop(thread);
+    let next = AtomicU32::new(2000);
+    let done = AtomicBool::new(false);
+    let grow = |thread: &mut Thread, _: &Clock| {
+        while !done.load(SeqCst) {
+            let page = u64::from(next.fetch_sub(1, SeqCst));
+            if page < 1000 {
+                done.store(true, SeqCst);
+                return;
+            }
+            mm.store(&mut thread.cx(), at(page), byte(page)).unwrap();
+            assert_eq!(mm.load(&mut thread.cx(), at(page)), Ok(byte(page)));
+        }
+    };
+    crowd.run(&[&grow, &grow]);
 }
