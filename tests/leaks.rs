@@ -76,6 +76,20 @@ fn machine(trouble: Trouble) -> Arc<Machine> {
     Machine::new(config)
 }
 
+/// Private or shared memory with random options.
+fn mapping(dice: &mut Dice, bytes: u64) -> MmapArgs {
+    let args = MmapArgs::anonymous(bytes);
+    let args = if dice.chance(3) { args.shared() } else { args };
+    args.with(dice.pick(&[
+        MapFlags::empty(),
+        MapFlags::empty(),
+        MapFlags::POPULATE,
+        MapFlags::LOCKED,
+        MapFlags::GROWSDOWN,
+        MapFlags::NORESERVE,
+    ]))
+}
+
 /// One random operation; whether it succeeds does not matter.
 fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) {
     let cx = &mut thread.cx();
@@ -84,19 +98,8 @@ fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) {
     let prot = dice.pick(&[RW, RW, Prot::READ, Prot::empty(), RW | Prot::EXEC]);
     match dice.roll(20) {
         0..3 => {
-            let mut args = MmapArgs::anonymous(bytes).fixed(addr).prot(prot);
-            if dice.chance(3) {
-                args = args.shared();
-            }
-            let more = [
-                MapFlags::empty(),
-                MapFlags::empty(),
-                MapFlags::POPULATE,
-                MapFlags::LOCKED,
-                MapFlags::GROWSDOWN,
-                MapFlags::NORESERVE,
-            ];
-            let _done = mm.mmap(cx, &args.with(dice.pick(&more)));
+            let args = mapping(dice, bytes).fixed(addr).prot(prot);
+            let _done = mm.mmap(cx, &args);
         }
         3 => {
             let _done = mm.mmap(cx, &MmapArgs::anonymous(bytes));
@@ -110,8 +113,7 @@ fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) {
         8..11 => {
             let new = if dice.chance(6) { len } else { dice.len() };
             let old = if dice.chance(1) { 0 } else { len };
-            let bits = dice.pick(&[0, 1, 1, 3, 3, 3, 5, 7]);
-            let flags = MremapFlags::from_bits_retain(bits);
+            let flags = MremapFlags::from_bits_retain(dice.pick(&[0, 1, 1, 3, 3, 3, 5, 7]));
             let _done = mm.mremap(cx, remap(page, old, new, flags, dice.page()));
         }
         11..14 => {
@@ -124,8 +126,8 @@ fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) {
             let _done = mm.munlock(cx, addr, bytes);
         }
         16 => {
-            let bits = u32::try_from(dice.roll(4)).expect("small");
-            let _done = mm.mlockall(cx, MlockallFlags::from_bits_retain(bits));
+            let flags = MlockallFlags::from_bits_retain(dice.pick(&[0, 1, 2, 3]));
+            let _done = mm.mlockall(cx, flags);
         }
         17 => {
             mm.brk(cx, at((1 << 20) + dice.roll(30)));

@@ -22,6 +22,9 @@ use std::{
 const TIME: Duration = Duration::from_millis(400);
 
 /// A machine and one watched address space on it.
+/// What one thread does until the time is up.
+type Work<'w> = &'w (dyn Fn(&mut Thread, &Clock) + Sync);
+
 struct Crowd {
     machine: Arc<Machine>,
     mm: Arc<Mm>,
@@ -47,7 +50,7 @@ impl Crowd {
         self.mm.mmap(&mut thread.cx(), &args).expect("mappable");
     }
     /// Runs one thread for each of `work` until the time is up, then checks that nothing is left after exit.
-    fn run(self, work: &[&(dyn Fn(&mut Thread, &Clock) + Sync)]) {
+    fn run(self, work: &[Work<'_>]) {
         let clock = Clock(Instant::now() + TIME);
         std::thread::scope(|scope| {
             for work in work {
