@@ -1,139 +1,275 @@
-//! Whole operations on 64 Ki pages, and the munmap+mmap pair among many mappings.
+//! Whole operations on ranges, each beside what a plain table does to the same entries. Nobody is registered: windows
+//! cost one load.
 
-mod common;
+mod floor;
+mod world;
 
-use common::{BASE, Floor, Idle, PAGES, machine, map, space, touch};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use emmu::{
-    Mm, PAGE_SIZE,
-    mm::{MremapArgs, MremapFlags, Prot},
+    PAGE_SIZE,
+    mm::{MmapArgs, MremapArgs, MremapFlags, Prot},
 };
-use std::time::{Duration, Instant};
+use floor::Floor;
+use std::{hint::black_box, ops::Range};
+use world::{RW, World, addr, emmu, entry, floor, group, number, numbers};
 
-const FAR: u64 = BASE + (1 << 39);
-const GIB: u64 = 1 << 30;
+/// 256 MiB.
+const PAGES: u64 = 64 << 10;
+/// 1 GiB.
+const GIB: u64 = 1 << 18;
+/// Another entry of the root: 512 GiB above.
+const FAR: u64 = 1 << 27;
 
-fn floor(iters: u64, work: impl Fn(&mut Floor)) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..iters {
-        let mut table = Floor::default();
-        table.map(BASE >> 12, PAGES);
-        let start = Instant::now();
-        work(&mut table);
-        total += start.elapsed();
-    }
-    total
+fn filled(table: &mut Floor) {
+    table.map(numbers(0..PAGES), entry(0));
 }
 
-/// Times `work` on a fresh space of `pages` pages, every `step`th touched before; what it returns is dropped after.
-fn timed<T>(
-    iters: u64,
-    (pages, step): (u64, u64),
-    work: impl Fn(&mut Idle<'_>, &Mm) -> T,
-) -> Duration {
-    let machine = machine();
-    let mut thread = machine.enter().expect("the first here");
-    let mut cx = thread.cx();
-    let mut total = Duration::ZERO;
-    for _ in 0..iters {
-        let mm = space(&mut cx, &machine, pages);
-        if step == 1 {
-            touch(&mut cx, &mm, pages);
-        } else {
-            for n in (0..pages).step_by(step as usize) {
-                mm.store(&mut cx, BASE + n * PAGE_SIZE, 1).expect("mapped");
-            }
-        }
-        let start = Instant::now();
-        let kept = work(&mut cx, &mm);
-        total += start.elapsed();
-        drop(kept);
-        mm.exit(&mut cx);
-    }
-    total
+fn touched(w: &mut World<'_>) {
+    w.map(0..PAGES, |a| a);
+    w.store(0..PAGES);
 }
 
-fn move_to(cx: &mut Idle<'_>, mm: &Mm, len: u64, to: u64) {
-    let args = MremapArgs {
-        addr: BASE,
-        old_len: len,
-        new_len: len,
-        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
-        new_addr: to,
+fn munmap(c: &mut Criterion) {
+    let mut g = group(c, "munmap of 64 Ki pages");
+    g.throughput(Throughput::Elements(PAGES));
+    floor(&mut g, "floor", 1, filled, |table, _| {
+        assert_eq!(table.unmap(numbers(0..PAGES)), 65536);
+    });
+    emmu(&mut g, "emmu", 1, |_| (), touched, |w, _| w.unmap(0..PAGES));
+    g.finish();
+}
+
+/// Every page was written since the last fork. The floor: the entries set once more, write-protected, and once as a
+/// copy far away.
+fn fork(c: &mut Criterion) {
+    const COPY: Range<u64> = FAR..FAR + PAGES;
+    let mut g = group(c, "fork of 64 Ki pages");
+    g.throughput(Throughput::Elements(PAGES));
+    let alone = |table: &mut Floor| {
+        filled(table);
+        black_box(table.unmap(numbers(COPY)));
     };
-    mm.mremap(cx, args).expect("free there");
+    floor(&mut g, "floor", 1, alone, |table, _| {
+        table.map(numbers(COPY), entry(0));
+        table.map(numbers(0..PAGES), entry(0));
+    });
+    let written = |w: &mut World<'_>| {
+        w.bury();
+        w.store(0..PAGES);
+    };
+    emmu(&mut g, "emmu", 1, touched, written, |w, _| w.fork());
+    g.finish();
 }
 
-fn ranges(c: &mut Criterion) {
-    let mut g = c.benchmark_group("range");
-    g.throughput(Throughput::Elements(PAGES)).sample_size(10);
-    g.bench_function(BenchmarkId::new("floor", "unmap"), |b| {
-        b.iter_custom(|n| floor(n, |t| t.unmap(BASE >> 12, PAGES)));
+/// Away the right to write, then back.
+fn mprotect(c: &mut Criterion) {
+    let mut g = group(c, "mprotect of 64 Ki pages, twice");
+    g.throughput(Throughput::Elements(2 * PAGES));
+    floor(&mut g, "floor", 1, filled, |table, _| {
+        table.map(numbers(0..PAGES), entry(0));
+        table.map(black_box(numbers(0..PAGES)), entry(0));
     });
-    g.bench_function(BenchmarkId::new("emmu", "munmap"), |b| {
-        b.iter_custom(|n| {
-            timed(n, (PAGES, 1), |cx, mm| {
-                mm.munmap(cx, BASE, PAGES * PAGE_SIZE).expect("mapped");
-            })
-        });
-    });
-    g.bench_function(BenchmarkId::new("emmu", "mprotect"), |b| {
-        b.iter_custom(|n| {
-            timed(n, (PAGES, 1), |cx, mm| {
-                mm.mprotect(cx, BASE, PAGES * PAGE_SIZE, Prot::READ)
+    emmu(
+        &mut g,
+        "emmu",
+        1,
+        touched,
+        |_| (),
+        |w, _| {
+            for prot in [Prot::READ, RW] {
+                w.mm.mprotect(&mut w.cx, addr(0), PAGES * PAGE_SIZE, prot)
                     .expect("mapped");
-            })
-        });
-    });
-    g.bench_function(BenchmarkId::new("floor", "copy"), |b| {
-        b.iter_custom(|n| floor(n, |t| t.copy(&mut Floor::default(), BASE >> 12, PAGES)));
-    });
-    g.bench_function(BenchmarkId::new("emmu", "fork"), |b| {
-        b.iter_custom(|n| timed(n, (PAGES, 1), |cx, mm| mm.fork(cx).expect("enough memory")));
-    });
+            }
+        },
+    );
     g.finish();
 }
 
-fn moves(c: &mut Criterion) {
-    let mut g = c.benchmark_group("mremap");
-    g.sample_size(10);
-    g.bench_function("1 GiB aligned", |b| {
-        b.iter_custom(|n| timed(n, (GIB / PAGE_SIZE, 64), |cx, mm| move_to(cx, mm, GIB, FAR)));
-    });
-    g.bench_function("64 MiB off by a page", |b| {
-        b.iter_custom(|n| {
-            timed(n, (16384, 1), |cx, mm| {
-                move_to(cx, mm, 64 << 20, FAR + PAGE_SIZE);
-            })
-        });
-    });
-    g.finish();
-}
-
-/// gVisor's name for it: one page unmapped and mapped again.
-fn pairs(c: &mut Criterion) {
-    let mut g = c.benchmark_group("BM_MapUnmap");
-    for count in [1_u64, 10_000, 65_530] {
-        let machine = machine();
-        let mut thread = machine.enter().expect("the first here");
-        let mut cx = thread.cx();
-        let mm = Mm::new(&machine);
-        let prot = |n: u64| Prot::from_bits_retain(1 + 2 * (n % 2) as u32);
-        for n in 0..count {
-            map(&mut cx, &mm, n, 1, prot(n));
+/// Moves `pages` touched pages to and fro, between page 0 and page `to`.
+fn mremap(c: &mut Criterion, name: &str, pages: u64, to: u64) {
+    let mut g = group(c, name);
+    g.throughput(Throughput::Elements(2 * pages));
+    let there = move |t: &mut Floor| t.map(numbers(0..pages), entry(0));
+    floor(&mut g, "floor", 1, there, |table, _| {
+        for (from, to) in [(0, to), (to, 0)] {
+            black_box(table.unmap(numbers(from..from + pages)));
+            table.map(numbers(to..to + pages), entry(0));
         }
-        let mut n = 1;
-        g.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter(|| {
-                n = (n * 48_271 + 11) % count;
-                mm.munmap(&mut cx, BASE + n * PAGE_SIZE, PAGE_SIZE)
-                    .expect("mapped");
-                map(&mut cx, &mm, n, 1, prot(n));
-            });
-        });
+    });
+    let first = |w: &mut World<'_>| {
+        w.map(0..pages, |a| a);
+        w.store(0..pages);
+    };
+    emmu(
+        &mut g,
+        "emmu",
+        1,
+        first,
+        |_| (),
+        |w, _| {
+            for (from, to) in [(0, to), (to, 0)] {
+                let args = MremapArgs {
+                    addr: addr(from),
+                    old_len: pages * PAGE_SIZE,
+                    new_len: pages * PAGE_SIZE,
+                    flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+                    new_addr: addr(to),
+                };
+                w.mm.mremap(&mut w.cx, args).expect("nothing is there");
+            }
+        },
+    );
+    g.finish();
+}
+
+fn mremap_aligned(c: &mut Criterion) {
+    mremap(c, "mremap of 1 GiB, aligned, to and fro", GIB, FAR);
+}
+
+fn mremap_unaligned(c: &mut Criterion) {
+    let (pages, to) = (16 << 10, FAR + 1);
+    mremap(c, "mremap of 64 MiB, off by a page, to and fro", pages, to);
+}
+
+/// gVisor's: map and unmap, nothing touched, by the number of pages.
+fn map_unmap(c: &mut Criterion) {
+    let mut g = group(c, "BM_MapUnmap");
+    for pages in [1, 512, 1 << 17] {
+        emmu(
+            &mut g,
+            &pages.to_string(),
+            1 << 20,
+            |_| (),
+            |_| (),
+            |w, times| {
+                let args = MmapArgs::anonymous(pages * PAGE_SIZE);
+                for _ in 0..times {
+                    let at = w.mm.mmap(&mut w.cx, &args).expect("there is room");
+                    let done = w.mm.munmap(&mut w.cx, at, pages * PAGE_SIZE);
+                    done.expect("just mapped");
+                }
+            },
+        );
     }
     g.finish();
 }
 
-criterion_group!(benches, ranges, moves, pairs);
+/// gVisor's: map, write to each page, unmap; one VMA.
+fn map_touch_unmap(c: &mut Criterion) {
+    let mut g = group(c, "BM_MapTouchUnmap");
+    for pages in [1, 512, 1 << 15] {
+        g.throughput(Throughput::Elements(pages));
+        let id = pages.to_string();
+        emmu(
+            &mut g,
+            &id,
+            1 << 20,
+            |_| (),
+            |_| (),
+            |w, times| {
+                for _ in 0..times {
+                    w.map(0..pages, |a| a);
+                    w.store(0..pages);
+                    w.unmap(0..pages);
+                }
+            },
+        );
+        floor(
+            &mut g,
+            &format!("{id} floor"),
+            1 << 20,
+            |_| (),
+            |t, times| {
+                for _ in 0..times {
+                    for n in 0..pages {
+                        t.map_one(number(n), entry(n));
+                    }
+                    black_box(t.unmap(numbers(0..pages)));
+                }
+            },
+        );
+    }
+    g.finish();
+}
+
+/// Pages that have a VMA each, since neighbours differ in their rights.
+fn many(w: &mut World<'_>, count: u64) {
+    for n in 0..count {
+        map_one(w, n);
+    }
+}
+
+fn map_one(w: &mut World<'_>, n: u64) {
+    let prot = if n.is_multiple_of(2) { Prot::READ } else { RW };
+    w.map(n..n + 1, |a| a.prot(prot));
+}
+
+/// A pair of munmap and mmap of one page, by the number of VMAs: one of them, chosen at random, goes and comes back;
+/// or one more is put where the search for a place finds room, and goes.
+fn pairs(c: &mut Criterion) {
+    let mut g = group(c, "munmap+mmap pair");
+    floor(&mut g, "floor", 1 << 20, filled, |table, times| {
+        for n in scattered(PAGES).take(times as usize) {
+            black_box(table.unmap(numbers(n..n + 1)));
+            table.map_one(number(n), entry(n));
+        }
+    });
+    for count in [1, 10_000, 65_530] {
+        let first = |w: &mut World<'_>| many(w, count);
+        let id = format!("inside {count} VMAs");
+        emmu(
+            &mut g,
+            &id,
+            1 << 20,
+            first,
+            |_| (),
+            |w, times| {
+                for n in scattered(count).take(times as usize) {
+                    w.unmap(n..n + 1);
+                    map_one(w, n);
+                }
+            },
+        );
+        let id = format!("beside {count} VMAs");
+        emmu(
+            &mut g,
+            &id,
+            1 << 20,
+            first,
+            |_| (),
+            |w, times| {
+                let args = MmapArgs::anonymous(PAGE_SIZE);
+                for _ in 0..times {
+                    let at = w.mm.mmap(&mut w.cx, &args).expect("there is room");
+                    let done = w.mm.munmap(&mut w.cx, at, PAGE_SIZE);
+                    done.expect("just mapped");
+                }
+            },
+        );
+    }
+    g.finish();
+}
+
+/// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper half of it.
+fn scattered(count: u64) -> impl Iterator<Item = u64> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % count
+    })
+}
+
+criterion_group!(
+    benches,
+    munmap,
+    fork,
+    mprotect,
+    mremap_aligned,
+    mremap_unaligned,
+    map_unmap,
+    map_touch_unmap,
+    pairs
+);
 criterion_main!(benches);

@@ -1,32 +1,53 @@
-//! Opening and closing an invalidation window, by the number of registered MMUs that have nothing in it.
+//! What an invalidation window costs by the number of external MMUs that are registered and have nothing in it: beside
+//! the least that a check can cost, a relaxed load, and beside the least that a chain can cost, an epoch pin and a walk
+//! over a list that calls somebody at each node.
 
-mod common;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
 
-use common::{BASE, machine, space};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use crossbeam_epoch as epoch;
 use emmu::{
+    Contents, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Cx, Sleepable, rank},
-    notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
+    mm::MmapArgs,
+    notifier::{Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
 };
 use std::{
     hint::black_box,
     sync::{
         Arc,
-        atomic::{AtomicPtr, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-/// Has nothing, and says so through its gate.
-struct Nothing(Gate<OrderedStore<u64>, (), Atomic>);
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+const BASE: u64 = 1 << 40;
+/// Pages mapped; windows are opened over the first eight.
+const PAGES: u64 = 1024;
+const CHAINS: [usize; 3] = [1, 4, 16];
 
-impl Nothing {
+/// A driver with a table, and nothing to do beside dropping entries.
+struct Driver(Gate<OrderedStore<u64>, (), Atomic>);
+
+impl Driver {
     fn new(seat: Seat) -> Arc<Self> {
         Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
     }
+    /// Establishes a translation of page `n`.
+    fn translate(&self, cx: &mut Idle<'_>, mm: &Mm, n: u64) {
+        let page = Vpn::containing(BASE + n * PAGE_SIZE);
+        let pending = mm
+            .resolve(cx, self.0.ticket(page, Access::Read))
+            .expect("mapped");
+        let permit = pending.admit(cx).expect("no window is open");
+        drop(permit.establish(n));
+    }
 }
 
-impl ExternalMmu for Nothing {
+impl ExternalMmu for Driver {
     fn invalidate_start<'i>(
         &self,
         cx: Cx<'_, rank::Callback, Sleepable>,
@@ -36,62 +57,129 @@ impl ExternalMmu for Nothing {
     }
 }
 
+/// Opens and closes windows in a space with `drivers`, each of which translates `entries` pages elsewhere.
+fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize, entries: u64) {
+    let machine = Machine::new(MachineConfig {
+        memory: MemConfig {
+            frames: 1 << 16,
+            contents: Contents::None,
+        },
+        ..MachineConfig::default()
+    });
+    let mut thread = machine.enter().expect("no other thread of this process");
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
+    mm.mmap(&mut cx, &args).expect("the space is empty");
+    for _ in 0..drivers {
+        let (driver, registration) = mm.register(&mut cx, Driver::new);
+        for n in PAGES - entries..PAGES {
+            driver.translate(&mut cx, &mm, n);
+        }
+        drop(registration); // It stays until the space ends.
+    }
+    let first = Vpn::containing(BASE);
+    let range = VpnRange::new(first, first.plus(8)).expect("not empty");
+    let mut guard = mm.write(&mut cx);
+    let mut lease = guard.lease();
+    g.bench_function(id, |b| {
+        b.iter(|| lease.window(black_box(range), Event::Clear).close());
+    });
+    drop(guard);
+    mm.exit(&mut cx);
+}
+
+/// A list behind an epoch, as plain as can be; nothing is ever taken out.
+struct List {
+    head: epoch::Atomic<Node>,
+    _nodes: Vec<Arc<Node>>,
+    collector: epoch::Collector,
+}
+
+struct Node {
+    called: Box<dyn Called>,
+    next: epoch::Atomic<Node>,
+}
+
+trait Called: Send + Sync {
+    fn call(&self, range: VpnRange);
+}
+
+impl Called for AtomicUsize {
+    fn call(&self, range: VpnRange) {
+        // Somebody who only looks whether it concerns him.
+        if black_box(range).start() == Vpn(0) {
+            self.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl List {
+    fn new(len: usize) -> Self {
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        for _ in 0..len {
+            let next = match nodes.last() {
+                Some(last) => epoch::Atomic::from(Arc::as_ptr(last)),
+                None => epoch::Atomic::null(),
+            };
+            nodes.push(Arc::new(Node {
+                called: Box::new(AtomicUsize::new(0)),
+                next,
+            }));
+        }
+        Self {
+            head: nodes.last().map_or(epoch::Atomic::null(), |n| {
+                epoch::Atomic::from(Arc::as_ptr(n))
+            }),
+            _nodes: nodes,
+            collector: epoch::Collector::new(),
+        }
+    }
+    fn walk(&self, local: &epoch::LocalHandle, range: VpnRange) {
+        let guard = local.pin();
+        let mut at = self.head.load(Ordering::Acquire, &guard);
+        // SAFETY: every node is owned by this list's vector, which nothing is taken out of.
+        while let Some(node) = unsafe { at.as_ref() } {
+            node.called.call(range);
+            at = node.next.load(Ordering::Acquire, &guard);
+        }
+    }
+}
+
+fn walk(g: &mut BenchmarkGroup<'_, WallTime>, len: usize) {
+    let list = List::new(len);
+    let local = list.collector.register();
+    let range = VpnRange::single(Vpn(1));
+    g.bench_function(BenchmarkId::new("pin and walk", len), |b| {
+        b.iter(|| list.walk(&local, black_box(range)));
+    });
+    // As a window does: everybody is told the beginning, and the end.
+    g.bench_function(BenchmarkId::new("pin and walk, twice", len), |b| {
+        b.iter(|| {
+            list.walk(&local, black_box(range));
+            list.walk(&local, black_box(range));
+        });
+    });
+}
+
 fn windows(c: &mut Criterion) {
     let mut g = c.benchmark_group("window");
-    let nobody = AtomicPtr::<u8>::default();
-    g.bench_function("floor/load and branch", |b| {
-        b.iter(|| black_box(&nobody).load(Relaxed).is_null());
+    g.warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1000))
+        .sample_size(50);
+    let word = AtomicUsize::new(0);
+    g.bench_function("relaxed load", |b| {
+        b.iter(|| black_box(&word).load(Ordering::Relaxed) == 0);
     });
-    for count in [0, 1, 4, 16] {
-        let machine = machine();
-        let mut thread = machine.enter().expect("the first here");
-        let mut cx = thread.cx();
-        let mm = space(&mut cx, &machine, 16);
-        for _ in 0..count {
-            drop(mm.register(&mut cx, Nothing::new));
-        }
-        let at = Vpn::containing(BASE);
-        let range = VpnRange::new(at, at.plus(8)).expect("not empty");
-        let mut guard = mm.read(&mut cx);
-        let mut lease = guard.lease();
-        g.bench_function(BenchmarkId::new("emmu", count), |b| {
-            b.iter(|| lease.window(black_box(range), Event::Clear).close());
-        });
-        drop(guard);
-        mm.exit(&mut cx);
+    window(&mut g, BenchmarkId::new("drivers", 0), 0, 0);
+    for len in CHAINS {
+        walk(&mut g, len);
+        window(&mut g, BenchmarkId::new("drivers", len), len, 0);
+        let id = BenchmarkId::new("drivers that translate 512 pages elsewhere", len);
+        window(&mut g, id, len, 512);
     }
     g.finish();
 }
 
-/// What the walk alone costs: a pin, and a list of that length, twice.
-fn walks(c: &mut Criterion) {
-    use crossbeam_epoch::{Atomic, Collector, Owned};
-    struct Node(u64, Atomic<Node>);
-    let mut g = c.benchmark_group("window");
-    for count in [1_u64, 4, 16] {
-        let local = Collector::new().register();
-        let head = Atomic::<Node>::null();
-        for n in 0..count {
-            let next = Atomic::null();
-            next.store(head.load(Relaxed, &local.pin()), Relaxed);
-            head.store(Owned::new(Node(n, next)), Relaxed);
-        }
-        g.bench_function(BenchmarkId::new("floor/epoch walk twice", count), |b| {
-            b.iter(|| {
-                for _ in 0..2 {
-                    let guard = local.pin();
-                    let mut at = head.load(std::sync::atomic::Ordering::Acquire, &guard);
-                    // SAFETY: nothing is ever removed from this list.
-                    while let Some(node) = unsafe { at.as_ref() } {
-                        black_box(node.0);
-                        at = node.1.load(std::sync::atomic::Ordering::Acquire, &guard);
-                    }
-                }
-            });
-        });
-    }
-    g.finish();
-}
-
-criterion_group!(benches, windows, walks);
+criterion_group!(benches, windows);
 criterion_main!(benches);

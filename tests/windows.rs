@@ -3,7 +3,7 @@
 mod common;
 
 use common::{PAGE, RW, World, at};
-use emmu::mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot};
+use emmu::mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot};
 
 /// Runs an operation on a world with pages 0..16 mapped and pages 2..6 written, and shows its windows.
 fn windows_of(work: impl FnOnce(&mut World)) -> Vec<(u64, u64)> {
@@ -244,4 +244,157 @@ fn a_hint_that_is_free_opens_none() {
         assert_eq!(w.mm.mmap(&mut w.thread.cx(), &args), Ok(at(40)));
     });
     assert_eq!(seen, []);
+}
+
+#[test]
+fn fork_passes_over_what_it_does_not_share() {
+    let seen = windows_of(|w| {
+        w.advise(0, 3, Advice::DontFork).unwrap();
+        w.advise(3, 2, Advice::WipeOnFork).unwrap();
+        w.protect(8, 8, Prot::READ).unwrap();
+        w.map(32, 4, RW);
+        w.windows();
+        let child = w.fork();
+        w.inside(&child, |w| w.put(5, 9));
+        w.reap(&child);
+    });
+    // The unwritten part belongs to the family of the written one.
+    assert_eq!(seen, [(5, 8), (8, 16)]);
+}
+
+#[test]
+fn an_unwritten_mapping_moves_with_the_same_windows() {
+    let mut w = World::new();
+    w.map(0, 4, RW);
+    mremap(&mut w, (0, 4, 4), MOVE, 100);
+    assert_eq!(w.windows(), [(0, 4), (0, 4)]);
+    w.end();
+}
+
+#[test]
+fn each_piece_of_a_move_clears_its_own_target() {
+    let seen = windows_of(|w| {
+        w.map(18, 2, Prot::READ);
+        w.map(100, 8, RW);
+        w.windows();
+        mremap(w, (12, 8, 8), MOVE, 100);
+    });
+    assert_eq!(
+        seen,
+        [
+            (100, 104),
+            (12, 16),
+            (12, 16),
+            (106, 108),
+            (18, 20),
+            (18, 20)
+        ]
+    );
+}
+
+#[test]
+fn a_move_that_leaves_the_source_clears_the_target_first() {
+    let seen = windows_of(|w| {
+        w.map(104, 1, RW);
+        mremap(w, (0, 16, 16), MOVE | MremapFlags::DONTUNMAP, 100);
+    });
+    assert_eq!(seen, [(100, 116), (0, 16)]);
+}
+
+#[test]
+fn duplicating_shared_memory_opens_none() {
+    let seen = windows_of(|w| {
+        w.share(40, 4);
+        w.put(40, 1);
+        mremap(w, (40, 0, 4), MOVE, 60);
+        assert_eq!(w.get(60), Ok(1));
+    });
+    assert_eq!(seen, []);
+}
+
+#[test]
+fn shared_memory_is_written_and_protected_without_copies() {
+    let seen = windows_of(|w| {
+        w.share(40, 4);
+        assert_eq!(w.get(40), Ok(0));
+        w.put(40, 1);
+        w.protect(40, 4, Prot::READ).unwrap();
+        w.protect(40, 4, RW).unwrap();
+        w.put(40, 2);
+    });
+    assert_eq!(seen, [(40, 44), (40, 44)]);
+}
+
+#[test]
+fn the_heap_opens_one_over_what_it_gives_back() {
+    let seen = windows_of(|w| {
+        let cx = &mut w.thread.cx();
+        w.mm.set_start_brk(cx, at(40));
+        w.mm.brk(cx, at(48));
+        w.mm.brk(cx, at(45) + 1);
+        w.mm.brk(cx, at(45) + 2);
+    });
+    assert_eq!(seen, [(46, 48)]);
+}
+
+#[test]
+fn a_growing_stack_opens_none() {
+    let seen = windows_of(|w| {
+        w.map_with(1000, 1, RW, MapFlags::GROWSDOWN);
+        w.put(900, 1);
+    });
+    assert_eq!(seen, []);
+}
+
+#[test]
+fn populating_opens_one_only_where_it_copies() {
+    let populate = |w: &mut World| w.advise(0, 8, Advice::PopulateWrite).unwrap();
+    assert_eq!(windows_of(populate), []);
+    let seen = windows_of(|w| {
+        assert_eq!(w.get(1), Ok(0));
+        let child = w.fork();
+        w.windows();
+        populate(w);
+        w.reap(&child);
+    });
+    assert_eq!(seen, [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
+}
+
+#[test]
+fn what_is_refused_opens_none() {
+    let seen = windows_of(|w| {
+        w.seal(8, 1).unwrap();
+        w.windows();
+        w.munmap(0, 16).unwrap_err();
+        w.protect(8, 1, Prot::READ).unwrap_err();
+        w.mmap(&common::calls::private(0, 16)).unwrap_err();
+        w.advise(40, 1, Advice::DontNeed).unwrap_err();
+        w.protect(40, 1, Prot::READ).unwrap_err();
+    });
+    assert_eq!(seen, []);
+}
+
+#[test]
+fn a_change_that_meets_a_hole_opens_those_before_it() {
+    let seen = windows_of(|w| {
+        w.munmap(6, 2).unwrap();
+        w.windows();
+        w.protect(4, 6, Prot::READ).unwrap_err();
+        w.advise(4, 6, Advice::DontNeed).unwrap_err();
+    });
+    assert_eq!(seen, [(4, 6), (4, 6), (8, 10)]);
+}
+
+#[test]
+fn a_read_beyond_the_end_maps_what_lies_around_before_it_fails() {
+    let mut w = World::new();
+    w.share(0, 4);
+    w.put(1, 5);
+    mremap(&mut w, (0, 0, 6), MOVE, 32);
+    let end = emmu::FaultError::Beyond(at(37));
+    assert_eq!(w.get(37), Err(end));
+    let cx = &mut w.thread.cx();
+    let seen = w.mm.pagemap(cx, World::pages(32, 38));
+    assert_eq!(seen.len(), 1, "page 33");
+    w.end();
 }

@@ -62,12 +62,10 @@ struct Meta {
     flags: AtomicU16,
 }
 
-/// Bytes of metadata a frame.
-#[cfg(test)]
-pub(super) const META_BYTES: usize = size_of::<Meta>();
-
-/// Frames whose metadata are made together.
-const CHUNK: u32 = 1 << 14;
+/// Frames whose metadata are made together; fewer in the last chunk.
+pub(super) const CHUNK: u32 = 1 << 14;
+/// What a read of a free frame gives in debug builds, so that a number kept too long shows.
+const POISON: u8 = 0x6b;
 
 struct Chunk {
     meta: Box<[Meta]>,
@@ -142,12 +140,14 @@ impl PhysMem {
 
     fn chunk(&self, pfn: Pfn) -> &Chunk {
         self.chunks[(pfn.0 / CHUNK) as usize].get_or_init(|| {
+            let first = pfn.0 - pfn.0 % CHUNK;
+            let len = CHUNK.min(self.config.frames + 1 - first);
             let cells = match self.config.contents {
-                Contents::Real => CHUNK,
+                Contents::Real => len,
                 Contents::None => 0,
             };
             Chunk {
-                meta: (0..CHUNK).map(|_| Meta::default()).collect(),
+                meta: (0..len).map(|_| Meta::default()).collect(),
                 cells: (0..cells).map(|_| Cell::default()).collect(),
             }
         })
@@ -260,23 +260,52 @@ impl PhysMem {
 
     /// Copies bytes of a frame into `out`.
     pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
-        match self.cell(pfn) {
-            Some(cell) => cell.read(offset, out),
-            None => out.fill(0),
+        let Some(cell) = self.cell(pfn) else {
+            return out.fill(0);
+        };
+        cell.read(offset, out);
+        if cfg!(debug_assertions) && pfn != ZERO && self.refcount(pfn) == 0 {
+            out.fill(POISON);
         }
     }
     /// Stores bytes into a frame.
+    ///
+    /// # Panics
+    ///
+    /// If it is the zero page, in release builds too: every process would read what was written.
     pub(crate) fn write(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
-        debug_assert!(pfn != ZERO, "the zero page is written");
+        assert!(pfn != ZERO, "the zero page is written");
         if let Some(cell) = self.cell(pfn) {
             cell.write(offset, bytes);
         }
     }
     /// Gives `to` the contents of `from`.
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Self::write).
     pub(crate) fn copy(&self, from: Pfn, to: Pfn) {
+        assert!(to != ZERO, "the zero page is written");
         if let (Some(from), Some(to)) = (self.cell(from), self.cell(to)) {
             to.copy_from(from);
         }
+    }
+}
+
+#[cfg(test)]
+impl PhysMem {
+    /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
+    pub(super) fn overhead(&self) -> usize {
+        let made = self.chunks.iter().filter_map(OnceLock::get);
+        let chunks: usize = made
+            .map(|c| size_of_val(&*c.meta) + size_of_val(&*c.cells))
+            .sum();
+        let stack = self.free.lock().stack.capacity() * size_of::<u32>();
+        size_of_val(&*self.chunks) + chunks + stack
+    }
+    /// Whether a frame has a page of contents.
+    pub(super) fn holds_page(&self, pfn: Pfn) -> bool {
+        self.cell(pfn).is_some_and(Cell::is_made)
     }
 }
 

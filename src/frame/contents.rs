@@ -42,6 +42,11 @@ impl Cell {
         let copy = other.0.lock().clone();
         *self.0.lock() = copy;
     }
+    /// Whether anything was written.
+    #[cfg(test)]
+    pub(super) fn is_made(&self) -> bool {
+        self.0.lock().is_some()
+    }
     /// Back to zero.
     pub(super) fn clear(&self) {
         drop(self.0.lock().take());

@@ -47,7 +47,13 @@ impl Counts {
     }
     fn add(&self, what: u64, pfn: Pfn) {
         let old = self.0.fetch_add(what, Ordering::Relaxed);
-        assert!(split(old).0 != 0, "{pfn:?} is free and gets a reference");
+        let (refs, maps) = split(old);
+        assert!(refs != 0, "{pfn:?} is free and gets a reference");
+        // One more would carry into the map count.
+        assert!(
+            refs != u32::MAX,
+            "{pfn:?} with {refs} references and {maps} mappings gets one too many"
+        );
     }
     /// Gives up a reference; `true` if it was the last.
     pub(super) fn put_ref(&self, pfn: Pfn) -> bool {
@@ -71,5 +77,27 @@ impl Counts {
             "{pfn:?} is freed while mapped {maps} times"
         );
         last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(refs: u32) -> Counts {
+        Counts(AtomicU64::new(u64::from(refs)))
+    }
+
+    #[test]
+    fn the_last_reference_but_one_is_counted() {
+        let counts = counts(u32::MAX - 1);
+        counts.get_ref(Pfn(1));
+        assert_eq!(counts.get(), (u32::MAX, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "gets one too many")]
+    fn references_do_not_carry_into_the_map_count() {
+        counts(u32::MAX).get_ref(Pfn(1));
     }
 }

@@ -1,7 +1,7 @@
 //! Simulated physical memory.
 //!
 //! Guarantee: a frame lives exactly as long as somebody holds a reference on it, and whoever looks at it through a
-//! [`FrameView`] after that is caught. Metadata is 16 bytes a frame (8 more where contents are kept), made on demand,
+//! [`FrameView`] after that is caught. Metadata is 16 bytes a frame (16 more where contents are kept), made on demand,
 //! so that a machine of a terabyte costs what it uses.
 //!
 //! | file | |

@@ -1,12 +1,19 @@
 //! Counts, retirement, exhaustion, and the oracle.
 
-use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem};
+use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, arena::CHUNK};
 use crate::addr::Pfn;
 
 fn memory(frames: u32) -> PhysMem {
     PhysMem::new(MemConfig {
         frames,
         contents: Contents::Real,
+    })
+}
+
+fn bare(frames: u32) -> PhysMem {
+    PhysMem::new(MemConfig {
+        frames,
+        contents: Contents::None,
     })
 }
 
@@ -90,10 +97,7 @@ fn copies_are_independent_and_a_copy_of_nothing_is_nothing() {
 
 #[test]
 fn without_contents_writes_are_lost() {
-    let mem = PhysMem::new(MemConfig {
-        frames: 1,
-        contents: Contents::None,
-    });
+    let mem = bare(1);
     let frame = mem.alloc().unwrap();
     mem.write(frame.pfn(), 0, &[1]);
     let mut byte = [7];
@@ -182,11 +186,151 @@ fn threads_share_and_leave_nothing() {
 }
 
 #[test]
-fn a_frame_costs_16_bytes_and_a_large_memory_nothing_until_used() {
-    let mem = PhysMem::new(MemConfig {
-        frames: 1 << 28,
-        contents: Contents::None,
-    });
+fn memory_of_a_terabyte_costs_nothing_until_used() {
+    let mem = bare(1 << 28);
+    let directory = mem.overhead();
+    assert!(directory < 1 << 20, "{directory} bytes");
     assert_eq!(mem.alloc().unwrap().pfn(), Pfn(1));
-    assert_eq!(super::arena::META_BYTES, 16);
+    assert!(mem.overhead() <= directory + CHUNK as usize * 16 + 64);
+}
+
+#[test]
+fn metadata_costs_16_bytes_a_frame_and_16_more_with_contents() {
+    // The zero page fills up the chunks.
+    let frames = 4 * CHUNK - 1;
+    for (mem, each) in [(bare(frames), 16), (memory(frames), 32)] {
+        let directory = mem.overhead();
+        let all: Vec<_> = (0..frames).map(|_| mem.alloc().unwrap()).collect();
+        assert_eq!(mem.overhead() - directory, 4 * CHUNK as usize * each);
+        drop(all);
+    }
+}
+
+#[test]
+fn sixteen_million_frames_in_use_fit_300_mib() {
+    let directory = bare(1 << 24).overhead();
+    assert!(directory + 16 * (1 << 24) < 300 << 20);
+}
+
+#[test]
+fn a_small_memory_makes_small_chunks() {
+    let mem = bare(8);
+    let directory = mem.overhead();
+    let _frame = mem.alloc().unwrap();
+    assert_eq!(mem.overhead() - directory, 9 * 16);
+}
+
+#[test]
+fn the_last_frame_of_a_part_chunk_is_usable() {
+    let mem = memory(CHUNK + 2);
+    let all: Vec<_> = (0..CHUNK + 2).map(|_| mem.alloc().unwrap()).collect();
+    let last = all.last().unwrap();
+    last.write(4088, &[1; 8]);
+    assert_eq!((last.pfn(), mem.refcount(last.pfn())), (Pfn(CHUNK + 2), 1));
+    assert!(mem.alloc().is_err());
+}
+
+#[test]
+fn contents_are_made_on_the_first_write_and_given_back() {
+    let mem = memory(1);
+    let frame = mem.alloc().unwrap();
+    let pfn = frame.pfn();
+    frame.read(0, &mut [0; 8]);
+    assert!(!mem.holds_page(pfn));
+    frame.write(0, &[0]);
+    assert!(mem.holds_page(pfn));
+    drop(frame);
+    assert!(!mem.holds_page(pfn));
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_raw_read_of_a_free_frame_is_poisoned() {
+    let mem = memory(1);
+    let frame = mem.alloc().unwrap();
+    let pfn = frame.pfn();
+    frame.write(0, b"secret");
+    let mut bytes = [0; 6];
+    frame.read(0, &mut bytes);
+    assert_eq!(&bytes, b"secret");
+    drop(frame);
+    mem.read(pfn, 0, &mut bytes);
+    assert_eq!(bytes, [0x6b; 6]);
+    mem.alloc().unwrap().read(0, &mut bytes);
+    assert_eq!(bytes, [0; 6]);
+}
+
+#[test]
+fn the_zero_page_reads_zero_and_is_not_counted() {
+    let mem = memory(1);
+    let mut bytes = [1; 4];
+    mem.read(mem.zero_pfn(), 0, &mut bytes);
+    assert_eq!((bytes, mem.in_use()), ([0; 4], 0));
+    assert!(mem.alloc().is_ok());
+}
+
+#[test]
+#[should_panic(expected = "the zero page is written")]
+fn the_zero_page_is_not_written() {
+    let mem = memory(1);
+    mem.write(mem.zero_pfn(), 0, &[1]);
+}
+
+#[test]
+#[should_panic(expected = "the zero page is written")]
+fn the_zero_page_is_not_copied_to() {
+    let mem = memory(1);
+    mem.copy(mem.alloc().unwrap().pfn(), mem.zero_pfn());
+}
+
+#[test]
+#[should_panic]
+fn the_zero_page_gets_no_reference() {
+    let mem = memory(1);
+    let _frame = mem.get(mem.zero_pfn());
+}
+
+#[test]
+#[should_panic]
+fn the_zero_page_is_not_shared() {
+    let mem = memory(1);
+    mem.share(mem.zero_pfn());
+}
+
+#[test]
+#[should_panic(expected = "loses one too many")]
+fn a_reference_is_given_up_once() {
+    let mem = memory(1);
+    let frame = mem.alloc().unwrap();
+    let pfn = frame.pfn();
+    drop(frame);
+    drop(mem.adopt(pfn));
+}
+
+#[test]
+#[should_panic(expected = "with 2 references and 0 mappings loses one too many")]
+fn a_mapping_is_given_up_once() {
+    let mem = memory(1);
+    let frame = mem.alloc().unwrap();
+    let _second = std::mem::ManuallyDrop::new(frame.clone());
+    mem.unshare(std::mem::ManuallyDrop::new(frame).pfn());
+}
+
+#[test]
+fn the_same_calls_give_the_same_frames() {
+    let run = || {
+        let mem = memory(32);
+        let mut held = Vec::new();
+        let mut order = Vec::new();
+        for step in 0..500_usize {
+            if step * 7 % 11 < 6 {
+                held.extend(mem.alloc().ok());
+            } else if !held.is_empty() {
+                held.swap_remove(step * 13 % held.len());
+            }
+            order.extend(held.last().map(|f| f.pfn().number()));
+        }
+        order
+    };
+    assert_eq!(run(), run());
 }

@@ -39,6 +39,14 @@ impl Vma {
             ..self.rights()
         }
     }
+    /// The rights of an entry that maps the object's own page: a private mapping must copy before it writes.
+    fn mapped_rights(&self) -> Rights {
+        if self.flags.contains(VmFlags::SHARED) {
+            self.rights()
+        } else {
+            self.read_only()
+        }
+    }
     /// Whether the VMA allows the access at all (`access_error`).
     pub(super) fn allows(&self, access: Access) -> bool {
         match access {
@@ -118,45 +126,44 @@ impl Held<'_> {
         })
     }
 
-    /// `do_fault`: read, private write, shared write.
+    /// `do_fault`: read, private write, shared write. Whether the object has the page at all is asked last, as on Linux:
+    /// a fault that ends in SIGBUS leaves behind what came before.
     fn fault_object(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
         let object = vma.object.as_ref().expect("the caller checked");
-        let index = vma.pgoff_at(at);
-        if index >= object.pages() {
-            return Err(FaultError::Beyond(at.addr()));
-        }
         let mem = self.lease.mm.machine().mem();
+        let page = || {
+            let index = vma.pgoff_at(at);
+            if index < object.pages() {
+                Ok(object.page(mem, index)?)
+            } else {
+                Err(FaultError::Beyond(at.addr()))
+            }
+        };
         let shared = vma.flags.contains(VmFlags::SHARED);
-        match access {
+        let (frame, pte) = match access {
             Access::Read => {
                 if self.fault_around(vma, at)? {
                     return Ok(());
                 }
-                let frame = object.page(mem, index)?;
-                let rights = if shared {
-                    vma.rights()
-                } else {
-                    vma.read_only()
-                };
-                let pte = RawPte::frame(frame.pfn(), rights);
-                self.install(at, frame, pte)?;
+                let frame = page()?;
+                let pte = RawPte::frame(frame.pfn(), vma.mapped_rights());
+                (frame, pte)
             }
             Access::Write if shared => {
-                let frame = object.page(mem, index)?;
+                let frame = page()?;
                 let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
-                self.install(at, frame, pte)?;
+                (frame, pte)
             }
             Access::Write => {
                 self.layout.prepare_anon(vma.start())?;
                 let copy = mem.alloc().map_err(|_| NoMemory::Frame)?;
-                let original = object.page(mem, index)?;
-                mem.copy(original.pfn(), copy.pfn());
+                mem.copy(page()?.pfn(), copy.pfn());
                 mem.set_flags(copy.pfn(), NEW_ANON);
                 let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
-                self.install(at, copy, pte)?;
+                (copy, pte)
             }
-        }
-        Ok(())
+        };
+        Ok(self.install(at, frame, pte)?)
     }
 
     /// `do_fault_around`: maps what the object has in memory in the aligned block around `at`, within the VMA and the
@@ -181,11 +188,7 @@ impl Held<'_> {
         if frames.is_empty() {
             return Ok(false);
         }
-        let rights = if vma.flags.contains(VmFlags::SHARED) {
-            vma.rights()
-        } else {
-            vma.read_only()
-        };
+        let rights = vma.mapped_rights();
         self.with_leaf(at, |leaf| {
             for (page, frame) in frames {
                 if leaf.get(page).is_none() {
