@@ -122,6 +122,16 @@ fn a_stack_stays_within_its_limits() {
 }
 
 #[test]
+fn nothing_is_placed_in_the_gap_of_a_stack_that_grew() {
+    let mut w = World::new();
+    w.map_with(2000, 2, RW, DOWN);
+    w.put(1202, 1);
+    w.mm.set_mmap_base(&mut w.thread.cx(), at(1202));
+    assert_eq!(w.mmap_at(0, 1), Ok(at(1202 - 256 - 1)));
+    w.end();
+}
+
+#[test]
 fn a_stack_stops_at_the_lowest_address() {
     let mut w = World::new();
     let min = w.machine.config().mmap_min_addr;

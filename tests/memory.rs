@@ -7,7 +7,7 @@ use common::{
     calls::{FIXED, NONE, READ, STAY, ToErrno, private, shared},
 };
 use emmu::{
-    FaultError,
+    FaultError, TASK_SIZE,
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, PageState},
 };
 
@@ -472,4 +472,42 @@ mod tables {
         w.reap(&child);
         w.end();
     }
+}
+
+#[test]
+fn bytes_cross_pages_until_one_refuses() {
+    let mut w = World::new();
+    w.map(0, 3, RW);
+    let cx = &mut w.thread.cx();
+    let bytes: Vec<u8> = (0..=255).cycle().take(9000).collect();
+    w.mm.write_bytes(cx, at(0) + 100, &bytes).unwrap();
+    let mut out = vec![0; 9000];
+    w.mm.read_bytes(cx, at(0) + 100, &mut out).unwrap();
+    assert_eq!(out, bytes);
+    let over = w.mm.write_bytes(cx, at(2) + 4000, &bytes[..200]);
+    assert_eq!(over, Err(FaultError::NotMapped(at(3))));
+    assert_eq!(w.mm.load(cx, at(2) + 4095), Ok(95), "up to there");
+    w.end();
+}
+
+#[test]
+fn faults_name_the_byte_that_was_touched() {
+    let mut w = written(3);
+    w.protect(1, 1, READ).unwrap();
+    w.advise(2, 1, Advice::GuardInstall).unwrap();
+    w.share(3, 1);
+    w.remap(3, 1, 2, STAY, 0);
+    let cx = &mut w.thread.cx();
+    let denied = w.mm.store(cx, at(1) + 7, 1);
+    assert_eq!(denied, Err(FaultError::Denied(at(1) + 7)));
+    assert_eq!(
+        w.mm.load(cx, at(2) + 1),
+        Err(FaultError::Guarded(at(2) + 1))
+    );
+    assert_eq!(w.mm.load(cx, at(4) + 9), Err(FaultError::Beyond(at(4) + 9)));
+    for beyond in [TASK_SIZE, u64::MAX] {
+        let nothing = Err(FaultError::NotMapped(beyond));
+        assert_eq!(w.mm.load(cx, beyond), nothing);
+    }
+    w.end();
 }

@@ -5,11 +5,12 @@ mod common;
 use common::{BASE, PAGE, World, at};
 use emmu::{
     Errno, FaultError, Mm,
-    mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, PageState, Prot},
+    addr::Pfn,
+    mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, PageState, Prot, VmFlags},
 };
 use proptest::prelude::*;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -415,6 +416,7 @@ impl Both {
                 }
             }
         }
+        self.check_accounts(&mapped);
         let mem = self.world.machine.mem();
         for (pfn, (maps, extra)) in mapped {
             assert_eq!(
@@ -423,6 +425,26 @@ impl Both {
                 "{pfn:?}"
             );
         }
+    }
+    /// Frames in use are those that some entry or some object holds; promised are the pages of accounted VMAs and of
+    /// objects.
+    fn check_accounts(&mut self, mapped: &HashMap<Pfn, (u32, u32)>) {
+        let cx = &mut self.world.thread.cx();
+        let pages = self.model.processes.iter().flat_map(BTreeMap::values);
+        let alive: BTreeSet<usize> = pages.filter_map(|p| Some(p.object?.0)).collect();
+        let objects = alive.iter().map(|&o| &self.model.objects[o]);
+        let private = mapped.values().filter(|(_, held)| *held == 0).count();
+        let resident: usize = objects.clone().map(|o| o.bytes.len()).sum();
+        let in_use = self.world.machine.mem().in_use();
+        assert_eq!(in_use as usize, private + resident, "frames in use");
+        let accounted = |mm: &Arc<Mm>| -> u64 {
+            let lines = mm.maps(cx).into_iter();
+            let lines = lines.filter(|l| l.flags.contains(VmFlags::ACCOUNT));
+            lines.map(|l| (l.end - l.start) / PAGE).sum()
+        };
+        let promised =
+            self.family.iter().map(accounted).sum::<u64>() + objects.map(|o| o.pages).sum::<u64>();
+        assert_eq!(self.world.machine.commit().pages(), promised as i64);
     }
     fn end(self) {
         let Self {

@@ -355,3 +355,33 @@ fn a_stack_that_two_threads_let_grow() {
     };
     crowd.run(&[&grow, &grow]);
 }
+
+#[test]
+fn faults_on_the_same_pages_agree_on_one_frame() {
+    const PAGES: u64 = 64;
+    let crowd = Crowd::new();
+    let mm = Arc::clone(&crowd.mm);
+    let machine = Arc::clone(&crowd.machine);
+    crowd.map(0, PAGES);
+    let done = AtomicU32::new(0);
+    let write = |lane: u64| {
+        let (mm, done) = (&mm, &done);
+        move |thread: &mut Thread, _: &Clock| {
+            let cx = &mut thread.cx();
+            (0..PAGES).for_each(|n| mm.store(cx, at(n) + lane, 1).unwrap());
+            done.fetch_add(1, SeqCst);
+        }
+    };
+    let look = |thread: &mut Thread, _: &Clock| {
+        while done.load(SeqCst) < 3 {
+            std::thread::yield_now();
+        }
+        assert_eq!(u64::from(machine.mem().in_use()), PAGES);
+        let mut bytes = [0; 3];
+        for n in 0..PAGES {
+            mm.read_bytes(&mut thread.cx(), at(n), &mut bytes).unwrap();
+            assert_eq!(bytes, [1; 3], "page {n}");
+        }
+    };
+    crowd.run(&[&write(0), &write(1), &write(2), &look]);
+}
