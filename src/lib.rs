@@ -59,11 +59,12 @@ pub mod error;
 pub mod extmmu;
 pub mod file;
 pub mod frame;
+mod interval;
 pub mod mm;
 pub mod notifier;
 #[cfg(feature = "replay")]
 pub mod replay;
-mod rmap;
+pub mod rmap;
 mod sync;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};

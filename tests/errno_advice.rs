@@ -10,12 +10,8 @@ use common::{
 use emmu::{
     Errno::{EACCES, EAGAIN, EBUSY, EFAULT, EINVAL, ENOMEM, EPERM},
     FaultError, TASK_SIZE,
-    error::NoMemory,
-    file::MemoryObject,
-    frame::{Frame, PhysMem},
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, MmapArgs, MsyncFlags},
 };
-use std::{borrow::Cow, sync::Arc};
 
 const TOP: u64 = u64::MAX - PAGE + 1;
 const LAST: u64 = TASK_SIZE - PAGE;
@@ -41,27 +37,9 @@ fn lock_with(w: &mut World, from: u64, n: u64, bits: u32) -> Sys<()> {
         .sys()
 }
 
-/// An object without pages.
-#[derive(Debug)]
-struct Empty;
-
-impl MemoryObject for Empty {
-    fn name(&self) -> Cow<'_, str> {
-        Cow::Borrowed("/empty")
-    }
-    fn pages(&self) -> u64 {
-        0
-    }
-    fn page<'m>(&self, _: &'m PhysMem, _: u64) -> Result<Frame<'m>, NoMemory> {
-        Err(NoMemory::Object)
-    }
-    fn resident<'m>(&self, _: &'m PhysMem, _: u64) -> Option<Frame<'m>> {
-        None
-    }
-}
-fn private_object(from: u64, n: u64) -> MmapArgs {
+fn private_object(w: &World, from: u64, n: u64) -> MmapArgs {
     MmapArgs {
-        object: Some(Arc::new(Empty)),
+        file: Some(common::objects::empty(w)),
         flags: MapFlags::PRIVATE | MapFlags::FIXED,
         ..common::calls::private(from, n)
     }
@@ -153,7 +131,7 @@ fn madvise_of_locked_memory() {
 fn madvise_free_and_wipe_are_for_private_anonymous_memory() {
     let mut w = world();
     w.share(20, 2);
-    w.mmap(&private_object(30, 2)).unwrap();
+    w.mmap(&private_object(&w, 30, 2)).unwrap();
     for advice in [Advice::Free, Advice::WipeOnFork] {
         assert_eq!(w.advise(0, 1, advice), Ok(()));
         assert_eq!(w.advise(20, 1, advice), Err(EINVAL), "{advice:?}");
@@ -165,7 +143,7 @@ fn madvise_free_and_wipe_are_for_private_anonymous_memory() {
 #[test]
 fn madvise_remove_needs_a_shared_object() {
     let mut w = world();
-    w.mmap(&private_object(30, 2)).unwrap();
+    w.mmap(&private_object(&w, 30, 2)).unwrap();
     assert_eq!(w.advise(0, 1, Advice::Remove), Err(EINVAL));
     assert_eq!(w.advise(30, 1, Advice::Remove), Err(EACCES));
     w.share(40, 1);

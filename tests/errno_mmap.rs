@@ -10,12 +10,9 @@ use common::{
 use emmu::{
     Errno::{EAGAIN, EEXIST, EINVAL, ENOMEM, EOPNOTSUPP, EPERM},
     MachineConfig, Overcommit, TASK_SIZE,
-    error::NoMemory,
-    file::MemoryObject,
-    frame::{Frame, PhysMem},
     mm::{MapFlags, MlockallFlags, MmapArgs, Prot},
 };
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 /// The last page of user space.
 const LAST: u64 = TASK_SIZE - PAGE;
@@ -33,27 +30,9 @@ fn typed(bits: u32) -> MmapArgs {
         ..anonymous(PAGE)
     }
 }
-/// An object without pages: enough to be refused.
-#[derive(Debug)]
-struct Empty;
-
-impl MemoryObject for Empty {
-    fn name(&self) -> Cow<'_, str> {
-        Cow::Borrowed("/empty")
-    }
-    fn pages(&self) -> u64 {
-        0
-    }
-    fn page<'m>(&self, _: &'m PhysMem, _: u64) -> Result<Frame<'m>, NoMemory> {
-        Err(NoMemory::Object)
-    }
-    fn resident<'m>(&self, _: &'m PhysMem, _: u64) -> Option<Frame<'m>> {
-        None
-    }
-}
-fn of_object(bits: u32) -> MmapArgs {
+fn of_object(w: &World, bits: u32) -> MmapArgs {
     MmapArgs {
-        object: Some(Arc::new(Empty)),
+        file: Some(common::objects::empty(w)),
         flags: MapFlags::from_bits_retain(bits),
         ..anonymous(PAGE)
     }
@@ -237,11 +216,11 @@ fn mmap_unknown_flags_are_refused_only_by_validation_of_an_object() {
     let unknown = UNKNOWN_MAP_FLAG.bits();
     assert!(w.mmap(&typed(1 | unknown)).is_ok());
     assert!(w.mmap(&typed(2 | unknown)).is_ok());
-    assert!(w.mmap(&of_object(1 | unknown)).is_ok());
-    assert!(w.mmap(&of_object(3)).is_ok());
-    assert_eq!(w.mmap(&of_object(3 | unknown)), Err(EOPNOTSUPP));
+    assert!(w.mmap(&of_object(&w, 1 | unknown)).is_ok());
+    assert!(w.mmap(&of_object(&w, 3)).is_ok());
+    assert_eq!(w.mmap(&of_object(&w, 3 | unknown)), Err(EOPNOTSUPP));
     for bits in [0, 4, 8] {
-        assert_eq!(w.mmap(&of_object(bits)), Err(EINVAL), "type {bits}");
+        assert_eq!(w.mmap(&of_object(&w, bits)), Err(EINVAL), "type {bits}");
     }
     w.end();
 }
@@ -251,7 +230,7 @@ fn mmap_only_private_anonymous_memory_grows_down() {
     let mut w = World::new();
     let down = MapFlags::GROWSDOWN;
     assert!(w.mmap(&typed(2).with(down)).is_ok());
-    for args in [typed(1), typed(8), of_object(1), of_object(2)] {
+    for args in [typed(1), typed(8), of_object(&w, 1), of_object(&w, 2)] {
         assert_eq!(w.mmap(&args.with(down)), Err(EINVAL));
     }
     w.end();

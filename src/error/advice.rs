@@ -1,6 +1,6 @@
 //! Errors of the calls that advise, lock and inspect.
 
-use super::{Errno, LimitError, NoMemory, Signal, VmaError};
+use super::{Errno, LimitError, NoMemory, ObjectError, Signal, VmaError};
 use thiserror::Error;
 
 /// `madvise` failed; VMAs before the failing one stay done, and after a [`Hole`](Self::Hole) all mapped ones are.
@@ -20,9 +20,14 @@ pub enum MadviseError {
     /// The object behind the mapping may not be changed through it (`MADV_REMOVE`).
     #[error("the mapping at {0:#x} may not change its object")]
     Denied(u64),
-    /// The object behind the mapping cannot punch holes (`MADV_REMOVE`).
-    #[error("the object mapped at {0:#x} cannot punch holes")]
-    NoHoles(u64),
+    /// The object behind the mapping could not do it (`MADV_REMOVE`).
+    #[error("the object mapped at {at:#x}: {why}")]
+    Object {
+        /// Start of the mapping.
+        at: u64,
+        /// The object's error.
+        why: ObjectError,
+    },
     /// A hole in the range; everything mapped was done.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -46,7 +51,7 @@ impl MadviseError {
         match self {
             Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
             Self::Denied(_) => Errno::EACCES,
-            Self::NoHoles(_) => Errno::EOPNOTSUPP,
+            Self::Object { why, .. } => why.errno(),
             Self::Hole(_) | Self::NoMemory(_) => Errno::ENOMEM,
             Self::Populate(e) => e.errno(),
             Self::Vma(VmaError::Sealed(_)) => Errno::EPERM,
@@ -152,6 +157,14 @@ pub enum MsyncError {
     /// `MS_INVALIDATE` on a locked VMA.
     #[error("the mapping at {0:#x} is locked")]
     Locked(u64),
+    /// Writeback failed; the walk ended there.
+    #[error("the object mapped at {at:#x}: {why}")]
+    Object {
+        /// Start of the mapping.
+        at: u64,
+        /// The object's error.
+        why: ObjectError,
+    },
 }
 
 impl MsyncError {
@@ -161,6 +174,7 @@ impl MsyncError {
             Self::Flags(_) | Self::Unaligned(_) => Errno::EINVAL,
             Self::Wraps { .. } | Self::Hole(_) => Errno::ENOMEM,
             Self::Locked(_) => Errno::EBUSY,
+            Self::Object { why, .. } => why.errno(),
         }
     }
 }
@@ -229,6 +243,14 @@ pub enum FaultError {
     /// Beyond the end of the object: SIGBUS.
     #[error("{0:#x} lies beyond the end of its object")]
     Beyond(u64),
+    /// The object could not give the page: SIGBUS.
+    #[error("the page of {addr:#x} cannot be had: {why}")]
+    Object {
+        /// The address.
+        addr: u64,
+        /// The object's error.
+        why: ObjectError,
+    },
     /// Memory is used up; Linux would call its OOM killer.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -242,7 +264,7 @@ impl FaultError {
     pub const fn signal(self) -> Option<Signal> {
         match self {
             Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
-            Self::Beyond(_) => Some(Signal::Bus),
+            Self::Beyond(_) | Self::Object { .. } => Some(Signal::Bus),
             Self::NoMemory(_) | Self::WrongAddressSpace => None,
         }
     }

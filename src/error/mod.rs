@@ -4,10 +4,13 @@
 //! before the failure (`mprotect`, `madvise` and `mlock` over several VMAs).
 
 mod advice;
+mod object;
 
 pub use advice::{
     FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError,
 };
+
+pub use object::ObjectError;
 
 use thiserror::Error;
 
@@ -29,6 +32,10 @@ macro_rules! errnos {
 errnos! {
     /// Operation not permitted.
     EPERM = 1,
+    /// Reading or writing a store failed.
+    EIO = 5,
+    /// A descriptor without the right that is needed.
+    EBADF = 9,
     /// Try again: a limit on locked memory, or a split refused at the map limit (`madvise`).
     EAGAIN = 11,
     /// Out of memory, address space or map entries.
@@ -41,8 +48,12 @@ errnos! {
     EBUSY = 16,
     /// Already mapped.
     EEXIST = 17,
+    /// No such device.
+    ENODEV = 19,
     /// Invalid argument.
     EINVAL = 22,
+    /// Beyond the largest size of an object.
+    EFBIG = 27,
     /// Value too large.
     EOVERFLOW = 75,
     /// Operation not supported.
@@ -193,6 +204,12 @@ pub enum MmapError {
     /// Flags that contradict each other or name no mapping type.
     #[error("mapping flags {0:#x}")]
     Flags(u32),
+    /// The file was not opened for what the mapping needs.
+    #[error("the file was not opened for that")]
+    Access,
+    /// The object belongs to another machine.
+    #[error("the object is on another machine")]
+    OtherMachine,
     /// `MAP_SHARED_VALIDATE` with a flag that the object does not know.
     #[error("mapping flags {0:#x} are not supported")]
     FlagsUnsupported(u32),
@@ -216,12 +233,49 @@ impl MmapError {
             Self::LockDenied => Errno::EPERM,
             Self::LockLimit(_) => Errno::EAGAIN,
             Self::FlagsUnsupported(_) => Errno::EOPNOTSUPP,
+            Self::Access => Errno::EACCES,
+            Self::OtherMachine => Errno::ENODEV,
             Self::Vma(e) => e.errno(),
             Self::Length(_)
             | Self::MapCount(_)
             | Self::TooHigh { .. }
             | Self::NoHole(_)
             | Self::Limit(_) => Errno::ENOMEM,
+        }
+    }
+}
+
+/// `remap_file_pages` failed; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RemapError {
+    /// A protection other than 0.
+    #[error("protection {0:#x}")]
+    Prot(u32),
+    /// Less than a page, or the range wraps.
+    #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
+    Range {
+        /// Address asked for.
+        addr: u64,
+        /// Length asked for.
+        len: u64,
+    },
+    /// The page offset wraps.
+    #[error("page offset {0:#x} wraps")]
+    Offset(u64),
+    /// No shared mapping of one object throughout.
+    #[error("no shared mapping of one object and one kind throughout at {0:#x}")]
+    Unsuitable(u64),
+    /// The new mapping.
+    #[error(transparent)]
+    Mmap(#[from] MmapError),
+}
+
+impl RemapError {
+    /// Linux's errno.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Mmap(e) => e.errno(),
+            _ => Errno::EINVAL,
         }
     }
 }

@@ -1,43 +1,152 @@
 //! Memory objects: what stands behind a mapping that is not private anonymous memory.
 //!
-//! An address space sees an object only through [`MemoryObject`]; an object knows no address space.
+//! An address space sees an object only through [`MemoryObject`]; an object knows no address space, only its
+//! [`Mapping`], through which it takes its pages out of all of them.
+//!
+//! | object | its pages |
+//! | --- | --- |
+//! | [`Shmem`] | in memory alone, and in swap (`memfd`, shared anonymous memory) |
+//! | [`DiskFile`] | a page cache in front of a [`Store`], dirty pages, writeback |
+//! | [`XipFile`] | in place: no cache, holes show one shared page |
+//! | yours | as you like: [`PageCache`] does the keeping |
 
+mod cache;
+mod disk;
+mod host;
+mod io;
+mod open;
 mod shmem;
+mod slots;
+mod store;
+mod xip;
 
+pub use cache::PageCache;
+pub use disk::DiskFile;
+pub use host::Host;
+pub(crate) use open::same_file;
+pub use open::{File, FileMode};
 pub use shmem::Shmem;
+pub use store::{BLOCK, MemStore, Store, StoreError};
+pub use xip::XipFile;
 
 use crate::{
-    error::NoMemory,
-    frame::{Frame, PhysMem},
+    addr::PAGE_SIZE,
+    ctx::{Cx, Sleepable, rank},
+    error::ObjectError,
+    frame::{Frame, FrameLock, MAX_INDEX},
+    notifier::Access,
+    rmap::Mapping,
 };
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+
+/// The most bytes an object can have: 256 TiB.
+pub const MAX_SIZE: u64 = MAX_INDEX * PAGE_SIZE - PAGE_SIZE;
+
+/// The token of a page fault that asks an object for a page.
+pub type FaultCx<'c> = Cx<'c, rank::Mmap, Sleepable>;
+/// The token of a system call on an object.
+pub type CallCx<'c> = Cx<'c, rank::Idle, Sleepable>;
+
+/// What a fault wants of an object, and what it knows of the pages around.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// `Write`: a shared mapping is about to write to the page.
+    pub access: Access,
+    /// The pages of the object that the mapping covers.
+    pub mapped: Range<u64>,
+    /// How the mapping is used.
+    pub pattern: Pattern,
+}
+
+/// How a mapping is used, for reading ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pattern {
+    /// Nothing is known.
+    #[default]
+    Normal,
+    /// It is executable: code is read forwards.
+    Code,
+    /// `MADV_SEQUENTIAL`.
+    Sequential,
+    /// `MADV_RANDOM`.
+    Random,
+}
 
 /// Something whose pages can be mapped.
 ///
-/// Two mappings are of the same object when their `Arc`s are the same ([`Arc::ptr_eq`]).
+/// The frames that it gives out must be owned by its mapping ([`PageCache`] sees to that), which is how a fault that
+/// comes too late notices that a page has been cut off.
 pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// The name that `/proc/PID/maps` shows.
     fn name(&self) -> Cow<'_, str>;
-    /// Size in pages, a partial last page included. Access at or beyond it is SIGBUS.
-    fn pages(&self) -> u64;
-    /// The frame of page `index`, made if the object has a hole there.
+    /// Who maps it.
+    fn mapping(&self) -> &Arc<Mapping>;
+    /// Size in bytes. Access at or beyond the end of the last page is SIGBUS.
+    fn size(&self) -> u64;
+    /// Size in pages, a partial last page included.
+    fn pages(&self) -> u64 {
+        self.size().div_ceil(PAGE_SIZE)
+    }
+    /// The frame of page `index`, made if the object has a hole there (`->fault`, `->page_mkwrite`).
     ///
     /// # Errors
     ///
-    /// [`NoMemory`] when no frame is left.
-    fn page<'m>(&self, mem: &'m PhysMem, index: u64) -> Result<Frame<'m>, NoMemory>;
-    /// The frame of page `index` if it is in memory now.
-    fn resident<'m>(&self, mem: &'m PhysMem, index: u64) -> Option<Frame<'m>>;
-}
-
-/// Whether both are the same object, or both none.
-pub(crate) fn same_object(
-    a: Option<&Arc<dyn MemoryObject>>,
-    b: Option<&Arc<dyn MemoryObject>>,
-) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        _ => false,
+    /// [`ObjectError`].
+    fn page(&self, cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError>;
+    /// The frame of page `index` if it can be mapped without ado: what fault-around takes along.
+    fn resident(&self, index: u64) -> Option<Frame<'_>>;
+    /// Whether the locked frame is, and will be while locked, page `index` of this object.
+    fn is_page(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        locked.owner() == Some(self.mapping().owner(index))
+    }
+    /// Whether the object must know of the first write to a clean page: shared mappings then map it read-only
+    /// (`vma_wants_writenotify`).
+    fn notes_writes(&self) -> bool {
+        false
+    }
+    /// Sets the size. Mappings of what is cut off are dropped, private copies included.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it.
+    fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
+        let _unused = (cx, size);
+        Err(ObjectError::Unsupported)
+    }
+    /// Makes bytes `[from, from + len)` read zero; whole pages become holes. Private copies stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`truncate`](Self::truncate).
+    fn punch_hole(&self, cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let _unused = (cx, from, len);
+        Err(ObjectError::Unsupported)
+    }
+    /// Writes what is dirty in pages `[from, to)` to the store (`vfs_fsync_range`).
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]: what could not be written stays dirty.
+    fn sync(&self, cx: CallCx<'_>, from: u64, to: u64) -> Result<(), ObjectError> {
+        let _unused = (cx, from, to);
+        Ok(())
+    }
+    /// Reads bytes from `offset` on, up to the end of the object; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`truncate`](Self::truncate).
+    fn read_at(&self, cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+        let _unused = (cx, offset, out);
+        Err(ObjectError::Unsupported)
+    }
+    /// Writes bytes from `offset` on; extends the object if need be.
+    ///
+    /// # Errors
+    ///
+    /// As [`truncate`](Self::truncate); bytes before the failing page have been written.
+    fn write_at(&self, cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
+        let _unused = (cx, offset, bytes);
+        Err(ObjectError::Unsupported)
     }
 }

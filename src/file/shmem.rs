@@ -1,51 +1,67 @@
-//! Shared anonymous memory: an object of fixed size whose pages live in memory alone.
+//! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
 
-use super::MemoryObject;
+use super::{CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
 use crate::{
-    addr::Pfn,
-    error::NoMemory,
-    frame::{AllocKind, Commit, Frame, PhysMem},
-    sync::Mutex,
+    addr::PAGE_SIZE,
+    error::{NoMemory, ObjectError},
+    frame::Frame,
+    rmap::Mapping,
+    sync::{AtomicU64, Mutex, Ordering},
 };
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-/// Pages shared by everyone who maps them: what `mmap(MAP_SHARED | MAP_ANONYMOUS)` makes.
-///
-/// The object owns one reference on each of its frames until it is dropped.
+/// Pages shared by everyone who maps them.
 pub struct Shmem {
     name: Box<str>,
-    mem: Arc<PhysMem>,
-    commit: Arc<Commit>,
-    pages: u64,
-    /// Promised pages, given back when the object goes; 0 for `MAP_NORESERVE`.
+    cache: PageCache,
+    size: AtomicU64,
+    /// Excludes changes of the size and holes from each other (`inode_lock`).
+    changing: Mutex<()>,
+    /// Promised pages, given back when the object goes; 0 where each page is promised as it comes.
     charged: u64,
-    frames: Mutex<BTreeMap<u64, Pfn>>,
 }
 
 impl Shmem {
-    /// An object of `pages` pages, all holes, that owns a promise of `charged` pages.
+    /// An object of `size` bytes, all of it a hole: what `memfd_create` and `ftruncate` make.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::TooLarge`], or no memory for it.
+    pub fn memfd(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
+        if size > MAX_SIZE {
+            return Err(ObjectError::TooLarge(size));
+        }
+        Ok(Self::new(
+            host,
+            &format!("/memfd:{name} (deleted)"),
+            size,
+            0,
+        )?)
+    }
+    /// An object of `size` bytes that owns a promise of `charged` pages.
     ///
     /// # Errors
     ///
     /// [`NoMemory::Object`]; the promise stays the caller's then.
     pub(crate) fn new(
-        mem: &Arc<PhysMem>,
-        commit: &Arc<Commit>,
+        host: &Host,
         name: &str,
-        pages: u64,
+        size: u64,
         charged: u64,
     ) -> Result<Arc<Self>, NoMemory> {
-        mem.inject()
-            .check(AllocKind::Object)
-            .map_err(|_| NoMemory::Object)?;
         Ok(Arc::new(Self {
             name: name.into(),
-            mem: Arc::clone(mem),
-            commit: Arc::clone(commit),
-            pages,
+            cache: PageCache::new(host)?,
+            size: AtomicU64::new(size),
+            changing: Mutex::default(),
             charged,
-            frames: Mutex::default(),
         }))
+    }
+    fn frame(&self, index: u64) -> Result<Frame<'_>, ObjectError> {
+        if index >= self.pages() {
+            return Err(ObjectError::Beyond(index));
+        }
+        Ok(self.cache.get_or_make(index, |_| Ok(()))?.0)
     }
 }
 
@@ -53,20 +69,58 @@ impl MemoryObject for Shmem {
     fn name(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.name)
     }
-    fn pages(&self) -> u64 {
-        self.pages
+    fn mapping(&self) -> &Arc<Mapping> {
+        self.cache.mapping()
     }
-    fn page<'m>(&self, mem: &'m PhysMem, index: u64) -> Result<Frame<'m>, NoMemory> {
-        let mut frames = self.frames.lock();
-        if let Some(&pfn) = frames.get(&index) {
-            return Ok(mem.get(pfn));
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+    fn page(&self, _cx: FaultCx<'_>, index: u64, _want: &Want) -> Result<Frame<'_>, ObjectError> {
+        self.frame(index)
+    }
+    fn resident(&self, index: u64) -> Option<Frame<'_>> {
+        self.cache.get(index)
+    }
+    /// `shmem_setattr`: mappings are visited only if whole pages are cut off.
+    fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
+        if size > MAX_SIZE {
+            return Err(ObjectError::TooLarge(size));
         }
-        let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        frames.insert(index, frame.clone().into_raw());
-        Ok(frame)
+        let changing = self.changing.lock();
+        let old = self.size.swap(size, Ordering::AcqRel);
+        if size < old {
+            if old > size.next_multiple_of(PAGE_SIZE) {
+                self.cache.truncate(&mut cx, size);
+            } else {
+                self.cache.punch(&mut cx, size, old);
+            }
+        }
+        drop(changing);
+        Ok(())
     }
-    fn resident<'m>(&self, mem: &'m PhysMem, index: u64) -> Option<Frame<'m>> {
-        self.frames.lock().get(&index).map(|&pfn| mem.get(pfn))
+    fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let changing = self.changing.lock();
+        self.cache.punch(&mut cx, from, from.saturating_add(len));
+        drop(changing);
+        Ok(())
+    }
+    fn read_at(&self, _cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+        let size = self.size();
+        self.cache
+            .read_bytes(size, offset, out, |index| Ok(self.cache.get(index)))
+    }
+    fn write_at(&self, _cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > MAX_SIZE {
+            return Err(ObjectError::TooLarge(end));
+        }
+        let changing = self.changing.lock();
+        let n = self.cache.write_bytes(offset, bytes, |index| {
+            Ok(self.cache.get_or_make(index, |_| Ok(()))?.0)
+        })?;
+        self.size.fetch_max(end, Ordering::AcqRel);
+        drop(changing);
+        Ok(n)
     }
 }
 
@@ -74,18 +128,14 @@ impl fmt::Debug for Shmem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shmem")
             .field("name", &self.name)
-            .field("pages", &self.pages)
-            .field("resident", &self.frames.lock().len())
+            .field("size", &self.size())
+            .field("resident", &self.cache.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for Shmem {
     fn drop(&mut self) {
-        let frames = std::mem::take(self.frames.get_mut());
-        for pfn in frames.into_values() {
-            drop(self.mem.adopt(pfn));
-        }
-        self.commit.uncharge(self.charged);
+        self.cache.host().commit.uncharge(self.charged);
     }
 }

@@ -6,10 +6,12 @@ use super::{
     flags::FrameFlags,
     handle::Frame,
     inject::{AllocKind, Inject, Injected},
+    owner::Owner,
+    wait::Waiters,
 };
 use crate::{
     addr::Pfn,
-    sync::{AtomicU16, AtomicU32, Mutex, OnceLock, Ordering},
+    sync::{AtomicU16, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering},
 };
 use std::fmt;
 use thiserror::Error;
@@ -53,10 +55,12 @@ pub enum OutOfFrames {
     Injected(#[from] Injected),
 }
 
-/// 16 bytes a frame.
+/// 24 bytes a frame.
 #[derive(Default)]
 struct Meta {
     counts: Counts,
+    /// Who has the frame, and where in him: see [`Owner`].
+    owner: AtomicU64,
     /// Times that the frame was retired.
     generation: AtomicU32,
     flags: AtomicU16,
@@ -89,6 +93,7 @@ pub struct PhysMem {
     chunks: Box<[OnceLock<Chunk>]>,
     free: Mutex<Free>,
     inject: Inject,
+    pub(super) waiters: Waiters,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -115,6 +120,7 @@ impl PhysMem {
                 ..Free::default()
             }),
             inject: Inject::default(),
+            waiters: Waiters::default(),
         }
     }
     /// Frames there are.
@@ -183,6 +189,7 @@ impl PhysMem {
         let meta = self.meta(pfn);
         meta.counts.born(pfn);
         meta.flags.store(0, Ordering::Relaxed);
+        meta.owner.store(0, Ordering::Relaxed);
         Ok(self.adopt(pfn))
     }
     fn retire(&self, pfn: Pfn) {
@@ -238,6 +245,28 @@ impl PhysMem {
             return 0;
         }
         self.meta(pfn).generation.load(Ordering::Acquire)
+    }
+    /// Who has the frame; meaningful while a reference is held.
+    pub(crate) fn owner(&self, pfn: Pfn) -> Option<Owner> {
+        Owner::from_word(self.meta(pfn).owner.load(Ordering::Acquire))
+    }
+    pub(crate) fn set_owner(&self, pfn: Pfn, owner: Option<Owner>) {
+        let word = owner.map_or(0, Owner::word);
+        self.meta(pfn).owner.store(word, Ordering::Release);
+    }
+    pub(super) fn fetch_set(&self, pfn: Pfn, flags: FrameFlags) -> FrameFlags {
+        let old = self
+            .meta(pfn)
+            .flags
+            .fetch_or(flags.bits(), Ordering::AcqRel);
+        FrameFlags::from_bits_retain(old)
+    }
+    pub(super) fn fetch_clear(&self, pfn: Pfn, flags: FrameFlags) -> FrameFlags {
+        let old = self
+            .meta(pfn)
+            .flags
+            .fetch_and(!flags.bits(), Ordering::AcqRel);
+        FrameFlags::from_bits_retain(old)
     }
     /// What is known of a frame.
     pub fn flags(&self, pfn: Pfn) -> FrameFlags {

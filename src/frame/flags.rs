@@ -30,5 +30,11 @@ bitflags! {
         const REFERENCED = 1 << 10;
         /// Locked in memory.
         const UNEVICTABLE = 1 << 11;
+        /// Somebody waits for the lock.
+        const WAITERS = 1 << 12;
+        /// A copy of it is in swap, or has a slot there: `private` of the swap cache.
+        const SWAP_CACHE = 1 << 13;
+        /// In order: contents match the store.
+        const UPTODATE = 1 << 14;
     }
 }

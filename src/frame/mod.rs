@@ -1,7 +1,7 @@
 //! Simulated physical memory.
 //!
 //! Guarantee: a frame lives exactly as long as somebody holds a reference on it, and whoever looks at it through a
-//! [`FrameView`] after that is caught. Metadata is 16 bytes a frame (16 more where contents are kept), made on demand,
+//! [`FrameView`] after that is caught. Metadata is 24 bytes a frame (16 more where contents are kept), made on demand,
 //! so that a machine of a terabyte costs what it uses.
 //!
 //! | file | |
@@ -12,6 +12,8 @@
 //! | `handle` | owning a reference |
 //! | `view` | looking at a frame that may be gone: the oracle |
 //! | `inject` | making an allocation fail on purpose |
+//! | `owner` | who has a frame, and where in him |
+//! | `wait` | the lock of a frame |
 //! | `commit` | memory promised, not yet used |
 
 mod arena;
@@ -21,13 +23,17 @@ mod counts;
 mod flags;
 mod handle;
 mod inject;
+mod owner;
 #[cfg(test)]
 mod tests;
 mod view;
+mod wait;
 
 pub use arena::{Contents, MemConfig, OutOfFrames, PhysMem};
 pub use commit::{Commit, Overcommit};
 pub use flags::FrameFlags;
 pub use handle::Frame;
 pub use inject::{AllocKind, Inject, Injected};
+pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub use view::{FrameView, FrameViewMut};
+pub use wait::FrameLock;

@@ -96,7 +96,7 @@ impl MmapWriteGuard<'_> {
             range: more,
             pgoff: more.start().0,
             flags,
-            object: None,
+            file: None,
             copied_from: None,
         };
         // What ends where the heap begins is none of it: only a VMA beyond that is extended.
@@ -109,7 +109,7 @@ impl MmapWriteGuard<'_> {
                 return None;
             }
             let vma = Vma::new(more, new.pgoff, flags, None);
-            self.layout.vmas.insert(vma);
+            self.layout.insert(vma);
         }
         self.layout.account(flags, pages);
         if flags.contains(VmFlags::LOCKED) {
@@ -157,7 +157,7 @@ impl MmapWriteGuard<'_> {
         if locked {
             self.layout.locked_vm += more;
         }
-        self.layout.vmas.update(start, |v| {
+        self.layout.change(start, |v| {
             let pgoff = v.pgoff - more;
             v.set_range(VpnRange::new(at, end).expect("at lies below"), pgoff);
         });

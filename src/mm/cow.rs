@@ -8,9 +8,9 @@
 use super::{flags::VmFlags, guard::Held, page_table::LockedLeaf, pte::RawPte, vma::Vma};
 use crate::{
     addr::{Vpn, VpnRange},
-    error::{FaultError, NoMemory},
+    error::FaultError,
     frame::{Frame, FrameFlags, PhysMem},
-    notifier::Event,
+    notifier::{Access, Event},
 };
 
 /// What a write to a present, read-only entry comes to.
@@ -31,10 +31,29 @@ impl Held<'_> {
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let shared = vma.flags.contains(VmFlags::SHARED);
+        if vma.notes_writes() {
+            return self.announce_write(vma, at, seen);
+        }
         match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared))? {
             Verdict::Done => Ok(()),
             Verdict::Copy(original) => self.copy(vma, at, seen, original.as_ref()),
         }
+    }
+
+    /// `wp_page_shared`: the object hears of the write first. It may have put another page in the place of this one,
+    /// which then is mapped no more: the access faults again.
+    fn announce_write(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
+        let object = vma.object().expect("it notes writes").as_ref();
+        let Some(locked) = self.lock_page(vma, object, at, Access::Write)? else {
+            return Ok(());
+        };
+        let pte = seen.with_rights(vma.rights()).mkdirty();
+        self.with_leaf(at, |leaf| {
+            if leaf.get(at) == seen && seen.counted() == Some(locked.pfn()) {
+                leaf.set(at, pte);
+            }
+        })?;
+        Ok(())
     }
 
     /// `wp_page_copy`: everything that can fail comes before the window.
@@ -46,12 +65,7 @@ impl Held<'_> {
         original: Option<&Frame<'_>>,
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
-        self.layout.prepare_anon(vma.start())?;
-        let copy = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        mem.set_flags(
-            copy.pfn(),
-            FrameFlags::ANON | FrameFlags::ANON_EXCLUSIVE | FrameFlags::SWAP_BACKED,
-        );
+        let copy = self.new_anon(vma, at)?;
         if let Some(original) = original {
             mem.copy(original.pfn(), copy.pfn());
         }

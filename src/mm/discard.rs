@@ -1,6 +1,6 @@
 //! The advices that work on pages: dropping, lazy freeing, cooling, guard markers.
 
-use super::{MmapWriteGuard, fault::with_leaf, pte::RawPte, window::Markers};
+use super::{MmapWriteGuard, fault::with_leaf, flags::VmFlags, pte::RawPte, window::Zap};
 use crate::{
     addr::{Vpn, VpnRange},
     error::{MadviseError, NoMemory},
@@ -12,7 +12,7 @@ impl MmapWriteGuard<'_> {
     /// `MADV_DONTNEED`: one window, also when nothing is there. Leaves that a large range emptied are freed.
     pub(super) fn discard(&mut self, part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
-        window.zap(part, Markers::Keep);
+        window.zap(part, Zap::Pages);
         window.free_empty_leaves(part);
         window.close();
     }
@@ -55,11 +55,15 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
     ) -> Result<(), MadviseError> {
-        // Markers are something that fork must copy, and what tells fork is the anon_vma.
-        self.layout.prepare_anon(start).map_err(no_memory)?;
+        // Markers are something that fork must copy: what tells it is the flag.
+        if self.vma(start).is_anonymous() {
+            self.layout.prepare_anon(start).map_err(no_memory)?;
+        }
+        self.layout
+            .change(start, |vma| vma.flags |= VmFlags::MAYBE_GUARD);
         while !self.mark_guards(part)? {
             let mut window = self.window(part, Event::Clear);
-            window.zap(part, Markers::Keep);
+            window.zap(part, Zap::Pages);
             window.close();
         }
         Ok(())

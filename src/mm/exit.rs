@@ -14,7 +14,8 @@ impl Mm {
     pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
         let mut g = self.write(cx);
         self.notifiers.release_all(&mut g.cx);
-        let layout = std::mem::replace(&mut *g.layout, Layout::new(self.machine()));
+        let empty = Layout::new(self.machine(), g.layout.space.clone());
+        let layout = std::mem::replace(&mut *g.layout, empty);
         let pinned = g.cx.pin();
         let pin = self.table.pin(pinned.guard());
         self.tear_down(layout, pin);
@@ -64,7 +65,9 @@ impl Drop for Mm {
             self.notifiers.is_empty(self.machine.epoch()) || std::thread::panicking(),
             "an address space with external MMUs must be ended by `exit`"
         );
-        let layout = std::mem::replace(self.layout.get_mut(), Layout::new(&self.machine));
+        let nobody: std::sync::Weak<Self> = std::sync::Weak::new();
+        let empty = Layout::new(&self.machine, nobody);
+        let layout = std::mem::replace(self.layout.get_mut(), empty);
         let local = self.machine.epoch().register();
         let guard = local.pin();
         self.tear_down(layout, self.table.pin(&guard));

@@ -12,7 +12,7 @@ use super::{
     vma::Vma,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::Vpn,
     ctx::{Cx, Sleepable, rank},
     error::{FaultError, NoMemory},
     frame::{Frame, FrameFlags},
@@ -33,15 +33,20 @@ impl Vma {
             write: self.flags.contains(VmFlags::WRITE),
         }
     }
-    fn read_only(&self) -> Rights {
+    pub(super) fn read_only(&self) -> Rights {
         Rights {
             write: false,
             ..self.rights()
         }
     }
-    /// The rights of an entry that maps the object's own page: a private mapping must copy before it writes.
-    fn mapped_rights(&self) -> Rights {
-        if self.flags.contains(VmFlags::SHARED) {
+    /// A shared mapping whose object must know of the first write to a clean page (`vma_wants_writenotify`).
+    pub(super) fn notes_writes(&self) -> bool {
+        self.flags.contains(VmFlags::SHARED) && self.object().is_some_and(|o| o.notes_writes())
+    }
+    /// The rights of an entry that maps the object's own page before it is written: a private mapping must copy
+    /// first, and some objects must be told.
+    pub(super) fn mapped_rights(&self) -> Rights {
+        if self.flags.contains(VmFlags::SHARED) && !self.notes_writes() {
             self.rights()
         } else {
             self.read_only()
@@ -56,14 +61,14 @@ impl Vma {
     }
 }
 
-impl Held<'_> {
+impl<'h> Held<'h> {
     /// Makes the page at `at` of `vma`, which allows it, present for the access. Returns after one step; an access
     /// that still does not go through faults again.
     pub(super) fn fault(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
         match self.look(at)? {
-            pte if pte.is_none() => match &vma.object {
+            pte if pte.is_none() => match &vma.file {
                 None => self.fault_anonymous(vma, at, access),
-                Some(_) => self.fault_object(vma, at, access),
+                Some(file) => self.fault_file(vma, file.object().as_ref(), at, access),
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
             pte if access == Access::Write && !pte.may_write() => {
@@ -107,97 +112,34 @@ impl Held<'_> {
         }
         // The table comes first, as on Linux: it stays if the frame cannot be had.
         self.with_leaf(at, |_| ())?;
-        self.layout.prepare_anon(vma.start())?;
-        let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        mem.set_flags(frame.pfn(), NEW_ANON);
+        let frame = self.new_anon(vma, at)?;
         let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
         self.install(at, frame, pte)?;
         Ok(())
     }
 
+    /// A frame for a private page of `vma` (`folio_prealloc`, `folio_add_new_anon_rmap`).
+    pub(super) fn new_anon(&mut self, vma: &Vma, at: Vpn) -> Result<Frame<'h>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
+        mem.set_flags(frame.pfn(), NEW_ANON);
+        mem.set_owner(frame.pfn(), Some(node.owner(vma.pgoff_at(at))));
+        Ok(frame)
+    }
     /// Puts a frame into the entry if that is still empty; else the frame is given back.
-    fn install(&mut self, at: Vpn, frame: Frame<'_>, pte: RawPte) -> Result<(), NoMemory> {
+    pub(super) fn install(
+        &mut self,
+        at: Vpn,
+        frame: Frame<'_>,
+        pte: RawPte,
+    ) -> Result<(), NoMemory> {
         let mem = self.lease.mm.machine().mem();
         self.with_leaf(at, |leaf| {
             if leaf.get(at).is_none() {
                 mem.map_inc(frame.into_raw());
                 leaf.set(at, pte);
             }
-        })
-    }
-
-    /// `do_fault`: read, private write, shared write. Whether the object has the page at all is asked last, as on Linux:
-    /// a fault that ends in SIGBUS leaves behind what came before.
-    fn fault_object(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
-        let object = vma.object.as_ref().expect("the caller checked");
-        let mem = self.lease.mm.machine().mem();
-        let page = || {
-            let index = vma.pgoff_at(at);
-            if index < object.pages() {
-                Ok(object.page(mem, index)?)
-            } else {
-                Err(FaultError::Beyond(at.addr()))
-            }
-        };
-        let shared = vma.flags.contains(VmFlags::SHARED);
-        let (frame, pte) = match access {
-            Access::Read => {
-                if self.fault_around(vma, at)? {
-                    return Ok(());
-                }
-                let frame = page()?;
-                let pte = RawPte::frame(frame.pfn(), vma.mapped_rights());
-                (frame, pte)
-            }
-            Access::Write if shared => {
-                let frame = page()?;
-                let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
-                (frame, pte)
-            }
-            Access::Write => {
-                self.layout.prepare_anon(vma.start())?;
-                let copy = mem.alloc().map_err(|_| NoMemory::Frame)?;
-                mem.copy(page()?.pfn(), copy.pfn());
-                mem.set_flags(copy.pfn(), NEW_ANON);
-                let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
-                (copy, pte)
-            }
-        };
-        Ok(self.install(at, frame, pte)?)
-    }
-
-    /// `do_fault_around`: maps what the object has in memory in the aligned block around `at`, within the VMA and the
-    /// leaf. Returns whether `at` is mapped now.
-    fn fault_around(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
-        let object = vma.object.as_ref().expect("the caller checked");
-        let mem = self.lease.mm.machine().mem();
-        let block = self.lease.mm.machine().config().fault_around;
-        let from = at.align_down(block).max(vma.start());
-        // The block starts at the VMA's start if that lies inside, and keeps its length.
-        let to = from
-            .plus(block)
-            .min(at.align_down(PMD_PAGES).plus(PMD_PAGES))
-            .min(vma.end());
-        let around = VpnRange::new(from, to).expect("at lies inside");
-        let resident = |page: Vpn| {
-            let index = vma.pgoff_at(page);
-            (index < object.pages()).then(|| object.resident(mem, index))?
-        };
-        let mut frames: Vec<(Vpn, Frame<'_>)> = Vec::new();
-        frames.extend(around.iter().filter_map(|p| Some((p, resident(p)?))));
-        if frames.is_empty() {
-            return Ok(false);
-        }
-        let rights = vma.mapped_rights();
-        self.with_leaf(at, |leaf| {
-            for (page, frame) in frames {
-                if leaf.get(page).is_none() {
-                    let pte = RawPte::frame(frame.pfn(), rights);
-                    mem.map_inc(frame.into_raw());
-                    leaf.set(page, pte);
-                }
-            }
-            !leaf.get(at).is_none()
         })
     }
 }

@@ -118,6 +118,8 @@ bitflags! {
         const MAYSHARE = 0x80;
         /// A stack.
         const GROWSDOWN = 0x100;
+        /// Has, or had, guard markers. Set without a split, and no hindrance to a merge.
+        const MAYBE_GUARD = 0x800;
         /// Locked in memory.
         const LOCKED = 0x2000;
         /// `MADV_SEQUENTIAL`.
@@ -156,6 +158,8 @@ impl VmFlags {
     pub const ACCESS: Self = Self::READ.union(Self::WRITE).union(Self::EXEC);
     /// Both lock bits.
     pub const LOCK_MASK: Self = Self::LOCKED.union(Self::LOCKONFAULT);
+    /// Bits that do not keep VMAs from merging; the merged one has them all (`VM_STICKY`).
+    pub const STICKY: Self = Self::MAYBE_GUARD;
     /// VMAs that `mlock` and merging leave alone (`VM_SPECIAL`).
     pub const SPECIAL: Self = Self::DONTEXPAND;
 

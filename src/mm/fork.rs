@@ -1,6 +1,6 @@
 //! `fork`: the child's VMAs, and the entries of those that have pages of their own.
 //!
-//! Tables are copied only for VMAs with an anon_vma (`vma_needs_copy`): what comes from an object is left to fault
+//! Tables are copied only for VMAs with an anon_vma or guard markers (`vma_needs_copy`): what comes from an object is left to fault
 //! in again. Each private VMA that is copied is write-protected in the parent inside one window over all of it.
 
 use super::{
@@ -19,9 +19,9 @@ use crate::{
     error::{ForkError, NoMemory},
     frame::{AllocKind, FrameFlags, PhysMem},
     notifier::Event,
-    rmap::AnonLink,
+    rmap::{AnonLink, Space},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 impl Mm {
     /// A child with the same memory, copied on write. External MMUs stay with the parent.
@@ -31,19 +31,20 @@ impl Mm {
     /// [`ForkError`]: no child exists then, and every count is as it was.
     pub fn fork(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Result<Arc<Self>, ForkError> {
         let mut g = self.write(cx);
-        let mut child = Self::with_layout(self.machine(), g.layout.for_child());
-        let mut layout = std::mem::replace(child.layout.get_mut(), Layout::new(self.machine()));
-        let done = g.copy_vmas(&child, &mut layout);
-        // Also a child that failed half-way: when dropped it gives back exactly what it got.
-        *child.layout.get_mut() = layout;
-        done.map(|()| Arc::new(child))
+        let child = Self::build(self.machine(), |space| g.layout.for_child(space));
+        // Nobody can wait for this lock: reverse maps lead to the child, but only to its page table.
+        let mut layout = child.layout.write();
+        g.copy_vmas(&child, &mut layout)?;
+        drop(layout);
+        // A child that failed half-way gives back exactly what it got when it is dropped.
+        Ok(child)
     }
 }
 
 impl Layout {
     /// An empty layout with the settings a child inherits; locks are not among them.
-    fn for_child(&self) -> Self {
-        let mut child = Self::new(&self.machine);
+    fn for_child(&self, space: Weak<dyn Space>) -> Self {
+        let mut child = Self::new(&self.machine, space);
         child.start_brk = self.start_brk;
         child.brk = self.brk;
         child.start_stack = self.start_stack;
@@ -56,7 +57,7 @@ impl Layout {
         let inject = self.machine.mem().inject();
         inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
         let flags = vma.flags - VmFlags::LOCK_MASK;
-        let copy = Vma::new(vma.range(), vma.pgoff, flags, vma.object.clone());
+        let copy = Vma::new(vma.range(), vma.pgoff, flags, vma.file.clone());
         if !flags.contains(VmFlags::WIPEONFORK)
             && let Some(link) = vma.anon.get()
         {
@@ -87,8 +88,10 @@ impl MmapWriteGuard<'_> {
                 }
             })?;
             to.account(copy.flags, copy.pages());
-            let has_pages = copy.anon.get().is_some();
-            to.vmas.insert(copy);
+            let has_pages = copy.anon.get().is_some()
+                || (copy.flags & (VmFlags::MAYBE_GUARD | VmFlags::WIPEONFORK)
+                    == VmFlags::MAYBE_GUARD);
+            to.insert(copy);
             if has_pages {
                 let lease = Lease {
                     mm,

@@ -96,6 +96,11 @@ impl MmapWriteGuard<'_> {
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
         let mm = self.mm;
+        if mm.notifiers.prepare(&self.cx) {
+            // A walk of a reverse map opens windows without the mmap lock. Those that began when there was no board
+            // must be over before the first driver looks at one (`mm_take_all_locks`).
+            self.layout.drain_walks();
+        }
         mm.notifiers
             .register(&mut self.cx, mm.machine().mem(), build)
     }

@@ -1,14 +1,10 @@
-//! Calls that look and check: `mincore`, `msync`; and `mseal`, which seals.
+//! Calls that look and check: `mincore`; and `mseal`, which seals.
 
-use super::{
-    Mm, MmapWriteGuard,
-    flags::{MsyncFlags, VmFlags},
-    vma::Vma,
-};
+use super::{Mm, MmapWriteGuard, flags::VmFlags, vma::Vma};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    error::{MincoreError, MsealError, MsyncError},
+    error::{MincoreError, MsealError},
 };
 use std::convert::Infallible;
 
@@ -43,10 +39,9 @@ impl Mm {
         while at < range.end() {
             let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
             let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            let mem = self.machine().mem();
             out.extend(part.iter().map(|at| {
-                let object = vma.object.as_ref();
-                object.is_some_and(|o| o.resident(mem, vma.pgoff_at(at)).is_some())
+                let object = vma.object();
+                object.is_some_and(|o| o.resident(vma.pgoff_at(at)).is_some())
             }));
             at = part.end();
         }
@@ -61,52 +56,6 @@ impl Mm {
             })
             .unwrap_or_else(|e| match e {});
         Ok(out)
-    }
-
-    /// Checks the range as `msync` does. Memory without a store behind it has nothing to be written.
-    ///
-    /// # Errors
-    ///
-    /// [`MsyncError`]; a hole is reported at the end.
-    pub fn msync(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-        len: u64,
-        flags: MsyncFlags,
-    ) -> Result<(), MsyncError> {
-        if !MsyncFlags::all().contains(flags)
-            || flags.contains(MsyncFlags::ASYNC | MsyncFlags::SYNC)
-        {
-            return Err(MsyncError::Flags(flags.bits()));
-        }
-        if !addr.is_multiple_of(PAGE_SIZE) {
-            return Err(MsyncError::Unaligned(addr));
-        }
-        let wraps = MsyncError::Wraps { addr, len };
-        // A length that wraps when rounded up is 0, as it is on Linux.
-        let rounded = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
-        let end = addr.checked_add(rounded).ok_or(wraps)?;
-        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
-            return Ok(());
-        };
-        let g = self.read(cx);
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
-            let vma = g.layout.vmas.find(at).filter(|v| v.start() < range.end());
-            let Some(vma) = vma else {
-                return Err(MsyncError::Hole(at.addr()));
-            };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-            }
-            if flags.contains(MsyncFlags::INVALIDATE) && vma.flags.contains(VmFlags::LOCKED) {
-                return Err(MsyncError::Locked(vma.start().addr()));
-            }
-            at = vma.end();
-        }
-        hole.map_or(Ok(()), |at| Err(MsyncError::Hole(at.addr())))
     }
 
     /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given other rights.

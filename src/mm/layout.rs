@@ -5,9 +5,10 @@ use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
     error::{LimitError, NoMemory, VmaError},
     frame::AllocKind,
-    rmap::AnonLink,
+    rmap::{AnonLink, AnonVma, FileLink, Frozen, Space},
 };
-use std::sync::Arc;
+use smallvec::SmallVec;
+use std::sync::{Arc, Weak};
 
 /// Resource limits of a process, in bytes; `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +39,10 @@ impl Default for Limits {
 }
 
 /// The mappings of one address space.
-#[derive(Debug)]
 pub(super) struct Layout {
     pub(super) machine: Arc<Machine>,
+    /// The address space itself, for the reverse maps.
+    pub(super) space: Weak<dyn Space>,
     pub(super) vmas: VmaTree<Vma>,
     /// Pages mapped: `mm->total_vm`.
     pub(super) total_vm: u64,
@@ -62,11 +64,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(machine: &Arc<Machine>) -> Self {
+    pub(super) fn new(machine: &Arc<Machine>, space: Weak<dyn Space>) -> Self {
         // Any constant will do: Linux's depends on the stack limit and on chance.
         let mmap_base = Vpn::containing(TASK_SIZE - (128 << 20));
         Self {
             machine: Arc::clone(machine),
+            space,
             vmas: VmaTree::new(),
             total_vm: 0,
             locked_vm: 0,
@@ -133,6 +136,44 @@ impl Layout {
         self.account(new, pages);
     }
 
+    /// Puts a VMA in; its reverse maps know it first.
+    pub(super) fn insert(&mut self, mut vma: Vma) {
+        vma.follow(&self.space);
+        self.vmas.insert(vma);
+    }
+    /// Changes the VMA that starts at `start`, its reverse maps with it.
+    pub(super) fn change<T>(&mut self, start: Vpn, change: impl FnOnce(&mut Vma) -> T) -> T {
+        let space = &self.space;
+        self.vmas.update(start, |vma| {
+            let out = change(vma);
+            vma.follow(space);
+            out
+        })
+    }
+    /// The VMA at `start` is about to cover `range`: its reverse maps know that already.
+    pub(super) fn announce(&mut self, start: Vpn, range: VpnRange) {
+        let space = &self.space;
+        self.vmas.update(start, |vma| {
+            let mut place = vma.place(space);
+            place.pgoff = place.pgoff + range.start().0 - vma.start().0;
+            place.range = range;
+            vma.follow_as(&place);
+        });
+    }
+    /// Keeps walks over the reverse maps of the VMA at `at` out.
+    pub(super) fn freeze(&self, at: Vpn) -> SmallVec<[Frozen<'_>; 4]> {
+        let vma = self.vmas.get(at).expect("caller found a VMA there");
+        let file = vma.file_link().map(FileLink::freeze);
+        let anon = vma.anon.get().map(AnonLink::freeze);
+        file.into_iter().chain(anon.into_iter().flatten()).collect()
+    }
+    /// Waits until every walk that is now under way over a reverse map of these VMAs has ended.
+    pub(super) fn drain_walks(&self) {
+        for vma in self.vmas.iter() {
+            drop(self.freeze(vma.start()));
+        }
+    }
+
     /// Asks whether a VMA may be allocated.
     pub(super) fn alloc_vma(&self) -> Result<(), VmaError> {
         self.inject(AllocKind::Vma, NoMemory::Vma)?;
@@ -154,17 +195,21 @@ impl Layout {
     /// (`__anon_vma_prepare`). Runs with the mmap lock held at least for reading.
     pub(super) fn prepare_anon(&self, at: Vpn) -> Result<(), NoMemory> {
         let vma = self.vmas.get(at).expect("caller found a VMA there");
-        if vma.anon.get().is_some() {
-            return Ok(());
+        self.anon_of(vma).map(|_| ())
+    }
+    /// The node that new private pages of `vma` belong to, made if need be.
+    pub(super) fn anon_of<'v>(&self, vma: &'v Vma) -> Result<&'v Arc<AnonVma>, NoMemory> {
+        if let Some(link) = vma.anon.get() {
+            return Ok(link.node());
         }
         self.inject(AllocKind::AnonVma, NoMemory::AnonVma)?;
-        let link = match self.neighbour_anon(vma) {
+        let mut link = match self.neighbour_anon(vma) {
             Some(neighbour) => AnonLink::joining(Arc::clone(neighbour.node())),
-            None => AnonLink::fresh(),
+            None => AnonLink::fresh(self.machine.registry()),
         };
+        link.follow(&vma.place(&self.space));
         // A racing fault may have been first; its link is as good as this one.
-        let _lost_race = vma.anon.set(link);
-        Ok(())
+        Ok(vma.anon.get_or_init(|| link).node())
     }
     /// `find_mergeable_anon_vma`: the next VMA's before the previous one's.
     fn neighbour_anon(&self, vma: &Vma) -> Option<&AnonLink> {
@@ -185,5 +230,13 @@ impl Layout {
         self.vmas
             .find(range.start())
             .is_some_and(|v| v.start() < range.end())
+    }
+}
+
+impl std::fmt::Debug for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layout")
+            .field("vmas", &self.vmas)
+            .finish_non_exhaustive()
     }
 }

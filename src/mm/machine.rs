@@ -2,7 +2,9 @@
 
 use crate::{
     ctx::{AlreadyEntered, Epoch, Thread},
+    file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
+    rmap::Registry,
 };
 use std::sync::Arc;
 
@@ -43,8 +45,7 @@ impl Default for MachineConfig {
 #[derive(Debug)]
 pub struct Machine {
     config: MachineConfig,
-    mem: Arc<PhysMem>,
-    commit: Arc<Commit>,
+    host: Host,
     epoch: Epoch,
 }
 
@@ -58,8 +59,11 @@ impl Machine {
         ));
         Arc::new(Self {
             config,
-            mem,
-            commit,
+            host: Host {
+                mem,
+                commit,
+                registry: Arc::default(),
+            },
             epoch: Epoch::new(),
         })
     }
@@ -77,11 +81,18 @@ impl Machine {
     }
     /// The physical memory.
     pub fn mem(&self) -> &Arc<PhysMem> {
-        &self.mem
+        &self.host.mem
+    }
+    /// What objects need of the machine that they are on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.host.registry
     }
     /// The account of promised memory.
     pub fn commit(&self) -> &Arc<Commit> {
-        &self.commit
+        &self.host.commit
     }
     pub(super) fn epoch(&self) -> &Epoch {
         &self.epoch

@@ -16,9 +16,6 @@ use crate::{
 impl Mm {
     /// Gives advice on `[addr, addr + len)`, `len` rounded up to pages.
     ///
-    /// `PageOut` has nowhere to put pages without a swap device, and `Collapse` no huge pages to make: they check the
-    /// range and do what Linux does without these. `Remove` needs an object that can punch holes.
-    ///
     /// # Errors
     ///
     /// [`MadviseError`]. A hole is reported at the end, when everything mapped was done; any other error stops the
@@ -41,6 +38,7 @@ impl Mm {
         };
         match advice {
             Advice::PopulateRead => self.advise_populate(cx, range, Access::Read),
+            Advice::Remove => self.advise_remove(cx, range),
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
             _ => self.write(cx).advise(range, advice),
         }
@@ -108,7 +106,6 @@ impl MmapWriteGuard<'_> {
             Advice::GuardInstall if locked => return Err(unsuitable),
             Advice::GuardInstall => self.install_guards(start, part)?,
             Advice::GuardRemove => self.remove_guards(part),
-            Advice::Remove => return Err(remove_error(vma)),
             Advice::Collapse => return Err(unsuitable),
             Advice::WillNeed | Advice::PageOut => {}
             _ => return self.advise_flags(start, part, advice),
@@ -174,19 +171,6 @@ fn discards(advice: Advice) -> bool {
     )
 }
 
-fn may_write(vma: &Vma) -> bool {
+pub(super) fn may_write(vma: &Vma) -> bool {
     vma.flags.intersects(VmFlags::SHARED | VmFlags::WRITE)
-}
-
-/// Why `MADV_REMOVE` fails here: no object takes holes yet, and before that come Linux's own checks.
-fn remove_error(vma: &Vma) -> MadviseError {
-    let at = vma.start().addr();
-    let shared_maywrite = VmFlags::SHARED | VmFlags::MAYWRITE;
-    if vma.flags.contains(VmFlags::LOCKED) || vma.is_anonymous() {
-        MadviseError::Unsuitable(at)
-    } else if !vma.flags.contains(shared_maywrite) {
-        MadviseError::Denied(at)
-    } else {
-        MadviseError::NoHoles(at)
-    }
 }

@@ -128,7 +128,7 @@ impl Mm {
 
 fn line(layout: &Layout, vma: &Vma) -> MapsLine {
     let (start, end) = (vma.start().addr(), vma.end().addr());
-    let name = match &vma.object {
+    let name = match vma.object() {
         Some(object) => object.name().into_owned(),
         None if start < layout.brk && end > layout.start_brk => "[heap]".into(),
         None if start <= layout.start_stack
@@ -143,7 +143,7 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
         start,
         end,
         flags: vma.flags,
-        offset: vma.object.as_ref().map_or(0, |_| vma.pgoff << PAGE_SHIFT),
+        offset: vma.file.as_ref().map_or(0, |_| vma.pgoff << PAGE_SHIFT),
         name,
         anonymous: vma.is_anonymous(),
     }

@@ -8,7 +8,7 @@ use super::{MmapWriteGuard, flags::VmFlags, vma::Vma};
 use crate::{
     addr::{Vpn, VpnRange},
     error::VmaError,
-    file::{MemoryObject, same_object},
+    file::{File, same_file},
     rmap::AnonLink,
 };
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct NewRange {
     pub(super) range: VpnRange,
     pub(super) pgoff: u64,
     pub(super) flags: VmFlags,
-    pub(super) object: Option<Arc<dyn MemoryObject>>,
+    pub(super) file: Option<Arc<File>>,
     /// Start of the VMA that is being moved here: its family comes along.
     pub(super) copied_from: Option<Vpn>,
 }
@@ -29,15 +29,15 @@ struct Candidate<'a> {
     range: VpnRange,
     pgoff: u64,
     flags: VmFlags,
-    object: Option<&'a Arc<dyn MemoryObject>>,
+    file: Option<&'a Arc<File>>,
     anon: Option<&'a AnonLink>,
 }
 
 impl<'a> Candidate<'a> {
     /// `is_mergeable_vma`, `is_mergeable_anon_vma`.
     fn agrees(&self, neighbour: &Vma) -> bool {
-        neighbour.flags == self.flags
-            && same_object(neighbour.object.as_ref(), self.object)
+        neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
+            && same_file(neighbour.file.as_ref(), self.file)
             && match (neighbour.anon.get(), self.anon) {
                 (None, None) => true,
                 // One side has pages, the other none: free to merge unless those pages came down by fork.
@@ -102,7 +102,7 @@ impl MmapWriteGuard<'_> {
             range: new.range,
             pgoff: new.pgoff,
             flags: new.flags,
-            object: new.object.as_ref(),
+            file: new.file.as_ref(),
             anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
         };
         if new.flags.intersects(VmFlags::SPECIAL) {
@@ -116,19 +116,24 @@ impl MmapWriteGuard<'_> {
             (None, None) => None,
             (Some(left), right) => {
                 let end = right.map_or(new.range.end(), VpnRange::end);
-                if let Some(right) = right {
-                    let removed = self.layout.vmas.remove(right.start());
+                let removed = right.map(|right| self.layout.vmas.remove(right.start()));
+                if let Some(removed) = &removed {
                     self.inherit_anon(left.start(), removed.anon.get().cloned());
                 }
                 self.inherit_anon(left.start(), copied);
-                self.layout.vmas.update(left.start(), |v| {
+                let sticky =
+                    removed.as_ref().map_or(new.flags, |r| r.flags | new.flags) & VmFlags::STICKY;
+                // What was removed stays in the reverse maps until this covers it.
+                self.layout.change(left.start(), |v| {
+                    v.flags |= sticky;
                     v.set_range(span(left.start(), end), v.pgoff);
                 });
                 Some(left.start())
             }
             (None, Some(right)) => {
                 self.inherit_anon(right.start(), copied);
-                self.layout.vmas.update(right.start(), |v| {
+                self.layout.change(right.start(), |v| {
+                    v.flags |= new.flags & VmFlags::STICKY;
                     v.set_range(span(new.range.start(), right.end()), new.pgoff);
                 });
                 Some(new.range.start())
@@ -158,7 +163,7 @@ impl MmapWriteGuard<'_> {
         if range.end() < whole.end() {
             self.split(range.start(), range.end())?;
         }
-        self.layout.vmas.update(range.start(), |v| v.flags = flags);
+        self.layout.change(range.start(), |v| v.flags = flags);
         Ok(range.start())
     }
 
@@ -175,7 +180,7 @@ impl MmapWriteGuard<'_> {
             range,
             pgoff: middle.pgoff_at(range.start()),
             flags,
-            object: middle.object.as_ref(),
+            file: middle.file.as_ref(),
             anon: middle.anon.get(),
         };
         let left = left_side
@@ -200,42 +205,55 @@ impl MmapWriteGuard<'_> {
         right: Option<VpnRange>,
     ) -> Vpn {
         let family = self.clone_anon(whole.start());
+        let end = right.map_or(range.end(), VpnRange::end);
+        let grown = span(left.start(), end);
+        let sticky = right
+            .map_or(VmFlags::empty(), |right| self.vma(right.start()).flags)
+            .union(self.vma(whole.start()).flags)
+            & VmFlags::STICKY;
+        let right_family = right.and_then(|right| self.clone_anon(right.start()));
+        self.inherit_anon(left.start(), right_family);
+        self.inherit_anon(left.start(), family);
         if range.end() < whole.end() {
             self.split_huge(whole, range.end());
-            self.layout.vmas.update(whole.start(), |v| {
+            self.layout.announce(left.start(), grown);
+            self.layout.change(whole.start(), |v| {
                 let pgoff = v.pgoff_at(range.end());
                 v.set_range(span(range.end(), whole.end()), pgoff);
             });
         } else {
+            self.layout.announce(left.start(), grown);
             self.layout.vmas.remove(whole.start());
         }
-        let mut end = range.end();
         if let Some(right) = right {
-            let removed = self.layout.vmas.remove(right.start());
-            self.inherit_anon(left.start(), removed.anon.get().cloned());
-            end = right.end();
+            self.layout.vmas.remove(right.start());
         }
-        self.inherit_anon(left.start(), family);
-        self.layout.vmas.update(left.start(), |v| {
-            v.set_range(span(left.start(), end), v.pgoff);
+        self.layout.change(left.start(), |v| {
+            v.flags |= sticky;
+            v.set_range(grown, v.pgoff);
         });
         left.start()
     }
     /// `right` grows down over `range`.
     fn absorb_right(&mut self, whole: VpnRange, range: VpnRange, right: VpnRange) -> Vpn {
         let family = self.clone_anon(whole.start());
+        let grown = span(range.start(), right.end());
+        let sticky = self.vma(whole.start()).flags & VmFlags::STICKY;
+        self.inherit_anon(right.start(), family);
         if whole.start() < range.start() {
             self.split_huge(whole, range.start());
-            self.layout.vmas.update(whole.start(), |v| {
+            self.layout.announce(right.start(), grown);
+            self.layout.change(whole.start(), |v| {
                 v.set_range(span(whole.start(), range.start()), v.pgoff);
             });
         } else {
+            self.layout.announce(right.start(), grown);
             self.layout.vmas.remove(whole.start());
         }
-        self.inherit_anon(right.start(), family);
-        self.layout.vmas.update(right.start(), |v| {
+        self.layout.change(right.start(), |v| {
             let pgoff = v.pgoff - range.pages();
-            v.set_range(span(range.start(), right.end()), pgoff);
+            v.flags |= sticky;
+            v.set_range(grown, pgoff);
         });
         range.start()
     }

@@ -12,7 +12,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::{MmapError, VmaError},
-    file::{MemoryObject, Shmem},
+    file::{File, FileMode, MAX_SIZE, Shmem},
     frame::Overcommit,
 };
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub struct MmapArgs {
     /// Kind and options.
     pub flags: MapFlags,
     /// What is mapped; none: anonymous memory.
-    pub object: Option<Arc<dyn MemoryObject>>,
-    /// Offset into the object in bytes; a multiple of the page size, also where it is not used.
+    pub file: Option<Arc<File>>,
+    /// Offset into the file in bytes; a multiple of the page size, also where it is not used.
     pub offset: u64,
 }
 
@@ -42,7 +42,7 @@ impl MmapArgs {
             len,
             prot: Prot::READ | Prot::WRITE,
             flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
-            object: None,
+            file: None,
             offset: 0,
         }
     }
@@ -65,6 +65,16 @@ impl MmapArgs {
     pub fn shared(self) -> Self {
         Self {
             flags: (self.flags - MapFlags::PRIVATE) | MapFlags::SHARED,
+            ..self
+        }
+    }
+    /// The same of a file, from `offset` bytes on.
+    #[must_use]
+    pub fn of(self, file: &Arc<File>, offset: u64) -> Self {
+        Self {
+            file: Some(Arc::clone(file)),
+            flags: self.flags - MapFlags::ANONYMOUS,
+            offset,
             ..self
         }
     }
@@ -107,7 +117,7 @@ impl Mm {
 
 impl MmapWriteGuard<'_> {
     /// Returns the range, and whether it is locked.
-    fn do_mmap(&mut self, args: &MmapArgs) -> Result<(VpnRange, bool), MmapError> {
+    pub(super) fn do_mmap(&mut self, args: &MmapArgs) -> Result<(VpnRange, bool), MmapError> {
         let pages = check_args(args)?;
         let count = self.layout.vmas.len();
         if count > self.layout.machine.config().max_map_count {
@@ -115,12 +125,12 @@ impl MmapWriteGuard<'_> {
         }
         let range = self.find_place(args, pages)?;
         let flags = self.vm_flags(args, pages)?;
-        let pgoff = match &args.object {
+        let pgoff = match &args.file {
             Some(_) => args.offset >> PAGE_SHIFT,
             None if flags.contains(VmFlags::SHARED) => 0,
             None => range.start().0,
         };
-        self.map_region(range, flags, pgoff, args.object.clone())?;
+        self.map_region(range, flags, pgoff, args.file.clone())?;
         Ok((range, flags.contains(VmFlags::LOCKED)))
     }
 
@@ -134,7 +144,7 @@ impl MmapWriteGuard<'_> {
         } else {
             Want::Hint(self.hint(args.addr))
         };
-        let align = self.layout.machine.config().align_huge && args.object.is_none();
+        let align = self.layout.machine.config().align_huge && args.file.is_none();
         let range = self
             .layout
             .place(want, pages, align.then_some(0))
@@ -185,7 +195,10 @@ impl MmapWriteGuard<'_> {
         if flags.contains(VmFlags::LOCKED) && !self.layout.may_lock(pages) {
             return Err(MmapError::LockLimit(pages));
         }
-        flags |= kind_flags(args, flags)?;
+        if let Some(file) = &args.file {
+            self.check_file(file, args.offset >> PAGE_SHIFT, pages)?;
+        }
+        flags = kind_flags(args, flags)?;
         let never = matches!(
             self.layout.machine.config().overcommit,
             Overcommit::Never { .. }
@@ -196,13 +209,25 @@ impl MmapWriteGuard<'_> {
         Ok(flags)
     }
 
+    /// `file_mmap_ok`: the object is of this machine, and no offset exceeds what an object can have.
+    fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
+        let mapping = file.object().mapping();
+        if !mapping.is_on(self.layout.machine.registry()) {
+            return Err(MmapError::OtherMachine);
+        }
+        if pages > MAX_SIZE / PAGE_SIZE || pgoff > MAX_SIZE / PAGE_SIZE - pages {
+            return Err(MmapError::OffsetOverflow(pgoff));
+        }
+        Ok(())
+    }
+
     /// Puts a checked range into the layout (`mmap_region`).
     pub(super) fn map_region(
         &mut self,
         range: VpnRange,
         mut flags: VmFlags,
         pgoff: u64,
-        object: Option<Arc<dyn MemoryObject>>,
+        file: Option<Arc<File>>,
     ) -> Result<Vpn, MmapError> {
         let old = self.gather(range)?;
         self.layout.may_expand(flags, range.pages() - old.pages)?;
@@ -217,10 +242,10 @@ impl MmapWriteGuard<'_> {
             range,
             pgoff,
             flags,
-            object,
+            file,
             copied_from: None,
         };
-        let shared_anonymous = new.object.is_none() && flags.contains(VmFlags::SHARED);
+        let shared_anonymous = new.file.is_none() && flags.contains(VmFlags::SHARED);
         let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
         let start = match merged {
             Some(start) => start,
@@ -247,18 +272,17 @@ impl MmapWriteGuard<'_> {
     /// A VMA of its own (`__mmap_new_vma`); shared anonymous memory gets its object here.
     fn insert_new(&mut self, new: NewRange) -> Result<Vpn, VmaError> {
         self.layout.alloc_vma()?;
-        let object = match new.object {
-            None if new.flags.contains(VmFlags::SHARED) => Some(self.zero_object(&new)?),
-            object => object,
+        let file = match new.file {
+            None if new.flags.contains(VmFlags::SHARED) => Some(self.zero_file(&new)?),
+            file => file,
         };
         let start = new.range.start();
         self.layout
-            .vmas
-            .insert(Vma::new(new.range, new.pgoff, new.flags, object));
+            .insert(Vma::new(new.range, new.pgoff, new.flags, file));
         Ok(start)
     }
     /// `shmem_zero_setup`.
-    fn zero_object(&self, new: &NewRange) -> Result<Arc<dyn MemoryObject>, VmaError> {
+    fn zero_file(&self, new: &NewRange) -> Result<Arc<File>, VmaError> {
         let machine = &self.layout.machine;
         let pages = new.range.pages();
         let charged = if new.flags.contains(VmFlags::NORESERVE) {
@@ -270,14 +294,13 @@ impl MmapWriteGuard<'_> {
             return Err(VmaError::NoMemory(crate::error::NoMemory::Object));
         }
         let object = Shmem::new(
-            machine.mem(),
-            machine.commit(),
+            machine.host(),
             "/dev/zero (deleted)",
-            pages,
+            pages * PAGE_SIZE,
             charged,
         )
         .inspect_err(|_| machine.commit().uncharge(charged))?;
-        Ok(object)
+        Ok(File::open(object, FileMode::ReadWrite))
     }
 }
 
@@ -301,32 +324,58 @@ fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     Ok(pages)
 }
 
-/// What the mapping type adds to the flags, and which types there are.
+/// The bits that say what kind of mapping it is.
+const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
+
+/// The flags with what the mapping type adds, and which types there are.
 fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
-    const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
     let bad = Err(MmapError::Flags(args.flags.bits()));
     let grows = flags.contains(VmFlags::GROWSDOWN);
     let kind = args.flags & TYPE;
-    let has_object = args.object.is_some();
-    if kind == MapFlags::SHARED || (has_object && kind == MapFlags::SHARED_VALIDATE) {
+    if let Some(file) = &args.file {
+        return file_flags(args, file, flags);
+    }
+    if kind == MapFlags::SHARED {
         if grows {
             return bad;
         }
-        if kind == MapFlags::SHARED_VALIDATE && !MapFlags::all().contains(args.flags) {
-            return Err(MmapError::FlagsUnsupported(args.flags.bits()));
-        }
-        Ok(VmFlags::SHARED | VmFlags::MAYSHARE)
+        Ok(flags | VmFlags::SHARED | VmFlags::MAYSHARE)
     } else if kind == MapFlags::PRIVATE {
-        if has_object && grows {
-            return bad;
-        }
-        Ok(VmFlags::empty())
-    } else if kind == MapFlags::DROPPABLE && !has_object {
+        Ok(flags)
+    } else if kind == MapFlags::DROPPABLE {
         if grows || flags.contains(VmFlags::LOCKED) {
             return bad;
         }
-        Ok(VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP)
+        let droppable = VmFlags::DROPPABLE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
+        Ok(flags | droppable | VmFlags::NORESERVE)
     } else {
         bad
     }
+}
+
+/// The same for a file: what was it opened for? Shared of a file that may not be written, it never may.
+fn file_flags(args: &MmapArgs, file: &File, flags: VmFlags) -> Result<VmFlags, MmapError> {
+    let kind = args.flags & TYPE;
+    let shared = kind == MapFlags::SHARED || kind == MapFlags::SHARED_VALIDATE;
+    let (unknown, writes) = (
+        kind == MapFlags::SHARED_VALIDATE && !MapFlags::all().contains(args.flags),
+        shared && args.prot.contains(Prot::WRITE),
+    );
+    if !shared && kind != MapFlags::PRIVATE {
+        return Err(MmapError::Flags(args.flags.bits()));
+    }
+    if unknown {
+        return Err(MmapError::FlagsUnsupported(args.flags.bits()));
+    }
+    if (writes && !file.is_writable()) || !file.is_readable() {
+        return Err(MmapError::Access);
+    }
+    if flags.contains(VmFlags::GROWSDOWN) {
+        return Err(MmapError::Flags(args.flags.bits()));
+    }
+    Ok(match (shared, file.is_writable()) {
+        (false, _) => flags,
+        (true, true) => flags | VmFlags::SHARED | VmFlags::MAYSHARE,
+        (true, false) => (flags | VmFlags::MAYSHARE) - VmFlags::MAYWRITE,
+    })
 }

@@ -16,8 +16,10 @@ mod cow;
 mod discard;
 mod exit;
 mod fault;
+mod fault_file;
 mod flags;
 mod fork;
+mod fremap;
 mod guard;
 mod inspect;
 mod layout;
@@ -30,13 +32,16 @@ mod mmap;
 mod mprotect;
 mod mremap;
 mod mremap_move;
+mod msync;
 mod munmap;
 mod page_table;
 mod placement;
 mod populate;
 mod pte;
 mod relocate;
+mod remove;
 mod resolve;
+mod rmap;
 mod split;
 mod vma;
 mod vma_tree;
@@ -57,11 +62,12 @@ pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     notifier::{ExternalMmu, Notifiers, Registration, Seat},
+    rmap::Space,
     sync::RwLock,
 };
 use layout::Layout;
 use page_table::PageTable;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// An address space. Processes are such values: [`fork`](Self::fork) makes another, [`exit`](Self::exit) ends one.
 pub struct Mm {
@@ -76,15 +82,15 @@ pub struct Mm {
 impl Mm {
     /// An empty address space.
     pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
-        Arc::new(Self::with_layout(machine, Layout::new(machine)))
+        Self::build(machine, |space| Layout::new(machine, space))
     }
-    fn with_layout(machine: &Arc<Machine>, layout: Layout) -> Self {
-        Self {
+    fn build(machine: &Arc<Machine>, layout: impl FnOnce(Weak<dyn Space>) -> Layout) -> Arc<Self> {
+        Arc::new_cyclic(|me: &Weak<Self>| Self {
             machine: Arc::clone(machine),
-            layout: RwLock::new(layout),
+            layout: RwLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
             notifiers: Notifiers::new(),
-        }
+        })
     }
     /// The machine that it is on.
     pub fn machine(&self) -> &Arc<Machine> {

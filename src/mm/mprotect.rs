@@ -192,7 +192,11 @@ impl MmapWriteGuard<'_> {
     /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
     fn change_protection(&mut self, start: Vpn, part: VpnRange) {
         let vma = self.vma(start);
-        let shared = vma.flags.contains(VmFlags::SHARED);
+        let sharing = match vma.flags.contains(VmFlags::SHARED) {
+            false => Sharing::Private,
+            true if vma.notes_writes() => Sharing::Announced,
+            true => Sharing::Shared,
+        };
         let rights = vma.rights();
         let mut at = part.start();
         while at < part.end() {
@@ -202,7 +206,7 @@ impl MmapWriteGuard<'_> {
                 let mut window = self.window(range, Event::ProtectionVma);
                 window
                     .leaves_in(range, |txn| {
-                        txn.for_each(|slot| change_pte(slot, rights, shared));
+                        txn.for_each(|slot| change_pte(slot, rights, sharing));
                         Ok::<(), Infallible>(())
                     })
                     .unwrap_or_else(|e| match e {});
@@ -219,10 +223,27 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// Gives one entry the rights of its VMA; write permission only where a write would copy nothing.
-fn change_pte(slot: PteSlot<'_>, rights: Rights, shared: bool) {
+/// What a write to a page means.
+#[derive(Clone, Copy, Debug)]
+enum Sharing {
+    /// A copy.
+    Private,
+    /// The object is changed.
+    Shared,
+    /// The same, and it must hear of the first write to a clean page.
+    Announced,
+}
+
+/// Gives one entry the rights of its VMA; write permission only where a write would copy and announce nothing
+/// (`can_change_pte_writable`).
+fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
     let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-    let writable = rights.write && (shared || slot.raw().counted().is_some_and(own));
+    let silent = match sharing {
+        Sharing::Private => slot.raw().counted().is_some_and(own),
+        Sharing::Shared => true,
+        Sharing::Announced => slot.raw().is_dirty(),
+    };
+    let writable = rights.write && silent;
     slot.protect(Rights {
         write: writable,
         ..rights

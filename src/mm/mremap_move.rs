@@ -32,7 +32,7 @@ impl MmapWriteGuard<'_> {
             range: VpnRange::new(vma.end(), vma.end().plus(more)).expect("it grows"),
             pgoff: vma.pgoff_end(),
             flags,
-            object: vma.object.clone(),
+            file: vma.file.clone(),
             copied_from: Some(vma.start()),
         };
         if self.merge_new(&new).is_none() {
@@ -122,7 +122,7 @@ impl MmapWriteGuard<'_> {
                 vma.pgoff_at(remap.addr)
             },
             flags: vma.flags,
-            object: vma.object.clone(),
+            file: vma.file.clone(),
             copied_from: Some(vma.start()),
         };
         if let Some(start) = self.merge_new(&new) {
@@ -131,7 +131,7 @@ impl MmapWriteGuard<'_> {
         self.layout.alloc_vma()?;
         let vma = self.layout.vmas.get(remap.addr).expect("not merged");
         let copy = vma.dup(to, new.pgoff);
-        self.layout.vmas.insert(copy);
+        self.layout.insert(copy);
         Ok(to.start())
     }
     fn move_entries(&mut self, remap: &Remap, new_vma: Vpn, to: VpnRange) -> Result<(), Stopped> {
@@ -202,7 +202,7 @@ impl MmapWriteGuard<'_> {
             let pages = vma.pages();
             self.layout.locked_vm -= pages;
         }
-        self.layout.vmas.update(start, |v| {
+        self.layout.change(start, |v| {
             v.flags -= VmFlags::LOCK_MASK;
             if new_vma != start && whole == source {
                 drop(v.anon.take());

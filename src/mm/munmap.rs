@@ -1,6 +1,6 @@
 //! `munmap`: take VMAs out, then their pages inside one window, then the tables that nobody needs.
 
-use super::{Mm, MmapWriteGuard, flags::VmFlags, page_table::Bounds, vma::Vma, window::Markers};
+use super::{Mm, MmapWriteGuard, flags::VmFlags, page_table::Bounds, vma::Vma, window::Zap};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -114,7 +114,7 @@ impl MmapWriteGuard<'_> {
         };
         let mut window = self.window(range, Event::Unmap);
         for vma in &vmas {
-            window.zap(vma.range(), Markers::Drop);
+            window.zap(vma.range(), Zap::Mapping);
         }
         window.free_tables(freed, bounds);
         window.close();

@@ -3,7 +3,7 @@
 use super::{MmapWriteGuard, guard::Lease, page_table::Leaf, window::InvalidationWindow};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
-    ctx::Sleepable,
+    ctx::{Sleepable, rank},
     error::NoMemory,
     notifier::Event,
 };
@@ -32,9 +32,11 @@ impl MmapWriteGuard<'_> {
     pub(super) fn relocate(&mut self, mv: Relocation) -> Result<(), Stopped> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
+        // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
+        let _walks_wait = self.layout.freeze(mv.old_vma);
         let mut window = Lease {
             mm: self.mm,
-            cx: self.cx.reborrow(),
+            cx: self.cx.descend::<rank::Rmap, _>(),
         }
         .into_window(range, Event::Unmap);
         let mut step = Step {

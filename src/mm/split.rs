@@ -14,13 +14,14 @@ impl MmapWriteGuard<'_> {
         self.layout.alloc_vma()?;
         let whole = self.vma(start).range();
         self.split_huge(whole, at);
-        let upper = self.layout.vmas.update(start, |vma| {
-            let cut = |a, b| VpnRange::new(a, b).expect("at lies strictly inside");
-            let upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
-            vma.set_range(cut(start, at), vma.pgoff);
-            upper
-        });
-        self.layout.vmas.insert(upper);
+        let cut = |a, b| VpnRange::new(a, b).expect("at lies strictly inside");
+        let vma = self.vma(start);
+        let mut upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
+        // The reverse maps know the upper half before they forget that it was of the lower.
+        upper.follow(&self.layout.space);
+        self.layout
+            .change(start, |vma| vma.set_range(cut(start, at), vma.pgoff));
+        self.layout.insert(upper);
         Ok(())
     }
     /// The same within the map limit (`split_vma`).

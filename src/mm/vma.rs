@@ -3,11 +3,11 @@
 use super::{flags::VmFlags, vma_tree::Span};
 use crate::{
     addr::{Vpn, VpnRange},
-    file::{MemoryObject, same_object},
-    rmap::{AnonLink, AnonVma},
+    file::{File, MemoryObject, same_file},
+    rmap::{AnonLink, AnonVma, FileLink, Place, Space},
     sync::OnceLock,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// One mapping. Its fields change only under the mmap lock held for writing, but for `anon`, which the first write
 /// fault sets once under the lock held for reading.
@@ -20,7 +20,9 @@ pub(super) struct Vma {
     pub(super) pgoff: u64,
     pub(super) flags: VmFlags,
     /// None: private anonymous memory.
-    pub(super) object: Option<Arc<dyn MemoryObject>>,
+    pub(super) file: Option<Arc<File>>,
+    /// Its place in the reverse map of the object, once it is in the layout.
+    file_link: Option<FileLink>,
     /// Unset until the first private page is written ("unfaulted").
     pub(super) anon: OnceLock<AnonLink>,
 }
@@ -30,14 +32,15 @@ impl Vma {
         range: VpnRange,
         pgoff: u64,
         flags: VmFlags,
-        object: Option<Arc<dyn MemoryObject>>,
+        file: Option<Arc<File>>,
     ) -> Self {
         Self {
             start: range.start(),
             end: range.end(),
             pgoff,
             flags,
-            object,
+            file,
+            file_link: None,
             anon: OnceLock::new(),
         }
     }
@@ -68,18 +71,55 @@ impl Vma {
         self.pgoff.wrapping_add(self.pages())
     }
     pub(super) fn is_anonymous(&self) -> bool {
-        self.object.is_none()
+        self.file.is_none()
     }
     pub(super) fn anon_node(&self) -> Option<&Arc<AnonVma>> {
         self.anon.get().map(AnonLink::node)
     }
     /// Same in everything but the place: what a split or a copy starts from (`vm_area_dup`, `anon_vma_clone`).
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
-        let dup = Self::new(range, pgoff, self.flags, self.object.clone());
+        let dup = Self::new(range, pgoff, self.flags, self.file.clone());
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }
         dup
+    }
+    pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
+        self.file.as_ref().map(|f| f.object())
+    }
+    /// Where it lies, for the reverse maps.
+    pub(super) fn place(&self, space: &Weak<dyn Space>) -> Place {
+        Place {
+            space: space.clone(),
+            range: self.range(),
+            pgoff: self.pgoff,
+            flags: self.flags.bits(),
+        }
+    }
+    /// Enters into the reverse maps where it lies now.
+    pub(super) fn follow(&mut self, space: &Weak<dyn Space>) {
+        if self.file.is_none() && self.anon.get().is_none() {
+            return;
+        }
+        let place = self.place(space);
+        self.follow_as(&place);
+    }
+    /// The same for where it is about to lie: before its neighbour gives the place up, so that a walk never misses
+    /// a page between the two.
+    pub(super) fn follow_as(&mut self, place: &Place) {
+        match (&mut self.file_link, &self.file) {
+            (Some(link), _) => link.follow(place),
+            (None, Some(file)) => {
+                self.file_link = Some(FileLink::new(file.object().mapping(), place));
+            }
+            (None, None) => {}
+        }
+        if let Some(link) = self.anon.get_mut() {
+            link.follow(place);
+        }
+    }
+    pub(super) fn file_link(&self) -> Option<&FileLink> {
+        self.file_link.as_ref()
     }
     /// `VM_SEALED`.
     pub(super) fn is_sealed(&self) -> bool {
@@ -88,8 +128,8 @@ impl Vma {
     /// May the neighbours `self` and `next` share an anon_vma? They may differ in what mprotect can change.
     pub(super) fn anon_compatible(&self, next: &Self) -> bool {
         self.end == next.start
-            && same_object(self.object.as_ref(), next.object.as_ref())
-            && (self.flags ^ next.flags) - VmFlags::ACCESS == VmFlags::empty()
+            && same_file(self.file.as_ref(), next.file.as_ref())
+            && (self.flags ^ next.flags) - VmFlags::ACCESS - VmFlags::STICKY == VmFlags::empty()
             && next.pgoff == self.pgoff_end()
     }
 }

@@ -120,11 +120,11 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         .unwrap_or_else(|e| match e {});
         out
     }
-    /// Drops every mapping in `range` (`zap_page_range`); guard markers stay unless `markers` says so.
-    pub(super) fn zap(&mut self, range: VpnRange, markers: Markers) {
+    /// Drops what is mapped in `range` (`zap_page_range`).
+    pub(super) fn zap(&mut self, range: VpnRange, what: Zap) {
         self.leaves_in(range, |txn| {
             txn.for_each(|slot| {
-                if slot.raw().is_present() || markers == Markers::Drop {
+                if what.takes(slot.raw(), slot.mem) {
                     drop(slot.clear());
                 }
             });
@@ -157,13 +157,27 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     pub fn close(self) {}
 }
 
-/// What zapping does with guard markers.
+/// What zapping takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Markers {
-    /// They survive (`MADV_DONTNEED`).
-    Keep,
-    /// They go with the mapping.
-    Drop,
+pub(super) enum Zap {
+    /// Everything: the mapping goes.
+    Mapping,
+    /// All but guard markers (`MADV_DONTNEED`, a file that is cut).
+    Pages,
+    /// Pages of the object alone, no private copies (a hole).
+    ObjectPages,
+}
+
+impl Zap {
+    fn takes(self, pte: RawPte, mem: &PhysMem) -> bool {
+        match self {
+            Self::Mapping => true,
+            Self::Pages => !pte.is_guard(),
+            Self::ObjectPages => pte
+                .counted()
+                .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON)),
+        }
+    }
 }
 
 impl<'p> PteTxn<'p> {
@@ -226,6 +240,16 @@ impl<'s> PteSlot<'s> {
             self.leaf.set(self.at, pte.wrprotect());
         }
         was
+    }
+    /// Removes write permission and the dirty mark, so that the next store faults (`page_vma_mkclean_one`).
+    pub(super) fn write_protect_clean(self) {
+        let pte = self.raw();
+        if pte.is_dirty() {
+            if let Some(pfn) = pte.counted() {
+                self.mem.set_flags(pfn, FrameFlags::DIRTY);
+            }
+        }
+        self.leaf.set(self.at, pte.wrprotect().mkclean());
     }
     /// Gives a present entry other rights.
     pub(super) fn protect(self, rights: Rights) {

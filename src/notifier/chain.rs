@@ -146,6 +146,20 @@ impl Notifiers {
     pub(super) fn chain(&self) -> Option<&Chain> {
         self.0.get()
     }
+    /// Makes the board, so that windows are written on it from now on; says whether there was none.
+    pub(crate) fn prepare(&self, cx: &Cx<'_, rank::Mmap, Sleepable>) -> bool {
+        let fresh = self.chain().is_none();
+        if fresh {
+            let _chain = self.make(cx);
+        }
+        fresh
+    }
+    fn make(&self, cx: &Cx<'_, rank::Mmap, Sleepable>) -> &Chain {
+        self.0.get_or_make(|| Chain {
+            board: Arc::default(),
+            list: EpochList::new(cx.epoch()),
+        })
+    }
     /// Puts a driver on the chain. The token is that of the mmap lock, which the caller holds exclusively.
     pub(crate) fn register<E: ExternalMmu + 'static>(
         &self,
@@ -153,10 +167,7 @@ impl Notifiers {
         mem: &Arc<PhysMem>,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
-        let chain = self.0.get_or_make(|| Chain {
-            board: Arc::default(),
-            list: EpochList::new(cx.epoch()),
-        });
+        let chain = self.make(cx);
         let reg = RegId(NEXT.fetch_add(1, Ordering::Relaxed));
         let alive = Arc::new(AtomicBool::new(true));
         let ext = build(Seat {

@@ -4,17 +4,18 @@ use super::{
     compare::{Difference, Expected, Observed},
     op::Op,
     pages::{Kind, Numbering},
-    script::{MapsRow, Notice, Notified, Outcome, Script},
+    script::{FileKind, MapsRow, Notice, Notified, Outcome, Script},
 };
 use crate::{
-    addr::{Pfn, Vpn, VpnRange},
+    addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{AlreadyEntered, Cx, Sleepable, rank},
     error::{Errno, FaultError},
     extmmu::{Recorder, Told},
+    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem},
     frame::{Contents, MemConfig},
     mm::{
         Advice, Machine, MachineConfig, MapFlags, MapsLine, Mm, MmapArgs, MremapArgs, MsyncFlags,
-        PageState,
+        PageState, Prot,
     },
 };
 use std::{
@@ -128,6 +129,37 @@ fn steps(script: &Script, at: &Cell<usize>) -> Result<Option<Difference>, Alread
     Ok(found)
 }
 
+/// The files of a script, filled as its header says.
+fn files(
+    cx: &mut Idle<'_>,
+    machine: &Arc<Machine>,
+    script: &Script,
+) -> BTreeMap<String, Arc<File>> {
+    let mut files = BTreeMap::new();
+    for (name, about) in &script.header.files {
+        let object: Arc<dyn MemoryObject> = match about.kind {
+            FileKind::Memfd => {
+                Shmem::memfd(machine.host(), name, about.size).expect("files are small")
+            }
+            FileKind::Disk => DiskFile::new(
+                machine.host(),
+                &format!("/{name} (deleted)"),
+                about.size,
+                Box::<MemStore>::default(),
+            )
+            .expect("files are small"),
+        };
+        let file = File::open(object, FileMode::ReadWrite);
+        for page in 0..about.size.div_ceil(PAGE_SIZE) {
+            let byte = u8::try_from(page % 200 + 1).expect("at most 200");
+            file.write_at(cx.reborrow(), page * PAGE_SIZE, &[byte])
+                .expect("enough memory");
+        }
+        files.insert(name.clone(), file);
+    }
+    files
+}
+
 /// Something that the address space does not have yet.
 struct NotYet(&'static str);
 
@@ -135,6 +167,7 @@ struct NotYet(&'static str);
 struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     recorder: Arc<Recorder>,
+    files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
 }
 
@@ -146,6 +179,7 @@ impl Family {
         Self {
             processes: BTreeMap::from([(0, mm)]),
             recorder,
+            files: files(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
         }
@@ -173,10 +207,31 @@ impl Family {
                 self.processes.remove(&actor);
                 Outcome::Ret(0)
             }
+            Op::Ftruncate { ref file, len } => {
+                done(self.file(file).truncate(cx.reborrow(), len), |e| e.errno())
+            }
+            Op::PunchHole { ref file, off, len } => {
+                let file = self.file(file);
+                done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
+            }
+            Op::Pwrite {
+                ref file,
+                off,
+                byte,
+            } => {
+                let written = self.file(file).write_at(cx.reborrow(), off, &[byte]);
+                written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+            }
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call),
+            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         })
+    }
+
+    fn file(&self, name: &str) -> &Arc<File> {
+        self.files
+            .get(name)
+            .expect("the parser knows the files of the header only")
     }
 
     /// What the processes look like now.
@@ -211,8 +266,6 @@ impl Family {
 /// What an operation needs that the address space does not have yet.
 fn lacking(op: &Op) -> Option<&'static str> {
     match op {
-        op if op.file().is_some() => Some("files"),
-        Op::RemapFilePages { .. } => Some("remap_file_pages"),
         Op::Reclaim {} => Some("reclaim"),
         Op::Madvise {
             advice: Advice::PageOut,
@@ -227,7 +280,7 @@ fn lacking(op: &Op) -> Option<&'static str> {
 }
 
 /// The calls that only one address space takes part in.
-fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
+fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
     match *op {
         Op::Mmap {
             addr,
@@ -237,13 +290,17 @@ fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
             off: offset,
             ..
         } => {
-            let flags = flags | MapFlags::ANONYMOUS;
+            let anonymous = if file.is_none() {
+                MapFlags::ANONYMOUS
+            } else {
+                MapFlags::empty()
+            };
             let args = MmapArgs {
                 addr,
                 len,
                 prot,
-                flags,
-                object: None,
+                flags: flags | anonymous,
+                file: file.cloned(),
                 offset,
             };
             mm.mmap(cx, &args)
@@ -265,6 +322,11 @@ fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
             };
             mm.mremap(cx, args)
                 .map_or_else(|e| failed(e.errno()), Outcome::Ret)
+        }
+        Op::RemapFilePages { addr, len, pgoff } => {
+            let (prot, flags) = (Prot::empty(), MapFlags::empty());
+            let remapped = mm.remap_file_pages(cx, addr, len, prot, pgoff, flags);
+            done(remapped, |e| e.errno())
         }
         Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
         Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),

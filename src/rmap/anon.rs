@@ -1,17 +1,30 @@
 //! The family tree of anonymous memory: `anon_vma`, `anon_vma_chain`.
 //!
 //! Guarantee: the counts below are exact at every moment, since a link takes them when made and gives them back
-//! when dropped. Nothing else may be inferred from an `AnonVma`; its address is its identity.
+//! when dropped. The tree of a node holds every VMA that may map a page of it.
 
-use crate::sync::Mutex;
+use super::{
+    registry::{OwnerRef, Registry},
+    space::{Place, RmapCx, Spot},
+    tree::{Frozen, Tree, next_seq},
+};
+use crate::{
+    addr::VpnRange,
+    frame::{Owner, OwnerId},
+    interval::Key,
+    sync::Mutex,
+};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// One node of the family tree.
 pub(crate) struct AnonVma {
+    id: OwnerId,
+    registry: Arc<Registry>,
     /// The node forked from; none for a root.
     parent: Option<Arc<AnonVma>>,
     counts: Mutex<Counts>,
+    tree: Tree,
 }
 
 #[derive(Default)]
@@ -25,20 +38,24 @@ struct Counts {
 }
 
 impl AnonVma {
-    fn root() -> Arc<Self> {
-        let node = Self {
-            parent: None,
-            counts: Mutex::default(),
-        };
-        node.counts.lock().children = 1;
-        Arc::new(node)
+    fn new(registry: &Arc<Registry>, parent: Option<Arc<Self>>, children: u32) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            id: registry.add(OwnerRef::Anon(me.clone())),
+            registry: Arc::clone(registry),
+            parent,
+            counts: Mutex::new(Counts {
+                children,
+                ..Counts::default()
+            }),
+            tree: Tree::new(),
+        })
+    }
+    fn root(registry: &Arc<Registry>) -> Arc<Self> {
+        Self::new(registry, None, 1)
     }
     fn child_of(parent: &Arc<Self>) -> Arc<Self> {
         parent.counts.lock().children += 1;
-        Arc::new(Self {
-            parent: Some(Arc::clone(parent)),
-            counts: Mutex::default(),
-        })
+        Self::new(&parent.registry, Some(Arc::clone(parent)), 0)
     }
     fn link(&self) {
         self.counts.lock().linked += 1;
@@ -68,18 +85,50 @@ impl AnonVma {
         let c = self.counts.lock();
         c.children < 2 && c.active == 0
     }
+    /// What a frame that is page `index` of this node says of its owner.
+    pub(crate) fn owner(&self, index: u64) -> Owner {
+        Owner { id: self.id, index }
+    }
+    /// Visits every VMA that may map page `index`.
+    pub(crate) fn walk(
+        &self,
+        cx: RmapCx<'_>,
+        index: u64,
+        mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+    ) {
+        self.tree
+            .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
+                visit(cx, spot)
+            });
+    }
 }
 
-/// A VMA's place in the family: its own node, and every node whose pages it may map.
+impl Drop for AnonVma {
+    fn drop(&mut self) {
+        self.registry.remove(self.id);
+    }
+}
+
+/// A VMA's place in the family: its own node, and every node whose pages it may map. Where the VMA lies is entered in
+/// all of them by [`follow`](Self::follow).
 pub(crate) struct AnonLink {
     node: Arc<AnonVma>,
+    /// Ancestors first, so that the locks of several are always taken in one order.
     chain: SmallVec<[Arc<AnonVma>; 2]>,
+    placed: Option<Placed>,
+}
+
+#[derive(Clone, Copy)]
+struct Placed {
+    key: Key,
+    end: u64,
+    flags: u64,
 }
 
 impl AnonLink {
     /// A fresh family (first write fault of a VMA without a suitable neighbour).
-    pub(crate) fn fresh() -> Self {
-        Self::joining(AnonVma::root())
+    pub(crate) fn fresh(registry: &Arc<Registry>) -> Self {
+        Self::joining(AnonVma::root(registry))
     }
     /// Shares a neighbour's node (`find_mergeable_anon_vma`).
     pub(crate) fn joining(node: Arc<AnonVma>) -> Self {
@@ -88,6 +137,7 @@ impl AnonLink {
         Self {
             chain: SmallVec::from_iter([Arc::clone(&node)]),
             node,
+            placed: None,
         }
     }
     /// The link of a forked child's VMA (`anon_vma_fork`).
@@ -108,7 +158,11 @@ impl AnonLink {
             node
         });
         node.activate();
-        Self { node, chain }
+        Self {
+            node,
+            chain,
+            placed: None,
+        }
     }
     /// The VMA's own node.
     pub(crate) fn node(&self) -> &Arc<AnonVma> {
@@ -118,9 +172,37 @@ impl AnonLink {
     pub(crate) fn is_singular(&self) -> bool {
         self.chain.len() == 1
     }
+    /// Enters where the VMA lies now into every node that it may have pages of. In each it is known throughout at the
+    /// old place, the new one, or both.
+    pub(crate) fn follow(&mut self, place: &Place) {
+        let (start, end, flags) = (place.pgoff, place.pgoff_end(), place.flags);
+        match &mut self.placed {
+            Some(p) if (p.key.start, p.end) == (start, end) => {
+                if p.flags != flags {
+                    p.flags = flags;
+                    self.chain
+                        .iter()
+                        .for_each(|n| n.tree.set_flags(p.key, flags));
+                }
+            }
+            placed => {
+                let key = Key {
+                    start,
+                    seq: next_seq(),
+                };
+                let old = placed.map(|p| p.key);
+                self.chain.iter().for_each(|n| n.tree.put(key, place, old));
+                *placed = Some(Placed { key, end, flags });
+            }
+        }
+    }
+    /// Keeps walks over all of its nodes out while entries move.
+    pub(crate) fn freeze(&self) -> SmallVec<[Frozen<'_>; 2]> {
+        self.chain.iter().map(|n| n.tree.freeze()).collect()
+    }
 }
 
-/// `anon_vma_clone` for a split or a merge: same node, same chain.
+/// `anon_vma_clone` for a split or a merge: same node, same chain; not entered anywhere yet.
 impl Clone for AnonLink {
     fn clone(&self) -> Self {
         for node in &self.chain {
@@ -130,6 +212,7 @@ impl Clone for AnonLink {
         Self {
             node: Arc::clone(&self.node),
             chain: self.chain.clone(),
+            placed: None,
         }
     }
 }
@@ -138,6 +221,9 @@ impl Clone for AnonLink {
 impl Drop for AnonLink {
     fn drop(&mut self) {
         for node in &self.chain {
+            if let Some(placed) = self.placed {
+                node.tree.remove(placed.key);
+            }
             node.unlink();
         }
         self.node.deactivate();
@@ -157,12 +243,12 @@ impl std::fmt::Debug for AnonLink {
 
 #[cfg(test)]
 mod tests {
-    use super::AnonLink;
+    use super::{AnonLink, Registry};
     use std::sync::Arc;
 
     #[test]
     fn a_forked_link_is_not_singular_and_a_cloned_one_is() {
-        let parent = AnonLink::fresh();
+        let parent = AnonLink::fresh(&Arc::<Registry>::default());
         let half = parent.clone();
         assert!(half.is_singular() && Arc::ptr_eq(half.node(), parent.node()));
         let child = parent.fork();
@@ -171,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_node_without_vmas_is_taken_over_by_the_next_fork() {
-        let parent = AnonLink::fresh();
+        let parent = AnonLink::fresh(&Arc::<Registry>::default());
         let child = parent.fork();
         let grandchild = child.fork();
         let node = Arc::clone(child.node());
@@ -181,7 +267,7 @@ mod tests {
 
     #[test]
     fn counts_return_to_nothing() {
-        let a = AnonLink::fresh();
+        let a = AnonLink::fresh(&Arc::<Registry>::default());
         let node = Arc::clone(a.node());
         let (b, c) = (a.clone(), a.fork());
         drop((a, c, b));

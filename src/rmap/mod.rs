@@ -1,8 +1,29 @@
 //! From a frame back to its mappings.
 //!
-//! An [`AnonVma`] stands for the anonymous pages that one VMA, and what was split from or forked off it, may
-//! share. Which VMAs may merge depends on it, so its life cycle follows Linux's to the letter.
+//! Guarantee: whoever holds the lock of a reverse map knows every address space, and every address in it, that maps a
+//! page of its owner, and none of these changes meanwhile. An owner is a memory object ([`Mapping`]) or a node of
+//! anonymous memory ([`AnonVma`]); a frame names its owner and its page offset there.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `anon` | the family tree of anonymous memory, through forks |
+//! | `mapping` | the mappings of an object |
+//! | `tree` | VMAs by page offset, and the walk over them |
+//! | `space` | what can be asked of an address space on the way |
+//! | `registry` | owners by number |
+//!
+//! Which VMAs may merge depends on [`AnonVma`], so its life cycle follows Linux's to the letter.
 
 mod anon;
+mod mapping;
+mod registry;
+mod space;
+mod tree;
 
 pub(crate) use anon::{AnonLink, AnonVma};
+pub(crate) use mapping::FileLink;
+pub use mapping::Mapping;
+pub(crate) use registry::Registry;
+pub use space::EvenCows;
+pub(crate) use space::{Place, RmapCx, Space, Spot};
+pub(crate) use tree::Frozen;

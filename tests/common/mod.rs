@@ -12,6 +12,7 @@ use emmu::{
 use std::sync::Arc;
 
 pub mod calls;
+pub mod objects;
 
 pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 

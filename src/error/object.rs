@@ -1,0 +1,53 @@
+//! Errors of memory objects.
+
+use super::{Errno, NoMemory};
+use thiserror::Error;
+
+/// A memory object could not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ObjectError {
+    /// The page lies at or beyond the end.
+    #[error("page {0} lies beyond the end of the object")]
+    Beyond(u64),
+    /// An empty range, or one beyond the largest offset.
+    #[error("[{from:#x}, +{len:#x}) is no range of the object")]
+    Range {
+        /// First byte.
+        from: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// The size would exceed what objects can have.
+    #[error("{0:#x} bytes are more than an object can have")]
+    TooLarge(u64),
+    /// The file was not opened for this.
+    #[error("the file was not opened for that")]
+    Access,
+    /// The object cannot do it.
+    #[error("the object cannot do that")]
+    Unsupported,
+    /// The store behind the object failed.
+    #[error("block {0} cannot be read or written")]
+    Io(u64),
+    /// The page had to be brought in first: fault again, and more of its neighbours may be there.
+    #[error("the page was brought in: fault again")]
+    Again,
+    /// Memory is used up.
+    #[error("out of memory for {0}")]
+    NoMemory(#[from] NoMemory),
+}
+
+impl ObjectError {
+    /// Linux's errno.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Beyond(_) | Self::Range { .. } => Errno::EINVAL,
+            Self::TooLarge(_) => Errno::EFBIG,
+            Self::Access => Errno::EBADF,
+            Self::Unsupported => Errno::EOPNOTSUPP,
+            Self::Io(_) => Errno::EIO,
+            Self::Again => Errno::EAGAIN,
+            Self::NoMemory(_) => Errno::ENOMEM,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What a machine lends to the objects on it.
+
+use crate::{
+    frame::{Commit, PhysMem},
+    rmap::{Mapping, Registry},
+};
+use std::sync::Arc;
+
+/// Memory, promises and the register of owners: what an object needs of its machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub(crate) mem: Arc<PhysMem>,
+    pub(crate) commit: Arc<Commit>,
+    pub(crate) registry: Arc<Registry>,
+}
+
+impl Host {
+    /// The physical memory.
+    pub fn mem(&self) -> &Arc<PhysMem> {
+        &self.mem
+    }
+    /// The mapping of a new object.
+    pub fn mapping(&self) -> Arc<Mapping> {
+        Mapping::new(&self.registry)
+    }
+}

@@ -1,0 +1,174 @@
+//! A file that is used in place: no page cache, its blocks are the frames that are mapped (`filemap_xip`, DAX).
+//!
+//! A hole reads as one shared sparse page, mapped read-only. The first write to it gives the page a block, and before
+//! the new frame is seen anywhere, the sparse page is unmapped from every mapping of that page, window by window
+//! (`__xip_unmap`).
+
+use super::{CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use crate::{
+    error::{NoMemory, ObjectError},
+    frame::{Frame, FrameFlags, FrameLock, Owner, SPARSE_INDEX},
+    notifier::Access,
+    rmap::Mapping,
+    sync::{AtomicU64, Mutex, Ordering},
+};
+use std::{borrow::Cow, fmt, sync::Arc};
+
+/// A file on memory that the processor addresses.
+pub struct XipFile {
+    name: Box<str>,
+    /// The blocks: what has a frame is no hole.
+    blocks: PageCache,
+    sparse: crate::addr::Pfn,
+    size: AtomicU64,
+    changing: Mutex<()>,
+}
+
+impl XipFile {
+    /// A file of `size` bytes, all of it a hole.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::TooLarge`], or no memory for it.
+    pub fn new(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
+        if size > MAX_SIZE {
+            return Err(ObjectError::TooLarge(size));
+        }
+        let blocks = PageCache::new(host)?;
+        let sparse = host.mem().alloc().map_err(|_| NoMemory::Frame)?;
+        let owner = Owner {
+            index: SPARSE_INDEX,
+            ..blocks.mapping().owner(0)
+        };
+        host.mem().set_owner(sparse.pfn(), Some(owner));
+        let sparse = sparse.into_raw();
+        Ok(Arc::new(Self {
+            name: name.into(),
+            blocks,
+            sparse,
+            size: AtomicU64::new(size),
+            changing: Mutex::default(),
+        }))
+    }
+    /// Pages that are no holes.
+    pub fn blocks(&self) -> u64 {
+        self.blocks.len()
+    }
+    fn sparse(&self) -> Frame<'_> {
+        self.blocks.host().mem().get(self.sparse)
+    }
+    /// Gives page `index` a block. The sparse page goes from everywhere first.
+    fn fill(&self, cx: &mut FaultCx<'_>, index: u64) -> Result<Frame<'_>, ObjectError> {
+        // The lock of the sparse page keeps faults from mapping it again before the block is there.
+        let locked = self.blocks.host().mem().lock(cx, self.sparse());
+        if let Some(frame) = self.blocks.get(index) {
+            return Ok(frame);
+        }
+        let (frame, _new) = self.blocks.get_or_make(index, |_| Ok(()))?;
+        let mut cx = cx.descend::<crate::ctx::rank::Folio, _>();
+        self.mapping().unmap_frame(&mut cx, index, self.sparse);
+        drop(locked);
+        Ok(frame)
+    }
+}
+
+impl MemoryObject for XipFile {
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.name)
+    }
+    fn mapping(&self) -> &Arc<Mapping> {
+        self.blocks.mapping()
+    }
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+    fn page(&self, mut cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
+        if index >= self.pages() {
+            return Err(ObjectError::Beyond(index));
+        }
+        match (self.blocks.get(index), want.access) {
+            (Some(frame), _) => Ok(frame),
+            (None, Access::Read) => Ok(self.sparse()),
+            (None, Access::Write) => self.fill(&mut cx, index),
+        }
+    }
+    fn is_page(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        if locked.pfn() == self.sparse {
+            // A block that came meanwhile has driven the sparse page out.
+            self.blocks.get(index).is_none() && index < self.pages()
+        } else {
+            self.blocks.holds(locked, index)
+        }
+    }
+    /// Nothing is mapped around: each page is a fault of its own, as with `filemap_xip`.
+    fn resident(&self, _index: u64) -> Option<Frame<'_>> {
+        None
+    }
+    fn notes_writes(&self) -> bool {
+        true
+    }
+    fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
+        if size > MAX_SIZE {
+            return Err(ObjectError::TooLarge(size));
+        }
+        let changing = self.changing.lock();
+        let old = self.size.swap(size, Ordering::AcqRel);
+        if size < old {
+            self.blocks.truncate(&mut cx, size);
+        }
+        drop(changing);
+        Ok(())
+    }
+    fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let changing = self.changing.lock();
+        self.blocks.punch(&mut cx, from, from.saturating_add(len));
+        drop(changing);
+        Ok(())
+    }
+    fn read_at(&self, _cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+        let size = self.size();
+        self.blocks
+            .read_bytes(size, offset, out, |index| Ok(self.blocks.get(index)))
+    }
+    fn write_at(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, ObjectError> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > MAX_SIZE {
+            return Err(ObjectError::TooLarge(end));
+        }
+        let changing = self.changing.lock();
+        let mut cx = cx.descend::<crate::ctx::rank::Mmap, _>();
+        let n = self
+            .blocks
+            .write_bytes(offset, bytes, |index| match self.blocks.get(index) {
+                Some(frame) => Ok(frame),
+                None => self.fill(&mut cx, index),
+            })?;
+        self.size.fetch_max(end, Ordering::AcqRel);
+        drop(changing);
+        Ok(n)
+    }
+}
+
+impl fmt::Debug for XipFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XipFile")
+            .field("name", &self.name)
+            .field("size", &self.size())
+            .field("blocks", &self.blocks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for XipFile {
+    fn drop(&mut self) {
+        let mem = self.blocks.host().mem();
+        mem.clear_flags(self.sparse, FrameFlags::DIRTY);
+        mem.set_owner(self.sparse, None);
+        drop(mem.adopt(self.sparse));
+    }
+}

@@ -1,0 +1,134 @@
+//! The lock of a frame: one bit in its flags, and a table of places to wait.
+//!
+//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, and nobody else unmaps,
+//! migrates or writes it back (`folio_lock`).
+
+use super::{arena::PhysMem, flags::FrameFlags, handle::Frame};
+use crate::{
+    addr::Pfn,
+    ctx::{Cx, Rank, Sleepable},
+    sync::{Condvar, Mutex},
+};
+
+const BUCKETS: usize = 64;
+
+/// Where threads wait, by frame.
+#[derive(Debug)]
+pub(super) struct Waiters([(Mutex<()>, Condvar); BUCKETS]);
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| (Mutex::default(), Condvar::new())))
+    }
+}
+
+impl Waiters {
+    fn of(&self, pfn: Pfn) -> &(Mutex<()>, Condvar) {
+        &self.0[pfn.0 as usize % BUCKETS]
+    }
+}
+
+/// The frame is locked by this thread, and has a reference.
+#[derive(Debug)]
+#[must_use]
+pub struct FrameLock<'m> {
+    mem: &'m PhysMem,
+    frame: Frame<'m>,
+}
+
+impl PhysMem {
+    /// Locks a frame unless somebody has it locked.
+    pub(crate) fn try_lock<'m>(&'m self, frame: Frame<'m>) -> Result<FrameLock<'m>, Frame<'m>> {
+        let old = self.fetch_set(frame.pfn(), FrameFlags::LOCKED);
+        if old.contains(FrameFlags::LOCKED) {
+            return Err(frame);
+        }
+        Ok(FrameLock { mem: self, frame })
+    }
+    /// Locks a frame; waits for whoever has it.
+    pub(crate) fn lock<'m, R: Rank>(
+        &'m self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        mut frame: Frame<'m>,
+    ) -> FrameLock<'m> {
+        let _may_sleep = cx;
+        loop {
+            frame = match self.try_lock(frame) {
+                Ok(locked) => return locked,
+                Err(frame) => frame,
+            };
+            let (mutex, changed) = self.waiters.of(frame.pfn());
+            let mut held = mutex.lock();
+            let old = self.fetch_set(frame.pfn(), FrameFlags::WAITERS);
+            // The holder clears both bits and takes the mutex before it wakes: no wake-up is lost.
+            if old.contains(FrameFlags::LOCKED) {
+                changed.wait(&mut held);
+            }
+        }
+    }
+}
+
+impl<'m> FrameLock<'m> {
+    /// The frame's number.
+    pub fn pfn(&self) -> Pfn {
+        self.frame.pfn()
+    }
+    /// Who has it; stands still while it is locked.
+    pub(crate) fn owner(&self) -> Option<super::Owner> {
+        self.mem.owner(self.pfn())
+    }
+    /// The reference that came with the lock.
+    pub fn frame(&self) -> &Frame<'m> {
+        &self.frame
+    }
+}
+
+impl Drop for FrameLock<'_> {
+    fn drop(&mut self) {
+        let pfn = self.frame.pfn();
+        let both = FrameFlags::LOCKED | FrameFlags::WAITERS;
+        if self
+            .mem
+            .fetch_clear(pfn, both)
+            .contains(FrameFlags::WAITERS)
+        {
+            let (mutex, changed) = self.mem.waiters.of(pfn);
+            drop(mutex.lock());
+            changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Contents, MemConfig, PhysMem};
+    use crate::ctx::{Epoch, Thread};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn one_thread_at_a_time_has_a_frame_locked() {
+        let mem = PhysMem::new(MemConfig {
+            frames: 4,
+            contents: Contents::None,
+        });
+        let frame = mem.alloc().unwrap();
+        let epoch = Epoch::new();
+        let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    let mut thread = Thread::enter(&epoch).unwrap();
+                    for _ in 0..500 {
+                        let locked = mem.lock(&mut thread.cx(), frame.clone());
+                        let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(now, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(locked);
+                    }
+                });
+            }
+        });
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+        drop(mem.try_lock(frame.clone()).unwrap());
+    }
+}

@@ -1,0 +1,168 @@
+//! Faults on a page of an object: read, private write, shared write. `do_fault`.
+//!
+//! A page is put into the table under its lock, after a look whether it is still the object's: so a page that is cut
+//! off meanwhile is never mapped behind the back of whoever cuts.
+
+use super::{fault::with_leaf, flags::VmFlags, guard::Held, pte::RawPte, vma::Vma};
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    error::{FaultError, NoMemory, ObjectError},
+    file::{MemoryObject, Pattern, Want},
+    frame::{Frame, FrameLock},
+    notifier::Access,
+};
+
+impl Vma {
+    /// What a fault tells the object.
+    fn want(&self, access: Access) -> Want {
+        let pattern = if self.flags.contains(VmFlags::EXEC) {
+            Pattern::Code
+        } else if self.flags.contains(VmFlags::RAND_READ) {
+            Pattern::Random
+        } else if self.flags.contains(VmFlags::SEQ_READ) {
+            Pattern::Sequential
+        } else {
+            Pattern::Normal
+        };
+        Want {
+            access,
+            mapped: self.pgoff..self.pgoff_end(),
+            pattern,
+        }
+    }
+}
+
+impl<'h> Held<'h> {
+    /// Whether the object has the page at all is asked last, as on Linux: a fault that ends in SIGBUS leaves behind
+    /// what came before.
+    pub(super) fn fault_file(
+        &mut self,
+        vma: &Vma,
+        object: &dyn MemoryObject,
+        at: Vpn,
+        access: Access,
+    ) -> Result<(), FaultError> {
+        let shared = vma.flags.contains(VmFlags::SHARED);
+        match access {
+            Access::Read => self.read_fault(vma, object, at),
+            Access::Write if shared => self.shared_fault(vma, object, at),
+            Access::Write => self.cow_fault(vma, object, at),
+        }
+    }
+    /// `do_read_fault`.
+    fn read_fault(
+        &mut self,
+        vma: &Vma,
+        object: &dyn MemoryObject,
+        at: Vpn,
+    ) -> Result<(), FaultError> {
+        if self.fault_around(vma, object, at)? {
+            return Ok(());
+        }
+        if let Some(locked) = self.lock_page(vma, object, at, Access::Read)? {
+            let pte = RawPte::frame(locked.pfn(), vma.mapped_rights());
+            self.install(at, locked.frame().clone(), pte)?;
+        }
+        Ok(())
+    }
+    /// `do_shared_fault`.
+    fn shared_fault(
+        &mut self,
+        vma: &Vma,
+        object: &dyn MemoryObject,
+        at: Vpn,
+    ) -> Result<(), FaultError> {
+        if let Some(locked) = self.lock_page(vma, object, at, Access::Write)? {
+            let pte = RawPte::frame(locked.pfn(), vma.rights()).mkdirty();
+            self.install(at, locked.frame().clone(), pte)?;
+        }
+        Ok(())
+    }
+    /// `do_cow_fault`: everything that can fail for want of memory comes before the object is asked.
+    fn cow_fault(
+        &mut self,
+        vma: &Vma,
+        object: &dyn MemoryObject,
+        at: Vpn,
+    ) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let copy = self.new_anon(vma, at)?;
+        if let Some(locked) = self.lock_page(vma, object, at, Access::Read)? {
+            mem.copy(locked.pfn(), copy.pfn());
+            let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
+            self.install(at, copy, pte)?;
+        }
+        Ok(())
+    }
+    /// The page, locked; `None` if it was cut off before the lock was had: the access faults again.
+    pub(super) fn lock_page<'f>(
+        &mut self,
+        vma: &Vma,
+        object: &'f dyn MemoryObject,
+        at: Vpn,
+        access: Access,
+    ) -> Result<Option<FrameLock<'f>>, FaultError>
+    where
+        'h: 'f,
+    {
+        let index = vma.pgoff_at(at);
+        let want = vma.want(access);
+        let frame = match object.page(self.lease.cx.reborrow(), index, &want) {
+            Ok(frame) => frame,
+            Err(ObjectError::Again) => return Ok(None),
+            Err(ObjectError::NoMemory(e)) => return Err(e.into()),
+            Err(ObjectError::Beyond(_)) => return Err(FaultError::Beyond(at.addr())),
+            Err(why) => {
+                let addr = at.addr();
+                return Err(FaultError::Object { addr, why });
+            }
+        };
+        let mem = self.lease.mm.machine().mem();
+        let locked = mem.lock(&mut self.lease.cx, frame);
+        Ok(object.is_page(&locked, index).then_some(locked))
+    }
+
+    /// `do_fault_around`: maps what the object has in memory in the aligned block around `at`, within the VMA and the
+    /// leaf. Returns whether `at` is mapped now.
+    fn fault_around(
+        &mut self,
+        vma: &Vma,
+        object: &dyn MemoryObject,
+        at: Vpn,
+    ) -> Result<bool, NoMemory> {
+        let mm = self.lease.mm;
+        let mem = mm.machine().mem();
+        let block = mm.machine().config().fault_around;
+        let from = at.align_down(block).max(vma.start());
+        // The block starts at the VMA's start if that lies inside, and keeps its length.
+        let to = from
+            .plus(block)
+            .min(at.align_down(PMD_PAGES).plus(PMD_PAGES))
+            .min(vma.end());
+        let around = VpnRange::new(from, to).expect("at lies inside");
+        let resident = |page: Vpn| -> Option<FrameLock<'_>> {
+            let index = vma.pgoff_at(page);
+            let frame: Frame<'_> = (index < object.pages()).then(|| object.resident(index))??;
+            let locked = mem.try_lock(frame).ok()?;
+            object.is_page(&locked, index).then_some(locked)
+        };
+        let frames: Vec<(Vpn, FrameLock<'_>)> = around
+            .iter()
+            .filter_map(|p| Some((p, resident(p)?)))
+            .collect();
+        if frames.is_empty() {
+            return Ok(false);
+        }
+        let rights = vma.mapped_rights();
+        with_leaf(mm, &mut self.lease.cx, at, |leaf| {
+            for (page, locked) in frames {
+                if leaf.get(page).is_none() {
+                    let pte = RawPte::frame(locked.pfn(), rights);
+                    mem.map_inc(locked.frame().clone().into_raw());
+                    leaf.set(page, pte);
+                }
+            }
+            !leaf.get(at).is_none()
+        })
+    }
+}

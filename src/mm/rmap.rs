@@ -1,0 +1,77 @@
+//! What reverse maps ask of an address space: to drop a range or a page, to make a page read-only again.
+//!
+//! All of it runs in windows opened from the lock of the reverse map; the mmap lock is not held.
+
+use super::{
+    Mm,
+    flags::VmFlags,
+    guard::Lease,
+    window::{PteSlot, Zap},
+};
+use crate::{
+    addr::{Pfn, VpnRange},
+    notifier::Event,
+    rmap::{EvenCows, RmapCx, Space, Spot},
+};
+
+impl Space for Mm {
+    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows) {
+        let mut window = Lease { mm: self, cx }.into_window(range, Event::Clear);
+        window.zap(
+            range,
+            match cows {
+                EvenCows::Yes => Zap::Pages,
+                EvenCows::No => Zap::ObjectPages,
+            },
+        );
+        window.close();
+    }
+    fn unmap_frame(&self, mut cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) {
+        if !self.has_frame(&mut cx, spot, pfn) {
+            return;
+        }
+        self.at_frame(cx, spot, pfn, Event::Clear, |slot| drop(slot.clear()));
+    }
+    fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool {
+        if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {
+            return false;
+        }
+        // The window comes first, whether or not the page is there: as on Linux.
+        let mut was = false;
+        self.at_frame(cx, spot, pfn, Event::ProtectionPage, |slot| {
+            was = slot.raw().may_write() || slot.raw().is_dirty();
+            slot.write_protect_clean();
+        });
+        was
+    }
+}
+
+impl Mm {
+    /// Whether the entry at the spot maps the frame; a hint, without lock.
+    fn has_frame(&self, cx: &mut RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table
+            .leaf(spot.at, pin)
+            .is_some_and(|leaf| leaf.peek(spot.at).counted() == Some(pfn))
+    }
+    /// Runs `f` on the entry at the spot, in a window over it, if it maps the frame.
+    fn at_frame(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &Spot<'_>,
+        pfn: Pfn,
+        event: Event,
+        f: impl FnOnce(PteSlot<'_>),
+    ) {
+        let mut window = Lease { mm: self, cx }.into_window(VpnRange::single(spot.at), event);
+        window.lock_ptes(spot.at, |txn| {
+            if let Some(slot) = txn.slot(spot.at)
+                && slot.raw().counted() == Some(pfn)
+            {
+                f(slot);
+            }
+        });
+        window.close();
+    }
+}

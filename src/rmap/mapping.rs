@@ -1,0 +1,176 @@
+//! The reverse map of a memory object: which VMAs map which of its pages (`struct address_space`, `i_mmap`).
+
+use super::{
+    registry::{OwnerRef, Registry},
+    space::{EvenCows, Place, RmapCx, Spot},
+    tree::{Frozen, Tree, next_seq},
+};
+use crate::{
+    addr::{Pfn, VpnRange},
+    ctx::{Below, Cx, Sleepable, rank},
+    frame::{Owner, OwnerId},
+    interval::Key,
+};
+use std::{fmt, sync::Arc};
+
+/// Who maps an object. Every [`MemoryObject`](crate::file::MemoryObject) has one.
+pub struct Mapping {
+    id: OwnerId,
+    registry: Arc<Registry>,
+    tree: Tree,
+}
+
+impl Mapping {
+    pub(crate) fn new(registry: &Arc<Registry>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            id: registry.add(OwnerRef::Mapping(me.clone())),
+            registry: Arc::clone(registry),
+            tree: Tree::new(),
+        })
+    }
+    /// What a frame that is page `index` of the object says of its owner.
+    pub(crate) fn owner(&self, index: u64) -> Owner {
+        Owner { id: self.id, index }
+    }
+    pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
+        Arc::ptr_eq(&self.registry, registry)
+    }
+    /// VMAs that map a part of the object.
+    pub fn vmas(&self) -> usize {
+        self.tree.len()
+    }
+    /// Whether a VMA covers page `index`.
+    pub fn covers(&self, index: u64) -> bool {
+        self.tree.maps(index, index + 1)
+    }
+    /// Drops every mapping of pages `[from, to)`, VMA by VMA in the order of their page offsets, each in a window over
+    /// the part concerned, whether or not something is mapped there (`unmap_mapping_pages`).
+    pub fn unmap<R: Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        from: u64,
+        to: u64,
+        cows: EvenCows,
+    ) {
+        self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
+            spot.space.unmap_range(cx, part, cows);
+            true
+        });
+    }
+    /// Drops every mapping of one page, wherever it is really mapped.
+    pub(crate) fn unmap_frame<R: Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        index: u64,
+        pfn: Pfn,
+    ) {
+        self.walk(cx.descend(), index, |cx, spot| {
+            spot.space.unmap_frame(cx, spot, pfn);
+            true
+        });
+    }
+    /// Takes the right to write from every mapping of a page; says whether one had it (`folio_mkclean`).
+    pub(crate) fn write_protect<R: Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        index: u64,
+        pfn: Pfn,
+    ) -> bool {
+        let mut dirty = false;
+        self.walk(cx.descend(), index, |cx, spot| {
+            dirty |= spot.space.write_protect(cx, spot, pfn);
+            true
+        });
+        dirty
+    }
+    /// Visits every VMA that covers page `index`.
+    pub(crate) fn walk(
+        &self,
+        cx: RmapCx<'_>,
+        index: u64,
+        mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+    ) {
+        self.tree
+            .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
+                visit(cx, spot)
+            });
+    }
+    /// Keeps walks out while entries move.
+    pub(super) fn freeze(&self) -> Frozen<'_> {
+        self.tree.freeze()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.registry.remove(self.id);
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("vmas", &self.vmas())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A VMA's place in the map of its object; leaves it when dropped.
+pub(crate) struct FileLink {
+    mapping: Arc<Mapping>,
+    key: Key,
+    end: u64,
+    flags: u64,
+}
+
+impl FileLink {
+    /// Enters a VMA.
+    pub(crate) fn new(mapping: &Arc<Mapping>, place: &Place) -> Self {
+        let key = Key {
+            start: place.pgoff,
+            seq: next_seq(),
+        };
+        mapping.tree.put(key, place, None);
+        Self {
+            mapping: Arc::clone(mapping),
+            key,
+            end: place.pgoff_end(),
+            flags: place.flags,
+        }
+    }
+    /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
+    pub(crate) fn moved(&mut self, place: &Place) {
+        let key = Key {
+            start: place.pgoff,
+            seq: next_seq(),
+        };
+        self.mapping.tree.put(key, place, Some(self.key));
+        self.key = key;
+        self.end = place.pgoff_end();
+        self.flags = place.flags;
+    }
+    /// Follows the VMA: in place if only its flags are others.
+    pub(crate) fn follow(&mut self, place: &Place) {
+        if (self.key.start, self.end) != (place.pgoff, place.pgoff_end()) {
+            self.moved(place);
+        } else if self.flags != place.flags {
+            self.mapping.tree.set_flags(self.key, place.flags);
+            self.flags = place.flags;
+        }
+    }
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
+        self.mapping.freeze()
+    }
+}
+
+impl Drop for FileLink {
+    fn drop(&mut self) {
+        self.mapping.tree.remove(self.key);
+    }
+}
+
+impl fmt::Debug for FileLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileLink({:?})", self.key)
+    }
+}

@@ -1,0 +1,62 @@
+//! Owners by number, so that a frame can name its owner in a few bits.
+//!
+//! A number outlives its owner only in frames that nothing maps any more; who looks it up then finds nobody, or a later
+//! owner in whose VMAs the frame is not. A walk checks each entry for the frame, so neither does harm.
+
+use super::{anon::AnonVma, mapping::Mapping};
+use crate::{
+    frame::{MAX_ID, OwnerId},
+    sync::Mutex,
+};
+use std::sync::Weak;
+
+/// Who can own frames.
+#[derive(Clone)]
+pub(crate) enum OwnerRef {
+    Anon(Weak<AnonVma>),
+    Mapping(Weak<Mapping>),
+}
+
+/// All owners of a machine.
+#[derive(Default)]
+pub(crate) struct Registry(Mutex<Slots>);
+
+#[derive(Default)]
+struct Slots {
+    owners: Vec<Option<OwnerRef>>,
+    free: Vec<u32>,
+}
+
+impl Registry {
+    /// A number for the owner that `owner` will name.
+    ///
+    /// # Panics
+    ///
+    /// With more than 2^28 owners at once.
+    pub(super) fn add(&self, owner: OwnerRef) -> OwnerId {
+        let mut slots = self.0.lock();
+        if let Some(i) = slots.free.pop() {
+            slots.owners[i as usize] = Some(owner);
+            return OwnerId(i + 1);
+        }
+        slots.owners.push(Some(owner));
+        let id = u32::try_from(slots.owners.len()).unwrap_or(u32::MAX);
+        assert!(id <= MAX_ID, "more than {MAX_ID} owners of frames");
+        OwnerId(id)
+    }
+    pub(super) fn remove(&self, id: OwnerId) {
+        let mut slots = self.0.lock();
+        // Dropped after the lock: it is a weak handle only, but nothing needs to happen under it.
+        let _old = slots.owners[id.0 as usize - 1].take();
+        slots.free.push(id.0 - 1);
+    }
+    pub(crate) fn find(&self, id: OwnerId) -> Option<OwnerRef> {
+        self.0.lock().owners.get(id.0 as usize - 1).cloned()?
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,60 @@
+//! What a reverse map knows of an address space: where a mapping lies, and what can be asked of it there.
+
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+};
+use std::sync::{Arc, Weak};
+
+/// The token of a walk: a reverse-map lock is held, sleeping is allowed.
+pub(crate) type RmapCx<'c> = Cx<'c, rank::Rmap, Sleepable>;
+
+/// Whether private copies go together with the object's own pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvenCows {
+    /// They stay: a hole was punched.
+    No,
+    /// They go: the file was cut.
+    Yes,
+}
+
+/// An address space, as it looks from a frame. Everything here is called with the lock of the reverse map held that
+/// led there, which keeps the mapping where it is.
+pub(crate) trait Space: Send + Sync {
+    /// Drops what `range` maps, in one window over it (`zap_page_range_single`).
+    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
+    /// Drops the one mapping of `pfn` at `spot`, if it is there (`unmap_mapping_folio`).
+    fn unmap_frame(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn);
+    /// Takes the right to write from the mapping of `pfn`, so that the next store is noticed; says whether it was
+    /// dirty or writable (`page_vma_mkclean_one`).
+    fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool;
+}
+
+/// One VMA, as a reverse map has it.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) space: Weak<dyn Space>,
+    /// Where the first page lies.
+    pub(crate) range: VpnRange,
+    /// Page offset of it.
+    pub(crate) pgoff: u64,
+    /// The flags of the VMA; their meaning is the address space's.
+    pub(crate) flags: u64,
+}
+
+impl Place {
+    pub(crate) fn pgoff_end(&self) -> u64 {
+        self.pgoff.saturating_add(self.range.pages())
+    }
+}
+
+/// A page as a VMA would map it.
+pub(crate) struct Spot<'w> {
+    pub(crate) space: &'w Arc<dyn Space>,
+    /// The VMA.
+    pub(crate) vma: VpnRange,
+    /// The page.
+    pub(crate) at: Vpn,
+    /// The flags of the VMA.
+    pub(crate) flags: u64,
+}
