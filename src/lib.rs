@@ -62,6 +62,7 @@ pub mod frame;
 mod interval;
 pub mod mm;
 pub mod notifier;
+mod reclaim;
 #[cfg(feature = "replay")]
 pub mod replay;
 pub mod rmap;

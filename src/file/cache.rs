@@ -12,13 +12,28 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
-    rmap::{EvenCows, Mapping},
+    rmap::{EvenCows, Evict, Mapping},
     sync::Mutex,
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+/// What becomes of pages under memory pressure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// They go to swap.
+    Swap,
+    /// A clean page can be read again; a dirty one stays until it is written back.
+    Store,
+    /// They stay.
+    Nothing,
+}
 
 /// Frames by page number, and who maps them.
 pub struct PageCache {
+    backing: Backing,
     host: Host,
     mapping: Arc<Mapping>,
     slots: Mutex<Slots>,
@@ -30,16 +45,21 @@ impl PageCache {
     /// # Errors
     ///
     /// [`NoMemory::Object`].
-    pub fn new(host: &Host) -> Result<Self, NoMemory> {
+    pub fn new(host: &Host, backing: Backing) -> Result<Arc<Self>, NoMemory> {
         host.mem
             .inject()
             .check(AllocKind::Object)
             .map_err(|_| NoMemory::Object)?;
-        Ok(Self {
-            mapping: host.mapping(),
-            host: host.clone(),
-            slots: Mutex::default(),
-        })
+        Ok(Arc::new_cyclic(|me: &Weak<Self>| {
+            let mapping = host.mapping();
+            mapping.set_keeper(me.clone());
+            Self {
+                backing,
+                mapping,
+                host: host.clone(),
+                slots: Mutex::default(),
+            }
+        }))
     }
     /// The machine's side.
     pub fn host(&self) -> &Host {
@@ -77,11 +97,21 @@ impl PageCache {
     ) -> Result<(Frame<'_>, bool), ObjectError> {
         let mem = &self.host.mem;
         let mut slots = self.slots.lock();
-        if let Some(Slot::Frame(pfn)) = slots.get(index) {
+        let old = slots.get(index);
+        if let Some(Slot::Frame(pfn)) = old {
             return Ok((mem.get(pfn), false));
         }
         let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        fill(&frame)?;
+        match old {
+            Some(Slot::Swap(slot)) => {
+                mem.swap_load(slot, &frame);
+                mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
+            }
+            _ => fill(&frame)?,
+        }
+        if self.backing == Backing::Swap {
+            mem.set_flags(frame.pfn(), FrameFlags::SWAP_BACKED);
+        }
         mem.set_owner(frame.pfn(), Some(self.mapping.owner(index)));
         slots.insert(index, Slot::Frame(frame.clone().into_raw()));
         Ok((frame, true))
@@ -97,6 +127,18 @@ impl PageCache {
             }
         }
     }
+    /// The frame of page `index`, brought back from swap if it is there; `None`: a hole.
+    ///
+    /// # Errors
+    ///
+    /// No frame is left to bring it back to.
+    pub fn get_swapped(&self, index: u64) -> Result<Option<Frame<'_>>, ObjectError> {
+        let slot = self.slots.lock().get(index);
+        match slot {
+            None => Ok(None),
+            Some(_) => Ok(Some(self.get_or_make(index, |_| Ok(()))?.0)),
+        }
+    }
     /// Whether the locked frame is still page `index`.
     pub fn holds(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.host.mem.owner(locked.pfn()) == Some(self.mapping.owner(index))
@@ -110,6 +152,19 @@ impl PageCache {
             if self.holds(&locked, index) {
                 let mut cx = cx.descend::<rank::Folio, _>();
                 self.forget(&mut cx, &locked, index);
+            }
+            at = index + 1;
+        }
+        self.drop_swapped(from, to);
+    }
+    /// Gives up the pages of `[from, to)` that are in swap.
+    fn drop_swapped(&self, from: u64, to: u64) {
+        let mut slots = self.slots.lock();
+        let mut at = from;
+        while let Some((index, slot)) = slots.next(at, to) {
+            if let Slot::Swap(slot) = slot {
+                slots.remove(index);
+                self.host.mem.swap_free(slot);
             }
             at = index + 1;
         }
@@ -172,12 +227,42 @@ impl PageCache {
         if from >= end {
             return;
         }
-        if let Some(frame) = self.get(from / PAGE_SIZE) {
+        // A page that cannot be brought back for want of frames keeps its rest: it is zeroed when it comes.
+        if let Ok(Some(frame)) = self.get_swapped(from / PAGE_SIZE) {
             let len = usize::try_from(end - from).expect("within a page");
             let offset = usize::try_from(from % PAGE_SIZE).expect("within a page");
             frame.write(offset, &vec![0; len]);
             self.host.mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
         }
+    }
+}
+
+impl Evict for PageCache {
+    fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        let mem = &self.host.mem;
+        let pfn = locked.pfn();
+        let mut slots = self.slots.lock();
+        // The cache's reference and the caller's: somebody else is using it otherwise.
+        if !self.holds(locked, index) || mem.refcount(pfn) != 2 || mem.mapcount(pfn) != 0 {
+            return false;
+        }
+        match self.backing {
+            Backing::Nothing => return false,
+            Backing::Store if mem.flags(pfn).contains(FrameFlags::DIRTY) => return false,
+            Backing::Store => {
+                slots.remove(index);
+            }
+            Backing::Swap => match mem.swap_store(pfn) {
+                Some(slot) => {
+                    slots.insert(index, Slot::Swap(slot));
+                }
+                None => return false,
+            },
+        }
+        drop(slots);
+        mem.set_owner(pfn, None);
+        drop(mem.adopt(pfn));
+        true
     }
 }
 
@@ -192,9 +277,12 @@ impl fmt::Debug for PageCache {
 impl Drop for PageCache {
     fn drop(&mut self) {
         for slot in self.slots.get_mut().drain() {
-            if let Slot::Frame(pfn) = slot {
-                self.host.mem.set_owner(pfn, None);
-                drop(self.host.mem.adopt(pfn));
+            match slot {
+                Slot::Frame(pfn) => {
+                    self.host.mem.set_owner(pfn, None);
+                    drop(self.host.mem.adopt(pfn));
+                }
+                Slot::Swap(slot) => self.host.mem.swap_free(slot),
             }
         }
     }

@@ -1,7 +1,8 @@
 //! A file with a page cache: read in around faults, dirtied by stores that its mappings must announce, written back.
 
 use super::{
-    CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want, store::BLOCK,
+    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want,
+    store::BLOCK,
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -20,7 +21,7 @@ const READ_AROUND: u64 = 32;
 /// A regular file on a block device.
 pub struct DiskFile {
     name: Box<str>,
-    cache: PageCache,
+    cache: Arc<PageCache>,
     store: Box<dyn Store>,
     size: AtomicU64,
     /// Excludes writes, changes of the size and holes from each other (`inode_lock`).
@@ -44,7 +45,7 @@ impl DiskFile {
         }
         Ok(Arc::new(Self {
             name: name.into(),
-            cache: PageCache::new(host)?,
+            cache: PageCache::new(host, Backing::Store)?,
             store,
             size: AtomicU64::new(size),
             changing: Mutex::default(),

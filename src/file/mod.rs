@@ -20,7 +20,7 @@ mod slots;
 mod store;
 mod xip;
 
-pub use cache::PageCache;
+pub use cache::{Backing, PageCache};
 pub use disk::DiskFile;
 pub use host::Host;
 pub(crate) use open::same_file;

@@ -1,6 +1,6 @@
 //! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
 
-use super::{CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
 use crate::{
     addr::PAGE_SIZE,
     error::{NoMemory, ObjectError},
@@ -13,7 +13,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// Pages shared by everyone who maps them.
 pub struct Shmem {
     name: Box<str>,
-    cache: PageCache,
+    cache: Arc<PageCache>,
     size: AtomicU64,
     /// Excludes changes of the size and holes from each other (`inode_lock`).
     changing: Mutex<()>,
@@ -51,7 +51,7 @@ impl Shmem {
     ) -> Result<Arc<Self>, NoMemory> {
         Ok(Arc::new(Self {
             name: name.into(),
-            cache: PageCache::new(host)?,
+            cache: PageCache::new(host, Backing::Swap)?,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
             charged,
@@ -107,7 +107,7 @@ impl MemoryObject for Shmem {
     fn read_at(&self, _cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
         let size = self.size();
         self.cache
-            .read_bytes(size, offset, out, |index| Ok(self.cache.get(index)))
+            .read_bytes(size, offset, out, |index| self.cache.get_swapped(index))
     }
     fn write_at(&self, _cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
         let end = offset.saturating_add(bytes.len() as u64);

@@ -1,6 +1,6 @@
 //! Which frame holds which page of an object: page numbers in chunks, so that neighbours cost little.
 
-use crate::addr::Pfn;
+use crate::{addr::Pfn, frame::SwapSlot};
 use std::collections::BTreeMap;
 
 const CHUNK: u64 = 64;
@@ -11,7 +11,7 @@ pub(super) enum Slot {
     /// A frame, with a reference.
     Frame(Pfn),
     /// A slot of the swap device, with a count.
-    Swap(u32),
+    Swap(SwapSlot),
 }
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! the new frame is seen anywhere, the sparse page is unmapped from every mapping of that page, window by window
 //! (`__xip_unmap`).
 
-use super::{CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
 use crate::{
     error::{NoMemory, ObjectError},
     frame::{Frame, FrameFlags, FrameLock, Owner, SPARSE_INDEX},
@@ -18,7 +18,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 pub struct XipFile {
     name: Box<str>,
     /// The blocks: what has a frame is no hole.
-    blocks: PageCache,
+    blocks: Arc<PageCache>,
     sparse: crate::addr::Pfn,
     size: AtomicU64,
     changing: Mutex<()>,
@@ -34,7 +34,7 @@ impl XipFile {
         if size > MAX_SIZE {
             return Err(ObjectError::TooLarge(size));
         }
-        let blocks = PageCache::new(host)?;
+        let blocks = PageCache::new(host, Backing::Nothing)?;
         let sparse = host.mem().alloc().map_err(|_| NoMemory::Frame)?;
         let owner = Owner {
             index: SPARSE_INDEX,

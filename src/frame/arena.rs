@@ -7,6 +7,7 @@ use super::{
     handle::Frame,
     inject::{AllocKind, Inject, Injected},
     owner::Owner,
+    swap::Swap,
     wait::Waiters,
 };
 use crate::{
@@ -33,6 +34,8 @@ pub struct MemConfig {
     pub frames: u32,
     /// Whether they have contents.
     pub contents: Contents,
+    /// Slots of a page each on the swap device; 0: there is none.
+    pub swap: u32,
 }
 
 impl Default for MemConfig {
@@ -40,6 +43,7 @@ impl Default for MemConfig {
         Self {
             frames: 65536,
             contents: Contents::Real,
+            swap: 0,
         }
     }
 }
@@ -94,6 +98,7 @@ pub struct PhysMem {
     free: Mutex<Free>,
     inject: Inject,
     pub(super) waiters: Waiters,
+    pub(super) swap: Swap,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -121,11 +126,15 @@ impl PhysMem {
             }),
             inject: Inject::default(),
             waiters: Waiters::default(),
+            swap: Swap::new(config.swap),
         }
     }
     /// Frames there are.
     pub fn capacity(&self) -> u32 {
         self.config.frames
+    }
+    pub(super) fn contents(&self) -> Contents {
+        self.config.contents
     }
     /// Frames in use now.
     pub fn in_use(&self) -> u32 {
@@ -229,6 +238,9 @@ impl PhysMem {
     pub(crate) fn unshare(&self, pfn: Pfn) {
         if self.meta(pfn).counts.unshare(pfn) {
             self.retire(pfn);
+        } else if self.flags(pfn).contains(FrameFlags::SWAP_CACHE) && self.mapcount(pfn) == 0 {
+            // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
+            let _in_use = self.swap_cache_drop(pfn);
         }
     }
     /// References on a frame, mappings among them.

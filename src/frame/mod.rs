@@ -14,6 +14,7 @@
 //! | `inject` | making an allocation fail on purpose |
 //! | `owner` | who has a frame, and where in him |
 //! | `wait` | the lock of a frame |
+//! | `swap` | the swap device and its cache |
 //! | `commit` | memory promised, not yet used |
 
 mod arena;
@@ -24,6 +25,7 @@ mod flags;
 mod handle;
 mod inject;
 mod owner;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -35,5 +37,6 @@ pub use flags::FrameFlags;
 pub use handle::Frame;
 pub use inject::{AllocKind, Inject, Injected};
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
+pub use swap::{Swap, SwapSlot};
 pub use view::{FrameView, FrameViewMut};
 pub use wait::FrameLock;

@@ -7,6 +7,7 @@ fn memory(frames: u32) -> PhysMem {
     PhysMem::new(MemConfig {
         frames,
         contents: Contents::Real,
+        swap: 0,
     })
 }
 
@@ -14,6 +15,7 @@ fn bare(frames: u32) -> PhysMem {
     PhysMem::new(MemConfig {
         frames,
         contents: Contents::None,
+        swap: 0,
     })
 }
 

@@ -110,6 +110,7 @@ mod tests {
         let mem = PhysMem::new(MemConfig {
             frames: 4,
             contents: Contents::None,
+            swap: 0,
         });
         let frame = mem.alloc().unwrap();
         let epoch = Epoch::new();

@@ -115,11 +115,20 @@ fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn) -> bool {
     if !flags.contains(FrameFlags::ANON) {
         return false;
     }
-    if !flags.contains(FrameFlags::ANON_EXCLUSIVE) {
-        if mem.refcount(pfn) != 1 {
-            return false;
-        }
-        mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+    if flags.contains(FrameFlags::ANON_EXCLUSIVE) {
+        return true;
     }
+    let cached = flags.contains(FrameFlags::SWAP_CACHE);
+    if mem.refcount(pfn) > 1 + u32::from(cached) {
+        return false;
+    }
+    // The cache's reference goes if no entry refers to the slot.
+    if cached && !mem.swap_cache_drop(pfn) {
+        return false;
+    }
+    if mem.refcount(pfn) != 1 {
+        return false;
+    }
+    mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
     true
 }

@@ -1,9 +1,16 @@
 //! The advices that work on pages: dropping, lazy freeing, cooling, guard markers.
 
-use super::{MmapWriteGuard, fault::with_leaf, flags::VmFlags, pte::RawPte, window::Zap};
+use super::{
+    MmapWriteGuard,
+    fault::with_leaf,
+    flags::VmFlags,
+    pte::RawPte,
+    window::{PteSlot, Zap},
+};
 use crate::{
     addr::{Vpn, VpnRange},
     error::{MadviseError, NoMemory},
+    frame::FrameFlags,
     notifier::Event,
 };
 use std::convert::Infallible;
@@ -21,11 +28,7 @@ impl MmapWriteGuard<'_> {
         let mut window = self.window(part, Event::Clear);
         window
             .leaves_in(part, |txn| {
-                txn.for_each(|slot| {
-                    if slot.raw().counted().is_some() {
-                        slot.clean();
-                    }
-                });
+                txn.for_each(free_lazily);
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});
@@ -72,7 +75,8 @@ impl MmapWriteGuard<'_> {
     fn mark_guards(&mut self, part: VpnRange) -> Result<bool, MadviseError> {
         for at in part.iter() {
             let free = with_leaf(self.mm, &mut self.cx, at, |leaf| {
-                let present = leaf.get(at).is_present();
+                let pte = leaf.get(at);
+                let present = !pte.is_none() && !pte.is_guard();
                 if !present {
                     leaf.set(at, RawPte::GUARD);
                 }
@@ -98,6 +102,32 @@ impl MmapWriteGuard<'_> {
             })
             .unwrap_or_else(|e| match e {});
     }
+}
+
+/// `madvise_free_pte_range`: a page in swap is dropped at once; one in memory is marked, unless others have it too and
+/// it has been written since it was clean.
+fn free_lazily(slot: PteSlot<'_>) {
+    let (pte, mem) = (slot.raw(), slot.mem());
+    if pte.swap_slot().is_some() {
+        drop(slot.clear());
+        return;
+    }
+    let Some(pfn) = pte.counted() else {
+        return;
+    };
+    let flags = mem.flags(pfn);
+    if !flags.contains(FrameFlags::ANON) {
+        return;
+    }
+    if flags.intersects(FrameFlags::SWAP_CACHE | FrameFlags::DIRTY) {
+        let cached = flags.contains(FrameFlags::SWAP_CACHE);
+        if mem.mapcount(pfn) != 1 || (cached && !mem.swap_cache_drop(pfn)) {
+            return;
+        }
+        mem.clear_flags(pfn, FrameFlags::DIRTY);
+    }
+    slot.set(pte.mkold().mkclean());
+    mem.clear_flags(pfn, FrameFlags::SWAP_BACKED);
 }
 
 fn no_memory(e: NoMemory) -> MadviseError {

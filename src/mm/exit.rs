@@ -49,9 +49,7 @@ fn release(mem: &PhysMem, leaf: &super::page_table::LockedLeaf<'_>, at: Vpn) {
         return;
     }
     leaf.set(at, super::pte::RawPte::NONE);
-    if let Some(pfn) = pte.counted() {
-        mem.unshare(pfn);
-    }
+    super::window::drop_entry(mem, pte);
 }
 
 impl Drop for Mm {

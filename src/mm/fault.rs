@@ -71,11 +71,14 @@ impl<'h> Held<'h> {
                 Some(file) => self.fault_file(vma, file.object().as_ref(), at, access),
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
-            pte if access == Access::Write && !pte.may_write() => {
+            pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
             }
-            // Another thread was first.
-            _ => Ok(()),
+            pte => match pte.swap_slot() {
+                Some(slot) => self.fault_swapped(vma, at, access, pte, slot),
+                // Another thread was first.
+                None => Ok(()),
+            },
         }
     }
     /// The entry of `at`; makes the upper tables, which a fault leaves behind even if it fails.

@@ -180,6 +180,11 @@ impl PteSlot<'_> {
             if pte.may_write() {
                 self.write_protect();
             }
+        } else if let Some(slot) = pte.swap_slot() {
+            self.mem().swap_dup(slot);
+            let shared = RawPte::swap(slot, false);
+            to.set(self.vpn(), shared);
+            self.set(shared);
         } else if !pte.is_none() {
             to.set(self.vpn(), pte);
         }

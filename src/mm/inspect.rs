@@ -48,7 +48,12 @@ impl Mm {
         let pinned = g.cx.pin();
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                for at in part.iter().filter(|&at| leaf.peek(at).is_present()) {
+                let in_core = |at: &Vpn| {
+                    let pte = leaf.peek(*at);
+                    let cached = |slot| self.machine().mem().swap_is_cached(slot);
+                    pte.is_present() || pte.swap_slot().is_some_and(cached)
+                };
+                for at in part.iter().filter(in_core) {
                     let i = usize::try_from(at.0 - range.start().0).expect("fits the vector");
                     out[i] = true;
                 }

@@ -38,6 +38,7 @@ impl Mm {
         };
         match advice {
             Advice::PopulateRead => self.advise_populate(cx, range, Access::Read),
+            Advice::PageOut => self.advise_pageout(cx, range),
             Advice::Remove => self.advise_remove(cx, range),
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
             _ => self.write(cx).advise(range, advice),
@@ -96,7 +97,7 @@ impl MmapWriteGuard<'_> {
         }
         let locked = vma.flags.contains(VmFlags::LOCKED);
         match advice {
-            Advice::DontNeed | Advice::Free | Advice::Cold | Advice::PageOut if locked => {
+            Advice::DontNeed | Advice::Free | Advice::Cold if locked => {
                 return Err(unsuitable);
             }
             Advice::Free if !vma.is_anonymous() => return Err(unsuitable),
@@ -107,7 +108,7 @@ impl MmapWriteGuard<'_> {
             Advice::GuardInstall => self.install_guards(start, part)?,
             Advice::GuardRemove => self.remove_guards(part),
             Advice::Collapse => return Err(unsuitable),
-            Advice::WillNeed | Advice::PageOut => {}
+            Advice::WillNeed => {}
             _ => return self.advise_flags(start, part, advice),
         }
         Ok(start)

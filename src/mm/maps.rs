@@ -73,6 +73,8 @@ pub enum PageState {
     Object(Pfn),
     /// The zero page.
     Zero,
+    /// In swap.
+    Swap,
     /// A guard marker.
     Guard,
 }
@@ -90,6 +92,8 @@ impl PageState {
             } else {
                 Self::Object(pfn)
             })
+        } else if pte.swap_slot().is_some() {
+            Some(Self::Swap)
         } else {
             Some(Self::Guard)
         }

@@ -1,6 +1,6 @@
 //! What a page-table entry says.
 
-use crate::addr::Pfn;
+use crate::{addr::Pfn, frame::SwapSlot};
 
 /// One entry of a leaf table, in the bit positions of x86-64 where x86-64 has the bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ const PFN_SHIFT: u32 = 12;
 /// Not present, and not empty: bits 1..4 say what it is.
 const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
+const SWAP: u64 = 1 << 2;
+/// Of a swap entry: no other entry refers to the slot's page (`pte_swp_exclusive`).
+const SWAP_EXCLUSIVE: u64 = 1 << 7;
 
 /// The rights an entry gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,14 @@ impl RawPte {
         };
         Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED | ZERO).with_rights(rights)
     }
+    pub(super) const fn swap(slot: SwapSlot, exclusive: bool) -> Self {
+        let bits = (slot.0 as u64) << PFN_SHIFT | SWAP;
+        Self(if exclusive {
+            bits | SWAP_EXCLUSIVE
+        } else {
+            bits
+        })
+    }
     pub(super) fn with_rights(self, rights: Rights) -> Self {
         let mut bits = self.0 & !(READ | WRITE);
         if rights.read {
@@ -62,6 +73,18 @@ impl RawPte {
     }
     pub(super) const fn is_guard(self) -> bool {
         self.0 & (PRESENT | KIND) == GUARD
+    }
+    /// The slot that the page is in.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) const fn swap_slot(self) -> Option<SwapSlot> {
+        if self.0 & (PRESENT | KIND) == SWAP {
+            Some(SwapSlot((self.0 >> PFN_SHIFT) as u32))
+        } else {
+            None
+        }
+    }
+    pub(super) const fn is_swap_exclusive(self) -> bool {
+        self.0 & SWAP_EXCLUSIVE != 0
     }
     pub(super) const fn may_read(self) -> bool {
         self.0 & READ != 0
@@ -118,6 +141,8 @@ pub enum Pte {
         /// Whether a store goes through without a fault.
         write: bool,
     },
+    /// In swap.
+    Swap(SwapSlot),
     /// A guard marker.
     Guard,
 }
@@ -131,6 +156,8 @@ impl From<RawPte> for Pte {
             }
         } else if raw.is_guard() {
             Self::Guard
+        } else if let Some(slot) = raw.swap_slot() {
+            Self::Swap(slot)
         } else {
             Self::None
         }

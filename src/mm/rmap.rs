@@ -11,7 +11,7 @@ use super::{
 use crate::{
     addr::{Pfn, VpnRange},
     notifier::Event,
-    rmap::{EvenCows, RmapCx, Space, Spot},
+    rmap::{EvenCows, Kept, RmapCx, Space, Spot, Unmap},
 };
 
 impl Space for Mm {
@@ -31,6 +31,15 @@ impl Space for Mm {
             return;
         }
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| drop(slot.clear()));
+    }
+    fn try_to_unmap(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &Spot<'_>,
+        pfn: Pfn,
+        how: Unmap,
+    ) -> Result<(), Kept> {
+        self.try_to_unmap_at(cx, spot, pfn, how)
     }
     fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool {
         if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {

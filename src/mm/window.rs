@@ -264,9 +264,9 @@ impl<'s> PteSlot<'s> {
         self.leaf.set(self.at, new);
         (!pte.is_none()).then_some(Detached { pte, mem: self.mem })
     }
-    /// Marks neither accessed nor dirty (`MADV_FREE`).
-    pub(super) fn clean(self) {
-        self.leaf.set(self.at, self.raw().mkold().mkclean());
+    /// Puts other marks or rights on what is there: nothing is dropped.
+    pub(super) fn set(self, pte: RawPte) {
+        self.leaf.set(self.at, pte);
     }
     pub(super) fn mem(&self) -> &'s PhysMem {
         self.mem
@@ -280,13 +280,21 @@ impl Detached<'_> {
     }
 }
 
+/// Gives up what an entry held that is no longer in a table.
+pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
+    if let Some(pfn) = pte.counted() {
+        // Of private memory nobody will ever ask.
+        if pte.is_dirty() && !mem.flags(pfn).contains(FrameFlags::ANON) {
+            mem.set_flags(pfn, FrameFlags::DIRTY);
+        }
+        mem.unshare(pfn);
+    } else if let Some(slot) = pte.swap_slot() {
+        mem.swap_free(slot);
+    }
+}
+
 impl Drop for Detached<'_> {
     fn drop(&mut self) {
-        if let Some(pfn) = self.pte.counted() {
-            if self.pte.is_dirty() {
-                self.mem.set_flags(pfn, FrameFlags::DIRTY);
-            }
-            self.mem.unshare(pfn);
-        }
+        drop_entry(self.mem, self.pte);
     }
 }

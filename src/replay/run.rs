@@ -106,6 +106,7 @@ fn steps(script: &Script, at: &Cell<usize>) -> Result<Option<Difference>, Alread
         memory: MemConfig {
             frames: 1 << 20,
             contents: Contents::Real,
+            swap: 1 << 17,
         },
         ..MachineConfig::default()
     });
@@ -268,10 +269,6 @@ fn lacking(op: &Op) -> Option<&'static str> {
     match op {
         Op::Reclaim {} => Some("reclaim"),
         Op::Madvise {
-            advice: Advice::PageOut,
-            ..
-        } => Some("swap"),
-        Op::Madvise {
             advice: Advice::HugePage | Advice::Collapse,
             ..
         } => Some("huge pages"),
@@ -378,6 +375,7 @@ fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>) {
         PageState::Anon(pfn) => (Kind::Anon, Some(pfn)),
         PageState::Object(pfn) => (Kind::Object, Some(pfn)),
         PageState::Zero => (Kind::Zero, None),
+        PageState::Swap => (Kind::Swap, None),
         PageState::Guard => (Kind::Guard, None),
     };
     (page.0, kind, pfn)

@@ -50,7 +50,7 @@ impl AnonVma {
             tree: Tree::new(),
         })
     }
-    fn root(registry: &Arc<Registry>) -> Arc<Self> {
+    fn new_root(registry: &Arc<Registry>) -> Arc<Self> {
         Self::new(registry, None, 1)
     }
     fn child_of(parent: &Arc<Self>) -> Arc<Self> {
@@ -84,6 +84,14 @@ impl AnonVma {
     fn reusable(&self) -> bool {
         let c = self.counts.lock();
         c.children < 2 && c.active == 0
+    }
+    /// The oldest ancestor.
+    pub(crate) fn root(&self) -> &Self {
+        let mut node = self;
+        while let Some(parent) = &node.parent {
+            node = parent;
+        }
+        node
     }
     /// What a frame that is page `index` of this node says of its owner.
     pub(crate) fn owner(&self, index: u64) -> Owner {
@@ -128,7 +136,7 @@ struct Placed {
 impl AnonLink {
     /// A fresh family (first write fault of a VMA without a suitable neighbour).
     pub(crate) fn fresh(registry: &Arc<Registry>) -> Self {
-        Self::joining(AnonVma::root(registry))
+        Self::joining(AnonVma::new_root(registry))
     }
     /// Shares a neighbour's node (`find_mergeable_anon_vma`).
     pub(crate) fn joining(node: Arc<AnonVma>) -> Self {

@@ -8,16 +8,28 @@ use super::{
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{Owner, OwnerId},
+    frame::{FrameLock, Owner, OwnerId},
     interval::Key,
+    sync::OnceLock,
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 /// Who maps an object. Every [`MemoryObject`](crate::file::MemoryObject) has one.
 pub struct Mapping {
     id: OwnerId,
     registry: Arc<Registry>,
     tree: Tree,
+    evict: OnceLock<Weak<dyn Evict>>,
+}
+
+/// What reclaim asks of whoever keeps the pages of an object.
+pub(crate) trait Evict: Send + Sync {
+    /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the store has it. Says
+    /// whether it did; if not, the page stays.
+    fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
 }
 
 impl Mapping {
@@ -26,11 +38,21 @@ impl Mapping {
             id: registry.add(OwnerRef::Mapping(me.clone())),
             registry: Arc::clone(registry),
             tree: Tree::new(),
+            evict: OnceLock::new(),
         })
     }
     /// What a frame that is page `index` of the object says of its owner.
     pub(crate) fn owner(&self, index: u64) -> Owner {
         Owner { id: self.id, index }
+    }
+    /// Says who keeps the pages, once.
+    pub(crate) fn set_keeper(&self, keeper: Weak<dyn Evict>) {
+        let _first = self.evict.set(keeper);
+    }
+    /// Asks the keeper to give up a page.
+    pub(crate) fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        let keeper = self.evict.get().and_then(Weak::upgrade);
+        keeper.is_some_and(|keeper| keeper.evict(locked, index))
     }
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)

@@ -10,6 +10,7 @@
 //! | `mapping` | the mappings of an object |
 //! | `tree` | VMAs by page offset, and the walk over them |
 //! | `space` | what can be asked of an address space on the way |
+//! | `walk` | from a frame to all that may map it |
 //! | `registry` | owners by number |
 //!
 //! Which VMAs may merge depends on [`AnonVma`], so its life cycle follows Linux's to the letter.
@@ -19,11 +20,13 @@ mod mapping;
 mod registry;
 mod space;
 mod tree;
+mod walk;
 
 pub(crate) use anon::{AnonLink, AnonVma};
-pub(crate) use mapping::FileLink;
 pub use mapping::Mapping;
-pub(crate) use registry::Registry;
+pub(crate) use mapping::{Evict, FileLink};
+pub(crate) use registry::{OwnerRef, Registry};
 pub use space::EvenCows;
-pub(crate) use space::{Place, RmapCx, Space, Spot};
+pub(crate) use space::{Kept, Place, RmapCx, Space, Spot, Unmap};
 pub(crate) use tree::Frozen;
+pub(crate) use walk::unmap_frame;

@@ -3,6 +3,7 @@
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
+    frame::SwapSlot,
 };
 use std::sync::{Arc, Weak};
 
@@ -18,6 +19,19 @@ pub enum EvenCows {
     Yes,
 }
 
+/// What takes the place of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmap {
+    /// Nothing, if the page can be had again: it is an object's, or was given up by `MADV_FREE` and not written since.
+    Discard,
+    /// An entry of the slot that the frame is cached for.
+    Swap(SwapSlot),
+}
+
+/// A mapping stays: locked in memory, or written since it was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept;
+
 /// An address space, as it looks from a frame. Everything here is called with the lock of the reverse map held that
 /// led there, which keeps the mapping where it is.
 pub(crate) trait Space: Send + Sync {
@@ -25,6 +39,18 @@ pub(crate) trait Space: Send + Sync {
     fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
     /// Drops the one mapping of `pfn` at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn);
+    /// Takes out the mapping of the locked frame at `spot` for good or for a while (`try_to_unmap_one`).
+    ///
+    /// # Errors
+    ///
+    /// [`Kept`]: this mapping must stay, so the frame does.
+    fn try_to_unmap(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &Spot<'_>,
+        pfn: Pfn,
+        how: Unmap,
+    ) -> Result<(), Kept>;
     /// Takes the right to write from the mapping of `pfn`, so that the next store is noticed; says whether it was
     /// dirty or writable (`page_vma_mkclean_one`).
     fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool;

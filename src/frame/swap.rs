@@ -1,0 +1,262 @@
+//! The swap device, and the swap cache in front of it.
+//!
+//! Guarantee: a slot lives while page-table entries or objects count on it or a frame is cached for it; its contents
+//! are those of the page when it was last written out. A frame is cached for one slot at most, and the cache holds a
+//! reference on it.
+
+use super::{
+    arena::{Contents, PhysMem},
+    flags::FrameFlags,
+    handle::Frame,
+};
+use crate::{
+    addr::{PAGE_SIZE, Pfn},
+    sync::{AtomicU64, Mutex, Ordering},
+};
+use std::{collections::HashMap, fmt};
+
+#[allow(clippy::cast_possible_truncation)]
+type Page = [u8; PAGE_SIZE as usize];
+
+/// A slot of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SwapSlot(pub(crate) u32);
+
+#[derive(Default)]
+struct Slot {
+    /// Entries and objects that refer to it.
+    count: u32,
+    /// Frame in the swap cache.
+    cached: Option<Pfn>,
+    page: Option<Box<Page>>,
+}
+
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Which slot a cached frame is of.
+    of_frame: HashMap<Pfn, SwapSlot>,
+}
+
+/// A device of fixed size; takes memory for what is in it.
+#[derive(Default)]
+pub struct Swap {
+    capacity: u32,
+    used: AtomicU64,
+    slots: Mutex<Slots>,
+}
+
+impl Slots {
+    fn slot(&mut self, slot: SwapSlot) -> &mut Slot {
+        &mut self.slots[slot.0 as usize]
+    }
+    /// Gives the slot back if nobody refers to it; says whether it did.
+    fn release(&mut self, id: SwapSlot) -> bool {
+        let slot = self.slot(id);
+        let unused = slot.count == 0 && slot.cached.is_none();
+        if unused {
+            slot.page = None;
+            self.free.push(id.0);
+        }
+        unused
+    }
+}
+
+impl Swap {
+    pub(super) fn new(capacity: u32) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+    /// Slots there are.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+    /// Slots in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+    /// More than half of it is used: caches are given up early (`vm_swap_full`).
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.used() * 2 > u64::from(self.capacity)
+    }
+    /// Frames in the swap cache.
+    pub fn cached(&self) -> usize {
+        self.slots.lock().of_frame.len()
+    }
+    /// References on a slot by entries and objects.
+    pub(crate) fn count(&self, slot: SwapSlot) -> u32 {
+        self.slots.lock().slot(slot).count
+    }
+}
+
+impl PhysMem {
+    /// The swap device.
+    pub fn swap(&self) -> &Swap {
+        &self.swap
+    }
+    fn take_slot(&self, slots: &mut Slots) -> Option<SwapSlot> {
+        let swap = &self.swap;
+        let id = match slots.free.pop() {
+            Some(id) => id,
+            None if slots.slots.len() < swap.capacity as usize => {
+                slots.slots.push(Slot::default());
+                u32::try_from(slots.slots.len() - 1).expect("below the capacity")
+            }
+            None => return None,
+        };
+        swap.used.fetch_add(1, Ordering::Relaxed);
+        Some(SwapSlot(id))
+    }
+    /// Gives a locked frame a slot and puts it into the swap cache; `None` when the device is full
+    /// (`folio_alloc_swap`).
+    pub(crate) fn swap_cache_add(&self, frame: &Frame<'_>) -> Option<SwapSlot> {
+        let pfn = frame.pfn();
+        let mut slots = self.swap.slots.lock();
+        let id = self.take_slot(&mut slots)?;
+        slots.slot(id).cached = Some(frame.clone().into_raw());
+        slots.of_frame.insert(pfn, id);
+        self.set_flags(pfn, FrameFlags::SWAP_CACHE);
+        Some(id)
+    }
+    /// The slot that a frame is cached for.
+    pub(crate) fn swap_slot(&self, pfn: Pfn) -> Option<SwapSlot> {
+        if !self.flags(pfn).contains(FrameFlags::SWAP_CACHE) {
+            return None;
+        }
+        self.swap.slots.lock().of_frame.get(&pfn).copied()
+    }
+    /// One more entry refers to the slot (`swap_duplicate`).
+    pub(crate) fn swap_dup(&self, slot: SwapSlot) {
+        self.swap.slots.lock().slot(slot).count += 1;
+    }
+    /// One entry less; a cached frame that nothing maps goes with the last (`free_swap_and_cache`).
+    pub(crate) fn swap_free(&self, id: SwapSlot) {
+        let mut slots = self.swap.slots.lock();
+        let slot = slots.slot(id);
+        assert!(slot.count > 0, "{id:?} is freed once too often");
+        slot.count -= 1;
+        let idle = slot.count == 0 && slot.cached.is_some_and(|pfn| self.mapcount(pfn) == 0);
+        let cached = idle.then(|| self.uncache(&mut slots, id)).flatten();
+        self.release(&mut slots, id);
+        drop(slots);
+        drop(cached);
+    }
+    fn release(&self, slots: &mut Slots, id: SwapSlot) {
+        if slots.release(id) {
+            self.swap.used.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    /// Takes the frame out of the cache; the reference is the caller's to drop, outside the lock.
+    fn uncache(&self, slots: &mut Slots, id: SwapSlot) -> Option<Frame<'_>> {
+        let pfn = slots.slot(id).cached.take()?;
+        slots.of_frame.remove(&pfn);
+        self.clear_flags(pfn, FrameFlags::SWAP_CACHE);
+        // What is in memory alone now is not in swap.
+        self.set_flags(pfn, FrameFlags::DIRTY);
+        Some(self.adopt(pfn))
+    }
+    /// Takes a frame out of the swap cache if no entry refers to its slot any more (`folio_free_swap`); says whether it
+    /// did.
+    pub(crate) fn swap_cache_drop(&self, pfn: Pfn) -> bool {
+        let mut slots = self.swap.slots.lock();
+        let Some(&id) = slots.of_frame.get(&pfn) else {
+            return false;
+        };
+        if slots.slot(id).count > 0 {
+            return false;
+        }
+        let frame = self.uncache(&mut slots, id);
+        self.release(&mut slots, id);
+        drop(slots);
+        drop(frame);
+        true
+    }
+    /// Writes a cached frame to its slot (`swap_writeout`).
+    pub(crate) fn swap_write(&self, pfn: Pfn) {
+        let mut slots = self.swap.slots.lock();
+        let Some(&id) = slots.of_frame.get(&pfn) else {
+            return;
+        };
+        slots.slot(id).page = self.image(pfn);
+        self.clear_flags(pfn, FrameFlags::DIRTY);
+    }
+    /// A copy of the frame's bytes; none if they are zero, or not modelled.
+    fn image(&self, pfn: Pfn) -> Option<Box<Page>> {
+        if self.contents() == Contents::None {
+            return None;
+        }
+        let mut page = Box::new([0; PAGE_SIZE as usize]);
+        self.read(pfn, 0, &mut page[..]);
+        page.iter().any(|&b| b != 0).then_some(page)
+    }
+    /// Reclaims a clean cached frame that only the cache and the caller refer to: the slot keeps the page
+    /// (`__remove_mapping`). Says whether it did.
+    pub(crate) fn swap_evict(&self, pfn: Pfn) -> bool {
+        let mut slots = self.swap.slots.lock();
+        let Some(&id) = slots.of_frame.get(&pfn) else {
+            return false;
+        };
+        if self.refcount(pfn) != 2 || self.mapcount(pfn) != 0 {
+            return false;
+        }
+        let frame = self.uncache(&mut slots, id);
+        self.release(&mut slots, id);
+        drop(slots);
+        drop(frame);
+        true
+    }
+    /// The frame of a slot: the cached one, or `fresh` filled from the device and cached (`read_swap_cache_async`).
+    pub(crate) fn swap_read<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>) -> Frame<'m> {
+        let mut slots = self.swap.slots.lock();
+        let slot = slots.slot(id);
+        if let Some(pfn) = slot.cached {
+            return self.get(pfn);
+        }
+        if let Some(page) = &slot.page {
+            self.write(fresh.pfn(), 0, &page[..]);
+        }
+        let pfn = fresh.pfn();
+        slot.cached = Some(fresh.clone().into_raw());
+        slots.of_frame.insert(pfn, id);
+        self.set_flags(pfn, FrameFlags::SWAP_CACHE);
+        fresh
+    }
+    /// Whether the slot has a frame in the cache.
+    pub(crate) fn swap_is_cached(&self, id: SwapSlot) -> bool {
+        self.swap.slots.lock().slot(id).cached.is_some()
+    }
+    /// An object's page goes to the device without a cache: its bytes, and one count; `None` when it is full.
+    pub(crate) fn swap_store(&self, pfn: Pfn) -> Option<SwapSlot> {
+        let page = self.image(pfn);
+        let mut slots = self.swap.slots.lock();
+        let id = self.take_slot(&mut slots)?;
+        let slot = slots.slot(id);
+        slot.count = 1;
+        slot.page = page;
+        Some(id)
+    }
+    /// And comes back: its bytes, and the slot goes.
+    pub(crate) fn swap_load(&self, id: SwapSlot, to: &Frame<'_>) {
+        let mut slots = self.swap.slots.lock();
+        let slot = slots.slot(id);
+        let page = slot.page.take();
+        slot.count -= 1;
+        self.release(&mut slots, id);
+        drop(slots);
+        if let Some(page) = page {
+            to.write(0, &page[..]);
+        }
+    }
+}
+
+impl fmt::Debug for Swap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Swap")
+            .field("capacity", &self.capacity)
+            .field("used", &self.used())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! `MADV_PAGEOUT`: pages of a range are reclaimed at once, used lately or not.
+
+use super::{Mm, flags::VmFlags, guard::MmapReadGuard};
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::MadviseError,
+    frame::{Frame, FrameFlags},
+    reclaim::{Reclaim, References},
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// VMA by VMA under the mmap lock held shared (`madvise_pageout`).
+    pub(super) fn advise_pageout(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+    ) -> Result<(), MadviseError> {
+        let mut g = self.read(cx);
+        let mut hole = None;
+        let mut at = range.start();
+        while at < range.end() {
+            let Some(vma) = g.layout.vmas.find(at) else {
+                return Err(MadviseError::Hole(at.addr()));
+            };
+            if vma.start() > at {
+                hole.get_or_insert(at);
+                at = vma.start();
+                continue;
+            }
+            if vma.flags.contains(VmFlags::LOCKED) {
+                return Err(MadviseError::Unsuitable(vma.start().addr()));
+            }
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            at = part.end();
+            g.page_out(part);
+        }
+        hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
+    }
+}
+
+impl MmapReadGuard<'_> {
+    /// What each leaf maps is gathered under its lock and reclaimed after it: lowest address first.
+    fn page_out(&mut self, part: VpnRange) {
+        let mm = self.mm;
+        let mut at = part.start();
+        while at < part.end() {
+            let next = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(part.end());
+            let block = VpnRange::new(at, next).expect("next lies above at");
+            let list = own_pages(mm, &mut self.cx, block);
+            Reclaim::new(mm.machine().host()).shrink(&mut self.cx, list, References::Ignore);
+            at = next;
+        }
+    }
+}
+
+/// Frames of a leaf that no other entry maps: what others use is not this process's to give up.
+fn own_pages<'m>(
+    mm: &'m Mm,
+    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+    block: VpnRange,
+) -> Vec<Frame<'m>> {
+    let mem = mm.machine().mem();
+    let pinned = cx.pin();
+    let mut list = Vec::new();
+    mm.table
+        .leaves(block, mm.table.pin(pinned.guard()), |part, leaf| {
+            let leaf = leaf.lock();
+            let counted = part.iter().filter_map(|at| leaf.get(at).counted());
+            let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
+            list.extend(own.map(|pfn| {
+                mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
+                mem.get(pfn)
+            }));
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+    list
+}

@@ -1,0 +1,72 @@
+//! One mapping of a frame is taken out, for reclaim: `try_to_unmap_one`.
+
+use super::{
+    Mm,
+    flags::VmFlags,
+    guard::Lease,
+    pte::RawPte,
+    window::{Detached, PteSlot},
+};
+use crate::{
+    addr::{Pfn, VpnRange},
+    frame::FrameFlags,
+    notifier::Event,
+    rmap::{Kept, RmapCx, Spot, Unmap},
+};
+
+impl Mm {
+    /// The window opens before anybody looks whether the page is mapped here, as on Linux.
+    pub(super) fn try_to_unmap_at(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &Spot<'_>,
+        pfn: Pfn,
+        how: Unmap,
+    ) -> Result<(), Kept> {
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        let range = VpnRange::single(spot.at);
+        let mut window = Lease { mm: self, cx }.into_window(range, Event::Clear);
+        let done = window.lock_ptes(spot.at, |txn| match txn.slot(spot.at) {
+            Some(slot) if slot.raw().counted() == Some(pfn) => take_out(slot, pfn, flags, how),
+            _ => Ok(()),
+        });
+        window.close();
+        done.unwrap_or(Ok(()))
+    }
+}
+
+fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(), Kept> {
+    let mem = slot.mem();
+    let pte = slot.raw();
+    if flags.contains(VmFlags::LOCKED) {
+        return Err(Kept);
+    }
+    if pte.is_dirty() {
+        mem.set_flags(pfn, FrameFlags::DIRTY);
+    }
+    let state = mem.flags(pfn);
+    match how {
+        Unmap::Discard if state.contains(FrameFlags::ANON) => {
+            // Given up by MADV_FREE. Written since: wanted after all.
+            let dirty = state.contains(FrameFlags::DIRTY) && !flags.contains(VmFlags::DROPPABLE);
+            if dirty {
+                mem.set_flags(pfn, FrameFlags::SWAP_BACKED);
+                return Err(Kept);
+            }
+            // Every reference but the reclaimer's is a mapping: nobody else looks at it.
+            if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
+                return Err(Kept);
+            }
+            drop(slot.clear());
+        }
+        Unmap::Discard => drop(slot.clear()),
+        Unmap::Swap(swap) => {
+            mem.swap_dup(swap);
+            let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
+            let old: Option<Detached<'_>> = slot.replace(RawPte::swap(swap, exclusive));
+            mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+            drop(old);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Getting memory back: which pages go, and where to (`mm/vmscan.c`).
+//!
+//! Guarantee: a page is given up only when no page table and no external MMU has it any more, and its bytes are in
+//! swap, in its store, or promised to be unimportant.
+
+mod shrink;
+
+pub(crate) use shrink::{Reclaim, References};
