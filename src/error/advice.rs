@@ -28,6 +28,9 @@ pub enum MadviseError {
         /// The object's error.
         why: ObjectError,
     },
+    /// A page is in use otherwise: trying again might help (`MADV_COLLAPSE`).
+    #[error("a page at {0:#x} is in use otherwise")]
+    Busy(u64),
     /// A hole in the range; everything mapped was done.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
@@ -52,6 +55,7 @@ impl MadviseError {
             Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
             Self::Denied(_) => Errno::EACCES,
             Self::Object { why, .. } => why.errno(),
+            Self::Busy(_) => Errno::EAGAIN,
             Self::Hole(_) | Self::NoMemory(_) => Errno::ENOMEM,
             Self::Populate(e) => e.errno(),
             Self::Vma(VmaError::Sealed(_)) => Errno::EPERM,

@@ -82,13 +82,13 @@ struct Chunk {
 }
 
 #[derive(Default)]
-struct Free {
+pub(super) struct Free {
     /// Retired frames, the last one first to be used again.
-    stack: Vec<u32>,
+    pub(super) stack: Vec<u32>,
     /// Frames never used begin here.
-    next: u32,
-    in_use: u32,
-    peak: u32,
+    pub(super) next: u32,
+    pub(super) in_use: u32,
+    pub(super) peak: u32,
 }
 
 /// The physical memory of a machine.
@@ -195,11 +195,18 @@ impl PhysMem {
         free.in_use += 1;
         free.peak = free.peak.max(free.in_use);
         drop(free);
+        self.born(pfn);
+        Ok(self.adopt(pfn))
+    }
+    /// A frame off the free list: one reference, nothing known of it.
+    pub(super) fn born(&self, pfn: Pfn) {
         let meta = self.meta(pfn);
         meta.counts.born(pfn);
         meta.flags.store(0, Ordering::Relaxed);
         meta.owner.store(0, Ordering::Relaxed);
-        Ok(self.adopt(pfn))
+    }
+    pub(super) fn with_free<T>(&self, f: impl FnOnce(&mut Free, u32) -> T) -> T {
+        f(&mut self.free.lock(), self.config.frames)
     }
     fn retire(&self, pfn: Pfn) {
         // The generation first: from here on every view of the frame is stale.
@@ -253,7 +260,7 @@ impl PhysMem {
     }
     /// Times that a frame was retired. Wraps after 2^32.
     pub fn generation(&self, pfn: Pfn) -> u32 {
-        if pfn == ZERO {
+        if pfn.is_zero() {
             return 0;
         }
         self.meta(pfn).generation.load(Ordering::Acquire)
@@ -301,6 +308,7 @@ impl PhysMem {
 
     /// Copies bytes of a frame into `out`.
     pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
+        let pfn = if pfn.is_zero() { ZERO } else { pfn };
         let Some(cell) = self.cell(pfn) else {
             return out.fill(0);
         };
@@ -315,10 +323,14 @@ impl PhysMem {
     ///
     /// If it is the zero page, in release builds too: every process would read what was written.
     pub(crate) fn write(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
-        assert!(pfn != ZERO, "the zero page is written");
+        assert!(!pfn.is_zero(), "the zero page is written");
         if let Some(cell) = self.cell(pfn) {
             cell.write(offset, bytes);
         }
+    }
+    /// Whether the frame holds nothing but zeros; unknown, so `false`, without contents.
+    pub(crate) fn is_unused(&self, pfn: Pfn) -> bool {
+        self.cell(pfn).is_some_and(Cell::is_zero)
     }
     /// Gives `to` the contents of `from`.
     ///

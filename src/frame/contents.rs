@@ -42,6 +42,13 @@ impl Cell {
         let copy = other.0.lock().clone();
         *self.0.lock() = copy;
     }
+    /// Whether all bytes are zero.
+    pub(super) fn is_zero(&self) -> bool {
+        match &*self.0.lock() {
+            Some(page) => page.iter().all(|&b| b == 0),
+            None => true,
+        }
+    }
     /// Whether anything was written.
     #[cfg(test)]
     pub(super) fn is_made(&self) -> bool {

@@ -34,7 +34,7 @@ bitflags! {
         const WAITERS = 1 << 12;
         /// A copy of it is in swap, or has a slot there: `private` of the swap cache.
         const SWAP_CACHE = 1 << 13;
-        /// In order: contents match the store.
-        const UPTODATE = 1 << 14;
+        /// One of the 512 frames of a huge page that has not been split.
+        const LARGE = 1 << 14;
     }
 }

@@ -10,6 +10,7 @@
 //! | `counts` | reference and map count in one word |
 //! | `contents` | what is in a frame |
 //! | `handle` | owning a reference |
+//! | `huge` | 512 frames in a row |
 //! | `view` | looking at a frame that may be gone: the oracle |
 //! | `inject` | making an allocation fail on purpose |
 //! | `owner` | who has a frame, and where in him |
@@ -23,6 +24,7 @@ mod contents;
 mod counts;
 mod flags;
 mod handle;
+mod huge;
 mod inject;
 mod owner;
 mod swap;
@@ -35,6 +37,7 @@ pub use arena::{Contents, MemConfig, OutOfFrames, PhysMem};
 pub use commit::{Commit, Overcommit};
 pub use flags::FrameFlags;
 pub use handle::Frame;
+pub(crate) use huge::HUGE;
 pub use inject::{AllocKind, Inject, Injected};
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub use swap::{Swap, SwapSlot};

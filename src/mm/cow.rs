@@ -31,6 +31,11 @@ impl Held<'_> {
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let shared = vma.flags.contains(VmFlags::SHARED);
+        let huge = self.lease.mm.is_huge(&mut self.lease.cx, at);
+        if huge && !shared && self.fault_huge_protected(vma, at)? {
+            return Ok(());
+        }
+        let seen = if huge { self.look(at)? } else { seen };
         if vma.notes_writes() {
             return self.announce_write(vma, at, seen);
         }

@@ -4,6 +4,7 @@ use super::{
     MmapWriteGuard,
     fault::with_leaf,
     flags::VmFlags,
+    huge::shared_huge,
     pte::RawPte,
     window::{PteSlot, Zap},
 };
@@ -26,9 +27,14 @@ impl MmapWriteGuard<'_> {
     /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.
     pub(super) fn free_lazily(&mut self, part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
+        for edge in [part.start(), part.end()] {
+            window.split_own_folio(edge);
+        }
         window
             .leaves_in(part, |txn| {
-                txn.for_each(free_lazily);
+                if !shared_huge(txn.mem(), txn.leaf()) {
+                    txn.for_each(free_lazily);
+                }
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});
@@ -36,11 +42,17 @@ impl MmapWriteGuard<'_> {
     }
     /// `MADV_COLD`: no window, since an entry that looks older is as good as before.
     pub(super) fn cool(&mut self, part: VpnRange) {
+        for edge in [part.start(), part.end()] {
+            self.lease().split_own_folio(edge);
+        }
         let mm = self.mm;
         let pinned = self.cx.pin();
         mm.table
             .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
                 let leaf = leaf.lock();
+                if shared_huge(mm.machine().mem(), &leaf) {
+                    return Ok(());
+                }
                 for at in part.iter() {
                     let pte = leaf.get(at);
                     if pte.is_present() && pte.is_young() {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What a frame of private anonymous memory is born as.
-const NEW_ANON: FrameFlags = FrameFlags::ANON
+pub(super) const NEW_ANON: FrameFlags = FrameFlags::ANON
     .union(FrameFlags::ANON_EXCLUSIVE)
     .union(FrameFlags::SWAP_BACKED);
 
@@ -65,7 +65,11 @@ impl<'h> Held<'h> {
     /// Makes the page at `at` of `vma`, which allows it, present for the access. Returns after one step; an access
     /// that still does not go through faults again.
     pub(super) fn fault(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
-        match self.look(at)? {
+        let seen = self.look(at)?;
+        if seen.is_none() && self.fault_huge(vma, at, access)? {
+            return Ok(());
+        }
+        match seen {
             pte if pte.is_none() => match &vma.file {
                 None => self.fault_anonymous(vma, at, access),
                 Some(file) => self.fault_file(vma, file.object().as_ref(), at, access),
@@ -82,7 +86,7 @@ impl<'h> Held<'h> {
         }
     }
     /// The entry of `at`; makes the upper tables, which a fault leaves behind even if it fails.
-    fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
+    pub(super) fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
         let mm = self.lease.mm;
         let pinned = self.lease.cx.pin();
         let pin = mm.table.pin(pinned.guard());

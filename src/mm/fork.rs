@@ -117,7 +117,8 @@ fn copy_range(
         let mut window = lease.window(range, Event::ProtectionPage);
         copy_upper(parent, child, &mut window.cx(), range)?;
         return window.leaves_in(range, |txn| {
-            copy_leaf(child, txn.pin(), txn.range(), |to, at| {
+            let huge = txn.leaf().is_huge();
+            copy_leaf(child, txn.pin(), txn.range(), huge, |to, at| {
                 if let Some(slot) = txn.slot(at) {
                     slot.share_into(to);
                 }
@@ -129,7 +130,10 @@ fn copy_range(
     let pin = parent.table.pin(pinned.guard());
     parent.table.leaves(range, pin, |part, leaf| {
         let from = leaf.lock();
-        copy_leaf(child, pin, part, |to, at| {
+        if from.is_huge() {
+            return Ok(()); // The object's: left to fault in again.
+        }
+        copy_leaf(child, pin, part, false, |to, at| {
             to.set(at, share_shared(mem, from.get(at)));
         })
     })
@@ -157,6 +161,7 @@ fn copy_leaf(
     child: &Mm,
     pin: Pin<'_>,
     part: VpnRange,
+    huge: bool,
     mut copy: impl FnMut(&LockedLeaf<'_>, Vpn),
 ) -> Result<(), NoMemory> {
     let leaf = child.table.make_leaf(part.start(), pin)?;
@@ -164,6 +169,9 @@ fn copy_leaf(
     let to = leaf.lock();
     for at in part.iter() {
         copy(&to, at);
+    }
+    if huge {
+        to.set_huge(true);
     }
     Ok(())
 }

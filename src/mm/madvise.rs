@@ -39,6 +39,7 @@ impl Mm {
         match advice {
             Advice::PopulateRead => self.advise_populate(cx, range, Access::Read),
             Advice::PageOut => self.advise_pageout(cx, range),
+            Advice::Collapse => self.advise_collapse(cx, range),
             Advice::Remove => self.advise_remove(cx, range),
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
             _ => self.write(cx).advise(range, advice),
@@ -107,7 +108,6 @@ impl MmapWriteGuard<'_> {
             Advice::GuardInstall if locked => return Err(unsuitable),
             Advice::GuardInstall => self.install_guards(start, part)?,
             Advice::GuardRemove => self.remove_guards(part),
-            Advice::Collapse => return Err(unsuitable),
             Advice::WillNeed => {}
             _ => return self.advise_flags(start, part, advice),
         }

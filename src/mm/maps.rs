@@ -84,7 +84,12 @@ impl PageState {
         if pte.is_none() {
             None
         } else if pte.is_zero_page() {
-            Some(Self::Zero)
+            let pfn = pte.pfn();
+            Some(match pfn == mem.zero_pfn() {
+                true => Self::Zero,
+                // The pagemap does not tell the huge zero page from a file's.
+                false => Self::Object(pfn),
+            })
         } else if let Some(pfn) = pte.counted() {
             let anon = mem.flags(pfn).contains(FrameFlags::ANON);
             Some(if anon {

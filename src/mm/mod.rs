@@ -12,6 +12,7 @@
 mod access;
 mod age;
 mod brk;
+mod collapse;
 mod cow;
 mod discard;
 mod exit;
@@ -21,6 +22,7 @@ mod flags;
 mod fork;
 mod fremap;
 mod guard;
+mod huge;
 mod inspect;
 mod layout;
 mod machine;

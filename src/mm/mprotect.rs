@@ -204,6 +204,7 @@ impl MmapWriteGuard<'_> {
             let block = VpnRange::new(at, next).expect("next lies above at");
             if let Some(range) = self.with_tables(block) {
                 let mut window = self.window(range, Event::ProtectionVma);
+                window.split_edges(range);
                 window
                     .leaves_in(range, |txn| {
                         txn.for_each(|slot| change_pte(slot, rights, sharing));

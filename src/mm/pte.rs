@@ -86,6 +86,10 @@ impl RawPte {
     pub(super) const fn is_swap_exclusive(self) -> bool {
         self.0 & SWAP_EXCLUSIVE != 0
     }
+    /// Neither empty nor a page in memory.
+    pub(super) const fn is_other(self) -> bool {
+        !self.is_none() && !self.is_present()
+    }
     pub(super) const fn may_read(self) -> bool {
         self.0 & READ != 0
     }
@@ -111,6 +115,10 @@ impl RawPte {
         } else {
             None
         }
+    }
+    /// The same of another frame.
+    pub(super) fn with_pfn(self, pfn: Pfn) -> Self {
+        Self(self.0 & ((1 << PFN_SHIFT) - 1) | u64::from(pfn.0) << PFN_SHIFT)
     }
     pub(super) const fn wrprotect(self) -> Self {
         Self(self.0 & !WRITE)

@@ -122,6 +122,12 @@ impl InvalidationWindow<'_, Sleepable> {
         if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
             return Ok(extent);
         }
+        if old.is_huge() {
+            // Not as a whole: by its pages, and this step again.
+            drop(pinned);
+            self.split_pmd(step.at);
+            return Ok(0);
+        }
         let new = mm.table.make_leaf(step.to, pin)?;
         move_ptes(old, new, step, extent);
         Ok(extent)

@@ -4,7 +4,6 @@ use super::{MmapWriteGuard, guard::Lease};
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     error::VmaError,
-    notifier::Event,
 };
 
 impl MmapWriteGuard<'_> {
@@ -48,8 +47,7 @@ impl MmapWriteGuard<'_> {
                 mm,
                 cx: self.cx.reborrow(),
             }
-            .into_window(block, Event::Clear)
-            .close();
+            .split_pmd_always(at);
         }
     }
 }

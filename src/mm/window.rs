@@ -13,8 +13,9 @@ use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, Sleepable, rank},
     frame::{FrameFlags, PhysMem},
-    notifier::OpenWindow,
+    notifier::{Event, OpenWindow},
 };
+use smallvec::SmallVec;
 use std::convert::Infallible;
 
 /// All external MMUs dropped their references to the range and cannot take new ones.
@@ -52,6 +53,70 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
     /// Token usable inside the window; it may sleep.
     pub fn cx(&mut self) -> Cx<'_, rank::Window, Sleepable> {
         self.core.split().1
+    }
+    /// Drops what is mapped in `range` (`zap_page_range`).
+    pub(super) fn zap(&mut self, range: VpnRange, what: Zap) {
+        self.split_edges(range);
+        let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
+        self.leaves_in(range, |txn| {
+            txn.for_each(|slot| {
+                if what.takes(slot.raw(), slot.mem) {
+                    drop(slot.clear());
+                }
+            });
+            if txn.leaf.is_huge() && txn.leaf.is_empty() {
+                txn.leaf.set_huge(false);
+                huge.push(txn.range());
+            }
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+        // What mapped a huge page was no table.
+        for part in huge {
+            self.free_empty_leaves(part);
+        }
+    }
+    /// A huge page that lies across an end of the range is mapped by small entries from here on, in a window of its own
+    /// inside this one.
+    pub(super) fn split_edges(&mut self, range: VpnRange) {
+        for edge in [range.start(), range.end()] {
+            if !edge.is_aligned(PMD_PAGES) {
+                self.split_pmd(edge);
+            }
+        }
+    }
+    /// Splits the mapping of a huge page at `at`, if there is one, in a window of its own (`split_huge_pmd`).
+    pub(super) fn split_pmd(&mut self, at: Vpn) {
+        let mm = self.mm;
+        if !mm.is_huge(&mut self.core.split().1, at) {
+            return;
+        }
+        let block = super::huge::block(at);
+        let Ok(core) = self.core.nested(&mm.notifiers, block, Event::Clear);
+        let mut window = InvalidationWindow::new(mm, core);
+        window.split_huge(at);
+        window.close();
+    }
+    /// [`split_pmd`](Self::split_pmd) where `at` lies inside a huge page that this process alone maps; the page itself
+    /// is split as well (`split_folio`).
+    pub(super) fn split_own_folio(&mut self, at: Vpn) {
+        let mm = self.mm;
+        if let Some(head) = mm.own_huge_inside(&mut self.core.split().1, at) {
+            self.split_pmd(at);
+            let mem = mm.machine().mem();
+            mem.forget_huge(head);
+            mm.with_leaf_of(&mut self.core.split().1, at, |leaf| {
+                super::huge::zero_unused(mem, leaf);
+            });
+        }
+    }
+    /// The same in this window, which covers the huge page.
+    pub(super) fn split_huge(&mut self, at: Vpn) {
+        let mem = self.mm.machine().mem();
+        let emptied = self.lock_ptes(at, |txn| super::huge::split_leaf(mem, txn.leaf()));
+        if emptied == Some(true) {
+            self.free_empty_leaves(super::huge::block(at));
+        }
     }
 }
 
@@ -119,18 +184,6 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         })
         .unwrap_or_else(|e| match e {});
         out
-    }
-    /// Drops what is mapped in `range` (`zap_page_range`).
-    pub(super) fn zap(&mut self, range: VpnRange, what: Zap) {
-        self.leaves_in(range, |txn| {
-            txn.for_each(|slot| {
-                if what.takes(slot.raw(), slot.mem) {
-                    drop(slot.clear());
-                }
-            });
-            Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
     }
     /// Frees the tables of an emptied range. Inside the window: pages and tables go before its end, so that a driver
     /// which drops its references only then still finds them gone.
@@ -200,6 +253,12 @@ impl<'p> PteTxn<'p> {
                 });
             }
         }
+    }
+    pub(super) fn mem(&self) -> &'p PhysMem {
+        self.mem
+    }
+    pub(super) fn leaf(&self) -> &LockedLeaf<'p> {
+        &self.leaf
     }
     /// The pin that the walk runs under.
     pub(super) fn pin(&self) -> Pin<'p> {

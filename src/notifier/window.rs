@@ -70,10 +70,28 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         range: VpnRange,
         event: Event,
     ) -> Result<Self, C::Refusal> {
+        Self::open_at(notifiers, cx.into_descended(), range, event)
+    }
+    /// A window inside another: drivers must expect that they nest.
+    pub(crate) fn nested<'n>(
+        &'n mut self,
+        notifiers: &'n Notifiers,
+        range: VpnRange,
+        event: Event,
+    ) -> Result<OpenWindow<'n, C>, C::Refusal> {
+        OpenWindow::open_at(notifiers, self.cx.reborrow(), range, event)
+    }
+    #[inline]
+    fn open_at(
+        notifiers: &'w Notifiers,
+        cx: Cx<'w, rank::Window, C>,
+        range: VpnRange,
+        event: Event,
+    ) -> Result<Self, C::Refusal> {
         let mut window = Self {
             live: None,
             range,
-            cx: cx.into_descended(),
+            cx,
         };
         if let Some(chain) = notifiers.chain() {
             window.announce(chain, event)?;

@@ -14,7 +14,7 @@ use crate::{
     file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem},
     frame::{Contents, MemConfig},
     mm::{
-        Advice, Machine, MachineConfig, MapFlags, MapsLine, Mm, MmapArgs, MremapArgs, MsyncFlags,
+        Machine, MachineConfig, MapFlags, MapsLine, Mm, MmapArgs, MremapArgs, MsyncFlags,
         PageState, Prot,
     },
 };
@@ -268,10 +268,6 @@ impl Family {
 fn lacking(op: &Op) -> Option<&'static str> {
     match op {
         Op::Reclaim {} => Some("reclaim"),
-        Op::Madvise {
-            advice: Advice::HugePage | Advice::Collapse,
-            ..
-        } => Some("huge pages"),
         _ => None,
     }
 }

@@ -42,6 +42,8 @@ pub(in crate::mm) struct Leaf {
     lock: Mutex<()>,
     /// Taken out of the table while faults may run: nothing may be put in any more.
     unlinked: AtomicBool,
+    /// The entries stand for one of the level above: a huge page, mapped whole. Changed under the lock.
+    huge: AtomicBool,
 }
 
 impl Leaf {
@@ -50,6 +52,7 @@ impl Leaf {
             ptes: [const { AtomicU64::new(0) }; ENTRIES],
             lock: Mutex::new(()),
             unlinked: AtomicBool::new(false),
+            huge: AtomicBool::new(false),
         })
     }
     /// The page-table lock of these 2 MiB.
@@ -78,6 +81,10 @@ impl Leaf {
             (a.lock(), second)
         }
     }
+    /// Whether it maps a huge page as one.
+    pub(in crate::mm) fn is_huge(&self) -> bool {
+        self.huge.load(Ordering::Acquire)
+    }
     /// Reads one entry without the lock: what a hardware walk sees.
     pub(in crate::mm) fn peek(&self, at: Vpn) -> RawPte {
         RawPte(self.ptes[index(at)].load(Ordering::Acquire))
@@ -96,6 +103,12 @@ impl LockedLeaf<'_> {
     }
     pub(in crate::mm) fn set(&self, at: Vpn, pte: RawPte) {
         self.leaf.ptes[index(at)].store(pte.0, Ordering::Release);
+    }
+    pub(in crate::mm) fn is_huge(&self) -> bool {
+        self.leaf.is_huge()
+    }
+    pub(in crate::mm) fn set_huge(&self, huge: bool) {
+        self.leaf.huge.store(huge, Ordering::Release);
     }
     pub(in crate::mm) fn is_empty(&self) -> bool {
         self.leaf

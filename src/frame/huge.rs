@@ -1,0 +1,108 @@
+//! Huge pages: 512 frames in a row, the first at a multiple of 512.
+//!
+//! Each frame keeps its own counts, so that a huge page which is mapped in parts needs no accounts of its own; what
+//! concerns the whole is asked of all of them.
+
+use super::{
+    arena::{Free, OutOfFrames, PhysMem},
+    flags::FrameFlags,
+    inject::AllocKind,
+};
+use crate::addr::{PMD_PAGES, Pfn};
+
+/// Frames of a huge page.
+#[allow(clippy::cast_possible_truncation)]
+pub(crate) const HUGE: u32 = PMD_PAGES as u32;
+
+/// First frame of the huge zero page: it has no memory, and is never counted.
+const HUGE_ZERO: Pfn = Pfn(1 << 29);
+
+impl Pfn {
+    /// The zero page, or a part of the huge one.
+    pub(crate) fn is_zero(self) -> bool {
+        self.0 == 0 || self >= HUGE_ZERO
+    }
+    /// First frame of the huge page that this one would be of.
+    pub(crate) fn head(self) -> Self {
+        Self(self.0 & !(HUGE - 1))
+    }
+    /// The `n`th frame after this.
+    pub(crate) fn nth(self, n: u32) -> Self {
+        Self(self.0 + n)
+    }
+}
+
+/// A new huge page: one reference on each frame, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct HugeFrame<'m> {
+    mem: &'m PhysMem,
+    head: Pfn,
+}
+
+impl PhysMem {
+    /// First frame of the huge page that reads as zero.
+    pub fn huge_zero_pfn(&self) -> Pfn {
+        HUGE_ZERO
+    }
+    /// 512 frames in a row that read as zero.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] when there are none.
+    pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
+        self.inject().check(AllocKind::Frame)?;
+        let head = self.with_free(|free, frames| take_block(free, frames));
+        let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
+        for i in 0..HUGE {
+            self.born(head.nth(i));
+            self.set_flags(head.nth(i), FrameFlags::LARGE);
+        }
+        Ok(HugeFrame { mem: self, head })
+    }
+    /// The huge page is one no more: its frames go their own ways.
+    pub(crate) fn forget_huge(&self, head: Pfn) {
+        for i in 0..HUGE {
+            self.clear_flags(head.nth(i), FrameFlags::LARGE);
+        }
+    }
+}
+
+/// A block never used, else one all of whose frames have been given back.
+fn take_block(free: &mut Free, frames: u32) -> Option<Pfn> {
+    let first = free.next.next_multiple_of(HUGE);
+    let head = if first + HUGE <= frames + 1 {
+        free.stack.extend((free.next..first).rev());
+        free.next = first + HUGE;
+        first
+    } else {
+        let mut count = std::collections::BTreeMap::new();
+        for pfn in &free.stack {
+            *count.entry(pfn / HUGE).or_insert(0) += 1;
+        }
+        let block = count.into_iter().find(|&(_, n)| n == HUGE)?.0;
+        free.stack.retain(|pfn| pfn / HUGE != block);
+        block * HUGE
+    };
+    free.in_use += HUGE;
+    free.peak = free.peak.max(free.in_use);
+    Some(Pfn(head))
+}
+
+impl HugeFrame<'_> {
+    /// Its first frame.
+    pub(crate) fn head(&self) -> Pfn {
+        self.head
+    }
+    /// Leaves the references to the entries that map the frames.
+    pub(crate) fn into_raw(self) -> Pfn {
+        std::mem::ManuallyDrop::new(self).head
+    }
+}
+
+impl Drop for HugeFrame<'_> {
+    fn drop(&mut self) {
+        for i in 0..HUGE {
+            drop(self.mem.adopt(self.head.nth(i)));
+        }
+    }
+}

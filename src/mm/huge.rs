@@ -1,0 +1,284 @@
+//! Huge pages: 2 MiB mapped as one. `mm/huge_memory.c`.
+//!
+//! A leaf table stands in the place of the one entry: all of its entries are set, and it is marked. So translation,
+//! counts and rights are the same for both sizes, and splitting a mapping is clearing the mark; what Linux does
+//! otherwise with the one entry, its windows above all, is done here.
+
+use super::{
+    Mm,
+    fault::NEW_ANON,
+    flags::VmFlags,
+    guard::{Held, Lease},
+    page_table::{Leaf, LockedLeaf},
+    pte::{RawPte, Rights},
+    vma::Vma,
+};
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    ctx::{Below, Cx, Rank, Sleepable, rank},
+    error::{FaultError, NoMemory},
+    frame::{FrameFlags, HUGE, PhysMem},
+    notifier::{Access, Event},
+};
+
+/// The 2 MiB that hold `at`.
+pub(super) fn block(at: Vpn) -> VpnRange {
+    let start = at.align_down(PMD_PAGES);
+    VpnRange::new(start, start.plus(PMD_PAGES)).expect("not empty")
+}
+
+impl Vma {
+    /// Whether a fault at `at` may map a huge page: asked for, private and anonymous, and all of it inside
+    /// (`thp_vma_allowable_order`, with huge pages on request).
+    fn wants_huge(&self, at: Vpn) -> bool {
+        self.is_anonymous()
+            && self.flags.contains(VmFlags::HUGEPAGE)
+            && self.range().covers(block(at))
+    }
+}
+
+impl Mm {
+    /// Whether `at` is mapped by a huge page.
+    pub(super) fn is_huge<R: Rank, C: crate::ctx::Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        at: Vpn,
+    ) -> bool {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table.leaf(at, pin).is_some_and(Leaf::is_huge)
+    }
+}
+
+impl Mm {
+    /// Runs `f` on the leaf of `at`, locked, if there is one.
+    pub(super) fn with_leaf_of<R: Rank, C: crate::ctx::Context, T>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        at: Vpn,
+        f: impl FnOnce(&LockedLeaf<'_>) -> T,
+    ) -> Option<T> {
+        let pinned = cx.pin();
+        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        Some(f(&leaf.lock()))
+    }
+    /// First frame of the huge page of private memory that has `at` inside and that this process alone maps.
+    pub(super) fn own_huge_inside<R: Rank, C: crate::ctx::Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        at: Vpn,
+    ) -> Option<Pfn> {
+        if at.is_aligned(PMD_PAGES) {
+            return None;
+        }
+        let mem = self.machine().mem();
+        let pinned = cx.pin();
+        let leaf = self
+            .table
+            .leaf(at, self.table.pin(pinned.guard()))
+            .filter(|leaf| leaf.is_huge())?
+            .lock();
+        let head = leaf.get(at).counted()?.head();
+        let own = leaf.is_huge()
+            && mem.flags(head).contains(FrameFlags::ANON)
+            && !shared_huge(mem, &leaf);
+        own.then_some(head)
+    }
+}
+
+/// After a split, a page that holds nothing but zeros is given back, and the zero page mapped instead
+/// (`try_to_map_unused_to_zeropage`).
+pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>) {
+    for at in (0..PMD_PAGES).map(Vpn) {
+        let pte = leaf.get(at);
+        let unused = pte.counted().filter(|&pfn| mem.is_unused(pfn));
+        if unused.is_some() {
+            let rights = Rights {
+                read: pte.may_read(),
+                write: false,
+            };
+            leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
+            super::window::drop_entry(mem, pte);
+        }
+    }
+}
+
+/// Whether the leaf maps a huge page that others map as well (`folio_maybe_mapped_shared`).
+pub(super) fn shared_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
+    let head = leaf.get(Vpn(0)).counted().filter(|_| leaf.is_huge());
+    head.is_some_and(|head| (0..HUGE).any(|i| mem.mapcount(head.nth(i)) > 1))
+}
+
+impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
+    /// Splits the mapping of a huge page that has `at` inside and is this process's own, and the page with it.
+    pub(super) fn split_own_folio(&mut self, at: Vpn) {
+        if let Some(head) = self.mm.own_huge_inside(&mut self.cx, at) {
+            self.split_pmd(at);
+            let (mm, mem) = (self.mm, self.mm.machine().mem());
+            mem.forget_huge(head);
+            mm.with_leaf_of(&mut self.cx, at, |leaf| zero_unused(mem, leaf));
+        }
+    }
+    /// Splits the mapping of a huge page at `at`, if there is one, in a window over it (`split_huge_pmd`).
+    pub(super) fn split_pmd(&mut self, at: Vpn) {
+        if self.mm.is_huge(&mut self.cx, at) {
+            self.split_pmd_always(at);
+        }
+    }
+    /// The same with the window in any case (`split_huge_pmd_address`).
+    pub(super) fn split_pmd_always(&mut self, at: Vpn) {
+        let mut window = self.window(block(at), Event::Clear);
+        window.split_huge(at);
+        window.close();
+    }
+}
+
+/// Entries of their own for what was one. An object's page is dropped instead, to be faulted in again; says whether it
+/// was.
+pub(super) fn split_leaf(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
+    if !leaf.is_huge() {
+        return false;
+    }
+    leaf.set_huge(false);
+    let first = leaf.get(Vpn(0));
+    let objects = first
+        .counted()
+        .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON));
+    for i in 0..PMD_PAGES {
+        let pte = leaf.get(Vpn(i));
+        if objects {
+            leaf.set(Vpn(i), RawPte::NONE);
+            super::window::drop_entry(mem, pte);
+        } else if pte.is_zero_page() {
+            leaf.set(Vpn(i), pte.with_pfn(mem.zero_pfn()));
+        }
+    }
+    objects
+}
+
+impl<'h> Held<'h> {
+    /// `do_huge_pmd_anonymous_page`: says whether it could. Only where no table is yet.
+    pub(super) fn fault_huge(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+    ) -> Result<bool, NoMemory> {
+        if !vma.wants_huge(at) || self.has_leaf(at) {
+            return Ok(false);
+        }
+        self.layout.anon_of(vma)?;
+        let mem = self.lease.mm.machine().mem();
+        if access == Access::Read {
+            let rights = vma.read_only();
+            let zero = mem.huge_zero_pfn();
+            self.set_huge(at, |i| RawPte::zero(zero.nth(i), rights))?;
+            return Ok(true);
+        }
+        let Some(head) = self.new_huge(vma, at)? else {
+            return Ok(false);
+        };
+        let rights = vma.rights();
+        let mapped = self.set_huge(at, |i| {
+            mem.map_inc(head.nth(i));
+            RawPte::frame(head.nth(i), rights).mkdirty()
+        })?;
+        if !mapped {
+            // Another thread was first.
+            (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+        }
+        Ok(true)
+    }
+    fn has_leaf(&mut self, at: Vpn) -> bool {
+        let mm = self.lease.mm;
+        let pinned = self.lease.cx.pin();
+        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
+    }
+    /// A huge page for private memory; `None`: there is none, small ones will do.
+    fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<Pfn>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let Ok(frame) = mem.alloc_huge() else {
+            return Ok(None);
+        };
+        let head = frame.head();
+        let index = vma.pgoff_at(block(at).start());
+        for i in 0..HUGE {
+            mem.set_flags(head.nth(i), NEW_ANON);
+            mem.set_owner(head.nth(i), Some(node.owner(index + u64::from(i))));
+        }
+        Ok(Some(frame.into_raw()))
+    }
+    /// Fills a new leaf and marks it; not if there is one already.
+    fn set_huge(&mut self, at: Vpn, pte: impl Fn(u32) -> RawPte) -> Result<bool, NoMemory> {
+        self.with_leaf(at, |leaf| {
+            if !leaf.is_empty() {
+                return false;
+            }
+            let first = block(at).start();
+            (0..HUGE).for_each(|i| leaf.set(first.plus(u64::from(i)), pte(i)));
+            leaf.set_huge(true);
+            true
+        })
+    }
+    /// A write to a read-only huge page (`do_huge_pmd_wp_page`): says whether that is done; if not, the mapping is
+    /// split now, and the page is dealt with alone.
+    pub(super) fn fault_huge_protected(&mut self, vma: &Vma, at: Vpn) -> Result<bool, FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let rights = vma.rights();
+        let zero = self.with_leaf(at, |leaf| leaf.is_huge() && leaf.get(at).is_zero_page())?;
+        if zero {
+            return Ok(self.replace_huge_zero(vma, at)?);
+        }
+        let reused = self.with_leaf(at, |leaf| {
+            let Some(pfn) = leaf.get(at).counted() else {
+                return !leaf.is_huge();
+            };
+            let reuse = leaf.is_huge() && own_huge(mem, pfn.head());
+            for i in (0..HUGE).filter(|_| reuse) {
+                let at = block(at).start().plus(u64::from(i));
+                mem.set_flags(pfn.head().nth(i), FrameFlags::ANON_EXCLUSIVE);
+                leaf.set(at, leaf.get(at).with_rights(rights).mkdirty());
+            }
+            reuse
+        })?;
+        if !reused {
+            self.lease.split_pmd(at);
+        }
+        Ok(reused)
+    }
+    /// `do_huge_zero_wp_pmd`: one window over all of it.
+    fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let Some(head) = self.new_huge(vma, at)? else {
+            self.lease.split_pmd(at);
+            return Ok(false);
+        };
+        let rights = vma.rights();
+        let first = block(at).start();
+        let mut window = self.lease.window(block(at), Event::Clear);
+        let done = window.lock_ptes(at, |txn| {
+            let leaf = txn.leaf();
+            if !leaf.is_huge() || !leaf.get(at).is_zero_page() {
+                return false;
+            }
+            for i in 0..HUGE {
+                mem.map_inc(head.nth(i));
+                let pte = RawPte::frame(head.nth(i), rights).mkdirty();
+                leaf.set(first.plus(u64::from(i)), pte);
+            }
+            true
+        });
+        window.close();
+        if done != Some(true) {
+            (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+        }
+        Ok(true)
+    }
+}
+
+/// Nobody else maps or holds any part of it.
+fn own_huge(mem: &PhysMem, head: Pfn) -> bool {
+    mem.flags(head).contains(FrameFlags::ANON_EXCLUSIVE)
+        || (0..HUGE).all(|i| mem.refcount(head.nth(i)) == 1)
+}
