@@ -162,6 +162,14 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     }
 }
 
+impl Cx<'_, rank::Window, Sleepable> {
+    /// A reverse map is walked inside a window, as when part of a huge page is given up. A window is no lock, so the
+    /// order of locks still holds, as long as no reverse map is locked outside of it: the caller sees to that.
+    pub(crate) const fn walk_inside(&mut self) -> Cx<'_, rank::Rmap, Sleepable> {
+        Cx::forge(self.local)
+    }
+}
+
 impl<R: Rank> Cx<'_, R, Sleepable> {
     /// Blocks. Stands for every blocking primitive.
     pub fn sleep(&mut self, time: Duration) {

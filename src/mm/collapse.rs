@@ -105,8 +105,13 @@ impl Mm {
         }
         let mem = self.machine().mem();
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf));
-        // Without a table there is nothing at all.
-        let swapped = match scanned.unwrap_or(Err(Fail::Skip))? {
+        let Some(scanned) = scanned else {
+            // Nothing here; but only where even the table above is missing does Linux look further.
+            let pinned = g.cx.pin();
+            let above = self.table.has_pmd(at, self.table.pin(pinned.guard()));
+            return Err(if above { Fail::Never } else { Fail::Skip });
+        };
+        let swapped = match scanned? {
             Scan::Huge => return Ok(()),
             Scan::Small { swapped } => swapped,
         };
@@ -128,8 +133,14 @@ impl Mm {
 fn may_collapse(vma: &Vma) -> bool {
     !vma.flags
         .intersects(VmFlags::NOHUGEPAGE.union(VmFlags::SPECIAL))
-        && (vma.is_anonymous() || vma.flags.contains(VmFlags::SHARED))
+        && (vma.is_anonymous() || shared_and_aligned(vma))
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
+}
+
+/// Shared memory can be mapped huge only where addresses and page offsets are aligned alike.
+fn shared_and_aligned(vma: &Vma) -> bool {
+    vma.flags.contains(VmFlags::SHARED)
+        && Vpn(vma.start().0.wrapping_sub(vma.pgoff)).is_aligned(PMD_PAGES)
 }
 
 /// What a block consists of.

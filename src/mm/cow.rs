@@ -5,7 +5,9 @@
 //!   in place, without a window, since nothing becomes wrong that an external MMU may hold;
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
-use super::{flags::VmFlags, guard::Held, page_table::LockedLeaf, pte::RawPte, vma::Vma};
+use super::{
+    flags::VmFlags, guard::Held, page_table::LockedLeaf, pte::RawPte, split_folio::parts, vma::Vma,
+};
 use crate::{
     addr::{Vpn, VpnRange},
     error::FaultError,
@@ -39,10 +41,24 @@ impl Held<'_> {
         if vma.notes_writes() {
             return self.announce_write(vma, at, seen);
         }
-        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared))? {
+        let large = seen
+            .counted()
+            .filter(|&pfn| !shared && mem.flags(pfn).contains(FrameFlags::LARGE));
+        let whole = large.map(|pfn| self.has_all_of(pfn.head()));
+        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, whole))? {
             Verdict::Done => Ok(()),
             Verdict::Copy(original) => self.copy(vma, at, seen, original.as_ref()),
         }
+    }
+
+    /// `__wp_can_reuse_large_anon_folio`: more than one page of it is mapped, all by this process, and nobody else holds
+    /// one. Of a last page it is better to copy, so that the huge page goes.
+    fn has_all_of(&mut self, head: crate::addr::Pfn) -> bool {
+        let mm = self.lease.mm;
+        let mem = mm.machine().mem();
+        let mapped: u64 = parts(mem, head).map(|p| u64::from(mem.mapcount(p))).sum();
+        let held: u64 = parts(mem, head).map(|p| u64::from(mem.refcount(p))).sum();
+        mapped > 1 && held == mapped && mm.has_alone(&mut self.lease.cx.descend(), head)
     }
 
     /// `wp_page_shared`: the object hears of the write first. It may have put another page in the place of this one,
@@ -96,6 +112,7 @@ fn decide<'m>(
     at: Vpn,
     seen: RawPte,
     shared: bool,
+    whole: Option<bool>,
 ) -> Verdict<'m> {
     if leaf.get(at) != seen {
         return Verdict::Done;
@@ -107,7 +124,7 @@ fn decide<'m>(
     let Some(pfn) = seen.counted() else {
         return Verdict::Copy(None);
     };
-    if shared || may_reuse(mem, pfn) {
+    if shared || may_reuse(mem, pfn, whole) {
         leaf.set(at, seen.with_rights(writable).mkdirty());
         return Verdict::Done;
     }
@@ -115,13 +132,20 @@ fn decide<'m>(
 }
 
 /// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame.
-fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn) -> bool {
+fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn, whole: Option<bool>) -> bool {
     let flags = mem.flags(pfn);
     if !flags.contains(FrameFlags::ANON) {
         return false;
     }
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {
         return true;
+    }
+    // Part of a huge page: what counts is all of it.
+    if let Some(whole) = whole {
+        if whole {
+            mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+        }
+        return whole;
     }
     let cached = flags.contains(FrameFlags::SWAP_CACHE);
     if mem.refcount(pfn) > 1 + u32::from(cached) {

@@ -27,9 +27,7 @@ impl MmapWriteGuard<'_> {
     /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.
     pub(super) fn free_lazily(&mut self, part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
-        for edge in [part.start(), part.end()] {
-            window.split_own_folio(edge);
-        }
+        window.split_own_parts(part);
         window
             .leaves_in(part, |txn| {
                 if !shared_huge(txn.mem(), txn.leaf()) {
@@ -42,8 +40,14 @@ impl MmapWriteGuard<'_> {
     }
     /// `MADV_COLD`: no window, since an entry that looks older is as good as before.
     pub(super) fn cool(&mut self, part: VpnRange) {
-        for edge in [part.start(), part.end()] {
-            self.lease().split_own_folio(edge);
+        let mm = self.mm;
+        for at in part.iter() {
+            if let Some(head) = mm.own_part(&mut self.cx, part, at) {
+                let mut cx = self.cx.descend();
+                if mm.has_alone(&mut cx, head) {
+                    mm.split_own(cx, head);
+                }
+            }
         }
         let mm = self.mm;
         let pinned = self.cx.pin();

@@ -62,44 +62,19 @@ impl Mm {
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
         Some(f(&leaf.lock()))
     }
-    /// First frame of the huge page of private memory that has `at` inside and that this process alone maps.
-    pub(super) fn own_huge_inside<R: Rank, C: crate::ctx::Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        at: Vpn,
-    ) -> Option<Pfn> {
-        if at.is_aligned(PMD_PAGES) {
-            return None;
-        }
-        let mem = self.machine().mem();
-        let pinned = cx.pin();
-        let leaf = self
-            .table
-            .leaf(at, self.table.pin(pinned.guard()))
-            .filter(|leaf| leaf.is_huge())?
-            .lock();
-        let head = leaf.get(at).counted()?.head();
-        let own = leaf.is_huge()
-            && mem.flags(head).contains(FrameFlags::ANON)
-            && !shared_huge(mem, &leaf);
-        own.then_some(head)
-    }
 }
 
 /// After a split, a page that holds nothing but zeros is given back, and the zero page mapped instead
 /// (`try_to_map_unused_to_zeropage`).
-pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>) {
-    for at in (0..PMD_PAGES).map(Vpn) {
-        let pte = leaf.get(at);
-        let unused = pte.counted().filter(|&pfn| mem.is_unused(pfn));
-        if unused.is_some() {
-            let rights = Rights {
-                read: pte.may_read(),
-                write: false,
-            };
-            leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
-            super::window::drop_entry(mem, pte);
-        }
+pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) {
+    let pte = leaf.get(at);
+    if pte.counted().is_some_and(|pfn| mem.is_unused(pfn)) {
+        let rights = Rights {
+            read: pte.may_read(),
+            write: false,
+        };
+        leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
+        super::window::drop_entry(mem, pte);
     }
 }
 
@@ -110,15 +85,6 @@ pub(super) fn shared_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
 }
 
 impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
-    /// Splits the mapping of a huge page that has `at` inside and is this process's own, and the page with it.
-    pub(super) fn split_own_folio(&mut self, at: Vpn) {
-        if let Some(head) = self.mm.own_huge_inside(&mut self.cx, at) {
-            self.split_pmd(at);
-            let (mm, mem) = (self.mm, self.mm.machine().mem());
-            mem.forget_huge(head);
-            mm.with_leaf_of(&mut self.cx, at, |leaf| zero_unused(mem, leaf));
-        }
-    }
     /// Splits the mapping of a huge page at `at`, if there is one, in a window over it (`split_huge_pmd`).
     pub(super) fn split_pmd(&mut self, at: Vpn) {
         if self.mm.is_huge(&mut self.cx, at) {

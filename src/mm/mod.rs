@@ -46,6 +46,7 @@ mod remove;
 mod resolve;
 mod rmap;
 mod split;
+mod split_folio;
 mod swap_in;
 mod try_to_unmap;
 mod vma;

@@ -32,6 +32,9 @@ impl Space for Mm {
         }
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| drop(slot.clear()));
     }
+    fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
+        self.split_folio_at(cx, part, head)
+    }
     fn try_to_unmap(
         &self,
         cx: RmapCx<'_>,

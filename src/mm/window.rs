@@ -97,20 +97,20 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
         window.split_huge(at);
         window.close();
     }
-    /// [`split_pmd`](Self::split_pmd) where `at` lies inside a huge page that this process alone maps; the page itself
-    /// is split as well (`split_folio`).
-    pub(super) fn split_own_folio(&mut self, at: Vpn) {
+    /// Splits the huge pages of this process alone that lie only partly in `range`.
+    pub(super) fn split_own_parts(&mut self, range: VpnRange) {
         let mm = self.mm;
-        if let Some(head) = mm.own_huge_inside(&mut self.core.split().1, at) {
-            self.split_pmd(at);
-            let mem = mm.machine().mem();
-            mem.forget_huge(head);
-            mm.with_leaf_of(&mut self.core.split().1, at, |leaf| {
-                super::huge::zero_unused(mem, leaf);
-            });
+        let mut cx = self.core.split().1;
+        for at in range.iter() {
+            if let Some(head) = mm.own_part(&mut cx, range, at) {
+                let mut inside = cx.walk_inside();
+                if mm.has_alone(&mut inside, head) {
+                    mm.split_own(inside, head);
+                }
+            }
         }
     }
-    /// The same in this window, which covers the huge page.
+    /// In this window, which covers it, a huge page is mapped by small entries.
     pub(super) fn split_huge(&mut self, at: Vpn) {
         let mem = self.mm.machine().mem();
         let emptied = self.lock_ptes(at, |txn| super::huge::split_leaf(mem, txn.leaf()));

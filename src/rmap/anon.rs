@@ -97,6 +97,15 @@ impl AnonVma {
     pub(crate) fn owner(&self, index: u64) -> Owner {
         Owner { id: self.id, index }
     }
+    /// Visits the part of every VMA that may map pages `[from, to)`.
+    pub(crate) fn walk_range(
+        &self,
+        cx: RmapCx<'_>,
+        (from, to): (u64, u64),
+        visit: impl FnMut(RmapCx<'_>, &Spot<'_>, VpnRange) -> bool,
+    ) {
+        self.tree.walk(cx, from, to, visit);
+    }
     /// Visits every VMA that may map page `index`.
     pub(crate) fn walk(
         &self,

@@ -1,0 +1,138 @@
+//! Part of a huge page is given up: the page is split for good, wherever it is mapped (`split_folio`).
+//!
+//! Only pages of a single process come here, but the reverse map leads to every VMA that might have it, and each sees a
+//! window until all mappings are found.
+
+use super::{Mm, guard::Lease, huge::zero_unused, page_table::LockedLeaf};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Context, Cx, Rank},
+    frame::{FrameFlags, HUGE, PhysMem},
+    notifier::Event,
+    rmap::{AnonVma, OwnerRef, RmapCx},
+};
+use std::sync::Arc;
+
+/// Whether the entry is a page of the huge page that begins with `head`.
+fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
+    let part = |pfn: Pfn| pfn.head() == head && mem.flags(pfn).contains(FrameFlags::LARGE);
+    leaf.get(at).counted().is_some_and(part)
+}
+
+/// Its frames; not those that were given back and are something else by now.
+pub(super) fn parts(mem: &PhysMem, head: Pfn) -> impl Iterator<Item = Pfn> {
+    (0..HUGE)
+        .map(move |i| head.nth(i))
+        .filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE))
+}
+
+/// Entries that map any part of it, in whatever process.
+fn mappings(mem: &PhysMem, head: Pfn) -> u64 {
+    parts(mem, head)
+        .map(|pfn| u64::from(mem.mapcount(pfn)))
+        .sum()
+}
+
+impl Mm {
+    /// The node of private memory that a huge page belongs to, and its page offsets there.
+    fn node_of(&self, head: Pfn) -> Option<(Arc<AnonVma>, (u64, u64))> {
+        let machine = self.machine();
+        let owner = machine.mem().owner(head)?;
+        match machine.registry().find(owner.id)? {
+            OwnerRef::Anon(node) => Some((
+                node.upgrade()?,
+                (owner.index, owner.index + u64::from(HUGE)),
+            )),
+            OwnerRef::Mapping(_) => None,
+        }
+    }
+    /// Whether this process alone maps parts of a huge page of private memory (`!folio_maybe_mapped_shared`).
+    pub(super) fn has_alone(&self, cx: &mut RmapCx<'_>, head: Pfn) -> bool {
+        let mem = self.machine().mem();
+        let Some((node, pages)) = self.node_of(head) else {
+            return false;
+        };
+        let mut own = 0;
+        node.walk_range(cx.reborrow(), pages, |cx, spot, part| {
+            if std::ptr::addr_eq(Arc::as_ptr(spot.space), std::ptr::from_ref(self)) {
+                own += self.parts_in(cx, part, head);
+            }
+            true
+        });
+        own > 0 && own == mappings(mem, head)
+    }
+    fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> u64 {
+        let mem = self.machine().mem();
+        let pinned = cx.pin();
+        let mut found = 0;
+        self.table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                let leaf = leaf.lock();
+                found += part
+                    .iter()
+                    .filter(|&at| is_part(mem, &leaf, at, head))
+                    .count() as u64;
+                Ok::<(), std::convert::Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        found
+    }
+    /// The huge page that has `at` inside and is only partly in `range`, if it is this process's own.
+    pub(super) fn own_part<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        at: Vpn,
+    ) -> Option<Pfn> {
+        let mem = self.machine().mem();
+        let large = |pfn: &Pfn| {
+            mem.flags(*pfn)
+                .contains(FrameFlags::LARGE | FrameFlags::ANON)
+        };
+        let found = self.with_leaf_of(cx, at, |leaf| {
+            let head = leaf.get(at).counted().filter(large)?.head();
+            let block = super::huge::block(at);
+            // All of it, in a row: nothing has to be split.
+            let whole = range.covers(block)
+                && (0..HUGE)
+                    .zip(block.iter())
+                    .all(|(i, page)| leaf.get(page).counted() == Some(head.nth(i)));
+            (!whole).then_some(head)
+        });
+        found?
+    }
+    /// Splits a huge page; pages of it that hold only zeros are given back.
+    pub(super) fn split_own(&self, cx: RmapCx<'_>, head: Pfn) {
+        let mem = self.machine().mem();
+        let Some((node, pages)) = self.node_of(head) else {
+            return;
+        };
+        let mut left = mappings(mem, head);
+        node.walk_range(cx, pages, |cx, spot, part| {
+            left -= spot.space.split_folio(cx, part, head).min(left);
+            left > 0
+        });
+        mem.forget_huge(head);
+    }
+    /// One VMA on the way; returns how many entries of it map the page.
+    pub(super) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
+        let mem = self.machine().mem();
+        let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
+        window.split_edges(part);
+        window.split_huge(part.start());
+        let mut found = 0;
+        window
+            .leaves_in(part, |txn| {
+                let range = txn.range();
+                let leaf = txn.leaf();
+                for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
+                    found += 1;
+                    zero_unused(mem, leaf, at);
+                }
+                Ok::<(), std::convert::Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        window.close();
+        found
+    }
+}
