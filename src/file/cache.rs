@@ -114,6 +114,9 @@ impl PageCache {
         }
         mem.set_owner(frame.pfn(), Some(self.mapping.owner(index)));
         slots.insert(index, Slot::Frame(frame.clone().into_raw()));
+        if self.backing != Backing::Nothing {
+            mem.lru_add(frame.pfn());
+        }
         Ok((frame, true))
     }
     /// The first page at or above `from`, below `to`, that is in the cache.

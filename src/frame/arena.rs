@@ -6,6 +6,7 @@ use super::{
     flags::FrameFlags,
     handle::Frame,
     inject::{AllocKind, Inject, Injected},
+    lru::Lru,
     owner::Owner,
     swap::Swap,
     wait::Waiters,
@@ -99,6 +100,7 @@ pub struct PhysMem {
     inject: Inject,
     pub(super) waiters: Waiters,
     pub(super) swap: Swap,
+    pub(super) lru: Lru,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -127,6 +129,7 @@ impl PhysMem {
             inject: Inject::default(),
             waiters: Waiters::default(),
             swap: Swap::new(config.swap),
+            lru: Lru::default(),
         }
     }
     /// Frames there are.
@@ -209,6 +212,7 @@ impl PhysMem {
         f(&mut self.free.lock(), self.config.frames)
     }
     fn retire(&self, pfn: Pfn) {
+        self.lru_remove(pfn);
         // The generation first: from here on every view of the frame is stale.
         self.meta(pfn).generation.fetch_add(1, Ordering::AcqRel);
         if let Some(cell) = self.cell(pfn) {
@@ -227,6 +231,10 @@ impl PhysMem {
     pub(crate) fn get(&self, pfn: Pfn) -> Frame<'_> {
         self.meta(pfn).counts.get_ref(pfn);
         self.adopt(pfn)
+    }
+    /// One more reference unless the frame is free.
+    pub(super) fn try_get(&self, pfn: Pfn) -> Option<Frame<'_>> {
+        self.meta(pfn).counts.try_get_ref().then(|| self.adopt(pfn))
     }
     pub(super) fn put(&self, pfn: Pfn) {
         if self.meta(pfn).counts.put_ref(pfn) {

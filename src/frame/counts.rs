@@ -37,6 +37,13 @@ impl Counts {
     pub(super) fn get_ref(&self, pfn: Pfn) {
         self.add(REF, pfn);
     }
+    /// One more reference, unless there is none; says whether.
+    pub(super) fn try_get_ref(&self) -> bool {
+        let more = |word| (split(word).0 != 0).then(|| word + REF);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
     /// A mapping takes over a reference that its maker holds.
     pub(super) fn map(&self, pfn: Pfn) {
         self.add(MAP, pfn);

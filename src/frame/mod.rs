@@ -15,6 +15,7 @@
 //! | `inject` | making an allocation fail on purpose |
 //! | `owner` | who has a frame, and where in him |
 //! | `wait` | the lock of a frame |
+//! | `lru` | the lists that reclaim works through |
 //! | `swap` | the swap device and its cache |
 //! | `commit` | memory promised, not yet used |
 
@@ -26,6 +27,7 @@ mod flags;
 mod handle;
 mod huge;
 mod inject;
+mod lru;
 mod owner;
 mod swap;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use flags::FrameFlags;
 pub use handle::Frame;
 pub(crate) use huge::HUGE;
 pub use inject::{AllocKind, Inject, Injected};
+pub(crate) use lru::LruList;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub use swap::{Swap, SwapSlot};
 pub use view::{FrameView, FrameViewMut};

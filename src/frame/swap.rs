@@ -222,6 +222,8 @@ impl PhysMem {
         slot.cached = Some(fresh.clone().into_raw());
         slots.of_frame.insert(pfn, id);
         self.set_flags(pfn, FrameFlags::SWAP_CACHE);
+        drop(slots);
+        self.lru_add(pfn);
         fresh
     }
     /// Whether the slot has a frame in the cache.

@@ -3,7 +3,7 @@
 use super::Mm;
 use crate::{
     addr::VpnRange,
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Below, Cx, Sleepable, rank},
     notifier::AgeKind,
 };
 use std::convert::Infallible;
@@ -18,8 +18,17 @@ impl Mm {
         kind: AgeKind,
     ) -> bool {
         let mut g = self.read(cx);
+        self.age_range(&mut g.cx, range, kind)
+    }
+    /// The same under whatever lock keeps the mappings.
+    pub(super) fn age_range<R: Below<rank::Callback>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        range: VpnRange,
+        kind: AgeKind,
+    ) -> bool {
         let mut young = false;
-        let pinned = g.cx.pin();
+        let pinned = cx.pin();
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
                 let leaf = leaf.lock();
@@ -36,7 +45,7 @@ impl Mm {
             })
             .unwrap_or_else(|e| match e {});
         drop(pinned);
-        self.notifiers.age(&mut g.cx.non_blocking(), range, kind) | young
+        self.notifiers.age(&mut cx.non_blocking(), range, kind) | young
     }
     /// Invalidation windows open now, on whatever thread.
     pub fn windows_open(&self) -> usize {

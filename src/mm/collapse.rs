@@ -1,8 +1,7 @@
 //! `MADV_COLLAPSE`: small pages become a huge one. `mm/khugepaged.c`.
 
 use super::{
-    Mm, MmapWriteGuard, fault::NEW_ANON, flags::VmFlags, huge::block, page_table::LockedLeaf,
-    pte::RawPte, vma::Vma,
+    Mm, MmapWriteGuard, flags::VmFlags, huge::block, page_table::LockedLeaf, pte::RawPte, vma::Vma,
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
@@ -202,12 +201,12 @@ impl MmapWriteGuard<'_> {
             return Err(Fail::Never);
         }
         let node = vma.anon_node().ok_or(Fail::Never)?;
-        let rights = vma.rights();
+        let (rights, born) = (vma.rights(), vma.new_anon());
         let index = vma.pgoff_at(at);
         let huge = mem.alloc_huge().map_err(|_| Fail::NoMemory)?;
         for i in 0..HUGE {
             let pfn = huge.head().nth(i);
-            mem.set_flags(pfn, NEW_ANON);
+            mem.set_flags(pfn, born);
             mem.set_owner(pfn, Some(node.owner(index + u64::from(i))));
         }
         // Reverse maps must not be walked while pages are in neither place (`anon_vma_lock_write`).
@@ -234,6 +233,7 @@ impl MmapWriteGuard<'_> {
                     mem.copy(pfn, new);
                 }
                 mem.map_inc(new);
+                mem.lru_add(new);
                 leaf.set(page, RawPte::frame(new, rights).mkdirty());
                 super::window::drop_entry(mem, old);
             }

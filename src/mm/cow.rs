@@ -96,8 +96,10 @@ impl Held<'_> {
             if let Some(slot) = txn.slot(at)
                 && slot.raw() == seen
             {
-                mem.map_inc(copy.into_raw());
+                let pfn = copy.into_raw();
+                mem.map_inc(pfn);
                 drop(slot.replace(pte));
+                mem.lru_add(pfn);
             }
         });
         window.close();

@@ -59,8 +59,14 @@ impl MmapWriteGuard<'_> {
                 }
                 for at in part.iter() {
                     let pte = leaf.get(at);
-                    if pte.is_present() && pte.is_young() {
-                        leaf.set(at, pte.mkold());
+                    let mem = mm.machine().mem();
+                    let Some(pfn) = pte.counted().filter(|&pfn| mem.mapcount(pfn) == 1) else {
+                        continue; // Others may use it.
+                    };
+                    leaf.set(at, pte.mkold());
+                    mem.clear_flags(pfn, FrameFlags::REFERENCED);
+                    if mem.flags(pfn).contains(FrameFlags::ACTIVE) {
+                        mem.lru_move(pfn, FrameFlags::empty(), FrameFlags::ACTIVE);
                     }
                 }
                 Ok::<(), Infallible>(())
@@ -143,7 +149,10 @@ fn free_lazily(slot: PteSlot<'_>) {
         mem.clear_flags(pfn, FrameFlags::DIRTY);
     }
     slot.set(pte.mkold().mkclean());
-    mem.clear_flags(pfn, FrameFlags::SWAP_BACKED);
+    if !flags.contains(FrameFlags::UNEVICTABLE) {
+        let lists = FrameFlags::SWAP_BACKED | FrameFlags::ACTIVE | FrameFlags::REFERENCED;
+        mem.lru_move(pfn, FrameFlags::empty(), lists);
+    }
 }
 
 fn no_memory(e: NoMemory) -> MadviseError {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What a frame of private anonymous memory is born as.
-pub(super) const NEW_ANON: FrameFlags = FrameFlags::ANON
+const NEW_ANON: FrameFlags = FrameFlags::ANON
     .union(FrameFlags::ANON_EXCLUSIVE)
     .union(FrameFlags::SWAP_BACKED);
 
@@ -31,6 +31,14 @@ impl Vma {
             // x86 has no write-only and no execute-only page.
             read: self.flags.accessible(),
             write: self.flags.contains(VmFlags::WRITE),
+        }
+    }
+    /// What a frame for private memory of this VMA is born as.
+    pub(super) fn new_anon(&self) -> FrameFlags {
+        if self.flags.contains(VmFlags::LOCKED) {
+            NEW_ANON | FrameFlags::UNEVICTABLE
+        } else {
+            NEW_ANON
         }
     }
     pub(super) fn read_only(&self) -> Rights {
@@ -130,7 +138,7 @@ impl<'h> Held<'h> {
         let mem = self.lease.mm.machine().mem();
         let node = self.layout.anon_of(vma)?;
         let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        mem.set_flags(frame.pfn(), NEW_ANON);
+        mem.set_flags(frame.pfn(), vma.new_anon());
         mem.set_owner(frame.pfn(), Some(node.owner(vma.pgoff_at(at))));
         Ok(frame)
     }
@@ -144,8 +152,13 @@ impl<'h> Held<'h> {
         let mem = self.lease.mm.machine().mem();
         self.with_leaf(at, |leaf| {
             if leaf.get(at).is_none() {
-                mem.map_inc(frame.into_raw());
+                let pfn = frame.into_raw();
+                mem.map_inc(pfn);
                 leaf.set(at, pte);
+                // An object's page is on a list already.
+                if mem.flags(pfn).contains(FrameFlags::ANON) {
+                    mem.lru_add(pfn);
+                }
             }
         })
     }

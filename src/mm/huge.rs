@@ -6,7 +6,6 @@
 
 use super::{
     Mm,
-    fault::NEW_ANON,
     flags::VmFlags,
     guard::{Held, Lease},
     page_table::{Leaf, LockedLeaf},
@@ -147,6 +146,7 @@ impl<'h> Held<'h> {
         let rights = vma.rights();
         let mapped = self.set_huge(at, |i| {
             mem.map_inc(head.nth(i));
+            mem.lru_add(head.nth(i));
             RawPte::frame(head.nth(i), rights).mkdirty()
         })?;
         if !mapped {
@@ -170,7 +170,7 @@ impl<'h> Held<'h> {
         let head = frame.head();
         let index = vma.pgoff_at(block(at).start());
         for i in 0..HUGE {
-            mem.set_flags(head.nth(i), NEW_ANON);
+            mem.set_flags(head.nth(i), vma.new_anon());
             mem.set_owner(head.nth(i), Some(node.owner(index + u64::from(i))));
         }
         Ok(Some(frame.into_raw()))
@@ -230,6 +230,7 @@ impl<'h> Held<'h> {
             }
             for i in 0..HUGE {
                 mem.map_inc(head.nth(i));
+                mem.lru_add(head.nth(i));
                 let pte = RawPte::frame(head.nth(i), rights).mkdirty();
                 leaf.set(first.plus(u64::from(i)), pte);
             }

@@ -1,9 +1,10 @@
 //! The machine that address spaces live on: its memory, its epoch, its settings.
 
 use crate::{
-    ctx::{AlreadyEntered, Epoch, Thread},
+    ctx::{AlreadyEntered, Cx, Epoch, Sleepable, Thread, rank},
     file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
+    reclaim::Reclaim,
     rmap::Registry,
 };
 use std::sync::Arc;
@@ -93,6 +94,17 @@ impl Machine {
     /// The account of promised memory.
     pub fn commit(&self) -> &Arc<Commit> {
         &self.host.commit
+    }
+    /// Frees at least `wanted` frames if that can be done: pages that were not used lately go to swap or are dropped,
+    /// and every external MMU is asked and told on the way. Returns how many frames were freed
+    /// (`try_to_free_pages`). Nothing on a machine without a swap device, which keeps no lists.
+    pub fn shrink(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, wanted: u64) -> u64 {
+        Reclaim::new(&self.host).free(cx, wanted)
+    }
+    /// Frees all that can be freed of what the processes of this machine own, as if a memory control group around them
+    /// were emptied (`memory.force_empty`). Returns how many frames were freed.
+    pub fn reclaim(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> u64 {
+        Reclaim::new(&self.host).free_all(cx)
     }
     pub(super) fn epoch(&self) -> &Epoch {
         &self.epoch

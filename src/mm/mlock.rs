@@ -9,7 +9,9 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::{MlockError, VmaError},
+    frame::FrameFlags,
 };
+use std::convert::Infallible;
 
 type Idle<'c, 't> = &'c mut Cx<'t, rank::Idle, Sleepable>;
 
@@ -175,12 +177,36 @@ impl MmapWriteGuard<'_> {
         let start = self.modify(start, part, new)?;
         let was = old.contains(VmFlags::LOCKED);
         let is = new.contains(VmFlags::LOCKED);
+        if is != was {
+            self.mark_unevictable(part, is);
+        }
         if is && !was {
             self.layout.locked_vm += part.pages();
         } else if was && !is {
             self.layout.locked_vm -= part.pages();
         }
         Ok(start)
+    }
+    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
+    fn mark_unevictable(&mut self, part: VpnRange, locked: bool) {
+        let mm = self.mm;
+        let mem = mm.machine().mem();
+        let pinned = self.cx.pin();
+        mm.table
+            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
+                let leaf = leaf.lock();
+                for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
+                    let lists = FrameFlags::ACTIVE;
+                    if locked {
+                        mem.lru_move(pfn, FrameFlags::UNEVICTABLE, lists);
+                    } else if mem.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+                        mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
+                        mem.lru_add(pfn);
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
     }
     /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
     fn set_lock_all(&mut self, flags: MlockallFlags) {

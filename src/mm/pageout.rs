@@ -69,10 +69,13 @@ fn own_pages<'m>(
             let leaf = leaf.lock();
             let counted = part.iter().filter_map(|at| leaf.get(at).counted());
             let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
-            list.extend(own.map(|pfn| {
+            for pfn in own {
                 mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
-                mem.get(pfn)
-            }));
+                // Taken off its list: what is on none is somebody's business already.
+                if mem.lru_remove(pfn) || !mem.keeps_lists() {
+                    list.push(mem.get(pfn));
+                }
+            }
             Ok::<(), Infallible>(())
         })
         .unwrap_or_else(|e| match e {});

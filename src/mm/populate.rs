@@ -70,6 +70,13 @@ impl Held<'_> {
         while !self.is_present(at, access) {
             self.fault(vma, at, access)?;
         }
+        // What is populated counts as used (`FOLL_TOUCH`).
+        let mm = self.lease.mm;
+        mm.with_leaf_of(&mut self.lease.cx, at, |leaf| {
+            if let Some(pfn) = leaf.get(at).counted() {
+                mm.machine().mem().mark_accessed(pfn);
+            }
+        });
         Ok(())
     }
     fn is_present(&mut self, at: Vpn, access: Access) -> bool {

@@ -10,9 +10,12 @@ use super::{
 };
 use crate::{
     addr::{Pfn, VpnRange},
-    notifier::Event,
-    rmap::{EvenCows, Kept, RmapCx, Space, Spot, Unmap},
+    notifier::{AgeKind, Event},
+    rmap::{EvenCows, Kept, RmapCx, Space, Spot, Unmap, Young},
 };
+
+/// Mappings whose use says nothing about what will be used (`vma_has_recency`).
+const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
 
 impl Space for Mm {
     fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows) {
@@ -43,6 +46,19 @@ impl Space for Mm {
         how: Unmap,
     ) -> Result<(), Kept> {
         self.try_to_unmap_at(cx, spot, pfn, how)
+    }
+    fn referenced(&self, mut cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> Option<Young> {
+        if !self.has_frame(&mut cx, spot, pfn) {
+            return None;
+        }
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        if flags.contains(VmFlags::LOCKED) {
+            return Some(Young::Locked);
+        }
+        let range = VpnRange::single(spot.at);
+        let kind = AgeKind::ClearFlush;
+        let young = self.age_range(&mut cx, range, kind) && !flags.intersects(NO_RECENCY);
+        Some(if young { Young::Yes } else { Young::No })
     }
     fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool {
         if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {

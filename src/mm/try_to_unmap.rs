@@ -59,7 +59,11 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             }
             drop(slot.clear());
         }
-        Unmap::Discard => drop(slot.clear()),
+        Unmap::Discard => {
+            // Its use has been asked for; that it ends is none.
+            let old: Option<Detached<'_>> = slot.take(pte.mkold());
+            drop(old);
+        }
         Unmap::Swap(swap) => {
             mem.swap_dup(swap);
             let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);

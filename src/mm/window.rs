@@ -291,6 +291,11 @@ impl<'s> PteSlot<'s> {
         self.leaf.set(self.at, RawPte::NONE);
         Some(Detached { pte, mem: self.mem })
     }
+    /// As [`clear`](Self::clear), with what was there seen as `pte`.
+    pub(super) fn take(self, pte: RawPte) -> Option<Detached<'s>> {
+        self.leaf.set(self.at, RawPte::NONE);
+        Some(Detached { pte, mem: self.mem })
+    }
     /// Removes write permission; returns whether it was set.
     pub fn write_protect(self) -> bool {
         let pte = self.raw();
@@ -343,8 +348,13 @@ impl Detached<'_> {
 pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
     if let Some(pfn) = pte.counted() {
         // Of private memory nobody will ever ask.
-        if pte.is_dirty() && !mem.flags(pfn).contains(FrameFlags::ANON) {
-            mem.set_flags(pfn, FrameFlags::DIRTY);
+        if !mem.flags(pfn).contains(FrameFlags::ANON) {
+            if pte.is_dirty() {
+                mem.set_flags(pfn, FrameFlags::DIRTY);
+            }
+            if pte.is_young() {
+                mem.mark_accessed(pfn);
+            }
         }
         mem.unshare(pfn);
     } else if let Some(slot) = pte.swap_slot() {

@@ -3,6 +3,7 @@
 //! Guarantee: a page is given up only when no page table and no external MMU has it any more, and its bytes are in
 //! swap, in its store, or promised to be unimportant.
 
+mod pressure;
 mod shrink;
 
 pub(crate) use shrink::{Reclaim, References};

@@ -4,7 +4,7 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
-    rmap::{OwnerRef, Unmap, unmap_frame},
+    rmap::{OwnerRef, Unmap, Use, referenced, unmap_frame},
 };
 
 /// Whether pages in use lately are spared.
@@ -12,6 +12,8 @@ use crate::{
 pub(crate) enum References {
     /// Asked for by address: they go.
     Ignore,
+    /// Used once since the last look: another round. More: to the active list.
+    Check,
 }
 
 /// What became of a page.
@@ -21,6 +23,8 @@ enum Fate {
     Freed,
     /// Still needed, or busy.
     Kept,
+    /// Used so much, or so hard to give up, that it goes to the active list.
+    Active,
 }
 
 /// Reclaim on one machine.
@@ -32,7 +36,10 @@ impl<'r> Reclaim<'r> {
     pub(crate) fn new(host: &'r Host) -> Self {
         Self { host }
     }
-    fn mem(&self) -> &'r PhysMem {
+    pub(super) fn host(&self) -> &'r Host {
+        self.host
+    }
+    pub(super) fn mem(&self) -> &'r PhysMem {
         &self.host.mem
     }
     /// Tries to give up each page of a list, in its order; returns how many frames are free now.
@@ -42,34 +49,79 @@ impl<'r> Reclaim<'r> {
         list: impl IntoIterator<Item = Frame<'r>>,
         references: References,
     ) -> u64 {
+        let mem = self.mem();
         let mut freed = 0;
+        let mut kept: Vec<Frame<'r>> = Vec::new();
         for frame in list {
-            let Ok(locked) = self.mem().try_lock(frame) else {
-                continue;
+            let locked = match mem.try_lock(frame) {
+                Ok(locked) => locked,
+                Err(frame) => {
+                    kept.push(frame);
+                    continue;
+                }
             };
             let mut cx = cx.descend::<rank::Folio, _>();
-            if self.shrink_one(&mut cx, locked, references) == Fate::Freed {
-                freed += 1;
+            match self.shrink_one(&mut cx, &locked, references) {
+                Fate::Freed => {
+                    freed += 1;
+                    continue;
+                }
+                Fate::Active => mem.set_flags(locked.pfn(), FrameFlags::ACTIVE),
+                Fate::Kept => {}
             }
+            kept.push(locked.frame().clone());
         }
+        // Back to the heads of their lists, in the order in which they came (`move_folios_to_lru`).
+        kept.iter().for_each(|frame| mem.lru_add(frame.pfn()));
         freed
     }
     fn shrink_one(
         &self,
         cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        locked: FrameLock<'r>,
+        locked: &FrameLock<'r>,
         references: References,
     ) -> Fate {
-        let References::Ignore = references;
-        let pfn = locked.pfn();
-        let flags = self.mem().flags(pfn);
+        let flags = self.mem().flags(locked.pfn());
         if flags.contains(FrameFlags::UNEVICTABLE) {
             return Fate::Kept;
         }
+        if references == References::Check
+            && let Some(fate) = self.check_references(cx, locked)
+        {
+            return fate;
+        }
         if flags.contains(FrameFlags::ANON) {
-            self.shrink_anon(cx, &locked, flags)
+            self.shrink_anon(cx, locked, flags)
         } else {
-            self.shrink_object(cx, &locked)
+            self.shrink_object(cx, locked)
+        }
+    }
+    /// `folio_check_references`: every page starts out used, by the fault that made it; so one use since the last look
+    /// earns it another round, and only more, or a use in two rounds, a place among the active.
+    fn check_references(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'r>,
+    ) -> Option<Fate> {
+        let mem = self.mem();
+        let pfn = locked.pfn();
+        let used = referenced(&self.host.registry, mem, cx, locked);
+        let before = mem.flags(pfn).contains(FrameFlags::REFERENCED);
+        mem.clear_flags(pfn, FrameFlags::REFERENCED);
+        match used {
+            Use::Locked => {
+                mem.set_flags(pfn, FrameFlags::UNEVICTABLE);
+                Some(Fate::Kept)
+            }
+            Use::By(0) => None,
+            Use::By(n) => {
+                mem.set_flags(pfn, FrameFlags::REFERENCED);
+                Some(if before || n > 1 {
+                    Fate::Active
+                } else {
+                    Fate::Kept
+                })
+            }
         }
     }
     fn shrink_anon(
@@ -83,13 +135,13 @@ impl<'r> Reclaim<'r> {
         let mut how = Unmap::Discard;
         if flags.contains(FrameFlags::SWAP_BACKED) {
             let Some(slot) = self.slot(locked) else {
-                return Fate::Kept; // The device is full, or there is none.
+                return Fate::Active; // The device is full, or there is none.
             };
             how = Unmap::Swap(slot);
         }
         if unmap_frame(&self.host.registry, mem, cx, locked, how).is_err() {
             self.spare(locked);
-            return Fate::Kept;
+            return Fate::Active;
         }
         match how {
             // Nothing refers to it but this list: dropping it frees it.
@@ -132,7 +184,7 @@ impl<'r> Reclaim<'r> {
         if mem.mapcount(locked.pfn()) > 0
             && unmap_frame(&self.host.registry, mem, cx, locked, Unmap::Discard).is_err()
         {
-            return Fate::Kept;
+            return Fate::Active;
         }
         let evicted = locked
             .owner()
@@ -142,6 +194,6 @@ impl<'r> Reclaim<'r> {
                     .is_some_and(|m| m.evict(locked, owner.index)),
                 _ => false,
             });
-        if evicted { Fate::Freed } else { Fate::Kept }
+        if evicted { Fate::Freed } else { Fate::Active }
     }
 }

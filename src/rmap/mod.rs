@@ -27,6 +27,6 @@ pub use mapping::Mapping;
 pub(crate) use mapping::{Evict, FileLink};
 pub(crate) use registry::{OwnerRef, Registry};
 pub use space::EvenCows;
-pub(crate) use space::{Kept, Place, RmapCx, Space, Spot, Unmap};
+pub(crate) use space::{Kept, Place, RmapCx, Space, Spot, Unmap, Young};
 pub(crate) use tree::Frozen;
-pub(crate) use walk::unmap_frame;
+pub(crate) use walk::{Use, referenced, unmap_frame};

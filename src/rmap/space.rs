@@ -28,6 +28,17 @@ pub(crate) enum Unmap {
     Swap(SwapSlot),
 }
 
+/// What a mapping says of the use of its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Young {
+    /// Used.
+    Yes,
+    /// Not used.
+    No,
+    /// Locked in memory.
+    Locked,
+}
+
 /// A mapping stays: locked in memory, or written since it was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kept;
@@ -54,6 +65,9 @@ pub(crate) trait Space: Send + Sync {
         pfn: Pfn,
         how: Unmap,
     ) -> Result<(), Kept>;
+    /// Whether the mapping of the locked frame at `spot` was used since it was last asked, by the processor or through
+    /// any external MMU, all of which are asked (`folio_referenced_one`); `None`: the frame is not mapped there.
+    fn referenced(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> Option<Young>;
     /// Takes the right to write from the mapping of `pfn`, so that the next store is noticed; says whether it was
     /// dirty or writable (`page_vma_mkclean_one`).
     fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool;

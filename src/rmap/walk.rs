@@ -2,7 +2,7 @@
 
 use super::{
     registry::{OwnerRef, Registry},
-    space::{Kept, RmapCx, Spot, Unmap},
+    space::{Kept, RmapCx, Spot, Unmap, Young},
 };
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
@@ -57,4 +57,40 @@ pub(crate) fn unmap_frame<R: Below<rank::Rmap>>(
         0 => Ok(()),
         _ => Err(Kept),
     }
+}
+
+/// How a page was used since somebody last looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// By this many mappings.
+    By(u32),
+    /// It is locked in memory.
+    Locked,
+}
+
+/// Asks every mapping of a locked frame, and every external MMU behind it, whether it was used, and clears what says
+/// so (`folio_referenced`). All are asked, whatever the first says, but for the rest after a locked one.
+pub(crate) fn referenced<R: Below<rank::Rmap>>(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut Cx<'_, R, Sleepable>,
+    locked: &FrameLock<'_>,
+) -> Use {
+    let pfn = locked.pfn();
+    let mut left = mem.mapcount(pfn);
+    let mut out = Use::By(0);
+    if left == 0 {
+        return out;
+    }
+    walk_frame(registry, cx, locked, |cx, spot| {
+        match (spot.space.referenced(cx, spot, pfn), &mut out) {
+            (None, _) => return true,
+            (Some(Young::Locked), out) => *out = Use::Locked,
+            (Some(Young::Yes), Use::By(n)) => *n += 1,
+            (Some(_), _) => {}
+        }
+        left = left.saturating_sub(1);
+        left > 0 && out != Use::Locked
+    });
+    out
 }

@@ -1,0 +1,207 @@
+//! The lists that reclaim works through: who was used lately, who was not.
+//!
+//! Guarantee: a frame is on one list at most, in the order in which it came there; a free frame is on none. Lists are
+//! kept only on a machine that has a swap device: where nothing can be given up, nobody pays for them.
+
+use super::{arena::PhysMem, flags::FrameFlags, handle::Frame};
+use crate::{addr::Pfn, sync::Mutex};
+
+/// A list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LruList {
+    /// Private and shared memory, next to go to swap.
+    InactiveAnon,
+    /// Private and shared memory, used more than once.
+    ActiveAnon,
+    /// Pages that can be had again, and lazily freed ones.
+    InactiveFile,
+    /// The same, used more than once.
+    ActiveFile,
+}
+
+impl LruList {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::InactiveAnon,
+        Self::ActiveAnon,
+        Self::InactiveFile,
+        Self::ActiveFile,
+    ];
+    fn of(flags: FrameFlags) -> Self {
+        let active = flags.contains(FrameFlags::ACTIVE);
+        match (flags.contains(FrameFlags::SWAP_BACKED), active) {
+            (true, false) => Self::InactiveAnon,
+            (true, true) => Self::ActiveAnon,
+            (false, false) => Self::InactiveFile,
+            (false, true) => Self::ActiveFile,
+        }
+    }
+}
+
+/// A frame's neighbours towards head and tail, and its list; 0 is the end of a list, as the zero page is on none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    head: u32,
+    tail: u32,
+    list: Option<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    head: u32,
+    tail: u32,
+    len: u64,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    links: Vec<Link>,
+    ends: [Ends; 4],
+}
+
+/// All lists of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Lru(Mutex<Lists>);
+
+impl Lists {
+    fn link(&mut self, pfn: u32) -> &mut Link {
+        let i = pfn as usize;
+        if i >= self.links.len() {
+            self.links.resize(i + 1, Link::default());
+        }
+        &mut self.links[i]
+    }
+    fn push(&mut self, list: u8, pfn: u32) {
+        let old = std::mem::replace(&mut self.ends[usize::from(list)].head, pfn);
+        let link = Link {
+            head: 0,
+            tail: old,
+            list: Some(list),
+        };
+        *self.link(pfn) = link;
+        let ends = &mut self.ends[usize::from(list)];
+        ends.len += 1;
+        match old {
+            0 => ends.tail = pfn,
+            old => self.link(old).head = pfn,
+        }
+    }
+    /// Says whether it was on a list.
+    fn remove(&mut self, pfn: u32) -> bool {
+        let Link { head, tail, list } = *self.link(pfn);
+        let Some(list) = list else {
+            return false;
+        };
+        self.link(pfn).list = None;
+        if head == 0 {
+            self.ends[usize::from(list)].head = tail;
+        } else {
+            self.link(head).tail = tail;
+        }
+        if tail == 0 {
+            self.ends[usize::from(list)].tail = head;
+        } else {
+            self.link(tail).head = head;
+        }
+        self.ends[usize::from(list)].len -= 1;
+        true
+    }
+}
+
+impl PhysMem {
+    /// Whether lists are kept at all.
+    pub(crate) fn keeps_lists(&self) -> bool {
+        self.swap().capacity() > 0
+    }
+    /// Puts a frame at the head of the list that its flags say (`folio_add_lru`).
+    pub(crate) fn lru_add(&self, pfn: Pfn) {
+        if !self.keeps_lists() || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+            return;
+        }
+        let mut lists = self.lru.0.lock();
+        lists.remove(pfn.0);
+        self.set_flags(pfn, FrameFlags::LRU);
+        lists.push(LruList::of(self.flags(pfn)) as u8, pfn.0);
+    }
+    /// Takes a frame off its list (`folio_isolate_lru`); says whether it was on one.
+    pub(crate) fn lru_remove(&self, pfn: Pfn) -> bool {
+        if !self.flags(pfn).contains(FrameFlags::LRU) {
+            return false;
+        }
+        let removed = self.lru.0.lock().remove(pfn.0);
+        self.clear_flags(pfn, FrameFlags::LRU);
+        removed
+    }
+    /// Gives a frame other flags, and moves it to the head of the list that they say, if it is on one.
+    pub(crate) fn lru_move(&self, pfn: Pfn, set: FrameFlags, clear: FrameFlags) {
+        let on = self.lru_remove(pfn);
+        self.set_flags(pfn, set);
+        self.clear_flags(pfn, clear);
+        if on {
+            self.lru_add(pfn);
+        }
+    }
+    /// Takes up to `most` frames from the tail of a list, those first that came first.
+    pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> Vec<Frame<'_>> {
+        let mut out = Vec::new();
+        let mut lists = self.lru.0.lock();
+        let mut at = lists.ends[list as usize].tail;
+        while at != 0 && (out.len() as u64) < most {
+            let next = lists.link(at).head;
+            // One that is just being freed takes itself off the list.
+            if let Some(frame) = self.try_get(Pfn(at)) {
+                lists.remove(at);
+                self.clear_flags(Pfn(at), FrameFlags::LRU);
+                out.push(frame);
+            }
+            at = next;
+        }
+        out
+    }
+    /// Frames on a list.
+    pub(crate) fn lru_len(&self, list: LruList) -> u64 {
+        self.lru.0.lock().ends[list as usize].len
+    }
+    /// A page was used through something that leaves no mark in an entry: the first time it is noted, the second time
+    /// it moves to the active list (`folio_mark_accessed`).
+    pub(crate) fn mark_accessed(&self, pfn: Pfn) {
+        if !self.keeps_lists() {
+            return;
+        }
+        let flags = self.flags(pfn);
+        if !flags.contains(FrameFlags::REFERENCED) {
+            self.set_flags(pfn, FrameFlags::REFERENCED);
+        } else if !flags.intersects(FrameFlags::ACTIVE | FrameFlags::UNEVICTABLE) {
+            self.lru_move(pfn, FrameFlags::ACTIVE, FrameFlags::REFERENCED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::MemConfig, LruList, PhysMem};
+    use crate::frame::FrameFlags;
+
+    #[test]
+    fn first_come_first_taken_and_each_once() {
+        let mem = PhysMem::new(MemConfig {
+            frames: 8,
+            swap: 8,
+            ..MemConfig::default()
+        });
+        let frames: Vec<_> = (0..5).map(|_| mem.alloc().unwrap()).collect();
+        for frame in &frames {
+            mem.set_flags(frame.pfn(), FrameFlags::SWAP_BACKED);
+            mem.lru_add(frame.pfn());
+        }
+        mem.lru_add(frames[0].pfn());
+        assert!(mem.lru_remove(frames[2].pfn()) && !mem.lru_remove(frames[2].pfn()));
+        mem.mark_accessed(frames[3].pfn());
+        mem.mark_accessed(frames[3].pfn());
+        let taken = mem.lru_isolate(LruList::InactiveAnon, 10);
+        let order: Vec<_> = taken.iter().map(|f| f.pfn()).collect();
+        assert_eq!(order, [frames[1].pfn(), frames[4].pfn(), frames[0].pfn()]);
+        assert_eq!(mem.lru_len(LruList::ActiveAnon), 1);
+        drop((taken, frames));
+        assert!(LruList::ALL.iter().all(|&l| mem.lru_len(l) == 0));
+    }
+}
