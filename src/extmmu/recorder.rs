@@ -19,6 +19,15 @@ pub enum Told {
     Age(VpnRange),
 }
 
+impl Told {
+    /// The pages that it was about.
+    pub fn range(&self) -> VpnRange {
+        match *self {
+            Self::Window(range) | Self::Age(range) => range,
+        }
+    }
+}
+
 /// Records windows and aging calls in the order of their beginning.
 pub struct Recorder {
     gate: Gate<OrderedStore<()>, (), Atomic>,

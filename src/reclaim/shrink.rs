@@ -139,7 +139,8 @@ impl<'r> Reclaim<'r> {
             };
             how = Unmap::Swap(slot);
         }
-        if unmap_frame(&self.host.registry, mem, cx, locked, how).is_err() {
+        let mapped = mem.mapcount(pfn) > 0;
+        if mapped && unmap_frame(&self.host.registry, mem, cx, locked, how).is_err() {
             self.spare(locked);
             return Fate::Active;
         }

@@ -164,12 +164,18 @@ fn files(
 /// Something that the address space does not have yet.
 struct NotYet(&'static str);
 
+/// Where the pages lie that a recorded process had beside the arena, how many, and how many it used all the time.
+const OWN: u64 = 1 << 30;
+const OWN_PAGES: u64 = 48;
+const OWN_USED: u64 = 4;
+
 /// The processes of a script, by number; process 0 has an external MMU that records what it is told.
 struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     recorder: Arc<Recorder>,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
+    has_own_pages: bool,
 }
 
 impl Family {
@@ -177,7 +183,18 @@ impl Family {
         let mm = Mm::new(machine);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
+        // Only pressure on memory makes a difference here.
+        let has_own_pages = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
+        if has_own_pages {
+            let own = MmapArgs::anonymous(OWN_PAGES * PAGE_SIZE).fixed(OWN);
+            mm.mmap(cx, &own).expect("an empty address space");
+            for page in 0..OWN_PAGES {
+                mm.store(cx, OWN + page * PAGE_SIZE, 1)
+                    .expect("just mapped");
+            }
+        }
         Self {
+            has_own_pages,
             processes: BTreeMap::from([(0, mm)]),
             recorder,
             files: files(cx, machine, script),
@@ -188,6 +205,7 @@ impl Family {
 
     /// Lets process `actor` do `op`.
     fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Result<Outcome, NotYet> {
+        self.own_life(cx, actor);
         let mm = self
             .processes
             .get(&actor)
@@ -230,6 +248,15 @@ impl Family {
         })
     }
 
+    /// A process that was recorded had a stack and data of its own outside of the arena, and used some of it for every
+    /// operation. Reclaim works on these pages too.
+    fn own_life(&self, cx: &mut Idle<'_>, actor: u32) {
+        if let (true, Some(mm)) = (self.has_own_pages, self.processes.get(&actor)) {
+            for page in 0..OWN_USED {
+                let _no_frame = mm.store(cx, OWN + page * PAGE_SIZE, 1);
+            }
+        }
+    }
     fn file(&self, name: &str) -> &Arc<File> {
         self.files
             .get(name)
@@ -238,7 +265,14 @@ impl Family {
 
     /// What the processes look like now.
     fn observe(&self, cx: &mut Idle<'_>, outcome: Outcome) -> Observed {
-        let notified = self.recorder.take().iter().map(told).collect();
+        let told_here = |t: &&Told| self.arena.overlaps(t.range());
+        let notified = self
+            .recorder
+            .take()
+            .iter()
+            .filter(told_here)
+            .map(told)
+            .collect();
         let mut layouts = BTreeMap::new();
         let mut numbering = Numbering::default();
         for (&process, mm) in &self.processes {
