@@ -61,6 +61,7 @@ impl ExternalMmu for Driver {
 fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize, entries: u64) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
+            swap: 0,
             frames: 1 << 16,
             contents: Contents::None,
         },

@@ -32,6 +32,7 @@ const VMAS: u64 = 65_530;
 fn main() -> Outcome {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
+            swap: 0,
             frames: 1 << 25,
             contents: Contents::None,
         },

@@ -412,7 +412,7 @@ impl Both {
                         let counts = mapped.entry(pfn).or_insert((0, 1));
                         counts.0 += 1;
                     }
-                    PageState::Zero | PageState::Guard => {}
+                    PageState::Zero | PageState::Guard | PageState::Swap => {}
                 }
             }
         }

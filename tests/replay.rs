@@ -154,20 +154,3 @@ fn a_step_that_goes_another_way_is_reported() {
         "replayed 1 scripts, 1 steps: 0 as Linux (0.00 %)"
     );
 }
-
-#[test]
-fn a_step_not_possible_yet_stops_the_script() {
-    let folder = Folder::new("yet");
-    let step = r#"{"as":0,"op":"madvise","addr":"0x100000","len":4096,"advice":"pageout","ret":0}"#;
-    let path = folder.file("yet.jsonl", format!("{HEADER}\n{step}\n"));
-    let scripts = load(&path).expect("a script");
-    let done = [replay(&scripts[0]).expect("no machine is in use")];
-    let report = Report::of(&done[0]).expect("it stopped").to_string();
-    assert!(report.contains("not yet: swap"), "{report}");
-    let summary = Summary::of(&done);
-    assert_eq!(summary.total().not_yet.get("swap"), Some(&1));
-    assert_eq!(
-        summary.to_json(&done)["scripts"][0]["first_difference"]["needs"],
-        "swap"
-    );
-}

@@ -53,6 +53,7 @@ pub(crate) struct World<'t> {
 pub(crate) fn with_world<T>(f: impl FnOnce(&mut World<'_>) -> T) -> T {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
+            swap: 0,
             frames: 1 << 22,
             contents: Contents::None,
         },

@@ -79,9 +79,10 @@ impl PageCache {
     }
     /// The frame of page `index` if it is there.
     pub fn get(&self, index: u64) -> Option<Frame<'_>> {
-        match self.slots.lock().get(index) {
-            Some(Slot::Frame(pfn)) => Some(self.host.mem.get(pfn)),
-            _ => None,
+        let slots = self.slots.lock();
+        match slots.get(index)? {
+            Slot::Frame(pfn) => Some(self.host.mem.get(pfn)),
+            Slot::Swap(_) => None,
         }
     }
     /// The frame of page `index`; a new one, which reads zero until `fill` has filled it, if there is none. Says

@@ -51,7 +51,7 @@ impl PhysMem {
     /// [`OutOfFrames`] when there are none.
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
-        let head = self.with_free(|free, frames| take_block(free, frames));
+        let head = self.with_free(take_block);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
             self.born(head.nth(i));

@@ -86,10 +86,6 @@ impl Swap {
     pub fn cached(&self) -> usize {
         self.slots.lock().of_frame.len()
     }
-    /// References on a slot by entries and objects.
-    pub(crate) fn count(&self, slot: SwapSlot) -> u32 {
-        self.slots.lock().slot(slot).count
-    }
 }
 
 impl PhysMem {

@@ -103,7 +103,7 @@ impl Drop for FrameLock<'_> {
 mod tests {
     use super::super::{Contents, MemConfig, PhysMem};
     use crate::ctx::{Epoch, Thread};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use crate::sync::{AtomicU32, Ordering};
 
     #[test]
     fn one_thread_at_a_time_has_a_frame_locked() {

@@ -308,10 +308,8 @@ impl<'s> PteSlot<'s> {
     /// Removes write permission and the dirty mark, so that the next store faults (`page_vma_mkclean_one`).
     pub(super) fn write_protect_clean(self) {
         let pte = self.raw();
-        if pte.is_dirty() {
-            if let Some(pfn) = pte.counted() {
-                self.mem.set_flags(pfn, FrameFlags::DIRTY);
-            }
+        if let Some(pfn) = pte.counted().filter(|_| pte.is_dirty()) {
+            self.mem.set_flags(pfn, FrameFlags::DIRTY);
         }
         self.leaf.set(self.at, pte.wrprotect().mkclean());
     }

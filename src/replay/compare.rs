@@ -56,16 +56,13 @@ pub enum Difference {
     },
     /// Page tables.
     Pages(Sides<PageTables>),
-    /// The step needs this, which the address space does not have yet.
-    NotYet(&'static str),
     /// The library panicked, with this message.
     Panic(String),
 }
 
 impl Difference {
     /// The columns of a summary, in the order of comparison.
-    pub const CAUSES: [&'static str; 6] =
-        ["outcome", "windows", "layout", "pages", "not yet", "panic"];
+    pub const CAUSES: [&'static str; 5] = ["outcome", "windows", "layout", "pages", "panic"];
     /// Which of [`CAUSES`](Self::CAUSES) this is.
     pub fn cause(&self) -> usize {
         match self {
@@ -73,8 +70,7 @@ impl Difference {
             Self::Windows(_) => 1,
             Self::Layout { .. } => 2,
             Self::Pages(_) => 3,
-            Self::NotYet(_) => 4,
-            Self::Panic(_) => 5,
+            Self::Panic(_) => 4,
         }
     }
 }

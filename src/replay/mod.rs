@@ -23,6 +23,7 @@
 
 mod compare;
 mod load;
+mod objects;
 mod op;
 mod pages;
 mod parse;

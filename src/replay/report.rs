@@ -31,7 +31,6 @@ impl<'r> Report<'r> {
         let step: Value = serde_json::from_str(&self.first.step).unwrap_or_default();
         let mut report = json!({ "line": self.first.line, "cause": cause, "step": step });
         let detail = match &self.first.difference {
-            Difference::NotYet(what) => vec![("needs", json!(what))],
             Difference::Panic(message) => vec![("message", json!(message))],
             _ => {
                 let Sides { linux, emmu } = sides(&self.first.difference);
@@ -74,7 +73,6 @@ impl fmt::Display for Report<'_> {
         writeln!(f, " (the first {agreed} of {steps} steps went as on Linux)")?;
         writeln!(f, "  {step}")?;
         match difference {
-            Difference::NotYet(what) => writeln!(f, "  not yet: {what}"),
             Difference::Panic(message) => writeln!(f, "  emmu panicked: {message}"),
             _ => {
                 let Sides { linux, emmu } = sides(difference);
@@ -104,7 +102,7 @@ fn sides(difference: &Difference) -> Sides<Vec<String>> {
         Difference::Windows(s) => both(s, |l: &Vec<Notified>| strings(l.iter())),
         Difference::Layout { process, sides } => layout_sides(*process, sides),
         Difference::Pages(s) => page_sides(s),
-        Difference::NotYet(_) | Difference::Panic(_) => Sides {
+        Difference::Panic(_) => Sides {
             linux: vec![],
             emmu: vec![],
         },

@@ -4,14 +4,14 @@ use super::{
     compare::{Difference, Expected, Observed},
     op::Op,
     pages::{Kind, Numbering},
-    script::{FileKind, MapsRow, Notice, Notified, Outcome, Script},
+    script::{MapsRow, Notice, Notified, Outcome, Script},
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{AlreadyEntered, Cx, Sleepable, rank},
     error::{Errno, FaultError},
     extmmu::{Recorder, Told},
-    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem},
+    file::File,
     frame::{Contents, MemConfig},
     mm::{
         Machine, MachineConfig, MapFlags, MapsLine, Mm, MmapArgs, MremapArgs, MsyncFlags,
@@ -118,10 +118,8 @@ fn steps(script: &Script, at: &Cell<usize>) -> Result<Option<Difference>, Alread
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
         expected.advance(step);
-        found = match family.act(&mut cx, step.actor, &step.op) {
-            Ok(outcome) => expected.difference(step, &family.observe(&mut cx, outcome)),
-            Err(NotYet(what)) => Some(Difference::NotYet(what)),
-        };
+        let outcome = family.act(&mut cx, step.actor, &step.op);
+        found = expected.difference(step, &family.observe(&mut cx, outcome));
         if found.is_some() {
             break;
         }
@@ -129,40 +127,6 @@ fn steps(script: &Script, at: &Cell<usize>) -> Result<Option<Difference>, Alread
     family.end(&mut cx);
     Ok(found)
 }
-
-/// The files of a script, filled as its header says.
-fn files(
-    cx: &mut Idle<'_>,
-    machine: &Arc<Machine>,
-    script: &Script,
-) -> BTreeMap<String, Arc<File>> {
-    let mut files = BTreeMap::new();
-    for (name, about) in &script.header.files {
-        let object: Arc<dyn MemoryObject> = match about.kind {
-            FileKind::Memfd => {
-                Shmem::memfd(machine.host(), name, about.size).expect("files are small")
-            }
-            FileKind::Disk => DiskFile::new(
-                machine.host(),
-                &format!("/{name} (deleted)"),
-                about.size,
-                Box::<MemStore>::default(),
-            )
-            .expect("files are small"),
-        };
-        let file = File::open(object, FileMode::ReadWrite);
-        for page in 0..about.size.div_ceil(PAGE_SIZE) {
-            let byte = u8::try_from(page % 200 + 1).expect("at most 200");
-            file.write_at(cx.reborrow(), page * PAGE_SIZE, &[byte])
-                .expect("enough memory");
-        }
-        files.insert(name.clone(), file);
-    }
-    files
-}
-
-/// Something that the address space does not have yet.
-struct NotYet(&'static str);
 
 /// Where the pages lie that a recorded process had beside the arena, how many, and how many it used all the time.
 const OWN: u64 = 1 << 30;
@@ -197,20 +161,20 @@ impl Family {
             has_own_pages,
             processes: BTreeMap::from([(0, mm)]),
             recorder,
-            files: files(cx, machine, script),
+            files: super::objects::open(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
         }
     }
 
     /// Lets process `actor` do `op`.
-    fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Result<Outcome, NotYet> {
+    fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
         self.own_life(cx, actor);
         let mm = self
             .processes
             .get(&actor)
             .expect("the parser lets only living processes act");
-        Ok(match *op {
+        match *op {
             Op::Fork { child } => match mm.fork(cx) {
                 Ok(mm) => {
                     self.processes.insert(child, mm);
@@ -245,7 +209,7 @@ impl Family {
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
-        })
+        }
     }
 
     /// A process that was recorded had a stack and data of its own outside of the arena, and used some of it for every
@@ -302,30 +266,7 @@ impl Family {
 /// The calls that only one address space takes part in.
 fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
     match *op {
-        Op::Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            off: offset,
-            ..
-        } => {
-            let anonymous = if file.is_none() {
-                MapFlags::ANONYMOUS
-            } else {
-                MapFlags::empty()
-            };
-            let args = MmapArgs {
-                addr,
-                len,
-                prot,
-                flags: flags | anonymous,
-                file: file.cloned(),
-                offset,
-            };
-            mm.mmap(cx, &args)
-                .map_or_else(|e| failed(e.errno()), Outcome::Ret)
-        }
+        Op::Mmap { .. } => map(cx, mm, op, file),
         Op::Mremap {
             addr,
             old_len,
@@ -356,6 +297,35 @@ fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) ->
         Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
         ref other => unreachable!("{other:?} is not such a call"),
     }
+}
+
+/// `mmap`; no file: anonymous.
+fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
+    let Op::Mmap {
+        addr,
+        len,
+        prot,
+        flags,
+        off: offset,
+        ..
+    } = *op
+    else {
+        unreachable!("{op:?} is not mmap");
+    };
+    let anonymous = match file {
+        None => MapFlags::ANONYMOUS,
+        Some(_) => MapFlags::empty(),
+    };
+    let args = MmapArgs {
+        addr,
+        len,
+        prot,
+        flags: flags | anonymous,
+        file: file.cloned(),
+        offset,
+    };
+    mm.mmap(cx, &args)
+        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
 }
 
 fn failed(errno: Errno) -> Outcome {

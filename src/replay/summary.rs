@@ -21,8 +21,6 @@ pub struct Tally {
     pub whole: usize,
     /// Scripts by cause of the first difference, in the order of [`Difference::CAUSES`].
     pub causes: [usize; Difference::CAUSES.len()],
-    /// Scripts stopped by what the address space does not have yet.
-    pub not_yet: BTreeMap<&'static str, usize>,
 }
 
 impl Tally {
@@ -36,9 +34,6 @@ impl Tally {
         };
         if let Some(count) = self.causes.get_mut(difference.cause()) {
             *count += 1;
-        }
-        if let Difference::NotYet(what) = difference {
-            *self.not_yet.entry(what).or_default() += 1;
         }
     }
     /// Steps as on Linux in hundredths of a percent, rounded; 100 % only when all are.
@@ -62,7 +57,6 @@ impl Tally {
             "as_linux": self.agreed,
             "whole": self.whole,
             "causes": causes,
-            "not_yet": self.not_yet,
         })
     }
 }
@@ -167,9 +161,6 @@ impl fmt::Display for Summary {
                 write!(f, "  {count:7}")?;
             }
             writeln!(f)?;
-        }
-        for (what, count) in &self.total.not_yet {
-            writeln!(f, "not yet: {what} ({count} scripts stopped)")?;
         }
         Ok(())
     }

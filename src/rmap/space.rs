@@ -94,8 +94,6 @@ impl Place {
 /// A page as a VMA would map it.
 pub(crate) struct Spot<'w> {
     pub(crate) space: &'w Arc<dyn Space>,
-    /// The VMA.
-    pub(crate) vma: VpnRange,
     /// The page.
     pub(crate) at: Vpn,
     /// The flags of the VMA.

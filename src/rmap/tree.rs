@@ -72,7 +72,7 @@ impl Tree {
     }
     /// Whether a VMA maps a page of `[from, to)`, by what the tree says.
     pub(super) fn maps(&self, from: u64, to: u64) -> bool {
-        self.0.read().overlapping(from, to).next().is_some()
+        self.0.read().any_overlap(from, to)
     }
     /// Visits the part of each VMA that maps pages `[from, to)`; `visit` says whether to go on.
     pub(super) fn walk(
@@ -91,10 +91,8 @@ impl Tree {
             };
             let at = |index: u64| record.at.plus(index - key.start);
             let part = VpnRange::new(at(from.max(key.start)), at(to.min(end)));
-            let whole = VpnRange::new(record.at, at(end));
             let spot = Spot {
                 space: &space,
-                vma: whole.expect("an interval is not empty"),
                 at: part.expect("it overlaps").start(),
                 flags: record.flags,
             };

@@ -1,0 +1,234 @@
+//! A node keeps its entries sorted by key, in one array a field, and its unused lanes such that they overlap nothing: a
+//! search is a count over a fixed array, a query a bit mask of one, and neither branches on the data.
+
+use super::Key;
+
+/// Intervals a leaf can hold.
+pub(super) const LEAF: usize = 32;
+/// Children an inner node can have: three levels hold 32,768 intervals.
+pub(super) const INNER: usize = 32;
+/// No node: the end of the free list.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Keys in a cache line.
+const BLOCK: usize = 8;
+
+/// A leaf: its entries are the intervals, with their values.
+pub(super) type Leaf<V> = Node<Option<V>, LEAF>;
+/// An inner node: each entry sums up one child, which the item numbers.
+pub(super) type Inner = Node<u32, INNER>;
+
+/// What a node knows of one interval or of one subtree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    /// The interval's key, or the lowest of the subtree.
+    pub(super) key: Key,
+    /// The interval's end, or the highest of the subtree.
+    pub(super) end: u64,
+}
+
+/// Up to `WIDTH` entries in ascending order, each with a `T`.
+#[repr(align(64))]
+pub(super) struct Node<T, const WIDTH: usize> {
+    starts: [u64; WIDTH],
+    ends: [u64; WIDTH],
+    items: [T; WIDTH],
+    /// Last, as only entries with equal starts need it.
+    seqs: [u64; WIDTH],
+    len: u32,
+    /// The next free node of the pool.
+    pub(super) next: u32,
+}
+
+impl<T, const WIDTH: usize> Node<T, WIDTH> {
+    /// Fewest entries of a node that is not the root. A third: half would make a run of alternating inserts and
+    /// removals split and merge the same node again and again.
+    pub(super) const MIN: usize = WIDTH / 3;
+    /// Two nodes with at most this many entries together become one; with more they share them evenly.
+    pub(super) const MERGED: usize = WIDTH - WIDTH / 4;
+
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.len() == WIDTH
+    }
+
+    #[inline]
+    pub(super) const fn entry(&self, at: usize) -> Entry {
+        Entry {
+            key: Key {
+                start: self.starts[at],
+                seq: self.seqs[at],
+            },
+            end: self.ends[at],
+        }
+    }
+
+    #[inline]
+    pub(super) const fn item(&self, at: usize) -> &T {
+        &self.items[at]
+    }
+
+    #[inline]
+    pub(super) const fn item_mut(&mut self, at: usize) -> &mut T {
+        &mut self.items[at]
+    }
+
+    #[inline]
+    pub(super) const fn set(&mut self, at: usize, entry: Entry) {
+        self.starts[at] = entry.key.start;
+        self.seqs[at] = entry.key.seq;
+        self.ends[at] = entry.end;
+    }
+
+    /// What the parent is to keep of the node. Looks at all entries.
+    pub(super) fn summary(&self) -> Entry {
+        Entry {
+            end: self.last_end(),
+            ..self.entry(0)
+        }
+    }
+
+    /// The highest end.
+    pub(super) fn last_end(&self) -> u64 {
+        self.ends.iter().copied().fold(0, u64::max)
+    }
+
+    /// How many entries are below `key`.
+    #[inline]
+    pub(super) fn below(&self, key: Key) -> usize {
+        self.rank(key.start, |seq| seq < key.seq)
+    }
+
+    /// Of several children, the one where `key` is or belongs.
+    #[inline]
+    pub(super) fn home_of(&self, key: Key) -> usize {
+        self.rank(key.start, |seq| seq <= key.seq).saturating_sub(1)
+    }
+
+    /// How many entries start below `start`, or at it with a low `seq`.
+    #[inline]
+    fn rank(&self, start: u64, low: impl Fn(u64) -> bool) -> usize {
+        let from = count(&self.starts, |other| other < start);
+        if from >= self.len() || self.starts[from] != start {
+            return from;
+        }
+        let to = count(&self.starts, |other| other <= start).min(self.len());
+        from + self.seqs[from..to].partition_point(|&seq| low(seq))
+    }
+
+    /// The entries that overlap `[from, to)`, one bit each.
+    #[inline]
+    pub(super) fn overlapping(&self, from: u64, to: u64) -> u64 {
+        let below = count(&self.starts, |start| start < to);
+        let mask = self
+            .ends
+            .iter()
+            .rev()
+            .fold(0, |mask, &end| mask << 1 | u64::from(end > from));
+        mask & !u64::MAX.checked_shl(below as u32).unwrap_or(0)
+    }
+}
+
+impl<T: Default, const WIDTH: usize> Node<T, WIDTH> {
+    pub(super) fn new() -> Self {
+        Self {
+            starts: [u64::MAX; WIDTH],
+            ends: [0; WIDTH],
+            items: std::array::from_fn(|_| T::default()),
+            seqs: [0; WIDTH],
+            len: 0,
+            next: NONE,
+        }
+    }
+
+    pub(super) fn insert(&mut self, at: usize, entry: Entry, item: T) {
+        let len = self.len();
+        self.starts.copy_within(at..len, at + 1);
+        self.ends.copy_within(at..len, at + 1);
+        self.seqs.copy_within(at..len, at + 1);
+        self.items[at..=len].rotate_right(1);
+        self.items[at] = item;
+        self.set(at, entry);
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> T {
+        let len = self.len();
+        let item = std::mem::take(&mut self.items[at]);
+        self.starts.copy_within(at + 1..len, at);
+        self.ends.copy_within(at + 1..len, at);
+        self.seqs.copy_within(at + 1..len, at);
+        self.items[at..len].rotate_left(1);
+        self.truncate(len - 1);
+        item
+    }
+
+    /// Forgets all entries from the first `len` on; their items are gone already.
+    fn truncate(&mut self, len: usize) {
+        let unused = len..self.len();
+        self.starts[unused.clone()].fill(u64::MAX);
+        self.ends[unused].fill(0);
+        self.len = len as u32;
+    }
+
+    /// Moves entries between two neighbours until `left` has `want`.
+    pub(super) fn share(left: &mut Self, right: &mut Self, want: usize) {
+        let (have, other) = (left.len(), right.len());
+        if want >= have {
+            let moved = want - have;
+            left.take(have, right, 0, moved);
+            left.len = want as u32;
+            right.shift(moved..other, 0);
+            right.truncate(other - moved);
+        } else {
+            let moved = have - want;
+            right.shift(0..other, moved);
+            right.take(0, left, want, moved);
+            right.len = (moved + other) as u32;
+            left.truncate(want);
+        }
+    }
+
+    /// Moves entries inside the node; those in their way are gone already.
+    fn shift(&mut self, from: std::ops::Range<usize>, to: usize) {
+        self.starts.copy_within(from.clone(), to);
+        self.ends.copy_within(from.clone(), to);
+        self.seqs.copy_within(from.clone(), to);
+        if from.start < to {
+            self.items[from.start..to + from.len()].rotate_right(to - from.start);
+        } else {
+            self.items[to..from.end].rotate_left(from.start - to);
+        }
+    }
+
+    /// Moves `count` entries of `source` here, over unused ones.
+    fn take(&mut self, to: usize, source: &mut Self, from: usize, count: usize) {
+        let (to, from) = (to..to + count, from..from + count);
+        self.starts[to.clone()].copy_from_slice(&source.starts[from.clone()]);
+        self.ends[to.clone()].copy_from_slice(&source.ends[from.clone()]);
+        self.seqs[to.clone()].copy_from_slice(&source.seqs[from.clone()]);
+        self.items[to].swap_with_slice(&mut source.items[from]);
+    }
+}
+
+/// How many of the ascending `keys` satisfy `low`, which holds for a prefix of them.
+///
+/// The last key of each block tells the block, and only that one is looked at key by key: additions of comparisons, no
+/// branch.
+#[inline]
+fn count<const WIDTH: usize>(keys: &[u64; WIDTH], low: impl Fn(u64) -> bool) -> usize {
+    let (blocks, _) = keys.as_chunks::<BLOCK>();
+    let whole = blocks[..blocks.len() - 1]
+        .iter()
+        .map(|block| usize::from(low(block[BLOCK - 1])))
+        .sum::<usize>();
+    let inside = blocks[whole]
+        .iter()
+        .map(|&key| usize::from(low(key)))
+        .sum::<usize>();
+    whole * BLOCK + inside
+}
