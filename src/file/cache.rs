@@ -268,6 +268,21 @@ impl Evict for PageCache {
         drop(mem.adopt(pfn));
         true
     }
+    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
+        let mem = &self.host.mem;
+        let pfn = locked.pfn();
+        let mut slots = self.slots.lock();
+        let idle = mem.refcount(pfn) == 2 && mem.mapcount(pfn) == 0;
+        if self.backing == Backing::Nothing || !self.holds(locked, index) || !idle {
+            return false;
+        }
+        slots.insert(index, Slot::Frame(new.clone().into_raw()));
+        drop(slots);
+        mem.set_owner(new.pfn(), Some(self.mapping.owner(index)));
+        mem.set_owner(pfn, None);
+        drop(mem.adopt(pfn));
+        true
+    }
 }
 
 impl fmt::Debug for PageCache {

@@ -109,7 +109,7 @@ impl DiskFile {
         }
         if mem.mapcount(pfn) > 0 {
             let mut cx = cx.descend::<rank::Folio, _>();
-            self.mapping().write_protect(&mut cx, index, pfn);
+            self.mapping().write_protect(mem, &mut cx, index, pfn);
         }
         mem.clear_flags(pfn, FrameFlags::DIRTY);
         let mut block = [0; BLOCK];

@@ -233,7 +233,7 @@ impl PhysMem {
         self.adopt(pfn)
     }
     /// One more reference unless the frame is free.
-    pub(super) fn try_get(&self, pfn: Pfn) -> Option<Frame<'_>> {
+    pub(crate) fn try_get(&self, pfn: Pfn) -> Option<Frame<'_>> {
         self.meta(pfn).counts.try_get_ref().then(|| self.adopt(pfn))
     }
     pub(super) fn put(&self, pfn: Pfn) {
@@ -339,6 +339,13 @@ impl PhysMem {
     /// Whether the frame holds nothing but zeros; unknown, so `false`, without contents.
     pub(crate) fn is_unused(&self, pfn: Pfn) -> bool {
         self.cell(pfn).is_some_and(Cell::is_zero)
+    }
+    /// Whether two frames hold the same bytes; unknown, so `false`, without contents.
+    pub(crate) fn equal(&self, a: Pfn, b: Pfn) -> bool {
+        match (self.cell(a), self.cell(b)) {
+            (Some(a), Some(b)) => a.equals(b),
+            _ => false,
+        }
     }
     /// Gives `to` the contents of `from`.
     ///

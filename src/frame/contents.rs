@@ -42,6 +42,16 @@ impl Cell {
         let copy = other.0.lock().clone();
         *self.0.lock() = copy;
     }
+    /// Whether the bytes are the same; a copy of the one is compared, so that never two locks are held.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        let mine = self.0.lock().clone();
+        match (mine, &*other.0.lock()) {
+            (Some(a), Some(b)) => a == *b,
+            (None, None) => true,
+            (Some(page), None) => page.iter().all(|&b| b == 0),
+            (None, Some(page)) => page.iter().all(|&b| b == 0),
+        }
+    }
     /// Whether all bytes are zero.
     pub(super) fn is_zero(&self) -> bool {
         match &*self.0.lock() {

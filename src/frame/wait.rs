@@ -77,6 +77,9 @@ impl<'m> FrameLock<'m> {
     pub(crate) fn owner(&self) -> Option<super::Owner> {
         self.mem.owner(self.pfn())
     }
+    pub(crate) fn set_flags(&self, flags: FrameFlags) {
+        self.mem.set_flags(self.pfn(), flags);
+    }
     /// The reference that came with the lock.
     pub fn frame(&self) -> &Frame<'m> {
         &self.frame

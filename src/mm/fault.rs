@@ -88,8 +88,11 @@ impl<'h> Held<'h> {
             }
             pte => match pte.swap_slot() {
                 Some(slot) => self.fault_swapped(vma, at, access, pte, slot),
-                // Another thread was first.
-                None => Ok(()),
+                // Another thread was first, or the page is on its way.
+                None => {
+                    self.wait_for_migration(pte);
+                    Ok(())
+                }
             },
         }
     }

@@ -193,6 +193,10 @@ impl PteSlot<'_> {
             let shared = RawPte::swap(slot, false);
             to.set(self.vpn(), shared);
             self.set(shared);
+        } else if let Some((pfn, _)) = pte.migrating() {
+            let shared = RawPte::migration(pfn, false, false);
+            to.set(self.vpn(), shared);
+            self.set(shared);
         } else if !pte.is_none() {
             to.set(self.vpn(), pte);
         }

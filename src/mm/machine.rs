@@ -5,7 +5,7 @@ use crate::{
     file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
     reclaim::Reclaim,
-    rmap::Registry,
+    rmap::{ExportOrder, ExportRegistration, Registry, RmapNotifier},
 };
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub struct MachineConfig {
     pub stack_guard_gap: u64,
     /// `fault_around_bytes`, in pages; a power of two.
     pub fault_around: u64,
+    /// When drivers of exported frames are told.
+    pub export_order: ExportOrder,
     /// Whether new mappings of whole 2-MiB multiples are placed at 2-MiB boundaries.
     pub align_huge: bool,
 }
@@ -37,6 +39,7 @@ impl Default for MachineConfig {
             mmap_min_addr: 65536,
             stack_guard_gap: 256,
             fault_around: 16,
+            export_order: ExportOrder::default(),
             align_huge: true,
         }
     }
@@ -58,12 +61,13 @@ impl Machine {
             config.overcommit,
             u64::from(config.memory.frames),
         ));
+        let registry = Arc::new(Registry::new(config.export_order));
         Arc::new(Self {
             config,
             host: Host {
                 mem,
                 commit,
-                registry: Arc::default(),
+                registry,
             },
             epoch: Epoch::new(),
         })
@@ -105,6 +109,14 @@ impl Machine {
     /// were emptied (`memory.force_empty`). Returns how many frames were freed.
     pub fn reclaim(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> u64 {
         Reclaim::new(&self.host).free_all(cx)
+    }
+    /// Registers a driver that is told by frame of what happens to frames that it exported.
+    pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
+        self.host.registry.exports.add(driver)
+    }
+    /// Takes such a driver off.
+    pub fn unregister_exports(&self, registration: &ExportRegistration) {
+        self.host.registry.exports.remove(registration);
     }
     pub(super) fn epoch(&self) -> &Epoch {
         &self.epoch

@@ -97,7 +97,8 @@ impl PageState {
             } else {
                 Self::Object(pfn)
             })
-        } else if pte.swap_slot().is_some() {
+        } else if pte.swap_slot().is_some() || pte.migrating().is_some() {
+            // The pagemap does not tell a page on its way from one in swap.
             Some(Self::Swap)
         } else {
             Some(Self::Guard)

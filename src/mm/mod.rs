@@ -11,11 +11,13 @@
 
 mod access;
 mod age;
+mod audit;
 mod brk;
 mod collapse;
 mod cow;
 mod discard;
 mod exit;
+mod export;
 mod fault;
 mod fault_file;
 mod flags;
@@ -24,11 +26,13 @@ mod fremap;
 mod guard;
 mod huge;
 mod inspect;
+mod ksm;
 mod layout;
 mod machine;
 mod madvise;
 mod maps;
 mod merge;
+mod migrate;
 mod mlock;
 mod mmap;
 mod mprotect;

@@ -19,7 +19,10 @@ const PFN_SHIFT: u32 = 12;
 const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
 const SWAP: u64 = 1 << 2;
-/// Of a swap entry: no other entry refers to the slot's page (`pte_swp_exclusive`).
+const MIGRATION: u64 = 1 << 3;
+/// Of a mark: the mapping could be written through.
+const MIGRATION_WRITE: u64 = 1 << 4;
+/// Of a swap entry or a mark: no other entry refers to the slot's page (`pte_swp_exclusive`).
 const SWAP_EXCLUSIVE: u64 = 1 << 7;
 
 /// The rights an entry gives.
@@ -51,6 +54,27 @@ impl RawPte {
         } else {
             bits
         })
+    }
+    /// The mark of a page on its way.
+    pub(super) fn migration(pfn: Pfn, write: bool, exclusive: bool) -> Self {
+        let mut bits = u64::from(pfn.0) << PFN_SHIFT | MIGRATION;
+        if write {
+            bits |= MIGRATION_WRITE;
+        }
+        if exclusive {
+            bits |= SWAP_EXCLUSIVE;
+        }
+        Self(bits)
+    }
+    /// The frame that a mark is of, and whether the mapping could be written through.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) const fn migrating(self) -> Option<(Pfn, bool)> {
+        if self.0 & (PRESENT | KIND) == MIGRATION {
+            let write = self.0 & MIGRATION_WRITE != 0;
+            Some((Pfn((self.0 >> PFN_SHIFT) as u32), write))
+        } else {
+            None
+        }
     }
     pub(super) fn with_rights(self, rights: Rights) -> Self {
         let mut bits = self.0 & !(READ | WRITE);

@@ -47,6 +47,9 @@ impl Space for Mm {
     ) -> Result<(), Kept> {
         self.try_to_unmap_at(cx, spot, pfn, how)
     }
+    fn restore(&self, cx: RmapCx<'_>, spot: &Spot<'_>, old: Pfn, new: Pfn) {
+        self.restore_at(cx, spot, old, new);
+    }
     fn referenced(&self, mut cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> Option<Young> {
         if !self.has_frame(&mut cx, spot, pfn) {
             return None;

@@ -38,7 +38,8 @@ impl Mm {
 fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(), Kept> {
     let mem = slot.mem();
     let pte = slot.raw();
-    if flags.contains(VmFlags::LOCKED) {
+    // Memory that is locked may move; it may not go.
+    if flags.contains(VmFlags::LOCKED) && how != Unmap::Migration {
         return Err(Kept);
     }
     if pte.is_dirty() {
@@ -62,6 +63,12 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         Unmap::Discard => {
             // Its use has been asked for; that it ends is none.
             let old: Option<Detached<'_>> = slot.take(pte.mkold());
+            drop(old);
+        }
+        Unmap::Migration => {
+            let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
+            let mark = RawPte::migration(pfn, pte.may_write(), exclusive);
+            let old: Option<Detached<'_>> = slot.replace(mark);
             drop(old);
         }
         Unmap::Swap(swap) => {

@@ -146,7 +146,7 @@ impl<'r> Reclaim<'r> {
         }
         match how {
             // Nothing refers to it but this list: dropping it frees it.
-            Unmap::Discard => Fate::Freed,
+            Unmap::Discard | Unmap::Migration => Fate::Freed,
             Unmap::Swap(_) => {
                 if mem.flags(pfn).contains(FrameFlags::DIRTY) {
                     mem.swap_write(pfn);

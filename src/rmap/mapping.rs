@@ -1,6 +1,7 @@
 //! The reverse map of a memory object: which VMAs map which of its pages (`struct address_space`, `i_mmap`).
 
 use super::{
+    exported::ExportOrder,
     registry::{OwnerRef, Registry},
     space::{EvenCows, Place, RmapCx, Spot},
     tree::{Frozen, Tree, next_seq},
@@ -8,7 +9,7 @@ use super::{
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{FrameLock, Owner, OwnerId},
+    frame::{Frame, FrameLock, Owner, OwnerId, PhysMem},
     interval::Key,
     sync::OnceLock,
 };
@@ -30,6 +31,8 @@ pub(crate) trait Evict: Send + Sync {
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the store has it. Says
     /// whether it did; if not, the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
+    /// Takes `new` for page `index` instead of the locked frame, unless somebody else holds that. Says whether it did.
+    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
 }
 
 impl Mapping {
@@ -53,6 +56,11 @@ impl Mapping {
     pub(crate) fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         let keeper = self.evict.get().and_then(Weak::upgrade);
         keeper.is_some_and(|keeper| keeper.evict(locked, index))
+    }
+    /// Asks the keeper to take another frame for a page.
+    pub(crate) fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
+        let keeper = self.evict.get().and_then(Weak::upgrade);
+        keeper.is_some_and(|keeper| keeper.replace(locked, index, new))
     }
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)
@@ -92,17 +100,21 @@ impl Mapping {
         });
     }
     /// Takes the right to write from every mapping of a page; says whether one had it (`folio_mkclean`).
-    pub(crate) fn write_protect<R: Below<rank::Rmap>>(
+    pub(crate) fn write_protect(
         &self,
-        cx: &mut Cx<'_, R, Sleepable>,
+        mem: &PhysMem,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
         index: u64,
         pfn: Pfn,
     ) -> bool {
+        let exports = &self.registry.exports;
+        exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut dirty = false;
         self.walk(cx.descend(), index, |cx, spot| {
             dirty |= spot.space.write_protect(cx, spot, pfn);
             true
         });
+        exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
     /// Visits every VMA that covers page `index`.

@@ -11,11 +11,13 @@
 //! | `tree` | VMAs by page offset, and the walk over them |
 //! | `space` | what can be asked of an address space on the way |
 //! | `walk` | from a frame to all that may map it |
+//! | `exported` | drivers that are told by frame |
 //! | `registry` | owners by number |
 //!
 //! Which VMAs may merge depends on [`AnonVma`], so its life cycle follows Linux's to the letter.
 
 mod anon;
+mod exported;
 mod mapping;
 mod registry;
 mod space;
@@ -23,10 +25,11 @@ mod tree;
 mod walk;
 
 pub(crate) use anon::{AnonLink, AnonVma};
+pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub use mapping::Mapping;
 pub(crate) use mapping::{Evict, FileLink};
 pub(crate) use registry::{OwnerRef, Registry};
 pub use space::EvenCows;
 pub(crate) use space::{Kept, Place, RmapCx, Space, Spot, Unmap, Young};
 pub(crate) use tree::Frozen;
-pub(crate) use walk::{Use, referenced, unmap_frame};
+pub(crate) use walk::{Use, referenced, restore, unmap_frame, walk_frame};

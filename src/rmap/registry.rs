@@ -3,7 +3,11 @@
 //! A number outlives its owner only in frames that nothing maps any more; who looks it up then finds nobody, or a later
 //! owner in whose VMAs the frame is not. A walk checks each entry for the frame, so neither does harm.
 
-use super::{anon::AnonVma, mapping::Mapping};
+use super::{
+    anon::AnonVma,
+    exported::{ExportOrder, Exports},
+    mapping::Mapping,
+};
 use crate::{
     frame::{MAX_ID, OwnerId},
     sync::Mutex,
@@ -17,9 +21,12 @@ pub(crate) enum OwnerRef {
     Mapping(Weak<Mapping>),
 }
 
-/// All owners of a machine.
+/// All owners of a machine, and the drivers that are told by frame.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<Slots>);
+pub(crate) struct Registry {
+    slots: Mutex<Slots>,
+    pub(crate) exports: Exports,
+}
 
 #[derive(Default)]
 struct Slots {
@@ -28,13 +35,19 @@ struct Slots {
 }
 
 impl Registry {
+    pub(crate) fn new(order: ExportOrder) -> Self {
+        Self {
+            slots: Mutex::default(),
+            exports: Exports::new(order),
+        }
+    }
     /// A number for the owner that `owner` will name.
     ///
     /// # Panics
     ///
     /// With more than 2^28 owners at once.
     pub(super) fn add(&self, owner: OwnerRef) -> OwnerId {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         if let Some(i) = slots.free.pop() {
             slots.owners[i as usize] = Some(owner);
             return OwnerId(i + 1);
@@ -45,13 +58,13 @@ impl Registry {
         OwnerId(id)
     }
     pub(super) fn remove(&self, id: OwnerId) {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         // Dropped after the lock: it is a weak handle only, but nothing needs to happen under it.
         let _old = slots.owners[id.0 as usize - 1].take();
         slots.free.push(id.0 - 1);
     }
     pub(crate) fn find(&self, id: OwnerId) -> Option<OwnerRef> {
-        self.0.lock().owners.get(id.0 as usize - 1).cloned()?
+        self.slots.lock().owners.get(id.0 as usize - 1).cloned()?
     }
 }
 

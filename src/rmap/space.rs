@@ -26,6 +26,8 @@ pub(crate) enum Unmap {
     Discard,
     /// An entry of the slot that the frame is cached for.
     Swap(SwapSlot),
+    /// A mark that the page is on its way; who faults on it waits for the lock of the frame.
+    Migration,
 }
 
 /// What a mapping says of the use of its page.
@@ -65,6 +67,8 @@ pub(crate) trait Space: Send + Sync {
         pfn: Pfn,
         how: Unmap,
     ) -> Result<(), Kept>;
+    /// Puts the frame `new` where the mark of `old` is (`remove_migration_pte`).
+    fn restore(&self, cx: RmapCx<'_>, spot: &Spot<'_>, old: Pfn, new: Pfn);
     /// Whether the mapping of the locked frame at `spot` was used since it was last asked, by the processor or through
     /// any external MMU, all of which are asked (`folio_referenced_one`); `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> Option<Young>;

@@ -1,6 +1,7 @@
 //! From a locked frame to everything that may map it: `rmap_walk`.
 
 use super::{
+    exported::ExportOrder,
     registry::{OwnerRef, Registry},
     space::{Kept, RmapCx, Spot, Unmap, Young},
 };
@@ -40,23 +41,41 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
 /// # Errors
 ///
 /// [`Kept`]: a mapping had to stay; those before it are gone.
-pub(crate) fn unmap_frame<R: Below<rank::Rmap>>(
+pub(crate) fn unmap_frame(
     registry: &Registry,
     mem: &PhysMem,
-    cx: &mut Cx<'_, R, Sleepable>,
+    cx: &mut Cx<'_, rank::Folio, Sleepable>,
     locked: &FrameLock<'_>,
     how: Unmap,
 ) -> Result<(), Kept> {
     let pfn = locked.pfn();
+    let exports = &registry.exports;
+    exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
     let mut out = Ok(());
     walk_frame(registry, cx, locked, |cx, spot| {
         out = spot.space.try_to_unmap(cx, spot, pfn, how);
         out.is_ok() && mem.mapcount(pfn) > 0
     });
+    exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
     match mem.mapcount(pfn) {
         0 => Ok(()),
         _ => Err(Kept),
     }
+}
+
+/// Puts a frame back, or another in its place, wherever [`Unmap::Migration`] left a mark of `locked`
+/// (`remove_migration_ptes`). `at`: whose pages it is looked for among.
+pub(crate) fn restore(
+    registry: &Registry,
+    cx: &mut Cx<'_, rank::Folio, Sleepable>,
+    locked: &FrameLock<'_>,
+    new: &FrameLock<'_>,
+) {
+    // The new frame has the owner already; the old one may have lost it.
+    walk_frame(registry, cx, new, |cx, spot| {
+        spot.space.restore(cx, spot, locked.pfn(), new.pfn());
+        true
+    });
 }
 
 /// How a page was used since somebody last looked.
