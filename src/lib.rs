@@ -13,6 +13,9 @@
 //! ```text
 //! VMA: page -> rights, object and offset       mm     (mmap lock)
 //! pte: page -> frame                           mm     (lock of its leaf; lock-free to read)
+//! frame -> owner and page offset               frame  (lock of the frame)
+//! owner, page offset -> VMAs, so pages         rmap   (lock of the owner's tree)
+//! object: page offset -> frame, swap, store    file   (the object's own)
 //! shadow entry: key -> frame                   driver (its gate)
 //! ```
 //!
@@ -30,21 +33,25 @@
 //! | registration and unregistration hold the mmap lock exclusively | type: [`mm::MmapWriteGuard`] |
 //! | nobody is called after his unregistration returned; `release` comes exactly once | run-time, by construction |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic |
+//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock |
+//! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature |
 //!
 //! # Lock order
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space
-//!   Rmap      a reverse-map lock (not taken yet)
-//!     Window    an invalidation window: no lock, but a place in the order
-//!       Ptl       the lock of a leaf table; nothing sleeps below it
-//!         Callback  inside a driver's callback
-//!           Gate      a driver's gate
+//!   Folio     the lock of a frame
+//!     Rmap      the lock of a reverse map
+//!       Window    an invalidation window: no lock, but a place in the order
+//!         Ptl       the lock of a leaf table; nothing sleeps below it
+//!           Callback  inside a driver's callback
+//!             Gate      a driver's gate
 //! ```
 //!
 //! Two leaves are locked in the order of their addresses. `fork` holds one mmap lock only, since nobody knows the child
-//! before it is done. Locks of single structures (the board, the frame list, a directory of tables, an object's pages)
+//! before it is done. Locks of single structures (the board, the frame list, the
+//! lists of reclaim, swap, a directory of tables, an object's pages)
 //! are leaves of this order: nothing is taken under them.
 //!
 //! # Unsafe code

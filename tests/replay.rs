@@ -45,6 +45,49 @@ fn sparse_scripts_go_as_on_linux() {
 }
 
 #[test]
+fn errors_scripts_go_as_on_linux() {
+    as_linux("errors");
+}
+
+#[test]
+fn files_scripts_go_as_on_linux() {
+    as_linux("files");
+}
+
+#[test]
+fn fork_scripts_go_as_on_linux() {
+    as_linux("fork");
+}
+
+#[test]
+fn swap_scripts_go_as_on_linux() {
+    as_linux("swap");
+}
+
+#[test]
+fn thp_scripts_go_as_on_linux() {
+    as_linux("thp");
+}
+
+#[test]
+fn writeback_scripts_go_as_on_linux() {
+    as_linux("writeback");
+}
+
+/// Which often used pages pressure looks at, Linux decides by statistics that are up to two seconds old.
+#[test]
+fn reclaim_scripts_go_as_on_linux_but_for_a_few() {
+    let done = replayed("reclaim");
+    let summary = Summary::of(&done);
+    let total = summary.total();
+    assert!(total.agreed * 100 >= total.steps * 88, "{summary}");
+    assert!(
+        done.iter().filter(|r| !r.is_whole()).count() <= 9,
+        "{summary}"
+    );
+}
+
+#[test]
 fn every_profile_is_shipped() {
     let scripts = shipped().expect("the archive is whole");
     let count = |profile: &str| {

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: whoever holds the lock of a reverse map knows every address space, and every address in it, that maps a
 //! page of its owner, and none of these changes meanwhile. An owner is a memory object ([`Mapping`]) or a node of
-//! anonymous memory ([`AnonVma`]); a frame names its owner and its page offset there.
+//! anonymous memory (`AnonVma`); a frame names its owner and its page offset there.
 //!
 //! | file | |
 //! | --- | --- |
@@ -14,7 +14,7 @@
 //! | `exported` | drivers that are told by frame |
 //! | `registry` | owners by number |
 //!
-//! Which VMAs may merge depends on [`AnonVma`], so its life cycle follows Linux's to the letter.
+//! Which VMAs may merge depends on `AnonVma`, so its life cycle follows Linux's to the letter.
 
 mod anon;
 mod exported;

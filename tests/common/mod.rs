@@ -6,6 +6,7 @@ use emmu::{
     addr::VpnRange,
     ctx::{Cx, Sleepable, Thread, rank},
     extmmu::{Recorder, Told},
+    file::File,
     mm::{MapFlags, MmapArgs, Prot},
     notifier::Registration,
 };
@@ -104,6 +105,31 @@ impl World {
             Told::Window(range) | Told::Age(range) => (page(range.start().0), page(range.end().0)),
         });
         windows.collect()
+    }
+    /// What the recorder was told since the last call: `W3..5` a window over pages `[3, 5)`, `A3` aging of page 3.
+    pub fn told(&mut self) -> String {
+        let page = |vpn: u64| vpn - BASE / PAGE;
+        let told = self.recorder.take();
+        let words = told.iter().map(|told| match told {
+            Told::Window(r) => format!("W{}..{}", page(r.start().0), page(r.end().0)),
+            Told::Age(r) => format!("A{}", page(r.start().0)),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+    /// Maps `n` pages of a file from its page `offset` on.
+    pub fn map_file(&mut self, from: u64, n: u64, file: &Arc<File>, offset: u64, kind: MapFlags) {
+        let mut args = MmapArgs::anonymous(n * PAGE)
+            .fixed(at(from))
+            .of(file, offset * PAGE);
+        args.flags = MapFlags::FIXED | kind;
+        self.mm
+            .mmap(&mut self.thread.cx(), &args)
+            .expect("mappable");
+    }
+    /// Fails if the reverse map of a frame does not lead to a page that maps it.
+    pub fn check_rmap(&mut self) {
+        let lost = self.mm.unreachable_pages(&mut self.thread.cx());
+        assert!(lost.is_empty(), "not found by reverse maps: {lost:?}");
     }
     /// The VMAs as (first page, end, permissions).
     pub fn vmas(&mut self) -> Vec<(u64, u64, String)> {

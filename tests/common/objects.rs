@@ -1,9 +1,10 @@
 //! Objects of a test's own.
 
-use super::World;
+use super::{PAGE, World};
 use emmu::{
+    MachineConfig, MemConfig,
     error::ObjectError,
-    file::{FaultCx, File, FileMode, MemoryObject, Want},
+    file::{DiskFile, FaultCx, File, FileMode, MemStore, MemoryObject, Shmem, Want, XipFile},
     frame::Frame,
     rmap::Mapping,
 };
@@ -35,4 +36,42 @@ impl MemoryObject for Empty {
 pub fn empty(w: &World) -> Arc<File> {
     let object = Arc::new(Empty(w.machine.host().mapping()));
     File::open(object, FileMode::ReadWrite)
+}
+
+/// Shared memory of `n` pages, byte 0 of page `p` being `p + 1`.
+pub fn shmem(w: &mut World, n: u64) -> Arc<File> {
+    let object = Shmem::memfd(w.machine.host(), "m", n * PAGE).expect("small");
+    fill(w, File::open(object, FileMode::ReadWrite), n)
+}
+/// A file on a store, filled alike and written back.
+pub fn disk(w: &mut World, n: u64) -> (Arc<DiskFile>, Arc<File>) {
+    let store = Box::<MemStore>::default();
+    let object = DiskFile::new(w.machine.host(), "/d", n * PAGE, store).expect("small");
+    let file = fill(w, File::open(object.clone(), FileMode::ReadWrite), n);
+    file.sync(w.thread.cx()).expect("written");
+    (object, file)
+}
+/// A file without cache, all holes.
+pub fn xip(w: &World, n: u64) -> (Arc<XipFile>, Arc<File>) {
+    let object = XipFile::new(w.machine.host(), "/x", n * PAGE).expect("small");
+    (object.clone(), File::open(object, FileMode::ReadWrite))
+}
+fn fill(w: &mut World, file: Arc<File>, n: u64) -> Arc<File> {
+    for page in 0..n {
+        let byte = u8::try_from(page % 255 + 1).expect("small");
+        file.write_at(w.thread.cx(), page * PAGE, &[byte])
+            .expect("enough memory");
+    }
+    file
+}
+/// A machine with that many frames and slots of swap.
+pub fn swapping(frames: u32, swap: u32) -> World {
+    World::with(MachineConfig {
+        memory: MemConfig {
+            frames,
+            swap,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    })
 }
