@@ -69,7 +69,7 @@ pub mod frame;
 mod interval;
 pub mod mm;
 pub mod notifier;
-mod reclaim;
+pub mod reclaim;
 #[cfg(feature = "replay")]
 pub mod replay;
 pub mod rmap;

@@ -9,13 +9,17 @@ use common::{
 };
 use emmu::{
     addr::Pfn,
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Atomic, Cx, Sleepable, rank},
     file::File,
     mm::{Advice, MachineConfig, MapFlags, MremapArgs, MremapFlags, Prot},
-    notifier::Access,
+    notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat, WouldBlock},
+    reclaim::RmapWindows,
     rmap::{ExportOrder, RmapNotifier},
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering::SeqCst},
+};
 
 const SHARED: MapFlags = MapFlags::SHARED;
 const PRIVATE: MapFlags = MapFlags::PRIVATE;
@@ -302,4 +306,63 @@ fn exported_frames_are_told_by_frame_in_either_order() {
         assert_eq!(driver.0.lock().unwrap().len(), 1, "exported no more");
         w.machine.unregister_exports(&registration);
     }
+}
+
+/// A driver that must sleep to drop a page.
+struct Sleeper {
+    gate: Gate<OrderedStore<u64>, (), Sleepable>,
+    refused: AtomicU32,
+    dropped: AtomicU32,
+}
+
+impl Sleeper {
+    fn new(seat: Seat) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(seat, OrderedStore::default(), ()),
+            refused: AtomicU32::new(0),
+            dropped: AtomicU32::new(0),
+        })
+    }
+}
+
+impl ExternalMmu for Sleeper {
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        self.dropped.fetch_add(1, SeqCst);
+        self.gate.exclude(cx, inv, |(), _, _| ())
+    }
+    fn try_invalidate_start<'i>(
+        &self,
+        _: Cx<'_, rank::Callback, Atomic>,
+        _: Invalidation<'i>,
+    ) -> Result<Ack<'i>, WouldBlock> {
+        self.refused.fetch_add(1, SeqCst);
+        Err(WouldBlock)
+    }
+}
+
+#[test]
+fn where_nobody_may_sleep_a_frame_is_put_off_and_not_freed() {
+    let mut w = World::with(MachineConfig {
+        rmap_windows: RmapWindows::AtomicFirst,
+        memory: emmu::MemConfig {
+            swap: 64,
+            ..emmu::MemConfig::default()
+        },
+        ..MachineConfig::default()
+    });
+    w.map(0, 4, RW);
+    w.fill(0, 4);
+    let (sleeper, registration) = w.mm.register(&mut w.thread.cx(), Sleeper::new);
+    w.told();
+    advise(&mut w, 0, 4, Advice::PageOut);
+    assert_eq!(sleeper.refused.load(SeqCst), 4);
+    assert_eq!(sleeper.dropped.load(SeqCst), 4);
+    assert_eq!(w.told(), "W0..1 W1..2 W2..3 W3..4", "once for who agrees");
+    assert_eq!(w.machine.mem().in_use(), 0);
+    assert_eq!((w.get(0), w.get(3)), (Ok(1), Ok(1)));
+    w.mm.unregister(&mut w.thread.cx(), registration);
 }

@@ -4,7 +4,7 @@ use crate::{
     ctx::{AlreadyEntered, Cx, Epoch, Sleepable, Thread, rank},
     file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
-    reclaim::Reclaim,
+    reclaim::{Reclaim, RmapWindows},
     rmap::{ExportOrder, ExportRegistration, Registry, RmapNotifier},
 };
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct MachineConfig {
     pub stack_guard_gap: u64,
     /// `fault_around_bytes`, in pages; a power of two.
     pub fault_around: u64,
+    /// How reclaim opens its windows.
+    pub rmap_windows: RmapWindows,
     /// When drivers of exported frames are told.
     pub export_order: ExportOrder,
     /// Whether new mappings of whole 2-MiB multiples are placed at 2-MiB boundaries.
@@ -39,6 +41,7 @@ impl Default for MachineConfig {
             mmap_min_addr: 65536,
             stack_guard_gap: 256,
             fault_around: 16,
+            rmap_windows: RmapWindows::default(),
             export_order: ExportOrder::default(),
             align_huge: true,
         }
@@ -103,12 +106,15 @@ impl Machine {
     /// and every external MMU is asked and told on the way. Returns how many frames were freed
     /// (`try_to_free_pages`). Nothing on a machine without a swap device, which keeps no lists.
     pub fn shrink(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, wanted: u64) -> u64 {
-        Reclaim::new(&self.host).free(cx, wanted)
+        self.reclaimer().free(cx, wanted)
     }
     /// Frees all that can be freed of what the processes of this machine own, as if a memory control group around them
     /// were emptied (`memory.force_empty`). Returns how many frames were freed.
     pub fn reclaim(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> u64 {
-        Reclaim::new(&self.host).free_all(cx)
+        self.reclaimer().free_all(cx)
+    }
+    pub(super) fn reclaimer(&self) -> Reclaim<'_> {
+        Reclaim::new(&self.host, self.config.rmap_windows)
     }
     /// Registers a driver that is told by frame of what happens to frames that it exported.
     pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {

@@ -16,7 +16,7 @@ use crate::{
     error::NoMemory,
     frame::{FrameFlags, FrameLock},
     notifier::Access,
-    rmap::{OwnerRef, RmapCx, Spot, Unmap, restore, unmap_frame},
+    rmap::{Blocking, OwnerRef, RmapCx, Spot, Unmap, restore, unmap_frame},
 };
 
 /// What a frame's flags say of its page, rather than of the frame.
@@ -67,7 +67,8 @@ impl Mm {
         if cached && !mem.swap_cache_drop(old.pfn()) {
             return None;
         }
-        let gone = unmap_frame(registry, mem, &mut cx, old, Unmap::Migration).is_ok();
+        let gone =
+            unmap_frame(registry, mem, &mut cx, old, Unmap::Migration, Blocking::May).is_ok();
         if gone && self.hand_over(old, new) {
             restore(registry, &mut cx, old, new);
             mem.lru_add(new.pfn());

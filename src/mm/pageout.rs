@@ -6,7 +6,7 @@ use crate::{
     ctx::{Cx, Sleepable, rank},
     error::MadviseError,
     frame::{Frame, FrameFlags},
-    reclaim::{Reclaim, References},
+    reclaim::References,
 };
 use std::convert::Infallible;
 
@@ -49,7 +49,9 @@ impl MmapReadGuard<'_> {
             let next = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(part.end());
             let block = VpnRange::new(at, next).expect("next lies above at");
             let list = own_pages(mm, &mut self.cx, block);
-            Reclaim::new(mm.machine().host()).shrink(&mut self.cx, list, References::Ignore);
+            mm.machine()
+                .reclaimer()
+                .shrink(&mut self.cx, list, References::Ignore);
             at = next;
         }
     }

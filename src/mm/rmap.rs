@@ -11,7 +11,7 @@ use super::{
 use crate::{
     addr::{Pfn, VpnRange},
     notifier::{AgeKind, Event},
-    rmap::{EvenCows, Kept, RmapCx, Space, Spot, Unmap, Young},
+    rmap::{Blocking, EvenCows, Kept, RmapCx, Space, Spot, Unmap, Young},
 };
 
 /// Mappings whose use says nothing about what will be used (`vma_has_recency`).
@@ -44,8 +44,9 @@ impl Space for Mm {
         spot: &Spot<'_>,
         pfn: Pfn,
         how: Unmap,
+        blocking: Blocking,
     ) -> Result<(), Kept> {
-        self.try_to_unmap_at(cx, spot, pfn, how)
+        self.try_to_unmap_at(cx, spot, pfn, how, blocking)
     }
     fn restore(&self, cx: RmapCx<'_>, spot: &Spot<'_>, old: Pfn, new: Pfn) {
         self.restore_at(cx, spot, old, new);

@@ -5,13 +5,14 @@ use super::{
     flags::VmFlags,
     guard::Lease,
     pte::RawPte,
-    window::{Detached, PteSlot},
+    window::{Detached, InvalidationWindow, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},
+    ctx::Context,
     frame::FrameFlags,
-    notifier::Event,
-    rmap::{Kept, RmapCx, Spot, Unmap},
+    notifier::{Event, WouldBlock},
+    rmap::{Blocking, Kept, RmapCx, Spot, Unmap},
 };
 
 impl Mm {
@@ -22,17 +23,34 @@ impl Mm {
         spot: &Spot<'_>,
         pfn: Pfn,
         how: Unmap,
+        blocking: Blocking,
     ) -> Result<(), Kept> {
-        let flags = VmFlags::from_bits_retain(spot.flags);
         let range = VpnRange::single(spot.at);
-        let mut window = Lease { mm: self, cx }.into_window(range, Event::Clear);
-        let done = window.lock_ptes(spot.at, |txn| match txn.slot(spot.at) {
-            Some(slot) if slot.raw().counted() == Some(pfn) => take_out(slot, pfn, flags, how),
-            _ => Ok(()),
-        });
-        window.close();
-        done.unwrap_or(Ok(()))
+        let mut lease = Lease { mm: self, cx };
+        match blocking {
+            Blocking::May => take_in(lease.window(range, Event::Clear), spot, pfn, how),
+            Blocking::MustNot => match lease.try_window(range, Event::Clear) {
+                Ok(window) => take_in(window, spot, pfn, how),
+                Err(WouldBlock) => Err(Kept::WouldBlock),
+            },
+        }
     }
+}
+
+/// Takes the mapping out inside the window.
+fn take_in<C: Context>(
+    mut window: InvalidationWindow<'_, C>,
+    spot: &Spot<'_>,
+    pfn: Pfn,
+    how: Unmap,
+) -> Result<(), Kept> {
+    let flags = VmFlags::from_bits_retain(spot.flags);
+    let done = window.lock_ptes(spot.at, |txn| match txn.slot(spot.at) {
+        Some(slot) if slot.raw().counted() == Some(pfn) => take_out(slot, pfn, flags, how),
+        _ => Ok(()),
+    });
+    window.close();
+    done.unwrap_or(Ok(()))
 }
 
 fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(), Kept> {
@@ -40,7 +58,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
     let pte = slot.raw();
     // Memory that is locked may move; it may not go.
     if flags.contains(VmFlags::LOCKED) && how != Unmap::Migration {
-        return Err(Kept);
+        return Err(Kept::Needed);
     }
     if pte.is_dirty() {
         mem.set_flags(pfn, FrameFlags::DIRTY);
@@ -52,11 +70,11 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             let dirty = state.contains(FrameFlags::DIRTY) && !flags.contains(VmFlags::DROPPABLE);
             if dirty {
                 mem.set_flags(pfn, FrameFlags::SWAP_BACKED);
-                return Err(Kept);
+                return Err(Kept::Needed);
             }
             // Every reference but the reclaimer's is a mapping: nobody else looks at it.
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
-                return Err(Kept);
+                return Err(Kept::Needed);
             }
             drop(slot.clear());
         }

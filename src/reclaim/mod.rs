@@ -6,4 +6,5 @@
 mod pressure;
 mod shrink;
 
+pub use shrink::RmapWindows;
 pub(crate) use shrink::{Reclaim, References};

@@ -4,7 +4,7 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
-    rmap::{OwnerRef, Unmap, Use, referenced, unmap_frame},
+    rmap::{Blocking, Kept, OwnerRef, Unmap, Use, referenced, unmap_frame},
 };
 
 /// Whether pages in use lately are spared.
@@ -23,18 +23,40 @@ enum Fate {
     Freed,
     /// Still needed, or busy.
     Kept,
+    /// An external MMU would have had to sleep: to be tried again when it may.
+    Deferred,
     /// Used so much, or so hard to give up, that it goes to the active list.
     Active,
+}
+
+/// How reclaim opens its windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RmapWindows {
+    /// External MMUs may sleep, as on today's Linux.
+    #[default]
+    Sleepable,
+    /// First under a spin lock, as at the time of the proposal: an external MMU that would have to sleep refuses, the frame
+    /// is put off, and tried again when everybody may sleep.
+    AtomicFirst,
+}
+
+/// What came of a list of pages.
+#[derive(Default)]
+struct Batch<'r> {
+    freed: u64,
+    kept: Vec<Frame<'r>>,
+    deferred: Vec<Frame<'r>>,
 }
 
 /// Reclaim on one machine.
 pub(crate) struct Reclaim<'r> {
     host: &'r Host,
+    windows: RmapWindows,
 }
 
 impl<'r> Reclaim<'r> {
-    pub(crate) fn new(host: &'r Host) -> Self {
-        Self { host }
+    pub(crate) fn new(host: &'r Host, windows: RmapWindows) -> Self {
+        Self { host, windows }
     }
     pub(super) fn host(&self) -> &'r Host {
         self.host
@@ -49,37 +71,58 @@ impl<'r> Reclaim<'r> {
         list: impl IntoIterator<Item = Frame<'r>>,
         references: References,
     ) -> u64 {
+        let first = match self.windows {
+            RmapWindows::Sleepable => Blocking::May,
+            RmapWindows::AtomicFirst => Blocking::MustNot,
+        };
+        let mut batch = Batch::default();
+        self.try_each(cx, list, (references, first), &mut batch);
+        // Each has a reference from here, so none is freed while it waits. Its use was asked for already.
+        let deferred = std::mem::take(&mut batch.deferred);
+        self.try_each(
+            cx,
+            deferred,
+            (References::Ignore, Blocking::May),
+            &mut batch,
+        );
+        // Back to the heads of their lists, in the order in which they came (`move_folios_to_lru`).
         let mem = self.mem();
-        let mut freed = 0;
-        let mut kept: Vec<Frame<'r>> = Vec::new();
+        batch.kept.iter().for_each(|frame| mem.lru_add(frame.pfn()));
+        batch.freed
+    }
+    fn try_each<R: Below<rank::Folio>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        list: impl IntoIterator<Item = Frame<'r>>,
+        how: (References, Blocking),
+        batch: &mut Batch<'r>,
+    ) {
+        let mem = self.mem();
         for frame in list {
             let locked = match mem.try_lock(frame) {
                 Ok(locked) => locked,
                 Err(frame) => {
-                    kept.push(frame);
+                    batch.kept.push(frame);
                     continue;
                 }
             };
             let mut cx = cx.descend::<rank::Folio, _>();
-            match self.shrink_one(&mut cx, &locked, references) {
-                Fate::Freed => {
-                    freed += 1;
-                    continue;
+            match self.shrink_one(&mut cx, &locked, how) {
+                Fate::Freed => batch.freed += 1,
+                Fate::Deferred => batch.deferred.push(locked.frame().clone()),
+                Fate::Kept => batch.kept.push(locked.frame().clone()),
+                Fate::Active => {
+                    mem.set_flags(locked.pfn(), FrameFlags::ACTIVE);
+                    batch.kept.push(locked.frame().clone());
                 }
-                Fate::Active => mem.set_flags(locked.pfn(), FrameFlags::ACTIVE),
-                Fate::Kept => {}
             }
-            kept.push(locked.frame().clone());
         }
-        // Back to the heads of their lists, in the order in which they came (`move_folios_to_lru`).
-        kept.iter().for_each(|frame| mem.lru_add(frame.pfn()));
-        freed
     }
     fn shrink_one(
         &self,
         cx: &mut Cx<'_, rank::Folio, Sleepable>,
         locked: &FrameLock<'r>,
-        references: References,
+        (references, blocking): (References, Blocking),
     ) -> Fate {
         let flags = self.mem().flags(locked.pfn());
         if flags.contains(FrameFlags::UNEVICTABLE) {
@@ -91,9 +134,9 @@ impl<'r> Reclaim<'r> {
             return fate;
         }
         if flags.contains(FrameFlags::ANON) {
-            self.shrink_anon(cx, locked, flags)
+            self.shrink_anon(cx, locked, flags, blocking)
         } else {
-            self.shrink_object(cx, locked)
+            self.shrink_object(cx, locked, blocking)
         }
     }
     /// `folio_check_references`: every page starts out used, by the fault that made it; so one use since the last look
@@ -129,6 +172,7 @@ impl<'r> Reclaim<'r> {
         cx: &mut Cx<'_, rank::Folio, Sleepable>,
         locked: &FrameLock<'r>,
         flags: FrameFlags,
+        blocking: Blocking,
     ) -> Fate {
         let mem = self.mem();
         let pfn = locked.pfn();
@@ -139,10 +183,8 @@ impl<'r> Reclaim<'r> {
             };
             how = Unmap::Swap(slot);
         }
-        let mapped = mem.mapcount(pfn) > 0;
-        if mapped && unmap_frame(&self.host.registry, mem, cx, locked, how).is_err() {
-            self.spare(locked);
-            return Fate::Active;
+        if let Some(fate) = self.unmap(cx, locked, how, blocking) {
+            return fate;
         }
         match how {
             // Nothing refers to it but this list: dropping it frees it.
@@ -176,16 +218,35 @@ impl<'r> Reclaim<'r> {
             let _in_use = self.mem().swap_cache_drop(locked.pfn());
         }
     }
+    /// Takes all mappings out; what becomes of the page if they do not all go.
+    fn unmap(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'r>,
+        how: Unmap,
+        blocking: Blocking,
+    ) -> Option<Fate> {
+        let mem = self.mem();
+        if mem.mapcount(locked.pfn()) == 0 {
+            return None;
+        }
+        match unmap_frame(&self.host.registry, mem, cx, locked, how, blocking) {
+            Ok(()) => None,
+            Err(Kept::WouldBlock) => Some(Fate::Deferred),
+            Err(Kept::Needed) => {
+                self.spare(locked);
+                Some(Fate::Active)
+            }
+        }
+    }
     fn shrink_object(
         &self,
         cx: &mut Cx<'_, rank::Folio, Sleepable>,
         locked: &FrameLock<'r>,
+        blocking: Blocking,
     ) -> Fate {
-        let mem = self.mem();
-        if mem.mapcount(locked.pfn()) > 0
-            && unmap_frame(&self.host.registry, mem, cx, locked, Unmap::Discard).is_err()
-        {
-            return Fate::Active;
+        if let Some(fate) = self.unmap(cx, locked, Unmap::Discard, blocking) {
+            return fate;
         }
         let evicted = locked
             .owner()

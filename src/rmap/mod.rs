@@ -30,6 +30,6 @@ pub use mapping::Mapping;
 pub(crate) use mapping::{Evict, FileLink};
 pub(crate) use registry::{OwnerRef, Registry};
 pub use space::EvenCows;
-pub(crate) use space::{Kept, Place, RmapCx, Space, Spot, Unmap, Young};
+pub(crate) use space::{Blocking, Kept, Place, RmapCx, Space, Spot, Unmap, Young};
 pub(crate) use tree::Frozen;
 pub(crate) use walk::{Use, referenced, restore, unmap_frame, walk_frame};

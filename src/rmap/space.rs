@@ -41,9 +41,23 @@ pub(crate) enum Young {
     Locked,
 }
 
-/// A mapping stays: locked in memory, or written since it was given up.
+/// Why a mapping stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept;
+pub(crate) enum Kept {
+    /// It is locked in memory, or was written since it was given up.
+    Needed,
+    /// An external MMU would have to sleep, which was forbidden.
+    WouldBlock,
+}
+
+/// Whether external MMUs may sleep on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    /// They may.
+    May,
+    /// They may not: one that has to refuses.
+    MustNot,
+}
 
 /// An address space, as it looks from a frame. Everything here is called with the lock of the reverse map held that
 /// led there, which keeps the mapping where it is.
@@ -66,6 +80,7 @@ pub(crate) trait Space: Send + Sync {
         spot: &Spot<'_>,
         pfn: Pfn,
         how: Unmap,
+        blocking: Blocking,
     ) -> Result<(), Kept>;
     /// Puts the frame `new` where the mark of `old` is (`remove_migration_pte`).
     fn restore(&self, cx: RmapCx<'_>, spot: &Spot<'_>, old: Pfn, new: Pfn);

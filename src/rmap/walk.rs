@@ -3,7 +3,7 @@
 use super::{
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
-    space::{Kept, RmapCx, Spot, Unmap, Young},
+    space::{Blocking, Kept, RmapCx, Spot, Unmap, Young},
 };
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
@@ -47,19 +47,20 @@ pub(crate) fn unmap_frame(
     cx: &mut Cx<'_, rank::Folio, Sleepable>,
     locked: &FrameLock<'_>,
     how: Unmap,
+    blocking: Blocking,
 ) -> Result<(), Kept> {
     let pfn = locked.pfn();
     let exports = &registry.exports;
     exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
     let mut out = Ok(());
     walk_frame(registry, cx, locked, |cx, spot| {
-        out = spot.space.try_to_unmap(cx, spot, pfn, how);
+        out = spot.space.try_to_unmap(cx, spot, pfn, how, blocking);
         out.is_ok() && mem.mapcount(pfn) > 0
     });
     exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
     match mem.mapcount(pfn) {
         0 => Ok(()),
-        _ => Err(Kept),
+        _ => out.and(Err(Kept::Needed)),
     }
 }
 
