@@ -65,7 +65,12 @@ impl Held<'_> {
     /// which then is mapped no more: the access faults again.
     fn announce_write(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
         let object = vma.object().expect("it notes writes").as_ref();
-        let Some(locked) = self.lock_page(vma, object, at, Access::Write)? else {
+        let index = seen
+            .counted()
+            .filter(|_| vma.flags.contains(VmFlags::NONLINEAR))
+            .and_then(|pfn| self.lease.mm.machine().mem().owner(pfn))
+            .map_or(vma.pgoff_at(at), |owner| owner.index);
+        let Some(locked) = self.lock_index(vma, object, (at, index), Access::Write)? else {
             return Ok(());
         };
         let pte = seen.with_rights(vma.rights()).mkdirty();

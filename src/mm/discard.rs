@@ -19,8 +19,14 @@ use std::convert::Infallible;
 impl MmapWriteGuard<'_> {
     /// `MADV_DONTNEED`: one window, also when nothing is there. Leaves that a large range emptied are freed.
     pub(super) fn discard(&mut self, part: VpnRange) {
+        let vma = self.layout.vmas.get(part.start());
+        let nonlinear = vma.is_some_and(|v| v.flags.contains(VmFlags::NONLINEAR));
         let mut window = self.window(part, Event::Clear);
-        window.zap(part, Zap::Pages);
+        if nonlinear {
+            window.forget_pages(part, 0, u64::MAX);
+        } else {
+            window.zap(part, Zap::Pages);
+        }
         window.free_empty_leaves(part);
         window.close();
     }

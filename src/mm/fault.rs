@@ -86,6 +86,13 @@ impl<'h> Held<'h> {
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
             }
+            pte if let Some(index) = pte.file_index() => {
+                let object = vma
+                    .object()
+                    .expect("only objects' pages have places")
+                    .as_ref();
+                self.fault_nonlinear(vma, object, (at, pte), index, access)
+            }
             pte => match pte.swap_slot() {
                 Some(slot) => self.fault_swapped(vma, at, access, pte, slot),
                 // Another thread was first, or the page is on its way.

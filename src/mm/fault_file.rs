@@ -105,7 +105,19 @@ impl<'h> Held<'h> {
     where
         'h: 'f,
     {
-        let index = vma.pgoff_at(at);
+        self.lock_index(vma, object, (at, vma.pgoff_at(at)), access)
+    }
+    /// The same of any page of the object.
+    pub(super) fn lock_index<'f>(
+        &mut self,
+        vma: &Vma,
+        object: &'f dyn MemoryObject,
+        (at, index): (Vpn, u64),
+        access: Access,
+    ) -> Result<Option<FrameLock<'f>>, FaultError>
+    where
+        'h: 'f,
+    {
         let want = vma.want(access);
         let frame = match object.page(self.lease.cx.reborrow(), index, &want) {
             Ok(frame) => frame,

@@ -136,6 +136,8 @@ bitflags! {
         const ACCOUNT = 0x10_0000;
         /// Never charged.
         const NORESERVE = 0x20_0000;
+        /// Its entries name pages of the object in any order.
+        const NONLINEAR = 0x80_0000;
         /// Emptied in the child by fork.
         const WIPEONFORK = 0x200_0000;
         /// Left out of core dumps.

@@ -49,6 +49,7 @@ impl Layout {
         child.brk = self.brk;
         child.start_stack = self.start_stack;
         child.limits = self.limits;
+        child.remap_mode = self.remap_mode;
         child.mmap_base = self.mmap_base;
         child
     }
@@ -89,6 +90,7 @@ impl MmapWriteGuard<'_> {
             })?;
             to.account(copy.flags, copy.pages());
             let has_pages = copy.anon.get().is_some()
+                || copy.flags.contains(VmFlags::NONLINEAR)
                 || (copy.flags & (VmFlags::MAYBE_GUARD | VmFlags::WIPEONFORK)
                     == VmFlags::MAYBE_GUARD);
             to.insert(copy);

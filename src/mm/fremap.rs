@@ -14,7 +14,21 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// What `remap_file_pages` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemapMode {
+    /// A new mapping takes the place of the old one (Linux since 4.0).
+    #[default]
+    Emulated,
+    /// The mapping stays one, and its entries name the pages (Linux before, and the proposal).
+    Nonlinear,
+}
+
 impl Mm {
+    /// Says what [`remap_file_pages`](Self::remap_file_pages) does from now on; children of a fork do the same.
+    pub fn set_remap_mode(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, mode: RemapMode) {
+        self.write(cx).layout.remap_mode = mode;
+    }
     /// Maps pages from `pgoff` on of the object that is mapped shared at `addr` to `[addr, addr + len)`; both are
     /// rounded down to pages. `prot` must be 0; of the flags only `NONBLOCK` counts: without it the pages are faulted
     /// in.
@@ -38,6 +52,15 @@ impl Mm {
         }
         let range = check_range(addr, len, pgoff)?;
         let mut g = self.write(cx);
+        if g.layout.remap_mode == RemapMode::Nonlinear {
+            g.remap_nonlinear(range, pgoff)?;
+            drop(g);
+            if !flags.contains(MapFlags::NONBLOCK) {
+                self.populate(cx, range, Errors::Ignore)
+                    .expect("errors are ignored");
+            }
+            return Ok(());
+        }
         let args = g.remap_args(range, pgoff, flags)?;
         let (range, locked) = g.do_mmap(&args)?;
         drop(g);

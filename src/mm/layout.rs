@@ -1,6 +1,6 @@
 //! What the mmap lock guards: the VMAs, the accounts over them, the limits.
 
-use super::{flags::VmFlags, machine::Machine, vma::Vma, vma_tree::VmaTree};
+use super::{flags::VmFlags, fremap::RemapMode, machine::Machine, vma::Vma, vma_tree::VmaTree};
 use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
     error::{LimitError, NoMemory, VmaError},
@@ -54,6 +54,8 @@ pub(super) struct Layout {
     pub(super) start_brk: u64,
     /// Current break, in bytes.
     pub(super) brk: u64,
+    /// What `remap_file_pages` does.
+    pub(super) remap_mode: RemapMode,
     /// Flags every new VMA gets: `mlockall(MCL_FUTURE)`.
     pub(super) def_flags: VmFlags,
     pub(super) limits: Limits,
@@ -76,6 +78,7 @@ impl Layout {
             data_vm: 0,
             start_brk: 0,
             brk: 0,
+            remap_mode: RemapMode::default(),
             def_flags: VmFlags::empty(),
             limits: Limits::default(),
             mmap_base,

@@ -81,7 +81,7 @@ pub enum PageState {
 
 impl PageState {
     fn of(pte: RawPte, mem: &PhysMem) -> Option<Self> {
-        if pte.is_none() {
+        if pte.is_none() || pte.file_index().is_some() {
             None
         } else if pte.is_zero_page() {
             let pfn = pte.pfn();

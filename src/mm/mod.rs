@@ -40,6 +40,7 @@ mod mremap;
 mod mremap_move;
 mod msync;
 mod munmap;
+mod nonlinear;
 mod page_table;
 mod pageout;
 mod placement;
@@ -60,6 +61,7 @@ mod window;
 pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
 };
+pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};

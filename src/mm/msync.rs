@@ -46,8 +46,11 @@ impl Mm {
             if flags.contains(MsyncFlags::INVALIDATE) && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MsyncError::Locked(vma.start().addr()));
             }
-            let from = vma.pgoff_at(at);
             let part = vma.end().min(range.end()).0 - at.0;
+            let pages = match vma.flags.contains(VmFlags::NONLINEAR) {
+                true => (0, u64::MAX),
+                false => (vma.pgoff_at(at), vma.pgoff_at(at) + part),
+            };
             let file = flags.contains(MsyncFlags::SYNC).then(|| shared_file(vma));
             let start = vma.start();
             at = vma.end();
@@ -55,7 +58,7 @@ impl Mm {
             // The mmap lock is let go: writeback takes its own way to every mapping, this one among them.
             if let Some(file) = file.flatten() {
                 file.object()
-                    .sync(cx.reborrow(), from, from + part)
+                    .sync(cx.reborrow(), pages.0, pages.1)
                     .map_err(|why| MsyncError::Object {
                         at: start.addr(),
                         why,

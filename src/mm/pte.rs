@@ -19,6 +19,8 @@ const PFN_SHIFT: u32 = 12;
 const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
 const SWAP: u64 = 1 << 2;
+/// Of a nonlinear mapping: not there now, but this page of the object belongs here.
+const FILE: u64 = GUARD | SWAP;
 const MIGRATION: u64 = 1 << 3;
 /// Of a mark: the mapping could be written through.
 const MIGRATION_WRITE: u64 = 1 << 4;
@@ -54,6 +56,18 @@ impl RawPte {
         } else {
             bits
         })
+    }
+    /// A page of the object that is to be mapped here (`pgoff_to_pte`).
+    pub(super) const fn file(index: u64) -> Self {
+        Self(index << PFN_SHIFT | FILE)
+    }
+    /// The page of the object that is to be mapped here.
+    pub(super) const fn file_index(self) -> Option<u64> {
+        if self.0 & (PRESENT | KIND) == FILE {
+            Some(self.0 >> PFN_SHIFT)
+        } else {
+            None
+        }
     }
     /// The mark of a page on its way.
     pub(super) fn migration(pfn: Pfn, write: bool, exclusive: bool) -> Self {

@@ -9,7 +9,7 @@ use super::{
     window::{PteSlot, Zap},
 };
 use crate::{
-    addr::{Pfn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     notifier::{AgeKind, Event},
     rmap::{Blocking, EvenCows, Kept, RmapCx, Space, Spot, Unmap, Young},
 };
@@ -28,6 +28,12 @@ impl Space for Mm {
             },
         );
         window.close();
+    }
+    fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {
+        self.places_of(cx, vma, pfn)
+    }
+    fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64) {
+        self.unmap_pages_of(cx, vma, from, to);
     }
     fn unmap_frame(&self, mut cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) {
         if !self.has_frame(&mut cx, spot, pfn) {

@@ -60,6 +60,10 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
     if flags.contains(VmFlags::LOCKED) && how != Unmap::Migration {
         return Err(Kept::Needed);
     }
+    let nonlinear = flags.contains(VmFlags::NONLINEAR);
+    if nonlinear && how == Unmap::Migration {
+        return Err(Kept::Needed); // Its mark would not be found again.
+    }
     if pte.is_dirty() {
         mem.set_flags(pfn, FrameFlags::DIRTY);
     }
@@ -80,7 +84,9 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         }
         Unmap::Discard => {
             // Its use has been asked for; that it ends is none.
-            let old: Option<Detached<'_>> = slot.take(pte.mkold());
+            let place = mem.owner(pfn).filter(|_| nonlinear);
+            let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
+            let old: Option<Detached<'_>> = slot.take(pte.mkold(), left);
             drop(old);
         }
         Unmap::Migration => {

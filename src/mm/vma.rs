@@ -94,6 +94,7 @@ impl Vma {
             range: self.range(),
             pgoff: self.pgoff,
             flags: self.flags.bits(),
+            nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }
     /// Enters into the reverse maps where it lies now.

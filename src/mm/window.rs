@@ -291,9 +291,9 @@ impl<'s> PteSlot<'s> {
         self.leaf.set(self.at, RawPte::NONE);
         Some(Detached { pte, mem: self.mem })
     }
-    /// As [`clear`](Self::clear), with what was there seen as `pte`.
-    pub(super) fn take(self, pte: RawPte) -> Option<Detached<'s>> {
-        self.leaf.set(self.at, RawPte::NONE);
+    /// As [`clear`](Self::clear), with what was there seen as `pte`, and `left` in its place.
+    pub(super) fn take(self, pte: RawPte, left: RawPte) -> Option<Detached<'s>> {
+        self.leaf.set(self.at, left);
         Some(Detached { pte, mem: self.mem })
     }
     /// Removes write permission; returns whether it was set.

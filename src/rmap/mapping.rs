@@ -4,7 +4,7 @@ use super::{
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
     space::{EvenCows, Place, RmapCx, Spot},
-    tree::{Frozen, Tree, next_seq},
+    tree::{Frozen, Tree, each_page, next_seq},
 };
 use crate::{
     addr::{Pfn, VpnRange},
@@ -83,7 +83,10 @@ impl Mapping {
         cows: EvenCows,
     ) {
         self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
-            spot.space.unmap_range(cx, part, cows);
+            match spot.nonlinear {
+                Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
+                None => spot.space.unmap_range(cx, part, cows),
+            }
             true
         });
     }
@@ -94,9 +97,12 @@ impl Mapping {
         index: u64,
         pfn: Pfn,
     ) {
-        self.walk(cx.descend(), index, |cx, spot| {
+        let mut unmap = |cx: RmapCx<'_>, spot: &Spot<'_>| {
             spot.space.unmap_frame(cx, spot, pfn);
             true
+        };
+        self.walk(cx.descend(), index, |cx, spot| {
+            each_page(cx, spot, pfn, &mut unmap)
         });
     }
     /// Takes the right to write from every mapping of a page; says whether one had it (`folio_mkclean`).
@@ -110,9 +116,12 @@ impl Mapping {
         let exports = &self.registry.exports;
         exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut dirty = false;
-        self.walk(cx.descend(), index, |cx, spot| {
+        let mut protect = |cx: RmapCx<'_>, spot: &Spot<'_>| {
             dirty |= spot.space.write_protect(cx, spot, pfn);
             true
+        };
+        self.walk(cx.descend(), index, |cx, spot| {
+            each_page(cx, spot, pfn, &mut protect)
         });
         exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
@@ -155,37 +164,42 @@ pub(crate) struct FileLink {
     key: Key,
     end: u64,
     flags: u64,
+    range: VpnRange,
 }
 
 impl FileLink {
     /// Enters a VMA.
     pub(crate) fn new(mapping: &Arc<Mapping>, place: &Place) -> Self {
         let key = Key {
-            start: place.pgoff,
+            start: place.span().0,
             seq: next_seq(),
         };
         mapping.tree.put(key, place, None);
         Self {
             mapping: Arc::clone(mapping),
             key,
-            end: place.pgoff_end(),
+            end: place.span().1,
             flags: place.flags,
+            range: place.range,
         }
     }
     /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
     pub(crate) fn moved(&mut self, place: &Place) {
         let key = Key {
-            start: place.pgoff,
+            start: place.span().0,
             seq: next_seq(),
         };
         self.mapping.tree.put(key, place, Some(self.key));
         self.key = key;
-        self.end = place.pgoff_end();
+        self.end = place.span().1;
         self.flags = place.flags;
+        self.range = place.range;
     }
     /// Follows the VMA: in place if only its flags are others.
     pub(crate) fn follow(&mut self, place: &Place) {
-        if (self.key.start, self.end) != (place.pgoff, place.pgoff_end()) {
+        // The pages that a nonlinear VMA may map do not tell where it lies.
+        let lies_elsewhere = place.nonlinear && self.range != place.range;
+        if lies_elsewhere || (self.key.start, self.end) != place.span() {
             self.moved(place);
         } else if self.flags != place.flags {
             self.mapping.tree.set_flags(self.key, place.flags);

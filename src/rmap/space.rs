@@ -64,6 +64,11 @@ pub(crate) enum Blocking {
 pub(crate) trait Space: Send + Sync {
     /// Drops what `range` maps, in one window over it (`zap_page_range_single`).
     fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
+    /// Where in a nonlinear VMA the frame is mapped.
+    fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn>;
+    /// Drops what a nonlinear VMA maps of pages `[from, to)` of its object, in one window over all of it; their places are
+    /// kept in the entries.
+    fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64);
     /// Drops the one mapping of `pfn` at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn);
     /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries;
@@ -102,9 +107,19 @@ pub(crate) struct Place {
     pub(crate) pgoff: u64,
     /// The flags of the VMA; their meaning is the address space's.
     pub(crate) flags: u64,
+    /// Its entries name pages in any order, so it may map every one.
+    pub(crate) nonlinear: bool,
 }
 
 impl Place {
+    /// The page offsets that it may map.
+    pub(super) fn span(&self) -> (u64, u64) {
+        if self.nonlinear {
+            (0, u64::MAX)
+        } else {
+            (self.pgoff, self.pgoff_end())
+        }
+    }
     pub(crate) fn pgoff_end(&self) -> u64 {
         self.pgoff.saturating_add(self.range.pages())
     }
@@ -113,8 +128,10 @@ impl Place {
 /// A page as a VMA would map it.
 pub(crate) struct Spot<'w> {
     pub(crate) space: &'w Arc<dyn Space>,
-    /// The page.
+    /// The page; of a nonlinear VMA the first.
     pub(crate) at: Vpn,
+    /// All of a nonlinear VMA: where in it a page is, its entries say.
+    pub(crate) nonlinear: Option<VpnRange>,
     /// The flags of the VMA.
     pub(crate) flags: u64,
 }

@@ -5,7 +5,7 @@
 
 use super::space::{Place, RmapCx, Space, Spot};
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     interval::{IntervalTree, Key},
     sync::{AtomicU64, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -25,6 +25,7 @@ struct Record {
     space: std::sync::Weak<dyn Space>,
     at: Vpn,
     flags: u64,
+    nonlinear: Option<VpnRange>,
 }
 
 /// The tree and its lock.
@@ -45,12 +46,13 @@ impl Tree {
             space: place.space.clone(),
             at: place.range.start(),
             flags: place.flags,
+            nonlinear: place.nonlinear.then_some(place.range),
         };
         let mut tree = self.0.write();
         if let Some(old) = old {
             tree.remove(old);
         }
-        tree.insert(key, place.pgoff_end(), record);
+        tree.insert(key, place.span().1, record);
     }
     pub(super) fn set_flags(&self, key: Key, flags: u64) {
         if let Some(record) = self.0.write().get_mut(key) {
@@ -90,11 +92,14 @@ impl Tree {
                 continue;
             };
             let at = |index: u64| record.at.plus(index - key.start);
-            let part = VpnRange::new(at(from.max(key.start)), at(to.min(end)));
+            let part = record
+                .nonlinear
+                .or_else(|| VpnRange::new(at(from.max(key.start)), at(to.min(end))));
             let spot = Spot {
                 space: &space,
                 at: part.expect("it overlaps").start(),
                 flags: record.flags,
+                nonlinear: record.nonlinear,
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
             met.push(space);
@@ -109,4 +114,25 @@ impl Tree {
 
 fn unlock(tree: RwLockReadGuard<'_, IntervalTree<Record>>) {
     drop(tree);
+}
+
+/// Where the VMA of a spot maps the frame, if that is not known from its page offset: a spot for each such page.
+pub(super) fn each_page(
+    mut cx: RmapCx<'_>,
+    spot: &Spot<'_>,
+    pfn: Pfn,
+    visit: &mut impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+) -> bool {
+    let Some(vma) = spot.nonlinear else {
+        return visit(cx, spot);
+    };
+    let places = spot.space.mapped_at(cx.reborrow(), vma, pfn);
+    places.into_iter().all(|at| {
+        let there = Spot {
+            at,
+            space: spot.space,
+            ..*spot
+        };
+        visit(cx.reborrow(), &there)
+    })
 }

@@ -4,6 +4,7 @@ use super::{
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
     space::{Blocking, Kept, RmapCx, Spot, Unmap, Young},
+    tree::each_page,
 };
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
@@ -16,8 +17,9 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
     registry: &Registry,
     cx: &mut Cx<'_, R, Sleepable>,
     locked: &FrameLock<'_>,
-    visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+    mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
 ) {
+    let pfn = locked.pfn();
     let Some(owner) = locked.owner() else {
         return;
     };
@@ -29,7 +31,9 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
         }
         Some(OwnerRef::Mapping(mapping)) => {
             if let Some(mapping) = mapping.upgrade() {
-                mapping.walk(cx.descend(), owner.index, visit);
+                mapping.walk(cx.descend(), owner.index, |cx, spot| {
+                    each_page(cx, spot, pfn, &mut visit)
+                });
             }
         }
         None => {}
