@@ -83,6 +83,13 @@ pub struct VpnRange {
     end: Vpn,
 }
 
+/// `0x1000-0x3000`: bytes, half-open.
+impl fmt::Display for VpnRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}-{:#x}", self.start.addr(), self.end.addr())
+    }
+}
+
 impl VpnRange {
     /// Every page number there is, more than any address space has.
     pub const ALL: Self = Self {

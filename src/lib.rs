@@ -69,6 +69,7 @@ pub mod frame;
 mod interval;
 pub mod mm;
 pub mod notifier;
+pub mod oracle;
 pub mod reclaim;
 #[cfg(feature = "replay")]
 pub mod replay;

@@ -8,6 +8,7 @@ pub(crate) use parking_lot::{
 pub(crate) use std::sync::{
     OnceLock,
     atomic::{
-        AtomicBool, AtomicI64, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering,
     },
 };

@@ -1,5 +1,10 @@
 //! External MMUs to use, to read, and to copy from.
 
+mod bill;
+pub mod kvm;
 mod recorder;
+mod tlb;
 
+pub use bill::{Bill, Meter};
 pub use recorder::{Recorder, Told};
+pub use tlb::{IsHuge, Tlb};

@@ -111,6 +111,7 @@ impl DiskFile {
             let mut cx = cx.descend::<rank::Folio, _>();
             self.mapping().write_protect(mem, &mut cx, index, pfn);
         }
+        mem.watch_clean(pfn);
         mem.clear_flags(pfn, FrameFlags::DIRTY);
         let mut block = [0; BLOCK];
         mem.read(pfn, 0, &mut block);

@@ -10,12 +10,13 @@ use super::{
     owner::Owner,
     swap::Swap,
     wait::Waiters,
+    watch::FrameWatch,
 };
 use crate::{
     addr::Pfn,
     sync::{AtomicU16, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering},
 };
-use std::fmt;
+use std::{fmt, sync::Arc};
 use thiserror::Error;
 
 /// Whether frames have contents.
@@ -101,6 +102,7 @@ pub struct PhysMem {
     pub(super) waiters: Waiters,
     pub(super) swap: Swap,
     pub(super) lru: Lru,
+    pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -130,6 +132,7 @@ impl PhysMem {
             waiters: Waiters::default(),
             swap: Swap::new(config.swap),
             lru: Lru::default(),
+            watch: OnceLock::new(),
         }
     }
     /// Frames there are.
@@ -212,6 +215,7 @@ impl PhysMem {
         f(&mut self.free.lock(), self.config.frames)
     }
     fn retire(&self, pfn: Pfn) {
+        self.watch_retirement(pfn);
         self.lru_remove(pfn);
         // The generation first: from here on every view of the frame is stale.
         self.meta(pfn).generation.fetch_add(1, Ordering::AcqRel);

@@ -36,5 +36,7 @@ bitflags! {
         const SWAP_CACHE = 1 << 13;
         /// One of the 512 frames of a huge page that has not been split.
         const LARGE = 1 << 14;
+        /// Written through an external MMU that has not passed its dirty bit on yet.
+        const UNTOLD = 1 << 15;
     }
 }

@@ -15,6 +15,7 @@
 //! | `inject` | making an allocation fail on purpose |
 //! | `owner` | who has a frame, and where in him |
 //! | `wait` | the lock of a frame |
+//! | `watch` | where an oracle looks on |
 //! | `lru` | the lists that reclaim works through |
 //! | `swap` | the swap device and its cache |
 //! | `commit` | memory promised, not yet used |
@@ -34,6 +35,7 @@ mod swap;
 mod tests;
 mod view;
 mod wait;
+mod watch;
 
 pub use arena::{Contents, MemConfig, OutOfFrames, PhysMem};
 pub use commit::{Commit, Overcommit};
@@ -46,3 +48,4 @@ pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub use swap::{Swap, SwapSlot};
 pub use view::{FrameView, FrameViewMut};
 pub use wait::FrameLock;
+pub(crate) use watch::FrameWatch;

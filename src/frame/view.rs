@@ -38,6 +38,10 @@ impl FrameView<'_> {
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
+    /// How often the frame had been retired when the view was made.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
     /// Whether the frame has been retired since the view was made.
     pub fn is_stale(&self) -> bool {
         self.mem.generation(self.pfn) != self.generation
@@ -95,6 +99,19 @@ impl<'g> FrameViewMut<'g> {
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.0.check();
         self.0.mem.set_flags(self.0.pfn, FrameFlags::DIRTY);
+        self.0.mem.write(self.0.pfn, offset, bytes);
+        self.0.check();
+    }
+    /// [`write`](Self::write) as a device does it that has dirty bits of its own: the frame learns of it when the driver
+    /// passes its bit on, which the gate does when the [entry](crate::notifier::ShadowEntry::set_dirty) goes.
+    ///
+    /// # Panics
+    ///
+    /// As [`FrameView::read`].
+    #[track_caller]
+    pub fn write_untold(&mut self, offset: usize, bytes: &[u8]) {
+        self.0.check();
+        self.0.mem.set_flags(self.0.pfn, FrameFlags::UNTOLD);
         self.0.mem.write(self.0.pfn, offset, bytes);
         self.0.check();
     }

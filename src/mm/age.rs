@@ -47,6 +47,14 @@ impl Mm {
         drop(pinned);
         self.notifiers.age(&mut cx.non_blocking(), range, kind) | young
     }
+    /// Has an oracle look on at the windows of this address space, which has an external MMU.
+    pub(crate) fn set_watch(&self, watch: std::sync::Arc<dyn crate::notifier::WindowWatch>) {
+        self.notifiers.watch(watch);
+    }
+    /// Whether no window has been open over `range` since that many had closed, or now; and how many have.
+    pub(crate) fn quiet_since(&self, range: VpnRange, since: Option<u64>) -> (bool, u64) {
+        self.notifiers.quiet(range, since)
+    }
     /// Invalidation windows open now, on whatever thread.
     pub fn windows_open(&self) -> usize {
         self.notifiers.windows_open()

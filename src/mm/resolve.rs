@@ -1,13 +1,20 @@
 //! How an external MMU comes by a frame: it hands in the ticket that it drew before looking, and gets back something
 //! that it can only have admitted under its own lock.
 
-use super::{Mm, pte::RawPte};
+use super::{Mm, page_table::Leaf, pte::RawPte};
 use crate::{
-    addr::Vpn,
-    ctx::{Below, Cx, Sleepable, rank},
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Below, Context, Cx, Rank, Sleepable, rank},
     error::FaultError,
     notifier::{Access, Pending, Seated, Ticket},
 };
+
+/// What the page table said of a page.
+struct Found {
+    range: VpnRange,
+    pfn: Pfn,
+    may_write: bool,
+}
 
 impl Mm {
     /// Makes the ticket's page present for its access, as a fault would, and returns its frame, still unreadable
@@ -26,22 +33,83 @@ impl Mm {
         }
         let (at, access) = (ticket.vpn(), ticket.access());
         loop {
-            if let Some(pte) = self.peek(cx, at)
-                && (access == Access::Read || pte.may_write())
-            {
-                let pfn = pte.pfn();
-                // Read after the entry: a frame retired in between fails validation, as its window has closed.
-                let generation = self.machine().mem().generation(pfn);
-                return Ok(ticket.fill(pfn, generation));
+            if let Some(found) = self.look_up(cx, &ticket) {
+                return Ok(self.fill(ticket, &found));
             }
             self.fault_in(cx, at, at.addr(), access)?;
         }
     }
-    /// The entry of `at` if it is present and readable.
-    fn peek<R: Below<rank::Mmap>>(&self, cx: &mut Cx<'_, R, Sleepable>, at: Vpn) -> Option<RawPte> {
+    /// [`resolve`](Self::resolve) without faulting: a look at the page table without any lock, from wherever the caller
+    /// is (`get_user_pages_fast_only`, an interrupt's walk). `None` if the page is not there for the access.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::WrongAddressSpace`]: a ticket of another address space.
+    pub fn try_resolve<'g, G: Seated, R: Below<rank::Ptl>, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        ticket: Ticket<'g, G>,
+    ) -> Result<Option<Pending<'g, G>>, FaultError> {
+        if !ticket.is_of(&self.notifiers) {
+            return Err(FaultError::WrongAddressSpace);
+        }
+        let found = self.look_up(cx, &ticket);
+        Ok(found.map(|found| self.fill(ticket, &found)))
+    }
+    fn fill<'g, G>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
+        // Read after the entry: a frame retired in between fails validation, as its window has closed.
+        let generation = self.machine().mem().generation(found.pfn);
+        ticket.fill(found.range, found.pfn, generation, found.may_write)
+    }
+    /// The frame of the ticket's page if it is there for the access.
+    fn look_up<G, R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        ticket: &Ticket<'_, G>,
+    ) -> Option<Found> {
+        let at = ticket.vpn();
+        let allowed = |pte: RawPte| {
+            let right = ticket.access() == Access::Read || pte.may_write();
+            pte.is_present() && pte.may_read() && right
+        };
         let pinned = cx.pin();
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
-        let pte = leaf.peek(at);
-        (pte.is_present() && pte.may_read()).then_some(pte)
+        if ticket.allows_huge() && leaf.is_huge() {
+            return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
+        }
+        small(leaf, at, allowed)
     }
+    /// What the page table says of a page now: its frame, and whether it may be written. For an oracle, which has no
+    /// token.
+    pub(crate) fn translation_of(&self, at: Vpn) -> Option<(Pfn, bool)> {
+        if at.0 >= crate::addr::TASK_PAGES {
+            return None;
+        }
+        let local = self.machine.epoch().register();
+        let guard = local.pin();
+        let leaf = self.table.leaf(at, self.table.pin(&guard))?;
+        let pte = leaf.peek(at);
+        (pte.is_present() && pte.may_read()).then(|| (pte.pfn(), pte.may_write()))
+    }
+}
+
+fn small(leaf: &Leaf, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
+    let pte = leaf.peek(at);
+    allowed(pte).then(|| Found {
+        range: VpnRange::single(at),
+        pfn: pte.pfn(),
+        may_write: pte.may_write(),
+    })
+}
+
+/// The huge page around `at`, read under the lock of its leaf: mark and entry belong together.
+fn huge(leaf: &Leaf, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
+    let block = super::huge::block(at);
+    let locked = leaf.lock();
+    let pte = locked.get(block.start());
+    (locked.is_huge() && allowed(pte)).then(|| Found {
+        range: block,
+        pfn: pte.pfn(),
+        may_write: pte.may_write(),
+    })
 }

@@ -3,11 +3,13 @@
 //! Guarantee: [`Board::validate`] says `Current` only if no window over the page is open and none has closed since the
 //! snapshot. A window elsewhere makes nobody try again, unless more than [`RECENT`] have closed meanwhile.
 
+use super::watch::WindowWatch;
 use crate::{
-    addr::{Vpn, VpnRange},
-    sync::{AtomicU64, Condvar, Mutex, Ordering},
+    addr::VpnRange,
+    sync::{AtomicU64, Condvar, Mutex, OnceLock, Ordering},
 };
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Closed windows that are remembered.
 pub(super) const RECENT: usize = 64;
@@ -36,12 +38,13 @@ struct State {
 }
 
 /// The board of one address space.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Board {
     state: Mutex<State>,
     /// Windows closed. Advanced under the lock, read without.
     closed: AtomicU64,
     changed: Condvar,
+    pub(super) watch: OnceLock<Arc<dyn WindowWatch>>,
 }
 
 impl Board {
@@ -72,9 +75,9 @@ impl Board {
         self.closed.load(Ordering::Acquire)
     }
     /// To be asked under the driver's lock.
-    pub(super) fn validate(&self, at: Vpn, since: u64) -> Verdict {
+    pub(super) fn validate(&self, at: VpnRange, since: u64) -> Verdict {
         let s = self.state.lock();
-        if s.open.iter().any(|(_, range)| range.contains(at)) {
+        if s.open.iter().any(|(_, range)| range.overlaps(at)) {
             return Verdict::Busy;
         }
         let closed = self.closed.load(Ordering::Relaxed);
@@ -83,7 +86,7 @@ impl Board {
         }
         let hit = (since..closed).any(|n| {
             let slot = usize::try_from(n % RECENT as u64).expect("small");
-            s.recent[slot].contains(at)
+            s.recent[slot].overlaps(at)
         });
         if hit {
             Verdict::Stale
@@ -104,6 +107,14 @@ impl Board {
     }
 }
 
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Board")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Board, RECENT, Verdict};
@@ -118,12 +129,27 @@ mod tests {
         let board = Board::default();
         let since = board.snapshot();
         let id = board.begin(range(10, 20));
-        assert_eq!(board.validate(Vpn(10), since), Verdict::Busy);
-        assert_eq!(board.validate(Vpn(20), since), Verdict::Current);
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(10)), since),
+            Verdict::Busy
+        );
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(20)), since),
+            Verdict::Current
+        );
         board.end(id);
-        assert_eq!(board.validate(Vpn(19), since), Verdict::Stale);
-        assert_eq!(board.validate(Vpn(9), since), Verdict::Current);
-        assert_eq!(board.validate(Vpn(19), board.snapshot()), Verdict::Current);
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(19)), since),
+            Verdict::Stale
+        );
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(9)), since),
+            Verdict::Current
+        );
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(19)), board.snapshot()),
+            Verdict::Current
+        );
     }
 
     #[test]
@@ -133,12 +159,22 @@ mod tests {
         for n in 0..RECENT as u64 {
             let id = board.begin(range(100 + n, 101 + n));
             board.end(id);
-            assert_eq!(board.validate(Vpn(5), since), Verdict::Current, "after {n}");
+            assert_eq!(
+                board.validate(VpnRange::single(Vpn(5)), since),
+                Verdict::Current,
+                "after {n}"
+            );
         }
-        assert_eq!(board.validate(Vpn(100), since), Verdict::Stale);
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(100)), since),
+            Verdict::Stale
+        );
         let id = board.begin(range(7, 8));
         board.end(id);
-        assert_eq!(board.validate(Vpn(5), since), Verdict::Stale);
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(5)), since),
+            Verdict::Stale
+        );
     }
 
     #[test]
@@ -146,7 +182,10 @@ mod tests {
         let board = Board::default();
         let (a, b) = (board.begin(range(0, 9)), board.begin(range(3, 4)));
         board.end(a);
-        assert_eq!(board.validate(Vpn(3), board.snapshot()), Verdict::Busy);
+        assert_eq!(
+            board.validate(VpnRange::single(Vpn(3)), board.snapshot()),
+            Verdict::Busy
+        );
         board.end(b);
         assert_eq!(board.open(), 0);
         board.wait_idle(range(0, 9));

@@ -238,6 +238,21 @@ impl Notifiers {
             visit.entry().ext.age(cx.descend(), range, kind) | young
         })
     }
+    /// Has an oracle look on, if anybody ever registered.
+    pub(crate) fn watch(&self, watch: Arc<dyn super::WindowWatch>) {
+        if let Some(chain) = self.chain() {
+            chain.board.set_watch(watch);
+        }
+    }
+    /// Nobody had a window over `range` since `since`, which is now if none is given; how many have closed so far.
+    pub(crate) fn quiet(&self, range: VpnRange, since: Option<u64>) -> (bool, u64) {
+        let Some(chain) = self.chain() else {
+            return (true, 0);
+        };
+        let now = chain.board.snapshot();
+        let verdict = chain.board.validate(range, since.unwrap_or(now));
+        (verdict == super::board::Verdict::Current, now)
+    }
     /// Windows open now.
     pub(crate) fn windows_open(&self) -> usize {
         self.chain().map_or(0, |chain| chain.board.open())

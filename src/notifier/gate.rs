@@ -7,18 +7,19 @@
 //! 2. after [`Gate::exclude`] the store has no entry in the range, because the gate, not the driver, has it removed.
 
 use super::{
+    cached::{Cached, Translation},
     chain::Seat,
     ops::{Ack, Invalidation, WouldBlock},
     permit::{Access, Ticket},
-    store::ShadowStore,
+    store::{Gone, ShadowEntry, ShadowStore},
 };
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, EnterFrom, rank},
-    frame::{FrameView, FrameViewMut, PhysMem},
+    frame::{FrameFlags, FrameView, FrameViewMut, PhysMem},
     sync::{Mutex, MutexGuard},
 };
-use std::marker::PhantomData;
+use std::{marker::PhantomData, time::Duration};
 
 pub(super) struct Inner<S, T> {
     pub(super) store: S,
@@ -65,6 +66,15 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.seat.board.wait_idle(range);
     }
 
+    /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could
+    /// not be had for a second: its holder waits for the auditor.
+    pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        let Some(inner) = self.inner.try_lock_for(Duration::from_secs(1)) else {
+            return false;
+        };
+        inner.store.for_each(&mut |e| visit(e.translation()));
+        true
+    }
     /// Locks the gate.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
         &'p self,
@@ -94,11 +104,39 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
+        self.exclude_with(&mut cx, inv, |state, zapped, cx| {
+            f(state, zapped.range, cx);
+        })
+    }
+
+    /// [`exclude`](Self::exclude) that tells `f` what was dropped. The references that went with the entries are given
+    /// up after `f` and after the lock: a driver flushes its TLBs in `f`, so no frame goes while one of them has it.
+    ///
+    /// # Panics
+    ///
+    /// If the demand was made of another registration.
+    pub fn exclude_with<'i, D: Context>(
+        &self,
+        cx: &mut Cx<'_, rank::Callback, D>,
+        inv: Invalidation<'i>,
+        f: impl FnOnce(&mut T, &Zapped<'_>, Cx<'_, rank::Gate, C>),
+    ) -> Ack<'i>
+    where
+        C: EnterFrom<D>,
+    {
         self.check_owner(&inv);
-        let mut guard = self.lock(&mut cx);
-        let GateGuard { inner, cx, .. } = &mut guard;
-        inner.zap(inv.range());
-        f(&mut inner.state, inv.range(), cx.reborrow());
+        let mut guard = self.lock(cx);
+        let GateGuard { inner, mem, cx } = &mut guard;
+        let gone = inner.zap(inv.range());
+        let zapped = Zapped {
+            range: inv.range(),
+            gone: &gone,
+        };
+        f(&mut inner.state, &zapped, cx.reborrow());
+        // After the flush: what was written through a TLB until then is told as well.
+        pass_on_dirty(mem, &gone);
+        drop(guard);
+        unpin(&self.seat.mem, &gone);
         inv.ack()
     }
 
@@ -120,8 +158,11 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.check_owner(&inv);
         let _unused = cx;
         let mut inner = self.inner.try_lock().ok_or(WouldBlock)?;
-        inner.zap(inv.range());
+        let gone = inner.zap(inv.range());
         f(&mut inner.state, inv.range());
+        pass_on_dirty(&self.seat.mem, &gone);
+        drop(inner);
+        unpin(&self.seat.mem, &gone);
         Ok(inv.ack())
     }
 
@@ -131,18 +172,67 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 }
 
+/// What [`Gate::exclude_with`] dropped.
+#[derive(Debug)]
+pub struct Zapped<'z> {
+    range: VpnRange,
+    gone: &'z [ShadowEntry],
+}
+
+impl Zapped<'_> {
+    /// The range that was asked for.
+    pub fn range(&self) -> VpnRange {
+        self.range
+    }
+    /// The entries that went.
+    pub fn entries(&self) -> &[ShadowEntry] {
+        self.gone
+    }
+}
+
+/// Hands dirty and accessed bits of entries that went to their frames.
+fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
+    for entry in gone {
+        let t = entry.translation();
+        for pfn in
+            (0..t.range().pages()).map(|n| t.pfn().nth(u32::try_from(n).expect("at most 512")))
+        {
+            if pfn.is_zero() {
+                continue;
+            }
+            if entry.is_dirty() {
+                mem.told_dirty(pfn);
+            }
+            if entry.is_accessed() {
+                mem.set_flags(pfn, FrameFlags::ACCESSED);
+            }
+        }
+    }
+}
+
+/// Gives up the references of entries that went.
+fn unpin(mem: &PhysMem, gone: &[ShadowEntry]) {
+    for entry in gone.iter().filter(|e| e.pinned) {
+        for n in 0..entry.range().pages() {
+            drop(mem.adopt(entry.pfn().nth(u32::try_from(n).expect("at most 512"))));
+        }
+    }
+}
+
 impl<S: ShadowStore, T> Inner<S, T> {
-    fn zap(&mut self, range: VpnRange) {
-        self.store.remove_range(range);
+    fn zap(&mut self, range: VpnRange) -> Gone {
+        let mut gone = Gone::new();
+        self.store.remove_range(range, &mut gone);
         if cfg!(debug_assertions) {
             self.store.for_each(&mut |e| {
                 let (vpn, pfn) = (e.vpn(), e.pfn());
                 assert!(
-                    !range.contains(vpn),
+                    !range.overlaps(e.range()),
                     "the store kept {vpn:?} -> {pfn:?} of {range:?}"
                 );
             });
         }
+        gone
     }
 }
 
@@ -155,19 +245,49 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub fn store(&self) -> &S {
         &self.inner.store
     }
-    /// Follows an established translation.
+    /// The store, to change how entries lie in it; it hands out none.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.inner.store
+    }
+    /// Store and state at once.
+    pub fn parts(&mut self) -> (&mut S, &mut T) {
+        let inner = &mut *self.inner;
+        (&mut inner.store, &mut inner.state)
+    }
+    /// Follows an established translation; of a huge page, its first frame.
     pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
-        let entry = self.inner.store.get(key)?;
-        Some(self.mem.view(entry.pfn(), entry.generation))
+        let t = self.inner.store.get(key)?.translation();
+        Some(self.mem.view(t.pfn(), t.generation()))
     }
     /// Follows one that was established for writing.
     pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
         let entry = self.inner.store.get(key).filter(|e| e.is_writable())?;
-        Some(self.mem.view_mut(entry.pfn(), entry.generation))
+        let t = entry.translation();
+        Some(self.mem.view_mut(t.pfn(), t.generation()))
+    }
+    /// Copies a translation for a TLB, which must be filled while the gate is held, or by hardware that ignores what
+    /// comes too late.
+    pub fn cached(&self, key: &S::Key) -> Option<Cached> {
+        Some(Cached(self.inner.store.get(key)?.translation()))
     }
     /// Gives up a translation.
     pub fn forget(&mut self, key: &S::Key) {
-        self.inner.store.remove(key);
+        let gone: Gone = self.inner.store.remove(key).into_iter().collect();
+        self.discard(&gone);
+    }
+    /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
+    /// flushed by `flush`, before the references that went with them are given up.
+    pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
+        let gone = self.inner.zap(range);
+        flush(&mut self.inner.state);
+        pass_on_dirty(self.mem, &gone);
+        unpin(self.mem, &gone);
+        !gone.is_empty()
+    }
+    /// Passes on the dirty bits of entries that the driver took out of its store, and gives up their references.
+    pub fn discard(&mut self, gone: &[ShadowEntry]) {
+        pass_on_dirty(self.mem, gone);
+        unpin(self.mem, gone);
     }
     /// Token usable while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {

@@ -38,20 +38,26 @@
 //! that the window did not see sees the window.
 
 mod board;
+mod cached;
 mod chain;
 mod epoch_list;
 mod gate;
 mod ops;
 mod permit;
+mod pin;
 mod store;
+mod watch;
 mod window;
 
+pub use cached::{Cached, Translation};
 pub(crate) use chain::Notifiers;
 pub use chain::{Registration, Seat};
-pub use gate::{Gate, GateGuard};
+pub use gate::{Gate, GateGuard, Zapped};
 pub use ops::{Ack, AgeKind, Event, ExternalMmu, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};
-pub use store::{OrderedStore, ShadowEntry, ShadowStore};
+pub use pin::Pin;
+pub use store::{Gone, NoStore, OrderedStore, ShadowEntry, ShadowStore};
+pub(crate) use watch::WindowWatch;
 pub(crate) use window::OpenWindow;
 pub use window::WindowContext;

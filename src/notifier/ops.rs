@@ -1,6 +1,6 @@
 //! What a driver implements, and the proof that it must return.
 
-use super::chain::RegId;
+use super::{cached::Translation, chain::RegId};
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},
@@ -131,6 +131,19 @@ pub trait ExternalMmu: Send + Sync {
     fn age(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
         let _unused = (cx, range, kind);
         false
+    }
+
+    /// What the MMU is called in reports.
+    fn name(&self) -> &'static str {
+        "external MMU"
+    }
+
+    /// Shows every translation that could be used right now, in tables and TLBs. Called by an [oracle](crate::oracle), on
+    /// any thread with any lock held but the driver's own; `false` if it could not look everywhere. The default is that of
+    /// a driver without any.
+    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        let _unused = visit;
+        true
     }
 
     /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after

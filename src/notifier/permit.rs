@@ -2,12 +2,14 @@
 
 use super::{
     board::Verdict,
+    cached::{Cached, Translation},
     chain::Seat,
     gate::{Gate, GateGuard},
+    pin::Pin,
     store::{ShadowEntry, ShadowStore},
 };
 use crate::{
-    addr::{Pfn, Vpn},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     frame::{FrameView, FrameViewMut},
     sync::Ordering,
@@ -43,24 +45,26 @@ pub struct Ticket<'g, G> {
     vpn: Vpn,
     access: Access,
     seq: u64,
+    /// The huge page around it will do.
+    huge: bool,
+    /// Writing will do if it is allowed anyway.
+    or_writable: bool,
 }
 
 /// A frame was found but may already be gone: nothing about it is readable.
 #[must_use]
 pub struct Pending<'g, G> {
     ticket: Ticket<'g, G>,
-    pfn: Pfn,
-    generation: u32,
+    found: Translation,
 }
 
 /// The gate is held and the snapshot is current: no overlapping window is open.
 #[must_use]
 pub struct Permit<'p, S, T, C: Context> {
     guard: GateGuard<'p, S, T, C>,
+    seat: &'p Seat,
     vpn: Vpn,
-    access: Access,
-    pfn: Pfn,
-    generation: u32,
+    found: Translation,
 }
 
 mod sealed {
@@ -85,7 +89,19 @@ impl<'g, G> Ticket<'g, G> {
             vpn,
             access,
             seq,
+            huge: false,
+            or_writable: false,
         }
+    }
+    /// If the page is part of a huge page that is mapped as one, a translation of all of it is welcome.
+    pub fn allow_huge(mut self) -> Self {
+        self.huge = true;
+        self
+    }
+    /// A ticket for reading gives a writable translation where the page table allows writing already.
+    pub fn or_writable(mut self) -> Self {
+        self.or_writable = true;
+        self
     }
     /// The page.
     pub fn vpn(&self) -> Vpn {
@@ -95,12 +111,26 @@ impl<'g, G> Ticket<'g, G> {
     pub fn access(&self) -> Access {
         self.access
     }
-    /// The page was found to be this frame, in this generation.
-    pub(crate) fn fill(self, pfn: Pfn, generation: u32) -> Pending<'g, G> {
+    pub(crate) fn allows_huge(&self) -> bool {
+        self.huge
+    }
+    /// The page was found to be this frame, in this generation, or the pages of `range` to be the frames from `pfn` on.
+    pub(crate) fn fill(
+        self,
+        range: VpnRange,
+        pfn: Pfn,
+        generation: u32,
+        may_write: bool,
+    ) -> Pending<'g, G> {
+        let writable = self.access == Access::Write || (self.or_writable && may_write);
         Pending {
+            found: Translation {
+                range,
+                pfn,
+                generation,
+                writable,
+            },
             ticket: self,
-            pfn,
-            generation,
         }
     }
 }
@@ -129,26 +159,53 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         Self: 'p,
         C: EnterFrom<D>,
     {
-        let Ticket {
-            gate,
-            vpn,
-            access,
-            seq,
-        } = self.ticket;
+        let Ticket { gate, vpn, seq, .. } = self.ticket;
         let guard = gate.lock(cx);
-        if !gate.seat.alive.load(Ordering::SeqCst) {
+        gate.seat.check(self.found.range, seq)?;
+        Ok(Permit {
+            guard,
+            seat: &gate.seat,
+            vpn,
+            found: self.found,
+        })
+    }
+}
+
+impl<G: Seated> Pending<'_, G> {
+    /// Validates the snapshot for a TLB. To be called with the lock held under which the driver, asked to invalidate,
+    /// drops what this TLB holds; then the translation is as good as one under the gate.
+    ///
+    /// # Errors
+    ///
+    /// [`Retry`], as for [`admit`](Self::admit).
+    pub fn validate(self) -> Result<Cached, Retry> {
+        self.ticket
+            .gate
+            .seat()
+            .check(self.found.range, self.ticket.seq)?;
+        Ok(Cached(self.found))
+    }
+    /// The translation without any check, for hardware that has its own: one that knows of a miss which a purge has
+    /// cancelled meanwhile. Everybody else creates a stale translation with this.
+    pub fn vouch(self) -> Cached {
+        Cached(self.found)
+    }
+    /// The pages that were found.
+    pub fn range(&self) -> VpnRange {
+        self.found.range
+    }
+}
+
+impl Seat {
+    /// Whether what was found for `range` after the snapshot `seq` still holds.
+    fn check(&self, range: VpnRange, seq: u64) -> Result<(), Retry> {
+        if !self.alive.load(Ordering::SeqCst) {
             return Err(Retry::Detached);
         }
-        match gate.seat.board.validate(vpn, seq) {
+        match self.board.validate(range, seq) {
             Verdict::Busy => Err(Retry::Busy),
             Verdict::Stale => Err(Retry::Stale),
-            Verdict::Current => Ok(Permit {
-                guard,
-                vpn,
-                access,
-                pfn: self.pfn,
-                generation: self.generation,
-            }),
+            Verdict::Current => Ok(()),
         }
     }
 }
@@ -156,23 +213,78 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// The frame, readable from here on.
     pub fn frame(&self) -> FrameView<'_> {
-        self.guard.mem.view(self.pfn, self.generation)
+        let cached = Cached(self.found);
+        let view = self.seat.follow(&cached, self.vpn);
+        view.expect("the page that was asked for is in what was found")
     }
-    /// The frame to write to, if the ticket was for writing.
+    /// The frame to write to, if the translation allows it.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
-        let mem = self.guard.mem;
-        (self.access == Access::Write).then(|| mem.view_mut(self.pfn, self.generation))
+        let cached = Cached(self.found);
+        self.seat.follow_mut(&cached, self.vpn)
     }
     /// Its number.
     pub fn pfn(&self) -> Pfn {
-        self.pfn
+        let frame = self.found.frame_of(self.vpn);
+        frame.expect("the page that was asked for is in what was found")
+    }
+    /// The pages that [`establish`](Self::establish) will translate.
+    pub fn range(&self) -> VpnRange {
+        self.found.range
+    }
+    /// Whether it may be written through.
+    pub fn is_writable(&self) -> bool {
+        self.found.writable
+    }
+    /// Keeps one page of a huge one.
+    pub fn only_page(mut self) -> Self {
+        let (at, pfn) = (self.vpn, self.pfn());
+        let view = self.frame();
+        let generation = view.generation();
+        self.found = Translation {
+            range: VpnRange::single(at),
+            pfn,
+            generation,
+            ..self.found
+        };
+        self
+    }
+    /// A copy for a TLB, to be entered while this permit, or the guard that comes of it, lives.
+    pub fn cached(&self) -> Cached {
+        Cached(self.found)
+    }
+    /// Driver state.
+    pub fn state(&mut self) -> &mut T {
+        self.guard.state()
+    }
+    /// Store and state, under the gate.
+    pub fn guard(&mut self) -> &mut GateGuard<'p, S, T, C> {
+        &mut self.guard
+    }
+    /// A reference on the frame: it stays while the pin lives, whatever the page table maps meanwhile.
+    pub fn pin(&self) -> Pin {
+        Pin::new(&self.seat.mem, self.pfn())
     }
     /// Records the translation under `key` and keeps the gate held.
     pub fn establish(self, key: S::Key) -> GateGuard<'p, S, T, C> {
-        let mut guard = self.guard;
-        let writable = self.access == Access::Write;
-        let entry = ShadowEntry::new(self.vpn, self.pfn, self.generation, writable);
-        guard.inner.store.insert(key, entry);
-        guard
+        self.record(key, false)
+    }
+    /// The same with a reference on each frame (`get_page`), given up by the gate when the entry goes.
+    pub fn establish_pinned(self, key: S::Key) -> GateGuard<'p, S, T, C> {
+        self.record(key, true)
+    }
+    fn record(mut self, key: S::Key, pinned: bool) -> GateGuard<'p, S, T, C> {
+        self.seat.established(&self.found);
+        // The zero page has no counts.
+        let pinned = pinned && !self.found.pfn.is_zero();
+        if pinned {
+            for at in self.found.range.iter() {
+                let pfn = self.found.frame_of(at).expect("in the range");
+                let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
+            }
+        }
+        let entry = ShadowEntry::new(self.found, pinned);
+        let gone = self.guard.inner.store.insert(key, entry);
+        self.guard.discard(&gone);
+        self.guard
     }
 }

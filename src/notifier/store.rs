@@ -1,6 +1,10 @@
 //! Where a driver keeps its shadow entries: any structure behind a small trait.
 
-use crate::addr::{Pfn, Vpn, VpnRange};
+use super::cached::Translation;
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    sync::{AtomicU8, Ordering},
+};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -8,52 +12,113 @@ use std::collections::BTreeMap;
 /// holds the store.
 #[derive(Debug)]
 pub struct ShadowEntry {
-    vpn: Vpn,
-    pfn: Pfn,
-    pub(super) generation: u32,
-    writable: bool,
+    translation: Translation,
+    /// A reference on the frame goes with the entry.
+    pub(super) pinned: bool,
+    marks: AtomicU8,
 }
 
+const ACCESSED: u8 = 1;
+const DIRTY: u8 = 2;
+
 impl ShadowEntry {
-    pub(super) fn new(vpn: Vpn, pfn: Pfn, generation: u32, writable: bool) -> Self {
+    pub(super) fn new(translation: Translation, pinned: bool) -> Self {
         Self {
-            vpn,
-            pfn,
-            generation,
-            writable,
+            translation,
+            pinned,
+            marks: AtomicU8::new(0),
         }
     }
-    /// The page that it translates.
+    /// The page that it translates; the first one of a huge page.
     pub fn vpn(&self) -> Vpn {
-        self.vpn
+        self.translation.range.start()
     }
-    /// The frame that it leads to.
+    /// The pages that it translates: one, or 512.
+    pub fn range(&self) -> VpnRange {
+        self.translation.range
+    }
+    /// The frame that it leads to; the first of a huge page.
     pub fn pfn(&self) -> Pfn {
-        self.pfn
+        self.translation.pfn
     }
     /// Whether it may be written through.
     pub fn is_writable(&self) -> bool {
-        self.writable
+        self.translation.writable
+    }
+    /// Whether a reference on the frame goes with it.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+    /// All of it, as an audit or a TLB wants it.
+    pub fn translation(&self) -> Translation {
+        self.translation
+    }
+    /// The accessed bit, as a page-table walk of the device sets it.
+    pub fn set_accessed(&self) {
+        self.marks.fetch_or(ACCESSED, Ordering::Relaxed);
+    }
+    /// Accessed and dirty bit. The gate passes it on to the frame when the entry goes.
+    pub fn set_dirty(&self) {
+        self.marks.fetch_or(ACCESSED | DIRTY, Ordering::Relaxed);
+    }
+    /// Whether the accessed bit is set.
+    pub fn is_accessed(&self) -> bool {
+        self.marks.load(Ordering::Relaxed) & ACCESSED != 0
+    }
+    /// Whether the dirty bit is set.
+    pub fn is_dirty(&self) -> bool {
+        self.marks.load(Ordering::Relaxed) & DIRTY != 0
+    }
+    /// Clears the accessed bit; whether it was set.
+    pub fn clear_accessed(&self) -> bool {
+        self.marks.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
+    }
+    /// Takes the right to write away, as dirty logging does.
+    pub fn write_protect(&mut self) {
+        self.translation.writable = false;
     }
 }
 
 /// A driver's structure of shadow entries: a hash map, a radix tree, a TLB of fixed size.
 ///
-/// The gate owns the store and calls it under its lock. A store may forget entries at any time, as a TLB does; it must
-/// forget those of a range when told so, which the gate checks in builds with debug assertions.
+/// The gate owns the store and calls it under its lock. Entries that leave are handed back, since the gate passes their
+/// dirty bits on and gives up their references. A store must forget the entries of a range when told so, which the gate
+/// checks in builds with debug assertions.
 pub trait ShadowStore {
     /// What an entry is found by: a guest frame number, an address and a context, ….
     type Key;
-    /// Keeps `entry` under `key`, instead of what was there.
-    fn insert(&mut self, key: Self::Key, entry: ShadowEntry);
+    /// Keeps `entry` under `key`; returns what had to go for it.
+    fn insert(&mut self, key: Self::Key, entry: ShadowEntry) -> Gone;
     /// The entry under `key`.
     fn get(&self, key: &Self::Key) -> Option<&ShadowEntry>;
     /// Forgets the entry under `key`.
-    fn remove(&mut self, key: &Self::Key);
-    /// Forgets every entry of a page in `range`.
-    fn remove_range(&mut self, range: VpnRange);
+    fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry>;
+    /// Forgets every entry with a page in `range`.
+    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone);
     /// Shows every entry that could be used now: what an audit looks at.
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry));
+}
+
+/// Entries on their way out of a store.
+pub type Gone = SmallVec<[ShadowEntry; 4]>;
+
+/// The store of a driver that keeps no table: its translations are in TLBs.
+#[derive(Debug, Default)]
+pub struct NoStore;
+
+impl ShadowStore for NoStore {
+    type Key = std::convert::Infallible;
+    fn insert(&mut self, key: Self::Key, _entry: ShadowEntry) -> Gone {
+        match key {}
+    }
+    fn get(&self, key: &Self::Key) -> Option<&ShadowEntry> {
+        match *key {}
+    }
+    fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry> {
+        match *key {}
+    }
+    fn remove_range(&mut self, _range: VpnRange, _gone: &mut Gone) {}
+    fn for_each(&self, _visit: &mut dyn FnMut(&ShadowEntry)) {}
 }
 
 /// Entries in order of their key, and a second index by page, so that dropping a range costs what it holds.
@@ -74,35 +139,36 @@ impl<K> Default for OrderedStore<K> {
 
 impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
     type Key = K;
-    fn insert(&mut self, key: K, entry: ShadowEntry) {
-        self.remove(&key);
-        let keys = self.by_page.entry(entry.vpn).or_default();
+    fn insert(&mut self, key: K, entry: ShadowEntry) -> Gone {
+        let old = self.remove(&key);
+        let keys = self.by_page.entry(entry.vpn()).or_default();
         keys.push(key.clone());
         self.entries.insert(key, entry);
+        old.into_iter().collect()
     }
     fn get(&self, key: &K) -> Option<&ShadowEntry> {
         self.entries.get(key)
     }
-    fn remove(&mut self, key: &K) {
-        let Some(old) = self.entries.remove(key) else {
-            return;
-        };
-        if let Some(keys) = self.by_page.get_mut(&old.vpn) {
+    fn remove(&mut self, key: &K) -> Option<ShadowEntry> {
+        let old = self.entries.remove(key)?;
+        if let Some(keys) = self.by_page.get_mut(&old.vpn()) {
             keys.retain(|k| k != key);
             if keys.is_empty() {
-                self.by_page.remove(&old.vpn);
+                self.by_page.remove(&old.vpn());
             }
         }
+        Some(old)
     }
-    fn remove_range(&mut self, range: VpnRange) {
-        let pages = self.by_page.range(range.start()..range.end());
-        let hit: Vec<Vpn> = pages.map(|(page, _)| *page).collect();
-        for key in hit
-            .iter()
-            .filter_map(|page| self.by_page.remove(page))
-            .flatten()
-        {
-            self.entries.remove(&key);
+    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+        // A huge page is filed under its first page, up to 511 before the range.
+        let from = Vpn(range.start().0.saturating_sub(PMD_PAGES - 1));
+        let near = self.by_page.range(from..range.end());
+        let keys: Vec<K> = near.flat_map(|(_, keys)| keys.iter().cloned()).collect();
+        for key in keys {
+            let hit = |e: &ShadowEntry| e.range().overlaps(range);
+            if self.entries.get(&key).is_some_and(hit) {
+                gone.extend(self.remove(&key));
+            }
         }
     }
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {

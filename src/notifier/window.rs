@@ -114,6 +114,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             })?;
             live.agreed.push(visit);
         }
+        chain.board.watched(|w| w.opened(self.range));
         Ok(())
     }
 }
@@ -123,6 +124,7 @@ impl<C: Context> OpenWindow<'_, C> {
         let Some(mut live) = self.live.take() else {
             return;
         };
+        live.chain.board.watched(|w| w.closing(self.range));
         live.chain.board.end(live.id);
         while let Some(visit) = live.agreed.pop() {
             let cx = self.cx.descend();

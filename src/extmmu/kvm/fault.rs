@@ -1,0 +1,163 @@
+//! How a shadow entry comes to be (`kvm_tdp_page_fault`).
+
+use super::{Gfn, MemSlot, Mistake, References, SharedTlb, SlotFlags, State, Vm, vcpu::enter};
+use crate::{
+    addr::PMD_PAGES,
+    ctx::{Atomic, Cx, Sleepable, rank},
+    error::FaultError,
+    mm::Mm,
+    notifier::{Access, Cached, Permit, Retry, ShadowStore},
+    sync::Ordering,
+};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a guest access left the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Exit {
+    /// No memory slot has the frame (`KVM_EXIT_MMIO`).
+    #[error("guest address {0:#x} is in no memory slot")]
+    Mmio(u64),
+    /// The frame is in a slot that the guest may not write (`KVM_EXIT_MMIO` for a store).
+    #[error("guest address {0:#x} is in a read-only slot")]
+    ReadOnly(u64),
+    /// The page behind it could not be had (`-EFAULT` of `KVM_RUN`).
+    #[error("guest address {gpa:#x}: {why}")]
+    Fault {
+        /// Guest-physical byte address.
+        gpa: u64,
+        /// What the address space said.
+        why: FaultError,
+    },
+    /// The address space has ended, or the machine was taken off its chain.
+    #[error("the address space behind the guest is gone")]
+    Gone,
+}
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+type Allowed<'p> = Permit<'p, super::ShadowPages, State, Atomic>;
+
+impl Vm {
+    pub(super) fn mm(&self) -> Result<Arc<Mm>, Exit> {
+        self.mm.upgrade().ok_or(Exit::Gone)
+    }
+    /// The slot of a guest address, if it allows the access.
+    pub(super) fn slot_for(
+        &self,
+        cx: &mut Idle<'_>,
+        gpa: u64,
+        access: Access,
+    ) -> Result<MemSlot, Exit> {
+        let slots = Arc::clone(self.gate.lock(cx).store().slots());
+        let slot = slots.find(Gfn::containing(gpa)).ok_or(Exit::Mmio(gpa))?;
+        if access == Access::Write && slot.flags.contains(SlotFlags::READONLY) {
+            return Err(Exit::ReadOnly(gpa));
+        }
+        Ok(*slot)
+    }
+    /// Makes the entry for an access and enters it in the TLB of the processor, trying again as long as windows are in
+    /// the way.
+    pub(super) fn page_fault(
+        &self,
+        cx: &mut Idle<'_>,
+        tlb: &SharedTlb,
+        gpa: u64,
+        access: Access,
+    ) -> Result<(), Exit> {
+        let mm = self.mm()?;
+        let gfn = Gfn::containing(gpa);
+        loop {
+            let slot = self.slot_for(cx, gpa, access)?;
+            // Before the page is looked up: what changes after this is seen below.
+            let seq = self.sequence();
+            let mut ticket = self.gate.ticket(slot.hva_of(gfn), access).allow_huge();
+            if !slot
+                .flags
+                .intersects(SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES)
+            {
+                ticket = ticket.or_writable();
+            }
+            let found = mm.resolve(cx, ticket);
+            let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
+            if self.made(Mistake::NoRetry) {
+                // The page may be gone by now, and nobody asks.
+                let cached = pending.vouch();
+                enter(&mut tlb.lock(), gfn, cached);
+                return Ok(());
+            }
+            match pending.admit(cx) {
+                Ok(permit) => {
+                    if self.establish(permit, &slot, gfn, seq, tlb, access) {
+                        return Ok(());
+                    }
+                }
+                Err(Retry::Detached) => return Err(Exit::Gone),
+                Err(Retry::Busy | Retry::Stale) => {}
+            }
+            self.meter.retried();
+            std::thread::yield_now();
+        }
+    }
+    /// With the gate held; `false`: try again.
+    fn establish(
+        &self,
+        mut permit: Allowed<'_>,
+        slot: &MemSlot,
+        gfn: Gfn,
+        seq: u64,
+        tlb: &SharedTlb,
+        access: Access,
+    ) -> bool {
+        // The slot may have been replaced since, and the machine's own account is coarser than the permit's.
+        let same = permit.guard().store().slots().find(gfn) == Some(slot);
+        if !same || self.must_retry(permit.state(), gfn, seq) {
+            return false;
+        }
+        if permit.range().pages() > 1 && !fits_huge(slot, gfn) {
+            permit = permit.only_page();
+        }
+        if access == Access::Write && slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) {
+            permit.state().log.insert((slot.id, gfn.0 - slot.gfn.0));
+        }
+        self.meter.faulted(permit.range());
+        let mut guard = match self.config.references {
+            References::Unpinned => permit.establish(gfn),
+            References::Pinned => permit.establish_pinned(gfn),
+        };
+        let cached = guard.cached(&gfn).expect("just established");
+        self.mark(guard.store(), gfn, access);
+        enter(&mut tlb.lock(), gfn, for_access(cached, access));
+        let _state = guard.state();
+        true
+    }
+    /// The walk's accessed and dirty bits.
+    pub(super) fn mark(&self, store: &super::ShadowPages, gfn: Gfn, access: Access) {
+        if let Some(spte) = store.get(&gfn) {
+            match access {
+                Access::Write if !self.made(Mistake::LostDirty) => spte.set_dirty(),
+                _ => spte.set_accessed(),
+            }
+        }
+    }
+    /// `mmu_invalidate_retry_gfn`.
+    fn must_retry(&self, state: &State, gfn: Gfn, seq: u64) -> bool {
+        let forbidden = state.forbidden.is_some_and(|(s, e)| s <= gfn && gfn < e);
+        (state.in_progress > 0 && forbidden) || self.seq.load(Ordering::Acquire) != seq
+    }
+}
+
+/// A TLB entry allows writing only once the dirty bit is set in the entry behind it.
+pub(super) fn for_access(cached: Cached, access: Access) -> Cached {
+    match access {
+        Access::Read => cached.read_only(),
+        Access::Write => cached,
+    }
+}
+
+/// A huge page can be mapped as one: frame and page lie alike, and the slot has all of it and logs nothing.
+fn fits_huge(slot: &MemSlot, gfn: Gfn) -> bool {
+    let first = gfn.0 & !(PMD_PAGES - 1);
+    let alike = slot.gfn.0 % PMD_PAGES == slot.hva.0 % PMD_PAGES;
+    let inside = slot.contains(Gfn(first)) && slot.contains(Gfn(first + PMD_PAGES - 1));
+    alike && inside && !slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES)
+}

@@ -1,0 +1,252 @@
+//! Memory slots: which guest frames are which pages of the address space.
+
+use crate::{
+    addr::{Vpn, VpnRange},
+    error::Errno,
+};
+use bitflags::bitflags;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// A guest frame number: 4 KiB of guest-physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gfn(pub u64);
+
+impl Gfn {
+    /// The frame of a guest-physical byte address.
+    pub const fn containing(gpa: u64) -> Self {
+        Self(gpa >> crate::addr::PAGE_SHIFT)
+    }
+}
+
+/// Guest frame numbers have 36 bits: four levels of 9.
+pub(super) const GFN_BITS: u32 = 36;
+
+bitflags! {
+    /// `KVM_MEM_*`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SlotFlags: u32 {
+        /// Pages that the guest writes are noted.
+        const LOG_DIRTY_PAGES = 1;
+        /// Guest writes leave the guest.
+        const READONLY = 1 << 1;
+    }
+}
+
+/// A range of guest frames and the pages behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemSlot {
+    /// Its number.
+    pub id: u16,
+    /// First guest frame.
+    pub gfn: Gfn,
+    /// Guest frames.
+    pub pages: u64,
+    /// Page of the address space behind the first.
+    pub hva: Vpn,
+    /// How it behaves.
+    pub flags: SlotFlags,
+}
+
+/// Why a slot cannot be set (`KVM_SET_USER_MEMORY_REGION`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SlotError {
+    /// No pages, or they leave the guest's or the host's address space.
+    #[error("slot {0}: its frames or pages are none, or leave the address space")]
+    Range(u16),
+    /// The frames belong to another slot.
+    #[error("guest frame {gfn:#x} is in slot {other} already")]
+    Overlap {
+        /// The first frame of both.
+        gfn: u64,
+        /// That slot.
+        other: u16,
+    },
+    /// A slot does not change its size or its pages.
+    #[error("slot {0} exists with another size or other pages: delete it first")]
+    Changed(u16),
+    /// There is no such slot.
+    #[error("slot {0} does not exist")]
+    Missing(u16),
+}
+
+impl SlotError {
+    /// What the ioctl answers.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Overlap { .. } => Errno::EEXIST,
+            Self::Range(_) | Self::Changed(_) | Self::Missing(_) => Errno::EINVAL,
+        }
+    }
+}
+
+impl MemSlot {
+    /// The pages behind it.
+    pub fn hvas(&self) -> VpnRange {
+        VpnRange::new(self.hva, self.hva.plus(self.pages)).expect("a slot has pages")
+    }
+    /// Whether a guest frame is one of it.
+    pub fn contains(&self, gfn: Gfn) -> bool {
+        (self.gfn.0..self.gfn.0 + self.pages).contains(&gfn.0)
+    }
+    /// The page behind a guest frame of the slot.
+    pub fn hva_of(&self, gfn: Gfn) -> Vpn {
+        self.hva.plus(gfn.0 - self.gfn.0)
+    }
+    /// Guest frames whose pages are in `range`, half-open.
+    pub fn gfns(&self, range: VpnRange) -> Option<(Gfn, Gfn)> {
+        let part = self.hvas().intersect(range)?;
+        let first = self.gfn.0 + (part.start().0 - self.hva.0);
+        Some((Gfn(first), Gfn(first + part.pages())))
+    }
+    fn check(&self) -> Result<(), SlotError> {
+        let top =
+            |first: u64, limit: u64| first.checked_add(self.pages).is_some_and(|t| t <= limit);
+        let fits = self.pages > 0
+            && top(self.gfn.0, 1 << GFN_BITS)
+            && top(self.hva.0, crate::addr::TASK_PAGES);
+        if fits {
+            Ok(())
+        } else {
+            Err(SlotError::Range(self.id))
+        }
+    }
+}
+
+/// All slots at one time. Never changed, only replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Slots {
+    /// By guest frame.
+    by_gfn: Vec<MemSlot>,
+    /// By page, with the highest end of those up to here: an interval tree that never changes needs no more.
+    by_hva: Vec<(MemSlot, Vpn)>,
+    generation: u64,
+}
+
+impl Slots {
+    /// Counts changes, by two: odd numbers are for the time of a change (`KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS`).
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+    /// All slots by guest frame.
+    pub fn iter(&self) -> impl Iterator<Item = &MemSlot> {
+        self.by_gfn.iter()
+    }
+    /// The slot with that number.
+    pub fn by_id(&self, id: u16) -> Option<&MemSlot> {
+        self.by_gfn.iter().find(|s| s.id == id)
+    }
+    /// The slot of a guest frame.
+    pub fn find(&self, gfn: Gfn) -> Option<&MemSlot> {
+        let at = self.by_gfn.partition_point(|s| s.gfn <= gfn);
+        self.by_gfn[..at].last().filter(|s| s.contains(gfn))
+    }
+    /// The slots with a page in `range`. Several may have the same page.
+    pub fn overlapping(&self, range: VpnRange) -> impl Iterator<Item = &MemSlot> {
+        let end = self.by_hva.partition_point(|(s, _)| s.hva < range.end());
+        let near = self.by_hva[..end].iter().rev();
+        near.take_while(move |(_, top)| *top > range.start())
+            .map(|(slot, _)| slot)
+            .filter(move |s| s.hvas().overlaps(range))
+    }
+    /// These with another one, or one that moved or has other flags.
+    pub(super) fn with(&self, slot: MemSlot) -> Result<Arc<Self>, SlotError> {
+        slot.check()?;
+        if self
+            .by_id(slot.id)
+            .is_some_and(|old| old.pages != slot.pages || old.hva != slot.hva)
+        {
+            return Err(SlotError::Changed(slot.id));
+        }
+        let mut slots = self.by_gfn.clone();
+        slots.retain(|s| s.id != slot.id);
+        let clash = slots
+            .iter()
+            .find(|s| s.gfn.0 < slot.gfn.0 + slot.pages && slot.gfn.0 < s.gfn.0 + s.pages);
+        if let Some(other) = clash {
+            return Err(SlotError::Overlap {
+                gfn: other.gfn.0.max(slot.gfn.0),
+                other: other.id,
+            });
+        }
+        slots.push(slot);
+        Ok(self.replaced(slots))
+    }
+    /// These without one.
+    pub(super) fn without(&self, id: u16) -> Result<Arc<Self>, SlotError> {
+        let mut slots = self.by_gfn.clone();
+        slots.retain(|s| s.id != id);
+        if slots.len() == self.by_gfn.len() {
+            return Err(SlotError::Missing(id));
+        }
+        Ok(self.replaced(slots))
+    }
+    fn replaced(&self, mut slots: Vec<MemSlot>) -> Arc<Self> {
+        slots.sort_by_key(|s| s.hva);
+        let mut top = Vpn(0);
+        let by_hva = slots.iter().map(|s| {
+            top = top.max(s.hvas().end());
+            (*s, top)
+        });
+        let by_hva = by_hva.collect();
+        slots.sort_by_key(|s| s.gfn);
+        Arc::new(Self {
+            by_gfn: slots,
+            by_hva,
+            generation: self.generation + 2,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(id: u16, gfn: u64, pages: u64, hva: u64) -> MemSlot {
+        MemSlot {
+            id,
+            gfn: Gfn(gfn),
+            pages,
+            hva: Vpn(hva),
+            flags: SlotFlags::empty(),
+        }
+    }
+    fn range(a: u64, b: u64) -> VpnRange {
+        VpnRange::new(Vpn(a), Vpn(b)).unwrap()
+    }
+
+    #[test]
+    fn slots_are_found_by_guest_frame_and_by_page() {
+        let slots = Slots::default();
+        let slots = slots.with(slot(0, 0, 10, 1000)).unwrap();
+        let slots = slots.with(slot(1, 100, 100, 1005)).unwrap();
+        let slots = slots.with(slot(2, 50, 1, 2000)).unwrap();
+        assert_eq!(slots.find(Gfn(9)).unwrap().id, 0);
+        assert_eq!(slots.find(Gfn(10)), None);
+        assert_eq!(slots.find(Gfn(199)).unwrap().hva_of(Gfn(199)), Vpn(1104));
+        let mut hit: Vec<u16> = slots.overlapping(range(1009, 1010)).map(|s| s.id).collect();
+        hit.sort_unstable();
+        assert_eq!(hit, [0, 1]);
+        assert_eq!(slots.overlapping(range(1105, 2000)).count(), 0);
+        let first = slots.by_id(0).unwrap();
+        assert_eq!(first.gfns(range(1004, 3000)), Some((Gfn(4), Gfn(10))));
+    }
+
+    #[test]
+    fn what_cannot_be_a_slot_is_refused_with_its_errno() {
+        let slots = Slots::default().with(slot(0, 10, 10, 100)).unwrap();
+        let refused = |s| slots.with(s).unwrap_err();
+        assert_eq!(refused(slot(1, 0, 0, 0)), SlotError::Range(1));
+        assert_eq!(refused(slot(1, (1 << 36) - 1, 2, 0)), SlotError::Range(1));
+        assert_eq!(refused(slot(1, 0, 1, u64::MAX)), SlotError::Range(1));
+        let overlap = refused(slot(1, 5, 6, 0));
+        assert_eq!(overlap, SlotError::Overlap { gfn: 10, other: 0 });
+        assert_eq!(overlap.errno(), Errno::EEXIST);
+        assert_eq!(refused(slot(0, 10, 11, 100)), SlotError::Changed(0));
+        assert_eq!(slots.without(7).unwrap_err(), SlotError::Missing(7));
+        assert_eq!(
+            slots.with(slot(0, 30, 10, 100)).unwrap().find(Gfn(10)),
+            None
+        );
+    }
+}

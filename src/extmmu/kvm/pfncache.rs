@@ -1,0 +1,165 @@
+//! A gfn-to-pfn cache: one guest page that the host itself uses, without the mmu lock (`virt/kvm/pfncache.c`).
+//!
+//! Its validity is a second protocol beside that of the page table, and it must hold by itself: a window invalidates the
+//! cache before it comes to the mmu lock, and a refresh becomes valid under the cache's own lock, only if no window was
+//! in the way then.
+//!
+//! ```text
+//! window                            refresh
+//! board: begin
+//!                                   look up -> frame
+//! cache lock: invalid
+//!                                   cache lock: window on the board -> look up again
+//! ```
+
+use super::{Exit, Gfn, Mistake, Vm};
+use crate::{
+    addr::{PAGE_SIZE, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    notifier::{Access, Cached, Retry, Translation},
+    sync::Mutex,
+};
+use std::sync::Arc;
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// What windows see of a cache.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<Option<Cached>>);
+
+impl Shared {
+    pub(super) fn show(&self, visit: &mut dyn FnMut(Translation)) {
+        if let Some(cached) = &*self.0.lock() {
+            visit(cached.translation());
+        }
+    }
+    fn invalidate(&self, range: VpnRange) {
+        let mut held = self.0.lock();
+        if held.is_some_and(|c| c.range().overlaps(range)) {
+            *held = None;
+        }
+    }
+}
+
+impl Vm {
+    pub(super) fn invalidate_caches(&self, range: VpnRange) {
+        let mut caches = self.caches.lock();
+        caches.retain(|c| c.strong_count() > 0);
+        for cache in caches.iter().filter_map(std::sync::Weak::upgrade) {
+            cache.invalidate(range);
+        }
+    }
+    /// A cache of the page of a guest-physical address, not valid yet.
+    pub fn pfn_cache(self: &Arc<Self>, gpa: u64) -> PfnCache {
+        let shared = Arc::new(Shared::default());
+        self.caches.lock().push(Arc::downgrade(&shared));
+        PfnCache {
+            vm: Arc::clone(self),
+            gpa,
+            shared,
+        }
+    }
+}
+
+/// A guest page that the host reads and writes.
+#[derive(Debug)]
+pub struct PfnCache {
+    vm: Arc<Vm>,
+    gpa: u64,
+    shared: Arc<Shared>,
+}
+
+impl PfnCache {
+    /// Whether it can be used without a refresh (`kvm_gpc_check`).
+    pub fn is_valid(&self) -> bool {
+        self.shared.0.lock().is_some()
+    }
+    /// Makes it valid; whatever windows do, it is looked up anew (`kvm_gpc_refresh`).
+    ///
+    /// # Errors
+    ///
+    /// [`Exit`]: no slot has the page, or the address space refuses it.
+    pub fn refresh(&self, cx: &mut Idle<'_>) -> Result<(), Exit> {
+        let (vm, gpa) = (&self.vm, self.gpa);
+        let mm = vm.mm()?;
+        loop {
+            let slot = vm.slot_for(cx, gpa, Access::Write)?;
+            let ticket = vm
+                .gate
+                .ticket(slot.hva_of(Gfn::containing(gpa)), Access::Write);
+            // Not under the cache's lock: this may open a window of its own, which takes it.
+            let found = mm.resolve(cx, ticket);
+            let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
+            if vm.made(Mistake::EarlyValid) {
+                *self.shared.0.lock() = Some(pending.vouch());
+                return Ok(());
+            }
+            let mut held = self.shared.0.lock();
+            match pending.validate() {
+                Ok(cached) => {
+                    *held = Some(cached);
+                    return Ok(());
+                }
+                Err(Retry::Detached) => return Err(Exit::Gone),
+                Err(Retry::Busy | Retry::Stale) => drop(held),
+            }
+            vm.meter.retried();
+            std::thread::yield_now();
+        }
+    }
+    /// Loads bytes from `offset` in the page on, refreshing as needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh).
+    ///
+    /// # Panics
+    ///
+    /// If the bytes leave the page.
+    pub fn read(&self, cx: &mut Idle<'_>, offset: usize, out: &mut [u8]) -> Result<(), Exit> {
+        check(offset, out.len());
+        loop {
+            let held = self.shared.0.lock();
+            if let Some(cached) = &*held {
+                let at = cached.range().start();
+                let view = self.vm.gate.follow(cached, at).expect("its page");
+                view.read(offset, out);
+                return Ok(());
+            }
+            drop(held);
+            self.refresh(cx)?;
+        }
+    }
+    /// Stores bytes from `offset` in the page on, refreshing as needed; the frame is marked dirty.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh).
+    ///
+    /// # Panics
+    ///
+    /// If the bytes leave the page.
+    pub fn write(&self, cx: &mut Idle<'_>, offset: usize, bytes: &[u8]) -> Result<(), Exit> {
+        check(offset, bytes.len());
+        loop {
+            let held = self.shared.0.lock();
+            if let Some(cached) = &*held {
+                let at = cached.range().start();
+                let view = self.vm.gate.follow_mut(cached, at);
+                view.expect("refreshed for writing").write(offset, bytes);
+                return Ok(());
+            }
+            drop(held);
+            self.refresh(cx)?;
+        }
+    }
+}
+
+#[track_caller]
+fn check(offset: usize, len: usize) {
+    let end = offset.checked_add(len).map(|e| e as u64);
+    assert!(
+        end.is_some_and(|e| e <= PAGE_SIZE),
+        "{len} bytes from {offset} on leave the page"
+    );
+}

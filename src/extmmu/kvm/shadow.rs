@@ -1,0 +1,214 @@
+//! The shadow page table: four levels of 512 by guest frame, with leaves of 4 KiB and 2 MiB.
+
+use super::memslot::{Gfn, Slots};
+use crate::{
+    addr::{PMD_PAGES, VpnRange},
+    notifier::{Gone, ShadowEntry, ShadowStore},
+};
+use std::sync::Arc;
+
+const BITS: u32 = 9;
+const ENTRIES: usize = 1 << BITS;
+/// Level of the root; leaves are at 1 (4 KiB) and 2 (2 MiB).
+const TOP: u32 = 4;
+
+/// A shadow page-table entry.
+enum Spte {
+    Empty,
+    Table(Box<Table>),
+    Leaf(ShadowEntry),
+}
+
+struct Table {
+    slots: [Spte; ENTRIES],
+    used: u16,
+}
+
+impl Table {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            slots: [const { Spte::Empty }; ENTRIES],
+            used: 0,
+        })
+    }
+}
+
+/// Guest frames under one entry of a table at `level`.
+const fn span(level: u32) -> u64 {
+    1 << (BITS * (level - 1))
+}
+#[allow(clippy::cast_possible_truncation)]
+const fn index(gfn: u64, level: u32) -> usize {
+    (gfn >> (BITS * (level - 1))) as usize & (ENTRIES - 1)
+}
+
+/// Shadow entries of one virtual machine, in its [gate](crate::notifier::Gate).
+pub struct ShadowPages {
+    root: Box<Table>,
+    pub(super) slots: Arc<Slots>,
+    entries: usize,
+}
+
+impl Default for ShadowPages {
+    fn default() -> Self {
+        Self {
+            root: Table::new(),
+            slots: Arc::default(),
+            entries: 0,
+        }
+    }
+}
+
+impl ShadowPages {
+    /// Leaf entries.
+    pub fn len(&self) -> usize {
+        self.entries
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+    /// The memory slots that the entries were made by.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+    /// Takes out every entry with a guest frame in `[first, end)`.
+    pub(super) fn take_gfns(&mut self, first: Gfn, end: Gfn, gone: &mut Gone) {
+        let before = gone.len();
+        take(&mut self.root, TOP, 0, first.0, end.0, gone);
+        self.entries -= gone.len() - before;
+    }
+    /// Visits the entries whose pages are in `range`.
+    pub(super) fn in_hvas(&mut self, range: VpnRange, f: &mut dyn FnMut(&mut ShadowEntry)) {
+        let slots = Arc::clone(&self.slots);
+        for (first, end) in slots.overlapping(range).filter_map(|s| s.gfns(range)) {
+            each(&mut self.root, TOP, 0, first.0, end.0, f);
+        }
+    }
+    /// Visits the entries of `[first, end)`.
+    pub(super) fn in_gfns(&mut self, first: Gfn, end: Gfn, f: &mut dyn FnMut(&mut ShadowEntry)) {
+        each(&mut self.root, TOP, 0, first.0, end.0, f);
+    }
+}
+
+/// The indices of a table at `level` that begins at `base`, as far as they concern `[first, end)`.
+fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = (usize, u64)> {
+    let top = base + span(level) * ENTRIES as u64;
+    let (from, to) = (first.max(base), end.min(top));
+    let begin = from & !(span(level) - 1);
+    let stop = if from < to { to } else { begin };
+    (begin..stop)
+        .step_by(usize::try_from(span(level)).expect("64-bit"))
+        .map(move |gfn| (index(gfn, level), gfn))
+}
+
+fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut Gone) {
+    for (i, at) in touched(level, base, first, end) {
+        let empty = match &mut table.slots[i] {
+            Spte::Empty => continue,
+            Spte::Table(below) => {
+                take(below, level - 1, at, first, end, gone);
+                below.used == 0
+            }
+            Spte::Leaf(_) => true,
+        };
+        if empty {
+            table.used -= 1;
+            if let Spte::Leaf(entry) = std::mem::replace(&mut table.slots[i], Spte::Empty) {
+                gone.push(entry);
+            }
+        }
+    }
+}
+
+fn each(
+    table: &mut Table,
+    level: u32,
+    base: u64,
+    first: u64,
+    end: u64,
+    f: &mut dyn FnMut(&mut ShadowEntry),
+) {
+    for (i, at) in touched(level, base, first, end) {
+        match &mut table.slots[i] {
+            Spte::Empty => {}
+            Spte::Table(below) => each(below, level - 1, at, first, end, f),
+            Spte::Leaf(entry) => f(entry),
+        }
+    }
+}
+
+fn show(table: &Table, visit: &mut dyn FnMut(&ShadowEntry)) {
+    for spte in &table.slots {
+        match spte {
+            Spte::Empty => {}
+            Spte::Table(below) => show(below, visit),
+            Spte::Leaf(entry) => visit(entry),
+        }
+    }
+}
+
+impl ShadowStore for ShadowPages {
+    type Key = Gfn;
+    /// The size of the leaf is that of the entry.
+    fn insert(&mut self, gfn: Gfn, entry: ShadowEntry) -> Gone {
+        let mut gone = Gone::new();
+        let pages = entry.range().pages();
+        let (leaf, first) = if pages == PMD_PAGES {
+            (2, gfn.0 & !(PMD_PAGES - 1))
+        } else {
+            (1, gfn.0)
+        };
+        // A huge entry takes the place of small ones and the other way round.
+        self.take_gfns(Gfn(first), Gfn(first + pages), &mut gone);
+        let mut table = &mut self.root;
+        for level in (leaf + 1..=TOP).rev() {
+            let i = index(first, level);
+            if matches!(table.slots[i], Spte::Empty) {
+                table.used += 1;
+                table.slots[i] = Spte::Table(Table::new());
+            }
+            let Spte::Table(below) = &mut table.slots[i] else {
+                unreachable!("a leaf above was taken out");
+            };
+            table = below;
+        }
+        table.slots[index(first, leaf)] = Spte::Leaf(entry);
+        table.used += 1;
+        self.entries += 1;
+        gone
+    }
+    fn get(&self, gfn: &Gfn) -> Option<&ShadowEntry> {
+        let mut table = &self.root;
+        for level in (1..=TOP).rev() {
+            match &table.slots[index(gfn.0, level)] {
+                Spte::Empty => return None,
+                Spte::Table(below) => table = below,
+                Spte::Leaf(entry) => return Some(entry),
+            }
+        }
+        None
+    }
+    fn remove(&mut self, gfn: &Gfn) -> Option<ShadowEntry> {
+        let mut gone = Gone::new();
+        self.take_gfns(*gfn, Gfn(gfn.0 + 1), &mut gone);
+        gone.pop()
+    }
+    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+        let slots = Arc::clone(&self.slots);
+        for (first, end) in slots.overlapping(range).filter_map(|s| s.gfns(range)) {
+            self.take_gfns(first, end, gone);
+        }
+    }
+    fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {
+        show(&self.root, visit);
+    }
+}
+
+impl std::fmt::Debug for ShadowPages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShadowPages")
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}

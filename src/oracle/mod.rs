@@ -1,0 +1,181 @@
+//! An onlooker that knows both sides: every page table of a machine, and every translation of its external MMUs.
+//!
+//! Guarantee: with an [`Oracle`] on, each of these is looked at when it happens, on the thread that does it: a frame being
+//! given back (O1, O6), a window that has been acknowledged and one about to end (O4), a translation being entered in
+//! a driver's store (O4), the end of an address space (O5, O11, O12). [`Oracle::audit`] compares everything at once.
+//! What the other invariants say cannot be violated: windows over entry changes (O2), pairing (O3), sleeping (O7) and
+//! lock order (O8) are matters of type.
+//!
+//! It costs a look at every translation for each frame that goes and each window, so it is for tests and replays.
+//! A machine without an oracle pays one load.
+
+mod finding;
+mod watch;
+
+pub use finding::{Finding, Invariant};
+
+use crate::{
+    addr::VpnRange,
+    ctx::{Cx, Sleepable, rank},
+    mm::{Machine, Mm},
+    notifier::{ExternalMmu, Translation},
+    sync::{Mutex, RwLock},
+};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+/// Findings that are kept; more say nothing new.
+const KEPT: usize = 100;
+
+/// Watches the external MMUs that it was shown.
+pub struct Oracle {
+    machine: Weak<Machine>,
+    watched: RwLock<Vec<Watched>>,
+    findings: Mutex<Vec<Finding>>,
+}
+
+#[derive(Clone)]
+struct Watched {
+    mm: Weak<Mm>,
+    ext: Weak<dyn ExternalMmu>,
+}
+
+impl Oracle {
+    /// An oracle for a machine. One machine has one: the first that is made looks on.
+    pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
+        let oracle = Arc::new(Self {
+            machine: Arc::downgrade(machine),
+            watched: RwLock::default(),
+            findings: Mutex::default(),
+        });
+        machine
+            .mem()
+            .set_watch(Arc::new(watch::Frames(Arc::downgrade(&oracle))));
+        oracle
+    }
+    /// Watches an external MMU of an address space from now on.
+    pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
+        mm.set_watch(Arc::new(watch::Windows::new(self, mm)));
+        self.watched.write().push(Watched {
+            mm: Arc::downgrade(mm),
+            ext: Arc::downgrade(&ext),
+        });
+    }
+    /// What was found so far, and forgets it.
+    pub fn take(&self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings.lock())
+    }
+    /// Compares every translation of every MMU with the page table of its address space. Others may be at work
+    /// meanwhile: what a window covers, or covered since this began, is passed over.
+    pub fn audit(&self) {
+        for (mm, ext) in self.pairs() {
+            self.compare(&mm, &*ext);
+        }
+    }
+    /// What has to be true when an address space has [ended](Mm::exit).
+    pub fn audit_end(&self, mm: &Arc<Mm>) {
+        for (_, ext) in self.pairs_of(mm) {
+            self.each(&*ext, &mut |t| {
+                self.report(Finding::LeftAtExit {
+                    mmu: ext.name(),
+                    range: t.range(),
+                    pfn: t.pfn(),
+                });
+            });
+        }
+        match mm.windows_open() {
+            0 => {}
+            open => self.report(Finding::WindowsLeft(open)),
+        }
+    }
+    /// What has to be true when nothing is left on the machine: all frames are free, but `kept` that files hold.
+    pub fn audit_empty(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, kept: u32) {
+        let _unused = cx;
+        let Some(machine) = self.machine.upgrade() else {
+            return;
+        };
+        let in_use = machine.mem().in_use();
+        if in_use != kept {
+            self.report(Finding::Leaked {
+                what: "frames",
+                count: u64::from(in_use.abs_diff(kept)),
+            });
+        }
+    }
+    /// Panics with what was found, if anything was.
+    ///
+    /// # Panics
+    ///
+    /// If there is a finding.
+    #[track_caller]
+    pub fn assert_silent(&self) {
+        let found = self.take();
+        let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty(), "{}", text.join("\n"));
+    }
+
+    fn report(&self, finding: Finding) {
+        let mut findings = self.findings.lock();
+        if findings.len() < KEPT {
+            findings.push(finding);
+        }
+    }
+    /// The MMUs that still are, with their address spaces.
+    fn pairs(&self) -> Vec<(Arc<Mm>, Arc<dyn ExternalMmu>)> {
+        let watched = self.watched.read();
+        let both = |w: &Watched| Some((w.mm.upgrade()?, w.ext.upgrade()?));
+        watched.iter().filter_map(both).collect()
+    }
+    fn pairs_of(&self, mm: &Arc<Mm>) -> Vec<(Arc<Mm>, Arc<dyn ExternalMmu>)> {
+        let mut pairs = self.pairs();
+        pairs.retain(|(other, _)| Arc::ptr_eq(mm, other));
+        pairs
+    }
+    /// The MMUs alone; address spaces may be about to go, and must not go here.
+    fn drivers(&self) -> Vec<Arc<dyn ExternalMmu>> {
+        let watched = self.watched.read();
+        watched.iter().filter_map(|w| w.ext.upgrade()).collect()
+    }
+    fn each(&self, ext: &dyn ExternalMmu, visit: &mut dyn FnMut(&Translation)) {
+        if !ext.translations(&mut |t| visit(&t)) {
+            self.report(Finding::Hidden(ext.name()));
+        }
+    }
+    fn compare(&self, mm: &Mm, ext: &dyn ExternalMmu) {
+        let (_, since) = mm.quiet_since(VpnRange::ALL, None);
+        let mut suspects = Vec::new();
+        self.each(ext, &mut |t| {
+            let wrong = t.range().iter().find(|at| !agrees(mm, t, *at));
+            suspects.extend(wrong.map(|at| (*t, at)));
+        });
+        for (t, at) in suspects {
+            if mm.quiet_since(t.range(), Some(since)).0 {
+                self.report(Finding::Incoherent {
+                    mmu: ext.name(),
+                    range: t.range(),
+                    pfn: t.pfn(),
+                    writable: t.is_writable(),
+                    primary: mm.translation_of(at),
+                });
+            }
+        }
+    }
+}
+
+/// Whether the page table leads `at` where the translation does, with no fewer rights.
+fn agrees(mm: &Mm, t: &Translation, at: crate::addr::Vpn) -> bool {
+    mm.translation_of(at).is_some_and(|(pfn, may_write)| {
+        t.frame_of(at) == Some(pfn) && (may_write || !t.is_writable())
+    })
+}
+
+impl fmt::Debug for Oracle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Oracle")
+            .field("watched", &self.watched.read().len())
+            .field("findings", &self.findings.lock().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! The moments at which the oracle looks.
+
+use super::{Finding, Oracle};
+use crate::{
+    addr::{Pfn, VpnRange},
+    frame::FrameWatch,
+    mm::Mm,
+    notifier::{Translation, WindowWatch},
+};
+use std::sync::{Arc, Weak};
+
+/// Sees frames go.
+pub(super) struct Frames(pub(super) Weak<Oracle>);
+
+impl FrameWatch for Frames {
+    fn retiring(&self, pfn: Pfn) {
+        let Some(oracle) = self.0.upgrade() else {
+            return;
+        };
+        for ext in oracle.drivers() {
+            oracle.each(&*ext, &mut |t| {
+                if t.leads_to(pfn) {
+                    oracle.report(Finding::FreedWhileTranslated {
+                        mmu: ext.name(),
+                        range: t.range(),
+                        pfn,
+                    });
+                }
+            });
+        }
+    }
+    fn write_lost(&self, pfn: Pfn) {
+        if let Some(oracle) = self.0.upgrade() {
+            oracle.report(Finding::LostWrite(pfn));
+        }
+    }
+}
+
+/// Sees the windows of one address space.
+pub(super) struct Windows {
+    oracle: Weak<Oracle>,
+    mm: Weak<Mm>,
+}
+
+impl Windows {
+    pub(super) fn new(oracle: &Arc<Oracle>, mm: &Arc<Mm>) -> Self {
+        Self {
+            oracle: Arc::downgrade(oracle),
+            mm: Arc::downgrade(mm),
+        }
+    }
+    fn look(&self, window: VpnRange, when: &'static str) {
+        let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
+            return;
+        };
+        for (_, ext) in oracle.pairs_of(&mm) {
+            oracle.each(&*ext, &mut |t| {
+                if t.range().overlaps(window) {
+                    oracle.report(Finding::InsideWindow {
+                        mmu: ext.name(),
+                        range: t.range(),
+                        pfn: t.pfn(),
+                        window,
+                        when,
+                    });
+                }
+            });
+        }
+    }
+}
+
+impl WindowWatch for Windows {
+    fn opened(&self, range: VpnRange) {
+        self.look(range, "at the beginning");
+    }
+    fn closing(&self, range: VpnRange) {
+        self.look(range, "at the end");
+    }
+    fn established(&self, t: &Translation) {
+        let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
+            return;
+        };
+        if let Some(at) = t.range().iter().find(|at| !super::agrees(&mm, t, *at)) {
+            oracle.report(Finding::Incoherent {
+                mmu: "a permit",
+                range: t.range(),
+                pfn: t.pfn(),
+                writable: t.is_writable(),
+                primary: mm.translation_of(at),
+            });
+        }
+    }
+}

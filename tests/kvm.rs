@@ -1,0 +1,306 @@
+//! The KVM model against the address space, watched by the oracle; each mistake is found and named.
+
+use emmu::{
+    Machine, MachineConfig, MemConfig, Mm,
+    addr::{Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::kvm::{
+        AccessedBits, Exit, Gfn, MemSlot, Mistake, References, SlotError, SlotFlags, Vcpu, Vm,
+        VmConfig,
+    },
+    mm::{Advice, MmapArgs, Prot},
+    notifier::{AgeKind, ExternalMmu, Registration},
+    oracle::{Invariant, Oracle},
+};
+use std::sync::Arc;
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 30;
+const PAGE: u64 = emmu::PAGE_SIZE;
+const PAGES: u64 = 2048;
+
+struct Guest {
+    mm: Arc<Mm>,
+    vm: Arc<Vm>,
+    oracle: Arc<Oracle>,
+    registration: Registration,
+}
+
+fn machine() -> Arc<Machine> {
+    Machine::new(MachineConfig {
+        memory: MemConfig {
+            swap: 4096,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    })
+}
+
+fn slot(id: u16, gfn: u64, pages: u64, flags: SlotFlags) -> MemSlot {
+    MemSlot {
+        id,
+        gfn: Gfn(gfn),
+        pages,
+        hva: Vpn::containing(BASE + gfn * PAGE),
+        flags,
+    }
+}
+
+fn guest(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: VmConfig) -> Guest {
+    let mm = Mm::new(machine);
+    let oracle = Oracle::new(machine);
+    mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
+        .unwrap();
+    let (vm, registration) = Vm::create(cx, &mm, config);
+    oracle.watch(&mm, Arc::clone(&vm) as Arc<dyn ExternalMmu>);
+    vm.set_memory(cx, slot(0, 0, PAGES, SlotFlags::empty()))
+        .unwrap();
+    Guest {
+        mm,
+        vm,
+        oracle,
+        registration,
+    }
+}
+
+impl Guest {
+    fn end(self, cx: &mut Idle<'_>) {
+        self.mm.exit(cx);
+        self.oracle.audit_end(&self.mm);
+        assert_eq!(self.vm.entries(cx), 0);
+        assert_eq!(self.vm.in_progress(cx), (0, 0));
+        drop(self.registration);
+        self.oracle.audit_empty(cx, 0);
+        self.oracle.assert_silent();
+    }
+}
+
+fn with(config: VmConfig, f: impl FnOnce(&mut Idle<'_>, &Guest, &Vcpu)) {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let guest = guest(&mut cx, &machine, config);
+    let vcpu = guest.vm.vcpu(&mut cx);
+    f(&mut cx, &guest, &vcpu);
+    guest.oracle.audit();
+    guest.end(&mut cx);
+}
+
+#[test]
+fn guest_and_host_see_the_same_bytes() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        g.mm.store(cx, BASE + 5, 7).unwrap();
+        assert_eq!(vcpu.load(cx, 5).unwrap(), 7);
+        vcpu.store(cx, 5, 8).unwrap();
+        assert_eq!(g.mm.load(cx, BASE + 5).unwrap(), 8);
+        // Copy-on-write after a fork: the guest keeps to the parent.
+        let child = g.mm.fork(cx).unwrap();
+        vcpu.store(cx, 5, 9).unwrap();
+        assert_eq!(child.load(cx, BASE + 5).unwrap(), 8);
+        assert_eq!(g.mm.load(cx, BASE + 5).unwrap(), 9);
+        child.exit(cx);
+        // Bytes across a page, and pages that the host dropped.
+        vcpu.write(cx, PAGE - 2, &[1, 2, 3, 4]).unwrap();
+        let mut four = [0; 4];
+        g.mm.read_bytes(cx, BASE + PAGE - 2, &mut four).unwrap();
+        assert_eq!(four, [1, 2, 3, 4]);
+        g.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        vcpu.read(cx, PAGE - 2, &mut four).unwrap();
+        assert_eq!(four, [0, 0, 3, 4]);
+        let bill = g.vm.bill();
+        assert!(
+            bill.windows >= 2 && bill.dropped >= 2 && bill.refaults >= 1,
+            "{bill:?}"
+        );
+    });
+}
+
+#[test]
+fn an_access_that_cannot_be_is_an_exit() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        assert_eq!(vcpu.load(cx, PAGES * PAGE), Err(Exit::Mmio(PAGES * PAGE)));
+        g.mm.munmap(cx, BASE, PAGE).unwrap();
+        assert!(matches!(vcpu.load(cx, 3), Err(Exit::Fault { gpa: 3, .. })));
+        g.mm.mprotect(cx, BASE + PAGE, PAGE, Prot::READ).unwrap();
+        vcpu.load(cx, PAGE).unwrap();
+        assert!(matches!(vcpu.store(cx, PAGE, 1), Err(Exit::Fault { .. })));
+        g.vm.set_memory(cx, slot(1, PAGES, 1, SlotFlags::READONLY))
+            .unwrap();
+        assert_eq!(
+            vcpu.store(cx, PAGES * PAGE, 1),
+            Err(Exit::ReadOnly(PAGES * PAGE))
+        );
+    });
+}
+
+#[test]
+fn a_huge_page_is_one_entry_until_it_is_split() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        g.mm.madvise(cx, BASE, PAGES * PAGE, Advice::HugePage)
+            .unwrap();
+        g.mm.store(cx, BASE, 1).unwrap();
+        vcpu.store(cx, 300 * PAGE, 5).unwrap();
+        assert_eq!(vcpu.load(cx, 0).unwrap(), 1);
+        assert_eq!(g.vm.entries(cx), 1);
+        g.mm.munmap(cx, BASE + 10 * PAGE, PAGE).unwrap();
+        assert_eq!(g.vm.entries(cx), 0);
+        assert_eq!(vcpu.load(cx, 300 * PAGE).unwrap(), 5);
+        assert_eq!(vcpu.load(cx, 0).unwrap(), 1);
+        assert_eq!(g.vm.entries(cx), 2);
+    });
+}
+
+#[test]
+fn pinned_entries_keep_their_frames_and_give_them_back() {
+    let config = VmConfig {
+        references: References::Pinned,
+        ..VmConfig::default()
+    };
+    with(config, |cx, g, vcpu| {
+        vcpu.store(cx, 0, 1).unwrap();
+        let in_use = g.mm.machine().mem().in_use();
+        g.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert_eq!(g.mm.machine().mem().in_use(), in_use - 1);
+        vcpu.store(cx, 0, 1).unwrap();
+        vcpu.store(cx, 7 * PAGE, 1).unwrap();
+    });
+}
+
+#[test]
+fn aging_is_true_with_and_without_accessed_bits() {
+    for accessed in [AccessedBits::Present, AccessedBits::Absent] {
+        let config = VmConfig {
+            accessed,
+            ..VmConfig::default()
+        };
+        with(config, |cx, g, vcpu| {
+            let page = VpnRange::single(Vpn::containing(BASE));
+            vcpu.store(cx, 0, 1).unwrap();
+            g.mm.age(cx, page, AgeKind::ClearFlush);
+            assert!(!g.mm.age(cx, page, AgeKind::Test), "{accessed:?}");
+            vcpu.load(cx, 0).unwrap();
+            assert!(g.mm.age(cx, page, AgeKind::Test), "{accessed:?}");
+            assert!(g.mm.age(cx, page, AgeKind::ClearFlush), "{accessed:?}");
+            assert!(!g.mm.age(cx, page, AgeKind::ClearFlush), "{accessed:?}");
+        });
+    }
+}
+
+#[test]
+fn the_dirty_log_has_each_page_written_since_the_last_look() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        let logging = slot(0, 0, PAGES, SlotFlags::LOG_DIRTY_PAGES);
+        vcpu.store(cx, 0, 1).unwrap();
+        g.vm.set_memory(cx, logging).unwrap();
+        vcpu.load(cx, 9 * PAGE).unwrap();
+        vcpu.store(cx, 3 * PAGE, 1).unwrap();
+        vcpu.store(cx, 0, 1).unwrap();
+        assert_eq!(g.vm.dirty_log(cx, 0).unwrap(), [0, 3]);
+        assert!(g.vm.dirty_log(cx, 0).unwrap().is_empty());
+        vcpu.store(cx, 3 * PAGE, 2).unwrap();
+        assert_eq!(g.vm.dirty_log(cx, 0).unwrap(), [3]);
+        assert_eq!(g.vm.dirty_log(cx, 5).unwrap_err(), SlotError::Missing(5));
+    });
+}
+
+#[test]
+fn slots_move_and_go() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        vcpu.store(cx, PAGE, 4).unwrap();
+        let moved = MemSlot {
+            gfn: Gfn(1 << 20),
+            ..slot(0, 0, PAGES, SlotFlags::empty())
+        };
+        let before = g.vm.slots(cx).generation();
+        g.vm.set_memory(cx, moved).unwrap();
+        assert_eq!(g.vm.slots(cx).generation(), before + 2);
+        assert_eq!(g.vm.entries(cx), 0);
+        assert_eq!(vcpu.load(cx, PAGE), Err(Exit::Mmio(PAGE)));
+        assert_eq!(vcpu.load(cx, (1 << 32) + PAGE).unwrap(), 4);
+        g.vm.delete_memory(cx, 0).unwrap();
+        assert_eq!(vcpu.load(cx, 1 << 32), Err(Exit::Mmio(1 << 32)));
+        assert_eq!(g.vm.delete_memory(cx, 0), Err(SlotError::Missing(0)));
+    });
+}
+
+#[test]
+fn what_the_guest_wrote_survives_reclaim_and_lazy_freeing() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        for n in 0..16 {
+            vcpu.store(cx, n * PAGE, 100 + n as u8).unwrap();
+        }
+        g.mm.madvise(cx, BASE, 16 * PAGE, Advice::Free).unwrap();
+        // Written again through the guest alone: no longer free to go.
+        for n in 0..8 {
+            vcpu.store(cx, n * PAGE, 50 + n as u8).unwrap();
+        }
+        g.mm.machine().reclaim(cx);
+        g.mm.madvise(cx, BASE, 16 * PAGE, Advice::PageOut).unwrap();
+        for n in 0..8 {
+            assert_eq!(vcpu.load(cx, n * PAGE).unwrap(), 50 + n as u8, "page {n}");
+        }
+    });
+}
+
+#[test]
+fn a_pfn_cache_is_valid_until_its_page_moves() {
+    with(VmConfig::default(), |cx, g, vcpu| {
+        let cache = g.vm.pfn_cache(2 * PAGE);
+        assert!(!cache.is_valid());
+        cache.write(cx, 8, &[1, 2]).unwrap();
+        assert!(cache.is_valid());
+        assert_eq!(vcpu.load(cx, 2 * PAGE + 9).unwrap(), 2);
+        g.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert!(cache.is_valid());
+        let child = g.mm.fork(cx).unwrap();
+        assert!(!cache.is_valid());
+        cache.write(cx, 8, &[3]).unwrap();
+        assert_eq!(child.load(cx, BASE + 2 * PAGE + 8).unwrap(), 1);
+        assert_eq!(g.mm.load(cx, BASE + 2 * PAGE + 8).unwrap(), 3);
+        child.exit(cx);
+    });
+}
+
+/// What the oracle says when a driver makes this mistake.
+fn verdict(mistake: Mistake) -> Vec<Invariant> {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = VmConfig {
+        mistake: Some(mistake),
+        ..VmConfig::default()
+    };
+    let g = guest(&mut cx, &machine, config);
+    let vcpu = g.vm.vcpu(&mut cx);
+    let cache = g.vm.pfn_cache(0);
+    match mistake {
+        Mistake::EarlyValid | Mistake::DeafCache => cache.refresh(&mut cx).unwrap(),
+        _ => {
+            for n in 0..4 {
+                vcpu.store(&mut cx, n * PAGE, 1).unwrap();
+            }
+        }
+    }
+    g.mm.madvise(&mut cx, BASE, 4 * PAGE, Advice::DontNeed)
+        .unwrap();
+    let mut found: Vec<_> = g.oracle.take().iter().map(|f| f.invariant()).collect();
+    found.sort_unstable();
+    found.dedup();
+    g.mm.exit(&mut cx);
+    found
+}
+
+#[test]
+fn the_oracle_names_each_mistake() {
+    use Invariant::{Coherent, DirtyKept, NoUseAfterFree};
+    for mistake in [
+        Mistake::NoFlush,
+        Mistake::LateFlush,
+        Mistake::ShortFlush,
+        Mistake::DeafCache,
+    ] {
+        assert_eq!(verdict(mistake), [NoUseAfterFree, Coherent], "{mistake:?}");
+    }
+    assert_eq!(verdict(Mistake::LostDirty), [DirtyKept]);
+}
