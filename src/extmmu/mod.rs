@@ -1,6 +1,7 @@
 //! External MMUs to use, to read, and to copy from.
 
 mod bill;
+pub mod gru;
 pub mod kvm;
 mod recorder;
 mod tlb;

@@ -1,0 +1,325 @@
+//! A context: the instructions of one thread, and how their misses are served.
+
+use super::{
+    asid::effective,
+    chip::{Inner, Loaded},
+    purge::{AddressSpace, Mistake, page},
+};
+use crate::{
+    addr::{PAGE_SIZE, VpnRange},
+    ctx::{Atomic, Cx, Sleepable, rank},
+    error::FaultError,
+    extmmu::tlb::IsHuge,
+    mm::Mm,
+    notifier::{Access, Cached},
+    sync::{AtomicU64, Ordering},
+};
+use std::sync::Arc;
+use thiserror::Error;
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Why an instruction ended in an exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GruFault {
+    /// The address space refuses the access.
+    #[error("GRU instruction at {addr:#x}: {why}")]
+    Fault {
+        /// Byte address.
+        addr: u64,
+        /// What the address space said.
+        why: FaultError,
+    },
+    /// The address space has ended.
+    #[error("the address space of the GRU context is gone")]
+    Gone,
+}
+
+/// How a try to serve a miss went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dropin {
+    /// The entry is in the TLB, or the hardware ignored it; the instruction goes on.
+    Done,
+    /// Not from an interrupt: the user has to (`CBR in user polling mode`).
+    ByUser,
+    /// The context is not loaded any more (`-EAGAIN`).
+    Unloaded,
+}
+
+/// A GRU context of one thread (`gru_thread_state`). It is loaded when it is used, and may be unloaded for others.
+#[derive(Debug)]
+pub struct Context {
+    space: Arc<AddressSpace>,
+    chip: usize,
+    id: u64,
+}
+
+impl Context {
+    /// A context on one of the GRUs of the address space, by number modulo their count; not loaded yet.
+    pub fn new(space: &Arc<AddressSpace>, chip: usize) -> Self {
+        Self {
+            space: Arc::clone(space),
+            chip: chip % space.grus.len().max(1),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+    /// Loads bytes (a `VLOAD` instruction); within a page at once.
+    ///
+    /// # Errors
+    ///
+    /// [`GruFault`].
+    pub fn read(&self, cx: &mut Idle<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
+        let mut done = 0;
+        while done < out.len() {
+            let at = addr + done as u64;
+            let n = in_page(at).min(out.len() - done);
+            let part = &mut out[done..done + n];
+            self.instruct(cx, at, Access::Read, |space, cached| {
+                let view = space.gate.follow(cached, page(at));
+                view.expect("one of its pages").read(offset(at), part);
+            })?;
+            done += n;
+        }
+        Ok(())
+    }
+    /// Stores bytes (a `VSTORE` instruction); within a page at once.
+    ///
+    /// # Errors
+    ///
+    /// [`GruFault`].
+    pub fn write(&self, cx: &mut Idle<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = addr + done as u64;
+            let n = in_page(at).min(bytes.len() - done);
+            let part = &bytes[done..done + n];
+            self.instruct(cx, at, Access::Write, |space, cached| {
+                let view = space.gate.follow_mut(cached, page(at));
+                view.expect("found for writing").write(offset(at), part);
+            })?;
+            done += n;
+        }
+        Ok(())
+    }
+    /// Runs one instruction: through the TLB, or after a miss has been served.
+    fn instruct(
+        &self,
+        cx: &mut Idle<'_>,
+        addr: u64,
+        access: Access,
+        f: impl FnOnce(&AddressSpace, &Cached),
+    ) -> Result<(), GruFault> {
+        let gru = &self.space.grus[self.chip];
+        loop {
+            if self.space.is_released() {
+                return Err(GruFault::Gone);
+            }
+            self.load();
+            let mut chip = gru.lock();
+            let Some(asid) = chip.slot_of(self.id).map(|l| l.asid) else {
+                continue;
+            };
+            let hit = chip.tlb.get(effective(asid, addr), page(addr).0);
+            if let Some(cached) = hit.filter(|c| access == Access::Read || c.is_writable()) {
+                f(&self.space, cached);
+                return Ok(());
+            }
+            arm(&mut chip, self.id, addr);
+            drop(chip);
+            self.serve(cx, addr, access)?;
+        }
+    }
+    /// A miss: the interrupt path first, then the user's.
+    fn serve(&self, cx: &mut Idle<'_>, addr: u64, access: Access) -> Result<(), GruFault> {
+        let mm = self.space.mm.upgrade().ok_or(GruFault::Gone)?;
+        match self.interrupt(&mut cx.non_blocking(), &mm, addr, access)? {
+            Dropin::Done | Dropin::Unloaded => Ok(()),
+            Dropin::ByUser => self.call_os(cx, &mm, addr, access),
+        }
+    }
+    /// `gru_intr`: no lock, no sleep, a look at the page table as it is.
+    fn interrupt(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Atomic>,
+        mm: &Mm,
+        addr: u64,
+        access: Access,
+    ) -> Result<Dropin, GruFault> {
+        if self.space.active() > 0 {
+            self.space.meter.retried();
+            return Ok(Dropin::ByUser);
+        }
+        let ticket = self.space.gate.ticket(page(addr), access).allow_huge();
+        let found = mm.try_resolve(cx, ticket);
+        let Some(pending) = found.map_err(|why| GruFault::Fault { addr, why })? else {
+            return Ok(Dropin::ByUser);
+        };
+        // The armed miss says whether this still holds, not the ticket.
+        let done = self.drop_in(addr, pending.vouch(), |s| &mut s.interrupt_dropins);
+        if done == Dropin::Done {
+            self.preload(cx, mm, addr);
+        }
+        Ok(done)
+    }
+    /// `gru_handle_user_call_os`: waits for windows to end, faults the page in, and tries again.
+    fn call_os(
+        &self,
+        cx: &mut Idle<'_>,
+        mm: &Mm,
+        addr: u64,
+        access: Access,
+    ) -> Result<(), GruFault> {
+        self.space.wait_quiet(cx);
+        let gru = &self.space.grus[self.chip];
+        arm(&mut gru.lock(), self.id, addr);
+        if self.space.active() > 0 {
+            self.space.meter.retried();
+            return Ok(());
+        }
+        let ticket = self.space.gate.ticket(page(addr), access).allow_huge();
+        // The page is asked for, and let go at once: nothing but windows keeps the entry true.
+        let found = mm.resolve(cx, ticket);
+        let pending = found.map_err(|why| GruFault::Fault { addr, why })?;
+        // A fault may have opened a window of its own, which has purged: then the miss is armed no more.
+        self.drop_in(addr, pending.vouch(), |s| &mut s.user_dropins);
+        Ok(())
+    }
+    /// `tfh_write_restart`: the hardware takes the entry if the miss is still armed.
+    fn drop_in(
+        &self,
+        addr: u64,
+        cached: Cached,
+        count: impl FnOnce(&mut super::GruStats) -> &mut u64,
+    ) -> Dropin {
+        let mut chip = self.space.grus[self.chip].lock();
+        let Some(loaded) = chip.slot_of(self.id) else {
+            return Dropin::Unloaded;
+        };
+        let asid = loaded.asid;
+        if loaded.armed.take().is_none() {
+            chip.stats.ignored_dropins += 1;
+            self.space.meter.retried();
+            return Dropin::Done;
+        }
+        *count(&mut chip.stats) += 1;
+        self.space.meter.faulted(cached.range());
+        enter(&mut chip, effective(asid, addr), cached);
+        Dropin::Done
+    }
+    /// Enters pages behind a miss, from the far end backwards (`gru_preload_tlb`). Each has its own ticket, checked with
+    /// the chip locked: no miss is armed for it.
+    fn preload(&self, cx: &mut Cx<'_, rank::Idle, Atomic>, mm: &Mm, addr: u64) {
+        let gru = &self.space.grus[self.chip];
+        for n in (1..=gru.config.preload).rev() {
+            let at = page(addr).plus(n);
+            let ticket = self.space.gate.ticket(at, Access::Read);
+            let Ok(Some(pending)) = mm.try_resolve(cx, ticket) else {
+                continue;
+            };
+            let mut chip = gru.lock();
+            let Some(asid) = chip.slot_of(self.id).map(|l| l.asid) else {
+                return;
+            };
+            let checked = if self.space.made(Mistake::BlindPreload) {
+                Ok(pending.vouch())
+            } else {
+                pending.validate()
+            };
+            if let Ok(cached) = checked {
+                chip.stats.preloads += 1;
+                self.space.meter.faulted(cached.range());
+                enter(&mut chip, effective(asid, at.addr()), cached);
+            }
+        }
+    }
+    /// Makes sure that the context is loaded (`gru_load_context`).
+    fn load(&self) {
+        // Trackers before the chip, as a purge takes them.
+        let mut trackers = self.space.trackers.lock();
+        let mut chip = self.space.grus[self.chip].lock();
+        if chip.slot_of(self.id).is_some() {
+            return;
+        }
+        let (slot, stolen) = chip.free_slot();
+        if let Some(stolen) = stolen {
+            if stolen.space.as_ptr() == Arc::as_ptr(&self.space) {
+                trackers[self.chip].loaded -= 1;
+            } else if !steal(&stolen, self.chip) {
+                chip.slots[slot] = Some(stolen);
+                return;
+            }
+        }
+        let tracker = &mut trackers[self.chip];
+        let current = tracker.loaded > 0 || tracker.generation == chip.asids.generation();
+        if tracker.asid == 0 || !current {
+            tracker.asid = chip.new_asid();
+            tracker.generation = chip.asids.generation();
+        }
+        tracker.loaded += 1;
+        chip.slots[slot] = Some(Loaded {
+            context: self.id,
+            space: Arc::downgrade(&self.space),
+            asid: tracker.asid,
+            armed: None,
+        });
+    }
+    /// Takes it off the GRU; it is loaded again when it is used (`gru_unload_context`).
+    pub fn unload(&self) {
+        let mut trackers = self.space.trackers.lock();
+        let mut chip = self.space.grus[self.chip].lock();
+        let mine = |l: &Option<Loaded>| l.as_ref().is_some_and(|l| l.context == self.id);
+        if let Some(slot) = chip.slots.iter().position(mine) {
+            chip.slots[slot] = None;
+            trackers[self.chip].loaded -= 1;
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.unload();
+    }
+}
+
+/// Takes a context of another address space into account as unloaded. `false`: that one's tracker is being used, and
+/// cannot be waited for with a chip locked; somebody else is chosen next time.
+fn steal(stolen: &Loaded, chip: usize) -> bool {
+    let Some(space) = stolen.space.upgrade() else {
+        return true;
+    };
+    let Some(mut trackers) = space.trackers.try_lock() else {
+        return false;
+    };
+    // The GRUs of an address space are counted from 0 in each: the one with this chip is meant.
+    if let Some(tracker) = trackers.get_mut(chip) {
+        tracker.loaded -= 1;
+    }
+    true
+}
+
+/// The instruction missed at `addr`: from here on a purge there is noticed.
+fn arm(chip: &mut Inner, context: u64, addr: u64) {
+    if let Some(loaded) = chip.slot_of(context) {
+        // A drop-in may be of the huge page around it, so a purge anywhere in that cancels it.
+        let first = page(addr).align_down(512);
+        loaded.armed = VpnRange::new(first, first.plus(512));
+    }
+}
+
+fn enter(chip: &mut Inner, asid: u32, cached: Cached) {
+    let range = cached.range();
+    let _evicted = chip
+        .tlb
+        .insert(asid, range.start().0, IsHuge::of(range.pages()), cached);
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn offset(addr: u64) -> usize {
+    (addr % PAGE_SIZE) as usize
+}
+#[allow(clippy::cast_possible_truncation)]
+fn in_page(addr: u64) -> usize {
+    (PAGE_SIZE - addr % PAGE_SIZE) as usize
+}

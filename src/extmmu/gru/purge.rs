@@ -1,0 +1,236 @@
+//! One address space as GRUs see it (`gru_mm_struct`), and what its windows do.
+
+use super::{
+    asid::effective,
+    chip::{Gru, Inner},
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
+    extmmu::bill::{Bill, Meter},
+    mm::Mm,
+    notifier::{
+        Ack, ExternalMmu, Gate, Invalidation, NoStore, Registration, Translation, WouldBlock,
+    },
+    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
+};
+use std::sync::{Arc, Weak};
+
+/// Pages that one purge instruction can name; 1024 stands for all.
+const MOST: u64 = 1023;
+/// Cycles of a purge, and of each page of it.
+const PURGE: u64 = 2000;
+const PER_PAGE: u64 = 4;
+
+/// What is known of the address space on one GRU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tracker {
+    /// 0: none, or given up.
+    pub(super) asid: u32,
+    pub(super) generation: u32,
+    /// Contexts loaded there.
+    pub(super) loaded: u32,
+}
+
+/// Mistakes that were made, or could be, in drivers of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// Windows do not purge.
+    NoPurge,
+    /// A purge does not cancel the misses in its range (B24: hardware without the armed bit).
+    NoDisarm,
+    /// A context that is not loaded keeps its identifier over a window.
+    NoLazyPurge,
+    /// The purge comes at the end of the window.
+    LatePurge,
+    /// Pages entered ahead are not asked about (B25).
+    BlindPreload,
+}
+
+/// An address space whose memory GRUs work on.
+pub struct AddressSpace {
+    pub(super) mm: Weak<Mm>,
+    pub(super) grus: Vec<Arc<Gru>>,
+    pub(super) gate: Gate<NoStore, (), Atomic>,
+    /// Windows that have begun and not ended (`ms_range_active`).
+    active: AtomicU64,
+    quiet: Mutex<()>,
+    woken: Condvar,
+    pub(super) trackers: Mutex<Vec<Tracker>>,
+    pub(super) meter: Meter,
+    pub(super) mistake: Option<Mistake>,
+    released: AtomicBool,
+}
+
+impl AddressSpace {
+    /// Puts the GRUs on the chain of an address space.
+    pub fn attach(
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        mm: &Arc<Mm>,
+        grus: &[Arc<Gru>],
+        mistake: Option<Mistake>,
+    ) -> (Arc<Self>, Registration) {
+        mm.register(cx, |seat| {
+            Arc::new(Self {
+                mm: Arc::downgrade(mm),
+                grus: grus.to_vec(),
+                gate: Gate::new(seat, NoStore, ()),
+                active: AtomicU64::new(0),
+                quiet: Mutex::default(),
+                woken: Condvar::new(),
+                trackers: Mutex::new(vec![Tracker::default(); grus.len()]),
+                meter: Meter::default(),
+                mistake,
+                released: AtomicBool::new(false),
+            })
+        })
+    }
+    /// What it had to pay so far.
+    pub fn bill(&self) -> Bill {
+        self.meter.bill()
+    }
+    /// Windows open now.
+    pub fn active(&self) -> u64 {
+        self.active.load(Ordering::Acquire)
+    }
+    /// Whether the address space has ended.
+    pub fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+    pub(super) fn made(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+    /// Sleeps until no window is open.
+    pub(super) fn wait_quiet(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+        let _may_sleep = cx;
+        let mut held = self.quiet.lock();
+        while self.active() > 0 {
+            self.woken.wait(&mut held);
+        }
+    }
+    /// Purges the range from every GRU (`gru_flush_tlb_range`).
+    fn purge(&self, range: VpnRange) {
+        let mut trackers = self.trackers.lock();
+        for (gru, tracker) in self.grus.iter().zip(trackers.iter_mut()) {
+            if tracker.asid == 0 {
+                continue;
+            }
+            let mut chip = gru.lock();
+            if tracker.loaded > 0 {
+                let gone = chip.purge(tracker.asid, range, !self.made(Mistake::NoDisarm));
+                self.meter.acknowledged(1);
+                gone.iter().for_each(|pages| self.meter.dropped(*pages));
+            } else if !self.made(Mistake::NoLazyPurge) {
+                // Nobody can use it until it is loaded, and then it gets another.
+                tracker.asid = 0;
+                chip.stats.lazy_purges += 1;
+            }
+        }
+    }
+    fn start<'i, C: Context>(
+        &self,
+        mut cx: Cx<'_, rank::Callback, C>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i>
+    where
+        Atomic: EnterFrom<C>,
+    {
+        // Active before the purge: a drop-in that the purge does not see sees this.
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.meter.begin(inv.range());
+        if !matches!(self.mistake, Some(Mistake::NoPurge | Mistake::LatePurge)) {
+            self.purge(inv.range());
+        }
+        self.gate.exclude_with(&mut cx, inv, |(), _, _| ())
+    }
+}
+
+impl Inner {
+    /// Drops what the TLB has of the range for an address space, and cancels misses there; the pages that went.
+    fn purge(&mut self, asid: u32, range: VpnRange, disarm: bool) -> Vec<VpnRange> {
+        let pages = range.pages();
+        let all = pages > MOST;
+        self.stats.purges += 1;
+        self.stats.whole_purges += u64::from(all);
+        self.stats.purge_cycles += PURGE + PER_PAGE * pages.min(MOST + 1);
+        let mut gone = Vec::new();
+        let asids = asid..=effective(asid, u64::MAX);
+        self.tlb.retain(|of, cached| {
+            let hit = asids.contains(&of) && (all || cached.range().overlaps(range));
+            gone.extend(hit.then(|| cached.range()));
+            !hit
+        });
+        for loaded in self.slots.iter_mut().flatten().filter(|l| l.asid == asid) {
+            if disarm && loaded.armed.is_some_and(|miss| all || miss.overlaps(range)) {
+                loaded.armed = None;
+            }
+        }
+        gone
+    }
+}
+
+impl ExternalMmu for AddressSpace {
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        self.start(cx, inv)
+    }
+    /// Purging spins: there is never a reason to refuse.
+    fn try_invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Atomic>,
+        inv: Invalidation<'i>,
+    ) -> Result<Ack<'i>, WouldBlock> {
+        Ok(self.start(cx, inv))
+    }
+    fn invalidate_end(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+        let _unused = cx;
+        if self.made(Mistake::LatePurge) {
+            self.purge(range);
+        }
+        self.meter.end(range);
+        let held = self.quiet.lock();
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        drop(held);
+        self.woken.notify_all();
+    }
+    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
+        let _unused = cx;
+        self.released.store(true, Ordering::Release);
+    }
+    fn name(&self) -> &'static str {
+        "GRU"
+    }
+    /// What can be used: entries under the identifier that the address space has now.
+    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        let trackers = self.trackers.lock().clone();
+        for (gru, tracker) in self.grus.iter().zip(trackers) {
+            let chip = gru.lock();
+            // One that is not loaded and of an earlier generation comes back with another identifier.
+            let current = tracker.loaded > 0 || tracker.generation == chip.asids.generation();
+            if tracker.asid == 0 || !current {
+                continue;
+            }
+            let asids = tracker.asid..=effective(tracker.asid, u64::MAX);
+            let mine = chip.tlb.iter().filter(|(asid, _)| asids.contains(asid));
+            mine.for_each(|(_, cached)| visit(cached.translation()));
+        }
+        true
+    }
+}
+
+/// The page that an address is in.
+pub(super) fn page(addr: u64) -> Vpn {
+    Vpn::containing(addr)
+}
+
+impl std::fmt::Debug for AddressSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddressSpace")
+            .field("active", &self.active())
+            .field("grus", &self.grus.len())
+            .finish_non_exhaustive()
+    }
+}

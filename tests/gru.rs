@@ -1,0 +1,225 @@
+//! The GRU model against the address space, watched by the oracle; each mistake is found and named.
+
+use emmu::{
+    Machine, MachineConfig, Mm,
+    ctx::{Cx, Sleepable, rank},
+    extmmu::gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake},
+    mm::{Advice, MmapArgs},
+    notifier::{ExternalMmu, Registration},
+    oracle::{Invariant, Oracle},
+};
+use std::sync::Arc;
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 30;
+const PAGE: u64 = emmu::PAGE_SIZE;
+const PAGES: u64 = 2048;
+
+struct World {
+    mm: Arc<Mm>,
+    grus: Vec<Arc<Gru>>,
+    space: Arc<AddressSpace>,
+    oracle: Arc<Oracle>,
+    registration: Registration,
+}
+
+fn world(
+    cx: &mut Idle<'_>,
+    machine: &Arc<Machine>,
+    config: GruConfig,
+    bug: Option<Mistake>,
+) -> World {
+    let mm = Mm::new(machine);
+    let oracle = Oracle::new(machine);
+    mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
+        .unwrap();
+    let grus = Gru::several(2, config);
+    let (space, registration) = AddressSpace::attach(cx, &mm, &grus, bug);
+    oracle.watch(&mm, Arc::clone(&space) as Arc<dyn ExternalMmu>);
+    World {
+        mm,
+        grus,
+        space,
+        oracle,
+        registration,
+    }
+}
+
+fn with(config: GruConfig, f: impl FnOnce(&mut Idle<'_>, &World)) {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let w = world(&mut cx, &machine, config, None);
+    f(&mut cx, &w);
+    w.oracle.audit();
+    w.mm.exit(&mut cx);
+    w.oracle.audit_end(&w.mm);
+    w.oracle.audit_empty(&mut cx, 0);
+    w.oracle.assert_silent();
+    assert_eq!(w.space.active(), 0);
+    drop(w.registration);
+}
+
+fn load(cx: &mut Idle<'_>, context: &Context, page: u64) -> u8 {
+    let mut byte = [0];
+    context.read(cx, BASE + page * PAGE, &mut byte).unwrap();
+    byte[0]
+}
+
+#[test]
+fn instructions_see_what_the_processor_sees() {
+    with(GruConfig::default(), |cx, w| {
+        let context = Context::new(&w.space, 0);
+        w.mm.store(cx, BASE, 3).unwrap();
+        assert_eq!(load(cx, &context, 0), 3);
+        context.write(cx, BASE + PAGE - 1, &[8, 9]).unwrap();
+        assert_eq!(w.mm.load(cx, BASE + PAGE).unwrap(), 9);
+        let child = w.mm.fork(cx).unwrap();
+        context.write(cx, BASE + PAGE, &[7]).unwrap();
+        assert_eq!(child.load(cx, BASE + PAGE).unwrap(), 9);
+        w.mm.store(cx, BASE, 4).unwrap();
+        assert_eq!(load(cx, &context, 0), 4);
+        w.mm.madvise(cx, BASE, PAGES * PAGE, Advice::DontNeed)
+            .unwrap();
+        assert_eq!(load(cx, &context, 0), 0);
+        child.exit(cx);
+        let stats = w.grus[0].stats();
+        assert!(
+            stats.interrupt_dropins > 0 && stats.user_dropins > 0,
+            "{stats:?}"
+        );
+        assert!(
+            stats.whole_purges > 0 && stats.purge_cycles > 0,
+            "{stats:?}"
+        );
+    });
+}
+
+#[test]
+fn a_fault_of_the_address_space_is_an_exception() {
+    with(GruConfig::default(), |cx, w| {
+        let context = Context::new(&w.space, 0);
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        let fault = context.read(cx, BASE, &mut [0]).unwrap_err();
+        assert!(matches!(fault, GruFault::Fault { addr: BASE, .. }));
+    });
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let w = world(&mut cx, &machine, GruConfig::default(), None);
+    let context = Context::new(&w.space, 1);
+    w.mm.exit(&mut cx);
+    assert_eq!(context.read(&mut cx, BASE, &mut [0]), Err(GruFault::Gone));
+}
+
+#[test]
+fn a_context_that_is_not_loaded_is_purged_lazily() {
+    with(GruConfig::default(), |cx, w| {
+        let context = Context::new(&w.space, 0);
+        context.write(cx, BASE, &[5]).unwrap();
+        context.unload();
+        let purges = w.grus[0].stats().purges;
+        w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert_eq!(w.grus[0].stats().purges, purges);
+        assert_eq!(w.grus[0].stats().lazy_purges, 1);
+        assert_eq!(
+            w.grus[0].tlb_len(),
+            1,
+            "the entry is there, but nobody can use it"
+        );
+        assert_eq!(load(cx, &context, 0), 0);
+        // Without a window in between, what the TLB has is found again.
+        let dropins =
+            |w: &World| w.grus[0].stats().interrupt_dropins + w.grus[0].stats().user_dropins;
+        let before = dropins(w);
+        context.unload();
+        assert_eq!(load(cx, &context, 0), 0);
+        assert_eq!(dropins(w), before);
+    });
+}
+
+#[test]
+fn more_contexts_than_slots_and_identifiers_take_turns() {
+    let config = GruConfig {
+        max_asid: 32,
+        ..GruConfig::default()
+    };
+    with(config, |cx, w| {
+        let (other, registration) = AddressSpace::attach(cx, &w.mm, &w.grus, None);
+        let mine = (0..20).map(|_| Context::new(&w.space, 0));
+        let all: Vec<Context> = mine
+            .chain((0..20).map(|_| Context::new(&other, 0)))
+            .collect();
+        for round in 0..5 {
+            for (n, context) in (0u8..).zip(&all) {
+                let page = u64::from(n);
+                context.write(cx, BASE + page * PAGE, &[n + round]).unwrap();
+                assert_eq!(load(cx, context, page), n + round);
+            }
+            all.iter().for_each(Context::unload);
+            w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        }
+        assert!(w.grus[0].stats().flushes > 0);
+        drop(all);
+        w.mm.unregister(cx, registration);
+    });
+}
+
+#[test]
+fn pages_behind_a_miss_are_entered_ahead() {
+    let config = GruConfig {
+        preload: 4,
+        ..GruConfig::default()
+    };
+    with(config, |cx, w| {
+        for n in 0..8 {
+            w.mm.store(cx, BASE + n * PAGE, n as u8).unwrap();
+        }
+        let context = Context::new(&w.space, 0);
+        for n in 0..8 {
+            assert_eq!(u64::from(load(cx, &context, n)), n);
+        }
+        let stats = w.grus[0].stats();
+        assert_eq!(stats.interrupt_dropins, 2);
+        assert!(stats.preloads >= 6);
+    });
+}
+
+#[test]
+fn a_huge_page_is_one_entry() {
+    with(GruConfig::default(), |cx, w| {
+        w.mm.madvise(cx, BASE, PAGES * PAGE, Advice::HugePage)
+            .unwrap();
+        w.mm.store(cx, BASE, 1).unwrap();
+        let context = Context::new(&w.space, 0);
+        assert_eq!(load(cx, &context, 0), 1);
+        assert_eq!(load(cx, &context, 511), 0);
+        assert_eq!(w.grus[0].tlb_len(), 1);
+        w.mm.munmap(cx, BASE + PAGE, PAGE).unwrap();
+        assert_eq!(w.grus[0].tlb_len(), 0);
+        assert_eq!(load(cx, &context, 0), 1);
+    });
+}
+
+#[test]
+fn the_oracle_names_each_mistake() {
+    use Invariant::{Coherent, NoUseAfterFree};
+    for bug in [Mistake::NoPurge, Mistake::LatePurge, Mistake::NoLazyPurge] {
+        let machine = Machine::new(MachineConfig::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let w = world(&mut cx, &machine, GruConfig::default(), Some(bug));
+        let context = Context::new(&w.space, 0);
+        context.write(&mut cx, BASE, &[1]).unwrap();
+        if bug == Mistake::NoLazyPurge {
+            context.unload();
+        }
+        w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        let mut found: Vec<_> = w.oracle.take().iter().map(|f| f.invariant()).collect();
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found, [NoUseAfterFree, Coherent], "{bug:?}");
+        w.mm.exit(&mut cx);
+    }
+}
