@@ -5,6 +5,7 @@ pub mod gru;
 pub mod kvm;
 mod recorder;
 mod tlb;
+pub mod xpmem;
 
 pub use bill::{Bill, Meter};
 pub use recorder::{Recorder, Told};

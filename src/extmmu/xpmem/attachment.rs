@@ -1,0 +1,176 @@
+//! What an importer holds: pages of a segment, as memory of its partition (`xpmem_attach`).
+
+use super::{
+    Owner, Partition, SegId, XpmemError,
+    owner::{Segment, fresh},
+};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    notifier::{Access, Cached},
+};
+use std::sync::Arc;
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// Pages of a segment in a partition. Dropping it detaches; what the partition has of the pages goes with the next recall.
+#[derive(Debug)]
+pub struct Attachment {
+    id: u64,
+    owner: Arc<Owner>,
+    partition: Arc<Partition>,
+    segment: SegId,
+    range: VpnRange,
+}
+
+impl Owner {
+    /// Attaches `pages` of a segment, from its page `first` on, in a partition (`xpmem_get` and `xpmem_attach`).
+    ///
+    /// # Errors
+    ///
+    /// [`XpmemError`]: the segment is gone, smaller, or the partition is cut off.
+    pub fn import(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        segment: SegId,
+        first: u64,
+        pages: u64,
+    ) -> Result<Attachment, XpmemError> {
+        let whole = self.segment(segment)?.range;
+        let range = part(whole, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        if partition.is_cut_off() {
+            return Err(XpmemError::CutOff(partition.id()));
+        }
+        self.introduce(partition);
+        Ok(Attachment {
+            id: fresh(),
+            owner: Arc::clone(self),
+            partition: Arc::clone(partition),
+            segment,
+            range,
+        })
+    }
+}
+
+/// `pages` pages of `whole` from its `first` on.
+fn part(whole: VpnRange, first: u64, pages: u64) -> Option<VpnRange> {
+    let end = first.checked_add(pages).filter(|e| *e <= whole.pages())?;
+    VpnRange::new(whole.start().plus(first), whole.start().plus(end))
+}
+
+impl Attachment {
+    /// Pages.
+    pub fn pages(&self) -> u64 {
+        self.range.pages()
+    }
+    /// Exports part of what is attached to others. The memory stays the first owner's: he is asked for pages, and he
+    /// recalls them; with this attachment the segment ends too.
+    ///
+    /// # Errors
+    ///
+    /// [`XpmemError`]: the segment below is gone, or smaller.
+    pub fn make(&self, first: u64, pages: u64, access: Access) -> Result<SegId, XpmemError> {
+        let below = self.owner.segment(self.segment)?;
+        if access == Access::Write && below.access == Access::Read {
+            return Err(XpmemError::ReadOnly(self.segment));
+        }
+        let range = part(self.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        Ok(self.owner.insert(Segment {
+            range,
+            access,
+            parent: Some(self.id),
+        }))
+    }
+    /// Loads bytes from byte `at` of the attachment on; within a page at once.
+    ///
+    /// # Errors
+    ///
+    /// [`XpmemError`]; what lies before the page that failed has been loaded.
+    pub fn read(&self, cx: &mut Idle<'_>, at: u64, out: &mut [u8]) -> Result<(), XpmemError> {
+        let mut done = 0;
+        while done < out.len() {
+            let from = at + done as u64;
+            let n = in_page(from).min(out.len() - done);
+            let bytes = &mut out[done..done + n];
+            self.touch(cx, from, Access::Read, |cached, page| {
+                let view = self.owner.gate.follow(cached, page)?;
+                view.read(offset(from), bytes);
+                Some(())
+            })?;
+            done += n;
+        }
+        Ok(())
+    }
+    /// Stores bytes from byte `at` of the attachment on; within a page at once.
+    ///
+    /// # Errors
+    ///
+    /// [`XpmemError`]; what lies before the page that failed has been stored.
+    pub fn write(&self, cx: &mut Idle<'_>, at: u64, bytes: &[u8]) -> Result<(), XpmemError> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let from = at + done as u64;
+            let n = in_page(from).min(bytes.len() - done);
+            let part = &bytes[done..done + n];
+            self.touch(cx, from, Access::Write, |cached, page| {
+                let mut view = self.owner.gate.follow_mut(cached, page)?;
+                view.write(offset(from), part);
+                Some(())
+            })?;
+            done += n;
+        }
+        Ok(())
+    }
+    /// Runs `f` on the partition's entry for byte `at`, having it made as long as there is none that `f` takes.
+    fn touch(
+        &self,
+        cx: &mut Idle<'_>,
+        at: u64,
+        access: Access,
+        mut f: impl FnMut(&Cached, Vpn) -> Option<()>,
+    ) -> Result<(), XpmemError> {
+        let page = self.range.start().plus(at / PAGE_SIZE);
+        if !self.range.contains(page) {
+            return Err(XpmemError::Range(at));
+        }
+        loop {
+            let segment = self.owner.segment(self.segment)?;
+            if access == Access::Write && segment.access == Access::Read {
+                return Err(XpmemError::ReadOnly(self.segment));
+            }
+            let key = (self.owner.id, page);
+            let hit = self.partition.with_entry(key, |cached| f(cached, page));
+            if hit.map_err(XpmemError::CutOff)?.is_some() {
+                return Ok(());
+            }
+            let made = self.owner.fault(cx, &self.partition, page, access);
+            made.map_err(|e| e.at(at, self.segment))?;
+        }
+    }
+    /// Detaches (`xpmem_detach`): segments made of it are gone as well.
+    ///
+    /// # Errors
+    ///
+    /// [`XpmemError::NoSegment`] if one of these was removed meanwhile; it is detached all the same.
+    pub fn detach(self, cx: &mut Idle<'_>) -> Result<(), XpmemError> {
+        let mine = |s: &Segment| s.parent == Some(self.id);
+        let segments = self.owner.segments.read();
+        let made: Vec<SegId> = segments
+            .iter()
+            .filter(|(_, s)| mine(s))
+            .map(|(id, _)| *id)
+            .collect();
+        drop(segments);
+        made.into_iter()
+            .try_for_each(|id| self.owner.remove(cx, id))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn offset(at: u64) -> usize {
+    (at % PAGE_SIZE) as usize
+}
+#[allow(clippy::cast_possible_truncation)]
+fn in_page(at: u64) -> usize {
+    (PAGE_SIZE - at % PAGE_SIZE) as usize
+}

@@ -1,0 +1,82 @@
+//! XPmem: memory of a process that other partitions map, who have to acknowledge before a page may go.
+//!
+//! Its callbacks sleep, so it lives on sleepable windows alone and refuses the others. The rules are those of the driver
+//! that was posted with the notifiers in 2008:
+//!
+//! * the owner keeps a table of the frames that it has exported, each with a reference;
+//! * a window first waits until no fault is between its look-up and its entry, and keeps new ones waiting until its end;
+//! * then it recalls the range: every partition that has a page of it is asked to clear its entries, and must answer; only
+//!   then the references are given up;
+//! * a fault counts as in the way of windows only before and after it looks the page up: the look-up itself may copy the
+//!   page, which opens a window of the owner's own.
+//!
+//! ```text
+//! window                          fault of an importer
+//!                                 block recalls; ticket; unblock
+//!                                 look up (may sleep, may open windows)
+//! begin: recalls in progress
+//! recall, wait for answers        wait
+//! entry: A -> B
+//! end                             block recalls; ticket is stale: again
+//! ```
+//!
+//! A partition that dies has answered: nothing of it can use a page any more. One that hangs has until the deadline; then
+//! it is fenced off, which is as good as dead, and [`Owner::failures`] says so.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `owner` | segments, the frame table, what a window does |
+//! | `fault` | how an importer comes by a page |
+//! | `gatekeeper` | faults against recalls |
+//! | `partition` | the remote side: entries, answers, death |
+//! | `attachment` | what an importer holds |
+
+mod attachment;
+mod fault;
+mod gatekeeper;
+mod owner;
+mod partition;
+
+pub use attachment::Attachment;
+pub use owner::{Failure, Mistake, Owner, OwnerConfig, SegId};
+pub use partition::{Manners, Partition, PartitionId};
+
+use crate::error::FaultError;
+use thiserror::Error;
+
+/// Why an importer's access, or an attachment, was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum XpmemError {
+    /// The segment was removed, or its owner ended.
+    #[error("segment {0:?} is gone")]
+    NoSegment(
+        /// The segment.
+        SegId,
+    ),
+    /// The pages are not all of the segment.
+    #[error("bytes {0:#x} and beyond are not in the segment")]
+    Range(
+        /// First byte from the start of the segment.
+        u64,
+    ),
+    /// The segment may only be read.
+    #[error("segment {0:?} may only be read")]
+    ReadOnly(
+        /// The segment.
+        SegId,
+    ),
+    /// The owner's address space refuses the page.
+    #[error("byte {at:#x} of the attachment: {why}")]
+    Fault {
+        /// From the start of the attachment.
+        at: u64,
+        /// What the owner's address space said.
+        why: FaultError,
+    },
+    /// The partition is dead, or was fenced off.
+    #[error("partition {0:?} is cut off")]
+    CutOff(
+        /// The partition.
+        PartitionId,
+    ),
+}

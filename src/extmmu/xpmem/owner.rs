@@ -1,0 +1,293 @@
+//! The owner of exported memory: segments, the frame table, and what a window does.
+
+use super::{
+    PartitionId, XpmemError,
+    gatekeeper::Gatekeeper,
+    partition::{Answer, Partition},
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::bill::{Bill, Meter},
+    mm::Mm,
+    notifier::{
+        Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Translation,
+    },
+    rmap::RmapNotifier,
+    sync::{AtomicU64, Mutex, Ordering, RwLock},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+
+/// Names a segment of some owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegId(pub(super) u64);
+
+/// Exported memory.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) range: VpnRange,
+    pub(super) access: Access,
+    /// The attachment that it was made of, if its memory is somebody else's.
+    pub(super) parent: Option<u64>,
+}
+
+/// A partition that had to be cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
+)]
+pub struct Failure {
+    /// Which one.
+    pub partition: PartitionId,
+    /// What it was asked to clear.
+    pub range: VpnRange,
+    /// How long it had.
+    pub after: Duration,
+}
+
+/// Mistakes made on purpose, to see them found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// Windows recall nothing.
+    NoRecall,
+    /// The recall leaves out the last page.
+    ShortRecall,
+    /// Recalls come at the end of the window.
+    LateRecall,
+    /// Answers are not waited for.
+    NoWait,
+}
+
+/// How an owner behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerConfig {
+    /// How long a partition has for its answer.
+    pub deadline: Duration,
+    /// A mistake made on purpose.
+    pub mistake: Option<Mistake>,
+}
+
+impl Default for OwnerConfig {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            mistake: None,
+        }
+    }
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+pub(super) fn fresh() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An address space that exports memory (`xpmem_thread_group`).
+pub struct Owner {
+    pub(super) mm: Weak<Mm>,
+    pub(super) id: u64,
+    pub(super) config: OwnerConfig,
+    /// The frames exported, by page; each entry has a reference.
+    pub(super) gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
+    pub(super) keeper: Gatekeeper,
+    pub(super) segments: RwLock<BTreeMap<SegId, Segment>>,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    failures: Mutex<Vec<Failure>>,
+    pub(super) meter: Meter,
+}
+
+impl Owner {
+    /// Puts an owner on the chain of an address space.
+    pub fn attach(
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        mm: &Arc<Mm>,
+        config: OwnerConfig,
+    ) -> (Arc<Self>, Registration) {
+        mm.register(cx, |seat| {
+            Arc::new(Self {
+                mm: Arc::downgrade(mm),
+                id: fresh(),
+                config,
+                gate: Gate::new(seat, OrderedStore::default(), ()),
+                keeper: Gatekeeper::default(),
+                segments: RwLock::default(),
+                partitions: RwLock::default(),
+                failures: Mutex::default(),
+                meter: Meter::default(),
+            })
+        })
+    }
+    /// Exports pages (`xpmem_make`); they need not be mapped yet.
+    pub fn make(&self, range: VpnRange, access: Access) -> SegId {
+        self.insert(Segment {
+            range,
+            access,
+            parent: None,
+        })
+    }
+    pub(super) fn insert(&self, segment: Segment) -> SegId {
+        let id = SegId(fresh());
+        self.segments.write().insert(id, segment);
+        id
+    }
+    /// Takes a segment back: importers clear it, and those of segments made of it, then it is gone (`xpmem_remove`).
+    ///
+    /// # Errors
+    ///
+    /// [`XpmemError::NoSegment`].
+    pub fn remove(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        id: SegId,
+    ) -> Result<(), XpmemError> {
+        let gone = self.segments.write().remove(&id);
+        let range = gone.ok_or(XpmemError::NoSegment(id))?.range;
+        // Nobody finds the segment any more. Who has pages of it gives them back; other segments fault them anew.
+        self.keeper.begin_recall();
+        self.recall(range);
+        let mut guard = self.gate.lock(cx);
+        guard.forget_range(range, |()| ());
+        drop(guard);
+        self.keeper.end_recall();
+        Ok(())
+    }
+    pub(super) fn segment(&self, id: SegId) -> Result<Segment, XpmemError> {
+        let segments = self.segments.read();
+        segments.get(&id).cloned().ok_or(XpmemError::NoSegment(id))
+    }
+    /// What it had to pay so far.
+    pub fn bill(&self) -> Bill {
+        self.meter.bill()
+    }
+    /// Frames exported now, each with a reference.
+    pub fn exported(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
+        let mut count = 0;
+        crate::notifier::ShadowStore::for_each(self.gate.lock(cx).store(), &mut |_| count += 1);
+        count
+    }
+    /// Recalls in progress; negative: faults that hold them off.
+    pub fn recalls(&self) -> i64 {
+        self.keeper.count()
+    }
+    /// Partitions that had to be fenced off since the last call.
+    pub fn failures(&self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures.lock())
+    }
+    pub(super) fn introduce(&self, partition: &Arc<Partition>) {
+        let mut known = self.partitions.write();
+        if !known.iter().any(|p| Arc::ptr_eq(p, partition)) {
+            known.push(Arc::clone(partition));
+        }
+    }
+    pub(super) fn made(&self, mistake: Mistake) -> bool {
+        self.config.mistake == Some(mistake)
+    }
+    /// Has every partition clear the range, and waits for all answers.
+    fn recall(&self, range: VpnRange) {
+        let range = if self.made(Mistake::ShortRecall) {
+            VpnRange::new(range.start(), Vpn(range.end().0 - 1))
+        } else {
+            Some(range)
+        };
+        let Some(range) = range else { return };
+        let partitions = self.partitions.read().clone();
+        let ask = |p: &Arc<Partition>| Some((Arc::clone(p), p.ask(self.id, range)?));
+        let asked: Vec<_> = partitions.iter().filter_map(ask).collect();
+        if self.made(Mistake::NoWait) {
+            return;
+        }
+        let deadline = Instant::now() + self.config.deadline;
+        for (partition, serial) in asked {
+            match partition.wait(serial, deadline) {
+                Answer::Cleared => self.meter.acknowledged(1),
+                Answer::Fenced => self.failures.lock().push(Failure {
+                    partition: partition.id(),
+                    range,
+                    after: self.config.deadline,
+                }),
+            }
+        }
+    }
+}
+
+impl ExternalMmu for Owner {
+    fn invalidate_start<'i>(
+        &self,
+        mut cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        let range = inv.range();
+        self.meter.begin(range);
+        self.keeper.begin_recall();
+        if !matches!(
+            self.config.mistake,
+            Some(Mistake::NoRecall | Mistake::LateRecall)
+        ) {
+            self.recall(range);
+        }
+        // References go after the answers.
+        self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
+            zapped
+                .entries()
+                .iter()
+                .for_each(|e| self.meter.dropped(e.range()));
+        })
+    }
+    fn invalidate_end(&self, cx: Cx<'_, rank::Callback, crate::ctx::Atomic>, range: VpnRange) {
+        let _unused = cx;
+        if self.made(Mistake::LateRecall) {
+            self.recall(range);
+        }
+        self.meter.end(range);
+        self.keeper.end_recall();
+    }
+    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
+        let _unused = cx;
+        self.segments.write().clear();
+    }
+    fn name(&self) -> &'static str {
+        "XPmem"
+    }
+    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+        for partition in self.partitions.read().iter() {
+            partition.show(self.id, &mut |cached| visit(cached.translation()));
+        }
+        self.gate.audit(visit)
+    }
+}
+
+/// An exported frame is recalled by its number, with the frame locked: for machines that tell drivers by frame.
+impl RmapNotifier for Owner {
+    fn invalidate_frame(&self, mut cx: Cx<'_, rank::Folio, Sleepable>, pfn: crate::addr::Pfn) {
+        let mut pages = Vec::new();
+        let guard = self.gate.lock(&mut cx);
+        crate::notifier::ShadowStore::for_each(guard.store(), &mut |e| {
+            if e.translation().leads_to(pfn) {
+                pages.push(e.range());
+            }
+        });
+        drop(guard);
+        for range in pages {
+            self.keeper.begin_recall();
+            self.recall(range);
+            let mut guard = self.gate.lock(&mut cx);
+            guard.forget_range(range, |()| ());
+            drop(guard);
+            self.keeper.end_recall();
+        }
+    }
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owner")
+            .field("id", &self.id)
+            .field("segments", &self.segments.read().len())
+            .finish_non_exhaustive()
+    }
+}

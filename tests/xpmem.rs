@@ -1,0 +1,238 @@
+//! The XPmem model against the address space, watched by the oracle; each mistake is found and named.
+
+use emmu::{
+    Machine, MachineConfig, Mm,
+    addr::{Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::xpmem::{
+        Attachment, Manners, Mistake, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
+    },
+    mm::{Advice, MmapArgs},
+    notifier::{Access, ExternalMmu, Registration},
+    oracle::{Invariant, Oracle},
+};
+use std::{sync::Arc, time::Duration};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 30;
+const PAGE: u64 = emmu::PAGE_SIZE;
+const PAGES: u64 = 64;
+
+struct World {
+    mm: Arc<Mm>,
+    owner: Arc<Owner>,
+    oracle: Arc<Oracle>,
+    segment: SegId,
+    registration: Registration,
+}
+
+fn pages(from: u64, to: u64) -> VpnRange {
+    let page = |n| Vpn::containing(BASE + n * PAGE);
+    VpnRange::new(page(from), page(to)).unwrap()
+}
+
+fn world(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: OwnerConfig) -> World {
+    let mm = Mm::new(machine);
+    let oracle = Oracle::new(machine);
+    mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
+        .unwrap();
+    let (owner, registration) = Owner::attach(cx, &mm, config);
+    oracle.watch(&mm, Arc::clone(&owner) as Arc<dyn ExternalMmu>);
+    let segment = owner.make(pages(0, PAGES), Access::Write);
+    World {
+        mm,
+        owner,
+        oracle,
+        segment,
+        registration,
+    }
+}
+
+fn with(config: OwnerConfig, f: impl FnOnce(&mut Idle<'_>, &World)) {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let w = world(&mut cx, &machine, config);
+    f(&mut cx, &w);
+    w.oracle.audit();
+    w.mm.exit(&mut cx);
+    w.oracle.audit_end(&w.mm);
+    assert_eq!(w.owner.exported(&mut cx), 0);
+    assert_eq!(w.owner.recalls(), 0);
+    w.oracle.audit_empty(&mut cx, 0);
+    w.oracle.assert_silent();
+    drop(w.registration);
+}
+
+impl World {
+    fn import(&self, partition: &Arc<Partition>) -> Attachment {
+        self.owner
+            .import(partition, self.segment, 0, PAGES)
+            .unwrap()
+    }
+}
+
+fn load(cx: &mut Idle<'_>, importer: &Attachment, page: u64) -> u8 {
+    let mut byte = [0];
+    importer.read(cx, page * PAGE, &mut byte).unwrap();
+    byte[0]
+}
+
+#[test]
+fn importers_see_the_owners_memory() {
+    with(OwnerConfig::default(), |cx, w| {
+        let (a, b) = (
+            Partition::new(PartitionId(1)),
+            Partition::new(PartitionId(2)),
+        );
+        let (ia, ib) = (w.import(&a), w.import(&b));
+        w.mm.store(cx, BASE, 1).unwrap();
+        assert_eq!((load(cx, &ia, 0), load(cx, &ib, 0)), (1, 1));
+        ia.write(cx, PAGE - 1, &[2, 3]).unwrap();
+        assert_eq!(w.mm.load(cx, BASE + PAGE).unwrap(), 3);
+        let child = w.mm.fork(cx).unwrap();
+        assert_eq!((a.entries(), b.entries()), (0, 0), "recalled by the fork");
+        ib.write(cx, PAGE, &[4]).unwrap();
+        assert_eq!(load(cx, &ia, 1), 4);
+        assert_eq!(child.load(cx, BASE + PAGE).unwrap(), 3);
+        child.exit(cx);
+        assert!(w.owner.bill().acknowledgements >= 2);
+    });
+}
+
+#[test]
+fn every_partition_answers_before_a_page_goes() {
+    with(OwnerConfig::default(), |cx, w| {
+        let slow = Duration::from_millis(30);
+        let all: Vec<_> = (0..3).map(|n| Partition::new(PartitionId(n))).collect();
+        let importers: Vec<_> = all.iter().map(|p| w.import(p)).collect();
+        for (partition, importer) in all.iter().zip(&importers) {
+            partition.set_manners(Manners::Slow(slow));
+            importer.write(cx, 0, &[7]).unwrap();
+        }
+        all[1].set_manners(Manners::Twice);
+        w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert!(all.iter().all(|p| p.entries() == 0));
+        assert!(w.owner.bill().longest >= slow);
+        assert_eq!(all[1].answers(), 2);
+        // An answer too many settles nothing else.
+        importers[1].write(cx, 0, &[8]).unwrap();
+        w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert_eq!(load(cx, &importers[0], 0), 0);
+        assert!(w.owner.failures().is_empty());
+    });
+}
+
+#[test]
+fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
+    let config = OwnerConfig {
+        deadline: Duration::from_millis(50),
+        ..OwnerConfig::default()
+    };
+    with(config, |cx, w| {
+        let (dying, hanging) = (
+            Partition::new(PartitionId(1)),
+            Partition::new(PartitionId(2)),
+        );
+        let (a, b) = (w.import(&dying), w.import(&hanging));
+        a.write(cx, 0, &[1]).unwrap();
+        b.write(cx, 0, &[2]).unwrap();
+        dying.set_manners(Manners::Dies);
+        hanging.set_manners(Manners::Hangs);
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        let failures = w.owner.failures();
+        assert_eq!(failures.len(), 1);
+        assert_eq!(failures[0].partition, PartitionId(2));
+        assert_eq!(failures[0].range, pages(0, 1));
+        for (importer, id) in [(&a, 1), (&b, 2)] {
+            let refused = importer.read(cx, PAGE, &mut [0]).unwrap_err();
+            assert_eq!(refused, XpmemError::CutOff(PartitionId(id)));
+        }
+        assert!(w.owner.import(&dying, w.segment, 0, 1).is_err());
+    });
+}
+
+#[test]
+fn segments_end_with_their_owner_and_attachments_of_attachments_with_theirs() {
+    with(OwnerConfig::default(), |cx, w| {
+        let (a, b) = (
+            Partition::new(PartitionId(1)),
+            Partition::new(PartitionId(2)),
+        );
+        let ia = w.import(&a);
+        let again = ia.make(4, 8, Access::Read).unwrap();
+        let ib = w.owner.import(&b, again, 1, 7).unwrap();
+        w.mm.store(cx, BASE + 5 * PAGE, 9).unwrap();
+        assert_eq!(load(cx, &ib, 0), 9);
+        assert_eq!(ib.write(cx, 0, &[1]), Err(XpmemError::ReadOnly(again)));
+        assert_eq!(
+            ib.make(0, 1, Access::Write),
+            Err(XpmemError::ReadOnly(again))
+        );
+        assert_eq!(
+            ia.make(60, 5, Access::Read),
+            Err(XpmemError::Range(60 * PAGE))
+        );
+        assert_eq!(
+            ib.read(cx, 7 * PAGE, &mut [0]),
+            Err(XpmemError::Range(7 * PAGE))
+        );
+        ia.detach(cx).unwrap();
+        assert_eq!(ib.read(cx, 0, &mut [0]), Err(XpmemError::NoSegment(again)));
+        let ia = w.import(&a);
+        w.owner.remove(cx, w.segment).unwrap();
+        assert_eq!(
+            ia.read(cx, 0, &mut [0]),
+            Err(XpmemError::NoSegment(w.segment))
+        );
+        assert_eq!(w.owner.exported(cx), 0);
+    });
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let w = world(&mut cx, &machine, OwnerConfig::default());
+    let importer = w.import(&Partition::new(PartitionId(1)));
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    w.mm.exit(&mut cx);
+    assert_eq!(
+        importer.read(&mut cx, 0, &mut [0]),
+        Err(XpmemError::NoSegment(w.segment))
+    );
+}
+
+#[test]
+fn the_oracle_names_each_mistake() {
+    use Invariant::{Coherent, NoUseAfterFree};
+    let lies = [
+        None,
+        Some(Mistake::NoRecall),
+        Some(Mistake::LateRecall),
+        Some(Mistake::ShortRecall),
+    ];
+    for mistake in lies {
+        let machine = Machine::new(MachineConfig::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let config = OwnerConfig {
+            mistake,
+            ..OwnerConfig::default()
+        };
+        let w = world(&mut cx, &machine, config);
+        let partition = Partition::new(PartitionId(1));
+        let importer = w.import(&partition);
+        for n in 0..2 {
+            importer.write(&mut cx, n * PAGE, &[1]).unwrap();
+        }
+        if mistake.is_none() {
+            partition.set_manners(Manners::Lies);
+        }
+        w.mm.madvise(&mut cx, BASE, 2 * PAGE, Advice::DontNeed)
+            .unwrap();
+        let mut found: Vec<_> = w.oracle.take().iter().map(|f| f.invariant()).collect();
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found, [NoUseAfterFree, Coherent], "{mistake:?}");
+        w.mm.exit(&mut cx);
+    }
+}
