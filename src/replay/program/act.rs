@@ -51,6 +51,9 @@ pub(super) fn act(
         Call::Brk { addr } => Ok(mm.brk(cx, addr)),
         Call::Ftruncate { ref file, len } => {
             let file = files.0.get(file)?;
+            if !file.is_writable() {
+                return Some(Err(Errno::EINVAL));
+            }
             done(file.truncate(cx.reborrow(), len), |e| e.errno())
         }
         Call::PunchHole {
@@ -158,6 +161,17 @@ const SHM_EXEC: u64 = 0o100_000;
 
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.
 fn attach(cx: &mut Idle<'_>, mm: &Mm, objects: &Objects, call: &Call) -> Did {
+    let Some(args) = attach_args(objects, call) else {
+        return Some(Err(Errno::EINVAL));
+    };
+    Some(mm.mmap(cx, &args).map_err(|e| match e.errno() {
+        Errno::EEXIST => Errno::EINVAL,
+        other => other,
+    }))
+}
+
+/// The mapping that a `shmat` makes; none of an unknown segment.
+pub(super) fn attach_args(objects: &Objects, call: &Call) -> Option<MmapArgs> {
     let Call::Shmat { id, addr, flags } = *call else {
         return None;
     };
@@ -179,21 +193,15 @@ fn attach(cx: &mut Idle<'_>, mm: &Mm, objects: &Objects, call: &Call) -> Did {
             _ => MapFlags::FIXED,
         };
     }
-    let Some((file, len)) = objects.attach(id, mode) else {
-        return Some(Err(Errno::EINVAL));
-    };
-    let args = MmapArgs {
+    let (file, len) = objects.attach(id, mode)?;
+    Some(MmapArgs {
         addr,
         len,
         prot,
         flags: kind,
         file: Some(file),
         offset: 0,
-    };
-    Some(mm.mmap(cx, &args).map_err(|e| match e.errno() {
-        Errno::EEXIST => Errno::EINVAL,
-        other => other,
-    }))
+    })
 }
 
 /// `shmdt`: what is left of the segment that was attached at `addr`.

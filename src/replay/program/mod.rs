@@ -29,6 +29,7 @@ mod image;
 mod load;
 mod maps;
 mod order;
+mod race;
 mod run;
 mod strace;
 mod text;

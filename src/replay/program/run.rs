@@ -1,7 +1,7 @@
 //! Follows a recording: one machine, the calls by this library's rules, the page faults as accesses.
 
 use super::{
-    act::{act, map_args},
+    act::act,
     call::{Call, Returned},
     event::{Event, What},
     family::{Family, SpaceId, Task},
@@ -10,6 +10,7 @@ use super::{
     image,
     load::Program,
     order::Order,
+    race,
     verdict::{Differing, Outcome, Process, Verdict, equal},
     watch::{Idle, Nobody, Watch, Who},
 };
@@ -17,7 +18,7 @@ use crate::{
     TASK_SIZE,
     ctx::AlreadyEntered,
     frame::{Contents, MemConfig},
-    mm::{Machine, MachineConfig, MapFlags, Mm, MmapArgs, MremapArgs, MremapFlags},
+    mm::{Machine, MachineConfig, MapFlags, Mm, MremapArgs, MremapFlags},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -56,7 +57,10 @@ pub fn run_on(
     let mut cx = thread.cx();
     let mut follower = Follower::new(machine, program, watch);
     let mut order = Order::new(&program.events);
-    while let Some(event) = order.next(|e, before| follower.precedes(&mut cx, e, before)) {
+    while let Some(event) = order.next(|e, due| {
+        let (family, objects) = (&mut follower.family, &mut follower.objects);
+        race::precedes(&mut cx, family, objects, e, due)
+    }) {
         follower.follow(&mut cx, event);
     }
     for tid in follower.family.tids() {
@@ -298,7 +302,7 @@ impl<'p> Follower<'p> {
         self.describe(task.table, call, returned);
         let mm = Arc::clone(self.family.mm(space)?);
         let files = (&*self.family.descriptors(task.table), &mut self.objects);
-        let (call, random) = unchanced(call, returned);
+        let call = unchanced(call, returned);
         let did = act(cx, &mm, files, &call)?;
         let same = match (&did, returned) {
             (Ok(mine), Returned::Value(theirs)) => mine == theirs,
@@ -306,7 +310,7 @@ impl<'p> Follower<'p> {
             (_, Returned::Never) => true,
             _ => false,
         };
-        if same || random {
+        if same {
             return None;
         }
         correct(cx, &mm, &call, did.ok(), returned.value());
@@ -340,56 +344,10 @@ impl<'p> Follower<'p> {
             _ => {}
         }
     }
-
-    /// Whether `event` must have taken effect before `before`, though it was seen to end later: only then are the
-    /// places that both were given those that the kernel gave.
-    fn precedes(&mut self, cx: &mut Idle<'_>, event: &Event, before: &Event) -> bool {
-        let space = self.family.space_of(event.tid);
-        if space.is_none() || space != self.family.space_of(before.tid) {
-            return false;
-        }
-        let (
-            What::Call {
-                call: a, returned, ..
-            },
-            What::Call {
-                call: b,
-                returned: then,
-                ..
-            },
-        ) = (&event.what, &before.what)
-        else {
-            return false;
-        };
-        let fits = |me: &mut Self, cx: &mut Idle<'_>, tid, call: &Call, at: &Returned| {
-            let args = me.args_of(tid, call)?;
-            let mm = me.family.mm(space?)?;
-            Some(mm.would_map_at(cx, &args).ok() == at.value())
-        };
-        match (a, b) {
-            (Call::Munmap { addr, len }, Call::Mmap { .. }) => {
-                let end = addr.saturating_add(*len);
-                let at = then.value().unwrap_or(u64::MAX);
-                (*addr..end).contains(&at) && fits(self, cx, before.tid, b, then) == Some(false)
-            }
-            (Call::Mmap { .. }, Call::Munmap { .. } | Call::Mremap { .. }) => {
-                fits(self, cx, event.tid, a, returned) == Some(true)
-            }
-            (Call::Mmap { .. }, Call::Mmap { .. }) => {
-                fits(self, cx, before.tid, b, then) == Some(false)
-                    && fits(self, cx, event.tid, a, returned) == Some(true)
-            }
-            _ => false,
-        }
-    }
-    fn args_of(&mut self, tid: u32, call: &Call) -> Option<MmapArgs> {
-        let table = self.family.task(tid)?.table;
-        map_args(self.family.descriptors(table), &mut self.objects, call)
-    }
 }
 
-/// `MAP_32BIT` begins to look at a random address: there the recording decides. Says whether it had to.
-fn unchanced(call: &Call, returned: &Returned) -> (Call, bool) {
+/// `MAP_32BIT` begins to look at a random address: there the recording decides.
+fn unchanced(call: &Call, returned: &Returned) -> Call {
     let mut call = call.clone();
     if let (Call::Mmap { addr, flags, .. }, Some(at)) = (&mut call, returned.value())
         && flags.contains(MapFlags::MAP_32BIT)
@@ -398,7 +356,7 @@ fn unchanced(call: &Call, returned: &Returned) -> (Call, bool) {
         *addr = at;
         *flags = (*flags - MapFlags::MAP_32BIT) | MapFlags::FIXED_NOREPLACE;
     }
-    (call, false)
+    call
 }
 
 /// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
