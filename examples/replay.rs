@@ -3,12 +3,17 @@
 //! ```text
 //! cargo run --release --features replay --example replay            # the scripts that come with the library
 //! cargo run --release --features replay --example replay -- --profile fork --reports 20 FOLDER
+//! cargo run --release --features replay --example replay -- data/programs/redis   # the recording of a program
 //! ```
 //!
 //! Exit status: 0, all went as on Linux; 1, a script did not; 2, unreadable input.
 
 use clap::Parser;
-use emmu::replay::{Replayed, Report, Script, Summary, load, replay, shipped};
+use emmu::replay::{
+    Replayed, Report, Script, Summary, load,
+    program::{self, Outcome, Program},
+    replay, shipped,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     error::Error,
@@ -21,6 +26,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 /// Replays recorded memory operations and compares every step with what Linux did.
@@ -38,7 +44,8 @@ struct Args {
     /// Print at most this many reports.
     #[arg(long, value_name = "N", default_value_t = 5)]
     reports: usize,
-    /// Scripts (.jsonl, .jsonl.gz) or folders of them; without any, the scripts that come with the library.
+    /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with calls.strace); without
+    /// any, the scripts that come with the library.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -63,26 +70,77 @@ fn is_broken_pipe(e: &io::Error) -> bool {
 
 /// Whether everything went as on Linux.
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let scripts = scripts(args)?;
+    let (recorded, paths): (Vec<_>, Vec<_>) =
+        args.paths.iter().partition(|p| program::is_program(p));
+    let followed = programs(&recorded)?;
+    let mut out = io::stdout().lock();
+    let whole = followed.iter().all(|(outcome, _)| outcome.is_whole());
+    if paths.is_empty() && !recorded.is_empty() {
+        print_programs(&mut out, args, &followed)?;
+        return Ok(whole);
+    }
+    let scripts = scripts(args, &paths)?;
     let done = replay_all(&scripts);
     let summary = Summary::of(&done);
-    let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &summary.to_json(&done)).map_err(io::Error::from)?;
+        let mut json = summary.to_json(&done);
+        if !followed.is_empty() {
+            json["programs"] = programs_json(&followed);
+        }
+        serde_json::to_writer(&mut out, &json).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
+        print_programs(&mut out, args, &followed)?;
         print(&mut out, args, &summary, &done)?;
     }
     let fine = |r: &Replayed| r.is_whole() || args.allowed.contains(&r.profile);
-    Ok(done.iter().all(fine))
+    Ok(whole && done.iter().all(fine))
 }
 
-fn scripts(args: &Args) -> Result<Vec<Script>, Box<dyn Error>> {
+/// Reads all recordings, then follows one after the other.
+fn programs(paths: &[&PathBuf]) -> Result<Vec<(Outcome, Duration)>, Box<dyn Error>> {
+    let loaded = paths.iter().map(|path| Program::load(path));
+    let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
+    let mut followed = Vec::new();
+    for recording in &loaded {
+        let began = Instant::now();
+        let outcome = program::run(recording)?;
+        followed.push((outcome, began.elapsed()));
+    }
+    Ok(followed)
+}
+
+fn print_programs(
+    out: &mut impl Write,
+    args: &Args,
+    followed: &[(Outcome, Duration)],
+) -> io::Result<()> {
+    if args.json {
+        let json = serde_json::json!({"programs": programs_json(followed)});
+        serde_json::to_writer(&mut *out, &json)?;
+        return writeln!(out);
+    }
+    for (outcome, took) in followed {
+        writeln!(out, "{outcome}  {} ms", took.as_millis())?;
+    }
+    Ok(())
+}
+
+fn programs_json(followed: &[(Outcome, Duration)]) -> serde_json::Value {
+    let one = |(outcome, took): &(Outcome, Duration)| {
+        let mut json = outcome.to_json();
+        json["seconds"] = took.as_secs_f64().into();
+        json
+    };
+    followed.iter().map(one).collect()
+}
+
+fn scripts(args: &Args, paths: &[&PathBuf]) -> Result<Vec<Script>, Box<dyn Error>> {
     let mut scripts = Vec::new();
-    for path in &args.paths {
+    for path in paths {
         scripts.extend(load(path)?);
     }
-    if args.paths.is_empty() {
+    if paths.is_empty() {
         scripts = shipped()?;
     }
     for wanted in &args.profiles {

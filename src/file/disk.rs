@@ -160,6 +160,10 @@ impl MemoryObject for DiskFile {
     fn notes_writes(&self) -> bool {
         true
     }
+    /// As ext4 and xfs have it.
+    fn huge_aligned(&self) -> bool {
+        true
+    }
     /// `ext4_setattr`: mappings are visited even if the file grows.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         if size > MAX_SIZE {

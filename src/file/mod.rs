@@ -104,6 +104,10 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn notes_writes(&self) -> bool {
         false
     }
+    /// Whether mappings are placed so that huge pages of the object would fit (`->get_unmapped_area`).
+    fn huge_aligned(&self) -> bool {
+        false
+    }
     /// Sets the size. Mappings of what is cut off are dropped, private copies included.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ bitflags! {
         const POPULATE = 0x8000;
         /// With `POPULATE`: do not block, which makes it do nothing.
         const NONBLOCK = 0x0001_0000;
-        /// Ignored, as on Linux.
+        /// A thread's stack: no huge pages, nothing else.
         const STACK = 0x0002_0000;
         /// Exactly there, failing where something is mapped.
         const FIXED_NOREPLACE = 0x0010_0000;

@@ -4,7 +4,6 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{MapFlags, Prot, VmFlags},
     merge::NewRange,
-    placement::{NoPlace, Want},
     populate::Errors,
     vma::Vma,
 };
@@ -134,47 +133,6 @@ impl MmapWriteGuard<'_> {
         Ok((range, flags.contains(VmFlags::LOCKED)))
     }
 
-    fn find_place(&self, args: &MmapArgs, pages: u64) -> Result<VpnRange, MmapError> {
-        let fixed = args
-            .flags
-            .intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
-        let len = pages * PAGE_SIZE;
-        let want = if fixed {
-            Want::Fixed(args.addr)
-        } else {
-            Want::Hint(self.hint(args.addr))
-        };
-        let align = self.layout.machine.config().align_huge && args.file.is_none();
-        let range = self
-            .layout
-            .place(want, pages, align.then_some(0))
-            .map_err(|e| match e {
-                NoPlace::TooHigh => MmapError::TooHigh {
-                    addr: args.addr,
-                    len,
-                },
-                NoPlace::Unaligned => MmapError::Unaligned(args.addr),
-                NoPlace::NoHole => MmapError::NoHole(len),
-            })?;
-        if args.flags.contains(MapFlags::FIXED_NOREPLACE) && self.layout.occupied(range) {
-            return Err(MmapError::Exists {
-                addr: args.addr,
-                len,
-            });
-        }
-        Ok(range)
-    }
-    /// `round_hint_to_min`: a hint is rounded down to a page and raised to the lowest address allowed.
-    fn hint(&self, addr: u64) -> u64 {
-        let at = addr & !(PAGE_SIZE - 1);
-        let min = self.layout.machine.config().mmap_min_addr;
-        if at != 0 && at < min {
-            min.next_multiple_of(PAGE_SIZE)
-        } else {
-            at
-        }
-    }
-
     /// Rights and kind of the new VMA; the checks of locking and of contradicting flags.
     fn vm_flags(&self, args: &MmapArgs, pages: u64) -> Result<VmFlags, MmapError> {
         let has = |f| args.flags.contains(f);
@@ -185,6 +143,9 @@ impl MmapWriteGuard<'_> {
             | self.layout.def_flags;
         if has(MapFlags::GROWSDOWN) {
             flags |= VmFlags::GROWSDOWN;
+        }
+        if has(MapFlags::STACK) {
+            flags |= VmFlags::NOHUGEPAGE;
         }
         if has(MapFlags::LOCKED) {
             flags |= VmFlags::LOCKED;
@@ -305,7 +266,7 @@ impl MmapWriteGuard<'_> {
 }
 
 /// The checks that come before any lock; returns the length in pages.
-fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
+pub(super) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     if !args.offset.is_multiple_of(PAGE_SIZE) {
         return Err(MmapError::Offset(args.offset));
     }
@@ -325,7 +286,7 @@ fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
 }
 
 /// The bits that say what kind of mapping it is.
-const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
+pub(super) const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
 
 /// The flags with what the mapping type adds, and which types there are.
 fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {

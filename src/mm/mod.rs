@@ -16,6 +16,7 @@ mod brk;
 mod collapse;
 mod cow;
 mod discard;
+mod exec;
 mod exit;
 mod export;
 mod fault;
@@ -58,6 +59,7 @@ mod vma;
 mod vma_tree;
 mod window;
 
+pub use exec::Segment;
 pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
 };

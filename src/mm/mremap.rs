@@ -88,6 +88,27 @@ impl Mm {
         }
         Ok(addr.addr())
     }
+    /// Where `mremap` with these arguments would leave the mapping now, as far as its place decides.
+    ///
+    /// # Errors
+    ///
+    /// [`MremapError`] of the arguments, of the mapping and of the place; other checks are not made.
+    pub fn would_remap_to(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        args: MremapArgs,
+    ) -> Result<u64, MremapError> {
+        let g = self.write(cx);
+        let remap = check_args(&args)?;
+        g.check_vma(&remap)?;
+        if !remap.moves() && (remap.new <= remap.old || g.can_grow(&remap)) {
+            return Ok(args.addr);
+        }
+        if !remap.has(MremapFlags::MAYMOVE) {
+            return Err(MremapError::NoRoom(args.new_len));
+        }
+        Ok(g.move_target(&remap)?.start().addr())
+    }
 }
 
 /// `check_mremap_params`.

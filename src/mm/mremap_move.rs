@@ -68,9 +68,10 @@ impl MmapWriteGuard<'_> {
             Want::Hint(0)
         };
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let align = self.layout.machine.config().align_huge && vma.is_anonymous();
+        let pgoff = vma.pgoff_at(remap.addr);
+        let huge = self.layout.huge(vma.file.as_ref(), true, pgoff);
         self.layout
-            .place(want, remap.new, align.then_some(0))
+            .place(want, remap.new, huge)
             .map_err(|_| MremapError::NoRoom(remap.new << PAGE_SHIFT))
     }
 

@@ -103,7 +103,7 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Script, ScriptError> {
     }
 }
 
-fn unpack(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ScriptError> {
+pub(super) fn unpack(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ScriptError> {
     let at = |why| ScriptError {
         file: name.into(),
         line: 1,

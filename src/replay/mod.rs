@@ -27,6 +27,7 @@ mod objects;
 mod op;
 mod pages;
 mod parse;
+pub mod program;
 mod report;
 mod run;
 mod script;

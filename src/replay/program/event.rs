@@ -1,0 +1,118 @@
+//! Calls and faults in the order in which they took effect.
+//!
+//! A call in one line took effect when it began: strace saw nothing else until it was over. A call that other lines
+//! cut in two took effect somewhere between; this module says when at the latest, `order` may say earlier.
+
+use super::{
+    call::{Call, Returned},
+    faults::Fault,
+    strace::{Body, Line, shorten},
+};
+use std::collections::BTreeSet;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A thread called the kernel.
+    Call {
+        /// What it asked for.
+        call: Call,
+        /// How that ended.
+        returned: Returned,
+        /// Call and result as text, shortened.
+        text: String,
+    },
+    /// A thread ended.
+    Ended,
+    /// A thread took a page fault.
+    Fault(Fault),
+}
+
+/// Something that happened to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When it began, in ns.
+    pub start: u64,
+    /// When it took effect, at the latest, in ns.
+    pub at: u64,
+    /// The line it began in, in the file it comes from.
+    pub line: usize,
+    /// The thread.
+    pub tid: u32,
+    /// What it was.
+    pub what: What,
+}
+
+/// The events of a recording in the order of their effects; the error is a line of the calls and why.
+pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (usize, String)> {
+    let births = Births::new(lines, faults);
+    let mut out = Vec::with_capacity(lines.len() + faults.len());
+    for line in lines {
+        out.push(event(line, &births).map_err(|why| (line.line, why))?);
+    }
+    out.extend(faults.iter().enumerate().map(|(n, fault)| Event {
+        start: fault.at,
+        at: fault.at,
+        line: n + 1,
+        tid: fault.tid,
+        what: What::Fault(*fault),
+    }));
+    // Nobody does anything before he was born.
+    let is_birth = |e: &Event| {
+        matches!(
+            &e.what,
+            What::Call {
+                call: Call::Clone { .. },
+                ..
+            }
+        )
+    };
+    out.sort_by_key(|e| (e.at, !is_birth(e)));
+    Ok(out)
+}
+
+fn event(line: &Line, births: &Births) -> Result<Event, String> {
+    let mut event = Event {
+        start: line.start,
+        at: line.end,
+        line: line.line,
+        tid: line.tid,
+        what: What::Ended,
+    };
+    if let Body::Call { name, args, result } = &line.body {
+        let call = Call::parse(name, args)?;
+        let returned = Returned::parse(result).map_err(|why| format!("{name}: {why}"))?;
+        event.at = match &call {
+            Call::Clone { .. } => births.latest(line, &returned),
+            // Faults of the new program come before the end of `execve`.
+            Call::Execve | Call::Exit | Call::ExitGroup => line.start,
+            _ => line.end,
+        };
+        event.what = What::Call {
+            call,
+            returned,
+            text: shorten(&format!("{name}({args}) = {result}")),
+        };
+    }
+    Ok(event)
+}
+
+/// When each thread did anything.
+struct Births(BTreeSet<(u32, u64)>);
+
+impl Births {
+    fn new(lines: &[Line], faults: &[Fault]) -> Self {
+        let calls = lines.iter().map(|l| (l.tid, l.start));
+        let faults = faults.iter().map(|f| (f.tid, f.at));
+        Self(calls.chain(faults).collect())
+    }
+    /// A child is there before it does anything, and when its parent is told of it.
+    fn latest(&self, clone: &Line, returned: &Returned) -> u64 {
+        let child = returned.value().and_then(|tid| u32::try_from(tid).ok());
+        let first = child.and_then(|tid| {
+            let mut own = self.0.range((tid, clone.start)..=(tid, u64::MAX));
+            own.next().map(|(_, at)| *at)
+        });
+        first.map_or(clone.end, |first| first.min(clone.end))
+    }
+}

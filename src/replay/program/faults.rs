@@ -1,0 +1,84 @@
+//! `faults.txt`: one page fault a line, `PID TID TIME read|write|exec ADDRESS`.
+
+use super::text::{Text, decimal, hexadecimal, time};
+use std::fmt;
+
+/// What an access that faulted was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Exec,
+}
+
+/// A page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The process.
+    pub pid: u32,
+    /// Its thread.
+    pub tid: u32,
+    /// When, in ns.
+    pub at: u64,
+    /// The access.
+    pub kind: Kind,
+    /// Where.
+    pub addr: u64,
+}
+
+/// Every fault of a recording; the error is the number of a line, from 1, and why.
+///
+/// # Errors
+///
+/// The first line that is no fault.
+pub fn parse(text: &str) -> Result<Vec<Fault>, (usize, String)> {
+    let rows = text.lines().enumerate();
+    rows.filter(|(_, row)| !row.trim().is_empty())
+        .map(|(n, row)| {
+            Fault::parse(row).ok_or_else(|| {
+                let why = "not PID TID TIME read|write|exec ADDRESS";
+                (n + 1, why.to_owned())
+            })
+        })
+        .collect()
+}
+
+impl Fault {
+    fn parse(row: &str) -> Option<Self> {
+        let mut text = Text(row);
+        let pid = u32::try_from(decimal(text.word()?)?).ok()?;
+        let tid = u32::try_from(decimal(text.word()?)?).ok()?;
+        let at = time(text.word()?)?;
+        let kind = match text.word()? {
+            "read" => Kind::Read,
+            "write" => Kind::Write,
+            "exec" => Kind::Exec,
+            _ => return None,
+        };
+        let addr = hexadecimal(text.word()?.strip_prefix("0x")?)?;
+        text.word().is_none().then_some(Self {
+            pid,
+            tid,
+            at,
+            kind,
+            addr,
+        })
+    }
+}
+
+/// The line it was read from.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Read => "read",
+            Kind::Write => "write",
+            Kind::Exec => "exec",
+        };
+        let (seconds, ns) = (self.at / 1_000_000_000, self.at % 1_000_000_000);
+        let Self { pid, tid, addr, .. } = self;
+        write!(f, "{pid} {tid} {seconds}.{ns:09} {kind} {addr:#x}")
+    }
+}

@@ -1,0 +1,97 @@
+//! `/proc/PID/maps`, line by line.
+
+use super::text::{Text, hexadecimal};
+use std::fmt;
+
+/// A line of `/proc/PID/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// The four letters.
+    pub perms: String,
+    /// Offset into the file in bytes.
+    pub offset: u64,
+    /// Major number of the device; 0 where there is no disk behind.
+    pub device: u64,
+    /// What the last column says.
+    pub path: String,
+}
+
+/// The rows of a file; the error is the number of a line, from 1, and why.
+///
+/// # Errors
+///
+/// The first line that is none of `/proc/PID/maps`, or that does not lie above the one before.
+pub fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let row =
+            Row::parse(line).ok_or_else(|| (n + 1, "not a line of /proc/PID/maps".to_owned()))?;
+        if rows.last().is_some_and(|last| last.end > row.start) {
+            return Err((n + 1, "overlaps the line before".to_owned()));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+impl Row {
+    fn parse(line: &str) -> Option<Self> {
+        const PAGE: u64 = crate::PAGE_SIZE;
+        let mut text = Text(line);
+        let (start, end) = text.word()?.split_once('-')?;
+        let perms = text.word()?.to_owned();
+        let offset = hexadecimal(text.word()?)?;
+        let device = hexadecimal(text.word()?.split_once(':')?.0)?;
+        let _inode = super::text::decimal(text.word()?)?;
+        let row = Self {
+            start: hexadecimal(start)?,
+            end: hexadecimal(end)?,
+            perms,
+            offset,
+            device,
+            path: text.0.trim_end().to_owned(),
+        };
+        let letters = row.perms.chars().zip(["r-", "w-", "x-", "ps"]);
+        let fine = row.perms.len() == 4
+            && letters.clone().all(|(c, of)| of.contains(c))
+            && [row.start, row.end, row.offset]
+                .iter()
+                .all(|a| a % PAGE == 0)
+            && row.start < row.end;
+        fine.then_some(row)
+    }
+    /// What the kernel maps by itself; no layout is compared there.
+    pub fn is_special(&self) -> bool {
+        matches!(
+            &*self.path,
+            "[vdso]" | "[vvar]" | "[vvar_vclock]" | "[vsyscall]"
+        )
+    }
+}
+
+/// The kernel's format; the inode is 0.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            start,
+            end,
+            perms,
+            offset,
+            device,
+            path,
+        } = self;
+        let line = format!("{start:08x}-{end:08x} {perms} {offset:08x} {device:02x}:00 0 ");
+        if path.is_empty() {
+            f.write_str(&line)
+        } else {
+            write!(f, "{line:<73}{path}")
+        }
+    }
+}

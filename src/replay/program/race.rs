@@ -1,0 +1,129 @@
+//! Which of two calls that overlapped in time was first: only in one order do they end as recorded.
+
+use super::{
+    act::{attach_args, map_args},
+    call::{Call, Returned},
+    event::{Event, What},
+    family::Family,
+    files::Objects,
+    watch::Idle,
+};
+use crate::mm::{Mm, MremapArgs};
+use std::ops::Range;
+
+/// Whether `event`, seen to end later, must have taken effect before `due`.
+///
+/// It must if `due` would not get its place now, and `event` would, or gives that place back; or if `due` gives memory
+/// back and `event` gets its place only before that.
+pub(super) fn precedes(
+    cx: &mut Idle<'_>,
+    family: &mut Family,
+    objects: &mut Objects,
+    event: &Event,
+    due: &Event,
+) -> bool {
+    let Some(space) = family.space_of(event.tid) else {
+        return false;
+    };
+    if family.space_of(due.tid) != Some(space) {
+        return false;
+    }
+    let due_fits = fits(cx, family, objects, due);
+    if due_fits == Some(false) {
+        let event_fits = fits(cx, family, objects, event);
+        return event_fits == Some(true)
+            || event_fits.is_none() && {
+                let mm = family.mm(space);
+                let freed = mm.and_then(|mm| freed(cx, mm, event));
+                matches!((freed, placed(objects, due)), (Some(a), Some(b))
+                    if a.start < b.end && b.start < a.end)
+            };
+    }
+    let frees = family.mm(space).and_then(|mm| freed(cx, mm, due)).is_some();
+    frees && fits(cx, family, objects, event) == Some(true)
+}
+
+fn parts(event: &Event) -> Option<(&Call, &Returned)> {
+    match &event.what {
+        What::Call { call, returned, .. } => Some((call, returned)),
+        _ => None,
+    }
+}
+
+/// Whether a call that is given a place would be given the recorded one now; none for other calls.
+fn fits(
+    cx: &mut Idle<'_>,
+    family: &mut Family,
+    objects: &mut Objects,
+    event: &Event,
+) -> Option<bool> {
+    let task = family.task(event.tid)?;
+    let (call, returned) = parts(event)?;
+    let place = match *call {
+        Call::Mmap { .. } => {
+            let args = map_args(family.descriptors(task.table), objects, call)?;
+            family.mm(task.space?)?.would_map_at(cx, &args).ok()
+        }
+        Call::Shmat { .. } => {
+            let args = attach_args(objects, call)?;
+            family.mm(task.space?)?.would_map_at(cx, &args).ok()
+        }
+        Call::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } => {
+            let args = MremapArgs {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            };
+            family.mm(task.space?)?.would_remap_to(cx, args).ok()
+        }
+        _ => return None,
+    };
+    Some(place == returned.value())
+}
+
+/// The memory that a call gets.
+fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
+    let (call, returned) = parts(event)?;
+    let start = returned.value()?;
+    let len = match *call {
+        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => len,
+        Call::Shmat { .. } => attach_args(objects, call)?.len,
+        _ => return None,
+    };
+    Some(start..start.saturating_add(len))
+}
+
+/// The memory that a call gives back.
+fn freed(cx: &mut Idle<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
+    let (call, returned) = parts(event)?;
+    match *call {
+        Call::Munmap { addr, len } => Some(addr..addr.saturating_add(len)),
+        Call::Mremap {
+            addr,
+            old_len,
+            new_len,
+            ..
+        } => {
+            let kept = match returned.value() {
+                Some(to) if to == addr => new_len,
+                Some(_) => 0,
+                None => old_len,
+            };
+            (kept < old_len).then(|| addr.saturating_add(kept)..addr.saturating_add(old_len))
+        }
+        Call::Shmdt { addr } => {
+            let maps = mm.maps(cx);
+            let line = maps.iter().find(|l| l.start == addr)?;
+            Some(addr..line.end)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,157 @@
+//! What a replay came to, beside what the kernel did.
+
+use super::{image::same, maps::Row};
+use serde_json::{Value, json};
+use std::fmt;
+
+/// How the final layout of a process compares with the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every line is the same.
+    Equal,
+    /// Not every line.
+    Differs,
+    /// Nothing says with what layout the process began.
+    NoBeginning,
+    /// The recording has its final layout, but not its `exit_group`.
+    NoEnd,
+}
+
+/// A process whose final layout was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// How it compares.
+    pub verdict: Verdict,
+    /// The kernel's final layout, without what it maps by itself.
+    pub linux: Vec<Row>,
+    /// The replay's.
+    pub emmu: Vec<Row>,
+}
+
+/// A call that ended in another way than recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differing {
+    /// Its line in the recording.
+    pub line: usize,
+    /// Call and result as recorded.
+    pub call: String,
+    /// What it returned here.
+    pub emmu: String,
+}
+
+/// What became of a replayed program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The program's name.
+    pub name: String,
+    /// Calls of processes whose layout is known.
+    pub calls: usize,
+    /// Page faults of such processes.
+    pub faults: usize,
+    /// Those of them that were signals here.
+    pub refused: usize,
+    /// Events of processes whose beginning is not known.
+    pub unknown: usize,
+    /// Every process with a final layout, ascending.
+    pub processes: Vec<Process>,
+    /// Calls that ended in another way.
+    pub differing: Vec<Differing>,
+}
+
+impl Process {
+    /// The first lines that differ: the kernel's and the replay's, at most `most` of each.
+    pub fn first_differing(&self, most: usize) -> (&[Row], &[Row]) {
+        let pairs = self.linux.iter().zip(&self.emmu);
+        let equal = pairs.take_while(|(a, b)| same(a, b)).count();
+        let cut = |rows: &'_ [Row]| equal..rows.len().min(equal + most);
+        (
+            self.linux.get(cut(&self.linux)).unwrap_or_default(),
+            self.emmu.get(cut(&self.emmu)).unwrap_or_default(),
+        )
+    }
+    /// Whether it could be followed from its beginning to its end, and came out differently.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self.verdict, Verdict::Differs | Verdict::NoEnd)
+    }
+}
+
+/// Whether both layouts have the same lines.
+pub(super) fn equal(a: &[Row], b: &[Row]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+}
+
+impl Outcome {
+    /// Whether every process that could be followed has the kernel's final layout, and every call its result.
+    pub fn is_whole(&self) -> bool {
+        self.differing.is_empty() && !self.processes.iter().any(Process::is_wrong)
+    }
+    /// Everything as one JSON object; layouts only of processes that differ.
+    pub fn to_json(&self) -> Value {
+        let rows = |rows: &[Row]| -> Vec<String> { rows.iter().map(Row::to_string).collect() };
+        let process = |p: &Process| {
+            let mut value = json!({"pid": p.pid, "equal": p.verdict == Verdict::Equal,
+                "verdict": p.verdict.to_string(), "vmas": p.linux.len()});
+            if p.verdict == Verdict::Differs {
+                value["linux"] = json!(rows(&p.linux));
+                value["emmu"] = json!(rows(&p.emmu));
+            }
+            value
+        };
+        let call = |d: &Differing| json!({"line": d.line, "call": d.call, "emmu": d.emmu});
+        json!({
+            "program": self.name,
+            "whole": self.is_whole(),
+            "calls": self.calls,
+            "faults": self.faults,
+            "refused": self.refused,
+            "unknown": self.unknown,
+            "processes": self.processes.iter().map(process).collect::<Vec<_>>(),
+            "differing": self.differing.iter().map(call).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "as on Linux",
+            Self::Differs => "not as on Linux",
+            Self::NoBeginning => "not followed: its initial layout was not recorded",
+            Self::NoEnd => "its exit_group was not recorded",
+        })
+    }
+}
+
+/// Lines that are shown of each side.
+const SHOWN: usize = 4;
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} calls, {} faults ({} were signals)",
+            self.name, self.calls, self.faults, self.refused
+        )?;
+        for process in &self.processes {
+            let (pid, vmas) = (process.pid, process.linux.len());
+            writeln!(f, "  process {pid}: {vmas} VMAs, {}", process.verdict)?;
+            if process.verdict == Verdict::Differs {
+                let (linux, emmu) = process.first_differing(SHOWN);
+                linux
+                    .iter()
+                    .try_for_each(|r| writeln!(f, "    linux {r}"))?;
+                emmu.iter().try_for_each(|r| writeln!(f, "    emmu  {r}"))?;
+            }
+        }
+        for call in self.differing.iter().take(SHOWN) {
+            let Differing { line, call, emmu } = call;
+            writeln!(f, "  calls:{line}: {call}, here {emmu}")?;
+        }
+        if let Some(more @ 1..) = self.differing.len().checked_sub(SHOWN) {
+            writeln!(f, "  {more} more calls ended in another way")?;
+        }
+        Ok(())
+    }
+}
