@@ -4,9 +4,9 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
+    extmmu::References,
     extmmu::kvm::{
-        AccessedBits, Exit, Gfn, MemSlot, Mistake, References, SlotError, SlotFlags, Vcpu, Vm,
-        VmConfig,
+        AccessedBits, Exit, Gfn, MemSlot, Mistake, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
     },
     mm::{Advice, MmapArgs, Prot},
     notifier::{AgeKind, ExternalMmu, Registration},

@@ -32,6 +32,20 @@ pub struct Bill {
     pub longest: Duration,
 }
 
+impl std::ops::AddAssign for Bill {
+    fn add_assign(&mut self, other: Self) {
+        self.windows += other.windows;
+        self.dropped += other.dropped;
+        self.faults += other.faults;
+        self.refaults += other.refaults;
+        self.retries += other.retries;
+        self.acknowledgements += other.acknowledgements;
+        self.agings += other.agings;
+        self.in_windows += other.in_windows;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
 /// Keeps a [`Bill`].
 #[derive(Debug, Default)]
 pub struct Meter(Mutex<Counts>);

@@ -205,11 +205,15 @@ impl PhysMem {
         true
     }
     /// The frame of a slot: the cached one, or `fresh` filled from the device and cached (`read_swap_cache_async`).
-    pub(crate) fn swap_read<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>) -> Frame<'m> {
+    /// `None` if the slot is free: whoever saw an entry that refers to it looks anew.
+    pub(crate) fn swap_read<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>) -> Option<Frame<'m>> {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
         if let Some(pfn) = slot.cached {
-            return self.get(pfn);
+            return Some(self.get(pfn));
+        }
+        if slot.count == 0 {
+            return None;
         }
         if let Some(page) = &slot.page {
             self.write(fresh.pfn(), 0, &page[..]);
@@ -220,7 +224,7 @@ impl PhysMem {
         self.set_flags(pfn, FrameFlags::SWAP_CACHE);
         drop(slots);
         self.lru_add(pfn);
-        fresh
+        Some(fresh)
     }
     /// Whether the slot has a frame in the cache.
     pub(crate) fn swap_is_cached(&self, id: SwapSlot) -> bool {

@@ -23,7 +23,9 @@ impl Held<'_> {
         let mem = self.lease.mm.machine().mem();
         let fresh = mem.alloc().map_err(|_| NoMemory::Frame)?;
         mem.set_flags(fresh.pfn(), FrameFlags::SWAP_BACKED);
-        let frame = mem.swap_read(slot, fresh);
+        let Some(frame) = mem.swap_read(slot, fresh) else {
+            return Ok(()); // Freed with its entry: look anew.
+        };
         let locked = mem.lock(&mut self.lease.cx, frame);
         if mem.swap_slot(locked.pfn()) != Some(slot) {
             return Ok(()); // Reclaimed again, or freed with its entry: look anew.

@@ -194,10 +194,13 @@ impl<'r> Reclaim<'r> {
                     mem.swap_write(pfn);
                 }
                 if mem.swap_evict(pfn) {
-                    Fate::Freed
-                } else {
-                    Fate::Kept
+                    return Fate::Freed;
                 }
+                // Its last mapping went meanwhile, so nobody will ask for it: no need to wait for the next round.
+                if mem.mapcount(pfn) == 0 {
+                    let _in_use = mem.swap_cache_drop(pfn);
+                }
+                Fate::Kept
             }
         }
     }

@@ -21,7 +21,9 @@
 //! Page tables are compared up to the names of their frames: Linux and this library agree when some renaming of
 //! frames, the same in all processes, makes their page tables equal.
 
+mod calls;
 mod compare;
+mod devices;
 mod load;
 mod objects;
 mod op;
@@ -38,11 +40,12 @@ mod words;
 mod tests;
 
 pub use compare::{Difference, Expected, Observed, Sides, Stretch, differing_pages};
+pub use devices::{Devices, MmuKind, NoSuchMmu, Presented};
 pub use load::{load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use report::Report;
-pub use run::{First, Replayed, replay};
+pub use run::{First, Replayed, replay, replay_with};
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };

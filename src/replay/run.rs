@@ -1,7 +1,9 @@
 //! Runs a script: one machine, one family of processes, compared with Linux after every step.
 
 use super::{
+    calls::{done, failed, system_call, touched},
     compare::{Difference, Expected, Observed},
+    devices::{Devices, MmuKind, Presented},
     op::Op,
     pages::{Kind, Numbering},
     script::{MapsRow, Notice, Notified, Outcome, Script},
@@ -9,14 +11,11 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
     ctx::{AlreadyEntered, Cx, Sleepable, rank},
-    error::{Errno, FaultError},
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{
-        Machine, MachineConfig, MapFlags, MapsLine, Mm, MmapArgs, MremapArgs, MsyncFlags,
-        PageState, Prot,
-    },
+    mm::{Machine, MachineConfig, MapsLine, Mm, MmapArgs, PageState},
+    notifier::Access,
 };
 use std::{
     cell::Cell,
@@ -25,7 +24,7 @@ use std::{
     sync::Arc,
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+pub(super) type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// How far a script went as on Linux.
 #[derive(Clone, Debug)]
@@ -40,6 +39,8 @@ pub struct Replayed {
     pub agreed: usize,
     /// The first step that went another way; nothing after it was run.
     pub first: Option<First>,
+    /// What external MMUs had to pay, if any were attached.
+    pub presented: Presented,
 }
 
 /// The step at which a script left Linux's way.
@@ -68,10 +69,23 @@ impl Replayed {
 ///
 /// [`AlreadyEntered`] when the current thread works on a machine already.
 pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
+    replay_with(script, &[])
+}
+
+/// The same with external MMUs on process 0, which touch what it touches. They must make no difference.
+///
+/// # Errors
+///
+/// [`AlreadyEntered`], as above.
+pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, AlreadyEntered> {
     let at = Cell::new(0);
-    let found = match catch_unwind(AssertUnwindSafe(|| steps(script, &at))) {
-        Ok(found) => found?,
-        Err(payload) => Some(Difference::Panic(message(payload.as_ref()))),
+    let run = AssertUnwindSafe(|| steps(script, mmus, &at));
+    let (found, presented) = match catch_unwind(run) {
+        Ok(done) => done?,
+        Err(payload) => {
+            let panic = Difference::Panic(message(payload.as_ref()));
+            (Some(panic), Presented::default())
+        }
     };
     let first = found.and_then(|difference| {
         let step = script.steps.get(at.get())?;
@@ -91,6 +105,7 @@ pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
             script.steps.len()
         },
         first,
+        presented,
     })
 }
 
@@ -101,7 +116,11 @@ fn message(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// The first difference; `at` is the step that is under way.
-fn steps(script: &Script, at: &Cell<usize>) -> Result<Option<Difference>, AlreadyEntered> {
+fn steps(
+    script: &Script,
+    mmus: &[MmuKind],
+    at: &Cell<usize>,
+) -> Result<(Option<Difference>, Presented), AlreadyEntered> {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             frames: 1 << 20,
@@ -113,19 +132,37 @@ fn steps(script: &Script, at: &Cell<usize>) -> Result<Option<Difference>, Alread
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let mut family = Family::new(&mut cx, &machine, script);
+    let mut devices = Devices::new(mmus.iter().copied());
+    let first = Arc::clone(&family.processes[&0]);
+    devices.attach(&mut cx, &first);
     let mut expected = Expected::default();
     let mut found = None;
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
         expected.advance(step);
         let outcome = family.act(&mut cx, step.actor, &step.op);
+        touch(&mut cx, &devices, step.actor, &step.op, &outcome);
         found = expected.difference(step, &family.observe(&mut cx, outcome));
         if found.is_some() {
             break;
         }
     }
+    devices.audit();
     family.end(&mut cx);
-    Ok(found)
+    devices.detach(&first);
+    Ok((found, devices.presented()))
+}
+
+/// What process 0 touched, its devices touch.
+fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Outcome) {
+    if actor != 0 || !matches!(outcome, Outcome::Ret(_)) {
+        return;
+    }
+    match *op {
+        Op::Load { addr } => devices.touch(cx, addr, Access::Read),
+        Op::Store { addr, .. } => devices.touch(cx, addr, Access::Write),
+        _ => {}
+    }
 }
 
 /// Where the pages lie that a recorded process had beside the arena, how many, and how many it used all the time.
@@ -260,88 +297,6 @@ impl Family {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }
-    }
-}
-
-/// The calls that only one address space takes part in.
-fn system_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
-    match *op {
-        Op::Mmap { .. } => map(cx, mm, op, file),
-        Op::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => {
-            let args = MremapArgs {
-                addr,
-                old_len,
-                new_len,
-                flags,
-                new_addr,
-            };
-            mm.mremap(cx, args)
-                .map_or_else(|e| failed(e.errno()), Outcome::Ret)
-        }
-        Op::RemapFilePages { addr, len, pgoff } => {
-            let (prot, flags) = (Prot::empty(), MapFlags::empty());
-            let remapped = mm.remap_file_pages(cx, addr, len, prot, pgoff, flags);
-            done(remapped, |e| e.errno())
-        }
-        Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
-        Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),
-        Op::Madvise { addr, len, advice } => done(mm.madvise(cx, addr, len, advice), |e| e.errno()),
-        Op::Msync { addr, len } => done(mm.msync(cx, addr, len, MsyncFlags::SYNC), |e| e.errno()),
-        Op::Mlock { addr, len } => done(mm.mlock(cx, addr, len), |e| e.errno()),
-        Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
-        ref other => unreachable!("{other:?} is not such a call"),
-    }
-}
-
-/// `mmap`; no file: anonymous.
-fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
-    let Op::Mmap {
-        addr,
-        len,
-        prot,
-        flags,
-        off: offset,
-        ..
-    } = *op
-    else {
-        unreachable!("{op:?} is not mmap");
-    };
-    let anonymous = match file {
-        None => MapFlags::ANONYMOUS,
-        Some(_) => MapFlags::empty(),
-    };
-    let args = MmapArgs {
-        addr,
-        len,
-        prot,
-        flags: flags | anonymous,
-        file: file.cloned(),
-        offset,
-    };
-    mm.mmap(cx, &args)
-        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
-}
-
-fn failed(errno: Errno) -> Outcome {
-    Outcome::Err(errno.to_string())
-}
-
-fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
-    result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
-}
-
-fn touched(result: Result<u8, FaultError>) -> Outcome {
-    match result {
-        Ok(byte) => Outcome::Ret(u64::from(byte)),
-        Err(e) => e
-            .signal()
-            .map_or_else(|| failed(e.errno()), Outcome::Signal),
     }
 }
 

@@ -1,10 +1,11 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
-use super::{Gfn, MemSlot, Mistake, References, SharedTlb, SlotFlags, State, Vm, vcpu::enter};
+use super::{Gfn, MemSlot, Mistake, SharedTlb, SlotFlags, State, Vm, vcpu::enter};
 use crate::{
     addr::PMD_PAGES,
     ctx::{Atomic, Cx, Sleepable, rank},
     error::FaultError,
+    extmmu::References,
     mm::Mm,
     notifier::{Access, Cached, Permit, Retry, ShadowStore},
     sync::Ordering,
@@ -112,6 +113,14 @@ impl Vm {
         let same = permit.guard().store().slots().find(gfn) == Some(slot);
         if !same || self.must_retry(permit.state(), gfn, seq) {
             return false;
+        }
+        // Another processor was faster: its entry stays, with the dirty bit that TLBs rely on (`RET_PF_SPURIOUS`).
+        let there = permit.guard().cached(&gfn);
+        let there = there.filter(|e| access == Access::Read || e.is_writable());
+        if let Some(cached) = there {
+            self.mark(permit.guard().store(), gfn, access);
+            enter(&mut tlb.lock(), gfn, for_access(cached, access));
+            return true;
         }
         if permit.range().pages() > 1 && !fits_huge(slot, gfn) {
             permit = permit.only_page();

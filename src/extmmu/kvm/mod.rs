@@ -42,6 +42,7 @@ pub use shadow::ShadowPages;
 pub use vcpu::Vcpu;
 
 use super::{
+    References,
     bill::{Bill, Meter},
     tlb::Tlb,
 };
@@ -52,16 +53,6 @@ use crate::{
     sync::{AtomicU64, Condvar, Mutex, Ordering, RwLock},
 };
 use std::sync::{Arc, Weak};
-
-/// Whether entries hold references on their frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum References {
-    /// None: the notifier alone keeps them true (2.6.27 and later).
-    #[default]
-    Unpinned,
-    /// One each, given up when the entry goes, after the flush (the driver of early 2008).
-    Pinned,
-}
 
 /// What the processor's page-table walk notes in entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

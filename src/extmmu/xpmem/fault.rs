@@ -5,6 +5,7 @@ use crate::{
     addr::Vpn,
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
+    extmmu::References,
     notifier::{Access, Retry},
 };
 
@@ -46,7 +47,10 @@ impl Owner {
             match pending.admit(cx) {
                 Ok(permit) => {
                     self.meter.faulted(permit.range());
-                    let guard = permit.establish_pinned(page);
+                    let guard = match self.config.references {
+                        References::Unpinned => permit.establish(page),
+                        References::Pinned => permit.establish_pinned(page),
+                    };
                     let cached = guard.cached(&page).expect("just established");
                     // A partition that was cut off meanwhile gets nothing; its next access is told so.
                     let _alive = partition.enter((self.id, page), cached);

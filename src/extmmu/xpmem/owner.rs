@@ -8,7 +8,10 @@ use super::{
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    extmmu::bill::{Bill, Meter},
+    extmmu::{
+        References,
+        bill::{Bill, Meter},
+    },
     mm::Mm,
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Translation,
@@ -68,6 +71,8 @@ pub enum Mistake {
 pub struct OwnerConfig {
     /// How long a partition has for its answer.
     pub deadline: Duration,
+    /// Whether exported frames are held.
+    pub references: References,
     /// A mistake made on purpose.
     pub mistake: Option<Mistake>,
 }
@@ -76,6 +81,7 @@ impl Default for OwnerConfig {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
+            references: References::Pinned,
             mistake: None,
         }
     }

@@ -1,0 +1,96 @@
+//! The calls of a script, done on an address space.
+
+use super::{op::Op, run::Idle, script::Outcome};
+use crate::{
+    error::{Errno, FaultError},
+    file::File,
+    mm::{MapFlags, Mm, MmapArgs, MremapArgs, MsyncFlags, Prot},
+};
+use std::sync::Arc;
+
+/// The calls that only one address space takes part in.
+pub(super) fn system_call(
+    cx: &mut Idle<'_>,
+    mm: &Mm,
+    op: &Op,
+    file: Option<&Arc<File>>,
+) -> Outcome {
+    match *op {
+        Op::Mmap { .. } => map(cx, mm, op, file),
+        Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } => {
+            let args = MremapArgs {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            };
+            mm.mremap(cx, args)
+                .map_or_else(|e| failed(e.errno()), Outcome::Ret)
+        }
+        Op::RemapFilePages { addr, len, pgoff } => {
+            let (prot, flags) = (Prot::empty(), MapFlags::empty());
+            let remapped = mm.remap_file_pages(cx, addr, len, prot, pgoff, flags);
+            done(remapped, |e| e.errno())
+        }
+        Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
+        Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),
+        Op::Madvise { addr, len, advice } => done(mm.madvise(cx, addr, len, advice), |e| e.errno()),
+        Op::Msync { addr, len } => done(mm.msync(cx, addr, len, MsyncFlags::SYNC), |e| e.errno()),
+        Op::Mlock { addr, len } => done(mm.mlock(cx, addr, len), |e| e.errno()),
+        Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
+        ref other => unreachable!("{other:?} is not such a call"),
+    }
+}
+
+/// `mmap`; no file: anonymous.
+fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
+    let Op::Mmap {
+        addr,
+        len,
+        prot,
+        flags,
+        off: offset,
+        ..
+    } = *op
+    else {
+        unreachable!("{op:?} is not mmap");
+    };
+    let anonymous = match file {
+        None => MapFlags::ANONYMOUS,
+        Some(_) => MapFlags::empty(),
+    };
+    let args = MmapArgs {
+        addr,
+        len,
+        prot,
+        flags: flags | anonymous,
+        file: file.cloned(),
+        offset,
+    };
+    mm.mmap(cx, &args)
+        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
+}
+
+pub(super) fn failed(errno: Errno) -> Outcome {
+    Outcome::Err(errno.to_string())
+}
+
+pub(super) fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
+    result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
+}
+
+pub(super) fn touched(result: Result<u8, FaultError>) -> Outcome {
+    match result {
+        Ok(byte) => Outcome::Ret(u64::from(byte)),
+        Err(e) => e
+            .signal()
+            .map_or_else(|| failed(e.errno()), Outcome::Signal),
+    }
+}

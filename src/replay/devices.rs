@@ -1,0 +1,302 @@
+//! External MMUs that touch what a recorded process touches, and the bill that they get for it.
+
+use super::program::{FaultKind, Watch, Who};
+use crate::{
+    addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::{
+        Bill, References,
+        gru::{AddressSpace, Context, Gru, GruConfig},
+        kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
+        xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
+    },
+    mm::Mm,
+    notifier::{Access, ExternalMmu},
+    oracle::{Finding, Oracle},
+};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// A kind of external MMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MmuKind {
+    /// A virtual processor whose guest memory is the whole address space.
+    Kvm,
+    /// A GRU context.
+    Gru,
+    /// A partition that has the whole address space attached.
+    Xpmem,
+}
+
+/// No such kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no external MMU is called {0:?}: kvm, gru, xpmem")]
+pub struct NoSuchMmu(
+    /// The name.
+    pub String,
+);
+
+impl FromStr for MmuKind {
+    type Err = NoSuchMmu;
+    fn from_str(name: &str) -> Result<Self, NoSuchMmu> {
+        match name {
+            "kvm" => Ok(Self::Kvm),
+            "gru" => Ok(Self::Gru),
+            "xpmem" => Ok(Self::Xpmem),
+            _ => Err(NoSuchMmu(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for MmuKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kvm => "kvm",
+            Self::Gru => "gru",
+            Self::Xpmem => "xpmem",
+        })
+    }
+}
+
+/// What the devices of one replay had to pay, and what the oracle saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presented {
+    /// For each device its bill.
+    pub bills: Vec<(MmuKind, Bill)>,
+    /// What was not coherent; nothing, if all is well.
+    pub findings: Vec<Finding>,
+}
+
+impl Presented {
+    /// Adds what another replay's devices had to pay.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, bill) in &other.bills {
+            match self.bills.iter_mut().find(|(k, _)| k == kind) {
+                Some((_, sum)) => *sum += *bill,
+                None => self.bills.push((*kind, *bill)),
+            }
+        }
+        self.findings.extend(other.findings.iter().cloned());
+    }
+}
+
+/// The table, one line a device, and what the oracle says.
+impl fmt::Display for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "mmu     windows  dropped   faults refaults  retries     acks   agings  in windows     longest"
+        )?;
+        for (kind, b) in &self.bills {
+            writeln!(
+                f,
+                "{kind:6} {:8} {:8} {:8} {:8} {:8} {:8} {:8} {:>11} {:>11}",
+                b.windows,
+                b.dropped,
+                b.faults,
+                b.refaults,
+                b.retries,
+                b.acknowledgements,
+                b.agings,
+                format!("{:.1?}", b.in_windows),
+                format!("{:.1?}", b.longest),
+            )?;
+        }
+        for finding in self.findings.iter().take(10) {
+            writeln!(f, "incoherent: {finding}")?;
+        }
+        match self.findings.len() {
+            0 => write!(f, "coherent: the oracle is silent"),
+            n => write!(f, "incoherent: {n} findings"),
+        }
+    }
+}
+
+/// Device by device, what it does its accesses with.
+enum Device {
+    Kvm(Arc<Vm>, Vcpu),
+    Gru(Arc<AddressSpace>, Context),
+    Xpmem(Arc<Owner>, Attachment),
+}
+
+/// The devices of one address space.
+pub struct Devices {
+    kinds: BTreeSet<MmuKind>,
+    devices: Vec<Device>,
+    oracle: Option<Arc<Oracle>>,
+    presented: Presented,
+}
+
+fn whole() -> VpnRange {
+    VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty")
+}
+
+impl Device {
+    fn new(cx: &mut Idle<'_>, mm: &Arc<Mm>, kind: MmuKind) -> Self {
+        match kind {
+            MmuKind::Kvm => {
+                let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
+                let slot = MemSlot {
+                    id: 0,
+                    gfn: Gfn(0),
+                    pages: TASK_PAGES,
+                    hva: Vpn(0),
+                    flags: SlotFlags::empty(),
+                };
+                vm.set_memory(cx, slot).expect("all of memory fits");
+                let vcpu = vm.vcpu(cx);
+                Self::Kvm(vm, vcpu)
+            }
+            MmuKind::Gru => {
+                let grus = Gru::several(1, GruConfig::default());
+                let (space, _stays) = AddressSpace::attach(cx, mm, &grus, None);
+                let context = Context::new(&space, 0);
+                Self::Gru(space, context)
+            }
+            MmuKind::Xpmem => {
+                // References would show: Linux copies a page that has more of them than mappings.
+                let config = OwnerConfig {
+                    references: References::Unpinned,
+                    ..OwnerConfig::default()
+                };
+                let (owner, _stays) = Owner::attach(cx, mm, config);
+                let segment = owner.make(whole(), Access::Write);
+                let partition = Partition::new(PartitionId(1));
+                let attached = owner.import(&partition, segment, 0, TASK_PAGES);
+                Self::Xpmem(owner, attached.expect("all of the segment"))
+            }
+        }
+    }
+    fn ext(&self) -> Arc<dyn ExternalMmu> {
+        match self {
+            Self::Kvm(vm, _) => Arc::clone(vm) as Arc<dyn ExternalMmu>,
+            Self::Gru(space, _) => Arc::clone(space) as Arc<dyn ExternalMmu>,
+            Self::Xpmem(owner, _) => Arc::clone(owner) as Arc<dyn ExternalMmu>,
+        }
+    }
+    fn bill(&self) -> (MmuKind, Bill) {
+        match self {
+            Self::Kvm(vm, _) => (MmuKind::Kvm, vm.bill()),
+            Self::Gru(space, _) => (MmuKind::Gru, space.bill()),
+            Self::Xpmem(owner, _) => (MmuKind::Xpmem, owner.bill()),
+        }
+    }
+    /// Reads a byte, and writes it back if the program wrote it. What the address space refuses stays untouched.
+    fn touch(&self, cx: &mut Idle<'_>, addr: u64, access: Access) {
+        let mut byte = [0];
+        let write = access == Access::Write;
+        match self {
+            Self::Kvm(_, vcpu) => {
+                if vcpu.read(cx, addr, &mut byte).is_ok() && write {
+                    let _refused = vcpu.write(cx, addr, &byte);
+                }
+            }
+            Self::Gru(_, context) => {
+                if context.read(cx, addr, &mut byte).is_ok() && write {
+                    let _refused = context.write(cx, addr, &byte);
+                }
+            }
+            Self::Xpmem(_, attached) => {
+                if attached.read(cx, addr, &mut byte).is_ok() && write {
+                    let _refused = attached.write(cx, addr, &byte);
+                }
+            }
+        }
+    }
+}
+
+impl Devices {
+    /// Devices of these kinds, attached to nothing yet.
+    pub fn new(kinds: impl IntoIterator<Item = MmuKind>) -> Self {
+        Self {
+            kinds: kinds.into_iter().collect(),
+            devices: Vec::new(),
+            oracle: None,
+            presented: Presented::default(),
+        }
+    }
+    /// Attaches them to an address space, watched by an oracle.
+    pub fn attach(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+        if self.kinds.is_empty() {
+            return;
+        }
+        let oracle = self.oracle.get_or_insert_with(|| Oracle::new(mm.machine()));
+        for kind in &self.kinds {
+            let device = Device::new(cx, mm, *kind);
+            oracle.watch(mm, device.ext());
+            self.devices.push(device);
+        }
+    }
+    /// Each touches what the process touched.
+    pub fn touch(&self, cx: &mut Idle<'_>, addr: u64, access: Access) {
+        for device in &self.devices {
+            device.touch(cx, addr, access);
+        }
+    }
+    /// Compares all translations with the page table.
+    pub fn audit(&self) {
+        if let Some(oracle) = &self.oracle {
+            oracle.audit();
+        }
+    }
+    /// The address space has ended: nothing may be left of it.
+    pub fn detach(&mut self, mm: &Arc<Mm>) {
+        if let Some(oracle) = &self.oracle {
+            oracle.audit_end(mm);
+        }
+        self.settle();
+    }
+    fn settle(&mut self) {
+        for device in self.devices.drain(..) {
+            let one = Presented {
+                bills: vec![device.bill()],
+                findings: Vec::new(),
+            };
+            self.presented.add(&one);
+        }
+    }
+    /// What they had to pay, and what was not coherent.
+    pub fn presented(mut self) -> Presented {
+        if let Some(oracle) = &self.oracle {
+            self.presented.findings.extend(oracle.take());
+        }
+        self.presented
+    }
+}
+
+/// Devices that follow a recorded program's first process.
+impl Watch for Devices {
+    fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+        self.attach(cx, mm);
+    }
+    fn touched(
+        &mut self,
+        cx: &mut Idle<'_>,
+        _mm: &Arc<Mm>,
+        who: Who,
+        addr: u64,
+        access: FaultKind,
+    ) {
+        if who.is_first {
+            let access = match access {
+                FaultKind::Write => Access::Write,
+                FaultKind::Read | FaultKind::Exec => Access::Read,
+            };
+            self.touch(cx, addr, access);
+        }
+    }
+    fn ended(&mut self, _cx: &mut Idle<'_>, _mm: &Arc<Mm>) {
+        self.audit();
+        self.settle();
+    }
+}
+
+impl fmt::Debug for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Devices")
+            .field("kinds", &self.kinds)
+            .field("presented", &self.presented)
+            .finish_non_exhaustive()
+    }
+}
