@@ -112,7 +112,7 @@ fn files_segments_and_shared_memory_have_the_kernels_names() {
 7 1.000006000 shmget(IPC_PRIVATE, 4096, IPC_CREAT|0600) = 5
 7 1.000007000 shmat(5, NULL, SHM_RDONLY) = 0x7effffffd000
 7 1.000008000 openat(AT_FDCWD</x>, \"f\", O_RDWR|O_CLOEXEC) = 4</x/f>
-7 1.000009000 mmap(NULL, 3145728, PROT_READ|PROT_WRITE, MAP_PRIVATE, 4</x/f>, 0x1000) = 0x7effffc01000
+7 1.000009000 mmap(NULL, 3145728, PROT_READ|PROT_WRITE, MAP_PRIVATE, 4</x/f>, 0) = 0x7effffc00000
 7 1.000010000 brk(NULL) = 0x10000000
 7 1.000011000 brk(0x10001000) = 0x10001000
 7 1.000012000 shmdt(0x7effffffd000) = 0
@@ -120,7 +120,7 @@ fn files_segments_and_shared_memory_have_the_kernels_names() {
 ",
         "\
 10000000-10001000 rw-p 00000000 00:00 0 [heap]
-7effffc01000-7efffff01000 rw-p 00001000 fe:00 3 /x/f
+7effffc00000-7efffff00000 rw-p 00000000 fe:00 3 /x/f
 7effffffe000-7efffffff000 r--s 00000000 00:01 4 /memfd:a b (deleted)
 7efffffff000-7f0000000000 rw-s 00000000 00:01 5 /dev/zero (deleted)
 ",
@@ -152,6 +152,56 @@ fn what_differs_is_told() {
     assert!(outcome.to_string().contains("here EINVAL"), "{outcome}");
 }
 
+/// A file of a recording, what stands in it, how the error begins.
+const BROKEN: &[(&str, &str, &str)] = &[
+    (
+        "calls.strace",
+        "7 1.000000000 brk(NULL) = 0\nx",
+        "it/calls.strace:2: \"x\" is not the number",
+    ),
+    (
+        "calls.strace",
+        "7 1.0 brk(NULL) = 0",
+        "it/calls.strace:1: \"1.0\" is not a time",
+    ),
+    (
+        "calls.strace",
+        "7 1.000000000 brk(NULL",
+        "it/calls.strace:1: ",
+    ),
+    (
+        "calls.strace",
+        "7 1.000000000 <... brk resumed>) = 0",
+        "it/calls.strace:1: brk is resumed",
+    ),
+    (
+        "calls.strace",
+        "7 1.000000000 munmap(0x1000) = 0",
+        "it/calls.strace:1: munmap: argument 2",
+    ),
+    (
+        "calls.strace",
+        "7 1.000000000 mprotect(0x1000, 1, PROT_X) = 0",
+        "it/calls.strace:1: mprotect: \"PROT_X\"",
+    ),
+    ("calls.strace", "", "it/calls.strace:1: no call"),
+    (
+        "faults.txt",
+        "7 7 1.000000000 read 0x1\n7 7 1.000000000 look 0x1",
+        "it/faults.txt:2: ",
+    ),
+    (
+        "7.final.maps",
+        "2000-1000 r--p 00000000 00:00 0",
+        "it/7.final.maps:1: not a line",
+    ),
+    (
+        "7.initial.maps",
+        "1000-3000 r--p 00000000 00:00 0\n2000-4000 r--p 00000000 00:00 0",
+        "it/7.initial.maps:2: overlaps",
+    ),
+];
+
 #[test]
 fn errors_name_file_and_line() {
     let broken = |file: &str, text: &str| -> ProgramError {
@@ -159,54 +209,7 @@ fn errors_name_file_and_line() {
         files.insert(file.into(), text.as_bytes().to_vec());
         Program::from_files("it", files).expect_err("broken")
     };
-    for (file, text, says) in [
-        (
-            "calls.strace",
-            "7 1.000000000 brk(NULL) = 0\nx",
-            "it/calls.strace:2: \"x\" is not the number",
-        ),
-        (
-            "calls.strace",
-            "7 1.0 brk(NULL) = 0",
-            "it/calls.strace:1: \"1.0\" is not a time",
-        ),
-        (
-            "calls.strace",
-            "7 1.000000000 brk(NULL",
-            "it/calls.strace:1: ",
-        ),
-        (
-            "calls.strace",
-            "7 1.000000000 <... brk resumed>) = 0",
-            "it/calls.strace:1: brk is resumed",
-        ),
-        (
-            "calls.strace",
-            "7 1.000000000 munmap(0x1000) = 0",
-            "it/calls.strace:1: munmap: argument 2",
-        ),
-        (
-            "calls.strace",
-            "7 1.000000000 mprotect(0x1000, 1, PROT_X) = 0",
-            "it/calls.strace:1: mprotect: \"PROT_X\"",
-        ),
-        ("calls.strace", "", "it/calls.strace:1: no call"),
-        (
-            "faults.txt",
-            "7 7 1.000000000 read 0x1\n7 7 1.000000000 look 0x1",
-            "it/faults.txt:2: ",
-        ),
-        (
-            "7.final.maps",
-            "2000-1000 r--p 00000000 00:00 0",
-            "it/7.final.maps:1: not a line",
-        ),
-        (
-            "7.initial.maps",
-            "1000-3000 r--p 00000000 00:00 0\n2000-4000 r--p 00000000 00:00 0",
-            "it/7.initial.maps:2: overlaps",
-        ),
-    ] {
+    for (file, text, says) in BROKEN {
         let error = broken(file, text).to_string();
         assert!(error.starts_with(says), "{error} is not {says}");
     }
