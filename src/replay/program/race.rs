@@ -39,8 +39,28 @@ pub(super) fn precedes(
                     if a.start < b.end && b.start < a.end)
             };
     }
-    let frees = family.mm(space).and_then(|mm| freed(cx, mm, due)).is_some();
-    frees && fits(cx, family, objects, event) == Some(true)
+    let Some(mm) = family.mm(space) else {
+        return false;
+    };
+    let Some(freed) = freed(cx, mm, due) else {
+        return false;
+    };
+    let hole = hole(cx, mm, freed);
+    // Once that memory is free, the event would be placed at its upper end.
+    placed(objects, event)
+        .is_some_and(|at| hole.end > at.end && hole.end - hole.start >= at.end - at.start)
+        && fits(cx, family, objects, event) == Some(true)
+}
+
+/// The hole that is there once `freed` is.
+fn hole(cx: &mut Idle<'_>, mm: &Mm, freed: Range<u64>) -> Range<u64> {
+    let maps = mm.maps(cx);
+    let below = maps.iter().rev().find(|l| l.start < freed.start);
+    let above = maps.iter().find(|l| l.end > freed.end);
+    Range {
+        start: below.map_or(0, |l| l.end.min(freed.start)),
+        end: above.map_or(freed.end, |l| l.start.max(freed.end)),
+    }
 }
 
 fn parts(event: &Event) -> Option<(&Call, &Returned)> {

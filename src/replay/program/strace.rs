@@ -94,6 +94,13 @@ pub fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
         }
         lines.push(line);
     }
+    // What was never resumed did not return: the thread ended in it.
+    for (index, head) in begun.into_values() {
+        if let (Ok(body), Some(line)) = (parse_call(&format!("{head}) = ?")), lines.get_mut(index))
+        {
+            line.body = body;
+        }
+    }
     lines.retain(|l| l.body != Body::Nothing);
     Ok(lines)
 }
