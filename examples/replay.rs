@@ -3,16 +3,16 @@
 //! ```text
 //! cargo run --release --features replay --example replay            # the scripts that come with the library
 //! cargo run --release --features replay --example replay -- --profile fork --reports 20 FOLDER
-//! cargo run --release --features replay --example replay -- data/programs/redis   # the recording of a program
+//! cargo run --release --features replay --example replay -- --mmu kvm,gru,xpmem data/programs/redis   # a program
 //! ```
 //!
 //! Exit status: 0, all went as on Linux; 1, a script did not; 2, unreadable input.
 
 use clap::Parser;
 use emmu::replay::{
-    Replayed, Report, Script, Summary, load,
+    Devices, MmuKind, Presented, Replayed, Report, Script, Summary, load,
     program::{self, Outcome, Program},
-    replay, shipped,
+    replay_with, shipped,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -44,6 +44,9 @@ struct Args {
     /// Print at most this many reports.
     #[arg(long, value_name = "N", default_value_t = 5)]
     reports: usize,
+    /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem.
+    #[arg(long = "mmu", value_name = "NAME", value_delimiter = ',')]
+    mmus: Vec<MmuKind>,
     /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with calls.strace); without
     /// any, the scripts that come with the library.
     #[arg(value_name = "PATH")]
@@ -72,15 +75,15 @@ fn is_broken_pipe(e: &io::Error) -> bool {
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let (recorded, paths): (Vec<_>, Vec<_>) =
         args.paths.iter().partition(|p| program::is_program(p));
-    let followed = programs(&recorded)?;
+    let followed = programs(&recorded, &args.mmus)?;
     let mut out = io::stdout().lock();
-    let whole = followed.iter().all(|(outcome, _)| outcome.is_whole());
+    let whole = followed.iter().all(Followed::is_fine);
     if paths.is_empty() && !recorded.is_empty() {
         print_programs(&mut out, args, &followed)?;
         return Ok(whole);
     }
     let scripts = scripts(args, &paths)?;
-    let done = replay_all(&scripts);
+    let done = replay_all(&scripts, &args.mmus);
     let summary = Summary::of(&done);
     if args.json {
         let mut json = summary.to_json(&done);
@@ -94,42 +97,61 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         print(&mut out, args, &summary, &done)?;
     }
     let fine = |r: &Replayed| r.is_whole() || args.allowed.contains(&r.profile);
-    Ok(whole && done.iter().all(fine))
+    let coherent = done.iter().all(|r| r.presented.findings.is_empty());
+    Ok(whole && coherent && done.iter().all(fine))
+}
+
+/// A recorded program that was followed to its end.
+struct Followed {
+    outcome: Outcome,
+    took: Duration,
+    presented: Presented,
+}
+
+impl Followed {
+    fn is_fine(&self) -> bool {
+        self.outcome.is_whole() && self.presented.findings.is_empty()
+    }
 }
 
 /// Reads all recordings, then follows one after the other.
-fn programs(paths: &[&PathBuf]) -> Result<Vec<(Outcome, Duration)>, Box<dyn Error>> {
+fn programs(paths: &[&PathBuf], mmus: &[MmuKind]) -> Result<Vec<Followed>, Box<dyn Error>> {
     let loaded = paths.iter().map(|path| Program::load(path));
     let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
     let mut followed = Vec::new();
     for recording in &loaded {
         let began = Instant::now();
-        let outcome = program::run(recording)?;
-        followed.push((outcome, began.elapsed()));
+        let mut devices = Devices::new(mmus.iter().copied());
+        let outcome = program::run_on(&program::machine(), recording, &mut devices)?;
+        followed.push(Followed {
+            outcome,
+            took: began.elapsed(),
+            presented: devices.presented(),
+        });
     }
     Ok(followed)
 }
 
-fn print_programs(
-    out: &mut impl Write,
-    args: &Args,
-    followed: &[(Outcome, Duration)],
-) -> io::Result<()> {
+fn print_programs(out: &mut impl Write, args: &Args, followed: &[Followed]) -> io::Result<()> {
     if args.json {
         let json = serde_json::json!({"programs": programs_json(followed)});
         serde_json::to_writer(&mut *out, &json)?;
         return writeln!(out);
     }
-    for (outcome, took) in followed {
-        writeln!(out, "{outcome}  {} ms", took.as_millis())?;
+    for one in followed {
+        writeln!(out, "{}  {} ms", one.outcome, one.took.as_millis())?;
+        if !args.mmus.is_empty() {
+            writeln!(out, "\n{}\n", one.presented)?;
+        }
     }
     Ok(())
 }
 
-fn programs_json(followed: &[(Outcome, Duration)]) -> serde_json::Value {
-    let one = |(outcome, took): &(Outcome, Duration)| {
-        let mut json = outcome.to_json();
-        json["seconds"] = took.as_secs_f64().into();
+fn programs_json(followed: &[Followed]) -> serde_json::Value {
+    let one = |one: &Followed| {
+        let mut json = one.outcome.to_json();
+        json["seconds"] = one.took.as_secs_f64().into();
+        json["mmus"] = one.presented.to_json();
         json
     };
     followed.iter().map(one).collect()
@@ -153,7 +175,7 @@ fn scripts(args: &Args, paths: &[&PathBuf]) -> Result<Vec<Script>, Box<dyn Error
 }
 
 /// Runs all scripts on as many threads as there are processors; results come in the order of the scripts.
-fn replay_all(scripts: &[Script]) -> Vec<Replayed> {
+fn replay_all(scripts: &[Script], mmus: &[MmuKind]) -> Vec<Replayed> {
     let bar = progress(scripts.len());
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(scripts.len()));
@@ -162,7 +184,8 @@ fn replay_all(scripts: &[Script]) -> Vec<Replayed> {
         for _ in 0..threads.min(scripts.len()) {
             scope.spawn(|| {
                 while let Some((nth, script)) = pick(scripts, &next) {
-                    let result = replay(script).expect("these threads work on no machine");
+                    let result =
+                        replay_with(script, mmus).expect("these threads work on no machine");
                     done.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push((nth, result));
@@ -198,6 +221,11 @@ fn print(
     done: &[Replayed],
 ) -> io::Result<()> {
     writeln!(out, "{summary}")?;
+    if !args.mmus.is_empty() {
+        let mut sum = Presented::default();
+        done.iter().for_each(|r| sum.add(&r.presented));
+        writeln!(out, "{sum}\n")?;
+    }
     let reports: Vec<Report<'_>> = done.iter().filter_map(Report::of).collect();
     for report in reports.iter().take(args.reports) {
         writeln!(out, "{report}")?;

@@ -14,6 +14,7 @@ use crate::{
     notifier::{Access, ExternalMmu},
     oracle::{Finding, Oracle},
 };
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
@@ -78,6 +79,26 @@ impl Presented {
             }
         }
         self.findings.extend(other.findings.iter().cloned());
+    }
+    /// Bills and findings as JSON; times in seconds.
+    pub fn to_json(&self) -> Value {
+        let bill = |(kind, b): &(MmuKind, Bill)| {
+            json!({
+                "mmu": kind.to_string(),
+                "windows": b.windows,
+                "dropped": b.dropped,
+                "faults": b.faults,
+                "refaults": b.refaults,
+                "retries": b.retries,
+                "acknowledgements": b.acknowledgements,
+                "agings": b.agings,
+                "in_windows": b.in_windows.as_secs_f64(),
+                "longest": b.longest.as_secs_f64(),
+            })
+        };
+        let bills: Vec<Value> = self.bills.iter().map(bill).collect();
+        let findings: Vec<String> = self.findings.iter().map(ToString::to_string).collect();
+        json!({ "bills": bills, "findings": findings })
     }
 }
 
