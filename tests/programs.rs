@@ -128,6 +128,26 @@ fn files_segments_and_shared_memory_have_the_kernels_names() {
 }
 
 #[test]
+fn named_memory_does_not_merge() {
+    as_linux(
+        "\
+7 1.000001000 mmap(NULL, 12288, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7effffffd000
+7 1.000002000 prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0x7effffffe000, 4096, \"a b\") = 0
+7 1.000003000 prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0x7effffffd000, 4096, \"a b\") = 0
+7 1.000004000 prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0x7efffffff000, 4096, \"c\") = -1 EINVAL (Invalid argument)
+7 1.000005000 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, -1, 0) = 0x7effffffc000
+7 1.000006000 prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0x7effffffc000, 4096, \"d\") = 0
+7 1.000007000 exit_group(0) = ?
+",
+        "\
+7effffffc000-7effffffd000 rw-s 00000000 00:01 5 [anon_shmem:d]
+7effffffd000-7efffffff000 r--p 00000000 00:00 0 [anon:a b]
+7efffffff000-7f0000000000 r--p 00000000 00:00 0
+",
+    );
+}
+
+#[test]
 fn what_differs_is_told() {
     let outcome = follow(
         "\

@@ -28,6 +28,9 @@ pub enum MadviseError {
         /// The object's error.
         why: ObjectError,
     },
+    /// Memory that has a name already, as a file (naming it).
+    #[error("the mapping at {0:#x} is not anonymous")]
+    NotAnonymous(u64),
     /// A page is in use otherwise: trying again might help (`MADV_COLLAPSE`).
     #[error("a page at {0:#x} is in use otherwise")]
     Busy(u64),
@@ -54,6 +57,7 @@ impl MadviseError {
         match self {
             Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
             Self::Denied(_) => Errno::EACCES,
+            Self::NotAnonymous(_) => Errno::EBADF,
             Self::Object { why, .. } => why.errno(),
             Self::Busy(_) => Errno::EAGAIN,
             Self::Hole(_) | Self::NoMemory(_) => Errno::ENOMEM,

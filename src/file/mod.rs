@@ -25,6 +25,7 @@ pub use disk::DiskFile;
 pub use host::Host;
 pub(crate) use open::same_file;
 pub use open::{File, FileMode};
+pub(crate) use shmem::ANONYMOUS;
 pub use shmem::Shmem;
 pub use store::{BLOCK, MemStore, Store, StoreError};
 pub use xip::XipFile;
@@ -102,6 +103,10 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// Whether the object must know of the first write to a clean page: shared mappings then map it read-only
     /// (`vma_wants_writenotify`).
     fn notes_writes(&self) -> bool {
+        false
+    }
+    /// Whether it is shared anonymous memory, which a program may name (`vma_is_anon_shmem`).
+    fn is_nameless(&self) -> bool {
         false
     }
     /// Whether mappings are placed so that huge pages of the object would fit (`->get_unmapped_area`).

@@ -10,6 +10,9 @@ use crate::{
 };
 use std::{borrow::Cow, fmt, sync::Arc};
 
+/// What `/proc/PID/maps` calls shared anonymous memory.
+pub(crate) const ANONYMOUS: &str = "/dev/zero (deleted)";
+
 /// Pages shared by everyone who maps them.
 pub struct Shmem {
     name: Box<str>,
@@ -80,6 +83,9 @@ impl MemoryObject for Shmem {
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
         self.cache.get(index)
+    }
+    fn is_nameless(&self) -> bool {
+        &*self.name == ANONYMOUS
     }
     /// `shmem_setattr`: mappings are visited only if whole pages are cut off.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {

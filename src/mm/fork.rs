@@ -58,7 +58,8 @@ impl Layout {
         let inject = self.machine.mem().inject();
         inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
         let flags = vma.flags - VmFlags::LOCK_MASK;
-        let copy = Vma::new(vma.range(), vma.pgoff, flags, vma.file.clone());
+        let mut copy = Vma::new(vma.range(), vma.pgoff, flags, vma.file.clone());
+        copy.label.clone_from(&vma.label);
         if !flags.contains(VmFlags::WIPEONFORK)
             && let Some(link) = vma.anon.get()
         {

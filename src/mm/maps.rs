@@ -19,7 +19,7 @@ pub struct MapsLine {
     pub flags: VmFlags,
     /// Offset into the object in bytes; 0 for anonymous memory.
     pub offset: u64,
-    /// Name of the object, `[heap]`, `[stack]`, or empty.
+    /// Name of the object, `[heap]`, `[stack]`, `[anon:NAME]`, `[anon_shmem:NAME]`, or empty.
     pub name: String,
     /// No object behind it.
     pub anonymous: bool,
@@ -139,7 +139,10 @@ impl Mm {
 fn line(layout: &Layout, vma: &Vma) -> MapsLine {
     let (start, end) = (vma.start().addr(), vma.end().addr());
     let name = match vma.object() {
-        Some(object) => object.name().into_owned(),
+        Some(object) => match &vma.label {
+            Some(label) => format!("[anon_shmem:{label}]"),
+            None => object.name().into_owned(),
+        },
         None if start < layout.brk && end > layout.start_brk => "[heap]".into(),
         None if start <= layout.start_stack
             && end >= layout.start_stack
@@ -147,7 +150,10 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
         {
             "[stack]".into()
         }
-        None => String::new(),
+        None => vma
+            .label
+            .as_ref()
+            .map_or(String::new(), |label| format!("[anon:{label}]")),
     };
     MapsLine {
         start,

@@ -31,6 +31,7 @@ struct Candidate<'a> {
     flags: VmFlags,
     file: Option<&'a Arc<File>>,
     anon: Option<&'a AnonLink>,
+    label: Option<&'a Arc<str>>,
 }
 
 impl<'a> Candidate<'a> {
@@ -38,6 +39,7 @@ impl<'a> Candidate<'a> {
     fn agrees(&self, neighbour: &Vma) -> bool {
         neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
             && same_file(neighbour.file.as_ref(), self.file)
+            && neighbour.label.as_ref() == self.label
             && match (neighbour.anon.get(), self.anon) {
                 (None, None) => true,
                 // One side has pages, the other none: free to merge unless those pages came down by fork.
@@ -104,6 +106,7 @@ impl MmapWriteGuard<'_> {
             flags: new.flags,
             file: new.file.as_ref(),
             anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
+            label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
         };
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
@@ -153,7 +156,18 @@ impl MmapWriteGuard<'_> {
         range: VpnRange,
         flags: VmFlags,
     ) -> Result<Vpn, VmaError> {
-        if let Some(merged) = self.merge_existing(start, range, flags) {
+        let label = self.vma(start).label.clone();
+        self.modify_as(start, range, flags, label)
+    }
+    /// The same with a name of the memory beside the flags (`vma_modify_name`).
+    pub(super) fn modify_as(
+        &mut self,
+        start: Vpn,
+        range: VpnRange,
+        flags: VmFlags,
+        label: Option<Arc<str>>,
+    ) -> Result<Vpn, VmaError> {
+        if let Some(merged) = self.merge_existing(start, range, flags, label.as_ref()) {
             return Ok(merged);
         }
         let whole = self.vma(start).range();
@@ -163,12 +177,21 @@ impl MmapWriteGuard<'_> {
         if range.end() < whole.end() {
             self.split(range.start(), range.end())?;
         }
-        self.layout.change(range.start(), |v| v.flags = flags);
+        self.layout.change(range.start(), |v| {
+            v.flags = flags;
+            v.label = label;
+        });
         Ok(range.start())
     }
 
     /// `vma_merge_existing_range`.
-    fn merge_existing(&mut self, start: Vpn, range: VpnRange, flags: VmFlags) -> Option<Vpn> {
+    fn merge_existing(
+        &mut self,
+        start: Vpn,
+        range: VpnRange,
+        flags: VmFlags,
+        label: Option<&Arc<str>>,
+    ) -> Option<Vpn> {
         let vmas = &self.layout.vmas;
         let middle = self.vma(start);
         let whole = middle.range();
@@ -182,6 +205,7 @@ impl MmapWriteGuard<'_> {
             flags,
             file: middle.file.as_ref(),
             anon: middle.anon.get(),
+            label,
         };
         let left = left_side
             .then(|| candidate.left(vmas.before(start)))

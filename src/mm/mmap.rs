@@ -11,7 +11,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::{MmapError, VmaError},
-    file::{File, FileMode, MAX_SIZE, Shmem},
+    file::{ANONYMOUS, File, FileMode, MAX_SIZE, Shmem},
     frame::Overcommit,
 };
 use std::sync::Arc;
@@ -254,13 +254,8 @@ impl MmapWriteGuard<'_> {
         if !machine.commit().charge(charged) {
             return Err(VmaError::NoMemory(crate::error::NoMemory::Object));
         }
-        let object = Shmem::new(
-            machine.host(),
-            "/dev/zero (deleted)",
-            pages * PAGE_SIZE,
-            charged,
-        )
-        .inspect_err(|_| machine.commit().uncharge(charged))?;
+        let object = Shmem::new(machine.host(), ANONYMOUS, pages * PAGE_SIZE, charged)
+            .inspect_err(|_| machine.commit().uncharge(charged))?;
         Ok(File::open(object, FileMode::ReadWrite))
     }
 }

@@ -28,6 +28,7 @@ mod guard;
 mod huge;
 mod inspect;
 mod ksm;
+mod label;
 mod layout;
 mod machine;
 mod madvise;

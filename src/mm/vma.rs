@@ -25,6 +25,8 @@ pub(super) struct Vma {
     file_link: Option<FileLink>,
     /// Unset until the first private page is written ("unfaulted").
     pub(super) anon: OnceLock<AnonLink>,
+    /// What the program calls this memory; memory of different names does not merge.
+    pub(super) label: Option<Arc<str>>,
 }
 
 impl Vma {
@@ -42,6 +44,7 @@ impl Vma {
             file,
             file_link: None,
             anon: OnceLock::new(),
+            label: None,
         }
     }
     pub(super) fn range(&self) -> VpnRange {
@@ -78,7 +81,8 @@ impl Vma {
     }
     /// Same in everything but the place: what a split or a copy starts from (`vm_area_dup`, `anon_vma_clone`).
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
-        let dup = Self::new(range, pgoff, self.flags, self.file.clone());
+        let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
+        dup.label.clone_from(&self.label);
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }

@@ -99,6 +99,13 @@ fn plain(cx: &mut Idle<'_>, mm: &Mm, call: &Call) -> Did {
             mm.munlockall(cx);
             Ok(0)
         }
+        Call::NameMemory {
+            addr,
+            len,
+            ref name,
+        } => done(mm.name_memory(cx, addr, len, name.as_deref()), |e| {
+            e.errno()
+        }),
         Call::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags), |e| e.errno()),
         _ => return None,
     })

@@ -304,6 +304,13 @@ impl<'p> Follower<'p> {
         if *returned == Returned::Never {
             return None;
         }
+        // Kernels may be built without names for memory.
+        if matches!(
+            (call, returned),
+            (Call::NameMemory { .. }, Returned::Error(_))
+        ) {
+            return None;
+        }
         let mm = Arc::clone(self.family.mm(space)?);
         let files = (&*self.family.descriptors(task.table), &mut self.objects);
         let call = unchanced(call, returned);
