@@ -8,7 +8,8 @@
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    extmmu::xpmem::{Manners, Owner, OwnerConfig, Partition, PartitionId},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
     mm::{Advice, MmapArgs},
     notifier::{Access, ExternalMmu},
     oracle::Oracle,
@@ -61,27 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("frames exported: {}", owner.exported(&mut cx));
 
-    // Again: now one dies of the question, and one hangs.
-    for importer in &importers {
-        importer.write(&mut cx, 0, b"again")?;
-    }
-    partitions[1].set_manners(Manners::Dies);
-    partitions[2].set_manners(Manners::Hangs);
-    let since = Instant::now();
-    mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed)?;
-    println!(
-        "\none died, one hung, the page is gone after {:.0?}",
-        since.elapsed()
-    );
-    for failure in owner.failures() {
-        println!("{failure}");
-    }
-    for (n, importer) in importers.iter().enumerate() {
-        match importer.read(&mut cx, 0, &mut seen) {
-            Ok(()) => println!("partition {} goes on", n + 1),
-            Err(e) => println!("partition {}: {e}", n + 1),
-        }
-    }
+    death_and_silence(&mut cx, &mm, &owner, &partitions, &importers)?;
 
     println!("\n{:#?}", owner.bill());
     mm.unregister(&mut cx, registration);
@@ -90,5 +71,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     oracle.audit_empty(&mut cx, 0);
     oracle.assert_silent();
     println!("the oracle is silent");
+    Ok(())
+}
+
+/// One partition dies of the question, and one hangs.
+fn death_and_silence(
+    cx: &mut Cx<'_, rank::Idle, Sleepable>,
+    mm: &Mm,
+    owner: &Owner,
+    partitions: &[Arc<Partition>; 3],
+    importers: &[Attachment],
+) -> Result<(), Box<dyn Error>> {
+    let mut seen = [0; 16];
+    for importer in importers {
+        importer.write(cx, 0, b"again")?;
+    }
+    partitions[1].set_manners(Manners::Dies);
+    partitions[2].set_manners(Manners::Hangs);
+    let since = Instant::now();
+    mm.madvise(cx, BASE, PAGE, Advice::DontNeed)?;
+    println!(
+        "\none died, one hung, the page is gone after {:.0?}",
+        since.elapsed()
+    );
+    for failure in owner.failures() {
+        println!("{failure}");
+    }
+    for (n, importer) in importers.iter().enumerate() {
+        match importer.read(cx, 0, &mut seen) {
+            Ok(()) => println!("partition {} goes on", n + 1),
+            Err(e) => println!("partition {}: {e}", n + 1),
+        }
+    }
     Ok(())
 }

@@ -29,9 +29,8 @@ pub(super) struct Shared(Mutex<Option<Cached>>);
 
 impl Shared {
     pub(super) fn show(&self, visit: &mut dyn FnMut(Translation)) {
-        if let Some(cached) = &*self.0.lock() {
-            visit(cached.translation());
-        }
+        let held = *self.0.lock();
+        held.iter().for_each(|cached| visit(cached.translation()));
     }
     fn invalidate(&self, range: VpnRange) {
         let mut held = self.0.lock();
