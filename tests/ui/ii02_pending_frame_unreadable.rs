@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(p: Pending<'_, Spin>) { let x = &p.pfn; }
+fn f(p: Pending<'_, Spin>) { let x = &p.found; }
