@@ -160,3 +160,22 @@ impl fmt::Debug for VpnRange {
         write!(f, "[{:#x}, {:#x})", self.start.addr(), self.end.addr())
     }
 }
+
+/// Cuts the bytes `[addr, addr + len)` at page boundaries: page, offset in it, bytes. Nothing lies beyond the top of the
+/// 64-bit space: what would wrap is counted to the last page, which is never mapped.
+#[allow(clippy::cast_possible_truncation)]
+pub fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> {
+    let mut at = Some(addr);
+    let mut left = len;
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let from = at.unwrap_or(u64::MAX);
+        let offset = (from % PAGE_SIZE) as usize;
+        let n = left.min(PAGE_SIZE as usize - offset);
+        left -= n;
+        at = from.checked_add(n as u64);
+        Some((Vpn::containing(from), offset, n))
+    })
+}

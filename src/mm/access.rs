@@ -6,7 +6,7 @@
 
 use super::{Mm, flags::VmFlags, page_table::LockedLeaf, pte::RawPte};
 use crate::{
-    addr::{PAGE_SIZE, Pfn, TASK_PAGES, Vpn},
+    addr::{Pfn, TASK_PAGES, Vpn, chunks},
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     notifier::Access,
@@ -179,23 +179,4 @@ fn hit(leaf: &LockedLeaf<'_>, at: Vpn, access: Access) -> Option<Pfn> {
         leaf.set(at, touched);
     }
     Some(pte.pfn())
-}
-
-/// Cuts `[addr, addr + len)` at page boundaries: page, offset in it, bytes. Stops at the top of the 64-bit space.
-#[allow(clippy::cast_possible_truncation)]
-fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> {
-    let mut at = Some(addr);
-    let mut left = len;
-    std::iter::from_fn(move || {
-        if left == 0 {
-            return None;
-        }
-        // An access that wraps is one beyond the top: page number 2^52 - 1 is never mapped.
-        let from = at.unwrap_or(u64::MAX);
-        let offset = (from % PAGE_SIZE) as usize;
-        let n = left.min(PAGE_SIZE as usize - offset);
-        left -= n;
-        at = from.checked_add(n as u64);
-        Some((Vpn::containing(from), offset, n))
-    })
 }

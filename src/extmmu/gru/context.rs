@@ -3,10 +3,10 @@
 use super::{
     asid::effective,
     chip::{Inner, Loaded},
-    purge::{AddressSpace, Mistake, page},
+    purge::{AddressSpace, Mistake},
 };
 use crate::{
-    addr::{PAGE_SIZE, VpnRange},
+    addr::{PMD_PAGES, Vpn, VpnRange, chunks},
     ctx::{Atomic, Cx, Sleepable, rank},
     error::FaultError,
     extmmu::tlb::IsHuge,
@@ -72,13 +72,12 @@ impl Context {
     /// [`GruFault`].
     pub fn read(&self, cx: &mut Idle<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
         let mut done = 0;
-        while done < out.len() {
-            let at = addr + done as u64;
-            let n = in_page(at).min(out.len() - done);
+        for (page, offset, n) in chunks(addr, out.len()) {
             let part = &mut out[done..done + n];
+            let at = page.addr() + offset as u64;
             self.instruct(cx, at, Access::Read, |space, cached| {
-                let view = space.gate.follow(cached, page(at));
-                view.expect("one of its pages").read(offset(at), part);
+                let view = space.gate.follow(cached, page);
+                view.expect("one of its pages").read(offset, part);
             })?;
             done += n;
         }
@@ -91,13 +90,12 @@ impl Context {
     /// [`GruFault`].
     pub fn write(&self, cx: &mut Idle<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
         let mut done = 0;
-        while done < bytes.len() {
-            let at = addr + done as u64;
-            let n = in_page(at).min(bytes.len() - done);
+        for (page, offset, n) in chunks(addr, bytes.len()) {
             let part = &bytes[done..done + n];
+            let at = page.addr() + offset as u64;
             self.instruct(cx, at, Access::Write, |space, cached| {
-                let view = space.gate.follow_mut(cached, page(at));
-                view.expect("found for writing").write(offset(at), part);
+                let view = space.gate.follow_mut(cached, page);
+                view.expect("found for writing").write(offset, part);
             })?;
             done += n;
         }
@@ -121,7 +119,7 @@ impl Context {
             let Some(asid) = chip.slot_of(self.id).map(|l| l.asid) else {
                 continue;
             };
-            let hit = chip.tlb.get(effective(asid, addr), page(addr).0);
+            let hit = chip.tlb.get(effective(asid, addr), Vpn::containing(addr).0);
             if let Some(cached) = hit.filter(|c| access == Access::Read || c.is_writable()) {
                 f(&self.space, cached);
                 return Ok(());
@@ -151,7 +149,11 @@ impl Context {
             self.space.meter.retried();
             return Ok(Dropin::ByUser);
         }
-        let ticket = self.space.gate.ticket(page(addr), access).allow_huge();
+        let ticket = self
+            .space
+            .gate
+            .ticket(Vpn::containing(addr), access)
+            .allow_huge();
         let found = mm.try_resolve(cx, ticket);
         let Some(pending) = found.map_err(|why| GruFault::Fault { addr, why })? else {
             return Ok(Dropin::ByUser);
@@ -178,7 +180,11 @@ impl Context {
             self.space.meter.retried();
             return Ok(());
         }
-        let ticket = self.space.gate.ticket(page(addr), access).allow_huge();
+        let ticket = self
+            .space
+            .gate
+            .ticket(Vpn::containing(addr), access)
+            .allow_huge();
         // The page is asked for, and let go at once: nothing but windows keeps the entry true.
         let found = mm.resolve(cx, ticket);
         let pending = found.map_err(|why| GruFault::Fault { addr, why })?;
@@ -213,7 +219,7 @@ impl Context {
     fn preload(&self, cx: &mut Cx<'_, rank::Idle, Atomic>, mm: &Mm, addr: u64) {
         let gru = &self.space.grus[self.chip];
         for n in (1..=gru.config.preload).rev() {
-            let at = page(addr).plus(n);
+            let at = Vpn::containing(addr).plus(n);
             let ticket = self.space.gate.ticket(at, Access::Read);
             let Ok(Some(pending)) = mm.try_resolve(cx, ticket) else {
                 continue;
@@ -303,8 +309,8 @@ fn steal(stolen: &Loaded, chip: usize) -> bool {
 fn arm(chip: &mut Inner, context: u64, addr: u64) {
     if let Some(loaded) = chip.slot_of(context) {
         // A drop-in may be of the huge page around it, so a purge anywhere in that cancels it.
-        let first = page(addr).align_down(512);
-        loaded.armed = VpnRange::new(first, first.plus(512));
+        let first = Vpn::containing(addr).align_down(PMD_PAGES);
+        loaded.armed = VpnRange::new(first, first.plus(PMD_PAGES));
     }
 }
 
@@ -313,13 +319,4 @@ fn enter(chip: &mut Inner, asid: u32, cached: Cached) {
     let _evicted = chip
         .tlb
         .insert(asid, range.start().0, IsHuge::of(range.pages()), cached);
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn offset(addr: u64) -> usize {
-    (addr % PAGE_SIZE) as usize
-}
-#[allow(clippy::cast_possible_truncation)]
-fn in_page(addr: u64) -> usize {
-    (PAGE_SIZE - addr % PAGE_SIZE) as usize
 }

@@ -5,7 +5,7 @@ use super::{
     chip::{Gru, Inner},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::VpnRange,
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
     extmmu::bill::{Bill, Meter},
     mm::Mm,
@@ -219,11 +219,6 @@ impl ExternalMmu for AddressSpace {
         }
         true
     }
-}
-
-/// The page that an address is in.
-pub(super) fn page(addr: u64) -> Vpn {
-    Vpn::containing(addr)
 }
 
 impl std::fmt::Debug for AddressSpace {

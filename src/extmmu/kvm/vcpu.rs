@@ -2,7 +2,7 @@
 
 use super::{Exit, Gfn, SharedTlb, TLB_ENTRIES, Vm, fault::for_access};
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{Vpn, chunks},
     ctx::{Cx, Sleepable, rank},
     extmmu::tlb::{IsHuge, Tlb},
     notifier::{Access, Cached, ShadowStore},
@@ -67,10 +67,9 @@ impl Vcpu {
     /// [`Exit`]; what lies before the page that failed has been loaded.
     pub fn read(&self, cx: &mut Idle<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
         let mut done = 0;
-        while done < out.len() {
-            let at = gpa + done as u64;
-            let n = in_page(at).min(out.len() - done);
-            self.read_page(cx, at, &mut out[done..done + n])?;
+        for (page, offset, n) in chunks(gpa, out.len()) {
+            let part = &mut out[done..done + n];
+            self.read_page(cx, (page, offset), part)?;
             done += n;
         }
         Ok(())
@@ -82,39 +81,49 @@ impl Vcpu {
     /// [`Exit`]; what lies before the page that failed has been stored.
     pub fn write(&self, cx: &mut Idle<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         let mut done = 0;
-        while done < bytes.len() {
-            let at = gpa + done as u64;
-            let n = in_page(at).min(bytes.len() - done);
-            self.write_page(cx, at, &bytes[done..done + n])?;
+        for (page, offset, n) in chunks(gpa, bytes.len()) {
+            self.write_page(cx, (page, offset), &bytes[done..done + n])?;
             done += n;
         }
         Ok(())
     }
-    fn read_page(&self, cx: &mut Idle<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
+    /// `page` is one of the guest: its number is a guest frame's.
+    fn read_page(
+        &self,
+        cx: &mut Idle<'_>,
+        (page, offset): (Vpn, usize),
+        out: &mut [u8],
+    ) -> Result<(), Exit> {
+        let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
-            if let Some(cached) = tlb.get(0, Gfn::containing(gpa).0) {
+            if let Some(cached) = tlb.get(0, gfn.0) {
                 // The TLB stays locked, as an instruction is finished before a flush is answered.
-                let at = page_in(cached, gpa);
-                let view = self.vm.gate.follow(cached, at).expect("one of its pages");
-                view.read(offset(gpa), out);
+                let view = self.vm.gate.follow(cached, page_in(cached, gfn));
+                view.expect("one of its pages").read(offset, out);
                 return Ok(());
             }
             drop(tlb);
-            self.miss(cx, gpa, Access::Read)?;
+            self.miss(cx, page.addr() + offset as u64, Access::Read)?;
         }
     }
-    fn write_page(&self, cx: &mut Idle<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
+    fn write_page(
+        &self,
+        cx: &mut Idle<'_>,
+        (page, offset): (Vpn, usize),
+        bytes: &[u8],
+    ) -> Result<(), Exit> {
+        let gfn = Gfn(page.0);
         loop {
             let tlb = self.tlb.lock();
-            if let Some(cached) = tlb.get(0, Gfn::containing(gpa).0)
-                && let Some(mut view) = self.vm.gate.follow_mut(cached, page_in(cached, gpa))
+            if let Some(cached) = tlb.get(0, gfn.0)
+                && let Some(mut view) = self.vm.gate.follow_mut(cached, page_in(cached, gfn))
             {
-                view.write_untold(offset(gpa), bytes);
+                view.write_untold(offset, bytes);
                 return Ok(());
             }
             drop(tlb);
-            self.miss(cx, gpa, Access::Write)?;
+            self.miss(cx, page.addr() + offset as u64, Access::Write)?;
         }
     }
     /// Walks the shadow page table, and has the entry made if it is not there.
@@ -136,21 +145,10 @@ impl Vcpu {
     }
 }
 
-/// The page of the address space that a guest address is, by a translation of its guest frame.
-fn page_in(cached: &Cached, gpa: u64) -> crate::addr::Vpn {
+/// The page of the address space that a guest frame is, by a translation of it.
+fn page_in(cached: &Cached, gfn: Gfn) -> Vpn {
     let range = cached.range();
-    range
-        .start()
-        .plus(Gfn::containing(gpa).0 & (range.pages() - 1))
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn offset(gpa: u64) -> usize {
-    (gpa % PAGE_SIZE) as usize
-}
-#[allow(clippy::cast_possible_truncation)]
-fn in_page(gpa: u64) -> usize {
-    (PAGE_SIZE - gpa % PAGE_SIZE) as usize
+    range.start().plus(gfn.0 & (range.pages() - 1))
 }
 
 impl std::fmt::Debug for Vcpu {

@@ -5,7 +5,7 @@ use super::{
     owner::{Segment, fresh},
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SIZE, Vpn, VpnRange, chunks},
     ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached},
 };
@@ -88,13 +88,12 @@ impl Attachment {
     /// [`XpmemError`]; what lies before the page that failed has been loaded.
     pub fn read(&self, cx: &mut Idle<'_>, at: u64, out: &mut [u8]) -> Result<(), XpmemError> {
         let mut done = 0;
-        while done < out.len() {
-            let from = at + done as u64;
-            let n = in_page(from).min(out.len() - done);
+        for (nth, offset, n) in chunks(at, out.len()) {
             let bytes = &mut out[done..done + n];
+            let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Read, |cached, page| {
                 let view = self.owner.gate.follow(cached, page)?;
-                view.read(offset(from), bytes);
+                view.read(offset, bytes);
                 Some(())
             })?;
             done += n;
@@ -108,13 +107,12 @@ impl Attachment {
     /// [`XpmemError`]; what lies before the page that failed has been stored.
     pub fn write(&self, cx: &mut Idle<'_>, at: u64, bytes: &[u8]) -> Result<(), XpmemError> {
         let mut done = 0;
-        while done < bytes.len() {
-            let from = at + done as u64;
-            let n = in_page(from).min(bytes.len() - done);
+        for (nth, offset, n) in chunks(at, bytes.len()) {
             let part = &bytes[done..done + n];
+            let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Write, |cached, page| {
                 let mut view = self.owner.gate.follow_mut(cached, page)?;
-                view.write(offset(from), part);
+                view.write(offset, part);
                 Some(())
             })?;
             done += n;
@@ -164,13 +162,4 @@ impl Attachment {
         made.into_iter()
             .try_for_each(|id| self.owner.remove(cx, id))
     }
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn offset(at: u64) -> usize {
-    (at % PAGE_SIZE) as usize
-}
-#[allow(clippy::cast_possible_truncation)]
-fn in_page(at: u64) -> usize {
-    (PAGE_SIZE - at % PAGE_SIZE) as usize
 }
