@@ -146,10 +146,12 @@ fn more_contexts_than_slots_and_identifiers_take_turns() {
         ..GruConfig::default()
     };
     with(config, |cx, w| {
-        let (other, registration) = AddressSpace::attach(cx, &w.mm, &w.grus, None);
+        // The other has the same GRUs in another order: its second is the first one's first.
+        let swapped: Vec<_> = w.grus.iter().rev().cloned().collect();
+        let (other, registration) = AddressSpace::attach(cx, &w.mm, &swapped, None);
         let mine = (0..20).map(|_| Context::new(&w.space, 0));
         let all: Vec<Context> = mine
-            .chain((0..20).map(|_| Context::new(&other, 0)))
+            .chain((0..20).map(|_| Context::new(&other, 1)))
             .collect();
         for round in 0..5 {
             for (n, context) in (0u8..).zip(&all) {

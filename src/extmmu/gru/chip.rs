@@ -63,6 +63,8 @@ pub struct GruStats {
 pub(super) struct Loaded {
     pub(super) context: u64,
     pub(super) space: Weak<AddressSpace>,
+    /// Which of that address space's GRUs this one is.
+    pub(super) nth: usize,
     pub(super) asid: u32,
     /// The miss that is being served, until a purge cancels it (the fault map's state).
     pub(super) armed: Option<VpnRange>,
@@ -78,7 +80,6 @@ pub(super) struct Inner {
 
 /// A GRU.
 pub struct Gru {
-    pub(super) number: usize,
     pub(super) config: GruConfig,
     pub(super) inner: Mutex<Inner>,
 }
@@ -86,9 +87,8 @@ pub struct Gru {
 impl Gru {
     /// GRUs of one machine, all alike.
     pub fn several(count: usize, config: GruConfig) -> Vec<Arc<Self>> {
-        let make = |number| {
+        let make = |_| {
             Arc::new(Self {
-                number,
                 config,
                 inner: Mutex::new(Inner {
                     tlb: Tlb::new(config.tlb_entries),
@@ -119,7 +119,7 @@ impl Inner {
         let mut loaded = self.slots.iter_mut().flatten();
         loaded.find(|l| l.context == context)
     }
-    /// Another identifier, none of a loaded context or of those in `kept`.
+    /// Another identifier, none of a loaded context.
     pub(super) fn new_asid(&mut self) -> u32 {
         let in_use: Vec<u32> = self.slots.iter().flatten().map(|l| l.asid).collect();
         let (asid, before) = self.asids.next(&in_use);
@@ -142,7 +142,7 @@ impl Inner {
 impl std::fmt::Debug for Gru {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gru")
-            .field("number", &self.number)
+            .field("config", &self.config)
             .finish_non_exhaustive()
     }
 }

@@ -252,7 +252,7 @@ impl Context {
         if let Some(stolen) = stolen {
             if stolen.space.as_ptr() == Arc::as_ptr(&self.space) {
                 trackers[self.chip].loaded -= 1;
-            } else if !steal(&stolen, self.chip) {
+            } else if !steal(&stolen) {
                 chip.slots[slot] = Some(stolen);
                 return;
             }
@@ -267,6 +267,7 @@ impl Context {
         chip.slots[slot] = Some(Loaded {
             context: self.id,
             space: Arc::downgrade(&self.space),
+            nth: self.chip,
             asid: tracker.asid,
             armed: None,
         });
@@ -291,17 +292,14 @@ impl Drop for Context {
 
 /// Takes a context of another address space into account as unloaded. `false`: that one's tracker is being used, and
 /// cannot be waited for with a chip locked; somebody else is chosen next time.
-fn steal(stolen: &Loaded, chip: usize) -> bool {
+fn steal(stolen: &Loaded) -> bool {
     let Some(space) = stolen.space.upgrade() else {
         return true;
     };
     let Some(mut trackers) = space.trackers.try_lock() else {
         return false;
     };
-    // The GRUs of an address space are counted from 0 in each: the one with this chip is meant.
-    if let Some(tracker) = trackers.get_mut(chip) {
-        tracker.loaded -= 1;
-    }
+    trackers[stolen.nth].loaded -= 1;
     true
 }
 
