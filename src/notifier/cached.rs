@@ -34,6 +34,12 @@ impl Translation {
         let nth = u32::try_from(at.0.checked_sub(self.range.start().0)?).ok()?;
         self.range.contains(at).then(|| self.pfn.nth(nth))
     }
+    /// The frames of its pages, in their order.
+    pub fn frames(&self) -> impl Iterator<Item = Pfn> {
+        let first = self.pfn;
+        let pages = u32::try_from(self.range.pages()).expect("at most 512");
+        (0..pages).map(move |n| first.nth(n))
+    }
     /// Whether one of the pages leads to this frame.
     pub fn leads_to(&self, pfn: Pfn) -> bool {
         let (first, frame) = (u64::from(self.pfn.number()), u64::from(pfn.number()));

@@ -212,9 +212,9 @@ fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
 
 /// Gives up the references of entries that went.
 fn unpin(mem: &PhysMem, gone: &[ShadowEntry]) {
-    for entry in gone.iter().filter(|e| e.pinned) {
-        for n in 0..entry.range().pages() {
-            drop(mem.adopt(entry.pfn().nth(u32::try_from(n).expect("at most 512"))));
+    for entry in gone.iter().filter(|e| e.is_pinned()) {
+        for pfn in entry.translation().frames() {
+            drop(mem.adopt(pfn));
         }
     }
 }

@@ -5,7 +5,6 @@ use super::{
     cached::{Cached, Translation},
     chain::Seat,
     gate::{Gate, GateGuard},
-    pin::Pin,
     store::{ShadowEntry, ShadowStore},
 };
 use crate::{
@@ -260,10 +259,6 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     pub fn guard(&mut self) -> &mut GateGuard<'p, S, T, C> {
         &mut self.guard
     }
-    /// A reference on the frame: it stays while the pin lives, whatever the page table maps meanwhile.
-    pub fn pin(&self) -> Pin {
-        Pin::new(&self.seat.mem, self.pfn())
-    }
     /// Records the translation under `key` and keeps the gate held.
     pub fn establish(self, key: S::Key) -> GateGuard<'p, S, T, C> {
         self.record(key, false)
@@ -277,8 +272,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
         // The zero page has no counts.
         let pinned = pinned && !self.found.pfn.is_zero();
         if pinned {
-            for at in self.found.range.iter() {
-                let pfn = self.found.frame_of(at).expect("in the range");
+            for pfn in self.found.frames() {
                 let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
             }
         }

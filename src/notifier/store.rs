@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub struct ShadowEntry {
     translation: Translation,
     /// A reference on the frame goes with the entry.
-    pub(super) pinned: bool,
+    pinned: bool,
     marks: AtomicU8,
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Below, Cx, Sleepable, rank},
     extmmu::{
         References,
         bill::{Bill, Meter},
@@ -154,13 +154,15 @@ impl Owner {
         let gone = self.segments.write().remove(&id);
         let range = gone.ok_or(XpmemError::NoSegment(id))?.range;
         // Nobody finds the segment any more. Who has pages of it gives them back; other segments fault them anew.
+        self.take_back(cx, range);
+        Ok(())
+    }
+    /// Recalls pages that no window is about.
+    fn take_back<R: Below<rank::Gate>>(&self, cx: &mut Cx<'_, R, Sleepable>, range: VpnRange) {
         self.keeper.begin_recall();
         self.recall(range);
-        let mut guard = self.gate.lock(cx);
-        guard.forget_range(range, |()| ());
-        drop(guard);
+        self.gate.lock(cx).forget_range(range, |()| ());
         self.keeper.end_recall();
-        Ok(())
     }
     pub(super) fn segment(&self, id: SegId) -> Result<Segment, XpmemError> {
         let segments = self.segments.read();
@@ -279,12 +281,7 @@ impl RmapNotifier for Owner {
         });
         drop(guard);
         for range in pages {
-            self.keeper.begin_recall();
-            self.recall(range);
-            let mut guard = self.gate.lock(&mut cx);
-            guard.forget_range(range, |()| ());
-            drop(guard);
-            self.keeper.end_recall();
+            self.take_back(&mut cx, range);
         }
     }
 }
