@@ -48,6 +48,8 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
+#[cfg(feature = "internals")]
+pub mod raw;
 mod relocate;
 mod remove;
 mod resolve;
@@ -58,6 +60,7 @@ mod swap_in;
 mod try_to_unmap;
 mod vma;
 mod vma_tree;
+mod walk;
 mod window;
 
 pub use exec::Segment;
@@ -66,12 +69,14 @@ pub use flags::{
 };
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use inspect::Mapping;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
 pub use pte::Pte;
+pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{

@@ -58,6 +58,11 @@ impl PageTable {
     pub(super) fn pin<'g>(&self, guard: &'g Guard) -> Pin<'g> {
         Pin::new(&self.epoch, guard)
     }
+    /// [`pin`](Self::pin) with a guard that has been through it before.
+    #[inline]
+    pub(super) fn checked<'g>(&self, guard: &'g Guard) -> Pin<'g> {
+        Pin::checked(&self.epoch, guard)
+    }
 
     fn pmd<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Pmd> {
         self.root

@@ -34,6 +34,12 @@ impl<'p> Pin<'p> {
         assert!(epoch.owns(guard), "pinned in another machine's epoch");
         Self(guard)
     }
+    /// The same for a guard that was checked when it was taken.
+    #[inline]
+    pub(super) fn checked(epoch: &Epoch, guard: &'p Guard) -> Self {
+        debug_assert!(epoch.owns(guard), "pinned in another machine's epoch");
+        Self(guard)
+    }
 }
 
 /// Last-level table page: 512 entries and the lock that guards changes of them.
