@@ -2,20 +2,24 @@
 
 use std::{
     alloc::{Layout, alloc_zeroed},
-    cell::UnsafeCell,
+    cell::RefCell,
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering},
 };
 
 pub(crate) const PAGE: usize = 4096;
 /// Enough for 64 Ki leaves and what is above them.
 const FRAMES: usize = 70_000;
 
+/// A plain static, so that a translation of an address costs the peers one load.
+static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+
 struct Arena {
-    base: *mut u8,
     next: usize,
     free: Vec<usize>,
 }
 
-thread_local!(static ARENA: UnsafeCell<Arena> = UnsafeCell::new(Arena::new()));
+thread_local!(static ARENA: RefCell<Arena> = RefCell::new(Arena::new()));
 
 impl Arena {
     fn new() -> Self {
@@ -27,30 +31,24 @@ impl Arena {
             // SAFETY: within the block. What the host needs to fetch a page is not to be measured.
             unsafe { base.add(frame * PAGE).write_volatile(0) };
         }
+        BASE.store(base, Ordering::Relaxed);
         Self {
-            base,
             next: PAGE,
             free: Vec::with_capacity(FRAMES),
         }
     }
 }
 
-#[inline]
-fn with<T>(f: impl FnOnce(&mut Arena) -> T) -> T {
-    // SAFETY: one thread, and no function of this module calls another inside `f`.
-    ARENA.with(|a| f(unsafe { &mut *a.get() }))
-}
-
 /// Gives every frame back.
 pub(crate) fn reset() {
-    with(|a| {
+    ARENA.with_borrow_mut(|a| {
         a.next = PAGE;
         a.free.clear();
     });
 }
 
 pub(crate) fn alloc() -> Option<usize> {
-    with(|a| {
+    ARENA.with_borrow_mut(|a| {
         if let Some(frame) = a.free.pop() {
             return Some(frame);
         }
@@ -61,11 +59,11 @@ pub(crate) fn alloc() -> Option<usize> {
 }
 
 pub(crate) fn free(frame: usize) {
-    with(|a| a.free.push(frame));
+    ARENA.with_borrow_mut(|a| a.free.push(frame));
 }
 
-/// Where physical memory begins.
+/// Where physical memory begins; there is none before the first frame was taken.
 #[inline]
 pub(crate) fn base() -> *mut u8 {
-    with(|a| a.base)
+    BASE.load(Ordering::Relaxed)
 }

@@ -1,6 +1,6 @@
 //! Page tables of other crates, and one by hand, behind one trait: single-threaded, without frames, reverse maps or
 //! notifiers; each through its plainest safe interface, or its cursor where it has one.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::multiple_unsafe_ops_per_block)]
 
 mod arena;
 

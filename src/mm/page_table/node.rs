@@ -92,6 +92,7 @@ impl Leaf {
         self.huge.load(Ordering::Acquire)
     }
     /// Reads one entry without the lock: what a hardware walk sees.
+    #[inline]
     pub(in crate::mm) fn peek(&self, at: Vpn) -> RawPte {
         RawPte(self.ptes[index(at)].load(Ordering::Acquire))
     }
@@ -127,6 +128,7 @@ impl LockedLeaf<'_> {
     }
 }
 
+#[inline]
 #[allow(clippy::cast_possible_truncation)]
 const fn index(at: Vpn) -> usize {
     at.0 as usize & (ENTRIES - 1)
@@ -153,6 +155,7 @@ impl<C: Send + Sync + 'static> Dir<C> {
     pub(in crate::mm) fn has(&self, i: usize) -> bool {
         !self.slots[i].load(Ordering::Relaxed).is_null()
     }
+    #[inline]
     pub(in crate::mm) fn child<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<&'g C> {
         let child = self.slots[i].load(Ordering::Acquire);
         // SAFETY: a non-null slot owns a live `Box<C>`. It is freed only by `Taken::retire`, through the epoch that
