@@ -7,19 +7,19 @@
 //! ```
 
 #[cfg(target_os = "linux")]
-mod duel;
-#[cfg(target_os = "linux")]
 mod floor;
 #[cfg(target_os = "linux")]
 mod host;
+#[cfg(target_os = "linux")]
+mod ratio;
 #[cfg(target_os = "linux")]
 mod world;
 
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::{
-        duel::{Ratio, duel, scattered, timed},
         host::{Child, Region},
+        ratio::{Ratio, duel, scattered, timed},
         world::{RW, World, addr, with_world},
     };
     use criterion::Criterion;
@@ -204,7 +204,7 @@ mod linux {
 #[cfg(target_os = "linux")]
 criterion::criterion_group! {
     name = benches;
-    config = duel::criterion();
+    config = ratio::criterion();
     targets = linux::zero_page, linux::anonymous, linux::copy_on_write, linux::fork, linux::mremap, linux::pairs
 }
 #[cfg(target_os = "linux")]

@@ -4,14 +4,13 @@
 //! cargo bench --features internals --bench peers
 //! ```
 
-mod duel;
 mod floor;
 mod peer;
+mod ratio;
 mod world;
 
 use arc_swap::ArcSwap;
 use criterion::{Criterion, criterion_group, criterion_main};
-use duel::{Ratio, criterion, duel, scattered, timed};
 use emmu::{
     PAGE_SIZE,
     addr::{Vpn, VpnRange},
@@ -24,6 +23,7 @@ use emmu::{
 };
 use peer::{ByHand, Multiarch, Table, X64};
 use rangemap::RangeMap;
+use ratio::{Ratio, criterion, duel, scattered, timed};
 use std::{cell::RefCell, sync::Arc};
 use world::{RW, World, addr, number, with_world};
 

@@ -1,107 +1,144 @@
-//! Two contenders at the same work, turn by turn, and the quotient of their times: what a benchmark on a machine that
-//! others use can say.
+//! Two threads against one, in one run: a stop watch for scaling.
 //!
-//! A criterion measurement of its own: each sample is the sum of as many quotients as criterion wants iterations, each
-//! from one turn of ours followed by one of theirs, a millisecond or so apart. Criterion's statistics then are those of
-//! the ratio. `estimates.json` has them, and the name says against whom.
-#![allow(dead_code)] // Each benchmark uses a part of it.
+//! Every round measures thread 0 alone, both threads at once, and thread 1 alone, so that whatever the machine does
+//! meanwhile it does to all of them. Twice the time of one thread for its share, over the time of two threads for both
+//! shares, is the ratio: 2 is perfect. The second ratio is that of processor time, which other programs disturb less;
+//! it knows of lines that two processors pull at, not of a thread that waits.
 
-use criterion::{
-    Criterion, Throughput,
-    measurement::{Measurement, ValueFormatter},
+use emmu::{
+    Machine,
+    ctx::{Cx, Sleepable, rank},
 };
-use std::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    hint::spin_loop,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-/// Times as large: ours by theirs.
-pub(crate) struct Ratio;
+pub(crate) type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-impl Measurement for Ratio {
-    type Intermediate = ();
-    type Value = f64;
-    fn start(&self) -> Self::Intermediate {}
-    fn end(&self, (): Self::Intermediate) -> f64 {
-        unreachable!("a ratio has no beginning and no end: duels use iter_custom")
-    }
-    fn add(&self, a: &f64, b: &f64) -> f64 {
-        a + b
-    }
-    fn zero(&self) -> f64 {
-        0.0
-    }
-    fn to_f64(&self, value: &f64) -> f64 {
-        *value
-    }
-    fn formatter(&self) -> &dyn ValueFormatter {
-        &Times
+/// What is raced: two threads, each with a share of its own.
+pub(crate) trait Race: Sync {
+    /// Makes the shares of both threads ready; not measured.
+    fn prepare(&self, cx: &mut Idle<'_>);
+    /// Thread `who` does its share.
+    fn work(&self, cx: &mut Idle<'_>, who: usize);
+}
+
+#[derive(Clone, Copy)]
+struct Lap {
+    start: Instant,
+    end: Instant,
+    cpu: Duration,
+}
+
+/// Ratios of all rounds.
+struct Ratios {
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let secs = u64::try_from(now.tv_sec).expect("not negative");
+    let nanos = u32::try_from(now.tv_nsec).expect("below a second");
+    Duration::new(secs, nanos)
+}
+
+fn lap(race: &dyn Race, cx: &mut Idle<'_>, who: usize) -> Lap {
+    let (start, cpu) = (Instant::now(), cpu_time());
+    race.work(cx, who);
+    Lap {
+        start,
+        end: Instant::now(),
+        cpu: cpu_time() - cpu,
     }
 }
 
-struct Times;
+/// Lets everybody who takes part go at once: sleeping threads would not wake up together.
+struct Gun {
+    ready: AtomicUsize,
+}
 
-impl ValueFormatter for Times {
-    fn scale_values(&self, _typical: f64, _values: &mut [f64]) -> &'static str {
-        "×"
-    }
-    fn scale_throughputs(
-        &self,
-        _typical: f64,
-        _per: &Throughput,
-        _values: &mut [f64],
-    ) -> &'static str {
-        "×"
-    }
-    fn scale_for_machines(&self, _values: &mut [f64]) -> &'static str {
-        "×"
+impl Gun {
+    fn fire_at(&self, runners: usize) {
+        self.ready.fetch_add(1, Ordering::AcqRel);
+        while self.ready.load(Ordering::Acquire) < runners {
+            spin_loop();
+        }
     }
 }
 
-/// A criterion that measures ratios.
-pub(crate) fn criterion() -> Criterion<Ratio> {
-    Criterion::default()
-        .with_measurement(Ratio)
-        .warm_up_time(Duration::from_millis(400))
-        .measurement_time(Duration::from_secs(2))
-        .sample_size(20)
-        .configure_from_args()
+/// Runs `rounds` rounds and prints a line.
+pub(crate) fn run(machine: &Arc<Machine>, name: &str, rounds: usize, race: &dyn Race) {
+    let mut ratios = measure(machine, rounds, race);
+    let wall = spread(&mut ratios.wall);
+    let cpu = spread(&mut ratios.cpu);
+    println!("{name:<44} {wall}   {cpu}");
 }
 
-/// One contender: a turn of its work, and how long the part of it that counts took.
-pub(crate) type Turn<'a> = &'a mut dyn FnMut() -> Duration;
-
-/// Measures how many times as long `ours` takes as `theirs`; a turn of both is the same work. `work` names the row,
-/// `against` the other side.
-pub(crate) fn duel(
-    c: &mut Criterion<Ratio>,
-    work: &str,
-    against: &str,
-    ours: Turn<'_>,
-    theirs: Turn<'_>,
-) {
-    let mut group = c.benchmark_group(work);
-    group.bench_function(against, |b| {
-        b.iter_custom(|turns| {
-            (0..turns)
-                .map(|_| ours().as_secs_f64() / theirs().as_secs_f64())
-                .sum()
-        });
-    });
-    group.finish();
-}
-
-/// How long `f` takes.
-pub(crate) fn timed<T>(f: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
-    std::hint::black_box(f());
-    start.elapsed()
-}
-
-/// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper half of it.
-pub(crate) fn scattered(count: u64) -> impl Iterator<Item = u64> {
-    let mut state = 1_u64;
-    std::iter::repeat_with(move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 33) % count
+fn measure(machine: &Arc<Machine>, rounds: usize, race: &dyn Race) -> Ratios {
+    // Who runs in the four laps of a round: the order of the single ones changes nothing that is measured.
+    const LAPS: [&[usize]; 3] = [&[0], &[0, 1], &[1]];
+    let barrier = Barrier::new(3);
+    let guns: Vec<Gun> = (0..rounds * LAPS.len())
+        .map(|_| Gun {
+            ready: AtomicUsize::new(0),
+        })
+        .collect();
+    let thread = |who: usize| {
+        let mut thread = machine.enter().expect("a new thread");
+        let mut laps = Vec::new();
+        for n in 0..rounds * LAPS.len() {
+            let runners = LAPS[n % LAPS.len()];
+            barrier.wait();
+            if runners.contains(&who) {
+                guns[n].fire_at(runners.len());
+                laps.push(lap(race, &mut thread.cx(), who));
+            }
+            barrier.wait();
+        }
+        laps
+    };
+    std::thread::scope(|scope| {
+        let runners = [0, 1].map(|who| scope.spawn(move || thread(who)));
+        let mut main = machine.enter().expect("the first of this thread");
+        for _ in 0..rounds * LAPS.len() {
+            race.prepare(&mut main.cx());
+            barrier.wait();
+            barrier.wait();
+        }
+        let [zero, one] = runners.map(|r| r.join().expect("no lap panics"));
+        Ratios::of(&zero, &one)
     })
+}
+
+impl Ratios {
+    fn of(zero: &[Lap], one: &[Lap]) -> Self {
+        let mut all = Self {
+            wall: Vec::new(),
+            cpu: Vec::new(),
+        };
+        // Thread 0 runs in the first and second lap of a round, thread 1 in the second and third. The first round warms up.
+        for (zero, one) in zero.chunks(2).zip(one.chunks(2)).skip(1) {
+            let alone = (zero[0].end - zero[0].start) + (one[1].end - one[1].start);
+            let both = zero[1].end.max(one[0].end) - zero[1].start.min(one[0].start);
+            all.wall.push(alone.as_secs_f64() / both.as_secs_f64());
+            let alone = zero[0].cpu + one[1].cpu;
+            let both = zero[1].cpu + one[0].cpu;
+            all.cpu.push(2.0 * alone.as_secs_f64() / both.as_secs_f64());
+        }
+        all
+    }
+}
+
+/// Median, and between which values eight rounds in ten lie.
+fn spread(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    let at = |share: usize| values[(values.len() - 1) * share / 10];
+    format!("{:5.2} [{:4.2}..{:4.2}]", at(5), at(1), at(9))
 }
