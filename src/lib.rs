@@ -56,8 +56,8 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in two files: `mm/page_table/node.rs` (table pages and the pointers between them) and
-//! `notifier/epoch_list.rs` (the chain).
+//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting) and `notifier/epoch_list.rs` (the chain).
 #![deny(unsafe_code)]
 
 pub mod addr;
