@@ -141,6 +141,33 @@ impl<'t> Model<'t> {
                 let done = self.vcpu.store(cx, GPA + page * PAGE + OFFSET, byte);
                 done.map_err(|_| Errno::EFAULT)
             }
+            Step::Fork => self.fork(),
+            Step::Leave => {
+                self.leave();
+                Ok(())
+            }
+            Step::Tick => {
+                self.tick();
+                Ok(())
+            }
+            ref other => self.act_on_file(other),
+        }
+    }
+    fn fork(&mut self) -> Result<(), Errno> {
+        self.leave();
+        let child = self.mm.fork(&mut self.cx);
+        self.child = Some(child.map_err(|e| e.errno())?);
+        Ok(())
+    }
+    fn tick(&mut self) {
+        self.time += 1;
+        let time = self.time.to_ne_bytes();
+        // Refused: the clock is not written, and nobody is told.
+        let _refused = self.clock.write(&mut self.cx, TIME as usize, &time);
+    }
+    fn act_on_file(&mut self, step: &Step) -> Result<(), Errno> {
+        let cx = &mut self.cx;
+        match *step {
             Step::Punch { page, n } => {
                 let done = self.file.punch_hole(cx.reborrow(), page * PAGE, n * PAGE);
                 done.map_err(|e| e.errno())
@@ -155,23 +182,7 @@ impl<'t> Model<'t> {
                     .write_at(cx.reborrow(), page * PAGE + OFFSET, &[byte]);
                 done.map(drop).map_err(|e| e.errno())
             }
-            Step::Fork => {
-                self.leave();
-                let child = self.mm.fork(&mut self.cx);
-                self.child = Some(child.map_err(|e| e.errno())?);
-                Ok(())
-            }
-            Step::Leave => {
-                self.leave();
-                Ok(())
-            }
-            Step::Tick => {
-                self.time += 1;
-                let time = self.time.to_ne_bytes();
-                // Refused: the clock is not written, and nobody is told.
-                let _refused = self.clock.write(cx, TIME as usize, &time);
-                Ok(())
-            }
+            ref other => unreachable!("{other:?} is not about the file"),
         }
     }
     fn byte_of_file(&mut self, page: u64) -> Option<u8> {
