@@ -69,6 +69,8 @@ impl Mm {
     fn fill<'g, G>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
         // Read after the entry: a frame retired in between fails validation, as its window has closed.
         let generation = self.machine().mem().generation(found.pfn);
+        #[cfg(feature = "testkit")]
+        crate::notifier::hook::looked_up(ticket.vpn());
         ticket.fill(found.range, found.pfn, generation, found.may_write)
     }
     /// The frame of the ticket's page if it is there for the access.
@@ -92,14 +94,23 @@ impl Mm {
     /// What the page table says of a page now: its frame, and whether it may be written. For an oracle, which has no
     /// token.
     pub(crate) fn translation_of(&self, at: Vpn) -> Option<(Pfn, bool)> {
-        if at.0 >= crate::addr::TASK_PAGES {
-            return None;
-        }
+        self.with_translations(|translation_of| translation_of(at))
+    }
+    /// [`translation_of`](Self::translation_of) for as many pages as `f` asks about.
+    pub(crate) fn with_translations<T>(
+        &self,
+        f: impl FnOnce(&dyn Fn(Vpn) -> Option<(Pfn, bool)>) -> T,
+    ) -> T {
         let local = self.machine.epoch().register();
         let guard = local.pin();
-        let leaf = self.table.leaf(at, self.table.pin(&guard))?;
-        let pte = leaf.peek(at);
-        (pte.is_present() && pte.may_read()).then(|| (pte.pfn(), pte.may_write()))
+        let pin = self.table.pin(&guard);
+        f(&|at| {
+            if at.0 >= crate::addr::TASK_PAGES {
+                return None;
+            }
+            let pte = self.table.leaf(at, pin)?.peek(at);
+            (pte.is_present() && pte.may_read()).then(|| (pte.pfn(), pte.may_write()))
+        })
     }
 }
 

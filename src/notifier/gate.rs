@@ -70,11 +70,16 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could
     /// not be had for a second: its holder waits for the auditor.
     pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
-        let Some(inner) = self.inner.try_lock_for(Duration::from_secs(1)) else {
-            return false;
-        };
-        inner.store.for_each(&mut |e| visit(e.translation()));
-        true
+        self.audited(|store| store.for_each(&mut |e| visit(e.translation())))
+    }
+    /// [`audit`](Self::audit) of the pages in `range`.
+    pub fn audit_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.audited(|store| store.for_each_in(range, &mut |e| visit(e.translation())))
+    }
+    /// Runs `look` on the store, as [`audit`](Self::audit) does.
+    pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
+        let inner = self.inner.try_lock_for(Duration::from_secs(1));
+        inner.map(|inner| look(&inner.store)).is_some()
     }
     /// Locks the gate.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(

@@ -46,6 +46,8 @@ mod chain;
 mod entry;
 mod epoch_list;
 mod gate;
+#[cfg(feature = "testkit")]
+pub(crate) mod hook;
 mod intervals;
 mod ops;
 mod permit;

@@ -146,6 +146,16 @@ pub trait ExternalMmu: Send + Sync {
         true
     }
 
+    /// [`translations`](Self::translations) of pages in `range`: what an oracle looks at for each window and each frame
+    /// that goes. The default looks at all of them, which a driver with many should do better.
+    fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.translations(&mut |t| {
+            if t.range().overlaps(range) {
+                visit(t);
+            }
+        })
+    }
+
     /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after
     /// everything was excluded.
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {

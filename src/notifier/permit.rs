@@ -170,6 +170,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         } = self.ticket;
         let guard = gate.lock(cx);
         gate.seat.check(self.found.range, stamp)?;
+        gate.seat.handed_out(&self.found);
         Ok(Permit {
             guard,
             seat: &gate.seat,
@@ -187,15 +188,15 @@ impl<G: Seated> Pending<'_, G> {
     ///
     /// [`Retry`], as for [`admit`](Self::admit).
     pub fn validate(self) -> Result<Cached, Retry> {
-        self.ticket
-            .gate
-            .seat()
-            .check(self.found.range, self.ticket.stamp)?;
+        let seat = self.ticket.gate.seat();
+        seat.check(self.found.range, self.ticket.stamp)?;
+        seat.handed_out(&self.found);
         Ok(Cached(self.found))
     }
     /// The translation without any check, for hardware that has its own: one that knows of a miss which a purge has
     /// cancelled meanwhile. Everybody else creates a stale translation with this.
     pub fn vouch(self) -> Cached {
+        self.ticket.gate.seat().handed_out(&self.found);
         Cached(self.found)
     }
     /// The pages that were found.

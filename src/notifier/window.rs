@@ -60,6 +60,8 @@ struct Live<'w> {
     chain: &'w Chain,
     id: WindowId,
     agreed: SmallVec<[Visit; 4]>,
+    /// Nobody refused.
+    open: bool,
 }
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
@@ -106,6 +108,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             chain,
             id,
             agreed: SmallVec::new(),
+            open: false,
         });
         for visit in chain.present(&mut self.cx, self.range) {
             let entry = visit.entry();
@@ -115,6 +118,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             })?;
             live.agreed.push(visit);
         }
+        live.open = true;
         chain.board.watched(|w| w.opened(self.range));
         Ok(())
     }
@@ -125,7 +129,9 @@ impl<C: Context> OpenWindow<'_, C> {
         let Some(mut live) = self.live.take() else {
             return;
         };
-        live.chain.board.watched(|w| w.closing(self.range));
+        if live.open {
+            live.chain.board.watched(|w| w.closing(self.range));
+        }
         live.chain.board.end(live.id);
         // All sequences first: who is told of an end finds no window open.
         live.agreed.iter_mut().for_each(Visit::close_window);
