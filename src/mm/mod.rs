@@ -49,8 +49,9 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
-#[cfg(feature = "internals")]
 pub mod raw;
+#[cfg(feature = "internals")]
+mod register;
 mod relocate;
 mod remove;
 mod resolve;
@@ -82,7 +83,7 @@ pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
-    notifier::{ExternalMmu, Notifiers, Registration, Seat},
+    notifier::Notifiers,
     rmap::Space,
 };
 use layout::Layout;
@@ -158,18 +159,6 @@ impl Mm {
         );
     }
 
-    /// Registers an external MMU; short for [`MmapWriteGuard::register`].
-    pub fn register<E: ExternalMmu + 'static>(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
-        self.write(cx).register(build)
-    }
-    /// Takes an external MMU off; short for [`MmapWriteGuard::unregister`].
-    pub fn unregister(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, registration: Registration) {
-        self.write(cx).unregister(registration);
-    }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
         self.write(cx).layout.limits = limits;
