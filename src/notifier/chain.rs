@@ -1,7 +1,7 @@
 //! The external MMUs of one address space.
 
 use super::{
-    board::Board,
+    board::{Board, Verdict},
     epoch_list::{EpochList, Lazy},
     ops::{AgeKind, Event, ExternalMmu, demand},
 };
@@ -244,14 +244,12 @@ impl Notifiers {
             chain.board.set_watch(watch);
         }
     }
-    /// Nobody had a window over `range` since `since`, which is now if none is given; how many have closed so far.
-    pub(crate) fn quiet(&self, range: VpnRange, since: Option<u64>) -> (bool, u64) {
-        let Some(chain) = self.chain() else {
-            return (true, 0);
-        };
-        let now = chain.board.snapshot();
-        let verdict = chain.board.validate(range, since.unwrap_or(now));
-        (verdict == super::board::Verdict::Current, now)
+    /// What `f` says, if no window was open over `range`, a page or pages of one 2-MiB block, while it ran.
+    pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
+        let drawn = self.chain().map(|chain| chain.board.draw(range.start()));
+        let out = f();
+        let verdict = drawn.map_or(Verdict::Current, |drawn| drawn.settle(range));
+        (verdict == Verdict::Current).then_some(out)
     }
     /// Windows open now.
     pub(crate) fn windows_open(&self) -> usize {

@@ -54,7 +54,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 
     /// Draws a ticket for one page, before anything about the page is looked up.
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.board.snapshot(), vpn, access)
+        Ticket::draw(self, self.seat.board.draw(vpn), vpn, access)
     }
     /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry.
     pub fn wait_idle<R: Below<rank::Gate>>(

@@ -1,7 +1,7 @@
 //! Ticket, pending frame, permit: how a translation is established.
 
 use super::{
-    board::Verdict,
+    board::{Drawn, Verdict},
     cached::{Cached, Translation},
     chain::Seat,
     gate::{Gate, GateGuard},
@@ -37,13 +37,13 @@ pub enum Retry {
     Detached,
 }
 
-/// Sequence snapshot, drawn from the gate `G` before the page table is read.
+/// A place on the board of windows, taken from the gate `G` before the page table is read.
 #[must_use]
 pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
     access: Access,
-    seq: u64,
+    drawn: Drawn<'g>,
     /// The huge page around it will do.
     huge: bool,
     /// Writing will do if it is allowed anyway.
@@ -82,12 +82,12 @@ impl<S, T, C: Context> Seated for Gate<S, T, C> {
 }
 
 impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, seq: u64, vpn: Vpn, access: Access) -> Self {
+    pub(super) fn draw(gate: &'g G, drawn: Drawn<'g>, vpn: Vpn, access: Access) -> Self {
         Self {
             gate,
             vpn,
             access,
-            seq,
+            drawn,
             huge: false,
             or_writable: false,
         }
@@ -137,10 +137,8 @@ impl<'g, G> Ticket<'g, G> {
 impl<G: Seated> Ticket<'_, G> {
     /// Whether the ticket was drawn from a driver of this chain.
     pub(crate) fn is_of(&self, notifiers: &super::Notifiers) -> bool {
-        let board = &self.gate.seat().board;
-        notifiers
-            .chain()
-            .is_some_and(|chain| std::sync::Arc::ptr_eq(&chain.board, board))
+        let chain = notifiers.chain();
+        chain.is_some_and(|chain| self.drawn.is_on(&chain.board))
     }
 }
 
@@ -158,9 +156,11 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         Self: 'p,
         C: EnterFrom<D>,
     {
-        let Ticket { gate, vpn, seq, .. } = self.ticket;
+        let Ticket {
+            gate, vpn, drawn, ..
+        } = self.ticket;
         let guard = gate.lock(cx);
-        gate.seat.check(self.found.range, seq)?;
+        gate.seat.check(self.found.range, drawn)?;
         gate.seat.handed_out(&self.found);
         Ok(Permit {
             guard,
@@ -180,7 +180,7 @@ impl<G: Seated> Pending<'_, G> {
     /// [`Retry`], as for [`admit`](Self::admit).
     pub fn validate(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
-        seat.check(self.found.range, self.ticket.seq)?;
+        seat.check(self.found.range, self.ticket.drawn)?;
         seat.handed_out(&self.found);
         Ok(Cached(self.found))
     }
@@ -197,12 +197,12 @@ impl<G: Seated> Pending<'_, G> {
 }
 
 impl Seat {
-    /// Whether what was found for `range` after the snapshot `seq` still holds.
-    fn check(&self, range: VpnRange, seq: u64) -> Result<(), Retry> {
+    /// Whether what was found for `range` since the ticket was drawn still holds.
+    fn check(&self, range: VpnRange, drawn: Drawn<'_>) -> Result<(), Retry> {
         if !self.alive.load(Ordering::SeqCst) {
             return Err(Retry::Detached);
         }
-        match self.board.validate(range, seq) {
+        match drawn.settle(range) {
             Verdict::Busy => Err(Retry::Busy),
             Verdict::Stale => Err(Retry::Stale),
             Verdict::Current => Ok(()),

@@ -1,7 +1,6 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
-    board::WindowId,
     chain::{Chain, Notifiers, Visit},
     ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
 };
@@ -57,7 +56,6 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
-    id: WindowId,
     agreed: SmallVec<[Visit; 4]>,
 }
 
@@ -100,10 +98,9 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     }
     fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
-        let id = chain.board.begin(self.range);
+        chain.board.begin(self.range);
         let live = self.live.insert(Live {
             chain,
-            id,
             agreed: SmallVec::new(),
         });
         for visit in chain.present(&mut self.cx) {
@@ -125,7 +122,7 @@ impl<C: Context> OpenWindow<'_, C> {
             return;
         };
         live.chain.board.watched(|w| w.closing(self.range));
-        live.chain.board.end(live.id);
+        live.chain.board.end(self.range);
         while let Some(visit) = live.agreed.pop() {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);
