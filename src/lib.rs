@@ -75,6 +75,8 @@ pub mod reclaim;
 pub mod replay;
 pub mod rmap;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};
 pub use error::{Errno, FaultError, Signal};

@@ -83,6 +83,7 @@ pub(crate) struct Board {
 
 /// A place on the board from which a driver's lookup is watched; given up when dropped.
 #[must_use]
+#[derive(Debug)]
 pub(super) struct Drawn<'b> {
     board: &'b Board,
     id: u64,
@@ -189,6 +190,11 @@ impl Board {
         wide.len.load(Ordering::Acquire) > 0
             && wide.open.lock().iter().any(|open| open.overlaps(range))
     }
+    /// Whether a window overlaps `range` now.
+    pub(super) fn is_busy(&self, range: VpnRange) -> bool {
+        let mut buckets = self.among(buckets_of(range).unwrap_or(u64::MAX));
+        self.is_wide_open(range) || buckets.any(|bucket| bucket.state.lock().is_open(range))
+    }
     /// To be called before the page is looked up.
     pub(super) fn draw(&self, at: Vpn) -> Drawn<'_> {
         let mut state = self.bucket(at).state.lock();
@@ -259,10 +265,6 @@ impl Drawn<'_> {
         } else {
             Verdict::Current
         }
-    }
-    /// Whether it is a place on that board.
-    pub(super) fn is_on(&self, board: &Board) -> bool {
-        std::ptr::eq(self.board, board)
     }
 }
 
