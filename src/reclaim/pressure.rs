@@ -137,8 +137,10 @@ impl Reclaim<'_> {
         } else if priority > 0 {
             let (anon, file) = self.balance();
             let both = anon + file;
-            ANON.iter().for_each(|&l| counts[l] = counts[l] * anon / both);
-            FILE.iter().for_each(|&l| counts[l] = counts[l] * file / both);
+            ANON.iter()
+                .for_each(|&l| counts[l] = counts[l] * anon / both);
+            FILE.iter()
+                .for_each(|&l| counts[l] = counts[l] * file / both);
         }
         counts
     }
@@ -204,7 +206,11 @@ fn level(targets: &Counts, left: &mut Counts) -> bool {
     if anon == 0 || file == 0 {
         return false;
     }
-    let (less, more) = if file > anon { (ANON, FILE) } else { (FILE, ANON) };
+    let (less, more) = if file > anon {
+        (ANON, FILE)
+    } else {
+        (FILE, ANON)
+    };
     let percent_left = sum(left, less) * 100 / (sum(targets, less) + 1);
     less.iter().for_each(|&l| left[l] = 0);
     for l in more {

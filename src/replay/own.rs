@@ -132,7 +132,11 @@ impl Lives {
         if let Some(mm) = processes.get(&child) {
             write(cx, mm, &[Page::Thread, Page::Rseq, Page::Library]);
             read(cx, mm, &[Page::Loader2]);
-            write(cx, mm, &[Page::Loader, Page::Loader2, Page::Stack, Page::Data]);
+            write(
+                cx,
+                mm,
+                &[Page::Loader, Page::Loader2, Page::Stack, Page::Data],
+            );
             self.parents.insert(child, actor);
             if self.waited.contains(&actor) {
                 self.waited.insert(child);
