@@ -10,7 +10,7 @@ use emmu::{
     },
     mm::{Advice, MmapArgs, Prot},
     notifier::{AgeKind, ExternalMmu, Registration},
-    oracle::{Invariant, Oracle},
+    oracle::{Finding, Invariant, Oracle},
 };
 use std::sync::Arc;
 
@@ -303,4 +303,35 @@ fn the_oracle_names_each_mistake() {
         assert_eq!(verdict(mistake), [NoUseAfterFree, Coherent], "{mistake:?}");
     }
     assert_eq!(verdict(Mistake::LostDirty), [DirtyKept]);
+}
+
+#[test]
+fn a_stale_entry_is_found_though_nobody_asks_about_its_page() {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = VmConfig {
+        mistake: Some(Mistake::NoFlush),
+        ..VmConfig::default()
+    };
+    let g = guest(&mut cx, &machine, config);
+    let vcpu = g.vm.vcpu(&mut cx);
+    vcpu.load(&mut cx, 0).unwrap();
+    // The zero page is never given back: the window alone tells of the entry that stays.
+    g.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    assert!(!g.oracle.take().is_empty());
+    let elsewhere = BASE + (PAGES - 1) * PAGE;
+    for _ in 0..1100 {
+        g.mm.madvise(&mut cx, elsewhere, PAGE, Advice::DontNeed)
+            .unwrap();
+    }
+    let found = g.oracle.take();
+    let pages = VpnRange::single(Vpn::containing(BASE));
+    assert!(
+        found
+            .iter()
+            .any(|f| matches!(f, Finding::Incoherent { mmu: "KVM", range, .. } if *range == pages)),
+        "{found:?}"
+    );
+    g.mm.exit(&mut cx);
 }

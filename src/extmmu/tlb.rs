@@ -18,7 +18,8 @@ pub struct Tlb<T> {
     slots: Vec<Option<(Tag, T)>>,
     /// For each set, the way to go next.
     next: Vec<u8>,
-    used: usize,
+    /// The slots with an entry, in no order.
+    used: Vec<u32>,
     huge: usize,
 }
 
@@ -29,7 +30,7 @@ impl<T> Tlb<T> {
         Self {
             slots: (0..sets * WAYS).map(|_| None).collect(),
             next: vec![0; sets],
-            used: 0,
+            used: Vec::new(),
             huge: 0,
         }
     }
@@ -39,11 +40,11 @@ impl<T> Tlb<T> {
     }
     /// Entries in it.
     pub fn len(&self) -> usize {
-        self.used
+        self.used.len()
     }
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.used == 0
+        self.used.is_empty()
     }
     #[allow(clippy::cast_possible_truncation)]
     fn set_of(&self, tag: Tag) -> usize {
@@ -81,27 +82,30 @@ impl<T> Tlb<T> {
             first + way
         });
         let old = self.slots[at].replace((tag, value));
-        self.used += usize::from(old.is_none());
+        if old.is_none() {
+            self.used.push(u32::try_from(at).expect("a TLB is small"));
+        }
         self.huge += usize::from(tag.huge);
         self.huge -= usize::from(old.as_ref().is_some_and(|(t, _)| t.huge));
         old.map(|(_, value)| value)
     }
     /// Drops every entry for which `keep` says no, given its address space and itself; how many went.
     pub fn retain(&mut self, mut keep: impl FnMut(u32, &T) -> bool) -> usize {
-        if self.used == 0 {
-            return 0;
-        }
-        let before = self.used;
-        for slot in &mut self.slots {
-            if let Some((tag, value)) = slot
-                && !keep(tag.asid, value)
-            {
-                self.huge -= usize::from(tag.huge);
-                self.used -= 1;
-                *slot = None;
+        let Self {
+            slots, used, huge, ..
+        } = self;
+        let before = used.len();
+        used.retain(|&at| {
+            let slot = &mut slots[at as usize];
+            let kept = slot
+                .as_ref()
+                .is_some_and(|(tag, value)| keep(tag.asid, value));
+            if !kept {
+                *huge -= usize::from(slot.take().is_some_and(|(tag, _)| tag.huge));
             }
-        }
-        before - self.used
+            kept
+        });
+        before - used.len()
     }
     /// Drops everything; how many went.
     pub fn clear(&mut self) -> usize {
@@ -109,10 +113,32 @@ impl<T> Tlb<T> {
     }
     /// Every entry, with its address space.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.slots
-            .iter()
-            .flatten()
-            .map(|(tag, value)| (tag.asid, value))
+        let slots = self.used.iter().map(|&at| &self.slots[at as usize]);
+        slots.flatten().map(|(tag, value)| (tag.asid, value))
+    }
+    /// Shows the entries of an address space that translate a page of `[first, end)`. Looks at no more of them than there
+    /// are, nor than can be of these pages.
+    pub fn for_each_in(&self, asid: u32, first: u64, end: u64, visit: &mut dyn FnMut(&T)) {
+        let pages = end.saturating_sub(first);
+        if pages > self.used.len() as u64 {
+            let of = |tag: &Tag| {
+                let top = tag.page + if tag.huge { 1 << HUGE_SHIFT } else { 1 };
+                tag.asid == asid && tag.page < end && top > first
+            };
+            let slots = self.used.iter().map(|&at| &self.slots[at as usize]);
+            let mine = slots.flatten().filter(|(tag, _)| of(tag));
+            return mine.for_each(|(_, value)| visit(value));
+        }
+        for page in first..end {
+            let [small, huge] = Self::tags(asid, page);
+            // A huge entry is met at the first of its pages that is asked for.
+            let met = self.huge > 0 && (page == first || page == huge.page);
+            let at = [Some(small), met.then_some(huge)];
+            let found = at.into_iter().flatten().filter_map(|tag| self.find(tag));
+            found
+                .filter_map(|at| self.slots[at].as_ref())
+                .for_each(|(_, value)| visit(value));
+        }
     }
 }
 
@@ -149,6 +175,12 @@ mod tests {
         assert_eq!(tlb.get(1, 1024 + 512), None);
         assert_eq!(tlb.insert(1, 5, Small, 'b'), Some('a'));
         assert_eq!(tlb.len(), 2);
+        for (range, expected) in [((0, 1024), "b"), ((1500, 1501), "h"), ((0, 9999), "bh")] {
+            let mut seen = String::new();
+            tlb.for_each_in(1, range.0, range.1, &mut |v| seen.push(*v));
+            assert_eq!(seen, expected, "{range:?}");
+        }
+        tlb.for_each_in(2, 0, 9999, &mut |v| panic!("{v} is of another"));
         assert_eq!(tlb.retain(|_, v| *v == 'b'), 1);
         assert_eq!(tlb.get(1, 1024), None);
         assert_eq!(tlb.clear(), 1);

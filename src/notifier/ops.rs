@@ -1,6 +1,6 @@
 //! What a driver implements, and the proof that it must return.
 
-use super::{cached::Translation, chain::RegId};
+use super::{cached::Translation, entry::RegId};
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},
@@ -144,6 +144,16 @@ pub trait ExternalMmu: Send + Sync {
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         let _unused = visit;
         true
+    }
+
+    /// [`translations`](Self::translations) of pages in `range`: what an oracle looks at for each window and each frame
+    /// that goes. The default looks at all of them, which a driver with many should do better.
+    fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.translations(&mut |t| {
+            if t.range().overlaps(range) {
+                visit(t);
+            }
+        })
     }
 
     /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after

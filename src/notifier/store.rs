@@ -97,6 +97,14 @@ pub trait ShadowStore {
     fn remove_range(&mut self, range: VpnRange, gone: &mut Gone);
     /// Shows every entry that could be used now: what an audit looks at.
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry));
+    /// Shows those with a page in `range`. The default looks at all.
+    fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
+        self.for_each(&mut |e| {
+            if e.range().overlaps(range) {
+                visit(e);
+            }
+        });
+    }
 }
 
 /// Entries on their way out of a store.
@@ -137,6 +145,20 @@ impl<K> Default for OrderedStore<K> {
     }
 }
 
+impl<K: Ord> OrderedStore<K> {
+    /// Keys of the entries with a page in `range`.
+    fn keys_in(&self, range: VpnRange) -> impl Iterator<Item = &K> {
+        // A huge page is filed under its first page, up to 511 before the range.
+        let from = Vpn(range.start().0.saturating_sub(PMD_PAGES - 1));
+        let near = self.by_page.range(from..range.end());
+        let hit = move |key: &&K| {
+            let entry = self.entries.get(*key);
+            entry.is_some_and(|e| e.range().overlaps(range))
+        };
+        near.flat_map(|(_, keys)| keys).filter(hit)
+    }
+}
+
 impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
     type Key = K;
     fn insert(&mut self, key: K, entry: ShadowEntry) -> Gone {
@@ -160,18 +182,17 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
         Some(old)
     }
     fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
-        // A huge page is filed under its first page, up to 511 before the range.
-        let from = Vpn(range.start().0.saturating_sub(PMD_PAGES - 1));
-        let near = self.by_page.range(from..range.end());
-        let keys: Vec<K> = near.flat_map(|(_, keys)| keys.iter().cloned()).collect();
+        let keys: Vec<K> = self.keys_in(range).cloned().collect();
         for key in keys {
-            let hit = |e: &ShadowEntry| e.range().overlaps(range);
-            if self.entries.get(&key).is_some_and(hit) {
-                gone.extend(self.remove(&key));
-            }
+            gone.extend(self.remove(&key));
         }
     }
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {
         self.entries.values().for_each(visit);
+    }
+    fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
+        for key in self.keys_in(range) {
+            self.entries.get(key).into_iter().for_each(&mut *visit);
+        }
     }
 }

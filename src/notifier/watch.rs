@@ -1,6 +1,6 @@
 //! Where an oracle looks on.
 
-use super::{board::Board, cached::Translation, chain::Seat};
+use super::{board::Board, cached::Translation, seat::Seat};
 use crate::addr::VpnRange;
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ pub(crate) trait WindowWatch: Send + Sync {
     fn opened(&self, range: VpnRange);
     /// A window is about to end.
     fn closing(&self, range: VpnRange);
+    /// A driver gets to know this translation: whatever it has in tables and TLBs from here on comes of one of these.
+    fn handed_out(&self, translation: &Translation);
     /// A driver, its gate held, enters this translation in its store.
     fn established(&self, translation: &Translation);
 }
@@ -27,6 +29,9 @@ impl Board {
 }
 
 impl Seat {
+    pub(super) fn handed_out(&self, translation: &Translation) {
+        self.board.watched(|w| w.handed_out(translation));
+    }
     pub(super) fn established(&self, translation: &Translation) {
         self.board.watched(|w| w.established(translation));
     }

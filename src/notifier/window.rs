@@ -2,7 +2,8 @@
 
 use super::{
     board::WindowId,
-    chain::{Chain, Notifiers, Visit},
+    chain::{Chain, Notifiers},
+    entry::Visit,
     ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
 };
 use crate::{
@@ -59,6 +60,8 @@ struct Live<'w> {
     chain: &'w Chain,
     id: WindowId,
     agreed: SmallVec<[Visit; 4]>,
+    /// Nobody refused.
+    open: bool,
 }
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
@@ -105,8 +108,9 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             chain,
             id,
             agreed: SmallVec::new(),
+            open: false,
         });
-        for visit in chain.present(&mut self.cx) {
+        for visit in chain.present(&mut self.cx, self.range) {
             let entry = visit.entry();
             let cx = self.cx.descend();
             demand(self.range, event, entry.reg, |inv| {
@@ -114,6 +118,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             })?;
             live.agreed.push(visit);
         }
+        live.open = true;
         chain.board.watched(|w| w.opened(self.range));
         Ok(())
     }
@@ -124,8 +129,12 @@ impl<C: Context> OpenWindow<'_, C> {
         let Some(mut live) = self.live.take() else {
             return;
         };
-        live.chain.board.watched(|w| w.closing(self.range));
+        if live.open {
+            live.chain.board.watched(|w| w.closing(self.range));
+        }
         live.chain.board.end(live.id);
+        // All sequences first: who is told of an end finds no window open.
+        live.agreed.iter_mut().for_each(Visit::close_window);
         while let Some(visit) = live.agreed.pop() {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);

@@ -6,21 +6,26 @@
 //! What the other invariants say cannot be violated: windows over entry changes (O2), pairing (O3), sleeping (O7) and
 //! lock order (O8) are matters of type.
 //!
-//! It costs a look at every translation for each frame that goes and each window, so it is for tests and replays.
-//! A machine without an oracle pays one load.
+//! It costs what changes: for a frame, a look at the pages that led to it (`index`); for a window, a look at its pages in
+//! each MMU; and all translations are compared each time that as much has happened as there are of them, so that an entry
+//! which came too late into a TLB does not hide where nobody asks. A machine without an oracle pays one load.
 
 mod finding;
+mod index;
 mod watch;
 
 pub use finding::{Finding, Invariant};
 
+use index::SpaceKey;
+
 use crate::{
-    addr::VpnRange,
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     mm::{Machine, Mm},
     notifier::{ExternalMmu, Translation},
-    sync::{Mutex, RwLock},
+    sync::{AtomicU64, Mutex, Ordering, RwLock},
 };
+use smallvec::SmallVec;
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -28,12 +33,20 @@ use std::{
 
 /// Findings that are kept; more say nothing new.
 const KEPT: usize = 100;
+/// All translations are compared no more often than each time that so much has happened.
+const SELDOM: u64 = 1024;
 
 /// Watches the external MMUs that it was shown.
 pub struct Oracle {
     machine: Weak<Machine>,
     watched: RwLock<Vec<Watched>>,
     findings: Mutex<Vec<Finding>>,
+    index: index::Index,
+    /// Things that happened since all translations were compared last.
+    happened: AtomicU64,
+    /// … after which they are compared again: as many as there were translations, so that this costs each of them one
+    /// look, however many there are.
+    due: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -49,6 +62,9 @@ impl Oracle {
             machine: Arc::downgrade(machine),
             watched: RwLock::default(),
             findings: Mutex::default(),
+            index: index::Index::default(),
+            happened: AtomicU64::new(0),
+            due: AtomicU64::new(SELDOM),
         });
         machine
             .mem()
@@ -58,10 +74,16 @@ impl Oracle {
     /// Watches an external MMU of an address space from now on.
     pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
         mm.set_watch(Arc::new(watch::Windows::new(self, mm)));
-        self.watched.write().push(Watched {
+        let watched = Watched {
             mm: Arc::downgrade(mm),
             ext: Arc::downgrade(&ext),
-        });
+        };
+        // What it has already was handed out unseen.
+        let space = key(&watched.mm);
+        self.each(&*ext, &mut |t| self.index.note(space, t));
+        let mut all = self.watched.write();
+        all.retain(|w| w.ext.strong_count() > 0);
+        all.push(watched);
     }
     /// What was found so far, and forgets it.
     pub fn take(&self) -> Vec<Finding> {
@@ -70,8 +92,21 @@ impl Oracle {
     /// Compares every translation of every MMU with the page table of its address space. Others may be at work
     /// meanwhile: what a window covers, or covered since this began, is passed over.
     pub fn audit(&self) {
-        for (mm, ext) in self.pairs() {
-            self.compare(&mm, &*ext);
+        self.happened.store(0, Ordering::Relaxed);
+        let pairs = self.pairs();
+        let seen = pairs.iter().map(|(mm, ext)| self.compare(mm, &**ext));
+        let seen = seen.sum::<u64>();
+        self.due.store(seen.max(SELDOM), Ordering::Relaxed);
+    }
+    fn happened(&self) {
+        self.happened.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Audits if as much has happened as that costs: finds what came too late into a TLB, for a page that no window and
+    /// no frame asks about.
+    fn audit_in_turn(&self) {
+        self.happened();
+        if self.happened.load(Ordering::Relaxed) >= self.due.load(Ordering::Relaxed) {
+            self.audit();
         }
     }
     /// What has to be true when an address space has [ended](Mm::exit).
@@ -134,21 +169,32 @@ impl Oracle {
         pairs
     }
     /// The MMUs alone; address spaces may be about to go, and must not go here.
-    fn drivers(&self) -> Vec<Arc<dyn ExternalMmu>> {
+    fn drivers_of(&self, space: SpaceKey) -> SmallVec<[Arc<dyn ExternalMmu>; 4]> {
         let watched = self.watched.read();
-        watched.iter().filter_map(|w| w.ext.upgrade()).collect()
+        let mine = watched.iter().filter(|w| key(&w.mm) == space);
+        mine.filter_map(|w| w.ext.upgrade()).collect()
     }
     fn each(&self, ext: &dyn ExternalMmu, visit: &mut dyn FnMut(&Translation)) {
         if !ext.translations(&mut |t| visit(&t)) {
             self.report(Finding::Hidden(ext.name()));
         }
     }
-    fn compare(&self, mm: &Mm, ext: &dyn ExternalMmu) {
+    fn each_in(&self, ext: &dyn ExternalMmu, range: VpnRange, visit: &mut dyn FnMut(&Translation)) {
+        if !ext.translations_in(range, &mut |t| visit(&t)) {
+            self.report(Finding::Hidden(ext.name()));
+        }
+    }
+    /// How many translations it has.
+    fn compare(&self, mm: &Mm, ext: &dyn ExternalMmu) -> u64 {
         let (_, since) = mm.quiet_since(VpnRange::ALL, None);
         let mut suspects = Vec::new();
-        self.each(ext, &mut |t| {
-            let wrong = t.range().iter().find(|at| !agrees(mm, t, *at));
-            suspects.extend(wrong.map(|at| (*t, at)));
+        let mut seen = 0;
+        mm.with_translations(|primary| {
+            self.each(ext, &mut |t| {
+                seen += 1;
+                let wrong = t.range().iter().find(|at| !agrees(primary(*at), t, *at));
+                suspects.extend(wrong.map(|at| (*t, at)));
+            });
         });
         for (t, at) in suspects {
             if mm.quiet_since(t.range(), Some(since)).0 {
@@ -161,14 +207,24 @@ impl Oracle {
                 });
             }
         }
+        seen
     }
 }
 
-/// Whether the page table leads `at` where the translation does, with no fewer rights.
-fn agrees(mm: &Mm, t: &Translation, at: crate::addr::Vpn) -> bool {
-    mm.translation_of(at).is_some_and(|(pfn, may_write)| {
+/// Whether the page table, which has `primary` there, leads `at` where the translation does, with no fewer rights.
+fn agrees(primary: Option<(Pfn, bool)>, t: &Translation, at: Vpn) -> bool {
+    primary.is_some_and(|(pfn, may_write)| {
         t.frame_of(at) == Some(pfn) && (may_write || !t.is_writable())
     })
+}
+
+/// The first page that the page table leads elsewhere.
+fn disagreement(mm: &Mm, t: &Translation) -> Option<Vpn> {
+    mm.with_translations(|primary| t.range().iter().find(|at| !agrees(primary(*at), t, *at)))
+}
+
+fn key(mm: &Weak<Mm>) -> SpaceKey {
+    mm.as_ptr().addr()
 }
 
 impl fmt::Debug for Oracle {

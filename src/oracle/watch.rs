@@ -1,6 +1,6 @@
 //! The moments at which the oracle looks.
 
-use super::{Finding, Oracle};
+use super::{Finding, Oracle, index::SpaceKey, key};
 use crate::{
     addr::{Pfn, VpnRange},
     frame::FrameWatch,
@@ -17,16 +17,19 @@ impl FrameWatch for Frames {
         let Some(oracle) = self.0.upgrade() else {
             return;
         };
-        for ext in oracle.drivers() {
-            oracle.each(&*ext, &mut |t| {
-                if t.leads_to(pfn) {
-                    oracle.report(Finding::FreedWhileTranslated {
-                        mmu: ext.name(),
-                        range: t.range(),
-                        pfn,
-                    });
-                }
-            });
+        for (space, at) in oracle.index.take(pfn) {
+            oracle.happened();
+            for ext in oracle.drivers_of(space) {
+                oracle.each_in(&*ext, at, &mut |t| {
+                    if t.leads_to(pfn) {
+                        oracle.report(Finding::FreedWhileTranslated {
+                            mmu: ext.name(),
+                            range: t.range(),
+                            pfn,
+                        });
+                    }
+                });
+            }
         }
     }
     fn write_lost(&self, pfn: Pfn) {
@@ -50,22 +53,23 @@ impl Windows {
         }
     }
     fn look(&self, window: VpnRange, when: &'static str) {
-        let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
+        let Some(oracle) = self.oracle.upgrade() else {
             return;
         };
-        for (_, ext) in oracle.pairs_of(&mm) {
-            oracle.each(&*ext, &mut |t| {
-                if t.range().overlaps(window) {
-                    oracle.report(Finding::InsideWindow {
-                        mmu: ext.name(),
-                        range: t.range(),
-                        pfn: t.pfn(),
-                        window,
-                        when,
-                    });
-                }
+        for ext in oracle.drivers_of(self.space()) {
+            oracle.each_in(&*ext, window, &mut |t| {
+                oracle.report(Finding::InsideWindow {
+                    mmu: ext.name(),
+                    range: t.range(),
+                    pfn: t.pfn(),
+                    window,
+                    when,
+                });
             });
         }
+    }
+    fn space(&self) -> SpaceKey {
+        key(&self.mm)
     }
 }
 
@@ -75,12 +79,21 @@ impl WindowWatch for Windows {
     }
     fn closing(&self, range: VpnRange) {
         self.look(range, "at the end");
+        if let Some(oracle) = self.oracle.upgrade() {
+            oracle.audit_in_turn();
+        }
+    }
+    fn handed_out(&self, t: &Translation) {
+        if let Some(oracle) = self.oracle.upgrade() {
+            oracle.happened();
+            oracle.index.note(self.space(), t);
+        }
     }
     fn established(&self, t: &Translation) {
         let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
             return;
         };
-        if let Some(at) = t.range().iter().find(|at| !super::agrees(&mm, t, *at)) {
+        if let Some(at) = super::disagreement(&mm, t) {
             oracle.report(Finding::Incoherent {
                 mmu: "a permit",
                 range: t.range(),

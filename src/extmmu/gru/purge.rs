@@ -7,14 +7,21 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
-    extmmu::bill::{Bill, Meter},
+    extmmu::{
+        bill::{Bill, Meter},
+        tlb::Tlb,
+    },
     mm::Mm,
     notifier::{
-        Ack, ExternalMmu, Gate, Invalidation, NoStore, Registration, Translation, WouldBlock,
+        Ack, Cached, ExternalMmu, Gate, Invalidation, NoStore, Registration, Translation,
+        WouldBlock,
     },
     sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
 };
-use std::sync::{Arc, Weak};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Weak},
+};
 
 /// Pages that one purge instruction can name; 1024 stands for all.
 const MOST: u64 = 1023;
@@ -145,6 +152,22 @@ impl AddressSpace {
     }
 }
 
+impl AddressSpace {
+    /// Runs `look` on each TLB, with the identifiers that entries of this address space can be used under.
+    fn usable(&self, mut look: impl FnMut(&Tlb<Cached>, RangeInclusive<u32>)) {
+        let trackers = self.trackers.lock().clone();
+        for (gru, tracker) in self.grus.iter().zip(trackers) {
+            let chip = gru.lock();
+            // One that is not loaded and of an earlier generation comes back with another identifier.
+            let current = tracker.loaded > 0 || tracker.generation == chip.asids.generation();
+            if tracker.asid != 0 && current {
+                let asids = tracker.asid..=effective(tracker.asid, u64::MAX);
+                look(&chip.tlb, asids);
+            }
+        }
+    }
+}
+
 impl Inner {
     /// Drops what the TLB has of the range for an address space, and cancels misses there; the pages that went.
     fn purge(&mut self, asid: u32, range: VpnRange, disarm: bool) -> Vec<VpnRange> {
@@ -198,25 +221,28 @@ impl ExternalMmu for AddressSpace {
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
+        // A miss that was on its way when everything was excluded is dropped in before this, and goes, or finds this.
         self.released.store(true, Ordering::Release);
+        self.purge(VpnRange::ALL);
     }
     fn name(&self) -> &'static str {
         "GRU"
     }
     /// What can be used: entries under the identifier that the address space has now.
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
-        let trackers = self.trackers.lock().clone();
-        for (gru, tracker) in self.grus.iter().zip(trackers) {
-            let chip = gru.lock();
-            // One that is not loaded and of an earlier generation comes back with another identifier.
-            let current = tracker.loaded > 0 || tracker.generation == chip.asids.generation();
-            if tracker.asid == 0 || !current {
-                continue;
-            }
-            let asids = tracker.asid..=effective(tracker.asid, u64::MAX);
-            let mine = chip.tlb.iter().filter(|(asid, _)| asids.contains(asid));
+        self.usable(|tlb, asids| {
+            let mine = tlb.iter().filter(|(asid, _)| asids.contains(asid));
             mine.for_each(|(_, cached)| visit(cached.translation()));
-        }
+        });
+        true
+    }
+    fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        self.usable(|tlb, asids| {
+            for asid in asids {
+                let (first, end) = (range.start().0, range.end().0);
+                tlb.for_each_in(asid, first, end, &mut |cached| visit(cached.translation()));
+            }
+        });
         true
     }
 }

@@ -4,7 +4,7 @@ use super::{AccessedBits, Gfn, Mistake, State, Vm};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
-    notifier::{Ack, AgeKind, ExternalMmu, Invalidation, Translation, WouldBlock},
+    notifier::{Ack, AgeKind, ExternalMmu, Invalidation, ShadowStore, Translation, WouldBlock},
     sync::Ordering,
 };
 
@@ -167,6 +167,33 @@ impl ExternalMmu for Vm {
             .filter_map(std::sync::Weak::upgrade)
         {
             cache.show(visit);
+        }
+        seen
+    }
+    fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        let mut slots = None;
+        let seen = self.gate.audited(|store| {
+            slots = Some(std::sync::Arc::clone(store.slots()));
+            store.for_each_in(range, &mut |e| visit(e.translation()));
+        });
+        let slots = slots.unwrap_or_default();
+        for tlb in self.tlbs.read().iter() {
+            let tlb = tlb.lock();
+            for (first, end) in slots.overlapping(range).filter_map(|s| s.gfns(range)) {
+                tlb.for_each_in(0, first.0, end.0, &mut |c| visit(c.translation()));
+            }
+        }
+        for cache in self
+            .caches
+            .lock()
+            .iter()
+            .filter_map(std::sync::Weak::upgrade)
+        {
+            cache.show(&mut |t| {
+                if t.range().overlaps(range) {
+                    visit(t);
+                }
+            });
         }
         seen
     }

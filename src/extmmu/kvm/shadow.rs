@@ -138,11 +138,17 @@ fn each(
     }
 }
 
-fn show(table: &Table, visit: &mut dyn FnMut(&ShadowEntry)) {
-    for spte in &table.slots {
-        match spte {
+fn show(
+    table: &Table,
+    level: u32,
+    base: u64,
+    gfns: (u64, u64),
+    visit: &mut dyn FnMut(&ShadowEntry),
+) {
+    for (i, at) in touched(level, base, gfns.0, gfns.1) {
+        match &table.slots[i] {
             Spte::Empty => {}
-            Spte::Table(below) => show(below, visit),
+            Spte::Table(below) => show(below, level - 1, at, gfns, visit),
             Spte::Leaf(entry) => visit(entry),
         }
     }
@@ -201,7 +207,12 @@ impl ShadowStore for ShadowPages {
         }
     }
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {
-        show(&self.root, visit);
+        show(&self.root, TOP, 0, (0, u64::MAX), visit);
+    }
+    fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
+        for (first, end) in self.slots.overlapping(range).filter_map(|s| s.gfns(range)) {
+            show(&self.root, TOP, 0, (first.0, end.0), visit);
+        }
     }
 }
 

@@ -263,9 +263,15 @@ impl ExternalMmu for Owner {
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         for partition in self.partitions.read().iter() {
-            partition.show(self.id, &mut |cached| visit(cached.translation()));
+            partition.show(self.id, VpnRange::ALL, &mut |c| visit(c.translation()));
         }
         self.gate.audit(visit)
+    }
+    fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
+        for partition in self.partitions.read().iter() {
+            partition.show(self.id, range, &mut |c| visit(c.translation()));
+        }
+        self.gate.audit_in(range, visit)
     }
 }
 

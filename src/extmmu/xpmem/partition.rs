@@ -146,12 +146,11 @@ impl Partition {
         }
         Ok(state.entries.get(&key).and_then(f))
     }
-    pub(super) fn show(&self, owner: u64, visit: &mut dyn FnMut(&Cached)) {
+    /// Shows the entries of an owner's pages in `range`.
+    pub(super) fn show(&self, owner: u64, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
         let state = self.shared.state.lock();
-        let mine = state
-            .entries
-            .range((owner, Vpn(0))..=(owner, Vpn(u64::MAX)));
-        mine.for_each(|(_, cached)| visit(cached));
+        let mine = (owner, range.start())..(owner, range.end());
+        state.entries.range(mine).for_each(|(_, c)| visit(c));
     }
     /// Asks for pages of an owner to be cleared; `None` if it has none of them. The answer is waited for by
     /// [`wait`](Self::wait): all partitions are asked before the first is waited for.
