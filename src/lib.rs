@@ -56,8 +56,8 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in two files: `mm/page_table/node.rs` (table pages and the pointers between them) and
-//! `notifier/epoch_list.rs` (the chain).
+//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting) and `notifier/epoch_list.rs` (the chain).
 #![deny(unsafe_code)]
 
 pub mod addr;
@@ -75,6 +75,8 @@ pub mod reclaim;
 pub mod replay;
 pub mod rmap;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};
 pub use error::{Errno, FaultError, Signal};

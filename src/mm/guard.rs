@@ -3,26 +3,29 @@
 //! A [`Lease`] says that a lock is held which keeps the mappings of *this* address space stable; it is the right to
 //! open invalidation windows on it. Only the two guards below give one.
 
-use super::{InvalidationWindow, Mm, layout::Layout};
+use super::{
+    InvalidationWindow, Mm,
+    layout::Layout,
+    mmap_lock::{ReadGuard, WriteGuard},
+};
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
     notifier::{Event, ExternalMmu, OpenWindow, Registration, Seat, WouldBlock},
-    sync::{RwLockReadGuard, RwLockWriteGuard},
 };
 use std::sync::Arc;
 
 /// The mmap lock is held shared: faults run, the layout stands still.
 pub struct MmapReadGuard<'g> {
     pub(super) mm: &'g Mm,
-    pub(super) layout: RwLockReadGuard<'g, Layout>,
+    pub(super) layout: ReadGuard<'g, Layout>,
     pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
 }
 
 /// The mmap lock is held exclusively.
 pub struct MmapWriteGuard<'g> {
     pub(super) mm: &'g Mm,
-    pub(super) layout: RwLockWriteGuard<'g, Layout>,
+    pub(super) layout: WriteGuard<'g, Layout>,
     pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
 }
 

@@ -7,7 +7,7 @@
 //! | where is copy-on-write decided? | `cow` (faults), `fork` (sharing) |
 //! | where does a window open? | `window`; every opening goes through a [`Lease`] of `guard` |
 //! | which table pages exist? | `page_table` |
-//! | which lock guards a VMA? | the mmap lock, in `guard`; entries, the lock of their leaf in `page_table` |
+//! | which lock guards a VMA? | the mmap lock, in `mmap_lock` and `guard`; entries, the lock of their leaf in `page_table` |
 
 mod access;
 mod age;
@@ -37,6 +37,7 @@ mod merge;
 mod migrate;
 mod mlock;
 mod mmap;
+mod mmap_lock;
 mod mprotect;
 mod mremap;
 mod mremap_move;
@@ -78,9 +79,9 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     notifier::{ExternalMmu, Notifiers, Registration, Seat},
     rmap::Space,
-    sync::RwLock,
 };
 use layout::Layout;
+use mmap_lock::MmapLock;
 use page_table::PageTable;
 use std::sync::{Arc, Weak};
 
@@ -88,7 +89,7 @@ use std::sync::{Arc, Weak};
 pub struct Mm {
     machine: Arc<Machine>,
     /// The mmap lock and what it guards.
-    layout: RwLock<Layout>,
+    layout: MmapLock<Layout>,
     table: PageTable,
     /// One pointer; null until an external MMU is registered.
     notifiers: Notifiers,
@@ -102,7 +103,7 @@ impl Mm {
     fn build(machine: &Arc<Machine>, layout: impl FnOnce(Weak<dyn Space>) -> Layout) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Self>| Self {
             machine: Arc::clone(machine),
-            layout: RwLock::new(layout(me.clone())),
+            layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
             notifiers: Notifiers::new(),
         })

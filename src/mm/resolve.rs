@@ -59,6 +59,8 @@ impl Mm {
     fn fill<'g, G>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
         // Read after the entry: a frame retired in between fails validation, as its window has closed.
         let generation = self.machine().mem().generation(found.pfn);
+        #[cfg(feature = "testkit")]
+        crate::notifier::hook::looked_up(ticket.vpn());
         ticket.fill(found.range, found.pfn, generation, found.may_write)
     }
     /// The frame of the ticket's page if it is there for the access.

@@ -42,6 +42,8 @@ mod cached;
 mod chain;
 mod epoch_list;
 mod gate;
+#[cfg(feature = "testkit")]
+pub(crate) mod hook;
 mod ops;
 mod permit;
 mod store;

@@ -59,6 +59,8 @@ struct Live<'w> {
     chain: &'w Chain,
     id: WindowId,
     agreed: SmallVec<[Visit; 4]>,
+    /// Nobody refused.
+    open: bool,
 }
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
@@ -105,6 +107,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             chain,
             id,
             agreed: SmallVec::new(),
+            open: false,
         });
         for visit in chain.present(&mut self.cx) {
             let entry = visit.entry();
@@ -114,6 +117,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             })?;
             live.agreed.push(visit);
         }
+        live.open = true;
         chain.board.watched(|w| w.opened(self.range));
         Ok(())
     }
@@ -124,7 +128,9 @@ impl<C: Context> OpenWindow<'_, C> {
         let Some(mut live) = self.live.take() else {
             return;
         };
-        live.chain.board.watched(|w| w.closing(self.range));
+        if live.open {
+            live.chain.board.watched(|w| w.closing(self.range));
+        }
         live.chain.board.end(live.id);
         while let Some(visit) = live.agreed.pop() {
             let cx = self.cx.descend();

@@ -225,7 +225,9 @@ impl ExternalMmu for AddressSpace {
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
+        // A miss that was on its way when everything was excluded is dropped in before this, and goes, or finds this.
         self.released.store(true, Ordering::Release);
+        self.purge(VpnRange::ALL);
     }
     fn name(&self) -> &'static str {
         "GRU"

@@ -173,6 +173,10 @@ impl Vm {
         let in_progress = self.gate.lock(cx).state().in_progress;
         (*self.active.lock(), in_progress)
     }
+    /// Windows that are open now, of any range (`mn_active_invalidate_count`).
+    pub fn active_windows(&self) -> u64 {
+        *self.active.lock()
+    }
     fn made(&self, mistake: Mistake) -> bool {
         self.config.mistake == Some(mistake)
     }
