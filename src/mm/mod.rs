@@ -49,6 +49,7 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
+mod register;
 mod relocate;
 mod remove;
 mod resolve;
@@ -77,7 +78,7 @@ pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
-    notifier::{ExternalMmu, Notifiers, Registration, Seat},
+    notifier::Notifiers,
     rmap::Space,
 };
 use layout::Layout;
@@ -153,18 +154,6 @@ impl Mm {
         );
     }
 
-    /// Registers an external MMU; short for [`MmapWriteGuard::register`].
-    pub fn register<E: ExternalMmu + 'static>(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
-        self.write(cx).register(build)
-    }
-    /// Takes an external MMU off; short for [`MmapWriteGuard::unregister`].
-    pub fn unregister(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, registration: Registration) {
-        self.write(cx).unregister(registration);
-    }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
         self.write(cx).layout.limits = limits;
