@@ -77,8 +77,8 @@ fn a_trace_has_a_slice_for_each_call_fault_and_window() {
         let windows = mine().filter(|e| e["cat"] == "window").count();
         assert_eq!(windows as u64, bill.windows, "{kind}");
         let last = |name: &str| {
-            let counter = mine().filter(|e| e["ph"] == "C" && e["name"] == name);
-            counter.last().unwrap()["args"][name].as_u64().unwrap()
+            let mut counter = mine().filter(|e| e["ph"] == "C" && e["name"] == name);
+            counter.next_back().unwrap()["args"][name].as_u64().unwrap()
         };
         assert_eq!(last("refaults"), bill.refaults);
         assert_eq!(last("pages dropped"), bill.dropped);
