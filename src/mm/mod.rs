@@ -49,6 +49,8 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
+pub mod raw;
+#[cfg(feature = "internals")]
 mod register;
 mod relocate;
 mod remove;
@@ -60,6 +62,7 @@ mod swap_in;
 mod try_to_unmap;
 mod vma;
 mod vma_tree;
+mod walk;
 mod window;
 
 pub use exec::Segment;
@@ -68,12 +71,14 @@ pub use flags::{
 };
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use inspect::Mapping;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
 pub use pte::Pte;
+pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
