@@ -28,6 +28,7 @@ mod figure;
 mod load;
 mod objects;
 mod op;
+mod own;
 mod pages;
 mod parse;
 pub mod program;
