@@ -30,7 +30,7 @@ pub enum Event {
 }
 
 /// One demand to drop references to a range. Linear: not `Clone`, consumed by a gate.
-#[must_use]
+#[must_use = "pass it to the gate: `Gate::exclude`"]
 #[derive(Debug)]
 pub struct Invalidation<'i> {
     range: VpnRange,
@@ -40,7 +40,7 @@ pub struct Invalidation<'i> {
 }
 
 /// Proof that the driver's gate excluded the range of *this* invocation.
-#[must_use]
+#[must_use = "the callback returns this"]
 #[derive(Debug)]
 pub struct Ack<'i> {
     _brand: Brand<'i>,
