@@ -50,6 +50,8 @@ mod pair;
 mod placement;
 mod populate;
 mod pte;
+#[cfg(feature = "internals")]
+pub mod raw;
 mod register;
 mod relocate;
 mod remove;
@@ -61,6 +63,7 @@ mod swap_in;
 mod try_to_unmap;
 mod vma;
 mod vma_tree;
+mod walk;
 mod window;
 
 pub use exec::Segment;
@@ -69,6 +72,7 @@ pub use flags::{
 };
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use inspect::Mapping;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
@@ -76,6 +80,7 @@ pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
 pub use pair::{MmapPair, PairError};
 pub use pte::Pte;
+pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
