@@ -1,7 +1,6 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
-    board::WindowId,
     chain::{Chain, Notifiers},
     entry::{Entry, Visit},
     ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
@@ -83,7 +82,6 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
-    id: WindowId,
     visits: SmallVec<[Visit; 4]>,
     /// So many of them, the first ones, were asked and did not refuse: they are told the end.
     agreed: usize,
@@ -130,14 +128,14 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     }
     fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
-        let id = chain.board.begin(self.range);
+        chain.board.begin(self.range);
         let live = self.live.insert(Live {
             chain,
-            id,
-            visits: chain.present(&mut self.cx, self.range),
+            visits: SmallVec::new(),
             agreed: 0,
             open: false,
         });
+        live.visits = chain.present(&mut self.cx, self.range);
         // First everybody is asked, then those are waited for who are not done: all at the same time.
         let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
         for visit in &live.visits {
@@ -169,7 +167,7 @@ impl<C: Context> OpenWindow<'_, C> {
         if live.open {
             live.chain.board.watched(|w| w.closing(self.range));
         }
-        live.chain.board.end(live.id);
+        live.chain.board.end(self.range);
         live.visits.truncate(live.agreed);
         // All sequences first: who is told of an end finds no window open.
         live.visits.iter_mut().for_each(Visit::close_window);
