@@ -46,6 +46,7 @@ mod munmap;
 mod nonlinear;
 mod page_table;
 mod pageout;
+mod pair;
 mod placement;
 mod populate;
 mod pte;
@@ -77,6 +78,7 @@ pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
+pub use pair::{MmapPair, PairError};
 pub use pte::Pte;
 pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
@@ -144,11 +146,14 @@ impl Mm {
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapWriteGuard<'g> {
-        self.check_token(cx);
+        self.write_with(cx.descend())
+    }
+    fn write_with<'g>(&'g self, cx: Cx<'g, rank::Mmap, Sleepable>) -> MmapWriteGuard<'g> {
+        self.check_token(&cx);
         MmapWriteGuard {
             mm: self,
             layout: self.layout.write(),
-            cx: cx.descend(),
+            cx,
         }
     }
     /// Reclamation works only if everyone who walks this table pins the epoch of its machine.

@@ -1,7 +1,7 @@
 //! One registered driver: who may call it, and how its registration ends.
 
 use super::{
-    ops::{Event, ExternalMmu, demand},
+    ops::{Begun, Event, ExternalMmu, demand},
     subscription::Subscription,
 };
 use crate::{
@@ -158,8 +158,9 @@ impl Entry {
     /// Forbids permits, then passes the gate once: permits given before are gone, and the store is empty.
     pub(super) fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.standing.alive.store(false, Ordering::SeqCst);
-        let Ok(()) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
-            Ok::<_, Infallible>(self.ext.invalidate_start(cx.descend(), inv))
+        let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
+            let ack = self.ext.invalidate_start(cx.descend(), inv);
+            Ok::<_, Infallible>(Begun::Done(ack))
         });
         self.ext.invalidate_end(cx.descend(), VpnRange::ALL);
     }

@@ -35,7 +35,7 @@ pub struct Gate<S, T, C: Context> {
 }
 
 /// The gate is held.
-#[must_use]
+#[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S, T, C: Context> {
     pub(super) inner: MutexGuard<'p, Inner<S, T>>,
     pub(super) mem: &'p PhysMem,

@@ -61,7 +61,7 @@ pub use cached::{Cached, Translation};
 pub(crate) use chain::Notifiers;
 pub use chain::Registration;
 pub use gate::{Gate, GateGuard, Zapped};
-pub use ops::{Ack, AgeKind, Event, ExternalMmu, Invalidation, WouldBlock};
+pub use ops::{Ack, AgeKind, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};
 pub use seat::Seat;

@@ -36,7 +36,7 @@ pub enum Retry {
 }
 
 /// A place on the board of windows, taken from the gate `G` before the page table is read.
-#[must_use]
+#[must_use = "a ticket is for `Mm::resolve`"]
 pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
@@ -49,14 +49,14 @@ pub struct Ticket<'g, G> {
 }
 
 /// A frame was found but may already be gone: nothing about it is readable.
-#[must_use]
+#[must_use = "a frame that was found is of no use before `admit`"]
 pub struct Pending<'g, G> {
     ticket: Ticket<'g, G>,
     found: Translation,
 }
 
 /// The gate is held and the snapshot is current: no overlapping window is open.
-#[must_use]
+#[must_use = "nothing is translated before `establish`"]
 pub struct Permit<'p, S, T, C: Context> {
     guard: GateGuard<'p, S, T, C>,
     seat: &'p Seat,

@@ -2,8 +2,8 @@
 
 use super::{
     chain::{Chain, Notifiers},
-    entry::Visit,
-    ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
+    entry::{Entry, Visit},
+    ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
 };
 use crate::{
     addr::VpnRange,
@@ -16,33 +16,58 @@ use std::{convert::Infallible, marker::PhantomData};
 pub trait WindowContext: Context {
     /// What a driver may answer instead of complying.
     type Refusal: std::fmt::Debug;
+    /// What a driver may have left for a second pass.
+    type Owed<'s>;
     #[doc(hidden)]
-    fn ask<'i>(
-        ext: &dyn ExternalMmu,
+    fn ask<'s, 'i>(
+        ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, Self::Refusal>;
+    ) -> Result<Begun<'i, Self::Owed<'s>>, Self::Refusal>;
+    #[doc(hidden)]
+    fn settle<'i>(
+        owed: Self::Owed<'_>,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i>;
 }
 
 impl WindowContext for Sleepable {
     type Refusal = Infallible;
-    fn ask<'i>(
-        ext: &dyn ExternalMmu,
+    type Owed<'s> = Finish<'s>;
+    fn ask<'s, 'i>(
+        ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, Infallible> {
-        Ok(ext.invalidate_start(cx, inv))
+    ) -> Result<Begun<'i, Finish<'s>>, Infallible> {
+        Ok(ext.invalidate_begin(cx, inv))
+    }
+    fn settle<'i>(
+        owed: Finish<'_>,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        owed.run(cx, inv)
     }
 }
 
+/// Who must not wait has nothing to wait for later.
 impl WindowContext for Atomic {
     type Refusal = WouldBlock;
+    type Owed<'s> = Infallible;
     fn ask<'i>(
         ext: &dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        ext.try_invalidate_start(cx, inv)
+    ) -> Result<Begun<'i, Infallible>, WouldBlock> {
+        ext.try_invalidate_start(cx, inv).map(Begun::Done)
+    }
+    fn settle<'i>(
+        owed: Infallible,
+        _: Cx<'_, rank::Callback, Self>,
+        _: Invalidation<'i>,
+    ) -> Ack<'i> {
+        match owed {}
     }
 }
 
@@ -57,7 +82,9 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
-    agreed: SmallVec<[Visit; 4]>,
+    visits: SmallVec<[Visit; 4]>,
+    /// So many of them, the first ones, were asked and did not refuse: they are told the end.
+    agreed: usize,
     /// Nobody refused.
     open: bool,
 }
@@ -104,16 +131,27 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         chain.board.begin(self.range);
         let live = self.live.insert(Live {
             chain,
-            agreed: SmallVec::new(),
+            visits: SmallVec::new(),
+            agreed: 0,
             open: false,
         });
-        for visit in chain.present(&mut self.cx, self.range) {
+        live.visits = chain.present(&mut self.cx, self.range);
+        // First everybody is asked, then those are waited for who are not done: all at the same time.
+        let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
+        for visit in &live.visits {
             let entry = visit.entry();
             let cx = self.cx.descend();
-            demand(self.range, event, entry.reg, |inv| {
+            let left = demand(self.range, event, entry.reg, |inv| {
                 C::ask(&*entry.ext, cx, inv)
             })?;
-            live.agreed.push(visit);
+            live.agreed += 1;
+            owed.extend(left.map(|left| (entry, left)));
+        }
+        for (entry, left) in owed {
+            let cx = self.cx.descend();
+            let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
+                Ok::<_, Infallible>(Begun::Done(C::settle(left, cx, inv)))
+            });
         }
         live.open = true;
         chain.board.watched(|w| w.opened(self.range));
@@ -130,9 +168,10 @@ impl<C: Context> OpenWindow<'_, C> {
             live.chain.board.watched(|w| w.closing(self.range));
         }
         live.chain.board.end(self.range);
+        live.visits.truncate(live.agreed);
         // All sequences first: who is told of an end finds no window open.
-        live.agreed.iter_mut().for_each(Visit::close_window);
-        while let Some(visit) = live.agreed.pop() {
+        live.visits.iter_mut().for_each(Visit::close_window);
+        while let Some(visit) = live.visits.pop() {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);
         }

@@ -14,7 +14,8 @@ use crate::{
     },
     mm::Mm,
     notifier::{
-        Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Translation,
+        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Registration,
+        Translation,
     },
     rmap::RmapNotifier,
     sync::{AtomicU64, Mutex, Ordering, RwLock},
@@ -201,54 +202,87 @@ impl Owner {
     }
     /// Has every partition clear the range, and waits for all answers.
     fn recall(&self, range: VpnRange) {
+        self.collect(self.post(range));
+    }
+    /// Asks every partition to clear the range.
+    fn post(&self, range: VpnRange) -> Option<Posted> {
         let range = if self.made(Mistake::ShortRecall) {
-            VpnRange::new(range.start(), Vpn(range.end().0 - 1))
+            VpnRange::new(range.start(), Vpn(range.end().0 - 1))?
         } else {
-            Some(range)
+            range
         };
-        let Some(range) = range else { return };
         let partitions = self.partitions.read().clone();
         let ask = |p: &Arc<Partition>| Some((Arc::clone(p), p.ask(self.id, range)?));
-        let asked: Vec<_> = partitions.iter().filter_map(ask).collect();
-        if self.made(Mistake::NoWait) {
+        Some(Posted {
+            range,
+            asked: partitions.iter().filter_map(ask).collect(),
+            deadline: Instant::now() + self.config.deadline,
+        })
+    }
+    /// Waits for the answers.
+    fn collect(&self, posted: Option<Posted>) {
+        let Some(posted) = posted.filter(|_| !self.made(Mistake::NoWait)) else {
             return;
-        }
-        let deadline = Instant::now() + self.config.deadline;
-        for (partition, serial) in asked {
-            match partition.wait(serial, deadline) {
+        };
+        for (partition, serial) in posted.asked {
+            match partition.wait(serial, posted.deadline) {
                 Answer::Cleared => self.meter.acknowledged(1),
                 Answer::Fenced => self.failures.lock().push(Failure {
                     partition: partition.id(),
-                    range,
+                    range: posted.range,
                     after: self.config.deadline,
                 }),
             }
         }
     }
-}
-
-impl ExternalMmu for Owner {
-    fn invalidate_start<'i>(
+    /// A window begins.
+    fn begin(&self, range: VpnRange) -> Option<Posted> {
+        self.meter.begin(range);
+        self.keeper.begin_recall();
+        let silent = self.made(Mistake::NoRecall) || self.made(Mistake::LateRecall);
+        if silent { None } else { self.post(range) }
+    }
+    /// All partitions have answered: references go.
+    fn finish<'i>(
         &self,
         mut cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
+        posted: Option<Posted>,
     ) -> Ack<'i> {
-        let range = inv.range();
-        self.meter.begin(range);
-        self.keeper.begin_recall();
-        if !matches!(
-            self.config.mistake,
-            Some(Mistake::NoRecall | Mistake::LateRecall)
-        ) {
-            self.recall(range);
-        }
-        // References go after the answers.
+        self.collect(posted);
         self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
             zapped
                 .entries()
                 .iter()
                 .for_each(|e| self.meter.dropped(e.range()));
         })
+    }
+}
+
+/// Recalls that are on their way.
+struct Posted {
+    range: VpnRange,
+    asked: Vec<(Arc<Partition>, u64)>,
+    deadline: Instant,
+}
+
+impl ExternalMmu for Owner {
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        let posted = self.begin(inv.range());
+        self.finish(cx, inv, posted)
+    }
+    /// The recalls of all owners are on their way before the first is waited for.
+    fn invalidate_begin<'s, 'i>(
+        &'s self,
+        _: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Begun<'i, Finish<'s>> {
+        let posted = self.begin(inv.range());
+        inv.later(move |cx, inv| self.finish(cx, inv, posted))
     }
     fn invalidate_end(&self, cx: Cx<'_, rank::Callback, crate::ctx::Atomic>, range: VpnRange) {
         let _unused = cx;
