@@ -49,8 +49,8 @@
 //!             Gate      a driver's gate
 //! ```
 //!
-//! Two leaves are locked in the order of their addresses. `fork` holds one mmap lock only, since nobody knows the child
-//! before it is done. Locks of single structures (the board, the frame list, the
+//! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
+//! `fork` holds one mmap lock only, since nobody knows the child before it is done. Locks of single structures (the board, the frame list, the
 //! lists of reclaim, swap, a directory of tables, an object's pages)
 //! are leaves of this order: nothing is taken under them.
 //!
