@@ -173,14 +173,6 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     }
 }
 
-impl<'t> Cx<'t, rank::Mmap, Sleepable> {
-    /// One token for each of two mmap locks that are held together. Neither can do what the other is in the middle of: the
-    /// pair lends out one of its guards at a time.
-    pub(crate) const fn into_two(self) -> (Self, Self) {
-        (Cx::forge(self.local), Cx::forge(self.local))
-    }
-}
-
 impl Cx<'_, rank::Window, Sleepable> {
     /// A reverse map is walked inside a window, as when part of a huge page is given up. A window is no lock, so the
     /// order of locks still holds, as long as no reverse map is locked outside of it: the caller sees to that.

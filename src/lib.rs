@@ -36,7 +36,7 @@
 //! | a store forgets the range that it is asked to forget | run-time check with debug assertions, panic | |
 //! | nothing that may sleep is reached from an atomic context | type: [`ctx::Context`] | `ui/iii*` |
 //! | locks are taken in the order below | type: [`ctx::Rank`] | `ui/iii14`–`iii17` |
-//! | … two mmap locks by address: [`Mm::write_pair`] is the one way to hold two | by construction | `mm::pair` |
+//! | … two mmap locks by address: [`Mm::read_with`] is the one way to hold two | by construction | `tests/pair` |
 //! | a driver's own locks, and what it waits for, are in that order | not at all | |
 //! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
 //! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |
@@ -65,8 +65,8 @@
 //!             Gate      a driver's gate
 //! ```
 //!
-//! Two leaves are locked in the order of their addresses. `fork` holds one mmap lock only, since nobody knows the child
-//! before it is done; [`Mm::write_pair`] locks two spaces by address. Locks of single structures (the board, the frame list, the
+//! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
+//! `fork` holds one mmap lock only, since nobody knows the child before it is done. Locks of single structures (the board, the frame list, the
 //! lists of reclaim, swap, a directory of tables, an object's pages)
 //! are leaves of this order: nothing is taken under them.
 //!

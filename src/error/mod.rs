@@ -8,7 +8,8 @@ mod mmap;
 mod object;
 
 pub use advice::{
-    FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError,
+    CopyError, FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError,
+    MsyncError, SameMm,
 };
 
 pub use mmap::{MmapError, RemapError};
