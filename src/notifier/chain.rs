@@ -9,7 +9,7 @@ use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
     frame::PhysMem,
-    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
+    sync::{AtomicBool, Condvar, Mutex, Ordering, Serial},
 };
 use smallvec::SmallVec;
 use std::{convert::Infallible, sync::Arc};
@@ -18,7 +18,7 @@ use std::{convert::Infallible, sync::Arc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RegId(u64);
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: Serial = Serial::starting_at(0);
 
 /// One registered driver.
 pub(super) struct Entry {
@@ -140,7 +140,7 @@ impl Chain {
 pub(crate) struct Notifiers(Lazy<Chain>);
 
 impl Notifiers {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Lazy::new())
     }
     pub(super) fn chain(&self) -> Option<&Chain> {
@@ -168,7 +168,7 @@ impl Notifiers {
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
         let chain = self.make(cx);
-        let reg = RegId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let reg = RegId(NEXT.next());
         let alive = Arc::new(AtomicBool::new(true));
         let ext = build(Seat {
             reg,

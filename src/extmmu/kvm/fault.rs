@@ -96,7 +96,7 @@ impl Vm {
                 Err(Retry::Busy | Retry::Stale) => {}
             }
             self.meter.retried();
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
     /// With the gate held; `false`: try again.

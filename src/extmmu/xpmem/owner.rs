@@ -17,7 +17,7 @@ use crate::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Translation,
     },
     rmap::RmapNotifier,
-    sync::{AtomicU64, Mutex, Ordering, RwLock},
+    sync::{Mutex, RwLock, Serial},
 };
 use std::{
     collections::BTreeMap,
@@ -87,10 +87,10 @@ impl Default for OwnerConfig {
     }
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+static NEXT: Serial = Serial::starting_at(1);
 
 pub(super) fn fresh() -> u64 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.next()
 }
 
 /// An address space that exports memory (`xpmem_thread_group`).
