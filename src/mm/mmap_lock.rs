@@ -9,7 +9,7 @@
 //! the reader gives way.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicBool, AtomicUsize, Condvar, Lanes, Mutex, MutexGuard, Ordering, Witness};
+use crate::sync::{AtomicBool, AtomicUsize, Condvar, Lanes, Mutex, MutexGuard, Ordering};
 use std::{
     cell::UnsafeCell,
     hint::spin_loop,
@@ -31,7 +31,6 @@ pub(super) struct MmapLock<T> {
     asleep: Mutex<()>,
     left: Condvar,
     value: UnsafeCell<T>,
-    witness: Witness,
 }
 
 // SAFETY: as of a reader-writer lock: readers in several threads share the value, and a writer may send it away.
@@ -61,7 +60,6 @@ impl<T> MmapLock<T> {
             asleep: Mutex::new(()),
             left: Condvar::new(),
             value: UnsafeCell::new(value),
-            witness: Witness::default(),
         }
     }
     /// Takes it shared.
@@ -72,7 +70,6 @@ impl<T> MmapLock<T> {
         if self.writing.load(Ordering::SeqCst) {
             return self.read_later(lane);
         }
-        self.witness.read();
         ReadGuard { lock: self, lane }
     }
     #[cold]
@@ -82,7 +79,6 @@ impl<T> MmapLock<T> {
         let turn = self.turn.lock();
         lane.fetch_add(1, Ordering::SeqCst);
         drop(turn);
-        self.witness.read();
         ReadGuard { lock: self, lane }
     }
     #[inline]
@@ -105,7 +101,6 @@ impl<T> MmapLock<T> {
         if !self.drained() {
             self.wait_for_readers();
         }
-        self.witness.write();
         WriteGuard {
             lock: self,
             _turn: turn,
@@ -147,7 +142,6 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.witness.read();
         self.lock.leave(self.lane);
     }
 }
@@ -172,7 +166,6 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.witness.write();
         // Before the turn passes on: a reader that takes it finds that nobody writes.
         self.lock.writing.store(false, Ordering::SeqCst);
     }

@@ -44,6 +44,11 @@ impl Registration {
         let _leaving = self.chain.leaving.begin();
         self.chain.take_off(cx, &self.entry);
     }
+    /// Gone from the chain, and nothing else: what unregistration must not be.
+    #[cfg(all(test, loom))]
+    pub(super) fn vanish<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>) {
+        self.chain.remove(cx, &self.entry);
+    }
     /// The pages that the driver is told of.
     pub fn range(&self) -> VpnRange {
         self.entry

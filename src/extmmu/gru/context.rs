@@ -286,6 +286,10 @@ impl Context {
     }
 }
 
+#[cfg(all(test, loom))]
+#[path = "context_models.rs"]
+mod models;
+
 impl Drop for Context {
     fn drop(&mut self) {
         self.unload();

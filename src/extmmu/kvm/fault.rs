@@ -100,7 +100,7 @@ impl Vm {
         }
     }
     /// With the gate held; `false`: try again.
-    fn establish(
+    pub(super) fn establish(
         &self,
         mut permit: Allowed<'_>,
         slot: &MemSlot,
