@@ -49,6 +49,8 @@ mod gate;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
 mod intervals;
+#[cfg(all(test, loom))]
+pub(crate) mod models;
 mod ops;
 mod permit;
 mod seat;

@@ -12,14 +12,14 @@ use crate::{
     extmmu::tlb::IsHuge,
     mm::Mm,
     notifier::{Access, Cached},
-    sync::{AtomicU64, Ordering},
+    sync::Serial,
 };
 use std::sync::Arc;
 use thiserror::Error;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: Serial = Serial::starting_at(0);
 
 /// Why an instruction ended in an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -62,7 +62,7 @@ impl Context {
         Self {
             space: Arc::clone(space),
             chip: chip % space.grus.len().max(1),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT.next(),
         }
     }
     /// The GRU that it runs on.
@@ -289,6 +289,10 @@ impl Context {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "context_models.rs"]
+mod models;
 
 impl Drop for Context {
     fn drop(&mut self) {

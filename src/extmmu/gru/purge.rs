@@ -13,7 +13,7 @@ use crate::{
     },
     mm::Mm,
     notifier::{
-        Ack, Cached, ExternalMmu, Gate, Invalidation, NoStore, Registration, Translation,
+        Ack, Cached, ExternalMmu, Gate, Invalidation, NoStore, Registration, Seat, Translation,
         WouldBlock,
     },
     sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
@@ -78,18 +78,26 @@ impl AddressSpace {
         mistake: Option<Mistake>,
     ) -> (Arc<Self>, Registration) {
         mm.register(cx, |seat| {
-            Arc::new(Self {
-                mm: Arc::downgrade(mm),
-                grus: grus.to_vec(),
-                gate: Gate::new(seat, NoStore, ()),
-                active: AtomicU64::new(0),
-                quiet: Mutex::default(),
-                woken: Condvar::new(),
-                trackers: Mutex::new(vec![Tracker::default(); grus.len()]),
-                meter: Meter::default(),
-                mistake,
-                released: AtomicBool::new(false),
-            })
+            Self::new(seat, Arc::downgrade(mm), grus, mistake)
+        })
+    }
+    pub(super) fn new(
+        seat: Seat,
+        mm: Weak<Mm>,
+        grus: &[Arc<Gru>],
+        mistake: Option<Mistake>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            mm,
+            grus: grus.to_vec(),
+            gate: Gate::new(seat, NoStore, ()),
+            active: AtomicU64::new(0),
+            quiet: Mutex::default(),
+            woken: Condvar::new(),
+            trackers: Mutex::new(vec![Tracker::default(); grus.len()]),
+            meter: Meter::default(),
+            mistake,
+            released: AtomicBool::new(false),
         })
     }
     /// What it had to pay so far.

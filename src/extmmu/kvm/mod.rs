@@ -29,6 +29,8 @@
 
 mod fault;
 mod memslot;
+#[cfg(all(test, loom))]
+mod models;
 mod notify;
 mod pfncache;
 mod shadow;
@@ -136,11 +138,11 @@ impl Vm {
         mm: &Arc<Mm>,
         config: VmConfig,
     ) -> (Arc<Self>, Registration) {
-        mm.register(cx, |seat| Self::new(seat, mm, config))
+        mm.register(cx, |seat| Self::new(seat, Arc::downgrade(mm), config))
     }
-    fn new(seat: Seat, mm: &Arc<Mm>, config: VmConfig) -> Arc<Self> {
+    fn new(seat: Seat, mm: Weak<Mm>, config: VmConfig) -> Arc<Self> {
         Arc::new(Self {
-            mm: Arc::downgrade(mm),
+            mm,
             config,
             gate: Gate::new(seat, ShadowPages::default(), State::default()),
             seq: AtomicU64::new(0),

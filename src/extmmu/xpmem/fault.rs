@@ -60,7 +60,7 @@ impl Owner {
                 Err(Retry::Busy | Retry::Stale) => drop(blocked),
             }
             self.meter.retried();
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
 }

@@ -34,6 +34,8 @@
 mod attachment;
 mod fault;
 mod gatekeeper;
+#[cfg(all(test, loom))]
+mod models;
 mod owner;
 mod partition;
 

@@ -18,7 +18,7 @@ use crate::{
         Translation,
     },
     rmap::RmapNotifier,
-    sync::{AtomicU64, Mutex, Ordering, RwLock},
+    sync::{Mutex, RwLock, Serial},
 };
 use std::{
     collections::BTreeMap,
@@ -88,10 +88,10 @@ impl Default for OwnerConfig {
     }
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+static NEXT: Serial = Serial::starting_at(1);
 
 pub(super) fn fresh() -> u64 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.next()
 }
 
 /// An address space that exports memory (`xpmem_thread_group`).

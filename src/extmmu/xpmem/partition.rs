@@ -3,15 +3,15 @@
 use crate::{
     addr::{Vpn, VpnRange},
     notifier::Cached,
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        mpsc::{Receiver, Sender, channel},
+        thread,
+    },
 };
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{
-        Arc, Weak,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
