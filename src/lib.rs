@@ -56,8 +56,8 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in two files: `mm/page_table/node.rs` (table pages and the pointers between them) and
-//! `notifier/epoch_list.rs` (the chain).
+//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them),
+//! `notifier/epoch_list.rs` (the chain) and, with the `remote` feature, `frame/shared.rs` (memory that other processes map).
 #![deny(unsafe_code)]
 
 pub mod addr;

@@ -238,6 +238,7 @@ impl ForkError {
 
 /// An access could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum FaultError {
     /// Nothing mapped there: SIGSEGV with `SEGV_MAPERR`.
     #[error("nothing is mapped at {0:#x}")]

@@ -46,6 +46,7 @@ use thiserror::Error;
 
 /// Why an importer's access, or an attachment, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum XpmemError {
     /// The segment was removed, or its owner ended.
     #[error("segment {0:?} is gone")]

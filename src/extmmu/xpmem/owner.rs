@@ -28,6 +28,7 @@ use thiserror::Error;
 
 /// Names a segment of some owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct SegId(pub(super) u64);
 
 /// Exported memory.

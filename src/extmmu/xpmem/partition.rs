@@ -17,6 +17,7 @@ use std::{
 
 /// Names a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartitionId(pub u32);
 
 /// How a partition answers recalls.
