@@ -167,6 +167,7 @@ impl Messages {
         let read = (&mut self.0).take(LONGEST).read_until(0, &mut frame);
         match read.map_err(NoMessage::Gone)? {
             0 => Err(NoMessage::Gone(io::ErrorKind::UnexpectedEof.into())),
+            _ if !frame.ends_with(&[0]) => Err(NoMessage::Garbage),
             _ => postcard::from_bytes_cobs(&mut frame).map_err(|_| NoMessage::Garbage),
         }
     }
