@@ -12,7 +12,7 @@ use emmu::mm::{Advice, MmapArgs};
 use emmu::{Contents, Machine, MachineConfig, Mm, PAGE_SIZE, notifier::Access, oracle::Oracle};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio, id};
-use std::{env, os::unix::net::UnixListener, thread, time::Instant};
+use std::{env, os::unix::net::UnixListener, sync::Arc, thread, time::Instant};
 
 const BASE: u64 = 0x10_0000_0000;
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
@@ -44,6 +44,23 @@ fn tell(child: &mut Child, word: &str) -> Any<()> {
     Ok(())
 }
 
+/// Starts three remotes, and serves them.
+fn start(owner: &Arc<Owner>, segment: &str) -> Any<Vec<Child>> {
+    let path = env::temp_dir().join(format!("xpmem-{}", id()));
+    let listener = UnixListener::bind(&path)?;
+    let mut children = Vec::new();
+    for (n, manners) in (1..).zip(["dutiful", "dutiful", "hangs"]) {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(&path).args([segment, manners]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        children.push(command.spawn()?);
+        let stream = listener.accept()?.0;
+        owner.serve(stream, PartitionId(n), RemoteConfig::default())?;
+    }
+    std::fs::remove_file(&path)?;
+    Ok(children)
+}
+
 fn main() -> Any<()> {
     if let [_, path, segment, manners] = &env::args().collect::<Vec<_>>()[..] {
         return remote(path, segment.parse()?, manners);
@@ -67,18 +84,7 @@ fn main() -> Any<()> {
     let range = VpnRange::new(first, first.plus(16)).ok_or("no pages")?;
     let segment = owner.make(range, Access::Write).number().to_string();
 
-    let path = env::temp_dir().join(format!("xpmem-{}", id()));
-    let listener = UnixListener::bind(&path)?;
-    let mut children = Vec::new();
-    for (n, manners) in (1..).zip(["dutiful", "dutiful", "hangs"]) {
-        let mut command = Command::new(env::current_exe()?);
-        command.arg(&path).args([&segment, manners]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        children.push(command.spawn()?);
-        let stream = listener.accept()?.0;
-        owner.serve(stream, PartitionId(n), RemoteConfig::default())?;
-    }
-    std::fs::remove_file(&path)?;
+    let mut children = start(&owner, &segment)?;
 
     // The first two have the same page, in memory that all have mapped.
     tell(&mut children[0], "from one")?;
