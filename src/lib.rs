@@ -57,8 +57,9 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them),
-//! `notifier/epoch_list.rs` (the chain) and, with the `remote` feature, `frame/shared.rs` (memory that other processes map).
+//! Denied but in four files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain) and, with the
+//! `remote` feature, `frame/shared.rs` (memory that other processes map).
 #![deny(unsafe_code)]
 
 pub mod addr;
@@ -76,6 +77,8 @@ pub mod reclaim;
 pub mod replay;
 pub mod rmap;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};
 pub use error::{Errno, FaultError, Signal};

@@ -8,13 +8,14 @@ use std::{
 /// A module imports only from those before it.
 const LAYERS: &[&str] = &[
     "sync", "addr", "interval", "error", "ctx", "frame", "notifier", "rmap", "file", "reclaim",
-    "mm", "oracle", "extmmu", "replay",
+    "mm", "oracle", "extmmu", "replay", "testkit",
 ];
 /// Files that may hold unsafe code.
 const UNSAFE: &[&str] = &[
     "notifier/epoch_list.rs",
     "mm/page_table/node.rs",
     "frame/shared.rs",
+    "mm/mmap_lock.rs",
 ];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {

@@ -4,6 +4,7 @@ use super::{
     contents::{Contents, MemConfig, Page, Pages},
     counts::Counts,
     flags::FrameFlags,
+    free::FreeFrames,
     handle::Frame,
     inject::{AllocKind, Inject, Injected},
     lru::Lru,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     addr::Pfn,
-    sync::{AtomicU16, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering},
+    sync::{AtomicU16, AtomicU32, AtomicU64, OnceLock, Ordering},
 };
 use std::{fmt, sync::Arc};
 use thiserror::Error;
@@ -48,21 +49,11 @@ struct Chunk {
     pages: Pages,
 }
 
-#[derive(Default)]
-pub(super) struct Free {
-    /// Retired frames, the last one first to be used again.
-    pub(super) stack: Vec<u32>,
-    /// Frames never used begin here.
-    pub(super) next: u32,
-    pub(super) in_use: u32,
-    pub(super) peak: u32,
-}
-
 /// The physical memory of a machine.
 pub struct PhysMem {
     config: MemConfig,
     chunks: Box<[OnceLock<Chunk>]>,
-    free: Mutex<Free>,
+    pub(super) free: FreeFrames,
     inject: Inject,
     pub(super) waiters: Waiters,
     pub(super) swap: Swap,
@@ -104,10 +95,7 @@ impl PhysMem {
         Ok(Self {
             config,
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
-            free: Mutex::new(Free {
-                next: ZERO.0 + 1,
-                ..Free::default()
-            }),
+            free: FreeFrames::new(config.frames),
             inject: Inject::default(),
             waiters: Waiters::default(),
             swap: Swap::new(config.swap),
@@ -126,11 +114,7 @@ impl PhysMem {
     }
     /// Frames in use now.
     pub fn in_use(&self) -> u32 {
-        self.free.lock().in_use
-    }
-    /// The most that ever were in use.
-    pub fn peak(&self) -> u32 {
-        self.free.lock().peak
+        self.free.in_use()
     }
     /// Where to make allocations fail.
     pub fn inject(&self) -> &Inject {
@@ -167,24 +151,15 @@ impl PhysMem {
 
     /// A frame that reads as zero, with one reference.
     ///
-    /// The order is fixed: the frame retired last comes first, then those never used, ascending.
+    /// For one thread the order is fixed: the frame retired last comes first, then those never used, ascending.
     ///
     /// # Errors
     ///
     /// [`OutOfFrames`] when all are in use.
     pub fn alloc(&self) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
-        let mut free = self.free.lock();
-        if free.in_use == self.config.frames {
-            return Err(OutOfFrames::UsedUp(self.config.frames));
-        }
-        let pfn = Pfn(free.stack.pop().unwrap_or_else(|| {
-            free.next += 1;
-            free.next - 1
-        }));
-        free.in_use += 1;
-        free.peak = free.peak.max(free.in_use);
-        drop(free);
+        let pfn = self.free.take();
+        let pfn = pfn.ok_or(OutOfFrames::UsedUp(self.config.frames))?;
         self.born(pfn);
         Ok(self.adopt(pfn))
     }
@@ -195,9 +170,6 @@ impl PhysMem {
         meta.flags.store(0, Ordering::Relaxed);
         meta.owner.store(0, Ordering::Relaxed);
     }
-    pub(super) fn with_free<T>(&self, f: impl FnOnce(&mut Free, u32) -> T) -> T {
-        f(&mut self.free.lock(), self.config.frames)
-    }
     fn retire(&self, pfn: Pfn) {
         self.watch_retirement(pfn);
         self.lru_remove(pfn);
@@ -206,9 +178,7 @@ impl PhysMem {
         if let Some(page) = self.page(pfn) {
             page.clear();
         }
-        let mut free = self.free.lock();
-        free.stack.push(pfn.0);
-        free.in_use -= 1;
+        self.free.put(pfn);
     }
 
     /// Takes over a reference that a page-table entry or an object held.
@@ -311,8 +281,7 @@ impl PhysMem {
         let chunks: usize = made
             .map(|c| size_of_val(&*c.meta) + c.pages.overhead())
             .sum();
-        let stack = self.free.lock().stack.capacity() * size_of::<u32>();
-        size_of_val(&*self.chunks) + chunks + stack
+        size_of_val(&*self.chunks) + chunks + self.free.overhead()
     }
     /// Whether a frame has a page of contents.
     pub(super) fn holds_page(&self, pfn: Pfn) -> bool {
@@ -322,11 +291,10 @@ impl PhysMem {
 
 impl fmt::Debug for PhysMem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let free = self.free.lock();
         f.debug_struct("PhysMem")
             .field("frames", &self.config.frames)
             .field("contents", &self.config.contents)
-            .field("in_use", &free.in_use)
+            .field("in_use", &self.in_use())
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! How much memory has been promised: Linux's `vm_committed_as` and the overcommit modes.
 
-use crate::sync::{AtomicI64, Ordering};
+use crate::sync::{AtomicI64, Lanes, Ordering};
 
 /// `vm.overcommit_memory`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub enum Overcommit {
 pub struct Commit {
     mode: Overcommit,
     total: u64,
-    pages: AtomicI64,
+    /// By groups of threads; the sum counts.
+    pages: Lanes<AtomicI64>,
 }
 
 impl Commit {
@@ -31,7 +32,7 @@ impl Commit {
         Self {
             mode,
             total,
-            pages: AtomicI64::new(0),
+            pages: Lanes::new(),
         }
     }
     /// The mode.
@@ -40,32 +41,35 @@ impl Commit {
     }
     /// Pages promised now. Single charges are exact; during concurrent charges this may run ahead of the rule.
     pub fn pages(&self) -> i64 {
-        self.pages.load(Ordering::Relaxed)
+        let lanes = self.pages.iter();
+        lanes.map(|lane| lane.load(Ordering::SeqCst)).sum()
     }
     /// Promises `pages` more (`__vm_enough_memory`); `false`, with nothing charged, where the mode refuses.
     pub(crate) fn charge(&self, pages: u64) -> bool {
         let Ok(more) = i64::try_from(pages) else {
             return false;
         };
-        let now = self.pages.fetch_add(more, Ordering::Relaxed) + more;
+        // Sequentially consistent, as is the sum: of two that race for the last page, one at least sees the other.
+        let lane = self.pages.mine();
+        lane.fetch_add(more, Ordering::SeqCst);
         let fits = match self.mode {
             Overcommit::Always => true,
             Overcommit::Heuristic => pages <= self.total,
-            Overcommit::Never { limit } => now < i64::try_from(limit).unwrap_or(i64::MAX),
+            Overcommit::Never { limit } => self.pages() < i64::try_from(limit).unwrap_or(i64::MAX),
         };
         if !fits {
-            self.pages.fetch_sub(more, Ordering::Relaxed);
+            lane.fetch_sub(more, Ordering::SeqCst);
         }
         fits
     }
     /// Promises `pages` more whatever the rule says (`vm_acct_memory`).
     pub(crate) fn force(&self, pages: u64) {
         let more = i64::try_from(pages).expect("no mapping has 2^63 pages");
-        self.pages.fetch_add(more, Ordering::Relaxed);
+        self.pages.mine().fetch_add(more, Ordering::SeqCst);
     }
     /// Takes a promise back.
     pub(crate) fn uncharge(&self, pages: u64) {
         let less = i64::try_from(pages).expect("only what was charged is given back");
-        self.pages.fetch_sub(less, Ordering::Relaxed);
+        self.pages.mine().fetch_sub(less, Ordering::SeqCst);
     }
 }

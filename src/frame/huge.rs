@@ -4,7 +4,7 @@
 //! concerns the whole is asked of all of them.
 
 use super::{
-    arena::{Free, OutOfFrames, PhysMem},
+    arena::{OutOfFrames, PhysMem},
     flags::FrameFlags,
     inject::AllocKind,
 };
@@ -51,7 +51,7 @@ impl PhysMem {
     /// [`OutOfFrames`] when there are none.
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
-        let head = self.with_free(take_block);
+        let head = self.free.take_block();
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
             self.born(head.nth(i));
@@ -65,27 +65,6 @@ impl PhysMem {
             self.clear_flags(head.nth(i), FrameFlags::LARGE);
         }
     }
-}
-
-/// A block never used, else one all of whose frames have been given back.
-fn take_block(free: &mut Free, frames: u32) -> Option<Pfn> {
-    let first = free.next.next_multiple_of(HUGE);
-    let head = if first + HUGE <= frames + 1 {
-        free.stack.extend((free.next..first).rev());
-        free.next = first + HUGE;
-        first
-    } else {
-        let mut count = std::collections::BTreeMap::new();
-        for pfn in &free.stack {
-            *count.entry(pfn / HUGE).or_insert(0) += 1;
-        }
-        let block = count.into_iter().find(|&(_, n)| n == HUGE)?.0;
-        free.stack.retain(|pfn| pfn / HUGE != block);
-        block * HUGE
-    };
-    free.in_use += HUGE;
-    free.peak = free.peak.max(free.in_use);
-    Some(Pfn(head))
 }
 
 impl HugeFrame<'_> {

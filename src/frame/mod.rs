@@ -7,6 +7,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `arena` | metadata, allocation, retirement |
+//! | `free` | which frames are free, and who gets the next one |
 //! | `counts` | reference and map count in one word |
 //! | `contents` | what is in a frame |
 //! | `shared` | … where other processes map it |
@@ -26,6 +27,7 @@ mod commit;
 mod contents;
 mod counts;
 mod flags;
+mod free;
 mod handle;
 mod huge;
 mod inject;

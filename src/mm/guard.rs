@@ -3,26 +3,28 @@
 //! A [`Lease`] says that a lock is held which keeps the mappings of *this* address space stable; it is the right to
 //! open invalidation windows on it. Only the two guards below give one.
 
-use super::{InvalidationWindow, Mm, layout::Layout};
+use super::{
+    InvalidationWindow, Mm,
+    layout::Layout,
+    mmap_lock::{ReadGuard, WriteGuard},
+};
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
-    notifier::{Event, ExternalMmu, OpenWindow, Registration, Seat, WouldBlock},
-    sync::{RwLockReadGuard, RwLockWriteGuard},
+    notifier::{Event, OpenWindow, WouldBlock},
 };
-use std::sync::Arc;
 
 /// The mmap lock is held shared: faults run, the layout stands still.
 pub struct MmapReadGuard<'g> {
     pub(super) mm: &'g Mm,
-    pub(super) layout: RwLockReadGuard<'g, Layout>,
+    pub(super) layout: ReadGuard<'g, Layout>,
     pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
 }
 
 /// The mmap lock is held exclusively.
 pub struct MmapWriteGuard<'g> {
     pub(super) mm: &'g Mm,
-    pub(super) layout: RwLockWriteGuard<'g, Layout>,
+    pub(super) layout: WriteGuard<'g, Layout>,
     pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
 }
 
@@ -85,28 +87,6 @@ impl MmapWriteGuard<'_> {
             cx: self.cx.reborrow(),
         }
         .into_window(range, event)
-    }
-
-    /// Puts an external MMU on the chain; `build` turns the seat into the driver.
-    ///
-    /// The lock held exclusively keeps out every window that would be opened under it, so the driver meets only
-    /// windows that began after it was there (`mmu_notifier_register`).
-    pub fn register<E: ExternalMmu + 'static>(
-        &mut self,
-        build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
-        let mm = self.mm;
-        if mm.notifiers.prepare(&self.cx) {
-            // A walk of a reverse map opens windows without the mmap lock. Those that began when there was no board
-            // must be over before the first driver looks at one (`mm_take_all_locks`).
-            self.layout.drain_walks();
-        }
-        mm.notifiers
-            .register(&mut self.cx, mm.machine().mem(), build)
-    }
-    /// Takes a driver off the chain; when this returns, none of its callbacks runs or will run.
-    pub fn unregister(&mut self, registration: Registration) {
-        self.mm.notifiers.unregister(&mut self.cx, registration);
     }
 }
 

@@ -7,7 +7,7 @@
 //! | where is copy-on-write decided? | `cow` (faults), `fork` (sharing) |
 //! | where does a window open? | `window`; every opening goes through a [`Lease`] of `guard` |
 //! | which table pages exist? | `page_table` |
-//! | which lock guards a VMA? | the mmap lock, in `guard`; entries, the lock of their leaf in `page_table` |
+//! | which lock guards a VMA? | the mmap lock, in `mmap_lock` and `guard`; entries, the lock of their leaf in `page_table` |
 
 mod access;
 mod age;
@@ -37,6 +37,7 @@ mod merge;
 mod migrate;
 mod mlock;
 mod mmap;
+mod mmap_lock;
 mod mprotect;
 mod mremap;
 mod mremap_move;
@@ -48,6 +49,9 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
+#[cfg(feature = "internals")]
+pub mod raw;
+mod register;
 mod relocate;
 mod remove;
 mod resolve;
@@ -58,6 +62,7 @@ mod swap_in;
 mod try_to_unmap;
 mod vma;
 mod vma_tree;
+mod walk;
 mod window;
 
 pub use exec::Segment;
@@ -66,21 +71,23 @@ pub use flags::{
 };
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use inspect::Mapping;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
 pub use pte::Pte;
+pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
-    notifier::{ExternalMmu, Notifiers, Registration, Seat},
+    notifier::Notifiers,
     rmap::Space,
-    sync::RwLock,
 };
 use layout::Layout;
+use mmap_lock::MmapLock;
 use page_table::PageTable;
 use std::sync::{Arc, Weak};
 
@@ -88,7 +95,7 @@ use std::sync::{Arc, Weak};
 pub struct Mm {
     machine: Arc<Machine>,
     /// The mmap lock and what it guards.
-    layout: RwLock<Layout>,
+    layout: MmapLock<Layout>,
     table: PageTable,
     /// One pointer; null until an external MMU is registered.
     notifiers: Notifiers,
@@ -102,7 +109,7 @@ impl Mm {
     fn build(machine: &Arc<Machine>, layout: impl FnOnce(Weak<dyn Space>) -> Layout) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Self>| Self {
             machine: Arc::clone(machine),
-            layout: RwLock::new(layout(me.clone())),
+            layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
             notifiers: Notifiers::new(),
         })
@@ -152,18 +159,6 @@ impl Mm {
         );
     }
 
-    /// Registers an external MMU; short for [`MmapWriteGuard::register`].
-    pub fn register<E: ExternalMmu + 'static>(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
-        self.write(cx).register(build)
-    }
-    /// Takes an external MMU off; short for [`MmapWriteGuard::unregister`].
-    pub fn unregister(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, registration: Registration) {
-        self.write(cx).unregister(registration);
-    }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
         self.write(cx).layout.limits = limits;

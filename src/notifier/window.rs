@@ -1,8 +1,8 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
-    board::WindowId,
-    chain::{Chain, Notifiers, Visit},
+    chain::{Chain, Notifiers},
+    entry::Visit,
     ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
 };
 use crate::{
@@ -57,8 +57,9 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
-    id: WindowId,
     agreed: SmallVec<[Visit; 4]>,
+    /// Nobody refused.
+    open: bool,
 }
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
@@ -100,13 +101,13 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     }
     fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
-        let id = chain.board.begin(self.range);
+        chain.board.begin(self.range);
         let live = self.live.insert(Live {
             chain,
-            id,
             agreed: SmallVec::new(),
+            open: false,
         });
-        for visit in chain.present(&mut self.cx) {
+        for visit in chain.present(&mut self.cx, self.range) {
             let entry = visit.entry();
             let cx = self.cx.descend();
             demand(self.range, event, entry.reg, |inv| {
@@ -114,6 +115,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             })?;
             live.agreed.push(visit);
         }
+        live.open = true;
         chain.board.watched(|w| w.opened(self.range));
         Ok(())
     }
@@ -124,8 +126,12 @@ impl<C: Context> OpenWindow<'_, C> {
         let Some(mut live) = self.live.take() else {
             return;
         };
-        live.chain.board.watched(|w| w.closing(self.range));
-        live.chain.board.end(live.id);
+        if live.open {
+            live.chain.board.watched(|w| w.closing(self.range));
+        }
+        live.chain.board.end(self.range);
+        // All sequences first: who is told of an end finds no window open.
+        live.agreed.iter_mut().for_each(Visit::close_window);
         while let Some(visit) = live.agreed.pop() {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);

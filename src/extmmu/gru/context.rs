@@ -2,7 +2,7 @@
 
 use super::{
     asid::effective,
-    chip::{Inner, Loaded},
+    chip::{Gru, Inner, Loaded},
     purge::{AddressSpace, Mistake},
 };
 use crate::{
@@ -64,6 +64,10 @@ impl Context {
             chip: chip % space.grus.len().max(1),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
         }
+    }
+    /// The GRU that it runs on.
+    pub fn gru(&self) -> &Arc<Gru> {
+        &self.space.grus[self.chip]
     }
     /// Loads bytes (a `VLOAD` instruction); within a page at once.
     ///
@@ -204,7 +208,8 @@ impl Context {
             return Dropin::Unloaded;
         };
         let asid = loaded.asid;
-        if loaded.armed.take().is_none() {
+        // With the chip locked: the purge of a release comes after this, or its mark was there before.
+        if loaded.armed.take().is_none() || self.space.is_released() {
             chip.stats.ignored_dropins += 1;
             self.space.meter.retried();
             return Dropin::Done;
@@ -225,7 +230,8 @@ impl Context {
                 continue;
             };
             let mut chip = gru.lock();
-            let Some(asid) = chip.slot_of(self.id).map(|l| l.asid) else {
+            let asid = chip.slot_of(self.id).map(|l| l.asid);
+            let Some(asid) = asid.filter(|_| !self.space.is_released()) else {
                 return;
             };
             let checked = if self.space.made(Mistake::BlindPreload) {

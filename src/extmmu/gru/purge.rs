@@ -96,6 +96,10 @@ impl AddressSpace {
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
     /// Windows open now.
     pub fn active(&self) -> u64 {
         self.active.load(Ordering::Acquire)
@@ -221,7 +225,9 @@ impl ExternalMmu for AddressSpace {
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
+        // A miss that was on its way when everything was excluded is dropped in before this, and goes, or finds this.
         self.released.store(true, Ordering::Release);
+        self.purge(VpnRange::ALL);
     }
     fn name(&self) -> &'static str {
         "GRU"

@@ -155,6 +155,10 @@ impl Vm {
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
     /// Shadow entries now.
     pub fn entries(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
         self.gate.lock(cx).store().len()
@@ -168,6 +172,10 @@ impl Vm {
     pub fn in_progress(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> (u64, u64) {
         let in_progress = self.gate.lock(cx).state().in_progress;
         (*self.active.lock(), in_progress)
+    }
+    /// Windows that are open now, of any range (`mn_active_invalidate_count`).
+    pub fn active_windows(&self) -> u64 {
+        *self.active.lock()
     }
     fn made(&self, mistake: Mistake) -> bool {
         self.config.mistake == Some(mistake)

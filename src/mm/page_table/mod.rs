@@ -37,6 +37,7 @@ pub(super) struct PageTable {
     tables: AtomicUsize,
 }
 
+#[inline]
 #[allow(clippy::cast_possible_truncation)]
 const fn slot(at: Vpn, span: u64) -> usize {
     (at.0 / span) as usize & (ENTRIES - 1)
@@ -58,13 +59,20 @@ impl PageTable {
     pub(super) fn pin<'g>(&self, guard: &'g Guard) -> Pin<'g> {
         Pin::new(&self.epoch, guard)
     }
+    /// [`pin`](Self::pin) with a guard that has been through it before.
+    #[inline]
+    pub(super) fn checked<'g>(&self, guard: &'g Guard) -> Pin<'g> {
+        Pin::checked(&self.epoch, guard)
+    }
 
+    #[inline]
     fn pmd<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Pmd> {
         self.root
             .child(slot(at, PGD_PAGES), pin)?
             .child(slot(at, PUD_PAGES), pin)
     }
     /// The leaf that holds the entry of `at`.
+    #[inline]
     pub(super) fn leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Leaf> {
         self.pmd(at, pin)?.child(slot(at, PMD_PAGES), pin)
     }
@@ -81,21 +89,21 @@ impl PageTable {
         dir: &'g Dir<C>,
         i: usize,
         pin: Pin<'g>,
-        new: impl FnOnce() -> Box<C>,
+        new: impl Fn() -> Box<C>,
     ) -> Result<&'g C, NoMemory> {
-        if let Some(child) = dir.child(i, pin) {
-            return Ok(child);
+        // Again if the leaf went that was just made, which a large MADV_DONTNEED may do.
+        loop {
+            if let Some(child) = dir.child(i, pin) {
+                return Ok(child);
+            }
+            let inject = self.mem.inject();
+            inject
+                .check(AllocKind::Table)
+                .map_err(|_| NoMemory::Table)?;
+            if dir.install(i, new()) {
+                self.tables.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        self.mem
-            .inject()
-            .check(AllocKind::Table)
-            .map_err(|_| NoMemory::Table)?;
-        if dir.install(i, new()) {
-            self.tables.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(dir
-            .child(i, pin)
-            .expect("installed above, and only a writer of the mmap lock takes tables out"))
     }
     /// The third level for `at` (`pud_alloc`).
     fn make_pud<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Pud, NoMemory> {

@@ -1,0 +1,255 @@
+//! Which frames are free, and who gets the next one.
+//!
+//! Guarantee: one thread gets the frame that it gave back last, then the others in that order, then those never used,
+//! ascending. Several threads get so among what each has at hand; memory is used up only when none has a frame left.
+//!
+//! How: each group of threads has a few frames at hand and changes nothing else; a pool has the rest, and passes them
+//! on by the batch (the kernel's per-cpu lists). What is at hand is the top of one stack of which the pool is the rest,
+//! so that a single thread cannot tell.
+
+use crate::{
+    addr::Pfn,
+    frame::huge::HUGE,
+    sync::{AtomicUsize, Lanes, Mutex, MutexGuard, Ordering},
+};
+use std::ops::Range;
+
+/// Frames that change hands between a group and the pool at a time.
+const BATCH: usize = 64;
+/// More than this many are not kept at hand.
+const MOST: usize = 2 * BATCH;
+
+/// All frames of a memory that are free.
+pub(super) struct FreeFrames {
+    frames: u32,
+    lanes: Lanes<Mutex<Lane>>,
+    pool: Mutex<Pool>,
+    /// Retired frames in the pool; advanced under its lock, read without.
+    pooled: AtomicUsize,
+}
+
+/// What a group of threads has at hand.
+#[derive(Default)]
+struct Lane {
+    /// Retired frames, the last one first to be used again.
+    stack: Vec<u32>,
+    /// Frames never used.
+    fresh: Range<u32>,
+    /// Frames that the group took, less those that it gave back.
+    taken: i64,
+}
+
+/// The rest.
+struct Pool {
+    stack: Vec<u32>,
+    /// Frames never used begin here.
+    next: u32,
+}
+
+impl FreeFrames {
+    /// Frames 1 to `frames`.
+    pub(super) fn new(frames: u32) -> Self {
+        Self {
+            frames,
+            lanes: Lanes::new(),
+            pool: Mutex::new(Pool {
+                stack: Vec::new(),
+                next: 1,
+            }),
+            pooled: AtomicUsize::new(0),
+        }
+    }
+    /// Takes a frame; `None` when all are in use.
+    pub(super) fn take(&self) -> Option<Pfn> {
+        let mut lane = self.lanes.mine().lock();
+        if let Some(pfn) = self.take_from(&mut lane) {
+            return Some(pfn);
+        }
+        drop(lane);
+        self.take_any()
+    }
+    fn take_from(&self, lane: &mut Lane) -> Option<Pfn> {
+        if lane.stack.is_empty()
+            && (lane.fresh.is_empty() || self.pooled.load(Ordering::Relaxed) > 0)
+        {
+            self.refill(lane);
+        }
+        let pfn = lane.stack.pop().or_else(|| lane.fresh.next())?;
+        lane.taken += 1;
+        Some(Pfn(pfn))
+    }
+    fn refill(&self, lane: &mut Lane) {
+        let mut pool = self.pool.lock();
+        let rest = pool.stack.len().saturating_sub(BATCH);
+        lane.stack.extend(pool.stack.drain(rest..));
+        self.pooled.store(rest, Ordering::Relaxed);
+        if lane.stack.is_empty() && lane.fresh.is_empty() {
+            let batch = u32::try_from(BATCH).expect("small");
+            let end = pool.next.saturating_add(batch).min(self.frames + 1);
+            lane.fresh = pool.next..end;
+            pool.next = end;
+        }
+    }
+    /// Takes a frame that another group has at hand. All are held at once, so that nothing is overlooked.
+    #[cold]
+    fn take_any(&self) -> Option<Pfn> {
+        let mut lanes = self.lock_all();
+        self.gather(&mut lanes);
+        let mut pool = self.pool.lock();
+        let pfn = match pool.stack.pop() {
+            Some(pfn) => pfn,
+            None if pool.next <= self.frames => {
+                pool.next += 1;
+                pool.next - 1
+            }
+            None => return None,
+        };
+        self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+        lanes[0].taken += 1;
+        Some(Pfn(pfn))
+    }
+    /// Puts a frame back.
+    pub(super) fn put(&self, pfn: Pfn) {
+        let mut lane = self.lanes.mine().lock();
+        lane.taken -= 1;
+        lane.stack.push(pfn.0);
+        if lane.stack.len() > MOST {
+            let mut pool = self.pool.lock();
+            pool.stack.extend(lane.stack.drain(..BATCH));
+            self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+        }
+    }
+    /// Frames in use.
+    pub(super) fn in_use(&self) -> u32 {
+        let taken: i64 = self.lock_all().iter().map(|lane| lane.taken).sum();
+        u32::try_from(taken).expect("only what was taken is put back")
+    }
+    /// What every group has, in one order for all.
+    fn lock_all(&self) -> Vec<MutexGuard<'_, Lane>> {
+        self.lanes.iter().map(Mutex::lock).collect()
+    }
+    /// Puts what is at hand into the pool.
+    fn gather(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
+        let mut pool = self.pool.lock();
+        let mut fresh: Vec<Range<u32>> = lanes
+            .iter_mut()
+            .map(|lane| std::mem::take(&mut lane.fresh))
+            .filter(|fresh| !fresh.is_empty())
+            .collect();
+        fresh.sort_by_key(|fresh| std::cmp::Reverse(fresh.start));
+        for fresh in fresh {
+            if fresh.end == pool.next {
+                pool.next = fresh.start;
+            } else {
+                pool.stack.extend(fresh.rev());
+            }
+        }
+        for lane in lanes {
+            pool.stack.append(&mut lane.stack);
+        }
+        self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+    }
+    /// Takes [`HUGE`] frames in a row, the first at a multiple of that: a block never used, else one all of whose
+    /// frames have been given back. Returns the first.
+    pub(super) fn take_block(&self) -> Option<Pfn> {
+        let mut lanes = self.lock_all();
+        self.gather(&mut lanes);
+        let mut pool = self.pool.lock();
+        let head = pool.block(self.frames)?;
+        self.pooled.store(pool.stack.len(), Ordering::Relaxed);
+        lanes[0].taken += i64::from(HUGE);
+        Some(Pfn(head))
+    }
+    /// Bytes that the lists take.
+    #[cfg(test)]
+    pub(super) fn overhead(&self) -> usize {
+        let at_hand: usize = self.lock_all().iter().map(|l| l.stack.capacity()).sum();
+        (at_hand + self.pool.lock().stack.capacity()) * size_of::<u32>()
+    }
+}
+
+impl Pool {
+    fn block(&mut self, frames: u32) -> Option<u32> {
+        let first = self.next.next_multiple_of(HUGE);
+        if first + HUGE <= frames + 1 {
+            self.stack.extend((self.next..first).rev());
+            self.next = first + HUGE;
+            return Some(first);
+        }
+        let mut count = std::collections::BTreeMap::new();
+        for pfn in &self.stack {
+            *count.entry(pfn / HUGE).or_insert(0) += 1;
+        }
+        let block = count.into_iter().find(|&(_, n)| n == HUGE)?.0;
+        self.stack.retain(|pfn| pfn / HUGE != block);
+        Some(block * HUGE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH, FreeFrames, MOST};
+    use crate::addr::Pfn;
+
+    /// The list as one thread sees it.
+    struct Plain {
+        stack: Vec<u32>,
+        next: u32,
+    }
+
+    #[test]
+    fn one_thread_cannot_tell_it_from_one_stack() {
+        let free = FreeFrames::new(4096);
+        let mut plain = Plain {
+            stack: Vec::new(),
+            next: 1,
+        };
+        let mut held = Vec::new();
+        for step in 0..40_000_usize {
+            // Long runs of either kind, so that batches go both ways.
+            if step / 700 % 5 % 2 == 0 && held.len() < 4096 {
+                let want = plain.stack.pop().unwrap_or_else(|| {
+                    plain.next += 1;
+                    plain.next - 1
+                });
+                assert_eq!(free.take(), Some(Pfn(want)), "step {step}");
+                held.push(want);
+            } else if !held.is_empty() {
+                let pfn = held.swap_remove(step * 13 % held.len());
+                plain.stack.push(pfn);
+                free.put(Pfn(pfn));
+            }
+            assert_eq!(free.in_use() as usize, held.len());
+        }
+    }
+
+    #[test]
+    fn what_another_thread_has_at_hand_is_found() {
+        let most = u32::try_from(MOST + BATCH / 2).unwrap();
+        let free = FreeFrames::new(most);
+        let taken = |n: u32| (0..n).map(|_| free.take().unwrap()).collect::<Vec<_>>();
+        let all = taken(most);
+        assert_eq!(free.take(), None);
+        std::thread::scope(|s| {
+            s.spawn(|| all.into_iter().for_each(|pfn| free.put(pfn)));
+        });
+        assert_eq!(free.in_use(), 0);
+        assert_eq!(taken(most).len(), most as usize);
+        assert_eq!((free.take(), free.in_use()), (None, most));
+    }
+
+    #[test]
+    fn a_block_leaves_the_frames_before_it_to_others() {
+        let free = FreeFrames::new(2047);
+        assert_eq!(free.take(), Some(Pfn(1)));
+        assert_eq!(free.take_block(), Some(Pfn(512)));
+        assert_eq!((free.take(), free.in_use()), (Some(Pfn(2)), 514));
+        for n in 512..1024 {
+            free.put(Pfn(n));
+        }
+        assert_eq!(free.take_block(), Some(Pfn(1024)));
+        assert_eq!(free.take_block(), Some(Pfn(1536)));
+        assert_eq!(free.take_block(), Some(Pfn(512)));
+        assert_eq!(free.take_block(), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! Other threads of a trial, each with a time limit, and what they do between a look-up and its use.
+
+use super::{
+    device::Idle,
+    trial::{Abort, Trial, place},
+    verdict::{Seen, Side},
+};
+use crate::{notifier::hook, sync::Mutex};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    time::Duration,
+};
+
+impl Trial {
+    /// Runs `f` on a thread of its own.
+    pub(super) fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: impl Into<String>,
+        f: impl FnOnce(&Arc<Self>, &mut Idle<'_>) -> T + Send + 'static,
+    ) -> Aside<T> {
+        let (tell, told) = channel();
+        let trial = Arc::clone(self);
+        let _detached = std::thread::spawn(move || {
+            let run = AssertUnwindSafe(|| {
+                let mut thread = trial.machine.enter().expect("a thread of its own");
+                f(&trial, &mut thread.cx())
+            });
+            let came = catch_unwind(run).map_err(|payload| message(&*payload));
+            let _nobody_waits = tell.send(came);
+        });
+        Aside {
+            what: what.into(),
+            told,
+            trial: Arc::clone(self),
+        }
+    }
+    /// Runs `f` on another thread and waits for it.
+    pub(super) fn elsewhere<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &str,
+        f: impl FnOnce(&Arc<Self>, &mut Idle<'_>) -> T + Send + 'static,
+    ) -> Result<T, Abort> {
+        self.aside(what, f).join()
+    }
+    /// Runs `access` on this thread, and `meanwhile` on another between its `nth` look-up (from 1) and what comes of it.
+    /// Whether there was such a look-up.
+    pub(super) fn between<T>(
+        self: &Arc<Self>,
+        nth: u32,
+        meanwhile: impl Fn(&Arc<Self>, &mut Idle<'_>) + Send + Sync + 'static,
+        access: impl FnOnce() -> T,
+    ) -> Result<(T, bool), Abort> {
+        let state = Arc::new(Mutex::new((0, None)));
+        let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
+        let meanwhile = Arc::new(meanwhile);
+        let hooked = hook::hook(Box::new(move |vpn| {
+            let count = {
+                let mut s = shared.lock();
+                s.0 += 1;
+                s.0
+            };
+            if count == nth {
+                let found = format!("has looked up {}", place(vpn.addr()));
+                trial.log.step(Side::Device, found);
+                let act = Arc::clone(&meanwhile);
+                let what = "a window while the device looks up a page";
+                let done = trial.elsewhere(what, move |t, cx| act(t, cx));
+                shared.lock().1 = Some(done);
+            }
+        }));
+        let out = access();
+        drop(hooked);
+        let done = state.lock().1.take();
+        match done {
+            None => Ok((out, false)),
+            Some(done) => done.map(|()| (out, true)),
+        }
+    }
+}
+
+/// Work on another thread.
+pub(super) struct Aside<T> {
+    what: String,
+    told: Receiver<Result<T, String>>,
+    trial: Arc<Trial>,
+}
+
+impl<T> Aside<T> {
+    /// Waits for it, up to the deadline.
+    pub(super) fn join(self) -> Result<T, Abort> {
+        match self.told.recv_timeout(self.trial.deadline) {
+            Ok(came) => self.settle(came),
+            Err(RecvTimeoutError::Timeout) => {
+                self.trial.see(Seen::Stuck {
+                    what: self.what,
+                    after: self.trial.deadline,
+                });
+                Err(Abort)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Abort),
+        }
+    }
+    fn settle(&self, came: Result<T, String>) -> Result<T, Abort> {
+        came.map_err(|why| {
+            self.trial.see(Seen::Panicked(why));
+            Abort
+        })
+    }
+    /// What came of it within `time`, if anything did.
+    pub(super) fn within(&self, time: Duration) -> Result<Option<T>, Abort> {
+        match self.told.recv_timeout(time) {
+            Ok(came) => self.settle(came).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// What a panic said.
+pub(super) fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,228 @@
+//! The trial of a device, property by property.
+
+use super::{
+    Property,
+    aside::message,
+    device::{Attached, Device, Idle},
+    log::Log,
+    trial::{Abort, Attach, Trial, machine},
+    verdict::{Conformance, Outcome, Seen, Verdict},
+};
+use crate::{
+    addr::PAGE_SIZE,
+    mm::Mm,
+    notifier::{ExternalMmu, Seat},
+};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, channel},
+    },
+    time::{Duration, Instant},
+};
+
+/// A way to build a device, and how much time and work its trial may take.
+#[derive(Clone)]
+pub struct Kit {
+    attach: Arc<Attach>,
+    deadline: Duration,
+    cases: u32,
+}
+
+/// Puts an external MMU on trial, with the defaults of [`Kit`].
+pub fn conformance<D: Device + ExternalMmu + 'static>(
+    build: impl Fn(Seat) -> Arc<D> + Send + Sync + 'static,
+) -> Conformance {
+    Kit::new(build).run()
+}
+
+impl Kit {
+    /// A kit for devices that are built of their seat alone.
+    pub fn new<D: Device + ExternalMmu + 'static>(
+        build: impl Fn(Seat) -> Arc<D> + Send + Sync + 'static,
+    ) -> Self {
+        Self::attaching(move |cx, mm| {
+            let (device, registration) = mm.register(cx, &build);
+            Attached {
+                mmu: Arc::clone(&device) as Arc<dyn ExternalMmu>,
+                device,
+                registration,
+            }
+        })
+    }
+    /// A kit for devices that register themselves, or have a user beside them. It is called for each property, with an
+    /// address space in which they may use everything.
+    pub fn attaching(
+        attach: impl Fn(&mut Idle<'_>, &Arc<Mm>) -> Attached + Send + Sync + 'static,
+    ) -> Self {
+        let cases = std::env::var("EMMU_TESTKIT_CASES").ok();
+        Self {
+            attach: Arc::new(attach),
+            deadline: Duration::from_secs(5),
+            cases: cases.and_then(|c| c.parse().ok()).unwrap_or(64),
+        }
+    }
+    /// How long an access or an operation may take before it is said to be stuck. 5 seconds, unless set.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+    /// Random runs where a property has such; `EMMU_TESTKIT_CASES`, or 64, unless set.
+    #[must_use]
+    pub fn cases(self, cases: u32) -> Self {
+        Self { cases, ..self }
+    }
+    /// Random runs where a property has such.
+    pub fn random_cases(&self) -> u32 {
+        self.cases
+    }
+    /// Puts the device on a process.
+    pub fn attach(&self, cx: &mut Idle<'_>, mm: &Arc<Mm>) -> Attached {
+        (self.attach)(cx, mm)
+    }
+    /// Every property.
+    pub fn run(&self) -> Conformance {
+        let verdicts = Property::ALL.iter().map(|p| self.check(*p));
+        Conformance {
+            verdicts: verdicts.collect(),
+        }
+    }
+    /// One property, on a machine and threads of its own. A device that hangs takes them with it.
+    pub fn check(&self, property: Property) -> Verdict {
+        let began = Instant::now();
+        let log = Arc::new(Log::default());
+        let (tell, told) = channel();
+        let (kit, shared) = (self.clone(), Arc::clone(&log));
+        let _detached = std::thread::spawn(move || {
+            let run = AssertUnwindSafe(|| kit.on_trial(property, &shared));
+            let came = catch_unwind(run).unwrap_or_else(|payload| {
+                shared.see(Seen::Panicked(message(&*payload)));
+                None
+            });
+            let _nobody_waits = tell.send(came);
+        });
+        let mut done = 0;
+        let skipped = loop {
+            match told.recv_timeout(self.deadline * 2) {
+                Ok(skipped) => break skipped,
+                Err(RecvTimeoutError::Disconnected) => break None,
+                // Work that goes on is no hang.
+                Err(RecvTimeoutError::Timeout) if log.len() > done && !log.has_seen() => {
+                    done = log.len();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if !log.has_seen() {
+                        log.see(Seen::Stuck {
+                            what: format!("what comes after: {}", log.last()),
+                            after: self.deadline * 2,
+                        });
+                    }
+                    break None;
+                }
+            }
+        };
+        let (steps, seen) = log.take();
+        let outcome = match (skipped, seen.is_empty()) {
+            (_, false) => Outcome::Failed(seen),
+            (Some(why), true) => Outcome::Skipped(why),
+            (None, true) => Outcome::Passed,
+        };
+        Verdict {
+            property,
+            outcome,
+            steps,
+            time: began.elapsed(),
+        }
+    }
+    /// The same as a test: panics with the report if the property fails.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    #[track_caller]
+    pub fn assert(&self, property: Property) {
+        let verdict = self.check(property);
+        assert!(!verdict.is_failed(), "\n{verdict}");
+        println!("{verdict}");
+    }
+
+    /// Why the property was not asked for, if it was not.
+    fn on_trial(&self, property: Property, log: &Arc<Log>) -> Option<&'static str> {
+        let machine = machine();
+        let mut thread = machine.enter().expect("a thread of its own");
+        let mut cx = thread.cx();
+        let trial = Trial::new(&mut cx, machine, &*self.attach, log, self.deadline);
+        if let Some(why) = property.needs(&trial.device.declares()) {
+            trial.mm.exit(&mut cx);
+            return Some(why);
+        }
+        match property.run(&trial, &mut cx, self) {
+            Ok(()) if !log.has_seen() => trial.end(&mut cx),
+            // What is wrong already would be found again and again.
+            Ok(()) => trial.mm.exit(&mut cx),
+            Err(Abort) => {}
+        }
+        None
+    }
+}
+
+impl Trial {
+    /// What has to be true in the end.
+    fn end(&self, cx: &mut Idle<'_>) {
+        self.audit();
+        if let Some(what) = self.device.unsettled() {
+            self.see(Seen::Unsettled(what));
+        }
+        self.process("exit");
+        self.mm.exit(cx);
+        self.oracle.audit_end(&self.mm);
+        let kept = self.machine.mem().in_use();
+        if kept > 0 {
+            self.process(format!(
+                "{} bytes of frames are left",
+                u64::from(kept) * PAGE_SIZE
+            ));
+        }
+        self.oracle.audit_empty(cx, 0);
+        self.listen();
+    }
+}
+
+impl fmt::Debug for Kit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kit")
+            .field("deadline", &self.deadline)
+            .field("cases", &self.cases)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One `#[test]` for each [`Property`](crate::testkit::Property), of an external MMU that is built of its seat, or of a
+/// [`Kit`](crate::testkit::Kit).
+///
+/// ```ignore
+/// emmu::conformance_tests!(MyMmu::new);
+/// mod with_preload {
+///     emmu::conformance_tests!(kit = Kit::new(|seat| MyMmu::with_preload(seat, 4)));
+/// }
+/// ```
+#[macro_export]
+macro_rules! conformance_tests {
+    (kit = $kit:expr) => {
+        $crate::conformance_tests!(@ $kit;
+            auditable pairing drops_range holds_off retry overlap reach edges huge_pages foreign_threads forks
+            rights aging dirty references reentrant atomic_windows alloc_failure progress exits release unregister);
+    };
+    (@ $kit:expr; $($name:ident)*) => { $(
+        #[test]
+        fn $name() {
+            let property = $crate::testkit::Property::named(stringify!($name));
+            $kit.assert(property.expect("a property of that name"));
+        }
+    )* };
+    ($build:expr) => {
+        $crate::conformance_tests!(kit = $crate::testkit::Kit::new($build));
+    };
+}

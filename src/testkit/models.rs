@@ -1,0 +1,259 @@
+//! The models of this library as devices of the kit, correct or with one of their mistakes.
+
+use super::{
+    Kit,
+    device::{Attached, Declared, Device, Holds, Idle, Refused},
+};
+use crate::{
+    addr::{TASK_PAGES, Vpn, VpnRange},
+    extmmu::{
+        gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake as GruMistake},
+        kvm::{AccessedBits, Exit, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
+        xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, XpmemError},
+    },
+    mm::Mm,
+    notifier::{Access, ExternalMmu},
+    sync::Mutex,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+fn whole() -> VpnRange {
+    VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty")
+}
+
+/// A virtual processor whose guest memory is the whole address space.
+struct Guest {
+    vm: Arc<Vm>,
+    vcpu: Vcpu,
+    config: VmConfig,
+}
+
+/// A virtual machine on trial.
+pub fn kvm(config: VmConfig) -> Kit {
+    Kit::attaching(move |cx, mm| {
+        let (vm, registration) = whole_machine(cx, mm, config);
+        let vcpu = vm.vcpu(cx);
+        Attached {
+            mmu: Arc::clone(&vm) as Arc<dyn ExternalMmu>,
+            device: Arc::new(Guest { vm, vcpu, config }),
+            registration,
+        }
+    })
+}
+
+fn whole_machine(
+    cx: &mut Idle<'_>,
+    mm: &Arc<Mm>,
+    config: VmConfig,
+) -> (Arc<Vm>, crate::notifier::Registration) {
+    let (vm, registration) = Vm::create(cx, mm, config);
+    let slot = MemSlot {
+        id: 0,
+        gfn: Gfn(0),
+        pages: TASK_PAGES,
+        hva: Vpn(0),
+        flags: SlotFlags::empty(),
+    };
+    vm.set_memory(cx, slot).expect("all of memory fits");
+    (vm, registration)
+}
+
+fn left_guest(exit: Exit) -> Refused {
+    match exit {
+        Exit::Fault { why, .. } => Refused::Fault(why),
+        Exit::Gone => Refused::Gone,
+        other => Refused::Other(other.to_string()),
+    }
+}
+
+fn counted(vm: &Vm) -> Option<String> {
+    let active = vm.active_windows();
+    (active > 0).then(|| format!("{active} windows are in progress"))
+}
+
+impl Device for Guest {
+    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+        self.vcpu.load(cx, addr).map_err(left_guest)
+    }
+    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        self.vcpu.store(cx, addr, byte).map_err(left_guest)
+    }
+    fn declares(&self) -> Declared {
+        Declared {
+            references: self.config.references,
+            ages: true,
+            holds: match self.config.accessed {
+                AccessedBits::Present => Holds::Table,
+                AccessedBits::Absent => Holds::Tlb,
+            },
+            ..Declared::default()
+        }
+    }
+    fn unsettled(&self) -> Option<String> {
+        counted(&self.vm)
+    }
+}
+
+/// The host's own use of guest pages, through gfn-to-pfn caches.
+struct HostUser {
+    vm: Arc<Vm>,
+    caches: Mutex<BTreeMap<u64, Arc<PfnCache>>>,
+}
+
+/// The gfn-to-pfn caches of a virtual machine on trial.
+pub fn pfn_caches(config: VmConfig) -> Kit {
+    Kit::attaching(move |cx, mm| {
+        let (vm, registration) = whole_machine(cx, mm, config);
+        let caches = Mutex::default();
+        Attached {
+            mmu: Arc::clone(&vm) as Arc<dyn ExternalMmu>,
+            device: Arc::new(HostUser { vm, caches }),
+            registration,
+        }
+    })
+}
+
+impl HostUser {
+    fn cache(&self, addr: u64) -> Arc<PfnCache> {
+        let page = addr & !(crate::addr::PAGE_SIZE - 1);
+        let mut caches = self.caches.lock();
+        let cache = caches
+            .entry(page)
+            .or_insert_with(|| Arc::new(self.vm.pfn_cache(page)));
+        Arc::clone(cache)
+    }
+}
+
+fn in_page(addr: u64) -> usize {
+    usize::try_from(addr % crate::addr::PAGE_SIZE).expect("less than a page")
+}
+
+impl Device for HostUser {
+    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+        let mut byte = [0];
+        let cache = self.cache(addr);
+        let done = cache.read(cx, in_page(addr), &mut byte);
+        done.map(|()| byte[0]).map_err(left_guest)
+    }
+    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        let cache = self.cache(addr);
+        let done = cache.write(cx, in_page(addr), &[byte]);
+        done.map_err(left_guest)
+    }
+    fn declares(&self) -> Declared {
+        Declared {
+            always_writes: true,
+            ..Declared::default()
+        }
+    }
+    fn unsettled(&self) -> Option<String> {
+        counted(&self.vm)
+    }
+}
+
+/// A GRU context.
+struct Instructions {
+    space: Arc<AddressSpace>,
+    context: Context,
+}
+
+/// A GRU on trial.
+pub fn gru(config: GruConfig, mistake: Option<GruMistake>) -> Kit {
+    Kit::attaching(move |cx, mm| {
+        let grus = Gru::several(1, config);
+        let (space, registration) = AddressSpace::attach(cx, mm, &grus, mistake);
+        let context = Context::new(&space, 0);
+        Attached {
+            mmu: Arc::clone(&space) as Arc<dyn ExternalMmu>,
+            device: Arc::new(Instructions { space, context }),
+            registration,
+        }
+    })
+}
+
+fn excepted(fault: GruFault) -> Refused {
+    match fault {
+        GruFault::Fault { why, .. } => Refused::Fault(why),
+        GruFault::Gone => Refused::Gone,
+    }
+}
+
+impl Device for Instructions {
+    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+        let mut byte = [0];
+        let done = self.context.read(cx, addr, &mut byte);
+        done.map(|()| byte[0]).map_err(excepted)
+    }
+    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        let done = self.context.write(cx, addr, &[byte]);
+        done.map_err(excepted)
+    }
+    fn declares(&self) -> Declared {
+        Declared {
+            holds: Holds::Tlb,
+            ..Declared::default()
+        }
+    }
+    fn unsettled(&self) -> Option<String> {
+        let active = self.space.active();
+        (active > 0).then(|| format!("{active} windows are active"))
+    }
+}
+
+/// A partition that has the whole address space attached.
+struct Importer {
+    owner: Arc<Owner>,
+    attachment: Attachment,
+    config: OwnerConfig,
+}
+
+/// An XPmem owner on trial, with one partition that answers like that.
+pub fn xpmem(config: OwnerConfig, manners: Manners) -> Kit {
+    Kit::attaching(move |cx, mm| {
+        let (owner, registration) = Owner::attach(cx, mm, config);
+        let segment = owner.make(whole(), Access::Write);
+        let partition = Partition::new(PartitionId(1));
+        partition.set_manners(manners);
+        let attachment = owner.import(&partition, segment, 0, TASK_PAGES);
+        Attached {
+            mmu: Arc::clone(&owner) as Arc<dyn ExternalMmu>,
+            device: Arc::new(Importer {
+                owner,
+                attachment: attachment.expect("all of the segment"),
+                config,
+            }),
+            registration,
+        }
+    })
+}
+
+fn not_imported(why: XpmemError) -> Refused {
+    match why {
+        XpmemError::Fault { why, .. } => Refused::Fault(why),
+        XpmemError::NoSegment(_) => Refused::Gone,
+        other => Refused::Other(other.to_string()),
+    }
+}
+
+impl Device for Importer {
+    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+        let mut byte = [0];
+        let done = self.attachment.read(cx, addr, &mut byte);
+        done.map(|()| byte[0]).map_err(not_imported)
+    }
+    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        let done = self.attachment.write(cx, addr, &[byte]);
+        done.map_err(not_imported)
+    }
+    fn declares(&self) -> Declared {
+        Declared {
+            references: self.config.references,
+            sleeps: true,
+            ..Declared::default()
+        }
+    }
+    fn unsettled(&self) -> Option<String> {
+        let recalls = self.owner.recalls();
+        (recalls != 0).then(|| format!("{recalls} recalls are in progress"))
+    }
+}

@@ -1,0 +1,226 @@
+//! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on purpose, between a
+//! look-up of the device and what the device makes of it.
+
+use crate::{
+    addr::PAGE_SIZE,
+    mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
+    testkit::{
+        Kit,
+        device::{Idle, Refused},
+        trial::{PAGES, Run, Trial, at},
+        verdict::Seen,
+    },
+};
+use std::{
+    sync::{Arc, mpsc::channel},
+    time::Duration,
+};
+
+/// The page that the races are about.
+const PAGE: u64 = 3;
+/// Where it may be moved to.
+const AWAY: u64 = 200;
+/// Windows between a look-up and its use, so that a sequence of eight bits comes around.
+const MANY: u64 = 256;
+
+type Meanwhile = fn(&Arc<Trial>, &mut Idle<'_>);
+
+/// What may happen to the page, and what leaves it in what state.
+const OPERATIONS: &[(&str, Meanwhile)] = &[
+    ("dropped and written anew", |t, cx| {
+        t.drop_pages(cx, PAGE, PAGE + 1);
+        t.put(cx, PAGE, 201);
+    }),
+    ("dropped", |t, cx| t.drop_pages(cx, 0, PAGES)),
+    ("unmapped and mapped anew", |t, cx| {
+        t.act(cx, "mmap 2..5 over what is there", |mm, cx| {
+            let args = MmapArgs::anonymous(3 * PAGE_SIZE).fixed(at(2));
+            mm.mmap(cx, &args).expect("room");
+        });
+        t.put(cx, PAGE, 202);
+    }),
+    ("forked and copied", |t, cx| {
+        let child = t.act(cx, "fork", |mm, cx| mm.fork(cx).expect("memory"));
+        t.put(cx, PAGE, 203);
+        child.exit(cx);
+    }),
+    ("write-protected", |t, cx| {
+        t.act(cx, "mprotect 0..8 read", |mm, cx| {
+            mm.mprotect(cx, at(0), 8 * PAGE_SIZE, Prot::READ)
+                .expect("mapped");
+        });
+    }),
+    ("moved away", |t, cx| {
+        t.act(cx, "mremap 3 -> 200", |mm, cx| {
+            let args = MremapArgs {
+                addr: at(PAGE),
+                old_len: PAGE_SIZE,
+                new_len: PAGE_SIZE,
+                flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+                new_addr: at(AWAY),
+            };
+            mm.mremap(cx, args).expect("room");
+        });
+    }),
+    ("migrated", |t, cx| {
+        t.act(cx, "migrate page 3", |mm, cx| {
+            let _held = mm.migrate(cx, at(PAGE)).expect("memory");
+        });
+    }),
+    ("paged out", |t, cx| {
+        t.advise(cx, PAGE, PAGE + 1, Advice::PageOut);
+    }),
+    (
+        "dropped so often that a short sequence comes around",
+        |t, cx| {
+            t.process(format!("{MANY} times: madvise 3..4 DontNeed"));
+            for _ in 0..MANY - 1 {
+                let advice = Advice::DontNeed;
+                t.mm.madvise(cx, at(PAGE), PAGE_SIZE, advice)
+                    .expect("mapped");
+            }
+            t.put(cx, PAGE, 204);
+            t.drop_pages(cx, PAGE, PAGE + 1);
+            t.mm.store(cx, at(PAGE), 205).expect("mapped");
+        },
+    ),
+];
+
+/// Look-ups that one access may make and that are overtaken in turn.
+const LOOK_UPS: u32 = 4;
+
+pub(super) fn retry(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+    for &(name, meanwhile) in OPERATIONS {
+        for nth in 1..=LOOK_UPS {
+            let read = overtaken_read(t, cx, nth, name, meanwhile)?;
+            let written = overtaken_write(t, cx, nth, name, meanwhile)?;
+            if !read && !written {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The pages as they were.
+fn prepare(t: &Arc<Trial>, cx: &mut Idle<'_>) {
+    let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(at(0));
+    t.act(cx, "mmap 0..16 anew", |mm, cx| {
+        mm.mmap(cx, &args).expect("room");
+    });
+    t.fill(cx, 0, PAGES);
+}
+
+fn overtaken_read(
+    t: &Arc<Trial>,
+    cx: &mut Idle<'_>,
+    nth: u32,
+    name: &str,
+    meanwhile: Meanwhile,
+) -> Result<bool, crate::testkit::trial::Abort> {
+    prepare(t, cx);
+    let (got, there_was) = t.between(nth, meanwhile, || t.read(cx, at(PAGE)))?;
+    t.process(format!("(the page was {name})"));
+    t.audit();
+    t.compare(cx, at(PAGE), got);
+    // Its neighbours may have been looked up ahead.
+    (0..8).for_each(|page| t.agree(cx, page));
+    Ok(there_was)
+}
+
+fn overtaken_write(
+    t: &Arc<Trial>,
+    cx: &mut Idle<'_>,
+    nth: u32,
+    name: &str,
+    meanwhile: Meanwhile,
+) -> Result<bool, crate::testkit::trial::Abort> {
+    prepare(t, cx);
+    let (done, there_was) = t.between(nth, meanwhile, || t.write(cx, at(PAGE), 111))?;
+    t.process(format!("(the page was {name})"));
+    t.audit();
+    let writable = t.mm.store(cx, at(PAGE) + 1, 1).is_ok();
+    match done {
+        Ok(()) if writable => t.find(cx, at(PAGE), 111),
+        Ok(()) if there_was => t.see(Seen::Allowed(format!("a write to a page that was {name}"))),
+        Err(why) if writable => {
+            t.see(Seen::RefusedWrongly(format!(
+                "a write to page {PAGE}: {why}"
+            )));
+        }
+        _ => {}
+    }
+    Ok(there_was)
+}
+
+pub(super) fn reentrant(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+    t.fill(cx, 0, PAGES);
+    for round in 0..3 {
+        (0..4).for_each(|page| t.agree(cx, page));
+        // The device's own look-up copies the page: a window over it, from within its fault.
+        let child = t.act(cx, "fork", |mm, cx| mm.fork(cx).expect("memory"));
+        for page in 0..4 {
+            let byte = 120 + round;
+            t.deliver(cx, page, byte);
+            let kept = child.load(cx, at(page)).expect("mapped");
+            if kept == byte {
+                let what = format!("a write to page {page} that a child shares");
+                t.see(Seen::Allowed(what));
+            }
+        }
+        child.exit(cx);
+        t.process("the child exits");
+        t.fill(cx, 0, PAGES);
+    }
+    // The zero page becomes a page of its own.
+    t.drop_pages(cx, 0, 4);
+    t.agree(cx, 1);
+    t.deliver(cx, 1, 5);
+    t.agree(cx, 1);
+    Ok(())
+}
+
+pub(super) fn progress(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+    t.fill(cx, 0, PAGES);
+    // So many windows that every short counter has come around.
+    t.process("300 windows over page 0");
+    for _ in 0..300 {
+        let advice = Advice::DontNeed;
+        t.mm.madvise(cx, at(0), PAGE_SIZE, advice).expect("mapped");
+    }
+    (0..4).for_each(|page| t.agree(cx, page));
+    let (stop, stopped) = channel::<()>();
+    let storm = t.aside("a storm of windows", move |t, cx| {
+        let mut windows: u64 = 0;
+        while stopped.try_recv().is_err() {
+            let page = windows % 4;
+            t.mm.madvise(cx, at(page), PAGE_SIZE, Advice::DontNeed)
+                .expect("mapped");
+            windows += 1;
+            if windows.is_multiple_of(8) {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        windows
+    });
+    let user = t.aside("accesses in a storm of windows", |t, cx| {
+        for n in 0..200_u64 {
+            let came: Result<(), Refused> = match n % 2 {
+                0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
+                _ => t.device.write(cx, &t.mm, at(n % 8), 1),
+            };
+            if let Err(why) = came {
+                let what = format!("an access to page {} in a storm: {why}", n % 8);
+                t.see(Seen::RefusedWrongly(what));
+                return;
+            }
+        }
+    });
+    let done = user.join();
+    let _gone = stop.send(());
+    let windows = storm.join();
+    done?;
+    t.process(format!("200 accesses went through {} windows", windows?));
+    t.audit();
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! The court room: a machine, a process with some memory, the device on trial between two neighbours, an oracle.
+
+use super::{
+    device::{Attached, Device, Idle, Refused},
+    log::Log,
+    neighbour::Neighbour,
+    verdict::{Seen, Side},
+};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    error::FaultError,
+    frame::MemConfig,
+    mm::{Advice, Machine, MachineConfig, Mm, MmapArgs},
+    notifier::{ExternalMmu, Registration},
+    oracle::Oracle,
+    sync::Mutex,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Where page 0 of the process lies.
+pub(super) const BASE: u64 = 1 << 30;
+/// Pages that are mapped at first.
+pub(super) const PAGES: u64 = 16;
+
+/// Enough was seen; the property ends.
+#[derive(Debug)]
+pub(super) struct Abort;
+
+/// What a property comes to.
+pub(super) type Run = Result<(), Abort>;
+
+pub(super) type Attach = dyn Fn(&mut Idle<'_>, &Arc<Mm>) -> Attached + Send + Sync;
+
+/// One device on trial.
+pub(super) struct Trial {
+    pub(super) machine: Arc<Machine>,
+    pub(super) mm: Arc<Mm>,
+    pub(super) oracle: Arc<Oracle>,
+    pub(super) device: Arc<dyn Device>,
+    pub(super) mmu: Arc<dyn ExternalMmu>,
+    registration: Mutex<Option<Registration>>,
+    pub(super) log: Arc<Log>,
+    /// Asked before the device.
+    pub(super) first: Arc<Neighbour>,
+    /// Asked after it.
+    pub(super) last: Arc<Neighbour>,
+    pub(super) deadline: Duration,
+}
+
+pub(super) const fn at(page: u64) -> u64 {
+    BASE + page * PAGE_SIZE
+}
+pub(super) fn pages(from: u64, to: u64) -> VpnRange {
+    let page = |n| Vpn::containing(at(n));
+    VpnRange::new(page(from), page(to)).expect("not empty")
+}
+
+/// The machine that trials are on: with swap, and address 0 in it.
+pub(super) fn machine() -> Arc<Machine> {
+    Machine::new(MachineConfig {
+        memory: MemConfig {
+            swap: 4096,
+            ..MemConfig::default()
+        },
+        mmap_min_addr: 0,
+        ..MachineConfig::default()
+    })
+}
+
+impl Trial {
+    pub(super) fn new(
+        cx: &mut Idle<'_>,
+        machine: Arc<Machine>,
+        attach: &Attach,
+        log: &Arc<Log>,
+        deadline: Duration,
+    ) -> Arc<Self> {
+        let mm = Mm::new(&machine);
+        let oracle = Oracle::new(&machine);
+        let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
+        mm.mmap(cx, &args).expect("an empty address space has room");
+        let (last, _stays) = mm.register(cx, Neighbour::new);
+        let attached = attach(cx, &mm);
+        let (first, _stays) = mm.register(cx, Neighbour::new);
+        oracle.watch(&mm, Arc::clone(&attached.mmu));
+        Arc::new(Self {
+            machine,
+            mm,
+            oracle,
+            device: attached.device,
+            mmu: attached.mmu,
+            registration: Mutex::new(Some(attached.registration)),
+            log: Arc::clone(log),
+            first,
+            last,
+            deadline,
+        })
+    }
+    pub(super) fn process(&self, what: impl Into<String>) {
+        self.log.step(Side::Process, what);
+    }
+    pub(super) fn see(&self, seen: Seen) {
+        self.log.see(seen);
+    }
+    /// Takes the device off the chain; whether it was on it.
+    pub(super) fn unregister(&self, cx: &mut Idle<'_>) {
+        self.process("unregister");
+        let registration = self.registration.lock().take();
+        if let Some(registration) = registration {
+            self.mm.unregister(cx, registration);
+        }
+    }
+
+    // What the process does.
+
+    /// Does something to the address space, and looks whether the oracle saw anything.
+    pub(super) fn act<T>(
+        &self,
+        cx: &mut Idle<'_>,
+        what: impl Into<String>,
+        f: impl FnOnce(&Arc<Mm>, &mut Idle<'_>) -> T,
+    ) -> T {
+        self.process(what);
+        let out = f(&self.mm, cx);
+        self.listen();
+        out
+    }
+    /// Hands over what the oracle has found so far.
+    pub(super) fn listen(&self) {
+        let coherent = self.device.declares().coherent;
+        for finding in self.oracle.take() {
+            if coherent || finding.invariant() != crate::oracle::Invariant::Coherent {
+                self.see(Seen::Oracle(finding));
+            }
+        }
+    }
+    pub(super) fn put(&self, cx: &mut Idle<'_>, page: u64, byte: u8) {
+        self.act(cx, format!("store {byte} to page {page}"), |mm, cx| {
+            mm.store(cx, at(page), byte).expect("mapped for writing");
+        });
+    }
+    /// Byte `n + 1` in each page of `[from, to)`.
+    pub(super) fn fill(&self, cx: &mut Idle<'_>, from: u64, to: u64) {
+        for page in from..to {
+            let byte = u8::try_from(page % 250 + 1).expect("small");
+            self.mm.store(cx, at(page), byte).expect("mapped");
+        }
+        self.process(format!("store n + 1 to pages {from}..{to}"));
+    }
+    pub(super) fn drop_pages(&self, cx: &mut Idle<'_>, from: u64, to: u64) {
+        self.advise(cx, from, to, Advice::DontNeed);
+    }
+    pub(super) fn advise(&self, cx: &mut Idle<'_>, from: u64, to: u64, advice: Advice) {
+        self.act(cx, format!("madvise {from}..{to} {advice:?}"), |mm, cx| {
+            let len = (to - from) * PAGE_SIZE;
+            mm.madvise(cx, at(from), len, advice).expect("mapped");
+        });
+    }
+    pub(super) fn audit(&self) {
+        self.oracle.audit();
+        self.listen();
+    }
+
+    // What the device does.
+
+    /// One read; what the device says is written down.
+    pub(super) fn read(&self, cx: &mut Idle<'_>, addr: u64) -> Result<u8, Refused> {
+        let got = self.device.read(cx, &self.mm, addr);
+        self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
+        got
+    }
+    /// One write.
+    pub(super) fn write(&self, cx: &mut Idle<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
+        let done = self.device.write(cx, &self.mm, addr, byte);
+        self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
+        done
+    }
+    fn note(&self, verb: &str, addr: u64, came: Result<String, &Refused>) {
+        let came = came.unwrap_or_else(ToString::to_string);
+        let text = format!("{verb} {}: {came}", place(addr));
+        self.log.step(Side::Device, text);
+        self.listen();
+    }
+    /// The device reads what is there, or is refused as the process is.
+    pub(super) fn agree(&self, cx: &mut Idle<'_>, page: u64) {
+        self.agree_at(cx, at(page));
+    }
+    pub(super) fn agree_at(&self, cx: &mut Idle<'_>, addr: u64) {
+        let got = self.read(cx, addr);
+        self.compare(cx, addr, got);
+    }
+    /// Whether that is what the process reads.
+    pub(super) fn compare(&self, cx: &mut Idle<'_>, addr: u64, got: Result<u8, Refused>) {
+        let truth = self.mm.load(cx, addr);
+        match (got, truth) {
+            (Ok(got), Ok(wanted)) if got != wanted && self.device.declares().coherent => {
+                self.see(Seen::Stale { addr, got, wanted });
+            }
+            (Ok(_), Err(why)) if self.device.declares().coherent => {
+                let what = format!("a read of {}: {why}", place(addr));
+                self.see(Seen::Allowed(what));
+            }
+            // Denied to who wants to write, which it always does.
+            (Err(Refused::Fault(FaultError::Denied(_))), Ok(_)) if self.writes_to_read() => {}
+            (Err(why), Ok(_)) => {
+                let what = format!("a read of {}: {why}", place(addr));
+                self.see(Seen::RefusedWrongly(what));
+            }
+            _ => {}
+        }
+    }
+    fn writes_to_read(&self) -> bool {
+        self.device.declares().always_writes
+    }
+    /// The device writes, and the process finds it there.
+    pub(super) fn deliver(&self, cx: &mut Idle<'_>, page: u64, byte: u8) {
+        let addr = at(page);
+        match self.write(cx, addr, byte) {
+            Ok(()) => self.find(cx, addr, byte),
+            Err(why) => {
+                let what = format!("a write to {}: {why}", place(addr));
+                self.see(Seen::RefusedWrongly(what));
+            }
+        }
+    }
+    /// The process reads what the device wrote.
+    pub(super) fn find(&self, cx: &mut Idle<'_>, addr: u64, wanted: u8) {
+        let got = self.mm.load(cx, addr).unwrap_or_default();
+        if got != wanted && self.device.declares().coherent {
+            self.see(Seen::LostWrite { addr, got, wanted });
+        }
+    }
+    /// The device must not make this access.
+    pub(super) fn refused<T>(&self, what: &str, came: Result<T, Refused>) {
+        if came.is_ok() && self.device.declares().coherent {
+            self.see(Seen::Allowed(what.to_owned()));
+        }
+    }
+}
+
+/// An address as the steps show it.
+pub(super) fn place(addr: u64) -> String {
+    match addr.checked_sub(BASE) {
+        Some(offset) if offset < (PAGES << 12) * 256 => format!("page {}", offset / PAGE_SIZE),
+        _ => format!("{addr:#x}"),
+    }
+}
+
+/// Waits until `f` says yes; `false` after the deadline.
+pub(super) fn until(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + deadline;
+    while !f() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}

@@ -1,0 +1,252 @@
+//! What the kit says: the property, what was done, what was seen, and who saw it.
+
+use super::Property;
+use crate::oracle::Finding;
+use std::{fmt, time::Duration};
+
+/// On which side something was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The process, or the machine.
+    Process,
+    /// The device.
+    Device,
+}
+
+/// Something that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// By whom.
+    pub side: Side,
+    /// What.
+    pub what: String,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The oracle looked at both sides and they differed.
+    Oracle(Finding),
+    /// The device read something else than the process.
+    Stale {
+        /// Byte address.
+        addr: u64,
+        /// What the device read.
+        got: u8,
+        /// What is there.
+        wanted: u8,
+    },
+    /// What the device wrote is not there.
+    LostWrite {
+        /// Byte address.
+        addr: u64,
+        /// What the process reads.
+        got: u8,
+        /// What the device wrote.
+        wanted: u8,
+    },
+    /// The device used a page while a window over it was open.
+    NotHeldOff(String),
+    /// The device made an access that it must not make.
+    Allowed(String),
+    /// The device did not make an access that it must make.
+    RefusedWrongly(String),
+    /// The page was used after its accessed state was cleared, and the device says that it was not.
+    Forgot(u64),
+    /// A window of an atomic context was refused by a device that says it does not sleep.
+    WouldBlock,
+    /// Something did not come to an end.
+    Stuck {
+        /// What.
+        what: String,
+        /// How long it had.
+        after: Duration,
+    },
+    /// The device, or what it did to this library, panicked.
+    Panicked(String),
+    /// Its counters are up with no window open.
+    Unsettled(String),
+    /// It serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations) shows none: no oracle can
+    /// watch it.
+    Hidden(u64),
+    /// There are more references than the device declares.
+    Held {
+        /// Byte address of the page.
+        addr: u64,
+        /// References on its frame, beyond its mappings.
+        extra: u32,
+    },
+}
+
+impl Seen {
+    /// Who saw it: an invariant by its number, `bytes` (both sides were read), `time`, `panic`, `answer` (what a call
+    /// returned).
+    pub fn oracle(&self) -> &'static str {
+        match self {
+            Self::Oracle(finding) => finding.invariant().number(),
+            Self::Stale { .. } | Self::LostWrite { .. } => "bytes",
+            Self::NotHeldOff(_) => "O4",
+            Self::Stuck { .. } => "time",
+            Self::Panicked(_) => "panic",
+            Self::Forgot(_) => "O10",
+            Self::Unsettled(_) => "O12",
+            Self::Held { .. } => "O5",
+            Self::Hidden(_) => "O0",
+            Self::Allowed(_) | Self::RefusedWrongly(_) | Self::WouldBlock => "answer",
+        }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Oracle(finding) => write!(f, "{finding}"),
+            Self::Stale { addr, got, wanted } => {
+                write!(
+                    f,
+                    "the device reads {got} at {addr:#x}, where {wanted} is: a stale translation"
+                )
+            }
+            Self::LostWrite { addr, got, wanted } => {
+                write!(
+                    f,
+                    "the device wrote {wanted} at {addr:#x}, where {got} is: a lost write"
+                )
+            }
+            Self::NotHeldOff(what) => write!(f, "O4: inside of an open window: {what}"),
+            Self::Allowed(what) => write!(f, "must be refused: {what}"),
+            Self::RefusedWrongly(what) => write!(f, "must not be refused: {what}"),
+            Self::Forgot(addr) => write!(
+                f,
+                "O10: the page at {addr:#x} was used after its accessed state was cleared, and is said to be old"
+            ),
+            Self::WouldBlock => f.write_str(
+                "a window that must not block is refused by a device that says it never blocks",
+            ),
+            Self::Stuck { what, after } => {
+                write!(f, "does not come to an end in {after:?}: {what}")
+            }
+            Self::Panicked(why) => write!(f, "panic: {why}"),
+            Self::Unsettled(what) => write!(f, "O12: no window is open, and {what}"),
+            Self::Hidden(addr) => write!(
+                f,
+                "O0: the page at {addr:#x} was just used, and `translations` does not show it: nothing can be watched"
+            ),
+            Self::Held { addr, extra } => write!(
+                f,
+                "O5: {extra} references more than mappings on the page at {addr:#x}, of a device that says it takes none"
+            ),
+        }
+    }
+}
+
+/// How a property came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was seen.
+    Passed,
+    /// The device declares nothing that could be asked for.
+    Skipped(&'static str),
+    /// This was seen, in this order.
+    Failed(Vec<Seen>),
+}
+
+/// One property, put to one device.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Which.
+    pub property: Property,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What was done, up to where something was seen.
+    pub steps: Vec<Step>,
+    /// What it took.
+    pub time: Duration,
+}
+
+impl Verdict {
+    /// Whether something was seen.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
+    /// What was seen.
+    pub fn seen(&self) -> &[Seen] {
+        match &self.outcome {
+            Outcome::Failed(seen) => seen,
+            _ => &[],
+        }
+    }
+    /// What was done last, in two columns: the process on the left, the device on the right. At most `lines` lines.
+    pub fn schedule(&self, lines: usize) -> String {
+        columns(&self.steps[self.steps.len().saturating_sub(lines)..])
+    }
+}
+
+/// Steps in two columns.
+pub(super) fn columns(steps: &[Step]) -> String {
+    let left = |s: &Step| (s.side == Side::Process).then(|| s.what.chars().count());
+    let wide = steps.iter().filter_map(left).max().unwrap_or(0).max(8) + 3;
+    let mut out = String::new();
+    for step in steps {
+        let line = match step.side {
+            Side::Process => step.what.clone(),
+            Side::Device => format!("{:wide$}{}", "", step.what),
+        };
+        out += "    ";
+        out += &line;
+        out.push('\n');
+    }
+    out
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, time) = (self.property.name(), self.time);
+        match &self.outcome {
+            Outcome::Passed => write!(f, "{name:22} passed   {time:.1?}"),
+            Outcome::Skipped(why) => write!(f, "{name:22} skipped  {why}"),
+            Outcome::Failed(seen) => {
+                writeln!(f, "{name:22} FAILED   {}", self.property.says())?;
+                f.write_str(&self.schedule(24))?;
+                for one in seen.iter().take(6) {
+                    writeln!(f, "  seen: {one}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// All properties, put to one device.
+#[derive(Clone, Debug)]
+pub struct Conformance {
+    /// One for each property.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Conformance {
+    /// Whether nothing was seen.
+    pub fn passed(&self) -> bool {
+        !self.verdicts.iter().any(Verdict::is_failed)
+    }
+    /// The properties that failed.
+    pub fn failed(&self) -> Vec<Property> {
+        let failed = self.verdicts.iter().filter(|v| v.is_failed());
+        failed.map(|v| v.property).collect()
+    }
+    /// Panics with the report unless nothing was seen.
+    ///
+    /// # Panics
+    ///
+    /// If a property failed.
+    #[track_caller]
+    pub fn assert(&self) {
+        assert!(self.passed(), "{self}");
+    }
+}
+
+impl fmt::Display for Conformance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.verdicts.iter().try_for_each(|v| writeln!(f, "{v}"))
+    }
+}

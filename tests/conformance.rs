@@ -1,0 +1,128 @@
+//! The models on trial: correct ones pass every property, each of their mistakes is caught by the one that should.
+
+use emmu::{
+    extmmu::{
+        References,
+        gru::{self, GruConfig},
+        kvm::{self, AccessedBits, VmConfig},
+        xpmem::{self, Manners, OwnerConfig},
+    },
+    testkit::{Kit, Property},
+};
+use std::time::Duration;
+
+mod kvm_today {
+    emmu::conformance_tests!(kit = super::testkit::kvm(super::VmConfig::default()));
+}
+mod kvm_of_2008 {
+    emmu::conformance_tests!(kit = super::old_kvm());
+}
+mod kvm_pfn_caches {
+    emmu::conformance_tests!(kit = super::testkit::pfn_caches(super::VmConfig::default()));
+}
+mod gru_model {
+    emmu::conformance_tests!(kit = super::preloading_gru(None));
+}
+mod xpmem_model {
+    emmu::conformance_tests!(
+        kit = super::testkit::xpmem(super::OwnerConfig::default(), super::Manners::Prompt)
+    );
+}
+mod xpmem_slow {
+    emmu::conformance_tests!(kit = super::slow_xpmem());
+}
+use emmu::testkit;
+
+fn old_kvm() -> Kit {
+    testkit::kvm(VmConfig {
+        references: References::Pinned,
+        accessed: AccessedBits::Absent,
+        mistake: None,
+    })
+}
+fn preloading_gru(mistake: Option<gru::Mistake>) -> Kit {
+    let config = GruConfig {
+        preload: 4,
+        ..GruConfig::default()
+    };
+    testkit::gru(config, mistake)
+}
+fn slow_xpmem() -> Kit {
+    let config = OwnerConfig {
+        references: References::Unpinned,
+        ..OwnerConfig::default()
+    };
+    testkit::xpmem(config, Manners::Slow(Duration::from_micros(300)))
+}
+
+#[track_caller]
+fn caught(kit: &Kit, by: Property) {
+    let verdict = kit.check(by);
+    assert!(verdict.is_failed(), "{verdict}");
+    println!("{verdict}");
+}
+
+#[test]
+fn mistakes_of_kvm() {
+    use kvm::Mistake;
+    for (mistake, by) in [
+        (Mistake::NoFlush, Property::DropsRange),
+        (Mistake::LateFlush, Property::DropsRange),
+        (Mistake::ShortFlush, Property::DropsRange),
+        (Mistake::NoRetry, Property::Retry),
+        (Mistake::LostDirty, Property::Dirty),
+    ] {
+        let config = VmConfig {
+            mistake: Some(mistake),
+            ..VmConfig::default()
+        };
+        caught(&testkit::kvm(config), by);
+    }
+    for (mistake, by) in [
+        (Mistake::EarlyValid, Property::Retry),
+        (Mistake::DeafCache, Property::DropsRange),
+    ] {
+        let config = VmConfig {
+            mistake: Some(mistake),
+            ..VmConfig::default()
+        };
+        caught(&testkit::pfn_caches(config), by);
+    }
+}
+
+#[test]
+fn mistakes_of_grus() {
+    use gru::Mistake;
+    for (mistake, by) in [
+        (Mistake::NoPurge, Property::DropsRange),
+        (Mistake::LatePurge, Property::DropsRange),
+        (Mistake::NoDisarm, Property::Retry),
+        (Mistake::BlindPreload, Property::Retry),
+    ] {
+        caught(&preloading_gru(Some(mistake)), by);
+    }
+}
+
+#[test]
+fn mistakes_of_xpmem() {
+    use xpmem::Mistake;
+    for (mistake, by) in [
+        (Mistake::NoRecall, Property::DropsRange),
+        (Mistake::ShortRecall, Property::DropsRange),
+        (Mistake::LateRecall, Property::DropsRange),
+    ] {
+        let config = OwnerConfig {
+            mistake: Some(mistake),
+            ..OwnerConfig::default()
+        };
+        caught(&testkit::xpmem(config, Manners::Prompt), by);
+    }
+    let impatient = OwnerConfig {
+        mistake: Some(Mistake::NoWait),
+        ..OwnerConfig::default()
+    };
+    let slow = Manners::Slow(Duration::from_millis(5));
+    caught(&testkit::xpmem(impatient, slow), Property::DropsRange);
+    let lies = testkit::xpmem(OwnerConfig::default(), Manners::Lies);
+    caught(&lies, Property::DropsRange);
+}
