@@ -47,6 +47,7 @@
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
 //! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
+//! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
@@ -72,9 +73,10 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting) and `notifier/epoch_list.rs` (the chain). Under a
-//! model checker `sync/checked.rs` has one line more.
+//! Denied but in four files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain) and, with the
+//! `remote` feature, `frame/shared.rs` (memory that other processes map). Under a model checker `sync/checked.rs` has
+//! one line more.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 

@@ -15,6 +15,7 @@ const UNSAFE: &[&str] = &[
     "sync/checked.rs",
     "notifier/epoch_list.rs",
     "mm/page_table/node.rs",
+    "frame/shared.rs",
     "mm/mmap_lock.rs",
 ];
 

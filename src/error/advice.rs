@@ -274,6 +274,7 @@ impl CopyError {
 
 /// An access could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum FaultError {
     /// Nothing mapped there: SIGSEGV with `SEGV_MAPERR`.
     #[error("nothing is mapped at {0:#x}")]

@@ -117,6 +117,7 @@ impl VmaError {
 
 /// What could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum NoMemory {
     /// Physical memory is used up.
     #[error("a frame")]

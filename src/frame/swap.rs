@@ -4,11 +4,7 @@
 //! are those of the page when it was last written out. A frame is cached for one slot at most, and the cache holds a
 //! reference on it.
 
-use super::{
-    arena::{Contents, PhysMem},
-    flags::FrameFlags,
-    handle::Frame,
-};
+use super::{arena::PhysMem, contents::Contents, flags::FrameFlags, handle::Frame};
 use crate::{
     addr::{PAGE_SIZE, Pfn},
     sync::{AtomicU64, Mutex, Ordering},

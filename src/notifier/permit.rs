@@ -14,6 +14,7 @@ use crate::{
 
 /// Kind of access wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum Access {
     /// Read only.
     Read,

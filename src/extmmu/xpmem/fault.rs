@@ -6,7 +6,7 @@ use crate::{
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     extmmu::References,
-    notifier::{Access, Retry},
+    notifier::{Access, Cached, Retry, ShadowStore},
 };
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
@@ -27,13 +27,15 @@ impl NoPage {
 }
 
 impl Owner {
-    /// Exports the page, with a reference, and enters it in the partition.
+    /// Exports the page, with a reference, and enters it in the partition. `deliver` tells the partition so, before any
+    /// window can recall the page.
     pub(super) fn fault(
         &self,
         cx: &mut Idle<'_>,
         partition: &Partition,
         page: Vpn,
         access: Access,
+        deliver: impl FnOnce(&Cached),
     ) -> Result<(), NoPage> {
         let mm = self.mm.upgrade().ok_or(NoPage::Gone)?;
         loop {
@@ -53,7 +55,17 @@ impl Owner {
                     };
                     let cached = guard.cached(&page).expect("just established");
                     // A partition that was cut off meanwhile gets nothing; its next access is told so.
-                    let _alive = partition.enter((self.id, page), cached);
+                    let alive = partition.enter((self.id, page), cached);
+                    if cached.is_writable() {
+                        // Of what another process stores, nobody tells the frame.
+                        let entry = ShadowStore::get(guard.store(), &page);
+                        entry.expect("just established").set_dirty();
+                    }
+                    drop(guard);
+                    if alive {
+                        deliver(&cached);
+                    }
+                    drop(blocked);
                     return Ok(());
                 }
                 Err(Retry::Detached) => return Err(NoPage::Gone),

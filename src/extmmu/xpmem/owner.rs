@@ -3,7 +3,7 @@
 use super::{
     PartitionId, XpmemError,
     gatekeeper::Gatekeeper,
-    partition::{Answer, Partition},
+    partition::{Answer, Breach, Partition},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -29,7 +29,19 @@ use thiserror::Error;
 
 /// Names a segment of some owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct SegId(pub(super) u64);
+
+impl SegId {
+    /// The number, to tell it to another process.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+    /// The segment of that number; whether there is one shows when it is attached.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Exported memory.
 #[derive(Clone, Debug)]
@@ -42,16 +54,27 @@ pub(super) struct Segment {
 
 /// A partition that had to be cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
-)]
-pub struct Failure {
-    /// Which one.
-    pub partition: PartitionId,
-    /// What it was asked to clear.
-    pub range: VpnRange,
-    /// How long it had.
-    pub after: Duration,
+pub enum Failure {
+    /// It did not answer.
+    #[error(
+        "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
+    )]
+    Hung {
+        /// Which one.
+        partition: PartitionId,
+        /// What it was asked to clear.
+        range: VpnRange,
+        /// How long it had.
+        after: Duration,
+    },
+    /// It did what the protocol does not know.
+    #[error("partition {partition:?} is fenced off: {breach}")]
+    Broke {
+        /// Which one.
+        partition: PartitionId,
+        /// What it did.
+        breach: Breach,
+    },
 }
 
 /// Mistakes made on purpose, to see them found.
@@ -189,10 +212,18 @@ impl Owner {
     }
     /// Partitions that had to be fenced off since the last call.
     pub fn failures(&self) -> Vec<Failure> {
-        std::mem::take(&mut self.failures.lock())
+        let mut failures = std::mem::take(&mut *self.failures.lock());
+        for partition in self.partitions.read().iter() {
+            failures.extend(partition.take_breach().map(|breach| Failure::Broke {
+                partition: partition.id(),
+                breach,
+            }));
+        }
+        failures
     }
     pub(super) fn introduce(&self, partition: &Arc<Partition>) {
         let mut known = self.partitions.write();
+        known.retain(|p| !p.is_over());
         if !known.iter().any(|p| Arc::ptr_eq(p, partition)) {
             known.push(Arc::clone(partition));
         }
@@ -227,7 +258,7 @@ impl Owner {
         for (partition, serial) in posted.asked {
             match partition.wait(serial, posted.deadline) {
                 Answer::Cleared => self.meter.acknowledged(1),
-                Answer::Fenced => self.failures.lock().push(Failure {
+                Answer::Fenced => self.failures.lock().push(Failure::Hung {
                     partition: partition.id(),
                     range: posted.range,
                     after: self.config.deadline,
