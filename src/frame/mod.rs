@@ -33,6 +33,7 @@ mod inject;
 mod lru;
 mod owner;
 mod swap;
+mod swap_ahead;
 #[cfg(test)]
 mod tests;
 mod view;
