@@ -109,7 +109,11 @@ impl PhysMem {
         let swap = &self.swap;
         let len = u32::try_from(slots.slots.len()).expect("below the capacity");
         // On an empty device writing begins anew.
-        let from = if slots.free.len() == slots.slots.len() { 0 } else { slots.next };
+        let from = if slots.free.len() == slots.slots.len() {
+            0
+        } else {
+            slots.next
+        };
         let id = match slots.free.range(from..).next().copied() {
             Some(id) => id,
             None if len < swap.capacity => {
