@@ -11,7 +11,6 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::{MlockError, VmaError},
-    frame::FrameFlags,
 };
 use std::convert::Infallible;
 
@@ -235,9 +234,8 @@ pub(super) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, locked: bo
             for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
                 if locked {
                     mem.lru_lock(pfn);
-                } else if mem.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
-                    mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
-                    mem.lru_add(pfn);
+                } else {
+                    mem.lru_unlock(pfn);
                 }
             }
             Ok::<(), Infallible>(())
