@@ -36,6 +36,7 @@ mod owner;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod shared;
 mod swap;
+mod swap_ahead;
 #[cfg(test)]
 mod tests;
 mod view;
