@@ -66,6 +66,8 @@ pub mod error;
 pub mod extmmu;
 pub mod file;
 pub mod frame;
+#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+pub mod host;
 mod interval;
 pub mod mm;
 pub mod notifier;
