@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 const ROOTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -84,7 +85,13 @@ impl Drop for Trace {
         if let Ok(null) = File::open("/dev/null") {
             self.pipe = null;
         }
-        let _gone = fs::remove_dir(&self.dir);
+        // A process that another thread forks has it, too, until it comes to closing what it does not need.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.dir).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
