@@ -57,7 +57,8 @@
 //! # Unsafe code
 //!
 //! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting) and `notifier/epoch_list.rs` (the chain).
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain) and, with the
+//! feature `host`, `host/executor.rs` (a process that is recorded).
 #![deny(unsafe_code)]
 
 pub mod addr;
