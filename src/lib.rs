@@ -73,10 +73,10 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in four files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain) and, with the
-//! `remote` feature, `frame/shared.rs` (memory that other processes map). Under a model checker `sync/checked.rs` has
-//! one line more.
+//! Denied but in five files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain), with the
+//! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
+//! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -86,6 +86,8 @@ pub mod error;
 pub mod extmmu;
 pub mod file;
 pub mod frame;
+#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+pub mod host;
 mod interval;
 pub mod mm;
 pub mod notifier;

@@ -29,6 +29,16 @@ macro_rules! errnos {
                 f.write_str(match self { $(Errno::$name => stringify!($name),)* })
             }
         }
+
+        impl Errno {
+            /// The errno of a number, if the modelled system calls return it.
+            pub const fn from_raw(raw: i32) -> Option<Self> {
+                match raw {
+                    $($value => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
     };
 }
 
