@@ -51,6 +51,13 @@ impl Mm {
     pub(crate) fn set_watch(&self, watch: std::sync::Arc<dyn crate::notifier::WindowWatch>) {
         self.notifiers.watch(watch);
     }
+    /// The registration of a driver of this address space.
+    pub(crate) fn registration_of(
+        &self,
+        ext: &std::sync::Arc<dyn crate::notifier::ExternalMmu>,
+    ) -> Option<crate::notifier::RegId> {
+        self.notifiers.registration_of(self.machine().epoch(), ext)
+    }
     /// Whether no window has been open over `range` since that many had closed, or now; and how many have.
     pub(crate) fn quiet_since(&self, range: VpnRange, since: Option<u64>) -> (bool, u64) {
         self.notifiers.quiet(range, since)

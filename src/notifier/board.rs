@@ -16,7 +16,7 @@ pub(super) const RECENT: usize = 64;
 
 /// Identity of a window while it is on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowId(u64);
+pub(super) struct WindowId(pub(super) u64);
 
 /// Outcome of validating a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,6 +112,8 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         });
         for visit in chain.present(&mut self.cx, self.range) {
             let entry = visit.entry();
+            let asking = |w: &dyn super::WindowWatch| w.asking(id.0, self.range, entry.ext.name());
+            chain.board.watched(asking);
             let cx = self.cx.descend();
             demand(self.range, event, entry.reg, |inv| {
                 C::ask(&*entry.ext, cx, inv)
@@ -119,7 +121,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             live.agreed.push(visit);
         }
         live.open = true;
-        chain.board.watched(|w| w.opened(self.range));
+        chain.board.watched(|w| w.opened(id.0, self.range));
         Ok(())
     }
 }
@@ -139,6 +141,7 @@ impl<C: Context> OpenWindow<'_, C> {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);
         }
+        live.chain.board.watched(|w| w.closed(live.id.0));
     }
     /// What is covered, and the token for what is done inside.
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {

@@ -64,6 +64,12 @@ pub enum Mistake {
     LateRecall,
     /// Answers are not waited for.
     NoWait,
+    /// References are given up before the answers.
+    EarlyUnpin,
+    /// What was looked up is exported without asking whether it still holds (B11).
+    NoRetry,
+    /// What importers store is not told to the frame (B26).
+    LostDirty,
 }
 
 /// How an owner behaves.
@@ -238,17 +244,21 @@ impl ExternalMmu for Owner {
         self.keeper.begin_recall();
         if !matches!(
             self.config.mistake,
-            Some(Mistake::NoRecall | Mistake::LateRecall)
+            Some(Mistake::NoRecall | Mistake::LateRecall | Mistake::EarlyUnpin)
         ) {
             self.recall(range);
         }
         // References go after the answers.
-        self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
+        let ack = self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
             zapped
                 .entries()
                 .iter()
                 .for_each(|e| self.meter.dropped(e.range()));
-        })
+        });
+        if self.made(Mistake::EarlyUnpin) {
+            self.recall(range);
+        }
+        ack
     }
     fn invalidate_end(&self, cx: Cx<'_, rank::Callback, crate::ctx::Atomic>, range: VpnRange) {
         let _unused = cx;
@@ -264,6 +274,9 @@ impl ExternalMmu for Owner {
     }
     fn name(&self) -> &'static str {
         "XPmem"
+    }
+    fn windows(&self) -> u64 {
+        u64::try_from(self.recalls()).unwrap_or(0)
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         for partition in self.partitions.read().iter() {
