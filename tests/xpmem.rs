@@ -10,7 +10,7 @@ use emmu::{
     },
     mm::{Advice, MmapArgs},
     notifier::{Access, ExternalMmu, Registration},
-    oracle::{Invariant, Oracle},
+    oracle::{Finding, Invariant, Oracle},
 };
 use std::{
     sync::Arc,
@@ -229,7 +229,7 @@ fn segments_end_with_their_owner_and_attachments_of_attachments_with_theirs() {
 
 #[test]
 fn the_oracle_names_each_mistake() {
-    use Invariant::{Coherent, NoUseAfterFree};
+    use Invariant::{Coherent, NoUseAfterFree, ReferencesKept};
     let lies = [
         None,
         Some(Mistake::NoRecall),
@@ -263,7 +263,109 @@ fn the_oracle_names_each_mistake() {
         let mut found: Vec<_> = w.oracle.take().iter().map(|f| f.invariant()).collect();
         found.sort_unstable();
         found.dedup();
-        assert_eq!(found, [NoUseAfterFree, Coherent], "{mistake:?}");
+        // The owner pins: references go while the partition has the page.
+        assert_eq!(
+            found,
+            [NoUseAfterFree, Coherent, ReferencesKept],
+            "{mistake:?}"
+        );
         w.mm.exit(&mut cx);
     }
+}
+
+#[test]
+fn references_that_go_before_the_answers_are_named() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = OwnerConfig {
+        mistake: Some(Mistake::EarlyUnpin),
+        ..OwnerConfig::default()
+    };
+    let w = world(&mut cx, &machine, config);
+    let importer = w.import(&Partition::new(PartitionId(1)));
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    assert!(
+        matches!(found[..], [Finding::UnpinnedWhileTranslated { mmu: "XPmem", range, .. }]
+            if range == pages(0, 1)),
+        "{found:?}"
+    );
+    w.mm.exit(&mut cx);
+}
+
+#[test]
+fn what_an_importer_stored_without_a_word_is_a_lost_write() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = OwnerConfig {
+        mistake: Some(Mistake::LostDirty),
+        ..OwnerConfig::default()
+    };
+    let w = world(&mut cx, &machine, config);
+    let importer = w.import(&Partition::new(PartitionId(1)));
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    assert!(matches!(found[..], [Finding::LostWrite(_)]), "{found:?}");
+    w.mm.exit(&mut cx);
+}
+
+#[test]
+fn a_window_that_waits_too_long_for_an_answer_is_named_with_who_owes_it() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = OwnerConfig {
+        deadline: Duration::from_secs(2),
+        ..OwnerConfig::default()
+    };
+    let w = world(&mut cx, &machine, config);
+    w.oracle.set_deadline(Duration::from_millis(30));
+    let partition = Partition::new(PartitionId(1));
+    let importer = w.import(&partition);
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    partition.set_manners(Manners::Hangs);
+    std::thread::scope(|s| {
+        // Whoever looks meanwhile sees whom the window waits for.
+        let looks = s.spawn(|| {
+            let until = std::time::Instant::now() + Duration::from_secs(20);
+            let mut found = Vec::new();
+            while found.is_empty() && std::time::Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+                w.oracle.audit_liveness();
+                found = w.oracle.take();
+            }
+            found
+        });
+        w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        let found = looks.join().unwrap();
+        assert!(
+            matches!(found[..], [Finding::LongWindow { window, waiting: Some("XPmem"), .. }]
+                if window == pages(0, 1)),
+            "{found:?}"
+        );
+    });
+    // One that nobody looked at meanwhile is named when it is over.
+    let slow = Partition::new(PartitionId(2));
+    let importer = w.import(&slow);
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    slow.set_manners(Manners::Slow(Duration::from_millis(100)));
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    assert!(
+        matches!(
+            found[..],
+            [Finding::LongWindow {
+                waiting: None,
+                slowest: Some(("XPmem", _)),
+                ..
+            }]
+        ),
+        "{found:?}"
+    );
+    w.mm.exit(&mut cx);
+    w.oracle.assert_silent();
 }

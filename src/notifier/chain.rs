@@ -243,9 +243,25 @@ impl Notifiers {
             chain.board.begin(VpnRange::ALL);
             let closing = Closing(Some(chain));
             if chain.all(cx).is_empty() {
+                chain.board.watched(|w| w.released());
                 return closing;
             }
         }
+    }
+    /// The registration of a driver.
+    pub(crate) fn registration_of(
+        &self,
+        epoch: &Epoch,
+        ext: &Arc<dyn ExternalMmu>,
+    ) -> Option<RegId> {
+        let chain = self.chain()?;
+        let mut all = chain.intervals.all();
+        let local = epoch.register();
+        chain
+            .list
+            .for_each(&local.pin(), |entry| all.push(Arc::clone(entry)));
+        let is = |e: &Arc<Entry>| std::ptr::addr_eq(Arc::as_ptr(&e.ext), Arc::as_ptr(ext));
+        all.iter().find(|e| is(e)).map(|e| e.reg)
     }
     /// Nobody is registered.
     pub(crate) fn is_empty(&self, epoch: &Epoch) -> bool {

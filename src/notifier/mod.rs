@@ -62,6 +62,7 @@ mod window;
 pub use cached::{Cached, Translation};
 pub(crate) use chain::Notifiers;
 pub use chain::Registration;
+pub(crate) use entry::RegId;
 pub use gate::{Gate, GateGuard, Zapped};
 pub use ops::{Ack, AgeKind, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;

@@ -99,7 +99,12 @@ impl Context {
             let at = page.addr() + offset as u64;
             self.instruct(cx, at, Access::Write, |space, cached| {
                 let view = space.gate.follow_mut(cached, page);
-                view.expect("found for writing").write(offset, part);
+                let mut view = view.expect("found for writing");
+                if space.made(Mistake::LostDirty) {
+                    view.write_untold(offset, part);
+                } else {
+                    view.write(offset, part);
+                }
             })?;
             done += n;
         }

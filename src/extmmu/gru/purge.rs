@@ -5,7 +5,7 @@ use super::{
     chip::{Gru, Inner},
 };
 use crate::{
-    addr::VpnRange,
+    addr::{Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
     extmmu::{
         bill::{Bill, Meter},
@@ -52,6 +52,16 @@ pub enum Mistake {
     LatePurge,
     /// Pages entered ahead are not asked about (B25).
     BlindPreload,
+    /// The last page of a range is not purged.
+    ShortPurge,
+    /// A window purges first and counts itself as active then.
+    LateActive,
+    /// A window counts itself out when it has purged (B5).
+    EarlyEnd,
+    /// The end of a window does not count it out (B2).
+    LostEnd,
+    /// What instructions store is not told to the frame (B26).
+    LostDirty,
 }
 
 /// An address space whose memory GRUs work on.
@@ -127,6 +137,12 @@ impl AddressSpace {
             self.woken.wait(&mut held);
         }
     }
+    fn count_out(&self) {
+        let held = self.quiet.lock();
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        drop(held);
+        self.woken.notify_all();
+    }
     /// Purges the range from every GRU (`gru_flush_tlb_range`).
     fn purge(&self, range: VpnRange) {
         let mut trackers = self.trackers.lock();
@@ -155,10 +171,25 @@ impl AddressSpace {
         Atomic: EnterFrom<C>,
     {
         // Active before the purge: a drop-in that the purge does not see sees this.
-        self.active.fetch_add(1, Ordering::SeqCst);
+        if !self.made(Mistake::LateActive) {
+            self.active.fetch_add(1, Ordering::SeqCst);
+        }
         self.meter.begin(inv.range());
-        if !matches!(self.mistake, Some(Mistake::NoPurge | Mistake::LatePurge)) {
-            self.purge(inv.range());
+        match self.mistake {
+            Some(Mistake::NoPurge | Mistake::LatePurge) => {}
+            Some(Mistake::ShortPurge) => {
+                let short = VpnRange::new(inv.range().start(), Vpn(inv.range().end().0 - 1));
+                short.into_iter().for_each(|range| self.purge(range));
+            }
+            _ => self.purge(inv.range()),
+        }
+        match self.mistake {
+            Some(Mistake::LateActive) => {
+                std::thread::yield_now();
+                self.active.fetch_add(1, Ordering::SeqCst);
+            }
+            Some(Mistake::EarlyEnd) => self.count_out(),
+            _ => {}
         }
         self.gate.exclude_with(&mut cx, inv, |(), _, _| ())
     }
@@ -226,10 +257,9 @@ impl ExternalMmu for AddressSpace {
             self.purge(range);
         }
         self.meter.end(range);
-        let held = self.quiet.lock();
-        self.active.fetch_sub(1, Ordering::SeqCst);
-        drop(held);
-        self.woken.notify_all();
+        if !matches!(self.mistake, Some(Mistake::EarlyEnd | Mistake::LostEnd)) {
+            self.count_out();
+        }
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
@@ -239,6 +269,9 @@ impl ExternalMmu for AddressSpace {
     }
     fn name(&self) -> &'static str {
         "GRU"
+    }
+    fn windows(&self) -> u64 {
+        self.active()
     }
     /// What can be used: entries under the identifier that the address space has now.
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {

@@ -94,6 +94,8 @@ pub enum Mistake {
     EarlyValid,
     /// A gfn-to-pfn cache is not told of windows.
     DeafCache,
+    /// The end of a window does not find the slots that its beginning found, and does not count it out (B34).
+    LostEnd,
 }
 
 /// Entries of a processor's TLB.
@@ -124,6 +126,8 @@ pub struct Vm {
     seq: AtomicU64,
     /// Windows that have begun and not ended, of any range; slots are replaced while there is none.
     active: Mutex<u64>,
+    /// The state's `in_progress`, to be read without the gate.
+    over_slots: AtomicU64,
     idle: Condvar,
     caches: Mutex<Vec<Weak<pfncache::Shared>>>,
     /// The same as in the state, for an audit.
@@ -147,6 +151,7 @@ impl Vm {
             gate: Gate::new(seat, ShadowPages::default(), State::default()),
             seq: AtomicU64::new(0),
             active: Mutex::default(),
+            over_slots: AtomicU64::new(0),
             idle: Condvar::new(),
             caches: Mutex::default(),
             tlbs: RwLock::default(),

@@ -1,7 +1,7 @@
 //! What an importer holds: pages of a segment, as memory of its partition (`xpmem_attach`).
 
 use super::{
-    Owner, Partition, SegId, XpmemError,
+    Mistake, Owner, Partition, SegId, XpmemError,
     owner::{Segment, fresh},
 };
 use crate::{
@@ -116,7 +116,11 @@ impl Attachment {
             let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Write, |cached, page| {
                 let mut view = self.owner.gate.follow_mut(cached, page)?;
-                view.write(offset, part);
+                if self.owner.made(Mistake::LostDirty) {
+                    view.write_untold(offset, part);
+                } else {
+                    view.write(offset, part);
+                }
                 Some(())
             })?;
             done += n;

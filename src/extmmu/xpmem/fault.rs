@@ -1,6 +1,6 @@
 //! How an importer comes by a page of the owner (`xpmem_fault_handler`).
 
-use super::{Owner, SegId, XpmemError, partition::Partition};
+use super::{Mistake, Owner, SegId, XpmemError, partition::Partition};
 use crate::{
     addr::Vpn,
     ctx::{Cx, Sleepable, rank},
@@ -45,6 +45,10 @@ impl Owner {
             drop(blocked);
             // Nothing is held here: the look-up may copy the page, and so open a window that recalls.
             let pending = mm.resolve(cx, ticket).map_err(NoPage::Refused)?;
+            if self.made(Mistake::NoRetry) {
+                let _alive = partition.enter((self.id, page), pending.vouch());
+                return Ok(());
+            }
             let blocked = self.keeper.block();
             match pending.admit(cx) {
                 Ok(permit) => {

@@ -88,6 +88,12 @@ pub enum Mistake {
     LateRecall,
     /// Answers are not waited for.
     NoWait,
+    /// References are given up before the answers.
+    EarlyUnpin,
+    /// What was looked up is exported without asking whether it still holds (B11).
+    NoRetry,
+    /// What importers store is not told to the frame (B26).
+    LostDirty,
 }
 
 /// How an owner behaves.
@@ -270,7 +276,10 @@ impl Owner {
     fn begin(&self, range: VpnRange) -> Option<Posted> {
         self.meter.begin(range);
         self.keeper.begin_recall();
-        let silent = self.made(Mistake::NoRecall) || self.made(Mistake::LateRecall);
+        let silent = matches!(
+            self.config.mistake,
+            Some(Mistake::NoRecall | Mistake::LateRecall | Mistake::EarlyUnpin)
+        );
         if silent { None } else { self.post(range) }
     }
     /// All partitions have answered: references go.
@@ -280,13 +289,19 @@ impl Owner {
         inv: Invalidation<'i>,
         posted: Option<Posted>,
     ) -> Ack<'i> {
+        let range = inv.range();
         self.collect(posted);
-        self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
+        // References go after the answers.
+        let ack = self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
             zapped
                 .entries()
                 .iter()
                 .for_each(|e| self.meter.dropped(e.range()));
-        })
+        });
+        if self.made(Mistake::EarlyUnpin) {
+            self.recall(range);
+        }
+        ack
     }
 }
 
@@ -329,6 +344,9 @@ impl ExternalMmu for Owner {
     }
     fn name(&self) -> &'static str {
         "XPmem"
+    }
+    fn windows(&self) -> u64 {
+        u64::try_from(self.recalls()).unwrap_or(0)
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         for partition in self.partitions.read().iter() {
