@@ -111,6 +111,7 @@
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
 //! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`] |
+//! | the mistakes that others made, caught | [`museum`] |
 //! | an IOTLB of 150 lines | `examples/iotlb.rs` |
 
 mod aside;
@@ -118,6 +119,7 @@ mod device;
 mod kit;
 mod log;
 mod models;
+pub mod museum;
 mod neighbour;
 mod property;
 mod trial;
