@@ -47,6 +47,17 @@ pub trait Rank: sealed::Sealed + 'static {}
 )]
 pub trait Below<Next: Rank>: Rank {}
 
+/// No window is open, no reverse map locked and no callback running on this thread: it may wait until those of others have
+/// ended. So at most an mmap lock is held.
+#[diagnostic::on_unimplemented(
+    message = "at rank `{Self}` one must not wait for windows and callbacks to end: this may be one of them",
+    label = "would wait for itself",
+    note = "unregister a driver from outside of windows and callbacks: at rank Idle or Mmap"
+)]
+pub trait Outside: Below<rank::Callback> {}
+impl Outside for rank::Idle {}
+impl Outside for rank::Mmap {}
+
 /// The ranks, outermost first. This list is the lock order.
 pub mod rank {
     use super::{Below, Rank, sealed::Sealed};

@@ -58,6 +58,7 @@ pub(crate) fn with_world<T>(f: impl FnOnce(&mut World<'_>) -> T) -> T {
             contents: Contents::None,
         },
         overcommit: Overcommit::Always,
+        max_map_count: 1 << 20,
         ..MachineConfig::default()
     });
     let mut thread = machine.enter().expect("no other thread of this process");

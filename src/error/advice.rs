@@ -265,6 +265,9 @@ pub enum FaultError {
     /// The ticket was drawn from another address space.
     #[error("the ticket belongs to another address space")]
     WrongAddressSpace,
+    /// The ticket was drawn by a driver that subscribed to a range without this address.
+    #[error("{0:#x} lies outside of the range that the driver subscribed to")]
+    Unsubscribed(u64),
 }
 
 impl FaultError {
@@ -273,14 +276,14 @@ impl FaultError {
         match self {
             Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
             Self::Beyond(_) | Self::Object { .. } => Some(Signal::Bus),
-            Self::NoMemory(_) | Self::WrongAddressSpace => None,
+            Self::NoMemory(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => None,
         }
     }
     /// What a system call returns that touches the page for the user.
     pub const fn errno(self) -> Errno {
         match self {
             Self::NoMemory(_) => Errno::ENOMEM,
-            Self::WrongAddressSpace => Errno::EINVAL,
+            Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
             _ => Errno::EFAULT,
         }
     }

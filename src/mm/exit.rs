@@ -13,7 +13,7 @@ impl Mm {
     /// nobody is left to be told (`exit_mmap`). What remains is an empty space; calling this again does nothing.
     pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
         let mut g = self.write(cx);
-        self.notifiers.release_all(&mut g.cx);
+        let _closing = self.notifiers.release_all(&mut g.cx);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
         let pinned = g.cx.pin();

@@ -11,9 +11,8 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
-    notifier::{Event, ExternalMmu, OpenWindow, Registration, Seat, WouldBlock},
+    notifier::{Event, OpenWindow, WouldBlock},
 };
-use std::sync::Arc;
 
 /// The mmap lock is held shared: faults run, the layout stands still.
 pub struct MmapReadGuard<'g> {
@@ -88,28 +87,6 @@ impl MmapWriteGuard<'_> {
             cx: self.cx.reborrow(),
         }
         .into_window(range, event)
-    }
-
-    /// Puts an external MMU on the chain; `build` turns the seat into the driver.
-    ///
-    /// The lock held exclusively keeps out every window that would be opened under it, so the driver meets only
-    /// windows that began after it was there (`mmu_notifier_register`).
-    pub fn register<E: ExternalMmu + 'static>(
-        &mut self,
-        build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
-        let mm = self.mm;
-        if mm.notifiers.prepare(&self.cx) {
-            // A walk of a reverse map opens windows without the mmap lock. Those that began when there was no board
-            // must be over before the first driver looks at one (`mm_take_all_locks`).
-            self.layout.drain_walks();
-        }
-        mm.notifiers
-            .register(&mut self.cx, mm.machine().mem(), build)
-    }
-    /// Takes a driver off the chain; when this returns, none of its callbacks runs or will run.
-    pub fn unregister(&mut self, registration: Registration) {
-        self.mm.notifiers.unregister(&mut self.cx, registration);
     }
 }
 

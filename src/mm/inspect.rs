@@ -1,12 +1,31 @@
-//! Calls that look and check: `mincore`; and `mseal`, which seals.
+//! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
 
-use super::{Mm, MmapWriteGuard, flags::VmFlags, vma::Vma};
+use super::{Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, vma::Vma};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::{MincoreError, MsealError},
 };
 use std::convert::Infallible;
+
+/// What is mapped at a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The pages of the VMA.
+    pub range: VpnRange,
+    /// What it is.
+    pub flags: VmFlags,
+}
+
+impl MmapReadGuard<'_> {
+    /// The VMA that holds `at` (`vma_lookup`); O(log n) in VMAs.
+    pub fn vma_at(&self, at: Vpn) -> Option<Mapping> {
+        self.layout.vmas.get(at).map(|vma| Mapping {
+            range: vma.range(),
+            flags: vma.flags,
+        })
+    }
+}
 
 impl Mm {
     /// Which pages of `[addr, addr + len)` are in memory: those with an entry, and those that their object has.

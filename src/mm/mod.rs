@@ -49,6 +49,9 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
+pub mod raw;
+#[cfg(feature = "internals")]
+mod register;
 mod relocate;
 mod remove;
 mod resolve;
@@ -59,6 +62,7 @@ mod swap_in;
 mod try_to_unmap;
 mod vma;
 mod vma_tree;
+mod walk;
 mod window;
 
 pub use exec::Segment;
@@ -67,17 +71,19 @@ pub use flags::{
 };
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use inspect::Mapping;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
 pub use pte::Pte;
+pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
-    notifier::{ExternalMmu, Notifiers, Registration, Seat},
+    notifier::Notifiers,
     rmap::Space,
 };
 use layout::Layout;
@@ -153,18 +159,6 @@ impl Mm {
         );
     }
 
-    /// Registers an external MMU; short for [`MmapWriteGuard::register`].
-    pub fn register<E: ExternalMmu + 'static>(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
-        self.write(cx).register(build)
-    }
-    /// Takes an external MMU off; short for [`MmapWriteGuard::unregister`].
-    pub fn unregister(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, registration: Registration) {
-        self.write(cx).unregister(registration);
-    }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
         self.write(cx).layout.limits = limits;

@@ -194,6 +194,7 @@ pub enum Pte {
 }
 
 impl From<RawPte> for Pte {
+    #[inline]
     fn from(raw: RawPte) -> Self {
         if raw.is_present() {
             Self::Present {

@@ -22,15 +22,14 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// [`FaultError`]: what the access would have met; a ticket of another address space.
+    /// [`FaultError`]: what the access would have met; a ticket of another address space, or of a driver that did not
+    /// subscribe to the page.
     pub fn resolve<'g, G: Seated, R: Below<rank::Mmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         ticket: Ticket<'g, G>,
     ) -> Result<Pending<'g, G>, FaultError> {
-        if !ticket.is_of(&self.notifiers) {
-            return Err(FaultError::WrongAddressSpace);
-        }
+        self.check_ticket(&ticket)?;
         let (at, access) = (ticket.vpn(), ticket.access());
         loop {
             if let Some(found) = self.look_up(cx, &ticket) {
@@ -40,21 +39,32 @@ impl Mm {
         }
     }
     /// [`resolve`](Self::resolve) without faulting: a look at the page table without any lock, from wherever the caller
-    /// is (`get_user_pages_fast_only`, an interrupt's walk). `None` if the page is not there for the access.
+    /// is (`get_user_pages_fast_only`, an interrupt's walk). `None` if the page is not there for the access, if a window
+    /// over it is open that began before the driver was registered, or if the driver is leaving.
     ///
     /// # Errors
     ///
-    /// [`FaultError::WrongAddressSpace`]: a ticket of another address space.
+    /// [`FaultError::WrongAddressSpace`], [`FaultError::Unsubscribed`].
     pub fn try_resolve<'g, G: Seated, R: Below<rank::Ptl>, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         ticket: Ticket<'g, G>,
     ) -> Result<Option<Pending<'g, G>>, FaultError> {
-        if !ticket.is_of(&self.notifiers) {
-            return Err(FaultError::WrongAddressSpace);
+        self.check_ticket(&ticket)?;
+        if ticket.is_early() {
+            return Ok(None);
         }
         let found = self.look_up(cx, &ticket);
         Ok(found.map(|found| self.fill(ticket, &found)))
+    }
+    fn check_ticket<G: Seated>(&self, ticket: &Ticket<'_, G>) -> Result<(), FaultError> {
+        if !ticket.is_of(&self.notifiers) {
+            return Err(FaultError::WrongAddressSpace);
+        }
+        if !ticket.is_covered() {
+            return Err(FaultError::Unsubscribed(ticket.vpn().addr()));
+        }
+        Ok(())
     }
     fn fill<'g, G>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
         // Read after the entry: a frame retired in between fails validation, as its window has closed.
@@ -64,7 +74,7 @@ impl Mm {
         ticket.fill(found.range, found.pfn, generation, found.may_write)
     }
     /// The frame of the ticket's page if it is there for the access.
-    fn look_up<G, R: Rank, C: Context>(
+    fn look_up<G: Seated, R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         ticket: &Ticket<'_, G>,
@@ -76,7 +86,7 @@ impl Mm {
         };
         let pinned = cx.pin();
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
-        if ticket.allows_huge() && leaf.is_huge() {
+        if ticket.allows_huge(super::huge::block(at)) && leaf.is_huge() {
             return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
         }
         small(leaf, at, allowed)

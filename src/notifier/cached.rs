@@ -4,7 +4,7 @@
 //! it when its driver is asked to, whoever follows it after its frame was given back is caught by the
 //! [`FrameView`], and the [oracle](crate::oracle) finds it where it lies.
 
-use super::{chain::Seat, gate::Gate};
+use super::{gate::Gate, seat::Seat};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,

@@ -1,138 +1,176 @@
 //! The external MMUs of one address space.
 
 use super::{
-    board::Board,
+    board::{Board, WindowId},
+    entry::{Entry, RegId, Standing, Visit},
     epoch_list::{EpochList, Lazy},
-    ops::{AgeKind, Event, ExternalMmu, demand},
+    intervals::Intervals,
+    ops::{AgeKind, ExternalMmu},
+    seat::Seat,
+    subscription::Subscription,
 };
 use crate::{
     addr::VpnRange,
-    ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
+    ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
     frame::PhysMem,
     sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
 };
 use smallvec::SmallVec;
-use std::{convert::Infallible, sync::Arc};
-
-/// Identity of a registration, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RegId(u64);
+use std::sync::Arc;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// One registered driver.
-pub(super) struct Entry {
-    pub(super) reg: RegId,
-    pub(super) ext: Arc<dyn ExternalMmu>,
-    /// Permits are given out while this is set.
-    alive: Arc<AtomicBool>,
-    visits: Mutex<Visits>,
-    left: Condvar,
-}
-
-#[derive(Default)]
-struct Visits {
-    /// Windows and callers that hold the driver now.
-    now: usize,
-    /// Nobody may come any more.
-    closed: bool,
-    /// `release` was called, or is being called.
-    released: bool,
-}
-
-/// The right to call a driver; unregistration waits until every visit has ended.
-pub(super) struct Visit(Arc<Entry>);
-
-impl Visit {
-    fn begin(entry: &Arc<Entry>) -> Option<Self> {
-        let mut v = entry.visits.lock();
-        if v.closed {
-            return None;
-        }
-        v.now += 1;
-        drop(v);
-        Some(Self(Arc::clone(entry)))
-    }
-    pub(super) fn entry(&self) -> &Entry {
-        &self.0
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        let mut v = self.0.visits.lock();
-        v.now -= 1;
-        if v.now == 0 {
-            drop(v);
-            self.0.left.notify_all();
-        }
-    }
-}
-
-impl Entry {
-    /// Calls `release` unless it has been called.
-    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
-        let first = !std::mem::replace(&mut self.visits.lock().released, true);
-        if first {
-            self.ext.release(cx);
-        }
-    }
-    /// Lets nobody in any more and waits until everybody is out.
-    fn close(&self) {
-        let mut v = self.visits.lock();
-        v.closed = true;
-        while v.now > 0 {
-            self.left.wait(&mut v);
-        }
-    }
-    /// Forbids permits, then passes the gate once: permits given before are gone, and the store is empty.
-    fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
-        self.alive.store(false, Ordering::SeqCst);
-        let Ok(()) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
-            Ok::<_, Infallible>(self.ext.invalidate_start(cx.descend(), inv))
-        });
-        self.ext.invalidate_end(cx.descend(), VpnRange::ALL);
-    }
-}
-
-/// Unforgeable right to build the one gate of a registration.
-pub struct Seat {
-    pub(super) reg: RegId,
-    pub(super) board: Arc<Board>,
-    pub(super) alive: Arc<AtomicBool>,
-    pub(super) mem: Arc<PhysMem>,
-}
-
-/// Names a registered driver, for taking it off the chain.
+/// A driver's registration: of the whole address space, or of a range of it. Taking it off is done by
+/// [`unregister`](Self::unregister), from anywhere but a window or a callback.
 ///
 /// Merely dropping this leaves the driver where it is: safe, never stale, until the address space ends.
-#[must_use]
+#[must_use = "dropping it leaves the driver registered until the address space ends"]
 pub struct Registration {
+    chain: Arc<Chain>,
     entry: Arc<Entry>,
 }
 
-/// Board and list of one address space that has, or had, an external MMU.
+impl Registration {
+    /// Takes the driver off. When this returns, none of its callbacks runs or will run, no window waits for it, its store is
+    /// empty, and `release` has been called. Needs no lock of the address space, which may have ended
+    /// (`mmu_notifier_unregister`, `mmu_interval_notifier_remove`).
+    ///
+    /// Waits for windows that have called the driver: they tell it their end first.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
+        let _leaving = self.chain.leaving.begin();
+        self.chain.take_off(cx, &self.entry);
+    }
+    /// The pages that the driver is told of.
+    pub fn range(&self) -> VpnRange {
+        self.entry
+            .sub
+            .as_ref()
+            .map_or(VpnRange::ALL, |sub| sub.range)
+    }
+}
+
+/// Registrations that are ending.
+#[derive(Default)]
+struct Leaving {
+    now: Mutex<usize>,
+    none: Condvar,
+}
+
+struct Leaver<'l>(&'l Leaving);
+
+impl Leaving {
+    fn begin(&self) -> Leaver<'_> {
+        *self.now.lock() += 1;
+        Leaver(self)
+    }
+    fn wait(&self) {
+        let mut now = self.now.lock();
+        while *now > 0 {
+            self.none.wait(&mut now);
+        }
+    }
+}
+
+impl Drop for Leaver<'_> {
+    fn drop(&mut self) {
+        let mut now = self.0.now.lock();
+        *now -= 1;
+        drop(now);
+        self.0.none.notify_all();
+    }
+}
+
+/// Board and drivers of one address space that has, or had, an external MMU.
 pub(super) struct Chain {
     pub(super) board: Arc<Board>,
     list: EpochList<Arc<Entry>>,
+    intervals: Intervals,
+    leaving: Leaving,
+    /// No window is open any more that began before there was a board.
+    ready: AtomicBool,
 }
 
 impl Chain {
-    /// Those who are registered, each kept until the visit ends. The pin ends before this returns, so callbacks may
-    /// sleep.
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            board: Arc::default(),
+            list: EpochList::new(epoch),
+            intervals: Intervals::default(),
+            leaving: Leaving::default(),
+            ready: AtomicBool::new(false),
+        }
+    }
+    /// Those whom `range` is about, subscriptions first, each kept until the visit ends. Pin and lock end before this
+    /// returns, so callbacks may sleep.
+    fn visit<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        begin: impl Fn(&Arc<Entry>) -> Option<Visit>,
+    ) -> SmallVec<[Visit; 4]> {
+        let mut out = SmallVec::new();
+        self.intervals.visit(range, &begin, &mut out);
+        let pinned = cx.pin();
+        self.list
+            .for_each(pinned.guard(), |entry| out.extend(begin(entry)));
+        out
+    }
+    /// Those whom a window over `range` has to call.
     pub(super) fn present<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
     ) -> SmallVec<[Visit; 4]> {
-        let pinned = cx.pin();
-        let mut out = SmallVec::new();
-        self.list
-            .for_each(pinned.guard(), |entry| out.extend(Visit::begin(entry)));
-        out
+        self.visit(cx, range, Visit::of_window)
     }
-    fn remove<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, reg: RegId) {
+    fn insert<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &Arc<Entry>) {
+        match &entry.sub {
+            Some(sub) => self.intervals.insert(sub.range, entry),
+            None => self.list.push(Arc::clone(entry), cx.pin().guard()),
+        }
+        entry.standing.list();
+    }
+    fn remove<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &Entry) {
+        match &entry.sub {
+            Some(sub) => self.intervals.remove(sub.range, entry.reg),
+            None => {
+                let pinned = cx.pin();
+                self.list.remove(pinned.guard(), |e| e.reg == entry.reg);
+            }
+        }
+    }
+    /// Until it is off the chain a driver is told of windows like everybody else, and then it has nothing any more and can
+    /// get nothing: no zap can be missed. `release` comes when nobody can call it.
+    fn take_off<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>, entry: &Entry) {
+        let Some(leave) = entry.begin_leave() else {
+            return;
+        };
+        entry.exclude_all(cx);
+        self.remove(cx, entry);
+        entry.close();
+        leave.release(cx.descend());
+    }
+    fn all<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>) -> Vec<Arc<Entry>> {
+        let mut all = self.intervals.all();
         let pinned = cx.pin();
-        self.list.remove(pinned.guard(), |entry| entry.reg == reg);
+        self.list
+            .for_each(pinned.guard(), |entry| all.push(Arc::clone(entry)));
+        all
+    }
+}
+
+/// The address space ends: nobody is registered, and who registers now gets no permit while this lives.
+pub(crate) struct Closing<'c>(Option<(&'c Chain, WindowId)>);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if let Some((chain, id)) = self.0.take() {
+            chain.board.end(id);
+        }
     }
 }
 
@@ -146,82 +184,75 @@ impl Notifiers {
     pub(super) fn chain(&self) -> Option<&Chain> {
         self.0.get()
     }
-    /// Makes the board, so that windows are written on it from now on; says whether there was none.
-    pub(crate) fn prepare(&self, cx: &Cx<'_, rank::Mmap, Sleepable>) -> bool {
-        let fresh = self.chain().is_none();
-        if fresh {
-            let _chain = self.make(cx);
+    /// Whether every open window is on the board.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.chain()
+            .is_some_and(|chain| chain.ready.load(Ordering::Acquire))
+    }
+    /// Makes the board, so that windows are written on it from now on; then `drain` waits for those that began before,
+    /// beside those that the mmap lock, held exclusively, keeps out.
+    pub(crate) fn prepare(&self, cx: &Cx<'_, rank::Mmap, Sleepable>, drain: impl FnOnce()) {
+        if !self.is_ready() {
+            let chain = self.0.get_or_make(|| Chain::new(cx.epoch()));
+            drain();
+            chain.ready.store(true, Ordering::Release);
         }
-        fresh
     }
-    fn make(&self, cx: &Cx<'_, rank::Mmap, Sleepable>) -> &Chain {
-        self.0.get_or_make(|| Chain {
-            board: Arc::default(),
-            list: EpochList::new(cx.epoch()),
-        })
-    }
-    /// Puts a driver on the chain. The token is that of the mmap lock, which the caller holds exclusively.
-    pub(crate) fn register<E: ExternalMmu + 'static>(
+    /// Puts a driver on the chain, for all of the address space or for a range.
+    ///
+    /// Windows may be open: on the board they hold off a driver that they did not call.
+    pub(crate) fn register<E: ExternalMmu + 'static, R: Rank>(
         &self,
-        cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+        cx: &mut Cx<'_, R, Sleepable>,
         mem: &Arc<PhysMem>,
+        range: Option<VpnRange>,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
-        let chain = self.make(cx);
+        let chain = self.0.share().expect("prepared before");
         let reg = RegId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let alive = Arc::new(AtomicBool::new(true));
+        let standing = Arc::new(Standing::new());
+        let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {
             reg,
             board: Arc::clone(&chain.board),
-            alive: Arc::clone(&alive),
+            standing: Arc::clone(&standing),
             mem: Arc::clone(mem),
+            sub: sub.clone(),
         });
-        let entry = Arc::new(Entry {
-            reg,
-            ext: Arc::clone(&ext) as Arc<dyn ExternalMmu>,
-            alive,
-            visits: Mutex::default(),
-            left: Condvar::new(),
-        });
-        let pinned = cx.pin();
-        chain.list.push(Arc::clone(&entry), pinned.guard());
-        (ext, Registration { entry })
+        let dynamic = Arc::clone(&ext) as Arc<dyn ExternalMmu>;
+        let entry = Arc::new(Entry::new(reg, dynamic, standing, sub));
+        chain.insert(cx, &entry);
+        (ext, Registration { chain, entry })
     }
-    /// Takes a driver off. When this returns, none of its callbacks runs or will run, and `release` has been called.
-    pub(crate) fn unregister(
-        &self,
-        cx: &mut Cx<'_, rank::Mmap, Sleepable>,
-        registration: Registration,
-    ) {
-        let entry = registration.entry;
-        // Until it is off the chain it is told of windows like everybody else: no zap can be missed.
-        entry.exclude_all(cx);
-        if let Some(chain) = self.chain() {
-            chain.remove(cx, entry.reg);
-        }
-        entry.close();
-        entry.release(cx.descend());
-    }
-    /// The address space ends: each driver is released while still on the chain, then the chain is emptied.
-    pub(crate) fn release_all(&self, cx: &mut Cx<'_, rank::Mmap, Sleepable>) {
-        let Some(chain) = self.chain() else { return };
-        for visit in chain.present(cx) {
-            let entry = Arc::clone(&visit.0);
-            entry.exclude_all(cx);
-            entry.release(cx.descend());
-            chain.remove(cx, entry.reg);
-            drop(visit);
-            entry.close();
+    /// The address space ends: each driver is taken off and released, by this or by an unregistration under way.
+    pub(crate) fn release_all(&self, cx: &mut Cx<'_, rank::Mmap, Sleepable>) -> Closing<'_> {
+        let Some(chain) = self.chain() else {
+            return Closing(None);
+        };
+        loop {
+            for entry in chain.all(cx) {
+                chain.take_off(cx, &entry);
+            }
+            chain.leaving.wait();
+            // Who comes from here on finds a window open over everything, so nothing can be established meanwhile.
+            let closing = Closing(Some((chain, chain.board.begin(VpnRange::ALL))));
+            if chain.all(cx).is_empty() {
+                return closing;
+            }
         }
     }
     /// Nobody is registered.
-    pub(crate) fn is_empty(&self, epoch: &crate::ctx::Epoch) -> bool {
+    pub(crate) fn is_empty(&self, epoch: &Epoch) -> bool {
         self.chain().is_none_or(|chain| {
             let local = epoch.register();
-            let mut empty = true;
+            let mut empty = chain.intervals.len() == 0;
             chain.list.for_each(&local.pin(), |_| empty = false);
             empty
         })
+    }
+    /// Drivers that are registered on ranges.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.chain().map_or(0, |chain| chain.intervals.len())
     }
     /// Asks every driver whether a page of the range was used: all of them, whatever the first says, so that all clear
     /// their state.
@@ -234,9 +265,12 @@ impl Notifiers {
         let Some(chain) = self.chain() else {
             return false;
         };
-        chain.present(cx).iter().fold(false, |young, visit| {
-            visit.entry().ext.age(cx.descend(), range, kind) | young
-        })
+        chain
+            .visit(cx, range, Visit::begin)
+            .iter()
+            .fold(false, |young, visit| {
+                visit.entry().ext.age(cx.descend(), range, kind) | young
+            })
     }
     /// Has an oracle look on, if anybody ever registered.
     pub(crate) fn watch(&self, watch: Arc<dyn super::WindowWatch>) {
@@ -256,12 +290,6 @@ impl Notifiers {
     /// Windows open now.
     pub(crate) fn windows_open(&self) -> usize {
         self.chain().map_or(0, |chain| chain.board.open())
-    }
-}
-
-impl std::fmt::Debug for Seat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Seat({:?})", self.reg)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     sync::{AtomicPtr, Mutex, Ordering},
 };
 use crossbeam_epoch::{Atomic, Guard, Owned};
-use std::{marker::PhantomData, ptr};
+use std::{marker::PhantomData, ptr, sync::Arc};
 
 struct Node<T> {
     value: T,
@@ -67,6 +67,8 @@ impl<T: Send + Sync + 'static> EpochList<T> {
                 // SAFETY: unlinked just now, by the one writer, so this is the only time; later pins cannot reach it,
                 // and earlier ones, checked to be of this collector, hold its destruction back.
                 unsafe { guard.defer_destroy(at) };
+                // Not to wait for this thread to have more to give: a driver may be large.
+                guard.flush();
                 return true;
             }
             link = &node.next;
@@ -98,10 +100,10 @@ impl<T> Drop for EpochList<T> {
     }
 }
 
-/// A value that is made at most once, and then stays: one pointer wide.
+/// A shared value that is made at most once, and then stays: one pointer wide.
 pub(super) struct Lazy<T> {
     at: AtomicPtr<T>,
-    owns: PhantomData<T>,
+    owns: PhantomData<Arc<T>>,
 }
 
 impl<T: Send + Sync> Lazy<T> {
@@ -114,20 +116,29 @@ impl<T: Send + Sync> Lazy<T> {
     /// One load.
     #[inline]
     pub(super) fn get(&self) -> Option<&T> {
-        // SAFETY: null, or from `Box::into_raw` in `get_or_make`; freed only by `drop`, which the borrow excludes.
+        // SAFETY: null, or from `Arc::into_raw` in `get_or_make`, a reference of this value's own, which only `drop` gives
+        // up; that the borrow excludes.
         unsafe { self.at.load(Ordering::Acquire).as_ref() }
+    }
+    /// A reference that may outlive this.
+    pub(super) fn share(&self) -> Option<Arc<T>> {
+        let at = self.get().map(ptr::from_ref)?;
+        // SAFETY: from `Arc::into_raw`, and this value's reference keeps the count above zero meanwhile.
+        unsafe { Arc::increment_strong_count(at) };
+        // SAFETY: takes over the reference that was added just now.
+        Some(unsafe { Arc::from_raw(at) })
     }
     pub(super) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
         if let Some(value) = self.get() {
             return value;
         }
-        let made = Box::into_raw(Box::new(make()));
+        let made = Arc::into_raw(Arc::new(make())).cast_mut();
         let set =
             self.at
                 .compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
         if set.is_err() {
-            // SAFETY: the exchange failed, so nobody else has seen this box.
-            drop(unsafe { Box::from_raw(made) });
+            // SAFETY: the exchange failed, so nobody else has seen it.
+            drop(unsafe { Arc::from_raw(made) });
         }
         self.get().expect("set by this thread or another")
     }
@@ -137,8 +148,8 @@ impl<T> Drop for Lazy<T> {
     fn drop(&mut self) {
         let at = *self.at.get_mut();
         if !at.is_null() {
-            // SAFETY: from `Box::into_raw`, and `&mut self` excludes every borrow of it.
-            drop(unsafe { Box::from_raw(at) });
+            // SAFETY: from `Arc::into_raw`, and `&mut self` excludes every borrow through this.
+            drop(unsafe { Arc::from_raw(at) });
         }
     }
 }
@@ -260,6 +271,8 @@ mod tests {
             }
         });
         assert!(lazy.get().is_some());
+        let shared = lazy.share().unwrap();
+        assert!(std::ptr::eq(&*shared, lazy.get().unwrap()));
         assert_eq!(lazy.get_or_make(|| Box::new(99)), lazy.get().unwrap());
     }
 }

@@ -8,9 +8,9 @@
 
 use super::{
     cached::{Cached, Translation},
-    chain::Seat,
     ops::{Ack, Invalidation, WouldBlock},
     permit::{Access, Ticket},
+    seat::Seat,
     store::{Gone, ShadowEntry, ShadowStore},
 };
 use crate::{
@@ -54,16 +54,17 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 
     /// Draws a ticket for one page, before anything about the page is looked up.
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.board.snapshot(), vpn, access)
+        Ticket::draw(self, self.seat.stamp(vpn), vpn, access)
     }
-    /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry.
+    /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry; of a driver that
+    /// subscribed to a range, until none overlaps any of that.
     pub fn wait_idle<R: Below<rank::Gate>>(
         &self,
         cx: &mut Cx<'_, R, crate::ctx::Sleepable>,
         range: VpnRange,
     ) {
         let _unused = cx;
-        self.seat.board.wait_idle(range);
+        self.seat.wait_idle(range);
     }
 
     /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could

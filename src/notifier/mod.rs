@@ -35,28 +35,36 @@
 //! ```
 //!
 //! Registration in the middle of a window is harmless because the board is written *before* the chain is read: an MMU
-//! that the window did not see sees the window.
+//! that the window did not see sees the window. So it waits for no window, and needs no lock once there is a board.
+//!
+//! An MMU may subscribe to a range only. It is kept in an interval tree, which a window searches for the subscriptions that
+//! it overlaps; its tickets carry the number of windows that have ended over its range, and no others make them stale.
 
 mod board;
 mod cached;
 mod chain;
+mod entry;
 mod epoch_list;
 mod gate;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
+mod intervals;
 mod ops;
 mod permit;
+mod seat;
 mod store;
+mod subscription;
 mod watch;
 mod window;
 
 pub use cached::{Cached, Translation};
 pub(crate) use chain::Notifiers;
-pub use chain::{Registration, Seat};
+pub use chain::Registration;
 pub use gate::{Gate, GateGuard, Zapped};
 pub use ops::{Ack, AgeKind, Event, ExternalMmu, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};
+pub use seat::Seat;
 pub use store::{Gone, NoStore, OrderedStore, ShadowEntry, ShadowStore};
 pub(crate) use watch::WindowWatch;
 pub(crate) use window::OpenWindow;

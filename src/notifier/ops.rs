@@ -1,6 +1,6 @@
 //! What a driver implements, and the proof that it must return.
 
-use super::{cached::Translation, chain::RegId};
+use super::{cached::Translation, entry::RegId};
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},

@@ -1,17 +1,15 @@
 //! Ticket, pending frame, permit: how a translation is established.
 
 use super::{
-    board::Verdict,
     cached::{Cached, Translation},
-    chain::Seat,
     gate::{Gate, GateGuard},
+    seat::{Seat, Stamp},
     store::{ShadowEntry, ShadowStore},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     frame::{FrameView, FrameViewMut},
-    sync::Ordering,
 };
 
 /// Kind of access wanted.
@@ -43,7 +41,7 @@ pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
     access: Access,
-    seq: u64,
+    stamp: Stamp,
     /// The huge page around it will do.
     huge: bool,
     /// Writing will do if it is allowed anyway.
@@ -82,12 +80,12 @@ impl<S, T, C: Context> Seated for Gate<S, T, C> {
 }
 
 impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, seq: u64, vpn: Vpn, access: Access) -> Self {
+    pub(super) fn draw(gate: &'g G, stamp: Stamp, vpn: Vpn, access: Access) -> Self {
         Self {
             gate,
             vpn,
             access,
-            seq,
+            stamp,
             huge: false,
             or_writable: false,
         }
@@ -109,9 +107,6 @@ impl<'g, G> Ticket<'g, G> {
     /// The access wanted.
     pub fn access(&self) -> Access {
         self.access
-    }
-    pub(crate) fn allows_huge(&self) -> bool {
-        self.huge
     }
     /// The page was found to be this frame, in this generation, or the pages of `range` to be the frames from `pfn` on.
     pub(crate) fn fill(
@@ -142,6 +137,18 @@ impl<G: Seated> Ticket<'_, G> {
             .chain()
             .is_some_and(|chain| std::sync::Arc::ptr_eq(&chain.board, board))
     }
+    /// Whether the driver is told of windows over the page.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.gate.seat().covers(VpnRange::single(self.vpn))
+    }
+    /// Whether a translation of all of `block` may be given.
+    pub(crate) fn allows_huge(&self, block: VpnRange) -> bool {
+        self.huge && self.gate.seat().covers(block)
+    }
+    /// A window over the page is open that the driver was not told of, or it is leaving.
+    pub(crate) fn is_early(&self) -> bool {
+        self.stamp.is_early() || !self.gate.seat().standing.is_alive()
+    }
 }
 
 impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
@@ -158,9 +165,11 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         Self: 'p,
         C: EnterFrom<D>,
     {
-        let Ticket { gate, vpn, seq, .. } = self.ticket;
+        let Ticket {
+            gate, vpn, stamp, ..
+        } = self.ticket;
         let guard = gate.lock(cx);
-        gate.seat.check(self.found.range, seq)?;
+        gate.seat.check(self.found.range, stamp)?;
         gate.seat.handed_out(&self.found);
         Ok(Permit {
             guard,
@@ -180,7 +189,7 @@ impl<G: Seated> Pending<'_, G> {
     /// [`Retry`], as for [`admit`](Self::admit).
     pub fn validate(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
-        seat.check(self.found.range, self.ticket.seq)?;
+        seat.check(self.found.range, self.ticket.stamp)?;
         seat.handed_out(&self.found);
         Ok(Cached(self.found))
     }
@@ -193,20 +202,6 @@ impl<G: Seated> Pending<'_, G> {
     /// The pages that were found.
     pub fn range(&self) -> VpnRange {
         self.found.range
-    }
-}
-
-impl Seat {
-    /// Whether what was found for `range` after the snapshot `seq` still holds.
-    fn check(&self, range: VpnRange, seq: u64) -> Result<(), Retry> {
-        if !self.alive.load(Ordering::SeqCst) {
-            return Err(Retry::Detached);
-        }
-        match self.board.validate(range, seq) {
-            Verdict::Busy => Err(Retry::Busy),
-            Verdict::Stale => Err(Retry::Stale),
-            Verdict::Current => Ok(()),
-        }
     }
 }
 

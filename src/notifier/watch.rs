@@ -1,6 +1,6 @@
 //! Where an oracle looks on.
 
-use super::{board::Board, cached::Translation, chain::Seat};
+use super::{board::Board, cached::Translation, seat::Seat};
 use crate::addr::VpnRange;
 use std::sync::Arc;
 

@@ -2,7 +2,8 @@
 
 use super::{
     board::WindowId,
-    chain::{Chain, Notifiers, Visit},
+    chain::{Chain, Notifiers},
+    entry::Visit,
     ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
 };
 use crate::{
@@ -109,7 +110,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             agreed: SmallVec::new(),
             open: false,
         });
-        for visit in chain.present(&mut self.cx) {
+        for visit in chain.present(&mut self.cx, self.range) {
             let entry = visit.entry();
             let cx = self.cx.descend();
             demand(self.range, event, entry.reg, |inv| {
@@ -132,6 +133,8 @@ impl<C: Context> OpenWindow<'_, C> {
             live.chain.board.watched(|w| w.closing(self.range));
         }
         live.chain.board.end(live.id);
+        // All sequences first: who is told of an end finds no window open.
+        live.agreed.iter_mut().for_each(Visit::close_window);
         while let Some(visit) = live.agreed.pop() {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);

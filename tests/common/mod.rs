@@ -13,6 +13,7 @@ use emmu::{
 use std::sync::Arc;
 
 pub mod calls;
+pub mod driver;
 pub mod objects;
 
 pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;

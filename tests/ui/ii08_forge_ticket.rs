@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(gate: &Spin) { let t = Ticket { gate, vpn: Vpn(0), access: Access::Read, seq: 0, huge: false, or_writable: false }; }
+fn f(gate: &Spin) { let t = Ticket { gate, vpn: Vpn(0), access: Access::Read, ..unreachable!() }; }

@@ -1,5 +1,5 @@
-//@ error: E0308
-//@ contains: 
+//@ error: E0277
+//@ contains: at rank `Callback` one must not wait for windows and callbacks to end
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -37,6 +37,7 @@ pub(super) struct PageTable {
     tables: AtomicUsize,
 }
 
+#[inline]
 #[allow(clippy::cast_possible_truncation)]
 const fn slot(at: Vpn, span: u64) -> usize {
     (at.0 / span) as usize & (ENTRIES - 1)
@@ -58,13 +59,20 @@ impl PageTable {
     pub(super) fn pin<'g>(&self, guard: &'g Guard) -> Pin<'g> {
         Pin::new(&self.epoch, guard)
     }
+    /// [`pin`](Self::pin) with a guard that has been through it before.
+    #[inline]
+    pub(super) fn checked<'g>(&self, guard: &'g Guard) -> Pin<'g> {
+        Pin::checked(&self.epoch, guard)
+    }
 
+    #[inline]
     fn pmd<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Pmd> {
         self.root
             .child(slot(at, PGD_PAGES), pin)?
             .child(slot(at, PUD_PAGES), pin)
     }
     /// The leaf that holds the entry of `at`.
+    #[inline]
     pub(super) fn leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Leaf> {
         self.pmd(at, pin)?.child(slot(at, PMD_PAGES), pin)
     }

@@ -34,6 +34,12 @@ impl<'p> Pin<'p> {
         assert!(epoch.owns(guard), "pinned in another machine's epoch");
         Self(guard)
     }
+    /// The same for a guard that was checked when it was taken.
+    #[inline]
+    pub(super) fn checked(epoch: &Epoch, guard: &'p Guard) -> Self {
+        debug_assert!(epoch.owns(guard), "pinned in another machine's epoch");
+        Self(guard)
+    }
 }
 
 /// Last-level table page: 512 entries and the lock that guards changes of them.
@@ -86,6 +92,7 @@ impl Leaf {
         self.huge.load(Ordering::Acquire)
     }
     /// Reads one entry without the lock: what a hardware walk sees.
+    #[inline]
     pub(in crate::mm) fn peek(&self, at: Vpn) -> RawPte {
         RawPte(self.ptes[index(at)].load(Ordering::Acquire))
     }
@@ -121,6 +128,7 @@ impl LockedLeaf<'_> {
     }
 }
 
+#[inline]
 #[allow(clippy::cast_possible_truncation)]
 const fn index(at: Vpn) -> usize {
     at.0 as usize & (ENTRIES - 1)
@@ -147,6 +155,7 @@ impl<C: Send + Sync + 'static> Dir<C> {
     pub(in crate::mm) fn has(&self, i: usize) -> bool {
         !self.slots[i].load(Ordering::Relaxed).is_null()
     }
+    #[inline]
     pub(in crate::mm) fn child<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<&'g C> {
         let child = self.slots[i].load(Ordering::Acquire);
         // SAFETY: a non-null slot owns a live `Box<C>`. It is freed only by `Taken::retire`, through the epoch that

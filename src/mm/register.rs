@@ -1,0 +1,104 @@
+//! How external MMUs come to an address space and leave it.
+
+use super::{Mm, MmapReadGuard, MmapWriteGuard};
+use crate::{
+    addr::VpnRange,
+    ctx::{Cx, Outside, Sleepable, rank},
+    notifier::{ExternalMmu, Registration, Seat},
+};
+use std::sync::Arc;
+
+impl Mm {
+    /// Puts an external MMU on the chain, for the whole address space; `build` turns the seat into the driver
+    /// (`mmu_notifier_register`).
+    ///
+    /// The first registration takes the mmap lock. Every later one takes no lock and waits for nobody: windows that are open
+    /// do not call the driver, and hold off its faults until they end.
+    pub fn register<E: ExternalMmu + 'static>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.prepare(cx);
+        self.notifiers
+            .register(cx, self.machine().mem(), None, build)
+    }
+    /// Puts an external MMU on the chain for the pages of `range` alone: windows that do not overlap it neither call it nor
+    /// make its tickets stale (`mmu_interval_notifier_insert`). Ranges may overlap and repeat, and need not be mapped.
+    ///
+    /// Costs O(log n) in the number of subscriptions, and waits for nobody, as [`register`](Self::register).
+    pub fn subscribe<E: ExternalMmu + 'static>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.prepare(cx);
+        self.notifiers
+            .register(cx, self.machine().mem(), Some(range), build)
+    }
+    /// Takes an external MMU off; short for [`Registration::unregister`].
+    pub fn unregister<R: Outside>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        registration: Registration,
+    ) {
+        registration.unregister(cx);
+    }
+    /// External MMUs that subscribed to ranges.
+    pub fn subscriptions(&self) -> usize {
+        self.notifiers.subscriptions()
+    }
+    fn prepare(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+        self.check_token(cx);
+        if !self.notifiers.is_ready() {
+            self.write(cx).prepare();
+        }
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// [`Mm::register`] under this lock.
+    pub fn register<E: ExternalMmu + 'static>(
+        &mut self,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.put_on(None, build)
+    }
+    /// [`Mm::subscribe`] under this lock.
+    pub fn subscribe<E: ExternalMmu + 'static>(
+        &mut self,
+        range: VpnRange,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.put_on(Some(range), build)
+    }
+    fn put_on<E: ExternalMmu + 'static>(
+        &mut self,
+        range: Option<VpnRange>,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.prepare();
+        let mm = self.mm;
+        mm.notifiers
+            .register(&mut self.cx, mm.machine().mem(), range, build)
+    }
+    /// Makes the board. The lock held exclusively keeps out every window that would be opened under it.
+    fn prepare(&mut self) {
+        // A walk of a reverse map opens windows without the mmap lock. Those that began when there was no board must be
+        // over before the first driver looks at one (`mm_take_all_locks`).
+        let layout = &self.layout;
+        self.mm.notifiers.prepare(&self.cx, || layout.drain_walks());
+    }
+    /// [`Registration::unregister`] under this lock.
+    pub fn unregister(&mut self, registration: Registration) {
+        registration.unregister(&mut self.cx);
+    }
+}
+
+impl MmapReadGuard<'_> {
+    /// [`Registration::unregister`] under this lock.
+    pub fn unregister(&mut self, registration: Registration) {
+        registration.unregister(&mut self.cx);
+    }
+}

@@ -1,0 +1,213 @@
+//! One registered driver: who may call it, and how its registration ends.
+
+use super::{
+    ops::{Event, ExternalMmu, demand},
+    subscription::Subscription,
+};
+use crate::{
+    addr::VpnRange,
+    ctx::{Below, Cx, Sleepable, rank},
+    sync::{AtomicBool, AtomicU8, Condvar, Mutex, Ordering},
+};
+use std::{convert::Infallible, sync::Arc};
+
+/// Identity of a registration, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RegId(pub(super) u64);
+
+/// How far a registration has come, as the driver's seat sees it.
+pub(super) struct Standing {
+    /// Permits are given out while this is set.
+    alive: AtomicBool,
+    phase: AtomicU8,
+}
+
+/// Windows do not see the driver yet.
+const BUILDING: u8 = 0;
+/// Every window that begins from now on does; older ones may be open.
+const LISTED: u8 = 1;
+/// The older ones are over.
+const SETTLED: u8 = 2;
+
+impl Standing {
+    pub(super) fn new() -> Self {
+        Self {
+            alive: AtomicBool::new(true),
+            phase: AtomicU8::new(BUILDING),
+        }
+    }
+    pub(super) fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::SeqCst)
+    }
+    pub(super) fn is_settled(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == SETTLED
+    }
+    pub(super) fn is_listed(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= LISTED
+    }
+    /// Windows see the driver from here on.
+    pub(super) fn list(&self) {
+        self.phase.store(LISTED, Ordering::Release);
+    }
+    /// No window is open that does not see the driver. Only after [`list`](Self::list).
+    pub(super) fn settle(&self) {
+        debug_assert!(self.is_listed(), "settled before windows see it");
+        self.phase.store(SETTLED, Ordering::Release);
+    }
+}
+
+/// One registered driver.
+pub(super) struct Entry {
+    pub(super) reg: RegId,
+    pub(super) ext: Arc<dyn ExternalMmu>,
+    pub(super) standing: Arc<Standing>,
+    /// The part of the address space that it is about; `None`: all of it.
+    pub(super) sub: Option<Arc<Subscription>>,
+    visits: Mutex<Visits>,
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct Visits {
+    /// Windows and callers that hold the driver now.
+    now: usize,
+    /// Nobody may come any more.
+    closed: bool,
+    leave: Leave,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Leave {
+    #[default]
+    Due,
+    Running,
+    Done,
+}
+
+/// The right to call a driver; unregistration waits until every visit has ended.
+pub(super) struct Visit {
+    entry: Arc<Entry>,
+    /// A window over its subscription is counted there.
+    counted: bool,
+}
+
+impl Visit {
+    /// `None` once the driver's registration ends.
+    pub(super) fn begin(entry: &Arc<Entry>) -> Option<Self> {
+        let mut v = entry.visits.lock();
+        if v.closed {
+            return None;
+        }
+        v.now += 1;
+        drop(v);
+        Some(Self {
+            entry: Arc::clone(entry),
+            counted: false,
+        })
+    }
+    /// The visit of a window, which the subscription counts as open from before the driver is called.
+    pub(super) fn of_window(entry: &Arc<Entry>) -> Option<Self> {
+        let mut visit = Self::begin(entry)?;
+        if let Some(sub) = &entry.sub {
+            sub.enter();
+            visit.counted = true;
+        }
+        Some(visit)
+    }
+    /// The window has ended: the subscription's sequence goes on.
+    pub(super) fn close_window(&mut self) {
+        if std::mem::take(&mut self.counted)
+            && let Some(sub) = &self.entry.sub
+        {
+            sub.leave();
+        }
+    }
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.close_window();
+        let mut v = self.entry.visits.lock();
+        v.now -= 1;
+        if v.now == 0 {
+            drop(v);
+            self.entry.left.notify_all();
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(
+        reg: RegId,
+        ext: Arc<dyn ExternalMmu>,
+        standing: Arc<Standing>,
+        sub: Option<Arc<Subscription>>,
+    ) -> Self {
+        Self {
+            reg,
+            ext,
+            standing,
+            sub,
+            visits: Mutex::default(),
+            left: Condvar::new(),
+        }
+    }
+    /// Forbids permits, then passes the gate once: permits given before are gone, and the store is empty.
+    pub(super) fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
+        self.standing.alive.store(false, Ordering::SeqCst);
+        let Ok(()) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
+            Ok::<_, Infallible>(self.ext.invalidate_start(cx.descend(), inv))
+        });
+        self.ext.invalidate_end(cx.descend(), VpnRange::ALL);
+    }
+    /// Lets nobody in any more and waits until everybody is out, windows among them.
+    pub(super) fn close(&self) {
+        let mut v = self.visits.lock();
+        v.closed = true;
+        while v.now > 0 {
+            self.left.wait(&mut v);
+        }
+    }
+    /// The right to take the driver off, given once. `None`: somebody has; he is done when this returns.
+    pub(super) fn begin_leave(&self) -> Option<LeaveTaking<'_>> {
+        let mut v = self.visits.lock();
+        while v.leave == Leave::Running {
+            self.left.wait(&mut v);
+        }
+        if v.leave == Leave::Done {
+            return None;
+        }
+        v.leave = Leave::Running;
+        Some(LeaveTaking {
+            entry: self,
+            released: false,
+        })
+    }
+}
+
+/// A driver is being taken off. Given up half-way, by a panic of the driver, it is due again.
+pub(super) struct LeaveTaking<'e> {
+    entry: &'e Entry,
+    released: bool,
+}
+
+impl LeaveTaking<'_> {
+    pub(super) fn release(mut self, cx: Cx<'_, rank::Callback, Sleepable>) {
+        self.released = true;
+        self.entry.ext.release(cx);
+    }
+}
+
+impl Drop for LeaveTaking<'_> {
+    fn drop(&mut self) {
+        self.entry.visits.lock().leave = if self.released {
+            Leave::Done
+        } else {
+            Leave::Due
+        };
+        self.entry.left.notify_all();
+    }
+}

@@ -1,0 +1,108 @@
+//! The sequence of one subscribed range: how many windows over it are open, and how many have ended.
+//!
+//! Guarantee: a ticket drawn from it is good only if no window over the range is open and none has ended since. Windows
+//! elsewhere do not touch it (`mmu_interval_read_begin`, `mmu_interval_read_retry`).
+//!
+//! How: a window counts itself in *before* it calls the driver. So whoever, with a lock held that the driver's callback
+//! takes, still finds the old sequence, has left that lock before the callback gets it: what he enters is dropped by it.
+
+use super::board::Verdict;
+use crate::{
+    addr::VpnRange,
+    sync::{Condvar, Mutex},
+};
+
+#[derive(Debug, Default)]
+struct Windows {
+    open: usize,
+    ended: u64,
+}
+
+/// A range of an address space that a driver is registered on.
+pub(super) struct Subscription {
+    pub(super) range: VpnRange,
+    windows: Mutex<Windows>,
+    idle: Condvar,
+}
+
+impl Subscription {
+    pub(super) fn new(range: VpnRange) -> Self {
+        Self {
+            range,
+            windows: Mutex::default(),
+            idle: Condvar::new(),
+        }
+    }
+    /// A window over the range begins.
+    pub(super) fn enter(&self) {
+        self.windows.lock().open += 1;
+    }
+    /// It has ended, or was refused. One step: whoever no longer finds it open finds it ended.
+    pub(super) fn leave(&self) {
+        let mut w = self.windows.lock();
+        w.open -= 1;
+        w.ended += 1;
+        if w.open == 0 {
+            drop(w);
+            self.idle.notify_all();
+        }
+    }
+    /// To be taken before the page is looked up.
+    pub(super) fn snapshot(&self) -> u64 {
+        self.windows.lock().ended
+    }
+    /// To be asked under the driver's lock.
+    pub(super) fn validate(&self, since: u64) -> Verdict {
+        let w = self.windows.lock();
+        if w.open > 0 {
+            Verdict::Busy
+        } else if w.ended != since {
+            Verdict::Stale
+        } else {
+            Verdict::Current
+        }
+    }
+    /// Sleeps until no window over the range is open.
+    pub(super) fn wait_idle(&self) {
+        let mut w = self.windows.lock();
+        while w.open > 0 {
+            self.idle.wait(&mut w);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Subscription, Verdict};
+    use crate::addr::{Vpn, VpnRange};
+
+    #[test]
+    fn open_is_busy_and_ended_is_stale_whatever_their_order() {
+        let sub = Subscription::new(VpnRange::single(Vpn(1)));
+        let since = sub.snapshot();
+        assert_eq!(sub.validate(since), Verdict::Current);
+        sub.enter();
+        sub.enter();
+        assert_eq!(sub.validate(since), Verdict::Busy);
+        sub.leave();
+        assert_eq!(sub.validate(sub.snapshot()), Verdict::Busy);
+        sub.leave();
+        assert_eq!(sub.validate(since), Verdict::Stale);
+        assert_eq!(sub.validate(sub.snapshot()), Verdict::Current);
+        sub.wait_idle();
+    }
+
+    #[test]
+    fn a_waiter_sleeps_until_the_last_window_has_ended() {
+        let sub = Subscription::new(VpnRange::single(Vpn(1)));
+        sub.enter();
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| {
+                sub.wait_idle();
+                sub.validate(1)
+            });
+            sub.leave();
+            assert_eq!(waiter.join().unwrap(), Verdict::Current);
+        });
+    }
+}
