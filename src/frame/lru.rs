@@ -56,6 +56,14 @@ struct Ends {
 struct Lists {
     links: Vec<Link>,
     ends: [Ends; 4],
+    cost: LruCost,
+}
+
+/// What work on the lists has cost of late: pages written out and pages looked at for nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LruCost {
+    pub(crate) anon: u64,
+    pub(crate) file: u64,
 }
 
 /// All lists of a machine.
@@ -160,6 +168,25 @@ impl PhysMem {
     /// Frames on a list.
     pub(crate) fn lru_len(&self, list: LruList) -> u64 {
         self.lru.0.lock().ends[list as usize].len
+    }
+    /// What the lists have cost of late.
+    pub(crate) fn lru_cost(&self) -> LruCost {
+        self.lru.0.lock().cost
+    }
+    /// Working on a list has cost something (`lru_note_cost`). What was noted before counts half from then on: Linux
+    /// halves it when it exceeds a quarter of the pages that its statistics show, and they show none
+    /// ([`crate::reclaim`]).
+    pub(crate) fn lru_note_cost(&self, list: LruList, cost: u64) {
+        if cost == 0 {
+            return;
+        }
+        let noted = &mut self.lru.0.lock().cost;
+        match list {
+            LruList::InactiveAnon | LruList::ActiveAnon => noted.anon += cost,
+            LruList::InactiveFile | LruList::ActiveFile => noted.file += cost,
+        }
+        noted.anon /= 2;
+        noted.file /= 2;
     }
     /// A page was used through something that leaves no mark in an entry: the first time it is noted, the second time
     /// it moves to the active list (`folio_mark_accessed`).

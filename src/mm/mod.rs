@@ -49,8 +49,8 @@ mod pageout;
 mod placement;
 mod populate;
 mod pte;
-pub mod raw;
 #[cfg(feature = "internals")]
+pub mod raw;
 mod register;
 mod relocate;
 mod remove;

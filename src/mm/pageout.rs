@@ -49,7 +49,8 @@ impl MmapReadGuard<'_> {
             let next = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(part.end());
             let block = VpnRange::new(at, next).expect("next lies above at");
             let list = own_pages(mm, &mut self.cx, block);
-            mm.machine()
+            let _counts = mm
+                .machine()
                 .reclaimer()
                 .shrink(&mut self.cx, list, References::Ignore);
             at = next;

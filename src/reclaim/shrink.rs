@@ -23,6 +23,8 @@ enum Fate {
     Freed,
     /// Still needed, or busy.
     Kept,
+    /// Nothing maps it any more and it is on its way to swap: free when its turn comes again.
+    Written,
     /// An external MMU would have had to sleep: to be tried again when it may.
     Deferred,
     /// Used so much, or so hard to give up, that it goes to the active list.
@@ -43,9 +45,18 @@ pub enum RmapWindows {
 /// What came of a list of pages.
 #[derive(Default)]
 struct Batch<'r> {
-    freed: u64,
+    done: Shrunk,
     kept: Vec<Frame<'r>>,
     deferred: Vec<Frame<'r>>,
+}
+
+/// What giving up a list of pages came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shrunk {
+    /// Frames that are free now.
+    pub(crate) freed: u64,
+    /// Pages that were sent to swap and are free when their turn comes again.
+    pub(crate) written: u64,
 }
 
 /// Reclaim on one machine.
@@ -64,13 +75,13 @@ impl<'r> Reclaim<'r> {
     pub(super) fn mem(&self) -> &'r PhysMem {
         &self.host.mem
     }
-    /// Tries to give up each page of a list, in its order; returns how many frames are free now.
+    /// Tries to give up each page of a list, in its order.
     pub(crate) fn shrink<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         list: impl IntoIterator<Item = Frame<'r>>,
         references: References,
-    ) -> u64 {
+    ) -> Shrunk {
         let first = match self.windows {
             RmapWindows::Sleepable => Blocking::May,
             RmapWindows::AtomicFirst => Blocking::MustNot,
@@ -88,7 +99,7 @@ impl<'r> Reclaim<'r> {
         // Back to the heads of their lists, in the order in which they came (`move_folios_to_lru`).
         let mem = self.mem();
         batch.kept.iter().for_each(|frame| mem.lru_add(frame.pfn()));
-        batch.freed
+        batch.done
     }
     fn try_each<R: Below<rank::Folio>>(
         &self,
@@ -108,9 +119,13 @@ impl<'r> Reclaim<'r> {
             };
             let mut cx = cx.descend::<rank::Folio, _>();
             match self.shrink_one(&mut cx, &locked, how) {
-                Fate::Freed => batch.freed += 1,
+                Fate::Freed => batch.done.freed += 1,
                 Fate::Deferred => batch.deferred.push(locked.frame().clone()),
                 Fate::Kept => batch.kept.push(locked.frame().clone()),
+                Fate::Written => {
+                    batch.done.written += 1;
+                    batch.kept.push(locked.frame().clone());
+                }
                 Fate::Active => {
                     mem.set_flags(locked.pfn(), FrameFlags::ACTIVE);
                     batch.kept.push(locked.frame().clone());
@@ -134,9 +149,9 @@ impl<'r> Reclaim<'r> {
             return fate;
         }
         if flags.contains(FrameFlags::ANON) {
-            self.shrink_anon(cx, locked, flags, blocking)
+            self.shrink_anon(cx, locked, flags, (references, blocking))
         } else {
-            self.shrink_object(cx, locked, blocking)
+            self.shrink_object(cx, locked, (references, blocking))
         }
     }
     /// `folio_check_references`: every page starts out used, by the fault that made it; so one use since the last look
@@ -172,7 +187,7 @@ impl<'r> Reclaim<'r> {
         cx: &mut Cx<'_, rank::Folio, Sleepable>,
         locked: &FrameLock<'r>,
         flags: FrameFlags,
-        blocking: Blocking,
+        (references, blocking): (References, Blocking),
     ) -> Fate {
         let mem = self.mem();
         let pfn = locked.pfn();
@@ -192,6 +207,10 @@ impl<'r> Reclaim<'r> {
             Unmap::Swap(_) => {
                 if mem.flags(pfn).contains(FrameFlags::DIRTY) {
                     mem.swap_write(pfn);
+                    // The device is at work on it (`pageout`): its turn comes again.
+                    if references == References::Check {
+                        return Fate::Written;
+                    }
                 }
                 if mem.swap_evict(pfn) {
                     return Fate::Freed;
@@ -246,10 +265,16 @@ impl<'r> Reclaim<'r> {
         &self,
         cx: &mut Cx<'_, rank::Folio, Sleepable>,
         locked: &FrameLock<'r>,
-        blocking: Blocking,
+        (references, blocking): (References, Blocking),
     ) -> Fate {
         if let Some(fate) = self.unmap(cx, locked, Unmap::Discard, blocking) {
             return fate;
+        }
+        let mem = self.mem();
+        let writes = FrameFlags::SWAP_BACKED | FrameFlags::DIRTY;
+        if references == References::Check && mem.flags(locked.pfn()).contains(writes) {
+            mem.clear_flags(locked.pfn(), FrameFlags::DIRTY);
+            return Fate::Written;
         }
         let evicted = locked
             .owner()

@@ -27,6 +27,7 @@ mod devices;
 mod load;
 mod objects;
 mod op;
+mod own;
 mod pages;
 mod parse;
 pub mod program;

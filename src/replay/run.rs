@@ -5,16 +5,17 @@ use super::{
     compare::{Difference, Expected, Observed},
     devices::{Devices, MmuKind, Presented},
     op::Op,
+    own::Lives,
     pages::{Kind, Numbering},
     script::{MapsRow, Notice, Notified, Outcome, Script},
 };
 use crate::{
-    addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{AlreadyEntered, Cx, Sleepable, rank},
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{Machine, MachineConfig, MapsLine, Mm, MmapArgs, PageState},
+    mm::{Machine, MachineConfig, MapsLine, Mm, PageState},
     notifier::Access,
 };
 use std::{
@@ -165,18 +166,14 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
     }
 }
 
-/// Where the pages lie that a recorded process had beside the arena, how many, and how many it used all the time.
-const OWN: u64 = 1 << 30;
-const OWN_PAGES: u64 = 48;
-const OWN_USED: u64 = 4;
-
 /// The processes of a script, by number; process 0 has an external MMU that records what it is told.
 struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     recorder: Arc<Recorder>,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
-    has_own_pages: bool,
+    /// What they do beside it, where that matters.
+    lives: Option<Lives>,
 }
 
 impl Family {
@@ -184,18 +181,10 @@ impl Family {
         let mm = Mm::new(machine);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
-        // Only pressure on memory makes a difference here.
-        let has_own_pages = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
-        if has_own_pages {
-            let own = MmapArgs::anonymous(OWN_PAGES * PAGE_SIZE).fixed(OWN);
-            mm.mmap(cx, &own).expect("an empty address space");
-            for page in 0..OWN_PAGES {
-                mm.store(cx, OWN + page * PAGE_SIZE, 1)
-                    .expect("just mapped");
-            }
-        }
+        let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
+        let lives = has_pressure.then(|| Lives::begin(cx, machine, &mm));
         Self {
-            has_own_pages,
+            lives,
             processes: BTreeMap::from([(0, mm)]),
             recorder,
             files: super::objects::open(cx, machine, script),
@@ -206,7 +195,16 @@ impl Family {
 
     /// Lets process `actor` do `op`.
     fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
-        self.own_life(cx, actor);
+        if let Some(lives) = &self.lives {
+            lives.before(cx, &self.processes, actor, op);
+        }
+        let outcome = self.operate(cx, actor, op);
+        if let Some(lives) = &mut self.lives {
+            lives.after(cx, &self.processes, (actor, op), &outcome);
+        }
+        outcome
+    }
+    fn operate(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = self
             .processes
             .get(&actor)
@@ -249,15 +247,6 @@ impl Family {
         }
     }
 
-    /// A process that was recorded had a stack and data of its own outside of the arena, and used some of it for every
-    /// operation. Reclaim works on these pages too.
-    fn own_life(&self, cx: &mut Idle<'_>, actor: u32) {
-        if let (true, Some(mm)) = (self.has_own_pages, self.processes.get(&actor)) {
-            for page in 0..OWN_USED {
-                let _no_frame = mm.store(cx, OWN + page * PAGE_SIZE, 1);
-            }
-        }
-    }
     fn file(&self, name: &str) -> &Arc<File> {
         self.files
             .get(name)

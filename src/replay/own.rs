@@ -1,0 +1,158 @@
+//! The life that a recorded process had beside its script: memory outside of the arena, touched by every operation.
+//!
+//! Only pressure on memory makes a difference here, because reclaim works on these pages too. Which pages they are, and
+//! who touches them when, was read off the page faults of recorded processes. What a process had before the script began
+//! did not belong to the control group that is reclaimed; what it copied after a fork did.
+
+use super::{op::Op, run::Idle, script::Outcome};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    mm::{Machine, Mm, MmapArgs, PageState},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Where the pages lie.
+const BASE: u64 = 1 << 30;
+
+/// A page.
+#[derive(Clone, Copy)]
+enum Page {
+    /// Variables of the program, its buffer for commands among them.
+    Data,
+    /// Variables of the thread: `errno`, its locale.
+    Thread,
+    /// The thread's restartable sequence, which the kernel writes whenever it lets the thread go on.
+    Rseq,
+    /// Locks of the C library.
+    Library,
+    /// Variables of the loader.
+    Loader,
+    /// More of them.
+    Loader2,
+    Stack,
+}
+
+const PAGES: u64 = Page::Stack as u64 + 1;
+
+/// The lives of all processes of a script.
+#[derive(Default)]
+pub(super) struct Lives {
+    parents: BTreeMap<u32, u32>,
+    /// Who has waited for a child before: the loader looks a function up at its first call.
+    waited: BTreeSet<u32>,
+}
+
+type Processes = BTreeMap<u32, Arc<Mm>>;
+
+fn read(cx: &mut Idle<'_>, mm: &Mm, pages: &[Page]) {
+    for &page in pages {
+        let _no_frame = mm.load(cx, BASE + page as u64 * PAGE_SIZE);
+    }
+}
+fn write(cx: &mut Idle<'_>, mm: &Mm, pages: &[Page]) {
+    for &page in pages {
+        let _no_frame = mm.store(cx, BASE + page as u64 * PAGE_SIZE, 1);
+    }
+}
+/// A command arrives and is taken apart.
+fn wake(cx: &mut Idle<'_>, mm: &Mm) {
+    write(cx, mm, &[Page::Data, Page::Rseq]);
+    read(cx, mm, &[Page::Stack, Page::Thread]);
+    write(cx, mm, &[Page::Stack]);
+}
+
+impl Lives {
+    /// The first process, before its script begins.
+    pub(super) fn begin(cx: &mut Idle<'_>, machine: &Machine, mm: &Mm) -> Self {
+        let pages = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
+        mm.mmap(cx, &pages).expect("an empty address space");
+        for page in 0..PAGES {
+            let at = BASE + page * PAGE_SIZE;
+            mm.store(cx, at, 1).expect("just mapped");
+        }
+        let first = Vpn::containing(BASE);
+        let own = VpnRange::new(first, first.plus(PAGES)).expect("not empty");
+        for (_, state) in mm.pagemap(cx, own) {
+            if let PageState::Anon(pfn) = state {
+                machine.mem().lru_remove(pfn);
+            }
+        }
+        Self::default()
+    }
+    /// Before a process acts.
+    pub(super) fn before(&self, cx: &mut Idle<'_>, processes: &Processes, actor: u32, op: &Op) {
+        let Some(mm) = processes.get(&actor) else {
+            return;
+        };
+        match op {
+            // These are done from outside.
+            Op::Reclaim {} | Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } => {}
+            Op::Load { .. } | Op::Store { .. } | Op::Fork { .. } => wake(cx, mm),
+            Op::Exit {} => {
+                wake(cx, mm);
+                read(cx, mm, &[Page::Loader2]);
+                write(cx, mm, &[Page::Loader]);
+            }
+            _ => {
+                wake(cx, mm);
+                write(cx, mm, &[Page::Thread]);
+            }
+        }
+    }
+    /// After it acted.
+    pub(super) fn after(
+        &mut self,
+        cx: &mut Idle<'_>,
+        processes: &Processes,
+        (actor, op): (u32, &Op),
+        outcome: &Outcome,
+    ) {
+        match *op {
+            Op::Fork { child } => self.forked(cx, processes, (actor, child)),
+            Op::Exit {} => self.ended(cx, processes, actor),
+            Op::Load { .. } | Op::Store { .. } if !matches!(outcome, Outcome::Ret(_)) => {
+                if let Some(mm) = processes.get(&actor) {
+                    write(cx, mm, &[Page::Stack, Page::Thread]);
+                }
+            }
+            _ => {}
+        }
+    }
+    /// The parent goes on first; then the child takes stock of itself.
+    fn forked(&mut self, cx: &mut Idle<'_>, processes: &Processes, (actor, child): (u32, u32)) {
+        if let Some(mm) = processes.get(&actor) {
+            write(cx, mm, &[Page::Stack]);
+            if self.parents.is_empty() {
+                write(cx, mm, &[Page::Loader, Page::Data]);
+            }
+        }
+        if let Some(mm) = processes.get(&child) {
+            write(cx, mm, &[Page::Thread, Page::Rseq, Page::Library]);
+            read(cx, mm, &[Page::Loader2]);
+            write(
+                cx,
+                mm,
+                &[Page::Loader, Page::Loader2, Page::Stack, Page::Data],
+            );
+            self.parents.insert(child, actor);
+            if self.waited.contains(&actor) {
+                self.waited.insert(child);
+            }
+        }
+    }
+    /// Its parent, if there still is one, waits for it.
+    fn ended(&mut self, cx: &mut Idle<'_>, processes: &Processes, actor: u32) {
+        let parent = self.parents.get(&actor);
+        let Some((&parent, mm)) = parent.and_then(|p| processes.get_key_value(p)) else {
+            return;
+        };
+        wake(cx, mm);
+        if self.waited.insert(parent) {
+            read(cx, mm, &[Page::Loader2]);
+            write(cx, mm, &[Page::Loader]);
+        }
+    }
+}
