@@ -18,10 +18,11 @@
 //! | `bits` | rights, dirty bits, aging |
 //! | `lifetime` | coming, going, sleeping, locks |
 //! | `peers` | what other systems found in themselves |
-//! | `specimen` | a driver with one of thirty flaws |
+//! | `specimen`, `interface` | a driver with one of thirty flaws |
 //! | `paper` | a kernel that can be told every step |
 
 mod bits;
+mod interface;
 mod lifetime;
 mod ordering;
 mod pairing;

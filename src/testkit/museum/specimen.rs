@@ -2,18 +2,15 @@
 //! sound, unless it is given a [`Flaw`].
 
 use crate::{
-    addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    ctx::Atomic,
     error::FaultError,
     mm::Mm,
-    notifier::{
-        Access, Ack, AgeKind, Cached, Event, ExternalMmu, Gate, Invalidation, NoStore, Seat,
-        Translation, WouldBlock, hook,
-    },
+    notifier::{Access, Cached, Event, Gate, NoStore, Seat, hook},
     sync::Mutex,
     testkit::{
         Kit,
-        device::{Declared, Device, Idle, Refused},
+        device::{Idle, Refused},
     },
 };
 use std::{
@@ -66,29 +63,29 @@ pub enum Flaw {
 const BATCH: u64 = 4;
 
 #[derive(Clone, Copy)]
-struct Entry {
-    cached: Cached,
-    accessed: bool,
+pub(super) struct Entry {
+    pub(super) cached: Cached,
+    pub(super) accessed: bool,
     dirty: bool,
 }
 
 #[derive(Default)]
-struct Inner {
-    entries: BTreeMap<Vpn, Entry>,
+pub(super) struct Inner {
+    pub(super) entries: BTreeMap<Vpn, Entry>,
     /// Windows that are open.
-    open: Vec<VpnRange>,
+    pub(super) open: Vec<VpnRange>,
     sequence: u64,
     /// A short cut around the table, as a TLB is.
-    hot: Option<Vpn>,
+    pub(super) hot: Option<Vpn>,
     refusals: BTreeSet<Vpn>,
-    released: bool,
+    pub(super) released: bool,
 }
 
 /// See the module.
 pub(super) struct Specimen {
-    gate: Gate<NoStore, (), Atomic>,
-    inner: Arc<Mutex<Inner>>,
-    flaw: Option<Flaw>,
+    pub(super) gate: Gate<NoStore, (), Atomic>,
+    pub(super) inner: Arc<Mutex<Inner>>,
+    pub(super) flaw: Option<Flaw>,
     faults: Mutex<()>,
     born: ThreadId,
 }
@@ -115,11 +112,11 @@ impl Specimen {
             born: std::thread::current().id(),
         })
     }
-    fn has(&self, flaw: Flaw) -> bool {
+    pub(super) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
     /// What the beginning of a window does.
-    fn begin(&self, range: VpnRange, event: Event) {
+    pub(super) fn begin(&self, range: VpnRange, event: Event) {
         let _order = self.has(Flaw::LockHeld).then(|| self.faults.lock());
         let mut inner = self.inner.lock();
         let mapped = inner.touches(range);
@@ -149,7 +146,7 @@ impl Specimen {
         }
     }
     /// What its end does. The sequence first, then the count.
-    fn end(&self, range: VpnRange) {
+    pub(super) fn end(&self, range: VpnRange) {
         let mut inner = self.inner.lock();
         inner.sequence += 1;
         if self.has(Flaw::DropAtEnd) {
@@ -294,7 +291,7 @@ impl Specimen {
             }
         }
     }
-    fn use_page<T>(
+    pub(super) fn use_page<T>(
         &self,
         cx: &mut Idle<'_>,
         mm: &Mm,
@@ -351,105 +348,5 @@ impl Inner {
         let near = self.entries.range_mut(..=at).next_back();
         near.map(|(_, e)| e)
             .filter(|e| e.cached.range().contains(at))
-    }
-}
-
-fn offset(addr: u64) -> usize {
-    usize::try_from(addr % PAGE_SIZE).expect("less than a page")
-}
-
-impl Device for Specimen {
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
-        self.use_page(cx, mm, addr, Access::Read, |entry| {
-            let at = match self.flaw {
-                Some(Flaw::WrongStage) => entry.cached.range().start(),
-                _ => Vpn::containing(addr),
-            };
-            let view = self.gate.follow(&entry.cached, at)?;
-            Some(view.read_u8(offset(addr)))
-        })
-    }
-    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
-        self.use_page(cx, mm, addr, Access::Write, |entry| {
-            let at = match self.flaw {
-                Some(Flaw::WrongStage) => entry.cached.range().start(),
-                _ => Vpn::containing(addr),
-            };
-            let mut view = self.gate.follow_mut(&entry.cached, at)?;
-            match self.flaw {
-                Some(Flaw::LostDirty) => view.write_untold(offset(addr), &[byte]),
-                _ => view.write(offset(addr), &[byte]),
-            }
-            Some(())
-        })
-    }
-    fn declares(&self) -> Declared {
-        Declared {
-            ages: true,
-            caches_refusals: true,
-            ..Declared::default()
-        }
-    }
-    fn unsettled(&self) -> Option<String> {
-        let open = self.inner.lock().open.len();
-        (open > 0).then(|| format!("{open} windows are counted"))
-    }
-}
-
-impl ExternalMmu for Specimen {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
-        self.begin(inv.range(), inv.event());
-        self.gate.exclude(cx, inv, |(), _, _| ())
-    }
-    fn try_invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
-        inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        self.begin(inv.range(), inv.event());
-        Ok(self.gate.exclude(cx, inv, |(), _, _| ()))
-    }
-    fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
-        self.end(range);
-    }
-    fn age(&self, _cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
-        let mut inner = self.inner.lock();
-        let range = match self.flaw {
-            Some(Flaw::WrongPage) => VpnRange::single(range.end()),
-            _ => range,
-        };
-        let mut young = false;
-        for entry in inner.entries.values_mut() {
-            if entry.cached.range().overlaps(range) {
-                young |= entry.accessed;
-                entry.accessed &= kind == AgeKind::Test;
-            }
-        }
-        if kind == AgeKind::ClearFlush && !self.has(Flaw::NoFlushAtAging) {
-            inner.hot = None;
-        }
-        young && !self.has(Flaw::NeverYoung)
-    }
-    fn name(&self) -> &'static str {
-        "the driver"
-    }
-    fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
-        let inner = self.inner.lock();
-        inner
-            .entries
-            .values()
-            .for_each(|e| visit(e.cached.translation()));
-        true
-    }
-    fn release(&self, _cx: Cx<'_, rank::Callback, Sleepable>) {
-        let mut inner = self.inner.lock();
-        if !self.has(Flaw::DeafToTheEnd) && !self.has(Flaw::SharedAsid) {
-            inner.entries.clear();
-        }
-        inner.released = true;
     }
 }
