@@ -31,11 +31,13 @@ mod own;
 mod pages;
 mod parse;
 pub mod program;
+mod record;
 mod report;
 mod run;
 mod script;
 mod summary;
 mod words;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,7 @@ pub use devices::{Devices, MmuKind, NoSuchMmu, Presented};
 pub use load::{load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
+pub use record::{Follow, Next, blank, record};
 pub use report::Report;
 pub use run::{First, Replayed, replay, replay_with};
 pub use script::{
