@@ -45,7 +45,7 @@ fn correct_devices_stay_silent() {
 fn correct_devices_stay_silent_whatever_happens_beside() {
     let disturbed = Disturbances {
         windows: true,
-        threads: 0,
+        ..Disturbances::default()
     };
     silent(&Suite::new(all()).disturbed(disturbed));
 }
@@ -55,6 +55,7 @@ fn correct_devices_stay_silent_under_threads() {
     let disturbed = Disturbances {
         windows: true,
         threads: 2,
+        ..Disturbances::default()
     };
     silent(&Suite::new(all()).disturbed(disturbed));
 }
@@ -99,5 +100,19 @@ fn each_mistake_that_one_thread_shows_is_found() {
         };
         let found = Suite::new([kvm(config)]).cases(2000).run();
         assert!(found.is_err(), "{mistake:?}");
+    }
+}
+
+/// A family, files, moves, guards and swap, in a few lines.
+const BUSY: &str = include_str!("data/busy.jsonl");
+
+#[test]
+fn each_allocation_of_a_busy_script_may_fail() {
+    let script = Script::parse("busy", BUSY.as_bytes()).unwrap();
+    let suite = Suite::new(all());
+    assert!(suite.again(&script).is_ok());
+    match suite.fail_each(&script) {
+        Ok(failed) => assert!(failed >= 30, "{failed}"),
+        Err(failure) => panic!("\n{failure}"),
     }
 }

@@ -118,11 +118,13 @@
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
 //! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`] |
 //! | random operations on processes, with any set of devices | [`Suite`] |
+//! | each allocation made to fail, in turn | [`fail_each`], [`Suite::fail_each`] |
 //! | the mistakes that others made, caught | [`museum`] |
 //! | an IOTLB of 150 lines | `examples/iotlb.rs` |
 
 mod aside;
 mod device;
+mod inject;
 mod kit;
 mod log;
 mod models;
@@ -134,6 +136,7 @@ mod trial;
 mod verdict;
 
 pub use device::{Attached, Declared, Device, Holds, Idle, Refused};
+pub use inject::{Failed, fail_each};
 pub use kit::{Kit, conformance};
 pub use models::{gru, kvm, pfn_caches, xpmem};
 pub use property::Property;

@@ -3,6 +3,7 @@
 use super::draw::{BASE, PAGES};
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    error::FaultError,
     mm::{Machine, Mm},
     notifier::Event,
     oracle::Oracle,
@@ -30,6 +31,8 @@ pub struct Disturbances {
     pub windows: bool,
     /// Threads that use the devices all the time. What they read is not compared.
     pub threads: u32,
+    /// The allocation of this number fails, counted from when the devices are there; 0: none.
+    pub fail: u64,
 }
 
 pub(super) struct Jury<'k> {
@@ -66,6 +69,10 @@ impl<'k> Jury<'k> {
     fn mm(&self) -> Arc<Mm> {
         Arc::clone(self.first.as_ref().expect("it has begun"))
     }
+    /// An allocation of this script is made to fail.
+    fn failing(&self) -> bool {
+        self.disturbances.fail > 0
+    }
     fn listen(&mut self) {
         self.seen
             .extend(self.oracle.take().into_iter().map(Seen::Oracle));
@@ -95,7 +102,10 @@ impl<'k> Jury<'k> {
                     let wanted = stored.unwrap_or_else(|| u8::try_from(*byte).unwrap_or_default());
                     (got != wanted).then_some(Seen::Stale { addr, got, wanted })
                 }
+                (Ok(_), Outcome::Err(why)) if self.failing() && why == "ENOMEM" => None,
                 (Ok(_), _) => Some(Seen::Allowed(format!("an access to {addr:#x}"))),
+                // Memory that was made to be wanting for one was there for the other.
+                (Err(Refused::Fault(FaultError::NoMemory(_))), _) if self.failing() => None,
                 (Err(why), Outcome::Ret(_)) => Some(Seen::RefusedWrongly(format!(
                     "an access to {addr:#x}: {why}"
                 ))),
@@ -191,6 +201,7 @@ impl Follow for Jury<'_> {
             self.oracle.watch(first, Arc::clone(&attached.mmu));
             self.attached.push(attached);
         }
+        first.machine().mem().inject().arm(self.disturbances.fail);
         let lanes = u64::from(self.disturbances.threads);
         self.users = (0..lanes).map(|lane| self.user(lane)).collect();
     }
@@ -232,6 +243,7 @@ impl Follow for Jury<'_> {
     }
     fn finish(&mut self, _cx: &mut Idle<'_>) {
         self.dismiss();
+        self.mm().machine().mem().inject().disarm();
         self.oracle.audit();
         self.listen();
         for attached in self.attached.drain(..) {

@@ -17,7 +17,10 @@ mod jury;
 pub use jury::Disturbances;
 
 use super::{Kit, Seen, aside::message, trial::machine};
-use crate::replay::{Next, Script, ScriptError, blank, load, record};
+use crate::{
+    mm::Machine,
+    replay::{Next, Script, ScriptError, blank, load, record},
+};
 use draw::{Draw, draw};
 use jury::Jury;
 use proptest::{
@@ -28,6 +31,7 @@ use std::{
     fmt, fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Random scripts for a set of devices.
@@ -36,7 +40,7 @@ pub struct Suite {
     kits: Vec<Kit>,
     cases: u32,
     steps: usize,
-    disturbances: Disturbances,
+    pub(super) disturbances: Disturbances,
     regressions: Option<PathBuf>,
 }
 
@@ -127,11 +131,26 @@ impl Suite {
         match outcome {
             Ok(()) => Ok(self.cases + u32::try_from(kept.len()).unwrap_or(u32::MAX)),
             Err(TestError::Fail(_, draws)) => {
-                let (script, seen) = self.draws(&draws, true);
+                let (script, seen) = self.draws(&self.shorten(draws), true);
                 Err(Box::new(self.failure(script, seen)))
             }
             Err(TestError::Abort(why)) => unreachable!("nothing is rejected: {why}"),
         }
+    }
+    /// Leaves out every single step that can be left out.
+    fn shorten(&self, mut draws: Vec<Draw>) -> Vec<Draw> {
+        let mut at = 0;
+        while self.disturbances.threads == 0 && at < draws.len() {
+            let mut fewer = draws.clone();
+            fewer.remove(at);
+            if self.draws(&fewer, false).1.is_empty() {
+                at += 1;
+            } else {
+                draws = fewer;
+                at = 0;
+            }
+        }
+        draws
     }
     /// Runs a script again: its operations, with the devices of this suite.
     ///
@@ -139,6 +158,10 @@ impl Suite {
     ///
     /// [`Failure`].
     pub fn again(&self, script: &Script) -> Result<(), Box<Failure>> {
+        self.count(script).map(|_| ())
+    }
+    /// The same; how many allocations were asked for.
+    pub(super) fn count(&self, script: &Script) -> Result<u64, Box<Failure>> {
         let mut steps = script.steps.iter();
         let blank = blank(&script.name, script.header.clone());
         let mut next = |living: &[u32]| loop {
@@ -147,9 +170,10 @@ impl Suite {
                 return Some((step.actor, step.op.clone()));
             }
         };
-        let (script, seen) = self.case(blank, true, &mut next);
+        let machine = machine();
+        let (script, seen) = self.case(&machine, blank, self.disturbances.fail == 0, &mut next);
         if seen.is_empty() {
-            Ok(())
+            Ok(machine.mem().inject().count())
         } else {
             Err(Box::new(self.failure(script, seen)))
         }
@@ -167,15 +191,25 @@ impl Suite {
             fresh += 1;
             draws.next().map(|d| d.op(living, fresh))
         };
-        self.case(blank("testkit", draw::header(0)), look, &mut next)
+        self.case(
+            &machine(),
+            blank("testkit", draw::header(0)),
+            look,
+            &mut next,
+        )
     }
-    fn case(&self, mut script: Script, look: bool, next: &mut Next<'_>) -> (Script, Vec<Seen>) {
-        let machine = machine();
-        let mut jury = Jury::new(&machine, &self.kits, self.disturbances);
+    fn case(
+        &self,
+        machine: &Arc<Machine>,
+        mut script: Script,
+        look: bool,
+        next: &mut Next<'_>,
+    ) -> (Script, Vec<Seen>) {
+        let mut jury = Jury::new(machine, &self.kits, self.disturbances);
         let run = AssertUnwindSafe(|| {
             let mut thread = machine.enter().expect("a thread that is on no machine");
             let mut cx = thread.cx();
-            record(&mut cx, &machine, &mut script, look, next, &mut jury);
+            record(&mut cx, machine, &mut script, look, next, &mut jury);
             jury.conclude(&mut cx);
         });
         if let Err(payload) = catch_unwind(run) {
