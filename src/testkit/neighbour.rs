@@ -6,9 +6,7 @@
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},
-    notifier::{
-        Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, Seat, WouldBlock,
-    },
+    notifier::{Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, Seat, WouldBlock},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering},
 };
 use std::{sync::Arc, time::Duration};
