@@ -87,6 +87,10 @@ pub mod extmmu;
 pub mod file;
 pub mod frame;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it waits for processes, outside of any model"
+)]
 pub mod host;
 mod interval;
 pub mod mm;

@@ -355,17 +355,16 @@ fn a_window_that_waits_too_long_for_an_answer_is_named_with_who_owes_it() {
     slow.set_manners(Manners::Slow(Duration::from_millis(100)));
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     let found = w.oracle.take();
-    assert!(
-        matches!(
-            found[..],
-            [Finding::LongWindow {
-                waiting: None,
-                slowest: Some(("XPmem", _)),
-                ..
-            }]
-        ),
-        "{found:?}"
-    );
+    let [
+        Finding::LongWindow {
+            waiting: None,
+            slowest: Some(("XPmem", _)),
+            ..
+        },
+    ] = found[..]
+    else {
+        panic!("{found:?}");
+    };
     w.mm.exit(&mut cx);
     w.oracle.assert_silent();
 }

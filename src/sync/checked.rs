@@ -193,6 +193,9 @@ pub(crate) struct Witness {
 unsafe impl Sync for Witness {}
 
 impl Witness {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
     pub(crate) fn read(&self) {
         #[cfg(loom)]
         self.cell.with(|_| ());
