@@ -29,12 +29,17 @@ fn armed_miss(mistake: Option<Mistake>) {
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || {
         // `instruct`, `interrupt` and `drop_in`, with one word for a page table.
-        arm(&mut context.space.grus[0].lock(), context.id, PAGE.addr());
-        if context.space.active() == 0 {
+        let serial = arm(&mut context.space.grus[0].lock(), context.id, PAGE.addr());
+        let miss = context.armed(serial.expect("loaded"));
+        if context.space.active() > 0 {
+            drop(miss);
+        } else {
             let ticket = context.space.gate.ticket(PAGE, Access::Read);
             let pfn = w.found();
             let pending = ticket.fill(RANGE, pfn, w.mem.generation(pfn), false);
-            let _done = context.drop_in(PAGE.addr(), pending.vouch(), |s| &mut s.interrupt_dropins);
+            let _done = context.drop_in(PAGE.addr(), miss, pending.vouch(), |s| {
+                &mut s.interrupt_dropins
+            });
         }
         context
     });

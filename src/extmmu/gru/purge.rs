@@ -227,8 +227,10 @@ impl Inner {
             !hit
         });
         for loaded in self.slots.iter_mut().flatten().filter(|l| l.asid == asid) {
-            if disarm && loaded.armed.is_some_and(|miss| all || miss.overlaps(range)) {
-                loaded.armed = None;
+            if disarm {
+                loaded
+                    .armed
+                    .retain(|miss| !(all || miss.pages.overlaps(range)));
             }
         }
         gone

@@ -60,7 +60,7 @@ impl Owner {
                     let cached = guard.cached(&page).expect("just established");
                     // A partition that was cut off meanwhile gets nothing; its next access is told so.
                     let alive = partition.enter((self.id, page), cached);
-                    if cached.is_writable() {
+                    if cached.is_writable() && !self.made(Mistake::LostDirty) {
                         // Of what another process stores, nobody tells the frame.
                         let entry = ShadowStore::get(guard.store(), &page);
                         entry.expect("just established").set_dirty();
