@@ -35,6 +35,7 @@
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks |
+//! | the protocol holds in every interleaving of small models | test: loom, see `docs/evidence.md` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature |
 //!
 //! # Lock order
