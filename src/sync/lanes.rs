@@ -3,7 +3,7 @@
 /// Keeps its value on cache lines of its own; two of them, as processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Apart<T>(pub(super) T);
+pub(crate) struct Apart<T>(pub(crate) T);
 
 /// A value for each of several groups of threads, so that threads which run at the same time seldom meet.
 #[derive(Debug)]

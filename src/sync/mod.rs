@@ -12,7 +12,7 @@ mod serial;
 
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
-pub(crate) use lanes::Lanes;
+pub(crate) use lanes::{Apart, Lanes};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::*;
 pub(crate) use serial::Serial;
