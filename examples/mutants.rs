@@ -4,7 +4,7 @@
 //! behind a switch, is built once, below `target/mutants`. What does not apply any more, or is not found, fails the run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     ops::Range,
     path::{Path, PathBuf},
@@ -232,6 +232,12 @@ fn main() -> ExitCode {
         }
         apply(&batch, root, &tree);
         let program = build(&tree, &root.join("target/mutants/build"));
+        for model in batch.iter().map(|m| &*m.model).collect::<BTreeSet<_>>() {
+            assert!(
+                !found(&program, None, model),
+                "{model} fails without a mutant"
+            );
+        }
         for mutant in &batch {
             let begun = Instant::now();
             let dead = found(&program, Some(mutant), &mutant.model);
