@@ -52,7 +52,7 @@ impl<T: Send + Sync + 'static> EpochList<T> {
         let node = Owned::new(Node {
             value,
             next: Atomic::null(),
-            witness: Witness::default(),
+            witness: Witness::new(),
         });
         node.next.store(head, Ordering::Relaxed);
         probe();
