@@ -77,6 +77,8 @@ pub(crate) mod run {
 }
 
 pub(crate) const PAGE: Vpn = Vpn(16);
+/// A window that is in no bucket of the board.
+const WIDE: VpnRange = VpnRange::ALL;
 /// Of a fault: a checker wants loops that end.
 const TRIES: usize = 1;
 pub(crate) const RANGE: VpnRange = VpnRange::single(PAGE);
@@ -113,7 +115,15 @@ impl World {
     }
     /// A window in which the page gets another frame.
     pub(crate) fn replace(&self, cx: Cx<'_, rank::Idle, Sleepable>, inside: impl FnOnce()) {
-        let Ok(window) = OpenWindow::open(&self.notifiers, cx, RANGE, Event::Clear);
+        self.replace_in(cx, RANGE, inside);
+    }
+    fn replace_in(
+        &self,
+        cx: Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        inside: impl FnOnce(),
+    ) {
+        let Ok(window) = OpenWindow::open(&self.notifiers, cx, range, Event::Clear);
         self.pte.store(2, Ordering::Release);
         inside();
         drop(window);
@@ -202,13 +212,13 @@ fn check_coherent(world: &World, driver: &Driver) {
 }
 
 /// The mistake: the page is looked up before the ticket is drawn.
-fn window_against_permit(range: Option<VpnRange>, mistake: bool) {
+fn window_against_permit(window: VpnRange, range: Option<VpnRange>, mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register_on(range, Driver::new);
     let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
     let other = loom::thread::spawn(move || w.enter(|mut cx| d.fault(&w, &mut cx, mistake)));
     world.enter(|cx| {
-        world.replace(cx, || {
+        world.replace_in(cx, window, || {
             let seen = driver
                 .gate
                 .audit(&mut |_| panic!("an entry inside a window"));
@@ -220,7 +230,7 @@ fn window_against_permit(range: Option<VpnRange>, mistake: bool) {
 }
 
 /// The mistake: the window reads the chain before it is on the board.
-fn registration_against_window(range: Option<VpnRange>, mistake: bool) {
+fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistake: bool) {
     let world = World::new();
     world.enter(|mut cx| world.notifiers.prepare(&cx.descend(), || ()));
     let w = Arc::clone(&world);
@@ -229,7 +239,7 @@ fn registration_against_window(range: Option<VpnRange>, mistake: bool) {
             if mistake {
                 window_in_wrong_order(&w, cx);
             } else {
-                w.replace(cx, || ());
+                w.replace_in(cx, window, || ());
             }
         });
     });
@@ -245,7 +255,7 @@ fn registration_against_window(range: Option<VpnRange>, mistake: bool) {
 
 fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
     let present = world.chain().present(&mut cx, RANGE);
-    let id = world.chain().board.begin(RANGE);
+    world.chain().board.begin(RANGE);
     for visit in &present {
         let entry = visit.entry();
         let Ok(()) = demand(RANGE, Event::Clear, entry.reg, |inv| {
@@ -253,7 +263,7 @@ fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
         });
     }
     world.pte.store(2, Ordering::Release);
-    world.chain().board.end(id);
+    world.chain().board.end(RANGE);
 }
 
 /// The mistake: it leaves without waiting for those who visit it.
@@ -344,12 +354,15 @@ macro_rules! models {
 }
 
 mod tests {
-    use super::{RANGE, run};
+    use super::{RANGE, WIDE, run};
     models! {
-        window_against_permit(None) permit a_late_ticket
-        window_against_permit(Some(RANGE)) permit_of_interval a_late_ticket_of_interval
-        registration_against_window(None) registration a_chain_read_before_the_board
-        registration_against_window(Some(RANGE)) interval_insert an_interval_tree_read_before_the_board
+        window_against_permit(RANGE, None) permit a_late_ticket
+        window_against_permit(WIDE, None) permit_in_wide_window a_late_ticket_in_wide_window
+        window_against_permit(RANGE, Some(RANGE)) permit_of_interval a_late_ticket_of_interval
+        registration_against_window(RANGE, None) registration a_chain_read_before_the_board
+        registration_against_window(WIDE, None) registration_in_wide_window a_chain_read_before_wide_window
+        registration_against_window(WIDE, Some(RANGE)) interval_insert_in_wide_window an_interval_tree_read_before_wide_window
+        registration_against_window(RANGE, Some(RANGE)) interval_insert an_interval_tree_read_before_the_board
         unregistration_against_window(None) unregistration a_leave_without_waiting
         unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting
         release_against_unregister(None) release a_second_release

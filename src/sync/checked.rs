@@ -182,7 +182,7 @@ pub(crate) fn probe() {
 }
 
 /// See `real`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Witness {
     #[cfg(loom)]
     cell: loom::cell::UnsafeCell<()>,
@@ -194,7 +194,10 @@ unsafe impl Sync for Witness {}
 
 impl Witness {
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self {
+            #[cfg(loom)]
+            cell: loom::cell::UnsafeCell::new(()),
+        }
     }
     pub(crate) fn read(&self) {
         #[cfg(loom)]

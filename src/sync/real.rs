@@ -24,6 +24,7 @@ pub(crate) const fn probe() {}
 pub(crate) struct Witness;
 
 impl Witness {
+    #[inline]
     pub(crate) const fn new() -> Self {
         Self
     }
