@@ -7,6 +7,7 @@
 //! reached. There is one derivation, `descend`, and its two bounds are the whole rule set; the raw constructor is
 //! private to this file.
 
+use crate::sync;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use std::{cell::Cell, fmt, marker::PhantomData, time::Duration};
 
@@ -173,14 +174,6 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     }
 }
 
-impl<'t> Cx<'t, rank::Mmap, Sleepable> {
-    /// One token for each of two mmap locks that are held together. Neither can do what the other is in the middle of: the
-    /// pair lends out one of its guards at a time.
-    pub(crate) const fn into_two(self) -> (Self, Self) {
-        (Cx::forge(self.local), Cx::forge(self.local))
-    }
-}
-
 impl Cx<'_, rank::Window, Sleepable> {
     /// A reverse map is walked inside a window, as when part of a huge page is given up. A window is no lock, so the
     /// order of locks still holds, as long as no reverse map is locked outside of it: the caller sees to that.
@@ -193,7 +186,7 @@ impl<R: Rank> Cx<'_, R, Sleepable> {
     /// Blocks. Stands for every blocking primitive.
     #[allow(clippy::disallowed_methods, reason = "this is the door")]
     pub fn sleep(&mut self, time: Duration) {
-        std::thread::sleep(time);
+        sync::thread::sleep(time);
     }
 }
 
@@ -229,7 +222,11 @@ impl<R: Rank> fmt::Debug for Pinned<'_, R> {
     }
 }
 
-thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
+#[cfg(not(loom))]
+sync::thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
+// Its macro knows no constants.
+#[cfg(loom)]
+sync::thread_local!(static ENTERED: Cell<bool> = Cell::new(false));
 
 /// A thread that entered a machine: the root of all its tokens. Not `Send`.
 #[derive(Debug)]

@@ -36,7 +36,7 @@
 //! | a store forgets the range that it is asked to forget | run-time check with debug assertions, panic | |
 //! | nothing that may sleep is reached from an atomic context | type: [`ctx::Context`] | `ui/iii*` |
 //! | locks are taken in the order below | type: [`ctx::Rank`] | `ui/iii14`–`iii17` |
-//! | … two mmap locks by address: [`Mm::write_pair`] is the one way to hold two | by construction | `mm::pair` |
+//! | … two mmap locks by address: [`Mm::read_with`] is the one way to hold two | by construction | `tests/pair` |
 //! | a driver's own locks, and what it waits for, are in that order | not at all | |
 //! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
 //! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |
@@ -47,6 +47,7 @@
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
 //! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
+//! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
@@ -65,15 +66,17 @@
 //!             Gate      a driver's gate
 //! ```
 //!
-//! Two leaves are locked in the order of their addresses. `fork` holds one mmap lock only, since nobody knows the child
-//! before it is done; [`Mm::write_pair`] locks two spaces by address. Locks of single structures (the board, the frame list, the
+//! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
+//! `fork` holds one mmap lock only, since nobody knows the child before it is done. Locks of single structures (the board, the frame list, the
 //! lists of reclaim, swap, a directory of tables, an object's pages)
 //! are leaves of this order: nothing is taken under them.
 //!
 //! # Unsafe code
 //!
-//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting) and `notifier/epoch_list.rs` (the chain).
+//! Denied but in five files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain), with the
+//! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
+//! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -83,6 +86,12 @@ pub mod error;
 pub mod extmmu;
 pub mod file;
 pub mod frame;
+#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it waits for processes, outside of any model"
+)]
+pub mod host;
 mod interval;
 pub mod mm;
 pub mod notifier;

@@ -8,7 +8,8 @@ mod mmap;
 mod object;
 
 pub use advice::{
-    FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError,
+    CopyError, FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError,
+    MsyncError, SameMm,
 };
 
 pub use mmap::{MmapError, RemapError};
@@ -26,6 +27,16 @@ macro_rules! errnos {
         impl std::fmt::Display for Errno {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(match self { $(Errno::$name => stringify!($name),)* })
+            }
+        }
+
+        impl Errno {
+            /// The errno of a number, if the modelled system calls return it.
+            pub const fn from_raw(raw: i32) -> Option<Self> {
+                match raw {
+                    $($value => Some(Self::$name),)*
+                    _ => None,
+                }
             }
         }
     };
@@ -116,6 +127,7 @@ impl VmaError {
 
 /// What could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum NoMemory {
     /// Physical memory is used up.
     #[error("a frame")]

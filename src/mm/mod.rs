@@ -78,7 +78,7 @@ pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
-pub use pair::{MmapPair, PairError};
+pub use pair::MmapReadPair;
 pub use pte::Pte;
 pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
@@ -146,14 +146,11 @@ impl Mm {
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapWriteGuard<'g> {
-        self.write_with(cx.descend())
-    }
-    fn write_with<'g>(&'g self, cx: Cx<'g, rank::Mmap, Sleepable>) -> MmapWriteGuard<'g> {
-        self.check_token(&cx);
+        self.check_token(cx);
         MmapWriteGuard {
             mm: self,
             layout: self.layout.write(),
-            cx,
+            cx: cx.descend(),
         }
     }
     /// Reclamation works only if everyone who walks this table pins the epoch of its machine.

@@ -228,6 +228,12 @@ pub trait ExternalMmu: Send + Sync {
         })
     }
 
+    /// Windows that it has been told the beginning of and not the end, as it counts them itself. Zero while no window is
+    /// open, which an oracle checks. The default is that of a driver that does not count.
+    fn windows(&self) -> u64 {
+        0
+    }
+
     /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after
     /// everything was excluded.
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {

@@ -14,6 +14,7 @@ use crate::{
 
 /// Kind of access wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum Access {
     /// Read only.
     Read,
@@ -168,6 +169,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         let Ticket {
             gate, vpn, stamp, ..
         } = self.ticket;
+        gate.seat.tried(vpn);
         let guard = gate.lock(cx);
         gate.seat.check(self.found.range, stamp)?;
         gate.seat.handed_out(&self.found);
@@ -189,7 +191,9 @@ impl<G: Seated> Pending<'_, G> {
     /// [`Retry`], as for [`admit`](Self::admit).
     pub fn validate(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
+        seat.tried(self.ticket.vpn);
         seat.check(self.found.range, self.ticket.stamp)?;
+        seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
         Ok(Cached(self.found))
     }
@@ -197,6 +201,7 @@ impl<G: Seated> Pending<'_, G> {
     /// cancelled meanwhile. Everybody else creates a stale translation with this.
     pub fn vouch(self) -> Cached {
         self.ticket.gate.seat().handed_out(&self.found);
+        self.ticket.gate.seat().got(self.ticket.vpn);
         Cached(self.found)
     }
     /// The pages that were found.
@@ -245,6 +250,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     /// A copy for a TLB, to be entered while this permit, or the guard that comes of it, lives.
     pub fn cached(&self) -> Cached {
+        self.seat.got(self.vpn);
         Cached(self.found)
     }
     /// Driver state.
@@ -265,6 +271,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     fn record(mut self, key: S::Key, pinned: bool) -> GateGuard<'p, S, T, C> {
         self.seat.established(&self.found);
+        self.seat.got(self.vpn);
         // The zero page has no counts.
         let pinned = pinned && !self.found.pfn.is_zero();
         if pinned {

@@ -82,6 +82,8 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
+    /// What an oracle knows it by.
+    id: u64,
     visits: SmallVec<[Visit; 4]>,
     /// So many of them, the first ones, were asked and did not refuse: they are told the end.
     agreed: usize,
@@ -129,8 +131,10 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
+        let id = chain.board.next_watched();
         let live = self.live.insert(Live {
             chain,
+            id,
             visits: SmallVec::new(),
             agreed: 0,
             open: false,
@@ -140,6 +144,8 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
         let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
         for visit in &live.visits {
             let entry = visit.entry();
+            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
+            chain.board.watched(asking);
             let cx = self.cx.descend();
             let left = demand(self.range, event, entry.reg, |inv| {
                 C::ask(&*entry.ext, cx, inv)
@@ -148,13 +154,15 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
             owed.extend(left.map(|left| (entry, left)));
         }
         for (entry, left) in owed {
+            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
+            chain.board.watched(asking);
             let cx = self.cx.descend();
             let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
                 Ok::<_, Infallible>(Begun::Done(C::settle(left, cx, inv)))
             });
         }
         live.open = true;
-        chain.board.watched(|w| w.opened(self.range));
+        chain.board.watched(|w| w.opened(id, self.range));
         Ok(())
     }
 }
@@ -175,6 +183,7 @@ impl<C: Context> OpenWindow<'_, C> {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);
         }
+        live.chain.board.watched(|w| w.closed(live.id));
     }
     /// What is covered, and the token for what is done inside.
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {

@@ -32,6 +32,7 @@ mod own;
 mod pages;
 mod parse;
 pub mod program;
+mod record;
 mod report;
 mod run;
 mod script;
@@ -39,18 +40,20 @@ mod summary;
 mod timeline;
 mod trace;
 mod words;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Difference, Expected, Observed, Sides, Stretch, differing_pages};
+pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differing_pages};
 pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
 pub use figure::{FigureError, svg};
 pub use load::{load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
+pub use record::{Follow, Next, blank, record};
 pub use report::Report;
-pub use run::{First, Replayed, replay, replay_with};
+pub use run::{First, Replayed, replay, replay_parts, replay_with};
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };

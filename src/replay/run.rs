@@ -2,7 +2,7 @@
 
 use super::{
     calls::{done, failed, system_call, touched},
-    compare::{Difference, Expected, Observed},
+    compare::{Difference, Expected, Observed, Parts},
     devices::{Devices, MmuKind, Presented},
     op::Op,
     own::Lives,
@@ -79,8 +79,21 @@ pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
 ///
 /// [`AlreadyEntered`], as above.
 pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, AlreadyEntered> {
+    run(script, mmus, Parts::all())
+}
+
+/// The same without external MMUs, comparing only some parts of each step: those that a recording has.
+///
+/// # Errors
+///
+/// [`AlreadyEntered`], as above.
+pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, AlreadyEntered> {
+    run(script, &[], parts)
+}
+
+fn run(script: &Script, mmus: &[MmuKind], parts: Parts) -> Result<Replayed, AlreadyEntered> {
     let at = Cell::new(0);
-    let run = AssertUnwindSafe(|| steps(script, mmus, &at));
+    let run = AssertUnwindSafe(|| steps(script, mmus, parts, &at));
     let (found, presented) = match catch_unwind(run) {
         Ok(done) => done?,
         Err(payload) => {
@@ -120,6 +133,7 @@ fn message(payload: &(dyn std::any::Any + Send)) -> String {
 fn steps(
     script: &Script,
     mmus: &[MmuKind],
+    parts: Parts,
     at: &Cell<usize>,
 ) -> Result<(Option<Difference>, Presented), AlreadyEntered> {
     let machine = Machine::new(MachineConfig {
@@ -136,7 +150,7 @@ fn steps(
     let mut devices = Devices::new(mmus.iter().copied());
     let first = Arc::clone(&family.processes[&0]);
     devices.attach(&mut cx, &first);
-    let mut expected = Expected::default();
+    let mut expected = Expected::only(parts);
     let mut found = None;
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
@@ -167,7 +181,7 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
 }
 
 /// The processes of a script, by number; process 0 has an external MMU that records what it is told.
-struct Family {
+pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     recorder: Arc<Recorder>,
     files: BTreeMap<String, Arc<File>>,
@@ -177,7 +191,7 @@ struct Family {
 }
 
 impl Family {
-    fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
+    pub(super) fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
         let mm = Mm::new(machine);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
@@ -193,8 +207,20 @@ impl Family {
         }
     }
 
+    /// Process 0.
+    pub(super) fn first(&self) -> Arc<Mm> {
+        Arc::clone(&self.processes[&0])
+    }
+    /// The processes that have not exited.
+    pub(super) fn living(&self) -> Vec<u32> {
+        self.processes.keys().copied().collect()
+    }
+    /// What process 0 was told so far is not asked for.
+    pub(super) fn forget_told(&self) {
+        let _told = self.recorder.take();
+    }
     /// Lets process `actor` do `op`.
-    fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+    pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
         if let Some(lives) = &self.lives {
             lives.before(cx, &self.processes, actor, op);
         }
@@ -254,7 +280,7 @@ impl Family {
     }
 
     /// What the processes look like now.
-    fn observe(&self, cx: &mut Idle<'_>, outcome: Outcome) -> Observed {
+    pub(super) fn observe(&self, cx: &mut Idle<'_>, outcome: Outcome) -> Observed {
         let told_here = |t: &&Told| self.arena.overlaps(t.range());
         let notified = self
             .recorder
@@ -282,7 +308,7 @@ impl Family {
     }
 
     /// Lets everyone exit, children first.
-    fn end(self, cx: &mut Idle<'_>) {
+    pub(super) fn end(self, cx: &mut Idle<'_>) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }

@@ -21,7 +21,7 @@ pub struct ScriptError {
 }
 
 /// The first line of a script: how it was recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// The family of scripts.
@@ -38,10 +38,27 @@ pub struct Header {
     pub files: BTreeMap<String, FileSpec>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hex(#[serde(with = "hex")] pub(super) u64);
 
 impl Header {
+    /// The header of script number `seed` of a family, recorded on that kernel in that arena.
+    pub fn new(
+        profile: &str,
+        seed: u64,
+        kernel: &str,
+        arena: Range<u64>,
+        files: BTreeMap<String, FileSpec>,
+    ) -> Self {
+        Self {
+            profile: profile.into(),
+            seed,
+            kernel: kernel.into(),
+            page: PAGE_SIZE,
+            arena: [Hex(arena.start), Hex(arena.end)],
+            files,
+        }
+    }
     /// The addresses that were observed.
     pub fn arena(&self) -> Range<u64> {
         self.arena[0].0..self.arena[1].0
@@ -59,7 +76,7 @@ impl Header {
 }
 
 /// A file that a script maps. Byte 0 of page `p` starts as `p % 200 + 1`, all others as zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
     /// Bytes.
@@ -69,7 +86,7 @@ pub struct FileSpec {
 }
 
 /// Kinds of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileKind {
     /// A shmem object.

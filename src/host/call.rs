@@ -1,0 +1,91 @@
+//! An operation as the request that a process gets.
+
+use super::executor::{BYTES, CALL, LOAD, Request, STORE};
+use crate::{mm::MapFlags, replay::Op};
+
+/// The request for an operation on memory or on a file; `fd` is the file that it names.
+pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
+    let fd = fd.map_or(u64::MAX, |fd| fd as u64);
+    match *op {
+        Op::Mmap { .. } => map(op, fd),
+        Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } => {
+            let flags = u64::from(flags.bits());
+            call(
+                libc::SYS_mremap,
+                [addr, old_len, new_len, flags, new_addr, 0],
+            )
+        }
+        Op::Munmap { addr, len } => call(libc::SYS_munmap, [addr, len, 0, 0, 0, 0]),
+        Op::Mprotect { addr, len, prot } => {
+            call(libc::SYS_mprotect, [addr, len, prot.bits().into(), 0, 0, 0])
+        }
+        Op::RemapFilePages { addr, len, pgoff } => {
+            call(libc::SYS_remap_file_pages, [addr, len, 0, pgoff, 0, 0])
+        }
+        Op::Madvise { addr, len, advice } => {
+            call(libc::SYS_madvise, [addr, len, advice as u64, 0, 0, 0])
+        }
+        Op::Msync { addr, len } => {
+            call(libc::SYS_msync, [addr, len, libc::MS_SYNC as u64, 0, 0, 0])
+        }
+        Op::Mlock { addr, len } => call(libc::SYS_mlock, [addr, len, 0, 0, 0, 0]),
+        Op::Munlock { addr, len } => call(libc::SYS_munlock, [addr, len, 0, 0, 0, 0]),
+        Op::Load { addr } => Some([LOAD, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Store { addr, byte } => Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0]),
+        ref other => on_file(other, fd),
+    }
+}
+
+fn map(op: &Op, fd: u64) -> Option<Request> {
+    match *op {
+        Op::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            off,
+            ref file,
+        } => {
+            let anonymous = match file {
+                None => MapFlags::ANONYMOUS,
+                Some(_) => MapFlags::empty(),
+            };
+            let flags = u64::from((flags | anonymous).bits());
+            call(
+                libc::SYS_mmap,
+                [addr, len, prot.bits().into(), flags, fd, off],
+            )
+        }
+        _ => None,
+    }
+}
+
+/// The same for what is done to a file itself.
+fn on_file(op: &Op, fd: u64) -> Option<Request> {
+    match *op {
+        Op::Ftruncate { len, .. } => call(libc::SYS_ftruncate, [fd, len, 0, 0, 0, 0]),
+        Op::PunchHole { off, len, .. } => {
+            let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            call(libc::SYS_fallocate, [fd, mode as u64, off, len, 0, 0])
+        }
+        Op::Pwrite { off, byte, .. } => {
+            // The processes are forks of this one: what is static lies where it lies here.
+            let from = &raw const BYTES[usize::from(byte)];
+            call(libc::SYS_pwrite64, [fd, from as u64, 1, off, 0, 0])
+        }
+        _ => None,
+    }
+}
+
+fn call(nr: libc::c_long, args: [u64; 6]) -> Option<Request> {
+    let mut request = Request::default();
+    (request[0], request[1]) = (CALL, nr as u64);
+    request[2..].copy_from_slice(&args);
+    Some(request)
+}

@@ -1,0 +1,226 @@
+//! What a recorded process does: requests from a pipe, one after the other, by system calls and single accesses.
+//!
+//! It was forked from a process with threads, so nothing here allocates, locks or unwinds.
+#![allow(unsafe_code)]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "all of it is system calls"
+)]
+
+use super::MAX_PROCESSES;
+use std::{
+    arch::asm,
+    ffi::{c_int, c_void},
+    io,
+    os::fd::RawFd,
+    ptr,
+};
+
+/// What is asked of a process.
+pub(super) type Request = [u64; 8];
+/// What it answers: kind and value.
+pub(super) type Answer = [u64; 2];
+
+/// Kinds of requests, the first word: the system call of number and arguments; load from an address; store a byte there;
+/// fork as a process; exit.
+pub(super) const CALL: u64 = 0;
+pub(super) const LOAD: u64 = 1;
+pub(super) const STORE: u64 = 2;
+pub(super) const FORK: u64 = 3;
+pub(super) const EXIT: u64 = 4;
+
+/// Kinds of answers.
+pub(super) const RETURNED: u64 = 0;
+pub(super) const FAILED: u64 = 1;
+pub(super) const SIGNALLED: u64 = 2;
+
+/// Every byte, to be written from.
+pub(super) static BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut n = 0;
+    while n < 256 {
+        bytes[n] = n as u8;
+        n += 1;
+    }
+    bytes
+};
+
+/// The ends of the pipes of each process: where it reads requests and writes answers.
+pub(super) type Ends = [(RawFd, RawFd); MAX_PROCESSES as usize];
+
+/// How the first process begins.
+pub(super) struct Start<'a> {
+    pub(super) ends: Ends,
+    /// The descriptors that it needs, ascending; all others of the caller must not stay open in it.
+    pub(super) keep: &'a [RawFd],
+    /// Hold a virtual machine open.
+    pub(super) kvm: bool,
+    /// No huge pages, whatever the system's setting.
+    pub(super) no_thp: bool,
+}
+
+/// Forks the first process, which lives until its request pipe is closed.
+pub(super) fn spawn(start: &Start<'_>) -> io::Result<i32> {
+    // SAFETY: the child only makes system calls.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => live(start),
+        pid => Ok(pid),
+    }
+}
+
+/// Waits for a child of this process.
+pub(super) fn wait(pid: i32) {
+    // SAFETY: no memory of ours is written to.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+}
+
+const KVM_CREATE_VM: libc::c_ulong = 0xae01;
+
+fn live(start: &Start<'_>) -> ! {
+    // SAFETY: system calls on values of this function.
+    unsafe {
+        let mut next = 3;
+        for &fd in start.keep {
+            if next < fd {
+                libc::syscall(libc::SYS_close_range, next, fd - 1, 0);
+            }
+            next = fd + 1;
+        }
+        libc::syscall(libc::SYS_close_range, next, RawFd::MAX, 0);
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap_or(0), &mut one);
+        libc::sched_setaffinity(0, size_of_val(&one), &one);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if start.no_thp {
+            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        }
+        // Children that exit are nobody's business.
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = caught as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+        for signal in [libc::SIGSEGV, libc::SIGBUS] {
+            libc::sigaction(signal, &action, ptr::null_mut());
+        }
+        let mut vm = -1;
+        if start.kvm {
+            let kvm = libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            vm = libc::ioctl(kvm, KVM_CREATE_VM, 0);
+        }
+        // Whether it has one.
+        serve(&start.ends, 0, u64::from(vm >= 0))
+    }
+}
+
+/// Greets, then does what is asked.
+fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
+    let (mut read, mut write) = ends[process];
+    tell(write, [RETURNED, greeting]);
+    loop {
+        let mut request: Request = [0; 8];
+        let size = size_of_val(&request);
+        // SAFETY: into a buffer of that size.
+        let n = unsafe { libc::read(read, request.as_mut_ptr().cast(), size) };
+        if usize::try_from(n) != Ok(size) {
+            leave(0);
+        }
+        let answer = match request[0] {
+            CALL => call(&request),
+            LOAD => load(request[1]),
+            STORE => store(request[1], request[2] as u8),
+            FORK => {
+                // SAFETY: parent and child go on with system calls only.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    (read, write) = ends[request[1] as usize % ends.len()];
+                    [RETURNED, 0]
+                } else {
+                    outcome(i64::from(pid))
+                }
+            }
+            _ => leave(0),
+        };
+        tell(write, answer);
+    }
+}
+
+fn leave(status: c_int) -> ! {
+    // SAFETY: ends the process, nothing else.
+    unsafe { libc::_exit(status) }
+}
+
+fn tell(write: RawFd, answer: Answer) {
+    let size = size_of_val(&answer);
+    // SAFETY: from a buffer of that size.
+    let n = unsafe { libc::write(write, answer.as_ptr().cast(), size) };
+    if usize::try_from(n) != Ok(size) {
+        leave(3);
+    }
+}
+
+fn call(request: &Request) -> Answer {
+    let [_, nr, a, b, c, d, e, f] = *request;
+    // SAFETY: the family asks only for calls that work on the arena and on the files of a plan.
+    outcome(unsafe { libc::syscall(nr as libc::c_long, a, b, c, d, e, f) })
+}
+
+fn outcome(result: i64) -> Answer {
+    if result != -1 {
+        return [RETURNED, result as u64];
+    }
+    // SAFETY: the thread's own.
+    let errno = unsafe { *libc::__errno_location() };
+    [FAILED, errno as u64]
+}
+
+/// What a register holds while an access may fault, so that no other fault is taken for one.
+const EXPECTED: u64 = 0x656d_6d75_6d6d_7521;
+
+fn load(addr: u64) -> Answer {
+    let mut got: u64 = 0;
+    // SAFETY: reads one byte, whatever it is; a fault goes on at the label, with the signal in the second byte.
+    unsafe {
+        asm!(
+            "lea rdx, [rip + 2f]",
+            "movzx eax, byte ptr [rdi]",
+            "2:",
+            in("rdi") addr, in("rsi") EXPECTED, out("rdx") _, inout("rax") got,
+            options(nostack, readonly),
+        );
+    }
+    accessed(got)
+}
+
+fn store(addr: u64, byte: u8) -> Answer {
+    let mut got: u64 = 0;
+    // SAFETY: the arena holds nothing of Rust's; a fault as above.
+    unsafe {
+        asm!(
+            "lea rdx, [rip + 2f]",
+            "mov byte ptr [rdi], cl",
+            "2:",
+            in("rdi") addr, in("rsi") EXPECTED, in("cl") byte, out("rdx") _, inout("rax") got,
+            options(nostack),
+        );
+    }
+    accessed(got)
+}
+
+fn accessed(got: u64) -> Answer {
+    match got >> 8 {
+        0 => [RETURNED, got],
+        signal => [SIGNALLED, signal],
+    }
+}
+
+/// Ends an expected access with the signal, and this process at any other.
+extern "C" fn caught(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel's, for the time of this call.
+    let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    if registers[libc::REG_RSI as usize] as u64 != EXPECTED {
+        leave(4);
+    }
+    registers[libc::REG_RIP as usize] = registers[libc::REG_RDX as usize];
+    registers[libc::REG_RAX as usize] = i64::from(signal) << 8;
+}

@@ -1,0 +1,151 @@
+//! The processes of a recording, seen from the one that records.
+
+use super::{
+    MAX_PROCESSES,
+    executor::{Answer, EXIT, Ends, FAILED, FORK, Request, SIGNALLED, Start, spawn, wait},
+};
+use crate::{
+    error::{Errno, Signal},
+    replay::Outcome,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fd::OwnedFd,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use std::{
+    collections::BTreeMap,
+    io::{self, PipeReader, PipeWriter, Read, Write},
+    os::fd::{AsRawFd, RawFd},
+};
+
+/// A living process.
+struct Process {
+    pid: i32,
+    /// Readable once it has ended.
+    end: OwnedFd,
+}
+
+/// Processes by number, each at the end of two pipes.
+pub(super) struct Family {
+    ask: Vec<PipeWriter>,
+    answer: Vec<PipeReader>,
+    living: BTreeMap<u32, Process>,
+    first: i32,
+    /// Whether process 0 holds a virtual machine.
+    pub(super) has_vm: bool,
+}
+
+impl Family {
+    /// Process 0 alone. `kvm`: it shall hold a virtual machine, if it can.
+    /// Its descriptors beside the pipes: `files`.
+    pub(super) fn start(kvm: bool, files: impl Iterator<Item = RawFd>) -> io::Result<Self> {
+        let (mut ask, mut answer, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ends: Ends = Ends::default();
+        for end in &mut ends {
+            let (request, to) = io::pipe()?;
+            let (from, reply) = io::pipe()?;
+            *end = (request.as_raw_fd(), reply.as_raw_fd());
+            ask.push(to);
+            answer.push(from);
+            theirs.push((request, reply));
+        }
+        let pipes = ends.iter().flat_map(|&(read, write)| [read, write]);
+        let mut keep: Vec<_> = pipes.chain(files).collect();
+        keep.sort_unstable();
+        let always = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        let first = spawn(&Start {
+            ends,
+            keep: &keep,
+            kvm,
+            no_thp: always.is_ok_and(|word| word.contains("[always]")),
+        })?;
+        drop(theirs);
+        let mut family = Self {
+            ask,
+            answer,
+            living: BTreeMap::new(),
+            first,
+            has_vm: false,
+        };
+        family.has_vm = family.hear(0)?[1] == 1;
+        family.enter(0, first)?;
+        Ok(family)
+    }
+    fn enter(&mut self, process: u32, pid: i32) -> io::Result<()> {
+        let known = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+        let end = pidfd_open(known, PidfdFlags::empty())?;
+        self.living.insert(process, Process { pid, end });
+        Ok(())
+    }
+    /// Living processes and their numbers for the system, ascending.
+    pub(super) fn living(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
+        self.living.iter().map(|(&n, process)| (n, process.pid))
+    }
+    fn tell(&mut self, process: u32, request: Request) -> io::Result<()> {
+        let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        self.ask[process as usize].write_all(&bytes)
+    }
+    fn hear(&mut self, process: u32) -> io::Result<Answer> {
+        let mut word = || {
+            let mut bytes = [0; 8];
+            self.answer[process as usize].read_exact(&mut bytes)?;
+            Ok::<_, io::Error>(u64::from_ne_bytes(bytes))
+        };
+        Ok([word()?, word()?])
+    }
+    /// Has a process do something.
+    pub(super) fn ask(&mut self, process: u32, request: Request) -> io::Result<Outcome> {
+        self.tell(process, request)?;
+        Ok(outcome(self.hear(process)?))
+    }
+    /// Forks process `child`.
+    pub(super) fn fork(&mut self, process: u32, child: u32) -> io::Result<Outcome> {
+        if child >= MAX_PROCESSES || self.living.contains_key(&child) {
+            return Err(io::Error::other(format!("no process {child} can be made")));
+        }
+        let mut request = Request::default();
+        (request[0], request[1]) = (FORK, u64::from(child));
+        match self.ask(process, request)? {
+            Outcome::Ret(pid) => {
+                self.hear(child)?;
+                let pid = i32::try_from(pid).map_err(io::Error::other)?;
+                self.enter(child, pid)?;
+                Ok(Outcome::Ret(u64::from(child)))
+            }
+            failed => Ok(failed),
+        }
+    }
+    /// Lets a process exit and waits until its memory is gone.
+    pub(super) fn exit(&mut self, process: u32) -> io::Result<Outcome> {
+        let mut request = Request::default();
+        request[0] = EXIT;
+        self.tell(process, request)?;
+        if let Some(Process { end, .. }) = self.living.remove(&process) {
+            poll(&mut [PollFd::new(&end, PollFlags::IN)], None)?;
+        }
+        Ok(Outcome::Ret(0))
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        self.ask.clear();
+        wait(self.first);
+        for process in std::mem::take(&mut self.living).into_values() {
+            let _ended = poll(&mut [PollFd::new(&process.end, PollFlags::IN)], None);
+        }
+    }
+}
+
+fn outcome([kind, value]: Answer) -> Outcome {
+    match kind {
+        FAILED => {
+            let known = i32::try_from(value).ok().and_then(Errno::from_raw);
+            Outcome::Err(known.map_or_else(|| format!("E{value}"), |e| e.to_string()))
+        }
+        SIGNALLED if value == libc::SIGBUS as u64 => Outcome::Signal(Signal::Bus),
+        SIGNALLED => Outcome::Signal(Signal::Segv),
+        _ => Outcome::Ret(value),
+    }
+}

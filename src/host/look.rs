@@ -1,0 +1,104 @@
+//! What processes look like from outside: `/proc/PID/maps` and `/proc/PID/pagemap`, in the arena.
+
+use super::ARENA;
+use crate::{
+    addr::{PAGE_SIZE, Pfn},
+    replay::{Kind, MapsRow},
+};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+};
+
+/// The VMAs of a process.
+pub(super) fn layout(pid: i32) -> io::Result<Vec<MapsRow>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let rows = text.lines().filter_map(row);
+    Ok(rows.filter(|r| ARENA.contains(&r.start)).collect())
+}
+
+/// `10000000000-10000002000 rw-p 00000000 00:01 1029 /memfd:f0 (deleted)`
+fn row(line: &str) -> Option<MapsRow> {
+    let mut words = line.split_ascii_whitespace();
+    let hex = |word: &str| u64::from_str_radix(word, 16).ok();
+    let (start, end) = words.next()?.split_once('-')?;
+    let perms = words.next()?.to_owned();
+    let offset = words.next().and_then(hex)?;
+    let path = words.nth(2).unwrap_or_default();
+    let what = match path {
+        "" => "anon",
+        path if path.starts_with('[') => "anon",
+        "/dev/zero" => "zero",
+        path => path.rsplit(['/', ':']).next()?,
+    };
+    Some(MapsRow {
+        start: hex(start)?,
+        end: hex(end)?,
+        perms,
+        offset: if path.is_empty() { 0 } else { offset },
+        what: what.to_owned(),
+    })
+}
+
+/// Bits of an entry of `pagemap`.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const FILE: u64 = 1 << 61;
+const GUARD: u64 = 1 << 58;
+const FRAME: u64 = (1 << 55) - 1;
+
+/// One page with an entry: its number, what it is, its frame.
+pub(super) type Entry = (u64, Kind, Option<Pfn>);
+
+/// The frame of a present page; none: not present, or not shown to us.
+pub(super) fn frame(pid: i32, page: u64) -> io::Result<Option<u64>> {
+    let entry = File::open(format!("/proc/{pid}/pagemap"))?;
+    let mut bytes = [0; 8];
+    entry.read_exact_at(&mut bytes, page * 8)?;
+    let entry = u64::from_ne_bytes(bytes);
+    Ok(Some(entry & FRAME).filter(|f| entry & PRESENT != 0 && *f != 0))
+}
+
+/// The entries of a process under these VMAs; `zero` is the frame of the zero page.
+pub(super) fn entries(pid: i32, layout: &[MapsRow], zero: u64) -> io::Result<Vec<Entry>> {
+    let file = File::open(format!("/proc/{pid}/pagemap"))?;
+    let mut all = Vec::new();
+    for vma in layout {
+        let (first, pages) = (vma.start / PAGE_SIZE, (vma.end - vma.start) / PAGE_SIZE);
+        let mut bytes = vec![0; usize::try_from(pages * 8).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, first * 8)?;
+        for (page, bytes) in (first..).zip(bytes.as_chunks::<8>().0) {
+            let entry = u64::from_ne_bytes(*bytes);
+            let pfn = entry & FRAME;
+            let (kind, has_frame) = match entry {
+                e if e & GUARD != 0 => (Kind::Guard, false),
+                e if e & PRESENT != 0 && pfn == zero => (Kind::Zero, false),
+                e if e & (PRESENT | FILE) == PRESENT | FILE => (Kind::Object, true),
+                e if e & PRESENT != 0 => (Kind::Anon, true),
+                e if e & SWAPPED != 0 => (Kind::Swap, false),
+                _ => continue,
+            };
+            let pfn = u32::try_from(pfn).map_err(io::Error::other)?;
+            all.push((page, kind, has_frame.then_some(Pfn(pfn))));
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row;
+
+    #[test]
+    fn lines_of_maps_are_read() {
+        let what = |line| row(line).map(|r| (r.start, r.offset, r.what));
+        let memfd = "10000000000-10000002000 rw-s 00001000 00:01 1029  /memfd:f0 (deleted)";
+        assert_eq!(what(memfd), Some((1 << 40, 0x1000, "f0".into())));
+        let anon = "10000000000-10000002000 rw-p 00000000 00:00 0 ";
+        assert_eq!(what(anon), Some((1 << 40, 0, "anon".into())));
+        let zero = "10000000000-10000002000 rw-s 00001000 00:01 7  /dev/zero (deleted)";
+        assert_eq!(what(zero), Some((1 << 40, 0x1000, "zero".into())));
+        assert_eq!(what("nonsense"), None);
+    }
+}

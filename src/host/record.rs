@@ -1,0 +1,231 @@
+//! Recording: each step of a plan is done, then looked at.
+
+use super::{ARENA, MAX_PROCESSES, RELEASE, call::request, family::Family, look, trace::Trace};
+use crate::{
+    addr::PAGE_SIZE,
+    mm::{MapFlags, Prot},
+    replay::{
+        FileKind, FileSpec, Header, MapsRow, Numbering, Op, Outcome, PageTables, Parts, Script,
+        Step,
+    },
+};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+};
+
+/// What processes shall do.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What the script is called.
+    pub name: String,
+    /// The files there are, by name; filled as in every script.
+    pub files: BTreeMap<String, FileSpec>,
+    /// Process and operation. Process 0 is there from the beginning. A step of a process that does not exist is left out.
+    pub steps: Vec<(u32, Op)>,
+}
+
+/// What the kernel did.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Step by step.
+    pub script: Script,
+    /// What of it can be compared with this library.
+    pub parts: Parts,
+}
+
+/// A plan cannot be recorded here.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// A system call or a file of `/proc` failed.
+    #[error("recording failed: {0}")]
+    Io(#[from] io::Error),
+    /// Pages of another size.
+    #[error("pages of {0} bytes, not 4096")]
+    PageSize(usize),
+    /// An operation that cannot be recorded: `reclaim`, a disk file, a process number too high.
+    #[error("step {nth}: {why}")]
+    Step {
+        /// The step, from 0.
+        nth: usize,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// Has real processes do what is planned.
+///
+/// # Errors
+///
+/// [`Unavailable`].
+pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
+    let page = rustix::param::page_size();
+    if page as u64 != PAGE_SIZE {
+        return Err(Unavailable::PageSize(page));
+    }
+    check(plan)?;
+    let mut recorder = Recorder::new(plan)?;
+    let mut steps = Vec::new();
+    for (actor, op) in &plan.steps {
+        if recorder
+            .family
+            .living()
+            .any(|(process, _)| process == *actor)
+        {
+            steps.push(recorder.step(steps.len() + 2, *actor, op)?);
+        }
+    }
+    let header = Header::new(&plan.name, 0, &recorder.kernel, ARENA, plan.files.clone());
+    let script = Script {
+        name: plan.name.clone(),
+        header,
+        steps,
+    };
+    let parts = recorder.parts;
+    Ok(Recording { script, parts })
+}
+
+/// What cannot be done is refused before anything is.
+fn check(plan: &Plan) -> Result<(), Unavailable> {
+    let refuse = |nth, why| Err(Unavailable::Step { nth, why });
+    if plan.files.values().any(|f| f.kind == FileKind::Disk) {
+        return refuse(0, "only memfd files are recorded here");
+    }
+    for (nth, (_, op)) in plan.steps.iter().enumerate() {
+        match op {
+            Op::Reclaim {} => return refuse(nth, "reclaim needs a control group"),
+            Op::Fork { child } if *child >= MAX_PROCESSES => {
+                return refuse(nth, "too many processes");
+            }
+            op if op.file().is_some_and(|f| !plan.files.contains_key(f)) => {
+                return refuse(nth, "a file that is not in the plan");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+struct Recorder {
+    files: BTreeMap<String, File>,
+    family: Family,
+    trace: Option<Trace>,
+    kernel: String,
+    parts: Parts,
+    /// The frame of the zero page, if frames are shown.
+    zero: u64,
+    layouts: BTreeMap<u32, Vec<MapsRow>>,
+    pages: PageTables,
+}
+
+impl Recorder {
+    fn new(plan: &Plan) -> Result<Self, Unavailable> {
+        let mut files = BTreeMap::new();
+        for (name, about) in &plan.files {
+            let file =
+                File::from(memfd_create(name, MemfdFlags::empty()).map_err(io::Error::from)?);
+            file.set_len(about.size)?;
+            for page in 0..about.size.div_ceil(PAGE_SIZE) {
+                let byte = (page % 200 + 1) as u8;
+                file.write_all_at(&[byte], page * PAGE_SIZE)?;
+            }
+            files.insert(name.clone(), file);
+        }
+        let family = Family::start(true, files.values().map(AsRawFd::as_raw_fd))?;
+        let pid = family.living().next().map_or(0, |(_, pid)| pid);
+        let trace = family.has_vm.then(|| Trace::of(pid).ok()).flatten();
+        let kernel = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        let mut recorder = Self {
+            files,
+            trace,
+            kernel,
+            parts: Parts::OUTCOMES,
+            zero: 0,
+            layouts: BTreeMap::from([(0, Vec::new())]),
+            pages: PageTables::default(),
+            family,
+        };
+        recorder.probe(pid)?;
+        Ok(recorder)
+    }
+    /// Sees what can be seen: a page is mapped, read, written and unmapped.
+    fn probe(&mut self, pid: i32) -> Result<(), Unavailable> {
+        let (addr, len) = (ARENA.start, PAGE_SIZE);
+        let map = Op::Mmap {
+            addr,
+            len,
+            prot: Prot::READ | Prot::WRITE,
+            flags: MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE,
+            file: None,
+            off: 0,
+        };
+        self.act(0, &map)?;
+        self.act(0, &Op::Load { addr })?;
+        let zero = look::frame(pid, addr / PAGE_SIZE)?;
+        self.act(0, &Op::Store { addr, byte: 1 })?;
+        self.act(0, &Op::Munmap { addr, len })?;
+        let told = match &mut self.trace {
+            Some(trace) => trace.take()?,
+            None => Vec::new(),
+        };
+        if self.kernel.starts_with(RELEASE) {
+            self.parts |= Parts::LAYOUTS;
+            self.parts.set(Parts::WINDOWS, !told.is_empty());
+            self.parts.set(Parts::PAGES, zero.is_some());
+        }
+        self.zero = zero.unwrap_or(0);
+        Ok(())
+    }
+    fn act(&mut self, actor: u32, op: &Op) -> io::Result<Outcome> {
+        match op {
+            Op::Fork { child } => self.family.fork(actor, *child),
+            Op::Exit {} => self.family.exit(actor),
+            op => {
+                let file = op.file().and_then(|name| self.files.get(name));
+                let request = request(op, file.map(AsRawFd::as_raw_fd));
+                self.family
+                    .ask(actor, request.ok_or(io::ErrorKind::Unsupported)?)
+            }
+        }
+    }
+    fn step(&mut self, line: usize, actor: u32, op: &Op) -> io::Result<Step> {
+        let outcome = self.act(actor, op)?;
+        let notified = match &mut self.trace {
+            Some(trace) => trace.take()?,
+            None => Vec::new(),
+        };
+        let mut now = BTreeMap::new();
+        let mut numbering = Numbering::default();
+        for (process, pid) in self.family.living() {
+            let layout = look::layout(pid)?;
+            if self.parts.contains(Parts::PAGES) {
+                let entries = look::entries(pid, &layout, self.zero)?;
+                numbering.process(process, entries.into_iter());
+            }
+            now.insert(process, layout);
+        }
+        let pages = numbering.finish();
+        let changed = now
+            .iter()
+            .filter(|(p, rows)| self.layouts.get(p) != Some(rows));
+        let layouts = changed.map(|(p, rows)| (*p, rows.clone())).collect();
+        let see_pages = self.parts.contains(Parts::PAGES) && pages != self.pages;
+        self.layouts = now;
+        self.pages.clone_from(&pages);
+        Ok(Step {
+            line,
+            actor,
+            op: op.clone(),
+            outcome,
+            notified,
+            layouts,
+            pages: see_pages.then_some(pages),
+        })
+    }
+}

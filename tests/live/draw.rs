@@ -1,0 +1,457 @@
+//! Random scripts: a draw is numbers, and becomes an operation with the processes that live by then.
+
+use emmu::{
+    PAGE_SIZE as PAGE,
+    host::{ARENA, MAX_PROCESSES, Plan},
+    mm::{Advice, MapFlags, MremapFlags, Prot},
+    replay::{FileKind, FileSpec, Op},
+};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which operations, how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Dense,
+    Fork,
+    Files,
+    Errors,
+    Swap,
+}
+
+/// The numbers of one operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    who: u32,
+    kind: u32,
+    page: u64,
+    n: u64,
+    other: u64,
+    byte: u8,
+    choice: usize,
+}
+
+pub fn draw() -> impl Strategy<Value = Draw> {
+    let numbers = (
+        0..MAX_PROCESSES,
+        0..1000_u32,
+        0..ZONE,
+        1..9_u64,
+        0..ZONE,
+        1..=255_u8,
+        0..60_usize,
+    );
+    numbers.prop_map(|(who, kind, page, n, other, byte, choice)| Draw {
+        who,
+        kind,
+        page,
+        n,
+        other,
+        byte,
+        choice,
+    })
+}
+
+/// Pages that are used; moves go there or far away.
+const ZONE: u64 = 40;
+const FAR: u64 = 1 << 15;
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Mmap,
+    Munmap,
+    Mprotect,
+    Mremap,
+    Madvise,
+    Load,
+    Store,
+    Fork,
+    Exit,
+    Lock,
+    Unlock,
+    File,
+}
+
+fn weights(profile: Profile) -> Vec<(u32, Kind)> {
+    use Kind::*;
+    let mut all = vec![
+        (24, Store),
+        (16, Load),
+        (14, Mmap),
+        (9, Mprotect),
+        (9, Mremap),
+        (8, Madvise),
+        (7, Munmap),
+        (3, Fork),
+        (1, Exit),
+    ];
+    match profile {
+        Profile::Dense => all.extend([(2, Lock), (2, Unlock)]),
+        Profile::Fork => all.extend([(4, Fork), (3, Exit), (10, Store), (3, File)]),
+        Profile::Files => all.extend([(24, File), (4, Mmap)]),
+        Profile::Errors => all.extend([(3, Lock), (3, Unlock), (8, File)]),
+        Profile::Swap => all.extend([(10, Madvise), (10, Load)]),
+    }
+    all
+}
+
+const USUAL: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::DontFork,
+    Advice::DoFork,
+    Advice::WipeOnFork,
+    Advice::KeepOnFork,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::Cold,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+];
+const SWAPPING: &[Advice] = &[
+    Advice::PageOut,
+    Advice::PageOut,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::Cold,
+];
+const ANY: &[Advice] = &[
+    Advice::Normal,
+    Advice::Random,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::Remove,
+    Advice::DontFork,
+    Advice::DoFork,
+    Advice::NoHugePage,
+    Advice::WipeOnFork,
+    Advice::KeepOnFork,
+    Advice::Cold,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+];
+
+fn at(page: u64) -> u64 {
+    ARENA.start + page * PAGE
+}
+
+fn pick<T: Copy>(from: &[T], choice: usize) -> T {
+    from[choice % from.len()]
+}
+
+/// A script under construction.
+struct Making {
+    profile: Profile,
+    plan: Plan,
+    living: BTreeSet<u32>,
+    next: u32,
+    /// Where anything was stored.
+    stored: BTreeSet<u64>,
+}
+
+impl Making {
+    fn new(profile: Profile) -> Self {
+        let memfd = |size| FileSpec {
+            size,
+            kind: FileKind::Memfd,
+        };
+        let files = match profile {
+            Profile::Dense | Profile::Swap => BTreeMap::new(),
+            _ => BTreeMap::from([
+                ("f0".into(), memfd(16 * PAGE)),
+                ("f1".into(), memfd(5 * PAGE + 77)),
+            ]),
+        };
+        let name = format!("live-{profile:?}").to_lowercase();
+        Self {
+            profile,
+            plan: Plan {
+                name,
+                files,
+                steps: Vec::new(),
+            },
+            living: BTreeSet::from([0]),
+            next: 1,
+            stored: BTreeSet::new(),
+        }
+    }
+    fn push(&mut self, actor: u32, op: Op) {
+        if let Op::Store { addr, .. } = op {
+            self.stored.insert(addr);
+        }
+        self.plan.steps.push((actor, op));
+    }
+    fn map(&mut self, actor: u32, pages: (u64, u64), flags: MapFlags, file: Option<(&str, u64)>) {
+        let op = Op::Mmap {
+            addr: at(pages.0),
+            len: pages.1 * PAGE,
+            prot: RW,
+            flags: flags | MapFlags::FIXED,
+            file: file.map(|f| f.0.to_owned()),
+            off: file.map_or(0, |f| f.1 * PAGE),
+        };
+        self.push(actor, op);
+    }
+    /// Something to begin with.
+    fn open(&mut self) {
+        self.map(0, (0, 12), MapFlags::PRIVATE, None);
+        if !self.plan.files.is_empty() {
+            self.map(0, (16, 10), MapFlags::SHARED, Some(("f0", 0)));
+            self.map(0, (28, 8), MapFlags::PRIVATE, Some(("f0", 4)));
+        }
+    }
+    /// Everything that was stored anywhere is loaded by everyone: the contents are compared.
+    fn close(mut self) -> Plan {
+        for process in self.living.clone() {
+            for addr in self.stored.clone() {
+                self.push(process, Op::Load { addr });
+            }
+        }
+        self.plan
+    }
+    fn bad(&self) -> bool {
+        self.profile == Profile::Errors
+    }
+    fn skewed(&self, addr: u64, d: &Draw) -> u64 {
+        let by = if self.bad() {
+            pick(&[0, 0, 0, 0, 0, 1, 0x123], d.choice)
+        } else {
+            0
+        };
+        addr + by
+    }
+    fn length(&self, n: u64, d: &Draw) -> u64 {
+        let len = n * PAGE;
+        let odd = [len, len, len, len, 0, len + 5, PAGE.wrapping_neg(), 1 << 25];
+        if self.bad() {
+            pick(&odd, d.choice / 2)
+        } else {
+            len
+        }
+    }
+    fn file(&self, d: &Draw) -> Option<String> {
+        let names: Vec<&String> = self.plan.files.keys().collect();
+        (!names.is_empty()).then(|| pick(&names, d.choice).clone())
+    }
+    fn add(&mut self, d: &Draw) {
+        let living: Vec<u32> = self.living.iter().copied().collect();
+        let actor = pick(&living, (d.who as usize).saturating_sub(2));
+        let weights = weights(self.profile);
+        let mut left = d.kind * weights.iter().map(|w| w.0).sum::<u32>() / 1000;
+        let kind = weights.iter().find(|w| {
+            let here = left < w.0;
+            left = left.saturating_sub(w.0);
+            here
+        });
+        let op = self.op(kind.map_or(Kind::Load, |k| k.1), actor, d);
+        if let Some((actor, op)) = op {
+            self.push(actor, op);
+        }
+    }
+    fn op(&mut self, kind: Kind, actor: u32, d: &Draw) -> Option<(u32, Op)> {
+        let (addr, len) = (self.skewed(at(d.page), d), self.length(d.n, d));
+        let op = match kind {
+            Kind::Mmap => self.mmap(addr, len, d),
+            Kind::Munmap => Op::Munmap { addr, len },
+            Kind::Mprotect => {
+                let prot = pick(
+                    &[RW, RW, Prot::READ, Prot::empty(), Prot::READ | Prot::EXEC],
+                    d.choice,
+                );
+                Op::Mprotect { addr, len, prot }
+            }
+            Kind::Mremap => self.mremap(addr, len, d),
+            Kind::Madvise => {
+                let all = match self.profile {
+                    Profile::Errors => ANY,
+                    Profile::Swap => SWAPPING,
+                    _ => USUAL,
+                };
+                let advice = pick(all, d.choice);
+                Op::Madvise { addr, len, advice }
+            }
+            Kind::Load => Op::Load {
+                addr: at(d.page) + pick(&[0, 0, 7, 4095], d.choice),
+            },
+            Kind::Store => Op::Store {
+                addr: at(d.page) + pick(&[0, 0, 7, 4095], d.choice),
+                byte: d.byte,
+            },
+            Kind::Fork => {
+                let child = self.next;
+                if child == MAX_PROCESSES {
+                    return None;
+                }
+                self.next += 1;
+                self.living.insert(child);
+                Op::Fork { child }
+            }
+            Kind::Exit => {
+                let last = *self.living.last().filter(|&&last| last != 0)?;
+                self.living.remove(&last);
+                return Some((last, Op::Exit {}));
+            }
+            Kind::Lock => Op::Mlock { addr, len },
+            Kind::Unlock => Op::Munlock { addr, len },
+            Kind::File => self.on_file(addr, len, d)?,
+        };
+        Some((actor, op))
+    }
+    fn mmap(&self, addr: u64, len: u64, d: &Draw) -> Op {
+        let file = if d.byte.is_multiple_of(2) {
+            self.file(d)
+        } else {
+            None
+        };
+        let shared = [MapFlags::PRIVATE, MapFlags::PRIVATE, MapFlags::SHARED];
+        let fixed = [
+            MapFlags::FIXED,
+            MapFlags::FIXED,
+            MapFlags::FIXED,
+            MapFlags::FIXED_NOREPLACE,
+        ];
+        let mut flags = pick(&shared, d.choice) | pick(&fixed, d.choice / 3);
+        if d.choice % 10 == 9 {
+            flags |= MapFlags::POPULATE;
+        }
+        Op::Mmap {
+            addr,
+            len,
+            prot: pick(
+                &[
+                    RW,
+                    RW,
+                    RW,
+                    Prot::READ,
+                    Prot::empty(),
+                    Prot::READ | Prot::EXEC,
+                ],
+                d.choice / 12,
+            ),
+            flags,
+            off: if file.is_some() {
+                d.other % 12 * PAGE
+            } else {
+                0
+            },
+            file,
+        }
+    }
+    fn mremap(&self, addr: u64, len: u64, d: &Draw) -> Op {
+        let (go, fixed) = (MremapFlags::MAYMOVE, MremapFlags::FIXED);
+        let keep = MremapFlags::DONTUNMAP;
+        let mut flags = pick(
+            &[
+                MremapFlags::empty(),
+                go | fixed,
+                go | fixed,
+                go | fixed | keep,
+            ],
+            d.choice,
+        );
+        if self.bad() && d.byte.is_multiple_of(3) {
+            flags = pick(&[fixed, fixed | keep, keep, go | fixed | keep], d.choice);
+        }
+        let new_len = match d.byte % 4 {
+            _ if flags.contains(keep) => len,
+            0 => len.saturating_sub(PAGE).max(PAGE),
+            1 => len.saturating_add(PAGE),
+            _ => len,
+        };
+        let target = if d.byte % 5 < 2 {
+            FAR + d.other
+        } else {
+            d.other
+        };
+        Op::Mremap {
+            addr,
+            old_len: len,
+            new_len,
+            flags,
+            new_addr: if flags.contains(fixed) {
+                self.skewed(at(target), d)
+            } else {
+                0
+            },
+        }
+    }
+    fn on_file(&self, addr: u64, len: u64, d: &Draw) -> Option<Op> {
+        let file = self.file(d)?;
+        Some(match d.byte % 5 {
+            0 => Op::RemapFilePages {
+                addr,
+                len,
+                pgoff: d.other % 14,
+            },
+            1 => Op::Ftruncate {
+                file,
+                len: d.other % 16 * PAGE + pick(&[0, 0, 100], d.choice),
+            },
+            2 => Op::PunchHole {
+                file,
+                off: d.other % 12 * PAGE,
+                len: d.n % 4 * PAGE + PAGE,
+            },
+            3 => Op::Msync { addr, len },
+            _ => Op::Pwrite {
+                file,
+                off: d.other % 14 * PAGE,
+                byte: d.byte,
+            },
+        })
+    }
+}
+
+/// The script that draws make.
+pub fn plan(profile: Profile, draws: &[Draw]) -> Plan {
+    let mut making = Making::new(profile);
+    making.open();
+    for draw in draws {
+        making.add(draw);
+    }
+    making.close()
+}
+
+/// A short script in which something of each part happens.
+pub fn story() -> Plan {
+    let mut making = Making::new(Profile::Fork);
+    making.open();
+    for page in [0, 1, 16, 28] {
+        making.push(
+            0,
+            Op::Store {
+                addr: at(page),
+                byte: 7,
+            },
+        );
+    }
+    making.push(0, Op::Fork { child: 1 });
+    making.living.insert(1);
+    making.push(
+        1,
+        Op::Store {
+            addr: at(1),
+            byte: 8,
+        },
+    );
+    making.push(
+        0,
+        Op::Store {
+            addr: at(1) + 7,
+            byte: 9,
+        },
+    );
+    making.push(
+        0,
+        Op::Munmap {
+            addr: at(4),
+            len: PAGE,
+        },
+    );
+    making.push(0, Op::Load { addr: at(4) });
+    making.close()
+}
