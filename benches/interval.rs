@@ -15,7 +15,7 @@ use emmu::{
 };
 use interval::{IntervalTree, Key};
 use rust_lapper::{Interval, Lapper};
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{collections::HashSet, hint::black_box, sync::Arc, time::Duration};
 
 const MANY: u32 = 100_000;
 /// Pages of a query.
@@ -36,15 +36,19 @@ impl Numbers {
     }
 }
 
-/// Ranges of 1 to 200 pages.
+/// Ranges of 1 to 200 pages, no two the same, as iset has a range once.
 fn ranges() -> Vec<(u64, u64)> {
     let mut numbers = Numbers(1);
-    (0..MANY)
-        .map(|_| {
-            let start = numbers.next() % SPACE;
-            (start, start + 1 + numbers.next() % 200)
-        })
-        .collect()
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    while all.len() < MANY as usize {
+        let start = numbers.next() % SPACE;
+        let range = (start, start + 1 + numbers.next() % 200);
+        if seen.insert(range) {
+            all.push(range);
+        }
+    }
+    all
 }
 
 fn tree_of(all: &[(u64, u64)]) -> IntervalTree<u32> {
@@ -56,7 +60,6 @@ fn tree_of(all: &[(u64, u64)]) -> IntervalTree<u32> {
     tree
 }
 
-/// In iset equal ranges are one: `iset` keys its map by the range, so these are told apart by a suffix.
 fn iset_of(all: &[(u64, u64)]) -> iset::IntervalMap<u64, u32> {
     (0_u32..)
         .zip(all)
