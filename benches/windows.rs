@@ -2,60 +2,29 @@
 //! the least that a check can cost, a relaxed load, and beside the least that a chain can cost, an epoch pin and a walk
 //! over a list that calls somebody at each node.
 
+mod chain;
+
+use chain::{Driver, List};
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 
-use crossbeam_epoch as epoch;
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
     mm::MmapArgs,
-    notifier::{Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
+    notifier::Event,
 };
 use std::{
     hint::black_box,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 const BASE: u64 = 1 << 40;
 /// Pages mapped; windows are opened over the first eight.
 const PAGES: u64 = 1024;
 const CHAINS: [usize; 3] = [1, 4, 16];
-
-/// A driver with a table, and nothing to do beside dropping entries.
-struct Driver(Gate<OrderedStore<u64>, (), Atomic>);
-
-impl Driver {
-    fn new(seat: Seat) -> Arc<Self> {
-        Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
-    }
-    /// Establishes a translation of page `n`.
-    fn translate(&self, cx: &mut Idle<'_>, mm: &Mm, n: u64) {
-        let page = Vpn::containing(BASE + n * PAGE_SIZE);
-        let pending = mm
-            .resolve(cx, self.0.ticket(page, Access::Read))
-            .expect("mapped");
-        let permit = pending.admit(cx).expect("no window is open");
-        drop(permit.establish(n));
-    }
-}
-
-impl ExternalMmu for Driver {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
-        self.0.exclude(cx, inv, |(), _, _| ())
-    }
-}
 
 /// Opens and closes windows in a space with `drivers`, each of which translates `entries` pages elsewhere.
 fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize, entries: u64) {
@@ -75,7 +44,7 @@ fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize,
     for _ in 0..drivers {
         let (driver, registration) = mm.register(&mut cx, Driver::new);
         for n in PAGES - entries..PAGES {
-            driver.translate(&mut cx, &mm, n);
+            driver.translate(&mut cx, &mm, BASE, n);
         }
         drop(registration); // It stays until the space ends.
     }
@@ -90,66 +59,9 @@ fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize,
     mm.exit(&mut cx);
 }
 
-/// A list behind an epoch, as plain as can be; nothing is ever taken out.
-struct List {
-    head: epoch::Atomic<Node>,
-    _nodes: Vec<Arc<Node>>,
-    collector: epoch::Collector,
-}
-
-struct Node {
-    called: Box<dyn Called>,
-    next: epoch::Atomic<Node>,
-}
-
-trait Called: Send + Sync {
-    fn call(&self, range: VpnRange);
-}
-
-impl Called for AtomicUsize {
-    fn call(&self, range: VpnRange) {
-        // Somebody who only looks whether it concerns him.
-        if black_box(range).start() == Vpn(0) {
-            self.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl List {
-    fn new(len: usize) -> Self {
-        let mut nodes: Vec<Arc<Node>> = Vec::new();
-        for _ in 0..len {
-            let next = match nodes.last() {
-                Some(last) => epoch::Atomic::from(Arc::as_ptr(last)),
-                None => epoch::Atomic::null(),
-            };
-            nodes.push(Arc::new(Node {
-                called: Box::new(AtomicUsize::new(0)),
-                next,
-            }));
-        }
-        Self {
-            head: nodes.last().map_or(epoch::Atomic::null(), |n| {
-                epoch::Atomic::from(Arc::as_ptr(n))
-            }),
-            _nodes: nodes,
-            collector: epoch::Collector::new(),
-        }
-    }
-    fn walk(&self, local: &epoch::LocalHandle, range: VpnRange) {
-        let guard = local.pin();
-        let mut at = self.head.load(Ordering::Acquire, &guard);
-        // SAFETY: every node is owned by this list's vector, which nothing is taken out of.
-        while let Some(node) = unsafe { at.as_ref() } {
-            node.called.call(range);
-            at = node.next.load(Ordering::Acquire, &guard);
-        }
-    }
-}
-
 fn walk(g: &mut BenchmarkGroup<'_, WallTime>, len: usize) {
     let list = List::new(len);
-    let local = list.collector.register();
+    let local = list.register();
     let range = VpnRange::single(Vpn(1));
     g.bench_function(BenchmarkId::new("pin and walk", len), |b| {
         b.iter(|| list.walk(&local, black_box(range)));

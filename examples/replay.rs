@@ -4,22 +4,25 @@
 //! cargo run --release --features replay --example replay            # the scripts that come with the library
 //! cargo run --release --features replay --example replay -- --profile fork --reports 20 FOLDER
 //! cargo run --release --features replay --example replay -- --mmu kvm,gru,xpmem data/programs/redis   # a program
+//! cargo run --release --features replay --example replay -- --mmu kvm,gru,xpmem data/programs/redis \
+//!     --svg bill.svg --trace timeline.json
 //! ```
 //!
 //! Exit status: 0, all went as on Linux; 1, a script did not; 2, unreadable input.
 
 use clap::Parser;
 use emmu::replay::{
-    Devices, MmuKind, Presented, Replayed, Report, Script, Summary, load,
+    Devices, MmuKind, Moment, Presented, Replayed, Report, Script, Summary, Timeline, load,
     program::{self, Outcome, Program},
-    replay_with, shipped,
+    replay_with, shipped, svg, trace,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     error::Error,
+    fs,
     io::{self, IsTerminal, Write},
     num::NonZero,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -44,9 +47,19 @@ struct Args {
     /// Print at most this many reports.
     #[arg(long, value_name = "N", default_value_t = 5)]
     reports: usize,
-    /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem.
+    /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem. For each is printed:
+    /// windows, pages dropped for them, faults, refaults of pages dropped before, retries because of windows,
+    /// acknowledgements by processors, GRUs and partitions, agings, time in windows, the longest hold-off.
     #[arg(long = "mmu", value_name = "NAME", value_delimiter = ',')]
     mmus: Vec<MmuKind>,
+    /// Draw the bill of each device over the time of a recorded program: windows, pages dropped, refaults, retries, time in
+    /// windows. Of several recordings each gets a figure of its own, its name before the ending.
+    #[arg(long, value_name = "FILE", requires = "mmus")]
+    svg: Option<PathBuf>,
+    /// Write a timeline of a recorded program (Chrome trace events), to be opened at ui.perfetto.dev: calls, faults,
+    /// windows by device, entries held. Of several recordings each gets a file of its own.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with calls.strace); without
     /// any, the scripts that come with the library.
     #[arg(value_name = "PATH")]
@@ -75,7 +88,7 @@ fn is_broken_pipe(e: &io::Error) -> bool {
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let (recorded, paths): (Vec<_>, Vec<_>) =
         args.paths.iter().partition(|p| program::is_program(p));
-    let followed = programs(&recorded, &args.mmus)?;
+    let followed = programs(&recorded, args)?;
     let mut out = io::stdout().lock();
     let whole = followed.iter().all(Followed::is_fine);
     if paths.is_empty() && !recorded.is_empty() {
@@ -115,21 +128,66 @@ impl Followed {
 }
 
 /// Reads all recordings, then follows one after the other.
-fn programs(paths: &[&PathBuf], mmus: &[MmuKind]) -> Result<Vec<Followed>, Box<dyn Error>> {
+fn programs(paths: &[&PathBuf], args: &Args) -> Result<Vec<Followed>, Box<dyn Error>> {
+    let wants_timeline = args.svg.is_some() || args.trace.is_some();
+    if wants_timeline && paths.is_empty() {
+        return Err("--svg and --trace want recordings of programs".into());
+    }
     let loaded = paths.iter().map(|path| Program::load(path));
     let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
     let mut followed = Vec::new();
     for recording in &loaded {
         let began = Instant::now();
-        let mut devices = Devices::new(mmus.iter().copied());
-        let outcome = program::run_on(&program::machine(), recording, &mut devices)?;
+        let mut devices = Devices::new(args.mmus.iter().copied());
+        let machine = program::machine();
+        let (outcome, took) = if wants_timeline {
+            let mut timeline = Timeline::new(devices);
+            let outcome = program::run_on(&machine, recording, &mut timeline)?;
+            let took = began.elapsed();
+            let (watched, moments) = timeline.finish();
+            devices = watched;
+            write_timeline(args, recording, loaded.len() > 1, &moments)?;
+            (outcome, took)
+        } else {
+            let outcome = program::run_on(&machine, recording, &mut devices)?;
+            (outcome, began.elapsed())
+        };
         followed.push(Followed {
             outcome,
-            took: began.elapsed(),
+            took,
             presented: devices.presented(),
         });
     }
     Ok(followed)
+}
+
+fn write_timeline(
+    args: &Args,
+    recording: &Program,
+    is_one_of_many: bool,
+    moments: &[Moment],
+) -> Result<(), Box<dyn Error>> {
+    let name = Path::new(&recording.name)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let place = |file: &PathBuf| {
+        if !is_one_of_many {
+            return file.clone();
+        }
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let ending = file.extension().unwrap_or_default().to_string_lossy();
+        file.with_file_name(format!("{stem}-{name}.{ending}"))
+    };
+    let cannot = |file: &Path, e: io::Error| format!("{}: {e}", file.display());
+    if let Some(file) = args.svg.as_ref().map(place) {
+        fs::write(&file, svg(&name, moments)?).map_err(|e| cannot(&file, e))?;
+    }
+    if let Some(file) = args.trace.as_ref().map(place) {
+        let out = fs::File::create(&file).map_err(|e| cannot(&file, e))?;
+        serde_json::to_writer(io::BufWriter::new(out), &trace(&name, moments))?;
+    }
+    Ok(())
 }
 
 fn print_programs(out: &mut impl Write, args: &Args, followed: &[Followed]) -> io::Result<()> {

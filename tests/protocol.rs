@@ -216,7 +216,7 @@ fn a_ticket_is_stale_after_a_window_over_its_page_and_current_after_one_elsewher
 }
 
 #[test]
-fn so_many_windows_elsewhere_that_nobody_remembers_make_a_ticket_stale() {
+fn windows_elsewhere_make_no_ticket_stale_however_many() {
     with_driver!(cx, mm, d, reg: Spinner);
     let pending = mm
         .resolve(&mut cx, d.gate.ticket(page(0), Access::Read))
@@ -225,7 +225,7 @@ fn so_many_windows_elsewhere_that_nobody_remembers_make_a_ticket_stale() {
         mm.madvise(&mut cx, BASE + PAGE, PAGE, Advice::DontNeed)
             .unwrap();
     }
-    assert_eq!(pending.admit(&mut cx).err(), Some(Retry::Stale));
+    assert!(pending.admit(&mut cx).is_ok());
     mm.unregister(&mut cx, reg);
 }
 

@@ -46,7 +46,18 @@ impl std::ops::AddAssign for Bill {
     }
 }
 
-/// Keeps a [`Bill`].
+/// One window as one MMU saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The pages.
+    pub range: VpnRange,
+    /// When it was told of the beginning.
+    pub begin: Instant,
+    /// When it was told of the end.
+    pub end: Instant,
+}
+
+/// Keeps a [`Bill`], and the windows one by one if somebody wants them.
 #[derive(Debug, Default)]
 pub struct Meter(Mutex<Counts>);
 
@@ -55,12 +66,18 @@ struct Counts {
     bill: Bill,
     open: Vec<(VpnRange, Instant)>,
     dropped: HashSet<Vpn>,
+    spans: Option<Vec<Span>>,
 }
 
 impl Meter {
     /// The counts so far.
     pub fn bill(&self) -> Bill {
         self.0.lock().bill
+    }
+    /// The windows that have ended since the last call, in the order of their ends; none before the first call, with which
+    /// keeping them begins.
+    pub fn take_spans(&self) -> Vec<Span> {
+        self.0.lock().spans.replace(Vec::new()).unwrap_or_default()
     }
     /// A window begins. The demand of a leave-taking, over everything, is none.
     pub fn begin(&self, range: VpnRange) {
@@ -84,7 +101,15 @@ impl Meter {
             return;
         };
         let (_, since) = counts.open.swap_remove(at);
-        let held = since.elapsed();
+        let end = Instant::now();
+        let held = end - since;
+        counts.spans.iter_mut().for_each(|spans| {
+            spans.push(Span {
+                range,
+                begin: since,
+                end,
+            });
+        });
         counts.bill.in_windows += held;
         counts.bill.longest = counts.bill.longest.max(held);
     }
@@ -127,6 +152,7 @@ mod tests {
     fn a_page_dropped_and_translated_again_is_a_refault() {
         let meter = Meter::default();
         let pages = VpnRange::new(Vpn(4), Vpn(6)).unwrap();
+        assert!(meter.take_spans().is_empty());
         meter.faulted(VpnRange::single(Vpn(4)));
         meter.begin(pages);
         meter.dropped(VpnRange::single(Vpn(4)));
@@ -139,6 +165,9 @@ mod tests {
         assert_eq!((bill.windows, bill.dropped), (1, 1));
         assert_eq!((bill.faults, bill.refaults), (3, 1));
         assert_eq!(bill.in_windows, bill.longest);
+        let spans = meter.take_spans();
+        assert_eq!((spans.len(), spans[0].range), (1, pages));
+        assert_eq!(spans[0].end - spans[0].begin, bill.longest);
         assert_eq!(meter.open(), 0);
     }
 }

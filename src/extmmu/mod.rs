@@ -7,7 +7,7 @@ mod recorder;
 mod tlb;
 pub mod xpmem;
 
-pub use bill::{Bill, Meter};
+pub use bill::{Bill, Meter, Span};
 pub use recorder::{Recorder, Told};
 pub use tlb::{IsHuge, Tlb};
 

@@ -51,9 +51,9 @@ impl Mm {
     pub(crate) fn set_watch(&self, watch: std::sync::Arc<dyn crate::notifier::WindowWatch>) {
         self.notifiers.watch(watch);
     }
-    /// Whether no window has been open over `range` since that many had closed, or now; and how many have.
-    pub(crate) fn quiet_since(&self, range: VpnRange, since: Option<u64>) -> (bool, u64) {
-        self.notifiers.quiet(range, since)
+    /// What `f` says, if no window was open over `range`, a page or pages of one 2-MiB block, while it ran.
+    pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
+        self.notifiers.quietly(range, f)
     }
     /// Invalidation windows open now, on whatever thread.
     pub fn windows_open(&self) -> usize {

@@ -4,8 +4,10 @@ use super::{
     MmapWriteGuard,
     fault::with_leaf,
     flags::VmFlags,
+    guard::Held,
     huge::shared_huge,
     pte::RawPte,
+    vma::Vma,
     window::{PteSlot, Zap},
 };
 use crate::{
@@ -16,13 +18,11 @@ use crate::{
 };
 use std::convert::Infallible;
 
-impl MmapWriteGuard<'_> {
+impl Held<'_> {
     /// `MADV_DONTNEED`: one window, also when nothing is there. Leaves that a large range emptied are freed.
-    pub(super) fn discard(&mut self, part: VpnRange) {
-        let vma = self.layout.vmas.get(part.start());
-        let nonlinear = vma.is_some_and(|v| v.flags.contains(VmFlags::NONLINEAR));
-        let mut window = self.window(part, Event::Clear);
-        if nonlinear {
+    pub(super) fn discard(&mut self, vma: &Vma, part: VpnRange) {
+        let mut window = self.lease.window(part, Event::Clear);
+        if vma.flags.contains(VmFlags::NONLINEAR) {
             window.forget_pages(part, 0, u64::MAX);
         } else {
             window.zap(part, Zap::Pages);
@@ -30,6 +30,9 @@ impl MmapWriteGuard<'_> {
         window.free_empty_leaves(part);
         window.close();
     }
+}
+
+impl MmapWriteGuard<'_> {
     /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.
     pub(super) fn free_lazily(&mut self, part: VpnRange) {
         let mut window = self.window(part, Event::Clear);

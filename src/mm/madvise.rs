@@ -3,6 +3,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{Advice, VmFlags},
+    guard::Held,
     populate::PopulateError,
     vma::Vma,
 };
@@ -42,6 +43,9 @@ impl Mm {
             Advice::Collapse => self.advise_collapse(cx, range),
             Advice::Remove => self.advise_remove(cx, range),
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
+            Advice::DontNeed | Advice::DontNeedLocked => {
+                self.read(cx).held().advise_discard(range, advice)
+            }
             _ => self.write(cx).advise(range, advice),
         }
     }
@@ -62,26 +66,72 @@ impl Mm {
     }
 }
 
-impl MmapWriteGuard<'_> {
-    /// `madvise_walk_vmas`.
-    fn advise(&mut self, range: VpnRange, advice: Advice) -> Result<(), MadviseError> {
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
-            let Some(vma) = self.layout.vmas.find(at) else {
-                return Err(MadviseError::Hole(at.addr()));
-            };
-            if vma.start() > at {
+/// `madvise_walk_vmas`: `next` does the part of the range in the VMA that it finds at a page or above, and says where to go
+/// on; `Err` inside: nothing is mapped from the page up to there.
+fn each_vma(
+    range: VpnRange,
+    mut next: impl FnMut(Vpn) -> Result<Result<Vpn, Option<Vpn>>, MadviseError>,
+) -> Result<(), MadviseError> {
+    let mut hole = None;
+    let mut at = range.start();
+    while at < range.end() {
+        at = match next(at)? {
+            Ok(end) => end,
+            Err(None) => return Err(MadviseError::Hole(at.addr())),
+            Err(Some(start)) => {
                 hole.get_or_insert(at);
-                at = vma.start();
-                continue;
+                start
             }
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            let start = self.advise_vma(vma.start(), part, advice)?;
-            // It may have merged with what follows.
-            at = self.vma(start).end();
+        };
+    }
+    hole.map_or(Ok(()), |at| Err(MadviseError::Hole(at.addr())))
+}
+
+/// The part of `range` from `at` on in the VMA there; else where the next VMA starts.
+fn part_at(vma: Option<&Vma>, at: Vpn, range: VpnRange) -> Result<VpnRange, Option<Vpn>> {
+    match vma {
+        Some(vma) if vma.start() <= at => {
+            Ok(VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at"))
         }
-        hole.map_or(Ok(()), |at| Err(MadviseError::Hole(at.addr())))
+        vma => Err(vma.map(Vma::start)),
+    }
+}
+
+impl Held<'_> {
+    /// Dropping pages leaves the VMAs as they are: the mmap lock is held shared (`madvise_lock`).
+    fn advise_discard(&mut self, range: VpnRange, advice: Advice) -> Result<(), MadviseError> {
+        let layout = self.layout;
+        each_vma(range, |at| {
+            let vma = layout.vmas.find(at);
+            let part = match part_at(vma, at, range) {
+                Ok(part) => part,
+                Err(next) => return Ok(Err(next)),
+            };
+            let vma = vma.expect("it has a part");
+            check_sealed(vma, advice)?;
+            if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
+                return Err(MadviseError::Unsuitable(vma.start().addr()));
+            }
+            self.discard(vma, part);
+            Ok(Ok(part.end()))
+        })
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    fn advise(&mut self, range: VpnRange, advice: Advice) -> Result<(), MadviseError> {
+        each_vma(range, |at| {
+            let vma = self.layout.vmas.find(at);
+            match part_at(vma, at, range) {
+                Err(next) => Ok(Err(next)),
+                Ok(part) => {
+                    let start = vma.expect("it has a part").start();
+                    let start = self.advise_vma(start, part, advice)?;
+                    // It may have merged with what follows.
+                    Ok(Ok(self.vma(start).end()))
+                }
+            }
+        })
     }
 
     /// One VMA; returns the start of the one that holds `part` afterwards (`madvise_vma_behavior`).
@@ -93,16 +143,11 @@ impl MmapWriteGuard<'_> {
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
         let unsuitable = MadviseError::Unsuitable(start.addr());
-        if vma.is_sealed() && discards(advice) && !may_write(vma) {
-            return Err(VmaError::Sealed(start.addr()).into());
-        }
+        check_sealed(vma, advice)?;
         let locked = vma.flags.contains(VmFlags::LOCKED);
         match advice {
-            Advice::DontNeed | Advice::Free | Advice::Cold if locked => {
-                return Err(unsuitable);
-            }
+            Advice::Free | Advice::Cold if locked => return Err(unsuitable),
             Advice::Free if !vma.is_anonymous() => return Err(unsuitable),
-            Advice::DontNeed | Advice::DontNeedLocked => self.discard(part),
             Advice::Free => self.free_lazily(part),
             Advice::Cold => self.cool(part),
             Advice::GuardInstall if locked => return Err(unsuitable),
@@ -156,6 +201,14 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
         Advice::NoHugePage => (flags - F::HUGEPAGE) | F::NOHUGEPAGE,
         _ => return None,
     })
+}
+
+/// Sealed memory refuses to lose data.
+fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
+    if vma.is_sealed() && discards(advice) && !may_write(vma) {
+        return Err(VmaError::Sealed(vma.start().addr()).into());
+    }
+    Ok(())
 }
 
 /// Advices that lose data (`is_discard`): sealed memory refuses them unless it could be overwritten anyway.

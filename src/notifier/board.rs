@@ -1,207 +1,286 @@
-//! Which windows of an address space are open, and which have closed lately.
+//! Which windows of an address space are open, and whose tickets those that closed have spoiled.
 //!
-//! Guarantee: [`Board::validate`] says `Current` only if no window over the page is open and none has closed since the
-//! snapshot. A window elsewhere makes nobody try again, unless more than [`RECENT`] have closed meanwhile.
+//! Guarantee: [`Drawn::settle`] says `Current` only if no window over the pages is open and none has closed since the
+//! ticket was drawn; and says so then always. A window elsewhere makes nobody try again, however many have closed.
+//!
+//! How: an address belongs to one of [`BUCKETS`] by its 2-MiB block, and each bucket has a lock. A ticket lies in the
+//! bucket of its page; a window is written into those of its blocks. When it closes it marks the tickets there that it
+//! concerns. So nothing of closed windows is remembered, and windows and tickets of different blocks seldom meet.
+//! A window over many blocks is written into one list of its own, and goes through all buckets when it closes.
+//!
+//! Invariants, for whoever models this:
+//!
+//! 1. In one bucket a window's end is one step: whoever no longer finds it open finds his ticket marked.
+//! 2. A wide window marks all tickets before it leaves its list; a ticket is settled by looking at that list first. Who
+//!    finds it gone finds the mark.
+//! 3. A window that opens after the look needs the driver's lock, under which tickets are settled, and drops what was
+//!    entered by then.
 
 use super::watch::WindowWatch;
 use crate::{
-    addr::VpnRange,
-    sync::{AtomicU64, Condvar, Mutex, OnceLock, Ordering},
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    sync::{Apart, AtomicUsize, Condvar, Mutex, OnceLock, Ordering},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Closed windows that are remembered.
-pub(super) const RECENT: usize = 64;
+/// Groups of 2-MiB blocks; one for each bit of a word.
+const BUCKETS: usize = 64;
+/// A window over more blocks than this is wide.
+const NARROW: u64 = 8;
 
-/// Identity of a window while it is on the board.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowId(u64);
-
-/// Outcome of validating a snapshot.
+/// Outcome of settling a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing happened to the page.
+    /// Nothing happened to the pages.
     Current,
-    /// A window over it is open.
+    /// A window over them is open.
     Busy,
     /// One has closed since.
     Stale,
 }
 
+/// A ticket that is out.
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    at: Vpn,
+    /// A window over the page has closed.
+    page: bool,
+    /// A window over the block around it has closed.
+    block: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    open: SmallVec<[(WindowId, VpnRange); 4]>,
-    opened: u64,
-    /// Window number `n` of those closed is at `n % RECENT`.
-    recent: SmallVec<[VpnRange; 4]>,
+    open: SmallVec<[VpnRange; 2]>,
+    tickets: SmallVec<[Entry; 2]>,
+    /// Tickets drawn so far.
+    drawn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Windows over so many blocks that they are in no bucket.
+#[derive(Debug, Default)]
+struct Wide {
+    open: Mutex<SmallVec<[VpnRange; 2]>>,
+    /// How many there are. Changed under the lock, read without.
+    len: AtomicUsize,
+    changed: Condvar,
 }
 
 /// The board of one address space.
-#[derive(Default)]
 pub(crate) struct Board {
-    state: Mutex<State>,
-    /// Windows closed. Advanced under the lock, read without.
-    closed: AtomicU64,
-    changed: Condvar,
+    buckets: Box<[Apart<Bucket>]>,
+    wide: Apart<Wide>,
     pub(super) watch: OnceLock<Arc<dyn WindowWatch>>,
 }
 
+/// A place on the board from which a driver's lookup is watched; given up when dropped.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Drawn<'b> {
+    board: &'b Board,
+    id: u64,
+    at: Vpn,
+}
+
+fn block_of(at: Vpn) -> u64 {
+    at.0 / PMD_PAGES
+}
+
+/// Neighbouring blocks lie in different buckets, and those at the same place in different tables too.
+fn bucket_of(block: u64) -> usize {
+    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+    usize::try_from(hash).expect("six bits")
+}
+
+/// The buckets of a range, as bits; none of a wide one.
+fn buckets_of(range: VpnRange) -> Option<u64> {
+    let (first, last) = (block_of(range.start()), block_of(Vpn(range.end().0 - 1)));
+    (last - first < NARROW).then(|| (first..=last).fold(0, |bits, b| bits | 1 << bucket_of(b)))
+}
+
+fn overlaps_block(range: VpnRange, at: Vpn) -> bool {
+    let block = block_of(at);
+    block_of(range.start()) <= block && block <= block_of(Vpn(range.end().0 - 1))
+}
+
+/// Takes one of several that are equal.
+fn take_one(open: &mut SmallVec<[VpnRange; 2]>, range: VpnRange) {
+    let at = open.iter().position(|o| *o == range);
+    open.swap_remove(at.expect("a window ends once"));
+}
+
+impl State {
+    fn is_open(&self, range: VpnRange) -> bool {
+        self.open.iter().any(|open| open.overlaps(range))
+    }
+    fn mark(&mut self, range: VpnRange) {
+        for ticket in &mut self.tickets {
+            ticket.page |= range.contains(ticket.at);
+            ticket.block |= overlaps_block(range, ticket.at);
+        }
+    }
+    fn take(&mut self, id: u64) -> Entry {
+        let at = self.tickets.iter().position(|t| t.id == id);
+        self.tickets
+            .swap_remove(at.expect("a ticket is given up once"))
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            buckets: (0..BUCKETS).map(|_| Apart::default()).collect(),
+            wide: Apart::default(),
+            watch: OnceLock::new(),
+        }
+    }
+}
+
 impl Board {
-    pub(super) fn begin(&self, range: VpnRange) -> WindowId {
-        let mut s = self.state.lock();
-        let id = WindowId(s.opened);
-        s.opened += 1;
-        s.open.push((id, range));
-        id
+    fn bucket(&self, at: Vpn) -> &Bucket {
+        &self.buckets[bucket_of(block_of(at))].0
     }
-    pub(super) fn end(&self, id: WindowId) {
-        let mut s = self.state.lock();
-        let at = s.open.iter().position(|(open, _)| *open == id);
-        let (_, range) = s.open.swap_remove(at.expect("a window ends once"));
-        // One step: whoever no longer finds the window open finds it closed.
-        let n = self.closed.fetch_add(1, Ordering::Release);
-        let slot = usize::try_from(n % RECENT as u64).expect("small");
-        if slot < s.recent.len() {
-            s.recent[slot] = range;
-        } else {
-            s.recent.push(range);
-        }
-        drop(s);
-        self.changed.notify_all();
+    /// The buckets whose bits are set.
+    fn among(&self, bits: u64) -> impl Iterator<Item = &Bucket> {
+        let set = move |&i: &usize| bits & 1 << i != 0;
+        (0..BUCKETS).filter(set).map(|i| &self.buckets[i].0)
     }
-    /// To be taken before the page is looked up.
-    pub(super) fn snapshot(&self) -> u64 {
-        self.closed.load(Ordering::Acquire)
+    /// A window begins. To be called before any driver is asked.
+    pub(super) fn begin(&self, range: VpnRange) {
+        let Some(bits) = buckets_of(range) else {
+            let mut open = self.wide.0.open.lock();
+            open.push(range);
+            self.wide.0.len.fetch_add(1, Ordering::AcqRel);
+            return;
+        };
+        for bucket in self.among(bits) {
+            bucket.state.lock().open.push(range);
+        }
     }
-    /// To be asked under the driver's lock.
-    pub(super) fn validate(&self, at: VpnRange, since: u64) -> Verdict {
-        let s = self.state.lock();
-        if s.open.iter().any(|(_, range)| range.overlaps(at)) {
-            return Verdict::Busy;
+    /// A window ends that began with the same range.
+    pub(super) fn end(&self, range: VpnRange) {
+        let narrow = buckets_of(range);
+        for bucket in self.among(narrow.unwrap_or(u64::MAX)) {
+            let mut state = bucket.state.lock();
+            state.mark(range);
+            if narrow.is_some() {
+                take_one(&mut state.open, range);
+                drop(state);
+                bucket.changed.notify_all();
+            }
         }
-        let closed = self.closed.load(Ordering::Relaxed);
-        if closed - since > RECENT as u64 {
-            return Verdict::Stale;
+        if narrow.is_none() {
+            let mut open = self.wide.0.open.lock();
+            take_one(&mut open, range);
+            self.wide.0.len.fetch_sub(1, Ordering::AcqRel);
+            drop(open);
+            self.wide.0.changed.notify_all();
         }
-        let hit = (since..closed).any(|n| {
-            let slot = usize::try_from(n % RECENT as u64).expect("small");
-            s.recent[slot].overlaps(at)
+    }
+    fn is_wide_open(&self, range: VpnRange) -> bool {
+        let wide = &self.wide.0;
+        wide.len.load(Ordering::Acquire) > 0
+            && wide.open.lock().iter().any(|open| open.overlaps(range))
+    }
+    /// Whether a window overlaps `range` now.
+    pub(super) fn is_busy(&self, range: VpnRange) -> bool {
+        let mut buckets = self.among(buckets_of(range).unwrap_or(u64::MAX));
+        self.is_wide_open(range) || buckets.any(|bucket| bucket.state.lock().is_open(range))
+    }
+    /// To be called before the page is looked up.
+    pub(super) fn draw(&self, at: Vpn) -> Drawn<'_> {
+        let mut state = self.bucket(at).state.lock();
+        let id = state.drawn;
+        state.drawn += 1;
+        state.tickets.push(Entry {
+            id,
+            at,
+            page: false,
+            block: false,
         });
-        if hit {
+        Drawn {
+            board: self,
+            id,
+            at,
+        }
+    }
+    /// Sleeps until no window overlaps `range`.
+    pub(super) fn wait_idle(&self, range: VpnRange) {
+        let mut again = true;
+        while std::mem::take(&mut again) {
+            for bucket in self.among(buckets_of(range).unwrap_or(u64::MAX)) {
+                let mut state = bucket.state.lock();
+                while state.is_open(range) {
+                    bucket.changed.wait(&mut state);
+                    again = true;
+                }
+            }
+            let mut open = self.wide.0.open.lock();
+            while open.iter().any(|open| open.overlaps(range)) {
+                self.wide.0.changed.wait(&mut open);
+                again = true;
+            }
+        }
+    }
+    /// Windows open now.
+    pub(super) fn open(&self) -> usize {
+        let narrow = self.buckets.iter().enumerate().map(|(i, bucket)| {
+            // A window over several blocks counts where its first one is.
+            let state = bucket.0.state.lock();
+            let home = |open: &&VpnRange| bucket_of(block_of(open.start())) == i;
+            state.open.iter().filter(home).count()
+        });
+        narrow.sum::<usize>() + self.wide.0.len.load(Ordering::Acquire)
+    }
+}
+
+impl Drawn<'_> {
+    /// Whether what was found for `range` since this was drawn still holds: the page, or pages of the block around it.
+    /// To be asked under the driver's lock.
+    pub(super) fn settle(self, range: VpnRange) -> Verdict {
+        let (board, id, at) = (self.board, self.id, self.at);
+        std::mem::forget(self);
+        // First: see the second invariant.
+        let wide = board.is_wide_open(range);
+        let mut state = board.bucket(at).state.lock();
+        let ticket = state.take(id);
+        let page = range == VpnRange::single(at);
+        assert!(
+            page || (block_of(range.start()) == block_of(at)
+                && block_of(Vpn(range.end().0 - 1)) == block_of(at)),
+            "{range:?} is not around {at:?}"
+        );
+        if wide || state.is_open(range) {
+            Verdict::Busy
+        } else if ticket.page || (ticket.block && !page) {
             Verdict::Stale
         } else {
             Verdict::Current
         }
     }
-    /// Sleeps until no window overlaps `range`.
-    pub(super) fn wait_idle(&self, range: VpnRange) {
-        let mut s = self.state.lock();
-        while s.open.iter().any(|(_, open)| open.overlaps(range)) {
-            self.changed.wait(&mut s);
-        }
-    }
-    /// Windows open now.
-    pub(super) fn open(&self) -> usize {
-        self.state.lock().open.len()
+}
+
+impl Drop for Drawn<'_> {
+    fn drop(&mut self) {
+        self.board.bucket(self.at).state.lock().take(self.id);
     }
 }
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Board")
-            .field("state", &self.state)
+            .field("open", &self.open())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Board, RECENT, Verdict};
-    use crate::addr::{Vpn, VpnRange};
-
-    fn range(a: u64, b: u64) -> VpnRange {
-        VpnRange::new(Vpn(a), Vpn(b)).unwrap()
-    }
-
-    #[test]
-    fn open_is_busy_closed_is_stale_elsewhere_is_current() {
-        let board = Board::default();
-        let since = board.snapshot();
-        let id = board.begin(range(10, 20));
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(10)), since),
-            Verdict::Busy
-        );
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(20)), since),
-            Verdict::Current
-        );
-        board.end(id);
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(19)), since),
-            Verdict::Stale
-        );
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(9)), since),
-            Verdict::Current
-        );
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(19)), board.snapshot()),
-            Verdict::Current
-        );
-    }
-
-    #[test]
-    fn what_is_no_longer_remembered_counts_as_stale() {
-        let board = Board::default();
-        let since = board.snapshot();
-        for n in 0..RECENT as u64 {
-            let id = board.begin(range(100 + n, 101 + n));
-            board.end(id);
-            assert_eq!(
-                board.validate(VpnRange::single(Vpn(5)), since),
-                Verdict::Current,
-                "after {n}"
-            );
-        }
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(100)), since),
-            Verdict::Stale
-        );
-        let id = board.begin(range(7, 8));
-        board.end(id);
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(5)), since),
-            Verdict::Stale
-        );
-    }
-
-    #[test]
-    fn nested_windows_end_in_any_order() {
-        let board = Board::default();
-        let (a, b) = (board.begin(range(0, 9)), board.begin(range(3, 4)));
-        board.end(a);
-        assert_eq!(
-            board.validate(VpnRange::single(Vpn(3)), board.snapshot()),
-            Verdict::Busy
-        );
-        board.end(b);
-        assert_eq!(board.open(), 0);
-        board.wait_idle(range(0, 9));
-    }
-
-    #[test]
-    fn a_waiter_sleeps_until_the_range_is_idle() {
-        let board = Board::default();
-        let id = board.begin(range(0, 1));
-        std::thread::scope(|s| {
-            let waiter = s.spawn(|| {
-                board.wait_idle(range(0, 4));
-                board.open()
-            });
-            board.end(id);
-            assert_eq!(waiter.join().unwrap(), 0);
-        });
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! The external MMUs of one address space.
 
 use super::{
-    board::{Board, WindowId},
+    board::{Board, Verdict},
     entry::{Entry, RegId, Standing, Visit},
     epoch_list::{EpochList, Lazy},
     intervals::Intervals,
@@ -164,12 +164,12 @@ impl Chain {
 }
 
 /// The address space ends: nobody is registered, and who registers now gets no permit while this lives.
-pub(crate) struct Closing<'c>(Option<(&'c Chain, WindowId)>);
+pub(crate) struct Closing<'c>(Option<&'c Chain>);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        if let Some((chain, id)) = self.0.take() {
-            chain.board.end(id);
+        if let Some(chain) = self.0 {
+            chain.board.end(VpnRange::ALL);
         }
     }
 }
@@ -235,7 +235,8 @@ impl Notifiers {
             }
             chain.leaving.wait();
             // Who comes from here on finds a window open over everything, so nothing can be established meanwhile.
-            let closing = Closing(Some((chain, chain.board.begin(VpnRange::ALL))));
+            chain.board.begin(VpnRange::ALL);
+            let closing = Closing(Some(chain));
             if chain.all(cx).is_empty() {
                 return closing;
             }
@@ -278,14 +279,12 @@ impl Notifiers {
             chain.board.set_watch(watch);
         }
     }
-    /// Nobody had a window over `range` since `since`, which is now if none is given; how many have closed so far.
-    pub(crate) fn quiet(&self, range: VpnRange, since: Option<u64>) -> (bool, u64) {
-        let Some(chain) = self.chain() else {
-            return (true, 0);
-        };
-        let now = chain.board.snapshot();
-        let verdict = chain.board.validate(range, since.unwrap_or(now));
-        (verdict == super::board::Verdict::Current, now)
+    /// What `f` says, if no window was open over `range`, a page or pages of one 2-MiB block, while it ran.
+    pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
+        let drawn = self.chain().map(|chain| chain.board.draw(range.start()));
+        let out = f();
+        let verdict = drawn.map_or(Verdict::Current, |drawn| drawn.settle(range));
+        (verdict == Verdict::Current).then_some(out)
     }
     /// Windows open now.
     pub(crate) fn windows_open(&self) -> usize {

@@ -14,7 +14,7 @@
 //!
 //! On the other side, an MMU that wants a translation
 //!
-//! 1. draws a **ticket**: how many windows have closed so far;
+//! 1. draws a **ticket**, a place on the board where windows that close leave a mark;
 //! 2. has the page looked up, which may sleep, fault, and open windows itself; it gets a **pending** frame that cannot
 //!    be looked at;
 //! 3. takes its gate and has the ticket checked under it: no overlapping window open, none closed since. Only then there

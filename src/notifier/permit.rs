@@ -35,13 +35,13 @@ pub enum Retry {
     Detached,
 }
 
-/// Sequence snapshot, drawn from the gate `G` before the page table is read.
+/// A place on the board of windows, taken from the gate `G` before the page table is read.
 #[must_use]
 pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
     access: Access,
-    stamp: Stamp,
+    stamp: Stamp<'g>,
     /// The huge page around it will do.
     huge: bool,
     /// Writing will do if it is allowed anyway.
@@ -80,7 +80,7 @@ impl<S, T, C: Context> Seated for Gate<S, T, C> {
 }
 
 impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, stamp: Stamp, vpn: Vpn, access: Access) -> Self {
+    pub(super) fn draw(gate: &'g G, stamp: Stamp<'g>, vpn: Vpn, access: Access) -> Self {
         Self {
             gate,
             vpn,

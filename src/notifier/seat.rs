@@ -4,7 +4,7 @@
 //! the sequence of its subscription. Both kinds draw the same tickets and get the same permits.
 
 use super::{
-    board::{Board, Verdict},
+    board::{Board, Drawn, Verdict},
     entry::{RegId, Standing},
     permit::Retry,
     subscription::Subscription,
@@ -24,31 +24,38 @@ pub struct Seat {
     pub(super) sub: Option<Arc<Subscription>>,
 }
 
+/// What a ticket is checked against.
+#[derive(Debug)]
+enum Against<'s> {
+    Board(Drawn<'s>),
+    Subscription(&'s Subscription, u64),
+}
+
 /// When a ticket was drawn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stamp {
-    seq: u64,
+#[derive(Debug)]
+pub(super) struct Stamp<'s> {
+    against: Against<'s>,
     /// A window over the page, or the subscription, was open that began before the driver was on the chain: it was not
     /// told.
     early: bool,
 }
 
-impl Stamp {
-    pub(super) fn is_early(self) -> bool {
+impl Stamp<'_> {
+    pub(super) fn is_early(&self) -> bool {
         self.early
     }
 }
 
 impl Seat {
     /// To be taken before anything about the page is looked up.
-    pub(super) fn stamp(&self, at: Vpn) -> Stamp {
+    pub(super) fn stamp(&self, at: Vpn) -> Stamp<'_> {
         // First: windows that did not see the driver are over before the sequence is read that only others advance.
         let early = !self.standing.is_settled() && self.is_early(VpnRange::single(at));
-        let seq = match &self.sub {
-            Some(sub) => sub.snapshot(),
-            None => self.board.snapshot(),
+        let against = match &self.sub {
+            Some(sub) => Against::Subscription(sub, sub.snapshot()),
+            None => Against::Board(self.board.draw(at)),
         };
-        Stamp { seq, early }
+        Stamp { against, early }
     }
     #[cold]
     fn is_early(&self, at: VpnRange) -> bool {
@@ -56,7 +63,7 @@ impl Seat {
             return true;
         }
         let over = self.sub.as_ref().map_or(at, |sub| sub.range);
-        let busy = self.board.validate(over, self.board.snapshot()) == Verdict::Busy;
+        let busy = self.board.is_busy(over);
         let over_all = self.sub.is_none();
         if !busy && (!over_all || self.board.open() == 0) {
             self.standing.settle();
@@ -64,14 +71,14 @@ impl Seat {
         busy
     }
     /// Whether what was found for `range` after the stamp still holds. Under the driver's lock.
-    pub(super) fn check(&self, range: VpnRange, stamp: Stamp) -> Result<(), Retry> {
+    pub(super) fn check(&self, range: VpnRange, stamp: Stamp<'_>) -> Result<(), Retry> {
         if !self.standing.is_alive() {
             return Err(Retry::Detached);
         }
-        let verdict = match &self.sub {
-            Some(_) if stamp.early => Verdict::Busy,
-            Some(sub) => sub.validate(stamp.seq),
-            None => self.board.validate(range, stamp.seq),
+        let verdict = match stamp.against {
+            Against::Subscription(..) if stamp.early => Verdict::Busy,
+            Against::Subscription(sub, since) => sub.validate(since),
+            Against::Board(drawn) => drawn.settle(range),
         };
         match verdict {
             Verdict::Busy => Err(Retry::Busy),

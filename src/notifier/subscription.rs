@@ -19,6 +19,7 @@ struct Windows {
 }
 
 /// A range of an address space that a driver is registered on.
+#[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) range: VpnRange,
     windows: Mutex<Windows>,

@@ -1,7 +1,6 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
-    board::WindowId,
     chain::{Chain, Notifiers},
     entry::Visit,
     ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
@@ -58,7 +57,6 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
-    id: WindowId,
     agreed: SmallVec<[Visit; 4]>,
     /// Nobody refused.
     open: bool,
@@ -103,10 +101,9 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     }
     fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
-        let id = chain.board.begin(self.range);
+        chain.board.begin(self.range);
         let live = self.live.insert(Live {
             chain,
-            id,
             agreed: SmallVec::new(),
             open: false,
         });
@@ -132,7 +129,7 @@ impl<C: Context> OpenWindow<'_, C> {
         if live.open {
             live.chain.board.watched(|w| w.closing(self.range));
         }
-        live.chain.board.end(live.id);
+        live.chain.board.end(self.range);
         // All sequences first: who is told of an end finds no window open.
         live.agreed.iter_mut().for_each(Visit::close_window);
         while let Some(visit) = live.agreed.pop() {

@@ -184,20 +184,30 @@ impl Oracle {
             self.report(Finding::Hidden(ext.name()));
         }
     }
+    /// The first page that the page table leads elsewhere, if the MMU still has the translation.
+    fn still_wrong(&self, mm: &Mm, ext: &dyn ExternalMmu, t: &Translation) -> Option<Vpn> {
+        let at = disagreement(mm, t)?;
+        let mut has = false;
+        self.each_in(ext, t.range(), &mut |other| has |= other == t);
+        has.then_some(at)
+    }
     /// How many translations it has.
     fn compare(&self, mm: &Mm, ext: &dyn ExternalMmu) -> u64 {
-        let (_, since) = mm.quiet_since(VpnRange::ALL, None);
         let mut suspects = Vec::new();
         let mut seen = 0;
         mm.with_translations(|primary| {
             self.each(ext, &mut |t| {
                 seen += 1;
-                let wrong = t.range().iter().find(|at| !agrees(primary(*at), t, *at));
-                suspects.extend(wrong.map(|at| (*t, at)));
+                let wrong = t.range().iter().any(|at| !agrees(primary(at), t, at));
+                suspects.extend(wrong.then_some(*t));
             });
         });
-        for (t, at) in suspects {
-            if mm.quiet_since(t.range(), Some(since)).0 {
+        for t in suspects {
+            // Entry and translation were read at different times: what counts is that they disagree while no window is open.
+            let still = mm
+                .quietly(t.range(), || self.still_wrong(mm, ext, &t))
+                .flatten();
+            if let Some(at) = still {
                 self.report(Finding::Incoherent {
                     mmu: ext.name(),
                     range: t.range(),

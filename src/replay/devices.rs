@@ -5,7 +5,7 @@ use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     extmmu::{
-        Bill, References,
+        Bill, Meter, References, Span,
         gru::{AddressSpace, Context, Gru, GruConfig},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
@@ -134,6 +134,17 @@ impl fmt::Display for Presented {
     }
 }
 
+/// What one device has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which one.
+    pub kind: MmuKind,
+    /// What it had to pay so far.
+    pub bill: Bill,
+    /// Entries that it has: of its page table, its TLB, its partition.
+    pub held: usize,
+}
+
 /// Device by device, what it does its accesses with.
 enum Device {
     Kvm(Arc<Vm>, Vcpu),
@@ -196,11 +207,25 @@ impl Device {
             Self::Xpmem(owner, _) => Arc::clone(owner) as Arc<dyn ExternalMmu>,
         }
     }
-    fn bill(&self) -> (MmuKind, Bill) {
+    fn kind(&self) -> MmuKind {
         match self {
-            Self::Kvm(vm, _) => (MmuKind::Kvm, vm.bill()),
-            Self::Gru(space, _) => (MmuKind::Gru, space.bill()),
-            Self::Xpmem(owner, _) => (MmuKind::Xpmem, owner.bill()),
+            Self::Kvm(..) => MmuKind::Kvm,
+            Self::Gru(..) => MmuKind::Gru,
+            Self::Xpmem(..) => MmuKind::Xpmem,
+        }
+    }
+    fn meter(&self) -> &Meter {
+        match self {
+            Self::Kvm(vm, _) => vm.meter(),
+            Self::Gru(space, _) => space.meter(),
+            Self::Xpmem(owner, _) => owner.meter(),
+        }
+    }
+    fn held(&self, cx: &mut Idle<'_>) -> usize {
+        match self {
+            Self::Kvm(vm, _) => vm.entries(cx),
+            Self::Gru(_, context) => context.gru().tlb_len(),
+            Self::Xpmem(_, attached) => attached.partition().entries(),
         }
     }
     /// Reads a byte, and writes it back if the program wrote it. What the address space refuses stays untouched.
@@ -255,6 +280,29 @@ impl Devices {
             device.touch(cx, addr, access);
         }
     }
+    /// What each has paid so far, those of earlier programs of the process included, and holds now.
+    pub fn standing(&self, cx: &mut Idle<'_>) -> Vec<Standing> {
+        let one = |device: &Device| {
+            let before = self
+                .presented
+                .bills
+                .iter()
+                .find(|(k, _)| *k == device.kind());
+            let mut bill = before.map_or_else(Bill::default, |(_, bill)| *bill);
+            bill += device.meter().bill();
+            Standing {
+                kind: device.kind(),
+                bill,
+                held: device.held(cx),
+            }
+        };
+        self.devices.iter().map(one).collect()
+    }
+    /// The windows that have ended since the last call, device by device; the first call begins to keep them.
+    pub fn spans(&self) -> Vec<(MmuKind, Vec<Span>)> {
+        let one = |device: &Device| (device.kind(), device.meter().take_spans());
+        self.devices.iter().map(one).collect()
+    }
     /// Compares all translations with the page table.
     pub fn audit(&self) {
         if let Some(oracle) = &self.oracle {
@@ -271,7 +319,7 @@ impl Devices {
     fn settle(&mut self) {
         for device in self.devices.drain(..) {
             let one = Presented {
-                bills: vec![device.bill()],
+                bills: vec![(device.kind(), device.meter().bill())],
                 findings: Vec::new(),
             };
             self.presented.add(&one);

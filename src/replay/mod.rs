@@ -24,6 +24,7 @@
 mod calls;
 mod compare;
 mod devices;
+mod figure;
 mod load;
 mod objects;
 mod op;
@@ -35,6 +36,8 @@ mod report;
 mod run;
 mod script;
 mod summary;
+mod timeline;
+mod trace;
 mod words;
 mod write;
 
@@ -42,7 +45,8 @@ mod write;
 mod tests;
 
 pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differing_pages};
-pub use devices::{Devices, MmuKind, NoSuchMmu, Presented};
+pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
+pub use figure::{FigureError, svg};
 pub use load::{load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
@@ -52,3 +56,5 @@ pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };
 pub use summary::{Summary, Tally};
+pub use timeline::{Followed, Hold, Moment, Timeline};
+pub use trace::trace;

@@ -2,7 +2,7 @@
 
 use super::{
     asid::effective,
-    chip::{Inner, Loaded},
+    chip::{Gru, Inner, Loaded},
     purge::{AddressSpace, Mistake},
 };
 use crate::{
@@ -64,6 +64,10 @@ impl Context {
             chip: chip % space.grus.len().max(1),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
         }
+    }
+    /// The GRU that it runs on.
+    pub fn gru(&self) -> &Arc<Gru> {
+        &self.space.grus[self.chip]
     }
     /// Loads bytes (a `VLOAD` instruction); within a page at once.
     ///

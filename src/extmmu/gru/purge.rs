@@ -96,6 +96,10 @@ impl AddressSpace {
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
     /// Windows open now.
     pub fn active(&self) -> u64 {
         self.active.load(Ordering::Acquire)

@@ -155,6 +155,10 @@ impl Vm {
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
     /// Shadow entries now.
     pub fn entries(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
         self.gate.lock(cx).store().len()

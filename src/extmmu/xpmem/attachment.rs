@@ -63,6 +63,10 @@ impl Attachment {
     pub fn pages(&self) -> u64 {
         self.range.pages()
     }
+    /// Where it is attached.
+    pub fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
     /// Exports part of what is attached to others. The memory stays the first owner's: he is asked for pages, and he
     /// recalls them; with this attachment the segment ends too.
     ///

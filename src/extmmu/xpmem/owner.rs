@@ -172,6 +172,10 @@ impl Owner {
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
     /// Frames exported now, each with a reference.
     pub fn exported(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
         let mut count = 0;

@@ -99,7 +99,10 @@ impl PageTable {
         let Some(leaf) = pmd.child(i, pin) else {
             return;
         };
-        let locked = leaf.lock();
+        // Of two that empty it one frees it: the slot may have another leaf by now.
+        let Some(locked) = leaf.lock_linked() else {
+            return;
+        };
         if locked.is_empty()
             && let Some(leaf) = pmd.take(i)
         {

@@ -89,21 +89,21 @@ impl PageTable {
         dir: &'g Dir<C>,
         i: usize,
         pin: Pin<'g>,
-        new: impl FnOnce() -> Box<C>,
+        new: impl Fn() -> Box<C>,
     ) -> Result<&'g C, NoMemory> {
-        if let Some(child) = dir.child(i, pin) {
-            return Ok(child);
+        // Again if the leaf went that was just made, which a large MADV_DONTNEED may do.
+        loop {
+            if let Some(child) = dir.child(i, pin) {
+                return Ok(child);
+            }
+            let inject = self.mem.inject();
+            inject
+                .check(AllocKind::Table)
+                .map_err(|_| NoMemory::Table)?;
+            if dir.install(i, new()) {
+                self.tables.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        self.mem
-            .inject()
-            .check(AllocKind::Table)
-            .map_err(|_| NoMemory::Table)?;
-        if dir.install(i, new()) {
-            self.tables.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(dir
-            .child(i, pin)
-            .expect("installed above, and only a writer of the mmap lock takes tables out"))
     }
     /// The third level for `at` (`pud_alloc`).
     fn make_pud<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Pud, NoMemory> {

@@ -124,6 +124,11 @@ impl<'p> Follower<'p> {
             tid: event.tid,
             is_first: task.pid == self.program.first,
         };
+        self.watch.begins(who, &event.what);
+        self.take(cx, event, who, task);
+        self.watch.over(cx, who);
+    }
+    fn take(&mut self, cx: &mut Idle<'_>, event: &Event, who: Who, task: Task) {
         match &event.what {
             What::Ended => self.end(cx, event.tid),
             What::Fault(fault) => self.fault(cx, who, task, fault),

@@ -1,6 +1,6 @@
 //! Someone who looks on while a program is replayed.
 
-use super::{call::Call, faults::Kind};
+use super::{call::Call, event::What, faults::Kind};
 use crate::{
     ctx::{Cx, Sleepable, rank},
     mm::Mm,
@@ -25,6 +25,14 @@ pub struct Who {
 
 /// What a replay tells of. Every method may use the address space as a driver or another thread would.
 pub trait Watch {
+    /// This is about to be followed.
+    fn begins(&mut self, who: Who, what: &What) {
+        let _unused = (who, what);
+    }
+    /// It has been followed, and whoever looks on has been told of it.
+    fn over(&mut self, cx: &mut Idle<'_>, who: Who) {
+        let _unused = (cx, who);
+    }
     /// The first process has its initial layout; nothing of it ran yet. Comes again if it calls `execve` again.
     fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
         let _unused = (cx, mm);

@@ -1,0 +1,65 @@
+//! What is to be reached.
+
+/// A row of the table.
+pub(crate) struct Target {
+    /// The group of the benchmark.
+    pub(crate) work: &'static str,
+    /// Whose measurements count; the best of them decides.
+    pub(crate) against: &'static [&'static str],
+    /// The largest ratio that is good enough.
+    pub(crate) reach: f64,
+}
+
+const fn row(work: &'static str, against: &'static [&'static str], reach: f64) -> Target {
+    Target {
+        work,
+        against,
+        reach,
+    }
+}
+
+const PEERS: &[&str] = &["page_table_multiarch", "x86_64 MappedPageTable"];
+const RAW_MAP: &[&str] = &["page_table_multiarch raw map", "x86_64 raw map"];
+const RAW_UNMAP: &[&str] = &["page_table_multiarch raw unmap", "x86_64 raw unmap"];
+const LINUX: &[&str] = &["Linux"];
+const RANGEMAP: &[&str] = &["rangemap remove+insert"];
+const WALK: &[&str] = &["epoch list walk, twice"];
+
+/// Every row.
+pub(crate) const TARGETS: &[Target] = &[
+    row("translate, dense", PEERS, 1.0),
+    row("translate, dense", &["floor"], 1.3),
+    row("translate, one page per 2 MiB", PEERS, 1.0),
+    row("translate, one page per 2 MiB", &["floor"], 1.3),
+    row("raw map, 64 Ki pages in a range", PEERS, 1.0),
+    row("raw unmap, 64 Ki pages in a range", PEERS, 1.0),
+    row("populate, 64 Ki pages", RAW_MAP, 3.0),
+    row("munmap, 64 Ki pages, nobody registered", RAW_UNMAP, 3.0),
+    row("munmap, 64 Ki pages, in KVM's tables", RAW_UNMAP, 8.0),
+    row("fork of 64 Ki anonymous pages", LINUX, 0.15),
+    row(
+        "fork of 64 Ki anonymous pages",
+        &["entries and counts"],
+        3.0,
+    ),
+    row("mremap of 1 GiB, aligned", LINUX, 0.05),
+    row("fault, zero page", LINUX, 0.1),
+    row("fault, anonymous", LINUX, 0.1),
+    row("fault, copy on write", LINUX, 0.1),
+    row("munmap+mmap pair among 1 VMAs", LINUX, 0.2),
+    row("munmap+mmap pair among 10000 VMAs", LINUX, 0.2),
+    row("munmap+mmap pair among 60000 VMAs", LINUX, 0.2),
+    row("munmap+mmap pair, 1 VMAs", RANGEMAP, 1.0),
+    row("munmap+mmap pair, 10000 VMAs", RANGEMAP, 1.0),
+    row("munmap+mmap pair, 100000 VMAs", RANGEMAP, 1.0),
+    row("VMA lookup among 100,000", &["rangemap get"], 0.5),
+    row("window, 0 registered", &["relaxed load and branch"], 2.0),
+    row("window, 1 registered", WALK, 1.5),
+    row("window, 4 registered", WALK, 1.5),
+    row("window, 16 registered", WALK, 1.5),
+    row(
+        "register+unregister, 16 present",
+        &["ArcSwap copy on write"],
+        0.5,
+    ),
+];

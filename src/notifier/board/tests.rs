@@ -1,0 +1,150 @@
+//! Verdicts are exact, and nothing is left behind.
+
+use super::{Board, NARROW, Verdict};
+use crate::addr::{PMD_PAGES, Vpn, VpnRange};
+use proptest::prelude::*;
+
+fn range(a: u64, b: u64) -> VpnRange {
+    VpnRange::new(Vpn(a), Vpn(b)).unwrap()
+}
+fn at(n: u64) -> VpnRange {
+    VpnRange::single(Vpn(n))
+}
+/// Nothing is left behind.
+fn tickets(board: &Board) -> usize {
+    let each = board.buckets.iter().map(|b| b.0.state.lock().tickets.len());
+    each.sum()
+}
+
+#[test]
+fn open_is_busy_closed_is_stale_elsewhere_is_current() {
+    for wide in [0, PMD_PAGES * NARROW] {
+        let board = Board::default();
+        let drawn = [9, 10, 19, 20, 20 + wide].map(|n| board.draw(Vpn(n)));
+        let busy = board.draw(Vpn(19));
+        let window = range(10, 20 + wide);
+        board.begin(window);
+        assert_eq!(busy.settle(at(19)), Verdict::Busy);
+        assert_eq!(
+            board.draw(Vpn(20 + wide)).settle(at(20 + wide)),
+            Verdict::Current
+        );
+        board.end(window);
+        let inside = if wide > 0 {
+            Verdict::Stale
+        } else {
+            Verdict::Current
+        };
+        let want = [
+            Verdict::Current,
+            Verdict::Stale,
+            Verdict::Stale,
+            inside,
+            Verdict::Current,
+        ];
+        assert_eq!(
+            drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.settle(at(n))),
+            want
+        );
+        assert_eq!(board.draw(Vpn(19)).settle(at(19)), Verdict::Current);
+        assert_eq!(tickets(&board), 0);
+    }
+}
+
+#[test]
+fn windows_elsewhere_make_nobody_try_again_however_many() {
+    let board = Board::default();
+    let (page, block, hit) = (board.draw(Vpn(5)), board.draw(Vpn(5)), board.draw(Vpn(100)));
+    for n in 0..1000 {
+        board.begin(at(100 + n));
+        board.end(at(100 + n));
+    }
+    assert_eq!(page.settle(at(5)), Verdict::Current);
+    // The same of all that a huge page maps is another question.
+    assert_eq!(block.settle(range(0, PMD_PAGES)), Verdict::Stale);
+    assert_eq!(hit.settle(at(100)), Verdict::Stale);
+}
+
+#[test]
+fn nested_windows_end_in_any_order() {
+    let board = Board::default();
+    let (a, b) = (range(0, 9), range(3, 4));
+    board.begin(a);
+    board.begin(b);
+    board.end(a);
+    assert_eq!(board.draw(Vpn(3)).settle(at(3)), Verdict::Busy);
+    board.end(b);
+    assert_eq!(board.open(), 0);
+    board.wait_idle(a);
+}
+
+#[test]
+fn a_ticket_that_is_dropped_leaves_nothing() {
+    let board = Board::default();
+    drop((board.draw(Vpn(1)), board.draw(Vpn(1))));
+    assert_eq!(tickets(&board), 0);
+}
+
+#[test]
+fn a_waiter_sleeps_until_the_range_is_idle() {
+    for window in [range(0, 1), range(0, 1 << 20)] {
+        let board = Board::default();
+        board.begin(window);
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| {
+                board.wait_idle(range(0, 4));
+                board.open()
+            });
+            board.end(window);
+            assert_eq!(waiter.join().unwrap(), 0);
+        });
+    }
+}
+
+/// A board that remembers everything.
+#[derive(Default)]
+struct Plain {
+    open: Vec<VpnRange>,
+    closed: Vec<VpnRange>,
+}
+
+proptest! {
+    /// Windows of all sizes and tickets of a few blocks, against a board that remembers everything.
+    #[test]
+    fn verdicts_are_exact(steps in prop::collection::vec((0..6_u32, 0..4000_u64, 1..6000_u64), 1..60)) {
+        let board = Board::default();
+        let mut plain = Plain::default();
+        let mut out = Vec::new();
+        for (what, a, len) in steps {
+            match what {
+                0 | 1 => {
+                    board.begin(range(a, a + len));
+                    plain.open.push(range(a, a + len));
+                }
+                2 if !plain.open.is_empty() => {
+                    let n = usize::try_from(len).unwrap() % plain.open.len();
+                    let gone = plain.open.swap_remove(n);
+                    board.end(gone);
+                    plain.closed.push(gone);
+                }
+                3 | 4 => out.push((board.draw(Vpn(a)), a, plain.closed.len())),
+                5 if !out.is_empty() => {
+                    let n = usize::try_from(len).unwrap() % out.len();
+                    let (drawn, a, since) = out.swap_remove(n);
+                    let block = a / PMD_PAGES * PMD_PAGES;
+                    let asked = if len % 2 == 0 { at(a) } else { range(block, block + PMD_PAGES) };
+                    let want = if plain.open.iter().any(|o| o.overlaps(asked)) {
+                        Verdict::Busy
+                    } else if plain.closed[since..].iter().any(|c| c.overlaps(asked)) {
+                        Verdict::Stale
+                    } else {
+                        Verdict::Current
+                    };
+                    prop_assert_eq!(drawn.settle(asked), want);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(board.open(), plain.open.len());
+        }
+    }
+}
