@@ -1,107 +1,120 @@
-//! Memory of one process in other partitions of the machine: a page goes only when all who have it have answered. One
-//! partition is slow, one dies of the question, one never answers.
+//! Memory of one process in three others, which are this program, started again. A page goes only when all who have it
+//! have answered; one of them is killed while it owes an answer, and one never answers.
 //!
 //! ```text
-//! cargo run --example xpmem_remote
+//! cargo run --features remote --example xpmem_remote
 //! ```
 
-use emmu::{
-    Machine, MachineConfig, Mm,
-    addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
-    extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
-    mm::{Advice, MmapArgs},
-    notifier::{Access, ExternalMmu},
-    oracle::Oracle,
-};
-use std::{
-    error::Error,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use emmu::addr::{Vpn, VpnRange};
+use emmu::extmmu::xpmem::remote::{RemoteConfig, RemotePartition};
+use emmu::extmmu::xpmem::{Manners, Owner, OwnerConfig, PartitionId, SegId};
+use emmu::mm::{Advice, MmapArgs};
+use emmu::{Contents, Machine, MachineConfig, Mm, PAGE_SIZE, notifier::Access, oracle::Oracle};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio, id};
+use std::{env, os::unix::net::UnixListener, sync::Arc, thread, time::Instant};
 
 const BASE: u64 = 0x10_0000_0000;
-const PAGE: u64 = emmu::PAGE_SIZE;
+type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let machine = Machine::new(MachineConfig::default());
+/// The other process: writes what it is told, and says what it read there before.
+fn remote(path: &str, segment: u64, manners: &str) -> Any<()> {
+    let partition = RemotePartition::connect(path)?;
+    if manners == "hangs" {
+        partition.set_manners(Manners::Hangs);
+    }
+    let memory = partition.attach(SegId::from_number(segment), 0, 16)?;
+    for line in std::io::stdin().lines() {
+        let mut seen = [0; 8];
+        memory.read(0, &mut seen)?;
+        memory.write(0, line?.as_bytes())?;
+        println!("{:?}", String::from_utf8_lossy(&seen));
+    }
+    Ok(())
+}
+
+/// Has a remote write a word.
+fn tell(child: &mut Child, word: &str) -> Any<()> {
+    writeln!(child.stdin.as_mut().ok_or("no input")?, "{word}")?;
+    let mut seen = String::new();
+    let output = child.stdout.as_mut().ok_or("no output")?;
+    BufReader::with_capacity(1, output).read_line(&mut seen)?;
+    let seen = seen.trim();
+    println!("process {} reads {seen}, writes {word:?}", child.id());
+    Ok(())
+}
+
+/// Starts three remotes, and serves them.
+fn start(owner: &Arc<Owner>, segment: &str) -> Any<Vec<Child>> {
+    let path = env::temp_dir().join(format!("xpmem-{}", id()));
+    let listener = UnixListener::bind(&path)?;
+    let mut children = Vec::new();
+    for (n, manners) in (1..).zip(["dutiful", "dutiful", "hangs"]) {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(&path).args([segment, manners]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        children.push(command.spawn()?);
+        let stream = listener.accept()?.0;
+        owner.serve(stream, PartitionId(n), RemoteConfig::default())?;
+    }
+    std::fs::remove_file(&path)?;
+    Ok(children)
+}
+
+fn main() -> Any<()> {
+    if let [_, path, segment, manners] = &env::args().collect::<Vec<_>>()[..] {
+        return remote(path, segment.parse()?, manners);
+    }
+    // A machine whose frames others can map, a process on it, and what it exports.
+    let mut config = MachineConfig::default();
+    config.memory.contents = Contents::Shared;
+    let machine = Machine::try_new(config)?;
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
-    mm.mmap(&mut cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))?;
+    mm.mmap(&mut cx, &MmapArgs::anonymous(16 * PAGE_SIZE).fixed(BASE))?;
     let config = OwnerConfig {
-        deadline: Duration::from_millis(200),
+        deadline: std::time::Duration::from_millis(300),
         ..OwnerConfig::default()
     };
     let (owner, registration) = Owner::attach(&mut cx, &mm, config);
     let oracle = Oracle::new(&machine);
-    oracle.watch(&mm, Arc::clone(&owner) as Arc<dyn ExternalMmu>);
+    oracle.watch(&mm, owner.clone());
+    let first = Vpn::containing(BASE);
+    let range = VpnRange::new(first, first.plus(16)).ok_or("no pages")?;
+    let segment = owner.make(range, Access::Write).number().to_string();
 
-    // The process exports its memory; three partitions attach it.
-    let all = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + 16 * PAGE));
-    let segment = owner.make(all.ok_or("no pages")?, Access::Write);
-    let partitions = [1, 2, 3].map(|n| Partition::new(PartitionId(n)));
-    let mut importers = Vec::new();
-    for partition in &partitions {
-        importers.push(owner.import(partition, segment, 0, 16)?);
-    }
-    importers[0].write(&mut cx, 0, b"from partition 1")?;
-    let mut seen = [0; 16];
-    importers[2].read(&mut cx, 0, &mut seen)?;
-    println!("partition 3 reads {:?}", String::from_utf8_lossy(&seen));
-    importers[1].read(&mut cx, 0, &mut seen)?;
-    println!("frames exported: {}", owner.exported(&mut cx));
+    let mut children = start(&owner, &segment)?;
 
-    // The process gives the page up. Everybody answers, one after 50 ms.
-    partitions[0].set_manners(Manners::Slow(Duration::from_millis(50)));
+    // The first two have the same page, in memory that all have mapped.
+    tell(&mut children[0], "from one")?;
+    tell(&mut children[1], "from two")?;
     let since = Instant::now();
-    mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed)?;
-    println!(
-        "\nall answered, the page is gone after {:.0?}",
-        since.elapsed()
-    );
-    println!("frames exported: {}", owner.exported(&mut cx));
+    mm.madvise(&mut cx, BASE, PAGE_SIZE, Advice::DontNeed)?;
+    println!("both answered after {:.0?}: it is gone\n", since.elapsed());
 
-    death_and_silence(&mut cx, &mm, &owner, &partitions, &importers)?;
+    // Again. The second is killed as the question comes, the third does not answer.
+    for (child, word) in children.iter_mut().zip(["first", "second", "third"]) {
+        tell(child, word)?;
+    }
+    let since = Instant::now();
+    thread::scope(|s| {
+        s.spawn(|| children[1].kill());
+        mm.madvise(&mut cx, BASE, PAGE_SIZE, Advice::DontNeed)
+    })?;
+    println!("one was killed, one hung: {:.0?}", since.elapsed());
+    owner.failures().iter().for_each(|f| println!("{f}"));
+    tell(&mut children[0], "goes on")?;
+    let (id, status) = (children[2].id(), children[2].wait()?);
+    println!("process {id} has ended: {status}\n\n{:#?}", owner.bill());
 
-    println!("\n{:#?}", owner.bill());
     mm.unregister(&mut cx, registration);
     mm.exit(&mut cx);
     oracle.audit_end(&mm);
     oracle.audit_empty(&mut cx, 0);
     oracle.assert_silent();
     println!("the oracle is silent");
-    Ok(())
-}
-
-/// One partition dies of the question, and one hangs.
-fn death_and_silence(
-    cx: &mut Cx<'_, rank::Idle, Sleepable>,
-    mm: &Mm,
-    owner: &Owner,
-    partitions: &[Arc<Partition>; 3],
-    importers: &[Attachment],
-) -> Result<(), Box<dyn Error>> {
-    let mut seen = [0; 16];
-    for importer in importers {
-        importer.write(cx, 0, b"again")?;
-    }
-    partitions[1].set_manners(Manners::Dies);
-    partitions[2].set_manners(Manners::Hangs);
-    let since = Instant::now();
-    mm.madvise(cx, BASE, PAGE, Advice::DontNeed)?;
-    println!(
-        "\none died, one hung, the page is gone after {:.0?}",
-        since.elapsed()
-    );
-    for failure in owner.failures() {
-        println!("{failure}");
-    }
-    for (n, importer) in importers.iter().enumerate() {
-        match importer.read(cx, 0, &mut seen) {
-            Ok(()) => println!("partition {} goes on", n + 1),
-            Err(e) => println!("partition {}: {e}", n + 1),
-        }
-    }
-    Ok(())
+    drop(children[0].stdin.take());
+    children[0].wait()?;
+    Ok(children[1].wait().map(drop)?)
 }

@@ -7,6 +7,7 @@
 //! reached. There is one derivation, `descend`, and its two bounds are the whole rule set; the raw constructor is
 //! private to this file.
 
+use crate::sync;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use std::{cell::Cell, fmt, marker::PhantomData, time::Duration};
 
@@ -183,8 +184,9 @@ impl Cx<'_, rank::Window, Sleepable> {
 
 impl<R: Rank> Cx<'_, R, Sleepable> {
     /// Blocks. Stands for every blocking primitive.
+    #[allow(clippy::disallowed_methods, reason = "this is the door")]
     pub fn sleep(&mut self, time: Duration) {
-        std::thread::sleep(time);
+        sync::thread::sleep(time);
     }
 }
 
@@ -220,7 +222,11 @@ impl<R: Rank> fmt::Debug for Pinned<'_, R> {
     }
 }
 
-thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
+#[cfg(not(loom))]
+sync::thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
+// Its macro knows no constants.
+#[cfg(loom)]
+sync::thread_local!(static ENTERED: Cell<bool> = Cell::new(false));
 
 /// A thread that entered a machine: the root of all its tokens. Not `Send`.
 #[derive(Debug)]

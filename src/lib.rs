@@ -21,21 +21,39 @@
 //!
 //! # What is guaranteed, and how
 //!
-//! | guarantee | by |
-//! | --- | --- |
-//! | an entry is cleared, downgraded or replaced only inside a window over it | type: [`mm::PteSlot`] |
-//! | a window exists only after every registered MMU dropped the range | type: [`notifier::Ack`] |
-//! | … through its own gate | run-time check, panic |
-//! | the end of a window goes to exactly those who agreed to its beginning, once | type: a window is a value |
-//! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] |
-//! | … and the validation sees every overlapping window, open or closed since | run-time check, [`notifier::Retry`] |
-//! | nothing that may sleep is reached from an atomic context; locks are taken in order | type: [`ctx::Cx`] |
-//! | registration and unregistration hold the mmap lock exclusively | type: [`mm::MmapWriteGuard`] |
-//! | nobody is called after his unregistration returned; `release` comes exactly once | run-time, by construction |
-//! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic |
-//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock |
-//! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks |
-//! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature |
+//! | guarantee | by | shown in |
+//! | --- | --- | --- |
+//! | an entry is cleared, downgraded or replaced only inside a window over it | type: [`mm::PteSlot`] | `ui/i*` |
+//! | a window exists only after every MMU registered over it dropped the range | type: [`notifier::Ack`] | `ui/ii14`–`ii17` |
+//! | … through its own gate | run-time check, panic | `protocol` |
+//! | … also if it began in a first pass: the second is handed the demand again | type: [`notifier::Finish`] | `ui/ii31`–`ii34`, `two_pass` |
+//! | the end of a window goes to exactly those who agreed to its beginning, once | type: a window is a value | `protocol`, `interval` |
+//! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] | `ui/ii01`–`ii13` |
+//! | … and the validation sees every overlapping window, open or closed since | run-time check, [`notifier::Retry`] | `protocol` |
+//! | … of a driver of a range: every window over that range, and no other | run-time check, [`notifier::Retry`] | `interval` |
+//! | a translation copied for a TLB is dropped when its driver is asked to | not at all; [`oracle::Oracle`] finds it | `kvm`, `gru`, `xpmem` |
+//! | … and one taken by [`notifier::Pending::vouch`] was still current | not at all; [`oracle::Oracle`] finds it | `gru` |
+//! | a store forgets the range that it is asked to forget | run-time check with debug assertions, panic | |
+//! | nothing that may sleep is reached from an atomic context | type: [`ctx::Context`] | `ui/iii*` |
+//! | locks are taken in the order below | type: [`ctx::Rank`] | `ui/iii14`–`iii17` |
+//! | … two mmap locks by address: [`Mm::read_with`] is the one way to hold two | by construction | `tests/pair` |
+//! | a driver's own locks, and what it waits for, are in that order | not at all | |
+//! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
+//! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |
+//! | unregistration is not called from a window or a callback, which it waits for | type: [`ctx::Outside`] | `ui/iii19`, `iv02` |
+//! | a driver is unregistered at most once | type: [`notifier::Registration`] is a value | `ui/iv04` |
+//! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
+//! | a driver's memory is freed only after every walker has left | by construction: visits, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
+//! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
+//! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
+//! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
+//! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
+//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |
+//! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
+//! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
+//! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
+//!
+//! The names in the last column are files of `tests/`, and modules with tests of their own.
 //!
 //! # Lock order
 //!
@@ -49,17 +67,19 @@
 //!             Gate      a driver's gate
 //! ```
 //!
-//! Two leaves are locked in the order of their addresses. `fork` holds one mmap lock only, since nobody knows the child
-//! before it is done. Locks of single structures (the board, the frame list, the
+//! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
+//! `fork` holds one mmap lock only, since nobody knows the child before it is done. Locks of single structures (the board, the frame list, the
 //! lists of reclaim, swap, a directory of tables, an object's pages)
 //! are leaves of this order: nothing is taken under them.
 //!
 //! # Unsafe code
 //!
-//! Denied but in three files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain) and, with the
-//! feature `host`, `host/executor.rs` (a process that is recorded).
+//! Denied but in five files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain), with the
+//! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
+//! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod addr;
 pub mod ctx;
@@ -68,6 +88,10 @@ pub mod extmmu;
 pub mod file;
 pub mod frame;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it waits for processes, outside of any model"
+)]
 pub mod host;
 mod interval;
 pub mod mm;
@@ -79,6 +103,7 @@ pub mod replay;
 pub mod rmap;
 mod sync;
 #[cfg(feature = "testkit")]
+#[allow(clippy::disallowed_methods, reason = "its threads are users")]
 pub mod testkit;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};

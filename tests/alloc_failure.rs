@@ -7,6 +7,7 @@ use common::{PAGE, RW, World, at, machine};
 use emmu::{
     Errno, FaultError, Mm,
     mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot},
+    testkit::Failed,
 };
 use std::sync::Arc;
 
@@ -21,35 +22,25 @@ fn fault(result: Result<(), FaultError>) -> Outcome {
     }
 }
 
-/// Runs `work` again and again on a world made by `prepare`, failing its 1st, 2nd, … allocation, until none is left to
-/// fail. After each failure, `work` must succeed and `check` must hold.
+/// Fails each allocation of `work` in turn, on worlds made by `prepare`.
 fn fail_each(
     prepare: impl Fn(&mut World),
     work: impl Fn(&mut World) -> Outcome,
     check: impl Fn(&mut World),
 ) -> u64 {
-    for nth in 1.. {
+    let world = || {
         let mut w = World::on(machine(4096));
         prepare(&mut w);
-        let machine = Arc::clone(&w.machine);
-        machine.mem().inject().arm(nth);
-        let outcome = work(&mut w);
-        let asked = machine.mem().inject().count();
-        machine.mem().inject().disarm();
-        if asked < nth {
-            assert_eq!(outcome, Ok(()), "nothing failed, yet the work did");
-            check(&mut w);
-            w.end();
-            return nth - 1;
-        }
-        if let Err(errno) = outcome {
+        w
+    };
+    let machine = |w: &World| Arc::clone(&w.machine);
+    emmu::testkit::fail_each(world, machine, work, |mut w, came| {
+        if let Failed::Reported(errno) = came {
             assert!(matches!(errno, Errno::ENOMEM | Errno::EAGAIN), "{errno}");
-            assert_eq!(work(&mut w), Ok(()), "again, after allocation {nth} failed");
         }
         check(&mut w);
         w.end();
-    }
-    unreachable!("a scenario has finitely many allocations")
+    })
 }
 
 fn contents(w: &mut World, from: u64, n: u64) {

@@ -31,8 +31,25 @@ mod xpmem_model {
 mod xpmem_slow {
     emmu::conformance_tests!(kit = super::slow_xpmem());
 }
+/// Partitions that die of the question, that answer twice, and that never do: the deadline is for them.
+mod xpmem_dying {
+    emmu::conformance_tests!(kit = super::partitions(super::Manners::Dies));
+}
+mod xpmem_answering_twice {
+    emmu::conformance_tests!(kit = super::partitions(super::Manners::Twice));
+}
+mod xpmem_hanging {
+    emmu::conformance_tests!(kit = super::partitions(super::Manners::Hangs));
+}
 use emmu::testkit;
 
+fn partitions(manners: Manners) -> Kit {
+    let config = OwnerConfig {
+        deadline: Duration::from_millis(20),
+        ..OwnerConfig::default()
+    };
+    testkit::xpmem(config, manners)
+}
 fn old_kvm() -> Kit {
     testkit::kvm(VmConfig {
         references: References::Pinned,

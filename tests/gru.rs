@@ -6,7 +6,7 @@ use emmu::{
     extmmu::gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake},
     mm::{Advice, MmapArgs},
     notifier::{ExternalMmu, Registration},
-    oracle::{Invariant, Oracle},
+    oracle::{Finding, Invariant, Oracle},
 };
 use std::sync::Arc;
 
@@ -207,7 +207,12 @@ fn a_huge_page_is_one_entry() {
 #[test]
 fn the_oracle_names_each_mistake() {
     use Invariant::{Coherent, NoUseAfterFree};
-    for bug in [Mistake::NoPurge, Mistake::LatePurge, Mistake::NoLazyPurge] {
+    for bug in [
+        Mistake::NoPurge,
+        Mistake::LatePurge,
+        Mistake::NoLazyPurge,
+        Mistake::ShortPurge,
+    ] {
         let machine = Machine::new(MachineConfig::default());
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
@@ -224,4 +229,49 @@ fn the_oracle_names_each_mistake() {
         assert_eq!(found, [NoUseAfterFree, Coherent], "{bug:?}");
         w.mm.exit(&mut cx);
     }
+}
+
+#[test]
+fn what_an_instruction_stored_without_a_word_is_a_lost_write() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let bug = Some(Mistake::LostDirty);
+    let w = world(&mut cx, &machine, GruConfig::default(), bug);
+    let context = Context::new(&w.space, 0);
+    context.write(&mut cx, BASE, &[1]).unwrap();
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    assert!(matches!(found[..], [Finding::LostWrite(_)]), "{found:?}");
+    w.mm.exit(&mut cx);
+}
+
+#[test]
+fn a_window_that_is_never_counted_out_is_named() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let bug = Some(Mistake::LostEnd);
+    let w = world(&mut cx, &machine, GruConfig::default(), bug);
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    w.oracle.audit_liveness();
+    assert!(w.oracle.take().is_empty(), "not before the deadline");
+    w.oracle.set_deadline(std::time::Duration::ZERO);
+    w.oracle.audit_liveness();
+    let found = w.oracle.take();
+    let counts = |f: &Finding| {
+        matches!(
+            f,
+            Finding::CountsWindows {
+                mmu: "GRU",
+                count: 1,
+                ..
+            }
+        )
+    };
+    assert!(found.iter().any(counts), "{found:?}");
+    w.mm.exit(&mut cx);
+    let found = w.oracle.take();
+    let counts = |f: &Finding| matches!(f, Finding::CountsAtExit { mmu: "GRU", .. });
+    assert!(found.iter().any(counts), "{found:?}");
 }

@@ -12,7 +12,10 @@ use emmu::{
     notifier::{AgeKind, ExternalMmu, Registration},
     oracle::{Finding, Invariant, Oracle},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
@@ -303,6 +306,81 @@ fn the_oracle_names_each_mistake() {
         assert_eq!(verdict(mistake), [NoUseAfterFree, Coherent], "{mistake:?}");
     }
     assert_eq!(verdict(Mistake::LostDirty), [DirtyKept]);
+    // Of the window itself nothing is seen: the count that stays up is, at exit.
+    assert_eq!(verdict(Mistake::LostEnd), []);
+}
+
+#[test]
+fn references_that_go_before_the_flush_are_named() {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = VmConfig {
+        references: References::Pinned,
+        mistake: Some(Mistake::LateFlush),
+        ..VmConfig::default()
+    };
+    let g = guest(&mut cx, &machine, config);
+    let vcpu = g.vm.vcpu(&mut cx);
+    vcpu.store(&mut cx, 0, 1).unwrap();
+    g.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = g.oracle.take();
+    assert!(
+        matches!(found[0], Finding::UnpinnedWhileTranslated { mmu: "KVM", range, .. }
+            if range == VpnRange::single(Vpn::containing(BASE))),
+        "{found:?}"
+    );
+    g.mm.exit(&mut cx);
+}
+
+#[test]
+fn a_processor_that_waits_for_a_window_that_is_over_is_named() {
+    let machine = machine();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = VmConfig {
+        mistake: Some(Mistake::LostEnd),
+        ..VmConfig::default()
+    };
+    let g = guest(&mut cx, &machine, config);
+    g.oracle.set_deadline(Duration::from_millis(50));
+    let vcpu = g.vm.vcpu(&mut cx);
+    vcpu.store(&mut cx, 0, 1).unwrap();
+    g.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let mut found = Vec::new();
+    std::thread::scope(|s| {
+        let machine = &machine;
+        let spins = s.spawn(move || {
+            let mut thread = machine.enter().unwrap();
+            vcpu.load(&mut thread.cx(), 0)
+        });
+        let until = Instant::now() + Duration::from_secs(30);
+        let both = |found: &[Finding]| {
+            let has = |what: fn(&Finding) -> bool| found.iter().any(what);
+            has(|f| matches!(f, Finding::NoProgress { mmu: "KVM", .. }))
+                && has(|f| matches!(f, Finding::CountsWindows { count: 1, .. }))
+        };
+        while !both(&found) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+            g.oracle.audit_liveness();
+            found.extend(g.oracle.take());
+        }
+        assert!(both(&found), "{found:?}");
+        // Only the end of the address space sets it free.
+        g.mm.exit(&mut cx);
+        assert!(spins.join().unwrap().is_err());
+    });
+    // Taking it off at exit was a window too.
+    let at_exit = g.oracle.take();
+    let [
+        Finding::CountsAtExit {
+            mmu: "KVM",
+            count: 2,
+        },
+    ] = at_exit[..]
+    else {
+        panic!("{at_exit:?}");
+    };
 }
 
 #[test]

@@ -3,14 +3,16 @@
 
 use emmu::{
     Machine, MachineConfig, Mm,
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     extmmu::{
+        References,
         gru::{self, AddressSpace, Context, Gru, GruConfig},
         kvm::{self, Gfn, MemSlot, SlotFlags, Vm, VmConfig},
+        xpmem::{self, Owner, OwnerConfig, Partition, PartitionId},
     },
     mm::{Advice, MmapArgs},
-    notifier::ExternalMmu,
+    notifier::{Access, ExternalMmu},
     oracle::Oracle,
 };
 use std::{
@@ -120,6 +122,28 @@ fn gru(
     }
 }
 
+fn xpmem(
+    mistake: Option<xpmem::Mistake>,
+) -> impl FnOnce(&mut Idle<'_>, &Arc<Mm>) -> (Arc<dyn ExternalMmu>, Use) {
+    move |cx, mm| {
+        let config = OwnerConfig {
+            references: References::Unpinned,
+            mistake,
+            ..OwnerConfig::default()
+        };
+        let (owner, _stays) = Owner::attach(cx, mm, config);
+        let first = Vpn::containing(BASE);
+        let pages = VpnRange::new(first, first.plus(PAGES)).unwrap();
+        let segment = owner.make(pages, Access::Read);
+        let partition = Partition::new(PartitionId(1));
+        let importer = owner.import(&partition, segment, 0, PAGES).unwrap();
+        let access: Use = Box::new(move |cx, n| {
+            importer.read(cx, n * PAGE, &mut [0]).unwrap();
+        });
+        (owner, access)
+    }
+}
+
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(500);
 
@@ -144,7 +168,23 @@ fn pages_entered_ahead_without_asking_are_caught() {
 }
 
 #[test]
+fn a_window_that_counts_itself_in_after_its_purge_is_caught() {
+    assert!(found(LONG, gru(Some(gru::Mistake::LateActive))));
+}
+
+#[test]
+fn a_window_that_counts_itself_out_before_its_end_is_caught() {
+    assert!(found(LONG, gru(Some(gru::Mistake::EarlyEnd))));
+}
+
+#[test]
+fn a_page_that_is_exported_without_asking_again_is_caught() {
+    assert!(found(LONG, xpmem(Some(xpmem::Mistake::NoRetry))));
+}
+
+#[test]
 fn correct_drivers_stay_silent() {
+    assert!(!found(SHORT, xpmem(None)));
     assert!(!found(SHORT, kvm(None)));
     assert!(!found(SHORT, gru(None)));
 }

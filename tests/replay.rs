@@ -74,15 +74,15 @@ fn writeback_scripts_go_as_on_linux() {
     as_linux("writeback");
 }
 
-/// Which often used pages pressure looks at, Linux decides by statistics that are up to two seconds old.
+/// What is left depends on where the stacks of the recorded processes began, and on what was read from swap before.
 #[test]
 fn reclaim_scripts_go_as_on_linux_but_for_a_few() {
     let done = replayed("reclaim");
     let summary = Summary::of(&done);
     let total = summary.total();
-    assert!(total.agreed * 100 >= total.steps * 88, "{summary}");
+    assert!(total.agreed * 100 >= total.steps * 95, "{summary}");
     assert!(
-        done.iter().filter(|r| !r.is_whole()).count() <= 9,
+        done.iter().filter(|r| !r.is_whole()).count() <= 4,
         "{summary}"
     );
 }

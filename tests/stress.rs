@@ -1,5 +1,9 @@
 //! All three models at once on one address space, from several threads, against random operations: the oracle stays
 //! silent and everything is given back. `EMMU_STRESS_SECONDS` makes it longer.
+//!
+//! ```text
+//! EMMU_STRESS_SECONDS=60 cargo test --release --features remote --test stress -- --nocapture
+//! ```
 
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
@@ -125,10 +129,15 @@ fn operate(machine: &Arc<Machine>, mm: &Mm, oracle: &Oracle, seed: u64) -> u64 {
 
 #[test]
 fn devices_and_operations_at_once() {
+    run(MemConfig::default(), |_, _| ());
+}
+
+/// Devices against operations, and `meanwhile` beside them until it is told to stop.
+fn run(memory: MemConfig, meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Send) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             swap: 4096,
-            ..MemConfig::default()
+            ..memory
         },
         ..MachineConfig::default()
     });
@@ -142,9 +151,12 @@ fn devices_and_operations_at_once() {
             s.spawn(move || use_memory(machine, devices, seed, stop))
         });
         let threads: Vec<_> = threads.collect();
+        let (owner, until) = (&devices.owner, &stop);
+        let beside = s.spawn(move || meanwhile(owner, until));
         let operated = operate(&machine, &mm, &oracle, 99);
         stop.store(true, Relaxed);
         let used: u64 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+        beside.join().unwrap();
         (used, operated)
     });
     let mut thread = machine.enter().unwrap();
@@ -160,7 +172,79 @@ fn devices_and_operations_at_once() {
     );
     assert_eq!(devices.vm.in_progress(&mut cx), (0, 0));
     assert_eq!((devices.gru.active(), devices.owner.recalls()), (0, 0));
+    assert_eq!(machine.mem().in_use(), 0);
     println!("{used} device accesses against {operated} operations");
+}
+
+#[cfg(all(feature = "remote", target_os = "linux"))]
+#[path = "common/process.rs"]
+mod process;
+
+#[cfg(all(feature = "remote", target_os = "linux"))]
+mod remotes {
+    use super::{BASE, PAGE, PAGES, process, run};
+    use emmu::{
+        Contents, MemConfig,
+        addr::{Vpn, VpnRange},
+        extmmu::xpmem::{Owner, PartitionId, SegId, remote::RemoteConfig},
+        notifier::Access,
+    };
+    use process::{Meeting, Process};
+    use std::{
+        sync::{Arc, atomic::Ordering::Relaxed},
+        time::{Duration, Instant},
+    };
+
+    /// The other process.
+    #[test]
+    #[ignore = "run by the other test, as its other process"]
+    fn other_process() {
+        process::serve_parent();
+    }
+
+    fn start(meeting: &Meeting, owner: &Arc<Owner>, segment: SegId, id: u32) -> Process {
+        let (mut process, stream) = meeting.start("remotes::other_process");
+        let served = owner.serve(stream, PartitionId(id), RemoteConfig::default());
+        let segment = segment.number();
+        assert_eq!(process.call(&format!("attach {segment} 0 {PAGES}")), "ok");
+        process.order(&format!("churn {id}"));
+        assert!(!served.unwrap().is_cut_off());
+        process
+    }
+
+    /// Two processes use the memory at a time; every second (every 100 ms in a short run) the elder one is killed and
+    /// another comes.
+    #[test]
+    fn a_remote_process_is_killed_every_second() {
+        let memory = MemConfig {
+            contents: Contents::Shared,
+            ..MemConfig::default()
+        };
+        run(memory, |owner, stop| {
+            let meeting = Meeting::new();
+            let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE));
+            let segment = owner.make(whole.unwrap(), Access::Write);
+            let pause = super::time().div_f64(15.0).min(Duration::from_secs(1));
+            let mut elder = start(&meeting, owner, segment, 100);
+            let mut killed = 0;
+            for id in 101.. {
+                let younger = start(&meeting, owner, segment, id);
+                let until = Instant::now() + pause;
+                while Instant::now() < until && !stop.load(Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                elder.kill();
+                killed += 1;
+                elder = younger;
+                if stop.load(Relaxed) {
+                    break;
+                }
+            }
+            elder.kill();
+            assert!(owner.failures().is_empty() && killed > 1, "{killed} killed");
+            println!("{} remote processes killed", killed + 1);
+        });
+    }
 }
 
 fn attach(machine: &Arc<Machine>, mm: &Arc<Mm>, oracle: &Arc<Oracle>) -> Devices {

@@ -5,13 +5,17 @@ use emmu::{
     addr::{Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{
-        Attachment, Manners, Mistake, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
+        Attachment, Breach, Failure, Manners, Mistake, Owner, OwnerConfig, Partition, PartitionId,
+        SegId, XpmemError,
     },
     mm::{Advice, MmapArgs},
     notifier::{Access, ExternalMmu, Registration},
-    oracle::{Invariant, Oracle},
+    oracle::{Finding, Invariant, Oracle},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
@@ -73,6 +77,14 @@ impl World {
     }
 }
 
+fn wait_until(done: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < limit, "it does not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn load(cx: &mut Idle<'_>, importer: &Attachment, page: u64) -> u8 {
     let mut byte = [0];
     importer.read(cx, page * PAGE, &mut byte).unwrap();
@@ -115,12 +127,23 @@ fn every_partition_answers_before_a_page_goes() {
         w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
         assert!(all.iter().all(|p| p.entries() == 0));
         assert!(w.owner.bill().longest >= slow);
-        assert_eq!(all[1].answers(), 2);
-        // An answer too many settles nothing else.
-        importers[1].write(cx, 0, &[8]).unwrap();
-        w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        wait_until(|| all[1].answers() == 2);
+        // An answer too many ends who gave it.
+        wait_until(|| all[1].is_cut_off());
+        let refused = importers[1].write(cx, 0, &[8]);
+        assert_eq!(refused, Err(XpmemError::CutOff(PartitionId(1))));
         assert_eq!(load(cx, &importers[0], 0), 0);
-        assert!(w.owner.failures().is_empty());
+        let failures = w.owner.failures();
+        let twice = |f: &Failure| {
+            matches!(
+                f,
+                Failure::Broke {
+                    breach: Breach::NotOwed(_),
+                    ..
+                }
+            )
+        };
+        assert!(failures.len() == 1 && twice(&failures[0]), "{failures:?}");
     });
 }
 
@@ -142,9 +165,12 @@ fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
         hanging.set_manners(Manners::Hangs);
         w.mm.munmap(cx, BASE, PAGE).unwrap();
         let failures = w.owner.failures();
-        assert_eq!(failures.len(), 1);
-        assert_eq!(failures[0].partition, PartitionId(2));
-        assert_eq!(failures[0].range, pages(0, 1));
+        let hung = Failure::Hung {
+            partition: PartitionId(2),
+            range: pages(0, 1),
+            after: config.deadline,
+        };
+        assert_eq!(failures, [hung]);
         for (importer, id) in [(&a, 1), (&b, 2)] {
             let refused = importer.read(cx, PAGE, &mut [0]).unwrap_err();
             assert_eq!(refused, XpmemError::CutOff(PartitionId(id)));
@@ -203,12 +229,13 @@ fn segments_end_with_their_owner_and_attachments_of_attachments_with_theirs() {
 
 #[test]
 fn the_oracle_names_each_mistake() {
-    use Invariant::{Coherent, NoUseAfterFree};
+    use Invariant::{Coherent, NoUseAfterFree, ReferencesKept};
     let lies = [
         None,
         Some(Mistake::NoRecall),
         Some(Mistake::LateRecall),
         Some(Mistake::ShortRecall),
+        Some(Mistake::NoWait),
     ];
     for mistake in lies {
         let machine = Machine::new(MachineConfig::default());
@@ -227,12 +254,117 @@ fn the_oracle_names_each_mistake() {
         if mistake.is_none() {
             partition.set_manners(Manners::Lies);
         }
+        if mistake == Some(Mistake::NoWait) {
+            // Its answer comes, but after the pages went.
+            partition.set_manners(Manners::Slow(Duration::from_secs(1)));
+        }
         w.mm.madvise(&mut cx, BASE, 2 * PAGE, Advice::DontNeed)
             .unwrap();
         let mut found: Vec<_> = w.oracle.take().iter().map(|f| f.invariant()).collect();
         found.sort_unstable();
         found.dedup();
-        assert_eq!(found, [NoUseAfterFree, Coherent], "{mistake:?}");
+        // The owner pins: references go while the partition has the page.
+        assert_eq!(
+            found,
+            [NoUseAfterFree, Coherent, ReferencesKept],
+            "{mistake:?}"
+        );
         w.mm.exit(&mut cx);
     }
+}
+
+#[test]
+fn references_that_go_before_the_answers_are_named() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = OwnerConfig {
+        mistake: Some(Mistake::EarlyUnpin),
+        ..OwnerConfig::default()
+    };
+    let w = world(&mut cx, &machine, config);
+    let importer = w.import(&Partition::new(PartitionId(1)));
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    assert!(
+        matches!(found[..], [Finding::UnpinnedWhileTranslated { mmu: "XPmem", range, .. }]
+            if range == pages(0, 1)),
+        "{found:?}"
+    );
+    w.mm.exit(&mut cx);
+}
+
+#[test]
+fn what_an_importer_stored_without_a_word_is_a_lost_write() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = OwnerConfig {
+        mistake: Some(Mistake::LostDirty),
+        ..OwnerConfig::default()
+    };
+    let w = world(&mut cx, &machine, config);
+    let importer = w.import(&Partition::new(PartitionId(1)));
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    assert!(matches!(found[..], [Finding::LostWrite(_)]), "{found:?}");
+    w.mm.exit(&mut cx);
+}
+
+#[test]
+fn a_window_that_waits_too_long_for_an_answer_is_named_with_who_owes_it() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let config = OwnerConfig {
+        deadline: Duration::from_secs(2),
+        ..OwnerConfig::default()
+    };
+    let w = world(&mut cx, &machine, config);
+    w.oracle.set_deadline(Duration::from_millis(30));
+    let partition = Partition::new(PartitionId(1));
+    let importer = w.import(&partition);
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    partition.set_manners(Manners::Hangs);
+    std::thread::scope(|s| {
+        // Whoever looks meanwhile sees whom the window waits for.
+        let looks = s.spawn(|| {
+            let until = std::time::Instant::now() + Duration::from_secs(20);
+            let mut found = Vec::new();
+            while found.is_empty() && std::time::Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+                w.oracle.audit_liveness();
+                found = w.oracle.take();
+            }
+            found
+        });
+        w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        let found = looks.join().unwrap();
+        assert!(
+            matches!(found[..], [Finding::LongWindow { window, waiting: Some("XPmem"), .. }]
+                if window == pages(0, 1)),
+            "{found:?}"
+        );
+    });
+    // One that nobody looked at meanwhile is named when it is over.
+    let slow = Partition::new(PartitionId(2));
+    let importer = w.import(&slow);
+    importer.write(&mut cx, 0, &[1]).unwrap();
+    slow.set_manners(Manners::Slow(Duration::from_millis(100)));
+    w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
+    let found = w.oracle.take();
+    let [
+        Finding::LongWindow {
+            waiting: None,
+            slowest: Some(("XPmem", _)),
+            ..
+        },
+    ] = found[..]
+    else {
+        panic!("{found:?}");
+    };
+    w.mm.exit(&mut cx);
+    w.oracle.assert_silent();
 }

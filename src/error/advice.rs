@@ -236,8 +236,45 @@ impl ForkError {
     }
 }
 
+/// The locks of two address spaces were asked for, of one and the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("both address spaces are the same")]
+pub struct SameMm;
+
+impl SameMm {
+    /// Linux's errno for what would never end.
+    pub const fn errno(self) -> Errno {
+        Errno::EINVAL
+    }
+}
+
+/// Memory could not be copied between two address spaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CopyError {
+    /// They are one.
+    #[error(transparent)]
+    SameMm(#[from] SameMm),
+    /// A page could not be read.
+    #[error("where it is copied from, {0}")]
+    From(FaultError),
+    /// A page could not be written.
+    #[error("where it is copied to, {0}")]
+    To(FaultError),
+}
+
+impl CopyError {
+    /// Linux's errno (`process_vm_readv`).
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::SameMm(e) => e.errno(),
+            Self::From(_) | Self::To(_) => Errno::EFAULT,
+        }
+    }
+}
+
 /// An access could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum FaultError {
     /// Nothing mapped there: SIGSEGV with `SEGV_MAPERR`.
     #[error("nothing is mapped at {0:#x}")]

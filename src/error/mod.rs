@@ -8,7 +8,8 @@ mod mmap;
 mod object;
 
 pub use advice::{
-    FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError,
+    CopyError, FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError,
+    MsyncError, SameMm,
 };
 
 pub use mmap::{MmapError, RemapError};
@@ -126,6 +127,7 @@ impl VmaError {
 
 /// What could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum NoMemory {
     /// Physical memory is used up.
     #[error("a frame")]

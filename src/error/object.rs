@@ -5,6 +5,7 @@ use thiserror::Error;
 
 /// A memory object could not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum ObjectError {
     /// The page lies at or beyond the end.
     #[error("page {0} lies beyond the end of the object")]

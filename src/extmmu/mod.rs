@@ -5,6 +5,10 @@ pub mod gru;
 pub mod kvm;
 mod recorder;
 mod tlb;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "partitions have threads of their own"
+)]
 pub mod xpmem;
 
 pub use bill::{Bill, Meter, Span};

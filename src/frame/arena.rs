@@ -1,7 +1,7 @@
 //! Metadata of all frames, and who gets the next one.
 
 use super::{
-    contents::Cell,
+    contents::{Contents, MemConfig, Page, Pages},
     counts::Counts,
     flags::FrameFlags,
     free::FreeFrames,
@@ -19,37 +19,6 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 use thiserror::Error;
-
-/// Whether frames have contents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Contents {
-    /// Real 4-KiB contents, made on the first write.
-    #[default]
-    Real,
-    /// None: reads give zeros, writes are lost. For very large spaces.
-    None,
-}
-
-/// Size and kind of a machine's memory. `Default` is 256 MiB with contents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemConfig {
-    /// Frames of 4 KiB, the zero page not counted; at most 2^28.
-    pub frames: u32,
-    /// Whether they have contents.
-    pub contents: Contents,
-    /// Slots of a page each on the swap device; 0: there is none.
-    pub swap: u32,
-}
-
-impl Default for MemConfig {
-    fn default() -> Self {
-        Self {
-            frames: 65536,
-            contents: Contents::Real,
-            swap: 0,
-        }
-    }
-}
 
 /// Every frame is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -75,13 +44,9 @@ struct Meta {
 
 /// Frames whose metadata are made together; fewer in the last chunk.
 pub(super) const CHUNK: u32 = 1 << 14;
-/// What a read of a free frame gives in debug builds, so that a number kept too long shows.
-const POISON: u8 = 0x6b;
-
 struct Chunk {
     meta: Box<[Meta]>,
-    /// As long as `meta`, or empty without contents.
-    cells: Box<[Cell]>,
+    pages: Pages,
 }
 
 /// The physical memory of a machine.
@@ -94,25 +59,40 @@ pub struct PhysMem {
     pub(super) swap: Swap,
     pub(super) lru: Lru,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
+    #[cfg(all(feature = "remote", target_os = "linux"))]
+    pub(super) shared: Option<Arc<super::SharedMemory>>,
 }
 
 /// The zero page: frame 0, never counted, never freed.
-const ZERO: Pfn = Pfn(0);
+pub(super) const ZERO: Pfn = Pfn(0);
 
 impl PhysMem {
     /// Memory of that size; nothing is allocated for it yet but a directory.
     ///
     /// # Panics
     ///
-    /// If it has more than 2^28 frames.
+    /// If it has more than 2^28 frames, or shall be shared and the host has no memory for that: see
+    /// [`try_new`](Self::try_new).
     pub fn new(config: MemConfig) -> Self {
+        Self::try_new(config).expect("the host gives shared memory")
+    }
+    /// The same. Only memory that is shared with other processes can be refused.
+    ///
+    /// # Errors
+    ///
+    /// What the host said.
+    ///
+    /// # Panics
+    ///
+    /// If it has more than 2^28 frames.
+    pub fn try_new(config: MemConfig) -> std::io::Result<Self> {
         assert!(
             config.frames <= 1 << 28,
             "{} frames are more than 2^28",
             config.frames
         );
         let chunks = (config.frames + 1).div_ceil(CHUNK);
-        Self {
+        Ok(Self {
             config,
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             free: FreeFrames::new(config.frames),
@@ -121,7 +101,9 @@ impl PhysMem {
             swap: Swap::new(config.swap),
             lru: Lru::default(),
             watch: OnceLock::new(),
-        }
+            #[cfg(all(feature = "remote", target_os = "linux"))]
+            shared: super::SharedMemory::of(config)?.map(Arc::new),
+        })
     }
     /// Frames there are.
     pub fn capacity(&self) -> u32 {
@@ -147,13 +129,9 @@ impl PhysMem {
         self.chunks[(pfn.0 / CHUNK) as usize].get_or_init(|| {
             let first = pfn.0 - pfn.0 % CHUNK;
             let len = CHUNK.min(self.config.frames + 1 - first);
-            let cells = match self.config.contents {
-                Contents::Real => len,
-                Contents::None => 0,
-            };
             Chunk {
                 meta: (0..len).map(|_| Meta::default()).collect(),
-                cells: (0..cells).map(|_| Cell::default()).collect(),
+                pages: Pages::new(self.config.contents, len),
             }
         })
     }
@@ -161,8 +139,14 @@ impl PhysMem {
         debug_assert!(pfn != ZERO, "the zero page has no counts");
         &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize]
     }
-    fn cell(&self, pfn: Pfn) -> Option<&Cell> {
-        self.chunk(pfn).cells.get((pfn.0 % CHUNK) as usize)
+    /// What is in a frame; `None` without contents.
+    pub(super) fn page(&self, pfn: Pfn) -> Option<Page<'_>> {
+        let pages = &self.chunk(pfn).pages;
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        if let (Pages::Shared(made), Some(memory)) = (pages, &self.shared) {
+            return Some(memory.page(pfn, &made[(pfn.0 % CHUNK) as usize]));
+        }
+        pages.own((pfn.0 % CHUNK) as usize)
     }
 
     /// A frame that reads as zero, with one reference.
@@ -191,8 +175,8 @@ impl PhysMem {
         self.lru_remove(pfn);
         // The generation first: from here on every view of the frame is stale.
         self.meta(pfn).generation.fetch_add(1, Ordering::AcqRel);
-        if let Some(cell) = self.cell(pfn) {
-            cell.clear();
+        if let Some(page) = self.page(pfn) {
+            page.clear();
         }
         self.free.put(pfn);
     }
@@ -287,51 +271,6 @@ impl PhysMem {
                 .fetch_and(!flags.bits(), Ordering::Relaxed);
         }
     }
-
-    /// Copies bytes of a frame into `out`.
-    pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
-        let pfn = if pfn.is_zero() { ZERO } else { pfn };
-        let Some(cell) = self.cell(pfn) else {
-            return out.fill(0);
-        };
-        cell.read(offset, out);
-        if cfg!(debug_assertions) && pfn != ZERO && self.refcount(pfn) == 0 {
-            out.fill(POISON);
-        }
-    }
-    /// Stores bytes into a frame.
-    ///
-    /// # Panics
-    ///
-    /// If it is the zero page, in release builds too: every process would read what was written.
-    pub(crate) fn write(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
-        assert!(!pfn.is_zero(), "the zero page is written");
-        if let Some(cell) = self.cell(pfn) {
-            cell.write(offset, bytes);
-        }
-    }
-    /// Whether the frame holds nothing but zeros; unknown, so `false`, without contents.
-    pub(crate) fn is_unused(&self, pfn: Pfn) -> bool {
-        self.cell(pfn).is_some_and(Cell::is_zero)
-    }
-    /// Whether two frames hold the same bytes; unknown, so `false`, without contents.
-    pub(crate) fn equal(&self, a: Pfn, b: Pfn) -> bool {
-        match (self.cell(a), self.cell(b)) {
-            (Some(a), Some(b)) => a.equals(b),
-            _ => false,
-        }
-    }
-    /// Gives `to` the contents of `from`.
-    ///
-    /// # Panics
-    ///
-    /// As [`write`](Self::write).
-    pub(crate) fn copy(&self, from: Pfn, to: Pfn) {
-        assert!(to != ZERO, "the zero page is written");
-        if let (Some(from), Some(to)) = (self.cell(from), self.cell(to)) {
-            to.copy_from(from);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -340,13 +279,13 @@ impl PhysMem {
     pub(super) fn overhead(&self) -> usize {
         let made = self.chunks.iter().filter_map(OnceLock::get);
         let chunks: usize = made
-            .map(|c| size_of_val(&*c.meta) + size_of_val(&*c.cells))
+            .map(|c| size_of_val(&*c.meta) + c.pages.overhead())
             .sum();
         size_of_val(&*self.chunks) + chunks + self.free.overhead()
     }
     /// Whether a frame has a page of contents.
     pub(super) fn holds_page(&self, pfn: Pfn) -> bool {
-        self.cell(pfn).is_some_and(Cell::is_made)
+        self.page(pfn).is_some_and(|p| p.is_made())
     }
 }
 

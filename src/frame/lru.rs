@@ -148,6 +148,18 @@ impl PhysMem {
             self.lru_add(pfn);
         }
     }
+    /// Takes a page that locked memory has off the lists (`mlock_folio`).
+    pub(crate) fn lru_lock(&self, pfn: Pfn) {
+        self.lru_move(pfn, FrameFlags::UNEVICTABLE, FrameFlags::ACTIVE);
+    }
+    /// And puts it back: that locked memory has it no more (`munlock_folio`). Another one that has it is noticed at the next
+    /// look.
+    pub(crate) fn lru_unlock(&self, pfn: Pfn) {
+        if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+            self.clear_flags(pfn, FrameFlags::UNEVICTABLE);
+            self.lru_add(pfn);
+        }
+    }
     /// Takes up to `most` frames from the tail of a list, those first that came first.
     pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> Vec<Frame<'_>> {
         let mut out = Vec::new();

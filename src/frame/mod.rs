@@ -10,6 +10,7 @@
 //! | `free` | which frames are free, and who gets the next one |
 //! | `counts` | reference and map count in one word |
 //! | `contents` | what is in a frame |
+//! | `shared` | … where other processes map it |
 //! | `handle` | owning a reference |
 //! | `huge` | 512 frames in a row |
 //! | `view` | looking at a frame that may be gone: the oracle |
@@ -32,21 +33,27 @@ mod huge;
 mod inject;
 mod lru;
 mod owner;
+#[cfg(all(feature = "remote", target_os = "linux"))]
+mod shared;
 mod swap;
+mod swap_ahead;
 #[cfg(test)]
 mod tests;
 mod view;
 mod wait;
 mod watch;
 
-pub use arena::{Contents, MemConfig, OutOfFrames, PhysMem};
+pub use arena::{OutOfFrames, PhysMem};
 pub use commit::{Commit, Overcommit};
+pub use contents::{Contents, MemConfig};
 pub use flags::FrameFlags;
 pub use handle::Frame;
 pub(crate) use huge::HUGE;
 pub use inject::{AllocKind, Inject, Injected};
 pub(crate) use lru::LruList;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
+#[cfg(all(feature = "remote", target_os = "linux"))]
+pub use shared::SharedMemory;
 pub use swap::{Swap, SwapSlot};
 pub use view::{FrameView, FrameViewMut};
 pub use wait::FrameLock;

@@ -5,15 +5,17 @@
 //! reference on it.
 
 use super::{
-    arena::{Contents, PhysMem},
-    flags::FrameFlags,
-    handle::Frame,
+    arena::PhysMem, contents::Contents, flags::FrameFlags, handle::Frame, swap_ahead::ReadAhead,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn},
     sync::{AtomicU64, Mutex, Ordering},
 };
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    ops::Range,
+};
 
 #[allow(clippy::cast_possible_truncation)]
 type Page = [u8; PAGE_SIZE as usize];
@@ -28,13 +30,20 @@ struct Slot {
     count: u32,
     /// Frame in the swap cache.
     cached: Option<Pfn>,
+    /// That frame was read because a neighbour was wanted, and nobody has asked for it yet.
+    ahead: bool,
+    /// Refers to it without a cache: an object.
+    of_object: bool,
     page: Option<Box<Page>>,
 }
 
 #[derive(Default)]
 struct Slots {
     slots: Vec<Slot>,
-    free: Vec<u32>,
+    free: BTreeSet<u32>,
+    /// Where the search for a free one begins: one page is written behind the other.
+    next: u32,
+    ahead: ReadAhead,
     /// Which slot a cached frame is of.
     of_frame: HashMap<Pfn, SwapSlot>,
 }
@@ -56,8 +65,8 @@ impl Slots {
         let slot = self.slot(id);
         let unused = slot.count == 0 && slot.cached.is_none();
         if unused {
-            slot.page = None;
-            self.free.push(id.0);
+            *slot = Slot::default();
+            self.free.insert(id.0);
         }
         unused
     }
@@ -95,14 +104,23 @@ impl PhysMem {
     }
     fn take_slot(&self, slots: &mut Slots) -> Option<SwapSlot> {
         let swap = &self.swap;
-        let id = match slots.free.pop() {
-            Some(id) => id,
-            None if slots.slots.len() < swap.capacity as usize => {
-                slots.slots.push(Slot::default());
-                u32::try_from(slots.slots.len() - 1).expect("below the capacity")
-            }
-            None => return None,
+        let len = u32::try_from(slots.slots.len()).expect("below the capacity");
+        // On an empty device writing begins anew.
+        let from = if slots.free.len() == slots.slots.len() {
+            0
+        } else {
+            slots.next
         };
+        let id = match slots.free.range(from..).next().copied() {
+            Some(id) => id,
+            None if len < swap.capacity => {
+                slots.slots.push(Slot::default());
+                len
+            }
+            None => slots.free.first().copied()?,
+        };
+        slots.free.remove(&id);
+        slots.next = id + 1;
         swap.used.fetch_add(1, Ordering::Relaxed);
         Some(SwapSlot(id))
     }
@@ -204,24 +222,61 @@ impl PhysMem {
         drop(frame);
         true
     }
-    /// The frame of a slot: the cached one, or `fresh` filled from the device and cached (`read_swap_cache_async`).
-    /// `None` if the slot is free: whoever saw an entry that refers to it looks anew.
+    /// The frame of a slot: the cached one, or `fresh` filled from the device and cached, and neighbours with it
+    /// (`swap_cluster_readahead`). `None` if the slot is free: whoever saw an entry that refers to it looks anew.
     pub(crate) fn swap_read<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>) -> Option<Frame<'m>> {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
         if let Some(pfn) = slot.cached {
+            if std::mem::take(&mut slot.ahead) {
+                slots.ahead.hit();
+            }
             return Some(self.get(pfn));
         }
         if slot.count == 0 {
             return None;
         }
-        if let Some(page) = &slot.page {
-            self.write(fresh.pfn(), 0, &page[..]);
+        let window = slots.ahead.window(id.0);
+        drop(slots);
+        self.read_ahead(window.start..id.0);
+        let read = self.fill(id, fresh, false);
+        self.read_ahead(id.0 + 1..window.end);
+        read
+    }
+    /// Reads pages that private memory has there and that are not cached yet, as far as there are frames for them.
+    fn read_ahead(&self, ids: Range<u32>) {
+        for id in ids {
+            let wanted = self
+                .swap
+                .slots
+                .lock()
+                .slots
+                .get(id as usize)
+                .is_some_and(|s| s.count > 0 && s.cached.is_none() && !s.of_object);
+            if wanted {
+                let Ok(fresh) = self.alloc() else { return };
+                let _read = self.fill(SwapSlot(id), fresh, true);
+            }
+        }
+    }
+    /// Reads a page into the cache, if it is not there and the slot is still in use (`__read_swap_cache_async`).
+    fn fill<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>, ahead: bool) -> Option<Frame<'m>> {
+        let mut slots = self.swap.slots.lock();
+        let slot = slots.slot(id);
+        if let Some(pfn) = slot.cached {
+            return Some(self.get(pfn));
+        }
+        if slot.count == 0 || slot.of_object {
+            return None;
         }
         let pfn = fresh.pfn();
+        if let Some(page) = &slot.page {
+            self.write(pfn, 0, &page[..]);
+        }
         slot.cached = Some(fresh.clone().into_raw());
+        slot.ahead = ahead;
         slots.of_frame.insert(pfn, id);
-        self.set_flags(pfn, FrameFlags::SWAP_CACHE);
+        self.set_flags(pfn, FrameFlags::SWAP_CACHE | FrameFlags::SWAP_BACKED);
         drop(slots);
         self.lru_add(pfn);
         Some(fresh)
@@ -237,6 +292,7 @@ impl PhysMem {
         let id = self.take_slot(&mut slots)?;
         let slot = slots.slot(id);
         slot.count = 1;
+        slot.of_object = true;
         slot.page = page;
         Some(id)
     }
@@ -246,11 +302,13 @@ impl PhysMem {
         let slot = slots.slot(id);
         let page = slot.page.take();
         slot.count -= 1;
+        let window = slots.ahead.window(id.0);
         self.release(&mut slots, id);
         drop(slots);
         if let Some(page) = page {
             to.write(0, &page[..]);
         }
+        self.read_ahead(window);
     }
 }
 

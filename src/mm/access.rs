@@ -96,23 +96,37 @@ impl Mm {
     ) -> Result<(), FaultError> {
         // What a signal would report: the address given, or where the access crosses into a page.
         let addr = addr.max(at.addr());
-        let mut f = Some(f);
+        let mut f = f;
         loop {
-            let pinned = cx.pin();
-            let pin = self.table.pin(pinned.guard());
-            if let Some(leaf) = self.table.leaf(at, pin)
-                && permits(leaf.peek(at), access)
-            {
-                let locked = leaf.lock();
-                if let Some(pfn) = hit(&locked, at, access) {
-                    if let Some(f) = f.take() {
-                        f(pfn);
-                    }
-                    return Ok(());
-                }
-            }
-            drop(pinned);
+            f = match self.try_touch(cx, at, access, f) {
+                Ok(()) => return Ok(()),
+                Err(f) => f,
+            };
             self.fault_in(cx, at, addr, access)?;
+        }
+    }
+    /// Runs `f` on the frame at `at` while its entry is locked, if that allows the access; else gives it back.
+    #[inline]
+    pub(super) fn try_touch<R: crate::ctx::Rank, F: FnOnce(Pfn)>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        access: Access,
+        f: F,
+    ) -> Result<(), F> {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        let leaf = self.table.leaf(at, pin);
+        let Some(leaf) = leaf.filter(|leaf| permits(leaf.peek(at), access)) else {
+            return Err(f);
+        };
+        let locked = leaf.lock();
+        match hit(&locked, at, access) {
+            Some(pfn) => {
+                f(pfn);
+                Ok(())
+            }
+            None => Err(f),
         }
     }
 
@@ -148,7 +162,7 @@ impl Mm {
 }
 
 /// Reports the byte that was accessed rather than its page.
-fn place(e: FaultError, addr: u64) -> FaultError {
+pub(super) fn place(e: FaultError, addr: u64) -> FaultError {
     match e {
         FaultError::Guarded(_) => FaultError::Guarded(addr),
         FaultError::Beyond(_) => FaultError::Beyond(addr),

@@ -51,6 +51,13 @@ impl Mm {
     pub(crate) fn set_watch(&self, watch: std::sync::Arc<dyn crate::notifier::WindowWatch>) {
         self.notifiers.watch(watch);
     }
+    /// The registration of a driver of this address space.
+    pub(crate) fn registration_of(
+        &self,
+        ext: &std::sync::Arc<dyn crate::notifier::ExternalMmu>,
+    ) -> Option<crate::notifier::RegId> {
+        self.notifiers.registration_of(self.machine().epoch(), ext)
+    }
     /// What `f` says, if no window was open over `range`, a page or pages of one 2-MiB block, while it ran.
     pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
         self.notifiers.quietly(range, f)

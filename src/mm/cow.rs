@@ -105,6 +105,12 @@ impl Held<'_> {
                 mem.map_inc(pfn);
                 drop(slot.replace(pte));
                 mem.lru_add(pfn);
+                // The copy is locked in its place.
+                if vma.flags.contains(VmFlags::LOCKED)
+                    && let Some(original) = original
+                {
+                    mem.lru_unlock(original.pfn());
+                }
             }
         });
         window.close();

@@ -23,6 +23,11 @@ impl Mm {
 
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
+        for vma in layout.vmas.iter() {
+            if vma.flags.contains(VmFlags::LOCKED) {
+                super::mlock::mark_unevictable(self, pin, vma.range(), false);
+            }
+        }
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         self.table
             .leaves(all, pin, |part, leaf| {

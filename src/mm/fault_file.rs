@@ -61,7 +61,7 @@ impl<'h> Held<'h> {
         }
         if let Some(locked) = self.lock_page(vma, object, at, Access::Read)? {
             let pte = RawPte::frame(locked.pfn(), vma.mapped_rights());
-            self.install(at, locked.frame().clone(), pte)?;
+            self.install_page(vma, at, &locked, pte)?;
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl<'h> Held<'h> {
     ) -> Result<(), FaultError> {
         if let Some(locked) = self.lock_page(vma, object, at, Access::Write)? {
             let pte = RawPte::frame(locked.pfn(), vma.rights()).mkdirty();
-            self.install(at, locked.frame().clone(), pte)?;
+            self.install_page(vma, at, &locked, pte)?;
         }
         Ok(())
     }
@@ -91,6 +91,20 @@ impl<'h> Held<'h> {
             mem.copy(locked.pfn(), copy.pfn());
             let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
             self.install(at, copy, pte)?;
+        }
+        Ok(())
+    }
+    /// The object's page itself; locked memory takes it off the lists of reclaim.
+    fn install_page(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        locked: &FrameLock<'_>,
+        pte: RawPte,
+    ) -> Result<(), NoMemory> {
+        self.install(at, locked.frame().clone(), pte)?;
+        if vma.flags.contains(VmFlags::LOCKED) {
+            self.lease.mm.machine().mem().lru_lock(locked.pfn());
         }
         Ok(())
     }
@@ -172,6 +186,9 @@ impl<'h> Held<'h> {
                     let pte = RawPte::frame(locked.pfn(), rights);
                     mem.map_inc(locked.frame().clone().into_raw());
                     leaf.set(page, pte);
+                    if vma.flags.contains(VmFlags::LOCKED) {
+                        mem.lru_lock(locked.pfn());
+                    }
                 }
             }
             !leaf.get(at).is_none()

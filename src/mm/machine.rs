@@ -58,14 +58,26 @@ pub struct Machine {
 
 impl Machine {
     /// Switches a machine on. Its memory costs nothing until used.
+    ///
+    /// # Panics
+    ///
+    /// As [`PhysMem::new`].
     pub fn new(config: MachineConfig) -> Arc<Self> {
-        let mem = Arc::new(PhysMem::new(config.memory));
+        Self::try_new(config).expect("the host gives shared memory")
+    }
+    /// The same. Only memory that is shared with other processes can be refused.
+    ///
+    /// # Errors
+    ///
+    /// What the host said.
+    pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
+        let mem = Arc::new(PhysMem::try_new(config.memory)?);
         let commit = Arc::new(Commit::new(
             config.overcommit,
             u64::from(config.memory.frames),
         ));
         let registry = Arc::new(Registry::new(config.export_order));
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             config,
             host: Host {
                 mem,
@@ -73,7 +85,7 @@ impl Machine {
                 registry,
             },
             epoch: Epoch::new(),
-        })
+        }))
     }
     /// Registers the current thread: the source of every token ([`Cx`](crate::ctx::Cx)).
     ///

@@ -3,13 +3,14 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{MlockFlags, MlockallFlags, VmFlags},
+    page_table::Pin,
     populate::Errors,
+    vma::Vma,
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::{MlockError, VmaError},
-    frame::FrameFlags,
 };
 use std::convert::Infallible;
 
@@ -189,24 +190,15 @@ impl MmapWriteGuard<'_> {
     }
     /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
     fn mark_unevictable(&mut self, part: VpnRange, locked: bool) {
-        let mm = self.mm;
-        let mem = mm.machine().mem();
         let pinned = self.cx.pin();
-        mm.table
-            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
-                for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
-                    let lists = FrameFlags::ACTIVE;
-                    if locked {
-                        mem.lru_move(pfn, FrameFlags::UNEVICTABLE, lists);
-                    } else if mem.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
-                        mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
-                        mem.lru_add(pfn);
-                    }
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        let table = &self.mm.table;
+        mark_unevictable(self.mm, table.pin(pinned.guard()), part, locked);
+    }
+    /// The pages of a locked VMA that goes are no longer locked by it (`munlock_vma_folio`).
+    pub(super) fn unlock_pages(&mut self, vma: &Vma) {
+        if vma.flags.contains(VmFlags::LOCKED) {
+            self.mark_unevictable(vma.range(), false);
+        }
     }
     /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
     fn set_lock_all(&mut self, flags: MlockallFlags) {
@@ -224,11 +216,29 @@ impl MmapWriteGuard<'_> {
         if flags.is_empty() {
             kind = VmFlags::empty();
         }
-        let mut next = self.layout.vmas.first().map(super::vma::Vma::range);
+        let mut next = self.layout.vmas.first().map(Vma::range);
         while let Some(vma) = next {
             let done = self.set_lock_vma(vma.start(), vma, kind);
             let end = done.map_or(vma.end(), |start| self.vma(start).end());
-            next = self.layout.vmas.find(end).map(super::vma::Vma::range);
+            next = self.layout.vmas.find(end).map(Vma::range);
         }
     }
+}
+
+/// The same of an address space that may have nobody else in it.
+pub(super) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, locked: bool) {
+    let mem = mm.machine().mem();
+    mm.table
+        .leaves(part, pin, |part, leaf| {
+            let leaf = leaf.lock();
+            for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
+                if locked {
+                    mem.lru_lock(pfn);
+                } else {
+                    mem.lru_unlock(pfn);
+                }
+            }
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
 }

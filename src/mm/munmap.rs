@@ -96,6 +96,7 @@ impl MmapWriteGuard<'_> {
         };
         let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
         for vma in &vmas {
+            self.unlock_pages(vma);
             self.layout.unaccount(vma.flags, vma.pages());
             if vma.flags.contains(VmFlags::LOCKED) {
                 self.layout.locked_vm -= vma.pages();

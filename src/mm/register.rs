@@ -102,3 +102,69 @@ impl MmapReadGuard<'_> {
         registration.unregister(&mut self.cx);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Machine, MachineConfig, MemConfig, Mm,
+        addr::{Vpn, VpnRange},
+        ctx::{Atomic, Cx, Sleepable, rank},
+        notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
+    };
+    use std::sync::Arc;
+
+    struct Driver(Gate<OrderedStore<u64>, (), Atomic>);
+
+    impl Driver {
+        fn new(seat: Seat) -> Arc<Self> {
+            Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
+        }
+    }
+
+    impl ExternalMmu for Driver {
+        fn invalidate_start<'i>(
+            &self,
+            cx: Cx<'_, rank::Callback, Sleepable>,
+            inv: Invalidation<'i>,
+        ) -> Ack<'i> {
+            self.0.exclude(cx, inv, |(), _, _| ())
+        }
+    }
+
+    /// For Miri: drivers come, are called, leave and are freed while another thread walks over them.
+    #[test]
+    fn drivers_are_freed_after_the_last_walker_left() {
+        let machine = Machine::new(MachineConfig {
+            memory: MemConfig {
+                frames: 16,
+                ..MemConfig::default()
+            },
+            ..MachineConfig::default()
+        });
+        let mm = Mm::new(&machine);
+        let rounds = if cfg!(miri) { 20 } else { 2000 };
+        let range = VpnRange::new(Vpn(16), Vpn(24)).unwrap();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let mut thread = machine.enter().unwrap();
+                let mut cx = thread.cx();
+                for _ in 0..rounds {
+                    let mut g = mm.read(&mut cx);
+                    let mut lease = g.lease();
+                    lease.with_window(range, Event::Clear, |_| ());
+                }
+            });
+            let mut thread = machine.enter().unwrap();
+            let mut cx = thread.cx();
+            for _ in 0..rounds {
+                let (a, whole) = mm.register(&mut cx, Driver::new);
+                let (b, part) = mm.subscribe(&mut cx, range, Driver::new);
+                let weak = Arc::downgrade(&b);
+                drop((a, b));
+                part.unregister(&mut cx);
+                whole.unregister(&mut cx);
+                assert!(weak.upgrade().is_none(), "nobody walks over it any more");
+            }
+        });
+    }
+}

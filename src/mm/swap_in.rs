@@ -3,7 +3,7 @@
 //! The page comes back through the swap cache, so that all who share its slot share its frame again. Whoever is the
 //! only one gets it to write to.
 
-use super::{guard::Held, pte::RawPte, vma::Vma};
+use super::{flags::VmFlags, guard::Held, pte::RawPte, vma::Vma};
 use crate::{
     addr::Vpn,
     error::{FaultError, NoMemory},
@@ -83,13 +83,16 @@ impl Held<'_> {
                 }
             }
             leaf.set(at, pte);
+            if vma.flags.contains(VmFlags::LOCKED) {
+                mem.lru_lock(pfn);
+            }
             Some(pte)
         })
     }
     /// `should_try_to_free_swap`.
     fn frees_swap(&self, vma: &Vma, access: Access, locked: &FrameLock<'_>) -> bool {
         let mem = self.lease.mm.machine().mem();
-        let locked_vma = vma.flags.contains(super::flags::VmFlags::LOCKED);
+        let locked_vma = vma.flags.contains(VmFlags::LOCKED);
         mem.swap().is_scarce()
             || locked_vma
             // This lock's reference, and the cache's.

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use std::convert::Infallible;
 
 /// All external MMUs dropped their references to the range and cannot take new ones.
-#[must_use]
+#[must_use = "the window ends when this is dropped"]
 pub struct InvalidationWindow<'w, C: Context> {
     mm: &'w Mm,
     core: OpenWindow<'w, C>,
@@ -43,7 +43,7 @@ pub struct PteSlot<'s> {
 
 /// What an entry held, taken out of the table. Dropping it gives up the mapping: the frame is retired when that was
 /// the last reference.
-#[must_use]
+#[must_use = "dropping it gives up the mapping; say so with `drop`"]
 pub struct Detached<'m> {
     pte: RawPte,
     mem: &'m PhysMem,

@@ -64,7 +64,7 @@ impl Translation {
 
 /// A translation as a TLB holds it. Whoever keeps one answers for dropping it: with the lock held under which the driver
 /// drops them, or by hardware that ignores one that comes too late.
-#[must_use]
+#[must_use = "a translation that is not kept is lost"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cached(pub(super) Translation);
 

@@ -13,12 +13,12 @@ use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
     frame::PhysMem,
-    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
+    sync::{AtomicBool, Condvar, Mutex, Ordering, Serial},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: Serial = Serial::starting_at(0);
 
 /// A driver's registration: of the whole address space, or of a range of it. Taking it off is done by
 /// [`unregister`](Self::unregister), from anywhere but a window or a callback.
@@ -43,6 +43,11 @@ impl Registration {
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         let _leaving = self.chain.leaving.begin();
         self.chain.take_off(cx, &self.entry);
+    }
+    /// Gone from the chain, and nothing else: what unregistration must not be.
+    #[cfg(all(test, loom))]
+    pub(super) fn vanish<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>) {
+        self.chain.remove(cx, &self.entry);
     }
     /// The pages that the driver is told of.
     pub fn range(&self) -> VpnRange {
@@ -178,7 +183,7 @@ impl Drop for Closing<'_> {
 pub(crate) struct Notifiers(Lazy<Chain>);
 
 impl Notifiers {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Lazy::new())
     }
     pub(super) fn chain(&self) -> Option<&Chain> {
@@ -209,7 +214,7 @@ impl Notifiers {
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
         let chain = self.0.share().expect("prepared before");
-        let reg = RegId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let reg = RegId(NEXT.next());
         let standing = Arc::new(Standing::new());
         let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {
@@ -238,9 +243,25 @@ impl Notifiers {
             chain.board.begin(VpnRange::ALL);
             let closing = Closing(Some(chain));
             if chain.all(cx).is_empty() {
+                chain.board.watched(|w| w.released());
                 return closing;
             }
         }
+    }
+    /// The registration of a driver.
+    pub(crate) fn registration_of(
+        &self,
+        epoch: &Epoch,
+        ext: &Arc<dyn ExternalMmu>,
+    ) -> Option<RegId> {
+        let chain = self.chain()?;
+        let mut all = chain.intervals.all();
+        let local = epoch.register();
+        chain
+            .list
+            .for_each(&local.pin(), |entry| all.push(Arc::clone(entry)));
+        let is = |e: &Arc<Entry>| std::ptr::addr_eq(Arc::as_ptr(&e.ext), Arc::as_ptr(ext));
+        all.iter().find(|e| is(e)).map(|e| e.reg)
     }
     /// Nobody is registered.
     pub(crate) fn is_empty(&self, epoch: &Epoch) -> bool {

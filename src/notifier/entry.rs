@@ -1,18 +1,18 @@
 //! One registered driver: who may call it, and how its registration ends.
 
 use super::{
-    ops::{Event, ExternalMmu, demand},
+    ops::{Begun, Event, ExternalMmu, demand},
     subscription::Subscription,
 };
 use crate::{
     addr::VpnRange,
     ctx::{Below, Cx, Sleepable, rank},
-    sync::{AtomicBool, AtomicU8, Condvar, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU8, Condvar, Mutex, OnceLock, Ordering},
 };
 use std::{convert::Infallible, sync::Arc};
 
 /// Identity of a registration, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RegId(pub(super) u64);
 
 /// How far a registration has come, as the driver's seat sees it.
@@ -20,6 +20,7 @@ pub(super) struct Standing {
     /// Permits are given out while this is set.
     alive: AtomicBool,
     phase: AtomicU8,
+    name: OnceLock<&'static str>,
 }
 
 /// Windows do not see the driver yet.
@@ -34,7 +35,12 @@ impl Standing {
         Self {
             alive: AtomicBool::new(true),
             phase: AtomicU8::new(BUILDING),
+            name: OnceLock::new(),
         }
+    }
+    /// What the driver is called.
+    pub(super) fn name(&self) -> &'static str {
+        self.name.get().copied().unwrap_or_default()
     }
     pub(super) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::SeqCst)
@@ -146,6 +152,7 @@ impl Entry {
         standing: Arc<Standing>,
         sub: Option<Arc<Subscription>>,
     ) -> Self {
+        let _first = standing.name.get_or_init(|| ext.name());
         Self {
             reg,
             ext,
@@ -158,8 +165,9 @@ impl Entry {
     /// Forbids permits, then passes the gate once: permits given before are gone, and the store is empty.
     pub(super) fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.standing.alive.store(false, Ordering::SeqCst);
-        let Ok(()) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
-            Ok::<_, Infallible>(self.ext.invalidate_start(cx.descend(), inv))
+        let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
+            let ack = self.ext.invalidate_start(cx.descend(), inv);
+            Ok::<_, Infallible>(Begun::Done(ack))
         });
         self.ext.invalidate_end(cx.descend(), VpnRange::ALL);
     }

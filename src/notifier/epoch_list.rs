@@ -9,7 +9,7 @@
 
 use crate::{
     ctx::Epoch,
-    sync::{AtomicPtr, Mutex, Ordering},
+    sync::{AtomicPtr, Mutex, Ordering, Witness, exclusive, probe},
 };
 use crossbeam_epoch::{Atomic, Guard, Owned};
 use std::{marker::PhantomData, ptr, sync::Arc};
@@ -17,6 +17,13 @@ use std::{marker::PhantomData, ptr, sync::Arc};
 struct Node<T> {
     value: T,
     next: Atomic<Node<T>>,
+    witness: Witness,
+}
+
+impl<T> Drop for Node<T> {
+    fn drop(&mut self) {
+        self.witness.write();
+    }
 }
 
 /// The list. `T` is a handle, cheap to clone.
@@ -45,8 +52,10 @@ impl<T: Send + Sync + 'static> EpochList<T> {
         let node = Owned::new(Node {
             value,
             next: Atomic::null(),
+            witness: Witness::new(),
         });
         node.next.store(head, Ordering::Relaxed);
+        probe();
         self.head.store(node, Ordering::Release);
         drop(held);
     }
@@ -56,12 +65,14 @@ impl<T: Send + Sync + 'static> EpochList<T> {
         let held = self.writer.lock();
         let mut link = &self.head;
         loop {
+            probe();
             let at = link.load(Ordering::Acquire, guard);
             // SAFETY: a linked node is destroyed only after it was unlinked, which needs the lock held here.
             let Some(node) = (unsafe { at.as_ref() }) else {
                 return false;
             };
             if fits(&node.value) {
+                probe();
                 link.store(node.next.load(Ordering::Relaxed, guard), Ordering::Release);
                 drop(held);
                 // SAFETY: unlinked just now, by the one writer, so this is the only time; later pins cannot reach it,
@@ -77,11 +88,14 @@ impl<T: Send + Sync + 'static> EpochList<T> {
     /// Visits the values, the last put in first.
     pub(super) fn for_each(&self, guard: &Guard, mut visit: impl FnMut(&T)) {
         self.check(guard);
+        probe();
         let mut at = self.head.load(Ordering::Acquire, guard);
         // SAFETY: reached from the head or from a node reached under the same pin, which is of this collector; nodes
         // unlinked since are destroyed only after it.
         while let Some(node) = unsafe { at.as_ref() } {
             visit(&node.value);
+            node.witness.read();
+            probe();
             at = node.next.load(Ordering::Acquire, guard);
         }
     }
@@ -107,7 +121,7 @@ pub(super) struct Lazy<T> {
 }
 
 impl<T: Send + Sync> Lazy<T> {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             at: AtomicPtr::new(ptr::null_mut()),
             owns: PhantomData,
@@ -146,7 +160,7 @@ impl<T: Send + Sync> Lazy<T> {
 
 impl<T> Drop for Lazy<T> {
     fn drop(&mut self) {
-        let at = *self.at.get_mut();
+        let at = exclusive(&mut self.at);
         if !at.is_null() {
             // SAFETY: from `Arc::into_raw`, and `&mut self` excludes every borrow through this.
             drop(unsafe { Arc::from_raw(at) });

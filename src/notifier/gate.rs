@@ -35,7 +35,7 @@ pub struct Gate<S, T, C: Context> {
 }
 
 /// The gate is held.
-#[must_use]
+#[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S, T, C: Context> {
     pub(super) inner: MutexGuard<'p, Inner<S, T>>,
     pub(super) mem: &'p PhysMem,
@@ -142,7 +142,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         // After the flush: what was written through a TLB until then is told as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
-        unpin(&self.seat.mem, &gone);
+        self.give_up(&gone);
         inv.ack()
     }
 
@@ -168,10 +168,18 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         f(&mut inner.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
         drop(inner);
-        unpin(&self.seat.mem, &gone);
+        self.give_up(&gone);
         Ok(inv.ack())
     }
 
+    /// Gives up the references of entries that went, the gate no longer held.
+    fn give_up(&self, gone: &[ShadowEntry]) {
+        if gone.iter().any(ShadowEntry::is_pinned) {
+            let board = &self.seat.board;
+            board.watched(|w| w.unpinning(self.seat.reg, gone));
+        }
+        unpin(&self.seat.mem, gone);
+    }
     /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
     fn check_owner(&self, inv: &Invalidation<'_>) {
         assert_eq!(self.seat.reg, inv.reg(), "gate of another registration");

@@ -49,6 +49,8 @@ mod gate;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
 mod intervals;
+#[cfg(all(test, loom))]
+pub(crate) mod models;
 mod ops;
 mod permit;
 mod seat;
@@ -60,8 +62,9 @@ mod window;
 pub use cached::{Cached, Translation};
 pub(crate) use chain::Notifiers;
 pub use chain::Registration;
+pub(crate) use entry::RegId;
 pub use gate::{Gate, GateGuard, Zapped};
-pub use ops::{Ack, AgeKind, Event, ExternalMmu, Invalidation, WouldBlock};
+pub use ops::{Ack, AgeKind, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};
 pub use seat::Seat;

@@ -30,7 +30,7 @@ pub enum Event {
 }
 
 /// One demand to drop references to a range. Linear: not `Clone`, consumed by a gate.
-#[must_use]
+#[must_use = "pass it to the gate: `Gate::exclude`"]
 #[derive(Debug)]
 pub struct Invalidation<'i> {
     range: VpnRange,
@@ -40,7 +40,7 @@ pub struct Invalidation<'i> {
 }
 
 /// Proof that the driver's gate excluded the range of *this* invocation.
-#[must_use]
+#[must_use = "the callback returns this"]
 #[derive(Debug)]
 pub struct Ack<'i> {
     _brand: Brand<'i>,
@@ -63,20 +63,69 @@ impl<'i> Invalidation<'i> {
     }
 }
 
-/// Runs one callback under a fresh brand.
-pub(super) fn demand<E>(
+/// How far the first of two passes came: with the demand, or with beginning it.
+#[must_use = "the range is not dropped before the answer says so"]
+pub enum Begun<'i, F> {
+    /// All is dropped.
+    Done(Ack<'i>),
+    /// Something was set going, and this waits for it.
+    Later(F),
+}
+
+/// The second pass of a driver: waits for what its first pass set going, and acknowledges.
+#[must_use = "the window waits for this"]
+pub struct Finish<'s>(Second<'s>);
+
+type Second<'s> = Box<
+    dyn for<'a, 'i> FnOnce(Cx<'a, rank::Callback, Sleepable>, Invalidation<'i>) -> Ack<'i> + 's,
+>;
+
+impl<'i> Invalidation<'i> {
+    /// Ends the first pass. `second` is called when the first pass of every driver is over, with the same demand again:
+    /// the acknowledgement can come only from there.
+    pub fn later<'s>(
+        self,
+        second: impl for<'a, 'j> FnOnce(Cx<'a, rank::Callback, Sleepable>, Invalidation<'j>) -> Ack<'j>
+        + 's,
+    ) -> Begun<'i, Finish<'s>> {
+        let _again = self;
+        Begun::Later(Finish(Box::new(second)))
+    }
+}
+
+impl Finish<'_> {
+    pub(super) fn run<'i>(
+        self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        (self.0)(cx, inv)
+    }
+}
+
+impl std::fmt::Debug for Finish<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Finish").finish_non_exhaustive()
+    }
+}
+
+/// Runs one callback under a fresh brand; what is still owed.
+pub(super) fn demand<F, E>(
     range: VpnRange,
     event: Event,
     reg: RegId,
-    f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<Ack<'i>, E>,
-) -> Result<(), E> {
-    f(Invalidation {
+    f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<Begun<'i, F>, E>,
+) -> Result<Option<F>, E> {
+    let begun = f(Invalidation {
         range,
         event,
         reg,
         brand: PhantomData,
+    })?;
+    Ok(match begun {
+        Begun::Done(_ack) => None,
+        Begun::Later(finish) => Some(finish),
     })
-    .map(|_ack| ())
 }
 
 /// The driver cannot finish without blocking.
@@ -107,6 +156,29 @@ pub trait ExternalMmu: Send + Sync {
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
     ) -> Ack<'i>;
+
+    /// The same in two passes, for a driver that sets something going elsewhere and waits for it: the window calls this for
+    /// every driver, and then every second pass, so that all wait at the same time (`invalidate_finish`).
+    ///
+    /// ```text
+    /// fn invalidate_begin<'s, 'i>(&'s self, cx: .., inv: Invalidation<'i>) -> Begun<'i, Finish<'s>> {
+    ///     let flush = self.device.post(inv.range());
+    ///     inv.later(move |cx, inv| {
+    ///         flush.wait();
+    ///         self.gate.exclude(cx, inv, |_, _, _| ())
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// The default is one pass. A driver that answered [`Begun::Later`] is told the end in any case, also when another
+    /// driver's panic kept its second pass from running.
+    fn invalidate_begin<'s, 'i>(
+        &'s self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Begun<'i, Finish<'s>> {
+        Begun::Done(self.invalidate_start(cx, inv))
+    }
 
     /// The same without blocking. The default is right for every driver that sleeps.
     ///
@@ -154,6 +226,12 @@ pub trait ExternalMmu: Send + Sync {
                 visit(t);
             }
         })
+    }
+
+    /// Windows that it has been told the beginning of and not the end, as it counts them itself. Zero while no window is
+    /// open, which an oracle checks. The default is that of a driver that does not count.
+    fn windows(&self) -> u64 {
+        0
     }
 
     /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after

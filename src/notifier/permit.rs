@@ -14,6 +14,7 @@ use crate::{
 
 /// Kind of access wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum Access {
     /// Read only.
     Read,
@@ -36,7 +37,7 @@ pub enum Retry {
 }
 
 /// A place on the board of windows, taken from the gate `G` before the page table is read.
-#[must_use]
+#[must_use = "a ticket is for `Mm::resolve`"]
 pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
@@ -49,14 +50,14 @@ pub struct Ticket<'g, G> {
 }
 
 /// A frame was found but may already be gone: nothing about it is readable.
-#[must_use]
+#[must_use = "a frame that was found is of no use before `admit`"]
 pub struct Pending<'g, G> {
     ticket: Ticket<'g, G>,
     found: Translation,
 }
 
 /// The gate is held and the snapshot is current: no overlapping window is open.
-#[must_use]
+#[must_use = "nothing is translated before `establish`"]
 pub struct Permit<'p, S, T, C: Context> {
     guard: GateGuard<'p, S, T, C>,
     seat: &'p Seat,
@@ -168,6 +169,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         let Ticket {
             gate, vpn, stamp, ..
         } = self.ticket;
+        gate.seat.tried(vpn);
         let guard = gate.lock(cx);
         gate.seat.check(self.found.range, stamp)?;
         gate.seat.handed_out(&self.found);
@@ -189,7 +191,9 @@ impl<G: Seated> Pending<'_, G> {
     /// [`Retry`], as for [`admit`](Self::admit).
     pub fn validate(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
+        seat.tried(self.ticket.vpn);
         seat.check(self.found.range, self.ticket.stamp)?;
+        seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
         Ok(Cached(self.found))
     }
@@ -197,6 +201,7 @@ impl<G: Seated> Pending<'_, G> {
     /// cancelled meanwhile. Everybody else creates a stale translation with this.
     pub fn vouch(self) -> Cached {
         self.ticket.gate.seat().handed_out(&self.found);
+        self.ticket.gate.seat().got(self.ticket.vpn);
         Cached(self.found)
     }
     /// The pages that were found.
@@ -245,6 +250,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     /// A copy for a TLB, to be entered while this permit, or the guard that comes of it, lives.
     pub fn cached(&self) -> Cached {
+        self.seat.got(self.vpn);
         Cached(self.found)
     }
     /// Driver state.
@@ -265,6 +271,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     fn record(mut self, key: S::Key, pinned: bool) -> GateGuard<'p, S, T, C> {
         self.seat.established(&self.found);
+        self.seat.got(self.vpn);
         // The zero page has no counts.
         let pinned = pinned && !self.found.pfn.is_zero();
         if pinned {

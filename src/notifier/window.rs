@@ -2,8 +2,8 @@
 
 use super::{
     chain::{Chain, Notifiers},
-    entry::Visit,
-    ops::{Ack, Event, ExternalMmu, Invalidation, WouldBlock, demand},
+    entry::{Entry, Visit},
+    ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
 };
 use crate::{
     addr::VpnRange,
@@ -16,33 +16,58 @@ use std::{convert::Infallible, marker::PhantomData};
 pub trait WindowContext: Context {
     /// What a driver may answer instead of complying.
     type Refusal: std::fmt::Debug;
+    /// What a driver may have left for a second pass.
+    type Owed<'s>;
     #[doc(hidden)]
-    fn ask<'i>(
-        ext: &dyn ExternalMmu,
+    fn ask<'s, 'i>(
+        ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, Self::Refusal>;
+    ) -> Result<Begun<'i, Self::Owed<'s>>, Self::Refusal>;
+    #[doc(hidden)]
+    fn settle<'i>(
+        owed: Self::Owed<'_>,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i>;
 }
 
 impl WindowContext for Sleepable {
     type Refusal = Infallible;
-    fn ask<'i>(
-        ext: &dyn ExternalMmu,
+    type Owed<'s> = Finish<'s>;
+    fn ask<'s, 'i>(
+        ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, Infallible> {
-        Ok(ext.invalidate_start(cx, inv))
+    ) -> Result<Begun<'i, Finish<'s>>, Infallible> {
+        Ok(ext.invalidate_begin(cx, inv))
+    }
+    fn settle<'i>(
+        owed: Finish<'_>,
+        cx: Cx<'_, rank::Callback, Self>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        owed.run(cx, inv)
     }
 }
 
+/// Who must not wait has nothing to wait for later.
 impl WindowContext for Atomic {
     type Refusal = WouldBlock;
+    type Owed<'s> = Infallible;
     fn ask<'i>(
         ext: &dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        ext.try_invalidate_start(cx, inv)
+    ) -> Result<Begun<'i, Infallible>, WouldBlock> {
+        ext.try_invalidate_start(cx, inv).map(Begun::Done)
+    }
+    fn settle<'i>(
+        owed: Infallible,
+        _: Cx<'_, rank::Callback, Self>,
+        _: Invalidation<'i>,
+    ) -> Ack<'i> {
+        match owed {}
     }
 }
 
@@ -57,7 +82,11 @@ pub(crate) struct OpenWindow<'w, C: Context> {
 /// What there is to end, if anybody was ever registered.
 struct Live<'w> {
     chain: &'w Chain,
-    agreed: SmallVec<[Visit; 4]>,
+    /// What an oracle knows it by.
+    id: u64,
+    visits: SmallVec<[Visit; 4]>,
+    /// So many of them, the first ones, were asked and did not refuse: they are told the end.
+    agreed: usize,
     /// Nobody refused.
     open: bool,
 }
@@ -102,21 +131,38 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
+        let id = chain.board.next_watched();
         let live = self.live.insert(Live {
             chain,
-            agreed: SmallVec::new(),
+            id,
+            visits: SmallVec::new(),
+            agreed: 0,
             open: false,
         });
-        for visit in chain.present(&mut self.cx, self.range) {
+        live.visits = chain.present(&mut self.cx, self.range);
+        // First everybody is asked, then those are waited for who are not done: all at the same time.
+        let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
+        for visit in &live.visits {
             let entry = visit.entry();
+            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
+            chain.board.watched(asking);
             let cx = self.cx.descend();
-            demand(self.range, event, entry.reg, |inv| {
+            let left = demand(self.range, event, entry.reg, |inv| {
                 C::ask(&*entry.ext, cx, inv)
             })?;
-            live.agreed.push(visit);
+            live.agreed += 1;
+            owed.extend(left.map(|left| (entry, left)));
+        }
+        for (entry, left) in owed {
+            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
+            chain.board.watched(asking);
+            let cx = self.cx.descend();
+            let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
+                Ok::<_, Infallible>(Begun::Done(C::settle(left, cx, inv)))
+            });
         }
         live.open = true;
-        chain.board.watched(|w| w.opened(self.range));
+        chain.board.watched(|w| w.opened(id, self.range));
         Ok(())
     }
 }
@@ -130,12 +176,14 @@ impl<C: Context> OpenWindow<'_, C> {
             live.chain.board.watched(|w| w.closing(self.range));
         }
         live.chain.board.end(self.range);
+        live.visits.truncate(live.agreed);
         // All sequences first: who is told of an end finds no window open.
-        live.agreed.iter_mut().for_each(Visit::close_window);
-        while let Some(visit) = live.agreed.pop() {
+        live.visits.iter_mut().for_each(Visit::close_window);
+        while let Some(visit) = live.visits.pop() {
             let cx = self.cx.descend();
             visit.entry().ext.invalidate_end(cx, self.range);
         }
+        live.chain.board.watched(|w| w.closed(live.id));
     }
     /// What is covered, and the token for what is done inside.
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {

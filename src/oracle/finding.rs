@@ -1,7 +1,7 @@
 //! What an oracle can find.
 
-use crate::addr::{Pfn, VpnRange};
-use std::fmt;
+use crate::addr::{Pfn, Vpn, VpnRange};
+use std::{fmt, time::Duration};
 use thiserror::Error;
 
 /// The invariants that an [`Oracle`](super::Oracle) watches; their numbers are those of the conformance tables.
@@ -14,8 +14,12 @@ pub enum Invariant {
     Coherent,
     /// O5: every reference is somebody's.
     ReferencesKept,
+    /// O3: a driver is told the end of each window that it was told the beginning of, and keeps count.
+    Paired,
     /// O6: what was written through an MMU is known before the page is taken for clean.
     DirtyKept,
+    /// O9: windows end, and faults get their pages, within the [deadline](super::Oracle::set_deadline).
+    Alive,
     /// O11: nothing is translated when an address space gives its pages back.
     GoneAtExit,
     /// O12: no window is open, and no counter of a driver is up, when an address space has ended.
@@ -31,7 +35,9 @@ impl Invariant {
             Self::NoUseAfterFree => "O1",
             Self::Coherent => "O4",
             Self::ReferencesKept => "O5",
+            Self::Paired => "O3",
             Self::DirtyKept => "O6",
+            Self::Alive => "O9",
             Self::GoneAtExit => "O11",
             Self::QuietAtExit => "O12",
             Self::Auditable => "O0",
@@ -100,6 +106,60 @@ pub enum Finding {
         /// The frame.
         Pfn,
     ),
+    /// An MMU gives up its reference on a frame, and still uses it.
+    #[error("O5: {mmu} gives up its reference on {pfn:?} while it translates {range} to it")]
+    UnpinnedWhileTranslated {
+        /// The MMU.
+        mmu: &'static str,
+        /// The pages.
+        range: VpnRange,
+        /// The frame.
+        pfn: Pfn,
+    },
+    /// A window has been open for too long.
+    #[error("O9: the window over {window} is open since {after:.1?}{}", waits(*.waiting, *.slowest))]
+    LongWindow {
+        /// The window.
+        window: VpnRange,
+        /// How long it has been on its way, or was.
+        after: Duration,
+        /// Who has been asked to acknowledge it and has not.
+        waiting: Option<&'static str>,
+        /// Who took longest to acknowledge it, and how long.
+        slowest: Option<(&'static str, Duration)>,
+    },
+    /// An MMU tries again and again.
+    #[error(
+        "O9: {mmu} has tried {count} times in {after:.1?} to translate {at:?}, without success"
+    )]
+    NoProgress {
+        /// The MMU.
+        mmu: &'static str,
+        /// The page.
+        at: Vpn,
+        /// How often it tried.
+        count: u64,
+        /// Since when.
+        after: Duration,
+    },
+    /// An MMU counts windows while there is none: its faults wait for nothing.
+    #[error("O3: {mmu} counts {count} windows as open since {after:.1?}, and there is none")]
+    CountsWindows {
+        /// The MMU.
+        mmu: &'static str,
+        /// How many.
+        count: u64,
+        /// Since when, as far as was seen.
+        after: Duration,
+    },
+    /// An MMU counts windows when its address space has ended.
+    #[error("O12: {mmu} counts {count} windows as open when the address space has ended")]
+    CountsAtExit {
+        /// The MMU.
+        mmu: &'static str,
+        /// How many.
+        count: u64,
+    },
     /// A translation is left at the end of its address space.
     #[error("O11: {mmu} still translates {range} to {pfn:?} when the address space has ended")]
     LeftAtExit {
@@ -124,6 +184,14 @@ pub enum Finding {
     ),
 }
 
+fn waits(waiting: Option<&str>, slowest: Option<(&str, Duration)>) -> String {
+    match (waiting, slowest) {
+        (Some(mmu), Some((_, took))) => format!(", waiting for {mmu} since {took:.1?}"),
+        (_, Some((mmu, took))) => format!(", of which {mmu} took {took:.1?} to acknowledge it"),
+        _ => String::new(),
+    }
+}
+
 fn rw(writable: bool) -> &'static str {
     if writable { " for writing" } else { "" }
 }
@@ -141,10 +209,12 @@ impl Finding {
         match self {
             Self::FreedWhileTranslated { .. } => Invariant::NoUseAfterFree,
             Self::InsideWindow { .. } | Self::Incoherent { .. } => Invariant::Coherent,
-            Self::Leaked { .. } => Invariant::ReferencesKept,
+            Self::Leaked { .. } | Self::UnpinnedWhileTranslated { .. } => Invariant::ReferencesKept,
+            Self::CountsWindows { .. } => Invariant::Paired,
+            Self::LongWindow { .. } | Self::NoProgress { .. } => Invariant::Alive,
             Self::LostWrite(_) => Invariant::DirtyKept,
             Self::LeftAtExit { .. } => Invariant::GoneAtExit,
-            Self::WindowsLeft(_) => Invariant::QuietAtExit,
+            Self::WindowsLeft(_) | Self::CountsAtExit { .. } => Invariant::QuietAtExit,
             Self::Hidden(_) => Invariant::Auditable,
         }
     }

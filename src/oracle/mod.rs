@@ -1,10 +1,24 @@
 //! An onlooker that knows both sides: every page table of a machine, and every translation of its external MMUs.
 //!
 //! Guarantee: with an [`Oracle`] on, each of these is looked at when it happens, on the thread that does it: a frame being
-//! given back (O1, O6), a window that has been acknowledged and one about to end (O4), a translation being entered in
-//! a driver's store (O4), the end of an address space (O5, O11, O12). [`Oracle::audit`] compares everything at once.
-//! What the other invariants say cannot be violated: windows over entry changes (O2), pairing (O3), sleeping (O7) and
-//! lock order (O8) are matters of type.
+//! given back, a window that has been acknowledged and one about to end, a translation being entered in a driver's store, a
+//! reference being given up, the release of all drivers at the end of an address space. [`Oracle::audit`] compares
+//! everything at once. A [`Finding`] says who, where, and which frame.
+//!
+//! | | what holds | how |
+//! | --- | --- | --- |
+//! | O1 | no translation leads to a frame that was given back | looked at when a frame goes |
+//! | O2 | an entry loses something only in a window over it | type: `InvalidationWindow` (`tests/ui/i*`) |
+//! | O3 | one beginning and one end of each window for each driver, of the same range | type: a window is a value, its `Drop` ends it for those who agreed; a driver's own count ([`ExternalMmu::windows`]) is looked at in audits |
+//! | O4 | inside a window nobody has a translation of its range; outside, none says more than the page table | looked at when windows open and end, when entries are made, and in turn |
+//! | O5 | every reference is somebody's, and goes after its last user | looked at when a driver gives references up, and at [`audit_empty`](Oracle::audit_empty) |
+//! | O6 | what was written through an MMU is known before the page is taken for clean | looked at when a frame goes or is cleaned |
+//! | O7 | nobody sleeps where he must not | type: `Cx` (`tests/ui/iii*`) |
+//! | O8 | locks have one order | type: the ranks of `Cx`; a gate that the oracle cannot have for a second is reported (O0) |
+//! | O9 | windows end, and faults get their pages | looked at when a window ends, while a driver tries again, and by [`audit_liveness`](Oracle::audit_liveness) |
+//! | O10 | what was used since its accessed state was cleared is said to be young | test: `tests/kvm.rs`, and for any driver the test kit's |
+//! | O11 | nothing is translated when the pages of an address space go | looked at when all drivers were released |
+//! | O12 | no window is open then, and no driver counts one | looked at then |
 //!
 //! It costs what changes: for a frame, a look at the pages that led to it (`index`); for a window, a look at its pages in
 //! each MMU; and all translations are compared each time that as much has happened as there are of them, so that an entry
@@ -12,6 +26,7 @@
 
 mod finding;
 mod index;
+mod liveness;
 mod watch;
 
 pub use finding::{Finding, Invariant};
@@ -22,13 +37,14 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     mm::{Machine, Mm},
-    notifier::{ExternalMmu, Translation},
+    notifier::{ExternalMmu, RegId, ShadowEntry, Translation},
     sync::{AtomicU64, Mutex, Ordering, RwLock},
 };
 use smallvec::SmallVec;
 use std::{
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 /// Findings that are kept; more say nothing new.
@@ -42,6 +58,7 @@ pub struct Oracle {
     watched: RwLock<Vec<Watched>>,
     findings: Mutex<Vec<Finding>>,
     index: index::Index,
+    liveness: liveness::Liveness,
     /// Things that happened since all translations were compared last.
     happened: AtomicU64,
     /// … after which they are compared again: as many as there were translations, so that this costs each of them one
@@ -53,6 +70,8 @@ pub struct Oracle {
 struct Watched {
     mm: Weak<Mm>,
     ext: Weak<dyn ExternalMmu>,
+    /// None: not on the chain when it was shown.
+    reg: Option<RegId>,
 }
 
 impl Oracle {
@@ -63,6 +82,7 @@ impl Oracle {
             watched: RwLock::default(),
             findings: Mutex::default(),
             index: index::Index::default(),
+            liveness: liveness::Liveness::default(),
             happened: AtomicU64::new(0),
             due: AtomicU64::new(SELDOM),
         });
@@ -77,6 +97,7 @@ impl Oracle {
         let watched = Watched {
             mm: Arc::downgrade(mm),
             ext: Arc::downgrade(&ext),
+            reg: mm.registration_of(&ext),
         };
         // What it has already was handed out unseen.
         let space = key(&watched.mm);
@@ -97,6 +118,31 @@ impl Oracle {
         let seen = pairs.iter().map(|(mm, ext)| self.compare(mm, &**ext));
         let seen = seen.sum::<u64>();
         self.due.store(seen.max(SELDOM), Ordering::Relaxed);
+        self.audit_liveness();
+    }
+    /// How long a window, a look-up without success, or a driver's count of windows that are not there may last (O9, O3)
+    /// until it is reported; 30 s to begin with.
+    pub fn set_deadline(&self, deadline: Duration) {
+        self.liveness.set_deadline(deadline);
+    }
+    /// Reports what has been going on for longer than the [deadline](Self::set_deadline). A window is looked at when it
+    /// ends as well, and a driver that tries again while it does; what hangs for good is seen by whoever calls this, or
+    /// [`audit`](Self::audit), meanwhile, on another thread.
+    pub fn audit_liveness(&self) {
+        self.report_all(self.liveness.look());
+        let watched = self.watched.read().clone();
+        for w in watched {
+            let (Some(mm), Some(ext), Some(reg)) = (w.mm.upgrade(), w.ext.upgrade(), w.reg) else {
+                continue;
+            };
+            // A driver is told of an end after the board: only what lasts is a mistake.
+            let count = if mm.windows_open() == 0 {
+                ext.windows()
+            } else {
+                0
+            };
+            self.report_all(self.liveness.counts(reg, ext.name(), count));
+        }
     }
     fn happened(&self) {
         self.happened.fetch_add(1, Ordering::Relaxed);
@@ -111,19 +157,41 @@ impl Oracle {
     }
     /// What has to be true when an address space has [ended](Mm::exit).
     pub fn audit_end(&self, mm: &Arc<Mm>) {
-        for (_, ext) in self.pairs_of(mm) {
+        self.look_at_end(key(&Arc::downgrade(mm)));
+        self.no_window_at_end(mm);
+    }
+    fn look_at_end(&self, space: SpaceKey) {
+        for ext in self.drivers_of(space) {
+            let mmu = ext.name();
             self.each(&*ext, &mut |t| {
                 self.report(Finding::LeftAtExit {
-                    mmu: ext.name(),
+                    mmu,
                     range: t.range(),
                     pfn: t.pfn(),
                 });
             });
+            match ext.windows() {
+                0 => {}
+                count => self.report(Finding::CountsAtExit { mmu, count }),
+            }
         }
+    }
+    fn no_window_at_end(&self, mm: &Mm) {
         match mm.windows_open() {
             0 => {}
             open => self.report(Finding::WindowsLeft(open)),
         }
+    }
+    fn still_translated(&self, ext: &dyn ExternalMmu, entry: &ShadowEntry) {
+        self.each_in(ext, entry.range(), &mut |t| {
+            if entry.translation().frames().any(|pfn| t.leads_to(pfn)) {
+                self.report(Finding::UnpinnedWhileTranslated {
+                    mmu: ext.name(),
+                    range: t.range(),
+                    pfn: t.pfn(),
+                });
+            }
+        });
     }
     /// What has to be true when nothing is left on the machine: all frames are free, but `kept` that files hold.
     pub fn audit_empty(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, kept: u32) {
@@ -151,6 +219,9 @@ impl Oracle {
         assert!(found.is_empty(), "{}", text.join("\n"));
     }
 
+    fn report_all(&self, findings: impl IntoIterator<Item = Finding>) {
+        findings.into_iter().for_each(|f| self.report(f));
+    }
     fn report(&self, finding: Finding) {
         let mut findings = self.findings.lock();
         if findings.len() < KEPT {
@@ -163,10 +234,10 @@ impl Oracle {
         let both = |w: &Watched| Some((w.mm.upgrade()?, w.ext.upgrade()?));
         watched.iter().filter_map(both).collect()
     }
-    fn pairs_of(&self, mm: &Arc<Mm>) -> Vec<(Arc<Mm>, Arc<dyn ExternalMmu>)> {
-        let mut pairs = self.pairs();
-        pairs.retain(|(other, _)| Arc::ptr_eq(mm, other));
-        pairs
+    fn driver_of(&self, reg: RegId) -> Option<Arc<dyn ExternalMmu>> {
+        let watched = self.watched.read();
+        let mine = watched.iter().find(|w| w.reg == Some(reg));
+        mine.and_then(|w| w.ext.upgrade())
     }
     /// The MMUs alone; address spaces may be about to go, and must not go here.
     fn drivers_of(&self, space: SpaceKey) -> SmallVec<[Arc<dyn ExternalMmu>; 4]> {

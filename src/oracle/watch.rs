@@ -2,10 +2,10 @@
 
 use super::{Finding, Oracle, index::SpaceKey, key};
 use crate::{
-    addr::{Pfn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     frame::FrameWatch,
     mm::Mm,
-    notifier::{Translation, WindowWatch},
+    notifier::{RegId, ShadowEntry, Translation, WindowWatch},
 };
 use std::sync::{Arc, Weak};
 
@@ -68,14 +68,45 @@ impl Windows {
             });
         }
     }
+    fn with(&self, f: impl FnOnce(&Oracle)) {
+        if let Some(oracle) = self.oracle.upgrade() {
+            f(&oracle);
+        }
+    }
     fn space(&self) -> SpaceKey {
         key(&self.mm)
     }
 }
 
 impl WindowWatch for Windows {
-    fn opened(&self, range: VpnRange) {
+    fn asking(&self, window: u64, range: VpnRange, mmu: &'static str) {
+        self.with(|o| o.liveness.asking((self.space(), window), range, mmu));
+    }
+    fn opened(&self, window: u64, range: VpnRange) {
+        self.with(|o| o.liveness.opened((self.space(), window)));
         self.look(range, "at the beginning");
+    }
+    fn closed(&self, window: u64) {
+        self.with(|o| o.report_all(o.liveness.closed((self.space(), window))));
+    }
+    fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn) {
+        self.with(|o| o.report_all(o.liveness.tried(reg, mmu, at)));
+    }
+    fn got(&self, reg: RegId, at: Vpn) {
+        self.with(|o| o.liveness.got(reg, at));
+    }
+    fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]) {
+        self.with(|oracle| {
+            if let Some(ext) = oracle.driver_of(reg) {
+                let pinned = entries.iter().filter(|e| e.is_pinned());
+                pinned.for_each(|e| oracle.still_translated(&*ext, e));
+            }
+        });
+    }
+    fn released(&self) {
+        self.with(|oracle| {
+            oracle.look_at_end(self.space());
+        });
     }
     fn closing(&self, range: VpnRange) {
         self.look(range, "at the end");

@@ -148,7 +148,7 @@ impl<'r> Reclaim<'r> {
         {
             return fate;
         }
-        if flags.contains(FrameFlags::ANON) {
+        if flags.intersects(FrameFlags::ANON | FrameFlags::SWAP_CACHE) {
             self.shrink_anon(cx, locked, flags, (references, blocking))
         } else {
             self.shrink_object(cx, locked, (references, blocking))

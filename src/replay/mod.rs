@@ -32,6 +32,7 @@ mod own;
 mod pages;
 mod parse;
 pub mod program;
+mod record;
 mod report;
 mod run;
 mod script;
@@ -50,6 +51,7 @@ pub use figure::{FigureError, svg};
 pub use load::{load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
+pub use record::{Follow, Next, blank, record};
 pub use report::Report;
 pub use run::{First, Replayed, replay, replay_parts, replay_with};
 pub use script::{

@@ -181,7 +181,7 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
 }
 
 /// The processes of a script, by number; process 0 has an external MMU that records what it is told.
-struct Family {
+pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     recorder: Arc<Recorder>,
     files: BTreeMap<String, Arc<File>>,
@@ -191,7 +191,7 @@ struct Family {
 }
 
 impl Family {
-    fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
+    pub(super) fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
         let mm = Mm::new(machine);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
@@ -207,8 +207,20 @@ impl Family {
         }
     }
 
+    /// Process 0.
+    pub(super) fn first(&self) -> Arc<Mm> {
+        Arc::clone(&self.processes[&0])
+    }
+    /// The processes that have not exited.
+    pub(super) fn living(&self) -> Vec<u32> {
+        self.processes.keys().copied().collect()
+    }
+    /// What process 0 was told so far is not asked for.
+    pub(super) fn forget_told(&self) {
+        let _told = self.recorder.take();
+    }
     /// Lets process `actor` do `op`.
-    fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+    pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
         if let Some(lives) = &self.lives {
             lives.before(cx, &self.processes, actor, op);
         }
@@ -268,7 +280,7 @@ impl Family {
     }
 
     /// What the processes look like now.
-    fn observe(&self, cx: &mut Idle<'_>, outcome: Outcome) -> Observed {
+    pub(super) fn observe(&self, cx: &mut Idle<'_>, outcome: Outcome) -> Observed {
         let told_here = |t: &&Told| self.arena.overlaps(t.range());
         let notified = self
             .recorder
@@ -296,7 +308,7 @@ impl Family {
     }
 
     /// Lets everyone exit, children first.
-    fn end(self, cx: &mut Idle<'_>) {
+    pub(super) fn end(self, cx: &mut Idle<'_>) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }

@@ -7,17 +7,17 @@ use super::space::{Place, RmapCx, Space, Spot};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     interval::{IntervalTree, Key},
-    sync::{AtomicU64, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Serial},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Orders VMAs that start at the same page offset.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: Serial = Serial::starting_at(0);
 
 /// A fresh place in that order, behind all others.
 pub(super) fn next_seq() -> u64 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.next()
 }
 
 /// What the tree keeps of a VMA; the page offsets are its key.
@@ -37,7 +37,7 @@ pub(crate) struct Frozen<'t> {
 }
 
 impl Tree {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(RwLock::new(IntervalTree::new()))
     }
     /// Adds a VMA, and takes out under the same lock what it was before.

@@ -2,11 +2,12 @@
 
 use super::{
     device::Idle,
-    trial::{Abort, Trial, place},
+    trial::{Abort, Run, Trial, place},
     verdict::{Seen, Side},
 };
 use crate::{notifier::hook, sync::Mutex};
 use std::{
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -46,11 +47,11 @@ impl Trial {
     ) -> Result<T, Abort> {
         self.aside(what, f).join()
     }
-    /// Runs `access` on this thread, and `meanwhile` on another between its `nth` look-up (from 1) and what comes of it.
-    /// Whether there was such a look-up.
+    /// Runs `access` on this thread, and `meanwhile` on another between each of these look-ups (from 1) of it and what comes
+    /// of them. Whether there was such a look-up.
     pub(super) fn between<T>(
         self: &Arc<Self>,
-        nth: u32,
+        look_ups: RangeInclusive<u32>,
         meanwhile: impl Fn(&Arc<Self>, &mut Idle<'_>) + Send + Sync + 'static,
         access: impl FnOnce() -> T,
     ) -> Result<(T, bool), Abort> {
@@ -63,13 +64,16 @@ impl Trial {
                 s.0 += 1;
                 s.0
             };
-            if count == nth {
+            if look_ups.contains(&count) {
                 let found = format!("has looked up {}", place(vpn.addr()));
                 trial.log.step(Side::Device, found);
                 let act = Arc::clone(&meanwhile);
                 let what = "a window while the device looks up a page";
                 let done = trial.elsewhere(what, move |t, cx| act(t, cx));
-                shared.lock().1 = Some(done);
+                let mut s = shared.lock();
+                if s.1.as_ref().is_none_or(|before: &Run| before.is_ok()) {
+                    s.1 = Some(done);
+                }
             }
         }));
         let out = access();

@@ -158,11 +158,19 @@ impl Kit {
             trial.mm.exit(&mut cx);
             return Some(why);
         }
-        match property.run(&trial, &mut cx, self) {
-            Ok(()) if !log.has_seen() => trial.end(&mut cx),
+        let run = AssertUnwindSafe(|| property.run(&trial, &mut cx, self));
+        let came = catch_unwind(run);
+        trial.listen();
+        match came {
+            Ok(Ok(())) if !log.has_seen() => trial.end(&mut cx),
             // What is wrong already would be found again and again.
-            Ok(()) => trial.mm.exit(&mut cx),
-            Err(Abort) => {}
+            Ok(Ok(())) => trial.mm.exit(&mut cx),
+            // Nothing of this world can be trusted to come to an end.
+            Ok(Err(Abort)) => std::mem::forget(trial),
+            Err(payload) => {
+                trial.see(Seen::Panicked(message(&*payload)));
+                std::mem::forget(trial);
+            }
         }
         None
     }

@@ -104,6 +104,12 @@
 //! held off by windows elsewhere, entries that are dropped for no reason, retries for no reason, pages said to be young
 //! that are not.
 //!
+//! # How long it takes
+//!
+//! A verdict of all properties takes less than a second in a debug build, unless the device hangs: then each property that
+//! shows it takes twice the [deadline](Kit::deadline). The environment variable `EMMU_TESTKIT_CASES` is the number of
+//! scripts of a [`Suite`]; 10000 make a night's run of a few minutes.
+//!
 //! # More of it
 //!
 //! | | |
@@ -111,20 +117,28 @@
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
 //! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`] |
+//! | random operations on processes, with any set of devices | [`Suite`] |
+//! | each allocation made to fail, in turn | [`fail_each`], [`Suite::fail_each`] |
+//! | the mistakes that others made, caught | [`museum`] |
 //! | an IOTLB of 150 lines | `examples/iotlb.rs` |
 
 mod aside;
 mod device;
+mod inject;
 mod kit;
 mod log;
 mod models;
+pub mod museum;
 mod neighbour;
 mod property;
+mod suite;
 mod trial;
 mod verdict;
 
 pub use device::{Attached, Declared, Device, Holds, Idle, Refused};
+pub use inject::{Failed, fail_each};
 pub use kit::{Kit, conformance};
 pub use models::{gru, kvm, pfn_caches, xpmem};
 pub use property::Property;
+pub use suite::{Disturbances, Failure, Suite};
 pub use verdict::{Conformance, Outcome, Seen, Side, Step, Verdict};

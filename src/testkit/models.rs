@@ -9,7 +9,9 @@ use crate::{
     extmmu::{
         gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake as GruMistake},
         kvm::{AccessedBits, Exit, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
-        xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, XpmemError},
+        xpmem::{
+            Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
+        },
     },
     mm::Mm,
     notifier::{Access, ExternalMmu},
@@ -200,31 +202,61 @@ impl Device for Instructions {
     }
 }
 
-/// A partition that has the whole address space attached.
+/// A partition that has the whole address space attached; when it dies, or is fenced off, another takes its place.
 struct Importer {
     owner: Arc<Owner>,
-    attachment: Attachment,
+    segment: SegId,
+    attachment: Mutex<Arc<Attachment>>,
     config: OwnerConfig,
 }
 
-/// An XPmem owner on trial, with one partition that answers like that.
+/// An XPmem owner on trial, with a partition that answers like that. If it is cut off, its successors answer at once.
 pub fn xpmem(config: OwnerConfig, manners: Manners) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (owner, registration) = Owner::attach(cx, mm, config);
         let segment = owner.make(whole(), Access::Write);
-        let partition = Partition::new(PartitionId(1));
-        partition.set_manners(manners);
-        let attachment = owner.import(&partition, segment, 0, TASK_PAGES);
+        let attachment = import(&owner, segment, manners).expect("all of the segment");
         Attached {
             mmu: Arc::clone(&owner) as Arc<dyn ExternalMmu>,
             device: Arc::new(Importer {
                 owner,
-                attachment: attachment.expect("all of the segment"),
+                segment,
+                attachment: Mutex::new(attachment),
                 config,
             }),
             registration,
         }
     })
+}
+
+fn import(
+    owner: &Arc<Owner>,
+    segment: SegId,
+    manners: Manners,
+) -> Result<Arc<Attachment>, XpmemError> {
+    let partition = Partition::new(PartitionId(1));
+    partition.set_manners(manners);
+    let attachment = owner.import(&partition, segment, 0, TASK_PAGES)?;
+    Ok(Arc::new(attachment))
+}
+
+impl Importer {
+    /// Runs `f`, with a partition that lives.
+    fn with<T>(
+        &self,
+        mut f: impl FnMut(&Attachment) -> Result<T, XpmemError>,
+    ) -> Result<T, Refused> {
+        loop {
+            let attachment = Arc::clone(&self.attachment.lock());
+            match f(&attachment) {
+                Err(XpmemError::CutOff(_)) => {
+                    let next = import(&self.owner, self.segment, Manners::Prompt);
+                    *self.attachment.lock() = next.map_err(not_imported)?;
+                }
+                done => return done.map_err(not_imported),
+            }
+        }
+    }
 }
 
 fn not_imported(why: XpmemError) -> Refused {
@@ -238,12 +270,10 @@ fn not_imported(why: XpmemError) -> Refused {
 impl Device for Importer {
     fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
         let mut byte = [0];
-        let done = self.attachment.read(cx, addr, &mut byte);
-        done.map(|()| byte[0]).map_err(not_imported)
+        self.with(|a| a.read(cx, addr, &mut byte)).map(|()| byte[0])
     }
     fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
-        let done = self.attachment.write(cx, addr, &[byte]);
-        done.map_err(not_imported)
+        self.with(|a| a.write(cx, addr, &[byte]))
     }
     fn declares(&self) -> Declared {
         Declared {

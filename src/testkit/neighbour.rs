@@ -6,7 +6,7 @@
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},
-    notifier::{Ack, ExternalMmu, Gate, Invalidation, NoStore, Seat, WouldBlock},
+    notifier::{Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, Seat, WouldBlock},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering},
 };
 use std::{sync::Arc, time::Duration};
@@ -64,6 +64,14 @@ impl ExternalMmu for Neighbour {
         }
         self.dawdle();
         self.gate.exclude(cx, inv, |(), _, _| ())
+    }
+    /// In the second pass: devices of two passes have not acknowledged in the first.
+    fn invalidate_begin<'s, 'i>(
+        &'s self,
+        _cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Begun<'i, Finish<'s>> {
+        inv.later(move |cx, inv| self.invalidate_start(cx, inv))
     }
     fn try_invalidate_start<'i>(
         &self,

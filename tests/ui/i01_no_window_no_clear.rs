@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: 
+//@ contains: no method named `lock_ptes` found for struct `emmu::mm::MmapWriteGuard<'g>` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,5 @@
 //@ error: E0505
-//@ contains: 
+//@ contains: cannot move out of `w` because it is borrowed
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

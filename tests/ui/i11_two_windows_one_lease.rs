@@ -1,5 +1,6 @@
 //@ error: E0499
-//@ contains: 
+//@ contains: cannot borrow `l` as mutable more than once at a time
+//@ contains: second mutable borrow occurs here
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

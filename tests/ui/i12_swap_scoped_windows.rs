@@ -1,5 +1,6 @@
 //@ error: E0521
-//@ contains: 
+//@ contains: borrowed data escapes outside of closure
+//@ contains: `y` escapes the closure body here
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,5 @@
 //@ error: E0061
-//@ contains: 
+//@ contains: this method takes 2 arguments but 1 argument was supplied
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

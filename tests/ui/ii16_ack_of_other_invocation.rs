@@ -1,5 +1,5 @@
 //@ error: lifetime
-//@ contains: 
+//@ contains: lifetime may not live long enough
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

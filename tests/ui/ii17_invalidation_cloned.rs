@@ -1,5 +1,5 @@
 //@ error: E0382
-//@ contains: 
+//@ contains: use of moved value: `inv`
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

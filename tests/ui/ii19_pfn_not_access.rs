@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: 
+//@ contains: no method named `view` found for struct `emmu::addr::Pfn` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

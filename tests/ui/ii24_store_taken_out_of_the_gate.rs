@@ -1,5 +1,5 @@
 //@ error: E0507
-//@ contains: 
+//@ contains: cannot move out of a shared reference
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

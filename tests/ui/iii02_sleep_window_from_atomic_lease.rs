@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: 
+//@ contains: no method named `window` found for struct `emmu::mm::Lease<'_, emmu::ctx::rank::Mmap, emmu::ctx::Atomic>` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

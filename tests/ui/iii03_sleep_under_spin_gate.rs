@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: 
+//@ contains: no method named `sleep` found for struct `emmu::ctx::Cx<'_, emmu::ctx::rank::Gate, emmu::ctx::Atomic>` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

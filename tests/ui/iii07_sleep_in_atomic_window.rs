@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: 
+//@ contains: no method named `sleep` found for struct `Cx<'_, emmu::ctx::rank::Window, emmu::ctx::Atomic>` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,6 @@
 //@ error: lifetime
-//@ contains: 
+//@ contains: lifetime may not live long enough
+//@ contains: must outlive `'static`
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,5 @@
 //@ error: E0277
-//@ contains: 
+//@ contains: a context that may sleep cannot be entered from `Mine`
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

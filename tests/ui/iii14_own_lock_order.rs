@@ -1,5 +1,5 @@
 //@ error: E0117
-//@ contains: 
+//@ contains: only traits defined in the current crate can be implemented for types defined outside of the crate
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

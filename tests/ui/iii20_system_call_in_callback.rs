@@ -1,5 +1,6 @@
 //@ error: E0308
-//@ contains: 
+//@ contains: mismatched types
+//@ contains: expected `&mut Cx<'_, Idle, Sleepable>`, found `&mut Cx<'_, Callback, Sleepable>`
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

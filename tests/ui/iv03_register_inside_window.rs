@@ -1,5 +1,6 @@
 //@ error: E0499
-//@ contains: 
+//@ contains: cannot borrow `g` as mutable more than once at a time
+//@ contains: first borrow later used here
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

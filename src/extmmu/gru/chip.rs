@@ -10,6 +10,7 @@ use crate::{
     notifier::Cached,
     sync::{Mutex, MutexGuard},
 };
+use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
 /// Contexts that are loaded at a time.
@@ -66,8 +67,22 @@ pub(super) struct Loaded {
     /// Which of that address space's GRUs this one is.
     pub(super) nth: usize,
     pub(super) asid: u32,
-    /// The miss that is being served, until a purge cancels it (the fault map's state).
-    pub(super) armed: Option<VpnRange>,
+    /// The misses that are being served, one for each instruction that waits, until a purge cancels them (the fault maps).
+    pub(super) armed: SmallVec<[Miss; 2]>,
+}
+
+/// A miss, and the pages in which a purge cancels it.
+pub(super) struct Miss {
+    pub(super) serial: u64,
+    pub(super) pages: VpnRange,
+}
+
+impl Loaded {
+    /// Whether the miss is still armed; it is not any more.
+    pub(super) fn disarm(&mut self, serial: u64) -> bool {
+        let at = self.armed.iter().position(|miss| miss.serial == serial);
+        at.map(|at| self.armed.swap_remove(at)).is_some()
+    }
 }
 
 pub(super) struct Inner {
@@ -76,6 +91,8 @@ pub(super) struct Inner {
     pub(super) asids: Asids,
     pub(super) stats: GruStats,
     victim: usize,
+    /// Misses so far.
+    pub(super) misses: u64,
 }
 
 /// A GRU.
@@ -96,6 +113,7 @@ impl Gru {
                     asids: Asids::new(config.max_asid),
                     stats: GruStats::default(),
                     victim: 0,
+                    misses: 0,
                 }),
             })
         };

@@ -1,8 +1,8 @@
-//! A context: the instructions of one thread, and how their misses are served.
+//! A context: the instructions of a thread, or of several, and how their misses are served.
 
 use super::{
     asid::effective,
-    chip::{Gru, Inner, Loaded},
+    chip::{Gru, Inner, Loaded, Miss},
     purge::{AddressSpace, Mistake},
 };
 use crate::{
@@ -12,14 +12,15 @@ use crate::{
     extmmu::tlb::IsHuge,
     mm::Mm,
     notifier::{Access, Cached},
-    sync::{AtomicU64, Ordering},
+    sync::Serial,
 };
+use smallvec::SmallVec;
 use std::sync::Arc;
 use thiserror::Error;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: Serial = Serial::starting_at(0);
 
 /// Why an instruction ended in an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -62,7 +63,7 @@ impl Context {
         Self {
             space: Arc::clone(space),
             chip: chip % space.grus.len().max(1),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT.next(),
         }
     }
     /// The GRU that it runs on.
@@ -99,7 +100,12 @@ impl Context {
             let at = page.addr() + offset as u64;
             self.instruct(cx, at, Access::Write, |space, cached| {
                 let view = space.gate.follow_mut(cached, page);
-                view.expect("found for writing").write(offset, part);
+                let mut view = view.expect("found for writing");
+                if space.made(Mistake::LostDirty) {
+                    view.write_untold(offset, part);
+                } else {
+                    view.write(offset, part);
+                }
             })?;
             done += n;
         }
@@ -128,15 +134,29 @@ impl Context {
                 f(&self.space, cached);
                 return Ok(());
             }
-            arm(&mut chip, self.id, addr);
+            let serial = arm(&mut chip, self.id, addr);
             drop(chip);
-            self.serve(cx, addr, access)?;
+            let miss = serial.map(|serial| self.armed(serial));
+            self.serve(cx, addr, access, miss)?;
+        }
+    }
+    fn armed(&self, serial: u64) -> Armed<'_> {
+        Armed {
+            context: self,
+            serial,
         }
     }
     /// A miss: the interrupt path first, then the user's.
-    fn serve(&self, cx: &mut Idle<'_>, addr: u64, access: Access) -> Result<(), GruFault> {
+    fn serve(
+        &self,
+        cx: &mut Idle<'_>,
+        addr: u64,
+        access: Access,
+        miss: Option<Armed<'_>>,
+    ) -> Result<(), GruFault> {
         let mm = self.space.mm.upgrade().ok_or(GruFault::Gone)?;
-        match self.interrupt(&mut cx.non_blocking(), &mm, addr, access)? {
+        let Some(miss) = miss else { return Ok(()) };
+        match self.interrupt(&mut cx.non_blocking(), &mm, (addr, access), miss)? {
             Dropin::Done | Dropin::Unloaded => Ok(()),
             Dropin::ByUser => self.call_os(cx, &mm, addr, access),
         }
@@ -146,8 +166,8 @@ impl Context {
         &self,
         cx: &mut Cx<'_, rank::Idle, Atomic>,
         mm: &Mm,
-        addr: u64,
-        access: Access,
+        (addr, access): (u64, Access),
+        miss: Armed<'_>,
     ) -> Result<Dropin, GruFault> {
         if self.space.active() > 0 {
             self.space.meter.retried();
@@ -163,7 +183,7 @@ impl Context {
             return Ok(Dropin::ByUser);
         };
         // The armed miss says whether this still holds, not the ticket.
-        let done = self.drop_in(addr, pending.vouch(), |s| &mut s.interrupt_dropins);
+        let done = self.drop_in(addr, miss, pending.vouch(), |s| &mut s.interrupt_dropins);
         if done == Dropin::Done {
             self.preload(cx, mm, addr);
         }
@@ -179,7 +199,10 @@ impl Context {
     ) -> Result<(), GruFault> {
         self.space.wait_quiet(cx);
         let gru = &self.space.grus[self.chip];
-        arm(&mut gru.lock(), self.id, addr);
+        let serial = arm(&mut gru.lock(), self.id, addr);
+        let Some(miss) = serial.map(|serial| self.armed(serial)) else {
+            return Ok(());
+        };
         if self.space.active() > 0 {
             self.space.meter.retried();
             return Ok(());
@@ -193,23 +216,25 @@ impl Context {
         let found = mm.resolve(cx, ticket);
         let pending = found.map_err(|why| GruFault::Fault { addr, why })?;
         // A fault may have opened a window of its own, which has purged: then the miss is armed no more.
-        self.drop_in(addr, pending.vouch(), |s| &mut s.user_dropins);
+        self.drop_in(addr, miss, pending.vouch(), |s| &mut s.user_dropins);
         Ok(())
     }
     /// `tfh_write_restart`: the hardware takes the entry if the miss is still armed.
     fn drop_in(
         &self,
         addr: u64,
+        miss: Armed<'_>,
         cached: Cached,
         count: impl FnOnce(&mut super::GruStats) -> &mut u64,
     ) -> Dropin {
         let mut chip = self.space.grus[self.chip].lock();
+        let serial = miss.into_serial();
         let Some(loaded) = chip.slot_of(self.id) else {
             return Dropin::Unloaded;
         };
         let asid = loaded.asid;
         // With the chip locked: the purge of a release comes after this, or its mark was there before.
-        if loaded.armed.take().is_none() || self.space.is_released() {
+        if !loaded.disarm(serial) || self.space.is_released() {
             chip.stats.ignored_dropins += 1;
             self.space.meter.retried();
             return Dropin::Done;
@@ -275,7 +300,7 @@ impl Context {
             space: Arc::downgrade(&self.space),
             nth: self.chip,
             asid: tracker.asid,
-            armed: None,
+            armed: SmallVec::new(),
         });
     }
     /// Takes it off the GRU; it is loaded again when it is used (`gru_unload_context`).
@@ -289,6 +314,10 @@ impl Context {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "context_models.rs"]
+mod models;
 
 impl Drop for Context {
     fn drop(&mut self) {
@@ -309,12 +338,40 @@ fn steal(stolen: &Loaded) -> bool {
     true
 }
 
-/// The instruction missed at `addr`: from here on a purge there is noticed.
-fn arm(chip: &mut Inner, context: u64, addr: u64) {
-    if let Some(loaded) = chip.slot_of(context) {
-        // A drop-in may be of the huge page around it, so a purge anywhere in that cancels it.
-        let first = Vpn::containing(addr).align_down(PMD_PAGES);
-        loaded.armed = VpnRange::new(first, first.plus(PMD_PAGES));
+/// The instruction missed at `addr`: from here on a purge there is noticed. `None`: the context is not loaded.
+fn arm(chip: &mut Inner, context: u64, addr: u64) -> Option<u64> {
+    let serial = chip.misses;
+    let loaded = chip.slot_of(context)?;
+    // A drop-in may be of the huge page around it, so a purge anywhere in that cancels it.
+    let first = Vpn::containing(addr).align_down(PMD_PAGES);
+    let pages = VpnRange::new(first, first.plus(PMD_PAGES)).expect("not empty");
+    loaded.armed.push(Miss { serial, pages });
+    chip.misses += 1;
+    Some(serial)
+}
+
+/// A miss that is being served: its own, whoever else uses the context. Dropped without a drop-in, it is given up.
+#[must_use]
+struct Armed<'c> {
+    context: &'c Context,
+    serial: u64,
+}
+
+impl Armed<'_> {
+    /// For a drop-in, with the chip locked.
+    fn into_serial(self) -> u64 {
+        let serial = self.serial;
+        std::mem::forget(self);
+        serial
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        let Context { space, chip, id } = self.context;
+        if let Some(loaded) = space.grus[*chip].lock().slot_of(*id) {
+            let _was_armed = loaded.disarm(self.serial);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     chip::{Gru, Inner},
 };
 use crate::{
-    addr::VpnRange,
+    addr::{Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
     extmmu::{
         bill::{Bill, Meter},
@@ -13,7 +13,7 @@ use crate::{
     },
     mm::Mm,
     notifier::{
-        Ack, Cached, ExternalMmu, Gate, Invalidation, NoStore, Registration, Translation,
+        Ack, Cached, ExternalMmu, Gate, Invalidation, NoStore, Registration, Seat, Translation,
         WouldBlock,
     },
     sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
@@ -52,6 +52,16 @@ pub enum Mistake {
     LatePurge,
     /// Pages entered ahead are not asked about (B25).
     BlindPreload,
+    /// The last page of a range is not purged.
+    ShortPurge,
+    /// A window purges first and counts itself as active then.
+    LateActive,
+    /// A window counts itself out when it has purged (B5).
+    EarlyEnd,
+    /// The end of a window does not count it out (B2).
+    LostEnd,
+    /// What instructions store is not told to the frame (B26).
+    LostDirty,
 }
 
 /// An address space whose memory GRUs work on.
@@ -78,18 +88,26 @@ impl AddressSpace {
         mistake: Option<Mistake>,
     ) -> (Arc<Self>, Registration) {
         mm.register(cx, |seat| {
-            Arc::new(Self {
-                mm: Arc::downgrade(mm),
-                grus: grus.to_vec(),
-                gate: Gate::new(seat, NoStore, ()),
-                active: AtomicU64::new(0),
-                quiet: Mutex::default(),
-                woken: Condvar::new(),
-                trackers: Mutex::new(vec![Tracker::default(); grus.len()]),
-                meter: Meter::default(),
-                mistake,
-                released: AtomicBool::new(false),
-            })
+            Self::new(seat, Arc::downgrade(mm), grus, mistake)
+        })
+    }
+    pub(super) fn new(
+        seat: Seat,
+        mm: Weak<Mm>,
+        grus: &[Arc<Gru>],
+        mistake: Option<Mistake>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            mm,
+            grus: grus.to_vec(),
+            gate: Gate::new(seat, NoStore, ()),
+            active: AtomicU64::new(0),
+            quiet: Mutex::default(),
+            woken: Condvar::new(),
+            trackers: Mutex::new(vec![Tracker::default(); grus.len()]),
+            meter: Meter::default(),
+            mistake,
+            released: AtomicBool::new(false),
         })
     }
     /// What it had to pay so far.
@@ -119,6 +137,12 @@ impl AddressSpace {
             self.woken.wait(&mut held);
         }
     }
+    fn count_out(&self) {
+        let held = self.quiet.lock();
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        drop(held);
+        self.woken.notify_all();
+    }
     /// Purges the range from every GRU (`gru_flush_tlb_range`).
     fn purge(&self, range: VpnRange) {
         let mut trackers = self.trackers.lock();
@@ -147,10 +171,25 @@ impl AddressSpace {
         Atomic: EnterFrom<C>,
     {
         // Active before the purge: a drop-in that the purge does not see sees this.
-        self.active.fetch_add(1, Ordering::SeqCst);
+        if !self.made(Mistake::LateActive) {
+            self.active.fetch_add(1, Ordering::SeqCst);
+        }
         self.meter.begin(inv.range());
-        if !matches!(self.mistake, Some(Mistake::NoPurge | Mistake::LatePurge)) {
-            self.purge(inv.range());
+        match self.mistake {
+            Some(Mistake::NoPurge | Mistake::LatePurge) => {}
+            Some(Mistake::ShortPurge) => {
+                let short = VpnRange::new(inv.range().start(), Vpn(inv.range().end().0 - 1));
+                short.into_iter().for_each(|range| self.purge(range));
+            }
+            _ => self.purge(inv.range()),
+        }
+        match self.mistake {
+            Some(Mistake::LateActive) => {
+                std::thread::yield_now();
+                self.active.fetch_add(1, Ordering::SeqCst);
+            }
+            Some(Mistake::EarlyEnd) => self.count_out(),
+            _ => {}
         }
         self.gate.exclude_with(&mut cx, inv, |(), _, _| ())
     }
@@ -188,8 +227,10 @@ impl Inner {
             !hit
         });
         for loaded in self.slots.iter_mut().flatten().filter(|l| l.asid == asid) {
-            if disarm && loaded.armed.is_some_and(|miss| all || miss.overlaps(range)) {
-                loaded.armed = None;
+            if disarm {
+                loaded
+                    .armed
+                    .retain(|miss| !(all || miss.pages.overlaps(range)));
             }
         }
         gone
@@ -218,10 +259,9 @@ impl ExternalMmu for AddressSpace {
             self.purge(range);
         }
         self.meter.end(range);
-        let held = self.quiet.lock();
-        self.active.fetch_sub(1, Ordering::SeqCst);
-        drop(held);
-        self.woken.notify_all();
+        if !matches!(self.mistake, Some(Mistake::EarlyEnd | Mistake::LostEnd)) {
+            self.count_out();
+        }
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
@@ -231,6 +271,9 @@ impl ExternalMmu for AddressSpace {
     }
     fn name(&self) -> &'static str {
         "GRU"
+    }
+    fn windows(&self) -> u64 {
+        self.active()
     }
     /// What can be used: entries under the identifier that the address space has now.
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {

@@ -96,11 +96,11 @@ impl Vm {
                 Err(Retry::Busy | Retry::Stale) => {}
             }
             self.meter.retried();
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
     /// With the gate held; `false`: try again.
-    fn establish(
+    pub(super) fn establish(
         &self,
         mut permit: Allowed<'_>,
         slot: &MemSlot,

@@ -29,6 +29,8 @@
 
 mod fault;
 mod memslot;
+#[cfg(all(test, loom))]
+mod models;
 mod notify;
 mod pfncache;
 mod shadow;
@@ -92,6 +94,8 @@ pub enum Mistake {
     EarlyValid,
     /// A gfn-to-pfn cache is not told of windows.
     DeafCache,
+    /// The end of a window does not find the slots that its beginning found, and does not count it out (B34).
+    LostEnd,
 }
 
 /// Entries of a processor's TLB.
@@ -122,6 +126,8 @@ pub struct Vm {
     seq: AtomicU64,
     /// Windows that have begun and not ended, of any range; slots are replaced while there is none.
     active: Mutex<u64>,
+    /// The state's `in_progress`, to be read without the gate.
+    over_slots: AtomicU64,
     idle: Condvar,
     caches: Mutex<Vec<Weak<pfncache::Shared>>>,
     /// The same as in the state, for an audit.
@@ -136,15 +142,16 @@ impl Vm {
         mm: &Arc<Mm>,
         config: VmConfig,
     ) -> (Arc<Self>, Registration) {
-        mm.register(cx, |seat| Self::new(seat, mm, config))
+        mm.register(cx, |seat| Self::new(seat, Arc::downgrade(mm), config))
     }
-    fn new(seat: Seat, mm: &Arc<Mm>, config: VmConfig) -> Arc<Self> {
+    fn new(seat: Seat, mm: Weak<Mm>, config: VmConfig) -> Arc<Self> {
         Arc::new(Self {
-            mm: Arc::downgrade(mm),
+            mm,
             config,
             gate: Gate::new(seat, ShadowPages::default(), State::default()),
             seq: AtomicU64::new(0),
             active: Mutex::default(),
+            over_slots: AtomicU64::new(0),
             idle: Condvar::new(),
             caches: Mutex::default(),
             tlbs: RwLock::default(),

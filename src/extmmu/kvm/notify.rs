@@ -58,6 +58,7 @@ impl Vm {
                 state.forbid(first, end);
             }
             state.in_progress += u64::from(hit);
+            self.over_slots.store(state.in_progress, Ordering::Relaxed);
             for entry in zapped.entries() {
                 self.meter.dropped(entry.range());
             }
@@ -101,6 +102,7 @@ impl ExternalMmu for Vm {
     fn invalidate_end(&self, mut cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
         let mut guard = self.gate.lock(&mut cx);
         let hit = guard.store().slots().overlapping(range).next().is_some();
+        let hit = hit && !self.made(Mistake::LostEnd);
         if self.made(Mistake::LateFlush) {
             guard.state().flush();
         }
@@ -112,6 +114,7 @@ impl ExternalMmu for Vm {
                 .in_progress
                 .checked_sub(1)
                 .expect("the slots of a window's end are those of its beginning");
+            self.over_slots.store(state.in_progress, Ordering::Relaxed);
             if state.in_progress == 0 {
                 state.forbidden = None;
             }
@@ -153,6 +156,11 @@ impl ExternalMmu for Vm {
     }
     fn name(&self) -> &'static str {
         "KVM"
+    }
+    fn windows(&self) -> u64 {
+        // Those over slots that it has lost count of hold guests off as well.
+        self.active_windows()
+            .max(self.over_slots.load(Ordering::Relaxed))
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         let seen = self.gate.audit(visit);

@@ -103,7 +103,7 @@ impl PfnCache {
                 Err(Retry::Busy | Retry::Stale) => drop(held),
             }
             vm.meter.retried();
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
     /// Loads bytes from `offset` in the page on, refreshing as needed.

@@ -1,7 +1,7 @@
 //! What an importer holds: pages of a segment, as memory of its partition (`xpmem_attach`).
 
 use super::{
-    Owner, Partition, SegId, XpmemError,
+    Mistake, Owner, Partition, SegId, XpmemError,
     owner::{Segment, fresh},
 };
 use crate::{
@@ -116,7 +116,11 @@ impl Attachment {
             let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Write, |cached, page| {
                 let mut view = self.owner.gate.follow_mut(cached, page)?;
-                view.write(offset, part);
+                if self.owner.made(Mistake::LostDirty) {
+                    view.write_untold(offset, part);
+                } else {
+                    view.write(offset, part);
+                }
                 Some(())
             })?;
             done += n;
@@ -131,23 +135,47 @@ impl Attachment {
         access: Access,
         mut f: impl FnMut(&Cached, Vpn) -> Option<()>,
     ) -> Result<(), XpmemError> {
-        let page = self.range.start().plus(at / PAGE_SIZE);
-        if !self.range.contains(page) {
-            return Err(XpmemError::Range(at));
-        }
         loop {
-            let segment = self.owner.segment(self.segment)?;
-            if access == Access::Write && segment.access == Access::Read {
-                return Err(XpmemError::ReadOnly(self.segment));
-            }
+            let page = self.page(at, access)?;
             let key = (self.owner.id, page);
             let hit = self.partition.with_entry(key, |cached| f(cached, page));
             if hit.map_err(XpmemError::CutOff)?.is_some() {
                 return Ok(());
             }
-            let made = self.owner.fault(cx, &self.partition, page, access);
-            made.map_err(|e| e.at(at, self.segment))?;
+            self.fault(cx, at, access, |_| ())?;
         }
+    }
+    /// The page of byte `at`, if the segment still allows that access.
+    fn page(&self, at: u64, access: Access) -> Result<Vpn, XpmemError> {
+        let page = self.range.start().0.checked_add(at / PAGE_SIZE).map(Vpn);
+        let page = page.filter(|p| self.range.contains(*p));
+        let page = page.ok_or(XpmemError::Range(at))?;
+        let segment = self.owner.segment(self.segment)?;
+        if access == Access::Write && segment.access == Access::Read {
+            return Err(XpmemError::ReadOnly(self.segment));
+        }
+        Ok(page)
+    }
+    /// Has the partition's entry for byte `at` made.
+    pub(super) fn fault(
+        &self,
+        cx: &mut Idle<'_>,
+        at: u64,
+        access: Access,
+        deliver: impl FnOnce(&Cached),
+    ) -> Result<(), XpmemError> {
+        let page = self.page(at, access)?;
+        let made = self.owner.fault(cx, &self.partition, page, access, deliver);
+        made.map_err(|e| e.at(at, self.segment))
+    }
+    #[cfg(all(feature = "remote", target_os = "linux"))]
+    pub(super) fn segment(&self) -> SegId {
+        self.segment
+    }
+    /// The pages, and whether they may be written.
+    #[cfg(all(feature = "remote", target_os = "linux"))]
+    pub(super) fn what(&self) -> Result<(VpnRange, Access), XpmemError> {
+        Ok((self.range, self.owner.segment(self.segment)?.access))
     }
     /// Detaches (`xpmem_detach`): segments made of it are gone as well.
     ///

@@ -1,12 +1,12 @@
 //! How an importer comes by a page of the owner (`xpmem_fault_handler`).
 
-use super::{Owner, SegId, XpmemError, partition::Partition};
+use super::{Mistake, Owner, SegId, XpmemError, partition::Partition};
 use crate::{
     addr::Vpn,
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     extmmu::References,
-    notifier::{Access, Retry},
+    notifier::{Access, Cached, Retry, ShadowStore},
 };
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
@@ -27,13 +27,15 @@ impl NoPage {
 }
 
 impl Owner {
-    /// Exports the page, with a reference, and enters it in the partition.
+    /// Exports the page, with a reference, and enters it in the partition. `deliver` tells the partition so, before any
+    /// window can recall the page.
     pub(super) fn fault(
         &self,
         cx: &mut Idle<'_>,
         partition: &Partition,
         page: Vpn,
         access: Access,
+        deliver: impl FnOnce(&Cached),
     ) -> Result<(), NoPage> {
         let mm = self.mm.upgrade().ok_or(NoPage::Gone)?;
         loop {
@@ -43,6 +45,10 @@ impl Owner {
             drop(blocked);
             // Nothing is held here: the look-up may copy the page, and so open a window that recalls.
             let pending = mm.resolve(cx, ticket).map_err(NoPage::Refused)?;
+            if self.made(Mistake::NoRetry) {
+                let _alive = partition.enter((self.id, page), pending.vouch());
+                return Ok(());
+            }
             let blocked = self.keeper.block();
             match pending.admit(cx) {
                 Ok(permit) => {
@@ -53,14 +59,24 @@ impl Owner {
                     };
                     let cached = guard.cached(&page).expect("just established");
                     // A partition that was cut off meanwhile gets nothing; its next access is told so.
-                    let _alive = partition.enter((self.id, page), cached);
+                    let alive = partition.enter((self.id, page), cached);
+                    if cached.is_writable() && !self.made(Mistake::LostDirty) {
+                        // Of what another process stores, nobody tells the frame.
+                        let entry = ShadowStore::get(guard.store(), &page);
+                        entry.expect("just established").set_dirty();
+                    }
+                    drop(guard);
+                    if alive {
+                        deliver(&cached);
+                    }
+                    drop(blocked);
                     return Ok(());
                 }
                 Err(Retry::Detached) => return Err(NoPage::Gone),
                 Err(Retry::Busy | Retry::Stale) => drop(blocked),
             }
             self.meter.retried();
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
 }

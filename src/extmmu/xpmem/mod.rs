@@ -28,30 +28,45 @@
 //! | `owner` | segments, the frame table, what a window does |
 //! | `fault` | how an importer comes by a page |
 //! | `gatekeeper` | faults against recalls |
-//! | `partition` | the remote side: entries, answers, death |
+//! | `partition` | what an owner knows of a partition: entries, answers, death |
+//! | `local` | a partition that is a thread of this process |
+//! | `remote` | one that is another process (feature `remote`, on Linux) |
 //! | `attachment` | what an importer holds |
 
 mod attachment;
 mod fault;
 mod gatekeeper;
+mod local;
+#[cfg(all(test, loom))]
+mod models;
 mod owner;
 mod partition;
+#[cfg(all(feature = "remote", target_os = "linux"))]
+pub mod remote;
 
 pub use attachment::Attachment;
+pub use local::Manners;
 pub use owner::{Failure, Mistake, Owner, OwnerConfig, SegId};
-pub use partition::{Manners, Partition, PartitionId};
+pub use partition::{Breach, Partition, PartitionId};
 
 use crate::error::FaultError;
 use thiserror::Error;
 
 /// Why an importer's access, or an attachment, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum XpmemError {
     /// The segment was removed, or its owner ended.
     #[error("segment {0:?} is gone")]
     NoSegment(
         /// The segment.
         SegId,
+    ),
+    /// The attachment was detached, or never was.
+    #[error("there is no attachment {0}")]
+    NoAttachment(
+        /// Its number.
+        u64,
     ),
     /// The pages are not all of the segment.
     #[error("bytes {0:#x} and beyond are not in the segment")]

@@ -3,7 +3,7 @@
 use super::{
     PartitionId, XpmemError,
     gatekeeper::Gatekeeper,
-    partition::{Answer, Partition},
+    partition::{Answer, Breach, Partition},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -14,10 +14,11 @@ use crate::{
     },
     mm::Mm,
     notifier::{
-        Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Translation,
+        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Registration,
+        Translation,
     },
     rmap::RmapNotifier,
-    sync::{AtomicU64, Mutex, Ordering, RwLock},
+    sync::{Mutex, RwLock, Serial},
 };
 use std::{
     collections::BTreeMap,
@@ -28,7 +29,19 @@ use thiserror::Error;
 
 /// Names a segment of some owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct SegId(pub(super) u64);
+
+impl SegId {
+    /// The number, to tell it to another process.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+    /// The segment of that number; whether there is one shows when it is attached.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Exported memory.
 #[derive(Clone, Debug)]
@@ -41,16 +54,27 @@ pub(super) struct Segment {
 
 /// A partition that had to be cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
-)]
-pub struct Failure {
-    /// Which one.
-    pub partition: PartitionId,
-    /// What it was asked to clear.
-    pub range: VpnRange,
-    /// How long it had.
-    pub after: Duration,
+pub enum Failure {
+    /// It did not answer.
+    #[error(
+        "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
+    )]
+    Hung {
+        /// Which one.
+        partition: PartitionId,
+        /// What it was asked to clear.
+        range: VpnRange,
+        /// How long it had.
+        after: Duration,
+    },
+    /// It did what the protocol does not know.
+    #[error("partition {partition:?} is fenced off: {breach}")]
+    Broke {
+        /// Which one.
+        partition: PartitionId,
+        /// What it did.
+        breach: Breach,
+    },
 }
 
 /// Mistakes made on purpose, to see them found.
@@ -64,6 +88,12 @@ pub enum Mistake {
     LateRecall,
     /// Answers are not waited for.
     NoWait,
+    /// References are given up before the answers.
+    EarlyUnpin,
+    /// What was looked up is exported without asking whether it still holds (B11).
+    NoRetry,
+    /// What importers store is not told to the frame (B26).
+    LostDirty,
 }
 
 /// How an owner behaves.
@@ -87,10 +117,10 @@ impl Default for OwnerConfig {
     }
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+static NEXT: Serial = Serial::starting_at(1);
 
 pub(super) fn fresh() -> u64 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.next()
 }
 
 /// An address space that exports memory (`xpmem_thread_group`).
@@ -188,10 +218,18 @@ impl Owner {
     }
     /// Partitions that had to be fenced off since the last call.
     pub fn failures(&self) -> Vec<Failure> {
-        std::mem::take(&mut self.failures.lock())
+        let mut failures = std::mem::take(&mut *self.failures.lock());
+        for partition in self.partitions.read().iter() {
+            failures.extend(partition.take_breach().map(|breach| Failure::Broke {
+                partition: partition.id(),
+                breach,
+            }));
+        }
+        failures
     }
     pub(super) fn introduce(&self, partition: &Arc<Partition>) {
         let mut known = self.partitions.write();
+        known.retain(|p| !p.is_over());
         if !known.iter().any(|p| Arc::ptr_eq(p, partition)) {
             known.push(Arc::clone(partition));
         }
@@ -201,54 +239,96 @@ impl Owner {
     }
     /// Has every partition clear the range, and waits for all answers.
     fn recall(&self, range: VpnRange) {
+        self.collect(self.post(range));
+    }
+    /// Asks every partition to clear the range.
+    fn post(&self, range: VpnRange) -> Option<Posted> {
         let range = if self.made(Mistake::ShortRecall) {
-            VpnRange::new(range.start(), Vpn(range.end().0 - 1))
+            VpnRange::new(range.start(), Vpn(range.end().0 - 1))?
         } else {
-            Some(range)
+            range
         };
-        let Some(range) = range else { return };
         let partitions = self.partitions.read().clone();
         let ask = |p: &Arc<Partition>| Some((Arc::clone(p), p.ask(self.id, range)?));
-        let asked: Vec<_> = partitions.iter().filter_map(ask).collect();
-        if self.made(Mistake::NoWait) {
+        Some(Posted {
+            range,
+            asked: partitions.iter().filter_map(ask).collect(),
+            deadline: Instant::now() + self.config.deadline,
+        })
+    }
+    /// Waits for the answers.
+    fn collect(&self, posted: Option<Posted>) {
+        let Some(posted) = posted.filter(|_| !self.made(Mistake::NoWait)) else {
             return;
-        }
-        let deadline = Instant::now() + self.config.deadline;
-        for (partition, serial) in asked {
-            match partition.wait(serial, deadline) {
+        };
+        for (partition, serial) in posted.asked {
+            match partition.wait(serial, posted.deadline) {
                 Answer::Cleared => self.meter.acknowledged(1),
-                Answer::Fenced => self.failures.lock().push(Failure {
+                Answer::Fenced => self.failures.lock().push(Failure::Hung {
                     partition: partition.id(),
-                    range,
+                    range: posted.range,
                     after: self.config.deadline,
                 }),
             }
         }
     }
+    /// A window begins.
+    fn begin(&self, range: VpnRange) -> Option<Posted> {
+        self.meter.begin(range);
+        self.keeper.begin_recall();
+        let silent = matches!(
+            self.config.mistake,
+            Some(Mistake::NoRecall | Mistake::LateRecall | Mistake::EarlyUnpin)
+        );
+        if silent { None } else { self.post(range) }
+    }
+    /// All partitions have answered: references go.
+    fn finish<'i>(
+        &self,
+        mut cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+        posted: Option<Posted>,
+    ) -> Ack<'i> {
+        let range = inv.range();
+        self.collect(posted);
+        // References go after the answers.
+        let ack = self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
+            zapped
+                .entries()
+                .iter()
+                .for_each(|e| self.meter.dropped(e.range()));
+        });
+        if self.made(Mistake::EarlyUnpin) {
+            self.recall(range);
+        }
+        ack
+    }
+}
+
+/// Recalls that are on their way.
+struct Posted {
+    range: VpnRange,
+    asked: Vec<(Arc<Partition>, u64)>,
+    deadline: Instant,
 }
 
 impl ExternalMmu for Owner {
     fn invalidate_start<'i>(
         &self,
-        mut cx: Cx<'_, rank::Callback, Sleepable>,
+        cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
-        let range = inv.range();
-        self.meter.begin(range);
-        self.keeper.begin_recall();
-        if !matches!(
-            self.config.mistake,
-            Some(Mistake::NoRecall | Mistake::LateRecall)
-        ) {
-            self.recall(range);
-        }
-        // References go after the answers.
-        self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
-            zapped
-                .entries()
-                .iter()
-                .for_each(|e| self.meter.dropped(e.range()));
-        })
+        let posted = self.begin(inv.range());
+        self.finish(cx, inv, posted)
+    }
+    /// The recalls of all owners are on their way before the first is waited for.
+    fn invalidate_begin<'s, 'i>(
+        &'s self,
+        _: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Begun<'i, Finish<'s>> {
+        let posted = self.begin(inv.range());
+        inv.later(move |cx, inv| self.finish(cx, inv, posted))
     }
     fn invalidate_end(&self, cx: Cx<'_, rank::Callback, crate::ctx::Atomic>, range: VpnRange) {
         let _unused = cx;
@@ -264,6 +344,9 @@ impl ExternalMmu for Owner {
     }
     fn name(&self) -> &'static str {
         "XPmem"
+    }
+    fn windows(&self) -> u64 {
+        u64::try_from(self.recalls()).unwrap_or(0)
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         for partition in self.partitions.read().iter() {

@@ -1,74 +1,71 @@
-//! The remote side: entries that only its own threads can clear, and the answers that it owes.
+//! What an owner knows of a partition: the entries that only it can clear, and the answers that it owes. The same for a
+//! thread of this process and for another process; between the two differs how the question travels.
 
+use super::local::Manners;
 use crate::{
     addr::{Vpn, VpnRange},
     notifier::Cached,
     sync::{Condvar, Mutex},
 };
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{
-        Arc, Weak,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
+use thiserror::Error;
 
 /// Names a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartitionId(pub u32);
-
-/// How a partition answers recalls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manners {
-    /// At once.
-    #[default]
-    Prompt,
-    /// After a while.
-    Slow(Duration),
-    /// Twice.
-    Twice,
-    /// Never.
-    Hangs,
-    /// It dies of the question.
-    Dies,
-    /// It answers without having cleared anything: a mistake, to see it found.
-    Lies,
-}
 
 /// Which owner, and which of his pages.
 pub(super) type Key = (u64, Vpn);
 
 /// Clear these, and answer with the serial number.
-struct Recall {
-    serial: u64,
-    owner: u64,
-    range: VpnRange,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recall {
+    pub(super) serial: u64,
+    pub(super) owner: u64,
+    pub(super) range: VpnRange,
+}
+
+/// How an owner's questions reach a partition.
+pub(super) trait Link: Send + Sync {
+    /// Puts a question; `false` if nobody is there to hear it.
+    fn ask(&self, recall: Recall) -> bool;
+    /// Keeps the partition from the memory. When this returns, nothing of it uses an entry.
+    fn fence(&self);
+}
+
+/// What a partition did that the protocol does not know. It is fenced off for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Breach {
+    /// It answered a recall twice, or one that it was never asked.
+    #[error("it answered recall {0}, which it did not owe")]
+    NotOwed(
+        /// The number that it gave.
+        u64,
+    ),
+    /// It sent what is no message.
+    #[error("it sent what is no message")]
+    Garbage,
 }
 
 #[derive(Default)]
-struct State {
-    entries: BTreeMap<Key, Cached>,
-    manners: Manners,
+pub(super) struct State {
+    pub(super) entries: BTreeMap<Key, Cached>,
+    pub(super) manners: Manners,
     /// Recalls that are not answered.
-    owed: HashSet<u64>,
+    owed: BTreeMap<u64, Recall>,
     next: u64,
     cut_off: bool,
     answers: u64,
+    breach: Option<Breach>,
 }
 
-/// What the partition and its thread share.
-struct Shared {
-    state: Mutex<State>,
-    answered: Condvar,
-}
-
-/// A partition of the machine, with a thread of its own that answers recalls.
+/// A partition of the machine, as an owner sees it. One of this process has a thread of its own that answers recalls.
 pub struct Partition {
     id: PartitionId,
-    shared: Arc<Shared>,
-    recalls: Sender<Recall>,
+    pub(super) state: Mutex<State>,
+    answered: Condvar,
+    link: Box<dyn Link>,
 }
 
 /// How a recall ended.
@@ -81,54 +78,61 @@ pub(super) enum Answer {
 }
 
 impl Partition {
-    /// A partition, alive.
-    pub fn new(id: PartitionId) -> Arc<Self> {
-        let shared = Arc::new(Shared {
+    pub(super) fn with_link(id: PartitionId, link: Box<dyn Link>) -> Self {
+        Self {
+            id,
             state: Mutex::default(),
             answered: Condvar::new(),
-        });
-        let (recalls, asked) = channel();
-        let weak = Arc::downgrade(&shared);
-        // It ends when the partition goes, and with it the other end of the channel.
-        let _detached = thread::spawn(move || answer(&weak, &asked));
-        Arc::new(Self {
-            id,
-            shared,
-            recalls,
-        })
+            link,
+        }
     }
     /// Its name.
     pub fn id(&self) -> PartitionId {
         self.id
     }
-    /// Sets how it answers from now on.
-    pub fn set_manners(&self, manners: Manners) {
-        self.shared.state.lock().manners = manners;
-    }
     /// Ends it: its entries are gone, and what it owes counts as answered.
     pub fn kill(&self) {
-        let mut state = self.shared.state.lock();
+        self.state.lock().cut_off = true;
+        self.link.fence();
+        self.died();
+    }
+    /// It is gone, whoever ended it.
+    pub(super) fn died(&self) {
+        let mut state = self.state.lock();
         state.cut_off = true;
         state.entries.clear();
         state.owed.clear();
         drop(state);
-        self.shared.answered.notify_all();
+        self.answered.notify_all();
+    }
+    /// It did what the protocol does not know.
+    pub(super) fn broke(&self, breach: Breach) {
+        self.state.lock().breach.get_or_insert(breach);
+        self.kill();
+    }
+    pub(super) fn take_breach(&self) -> Option<Breach> {
+        self.state.lock().breach.take()
+    }
+    /// Whether nothing is to be known of it any more.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.cut_off && state.breach.is_none()
     }
     /// Whether it is dead or fenced off.
     pub fn is_cut_off(&self) -> bool {
-        self.shared.state.lock().cut_off
+        self.state.lock().cut_off
     }
     /// Entries that it could use now.
     pub fn entries(&self) -> usize {
-        self.shared.state.lock().entries.len()
+        self.state.lock().entries.len()
     }
     /// Answers that it has given, those too many among them.
     pub fn answers(&self) -> u64 {
-        self.shared.state.lock().answers
+        self.state.lock().answers
     }
     /// Enters a page; `false` if the partition is cut off.
     pub(super) fn enter(&self, key: Key, cached: Cached) -> bool {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         if !state.cut_off {
             state.entries.insert(key, cached);
         }
@@ -140,7 +144,7 @@ impl Partition {
         key: Key,
         f: impl FnOnce(&Cached) -> Option<T>,
     ) -> Result<Option<T>, PartitionId> {
-        let state = self.shared.state.lock();
+        let state = self.state.lock();
         if state.cut_off {
             return Err(self.id);
         }
@@ -148,75 +152,65 @@ impl Partition {
     }
     /// Shows the entries of an owner's pages in `range`.
     pub(super) fn show(&self, owner: u64, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
-        let state = self.shared.state.lock();
+        let state = self.state.lock();
         let mine = (owner, range.start())..(owner, range.end());
         state.entries.range(mine).for_each(|(_, c)| visit(c));
     }
     /// Asks for pages of an owner to be cleared; `None` if it has none of them. The answer is waited for by
     /// [`wait`](Self::wait): all partitions are asked before the first is waited for.
     pub(super) fn ask(&self, owner: u64, range: VpnRange) -> Option<u64> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         let pages = (owner, range.start())..(owner, range.end());
         if state.cut_off || state.entries.range(pages).next().is_none() {
             return None;
         }
         let serial = state.next;
         state.next += 1;
-        state.owed.insert(serial);
-        drop(state);
         let recall = Recall {
             serial,
             owner,
             range,
         };
-        if self.recalls.send(recall).is_err() {
+        state.owed.insert(serial, recall);
+        drop(state);
+        if !self.link.ask(recall) {
             self.kill();
         }
         Some(serial)
     }
+    /// An answer has come. What a dead partition says is not heard.
+    ///
+    /// # Errors
+    ///
+    /// [`Breach::NotOwed`]: it was not asked, or had answered already. It is to be told by [`broke`](Self::broke).
+    pub(super) fn answer(&self, serial: u64, cleared: bool) -> Result<(), Breach> {
+        let mut state = self.state.lock();
+        if state.cut_off {
+            return Ok(());
+        }
+        state.answers += 1;
+        let recall = state.owed.remove(&serial).ok_or(Breach::NotOwed(serial))?;
+        if cleared {
+            let mine = |(owner, page): &Key| *owner == recall.owner && recall.range.contains(*page);
+            state.entries.retain(|key, _| !mine(key));
+        }
+        drop(state);
+        self.answered.notify_all();
+        Ok(())
+    }
     /// Waits for an answer, or for the death of who owes it. After the deadline the partition is fenced off: whatever
     /// its threads do, they reach nothing any more.
     pub(super) fn wait(&self, serial: u64, deadline: Instant) -> Answer {
-        let mut state = self.shared.state.lock();
-        while state.owed.contains(&serial) {
-            let late = self.shared.answered.wait_until(&mut state, deadline);
-            if late.timed_out() && state.owed.contains(&serial) {
+        let mut state = self.state.lock();
+        while state.owed.contains_key(&serial) {
+            let late = self.answered.wait_until(&mut state, deadline);
+            if late.timed_out() && state.owed.contains_key(&serial) {
                 drop(state);
                 self.kill();
                 return Answer::Fenced;
             }
         }
         Answer::Cleared
-    }
-}
-
-/// The partition's thread.
-fn answer(shared: &Weak<Shared>, asked: &Receiver<Recall>) {
-    while let Ok(recall) = asked.recv() {
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let manners = shared.state.lock().manners;
-        match manners {
-            Manners::Hangs => continue,
-            Manners::Slow(time) => thread::sleep(time),
-            _ => {}
-        }
-        let mut state = shared.state.lock();
-        if manners == Manners::Dies {
-            state.cut_off = true;
-            state.entries.clear();
-            state.owed.clear();
-        } else {
-            let mine = |(owner, page): &Key| *owner == recall.owner && recall.range.contains(*page);
-            if manners != Manners::Lies {
-                state.entries.retain(|key, _| !mine(key));
-            }
-            state.owed.remove(&recall.serial);
-            state.answers += 1 + u64::from(manners == Manners::Twice);
-        }
-        drop(state);
-        shared.answered.notify_all();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     addr::Vpn,
     ctx::Epoch,
     mm::pte::RawPte,
-    sync::{AtomicBool, AtomicPtr, AtomicU64, Mutex, MutexGuard, Ordering},
+    sync::{self, AtomicBool, AtomicPtr, AtomicU64, Mutex, MutexGuard, Ordering},
 };
 use crossbeam_epoch::Guard;
 use std::ptr::{self, NonNull};
@@ -55,7 +55,7 @@ pub(in crate::mm) struct Leaf {
 impl Leaf {
     pub(super) fn new() -> Box<Self> {
         Box::new(Self {
-            ptes: [const { AtomicU64::new(0) }; ENTRIES],
+            ptes: sync::zeros(),
             lock: Mutex::new(()),
             unlinked: AtomicBool::new(false),
             huge: AtomicBool::new(false),
@@ -148,7 +148,7 @@ pub(in crate::mm) struct Taken<C: Send + Sync + 'static>(NonNull<C>);
 impl<C: Send + Sync + 'static> Dir<C> {
     pub(super) fn new() -> Box<Self> {
         Box::new(Self {
-            slots: [const { AtomicPtr::new(ptr::null_mut()) }; ENTRIES],
+            slots: sync::nulls(),
             lock: Mutex::new(()),
         })
     }
@@ -219,7 +219,7 @@ impl<C: Send + Sync + 'static> Taken<C> {
 impl<C> Drop for Dir<C> {
     fn drop(&mut self) {
         for slot in &mut self.slots {
-            let child = *slot.get_mut();
+            let child = sync::exclusive(slot);
             if !child.is_null() {
                 // SAFETY: the slot owns the box, and `&mut self` excludes every reader.
                 drop(unsafe { Box::from_raw(child) });

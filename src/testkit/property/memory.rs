@@ -115,7 +115,8 @@ pub(super) fn forks(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
                 )));
             }
         };
-        // The process copies, and the device follows to the copy.
+        // The process copies what the device has for reading, and the device follows to the copy.
+        (0..2).for_each(|page| t.agree(cx, page));
         t.put(cx, 0, 90);
         t.agree(cx, 0);
         child_keeps(cx, 0, 30 + round);

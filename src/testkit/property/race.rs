@@ -119,7 +119,7 @@ fn overtaken_read(
     meanwhile: Meanwhile,
 ) -> Result<bool, crate::testkit::trial::Abort> {
     prepare(t, cx);
-    let (got, there_was) = t.between(nth, meanwhile, || t.read(cx, at(PAGE)))?;
+    let (got, there_was) = t.between(nth..=nth, meanwhile, || t.read(cx, at(PAGE)))?;
     t.process(format!("(the page was {name})"));
     t.audit();
     t.compare(cx, at(PAGE), got);
@@ -136,7 +136,7 @@ fn overtaken_write(
     meanwhile: Meanwhile,
 ) -> Result<bool, crate::testkit::trial::Abort> {
     prepare(t, cx);
-    let (done, there_was) = t.between(nth, meanwhile, || t.write(cx, at(PAGE), 111))?;
+    let (done, there_was) = t.between(nth..=nth, meanwhile, || t.write(cx, at(PAGE), 111))?;
     t.process(format!("(the page was {name})"));
     t.audit();
     let writable = t.mm.store(cx, at(PAGE) + 1, 1).is_ok();
@@ -182,13 +182,20 @@ pub(super) fn reentrant(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
 
 pub(super) fn progress(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
-    // So many windows that every short counter has come around.
-    t.process("300 windows over page 0");
-    for _ in 0..300 {
-        let advice = Advice::DontNeed;
-        t.mm.madvise(cx, at(0), PAGE_SIZE, advice).expect("mapped");
+    // So many windows that a short counter comes around, and has been negative on the way.
+    for burst in [100, 60, 60, 100] {
+        t.process(format!("{burst} windows over page 0"));
+        for _ in 0..burst {
+            let advice = Advice::DontNeed;
+            t.mm.madvise(cx, at(0), PAGE_SIZE, advice).expect("mapped");
+        }
+        (0..4).for_each(|page| t.agree(cx, page));
     }
-    (0..4).for_each(|page| t.agree(cx, page));
+    // Overtaken again and again: there is no number of times after which giving up would be right.
+    t.drop_pages(cx, 0, 4);
+    let overtake: Meanwhile = |t, cx| t.drop_pages(cx, PAGE, PAGE + 1);
+    let (got, _) = t.between(1..=20, overtake, || t.read(cx, at(PAGE)))?;
+    t.compare(cx, at(PAGE), got);
     let (stop, stopped) = channel::<()>();
     let storm = t.aside("a storm of windows", move |t, cx| {
         let mut windows: u64 = 0;

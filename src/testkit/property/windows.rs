@@ -201,8 +201,8 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     // Of pages that were translated before, and of one that was not.
     (0..3).for_each(|page| t.agree(cx, page));
-    for page in [1, 3] {
-        let window = hold(t, 0, 4)?;
+    for (from, to, page) in [(0, 4, 1), (0, 4, 3), (12, 14, 13)] {
+        let window = hold(t, from, to)?;
         let reader = reader(t, page);
         let waited = waits(t, &reader, page);
         // The others do not wait for this window.
@@ -219,7 +219,7 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
         let got = reader.join()?;
         t.compare(cx, at(page), got);
         t.audit();
-        t.fill(cx, 0, 4);
+        t.fill(cx, from, to);
         t.agree(cx, page);
     }
     // Between the device's answer and the change of the entries: the old page is still there to be looked up.

@@ -1,0 +1,179 @@
+//! What the models of external MMUs cost: accesses that hit, misses, and windows over pages that they translate, beside the
+//! same access of the address space itself and a hash map that is looked up, filled and cleared.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use emmu::{
+    Contents, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
+    addr::{Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::{
+        References,
+        gru::{AddressSpace, Context, Gru, GruConfig},
+        kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
+        xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
+    },
+    mm::{MmapArgs, Prot},
+    notifier::Access,
+};
+use std::{
+    collections::HashMap,
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 40;
+const MOST: u64 = 1 << 16;
+
+/// A device on an address space.
+enum Device {
+    Kvm(Vcpu),
+    Gru(Context),
+    Xpmem(Attachment),
+}
+
+const KINDS: [&str; 3] = ["kvm", "gru", "xpmem"];
+
+fn device(cx: &mut Idle<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
+    let first = Vpn::containing(BASE);
+    match kind {
+        "kvm" => {
+            let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
+            let slot = MemSlot {
+                id: 0,
+                gfn: Gfn(0),
+                pages: MOST,
+                hva: first,
+                flags: SlotFlags::empty(),
+            };
+            vm.set_memory(cx, slot).expect("it fits");
+            Device::Kvm(vm.vcpu(cx))
+        }
+        "gru" => {
+            let grus = Gru::several(1, GruConfig::default());
+            let (space, _stays) = AddressSpace::attach(cx, mm, &grus, None);
+            Device::Gru(Context::new(&space, 0))
+        }
+        _ => {
+            let config = OwnerConfig {
+                references: References::Unpinned,
+                ..OwnerConfig::default()
+            };
+            let (owner, _stays) = Owner::attach(cx, mm, config);
+            let pages = VpnRange::new(first, first.plus(MOST)).expect("some");
+            let segment = owner.make(pages, Access::Write);
+            let partition = Partition::new(PartitionId(1));
+            let attached = owner.import(&partition, segment, 0, MOST);
+            Device::Xpmem(attached.expect("all of it"))
+        }
+    }
+}
+
+impl Device {
+    fn read(&self, cx: &mut Idle<'_>, page: u64) {
+        let mut byte = [0];
+        let at = page * PAGE_SIZE;
+        match self {
+            Self::Kvm(vcpu) => vcpu.read(cx, at, &mut byte).expect("in the slot"),
+            Self::Gru(context) => context.read(cx, BASE + at, &mut byte).expect("mapped"),
+            Self::Xpmem(attached) => attached.read(cx, at, &mut byte).expect("attached"),
+        }
+        black_box(byte);
+    }
+}
+
+/// An address space with all pages touched, and perhaps a device on it.
+fn with<T>(kind: Option<&str>, f: impl FnOnce(&mut Idle<'_>, &Arc<Mm>, Option<&Device>) -> T) -> T {
+    let machine = Machine::new(MachineConfig {
+        memory: MemConfig {
+            frames: 1 << 18,
+            contents: Contents::None,
+            swap: 0,
+        },
+        ..MachineConfig::default()
+    });
+    let mut thread = machine.enter().expect("one machine a thread");
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    mm.mmap(&mut cx, &MmapArgs::anonymous(MOST * PAGE_SIZE).fixed(BASE))
+        .expect("there is room");
+    for page in 0..MOST {
+        mm.store(&mut cx, BASE + page * PAGE_SIZE, 1)
+            .expect("mapped");
+    }
+    let device = kind.map(|kind| device(&mut cx, &mm, kind));
+    let out = f(&mut cx, &mm, device.as_ref());
+    mm.exit(&mut cx);
+    out
+}
+
+/// One page, again and again.
+fn hit(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hit");
+    for kind in KINDS {
+        with(Some(kind), |cx, _, device| {
+            let device = device.expect("asked for");
+            group.bench_function(kind, |b| b.iter(|| device.read(cx, 7)));
+        });
+    }
+    with(None, |cx, mm, _| {
+        let at = BASE + 7 * PAGE_SIZE;
+        group.bench_function("load", |b| b.iter(|| mm.load(cx, black_box(at))));
+    });
+    let map: HashMap<u64, u64> = (0..MOST).map(|n| (n, n)).collect();
+    group.bench_function("floor", |b| b.iter(|| map.get(&black_box(7)).copied()));
+    group.finish();
+}
+
+/// A window over that many pages, all translated, that takes nothing but the translations: rights are given and taken.
+/// With `refill`, the time in which all are translated again.
+fn windows(c: &mut Criterion, name: &str, refill: bool) {
+    let mut group = c.benchmark_group(name);
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(2));
+    for pages in [1, 512, MOST] {
+        for kind in KINDS.map(Some).into_iter().chain([None]) {
+            let label = BenchmarkId::new(kind.unwrap_or("nobody"), pages);
+            with(kind, |cx, mm, device| {
+                let touch = |cx: &mut Idle<'_>| {
+                    for page in 0..if device.is_some() { pages } else { 0 } {
+                        device.expect("asked for").read(cx, page);
+                    }
+                };
+                touch(cx);
+                group.bench_function(label, |b| {
+                    b.iter_custom(|times| {
+                        let mut took = Duration::ZERO;
+                        for _ in 0..times {
+                            let began = Instant::now();
+                            let rw = Prot::READ | Prot::WRITE;
+                            mm.mprotect(cx, BASE, pages * PAGE_SIZE, Prot::READ)
+                                .expect("mapped");
+                            let window = began.elapsed();
+                            mm.mprotect(cx, BASE, pages * PAGE_SIZE, rw)
+                                .expect("mapped");
+                            let began = Instant::now();
+                            touch(cx);
+                            took += if refill { began.elapsed() } else { window };
+                        }
+                        took
+                    });
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn invalidation(c: &mut Criterion) {
+    windows(c, "invalidation", false);
+}
+fn refault(c: &mut Criterion) {
+    windows(c, "refault", true);
+}
+
+criterion_group!(benches, hit, invalidation, refault);
+criterion_main!(benches);

@@ -1,0 +1,78 @@
+//! Loom model of the machine's own account of windows: count and range under the mmu lock, sequence before the look-up.
+//!
+//! Tickets are drawn late here, so that permits are blind to windows that closed before, and the account must do alone.
+
+use super::{Gfn, MemSlot, SlotFlags, Vm, VmConfig};
+use crate::{
+    extmmu::{kvm::TLB_ENTRIES, tlb::Tlb},
+    notifier::{
+        Access,
+        models::{PAGE, RANGE, World, run},
+    },
+    sync::{Mutex, thread},
+};
+use std::sync::{Arc, Weak};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// The sequence is read after the page was looked up.
+    LateSequence,
+}
+
+const SLOT: MemSlot = MemSlot {
+    id: 0,
+    gfn: Gfn(0),
+    pages: 1,
+    hva: PAGE,
+    flags: SlotFlags::empty(),
+};
+
+fn sequence(wrong: Wrong) {
+    let world = World::new();
+    let (vm, _stays) = world.register(|seat| Vm::new(seat, Weak::new(), VmConfig::default()));
+    world.enter(|mut cx| vm.set_memory(&mut cx, SLOT)).unwrap();
+    let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES.min(2))));
+    world.enter(|mut cx| vm.gate.lock(&mut cx).state().tlbs.push(Arc::clone(&tlb)));
+    let (w, v, t) = (Arc::clone(&world), Arc::clone(&vm), Arc::clone(&tlb));
+    let other = loom::thread::spawn(move || {
+        w.enter(|mut cx| {
+            for _ in 0..2 {
+                let early = v.sequence();
+                let pfn = w.found();
+                let seq = if wrong == Wrong::LateSequence {
+                    v.sequence()
+                } else {
+                    early
+                };
+                let ticket = v.gate.ticket(PAGE, Access::Read);
+                let pending = ticket.fill(RANGE, pfn, w.mem.generation(pfn), false);
+                if let Ok(permit) = pending.admit(&mut cx)
+                    && v.establish(permit, &SLOT, Gfn(0), seq, &t, Access::Read)
+                {
+                    return;
+                }
+                thread::yield_now();
+            }
+        });
+    });
+    world.enter(|cx| {
+        world.replace(cx, || {
+            assert_eq!(tlb.lock().iter().count(), 0, "an entry inside a window");
+        });
+    });
+    other.join().unwrap();
+    for (_, cached) in tlb.lock().iter() {
+        assert_eq!(cached.translation().pfn(), world.found(), "stale TLB entry");
+    }
+    world.enter(|mut cx| assert_eq!(vm.in_progress(&mut cx), (0, 0)));
+}
+
+#[test]
+fn kvm_sequence() {
+    run::holds("kvm_sequence", || sequence(Wrong::Nothing));
+}
+#[test]
+fn kvm_late_sequence() {
+    run::fails("kvm_late_sequence", || sequence(Wrong::LateSequence));
+}

@@ -1,0 +1,371 @@
+//! Loom models of the protocol: two or three threads, one operation each, every interleaving up to a bound.
+//!
+//! Each has a twin in which somebody makes a mistake, and which must fail: a checker can be blind. What is modelled is
+//! the code of this crate; only the page table is one word.
+
+use super::{
+    Access, Ack, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow, OrderedStore,
+    Registration, Seat, ShadowStore, chain::Chain, ops::demand,
+};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Atomic, Cx, Epoch, Sleepable, Thread, rank},
+    frame::{Contents, MemConfig, PhysMem},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, thread},
+};
+use std::{convert::Infallible, sync::Arc};
+
+pub(crate) mod run {
+    //! How a model is run, counted, and expected to fail.
+    use std::{
+        panic,
+        process::{Command, exit},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Instant,
+    };
+
+    /// Set in the process that looks for a mistake.
+    const TWIN: &str = "EMMU_TWIN";
+    /// How that process ends when it has found it.
+    const FOUND: i32 = 77;
+
+    fn explore(name: &str, f: impl Fn() + Send + Sync + 'static, count: &Arc<AtomicUsize>) {
+        let counted = Arc::clone(count);
+        let begun = Instant::now();
+        let mut builder = loom::model::Builder::new();
+        builder.max_branches = 20_000;
+        builder.check(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            f();
+        });
+        let count = count.load(Ordering::Relaxed);
+        let time = begun.elapsed();
+        println!("model {name}: holds, {count} executions in {time:.1?}");
+    }
+    /// Panics if an interleaving does.
+    pub(crate) fn holds(name: &str, f: impl Fn() + Send + Sync + 'static) {
+        explore(name, f, &Arc::default());
+    }
+    /// Panics if none does. It is tried in a process of its own, which ends at the first panic: unwinding through the
+    /// locks of a model would be another one.
+    pub(crate) fn fails(name: &'static str, f: impl Fn() + Send + Sync + 'static) {
+        if std::env::var_os(TWIN).is_some() {
+            let (count, begun) = (Arc::<AtomicUsize>::default(), Instant::now());
+            let counted = Arc::clone(&count);
+            panic::set_hook(Box::new(move |why| {
+                let (n, time) = (counted.load(Ordering::Relaxed), begun.elapsed());
+                println!("model {name}: fails as it must, {n} executions in {time:.1?}: {why}");
+                exit(FOUND);
+            }));
+            return explore(name, f, &count);
+        }
+        let this = std::env::current_exe().expect("a test");
+        let thread = std::thread::current();
+        let test = thread.name().expect("named after the test");
+        let twin = Command::new(this)
+            .args(["--exact", test, "--nocapture"])
+            .env(TWIN, "1")
+            .output()
+            .expect("the same program runs");
+        let said = String::from_utf8_lossy(&twin.stdout);
+        print!("{said}");
+        assert_eq!(twin.status.code(), Some(FOUND), "{name}: not found: {said}");
+    }
+}
+
+pub(crate) const PAGE: Vpn = Vpn(16);
+/// A window that is in no bucket of the board.
+const WIDE: VpnRange = VpnRange::ALL;
+/// Of a fault: a checker wants loops that end.
+const TRIES: usize = 1;
+pub(crate) const RANGE: VpnRange = VpnRange::single(PAGE);
+
+/// An address space of one page.
+pub(crate) struct World {
+    pub(crate) notifiers: Notifiers,
+    pub(crate) epoch: Epoch,
+    pub(crate) mem: Arc<PhysMem>,
+    /// The frame of the page.
+    pub(crate) pte: AtomicU64,
+}
+
+impl World {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            notifiers: Notifiers::new(),
+            epoch: Epoch::new(),
+            mem: Arc::new(PhysMem::new(MemConfig {
+                frames: 3,
+                contents: Contents::None,
+                swap: 0,
+            })),
+            pte: AtomicU64::new(1),
+        })
+    }
+    /// Runs `f` in a thread that entered.
+    pub(crate) fn enter<T>(&self, f: impl FnOnce(Cx<'_, rank::Idle, Sleepable>) -> T) -> T {
+        let mut thread = Thread::enter(&self.epoch).expect("once a thread");
+        f(thread.cx())
+    }
+    pub(crate) fn found(&self) -> Pfn {
+        Pfn(u32::try_from(self.pte.load(Ordering::Acquire)).expect("small"))
+    }
+    /// A window in which the page gets another frame.
+    pub(crate) fn replace(&self, cx: Cx<'_, rank::Idle, Sleepable>, inside: impl FnOnce()) {
+        self.replace_in(cx, RANGE, inside);
+    }
+    fn replace_in(
+        &self,
+        cx: Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        inside: impl FnOnce(),
+    ) {
+        let Ok(window) = OpenWindow::open(&self.notifiers, cx, range, Event::Clear);
+        self.pte.store(2, Ordering::Release);
+        inside();
+        drop(window);
+    }
+    /// Puts a driver on the chain.
+    pub(crate) fn register<E: ExternalMmu + 'static>(
+        &self,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.register_on(None, build)
+    }
+    fn register_on<E: ExternalMmu + 'static>(
+        &self,
+        range: Option<VpnRange>,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> (Arc<E>, Registration) {
+        self.enter(|mut cx| {
+            self.notifiers.prepare(&cx.descend(), || ());
+            self.notifiers.register(&mut cx, &self.mem, range, build)
+        })
+    }
+    fn chain(&self) -> &Chain {
+        self.notifiers
+            .chain()
+            .expect("made by the first one registered")
+    }
+}
+
+struct Driver {
+    gate: Gate<OrderedStore<u8>, (), Atomic>,
+    gone: AtomicBool,
+    releases: AtomicUsize,
+}
+
+impl Driver {
+    fn new(seat: Seat) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(seat, OrderedStore::default(), ()),
+            gone: AtomicBool::new(false),
+            releases: AtomicUsize::new(0),
+        })
+    }
+    fn holds(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Option<Pfn> {
+        self.gate.lock(cx).store().get(&0).map(|e| e.pfn())
+    }
+    /// A fault that gives up after some tries.
+    fn fault(&self, world: &World, cx: &mut Cx<'_, rank::Idle, Sleepable>, mistake: bool) {
+        for _ in 0..TRIES {
+            let early = world.found();
+            let ticket = self.gate.ticket(PAGE, Access::Read);
+            let pfn = if mistake { early } else { world.found() };
+            let generation = world.mem.generation(pfn);
+            match ticket.fill(RANGE, pfn, generation, false).admit(cx) {
+                Ok(permit) => return drop(permit.establish(0)),
+                Err(_) => thread::yield_now(),
+            }
+        }
+    }
+}
+
+impl ExternalMmu for Driver {
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
+        self.gate.exclude(cx, inv, |(), _, _| ())
+    }
+    fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange) {
+        assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
+    }
+    fn release(&self, _cx: Cx<'_, rank::Callback, Sleepable>) {
+        self.releases.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn check_coherent(world: &World, driver: &Driver) {
+    world.enter(|mut cx| {
+        let held = driver.holds(&mut cx);
+        assert!(
+            held.is_none_or(|pfn| pfn == world.found()),
+            "stale entry {held:?}"
+        );
+    });
+}
+
+/// The mistake: the page is looked up before the ticket is drawn.
+fn window_against_permit(window: VpnRange, range: Option<VpnRange>, mistake: bool) {
+    let world = World::new();
+    let (driver, _stays) = world.register_on(range, Driver::new);
+    let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
+    let other = loom::thread::spawn(move || w.enter(|mut cx| d.fault(&w, &mut cx, mistake)));
+    world.enter(|cx| {
+        world.replace_in(cx, window, || {
+            let seen = driver
+                .gate
+                .audit(&mut |_| panic!("an entry inside a window"));
+            assert!(seen);
+        });
+    });
+    other.join().unwrap();
+    check_coherent(&world, &driver);
+}
+
+/// The mistake: the window reads the chain before it is on the board.
+fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistake: bool) {
+    let world = World::new();
+    world.enter(|mut cx| world.notifiers.prepare(&cx.descend(), || ()));
+    let w = Arc::clone(&world);
+    let other = loom::thread::spawn(move || {
+        w.enter(|cx| {
+            if mistake {
+                window_in_wrong_order(&w, cx);
+            } else {
+                w.replace_in(cx, window, || ());
+            }
+        });
+    });
+    let (driver, _stays) = world.enter(|mut cx| {
+        let mem = &world.mem;
+        let made = world.notifiers.register(&mut cx, mem, range, Driver::new);
+        made.0.fault(&world, &mut cx, false);
+        made
+    });
+    other.join().unwrap();
+    check_coherent(&world, &driver);
+}
+
+fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
+    let present = world.chain().present(&mut cx, RANGE);
+    world.chain().board.begin(RANGE);
+    for visit in &present {
+        let entry = visit.entry();
+        let Ok(()) = demand(RANGE, Event::Clear, entry.reg, |inv| {
+            Ok::<_, Infallible>(entry.ext.invalidate_start(cx.descend(), inv))
+        });
+    }
+    world.pte.store(2, Ordering::Release);
+    world.chain().board.end(RANGE);
+}
+
+/// The mistake: it leaves without waiting for those who visit it.
+fn unregistration_against_window(range: Option<VpnRange>, mistake: bool) {
+    let world = World::new();
+    let (driver, registration) = world.register_on(range, Driver::new);
+    let w = Arc::clone(&world);
+    let other = loom::thread::spawn(move || w.enter(|cx| w.replace(cx, || ())));
+    world.enter(|mut cx| {
+        if mistake {
+            registration.vanish(&mut cx);
+        } else {
+            registration.unregister(&mut cx);
+        }
+    });
+    driver.gone.store(true, Ordering::Relaxed);
+    let faulted = world.enter(|mut cx| {
+        driver.fault(&world, &mut cx, false);
+        driver.holds(&mut cx)
+    });
+    assert_eq!(faulted, None, "a driver that left got an entry");
+    other.join().unwrap();
+    assert_eq!(driver.releases.load(Ordering::Relaxed), 1);
+}
+
+/// The mistake: whoever ends the address space calls `release` without asking whether it was called.
+fn release_against_unregister(range: Option<VpnRange>, mistake: bool) {
+    let world = World::new();
+    let (driver, registration) = world.register_on(range, Driver::new);
+    let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
+    let other = loom::thread::spawn(move || {
+        w.enter(|mut cx| {
+            if mistake {
+                d.release(cx.descend());
+            } else {
+                drop(w.notifiers.release_all(&mut cx.descend()));
+            }
+        });
+    });
+    world.enter(|mut cx| registration.unregister(&mut cx));
+    other.join().unwrap();
+    assert_eq!(driver.releases.load(Ordering::Relaxed), 1);
+    assert!(world.notifiers.is_empty(&world.epoch));
+}
+
+/// The mistake: the walker gives up its reference before it looks.
+fn retirement_against_walk(mistake: bool) {
+    let world = World::new();
+    let first = world.mem.alloc().unwrap().into_raw();
+    assert_eq!(first, Pfn(1));
+    let w = Arc::clone(&world);
+    let other = loom::thread::spawn(move || {
+        // The entry goes before the reference that it held.
+        w.pte.store(0, Ordering::Release);
+        drop(w.mem.adopt(first));
+    });
+    let found = world.found();
+    if !found.is_zero()
+        && let Some(frame) = world.mem.try_get(found)
+    {
+        let generation = world.mem.generation(found);
+        let frame = (!mistake).then_some(frame);
+        if world.found() == found {
+            thread::yield_now();
+            assert_eq!(
+                world.mem.generation(found),
+                generation,
+                "retired while held"
+            );
+        }
+        drop(frame);
+    }
+    other.join().unwrap();
+    assert_eq!(world.mem.in_use(), 0);
+}
+
+macro_rules! models {
+    ($($model:ident($($arg:expr),*) $name:ident $twin:ident)*) => {$(
+        #[test]
+        fn $name() {
+            run::holds(stringify!($name), || super::$model($($arg,)* false));
+        }
+        #[test]
+        fn $twin() {
+            run::fails(stringify!($twin), || super::$model($($arg,)* true));
+        }
+    )*};
+}
+
+mod tests {
+    use super::{RANGE, WIDE, run};
+    models! {
+        window_against_permit(RANGE, None) permit a_late_ticket
+        window_against_permit(WIDE, None) permit_in_wide_window a_late_ticket_in_wide_window
+        window_against_permit(RANGE, Some(RANGE)) permit_of_interval a_late_ticket_of_interval
+        registration_against_window(RANGE, None) registration a_chain_read_before_the_board
+        registration_against_window(WIDE, None) registration_in_wide_window a_chain_read_before_wide_window
+        registration_against_window(WIDE, Some(RANGE)) interval_insert_in_wide_window an_interval_tree_read_before_wide_window
+        registration_against_window(RANGE, Some(RANGE)) interval_insert an_interval_tree_read_before_the_board
+        unregistration_against_window(None) unregistration a_leave_without_waiting
+        unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting
+        release_against_unregister(None) release a_second_release
+        retirement_against_walk() retirement a_reference_given_up_early
+    }
+}

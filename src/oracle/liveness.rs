@@ -1,0 +1,181 @@
+//! O9: every window ends, and every fault gets its page, in a time that somebody can wait for.
+
+use super::{Finding, index::SpaceKey};
+use crate::{
+    addr::{Vpn, VpnRange},
+    notifier::RegId,
+    sync::{AtomicU64, Mutex, Ordering},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+/// What is waited for until somebody complains: longer than any deadline that a driver sets for others.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A window on its way.
+#[derive(Debug)]
+struct Open {
+    range: VpnRange,
+    since: Instant,
+    /// Who has been asked and has not answered.
+    asked: Option<(&'static str, Instant)>,
+    /// Who took longest so far.
+    slowest: Option<(&'static str, Duration)>,
+    told: bool,
+}
+
+/// Tries of one driver for one page, without success.
+#[derive(Debug)]
+struct Tries {
+    mmu: &'static str,
+    since: Instant,
+    count: u64,
+}
+
+/// Windows that are open, and faults that have not got their page.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    /// In ns.
+    deadline: AtomicU64,
+    windows: Mutex<BTreeMap<(SpaceKey, u64), Open>>,
+    tries: Mutex<HashMap<(RegId, Vpn), Tries>>,
+    /// Drivers that count windows where none is.
+    counting: Mutex<HashMap<RegId, Instant>>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        let liveness = Self {
+            deadline: AtomicU64::new(0),
+            windows: Mutex::default(),
+            tries: Mutex::default(),
+            counting: Mutex::default(),
+        };
+        liveness.set_deadline(DEADLINE);
+        liveness
+    }
+}
+
+impl Liveness {
+    pub(super) fn set_deadline(&self, deadline: Duration) {
+        let ns = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.deadline.store(ns, Ordering::Relaxed);
+    }
+    fn deadline(&self) -> Duration {
+        Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
+    }
+    /// Somebody is asked to acknowledge a window; the first one opens it.
+    pub(super) fn asking(&self, window: (SpaceKey, u64), range: VpnRange, mmu: &'static str) {
+        let now = Instant::now();
+        let mut windows = self.windows.lock();
+        let open = windows.entry(window).or_insert(Open {
+            range,
+            since: now,
+            asked: None,
+            slowest: None,
+            told: false,
+        });
+        open.answered(now);
+        open.asked = Some((mmu, now));
+    }
+    /// Everybody has answered.
+    pub(super) fn opened(&self, window: (SpaceKey, u64)) {
+        if let Some(open) = self.windows.lock().get_mut(&window) {
+            open.answered(Instant::now());
+        }
+    }
+    /// It has ended, or was refused.
+    pub(super) fn closed(&self, window: (SpaceKey, u64)) -> Option<Finding> {
+        let mut open = self.windows.lock().remove(&window)?;
+        open.late(self.deadline())
+    }
+    /// A driver tries to get a page.
+    pub(super) fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn) -> Option<Finding> {
+        let mut tries = self.tries.lock();
+        let mine = tries.entry((reg, at)).or_insert_with(|| Tries {
+            mmu,
+            since: Instant::now(),
+            count: 0,
+        });
+        mine.count += 1;
+        // The clock costs more than the rest.
+        if mine.count.is_multiple_of(64) {
+            return mine.late(at, self.deadline());
+        }
+        None
+    }
+    /// It got it.
+    pub(super) fn got(&self, reg: RegId, at: Vpn) {
+        self.tries.lock().remove(&(reg, at));
+    }
+    /// A driver counts windows, or none, while none is there.
+    pub(super) fn counts(&self, reg: RegId, mmu: &'static str, count: u64) -> Option<Finding> {
+        let mut counting = self.counting.lock();
+        if count == 0 {
+            counting.remove(&reg);
+            return None;
+        }
+        let since = counting.entry(reg).or_insert_with(Instant::now);
+        let after = since.elapsed();
+        (after >= self.deadline()).then_some(Finding::CountsWindows { mmu, count, after })
+    }
+    /// Everything that has been going on for too long.
+    pub(super) fn look(&self) -> Vec<Finding> {
+        let deadline = self.deadline();
+        let mut windows = self.windows.lock();
+        let late = windows.values_mut().filter_map(|open| open.late(deadline));
+        let mut found: Vec<Finding> = late.collect();
+        let mut tries = self.tries.lock();
+        let late = tries
+            .iter_mut()
+            .filter_map(|((_, at), t)| t.late(*at, deadline));
+        found.extend(late);
+        found
+    }
+}
+
+impl Open {
+    fn answered(&mut self, now: Instant) {
+        if let Some((mmu, since)) = self.asked.take() {
+            let took = now - since;
+            if self.slowest.is_none_or(|(_, most)| took > most) {
+                self.slowest = Some((mmu, took));
+            }
+        }
+    }
+    /// Told once a window.
+    fn late(&mut self, deadline: Duration) -> Option<Finding> {
+        let after = self.since.elapsed();
+        if after < deadline || std::mem::replace(&mut self.told, true) {
+            return None;
+        }
+        let waiting = self.asked.map(|(mmu, since)| (mmu, since.elapsed()));
+        Some(Finding::LongWindow {
+            window: self.range,
+            after,
+            waiting: waiting.map(|(mmu, _)| mmu),
+            slowest: waiting.or(self.slowest),
+        })
+    }
+}
+
+impl Tries {
+    /// Told once a deadline. A look-up that takes long is not one that comes to nothing: that takes two.
+    fn late(&mut self, at: Vpn, deadline: Duration) -> Option<Finding> {
+        let after = self.since.elapsed();
+        if after < deadline || self.count < 2 {
+            return None;
+        }
+        let count = std::mem::take(&mut self.count);
+        self.since = Instant::now();
+        let mmu = self.mmu;
+        Some(Finding::NoProgress {
+            mmu,
+            at,
+            count,
+            after,
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Writing down what this library does with operations that nobody recorded, in the format of the recordings.
+
+use super::{
+    op::Op,
+    run::{Family, Idle},
+    script::{Header, MapsRow, Outcome, Script, Step},
+};
+use crate::mm::{Machine, Mm};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Somebody who is there when operations are done.
+pub trait Follow {
+    /// Process 0 is there, and has nothing.
+    fn begin(&mut self, cx: &mut Idle<'_>, first: &Arc<Mm>);
+    /// Before the `nth` step, something may happen that is no part of it.
+    fn disturb(&mut self, cx: &mut Idle<'_>, nth: usize);
+    /// The `nth` step is about to be done; what happens here is taken for part of it.
+    fn before(&mut self, cx: &mut Idle<'_>, nth: usize, actor: u32, op: &Op);
+    /// It was done; `false` ends the script here.
+    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step) -> bool;
+    /// Nothing more will be done; the processes exit after this.
+    fn finish(&mut self, cx: &mut Idle<'_>);
+}
+
+/// Given the living processes, who does what next; nothing: it is over.
+pub type Next<'n> = dyn FnMut(&[u32]) -> Option<(u32, Op)> + 'n;
+
+/// Does what `next` says, given the living processes, until it says nothing, and writes it down in `script`, whose header
+/// says where. With `look`, windows, VMAs and page tables are written down too, so that a replay compares them.
+pub fn record(
+    cx: &mut Idle<'_>,
+    machine: &Arc<Machine>,
+    script: &mut Script,
+    look: bool,
+    next: &mut Next<'_>,
+    follow: &mut dyn Follow,
+) {
+    let mut family = Family::new(cx, machine, script);
+    let first = family.first();
+    follow.begin(cx, &first);
+    let mut before = BTreeMap::new();
+    while let Some((actor, op)) = next(&family.living()) {
+        let nth = script.steps.len();
+        follow.disturb(cx, nth);
+        if look {
+            family.forget_told();
+        }
+        follow.before(cx, nth, actor, &op);
+        let outcome = family.act(cx, actor, &op);
+        let mut step = Step {
+            // The header is line 1.
+            line: nth + 2,
+            actor,
+            op,
+            outcome: outcome.clone(),
+            notified: Vec::new(),
+            layouts: BTreeMap::new(),
+            pages: None,
+        };
+        if look {
+            written(cx, &family, outcome, &mut step, &mut before);
+        }
+        let on = follow.after(cx, nth, &step);
+        script.steps.push(step);
+        if !on {
+            break;
+        }
+    }
+    follow.finish(cx);
+    family.end(cx);
+}
+
+/// What the processes look like after a step, as far as it is new.
+fn written(
+    cx: &mut Idle<'_>,
+    family: &Family,
+    outcome: Outcome,
+    step: &mut Step,
+    before: &mut BTreeMap<u32, Vec<MapsRow>>,
+) {
+    let seen = family.observe(cx, outcome);
+    step.notified = seen.notified;
+    let changed =
+        |(p, rows): &(&u32, &Vec<MapsRow>)| before.get(p).map_or(!rows.is_empty(), |b| b != *rows);
+    let layouts = seen.layouts.iter().filter(changed);
+    step.layouts = layouts.map(|(p, rows)| (*p, rows.clone())).collect();
+    *before = seen.layouts;
+    step.pages = Some(seen.pages);
+}
+
+/// A script that has no steps yet.
+pub fn blank(name: &str, header: Header) -> Script {
+    Script {
+        name: name.to_owned(),
+        header,
+        steps: Vec::new(),
+    }
+}

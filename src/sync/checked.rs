@@ -1,0 +1,252 @@
+//! What model checkers get: their own primitives, with the faces of those in `real`.
+//!
+//! Both checkers offer the standard library's; `parking_lot`'s differ in that `lock` gives a guard and nothing else, and
+//! that a condition variable borrows it.
+#![allow(unsafe_code)]
+
+#[cfg(loom)]
+use loom as checker;
+#[cfg(shuttle)]
+use shuttle as checker;
+
+pub(crate) use checker::{
+    sync::{
+        atomic::{
+            AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+            AtomicUsize, Ordering,
+        },
+        mpsc,
+    },
+    thread_local,
+};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    time::{Duration, Instant},
+};
+
+pub(crate) mod thread {
+    pub(crate) use super::checker::thread::{spawn, yield_now};
+
+    /// No time passes under a checker.
+    pub(crate) fn sleep(_time: std::time::Duration) {
+        yield_now();
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
+
+/// The inner guard is away only while a condition variable has it.
+pub(crate) struct MutexGuard<'l, T>(Option<checker::sync::MutexGuard<'l, T>>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(checker::sync::Mutex::new(value))
+    }
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().expect("nobody panicked")))
+    }
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+    }
+    /// Tries often, as no time passes.
+    pub(crate) fn try_lock_for(&self, _time: Duration) -> Option<MutexGuard<'_, T>> {
+        (0..200).find_map(|_| {
+            let guard = self.try_lock();
+            if guard.is_none() {
+                thread::yield_now();
+            }
+            guard
+        })
+    }
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().expect("nobody panicked")
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("held")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("held")
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Condvar(checker::sync::Condvar);
+
+/// Whether a wait ended by its deadline.
+#[derive(Debug)]
+pub(crate) struct TimedOut(bool);
+
+impl TimedOut {
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(checker::sync::Condvar::new())
+    }
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let held = guard.0.take().expect("held");
+        guard.0 = Some(self.0.wait(held).expect("nobody panicked"));
+    }
+    /// Deadlines are infinitely far away.
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _end: Instant) -> TimedOut {
+        self.wait(guard);
+        TimedOut(false)
+    }
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct RwLock<T>(checker::sync::RwLock<T>);
+pub(crate) use checker::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(checker::sync::RwLock::new(value))
+    }
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().expect("nobody panicked")
+    }
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().expect("nobody panicked")
+    }
+}
+
+/// Unlike the standard library's it makes a value outside of any lock, and drops it if it comes second.
+pub(crate) struct OnceLock<T> {
+    cell: std::sync::OnceLock<T>,
+    /// What the checker sees of it.
+    ready: AtomicBool,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            cell: std::sync::OnceLock::new(),
+            ready: AtomicBool::new(false),
+        }
+    }
+    pub(crate) fn get(&self) -> Option<&T> {
+        let ready = self.ready.load(Ordering::Acquire);
+        self.cell.get().filter(|_| ready)
+    }
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        self.cell.set(value)?;
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        if self.set(make()).is_err() {
+            // Whoever was first may not have come to say so.
+            self.ready.store(true, Ordering::Release);
+        }
+        self.cell.get().expect("set by this thread or another")
+    }
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
+        self.cell.get_mut()
+    }
+    pub(crate) fn take(&mut self) -> Option<T> {
+        let value = self.cell.take();
+        *self = Self::new();
+        value
+    }
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// See `real`.
+#[inline]
+pub(crate) fn probe() {
+    #[cfg(shuttle)]
+    AtomicBool::new(false).load(Ordering::Relaxed);
+}
+
+/// See `real`.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    #[cfg(loom)]
+    cell: loom::cell::UnsafeCell<()>,
+}
+
+// SAFETY: there is nothing in it; who accesses it at the same time is what loom is to say.
+#[cfg(loom)]
+unsafe impl Sync for Witness {}
+
+impl Witness {
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(loom)]
+            cell: loom::cell::UnsafeCell::new(()),
+        }
+    }
+    pub(crate) fn read(&self) {
+        #[cfg(loom)]
+        self.cell.with(|_| ());
+    }
+    pub(crate) fn write(&self) {
+        #[cfg(loom)]
+        self.cell.with_mut(|_| ());
+    }
+}
+
+/// See `real`.
+pub(crate) fn exclusive<T>(at: &mut AtomicPtr<T>) -> *mut T {
+    #[cfg(loom)]
+    return at.with_mut(|at| *at);
+    #[cfg(shuttle)]
+    *at.get_mut()
+}
+/// See `real`.
+pub(crate) fn zeros<const N: usize>() -> [AtomicU64; N] {
+    std::array::from_fn(|_| AtomicU64::new(0))
+}
+/// See `real`.
+pub(crate) fn nulls<T, const N: usize>() -> [AtomicPtr<T>; N] {
+    std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()))
+}
+/// The number of the thread: the last one in its name, the same in each execution.
+pub(super) fn lane() -> usize {
+    let name = format!("{:?}", checker::thread::current().id());
+    let digit = |c: char| c.to_digit(10).and_then(|d| usize::try_from(d).ok());
+    name.chars().rev().find_map(digit).unwrap_or(0)
+}
+pub(super) const fn lanes() -> usize {
+    2
+}
+
+macro_rules! opaque {
+    ($($name:ident<$($p:tt),*>)*) => {$(
+        impl<$($p),*> fmt::Debug for $name<$($p),*> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )*};
+}
+opaque!(Mutex<T> RwLock<T> OnceLock<T> MutexGuard<'l, T>);
+
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condvar")
+    }
+}

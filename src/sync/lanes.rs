@@ -1,0 +1,27 @@
+//! Values that threads do not share.
+
+/// Keeps its value on cache lines of its own; two of them, as processors fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Apart<T>(pub(crate) T);
+
+/// A value for each of several groups of threads, so that threads which run at the same time seldom meet.
+#[derive(Debug)]
+pub(crate) struct Lanes<T>(Box<[Apart<T>]>);
+
+impl<T: Default> Lanes<T> {
+    pub(crate) fn new() -> Self {
+        Self((0..super::lanes()).map(|_| Apart(T::default())).collect())
+    }
+}
+
+impl<T> Lanes<T> {
+    /// The value of this thread's group: always the same.
+    #[inline]
+    pub(crate) fn mine(&self) -> &T {
+        &self.0[super::lane() & (self.0.len() - 1)].0
+    }
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|lane| &lane.0)
+    }
+}

@@ -1,0 +1,18 @@
+//! The one place that names a lock, an atomic or a thread.
+//!
+//! Everything else imports from here, so that a model checker's primitives can take the place of these: `real` is what
+//! users get, `checked` is what `--cfg loom` and `--cfg shuttle` get. `docs/evidence.md` says what is checked with them.
+
+#[cfg(any(loom, shuttle))]
+mod checked;
+mod lanes;
+#[cfg(not(any(loom, shuttle)))]
+mod real;
+mod serial;
+
+#[cfg(any(loom, shuttle))]
+pub(crate) use checked::*;
+pub(crate) use lanes::{Apart, Lanes};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use real::*;
+pub(crate) use serial::Serial;

@@ -1,0 +1,113 @@
+//! Rights, dirty bits, aging.
+
+use super::{
+    Broken,
+    Do::*,
+    Piece,
+    Shown::{Device, Schedule},
+    flawed,
+};
+use crate::{
+    extmmu::kvm::{Mistake, VmConfig},
+    testkit::{Property, models},
+};
+
+const M: usize = 0;
+const N: usize = 1;
+
+pub(super) const PIECES: &[Piece] = &[
+    Piece {
+        id: "B16",
+        year: 2023,
+        system: "Linux, SMMU with ATS",
+        reference: "6bbd42e2df8f (Popple)",
+        what: "A device remembers that a page may not be written, and is not told, or does not hear, that it may again.",
+        shown: flawed!(RefusalsKept, Rights, "answer"),
+    },
+    Piece {
+        id: "B26",
+        year: 2008,
+        system: "KVM, page_mkclean without a notice",
+        reference: "EMMU notifiers V5, patch 3",
+        what: "What the device wrote is not known when the page is taken for clean: the write is lost.",
+        shown: Device {
+            property: Property::Dirty,
+            oracles: &["O6", "bytes"],
+            broken: || {
+                models::kvm(VmConfig {
+                    mistake: Some(Mistake::LostDirty),
+                    ..VmConfig::default()
+                })
+            },
+            sound: || models::kvm(VmConfig::default()),
+        },
+    },
+    Piece {
+        id: "B26'",
+        year: 2008,
+        system: "drivers that drop an entry and its dirty bit",
+        reference: "EMMU notifiers V5, patch 1: mark the page dirty if the external entry is",
+        what: "The dirty bit goes with the entry that is dropped.",
+        shown: flawed!(LostDirty, Dirty, "O6" | "bytes"),
+    },
+    Piece {
+        id: "B44",
+        year: 2024,
+        system: "Linux, MGLRU",
+        reference: "Houghton, 20240529180510.2295118-3, 20240611002145.2078921-9",
+        what: "Nobody asks the device for its accessed bits: what it uses most is reclaimed.",
+        shown: flawed!(NeverYoung, Aging, "O10"),
+    },
+    Piece {
+        id: "B45",
+        year: 2011,
+        system: "Linux, test_young of khugepaged, until 2025",
+        reference: "8ee53820edfd, 394bfac1c7f7",
+        what: "Another page is asked about than the one that is meant.",
+        shown: flawed!(WrongPage, Aging, "O10"),
+    },
+    Piece {
+        id: "B46",
+        year: 2008,
+        system: "aging with an or that stops early",
+        reference: "EMMU notifiers V5 avoids it: a bitwise or",
+        what: "Both M and N were used; the question ends with the yes of M, and N's bit stays set for ever.",
+        shown: Schedule {
+            broken_by: Broken::StillYoung,
+            broken: &[
+                Register(M),
+                Register(N),
+                Map(0, 1),
+                LookUp(M, 0),
+                Enter(M, 0),
+                LookUp(N, 0),
+                Enter(N, 0),
+                Use(M, 0),
+                Use(N, 0),
+                AgeUntilOne,
+                Quiet,
+            ],
+            sound: &[
+                Register(M),
+                Register(N),
+                Map(0, 1),
+                LookUp(M, 0),
+                Enter(M, 0),
+                LookUp(N, 0),
+                Enter(N, 0),
+                Use(M, 0),
+                Use(N, 0),
+                AgeAll,
+                Quiet,
+            ],
+        },
+    },
+    Piece {
+        id: "B47",
+        year: 2017,
+        system: "aging without a flush",
+        reference: "1d7715c676a1 (clear_young), for hints alone",
+        what: "The bit is cleared in the table, the TLB still has it set: the page looks idle while it is used.",
+        shown: flawed!(NoFlushAtAging, Aging, "O10"),
+    },
+];

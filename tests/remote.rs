@@ -1,0 +1,415 @@
+//! XPmem partitions that are other processes: what they see, what they answer, and every way in which they end.
+#![cfg(target_os = "linux")]
+
+use emmu::{
+    Contents, Machine, MachineConfig, MemConfig, Mm,
+    addr::{Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::xpmem::{
+        Breach, Failure, Owner, OwnerConfig, Partition, PartitionId, SegId,
+        remote::{Fence, Remote, RemoteConfig, RemoteError, RemotePartition, ServeError},
+    },
+    mm::{Advice, MmapArgs, MremapArgs, MremapFlags},
+    notifier::{Access, ExternalMmu, Registration},
+    oracle::Oracle,
+};
+use std::{
+    io::Write,
+    os::unix::net::UnixStream,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+#[path = "common/process.rs"]
+mod process;
+use process::{Meeting, Process};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 30;
+const PAGE: u64 = emmu::PAGE_SIZE;
+const PAGES: u64 = 64;
+
+/// The other process.
+#[test]
+#[ignore = "run by the other tests, as their other process"]
+fn other_process() {
+    process::serve_parent();
+}
+
+struct World {
+    machine: Arc<Machine>,
+    mm: Arc<Mm>,
+    owner: Arc<Owner>,
+    oracle: Arc<Oracle>,
+    segment: SegId,
+    meeting: Meeting,
+    _registration: Registration,
+}
+
+fn config() -> MachineConfig {
+    MachineConfig {
+        memory: MemConfig {
+            contents: Contents::Shared,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    }
+}
+
+fn pages(from: u64, to: u64) -> VpnRange {
+    let page = |n| Vpn::containing(BASE + n * PAGE);
+    VpnRange::new(page(from), page(to)).unwrap()
+}
+
+/// Runs `f` in a world; afterwards everything has been given back and the oracle is silent.
+fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
+    let machine = Machine::new(config());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let oracle = Oracle::new(&machine);
+    mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
+        .unwrap();
+    let config = OwnerConfig {
+        deadline,
+        ..OwnerConfig::default()
+    };
+    let (owner, registration) = Owner::attach(&mut cx, &mm, config);
+    oracle.watch(&mm, Arc::clone(&owner) as Arc<dyn ExternalMmu>);
+    let segment = owner.make(pages(0, PAGES), Access::Write);
+    let w = World {
+        machine: Arc::clone(&machine),
+        mm,
+        owner,
+        oracle,
+        segment,
+        meeting: Meeting::new(),
+        _registration: registration,
+    };
+    f(&mut cx, &w);
+    w.oracle.audit();
+    w.mm.exit(&mut cx);
+    w.oracle.audit_end(&w.mm);
+    assert_eq!((w.owner.exported(&mut cx), w.owner.recalls()), (0, 0));
+    w.oracle.audit_empty(&mut cx, 0);
+    w.oracle.assert_silent();
+    assert_eq!(machine.mem().in_use(), 0);
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+impl World {
+    /// A process that has the whole segment attached.
+    fn process(&self, id: u32) -> (Process, Remote) {
+        let (mut process, stream) = self.meeting.start("other_process");
+        let served = self
+            .owner
+            .serve(stream, PartitionId(id), RemoteConfig::default());
+        assert_eq!(process.call(&self.attach_order()), "ok");
+        (process, served.unwrap())
+    }
+    fn attach_order(&self) -> String {
+        format!("attach {} 0 {PAGES}", self.segment.number())
+    }
+    /// A partition in this process, at the other end of a socket.
+    fn near(&self, id: u32, config: RemoteConfig) -> (RemotePartition, Remote) {
+        let (mine, theirs) = UnixStream::pair().unwrap();
+        let served = self.owner.serve(mine, PartitionId(id), config).unwrap();
+        (RemotePartition::new(theirs).unwrap(), served)
+    }
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let limit = Instant::now() + LONG;
+    while !done() {
+        assert!(Instant::now() < limit, "it does not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_process_sees_the_owners_memory_and_the_owner_its() {
+    with(LONG, |cx, w| {
+        let (mut p, remote) = w.process(1);
+        w.mm.store(cx, BASE + 5, 7).unwrap();
+        assert_eq!(p.call("read 0 5"), "7");
+        assert_eq!(p.call("read 0 4096"), "0", "the zero page");
+        assert_eq!(p.call("write 0 4097 9"), "ok");
+        assert_eq!(w.mm.load(cx, BASE + 4097).unwrap(), 9);
+        w.mm.store(cx, BASE + 4097, 10).unwrap();
+        assert_eq!(p.call("read 0 4097"), "10");
+        assert_eq!(remote.entries(), 2);
+        let none = p.call(&format!("read 0 {}", PAGES * PAGE));
+        assert!(none.contains("not in the segment"), "{none}");
+        w.mm.mprotect(cx, BASE, PAGE, emmu::mm::Prot::READ).unwrap();
+        let denied = p.call("write 0 0 1");
+        assert!(denied.contains("denied"), "{denied}");
+    });
+}
+
+#[test]
+fn windows_recall_what_a_process_has() {
+    with(LONG, |cx, w| {
+        let (mut p, remote) = w.process(1);
+        for n in 0..4 {
+            assert_eq!(p.call(&format!("write 0 {} {}", n * PAGE, n + 1)), "ok");
+        }
+        // fork, and the copies after it
+        let child = w.mm.fork(cx).unwrap();
+        assert_eq!((p.call("entries").as_str(), remote.entries()), ("0", 0));
+        assert_eq!(p.call("read 0 0"), "1");
+        w.mm.store(cx, BASE, 50).unwrap();
+        assert_eq!(p.call("read 0 0"), "50");
+        assert_eq!(p.call("write 0 4096 60"), "ok");
+        assert_eq!(child.load(cx, BASE).unwrap(), 1);
+        assert_eq!(child.load(cx, BASE + PAGE).unwrap(), 2);
+        assert_eq!(w.mm.load(cx, BASE + PAGE).unwrap(), 60);
+        child.exit(cx);
+        // mremap takes a page elsewhere, munmap and madvise take one away
+        let to = BASE + 2 * PAGES * PAGE;
+        let args = MremapArgs {
+            addr: BASE + 2 * PAGE,
+            old_len: PAGE,
+            new_len: PAGE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr: to,
+        };
+        w.mm.mremap(cx, args).unwrap();
+        assert_eq!(w.mm.load(cx, to).unwrap(), 3);
+        assert!(p.call("read 0 8192").contains("mapped"));
+        w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert_eq!(p.call("read 0 0"), "0");
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        assert!(p.call("read 0 0").contains("mapped"));
+        assert!(w.owner.failures().is_empty() && remote.answers() >= 4);
+    });
+}
+
+#[test]
+fn the_owner_exits_with_importers_live() {
+    let mut kept = None;
+    with(LONG, |_cx, w| {
+        let (mut p, remote) = w.process(1);
+        assert_eq!(p.call("write 0 0 1"), "ok");
+        kept = Some((p, remote));
+    });
+    let (mut p, remote) = kept.unwrap();
+    assert_eq!((p.call("entries").as_str(), remote.entries()), ("0", 0));
+    assert!(p.call("read 0 0").contains("gone"));
+}
+
+#[test]
+fn attachments_of_attachments_through_a_process() {
+    with(LONG, |cx, w| {
+        let (mut p, _remote) = w.process(1);
+        let (mut q, _remote) = w.process(2);
+        let made = p.call("make 0 4 8");
+        assert_eq!(q.call(&format!("attach {made} 1 7")), "ok");
+        w.mm.store(cx, BASE + 5 * PAGE, 9).unwrap();
+        assert_eq!(q.call("read 1 0"), "9");
+        assert!(q.call("write 1 0 1").contains("may only be read"));
+        // Its own attachment of the page may write: that does not rub off.
+        assert_eq!(q.call(&format!("write 0 {} 3", 5 * PAGE)), "ok");
+        assert!(q.call("write 1 0 1").contains("may only be read"));
+        let near = Partition::new(PartitionId(3));
+        let again = SegId::from_number(made.parse().unwrap());
+        let here = w.owner.import(&near, again, 1, 1).unwrap();
+        let mut byte = [0];
+        here.read(cx, 0, &mut byte).unwrap();
+        assert_eq!(byte, [3]);
+        // With the process that made it, the segment ends.
+        p.kill();
+        wait_until(|| w.owner.import(&near, again, 0, 1).is_err());
+        w.mm.munmap(cx, BASE + 5 * PAGE, PAGE).unwrap();
+        assert!(q.call("read 1 0").contains("gone"));
+    });
+}
+
+#[test]
+fn a_process_that_only_reads_gets_a_descriptor_that_only_reads() {
+    with(LONG, |cx, w| {
+        let config = RemoteConfig {
+            access: Access::Read,
+            ..RemoteConfig::default()
+        };
+        let (partition, _served) = w.near(1, config);
+        let attachment = partition.attach(w.segment, 0, PAGES).unwrap();
+        w.mm.store(cx, BASE, 4).unwrap();
+        let mut byte = [0];
+        attachment.read(0, &mut byte).unwrap();
+        assert_eq!(byte, [4]);
+        let refused = attachment.write(0, &[1]).unwrap_err();
+        assert!(refused.to_string().contains("may only be read"));
+        attachment.detach().unwrap();
+    });
+}
+
+#[test]
+fn death_while_idle() {
+    with(LONG, |cx, w| {
+        let (mut p, remote) = w.process(1);
+        assert_eq!(p.call("write 0 0 1"), "ok");
+        p.kill();
+        wait_until(|| remote.is_cut_off());
+        assert_eq!(remote.entries(), 0);
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        assert!(w.owner.failures().is_empty());
+    });
+}
+
+#[test]
+fn death_before_the_answer_is_one() {
+    with(LONG, |cx, w| {
+        let (mut p, remote) = w.process(1);
+        assert_eq!(p.call("write 0 0 1"), "ok");
+        p.stop();
+        let since = Instant::now();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                wait_until(|| w.owner.recalls() == 1);
+                std::thread::sleep(Duration::from_millis(50));
+                assert_eq!(
+                    remote.entries(),
+                    1,
+                    "nothing is given back before the answer"
+                );
+                assert_eq!(w.machine.mem().in_use(), 1);
+                p.kill();
+            });
+            w.mm.munmap(cx, BASE, PAGE).unwrap();
+        });
+        assert!((Duration::from_millis(50)..LONG).contains(&since.elapsed()));
+        assert!(w.owner.failures().is_empty() && remote.is_cut_off());
+    });
+}
+
+#[test]
+fn death_of_the_question_and_during_a_fault() {
+    with(LONG, |cx, w| {
+        let (mut p, _remote) = w.process(1);
+        assert_eq!(
+            (p.call("write 0 0 1"), p.call("die")),
+            ("ok".into(), "ok".into())
+        );
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        let closed = p.call("read 0 4096");
+        assert!(closed.contains("fenced"), "{closed}");
+        // Another is killed while it faults pages in as fast as it can.
+        for id in 2..6 {
+            let (mut q, remote) = w.process(id);
+            q.order(&format!("churn {id}"));
+            wait_until(|| remote.entries() > 3);
+            w.mm.madvise(cx, BASE + PAGE, PAGE, Advice::DontNeed)
+                .unwrap();
+            q.kill();
+            wait_until(|| remote.is_cut_off());
+        }
+        assert!(w.owner.failures().is_empty());
+    });
+}
+
+#[test]
+fn a_hang_ends_by_the_deadline_and_the_process_with_it() {
+    let deadline = Duration::from_millis(200);
+    with(deadline, |cx, w| {
+        let (mut p, remote) = w.process(7);
+        assert_eq!(
+            (p.call("write 0 0 1"), p.call("hang")),
+            ("ok".into(), "ok".into())
+        );
+        let since = Instant::now();
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        assert!(since.elapsed() >= deadline);
+        let hung = Failure::Hung {
+            partition: PartitionId(7),
+            range: pages(0, 1),
+            after: deadline,
+        };
+        assert_eq!(w.owner.failures(), [hung]);
+        assert!(remote.is_cut_off());
+        assert_eq!(p.answer(), "", "it was killed");
+        wait_until_over(&mut p);
+    });
+}
+
+fn wait_until_over(p: &mut Process) {
+    let limit = Instant::now() + LONG;
+    while !p.is_over() {
+        assert!(Instant::now() < limit, "it goes on");
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_owed_and_bytes_that_are_no_message() {
+    with(LONG, |cx, w| {
+        let (mut p, remote) = w.process(1);
+        assert_eq!(
+            (p.call("write 0 0 1"), p.call("twice")),
+            ("ok".into(), "ok".into())
+        );
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        wait_until_over(&mut p);
+        let broke = |id, breach| Failure::Broke {
+            partition: PartitionId(id),
+            breach,
+        };
+        wait_until(|| remote.is_cut_off());
+        assert_eq!(w.owner.failures(), [broke(1, Breach::NotOwed(0))]);
+
+        let endless: &[u8] = &[1; 1 << 16];
+        for (id, bytes) in [(2, &b"hello\0"[..]), (3, &[0]), (4, endless)] {
+            let (mine, mut theirs) = UnixStream::pair().unwrap();
+            let served = w
+                .owner
+                .serve(mine, PartitionId(id), RemoteConfig::default());
+            let _closed_meanwhile = theirs.write_all(bytes);
+            wait_until(|| served.as_ref().unwrap().is_cut_off());
+            wait_until(|| w.owner.failures() == [broke(id, Breach::Garbage)]);
+        }
+    });
+}
+
+#[test]
+fn whoever_was_cut_off_comes_back_as_another_partition() {
+    with(Duration::from_millis(100), |cx, w| {
+        let config = RemoteConfig {
+            fence: Fence::Disconnect,
+            ..RemoteConfig::default()
+        };
+        let (partition, _served) = w.near(1, config);
+        let attachment = partition.attach(w.segment, 0, PAGES).unwrap();
+        attachment.write(0, &[1]).unwrap();
+        partition.set_manners(emmu::extmmu::xpmem::Manners::Hangs);
+        w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+        assert_eq!(w.owner.failures().len(), 1);
+        wait_until(|| partition.is_closed() && partition.entries() == 0);
+        let closed = attachment.read(0, &mut [0]);
+        assert!(matches!(closed, Err(RemoteError::Closed)));
+        drop(partition);
+        let (partition, served) = w.near(2, config);
+        assert_eq!(
+            (partition.id(), served.id()),
+            (PartitionId(2), PartitionId(2))
+        );
+        let attachment = partition.attach(w.segment, 0, PAGES).unwrap();
+        attachment.write(0, &[2]).unwrap();
+        assert_eq!(w.mm.load(cx, BASE).unwrap(), 2);
+        drop(partition);
+        wait_until(|| served.is_cut_off());
+    });
+}
+
+#[test]
+fn frames_that_nobody_else_can_map_are_not_served() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let (owner, _stays) = Owner::attach(&mut cx, &mm, OwnerConfig::default());
+    let (mine, theirs) = UnixStream::pair().unwrap();
+    let refused = owner.serve(mine, PartitionId(1), RemoteConfig::default());
+    assert!(matches!(refused, Err(ServeError::NotShared)));
+    assert!(RemotePartition::new(theirs).is_err());
+    mm.exit(&mut cx);
+}

@@ -1,0 +1,118 @@
+//! Random scripts with the models on them: correct ones stay silent whatever happens beside, mistakes are found, and what
+//! is found is short and can be run again.
+
+use emmu::{
+    extmmu::{
+        gru::{self, GruConfig},
+        kvm::{self, VmConfig},
+        xpmem::{Manners, OwnerConfig},
+    },
+    replay::{Script, replay},
+    testkit::{Disturbances, Kit, Suite, gru, kvm, xpmem},
+};
+
+fn all() -> [Kit; 3] {
+    [correct_kvm(), correct_gru(), correct_xpmem()]
+}
+fn correct_kvm() -> Kit {
+    kvm(VmConfig::default())
+}
+fn correct_gru() -> Kit {
+    let config = GruConfig {
+        preload: 2,
+        ..GruConfig::default()
+    };
+    gru(config, None)
+}
+fn correct_xpmem() -> Kit {
+    xpmem(OwnerConfig::default(), Manners::Prompt)
+}
+
+#[track_caller]
+fn silent(suite: &Suite) {
+    match suite.run() {
+        Ok(scripts) => println!("{scripts} scripts"),
+        Err(failure) => panic!("\n{failure}"),
+    }
+}
+
+#[test]
+fn correct_devices_stay_silent() {
+    silent(&Suite::new(all()));
+}
+
+#[test]
+fn correct_devices_stay_silent_whatever_happens_beside() {
+    let disturbed = Disturbances {
+        windows: true,
+        ..Disturbances::default()
+    };
+    silent(&Suite::new(all()).disturbed(disturbed));
+}
+
+#[test]
+fn correct_devices_stay_silent_under_threads() {
+    let disturbed = Disturbances {
+        windows: true,
+        threads: 2,
+        ..Disturbances::default()
+    };
+    silent(&Suite::new(all()).disturbed(disturbed));
+}
+
+#[test]
+fn a_mistake_is_found_made_short_and_run_again() {
+    let mistaken = kvm(VmConfig {
+        mistake: Some(kvm::Mistake::NoFlush),
+        ..VmConfig::default()
+    });
+    let folder = std::env::temp_dir().join(format!("emmu-suite-{}", std::process::id()));
+    let suite = Suite::new([mistaken]).cases(500).regressions(&folder);
+    let failure = suite.run().expect_err("TLBs are not flushed");
+    println!("{failure}");
+    let steps = failure.script.steps.len();
+    assert!(steps <= 4, "{steps} steps are not short:\n{failure}");
+    // The saved script reads, goes here as it says, and still shows the mistake, but no correct device does.
+    let saved = failure.saved.clone().expect("saved");
+    let text = std::fs::read(&saved).unwrap();
+    let script = Script::parse("saved", &text).unwrap();
+    let replayed = replay(&script).unwrap();
+    assert!(replayed.is_whole(), "{:?}", replayed.first);
+    assert!(suite.again(&script).is_err());
+    assert!(Suite::new(all()).again(&script).is_ok());
+    // It is run first from now on.
+    let first = suite.cases(0).run().expect_err("the kept script");
+    assert_eq!(first.script.steps.len(), steps);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn each_mistake_that_one_thread_shows_is_found() {
+    for mistake in [gru::Mistake::NoPurge, gru::Mistake::LatePurge] {
+        let kit = gru(GruConfig::default(), Some(mistake));
+        let found = Suite::new([kit]).cases(2000).run();
+        assert!(found.is_err(), "{mistake:?}");
+    }
+    for mistake in [kvm::Mistake::LateFlush, kvm::Mistake::ShortFlush] {
+        let config = VmConfig {
+            mistake: Some(mistake),
+            ..VmConfig::default()
+        };
+        let found = Suite::new([kvm(config)]).cases(2000).run();
+        assert!(found.is_err(), "{mistake:?}");
+    }
+}
+
+/// A family, files, moves, guards and swap, in a few lines.
+const BUSY: &str = include_str!("data/busy.jsonl");
+
+#[test]
+fn each_allocation_of_a_busy_script_may_fail() {
+    let script = Script::parse("busy", BUSY.as_bytes()).unwrap();
+    let suite = Suite::new(all());
+    assert!(suite.again(&script).is_ok());
+    match suite.fail_each(&script) {
+        Ok(failed) => assert!(failed >= 30, "{failed}"),
+        Err(failure) => panic!("\n{failure}"),
+    }
+}

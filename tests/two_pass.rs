@@ -1,0 +1,220 @@
+//! Invalidation in two passes: every device is set going before the first is waited for.
+
+mod common;
+
+use common::{BASE, PAGE, World, at, machine};
+use emmu::{
+    Mm,
+    addr::VpnRange,
+    ctx::{Atomic, Cx, Sleepable, rank},
+    extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
+    mm::{Advice, MmapArgs},
+    notifier::{
+        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Registration,
+        Seat,
+    },
+};
+use std::{
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc::{self, Receiver},
+    },
+    time::{Duration, Instant},
+};
+
+fn pages(from: u64, to: u64) -> VpnRange {
+    World::pages(from, to)
+}
+
+/// Devices that flush on threads of their own, and how many are at it.
+struct Devices {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    /// Each answers when all are at it.
+    meet: Option<Barrier>,
+}
+
+impl Devices {
+    fn new(meet: Option<usize>) -> Arc<Self> {
+        Arc::new(Self {
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            meet: meet.map(Barrier::new),
+        })
+    }
+    fn post(self: &Arc<Self>) -> Receiver<()> {
+        let now = self.now.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(now, SeqCst);
+        let (answer, wait) = mpsc::channel();
+        let devices = Arc::clone(self);
+        std::thread::spawn(move || {
+            if let Some(meet) = &devices.meet {
+                meet.wait();
+            }
+            answer.send(())
+        });
+        wait
+    }
+    fn wait(&self, posted: &Receiver<()>) {
+        let answered = posted.recv_timeout(Duration::from_secs(30));
+        answered.expect("the devices meet only if all are asked before one is waited for");
+        self.now.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A driver of such a device.
+struct Flusher {
+    gate: Gate<OrderedStore<u64>, (), Sleepable>,
+    devices: Arc<Devices>,
+    passes: usize,
+    ends: AtomicUsize,
+}
+
+impl Flusher {
+    fn new(seat: Seat, devices: &Arc<Devices>, passes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(seat, OrderedStore::default(), ()),
+            devices: Arc::clone(devices),
+            passes,
+            ends: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl ExternalMmu for Flusher {
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        if inv.range() != VpnRange::ALL {
+            self.devices.wait(&self.devices.post());
+        }
+        self.gate.exclude(cx, inv, |(), _, _| ())
+    }
+    fn invalidate_begin<'s, 'i>(
+        &'s self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Begun<'i, Finish<'s>> {
+        if self.passes == 1 {
+            return Begun::Done(self.invalidate_start(cx, inv));
+        }
+        let posted = self.devices.post();
+        inv.later(move |cx, inv| {
+            self.devices.wait(&posted);
+            self.gate.exclude(cx, inv, |(), _, _| ())
+        })
+    }
+    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+        let window = usize::from(range != VpnRange::ALL);
+        self.ends.fetch_add(window, SeqCst);
+    }
+}
+
+const N: usize = 8;
+
+/// Half of the drivers on the chain, half with subscriptions; one window over all of them.
+fn open_one(devices: &Arc<Devices>, passes: usize) {
+    let machine = machine(256);
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let args = MmapArgs::anonymous(16 * PAGE).fixed(BASE);
+    mm.mmap(&mut cx, &args).unwrap();
+    let (ds, regs): (Vec<Arc<Flusher>>, Vec<Registration>) = (0..N)
+        .map(|n| {
+            let build = |seat| Flusher::new(seat, devices, passes);
+            match n % 2 {
+                0 => mm.register(&mut cx, build),
+                _ => mm.subscribe(&mut cx, pages(0, 8), build),
+            }
+        })
+        .unzip();
+    mm.madvise(&mut cx, at(2), PAGE, Advice::DontNeed).unwrap();
+    assert!(ds.iter().all(|d| d.ends.load(SeqCst) == 1));
+    assert_eq!((devices.now.load(SeqCst), mm.windows_open()), (0, 0));
+    for reg in regs {
+        reg.unregister(&mut cx);
+    }
+}
+
+#[test]
+fn in_two_passes_all_devices_flush_at_the_same_time() {
+    let devices = Devices::new(Some(N));
+    open_one(&devices, 2);
+    assert_eq!(devices.most.load(SeqCst), N);
+}
+
+/// The twin: so it is without.
+#[test]
+fn in_one_pass_one_device_flushes_after_the_other() {
+    let devices = Devices::new(None);
+    open_one(&devices, 1);
+    assert_eq!(devices.most.load(SeqCst), 1);
+}
+
+#[test]
+fn who_has_begun_is_told_the_end_when_another_driver_panics() {
+    struct Bomb;
+    impl ExternalMmu for Bomb {
+        fn invalidate_start<'i>(
+            &self,
+            _: Cx<'_, rank::Callback, Sleepable>,
+            _: Invalidation<'i>,
+        ) -> Ack<'i> {
+            panic!("boom");
+        }
+    }
+    let machine = machine(256);
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let devices = Devices::new(None);
+    // The last to register is asked first.
+    let _bomb = mm.register(&mut cx, |_| Arc::new(Bomb));
+    let (d, _reg) = mm.register(&mut cx, |seat| Flusher::new(seat, &devices, 2));
+    let boom = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut g = mm.read(&mut cx);
+        let mut lease = g.lease();
+        lease.with_window(pages(0, 1), emmu::notifier::Event::Clear, |_| ());
+    }));
+    assert!(boom.is_err());
+    assert_eq!((d.ends.load(SeqCst), mm.windows_open()), (1, 0));
+    // It cannot be released: its last callback panics.
+    std::mem::forget(mm);
+}
+
+/// The natural user: the recalls of all owners are out before the first answer is waited for.
+#[test]
+fn recalls_of_several_owners_overlap() {
+    let machine = machine(256);
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = Mm::new(&machine);
+    let args = MmapArgs::anonymous(16 * PAGE).fixed(BASE);
+    mm.mmap(&mut cx, &args).unwrap();
+    mm.store(&mut cx, at(0), 5).unwrap();
+    let slow = Duration::from_millis(300);
+    let one = |cx: &mut common::Idle<'_>, n| {
+        let (owner, reg) = Owner::attach(cx, &mm, OwnerConfig::default());
+        let partition = Partition::new(PartitionId(n));
+        let segment = owner.make(pages(0, 16), Access::Read);
+        let importer: Attachment = owner.import(&partition, segment, 0, 16).unwrap();
+        let mut byte = [0];
+        importer.read(cx, 0, &mut byte).unwrap();
+        assert_eq!((byte[0], partition.entries()), (5, 1));
+        partition.set_manners(Manners::Slow(slow));
+        (owner, partition, importer, reg)
+    };
+    let all: Vec<_> = (0..5).map(|n| one(&mut cx, n)).collect();
+    let begun = Instant::now();
+    mm.madvise(&mut cx, at(0), PAGE, Advice::DontNeed).unwrap();
+    let took = begun.elapsed();
+    assert!(all.iter().all(|(_, p, ..)| p.entries() == 0));
+    assert!(took >= slow, "somebody was not waited for: {took:?}");
+    assert!(took < 4 * slow, "one after the other: {took:?}");
+    drop(all);
+    mm.exit(&mut cx);
+}

@@ -1,0 +1,9 @@
+//@ error: E0308
+//@ contains: expected `Ack<'_>`, found `()`
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+fn f<'i>(inv: Invalidation<'i>) -> Begun<'i, Finish<'static>> { inv.later(|_, _| ()) }
