@@ -129,6 +129,7 @@ pub struct Cx<'t, R: Rank, C: Context> {
 type Kind<'t, R, C> = (&'t mut (), fn() -> (R, C), *mut ());
 
 impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
+    #[inline(always)]
     const fn forge(local: &'t LocalHandle) -> Self {
         Cx {
             local,
@@ -136,10 +137,12 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
         }
     }
     /// Lends the token.
+    #[inline(always)]
     pub const fn reborrow(&mut self) -> Cx<'_, R, C> {
         Cx::forge(self.local)
     }
     /// Derives the token of an inner lock. The two bounds are the rules.
+    #[inline(always)]
     pub(crate) fn descend<N: Rank, D: Context + EnterFrom<C>>(&mut self) -> Cx<'_, N, D>
     where
         R: Below<N>,
@@ -147,6 +150,7 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
         Cx::forge(self.local)
     }
     /// [`descend`](Self::descend) by value.
+    #[inline(always)]
     pub(crate) fn into_descended<N: Rank, D: Context + EnterFrom<C>>(self) -> Cx<'t, N, D>
     where
         R: Below<N>,

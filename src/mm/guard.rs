@@ -92,7 +92,7 @@ impl MmapWriteGuard<'_> {
 
 impl<'l, R: Rank> Lease<'l, R, Sleepable> {
     /// Opens a window; drivers may sleep, none may refuse.
-    #[inline]
+    #[inline(always)]
     pub fn window(&mut self, range: VpnRange, event: Event) -> InvalidationWindow<'_, Sleepable>
     where
         R: Below<rank::Window>,
@@ -103,7 +103,7 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
         }
         .into_window(range, event)
     }
-    #[inline]
+    #[inline(always)]
     pub(super) fn into_window(
         self,
         range: VpnRange,

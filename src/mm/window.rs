@@ -128,6 +128,7 @@ impl<'w> InvalidationWindow<'w, Atomic> {
 }
 
 impl<'w, C: Context> InvalidationWindow<'w, C> {
+    #[inline(always)]
     pub(super) fn new(mm: &'w Mm, core: OpenWindow<'w, C>) -> Self {
         Self { mm, core }
     }
@@ -207,6 +208,7 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         }
     }
     /// Ends the window (same as dropping it).
+    #[inline(always)]
     pub fn close(self) {}
 }
 

@@ -149,9 +149,15 @@ impl Board {
         &self.buckets[bucket_of(block_of(at))].0
     }
     /// The buckets whose bits are set.
-    fn among(&self, bits: u64) -> impl Iterator<Item = &Bucket> {
-        let set = move |&i: &usize| bits & 1 << i != 0;
-        (0..BUCKETS).filter(set).map(|i| &self.buckets[i].0)
+    fn among(&self, mut bits: u64) -> impl Iterator<Item = &Bucket> {
+        // Those that do not exist have no bit in a narrow range, and all bits are asked for of a wide one.
+        bits &= u64::MAX >> (64 - BUCKETS);
+        std::iter::from_fn(move || {
+            let i = bits.trailing_zeros() as usize;
+            // Takes the lowest bit away.
+            bits &= bits.wrapping_sub(1);
+            Some(&self.buckets.get(i)?.0)
+        })
     }
     /// A window begins. To be called before any driver is asked.
     pub(super) fn begin(&self, range: VpnRange) {

@@ -2,7 +2,7 @@
 
 use super::{
     board::{Board, Verdict},
-    entry::{Entry, RegId, Standing, Visit},
+    entry::{Entry, RegId, Standing, Visit, Visits},
     epoch_list::{EpochList, Lazy},
     intervals::Intervals,
     ops::{AgeKind, ExternalMmu},
@@ -15,7 +15,6 @@ use crate::{
     frame::PhysMem,
     sync::{AtomicBool, Condvar, Mutex, Ordering, Serial},
 };
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 static NEXT: Serial = Serial::starting_at(0);
@@ -116,21 +115,24 @@ impl Chain {
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
         begin: impl Fn(&Arc<Entry>) -> Option<Visit>,
-    ) -> SmallVec<[Visit; 4]> {
-        let mut out = SmallVec::new();
-        self.intervals.visit(range, &begin, &mut out);
+        out: &mut Visits,
+    ) {
+        self.intervals.visit(range, &begin, out);
         let pinned = cx.pin();
-        self.list
-            .for_each(pinned.guard(), |entry| out.extend(begin(entry)));
-        out
+        self.list.for_each(pinned.guard(), |entry| {
+            if let Some(visit) = begin(entry) {
+                out.push(visit);
+            }
+        });
     }
     /// Those whom a window over `range` has to call.
     pub(super) fn present<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
-    ) -> SmallVec<[Visit; 4]> {
-        self.visit(cx, range, Visit::of_window)
+        out: &mut Visits,
+    ) {
+        self.visit(cx, range, Visit::of_window, out);
     }
     fn insert<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &Arc<Entry>) {
         match &entry.sub {
@@ -186,6 +188,7 @@ impl Notifiers {
     pub(crate) fn new() -> Self {
         Self(Lazy::new())
     }
+    #[inline(always)]
     pub(super) fn chain(&self) -> Option<&Chain> {
         self.0.get()
     }
@@ -287,12 +290,11 @@ impl Notifiers {
         let Some(chain) = self.chain() else {
             return false;
         };
-        chain
-            .visit(cx, range, Visit::begin)
-            .iter()
-            .fold(false, |young, visit| {
-                visit.entry().ext.age(cx.descend(), range, kind) | young
-            })
+        let mut visits = Visits::new();
+        chain.visit(cx, range, Visit::begin, &mut visits);
+        visits.iter().fold(false, |young, visit| {
+            visit.entry().ext.age(cx.descend(), range, kind) | young
+        })
     }
     /// Has an oracle look on, if anybody ever registered.
     pub(crate) fn watch(&self, watch: Arc<dyn super::WindowWatch>) {

@@ -9,6 +9,7 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     sync::{AtomicBool, AtomicU8, Condvar, Mutex, OnceLock, Ordering},
 };
+use smallvec::SmallVec;
 use std::{convert::Infallible, sync::Arc};
 
 /// Identity of a registration, never used twice.
@@ -69,12 +70,12 @@ pub(super) struct Entry {
     pub(super) standing: Arc<Standing>,
     /// The part of the address space that it is about; `None`: all of it.
     pub(super) sub: Option<Arc<Subscription>>,
-    visits: Mutex<Visits>,
+    visits: Mutex<Visiting>,
     left: Condvar,
 }
 
 #[derive(Default)]
-struct Visits {
+struct Visiting {
     /// Windows and callers that hold the driver now.
     now: usize,
     /// Nobody may come any more.
@@ -96,6 +97,9 @@ pub(super) struct Visit {
     /// A window over its subscription is counted there.
     counted: bool,
 }
+
+/// The visits of one window.
+pub(super) type Visits = SmallVec<[Visit; 16]>;
 
 impl Visit {
     /// `None` once the driver's registration ends.

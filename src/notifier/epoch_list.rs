@@ -128,7 +128,7 @@ impl<T: Send + Sync> Lazy<T> {
         }
     }
     /// One load.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self) -> Option<&T> {
         // SAFETY: null, or from `Arc::into_raw` in `get_or_make`, a reference of this value's own, which only `drop` gives
         // up; that the borrow excludes.

@@ -2,7 +2,7 @@
 
 use super::{
     chain::{Chain, Notifiers},
-    entry::{Entry, Visit},
+    entry::{Entry, Visit, Visits},
     ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
 };
 use crate::{
@@ -72,9 +72,12 @@ impl WindowContext for Atomic {
 }
 
 /// Every registered driver acknowledged the range; `Drop` ends it, for exactly those.
+///
+/// With nobody ever registered it is one load and a null pointer. For that to be all, what is behind the pointer lies
+/// elsewhere, and nothing of the fast path takes the address of the window.
 #[must_use]
 pub(crate) struct OpenWindow<'w, C: Context> {
-    live: Option<Live<'w>>,
+    live: Option<Box<Live<'w>>>,
     range: VpnRange,
     cx: Cx<'w, rank::Window, C>,
 }
@@ -84,16 +87,23 @@ struct Live<'w> {
     chain: &'w Chain,
     /// What an oracle knows it by.
     id: u64,
-    visits: SmallVec<[Visit; 4]>,
+    visits: Visits,
     /// So many of them, the first ones, were asked and did not refuse: they are told the end.
     agreed: usize,
     /// Nobody refused.
     open: bool,
 }
 
+/// A window that is being announced: ended if anybody refuses, or panics.
+struct Opening<'a, 'w, C: Context> {
+    live: Option<Box<Live<'w>>>,
+    range: VpnRange,
+    cx: Cx<'a, rank::Window, C>,
+}
+
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
     /// With nobody ever registered: one load.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open<R: Below<rank::Window>>(
         notifiers: &'w Notifiers,
         cx: Cx<'w, R, C>,
@@ -111,35 +121,50 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     ) -> Result<OpenWindow<'n, C>, C::Refusal> {
         OpenWindow::open_at(notifiers, self.cx.reborrow(), range, event)
     }
-    #[inline]
+    #[inline(always)]
     fn open_at(
         notifiers: &'w Notifiers,
-        cx: Cx<'w, rank::Window, C>,
+        mut cx: Cx<'w, rank::Window, C>,
         range: VpnRange,
         event: Event,
     ) -> Result<Self, C::Refusal> {
-        let mut window = Self {
+        let live = match notifiers.chain() {
+            None => None,
+            Some(chain) => Opening::announce(chain, cx.reborrow(), range, event)?,
+        };
+        Ok(Self { live, range, cx })
+    }
+}
+
+impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
+    #[cold]
+    #[inline(never)]
+    fn announce(
+        chain: &'w Chain,
+        cx: Cx<'a, rank::Window, C>,
+        range: VpnRange,
+        event: Event,
+    ) -> Result<Option<Box<Live<'w>>>, C::Refusal> {
+        let mut opening = Self {
             live: None,
             range,
             cx,
         };
-        if let Some(chain) = notifiers.chain() {
-            window.announce(chain, event)?;
-        }
-        Ok(window)
+        opening.ask_all(chain, event)?;
+        Ok(opening.live.take())
     }
-    fn announce(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
+    fn ask_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
         let id = chain.board.next_watched();
-        let live = self.live.insert(Live {
+        let live = self.live.insert(Box::new(Live {
             chain,
             id,
             visits: SmallVec::new(),
             agreed: 0,
             open: false,
-        });
-        live.visits = chain.present(&mut self.cx, self.range);
+        }));
+        chain.present(&mut self.cx, self.range, &mut live.visits);
         // First everybody is asked, then those are waited for who are not done: all at the same time.
         let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
         for visit in &live.visits {
@@ -167,25 +192,28 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     }
 }
 
-impl<C: Context> OpenWindow<'_, C> {
-    fn end(&mut self) {
-        let Some(mut live) = self.live.take() else {
-            return;
-        };
-        if live.open {
-            live.chain.board.watched(|w| w.closing(self.range));
+impl Live<'_> {
+    #[cold]
+    #[inline(never)]
+    fn end<C: Context>(mut self: Box<Self>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
+        if self.open {
+            self.chain.board.watched(|w| w.closing(range));
         }
-        live.chain.board.end(self.range);
-        live.visits.truncate(live.agreed);
+        self.chain.board.end(range);
+        self.visits.truncate(self.agreed);
         // All sequences first: who is told of an end finds no window open.
-        live.visits.iter_mut().for_each(Visit::close_window);
-        while let Some(visit) = live.visits.pop() {
-            let cx = self.cx.descend();
-            visit.entry().ext.invalidate_end(cx, self.range);
+        self.visits.iter_mut().for_each(Visit::close_window);
+        while let Some(visit) = self.visits.pop() {
+            let cx = cx.descend();
+            visit.entry().ext.invalidate_end(cx, range);
         }
-        live.chain.board.watched(|w| w.closed(live.id));
+        self.chain.board.watched(|w| w.closed(self.id));
     }
+}
+
+impl<C: Context> OpenWindow<'_, C> {
     /// What is covered, and the token for what is done inside.
+    #[inline]
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {
         let coverage = Coverage {
             range: self.range,
@@ -196,10 +224,18 @@ impl<C: Context> OpenWindow<'_, C> {
 }
 
 impl<C: Context> Drop for OpenWindow<'_, C> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.live.is_some() {
-            self.end();
+        if let Some(live) = self.live.take() {
+            live.end(self.cx.reborrow(), self.range);
+        }
+    }
+}
+
+impl<C: Context> Drop for Opening<'_, '_, C> {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.end(self.cx.reborrow(), self.range);
         }
     }
 }
