@@ -3,7 +3,7 @@
 use emmu::{
     Machine, MachineConfig, Mm,
     ctx::{Cx, Sleepable, rank},
-    extmmu::gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake},
+    extmmu::gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake, run_on},
     mm::{Advice, MmapArgs},
     notifier::{ExternalMmu, Registration},
     oracle::{Finding, Invariant, Oracle},
@@ -274,4 +274,27 @@ fn a_window_that_is_never_counted_out_is_named() {
     let found = w.oracle.take();
     let counts = |f: &Finding| matches!(f, Finding::CountsAtExit { mmu: "GRU", .. });
     assert!(found.iter().any(counts), "{found:?}");
+}
+
+#[test]
+fn purges_go_through_a_handle_of_the_blade_or_through_a_shared_one() {
+    with(GruConfig::default(), |cx, w| {
+        let context = Context::new(&w.space, 0);
+        let purge_from = |cx: &mut Idle<'_>, processor| {
+            run_on(processor);
+            load(cx, &context, 0);
+            let before = w.grus[0].stats();
+            w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
+            let after = w.grus[0].stats();
+            assert!(after.purges > before.purges);
+            let local = after.local_purges - before.local_purges;
+            (after.purges - before.purges, local)
+        };
+        let (all, local) = purge_from(cx, 3);
+        assert_eq!(all, local, "both GRUs are on the first blade");
+        let (_, local) = purge_from(cx, 16);
+        assert_eq!(local, 0, "another blade");
+        assert_eq!(w.grus[0].stats().handle_waits, 0);
+        assert_eq!(w.space.bill().waits, 0);
+    });
 }

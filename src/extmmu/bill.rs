@@ -24,6 +24,8 @@ pub struct Bill {
     pub retries: u64,
     /// Demands that others had to acknowledge, and did: flushes of processors, purges, answers of partitions.
     pub acknowledgements: u64,
+    /// Times that what a demand goes through was busy with another one: purge handles.
+    pub waits: u64,
     /// Aging calls.
     pub agings: u64,
     /// From the beginning of windows to their ends, added up.
@@ -40,6 +42,7 @@ impl std::ops::AddAssign for Bill {
         self.refaults += other.refaults;
         self.retries += other.retries;
         self.acknowledgements += other.acknowledgements;
+        self.waits += other.waits;
         self.agings += other.agings;
         self.in_windows += other.in_windows;
         self.longest = self.longest.max(other.longest);
@@ -132,6 +135,10 @@ impl Meter {
     /// Others acknowledged.
     pub fn acknowledged(&self, times: u64) {
         self.0.lock().bill.acknowledgements += times;
+    }
+    /// A demand had to wait for another one.
+    pub fn waited(&self) {
+        self.0.lock().bill.waits += 1;
     }
     /// It was asked for accessed bits.
     pub fn aged(&self) {

@@ -91,6 +91,7 @@ impl Presented {
                 "refaults": b.refaults,
                 "retries": b.retries,
                 "acknowledgements": b.acknowledgements,
+                "waits": b.waits,
                 "agings": b.agings,
                 "in_windows": b.in_windows.as_secs_f64(),
                 "longest": b.longest.as_secs_f64(),

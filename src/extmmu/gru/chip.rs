@@ -3,6 +3,7 @@
 use super::{
     asid::{Asids, Before, MAX},
     purge::AddressSpace,
+    tgh::Handles,
 };
 use crate::{
     addr::VpnRange,
@@ -58,6 +59,12 @@ pub struct GruStats {
     pub flushes: u64,
     /// Cycles of purging, as the driver's comments estimate them: a fixed cost and one for each page.
     pub purge_cycles: u64,
+    /// Purges through a handle of the GRU's own blade; all others went through one of the shared ones.
+    pub local_purges: u64,
+    /// Times that the handle for a purge was busy with another one.
+    pub handle_waits: u64,
+    /// Cycles of those others, at the most what was waited.
+    pub handle_wait_cycles: u64,
 }
 
 /// A context in a slot of the chip.
@@ -98,15 +105,18 @@ pub(super) struct Inner {
 /// A GRU.
 pub struct Gru {
     pub(super) config: GruConfig,
+    /// Taken before `inner`.
+    pub(super) handles: Handles,
     pub(super) inner: Mutex<Inner>,
 }
 
 impl Gru {
-    /// GRUs of one machine, all alike.
+    /// GRUs of one machine, all alike, two on each blade.
     pub fn several(count: usize, config: GruConfig) -> Vec<Arc<Self>> {
-        let make = |_| {
+        let make = |nth| {
             Arc::new(Self {
                 config,
+                handles: Handles::on_blade(nth / 2),
                 inner: Mutex::new(Inner {
                     tlb: Tlb::new(config.tlb_entries),
                     slots: [const { None }; CONTEXTS],
@@ -121,7 +131,10 @@ impl Gru {
     }
     /// What it has done so far.
     pub fn stats(&self) -> GruStats {
-        self.inner.lock().stats
+        GruStats {
+            handle_waits: self.handles.waits(),
+            ..self.inner.lock().stats
+        }
     }
     /// Entries of its TLB, whether anybody can use them or not.
     pub fn tlb_len(&self) -> usize {

@@ -27,13 +27,16 @@
 //! | `asid` | identifiers of address spaces in a TLB, and their generations |
 //! | `chip` | one GRU: TLB, loaded contexts, misses |
 //! | `purge` | what a window does |
+//! | `tgh` | the handles that purges go through, and waiting for one |
 //! | `context` | instructions, and how their misses are served |
 
 mod asid;
 mod chip;
 mod context;
 mod purge;
+mod tgh;
 
 pub use chip::{Gru, GruConfig, GruStats};
 pub use context::{Context, GruFault};
 pub use purge::{AddressSpace, Mistake};
+pub use tgh::run_on;

@@ -150,15 +150,26 @@ impl AddressSpace {
             if tracker.asid == 0 {
                 continue;
             }
-            let mut chip = gru.lock();
+            // Contexts are loaded and unloaded with the trackers locked.
             if tracker.loaded > 0 {
+                let handle = gru.handles.take();
+                let mut chip = gru.lock();
+                let before = chip.stats.purge_cycles;
                 let gone = chip.purge(tracker.asid, range, !self.made(Mistake::NoDisarm));
+                chip.stats.local_purges += u64::from(handle.is_local);
+                if let Some(cycles) = handle.waited {
+                    chip.stats.handle_wait_cycles += cycles;
+                    self.meter.waited();
+                }
+                let took = chip.stats.purge_cycles - before;
+                drop(chip);
+                handle.done(took);
                 self.meter.acknowledged(1);
                 gone.iter().for_each(|pages| self.meter.dropped(*pages));
             } else if !self.made(Mistake::NoLazyPurge) {
                 // Nobody can use it until it is loaded, and then it gets another.
                 tracker.asid = 0;
-                chip.stats.lazy_purges += 1;
+                gru.lock().stats.lazy_purges += 1;
             }
         }
     }
