@@ -157,18 +157,27 @@ impl PhysMem {
     ///
     /// [`OutOfFrames`] when all are in use.
     pub fn alloc(&self) -> Result<Frame<'_>, OutOfFrames> {
+        self.alloc_as(FrameFlags::empty(), None)
+    }
+    /// The same, born with flags and an owner.
+    pub(crate) fn alloc_as(
+        &self,
+        flags: FrameFlags,
+        owner: Option<Owner>,
+    ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
         let pfn = self.free.take();
         let pfn = pfn.ok_or(OutOfFrames::UsedUp(self.config.frames))?;
-        self.born(pfn);
+        self.born(pfn, flags, owner);
         Ok(self.adopt(pfn))
     }
-    /// A frame off the free list: one reference, nothing known of it.
-    pub(super) fn born(&self, pfn: Pfn) {
+    /// A frame off the free list gets one reference. The rest comes first: whoever gets another one by the number finds it.
+    pub(super) fn born(&self, pfn: Pfn, flags: FrameFlags, owner: Option<Owner>) {
         let meta = self.meta(pfn);
+        meta.flags.store(flags.bits(), Ordering::Relaxed);
+        meta.owner
+            .store(owner.map_or(0, Owner::word), Ordering::Relaxed);
         meta.counts.born(pfn);
-        meta.flags.store(0, Ordering::Relaxed);
-        meta.owner.store(0, Ordering::Relaxed);
     }
     fn retire(&self, pfn: Pfn) {
         self.watch_retirement(pfn);
