@@ -27,13 +27,22 @@ impl Counts {
     }
     /// A frame off the free list: one reference. Nobody else changes counts that are zero.
     pub(super) fn born(&self, pfn: Pfn) {
+        self.begin(REF, pfn);
+    }
+    /// The same with a mapping that has the reference.
+    #[inline]
+    pub(super) fn born_mapped(&self, pfn: Pfn) {
+        self.begin(REF + MAP, pfn);
+    }
+    #[inline]
+    fn begin(&self, with: u64, pfn: Pfn) {
         let old = self.0.load(Ordering::Relaxed);
         assert!(
             old == 0,
             "{pfn:?} is on the free list with counts {:?}",
             split(old)
         );
-        self.0.store(REF, Ordering::Release);
+        self.0.store(with, Ordering::Release);
     }
     pub(super) fn get_ref(&self, pfn: Pfn) {
         self.add(REF, pfn);
