@@ -20,6 +20,9 @@ pub struct ScriptError {
     pub why: String,
 }
 
+/// The most bytes that a file of a script may have. A replay fills its files.
+const MAX_FILE: u64 = 256 << 20;
+
 /// The first line of a script: how it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +73,12 @@ impl Header {
         }
         if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
             return Err(format!("[{start:#x}, {end:#x}) cannot be an arena"));
+        }
+        let large = self.files.iter().find(|(_, f)| f.size > MAX_FILE);
+        if let Some((name, FileSpec { size, .. })) = large {
+            return Err(format!(
+                "file {name:?} has {size} bytes, more than {MAX_FILE}"
+            ));
         }
         Ok(())
     }
@@ -218,4 +227,24 @@ pub struct Script {
     pub header: Header,
     /// The others.
     pub steps: Vec<Step>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileKind, FileSpec, Header, MAX_FILE};
+
+    #[test]
+    fn files_that_no_replay_could_fill_are_refused() {
+        let header = |size| {
+            let kind = FileKind::Memfd;
+            let files = [("f0".to_owned(), FileSpec { size, kind })].into();
+            Header::new("x", 0, "6.18", 1 << 40..1 << 41, files).check()
+        };
+        assert_eq!(header(MAX_FILE), Ok(()));
+        let why = header(u64::MAX).unwrap_err();
+        assert!(
+            why.contains("f0") && why.contains(&u64::MAX.to_string()),
+            "{why}"
+        );
+    }
 }
