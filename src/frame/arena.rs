@@ -295,6 +295,10 @@ impl PhysMem {
 
 #[cfg(test)]
 impl PhysMem {
+    /// An entry stops mapping the frame; the last reference retires it.
+    pub(super) fn unshare(&self, pfn: Pfn) {
+        self.retired().unshare(pfn);
+    }
     /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
     pub(super) fn overhead(&self) -> usize {
         let made = self.chunks.iter().filter_map(OnceLock::get);
