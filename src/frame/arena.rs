@@ -157,28 +157,52 @@ impl PhysMem {
     ///
     /// [`OutOfFrames`] when all are in use.
     pub fn alloc(&self) -> Result<Frame<'_>, OutOfFrames> {
+        self.alloc_as(FrameFlags::empty(), None)
+    }
+    /// The same, born with flags and an owner.
+    pub(crate) fn alloc_as(
+        &self,
+        flags: FrameFlags,
+        owner: Option<Owner>,
+    ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
         let pfn = self.free.take();
         let pfn = pfn.ok_or(OutOfFrames::UsedUp(self.config.frames))?;
-        self.born(pfn);
+        self.born(pfn, flags, owner);
         Ok(self.adopt(pfn))
     }
-    /// A frame off the free list: one reference, nothing known of it.
-    pub(super) fn born(&self, pfn: Pfn) {
+    /// A frame off the free list gets one reference. The rest comes first: whoever gets another one by the number finds it.
+    pub(super) fn born(&self, pfn: Pfn, flags: FrameFlags, owner: Option<Owner>) {
         let meta = self.meta(pfn);
+        meta.flags.store(flags.bits(), Ordering::Relaxed);
+        meta.owner
+            .store(owner.map_or(0, Owner::word), Ordering::Relaxed);
         meta.counts.born(pfn);
-        meta.flags.store(0, Ordering::Relaxed);
-        meta.owner.store(0, Ordering::Relaxed);
+    }
+    /// The same with one mapping, which has the reference.
+    #[inline]
+    pub(super) fn born_mapped(&self, pfn: Pfn, flags: FrameFlags, owner: Owner) {
+        let meta = self.meta(pfn);
+        meta.flags.store(flags.bits(), Ordering::Relaxed);
+        meta.owner.store(owner.word(), Ordering::Relaxed);
+        meta.counts.born_mapped(pfn);
     }
     fn retire(&self, pfn: Pfn) {
+        self.leave(pfn);
+        self.free.put(pfn);
+    }
+    /// The last reference is gone: all that retiring a frame is but the free list.
+    #[inline]
+    pub(super) fn leave(&self, pfn: Pfn) {
         self.watch_retirement(pfn);
         self.lru_remove(pfn);
-        // The generation first: from here on every view of the frame is stale.
-        self.meta(pfn).generation.fetch_add(1, Ordering::AcqRel);
+        // The generation first: from here on every view of the frame is stale. Who gave up the last reference is alone.
+        let generation = &self.meta(pfn).generation;
+        let next = generation.load(Ordering::Relaxed).wrapping_add(1);
+        generation.store(next, Ordering::Release);
         if let Some(page) = self.page(pfn) {
             page.clear();
         }
-        self.free.put(pfn);
     }
 
     /// Takes over a reference that a page-table entry or an object held.
@@ -207,14 +231,10 @@ impl PhysMem {
     pub(crate) fn share(&self, pfn: Pfn) {
         self.meta(pfn).counts.share(pfn);
     }
-    /// An entry stops mapping the frame; the last reference retires it.
-    pub(crate) fn unshare(&self, pfn: Pfn) {
-        if self.meta(pfn).counts.unshare(pfn) {
-            self.retire(pfn);
-        } else if self.flags(pfn).contains(FrameFlags::SWAP_CACHE) && self.mapcount(pfn) == 0 {
-            // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
-            let _in_use = self.swap_cache_drop(pfn);
-        }
+    /// An entry stops mapping the frame; whether that was the last reference.
+    #[inline]
+    pub(super) fn unshare_last(&self, pfn: Pfn) -> bool {
+        self.meta(pfn).counts.unshare(pfn)
     }
     /// References on a frame, mappings among them.
     pub fn refcount(&self, pfn: Pfn) -> u32 {
@@ -275,6 +295,10 @@ impl PhysMem {
 
 #[cfg(test)]
 impl PhysMem {
+    /// An entry stops mapping the frame; the last reference retires it.
+    pub(super) fn unshare(&self, pfn: Pfn) {
+        self.retired().unshare(pfn);
+    }
     /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
     pub(super) fn overhead(&self) -> usize {
         let made = self.chunks.iter().filter_map(OnceLock::get);

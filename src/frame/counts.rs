@@ -25,14 +25,24 @@ impl Counts {
     pub(super) fn get(&self) -> (u32, u32) {
         split(self.0.load(Ordering::Acquire))
     }
-    /// A frame off the free list: one reference.
+    /// A frame off the free list: one reference. Nobody else changes counts that are zero.
     pub(super) fn born(&self, pfn: Pfn) {
-        let old = self.0.swap(REF, Ordering::Relaxed);
+        self.begin(REF, pfn);
+    }
+    /// The same with a mapping that has the reference.
+    #[inline]
+    pub(super) fn born_mapped(&self, pfn: Pfn) {
+        self.begin(REF + MAP, pfn);
+    }
+    #[inline]
+    fn begin(&self, with: u64, pfn: Pfn) {
+        let old = self.0.load(Ordering::Relaxed);
         assert!(
             old == 0,
             "{pfn:?} is on the free list with counts {:?}",
             split(old)
         );
+        self.0.store(with, Ordering::Release);
     }
     pub(super) fn get_ref(&self, pfn: Pfn) {
         self.add(REF, pfn);
@@ -41,7 +51,7 @@ impl Counts {
     pub(super) fn try_get_ref(&self) -> bool {
         let more = |word| (split(word).0 != 0).then(|| word + REF);
         self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, more)
             .is_ok()
     }
     /// A mapping takes over a reference that its maker holds.

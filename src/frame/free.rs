@@ -15,7 +15,7 @@ use crate::{
 use std::ops::Range;
 
 /// Frames that change hands between a group and the pool at a time.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 /// More than this many are not kept at hand.
 const MOST: usize = 2 * BATCH;
 
@@ -68,6 +68,27 @@ impl FreeFrames {
         drop(lane);
         self.take_any()
     }
+    /// Takes as many frames as `out` has room for, as far as they are at hand; says how many. None: all are in use.
+    pub(super) fn take_many(&self, out: &mut [Pfn]) -> usize {
+        let mut lane = self.lanes.mine().lock();
+        let mut got = 0;
+        while got < out.len()
+            && let Some(pfn) = self.take_from(&mut lane)
+        {
+            out[got] = pfn;
+            got += 1;
+        }
+        drop(lane);
+        if got == 0
+            && let Some(first) = out.first_mut()
+            && let Some(pfn) = self.take_any()
+        {
+            *first = pfn;
+            got = 1;
+        }
+        got
+    }
+    #[inline]
     fn take_from(&self, lane: &mut Lane) -> Option<Pfn> {
         if lane.stack.is_empty()
             && (lane.fresh.is_empty() || self.pooled.load(Ordering::Relaxed) > 0)
@@ -110,9 +131,14 @@ impl FreeFrames {
     }
     /// Puts a frame back.
     pub(super) fn put(&self, pfn: Pfn) {
+        self.put_many(&[pfn.0]);
+    }
+    /// Puts frames back, the last one on top. At most [`BATCH`] of them.
+    pub(super) fn put_many(&self, pfns: &[u32]) {
+        debug_assert!(pfns.len() <= BATCH);
         let mut lane = self.lanes.mine().lock();
-        lane.taken -= 1;
-        lane.stack.push(pfn.0);
+        lane.taken -= i64::try_from(pfns.len()).expect("few");
+        lane.stack.extend_from_slice(pfns);
         if lane.stack.len() > MOST {
             let mut pool = self.pool.lock();
             pool.stack.extend(lane.stack.drain(..BATCH));
@@ -206,6 +232,23 @@ mod tests {
         };
         let mut held = Vec::new();
         for step in 0..40_000_usize {
+            // Batches as well: what they take and put is what as many single calls would.
+            if step % 97 == 0 && held.len() + BATCH <= 4096 {
+                let mut out = [Pfn(0); BATCH];
+                let got = free.take_many(&mut out);
+                for pfn in &out[..got] {
+                    let want = plain.stack.pop().unwrap_or_else(|| {
+                        plain.next += 1;
+                        plain.next - 1
+                    });
+                    assert_eq!(*pfn, Pfn(want), "step {step}");
+                    held.push(want);
+                }
+            } else if step % 89 == 0 && held.len() > BATCH {
+                let gone = held.split_off(held.len() - BATCH);
+                plain.stack.extend(&gone);
+                free.put_many(&gone);
+            }
             // Long runs of either kind, so that batches go both ways.
             if step / 700 % 5 % 2 == 0 && held.len() < 4096 {
                 let want = plain.stack.pop().unwrap_or_else(|| {

@@ -54,8 +54,7 @@ impl PhysMem {
         let head = self.free.take_block();
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
-            self.born(head.nth(i));
-            self.set_flags(head.nth(i), FrameFlags::LARGE);
+            self.born(head.nth(i), FrameFlags::LARGE, None);
         }
         Ok(HugeFrame { mem: self, head })
     }

@@ -52,13 +52,17 @@ impl Inject {
     pub fn count(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
+    /// Whether allocations are counted or made to fail.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
     /// To be asked before each allocation.
     ///
     /// # Errors
     ///
     /// [`Injected`] for the one that was chosen.
     pub(crate) fn check(&self, kind: AllocKind) -> Result<(), Injected> {
-        if !self.on.load(Ordering::Acquire) {
+        if !self.is_on() {
             return Ok(());
         }
         let this = self.asked.fetch_add(1, Ordering::Relaxed) + 1;

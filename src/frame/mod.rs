@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `arena` | metadata, allocation, retirement |
 //! | `free` | which frames are free, and who gets the next one |
+//! | `batch` | … of many at once |
 //! | `counts` | reference and map count in one word |
 //! | `contents` | what is in a frame |
 //! | `shared` | … where other processes map it |
@@ -23,6 +24,7 @@
 //! | `commit` | memory promised, not yet used |
 
 mod arena;
+mod batch;
 mod commit;
 mod contents;
 mod counts;
@@ -44,6 +46,7 @@ mod wait;
 mod watch;
 
 pub use arena::{OutOfFrames, PhysMem};
+pub(crate) use batch::Retired;
 pub use commit::{Commit, Overcommit};
 pub use contents::{Contents, MemConfig};
 pub use flags::FrameFlags;

@@ -73,13 +73,13 @@ impl<'h> Held<'h> {
     /// Makes the page at `at` of `vma`, which allows it, present for the access. Returns after one step; an access
     /// that still does not go through faults again.
     pub(super) fn fault(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
-        let seen = self.look(at)?;
+        let (seen, has_leaf) = self.look_for_leaf(at)?;
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());
         }
         match seen {
             pte if pte.is_none() => match &vma.file {
-                None => self.fault_anonymous(vma, at, access),
+                None => self.fault_anonymous(vma, at, access, has_leaf),
                 Some(file) => self.fault_file(vma, file.object().as_ref(), at, access),
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
@@ -105,14 +105,16 @@ impl<'h> Held<'h> {
     }
     /// The entry of `at`; makes the upper tables, which a fault leaves behind even if it fails.
     pub(super) fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
+        Ok(self.look_for_leaf(at)?.0)
+    }
+    /// The same, and whether there is a leaf.
+    fn look_for_leaf(&mut self, at: Vpn) -> Result<(RawPte, bool), NoMemory> {
         let mm = self.lease.mm;
         let pinned = self.lease.cx.pin();
         let pin = mm.table.pin(pinned.guard());
         mm.table.make_pmd(at, pin)?;
-        Ok(mm
-            .table
-            .leaf(at, pin)
-            .map_or(RawPte::NONE, |leaf| leaf.peek(at)))
+        let leaf = mm.table.leaf(at, pin);
+        Ok(leaf.map_or((RawPte::NONE, false), |leaf| (leaf.peek(at), true)))
     }
     /// Makes the leaf of `at` and runs `f` under its lock.
     pub(super) fn with_leaf<T>(
@@ -124,7 +126,13 @@ impl<'h> Held<'h> {
     }
 
     /// `do_anonymous_page`: the zero page for a read, a frame of its own for a write.
-    fn fault_anonymous(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
+    fn fault_anonymous(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+        has_leaf: bool,
+    ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         if access == Access::Read {
             let zero = RawPte::zero(mem.zero_pfn(), vma.read_only());
@@ -136,7 +144,9 @@ impl<'h> Held<'h> {
             return Ok(());
         }
         // The table comes first, as on Linux: it stays if the frame cannot be had.
-        self.with_leaf(at, |_| ())?;
+        if !has_leaf {
+            self.with_leaf(at, |_| ())?;
+        }
         let frame = self.new_anon(vma, at)?;
         let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
         self.install(at, frame, pte)?;
@@ -147,10 +157,9 @@ impl<'h> Held<'h> {
     pub(super) fn new_anon(&mut self, vma: &Vma, at: Vpn) -> Result<Frame<'h>, NoMemory> {
         let mem = self.lease.mm.machine().mem();
         let node = self.layout.anon_of(vma)?;
-        let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        mem.set_flags(frame.pfn(), vma.new_anon());
-        mem.set_owner(frame.pfn(), Some(node.owner(vma.pgoff_at(at))));
-        Ok(frame)
+        let owner = node.owner(vma.pgoff_at(at));
+        mem.alloc_as(vma.new_anon(), Some(owner))
+            .map_err(|_| NoMemory::Frame)
     }
     /// Puts a frame into the entry if that is still empty; else the frame is given back.
     pub(super) fn install(

@@ -1,10 +1,10 @@
 //! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
 
-use super::{Mm, flags::VmFlags, guard::Held, vma::Vma};
+use super::{Mm, flags::VmFlags, guard::Held, page_table::Leaf, pte::RawPte, vma::Vma};
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    error::FaultError,
+    error::{FaultError, NoMemory},
     notifier::Access,
 };
 
@@ -55,10 +55,61 @@ impl Held<'_> {
         if !vma.flags.accessible() {
             return Err(FaultError::Denied(part.start().addr()));
         }
-        for at in part.iter() {
+        let mut at = part.start();
+        while at < part.end() {
             self.make_present(vma, at, access)?;
+            at = at.plus(1);
+            if private_writable && vma.file.is_none() {
+                at = self.fill_leaf(vma, at, part.end())?;
+            }
         }
         Ok(())
+    }
+    /// What [`make_present`](Self::make_present) would do for writing to private anonymous memory from `at` up to `end` or
+    /// the end of the leaf that the page before was found in, under one lock. Stops where more is to be done than filling
+    /// empty entries; returns where.
+    fn fill_leaf(&mut self, vma: &Vma, at: Vpn, end: Vpn) -> Result<Vpn, FaultError> {
+        let end = at.align_up(PMD_PAGES).min(end);
+        if at >= end {
+            return Ok(at);
+        }
+        let mm = self.lease.mm;
+        let mem = mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let pinned = self.lease.cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let Some(leaf) = mm.table.leaf(at, pin).and_then(Leaf::lock_linked) else {
+            return Ok(at);
+        };
+        let mut at = at;
+        while at < end {
+            let pte = leaf.get(at);
+            if pte.is_present() && pte.may_write() {
+                if let Some(pfn) = pte.counted() {
+                    mem.mark_accessed(pfn);
+                }
+                at = at.plus(1);
+                continue;
+            }
+            let empty = VpnRange::new(at, end).expect("at lies below");
+            let empty = empty.iter().take_while(|&at| leaf.get(at).is_none());
+            let count = empty.count();
+            if count == 0 {
+                break;
+            }
+            let owner = node.owner(vma.pgoff_at(at));
+            let rights = vma.rights();
+            let filled = mem.alloc_mapped(vma.new_anon(), owner, count, |pfn| {
+                leaf.set(at, RawPte::frame(pfn, rights).mkdirty());
+                at = at.plus(1);
+                if mem.keeps_lists() {
+                    mem.lru_add(pfn);
+                    mem.mark_accessed(pfn);
+                }
+            });
+            filled.map_err(|_| NoMemory::Frame)?;
+        }
+        Ok(at)
     }
     /// Faults until an access would go through.
     pub(super) fn make_present(

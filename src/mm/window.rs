@@ -12,7 +12,7 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, Sleepable, rank},
-    frame::{FrameFlags, PhysMem},
+    frame::{FrameFlags, PhysMem, Retired},
     notifier::{Event, OpenWindow},
 };
 use smallvec::SmallVec;
@@ -59,11 +59,15 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
         self.split_edges(range);
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
         self.leaves_in(range, |txn| {
+            let mut retired = txn.mem.retired();
             txn.for_each(|slot| {
-                if what.takes(slot.raw(), slot.mem) {
-                    drop(slot.clear());
+                let pte = slot.raw();
+                if what.takes(pte, slot.mem) {
+                    slot.set(RawPte::NONE);
+                    drop_entry_to(&mut retired, pte);
                 }
             });
+            drop(retired);
             if txn.leaf.is_huge() && txn.leaf.is_empty() {
                 txn.leaf.set_huge(false);
                 huge.push(txn.range());
@@ -346,6 +350,12 @@ impl Detached<'_> {
 
 /// Gives up what an entry held that is no longer in a table.
 pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
+    drop_entry_to(&mut mem.retired(), pte);
+}
+/// The same; a frame that nobody else has is put back with others.
+#[inline]
+fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
+    let mem = retired.mem();
     if let Some(pfn) = pte.counted() {
         // Of private memory nobody will ever ask.
         if !mem.flags(pfn).contains(FrameFlags::ANON) {
@@ -356,8 +366,9 @@ pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
                 mem.mark_accessed(pfn);
             }
         }
-        mem.unshare(pfn);
+        retired.unshare(pfn);
     } else if let Some(slot) = pte.swap_slot() {
+        retired.put_back();
         mem.swap_free(slot);
     }
 }

@@ -1,0 +1,108 @@
+//! Frames by the batch: what populating a leaf takes, and unmapping one gives back, with one lock of the free list.
+//!
+//! Guarantee: everything is as if the frames had been taken, or given back, one after the other: their order, the counts,
+//! what an oracle sees, and where an allocation can be made to fail.
+
+use super::{
+    arena::{OutOfFrames, PhysMem},
+    flags::FrameFlags,
+    free::BATCH,
+    inject::AllocKind,
+    owner::Owner,
+};
+use crate::addr::Pfn;
+use smallvec::SmallVec;
+
+/// Frames whose last reference is gone, on their way to the free list; they get there when this goes, if not before.
+pub(crate) struct Retired<'m> {
+    mem: &'m PhysMem,
+    pfns: SmallVec<[u32; BATCH]>,
+}
+
+impl PhysMem {
+    /// Collects frames that are unmapped.
+    #[inline]
+    pub(crate) fn retired(&self) -> Retired<'_> {
+        Retired {
+            mem: self,
+            pfns: SmallVec::new(),
+        }
+    }
+    /// Takes `count` frames for as many entries in a row: each born with these flags, one mapping with its reference, and
+    /// an index of the owner above that of the frame before. `place` gets them one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; those before it have been placed.
+    pub(crate) fn alloc_mapped(
+        &self,
+        flags: FrameFlags,
+        mut owner: Owner,
+        count: usize,
+        mut place: impl FnMut(Pfn),
+    ) -> Result<(), OutOfFrames> {
+        let mut pfns = [Pfn(0); BATCH];
+        let mut left = count;
+        while left > 0 {
+            // One at a time where one of them may be made to fail.
+            let want = if self.inject().is_on() {
+                self.inject().check(AllocKind::Frame)?;
+                1
+            } else {
+                left.min(BATCH)
+            };
+            let got = self.free.take_many(&mut pfns[..want]);
+            if got == 0 {
+                return Err(OutOfFrames::UsedUp(self.capacity()));
+            }
+            for &pfn in &pfns[..got] {
+                self.born_mapped(pfn, flags, owner);
+                owner.index += 1;
+                place(pfn);
+            }
+            left -= got;
+        }
+        Ok(())
+    }
+}
+
+impl<'m> Retired<'m> {
+    /// The memory that they are of.
+    #[inline]
+    pub(crate) fn mem(&self) -> &'m PhysMem {
+        self.mem
+    }
+    /// An entry stops mapping the frame; the last reference retires it.
+    #[inline]
+    pub(crate) fn unshare(&mut self, pfn: Pfn) {
+        if self.mem.unshare_last(pfn) {
+            self.mem.leave(pfn);
+            if self.pfns.len() == BATCH {
+                self.put_back();
+            }
+            self.pfns.push(pfn.0);
+        } else {
+            self.still_referenced(pfn);
+        }
+    }
+    fn still_referenced(&mut self, pfn: Pfn) {
+        if self.mem.flags(pfn).contains(FrameFlags::SWAP_CACHE) && self.mem.mapcount(pfn) == 0 {
+            // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
+            self.put_back();
+            let _in_use = self.mem.swap_cache_drop(pfn);
+        }
+    }
+    /// Puts what there is on the free list: before anything else gives a frame back.
+    pub(crate) fn put_back(&mut self) {
+        if !self.pfns.is_empty() {
+            self.mem.free.put_many(&self.pfns);
+            self.pfns.clear();
+        }
+    }
+}
+
+impl Drop for Retired<'_> {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}
