@@ -4,8 +4,8 @@
 //! the code of this crate; only the page table is one word.
 
 use super::{
-    Access, Ack, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow, OrderedStore,
-    Registration, Seat, ShadowStore, chain::Chain, ops::demand,
+    Access, Ack, Begun, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow,
+    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, entry::Visits, ops::demand,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -254,12 +254,14 @@ fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistak
 }
 
 fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
-    let present = world.chain().present(&mut cx, RANGE);
+    let mut present = Visits::new();
+    world.chain().present(&mut cx, RANGE, &mut present);
     world.chain().board.begin(RANGE);
     for visit in &present {
         let entry = visit.entry();
-        let Ok(()) = demand(RANGE, Event::Clear, entry.reg, |inv| {
-            Ok::<_, Infallible>(entry.ext.invalidate_start(cx.descend(), inv))
+        let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
+            let ack = entry.ext.invalidate_start(cx.descend(), inv);
+            Ok::<_, Infallible>(Begun::Done(ack))
         });
     }
     world.pte.store(2, Ordering::Release);
