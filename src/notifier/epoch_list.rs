@@ -136,7 +136,11 @@ impl<T: Send + Sync> Lazy<T> {
     }
     /// A reference that may outlive this.
     pub(super) fn share(&self) -> Option<Arc<T>> {
-        let at = self.get().map(ptr::from_ref)?;
+        // Not through a reference, which would not lead to the count beside the value.
+        let at = self.at.load(Ordering::Acquire);
+        if at.is_null() {
+            return None;
+        }
         // SAFETY: from `Arc::into_raw`, and this value's reference keeps the count above zero meanwhile.
         unsafe { Arc::increment_strong_count(at) };
         // SAFETY: takes over the reference that was added just now.
