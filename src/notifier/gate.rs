@@ -173,7 +173,11 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 
     /// Gives up the references of entries that went, the gate no longer held.
+    #[inline]
     fn give_up(&self, gone: &[ShadowEntry]) {
+        if gone.is_empty() {
+            return;
+        }
         if gone.iter().any(ShadowEntry::is_pinned) {
             let board = &self.seat.board;
             board.watched(|w| w.unpinning(self.seat.reg, gone));
@@ -181,6 +185,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         unpin(&self.seat.mem, gone);
     }
     /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
+    #[inline]
     fn check_owner(&self, inv: &Invalidation<'_>) {
         assert_eq!(self.seat.reg, inv.reg(), "gate of another registration");
     }
