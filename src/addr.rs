@@ -23,17 +23,20 @@ pub struct Vpn(pub u64);
 
 impl Vpn {
     /// The page that holds byte `addr`.
+    #[inline]
     pub const fn containing(addr: u64) -> Self {
         Self(addr >> PAGE_SHIFT)
     }
     /// Address of the page's first byte.
     ///
     /// Wraps for a page number above `u64::MAX >> 12`, which no address space has.
+    #[inline]
     pub const fn addr(self) -> u64 {
         self.0 << PAGE_SHIFT
     }
     /// The page `n` pages above; saturates.
     #[must_use]
+    #[inline]
     pub const fn plus(self, n: u64) -> Self {
         Self(self.0.saturating_add(n))
     }
@@ -97,6 +100,7 @@ impl VpnRange {
         end: Vpn(u64::MAX),
     };
     /// `[start, end)`; `None` when empty or reversed.
+    #[inline]
     pub const fn new(start: Vpn, end: Vpn) -> Option<Self> {
         if start.0 < end.0 {
             Some(Self { start, end })
@@ -105,6 +109,7 @@ impl VpnRange {
         }
     }
     /// The range of exactly one page.
+    #[inline]
     pub const fn single(at: Vpn) -> Self {
         Self {
             start: at,
@@ -112,26 +117,32 @@ impl VpnRange {
         }
     }
     /// First page.
+    #[inline]
     pub const fn start(self) -> Vpn {
         self.start
     }
     /// One past the last page.
+    #[inline]
     pub const fn end(self) -> Vpn {
         self.end
     }
     /// How many pages; at least 1.
+    #[inline]
     pub const fn pages(self) -> u64 {
         self.end.0 - self.start.0
     }
     /// Whether `at` lies inside.
+    #[inline]
     pub const fn contains(self, at: Vpn) -> bool {
         self.start.0 <= at.0 && at.0 < self.end.0
     }
     /// Whether all of `other` lies inside.
+    #[inline]
     pub const fn covers(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
     /// Whether a page is in both.
+    #[inline]
     pub const fn overlaps(self, other: Self) -> bool {
         self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
