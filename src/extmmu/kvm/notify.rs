@@ -62,7 +62,8 @@ impl Vm {
             for entry in zapped.entries() {
                 self.meter.dropped(entry.range());
             }
-            if !zapped.entries().is_empty() {
+            // What was entered without asking is in no table: there is something to flush all the same.
+            if !zapped.entries().is_empty() || self.made(Mistake::NoRetry) {
                 self.flush_for(state, zapped.range());
             }
         })
