@@ -136,6 +136,17 @@ impl LockedLeaf<'_> {
             }
         }
     }
+    /// Clears the entries of `part`; `f` gets each that there was.
+    #[inline]
+    pub(in crate::mm) fn take_all(&self, part: VpnRange, mut f: impl FnMut(RawPte)) {
+        for entry in &self.leaf.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))] {
+            let old = RawPte(entry.load(Ordering::Relaxed));
+            if !old.is_none() {
+                entry.store(RawPte::NONE.0, Ordering::Release);
+                f(old);
+            }
+        }
+    }
     pub(in crate::mm) fn is_huge(&self) -> bool {
         self.leaf.is_huge()
     }
