@@ -35,22 +35,26 @@ impl Vpn {
         self.0 << PAGE_SHIFT
     }
     /// The page `n` pages above; saturates.
+    #[inline]
     #[must_use]
     #[inline]
     pub const fn plus(self, n: u64) -> Self {
         Self(self.0.saturating_add(n))
     }
     /// The nearest multiple of `pages` (a power of two) at or below.
+    #[inline]
     #[must_use]
     pub const fn align_down(self, pages: u64) -> Self {
         Self(self.0 & !(pages - 1))
     }
     /// The nearest multiple of `pages` (a power of two) at or above.
+    #[inline]
     #[must_use]
     pub const fn align_up(self, pages: u64) -> Self {
         Self((self.0 + (pages - 1)) & !(pages - 1))
     }
     /// Whether this is a multiple of `pages` (a power of two).
+    #[inline]
     pub const fn is_aligned(self, pages: u64) -> bool {
         self.0 & (pages - 1) == 0
     }
@@ -68,6 +72,7 @@ pub struct Pfn(pub(crate) u32);
 
 impl Pfn {
     /// The number, for tracing and comparison.
+    #[inline]
     pub const fn number(self) -> u32 {
         self.0
     }
@@ -147,6 +152,7 @@ impl VpnRange {
         self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
     /// The pages in both.
+    #[inline]
     pub const fn intersect(self, other: Self) -> Option<Self> {
         let start = if self.start.0 > other.start.0 {
             self.start
@@ -161,6 +167,7 @@ impl VpnRange {
         Self::new(start, end)
     }
     /// Pages in ascending order.
+    #[inline]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Vpn> {
         (self.start.0..self.end.0).map(Vpn)
     }
