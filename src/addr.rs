@@ -37,7 +37,6 @@ impl Vpn {
     /// The page `n` pages above; saturates.
     #[inline]
     #[must_use]
-    #[inline]
     pub const fn plus(self, n: u64) -> Self {
         Self(self.0.saturating_add(n))
     }
