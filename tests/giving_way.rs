@@ -375,6 +375,43 @@ fn copy_on_write() {
 }
 
 #[test]
+fn populate() {
+    let child = Mutex::new(None);
+    while_it_sleeps(
+        |cx, mm| *child.lock().unwrap() = Some(mm.fork(cx).unwrap()),
+        |cx, mm| {
+            let write = Advice::PopulateWrite;
+            mm.madvise(cx, at(0), 8 * PAGE, write).unwrap();
+        },
+        |cx, s| {
+            s.mm.munmap(cx, at(20), PAGE).unwrap();
+            if let Some(child) = child.lock().unwrap().take() {
+                child.exit(cx);
+            }
+            vec![s.waits(|cx, mm| mm.munmap(cx, at(0), PAGE).unwrap())]
+        },
+    );
+}
+
+#[test]
+fn mlock() {
+    let child = Mutex::new(None);
+    while_it_sleeps(
+        |cx, mm| *child.lock().unwrap() = Some(mm.fork(cx).unwrap()),
+        |cx, mm| {
+            mm.mlock(cx, at(0), 8 * PAGE).unwrap();
+        },
+        |cx, s| {
+            s.mm.munmap(cx, at(20), PAGE).unwrap();
+            if let Some(child) = child.lock().unwrap().take() {
+                child.exit(cx);
+            }
+            vec![s.waits(|cx, mm| mm.munmap(cx, at(0), 2 * PAGE).unwrap())]
+        },
+    );
+}
+
+#[test]
 fn a_huge_page_that_is_copied() {
     let big = 4 << 10;
     while_it_sleeps(

@@ -167,6 +167,11 @@ impl<'g> MmapWriteGuard<'g> {
     pub(super) fn gives_way(&self, pages: u64) -> bool {
         !self.own.is_empty() && (pages > LONG || self.mm.notifiers.is_made())
     }
+    /// Whether somebody else is at work on pages of `range`.
+    pub(super) fn claimed(&self, range: VpnRange) -> bool {
+        let mut held = self.layout.claims().flat_map(|claim| &claim.held);
+        held.any(|held| held.overlaps(range))
+    }
     fn claim(&mut self, then: Then, beside: &[VpnRange]) -> Claim {
         let mut quiet = self.own.clone();
         quiet.extend_from_slice(beside);

@@ -69,6 +69,9 @@ impl Held<'_> {
     pub(super) fn puts_off(&self) -> bool {
         matches!(self.later, Later::Nothing)
     }
+    pub(super) fn has_put_off(&self) -> bool {
+        matches!(self.later, Later::Work(_))
+    }
     /// Does the work, now or later. It must be the last of the fault.
     pub(super) fn in_window(&mut self, work: Work) {
         if self.puts_off() {
