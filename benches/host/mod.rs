@@ -1,11 +1,7 @@
 //! Memory of this process, by the system calls that the address space models.
 #![allow(unsafe_code)]
 
-use std::{
-    hint::black_box,
-    io, ptr,
-    time::Duration,
-};
+use std::{hint::black_box, io, ptr, time::Duration};
 
 const PAGE: usize = 4096;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;

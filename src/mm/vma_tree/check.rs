@@ -100,7 +100,8 @@ impl<V: Span> VmaTree<V> {
             "{} entries in node {id} on level {level}",
             entries.len()
         );
-        let mut gap = entries.iter().map(|entry| entry.gap).max().unwrap_or(0);
+        let inside = entries.iter().map(|entry| entry.note).max().unwrap_or(0);
+        let mut gap = if level == 0 { 0 } else { inside };
         for pair in entries.windows(2) {
             assert!(
                 pair[0].end <= pair[1].start,
@@ -111,7 +112,7 @@ impl<V: Span> VmaTree<V> {
         Entry {
             start: entries[0].start,
             end: entries[entries.len() - 1].end,
-            gap,
+            note: gap,
             kid: id,
         }
     }
@@ -119,16 +120,16 @@ impl<V: Span> VmaTree<V> {
     fn check_range(&self, entry: Entry) -> Entry {
         let value = self.values.get(entry.kid);
         assert_eq!(
-            (value.start().0, value.end().0),
-            (entry.start, entry.end),
-            "keys of a range"
+            (value.start().0, value.end().0, value.tag()),
+            (entry.start, entry.end, entry.note),
+            "what a leaf knows of a range"
         );
         assert!(entry.start < entry.end, "an empty range");
         entry
     }
 }
 
-impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
+impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     fn check_unused(&self) {
         for at in self.len()..WIDTH {
             let entry = self.entry(at);

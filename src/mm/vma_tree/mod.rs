@@ -45,6 +45,8 @@ pub(crate) trait Span {
     fn start(&self) -> Vpn;
     /// One past the last page; above [`start`](Self::start).
     fn end(&self) -> Vpn;
+    /// What a search may tell of the value without going to it.
+    fn tag(&self) -> u64;
 }
 
 /// Ordered map of non-overlapping, non-empty page ranges.
@@ -52,8 +54,8 @@ pub(crate) trait Span {
 /// A broken precondition (an overlap, a range that is not there) is an error of the caller and panics.
 #[derive(Clone)]
 pub(crate) struct VmaTree<V> {
-    leaves: Nodes<LEAF, 0>,
-    inners: Nodes<INNER, INNER>,
+    leaves: Nodes<LEAF, false>,
+    inners: Nodes<INNER, true>,
     values: Values<V>,
     root: u32,
     /// Levels of inner nodes above the leaves.
@@ -114,6 +116,14 @@ impl<V> VmaTree<V> {
     pub(crate) fn find(&self, at: Vpn) -> Option<&V> {
         let (leaf, index) = self.seek(at.0)?;
         Some(self.values.get(leaf.kid(index)))
+    }
+
+    /// The range that contains `at`, and the tag of its value. Reads nodes alone.
+    #[inline]
+    pub(crate) fn range_of(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        let (leaf, index) = self.seek(at.0)?;
+        let range = VpnRange::new(Vpn(leaf.start(index)), Vpn(leaf.end(index)))?;
+        range.contains(at).then(|| (range, leaf.note(index)))
     }
 
     /// The last range that starts before `at`; it may contain the page below `at`, and `at` itself.

@@ -116,7 +116,7 @@ impl<V> VmaTree<V> {
         Entry {
             start,
             end,
-            gap,
+            note: gap,
             kid: id,
         }
     }
@@ -151,12 +151,12 @@ impl<V> VmaTree<V> {
             }
             let (start, end) = self.bounds_of(level - 1, old.kid);
             let gap = change
-                .and_then(|holes| holes.widest(old.gap))
-                .unwrap_or_else(|| self.summary(level - 1, old.kid).gap);
+                .and_then(|holes| holes.widest(old.note))
+                .unwrap_or_else(|| self.summary(level - 1, old.kid).note);
             let new = Entry {
                 start,
                 end,
-                gap,
+                note: gap,
                 ..old
             };
             if new == old {
