@@ -46,6 +46,7 @@ impl Mm {
 impl MmapWriteGuard<'_> {
     /// `do_munmap` after its checks: one window over the whole requested range if anything is mapped in it.
     pub(super) fn unmap(&mut self, range: VpnRange) -> Result<(), VmaError> {
+        self.layout.vmas.focus(range.start());
         if self.layout.occupied(range) {
             self.gather(range)?;
             self.detach(range, true);

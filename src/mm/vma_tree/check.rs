@@ -1,5 +1,6 @@
 //! What must hold of a tree at all times, read off every node anew.
 
+use super::finger::Finger;
 use super::node::{Entry, NONE, Node};
 use super::path::least;
 use super::{Span, VmaTree};
@@ -32,6 +33,7 @@ impl<V: Span> VmaTree<V> {
             );
             return;
         }
+        self.check_finger();
         let mut level_order = vec![Vec::new(); self.height + 1];
         self.check_node(self.height, self.root, &mut level_order);
         for (level, ids) in level_order.iter().enumerate() {
@@ -62,6 +64,14 @@ impl<V: Span> VmaTree<V> {
             .sum::<usize>();
         assert_eq!(self.len, ranges, "count of ranges");
         assert_eq!(self.values.used(), ranges, "values outside the tree");
+    }
+
+    fn check_finger(&self) {
+        let Finger { path, start, end } = &self.finger;
+        if *end > 0 {
+            assert_eq!(self.leaf(self.finger.leaf()).bounds(), (*start, *end));
+            assert_eq!(&self.way_to(*start), path, "where the finger points");
+        }
     }
 
     /// Returns what the parent must know of the node, found from below.

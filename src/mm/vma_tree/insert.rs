@@ -47,6 +47,7 @@ impl<V: Span> VmaTree<V> {
     /// Leaves no full node on the way to the leaf for `start`. One walk from the top suffices, as a node has room for
     /// one more child by the time a child splits.
     fn make_room(&mut self, start: u64) {
+        self.forget();
         if self.is_full(self.height, self.root) {
             let old = self.summary(self.height, self.root);
             self.root = self.inners.alloc();

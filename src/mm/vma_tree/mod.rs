@@ -17,6 +17,7 @@
 //!
 //! Memory of removed ranges is kept for later ones until the tree becomes empty, when all of it is given back.
 
+mod finger;
 mod gaps;
 mod insert;
 mod iter;
@@ -35,6 +36,7 @@ use std::fmt;
 
 use crate::addr::{Vpn, VpnRange};
 
+use finger::Finger;
 pub(crate) use iter::Iter;
 use node::{INNER, Inner, LEAF, Leaf, NONE};
 use pool::{Nodes, Values};
@@ -58,6 +60,7 @@ pub(crate) struct VmaTree<V> {
     inners: Nodes<INNER, true>,
     values: Values<V>,
     root: u32,
+    finger: Finger,
     /// Levels of inner nodes above the leaves.
     height: usize,
     len: usize,
@@ -71,6 +74,7 @@ impl<V> VmaTree<V> {
             inners: Nodes::new(),
             values: Values::new(),
             root: NONE,
+            finger: Finger::NOWHERE,
             height: 0,
             len: 0,
         }
@@ -102,11 +106,16 @@ impl<V> VmaTree<V> {
         if self.is_empty() {
             return None;
         }
-        let mut id = self.root;
-        for _ in 0..self.height {
-            (_, id) = self.inner(id).seek(at)?;
-        }
-        let leaf = self.leaf(id);
+        let leaf = if let Some(id) = self.finger.holds(at) {
+            id
+        } else {
+            let mut id = self.root;
+            for _ in 0..self.height {
+                (_, id) = self.inner(id).seek(at)?;
+            }
+            id
+        };
+        let leaf = self.leaf(leaf);
         let (index, _) = leaf.seek(at)?;
         Some((leaf, index))
     }
@@ -131,12 +140,17 @@ impl<V> VmaTree<V> {
         if self.is_empty() {
             return None;
         }
-        let mut id = self.root;
-        for _ in 0..self.height {
-            let node = self.inner(id);
-            id = node.kid(node.starting_below(at.0).checked_sub(1)?);
-        }
-        let leaf = self.leaf(id);
+        let leaf = if let Some(id) = self.finger.holds_before(at.0) {
+            id
+        } else {
+            let mut id = self.root;
+            for _ in 0..self.height {
+                let node = self.inner(id);
+                id = node.kid(node.starting_below(at.0).checked_sub(1)?);
+            }
+            id
+        };
+        let leaf = self.leaf(leaf);
         let index = leaf.starting_below(at.0).checked_sub(1)?;
         Some(self.values.get(leaf.kid(index)))
     }

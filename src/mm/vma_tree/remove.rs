@@ -42,6 +42,7 @@ impl<V> VmaTree<V> {
         let made = leaf.hole_below(at);
         self.climb(path, Holes { gone, made });
         while self.height > 0 && self.inner(self.root).len() == 1 {
+            self.forget();
             let old = self.root;
             self.root = self.inner(old).kid(0);
             self.inners.release(old);
@@ -59,6 +60,7 @@ impl<V: Span> VmaTree<V> {
     pub(crate) fn drain_range(&mut self, pages: VpnRange) -> Vec<V> {
         let (start, end) = (pages.start(), pages.end());
         let mut out = Vec::new();
+        self.focus(start);
         if let Some(first) = self.find(start)
             && first.start() < end
         {
