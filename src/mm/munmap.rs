@@ -106,13 +106,11 @@ impl MmapWriteGuard<'_> {
                 self.layout.uncharge(vma.pages());
             }
         }
+        let below = self.layout.vmas.range_before(freed.start());
+        let above = self.layout.vmas.find_range(freed.end());
         let bounds = Bounds {
-            floor: self
-                .layout
-                .vmas
-                .before(freed.start())
-                .map_or(Vpn(0), Vma::end),
-            ceiling: self.layout.vmas.find(freed.end()).map(Vma::start),
+            floor: below.map_or(Vpn(0), |(below, _)| below.end()),
+            ceiling: above.map(|(above, _)| above.start()),
         };
         let mut window = self.window(range, Event::Unmap);
         for vma in &vmas {

@@ -15,7 +15,8 @@
 //!  values      #4      #0      #1            #3        #2
 //! ```
 //!
-//! Memory of removed ranges is kept for later ones until the tree becomes empty, when all of it is given back.
+//! Memory of removed ranges is kept for later ones until the tree becomes empty, when all of it is given back, unless it
+//! is that of a single leaf.
 
 mod finger;
 mod gaps;
@@ -130,13 +131,30 @@ impl<V> VmaTree<V> {
     /// The range that contains `at`, and the tag of its value. Reads nodes alone.
     #[inline]
     pub(crate) fn range_of(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        self.find_range(at).filter(|(range, _)| range.start() <= at)
+    }
+
+    /// [`find`](Self::find) of what the nodes know: the range, and the tag of its value.
+    #[inline]
+    pub(crate) fn find_range(&self, at: Vpn) -> Option<(VpnRange, u64)> {
         let (leaf, index) = self.seek(at.0)?;
-        let range = VpnRange::new(Vpn(leaf.start(index)), Vpn(leaf.end(index)))?;
-        range.contains(at).then(|| (range, leaf.note(index)))
+        Some(leaf.range(index))
+    }
+
+    /// [`before`](Self::before) of what the nodes know.
+    pub(crate) fn range_before(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        let (leaf, index) = self.seek_before(at)?;
+        Some(leaf.range(index))
     }
 
     /// The last range that starts before `at`; it may contain the page below `at`, and `at` itself.
     pub(crate) fn before(&self, at: Vpn) -> Option<&V> {
+        let (leaf, index) = self.seek_before(at)?;
+        Some(self.values.get(leaf.kid(index)))
+    }
+
+    /// Leaf and index of the last range that starts before `at`.
+    fn seek_before(&self, at: Vpn) -> Option<(&Leaf, usize)> {
         if self.is_empty() {
             return None;
         }
@@ -152,7 +170,7 @@ impl<V> VmaTree<V> {
         };
         let leaf = self.leaf(leaf);
         let index = leaf.starting_below(at.0).checked_sub(1)?;
-        Some(self.values.get(leaf.kid(index)))
+        Some((leaf, index))
     }
 
     /// The lowest range.

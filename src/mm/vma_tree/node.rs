@@ -2,6 +2,8 @@
 //! without a branch on the data. Leaves and inner nodes are the same code; what an inner node keeps of the holes, a leaf
 //! has of the values.
 
+use crate::addr::{Vpn, VpnRange};
+
 /// Ranges a leaf can hold. Most processes have fewer in all, so it is not made as wide as would do no harm to large trees.
 pub(super) const LEAF: usize = 32;
 /// Children an inner node can have: three levels hold 65,530 ranges.
@@ -84,6 +86,13 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.kids[at]
     }
 
+    /// Entry `at` of a leaf.
+    #[inline]
+    pub(super) fn range(&self, at: usize) -> (VpnRange, u64) {
+        let range = VpnRange::new(Vpn(self.starts[at]), Vpn(self.ends[at]));
+        (range.expect("no range is empty"), self.notes[at])
+    }
+
     #[inline]
     pub(super) const fn note(&self, at: usize) -> u64 {
         self.notes[at]
@@ -161,7 +170,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     }
 
     /// Forgets all entries from the first `len` on.
-    fn truncate(&mut self, len: usize) {
+    pub(super) fn truncate(&mut self, len: usize) {
         let unused = len..self.len();
         self.starts[unused.clone()].fill(u64::MAX);
         self.ends[unused.clone()].fill(u64::MAX);

@@ -43,6 +43,11 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
         &mut self.all[id as usize]
     }
 
+    /// Nodes that there is memory for and have been used.
+    pub(super) const fn len(&self) -> usize {
+        self.all.len()
+    }
+
     fn pair(&mut self, left: u32, right: u32) -> [&mut Node<WIDTH, INNER>; 2] {
         self.all
             .get_disjoint_mut([left as usize, right as usize])
@@ -58,13 +63,18 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
             return id;
         }
         let id = self.free;
-        self.free = self.get(id).next;
-        *self.get_mut(id) = Node::EMPTY;
+        let node = self.get_mut(id);
+        let next = std::mem::replace(&mut node.next, NONE);
+        self.free = next;
         id
     }
 
+    /// Keeps node `id` for later.
     pub(super) fn release(&mut self, id: u32) {
-        self.get_mut(id).next = self.free;
+        let free = self.free;
+        let node = self.get_mut(id);
+        node.truncate(0);
+        node.next = free;
         self.free = id;
     }
 
