@@ -35,8 +35,6 @@ mod linux {
     const FAULTS: u64 = 8 << 10;
     /// 1 GiB.
     const GIB: u64 = 1 << 18;
-    /// Another entry of the root: 512 GiB above.
-    const FAR: u64 = 1 << 27;
     const KERNEL: &str = "Linux";
 
     fn drop_pages(w: &mut World<'_>, pages: u64) {
@@ -93,8 +91,8 @@ mod linux {
                     };
                     timed(|| {
                         for _ in 0..TIMES {
-                            relocate(0, FAR);
-                            relocate(FAR, 0);
+                            relocate(0, GIB);
+                            relocate(GIB, 0);
                         }
                     })
                 },

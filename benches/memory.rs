@@ -1,5 +1,5 @@
-//! Bytes of state for a mapped page, beside its entry of 8 bytes: frame, reverse map, tables, VMA, and what the allocator
-//! is asked for beyond that. Frames have no contents. Linux takes 64 for `struct page` alone.
+//! Bytes of state for a mapped page beside the tables' entries: frames, reverse maps, VMAs, what tables have beside
+//! entries, room that is kept. Frames have no contents. Linux takes 64 for `struct page` alone.
 //!
 //! ```text
 //! cargo bench --bench memory
@@ -49,19 +49,18 @@ static COUNTING: Counting = Counting;
 
 /// 4 GiB of pages.
 const PAGES: u64 = 1 << 20;
-/// Entries of a leaf.
-const LEAF: u64 = 512;
+/// Bytes of a table's entries.
+const TABLE: u64 = 4096;
 
 fn state(name: &str, pages: u64, map: impl FnOnce(&mut World<'_>)) {
     with_world(|w| {
         let before = HELD.load(Ordering::Relaxed);
         map(w);
         let held = (HELD.load(Ordering::Relaxed) - before) as f64 / pages as f64;
-        let tables = (w.mm.tables() as u64 * LEAF * 8) as f64 / pages as f64;
+        let tables = (w.mm.tables() as u64 * TABLE) as f64 / pages as f64;
         println!(
-            "{name:<36} {:6.2} bytes a page beside its entry, {:8.2} with all tables",
-            held - tables.min(8.0),
-            held,
+            "{name:<36} {:6.2} bytes a page, and {tables:6.2} of tables",
+            held - tables,
         );
         assert_eq!(w.mm.machine().mem().in_use() as u64, pages);
     });

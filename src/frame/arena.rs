@@ -243,6 +243,16 @@ impl PhysMem {
     pub(crate) fn share(&self, pfn: Pfn) {
         self.meta(pfn).counts.share(pfn);
     }
+    /// The same of a private frame, which one entry alone may have had until now.
+    #[inline]
+    pub(crate) fn share_private(&self, pfn: Pfn) {
+        let meta = self.meta(pfn);
+        meta.counts.share(pfn);
+        let exclusive = FrameFlags::ANON_EXCLUSIVE.bits();
+        if meta.flags.load(Ordering::Relaxed) & exclusive != 0 {
+            meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
+        }
+    }
     /// An entry stops mapping the frame; whether that was the last reference. Then it is retired but for the free list.
     #[inline]
     pub(super) fn unshare_last(&self, pfn: Pfn) -> bool {
