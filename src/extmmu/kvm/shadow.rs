@@ -19,6 +19,15 @@ enum Spte {
     Leaf(ShadowEntry),
 }
 
+impl Spte {
+    fn into_entry(self) -> Option<ShadowEntry> {
+        match self {
+            Self::Leaf(entry) => Some(entry),
+            Self::Empty | Self::Table(_) => None,
+        }
+    }
+}
+
 struct Table {
     slots: [Spte; ENTRIES],
     /// Those that are not empty.
@@ -106,23 +115,32 @@ fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = 
 
 fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut Gone) {
     if level == 1 {
-        gone.reserve(usize::from(table.used));
+        return take_leaves(table, base, first, end, gone);
     }
     for (i, at) in touched(level, base, first, end) {
-        if table.used == 0 {
-            return;
-        }
         match &mut table.slots[i] {
             Spte::Empty => {}
+            Spte::Table(below) if below.used == 0 => {}
             Spte::Table(below) => take(below, level - 1, at, first, end, gone),
             Spte::Leaf(_) => {
+                let leaf = std::mem::replace(&mut table.slots[i], Spte::Empty);
                 table.used -= 1;
-                if let Spte::Leaf(entry) = std::mem::replace(&mut table.slots[i], Spte::Empty) {
-                    gone.push(entry);
-                }
+                gone.extend(leaf.into_entry());
             }
         }
     }
+}
+
+/// The same at the lowest level, where nothing else is.
+fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut Gone) {
+    let part =
+        |gfn: u64| usize::try_from(gfn.saturating_sub(base)).map_or(ENTRIES, |n| n.min(ENTRIES));
+    let slots = &mut table.slots[part(first)..part(end)];
+    gone.reserve(slots.len().min(usize::from(table.used)));
+    let before = gone.len();
+    let full = slots.iter_mut().filter(|s| !matches!(s, Spte::Empty));
+    gone.extend(full.filter_map(|slot| std::mem::replace(slot, Spte::Empty).into_entry()));
+    table.used -= u16::try_from(gone.len() - before).expect("a table has few");
 }
 
 fn each(
