@@ -1,7 +1,8 @@
 //! What a device's hit and miss cannot do without, written by hand: a TLB in sets of four behind a lock, counts that say
-//! whether a frame is still the same, four-level tables. No oracle, no bill, no board of windows.
+//! whether a frame is still the same, four-level tables, a note of each look-up. No oracle, no bill, no rights, no windows.
 
 use crate::floor::Floor;
+use crossbeam_epoch::{Collector, LocalHandle};
 use std::{
     collections::BTreeMap,
     hint::black_box,
@@ -69,7 +70,12 @@ fn locked<T, O>(lock: &Mutex<T>, f: impl FnOnce(&mut T) -> O) -> O {
 pub(crate) struct Shadowing {
     pub(crate) tlb: Mutex<Tlb>,
     pub(crate) shadow: Mutex<Floor>,
-    pub(crate) table: Floor,
+    table: Floor,
+    /// First page and end of each mapping.
+    mappings: BTreeMap<u64, u64>,
+    /// Look-ups under way: a number and a page.
+    board: Mutex<Vec<(u64, u64)>>,
+    epochs: LocalHandle,
     sequence: AtomicU64,
     pub(crate) frames: Frames,
 }
@@ -82,9 +88,23 @@ impl Shadowing {
             tlb: Mutex::new(Tlb::new(entries)),
             shadow: Mutex::new(Floor::new()),
             table,
+            mappings: BTreeMap::from([(0, pages)]),
+            board: Mutex::default(),
+            epochs: Collector::new().register(),
             sequence: AtomicU64::new(0),
             frames: Frames::new(pages),
         }
+    }
+    /// What is known of a page, noted before and struck out after: under a pin, in a mapping, by the page table.
+    fn look_up(&self, page: u64) -> u64 {
+        locked(&self.board, |board| board.push((1, page)));
+        let pin = self.epochs.pin();
+        let mapping = self.mappings.range(..=page).next_back();
+        assert!(mapping.is_some_and(|(_, end)| page < *end));
+        let entry = self.table.translate(page).expect("mapped");
+        drop(pin);
+        locked(&self.board, |board| board.retain(|(_, at)| *at != page));
+        entry
     }
     /// Through the TLB, or as `serve` gets it.
     pub(crate) fn access(&self, page: u64, serve: impl FnOnce(&Self, u64)) {
@@ -103,7 +123,7 @@ impl Shadowing {
             unreachable!("it is a miss");
         }
         let sequence = self.sequence.load(Ordering::Acquire);
-        let entry = self.table.translate(page).expect("mapped");
+        let entry = self.look_up(page);
         locked(&self.shadow, |shadow| {
             assert_eq!(self.sequence.load(Ordering::Acquire), sequence);
             shadow.map_one(page, entry | 1);
@@ -114,7 +134,7 @@ impl Shadowing {
     /// A device without tables: armed with the TLB locked, looked up, dropped in with it locked again.
     pub(crate) fn drop_in(&self, page: u64) {
         let armed = locked(&self.tlb, |_| self.sequence.load(Ordering::Acquire));
-        let entry = self.table.translate(page).expect("mapped");
+        let entry = self.look_up(page);
         locked(&self.tlb, |tlb| {
             assert_eq!(self.sequence.load(Ordering::Acquire), armed);
             tlb.insert(page, entry >> 12);

@@ -41,6 +41,12 @@ impl Table {
             used: 0,
         })
     }
+    /// Returns what was there.
+    fn put(&mut self, i: usize, new: Spte) -> Spte {
+        let old = std::mem::replace(&mut self.slots[i], new);
+        self.used += u16::from(matches!(old, Spte::Empty));
+        old
+    }
 }
 
 /// Guest frames under one entry of a table at `level`.
@@ -181,31 +187,30 @@ impl ShadowStore for ShadowPages {
     /// The size of the leaf is that of the entry.
     fn insert(&mut self, gfn: Gfn, entry: ShadowEntry) -> Gone {
         let mut gone = Gone::new();
-        let pages = entry.range().pages();
-        let (leaf, first) = if pages == PMD_PAGES {
+        let (leaf, first) = if entry.range().pages() == PMD_PAGES {
             (2, gfn.0 & !(PMD_PAGES - 1))
         } else {
             (1, gfn.0)
         };
-        // A huge entry takes the place of small ones and the other way round.
-        self.take_gfns(Gfn(first), Gfn(first + pages), &mut gone);
         let mut table = self.root.get_or_insert_with(Table::new);
         for level in (leaf + 1..=TOP).rev() {
             let i = index(first, level);
-            if matches!(table.slots[i], Spte::Empty) {
-                table.used += 1;
-                table.slots[i] = Spte::Table(Table::new());
+            if !matches!(table.slots[i], Spte::Table(_)) {
+                // A huge entry gives way to small ones.
+                gone.extend(table.put(i, Spte::Table(Table::new())).into_entry());
             }
             let Spte::Table(below) = &mut table.slots[i] else {
-                unreachable!("a leaf above was taken out");
+                unreachable!("it was made");
             };
             table = below;
         }
         let i = index(first, leaf);
-        // A table of small entries that went may be there.
-        table.used += u16::from(matches!(table.slots[i], Spte::Empty));
-        table.slots[i] = Spte::Leaf(entry);
+        if let Spte::Table(below) = &mut table.slots[i] {
+            take(below, leaf - 1, first, first, first + PMD_PAGES, &mut gone);
+        }
+        gone.extend(table.put(i, Spte::Leaf(entry)).into_entry());
         self.entries += 1;
+        self.entries -= gone.len();
         gone
     }
     fn get(&self, gfn: &Gfn) -> Option<&ShadowEntry> {
