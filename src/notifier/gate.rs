@@ -168,12 +168,14 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 
 impl Seat {
     /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
+    #[inline]
     pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
         assert_eq!(self.reg, inv.reg(), "gate of another registration");
     }
 }
 
 /// Gives up the references of entries that went, the gate no longer held.
+#[inline]
 pub(super) fn give_up(seat: &Seat, gone: &[ShadowEntry]) {
     if gone.iter().any(ShadowEntry::is_pinned) {
         seat.board.watched(|w| w.unpinning(seat.reg, gone));

@@ -82,7 +82,8 @@ impl Vm {
                     state.in_progress += 1;
                     self.count_over_slots(home, place, 1);
                 }
-                if !zapped.entries().is_empty() {
+                // What was entered without asking is in no table: there is something to flush all the same.
+                if !zapped.entries().is_empty() || self.made(Mistake::NoRetry) {
                     let pages = zapped.entries().iter().map(ShadowEntry::range);
                     self.meter.dropped_all(pages);
                     self.flush_for(store, state, range);
