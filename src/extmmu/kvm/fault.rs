@@ -64,13 +64,13 @@ impl Vm {
         &self,
         cx: &mut Idle<'_>,
         cpu: &Vcpu,
+        mut slot: MemSlot,
         gpa: u64,
         access: Access,
     ) -> Result<(), Exit> {
         let mm = cpu.mm()?;
         let gfn = Gfn::containing(gpa);
         loop {
-            let slot = cpu.slot_for(gpa, access)?;
             let page = slot.hva_of(gfn);
             // Before the page is looked up: what changes after this is seen below.
             let seq = self.sequence_at(page);
@@ -98,9 +98,9 @@ impl Vm {
                 Err(Retry::Detached) => return Err(Exit::Gone),
                 Err(Retry::Busy | Retry::Stale) => {}
             }
-            cpu.refresh_slots();
             self.meter.retried();
             crate::sync::thread::yield_now();
+            slot = cpu.slot_for(gpa, access)?;
         }
     }
     /// With the gate held; `false`: try again.
