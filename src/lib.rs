@@ -43,7 +43,7 @@
 //! | unregistration is not called from a window or a callback, which it waits for | type: [`ctx::Outside`] | `ui/iii19`, `iv02` |
 //! | a driver is unregistered at most once | type: [`notifier::Registration`] is a value | `ui/iv04` |
 //! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
-//! | a driver's memory is freed only after every walker has left | by construction: visits, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
+//! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
 //! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
@@ -75,8 +75,8 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in five files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain), with the
+//! Denied but in seven files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs`, `calls.rs` and `lazy.rs` (the chain), with the
 //! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
 //! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]

@@ -4,8 +4,8 @@
 //! the code of this crate; only the page table is one word.
 
 use super::{
-    Access, Ack, Begun, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow,
-    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, entry::Visits, ops::demand,
+    Access, Ack, AgeKind, Begun, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow,
+    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, ops::demand,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -196,6 +196,10 @@ impl ExternalMmu for Driver {
     fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange) {
         assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
     }
+    fn age(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange, _kind: AgeKind) -> bool {
+        assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
+        true
+    }
     fn release(&self, _cx: Cx<'_, rank::Callback, Sleepable>) {
         self.releases.fetch_add(1, Ordering::Relaxed);
     }
@@ -254,11 +258,10 @@ fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistak
 }
 
 fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
-    let mut present = Visits::new();
-    world.chain().present(&mut cx, RANGE, &mut present);
+    let asked = world.chain().ask(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
-    for visit in &present {
-        let entry = visit.entry();
+    for n in 0..asked.len() {
+        let entry = asked.nth(n);
         let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(Begun::Done(ack))
@@ -289,6 +292,28 @@ fn unregistration_against_window(range: Option<VpnRange>, mistake: bool) {
     assert_eq!(faulted, None, "a driver that left got an entry");
     other.join().unwrap();
     assert_eq!(driver.releases.load(Ordering::Relaxed), 1);
+}
+
+/// The mistake: it leaves without waiting for those who visit it. The one who asks walks the chain under a pin alone.
+fn unregistration_against_aging(range: Option<VpnRange>, mistake: bool) {
+    let world = World::new();
+    let (driver, registration) = world.register_on(range, Driver::new);
+    let w = Arc::clone(&world);
+    let other = loom::thread::spawn(move || {
+        w.enter(|mut cx| {
+            w.notifiers
+                .age(&mut cx.non_blocking(), RANGE, AgeKind::Test)
+        })
+    });
+    world.enter(|mut cx| {
+        if mistake {
+            registration.vanish(&mut cx);
+        } else {
+            registration.unregister(&mut cx);
+        }
+    });
+    driver.gone.store(true, Ordering::Relaxed);
+    other.join().unwrap();
 }
 
 /// The mistake: whoever ends the address space calls `release` without asking whether it was called.
@@ -367,6 +392,7 @@ mod tests {
         registration_against_window(RANGE, Some(RANGE)) interval_insert an_interval_tree_read_before_the_board
         unregistration_against_window(None) unregistration a_leave_without_waiting
         unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting
+        unregistration_against_aging(None) aging an_aging_without_waiting
         release_against_unregister(None) release a_second_release
         retirement_against_walk() retirement a_reference_given_up_early
     }
