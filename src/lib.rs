@@ -45,7 +45,9 @@
 //! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
 //! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
-//! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
+//! | … a sleeping window of an operation: no fault on other pages, and no operation on other mappings | by construction: claims, pins | `giving_way`, loom |
+//! | … one that a caller opens under [`Mm::read`] or [`Mm::write`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
+//! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |

@@ -4,7 +4,9 @@
 //! the lock of that entry's leaf; so a stale translation is impossible here. Within one page an access is atomic
 //! against page-table changes, across pages it is not, as in hardware.
 
-use super::{Mm, flags::VmFlags, page_table::LockedLeaf, pte::RawPte};
+use super::{
+    Mm, flags::VmFlags, guard::MmapPin, later::Later, page_table::LockedLeaf, pte::RawPte,
+};
 use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange, chunks},
     ctx::{Cx, Sleepable, rank},
@@ -149,7 +151,14 @@ impl Mm {
                 if !vma.allows(access) {
                     return Err(FaultError::Denied(addr));
                 }
-                held.fault(vma, at, access).map_err(|e| place(e, addr))
+                held.later = Later::of(self);
+                let done = held.fault(vma, at, access).map_err(|e| place(e, addr));
+                if let Later::Work(work) = held.later {
+                    let pin = MmapPin::new(self, &g, work.range());
+                    drop(g);
+                    pin.lease(cx).finish(work);
+                }
+                done
             }
             Some(vma) if vma.flags.contains(VmFlags::GROWSDOWN) => {
                 drop(g);

@@ -39,42 +39,10 @@ impl MmapWriteGuard<'_> {
             lease.free_lazily(part);
         });
     }
-    /// `MADV_COLD`: no window, since an entry that looks older is as good as before.
+    /// `MADV_COLD`: no window, since an entry that looks older is as good as before; but for a huge page that is split.
     pub(super) fn cool(&mut self, part: VpnRange) {
-        let mm = self.mm;
-        for at in part.iter() {
-            if let Some(head) = mm.own_part(&mut self.cx, part, at) {
-                let mut cx = self.cx.descend();
-                if mm.has_alone(&mut cx, head) {
-                    mm.split_own(cx, head);
-                }
-            }
-        }
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        mm.table
-            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
-                if shared_huge(mm.machine().mem(), &leaf) {
-                    return Ok(());
-                }
-                for at in part.iter() {
-                    let pte = leaf.get(at);
-                    let mem = mm.machine().mem();
-                    let Some(pfn) = pte.counted().filter(|&pfn| mem.mapcount(pfn) == 1) else {
-                        continue; // Others may use it.
-                    };
-                    leaf.set(at, pte.mkold());
-                    mem.clear_flags(pfn, FrameFlags::REFERENCED);
-                    if mem.flags(pfn).contains(FrameFlags::ACTIVE) {
-                        mem.lru_move(pfn, FrameFlags::empty(), FrameFlags::ACTIVE);
-                    }
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        self.during(part.pages(), Then::Changes, &[], |lease| lease.cool(part));
     }
-
     /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
     pub(super) fn remove_guards(&mut self, part: VpnRange) {
         let mm = self.mm;
@@ -145,6 +113,40 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             })
             .unwrap_or_else(|e| match e {});
         window.close();
+    }
+    fn cool(mut self, part: VpnRange) {
+        let mm = self.mm;
+        for at in part.iter() {
+            if let Some(head) = mm.own_part(&mut self.cx, part, at) {
+                let mut cx = self.cx.descend();
+                if mm.has_alone(&mut cx, head) {
+                    mm.split_own(cx, head);
+                }
+            }
+        }
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        mm.table
+            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
+                let leaf = leaf.lock();
+                if shared_huge(mm.machine().mem(), &leaf) {
+                    return Ok(());
+                }
+                for at in part.iter() {
+                    let pte = leaf.get(at);
+                    let mem = mm.machine().mem();
+                    let Some(pfn) = pte.counted().filter(|&pfn| mem.mapcount(pfn) == 1) else {
+                        continue; // Others may use it.
+                    };
+                    leaf.set(at, pte.mkold());
+                    mem.clear_flags(pfn, FrameFlags::REFERENCED);
+                    if mem.flags(pfn).contains(FrameFlags::ACTIVE) {
+                        mem.lru_move(pfn, FrameFlags::empty(), FrameFlags::ACTIVE);
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
     }
 }
 

@@ -9,6 +9,7 @@
 
 use super::{
     InvalidationWindow, Mm,
+    later::Later,
     layout::Layout,
     mmap_lock::{Claim, Pinned, Ranges, ReadGuard, WriteGuard},
 };
@@ -64,6 +65,19 @@ pub struct Lease<'l, R: Rank, C: Context> {
 pub(super) struct Held<'h> {
     pub(super) layout: &'h Layout,
     pub(super) lease: Lease<'h, rank::Mmap, Sleepable>,
+    /// Whether the lock can be left for a window.
+    pub(super) later: Later,
+}
+
+impl<'h> Held<'h> {
+    fn new(layout: &'h Layout, lease: Lease<'h, rank::Mmap, Sleepable>) -> Self {
+        let later = Later::Never;
+        Self {
+            layout,
+            lease,
+            later,
+        }
+    }
 }
 
 impl<'m> MmapPin<'m> {
@@ -101,6 +115,7 @@ impl MmapReadGuard<'_> {
                 mm: self.mm,
                 cx: self.cx.reborrow(),
             },
+            later: Later::Never,
         }
     }
 }
@@ -152,6 +167,11 @@ impl<'g> MmapWriteGuard<'g> {
     pub(super) fn gives_way(&self, pages: u64) -> bool {
         !self.own.is_empty() && (pages > LONG || self.mm.notifiers.is_made())
     }
+    /// Whether somebody else is at work on pages of `range`.
+    pub(super) fn claimed(&self, range: VpnRange) -> bool {
+        let mut held = self.layout.claims().flat_map(|claim| &claim.held);
+        held.any(|held| held.overlaps(range))
+    }
     fn claim(&mut self, then: Then, beside: &[VpnRange]) -> Claim {
         let mut quiet = self.own.clone();
         quiet.extend_from_slice(beside);
@@ -193,11 +213,8 @@ impl<'g> MmapWriteGuard<'g> {
         match claim {
             Some(claim) => self
                 .layout
-                .during_shared(claim, |layout| f(Held { layout, lease })),
-            None => f(Held {
-                layout: &self.layout,
-                lease,
-            }),
+                .during_shared(claim, |layout| f(Held::new(layout, lease))),
+            None => f(Held::new(&self.layout, lease)),
         }
     }
 }

@@ -59,12 +59,12 @@ impl Mm {
         range: VpnRange,
         access: Access,
     ) -> Result<(), MadviseError> {
-        let mut g = self.read_over(cx, Some(range));
-        g.held().populate_range(range, access).map_err(|e| match e {
-            PopulateError::Hole(at) => MadviseError::Hole(at),
-            PopulateError::Denied(at) => MadviseError::PopulateDenied(at),
-            PopulateError::Fault(e) => MadviseError::Populate(e),
-        })
+        self.in_turns(cx, range, |held, rest| held.populate_range(rest, access))
+            .map_err(|e| match e {
+                PopulateError::Hole(at) => MadviseError::Hole(at),
+                PopulateError::Denied(at) => MadviseError::PopulateDenied(at),
+                PopulateError::Fault(e) => MadviseError::Populate(e),
+            })
     }
 }
 

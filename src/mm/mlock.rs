@@ -3,6 +3,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{MlockFlags, MlockallFlags, VmFlags},
+    guard::{Lease, Then},
     page_table::Pin,
     populate::Errors,
     vma::Vma,
@@ -182,21 +183,17 @@ impl MmapWriteGuard<'_> {
         let start = self.modify(start, part, new)?;
         let was = old.contains(VmFlags::LOCKED);
         let is = new.contains(VmFlags::LOCKED);
-        if is != was {
-            self.mark_unevictable(part, is);
-        }
         if is && !was {
             self.layout.locked_vm += part.pages();
         } else if was && !is {
             self.layout.locked_vm -= part.pages();
         }
+        if is != was {
+            self.during(part.pages(), Then::Changes, &[], |lease| {
+                lease.mark_unevictable(part, is);
+            });
+        }
         Ok(start)
-    }
-    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
-    fn mark_unevictable(&mut self, part: VpnRange, locked: bool) {
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
     }
     /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
     fn set_lock_all(&mut self, flags: MlockallFlags) {
@@ -220,6 +217,15 @@ impl MmapWriteGuard<'_> {
             let end = done.map_or(vma.end(), |start| self.vma(start).end());
             next = self.layout.vmas.find(end).map(Vma::range);
         }
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
+    fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
     }
 }
 

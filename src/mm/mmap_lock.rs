@@ -15,6 +15,7 @@ use crate::{
     addr::VpnRange,
     sync::{AtomicUsize, Condvar, Lanes, Mutex, MutexGuard, Ordering::SeqCst, Serial, sequential},
 };
+use changes::Changes;
 use smallvec::SmallVec;
 use std::{
     cell::UnsafeCell,
@@ -22,13 +23,14 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
+mod changes;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 /// How often a writer looks before it sleeps: a fault takes less.
-const SPINS: u32 = 64;
+const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 /// Somebody writes, or waits for readers to leave.
 const WRITING: usize = 1;
@@ -61,40 +63,6 @@ struct Lane {
     /// Ranges in `pins`.
     pinned: AtomicUsize,
     pins: Mutex<Vec<VpnRange>>,
-}
-
-/// Tells those who wait for a claim or a pin to go that one went.
-struct Changes {
-    waiting: AtomicUsize,
-    count: Mutex<u64>,
-    more: Condvar,
-}
-
-impl Changes {
-    /// Somebody will wait for what goes from now on.
-    fn expect(&self) -> u64 {
-        self.waiting.fetch_add(1, SeqCst);
-        sequential();
-        *self.count.lock()
-    }
-    fn wait_beyond(&self, seen: u64) {
-        let mut count = self.count.lock();
-        while *count == seen {
-            self.more.wait(&mut count);
-        }
-        drop(count);
-        self.expect_no_more();
-    }
-    fn expect_no_more(&self) {
-        self.waiting.fetch_sub(1, SeqCst);
-    }
-    fn note(&self) {
-        sequential();
-        if self.waiting.load(SeqCst) != 0 {
-            *self.count.lock() += 1;
-            self.more.notify_all();
-        }
-    }
 }
 
 /// A value behind the lock.
@@ -147,11 +115,7 @@ impl<T> MmapLock<T> {
             turn: Mutex::new(()),
             asleep: Mutex::new(()),
             left: Condvar::new(),
-            changes: Changes {
-                waiting: AtomicUsize::new(0),
-                count: Mutex::new(0),
-                more: Condvar::new(),
-            },
+            changes: Changes::default(),
             claims: UnsafeCell::new(Vec::new()),
             value: UnsafeCell::new(value),
         }

@@ -29,6 +29,7 @@ mod huge;
 mod inspect;
 mod ksm;
 mod label;
+mod later;
 mod layout;
 mod machine;
 mod madvise;

@@ -8,6 +8,7 @@ use super::{
     Mm,
     access::place,
     guard::{Held, Lease},
+    later::Later,
     layout::Layout,
     mmap_lock::ReadGuard,
 };
@@ -38,6 +39,7 @@ impl Half<'_> {
                 mm: self.mm,
                 cx: cx.reborrow(),
             },
+            later: Later::Never,
         }
     }
 }

@@ -88,7 +88,8 @@ impl MmapWriteGuard<'_> {
     fn free_below(&self, vma: Vpn, at: Vpn) -> bool {
         vma == at
             && VpnRange::new(at.align_down(PMD_PAGES), at)
-                .is_some_and(|below| !self.layout.occupied(below))
+                // Nor is anybody still unmapping there: his pages would come along.
+                .is_some_and(|below| !self.layout.occupied(below) && !self.claimed(below))
     }
 }
 
