@@ -8,7 +8,7 @@ use emmu::{
         xpmem::{Manners, OwnerConfig},
     },
     replay::{Script, replay},
-    testkit::{Disturbances, Kit, Suite, gru, kvm, xpmem},
+    testkit::{Disturbances, Fault, Kit, Suite, gru, kvm, xpmem},
 };
 
 fn all() -> [Kit; 3] {
@@ -111,7 +111,7 @@ fn each_allocation_of_a_busy_script_may_fail() {
     let script = Script::parse("busy", BUSY.as_bytes()).unwrap();
     let suite = Suite::new(all());
     assert!(suite.again(&script).is_ok());
-    match suite.fail_each(&script) {
+    match suite.fail_each(&script, Fault::Allocation) {
         Ok(failed) => assert!(failed >= 30, "{failed}"),
         Err(failure) => panic!("\n{failure}"),
     }

@@ -115,7 +115,7 @@ fn world() {
     drop(devices);
     oracle.audit_empty(&mut cx, 0);
     oracle.assert_silent();
-    assert_eq!(vm.in_progress(&mut cx), (0, 0));
+    assert_eq!(vm.in_progress(), (0, 0));
     assert_eq!((gru.active(), owner.recalls()), (0, 0));
 }
 
