@@ -95,6 +95,42 @@ fn fault_and_remap() {
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
 }
 
+/// A mapping that comes where another one goes has its own pages only, and loses none to that one's end.
+fn map_and_unmap() {
+    let (machine, mm) = world();
+    let anonymous = MmapArgs::anonymous(PAGE).fixed(BASE);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        mm.mmap(&mut cx, &anonymous).unwrap();
+        mm.store(&mut cx, BASE, 1).unwrap();
+    }
+    let (unmaps, maps) = (Arc::clone(&mm), Arc::clone(&mm));
+    race(
+        &machine,
+        move |cx| unmaps.munmap(cx, BASE, PAGE).unwrap(),
+        move |cx| {
+            maps.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE))
+                .unwrap();
+            if maps.store(cx, BASE, 2).is_ok() {
+                let there = maps.load(cx, BASE);
+                assert!(there.is_err() || there == Ok(2), "a lost page: {there:?}");
+            }
+        },
+    );
+    let mut thread = machine.enter().unwrap();
+    mm.exit(&mut thread.cx());
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+#[test]
+fn mmap_against_munmap() {
+    explore(
+        &[How::Sweep(2, 4), How::Random(100), How::Pct(100)],
+        map_and_unmap,
+    );
+}
+
 #[test]
 fn fork_against_truncate() {
     explore(
