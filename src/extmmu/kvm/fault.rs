@@ -1,8 +1,6 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
-use super::{
-    Gfn, MemSlot, Mistake, ShadowPages, SharedTlb, SlotFlags, Slots, State, Vcpu, Vm, vcpu::enter,
-};
+use super::{Gfn, MemSlot, Mistake, ShadowPages, SharedTlb, SlotFlags, Slots, State, Vcpu, Vm};
 use crate::{
     addr::{PMD_PAGES, Vpn},
     ctx::{Atomic, Cx, Sleepable, rank},
@@ -86,7 +84,8 @@ impl Vm {
             if self.made(Mistake::NoRetry) {
                 // The page may be gone by now, and nobody asks.
                 let cached = pending.vouch();
-                enter(&mut cpu.tlb.lock(), gfn, cached);
+                let mut guard = self.gates.lock(cx, page);
+                guard.state().enter(&cpu.tlb, gfn, cached);
                 return Ok(());
             }
             match pending.admit(cx) {
