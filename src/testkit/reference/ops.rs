@@ -300,6 +300,7 @@ impl Reference {
                     return must(&errno("EINVAL"), came);
                 }
                 Advice::DontNeed => page.clear(),
+                Advice::Free if page.freed == Freed::Hazy => page.own = None,
                 // What is out goes at once.
                 Advice::Free if page.idle => page.freed = Freed::Perhaps,
                 Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
