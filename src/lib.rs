@@ -48,7 +48,7 @@
 //! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
-//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |
+//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
