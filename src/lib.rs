@@ -50,7 +50,7 @@
 //! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
-//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |
+//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
