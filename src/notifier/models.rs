@@ -411,7 +411,7 @@ mod tests {
         registration_against_window(RANGE, Some(RANGE), 2) interval_insert_and_again an_interval_tree_read_before_the_board_and_again "stale entry"
         unregistration_against_window(None) unregistration a_leave_without_waiting "a driver that left got an entry"
         unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting "a driver that left got an entry"
-        unregistration_against_aging(None) aging an_aging_without_waiting "a driver that left"
+        unregistration_against_aging(None) aging an_aging_without_waiting "called after it left"
         release_against_unregister(None) release a_second_release "left: 2"
         retirement_against_walk() retirement a_reference_given_up_early "retired while held"
     }
