@@ -370,7 +370,8 @@ fn copy_on_write() {
         |cx, s| {
             s.mm.store(cx, at(4), 9).unwrap();
             s.mm.munmap(cx, at(8), PAGE).unwrap();
-            if let Some(child) = child.lock().unwrap().take() {
+            let taken = child.lock().unwrap().take();
+            if let Some(child) = taken {
                 assert_eq!(child.load(cx, at(3)), Ok(1));
                 child.exit(cx);
             }
@@ -396,7 +397,8 @@ fn populate() {
         },
         |cx, s| {
             s.mm.munmap(cx, at(20), PAGE).unwrap();
-            if let Some(child) = child.lock().unwrap().take() {
+            let taken = child.lock().unwrap().take();
+            if let Some(child) = taken {
                 child.exit(cx);
             }
             vec![s.waits(|cx, mm| mm.munmap(cx, at(0), PAGE).unwrap())]
@@ -414,7 +416,8 @@ fn mlock() {
         },
         |cx, s| {
             s.mm.munmap(cx, at(20), PAGE).unwrap();
-            if let Some(child) = child.lock().unwrap().take() {
+            let taken = child.lock().unwrap().take();
+            if let Some(child) = taken {
                 child.exit(cx);
             }
             vec![s.waits(|cx, mm| mm.munmap(cx, at(0), 2 * PAGE).unwrap())]

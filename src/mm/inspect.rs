@@ -20,9 +20,10 @@ pub struct Mapping {
 impl MmapReadGuard<'_> {
     /// The VMA that holds `at` (`vma_lookup`); O(log n) in VMAs.
     pub fn vma_at(&self, at: Vpn) -> Option<Mapping> {
-        self.layout.vmas.get(at).map(|vma| Mapping {
-            range: vma.range(),
-            flags: vma.flags,
+        let found = self.layout.vmas.range_of(at);
+        found.map(|(range, flags)| Mapping {
+            range,
+            flags: VmFlags::from_bits_retain(flags),
         })
     }
 }

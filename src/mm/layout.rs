@@ -239,8 +239,8 @@ impl Layout {
     /// Whether any VMA has a page in `range` (`find_vma_intersection`).
     pub(super) fn occupied(&self, range: VpnRange) -> bool {
         self.vmas
-            .find(range.start())
-            .is_some_and(|v| v.start() < range.end())
+            .find_range(range.start())
+            .is_some_and(|(found, _)| found.start() < range.end())
     }
 }
 

@@ -111,8 +111,17 @@ impl MmapWriteGuard<'_> {
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
-        let left = candidate.left(vmas.before(new.range.start()));
-        let right = candidate.right(vmas.get(new.range.end()), left);
+        // Most neighbours differ at first sight, which spares going to them.
+        let alike = |(range, flags): &(VpnRange, u64)| {
+            let touches = range.end() == new.range.start() || range.start() == new.range.end();
+            let flags = VmFlags::from_bits_retain(*flags);
+            touches && flags - VmFlags::STICKY == new.flags - VmFlags::STICKY
+        };
+        let left = vmas.range_before(new.range.start()).filter(alike);
+        let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
+        let right = vmas.find_range(new.range.end()).filter(alike);
+        let right = right.and_then(|(range, _)| vmas.get(range.start()));
+        let right = candidate.right(right, left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         let copied = new.copied_from.and_then(|at| self.clone_anon(at));
         match (left, right) {

@@ -196,6 +196,7 @@ impl MmapWriteGuard<'_> {
         pgoff: u64,
         file: Option<Arc<File>>,
     ) -> Result<Vpn, MmapError> {
+        self.layout.vmas.focus(range.start());
         let old = self.gather(range)?;
         self.layout.may_expand(flags, range.pages() - old.pages)?;
         let accounted = flags.accountable();

@@ -55,6 +55,7 @@ impl Mm {
 impl MmapWriteGuard<'_> {
     /// `do_munmap` after its checks: one window over the whole requested range if anything is mapped in it.
     pub(super) fn unmap(&mut self, range: VpnRange, then: Then) -> Result<(), VmaError> {
+        self.layout.vmas.focus(range.start());
         if self.layout.occupied(range) {
             self.gather(range)?;
             self.detach(range, true, then);
@@ -67,6 +68,9 @@ impl MmapWriteGuard<'_> {
         let Some(first) = self.layout.vmas.find(range.start()) else {
             return Ok(Gathered::default());
         };
+        if first.start() >= range.end() {
+            return Ok(Gathered::default());
+        }
         let first = (first.range(), first.is_sealed());
         if range.start() > first.0.start() {
             // Two pieces would be left of it: only then can the map grow.
@@ -78,20 +82,21 @@ impl MmapWriteGuard<'_> {
             }
             self.split_unlimited(first.0.start(), range.start())?;
         }
-        let sealed = self.layout.vmas.range(range).find(|v| v.is_sealed());
-        if let Some(vma) = sealed {
-            return Err(VmaError::Sealed(vma.start().addr()));
-        }
-        let last = self.layout.vmas.before(range.end()).map(Vma::range);
-        if let Some(last) = last.filter(|v| v.end() > range.end()) {
-            self.split_unlimited(last.start(), range.end())?;
-        }
         let mut sum = Gathered::default();
+        let mut last = first.0;
         for vma in self.layout.vmas.range(range) {
-            sum.pages += vma.pages();
-            if vma.flags.contains(VmFlags::ACCOUNT) {
-                sum.accounted += vma.pages();
+            if vma.is_sealed() {
+                return Err(VmaError::Sealed(vma.start().addr()));
             }
+            last = vma.range();
+            let pages = vma.pages().min(range.end().0 - vma.start().0);
+            sum.pages += pages;
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                sum.accounted += pages;
+            }
+        }
+        if last.end() > range.end() {
+            self.split_unlimited(last.start(), range.end())?;
         }
         Ok(sum)
     }
@@ -138,8 +143,10 @@ impl MmapWriteGuard<'_> {
     /// Where the next mappings are, those that somebody is still unmapping among them.
     fn bounds(&self, freed: VpnRange) -> Bounds {
         let layout = &self.layout;
-        let mut floor = layout.vmas.before(freed.start()).map_or(Vpn(0), Vma::end);
-        let mut ceiling = layout.vmas.find(freed.end()).map(Vma::start);
+        let below = layout.vmas.range_before(freed.start());
+        let above = layout.vmas.find_range(freed.end());
+        let mut floor = below.map_or(Vpn(0), |(below, _)| below.end());
+        let mut ceiling = above.map(|(above, _)| above.start());
         for claimed in layout.claims().flat_map(|claim| &claim.held) {
             if claimed.start() < freed.start() {
                 floor = floor.max(claimed.end());

@@ -48,15 +48,19 @@ impl Vma {
             label: None,
         }
     }
+    #[inline]
     pub(super) fn range(&self) -> VpnRange {
         VpnRange::new(self.start, self.end).expect("a VMA is never empty")
     }
+    #[inline]
     pub(super) fn start(&self) -> Vpn {
         self.start
     }
+    #[inline]
     pub(super) fn end(&self) -> Vpn {
         self.end
     }
+    #[inline]
     pub(super) fn pages(&self) -> u64 {
         self.end.0 - self.start.0
     }
@@ -71,12 +75,15 @@ impl Vma {
         self.pgoff + (at.0 - self.start.0)
     }
     /// Page offset that a VMA starting right behind this one must have to continue it.
+    #[inline]
     pub(super) fn pgoff_end(&self) -> u64 {
         self.pgoff.wrapping_add(self.pages())
     }
+    #[inline]
     pub(super) fn is_anonymous(&self) -> bool {
         self.file.is_none()
     }
+    #[inline]
     pub(super) fn anon_node(&self) -> Option<&Arc<AnonVma>> {
         self.anon.get().map(AnonLink::node)
     }
@@ -160,10 +167,17 @@ impl Walks {
 }
 
 impl Span for Vma {
+    #[inline]
     fn start(&self) -> Vpn {
         self.start
     }
+    #[inline]
     fn end(&self) -> Vpn {
         self.end
+    }
+    /// The flags: together with the range what most who look a VMA up want.
+    #[inline]
+    fn tag(&self) -> u64 {
+        self.flags.bits()
     }
 }

@@ -234,9 +234,13 @@ fn unpin(mem: &PhysMem, gone: &[ShadowEntry]) {
 }
 
 impl<S: ShadowStore, T> Inner<S, T> {
-    pub(super) fn zap(&mut self, range: VpnRange) -> Gone {
+    fn zap(&mut self, range: VpnRange) -> Gone {
         let mut gone = Gone::new();
-        self.store.remove_range(range, &mut gone);
+        self.zap_into(range, &mut gone);
+        gone
+    }
+    pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut Gone) {
+        self.store.remove_range(range, gone);
         if cfg!(debug_assertions) {
             self.store.for_each(&mut |e| {
                 let (vpn, pfn) = (e.vpn(), e.pfn());
@@ -246,7 +250,6 @@ impl<S: ShadowStore, T> Inner<S, T> {
                 );
             });
         }
-        gone
     }
 }
 

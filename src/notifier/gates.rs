@@ -10,7 +10,7 @@ use super::{
     ops::{Ack, Invalidation},
     permit::{Access, Pending, Permit, Retry, Seated, Ticket},
     seat::Seat,
-    store::ShadowStore,
+    store::{Gone, ShadowStore},
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
@@ -140,9 +140,12 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let range = inv.range();
+        // One buffer for all: a large one is memory that the kernel has to find.
+        let mut gone = Gone::new();
         for nth in places(gates_of(range)) {
+            gone.clear();
             let mut guard = self.lock_nth(cx, nth);
-            let gone = guard.inner.zap(range);
+            guard.inner.zap_into(range, &mut gone);
             let Inner { store, state } = &mut *guard.inner;
             f(nth, store, state, &Zapped::new(range, &gone));
             // After the flush: what was written through a TLB until then is told as well.
@@ -161,10 +164,12 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
         })
     }
     /// Follows a cached translation for reading; `None` if it is not one of `at`.
+    #[inline]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
     /// Follows it for writing, if it allows that.
+    #[inline]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)
     }

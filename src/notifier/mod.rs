@@ -40,8 +40,10 @@
 //! An MMU may subscribe to a range only. It is kept in an interval tree, which a window searches for the subscriptions that
 //! it overlaps; its tickets carry the number of windows that have ended over its range, and no others make them stale.
 
+mod asked;
 mod board;
 mod cached;
+mod calls;
 mod chain;
 mod entry;
 mod epoch_list;
@@ -50,6 +52,7 @@ mod gates;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
 mod intervals;
+mod lazy;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 mod ops;

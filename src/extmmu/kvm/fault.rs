@@ -1,8 +1,6 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
-use super::{
-    Gfn, MemSlot, Mistake, ShadowPages, SharedTlb, SlotFlags, Slots, State, Vcpu, Vm, vcpu::enter,
-};
+use super::{Gfn, MemSlot, Mistake, ShadowPages, SharedTlb, SlotFlags, Slots, State, Vcpu, Vm};
 use crate::{
     addr::{PMD_PAGES, Vpn},
     ctx::{Atomic, Cx, Sleepable, rank},
@@ -64,13 +62,13 @@ impl Vm {
         &self,
         cx: &mut Idle<'_>,
         cpu: &Vcpu,
+        mut slot: MemSlot,
         gpa: u64,
         access: Access,
     ) -> Result<(), Exit> {
         let mm = cpu.mm()?;
         let gfn = Gfn::containing(gpa);
         loop {
-            let slot = cpu.slot_for(gpa, access)?;
             let page = slot.hva_of(gfn);
             // Before the page is looked up: what changes after this is seen below.
             let seq = self.sequence_at(page);
@@ -86,7 +84,8 @@ impl Vm {
             if self.made(Mistake::NoRetry) {
                 // The page may be gone by now, and nobody asks.
                 let cached = pending.vouch();
-                enter(&mut cpu.tlb.lock(), gfn, cached);
+                let mut guard = self.gates.lock(cx, page);
+                guard.state().enter(&cpu.tlb, gfn, cached);
                 return Ok(());
             }
             match pending.admit(cx) {
@@ -98,9 +97,9 @@ impl Vm {
                 Err(Retry::Detached) => return Err(Exit::Gone),
                 Err(Retry::Busy | Retry::Stale) => {}
             }
-            cpu.refresh_slots();
             self.meter.retried();
             crate::sync::thread::yield_now();
+            slot = cpu.slot_for(gpa, access)?;
         }
     }
     /// With the gate held; `false`: try again.

@@ -73,5 +73,7 @@ fn kvm_sequence() {
 }
 #[test]
 fn kvm_late_sequence() {
-    run::fails("kvm_late_sequence", || sequence(Wrong::LateSequence));
+    run::fails("kvm_late_sequence", "stale TLB entry", || {
+        sequence(Wrong::LateSequence)
+    });
 }

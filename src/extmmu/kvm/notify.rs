@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 type Gate<'p> = GateGuard<'p, ShadowPages, State, Atomic>;
 
+/// Pages that are flushed one by one.
+const FEW: u64 = 512;
+
 impl State {
     /// Enters a translation in a TLB, which zaps of these pages flush from now on.
     pub(super) fn enter(&mut self, tlb: &SharedTlb, gfn: Gfn, cached: Cached) {
@@ -29,8 +32,11 @@ impl State {
             tlb.lock().clear();
         }
     }
-    /// Flushes what they have of some pages.
+    /// Flushes what they have of some pages; everything for many.
     fn flush_pages(&mut self, slots: &Slots, range: VpnRange) {
+        if range.pages() > FEW {
+            return self.flush();
+        }
         for tlb in &self.tlbs {
             let mut tlb = tlb.lock();
             for (first, end) in slots.gfns(range) {

@@ -19,6 +19,15 @@ enum Spte {
     Leaf(ShadowEntry),
 }
 
+impl Spte {
+    fn into_entry(self) -> Option<ShadowEntry> {
+        match self {
+            Self::Leaf(entry) => Some(entry),
+            Self::Empty | Self::Table(_) => None,
+        }
+    }
+}
+
 struct Table {
     slots: [Spte; ENTRIES],
     /// Those that are not empty.
@@ -31,6 +40,12 @@ impl Table {
             slots: [const { Spte::Empty }; ENTRIES],
             used: 0,
         })
+    }
+    /// Returns what was there.
+    fn put(&mut self, i: usize, new: Spte) -> Spte {
+        let old = std::mem::replace(&mut self.slots[i], new);
+        self.used += u16::from(matches!(old, Spte::Empty));
+        old
     }
 }
 
@@ -106,23 +121,32 @@ fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = 
 
 fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut Gone) {
     if level == 1 {
-        gone.reserve(usize::from(table.used));
+        return take_leaves(table, base, first, end, gone);
     }
     for (i, at) in touched(level, base, first, end) {
-        if table.used == 0 {
-            return;
-        }
         match &mut table.slots[i] {
             Spte::Empty => {}
+            Spte::Table(below) if below.used == 0 => {}
             Spte::Table(below) => take(below, level - 1, at, first, end, gone),
             Spte::Leaf(_) => {
+                let leaf = std::mem::replace(&mut table.slots[i], Spte::Empty);
                 table.used -= 1;
-                if let Spte::Leaf(entry) = std::mem::replace(&mut table.slots[i], Spte::Empty) {
-                    gone.push(entry);
-                }
+                gone.extend(leaf.into_entry());
             }
         }
     }
+}
+
+/// The same at the lowest level, where nothing else is.
+fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut Gone) {
+    let part =
+        |gfn: u64| usize::try_from(gfn.saturating_sub(base)).map_or(ENTRIES, |n| n.min(ENTRIES));
+    let slots = &mut table.slots[part(first)..part(end)];
+    gone.reserve(slots.len().min(usize::from(table.used)));
+    let before = gone.len();
+    let full = slots.iter_mut().filter(|s| !matches!(s, Spte::Empty));
+    gone.extend(full.filter_map(|slot| std::mem::replace(slot, Spte::Empty).into_entry()));
+    table.used -= u16::try_from(gone.len() - before).expect("a table has few");
 }
 
 fn each(
@@ -163,31 +187,30 @@ impl ShadowStore for ShadowPages {
     /// The size of the leaf is that of the entry.
     fn insert(&mut self, gfn: Gfn, entry: ShadowEntry) -> Gone {
         let mut gone = Gone::new();
-        let pages = entry.range().pages();
-        let (leaf, first) = if pages == PMD_PAGES {
+        let (leaf, first) = if entry.range().pages() == PMD_PAGES {
             (2, gfn.0 & !(PMD_PAGES - 1))
         } else {
             (1, gfn.0)
         };
-        // A huge entry takes the place of small ones and the other way round.
-        self.take_gfns(Gfn(first), Gfn(first + pages), &mut gone);
         let mut table = self.root.get_or_insert_with(Table::new);
         for level in (leaf + 1..=TOP).rev() {
             let i = index(first, level);
-            if matches!(table.slots[i], Spte::Empty) {
-                table.used += 1;
-                table.slots[i] = Spte::Table(Table::new());
+            if !matches!(table.slots[i], Spte::Table(_)) {
+                // A huge entry gives way to small ones.
+                gone.extend(table.put(i, Spte::Table(Table::new())).into_entry());
             }
             let Spte::Table(below) = &mut table.slots[i] else {
-                unreachable!("a leaf above was taken out");
+                unreachable!("it was made");
             };
             table = below;
         }
         let i = index(first, leaf);
-        // A table of small entries that went may be there.
-        table.used += u16::from(matches!(table.slots[i], Spte::Empty));
-        table.slots[i] = Spte::Leaf(entry);
+        if let Spte::Table(below) = &mut table.slots[i] {
+            take(below, leaf - 1, first, first, first + PMD_PAGES, &mut gone);
+        }
+        gone.extend(table.put(i, Spte::Leaf(entry)).into_entry());
         self.entries += 1;
+        self.entries -= gone.len();
         gone
     }
     fn get(&self, gfn: &Gfn) -> Option<&ShadowEntry> {

@@ -142,20 +142,18 @@ impl Vcpu {
             return Ok(());
         }
         drop(gate);
-        vm.page_fault(cx, self, gpa, access)
+        vm.page_fault(cx, self, slot, gpa, access)
     }
     pub(super) fn mm(&self) -> Result<&Arc<Mm>, Exit> {
         self.mm.as_ref().ok_or(Exit::Gone)
     }
     /// The slot of a guest address, if it allows the access. That it is the slot now, the gate has to say.
     pub(super) fn slot_for(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
-        if self.slots.lock().generation() != self.vm.generation.load(Ordering::Acquire) {
-            self.refresh_slots();
+        let mut slots = self.slots.lock();
+        if slots.generation() != self.vm.generation.load(Ordering::Acquire) {
+            *slots = self.vm.current();
         }
-        self.slots.lock().allowing(gpa, access)
-    }
-    pub(super) fn refresh_slots(&self) {
-        *self.slots.lock() = self.vm.current();
+        slots.allowing(gpa, access)
     }
 }
 

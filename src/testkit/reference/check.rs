@@ -109,7 +109,9 @@ impl Reference {
                     return Err(format!("leads to {pfn:?}, which is free"));
                 };
                 let mut offsets: Vec<u16> = bytes.keys().copied().collect();
-                offsets.push(0);
+                if page.freed != Freed::Hazy {
+                    offsets.push(0);
+                }
                 for offset in offsets {
                     let wanted = bytes.get(&offset).copied().unwrap_or_default();
                     let mut got = [0];

@@ -116,6 +116,11 @@ impl Reference {
             return refused(why, came);
         }
         let (byte, freed) = self.byte(actor, addr);
+        if let (Freed::Hazy, None, Outcome::Ret(_)) = (freed, byte, came) {
+            self.touch(actor, addr);
+            return Ok(());
+        }
+        let byte = byte.unwrap_or_default();
         let gone = freed == Freed::Perhaps && *came == Outcome::Ret(0);
         if gone && byte != 0 {
             self.page(actor, addr).clear();
@@ -137,12 +142,16 @@ impl Reference {
         };
         self.touch(actor, addr);
         let page = self.page(actor, addr);
-        if page.freed == Freed::Perhaps && bytes.len() > 1 {
+        page.freed = match page.freed {
             // Whether the others are there is not to be seen from here.
-            self.lost = true;
-            return Ok(());
-        }
-        page.freed = Freed::No;
+            Freed::Perhaps | Freed::Hazy => {
+                if page.freed == Freed::Perhaps {
+                    bytes.retain(|&offset, _| offset == split(addr).1);
+                }
+                Freed::Hazy
+            }
+            _ => Freed::No,
+        };
         match page.object {
             Some((object, index)) if page.shared => {
                 self.objects[object].pages.insert(index, bytes);
@@ -188,11 +197,11 @@ impl Reference {
             (None, None) => None,
         }
     }
-    fn byte(&self, process: u32, addr: u64) -> (u8, Freed) {
+    fn byte(&self, process: u32, addr: u64) -> (Option<u8>, Freed) {
         let (number, offset) = split(addr);
         let page = &self.processes[&process][&number];
         let byte = self.shown(page).and_then(|bytes| bytes.get(&offset));
-        (byte.copied().unwrap_or_default(), page.freed)
+        (byte.copied(), page.freed)
     }
 }
 

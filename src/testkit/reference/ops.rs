@@ -29,8 +29,7 @@ const KNOWN: MapFlags = MapFlags::PRIVATE
     .union(MapFlags::SHARED)
     .union(MapFlags::FIXED)
     .union(MapFlags::FIXED_NOREPLACE)
-    .union(MapFlags::POPULATE)
-    .union(MapFlags::NORESERVE);
+    .union(MapFlags::POPULATE);
 const RWX: Prot = Prot::READ.union(Prot::WRITE).union(Prot::EXEC);
 
 impl Reference {
@@ -65,6 +64,10 @@ impl Reference {
             },
             _ => self.odd(came),
         }
+    }
+    /// Entries are only looked at in the arena of the script.
+    fn looks_at(&self, range: &Range<u64>) -> bool {
+        range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
     /// What it knows nothing of. A refusal changes nothing.
     fn odd(&mut self, came: Came<'_>) -> Step {
@@ -130,7 +133,10 @@ impl Reference {
         } else {
             match *came {
                 Outcome::Ret(at) => match pages(at, len) {
-                    Some(range) if !taken(&range) => range,
+                    Some(range) if !taken(&range) => {
+                        self.lost |= !self.looks_at(&range);
+                        range
+                    }
                     _ => return Err(format!("it returns {at:#x}, which is taken")),
                 },
                 _ => return Ok(()),
@@ -211,10 +217,10 @@ impl Reference {
                 self.relocate(actor, old, to.start, keep);
                 Ok(())
             }
-        } else if !self.pages_of(actor).contains_key(&from) {
-            must(&errno("EFAULT"), came)
         } else if keep {
             self.odd(came)
+        } else if !self.pages_of(actor).contains_key(&from) {
+            must(&errno("EFAULT"), came)
         } else {
             self.resize(actor, (old, new.end - from), flags, came)
         }
@@ -249,6 +255,7 @@ impl Reference {
             return Err(format!("it returns {at:#x}, where something else is"));
         }
         let last = all[&(old.end - 1)].clone();
+        self.lost |= !self.looks_at(&(to..to + len));
         if to != from {
             self.relocate(actor, old, to, false);
         }
@@ -300,6 +307,7 @@ impl Reference {
                     return must(&errno("EINVAL"), came);
                 }
                 Advice::DontNeed => page.clear(),
+                Advice::Free if page.freed == Freed::Hazy => page.own = None,
                 // What is out goes at once.
                 Advice::Free if page.idle => page.freed = Freed::Perhaps,
                 Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
@@ -349,9 +357,9 @@ impl Reference {
                 }
                 Ok(())
             }
-            Op::PunchHole { off, len, .. } if len > 0 => {
+            Op::PunchHole { off, len, .. } if len > 0 && len < 1 << 40 => {
                 must(&DONE, came)?;
-                file.cut(off, off.saturating_add(len));
+                file.cut(off, off + len);
                 // The edges are read in, where there is something to read from.
                 let even = off.is_multiple_of(PAGE) && len.is_multiple_of(PAGE);
                 self.resident &= even || file.kind != Kind::File(FileKind::Disk);

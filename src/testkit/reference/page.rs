@@ -19,6 +19,8 @@ pub(super) enum Freed {
     Lazily,
     /// Memory was looked for since: it reads as before or as zeros.
     Perhaps,
+    /// It was written after that: bytes that it is not known to have may be anything.
+    Hazy,
 }
 
 /// A mapped page.

@@ -126,7 +126,14 @@ impl Suite {
         }
     }
     /// Leaves out every step that can be left out: the longest runs of them first, single ones last.
-    pub(super) fn shorten(&self, case: Case, run: &dyn Fn(&Self, &Case, bool) -> Ran) -> Case {
+    pub(super) fn shorten(&self, mut case: Case, run: &dyn Fn(&Self, &Case, bool) -> Ran) -> Case {
+        let whole = Case {
+            fault: None,
+            ..case.clone()
+        };
+        if case.fault.is_some() && !run(self, &whole, false).seen.is_empty() {
+            case = whole;
+        }
         let fails = |script: Script| {
             let source = Source::Script(script);
             let fault = case.fault;

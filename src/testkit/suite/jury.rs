@@ -1,28 +1,21 @@
 //! Who follows a random script: devices that touch what process 0 touches, disturbances that must not matter, an oracle.
 
-use super::{draw::BASE, profile::PAGES};
+use super::beside::User;
 use crate::{
-    addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     error::FaultError,
     extmmu::References,
     mm::{Machine, Mm},
-    notifier::Event,
     oracle::Oracle,
     replay::{Follow, Header, Op, Outcome, Processes, Step},
-    sync::{AtomicBool, Mutex, Ordering, thread},
+    sync::{AtomicBool, Mutex, Ordering},
     testkit::{
         Checks, Fault, Kit, Reference,
-        aside::message,
         device::{Attached, Idle, Refused},
         neighbour::Neighbour,
         verdict::Seen,
     },
 };
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// What happens beside the operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,19 +30,12 @@ pub struct Disturbances {
     pub random_faults: bool,
 }
 
-#[cfg(not(any(loom, shuttle)))]
-type User = std::thread::JoinHandle<()>;
-#[cfg(loom)]
-type User = loom::thread::JoinHandle<()>;
-#[cfg(shuttle)]
-type User = shuttle::thread::JoinHandle<()>;
-
 pub(super) struct Jury<'k> {
     kits: &'k [Kit],
-    disturbances: Disturbances,
+    pub(super) disturbances: Disturbances,
     oracle: Arc<Oracle>,
     first: Option<Arc<Mm>>,
-    attached: Vec<Attached>,
+    pub(super) attached: Vec<Attached>,
     /// Asked after the devices.
     last: Option<Arc<Neighbour>>,
     /// Asked before them.
@@ -65,8 +51,8 @@ pub(super) struct Jury<'k> {
     early: Vec<Result<u8, Refused>>,
     pub(super) seen: Vec<Seen>,
     users: Vec<User>,
-    stop: Arc<AtomicBool>,
-    panics: Arc<Mutex<Vec<String>>>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) panics: Arc<Mutex<Vec<String>>>,
 }
 
 impl<'k> Jury<'k> {
@@ -96,7 +82,7 @@ impl<'k> Jury<'k> {
             panics: Arc::default(),
         }
     }
-    fn mm(&self) -> Arc<Mm> {
+    pub(super) fn mm(&self) -> Arc<Mm> {
         Arc::clone(self.first.as_ref().expect("it has begun"))
     }
     /// An allocation of this script is made to fail.
@@ -126,7 +112,12 @@ impl<'k> Jury<'k> {
             Op::Store { addr, byte } => (addr, Some(byte)),
             _ => return,
         };
-        for got in came {
+        let writes: Vec<bool> = self
+            .attached
+            .iter()
+            .map(|a| a.device.declares().always_writes)
+            .collect();
+        for (got, writes) in came.into_iter().zip(writes) {
             let seen = match (got, &step.outcome) {
                 (Ok(got), Outcome::Ret(byte)) => {
                     let wanted = stored.unwrap_or_else(|| u8::try_from(*byte).unwrap_or_default());
@@ -136,6 +127,10 @@ impl<'k> Jury<'k> {
                 (Ok(_), _) => Some(Seen::Allowed(format!("an access to {addr:#x}"))),
                 // Memory that was made to be wanting for one was there for the other.
                 (Err(Refused::Fault(FaultError::NoMemory(_))), _) if self.failing() => None,
+                // It wants to write even to read.
+                (Err(Refused::Fault(FaultError::Denied(_))), _) if writes && stored.is_none() => {
+                    None
+                }
                 (Err(why), Outcome::Ret(_)) => Some(Seen::RefusedWrongly(format!(
                     "an access to {addr:#x}: {why}"
                 ))),
@@ -143,61 +138,6 @@ impl<'k> Jury<'k> {
             };
             self.seen.extend(seen);
         }
-    }
-    /// What must not matter.
-    fn make_noise(&self, cx: &mut Idle<'_>, nth: usize) {
-        let mm = self.mm();
-        let page = Vpn::containing(BASE).plus((nth as u64 * 7) % PAGES);
-        let range = match nth % 6 {
-            0 => VpnRange::single(page),
-            1 => VpnRange::new(page, page.plus(40)).expect("not empty"),
-            2 => VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty"),
-            3 => VpnRange::single(Vpn(5)),
-            4 => {
-                mm.machine().reclaim(cx);
-                return;
-            }
-            _ => {
-                let mut g = mm.read(cx);
-                let mut lease = g.lease();
-                let _refused = lease.try_window(VpnRange::single(page), Event::Clear);
-                return;
-            }
-        };
-        let mut g = mm.read(cx);
-        let mut lease = g.lease();
-        lease.with_window(range, Event::ProtectionPage, |_| ());
-        lease.with_window(range, Event::Unmap, |_| ());
-    }
-    /// A thread that uses the devices until the end.
-    fn user(&self, lane: u64) -> User {
-        let mm = self.mm();
-        let devices: Vec<_> = self
-            .attached
-            .iter()
-            .map(|a| Arc::clone(&a.device))
-            .collect();
-        let (stop, panics) = (Arc::clone(&self.stop), Arc::clone(&self.panics));
-        thread::spawn(move || {
-            let work = AssertUnwindSafe(|| {
-                let mut thread = mm.machine().enter().expect("a thread of its own");
-                let mut cx = thread.cx();
-                for n in lane.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    for device in &devices {
-                        let addr = BASE + (n * 13 % (2 * PAGES)) * PAGE_SIZE;
-                        let _maybe = device.read(&mut cx, &mm, addr);
-                        let _maybe = device.write(&mut cx, &mm, addr + 8 + lane, 1);
-                    }
-                    thread::yield_now();
-                }
-            });
-            if let Err(payload) = catch_unwind(work) {
-                panics.lock().push(message(&*payload));
-            }
-        })
     }
     /// How often what is to fail was asked for.
     pub(super) fn asked(&self, machine: &Machine) -> u64 {

@@ -207,6 +207,11 @@ const ADVICE: &[Advice] = &[
     Advice::GuardRemove,
 ];
 
+/// Somewhere in a page: what is not written shows whether it was copied.
+fn byte_in(d: Draw) -> u64 {
+    any(&[0, 0, 7, PAGE_SIZE - 1], d.n)
+}
+
 fn pages(d: Draw) -> Option<Op> {
     let (page, to) = (d.page % ARENA, d.other % ARENA);
     let (addr, len) = (at(page), d.n * PAGE_SIZE);
@@ -245,8 +250,13 @@ fn pages(d: Draw) -> Option<Op> {
             len,
             advice: any(ADVICE, d.other),
         },
-        On::Store => Op::Store { addr, byte: d.byte },
-        On::Load => Op::Load { addr },
+        On::Store => Op::Store {
+            addr: addr + byte_in(d),
+            byte: d.byte,
+        },
+        On::Load => Op::Load {
+            addr: addr + byte_in(d),
+        },
         On::Fork => Op::Fork { child: 0 },
         On::Exit => Op::Exit {},
         _ => return None,
@@ -268,9 +278,10 @@ pub(super) fn remap(from: u64, n: u64, to: u64, keep: bool) -> Op {
 const ON_FILES: &[(u32, On)] = &[
     (15, On::Store),
     (12, On::Private),
-    (12, On::Write),
-    (11, On::Truncate),
-    (11, On::Punch),
+    (10, On::Write),
+    (10, On::Truncate),
+    (9, On::Punch),
+    (5, On::Advise),
     (10, On::Sync),
     (10, On::Out),
     (7, On::Reclaim),
@@ -285,11 +296,11 @@ fn files(d: Draw, nth: u32) -> Option<Op> {
     let off = page * PAGE_SIZE;
     Some(match weighed(d.kind, ON_FILES) {
         On::Store => Op::Store {
-            addr: at(SHARED_AT + page),
+            addr: at(SHARED_AT + page) + byte_in(d),
             byte: d.byte,
         },
         On::Private => Op::Store {
-            addr: at(PRIVATE_AT + page),
+            addr: at(PRIVATE_AT + page) + byte_in(d),
             byte: d.byte,
         },
         On::Write => Op::Pwrite {
@@ -305,6 +316,11 @@ fn files(d: Draw, nth: u32) -> Option<Op> {
             file,
             off,
             len: (1 + d.other % 3) * PAGE_SIZE,
+        },
+        On::Advise => Op::Madvise {
+            addr: at(any(&[SHARED_AT, PRIVATE_AT], d.byte.into()) + page),
+            len: PAGE_SIZE,
+            advice: Advice::DontNeed,
         },
         On::Sync => Op::Fsync { file },
         On::Out => {
@@ -349,7 +365,10 @@ fn swap(d: Draw) -> Option<Op> {
         advice,
     };
     Some(match weighed(d.kind, ON_SWAP) {
-        On::Store => Op::Store { addr, byte: d.byte },
+        On::Store => Op::Store {
+            addr: addr + byte_in(d),
+            byte: d.byte,
+        },
         On::Out => advise(1 + d.n % 4, Advice::PageOut),
         On::Free => advise(1, Advice::Free),
         On::Reclaim => Op::Reclaim {},
