@@ -112,7 +112,7 @@ fn who_wants_what_is_claimed_waits() {
     std::thread::scope(|s| {
         let mut g = lock.write();
         g.during(claim(A), || {
-            s.spawn(|| assert_eq!(*lock.read(Some(A)), 1));
+            s.spawn(|| assert!(*lock.read(Some(A)) >= 1));
             s.spawn(|| {
                 let mut g = lock.write();
                 while !g.settle(&[A], &[A]) {}
@@ -121,7 +121,7 @@ fn who_wants_what_is_claimed_waits() {
             });
             std::thread::sleep(std::time::Duration::from_millis(20));
         });
-        // Before the reader, which sees it.
+        // Both see it.
         *g = 1;
         drop(g);
     });
