@@ -73,6 +73,7 @@ impl Held<'_> {
         matches!(self.later, Later::Work(_))
     }
     /// Does the work, now or later. It must be the last of the fault.
+    #[inline]
     pub(super) fn in_window(&mut self, work: Work) {
         if self.puts_off() {
             self.later = Later::Work(work);
@@ -83,6 +84,7 @@ impl Held<'_> {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
+    #[inline]
     pub(super) fn finish(&mut self, work: Work) {
         let range = work.range();
         let Work::Split(at) = work else {
@@ -95,6 +97,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
+    #[inline]
     fn put_in_place(&mut self, work: Work) {
         let mem = self.mm().machine().mem();
         match work {

@@ -119,7 +119,12 @@ impl MmapWriteGuard<'_> {
             }
         }
         // While others are let in, only tables that nobody can want are freed: those that lie in the range altogether.
-        let others = self.gives_way(freed.pages());
+        let work = if self.has_tables(freed) {
+            freed.pages()
+        } else {
+            0
+        };
+        let others = self.gives_way(work);
         let bounds = if others {
             Bounds {
                 floor: freed.start(),
@@ -128,7 +133,7 @@ impl MmapWriteGuard<'_> {
         } else {
             self.bounds(freed)
         };
-        self.during(freed.pages(), then, &[], |lease| {
+        self.during(work, then, &[], |lease| {
             drop_pages(lease, range, &vmas, freed, bounds);
             // The VMAs' objects and families go last, when nothing maps their pages any more.
             drop(vmas);
@@ -139,6 +144,12 @@ impl MmapWriteGuard<'_> {
             let table = &self.mm.table;
             table.free_range(freed, bounds, table.pin(pinned.guard()));
         }
+    }
+    /// Whether there is any table of 2-MiB entries: what was moved away as a whole left none.
+    fn has_tables(&mut self, range: VpnRange) -> bool {
+        let table = &self.mm.table;
+        let pinned = self.cx.pin();
+        table.first_pmd(range, table.pin(pinned.guard())).is_some()
     }
     /// Where the next mappings are, those that somebody is still unmapping among them.
     fn bounds(&self, freed: VpnRange) -> Bounds {

@@ -41,7 +41,7 @@ impl MmapWriteGuard<'_> {
             self.vma(mv.old_vma).range(),
             self.vma(mv.new_vma).range(),
         ];
-        self.during(range.pages(), Then::Changes, &both, |lease| {
+        self.during(steps(range, to), Then::Changes, &both, |lease| {
             let mut window = lease.into_window(range, Event::Unmap);
             let mut step = Step {
                 at: start,
@@ -91,6 +91,13 @@ impl MmapWriteGuard<'_> {
                 // Nor is anybody still unmapping there: his pages would come along.
                 .is_some_and(|below| !self.layout.occupied(below) && !self.claimed(below))
     }
+}
+
+/// About how many entries are moved, if all tables are there: those of the highest level at which both sides are aligned alike.
+fn steps(range: VpnRange, to: Vpn) -> u64 {
+    let alike = |span: u64| (range.start().0 ^ to.0) & (span - 1) == 0;
+    let span = [PUD_PAGES, PMD_PAGES].into_iter().find(|&s| alike(s));
+    range.pages() / span.unwrap_or(1)
 }
 
 /// One step of a move.
