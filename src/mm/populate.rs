@@ -1,6 +1,6 @@
 //! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
 
-use super::{Mm, flags::VmFlags, guard::Held, page_table::Leaf, pte::RawPte, vma::Vma};
+use super::{Mm, flags::VmFlags, guard::Held, page_table::LeafAt, pte::RawPte, vma::Vma};
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -78,7 +78,7 @@ impl Held<'_> {
         let node = self.layout.anon_of(vma)?;
         let pinned = self.lease.cx.pin();
         let pin = mm.table.pin(pinned.guard());
-        let Some(leaf) = mm.table.leaf(at, pin).and_then(Leaf::lock_linked) else {
+        let Some(leaf) = mm.table.leaf(at, pin).and_then(LeafAt::lock) else {
             return Ok(at);
         };
         let mut at = at;

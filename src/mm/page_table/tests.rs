@@ -1,6 +1,6 @@
 //! Tables made, found, moved and freed; readers under a pin outlive the unlinking.
 
-use super::{Bounds, PageTable};
+use super::{Bounds, LeafAt, PageTable};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Pfn, TASK_PAGES, Vpn, VpnRange},
     ctx::Epoch,
@@ -30,6 +30,10 @@ fn range(a: u64, b: u64) -> VpnRange {
     VpnRange::new(Vpn(a), Vpn(b)).unwrap()
 }
 
+fn set(leaf: LeafAt<'_>, at: u64, pte: RawPte) {
+    leaf.lock().unwrap().set(Vpn(at), pte);
+}
+
 const ALONE: Bounds = Bounds {
     floor: Vpn(0),
     ceiling: None,
@@ -43,7 +47,7 @@ fn entries_are_found_where_they_were_put_also_at_both_ends() {
     let pin = table.pin(&guard);
     for at in [Vpn(0), Vpn(511), Vpn(512), Vpn(TASK_PAGES - 1)] {
         let leaf = table.make_leaf(at, pin).unwrap();
-        leaf.lock().set(at, pte(at.0 as u32 & 0xff));
+        set(leaf, at.0, pte(at.0 as u32 & 0xff));
         assert_eq!(
             table.leaf(at, pin).unwrap().peek(at).pfn(),
             Pfn(at.0 as u32 & 0xff)
@@ -109,7 +113,7 @@ fn whole_tables_move_and_only_into_nothing() {
     let guard = local.pin();
     let pin = table.pin(&guard);
     let leaf = table.make_leaf(Vpn(7), pin).unwrap();
-    leaf.lock().set(Vpn(7), pte(3));
+    set(leaf, 7, pte(3));
     assert!(table.move_pmd(Vpn(0), Vpn(4 * PMD_PAGES), pin).unwrap());
     assert!(table.leaf(Vpn(7), pin).is_none());
     let moved = table.leaf(Vpn(4 * PMD_PAGES + 7), pin).unwrap();
@@ -121,18 +125,18 @@ fn whole_tables_move_and_only_into_nothing() {
 }
 
 #[test]
-fn an_empty_leaf_is_freed_and_marked_a_full_one_stays() {
+fn an_empty_leaf_is_freed_and_not_found_again_a_full_one_stays() {
     let (table, epoch) = table();
     let local = epoch.register();
     let guard = local.pin();
     let pin = table.pin(&guard);
     let leaf = table.make_leaf(Vpn(7), pin).unwrap();
-    leaf.lock().set(Vpn(7), pte(3));
+    set(leaf, 7, pte(3));
     table.free_if_empty(Vpn(7), pin);
-    assert!(leaf.lock_linked().is_some());
-    leaf.lock().set(Vpn(7), RawPte::NONE);
+    assert!(leaf.lock().is_some());
+    set(leaf, 7, RawPte::NONE);
     table.free_if_empty(Vpn(7), pin);
-    assert!(leaf.lock_linked().is_none());
+    assert!(leaf.lock().is_none());
     assert_eq!(table.tables(), 2);
 }
 
@@ -166,7 +170,7 @@ fn a_reader_under_a_pin_outlives_the_freeing_of_its_table() {
             let guard = local.pin();
             let pin = table.pin(&guard);
             let leaf = table.make_leaf(Vpn(7), pin).unwrap();
-            leaf.lock().set(Vpn(7), pte(3));
+            set(leaf, 7, pte(3));
             table.free_range(range(7, 8), ALONE, pin);
             guard.flush();
         }
