@@ -119,6 +119,11 @@ impl<'g> LeafAt<'g> {
         }
         self.seen.leaf.peek(at)
     }
+    /// The mistake: without another look at the slot.
+    #[cfg(test)]
+    pub(super) fn peek_blindly(&self, at: Vpn) -> RawPte {
+        view(self.seen.leaf.peek(at), self.seen.marks())
+    }
     #[cold]
     fn peek_shared(self, at: Vpn) -> RawPte {
         let mut now = self;
