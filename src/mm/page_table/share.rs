@@ -106,10 +106,10 @@ impl<'g> LeafAt<'g> {
     fn is_still_there(&self) -> bool {
         self.pmd.has_still(self.i, self.seen)
     }
-    /// Whether it maps a huge page as one.
+    /// Whether it maps a huge page as one; a shared one does not, but may become another's that does.
     #[inline]
     pub(in crate::mm) fn is_huge(&self) -> bool {
-        self.seen.leaf.is_huge()
+        !self.is_shared() && self.seen.leaf.is_huge()
     }
     /// Reads one entry without the lock: what a hardware walk sees.
     #[inline]
