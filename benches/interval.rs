@@ -5,6 +5,7 @@
 #[allow(dead_code, unreachable_pub, clippy::all)]
 #[path = "../src/interval/mod.rs"]
 mod interval;
+mod ratio;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use emmu::{
@@ -14,6 +15,7 @@ use emmu::{
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
 };
 use interval::{IntervalTree, Key};
+use ratio::{Ratio, duel, timed};
 use rust_lapper::{Interval, Lapper};
 use std::{collections::HashSet, hint::black_box, sync::Arc, time::Duration};
 
@@ -67,7 +69,21 @@ fn iset_of(all: &[(u64, u64)]) -> iset::IntervalMap<u64, u32> {
         .collect()
 }
 
-fn query(c: &mut Criterion) {
+/// How many queries, or ranges that come and go, a turn has.
+const TURN: usize = 2000;
+
+/// A turn of queries, where `sum` adds up what one meets: the same places on both sides.
+fn queries(numbers: &mut Numbers, mut sum: impl FnMut(u64) -> u64) -> Duration {
+    timed(|| {
+        let mut total = 0_u64;
+        for _ in 0..TURN {
+            total = total.wrapping_add(sum(numbers.next() % SPACE));
+        }
+        total
+    })
+}
+
+fn query(c: &mut Criterion<Ratio>) {
     let all = ranges();
     let tree = tree_of(&all);
     let iset = iset_of(&all);
@@ -77,71 +93,78 @@ fn query(c: &mut Criterion) {
             .map(|(val, &(start, stop))| Interval { start, stop, val })
             .collect(),
     );
+    let ours = |at| {
+        let hits = tree.overlapping(at, at + QUERY);
+        hits.fold(0, |sum, hit| sum + u64::from(*hit.2))
+    };
+    let in_lapper = |at| {
+        let hits = lapper.find(at, at + QUERY);
+        hits.fold(0, |sum, hit| sum + u64::from(hit.val))
+    };
+    let in_iset = |at| {
+        let hits = iset.iter(at..at + QUERY);
+        hits.fold(0, |sum, hit| sum + u64::from(*hit.1))
+    };
     let mut check = Numbers(7);
     for _ in 0..1000 {
         let at = check.next() % SPACE;
-        let ours: u64 = tree
-            .overlapping(at, at + QUERY)
-            .map(|h| u64::from(*h.2))
-            .sum();
-        let theirs: u64 = lapper.find(at, at + QUERY).map(|h| u64::from(h.val)).sum();
-        assert_eq!(ours, theirs, "the peers agree");
+        assert_eq!(ours(at), in_lapper(at), "the peers agree");
     }
-    let mut g = c.benchmark_group("interval: query among 100,000");
-    let mut numbers = Numbers(2);
-    g.bench_function("emmu", |b| {
-        b.iter(|| {
-            let at = numbers.next() % SPACE;
-            let hits = tree.overlapping(at, at + QUERY);
-            black_box(hits.fold(0, |sum, hit| sum + u64::from(*hit.2)))
-        });
-    });
-    let mut numbers = Numbers(2);
-    g.bench_function("iset", |b| {
-        b.iter(|| {
-            let at = numbers.next() % SPACE;
-            let hits = iset.iter(at..at + QUERY);
-            black_box(hits.fold(0, |sum, hit| sum + u64::from(*hit.1)))
-        });
-    });
-    let mut numbers = Numbers(2);
-    g.bench_function("rust-lapper (static)", |b| {
-        b.iter(|| {
-            let at = numbers.next() % SPACE;
-            let hits = lapper.find(at, at + QUERY);
-            black_box(hits.fold(0, |sum, hit| sum + u64::from(hit.val)))
-        });
-    });
-    g.finish();
+    let name = "interval query among 100,000";
+    let (mut mine, mut other) = (Numbers(2), Numbers(2));
+    duel(
+        c,
+        name,
+        "iset",
+        &mut || queries(&mut mine, ours),
+        &mut || queries(&mut other, in_iset),
+    );
+    duel(
+        c,
+        name,
+        "rust-lapper",
+        &mut || queries(&mut mine, ours),
+        &mut || queries(&mut other, in_lapper),
+    );
 }
 
-fn come_and_go(c: &mut Criterion) {
+fn come_and_go(c: &mut Criterion<Ratio>) {
     let all = ranges();
     let mut tree = tree_of(&all);
     let mut iset = iset_of(&all);
-    let mut g = c.benchmark_group("interval: remove and insert among 100,000");
-    let mut numbers = Numbers(3);
-    let mut pick = move || usize::try_from(numbers.next() % u64::from(MANY)).expect("small");
-    g.bench_function("emmu", |b| {
-        b.iter(|| {
-            let n = pick();
-            let key = Key {
-                start: all[n].0,
-                seq: n as u64,
-            };
-            let (end, value) = tree.remove(key).expect("there");
-            tree.insert(key, end, value);
-        });
-    });
-    g.bench_function("iset", |b| {
-        b.iter(|| {
-            let n = pick();
-            let (start, end) = all[n];
-            let value = iset.remove(start..end);
-            iset.insert(start..end, black_box(value).unwrap_or(0));
-        });
-    });
-    g.finish();
+    let picks = |numbers: &mut Numbers| -> Vec<usize> {
+        let pick = |_| usize::try_from(numbers.next() % u64::from(MANY)).expect("small");
+        (0..TURN).map(pick).collect()
+    };
+    let (mut mine, mut other) = (Numbers(3), Numbers(3));
+    duel(
+        c,
+        "interval remove+insert among 100,000",
+        "iset",
+        &mut || {
+            let picks = picks(&mut mine);
+            timed(|| {
+                for n in picks {
+                    let key = Key {
+                        start: all[n].0,
+                        seq: n as u64,
+                    };
+                    let (end, value) = tree.remove(key).expect("there");
+                    tree.insert(key, end, value);
+                }
+            })
+        },
+        &mut || {
+            let picks = picks(&mut other);
+            timed(|| {
+                for n in picks {
+                    let (start, end) = all[n];
+                    let value = iset.remove(start..end);
+                    iset.insert(start..end, black_box(value).unwrap_or(0));
+                }
+            })
+        },
+    );
 }
 
 /// A driver with nothing in it.
@@ -206,6 +229,11 @@ fn windows(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    targets = query, come_and_go, windows
+    targets = windows
 }
-criterion_main!(benches);
+criterion_group! {
+    name = duels;
+    config = ratio::criterion();
+    targets = query, come_and_go
+}
+criterion_main!(duels, benches);

@@ -92,6 +92,46 @@ fn load(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
     }
 }
 
+/// Thread 0 faults; thread 1 changes the layout of its own share all the time.
+fn beside(
+    mm: &Mm,
+    cx: &mut Idle<'_>,
+    who: usize,
+    times: usize,
+    change: impl Fn(&Mm, &mut Idle<'_>, u64),
+) {
+    if who == 0 {
+        return store(mm, cx, who);
+    }
+    for _ in 0..times {
+        change(mm, cx, addr(who, 0));
+    }
+}
+fn fresh_and_touched(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+    [fresh, touched][who](mm, cx, who);
+}
+fn protect_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+    beside(mm, cx, who, 8, |mm, cx, at| {
+        for prot in [Prot::READ, RW] {
+            mm.mprotect(cx, at, PAGES * PAGE_SIZE, prot)
+                .expect("mapped");
+        }
+    });
+}
+fn remap_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+    beside(mm, cx, who, 2, |mm, cx, at| {
+        mm.munmap(cx, at, PAGES * PAGE_SIZE).expect("mapped");
+        touched(mm, cx, 1);
+    });
+}
+fn remap_small_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+    beside(mm, cx, who, 500, |mm, cx, at| {
+        let page = MmapArgs::anonymous(PAGE_SIZE).fixed(at);
+        mm.munmap(cx, at, PAGE_SIZE).expect("mapped");
+        mm.mmap(cx, &page).expect("there is room");
+    });
+}
+
 fn shares(name: &str, only: &str, two_spaces: bool, shares: impl FnOnce(&mut Shares)) {
     if !name.contains(only) {
         return;
@@ -278,6 +318,19 @@ fn main() {
         s.map = touched;
         s.forks = true;
     });
+    for (what, work) in [
+        (
+            "fault beside mprotect",
+            protect_beside as fn(&Mm, &mut Idle<'_>, usize),
+        ),
+        ("fault beside munmap and faults", remap_beside),
+        ("fault beside munmap and mmap, a page", remap_small_beside),
+    ] {
+        shares(what, only, false, |s| {
+            s.map = fresh_and_touched;
+            s.work = work;
+        });
+    }
     outside("resolve and admit", only, true, Outside::resolve);
     outside("window, nobody registered", only, false, Outside::windows);
     outside("window, two drivers", only, true, Outside::windows);

@@ -1,7 +1,10 @@
 //! Breaks the protocol in every way of `mutants/table.txt`, and shows that a loom model finds each.
 //!
-//! `cargo run --example mutants` runs all of them, `-- NAME…` some. A copy of the crate with all breakages in it, each
-//! behind a switch, is built once, below `target/mutants`. What does not apply any more, or is not found, fails the run.
+//! `cargo run --example mutants` runs all of them, `-- NAME…` some, `-- --list` says which there are. A copy of the crate
+//! with all breakages in it, each behind a switch, is built below `target/mutants`. What does not apply any more, or is not
+//! found, fails the run.
+//!
+//! A model is a unit test under loom, or, written `races::NAME`, a test of `tests/shuttle`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +12,11 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -105,20 +113,22 @@ fn write(to: &Path, text: &[u8]) {
     }
 }
 
-/// Where each hunk stands in the sources as they are.
-fn place(mutant: &mut Mutant, root: &Path) {
+/// Where each hunk stands in the sources as they are, or what is wrong with it.
+fn place(mutant: &mut Mutant, root: &Path) -> Result<(), String> {
     for hunk in &mut mutant.hunks {
-        let text = fs::read_to_string(root.join(&hunk.file)).expect("a source file");
+        let name = &mutant.name;
+        let path = root.join(&hunk.file);
+        let text = fs::read_to_string(path).map_err(|e| format!("{name}: {}: {e}", hunk.file))?;
         let there: Vec<_> = text.match_indices(&hunk.old).collect();
-        assert_eq!(
-            there.len(),
-            1,
-            "mutant {} no longer applies: how often {} has its text",
-            mutant.name,
-            hunk.file
-        );
-        hunk.at = there[0].0..there[0].0 + hunk.old.len();
+        let [(at, _)] = there[..] else {
+            let (file, old, n) = (&hunk.file, &hunk.old, there.len());
+            return Err(format!(
+                "{name}: {n} times, not once, in {file}:\n    {old}"
+            ));
+        };
+        hunk.at = at..at + hunk.old.len();
     }
+    Ok(())
 }
 
 /// Puts mutants into as few builds as possible: two that change the same text cannot share one.
@@ -159,19 +169,40 @@ fn apply(mutants: &[Mutant], root: &Path, tree: &Path) {
     }
 }
 
-/// Builds the unit tests under loom; the program's path.
-fn build(tree: &Path, target: &Path) -> PathBuf {
-    let out = Command::new(env!("CARGO"))
-        .args(["test", "--release", "--lib", "--no-run", "--target-dir"])
-        .arg(target)
-        .current_dir(tree)
-        .env("RUSTFLAGS", "--cfg loom --cfg crossbeam_loom")
-        .output()
-        .expect("cargo runs");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "the mutants do not build:\n{said}");
-    let path = said.rsplit('(').next().and_then(|s| s.split(')').next());
-    tree.join(path.expect("cargo names the program"))
+/// Which programs there are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Checker {
+    Loom,
+    Shuttle,
+}
+
+impl Checker {
+    fn of(model: &str) -> Self {
+        if model.contains("::") {
+            Self::Shuttle
+        } else {
+            Self::Loom
+        }
+    }
+    /// Builds the tests; the program's path.
+    fn build(self, tree: &Path, root: &Path) -> PathBuf {
+        let (flags, what, target): (_, &[_], _) = match self {
+            Self::Loom => ("--cfg loom --cfg crossbeam_loom", &["--lib"], "target/loom"),
+            Self::Shuttle => ("--cfg shuttle", &["--test", "shuttle"], "target/shuttle"),
+        };
+        let out = Command::new(env!("CARGO"))
+            .args(["test", "--release", "--no-run", "--target-dir"])
+            .arg(root.join(target))
+            .args(what)
+            .current_dir(tree)
+            .env("RUSTFLAGS", flags)
+            .output()
+            .expect("cargo runs");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "the mutants do not build:\n{said}");
+        let path = said.rsplit('(').next().and_then(|s| s.split(')').next());
+        tree.join(path.expect("cargo names the program"))
+    }
 }
 
 /// Whether the model finds the mutant; a model that runs too long has not.
@@ -197,7 +228,7 @@ fn found(program: &Path, mutant: Option<&Mutant>, model: &str) -> bool {
             let _gone = child.wait();
             return false;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -206,10 +237,82 @@ fn names(program: &Path, model: &str) -> Vec<String> {
     let out = Command::new(program).arg("--list").output();
     let list = String::from_utf8(out.expect("it lists its tests").stdout).expect("text");
     let tests = list.lines().filter_map(|l| l.strip_suffix(": test"));
-    let fits = |t: &&str| t.contains("models::") && t.ends_with(&format!("::{model}"));
-    let tests: Vec<_> = tests.filter(fits).map(str::to_owned).collect();
+    let model_of = |t: &str| match Checker::of(model) {
+        Checker::Loom => t.contains("models::") && t.ends_with(&format!("::{model}")),
+        Checker::Shuttle => t == model,
+    };
+    let tests: Vec<_> = tests.filter(|t| model_of(t)).map(str::to_owned).collect();
     assert_eq!(tests.len(), 1, "models of the name {model}: {tests:?}");
     tests
+}
+
+/// Does something for each on all processors; the answers in the same order.
+fn on_all_processors<T: Sync, U: Send>(of: &[T], f: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let at = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(one) = of.get(at)
+                {
+                    let answer = f(one);
+                    done.lock().expect("nobody panicked").insert(at, answer);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().expect("nobody panicked");
+    done.into_values().collect()
+}
+
+/// A row of the table that is printed, and whether the mutant was found.
+type Row = (String, bool);
+
+/// Builds mutants that do not meet, and runs their models without them and with each.
+fn run(batch: &[Mutant], root: &Path) -> Vec<Row> {
+    let tree = root.join("target/mutants/tree");
+    for part in ["src", "tests"] {
+        copy(&root.join(part), &tree.join(part));
+    }
+    write(
+        &tree.join("README.md"),
+        &fs::read(root.join("README.md")).expect("ours"),
+    );
+    let made = Command::new(root.join(".ci/lean"))
+        .arg(&tree)
+        .arg("manifest")
+        .status();
+    assert!(made.is_ok_and(|s| s.success()), ".ci/lean makes a manifest");
+    apply(batch, root, &tree);
+    let models: Vec<_> = batch
+        .iter()
+        .map(|m| &*m.model)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let checkers: BTreeSet<_> = models.iter().map(|m| Checker::of(m)).collect();
+    let programs: BTreeMap<_, _> = checkers
+        .into_iter()
+        .map(|c| (c, c.build(&tree, root)))
+        .collect();
+    let program = |model: &str| &programs[&Checker::of(model)];
+    on_all_processors(&models, |model| {
+        assert!(
+            !found(program(model), None, model),
+            "{model} fails without a mutant"
+        );
+    });
+    on_all_processors(batch, |mutant| {
+        let Mutant {
+            name, model, what, ..
+        } = mutant;
+        let begun = Instant::now();
+        let dead = found(program(model), Some(mutant), model);
+        let (by, time) = (if dead { model } else { "SURVIVED" }, begun.elapsed());
+        println!("{name}: {by}, {time:.1?}");
+        (format!("| {name} | {what} | {by} | {time:.1?} |"), dead)
+    })
 }
 
 fn main() -> ExitCode {
@@ -217,36 +320,37 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = env::args().skip(1).collect();
     let table = fs::read_to_string(root.join("mutants/table.txt")).expect("the table");
     let mut mutants = parse(&table);
-    mutants.retain(|m| wanted.is_empty() || wanted.contains(&m.name));
-    mutants.iter_mut().for_each(|m| place(m, root));
-    assert!(!mutants.is_empty(), "no such mutant: {wanted:?}");
-    let (all, mut survivors) = (mutants.len(), 0);
-    println!("| mutant | broken | found by | in |\n| --- | --- | --- | --- |");
-    for batch in batches(mutants) {
-        let tree = root.join("target/mutants/tree");
-        for part in ["src", "benches", "examples", "tests", "data"] {
-            copy(&root.join(part), &tree.join(part));
+    if wanted == ["--list"] {
+        for Mutant {
+            name, model, what, ..
+        } in mutants
+        {
+            println!("{name} ({model}): {what}");
         }
-        for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
-            write(&tree.join(file), &fs::read(root.join(file)).expect("ours"));
-        }
-        apply(&batch, root, &tree);
-        let program = build(&tree, &root.join("target/mutants/build"));
-        for model in batch.iter().map(|m| &*m.model).collect::<BTreeSet<_>>() {
-            assert!(
-                !found(&program, None, model),
-                "{model} fails without a mutant"
-            );
-        }
-        for mutant in &batch {
-            let begun = Instant::now();
-            let dead = found(&program, Some(mutant), &mutant.model);
-            survivors += usize::from(!dead);
-            let by = if dead { &mutant.model } else { "SURVIVED" };
-            let time = begun.elapsed();
-            println!("| {} | {} | {by} | {time:.1?} |", mutant.name, mutant.what);
-        }
+        return ExitCode::SUCCESS;
     }
-    println!("\n{all} mutants, {survivors} survivors");
+    let known: BTreeSet<_> = mutants.iter().map(|m| m.name.clone()).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !known.contains(*name)) {
+        eprintln!("no such mutant: {unknown}; --list says which there are");
+        return ExitCode::from(2);
+    }
+    mutants.retain(|m| wanted.is_empty() || wanted.contains(&m.name));
+    let placed = mutants.iter_mut().map(|m| place(m, root));
+    let wrong: Vec<String> = placed.filter_map(Result::err).collect();
+    if !wrong.is_empty() {
+        eprintln!(
+            "no longer applies, see mutants/table.txt:\n{}",
+            wrong.join("\n")
+        );
+        return ExitCode::from(2);
+    }
+    let (begun, batches) = (Instant::now(), batches(mutants));
+    let builds = batches.len();
+    let rows: Vec<Row> = batches.iter().flat_map(|batch| run(batch, root)).collect();
+    println!("\n| mutant | broken | found by | in |\n| --- | --- | --- | --- |");
+    rows.iter().for_each(|(row, _)| println!("{row}"));
+    let (all, survivors) = (rows.len(), rows.iter().filter(|(_, dead)| !dead).count());
+    let time = begun.elapsed();
+    println!("\n{all} mutants, {survivors} survivors; {builds} builds, {time:.0?}");
     ExitCode::from(u8::from(survivors > 0))
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a seed corpus of each parser from the recordings that are shipped: fuzz/seeds/TARGET/.
+# Makes a seed corpus of each target from the recordings that are shipped: fuzz/seeds/TARGET/.
 set -euo pipefail
 cd "$(dirname "$0")"
 rm -rf seeds && mkdir -p seeds/{script,strace,faults,maps}
@@ -18,3 +18,4 @@ for program in ../data/programs/*/; do
         cut_in "$maps" "seeds/maps/$name-$(basename "$maps" .maps.gz)-"
     done
 done
+cargo run --quiet --release --bin seeds -- seeds/ops

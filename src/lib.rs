@@ -43,12 +43,14 @@
 //! | unregistration is not called from a window or a callback, which it waits for | type: [`ctx::Outside`] | `ui/iii19`, `iv02` |
 //! | a driver is unregistered at most once | type: [`notifier::Registration`] is a value | `ui/iv04` |
 //! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
-//! | a driver's memory is freed only after every walker has left | by construction: visits, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
+//! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
-//! | … and no call that needs the mmap lock exclusively, if the window is under that lock | not at all, as in Linux | |
+//! | … a sleeping window of an operation: no fault on other pages, and no operation on other mappings | by construction: claims, pins | `giving_way`, loom |
+//! | … one that a caller opens under [`Mm::read`] or [`Mm::write`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
+//! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
-//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `races` |
+//! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | a fork that shares tables ([`mm::ForkMode`]) comes out as one that copies them | by construction: only a table of one's own can be locked | `fork_shared` |
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
@@ -78,8 +80,8 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in five files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs` (the chain), with the
+//! Denied but in seven files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
+//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs`, `calls.rs` and `lazy.rs` (the chain), with the
 //! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
 //! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]

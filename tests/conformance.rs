@@ -115,9 +115,14 @@ fn mistakes_of_grus() {
         (Mistake::LatePurge, Property::DropsRange),
         (Mistake::NoDisarm, Property::Retry),
         (Mistake::BlindPreload, Property::Retry),
+        (Mistake::EarlyEnd, Property::HoldsOff),
     ] {
         caught(&preloading_gru(Some(mistake)), by);
     }
+    // A few instructions wide: nothing can be played in between, threads have to meet there.
+    let late = preloading_gru(Some(Mistake::LateActive));
+    let found = (0..50).any(|_| late.check(Property::Progress).is_failed());
+    assert!(found, "a window that counts itself in after its purge");
 }
 
 #[test]
@@ -127,6 +132,7 @@ fn mistakes_of_xpmem() {
         (Mistake::NoRecall, Property::DropsRange),
         (Mistake::ShortRecall, Property::DropsRange),
         (Mistake::LateRecall, Property::DropsRange),
+        (Mistake::NoRetry, Property::Retry),
     ] {
         let config = OwnerConfig {
             mistake: Some(mistake),

@@ -9,9 +9,9 @@ use common::{
 use emmu::{
     FaultError,
     file::{File, FileMode},
-    mm::{Advice, MapFlags, MmapArgs, MsyncFlags, Prot},
+    mm::{MapFlags, MmapArgs, MsyncFlags, Prot},
+    testkit::{Profile, Suite},
 };
-use proptest::prelude::*;
 use std::sync::Arc;
 
 const SHARED: MapFlags = MapFlags::SHARED;
@@ -136,136 +136,11 @@ fn objects_go_when_nobody_has_them() {
     assert_eq!(machine.mem().swap().used(), 0);
 }
 
-/// One step on a file of 8 pages, mapped shared at page 0 and 20 and private at 40 of two processes.
-#[derive(Clone, Debug)]
-enum Step {
-    Store(u64, u8),
-    Private(u64, u8),
-    Write(u64, u8),
-    Truncate(u64),
-    Punch(u64, u64),
-    Sync,
-    PageOut(u64),
-    Reclaim,
-    Move,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let page = 0..8_u64;
-    let step = prop_oneof![
-        (page.clone(), 1..255_u8).prop_map(|(p, b)| Step::Store(p, b)),
-        (page.clone(), 1..255_u8).prop_map(|(p, b)| Step::Private(p, b)),
-        (page.clone(), 1..255_u8).prop_map(|(p, b)| Step::Write(p, b)),
-        (0..9_u64).prop_map(Step::Truncate),
-        (page.clone(), 1..4_u64).prop_map(|(p, n)| Step::Punch(p, n)),
-        Just(Step::Sync),
-        page.prop_map(Step::PageOut),
-        Just(Step::Reclaim),
-        Just(Step::Move),
-    ];
-    prop::collection::vec(step, 1..40)
-}
-
-/// The file as a model: bytes, and private copies.
-struct Model {
-    size: u64,
-    bytes: [u8; 8],
-    copies: [Option<u8>; 8],
-}
-
-fn run(w: &mut World, file: &Arc<File>, steps: &[Step]) {
-    w.map_file(0, 8, file, 0, SHARED);
-    w.map_file(20, 8, file, 0, SHARED);
-    w.map_file(40, 8, file, 0, PRIVATE);
-    let mut m = Model {
-        size: 8,
-        bytes: [1, 2, 3, 4, 5, 6, 7, 8],
-        copies: [None; 8],
-    };
-    let mut second = 20;
-    for step in steps {
-        apply(w, file, step, &mut m, &mut second);
-        w.check_rmap();
-        for p in 0..8_usize {
-            let n = p as u64;
-            let there = (n < m.size).then_some(m.bytes[p]);
-            let private = there.map(|b| m.copies[p].unwrap_or(b));
-            for (base, want) in [(0, there), (second, there), (40, private)] {
-                assert_eq!(
-                    w.get(base + n).ok(),
-                    want,
-                    "page {n} at {base} after {step:?}"
-                );
-            }
-        }
-    }
-}
-
-fn apply(w: &mut World, file: &Arc<File>, step: &Step, m: &mut Model, second: &mut u64) {
-    let put = |w: &mut World, n, b| w.mm.store(&mut w.thread.cx(), at(n), b).is_ok();
-    match *step {
-        Step::Store(p, b) => {
-            if put(w, p, b) {
-                m.bytes[p as usize] = b;
-            }
-        }
-        Step::Private(p, b) => {
-            if put(w, 40 + p, b) {
-                m.copies[p as usize] = Some(b);
-            }
-        }
-        Step::Write(p, b) => {
-            file.write_at(w.thread.cx(), p * PAGE, &[b]).unwrap();
-            // What lies between the old end and the new one is a hole.
-            m.bytes[p as usize] = b;
-            m.size = m.size.max(p + 1);
-        }
-        Step::Truncate(n) => {
-            file.truncate(w.thread.cx(), n * PAGE).unwrap();
-            for p in n as usize..8 {
-                (m.bytes[p], m.copies[p]) = (0, None);
-            }
-            m.size = n;
-        }
-        Step::Punch(p, n) => {
-            let _beyond_the_end = file.punch_hole(w.thread.cx(), p * PAGE, n * PAGE);
-            let end = (p + n).min(8) as usize;
-            m.bytes[p as usize..end].fill(0);
-        }
-        Step::Sync => file.sync(w.thread.cx()).unwrap(),
-        Step::PageOut(p) => {
-            let _locked = w.advise(p, 2.min(8 - p), Advice::PageOut);
-            let _locked = w.advise(40, 8, Advice::PageOut);
-        }
-        Step::Reclaim => {
-            w.machine.reclaim(&mut w.thread.cx());
-        }
-        Step::Move => {
-            let to = 80 - *second; // 60 and back
-            w.remap(*second, 8, 8, common::calls::FIXED, to);
-            *second = to;
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-    #[test]
-    fn every_mapping_shows_the_object(steps in steps(), kind in 0..3_u8) {
-        let mut w = swapping(2048, 256);
-        let file = match kind {
-            0 => shmem(&mut w, 8),
-            1 => disk(&mut w, 8).1,
-            _ => {
-                let file = xip(&w, 8).1;
-                for p in 0..8 {
-                    file.write_at(w.thread.cx(), p * PAGE, &[p as u8 + 1]).unwrap();
-                }
-                file
-            }
-        };
-        run(&mut w, &file, &steps);
-        drop(file);
-        w.end();
+/// Of memory, of a disk, used in place; mapped twice shared and once private.
+#[test]
+fn every_mapping_shows_the_object() {
+    let suite = Suite::new([]).profile(Profile::Files).cases(96).steps(40);
+    if let Err(failure) = suite.run() {
+        panic!("\n{failure}");
     }
 }

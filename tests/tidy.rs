@@ -14,6 +14,8 @@ const LAYERS: &[&str] = &[
 const UNSAFE: &[&str] = &[
     "sync/checked.rs",
     "notifier/epoch_list.rs",
+    "notifier/calls.rs",
+    "notifier/lazy.rs",
     "mm/page_table/node.rs",
     "frame/shared.rs",
     "mm/mmap_lock.rs",

@@ -1,11 +1,7 @@
 //! Memory of this process, by the system calls that the address space models.
 #![allow(unsafe_code)]
 
-use std::{
-    hint::black_box,
-    io, ptr,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, io, ptr, time::Duration};
 
 const PAGE: usize = 4096;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -108,18 +104,21 @@ impl Region {
         };
         mmap(self.page(n), PAGE, prot, true);
     }
-    /// Moves all of it to its other place, and says how long that took.
-    pub(crate) fn relocate(&mut self) -> Duration {
+    /// Moves all of it to its other place and back so many times, and says how long that took.
+    pub(crate) fn relocate(&mut self, times: usize) -> Duration {
         munmap(self.other, self.len);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        let (from, to, len) = (self.at.cast(), self.other.cast(), self.len);
-        let start = Instant::now();
-        // SAFETY: both places are of this region.
-        let got = unsafe { libc::mremap(from, len, len, flags, to) };
-        let time = start.elapsed();
-        assert_eq!(got, to, "mremap: {}", io::Error::last_os_error());
-        std::mem::swap(&mut self.at, &mut self.other);
-        // Nobody else gets the place in the meantime.
+        let len = self.len;
+        let time = crate::ratio::timed(|| {
+            for _ in 0..2 * times {
+                let (from, to) = (self.at.cast(), self.other.cast());
+                // SAFETY: both places are of this region, and nothing else is mapped meanwhile.
+                let got = unsafe { libc::mremap(from, len, len, flags, to) };
+                assert_eq!(got, to, "mremap: {}", io::Error::last_os_error());
+                std::mem::swap(&mut self.at, &mut self.other);
+            }
+        });
+        // Nobody else gets the place until the next time.
         mmap(self.other, self.len, libc::PROT_NONE, true);
         time
     }

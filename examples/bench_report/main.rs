@@ -2,7 +2,8 @@
 //! plots.
 //!
 //! ```text
-//! cargo bench --features internals --bench peers --bench floors --bench linux --bench growth
+//! cargo bench --features internals,replay --bench peers --bench floors --bench linux --bench growth --bench interval \
+//!     --bench devices --bench scripts
 //! cargo run --features replay --example bench_report -- docs/benchmarks
 //! ```
 //!

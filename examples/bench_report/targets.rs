@@ -25,12 +25,14 @@ const LINUX: &[&str] = &["Linux"];
 const RANGEMAP: &[&str] = &["rangemap remove+insert"];
 const WALK: &[&str] = &["epoch list walk, twice"];
 
+const FLOOR: &[&str] = &["floor"];
+
 /// Every row.
 pub(crate) const TARGETS: &[Target] = &[
     row("translate, dense", PEERS, 1.0),
-    row("translate, dense", &["floor"], 1.3),
+    row("translate, dense", FLOOR, 1.3),
     row("translate, one page per 2 MiB", PEERS, 1.0),
-    row("translate, one page per 2 MiB", &["floor"], 1.3),
+    row("translate, one page per 2 MiB", FLOOR, 1.3),
     row("raw map, 64 Ki pages in a range", PEERS, 1.0),
     row("raw unmap, 64 Ki pages in a range", PEERS, 1.0),
     row("populate, 64 Ki pages", RAW_MAP, 3.0),
@@ -63,4 +65,13 @@ pub(crate) const TARGETS: &[Target] = &[
         &["ArcSwap copy on write"],
         0.5,
     ),
+    row("interval query among 100,000", &["iset"], 0.3),
+    row("interval query among 100,000", &["rust-lapper"], 1.0),
+    row("interval remove+insert among 100,000", &["iset"], 1.0),
+    row("KVM: vCPU hit", FLOOR, 1.5),
+    row("KVM: vCPU miss", FLOOR, 1.5),
+    row("GRU: hit", FLOOR, 1.5),
+    row("GRU: drop-in", FLOOR, 1.5),
+    row("XPmem: hit", FLOOR, 1.5),
+    row("a step of a script with three MMUs", &["5 µs"], 1.0),
 ];

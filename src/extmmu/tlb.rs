@@ -1,25 +1,69 @@
 //! A translation lookaside buffer: few entries, found by page and address space, the oldest of a set going for the next.
 
-/// What an entry is found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tag {
-    asid: u32,
-    /// First page; for a huge one the first of its 512.
-    page: u64,
-    huge: bool,
+/// What an entry is found by, in one word, so that a set is compared at once: address space, page, size, and a bit that
+/// an empty slot does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tag(u64);
+
+const VALID: u64 = 1;
+const HUGE: u64 = 2;
+const PAGE_AT: u32 = 2;
+const ASID_AT: u32 = 38;
+const HUGE_SHIFT: u32 = 9;
+/// Pages that a tag can name.
+const PAGES: u64 = 1 << (ASID_AT - PAGE_AT);
+
+impl Tag {
+    /// Of one page.
+    #[inline]
+    fn small(asid: u32, page: u64) -> Self {
+        debug_assert!(page < PAGES && asid >> (64 - ASID_AT) == 0);
+        Self(u64::from(asid) << ASID_AT | page << PAGE_AT | VALID)
+    }
+    /// Of the 512 pages around it.
+    #[inline]
+    fn huge(asid: u32, page: u64) -> Self {
+        Self(Self::small(asid, page >> HUGE_SHIFT << HUGE_SHIFT).0 | HUGE)
+    }
+    fn is_huge(self) -> bool {
+        self.0 & HUGE != 0
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    fn asid(self) -> u32 {
+        (self.0 >> ASID_AT) as u32
+    }
+    /// The first page.
+    #[inline]
+    fn page(self) -> u64 {
+        self.0 << (64 - ASID_AT) >> (64 - ASID_AT + PAGE_AT)
+    }
+    /// Whether it is of a page of `[first, end)`.
+    fn translates(self, asid: u32, first: u64, end: u64) -> bool {
+        let pages = if self.is_huge() { 1 << HUGE_SHIFT } else { 1 };
+        self.asid() == asid && self.page() < end && self.page() + pages > first
+    }
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).expect("a TLB is small")
 }
 
 const WAYS: usize = 4;
-const HUGE_SHIFT: u32 = 9;
 
-/// A set-associative TLB of 4 ways with round-robin replacement, for pages and huge pages (512 pages).
+/// A set-associative TLB of 4 ways with round-robin replacement, for pages and huge pages (512 pages). Address spaces have
+/// 26 bits, pages 36.
 #[derive(Debug)]
 pub struct Tlb<T> {
-    slots: Vec<Option<(Tag, T)>>,
+    /// The sets.
+    tags: Vec<[Tag; WAYS]>,
+    /// What the slots have, set after set.
+    values: Vec<Option<T>>,
     /// For each set, the way to go next.
     next: Vec<u8>,
     /// The slots with an entry, in no order.
     used: Vec<u32>,
+    /// For each slot with an entry, where it is among those.
+    place: Vec<u32>,
     huge: usize,
 }
 
@@ -28,15 +72,17 @@ impl<T> Tlb<T> {
     pub fn new(entries: usize) -> Self {
         let sets = entries.div_ceil(WAYS).max(1).next_power_of_two();
         Self {
-            slots: (0..sets * WAYS).map(|_| None).collect(),
+            tags: vec![[Tag::default(); WAYS]; sets],
+            values: (0..sets * WAYS).map(|_| None).collect(),
             next: vec![0; sets],
             used: Vec::new(),
+            place: vec![0; sets * WAYS],
             huge: 0,
         }
     }
     /// Entries there is room for.
     pub fn capacity(&self) -> usize {
-        self.slots.len()
+        self.values.len()
     }
     /// Entries in it.
     pub fn len(&self) -> usize {
@@ -46,66 +92,101 @@ impl<T> Tlb<T> {
     pub fn is_empty(&self) -> bool {
         self.used.is_empty()
     }
+    fn tag_at(&self, at: usize) -> Tag {
+        self.tags[at / WAYS][at % WAYS]
+    }
+    #[inline]
     #[allow(clippy::cast_possible_truncation)]
     fn set_of(&self, tag: Tag) -> usize {
-        let page = if tag.huge {
-            tag.page >> HUGE_SHIFT
+        let page = if tag.is_huge() {
+            tag.page() >> HUGE_SHIFT
         } else {
-            tag.page
+            tag.page()
         };
-        (page ^ u64::from(tag.asid)) as usize & (self.next.len() - 1)
+        (page ^ u64::from(tag.asid())) as usize & (self.tags.len() - 1)
     }
+    #[inline]
     fn find(&self, tag: Tag) -> Option<usize> {
-        let first = self.set_of(tag) * WAYS;
-        (first..first + WAYS).find(|&i| self.slots[i].as_ref().is_some_and(|(t, _)| *t == tag))
-    }
-    fn tags(asid: u32, page: u64) -> [Tag; 2] {
-        let head = page >> HUGE_SHIFT << HUGE_SHIFT;
-        [(page, false), (head, true)].map(|(page, huge)| Tag { asid, page, huge })
+        let set = self.set_of(tag);
+        let way = self.tags[set].iter().position(|t| *t == tag)?;
+        Some(set * WAYS + way)
     }
     /// The entry that translates a page, if it is there.
+    #[inline]
     pub fn get(&self, asid: u32, page: u64) -> Option<&T> {
-        let [small, huge] = Self::tags(asid, page);
-        let at = self.find(small);
-        let at = at.or_else(|| (self.huge > 0).then(|| self.find(huge)).flatten())?;
-        self.slots[at].as_ref().map(|(_, value)| value)
+        if page >= PAGES {
+            return None;
+        }
+        let at = self.find(Tag::small(asid, page));
+        let huge = || self.find(Tag::huge(asid, page));
+        let at = at.or_else(|| (self.huge > 0).then(huge).flatten())?;
+        self.values[at].as_ref()
     }
     /// Enters a translation of one page, or of the 512 around it; returns what had to go.
     pub fn insert(&mut self, asid: u32, page: u64, is_huge: IsHuge, value: T) -> Option<T> {
-        let tag = Self::tags(asid, page)[usize::from(is_huge == IsHuge::Huge)];
+        let tag = match is_huge {
+            IsHuge::Small => Tag::small(asid, page),
+            IsHuge::Huge => Tag::huge(asid, page),
+        };
         let set = self.set_of(tag);
-        let first = set * WAYS;
-        let free = || (first..first + WAYS).find(|&i| self.slots[i].is_none());
-        let at = self.find(tag).or_else(free).unwrap_or_else(|| {
+        let way_of = |wanted: Tag| self.tags[set].iter().position(|t| *t == wanted);
+        let way = way_of(tag).or_else(|| way_of(Tag::default()));
+        let way = way.unwrap_or_else(|| {
             let way = usize::from(self.next[set]);
             self.next[set] = u8::try_from((way + 1) % WAYS).expect("few");
-            first + way
+            way
         });
-        let old = self.slots[at].replace((tag, value));
-        if old.is_none() {
-            self.used.push(u32::try_from(at).expect("a TLB is small"));
+        let at = set * WAYS + way;
+        let old = std::mem::replace(&mut self.tags[set][way], tag);
+        self.huge += usize::from(tag.is_huge());
+        self.huge -= usize::from(old.is_huge());
+        if old == Tag::default() {
+            self.place[at] = small(self.used.len());
+            self.used.push(small(at));
         }
-        self.huge += usize::from(tag.huge);
-        self.huge -= usize::from(old.as_ref().is_some_and(|(t, _)| t.huge));
-        old.map(|(_, value)| value)
+        self.values[at].replace(value)
+    }
+    fn take(&mut self, at: usize) {
+        self.values[at] = None;
+        let tag = std::mem::take(&mut self.tags[at / WAYS][at % WAYS]);
+        self.huge -= usize::from(tag.is_huge());
+        let place = self.place[at];
+        self.used.swap_remove(place as usize);
+        if let Some(&moved) = self.used.get(place as usize) {
+            self.place[moved as usize] = place;
+        }
     }
     /// Drops every entry for which `keep` says no, given its address space and itself; how many went.
     pub fn retain(&mut self, mut keep: impl FnMut(u32, &T) -> bool) -> usize {
-        let Self {
-            slots, used, huge, ..
-        } = self;
-        let before = used.len();
-        used.retain(|&at| {
-            let slot = &mut slots[at as usize];
-            let kept = slot
-                .as_ref()
-                .is_some_and(|(tag, value)| keep(tag.asid, value));
-            if !kept {
-                *huge -= usize::from(slot.take().is_some_and(|(tag, _)| tag.huge));
+        self.take_if(|tag, value| !keep(tag.asid(), value))
+    }
+    fn take_if(&mut self, mut goes: impl FnMut(Tag, &T) -> bool) -> usize {
+        let before = self.used.len();
+        // From the end: an entry that goes is replaced by one that was asked for.
+        for nth in (0..before).rev() {
+            let at = self.used[nth] as usize;
+            let tag = self.tag_at(at);
+            if self.values[at].as_ref().is_none_or(|v| goes(tag, v)) {
+                self.take(at);
             }
-            kept
-        });
-        before - used.len()
+        }
+        before - self.used.len()
+    }
+    /// Drops the entries of an address space that translate a page of `[first, end)`. Looks at no more of them than there
+    /// are, nor than can be of these pages.
+    pub fn remove_in(&mut self, asid: u32, first: u64, end: u64) {
+        if end.saturating_sub(first) > self.used.len() as u64 {
+            self.take_if(|tag, _| tag.translates(asid, first, end));
+            return;
+        }
+        for page in first..end.min(PAGES) {
+            let huge = (self.huge > 0).then(|| Tag::huge(asid, page));
+            for tag in [Some(Tag::small(asid, page)), huge].into_iter().flatten() {
+                if let Some(at) = self.find(tag) {
+                    self.take(at);
+                }
+            }
+        }
     }
     /// Drops everything; how many went.
     pub fn clear(&mut self) -> usize {
@@ -113,31 +194,30 @@ impl<T> Tlb<T> {
     }
     /// Every entry, with its address space.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let slots = self.used.iter().map(|&at| &self.slots[at as usize]);
-        slots.flatten().map(|(tag, value)| (tag.asid, value))
+        self.used.iter().filter_map(|&at| {
+            let value = self.values[at as usize].as_ref()?;
+            Some((self.tag_at(at as usize).asid(), value))
+        })
     }
     /// Shows the entries of an address space that translate a page of `[first, end)`. Looks at no more of them than there
     /// are, nor than can be of these pages.
     pub fn for_each_in(&self, asid: u32, first: u64, end: u64, visit: &mut dyn FnMut(&T)) {
-        let pages = end.saturating_sub(first);
-        if pages > self.used.len() as u64 {
-            let of = |tag: &Tag| {
-                let top = tag.page + if tag.huge { 1 << HUGE_SHIFT } else { 1 };
-                tag.asid == asid && tag.page < end && top > first
-            };
-            let slots = self.used.iter().map(|&at| &self.slots[at as usize]);
-            let mine = slots.flatten().filter(|(tag, _)| of(tag));
-            return mine.for_each(|(_, value)| visit(value));
+        if end.saturating_sub(first) > self.used.len() as u64 {
+            let slots = self.used.iter().map(|&at| at as usize);
+            let mine = slots.filter(|&at| self.tag_at(at).translates(asid, first, end));
+            return mine
+                .filter_map(|at| self.values[at].as_ref())
+                .for_each(visit);
         }
-        for page in first..end {
-            let [small, huge] = Self::tags(asid, page);
+        for page in first..end.min(PAGES) {
+            let huge = Tag::huge(asid, page);
             // A huge entry is met at the first of its pages that is asked for.
-            let met = self.huge > 0 && (page == first || page == huge.page);
-            let at = [Some(small), met.then_some(huge)];
-            let found = at.into_iter().flatten().filter_map(|tag| self.find(tag));
+            let met = self.huge > 0 && (page == first || page == huge.page());
+            let tags = [Some(Tag::small(asid, page)), met.then_some(huge)];
+            let found = tags.into_iter().flatten().filter_map(|tag| self.find(tag));
             found
-                .filter_map(|at| self.slots[at].as_ref())
-                .for_each(|(_, value)| visit(value));
+                .filter_map(|at| self.values[at].as_ref())
+                .for_each(&mut *visit);
         }
     }
 }
@@ -181,6 +261,20 @@ mod tests {
             assert_eq!(seen, expected, "{range:?}");
         }
         tlb.for_each_in(2, 0, 9999, &mut |v| panic!("{v} is of another"));
+        for (first, end) in [(0, 5), (6, 9), (1536, 9999)] {
+            tlb.remove_in(1, first, end);
+            tlb.remove_in(2, 0, 9999);
+            assert_eq!(tlb.len(), 2, "{first}..{end}");
+        }
+        tlb.insert(1, 6, Small, 'c');
+        for (first, end) in [(6, 7), (1535, 1536)] {
+            tlb.remove_in(1, first, end);
+        }
+        assert_eq!((tlb.get(1, 6), tlb.get(1, 1024)), (None, None));
+        tlb.insert(1, 1024, Huge, 'h');
+        tlb.remove_in(1, 6, 9999);
+        assert_eq!(tlb.get(1, 5), Some(&'b'));
+        tlb.insert(1, 1024, Huge, 'h');
         assert_eq!(tlb.retain(|_, v| *v == 'b'), 1);
         assert_eq!(tlb.get(1, 1024), None);
         assert_eq!(tlb.clear(), 1);

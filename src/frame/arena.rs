@@ -42,6 +42,13 @@ struct Meta {
     flags: AtomicU16,
 }
 
+impl Meta {
+    #[inline]
+    fn flags(&self) -> FrameFlags {
+        FrameFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+}
+
 /// Frames whose metadata are made together; fewer in the last chunk.
 pub(super) const CHUNK: u32 = 1 << 14;
 struct Chunk {
@@ -190,19 +197,22 @@ impl PhysMem {
         meta.counts.born_mapped(pfn);
     }
     fn retire(&self, pfn: Pfn) {
-        self.leave(pfn);
+        self.leave(pfn, self.meta(pfn));
         self.free.put(pfn);
     }
     /// The last reference is gone: all that retiring a frame is but the free list.
     #[inline]
-    pub(super) fn leave(&self, pfn: Pfn) {
+    fn leave(&self, pfn: Pfn, meta: &Meta) {
         self.watch_retirement(pfn);
-        self.lru_remove(pfn);
+        if meta.flags().contains(FrameFlags::LRU) {
+            self.lru_remove(pfn);
+        }
         // The generation first: from here on every view of the frame is stale. Who gave up the last reference is alone.
-        let generation = &self.meta(pfn).generation;
-        let next = generation.load(Ordering::Relaxed).wrapping_add(1);
-        generation.store(next, Ordering::Release);
-        if let Some(page) = self.page(pfn) {
+        let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
+        meta.generation.store(next, Ordering::Release);
+        if self.config.contents != Contents::None
+            && let Some(page) = self.page(pfn)
+        {
             page.clear();
         }
     }
@@ -245,10 +255,15 @@ impl PhysMem {
             meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
         }
     }
-    /// An entry stops mapping the frame; whether that was the last reference.
+    /// An entry stops mapping the frame; whether that was the last reference. Then it is retired but for the free list.
     #[inline]
     pub(super) fn unshare_last(&self, pfn: Pfn) -> bool {
-        self.meta(pfn).counts.unshare(pfn)
+        let meta = self.meta(pfn);
+        let last = meta.counts.unshare(pfn);
+        if last {
+            self.leave(pfn, meta);
+        }
+        last
     }
     /// References on a frame, mappings among them.
     pub fn refcount(&self, pfn: Pfn) -> u32 {
@@ -288,8 +303,9 @@ impl PhysMem {
         FrameFlags::from_bits_retain(old)
     }
     /// What is known of a frame.
+    #[inline]
     pub fn flags(&self, pfn: Pfn) -> FrameFlags {
-        FrameFlags::from_bits_retain(self.meta(pfn).flags.load(Ordering::Relaxed))
+        self.meta(pfn).flags()
     }
     pub(crate) fn set_flags(&self, pfn: Pfn, flags: FrameFlags) {
         if !self.flags(pfn).contains(flags) {

@@ -76,7 +76,6 @@ impl<'m> Retired<'m> {
     #[inline]
     pub(crate) fn unshare(&mut self, pfn: Pfn) {
         if self.mem.unshare_last(pfn) {
-            self.mem.leave(pfn);
             if self.pfns.len() == BATCH {
                 self.put_back();
             }

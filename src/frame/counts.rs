@@ -79,9 +79,11 @@ impl Counts {
         self.sub(REF, pfn)
     }
     /// Gives up a mapping with its reference; `true` if it was the last reference.
+    #[inline]
     pub(super) fn unshare(&self, pfn: Pfn) -> bool {
         self.sub(REF + MAP, pfn)
     }
+    #[inline]
     fn sub(&self, what: u64, pfn: Pfn) -> bool {
         // Release: what this thread did to the frame comes before its retirement; acquire: so does everybody's.
         let old = self.0.fetch_sub(what, Ordering::AcqRel);

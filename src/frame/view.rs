@@ -20,6 +20,7 @@ pub struct FrameViewMut<'g>(FrameView<'g>);
 
 impl PhysMem {
     /// A view of the frame as it was in that generation.
+    #[inline]
     pub(crate) fn view(&self, pfn: Pfn, generation: u32) -> FrameView<'_> {
         FrameView {
             mem: self,
@@ -28,6 +29,7 @@ impl PhysMem {
         }
     }
     /// The same with the right to write.
+    #[inline]
     pub(crate) fn view_mut(&self, pfn: Pfn, generation: u32) -> FrameViewMut<'_> {
         FrameViewMut(self.view(pfn, generation))
     }
@@ -43,9 +45,11 @@ impl FrameView<'_> {
         self.generation
     }
     /// Whether the frame has been retired since the view was made.
+    #[inline]
     pub fn is_stale(&self) -> bool {
         self.mem.generation(self.pfn) != self.generation
     }
+    #[inline]
     #[track_caller]
     fn check(&self) {
         assert!(!self.is_stale(), "stale reference to {:?}", self.pfn);
@@ -55,6 +59,7 @@ impl FrameView<'_> {
     /// # Panics
     ///
     /// If the bytes leave the page, or the frame was retired: a stale translation was used.
+    #[inline]
     #[track_caller]
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         self.check();

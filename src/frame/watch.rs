@@ -17,6 +17,7 @@ impl PhysMem {
     pub(crate) fn set_watch(&self, watch: Arc<dyn FrameWatch>) {
         let _first = self.watch.get_or_init(|| watch);
     }
+    #[inline]
     pub(super) fn watch_retirement(&self, pfn: Pfn) {
         if let Some(watch) = self.watch.get() {
             watch.retiring(pfn);

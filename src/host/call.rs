@@ -69,6 +69,7 @@ fn map(op: &Op, fd: u64) -> Option<Request> {
 /// The same for what is done to a file itself.
 fn on_file(op: &Op, fd: u64) -> Option<Request> {
     match *op {
+        Op::Fsync { .. } => call(libc::SYS_fsync, [fd, 0, 0, 0, 0, 0]),
         Op::Ftruncate { len, .. } => call(libc::SYS_ftruncate, [fd, len, 0, 0, 0, 0]),
         Op::PunchHole { off, len, .. } => {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;

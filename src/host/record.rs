@@ -91,12 +91,15 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
 /// What cannot be done is refused before anything is.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    if plan.files.values().any(|f| f.kind == FileKind::Disk) {
+    if plan.files.values().any(|f| f.kind != FileKind::Memfd) {
         return refuse(0, "only memfd files are recorded here");
     }
     for (nth, (_, op)) in plan.steps.iter().enumerate() {
         match op {
             Op::Reclaim {} => return refuse(nth, "reclaim needs a control group"),
+            Op::Shrink { .. } | Op::Migrate { .. } | Op::Merge {} => {
+                return refuse(nth, "no kernel can be asked for it");
+            }
             Op::Fork { child } if *child >= MAX_PROCESSES => {
                 return refuse(nth, "too many processes");
             }

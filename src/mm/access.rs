@@ -4,9 +4,11 @@
 //! the lock of that entry's leaf; so a stale translation is impossible here. Within one page an access is atomic
 //! against page-table changes, across pages it is not, as in hardware.
 
-use super::{Mm, flags::VmFlags, page_table::LockedLeaf, pte::RawPte};
+use super::{
+    Mm, flags::VmFlags, guard::MmapPin, later::Later, page_table::LockedLeaf, pte::RawPte,
+};
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, chunks},
+    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, chunks},
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     notifier::Access,
@@ -141,7 +143,7 @@ impl Mm {
         if at.0 >= TASK_PAGES {
             return Err(FaultError::NotMapped(addr));
         }
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(VpnRange::single(at)));
         let mut held = g.held();
         let layout = held.layout;
         match layout.vmas.find(at) {
@@ -149,7 +151,14 @@ impl Mm {
                 if !vma.allows(access) {
                     return Err(FaultError::Denied(addr));
                 }
-                held.fault(vma, at, access).map_err(|e| place(e, addr))
+                held.later = Later::of(self);
+                let done = held.fault(vma, at, access).map_err(|e| place(e, addr));
+                if let Later::Work(work) = held.later {
+                    let pin = MmapPin::new(self, &g, work.range());
+                    drop(g);
+                    pin.lease(cx).finish(work);
+                }
+                done
             }
             Some(vma) if vma.flags.contains(VmFlags::GROWSDOWN) => {
                 drop(g);

@@ -6,13 +6,14 @@
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
 use super::{
-    flags::VmFlags, guard::Held, page_table::LockedLeaf, pte::RawPte, split_folio::parts, vma::Vma,
+    flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte,
+    split_folio::parts, vma::Vma,
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::Vpn,
     error::FaultError,
     frame::{Frame, FrameFlags, PhysMem},
-    notifier::{Access, Event},
+    notifier::Access,
 };
 
 /// What a write to a present, read-only entry comes to.
@@ -47,7 +48,7 @@ impl Held<'_> {
         let whole = large.map(|pfn| self.has_all_of(pfn.head()));
         match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, whole))? {
             Verdict::Done => Ok(()),
-            Verdict::Copy(original) => self.copy(vma, at, seen, original.as_ref()),
+            Verdict::Copy(original) => self.copy(vma, at, seen, original),
         }
     }
 
@@ -88,32 +89,22 @@ impl Held<'_> {
         vma: &Vma,
         at: Vpn,
         seen: RawPte,
-        original: Option<&Frame<'_>>,
+        original: Option<Frame<'_>>,
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let copy = self.new_anon(vma, at)?;
-        if let Some(original) = original {
+        if let Some(original) = &original {
             mem.copy(original.pfn(), copy.pfn());
         }
         let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
-        let mut window = self.lease.window(VpnRange::single(at), Event::Clear);
-        window.lock_ptes(at, |txn| {
-            if let Some(slot) = txn.slot(at)
-                && slot.raw() == seen
-            {
-                let pfn = copy.into_raw();
-                mem.map_inc(pfn);
-                drop(slot.replace(pte));
-                mem.lru_add(pfn);
-                // The copy is locked in its place.
-                if vma.flags.contains(VmFlags::LOCKED)
-                    && let Some(original) = original
-                {
-                    mem.lru_unlock(original.pfn());
-                }
-            }
+        self.in_window(Work::Copy {
+            at,
+            seen,
+            copy: copy.into_raw(),
+            pte,
+            original: original.map(Frame::into_raw),
+            locked: vma.flags.contains(VmFlags::LOCKED),
         });
-        window.close();
         Ok(())
     }
 }

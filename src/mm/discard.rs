@@ -4,25 +4,25 @@ use super::{
     MmapWriteGuard,
     fault::with_leaf,
     flags::VmFlags,
-    guard::Held,
+    guard::{Lease, Then},
     huge::shared_huge,
     pte::RawPte,
-    vma::Vma,
     window::{PteSlot, Zap},
 };
 use crate::{
     addr::{Vpn, VpnRange},
+    ctx::{Sleepable, rank},
     error::{MadviseError, NoMemory},
     frame::FrameFlags,
     notifier::Event,
 };
 use std::convert::Infallible;
 
-impl Held<'_> {
+impl Lease<'_, rank::Mmap, Sleepable> {
     /// `MADV_DONTNEED`: one window, also when nothing is there. Leaves that a large range emptied are freed.
-    pub(super) fn discard(&mut self, vma: &Vma, part: VpnRange) {
-        let mut window = self.lease.window(part, Event::Clear);
-        if vma.flags.contains(VmFlags::NONLINEAR) {
+    pub(super) fn discard(&mut self, flags: VmFlags, part: VpnRange) {
+        let mut window = self.window(part, Event::Clear);
+        if flags.contains(VmFlags::NONLINEAR) {
             window.forget_pages(part, 0, u64::MAX);
         } else {
             window.zap(part, Zap::Pages);
@@ -35,7 +35,76 @@ impl Held<'_> {
 impl MmapWriteGuard<'_> {
     /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.
     pub(super) fn free_lazily(&mut self, part: VpnRange) {
-        let mut window = self.window(part, Event::Clear);
+        self.during(part.pages(), Then::Changes, &[], |lease| {
+            lease.free_lazily(part);
+        });
+    }
+    /// `MADV_COLD`: no window, since an entry that looks older is as good as before; but for a huge page that is split.
+    pub(super) fn cool(&mut self, part: VpnRange) {
+        self.during(part.pages(), Then::Changes, &[], |lease| lease.cool(part));
+    }
+    /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
+    pub(super) fn remove_guards(&mut self, part: VpnRange) {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        mm.table
+            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
+                for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
+                    leaf.set(at, RawPte::NONE);
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+    }
+    /// `MADV_GUARD_INSTALL`: markers up to the first present page; that takes a window over the whole part.
+    pub(super) fn install_guards(
+        &mut self,
+        start: Vpn,
+        part: VpnRange,
+    ) -> Result<(), MadviseError> {
+        // Markers are something that fork must copy: what tells it is the flag.
+        if self.vma(start).is_anonymous() {
+            self.layout.prepare_anon(start).map_err(no_memory)?;
+        }
+        self.layout
+            .change(start, |vma| vma.flags |= VmFlags::MAYBE_GUARD);
+        self.during(part.pages(), Then::Changes, &[], |lease| {
+            lease.install_guards(part)
+        })
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    fn install_guards(mut self, part: VpnRange) -> Result<(), MadviseError> {
+        while !self.mark_guards(part)? {
+            let mut window = self.window(part, Event::Clear);
+            window.zap(part, Zap::Pages);
+            window.close();
+        }
+        Ok(())
+    }
+    /// Marks page by page; `false` at the first one that is present.
+    fn mark_guards(&mut self, part: VpnRange) -> Result<bool, MadviseError> {
+        for at in part.iter() {
+            let free = with_leaf(self.mm, &mut self.cx, at, |leaf| {
+                let pte = leaf.get(at);
+                let present = !pte.is_none() && !pte.is_guard();
+                if !present {
+                    leaf.set(at, RawPte::GUARD);
+                }
+                !present
+            });
+            if !free.map_err(no_memory)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+    fn free_lazily(self, part: VpnRange) {
+        let mut window = self.into_window(part, Event::Clear);
         window.split_own_parts(part);
         window
             .leaves_in(part, |txn| {
@@ -47,8 +116,7 @@ impl MmapWriteGuard<'_> {
             .unwrap_or_else(|e| match e {});
         window.close();
     }
-    /// `MADV_COLD`: no window, since an entry that looks older is as good as before.
-    pub(super) fn cool(&mut self, part: VpnRange) {
+    fn cool(mut self, part: VpnRange) {
         let mm = self.mm;
         for at in part.iter() {
             if let Some(head) = mm.own_part(&mut self.cx, part, at) {
@@ -79,59 +147,6 @@ impl MmapWriteGuard<'_> {
                     if mem.flags(pfn).contains(FrameFlags::ACTIVE) {
                         mem.lru_move(pfn, FrameFlags::empty(), FrameFlags::ACTIVE);
                     }
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
-    }
-
-    /// `MADV_GUARD_INSTALL`: markers up to the first present page; that takes a window over the whole part.
-    pub(super) fn install_guards(
-        &mut self,
-        start: Vpn,
-        part: VpnRange,
-    ) -> Result<(), MadviseError> {
-        // Markers are something that fork must copy: what tells it is the flag.
-        if self.vma(start).is_anonymous() {
-            self.layout.prepare_anon(start).map_err(no_memory)?;
-        }
-        self.layout
-            .change(start, |vma| vma.flags |= VmFlags::MAYBE_GUARD);
-        while !self.mark_guards(part)? {
-            let mut window = self.window(part, Event::Clear);
-            window.zap(part, Zap::Pages);
-            window.close();
-        }
-        Ok(())
-    }
-    /// Marks page by page; `false` at the first one that is present.
-    fn mark_guards(&mut self, part: VpnRange) -> Result<bool, MadviseError> {
-        for at in part.iter() {
-            let free = with_leaf(self.mm, &mut self.cx, at, |leaf| {
-                let pte = leaf.get(at);
-                let present = !pte.is_none() && !pte.is_guard();
-                if !present {
-                    leaf.set(at, RawPte::GUARD);
-                }
-                !present
-            });
-            if !free.map_err(no_memory)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-    /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
-    pub(super) fn remove_guards(&mut self, part: VpnRange) {
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        mm.table
-            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let Some(leaf) = leaf.lock() else {
-                    return Ok(());
-                };
-                for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
-                    leaf.set(at, RawPte::NONE);
                 }
                 Ok::<(), Infallible>(())
             })

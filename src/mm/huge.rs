@@ -8,6 +8,7 @@ use super::{
     Mm,
     flags::VmFlags,
     guard::{Held, Lease},
+    later::Work,
     page_table::LockedLeaf,
     pte::{RawPte, Rights},
     vma::Vma,
@@ -208,39 +209,22 @@ impl<'h> Held<'h> {
             }
             reuse
         })?;
-        if !reused {
-            self.lease.split_pmd(at);
-        }
-        Ok(reused)
+        Ok(reused || self.split_or_put_off(at))
     }
     /// `do_huge_zero_wp_pmd`: one window over all of it.
     fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
-        let mem = self.lease.mm.machine().mem();
         let Some(head) = self.new_huge(vma, at)? else {
-            self.lease.split_pmd(at);
-            return Ok(false);
+            return Ok(self.split_or_put_off(at));
         };
         let rights = vma.rights();
-        let first = block(at).start();
-        let mut window = self.lease.window(block(at), Event::Clear);
-        let done = window.lock_ptes(at, |txn| {
-            let leaf = txn.leaf();
-            if !leaf.is_huge() || !leaf.get(at).is_zero_page() {
-                return false;
-            }
-            for i in 0..HUGE {
-                mem.map_inc(head.nth(i));
-                mem.lru_add(head.nth(i));
-                let pte = RawPte::frame(head.nth(i), rights).mkdirty();
-                leaf.set(first.plus(u64::from(i)), pte);
-            }
-            true
-        });
-        window.close();
-        if done != Some(true) {
-            (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
-        }
+        self.in_window(Work::HugeZero { at, head, rights });
         Ok(true)
+    }
+    /// Says whether it was put off: then the fault is over, and comes again.
+    fn split_or_put_off(&mut self, at: Vpn) -> bool {
+        let later = self.puts_off();
+        self.in_window(Work::Split(at));
+        later
     }
 }
 

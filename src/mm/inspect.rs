@@ -20,9 +20,10 @@ pub struct Mapping {
 impl MmapReadGuard<'_> {
     /// The VMA that holds `at` (`vma_lookup`); O(log n) in VMAs.
     pub fn vma_at(&self, at: Vpn) -> Option<Mapping> {
-        self.layout.vmas.get(at).map(|vma| Mapping {
-            range: vma.range(),
-            flags: vma.flags,
+        let found = self.layout.vmas.range_of(at);
+        found.map(|(range, flags)| Mapping {
+            range,
+            flags: VmFlags::from_bits_retain(flags),
         })
     }
 }
@@ -51,7 +52,7 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(Vec::new());
         };
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(range));
         let layout = &*g.layout;
         let mut out = Vec::new();
         let mut at = range.start();
@@ -102,7 +103,9 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(());
         };
-        self.write(cx).seal(range)
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        g.seal(range)
     }
 }
 

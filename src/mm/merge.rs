@@ -111,8 +111,17 @@ impl MmapWriteGuard<'_> {
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
-        let left = candidate.left(vmas.before(new.range.start()));
-        let right = candidate.right(vmas.get(new.range.end()), left);
+        // Most neighbours differ at first sight, which spares going to them.
+        let alike = |(range, flags): &(VpnRange, u64)| {
+            let touches = range.end() == new.range.start() || range.start() == new.range.end();
+            let flags = VmFlags::from_bits_retain(*flags);
+            touches && flags - VmFlags::STICKY == new.flags - VmFlags::STICKY
+        };
+        let left = vmas.range_before(new.range.start()).filter(alike);
+        let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
+        let right = vmas.find_range(new.range.end()).filter(alike);
+        let right = right.and_then(|(range, _)| vmas.get(range.start()));
+        let right = candidate.right(right, left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         let copied = new.copied_from.and_then(|at| self.clone_anon(at));
         match (left, right) {
@@ -239,7 +248,7 @@ impl MmapWriteGuard<'_> {
         self.inherit_anon(left.start(), right_family);
         self.inherit_anon(left.start(), family);
         if range.end() < whole.end() {
-            self.split_huge(whole, range.end());
+            self.split_huge(whole, range.end(), span(left.start(), whole.end()));
             self.layout.announce(left.start(), grown);
             self.layout.change(whole.start(), |v| {
                 let pgoff = v.pgoff_at(range.end());
@@ -265,7 +274,7 @@ impl MmapWriteGuard<'_> {
         let sticky = self.vma(whole.start()).flags & VmFlags::STICKY;
         self.inherit_anon(right.start(), family);
         if whole.start() < range.start() {
-            self.split_huge(whole, range.start());
+            self.split_huge(whole, range.start(), span(whole.start(), right.end()));
             self.layout.announce(right.start(), grown);
             self.layout.change(whole.start(), |v| {
                 v.set_range(span(whole.start(), range.start()), v.pgoff);

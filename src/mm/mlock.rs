@@ -3,6 +3,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{MlockFlags, MlockallFlags, VmFlags},
+    guard::{Lease, Then},
     page_table::Pin,
     populate::Errors,
     vma::Vma,
@@ -53,10 +54,11 @@ impl Mm {
     ///
     /// [`MlockError`]; VMAs below the failing one stay unlocked.
     pub fn munlock(&self, cx: Idle<'_, '_>, addr: u64, len: u64) -> Result<(), MlockError> {
-        let mut g = self.write(cx);
         let Some(range) = touched(addr, len)? else {
             return Ok(());
         };
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
         g.set_lock(range, VmFlags::empty())
     }
     /// Locks what is mapped, what will be mapped, or both.
@@ -102,7 +104,10 @@ impl Mm {
         len: u64,
         kind: VmFlags,
     ) -> Result<(), MlockError> {
-        let mut g = self.write(cx);
+        let mut g = self.write_some(cx);
+        if let Ok(Some(range)) = touched(addr, len) {
+            g.settle_on(range);
+        }
         if !g.layout.can_mlock() {
             return Err(MlockError::Denied);
         }
@@ -178,27 +183,17 @@ impl MmapWriteGuard<'_> {
         let start = self.modify(start, part, new)?;
         let was = old.contains(VmFlags::LOCKED);
         let is = new.contains(VmFlags::LOCKED);
-        if is != was {
-            self.mark_unevictable(part, is);
-        }
         if is && !was {
             self.layout.locked_vm += part.pages();
         } else if was && !is {
             self.layout.locked_vm -= part.pages();
         }
-        Ok(start)
-    }
-    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
-    fn mark_unevictable(&mut self, part: VpnRange, locked: bool) {
-        let pinned = self.cx.pin();
-        let table = &self.mm.table;
-        mark_unevictable(self.mm, table.pin(pinned.guard()), part, locked);
-    }
-    /// The pages of a locked VMA that goes are no longer locked by it (`munlock_vma_folio`).
-    pub(super) fn unlock_pages(&mut self, vma: &Vma) {
-        if vma.flags.contains(VmFlags::LOCKED) {
-            self.mark_unevictable(vma.range(), false);
+        if is != was {
+            self.during(part.pages(), Then::Changes, &[], |lease| {
+                lease.mark_unevictable(part, is);
+            });
         }
+        Ok(start)
     }
     /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
     fn set_lock_all(&mut self, flags: MlockallFlags) {
@@ -222,6 +217,15 @@ impl MmapWriteGuard<'_> {
             let end = done.map_or(vma.end(), |start| self.vma(start).end());
             next = self.layout.vmas.find(end).map(Vma::range);
         }
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
+    fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
     }
 }
 

@@ -8,11 +8,12 @@ use super::{
     Mm,
     access::place,
     guard::{Held, Lease},
+    later::Later,
     layout::Layout,
     mmap_lock::ReadGuard,
 };
 use crate::{
-    addr::chunks,
+    addr::{VpnRange, chunks},
     ctx::{Below, Cx, Sleepable, rank},
     error::{CopyError, FaultError, SameMm},
     notifier::Access,
@@ -38,6 +39,7 @@ impl Half<'_> {
                 mm: self.mm,
                 cx: cx.reborrow(),
             },
+            later: Later::Never,
         }
     }
 }
@@ -64,7 +66,7 @@ impl Mm {
         }
         let half = |mm: &'g Self| Half {
             mm,
-            layout: mm.layout.read(),
+            layout: mm.layout.read(Some(VpnRange::ALL)),
         };
         let (first, second);
         if std::ptr::from_ref(self) < std::ptr::from_ref(other) {

@@ -1,6 +1,14 @@
 //! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
 
-use super::{Mm, flags::VmFlags, guard::Held, page_table::LeafAt, pte::RawPte, vma::Vma};
+use super::{
+    Mm,
+    flags::VmFlags,
+    guard::{Held, MmapPin},
+    later::Later,
+    page_table::LeafAt,
+    pte::RawPte,
+    vma::Vma,
+};
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -25,25 +33,53 @@ impl Mm {
         range: VpnRange,
         errors: Errors,
     ) -> Result<(), FaultError> {
-        let mut g = self.read(cx);
-        let mut held = g.held();
-        let layout = held.layout;
-        for vma in layout.vmas.range(range) {
-            let part = vma.range().intersect(range).expect("the VMA overlaps");
-            let done = held.populate_vma(vma, part);
-            if errors == Errors::Stop {
-                done?;
-            }
+        self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors))
+    }
+    /// Runs `f` on what is left of `range` with the mmap lock held shared, again after each window for which it left the lock:
+    /// it says at which page it stopped.
+    pub(super) fn in_turns<E>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        mut f: impl FnMut(&mut Held<'_>, VpnRange) -> Result<Vpn, E>,
+    ) -> Result<(), E> {
+        let mut rest = Some(range);
+        while let Some(now) = rest {
+            let mut g = self.read_over(cx, Some(now));
+            let mut held = g.held();
+            held.later = Later::of(self);
+            let at = f(&mut held, now)?;
+            let Later::Work(work) = held.later else {
+                break;
+            };
+            let pin = MmapPin::new(self, &g, work.range());
+            drop(g);
+            pin.lease(cx).finish(work);
+            rest = VpnRange::new(at, range.end());
         }
         Ok(())
     }
 }
 
 impl Held<'_> {
-    /// `populate_vma_page_range`.
-    pub(super) fn populate_vma(&mut self, vma: &Vma, part: VpnRange) -> Result<(), FaultError> {
+    fn populate_mapped(&mut self, range: VpnRange, errors: Errors) -> Result<Vpn, FaultError> {
+        let layout = self.layout;
+        for vma in layout.vmas.range(range) {
+            let part = vma.range().intersect(range).expect("the VMA overlaps");
+            let done = self.populate_vma(vma, part);
+            if let (Ok(at), true) = (done, self.has_put_off()) {
+                return Ok(at);
+            }
+            if errors == Errors::Stop {
+                done?;
+            }
+        }
+        Ok(range.end())
+    }
+    /// `populate_vma_page_range`. Returns where it stopped: before the end if it put work off.
+    pub(super) fn populate_vma(&mut self, vma: &Vma, part: VpnRange) -> Result<Vpn, FaultError> {
         if vma.flags.contains(VmFlags::LOCKONFAULT) {
-            return Ok(());
+            return Ok(part.end());
         }
         // Break COW now rather than at the first write; shared pages are only read in.
         let private_writable = vma.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;
@@ -58,12 +94,15 @@ impl Held<'_> {
         let mut at = part.start();
         while at < part.end() {
             self.make_present(vma, at, access)?;
+            if self.has_put_off() {
+                return Ok(at);
+            }
             at = at.plus(1);
             if private_writable && vma.file.is_none() {
                 at = self.fill_leaf(vma, at, part.end())?;
             }
         }
-        Ok(())
+        Ok(at)
     }
     /// What [`make_present`](Self::make_present) would do for writing to private anonymous memory from `at` up to `end` or
     /// the end of the leaf that the page before was found in, under one lock. Stops where more is to be done than filling
@@ -111,7 +150,7 @@ impl Held<'_> {
         }
         Ok(at)
     }
-    /// Faults until an access would go through.
+    /// Faults until an access would go through, or until work is put off.
     pub(super) fn make_present(
         &mut self,
         vma: &Vma,
@@ -120,6 +159,9 @@ impl Held<'_> {
     ) -> Result<(), FaultError> {
         while !self.is_present(at, access) {
             self.fault(vma, at, access)?;
+            if self.has_put_off() {
+                return Ok(());
+            }
         }
         // What is populated counts as used (`FOLL_TOUCH`).
         let mm = self.lease.mm;
@@ -139,12 +181,13 @@ impl Held<'_> {
             pte.is_present() && (access == Access::Read || pte.may_write())
         })
     }
-    /// `faultin_page_range`: `None` in the error is a VMA without the right. Stops at the first hole or fault.
+    /// `faultin_page_range`: `None` in the error is a VMA without the right. Stops at the first hole or fault, or where work is
+    /// put off; returns where.
     pub(super) fn populate_range(
         &mut self,
         range: VpnRange,
         access: Access,
-    ) -> Result<(), PopulateError> {
+    ) -> Result<Vpn, PopulateError> {
         let layout = self.layout;
         let mut at = range.start();
         while at < range.end() {
@@ -160,11 +203,14 @@ impl Held<'_> {
             for page in VpnRange::new(at, part.end()).expect("not empty").iter() {
                 self.make_present(vma, page, access)
                     .map_err(PopulateError::Fault)?;
+                if self.has_put_off() {
+                    return Ok(page);
+                }
             }
             at = part.end();
         }
         debug_assert!(range.end().0 <= TASK_PAGES);
-        Ok(())
+        Ok(at)
     }
 }
 

@@ -4,9 +4,10 @@ use super::{flags::VmFlags, vma_tree::Span};
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, same_file},
-    rmap::{AnonLink, AnonVma, FileLink, Place, Space},
+    rmap::{AnonLink, AnonVma, FileLink, Frozen, Place, Space},
     sync::OnceLock,
 };
+use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
 /// One mapping. Its fields change only under the mmap lock held for writing, but for `anon`, which the first write
@@ -47,15 +48,19 @@ impl Vma {
             label: None,
         }
     }
+    #[inline]
     pub(super) fn range(&self) -> VpnRange {
         VpnRange::new(self.start, self.end).expect("a VMA is never empty")
     }
+    #[inline]
     pub(super) fn start(&self) -> Vpn {
         self.start
     }
+    #[inline]
     pub(super) fn end(&self) -> Vpn {
         self.end
     }
+    #[inline]
     pub(super) fn pages(&self) -> u64 {
         self.end.0 - self.start.0
     }
@@ -70,12 +75,15 @@ impl Vma {
         self.pgoff + (at.0 - self.start.0)
     }
     /// Page offset that a VMA starting right behind this one must have to continue it.
+    #[inline]
     pub(super) fn pgoff_end(&self) -> u64 {
         self.pgoff.wrapping_add(self.pages())
     }
+    #[inline]
     pub(super) fn is_anonymous(&self) -> bool {
         self.file.is_none()
     }
+    #[inline]
     pub(super) fn anon_node(&self) -> Option<&Arc<AnonVma>> {
         self.anon.get().map(AnonLink::node)
     }
@@ -123,8 +131,12 @@ impl Vma {
             link.follow(place);
         }
     }
-    pub(super) fn file_link(&self) -> Option<&FileLink> {
-        self.file_link.as_ref()
+    /// Its reverse maps.
+    pub(super) fn walks(&self) -> Walks {
+        Walks {
+            object: self.object().cloned(),
+            anon: self.anon.get().cloned(),
+        }
     }
     /// `VM_SEALED`.
     pub(super) fn is_sealed(&self) -> bool {
@@ -139,11 +151,33 @@ impl Vma {
     }
 }
 
+/// The reverse maps that lead to a VMA, also when it is gone.
+pub(super) struct Walks {
+    object: Option<Arc<dyn MemoryObject>>,
+    anon: Option<AnonLink>,
+}
+
+impl Walks {
+    /// Keeps walks over them out.
+    pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
+        let object = self.object.iter().map(|o| o.mapping().freeze());
+        let anon = self.anon.as_ref().map(AnonLink::freeze);
+        object.chain(anon.into_iter().flatten()).collect()
+    }
+}
+
 impl Span for Vma {
+    #[inline]
     fn start(&self) -> Vpn {
         self.start
     }
+    #[inline]
     fn end(&self) -> Vpn {
         self.end
+    }
+    /// The flags: together with the range what most who look a VMA up want.
+    #[inline]
+    fn tag(&self) -> u64 {
+        self.flags.bits()
     }
 }

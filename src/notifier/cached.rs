@@ -22,6 +22,7 @@ pub struct Translation {
 
 impl Translation {
     /// The pages, one or 512.
+    #[inline]
     pub fn range(&self) -> VpnRange {
         self.range
     }
@@ -30,6 +31,7 @@ impl Translation {
         self.pfn
     }
     /// The frame of a page; `None` outside of the range.
+    #[inline]
     pub fn frame_of(&self, at: Vpn) -> Option<Pfn> {
         let nth = u32::try_from(at.0.checked_sub(self.range.start().0)?).ok()?;
         self.range.contains(at).then(|| self.pfn.nth(nth))
@@ -53,6 +55,7 @@ impl Translation {
     pub fn generation(&self) -> u32 {
         self.generation
     }
+    #[inline]
     fn generation_of(&self, mem: &PhysMem, pfn: Pfn) -> u32 {
         if pfn == self.pfn {
             self.generation
@@ -74,6 +77,7 @@ impl Cached {
         self.0
     }
     /// The pages.
+    #[inline]
     pub fn range(&self) -> VpnRange {
         self.0.range
     }
@@ -90,11 +94,13 @@ impl Cached {
 
 impl Seat {
     /// Follows a cached translation for reading; `None` if it is not one of `at`.
+    #[inline]
     pub(crate) fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         let pfn = cached.0.frame_of(at)?;
         Some(self.mem.view(pfn, cached.0.generation_of(&self.mem, pfn)))
     }
     /// Follows it for writing, if it allows that.
+    #[inline]
     pub(crate) fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         let pfn = cached.0.frame_of(at).filter(|_| cached.0.writable)?;
         let generation = cached.0.generation_of(&self.mem, pfn);
@@ -104,10 +110,12 @@ impl Seat {
 
 impl<S, T, C: Context> Gate<S, T, C> {
     /// Follows a cached translation for reading; `None` if it is not one of `at`.
+    #[inline]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
     /// Follows it for writing, if it allows that.
+    #[inline]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)
     }

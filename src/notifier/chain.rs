@@ -1,10 +1,11 @@
 //! The external MMUs of one address space.
 
 use super::{
+    asked::{Asked, List},
     board::{Board, Verdict},
     entry::{Entry, RegId, Standing, Visit, Visits},
-    epoch_list::{EpochList, Lazy},
     intervals::Intervals,
+    lazy::Lazy,
     ops::{AgeKind, ExternalMmu},
     seat::Seat,
     subscription::Subscription,
@@ -46,7 +47,15 @@ impl Registration {
     /// Gone from the chain, and nothing else: what unregistration must not be.
     #[cfg(all(test, loom))]
     pub(super) fn vanish<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>) {
-        self.chain.remove(cx, &self.entry);
+        let entry = &self.entry;
+        let unlinked = self
+            .chain
+            .list
+            .unlink(cx.pin().guard(), |e| e.reg == entry.reg);
+        match unlinked {
+            Some(unlinked) => unlinked.without_waiting().retire(cx.pin().guard()),
+            None => self.chain.remove(cx, entry),
+        }
     }
     /// The pages that the driver is told of.
     pub fn range(&self) -> VpnRange {
@@ -91,7 +100,7 @@ impl Drop for Leaver<'_> {
 /// Board and drivers of one address space that has, or had, an external MMU.
 pub(super) struct Chain {
     pub(super) board: Arc<Board>,
-    list: EpochList<Arc<Entry>>,
+    list: List,
     intervals: Intervals,
     leaving: Leaving,
     /// No window is open any more that began before there was a board.
@@ -100,39 +109,37 @@ pub(super) struct Chain {
 
 impl Chain {
     fn new(epoch: Epoch) -> Self {
+        let board = Arc::<Board>::default();
         Self {
-            board: Arc::default(),
-            list: EpochList::new(epoch),
+            list: List::new(epoch, Arc::clone(&board)),
+            board,
             intervals: Intervals::default(),
             leaving: Leaving::default(),
             ready: AtomicBool::new(false),
         }
     }
-    /// Those whom `range` is about, subscriptions first, each kept until the visit ends. Pin and lock end before this
-    /// returns, so callbacks may sleep.
-    fn visit<R: Rank, C: Context>(
+    /// Those whom a window over `range` has to call. Pin and lock end before this returns, so callbacks may sleep.
+    pub(super) fn ask<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
-        begin: impl Fn(&Arc<Entry>) -> Option<Visit>,
-        out: &mut Visits,
-    ) {
-        self.intervals.visit(range, &begin, out);
+        id: u64,
+    ) -> Asked<'_> {
         let pinned = cx.pin();
-        self.list.for_each(pinned.guard(), |entry| {
-            if let Some(visit) = begin(entry) {
-                out.push(visit);
-            }
-        });
+        let call = self.list.call(pinned.guard());
+        drop(pinned);
+        Asked::new(call, id, |subs| {
+            self.intervals.visit(range, Visit::of_window, subs);
+        })
     }
-    /// Those whom a window over `range` has to call.
-    pub(super) fn present<R: Rank, C: Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        range: VpnRange,
-        out: &mut Visits,
-    ) {
-        self.visit(cx, range, Visit::of_window, out);
+    /// Those whom `range` is about, each kept until the visit ends.
+    fn visit<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, range: VpnRange) -> Visits {
+        let mut out = Visits::new();
+        self.intervals.visit(range, Visit::begin, &mut out);
+        let pinned = cx.pin();
+        self.list
+            .for_each(pinned.guard(), |entry| out.extend(Visit::begin(entry)));
+        out
     }
     fn insert<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &Arc<Entry>) {
         match &entry.sub {
@@ -145,8 +152,11 @@ impl Chain {
         match &entry.sub {
             Some(sub) => self.intervals.remove(sub.range, entry.reg),
             None => {
-                let pinned = cx.pin();
-                self.list.remove(pinned.guard(), |e| e.reg == entry.reg);
+                // Not pinned while it waits.
+                let unlinked = self.list.unlink(cx.pin().guard(), |e| e.reg == entry.reg);
+                if let Some(uncalled) = unlinked.map(|unlinked| unlinked.wait()) {
+                    uncalled.retire(cx.pin().guard());
+                }
             }
         }
     }
@@ -191,6 +201,11 @@ impl Notifiers {
     #[inline(always)]
     pub(super) fn chain(&self) -> Option<&Chain> {
         self.0.get()
+    }
+    /// Whether there ever was a driver: only then a window may have to wait for one.
+    #[inline]
+    pub(crate) fn is_made(&self) -> bool {
+        self.chain().is_some()
     }
     /// Whether every open window is on the board.
     pub(crate) fn is_ready(&self) -> bool {
@@ -290,8 +305,7 @@ impl Notifiers {
         let Some(chain) = self.chain() else {
             return false;
         };
-        let mut visits = Visits::new();
-        chain.visit(cx, range, Visit::begin, &mut visits);
+        let visits = chain.visit(cx, range);
         visits.iter().fold(false, |young, visit| {
             visit.entry().ext.age(cx.descend(), range, kind) | young
         })

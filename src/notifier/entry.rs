@@ -76,7 +76,7 @@ pub(super) struct Entry {
 
 #[derive(Default)]
 struct Visiting {
-    /// Windows and callers that hold the driver now.
+    /// Windows that a subscription counts, and other callers.
     now: usize,
     /// Nobody may come any more.
     closed: bool,
@@ -91,15 +91,16 @@ enum Leave {
     Done,
 }
 
-/// The right to call a driver; unregistration waits until every visit has ended.
+/// The right to call a driver; unregistration waits until every visit has ended. Windows have it of those who subscribed;
+/// the others they keep by their place on the chain.
 pub(super) struct Visit {
     entry: Arc<Entry>,
     /// A window over its subscription is counted there.
     counted: bool,
 }
 
-/// The visits of one window.
-pub(super) type Visits = SmallVec<[Visit; 16]>;
+/// Several of them.
+pub(super) type Visits = SmallVec<[Visit; 2]>;
 
 impl Visit {
     /// `None` once the driver's registration ends.

@@ -1,21 +1,27 @@
-//! A list that is walked without a lock, and a pointer that is set once: the unsafe code of the chain.
+//! A list that is walked without a lock.
 //!
 //! Guarantee of a walk: everyone who is in the list throughout is met exactly once. It is no snapshot: who comes or
 //! goes meanwhile may or may not be met.
 //!
 //! How: writers are serialised by the list's mutex. A removed node keeps its `next`, so that a walker standing on it
 //! goes on to the rest; it is destroyed through the epoch, once every pin of the moment of its removal has gone.
+//!
+//! A [`Call`] keeps whom it met on a walk beyond its pin: whoever takes a value out waits for the calls that may have met
+//! it, and only then has it destroyed.
 #![allow(unsafe_code)]
 
+use super::calls::{Call, Calls};
 use crate::{
     ctx::Epoch,
-    sync::{AtomicPtr, Mutex, Ordering, Witness, exclusive, probe},
+    sync::{Mutex, Ordering, Witness, probe},
 };
-use crossbeam_epoch::{Atomic, Guard, Owned};
-use std::{marker::PhantomData, ptr, sync::Arc};
+use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
+use std::ptr::NonNull;
 
 struct Node<T> {
     value: T,
+    /// The number of the change by which it came.
+    came: u64,
     next: Atomic<Node<T>>,
     witness: Witness,
 }
@@ -26,19 +32,55 @@ impl<T> Drop for Node<T> {
     }
 }
 
-/// The list. `T` is a handle, cheap to clone.
-pub(super) struct EpochList<T> {
+/// The list. A call has an `X` for itself, beside whom it met, and can reach the `S`.
+pub(super) struct EpochList<T, X = (), S = ()> {
     head: Atomic<Node<T>>,
     epoch: Epoch,
     writer: Mutex<()>,
+    calls: Calls<Met<T, X>, S>,
 }
 
-impl<T: Send + Sync + 'static> EpochList<T> {
-    pub(super) fn new(epoch: Epoch) -> Self {
+/// Whom a call met, in that order.
+pub(super) struct Met<T, X> {
+    nodes: Vec<NonNull<Node<T>>>,
+    own: X,
+}
+
+// SAFETY: the nodes are read through shared references alone, by whichever thread has the call.
+unsafe impl<T: Send + Sync, X: Send> Send for Met<T, X> {}
+
+impl<T, X: Default> Default for Met<T, X> {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            own: X::default(),
+        }
+    }
+}
+
+/// The right to keep the values that were met on a walk.
+pub(super) struct Calling<'l, T, X: Default, S>(Call<'l, Met<T, X>, S>);
+
+/// A value that new walkers do not meet. Calls may keep it.
+#[must_use = "it goes when it is retired"]
+pub(super) struct Unlinked<'l, T, X, S> {
+    list: &'l EpochList<T, X, S>,
+    node: *const Node<T>,
+    came: u64,
+    gone: u64,
+}
+
+/// A value that no call keeps. Walkers may stand on it.
+#[must_use = "it goes when it is retired"]
+pub(super) struct Uncalled<'l, T, X, S>(Unlinked<'l, T, X, S>);
+
+impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X, S> {
+    pub(super) fn new(epoch: Epoch, shared: S) -> Self {
         Self {
             head: Atomic::null(),
             epoch,
             writer: Mutex::new(()),
+            calls: Calls::new(shared),
         }
     }
     fn check(&self, guard: &Guard) {
@@ -51,6 +93,7 @@ impl<T: Send + Sync + 'static> EpochList<T> {
         let head = self.head.load(Ordering::Relaxed, guard);
         let node = Owned::new(Node {
             value,
+            came: self.calls.change(),
             next: Atomic::null(),
             witness: Witness::new(),
         });
@@ -59,49 +102,143 @@ impl<T: Send + Sync + 'static> EpochList<T> {
         self.head.store(node, Ordering::Release);
         drop(held);
     }
-    /// Takes out the first value that fits; says whether there was one.
-    pub(super) fn remove(&self, guard: &Guard, mut fits: impl FnMut(&T) -> bool) -> bool {
+    /// Takes out the first value that fits, if there is one.
+    pub(super) fn unlink(
+        &self,
+        guard: &Guard,
+        mut fits: impl FnMut(&T) -> bool,
+    ) -> Option<Unlinked<'_, T, X, S>> {
         self.check(guard);
-        let held = self.writer.lock();
+        let _held = self.writer.lock();
         let mut link = &self.head;
         loop {
             probe();
             let at = link.load(Ordering::Acquire, guard);
             // SAFETY: a linked node is destroyed only after it was unlinked, which needs the lock held here.
-            let Some(node) = (unsafe { at.as_ref() }) else {
-                return false;
-            };
+            let node = unsafe { at.as_ref() }?;
             if fits(&node.value) {
                 probe();
                 link.store(node.next.load(Ordering::Relaxed, guard), Ordering::Release);
-                drop(held);
-                // SAFETY: unlinked just now, by the one writer, so this is the only time; later pins cannot reach it,
-                // and earlier ones, checked to be of this collector, hold its destruction back.
-                unsafe { guard.defer_destroy(at) };
-                // Not to wait for this thread to have more to give: a driver may be large.
-                guard.flush();
-                return true;
+                return Some(Unlinked {
+                    list: self,
+                    node: at.as_raw(),
+                    came: node.came,
+                    // After the store: a call that knows of this change does not meet it.
+                    gone: self.calls.change(),
+                });
             }
             link = &node.next;
         }
     }
     /// Visits the values, the last put in first.
     pub(super) fn for_each(&self, guard: &Guard, mut visit: impl FnMut(&T)) {
+        self.walk(guard, |node| visit(&node.value));
+    }
+    #[inline]
+    fn walk<'g>(&self, guard: &'g Guard, mut visit: impl FnMut(&'g Node<T>)) {
         self.check(guard);
         probe();
         let mut at = self.head.load(Ordering::Acquire, guard);
         // SAFETY: reached from the head or from a node reached under the same pin, which is of this collector; nodes
         // unlinked since are destroyed only after it.
         while let Some(node) = unsafe { at.as_ref() } {
-            visit(&node.value);
+            visit(node);
             node.witness.read();
             probe();
             at = node.next.load(Ordering::Acquire, guard);
         }
     }
+    /// Begins a call of everybody who is in the list: those who come from now on may be left out, those who go wait.
+    #[inline]
+    pub(super) fn call(&self, guard: &Guard) -> Calling<'_, T, X, S> {
+        let mut call = self.calls.begin();
+        self.walk(guard, |node| {
+            if call.knows(node.came) {
+                call.nodes.push(NonNull::from(node));
+            }
+        });
+        Calling(call)
+    }
 }
 
-impl<T> Drop for EpochList<T> {
+impl<T, X: Default, S> Calling<'_, T, X, S> {
+    /// What the call has for itself.
+    #[inline]
+    pub(super) fn own(&self) -> &X {
+        &self.0.own
+    }
+    /// What all calls share.
+    #[inline]
+    pub(super) fn shared(&self) -> &S {
+        self.0.shared()
+    }
+    #[inline]
+    pub(super) fn own_mut(&mut self) -> &mut X {
+        &mut self.0.own
+    }
+    /// How many were met.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.0.nodes.len()
+    }
+    /// One of them.
+    #[inline]
+    pub(super) fn nth(&self, n: usize) -> &T {
+        let node = self.0.nodes[n];
+        // SAFETY: met by this call, which knows of its coming. It had not gone, or else by a change that the call does not
+        // know of, and then it is destroyed only after `Unlinked::wait`, which waits for this call.
+        let node = unsafe { node.as_ref() };
+        node.witness.read();
+        &node.value
+    }
+}
+
+impl<T, X: Default, S> Drop for Calling<'_, T, X, S> {
+    #[inline]
+    fn drop(&mut self) {
+        let met = &mut *self.0;
+        met.nodes.clear();
+        met.own = X::default();
+    }
+}
+
+impl<'l, T, X, S> Unlinked<'l, T, X, S>
+where
+    T: Send + Sync + 'static,
+    X: Default + Send,
+    S: Send + Sync,
+{
+    /// Sleeps until no call keeps it; to be called without a pin, which such a call may need to come to its end.
+    pub(super) fn wait(self) -> Uncalled<'l, T, X, S> {
+        self.list.calls.wait(self.came, self.gone);
+        Uncalled(self)
+    }
+    /// What must not be done.
+    #[cfg(all(test, loom))]
+    pub(super) fn without_waiting(self) -> Uncalled<'l, T, X, S> {
+        Uncalled(self)
+    }
+}
+
+impl<T, X, S> Uncalled<'_, T, X, S>
+where
+    T: Send + Sync + 'static,
+    X: Default + Send,
+    S: Send + Sync,
+{
+    /// Has it destroyed when no walker stands on it any more.
+    pub(super) fn retire(self, guard: &Guard) {
+        self.0.list.check(guard);
+        let at = Shared::from(self.0.node);
+        // SAFETY: unlinked by the one who made this value, so this is the only time; later pins cannot reach it, and
+        // earlier ones, checked to be of this collector, hold its destruction back.
+        unsafe { guard.defer_destroy(at) };
+        // Not to wait for this thread to have more to give: a driver may be large.
+        guard.flush();
+    }
+}
+
+impl<T, X, S> Drop for EpochList<T, X, S> {
     fn drop(&mut self) {
         let mut at = std::mem::replace(&mut self.head, Atomic::null());
         loop {
@@ -114,68 +251,11 @@ impl<T> Drop for EpochList<T> {
     }
 }
 
-/// A shared value that is made at most once, and then stays: one pointer wide.
-pub(super) struct Lazy<T> {
-    at: AtomicPtr<T>,
-    owns: PhantomData<Arc<T>>,
-}
-
-impl<T: Send + Sync> Lazy<T> {
-    pub(super) fn new() -> Self {
-        Self {
-            at: AtomicPtr::new(ptr::null_mut()),
-            owns: PhantomData,
-        }
-    }
-    /// One load.
-    #[inline(always)]
-    pub(super) fn get(&self) -> Option<&T> {
-        // SAFETY: null, or from `Arc::into_raw` in `get_or_make`, a reference of this value's own, which only `drop` gives
-        // up; that the borrow excludes.
-        unsafe { self.at.load(Ordering::Acquire).as_ref() }
-    }
-    /// A reference that may outlive this.
-    pub(super) fn share(&self) -> Option<Arc<T>> {
-        // Not through a reference, which would not lead to the count beside the value.
-        let at = self.at.load(Ordering::Acquire);
-        if at.is_null() {
-            return None;
-        }
-        // SAFETY: from `Arc::into_raw`, and this value's reference keeps the count above zero meanwhile.
-        unsafe { Arc::increment_strong_count(at) };
-        // SAFETY: takes over the reference that was added just now.
-        Some(unsafe { Arc::from_raw(at) })
-    }
-    pub(super) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
-        if let Some(value) = self.get() {
-            return value;
-        }
-        let made = Arc::into_raw(Arc::new(make())).cast_mut();
-        let set =
-            self.at
-                .compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
-        if set.is_err() {
-            // SAFETY: the exchange failed, so nobody else has seen it.
-            drop(unsafe { Arc::from_raw(made) });
-        }
-        self.get().expect("set by this thread or another")
-    }
-}
-
-impl<T> Drop for Lazy<T> {
-    fn drop(&mut self) {
-        let at = exclusive(&mut self.at);
-        if !at.is_null() {
-            // SAFETY: from `Arc::into_raw`, and `&mut self` excludes every borrow through this.
-            drop(unsafe { Arc::from_raw(at) });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{EpochList, Lazy};
+    use super::EpochList;
     use crate::ctx::Epoch;
+    use crossbeam_epoch::LocalHandle;
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -188,17 +268,30 @@ mod tests {
         }
     }
 
+    fn remove<T: Send + Sync + 'static>(
+        list: &EpochList<T>,
+        local: &LocalHandle,
+        fits: impl FnMut(&T) -> bool,
+    ) -> bool {
+        let unlinked = list.unlink(&local.pin(), fits);
+        let found = unlinked.is_some();
+        unlinked
+            .into_iter()
+            .for_each(|u| u.wait().retire(&local.pin()));
+        found
+    }
+
     #[test]
     fn the_last_put_in_is_met_first_and_removal_takes_one() {
         let epoch = Epoch::new();
         let local = epoch.register();
-        let list = EpochList::new(epoch.clone());
+        let list = EpochList::<_>::new(epoch.clone(), ());
         let guard = local.pin();
         for n in 0..4 {
             list.push(n, &guard);
         }
-        assert!(list.remove(&guard, |n| *n == 2));
-        assert!(!list.remove(&guard, |n| *n == 2));
+        assert!(remove(&list, &local, |n| *n == 2));
+        assert!(!remove(&list, &local, |n| *n == 2));
         let mut met = Vec::new();
         list.for_each(&guard, |n| met.push(*n));
         assert_eq!(met, [3, 1, 0]);
@@ -209,7 +302,7 @@ mod tests {
         let drops = Arc::new(AtomicUsize::new(0));
         let epoch = Epoch::new();
         let (walker, writer) = (epoch.register(), epoch.register());
-        let list = EpochList::new(epoch.clone());
+        let list = EpochList::<_>::new(epoch.clone(), ());
         for n in 0..3 {
             list.push(Counted(n, Arc::clone(&drops)), &writer.pin());
         }
@@ -217,7 +310,7 @@ mod tests {
         let mut met = Vec::new();
         list.for_each(&pinned, |c| {
             // Removed while the walker stands on it: the walk goes on.
-            list.remove(&writer.pin(), |other| other.0 == c.0);
+            remove(&list, &writer, |other| other.0 == c.0);
             met.push(c.0);
         });
         assert_eq!((met, drops.load(SeqCst)), (vec![2, 1, 0], 0));
@@ -234,7 +327,7 @@ mod tests {
         let drops = Arc::new(AtomicUsize::new(0));
         let epoch = Epoch::new();
         let local = epoch.register();
-        let list = EpochList::new(epoch.clone());
+        let list = EpochList::<_>::new(epoch.clone(), ());
         for n in 0..3 {
             list.push(Counted(n, Arc::clone(&drops)), &local.pin());
         }
@@ -245,7 +338,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "another machine's epoch")]
     fn a_foreign_pin_is_refused() {
-        let list = EpochList::new(Epoch::new());
+        let list = EpochList::<_>::new(Epoch::new(), ());
         let other = Epoch::new();
         let foreign = other.register();
         list.push(1, &foreign.pin());
@@ -254,7 +347,7 @@ mod tests {
     #[test]
     fn writers_and_walkers_meet_everyone_who_stays() {
         let epoch = Epoch::new();
-        let list = EpochList::new(epoch.clone());
+        let list = EpochList::<_>::new(epoch.clone(), ());
         list.push(Counted(1000, Arc::default()), &epoch.register().pin());
         let rounds = if cfg!(miri) { 20 } else { 2000 };
         std::thread::scope(|s| {
@@ -264,7 +357,7 @@ mod tests {
                     let local = epoch.register();
                     for _ in 0..rounds {
                         list.push(Counted(lane, Arc::default()), &local.pin());
-                        assert!(list.remove(&local.pin(), |c| c.0 == lane));
+                        assert!(remove(list, &local, |c| c.0 == lane));
                     }
                 });
             }
@@ -275,22 +368,5 @@ mod tests {
                 assert_eq!(stayed, 1);
             }
         });
-    }
-
-    #[test]
-    fn a_lazy_value_is_one_pointer_and_made_once() {
-        assert_eq!(size_of::<Lazy<[u64; 9]>>(), size_of::<usize>());
-        let lazy = Lazy::new();
-        assert!(lazy.get().is_none());
-        std::thread::scope(|s| {
-            for n in 0..3 {
-                let lazy = &lazy;
-                s.spawn(move || lazy.get_or_make(|| Box::new(n)));
-            }
-        });
-        assert!(lazy.get().is_some());
-        let shared = lazy.share().unwrap();
-        assert!(std::ptr::eq(&*shared, lazy.get().unwrap()));
-        assert_eq!(lazy.get_or_make(|| Box::new(99)), lazy.get().unwrap());
     }
 }

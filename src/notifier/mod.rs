@@ -40,15 +40,19 @@
 //! An MMU may subscribe to a range only. It is kept in an interval tree, which a window searches for the subscriptions that
 //! it overlaps; its tickets carry the number of windows that have ended over its range, and no others make them stale.
 
+mod asked;
 mod board;
 mod cached;
+mod calls;
 mod chain;
 mod entry;
 mod epoch_list;
 mod gate;
+mod gates;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
 mod intervals;
+mod lazy;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 mod ops;
@@ -64,6 +68,7 @@ pub(crate) use chain::Notifiers;
 pub use chain::Registration;
 pub(crate) use entry::RegId;
 pub use gate::{Gate, GateGuard, Zapped};
+pub use gates::Gates;
 pub use ops::{Ack, AgeKind, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};

@@ -4,8 +4,8 @@
 //! the code of this crate; only the page table is one word.
 
 use super::{
-    Access, Ack, Begun, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow,
-    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, entry::Visits, ops::demand,
+    Access, Ack, AgeKind, Begun, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow,
+    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, ops::demand,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -49,15 +49,15 @@ pub(crate) mod run {
     pub(crate) fn holds(name: &str, f: impl Fn() + Send + Sync + 'static) {
         explore(name, f, &Arc::default());
     }
-    /// Panics if none does. It is tried in a process of its own, which ends at the first panic: unwinding through the
-    /// locks of a model would be another one.
-    pub(crate) fn fails(name: &'static str, f: impl Fn() + Send + Sync + 'static) {
+    /// Panics if none does, or for another reason than `why`. It is tried in a process of its own, which ends at the first
+    /// panic: unwinding through the locks of a model would be another one.
+    pub(crate) fn fails(name: &'static str, why: &str, f: impl Fn() + Send + Sync + 'static) {
         if std::env::var_os(TWIN).is_some() {
             let (count, begun) = (Arc::<AtomicUsize>::default(), Instant::now());
             let counted = Arc::clone(&count);
-            panic::set_hook(Box::new(move |why| {
+            panic::set_hook(Box::new(move |said| {
                 let (n, time) = (counted.load(Ordering::Relaxed), begun.elapsed());
-                println!("model {name}: fails as it must, {n} executions in {time:.1?}: {why}");
+                println!("model {name}: fails, {n} executions in {time:.1?}: {said}");
                 exit(FOUND);
             }));
             return explore(name, f, &count);
@@ -73,14 +73,16 @@ pub(crate) mod run {
         let said = String::from_utf8_lossy(&twin.stdout);
         print!("{said}");
         assert_eq!(twin.status.code(), Some(FOUND), "{name}: not found: {said}");
+        assert!(
+            said.contains(why),
+            "{name}: found something else than {why:?}"
+        );
     }
 }
 
 pub(crate) const PAGE: Vpn = Vpn(16);
 /// A window that is in no bucket of the board.
 const WIDE: VpnRange = VpnRange::ALL;
-/// Of a fault: a checker wants loops that end.
-const TRIES: usize = 1;
 pub(crate) const RANGE: VpnRange = VpnRange::single(PAGE);
 
 /// An address space of one page.
@@ -169,17 +171,15 @@ impl Driver {
     fn holds(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Option<Pfn> {
         self.gate.lock(cx).store().get(&0).map(|e| e.pfn())
     }
-    /// A fault that gives up after some tries.
+    /// A fault that tries once, as a checker wants loops that end.
     fn fault(&self, world: &World, cx: &mut Cx<'_, rank::Idle, Sleepable>, mistake: bool) {
-        for _ in 0..TRIES {
-            let early = world.found();
-            let ticket = self.gate.ticket(PAGE, Access::Read);
-            let pfn = if mistake { early } else { world.found() };
-            let generation = world.mem.generation(pfn);
-            match ticket.fill(RANGE, pfn, generation, false).admit(cx) {
-                Ok(permit) => return drop(permit.establish(0)),
-                Err(_) => thread::yield_now(),
-            }
+        let early = world.found();
+        let ticket = self.gate.ticket(PAGE, Access::Read);
+        let pfn = if mistake { early } else { world.found() };
+        let generation = world.mem.generation(pfn);
+        match ticket.fill(RANGE, pfn, generation, false).admit(cx) {
+            Ok(permit) => drop(permit.establish(0)),
+            Err(_) => thread::yield_now(),
         }
     }
 }
@@ -196,6 +196,10 @@ impl ExternalMmu for Driver {
     fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange) {
         assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
     }
+    fn age(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange, _kind: AgeKind) -> bool {
+        assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
+        true
+    }
     fn release(&self, _cx: Cx<'_, rank::Callback, Sleepable>) {
         self.releases.fetch_add(1, Ordering::Relaxed);
     }
@@ -211,10 +215,22 @@ fn check_coherent(world: &World, driver: &Driver) {
     });
 }
 
+/// How much a driver has seen when the race begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It has just been put on the chain.
+    New,
+    /// It has drawn a ticket with no window open, and so knows that all there are were announced to it.
+    Settled,
+}
+
 /// The mistake: the page is looked up before the ticket is drawn.
-fn window_against_permit(window: VpnRange, range: Option<VpnRange>, mistake: bool) {
+fn window_against_permit(window: VpnRange, range: Option<VpnRange>, known: Known, mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register_on(range, Driver::new);
+    if known == Known::Settled {
+        drop(driver.gate.ticket(PAGE, Access::Read));
+    }
     let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
     let other = loom::thread::spawn(move || w.enter(|mut cx| d.fault(&w, &mut cx, mistake)));
     world.enter(|cx| {
@@ -230,7 +246,12 @@ fn window_against_permit(window: VpnRange, range: Option<VpnRange>, mistake: boo
 }
 
 /// The mistake: the window reads the chain before it is on the board.
-fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistake: bool) {
+fn registration_against_window(
+    window: VpnRange,
+    range: Option<VpnRange>,
+    faults: usize,
+    mistake: bool,
+) {
     let world = World::new();
     world.enter(|mut cx| world.notifiers.prepare(&cx.descend(), || ()));
     let w = Arc::clone(&world);
@@ -246,7 +267,7 @@ fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistak
     let (driver, _stays) = world.enter(|mut cx| {
         let mem = &world.mem;
         let made = world.notifiers.register(&mut cx, mem, range, Driver::new);
-        made.0.fault(&world, &mut cx, false);
+        (0..faults).for_each(|_| made.0.fault(&world, &mut cx, false));
         made
     });
     other.join().unwrap();
@@ -254,11 +275,10 @@ fn registration_against_window(window: VpnRange, range: Option<VpnRange>, mistak
 }
 
 fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
-    let mut present = Visits::new();
-    world.chain().present(&mut cx, RANGE, &mut present);
+    let asked = world.chain().ask(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
-    for visit in &present {
-        let entry = visit.entry();
+    for n in 0..asked.len() {
+        let entry = asked.nth(n);
         let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(Begun::Done(ack))
@@ -289,6 +309,28 @@ fn unregistration_against_window(range: Option<VpnRange>, mistake: bool) {
     assert_eq!(faulted, None, "a driver that left got an entry");
     other.join().unwrap();
     assert_eq!(driver.releases.load(Ordering::Relaxed), 1);
+}
+
+/// The mistake: it leaves without waiting for those who visit it. The one who asks walks the chain under a pin alone.
+fn unregistration_against_aging(range: Option<VpnRange>, mistake: bool) {
+    let world = World::new();
+    let (driver, registration) = world.register_on(range, Driver::new);
+    let w = Arc::clone(&world);
+    let other = loom::thread::spawn(move || {
+        w.enter(|mut cx| {
+            w.notifiers
+                .age(&mut cx.non_blocking(), RANGE, AgeKind::Test)
+        })
+    });
+    world.enter(|mut cx| {
+        if mistake {
+            registration.vanish(&mut cx);
+        } else {
+            registration.unregister(&mut cx);
+        }
+    });
+    driver.gone.store(true, Ordering::Relaxed);
+    other.join().unwrap();
 }
 
 /// The mistake: whoever ends the address space calls `release` without asking whether it was called.
@@ -343,31 +385,34 @@ fn retirement_against_walk(mistake: bool) {
 }
 
 macro_rules! models {
-    ($($model:ident($($arg:expr),*) $name:ident $twin:ident)*) => {$(
+    ($($model:ident($($arg:expr),*) $name:ident $twin:ident $why:literal)*) => {$(
         #[test]
         fn $name() {
             run::holds(stringify!($name), || super::$model($($arg,)* false));
         }
         #[test]
         fn $twin() {
-            run::fails(stringify!($twin), || super::$model($($arg,)* true));
+            run::fails(stringify!($twin), $why, || super::$model($($arg,)* true));
         }
     )*};
 }
 
 mod tests {
-    use super::{RANGE, WIDE, run};
+    use super::{Known::*, RANGE, WIDE, run};
     models! {
-        window_against_permit(RANGE, None) permit a_late_ticket
-        window_against_permit(WIDE, None) permit_in_wide_window a_late_ticket_in_wide_window
-        window_against_permit(RANGE, Some(RANGE)) permit_of_interval a_late_ticket_of_interval
-        registration_against_window(RANGE, None) registration a_chain_read_before_the_board
-        registration_against_window(WIDE, None) registration_in_wide_window a_chain_read_before_wide_window
-        registration_against_window(WIDE, Some(RANGE)) interval_insert_in_wide_window an_interval_tree_read_before_wide_window
-        registration_against_window(RANGE, Some(RANGE)) interval_insert an_interval_tree_read_before_the_board
-        unregistration_against_window(None) unregistration a_leave_without_waiting
-        unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting
-        release_against_unregister(None) release a_second_release
-        retirement_against_walk() retirement a_reference_given_up_early
+        window_against_permit(RANGE, None, New) permit a_late_ticket "stale entry"
+        window_against_permit(WIDE, None, New) permit_in_wide_window a_late_ticket_in_wide_window "stale entry"
+        window_against_permit(RANGE, Some(RANGE), New) permit_of_interval a_late_ticket_of_interval "stale entry"
+        window_against_permit(RANGE, Some(RANGE), Settled) permit_of_settled_interval a_late_ticket_of_settled_interval "stale entry"
+        registration_against_window(RANGE, None, 1) registration a_chain_read_before_the_board "stale entry"
+        registration_against_window(WIDE, None, 1) registration_in_wide_window a_chain_read_before_wide_window "stale entry"
+        registration_against_window(WIDE, Some(RANGE), 1) interval_insert_in_wide_window an_interval_tree_read_before_wide_window "stale entry"
+        registration_against_window(RANGE, Some(RANGE), 1) interval_insert an_interval_tree_read_before_the_board "stale entry"
+        registration_against_window(RANGE, Some(RANGE), 2) interval_insert_and_again an_interval_tree_read_before_the_board_and_again "stale entry"
+        unregistration_against_window(None) unregistration a_leave_without_waiting "a driver that left got an entry"
+        unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting "a driver that left got an entry"
+        unregistration_against_aging(None) aging an_aging_without_waiting "called after it left"
+        release_against_unregister(None) release a_second_release "left: 2"
+        retirement_against_walk() retirement a_reference_given_up_early "retired while held"
     }
 }

@@ -1,8 +1,9 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
+    asked::Asked,
     chain::{Chain, Notifiers},
-    entry::{Entry, Visit, Visits},
+    entry::Entry,
     ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
 };
 use crate::{
@@ -73,30 +74,18 @@ impl WindowContext for Atomic {
 
 /// Every registered driver acknowledged the range; `Drop` ends it, for exactly those.
 ///
-/// With nobody ever registered it is one load and a null pointer. For that to be all, what is behind the pointer lies
-/// elsewhere, and nothing of the fast path takes the address of the window.
+/// With nobody ever registered it is one load and a null pointer. For that to be all, what is to be kept lies elsewhere,
+/// and nothing of the fast path takes the address of the window.
 #[must_use]
 pub(crate) struct OpenWindow<'w, C: Context> {
-    live: Option<Box<Live<'w>>>,
+    live: Option<Asked<'w>>,
     range: VpnRange,
     cx: Cx<'w, rank::Window, C>,
 }
 
-/// What there is to end, if anybody was ever registered.
-struct Live<'w> {
-    chain: &'w Chain,
-    /// What an oracle knows it by.
-    id: u64,
-    visits: Visits,
-    /// So many of them, the first ones, were asked and did not refuse: they are told the end.
-    agreed: usize,
-    /// Nobody refused.
-    open: bool,
-}
-
 /// A window that is being announced: ended if anybody refuses, or panics.
 struct Opening<'a, 'w, C: Context> {
-    live: Option<Box<Live<'w>>>,
+    live: Option<Asked<'w>>,
     range: VpnRange,
     cx: Cx<'a, rank::Window, C>,
 }
@@ -144,7 +133,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         cx: Cx<'a, rank::Window, C>,
         range: VpnRange,
         event: Event,
-    ) -> Result<Option<Box<Live<'w>>>, C::Refusal> {
+    ) -> Result<Option<Asked<'w>>, C::Refusal> {
         let mut opening = Self {
             live: None,
             range,
@@ -157,25 +146,19 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
         let id = chain.board.next_watched();
-        let live = self.live.insert(Box::new(Live {
-            chain,
-            id,
-            visits: SmallVec::new(),
-            agreed: 0,
-            open: false,
-        }));
-        chain.present(&mut self.cx, self.range, &mut live.visits);
+        let asked = chain.ask(&mut self.cx, self.range, id);
+        let asked = self.live.insert(asked);
         // First everybody is asked, then those are waited for who are not done: all at the same time.
         let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
-        for visit in &live.visits {
-            let entry = visit.entry();
+        for n in 0..asked.len() {
+            let entry = asked.nth(n);
             let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
             chain.board.watched(asking);
             let cx = self.cx.descend();
             let left = demand(self.range, event, entry.reg, |inv| {
                 C::ask(&*entry.ext, cx, inv)
             })?;
-            live.agreed += 1;
+            asked.agrees();
             owed.extend(left.map(|left| (entry, left)));
         }
         for (entry, left) in owed {
@@ -186,29 +169,22 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
                 Ok::<_, Infallible>(Begun::Done(C::settle(left, cx, inv)))
             });
         }
-        live.open = true;
+        asked.opened();
         chain.board.watched(|w| w.opened(id, self.range));
         Ok(())
     }
 }
 
-impl Live<'_> {
-    #[cold]
-    #[inline(never)]
-    fn end<C: Context>(mut self: Box<Self>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
-        if self.open {
-            self.chain.board.watched(|w| w.closing(range));
-        }
-        self.chain.board.end(range);
-        self.visits.truncate(self.agreed);
-        // All sequences first: who is told of an end finds no window open.
-        self.visits.iter_mut().for_each(Visit::close_window);
-        while let Some(visit) = self.visits.pop() {
-            let cx = cx.descend();
-            visit.entry().ext.invalidate_end(cx, range);
-        }
-        self.chain.board.watched(|w| w.closed(self.id));
+#[cold]
+#[inline(never)]
+fn end<C: Context>(mut asked: Asked<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
+    let (id, open) = asked.state();
+    if open {
+        asked.board().watched(|w| w.closing(range));
     }
+    asked.board().end(range);
+    asked.end(|entry| entry.ext.invalidate_end(cx.descend(), range));
+    asked.board().watched(|w| w.closed(id));
 }
 
 impl<C: Context> OpenWindow<'_, C> {
@@ -226,16 +202,16 @@ impl<C: Context> OpenWindow<'_, C> {
 impl<C: Context> Drop for OpenWindow<'_, C> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(live) = self.live.take() {
-            live.end(self.cx.reborrow(), self.range);
+        if let Some(asked) = self.live.take() {
+            end(asked, self.cx.reborrow(), self.range);
         }
     }
 }
 
 impl<C: Context> Drop for Opening<'_, '_, C> {
     fn drop(&mut self) {
-        if let Some(live) = self.live.take() {
-            live.end(self.cx.reborrow(), self.range);
+        if let Some(asked) = self.live.take() {
+            end(asked, self.cx.reborrow(), self.range);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::script::{FileKind, Script};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{Cx, Sleepable, rank},
-    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem},
+    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, XipFile},
     mm::Machine,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,6 +30,10 @@ pub(super) fn open(
                 Box::<MemStore>::default(),
             )
             .expect("files are small"),
+            FileKind::Xip => {
+                XipFile::new(machine.host(), &format!("/{name} (deleted)"), about.size)
+                    .expect("files are small")
+            }
         };
         let file = File::open(object, FileMode::ReadWrite);
         for page in 0..about.size.div_ceil(PAGE_SIZE) {

@@ -105,8 +105,19 @@ pub enum Op {
     PunchHole { file: String, off: u64, len: u64 },
     /// One byte of a file is written.
     Pwrite { file: String, off: u64, byte: u8 },
+    /// `fsync`.
+    Fsync { file: String },
     /// The kernel reclaims every page that these processes own.
     Reclaim {},
+    /// So many frames are freed, if that can be done. Of this library's own scripts, as what follows: no kernel can be asked.
+    Shrink { pages: u64 },
+    /// The page moves to another frame.
+    Migrate {
+        #[serde(with = "hex")]
+        addr: u64,
+    },
+    /// Private pages of all processes come to share the frame of the first of them, where they are equal to it.
+    Merge {},
 }
 
 impl Op {
@@ -116,7 +127,8 @@ impl Op {
             Self::Mmap { file, .. } => file.as_deref(),
             Self::Ftruncate { file, .. }
             | Self::PunchHole { file, .. }
-            | Self::Pwrite { file, .. } => Some(file),
+            | Self::Pwrite { file, .. }
+            | Self::Fsync { file } => Some(file),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ use crate::addr::{PAGE_SIZE, Pfn};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::{BuildHasherDefault, Hasher},
 };
 
 /// Pages that one line may describe. More than any recording has; keeps a damaged one from filling the memory.
@@ -249,7 +250,28 @@ fn token(word: &str) -> Result<(Kind, u32, u64), String> {
 #[derive(Debug, Default)]
 pub struct Numbering {
     tables: PageTables,
-    seen: HashMap<Pfn, u32>,
+    seen: HashMap<Pfn, u32, BuildHasherDefault<FrameHasher>>,
+}
+
+/// Spreads frame numbers over a table: no stranger chooses them, and all pages of all processes are looked up at each step.
+#[derive(Default)]
+struct FrameHasher(u64);
+
+impl Hasher for FrameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(byte.into());
+        }
+    }
+    fn write_u32(&mut self, n: u32) {
+        // Knuth's multiplier; the table looks at the highest and the lowest bits.
+        self.0 = (self.0 ^ u64::from(n))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
+    }
 }
 
 impl Numbering {

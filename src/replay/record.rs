@@ -8,6 +8,9 @@ use super::{
 use crate::mm::{Machine, Mm};
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Processes by number.
+pub type Processes = BTreeMap<u32, Arc<Mm>>;
+
 /// Somebody who is there when operations are done.
 pub trait Follow {
     /// Process 0 is there, and has nothing.
@@ -16,10 +19,10 @@ pub trait Follow {
     fn disturb(&mut self, cx: &mut Idle<'_>, nth: usize);
     /// The `nth` step is about to be done; what happens here is taken for part of it.
     fn before(&mut self, cx: &mut Idle<'_>, nth: usize, actor: u32, op: &Op);
-    /// It was done; `false` ends the script here.
-    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step) -> bool;
+    /// It was done, and these processes are there now; `false` ends the script here.
+    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step, now: &Processes) -> bool;
     /// Nothing more will be done; the processes exit after this.
-    fn finish(&mut self, cx: &mut Idle<'_>);
+    fn finish(&mut self, cx: &mut Idle<'_>, now: &Processes);
 }
 
 /// Given the living processes, who does what next; nothing: it is over.
@@ -60,13 +63,13 @@ pub fn record(
         if look {
             written(cx, &family, outcome, &mut step, &mut before);
         }
-        let on = follow.after(cx, nth, &step);
+        let on = follow.after(cx, nth, &step, family.processes());
         script.steps.push(step);
         if !on {
             break;
         }
     }
-    follow.finish(cx);
+    follow.finish(cx, family.processes());
     family.end(cx);
 }
 

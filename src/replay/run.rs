@@ -12,6 +12,7 @@ use super::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{AlreadyEntered, Cx, Sleepable, rank},
+    error::Errno,
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
@@ -24,6 +25,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
+
+/// The kernel in the header of scripts that only this library has run: there is nothing beside the script in them.
+pub const OURS: &str = "emmu";
 
 pub(super) type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
@@ -211,8 +215,9 @@ impl Family {
         let mm = Mm::new(machine);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
+        let recorded = script.header.kernel != OURS;
         let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
-        let lives = has_pressure.then(|| Lives::begin(cx, machine, &mm));
+        let lives = (recorded && has_pressure).then(|| Lives::begin(cx, machine, &mm));
         Self {
             lives,
             processes: BTreeMap::from([(0, mm)]),
@@ -227,7 +232,11 @@ impl Family {
     pub(super) fn first(&self) -> Arc<Mm> {
         Arc::clone(&self.processes[&0])
     }
-    /// The processes that have not exited.
+    /// The processes that have not exited, by number.
+    pub(super) fn processes(&self) -> &BTreeMap<u32, Arc<Mm>> {
+        &self.processes
+    }
+    /// Their numbers.
     pub(super) fn living(&self) -> Vec<u32> {
         self.processes.keys().copied().collect()
     }
@@ -279,16 +288,38 @@ impl Family {
                 let written = self.file(file).write_at(cx.reborrow(), off, &[byte]);
                 written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
             }
+            Op::Fsync { ref file } => done(self.file(file).sync(cx.reborrow()), |e| e.errno()),
             Op::Reclaim {} => {
                 mm.machine().reclaim(cx);
                 Outcome::Ret(0)
             }
+            Op::Shrink { pages } => {
+                mm.machine().shrink(cx, pages);
+                Outcome::Ret(0)
+            }
+            Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
+                Outcome::Ret(u64::from(to.is_some()))
+            }),
+            Op::Merge {} => Outcome::Ret(self.merge(cx)),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
     }
 
+    /// Merges what can be merged; how many frames that freed.
+    fn merge(&self, cx: &mut Idle<'_>) -> u64 {
+        let mut pages = Vec::new();
+        for mm in self.processes.values() {
+            for (at, state) in mm.pagemap(cx, self.arena) {
+                if matches!(state, PageState::Anon(_)) {
+                    pages.push((&**mm, at.addr()));
+                }
+            }
+        }
+        let machine = self.processes.values().next().map(|mm| mm.machine());
+        machine.map_or(0, |machine| machine.merge(cx, &pages) as u64)
+    }
     fn file(&self, name: &str) -> &Arc<File> {
         self.files
             .get(name)

@@ -102,6 +102,8 @@ pub enum FileKind {
     Memfd,
     /// A file of a disk file system.
     Disk,
+    /// A file on memory, used in place. In no recording.
+    Xip,
 }
 
 /// How an operation ended.

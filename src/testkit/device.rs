@@ -1,5 +1,6 @@
 //! What the kit needs of a device beside its callbacks: a way to use memory through it, and what it says of itself.
 
+use super::Broken;
 use crate::{
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
@@ -94,6 +95,15 @@ pub trait Device: Send + Sync {
     /// What it says of itself.
     fn declares(&self) -> Declared {
         Declared::default()
+    }
+    /// The next acknowledgement that it owes shall go wrong like that, if it is given by somebody who can fail: a remote
+    /// partition, another processor, a wire. Whether it can; a device that acknowledges by itself says no.
+    ///
+    /// However it goes wrong, the device must end the window, and accesses must go on: by a successor of whoever
+    /// failed, if need be.
+    fn break_acknowledgement(&self, how: Broken) -> bool {
+        let _unused = how;
+        false
     }
     /// Asked when no window is open and no access under way: what is still counted, if anything is.
     fn unsettled(&self) -> Option<String> {

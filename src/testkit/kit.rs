@@ -57,11 +57,10 @@ impl Kit {
     pub fn attaching(
         attach: impl Fn(&mut Idle<'_>, &Arc<Mm>) -> Attached + Send + Sync + 'static,
     ) -> Self {
-        let cases = std::env::var("EMMU_TESTKIT_CASES").ok();
         Self {
             attach: Arc::new(attach),
             deadline: Duration::from_secs(5),
-            cases: cases.and_then(|c| c.parse().ok()).unwrap_or(64),
+            cases: super::suite::deep().unwrap_or(64),
         }
     }
     /// How long an access or an operation may take before it is said to be stuck. 5 seconds, unless set.
@@ -69,12 +68,12 @@ impl Kit {
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
-    /// Random runs where a property has such; `EMMU_TESTKIT_CASES`, or 64, unless set.
+    /// Random scripts of [`Property::Scripts`]; 64, unless set. `EMMU_TESTKIT_CASES` makes it more, but not of none.
     #[must_use]
     pub fn cases(self, cases: u32) -> Self {
         Self { cases, ..self }
     }
-    /// Random runs where a property has such.
+    /// Random scripts of [`Property::Scripts`].
     pub fn random_cases(&self) -> u32 {
         self.cases
     }
@@ -221,7 +220,7 @@ macro_rules! conformance_tests {
     (kit = $kit:expr) => {
         $crate::conformance_tests!(@ $kit;
             auditable pairing drops_range holds_off retry overlap reach edges huge_pages foreign_threads forks
-            rights aging dirty references reentrant atomic_windows alloc_failure progress exits release unregister);
+            rights aging dirty references reentrant atomic_windows alloc_failure progress exits release unregister failures scripts);
     };
     (@ $kit:expr; $($name:ident)*) => { $(
         #[test]

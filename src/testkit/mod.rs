@@ -131,14 +131,16 @@ mod models;
 pub mod museum;
 mod neighbour;
 mod property;
+mod reference;
 mod suite;
 mod trial;
 mod verdict;
 
 pub use device::{Attached, Declared, Device, Holds, Idle, Refused};
-pub use inject::{Failed, fail_each};
+pub use inject::{Broken, Failed, Fault, fail_each};
 pub use kit::{Kit, conformance};
 pub use models::{gru, kvm, pfn_caches, xpmem};
 pub use property::Property;
-pub use suite::{Disturbances, Failure, Suite};
+pub use reference::{Checks, Reference};
+pub use suite::{Disturbances, Failure, Profile, Suite};
 pub use verdict::{Conformance, Outcome, Seen, Side, Step, Verdict};

@@ -1,7 +1,7 @@
 //! The models of this library as devices of the kit, correct or with one of their mistakes.
 
 use super::{
-    Kit,
+    Broken, Kit,
     device::{Attached, Declared, Device, Holds, Idle, Refused},
 };
 use crate::{
@@ -281,6 +281,14 @@ impl Device for Importer {
             sleeps: true,
             ..Declared::default()
         }
+    }
+    fn break_acknowledgement(&self, how: Broken) -> bool {
+        self.attachment.lock().partition().set_manners(match how {
+            Broken::Dies => Manners::Dies,
+            Broken::Hangs => Manners::Hangs,
+            Broken::Twice => Manners::Twice,
+        });
+        true
     }
     fn unsettled(&self) -> Option<String> {
         let recalls = self.owner.recalls();

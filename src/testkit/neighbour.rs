@@ -7,7 +7,7 @@ use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},
     notifier::{Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, Seat, WouldBlock},
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, thread},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,13 @@ type Act = Box<dyn FnOnce(VpnRange) + Send>;
 /// See the module.
 pub(super) struct Neighbour {
     gate: Gate<NoStore, (), Sleepable>,
-    at_start: Mutex<Option<Act>>,
+    /// At the beginning of which window from now, and what.
+    at_start: Mutex<Option<(u64, Act)>>,
     refuses: AtomicBool,
+    /// The window of an atomic context to be refused, of those it is asked for; 0: none.
+    refused: AtomicU64,
+    tries: AtomicU64,
+    windows: AtomicU64,
     /// Microseconds that each callback takes.
     delay: AtomicU64,
 }
@@ -28,12 +33,31 @@ impl Neighbour {
             gate: Gate::new(seat, NoStore, ()),
             at_start: Mutex::default(),
             refuses: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            tries: AtomicU64::new(0),
+            windows: AtomicU64::new(0),
             delay: AtomicU64::new(0),
         })
     }
     /// At the beginning of the next window, `act` is run on the window's thread.
     pub(super) fn at_next_start(&self, act: impl FnOnce(VpnRange) + Send + 'static) {
-        *self.at_start.lock() = Some(Box::new(act));
+        self.at_start(1, act);
+    }
+    /// The same at the beginning of the `nth` from now, from 1.
+    pub(super) fn at_start(&self, nth: u64, act: impl FnOnce(VpnRange) + Send + 'static) {
+        *self.at_start.lock() = Some((nth, Box::new(act)));
+    }
+    /// Windows that it was told of so far, of contexts that may sleep.
+    pub(super) fn windows(&self) -> u64 {
+        self.windows.load(Ordering::Relaxed)
+    }
+    /// Refuses the `nth` window of an atomic context from the beginning, from 1.
+    pub(super) fn refuse_one(&self, nth: u64) {
+        self.refused.store(nth, Ordering::Relaxed);
+    }
+    /// Windows of atomic contexts that it was asked for so far.
+    pub(super) fn tries(&self) -> u64 {
+        self.tries.load(Ordering::Relaxed)
     }
     /// Refuses windows of atomic contexts, or not. It does not at first.
     pub(super) fn refuse(&self, refuse: bool) {
@@ -47,7 +71,7 @@ impl Neighbour {
     fn dawdle(&self) {
         match self.delay.load(Ordering::Relaxed) {
             0 => {}
-            micros => std::thread::sleep(Duration::from_micros(micros)),
+            micros => thread::sleep(Duration::from_micros(micros)),
         }
     }
 }
@@ -58,8 +82,18 @@ impl ExternalMmu for Neighbour {
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
-        let act = self.at_start.lock().take();
-        if let Some(act) = act {
+        self.windows.fetch_add(1, Ordering::Relaxed);
+        let due = {
+            let mut at_start = self.at_start.lock();
+            match &mut *at_start {
+                Some((left, _)) if *left > 1 => {
+                    *left -= 1;
+                    None
+                }
+                _ => at_start.take(),
+            }
+        };
+        if let Some((_, act)) = due {
             act(inv.range());
         }
         self.dawdle();
@@ -78,7 +112,9 @@ impl ExternalMmu for Neighbour {
         cx: Cx<'_, rank::Callback, Atomic>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
-        if self.refuses.load(Ordering::Relaxed) {
+        let nth = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
+        let chosen = nth == self.refused.load(Ordering::Relaxed);
+        if chosen || self.refuses.load(Ordering::Relaxed) {
             return Err(WouldBlock);
         }
         self.gate.try_exclude(cx, inv, |(), _| ())

@@ -60,14 +60,17 @@ pub(super) fn pages(from: u64, to: u64) -> VpnRange {
 
 /// The machine that trials are on: with swap, and address 0 in it.
 pub(super) fn machine() -> Arc<Machine> {
-    Machine::new(MachineConfig {
+    Machine::new(config())
+}
+pub(super) fn config() -> MachineConfig {
+    MachineConfig {
         memory: MemConfig {
             swap: 4096,
             ..MemConfig::default()
         },
         mmap_min_addr: 0,
         ..MachineConfig::default()
-    })
+    }
 }
 
 impl Trial {

@@ -69,6 +69,11 @@ pub enum Seen {
     /// It serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations) shows none: no oracle can
     /// watch it.
     Hidden(u64),
+    /// A step came to something else than the [model of pages](super::Reference) says.
+    Differs(String),
+    /// The structures of the processes are not what the [model of pages](super::Reference::check) says, or something is left
+    /// of them in the end.
+    Miscounted(String),
     /// There are more references than the device declares.
     Held {
         /// Byte address of the page.
@@ -80,7 +85,7 @@ pub enum Seen {
 
 impl Seen {
     /// Who saw it: an invariant by its number, `bytes` (both sides were read), `time`, `panic`, `answer` (what a call
-    /// returned).
+    /// returned), `model` (the model of pages).
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
@@ -92,6 +97,7 @@ impl Seen {
             Self::Unsettled(_) => "O12",
             Self::Held { .. } => "O5",
             Self::Hidden(_) => "O0",
+            Self::Differs(_) | Self::Miscounted(_) => "model",
             Self::Allowed(_) | Self::RefusedWrongly(_) | Self::WouldBlock => "answer",
         }
     }
@@ -132,6 +138,8 @@ impl fmt::Display for Seen {
                 f,
                 "O0: the page at {addr:#x} was just used, and `translations` does not show it: nothing can be watched"
             ),
+            Self::Differs(what) => write!(f, "model: {what}"),
+            Self::Miscounted(what) => write!(f, "model: {what}"),
             Self::Held { addr, extra } => write!(
                 f,
                 "O5: {extra} references more than mappings on the page at {addr:#x}, of a device that says it takes none"

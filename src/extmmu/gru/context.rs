@@ -124,9 +124,10 @@ impl Context {
             if self.space.is_released() {
                 return Err(GruFault::Gone);
             }
-            self.load();
             let mut chip = gru.lock();
             let Some(asid) = chip.slot_of(self.id).map(|l| l.asid) else {
+                drop(chip);
+                self.load();
                 continue;
             };
             let hit = chip.tlb.get(effective(asid, addr), Vpn::containing(addr).0);

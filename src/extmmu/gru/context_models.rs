@@ -62,7 +62,7 @@ fn gru_armed_miss() {
 }
 #[test]
 fn gru_purge_that_cancels_no_miss() {
-    run::fails("gru_purge_that_cancels_no_miss", || {
+    run::fails("gru_purge_that_cancels_no_miss", "stale TLB entry", || {
         armed_miss(Some(Mistake::NoDisarm));
     });
 }

@@ -8,6 +8,7 @@ use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange, chunks},
     ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached},
+    sync::Ordering,
 };
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub struct Attachment {
     owner: Arc<Owner>,
     partition: Arc<Partition>,
     segment: SegId,
+    of: Arc<Segment>,
     range: VpnRange,
 }
 
@@ -36,8 +38,8 @@ impl Owner {
         first: u64,
         pages: u64,
     ) -> Result<Attachment, XpmemError> {
-        let whole = self.segment(segment)?.range;
-        let range = part(whole, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        let of = self.segment(segment)?;
+        let range = part(of.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
         if partition.is_cut_off() {
             return Err(XpmemError::CutOff(partition.id()));
         }
@@ -47,6 +49,7 @@ impl Owner {
             owner: Arc::clone(self),
             partition: Arc::clone(partition),
             segment,
+            of,
             range,
         })
     }
@@ -74,16 +77,19 @@ impl Attachment {
     ///
     /// [`XpmemError`]: the segment below is gone, or smaller.
     pub fn make(&self, first: u64, pages: u64, access: Access) -> Result<SegId, XpmemError> {
-        let below = self.owner.segment(self.segment)?;
+        let below = self.below()?;
         if access == Access::Write && below.access == Access::Read {
             return Err(XpmemError::ReadOnly(self.segment));
         }
         let range = part(self.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
-        Ok(self.owner.insert(Segment {
-            range,
-            access,
-            parent: Some(self.id),
-        }))
+        Ok(self.owner.insert(range, access, Some(self.id)))
+    }
+    /// The segment that it is of, unless that is gone.
+    fn below(&self) -> Result<&Segment, XpmemError> {
+        let there = self.of.is_there.load(Ordering::Acquire);
+        there
+            .then_some(&*self.of)
+            .ok_or(XpmemError::NoSegment(self.segment))
     }
     /// Loads bytes from byte `at` of the attachment on; within a page at once.
     ///
@@ -150,7 +156,7 @@ impl Attachment {
         let page = self.range.start().0.checked_add(at / PAGE_SIZE).map(Vpn);
         let page = page.filter(|p| self.range.contains(*p));
         let page = page.ok_or(XpmemError::Range(at))?;
-        let segment = self.owner.segment(self.segment)?;
+        let segment = self.below()?;
         if access == Access::Write && segment.access == Access::Read {
             return Err(XpmemError::ReadOnly(self.segment));
         }
@@ -175,7 +181,7 @@ impl Attachment {
     /// The pages, and whether they may be written.
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) fn what(&self) -> Result<(VpnRange, Access), XpmemError> {
-        Ok((self.range, self.owner.segment(self.segment)?.access))
+        Ok((self.range, self.below()?.access))
     }
     /// Detaches (`xpmem_detach`): segments made of it are gone as well.
     ///

@@ -27,6 +27,7 @@
 //! | --- | --- |
 //! | `owner` | segments, the frame table, what a window does |
 //! | `fault` | how an importer comes by a page |
+//! | `pages` | a table by page |
 //! | `gatekeeper` | faults against recalls |
 //! | `partition` | what an owner knows of a partition: entries, answers, death |
 //! | `local` | a partition that is a thread of this process |
@@ -40,6 +41,7 @@ mod local;
 #[cfg(all(test, loom))]
 mod models;
 mod owner;
+mod pages;
 mod partition;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub mod remote;

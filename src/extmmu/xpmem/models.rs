@@ -61,7 +61,9 @@ fn xpmem_recall() {
 }
 #[test]
 fn xpmem_fault_let_go_early() {
-    run::fails("xpmem_fault_let_go_early", || recall_against_fault(true));
+    run::fails("xpmem_fault_let_go_early", "stale entry", || {
+        recall_against_fault(true)
+    });
 }
 #[test]
 fn xpmem_wakeups() {

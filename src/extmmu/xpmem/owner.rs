@@ -3,6 +3,7 @@
 use super::{
     PartitionId, XpmemError,
     gatekeeper::Gatekeeper,
+    pages::Pages,
     partition::{Answer, Breach, Partition},
 };
 use crate::{
@@ -14,11 +15,11 @@ use crate::{
     },
     mm::Mm,
     notifier::{
-        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Registration,
+        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, Registration, ShadowEntry,
         Translation,
     },
     rmap::RmapNotifier,
-    sync::{Mutex, RwLock, Serial},
+    sync::{AtomicBool, Mutex, Ordering, RwLock, Serial},
 };
 use std::{
     collections::BTreeMap,
@@ -44,8 +45,10 @@ impl SegId {
 }
 
 /// Exported memory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Segment {
+    /// Until it is taken back, or the owner ends.
+    pub(super) is_there: AtomicBool,
     pub(super) range: VpnRange,
     pub(super) access: Access,
     /// The attachment that it was made of, if its memory is somebody else's.
@@ -129,9 +132,9 @@ pub struct Owner {
     pub(super) id: u64,
     pub(super) config: OwnerConfig,
     /// The frames exported, by page; each entry has a reference.
-    pub(super) gate: Gate<OrderedStore<Vpn>, (), Sleepable>,
+    pub(super) gate: Gate<Pages<ShadowEntry>, (), Sleepable>,
     pub(super) keeper: Gatekeeper,
-    pub(super) segments: RwLock<BTreeMap<SegId, Segment>>,
+    pub(super) segments: RwLock<BTreeMap<SegId, Arc<Segment>>>,
     partitions: RwLock<Vec<Arc<Partition>>>,
     failures: Mutex<Vec<Failure>>,
     pub(super) meter: Meter,
@@ -149,7 +152,7 @@ impl Owner {
                 mm: Arc::downgrade(mm),
                 id: fresh(),
                 config,
-                gate: Gate::new(seat, OrderedStore::default(), ()),
+                gate: Gate::new(seat, Pages::default(), ()),
                 keeper: Gatekeeper::default(),
                 segments: RwLock::default(),
                 partitions: RwLock::default(),
@@ -160,15 +163,17 @@ impl Owner {
     }
     /// Exports pages (`xpmem_make`); they need not be mapped yet.
     pub fn make(&self, range: VpnRange, access: Access) -> SegId {
-        self.insert(Segment {
+        self.insert(range, access, None)
+    }
+    pub(super) fn insert(&self, range: VpnRange, access: Access, parent: Option<u64>) -> SegId {
+        let id = SegId(fresh());
+        let segment = Segment {
+            is_there: AtomicBool::new(true),
             range,
             access,
-            parent: None,
-        })
-    }
-    pub(super) fn insert(&self, segment: Segment) -> SegId {
-        let id = SegId(fresh());
-        self.segments.write().insert(id, segment);
+            parent,
+        };
+        self.segments.write().insert(id, Arc::new(segment));
         id
     }
     /// Takes a segment back: importers clear it, and those of segments made of it, then it is gone (`xpmem_remove`).
@@ -182,7 +187,9 @@ impl Owner {
         id: SegId,
     ) -> Result<(), XpmemError> {
         let gone = self.segments.write().remove(&id);
-        let range = gone.ok_or(XpmemError::NoSegment(id))?.range;
+        let gone = gone.ok_or(XpmemError::NoSegment(id))?;
+        gone.is_there.store(false, Ordering::Release);
+        let range = gone.range;
         // Nobody finds the segment any more. Who has pages of it gives them back; other segments fault them anew.
         self.take_back(cx, range);
         Ok(())
@@ -194,7 +201,7 @@ impl Owner {
         self.gate.lock(cx).forget_range(range, |()| ());
         self.keeper.end_recall();
     }
-    pub(super) fn segment(&self, id: SegId) -> Result<Segment, XpmemError> {
+    pub(super) fn segment(&self, id: SegId) -> Result<Arc<Segment>, XpmemError> {
         let segments = self.segments.read();
         segments.get(&id).cloned().ok_or(XpmemError::NoSegment(id))
     }
@@ -208,9 +215,7 @@ impl Owner {
     }
     /// Frames exported now, each with a reference.
     pub fn exported(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
-        let mut count = 0;
-        crate::notifier::ShadowStore::for_each(self.gate.lock(cx).store(), &mut |_| count += 1);
-        count
+        self.gate.lock(cx).store().len()
     }
     /// Recalls in progress; negative: faults that hold them off.
     pub fn recalls(&self) -> i64 {
@@ -293,10 +298,8 @@ impl Owner {
         self.collect(posted);
         // References go after the answers.
         let ack = self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
-            zapped
-                .entries()
-                .iter()
-                .for_each(|e| self.meter.dropped(e.range()));
+            let pages = zapped.entries().iter().map(ShadowEntry::range);
+            self.meter.dropped_all(pages);
         });
         if self.made(Mistake::EarlyUnpin) {
             self.recall(range);
@@ -340,7 +343,10 @@ impl ExternalMmu for Owner {
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
-        self.segments.write().clear();
+        let gone = std::mem::take(&mut *self.segments.write());
+        for segment in gone.values() {
+            segment.is_there.store(false, Ordering::Release);
+        }
     }
     fn name(&self) -> &'static str {
         "XPmem"

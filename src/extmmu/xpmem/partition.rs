@@ -1,7 +1,7 @@
 //! What an owner knows of a partition: the entries that only it can clear, and the answers that it owes. The same for a
 //! thread of this process and for another process; between the two differs how the question travels.
 
-use super::local::Manners;
+use super::{local::Manners, pages::Pages};
 use crate::{
     addr::{Vpn, VpnRange},
     notifier::Cached,
@@ -50,7 +50,8 @@ pub enum Breach {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) entries: BTreeMap<Key, Cached>,
+    /// By owner.
+    pub(super) entries: BTreeMap<u64, Pages<Cached>>,
     pub(super) manners: Manners,
     /// Recalls that are not answered.
     owed: BTreeMap<u64, Recall>,
@@ -124,44 +125,47 @@ impl Partition {
     }
     /// Entries that it could use now.
     pub fn entries(&self) -> usize {
-        self.state.lock().entries.len()
+        let state = self.state.lock();
+        state.entries.values().map(Pages::len).sum()
     }
     /// Answers that it has given, those too many among them.
     pub fn answers(&self) -> u64 {
         self.state.lock().answers
     }
     /// Enters a page; `false` if the partition is cut off.
-    pub(super) fn enter(&self, key: Key, cached: Cached) -> bool {
+    pub(super) fn enter(&self, (owner, page): Key, cached: Cached) -> bool {
         let mut state = self.state.lock();
         if !state.cut_off {
-            state.entries.insert(key, cached);
+            let _same_page = state.entries.entry(owner).or_default().put(page, cached);
         }
         !state.cut_off
     }
     /// Runs `f` on the entry of a page while it cannot be cleared. `Err`: the partition is cut off.
     pub(super) fn with_entry<T>(
         &self,
-        key: Key,
+        (owner, page): Key,
         f: impl FnOnce(&Cached) -> Option<T>,
     ) -> Result<Option<T>, PartitionId> {
         let state = self.state.lock();
         if state.cut_off {
             return Err(self.id);
         }
-        Ok(state.entries.get(&key).and_then(f))
+        let pages = state.entries.get(&owner);
+        Ok(pages.and_then(|pages| pages.get(page)).and_then(f))
     }
     /// Shows the entries of an owner's pages in `range`.
     pub(super) fn show(&self, owner: u64, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
         let state = self.state.lock();
-        let mine = (owner, range.start())..(owner, range.end());
-        state.entries.range(mine).for_each(|(_, c)| visit(c));
+        if let Some(pages) = state.entries.get(&owner) {
+            pages.show(range, visit);
+        }
     }
     /// Asks for pages of an owner to be cleared; `None` if it has none of them. The answer is waited for by
     /// [`wait`](Self::wait): all partitions are asked before the first is waited for.
     pub(super) fn ask(&self, owner: u64, range: VpnRange) -> Option<u64> {
         let mut state = self.state.lock();
-        let pages = (owner, range.start())..(owner, range.end());
-        if state.cut_off || state.entries.range(pages).next().is_none() {
+        let pages = state.entries.get(&owner);
+        if state.cut_off || !pages.is_some_and(|pages| pages.any_in(range)) {
             return None;
         }
         let serial = state.next;
@@ -191,8 +195,10 @@ impl Partition {
         state.answers += 1;
         let recall = state.owed.remove(&serial).ok_or(Breach::NotOwed(serial))?;
         if cleared {
-            let mine = |(owner, page): &Key| *owner == recall.owner && recall.range.contains(*page);
-            state.entries.retain(|key, _| !mine(key));
+            let pages = state.entries.get_mut(&recall.owner);
+            pages.into_iter().for_each(|pages| {
+                pages.take_in(recall.range, |_, entries| entries.for_each(drop));
+            });
         }
         drop(state);
         self.answered.notify_all();

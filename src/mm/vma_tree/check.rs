@@ -1,5 +1,6 @@
 //! What must hold of a tree at all times, read off every node anew.
 
+use super::finger::Finger;
 use super::node::{Entry, NONE, Node};
 use super::path::least;
 use super::{Span, VmaTree};
@@ -32,6 +33,7 @@ impl<V: Span> VmaTree<V> {
             );
             return;
         }
+        self.check_finger();
         let mut level_order = vec![Vec::new(); self.height + 1];
         self.check_node(self.height, self.root, &mut level_order);
         for (level, ids) in level_order.iter().enumerate() {
@@ -62,6 +64,14 @@ impl<V: Span> VmaTree<V> {
             .sum::<usize>();
         assert_eq!(self.len, ranges, "count of ranges");
         assert_eq!(self.values.used(), ranges, "values outside the tree");
+    }
+
+    fn check_finger(&self) {
+        let Finger { path, start, end } = &self.finger;
+        if *end > 0 {
+            assert_eq!(self.leaf(self.finger.leaf()).bounds(), (*start, *end));
+            assert_eq!(&self.way_to(*start), path, "where the finger points");
+        }
     }
 
     /// Returns what the parent must know of the node, found from below.
@@ -100,7 +110,8 @@ impl<V: Span> VmaTree<V> {
             "{} entries in node {id} on level {level}",
             entries.len()
         );
-        let mut gap = entries.iter().map(|entry| entry.gap).max().unwrap_or(0);
+        let inside = entries.iter().map(|entry| entry.note).max().unwrap_or(0);
+        let mut gap = if level == 0 { 0 } else { inside };
         for pair in entries.windows(2) {
             assert!(
                 pair[0].end <= pair[1].start,
@@ -111,7 +122,7 @@ impl<V: Span> VmaTree<V> {
         Entry {
             start: entries[0].start,
             end: entries[entries.len() - 1].end,
-            gap,
+            note: gap,
             kid: id,
         }
     }
@@ -119,16 +130,16 @@ impl<V: Span> VmaTree<V> {
     fn check_range(&self, entry: Entry) -> Entry {
         let value = self.values.get(entry.kid);
         assert_eq!(
-            (value.start().0, value.end().0),
-            (entry.start, entry.end),
-            "keys of a range"
+            (value.start().0, value.end().0, value.tag()),
+            (entry.start, entry.end, entry.note),
+            "what a leaf knows of a range"
         );
         assert!(entry.start < entry.end, "an empty range");
         entry
     }
 }
 
-impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
+impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     fn check_unused(&self) {
         for at in self.len()..WIDTH {
             let entry = self.entry(at);

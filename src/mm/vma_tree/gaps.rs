@@ -100,8 +100,8 @@ impl Wanted {
     }
 }
 
-fn highest_in<const WIDTH: usize, const GAPS: usize>(
-    node: &Node<WIDTH, GAPS>,
+fn highest_in<const WIDTH: usize, const INNER: bool>(
+    node: &Node<WIDTH, INNER>,
     wanted: Wanted,
     inside: impl Fn(u32) -> Option<Vpn>,
 ) -> Option<Vpn> {
@@ -123,8 +123,8 @@ fn highest_in<const WIDTH: usize, const GAPS: usize>(
     None
 }
 
-fn lowest_in<const WIDTH: usize, const GAPS: usize>(
-    node: &Node<WIDTH, GAPS>,
+fn lowest_in<const WIDTH: usize, const INNER: bool>(
+    node: &Node<WIDTH, INNER>,
     wanted: Wanted,
     inside: impl Fn(u32) -> Option<Vpn>,
 ) -> Option<Vpn> {

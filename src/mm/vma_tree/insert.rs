@@ -12,7 +12,7 @@ impl<V: Span> VmaTree<V> {
     /// # Panics
     /// If it is empty or overlaps one that is there.
     pub(crate) fn insert(&mut self, value: V) {
-        let (start, end) = (value.start(), value.end());
+        let (start, end, note) = (value.start(), value.end(), value.tag());
         assert!(start < end, "an empty range at {start:?}");
         if self.is_empty() {
             self.root = self.leaves.alloc();
@@ -35,7 +35,7 @@ impl<V: Span> VmaTree<V> {
             Entry {
                 start: start.0,
                 end: end.0,
-                gap: 0,
+                note,
                 kid,
             },
         );
@@ -47,6 +47,7 @@ impl<V: Span> VmaTree<V> {
     /// Leaves no full node on the way to the leaf for `start`. One walk from the top suffices, as a node has room for
     /// one more child by the time a child splits.
     fn make_room(&mut self, start: u64) {
+        self.forget();
         if self.is_full(self.height, self.root) {
             let old = self.summary(self.height, self.root);
             self.root = self.inners.alloc();

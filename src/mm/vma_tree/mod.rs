@@ -15,8 +15,10 @@
 //!  values      #4      #0      #1            #3        #2
 //! ```
 //!
-//! Memory of removed ranges is kept for later ones until the tree becomes empty, when all of it is given back.
+//! Memory of removed ranges is kept for later ones until the tree becomes empty, when all of it is given back, unless it
+//! is that of a single leaf.
 
+mod finger;
 mod gaps;
 mod insert;
 mod iter;
@@ -35,6 +37,7 @@ use std::fmt;
 
 use crate::addr::{Vpn, VpnRange};
 
+use finger::Finger;
 pub(crate) use iter::Iter;
 use node::{INNER, Inner, LEAF, Leaf, NONE};
 use pool::{Nodes, Values};
@@ -45,6 +48,8 @@ pub(crate) trait Span {
     fn start(&self) -> Vpn;
     /// One past the last page; above [`start`](Self::start).
     fn end(&self) -> Vpn;
+    /// What a search may tell of the value without going to it.
+    fn tag(&self) -> u64;
 }
 
 /// Ordered map of non-overlapping, non-empty page ranges.
@@ -52,10 +57,11 @@ pub(crate) trait Span {
 /// A broken precondition (an overlap, a range that is not there) is an error of the caller and panics.
 #[derive(Clone)]
 pub(crate) struct VmaTree<V> {
-    leaves: Nodes<LEAF, 0>,
-    inners: Nodes<INNER, INNER>,
+    leaves: Nodes<LEAF, false>,
+    inners: Nodes<INNER, true>,
     values: Values<V>,
     root: u32,
+    finger: Finger,
     /// Levels of inner nodes above the leaves.
     height: usize,
     len: usize,
@@ -69,6 +75,7 @@ impl<V> VmaTree<V> {
             inners: Nodes::new(),
             values: Values::new(),
             root: NONE,
+            finger: Finger::NOWHERE,
             height: 0,
             len: 0,
         }
@@ -100,11 +107,16 @@ impl<V> VmaTree<V> {
         if self.is_empty() {
             return None;
         }
-        let mut id = self.root;
-        for _ in 0..self.height {
-            (_, id) = self.inner(id).seek(at)?;
-        }
-        let leaf = self.leaf(id);
+        let leaf = if let Some(id) = self.finger.holds(at) {
+            id
+        } else {
+            let mut id = self.root;
+            for _ in 0..self.height {
+                (_, id) = self.inner(id).seek(at)?;
+            }
+            id
+        };
+        let leaf = self.leaf(leaf);
         let (index, _) = leaf.seek(at)?;
         Some((leaf, index))
     }
@@ -116,19 +128,49 @@ impl<V> VmaTree<V> {
         Some(self.values.get(leaf.kid(index)))
     }
 
+    /// The range that contains `at`, and the tag of its value. Reads nodes alone.
+    #[inline]
+    pub(crate) fn range_of(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        self.find_range(at).filter(|(range, _)| range.start() <= at)
+    }
+
+    /// [`find`](Self::find) of what the nodes know: the range, and the tag of its value.
+    #[inline]
+    pub(crate) fn find_range(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        let (leaf, index) = self.seek(at.0)?;
+        Some(leaf.range(index))
+    }
+
+    /// [`before`](Self::before) of what the nodes know.
+    pub(crate) fn range_before(&self, at: Vpn) -> Option<(VpnRange, u64)> {
+        let (leaf, index) = self.seek_before(at)?;
+        Some(leaf.range(index))
+    }
+
     /// The last range that starts before `at`; it may contain the page below `at`, and `at` itself.
     pub(crate) fn before(&self, at: Vpn) -> Option<&V> {
+        let (leaf, index) = self.seek_before(at)?;
+        Some(self.values.get(leaf.kid(index)))
+    }
+
+    /// Leaf and index of the last range that starts before `at`.
+    fn seek_before(&self, at: Vpn) -> Option<(&Leaf, usize)> {
         if self.is_empty() {
             return None;
         }
-        let mut id = self.root;
-        for _ in 0..self.height {
-            let node = self.inner(id);
-            id = node.kid(node.starting_below(at.0).checked_sub(1)?);
-        }
-        let leaf = self.leaf(id);
+        let leaf = if let Some(id) = self.finger.holds_before(at.0) {
+            id
+        } else {
+            let mut id = self.root;
+            for _ in 0..self.height {
+                let node = self.inner(id);
+                id = node.kid(node.starting_below(at.0).checked_sub(1)?);
+            }
+            id
+        };
+        let leaf = self.leaf(leaf);
         let index = leaf.starting_below(at.0).checked_sub(1)?;
-        Some(self.values.get(leaf.kid(index)))
+        Some((leaf, index))
     }
 
     /// The lowest range.

@@ -1,5 +1,8 @@
 //! A node keeps its entries sorted and its unused keys at `u64::MAX`, so that a search is a count over fixed arrays
-//! without a branch on the data. Leaves and inner nodes are the same code; a leaf merely has no room for gaps.
+//! without a branch on the data. Leaves and inner nodes are the same code; what an inner node keeps of the holes, a leaf
+//! has of the values.
+
+use crate::addr::{Vpn, VpnRange};
 
 /// Ranges a leaf can hold. Most processes have fewer in all, so it is not made as wide as would do no harm to large trees.
 pub(super) const LEAF: usize = 32;
@@ -12,9 +15,9 @@ pub(super) const NONE: u32 = u32::MAX;
 const BLOCK: usize = 8;
 
 /// A leaf: its entries are the ranges themselves, `kid` numbers the value.
-pub(super) type Leaf = Node<LEAF, 0>;
+pub(super) type Leaf = Node<LEAF, false>;
 /// An inner node: each entry sums up one child, `kid` numbers the child.
-pub(super) type Inner = Node<INNER, INNER>;
+pub(super) type Inner = Node<INNER, true>;
 
 /// What a node knows of one range or of one subtree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,26 +26,27 @@ pub(super) struct Entry {
     pub(super) start: u64,
     /// One past the last page.
     pub(super) end: u64,
-    /// Pages of the widest hole between `start` and `end`; 0 for a range.
-    pub(super) gap: u64,
+    /// Of a subtree: pages of the widest hole between `start` and `end`. Of a range: the [`tag`](super::Span::tag) of its
+    /// value.
+    pub(super) note: u64,
     /// The child or the value.
     pub(super) kid: u32,
 }
 
-/// Up to `WIDTH` entries in ascending order; `GAPS` is `WIDTH` or, in a leaf, 0.
+/// Up to `WIDTH` entries in ascending order; `INNER` says what their notes are.
 #[derive(Clone)]
 #[repr(align(64))]
-pub(super) struct Node<const WIDTH: usize, const GAPS: usize> {
+pub(super) struct Node<const WIDTH: usize, const INNER: bool> {
     ends: [u64; WIDTH],
     starts: [u64; WIDTH],
     kids: [u32; WIDTH],
-    gaps: [u64; GAPS],
+    notes: [u64; WIDTH],
     len: u32,
     /// The next node to the right on the same level, or the next free node of the pool.
     pub(super) next: u32,
 }
 
-impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
+impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     /// Fewest entries of a node that is not the root. A third: half would make a run of alternating inserts and
     /// removals split and merge the same node again and again.
     pub(super) const MIN: usize = WIDTH / 3;
@@ -53,7 +57,7 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
         ends: [u64::MAX; WIDTH],
         starts: [u64::MAX; WIDTH],
         kids: [NONE; WIDTH],
-        gaps: [0; GAPS],
+        notes: [0; WIDTH],
         len: 0,
         next: NONE,
     };
@@ -82,16 +86,29 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
         self.kids[at]
     }
 
+    /// Entry `at` of a leaf.
     #[inline]
-    pub(super) fn gap(&self, at: usize) -> u64 {
-        self.gaps.get(at).copied().unwrap_or(0)
+    pub(super) fn range(&self, at: usize) -> (VpnRange, u64) {
+        let range = VpnRange::new(Vpn(self.starts[at]), Vpn(self.ends[at]));
+        (range.expect("no range is empty"), self.notes[at])
+    }
+
+    #[inline]
+    pub(super) const fn note(&self, at: usize) -> u64 {
+        self.notes[at]
+    }
+
+    /// Pages of the widest hole inside entry `at`: a range has none.
+    #[inline]
+    pub(super) const fn gap(&self, at: usize) -> u64 {
+        if INNER { self.notes[at] } else { 0 }
     }
 
     pub(super) fn entry(&self, at: usize) -> Entry {
         Entry {
             start: self.start(at),
             end: self.end(at),
-            gap: self.gap(at),
+            note: self.note(at),
             kid: self.kid(at),
         }
     }
@@ -100,9 +117,7 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
         self.starts[at] = entry.start;
         self.ends[at] = entry.end;
         self.kids[at] = entry.kid;
-        if let Some(gap) = self.gaps.get_mut(at) {
-            *gap = entry.gap;
-        }
+        self.notes[at] = entry.note;
     }
 
     /// How many entries end at or before `at`: the index of the first that ends after it.
@@ -139,9 +154,7 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
         self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);
         self.kids.copy_within(at..len, at + 1);
-        if GAPS > 0 {
-            self.gaps.copy_within(at..len, at + 1);
-        }
+        self.notes.copy_within(at..len, at + 1);
         self.len += 1;
         self.set(at, entry);
     }
@@ -152,14 +165,12 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
         self.starts.copy_within(rest.clone(), from);
         self.ends.copy_within(rest.clone(), from);
         self.kids.copy_within(rest.clone(), from);
-        if GAPS > 0 {
-            self.gaps.copy_within(rest, from);
-        }
+        self.notes.copy_within(rest, from);
         self.truncate(len - count);
     }
 
     /// Forgets all entries from the first `len` on.
-    fn truncate(&mut self, len: usize) {
+    pub(super) fn truncate(&mut self, len: usize) {
         let unused = len..self.len();
         self.starts[unused.clone()].fill(u64::MAX);
         self.ends[unused.clone()].fill(u64::MAX);
@@ -190,15 +201,13 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
         self.starts[to.clone()].copy_from_slice(&source.starts[from.clone()]);
         self.ends[to.clone()].copy_from_slice(&source.ends[from.clone()]);
         self.kids[to.clone()].copy_from_slice(&source.kids[from.clone()]);
-        if GAPS > 0 {
-            self.gaps[to].copy_from_slice(&source.gaps[from]);
-        }
+        self.notes[to].copy_from_slice(&source.notes[from]);
     }
 
     /// The widest of the holes between entries and inside them. Looks at all of them.
     pub(super) fn widest(&self) -> u64 {
         let len = self.len();
-        let inside = self.gaps.iter().take(len).copied().fold(0, u64::max);
+        let inside = (0..len).map(|at| self.gap(at)).fold(0, u64::max);
         let between = self.starts[1..len].iter().zip(&self.ends[..len - 1]);
         between.fold(inside, |gap, (start, end)| gap.max(start - end))
     }
@@ -227,16 +236,19 @@ impl<const WIDTH: usize, const GAPS: usize> Node<WIDTH, GAPS> {
 
 /// How many of the ascending `keys` satisfy `low`, which holds for a prefix of them.
 ///
-/// The last key of each block tells the block, and only that one is looked at key by key: additions of comparisons, no
-/// branch. Of a node that is not in the cache, all lines are asked for at once.
+/// The last keys of the blocks tell the block, and only of that one the others are looked at: additions of comparisons,
+/// no branch. Of a node that is not in the cache, all lines are asked for at once.
 #[inline]
 fn count<const WIDTH: usize>(keys: &[u64; WIDTH], low: impl Fn(u64) -> bool) -> usize {
     let (blocks, _) = keys.as_chunks::<BLOCK>();
-    let whole = blocks[..blocks.len() - 1]
+    let whole = blocks
         .iter()
         .map(|block| usize::from(low(block[BLOCK - 1])))
         .sum::<usize>();
-    let inside = blocks[whole]
+    let Some(block) = blocks.get(whole) else {
+        return WIDTH;
+    };
+    let inside = block[..BLOCK - 1]
         .iter()
         .map(|&key| usize::from(low(key)))
         .sum::<usize>();

@@ -9,14 +9,19 @@ use super::node::{Entry, Inner, Leaf};
 const LEVELS: usize = 10;
 
 /// One node on a path.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Step {
     pub(super) node: u32,
     /// Which entry of the node.
     pub(super) at: usize,
 }
 
+impl Step {
+    const NONE: Self = Self { node: 0, at: 0 };
+}
+
 /// The nodes from a leaf to the root, with the holes around the entry in the leaf.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Path {
     /// `steps[0]` is in the leaf.
     steps: [Step; LEVELS],
@@ -50,6 +55,12 @@ impl Holes {
 }
 
 impl Path {
+    pub(super) const EMPTY: Self = Self {
+        steps: [Step::NONE; LEVELS],
+        floor: 0,
+        ceiling: u64::MAX,
+    };
+
     pub(super) const fn leaf(&self) -> Step {
         self.steps[0]
     }
@@ -58,25 +69,9 @@ impl Path {
 impl<V> VmaTree<V> {
     /// The path to the first range that ends after `start`, with the limits of where that range may extend; if there is
     /// none, the path to the place after the last range. The tree is not empty.
-    pub(super) fn path(&self, start: Vpn) -> Path {
-        let mut path = Path {
-            steps: [Step::default(); LEVELS],
-            floor: 0,
-            ceiling: u64::MAX,
-        };
-        let mut id = self.root;
-        for level in (1..=self.height).rev() {
-            let node = self.inner(id);
-            let at = node.home_of(start.0);
-            path.steps[level] = Step { node: id, at };
-            if at > 0 {
-                path.floor = node.end(at - 1);
-            }
-            if at + 1 < node.len() {
-                path.ceiling = node.start(at + 1);
-            }
-            id = node.kid(at);
-        }
+    pub(super) fn path(&mut self, start: Vpn) -> Path {
+        let mut path = self.point_at(start.0);
+        let id = path.leaf().node;
         let leaf = self.leaf(id);
         let at = leaf.ending_by(start.0);
         path.steps[0] = Step { node: id, at };
@@ -89,8 +84,28 @@ impl<V> VmaTree<V> {
         path
     }
 
+    /// The path to the leaf where the first range is that ends after `at`, or the last leaf.
+    pub(super) fn way_to(&self, at: u64) -> Path {
+        let mut path = Path::EMPTY;
+        let mut id = self.root;
+        for level in (1..=self.height).rev() {
+            let node = self.inner(id);
+            let at = node.home_of(at);
+            path.steps[level] = Step { node: id, at };
+            if at > 0 {
+                path.floor = node.end(at - 1);
+            }
+            if at + 1 < node.len() {
+                path.ceiling = node.start(at + 1);
+            }
+            id = node.kid(at);
+        }
+        path.steps[0].node = id;
+        path
+    }
+
     /// The path to the range that starts at `start`.
-    pub(super) fn path_of(&self, start: Vpn) -> Path {
+    pub(super) fn path_of(&mut self, start: Vpn) -> Path {
         assert!(
             !self.is_empty(),
             "no range starts at {start:?}: there is none at all"
@@ -116,7 +131,7 @@ impl<V> VmaTree<V> {
         Entry {
             start,
             end,
-            gap,
+            note: gap,
             kid: id,
         }
     }
@@ -140,6 +155,8 @@ impl<V> VmaTree<V> {
     /// Makes the nodes above a leaf right again whose holes had this `change`: what they know of it, and that each has
     /// enough entries.
     pub(super) fn climb(&mut self, path: &Path, change: Holes) {
+        debug_assert_eq!(self.finger.leaf(), path.leaf().node);
+        self.leaf_changed();
         let mut change = Some(change);
         for level in 1..=self.height {
             let Step { node, at } = path.steps[level];
@@ -151,12 +168,12 @@ impl<V> VmaTree<V> {
             }
             let (start, end) = self.bounds_of(level - 1, old.kid);
             let gap = change
-                .and_then(|holes| holes.widest(old.gap))
-                .unwrap_or_else(|| self.summary(level - 1, old.kid).gap);
+                .and_then(|holes| holes.widest(old.note))
+                .unwrap_or_else(|| self.summary(level - 1, old.kid).note);
             let new = Entry {
                 start,
                 end,
-                gap,
+                note: gap,
                 ..old
             };
             if new == old {
@@ -172,6 +189,7 @@ impl<V> VmaTree<V> {
 
     /// Child `at` of `parent`, which stands on `level`, has too few entries: joins it with a neighbour, or gets some.
     fn fill_up(&mut self, level: usize, parent: u32, at: usize) {
+        self.forget();
         let at = at.saturating_sub(1);
         let node = self.inner(parent);
         let (left, right) = (node.kid(at), node.kid(at + 1));

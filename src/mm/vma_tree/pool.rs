@@ -20,12 +20,12 @@ fn reserve_one<T>(all: &mut Vec<T>, least: usize) {
 
 /// Nodes of one kind; the free ones form a list through `next`.
 #[derive(Clone)]
-pub(super) struct Nodes<const WIDTH: usize, const GAPS: usize> {
-    all: Vec<Node<WIDTH, GAPS>>,
+pub(super) struct Nodes<const WIDTH: usize, const INNER: bool> {
+    all: Vec<Node<WIDTH, INNER>>,
     free: u32,
 }
 
-impl<const WIDTH: usize, const GAPS: usize> Nodes<WIDTH, GAPS> {
+impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
     pub(super) const fn new() -> Self {
         Self {
             all: Vec::new(),
@@ -34,16 +34,21 @@ impl<const WIDTH: usize, const GAPS: usize> Nodes<WIDTH, GAPS> {
     }
 
     #[inline]
-    pub(super) fn get(&self, id: u32) -> &Node<WIDTH, GAPS> {
+    pub(super) fn get(&self, id: u32) -> &Node<WIDTH, INNER> {
         &self.all[id as usize]
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, id: u32) -> &mut Node<WIDTH, GAPS> {
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut Node<WIDTH, INNER> {
         &mut self.all[id as usize]
     }
 
-    fn pair(&mut self, left: u32, right: u32) -> [&mut Node<WIDTH, GAPS>; 2] {
+    /// Nodes that there is memory for and have been used.
+    pub(super) const fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    fn pair(&mut self, left: u32, right: u32) -> [&mut Node<WIDTH, INNER>; 2] {
         self.all
             .get_disjoint_mut([left as usize, right as usize])
             .expect("two neighbours are two nodes")
@@ -58,13 +63,18 @@ impl<const WIDTH: usize, const GAPS: usize> Nodes<WIDTH, GAPS> {
             return id;
         }
         let id = self.free;
-        self.free = self.get(id).next;
-        *self.get_mut(id) = Node::EMPTY;
+        let node = self.get_mut(id);
+        let next = std::mem::replace(&mut node.next, NONE);
+        self.free = next;
         id
     }
 
+    /// Keeps node `id` for later.
     pub(super) fn release(&mut self, id: u32) {
-        self.get_mut(id).next = self.free;
+        let free = self.free;
+        let node = self.get_mut(id);
+        node.truncate(0);
+        node.next = free;
         self.free = id;
     }
 
@@ -94,7 +104,7 @@ impl<const WIDTH: usize, const GAPS: usize> Nodes<WIDTH, GAPS> {
 
     #[cfg(test)]
     pub(super) const fn bytes(&self) -> usize {
-        self.all.capacity() * size_of::<Node<WIDTH, GAPS>>()
+        self.all.capacity() * size_of::<Node<WIDTH, INNER>>()
     }
 
     #[cfg(any(test, debug_assertions))]

@@ -2,9 +2,11 @@
 
 use crate::addr::{Vpn, VpnRange};
 
+use smallvec::SmallVec;
+
+use super::VmaTree;
 use super::node::NONE;
 use super::path::{Holes, Path, Step};
-use super::{Span, VmaTree};
 
 impl<V> VmaTree<V> {
     /// Removes the range that starts at `start`.
@@ -28,7 +30,7 @@ impl<V> VmaTree<V> {
         let Step { node, at } = path.leaf();
         self.len -= count;
         if self.is_empty() {
-            *self = Self::new();
+            self.clear(node);
             return;
         }
         let leaf = self.leaves.get_mut(node);
@@ -42,6 +44,7 @@ impl<V> VmaTree<V> {
         let made = leaf.hole_below(at);
         self.climb(path, Holes { gone, made });
         while self.height > 0 && self.inner(self.root).len() == 1 {
+            self.forget();
             let old = self.root;
             self.root = self.inner(old).kid(0);
             self.inners.release(old);
@@ -51,28 +54,32 @@ impl<V> VmaTree<V> {
     }
 }
 
-impl<V: Span> VmaTree<V> {
+impl<V> VmaTree<V> {
+    /// The last range has gone, from `leaf`. What a tree of one leaf needs is kept: the next range comes soon.
+    fn clear(&mut self, leaf: u32) {
+        if self.leaves.len() > 1 {
+            *self = Self::new();
+            return;
+        }
+        self.leaves.release(leaf);
+        self.root = NONE;
+        self.forget();
+    }
+
     /// Removes all ranges inside `pages` and returns them in ascending order.
     ///
     /// # Panics
     /// If one lies only partly inside; nothing is removed then.
-    pub(crate) fn drain_range(&mut self, pages: VpnRange) -> Vec<V> {
+    pub(crate) fn drain_range(&mut self, pages: VpnRange) -> SmallVec<[V; 1]> {
         let (start, end) = (pages.start(), pages.end());
-        let mut out = Vec::new();
-        if let Some(first) = self.find(start)
-            && first.start() < end
-        {
+        let mut out = SmallVec::new();
+        self.focus(start);
+        let ends = [self.find_range(start), self.range_before(end)];
+        for (range, _) in ends.into_iter().flatten() {
             assert!(
-                first.start() >= start,
+                pages.covers(range) || !pages.overlaps(range),
                 "the range at {:?} sticks out of {pages:?}",
-                first.start()
-            );
-        }
-        if let Some(last) = self.before(end) {
-            assert!(
-                last.end() <= end,
-                "the range at {:?} sticks out of {pages:?}",
-                last.start()
+                range.start()
             );
         }
         while !self.is_empty() {

@@ -22,6 +22,9 @@ impl Span for Area {
     fn end(&self) -> Vpn {
         Vpn(self.end)
     }
+    fn tag(&self) -> u64 {
+        self.tag.into()
+    }
 }
 
 fn area(start: u64, end: u64) -> Area {
@@ -127,7 +130,7 @@ impl Pair {
             .cloned()
             .collect();
         self.model.retain(|_, area| kept(area));
-        assert_eq!(gone, model);
+        assert_eq!(gone[..], model);
     }
 
     fn holes(&self) -> Vec<(u64, u64)> {
@@ -152,7 +155,10 @@ impl Pair {
         let (tree, model) = (&self.tree, &self.model);
         let find = model.values().find(|area| area.end > at);
         assert_eq!(tree.find(Vpn(at)), find);
-        assert_eq!(tree.get(Vpn(at)), find.filter(|area| area.start <= at));
+        let get = find.filter(|area| area.start <= at);
+        assert_eq!(tree.get(Vpn(at)), get);
+        let range_of = get.map(|area| (pages(area.start, area.end), area.tag.into()));
+        assert_eq!(tree.range_of(Vpn(at)), range_of);
         assert_eq!(
             tree.before(Vpn(at)),
             model.range(..at).next_back().map(|(_, area)| area)
@@ -414,6 +420,9 @@ fn a_range_of_a_hundred_bytes_takes_less_than_two_hundred() {
         fn end(&self) -> Vpn {
             Vpn(self.0 + 1)
         }
+        fn tag(&self) -> u64 {
+            0
+        }
     }
     for count in [1_000, 10_000, 65_530, 100_000] {
         let up = (0..count).collect();
@@ -473,7 +482,7 @@ fn one_range_may_span_every_page() {
     assert_eq!(tree.find(Vpn(u64::MAX)), None);
     assert_eq!(tree.get(Vpn(u64::MAX - 1)), Some(&area(0, u64::MAX)));
     assert_eq!(tree.highest_gap(1, Vpn(0), Vpn(u64::MAX)), None);
-    assert_eq!(tree.drain_range(VpnRange::ALL), [area(0, u64::MAX)]);
+    assert_eq!(tree.drain_range(VpnRange::ALL)[..], [area(0, u64::MAX)]);
     tree.check();
 }
 

@@ -23,9 +23,14 @@ impl<V: Span> VmaTree<V> {
         let new = Entry {
             start: value.start().0,
             end: value.end().0,
+            note: value.tag(),
             ..old
         };
         if new == old {
+            return result;
+        }
+        if (new.start, new.end) == (old.start, old.end) {
+            self.leaves.get_mut(node).set(at, new);
             return result;
         }
         assert!(

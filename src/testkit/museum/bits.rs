@@ -104,7 +104,7 @@ pub(super) const PIECES: &[Piece] = &[
     },
     Piece {
         id: "B47",
-        year: 2017,
+        year: 2015,
         system: "aging without a flush",
         reference: "1d7715c676a1 (clear_young), for hints alone",
         what: "The bit is cleared in the table, the TLB still has it set: the page looks idle while it is used.",

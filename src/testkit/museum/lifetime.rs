@@ -208,8 +208,8 @@ pub(super) const PIECES: &[Piece] = &[
     },
     Piece {
         id: "B43",
-        year: 2020,
-        system: "HMM users, -EBUSY",
+        year: 2024,
+        system: "KVM, a vCPU preempted in a window; HMM users, -EBUSY",
         reference: "d02c357e5bfa; retry loops with a limit",
         what: "After a few retries the driver gives up, though every window ends.",
         shown: flawed!(GivesUp, Progress, "answer"),

@@ -8,8 +8,15 @@
 //! * a **type**: the mistake does not compile, and a case of `tests/ui/` shows the error.
 //!
 //! ```sh
-//! cargo run --features testkit --example museum
+//! cargo run --features testkit --example museum           all of them
+//! cargo run --features testkit --example museum B22 gVisor  some
 //! ```
+//!
+//! The catalogue has 48 families of mistakes. Two have no piece, as they are no mistakes but costs: B10, windows for each table
+//! instead of one for the range (Linux since 2014; a matter of windows for each call), and B48, hardware without
+//! accessed bits, for which "young" means "was mapped", and which pays with refaults (what a device of
+//! [`Declared::ages`](super::Declared) is asked for: after an access, the answer is yes). What came of a family in more than
+//! one way has several pieces: `B11`, `B11'`, `B11''`.
 //!
 //! | file | |
 //! | --- | --- |

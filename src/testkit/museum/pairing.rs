@@ -60,7 +60,7 @@ pub(super) const PIECES: &[Piece] = &[
         shown: flawed!(SingleRange, Overlap, "O4" | "O12" | "bytes"),
     },
     Piece {
-        id: "B4",
+        id: "B4'",
         year: 2008,
         system: "drivers with a flag for a count",
         reference: "EMMU notifiers V5, patch 2; Gunthorpe 2019 on drivers' own counters",

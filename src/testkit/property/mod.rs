@@ -6,10 +6,12 @@
 //! | `race` | look-ups that windows overtake |
 //! | `memory` | forks, rights, writes, references, huge pages |
 //! | `life` | other threads, failures, exit, leaving |
+//! | `scripts` | whole scripts, random and failing |
 
 mod life;
 mod memory;
 mod race;
+mod scripts;
 mod windows;
 
 use super::{
@@ -89,6 +91,10 @@ properties! {
     Release "release" life::release: "when the address space has ended nothing is translated, and no access is made",
     /// Unregistration.
     Unregister "unregister" life::unregister: "a device that was taken off translates nothing, and another one begins with nothing",
+    /// Whole scripts in which everything fails once.
+    Failures "failures" scripts::failures: "whatever fails, allocations, windows, answers from afar, accesses go on and nothing is lost",
+    /// Random scripts.
+    Scripts "scripts" scripts::scripts: "whatever the processes do, the device reads and writes what they would",
 }
 
 impl Property {
@@ -101,6 +107,9 @@ impl Property {
         match self {
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
             Self::Aging if !declared.ages => Some("it tells no age"),
+            Self::Scripts | Self::Failures if !declared.coherent => {
+                Some("it does not follow its address space")
+            }
             Self::References if declared.references == References::Pinned => {
                 Some("it declares references")
             }

@@ -1,28 +1,21 @@
 //! Who follows a random script: devices that touch what process 0 touches, disturbances that must not matter, an oracle.
 
-use super::draw::{BASE, PAGES};
+use super::beside::User;
 use crate::{
-    addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     error::FaultError,
+    extmmu::References,
     mm::{Machine, Mm},
-    notifier::Event,
     oracle::Oracle,
-    replay::{Follow, Op, Outcome, Step},
+    replay::{Follow, Header, Op, Outcome, Processes, Step},
     sync::{AtomicBool, Mutex, Ordering},
     testkit::{
-        Kit,
-        aside::message,
+        Checks, Fault, Kit, Reference,
         device::{Attached, Idle, Refused},
         neighbour::Neighbour,
         verdict::Seen,
     },
 };
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// What happens beside the operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,34 +24,57 @@ pub struct Disturbances {
     pub windows: bool,
     /// Threads that use the devices all the time. What they read is not compared.
     pub threads: u32,
-    /// The allocation of this number fails, counted from when the devices are there; 0: none.
-    pub fail: u64,
+    /// This fails: which one of its kind, from 1, counted from when the devices are there.
+    pub fault: Option<(Fault, u64)>,
+    /// In most scripts something fails, drawn like the operations.
+    pub random_faults: bool,
 }
 
 pub(super) struct Jury<'k> {
     kits: &'k [Kit],
-    disturbances: Disturbances,
+    pub(super) disturbances: Disturbances,
     oracle: Arc<Oracle>,
     first: Option<Arc<Mm>>,
-    attached: Vec<Attached>,
-    neighbour: Option<Arc<Neighbour>>,
+    pub(super) attached: Vec<Attached>,
+    /// Asked after the devices.
+    last: Option<Arc<Neighbour>>,
+    /// Asked before them.
+    foremost: Option<Arc<Neighbour>>,
+    /// Not where memory is made to be wanting: what is refused then is not said beforehand.
+    reference: Option<Reference>,
+    checks: Checks,
+    /// Reverse maps are looked at after every step.
+    every_rmap: bool,
+    /// Everybody who lived.
+    everybody: Processes,
     /// What devices did before the step.
     early: Vec<Result<u8, Refused>>,
     pub(super) seen: Vec<Seen>,
-    users: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
-    panics: Arc<Mutex<Vec<String>>>,
+    users: Vec<User>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) panics: Arc<Mutex<Vec<String>>>,
 }
 
 impl<'k> Jury<'k> {
-    pub(super) fn new(machine: &Arc<Machine>, kits: &'k [Kit], disturbances: Disturbances) -> Self {
+    pub(super) fn new(
+        machine: &Arc<Machine>,
+        kits: &'k [Kit],
+        disturbances: Disturbances,
+        (header, every_rmap): (&Header, bool),
+    ) -> Self {
+        let memory = matches!(disturbances.fault, Some((Fault::Allocation, _)));
         Self {
             kits,
             disturbances,
             oracle: Oracle::new(machine),
             first: None,
             attached: Vec::new(),
-            neighbour: None,
+            last: None,
+            foremost: None,
+            reference: (!memory).then(|| Reference::new(header)),
+            checks: Checks::all(),
+            every_rmap,
+            everybody: Processes::new(),
             early: Vec::new(),
             seen: Vec::new(),
             users: Vec::new(),
@@ -66,12 +82,12 @@ impl<'k> Jury<'k> {
             panics: Arc::default(),
         }
     }
-    fn mm(&self) -> Arc<Mm> {
+    pub(super) fn mm(&self) -> Arc<Mm> {
         Arc::clone(self.first.as_ref().expect("it has begun"))
     }
     /// An allocation of this script is made to fail.
     fn failing(&self) -> bool {
-        self.disturbances.fail > 0
+        matches!(self.disturbances.fault, Some((Fault::Allocation, _)))
     }
     fn listen(&mut self) {
         self.seen
@@ -96,7 +112,12 @@ impl<'k> Jury<'k> {
             Op::Store { addr, byte } => (addr, Some(byte)),
             _ => return,
         };
-        for got in came {
+        let writes: Vec<bool> = self
+            .attached
+            .iter()
+            .map(|a| a.device.declares().always_writes)
+            .collect();
+        for (got, writes) in came.into_iter().zip(writes) {
             let seen = match (got, &step.outcome) {
                 (Ok(got), Outcome::Ret(byte)) => {
                     let wanted = stored.unwrap_or_else(|| u8::try_from(*byte).unwrap_or_default());
@@ -106,6 +127,10 @@ impl<'k> Jury<'k> {
                 (Ok(_), _) => Some(Seen::Allowed(format!("an access to {addr:#x}"))),
                 // Memory that was made to be wanting for one was there for the other.
                 (Err(Refused::Fault(FaultError::NoMemory(_))), _) if self.failing() => None,
+                // It wants to write even to read.
+                (Err(Refused::Fault(FaultError::Denied(_))), _) if writes && stored.is_none() => {
+                    None
+                }
                 (Err(why), Outcome::Ret(_)) => Some(Seen::RefusedWrongly(format!(
                     "an access to {addr:#x}: {why}"
                 ))),
@@ -114,68 +139,108 @@ impl<'k> Jury<'k> {
             self.seen.extend(seen);
         }
     }
-    /// What must not matter.
-    fn make_noise(&self, cx: &mut Idle<'_>, nth: usize) {
-        let mm = self.mm();
-        let page = Vpn::containing(BASE).plus((nth as u64 * 7) % PAGES);
-        let range = match nth % 6 {
-            0 => VpnRange::single(page),
-            1 => VpnRange::new(page, page.plus(40)).expect("not empty"),
-            2 => VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty"),
-            3 => VpnRange::single(Vpn(5)),
-            4 => {
-                mm.machine().reclaim(cx);
-                return;
+    /// How often what is to fail was asked for.
+    pub(super) fn asked(&self, machine: &Machine) -> u64 {
+        match self.disturbances.fault {
+            None => 0,
+            Some((Fault::Allocation, _)) => machine.mem().inject().count(),
+            Some((Fault::WouldBlock, _)) => self.last.as_ref().map_or(0, |n| n.tries()),
+            Some((Fault::Acknowledgement(_), _)) => {
+                self.foremost.as_ref().map_or(0, |n| n.windows())
             }
-            _ => {
-                let mut g = mm.read(cx);
-                let mut lease = g.lease();
-                let _refused = lease.try_window(VpnRange::single(page), Event::Clear);
-                return;
-            }
-        };
-        let mut g = mm.read(cx);
-        let mut lease = g.lease();
-        lease.with_window(range, Event::ProtectionPage, |_| ());
-        lease.with_window(range, Event::Unmap, |_| ());
+        }
     }
-    /// A thread that uses the devices until the end.
-    fn user(&self, lane: u64) -> JoinHandle<()> {
-        let mm = self.mm();
-        let devices: Vec<_> = self
-            .attached
-            .iter()
-            .map(|a| Arc::clone(&a.device))
-            .collect();
-        let (stop, panics) = (Arc::clone(&self.stop), Arc::clone(&self.panics));
-        std::thread::spawn(move || {
-            let work = AssertUnwindSafe(|| {
-                let mut thread = mm.machine().enter().expect("a thread of its own");
-                let mut cx = thread.cx();
-                for n in lane.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    for device in &devices {
-                        let addr = BASE + (n * 13 % (2 * PAGES)) * PAGE_SIZE;
-                        let _maybe = device.read(&mut cx, &mm, addr);
-                        let _maybe = device.write(&mut cx, &mm, addr + 8 + lane, 1);
-                    }
-                    std::thread::yield_now();
+    /// Makes that fail which is to fail.
+    fn arm(&mut self, cx: &mut Idle<'_>) {
+        let first = self.mm();
+        match self.disturbances.fault {
+            None => {}
+            Some((Fault::Allocation, nth)) => first.machine().mem().inject().arm(nth),
+            Some((Fault::WouldBlock, nth)) => {
+                if let Some(last) = &self.last {
+                    last.refuse_one(nth);
                 }
-            });
-            if let Err(payload) = catch_unwind(work) {
-                panics.lock().push(message(&*payload));
             }
-        })
+            Some((Fault::Acknowledgement(how), nth)) => {
+                let (foremost, _stays) = first.register(cx, Neighbour::new);
+                let devices: Vec<_> = self
+                    .attached
+                    .iter()
+                    .map(|a| Arc::clone(&a.device))
+                    .collect();
+                foremost.at_start(nth, move |_| {
+                    for device in &devices {
+                        let _none_to_break = device.break_acknowledgement(how);
+                    }
+                });
+                self.foremost = Some(foremost);
+            }
+        }
+    }
+    /// What the model says of a step, and of what the processes are now.
+    fn refer(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step, now: &Processes) {
+        let Some(reference) = &mut self.reference else {
+            return;
+        };
+        let access = match step.op {
+            Op::Load { addr } => Some((addr, false)),
+            Op::Store { addr, .. } => Some((addr, true)),
+            _ => None,
+        };
+        let refusal = access.and_then(|(addr, w)| reference.refusal(step.actor, addr, w));
+        let said = reference.step(step.actor, &step.op, &step.outcome);
+        self.seen.extend(said.err().map(Seen::Differs));
+        // A signal says less than an error: what is refused once is refused again.
+        if let (Some((addr, write)), Some(wanted), Some(mm)) =
+            (access, refusal, now.get(&step.actor))
+            && !reference.is_lost()
+        {
+            let got = match write {
+                true => mm.store(cx, addr, 0).err(),
+                false => mm.load(cx, addr).err(),
+            };
+            if got != Some(wanted) {
+                let text = format!("refused as {got:?}, and the model of pages says: {wanted}");
+                self.seen.push(Seen::Differs(text));
+            }
+        }
+        if !matches!(step.op, Op::Load { .. }) || nth.is_multiple_of(16) {
+            let mut checks = self.checks;
+            // It takes longest.
+            checks.set(Checks::RMAP, self.every_rmap || nth.is_multiple_of(4));
+            self.check(cx, now, checks);
+        }
+    }
+    fn check(&mut self, cx: &mut Idle<'_>, now: &Processes, checks: Checks) {
+        let machine = Arc::clone(self.mm().machine());
+        if let Some(reference) = &self.reference
+            && self.users.is_empty()
+            && self.seen.is_empty()
+        {
+            let said = reference.check(cx, &machine, now, checks);
+            self.seen.extend(said.err().map(Seen::Miscounted));
+        }
     }
     /// What has to be true when all processes have ended.
-    pub(super) fn conclude(&mut self, cx: &mut Idle<'_>) {
+    pub(super) fn conclude(&mut self, cx: &mut Idle<'_>, machine: &Machine) {
         if let Some(first) = self.first.take() {
             self.oracle.audit_end(&first);
         }
         self.oracle.audit_empty(cx, 0);
         self.listen();
+        let swap = machine.mem().swap();
+        let tables: usize = self.everybody.values().map(|mm| mm.tables()).sum();
+        for (what, left) in [
+            ("page tables", tables as i64),
+            ("promised pages", machine.commit().pages()),
+            ("slots of swap", swap.used() as i64),
+            ("frames in the swap cache", swap.cached() as i64),
+        ] {
+            if left != 0 && self.seen.is_empty() {
+                let text = format!("in the end, {left} {what} are left");
+                self.seen.push(Seen::Miscounted(text));
+            }
+        }
     }
     /// Lets its threads go.
     pub(super) fn dismiss(&mut self) {
@@ -191,24 +256,37 @@ impl<'k> Jury<'k> {
 impl Follow for Jury<'_> {
     fn begin(&mut self, cx: &mut Idle<'_>, first: &Arc<Mm>) {
         self.first = Some(Arc::clone(first));
-        if self.disturbances.windows {
-            let (neighbour, _stays) = first.register(cx, Neighbour::new);
-            neighbour.refuse(true);
-            self.neighbour = Some(neighbour);
+        self.everybody.insert(0, Arc::clone(first));
+        let refused = matches!(self.disturbances.fault, Some((Fault::WouldBlock, _)));
+        if self.disturbances.windows || refused {
+            let (last, _stays) = first.register(cx, Neighbour::new);
+            last.refuse(self.disturbances.windows && !refused);
+            self.last = Some(last);
         }
         for kit in self.kits {
             let attached = kit.attach(cx, first);
             self.oracle.watch(first, Arc::clone(&attached.mmu));
             self.attached.push(attached);
         }
-        first.machine().mem().inject().arm(self.disturbances.fail);
+        if !self.attached.is_empty() {
+            // Devices bring pages in that the script does not name.
+            self.checks.remove(Checks::ACCOUNTS);
+        }
+        let pinned = |a: &Attached| a.device.declares().references == References::Pinned;
+        if self.attached.iter().any(pinned) {
+            self.checks.remove(Checks::COUNTS);
+        }
+        self.arm(cx);
         let lanes = u64::from(self.disturbances.threads);
         self.users = (0..lanes).map(|lane| self.user(lane)).collect();
     }
     fn disturb(&mut self, cx: &mut Idle<'_>, nth: usize) {
         if self.disturbances.windows {
             self.make_noise(cx, nth);
-            if let Some(neighbour) = &self.neighbour {
+            if let Some(reference) = &mut self.reference {
+                reference.pressure();
+            }
+            if let Some(neighbour) = &self.last {
                 let slow = u64::from(nth.is_multiple_of(5)) * 20;
                 neighbour.delay(Duration::from_micros(slow));
             }
@@ -221,7 +299,7 @@ impl Follow for Jury<'_> {
             self.early = self.access(cx, op);
         }
     }
-    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step) -> bool {
+    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step, now: &Processes) -> bool {
         let access = matches!(step.op, Op::Load { .. } | Op::Store { .. });
         if access && step.actor == 0 && self.disturbances.threads == 0 {
             let early = std::mem::take(&mut self.early);
@@ -239,10 +317,17 @@ impl Follow for Jury<'_> {
             self.oracle.audit();
         }
         self.listen();
+        if let Op::Fork { child } = step.op
+            && let Some(mm) = now.get(&child)
+        {
+            self.everybody.insert(child, Arc::clone(mm));
+        }
+        self.refer(cx, nth, step, now);
         self.seen.is_empty()
     }
-    fn finish(&mut self, _cx: &mut Idle<'_>) {
+    fn finish(&mut self, cx: &mut Idle<'_>, now: &Processes) {
         self.dismiss();
+        self.check(cx, now, self.checks);
         self.mm().machine().mem().inject().disarm();
         self.oracle.audit();
         self.listen();

@@ -1,5 +1,5 @@
-//! Random operations on a family of processes, with any set of devices on the first: what fails is made short, and written
-//! as a script in the format of the recordings.
+//! Random operations on a family of processes, with any set of devices on the first, held against a model of pages: what
+//! fails is made short, and written as a script in the format of the recordings.
 //!
 //! ```
 //! use emmu::{extmmu::kvm::VmConfig, testkit::{Suite, kvm}};
@@ -7,76 +7,109 @@
 //! Suite::new([kvm(VmConfig::default())]).cases(8).run().expect("a correct device");
 //! ```
 //!
-//! A failure holds the script ([`Failure::script`]) and where it was saved. It can be replayed (`cargo run --features
+//! Beside each script there is a [`Reference`](super::Reference), and what it says is checked step by step: so a suite
+//! without devices tries this library alone. Which operations there are says the [`Profile`].
+//!
+//! # Three forms
+//!
+//! | form | | devices | what is found | found again by |
+//! | --- | --- | --- | --- | --- |
+//! | sequential | [`Suite::run`] | act before and after what process 0 does, on its thread | every wrong byte, right, count, leak | the script, which is short |
+//! | threaded | … with [`Disturbances::threads`] | are used all the time by so many threads beside the operations | what the oracle sees, panics, wrong outcomes | luck: the script is as it was drawn |
+//! | scheduled | `Suite::scheduled` | the same as tasks of [shuttle](https://docs.rs/shuttle) | the same | the seed, which is printed; the script is short |
+//!
+//! The scheduled form exists where this crate is built with `--cfg shuttle`: its locks, atomics and threads are shuttle's then.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg shuttle" cargo test --features testkit --test suite_shuttle --target-dir target/shuttle
+//! ```
+//!
+//! # A failure
+//!
+//! … holds the script ([`Failure::script`]), where it was saved, and the seed. The script can be replayed (`cargo run --features
 //! replay --example replay -- FILE`), given to others, run on a real kernel, and kept: the scripts of a
 //! [folder](Suite::regressions) are run before anything is drawn.
 
+mod beside;
+mod case;
 mod draw;
+mod failure;
 mod jury;
+mod mixed;
+mod profile;
+#[cfg(shuttle)]
+mod scheduled;
 
+pub use failure::Failure;
 pub use jury::Disturbances;
+pub use profile::Profile;
 
-use super::{Kit, Seen, aside::message, trial::machine};
-use crate::{
-    mm::Machine,
-    replay::{Next, Script, ScriptError, blank, load, record},
-};
-use draw::{Draw, draw};
-use jury::Jury;
-use proptest::{
-    collection::vec,
-    test_runner::{Config, TestCaseError, TestError, TestRunner},
-};
+use super::Kit;
+use crate::replay::{Script, ScriptError, load};
+use case::{Case, Ran, Source};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use std::{
-    fmt, fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::Arc,
+    hash::{BuildHasher, RandomState},
+    path::PathBuf,
 };
 
 /// Random scripts for a set of devices.
 #[derive(Clone, Debug)]
 pub struct Suite {
     kits: Vec<Kit>,
+    profile: Profile,
     cases: u32,
     steps: usize,
+    seed: u64,
     pub(super) disturbances: Disturbances,
     regressions: Option<PathBuf>,
 }
 
-/// What a suite found.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// What was seen in the short script.
-    pub seen: Vec<Seen>,
-    /// The short script, with what this library did at each step.
-    pub script: Script,
-    /// Where it was saved, if it could be.
-    pub saved: Option<PathBuf>,
+/// A number from the environment.
+pub(super) fn env<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// What `EMMU_TESTKIT_CASES` says.
+pub(in crate::testkit) fn deep() -> Option<u32> {
+    env("EMMU_TESTKIT_CASES")
 }
 
 impl Suite {
-    /// A suite with all of these devices on one process. 256 scripts, or `EMMU_TESTKIT_CASES`.
+    /// A suite with all of these devices on one process, or with none. 256 scripts, or `EMMU_TESTKIT_CASES`.
     pub fn new(kits: impl IntoIterator<Item = Kit>) -> Self {
-        let cases = std::env::var("EMMU_TESTKIT_CASES").ok();
         Self {
             kits: kits.into_iter().collect(),
-            cases: cases.and_then(|c| c.parse().ok()).unwrap_or(256),
+            profile: Profile::default(),
+            cases: deep().unwrap_or(256),
             steps: 40,
+            seed: env("EMMU_TESTKIT_SEED").unwrap_or_else(|| RandomState::new().hash_one(0)),
             disturbances: Disturbances::default(),
             regressions: None,
         }
     }
-    /// How many scripts.
+    /// Which operations there are; something of everything, unless set.
+    #[must_use]
+    pub fn profile(self, profile: Profile) -> Self {
+        Self { profile, ..self }
+    }
+    /// How many scripts. `EMMU_TESTKIT_CASES` makes it more, but not of none.
     #[must_use]
     pub fn cases(self, cases: u32) -> Self {
+        let deep = deep().filter(|_| cases > 0);
+        let cases = cases.max(deep.unwrap_or(0));
         Self { cases, ..self }
     }
-    /// How long they are at most; 40 steps unless set.
+    /// How many operations are drawn at most; 40 unless set.
     #[must_use]
     pub fn steps(self, steps: usize) -> Self {
         let steps = steps.max(2);
         Self { steps, ..self }
+    }
+    /// What is drawn depends on this number alone; `EMMU_TESTKIT_SEED`, or another one each time, unless set.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
     /// What happens beside the operations.
     #[must_use]
@@ -105,52 +138,63 @@ impl Suite {
     ///
     /// If a kept script cannot be read.
     pub fn run(&self) -> Result<u32, Box<Failure>> {
+        self.watched(&mut |_| ())
+    }
+    /// The same, telling before each script which one it is.
+    pub(in crate::testkit) fn watched(
+        &self,
+        began: &mut dyn FnMut(u32),
+    ) -> Result<u32, Box<Failure>> {
         let kept = self.kept().unwrap_or_else(|e| panic!("{e}"));
         for script in &kept {
             self.again(script)?;
         }
+        // What threads did is not done again by fewer steps.
+        let again = self.disturbances.threads == 0;
+        self.explore(again, began, &|suite, case, look| suite.ran(case, look))?;
+        Ok(self.cases + u32::try_from(kept.len()).unwrap_or(u32::MAX))
+    }
+    /// Draws cases until one fails, which is made short if it fails `again`.
+    fn explore(
+        &self,
+        again: bool,
+        began: &mut dyn FnMut(u32),
+        run: &dyn Fn(&Self, &Case, bool) -> Ran,
+    ) -> Result<(), Box<Failure>> {
         let config = Config {
             cases: self.cases,
             failure_persistence: None,
-            // What threads did is not done again by fewer steps.
-            max_shrink_iters: if self.disturbances.threads > 0 {
-                0
-            } else {
-                1000
-            },
+            // Steps are left out below, many at once; draws are only where they came from.
+            max_shrink_iters: 0,
             ..Config::default()
         };
-        let strategy = vec(draw(), 1..self.steps);
-        let outcome = TestRunner::new(config).run(&strategy, |draws| {
-            let (_, seen) = self.draws(&draws, false);
-            match seen.first() {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+        let strategy = case::cases(self.profile, self.steps, self.disturbances.random_faults);
+        let state = std::cell::RefCell::new((began, 0));
+        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |case| {
+            let (began, nth) = &mut *state.borrow_mut();
+            began(*nth);
+            *nth += 1;
+            match run(self, &case, false).seen.first() {
                 None => Ok(()),
                 Some(seen) => Err(TestCaseError::fail(seen.to_string())),
             }
         });
         match outcome {
-            Ok(()) => Ok(self.cases + u32::try_from(kept.len()).unwrap_or(u32::MAX)),
-            Err(TestError::Fail(_, draws)) => {
-                let (script, seen) = self.draws(&self.shorten(draws), true);
-                Err(Box::new(self.failure(script, seen)))
+            Ok(()) => Ok(()),
+            Err(TestError::Fail(_, case)) => {
+                let case = if again { self.shorten(case, run) } else { case };
+                let ran = run(self, &case, self.looks(&case));
+                Err(Box::new(self.failure(ran, case.fault)))
             }
             Err(TestError::Abort(why)) => unreachable!("nothing is rejected: {why}"),
         }
     }
-    /// Leaves out every single step that can be left out.
-    fn shorten(&self, mut draws: Vec<Draw>) -> Vec<Draw> {
-        let mut at = 0;
-        while self.disturbances.threads == 0 && at < draws.len() {
-            let mut fewer = draws.clone();
-            fewer.remove(at);
-            if self.draws(&fewer, false).1.is_empty() {
-                at += 1;
-            } else {
-                draws = fewer;
-                at = 0;
-            }
-        }
-        draws
+    /// Windows, VMAs and page tables are written down where a replay will find the same: nothing was made to fail.
+    fn looks(&self, case: &Case) -> bool {
+        case.fault.or(self.disturbances.fault).is_none() && self.disturbances.threads == 0
     }
     /// Runs a script again: its operations, with the devices of this suite.
     ///
@@ -160,104 +204,24 @@ impl Suite {
     pub fn again(&self, script: &Script) -> Result<(), Box<Failure>> {
         self.count(script).map(|_| ())
     }
-    /// The same; how many allocations were asked for.
+    /// The same; how often what is to fail was asked for.
     pub(super) fn count(&self, script: &Script) -> Result<u64, Box<Failure>> {
-        let mut steps = script.steps.iter();
-        let blank = blank(&script.name, script.header.clone());
-        let mut next = |living: &[u32]| loop {
-            let step = steps.next()?;
-            if living.contains(&step.actor) {
-                return Some((step.actor, step.op.clone()));
-            }
+        let case = Case {
+            source: Source::Script(script.clone()),
+            fault: None,
         };
-        let machine = machine();
-        let (script, seen) = self.case(&machine, blank, self.disturbances.fail == 0, &mut next);
-        if seen.is_empty() {
-            Ok(machine.mem().inject().count())
-        } else {
-            Err(Box::new(self.failure(script, seen)))
+        let ran = self.ran(&case, false);
+        if ran.seen.is_empty() {
+            return Ok(ran.asked);
         }
+        let again = self.ran(&case, self.looks(&case));
+        let ran = if again.seen.is_empty() { ran } else { again };
+        Err(Box::new(self.failure(ran, self.disturbances.fault)))
     }
     fn kept(&self) -> Result<Vec<Script>, ScriptError> {
         match &self.regressions {
             Some(folder) if folder.is_dir() => load(folder),
             _ => Ok(Vec::new()),
-        }
-    }
-    fn draws(&self, draws: &[Draw], look: bool) -> (Script, Vec<Seen>) {
-        let mut draws = draws.iter();
-        let mut fresh = 0;
-        let mut next = |living: &[u32]| {
-            fresh += 1;
-            draws.next().map(|d| d.op(living, fresh))
-        };
-        self.case(
-            &machine(),
-            blank("testkit", draw::header(0)),
-            look,
-            &mut next,
-        )
-    }
-    fn case(
-        &self,
-        machine: &Arc<Machine>,
-        mut script: Script,
-        look: bool,
-        next: &mut Next<'_>,
-    ) -> (Script, Vec<Seen>) {
-        let mut jury = Jury::new(machine, &self.kits, self.disturbances);
-        let run = AssertUnwindSafe(|| {
-            let mut thread = machine.enter().expect("a thread that is on no machine");
-            let mut cx = thread.cx();
-            record(&mut cx, machine, &mut script, look, next, &mut jury);
-            jury.conclude(&mut cx);
-        });
-        if let Err(payload) = catch_unwind(run) {
-            jury.dismiss();
-            jury.seen.push(Seen::Panicked(message(&*payload)));
-            let seen = std::mem::take(&mut jury.seen);
-            // Nothing of this world can be trusted to come to an end.
-            std::mem::forget(jury);
-            return (script, seen);
-        }
-        let seen = std::mem::take(&mut jury.seen);
-        (script, seen)
-    }
-    fn failure(&self, script: Script, seen: Vec<Seen>) -> Failure {
-        let temporary = std::env::temp_dir();
-        let folder = self.regressions.as_deref().unwrap_or(&temporary);
-        let saved = save(folder, &script);
-        Failure {
-            seen,
-            script,
-            saved,
-        }
-    }
-}
-
-/// Writes a script under a name that its text gives it.
-fn save(folder: &Path, script: &Script) -> Option<PathBuf> {
-    let text = script.to_jsonl();
-    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    let path = folder.join(format!("emmu-{sum:016x}.jsonl"));
-    fs::create_dir_all(folder).ok()?;
-    fs::write(&path, text).ok()?;
-    Some(path)
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.script.steps {
-            writeln!(f, "  {}", step.to_json())?;
-        }
-        for seen in self.seen.iter().take(5) {
-            writeln!(f, "  seen: {seen}")?;
-        }
-        match &self.saved {
-            Some(path) => write!(f, "  saved as {}", path.display()),
-            None => write!(f, "  it could not be saved"),
         }
     }
 }

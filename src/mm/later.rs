@@ -1,0 +1,152 @@
+//! What a fault does in a window. A driver may sleep in that, so the fault leaves the mmap lock first, with the pages that the
+//! window is about pinned: whoever changes other mappings does not wait for the driver.
+
+use super::{
+    InvalidationWindow, Mm,
+    guard::{Held, Lease},
+    huge::block,
+    page_table::LockedLeaf,
+    pte::{RawPte, Rights},
+};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Sleepable, rank},
+    frame::{HUGE, PhysMem},
+    notifier::Event,
+};
+
+/// Work for a window. References on the frames belong to it.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A copy takes the place of the entry `seen` (`wp_page_copy`).
+    Copy {
+        at: Vpn,
+        seen: RawPte,
+        copy: Pfn,
+        pte: RawPte,
+        original: Option<Pfn>,
+        locked: bool,
+    },
+    /// A huge page is mapped by small entries from here on.
+    Split(Vpn),
+    /// A huge page takes the place of the huge zero page (`do_huge_zero_wp_pmd`).
+    HugeZero { at: Vpn, head: Pfn, rights: Rights },
+}
+
+/// Whether work for a window is put off until the lock is left.
+#[derive(Debug)]
+pub(super) enum Later {
+    /// It is done at once: the caller has more to do under the lock.
+    Never,
+    /// It may be; there is none yet.
+    Nothing,
+    /// It is.
+    Work(Work),
+}
+
+impl Work {
+    /// The pages that are pinned meanwhile.
+    pub(super) fn range(&self) -> VpnRange {
+        match *self {
+            Self::Copy { at, .. } => VpnRange::single(at),
+            Self::Split(at) | Self::HugeZero { at, .. } => block(at),
+        }
+    }
+}
+
+impl Later {
+    /// For a fault that can leave the lock: if a driver may sleep.
+    pub(super) fn of(mm: &Mm) -> Self {
+        if mm.notifiers.is_made() {
+            Self::Nothing
+        } else {
+            Self::Never
+        }
+    }
+}
+
+impl Held<'_> {
+    pub(super) fn puts_off(&self) -> bool {
+        matches!(self.later, Later::Nothing)
+    }
+    pub(super) fn has_put_off(&self) -> bool {
+        matches!(self.later, Later::Work(_))
+    }
+    /// Does the work, now or later. It must be the last of the fault.
+    pub(super) fn in_window(&mut self, work: Work) {
+        if self.puts_off() {
+            self.later = Later::Work(work);
+        } else {
+            self.lease.finish(work);
+        }
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    pub(super) fn finish(&mut self, work: Work) {
+        let range = work.range();
+        let Work::Split(at) = work else {
+            let mut window = self.window(range, Event::Clear);
+            window.put_in_place(work);
+            return window.close();
+        };
+        self.split_pmd(at);
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    fn put_in_place(&mut self, work: Work) {
+        let mem = self.mm().machine().mem();
+        match work {
+            Work::Copy {
+                at,
+                seen,
+                copy,
+                pte,
+                original,
+                locked,
+            } => {
+                let copy = mem.adopt(copy);
+                let original = original.map(|pfn| mem.adopt(pfn));
+                self.lock_ptes(at, |txn| {
+                    if let Some(slot) = txn.slot(at)
+                        && slot.raw() == seen
+                    {
+                        let pfn = copy.into_raw();
+                        mem.map_inc(pfn);
+                        drop(slot.replace(pte));
+                        mem.lru_add(pfn);
+                        // The copy is locked in its place.
+                        if let Some(original) = original.filter(|_| locked) {
+                            mem.lru_unlock(original.pfn());
+                        }
+                    }
+                });
+            }
+            Work::HugeZero { at, head, rights } => {
+                let done = self.lock_ptes(at, |txn| {
+                    let leaf = txn.leaf();
+                    let zero = leaf.is_huge() && leaf.get(at).is_zero_page();
+                    if zero {
+                        map_huge(mem, leaf, block(at), head, rights);
+                    }
+                    zero
+                });
+                if done != Some(true) {
+                    (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+                }
+            }
+            Work::Split(_) => {}
+        }
+    }
+}
+
+/// Every entry of the leaf maps its part of a huge page.
+fn map_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: VpnRange, head: Pfn, rights: Rights) {
+    for (i, page) in (0..HUGE).zip(at.iter()) {
+        mem.map_inc(head.nth(i));
+        mem.lru_add(head.nth(i));
+        let pte = RawPte::frame(head.nth(i), rights).mkdirty();
+        leaf.set(page, pte);
+    }
+}

@@ -1,0 +1,85 @@
+//! A pointer that is set once.
+#![allow(unsafe_code)]
+
+use crate::sync::{AtomicPtr, Ordering, exclusive};
+use std::{marker::PhantomData, ptr, sync::Arc};
+
+/// A shared value that is made at most once, and then stays: one pointer wide.
+pub(super) struct Lazy<T> {
+    at: AtomicPtr<T>,
+    owns: PhantomData<Arc<T>>,
+}
+
+impl<T: Send + Sync> Lazy<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            at: AtomicPtr::new(ptr::null_mut()),
+            owns: PhantomData,
+        }
+    }
+    /// One load.
+    #[inline(always)]
+    pub(super) fn get(&self) -> Option<&T> {
+        // SAFETY: null, or from `Arc::into_raw` in `get_or_make`, a reference of this value's own, which only `drop` gives
+        // up; that the borrow excludes.
+        unsafe { self.at.load(Ordering::Acquire).as_ref() }
+    }
+    /// A reference that may outlive this.
+    pub(super) fn share(&self) -> Option<Arc<T>> {
+        // Not through a reference, which would not lead to the count beside the value.
+        let at = self.at.load(Ordering::Acquire);
+        if at.is_null() {
+            return None;
+        }
+        // SAFETY: from `Arc::into_raw`, and this value's reference keeps the count above zero meanwhile.
+        unsafe { Arc::increment_strong_count(at) };
+        // SAFETY: takes over the reference that was added just now.
+        Some(unsafe { Arc::from_raw(at) })
+    }
+    pub(super) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let made = Arc::into_raw(Arc::new(make())).cast_mut();
+        let set =
+            self.at
+                .compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
+        if set.is_err() {
+            // SAFETY: the exchange failed, so nobody else has seen it.
+            drop(unsafe { Arc::from_raw(made) });
+        }
+        self.get().expect("set by this thread or another")
+    }
+}
+
+impl<T> Drop for Lazy<T> {
+    fn drop(&mut self) {
+        let at = exclusive(&mut self.at);
+        if !at.is_null() {
+            // SAFETY: from `Arc::into_raw`, and `&mut self` excludes every borrow through this.
+            drop(unsafe { Arc::from_raw(at) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lazy;
+
+    #[test]
+    fn a_lazy_value_is_one_pointer_and_made_once() {
+        assert_eq!(size_of::<Lazy<[u64; 9]>>(), size_of::<usize>());
+        let lazy = Lazy::new();
+        assert!(lazy.get().is_none());
+        std::thread::scope(|s| {
+            for n in 0..3 {
+                let lazy = &lazy;
+                s.spawn(move || lazy.get_or_make(|| Box::new(n)));
+            }
+        });
+        assert!(lazy.get().is_some());
+        let shared = lazy.share().unwrap();
+        assert!(std::ptr::eq(&*shared, lazy.get().unwrap()));
+        assert_eq!(lazy.get_or_make(|| Box::new(99)), lazy.get().unwrap());
+    }
+}

@@ -1,0 +1,73 @@
+//! Whole scripts: random ones, and a busy one in which everything fails once.
+
+use crate::{
+    replay::Script,
+    testkit::{
+        Broken, Disturbances, Failure, Fault, Kit, Suite,
+        device::Idle,
+        trial::{Run, Trial},
+    },
+};
+use std::sync::Arc;
+
+/// A family, files, moves, page-out, in a few lines.
+const BUSY: &str = include_str!("busy.jsonl");
+
+pub(super) fn scripts(t: &Arc<Trial>, _: &mut Idle<'_>, kit: &Kit) -> Run {
+    let suite = Suite::new([kit.clone()]).cases(kit.random_cases());
+    let suite = suite.disturbed(Disturbances {
+        windows: true,
+        ..Disturbances::default()
+    });
+    apart(t, move |t| {
+        let came = suite.watched(&mut |nth| t.process(format!("script {nth}")));
+        came.map(|_| ())
+    });
+    Ok(())
+}
+
+pub(super) fn failures(t: &Arc<Trial>, _: &mut Idle<'_>, kit: &Kit) -> Run {
+    let remote = t.device.break_acknowledgement(Broken::Dies);
+    let suite = Suite::new([kit.clone()]);
+    apart(t, move |t| {
+        let script = Script::parse("busy", BUSY.as_bytes()).expect("it is part of the kit");
+        let faults = Fault::ALL.iter().filter(|fault| match fault {
+            // A device may wait for long; `Suite::fail_each` asks those for it that do not.
+            Fault::Acknowledgement(Broken::Hangs) => false,
+            Fault::Acknowledgement(_) => remote,
+            _ => true,
+        });
+        for fault in faults {
+            t.process(format!(
+                "a busy script, again and again; each time fails {fault}"
+            ));
+            suite.fail_each(&script, *fault)?;
+        }
+        Ok(())
+    });
+    Ok(())
+}
+
+/// On a thread that is on no machine. Who watches the log sees whether it goes on.
+fn apart(t: &Arc<Trial>, work: impl FnOnce(&Trial) -> Result<(), Box<Failure>> + Send + 'static) {
+    let trial = Arc::clone(t);
+    let done = std::thread::spawn(move || work(&trial)).join();
+    let Ok(Err(failure)) = done else {
+        done.map(|_| ())
+            .expect("panics are caught where they happen");
+        return;
+    };
+    t.process("a script of its own, on another machine:");
+    for step in &failure.script.steps {
+        t.process(format!("{}  {}", step.to_json(), step.outcome));
+    }
+    if let Some((fault, nth)) = failure.fault {
+        t.process(format!("made to fail: {fault}, number {nth}"));
+    }
+    if let Some(path) = &failure.saved {
+        t.process(format!("saved as {}", path.display()));
+    }
+    for seen in failure.seen {
+        t.see(seen);
+    }
+}

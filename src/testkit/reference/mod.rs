@@ -1,0 +1,223 @@
+//! What scripts must come to, from a model that knows nothing but pages.
+//!
+//! [`Reference`] follows the steps of a script and says of each whether it came out right: rights, contents and sharing
+//! of pages, over forks, moves, files, guards, reclaim. It has no VMAs, no page tables, no frames: where the address space
+//! counts and splits, it has a map from page numbers to pages. So what the two agree on was computed in two ways.
+//!
+//! [`Suite`](super::Suite) has one beside every script. With a machine at hand, [`Reference::check`] holds the structures of
+//! the processes themselves against it: VMAs against pages, entries against contents, the counts of frames
+//! against entries, reverse maps against page tables, accounts against objects.
+//!
+//! # What it knows
+//!
+//! Operations on whole pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`, `mprotect`, `mremap` in
+//! all forms, `madvise`, `msync`, loads and stores of any byte, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`,
+//! `fsync`, reclaim, migration, merging. It takes what happened for granted where only VMAs could tell: where a mapping without `FIXED`
+//! went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`, huge pages, odd
+//! addresses) it is [lost](Reference::is_lost), and says nothing any more.
+
+mod check;
+mod ops;
+mod page;
+
+pub use check::Checks;
+
+use crate::{
+    addr::{Vpn, VpnRange},
+    error::FaultError,
+    replay::{FileKind, Header, Op, Outcome},
+};
+use page::{Bytes, Freed, Kind, Object, Pages, refusal, split};
+use std::collections::BTreeMap;
+
+/// See the module.
+///
+/// ```
+/// use emmu::{replay::{Header, Op, Outcome}, mm::{MapFlags, Prot}, testkit::Reference};
+///
+/// let header = Header::new("mine", 0, "emmu", 1 << 40..1 << 41, Default::default());
+/// let mut reference = Reference::new(&header);
+/// let map = Op::Mmap {
+///     addr: 1 << 40, len: 4096, prot: Prot::READ, flags: MapFlags::PRIVATE | MapFlags::FIXED, file: None, off: 0,
+/// };
+/// reference.step(0, &map, &Outcome::Ret(1 << 40)).expect("mapped where it was asked for");
+/// let why = reference.step(0, &Op::Load { addr: 1 << 40 }, &Outcome::Ret(7)).unwrap_err();
+/// assert_eq!(why, "it returns 7, and the model of pages returns 0");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reference {
+    objects: Vec<Object>,
+    files: BTreeMap<String, usize>,
+    processes: BTreeMap<u32, Pages>,
+    /// Where entries are looked for.
+    arena: VpnRange,
+    /// Something happened of which it knows too little.
+    lost: bool,
+    /// It is known which pages of objects are in memory.
+    resident: bool,
+}
+
+impl Reference {
+    /// Process 0 with nothing mapped, and the files of a script.
+    pub fn new(header: &Header) -> Self {
+        let (objects, files) = Object::files(header);
+        let arena = header.arena();
+        Self {
+            objects,
+            files,
+            processes: BTreeMap::from([(0, Pages::new())]),
+            arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
+                .expect("a header with an empty arena is refused"),
+            lost: false,
+            resident: true,
+        }
+    }
+    /// Whether something happened of which it knows too little to go on.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+    /// A step was done, and came to this.
+    ///
+    /// # Errors
+    ///
+    /// What it must have come to. Nothing more can be said after that.
+    pub fn step(&mut self, actor: u32, op: &Op, came: &Outcome) -> Result<(), String> {
+        if self.lost {
+            return Ok(());
+        }
+        match *op {
+            Op::Load { addr } => self.load(actor, addr, came),
+            Op::Store { addr, byte } => self.store(actor, addr, byte, came),
+            ref call => self.call(actor, call, came),
+        }
+    }
+    /// Memory was looked for, beside the script: what was freed lazily may be gone.
+    pub fn pressure(&mut self) {
+        self.resident = false;
+        for page in self.processes.values_mut().flat_map(Pages::values_mut) {
+            page.idle = true;
+            if page.freed == Freed::Lazily {
+                page.freed = Freed::Perhaps;
+            }
+        }
+    }
+    /// Somebody used pages beside the script: which of them are in memory is not known any more.
+    pub fn others(&mut self) {
+        self.resident = false;
+    }
+    /// Why a process must be refused a read or a write of the byte at `addr`.
+    pub fn refusal(&self, process: u32, addr: u64, write: bool) -> Option<FaultError> {
+        let page = self.processes.get(&process)?.get(&split(addr).0);
+        refusal(page, &self.objects, addr, write)
+    }
+
+    fn load(&mut self, actor: u32, addr: u64, came: &Outcome) -> Result<(), String> {
+        if let Some(why) = self.refusal(actor, addr, false) {
+            return refused(why, came);
+        }
+        let (byte, freed) = self.byte(actor, addr);
+        if let (Freed::Hazy, None, Outcome::Ret(_)) = (freed, byte, came) {
+            self.touch(actor, addr);
+            return Ok(());
+        }
+        let byte = byte.unwrap_or_default();
+        let gone = freed == Freed::Perhaps && *came == Outcome::Ret(0);
+        if gone && byte != 0 {
+            self.page(actor, addr).clear();
+        } else {
+            must(&Outcome::Ret(byte.into()), came)?;
+        }
+        self.touch(actor, addr);
+        Ok(())
+    }
+    fn store(&mut self, actor: u32, addr: u64, byte: u8, came: &Outcome) -> Result<(), String> {
+        if let Some(why) = self.refusal(actor, addr, true) {
+            return refused(why, came);
+        }
+        must(&Outcome::Ret(0), came)?;
+        let mut bytes = self.bytes(actor, addr);
+        match byte {
+            0 => bytes.remove(&split(addr).1),
+            _ => bytes.insert(split(addr).1, byte),
+        };
+        self.touch(actor, addr);
+        let page = self.page(actor, addr);
+        page.freed = match page.freed {
+            // Whether the others are there is not to be seen from here.
+            Freed::Perhaps | Freed::Hazy => {
+                if page.freed == Freed::Perhaps {
+                    bytes.retain(|&offset, _| offset == split(addr).1);
+                }
+                Freed::Hazy
+            }
+            _ => Freed::No,
+        };
+        match page.object {
+            Some((object, index)) if page.shared => {
+                self.objects[object].pages.insert(index, bytes);
+            }
+            _ => page.own = Some(bytes),
+        }
+        Ok(())
+    }
+    /// A page of a process that may be accessed.
+    fn page(&mut self, process: u32, addr: u64) -> &mut page::Page {
+        let pages = self.processes.get_mut(&process).expect("it lives");
+        pages.get_mut(&split(addr).0).expect("it is mapped")
+    }
+    /// The page of the object behind an address is in memory from now on.
+    fn touch(&mut self, process: u32, addr: u64) {
+        let page = self.page(process, addr);
+        page.idle = false;
+        if let (Some((object, index)), None) = (page.object, &page.own) {
+            let object = &mut self.objects[object];
+            match object.kind {
+                // A hole of a file that is used in place stays one until it is written.
+                Kind::File(FileKind::Xip) => return,
+                // More than this is read.
+                Kind::File(FileKind::Disk) if !object.pages.contains_key(&index) => {
+                    self.resident = false;
+                }
+                _ => {}
+            }
+            object.pages.entry(index).or_default();
+        }
+    }
+    /// What the page of an address has, whatever its rights are.
+    fn bytes(&self, process: u32, addr: u64) -> Bytes {
+        let page = self.processes[&process].get(&split(addr).0);
+        page.map_or_else(Bytes::new, |page| {
+            self.shown(page).cloned().unwrap_or_default()
+        })
+    }
+    fn shown<'r>(&'r self, page: &'r page::Page) -> Option<&'r Bytes> {
+        match (&page.own, page.object) {
+            (Some(own), _) => Some(own),
+            (None, Some((object, index))) => self.objects[object].pages.get(&index),
+            (None, None) => None,
+        }
+    }
+    fn byte(&self, process: u32, addr: u64) -> (Option<u8>, Freed) {
+        let (number, offset) = split(addr);
+        let page = &self.processes[&process][&number];
+        let byte = self.shown(page).and_then(|bytes| bytes.get(&offset));
+        (byte.copied(), page.freed)
+    }
+}
+
+fn refused(why: FaultError, came: &Outcome) -> Result<(), String> {
+    let wanted = match why.signal() {
+        Some(signal) => Outcome::Signal(signal),
+        None => Outcome::Err(why.errno().to_string()),
+    };
+    must(&wanted, came).map_err(|text| format!("{text}: {why}"))
+}
+
+/// What came is what must come.
+fn must(wanted: &Outcome, came: &Outcome) -> Result<(), String> {
+    if came == wanted {
+        Ok(())
+    } else {
+        Err(format!("it {came}, and the model of pages {wanted}"))
+    }
+}

@@ -1,0 +1,400 @@
+//! What each operation does to pages.
+
+use super::{
+    Reference, must,
+    page::{Freed, Kind, Object, PAGE, Page, Pages, pages},
+};
+use crate::{
+    mm::{Advice, MapFlags, MremapFlags, Prot},
+    replay::{FileKind, Op, Outcome},
+};
+use std::ops::Range;
+
+type Came<'o> = &'o Outcome;
+type Step = Result<(), String>;
+
+const DONE: Outcome = Outcome::Ret(0);
+
+fn errno(name: &str) -> Outcome {
+    Outcome::Err(name.to_owned())
+}
+
+/// `ENOMEM` where something in the range is not mapped, as most calls on ranges say.
+fn whole(hole: bool) -> Outcome {
+    if hole { errno("ENOMEM") } else { DONE }
+}
+
+/// The flags that it knows.
+const KNOWN: MapFlags = MapFlags::PRIVATE
+    .union(MapFlags::SHARED)
+    .union(MapFlags::FIXED)
+    .union(MapFlags::FIXED_NOREPLACE)
+    .union(MapFlags::POPULATE);
+const RWX: Prot = Prot::READ.union(Prot::WRITE).union(Prot::EXEC);
+
+impl Reference {
+    pub(super) fn call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
+        match *op {
+            Op::Mmap { .. } => self.map(actor, op, came),
+            Op::Mremap { .. } => self.mremap(actor, op, came),
+            Op::Fork { child } => self.fork(actor, child, came),
+            Op::Exit {} => {
+                self.processes.remove(&actor);
+                self.forget_objects();
+                must(&DONE, came)
+            }
+            Op::Munmap { addr, len }
+            | Op::Mprotect { addr, len, .. }
+            | Op::Madvise { addr, len, .. }
+            | Op::Msync { addr, len } => match pages(addr, len) {
+                Some(range) => self.on_range(actor, op, range, came),
+                None => self.odd(came),
+            },
+            Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
+                self.on_file(op, came)
+            }
+            Op::Reclaim {} | Op::Shrink { .. } => {
+                self.pressure();
+                must(&DONE, came)
+            }
+            // How many moved, and were merged, is a matter of frames.
+            Op::Migrate { .. } | Op::Merge {} => match came {
+                Outcome::Ret(_) => Ok(()),
+                other => Err(format!("it {other}, and the model of pages returns")),
+            },
+            _ => self.odd(came),
+        }
+    }
+    /// Entries are only looked at in the arena of the script.
+    fn looks_at(&self, range: &Range<u64>) -> bool {
+        range.start >= self.arena.start().0 && range.end <= self.arena.end().0
+    }
+    /// What it knows nothing of. A refusal changes nothing.
+    fn odd(&mut self, came: Came<'_>) -> Step {
+        self.lost = matches!(came, Outcome::Ret(_));
+        Ok(())
+    }
+    fn pages_of(&mut self, process: u32) -> &mut Pages {
+        self.processes.get_mut(&process).expect("it lives")
+    }
+
+    fn on_range(&mut self, actor: u32, op: &Op, range: Range<u64>, came: Came<'_>) -> Step {
+        match *op {
+            Op::Munmap { .. } => {
+                self.pages_of(actor).retain(|n, _| !range.contains(n));
+                self.forget_objects();
+                must(&DONE, came)
+            }
+            Op::Mprotect { prot, .. } if RWX.contains(prot) => {
+                let all = self.pages_of(actor);
+                // What lies before a hole is changed.
+                for number in range {
+                    match all.get_mut(&number) {
+                        Some(page) => page.prot = prot,
+                        None => return must(&whole(true), came),
+                    }
+                }
+                must(&DONE, came)
+            }
+            Op::Msync { .. } => {
+                let all = self.pages_of(actor);
+                must(&whole(range.clone().any(|n| !all.contains_key(&n))), came)
+            }
+            Op::Madvise { advice, .. } => self.advise(actor, range, advice, came),
+            _ => self.odd(came),
+        }
+    }
+
+    fn map(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
+        let Op::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            ref file,
+            off,
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let kind = flags & MapFlags::SHARED_VALIDATE;
+        let plain =
+            KNOWN.contains(flags) && RWX.contains(prot) && kind != MapFlags::SHARED_VALIDATE;
+        let Some(wanted) = pages(addr, len).filter(|_| plain && off.is_multiple_of(PAGE)) else {
+            return self.odd(came);
+        };
+        let all = &self.processes[&actor];
+        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
+        let range = if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
+            return must(&errno("EEXIST"), came);
+        } else if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+            must(&Outcome::Ret(addr), came)?;
+            wanted
+        } else {
+            match *came {
+                Outcome::Ret(at) => match pages(at, len) {
+                    Some(range) if !taken(&range) => {
+                        self.lost |= !self.looks_at(&range);
+                        range
+                    }
+                    _ => return Err(format!("it returns {at:#x}, which is taken")),
+                },
+                _ => return Ok(()),
+            }
+        };
+        let object = match file {
+            Some(name) => Some((self.files[name], off / PAGE)),
+            None if kind == MapFlags::SHARED => Some(self.nameless(len)),
+            None => None,
+        };
+        let page = Page::new(prot, object, kind == MapFlags::SHARED);
+        self.place(actor, range, &page, flags.contains(MapFlags::POPULATE));
+        self.forget_objects();
+        Ok(())
+    }
+    /// A new object of shared anonymous memory, from its beginning.
+    fn nameless(&mut self, len: u64) -> (usize, u64) {
+        let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
+        let pages = std::collections::BTreeMap::new();
+        self.objects.push(Object { kind, size, pages });
+        (self.objects.len() - 1, 0)
+    }
+    /// Pages like the first, with what follows in its object.
+    fn place(&mut self, actor: u32, range: Range<u64>, first: &Page, populate: bool) {
+        for (nth, number) in (0..).zip(range) {
+            let object = first.object.map(|(o, index)| (o, index + nth));
+            let page = Page {
+                object,
+                ..first.clone()
+            };
+            self.pages_of(actor).insert(number, page);
+            if populate {
+                self.populate(actor, number);
+            }
+        }
+    }
+    fn populate(&mut self, process: u32, number: u64) {
+        let addr = number * PAGE;
+        if self.refusal(process, addr, false).is_some() {
+            return;
+        }
+        self.touch(process, addr);
+        let bytes = self.bytes(process, addr);
+        let page = self.page(process, addr);
+        if !page.shared && page.prot.contains(Prot::WRITE) {
+            page.own = Some(bytes);
+        }
+    }
+
+    fn mremap(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
+        let Op::Mremap {
+            addr,
+            old_len,
+            new_len,
+            flags,
+            new_addr,
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let (Some(old), Some(new)) = (pages(addr, old_len), pages(addr, new_len)) else {
+            return self.odd(came);
+        };
+        let keep = flags.contains(MremapFlags::DONTUNMAP);
+        let from = old.start;
+        if flags.contains(MremapFlags::FIXED) {
+            // Another length, or nothing said of moving: other errors come first.
+            let plain = flags.contains(MremapFlags::MAYMOVE) && old == new;
+            let Some(to) = pages(new_addr, new_len).filter(|_| plain) else {
+                return self.odd(came);
+            };
+            if from < to.end && to.start < old.end {
+                must(&errno("EINVAL"), came)
+            } else if !self.pages_of(actor).contains_key(&from) {
+                must(&errno("EFAULT"), came)
+            } else {
+                must(&Outcome::Ret(new_addr), came)?;
+                self.relocate(actor, old, to.start, keep);
+                Ok(())
+            }
+        } else if keep {
+            self.odd(came)
+        } else if !self.pages_of(actor).contains_key(&from) {
+            must(&errno("EFAULT"), came)
+        } else {
+            self.resize(actor, (old, new.end - from), flags, came)
+        }
+    }
+    /// Without a place to go to. Whether there is room is a matter of VMAs; but nothing may be grown over.
+    fn resize(
+        &mut self,
+        actor: u32,
+        (old, len): (Range<u64>, u64),
+        flags: MremapFlags,
+        came: Came<'_>,
+    ) -> Step {
+        let from = old.start;
+        if from + len <= old.end {
+            must(&Outcome::Ret(from * PAGE), came)?;
+            let cut = from + len..old.end;
+            self.pages_of(actor).retain(|n, _| !cut.contains(n));
+            self.forget_objects();
+            return Ok(());
+        }
+        let Outcome::Ret(at) = *came else {
+            return Ok(());
+        };
+        let to = at / PAGE;
+        if to != from && !flags.contains(MremapFlags::MAYMOVE) {
+            return Err("it moved, and nobody had allowed it".into());
+        }
+        let grown = old.end - from..len;
+        let all = &self.processes[&actor];
+        let begin = if to == from { grown.start } else { 0 };
+        if all.range(to + begin..to + len).next().is_some() || !all.contains_key(&(old.end - 1)) {
+            return Err(format!("it returns {at:#x}, where something else is"));
+        }
+        let last = all[&(old.end - 1)].clone();
+        self.lost |= !self.looks_at(&(to..to + len));
+        if to != from {
+            self.relocate(actor, old, to, false);
+        }
+        for (nth, i) in (1..).zip(grown) {
+            let more = Page {
+                object: last.object.map(|(o, index)| (o, index + nth)),
+                ..last.fresh()
+            };
+            self.pages_of(actor).insert(to + i, more);
+        }
+        Ok(())
+    }
+    fn relocate(&mut self, actor: u32, from: Range<u64>, to: u64, keep: bool) {
+        let all = self.pages_of(actor);
+        for number in from.clone() {
+            if let Some(page) = all.remove(&number) {
+                if keep {
+                    all.insert(number, page.fresh());
+                }
+                all.insert(to + number - from.start, page);
+            }
+        }
+        self.forget_objects();
+    }
+
+    fn advise(&mut self, actor: u32, range: Range<u64>, advice: Advice, came: Came<'_>) -> Step {
+        match advice {
+            Advice::PopulateRead | Advice::PopulateWrite => {
+                // What cannot be brought in ends it half-way.
+                self.resident = false;
+                return Ok(());
+            }
+            Advice::PageOut => self.pressure(),
+            Advice::WillNeed => self.resident = false,
+            Advice::Normal | Advice::Random | Advice::Sequential | Advice::Cold => {}
+            Advice::DontNeed | Advice::Free | Advice::DontFork | Advice::DoFork => {}
+            Advice::WipeOnFork | Advice::KeepOnFork => {}
+            Advice::GuardInstall | Advice::GuardRemove => {}
+            _ => return self.odd(came),
+        }
+        let mut hole = false;
+        for number in range {
+            let Some(page) = self.pages_of(actor).get_mut(&number) else {
+                hole = true;
+                continue;
+            };
+            match advice {
+                Advice::Free | Advice::WipeOnFork if page.object.is_some() => {
+                    return must(&errno("EINVAL"), came);
+                }
+                Advice::DontNeed => page.clear(),
+                Advice::Free if page.freed == Freed::Hazy => page.own = None,
+                // What is out goes at once.
+                Advice::Free if page.idle => page.freed = Freed::Perhaps,
+                Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
+                Advice::WipeOnFork => page.wipe = true,
+                Advice::KeepOnFork => page.wipe = false,
+                Advice::DontFork => page.no_fork = true,
+                Advice::DoFork => page.no_fork = false,
+                Advice::GuardInstall => {
+                    page.clear();
+                    page.guard = true;
+                }
+                Advice::GuardRemove => page.guard = false,
+                _ => {}
+            }
+        }
+        must(&whole(hole), came)
+    }
+
+    fn fork(&mut self, actor: u32, child: u32, came: Came<'_>) -> Step {
+        must(&Outcome::Ret(child.into()), came)?;
+        let mut pages = self.processes[&actor].clone();
+        pages.retain(|_, page| !page.no_fork);
+        for page in pages.values_mut().filter(|page| page.wipe) {
+            *page = page.fresh();
+        }
+        self.processes.insert(child, pages);
+        Ok(())
+    }
+
+    fn on_file(&mut self, op: &Op, came: Came<'_>) -> Step {
+        let name = op.file().expect("the caller matched");
+        let nth = self.files[name];
+        let file = &mut self.objects[nth];
+        match *op {
+            Op::Ftruncate { len, .. } => {
+                must(&DONE, came)?;
+                file.resize(len);
+                // Private copies of what was cut off go with it.
+                let end = len.div_ceil(PAGE);
+                for page in self.processes.values_mut().flat_map(Pages::values_mut) {
+                    if page
+                        .object
+                        .is_some_and(|(o, index)| o == nth && index >= end)
+                    {
+                        page.clear();
+                    }
+                }
+                Ok(())
+            }
+            Op::PunchHole { off, len, .. } if len > 0 && len < 1 << 40 => {
+                must(&DONE, came)?;
+                file.cut(off, off + len);
+                // The edges are read in, where there is something to read from.
+                let even = off.is_multiple_of(PAGE) && len.is_multiple_of(PAGE);
+                self.resident &= even || file.kind != Kind::File(FileKind::Disk);
+                Ok(())
+            }
+            Op::Pwrite { off, byte, .. } => {
+                must(&Outcome::Ret(1), came)?;
+                let (index, offset) = super::split(off);
+                file.size = file.size.max(off + 1);
+                let bytes = file.pages.entry(index).or_default();
+                match byte {
+                    0 => bytes.remove(&offset),
+                    _ => bytes.insert(offset, byte),
+                };
+                Ok(())
+            }
+            Op::Fsync { .. } => must(&DONE, came),
+            _ => self.odd(came),
+        }
+    }
+    /// Nameless objects go with their last page.
+    fn forget_objects(&mut self) {
+        let mapped = |nth| {
+            let pages = self.processes.values().flat_map(Pages::values);
+            pages.filter_map(|p| Some(p.object?.0)).any(|o| o == nth)
+        };
+        let gone: Vec<usize> = (0..self.objects.len())
+            .filter(|&nth| {
+                let object = &self.objects[nth];
+                object.kind == Kind::Nameless && object.size > 0 && !mapped(nth)
+            })
+            .collect();
+        for nth in gone {
+            self.objects[nth].size = 0;
+            self.objects[nth].pages.clear();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A page of the model, and the objects behind pages.
+
+use crate::{
+    error::FaultError,
+    mm::Prot,
+    replay::{FileKind, Header},
+};
+use std::collections::BTreeMap;
+
+/// Bytes of a page that are not 0, by offset.
+pub(super) type Bytes = BTreeMap<u16, u8>;
+
+/// What became of a page that may go lazily (`MADV_FREE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freed {
+    /// It is in use.
+    No,
+    /// It was given up, and is still there.
+    Lazily,
+    /// Memory was looked for since: it reads as before or as zeros.
+    Perhaps,
+    /// It was written after that: bytes that it is not known to have may be anything.
+    Hazy,
+}
+
+/// A mapped page.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    pub(super) prot: Prot,
+    /// Object and index in it; none: private memory of no object.
+    pub(super) object: Option<(usize, u64)>,
+    pub(super) shared: bool,
+    /// Its own bytes: of private memory, or of a private copy. None: zeros, or what the object has.
+    pub(super) own: Option<Bytes>,
+    pub(super) guard: bool,
+    pub(super) no_fork: bool,
+    pub(super) wipe: bool,
+    pub(super) freed: Freed,
+    /// It was not used since memory was looked for.
+    pub(super) idle: bool,
+}
+
+impl Page {
+    pub(super) fn new(prot: Prot, object: Option<(usize, u64)>, shared: bool) -> Self {
+        Self {
+            prot,
+            object,
+            shared,
+            own: None,
+            guard: false,
+            no_fork: false,
+            wipe: false,
+            freed: Freed::No,
+            idle: false,
+        }
+    }
+    /// Its own bytes go; what is behind it shows again.
+    pub(super) fn clear(&mut self) {
+        (self.own, self.freed) = (None, Freed::No);
+    }
+    /// The page that `mremap` leaves behind, and what it grows by.
+    pub(super) fn fresh(&self) -> Self {
+        Self {
+            own: None,
+            guard: false,
+            freed: Freed::No,
+            ..self.clone()
+        }
+    }
+    pub(super) fn allows(&self, write: bool) -> bool {
+        match write {
+            true => self.prot.contains(Prot::WRITE),
+            false => !self.prot.is_empty(),
+        }
+    }
+}
+
+/// What is behind shared and file pages.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) kind: Kind,
+    /// Bytes.
+    pub(super) size: u64,
+    /// The pages that are in memory, as far as that is known, with their bytes.
+    pub(super) pages: BTreeMap<u64, Bytes>,
+}
+
+/// Kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Shared anonymous memory: it goes with its last page.
+    Nameless,
+    File(FileKind),
+}
+
+impl Object {
+    /// The files of a script, by name, as [`Header`] says that they are filled.
+    pub(super) fn files(header: &Header) -> (Vec<Self>, BTreeMap<String, usize>) {
+        let one = |file: &crate::replay::FileSpec| {
+            let byte = |page| u8::try_from(page % 200 + 1).expect("at most 200");
+            let pages = 0..file.size.div_ceil(PAGE);
+            Self {
+                kind: Kind::File(file.kind),
+                size: file.size,
+                pages: pages.map(|p| (p, Bytes::from([(0, byte(p))]))).collect(),
+            }
+        };
+        let objects = header.files.values().map(one).collect();
+        let names = header.files.keys().cloned().zip(0..).collect();
+        (objects, names)
+    }
+    pub(super) fn reaches(&self, index: u64) -> bool {
+        index < self.size.div_ceil(PAGE)
+    }
+    /// Bytes of `[from, to)` become zeros; whole pages go.
+    pub(super) fn cut(&mut self, from: u64, to: u64) {
+        self.pages.retain(|&index, bytes| {
+            let first = index * PAGE;
+            let gone = |offset: u16| (from..to).contains(&(first + u64::from(offset)));
+            bytes.retain(|&offset, _| !gone(offset));
+            from > first || to < first + PAGE
+        });
+    }
+    pub(super) fn resize(&mut self, size: u64) {
+        if size < self.size {
+            self.cut(size, u64::MAX);
+        }
+        self.size = size;
+    }
+}
+
+pub(super) const PAGE: u64 = crate::addr::PAGE_SIZE;
+
+/// Number of the page and offset in it of a byte address.
+pub(super) fn split(addr: u64) -> (u64, u16) {
+    let offset = u16::try_from(addr % PAGE).expect("less than a page");
+    (addr / PAGE, offset)
+}
+
+/// The numbers of the pages of `[addr, addr + len)`; none for what begins inside of a page, is empty or is huge.
+pub(super) fn pages(addr: u64, len: u64) -> Option<std::ops::Range<u64>> {
+    let n = len.div_ceil(PAGE);
+    let first = addr / PAGE;
+    (addr.is_multiple_of(PAGE) && len > 0 && n < 1 << 14).then(|| first..first + n)
+}
+
+/// A process: its pages by number.
+pub(super) type Pages = BTreeMap<u64, Page>;
+
+/// Why an access must be refused.
+pub(super) fn refusal(
+    page: Option<&Page>,
+    objects: &[Object],
+    addr: u64,
+    write: bool,
+) -> Option<FaultError> {
+    let Some(page) = page else {
+        return Some(FaultError::NotMapped(addr));
+    };
+    if !page.allows(write) {
+        return Some(FaultError::Denied(addr));
+    }
+    if page.guard {
+        return Some(FaultError::Guarded(addr));
+    }
+    let beyond = page
+        .object
+        .is_some_and(|(o, index)| !objects[o].reaches(index));
+    beyond.then_some(FaultError::Beyond(addr))
+}

@@ -1,0 +1,78 @@
+//! What happens beside the operations of a random script: windows that nobody needs, and threads that use the devices.
+
+use super::{draw::BASE, jury::Jury, profile::PAGES};
+use crate::{
+    addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    notifier::Event,
+    sync::{Ordering, thread},
+    testkit::{aside::message, device::Idle},
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+#[cfg(not(any(loom, shuttle)))]
+pub(super) type User = std::thread::JoinHandle<()>;
+#[cfg(loom)]
+pub(super) type User = loom::thread::JoinHandle<()>;
+#[cfg(shuttle)]
+pub(super) type User = shuttle::thread::JoinHandle<()>;
+
+impl Jury<'_> {
+    /// What must not matter.
+    pub(super) fn make_noise(&self, cx: &mut Idle<'_>, nth: usize) {
+        let mm = self.mm();
+        let page = Vpn::containing(BASE).plus((nth as u64 * 7) % PAGES);
+        let range = match nth % 6 {
+            0 => VpnRange::single(page),
+            1 => VpnRange::new(page, page.plus(40)).expect("not empty"),
+            2 => VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty"),
+            3 => VpnRange::single(Vpn(5)),
+            4 => {
+                mm.machine().reclaim(cx);
+                return;
+            }
+            _ => {
+                let mut g = mm.read(cx);
+                let mut lease = g.lease();
+                let _refused = lease.try_window(VpnRange::single(page), Event::Clear);
+                return;
+            }
+        };
+        let mut g = mm.read(cx);
+        let mut lease = g.lease();
+        lease.with_window(range, Event::ProtectionPage, |_| ());
+        lease.with_window(range, Event::Unmap, |_| ());
+    }
+    /// A thread that uses the devices until the end.
+    pub(super) fn user(&self, lane: u64) -> User {
+        let mm = self.mm();
+        let devices: Vec<_> = self
+            .attached
+            .iter()
+            .map(|a| Arc::clone(&a.device))
+            .collect();
+        let (stop, panics) = (Arc::clone(&self.stop), Arc::clone(&self.panics));
+        thread::spawn(move || {
+            let work = AssertUnwindSafe(|| {
+                let mut thread = mm.machine().enter().expect("a thread of its own");
+                let mut cx = thread.cx();
+                for n in lane.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    for device in &devices {
+                        let addr = BASE + (n * 13 % (2 * PAGES)) * PAGE_SIZE;
+                        let _maybe = device.read(&mut cx, &mm, addr);
+                        let _maybe = device.write(&mut cx, &mm, addr + 8 + lane, 1);
+                    }
+                    thread::yield_now();
+                }
+            });
+            if let Err(payload) = catch_unwind(work) {
+                panics.lock().push(message(&*payload));
+            }
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! The scheduled form: the operations are one task of shuttle's, devices are used by others, and every schedule comes from a
+//! seed.
+
+use super::{
+    Failure, Suite,
+    case::{Case, Ran},
+};
+use crate::testkit::{Seen, aside::message};
+use shuttle::{Config, Runner, scheduler::RandomScheduler};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+impl Suite {
+    /// Runs each script in so many schedules drawn from the seed of the suite, with [`Disturbances::threads`] tasks that use the
+    /// devices, or one; how many scripts were run. The same seed gives the same scripts in the same schedules.
+    ///
+    /// [`Disturbances::threads`]: super::Disturbances::threads
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]: the short script fails in one of its schedules.
+    pub fn scheduled(&self, schedules: usize) -> Result<u32, Box<Failure>> {
+        println!("EMMU_TESTKIT_SEED={}", self.seed);
+        let mut suite = self.clone();
+        suite.disturbances.threads = suite.disturbances.threads.max(1);
+        let run = |suite: &Self, case: &Case, _look: bool| suite.in_schedules(case, schedules);
+        suite.explore(true, &mut |_| (), &run)?;
+        Ok(self.cases)
+    }
+    /// What came of the first schedule that failed, or of the last.
+    fn in_schedules(&self, case: &Case, schedules: usize) -> Ran {
+        let mut config = Config::new();
+        config.stack_size = 1 << 20;
+        config.silence_warnings = true;
+        config.failure_persistence = shuttle::FailurePersistence::None;
+        let last: Arc<Mutex<Option<Ran>>> = Arc::default();
+        let (suite, one, out) = (self.clone(), case.clone(), Arc::clone(&last));
+        let runner = Runner::new(RandomScheduler::new_from_seed(self.seed, schedules), config);
+        let run = AssertUnwindSafe(|| {
+            runner.run(move || {
+                let mut last = out.lock().unwrap_or_else(PoisonError::into_inner);
+                // One that failed is enough; a panic would be reported again and again while the script is made short.
+                if last.as_ref().is_none_or(|ran| ran.seen.is_empty()) {
+                    *last = None;
+                    drop(last);
+                    let ran = suite.ran(&one, false);
+                    *out.lock().unwrap_or_else(PoisonError::into_inner) = Some(ran);
+                }
+            })
+        });
+        let came = catch_unwind(run);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ran = last.take().unwrap_or_else(|| Ran {
+            script: case.source.blank(),
+            seen: Vec::new(),
+            asked: 0,
+        });
+        // A deadlock ends a schedule without a word of what ran in it.
+        if let (Err(payload), true) = (came, ran.seen.is_empty()) {
+            ran.seen.push(Seen::Panicked(message(&*payload)));
+        }
+        ran
+    }
+}

@@ -1,0 +1,148 @@
+//! Operations of two threads on one address space, without a device: a fork against a truncation, faults against a
+//! mapping that goes and comes. Small enough to be swept.
+
+use crate::run::{How, explore};
+use emmu::{
+    FaultError, Machine, MachineConfig, MemConfig, Mm,
+    ctx::{Cx, Sleepable, rank},
+    file::{File, FileMode, Shmem},
+    mm::MmapArgs,
+};
+use std::sync::Arc;
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 30;
+const PAGE: u64 = emmu::PAGE_SIZE;
+
+fn world() -> (Arc<Machine>, Arc<Mm>) {
+    let machine = Machine::new(MachineConfig {
+        memory: MemConfig {
+            frames: 16,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    });
+    let mm = Mm::new(&machine);
+    (machine, mm)
+}
+
+/// Runs both at the same time.
+fn race<T: Send + 'static>(
+    machine: &Arc<Machine>,
+    a: impl FnOnce(&mut Idle<'_>) -> T + Send + 'static,
+    b: impl FnOnce(&mut Idle<'_>) + Send + 'static,
+) -> T {
+    let (ma, mb) = (Arc::clone(machine), Arc::clone(machine));
+    let a = shuttle::thread::spawn(move || a(&mut ma.enter().unwrap().cx()));
+    let b = shuttle::thread::spawn(move || b(&mut mb.enter().unwrap().cx()));
+    b.join().unwrap();
+    a.join().unwrap()
+}
+
+/// What is truncated while the child is made is not in the child.
+fn fork_and_truncate() {
+    let (machine, mm) = world();
+    let file = Shmem::memfd(machine.host(), "m", PAGE).unwrap();
+    let file = File::open(file, FileMode::ReadWrite);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let private = MmapArgs::anonymous(PAGE).of(&file, 0).fixed(BASE);
+        mm.mmap(&mut cx, &private).unwrap();
+        mm.store(&mut cx, BASE, 1).unwrap();
+    }
+    let (parent, cut) = (Arc::clone(&mm), Arc::clone(&file));
+    let child = race(
+        &machine,
+        move |cx| parent.fork(cx).unwrap(),
+        move |cx| cut.truncate(cx.reborrow(), 0).unwrap(),
+    );
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    for (who, mm) in [("parent", &mm), ("child", &child)] {
+        let there = mm.load(&mut cx, BASE);
+        let beyond = matches!(there, Err(FaultError::Beyond(_)));
+        assert!(beyond, "the {who} has what was truncated: {there:?}");
+    }
+    child.exit(&mut cx);
+    mm.exit(&mut cx);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+/// A fault finds the mapping or does not; nothing is mapped where no mapping is.
+fn fault_and_remap() {
+    let (machine, mm) = world();
+    let anonymous = MmapArgs::anonymous(PAGE).fixed(BASE);
+    {
+        let mut thread = machine.enter().unwrap();
+        mm.mmap(&mut thread.cx(), &anonymous).unwrap();
+    }
+    let (maps, faults) = (Arc::clone(&mm), Arc::clone(&mm));
+    race(
+        &machine,
+        move |cx| maps.munmap(cx, BASE, PAGE).unwrap(),
+        move |cx| {
+            let _refused = faults.store(cx, BASE, 1);
+        },
+    );
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    assert_eq!(machine.mem().in_use(), 0, "a page without a mapping");
+    mm.mmap(&mut cx, &anonymous).unwrap();
+    assert_eq!(mm.load(&mut cx, BASE), Ok(0), "what was there before");
+    mm.exit(&mut cx);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+/// A mapping that comes where another one goes has its own pages only, and loses none to that one's end.
+fn map_and_unmap() {
+    let (machine, mm) = world();
+    let anonymous = MmapArgs::anonymous(PAGE).fixed(BASE);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        mm.mmap(&mut cx, &anonymous).unwrap();
+        mm.store(&mut cx, BASE, 1).unwrap();
+    }
+    let (unmaps, maps) = (Arc::clone(&mm), Arc::clone(&mm));
+    race(
+        &machine,
+        move |cx| unmaps.munmap(cx, BASE, PAGE).unwrap(),
+        move |cx| {
+            maps.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE))
+                .unwrap();
+            if maps.store(cx, BASE, 2).is_ok() {
+                let there = maps.load(cx, BASE);
+                assert!(there.is_err() || there == Ok(2), "a lost page: {there:?}");
+            }
+        },
+    );
+    let mut thread = machine.enter().unwrap();
+    mm.exit(&mut thread.cx());
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+#[test]
+fn mmap_against_munmap() {
+    explore(
+        &[How::Sweep(2, 4), How::Random(100), How::Pct(100)],
+        map_and_unmap,
+    );
+}
+
+#[test]
+fn fork_against_truncate() {
+    explore(
+        &[How::Sweep(2, 16), How::Random(100), How::Pct(100)],
+        fork_and_truncate,
+    );
+}
+
+#[test]
+fn fault_against_munmap() {
+    explore(
+        &[How::Sweep(2, 4), How::Random(100), How::Pct(100)],
+        fault_and_remap,
+    );
+}
