@@ -19,8 +19,8 @@ use crate::{
 use crossbeam_epoch::Guard;
 use std::ptr::{self, NonNull};
 
-/// Entries of a table page; few in a model that visits every one of them in every interleaving.
-pub(in crate::mm) const ENTRIES: usize = if cfg!(loom) { 2 } else { 512 };
+/// Entries of a table page.
+pub(in crate::mm) const ENTRIES: usize = 512;
 
 /// An epoch pin known to be of this table's collector.
 #[derive(Clone, Copy)]
