@@ -10,10 +10,12 @@ use chain::{Driver, List};
 use criterion::{Criterion, criterion_group, criterion_main};
 use emmu::{
     addr::{Vpn, VpnRange},
+    mm::ForkMode,
     notifier::Event,
 };
 use ratio::{Ratio, criterion, duel, timed};
 use std::{
+    cell::RefCell,
     hint::black_box,
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
@@ -126,9 +128,32 @@ fn fork(c: &mut Criterion<Ratio>) {
     });
 }
 
+/// Every page was written since the last fork, whichever it was.
+fn fork_shared(c: &mut Criterion<Ratio>) {
+    const GIB: u64 = 1 << 18;
+    with_world(|w| {
+        w.map(0..GIB, |a| a);
+        let w = RefCell::new(w);
+        let fork = |mode| {
+            let w = &mut *w.borrow_mut();
+            w.store(0..GIB);
+            let time = timed(|| w.fork_with(mode));
+            w.bury();
+            time
+        };
+        duel(
+            c,
+            "fork of 1 GiB, tables shared",
+            "fork that copies",
+            &mut || fork(ForkMode::Share),
+            &mut || fork(ForkMode::Copy),
+        );
+    });
+}
+
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = windows, fork
+    targets = windows, fork, fork_shared
 }
 criterion_main!(benches);

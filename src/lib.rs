@@ -51,6 +51,8 @@
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
+//! | a fork that shares tables ([`mm::ForkMode`]) comes out as one that copies them | by construction: only a table of one's own can be locked | `fork_shared` |
+//! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
@@ -71,9 +73,10 @@
 //!
 //! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
 //! `fork` locks a leaf of the parent before that of the child: who finds the child's meanwhile, by a reverse map, holds
-//! no other. It holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board, the frame list, the
-//! lists of reclaim, swap, a directory of tables, an object's pages)
-//! are leaves of this order: nothing is taken under them.
+//! no other. A leaf that address spaces share has one lock; who copies it locks no other, since nobody knows the new one.
+//! `fork` holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board,
+//! the frame list, the lists of reclaim, swap, a directory of tables, an object's pages, the forks of a machine) are leaves
+//! of this order: nothing is taken under them.
 //!
 //! # Unsafe code
 //!

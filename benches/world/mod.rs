@@ -6,7 +6,7 @@ use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
     ctx::{Cx, Sleepable, rank},
-    mm::{MmapArgs, Prot},
+    mm::{ForkMode, MmapArgs, Prot},
 };
 use std::{
     ops::Range,
@@ -101,7 +101,12 @@ impl World<'_> {
     }
     /// Forks; the child lives until [`bury`](Self::bury).
     pub(crate) fn fork(&mut self) {
-        let child = self.mm.fork(&mut self.cx).expect("there is memory");
+        self.fork_with(ForkMode::Copy);
+    }
+    /// The same in the way given.
+    pub(crate) fn fork_with(&mut self, mode: ForkMode) {
+        let child = self.mm.fork_with(&mut self.cx, mode);
+        let child = child.expect("there is memory");
         self.child = Some(child);
     }
     /// Ends the child.

@@ -44,6 +44,7 @@ pub(crate) const TARGETS: &[Target] = &[
         &["entries and counts"],
         3.0,
     ),
+    row("fork of 1 GiB, tables shared", &["fork that copies"], 0.02),
     row("mremap of 1 GiB, aligned", LINUX, 0.05),
     row("fault, zero page", LINUX, 0.1),
     row("fault, anonymous", LINUX, 0.1),

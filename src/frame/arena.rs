@@ -241,13 +241,15 @@ impl PhysMem {
     }
     /// One more entry maps the frame.
     pub(crate) fn share(&self, pfn: Pfn) {
-        self.meta(pfn).counts.share(pfn);
+        self.meta(pfn).counts.share(pfn, 1);
     }
-    /// The same of a private frame, which one entry alone may have had until now.
+    /// As many more of a private frame, which one entry alone may have had until now.
     #[inline]
-    pub(crate) fn share_private(&self, pfn: Pfn) {
+    pub(crate) fn share_private(&self, pfn: Pfn, more: u32) {
         let meta = self.meta(pfn);
-        meta.counts.share(pfn);
+        if more > 0 {
+            meta.counts.share(pfn, more);
+        }
         let exclusive = FrameFlags::ANON_EXCLUSIVE.bits();
         if meta.flags.load(Ordering::Relaxed) & exclusive != 0 {
             meta.flags.fetch_and(!exclusive, Ordering::Relaxed);

@@ -58,19 +58,19 @@ impl Counts {
     pub(super) fn map(&self, pfn: Pfn) {
         self.add(MAP, pfn);
     }
-    /// One more mapping with a reference of its own.
+    /// More mappings, each with a reference of its own.
     #[inline]
-    pub(super) fn share(&self, pfn: Pfn) {
-        self.add(REF + MAP, pfn);
+    pub(super) fn share(&self, pfn: Pfn, more: u32) {
+        self.add(u64::from(more) * (REF + MAP), pfn);
     }
     #[inline]
     fn add(&self, what: u64, pfn: Pfn) {
         let old = self.0.fetch_add(what, Ordering::Relaxed);
         let (refs, maps) = split(old);
         assert!(refs != 0, "{pfn:?} is free and gets a reference");
-        // One more would carry into the map count.
+        // More would carry into the map count.
         assert!(
-            refs != u32::MAX,
+            refs.checked_add(split(what).0).is_some(),
             "{pfn:?} with {refs} references and {maps} mappings gets one too many"
         );
     }

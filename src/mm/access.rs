@@ -123,7 +123,7 @@ impl Mm {
             return Err(f);
         };
         let locked = leaf.lock();
-        match hit(&locked, at, access) {
+        match locked.as_ref().and_then(|leaf| hit(leaf, at, access)) {
             Some(pfn) => {
                 f(pfn);
                 Ok(())

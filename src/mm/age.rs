@@ -31,7 +31,9 @@ impl Mm {
         let pinned = cx.pin();
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
                 for at in part.iter() {
                     let pte = leaf.get(at);
                     if pte.is_present() && pte.is_young() {

@@ -49,7 +49,9 @@ impl MmapWriteGuard<'_> {
         let pinned = self.cx.pin();
         mm.table
             .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
                 for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
                     leaf.set(at, RawPte::NONE);
                 }
@@ -128,7 +130,9 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let pinned = self.cx.pin();
         mm.table
             .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
                 if shared_huge(mm.machine().mem(), &leaf) {
                     return Ok(());
                 }

@@ -1,8 +1,13 @@
 //! The end of an address space: every driver is released once, then everything goes.
 
-use super::{Mm, flags::VmFlags, layout::Layout, page_table::Pin};
+use super::{
+    Mm,
+    flags::VmFlags,
+    layout::Layout,
+    page_table::{LeafAt, Pin},
+};
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
 };
 use std::convert::Infallible;
@@ -20,6 +25,17 @@ impl Mm {
         self.tear_down(layout, pin);
     }
 
+    /// Takes a leaf out of the table that other address spaces have as well, so that it is not copied to be emptied.
+    /// `false`: it is this one's own, or not all of it is to go.
+    pub(super) fn give_up_shared(&self, part: VpnRange, leaf: LeafAt<'_>) -> bool {
+        if part.pages() != PMD_PAGES {
+            return false;
+        }
+        let mem = self.machine().mem();
+        let mut retired = mem.retired();
+        self.table
+            .leave(leaf, |pte| super::window::drop_entry_to(&mut retired, pte))
+    }
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
         for vma in layout.vmas.iter() {
@@ -30,8 +46,13 @@ impl Mm {
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         self.table
             .leaves(all, pin, |part, leaf| {
-                let leaf = leaf.lock();
                 // No window: the drivers were released, or there never was one.
+                if self.give_up_shared(part, leaf) {
+                    return Ok(());
+                }
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
                 let mut retired = mem.retired();
                 leaf.take_all(part, |pte| super::window::drop_entry_to(&mut retired, pte));
                 Ok::<(), Infallible>(())

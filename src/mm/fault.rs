@@ -193,8 +193,8 @@ pub(super) fn with_leaf<T>(
     loop {
         let pinned = cx.pin();
         let leaf = mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
-        // Unlinked meanwhile by a large MADV_DONTNEED: walk again.
-        if let Some(locked) = leaf.lock_linked() {
+        // Taken out meanwhile by a large MADV_DONTNEED: walk again.
+        if let Some(locked) = leaf.try_lock()? {
             return Ok(f(&locked));
         }
     }

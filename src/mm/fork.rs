@@ -1,14 +1,16 @@
 //! `fork`: the child's VMAs, and the entries of those that have pages of their own.
 //!
 //! Tables are copied only for VMAs with an anon_vma or guard markers (`vma_needs_copy`): what comes from an object is left to fault
-//! in again. Each private VMA that is copied is write-protected in the parent inside one window over all of it.
+//! in again. Each private VMA that is copied is write-protected in the parent inside one window over all of it. With
+//! [`ForkMode::Share`] a leaf is not copied before somebody wants it.
 
 use super::{
-    Mm, MmapWriteGuard,
+    ForkMode, Mm, MmapWriteGuard,
     flags::VmFlags,
     guard::Lease,
+    huge,
     layout::Layout,
-    page_table::{LockedLeaf, Pin},
+    page_table::{LeafAt, LockedLeaf, Pin, count_copies},
     pte::RawPte,
     vma::Vma,
     window::PteTxn,
@@ -30,12 +32,28 @@ impl Mm {
     ///
     /// [`ForkError`]: no child exists then, and every count is as it was.
     pub fn fork(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Result<Arc<Self>, ForkError> {
+        self.fork_with(cx, self.machine().config().fork)
+    }
+    /// The same in another way than the machine's.
+    ///
+    /// # Errors
+    ///
+    /// As [`fork`](Self::fork).
+    pub fn fork_with(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        mode: ForkMode,
+    ) -> Result<Arc<Self>, ForkError> {
         let mut g = self.write(cx);
         let child = Self::build(self.machine(), |space| g.layout.for_child(space));
         // Nobody can wait for this lock: reverse maps lead to the child, but only to its page table.
         let mut layout = child.layout.write();
-        g.copy_vmas(&child, &mut layout)?;
+        g.copy_vmas(&child, &mut layout, mode)?;
         drop(layout);
+        if mode == ForkMode::Share {
+            self.list_as_forked();
+            child.list_as_forked();
+        }
         // A child that failed half-way gives back exactly what it got when it is dropped.
         Ok(child)
     }
@@ -73,7 +91,7 @@ impl Layout {
 }
 
 impl MmapWriteGuard<'_> {
-    fn copy_vmas(&mut self, child: &Mm, to: &mut Layout) -> Result<(), ForkError> {
+    fn copy_vmas(&mut self, child: &Mm, to: &mut Layout, mode: ForkMode) -> Result<(), ForkError> {
         let mm = self.mm;
         let from = &*self.layout;
         for vma in from.vmas.iter() {
@@ -96,22 +114,27 @@ impl MmapWriteGuard<'_> {
                     == VmFlags::MAYBE_GUARD);
             to.insert(copy);
             if has_pages {
+                let alone = (mode == ForkMode::Share)
+                    .then(|| from.shares_tables(vma))
+                    .flatten();
                 let lease = Lease {
                     mm,
                     cx: self.cx.reborrow(),
                 };
-                copy_range(lease, child, vma)?;
+                copy_range(lease, child, vma, alone)?;
             }
         }
         Ok(())
     }
 }
 
-/// `copy_page_range`: a private VMA inside a window, since its entries lose the right to write.
+/// `copy_page_range`: a private VMA inside a window, since its entries lose the right to write. `alone`: where leaves may
+/// be shared.
 fn copy_range(
     mut lease: Lease<'_, rank::Mmap, Sleepable>,
     child: &Mm,
     vma: &Vma,
+    alone: Option<VpnRange>,
 ) -> Result<(), NoMemory> {
     let range = vma.range();
     let parent = lease.mm;
@@ -119,16 +142,26 @@ fn copy_range(
     if vma.flags.is_cow() {
         let mut window = lease.window(range, Event::ProtectionPage);
         copy_upper(parent, child, &mut window.cx(), range)?;
-        return window.leaves_in(range, |txn| {
-            let huge = txn.leaf().is_huge();
-            copy_leaf(child, txn.pin(), txn.range(), huge, |to| txn.share_into(to))
+        let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
+            Some(alone) if alone.covers(huge::block(part.start())) => {
+                child.table.share(part.start(), leaf, pin)
+            }
+            _ => Ok(false),
+        };
+        return window.leaves_or(range, shared, |txn| {
+            let is_huge = txn.leaf().is_huge();
+            copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
+                txn.share_into(to)
+            })
         });
     }
     copy_upper(parent, child, &mut lease.cx, range)?;
     let pinned = lease.cx.pin();
     let pin = parent.table.pin(pinned.guard());
     parent.table.leaves(range, pin, |part, leaf| {
-        let from = leaf.lock();
+        let Some(from) = leaf.lock() else {
+            return Ok(());
+        };
         if from.is_huge() {
             return Ok(()); // The object's: left to fault in again.
         }
@@ -163,10 +196,13 @@ fn copy_leaf(
     huge: bool,
     copy: impl FnOnce(&LockedLeaf<'_>),
 ) -> Result<(), NoMemory> {
-    let leaf = child.table.make_leaf(part.start(), pin)?;
     // Held beside the parent's, whatever their addresses are. Only walks over reverse maps know the child by now, and
     // they lock one leaf at a time.
-    let to = leaf.lock();
+    let to = loop {
+        if let Some(to) = child.table.make_leaf(part.start(), pin)?.lock() {
+            break to;
+        }
+    };
     copy(&to);
     if huge {
         to.set_huge(true);
@@ -183,24 +219,12 @@ impl PteTxn<'_> {
     }
 }
 
-/// Neither parent nor child may write to a private page from here on (`copy_present_ptes`): the entries of both.
-/// Markers and the zero page are copied as they are.
+/// Neither parent nor child may write to a private page from here on: the entries of both.
 #[inline]
 fn share_private(mem: &PhysMem, pte: RawPte) -> (RawPte, RawPte) {
-    if let Some(pfn) = pte.counted() {
-        mem.share_private(pfn);
-        let kept = pte.wrprotect();
-        return (kept, kept.mkold());
-    }
-    let shared = if let Some(slot) = pte.swap_slot() {
-        mem.swap_dup(slot);
-        RawPte::swap(slot, false)
-    } else if let Some((pfn, _)) = pte.migrating() {
-        RawPte::migration(pfn, false, false)
-    } else {
-        pte
-    };
-    (shared, shared)
+    count_copies(mem, pte, 1);
+    let kept = pte.forked();
+    (kept, kept.inherited())
 }
 
 /// A page of an object is shared as it is.

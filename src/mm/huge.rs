@@ -9,7 +9,7 @@ use super::{
     flags::VmFlags,
     guard::{Held, Lease},
     later::Work,
-    page_table::{Leaf, LockedLeaf},
+    page_table::LockedLeaf,
     pte::{RawPte, Rights},
     vma::Vma,
 };
@@ -46,7 +46,7 @@ impl Mm {
     ) -> bool {
         let pinned = cx.pin();
         let pin = self.table.pin(pinned.guard());
-        self.table.leaf(at, pin).is_some_and(Leaf::is_huge)
+        self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
     }
 }
 
@@ -60,7 +60,7 @@ impl Mm {
     ) -> Option<T> {
         let pinned = cx.pin();
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
-        Some(f(&leaf.lock()))
+        Some(f(&leaf.lock()?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The machine that address spaces live on: its memory, its epoch, its settings.
 
+use super::{ForkMode, fork_shared::Forks};
 use crate::{
     ctx::{AlreadyEntered, Cx, Epoch, Sleepable, Thread, rank},
     file::Host,
@@ -30,6 +31,8 @@ pub struct MachineConfig {
     pub export_order: ExportOrder,
     /// Whether new mappings of whole 2-MiB multiples are placed at 2-MiB boundaries.
     pub align_huge: bool,
+    /// How address spaces fork.
+    pub fork: ForkMode,
 }
 
 impl Default for MachineConfig {
@@ -44,6 +47,7 @@ impl Default for MachineConfig {
             rmap_windows: RmapWindows::default(),
             export_order: ExportOrder::default(),
             align_huge: true,
+            fork: ForkMode::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ pub struct Machine {
     config: MachineConfig,
     host: Host,
     epoch: Epoch,
+    pub(super) forks: Forks,
 }
 
 impl Machine {
@@ -85,6 +90,7 @@ impl Machine {
                 registry,
             },
             epoch: Epoch::new(),
+            forks: Forks::default(),
         }))
     }
     /// Registers the current thread: the source of every token ([`Cx`](crate::ctx::Cx)).

@@ -119,6 +119,8 @@ impl Mm {
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         range: VpnRange,
     ) -> Vec<(Vpn, PageState)> {
+        // Who looks here looks at the frames' counts next.
+        self.machine().settle_counts(cx);
         let mut g = self.read_over(cx, None);
         let mem = self.machine().mem();
         let mut out = Vec::new();

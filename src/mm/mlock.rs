@@ -234,7 +234,9 @@ pub(super) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, locked: bo
     let mem = mm.machine().mem();
     mm.table
         .leaves(part, pin, |part, leaf| {
-            let leaf = leaf.lock();
+            let Some(leaf) = leaf.lock() else {
+                return Ok(());
+            };
             for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
                 if locked {
                     mem.lru_lock(pfn);

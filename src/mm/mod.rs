@@ -23,6 +23,7 @@ mod fault;
 mod fault_file;
 mod flags;
 mod fork;
+mod fork_shared;
 mod fremap;
 mod guard;
 mod huge;
@@ -71,6 +72,7 @@ pub use exec::Segment;
 pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
 };
+pub use fork_shared::ForkMode;
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use inspect::Mapping;
@@ -90,6 +92,7 @@ use crate::{
     notifier::Notifiers,
     rmap::Space,
 };
+use fork_shared::Listed;
 use layout::Layout;
 use mmap_lock::MmapLock;
 use page_table::PageTable;
@@ -101,6 +104,7 @@ pub struct Mm {
     /// The mmap lock and what it guards.
     layout: MmapLock<Layout>,
     table: PageTable,
+    listed: Listed,
     /// One pointer; null until an external MMU is registered.
     notifiers: Notifiers,
 }
@@ -115,6 +119,7 @@ impl Mm {
             machine: Arc::clone(machine),
             layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
+            listed: Listed::new(me),
             notifiers: Notifiers::new(),
         })
     }

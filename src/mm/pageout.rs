@@ -55,7 +55,9 @@ fn own_pages<'m>(
     let mut list = Vec::new();
     mm.table
         .leaves(block, mm.table.pin(pinned.guard()), |part, leaf| {
-            let leaf = leaf.lock();
+            let Some(leaf) = leaf.lock() else {
+                return Ok(());
+            };
             let counted = part.iter().filter_map(|at| leaf.get(at).counted());
             let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
             for pfn in own {

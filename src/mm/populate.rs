@@ -5,7 +5,7 @@ use super::{
     flags::VmFlags,
     guard::{Held, MmapPin},
     later::Later,
-    page_table::Leaf,
+    page_table::LeafAt,
     pte::RawPte,
     vma::Vma,
 };
@@ -117,7 +117,7 @@ impl Held<'_> {
         let node = self.layout.anon_of(vma)?;
         let pinned = self.lease.cx.pin();
         let pin = mm.table.pin(pinned.guard());
-        let Some(leaf) = mm.table.leaf(at, pin).and_then(Leaf::lock_linked) else {
+        let Some(leaf) = mm.table.leaf(at, pin).and_then(LeafAt::lock) else {
             return Ok(at);
         };
         let mut at = at;

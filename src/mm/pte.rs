@@ -184,6 +184,29 @@ impl RawPte {
     pub(super) const fn wrprotect(self) -> Self {
         Self(self.0 & !WRITE)
     }
+    /// What fork makes of an entry of private memory: no right to write, nothing of its own (`copy_present_ptes`,
+    /// `copy_nonpresent_pte`). Markers and the zero page stay as they are.
+    #[inline]
+    pub(super) fn forked(self) -> Self {
+        if self.counted().is_some() {
+            self.wrprotect()
+        } else if let Some(slot) = self.swap_slot() {
+            Self::swap(slot, false)
+        } else if let Some((pfn, _)) = self.migrating() {
+            Self::migration(pfn, false, false)
+        } else {
+            self
+        }
+    }
+    /// … and that of the child, which has not used the page yet.
+    #[inline]
+    pub(super) const fn inherited(self) -> Self {
+        if self.counted().is_some() {
+            self.mkold()
+        } else {
+            self
+        }
+    }
     #[inline]
     pub(super) const fn mkold(self) -> Self {
         Self(self.0 & !ACCESSED)

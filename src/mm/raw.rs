@@ -56,6 +56,7 @@ impl RawTable {
         while at < range.end() {
             let end = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(range.end());
             let leaf = self.table.make_leaf(at, pin)?.lock();
+            let leaf = leaf.expect("nobody else sees this table");
             while at < end {
                 if leaf.get(at).is_none() {
                     leaf.set(at, RawPte::frame(Pfn(number), rights));
@@ -72,7 +73,7 @@ impl RawTable {
         let mut cleared = 0;
         self.table
             .leaves(range, self.table.pin(&guard), |part, leaf| {
-                let leaf = leaf.lock();
+                let leaf = leaf.lock().expect("nobody else sees this table");
                 for at in part.iter() {
                     if !leaf.get(at).is_none() {
                         leaf.set(at, RawPte::NONE);

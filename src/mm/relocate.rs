@@ -1,6 +1,6 @@
 //! Moving the page-table entries of a range to another address: `move_page_tables`.
 
-use super::{MmapWriteGuard, guard::Then, page_table::Leaf, window::InvalidationWindow};
+use super::{MmapWriteGuard, guard::Then, page_table::LeafAt, window::InvalidationWindow};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
     ctx::Sleepable,
@@ -147,19 +147,14 @@ impl InvalidationWindow<'_, Sleepable> {
             return Ok(None);
         }
         let new = mm.table.make_leaf(step.to, pin)?;
-        move_ptes(old, new, step, extent);
+        move_ptes(old, new, step, extent)?;
         Ok(Some(extent))
     }
 }
 
 /// `move_ptes`: both leaves locked; counts stay as they are, since entries only change their place.
-fn move_ptes(old: &Leaf, new: &Leaf, step: Step, pages: u64) {
-    let (from, to) = if std::ptr::eq(old, new) {
-        (old.lock(), None)
-    } else {
-        let (from, to) = Leaf::lock_pair(old, new);
-        (from, Some(to))
-    };
+fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: Step, pages: u64) -> Result<(), NoMemory> {
+    let (from, to) = LeafAt::lock_pair(old, new)?;
     for i in 0..pages {
         let at = step.at.plus(i);
         let pte = from.get(at);
@@ -168,4 +163,5 @@ fn move_ptes(old: &Leaf, new: &Leaf, step: Step, pages: u64) {
             to.as_ref().unwrap_or(&from).set(step.to.plus(i), pte);
         }
     }
+    Ok(())
 }

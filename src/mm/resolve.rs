@@ -1,7 +1,7 @@
 //! How an external MMU comes by a frame: it hands in the ticket that it drew before looking, and gets back something
 //! that it can only have admitted under its own lock.
 
-use super::{Mm, page_table::Leaf, pte::RawPte};
+use super::{Mm, page_table::LeafAt, pte::RawPte};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
@@ -114,7 +114,7 @@ impl Mm {
     }
 }
 
-fn small(leaf: &Leaf, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
+fn small(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
     let pte = leaf.peek(at);
     allowed(pte).then(|| Found {
         range: VpnRange::single(at),
@@ -124,9 +124,9 @@ fn small(leaf: &Leaf, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found
 }
 
 /// The huge page around `at`, read under the lock of its leaf: mark and entry belong together.
-fn huge(leaf: &Leaf, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
+fn huge(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
     let block = super::huge::block(at);
-    let locked = leaf.lock();
+    let locked = leaf.lock()?;
     let pte = locked.get(block.start());
     (locked.is_huge() && allowed(pte)).then(|| Found {
         range: block,

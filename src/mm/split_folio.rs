@@ -67,7 +67,9 @@ impl Mm {
         let mut found = 0;
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
                 found += part
                     .iter()
                     .filter(|&at| is_part(mem, &leaf, at, head))

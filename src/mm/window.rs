@@ -6,7 +6,7 @@
 
 use super::{
     Mm,
-    page_table::{Bounds, LockedLeaf, Pin},
+    page_table::{Bounds, LeafAt, LockedLeaf, Pin},
     pte::{Pte, RawPte, Rights},
 };
 use crate::{
@@ -58,7 +58,11 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
     pub(super) fn zap(&mut self, range: VpnRange, what: Zap) {
         self.split_edges(range);
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
-        self.leaves_in(range, |txn| {
+        let mm = self.mm;
+        let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>| {
+            Ok(what == Zap::Mapping && mm.give_up_shared(part, leaf))
+        };
+        self.leaves_or(range, left, |txn| {
             let mut retired = txn.mem.retired();
             txn.for_each(|slot| {
                 let pte = slot.raw();
@@ -156,6 +160,15 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     pub(super) fn leaves_in<E>(
         &mut self,
         range: VpnRange,
+        f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.leaves_or(range, |_, _, _| Ok(false), f)
+    }
+    /// The same without those leaves that `instead`, which gets them unlocked and perhaps shared, has dealt with.
+    pub(super) fn leaves_or<E>(
+        &mut self,
+        range: VpnRange,
+        mut instead: impl FnMut(VpnRange, LeafAt<'_>, Pin<'_>) -> Result<bool, E>,
         mut f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mm = self.mm;
@@ -167,8 +180,15 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         let (guard, mut cx) = pinned.parts();
         let pin = mm.table.pin(guard);
         mm.table.leaves(range, pin, |part, leaf| {
+            if instead(part, leaf, pin)? {
+                return Ok(());
+            }
+            // One that was taken out meanwhile has no entries.
+            let Some(leaf) = leaf.lock() else {
+                return Ok(());
+            };
             f(&mut PteTxn {
-                leaf: leaf.lock(),
+                leaf,
                 mem: mm.machine().mem(),
                 part,
                 pin,

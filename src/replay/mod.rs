@@ -53,7 +53,7 @@ pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
-pub use run::{First, OURS, Replayed, replay, replay_parts, replay_with};
+pub use run::{First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with};
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };

@@ -16,7 +16,7 @@ use crate::{
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{Machine, MachineConfig, MapsLine, Mm, PageState},
+    mm::{ForkMode, Machine, MachineConfig, MapsLine, Mm, PageState},
     notifier::Access,
 };
 use std::{
@@ -83,7 +83,7 @@ pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
 ///
 /// [`AlreadyEntered`], as above.
 pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, AlreadyEntered> {
-    run(script, mmus, Parts::all())
+    run(script, mmus, Parts::all(), ForkMode::default())
 }
 
 /// The same without external MMUs, comparing only some parts of each step: those that a recording has.
@@ -92,12 +92,26 @@ pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, Alread
 ///
 /// [`AlreadyEntered`], as above.
 pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, AlreadyEntered> {
-    run(script, &[], parts)
+    run(script, &[], parts, ForkMode::default())
 }
 
-fn run(script: &Script, mmus: &[MmuKind], parts: Parts) -> Result<Replayed, AlreadyEntered> {
+/// The same without external MMUs, on a machine whose address spaces fork in the way given. It must make no difference.
+///
+/// # Errors
+///
+/// [`AlreadyEntered`], as above.
+pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, AlreadyEntered> {
+    run(script, &[], Parts::all(), fork)
+}
+
+fn run(
+    script: &Script,
+    mmus: &[MmuKind],
+    parts: Parts,
+    fork: ForkMode,
+) -> Result<Replayed, AlreadyEntered> {
     let at = Cell::new(0);
-    let run = AssertUnwindSafe(|| steps(script, mmus, parts, &at));
+    let run = AssertUnwindSafe(|| steps(script, mmus, parts, fork, &at));
     let (found, presented) = match catch_unwind(run) {
         Ok(done) => done?,
         Err(payload) => {
@@ -138,6 +152,7 @@ fn steps(
     script: &Script,
     mmus: &[MmuKind],
     parts: Parts,
+    fork: ForkMode,
     at: &Cell<usize>,
 ) -> Result<(Option<Difference>, Presented), AlreadyEntered> {
     let machine = Machine::new(MachineConfig {
@@ -146,6 +161,7 @@ fn steps(
             contents: Contents::Real,
             swap: 1 << 17,
         },
+        fork,
         ..MachineConfig::default()
     });
     let mut thread = machine.enter()?;

@@ -101,11 +101,11 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
     locked: &FrameLock<'_>,
 ) -> Use {
     let pfn = locked.pfn();
-    let mut left = mem.mapcount(pfn);
     let mut out = Use::By(0);
-    if left == 0 {
+    if mem.mapcount(pfn) == 0 {
         return out;
     }
+    let mut asked = 0;
     walk_frame(registry, cx, locked, |cx, spot| {
         match (spot.space.referenced(cx, spot, pfn), &mut out) {
             (None, _) => return true,
@@ -113,8 +113,9 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
             (Some(Young::Yes), Use::By(n)) => *n += 1,
             (Some(_), _) => {}
         }
-        left = left.saturating_sub(1);
-        left > 0 && out != Use::Locked
+        asked += 1;
+        // Counted only now: a mapping that was shared unasked is a mapping since it was asked.
+        asked < mem.mapcount(pfn) && out != Use::Locked
     });
     out
 }

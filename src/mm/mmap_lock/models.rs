@@ -110,7 +110,7 @@ fn mmap_fault_inside() {
 }
 #[test]
 fn mmap_claim_of_another_page() {
-    run::fails("mmap_claim_of_another_page", || {
+    run::fails("mmap_claim_of_another_page", "Causality violation", || {
         fault_inside(Mistake::OtherPage);
     });
 }
@@ -120,7 +120,7 @@ fn mmap_fault_outside() {
 }
 #[test]
 fn mmap_layout_changed_late() {
-    run::fails("mmap_layout_changed_late", || {
+    run::fails("mmap_layout_changed_late", "Causality violation", || {
         fault_outside(Mistake::Layout);
     });
 }
@@ -130,7 +130,7 @@ fn mmap_two_operations() {
 }
 #[test]
 fn mmap_two_claims_apart() {
-    run::fails("mmap_two_claims_apart", || {
+    run::fails("mmap_two_claims_apart", "Causality violation", || {
         two_operations(Mistake::OtherPage);
     });
 }
@@ -140,5 +140,7 @@ fn mmap_pin() {
 }
 #[test]
 fn mmap_not_pinned() {
-    run::fails("mmap_not_pinned", || pinned(Mistake::NoPin));
+    run::fails("mmap_not_pinned", "Causality violation", || {
+        pinned(Mistake::NoPin)
+    });
 }

@@ -96,18 +96,17 @@ impl PageTable {
             return;
         };
         let i = slot(at, PMD_PAGES);
-        let Some(leaf) = pmd.child(i, pin) else {
+        // Of two that empty it one frees it: the slot may have another leaf by now. A shared one is not empty, or was not
+        // when it was last looked at.
+        let Some(leaf) = pmd.seen(i, pin).filter(|seen| !seen.marks().is_shared()) else {
             return;
         };
-        // Of two that empty it one frees it: the slot may have another leaf by now.
-        let Some(locked) = leaf.lock_linked() else {
-            return;
-        };
-        if locked.is_empty()
+        let locked = leaf.leaf.lock();
+        if pmd.has_still(i, leaf)
+            && locked.is_empty()
             && let Some(leaf) = pmd.take(i)
         {
             self.tables.fetch_sub(1, Ordering::Relaxed);
-            locked.mark_unlinked();
             drop(locked);
             leaf.retire(pin);
         }

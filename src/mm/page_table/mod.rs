@@ -5,13 +5,17 @@
 //! done by entry or by table.
 
 mod free;
+mod leaf;
 mod node;
 mod relocate;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub(super) use free::Bounds;
-pub(super) use node::{Leaf, LockedLeaf, Pin};
+pub(super) use leaf::LockedLeaf;
+pub(super) use node::Pin;
+pub(super) use share::{LeafAt, count_copies};
 
 use crate::{
     addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange},
@@ -21,7 +25,8 @@ use crate::{
     sync::{AtomicUsize, Ordering},
 };
 use crossbeam_epoch::Guard;
-use node::{Dir, ENTRIES};
+use leaf::Leaf;
+use node::{Child, Dir, ENTRIES};
 use std::sync::Arc;
 
 type Pmd = Dir<Leaf>;
@@ -73,8 +78,8 @@ impl PageTable {
     }
     /// The leaf that holds the entry of `at`.
     #[inline]
-    pub(super) fn leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Leaf> {
-        self.pmd(at, pin)?.child(slot(at, PMD_PAGES), pin)
+    pub(super) fn leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<LeafAt<'g>> {
+        LeafAt::find(&self.mem, self.pmd(at, pin)?, slot(at, PMD_PAGES), pin)
     }
     /// Whether the table of 2-MiB entries above `at` exists (`mm_find_pmd`).
     pub(super) fn has_pmd(&self, at: Vpn, pin: Pin<'_>) -> bool {
@@ -84,7 +89,7 @@ impl PageTable {
     }
 
     /// The child in a slot, made if there is none.
-    fn grow<'g, C: Send + Sync + 'static>(
+    fn grow<'g, C: Child>(
         &self,
         dir: &'g Dir<C>,
         i: usize,
@@ -120,9 +125,16 @@ impl PageTable {
         self.grow(pud, slot(at, PUD_PAGES), pin, Dir::new)
     }
     /// The leaf for `at`, made with the levels above it if need be (`pte_alloc`).
-    pub(super) fn make_leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Leaf, NoMemory> {
+    pub(super) fn make_leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<LeafAt<'g>, NoMemory> {
         let pmd = self.make_pmd(at, pin)?;
-        self.grow(pmd, slot(at, PMD_PAGES), pin, Leaf::new)
+        let i = slot(at, PMD_PAGES);
+        // Again if the leaf went that was just made, which a large MADV_DONTNEED may do.
+        loop {
+            let _made = self.grow(pmd, i, pin, Leaf::new)?;
+            if let Some(leaf) = LeafAt::find(&self.mem, pmd, i, pin) {
+                return Ok(leaf);
+            }
+        }
     }
 
     /// Visits every leaf that overlaps `range`, ascending, with its part of the range.
@@ -130,7 +142,7 @@ impl PageTable {
         &self,
         range: VpnRange,
         pin: Pin<'_>,
-        mut visit: impl FnMut(VpnRange, &Leaf) -> Result<(), E>,
+        mut visit: impl FnMut(VpnRange, LeafAt<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut at = range.start();
         while at < range.end() {
@@ -138,7 +150,10 @@ impl PageTable {
                 None => (PGD_PAGES, None),
                 Some(pud) => match pud.child(slot(at, PUD_PAGES), pin) {
                     None => (PUD_PAGES, None),
-                    Some(pmd) => (PMD_PAGES, pmd.child(slot(at, PMD_PAGES), pin)),
+                    Some(pmd) => {
+                        let i = slot(at, PMD_PAGES);
+                        (PMD_PAGES, LeafAt::find(&self.mem, pmd, i, pin))
+                    }
                 },
             };
             let next = at.align_down(span).plus(span).min(range.end());

@@ -4,15 +4,17 @@
 //! both live. A page that was unlinked is destroyed only after every pin of that moment has gone.
 //!
 //! How: a slot of a directory is null or owns a `Box` of a child. Slots change only through [`Dir::install`],
-//! [`Dir::take`] and [`Dir::put`]; what `take` yields is either put elsewhere or retired through the epoch. The
-//! lifetime of a child is bounded by the borrow of its parent (so by the table) and by the pin.
+//! [`Dir::take`], [`Dir::put`] and [`Dir::swap`]; what `take` yields is either put elsewhere or retired through the
+//! epoch. The lifetime of a child is bounded by the borrow of its parent (so by the table) and by the pin.
+//!
+//! A leaf may be in slots of several tables (see [`share`](super::share)): each of them has [`Marks`] in the low bits of
+//! the pointer then, and an owner among them is whoever is the last, whose slot loses them. A marked leaf is not retired.
 #![allow(unsafe_code)]
 
+use super::leaf::Leaf;
 use crate::{
-    addr::{Vpn, VpnRange},
     ctx::Epoch,
-    mm::pte::RawPte,
-    sync::{self, AtomicBool, AtomicPtr, AtomicU64, Mutex, MutexGuard, Ordering},
+    sync::{self, AtomicPtr, Mutex, Ordering},
 };
 use crossbeam_epoch::Guard;
 use std::ptr::{self, NonNull};
@@ -42,136 +44,121 @@ impl<'p> Pin<'p> {
     }
 }
 
-/// Last-level table page: 512 entries and the lock that guards changes of them.
-pub(in crate::mm) struct Leaf {
-    ptes: [AtomicU64; ENTRIES],
-    lock: Mutex<()>,
-    /// Taken out of the table while faults may run: nothing may be put in any more.
-    unlinked: AtomicBool,
-    /// The entries stand for one of the level above: a huge page, mapped whole. Changed under the lock.
-    huge: AtomicBool,
-}
+/// What stands in the low bits of a slot beside the leaf; none: it is this table's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks(usize);
 
-impl Leaf {
-    pub(super) fn new() -> Box<Self> {
-        Box::new(Self {
-            ptes: sync::zeros(),
-            lock: Mutex::new(()),
-            unlinked: AtomicBool::new(false),
-            huge: AtomicBool::new(false),
-        })
+impl Marks {
+    pub(super) const NONE: Self = Self(0);
+    /// Other tables have the leaf as well.
+    pub(super) const SHARED: Self = Self(1);
+    /// … and this one got it by a fork, so that its entries are old, whatever they say.
+    pub(super) const INHERITED: Self = Self(3);
+
+    pub(super) const fn is_shared(self) -> bool {
+        self.0 != 0
     }
-    /// The page-table lock of these 2 MiB.
-    pub(in crate::mm) fn lock(&self) -> LockedLeaf<'_> {
-        let held = self.lock.lock();
-        LockedLeaf {
-            leaf: self,
-            _held: held,
-        }
-    }
-    /// The same, unless the leaf has meanwhile been taken out of the table: look it up again then.
-    pub(in crate::mm) fn lock_linked(&self) -> Option<LockedLeaf<'_>> {
-        let locked = self.lock();
-        (!self.unlinked.load(Ordering::Relaxed)).then_some(locked)
-    }
-    /// Two leaves' locks, in an order that cannot deadlock.
-    pub(in crate::mm) fn lock_pair<'l>(
-        a: &'l Self,
-        b: &'l Self,
-    ) -> (LockedLeaf<'l>, LockedLeaf<'l>) {
-        if ptr::from_ref(a) < ptr::from_ref(b) {
-            let first = a.lock();
-            (first, b.lock())
-        } else {
-            let second = b.lock();
-            (a.lock(), second)
-        }
-    }
-    /// Whether it maps a huge page as one.
-    pub(in crate::mm) fn is_huge(&self) -> bool {
-        self.huge.load(Ordering::Acquire)
-    }
-    /// Reads one entry without the lock: what a hardware walk sees.
-    #[inline]
-    pub(in crate::mm) fn peek(&self, at: Vpn) -> RawPte {
-        RawPte(self.ptes[index(at)].load(Ordering::Acquire))
+    pub(super) const fn is_inherited(self) -> bool {
+        self.0 == Self::INHERITED.0
     }
 }
 
-/// A leaf with its lock held.
-pub(in crate::mm) struct LockedLeaf<'l> {
-    leaf: &'l Leaf,
-    _held: MutexGuard<'l, ()>,
+/// What a directory leads to.
+pub(in crate::mm) trait Child: Send + Sync + 'static {
+    /// Low bits of a pointer to it that are [`Marks`].
+    const MARKS: usize;
 }
 
-impl LockedLeaf<'_> {
-    pub(in crate::mm) fn get(&self, at: Vpn) -> RawPte {
-        RawPte(self.leaf.ptes[index(at)].load(Ordering::Relaxed))
-    }
-    pub(in crate::mm) fn set(&self, at: Vpn, pte: RawPte) {
-        self.leaf.ptes[index(at)].store(pte.0, Ordering::Release);
-    }
-    /// Copies the entries of `part` into an empty leaf: of each that there is `f` says what it is from now on, here and
-    /// there.
-    #[inline]
-    pub(in crate::mm) fn copy_to(
-        &self,
-        to: &LockedLeaf<'_>,
-        part: VpnRange,
-        mut f: impl FnMut(RawPte) -> (RawPte, RawPte),
-    ) {
-        let entries = index(part.start())..=index(Vpn(part.end().0 - 1));
-        let pairs = self.leaf.ptes[entries.clone()]
-            .iter()
-            .zip(&to.leaf.ptes[entries]);
-        for (from, to) in pairs {
-            let old = RawPte(from.load(Ordering::Relaxed));
-            if old.is_none() {
-                continue;
-            }
-            let (here, there) = f(old);
-            to.store(there.0, Ordering::Release);
-            if here != old {
-                from.store(here.0, Ordering::Release);
-            }
-        }
-    }
-    /// Clears the entries of `part`; `f` gets each that there was.
-    #[inline]
-    pub(in crate::mm) fn take_all(&self, part: VpnRange, mut f: impl FnMut(RawPte)) {
-        for entry in &self.leaf.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))] {
-            let old = RawPte(entry.load(Ordering::Relaxed));
-            if !old.is_none() {
-                entry.store(RawPte::NONE.0, Ordering::Release);
-                f(old);
-            }
-        }
-    }
-    pub(in crate::mm) fn is_huge(&self) -> bool {
-        self.leaf.is_huge()
-    }
-    pub(in crate::mm) fn set_huge(&self, huge: bool) {
-        self.leaf.huge.store(huge, Ordering::Release);
-    }
-    pub(in crate::mm) fn is_empty(&self) -> bool {
-        self.leaf
-            .ptes
-            .iter()
-            .all(|p| p.load(Ordering::Relaxed) == 0)
-    }
-    pub(super) fn mark_unlinked(&self) {
-        self.leaf.unlinked.store(true, Ordering::Relaxed);
-    }
+impl Child for Leaf {
+    const MARKS: usize = 3;
 }
 
+impl<C: Child> Child for Dir<C> {
+    const MARKS: usize = 0;
+}
+
+/// The page without its marks.
 #[inline]
-#[allow(clippy::cast_possible_truncation)]
-const fn index(at: Vpn) -> usize {
-    at.0 as usize & (ENTRIES - 1)
+fn plain<C: Child>(word: *mut C) -> *mut C {
+    if C::MARKS == 0 {
+        word
+    } else {
+        word.map_addr(|addr| addr & !C::MARKS)
+    }
+}
+
+/// Whether no marks stand at it.
+fn is_own<C: Child>(word: *mut C) -> bool {
+    word.addr() & C::MARKS == 0
+}
+
+/// A leaf in a slot as one load of the slot saw it.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'g> {
+    pub(super) leaf: &'g Leaf,
+    word: *mut Leaf,
+}
+
+impl Seen<'_> {
+    #[inline]
+    pub(super) fn marks(&self) -> Marks {
+        Marks(self.word.addr() & Leaf::MARKS)
+    }
+    fn marked(&self, marks: Marks) -> *mut Leaf {
+        plain(self.word).map_addr(|addr| addr | marks.0)
+    }
+}
+
+impl Dir<Leaf> {
+    /// The leaf in a slot, with its marks.
+    #[inline]
+    pub(super) fn seen<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<Seen<'g>> {
+        let word = self.slots[i].load(Ordering::Acquire);
+        // SAFETY: as in `child`. Whoever shares the leaf gives it to the epoch only after every slot has lost it.
+        let leaf = unsafe { plain(word).as_ref() }?;
+        Some(Seen { leaf, word })
+    }
+    /// Whether the slot has still the same leaf with the same marks.
+    #[inline]
+    pub(super) fn has_still(&self, i: usize, seen: Seen<'_>) -> bool {
+        self.slots[i].load(Ordering::Acquire) == seen.word
+    }
+    /// Puts other marks in the place of what was seen, if that is still there; says whether it did.
+    pub(super) fn remark(&self, i: usize, seen: Seen<'_>, marks: Marks) -> bool {
+        self.swap(i, seen.word, seen.marked(marks))
+    }
+    /// Puts a leaf of its own in the place of a shared one, which its lock's holder then counts out; or nothing.
+    pub(super) fn leave(&self, i: usize, seen: Seen<'_>, own: Option<Box<Leaf>>) -> bool {
+        debug_assert!(seen.marks().is_shared(), "it would be lost");
+        let own = own.map_or(ptr::null_mut(), Box::into_raw);
+        let done = self.swap(i, seen.word, own);
+        if !done && !own.is_null() {
+            // SAFETY: from `Box::into_raw` above, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(own) });
+        }
+        done
+    }
+    /// Links a leaf of another table into an empty slot, marked.
+    ///
+    /// # Panics
+    ///
+    /// If the slot is not empty.
+    pub(super) fn join(&self, i: usize, seen: Seen<'_>) {
+        let held = self.lock.lock();
+        let done = self.swap(i, ptr::null_mut(), seen.marked(Marks::INHERITED));
+        drop(held);
+        assert!(done, "a table is shared into an empty slot only");
+    }
+    /// Needs no lock where a leaf is there: `install` and `put` store into empty slots only.
+    fn swap(&self, i: usize, from: *mut Leaf, to: *mut Leaf) -> bool {
+        self.slots[i]
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
 }
 
 /// Upper-level table page: each slot is null or owns a child.
-pub(in crate::mm) struct Dir<C> {
+pub(in crate::mm) struct Dir<C: Child> {
     slots: [AtomicPtr<C>; ENTRIES],
     lock: Mutex<()>,
 }
@@ -179,9 +166,9 @@ pub(in crate::mm) struct Dir<C> {
 /// A child taken out of its slot: owned by this value, but still seen by those who pinned before, hence no `Box`,
 /// which would claim to be alone.
 #[must_use]
-pub(in crate::mm) struct Taken<C: Send + Sync + 'static>(NonNull<C>);
+pub(in crate::mm) struct Taken<C: Child>(NonNull<C>);
 
-impl<C: Send + Sync + 'static> Dir<C> {
+impl<C: Child> Dir<C> {
     pub(super) fn new() -> Box<Self> {
         Box::new(Self {
             slots: sync::nulls(),
@@ -196,7 +183,7 @@ impl<C: Send + Sync + 'static> Dir<C> {
         let child = self.slots[i].load(Ordering::Acquire);
         // SAFETY: a non-null slot owns a live `Box<C>`. It is freed only by `Taken::retire`, through the epoch that
         // `_pin` holds back for 'g, or by dropping this directory, which the borrow for 'g forbids.
-        unsafe { child.as_ref() }
+        unsafe { plain(child).as_ref() }
     }
     /// Links a new child unless another thread was first; says whether it did.
     pub(super) fn install(&self, i: usize, made: Box<C>) -> bool {
@@ -232,16 +219,21 @@ impl<C: Send + Sync + 'static> Dir<C> {
     }
 }
 
-impl<C: Send + Sync + 'static> Taken<C> {
+impl<C: Child> Taken<C> {
     /// The page itself, for counting what hangs below.
     pub(super) fn page(&self) -> &C {
         // SAFETY: owned by this value, alive until it is put elsewhere or retired, both of which consume it; only shared
-        // references to it exist.
-        unsafe { self.0.as_ref() }
+        // references to it exist. Other tables that have it as well do not free it before this one has left.
+        unsafe { &*plain(self.0.as_ptr()) }
     }
     /// Destroys the page, and all below it, once every present pin has gone.
+    ///
+    /// # Panics
+    ///
+    /// If others have it: they were to be counted down first.
     pub(in crate::mm) fn retire(self, pin: Pin<'_>) {
         let child = self.0;
+        assert!(is_own(child.as_ptr()), "a shared table is left, not freed");
         let destroy = move || {
             // SAFETY: from `Box::into_raw`, unlinked, and every pin that could have seen it has gone.
             drop(unsafe { Box::from_raw(child.as_ptr()) });
@@ -252,11 +244,12 @@ impl<C: Send + Sync + 'static> Taken<C> {
     }
 }
 
-impl<C> Drop for Dir<C> {
+impl<C: Child> Drop for Dir<C> {
     fn drop(&mut self) {
         for slot in &mut self.slots {
             let child = sync::exclusive(slot);
-            if !child.is_null() {
+            debug_assert!(is_own(child), "a shared table is left first");
+            if !child.is_null() && is_own(child) {
                 // SAFETY: the slot owns the box, and `&mut self` excludes every reader.
                 drop(unsafe { Box::from_raw(child) });
             }

@@ -1,6 +1,6 @@
 //! Tables made, found, moved and freed; readers under a pin outlive the unlinking.
 
-use super::{Bounds, PageTable};
+use super::{Bounds, LeafAt, PageTable};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Pfn, TASK_PAGES, Vpn, VpnRange},
     ctx::Epoch,
@@ -30,6 +30,10 @@ fn range(a: u64, b: u64) -> VpnRange {
     VpnRange::new(Vpn(a), Vpn(b)).unwrap()
 }
 
+fn set(leaf: LeafAt<'_>, at: u64, pte: RawPte) {
+    leaf.lock().unwrap().set(Vpn(at), pte);
+}
+
 const ALONE: Bounds = Bounds {
     floor: Vpn(0),
     ceiling: None,
@@ -43,7 +47,7 @@ fn entries_are_found_where_they_were_put_also_at_both_ends() {
     let pin = table.pin(&guard);
     for at in [Vpn(0), Vpn(511), Vpn(512), Vpn(TASK_PAGES - 1)] {
         let leaf = table.make_leaf(at, pin).unwrap();
-        leaf.lock().set(at, pte(at.0 as u32 & 0xff));
+        set(leaf, at.0, pte(at.0 as u32 & 0xff));
         assert_eq!(
             table.leaf(at, pin).unwrap().peek(at).pfn(),
             Pfn(at.0 as u32 & 0xff)
@@ -109,7 +113,7 @@ fn whole_tables_move_and_only_into_nothing() {
     let guard = local.pin();
     let pin = table.pin(&guard);
     let leaf = table.make_leaf(Vpn(7), pin).unwrap();
-    leaf.lock().set(Vpn(7), pte(3));
+    set(leaf, 7, pte(3));
     assert!(table.move_pmd(Vpn(0), Vpn(4 * PMD_PAGES), pin).unwrap());
     assert!(table.leaf(Vpn(7), pin).is_none());
     let moved = table.leaf(Vpn(4 * PMD_PAGES + 7), pin).unwrap();
@@ -121,18 +125,18 @@ fn whole_tables_move_and_only_into_nothing() {
 }
 
 #[test]
-fn an_empty_leaf_is_freed_and_marked_a_full_one_stays() {
+fn an_empty_leaf_is_freed_and_not_found_again_a_full_one_stays() {
     let (table, epoch) = table();
     let local = epoch.register();
     let guard = local.pin();
     let pin = table.pin(&guard);
     let leaf = table.make_leaf(Vpn(7), pin).unwrap();
-    leaf.lock().set(Vpn(7), pte(3));
+    set(leaf, 7, pte(3));
     table.free_if_empty(Vpn(7), pin);
-    assert!(leaf.lock_linked().is_some());
-    leaf.lock().set(Vpn(7), RawPte::NONE);
+    assert!(leaf.lock().is_some());
+    set(leaf, 7, RawPte::NONE);
     table.free_if_empty(Vpn(7), pin);
-    assert!(leaf.lock_linked().is_none());
+    assert!(leaf.lock().is_none());
     assert_eq!(table.tables(), 2);
 }
 
@@ -166,10 +170,157 @@ fn a_reader_under_a_pin_outlives_the_freeing_of_its_table() {
             let guard = local.pin();
             let pin = table.pin(&guard);
             let leaf = table.make_leaf(Vpn(7), pin).unwrap();
-            leaf.lock().set(Vpn(7), pte(3));
+            set(leaf, 7, pte(3));
             table.free_range(range(7, 8), ALONE, pin);
             guard.flush();
         }
     });
     assert_eq!(table.tables(), 0);
+}
+
+/// An entry that counts nothing and stays what it is.
+fn mark(n: u64) -> RawPte {
+    RawPte::file(n)
+}
+
+/// A table with one entry, and another that shares its leaf.
+fn sharers(pin_of: &Epoch, table: &PageTable, child: &PageTable, entry: RawPte) {
+    let local = pin_of.register();
+    let guard = local.pin();
+    let pin = table.pin(&guard);
+    let leaf = table.make_leaf(Vpn(7), pin).unwrap();
+    set(leaf, 7, entry);
+    assert!(
+        child
+            .share(Vpn(7), table.leaf(Vpn(7), pin).unwrap(), pin)
+            .unwrap()
+    );
+}
+
+#[test]
+fn a_shared_leaf_reads_as_its_copy_would_and_the_last_one_keeps_it() {
+    let (table, epoch) = table();
+    let mem = Arc::clone(&table.mem);
+    let pfn = mem.alloc().unwrap().into_raw();
+    mem.map_inc(pfn);
+    let child = PageTable::new(&mem, &epoch);
+    let own = pte(pfn.0).mkdirty();
+    sharers(&epoch, &table, &child, own);
+    let local = epoch.register();
+    let guard = local.pin();
+    let pin = table.pin(&guard);
+    let at = Vpn(7);
+    let (ours, theirs) = (table.leaf(at, pin).unwrap(), child.leaf(at, pin).unwrap());
+    assert_eq!(ours.peek(at), own.wrprotect());
+    assert_eq!(theirs.peek(at), own.wrprotect().mkold());
+    assert_eq!((mem.mapcount(pfn), child.tables()), (1, table.tables()));
+    // The child wants its own: both are counted, and what it does is its business.
+    set(theirs, 7, own.wrprotect().mkold().mkyoung());
+    assert_eq!(mem.mapcount(pfn), 2);
+    assert_eq!(ours.peek(at), own.wrprotect());
+    // The parent is the last: it takes the table as it is, and no count changes.
+    drop(table.leaf(at, pin).unwrap().lock());
+    assert_eq!(
+        (mem.mapcount(pfn), table.leaf(at, pin).unwrap().peek(at)),
+        (2, own.wrprotect())
+    );
+    for table in [&table, &child] {
+        set(table.leaf(at, pin).unwrap(), 7, RawPte::NONE);
+        mem.retired().unshare(pfn);
+        table.free_all(pin);
+        assert_eq!(table.tables(), 0);
+    }
+    assert_eq!(mem.in_use(), 0);
+}
+
+#[test]
+fn a_shared_leaf_is_left_whether_counted_or_not() {
+    for counted in [false, true] {
+        let (table, epoch) = table();
+        let mem = Arc::clone(&table.mem);
+        let pfn = mem.alloc().unwrap().into_raw();
+        mem.map_inc(pfn);
+        let child = PageTable::new(&mem, &epoch);
+        sharers(&epoch, &table, &child, pte(pfn.0));
+        let local = epoch.register();
+        let guard = local.pin();
+        let pin = table.pin(&guard);
+        let leaf = |table: &PageTable| table.leaf(Vpn(7), pin).is_some();
+        if counted {
+            table.leaf(Vpn(7), pin).unwrap().settle();
+        }
+        assert_eq!(mem.mapcount(pfn), 1 + u32::from(counted));
+        let mut gone = 0;
+        let left = table.leave(table.leaf(Vpn(7), pin).unwrap(), |pte| {
+            gone += 1;
+            mem.retired().unshare(pte.pfn());
+        });
+        assert_eq!(
+            (left, gone, leaf(&table)),
+            (true, i32::from(counted), false)
+        );
+        assert_eq!(mem.mapcount(pfn), 1);
+        // The last one does not leave: it empties its own.
+        let last = child.leaf(Vpn(7), pin).unwrap();
+        assert!(!child.leave(last, |_| unreachable!("it is kept")));
+        set(last, 7, RawPte::NONE);
+        mem.retired().unshare(pfn);
+        child.free_all(pin);
+        table.free_all(pin);
+        assert_eq!(mem.in_use(), 0);
+    }
+}
+
+/// Found before its table got a leaf of its own, read after another's owner had changed the old one.
+#[test]
+fn who_is_late_does_not_read_what_has_become_anothers() {
+    let (table, epoch) = table();
+    let child = PageTable::new(&table.mem, &epoch);
+    sharers(&epoch, &table, &child, mark(1));
+    let local = epoch.register();
+    let guard = local.pin();
+    let pin = table.pin(&guard);
+    let late = table.leaf(Vpn(7), pin).unwrap();
+    set(table.leaf(Vpn(7), pin).unwrap(), 7, mark(2));
+    set(child.leaf(Vpn(7), pin).unwrap(), 7, mark(3));
+    assert_eq!(late.peek(Vpn(7)), mark(2));
+    // The twin: without another look at the slot it is the child's.
+    assert_eq!(late.peek_blindly(Vpn(7)), mark(3));
+    table.free_all(pin);
+    child.free_all(pin);
+}
+
+#[test]
+fn two_unsharers_and_their_readers_do_not_meet() {
+    let rounds = if cfg!(miri) { 8 } else { 500 };
+    for _ in 0..rounds {
+        let (table, epoch) = table();
+        let child = PageTable::new(&table.mem, &epoch);
+        sharers(&epoch, &table, &child, mark(1));
+        std::thread::scope(|s| {
+            for (table, own) in [(&table, mark(2)), (&child, mark(3))] {
+                let epoch = &epoch;
+                s.spawn(move || {
+                    let local = epoch.register();
+                    let guard = local.pin();
+                    let pin = table.pin(&guard);
+                    set(table.leaf(Vpn(7), pin).unwrap(), 7, own);
+                });
+                s.spawn(move || {
+                    let local = epoch.register();
+                    for _ in 0..20 {
+                        let guard = local.pin();
+                        let pin = table.pin(&guard);
+                        let seen = table.leaf(Vpn(7), pin).unwrap().peek(Vpn(7));
+                        assert!(seen == mark(1) || seen == own, "{seen:?}");
+                    }
+                });
+            }
+        });
+        let local = epoch.register();
+        let guard = local.pin();
+        for table in [&table, &child] {
+            table.free_all(table.pin(&guard));
+        }
+    }
 }
