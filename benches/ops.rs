@@ -61,6 +61,21 @@ fn fork(c: &mut Criterion) {
     g.finish();
 }
 
+/// The end of a child whose parent has all of its pages as well. The floor: as many entries cleared.
+fn exit(c: &mut Criterion) {
+    let mut g = group(c, "exit of 64 Ki pages");
+    g.throughput(Throughput::Elements(PAGES));
+    floor(&mut g, "floor", 1, filled, |table, _| {
+        black_box(table.unmap(numbers(0..PAGES)));
+    });
+    let born = |w: &mut World<'_>| {
+        w.bury();
+        w.fork();
+    };
+    emmu(&mut g, "emmu", 1, touched, born, |w, _| w.bury());
+    g.finish();
+}
+
 /// Away the right to write, then back.
 fn mprotect(c: &mut Criterion) {
     let mut g = group(c, "mprotect of 64 Ki pages, twice");
@@ -265,6 +280,7 @@ criterion_group!(
     benches,
     munmap,
     fork,
+    exit,
     mprotect,
     mremap_aligned,
     mremap_unaligned,

@@ -23,31 +23,37 @@ pub struct Vpn(pub u64);
 
 impl Vpn {
     /// The page that holds byte `addr`.
+    #[inline]
     pub const fn containing(addr: u64) -> Self {
         Self(addr >> PAGE_SHIFT)
     }
     /// Address of the page's first byte.
     ///
     /// Wraps for a page number above `u64::MAX >> 12`, which no address space has.
+    #[inline]
     pub const fn addr(self) -> u64 {
         self.0 << PAGE_SHIFT
     }
     /// The page `n` pages above; saturates.
+    #[inline]
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
         Self(self.0.saturating_add(n))
     }
     /// The nearest multiple of `pages` (a power of two) at or below.
+    #[inline]
     #[must_use]
     pub const fn align_down(self, pages: u64) -> Self {
         Self(self.0 & !(pages - 1))
     }
     /// The nearest multiple of `pages` (a power of two) at or above.
+    #[inline]
     #[must_use]
     pub const fn align_up(self, pages: u64) -> Self {
         Self((self.0 + (pages - 1)) & !(pages - 1))
     }
     /// Whether this is a multiple of `pages` (a power of two).
+    #[inline]
     pub const fn is_aligned(self, pages: u64) -> bool {
         self.0 & (pages - 1) == 0
     }
@@ -65,6 +71,7 @@ pub struct Pfn(pub(crate) u32);
 
 impl Pfn {
     /// The number, for tracing and comparison.
+    #[inline]
     pub const fn number(self) -> u32 {
         self.0
     }
@@ -97,6 +104,7 @@ impl VpnRange {
         end: Vpn(u64::MAX),
     };
     /// `[start, end)`; `None` when empty or reversed.
+    #[inline]
     pub const fn new(start: Vpn, end: Vpn) -> Option<Self> {
         if start.0 < end.0 {
             Some(Self { start, end })
@@ -105,6 +113,7 @@ impl VpnRange {
         }
     }
     /// The range of exactly one page.
+    #[inline]
     pub const fn single(at: Vpn) -> Self {
         Self {
             start: at,
@@ -112,30 +121,37 @@ impl VpnRange {
         }
     }
     /// First page.
+    #[inline]
     pub const fn start(self) -> Vpn {
         self.start
     }
     /// One past the last page.
+    #[inline]
     pub const fn end(self) -> Vpn {
         self.end
     }
     /// How many pages; at least 1.
+    #[inline]
     pub const fn pages(self) -> u64 {
         self.end.0 - self.start.0
     }
     /// Whether `at` lies inside.
+    #[inline]
     pub const fn contains(self, at: Vpn) -> bool {
         self.start.0 <= at.0 && at.0 < self.end.0
     }
     /// Whether all of `other` lies inside.
+    #[inline]
     pub const fn covers(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
     /// Whether a page is in both.
+    #[inline]
     pub const fn overlaps(self, other: Self) -> bool {
         self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
     /// The pages in both.
+    #[inline]
     pub const fn intersect(self, other: Self) -> Option<Self> {
         let start = if self.start.0 > other.start.0 {
             self.start
@@ -150,6 +166,7 @@ impl VpnRange {
         Self::new(start, end)
     }
     /// Pages in ascending order.
+    #[inline]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Vpn> {
         (self.start.0..self.end.0).map(Vpn)
     }

@@ -68,7 +68,8 @@
 //! ```
 //!
 //! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
-//! `fork` holds one mmap lock only, since nobody knows the child before it is done. Locks of single structures (the board, the frame list, the
+//! `fork` locks a leaf of the parent before that of the child: who finds the child's meanwhile, by a reverse map, holds
+//! no other. It holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board, the frame list, the
 //! lists of reclaim, swap, a directory of tables, an object's pages)
 //! are leaves of this order: nothing is taken under them.
 //!

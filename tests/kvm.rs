@@ -72,7 +72,7 @@ impl Guest {
         self.mm.exit(cx);
         self.oracle.audit_end(&self.mm);
         assert_eq!(self.vm.entries(cx), 0);
-        assert_eq!(self.vm.in_progress(cx), (0, 0));
+        assert_eq!(self.vm.in_progress(), (0, 0));
         drop(self.registration);
         self.oracle.audit_empty(cx, 0);
         self.oracle.assert_silent();
@@ -215,9 +215,9 @@ fn slots_move_and_go() {
             gfn: Gfn(1 << 20),
             ..slot(0, 0, PAGES, SlotFlags::empty())
         };
-        let before = g.vm.slots(cx).generation();
+        let before = g.vm.slots().generation();
         g.vm.set_memory(cx, moved).unwrap();
-        assert_eq!(g.vm.slots(cx).generation(), before + 2);
+        assert_eq!(g.vm.slots().generation(), before + 2);
         assert_eq!(g.vm.entries(cx), 0);
         assert_eq!(vcpu.load(cx, PAGE), Err(Exit::Mmio(PAGE)));
         assert_eq!(vcpu.load(cx, (1 << 32) + PAGE).unwrap(), 4);

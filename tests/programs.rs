@@ -147,6 +147,74 @@ fn named_memory_does_not_merge() {
     );
 }
 
+/// A child in whose name another layout than that of its program was recorded, or one of the first of two programs.
+const CHILD: &str = "\
+400000-401000 r-xp 00000000 fe:00 1 /bin/child
+7ff000000000-7ff000021000 rw-p 00000000 00:00 0 [stack]
+";
+
+#[track_caller]
+fn follow_child(child: &str, last: &str) -> Outcome {
+    let calls = format!(
+        "\
+7 1.000001000 clone(child_stack=NULL, flags=SIGCHLD) = 8
+{child}8 1.000008000 exit_group(0) = ?
+7 1.000009000 exit_group(0) = ?
+"
+    );
+    let mut files = recording(&calls, "");
+    files.insert("8.initial.maps".into(), CHILD.into());
+    files.insert("8.final.maps".into(), format!("{CHILD}{last}").into_bytes());
+    let program = Program::from_files("it", files).expect("a recording");
+    run(&program).expect("no machine is in use")
+}
+
+const EXECVE: &str = "execve(\"/bin/child\", [\"child\"], 0x0 /* 1 var */)";
+
+#[test]
+fn a_layout_is_of_the_program_that_made_the_first_brk() {
+    let begins = |calls: &str| -> (Vec<Verdict>, usize) {
+        let outcome = follow_child(&calls.replace("EXECVE", EXECVE), "");
+        assert!(outcome.differing.is_empty(), "{outcome}");
+        let verdicts = outcome.processes.iter().map(|p| p.verdict.clone());
+        (verdicts.collect(), outcome.unknown)
+    };
+    let followed = |verdict: Verdict| vec![Verdict::Equal, verdict];
+    // As a rule.
+    let calls = "\
+8 1.000002000 EXECVE = 0
+8 1.000003000 brk(NULL) = 0x10000000
+";
+    assert_eq!(begins(calls), (followed(Verdict::Equal), 0));
+    // Not the first that was tried, nor the first that ran.
+    let calls = "\
+8 1.000002000 EXECVE = -1 ENOENT (No such file or directory)
+8 1.000003000 EXECVE = 0
+8 1.000004000 EXECVE = 0
+8 1.000005000 brk(NULL) = 0x10000000
+";
+    assert_eq!(begins(calls), (followed(Verdict::Equal), 1));
+    // The layout of the parent's copy.
+    let calls = "\
+8 1.000002000 brk(NULL) = 0x10000000
+8 1.000003000 EXECVE = 0
+8 1.000004000 brk(NULL) = 0x10000000
+";
+    let outcome = follow_child(&calls.replace("EXECVE", EXECVE), "");
+    assert!(
+        outcome.to_string().contains("3 events of programs"),
+        "{outcome}"
+    );
+    assert_eq!(begins(calls), (followed(Verdict::NoBeginning), 3));
+    // Of the first of two programs.
+    let calls = "\
+8 1.000002000 EXECVE = 0
+8 1.000003000 brk(NULL) = 0x10000000
+8 1.000004000 EXECVE = 0
+";
+    assert_eq!(begins(calls), (followed(Verdict::NoBeginning), 2));
+}
+
 #[test]
 fn what_differs_is_told() {
     let outcome = follow(

@@ -170,7 +170,7 @@ fn run(memory: MemConfig, meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Sen
         used > 0 && operated > 0,
         "{used} accesses, {operated} operations"
     );
-    assert_eq!(devices.vm.in_progress(&mut cx), (0, 0));
+    assert_eq!(devices.vm.in_progress(), (0, 0));
     assert_eq!((devices.gru.active(), devices.owner.recalls()), (0, 0));
     assert_eq!(machine.mem().in_use(), 0);
     println!("{used} device accesses against {operated} operations");

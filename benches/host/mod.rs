@@ -1,11 +1,7 @@
 //! Memory of this process, by the system calls that the address space models.
 #![allow(unsafe_code)]
 
-use std::{
-    hint::black_box,
-    io, ptr,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, io, ptr, time::Duration};
 
 const PAGE: usize = 4096;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -113,10 +109,10 @@ impl Region {
         munmap(self.other, self.len);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         let (from, to, len) = (self.at.cast(), self.other.cast(), self.len);
-        let start = Instant::now();
+        let start = crate::ratio::cpu_time();
         // SAFETY: both places are of this region.
         let got = unsafe { libc::mremap(from, len, len, flags, to) };
-        let time = start.elapsed();
+        let time = crate::ratio::cpu_time() - start;
         assert_eq!(got, to, "mremap: {}", io::Error::last_os_error());
         std::mem::swap(&mut self.at, &mut self.other);
         // Nobody else gets the place in the meantime.

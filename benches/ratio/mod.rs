@@ -1,16 +1,19 @@
 //! Two contenders at the same work, turn by turn, and the quotient of their times: what a benchmark on a machine that
 //! others use can say.
 //!
-//! A criterion measurement of its own: each sample is the sum of as many quotients as criterion wants iterations, each
-//! from one turn of ours followed by one of theirs, a millisecond or so apart. Criterion's statistics then are those of
-//! the ratio. `estimates.json` has them, and the name says against whom.
+//! A criterion measurement of its own: each sample is the time of as many of our turns as criterion wants iterations by
+//! that of as many of theirs, turn about, a millisecond or so apart. Criterion's statistics then are those of the ratio.
+//! `estimates.json` has them, and the name says against whom.
+//!
+//! Time is processor time of the thread: that of other programs, which come in between now and then, is nobody's.
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use criterion::{
     Criterion, Throughput,
     measurement::{Measurement, ValueFormatter},
 };
-use std::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// Times as large: ours by theirs.
 pub(crate) struct Ratio;
@@ -80,19 +83,30 @@ pub(crate) fn duel(
     let mut group = c.benchmark_group(work);
     group.bench_function(against, |b| {
         b.iter_custom(|turns| {
-            (0..turns)
-                .map(|_| ours().as_secs_f64() / theirs().as_secs_f64())
-                .sum()
+            let (mut mine, mut other) = (Duration::ZERO, Duration::ZERO);
+            for _ in 0..turns {
+                mine += ours();
+                other += theirs();
+            }
+            turns as f64 * mine.as_secs_f64() / other.as_secs_f64()
         });
     });
     group.finish();
 }
 
+/// How long this thread has run.
+pub(crate) fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let secs = u64::try_from(now.tv_sec).expect("not negative");
+    let nanos = u32::try_from(now.tv_nsec).expect("below a second");
+    Duration::new(secs, nanos)
+}
+
 /// How long `f` takes.
 pub(crate) fn timed<T>(f: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
+    let start = cpu_time();
     std::hint::black_box(f());
-    start.elapsed()
+    cpu_time() - start
 }
 
 /// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper half of it.

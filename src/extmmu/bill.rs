@@ -1,11 +1,11 @@
 //! What an address space's life cost an external MMU.
 
 use crate::{
-    addr::{Vpn, VpnRange},
-    sync::Mutex,
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    sync::{Apart, AtomicBool, AtomicU64, Lanes, Mutex, Ordering},
 };
 use std::{
-    collections::HashSet,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -61,92 +61,205 @@ pub struct Span {
 }
 
 /// Keeps a [`Bill`], and the windows one by one if somebody wants them.
-#[derive(Debug, Default)]
-pub struct Meter(Mutex<Counts>);
+///
+/// Who counts at the same time seldom meets: pages and windows are counted by 2-MiB block, everything else by thread.
+#[derive(Debug)]
+pub struct Meter {
+    shares: Box<[Apart<Mutex<Counts>>]>,
+    tallies: Lanes<Tally>,
+    spans: AtomicBool,
+}
 
+/// A power of two. A model checker has enough with one.
+const SHARES: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// What is counted of pages and windows of some blocks.
 #[derive(Debug, Default)]
 struct Counts {
     bill: Bill,
     open: Vec<(VpnRange, Instant)>,
-    dropped: HashSet<Vpn>,
-    spans: Option<Vec<Span>>,
+    dropped: Dropped,
+    spans: Vec<Span>,
+}
+
+/// What is counted of no page.
+#[derive(Debug, Default)]
+struct Tally {
+    retries: AtomicU64,
+    acknowledgements: AtomicU64,
+    waits: AtomicU64,
+    agings: AtomicU64,
+}
+
+/// Pages, as bits of their blocks.
+#[derive(Debug, Default)]
+struct Dropped(BTreeMap<u64, [u64; WORDS]>);
+
+const WORDS: usize = (PMD_PAGES / 64) as usize;
+
+impl Dropped {
+    /// The words that hold a range inside a block, and which of their bits.
+    fn words(range: VpnRange) -> impl Iterator<Item = (usize, u64)> {
+        let (first, end) = (range.start().0 % PMD_PAGES, range.pages());
+        let end = first + end;
+        (first / 64..end.div_ceil(64)).map(move |word| {
+            let below = |n: u64| match n.saturating_sub(word * 64) {
+                n @ 0..64 => (1 << n) - 1,
+                _ => u64::MAX,
+            };
+            let nth = usize::try_from(word).expect("eight at most");
+            (nth, below(end) & !below(first))
+        })
+    }
+    fn add(&mut self, range: VpnRange) {
+        let of_block = self.0.entry(range.start().0 / PMD_PAGES).or_default();
+        for (nth, bits) in Self::words(range) {
+            of_block[nth] |= bits;
+        }
+    }
+    /// Whether any of them was there.
+    fn take(&mut self, range: VpnRange) -> bool {
+        let Some(of_block) = self.0.get_mut(&(range.start().0 / PMD_PAGES)) else {
+            return false;
+        };
+        Self::words(range).fold(false, |any, (nth, bits)| {
+            let hit = of_block[nth] & bits != 0;
+            of_block[nth] &= !bits;
+            any | hit
+        })
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            shares: (0..SHARES).map(|_| Apart::default()).collect(),
+            tallies: Lanes::new(),
+            spans: AtomicBool::new(false),
+        }
+    }
+}
+
+/// The parts of a range, block by block.
+fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
+    let mut from = range.start();
+    std::iter::from_fn(move || {
+        let end = Vpn((from.0 / PMD_PAGES + 1) * PMD_PAGES).min(range.end());
+        let part = VpnRange::new(from, end)?;
+        from = end;
+        Some(part)
+    })
 }
 
 impl Meter {
+    /// The counts of the block of a page.
+    fn share(&self, at: Vpn) -> &Mutex<Counts> {
+        let hash = (at.0 / PMD_PAGES).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+        let nth = usize::try_from(hash).expect("six bits");
+        &self.shares[nth % SHARES].0
+    }
     /// The counts so far.
     pub fn bill(&self) -> Bill {
-        self.0.lock().bill
+        let mut bill = Bill::default();
+        for share in &self.shares {
+            bill += share.0.lock().bill;
+        }
+        for tally in self.tallies.iter() {
+            bill.retries += tally.retries.load(Ordering::Relaxed);
+            bill.acknowledgements += tally.acknowledgements.load(Ordering::Relaxed);
+            bill.waits += tally.waits.load(Ordering::Relaxed);
+            bill.agings += tally.agings.load(Ordering::Relaxed);
+        }
+        bill
     }
     /// The windows that have ended since the last call, in the order of their ends; none before the first call, with which
     /// keeping them begins.
     pub fn take_spans(&self) -> Vec<Span> {
-        self.0.lock().spans.replace(Vec::new()).unwrap_or_default()
+        self.spans.store(true, Ordering::Relaxed);
+        let mut spans = Vec::new();
+        for share in &self.shares {
+            spans.append(&mut share.0.lock().spans);
+        }
+        spans.sort_by_key(|span| span.end);
+        spans
     }
     /// A window begins. The demand of a leave-taking, over everything, is none.
     pub fn begin(&self, range: VpnRange) {
         if range == VpnRange::ALL {
             return;
         }
-        let mut counts = self.0.lock();
+        let now = Instant::now();
+        let mut counts = self.share(range.start()).lock();
         counts.bill.windows += 1;
-        counts.open.push((range, Instant::now()));
+        counts.open.push((range, now));
     }
     /// The translations of these pages went for a window.
     pub fn dropped(&self, pages: VpnRange) {
-        let mut counts = self.0.lock();
-        counts.bill.dropped += pages.pages();
-        counts.dropped.extend(pages.iter());
+        self.dropped_all([pages]);
+    }
+    /// The same of many; neighbours are counted together.
+    pub fn dropped_all(&self, pages: impl IntoIterator<Item = VpnRange>) {
+        let mut pages = pages.into_iter();
+        let Some(mut run) = pages.next() else { return };
+        for next in pages {
+            let joined = VpnRange::new(run.start(), next.end());
+            match joined.filter(|_| run.end() == next.start()) {
+                Some(joined) => run = joined,
+                None => self.drop_run(std::mem::replace(&mut run, next)),
+            }
+        }
+        self.drop_run(run);
+    }
+    fn drop_run(&self, run: VpnRange) {
+        for part in parts(run) {
+            let mut counts = self.share(part.start()).lock();
+            counts.bill.dropped += part.pages();
+            counts.dropped.add(part);
+        }
     }
     /// A window ends.
     pub fn end(&self, range: VpnRange) {
-        let mut counts = self.0.lock();
+        let end = Instant::now();
+        let mut counts = self.share(range.start()).lock();
         let Some(at) = counts.open.iter().position(|(open, _)| *open == range) else {
             return;
         };
-        let (_, since) = counts.open.swap_remove(at);
-        let end = Instant::now();
-        let held = end - since;
-        counts.spans.iter_mut().for_each(|spans| {
-            spans.push(Span {
-                range,
-                begin: since,
-                end,
-            });
-        });
+        let (_, begin) = counts.open.swap_remove(at);
+        let held = end - begin;
+        if self.spans.load(Ordering::Relaxed) {
+            counts.spans.push(Span { range, begin, end });
+        }
         counts.bill.in_windows += held;
         counts.bill.longest = counts.bill.longest.max(held);
     }
-    /// These pages are translated from now on.
+    /// These pages, of one block, are translated from now on.
     pub fn faulted(&self, pages: VpnRange) {
-        let mut counts = self.0.lock();
+        let mut counts = self.share(pages.start()).lock();
         counts.bill.faults += 1;
-        let mut again = false;
-        if !counts.dropped.is_empty() {
-            for at in pages.iter() {
-                again |= counts.dropped.remove(&at);
-            }
-        }
+        let again = counts.dropped.take(pages);
         counts.bill.refaults += u64::from(again);
     }
     /// It had to look again.
     pub fn retried(&self) {
-        self.0.lock().bill.retries += 1;
+        let tally = self.tallies.mine();
+        tally.retries.fetch_add(1, Ordering::Relaxed);
     }
     /// Others acknowledged.
     pub fn acknowledged(&self, times: u64) {
-        self.0.lock().bill.acknowledgements += times;
+        let tally = self.tallies.mine();
+        tally.acknowledgements.fetch_add(times, Ordering::Relaxed);
     }
     /// A demand had to wait for another one.
     pub fn waited(&self) {
-        self.0.lock().bill.waits += 1;
+        self.tallies.mine().waits.fetch_add(1, Ordering::Relaxed);
     }
     /// It was asked for accessed bits.
     pub fn aged(&self) {
-        self.0.lock().bill.agings += 1;
+        self.tallies.mine().agings.fetch_add(1, Ordering::Relaxed);
     }
     /// Windows that it was told the beginning of, not yet the end.
     pub fn open(&self) -> usize {
-        self.0.lock().open.len()
+        self.shares.iter().map(|s| s.0.lock().open.len()).sum()
     }
 }
 
@@ -176,5 +289,26 @@ mod tests {
         assert_eq!((spans.len(), spans[0].range), (1, pages));
         assert_eq!(spans[0].end - spans[0].begin, bill.longest);
         assert_eq!(meter.open(), 0);
+    }
+
+    #[test]
+    fn pages_are_counted_across_words_and_blocks() {
+        let meter = Meter::default();
+        let range = |first, end| VpnRange::new(Vpn(first), Vpn(end)).unwrap();
+        let singles = (500..530).map(|n| VpnRange::single(Vpn(n)));
+        meter.dropped_all(singles.chain([range(1024, 1536)]));
+        assert_eq!(meter.bill().dropped, 30 + 512);
+        for (pages, refaults) in [
+            (range(499, 500), 0),
+            (range(530, 531), 0),
+            (range(511, 512), 1),
+            (range(511, 512), 1),
+            (range(512, 513), 2),
+            (range(1024, 1536), 3),
+            (range(1535, 1536), 3),
+        ] {
+            meter.faulted(pages);
+            assert_eq!(meter.bill().refaults, refaults, "{pages:?}");
+        }
     }
 }

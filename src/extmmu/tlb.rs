@@ -9,6 +9,18 @@ struct Tag {
     huge: bool,
 }
 
+impl Tag {
+    /// Whether it is of a page of `[first, end)`.
+    fn translates(&self, asid: u32, first: u64, end: u64) -> bool {
+        let pages = if self.huge { 1 << HUGE_SHIFT } else { 1 };
+        self.asid == asid && self.page < end && self.page + pages > first
+    }
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).expect("a TLB is small")
+}
+
 const WAYS: usize = 4;
 const HUGE_SHIFT: u32 = 9;
 
@@ -20,6 +32,8 @@ pub struct Tlb<T> {
     next: Vec<u8>,
     /// The slots with an entry, in no order.
     used: Vec<u32>,
+    /// For each slot with an entry, where it is among those.
+    place: Vec<u32>,
     huge: usize,
 }
 
@@ -31,6 +45,7 @@ impl<T> Tlb<T> {
             slots: (0..sets * WAYS).map(|_| None).collect(),
             next: vec![0; sets],
             used: Vec::new(),
+            place: vec![0; sets * WAYS],
             huge: 0,
         }
     }
@@ -83,29 +98,60 @@ impl<T> Tlb<T> {
         });
         let old = self.slots[at].replace((tag, value));
         if old.is_none() {
-            self.used.push(u32::try_from(at).expect("a TLB is small"));
+            self.place[at] = small(self.used.len());
+            self.used.push(small(at));
         }
         self.huge += usize::from(tag.huge);
         self.huge -= usize::from(old.as_ref().is_some_and(|(t, _)| t.huge));
         old.map(|(_, value)| value)
     }
+    fn take(&mut self, at: usize) {
+        let Some((tag, _)) = self.slots[at].take() else {
+            return;
+        };
+        self.huge -= usize::from(tag.huge);
+        let place = self.place[at];
+        self.used.swap_remove(place as usize);
+        if let Some(&moved) = self.used.get(place as usize) {
+            self.place[moved as usize] = place;
+        }
+    }
     /// Drops every entry for which `keep` says no, given its address space and itself; how many went.
     pub fn retain(&mut self, mut keep: impl FnMut(u32, &T) -> bool) -> usize {
-        let Self {
-            slots, used, huge, ..
-        } = self;
-        let before = used.len();
-        used.retain(|&at| {
-            let slot = &mut slots[at as usize];
-            let kept = slot
-                .as_ref()
-                .is_some_and(|(tag, value)| keep(tag.asid, value));
-            if !kept {
-                *huge -= usize::from(slot.take().is_some_and(|(tag, _)| tag.huge));
+        let before = self.used.len();
+        // From the end: an entry that goes is replaced by one that was asked for.
+        for nth in (0..before).rev() {
+            let at = self.used[nth] as usize;
+            let kept = |(tag, value): &(Tag, T)| keep(tag.asid, value);
+            if !self.slots[at].as_ref().is_some_and(kept) {
+                self.take(at);
             }
-            kept
-        });
-        before - used.len()
+        }
+        before - self.used.len()
+    }
+    /// Drops the entries of an address space that translate a page of `[first, end)`. Looks at no more of them than there
+    /// are, nor than can be of these pages.
+    pub fn remove_in(&mut self, asid: u32, first: u64, end: u64) {
+        if end.saturating_sub(first) > self.used.len() as u64 {
+            for nth in (0..self.used.len()).rev() {
+                let at = self.used[nth] as usize;
+                if let Some((tag, _)) = &self.slots[at]
+                    && tag.translates(asid, first, end)
+                {
+                    self.take(at);
+                }
+            }
+            return;
+        }
+        for page in first..end {
+            let [small, huge] = Self::tags(asid, page);
+            let huge = (self.huge > 0).then_some(huge);
+            for tag in [Some(small), huge].into_iter().flatten() {
+                if let Some(at) = self.find(tag) {
+                    self.take(at);
+                }
+            }
+        }
     }
     /// Drops everything; how many went.
     pub fn clear(&mut self) -> usize {
@@ -121,10 +167,7 @@ impl<T> Tlb<T> {
     pub fn for_each_in(&self, asid: u32, first: u64, end: u64, visit: &mut dyn FnMut(&T)) {
         let pages = end.saturating_sub(first);
         if pages > self.used.len() as u64 {
-            let of = |tag: &Tag| {
-                let top = tag.page + if tag.huge { 1 << HUGE_SHIFT } else { 1 };
-                tag.asid == asid && tag.page < end && top > first
-            };
+            let of = |tag: &Tag| tag.translates(asid, first, end);
             let slots = self.used.iter().map(|&at| &self.slots[at as usize]);
             let mine = slots.flatten().filter(|(tag, _)| of(tag));
             return mine.for_each(|(_, value)| visit(value));
@@ -181,6 +224,20 @@ mod tests {
             assert_eq!(seen, expected, "{range:?}");
         }
         tlb.for_each_in(2, 0, 9999, &mut |v| panic!("{v} is of another"));
+        for (first, end) in [(0, 5), (6, 9), (1536, 9999)] {
+            tlb.remove_in(1, first, end);
+            tlb.remove_in(2, 0, 9999);
+            assert_eq!(tlb.len(), 2, "{first}..{end}");
+        }
+        tlb.insert(1, 6, Small, 'c');
+        for (first, end) in [(6, 7), (1535, 1536)] {
+            tlb.remove_in(1, first, end);
+        }
+        assert_eq!((tlb.get(1, 6), tlb.get(1, 1024)), (None, None));
+        tlb.insert(1, 1024, Huge, 'h');
+        tlb.remove_in(1, 6, 9999);
+        assert_eq!(tlb.get(1, 5), Some(&'b'));
+        tlb.insert(1, 1024, Huge, 'h');
         assert_eq!(tlb.retain(|_, v| *v == 'b'), 1);
         assert_eq!(tlb.get(1, 1024), None);
         assert_eq!(tlb.clear(), 1);

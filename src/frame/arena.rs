@@ -125,6 +125,7 @@ impl PhysMem {
         ZERO
     }
 
+    #[inline]
     fn chunk(&self, pfn: Pfn) -> &Chunk {
         self.chunks[(pfn.0 / CHUNK) as usize].get_or_init(|| {
             let first = pfn.0 - pfn.0 % CHUNK;
@@ -135,6 +136,7 @@ impl PhysMem {
             }
         })
     }
+    #[inline]
     fn meta(&self, pfn: Pfn) -> &Meta {
         debug_assert!(pfn != ZERO, "the zero page has no counts");
         &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize]
@@ -230,6 +232,16 @@ impl PhysMem {
     /// One more entry maps the frame.
     pub(crate) fn share(&self, pfn: Pfn) {
         self.meta(pfn).counts.share(pfn);
+    }
+    /// The same of a private frame, which one entry alone may have had until now.
+    #[inline]
+    pub(crate) fn share_private(&self, pfn: Pfn) {
+        let meta = self.meta(pfn);
+        meta.counts.share(pfn);
+        let exclusive = FrameFlags::ANON_EXCLUSIVE.bits();
+        if meta.flags.load(Ordering::Relaxed) & exclusive != 0 {
+            meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
+        }
     }
     /// An entry stops mapping the frame; whether that was the last reference.
     #[inline]

@@ -59,9 +59,11 @@ impl Counts {
         self.add(MAP, pfn);
     }
     /// One more mapping with a reference of its own.
+    #[inline]
     pub(super) fn share(&self, pfn: Pfn) {
         self.add(REF + MAP, pfn);
     }
+    #[inline]
     fn add(&self, what: u64, pfn: Pfn) {
         let old = self.0.fetch_add(what, Ordering::Relaxed);
         let (refs, maps) = split(old);

@@ -51,7 +51,7 @@ pub use commit::{Commit, Overcommit};
 pub use contents::{Contents, MemConfig};
 pub use flags::FrameFlags;
 pub use handle::Frame;
-pub(crate) use huge::HUGE;
+pub(crate) use huge::{HUGE, HugeFrame};
 pub use inject::{AllocKind, Inject, Injected};
 pub(crate) use lru::LruList;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};

@@ -6,7 +6,7 @@
 
 use super::{Mm, flags::VmFlags, page_table::LockedLeaf, pte::RawPte};
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, chunks},
+    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, chunks},
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     notifier::Access,
@@ -141,7 +141,7 @@ impl Mm {
         if at.0 >= TASK_PAGES {
             return Err(FaultError::NotMapped(addr));
         }
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(VpnRange::single(at)));
         let mut held = g.held();
         let layout = held.layout;
         match layout.vmas.find(at) {

@@ -17,7 +17,7 @@ impl Mm {
         range: VpnRange,
         kind: AgeKind,
     ) -> bool {
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(range));
         self.age_range(&mut g.cx, range, kind)
     }
     /// The same under whatever lock keeps the mappings.

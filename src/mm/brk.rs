@@ -1,6 +1,8 @@
 //! `brk` and the growing stack: the two mappings that extend themselves.
 
-use super::{Mm, MmapWriteGuard, flags::VmFlags, merge::NewRange, populate::Errors, vma::Vma};
+use super::{
+    Mm, MmapWriteGuard, flags::VmFlags, guard::Then, merge::NewRange, populate::Errors, vma::Vma,
+};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
@@ -28,7 +30,8 @@ impl Mm {
     /// Moves the break to `addr` and returns where it is then: `addr`, or the old break if that could not be done
     /// (there is no errno in `brk(2)`; the C library makes ENOMEM of it).
     pub fn brk(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) -> u64 {
-        let mut g = self.write(cx);
+        let mut g = self.write_some(cx);
+        while !g.settle_brk(addr) {}
         let grown = g.set_brk(addr);
         let now = g.layout.brk;
         drop(g);
@@ -44,11 +47,31 @@ impl Mm {
         cx: &mut Cx<'_, R, Sleepable>,
         at: Vpn,
     ) -> Result<(), ()> {
-        self.write(cx).expand_down(at).ok_or(())
+        let mut g = self.write_some(cx);
+        loop {
+            let vma = g.layout.vmas.find(at).ok_or(())?;
+            let range = VpnRange::new(at.min(vma.start()), vma.end()).expect("not empty");
+            if g.settle(&[range]) {
+                break;
+            }
+        }
+        g.expand_down(at).ok_or(())
     }
 }
 
+/// The page at which a heap up to `addr` ends.
+fn heap_end(addr: u64) -> Vpn {
+    Vpn::containing(addr.next_multiple_of(PAGE_SIZE))
+}
+
 impl MmapWriteGuard<'_> {
+    /// [`settle`](Self::settle) on what lies between the break and where it goes.
+    fn settle_brk(&mut self, addr: u64) -> bool {
+        let (old, new) = (heap_end(self.layout.brk), heap_end(addr.min(TASK_SIZE)));
+        // A page more, so that two that move the break always meet.
+        let range = VpnRange::new(old.min(new), old.max(new).plus(1)).expect("not empty");
+        self.settle(&[range])
+    }
     /// Returns the new part if it must be populated.
     fn set_brk(&mut self, addr: u64) -> Option<VpnRange> {
         let layout = &self.layout;
@@ -59,15 +82,14 @@ impl MmapWriteGuard<'_> {
         if layout.limits.data != u64::MAX && data > layout.limits.data {
             return None;
         }
-        let page = |a: u64| Vpn::containing(a.next_multiple_of(PAGE_SIZE));
-        let (old, new) = (page(layout.brk), page(addr));
+        let (old, new) = (heap_end(layout.brk), heap_end(addr));
         if new < old {
             let less = VpnRange::new(new, old)?;
             // Something must be there to be given back.
             if !layout.occupied(less) {
                 return None;
             }
-            self.unmap(less).ok()?;
+            self.unmap(less, Then::Ends).ok()?;
         } else if let Some(more) = VpnRange::new(old, new) {
             self.grow_heap(more)?;
             self.layout.brk = addr;

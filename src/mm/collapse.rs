@@ -1,13 +1,19 @@
 //! `MADV_COLLAPSE`: small pages become a huge one. `mm/khugepaged.c`.
 
 use super::{
-    Mm, MmapWriteGuard, flags::VmFlags, huge::block, page_table::LockedLeaf, pte::RawPte, vma::Vma,
+    InvalidationWindow, Mm, MmapWriteGuard,
+    flags::VmFlags,
+    guard::Then,
+    huge::block,
+    page_table::LockedLeaf,
+    pte::{RawPte, Rights},
+    vma::Vma,
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::MadviseError,
-    frame::{FrameFlags, HUGE, PhysMem},
+    frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
     notifier::{Access, Event},
 };
 
@@ -53,7 +59,7 @@ impl Mm {
         let mut hole = None;
         let mut at = range.start();
         while at < range.end() {
-            let g = self.read(cx);
+            let g = self.read_over(cx, Some(range));
             let Some(vma) = g.layout.vmas.find(at) else {
                 return Err(MadviseError::Hole(at.addr()));
             };
@@ -94,7 +100,7 @@ impl Mm {
     }
     /// One block: brought in from swap first, then copied with the mmap lock held exclusively (`collapse_huge_page`).
     fn collapse_block(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn) -> Result<(), Fail> {
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(block(at)));
         let anonymous = match g.layout.vmas.get(at) {
             Some(vma) if may_collapse(vma) && vma.range().covers(block(at)) => vma.is_anonymous(),
             _ => return Err(Fail::Never),
@@ -124,7 +130,9 @@ impl Mm {
             held.swap_in_block(vma, at)?;
         }
         drop(g);
-        self.write(cx).copy_block(at)
+        let mut g = self.write_some(cx);
+        g.settle_on(block(at));
+        g.copy_block(at)
     }
 }
 
@@ -209,15 +217,21 @@ impl MmapWriteGuard<'_> {
             mem.set_flags(pfn, born);
             mem.set_owner(pfn, Some(node.owner(index + u64::from(i))));
         }
-        // Reverse maps must not be walked while pages are in neither place (`anon_vma_lock_write`).
-        let _walks_wait = self.layout.freeze(at);
-        let mm = self.mm;
-        let mut window = super::guard::Lease {
-            mm,
-            cx: self.cx.descend::<rank::Rmap, _>(),
-        }
-        .into_window(block(at), Event::Clear);
-        let copied = window.lock_ptes(at, |txn| {
+        let walks = vma.walks();
+        self.during(0, Then::Ends, &[vma.range()], |lease| {
+            let window = lease.into_window(block(at), Event::Clear);
+            // Reverse maps must not be walked while pages are in neither place (`anon_vma_lock_write`).
+            let _walks_wait = walks.freeze();
+            window.collapse(at, huge, rights)
+        })
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    /// Under the lock of the leaf: `huge` takes the place of its pages.
+    fn collapse(mut self, at: Vpn, huge: HugeFrame<'_>, rights: Rights) -> Result<(), Fail> {
+        let mem = self.mm().machine().mem();
+        let copied = self.lock_ptes(at, |txn| {
             let leaf = txn.leaf();
             // Looked at again: references may have come since.
             if let Scan::Huge = scan(mem, leaf)? {
@@ -240,7 +254,7 @@ impl MmapWriteGuard<'_> {
             leaf.set_huge(true);
             Ok(Some(()))
         });
-        window.close();
+        self.close();
         copied.unwrap_or(Err(Fail::Skip)).map(|_| ())
     }
 }

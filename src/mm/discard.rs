@@ -4,25 +4,25 @@ use super::{
     MmapWriteGuard,
     fault::with_leaf,
     flags::VmFlags,
-    guard::Held,
+    guard::{Lease, Then},
     huge::shared_huge,
     pte::RawPte,
-    vma::Vma,
     window::{PteSlot, Zap},
 };
 use crate::{
     addr::{Vpn, VpnRange},
+    ctx::{Sleepable, rank},
     error::{MadviseError, NoMemory},
     frame::FrameFlags,
     notifier::Event,
 };
 use std::convert::Infallible;
 
-impl Held<'_> {
+impl Lease<'_, rank::Mmap, Sleepable> {
     /// `MADV_DONTNEED`: one window, also when nothing is there. Leaves that a large range emptied are freed.
-    pub(super) fn discard(&mut self, vma: &Vma, part: VpnRange) {
-        let mut window = self.lease.window(part, Event::Clear);
-        if vma.flags.contains(VmFlags::NONLINEAR) {
+    pub(super) fn discard(&mut self, flags: VmFlags, part: VpnRange) {
+        let mut window = self.window(part, Event::Clear);
+        if flags.contains(VmFlags::NONLINEAR) {
             window.forget_pages(part, 0, u64::MAX);
         } else {
             window.zap(part, Zap::Pages);
@@ -35,17 +35,9 @@ impl Held<'_> {
 impl MmapWriteGuard<'_> {
     /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.
     pub(super) fn free_lazily(&mut self, part: VpnRange) {
-        let mut window = self.window(part, Event::Clear);
-        window.split_own_parts(part);
-        window
-            .leaves_in(part, |txn| {
-                if !shared_huge(txn.mem(), txn.leaf()) {
-                    txn.for_each(free_lazily);
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
-        window.close();
+        self.during(part.pages(), Then::Changes, &[], |lease| {
+            lease.free_lazily(part);
+        });
     }
     /// `MADV_COLD`: no window, since an entry that looks older is as good as before.
     pub(super) fn cool(&mut self, part: VpnRange) {
@@ -83,6 +75,20 @@ impl MmapWriteGuard<'_> {
             .unwrap_or_else(|e| match e {});
     }
 
+    /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
+    pub(super) fn remove_guards(&mut self, part: VpnRange) {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        mm.table
+            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
+                let leaf = leaf.lock();
+                for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
+                    leaf.set(at, RawPte::NONE);
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+    }
     /// `MADV_GUARD_INSTALL`: markers up to the first present page; that takes a window over the whole part.
     pub(super) fn install_guards(
         &mut self,
@@ -95,6 +101,14 @@ impl MmapWriteGuard<'_> {
         }
         self.layout
             .change(start, |vma| vma.flags |= VmFlags::MAYBE_GUARD);
+        self.during(part.pages(), Then::Changes, &[], |lease| {
+            lease.install_guards(part)
+        })
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    fn install_guards(mut self, part: VpnRange) -> Result<(), MadviseError> {
         while !self.mark_guards(part)? {
             let mut window = self.window(part, Event::Clear);
             window.zap(part, Zap::Pages);
@@ -119,19 +133,18 @@ impl MmapWriteGuard<'_> {
         }
         Ok(true)
     }
-    /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
-    pub(super) fn remove_guards(&mut self, part: VpnRange) {
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        mm.table
-            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let leaf = leaf.lock();
-                for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
-                    leaf.set(at, RawPte::NONE);
+    fn free_lazily(self, part: VpnRange) {
+        let mut window = self.into_window(part, Event::Clear);
+        window.split_own_parts(part);
+        window
+            .leaves_in(part, |txn| {
+                if !shared_huge(txn.mem(), txn.leaf()) {
+                    txn.for_each(free_lazily);
                 }
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});
+        window.close();
     }
 }
 

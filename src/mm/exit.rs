@@ -4,7 +4,6 @@ use super::{Mm, flags::VmFlags, layout::Layout, page_table::Pin};
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    frame::PhysMem,
 };
 use std::convert::Infallible;
 
@@ -32,9 +31,9 @@ impl Mm {
         self.table
             .leaves(all, pin, |part, leaf| {
                 let leaf = leaf.lock();
-                for at in part.iter() {
-                    release(mem, &leaf, at);
-                }
+                // No window: the drivers were released, or there never was one.
+                let mut retired = mem.retired();
+                leaf.take_all(part, |pte| super::window::drop_entry_to(&mut retired, pte));
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});
@@ -45,16 +44,6 @@ impl Mm {
             }
         }
     }
-}
-
-/// Drops one mapping without a window: the drivers were released, or there never was one.
-fn release(mem: &PhysMem, leaf: &super::page_table::LockedLeaf<'_>, at: Vpn) {
-    let pte = leaf.get(at);
-    if pte.is_none() {
-        return;
-    }
-    leaf.set(at, super::pte::RawPte::NONE);
-    super::window::drop_entry(mem, pte);
 }
 
 impl Drop for Mm {

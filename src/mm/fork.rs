@@ -11,13 +11,13 @@ use super::{
     page_table::{LockedLeaf, Pin},
     pte::RawPte,
     vma::Vma,
-    window::PteSlot,
+    window::PteTxn,
 };
 use crate::{
-    addr::{PUD_PAGES, Vpn, VpnRange},
+    addr::{PUD_PAGES, VpnRange},
     ctx::{Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
-    frame::{AllocKind, FrameFlags, PhysMem},
+    frame::{AllocKind, PhysMem},
     notifier::Event,
     rmap::{AnonLink, Space},
 };
@@ -121,11 +121,7 @@ fn copy_range(
         copy_upper(parent, child, &mut window.cx(), range)?;
         return window.leaves_in(range, |txn| {
             let huge = txn.leaf().is_huge();
-            copy_leaf(child, txn.pin(), txn.range(), huge, |to, at| {
-                if let Some(slot) = txn.slot(at) {
-                    slot.share_into(to);
-                }
-            })
+            copy_leaf(child, txn.pin(), txn.range(), huge, |to| txn.share_into(to))
         });
     }
     copy_upper(parent, child, &mut lease.cx, range)?;
@@ -136,8 +132,8 @@ fn copy_range(
         if from.is_huge() {
             return Ok(()); // The object's: left to fault in again.
         }
-        copy_leaf(child, pin, part, false, |to, at| {
-            to.set(at, share_shared(mem, from.get(at)));
+        copy_leaf(child, pin, part, false, |to| {
+            from.copy_to(to, part, |pte| (pte, share_shared(mem, pte)));
         })
     })
 }
@@ -159,51 +155,52 @@ fn copy_upper<R: Rank>(
     Ok(())
 }
 
-/// Makes the child's leaf and runs `copy` for each page of it.
+/// Makes the child's leaf and runs `copy` on it.
 fn copy_leaf(
     child: &Mm,
     pin: Pin<'_>,
     part: VpnRange,
     huge: bool,
-    mut copy: impl FnMut(&LockedLeaf<'_>, Vpn),
+    copy: impl FnOnce(&LockedLeaf<'_>),
 ) -> Result<(), NoMemory> {
     let leaf = child.table.make_leaf(part.start(), pin)?;
-    // Nobody else knows the child yet; the lock is for form.
+    // Held beside the parent's, whatever their addresses are. Only walks over reverse maps know the child by now, and
+    // they lock one leaf at a time.
     let to = leaf.lock();
-    for at in part.iter() {
-        copy(&to, at);
-    }
+    copy(&to);
     if huge {
         to.set_huge(true);
     }
     Ok(())
 }
 
-impl PteSlot<'_> {
-    /// The private page of this entry is the child's as well from now on: neither may write to it
-    /// (`copy_present_ptes`). Markers and the zero page are copied as they are.
-    fn share_into(self, to: &LockedLeaf<'_>) {
-        let pte = self.raw();
-        if let Some(pfn) = pte.counted() {
-            self.mem().share(pfn);
-            self.mem().clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-            to.set(self.vpn(), pte.wrprotect().mkold());
-            if pte.may_write() {
-                self.write_protect();
-            }
-        } else if let Some(slot) = pte.swap_slot() {
-            self.mem().swap_dup(slot);
-            let shared = RawPte::swap(slot, false);
-            to.set(self.vpn(), shared);
-            self.set(shared);
-        } else if let Some((pfn, _)) = pte.migrating() {
-            let shared = RawPte::migration(pfn, false, false);
-            to.set(self.vpn(), shared);
-            self.set(shared);
-        } else if !pte.is_none() {
-            to.set(self.vpn(), pte);
-        }
+impl PteTxn<'_> {
+    /// What is mapped privately here is the child's as well from now on.
+    fn share_into(&mut self, to: &LockedLeaf<'_>) {
+        let mem = self.mem();
+        self.leaf()
+            .copy_to(to, self.range(), |pte| share_private(mem, pte));
     }
+}
+
+/// Neither parent nor child may write to a private page from here on (`copy_present_ptes`): the entries of both.
+/// Markers and the zero page are copied as they are.
+#[inline]
+fn share_private(mem: &PhysMem, pte: RawPte) -> (RawPte, RawPte) {
+    if let Some(pfn) = pte.counted() {
+        mem.share_private(pfn);
+        let kept = pte.wrprotect();
+        return (kept, kept.mkold());
+    }
+    let shared = if let Some(slot) = pte.swap_slot() {
+        mem.swap_dup(slot);
+        RawPte::swap(slot, false)
+    } else if let Some((pfn, _)) = pte.migrating() {
+        RawPte::migration(pfn, false, false)
+    } else {
+        pte
+    };
+    (shared, shared)
 }
 
 /// A page of an object is shared as it is.

@@ -51,7 +51,8 @@ impl Mm {
             return Err(RemapError::Prot(prot.bits()));
         }
         let range = check_range(addr, len, pgoff)?;
-        let mut g = self.write(cx);
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
         if g.layout.remap_mode == RemapMode::Nonlinear {
             g.remap_nonlinear(range, pgoff)?;
             drop(g);

@@ -1,12 +1,16 @@
 //! The mmap lock and what holding it entitles to.
 //!
 //! A [`Lease`] says that a lock is held which keeps the mappings of *this* address space stable; it is the right to
-//! open invalidation windows on it. Only the two guards below give one.
+//! open invalidation windows on it. Only the guards below give one.
+//!
+//! An operation holds the lock exclusively while it changes VMAs, which takes long for nobody. Before it opens a window or
+//! walks over many entries it gives exclusivity up but for its own pages ([`MmapWriteGuard::during`]), so that a driver that
+//! sleeps holds up these pages alone. What only drops pages leaves the lock altogether and pins them ([`MmapPin`]).
 
 use super::{
     InvalidationWindow, Mm,
     layout::Layout,
-    mmap_lock::{ReadGuard, WriteGuard},
+    mmap_lock::{Claim, Pinned, Ranges, ReadGuard, WriteGuard},
 };
 use crate::{
     addr::VpnRange,
@@ -26,7 +30,29 @@ pub struct MmapWriteGuard<'g> {
     pub(super) mm: &'g Mm,
     pub(super) layout: WriteGuard<'g, Layout>,
     pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
+    /// The pages that the operation works on; none: it never gives exclusivity up.
+    own: Ranges,
+    /// These, and the VMAs that they are parts of or touch, as soon as somebody wants to know.
+    reach: Ranges,
 }
+
+/// The mmap lock is not held, but nobody changes the mappings of some pages.
+pub(super) struct MmapPin<'m> {
+    mm: &'m Mm,
+    _kept: Pinned<'m, Layout>,
+}
+
+/// What an operation does after it let others in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It goes on changing VMAs: others do not change those that it may touch.
+    Changes,
+    /// It is done with the VMAs.
+    Ends,
+}
+
+/// More pages than this are not walked over with everybody waiting.
+const LONG: u64 = 64;
 
 /// A lock that keeps the mappings of `mm` stable is held: the right to open windows on it.
 pub struct Lease<'l, R: Rank, C: Context> {
@@ -38,6 +64,26 @@ pub struct Lease<'l, R: Rank, C: Context> {
 pub(super) struct Held<'h> {
     pub(super) layout: &'h Layout,
     pub(super) lease: Lease<'h, rank::Mmap, Sleepable>,
+}
+
+impl<'m> MmapPin<'m> {
+    /// Keeps the mappings of `range` in `mm` as they are also when the guard is gone.
+    pub(super) fn new(mm: &'m Mm, held: &MmapReadGuard<'_>, range: VpnRange) -> Self {
+        Self {
+            mm,
+            _kept: mm.layout.pin(&held.layout, range),
+        }
+    }
+    /// Right to open windows over the pages that are pinned.
+    pub(super) fn lease<'l, R: Below<rank::Mmap>>(
+        &'l self,
+        cx: &'l mut Cx<'_, R, Sleepable>,
+    ) -> Lease<'l, rank::Mmap, Sleepable> {
+        Lease {
+            mm: self.mm,
+            cx: cx.descend(),
+        }
+    }
 }
 
 impl MmapReadGuard<'_> {
@@ -67,26 +113,92 @@ impl MmapWriteGuard<'_> {
             cx: self.cx.reborrow(),
         }
     }
-    pub(super) fn held(&mut self) -> Held<'_> {
-        Held {
-            layout: &self.layout,
-            lease: Lease {
-                mm: self.mm,
-                cx: self.cx.reborrow(),
-            },
+}
+
+impl<'g> MmapWriteGuard<'g> {
+    pub(super) fn new(
+        mm: &'g Mm,
+        layout: WriteGuard<'g, Layout>,
+        cx: Cx<'g, rank::Mmap, Sleepable>,
+    ) -> Self {
+        Self {
+            mm,
+            layout,
+            cx,
+            own: Ranges::new(),
+            reach: Ranges::new(),
         }
     }
-    /// Opens a window of the kind that every operation under this lock uses.
-    pub(super) fn window(
+    /// Says which pages the operation works on. If somebody else is at work on these, or on a VMA that they are part of or
+    /// touch, waits, and returns `false`: whatever was seen of the layout is to be looked at again.
+    pub(super) fn settle(&mut self, own: &[VpnRange]) -> bool {
+        self.own = Ranges::from_slice(own);
+        self.reach.clear();
+        self.layout.is_only_one() || {
+            self.reach = self.layout.reach(own);
+            self.layout.settle(&self.own, &self.reach)
+        }
+    }
+    /// The same until nobody is, where the pages do not depend on the layout.
+    pub(super) fn settle_on(&mut self, range: VpnRange) {
+        while !self.settle(&[range]) {}
+    }
+    /// Waits for everybody, and keeps everybody out.
+    pub(super) fn settle_alone(&mut self) {
+        self.settle_on(VpnRange::ALL);
+        self.own.clear();
+    }
+    /// Whether a driver may sleep, or so many pages are walked over that others should not wait.
+    pub(super) fn gives_way(&self, pages: u64) -> bool {
+        !self.own.is_empty() && (pages > LONG || self.mm.notifiers.is_made())
+    }
+    fn claim(&mut self, then: Then, beside: &[VpnRange]) -> Claim {
+        let mut quiet = self.own.clone();
+        quiet.extend_from_slice(beside);
+        let mut held = quiet.clone();
+        if then == Then::Changes {
+            if self.reach.is_empty() {
+                self.reach = self.layout.reach(&self.own);
+            }
+            held.extend_from_slice(&self.reach);
+        }
+        Claim { quiet, held }
+    }
+    /// Runs `f`, which opens windows or walks over `pages`, with exclusivity given up but for the operation's own pages and
+    /// those `beside` them, if that is worth it.
+    pub(super) fn during<T>(
         &mut self,
-        range: VpnRange,
-        event: Event,
-    ) -> InvalidationWindow<'_, Sleepable> {
-        Lease {
+        pages: u64,
+        then: Then,
+        beside: &[VpnRange],
+        f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
+    ) -> T {
+        let claim = self.gives_way(pages).then(|| self.claim(then, beside));
+        let lease = Lease {
             mm: self.mm,
             cx: self.cx.reborrow(),
+        };
+        match claim {
+            Some(claim) => self.layout.during(claim, || f(lease)),
+            None => f(lease),
         }
-        .into_window(range, event)
+    }
+    /// The same of something that faults in the operation's own pages; other writers wait.
+    pub(super) fn during_faults<T>(&mut self, f: impl FnOnce(Held<'_>) -> T) -> T {
+        let claim = self.gives_way(0).then(|| self.claim(Then::Changes, &[]));
+        let lease = Lease {
+            mm: self.mm,
+            cx: self.cx.reborrow(),
+        };
+        match claim {
+            Some(claim) => self
+                .layout
+                .during_shared(claim, |layout| f(Held { layout, lease })),
+            None => f(Held {
+                layout: &self.layout,
+                lease,
+            }),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(Vec::new());
         };
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(range));
         let layout = &*g.layout;
         let mut out = Vec::new();
         let mut at = range.start();
@@ -102,7 +102,9 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(());
         };
-        self.write(cx).seal(range)
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        g.seal(range)
     }
 }
 

@@ -5,6 +5,7 @@
 use super::{
     Machine, Mm,
     flags::VmFlags,
+    guard::MmapPin,
     pte::{RawPte, Rights},
 };
 use crate::{
@@ -59,13 +60,15 @@ impl Mm {
         if kind != FrameFlags::ANON {
             return None;
         }
-        let mut g = self.read(cx);
+        let page = VpnRange::single(at);
+        let g = self.read_over(cx, Some(page));
         let vma = g.layout.vmas.get(at)?;
         if vma.flags.contains(VmFlags::SHARED) {
             return None;
         }
-        let mut held = g.held();
-        let mut window = held.lease.window(VpnRange::single(at), Event::Clear);
+        let pin = MmapPin::new(self, &g, page);
+        drop(g);
+        let mut window = pin.lease(cx).into_window(page, Event::Clear);
         let same = window.lock_ptes(at, |txn| {
             let slot = txn
                 .slot(at)
@@ -88,9 +91,9 @@ impl Mm {
         kept: &Frame<'_>,
     ) -> bool {
         let mem = self.machine().mem();
-        let mut g = self.read(cx);
-        let mut held = g.held();
-        let mut window = held.lease.window(VpnRange::single(at), Event::Clear);
+        let range = VpnRange::single(at);
+        let pin = MmapPin::new(self, &self.read_over(cx, Some(range)), range);
+        let mut window = pin.lease(cx).into_window(range, Event::Clear);
         let done = window.lock_ptes(at, |txn| {
             let Some(slot) = txn.slot(at) else {
                 return false;

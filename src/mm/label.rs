@@ -36,7 +36,9 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(());
         };
-        self.write(cx).name_range(range, name.map(Arc::from))
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        g.name_range(range, name.map(Arc::from))
     }
 }
 

@@ -1,13 +1,15 @@
 //! What the mmap lock guards: the VMAs, the accounts over them, the limits.
 
-use super::{flags::VmFlags, fremap::RemapMode, machine::Machine, vma::Vma, vma_tree::VmaTree};
+use super::{
+    flags::VmFlags, fremap::RemapMode, machine::Machine, mmap_lock::Ranges, vma::Vma,
+    vma_tree::VmaTree,
+};
 use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
     error::{LimitError, NoMemory, VmaError},
     frame::AllocKind,
-    rmap::{AnonLink, AnonVma, FileLink, Frozen, Space},
+    rmap::{AnonLink, AnonVma, Space},
 };
-use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
 /// Resource limits of a process, in bytes; `u64::MAX` is no limit.
@@ -163,17 +165,10 @@ impl Layout {
             vma.follow_as(&place);
         });
     }
-    /// Keeps walks over the reverse maps of the VMA at `at` out.
-    pub(super) fn freeze(&self, at: Vpn) -> SmallVec<[Frozen<'_>; 4]> {
-        let vma = self.vmas.get(at).expect("caller found a VMA there");
-        let file = vma.file_link().map(FileLink::freeze);
-        let anon = vma.anon.get().map(AnonLink::freeze);
-        file.into_iter().chain(anon.into_iter().flatten()).collect()
-    }
     /// Waits until every walk that is now under way over a reverse map of these VMAs has ended.
     pub(super) fn drain_walks(&self) {
         for vma in self.vmas.iter() {
-            drop(self.freeze(vma.start()));
+            drop(vma.walks().freeze());
         }
     }
 
@@ -227,6 +222,19 @@ impl Layout {
                 .filter(|prev| prev.anon_compatible(vma) && single(prev))
         });
         neighbour.and_then(|v| v.anon.get())
+    }
+    /// The ranges, each with all of the VMAs that it has pages of or touches.
+    pub(super) fn reach(&self, ranges: &[VpnRange]) -> Ranges {
+        let with = |range: &VpnRange| {
+            let (first, last) = (
+                self.vmas.find(Vpn(range.start().0.saturating_sub(1))),
+                self.vmas.before(Vpn(range.end().0.saturating_add(1))),
+            );
+            let start = first.map_or(range.start(), Vma::start);
+            let end = last.map_or(range.end(), Vma::end);
+            VpnRange::new(start.min(range.start()), end.max(range.end())).expect("it only grows")
+        };
+        ranges.iter().map(with).collect()
     }
     /// Whether any VMA has a page in `range` (`find_vma_intersection`).
     pub(super) fn occupied(&self, range: VpnRange) -> bool {

@@ -3,7 +3,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{Advice, VmFlags},
-    guard::Held,
+    guard::{Lease, MmapPin},
     populate::PopulateError,
     vma::Vma,
 };
@@ -43,10 +43,12 @@ impl Mm {
             Advice::Collapse => self.advise_collapse(cx, range),
             Advice::Remove => self.advise_remove(cx, range),
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
-            Advice::DontNeed | Advice::DontNeedLocked => {
-                self.read(cx).held().advise_discard(range, advice)
+            Advice::DontNeed | Advice::DontNeedLocked => self.advise_discard(cx, range, advice),
+            _ => {
+                let mut g = self.write_some(cx);
+                g.settle_on(range);
+                g.advise(range, advice)
             }
-            _ => self.write(cx).advise(range, advice),
         }
     }
 
@@ -57,7 +59,7 @@ impl Mm {
         range: VpnRange,
         access: Access,
     ) -> Result<(), MadviseError> {
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(range));
         g.held().populate_range(range, access).map_err(|e| match e {
             PopulateError::Hole(at) => MadviseError::Hole(at),
             PopulateError::Denied(at) => MadviseError::PopulateDenied(at),
@@ -97,22 +99,47 @@ fn part_at(vma: Option<&Vma>, at: Vpn, range: VpnRange) -> Result<VpnRange, Opti
     }
 }
 
-impl Held<'_> {
-    /// Dropping pages leaves the VMAs as they are: the mmap lock is held shared (`madvise_lock`).
-    fn advise_discard(&mut self, range: VpnRange, advice: Advice) -> Result<(), MadviseError> {
-        let layout = self.layout;
-        each_vma(range, |at| {
-            let vma = layout.vmas.find(at);
-            let part = match part_at(vma, at, range) {
-                Ok(part) => part,
-                Err(next) => return Ok(Err(next)),
-            };
-            let vma = vma.expect("it has a part");
+impl Mm {
+    /// Dropping pages leaves the VMAs as they are (`madvise_lock`).
+    fn advise_discard(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        advice: Advice,
+    ) -> Result<(), MadviseError> {
+        self.each_pinned(cx, range, |vma, part| {
             check_sealed(vma, advice)?;
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
-            self.discard(vma, part);
+            let flags = vma.flags;
+            Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| lease.discard(flags, part))
+        })
+    }
+    /// VMA by VMA, `look` with the mmap lock held shared, then what it returned. If a driver may sleep in that, only the
+    /// range is kept as it is meanwhile.
+    pub(super) fn each_pinned<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        mut look: impl FnMut(&Vma, VpnRange) -> Result<W, MadviseError>,
+    ) -> Result<(), MadviseError> {
+        let mut pin = None;
+        each_vma(range, |at| {
+            let mut g = self.read_over(cx, Some(range));
+            let vma = g.layout.vmas.find(at);
+            let part = match part_at(vma, at, range) {
+                Ok(part) => part,
+                Err(next) => return Ok(Err(next)),
+            };
+            let work = look(vma.expect("it has a part"), part)?;
+            if self.notifiers.is_made() {
+                let pin = pin.get_or_insert_with(|| MmapPin::new(self, &g, range));
+                drop(g);
+                work(pin.lease(cx));
+            } else {
+                work(g.lease());
+            }
             Ok(Ok(part.end()))
         })
     }

@@ -109,7 +109,7 @@ impl PageState {
 impl Mm {
     /// The VMAs in ascending order, as `/proc/PID/maps` lists them.
     pub fn maps(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<MapsLine> {
-        let g = self.read(cx);
+        let g = self.read_over(cx, None);
         let layout = &*g.layout;
         layout.vmas.iter().map(|v| line(layout, v)).collect()
     }
@@ -119,7 +119,7 @@ impl Mm {
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         range: VpnRange,
     ) -> Vec<(Vpn, PageState)> {
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, None);
         let mem = self.machine().mem();
         let mut out = Vec::new();
         let pinned = g.cx.pin();

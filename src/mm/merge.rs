@@ -239,7 +239,7 @@ impl MmapWriteGuard<'_> {
         self.inherit_anon(left.start(), right_family);
         self.inherit_anon(left.start(), family);
         if range.end() < whole.end() {
-            self.split_huge(whole, range.end());
+            self.split_huge(whole, range.end(), span(left.start(), whole.end()));
             self.layout.announce(left.start(), grown);
             self.layout.change(whole.start(), |v| {
                 let pgoff = v.pgoff_at(range.end());
@@ -265,7 +265,7 @@ impl MmapWriteGuard<'_> {
         let sticky = self.vma(whole.start()).flags & VmFlags::STICKY;
         self.inherit_anon(right.start(), family);
         if whole.start() < range.start() {
-            self.split_huge(whole, range.start());
+            self.split_huge(whole, range.start(), span(whole.start(), right.end()));
             self.layout.announce(right.start(), grown);
             self.layout.change(whole.start(), |v| {
                 v.set_range(span(whole.start(), range.start()), v.pgoff);

@@ -53,10 +53,11 @@ impl Mm {
     ///
     /// [`MlockError`]; VMAs below the failing one stay unlocked.
     pub fn munlock(&self, cx: Idle<'_, '_>, addr: u64, len: u64) -> Result<(), MlockError> {
-        let mut g = self.write(cx);
         let Some(range) = touched(addr, len)? else {
             return Ok(());
         };
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
         g.set_lock(range, VmFlags::empty())
     }
     /// Locks what is mapped, what will be mapped, or both.
@@ -102,7 +103,10 @@ impl Mm {
         len: u64,
         kind: VmFlags,
     ) -> Result<(), MlockError> {
-        let mut g = self.write(cx);
+        let mut g = self.write_some(cx);
+        if let Ok(Some(range)) = touched(addr, len) {
+            g.settle_on(range);
+        }
         if !g.layout.can_mlock() {
             return Err(MlockError::Denied);
         }
@@ -190,15 +194,9 @@ impl MmapWriteGuard<'_> {
     }
     /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
     fn mark_unevictable(&mut self, part: VpnRange, locked: bool) {
+        let mm = self.mm;
         let pinned = self.cx.pin();
-        let table = &self.mm.table;
-        mark_unevictable(self.mm, table.pin(pinned.guard()), part, locked);
-    }
-    /// The pages of a locked VMA that goes are no longer locked by it (`munlock_vma_folio`).
-    pub(super) fn unlock_pages(&mut self, vma: &Vma) {
-        if vma.flags.contains(VmFlags::LOCKED) {
-            self.mark_unevictable(vma.range(), false);
-        }
+        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
     }
     /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
     fn set_lock_all(&mut self, flags: MlockallFlags) {

@@ -3,6 +3,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{MapFlags, Prot, VmFlags},
+    guard::Then,
     merge::NewRange,
     populate::Errors,
     vma::Vma,
@@ -102,7 +103,7 @@ impl Mm {
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         args: &MmapArgs,
     ) -> Result<u64, MmapError> {
-        let mut g = self.write(cx);
+        let mut g = self.write_some(cx);
         let (range, locked) = g.do_mmap(args)?;
         drop(g);
         let populate = args.flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
@@ -122,7 +123,12 @@ impl MmapWriteGuard<'_> {
         if count > self.layout.machine.config().max_map_count {
             return Err(MmapError::MapCount(count));
         }
-        let range = self.find_place(args, pages)?;
+        let range = loop {
+            let range = self.find_place(args, pages)?;
+            if self.settle(&[range]) {
+                break range;
+            }
+        };
         let flags = self.vm_flags(args, pages)?;
         let pgoff = match &args.file {
             Some(_) => args.offset >> PAGE_SHIFT,
@@ -198,7 +204,7 @@ impl MmapWriteGuard<'_> {
             self.recharge(range.pages(), old.accounted)?;
             flags |= VmFlags::ACCOUNT;
         }
-        self.detach(range, !accounted);
+        self.detach(range, !accounted, Then::Changes);
         let new = NewRange {
             range,
             pgoff,

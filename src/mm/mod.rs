@@ -84,6 +84,7 @@ pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
+    addr::VpnRange,
     ctx::{Below, Cx, Sleepable, rank},
     notifier::Notifiers,
     rmap::Space,
@@ -130,10 +131,20 @@ impl Mm {
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapReadGuard<'g> {
+        self.read_over(cx, Some(VpnRange::ALL))
+    }
+    /// The same to work on the pages of `range` alone, or to look at the layout alone: an operation that is at work on other
+    /// pages is not waited for.
+    #[inline]
+    fn read_over<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+        range: Option<VpnRange>,
+    ) -> MmapReadGuard<'g> {
         self.check_token(cx);
         MmapReadGuard {
             mm: self,
-            layout: self.layout.read(),
+            layout: self.layout.read(range),
             cx: cx.descend(),
         }
     }
@@ -146,12 +157,17 @@ impl Mm {
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapWriteGuard<'g> {
+        let mut g = self.write_some(cx);
+        g.settle_alone();
+        g
+    }
+    /// The same for an operation that says with [`settle`](MmapWriteGuard::settle) which pages it works on.
+    fn write_some<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+    ) -> MmapWriteGuard<'g> {
         self.check_token(cx);
-        MmapWriteGuard {
-            mm: self,
-            layout: self.layout.write(),
-            cx: cx.descend(),
-        }
+        MmapWriteGuard::new(self, self.layout.write(), cx.descend())
     }
     /// Reclamation works only if everyone who walks this table pins the epoch of its machine.
     fn check_token<R: crate::ctx::Rank>(&self, cx: &Cx<'_, R, Sleepable>) {
@@ -171,11 +187,11 @@ impl Mm {
     }
     /// Number of VMAs.
     pub fn map_count(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
-        self.read(cx).layout.vmas.len()
+        self.read_over(cx, None).layout.vmas.len()
     }
     /// Pages mapped, and pages in locked VMAs: `VmSize` and `VmLck`.
     pub fn sizes(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> (u64, u64) {
-        let g = self.read(cx);
+        let g = self.read_over(cx, None);
         (g.layout.total_vm, g.layout.locked_vm)
     }
     /// Page-table pages below the root.

@@ -3,6 +3,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{Prot, VmFlags},
+    guard::{Lease, Then},
     pte::Rights,
     window::PteSlot,
 };
@@ -32,8 +33,13 @@ impl Mm {
         let Some(range) = check_args(addr, len, prot)? else {
             return Ok(());
         };
-        let mut g = self.write(cx);
-        let range = g.grow_range(range, prot)?;
+        let mut g = self.write_some(cx);
+        let range = loop {
+            let range = g.grow_range(range, prot)?;
+            if g.settle(&[range]) {
+                break range;
+            }
+        };
         g.protect(range, prot)
     }
 }
@@ -107,7 +113,11 @@ impl MmapWriteGuard<'_> {
             }
             let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
             let start = vma.start();
-            let start = self.protect_vma(start, part, new)?;
+            let then = match part.end() == range.end() {
+                true => Then::Ends,
+                false => Then::Changes,
+            };
+            let start = self.protect_vma(start, part, new, then)?;
             // It may have merged with what follows.
             at = self.vma(start).end();
         }
@@ -120,6 +130,7 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
         new: VmFlags,
+        then: Then,
     ) -> Result<Vpn, MprotectError> {
         let vma = self.vma(start);
         let old = vma.flags;
@@ -138,7 +149,7 @@ impl MmapWriteGuard<'_> {
             }
         };
         self.layout.reaccount(old, change.new, part.pages());
-        self.change_protection(start, part);
+        self.change_protection(start, part, then);
         self.finish_change(start, &change);
         Ok(start)
     }
@@ -182,15 +193,16 @@ impl MmapWriteGuard<'_> {
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
         if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Locked memory that becomes writable is copied now, so that no write to it faults for long.
-            let mut held = self.held();
-            let vma = held.layout.vmas.get(start).expect("just changed");
-            // As on Linux, a failure here shows at the access.
-            let _best_effort = held.populate_vma(vma, part);
+            self.during_faults(|mut held| {
+                let vma = held.layout.vmas.get(start).expect("just changed");
+                // As on Linux, a failure here shows at the access.
+                let _best_effort = held.populate_vma(vma, part);
+            });
         }
     }
 
     /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
-    fn change_protection(&mut self, start: Vpn, part: VpnRange) {
+    fn change_protection(&mut self, start: Vpn, part: VpnRange, then: Then) {
         let vma = self.vma(start);
         let sharing = match vma.flags.contains(VmFlags::SHARED) {
             false => Sharing::Private,
@@ -198,6 +210,14 @@ impl MmapWriteGuard<'_> {
             true => Sharing::Shared,
         };
         let rights = vma.rights();
+        self.during(part.pages(), then, &[], |lease| {
+            lease.change_protection(part, rights, sharing);
+        });
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    fn change_protection(mut self, part: VpnRange, rights: Rights, sharing: Sharing) {
         let mut at = part.start();
         while at < part.end() {
             let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());

@@ -3,6 +3,8 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::{MremapFlags, VmFlags},
+    guard::Then,
+    mmap_lock::Ranges,
     populate::Errors,
 };
 use crate::{
@@ -69,8 +71,9 @@ impl Mm {
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         args: MremapArgs,
     ) -> Result<u64, MremapError> {
-        let mut g = self.write(cx);
+        let mut g = self.write_some(cx);
         let remap = check_args(&args)?;
+        while !g.settle_remap(&remap) {}
         let limit = g.layout.machine.config().max_map_count;
         let count = g.layout.vmas.len();
         if remap.moves() && count + 2 >= limit.saturating_sub(3) {
@@ -166,6 +169,19 @@ fn check_target(remap: &Remap) -> Result<(), MremapError> {
 type Remapped = (Vpn, Option<VpnRange>);
 
 impl MmapWriteGuard<'_> {
+    /// [`settle`](Self::settle) on where the mapping is, with what it grows by, and on where it will be.
+    fn settle_remap(&mut self, remap: &Remap) -> bool {
+        let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
+        let mut own = Ranges::new();
+        own.push(range(remap.addr, remap.old.max(remap.new)));
+        if remap.has(MremapFlags::FIXED) {
+            own.push(range(Vpn::containing(remap.new_addr), remap.new));
+        } else if remap.has(MremapFlags::MAYMOVE) && self.check_vma(remap).is_ok() {
+            let stays = !remap.moves() && (remap.new <= remap.old || self.can_grow(remap));
+            own.extend(self.move_target(remap).ok().filter(|_| !stays));
+        }
+        self.settle(&own)
+    }
     /// A pure move may take several VMAs along, holes between them kept (`remap_move`, Linux 6.17).
     fn remap_move(&mut self, whole: Remap) -> Result<Vpn, MremapError> {
         let missing = MremapError::BadRange(whole.addr.addr());
@@ -281,7 +297,7 @@ impl MmapWriteGuard<'_> {
         if remap.has(MremapFlags::FIXED) {
             let target = Vpn::containing(remap.new_addr);
             let target = VpnRange::new(target, target.plus(remap.new)).expect("new is not 0");
-            self.unmap(target)?;
+            self.unmap(target, Then::Changes)?;
             // A target in the same VMA may have cut it.
             self.layout.vmas.get(remap.addr).ok_or(bad)?;
         }
@@ -303,6 +319,6 @@ impl MmapWriteGuard<'_> {
         let addr = remap.addr.plus(remap.new).addr();
         let len = (remap.old - remap.new) << PAGE_SHIFT;
         let range = super::munmap::check_range(addr, len)?;
-        Ok(self.unmap(range)?)
+        Ok(self.unmap(range, Then::Changes)?)
     }
 }

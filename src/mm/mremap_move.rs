@@ -3,6 +3,7 @@
 use super::{
     MmapWriteGuard,
     flags::{MremapFlags, VmFlags},
+    guard::Then,
     merge::NewRange,
     mremap::Remap,
     placement::Want,
@@ -174,7 +175,7 @@ impl MmapWriteGuard<'_> {
             gathered.is_ok(),
             "the copy is a VMA of its own, or ends one"
         );
-        self.detach(to, false);
+        self.detach(to, false, Then::Changes);
         self.layout.uncharge(charged);
         VmaError::NoMemory(stopped.why).into()
     }
@@ -188,7 +189,7 @@ impl MmapWriteGuard<'_> {
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
-            Ok(_) => self.detach(range, !accounted),
+            Ok(_) => self.detach(range, !accounted, Then::Changes),
             // No memory for the split: the source stays, empty, and needs a promise of its own.
             Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
             Err(_) => {}

@@ -1,6 +1,14 @@
 //! `munmap`: take VMAs out, then their pages inside one window, then the tables that nobody needs.
 
-use super::{Mm, MmapWriteGuard, flags::VmFlags, page_table::Bounds, vma::Vma, window::Zap};
+use super::{
+    Mm, MmapWriteGuard,
+    flags::VmFlags,
+    guard::{Lease, Then},
+    mlock::mark_unevictable,
+    page_table::Bounds,
+    vma::Vma,
+    window::Zap,
+};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -37,18 +45,19 @@ impl Mm {
         addr: u64,
         len: u64,
     ) -> Result<(), MunmapError> {
-        let mut g = self.write(cx);
         let range = check_range(addr, len)?;
-        Ok(g.unmap(range)?)
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        Ok(g.unmap(range, Then::Ends)?)
     }
 }
 
 impl MmapWriteGuard<'_> {
     /// `do_munmap` after its checks: one window over the whole requested range if anything is mapped in it.
-    pub(super) fn unmap(&mut self, range: VpnRange) -> Result<(), VmaError> {
+    pub(super) fn unmap(&mut self, range: VpnRange, then: Then) -> Result<(), VmaError> {
         if self.layout.occupied(range) {
             self.gather(range)?;
-            self.detach(range, true);
+            self.detach(range, true, then);
         }
         Ok(())
     }
@@ -89,14 +98,13 @@ impl MmapWriteGuard<'_> {
 
     /// Takes the gathered VMAs of `range` out and drops their pages and tables (`vms_clear_ptes`,
     /// `vms_complete_munmap_vmas`). `uncharge`: give their promised memory back as well.
-    pub(super) fn detach(&mut self, range: VpnRange, uncharge: bool) {
+    pub(super) fn detach(&mut self, range: VpnRange, uncharge: bool, then: Then) {
         let vmas = self.layout.vmas.drain_range(range);
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
             return;
         };
         let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
         for vma in &vmas {
-            self.unlock_pages(vma);
             self.layout.unaccount(vma.flags, vma.pages());
             if vma.flags.contains(VmFlags::LOCKED) {
                 self.layout.locked_vm -= vma.pages();
@@ -105,21 +113,61 @@ impl MmapWriteGuard<'_> {
                 self.layout.uncharge(vma.pages());
             }
         }
-        let bounds = Bounds {
-            floor: self
-                .layout
-                .vmas
-                .before(freed.start())
-                .map_or(Vpn(0), Vma::end),
-            ceiling: self.layout.vmas.find(freed.end()).map(Vma::start),
+        // While others are let in, only tables that nobody can want are freed: those that lie in the range altogether.
+        let others = self.gives_way(freed.pages());
+        let bounds = if others {
+            Bounds {
+                floor: freed.start(),
+                ceiling: Some(freed.end()),
+            }
+        } else {
+            self.bounds(freed)
         };
-        let mut window = self.window(range, Event::Unmap);
-        for vma in &vmas {
-            window.zap(vma.range(), Zap::Mapping);
+        self.during(freed.pages(), then, &[], |lease| {
+            drop_pages(lease, range, &vmas, freed, bounds);
+            // The VMAs' objects and families go last, when nothing maps their pages any more.
+            drop(vmas);
+        });
+        if others {
+            let bounds = self.bounds(freed);
+            let pinned = self.cx.pin();
+            let table = &self.mm.table;
+            table.free_range(freed, bounds, table.pin(pinned.guard()));
         }
-        window.free_tables(freed, bounds);
-        window.close();
-        // The VMAs' objects and families go last, when nothing maps their pages any more.
-        drop(vmas);
     }
+    /// Where the next mappings are, those that somebody is still unmapping among them.
+    fn bounds(&self, freed: VpnRange) -> Bounds {
+        let layout = &self.layout;
+        let mut floor = layout.vmas.before(freed.start()).map_or(Vpn(0), Vma::end);
+        let mut ceiling = layout.vmas.find(freed.end()).map(Vma::start);
+        for claimed in layout.claims().flat_map(|claim| &claim.held) {
+            if claimed.start() < freed.start() {
+                floor = floor.max(claimed.end());
+            } else {
+                ceiling = Some(ceiling.map_or(claimed.start(), |c| c.min(claimed.start())));
+            }
+        }
+        Bounds { floor, ceiling }
+    }
+}
+
+/// Pages of VMAs that nobody finds any more, in one window over all that was asked for.
+fn drop_pages(
+    mut lease: Lease<'_, rank::Mmap, Sleepable>,
+    range: VpnRange,
+    vmas: &[Vma],
+    freed: VpnRange,
+    bounds: Bounds,
+) {
+    let mm = lease.mm;
+    for vma in vmas.iter().filter(|v| v.flags.contains(VmFlags::LOCKED)) {
+        let pinned = lease.cx.pin();
+        mark_unevictable(mm, mm.table.pin(pinned.guard()), vma.range(), false);
+    }
+    let mut window = lease.into_window(range, Event::Unmap);
+    for vma in vmas {
+        window.zap(vma.range(), Zap::Mapping);
+    }
+    window.free_tables(freed, bounds);
+    window.close();
 }

@@ -7,7 +7,7 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::VmFlags,
-    guard::{Held, Lease},
+    guard::{Held, Lease, Then},
     pte::RawPte,
     vma::Vma,
     window::InvalidationWindow,
@@ -46,10 +46,11 @@ impl MmapWriteGuard<'_> {
                 .change(start, |vma| vma.flags |= VmFlags::NONLINEAR);
         }
         let mm = self.mm;
-        let mut window = self.window(range, Event::Clear);
-        window
-            .fill(mm, range, pgoff)
-            .map_err(|e| MmapError::Vma(VmaError::NoMemory(e)).into())
+        let filled = self.during(range.pages(), Then::Ends, &[], |lease| {
+            let mut window = lease.into_window(range, Event::Clear);
+            window.fill(mm, range, pgoff)
+        });
+        filled.map_err(|e| MmapError::Vma(VmaError::NoMemory(e)).into())
     }
 }
 

@@ -1,8 +1,8 @@
 //! `MADV_PAGEOUT`: pages of a range are reclaimed at once, used lately or not.
 
-use super::{Mm, flags::VmFlags, guard::MmapReadGuard};
+use super::{Mm, flags::VmFlags, guard::Lease};
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{PMD_PAGES, VpnRange},
     ctx::{Cx, Sleepable, rank},
     error::MadviseError,
     frame::{Frame, FrameFlags},
@@ -11,38 +11,24 @@ use crate::{
 use std::convert::Infallible;
 
 impl Mm {
-    /// VMA by VMA under the mmap lock held shared (`madvise_pageout`).
+    /// VMA by VMA (`madvise_pageout`).
     pub(super) fn advise_pageout(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
-        let mut g = self.read(cx);
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
-            let Some(vma) = g.layout.vmas.find(at) else {
-                return Err(MadviseError::Hole(at.addr()));
-            };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-                at = vma.start();
-                continue;
-            }
+        self.each_pinned(cx, range, |vma, part| {
             if vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            at = part.end();
-            g.page_out(part);
-        }
-        hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
+            Ok(move |lease: Lease<'_, rank::Mmap, Sleepable>| lease.page_out(part))
+        })
     }
 }
 
-impl MmapReadGuard<'_> {
+impl Lease<'_, rank::Mmap, Sleepable> {
     /// What each leaf maps is gathered under its lock and reclaimed after it: lowest address first.
-    fn page_out(&mut self, part: VpnRange) {
+    fn page_out(mut self, part: VpnRange) {
         let mm = self.mm;
         let mut at = part.start();
         while at < part.end() {

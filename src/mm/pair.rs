@@ -12,7 +12,7 @@ use super::{
     mmap_lock::ReadGuard,
 };
 use crate::{
-    addr::chunks,
+    addr::{VpnRange, chunks},
     ctx::{Below, Cx, Sleepable, rank},
     error::{CopyError, FaultError, SameMm},
     notifier::Access,
@@ -64,7 +64,7 @@ impl Mm {
         }
         let half = |mm: &'g Self| Half {
             mm,
-            layout: mm.layout.read(),
+            layout: mm.layout.read(Some(VpnRange::ALL)),
         };
         let (first, second);
         if std::ptr::from_ref(self) < std::ptr::from_ref(other) {

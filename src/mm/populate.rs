@@ -25,7 +25,7 @@ impl Mm {
         range: VpnRange,
         errors: Errors,
     ) -> Result<(), FaultError> {
-        let mut g = self.read(cx);
+        let mut g = self.read_over(cx, Some(range));
         let mut held = g.held();
         let layout = held.layout;
         for vma in layout.vmas.range(range) {

@@ -39,9 +39,11 @@ impl RawPte {
     /// A guard marker (`PTE_MARKER_GUARD`).
     pub(super) const GUARD: Self = Self(GUARD);
 
+    #[inline]
     pub(super) fn frame(pfn: Pfn, rights: Rights) -> Self {
         Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED).with_rights(rights)
     }
+    #[inline]
     pub(super) fn zero(pfn: Pfn, rights: Rights) -> Self {
         let rights = Rights {
             write: false,
@@ -49,6 +51,7 @@ impl RawPte {
         };
         Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED | ZERO).with_rights(rights)
     }
+    #[inline]
     pub(super) const fn swap(slot: SwapSlot, exclusive: bool) -> Self {
         let bits = (slot.0 as u64) << PFN_SHIFT | SWAP;
         Self(if exclusive {
@@ -58,10 +61,12 @@ impl RawPte {
         })
     }
     /// A page of the object that is to be mapped here (`pgoff_to_pte`).
+    #[inline]
     pub(super) const fn file(index: u64) -> Self {
         Self(index << PFN_SHIFT | FILE)
     }
     /// The page of the object that is to be mapped here.
+    #[inline]
     pub(super) const fn file_index(self) -> Option<u64> {
         if self.0 & (PRESENT | KIND) == FILE {
             Some(self.0 >> PFN_SHIFT)
@@ -70,6 +75,7 @@ impl RawPte {
         }
     }
     /// The mark of a page on its way.
+    #[inline]
     pub(super) fn migration(pfn: Pfn, write: bool, exclusive: bool) -> Self {
         let mut bits = u64::from(pfn.0) << PFN_SHIFT | MIGRATION;
         if write {
@@ -81,6 +87,7 @@ impl RawPte {
         Self(bits)
     }
     /// The frame that a mark is of, and whether the mapping could be written through.
+    #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(super) const fn migrating(self) -> Option<(Pfn, bool)> {
         if self.0 & (PRESENT | KIND) == MIGRATION {
@@ -90,6 +97,7 @@ impl RawPte {
             None
         }
     }
+    #[inline]
     pub(super) fn with_rights(self, rights: Rights) -> Self {
         let mut bits = self.0 & !(READ | WRITE);
         if rights.read {
@@ -100,19 +108,24 @@ impl RawPte {
         }
         Self(bits)
     }
+    #[inline]
     pub(super) const fn is_none(self) -> bool {
         self.0 == 0
     }
+    #[inline]
     pub(super) const fn is_present(self) -> bool {
         self.0 & PRESENT != 0
     }
+    #[inline]
     pub(super) const fn is_zero_page(self) -> bool {
         self.0 & (PRESENT | ZERO) == PRESENT | ZERO
     }
+    #[inline]
     pub(super) const fn is_guard(self) -> bool {
         self.0 & (PRESENT | KIND) == GUARD
     }
     /// The slot that the page is in.
+    #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(super) const fn swap_slot(self) -> Option<SwapSlot> {
         if self.0 & (PRESENT | KIND) == SWAP {
@@ -121,32 +134,40 @@ impl RawPte {
             None
         }
     }
+    #[inline]
     pub(super) const fn is_swap_exclusive(self) -> bool {
         self.0 & SWAP_EXCLUSIVE != 0
     }
     /// Neither empty nor a page in memory.
+    #[inline]
     pub(super) const fn is_other(self) -> bool {
         !self.is_none() && !self.is_present()
     }
+    #[inline]
     pub(super) const fn may_read(self) -> bool {
         self.0 & READ != 0
     }
+    #[inline]
     pub(super) const fn may_write(self) -> bool {
         self.0 & WRITE != 0
     }
+    #[inline]
     pub(super) const fn is_dirty(self) -> bool {
         self.0 & DIRTY != 0
     }
+    #[inline]
     pub(super) const fn is_young(self) -> bool {
         self.0 & ACCESSED != 0
     }
     /// The frame; only of a present entry.
+    #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(super) const fn pfn(self) -> Pfn {
         debug_assert!(self.is_present());
         Pfn((self.0 >> PFN_SHIFT) as u32)
     }
     /// A frame that the entry holds a count on: present, and not the zero page.
+    #[inline]
     pub(super) const fn counted(self) -> Option<Pfn> {
         if self.0 & (PRESENT | ZERO) == PRESENT {
             Some(self.pfn())
@@ -155,21 +176,27 @@ impl RawPte {
         }
     }
     /// The same of another frame.
+    #[inline]
     pub(super) fn with_pfn(self, pfn: Pfn) -> Self {
         Self(self.0 & ((1 << PFN_SHIFT) - 1) | u64::from(pfn.0) << PFN_SHIFT)
     }
+    #[inline]
     pub(super) const fn wrprotect(self) -> Self {
         Self(self.0 & !WRITE)
     }
+    #[inline]
     pub(super) const fn mkold(self) -> Self {
         Self(self.0 & !ACCESSED)
     }
+    #[inline]
     pub(super) const fn mkyoung(self) -> Self {
         Self(self.0 | ACCESSED)
     }
+    #[inline]
     pub(super) const fn mkdirty(self) -> Self {
         Self(self.0 | DIRTY | ACCESSED)
     }
+    #[inline]
     pub(super) const fn mkclean(self) -> Self {
         Self(self.0 & !DIRTY)
     }

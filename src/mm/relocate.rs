@@ -1,9 +1,9 @@
 //! Moving the page-table entries of a range to another address: `move_page_tables`.
 
-use super::{MmapWriteGuard, guard::Lease, page_table::Leaf, window::InvalidationWindow};
+use super::{MmapWriteGuard, guard::Then, page_table::Leaf, window::InvalidationWindow};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
-    ctx::{Sleepable, rank},
+    ctx::Sleepable,
     error::NoMemory,
     notifier::Event,
 };
@@ -32,31 +32,42 @@ impl MmapWriteGuard<'_> {
     pub(super) fn relocate(&mut self, mv: Relocation) -> Result<(), Stopped> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
-        // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
-        let _walks_wait = self.layout.freeze(mv.old_vma);
-        let mut window = Lease {
-            mm: self.mm,
-            cx: self.cx.descend::<rank::Rmap, _>(),
-        }
-        .into_window(range, Event::Unmap);
-        let mut step = Step {
-            at: start,
-            to,
-            end: range.end(),
-        };
-        while step.at < step.end {
-            match window.move_step(step) {
-                Ok(pages) => {
-                    step.at = step.at.plus(pages);
-                    step.to = step.to.plus(pages);
-                }
-                Err(why) => {
-                    let pages = step.at.0.saturating_sub(mv.from.start().0);
-                    return Err(Stopped { pages, why });
+        let walks = self.vma(mv.old_vma).walks();
+        // Whole VMAs: a fault on one page may map those around it.
+        let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
+        let both = [
+            range,
+            target,
+            self.vma(mv.old_vma).range(),
+            self.vma(mv.new_vma).range(),
+        ];
+        self.during(range.pages(), Then::Changes, &both, |lease| {
+            let mut window = lease.into_window(range, Event::Unmap);
+            let mut step = Step {
+                at: start,
+                to,
+                end: range.end(),
+            };
+            while step.at < step.end {
+                // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
+                let walks_wait = walks.freeze();
+                match window.move_step(step) {
+                    Ok(Some(pages)) => {
+                        step.at = step.at.plus(pages);
+                        step.to = step.to.plus(pages);
+                    }
+                    Ok(None) => {
+                        drop(walks_wait);
+                        window.split_pmd(step.at);
+                    }
+                    Err(why) => {
+                        let pages = step.at.0.saturating_sub(mv.from.start().0);
+                        return Err(Stopped { pages, why });
+                    }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Where to start: at the 2-MiB boundary below, if both sides lie equally far above one and nothing is mapped
@@ -100,37 +111,36 @@ impl Step {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Moves what one table entry of the highest usable level covers; returns how many pages that was.
-    fn move_step(&mut self, step: Step) -> Result<u64, NoMemory> {
+    /// Moves what one table entry of the highest usable level covers; returns how many pages that was, and nothing where a
+    /// huge page must be split first.
+    fn move_step(&mut self, step: Step) -> Result<Option<u64>, NoMemory> {
         let mm = self.mm();
         let mut cx = self.cx();
         let pinned = cx.pin();
         let pin = mm.table.pin(pinned.guard());
         let extent = step.extent(PUD_PAGES);
         if !mm.table.has_pmd(step.at, pin) {
-            return Ok(extent);
+            return Ok(Some(extent));
         }
         if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
-            return Ok(extent);
+            return Ok(Some(extent));
         }
         mm.table.make_pud_for(step.to, pin)?;
         let extent = step.extent(PMD_PAGES);
         let Some(old) = mm.table.leaf(step.at, pin) else {
-            return Ok(extent);
+            return Ok(Some(extent));
         };
         mm.table.make_pmd(step.to, pin)?;
         if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
-            return Ok(extent);
+            return Ok(Some(extent));
         }
         if old.is_huge() {
             // Not as a whole: by its pages, and this step again.
-            drop(pinned);
-            self.split_pmd(step.at);
-            return Ok(0);
+            return Ok(None);
         }
         let new = mm.table.make_leaf(step.to, pin)?;
         move_ptes(old, new, step, extent);
-        Ok(extent)
+        Ok(Some(extent))
     }
 }
 

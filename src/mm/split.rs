@@ -1,6 +1,6 @@
 //! Cutting a VMA in two.
 
-use super::{MmapWriteGuard, guard::Lease};
+use super::{MmapWriteGuard, guard::Then};
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     error::VmaError,
@@ -12,7 +12,7 @@ impl MmapWriteGuard<'_> {
     pub(super) fn split_unlimited(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {
         self.layout.alloc_vma()?;
         let whole = self.vma(start).range();
-        self.split_huge(whole, at);
+        self.split_huge(whole, at, whole);
         let cut = |a, b| VpnRange::new(a, b).expect("at lies strictly inside");
         let vma = self.vma(start);
         let mut upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
@@ -29,8 +29,9 @@ impl MmapWriteGuard<'_> {
         self.split_unlimited(start, at)
     }
     /// A VMA boundary is about to be put at `at` inside `vma`: a huge page across it must go
-    /// (`vma_adjust_trans_huge`). Linux opens the window as soon as a table is there that could hold one.
-    pub(super) fn split_huge(&mut self, vma: VpnRange, at: Vpn) {
+    /// (`vma_adjust_trans_huge`). Linux opens the window as soon as a table is there that could hold one. What is known
+    /// of the VMAs `around` stays true meanwhile.
+    pub(super) fn split_huge(&mut self, vma: VpnRange, at: Vpn, around: VpnRange) {
         let Some(block) = VpnRange::new(at.align_down(PMD_PAGES), at.align_up(PMD_PAGES)) else {
             return; // Aligned: no huge page can lie across.
         };
@@ -43,11 +44,9 @@ impl MmapWriteGuard<'_> {
             mm.table.has_pmd(at, mm.table.pin(pinned.guard()))
         };
         if has_pmd {
-            Lease {
-                mm,
-                cx: self.cx.reborrow(),
-            }
-            .split_pmd_always(at);
+            self.during(0, Then::Changes, &[around], |mut lease| {
+                lease.split_pmd_always(at);
+            });
         }
     }
 }

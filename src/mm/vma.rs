@@ -4,9 +4,10 @@ use super::{flags::VmFlags, vma_tree::Span};
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, same_file},
-    rmap::{AnonLink, AnonVma, FileLink, Place, Space},
+    rmap::{AnonLink, AnonVma, FileLink, Frozen, Place, Space},
     sync::OnceLock,
 };
+use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
 /// One mapping. Its fields change only under the mmap lock held for writing, but for `anon`, which the first write
@@ -123,8 +124,12 @@ impl Vma {
             link.follow(place);
         }
     }
-    pub(super) fn file_link(&self) -> Option<&FileLink> {
-        self.file_link.as_ref()
+    /// Its reverse maps.
+    pub(super) fn walks(&self) -> Walks {
+        Walks {
+            object: self.object().cloned(),
+            anon: self.anon.get().cloned(),
+        }
     }
     /// `VM_SEALED`.
     pub(super) fn is_sealed(&self) -> bool {
@@ -136,6 +141,21 @@ impl Vma {
             && same_file(self.file.as_ref(), next.file.as_ref())
             && (self.flags ^ next.flags) - VmFlags::ACCESS - VmFlags::STICKY == VmFlags::empty()
             && next.pgoff == self.pgoff_end()
+    }
+}
+
+/// The reverse maps that lead to a VMA, also when it is gone.
+pub(super) struct Walks {
+    object: Option<Arc<dyn MemoryObject>>,
+    anon: Option<AnonLink>,
+}
+
+impl Walks {
+    /// Keeps walks over them out.
+    pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
+        let object = self.object.iter().map(|o| o.mapping().freeze());
+        let anon = self.anon.as_ref().map(AnonLink::freeze);
+        object.chain(anon.into_iter().flatten()).collect()
     }
 }
 

@@ -354,7 +354,7 @@ pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
 }
 /// The same; a frame that nobody else has is put back with others.
 #[inline]
-fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
+pub(super) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
     let mem = retired.mem();
     if let Some(pfn) = pte.counted() {
         // Of private memory nobody will ever ask.

@@ -192,6 +192,11 @@ impl Notifiers {
     pub(super) fn chain(&self) -> Option<&Chain> {
         self.0.get()
     }
+    /// Whether there ever was a driver: only then a window may have to wait for one.
+    #[inline]
+    pub(crate) fn is_made(&self) -> bool {
+        self.chain().is_some()
+    }
     /// Whether every open window is on the board.
     pub(crate) fn is_ready(&self) -> bool {
         self.chain()

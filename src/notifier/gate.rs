@@ -89,11 +89,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard {
-            inner: self.inner.lock(),
-            mem: &self.seat.mem,
-            cx: cx.descend(),
-        }
+        GateGuard::new(self.inner.lock(), &self.seat.mem, cx.descend())
     }
 
     /// Drops every entry in the range, runs `f` on the driver's state, and proves it.
@@ -130,19 +126,16 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        self.check_owner(&inv);
+        self.seat.check_owner(&inv);
         let mut guard = self.lock(cx);
         let GateGuard { inner, mem, cx } = &mut guard;
         let gone = inner.zap(inv.range());
-        let zapped = Zapped {
-            range: inv.range(),
-            gone: &gone,
-        };
+        let zapped = Zapped::new(inv.range(), &gone);
         f(&mut inner.state, &zapped, cx.reborrow());
         // After the flush: what was written through a TLB until then is told as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
-        self.give_up(&gone);
+        give_up(&self.seat, &gone);
         inv.ack()
     }
 
@@ -161,28 +154,32 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         inv: Invalidation<'i>,
         f: impl FnOnce(&mut T, VpnRange),
     ) -> Result<Ack<'i>, WouldBlock> {
-        self.check_owner(&inv);
+        self.seat.check_owner(&inv);
         let _unused = cx;
         let mut inner = self.inner.try_lock().ok_or(WouldBlock)?;
         let gone = inner.zap(inv.range());
         f(&mut inner.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
         drop(inner);
-        self.give_up(&gone);
+        give_up(&self.seat, &gone);
         Ok(inv.ack())
     }
+}
 
-    /// Gives up the references of entries that went, the gate no longer held.
-    fn give_up(&self, gone: &[ShadowEntry]) {
-        if gone.iter().any(ShadowEntry::is_pinned) {
-            let board = &self.seat.board;
-            board.watched(|w| w.unpinning(self.seat.reg, gone));
-        }
-        unpin(&self.seat.mem, gone);
-    }
+impl Seat {
     /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
-    fn check_owner(&self, inv: &Invalidation<'_>) {
-        assert_eq!(self.seat.reg, inv.reg(), "gate of another registration");
+    #[inline]
+    pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
+        assert_eq!(self.reg, inv.reg(), "gate of another registration");
+    }
+}
+
+/// Gives up the references of entries that went, the gate no longer held.
+#[inline]
+pub(super) fn give_up(seat: &Seat, gone: &[ShadowEntry]) {
+    if gone.iter().any(ShadowEntry::is_pinned) {
+        seat.board.watched(|w| w.unpinning(seat.reg, gone));
+        unpin(&seat.mem, gone);
     }
 }
 
@@ -193,7 +190,10 @@ pub struct Zapped<'z> {
     gone: &'z [ShadowEntry],
 }
 
-impl Zapped<'_> {
+impl<'z> Zapped<'z> {
+    pub(super) fn new(range: VpnRange, gone: &'z [ShadowEntry]) -> Self {
+        Self { range, gone }
+    }
     /// The range that was asked for.
     pub fn range(&self) -> VpnRange {
         self.range
@@ -205,7 +205,7 @@ impl Zapped<'_> {
 }
 
 /// Hands dirty and accessed bits of entries that went to their frames.
-fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
+pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
     for entry in gone {
         let t = entry.translation();
         for pfn in
@@ -234,7 +234,7 @@ fn unpin(mem: &PhysMem, gone: &[ShadowEntry]) {
 }
 
 impl<S: ShadowStore, T> Inner<S, T> {
-    fn zap(&mut self, range: VpnRange) -> Gone {
+    pub(super) fn zap(&mut self, range: VpnRange) -> Gone {
         let mut gone = Gone::new();
         self.store.remove_range(range, &mut gone);
         if cfg!(debug_assertions) {
@@ -251,6 +251,13 @@ impl<S: ShadowStore, T> Inner<S, T> {
 }
 
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
+    pub(super) fn new(
+        inner: MutexGuard<'p, Inner<S, T>>,
+        mem: &'p PhysMem,
+        cx: Cx<'p, rank::Gate, C>,
+    ) -> Self {
+        Self { inner, mem, cx }
+    }
     /// Driver state.
     pub fn state(&mut self) -> &mut T {
         &mut self.inner.state
@@ -283,6 +290,15 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     /// comes too late.
     pub fn cached(&self, key: &S::Key) -> Option<Cached> {
         Some(Cached(self.inner.store.get(key)?.translation()))
+    }
+    /// The same if `want` says so, which may set the entry's marks.
+    pub fn cached_if(
+        &self,
+        key: &S::Key,
+        want: impl FnOnce(&ShadowEntry) -> bool,
+    ) -> Option<Cached> {
+        let entry = self.inner.store.get(key).filter(|e| want(e))?;
+        Some(Cached(entry.translation()))
     }
     /// Gives up a translation.
     pub fn forget(&mut self, key: &S::Key) {

@@ -46,6 +46,7 @@ mod chain;
 mod entry;
 mod epoch_list;
 mod gate;
+mod gates;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
 mod intervals;
@@ -64,6 +65,7 @@ pub(crate) use chain::Notifiers;
 pub use chain::Registration;
 pub(crate) use entry::RegId;
 pub use gate::{Gate, GateGuard, Zapped};
+pub use gates::Gates;
 pub use ops::{Ack, AgeKind, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};

@@ -48,16 +48,20 @@ pub struct Ack<'i> {
 
 impl<'i> Invalidation<'i> {
     /// Pages to drop.
+    #[inline]
     pub fn range(&self) -> VpnRange {
         self.range
     }
     /// Why.
+    #[inline]
     pub fn event(&self) -> Event {
         self.event
     }
+    #[inline]
     pub(super) fn reg(&self) -> RegId {
         self.reg
     }
+    #[inline]
     pub(super) fn ack(self) -> Ack<'i> {
         Ack { _brand: self.brand }
     }
@@ -110,6 +114,7 @@ impl std::fmt::Debug for Finish<'_> {
 }
 
 /// Runs one callback under a fresh brand; what is still owed.
+#[inline]
 pub(super) fn demand<F, E>(
     range: VpnRange,
     event: Event,

@@ -166,23 +166,38 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         Self: 'p,
         C: EnterFrom<D>,
     {
+        let gate = self.ticket.gate;
+        self.admit_under(|| gate.lock(cx))
+    }
+}
+
+impl<'g, G: Seated> Pending<'g, G> {
+    pub(super) fn gate(&self) -> &'g G {
+        self.ticket.gate
+    }
+    /// Validates the snapshot under the driver's lock, which `lock` takes.
+    pub(super) fn admit_under<'p, S, T, C: Context>(
+        self,
+        lock: impl FnOnce() -> GateGuard<'p, S, T, C>,
+    ) -> Result<Permit<'p, S, T, C>, Retry>
+    where
+        'g: 'p,
+    {
         let Ticket {
             gate, vpn, stamp, ..
         } = self.ticket;
-        gate.seat.tried(vpn);
-        let guard = gate.lock(cx);
-        gate.seat.check(self.found.range, stamp)?;
-        gate.seat.handed_out(&self.found);
+        let seat = gate.seat();
+        seat.tried(vpn);
+        let guard = lock();
+        seat.check(self.found.range, stamp)?;
+        seat.handed_out(&self.found);
         Ok(Permit {
             guard,
-            seat: &gate.seat,
+            seat,
             vpn,
             found: self.found,
         })
     }
-}
-
-impl<G: Seated> Pending<'_, G> {
     /// Validates the snapshot for a TLB. To be called with the lock held under which the driver, asked to invalidate,
     /// drops what this TLB holds; then the translation is as good as one under the gate.
     ///

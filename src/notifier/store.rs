@@ -182,7 +182,10 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
         Some(old)
     }
     fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
-        let keys: Vec<K> = self.keys_in(range).cloned().collect();
+        if self.entries.is_empty() {
+            return;
+        }
+        let keys: SmallVec<[K; 4]> = self.keys_in(range).cloned().collect();
         for key in keys {
             gone.extend(self.remove(&key));
         }

@@ -139,7 +139,7 @@ impl Mapping {
             });
     }
     /// Keeps walks out while entries move.
-    pub(super) fn freeze(&self) -> Frozen<'_> {
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
         self.tree.freeze()
     }
 }
@@ -205,9 +205,6 @@ impl FileLink {
             self.mapping.tree.set_flags(self.key, place.flags);
             self.flags = place.flags;
         }
-    }
-    pub(crate) fn freeze(&self) -> Frozen<'_> {
-        self.mapping.freeze()
     }
 }
 

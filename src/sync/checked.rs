@@ -182,6 +182,13 @@ pub(crate) fn probe() {
 }
 
 /// See `real`.
+#[inline]
+pub(crate) fn sequential() {
+    #[cfg(loom)]
+    checker::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// See `real`.
 #[derive(Debug)]
 pub(crate) struct Witness {
     #[cfg(loom)]

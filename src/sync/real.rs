@@ -19,6 +19,11 @@ pub(crate) use std::{
 #[inline]
 pub(crate) const fn probe() {}
 
+/// Stands between accesses whose order is sequentially consistent: loom takes them for acquire and release, and is told by a
+/// fence. Nothing otherwise.
+#[inline]
+pub(crate) const fn sequential() {}
+
 /// Stands beside data that raw pointers lead to, so that loom can say who accesses them at the same time.
 #[derive(Debug)]
 pub(crate) struct Witness;

@@ -196,7 +196,7 @@ impl AddressSpace {
         }
         match self.mistake {
             Some(Mistake::LateActive) => {
-                std::thread::yield_now();
+                crate::sync::thread::yield_now();
                 self.active.fetch_add(1, Ordering::SeqCst);
             }
             Some(Mistake::EarlyEnd) => self.count_out(),

@@ -1,14 +1,15 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
-use super::{Gfn, MemSlot, Mistake, SharedTlb, SlotFlags, State, Vm, vcpu::enter};
+use super::{
+    Gfn, MemSlot, Mistake, ShadowPages, SharedTlb, SlotFlags, Slots, State, Vcpu, Vm, vcpu::enter,
+};
 use crate::{
-    addr::PMD_PAGES,
+    addr::{PMD_PAGES, Vpn},
     ctx::{Atomic, Cx, Sleepable, rank},
     error::FaultError,
     extmmu::References,
     mm::Mm,
-    notifier::{Access, Cached, Permit, Retry, ShadowStore},
-    sync::Ordering,
+    notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry},
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -35,6 +36,17 @@ pub enum Exit {
     Gone,
 }
 
+impl Slots {
+    /// The slot of a guest address, if it allows the access.
+    pub(super) fn allowing(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
+        let slot = self.find(Gfn::containing(gpa)).ok_or(Exit::Mmio(gpa))?;
+        if access == Access::Write && slot.flags.contains(SlotFlags::READONLY) {
+            return Err(Exit::ReadOnly(gpa));
+        }
+        Ok(*slot)
+    }
+}
+
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 type Allowed<'p> = Permit<'p, super::ShadowPages, State, Atomic>;
 
@@ -42,36 +54,27 @@ impl Vm {
     pub(super) fn mm(&self) -> Result<Arc<Mm>, Exit> {
         self.mm.upgrade().ok_or(Exit::Gone)
     }
-    /// The slot of a guest address, if it allows the access.
-    pub(super) fn slot_for(
-        &self,
-        cx: &mut Idle<'_>,
-        gpa: u64,
-        access: Access,
-    ) -> Result<MemSlot, Exit> {
-        let slots = Arc::clone(self.gate.lock(cx).store().slots());
-        let slot = slots.find(Gfn::containing(gpa)).ok_or(Exit::Mmio(gpa))?;
-        if access == Access::Write && slot.flags.contains(SlotFlags::READONLY) {
-            return Err(Exit::ReadOnly(gpa));
-        }
-        Ok(*slot)
+    /// The slots now.
+    pub(super) fn current(&self) -> Arc<Slots> {
+        Arc::clone(&self.slots.lock())
     }
     /// Makes the entry for an access and enters it in the TLB of the processor, trying again as long as windows are in
     /// the way.
     pub(super) fn page_fault(
         &self,
         cx: &mut Idle<'_>,
-        tlb: &SharedTlb,
+        cpu: &Vcpu,
         gpa: u64,
         access: Access,
     ) -> Result<(), Exit> {
-        let mm = self.mm()?;
+        let mm = cpu.mm()?;
         let gfn = Gfn::containing(gpa);
         loop {
-            let slot = self.slot_for(cx, gpa, access)?;
+            let slot = cpu.slot_for(gpa, access)?;
+            let page = slot.hva_of(gfn);
             // Before the page is looked up: what changes after this is seen below.
-            let seq = self.sequence();
-            let mut ticket = self.gate.ticket(slot.hva_of(gfn), access).allow_huge();
+            let seq = self.sequence_at(page);
+            let mut ticket = self.gates.ticket(page, access).allow_huge();
             if !slot
                 .flags
                 .intersects(SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES)
@@ -83,18 +86,19 @@ impl Vm {
             if self.made(Mistake::NoRetry) {
                 // The page may be gone by now, and nobody asks.
                 let cached = pending.vouch();
-                enter(&mut tlb.lock(), gfn, cached);
+                enter(&mut cpu.tlb.lock(), gfn, cached);
                 return Ok(());
             }
             match pending.admit(cx) {
                 Ok(permit) => {
-                    if self.establish(permit, &slot, gfn, seq, tlb, access) {
+                    if self.establish(permit, &slot, gfn, seq, &cpu.tlb, access) {
                         return Ok(());
                     }
                 }
                 Err(Retry::Detached) => return Err(Exit::Gone),
                 Err(Retry::Busy | Retry::Stale) => {}
             }
+            cpu.refresh_slots();
             self.meter.retried();
             crate::sync::thread::yield_now();
         }
@@ -109,17 +113,14 @@ impl Vm {
         tlb: &SharedTlb,
         access: Access,
     ) -> bool {
+        let page = slot.hva_of(gfn);
         // The slot may have been replaced since, and the machine's own account is coarser than the permit's.
         let same = permit.guard().store().slots().find(gfn) == Some(slot);
-        if !same || self.must_retry(permit.state(), gfn, seq) {
+        if !same || self.must_retry(permit.state(), (gfn, page), seq) {
             return false;
         }
         // Another processor was faster: its entry stays, with the dirty bit that TLBs rely on (`RET_PF_SPURIOUS`).
-        let there = permit.guard().cached(&gfn);
-        let there = there.filter(|e| access == Access::Read || e.is_writable());
-        if let Some(cached) = there {
-            self.mark(permit.guard().store(), gfn, access);
-            enter(&mut tlb.lock(), gfn, for_access(cached, access));
+        if self.enter_present(permit.guard(), gfn, tlb, access) {
             return true;
         }
         if permit.range().pages() > 1 && !fits_huge(slot, gfn) {
@@ -133,25 +134,40 @@ impl Vm {
             References::Unpinned => permit.establish(gfn),
             References::Pinned => permit.establish_pinned(gfn),
         };
-        let cached = guard.cached(&gfn).expect("just established");
-        self.mark(guard.store(), gfn, access);
-        enter(&mut tlb.lock(), gfn, for_access(cached, access));
-        let _state = guard.state();
-        true
+        self.enter_present(&mut guard, gfn, tlb, access)
+    }
+    /// Enters what the page table has of a guest frame, if it allows the access, in a TLB, as the walk of a processor
+    /// does. The gate is held: whoever zaps the entry flushes after this.
+    pub(super) fn enter_present(
+        &self,
+        gate: &mut GateGuard<'_, ShadowPages, State, Atomic>,
+        gfn: Gfn,
+        tlb: &SharedTlb,
+        access: Access,
+    ) -> bool {
+        let cached = gate.cached_if(&gfn, |spte| {
+            let allows = access == Access::Read || spte.is_writable();
+            if allows {
+                self.mark(spte, access);
+            }
+            allows
+        });
+        if let Some(cached) = cached {
+            gate.state().enter(tlb, gfn, for_access(cached, access));
+        }
+        cached.is_some()
     }
     /// The walk's accessed and dirty bits.
-    pub(super) fn mark(&self, store: &super::ShadowPages, gfn: Gfn, access: Access) {
-        if let Some(spte) = store.get(&gfn) {
-            match access {
-                Access::Write if !self.made(Mistake::LostDirty) => spte.set_dirty(),
-                _ => spte.set_accessed(),
-            }
+    fn mark(&self, spte: &ShadowEntry, access: Access) {
+        match access {
+            Access::Write if !self.made(Mistake::LostDirty) => spte.set_dirty(),
+            _ => spte.set_accessed(),
         }
     }
     /// `mmu_invalidate_retry_gfn`.
-    fn must_retry(&self, state: &State, gfn: Gfn, seq: u64) -> bool {
+    fn must_retry(&self, state: &State, (gfn, page): (Gfn, Vpn), seq: u64) -> bool {
         let forbidden = state.forbidden.is_some_and(|(s, e)| s <= gfn && gfn < e);
-        (state.in_progress > 0 && forbidden) || self.seq.load(Ordering::Acquire) != seq
+        (state.in_progress > 0 && forbidden) || self.sequence_at(page) != seq
     }
 }
 

@@ -149,6 +149,10 @@ impl Slots {
             .map(|(slot, _)| slot)
             .filter(move |s| s.hvas().overlaps(range))
     }
+    /// The guest frames whose pages are in `range`, slot by slot, half-open.
+    pub(super) fn gfns(&self, range: VpnRange) -> impl Iterator<Item = (Gfn, Gfn)> {
+        self.overlapping(range).filter_map(move |s| s.gfns(range))
+    }
     /// These with another one, or one that moved or has other flags.
     pub(super) fn with(&self, slot: MemSlot) -> Result<Arc<Self>, SlotError> {
         slot.check()?;

@@ -1,20 +1,22 @@
 //! KVM: a virtual machine whose memory is pages of an address space, translated by page tables of its own.
 //!
-//! It never sleeps in a callback. The rules are those of `virt/kvm/kvm_main.c` (5.12 and later):
+//! It never sleeps in a callback. The rules are those of `virt/kvm/kvm_main.c` (5.12 and later), with one difference: there
+//! is not one mmu lock but several, the [gates](Gates), each for some 2-MiB blocks of pages, with a count, a forbidden range
+//! and a sequence of its own. Windows and faults elsewhere meet none of it.
 //!
-//! * a window first ends the validity of [gfn-to-pfn caches](PfnCache), then takes the mmu lock, which is the gate, counts
-//!   itself in, widens the forbidden range of guest frames, zaps, and flushes the TLBs of the processors before the lock
-//!   goes (`kvm_mmu_notifier_invalidate_range_start`);
+//! * a window first ends the validity of [gfn-to-pfn caches](PfnCache), then takes the mmu lock, counts itself in, widens the
+//!   forbidden range of guest frames, zaps, and flushes what it zapped from the TLBs of the processors before the lock goes
+//!   (`kvm_mmu_notifier_invalidate_range_start`); so lock by lock, for each that has pages of it;
 //! * its end advances the sequence before it counts itself out (`…_range_end`);
 //! * a fault takes the sequence, looks the page up, takes the lock, and tries again if its frame is in the forbidden
 //!   range or the sequence has moved (`mmu_invalidate_retry_gfn`);
 //! * memory slots do not change while a window is open.
 //!
 //! ```text
-//! shadow page table: gfn -> frame       the gate         4 levels, 4 KiB and 2 MiB
-//! TLB of a processor: gfn -> frame      its own lock     filled under the gate, flushed under the gate
+//! shadow page table: gfn -> frame       its page's gate  4 levels, 4 KiB and 2 MiB
+//! TLB of a processor: gfn -> frame      its own lock     filled under the page's gate, flushed under it
 //! PfnCache: gpa -> frame                its own lock     validated under its own lock
-//! slots: gfn -> page                    replaced under the gate, with no window open
+//! slots: gfn -> page                    replaced gate by gate, with no window open
 //! ```
 //!
 //! | file | |
@@ -24,9 +26,11 @@
 //! | `vcpu` | loads and stores of a processor |
 //! | `fault` | how an entry comes to be |
 //! | `notify` | what a window does |
+//! | `active` | windows that are open; changes of slots wait for none |
 //! | `slots` | changing slots; the dirty log |
 //! | `pfncache` | the second consumer |
 
+mod active;
 mod fault;
 mod memslot;
 #[cfg(all(test, loom))]
@@ -49,11 +53,13 @@ use super::{
     tlb::Tlb,
 };
 use crate::{
+    addr::{Vpn, VpnRange},
     ctx::{Atomic, Cx, Sleepable, rank},
     mm::Mm,
-    notifier::{Cached, Gate, Registration, Seat},
-    sync::{AtomicU64, Condvar, Mutex, Ordering, RwLock},
+    notifier::{Cached, Gates, Registration, Seat},
+    sync::{Apart, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock},
 };
+use active::Active;
 use std::sync::{Arc, Weak};
 
 /// What the processor's page-table walk notes in entries.
@@ -104,33 +110,45 @@ const TLB_ENTRIES: usize = 1536;
 /// A processor's TLB, which others flush.
 type SharedTlb = Arc<Mutex<Tlb<Cached>>>;
 
-/// What the mmu lock guards beside the page table.
+/// What an mmu lock guards beside its part of the page table.
 #[derive(Debug, Default)]
 struct State {
     /// Windows over slots that are open.
     in_progress: u64,
     /// Guest frames that they cover, taken together; never shrinks while one of them is open.
     forbidden: Option<(Gfn, Gfn)>,
+    /// The TLBs that have had translations of these pages.
     tlbs: Vec<SharedTlb>,
     /// Frames written by the guest, of slots that log.
     log: std::collections::BTreeSet<(u16, u64)>,
-    flushes: u64,
+}
+
+/// What is read without the mmu lock.
+#[derive(Debug, Default)]
+struct Share {
+    /// `mmu_invalidate_seq`: windows over slots that have ended. Written under the gate.
+    seq: AtomicU64,
+    /// Windows over slots that begin at one of these pages and are open.
+    over_slots: AtomicU64,
 }
 
 /// A virtual machine.
 pub struct Vm {
     mm: Weak<Mm>,
     config: VmConfig,
-    gate: Gate<ShadowPages, State, Atomic>,
-    /// `mmu_invalidate_seq`: windows over slots that have ended. Written under the gate.
-    seq: AtomicU64,
-    /// Windows that have begun and not ended, of any range; slots are replaced while there is none.
-    active: Mutex<u64>,
-    /// The state's `in_progress`, to be read without the gate.
-    over_slots: AtomicU64,
-    idle: Condvar,
+    gates: Gates<ShadowPages, State, Atomic>,
+    /// By the place of the gate.
+    shares: Box<[Apart<Share>]>,
+    /// Windows that have begun and not ended, of any range.
+    active: Active,
+    /// The slots now; each gate has them too, and what it says holds.
+    slots: Mutex<Arc<Slots>>,
+    /// Their generation.
+    generation: AtomicU64,
     caches: Mutex<Vec<Weak<pfncache::Shared>>>,
-    /// The same as in the state, for an audit.
+    /// How many there have been since one was gone.
+    has_caches: AtomicUsize,
+    /// All of them, for an audit.
     tlbs: RwLock<Vec<SharedTlb>>,
     meter: Meter,
 }
@@ -145,15 +163,17 @@ impl Vm {
         mm.register(cx, |seat| Self::new(seat, Arc::downgrade(mm), config))
     }
     fn new(seat: Seat, mm: Weak<Mm>, config: VmConfig) -> Arc<Self> {
+        let gates = Gates::new(seat, || (ShadowPages::default(), State::default()));
         Arc::new(Self {
             mm,
             config,
-            gate: Gate::new(seat, ShadowPages::default(), State::default()),
-            seq: AtomicU64::new(0),
-            active: Mutex::default(),
-            over_slots: AtomicU64::new(0),
-            idle: Condvar::new(),
+            shares: (0..gates.count()).map(|_| Apart::default()).collect(),
+            active: Active::new(gates.count()),
+            gates,
+            slots: Mutex::default(),
+            generation: AtomicU64::new(0),
             caches: Mutex::default(),
+            has_caches: AtomicUsize::new(0),
             tlbs: RwLock::default(),
             meter: Meter::default(),
         })
@@ -168,21 +188,33 @@ impl Vm {
     }
     /// Shadow entries now.
     pub fn entries(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
-        self.gate.lock(cx).store().len()
+        let mut entries = 0;
+        self.gates
+            .each(cx, VpnRange::ALL, |_, gate| entries += gate.store().len());
+        entries
     }
-    /// Windows over its slots that have ended (`mmu_invalidate_seq`).
+    /// Windows over its slots that have ended (`mmu_invalidate_seq`), added up over the gates that they passed.
     pub fn sequence(&self) -> u64 {
-        self.seq.load(Ordering::Acquire)
+        self.shares
+            .iter()
+            .map(|s| s.0.seq.load(Ordering::Acquire))
+            .sum()
+    }
+    /// The sequence that a fault on this page has to watch.
+    fn sequence_at(&self, at: Vpn) -> u64 {
+        let share = &self.shares[self.gates.place_of(at)].0;
+        share.seq.load(Ordering::Acquire)
     }
     /// Windows that are open now: of any range, and of its slots (`mn_active_invalidate_count`,
     /// `mmu_invalidate_in_progress`).
-    pub fn in_progress(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> (u64, u64) {
-        let in_progress = self.gate.lock(cx).state().in_progress;
-        (*self.active.lock(), in_progress)
+    pub fn in_progress(&self) -> (u64, u64) {
+        let shares = self.shares.iter();
+        let over_slots = shares.map(|s| s.0.over_slots.load(Ordering::Relaxed)).sum();
+        (self.active.count(), over_slots)
     }
     /// Windows that are open now, of any range (`mn_active_invalidate_count`).
     pub fn active_windows(&self) -> u64 {
-        *self.active.lock()
+        self.active.count()
     }
     fn made(&self, mistake: Mistake) -> bool {
         self.config.mistake == Some(mistake)

@@ -33,19 +33,18 @@ fn sequence(wrong: Wrong) {
     let (vm, _stays) = world.register(|seat| Vm::new(seat, Weak::new(), VmConfig::default()));
     world.enter(|mut cx| vm.set_memory(&mut cx, SLOT)).unwrap();
     let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES.min(2))));
-    world.enter(|mut cx| vm.gate.lock(&mut cx).state().tlbs.push(Arc::clone(&tlb)));
     let (w, v, t) = (Arc::clone(&world), Arc::clone(&vm), Arc::clone(&tlb));
     let other = loom::thread::spawn(move || {
         w.enter(|mut cx| {
             for _ in 0..2 {
-                let early = v.sequence();
+                let early = v.sequence_at(PAGE);
                 let pfn = w.found();
                 let seq = if wrong == Wrong::LateSequence {
-                    v.sequence()
+                    v.sequence_at(PAGE)
                 } else {
                     early
                 };
-                let ticket = v.gate.ticket(PAGE, Access::Read);
+                let ticket = v.gates.ticket(PAGE, Access::Read);
                 let pending = ticket.fill(RANGE, pfn, w.mem.generation(pfn), false);
                 if let Ok(permit) = pending.admit(&mut cx)
                     && v.establish(permit, &SLOT, Gfn(0), seq, &t, Access::Read)
@@ -65,7 +64,7 @@ fn sequence(wrong: Wrong) {
     for (_, cached) in tlb.lock().iter() {
         assert_eq!(cached.translation().pfn(), world.found(), "stale TLB entry");
     }
-    world.enter(|mut cx| assert_eq!(vm.in_progress(&mut cx), (0, 0)));
+    assert_eq!(vm.in_progress(), (0, 0));
 }
 
 #[test]

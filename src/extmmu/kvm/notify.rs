@@ -1,25 +1,41 @@
 //! What a window does to a virtual machine.
 
-use super::{AccessedBits, Gfn, Mistake, State, Vm};
+use super::{AccessedBits, Gfn, Mistake, ShadowPages, SharedTlb, Slots, State, Vm, vcpu::enter};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
-    notifier::{Ack, AgeKind, ExternalMmu, Invalidation, ShadowStore, Translation, WouldBlock},
+    notifier::{
+        Ack, AgeKind, Cached, ExternalMmu, GateGuard, Invalidation, ShadowEntry, ShadowStore,
+        Translation, WouldBlock,
+    },
     sync::Ordering,
 };
+use std::sync::Arc;
+
+type Gate<'p> = GateGuard<'p, ShadowPages, State, Atomic>;
 
 impl State {
-    /// Flushes the TLBs of all processors and waits for them: each is between two instructions when its lock is had.
+    /// Enters a translation in a TLB, which zaps of these pages flush from now on.
+    pub(super) fn enter(&mut self, tlb: &SharedTlb, gfn: Gfn, cached: Cached) {
+        if !self.tlbs.iter().any(|known| Arc::ptr_eq(known, tlb)) {
+            self.tlbs.push(Arc::clone(tlb));
+        }
+        enter(&mut tlb.lock(), gfn, cached);
+    }
+    /// Flushes the TLBs of all processors that have used these pages, and waits for them: each is between two
+    /// instructions when its lock is had.
     pub(super) fn flush(&mut self) {
         for tlb in &self.tlbs {
             tlb.lock().clear();
         }
-        self.flushes += 1;
     }
-    fn flush_pages(&mut self, range: VpnRange) {
+    /// Flushes what they have of some pages.
+    fn flush_pages(&mut self, slots: &Slots, range: VpnRange) {
         for tlb in &self.tlbs {
-            tlb.lock()
-                .retain(|_, cached| !cached.range().overlaps(range));
+            let mut tlb = tlb.lock();
+            for (first, end) in slots.gfns(range) {
+                tlb.remove_in(0, first.0, end.0);
+            }
         }
     }
     /// One more window over these guest frames.
@@ -40,46 +56,90 @@ impl Vm {
     where
         Atomic: EnterFrom<C>,
     {
-        *self.active.lock() += 1;
-        self.meter.begin(inv.range());
+        let range = inv.range();
+        let home = self.gates.place_of(range.start());
+        // Slots are frozen from here on.
+        self.active.begin(home);
+        self.meter.begin(range);
         // Before the mmu lock: a cache that becomes valid after this finds the window on the board.
         if !self.made(Mistake::DeafCache) {
-            self.invalidate_caches(inv.range());
+            self.invalidate_caches(range);
         }
-        // Slots are frozen from here on.
-        let slots = std::sync::Arc::clone(self.gate.lock(&mut cx).store().slots());
-        self.gate.exclude_with(&mut cx, inv, |state, zapped, _| {
-            let mut hit = false;
-            for (first, end) in slots
-                .overlapping(zapped.range())
-                .filter_map(|s| s.gfns(zapped.range()))
-            {
-                hit = true;
-                state.forbid(first, end);
-            }
-            state.in_progress += u64::from(hit);
-            self.over_slots.store(state.in_progress, Ordering::Relaxed);
-            for entry in zapped.entries() {
-                self.meter.dropped(entry.range());
-            }
-            if !zapped.entries().is_empty() {
-                self.flush_for(state, zapped.range());
-            }
-        })
+        self.gates
+            .exclude_with(&mut cx, inv, |place, store, state, zapped| {
+                let mut hit = false;
+                for (first, end) in store.slots().gfns(range) {
+                    hit = true;
+                    state.forbid(first, end);
+                }
+                if hit {
+                    state.in_progress += 1;
+                    self.count_over_slots(home, place, 1);
+                }
+                // What was entered without asking is in no table: there is something to flush all the same.
+                if !zapped.entries().is_empty() || self.made(Mistake::NoRetry) {
+                    let pages = zapped.entries().iter().map(ShadowEntry::range);
+                    self.meter.dropped_all(pages);
+                    self.flush_for(store, state, range);
+                }
+            })
     }
-    fn flush_for(&self, state: &mut State, range: VpnRange) {
+    fn flush_for(&self, store: &ShadowPages, state: &mut State, range: VpnRange) {
         match self.config.mistake {
             Some(Mistake::NoFlush | Mistake::LateFlush) => {}
             Some(Mistake::ShortFlush) => {
                 if let Some(part) = VpnRange::new(range.start(), Vpn(range.end().0 - 1)) {
-                    state.flush_pages(part);
+                    state.flush_pages(store.slots(), part);
                 }
             }
             _ => {
-                state.flush();
+                state.flush_pages(store.slots(), range);
                 self.meter.acknowledged(state.tlbs.len() as u64);
             }
         }
+    }
+    /// One window more or less over slots, at the gate that it begins in.
+    fn count_over_slots(&self, home: usize, place: usize, by: u64) {
+        if place == home {
+            let count = &self.shares[home].0.over_slots;
+            count.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+    /// A window ends, as far as one gate is concerned.
+    fn end_at(&self, home: usize, place: usize, state: &mut State) {
+        // The sequence first: who no longer finds the window in progress finds that it has been.
+        self.shares[place].0.seq.fetch_add(1, Ordering::Release);
+        state.in_progress = state
+            .in_progress
+            .checked_sub(1)
+            .expect("the slots of a window's end are those of its beginning");
+        if state.in_progress == 0 {
+            state.forbidden = None;
+        }
+        self.count_over_slots(home, place, u64::MAX);
+    }
+    /// Ages the entries of one gate; whether one was young.
+    fn age_at(&self, gate: &mut Gate<'_>, range: VpnRange, kind: AgeKind) -> bool {
+        let mut young = false;
+        match (self.config.accessed, kind) {
+            (AccessedBits::Absent, AgeKind::Test) => {
+                gate.store_mut().in_hvas(range, &mut |_| young = true);
+            }
+            (AccessedBits::Absent, _) => young = gate.forget_range(range, State::flush),
+            (AccessedBits::Present, AgeKind::Test) => {
+                gate.store_mut()
+                    .in_hvas(range, &mut |e| young |= e.is_accessed());
+            }
+            (AccessedBits::Present, _) => {
+                gate.store_mut()
+                    .in_hvas(range, &mut |e| young |= e.clear_accessed());
+                // Without the flush a processor goes on without setting the bit: a hint may be wrong.
+                if young && kind == AgeKind::ClearFlush {
+                    gate.state().flush();
+                }
+            }
+        }
+        young
     }
 }
 
@@ -100,58 +160,25 @@ impl ExternalMmu for Vm {
         Ok(self.start(cx, inv))
     }
     fn invalidate_end(&self, mut cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
-        let mut guard = self.gate.lock(&mut cx);
-        let hit = guard.store().slots().overlapping(range).next().is_some();
-        let hit = hit && !self.made(Mistake::LostEnd);
-        if self.made(Mistake::LateFlush) {
-            guard.state().flush();
-        }
-        if hit {
-            // The sequence first: who no longer finds the window in progress finds that it has been.
-            self.seq.fetch_add(1, Ordering::Release);
-            let state = guard.state();
-            state.in_progress = state
-                .in_progress
-                .checked_sub(1)
-                .expect("the slots of a window's end are those of its beginning");
-            self.over_slots.store(state.in_progress, Ordering::Relaxed);
-            if state.in_progress == 0 {
-                state.forbidden = None;
+        let home = self.gates.place_of(range.start());
+        self.gates.each(&mut cx, range, |place, gate| {
+            let hit = gate.store().slots().gfns(range).next().is_some();
+            if self.made(Mistake::LateFlush) {
+                gate.state().flush();
             }
-        }
-        drop(guard);
+            if hit && !self.made(Mistake::LostEnd) {
+                self.end_at(home, place, gate.state());
+            }
+        });
         self.meter.end(range);
-        let mut active = self.active.lock();
-        *active -= 1;
-        if *active == 0 {
-            drop(active);
-            self.idle.notify_all();
-        }
+        self.active.end(home);
     }
     fn age(&self, mut cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
         self.meter.aged();
-        let mut guard = self.gate.lock(&mut cx);
         let mut young = false;
-        match (self.config.accessed, kind) {
-            (AccessedBits::Absent, AgeKind::Test) => {
-                guard.store_mut().in_hvas(range, &mut |_| young = true);
-            }
-            (AccessedBits::Absent, _) => young = guard.forget_range(range, State::flush),
-            (AccessedBits::Present, AgeKind::Test) => {
-                guard
-                    .store_mut()
-                    .in_hvas(range, &mut |e| young |= e.is_accessed());
-            }
-            (AccessedBits::Present, _) => {
-                guard
-                    .store_mut()
-                    .in_hvas(range, &mut |e| young |= e.clear_accessed());
-                // Without the flush a processor goes on without setting the bit: a hint may be wrong.
-                if young && kind == AgeKind::ClearFlush {
-                    guard.state().flush();
-                }
-            }
-        }
+        self.gates.each(&mut cx, range, |_, gate| {
+            young |= self.age_at(gate, range, kind)
+        });
         young
     }
     fn name(&self) -> &'static str {
@@ -159,11 +186,13 @@ impl ExternalMmu for Vm {
     }
     fn windows(&self) -> u64 {
         // Those over slots that it has lost count of hold guests off as well.
-        self.active_windows()
-            .max(self.over_slots.load(Ordering::Relaxed))
+        let (active, over_slots) = self.in_progress();
+        active.max(over_slots)
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
-        let seen = self.gate.audit(visit);
+        let seen = self.gates.audited(VpnRange::ALL, |store| {
+            store.for_each(&mut |e| visit(e.translation()));
+        });
         let tlbs = self.tlbs.read().clone();
         for tlb in tlbs {
             tlb.lock().iter().for_each(|(_, c)| visit(c.translation()));
@@ -179,15 +208,14 @@ impl ExternalMmu for Vm {
         seen
     }
     fn translations_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
-        let mut slots = None;
-        let seen = self.gate.audited(|store| {
-            slots = Some(std::sync::Arc::clone(store.slots()));
+        let mut slots = Arc::default();
+        let seen = self.gates.audited(range, |store| {
+            slots = Arc::clone(store.slots());
             store.for_each_in(range, &mut |e| visit(e.translation()));
         });
-        let slots = slots.unwrap_or_default();
         for tlb in self.tlbs.read().iter() {
             let tlb = tlb.lock();
-            for (first, end) in slots.overlapping(range).filter_map(|s| s.gfns(range)) {
+            for (first, end) in slots.gfns(range) {
                 tlb.for_each_in(0, first.0, end.0, &mut |c| visit(c.translation()));
             }
         }

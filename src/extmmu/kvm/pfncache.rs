@@ -17,7 +17,7 @@ use crate::{
     addr::{PAGE_SIZE, VpnRange},
     ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached, Retry, Translation},
-    sync::Mutex,
+    sync::{Mutex, Ordering},
 };
 use std::sync::Arc;
 
@@ -42,8 +42,13 @@ impl Shared {
 
 impl Vm {
     pub(super) fn invalidate_caches(&self, range: VpnRange) {
+        // Of a cache that is made after this, the validation finds the window on the board.
+        if self.has_caches.load(Ordering::Acquire) == 0 {
+            return;
+        }
         let mut caches = self.caches.lock();
         caches.retain(|c| c.strong_count() > 0);
+        self.has_caches.store(caches.len(), Ordering::Release);
         for cache in caches.iter().filter_map(std::sync::Weak::upgrade) {
             cache.invalidate(range);
         }
@@ -51,7 +56,10 @@ impl Vm {
     /// A cache of the page of a guest-physical address, not valid yet.
     pub fn pfn_cache(self: &Arc<Self>, gpa: u64) -> PfnCache {
         let shared = Arc::new(Shared::default());
-        self.caches.lock().push(Arc::downgrade(&shared));
+        let mut caches = self.caches.lock();
+        caches.push(Arc::downgrade(&shared));
+        self.has_caches.store(caches.len(), Ordering::Release);
+        drop(caches);
         PfnCache {
             vm: Arc::clone(self),
             gpa,
@@ -82,9 +90,9 @@ impl PfnCache {
         let (vm, gpa) = (&self.vm, self.gpa);
         let mm = vm.mm()?;
         loop {
-            let slot = vm.slot_for(cx, gpa, Access::Write)?;
+            let slot = vm.current().allowing(gpa, Access::Write)?;
             let ticket = vm
-                .gate
+                .gates
                 .ticket(slot.hva_of(Gfn::containing(gpa)), Access::Write);
             // Not under the cache's lock: this may open a window of its own, which takes it.
             let found = mm.resolve(cx, ticket);
@@ -121,7 +129,7 @@ impl PfnCache {
             let held = self.shared.0.lock();
             if let Some(cached) = &*held {
                 let at = cached.range().start();
-                let view = self.vm.gate.follow(cached, at).expect("its page");
+                let view = self.vm.gates.follow(cached, at).expect("its page");
                 view.read(offset, out);
                 return Ok(());
             }
@@ -144,7 +152,7 @@ impl PfnCache {
             let held = self.shared.0.lock();
             if let Some(cached) = &*held {
                 let at = cached.range().start();
-                let view = self.vm.gate.follow_mut(cached, at);
+                let view = self.vm.gates.follow_mut(cached, at);
                 view.expect("refreshed for writing").write(offset, bytes);
                 return Ok(());
             }

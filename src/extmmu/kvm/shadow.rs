@@ -21,6 +21,7 @@ enum Spte {
 
 struct Table {
     slots: [Spte; ENTRIES],
+    /// Those that are not empty.
     used: u16,
 }
 
@@ -42,21 +43,13 @@ const fn index(gfn: u64, level: u32) -> usize {
     (gfn >> (BITS * (level - 1))) as usize & (ENTRIES - 1)
 }
 
-/// Shadow entries of one virtual machine, in its [gate](crate::notifier::Gate).
+/// Shadow entries of one virtual machine, as far as their pages belong to one of its [gates](crate::notifier::Gates).
+#[derive(Default)]
 pub struct ShadowPages {
-    root: Box<Table>,
+    /// Made with the first entry. Tables stay when their entries go.
+    root: Option<Box<Table>>,
     pub(super) slots: Arc<Slots>,
     entries: usize,
-}
-
-impl Default for ShadowPages {
-    fn default() -> Self {
-        Self {
-            root: Table::new(),
-            slots: Arc::default(),
-            entries: 0,
-        }
-    }
 }
 
 impl ShadowPages {
@@ -75,19 +68,28 @@ impl ShadowPages {
     /// Takes out every entry with a guest frame in `[first, end)`.
     pub(super) fn take_gfns(&mut self, first: Gfn, end: Gfn, gone: &mut Gone) {
         let before = gone.len();
-        take(&mut self.root, TOP, 0, first.0, end.0, gone);
+        if let Some(root) = self.root.as_mut().filter(|_| self.entries > 0) {
+            take(root, TOP, 0, first.0, end.0, gone);
+        }
         self.entries -= gone.len() - before;
+    }
+    fn show(&self, first: u64, end: u64, visit: &mut dyn FnMut(&ShadowEntry)) {
+        if let Some(root) = self.root.as_ref().filter(|_| self.entries > 0) {
+            show(root, TOP, 0, (first, end), visit);
+        }
     }
     /// Visits the entries whose pages are in `range`.
     pub(super) fn in_hvas(&mut self, range: VpnRange, f: &mut dyn FnMut(&mut ShadowEntry)) {
         let slots = Arc::clone(&self.slots);
-        for (first, end) in slots.overlapping(range).filter_map(|s| s.gfns(range)) {
-            each(&mut self.root, TOP, 0, first.0, end.0, f);
+        for (first, end) in slots.gfns(range) {
+            self.in_gfns(first, end, f);
         }
     }
     /// Visits the entries of `[first, end)`.
     pub(super) fn in_gfns(&mut self, first: Gfn, end: Gfn, f: &mut dyn FnMut(&mut ShadowEntry)) {
-        each(&mut self.root, TOP, 0, first.0, end.0, f);
+        if let Some(root) = &mut self.root {
+            each(root, TOP, 0, first.0, end.0, f);
+        }
     }
 }
 
@@ -103,19 +105,21 @@ fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = 
 }
 
 fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut Gone) {
+    if level == 1 {
+        gone.reserve(usize::from(table.used));
+    }
     for (i, at) in touched(level, base, first, end) {
-        let empty = match &mut table.slots[i] {
-            Spte::Empty => continue,
-            Spte::Table(below) => {
-                take(below, level - 1, at, first, end, gone);
-                below.used == 0
-            }
-            Spte::Leaf(_) => true,
-        };
-        if empty {
-            table.used -= 1;
-            if let Spte::Leaf(entry) = std::mem::replace(&mut table.slots[i], Spte::Empty) {
-                gone.push(entry);
+        if table.used == 0 {
+            return;
+        }
+        match &mut table.slots[i] {
+            Spte::Empty => {}
+            Spte::Table(below) => take(below, level - 1, at, first, end, gone),
+            Spte::Leaf(_) => {
+                table.used -= 1;
+                if let Spte::Leaf(entry) = std::mem::replace(&mut table.slots[i], Spte::Empty) {
+                    gone.push(entry);
+                }
             }
         }
     }
@@ -167,7 +171,7 @@ impl ShadowStore for ShadowPages {
         };
         // A huge entry takes the place of small ones and the other way round.
         self.take_gfns(Gfn(first), Gfn(first + pages), &mut gone);
-        let mut table = &mut self.root;
+        let mut table = self.root.get_or_insert_with(Table::new);
         for level in (leaf + 1..=TOP).rev() {
             let i = index(first, level);
             if matches!(table.slots[i], Spte::Empty) {
@@ -179,13 +183,15 @@ impl ShadowStore for ShadowPages {
             };
             table = below;
         }
-        table.slots[index(first, leaf)] = Spte::Leaf(entry);
-        table.used += 1;
+        let i = index(first, leaf);
+        // A table of small entries that went may be there.
+        table.used += u16::from(matches!(table.slots[i], Spte::Empty));
+        table.slots[i] = Spte::Leaf(entry);
         self.entries += 1;
         gone
     }
     fn get(&self, gfn: &Gfn) -> Option<&ShadowEntry> {
-        let mut table = &self.root;
+        let mut table = self.root.as_ref()?;
         for level in (1..=TOP).rev() {
             match &table.slots[index(gfn.0, level)] {
                 Spte::Empty => return None,
@@ -202,16 +208,16 @@ impl ShadowStore for ShadowPages {
     }
     fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
         let slots = Arc::clone(&self.slots);
-        for (first, end) in slots.overlapping(range).filter_map(|s| s.gfns(range)) {
+        for (first, end) in slots.gfns(range) {
             self.take_gfns(first, end, gone);
         }
     }
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {
-        show(&self.root, TOP, 0, (0, u64::MAX), visit);
+        self.show(0, u64::MAX, visit);
     }
     fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
-        for (first, end) in self.slots.overlapping(range).filter_map(|s| s.gfns(range)) {
-            show(&self.root, TOP, 0, (first.0, end.0), visit);
+        for (first, end) in self.slots.gfns(range) {
+            self.show(first.0, end.0, visit);
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{Gfn, MemSlot, SlotError, SlotFlags, State, Vm};
 use crate::{
+    addr::VpnRange,
     ctx::{Cx, Sleepable, rank},
     notifier::Gone,
+    sync::Ordering,
 };
 use std::sync::Arc;
 
@@ -28,8 +30,8 @@ impl Vm {
         self.replace_slots(cx, id, |slots| slots.without(id))
     }
     /// The slots now.
-    pub fn slots(&self, cx: &mut Idle<'_>) -> Arc<super::Slots> {
-        Arc::clone(self.gate.lock(cx).store().slots())
+    pub fn slots(&self) -> Arc<super::Slots> {
+        self.current()
     }
     fn replace_slots(
         &self,
@@ -37,25 +39,28 @@ impl Vm {
         id: u16,
         change: impl FnOnce(&super::Slots) -> Result<Arc<super::Slots>, SlotError>,
     ) -> Result<(), SlotError> {
-        // Held over the change: no window begins meanwhile (`mn_invalidate_lock`).
-        let mut active = self.active.lock();
-        while *active > 0 {
-            self.idle.wait(&mut active);
-        }
-        let mut guard = self.gate.lock(cx);
-        let old = Arc::clone(guard.store().slots());
-        let new = change(&old)?;
-        let mut gone = Gone::new();
-        if let Some(slot) = old.by_id(id) {
-            let end = Gfn(slot.gfn.0 + slot.pages);
-            guard.store_mut().take_gfns(slot.gfn, end, &mut gone);
-            self.invalidate_caches(slot.hvas());
-        }
-        guard.store_mut().slots = new;
-        guard.state().flush();
-        guard.state().log.retain(|(slot, _)| *slot != id);
-        guard.discard(&gone);
-        Ok(())
+        self.active.while_none(|| {
+            let old = self.current();
+            let new = change(&old)?;
+            // Who looks now finds the new ones, and tries again at gates that do not have them yet.
+            *self.slots.lock() = Arc::clone(&new);
+            self.generation.store(new.generation(), Ordering::Release);
+            if let Some(slot) = old.by_id(id) {
+                self.invalidate_caches(slot.hvas());
+            }
+            self.gates.each(cx, VpnRange::ALL, |_, gate| {
+                let mut gone = Gone::new();
+                if let Some(slot) = old.by_id(id) {
+                    let end = Gfn(slot.gfn.0 + slot.pages);
+                    gate.store_mut().take_gfns(slot.gfn, end, &mut gone);
+                }
+                gate.store_mut().slots = Arc::clone(&new);
+                gate.state().flush();
+                gate.state().log.retain(|(slot, _)| *slot != id);
+                gate.discard(&gone);
+            });
+            Ok(())
+        })
     }
     /// Pages of a slot that the guest has written since the last call, ascending, counted from its first. They can be
     /// written again only after another fault, which notes them (`KVM_GET_DIRTY_LOG`).
@@ -64,19 +69,23 @@ impl Vm {
     ///
     /// [`SlotError::Missing`]: no such slot, or it does not log.
     pub fn dirty_log(&self, cx: &mut Idle<'_>, id: u16) -> Result<Vec<u64>, SlotError> {
-        let mut guard = self.gate.lock(cx);
-        let slots = Arc::clone(guard.store().slots());
+        let slots = self.current();
         let logs = |s: &&MemSlot| s.flags.contains(SlotFlags::LOG_DIRTY_PAGES);
         let slot = slots.by_id(id).filter(logs);
         let slot = slot.ok_or(SlotError::Missing(id))?;
-        let (store, state) = guard.parts();
-        let pages = take_log(state, id);
-        for page in &pages {
-            let gfn = slot.gfn.0 + page;
-            store.in_gfns(Gfn(gfn), Gfn(gfn + 1), &mut |e| e.write_protect());
-        }
-        state.flush();
-        Ok(pages)
+        let mut written = Vec::new();
+        self.gates.each(cx, slot.hvas(), |_, gate| {
+            let (store, state) = gate.parts();
+            let pages = take_log(state, id);
+            for page in &pages {
+                let gfn = slot.gfn.0 + page;
+                store.in_gfns(Gfn(gfn), Gfn(gfn + 1), &mut |e| e.write_protect());
+            }
+            state.flush();
+            written.extend(pages);
+        });
+        written.sort_unstable();
+        Ok(written)
     }
 }
 

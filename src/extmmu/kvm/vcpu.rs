@@ -1,21 +1,26 @@
 //! A virtual processor: loads and stores of guest memory through its TLB.
 
-use super::{Exit, Gfn, SharedTlb, TLB_ENTRIES, Vm, fault::for_access};
+use super::{Exit, Gfn, MemSlot, SharedTlb, Slots, TLB_ENTRIES, Vm};
 use crate::{
     addr::{Vpn, chunks},
     ctx::{Cx, Sleepable, rank},
     extmmu::tlb::{IsHuge, Tlb},
-    notifier::{Access, Cached, ShadowStore},
-    sync::Mutex,
+    mm::Mm,
+    notifier::{Access, Cached},
+    sync::{Mutex, Ordering},
 };
 use std::sync::Arc;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-/// A processor of a virtual machine. It may move to a thread of its own.
+/// A processor of a virtual machine. It may move to a thread of its own. It keeps the address space's object, not its
+/// memory (`mmgrab`).
 pub struct Vcpu {
     vm: Arc<Vm>,
-    tlb: SharedTlb,
+    mm: Option<Arc<Mm>>,
+    pub(super) tlb: SharedTlb,
+    /// The slots as it last saw them: what the gate says holds.
+    slots: Mutex<Arc<Slots>>,
 }
 
 /// Enters a translation of the page of `gfn`, of whatever size.
@@ -27,12 +32,14 @@ pub(super) fn enter(tlb: &mut Tlb<Cached>, gfn: Gfn, cached: Cached) {
 impl Vm {
     /// Another processor (`KVM_CREATE_VCPU`).
     pub fn vcpu(self: &Arc<Self>, cx: &mut Idle<'_>) -> Vcpu {
+        let _no_lock_is_held = cx;
         let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES)));
-        self.gate.lock(cx).state().tlbs.push(Arc::clone(&tlb));
         self.tlbs.write().push(Arc::clone(&tlb));
         Vcpu {
             vm: Arc::clone(self),
+            mm: self.mm.upgrade(),
             tlb,
+            slots: Mutex::new(self.current()),
         }
     }
 }
@@ -99,7 +106,7 @@ impl Vcpu {
             let tlb = self.tlb.lock();
             if let Some(cached) = tlb.get(0, gfn.0) {
                 // The TLB stays locked, as an instruction is finished before a flush is answered.
-                let view = self.vm.gate.follow(cached, page_in(cached, gfn));
+                let view = self.vm.gates.follow(cached, page_in(cached, gfn));
                 view.expect("one of its pages").read(offset, out);
                 return Ok(());
             }
@@ -117,7 +124,7 @@ impl Vcpu {
         loop {
             let tlb = self.tlb.lock();
             if let Some(cached) = tlb.get(0, gfn.0)
-                && let Some(mut view) = self.vm.gate.follow_mut(cached, page_in(cached, gfn))
+                && let Some(mut view) = self.vm.gates.follow_mut(cached, page_in(cached, gfn))
             {
                 view.write_untold(offset, bytes);
                 return Ok(());
@@ -128,20 +135,27 @@ impl Vcpu {
     }
     /// Walks the shadow page table, and has the entry made if it is not there.
     fn miss(&self, cx: &mut Idle<'_>, gpa: u64, access: Access) -> Result<(), Exit> {
-        let gfn = Gfn::containing(gpa);
-        let guard = self.vm.gate.lock(cx);
-        let store = guard.store();
-        let allows = |writable: bool| access == Access::Read || writable;
-        if let Some(spte) = store.get(&gfn).filter(|e| allows(e.is_writable())) {
-            let _bits_are_set_below = spte;
-            self.vm.mark(store, gfn, access);
-            let cached = guard.cached(&gfn).expect("just seen");
-            // Still under the gate: whoever zaps the entry flushes after this.
-            enter(&mut self.tlb.lock(), gfn, for_access(cached, access));
+        let (vm, gfn) = (&self.vm, Gfn::containing(gpa));
+        let slot = self.slot_for(gpa, access)?;
+        let mut gate = vm.gates.lock(cx, slot.hva_of(gfn));
+        if vm.enter_present(&mut gate, gfn, &self.tlb, access) {
             return Ok(());
         }
-        drop(guard);
-        self.vm.page_fault(cx, &self.tlb, gpa, access)
+        drop(gate);
+        vm.page_fault(cx, self, gpa, access)
+    }
+    pub(super) fn mm(&self) -> Result<&Arc<Mm>, Exit> {
+        self.mm.as_ref().ok_or(Exit::Gone)
+    }
+    /// The slot of a guest address, if it allows the access. That it is the slot now, the gate has to say.
+    pub(super) fn slot_for(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
+        if self.slots.lock().generation() != self.vm.generation.load(Ordering::Acquire) {
+            self.refresh_slots();
+        }
+        self.slots.lock().allowing(gpa, access)
+    }
+    pub(super) fn refresh_slots(&self) {
+        *self.slots.lock() = self.vm.current();
     }
 }
 

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::{
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     ctx::Epoch,
     mm::pte::RawPte,
     sync::{self, AtomicBool, AtomicPtr, AtomicU64, Mutex, MutexGuard, Ordering},
@@ -110,6 +110,42 @@ impl LockedLeaf<'_> {
     }
     pub(in crate::mm) fn set(&self, at: Vpn, pte: RawPte) {
         self.leaf.ptes[index(at)].store(pte.0, Ordering::Release);
+    }
+    /// Copies the entries of `part` into an empty leaf: of each that there is `f` says what it is from now on, here and
+    /// there.
+    #[inline]
+    pub(in crate::mm) fn copy_to(
+        &self,
+        to: &LockedLeaf<'_>,
+        part: VpnRange,
+        mut f: impl FnMut(RawPte) -> (RawPte, RawPte),
+    ) {
+        let entries = index(part.start())..=index(Vpn(part.end().0 - 1));
+        let pairs = self.leaf.ptes[entries.clone()]
+            .iter()
+            .zip(&to.leaf.ptes[entries]);
+        for (from, to) in pairs {
+            let old = RawPte(from.load(Ordering::Relaxed));
+            if old.is_none() {
+                continue;
+            }
+            let (here, there) = f(old);
+            to.store(there.0, Ordering::Release);
+            if here != old {
+                from.store(here.0, Ordering::Release);
+            }
+        }
+    }
+    /// Clears the entries of `part`; `f` gets each that there was.
+    #[inline]
+    pub(in crate::mm) fn take_all(&self, part: VpnRange, mut f: impl FnMut(RawPte)) {
+        for entry in &self.leaf.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))] {
+            let old = RawPte(entry.load(Ordering::Relaxed));
+            if !old.is_none() {
+                entry.store(RawPte::NONE.0, Ordering::Release);
+                f(old);
+            }
+        }
     }
     pub(in crate::mm) fn is_huge(&self) -> bool {
         self.leaf.is_huge()

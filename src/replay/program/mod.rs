@@ -26,6 +26,7 @@ mod family;
 mod faults;
 mod files;
 mod image;
+mod layouts;
 mod load;
 mod maps;
 mod order;

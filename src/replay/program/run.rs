@@ -7,7 +7,7 @@ use super::{
     family::{Family, SpaceId, Task},
     faults::{Fault, Kind},
     files::Objects,
-    image,
+    image, layouts,
     load::Program,
     order::Order,
     race,
@@ -76,8 +76,8 @@ struct Follower<'p> {
     family: Family,
     objects: Objects,
     outcome: Outcome,
-    /// Layouts that no program has begun with yet.
-    initial: BTreeMap<u32, &'p [super::maps::Row]>,
+    /// Layouts that programs begin with, by the line of their `execve`.
+    initial: BTreeMap<usize, &'p [super::maps::Row]>,
     /// Processes whose final layout was taken while other threads of it still ran, and did not fit yet.
     pending: Vec<(usize, SpaceId)>,
 }
@@ -104,11 +104,7 @@ impl<'p> Follower<'p> {
                 processes: processes.collect(),
                 ..Outcome::default()
             },
-            initial: program
-                .initial
-                .iter()
-                .map(|(&pid, r)| (pid, &**r))
-                .collect(),
+            initial: layouts::by_execve(program),
             pending: Vec::new(),
         }
     }
@@ -137,7 +133,7 @@ impl<'p> Follower<'p> {
                 returned,
                 text,
             } => {
-                self.processes(cx, who, task, call, returned);
+                self.processes(cx, (who, event.line), task, call, returned);
                 // `execve` may just have put it somewhere.
                 let Some(space) = self.family.space_of(event.tid) else {
                     self.outcome.unknown += 1;
@@ -182,13 +178,13 @@ impl<'p> Follower<'p> {
     fn processes(
         &mut self,
         cx: &mut Idle<'_>,
-        who: Who,
+        (who, line): (Who, usize),
         task: Task,
         call: &Call,
         returned: &Returned,
     ) {
         match *call {
-            Call::Execve if *returned == Returned::Value(0) => self.exec(cx, who),
+            Call::Execve if *returned == Returned::Value(0) => self.exec(cx, who, line),
             Call::ExitGroup => self.finish(cx, who.pid, task.space),
             Call::Clone { vm, thread, files } => {
                 let child = returned.value().and_then(|c| u32::try_from(c).ok());
@@ -209,17 +205,17 @@ impl<'p> Follower<'p> {
     }
 
     /// A new program, if its layout was recorded; else nothing is known from here on.
-    fn exec(&mut self, cx: &mut Idle<'_>, who: Who) {
+    fn exec(&mut self, cx: &mut Idle<'_>, who: Who, line: usize) {
         for other in self.family.others(who.pid, who.tid) {
             self.end(cx, other);
         }
-        let rows = self.initial.remove(&who.pid);
+        let rows = self.initial.get(&line).copied();
         let built = rows.map(|rows| image::build(cx, &self.machine, &mut self.objects, rows));
         let mut new = None;
         match built {
             Some(Ok(mm)) => new = Some(self.family.add_space(mm, None)),
             Some(Err(why)) => self.outcome.differing.push(Differing {
-                line: 1,
+                line,
                 call: format!("execve of process {}", who.pid),
                 emmu: why,
             }),

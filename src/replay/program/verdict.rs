@@ -11,7 +11,7 @@ pub enum Verdict {
     Equal,
     /// Not every line.
     Differs,
-    /// Nothing says with what layout the process began.
+    /// Nothing says with what layout the program began that the process ended in.
     NoBeginning,
     /// The recording has its final layout, but not its `exit_group`.
     NoEnd,
@@ -52,7 +52,7 @@ pub struct Outcome {
     pub faults: usize,
     /// Those of them that were signals here.
     pub refused: usize,
-    /// Events of processes whose beginning is not known.
+    /// Events of programs whose beginning is not known.
     pub unknown: usize,
     /// Every process with a final layout, ascending.
     pub processes: Vec<Process>,
@@ -134,6 +134,13 @@ impl fmt::Display for Outcome {
             "{}: {} calls, {} faults ({} were signals)",
             self.name, self.calls, self.faults, self.refused
         )?;
+        if self.unknown > 0 {
+            let unknown = self.unknown;
+            writeln!(
+                f,
+                "  {unknown} events of programs whose beginning is not known"
+            )?;
+        }
         for process in &self.processes {
             let (pid, vmas) = (process.pid, process.linux.len());
             writeln!(f, "  process {pid}: {vmas} VMAs, {}", process.verdict)?;

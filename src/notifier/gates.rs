@@ -1,0 +1,211 @@
+//! Several gates of one registration, each for its share of the pages: drivers whose users seldom meet.
+//!
+//! A page belongs to one gate by its 2-MiB block, so a huge page lies in one of them. Both invariants of a
+//! [`Gate`](super::Gate) hold of each: a [`Permit`](super::Permit) holds the gate of its pages, and a window passes every
+//! gate that has a page of it, one after the other, before there is an [`Ack`].
+
+use super::{
+    cached::Cached,
+    gate::{GateGuard, Inner, Zapped, give_up, pass_on_dirty},
+    ops::{Ack, Invalidation},
+    permit::{Access, Pending, Permit, Retry, Seated, Ticket},
+    seat::Seat,
+    store::ShadowStore,
+};
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    ctx::{Below, Context, Cx, EnterFrom, rank},
+    frame::{FrameView, FrameViewMut},
+    sync::{Apart, Mutex},
+};
+use std::{marker::PhantomData, time::Duration};
+
+/// How many there are, a power of two. A model checker has enough with fewer.
+const GATES: usize = if cfg!(loom) { 2 } else { 16 };
+
+/// Driver locks around a store `S` and driver state `T` each; `C` as for a [`Gate`](super::Gate).
+pub struct Gates<S, T, C: Context> {
+    seat: Seat,
+    gates: Box<[One<S, T>]>,
+    kind: PhantomData<fn() -> C>,
+}
+
+type One<S, T> = Apart<Mutex<Inner<S, T>>>;
+
+impl<S, T, C: Context> Seated for Gates<S, T, C> {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
+}
+
+/// The gates of a range, as bits.
+fn gates_of(range: VpnRange) -> u64 {
+    let (first, last) = (range.start().0 / PMD_PAGES, (range.end().0 - 1) / PMD_PAGES);
+    let all = u64::MAX >> (64 - GATES);
+    if last - first >= 4 * GATES as u64 {
+        return all;
+    }
+    (first..=last).fold(0, |bits, block| bits | 1 << gate_of(block))
+}
+
+/// Neighbouring blocks lie in different gates, and those at the same place in different tables too.
+fn gate_of(block: u64) -> usize {
+    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+    usize::try_from(hash).expect("six bits") % GATES
+}
+
+/// Places of the bits that are set.
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let nth = bits.trailing_zeros() as usize;
+        // Takes the lowest bit away.
+        bits &= bits.wrapping_sub(1);
+        (nth < GATES).then_some(nth)
+    })
+}
+
+impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
+    /// Builds the gates of a registration; `build` makes store and state of each.
+    pub fn new(seat: Seat, mut build: impl FnMut() -> (S, T)) -> Self {
+        let gate = |_| {
+            let (store, state) = build();
+            Apart(Mutex::new(Inner { store, state }))
+        };
+        Self {
+            seat,
+            gates: (0..GATES).map(gate).collect(),
+            kind: PhantomData,
+        }
+    }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.gates.len()
+    }
+    /// The place of the gate that a page belongs to.
+    pub fn place_of(&self, at: Vpn) -> usize {
+        gate_of(at.0 / PMD_PAGES)
+    }
+    /// Draws a ticket for one page, before anything about the page is looked up.
+    pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
+        Ticket::draw(self, self.seat.stamp(vpn), vpn, access)
+    }
+    /// Locks the gate of a page.
+    pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
+        &'p self,
+        cx: &'p mut Cx<'_, R, D>,
+        at: Vpn,
+    ) -> GateGuard<'p, S, T, C>
+    where
+        C: EnterFrom<D>,
+    {
+        self.lock_nth(cx, self.place_of(at))
+    }
+    fn lock_nth<'p, R: Below<rank::Gate>, D: Context>(
+        &'p self,
+        cx: &'p mut Cx<'_, R, D>,
+        nth: usize,
+    ) -> GateGuard<'p, S, T, C>
+    where
+        C: EnterFrom<D>,
+    {
+        GateGuard::new(self.gates[nth].0.lock(), &self.seat.mem, cx.descend())
+    }
+    /// Runs `f` on each gate that has pages of `range`, one after the other, with its place.
+    pub fn each<R: Below<rank::Gate>, D: Context>(
+        &self,
+        cx: &mut Cx<'_, R, D>,
+        range: VpnRange,
+        mut f: impl FnMut(usize, &mut GateGuard<'_, S, T, C>),
+    ) where
+        C: EnterFrom<D>,
+    {
+        for nth in places(gates_of(range)) {
+            f(nth, &mut self.lock_nth(cx, nth));
+        }
+    }
+    /// As [`Gate::exclude_with`](super::Gate::exclude_with), of each gate that has pages of the range in turn: `f` gets
+    /// its place, its store without the entries, its state and what was dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the demand was made of another registration.
+    pub fn exclude_with<'i, D: Context>(
+        &self,
+        cx: &mut Cx<'_, rank::Callback, D>,
+        inv: Invalidation<'i>,
+        mut f: impl FnMut(usize, &S, &mut T, &Zapped<'_>),
+    ) -> Ack<'i>
+    where
+        C: EnterFrom<D>,
+    {
+        self.seat.check_owner(&inv);
+        let range = inv.range();
+        for nth in places(gates_of(range)) {
+            let mut guard = self.lock_nth(cx, nth);
+            let gone = guard.inner.zap(range);
+            let Inner { store, state } = &mut *guard.inner;
+            f(nth, store, state, &Zapped::new(range, &gone));
+            // After the flush: what was written through a TLB until then is told as well.
+            pass_on_dirty(&self.seat.mem, &gone);
+            drop(guard);
+            give_up(&self.seat, &gone);
+        }
+        inv.ack()
+    }
+    /// Runs `look` on each store for an audit, as [`Gate::audited`](super::Gate::audited) does; `false` if one of the
+    /// gates could not be had.
+    pub fn audited(&self, range: VpnRange, mut look: impl FnMut(&S)) -> bool {
+        places(gates_of(range)).fold(true, |all, nth| {
+            let inner = self.gates[nth].0.try_lock_for(Duration::from_secs(1));
+            all & inner.map(|inner| look(&inner.store)).is_some()
+        })
+    }
+    /// Follows a cached translation for reading; `None` if it is not one of `at`.
+    pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
+        self.seat.follow(cached, at)
+    }
+    /// Follows it for writing, if it allows that.
+    pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
+        self.seat.follow_mut(cached, at)
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Pending<'_, Gates<S, T, C>> {
+    /// Takes the gate of the page and validates the snapshot under it.
+    ///
+    /// # Errors
+    ///
+    /// [`Retry`], as for a pending reference of a single gate.
+    pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
+        self,
+        cx: &'p mut Cx<'_, R, D>,
+    ) -> Result<Permit<'p, S, T, C>, Retry>
+    where
+        Self: 'p,
+        C: EnterFrom<D>,
+    {
+        let gates = self.gate();
+        let at = self.range().start();
+        self.admit_under(|| gates.lock(cx, at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GATES, gate_of, gates_of, places};
+    use crate::addr::{PMD_PAGES, Vpn, VpnRange};
+
+    #[test]
+    fn a_range_has_the_gates_of_its_blocks() {
+        let range = |first: u64, end: u64| VpnRange::new(Vpn(first), Vpn(end)).unwrap();
+        let block = range(3 * PMD_PAGES, 4 * PMD_PAGES);
+        assert_eq!(gates_of(block), 1 << gate_of(3));
+        assert_eq!(gates_of(range(PMD_PAGES - 1, PMD_PAGES)), 1 << gate_of(0));
+        let two = gates_of(range(PMD_PAGES - 1, PMD_PAGES + 1));
+        assert_eq!(two, 1 << gate_of(0) | 1 << gate_of(1));
+        let all: Vec<usize> = (0..GATES).collect();
+        for wide in [VpnRange::ALL, range(1, PMD_PAGES * 4 * GATES as u64 + 1)] {
+            assert_eq!(places(gates_of(wide)).collect::<Vec<_>>(), all);
+        }
+    }
+}

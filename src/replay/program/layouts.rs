@@ -1,0 +1,54 @@
+//! Which `execve` a recorded initial layout is of.
+
+use super::{
+    call::{Call, Returned},
+    event::What,
+    load::Program,
+    maps::Row,
+};
+use std::collections::BTreeMap;
+
+/// Initial layouts by the line of the `execve` that left them.
+///
+/// A layout is taken at the first `brk` of a process, so it is of the last `execve` before that. A process forks, calls
+/// `brk` and only then `execve`: its layout is of no program that it began. Without any `brk` it is of the first one.
+pub(super) fn by_execve(program: &Program) -> BTreeMap<usize, &[Row]> {
+    let mut of_thread: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut processes: BTreeMap<u32, Seen> = BTreeMap::new();
+    for event in &program.events {
+        let What::Call { call, returned, .. } = &event.what else {
+            continue;
+        };
+        let pid = of_thread.get(&event.tid).copied().unwrap_or(event.tid);
+        match call {
+            Call::Clone { thread: true, .. } => {
+                let child = returned.value().and_then(|c| u32::try_from(c).ok());
+                of_thread.extend(child.map(|child| (child, pid)));
+            }
+            Call::Execve if *returned == Returned::Value(0) => {
+                let seen = processes.entry(pid).or_default();
+                seen.first.get_or_insert(event.line);
+                seen.last = Some(event.line);
+            }
+            Call::Brk { .. } => {
+                let seen = processes.entry(pid).or_default();
+                seen.before_brk.get_or_insert(seen.last);
+            }
+            _ => {}
+        }
+    }
+    let layouts = program.initial.iter().filter_map(|(pid, rows)| {
+        let seen = processes.get(pid)?;
+        Some((seen.before_brk.unwrap_or(seen.first)?, &**rows))
+    });
+    layouts.collect()
+}
+
+/// What a process did, by lines.
+#[derive(Default)]
+struct Seen {
+    first: Option<usize>,
+    last: Option<usize>,
+    /// The last `execve` before the first `brk`, if there was a `brk`.
+    before_brk: Option<Option<usize>>,
+}

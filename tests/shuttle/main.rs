@@ -1,0 +1,15 @@
+//! The address space and its devices under shuttle: tasks that operate, fault and use devices, in schedules that are
+//! drawn at random, by PCT, or all that change their mind once. The oracle looks on (docs/evidence.md).
+//!
+//! | file | |
+//! | --- | --- |
+//! | `run` | running a world in many schedules, replaying one, twins |
+//! | `sweep` | a scheduler: every schedule with one change of mind |
+//! | `races` | one device that loads, one operation: small enough to be swept |
+//! | `whole` | all devices and all operations at once |
+#![cfg(shuttle)]
+
+mod races;
+mod run;
+mod sweep;
+mod whole;
