@@ -28,6 +28,21 @@ pub struct Plan {
     pub steps: Vec<(u32, Op)>,
 }
 
+impl From<&Script> for Plan {
+    /// The operations of a script, of which the outcomes are not looked at, with the files that they name.
+    fn from(script: &Script) -> Self {
+        let steps: Vec<_> = script
+            .steps
+            .iter()
+            .map(|step| (step.actor, step.op.clone()))
+            .collect();
+        let mut files = script.header.files.clone();
+        files.retain(|name, _| steps.iter().any(|(_, op)| op.file() == Some(name)));
+        let name = script.name.clone();
+        Self { name, files, steps }
+    }
+}
+
 /// What the kernel did.
 #[derive(Clone, Debug)]
 pub struct Recording {

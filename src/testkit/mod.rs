@@ -81,6 +81,59 @@
 //! emmu::conformance_tests!(Table::new);
 //! ```
 //!
+//! # From nothing to a verdict
+//!
+//! 1. `cargo add emmu`, and `cargo add emmu --dev --features testkit`: your device needs the library, its tests the kit.
+//!    A device that lives in tests alone needs the second only.
+//! 2. Write the MMU. What the example has is all that there must be: a [`Gate`](crate::notifier::Gate) around what you keep,
+//!    two callbacks that [`exclude`](crate::notifier::Gate::exclude) a range, and `translations`, so that an oracle can look.
+//!    A device with a lock that sleeps, a TLB, or acknowledgements from afar: the models in [`extmmu`](crate::extmmu).
+//! 3. Write [`Device`]: how a byte is read and written through it. Each access comes to an end; it tries again as
+//!    long as windows are in its way, and says [`Refused::Gone`] after its address space. If what [`Declared`] has by default is
+//!    not what your device is, say what it is.
+//! 4. `emmu::conformance_tests!(Table::new);` and `cargo test`. A device that is built from more than its
+//!    [`Seat`](crate::notifier::Seat), or registers itself: [`Kit::attaching`].
+//!
+//! # Reading a failure
+//!
+//! The process is on the left, your device on the right, and what was seen below:
+//!
+//! ```text
+//! retry                  FAILED   what was looked up before a window is not used after it
+//!     store n + 1 to pages 0..16
+//!                                  has looked up page 3
+//!     madvise 3..4 DontNeed
+//!     store 201 to page 3
+//!                                  reads page 3: 4
+//!   seen: the device reads 4 at 0x40003000, where 201 is: a stale translation
+//! ```
+//!
+//! The last line of the right column is what your device did wrong, the one on the left above it what it did not hear of. `O4` and the like are the
+//! invariants of the [oracle](crate::oracle), which looks at what `translations` shows; the numbers are explained there.
+//!
+//! `scripts` and `failures` run whole scripts on another machine. What fails is made as short as it can be and saved:
+//!
+//! ```text
+//! scripts                FAILED   whatever the processes do, the device reads and writes what they would
+//!     {"as":0,"op":"mmap","addr":"0x1000000c000","len":32768,…}  returns 0x1000000c000
+//!     {"as":0,"op":"store","addr":"0x1000000d000","byte":7}  returns 0
+//!     {"as":0,"op":"madvise","addr":"0x1000000d000","len":4096,"advice":"dontneed"}  returns 0
+//!     saved as /tmp/emmu-aabc878ff0bef485.jsonl
+//!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, the page table says nothing
+//! ```
+//!
+//! Run it again, with your device, without it, and on the kernel of your machine:
+//!
+//! ```ignore
+//! let script = replay::read("it", &std::fs::read(path)?)?;
+//! Suite::new([Kit::new(Table::new)]).again(&script)?;   // your device: fails until it is right
+//! assert!(replay::replay(&script)?.is_whole());         // this library does what the script says that it did
+//! let linux = host::record(&Plan::from(&script))?;      // feature `host`: real processes do the same
+//! println!("{}", linux.script.to_jsonl());
+//! ```
+//!
+//! A folder of such scripts, given to [`Suite::regressions`], is run first from then on.
+//!
 //! # How it finds what it finds
 //!
 //! Each property runs on a machine of its own, where your device is registered between two neighbours of the kit's, and
@@ -106,9 +159,13 @@
 //!
 //! # How long it takes
 //!
-//! A verdict of all properties takes less than a second in a debug build, unless the device hangs: then each property that
-//! shows it takes twice the [deadline](Kit::deadline). The environment variable `EMMU_TESTKIT_CASES` is the number of
-//! scripts of a [`Suite`]; 10000 make a night's run of a few minutes.
+//! A verdict of all properties takes 1.5 seconds of one processor in a debug build (the IOTLB of `examples/`), most of it for 64 random
+//! scripts. A device that hangs takes more: each property that shows it waits for twice the [deadline](Kit::deadline).
+//!
+//! `EMMU_TESTKIT_CASES` makes the run deep: so many random scripts of [`Property::Scripts`] and of each [`Suite`], 10000
+//! for a night. `EMMU_TESTKIT_SEED` draws what was drawn before; each failure prints its own.
+//! [nextest](https://nexte.st) spreads it over machines: the tests are made to be partitioned, `cargo nextest run --features testkit
+//! --partition hash:1/4` and so on, as no two share anything.
 //!
 //! # More of it
 //!
@@ -118,7 +175,9 @@
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
 //! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`] |
 //! | random operations on processes, with any set of devices | [`Suite`] |
-//! | each allocation made to fail, in turn | [`fail_each`], [`Suite::fail_each`] |
+//! | the model of pages that they are held against, for an address space of your own too | [`Reference`] |
+//! | everything that can fail made to fail, one at a time or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
+//! | on one thread, on many, in every schedule of a seed | [`Suite`], its three forms |
 //! | the mistakes that others made, caught | [`museum`] |
 //! | an IOTLB of 150 lines | `examples/iotlb.rs` |
 
