@@ -36,6 +36,7 @@ mod record;
 mod report;
 mod run;
 mod script;
+mod seen;
 mod summary;
 mod timeline;
 mod trace;

@@ -6,17 +6,18 @@ use super::{
     devices::{Devices, MmuKind, Presented},
     op::Op,
     own::Lives,
-    pages::{Kind, Numbering},
-    script::{MapsRow, Notice, Notified, Outcome, Script},
+    pages::Numbering,
+    script::{Outcome, Script},
+    seen::{entry, row, told},
 };
 use crate::{
-    addr::{Pfn, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::{AlreadyEntered, Cx, Sleepable, rank},
     error::Errno,
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{ForkMode, Machine, MachineConfig, MapsLine, Mm, PageState},
+    mm::{ForkMode, Machine, MachineConfig, Mm, PageState},
     notifier::Access,
 };
 use std::{
@@ -359,46 +360,5 @@ impl Family {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }
-    }
-}
-
-/// A line of the maps as a script has it.
-fn row(line: &MapsLine) -> MapsRow {
-    let name = line.name.trim_end_matches(" (deleted)");
-    let what = match name {
-        _ if line.anonymous => "anon",
-        "/dev/zero" => "zero",
-        // `/memfd:f0` or a path.
-        name => name.rsplit(['/', ':']).next().unwrap_or(name),
-    };
-    MapsRow {
-        start: line.start,
-        end: line.end,
-        perms: line.perms(),
-        offset: line.offset,
-        what: what.to_owned(),
-    }
-}
-
-fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>) {
-    let (kind, pfn) = match state {
-        PageState::Anon(pfn) => (Kind::Anon, Some(pfn)),
-        PageState::Object(pfn) => (Kind::Object, Some(pfn)),
-        PageState::Zero => (Kind::Zero, None),
-        PageState::Swap => (Kind::Swap, None),
-        PageState::Guard => (Kind::Guard, None),
-    };
-    (page.0, kind, pfn)
-}
-
-fn told(told: &Told) -> Notified {
-    let (notice, range) = match told {
-        Told::Window(range) => (Notice::Unmap, range),
-        Told::Age(range) => (Notice::Age, range),
-    };
-    Notified {
-        notice,
-        start: range.start().addr(),
-        end: range.end().addr(),
     }
 }

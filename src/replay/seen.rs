@@ -1,0 +1,54 @@
+//! What is seen of processes, in the words of a script.
+
+use super::{
+    pages::Kind,
+    script::{MapsRow, Notice, Notified},
+};
+use crate::{
+    addr::{Pfn, Vpn},
+    extmmu::Told,
+    mm::{MapsLine, PageState},
+};
+
+/// A line of the maps as a script has it.
+pub(super) fn row(line: &MapsLine) -> MapsRow {
+    let name = line.name.trim_end_matches(" (deleted)");
+    let what = match name {
+        _ if line.anonymous => "anon",
+        "/dev/zero" => "zero",
+        // `/memfd:f0` or a path.
+        name => name.rsplit(['/', ':']).next().unwrap_or(name),
+    };
+    MapsRow {
+        start: line.start,
+        end: line.end,
+        perms: line.perms(),
+        offset: line.offset,
+        what: what.to_owned(),
+    }
+}
+
+/// An entry of a page table.
+pub(super) fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>) {
+    let (kind, pfn) = match state {
+        PageState::Anon(pfn) => (Kind::Anon, Some(pfn)),
+        PageState::Object(pfn) => (Kind::Object, Some(pfn)),
+        PageState::Zero => (Kind::Zero, None),
+        PageState::Swap => (Kind::Swap, None),
+        PageState::Guard => (Kind::Guard, None),
+    };
+    (page.0, kind, pfn)
+}
+
+/// What an external MMU was told.
+pub(super) fn told(told: &Told) -> Notified {
+    let (notice, range) = match told {
+        Told::Window(range) => (Notice::Unmap, range),
+        Told::Age(range) => (Notice::Age, range),
+    };
+    Notified {
+        notice,
+        start: range.start().addr(),
+        end: range.end().addr(),
+    }
+}
