@@ -31,6 +31,8 @@
 //! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] | `ui/ii01`–`ii13` |
 //! | … and the validation sees every overlapping window, open or closed since | run-time check, [`notifier::Retry`] | `protocol` |
 //! | … of a driver of a range: every window over that range, and no other | run-time check, [`notifier::Retry`] | `interval` |
+//! | a window passes by a driver's gate only where its store has nothing and nobody is about to enter something | by construction: [`notifier::Gate::exclude_entries`] | `elsewhere`, loom |
+//! | … and all that such a driver could use is in its store | not at all; [`oracle::Oracle`] finds it | |
 //! | a translation copied for a TLB is dropped when its driver is asked to | not at all; [`oracle::Oracle`] finds it | `kvm`, `gru`, `xpmem` |
 //! | … and one taken by [`notifier::Pending::vouch`] was still current | not at all; [`oracle::Oracle`] finds it | `gru` |
 //! | a store forgets the range that it is asked to forget | run-time check with debug assertions, panic | |
@@ -80,8 +82,9 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in seven files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` (a
-//! lock that readers on different processors take without meeting), `notifier/epoch_list.rs`, `calls.rs` and `lazy.rs` (the chain), with the
+//! Denied but in eight files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` and
+//! `sync/lane_lock.rs` (locks that readers on different processors take without meeting), `notifier/epoch_list.rs`,
+//! `calls.rs` and `lazy.rs` (the chain), with the
 //! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
 //! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]

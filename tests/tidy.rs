@@ -13,6 +13,7 @@ const LAYERS: &[&str] = &[
 /// Files that may hold unsafe code.
 const UNSAFE: &[&str] = &[
     "sync/checked.rs",
+    "sync/lane_lock.rs",
     "notifier/epoch_list.rs",
     "notifier/calls.rs",
     "notifier/lazy.rs",

@@ -159,6 +159,19 @@ impl<'t, V> Iterator for Overlapping<'t, V> {
         Some(self.page.get(at))
     }
 
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        loop {
+            while self.hits != 0 {
+                let at = pop(&mut self.hits);
+                folded = f(folded, self.page.get(at));
+            }
+            if self.turn().is_none() {
+                return folded;
+            }
+        }
+    }
+
     fn count(mut self) -> usize {
         let mut count = 0;
         loop {

@@ -9,15 +9,14 @@ use super::entry::{Entry, RegId, Visit};
 use crate::{
     addr::VpnRange,
     interval::{IntervalTree, Key},
-    sync::{AtomicBool, Ordering, RwLock},
+    sync::{AtomicBool, LaneLock, Ordering},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Subscriptions of one address space.
-#[derive(Default)]
 pub(super) struct Intervals {
-    tree: RwLock<IntervalTree<Arc<Entry>>>,
+    tree: LaneLock<IntervalTree<Arc<Entry>>>,
     /// Somebody has subscribed once: windows look at the tree.
     used: AtomicBool,
 }
@@ -29,17 +28,28 @@ fn key(range: VpnRange, reg: RegId) -> Key {
     }
 }
 
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            tree: LaneLock::new(IntervalTree::new()),
+            used: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Intervals {
     /// Windows that begin after this see the driver. The flag is set before the driver first asks the board, and read
     /// after the window is on it: who misses the flag is found on the board.
     pub(super) fn insert(&self, range: VpnRange, entry: &Arc<Entry>) {
-        let mut tree = self.tree.write();
-        tree.insert(key(range, entry.reg), range.end().0, Arc::clone(entry));
-        self.used.store(true, Ordering::Release);
+        let (key, value) = (key(range, entry.reg), Arc::clone(entry));
+        self.tree.write(|tree| {
+            tree.insert(key, range.end().0, value);
+            self.used.store(true, Ordering::Release);
+        });
     }
     pub(super) fn remove(&self, range: VpnRange, reg: RegId) {
         // Dropped after the lock: it may be the last one of its driver.
-        let _gone = self.tree.write().remove(key(range, reg));
+        let _gone = self.tree.write(|tree| tree.remove(key(range, reg)));
     }
     /// Begins a visit, by `begin`, to each driver whose range overlaps.
     pub(super) fn visit<const N: usize>(
@@ -51,17 +61,18 @@ impl Intervals {
         if !self.used.load(Ordering::Acquire) {
             return;
         }
-        let tree = self.tree.read();
-        let hits = tree.overlapping(range.start().0, range.end().0);
-        out.extend(hits.filter_map(|(_, _, entry)| begin(entry)));
+        self.tree.read(|tree| {
+            let hits = tree.overlapping(range.start().0, range.end().0);
+            out.extend(hits.filter_map(|(_, _, entry)| begin(entry)));
+        });
     }
     /// Everybody.
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
-        let tree = self.tree.read();
-        tree.iter().map(|(_, _, entry)| Arc::clone(entry)).collect()
+        let cloned = |tree: &IntervalTree<_>| tree.iter().map(|(_, _, e)| Arc::clone(e)).collect();
+        self.tree.read(cloned)
     }
     /// How many.
     pub(super) fn len(&self) -> usize {
-        self.tree.read().len()
+        self.tree.read(IntervalTree::len)
     }
 }

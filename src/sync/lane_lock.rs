@@ -1,0 +1,65 @@
+//! A reader-writer lock for what is read often and by many: each reader writes to its thread's lane alone.
+//!
+//! Guarantee: that of a reader-writer lock.
+//!
+//! How: each lane has a lock of its own. A reader takes the one of its lane, a writer takes all of them, in their order.
+#![allow(unsafe_code)]
+
+use super::{Lanes, RwLock};
+use std::cell::UnsafeCell;
+
+/// A value behind the lock.
+pub(crate) struct LaneLock<T> {
+    lanes: Lanes<RwLock<()>>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: as of a reader-writer lock: readers in several threads share the value, and a writer may send it away.
+unsafe impl<T: Send + Sync> Sync for LaneLock<T> {}
+
+impl<T> LaneLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            lanes: Lanes::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+    /// Shows the value to `f`, which must not come here again.
+    #[inline]
+    pub(crate) fn read<O>(&self, f: impl FnOnce(&T) -> O) -> O {
+        let _held = self.lanes.mine().read();
+        // SAFETY: a writer holds the locks of all lanes, so also the one held here.
+        f(unsafe { &*self.value.get() })
+    }
+    /// Lends the value to `f`, which must not come here again.
+    pub(crate) fn write<O>(&self, f: impl FnOnce(&mut T) -> O) -> O {
+        let _held: Vec<_> = self.lanes.iter().map(RwLock::write).collect();
+        // SAFETY: a reader holds the lock of a lane, and another writer those of all; all are held here.
+        f(unsafe { &mut *self.value.get() })
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::LaneLock;
+
+    #[test]
+    fn readers_and_writers_exclude_each_other() {
+        const ROUNDS: u32 = if cfg!(miri) { 20 } else { 2000 };
+        let lock = LaneLock::new((0, 0));
+        std::thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        lock.write(|pair| {
+                            pair.0 += 1;
+                            pair.1 += 1;
+                        });
+                        lock.read(|pair| assert_eq!(pair.0, pair.1));
+                    }
+                });
+            }
+        });
+        assert_eq!(lock.read(|pair| *pair), (3 * ROUNDS, 3 * ROUNDS));
+    }
+}
