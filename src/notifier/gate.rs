@@ -206,14 +206,10 @@ impl<'z> Zapped<'z> {
 
 /// Hands dirty and accessed bits of entries that went to their frames.
 pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
-    for entry in gone {
-        let t = entry.translation();
-        for pfn in
-            (0..t.range().pages()).map(|n| t.pfn().nth(u32::try_from(n).expect("at most 512")))
-        {
-            if pfn.is_zero() {
-                continue;
-            }
+    let marked = |e: &&ShadowEntry| e.is_accessed() || e.is_dirty();
+    for entry in gone.iter().filter(marked) {
+        let translation = entry.translation();
+        for pfn in translation.frames().filter(|pfn| !pfn.is_zero()) {
             if entry.is_dirty() {
                 mem.told_dirty(pfn);
             }

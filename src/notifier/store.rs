@@ -3,79 +3,128 @@
 use super::cached::Translation;
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
-    sync::{AtomicU8, Ordering},
+    sync::{AtomicU64, Ordering},
 };
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// One established translation. Made only by a [`Permit`](super::Permit), and readable only through the gate that
-/// holds the store.
-#[derive(Debug)]
+/// holds the store. Two words: tables of them are what a zap walks.
 pub struct ShadowEntry {
-    translation: Translation,
-    /// A reference on the frame goes with the entry.
-    pinned: bool,
-    marks: AtomicU8,
+    /// The number of the first page, and above it the bits below.
+    word: AtomicU64,
+    pfn: Pfn,
+    generation: u32,
 }
 
-const ACCESSED: u8 = 1;
-const DIRTY: u8 = 2;
+/// Page numbers have 52 bits.
+const HUGE: u64 = 1 << 52;
+const WRITABLE: u64 = 1 << 53;
+/// A reference on each frame goes with the entry.
+const PINNED: u64 = 1 << 54;
+const ACCESSED: u64 = 1 << 55;
+const DIRTY: u64 = 1 << 56;
 
 impl ShadowEntry {
     pub(super) fn new(translation: Translation, pinned: bool) -> Self {
+        let Translation {
+            range,
+            pfn,
+            generation,
+            writable,
+        } = translation;
+        debug_assert!(matches!(range.pages(), 1 | PMD_PAGES) && range.start().0 < HUGE);
+        let bit = |is: bool, bit: u64| if is { bit } else { 0 };
+        let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(pinned, PINNED);
         Self {
-            translation,
-            pinned,
-            marks: AtomicU8::new(0),
+            word: AtomicU64::new(range.start().0 | bits),
+            pfn,
+            generation,
+        }
+    }
+    #[inline]
+    fn word(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+    #[inline]
+    fn has(&self, bits: u64) -> bool {
+        self.word() & bits != 0
+    }
+    #[inline]
+    fn set(&self, bits: u64) {
+        if self.word() & bits != bits {
+            self.word.fetch_or(bits, Ordering::Relaxed);
         }
     }
     /// The page that it translates; the first one of a huge page.
     pub fn vpn(&self) -> Vpn {
-        self.translation.range.start()
+        Vpn(self.word() & (HUGE - 1))
     }
     /// The pages that it translates: one, or 512.
+    #[inline]
     pub fn range(&self) -> VpnRange {
-        self.translation.range
+        let pages = if self.has(HUGE) { PMD_PAGES } else { 1 };
+        let first = self.vpn();
+        VpnRange::new(first, first.plus(pages)).expect("one page at least")
     }
     /// The frame that it leads to; the first of a huge page.
     pub fn pfn(&self) -> Pfn {
-        self.translation.pfn
+        self.pfn
     }
     /// Whether it may be written through.
     pub fn is_writable(&self) -> bool {
-        self.translation.writable
+        self.has(WRITABLE)
     }
     /// Whether a reference on the frame goes with it.
     pub fn is_pinned(&self) -> bool {
-        self.pinned
+        self.has(PINNED)
     }
     /// All of it, as an audit or a TLB wants it.
+    #[inline]
     pub fn translation(&self) -> Translation {
-        self.translation
+        Translation {
+            range: self.range(),
+            pfn: self.pfn,
+            generation: self.generation,
+            writable: self.is_writable(),
+        }
     }
     /// The accessed bit, as a page-table walk of the device sets it.
+    #[inline]
     pub fn set_accessed(&self) {
-        self.marks.fetch_or(ACCESSED, Ordering::Relaxed);
+        self.set(ACCESSED);
     }
     /// Accessed and dirty bit. The gate passes it on to the frame when the entry goes.
+    #[inline]
     pub fn set_dirty(&self) {
-        self.marks.fetch_or(ACCESSED | DIRTY, Ordering::Relaxed);
+        self.set(ACCESSED | DIRTY);
     }
     /// Whether the accessed bit is set.
     pub fn is_accessed(&self) -> bool {
-        self.marks.load(Ordering::Relaxed) & ACCESSED != 0
+        self.has(ACCESSED)
     }
     /// Whether the dirty bit is set.
     pub fn is_dirty(&self) -> bool {
-        self.marks.load(Ordering::Relaxed) & DIRTY != 0
+        self.has(DIRTY)
     }
     /// Clears the accessed bit; whether it was set.
     pub fn clear_accessed(&self) -> bool {
-        self.marks.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
+        self.word.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
     }
     /// Takes the right to write away, as dirty logging does.
     pub fn write_protect(&mut self) {
-        self.translation.writable = false;
+        self.word.fetch_and(!WRITABLE, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for ShadowEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShadowEntry")
+            .field("translation", &self.translation())
+            .field("pinned", &self.is_pinned())
+            .field("accessed", &self.is_accessed())
+            .field("dirty", &self.is_dirty())
+            .finish()
     }
 }
 
@@ -196,6 +245,40 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
     fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
         for key in self.keys_in(range) {
             self.entries.get(key).into_iter().for_each(&mut *visit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PMD_PAGES, Pfn, ShadowEntry, Translation, Vpn, VpnRange};
+
+    #[test]
+    fn an_entry_is_two_words_and_says_what_it_was_made_of() {
+        if !cfg!(any(loom, shuttle)) {
+            assert_eq!(size_of::<ShadowEntry>(), 16);
+        }
+        for (first, pages, writable, pinned) in [
+            (7, 1, false, true),
+            ((1 << 36) - PMD_PAGES, PMD_PAGES, true, false),
+        ] {
+            let translation = Translation {
+                range: VpnRange::new(Vpn(first), Vpn(first + pages)).unwrap(),
+                pfn: Pfn(9),
+                generation: 3,
+                writable,
+            };
+            let mut entry = ShadowEntry::new(translation, pinned);
+            assert_eq!(
+                (entry.translation(), entry.is_pinned()),
+                (translation, pinned)
+            );
+            assert!(!entry.is_accessed() && !entry.is_dirty());
+            entry.set_dirty();
+            assert!(entry.clear_accessed() && !entry.clear_accessed() && entry.is_dirty());
+            entry.write_protect();
+            assert!(!entry.is_writable());
+            assert_eq!(entry.range(), translation.range);
         }
     }
 }
