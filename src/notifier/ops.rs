@@ -154,6 +154,11 @@ pub enum AgeKind {
 /// Callbacks come from any thread, several at once, with overlapping and nested ranges, and with ranges in which the
 /// MMU has nothing. What a driver cannot get wrong is in the types: it must pass its gate to answer, it cannot sleep
 /// where it must not, and it cannot re-enter the address space.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an external MMU",
+    label = "windows would not reach it",
+    note = "implement `ExternalMmu`: its `invalidate_start` passes the gate and returns the `Ack` that it gets there"
+)]
 pub trait ExternalMmu: Send + Sync {
     /// Drops every reference into the range, and gives out none until the end; may block.
     fn invalidate_start<'i>(

@@ -133,6 +133,11 @@ impl std::fmt::Debug for ShadowEntry {
 /// The gate owns the store and calls it under its lock. Entries that leave are handed back, since the gate passes their
 /// dirty bits on and gives up their references. A store must forget the entries of a range when told so, which the gate
 /// checks in builds with debug assertions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of shadow entries",
+    label = "a gate must be able to remove the entries of a range from what is inside",
+    note = "use `OrderedStore`, or `NoStore` for a device that has TLBs only, or implement `ShadowStore`"
+)]
 pub trait ShadowStore {
     /// What an entry is found by: a guest frame number, an address and a context, ….
     type Key;
