@@ -92,7 +92,20 @@
 //!    long as windows are in its way, and says [`Refused::Gone`] after its address space. If what [`Declared`] has by default is
 //!    not what your device is, say what it is.
 //! 4. `emmu::conformance_tests!(Table::new);` and `cargo test`. A device that is built from more than its
-//!    [`Seat`](crate::notifier::Seat), or registers itself: [`Kit::attaching`].
+//!    [`Seat`](crate::notifier::Seat), or registers itself: [`Kit::attaching`]. So also one that comes from another crate than its
+//!    tests, as those in `tests/` do, where [`Device`] cannot be implemented for it: a type of the test's own has it, and uses it.
+//!
+//! ```ignore
+//! struct User(Arc<Table>); // impl Device for User
+//!
+//! fn kit() -> Kit {
+//!     Kit::attaching(|cx, mm| {
+//!         let (table, registration) = mm.register(cx, Table::new);
+//!         Attached { device: Arc::new(User(Arc::clone(&table))), mmu: table, registration }
+//!     })
+//! }
+//! emmu::conformance_tests!(kit = kit());
+//! ```
 //!
 //! # Reading a failure
 //!
