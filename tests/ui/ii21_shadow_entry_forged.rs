@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(t: Translation) -> ShadowEntry { ShadowEntry { translation: t, pinned: false, marks: Default::default() } }
+fn f(t: Translation) -> ShadowEntry { ShadowEntry { word: Default::default(), pfn: t.pfn(), generation: 0 } }

@@ -108,6 +108,9 @@ impl Reference {
                 let Some(frame) = machine.mem().try_get(pfn) else {
                     return Err(format!("leads to {pfn:?}, which is free"));
                 };
+                if self.is_hazy(page) {
+                    return Ok(());
+                }
                 let mut offsets: Vec<u16> = bytes.keys().copied().collect();
                 if page.freed != Freed::Hazy {
                     offsets.push(0);

@@ -25,9 +25,10 @@ pub use check::Checks;
 use crate::{
     addr::{Vpn, VpnRange},
     error::FaultError,
+    mm::Prot,
     replay::{FileKind, Header, Op, Outcome},
 };
-use page::{Bytes, Freed, Kind, Object, Pages, refusal, split};
+use page::{Bytes, Freed, Kind, Object, PAGE, Pages, refusal, split};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -55,6 +56,8 @@ pub struct Reference {
     lost: bool,
     /// It is known which pages of objects are in memory.
     resident: bool,
+    /// Others write beside the script: a private page of an object may be a copy from any time.
+    copied: bool,
 }
 
 impl Reference {
@@ -70,6 +73,7 @@ impl Reference {
                 .expect("a header with an empty arena is refused"),
             lost: false,
             resident: true,
+            copied: false,
         }
     }
     /// Whether something happened of which it knows too little to go on.
@@ -105,12 +109,36 @@ impl Reference {
     pub fn others(&mut self) {
         self.resident = false;
     }
+    /// Somebody writes to pages while the script runs, to bytes that it does not look at.
+    pub fn writers(&mut self) {
+        self.others();
+        self.copied = true;
+    }
+    /// Whether a page may be a private copy that the script did not make, of what its object had then.
+    fn is_hazy(&self, page: &page::Page) -> bool {
+        self.copied && !page.shared && page.object.is_some() && page.own.is_none()
+    }
     /// Why a process must be refused a read or a write of the byte at `addr`.
     pub fn refusal(&self, process: u32, addr: u64, write: bool) -> Option<FaultError> {
         let page = self.processes.get(&process)?.get(&split(addr).0);
         refusal(page, &self.objects, addr, write)
     }
 
+    /// As a read or a write of MAP_POPULATE, which says nothing where it must not.
+    fn populate(&mut self, process: u32, number: u64) {
+        let addr = number * PAGE;
+        let refused = self.refusal(process, addr, false);
+        if refused.is_some() || self.is_hazy(&self.processes[&process][&number]) {
+            // A copy that others made before may have older bytes.
+            return;
+        }
+        self.touch(process, addr);
+        let bytes = self.bytes(process, addr);
+        let page = self.page(process, addr);
+        if !page.shared && page.prot.contains(Prot::WRITE) {
+            page.own = Some(bytes);
+        }
+    }
     fn load(&mut self, actor: u32, addr: u64, came: &Outcome) -> Result<(), String> {
         if let Some(why) = self.refusal(actor, addr, false) {
             return refused(why, came);
@@ -141,11 +169,12 @@ impl Reference {
             _ => bytes.insert(split(addr).1, byte),
         };
         self.touch(actor, addr);
+        let copied = self.is_hazy(&self.processes[&actor][&split(addr).0]);
         let page = self.page(actor, addr);
         page.freed = match page.freed {
             // Whether the others are there is not to be seen from here.
-            Freed::Perhaps | Freed::Hazy => {
-                if page.freed == Freed::Perhaps {
+            freed if copied || matches!(freed, Freed::Perhaps | Freed::Hazy) => {
+                if copied || freed == Freed::Perhaps {
                     bytes.retain(|&offset, _| offset == split(addr).1);
                 }
                 Freed::Hazy
@@ -200,6 +229,9 @@ impl Reference {
     fn byte(&self, process: u32, addr: u64) -> (Option<u8>, Freed) {
         let (number, offset) = split(addr);
         let page = &self.processes[&process][&number];
+        if self.is_hazy(page) {
+            return (None, Freed::Hazy);
+        }
         let byte = self.shown(page).and_then(|bytes| bytes.get(&offset));
         (byte.copied(), page.freed)
     }

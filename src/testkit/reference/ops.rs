@@ -173,19 +173,6 @@ impl Reference {
             }
         }
     }
-    fn populate(&mut self, process: u32, number: u64) {
-        let addr = number * PAGE;
-        if self.refusal(process, addr, false).is_some() {
-            return;
-        }
-        self.touch(process, addr);
-        let bytes = self.bytes(process, addr);
-        let page = self.page(process, addr);
-        if !page.shared && page.prot.contains(Prot::WRITE) {
-            page.own = Some(bytes);
-        }
-    }
-
     fn mremap(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         let Op::Mremap {
             addr,

@@ -278,6 +278,9 @@ impl Follow for Jury<'_> {
         }
         self.arm(cx);
         let lanes = u64::from(self.disturbances.threads);
+        if let (Some(reference), 1..) = (&mut self.reference, lanes) {
+            reference.writers();
+        }
         self.users = (0..lanes).map(|lane| self.user(lane)).collect();
     }
     fn disturb(&mut self, cx: &mut Idle<'_>, nth: usize) {
