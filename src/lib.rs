@@ -31,7 +31,6 @@
 //! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] | `ui/ii01`–`ii13` |
 //! | … and the validation sees every overlapping window, open or closed since | run-time check, [`notifier::Retry`] | `protocol` |
 //! | … of a driver of a range: every window over that range, and no other | run-time check, [`notifier::Retry`] | `interval` |
-//! | a window passes by a driver's gate only where its store has nothing and nobody is about to enter something | by construction: [`notifier::Gate::exclude_entries`] | `elsewhere`, loom |
 //! | … and all that such a driver could use is in its store | not at all; [`oracle::Oracle`] finds it | |
 //! | a translation copied for a TLB is dropped when its driver is asked to | not at all; [`oracle::Oracle`] finds it | `kvm`, `gru`, `xpmem` |
 //! | … and one taken by [`notifier::Pending::vouch`] was still current | not at all; [`oracle::Oracle`] finds it | `gru` |
