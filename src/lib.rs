@@ -27,7 +27,7 @@
 //! | a window exists only after every MMU registered over it dropped the range | type: [`notifier::Ack`] | `ui/ii14`–`ii17` |
 //! | … through its own gate | run-time check, panic | `protocol` |
 //! | … also if it began in a first pass: the second is handed the demand again | type: [`notifier::Finish`] | `ui/ii31`–`ii34`, `two_pass` |
-//! | the end of a window goes to exactly those who agreed to its beginning, once | type: a window is a value | `protocol`, `interval` |
+//! | the end of a window goes to exactly those who agreed to its beginning, once | type: a window is a value | `ui/i15`, `protocol`, `interval` |
 //! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] | `ui/ii01`–`ii13` |
 //! | … and the validation sees every overlapping window, open or closed since | run-time check, [`notifier::Retry`] | `protocol` |
 //! | … of a driver of a range: every window over that range, and no other | run-time check, [`notifier::Retry`] | `interval` |
