@@ -281,7 +281,7 @@ fn run(batch: &[Mutant], root: &Path) -> Vec<Row> {
     );
     let made = Command::new(root.join(".ci/lean"))
         .arg(&tree)
-        .arg("manifest")
+        .arg("emmu-mutants")
         .status();
     assert!(made.is_ok_and(|s| s.success()), ".ci/lean makes a manifest");
     apply(batch, root, &tree);

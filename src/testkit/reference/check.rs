@@ -108,7 +108,9 @@ impl Reference {
                 let Some(frame) = machine.mem().try_get(pfn) else {
                     return Err(format!("leads to {pfn:?}, which is free"));
                 };
-                if self.is_hazy(page) {
+                // Others may have written to it anew, after what was given up was taken.
+                let renewed = self.copied && matches!(page.freed, Freed::Lazily | Freed::Perhaps);
+                if renewed || self.is_hazy(page) {
                     return Ok(());
                 }
                 let mut offsets: Vec<u16> = bytes.keys().copied().collect();

@@ -172,22 +172,24 @@ impl Suite {
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let strategy = case::cases(self.profile, self.steps, self.disturbances.random_faults);
-        let state = std::cell::RefCell::new((began, 0));
+        let state = std::cell::RefCell::new((began, 0, None));
         let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |case| {
-            let (began, nth) = &mut *state.borrow_mut();
+            let (began, nth, failed) = &mut *state.borrow_mut();
             began(*nth);
             *nth += 1;
-            match run(self, &case, false).seen.first() {
-                None => Ok(()),
-                Some(seen) => Err(TestCaseError::fail(seen.to_string())),
-            }
+            let ran = run(self, &case, false);
+            let seen = ran.seen.first().map(ToString::to_string);
+            *failed = Some(ran);
+            seen.map_or(Ok(()), |seen| Err(TestCaseError::fail(seen)))
         });
         match outcome {
             Ok(()) => Ok(()),
             Err(TestError::Fail(_, case)) => {
                 let case = if again { self.shorten(case, run) } else { case };
                 let ran = run(self, &case, self.looks(&case));
-                Err(Box::new(self.failure(ran, case.fault)))
+                // On threads it need not be seen again: then what it was at first is the failure.
+                let first = state.into_inner().2.filter(|_| ran.seen.is_empty());
+                Err(Box::new(self.failure(first.unwrap_or(ran), case.fault)))
             }
             Err(TestError::Abort(why)) => unreachable!("nothing is rejected: {why}"),
         }
