@@ -207,10 +207,11 @@ impl Checker {
 
 /// Whether the model finds the mutant; a model that runs too long has not.
 fn found(program: &Path, mutant: Option<&Mutant>, model: &str) -> bool {
+    let (model, preemptions) = model.split_once('@').unwrap_or((model, "2"));
     let mut run = Command::new(program);
     run.args(["--exact", "--test-threads", "1"])
         .args(names(program, model))
-        .env("LOOM_MAX_PREEMPTIONS", "2")
+        .env("LOOM_MAX_PREEMPTIONS", preemptions)
         .env_remove("EMMU_MUTANT")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
