@@ -169,16 +169,16 @@ impl Reference {
             _ => bytes.insert(split(addr).1, byte),
         };
         self.touch(actor, addr);
-        let copied = self.is_hazy(&self.processes[&actor][&split(addr).0]);
+        let hazy = self.is_hazy(&self.processes[&actor][&split(addr).0]);
         let page = self.page(actor, addr);
+        // Whether the others are there is not to be seen from here.
+        let alone = hazy || page.freed == Freed::Perhaps;
+        if alone {
+            bytes.retain(|&offset, _| offset == split(addr).1);
+        }
         page.freed = match page.freed {
-            // Whether the others are there is not to be seen from here.
-            freed if copied || matches!(freed, Freed::Perhaps | Freed::Hazy) => {
-                if copied || freed == Freed::Perhaps {
-                    bytes.retain(|&offset, _| offset == split(addr).1);
-                }
-                Freed::Hazy
-            }
+            Freed::Hazy => Freed::Hazy,
+            _ if alone => Freed::Hazy,
             _ => Freed::No,
         };
         match page.object {

@@ -173,6 +173,7 @@ impl Reference {
             }
         }
     }
+
     fn mremap(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         let Op::Mremap {
             addr,

@@ -174,22 +174,25 @@ impl Suite {
         let strategy = case::cases(self.profile, self.steps, self.disturbances.random_faults);
         let state = std::cell::RefCell::new((began, 0, None));
         let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |case| {
-            let (began, nth, failed) = &mut *state.borrow_mut();
+            let (began, nth, last) = &mut *state.borrow_mut();
             began(*nth);
             *nth += 1;
             let ran = run(self, &case, false);
             let seen = ran.seen.first().map(ToString::to_string);
-            *failed = Some(ran);
+            *last = Some(ran);
             seen.map_or(Ok(()), |seen| Err(TestCaseError::fail(seen)))
         });
         match outcome {
             Ok(()) => Ok(()),
             Err(TestError::Fail(_, case)) => {
-                let case = if again { self.shorten(case, run) } else { case };
-                let ran = run(self, &case, self.looks(&case));
-                // On threads it need not be seen again: then what it was at first is the failure.
-                let first = state.into_inner().2.filter(|_| ran.seen.is_empty());
-                Err(Box::new(self.failure(first.unwrap_or(ran), case.fault)))
+                let (_, _, last) = state.into_inner();
+                let (ran, fault) = if again {
+                    let case = self.shorten(case, run);
+                    (run(self, &case, self.looks(&case)), case.fault)
+                } else {
+                    (last.expect("the case that failed was run"), case.fault)
+                };
+                Err(Box::new(self.failure(ran, fault)))
             }
             Err(TestError::Abort(why)) => unreachable!("nothing is rejected: {why}"),
         }
