@@ -185,14 +185,12 @@ impl Suite {
         match outcome {
             Ok(()) => Ok(()),
             Err(TestError::Fail(_, case)) => {
-                let (_, _, last) = state.into_inner();
-                let (ran, fault) = if again {
-                    let case = self.shorten(case, run);
-                    (run(self, &case, self.looks(&case)), case.fault)
-                } else {
-                    (last.expect("the case that failed was run"), case.fault)
-                };
-                Err(Box::new(self.failure(ran, fault)))
+                let first = state.into_inner().2.expect("the case that failed was run");
+                let case = if again { self.shorten(case, run) } else { case };
+                let shown = again.then(|| run(self, &case, self.looks(&case)));
+                // What is not seen once more is what it was at first.
+                let ran = shown.filter(|ran| !ran.seen.is_empty()).unwrap_or(first);
+                Err(Box::new(self.failure(ran, case.fault)))
             }
             Err(TestError::Abort(why)) => unreachable!("nothing is rejected: {why}"),
         }
