@@ -307,11 +307,18 @@ impl PhysMem {
     pub fn flags(&self, pfn: Pfn) -> FrameFlags {
         self.meta(pfn).flags()
     }
+    /// Whether the frame is in the swap cache. Who takes its last mapping out asks after that, and reclaim counts the
+    /// mappings after it put the frame in: of two at the same time one sees the other, and frees the slot that nobody
+    /// refers to.
+    pub(super) fn in_swap_cache(&self, pfn: Pfn) -> bool {
+        let flags = self.meta(pfn).flags.load(Ordering::SeqCst);
+        FrameFlags::from_bits_retain(flags).contains(FrameFlags::SWAP_CACHE)
+    }
     pub(crate) fn set_flags(&self, pfn: Pfn, flags: FrameFlags) {
         if !self.flags(pfn).contains(flags) {
             self.meta(pfn)
                 .flags
-                .fetch_or(flags.bits(), Ordering::Relaxed);
+                .fetch_or(flags.bits(), Ordering::SeqCst);
         }
     }
     pub(crate) fn clear_flags(&self, pfn: Pfn, flags: FrameFlags) {

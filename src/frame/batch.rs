@@ -85,7 +85,7 @@ impl<'m> Retired<'m> {
         }
     }
     fn still_referenced(&mut self, pfn: Pfn) {
-        if self.mem.flags(pfn).contains(FrameFlags::SWAP_CACHE) && self.mem.mapcount(pfn) == 0 {
+        if self.mem.in_swap_cache(pfn) && self.mem.mapcount(pfn) == 0 {
             // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
             self.put_back();
             let _in_use = self.mem.swap_cache_drop(pfn);

@@ -23,7 +23,7 @@ const fn split(word: u64) -> (u32, u32) {
 impl Counts {
     /// References and mappings.
     pub(super) fn get(&self) -> (u32, u32) {
-        split(self.0.load(Ordering::Acquire))
+        split(self.0.load(Ordering::SeqCst))
     }
     /// A frame off the free list: one reference. Nobody else changes counts that are zero.
     pub(super) fn born(&self, pfn: Pfn) {
@@ -85,8 +85,9 @@ impl Counts {
     }
     #[inline]
     fn sub(&self, what: u64, pfn: Pfn) -> bool {
-        // Release: what this thread did to the frame comes before its retirement; acquire: so does everybody's.
-        let old = self.0.fetch_sub(what, Ordering::AcqRel);
+        // Release: what this thread did to the frame comes before its retirement; acquire: so does everybody's. And one
+        // order with the mark of the swap cache (`PhysMem::in_swap_cache`).
+        let old = self.0.fetch_sub(what, Ordering::SeqCst);
         let (refs, maps) = split(old);
         assert!(
             refs >= split(what).0 && maps >= split(what).1,

@@ -135,7 +135,9 @@ impl PhysMem {
         if !self.flags(pfn).contains(FrameFlags::LRU) {
             return false;
         }
-        let removed = self.lru.0.lock().remove(pfn.0);
+        let mut lists = self.lru.0.lock();
+        let removed = lists.remove(pfn.0);
+        // Under the lock, as whoever adds it sets it there.
         self.clear_flags(pfn, FrameFlags::LRU);
         removed
     }

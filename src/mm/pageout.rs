@@ -72,3 +72,102 @@ fn own_pages<'m>(
         .unwrap_or_else(|e| match e {});
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        addr::{PAGE_SIZE, Vpn},
+        ctx::Atomic,
+        frame::MemConfig,
+        mm::{Machine, MachineConfig, MmapArgs},
+        notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
+    };
+    use std::{
+        sync::{Arc, Barrier, Mutex},
+        thread::scope,
+    };
+
+    /// When the first window opens, somebody else does something.
+    struct Meddler {
+        gate: Gate<OrderedStore<u64>, (), Atomic>,
+        once: Mutex<Option<Arc<Barrier>>>,
+    }
+
+    impl ExternalMmu for Meddler {
+        fn invalidate_start<'i>(
+            &self,
+            cx: Cx<'_, rank::Callback, Sleepable>,
+            inv: Invalidation<'i>,
+        ) -> Ack<'i> {
+            let once = self.once.lock().unwrap().take();
+            if let Some(turn) = once {
+                turn.wait(); // It begins,
+                turn.wait(); // and it is done.
+            }
+            self.gate.exclude(cx, inv, |(), _, _| ())
+        }
+    }
+
+    /// While reclaim opens a window for the page before, the only mapping of the next one in its hand is replaced by a copy.
+    /// Nobody refers to the slot that it gets then, and nobody will come to say so.
+    #[test]
+    fn a_page_copied_while_reclaim_holds_it_leaves_nothing_in_swap() {
+        let machine = Machine::new(MachineConfig {
+            memory: MemConfig {
+                frames: 64,
+                swap: 64,
+                ..MemConfig::default()
+            },
+            ..MachineConfig::default()
+        });
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = Mm::new(&machine);
+        let args = MmapArgs::anonymous(2 * PAGE_SIZE);
+        let addr = mm.mmap(&mut cx, &args).unwrap();
+        let second = addr + PAGE_SIZE;
+        mm.store(&mut cx, addr, 1).unwrap();
+        mm.store(&mut cx, second, 1).unwrap();
+        // A child that was there and is gone: the next store finds out whether the page is its own.
+        let child = mm.fork(&mut cx).unwrap();
+        child.exit(&mut cx);
+        let first = Vpn::containing(addr);
+        let pages = VpnRange::new(first, first.plus(2)).unwrap();
+        let look = |cx: &mut Cx<'_, rank::Idle, Sleepable>| {
+            let mut g = mm.read(cx);
+            let Lease { mm, mut cx } = g.lease();
+            let list = own_pages(mm, &mut cx, pages);
+            assert_eq!(list.len(), 2);
+            let reclaimer = machine.reclaimer();
+            let _counts = reclaimer.shrink(&mut cx, list, References::Check);
+        };
+        look(&mut cx); // They were used.
+        let turn = Arc::new(Barrier::new(2));
+        let (_meddler, registration) = mm.register(&mut cx, |seat: Seat| {
+            Arc::new(Meddler {
+                gate: Gate::new(seat, OrderedStore::default(), ()),
+                once: Mutex::new(Some(Arc::clone(&turn))),
+            })
+        });
+        scope(|s| {
+            s.spawn(|| {
+                let mut thread = machine.enter().unwrap();
+                turn.wait();
+                mm.store(&mut thread.cx(), second, 2).unwrap();
+                turn.wait();
+            });
+            look(&mut cx);
+        });
+        let mem = machine.mem();
+        assert_eq!(
+            (mem.swap().used(), mem.swap().cached()),
+            (1, 1),
+            "the first"
+        );
+        assert_eq!(mem.in_use(), 2, "the first in the cache, and the copy");
+        mm.unregister(&mut cx, registration);
+        mm.exit(&mut cx);
+        assert_eq!((mem.swap().used(), mem.in_use()), (0, 0));
+    }
+}

@@ -205,21 +205,20 @@ impl<'r> Reclaim<'r> {
             // Nothing refers to it but this list: dropping it frees it.
             Unmap::Discard | Unmap::Migration => Fate::Freed,
             Unmap::Swap(_) => {
-                if mem.flags(pfn).contains(FrameFlags::DIRTY) {
+                let written = mem.flags(pfn).contains(FrameFlags::DIRTY);
+                if written {
                     mem.swap_write(pfn);
-                    // The device is at work on it (`pageout`): its turn comes again.
-                    if references == References::Check {
-                        return Fate::Written;
-                    }
                 }
-                if mem.swap_evict(pfn) {
+                // The device is at work on what was written (`pageout`): its turn comes again.
+                let later = written && references == References::Check;
+                if !later && mem.swap_evict(pfn) {
                     return Fate::Freed;
                 }
-                // Its last mapping went meanwhile, so nobody will ask for it: no need to wait for the next round.
-                if mem.mapcount(pfn) == 0 {
-                    let _in_use = mem.swap_cache_drop(pfn);
+                // Its last mapping went meanwhile by another way, so nobody will ask for it, nor tell that nobody does.
+                if mem.mapcount(pfn) == 0 && mem.swap_cache_drop(pfn) {
+                    return Fate::Freed;
                 }
-                Fate::Kept
+                if later { Fate::Written } else { Fate::Kept }
             }
         }
     }
