@@ -58,6 +58,18 @@ impl PhysMem {
         }
         Ok(HugeFrame { mem: self, head })
     }
+    /// The frames of a huge page; not those that were given back and are something else by now.
+    pub(crate) fn huge_parts(&self, head: Pfn) -> impl Iterator<Item = Pfn> {
+        (0..HUGE)
+            .map(move |i| head.nth(i))
+            .filter(|&pfn| self.flags(pfn).contains(FrameFlags::LARGE))
+    }
+    /// Entries that map any part of it, in whatever process.
+    pub(crate) fn huge_mappings(&self, head: Pfn) -> u64 {
+        self.huge_parts(head)
+            .map(|pfn| u64::from(self.mapcount(pfn)))
+            .sum()
+    }
     /// The huge page is one no more: its frames go their own ways.
     pub(crate) fn forget_huge(&self, head: Pfn) {
         for i in 0..HUGE {

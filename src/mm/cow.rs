@@ -6,8 +6,7 @@
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
 use super::{
-    flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte,
-    split_folio::parts, vma::Vma,
+    flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
 };
 use crate::{
     addr::Vpn,
@@ -57,8 +56,11 @@ impl Held<'_> {
     fn has_all_of(&mut self, head: crate::addr::Pfn) -> bool {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
-        let mapped: u64 = parts(mem, head).map(|p| u64::from(mem.mapcount(p))).sum();
-        let held: u64 = parts(mem, head).map(|p| u64::from(mem.refcount(p))).sum();
+        let mapped = mem.huge_mappings(head);
+        let held: u64 = mem
+            .huge_parts(head)
+            .map(|p| u64::from(mem.refcount(p)))
+            .sum();
         mapped > 1 && held == mapped && mm.has_alone(&mut self.lease.cx.descend(), head)
     }
 

@@ -65,10 +65,11 @@ impl Mm {
 }
 
 /// After a split, a page that holds nothing but zeros is given back, and the zero page mapped instead
-/// (`try_to_map_unused_to_zeropage`).
-pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) {
+/// (`try_to_map_unused_to_zeropage`). Says whether it was.
+pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) -> bool {
     let pte = leaf.get(at);
-    if pte.counted().is_some_and(|pfn| mem.is_unused(pfn)) {
+    let unused = pte.counted().is_some_and(|pfn| mem.is_unused(pfn));
+    if unused {
         let rights = Rights {
             read: pte.may_read(),
             write: false,
@@ -76,6 +77,7 @@ pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) {
         leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
         super::window::drop_entry(mem, pte);
     }
+    unused
 }
 
 /// Whether the leaf maps a huge page that others map as well (`folio_maybe_mapped_shared`).

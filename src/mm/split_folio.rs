@@ -9,7 +9,7 @@ use crate::{
     ctx::{Context, Cx, Rank},
     frame::{FrameFlags, HUGE, PhysMem},
     notifier::Event,
-    rmap::{AnonVma, OwnerRef, RmapCx},
+    rmap::{AnonVma, OwnerRef, RmapCx, split_huge},
 };
 use std::sync::Arc;
 
@@ -17,20 +17,6 @@ use std::sync::Arc;
 fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
     let part = |pfn: Pfn| pfn.head() == head && mem.flags(pfn).contains(FrameFlags::LARGE);
     leaf.get(at).counted().is_some_and(part)
-}
-
-/// Its frames; not those that were given back and are something else by now.
-pub(super) fn parts(mem: &PhysMem, head: Pfn) -> impl Iterator<Item = Pfn> {
-    (0..HUGE)
-        .map(move |i| head.nth(i))
-        .filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE))
-}
-
-/// Entries that map any part of it, in whatever process.
-fn mappings(mem: &PhysMem, head: Pfn) -> u64 {
-    parts(mem, head)
-        .map(|pfn| u64::from(mem.mapcount(pfn)))
-        .sum()
 }
 
 impl Mm {
@@ -59,7 +45,7 @@ impl Mm {
             }
             true
         });
-        own > 0 && own == mappings(mem, head)
+        own > 0 && own == mem.huge_mappings(head)
     }
     fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
@@ -109,14 +95,9 @@ impl Mm {
         let Some((node, pages)) = self.node_of(head) else {
             return;
         };
-        let mut left = mappings(mem, head);
-        node.walk_range(cx, pages, |cx, spot, part| {
-            left -= spot.space.split_folio(cx, part, head).min(left);
-            left > 0
-        });
-        mem.forget_huge(head);
+        split_huge(&node, mem, cx, (head, pages));
     }
-    /// One VMA on the way; returns how many entries of it map the page.
+    /// One VMA on the way; returns how many entries of it map the page still.
     pub(super) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
         let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
@@ -128,8 +109,7 @@ impl Mm {
                 let range = txn.range();
                 let leaf = txn.leaf();
                 for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
-                    found += 1;
-                    zero_unused(mem, leaf, at);
+                    found += u64::from(!zero_unused(mem, leaf, at));
                 }
                 Ok::<(), std::convert::Infallible>(())
             })

@@ -45,9 +45,15 @@ fn take_in<C: Context>(
     how: Unmap,
 ) -> Result<(), Kept> {
     let flags = VmFlags::from_bits_retain(spot.flags);
-    let done = window.lock_ptes(spot.at, |txn| match txn.slot(spot.at) {
-        Some(slot) if slot.raw().counted() == Some(pfn) => take_out(slot, pfn, flags, how),
-        _ => Ok(()),
+    let done = window.lock_ptes(spot.at, |txn| {
+        let huge = txn.leaf().is_huge();
+        match txn.slot(spot.at) {
+            Some(slot) if slot.raw().counted() != Some(pfn) => Ok(()),
+            // It goes as a whole or not at all; who takes out pages has split those that it saw.
+            Some(_) if huge => Err(Kept::Needed),
+            Some(slot) => take_out(slot, pfn, flags, how),
+            None => Ok(()),
+        }
     });
     window.close();
     done.unwrap_or(Ok(()))

@@ -4,7 +4,7 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
-    rmap::{Blocking, Kept, OwnerRef, Unmap, Use, referenced, unmap_frame},
+    rmap::{Blocking, Kept, OwnerRef, Unmap, Use, referenced, split_huge_of, unmap_frame},
 };
 
 /// Whether pages in use lately are spared.
@@ -148,6 +148,13 @@ impl<'r> Reclaim<'r> {
         {
             return fate;
         }
+        if flags.contains(FrameFlags::LARGE) {
+            // Page by page, as where swap has no room for all of it in a row (`split_folio_to_list`).
+            if blocking == Blocking::MustNot {
+                return Fate::Deferred;
+            }
+            split_huge_of(&self.host.registry, self.mem(), cx, locked);
+        }
         if flags.intersects(FrameFlags::ANON | FrameFlags::SWAP_CACHE) {
             self.shrink_anon(cx, locked, flags, (references, blocking))
         } else {
@@ -191,6 +198,10 @@ impl<'r> Reclaim<'r> {
     ) -> Fate {
         let mem = self.mem();
         let pfn = locked.pfn();
+        let cached = flags.contains(FrameFlags::SWAP_CACHE);
+        if mem.mapcount(pfn) == 0 && !cached {
+            return Fate::Kept; // Its last mapping went meanwhile, and this list's reference is the last.
+        }
         let mut how = Unmap::Discard;
         if flags.contains(FrameFlags::SWAP_BACKED) {
             let Some(slot) = self.slot(locked) else {

@@ -32,4 +32,6 @@ pub(crate) use registry::{OwnerRef, Registry};
 pub use space::EvenCows;
 pub(crate) use space::{Blocking, Kept, Place, RmapCx, Space, Spot, Unmap, Young};
 pub(crate) use tree::Frozen;
-pub(crate) use walk::{Use, referenced, restore, unmap_frame, walk_frame};
+pub(crate) use walk::{
+    Use, referenced, restore, split_huge, split_huge_of, unmap_frame, walk_frame,
+};

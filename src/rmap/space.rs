@@ -72,7 +72,7 @@ pub(crate) trait Space: Send + Sync {
     /// Drops the one mapping of `pfn` at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn);
     /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries;
-    /// returns how many there are (`try_to_migrate_one` for a split).
+    /// returns how many there still are (`try_to_migrate_one` for a split).
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64;
     /// Takes out the mapping of the locked frame at `spot` for good or for a while (`try_to_unmap_one`).
     ///

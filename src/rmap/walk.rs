@@ -1,14 +1,16 @@
 //! From a locked frame to everything that may map it: `rmap_walk`.
 
 use super::{
+    anon::AnonVma,
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
     space::{Blocking, Kept, RmapCx, Spot, Unmap, Young},
     tree::each_page,
 };
 use crate::{
+    addr::Pfn,
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{FrameLock, PhysMem},
+    frame::{FrameLock, HUGE, PhysMem},
 };
 
 /// Visits every page of an address space that may map the frame, with the lock held that keeps it there. The visitor
@@ -37,6 +39,43 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
             }
         }
         None => {}
+    }
+}
+
+/// Maps what is there of a huge page of private memory by small entries, wherever it is mapped, until all of it is; it is a
+/// huge page no more (`split_folio`). `pages`: its page offsets.
+pub(crate) fn split_huge(
+    node: &AnonVma,
+    mem: &PhysMem,
+    cx: RmapCx<'_>,
+    (head, pages): (Pfn, (u64, u64)),
+) {
+    let mut split = 0;
+    node.walk_range(cx, pages, |cx, spot, part| {
+        split += spot.space.split_folio(cx, part, head);
+        // Counted anew: a fork may have mapped it once more meanwhile.
+        split < mem.huge_mappings(head)
+    });
+    mem.forget_huge(head);
+}
+
+/// The same for the huge page that a locked frame is part of.
+pub(crate) fn split_huge_of(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut Cx<'_, rank::Folio, Sleepable>,
+    locked: &FrameLock<'_>,
+) {
+    let head = locked.pfn().head();
+    let Some(owner) = locked.owner() else {
+        return;
+    };
+    if let Some(OwnerRef::Anon(node)) = registry.find(owner.id)
+        && let Some(node) = node.upgrade()
+    {
+        let first = owner.index - u64::from(locked.pfn().0 - head.0);
+        let pages = (first, first + u64::from(HUGE));
+        split_huge(&node, mem, cx.descend(), (head, pages));
     }
 }
 
