@@ -122,11 +122,17 @@ impl<T> Tlb<T> {
         let at = at.or_else(|| (self.huge > 0).then(huge).flatten())?;
         self.values[at].as_ref()
     }
-    /// Enters a translation of one page, or of the 512 around it; returns what had to go.
+    /// Enters a translation of one page, or of the 512 around it; returns what had to go for want of room. Entries of single
+    /// pages among the 512 go too: they would be found first, and may say less.
     pub fn insert(&mut self, asid: u32, page: u64, is_huge: IsHuge, value: T) -> Option<T> {
         let tag = match is_huge {
             IsHuge::Small => Tag::small(asid, page),
-            IsHuge::Huge => Tag::huge(asid, page),
+            IsHuge::Huge => {
+                let tag = Tag::huge(asid, page);
+                let (first, end) = (tag.page(), tag.page() + (1 << HUGE_SHIFT));
+                self.take_if(|old, _| !old.is_huge() && old.translates(asid, first, end));
+                tag
+            }
         };
         let set = self.set_of(tag);
         let way_of = |wanted: Tag| self.tags[set].iter().position(|t| *t == wanted);
@@ -279,6 +285,18 @@ mod tests {
         assert_eq!(tlb.get(1, 1024), None);
         assert_eq!(tlb.clear(), 1);
         assert!(tlb.is_empty());
+    }
+
+    #[test]
+    fn a_huge_entry_takes_the_place_of_small_ones() {
+        let mut tlb = Tlb::new(64);
+        for (asid, page) in [(1, 511), (1, 512), (1, 1023), (1, 1024), (2, 600)] {
+            tlb.insert(asid, page, Small, 's');
+        }
+        tlb.insert(1, 700, Huge, 'h');
+        let found = [511, 512, 1023, 1024].map(|page| tlb.get(1, page).copied());
+        assert_eq!(found, [Some('s'), Some('h'), Some('h'), Some('s')]);
+        assert_eq!((tlb.get(2, 600), tlb.len()), (Some(&'s'), 4));
     }
 
     #[test]

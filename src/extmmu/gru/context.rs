@@ -265,7 +265,10 @@ impl Context {
             } else {
                 pending.validate()
             };
-            if let Ok(cached) = checked {
+            let known = chip.tlb.get(effective(asid, at.addr()), at.0).is_some();
+            if let Ok(cached) = checked
+                && !known
+            {
                 chip.stats.preloads += 1;
                 self.space.meter.faulted(cached.range());
                 enter(&mut chip, effective(asid, at.addr()), cached);
