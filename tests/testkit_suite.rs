@@ -2,15 +2,18 @@
 //! is found is short and can be run again.
 
 use emmu::{
+    FaultError, Mm,
     extmmu::{
         gru::{self, GruConfig},
         kvm::{self, VmConfig},
         xpmem::{Manners, OwnerConfig},
     },
     replay::{Script, replay},
-    testkit::{Disturbances, Fault, Kit, Suite, gru, kvm, xpmem},
+    testkit::{
+        Attached, Declared, Device, Disturbances, Fault, Idle, Kit, Refused, Suite, gru, kvm, xpmem,
+    },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 fn all() -> [Kit; 3] {
     [correct_kvm(), correct_gru(), correct_xpmem()]
@@ -146,4 +149,51 @@ fn correct_devices_stay_silent_whatever_fails() {
     };
     let xpmem = xpmem(patient, Manners::Prompt);
     silent(&Suite::new([correct_kvm(), correct_gru(), xpmem]).disturbed(failing));
+}
+
+/// Correct, until memory is wanting: it has its own word for that, which nobody takes.
+struct Brusque(Arc<dyn Device>);
+
+impl Brusque {
+    fn word(why: Refused) -> Refused {
+        match why {
+            Refused::Fault(FaultError::NoMemory(_)) => Refused::Other("out of order".into()),
+            other => other,
+        }
+    }
+}
+impl Device for Brusque {
+    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+        self.0.read(cx, mm, addr).map_err(Self::word)
+    }
+    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        self.0.write(cx, mm, addr, byte).map_err(Self::word)
+    }
+    fn declares(&self) -> Declared {
+        self.0.declares()
+    }
+}
+
+#[test]
+fn what_fails_by_a_fault_is_kept_with_it() {
+    let brusque = Kit::attaching(|cx, mm| {
+        let attached = correct_kvm().attach(cx, mm);
+        let device = Arc::new(Brusque(Arc::clone(&attached.device)));
+        Attached { device, ..attached }
+    });
+    let folder = std::env::temp_dir().join(format!("emmu-faults-{}", std::process::id()));
+    let suite = |kit: Kit| Suite::new([kit]).cases(0).regressions(&folder);
+    let script = Script::parse("busy", BUSY.as_bytes()).unwrap();
+    let failure = suite(brusque.clone()).fail_each(&script, Fault::Allocation);
+    let failure = failure.expect_err("memory is made to be wanting");
+    assert!(
+        matches!(failure.fault, Some((Fault::Allocation, _))),
+        "{failure}"
+    );
+    println!("{failure}");
+    // The kept script fails again, by the same fault, and only for who is wrong.
+    let again = suite(brusque).run().expect_err("kept");
+    assert_eq!((again.fault, again.seen), (failure.fault, failure.seen));
+    assert!(suite(correct_kvm()).run().is_ok());
+    std::fs::remove_dir_all(folder).unwrap();
 }

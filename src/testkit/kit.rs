@@ -5,6 +5,7 @@ use super::{
     aside::message,
     device::{Attached, Device, Idle},
     log::Log,
+    suite,
     trial::{Abort, Attach, Trial, machine},
     verdict::{Conformance, Outcome, Seen, Verdict},
 };
@@ -60,7 +61,7 @@ impl Kit {
         Self {
             attach: Arc::new(attach),
             deadline: Duration::from_secs(5),
-            cases: super::suite::deep().unwrap_or(64),
+            cases: suite::depth(64),
         }
     }
     /// How long an access or an operation may take before it is said to be stuck. 5 seconds, unless set.
@@ -71,6 +72,7 @@ impl Kit {
     /// Random scripts of [`Property::Scripts`]; 64, unless set. `EMMU_TESTKIT_CASES` makes it more, but not of none.
     #[must_use]
     pub fn cases(self, cases: u32) -> Self {
+        let cases = suite::at_least(cases);
         Self { cases, ..self }
     }
     /// Random scripts of [`Property::Scripts`].

@@ -131,6 +131,7 @@
 //!     {"as":0,"op":"mmap","addr":"0x1000000c000","len":32768,…}  returns 0x1000000c000
 //!     {"as":0,"op":"store","addr":"0x1000000d000","byte":7}  returns 0
 //!     {"as":0,"op":"madvise","addr":"0x1000000d000","len":4096,"advice":"dontneed"}  returns 0
+//!     drawn from EMMU_TESTKIT_SEED=7241113480209853124
 //!     saved as /tmp/emmu-aabc878ff0bef485.jsonl
 //!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, the page table says nothing
 //! ```

@@ -64,6 +64,9 @@ fn apart(t: &Arc<Trial>, work: impl FnOnce(&Trial) -> Result<(), Box<Failure>> +
     if let Some((fault, nth)) = failure.fault {
         t.process(format!("made to fail: {fault}, number {nth}"));
     }
+    if failure.fault.is_none() {
+        t.process(format!("drawn from EMMU_TESTKIT_SEED={}", failure.seed));
+    }
     if let Some(path) = &failure.saved {
         t.process(format!("saved as {}", path.display()));
     }

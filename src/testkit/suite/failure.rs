@@ -3,7 +3,7 @@
 use super::{Suite, case::Ran};
 use crate::{
     replay::Script,
-    testkit::{Fault, Seen},
+    testkit::{Broken, Fault, Seen},
 };
 use std::{
     fmt, fs,
@@ -29,7 +29,7 @@ impl Suite {
     pub(super) fn failure(&self, ran: Ran, fault: Option<(Fault, u64)>) -> Failure {
         let temporary = std::env::temp_dir();
         let folder = self.regressions.as_deref().unwrap_or(&temporary);
-        let saved = save(folder, &ran.script);
+        let saved = save(folder, &ran.script, fault);
         Failure {
             seen: ran.seen,
             script: ran.script,
@@ -40,13 +40,35 @@ impl Suite {
     }
 }
 
-/// Writes a script under a name that its text gives it.
-fn save(folder: &Path, script: &Script) -> Option<PathBuf> {
+/// What can be made to fail, as the names of files have it.
+fn short(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Allocation => "allocation",
+        Fault::WouldBlock => "wouldblock",
+        Fault::Acknowledgement(Broken::Dies) => "dies",
+        Fault::Acknowledgement(Broken::Hangs) => "hangs",
+        Fault::Acknowledgement(Broken::Twice) => "twice",
+    }
+}
+
+/// What the file of that name was saved with.
+pub(super) fn fault_of(name: &str) -> Option<(Fault, u64)> {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    let (_, last) = name.strip_suffix(".jsonl")?.rsplit_once('.')?;
+    let (word, nth) = last.split_once('-')?;
+    let fault = Fault::ALL.iter().find(|f| short(**f) == word)?;
+    Some((*fault, nth.parse().ok()?))
+}
+
+/// Writes a script under a name that its text gives it, and what was made to fail.
+fn save(folder: &Path, script: &Script, fault: Option<(Fault, u64)>) -> Option<PathBuf> {
     let text = script.to_jsonl();
     let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
-    let path = folder.join(format!("emmu-{sum:016x}.jsonl"));
+    let made = fault.map(|(fault, nth)| format!(".{}-{nth}", short(fault)));
+    let made = made.unwrap_or_default();
+    let path = folder.join(format!("emmu-{sum:016x}{made}.jsonl"));
     fs::create_dir_all(folder).ok()?;
     fs::write(&path, text).ok()?;
     Some(path)
@@ -68,5 +90,31 @@ impl fmt::Display for Failure {
             None => writeln!(f, "  it could not be saved")?,
         }
         write!(f, "  drawn from EMMU_TESTKIT_SEED={}", self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fault_of, save};
+    use crate::{
+        replay::blank,
+        testkit::{Fault, suite::profile::header},
+    };
+
+    #[test]
+    fn names_say_what_was_made_to_fail() {
+        let folder = std::env::temp_dir().join(format!("emmu-names-{}", std::process::id()));
+        let script = blank("names", header(0));
+        let all = Fault::ALL.iter().map(|fault| Some((*fault, 12)));
+        for fault in all.chain([None]) {
+            let path = save(&folder, &script, fault).expect("a folder for temporary files");
+            let name = path.to_str().expect("ASCII");
+            assert_eq!(fault_of(name), fault);
+            assert_eq!(fault_of(&format!("{name}.gz")), fault);
+        }
+        std::fs::remove_dir_all(folder).expect("just written");
+        for other in ["emmu-1.jsonl", "v1.2-3.jsonl", "a.allocation-x.jsonl", "a"] {
+            assert_eq!(fault_of(other), None);
+        }
     }
 }

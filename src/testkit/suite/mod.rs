@@ -28,7 +28,8 @@
 //!
 //! … holds the script ([`Failure::script`]), where it was saved, and the seed. The script can be replayed (`cargo run --features
 //! replay --example replay -- FILE`), given to others, run on a real kernel, and kept: the scripts of a
-//! [folder](Suite::regressions) are run before anything is drawn.
+//! [folder](Suite::regressions) are run before anything is drawn. What was made to fail is in the name of the file
+//! (`emmu-aabc878ff0bef485.allocation-12.jsonl`), and fails again there.
 
 mod beside;
 mod case;
@@ -70,9 +71,16 @@ pub(super) fn env<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// What `EMMU_TESTKIT_CASES` says.
-pub(in crate::testkit) fn deep() -> Option<u32> {
-    env("EMMU_TESTKIT_CASES")
+/// Scripts where nobody says how many: what `EMMU_TESTKIT_CASES` says, or these.
+pub(in crate::testkit) fn depth(cases: u32) -> u32 {
+    env("EMMU_TESTKIT_CASES").unwrap_or(cases)
+}
+/// Scripts where somebody says how many: `EMMU_TESTKIT_CASES` makes it more, but not of none.
+pub(in crate::testkit) fn at_least(cases: u32) -> u32 {
+    match cases {
+        0 => 0,
+        _ => cases.max(depth(cases)),
+    }
 }
 
 impl Suite {
@@ -81,7 +89,7 @@ impl Suite {
         Self {
             kits: kits.into_iter().collect(),
             profile: Profile::default(),
-            cases: deep().unwrap_or(256),
+            cases: depth(256),
             steps: 40,
             seed: env("EMMU_TESTKIT_SEED").unwrap_or_else(|| RandomState::new().hash_one(0)),
             disturbances: Disturbances::default(),
@@ -96,8 +104,7 @@ impl Suite {
     /// How many scripts. `EMMU_TESTKIT_CASES` makes it more, but not of none.
     #[must_use]
     pub fn cases(self, cases: u32) -> Self {
-        let deep = deep().filter(|_| cases > 0);
-        let cases = cases.max(deep.unwrap_or(0));
+        let cases = at_least(cases);
         Self { cases, ..self }
     }
     /// How many operations are drawn at most; 40 unless set.
@@ -147,7 +154,10 @@ impl Suite {
     ) -> Result<u32, Box<Failure>> {
         let kept = self.kept().unwrap_or_else(|e| panic!("{e}"));
         for script in &kept {
-            self.again(script)?;
+            let mut suite = self.clone();
+            let fault = failure::fault_of(&script.name);
+            suite.disturbances.fault = fault.or(self.disturbances.fault);
+            suite.again(script)?;
         }
         // What threads did is not done again by fewer steps.
         let again = self.disturbances.threads == 0;
