@@ -10,7 +10,8 @@ use emmu::{
     },
     replay::{Script, replay},
     testkit::{
-        Attached, Declared, Device, Disturbances, Fault, Idle, Kit, Refused, Suite, gru, kvm, xpmem,
+        Attached, Declared, Device, Disturbances, Fault, Idle, Kit, Profile, Refused, Suite, gru,
+        kvm, xpmem,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -196,4 +197,15 @@ fn what_fails_by_a_fault_is_kept_with_it() {
     assert_eq!((again.fault, again.seen), (failure.fault, failure.seen));
     assert!(suite(correct_kvm()).run().is_ok());
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn huge_pages_are_split_moved_and_collapsed() {
+    for devices in [Vec::new(), all().into()] {
+        let suite = Suite::new(devices).profile(Profile::Huge).cases(16);
+        silent(&suite.disturbed(Disturbances {
+            windows: true,
+            ..Disturbances::default()
+        }));
+    }
 }

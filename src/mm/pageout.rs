@@ -109,18 +109,33 @@ mod tests {
         }
     }
 
-    /// While reclaim opens a window for the page before, the only mapping of the next one in its hand is replaced by a copy.
-    /// Nobody refers to the slot that it gets then, and nobody will come to say so.
-    #[test]
-    fn a_page_copied_while_reclaim_holds_it_leaves_nothing_in_swap() {
-        let machine = Machine::new(MachineConfig {
+    fn small() -> Arc<Machine> {
+        Machine::new(MachineConfig {
             memory: MemConfig {
                 frames: 64,
                 swap: 64,
                 ..MemConfig::default()
             },
             ..MachineConfig::default()
-        });
+        })
+    }
+
+    /// Reclaim takes the two pages from there in its hand.
+    fn shrink_two(machine: &Machine, mm: &Mm, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+        let first = Vpn::containing(addr);
+        let pages = VpnRange::new(first, first.plus(2)).unwrap();
+        let mut g = mm.read(cx);
+        let Lease { mm, mut cx } = g.lease();
+        let list = own_pages(mm, &mut cx, pages);
+        assert_eq!(list.len(), 2);
+        let _counts = machine.reclaimer().shrink(&mut cx, list, References::Check);
+    }
+
+    /// While reclaim opens a window for the page before, the only mapping of the next one in its hand is replaced by a copy.
+    /// Nobody refers to the slot that it gets then, and nobody will come to say so.
+    #[test]
+    fn a_page_copied_while_reclaim_holds_it_leaves_nothing_in_swap() {
+        let machine = small();
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
         let mm = Mm::new(&machine);
@@ -132,17 +147,7 @@ mod tests {
         // A child that was there and is gone: the next store finds out whether the page is its own.
         let child = mm.fork(&mut cx).unwrap();
         child.exit(&mut cx);
-        let first = Vpn::containing(addr);
-        let pages = VpnRange::new(first, first.plus(2)).unwrap();
-        let look = |cx: &mut Cx<'_, rank::Idle, Sleepable>| {
-            let mut g = mm.read(cx);
-            let Lease { mm, mut cx } = g.lease();
-            let list = own_pages(mm, &mut cx, pages);
-            assert_eq!(list.len(), 2);
-            let reclaimer = machine.reclaimer();
-            let _counts = reclaimer.shrink(&mut cx, list, References::Check);
-        };
-        look(&mut cx); // They were used.
+        shrink_two(&machine, &mm, &mut cx, addr); // They were used.
         let turn = Arc::new(Barrier::new(2));
         let (_meddler, registration) = mm.register(&mut cx, |seat: Seat| {
             Arc::new(Meddler {
@@ -157,7 +162,7 @@ mod tests {
                 mm.store(&mut thread.cx(), second, 2).unwrap();
                 turn.wait();
             });
-            look(&mut cx);
+            shrink_two(&machine, &mm, &mut cx, addr);
         });
         let mem = machine.mem();
         assert_eq!(

@@ -73,6 +73,11 @@ impl Reference {
                 )));
             }
             for (at, state) in mm.pagemap(cx, self.arena) {
+                let state = match state {
+                    // The pagemap does not tell the huge zero page from a file's.
+                    PageState::Object(pfn) if pfn.is_zero() => PageState::Zero,
+                    state => state,
+                };
                 if let PageState::Anon(pfn) | PageState::Object(pfn) = state {
                     let owned = mapped.entry(pfn).or_default();
                     owned.entries += 1;

@@ -277,6 +277,12 @@ impl Reference {
                 return Ok(());
             }
             Advice::PageOut => self.pressure(),
+            // What size pages have is a matter of frames; but one that was never used may come in with its neighbours.
+            Advice::HugePage | Advice::NoHugePage => self.resident = false,
+            Advice::Collapse => {
+                self.resident = false;
+                return Ok(());
+            }
             Advice::WillNeed => self.resident = false,
             Advice::Normal | Advice::Random | Advice::Sequential | Advice::Cold => {}
             Advice::DontNeed | Advice::Free | Advice::DontFork | Advice::DoFork => {}

@@ -56,7 +56,7 @@ pub(super) fn cases(profile: Profile, steps: usize, faults: bool) -> impl Strate
 impl Source {
     pub(super) fn blank(&self) -> Script {
         match self {
-            Self::Draws(..) => blank("testkit", header(0)),
+            Self::Draws(profile, ..) => blank("testkit", header(*profile)),
             Self::Script(script) => blank(&script.name, script.header.clone()),
         }
     }

@@ -98,13 +98,16 @@ mod tests {
     use super::{fault_of, save};
     use crate::{
         replay::blank,
-        testkit::{Fault, suite::profile::header},
+        testkit::{
+            Fault,
+            suite::profile::{Profile, header},
+        },
     };
 
     #[test]
     fn names_say_what_was_made_to_fail() {
         let folder = std::env::temp_dir().join(format!("emmu-names-{}", std::process::id()));
-        let script = blank("names", header(0));
+        let script = blank("names", header(Profile::Mixed));
         let all = Fault::ALL.iter().map(|fault| Some((*fault, 12)));
         for fault in all.chain([None]) {
             let path = save(&folder, &script, fault).expect("a folder for temporary files");

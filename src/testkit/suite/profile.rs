@@ -1,6 +1,9 @@
 //! Kinds of random scripts: which operations, how often, on what.
 
-use super::draw::{BASE, Draw, RW, at};
+use super::{
+    draw::{BASE, Draw, RW, at},
+    huge,
+};
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MapFlags, MremapFlags, Prot},
@@ -21,6 +24,8 @@ pub enum Profile {
     Files,
     /// A few private pages of up to 6 processes: paged out, freed lazily, reclaimed, migrated, merged.
     Swap,
+    /// Huge pages: split by what is done to parts of them, moved, paged out, collapsed.
+    Huge,
 }
 
 /// Pages that are used by the mixed profile; moves go up to as far again.
@@ -40,7 +45,7 @@ const SECOND_MOVED: u64 = 60;
 pub(super) const PROCESSES: usize = 6;
 
 /// The header of scripts that are made of draws.
-pub(super) fn header(seed: u64) -> Header {
+pub(super) fn header(profile: Profile) -> Header {
     let file = |kind| FileSpec {
         size: FILE_PAGES * PAGE_SIZE,
         kind,
@@ -50,8 +55,12 @@ pub(super) fn header(seed: u64) -> Header {
         ("f1".to_owned(), file(FileKind::Disk)),
         ("f2".to_owned(), file(FileKind::Xip)),
     ]);
-    let end = BASE + 4 * PAGES * PAGE_SIZE;
-    Header::new("testkit", seed, OURS, BASE..end, files)
+    let pages = match profile {
+        Profile::Huge => huge::ARENA,
+        _ => 4 * PAGES,
+    };
+    let end = BASE + pages * PAGE_SIZE;
+    Header::new("testkit", 0, OURS, BASE..end, files)
 }
 
 /// What a script begins with.
@@ -67,6 +76,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
     let name = || Some(format!("f{file}"));
     let ops = match profile {
         Profile::Mixed | Profile::Pages => Vec::new(),
+        Profile::Huge => huge::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Files => vec![
             map(SHARED_AT, FILE_PAGES, MapFlags::SHARED, name()),
@@ -84,6 +94,7 @@ pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
         Profile::Mixed => (0..2 * PAGES).collect(),
         Profile::Pages => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
+        Profile::Huge => huge::looked_at(),
         Profile::Files => [SHARED_AT, SECOND_AT, PRIVATE_AT, SECOND_MOVED]
             .into_iter()
             .flat_map(file)
@@ -112,7 +123,7 @@ impl Profile {
             )
         );
         match self {
-            Self::Mixed => false,
+            Self::Mixed | Self::Huge => false,
             // A draw that is no operation.
             Self::Pages => op.is_none(),
             Self::Files | Self::Swap => !out,
@@ -130,6 +141,7 @@ impl Profile {
             Self::Pages => pages(d),
             Self::Files => files(d, file),
             Self::Swap => swap(d),
+            Self::Huge => huge::op(d),
         };
         match op {
             Some(Op::Fork { .. }) => room.then_some((who, Op::Fork { child: fresh })),
@@ -140,7 +152,7 @@ impl Profile {
 }
 
 /// The first entry that the number falls into, by weights that add up to 100.
-fn weighed<T: Copy>(number: u32, all: &[(u32, T)]) -> T {
+pub(super) fn weighed<T: Copy>(number: u32, all: &[(u32, T)]) -> T {
     let mut left = number;
     for &(weight, one) in all {
         if left < weight {
@@ -157,7 +169,7 @@ pub(super) fn any<T: Copy>(from: &[T], number: u64) -> T {
 }
 
 #[derive(Clone, Copy)]
-enum On {
+pub(super) enum On {
     Load,
     Store,
     Private,
@@ -180,6 +192,8 @@ enum On {
     Fork,
     Exit,
     Look,
+    Huge,
+    Collapse,
 }
 
 const ON_PAGES: &[(u32, On)] = &[
