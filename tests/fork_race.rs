@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Idle, PAGE, World, at, objects};
+use common::{Idle, PAGE, World, at, calls::private, objects};
 use emmu::{
     FaultError, Machine, Mm,
     addr::{Vpn, VpnRange},
@@ -146,20 +146,24 @@ fn what_is_truncated_after_its_entries_were_copied_is_not_in_the_child() {
     cut_halfway(HIGH, When::After);
 }
 
-#[test]
-fn what_another_thread_truncates_during_a_fork_is_not_in_the_child() {
+/// Forks while another thread does something to the pages, at another moment of the fork each time; then both are looked at,
+/// and the parent gets back what it lost.
+fn forks_beside(
+    w: &mut World,
+    take: impl Fn(&Mm, &mut Idle<'_>) + Send,
+    look: impl Fn(&Mm, &Mm, &mut Idle<'_>),
+    give_back: impl Fn(&Mm, &mut Idle<'_>),
+) {
     const ROUNDS: u64 = 150;
-    let (mut w, file) = mapped_twice();
     let (start, end) = (Barrier::new(2), Barrier::new(2));
     std::thread::scope(|s| {
-        let (machine, file, start, end) = (&w.machine, &file, &start, &end);
+        let (machine, mm, start, end) = (&w.machine, &w.mm, &start, &end);
         s.spawn(move || {
             in_thread(machine, |cx| {
                 for round in 0..ROUNDS {
                     start.wait();
-                    // At another moment of the fork each time.
                     (0..round * 20).for_each(|_| std::hint::spin_loop());
-                    file.truncate(cx.reborrow(), LEFT * PAGE).unwrap();
+                    take(mm, cx);
                     end.wait();
                     end.wait();
                 }
@@ -168,16 +172,68 @@ fn what_another_thread_truncates_during_a_fork_is_not_in_the_child() {
         for _ in 0..ROUNDS {
             let cx = &mut w.thread.cx();
             start.wait();
-            let child = w.mm.fork(cx).unwrap();
+            let child = mm.fork(cx).unwrap();
             end.wait();
-            assert_cut(&child, cx, "child");
-            assert_cut(&w.mm, cx, "parent");
+            look(mm, &child, cx);
             child.exit(cx);
-            file.truncate(cx.reborrow(), PAGES * PAGE).unwrap();
-            for page in (LEFT..PAGES).flat_map(|p| [LOW + p, HIGH + p]) {
-                w.mm.store(cx, at(page), 50).unwrap();
-            }
+            give_back(mm, cx);
             end.wait();
         }
     });
+}
+
+#[test]
+fn what_another_thread_truncates_during_a_fork_is_not_in_the_child() {
+    let (mut w, file) = mapped_twice();
+    forks_beside(
+        &mut w,
+        |_, cx| file.truncate(cx.reborrow(), LEFT * PAGE).unwrap(),
+        |mm, child, cx| {
+            assert_cut(child, cx, "child");
+            assert_cut(mm, cx, "parent");
+        },
+        |mm, cx| {
+            file.truncate(cx.reborrow(), PAGES * PAGE).unwrap();
+            for page in (LEFT..PAGES).flat_map(|p| [LOW + p, HIGH + p]) {
+                mm.store(cx, at(page), 50).unwrap();
+            }
+        },
+    );
+}
+
+/// `munmap` takes the mmap lock that a fork holds: the child is from before it or from after it, with all pages or with none.
+#[test]
+fn what_another_thread_unmaps_during_a_fork_is_in_the_child_as_a_whole_or_not_at_all() {
+    let mut w = World::new();
+    let map = |mm: &Mm, cx: &mut Idle<'_>| {
+        mm.mmap(cx, &private(LOW, PAGES)).unwrap();
+        for page in 0..PAGES {
+            mm.store(cx, at(page), 50).unwrap();
+        }
+    };
+    map(&w.mm, &mut w.thread.cx());
+    let there = |mm: &Mm, cx: &mut Idle<'_>| {
+        let look = |page| match mm.load(cx, at(page)) {
+            Ok(byte) => {
+                assert_eq!(byte, 50, "page {page}");
+                true
+            }
+            Err(e) => {
+                assert!(matches!(e, FaultError::NotMapped(_)), "page {page}: {e:?}");
+                false
+            }
+        };
+        (0..PAGES).map(look).filter(|there| *there).count() as u64
+    };
+    forks_beside(
+        &mut w,
+        |mm, cx| mm.munmap(cx, at(LOW), PAGES * PAGE).unwrap(),
+        |mm, child, cx| {
+            assert_eq!(there(mm, cx), 0, "the parent's are gone");
+            let left = there(child, cx);
+            assert!(left == 0 || left == PAGES, "{left} of {PAGES} pages in the child");
+        },
+        map,
+    );
+    w.end();
 }
