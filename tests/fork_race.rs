@@ -231,7 +231,10 @@ fn what_another_thread_unmaps_during_a_fork_is_in_the_child_as_a_whole_or_not_at
         |mm, child, cx| {
             assert_eq!(there(mm, cx), 0, "the parent's are gone");
             let left = there(child, cx);
-            assert!(left == 0 || left == PAGES, "{left} of {PAGES} pages in the child");
+            assert!(
+                left == 0 || left == PAGES,
+                "{left} of {PAGES} pages in the child"
+            );
         },
         map,
     );

@@ -28,21 +28,19 @@ pub struct MapsLine {
 impl MapsLine {
     /// The four letters: `rwxp`, `r--s`, ….
     pub fn perms(&self) -> String {
-        let mut out = String::with_capacity(4);
-        for (bit, letter) in [
-            (VmFlags::READ, 'r'),
-            (VmFlags::WRITE, 'w'),
-            (VmFlags::EXEC, 'x'),
-        ] {
-            out.push(if self.flags.contains(bit) {
-                letter
-            } else {
-                '-'
-            });
-        }
-        let shared = self.flags.contains(VmFlags::MAYSHARE);
-        out.push(if shared { 's' } else { 'p' });
-        out
+        self.letters().map(char::from).iter().collect()
+    }
+    pub(crate) fn letters(&self) -> [u8; 4] {
+        let letter = |flag, letter, without| match self.flags.contains(flag) {
+            true => letter,
+            false => without,
+        };
+        [
+            letter(VmFlags::READ, b'r', b'-'),
+            letter(VmFlags::WRITE, b'w', b'-'),
+            letter(VmFlags::EXEC, b'x', b'-'),
+            letter(VmFlags::MAYSHARE, b's', b'p'),
+        ]
     }
 }
 
@@ -119,22 +117,32 @@ impl Mm {
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         range: VpnRange,
     ) -> Vec<(Vpn, PageState)> {
+        let mut out = Vec::new();
+        self.each_page(cx, range, |at, state| out.push((at, state)));
+        out
+    }
+    /// The same, one after the other.
+    pub(crate) fn each_page(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        mut visit: impl FnMut(Vpn, PageState),
+    ) {
         // Who looks here looks at the frames' counts next.
         self.machine().settle_counts(cx);
         let mut g = self.read_over(cx, None);
         let mem = self.machine().mem();
-        let mut out = Vec::new();
         let pinned = g.cx.pin();
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                out.extend(
-                    part.iter()
-                        .filter_map(|at| Some((at, PageState::of(leaf.peek(at), mem)?))),
-                );
+                for at in part.iter() {
+                    if let Some(state) = PageState::of(leaf.peek(at), mem) {
+                        visit(at, state);
+                    }
+                }
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});
-        out
     }
 }
 

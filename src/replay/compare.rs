@@ -4,7 +4,7 @@
 //! after every step.
 
 use super::{
-    pages::{Entry, PageTables},
+    pages::{Entry, PageTables, Run},
     script::{MapsRow, Notified, Outcome, Step},
 };
 use bitflags::bitflags;
@@ -124,6 +124,29 @@ impl<'s> Expected<'s> {
         }
     }
 
+    /// Whether such parts are compared.
+    pub(super) fn compares(&self, part: Parts) -> bool {
+        self.parts.contains(part)
+    }
+    /// The VMAs of a process.
+    pub(super) fn rows(&self, process: u32) -> &'s [MapsRow] {
+        self.layouts.get(&process).copied().unwrap_or_default()
+    }
+    /// The page table of a process.
+    pub(super) fn runs(&self, process: u32) -> &'s [Run] {
+        self.pages.map_or(&[], |pages| pages.runs(process))
+    }
+    /// Whether all pages are of processes that are there.
+    pub(super) fn has_pages_of_none_but<T>(&self, there: &BTreeMap<u32, T>) -> bool {
+        let mut listed = self.pages.into_iter().flat_map(PageTables::processes);
+        listed.all(|p| there.contains_key(&p) || self.runs(p).is_empty())
+    }
+    /// Whether a step ended, and told devices, as `step` did.
+    pub(super) fn went(&self, step: &Step, outcome: &Outcome, notified: &[Notified]) -> bool {
+        (!self.compares(Parts::OUTCOMES) || step.outcome == *outcome)
+            && (!self.compares(Parts::WINDOWS) || step.notified == notified)
+    }
+
     /// The first way in which `seen` is not what `step`, just advanced over, led to on Linux.
     pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
         let compared = |part| self.parts.contains(part).then_some(());
@@ -137,13 +160,10 @@ impl<'s> Expected<'s> {
     }
 
     fn layout(&self, seen: &Observed) -> Option<Difference> {
-        let of = |&process: &u32| self.layouts.get(&process).copied().unwrap_or_default();
-        let (&process, emmu) = seen
-            .layouts
-            .iter()
-            .find(|(p, emmu)| of(p) != emmu.as_slice())?;
+        let differs = |(p, emmu): &(&u32, &Vec<MapsRow>)| self.rows(**p) != emmu.as_slice();
+        let (&process, emmu) = seen.layouts.iter().find(differs)?;
         let sides = Sides {
-            linux: of(&process).to_vec(),
+            linux: self.rows(process).to_vec(),
             emmu: emmu.clone(),
         };
         Some(Difference::Layout { process, sides })

@@ -21,6 +21,7 @@
 //! Page tables are compared up to the names of their frames: Linux and this library agree when some renaming of
 //! frames, the same in all processes, makes their page tables equal.
 
+mod agree;
 mod calls;
 mod compare;
 mod devices;

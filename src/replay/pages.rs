@@ -250,7 +250,21 @@ fn token(word: &str) -> Result<(Kind, u32, u64), String> {
 #[derive(Debug, Default)]
 pub struct Numbering {
     tables: PageTables,
-    seen: HashMap<Pfn, u32, BuildHasherDefault<FrameHasher>>,
+    names: Names,
+}
+
+/// Numbers of frames, in the order of first sight.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<Pfn, u32, BuildHasherDefault<FrameHasher>>);
+
+impl Names {
+    pub(super) fn number(&mut self, frame: Pfn) -> u32 {
+        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        *self.0.entry(frame).or_insert(next)
+    }
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Spreads frame numbers over a table: no stranger chooses them, and all pages of all processes are looked up at each step.
@@ -284,8 +298,7 @@ impl Numbering {
     ) {
         let mut runs: Vec<Run> = Vec::new();
         for (page, kind, pfn) in entries {
-            let next = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
-            let frame = pfn.map_or(0, |pfn| *self.seen.entry(pfn).or_insert(next));
+            let frame = pfn.map_or(0, |pfn| self.names.number(pfn));
             let run = Run {
                 page,
                 len: 1,

@@ -81,7 +81,7 @@ fn written(
     step: &mut Step,
     before: &mut BTreeMap<u32, Vec<MapsRow>>,
 ) {
-    let seen = family.observe(cx, outcome);
+    let seen = family.observe(cx, outcome, family.notified());
     step.notified = seen.notified;
     let changed =
         |(p, rows): &(&u32, &Vec<MapsRow>)| before.get(p).map_or(!rows.is_empty(), |b| b != *rows);

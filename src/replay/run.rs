@@ -1,13 +1,14 @@
 //! Runs a script: one machine, one family of processes, compared with Linux after every step.
 
 use super::{
+    agree::look_alike,
     calls::{done, failed, system_call, touched},
     compare::{Difference, Expected, Observed, Parts},
     devices::{Devices, MmuKind, Presented},
     op::Op,
     own::Lives,
-    pages::Numbering,
-    script::{Outcome, Script},
+    pages::{Names, Numbering},
+    script::{Notified, Outcome, Script},
     seen::{entry, row, told},
 };
 use crate::{
@@ -172,15 +173,23 @@ fn steps(
     let first = Arc::clone(&family.processes[&0]);
     devices.attach(&mut cx, &first);
     let mut expected = Expected::only(parts);
+    let mut names = Names::default();
     let mut found = None;
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
         expected.advance(step);
         let outcome = family.act(&mut cx, step.actor, &step.op);
         touch(&mut cx, &devices, step.actor, &step.op, &outcome);
-        found = expected.difference(step, &family.observe(&mut cx, outcome));
-        if found.is_some() {
-            break;
+        let notified = family.notified();
+        if !expected.went(step, &outcome, &notified)
+            || !family.looks_as(&mut cx, &expected, &mut names)
+        {
+            let observed = family.observe(&mut cx, outcome, notified);
+            found = expected.difference(step, &observed);
+            debug_assert!(found.is_some(), "a picture shows what differs");
+            if found.is_some() {
+                break;
+            }
         }
     }
     devices.audit();
@@ -327,16 +336,24 @@ impl Family {
             .expect("the parser knows the files of the header only")
     }
 
+    /// What process 0 was told since this was asked last.
+    pub(super) fn notified(&self) -> Vec<Notified> {
+        let here = |t: &&Told| self.arena.overlaps(t.range());
+        self.recorder.take().iter().filter(here).map(told).collect()
+    }
+
+    /// Whether the processes look as expected.
+    fn looks_as(&self, cx: &mut Idle<'_>, expected: &Expected<'_>, names: &mut Names) -> bool {
+        look_alike(cx, &self.processes, self.arena, expected, names)
+    }
+
     /// What the processes look like now.
-    pub(super) fn observe(&self, cx: &mut Idle<'_>, outcome: Outcome) -> Observed {
-        let told_here = |t: &&Told| self.arena.overlaps(t.range());
-        let notified = self
-            .recorder
-            .take()
-            .iter()
-            .filter(told_here)
-            .map(told)
-            .collect();
+    pub(super) fn observe(
+        &self,
+        cx: &mut Idle<'_>,
+        outcome: Outcome,
+        notified: Vec<Notified>,
+    ) -> Observed {
         let mut layouts = BTreeMap::new();
         let mut numbering = Numbering::default();
         for (&process, mm) in &self.processes {

@@ -12,19 +12,30 @@ use crate::{
 
 /// A line of the maps as a script has it.
 pub(super) fn row(line: &MapsLine) -> MapsRow {
-    let name = line.name.trim_end_matches(" (deleted)");
-    let what = match name {
-        _ if line.anonymous => "anon",
-        "/dev/zero" => "zero",
-        // `/memfd:f0` or a path.
-        name => name.rsplit(['/', ':']).next().unwrap_or(name),
-    };
     MapsRow {
         start: line.start,
         end: line.end,
         perms: line.perms(),
         offset: line.offset,
-        what: what.to_owned(),
+        what: what(line).to_owned(),
+    }
+}
+
+/// Whether a script has the line so: equal to its [`row`].
+pub(super) fn is_row(line: &MapsLine, row: &MapsRow) -> bool {
+    (line.start, line.end, line.offset) == (row.start, row.end, row.offset)
+        && line.letters() == row.perms.as_bytes()
+        && what(line) == row.what
+}
+
+fn what(line: &MapsLine) -> &str {
+    if line.anonymous {
+        return "anon";
+    }
+    match line.name.strip_suffix(" (deleted)").unwrap_or(&line.name) {
+        "/dev/zero" => "zero",
+        // `/memfd:f0` or a path.
+        name => name.rsplit(['/', ':']).next().unwrap_or(name),
     }
 }
 

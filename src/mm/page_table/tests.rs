@@ -153,7 +153,7 @@ fn a_pin_of_another_epoch_is_refused() {
 #[test]
 fn a_reader_under_a_pin_outlives_the_freeing_of_its_table() {
     let (table, epoch) = table();
-    let rounds = if cfg!(miri) { 20 } else { 2000 };
+    let rounds = if cfg!(miri) { 8 } else { 2000 };
     std::thread::scope(|s| {
         s.spawn(|| {
             let local = epoch.register();
@@ -292,7 +292,7 @@ fn who_is_late_does_not_read_what_has_become_anothers() {
 
 #[test]
 fn two_unsharers_and_their_readers_do_not_meet() {
-    let rounds = if cfg!(miri) { 8 } else { 500 };
+    let rounds = if cfg!(miri) { 3 } else { 500 };
     for _ in 0..rounds {
         let (table, epoch) = table();
         let child = PageTable::new(&table.mem, &epoch);

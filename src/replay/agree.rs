@@ -1,0 +1,78 @@
+//! Whether processes look as they did on Linux. They nearly always do, so they are compared where they lie: no picture
+//! of them is made, as [`Observed`](super::compare::Observed) is one, until something differs.
+
+use super::{
+    compare::{Expected, Parts},
+    pages::{Kind, Names, Run},
+    run::Idle,
+    script::MapsRow,
+    seen::{entry, is_row},
+};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    mm::Mm,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The runs of a process that are still to come.
+struct Ahead<'r> {
+    runs: &'r [Run],
+    /// Pages of the first that have been seen.
+    seen: u64,
+}
+
+impl Ahead<'_> {
+    /// Goes on by one entry, if that is the next one.
+    fn is_next(
+        &mut self,
+        (page, kind, frame): (u64, Kind, Option<Pfn>),
+        names: &mut Names,
+    ) -> bool {
+        let Some(run) = self.runs.first() else {
+            return false;
+        };
+        let nth = u32::try_from(self.seen).unwrap_or(u32::MAX);
+        let named = frame.is_none_or(|frame| names.number(frame) == run.frame.saturating_add(nth));
+        let same = run.page + self.seen == page && run.kind == kind && named;
+        self.seen += 1;
+        if self.seen == run.len {
+            (self.runs, self.seen) = (&self.runs[1..], 0);
+        }
+        same
+    }
+}
+
+/// Whether the processes have the VMAs and the pages that are expected of them in the arena.
+pub(super) fn look_alike(
+    cx: &mut Idle<'_>,
+    processes: &BTreeMap<u32, Arc<Mm>>,
+    arena: VpnRange,
+    expected: &Expected<'_>,
+    names: &mut Names,
+) -> bool {
+    let (layouts, pages) = (Parts::LAYOUTS, Parts::PAGES);
+    names.forget();
+    let mut each = processes.iter();
+    each.all(|(&process, mm)| {
+        (!expected.compares(layouts) || lies_so(cx, mm, arena, expected.rows(process)))
+            && (!expected.compares(pages) || maps_so(cx, mm, arena, expected.runs(process), names))
+    }) && (!expected.compares(pages) || expected.has_pages_of_none_but(processes))
+}
+
+fn lies_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, rows: &[MapsRow]) -> bool {
+    let lines = mm.maps(cx);
+    let inside = |start| arena.contains(Vpn::containing(start));
+    let mut lines = lines.iter().filter(|line| inside(line.start));
+    rows.iter()
+        .all(|row| lines.next().is_some_and(|line| is_row(line, row)))
+        && lines.next().is_none()
+}
+
+fn maps_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, runs: &[Run], names: &mut Names) -> bool {
+    let mut ahead = Ahead { runs, seen: 0 };
+    let mut same = true;
+    mm.each_page(cx, arena, |page, state| {
+        same = same && ahead.is_next(entry((page, state)), names);
+    });
+    same && ahead.runs.is_empty()
+}
