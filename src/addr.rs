@@ -178,6 +178,15 @@ impl fmt::Debug for VpnRange {
     }
 }
 
+/// Page and offset of the bytes `[addr, addr + len)` if they lie in one: most accesses do, and have nothing to cut.
+#[inline]
+#[allow(clippy::cast_possible_truncation)]
+pub(crate) fn within_page(addr: u64, len: usize) -> Option<(Vpn, usize)> {
+    let offset = (addr % PAGE_SIZE) as usize;
+    let fits = len.wrapping_sub(1) < PAGE_SIZE as usize - offset;
+    fits.then(|| (Vpn::containing(addr), offset))
+}
+
 /// Cuts the bytes `[addr, addr + len)` at page boundaries: page, offset in it, bytes. Nothing lies beyond the top of the
 /// 64-bit space: what would wrap is counted to the last page, which is never mapped.
 #[allow(clippy::cast_possible_truncation)]

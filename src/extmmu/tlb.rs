@@ -105,14 +105,14 @@ impl<T> Tlb<T> {
         };
         (page ^ u64::from(tag.asid())) as usize & (self.tags.len() - 1)
     }
-    #[inline]
+    #[inline(always)]
     fn find(&self, tag: Tag) -> Option<usize> {
         let set = self.set_of(tag);
         let way = self.tags[set].iter().position(|t| *t == tag)?;
         Some(set * WAYS + way)
     }
     /// The entry that translates a page, if it is there.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, asid: u32, page: u64) -> Option<&T> {
         if page >= PAGES {
             return None;

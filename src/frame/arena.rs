@@ -149,7 +149,11 @@ impl PhysMem {
         &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize]
     }
     /// What is in a frame; `None` without contents.
+    #[inline]
     pub(super) fn page(&self, pfn: Pfn) -> Option<Page<'_>> {
+        if self.config.contents == Contents::None {
+            return None;
+        }
         let pages = &self.chunk(pfn).pages;
         #[cfg(all(feature = "remote", target_os = "linux"))]
         if let (Pages::Shared(made), Some(memory)) = (pages, &self.shared) {
@@ -210,9 +214,7 @@ impl PhysMem {
         // The generation first: from here on every view of the frame is stale. Who gave up the last reference is alone.
         let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
         meta.generation.store(next, Ordering::Release);
-        if self.config.contents != Contents::None
-            && let Some(page) = self.page(pfn)
-        {
+        if let Some(page) = self.page(pfn) {
             page.clear();
         }
     }
@@ -274,11 +276,15 @@ impl PhysMem {
         self.meta(pfn).counts.get().1
     }
     /// Times that a frame was retired. Wraps after 2^32.
+    #[inline]
     pub fn generation(&self, pfn: Pfn) -> u32 {
-        if pfn.is_zero() {
-            return 0;
-        }
-        self.meta(pfn).generation.load(Ordering::Acquire)
+        self.generation_counter(pfn).load(Ordering::Acquire)
+    }
+    /// Where that is counted. All zero pages have the place of the one that is never retired.
+    #[inline]
+    pub(super) fn generation_counter(&self, pfn: Pfn) -> &AtomicU32 {
+        let pfn = if pfn.is_zero() { ZERO } else { pfn };
+        &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize].generation
     }
     /// Who has the frame; meaningful while a reference is held.
     pub(crate) fn owner(&self, pfn: Pfn) -> Option<Owner> {

@@ -191,6 +191,7 @@ impl Cell {
 
 impl PhysMem {
     /// Copies bytes of a frame into `out`.
+    #[inline]
     pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
         let Some(page) = self.page(pfn) else {

@@ -4,7 +4,10 @@
 //! this has not changed: whoever uses a frame that was given back is caught in the act.
 
 use super::{arena::PhysMem, flags::FrameFlags};
-use crate::addr::Pfn;
+use crate::{
+    addr::Pfn,
+    sync::{AtomicU32, Ordering},
+};
 
 /// Read access to a frame, valid while the lock lives under which it was got.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +15,8 @@ pub struct FrameView<'g> {
     mem: &'g PhysMem,
     pfn: Pfn,
     generation: u32,
+    /// Where the times that it is retired are counted: looked up once for all checks.
+    retired: &'g AtomicU32,
 }
 
 /// Read and write access to a frame.
@@ -20,16 +25,18 @@ pub struct FrameViewMut<'g>(FrameView<'g>);
 
 impl PhysMem {
     /// A view of the frame as it was in that generation.
-    #[inline]
+    // Built in memory for a caller, its halves are written and read in other sizes, which costs more than all the rest.
+    #[inline(always)]
     pub(crate) fn view(&self, pfn: Pfn, generation: u32) -> FrameView<'_> {
         FrameView {
             mem: self,
             pfn,
             generation,
+            retired: self.generation_counter(pfn),
         }
     }
     /// The same with the right to write.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn view_mut(&self, pfn: Pfn, generation: u32) -> FrameViewMut<'_> {
         FrameViewMut(self.view(pfn, generation))
     }
@@ -47,7 +54,7 @@ impl FrameView<'_> {
     /// Whether the frame has been retired since the view was made.
     #[inline]
     pub fn is_stale(&self) -> bool {
-        self.mem.generation(self.pfn) != self.generation
+        self.retired.load(Ordering::Acquire) != self.generation
     }
     #[inline]
     #[track_caller]
@@ -59,7 +66,7 @@ impl FrameView<'_> {
     /// # Panics
     ///
     /// If the bytes leave the page, or the frame was retired: a stale translation was used.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         self.check();

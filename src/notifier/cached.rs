@@ -31,7 +31,7 @@ impl Translation {
         self.pfn
     }
     /// The frame of a page; `None` outside of the range.
-    #[inline]
+    #[inline(always)]
     pub fn frame_of(&self, at: Vpn) -> Option<Pfn> {
         let nth = u32::try_from(at.0.checked_sub(self.range.start().0)?).ok()?;
         self.range.contains(at).then(|| self.pfn.nth(nth))
@@ -55,7 +55,7 @@ impl Translation {
     pub fn generation(&self) -> u32 {
         self.generation
     }
-    #[inline]
+    #[inline(always)]
     fn generation_of(&self, mem: &PhysMem, pfn: Pfn) -> u32 {
         if pfn == self.pfn {
             self.generation
@@ -94,13 +94,13 @@ impl Cached {
 
 impl Seat {
     /// Follows a cached translation for reading; `None` if it is not one of `at`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         let pfn = cached.0.frame_of(at)?;
         Some(self.mem.view(pfn, cached.0.generation_of(&self.mem, pfn)))
     }
     /// Follows it for writing, if it allows that.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         let pfn = cached.0.frame_of(at).filter(|_| cached.0.writable)?;
         let generation = cached.0.generation_of(&self.mem, pfn);
@@ -110,12 +110,12 @@ impl Seat {
 
 impl<S, T, C: Context> Gate<S, T, C> {
     /// Follows a cached translation for reading; `None` if it is not one of `at`.
-    #[inline]
+    #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
     /// Follows it for writing, if it allows that.
-    #[inline]
+    #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)
     }

@@ -164,12 +164,12 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
         })
     }
     /// Follows a cached translation for reading; `None` if it is not one of `at`.
-    #[inline]
+    #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
     /// Follows it for writing, if it allows that.
-    #[inline]
+    #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)
     }

@@ -146,6 +146,7 @@ impl Gru {
 }
 
 impl Inner {
+    #[inline(always)]
     pub(super) fn slot_of(&mut self, context: u64) -> Option<&mut Loaded> {
         let mut loaded = self.slots.iter_mut().flatten();
         loaded.find(|l| l.context == context)

@@ -2,11 +2,11 @@
 
 use super::{
     asid::effective,
-    chip::{Gru, Inner, Loaded, Miss},
+    chip::{Gru, Inner, Miss},
     purge::{AddressSpace, Mistake},
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange, chunks},
+    addr::{PMD_PAGES, Vpn, VpnRange, chunks, within_page},
     ctx::{Atomic, Cx, Sleepable, rank},
     error::FaultError,
     extmmu::tlb::IsHuge,
@@ -14,7 +14,6 @@ use crate::{
     notifier::{Access, Cached},
     sync::Serial,
 };
-use smallvec::SmallVec;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -52,9 +51,9 @@ enum Dropin {
 /// A GRU context of one thread (`gru_thread_state`). It is loaded when it is used, and may be unloaded for others.
 #[derive(Debug)]
 pub struct Context {
-    space: Arc<AddressSpace>,
-    chip: usize,
-    id: u64,
+    pub(super) space: Arc<AddressSpace>,
+    pub(super) chip: usize,
+    pub(super) id: u64,
 }
 
 impl Context {
@@ -76,17 +75,28 @@ impl Context {
     ///
     /// [`GruFault`].
     pub fn read(&self, cx: &mut Idle<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
+        if let Some(at) = within_page(addr, out.len()) {
+            return self.read_page(cx, at, out);
+        }
         let mut done = 0;
         for (page, offset, n) in chunks(addr, out.len()) {
-            let part = &mut out[done..done + n];
-            let at = page.addr() + offset as u64;
-            self.instruct(cx, at, Access::Read, |space, cached| {
-                let view = space.gate.follow(cached, page);
-                view.expect("one of its pages").read(offset, part);
-            })?;
+            self.read_page(cx, (page, offset), &mut out[done..done + n])?;
             done += n;
         }
         Ok(())
+    }
+    #[inline]
+    fn read_page(
+        &self,
+        cx: &mut Idle<'_>,
+        (page, offset): (Vpn, usize),
+        out: &mut [u8],
+    ) -> Result<(), GruFault> {
+        let addr = page.addr() + offset as u64;
+        self.instruct(cx, addr, Access::Read, |space, cached| {
+            let view = space.gate.follow(cached, page);
+            view.expect("one of its pages").read(offset, out);
+        })
     }
     /// Stores bytes (a `VSTORE` instruction); within a page at once.
     ///
@@ -94,24 +104,36 @@ impl Context {
     ///
     /// [`GruFault`].
     pub fn write(&self, cx: &mut Idle<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
+        if let Some(at) = within_page(addr, bytes.len()) {
+            return self.write_page(cx, at, bytes);
+        }
         let mut done = 0;
         for (page, offset, n) in chunks(addr, bytes.len()) {
-            let part = &bytes[done..done + n];
-            let at = page.addr() + offset as u64;
-            self.instruct(cx, at, Access::Write, |space, cached| {
-                let view = space.gate.follow_mut(cached, page);
-                let mut view = view.expect("found for writing");
-                if space.made(Mistake::LostDirty) {
-                    view.write_untold(offset, part);
-                } else {
-                    view.write(offset, part);
-                }
-            })?;
+            self.write_page(cx, (page, offset), &bytes[done..done + n])?;
             done += n;
         }
         Ok(())
     }
+    #[inline]
+    fn write_page(
+        &self,
+        cx: &mut Idle<'_>,
+        (page, offset): (Vpn, usize),
+        bytes: &[u8],
+    ) -> Result<(), GruFault> {
+        let addr = page.addr() + offset as u64;
+        self.instruct(cx, addr, Access::Write, |space, cached| {
+            let view = space.gate.follow_mut(cached, page);
+            let mut view = view.expect("found for writing");
+            if space.made(Mistake::LostDirty) {
+                view.write_untold(offset, bytes);
+            } else {
+                view.write(offset, bytes);
+            }
+        })
+    }
     /// Runs one instruction: through the TLB, or after a miss has been served.
+    #[inline]
     fn instruct(
         &self,
         cx: &mut Idle<'_>,
@@ -148,6 +170,8 @@ impl Context {
         }
     }
     /// A miss: the interrupt path first, then the user's.
+    #[cold]
+    #[inline(never)]
     fn serve(
         &self,
         cx: &mut Idle<'_>,
@@ -275,72 +299,11 @@ impl Context {
             }
         }
     }
-    /// Makes sure that the context is loaded (`gru_load_context`).
-    fn load(&self) {
-        // Trackers before the chip, as a purge takes them.
-        let mut trackers = self.space.trackers.lock();
-        let mut chip = self.space.grus[self.chip].lock();
-        if chip.slot_of(self.id).is_some() {
-            return;
-        }
-        let (slot, stolen) = chip.free_slot();
-        if let Some(stolen) = stolen {
-            if stolen.space.as_ptr() == Arc::as_ptr(&self.space) {
-                trackers[self.chip].loaded -= 1;
-            } else if !steal(&stolen) {
-                chip.slots[slot] = Some(stolen);
-                return;
-            }
-        }
-        let tracker = &mut trackers[self.chip];
-        let current = tracker.loaded > 0 || tracker.generation == chip.asids.generation();
-        if tracker.asid == 0 || !current {
-            tracker.asid = chip.new_asid();
-            tracker.generation = chip.asids.generation();
-        }
-        tracker.loaded += 1;
-        chip.slots[slot] = Some(Loaded {
-            context: self.id,
-            space: Arc::downgrade(&self.space),
-            nth: self.chip,
-            asid: tracker.asid,
-            armed: SmallVec::new(),
-        });
-    }
-    /// Takes it off the GRU; it is loaded again when it is used (`gru_unload_context`).
-    pub fn unload(&self) {
-        let mut trackers = self.space.trackers.lock();
-        let mut chip = self.space.grus[self.chip].lock();
-        let mine = |l: &Option<Loaded>| l.as_ref().is_some_and(|l| l.context == self.id);
-        if let Some(slot) = chip.slots.iter().position(mine) {
-            chip.slots[slot] = None;
-            trackers[self.chip].loaded -= 1;
-        }
-    }
 }
 
 #[cfg(all(test, loom))]
 #[path = "context_models.rs"]
 mod models;
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        self.unload();
-    }
-}
-
-/// Takes a context of another address space into account as unloaded. `false`: that one's tracker is being used, and
-/// cannot be waited for with a chip locked; somebody else is chosen next time.
-fn steal(stolen: &Loaded) -> bool {
-    let Some(space) = stolen.space.upgrade() else {
-        return true;
-    };
-    let Some(mut trackers) = space.trackers.try_lock() else {
-        return false;
-    };
-    trackers[stolen.nth].loaded -= 1;
-    true
-}
 
 /// The instruction missed at `addr`: from here on a purge there is noticed. `None`: the context is not loaded.
 fn arm(chip: &mut Inner, context: u64, addr: u64) -> Option<u64> {

@@ -29,10 +29,12 @@
 //! | `purge` | what a window does |
 //! | `tgh` | the handles that purges go through, and waiting for one |
 //! | `context` | instructions, and how their misses are served |
+//! | `load` | which contexts are on a GRU |
 
 mod asid;
 mod chip;
 mod context;
+mod load;
 mod purge;
 mod tgh;
 

@@ -2,7 +2,7 @@
 
 use super::{Exit, Gfn, MemSlot, SharedTlb, Slots, TLB_ENTRIES, Vm};
 use crate::{
-    addr::{Vpn, chunks},
+    addr::{Vpn, chunks, within_page},
     ctx::{Cx, Sleepable, rank},
     extmmu::tlb::{IsHuge, Tlb},
     mm::Mm,
@@ -73,6 +73,9 @@ impl Vcpu {
     ///
     /// [`Exit`]; what lies before the page that failed has been loaded.
     pub fn read(&self, cx: &mut Idle<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
+        if let Some(at) = within_page(gpa, out.len()) {
+            return self.read_page(cx, at, out);
+        }
         let mut done = 0;
         for (page, offset, n) in chunks(gpa, out.len()) {
             let part = &mut out[done..done + n];
@@ -87,6 +90,9 @@ impl Vcpu {
     ///
     /// [`Exit`]; what lies before the page that failed has been stored.
     pub fn write(&self, cx: &mut Idle<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
+        if let Some(at) = within_page(gpa, bytes.len()) {
+            return self.write_page(cx, at, bytes);
+        }
         let mut done = 0;
         for (page, offset, n) in chunks(gpa, bytes.len()) {
             self.write_page(cx, (page, offset), &bytes[done..done + n])?;
@@ -95,6 +101,7 @@ impl Vcpu {
         Ok(())
     }
     /// `page` is one of the guest: its number is a guest frame's.
+    #[inline]
     fn read_page(
         &self,
         cx: &mut Idle<'_>,
@@ -114,6 +121,7 @@ impl Vcpu {
             self.miss(cx, page.addr() + offset as u64, Access::Read)?;
         }
     }
+    #[inline]
     fn write_page(
         &self,
         cx: &mut Idle<'_>,
@@ -134,6 +142,8 @@ impl Vcpu {
         }
     }
     /// Walks the shadow page table, and has the entry made if it is not there.
+    #[cold]
+    #[inline(never)]
     fn miss(&self, cx: &mut Idle<'_>, gpa: u64, access: Access) -> Result<(), Exit> {
         let (vm, gfn) = (&self.vm, Gfn::containing(gpa));
         let slot = self.slot_for(gpa, access)?;
@@ -158,6 +168,7 @@ impl Vcpu {
 }
 
 /// The page of the address space that a guest frame is, by a translation of it.
+#[inline]
 fn page_in(cached: &Cached, gfn: Gfn) -> Vpn {
     let range = cached.range();
     range.start().plus(gfn.0 & (range.pages() - 1))

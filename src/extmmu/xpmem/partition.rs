@@ -7,6 +7,7 @@ use crate::{
     notifier::Cached,
     sync::{Condvar, Mutex},
 };
+use smallvec::SmallVec;
 use std::{collections::BTreeMap, time::Instant};
 use thiserror::Error;
 
@@ -48,10 +49,34 @@ pub enum Breach {
     Garbage,
 }
 
+/// The entries of each owner, sorted by him: few, mostly one.
+#[derive(Default)]
+pub(super) struct ByOwner(SmallVec<[(u64, Pages<Cached>); 1]>);
+
+impl ByOwner {
+    #[inline]
+    fn find(&self, owner: u64) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&owner, |(id, _)| *id)
+    }
+    #[inline]
+    fn of(&self, owner: u64) -> Option<&Pages<Cached>> {
+        Some(&self.0[self.find(owner).ok()?].1)
+    }
+    fn of_mut(&mut self, owner: u64) -> &mut Pages<Cached> {
+        let at = self.find(owner).unwrap_or_else(|at| {
+            self.0.insert(at, (owner, Pages::default()));
+            at
+        });
+        &mut self.0[at].1
+    }
+    fn len(&self) -> usize {
+        self.0.iter().map(|(_, pages)| pages.len()).sum()
+    }
+}
+
 #[derive(Default)]
 pub(super) struct State {
-    /// By owner.
-    pub(super) entries: BTreeMap<u64, Pages<Cached>>,
+    pub(super) entries: ByOwner,
     pub(super) manners: Manners,
     /// Recalls that are not answered.
     owed: BTreeMap<u64, Recall>,
@@ -101,7 +126,7 @@ impl Partition {
     pub(super) fn died(&self) {
         let mut state = self.state.lock();
         state.cut_off = true;
-        state.entries.clear();
+        state.entries = ByOwner::default();
         state.owed.clear();
         drop(state);
         self.answered.notify_all();
@@ -126,7 +151,7 @@ impl Partition {
     /// Entries that it could use now.
     pub fn entries(&self) -> usize {
         let state = self.state.lock();
-        state.entries.values().map(Pages::len).sum()
+        state.entries.len()
     }
     /// Answers that it has given, those too many among them.
     pub fn answers(&self) -> u64 {
@@ -136,7 +161,7 @@ impl Partition {
     pub(super) fn enter(&self, (owner, page): Key, cached: Cached) -> bool {
         let mut state = self.state.lock();
         if !state.cut_off {
-            let _same_page = state.entries.entry(owner).or_default().put(page, cached);
+            let _same_page = state.entries.of_mut(owner).put(page, cached);
         }
         !state.cut_off
     }
@@ -150,13 +175,13 @@ impl Partition {
         if state.cut_off {
             return Err(self.id);
         }
-        let pages = state.entries.get(&owner);
+        let pages = state.entries.of(owner);
         Ok(pages.and_then(|pages| pages.get(page)).and_then(f))
     }
     /// Shows the entries of an owner's pages in `range`.
     pub(super) fn show(&self, owner: u64, range: VpnRange, visit: &mut dyn FnMut(&Cached)) {
         let state = self.state.lock();
-        if let Some(pages) = state.entries.get(&owner) {
+        if let Some(pages) = state.entries.of(owner) {
             pages.show(range, visit);
         }
     }
@@ -164,7 +189,7 @@ impl Partition {
     /// [`wait`](Self::wait): all partitions are asked before the first is waited for.
     pub(super) fn ask(&self, owner: u64, range: VpnRange) -> Option<u64> {
         let mut state = self.state.lock();
-        let pages = state.entries.get(&owner);
+        let pages = state.entries.of(owner);
         if state.cut_off || !pages.is_some_and(|pages| pages.any_in(range)) {
             return None;
         }
@@ -195,10 +220,8 @@ impl Partition {
         state.answers += 1;
         let recall = state.owed.remove(&serial).ok_or(Breach::NotOwed(serial))?;
         if cleared {
-            let pages = state.entries.get_mut(&recall.owner);
-            pages.into_iter().for_each(|pages| {
-                pages.take_in(recall.range, |_, entries| entries.for_each(drop));
-            });
+            let pages = state.entries.of_mut(recall.owner);
+            pages.take_in(recall.range, |_, entries| entries.for_each(drop));
         }
         drop(state);
         self.answered.notify_all();
