@@ -5,10 +5,15 @@
 //! against page-table changes, across pages it is not, as in hardware.
 
 use super::{
-    Mm, flags::VmFlags, guard::MmapPin, later::Later, page_table::LockedLeaf, pte::RawPte,
+    Mm,
+    flags::VmFlags,
+    guard::MmapPin,
+    later::Later,
+    page_table::{LeafAt, LockedLeaf},
+    pte::RawPte,
 };
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, chunks},
+    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, chunks, within_page},
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     notifier::Access,
@@ -53,16 +58,27 @@ impl Mm {
         addr: u64,
         out: &mut [u8],
     ) -> Result<(), FaultError> {
-        let mem = self.machine().mem();
+        if let Some((at, offset)) = within_page(addr, out.len()) {
+            return self.read_page(cx, (at, offset), addr, out);
+        }
         let mut rest = out;
         for (at, offset, len) in chunks(addr, rest.len()) {
             let (part, tail) = rest.split_at_mut(len);
-            self.touch(cx, at, addr, Access::Read, |pfn| {
-                mem.read(pfn, offset, part)
-            })?;
+            self.read_page(cx, (at, offset), addr, part)?;
             rest = tail;
         }
         Ok(())
+    }
+    #[inline]
+    fn read_page(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        (at, offset): (Vpn, usize),
+        addr: u64,
+        out: &mut [u8],
+    ) -> Result<(), FaultError> {
+        let mem = self.machine().mem();
+        self.touch(cx, at, addr, Access::Read, |pfn| mem.read(pfn, offset, out))
     }
     /// Stores all of `bytes`.
     ///
@@ -75,16 +91,29 @@ impl Mm {
         addr: u64,
         bytes: &[u8],
     ) -> Result<(), FaultError> {
-        let mem = self.machine().mem();
+        if let Some((at, offset)) = within_page(addr, bytes.len()) {
+            return self.write_page(cx, (at, offset), addr, bytes);
+        }
         let mut rest = bytes;
         for (at, offset, len) in chunks(addr, rest.len()) {
             let (part, tail) = rest.split_at(len);
-            self.touch(cx, at, addr, Access::Write, |pfn| {
-                mem.write(pfn, offset, part)
-            })?;
+            self.write_page(cx, (at, offset), addr, part)?;
             rest = tail;
         }
         Ok(())
+    }
+    #[inline]
+    fn write_page(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        (at, offset): (Vpn, usize),
+        addr: u64,
+        bytes: &[u8],
+    ) -> Result<(), FaultError> {
+        let mem = self.machine().mem();
+        self.touch(cx, at, addr, Access::Write, |pfn| {
+            mem.write(pfn, offset, bytes);
+        })
     }
 
     /// Runs `f` on the frame at `at` while its entry is locked, faulting until the entry allows the access.
@@ -118,10 +147,16 @@ impl Mm {
     ) -> Result<(), F> {
         let pinned = cx.pin();
         let pin = self.table.pin(pinned.guard());
-        let leaf = self.table.leaf(at, pin);
-        let Some(leaf) = leaf.filter(|leaf| permits(leaf.peek(at), access)) else {
+        let Some(leaf) = self.table.leaf(at, pin) else {
             return Err(f);
         };
+        let pte = leaf.peek(at);
+        if !permits(pte, access) {
+            return match access {
+                Access::Read if pte.is_none() => self.touch_zero(leaf, at, f),
+                _ => Err(f),
+            };
+        }
         let locked = leaf.lock();
         match locked.as_ref().and_then(|leaf| hit(leaf, at, access)) {
             Some(pfn) => {
@@ -130,6 +165,28 @@ impl Mm {
             }
             None => Err(f),
         }
+    }
+    /// The first load from anonymous memory whose table is there: the zero page is mapped and read in one step, as Linux
+    /// serves such a fault under the lock of a VMA alone. Where somebody writes, or the memory is of another kind, nothing is
+    /// done: a fault decides.
+    fn touch_zero<F: FnOnce(Pfn)>(&self, leaf: LeafAt<'_>, at: Vpn, f: F) -> Result<(), F> {
+        let Some(layout) = self.layout.try_read() else {
+            return Err(f);
+        };
+        let vma = layout.vmas.find(at).filter(|vma| vma.start() <= at);
+        let vma = vma.filter(|vma| vma.file.is_none() && vma.allows(Access::Read));
+        // To make a shared table one's own may be refused.
+        let (Some(vma), false) = (vma, leaf.is_shared()) else {
+            return Err(f);
+        };
+        let locked = leaf.lock();
+        let Some(locked) = locked.filter(|leaf| leaf.get(at).is_none()) else {
+            return Err(f);
+        };
+        let zero = self.machine().mem().zero_pfn();
+        locked.set(at, RawPte::zero(zero, vma.read_only()));
+        f(zero);
+        Ok(())
     }
 
     /// One step of a page fault, taken by a processor (`do_user_addr_fault`).

@@ -112,6 +112,9 @@ impl<'h> Held<'h> {
         let mm = self.lease.mm;
         let pinned = self.lease.cx.pin();
         let pin = mm.table.pin(pinned.guard());
+        if let Some(leaf) = mm.table.leaf(at, pin) {
+            return Ok((leaf.peek(at), true));
+        }
         mm.table.make_pmd(at, pin)?;
         let leaf = mm.table.leaf(at, pin);
         Ok(leaf.map_or((RawPte::NONE, false), |leaf| (leaf.peek(at), true)))

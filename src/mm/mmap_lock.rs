@@ -130,6 +130,14 @@ impl<T> MmapLock<T> {
             state => self.read_later(lane, state, range),
         }
     }
+    /// The same for who must not wait: `None` if somebody writes, or there are claims on whatever pages.
+    #[inline]
+    pub(super) fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        let lane = self.lanes.mine();
+        let state = self.count_in(lane);
+        let guard = ReadGuard { lock: self, lane };
+        (state == 0).then_some(guard)
+    }
     #[inline]
     fn count_in(&self, lane: &Lane) -> usize {
         lane.readers.fetch_add(1, SeqCst);

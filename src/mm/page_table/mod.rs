@@ -125,7 +125,15 @@ impl PageTable {
         self.grow(pud, slot(at, PUD_PAGES), pin, Dir::new)
     }
     /// The leaf for `at`, made with the levels above it if need be (`pte_alloc`).
+    #[inline]
     pub(super) fn make_leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<LeafAt<'g>, NoMemory> {
+        match self.leaf(at, pin) {
+            Some(leaf) => Ok(leaf),
+            None => self.grow_leaf(at, pin),
+        }
+    }
+    #[cold]
+    fn grow_leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<LeafAt<'g>, NoMemory> {
         let pmd = self.make_pmd(at, pin)?;
         let i = slot(at, PMD_PAGES);
         // Again if the leaf went that was just made, which a large MADV_DONTNEED may do.

@@ -100,7 +100,7 @@ impl<'g> LeafAt<'g> {
         Self::find(self.mem, self.pmd, self.i, self.pin)
     }
     #[inline]
-    fn is_shared(&self) -> bool {
+    pub(in crate::mm) fn is_shared(&self) -> bool {
         self.seen.marks().is_shared()
     }
     fn is_still_there(&self) -> bool {
