@@ -23,8 +23,9 @@ impl Mm {
         let pinned = cx.pin();
         self.table
             .leaves(all, self.table.pin(pinned.guard()), |part, leaf| {
-                let counted = |at| Some((at, leaf.peek(at).counted()?));
-                out.extend(part.iter().filter_map(counted));
+                leaf.peek_each(part, |at, pte| {
+                    out.extend(pte.counted().map(|pfn| (at, pfn)));
+                });
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});

@@ -118,7 +118,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn cool(mut self, part: VpnRange) {
         let mm = self.mm;
-        for at in part.iter() {
+        for at in mm.large_in(&mut self.cx, part) {
             if let Some(head) = mm.own_part(&mut self.cx, part, at) {
                 let mut cx = self.cx.descend();
                 if mm.has_alone(&mut cx, head) {

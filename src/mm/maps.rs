@@ -135,11 +135,11 @@ impl Mm {
         let pinned = g.cx.pin();
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                for at in part.iter() {
-                    if let Some(state) = PageState::of(leaf.peek(at), mem) {
+                leaf.peek_each(part, |at, pte| {
+                    if let Some(state) = PageState::of(pte, mem) {
                         visit(at, state);
                     }
-                }
+                });
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});

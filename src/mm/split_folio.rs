@@ -19,6 +19,8 @@ fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
     leaf.get(at).counted().is_some_and(part)
 }
 
+const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
+
 impl Mm {
     /// The node of private memory that a huge page belongs to, and its page offsets there.
     fn node_of(&self, head: Pfn) -> Option<(Arc<AnonVma>, (u64, u64))> {
@@ -65,6 +67,26 @@ impl Mm {
             .unwrap_or_else(|e| match e {});
         found
     }
+    /// The pages of `range` that are of huge pages, each of which [`own_part`](Self::own_part) may be asked about.
+    pub(super) fn large_in<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+    ) -> Vec<Vpn> {
+        let mem = self.machine().mem();
+        let is_large = |pfn| mem.flags(pfn).contains(LARGE_ANON);
+        let mut found = Vec::new();
+        let pinned = cx.pin();
+        self.table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                leaf.peek_each(part, |at, pte| {
+                    found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
+                });
+                Ok::<(), std::convert::Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        found
+    }
     /// The huge page that has `at` inside and is only partly in `range`, if it is this process's own.
     pub(super) fn own_part<R: Rank, C: Context>(
         &self,
@@ -73,10 +95,7 @@ impl Mm {
         at: Vpn,
     ) -> Option<Pfn> {
         let mem = self.machine().mem();
-        let large = |pfn: &Pfn| {
-            mem.flags(*pfn)
-                .contains(FrameFlags::LARGE | FrameFlags::ANON)
-        };
+        let large = |pfn: &Pfn| mem.flags(*pfn).contains(LARGE_ANON);
         let found = self.with_leaf_of(cx, at, |leaf| {
             let head = leaf.get(at).counted().filter(large)?.head();
             let block = super::huge::block(at);

@@ -109,7 +109,7 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
     pub(super) fn split_own_parts(&mut self, range: VpnRange) {
         let mm = self.mm;
         let mut cx = self.core.split().1;
-        for at in range.iter() {
+        for at in mm.large_in(&mut cx, range) {
             if let Some(head) = mm.own_part(&mut cx, range, at) {
                 let mut inside = cx.walk_inside();
                 if mm.has_alone(&mut inside, head) {

@@ -49,6 +49,25 @@ impl Leaf {
     pub(super) fn peek(&self, at: Vpn) -> RawPte {
         RawPte(self.ptes[index(at)].load(Ordering::Acquire))
     }
+    /// The same for each entry of `part` that there is.
+    #[inline]
+    pub(super) fn peek_each(&self, part: VpnRange, mut visit: impl FnMut(Vpn, RawPte)) {
+        let ptes = &self.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))];
+        let peek = |pte: &AtomicU64| pte.load(Ordering::Acquire);
+        let mut at = part.start();
+        // Most leaves have few entries: a line of memory is looked at as one.
+        for line in ptes.chunks(8) {
+            if line.iter().fold(0, |any, pte| any | peek(pte)) != 0 {
+                for (page, pte) in (at.0..).map(Vpn).zip(line) {
+                    let pte = RawPte(peek(pte));
+                    if !pte.is_none() {
+                        visit(page, pte);
+                    }
+                }
+            }
+            at = at.plus(line.len() as u64);
+        }
+    }
 }
 
 /// A leaf with its lock held.

@@ -154,17 +154,18 @@ impl PageTable {
     ) -> Result<(), E> {
         let mut at = range.start();
         while at < range.end() {
-            let (span, leaf) = match self.root.child(slot(at, PGD_PAGES), pin) {
-                None => (PGD_PAGES, None),
+            let after = |span, count| at.align_down(span).plus(count * span);
+            let (next, leaf) = match self.root.child(slot(at, PGD_PAGES), pin) {
+                None => (after(PGD_PAGES, 1), None),
                 Some(pud) => match pud.child(slot(at, PUD_PAGES), pin) {
-                    None => (PUD_PAGES, None),
-                    Some(pmd) => {
-                        let i = slot(at, PMD_PAGES);
-                        (PMD_PAGES, LeafAt::find(&self.mem, pmd, i, pin))
-                    }
+                    None => (after(PUD_PAGES, 1), None),
+                    Some(pmd) => match LeafAt::find(&self.mem, pmd, slot(at, PMD_PAGES), pin) {
+                        None => (after(PMD_PAGES, pmd.empty(slot(at, PMD_PAGES))), None),
+                        leaf => (after(PMD_PAGES, 1), leaf),
+                    },
                 },
             };
-            let next = at.align_down(span).plus(span).min(range.end());
+            let next = next.min(range.end());
             if let Some(leaf) = leaf {
                 let part = VpnRange::new(at, next).expect("next lies above at");
                 visit(part, leaf)?;

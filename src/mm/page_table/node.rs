@@ -110,6 +110,12 @@ impl Seen<'_> {
 }
 
 impl Dir<Leaf> {
+    /// Slots from this one on that have nothing; this one counts whatever it has by now.
+    pub(super) fn empty(&self, i: usize) -> u64 {
+        let more = self.slots[i + 1..].iter();
+        let empty = |slot: &&AtomicPtr<Leaf>| slot.load(Ordering::Relaxed).is_null();
+        1 + more.take_while(empty).count() as u64
+    }
     /// The leaf in a slot, with its marks.
     #[inline]
     pub(super) fn seen<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<Seen<'g>> {

@@ -119,6 +119,19 @@ impl<'g> LeafAt<'g> {
         }
         self.seen.leaf.peek(at)
     }
+    /// Reads each entry of `part` that there is, without the lock.
+    #[inline]
+    pub(in crate::mm) fn peek_each(&self, part: VpnRange, mut visit: impl FnMut(Vpn, RawPte)) {
+        if !self.is_shared() {
+            return self.seen.leaf.peek_each(part, visit);
+        }
+        for at in part.iter() {
+            let pte = self.peek_shared(at);
+            if !pte.is_none() {
+                visit(at, pte);
+            }
+        }
+    }
     /// The mistake: without another look at the slot.
     #[cfg(test)]
     pub(super) fn peek_blindly(&self, at: Vpn) -> RawPte {
