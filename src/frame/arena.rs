@@ -2,12 +2,12 @@
 
 use super::{
     contents::{Contents, MemConfig, Page, Pages},
-    counts::Counts,
     flags::FrameFlags,
     free::FreeFrames,
     handle::Frame,
     inject::{AllocKind, Inject, Injected},
     lru::Lru,
+    meta::{Meta, Metas},
     owner::Owner,
     swap::Swap,
     wait::Waiters,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     addr::Pfn,
-    sync::{AtomicU16, AtomicU32, AtomicU64, OnceLock, Ordering},
+    sync::{AtomicU32, OnceLock, Ordering},
 };
 use std::{fmt, sync::Arc};
 use thiserror::Error;
@@ -31,28 +31,10 @@ pub enum OutOfFrames {
     Injected(#[from] Injected),
 }
 
-/// 24 bytes a frame.
-#[derive(Default)]
-struct Meta {
-    counts: Counts,
-    /// Who has the frame, and where in him: see [`Owner`].
-    owner: AtomicU64,
-    /// Times that the frame was retired.
-    generation: AtomicU32,
-    flags: AtomicU16,
-}
-
-impl Meta {
-    #[inline]
-    fn flags(&self) -> FrameFlags {
-        FrameFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
-    }
-}
-
 /// Frames whose metadata are made together; fewer in the last chunk.
 pub(super) const CHUNK: u32 = 1 << 14;
 struct Chunk {
-    meta: Box<[Meta]>,
+    meta: Metas,
     pages: Pages,
 }
 
@@ -132,21 +114,28 @@ impl PhysMem {
         ZERO
     }
 
-    #[inline]
+    #[inline(always)]
     fn chunk(&self, pfn: Pfn) -> &Chunk {
-        self.chunks[(pfn.0 / CHUNK) as usize].get_or_init(|| {
-            let first = pfn.0 - pfn.0 % CHUNK;
-            let len = CHUNK.min(self.config.frames + 1 - first);
-            Chunk {
-                meta: (0..len).map(|_| Meta::default()).collect(),
-                pages: Pages::new(self.config.contents, len),
-            }
-        })
+        let chunk = &self.chunks[(pfn.0 / CHUNK) as usize];
+        match chunk.get() {
+            Some(chunk) => chunk,
+            None => chunk.get_or_init(|| self.new_chunk(pfn)),
+        }
     }
-    #[inline]
-    fn meta(&self, pfn: Pfn) -> &Meta {
+    #[cold]
+    #[inline(never)]
+    fn new_chunk(&self, pfn: Pfn) -> Chunk {
+        let first = pfn.0 - pfn.0 % CHUNK;
+        let len = CHUNK.min(self.config.frames + 1 - first);
+        Chunk {
+            meta: Metas::new(len),
+            pages: Pages::new(self.config.contents, len),
+        }
+    }
+    #[inline(always)]
+    fn meta(&self, pfn: Pfn) -> Meta<'_> {
         debug_assert!(pfn != ZERO, "the zero page has no counts");
-        &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize]
+        self.chunk(pfn).meta.of((pfn.0 % CHUNK) as usize)
     }
     /// What is in a frame; `None` without contents.
     #[inline]
@@ -206,7 +195,7 @@ impl PhysMem {
     }
     /// The last reference is gone: all that retiring a frame is but the free list.
     #[inline]
-    fn leave(&self, pfn: Pfn, meta: &Meta) {
+    fn leave(&self, pfn: Pfn, meta: Meta<'_>) {
         self.watch_retirement(pfn);
         if meta.flags().contains(FrameFlags::LRU) {
             self.lru_remove(pfn);
@@ -284,7 +273,7 @@ impl PhysMem {
     #[inline]
     pub(super) fn generation_counter(&self, pfn: Pfn) -> &AtomicU32 {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
-        &self.chunk(pfn).meta[(pfn.0 % CHUNK) as usize].generation
+        self.chunk(pfn).meta.of((pfn.0 % CHUNK) as usize).generation
     }
     /// Who has the frame; meaningful while a reference is held.
     pub(crate) fn owner(&self, pfn: Pfn) -> Option<Owner> {
@@ -345,9 +334,7 @@ impl PhysMem {
     /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
     pub(super) fn overhead(&self) -> usize {
         let made = self.chunks.iter().filter_map(OnceLock::get);
-        let chunks: usize = made
-            .map(|c| size_of_val(&*c.meta) + c.pages.overhead())
-            .sum();
+        let chunks: usize = made.map(|c| c.meta.overhead() + c.pages.overhead()).sum();
         size_of_val(&*self.chunks) + chunks + self.free.overhead()
     }
     /// Whether a frame has a page of contents.

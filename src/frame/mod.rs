@@ -1,12 +1,13 @@
 //! Simulated physical memory.
 //!
 //! Guarantee: a frame lives exactly as long as somebody holds a reference on it, and whoever looks at it through a
-//! [`FrameView`] after that is caught. Metadata is 24 bytes a frame (16 more where contents are kept), made on demand,
+//! [`FrameView`] after that is caught. Metadata is 22 bytes a frame (16 more where contents are kept), made on demand,
 //! so that a machine of a terabyte costs what it uses.
 //!
 //! | file | |
 //! | --- | --- |
-//! | `arena` | metadata, allocation, retirement |
+//! | `arena` | all frames: allocation, retirement |
+//! | `meta` | what is known of each |
 //! | `free` | which frames are free, and who gets the next one |
 //! | `batch` | … of many at once |
 //! | `counts` | reference and map count in one word |
@@ -34,6 +35,7 @@ mod handle;
 mod huge;
 mod inject;
 mod lru;
+mod meta;
 mod owner;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod shared;

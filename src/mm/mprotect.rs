@@ -257,6 +257,7 @@ enum Sharing {
 
 /// Gives one entry the rights of its VMA; write permission only where a write would copy and announce nothing
 /// (`can_change_pte_writable`).
+#[inline]
 fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
     let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
     let silent = match sharing {
