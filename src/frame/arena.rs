@@ -10,6 +10,7 @@ use super::{
     meta::{Meta, Metas},
     owner::Owner,
     swap::Swap,
+    used::Used,
     wait::Waiters,
     watch::FrameWatch,
 };
@@ -133,7 +134,7 @@ impl PhysMem {
         }
     }
     #[inline(always)]
-    fn meta(&self, pfn: Pfn) -> Meta<'_> {
+    pub(super) fn meta(&self, pfn: Pfn) -> Meta<'_> {
         debug_assert!(pfn != ZERO, "the zero page has no counts");
         self.chunk(pfn).meta.of((pfn.0 % CHUNK) as usize)
     }
@@ -203,6 +204,12 @@ impl PhysMem {
         // The generation first: from here on every view of the frame is stale. Who gave up the last reference is alone.
         let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
         meta.generation.store(next, Ordering::Release);
+        if self.config.contents != Contents::None {
+            self.clear_page(pfn);
+        }
+    }
+    #[inline(never)]
+    fn clear_page(&self, pfn: Pfn) {
         if let Some(page) = self.page(pfn) {
             page.clear();
         }
@@ -246,10 +253,15 @@ impl PhysMem {
             meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
         }
     }
-    /// An entry stops mapping the frame; whether that was the last reference. Then it is retired but for the free list.
+    /// An entry stops mapping the frame, and says how it was used; whether that was the last reference. Then it is retired
+    /// but for the free list.
     #[inline]
-    pub(super) fn unshare_last(&self, pfn: Pfn) -> bool {
+    pub(super) fn unmap_last(&self, pfn: Pfn, used: Used) -> bool {
         let meta = self.meta(pfn);
+        // Of private memory nobody will ever ask.
+        if !meta.flags().contains(FrameFlags::ANON) {
+            self.keep_use(pfn, used);
+        }
         let last = meta.counts.unshare(pfn);
         if last {
             self.leave(pfn, meta);
@@ -329,7 +341,7 @@ impl PhysMem {
 impl PhysMem {
     /// An entry stops mapping the frame; the last reference retires it.
     pub(super) fn unshare(&self, pfn: Pfn) {
-        self.retired().unshare(pfn);
+        self.retired().unmap(pfn, Used::default());
     }
     /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
     pub(super) fn overhead(&self) -> usize {

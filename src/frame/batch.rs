@@ -9,14 +9,15 @@ use super::{
     free::BATCH,
     inject::AllocKind,
     owner::Owner,
+    used::Used,
 };
 use crate::addr::Pfn;
-use smallvec::SmallVec;
 
 /// Frames whose last reference is gone, on their way to the free list; they get there when this goes, if not before.
 pub(crate) struct Retired<'m> {
     mem: &'m PhysMem,
-    pfns: SmallVec<[u32; BATCH]>,
+    pfns: [u32; BATCH],
+    len: usize,
 }
 
 impl PhysMem {
@@ -25,7 +26,8 @@ impl PhysMem {
     pub(crate) fn retired(&self) -> Retired<'_> {
         Retired {
             mem: self,
-            pfns: SmallVec::new(),
+            pfns: [0; BATCH],
+            len: 0,
         }
     }
     /// Takes `count` frames for as many entries in a row: each born with these flags, one mapping with its reference, and
@@ -72,18 +74,19 @@ impl<'m> Retired<'m> {
     pub(crate) fn mem(&self) -> &'m PhysMem {
         self.mem
     }
-    /// An entry stops mapping the frame; the last reference retires it.
-    #[inline]
-    pub(crate) fn unshare(&mut self, pfn: Pfn) {
-        if self.mem.unshare_last(pfn) {
-            if self.pfns.len() == BATCH {
-                self.put_back();
-            }
-            self.pfns.push(pfn.0);
-        } else {
-            self.still_referenced(pfn);
+    /// An entry stops mapping the frame, and says how it was used; the last reference retires it.
+    #[inline(always)]
+    pub(crate) fn unmap(&mut self, pfn: Pfn, used: Used) {
+        if !self.mem.unmap_last(pfn, used) {
+            return self.still_referenced(pfn);
         }
+        if self.len == BATCH {
+            self.put_back();
+        }
+        self.pfns[self.len] = pfn.0;
+        self.len += 1;
     }
+    #[inline(never)]
     fn still_referenced(&mut self, pfn: Pfn) {
         if self.mem.in_swap_cache(pfn) && self.mem.mapcount(pfn) == 0 {
             // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
@@ -92,10 +95,11 @@ impl<'m> Retired<'m> {
         }
     }
     /// Puts what there is on the free list: before anything else gives a frame back.
+    #[inline(never)]
     pub(crate) fn put_back(&mut self) {
-        if !self.pfns.is_empty() {
-            self.mem.free.put_many(&self.pfns);
-            self.pfns.clear();
+        if self.len > 0 {
+            self.mem.free.put_many(&self.pfns[..self.len]);
+            self.len = 0;
         }
     }
 }

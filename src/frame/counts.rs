@@ -67,12 +67,10 @@ impl Counts {
     fn add(&self, what: u64, pfn: Pfn) {
         let old = self.0.fetch_add(what, Ordering::Relaxed);
         let (refs, maps) = split(old);
-        assert!(refs != 0, "{pfn:?} is free and gets a reference");
         // More would carry into the map count.
-        assert!(
-            refs.checked_add(split(what).0).is_some(),
-            "{pfn:?} with {refs} references and {maps} mappings gets one too many"
-        );
+        if refs == 0 || refs.checked_add(split(what).0).is_none() {
+            gained(pfn, refs, maps);
+        }
     }
     /// Gives up a reference; `true` if it was the last.
     pub(super) fn put_ref(&self, pfn: Pfn) -> bool {
@@ -89,17 +87,31 @@ impl Counts {
         // order with the mark of the swap cache (`PhysMem::in_swap_cache`).
         let old = self.0.fetch_sub(what, Ordering::SeqCst);
         let (refs, maps) = split(old);
-        assert!(
-            refs >= split(what).0 && maps >= split(what).1,
-            "{pfn:?} with {refs} references and {maps} mappings loses one too many"
-        );
         let last = refs == 1;
-        assert!(
-            !last || maps == split(what).1,
-            "{pfn:?} is freed while mapped {maps} times"
-        );
+        let (less_refs, less_maps) = split(what);
+        if refs < less_refs || maps < less_maps || last && maps != less_maps {
+            lost(pfn, old, what);
+        }
         last
     }
+}
+
+#[cold]
+#[inline(never)]
+fn gained(pfn: Pfn, refs: u32, maps: u32) -> ! {
+    assert!(refs != 0, "{pfn:?} is free and gets a reference");
+    panic!("{pfn:?} with {refs} references and {maps} mappings gets one too many")
+}
+
+#[cold]
+#[inline(never)]
+fn lost(pfn: Pfn, old: u64, what: u64) -> ! {
+    let ((refs, maps), (less_refs, less_maps)) = (split(old), split(what));
+    assert!(
+        refs < less_refs || maps < less_maps,
+        "{pfn:?} is freed while mapped {maps} times"
+    );
+    panic!("{pfn:?} with {refs} references and {maps} mappings loses one too many")
 }
 
 #[cfg(test)]

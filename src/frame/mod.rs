@@ -19,6 +19,7 @@
 //! | `inject` | making an allocation fail on purpose |
 //! | `owner` | who has a frame, and where in him |
 //! | `wait` | the lock of a frame |
+//! | `used` | what entries that go say of it |
 //! | `watch` | where an oracle looks on |
 //! | `lru` | the lists that reclaim works through |
 //! | `swap` | the swap device and its cache |
@@ -43,6 +44,7 @@ mod swap;
 mod swap_ahead;
 #[cfg(test)]
 mod tests;
+mod used;
 mod view;
 mod wait;
 mod watch;
@@ -60,6 +62,7 @@ pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub use shared::SharedMemory;
 pub use swap::{Swap, SwapSlot};
+pub(crate) use used::Used;
 pub use view::{FrameView, FrameViewMut};
 pub use wait::FrameLock;
 pub(crate) use watch::FrameWatch;

@@ -20,9 +20,14 @@ impl PhysMem {
     #[inline]
     pub(super) fn watch_retirement(&self, pfn: Pfn) {
         if let Some(watch) = self.watch.get() {
-            watch.retiring(pfn);
-            self.watch_clean(pfn);
+            self.tell_retirement(&**watch, pfn);
         }
+    }
+    #[cold]
+    #[inline(never)]
+    fn tell_retirement(&self, watch: &dyn FrameWatch, pfn: Pfn) {
+        watch.retiring(pfn);
+        self.watch_clean(pfn);
     }
     /// The frame is clean as far as anybody knows, and no external MMU has it: is that true?
     pub(crate) fn watch_clean(&self, pfn: Pfn) {
@@ -32,10 +37,5 @@ impl PhysMem {
             watch.write_lost(pfn);
             self.clear_flags(pfn, FrameFlags::UNTOLD);
         }
-    }
-    /// An external MMU passes its dirty bit on.
-    pub(crate) fn told_dirty(&self, pfn: Pfn) {
-        self.clear_flags(pfn, FrameFlags::UNTOLD);
-        self.set_flags(pfn, FrameFlags::DIRTY);
     }
 }

@@ -54,7 +54,11 @@ impl Mm {
                     return Ok(());
                 };
                 let mut retired = mem.retired();
-                leaf.take_all(part, |pte| super::window::drop_entry_to(&mut retired, pte));
+                leaf.take_if(
+                    part,
+                    |_| true,
+                    |pte| super::window::drop_entry_to(&mut retired, pte),
+                );
                 Ok::<(), Infallible>(())
             })
             .unwrap_or_else(|e| match e {});

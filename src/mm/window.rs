@@ -12,7 +12,7 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, Sleepable, rank},
-    frame::{FrameFlags, PhysMem, Retired},
+    frame::{FrameFlags, PhysMem, Retired, SwapSlot, Used},
     notifier::{Event, OpenWindow},
 };
 use smallvec::SmallVec;
@@ -64,13 +64,11 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
         };
         self.leaves_or(range, left, |txn| {
             let mut retired = txn.mem.retired();
-            txn.for_each(|slot| {
-                let pte = slot.raw();
-                if what.takes(pte, slot.mem) {
-                    slot.set(RawPte::NONE);
-                    drop_entry_to(&mut retired, pte);
-                }
-            });
+            txn.leaf.take_if(
+                txn.part,
+                |pte| what.takes(pte, txn.mem),
+                |pte| drop_entry_to(&mut retired, pte),
+            );
             drop(retired);
             if txn.leaf.is_huge() && txn.leaf.is_empty() {
                 txn.leaf.set_huge(false);
@@ -248,6 +246,7 @@ pub(super) enum Zap {
 }
 
 impl Zap {
+    #[inline]
     fn takes(self, pte: RawPte, mem: &PhysMem) -> bool {
         match self {
             Self::Mapping => true,
@@ -373,24 +372,19 @@ pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
     drop_entry_to(&mut mem.retired(), pte);
 }
 /// The same; a frame that nobody else has is put back with others.
-#[inline]
+#[inline(always)]
 pub(super) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
-    let mem = retired.mem();
     if let Some(pfn) = pte.counted() {
-        // Of private memory nobody will ever ask.
-        if !mem.flags(pfn).contains(FrameFlags::ANON) {
-            if pte.is_dirty() {
-                mem.set_flags(pfn, FrameFlags::DIRTY);
-            }
-            if pte.is_young() {
-                mem.mark_accessed(pfn);
-            }
-        }
-        retired.unshare(pfn);
+        let (young, dirty) = (pte.is_young(), pte.is_dirty());
+        retired.unmap(pfn, Used { young, dirty });
     } else if let Some(slot) = pte.swap_slot() {
-        retired.put_back();
-        mem.swap_free(slot);
+        drop_slot(retired, slot);
     }
+}
+#[inline(never)]
+fn drop_slot(retired: &mut Retired<'_>, slot: SwapSlot) {
+    retired.put_back();
+    retired.mem().swap_free(slot);
 }
 
 impl Drop for Detached<'_> {

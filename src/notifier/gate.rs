@@ -16,7 +16,7 @@ use super::{
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Below, Context, Cx, EnterFrom, rank},
-    frame::{FrameFlags, FrameView, FrameViewMut, PhysMem},
+    frame::{FrameView, FrameViewMut, PhysMem, Used},
     sync::{Mutex, MutexGuard},
 };
 use std::{marker::PhantomData, time::Duration};
@@ -206,16 +206,14 @@ impl<'z> Zapped<'z> {
 
 /// Hands dirty and accessed bits of entries that went to their frames.
 pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
-    let marked = |e: &&ShadowEntry| e.is_accessed() || e.is_dirty();
-    for entry in gone.iter().filter(marked) {
+    for entry in gone {
+        let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
+        if !young && !dirty {
+            continue;
+        }
         let translation = entry.translation();
         for pfn in translation.frames().filter(|pfn| !pfn.is_zero()) {
-            if entry.is_dirty() {
-                mem.told_dirty(pfn);
-            }
-            if entry.is_accessed() {
-                mem.set_flags(pfn, FrameFlags::ACCESSED);
-            }
+            mem.told(pfn, Used { young, dirty });
         }
     }
 }

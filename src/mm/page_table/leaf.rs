@@ -118,12 +118,17 @@ impl LockedLeaf<'_> {
             }
         }
     }
-    /// Clears the entries of `part`; `f` gets each that there was.
+    /// Clears those entries of `part` of which `takes` says so; `f` gets each.
     #[inline]
-    pub(in crate::mm) fn take_all(&self, part: VpnRange, mut f: impl FnMut(RawPte)) {
+    pub(in crate::mm) fn take_if(
+        &self,
+        part: VpnRange,
+        takes: impl Fn(RawPte) -> bool,
+        mut f: impl FnMut(RawPte),
+    ) {
         for entry in &self.leaf.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))] {
             let old = RawPte(entry.load(Ordering::Relaxed));
-            if !old.is_none() {
+            if !old.is_none() && takes(old) {
                 entry.store(RawPte::NONE.0, Ordering::Release);
                 f(old);
             }

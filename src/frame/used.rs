@@ -1,0 +1,46 @@
+//! What entries that go say of the use of their frames.
+
+use super::{arena::PhysMem, flags::FrameFlags};
+use crate::{addr::Pfn, sync::Ordering};
+
+/// The marks of an entry that goes, here or of an external MMU.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Used {
+    pub(crate) young: bool,
+    pub(crate) dirty: bool,
+}
+
+impl PhysMem {
+    /// An entry of a page table that went had these marks.
+    #[inline(never)]
+    pub(super) fn keep_use(&self, pfn: Pfn, used: Used) {
+        if used.dirty {
+            self.set_flags(pfn, FrameFlags::DIRTY);
+        }
+        if used.young {
+            self.mark_accessed(pfn);
+        }
+    }
+    /// An entry of an external MMU goes, and passes on its marks.
+    #[inline]
+    pub(crate) fn told(&self, pfn: Pfn, used: Used) {
+        let mut marks = FrameFlags::empty();
+        marks.set(FrameFlags::DIRTY, used.dirty);
+        marks.set(FrameFlags::ACCESSED, used.young);
+        let told = if used.dirty {
+            FrameFlags::UNTOLD.bits()
+        } else {
+            0
+        };
+        let change = |old: u16| (old & !told) | marks.bits();
+        let flags = self.meta(pfn).flags;
+        let mut old = flags.load(Ordering::Relaxed);
+        while change(old) != old {
+            let new = change(old);
+            match flags.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => old = now,
+            }
+        }
+    }
+}
