@@ -52,6 +52,8 @@ enum Dropin {
 #[derive(Debug)]
 pub struct Context {
     pub(super) space: Arc<AddressSpace>,
+    pub(super) gru: Arc<Gru>,
+    /// Which one of the address space that is.
     pub(super) chip: usize,
     pub(super) id: u64,
 }
@@ -59,15 +61,17 @@ pub struct Context {
 impl Context {
     /// A context on one of the GRUs of the address space, by number modulo their count; not loaded yet.
     pub fn new(space: &Arc<AddressSpace>, chip: usize) -> Self {
+        let chip = chip % space.grus.len().max(1);
         Self {
             space: Arc::clone(space),
-            chip: chip % space.grus.len().max(1),
+            gru: Arc::clone(&space.grus[chip]),
+            chip,
             id: NEXT.next(),
         }
     }
     /// The GRU that it runs on.
     pub fn gru(&self) -> &Arc<Gru> {
-        &self.space.grus[self.chip]
+        &self.gru
     }
     /// Loads bytes (a `VLOAD` instruction); within a page at once.
     ///
@@ -85,7 +89,7 @@ impl Context {
         }
         Ok(())
     }
-    #[inline]
+    #[inline(always)]
     fn read_page(
         &self,
         cx: &mut Idle<'_>,
@@ -114,7 +118,7 @@ impl Context {
         }
         Ok(())
     }
-    #[inline]
+    #[inline(always)]
     fn write_page(
         &self,
         cx: &mut Idle<'_>,
@@ -133,7 +137,7 @@ impl Context {
         })
     }
     /// Runs one instruction: through the TLB, or after a miss has been served.
-    #[inline]
+    #[inline(always)]
     fn instruct(
         &self,
         cx: &mut Idle<'_>,
@@ -141,7 +145,7 @@ impl Context {
         access: Access,
         f: impl FnOnce(&AddressSpace, &Cached),
     ) -> Result<(), GruFault> {
-        let gru = &self.space.grus[self.chip];
+        let gru = &self.gru;
         loop {
             if self.space.is_released() {
                 return Err(GruFault::Gone);
@@ -223,7 +227,7 @@ impl Context {
         access: Access,
     ) -> Result<(), GruFault> {
         self.space.wait_quiet(cx);
-        let gru = &self.space.grus[self.chip];
+        let gru = &self.gru;
         let serial = arm(&mut gru.lock(), self.id, addr);
         let Some(miss) = serial.map(|serial| self.armed(serial)) else {
             return Ok(());
@@ -252,7 +256,7 @@ impl Context {
         cached: Cached,
         count: impl FnOnce(&mut super::GruStats) -> &mut u64,
     ) -> Dropin {
-        let mut chip = self.space.grus[self.chip].lock();
+        let mut chip = self.gru.lock();
         let serial = miss.into_serial();
         let Some(loaded) = chip.slot_of(self.id) else {
             return Dropin::Unloaded;
@@ -272,7 +276,7 @@ impl Context {
     /// Enters pages behind a miss, from the far end backwards (`gru_preload_tlb`). Each has its own ticket, checked with
     /// the chip locked: no miss is armed for it.
     fn preload(&self, cx: &mut Cx<'_, rank::Idle, Atomic>, mm: &Mm, addr: u64) {
-        let gru = &self.space.grus[self.chip];
+        let gru = &self.gru;
         for n in (1..=gru.config.preload).rev() {
             let at = Vpn::containing(addr).plus(n);
             let ticket = self.space.gate.ticket(at, Access::Read);
@@ -335,8 +339,8 @@ impl Armed<'_> {
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
-        let Context { space, chip, id } = self.context;
-        if let Some(loaded) = space.grus[*chip].lock().slot_of(*id) {
+        let Context { gru, id, .. } = self.context;
+        if let Some(loaded) = gru.lock().slot_of(*id) {
             let _was_armed = loaded.disarm(self.serial);
         }
     }

@@ -11,7 +11,7 @@ impl Context {
     pub(super) fn load(&self) {
         // Trackers before the chip, as a purge takes them.
         let mut trackers = self.space.trackers.lock();
-        let mut chip = self.space.grus[self.chip].lock();
+        let mut chip = self.gru.lock();
         if chip.slot_of(self.id).is_some() {
             return;
         }
@@ -42,7 +42,7 @@ impl Context {
     /// Takes it off the GRU; it is loaded again when it is used (`gru_unload_context`).
     pub fn unload(&self) {
         let mut trackers = self.space.trackers.lock();
-        let mut chip = self.space.grus[self.chip].lock();
+        let mut chip = self.gru.lock();
         let mine = |l: &Option<Loaded>| l.as_ref().is_some_and(|l| l.context == self.id);
         if let Some(slot) = chip.slots.iter().position(mine) {
             chip.slots[slot] = None;
