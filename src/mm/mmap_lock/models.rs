@@ -1,6 +1,6 @@
 //! Loom models of claims and pins: who works on a page, and who may.
 
-use super::{Claim, MmapLock, Ranges};
+use super::{Claim, MmapLock, Ranges, ReadGuard};
 use crate::{
     addr::{Vpn, VpnRange},
     notifier::models::run,
@@ -33,6 +33,8 @@ enum Mistake {
     Layout,
     /// The page is not pinned.
     NoPin,
+    /// Who does not wait does not look either.
+    Blind,
 }
 
 fn claim(mistake: Mistake) -> Claim {
@@ -66,6 +68,33 @@ fn fault(s: &Shared, at: VpnRange) {
     }
 }
 
+/// A fault that does not wait: it leaves the page to one that does if anything is in the way.
+fn hasty_fault(s: &Shared, mistake: Mistake) {
+    let g = if mistake == Mistake::Blind {
+        let lane = s.lock.lanes.mine();
+        s.lock.count_in(lane);
+        let lock = &s.lock;
+        Some(ReadGuard { lock, lane })
+    } else {
+        s.lock.try_read()
+    };
+    match g {
+        Some(g) => {
+            g.read();
+            s.page.read();
+        }
+        None => fault(s, A),
+    }
+}
+
+/// The operation meets a fault on its own page that does not wait.
+fn hasty(mistake: Mistake) {
+    let s = shared();
+    let other = Arc::clone(&s);
+    let thread = loom::thread::spawn(move || operation(&other, Mistake::None));
+    hasty_fault(&s, mistake);
+    thread.join().unwrap();
+}
 /// The operation meets a fault on its own page.
 fn fault_inside(mistake: Mistake) {
     let s = shared();
@@ -112,6 +141,16 @@ fn mmap_fault_inside() {
 fn mmap_claim_of_another_page() {
     run::fails("mmap_claim_of_another_page", "Causality violation", || {
         fault_inside(Mistake::OtherPage);
+    });
+}
+#[test]
+fn mmap_hasty_fault() {
+    run::holds("mmap_hasty_fault", || hasty(Mistake::None));
+}
+#[test]
+fn mmap_blind_fault() {
+    run::fails("mmap_blind_fault", "Causality violation", || {
+        hasty(Mistake::Blind);
     });
 }
 #[test]
