@@ -118,7 +118,7 @@ impl ExternalMmu for Spinner {
     ) -> Ack<'i> {
         self.tell(Told::Start(inv.range()));
         self.starts.fetch_add(1, SeqCst);
-        self.gate.exclude(cx, inv, |(), _, _| ())
+        self.gate.exclude_entries(cx, inv)
     }
     fn try_invalidate_start<'i>(
         &self,
@@ -444,6 +444,47 @@ fn a_callback_that_panics_closes_its_window() {
             mm.unregister(&mut cx, reg);
         });
     });
+}
+
+/// Whether a window over `range` gets by while somebody holds the gate.
+fn passes_held_gate(mm: &Mm, d: &Spinner, cx: &mut Idle<'_>, range: VpnRange) -> bool {
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::scope(|s| {
+        let holder = s.spawn(move || {
+            let mut thread = mm.machine().enter().unwrap();
+            let mut cx = thread.cx();
+            let gate = d.gate.lock(&mut cx);
+            held.send(()).unwrap();
+            let passed = is_done.recv_timeout(Duration::from_millis(500)).is_ok();
+            drop(gate);
+            passed
+        });
+        is_held.recv().unwrap();
+        mm.read(cx).lease().window(range, Event::Clear).close();
+        let _gone_if_late = done.send(());
+        holder.join().unwrap()
+    })
+}
+
+#[test]
+fn a_window_takes_a_gate_only_where_it_may_have_entries() {
+    let machine = Machine::new(MachineConfig::default());
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = world(&mut cx, &machine);
+    let (d, reg) = mm.register(&mut cx, Spinner::new);
+    let beside = pages(512, 513);
+    assert!(passes_held_gate(&mm, &d, &mut cx, pages(0, 64)));
+    d.touch(&mut cx, &mm, 3, Access::Read);
+    assert!(passes_held_gate(&mm, &d, &mut cx, beside));
+    assert!(!passes_held_gate(&mm, &d, &mut cx, pages(4, 5)));
+    assert_eq!(d.entries(&mut cx), 1);
+    // A wide window asks nobody what he has.
+    assert!(!passes_held_gate(&mm, &d, &mut cx, VpnRange::ALL));
+    assert_eq!(d.entries(&mut cx), 0);
+    assert!(passes_held_gate(&mm, &d, &mut cx, pages(0, 64)));
+    mm.unregister(&mut cx, reg);
 }
 
 #[test]

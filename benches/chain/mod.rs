@@ -37,12 +37,13 @@ impl Driver {
 }
 
 impl ExternalMmu for Driver {
+    #[inline]
     fn invalidate_start<'i>(
         &self,
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
-        self.0.exclude(cx, inv, |(), _, _| ())
+        self.0.exclude_entries(cx, inv)
     }
 }
 

@@ -30,12 +30,25 @@ pub(super) struct Progress {
 /// Until this is dropped, nobody of those in it is gone.
 pub(super) struct Asked<'w>(Met<'w>);
 
+impl Drop for Asked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let subs = &mut self.0.own_mut().subs;
+        if !subs.is_empty() {
+            subs.clear();
+        }
+    }
+}
+
 impl<'w> Asked<'w> {
     /// `subscribed` adds those who subscribed.
     #[inline]
     pub(super) fn new(mut call: Met<'w>, id: u64, subscribed: impl FnOnce(&mut Visits)) -> Self {
         let progress = call.own_mut();
+        debug_assert!(progress.subs.is_empty(), "a window left them");
         progress.id = id;
+        progress.agreed.set(0);
+        progress.open = false;
         subscribed(&mut progress.subs);
         Self(call)
     }
@@ -55,17 +68,11 @@ impl<'w> Asked<'w> {
         let progress = self.0.own();
         (progress.id, progress.open)
     }
+    /// Whom the window asks, in that order.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.0.own().subs.len() + self.0.len()
-    }
-    #[inline]
-    pub(super) fn nth(&self, n: usize) -> &Entry {
-        let subs = &self.0.own().subs;
-        match subs.get(n) {
-            Some(visit) => visit.entry(),
-            None => self.0.nth(n - subs.len()),
-        }
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let subs = self.0.own().subs.iter().map(Visit::entry);
+        subs.chain(self.0.met().map(|entry| &**entry))
     }
     /// One more has agreed.
     #[inline]
@@ -79,9 +86,15 @@ impl<'w> Asked<'w> {
     pub(super) fn end(&mut self, mut tell: impl FnMut(&Entry)) {
         let progress = self.0.own_mut();
         let agreed = progress.agreed.get();
-        progress.subs.truncate(agreed);
-        // All sequences first: who is told of an end finds no window open.
-        progress.subs.iter_mut().for_each(Visit::close_window);
-        (0..agreed).rev().for_each(|n| tell(self.nth(n)));
+        if !progress.subs.is_empty() {
+            progress.subs.truncate(agreed);
+            // All sequences first: who is told of an end finds no window open.
+            progress.subs.iter_mut().for_each(Visit::close_window);
+        }
+        let subs = progress.subs.len();
+        let of_all = self.0.met().take(agreed - subs);
+        of_all.rev().for_each(|entry| tell(entry));
+        let subs = self.0.own().subs.iter().rev();
+        subs.for_each(|visit| tell(visit.entry()));
     }
 }

@@ -90,19 +90,25 @@ pub(super) struct Drawn<'b> {
     at: Vpn,
 }
 
+#[inline]
 fn block_of(at: Vpn) -> u64 {
     at.0 / PMD_PAGES
 }
 
 /// Neighbouring blocks lie in different buckets, and those at the same place in different tables too.
+#[inline]
 fn bucket_of(block: u64) -> usize {
     let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
     usize::try_from(hash).expect("six bits") % BUCKETS
 }
 
 /// The buckets of a range, as bits; none of a wide one.
-fn buckets_of(range: VpnRange) -> Option<u64> {
+#[inline]
+pub(super) fn buckets_of(range: VpnRange) -> Option<u64> {
     let (first, last) = (block_of(range.start()), block_of(Vpn(range.end().0 - 1)));
+    if first == last {
+        return Some(1 << bucket_of(first));
+    }
     (last - first < NARROW).then(|| (first..=last).fold(0, |bits, b| bits | 1 << bucket_of(b)))
 }
 

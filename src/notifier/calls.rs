@@ -111,6 +111,11 @@ impl<R: Default + Send, S: Send + Sync> Calls<R, S> {
     pub(super) fn change(&self) -> u64 {
         self.now.0.changes.fetch_add(1, Ordering::AcqRel) + 1
     }
+    /// Whether nobody has come or gone by a change that the call does not know of.
+    #[inline]
+    pub(super) fn is_current(&self, call: &Call<'_, R, S>) -> bool {
+        call.slot.known.load(Ordering::Relaxed) == self.now.0.changes.load(Ordering::Acquire)
+    }
     /// A call begins.
     #[inline]
     pub(super) fn begin(&self) -> Call<'_, R, S> {

@@ -119,15 +119,15 @@ impl Chain {
         }
     }
     /// Those whom a window over `range` has to call. Pin and lock end before this returns, so callbacks may sleep.
+    #[inline]
     pub(super) fn ask<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
         id: u64,
     ) -> Asked<'_> {
-        let pinned = cx.pin();
-        let call = self.list.call(pinned.guard());
-        drop(pinned);
+        let call = self.list.try_call();
+        let call = call.unwrap_or_else(|| self.list.call(cx.pin().guard()));
         Asked::new(call, id, |subs| {
             self.intervals.visit(range, Visit::of_window, subs);
         })

@@ -15,7 +15,7 @@ use crate::{
     ctx::Epoch,
     sync::{Mutex, Ordering, Witness, probe},
 };
-use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
+use crossbeam_epoch::{self as epoch, Atomic, Guard, Owned, Shared};
 use std::ptr::NonNull;
 
 struct Node<T> {
@@ -32,7 +32,7 @@ impl<T> Drop for Node<T> {
     }
 }
 
-/// The list. A call has an `X` for itself, beside whom it met, and can reach the `S`.
+/// The list. A call has an `X` for itself, as the last one left it, beside whom it met, and can reach the `S`.
 pub(super) struct EpochList<T, X = (), S = ()> {
     head: Atomic<Node<T>>,
     epoch: Epoch,
@@ -148,6 +148,28 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             at = node.next.load(Ordering::Acquire, guard);
         }
     }
+    /// Begins a call of everybody who is in the list, without a pin; `None` if somebody comes or goes meanwhile.
+    #[inline]
+    pub(super) fn try_call(&self) -> Option<Calling<'_, T, X, S>> {
+        let mut call = self.calls.begin();
+        probe();
+        // SAFETY: nothing is reached through it but what the call keeps.
+        let unpinned = unsafe { epoch::unprotected() };
+        let mut at = self.head.load(Ordering::Acquire, unpinned);
+        // Whoever comes is numbered before he is at the head, so all from here on came by changes that the call knows of.
+        if !self.calls.is_current(&call) {
+            return None;
+        }
+        // SAFETY: it had not gone, or else by a change that the call does not know of, and then it is destroyed only
+        // after `Unlinked::wait`, which waits for this call. So are those behind it, who came before.
+        while let Some(node) = unsafe { at.as_ref() } {
+            call.nodes.push(NonNull::from(node));
+            node.witness.read();
+            probe();
+            at = node.next.load(Ordering::Acquire, unpinned);
+        }
+        Some(Calling(call))
+    }
     /// Begins a call of everybody who is in the list: those who come from now on may be left out, those who go wait.
     #[inline]
     pub(super) fn call(&self, guard: &Guard) -> Calling<'_, T, X, S> {
@@ -176,29 +198,23 @@ impl<T, X: Default, S> Calling<'_, T, X, S> {
     pub(super) fn own_mut(&mut self) -> &mut X {
         &mut self.0.own
     }
-    /// How many were met.
+    /// Who was met, in that order.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.0.nodes.len()
-    }
-    /// One of them.
-    #[inline]
-    pub(super) fn nth(&self, n: usize) -> &T {
-        let node = self.0.nodes[n];
-        // SAFETY: met by this call, which knows of its coming. It had not gone, or else by a change that the call does not
-        // know of, and then it is destroyed only after `Unlinked::wait`, which waits for this call.
-        let node = unsafe { node.as_ref() };
-        node.witness.read();
-        &node.value
+    pub(super) fn met(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator {
+        self.0.nodes.iter().map(|node| {
+            // SAFETY: met by this call, which knows of its coming. It had not gone, or else by a change that the call does
+            // not know of, and then it is destroyed only after `Unlinked::wait`, which waits for this call.
+            let node = unsafe { node.as_ref() };
+            node.witness.read();
+            &node.value
+        })
     }
 }
 
 impl<T, X: Default, S> Drop for Calling<'_, T, X, S> {
     #[inline]
     fn drop(&mut self) {
-        let met = &mut *self.0;
-        met.nodes.clear();
-        met.own = X::default();
+        self.0.nodes.clear();
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     cached::{Cached, Translation},
     ops::{Ack, Invalidation, WouldBlock},
     permit::{Access, Ticket},
+    places::Places,
     seat::Seat,
     store::{Gone, ShadowEntry, ShadowStore},
 };
@@ -30,6 +31,7 @@ pub(super) struct Inner<S, T> {
 /// driver that spins, `Sleepable` for one that waits.
 pub struct Gate<S, T, C: Context> {
     pub(super) seat: Seat,
+    pub(super) places: Places,
     inner: Mutex<Inner<S, T>>,
     kind: PhantomData<fn() -> C>,
 }
@@ -47,6 +49,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     pub fn new(seat: Seat, store: S, state: T) -> Self {
         Self {
             seat,
+            places: Places::default(),
             inner: Mutex::new(Inner { store, state }),
             kind: PhantomData,
         }
@@ -90,6 +93,20 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         C: EnterFrom<D>,
     {
         GateGuard::new(self.inner.lock(), &self.seat.mem, cx.descend())
+    }
+
+    /// Locks the gate for entries of `range`, whose ticket is settled next.
+    pub(super) fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
+        &'p self,
+        cx: &'p mut Cx<'_, R, D>,
+        range: VpnRange,
+    ) -> GateGuard<'p, S, T, C>
+    where
+        C: EnterFrom<D>,
+    {
+        let guard = self.lock(cx);
+        self.places.note(range);
+        guard
     }
 
     /// Drops every entry in the range, runs `f` on the driver's state, and proves it.
@@ -163,6 +180,52 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         drop(inner);
         give_up(&self.seat, &gone);
         Ok(inv.ack())
+    }
+}
+
+impl<S: ShadowStore, C: Context> Gate<S, (), C> {
+    /// [`exclude`](Self::exclude) for a driver that has nothing but this store to bring up to date. A window over blocks of
+    /// 2 MiB in which nothing was established since the store was last empty does not take the gate.
+    ///
+    /// # Panics
+    ///
+    /// If the demand was made of another registration.
+    #[inline(always)]
+    pub fn exclude_entries<'i, D: Context>(
+        &self,
+        cx: Cx<'_, rank::Callback, D>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i>
+    where
+        C: EnterFrom<D>,
+    {
+        let range = inv.range();
+        // What comes to a range of its own is not settled at the board.
+        if self.places.may_hold(range) || self.seat.sub.is_some() {
+            return self.exclude_held(cx, inv);
+        }
+        self.seat.check_owner(&inv);
+        inv.ack()
+    }
+    #[inline(never)]
+    fn exclude_held<'i, D: Context>(
+        &self,
+        mut cx: Cx<'_, rank::Callback, D>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i>
+    where
+        C: EnterFrom<D>,
+    {
+        self.seat.check_owner(&inv);
+        let mut guard = self.lock(&mut cx);
+        let gone = guard.inner.zap(inv.range());
+        if guard.inner.store.is_empty() {
+            self.places.clear();
+        }
+        pass_on_dirty(guard.mem, &gone);
+        drop(guard);
+        give_up(&self.seat, &gone);
+        inv.ack()
     }
 }
 

@@ -52,6 +52,7 @@ impl Intervals {
         let _gone = self.tree.write(|tree| tree.remove(key(range, reg)));
     }
     /// Begins a visit, by `begin`, to each driver whose range overlaps.
+    #[inline]
     pub(super) fn visit<const N: usize>(
         &self,
         range: VpnRange,

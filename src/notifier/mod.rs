@@ -57,6 +57,7 @@ mod lazy;
 pub(crate) mod models;
 mod ops;
 mod permit;
+mod places;
 mod seat;
 mod store;
 mod subscription;

@@ -15,7 +15,10 @@ use crate::{
 };
 use std::{convert::Infallible, sync::Arc};
 
+mod passing;
 pub(crate) mod run;
+
+use passing::{coming_and_going_against_call, window_that_finds_a_gate, window_that_passes_a_gate};
 
 pub(crate) const PAGE: Vpn = Vpn(16);
 /// A window that is in no bucket of the board.
@@ -93,6 +96,8 @@ impl World {
 
 struct Driver {
     gate: Gate<OrderedStore<u8>, (), Atomic>,
+    /// Windows that concern no entry do not take the gate.
+    entries_alone: bool,
     gone: AtomicBool,
     releases: AtomicUsize,
 }
@@ -101,9 +106,15 @@ impl Driver {
     fn new(seat: Seat) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(seat, OrderedStore::default(), ()),
+            entries_alone: false,
             gone: AtomicBool::new(false),
             releases: AtomicUsize::new(0),
         })
+    }
+    fn of_entries(seat: Seat) -> Arc<Self> {
+        let mut driver = Self::new(seat);
+        Arc::get_mut(&mut driver).expect("new").entries_alone = true;
+        driver
     }
     fn holds(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Option<Pfn> {
         self.gate.lock(cx).store().get(&0).map(|e| e.pfn())
@@ -128,6 +139,9 @@ impl ExternalMmu for Driver {
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
         assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
+        if self.entries_alone {
+            return self.gate.exclude_entries(cx, inv);
+        }
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange) {
@@ -214,8 +228,7 @@ fn registration_against_window(
 fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
     let asked = world.chain().ask(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
-    for n in 0..asked.len() {
-        let entry = asked.nth(n);
+    for entry in asked.entries() {
         let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(Begun::Done(ack))
@@ -341,6 +354,8 @@ mod tests {
         window_against_permit(WIDE, None, New) permit_in_wide_window a_late_ticket_in_wide_window "stale entry"
         window_against_permit(RANGE, Some(RANGE), New) permit_of_interval a_late_ticket_of_interval "stale entry"
         window_against_permit(RANGE, Some(RANGE), Settled) permit_of_settled_interval a_late_ticket_of_settled_interval "stale entry"
+        window_that_passes_a_gate() gate_passed_by a_permit_unnoted "an entry inside a window"
+        window_that_finds_a_gate() gate_found a_gate_that_forgets "an entry inside a window"
         registration_against_window(RANGE, None, 1) registration a_chain_read_before_the_board "stale entry"
         registration_against_window(WIDE, None, 1) registration_in_wide_window a_chain_read_before_wide_window "stale entry"
         registration_against_window(WIDE, Some(RANGE), 1) interval_insert_in_wide_window an_interval_tree_read_before_wide_window "stale entry"
@@ -348,6 +363,7 @@ mod tests {
         registration_against_window(RANGE, Some(RANGE), 2) interval_insert_and_again an_interval_tree_read_before_the_board_and_again "stale entry"
         unregistration_against_window(None) unregistration a_leave_without_waiting "a driver that left got an entry"
         unregistration_against_window(Some(RANGE)) interval_remove an_interval_removed_without_waiting "a driver that left got an entry"
+        coming_and_going_against_call() coming_and_going a_going_without_waiting "called after it left"
         unregistration_against_aging(None) aging an_aging_without_waiting "called after it left"
         release_against_unregister(None) release a_second_release "left: 2"
         retirement_against_walk() retirement a_reference_given_up_early "retired while held"

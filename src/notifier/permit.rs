@@ -166,6 +166,22 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
         Self: 'p,
         C: EnterFrom<D>,
     {
+        let (gate, range) = (self.ticket.gate, self.found.range);
+        self.admit_under(|| gate.lock_for(cx, range))
+    }
+}
+
+#[cfg(all(test, loom))]
+impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
+    /// The mistake: the gate does not know where the entry comes.
+    pub(super) fn admit_unnoted<'p, R: Below<rank::Gate>, D: Context>(
+        self,
+        cx: &'p mut Cx<'_, R, D>,
+    ) -> Result<Permit<'p, S, T, C>, Retry>
+    where
+        Self: 'p,
+        C: EnterFrom<D>,
+    {
         let gate = self.ticket.gate;
         self.admit_under(|| gate.lock(cx))
     }

@@ -149,6 +149,10 @@ pub trait ShadowStore {
     fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry>;
     /// Forgets every entry with a page in `range`.
     fn remove_range(&mut self, range: VpnRange, gone: &mut Gone);
+    /// Whether there is certainly no entry. The default does not know.
+    fn is_empty(&self) -> bool {
+        false
+    }
     /// Shows every entry that could be used now: what an audit looks at.
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry));
     /// Shows those with a page in `range`. The default looks at all.
@@ -180,6 +184,9 @@ impl ShadowStore for NoStore {
         match *key {}
     }
     fn remove_range(&mut self, _range: VpnRange, _gone: &mut Gone) {}
+    fn is_empty(&self) -> bool {
+        true
+    }
     fn for_each(&self, _visit: &mut dyn FnMut(&ShadowEntry)) {}
 }
 
@@ -243,6 +250,9 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
         for key in keys {
             gone.extend(self.remove(&key));
         }
+    }
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {
         self.entries.values().for_each(visit);

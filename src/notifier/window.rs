@@ -126,7 +126,6 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
 }
 
 impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
-    #[cold]
     #[inline(never)]
     fn announce(
         chain: &'w Chain,
@@ -150,16 +149,21 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         let asked = self.live.insert(asked);
         // First everybody is asked, then those are waited for who are not done: all at the same time.
         let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
-        for n in 0..asked.len() {
-            let entry = asked.nth(n);
-            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
-            chain.board.watched(asking);
+        let watched = chain.board.watch.get().is_some();
+        for entry in asked.entries() {
+            if watched {
+                chain
+                    .board
+                    .watched(|w| w.asking(id, self.range, entry.ext.name()));
+            }
             let cx = self.cx.descend();
             let left = demand(self.range, event, entry.reg, |inv| {
                 C::ask(&*entry.ext, cx, inv)
             })?;
             asked.agrees();
-            owed.extend(left.map(|left| (entry, left)));
+            if let Some(left) = left {
+                owed.push((entry, left));
+            }
         }
         for (entry, left) in owed {
             let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
@@ -175,7 +179,6 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
     }
 }
 
-#[cold]
 #[inline(never)]
 fn end<C: Context>(mut asked: Asked<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
     let (id, open) = asked.state();
