@@ -3,7 +3,7 @@
 //! `mmap` places them or upwards, leave nodes seven eighths full.
 
 use super::node::Entry;
-use super::path::{Holes, Step, merged};
+use super::path::{Holes, merged};
 use super::{Span, VmaTree};
 
 impl<V: Span> VmaTree<V> {
@@ -22,7 +22,7 @@ impl<V: Span> VmaTree<V> {
             self.make_room(start.0);
             path = self.path(start);
         }
-        let Step { node, at } = path.leaf();
+        let (node, at) = path.leaf().parts();
         let leaf = self.leaves.get_mut(node);
         assert!(
             at == leaf.len() || end.0 <= leaf.start(at),

@@ -5,19 +5,28 @@ use crate::addr::Vpn;
 use super::VmaTree;
 use super::node::{Entry, Inner, Leaf};
 
-/// More levels than 2^32 ranges can need with a third of each node in use.
-const LEVELS: usize = 10;
+/// As many levels as 2^32 ranges can need with a third of each node in use.
+const LEVELS: usize = 8;
 
-/// One node on a path.
+/// One node on a path. Small, as paths are copied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Step {
     pub(super) node: u32,
     /// Which entry of the node.
-    pub(super) at: usize,
+    at: u32,
 }
 
 impl Step {
     const NONE: Self = Self { node: 0, at: 0 };
+
+    fn new(node: u32, at: usize) -> Self {
+        let at = at as u32; // A node has few.
+        Self { node, at }
+    }
+
+    pub(super) const fn parts(self) -> (u32, usize) {
+        (self.node, self.at as usize)
+    }
 }
 
 /// The nodes from a leaf to the root, with the holes around the entry in the leaf.
@@ -74,7 +83,7 @@ impl<V> VmaTree<V> {
         let id = path.leaf().node;
         let leaf = self.leaf(id);
         let at = leaf.ending_by(start.0);
-        path.steps[0] = Step { node: id, at };
+        path.steps[0] = Step::new(id, at);
         if at > 0 {
             path.floor = leaf.end(at - 1);
         }
@@ -91,7 +100,7 @@ impl<V> VmaTree<V> {
         for level in (1..=self.height).rev() {
             let node = self.inner(id);
             let at = node.home_of(at);
-            path.steps[level] = Step { node: id, at };
+            path.steps[level] = Step::new(id, at);
             if at > 0 {
                 path.floor = node.end(at - 1);
             }
@@ -111,7 +120,7 @@ impl<V> VmaTree<V> {
             "no range starts at {start:?}: there is none at all"
         );
         let path = self.path(start);
-        let Step { node, at } = path.leaf();
+        let (node, at) = path.leaf().parts();
         let leaf = self.leaf(node);
         assert!(
             at < leaf.len() && leaf.start(at) == start.0,
@@ -159,7 +168,7 @@ impl<V> VmaTree<V> {
         self.leaf_changed();
         let mut change = Some(change);
         for level in 1..=self.height {
-            let Step { node, at } = path.steps[level];
+            let (node, at) = path.steps[level].parts();
             let old = self.inner(node).entry(at);
             if self.len_of(level - 1, old.kid) < least(level - 1) {
                 self.fill_up(level, node, at);

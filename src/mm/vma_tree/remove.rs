@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::VmaTree;
 use super::node::NONE;
-use super::path::{Holes, Path, Step};
+use super::path::{Holes, Path};
 
 impl<V> VmaTree<V> {
     /// Removes the range that starts at `start`.
@@ -19,7 +19,7 @@ impl<V> VmaTree<V> {
     }
 
     pub(super) fn remove_at(&mut self, path: &Path) -> V {
-        let Step { node, at } = path.leaf();
+        let (node, at) = path.leaf().parts();
         let value = self.values.take(self.leaf(node).kid(at));
         self.cut(path, 1);
         value
@@ -27,7 +27,7 @@ impl<V> VmaTree<V> {
 
     /// Takes `count` entries out of the leaf at the end of `path`; their values are gone already.
     fn cut(&mut self, path: &Path, count: usize) {
-        let Step { node, at } = path.leaf();
+        let (node, at) = path.leaf().parts();
         self.len -= count;
         if self.is_empty() {
             self.clear(node);
@@ -84,7 +84,7 @@ impl<V> VmaTree<V> {
         }
         while !self.is_empty() {
             let path = self.path(start);
-            let Step { node, at } = path.leaf();
+            let (node, at) = path.leaf().parts();
             let leaf = self.leaves.get(node);
             let stop = leaf.starting_below(end.0);
             if stop <= at {

@@ -3,7 +3,7 @@
 use crate::addr::Vpn;
 
 use super::node::Entry;
-use super::path::{Holes, Step};
+use super::path::Holes;
 use super::{Span, VmaTree};
 
 impl<V: Span> VmaTree<V> {
@@ -16,7 +16,7 @@ impl<V: Span> VmaTree<V> {
     /// If no range starts at `start`, or if the altered range is empty or overlaps another.
     pub(crate) fn update<T>(&mut self, start: Vpn, change: impl FnOnce(&mut V) -> T) -> T {
         let path = self.path_of(start);
-        let Step { node, at } = path.leaf();
+        let (node, at) = path.leaf().parts();
         let old = self.leaf(node).entry(at);
         let value = self.values.get_mut(old.kid);
         let result = change(value);
