@@ -163,7 +163,7 @@ impl ExternalMmu for Driver {
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
-        self.0.exclude(cx, inv, |(), _, _| ())
+        self.0.exclude_entries(cx, inv)
     }
 }
 
