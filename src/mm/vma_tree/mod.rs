@@ -101,9 +101,9 @@ impl<V> VmaTree<V> {
         self.inners.get(id)
     }
 
-    /// Leaf and index of the first range that ends after `at`.
-    #[inline]
-    fn seek(&self, at: u64) -> Option<(&Leaf, usize)> {
+    /// The leaf where the first range is that ends after `at`, if there is one.
+    #[inline(always)]
+    fn leaf_for(&self, at: u64) -> Option<&Leaf> {
         if self.is_empty() {
             return None;
         }
@@ -116,7 +116,13 @@ impl<V> VmaTree<V> {
             }
             id
         };
-        let leaf = self.leaf(leaf);
+        Some(self.leaf(leaf))
+    }
+
+    /// Leaf and index of the first range that ends after `at`.
+    #[inline]
+    fn seek(&self, at: u64) -> Option<(&Leaf, usize)> {
+        let leaf = self.leaf_for(at)?;
         let (index, _) = leaf.seek(at)?;
         Some((leaf, index))
     }
@@ -137,8 +143,7 @@ impl<V> VmaTree<V> {
     /// [`find`](Self::find) of what the nodes know: the range, and the tag of its value.
     #[inline]
     pub(crate) fn find_range(&self, at: Vpn) -> Option<(VpnRange, u64)> {
-        let (leaf, index) = self.seek(at.0)?;
-        Some(leaf.range(index))
+        self.leaf_for(at.0)?.seek_range(at.0)
     }
 
     /// [`before`](Self::before) of what the nodes know.
