@@ -8,7 +8,9 @@ use crate::{
 };
 use std::ptr;
 
-/// Last-level table page: 512 entries and the lock that guards changes of them.
+/// Last-level table page: 512 entries and the lock that guards changes of them. Whole lines of memory: what lies beside it may
+/// be another thread's leaf.
+#[repr(align(64))]
 pub(in crate::mm) struct Leaf {
     ptes: [AtomicU64; ENTRIES],
     lock: Mutex<Sharers>,
