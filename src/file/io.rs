@@ -2,7 +2,7 @@
 
 use super::cache::PageCache;
 use crate::{
-    addr::chunks,
+    addr::by_page,
     error::ObjectError,
     frame::{Frame, FrameFlags},
 };
@@ -18,15 +18,13 @@ impl PageCache {
     ) -> Result<usize, ObjectError> {
         let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = left.min(out.len());
-        let mut done = 0;
-        for (at, within, n) in chunks(offset, len) {
-            let part = &mut out[done..done + n];
+        by_page(offset, &mut out[..len], |at, within, part| {
             match page(at.0)? {
                 Some(frame) => frame.read(within, part),
                 None => part.fill(0),
             }
-            done += n;
-        }
+            Ok::<(), ObjectError>(())
+        })?;
         Ok(len)
     }
     /// Copies bytes in; `page` brings each page.
@@ -36,13 +34,12 @@ impl PageCache {
         bytes: &[u8],
         mut page: impl FnMut(u64) -> Result<Frame<'c>, ObjectError>,
     ) -> Result<usize, ObjectError> {
-        let mut done = 0;
-        for (at, within, n) in chunks(offset, bytes.len()) {
+        by_page(offset, bytes, |at, within, part| {
             let frame = page(at.0)?;
-            frame.write(within, &bytes[done..done + n]);
+            frame.write(within, part);
             self.host().mem().set_flags(frame.pfn(), FrameFlags::DIRTY);
-            done += n;
-        }
+            Ok::<(), ObjectError>(())
+        })?;
         Ok(bytes.len())
     }
 }

@@ -13,7 +13,7 @@ use super::{
     pte::RawPte,
 };
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, chunks, within_page},
+    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, by_page},
     ctx::{Cx, Sleepable, rank},
     error::FaultError,
     notifier::Access,
@@ -58,27 +58,12 @@ impl Mm {
         addr: u64,
         out: &mut [u8],
     ) -> Result<(), FaultError> {
-        if let Some((at, offset)) = within_page(addr, out.len()) {
-            return self.read_page(cx, (at, offset), addr, out);
-        }
-        let mut rest = out;
-        for (at, offset, len) in chunks(addr, rest.len()) {
-            let (part, tail) = rest.split_at_mut(len);
-            self.read_page(cx, (at, offset), addr, part)?;
-            rest = tail;
-        }
-        Ok(())
-    }
-    #[inline]
-    fn read_page(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        (at, offset): (Vpn, usize),
-        addr: u64,
-        out: &mut [u8],
-    ) -> Result<(), FaultError> {
         let mem = self.machine().mem();
-        self.touch(cx, at, addr, Access::Read, |pfn| mem.read(pfn, offset, out))
+        by_page(addr, out, |at, offset, part| {
+            self.touch(cx, at, addr, Access::Read, |pfn| {
+                mem.read(pfn, offset, part)
+            })
+        })
     }
     /// Stores all of `bytes`.
     ///
@@ -91,28 +76,11 @@ impl Mm {
         addr: u64,
         bytes: &[u8],
     ) -> Result<(), FaultError> {
-        if let Some((at, offset)) = within_page(addr, bytes.len()) {
-            return self.write_page(cx, (at, offset), addr, bytes);
-        }
-        let mut rest = bytes;
-        for (at, offset, len) in chunks(addr, rest.len()) {
-            let (part, tail) = rest.split_at(len);
-            self.write_page(cx, (at, offset), addr, part)?;
-            rest = tail;
-        }
-        Ok(())
-    }
-    #[inline]
-    fn write_page(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        (at, offset): (Vpn, usize),
-        addr: u64,
-        bytes: &[u8],
-    ) -> Result<(), FaultError> {
         let mem = self.machine().mem();
-        self.touch(cx, at, addr, Access::Write, |pfn| {
-            mem.write(pfn, offset, bytes);
+        by_page(addr, bytes, |at, offset, part| {
+            self.touch(cx, at, addr, Access::Write, |pfn| {
+                mem.write(pfn, offset, part)
+            })
         })
     }
 
@@ -173,8 +141,10 @@ impl Mm {
         let Some(layout) = self.layout.try_read() else {
             return Err(f);
         };
-        let vma = layout.vmas.find(at).filter(|vma| vma.start() <= at);
-        let vma = vma.filter(|vma| vma.file.is_none() && vma.allows(Access::Read));
+        let vma = layout
+            .vmas
+            .get(at)
+            .filter(|vma| vma.file.is_none() && vma.allows(Access::Read));
         // To make a shared table one's own may be refused.
         let (Some(vma), false) = (vma, leaf.is_shared()) else {
             return Err(f);

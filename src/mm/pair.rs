@@ -13,7 +13,7 @@ use super::{
     mmap_lock::ReadGuard,
 };
 use crate::{
-    addr::{VpnRange, chunks},
+    addr::{VpnRange, by_page, chunks},
     ctx::{Below, Cx, Sleepable, rank},
     error::{CopyError, FaultError, SameMm},
     notifier::Access,
@@ -115,18 +115,15 @@ impl MmapReadPair<'_> {
                     mem.read(pfn, offset, &mut bytes)
                 })
                 .map_err(CopyError::From)?;
-            let mut rest = &bytes[..];
-            for (page, offset, n) in chunks(to, n) {
-                let (part, tail) = rest.split_at(n);
+            by_page(to, &bytes[..], |page, offset, part| {
                 let mut second = self.second.held(&mut self.cx);
                 let addr = to.max(page.addr());
                 second
                     .touch(page, addr, Access::Write, |pfn| {
                         mem.write(pfn, offset, part)
                     })
-                    .map_err(CopyError::To)?;
-                rest = tail;
-            }
+                    .map_err(CopyError::To)
+            })?;
             to += n as u64;
         }
         Ok(())

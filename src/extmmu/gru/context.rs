@@ -6,7 +6,7 @@ use super::{
     purge::{AddressSpace, Mistake},
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange, chunks, within_page},
+    addr::{PMD_PAGES, Vpn, VpnRange, by_page},
     ctx::{Atomic, Cx, Sleepable, rank},
     error::FaultError,
     extmmu::tlb::IsHuge,
@@ -79,27 +79,12 @@ impl Context {
     ///
     /// [`GruFault`].
     pub fn read(&self, cx: &mut Idle<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
-        if let Some(at) = within_page(addr, out.len()) {
-            return self.read_page(cx, at, out);
-        }
-        let mut done = 0;
-        for (page, offset, n) in chunks(addr, out.len()) {
-            self.read_page(cx, (page, offset), &mut out[done..done + n])?;
-            done += n;
-        }
-        Ok(())
-    }
-    #[inline(always)]
-    fn read_page(
-        &self,
-        cx: &mut Idle<'_>,
-        (page, offset): (Vpn, usize),
-        out: &mut [u8],
-    ) -> Result<(), GruFault> {
-        let addr = page.addr() + offset as u64;
-        self.instruct(cx, addr, Access::Read, |space, cached| {
-            let view = space.gate.follow(cached, page);
-            view.expect("one of its pages").read(offset, out);
+        by_page(addr, out, |page, offset, part| {
+            let at = page.addr() + offset as u64;
+            self.instruct(cx, at, Access::Read, |space, cached| {
+                let view = space.gate.follow(cached, page);
+                view.expect("one of its pages").read(offset, part);
+            })
         })
     }
     /// Stores bytes (a `VSTORE` instruction); within a page at once.
@@ -108,32 +93,17 @@ impl Context {
     ///
     /// [`GruFault`].
     pub fn write(&self, cx: &mut Idle<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
-        if let Some(at) = within_page(addr, bytes.len()) {
-            return self.write_page(cx, at, bytes);
-        }
-        let mut done = 0;
-        for (page, offset, n) in chunks(addr, bytes.len()) {
-            self.write_page(cx, (page, offset), &bytes[done..done + n])?;
-            done += n;
-        }
-        Ok(())
-    }
-    #[inline(always)]
-    fn write_page(
-        &self,
-        cx: &mut Idle<'_>,
-        (page, offset): (Vpn, usize),
-        bytes: &[u8],
-    ) -> Result<(), GruFault> {
-        let addr = page.addr() + offset as u64;
-        self.instruct(cx, addr, Access::Write, |space, cached| {
-            let view = space.gate.follow_mut(cached, page);
-            let mut view = view.expect("found for writing");
-            if space.made(Mistake::LostDirty) {
-                view.write_untold(offset, bytes);
-            } else {
-                view.write(offset, bytes);
-            }
+        by_page(addr, bytes, |page, offset, part| {
+            let at = page.addr() + offset as u64;
+            self.instruct(cx, at, Access::Write, |space, cached| {
+                let view = space.gate.follow_mut(cached, page);
+                let mut view = view.expect("found for writing");
+                if space.made(Mistake::LostDirty) {
+                    view.write_untold(offset, part);
+                } else {
+                    view.write(offset, part);
+                }
+            })
         })
     }
     /// Runs one instruction: through the TLB, or after a miss has been served.

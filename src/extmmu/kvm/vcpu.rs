@@ -2,7 +2,7 @@
 
 use super::{Exit, Gfn, MemSlot, SharedTlb, Slots, TLB_ENTRIES, Vm};
 use crate::{
-    addr::{Vpn, chunks, within_page},
+    addr::{Vpn, by_page},
     ctx::{Cx, Sleepable, rank},
     extmmu::tlb::{IsHuge, Tlb},
     mm::Mm,
@@ -73,16 +73,9 @@ impl Vcpu {
     ///
     /// [`Exit`]; what lies before the page that failed has been loaded.
     pub fn read(&self, cx: &mut Idle<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
-        if let Some(at) = within_page(gpa, out.len()) {
-            return self.read_page(cx, at, out);
-        }
-        let mut done = 0;
-        for (page, offset, n) in chunks(gpa, out.len()) {
-            let part = &mut out[done..done + n];
-            self.read_page(cx, (page, offset), part)?;
-            done += n;
-        }
-        Ok(())
+        by_page(gpa, out, |page, offset, part| {
+            self.read_page(cx, (page, offset), part)
+        })
     }
     /// Stores all of `bytes` from guest-physical address `gpa` on; within a page at once.
     ///
@@ -90,15 +83,9 @@ impl Vcpu {
     ///
     /// [`Exit`]; what lies before the page that failed has been stored.
     pub fn write(&self, cx: &mut Idle<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
-        if let Some(at) = within_page(gpa, bytes.len()) {
-            return self.write_page(cx, at, bytes);
-        }
-        let mut done = 0;
-        for (page, offset, n) in chunks(gpa, bytes.len()) {
-            self.write_page(cx, (page, offset), &bytes[done..done + n])?;
-            done += n;
-        }
-        Ok(())
+        by_page(gpa, bytes, |page, offset, part| {
+            self.write_page(cx, (page, offset), part)
+        })
     }
     /// `page` is one of the guest: its number is a guest frame's.
     #[inline]

@@ -5,7 +5,7 @@ use super::{
     owner::{Segment, fresh},
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange, chunks, within_page},
+    addr::{PAGE_SIZE, Vpn, VpnRange, by_page},
     ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached},
     sync::Ordering,
@@ -97,28 +97,13 @@ impl Attachment {
     ///
     /// [`XpmemError`]; what lies before the page that failed has been loaded.
     pub fn read(&self, cx: &mut Idle<'_>, at: u64, out: &mut [u8]) -> Result<(), XpmemError> {
-        if let Some(place) = within_page(at, out.len()) {
-            return self.read_page(cx, place, out);
-        }
-        let mut done = 0;
-        for (nth, offset, n) in chunks(at, out.len()) {
-            self.read_page(cx, (nth, offset), &mut out[done..done + n])?;
-            done += n;
-        }
-        Ok(())
-    }
-    #[inline]
-    fn read_page(
-        &self,
-        cx: &mut Idle<'_>,
-        (nth, offset): (Vpn, usize),
-        out: &mut [u8],
-    ) -> Result<(), XpmemError> {
-        let from = nth.addr() + offset as u64;
-        self.touch(cx, from, Access::Read, |cached, page| {
-            let view = self.owner.gate.follow(cached, page)?;
-            view.read(offset, out);
-            Some(())
+        by_page(at, out, |nth, offset, part| {
+            let from = nth.addr() + offset as u64;
+            self.touch(cx, from, Access::Read, |cached, page| {
+                let view = self.owner.gate.follow(cached, page)?;
+                view.read(offset, part);
+                Some(())
+            })
         })
     }
     /// Stores bytes from byte `at` of the attachment on; within a page at once.
@@ -127,32 +112,17 @@ impl Attachment {
     ///
     /// [`XpmemError`]; what lies before the page that failed has been stored.
     pub fn write(&self, cx: &mut Idle<'_>, at: u64, bytes: &[u8]) -> Result<(), XpmemError> {
-        if let Some(place) = within_page(at, bytes.len()) {
-            return self.write_page(cx, place, bytes);
-        }
-        let mut done = 0;
-        for (nth, offset, n) in chunks(at, bytes.len()) {
-            self.write_page(cx, (nth, offset), &bytes[done..done + n])?;
-            done += n;
-        }
-        Ok(())
-    }
-    #[inline]
-    fn write_page(
-        &self,
-        cx: &mut Idle<'_>,
-        (nth, offset): (Vpn, usize),
-        bytes: &[u8],
-    ) -> Result<(), XpmemError> {
-        let from = nth.addr() + offset as u64;
-        self.touch(cx, from, Access::Write, |cached, page| {
-            let mut view = self.owner.gate.follow_mut(cached, page)?;
-            if self.owner.made(Mistake::LostDirty) {
-                view.write_untold(offset, bytes);
-            } else {
-                view.write(offset, bytes);
-            }
-            Some(())
+        by_page(at, bytes, |nth, offset, part| {
+            let from = nth.addr() + offset as u64;
+            self.touch(cx, from, Access::Write, |cached, page| {
+                let mut view = self.owner.gate.follow_mut(cached, page)?;
+                if self.owner.made(Mistake::LostDirty) {
+                    view.write_untold(offset, part);
+                } else {
+                    view.write(offset, part);
+                }
+                Some(())
+            })
         })
     }
     /// Runs `f` on the partition's entry for byte `at`, having it made as long as there is none that `f` takes.

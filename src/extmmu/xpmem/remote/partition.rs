@@ -5,7 +5,7 @@ use super::wire::{
     receive_with, send,
 };
 use crate::{
-    addr::{PAGE_SIZE, chunks},
+    addr::{PAGE_SIZE, by_page},
     extmmu::xpmem::{Manners, PartitionId, SegId, XpmemError},
     frame::SharedMemory,
     notifier::Access,
@@ -185,16 +185,12 @@ impl RemoteAttachment {
     ///
     /// [`RemoteError`]; what lies before the page that failed has been loaded.
     pub fn read(&self, at: u64, out: &mut [u8]) -> Result<(), RemoteError> {
-        let mut done = 0;
-        for (nth, offset, n) in chunks(at, out.len()) {
-            let bytes = &mut out[done..done + n];
+        by_page(at, out, |nth, offset, part| {
             let from = nth.addr() + offset as u64;
             self.touch(from, Access::Read, |memory, page| {
-                memory.read(page + offset, bytes);
-            })?;
-            done += n;
-        }
-        Ok(())
+                memory.read(page + offset, part);
+            })
+        })
     }
     /// Stores bytes from byte `at` of the attachment on; each byte whole, the page not recalled meanwhile.
     ///
@@ -202,16 +198,12 @@ impl RemoteAttachment {
     ///
     /// [`RemoteError`]; what lies before the page that failed has been stored.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), RemoteError> {
-        let mut done = 0;
-        for (nth, offset, n) in chunks(at, bytes.len()) {
-            let part = &bytes[done..done + n];
+        by_page(at, bytes, |nth, offset, part| {
             let to = nth.addr() + offset as u64;
             self.touch(to, Access::Write, |memory, page| {
                 memory.write(page + offset, part);
-            })?;
-            done += n;
-        }
-        Ok(())
+            })
+        })
     }
     /// Exports part of what is attached to others, as [`Attachment::make`](crate::extmmu::xpmem::Attachment::make).
     ///
