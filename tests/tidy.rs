@@ -166,3 +166,28 @@ fn nothing_is_unfinished() {
         }
     }
 }
+
+/// A document that names a file of the library names one that is there.
+#[test]
+fn documents_name_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    for folder in ["docs", "docs/adr", "docs/benchmarks"] {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder");
+        documents.extend(entries.map(|entry| entry.expect("readable").path()));
+    }
+    for document in documents
+        .iter()
+        .filter(|d| d.extension().is_some_and(|x| x == "md"))
+    {
+        let text = fs::read_to_string(document).expect("UTF-8");
+        for name in text.split(['`', '(', ')', ' ', '\n']) {
+            let is_path = name.ends_with(".rs") && name.contains('/') && !name.contains('*');
+            // Documents of a folder may name files from the root, or from `src`.
+            let found = ["", "src", "docs"]
+                .iter()
+                .any(|at| root.join(at).join(name).is_file());
+            assert!(!is_path || found, "{} names {name}", document.display());
+        }
+    }
+}
