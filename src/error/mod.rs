@@ -80,6 +80,28 @@ impl Errno {
     }
 }
 
+/// An address above `TASK_SIZE` where one of a process is wanted; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{0:#x} lies above TASK_SIZE")]
+pub struct BeyondTask(
+    /// The address.
+    pub u64,
+);
+
+impl BeyondTask {
+    /// The address itself if it is one of a process, or the end of the address space.
+    pub(crate) const fn check(addr: u64) -> Result<u64, Self> {
+        if addr > crate::addr::TASK_SIZE {
+            return Err(Self(addr));
+        }
+        Ok(addr)
+    }
+    /// Linux's errno.
+    pub const fn errno(self) -> Errno {
+        Errno::EINVAL
+    }
+}
+
 /// The signal that a faulting access would have raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {

@@ -237,6 +237,7 @@ impl Notifiers {
         let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {
             reg,
+            brand: reg.brand(),
             board: Arc::clone(&chain.board),
             standing: Arc::clone(&standing),
             mem: Arc::clone(mem),
