@@ -81,11 +81,13 @@ impl MmapError {
                 Errno::EINVAL
             }
             #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
-            Self::ErrorAddress(addr) => match Errno::from_raw((addr as i64).wrapping_neg() as i32) {
-                Some(errno) => errno,
-                // Of an error that no call here has, any will do.
-                None => Errno::ENOMEM,
-            },
+            Self::ErrorAddress(addr) => {
+                match Errno::from_raw((addr as i64).wrapping_neg() as i32) {
+                    Some(errno) => errno,
+                    // Of an error that no call here has, any will do.
+                    None => Errno::ENOMEM,
+                }
+            }
             Self::OffsetOverflow(_) => Errno::EOVERFLOW,
             Self::Exists { .. } => Errno::EEXIST,
             Self::LockDenied => Errno::EPERM,

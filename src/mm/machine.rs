@@ -77,13 +77,13 @@ impl Machine {
     ///
     /// As [`PhysMem::new`].
     pub fn new(config: MachineConfig) -> Arc<Self> {
-        Self::try_new(config).expect("the host gives shared memory")
+        Self::try_new(config).unwrap_or_else(|e| panic!("no such machine: {e}"))
     }
-    /// The same. Only memory that is shared with other processes can be refused.
+    /// The same.
     ///
     /// # Errors
     ///
-    /// What the host said.
+    /// As [`PhysMem::try_new`].
     pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
         let mem = Arc::new(PhysMem::try_new(config.memory)?);
         let commit = Arc::new(Commit::new(

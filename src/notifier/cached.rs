@@ -4,12 +4,7 @@
 //! it when its driver is asked to, whoever follows it after its frame was given back is caught by the
 //! [`FrameView`], and the [oracle](crate::oracle) finds it where it lies.
 
-use super::{
-    entry::Brand,
-    gate::Gate,
-    seat::Seat,
-    store::ShadowStore,
-};
+use super::{entry::Brand, gate::Gate, seat::Seat, store::ShadowStore};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,

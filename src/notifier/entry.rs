@@ -7,7 +7,7 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Below, Cx, Sleepable, rank},
-    sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, OnceLock, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, OnceLock, Ordering, TakenAddress},
 };
 use smallvec::SmallVec;
 use std::{convert::Infallible, sync::Arc};
@@ -114,6 +114,8 @@ pub(super) struct Entry {
     pub(super) standing: Arc<Standing>,
     /// The part of the address space that it is about; `None`: all of it.
     pub(super) sub: Option<Arc<Subscription>>,
+    /// While it is on the chain, it can be put on no other.
+    pub(super) taken: TakenAddress,
     visits: Mutex<Visiting>,
     left: Condvar,
 }
@@ -199,7 +201,7 @@ impl Entry {
         reg: RegId,
         ext: Arc<dyn ExternalMmu>,
         standing: Arc<Standing>,
-        sub: Option<Arc<Subscription>>,
+        (sub, taken): (Option<Arc<Subscription>>, TakenAddress),
     ) -> Self {
         let _first = standing.name.get_or_init(|| ext.name());
         Self {
@@ -207,6 +209,7 @@ impl Entry {
             ext,
             standing,
             sub,
+            taken,
             visits: Mutex::default(),
             left: Condvar::new(),
         }

@@ -137,7 +137,10 @@ impl Drop for ShadowEntry {
     fn drop(&mut self) {
         // One panic is enough.
         let lost = self.is_pinned() && !std::thread::panicking();
-        assert!(!lost, "a store dropped {self:?} rather than hand it back: its frames are lost");
+        assert!(
+            !lost,
+            "a store dropped {self:?} rather than hand it back: its frames are lost"
+        );
     }
 }
 
@@ -322,7 +325,10 @@ mod tests {
             assert!(entry.clear_accessed() && !entry.clear_accessed() && entry.is_dirty());
             entry.write_protect();
             assert!(!entry.is_writable());
-            assert_eq!((entry.range(), entry.brand()), (translation.range, translation.brand));
+            assert_eq!(
+                (entry.range(), entry.brand()),
+                (translation.range, translation.brand)
+            );
             assert_ne!(entry.brand(), RegId(0).brand());
             entry.let_go();
             assert!(!entry.is_pinned());

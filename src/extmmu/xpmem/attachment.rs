@@ -58,7 +58,8 @@ impl Owner {
 /// `pages` pages of `whole` from its `first` on.
 fn part(whole: VpnRange, first: u64, pages: u64) -> Result<VpnRange, XpmemError> {
     let end = first.checked_add(pages).filter(|e| *e <= whole.pages());
-    let range = end.and_then(|end| VpnRange::new(whole.start().plus(first), whole.start().plus(end)));
+    let range =
+        end.and_then(|end| VpnRange::new(whole.start().plus(first), whole.start().plus(end)));
     range.ok_or(XpmemError::Range(Vpn(first).addr()))
 }
 
