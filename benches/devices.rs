@@ -58,7 +58,7 @@ fn context(w: &mut World<'_>) -> Context {
         ..GruConfig::default()
     };
     let (space, _stays) = AddressSpace::attach(&mut w.cx, &w.mm, &Gru::several(1, config), None);
-    Context::new(&space, 0)
+    Context::new(&space, 0).unwrap()
 }
 
 fn mapped(w: &mut World<'_>) {

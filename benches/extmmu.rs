@@ -54,7 +54,7 @@ fn device(cx: &mut Idle<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
         "gru" => {
             let grus = Gru::several(1, GruConfig::default());
             let (space, _stays) = AddressSpace::attach(cx, mm, &grus, None);
-            Device::Gru(Context::new(&space, 0))
+            Device::Gru(Context::new(&space, 0).unwrap())
         }
         _ => {
             let config = OwnerConfig {

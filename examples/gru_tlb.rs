@@ -52,7 +52,7 @@ fn life(mistake: Option<Mistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     oracle.watch(&mm, Arc::clone(&space) as Arc<dyn ExternalMmu>);
 
     // The first instruction misses; the page is not there, so not the interrupt but the user's own call brings it.
-    let context = Context::new(&space, 0);
+    let context = Context::new(&space, 0)?;
     context.write(&mut cx, BASE, b"by the GRU")?;
     // The next pages are the process's: the interrupt finds them, and enters their neighbours as well.
     for n in 1..8 {

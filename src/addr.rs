@@ -29,10 +29,12 @@ impl Vpn {
     }
     /// Address of the page's first byte.
     ///
-    /// Wraps for a page number above `u64::MAX >> 12`, which no address space has.
+    /// A page number above `u64::MAX >> 12` has none; it gives the address of the last page that has one. Never that of a
+    /// page which an address space could map.
     #[inline]
     pub const fn addr(self) -> u64 {
-        self.0 << PAGE_SHIFT
+        const LAST: u64 = u64::MAX >> PAGE_SHIFT;
+        (if self.0 < LAST { self.0 } else { LAST }) << PAGE_SHIFT
     }
     /// The page `n` pages above; saturates.
     #[inline]
@@ -46,11 +48,11 @@ impl Vpn {
     pub const fn align_down(self, pages: u64) -> Self {
         Self(self.0 & !(pages - 1))
     }
-    /// The nearest multiple of `pages` (a power of two) at or above.
+    /// The nearest multiple of `pages` (a power of two) at or above; the last one there is if there is none above.
     #[inline]
     #[must_use]
     pub const fn align_up(self, pages: u64) -> Self {
-        Self((self.0 + (pages - 1)) & !(pages - 1))
+        Self(self.0.saturating_add(pages - 1) & !(pages - 1))
     }
     /// Whether this is a multiple of `pages` (a power of two).
     #[inline]
@@ -112,12 +114,18 @@ impl VpnRange {
             None
         }
     }
-    /// The range of exactly one page.
+    /// Every page that a process can map: [`TASK_PAGES`] of them.
+    pub const TASK: Self = Self {
+        start: Vpn(0),
+        end: Vpn(TASK_PAGES),
+    };
+    /// The range of exactly one page. `u64::MAX` is the end of a range and in none: it gives the page below it.
     #[inline]
     pub const fn single(at: Vpn) -> Self {
+        let end = at.plus(1);
         Self {
-            start: at,
-            end: Vpn(at.0 + 1),
+            start: Vpn(end.0 - 1),
+            end,
         }
     }
     /// First page.

@@ -266,7 +266,7 @@ fn a_growing_stack_and_heap() {
     let failed = fail_each(
         |w| {
             w.map_with(1000, 4, RW, MapFlags::GROWSDOWN);
-            w.mm.set_start_brk(&mut w.thread.cx(), at(0));
+            w.mm.set_start_brk(&mut w.thread.cx(), at(0)).unwrap();
         },
         |w| {
             let cx = &mut w.thread.cx();

@@ -432,7 +432,7 @@ fn brk_that_fails_returns_the_old_break() {
     let mut w = small_map(8);
     let mm = Arc::clone(&w.mm);
     let brk = |w: &mut World, page: u64| mm.brk(&mut w.thread.cx(), at(page));
-    w.mm.set_start_brk(&mut w.thread.cx(), at(10));
+    w.mm.set_start_brk(&mut w.thread.cx(), at(10)).unwrap();
     assert_eq!(brk(&mut w, 9), at(10), "below the heap");
     assert_eq!(brk(&mut w, 14), at(14));
     w.map(20, 1, RW);
@@ -457,7 +457,7 @@ fn brk_that_fails_returns_the_old_break() {
 fn brk_obeys_the_commit_limit() {
     let mut w = never(4);
     let cx = &mut w.thread.cx();
-    w.mm.set_start_brk(cx, at(0));
+    w.mm.set_start_brk(cx, at(0)).unwrap();
     assert_eq!(w.mm.brk(cx, at(4)), at(0));
     assert_eq!(w.mm.brk(cx, at(3)), at(3));
     w.end();
@@ -466,7 +466,7 @@ fn brk_obeys_the_commit_limit() {
 #[test]
 fn brk_keeps_a_stack_above_at_a_distance() {
     let mut w = World::new();
-    w.mm.set_start_brk(&mut w.thread.cx(), at(0));
+    w.mm.set_start_brk(&mut w.thread.cx(), at(0)).unwrap();
     w.map_with(300, 1, RW, MapFlags::GROWSDOWN);
     let cx = &mut w.thread.cx();
     assert_eq!(w.mm.brk(cx, at(44)), at(0));

@@ -299,7 +299,7 @@ fn brk() {
     let heap = 2000;
     while_it_sleeps(
         move |cx, mm| {
-            mm.set_start_brk(cx, at(heap));
+            mm.set_start_brk(cx, at(heap)).unwrap();
             assert_eq!(mm.brk(cx, at(heap + 16)), at(heap + 16));
             (heap..heap + 15).for_each(|p| mm.store(cx, at(p), 1).unwrap());
         },

@@ -19,7 +19,7 @@ fn names(w: &mut World) -> Vec<String> {
 }
 fn heap() -> World {
     let mut w = World::new();
-    w.mm.set_start_brk(&mut w.thread.cx(), at(0));
+    w.mm.set_start_brk(&mut w.thread.cx(), at(0)).unwrap();
     w
 }
 
@@ -57,7 +57,7 @@ fn the_heap_shrinks_though_its_top_was_unmapped() {
 fn the_heap_does_not_join_what_ends_where_it_begins() {
     let mut w = World::new();
     w.map(0, 4, RW);
-    w.mm.set_start_brk(&mut w.thread.cx(), at(4));
+    w.mm.set_start_brk(&mut w.thread.cx(), at(4)).unwrap();
     brk(&mut w, at(6));
     assert_eq!(w.spans(), [(0, 4), (4, 6)]);
     w.end();
@@ -67,7 +67,7 @@ fn the_heap_does_not_join_what_ends_where_it_begins() {
 fn only_the_heap_is_called_so() {
     let mut w = World::new();
     w.map(0, 4, READ);
-    w.mm.set_start_brk(&mut w.thread.cx(), at(4));
+    w.mm.set_start_brk(&mut w.thread.cx(), at(4)).unwrap();
     brk(&mut w, at(6));
     w.map(6, 1, READ);
     assert_eq!(names(&mut w), ["", "[heap]", ""]);
@@ -78,7 +78,7 @@ fn only_the_heap_is_called_so() {
 fn a_stack_grows_down_to_the_page_touched() {
     let mut w = World::new();
     w.map_with(1000, 4, RW, DOWN);
-    w.mm.set_start_stack(&mut w.thread.cx(), at(1003));
+    w.mm.set_start_stack(&mut w.thread.cx(), at(1003)).unwrap();
     w.put(990, 1);
     assert_eq!(w.spans(), [(990, 1004)]);
     assert_eq!(w.get(900), Ok(0));
@@ -126,7 +126,7 @@ fn nothing_is_placed_in_the_gap_of_a_stack_that_grew() {
     let mut w = World::new();
     w.map_with(2000, 2, RW, DOWN);
     w.put(1202, 1);
-    w.mm.set_mmap_base(&mut w.thread.cx(), at(1202));
+    w.mm.set_mmap_base(&mut w.thread.cx(), at(1202)).unwrap();
     assert_eq!(w.mmap_at(0, 1), Ok(at(1202 - 256 - 1)));
     w.end();
 }

@@ -70,7 +70,7 @@ fn load(cx: &mut Idle<'_>, context: &Context, page: u64) -> u8 {
 #[test]
 fn instructions_see_what_the_processor_sees() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         w.mm.store(cx, BASE, 3).unwrap();
         assert_eq!(load(cx, &context, 0), 3);
         context.write(cx, BASE + PAGE - 1, &[8, 9]).unwrap();
@@ -99,7 +99,7 @@ fn instructions_see_what_the_processor_sees() {
 #[test]
 fn a_fault_of_the_address_space_is_an_exception() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         w.mm.munmap(cx, BASE, PAGE).unwrap();
         let fault = context.read(cx, BASE, &mut [0]).unwrap_err();
         assert!(matches!(fault, GruFault::Fault { addr: BASE, .. }));
@@ -108,7 +108,7 @@ fn a_fault_of_the_address_space_is_an_exception() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let w = world(&mut cx, &machine, GruConfig::default(), None);
-    let context = Context::new(&w.space, 1);
+    let context = Context::new(&w.space, 1).unwrap();
     w.mm.exit(&mut cx);
     assert_eq!(context.read(&mut cx, BASE, &mut [0]), Err(GruFault::Gone));
 }
@@ -116,7 +116,7 @@ fn a_fault_of_the_address_space_is_an_exception() {
 #[test]
 fn a_context_that_is_not_loaded_is_purged_lazily() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         context.write(cx, BASE, &[5]).unwrap();
         context.unload();
         let purges = w.grus[0].stats().purges;
@@ -149,9 +149,9 @@ fn more_contexts_than_slots_and_identifiers_take_turns() {
         // The other has the same GRUs in another order: its second is the first one's first.
         let swapped: Vec<_> = w.grus.iter().rev().cloned().collect();
         let (other, registration) = AddressSpace::attach(cx, &w.mm, &swapped, None);
-        let mine = (0..20).map(|_| Context::new(&w.space, 0));
+        let mine = (0..20).map(|_| Context::new(&w.space, 0).unwrap());
         let all: Vec<Context> = mine
-            .chain((0..20).map(|_| Context::new(&other, 1)))
+            .chain((0..20).map(|_| Context::new(&other, 1).unwrap()))
             .collect();
         for round in 0..5 {
             for (n, context) in (0u8..).zip(&all) {
@@ -178,7 +178,7 @@ fn pages_behind_a_miss_are_entered_ahead() {
         for n in 0..8 {
             w.mm.store(cx, BASE + n * PAGE, n as u8).unwrap();
         }
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         for n in 0..8 {
             assert_eq!(u64::from(load(cx, &context, n)), n);
         }
@@ -194,7 +194,7 @@ fn a_huge_page_is_one_entry() {
         w.mm.madvise(cx, BASE, PAGES * PAGE, Advice::HugePage)
             .unwrap();
         w.mm.store(cx, BASE, 1).unwrap();
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         assert_eq!(load(cx, &context, 0), 1);
         assert_eq!(load(cx, &context, 511), 0);
         assert_eq!(w.grus[0].tlb_len(), 1);
@@ -217,7 +217,7 @@ fn the_oracle_names_each_mistake() {
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
         let w = world(&mut cx, &machine, GruConfig::default(), Some(bug));
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         context.write(&mut cx, BASE, &[1]).unwrap();
         if bug == Mistake::NoLazyPurge {
             context.unload();
@@ -238,7 +238,7 @@ fn what_an_instruction_stored_without_a_word_is_a_lost_write() {
     let mut cx = thread.cx();
     let bug = Some(Mistake::LostDirty);
     let w = world(&mut cx, &machine, GruConfig::default(), bug);
-    let context = Context::new(&w.space, 0);
+    let context = Context::new(&w.space, 0).unwrap();
     context.write(&mut cx, BASE, &[1]).unwrap();
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     let found = w.oracle.take();
@@ -279,7 +279,7 @@ fn a_window_that_is_never_counted_out_is_named() {
 #[test]
 fn purges_go_through_a_handle_of_the_blade_or_through_a_shared_one() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0);
+        let context = Context::new(&w.space, 0).unwrap();
         let purge_from = |cx: &mut Idle<'_>, processor| {
             run_on(processor);
             load(cx, &context, 0);

@@ -152,7 +152,7 @@ fn family(
     trouble: Trouble,
 ) -> Vec<Arc<Mm>> {
     let first = Mm::new(machine);
-    first.set_start_brk(&mut thread.cx(), at(1 << 20));
+    first.set_start_brk(&mut thread.cx(), at(1 << 20)).unwrap();
     let mut family = vec![first];
     for _ in 0..150 {
         let who = dice.pick(&(0..family.len()).collect::<Vec<_>>());
@@ -228,7 +228,7 @@ fn the_accounts_are_exact_at_every_step() {
         let machine = machine(Trouble::None);
         let mut thread = machine.enter().expect("one at a time");
         let mm = Mm::new(&machine);
-        mm.set_start_brk(&mut thread.cx(), at(1 << 20));
+        mm.set_start_brk(&mut thread.cx(), at(1 << 20)).unwrap();
         for n in 0..150 {
             step(&mut dice, &mm, &mut thread);
             let cx = &mut thread.cx();

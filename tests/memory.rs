@@ -364,7 +364,7 @@ mod locking {
     fn the_future_lock_holds_for_mappings_and_heap_until_unlocked() {
         let mut w = World::new();
         w.map(0, 1, RW);
-        w.mm.set_start_brk(&mut w.thread.cx(), at(100));
+        w.mm.set_start_brk(&mut w.thread.cx(), at(100)).unwrap();
         let future = MlockallFlags::FUTURE;
         w.mm.mlockall(&mut w.thread.cx(), future).unwrap();
         assert_eq!(w.locked(), 0);

@@ -282,7 +282,7 @@ mod placement {
             align_huge,
             ..MachineConfig::default()
         });
-        w.mm.set_mmap_base(&mut w.thread.cx(), at(4096));
+        w.mm.set_mmap_base(&mut w.thread.cx(), at(4096)).unwrap();
         w
     }
     fn place(w: &mut World, n: u64) -> u64 {
@@ -365,7 +365,7 @@ mod placement {
     #[test]
     fn with_nothing_free_below_the_base_the_search_goes_up() {
         let mut w = world(true);
-        w.mm.set_mmap_base(&mut w.thread.cx(), 1 << 20);
+        w.mm.set_mmap_base(&mut w.thread.cx(), 1 << 20).unwrap();
         let bottom = (TASK_SIZE / 3) & !(PAGE - 1);
         let lowest = (1 << 20) - (w.machine.config().mmap_min_addr);
         assert_eq!(w.mmap_at(0, lowest / PAGE), Ok(1 << 16));

@@ -61,7 +61,7 @@ fn use_memory(machine: &Arc<Machine>, devices: &Devices, seed: u64, stop: &Atomi
     let mut cx = thread.cx();
     let mut random = Random(seed);
     let vcpu = devices.vm.vcpu(&mut cx);
-    let context = Context::new(&devices.gru, seed as usize);
+    let context = Context::new(&devices.gru, seed as usize).unwrap();
     let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE)).unwrap();
     let segment = devices.owner.make(whole, Access::Write);
     let importer = devices

@@ -329,7 +329,7 @@ fn shared_memory_is_written_and_protected_without_copies() {
 fn the_heap_opens_one_over_what_it_gives_back() {
     let seen = windows_of(|w| {
         let cx = &mut w.thread.cx();
-        w.mm.set_start_brk(cx, at(40));
+        w.mm.set_start_brk(cx, at(40)).unwrap();
         w.mm.brk(cx, at(48));
         w.mm.brk(cx, at(45) + 1);
         w.mm.brk(cx, at(45) + 2);

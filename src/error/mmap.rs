@@ -32,6 +32,10 @@ pub enum MmapError {
         /// Length, rounded up.
         len: u64,
     },
+    /// `MAP_FIXED` at one of the highest addresses, which Linux takes for the error of that number as soon as the place is
+    /// chosen: EPERM at -1.
+    #[error("fixed address {0:#x} is that of an error")]
+    ErrorAddress(u64),
     /// No hole is large enough.
     #[error("no hole of {0:#x} bytes")]
     NoHole(u64),
@@ -75,6 +79,14 @@ impl MmapError {
         match self {
             Self::Offset(_) | Self::ZeroLength | Self::Unaligned(_) | Self::Flags(_) => {
                 Errno::EINVAL
+            }
+            #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
+            Self::ErrorAddress(addr) => {
+                match Errno::from_raw((addr as i64).wrapping_neg() as i32) {
+                    Some(errno) => errno,
+                    // Of an error that no call here has, any will do.
+                    None => Errno::ENOMEM,
+                }
             }
             Self::OffsetOverflow(_) => Errno::EOVERFLOW,
             Self::Exists { .. } => Errno::EEXIST,

@@ -80,6 +80,55 @@ impl Errno {
     }
 }
 
+/// An address above `TASK_SIZE` where one of a process is wanted; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{0:#x} lies above TASK_SIZE")]
+pub struct BeyondTask(
+    /// The address.
+    pub u64,
+);
+
+impl BeyondTask {
+    /// The address itself if it is one of a process, or the end of the address space.
+    pub(crate) const fn check(addr: u64) -> Result<u64, Self> {
+        if addr > crate::addr::TASK_SIZE {
+            return Err(Self(addr));
+        }
+        Ok(addr)
+    }
+    /// Linux's errno.
+    pub const fn errno(self) -> Errno {
+        Errno::EINVAL
+    }
+}
+
+/// A driver was not put on the chain: windows could never have its consent. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RegisterError {
+    /// When the driver was built, there was no gate on its seat: it was dropped, or put away for later.
+    #[error("{0} built no gate on its seat, so it cannot answer a window")]
+    NoGate(
+        /// What the driver is called.
+        &'static str,
+    ),
+    /// The driver is registered already, here or in another address space. Its gate is of that registration.
+    #[error("{0} is registered already")]
+    Twice(
+        /// What the driver is called.
+        &'static str,
+    ),
+}
+
+impl RegisterError {
+    /// The errno that fits; Linux has none for this.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::NoGate(_) => Errno::EINVAL,
+            Self::Twice(_) => Errno::EEXIST,
+        }
+    }
+}
+
 /// The signal that a faulting access would have raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {

@@ -144,7 +144,7 @@ impl Default for Meter {
 fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
     let mut from = range.start();
     std::iter::from_fn(move || {
-        let end = Vpn((from.0 / PMD_PAGES + 1) * PMD_PAGES).min(range.end());
+        let end = from.align_down(PMD_PAGES).plus(PMD_PAGES).min(range.end());
         let part = VpnRange::new(from, end)?;
         from = end;
         Some(part)
@@ -211,7 +211,9 @@ impl Meter {
         self.drop_run(run);
     }
     fn drop_run(&self, run: VpnRange) {
-        for part in parts(run) {
+        // No page beyond has a translation.
+        let run = run.intersect(VpnRange::TASK);
+        for part in run.into_iter().flat_map(parts) {
             let mut counts = self.share(part.start()).lock();
             counts.bill.dropped += part.pages();
             counts.dropped.add(part);

@@ -13,11 +13,17 @@ const HUGE_SHIFT: u32 = 9;
 /// Pages that a tag can name.
 const PAGES: u64 = 1 << (ASID_AT - PAGE_AT);
 
+/// Whether a tag has the bits for it.
+#[inline]
+const fn can_name(asid: u32, page: u64) -> bool {
+    page < PAGES && asid >> (64 - ASID_AT) == 0
+}
+
 impl Tag {
     /// Of one page.
     #[inline]
     fn small(asid: u32, page: u64) -> Self {
-        debug_assert!(page < PAGES && asid >> (64 - ASID_AT) == 0);
+        debug_assert!(can_name(asid, page));
         Self(u64::from(asid) << ASID_AT | page << PAGE_AT | VALID)
     }
     /// Of the 512 pages around it.
@@ -49,6 +55,8 @@ fn small(n: usize) -> u32 {
 }
 
 const WAYS: usize = 4;
+/// Entries of the largest TLB.
+const MOST: usize = 1 << 20;
 
 /// A set-associative TLB of 4 ways with round-robin replacement, for pages and huge pages (512 pages). Address spaces have
 /// 26 bits, pages 36.
@@ -68,9 +76,9 @@ pub struct Tlb<T> {
 }
 
 impl<T> Tlb<T> {
-    /// An empty TLB with at least that many entries; at least 4, a power of two.
+    /// An empty TLB with at least that many entries; a power of two from 4 to 2^20.
     pub fn new(entries: usize) -> Self {
-        let sets = entries.div_ceil(WAYS).max(1).next_power_of_two();
+        let sets = entries.min(MOST).div_ceil(WAYS).max(1).next_power_of_two();
         Self {
             tags: vec![[Tag::default(); WAYS]; sets],
             values: (0..sets * WAYS).map(|_| None).collect(),
@@ -114,7 +122,7 @@ impl<T> Tlb<T> {
     /// The entry that translates a page, if it is there.
     #[inline(always)]
     pub fn get(&self, asid: u32, page: u64) -> Option<&T> {
-        if page >= PAGES {
+        if !can_name(asid, page) {
             return None;
         }
         let at = self.find(Tag::small(asid, page));
@@ -123,8 +131,12 @@ impl<T> Tlb<T> {
         self.values[at].as_ref()
     }
     /// Enters a translation of one page, or of the 512 around it; returns what had to go for want of room. Entries of single
-    /// pages among the 512 go too: they would be found first, and may say less.
+    /// pages among the 512 go too: they would be found first, and may say less. A page or an address space with too large a
+    /// number is not entered, and comes back.
     pub fn insert(&mut self, asid: u32, page: u64, is_huge: IsHuge, value: T) -> Option<T> {
+        if !can_name(asid, page) {
+            return Some(value);
+        }
         let tag = match is_huge {
             IsHuge::Small => Tag::small(asid, page),
             IsHuge::Huge => {
@@ -185,6 +197,9 @@ impl<T> Tlb<T> {
             self.take_if(|tag, _| tag.translates(asid, first, end));
             return;
         }
+        if !can_name(asid, 0) {
+            return;
+        }
         for page in first..end.min(PAGES) {
             let huge = (self.huge > 0).then(|| Tag::huge(asid, page));
             for tag in [Some(Tag::small(asid, page)), huge].into_iter().flatten() {
@@ -214,6 +229,9 @@ impl<T> Tlb<T> {
             return mine
                 .filter_map(|at| self.values[at].as_ref())
                 .for_each(visit);
+        }
+        if !can_name(asid, 0) {
+            return;
         }
         for page in first..end.min(PAGES) {
             let huge = Tag::huge(asid, page);
@@ -284,6 +302,27 @@ mod tests {
         assert_eq!(tlb.retain(|_, v| *v == 'b'), 1);
         assert_eq!(tlb.get(1, 1024), None);
         assert_eq!(tlb.clear(), 1);
+        assert!(tlb.is_empty());
+    }
+
+    /// Too large a number would be another's with its highest bits lost.
+    #[test]
+    fn what_a_tag_cannot_name_is_not_entered() {
+        let mut tlb = Tlb::new(usize::MAX);
+        assert_eq!(tlb.capacity(), 1 << 20);
+        for (asid, page) in [
+            (1, 1 << 36),
+            (1, u64::MAX),
+            (1 << 26, 5),
+            (u32::MAX, u64::MAX),
+        ] {
+            for size in [Small, Huge] {
+                assert_eq!(tlb.insert(asid, page, size, 'x'), Some('x'));
+            }
+            assert_eq!(tlb.get(asid, page), None);
+            tlb.remove_in(asid, page, u64::MAX);
+            tlb.for_each_in(asid, 0, 1, &mut |_| ());
+        }
         assert!(tlb.is_empty());
     }
 

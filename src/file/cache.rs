@@ -11,7 +11,7 @@ use crate::{
     addr::{PAGE_SIZE, Pfn},
     ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
-    frame::{AllocKind, Frame, FrameFlags, FrameLock},
+    frame::{AllocKind, Frame, FrameFlags, FrameLock, MAX_INDEX},
     rmap::{EvenCows, Evict, Mapping},
     sync::Mutex,
 };
@@ -90,12 +90,16 @@ impl PageCache {
     ///
     /// # Errors
     ///
-    /// No frame is left, or what `fill` returned; the page is not in the cache then.
+    /// [`ObjectError::Beyond`] of a page that no object can have; no frame is left, or what `fill` returned. The page is
+    /// not in the cache then.
     pub fn get_or_make(
         &self,
         index: u64,
         fill: impl FnOnce(&Frame<'_>) -> Result<(), ObjectError>,
     ) -> Result<(Frame<'_>, bool), ObjectError> {
+        if index >= MAX_INDEX {
+            return Err(ObjectError::Beyond(index));
+        }
         let mem = &self.host.mem;
         let mut slots = self.slots.lock();
         let old = slots.get(index);
@@ -204,7 +208,7 @@ impl PageCache {
     ) {
         let from = size.div_ceil(PAGE_SIZE);
         self.mapping.unmap(cx, from, u64::MAX, EvenCows::Yes);
-        self.zero(size, from * PAGE_SIZE);
+        self.zero(size, from.saturating_mul(PAGE_SIZE));
         self.remove(cx, from, u64::MAX);
         // Private copies that a racing fault made of a page that was going.
         self.mapping.unmap(cx, from, u64::MAX, EvenCows::Yes);
@@ -220,7 +224,7 @@ impl PageCache {
         if first < last {
             self.mapping.unmap(cx, first, last, EvenCows::No);
         }
-        self.zero(from, end.min(first * PAGE_SIZE));
+        self.zero(from, end.min(first.saturating_mul(PAGE_SIZE)));
         self.zero(from.max(last * PAGE_SIZE), end);
         if first < last {
             self.remove(cx, first, last);

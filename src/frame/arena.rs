@@ -61,26 +61,20 @@ impl PhysMem {
     ///
     /// # Panics
     ///
-    /// If it has more than 2^28 frames, or shall be shared and the host has no memory for that: see
-    /// [`try_new`](Self::try_new).
+    /// Where [`try_new`](Self::try_new) fails.
     pub fn new(config: MemConfig) -> Self {
-        Self::try_new(config).expect("the host gives shared memory")
+        Self::try_new(config).unwrap_or_else(|e| panic!("no such memory: {e}"))
     }
-    /// The same. Only memory that is shared with other processes can be refused.
+    /// The same.
     ///
     /// # Errors
     ///
-    /// What the host said.
-    ///
-    /// # Panics
-    ///
-    /// If it has more than 2^28 frames.
+    /// `InvalidInput`: more than 2^28 frames. Of memory that is shared with other processes, what the host said.
     pub fn try_new(config: MemConfig) -> std::io::Result<Self> {
-        assert!(
-            config.frames <= 1 << 28,
-            "{} frames are more than 2^28",
-            config.frames
-        );
+        if config.frames > 1 << 28 {
+            let why = format!("{} frames are more than 2^28", config.frames);
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
         let chunks = (config.frames + 1).div_ceil(CHUNK);
         Ok(Self {
             config,

@@ -64,6 +64,26 @@ impl PhysMem {
             .map(move |i| head.nth(i))
             .filter(|&pfn| self.flags(pfn).contains(FrameFlags::LARGE))
     }
+    /// The generation in which `pfn` may be looked at as part of the huge page that began at `head` in its generation
+    /// `since`: its own if it still is that. Of a frame that has left the page, whatever it is by now, one that it is not in.
+    ///
+    /// A frame leaves it by being given back, or with all others when the page is split or given back whole; until a block
+    /// is free as a whole, no frame of it becomes part of a huge page again. So what still has a reference and the mark has
+    /// been there all the time, if the head has.
+    pub(crate) fn generation_within(&self, pfn: Pfn, head: Pfn, since: u32) -> u32 {
+        // First: a frame that goes from here on makes it stale.
+        let now = self.generation(pfn);
+        let is_part = || {
+            self.refcount(pfn) > 0
+                && self.flags(pfn).contains(FrameFlags::LARGE)
+                && self.generation(head) == since
+        };
+        if pfn.is_zero() || is_part() {
+            now
+        } else {
+            now.wrapping_sub(1)
+        }
+    }
     /// Entries that map any part of it, in whatever process.
     pub(crate) fn huge_mappings(&self, head: Pfn) -> u64 {
         self.huge_parts(head)

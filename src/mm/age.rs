@@ -68,4 +68,9 @@ impl Mm {
     pub fn windows_open(&self) -> usize {
         self.notifiers.windows_open()
     }
+    /// Their ranges, if the address space has, or had, an external MMU. One that stays here was forgotten
+    /// ([`std::mem::forget`]), and is what an unregistration or an exit that does not return is waiting for.
+    pub fn open_windows(&self) -> Vec<VpnRange> {
+        self.notifiers.open_windows()
+    }
 }

@@ -6,6 +6,7 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
+    error::BeyondTask,
 };
 
 /// What the heap and a stack are made of: readable and writable private memory (`VM_DATA_DEFAULT_FLAGS`).
@@ -18,14 +19,34 @@ const DATA: VmFlags = VmFlags::READ
 
 impl Mm {
     /// Says where the heap begins, before its first growth; a whole program's loader does this.
-    pub fn set_start_brk(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+    ///
+    /// # Errors
+    ///
+    /// [`BeyondTask`]: above [`TASK_SIZE`]; nothing changed (`validate_prctl_map_addr`).
+    pub fn set_start_brk(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+    ) -> Result<(), BeyondTask> {
+        let addr = BeyondTask::check(addr)?;
         let mut g = self.write(cx);
         g.layout.start_brk = addr;
         g.layout.brk = addr;
+        Ok(())
     }
     /// Says where the initial stack is, so that `maps` can name it.
-    pub fn set_start_stack(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+    ///
+    /// # Errors
+    ///
+    /// [`BeyondTask`]: above [`TASK_SIZE`]; nothing changed (`validate_prctl_map_addr`).
+    pub fn set_start_stack(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+    ) -> Result<(), BeyondTask> {
+        let addr = BeyondTask::check(addr)?;
         self.write(cx).layout.start_stack = addr;
+        Ok(())
     }
     /// Moves the break to `addr` and returns where it is then: `addr`, or the old break if that could not be done
     /// (there is no errno in `brk(2)`; the C library makes ENOMEM of it).
@@ -61,7 +82,7 @@ impl Mm {
 
 /// The page at which a heap up to `addr` ends.
 fn heap_end(addr: u64) -> Vpn {
-    Vpn::containing(addr.next_multiple_of(PAGE_SIZE))
+    Vpn(addr.div_ceil(PAGE_SIZE))
 }
 
 impl MmapWriteGuard<'_> {

@@ -158,7 +158,7 @@ impl<'h> Held<'h> {
     ) -> Result<bool, NoMemory> {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
-        let block = mm.machine().config().fault_around;
+        let block = mm.machine().config().fault_around_pages();
         let from = at.align_down(block).max(vma.start());
         // The block starts at the VMA's start if that lies inside, and keeps its length.
         let to = from

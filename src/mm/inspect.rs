@@ -1,6 +1,6 @@
 //! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
 
-use super::{Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, vma::Vma};
+use super::{Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, layout::Layout, vma::Vma};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -53,18 +53,7 @@ impl Mm {
             return Ok(Vec::new());
         };
         let mut g = self.read_over(cx, Some(range));
-        let layout = &*g.layout;
-        let mut out = Vec::new();
-        let mut at = range.start();
-        while at < range.end() {
-            let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            out.extend(part.iter().map(|at| {
-                let object = vma.object();
-                object.is_some_and(|o| o.resident(vma.pgoff_at(at)).is_some())
-            }));
-            at = part.end();
-        }
+        let mut out = cached(&g.layout, range)?;
         let pinned = g.cx.pin();
         self.table
             .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
@@ -107,6 +96,28 @@ impl Mm {
         g.settle_on(range);
         g.seal(range)
     }
+}
+
+/// For each page, whether its object has it in memory. What lies beyond the end of the object costs nothing.
+fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
+    let mut parts = Vec::new();
+    let mut at = range.start();
+    while at < range.end() {
+        let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
+        let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+        parts.extend(vma.object().map(|object| (vma, part, object)));
+        at = part.end();
+    }
+    let nth = |n: u64| usize::try_from(n).expect("fits the vector");
+    let mut out = vec![false; nth(range.pages())];
+    for (vma, part, object) in parts {
+        let first = vma.pgoff_at(part.start());
+        let there = object.pages().saturating_sub(first).min(part.pages());
+        for n in 0..there {
+            out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();
+        }
+    }
+    Ok(out)
 }
 
 impl MmapWriteGuard<'_> {

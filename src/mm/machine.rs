@@ -2,6 +2,7 @@
 
 use super::{ForkMode, fork_shared::Forks};
 use crate::{
+    addr::PMD_PAGES,
     ctx::{AlreadyEntered, Cx, Epoch, Sleepable, Thread, rank},
     file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
@@ -23,7 +24,8 @@ pub struct MachineConfig {
     pub mmap_min_addr: u64,
     /// `stack_guard_gap`, in pages: kept free below a growing stack.
     pub stack_guard_gap: u64,
-    /// `fault_around_bytes`, in pages; a power of two.
+    /// `fault_around_bytes`, in pages; rounded down to a power of two from 1, which is none around, to 512
+    /// (`fault_around_bytes_set`).
     pub fault_around: u64,
     /// How reclaim opens its windows.
     pub rmap_windows: RmapWindows,
@@ -33,6 +35,13 @@ pub struct MachineConfig {
     pub align_huge: bool,
     /// How address spaces fork.
     pub fork: ForkMode,
+}
+
+impl MachineConfig {
+    /// Pages of the block that a fault of a file maps.
+    pub(super) fn fault_around_pages(&self) -> u64 {
+        1 << self.fault_around.clamp(1, PMD_PAGES).ilog2()
+    }
 }
 
 impl Default for MachineConfig {
@@ -68,13 +77,13 @@ impl Machine {
     ///
     /// As [`PhysMem::new`].
     pub fn new(config: MachineConfig) -> Arc<Self> {
-        Self::try_new(config).expect("the host gives shared memory")
+        Self::try_new(config).unwrap_or_else(|e| panic!("no such machine: {e}"))
     }
-    /// The same. Only memory that is shared with other processes can be refused.
+    /// The same.
     ///
     /// # Errors
     ///
-    /// What the host said.
+    /// As [`PhysMem::try_new`].
     pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
         let mem = Arc::new(PhysMem::try_new(config.memory)?);
         let commit = Arc::new(Commit::new(

@@ -89,6 +89,7 @@ pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
 use crate::{
     addr::VpnRange,
     ctx::{Below, Cx, Sleepable, rank},
+    error::BeyondTask,
     notifier::Notifiers,
     rmap::Space,
 };
@@ -188,8 +189,18 @@ impl Mm {
         self.write(cx).layout.limits = limits;
     }
     /// Sets the page below which mappings without an address are placed.
-    pub fn set_mmap_base(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
-        self.write(cx).layout.mmap_base = crate::addr::Vpn::containing(addr);
+    ///
+    /// # Errors
+    ///
+    /// [`BeyondTask`]: above [`TASK_SIZE`](crate::TASK_SIZE); nothing changed.
+    pub fn set_mmap_base(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+    ) -> Result<(), BeyondTask> {
+        let base = crate::addr::Vpn::containing(BeyondTask::check(addr)?);
+        self.write(cx).layout.mmap_base = base;
+        Ok(())
     }
     /// Number of VMAs.
     pub fn map_count(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {

@@ -303,7 +303,12 @@ impl MmapWriteGuard<'_> {
         }
         if remap.new < remap.old {
             self.shrink(&remap)?;
-            self.layout.vmas.get(remap.addr).ok_or(bad)?;
+            let vma = self.layout.vmas.get(remap.addr).ok_or(bad)?;
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                // Linux asks for as much again as was cut off (`vrm_calc_charge`), wherever it was mapped.
+                self.layout.charge(remap.old - remap.new)?;
+                self.layout.uncharge(remap.old - remap.new);
+            }
             remap.old = remap.new;
         }
         if remap.has(MremapFlags::DONTUNMAP) {

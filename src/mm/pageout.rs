@@ -2,7 +2,7 @@
 
 use super::{Mm, flags::VmFlags, guard::Lease};
 use crate::{
-    addr::{PMD_PAGES, VpnRange},
+    addr::VpnRange,
     ctx::{Cx, Sleepable, rank},
     error::MadviseError,
     frame::{Frame, FrameFlags},
@@ -30,18 +30,27 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     /// What each leaf maps is gathered under its lock and reclaimed after it: lowest address first.
     fn page_out(mut self, part: VpnRange) {
         let mm = self.mm;
-        let mut at = part.start();
-        while at < part.end() {
-            let next = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(part.end());
-            let block = VpnRange::new(at, next).expect("next lies above at");
+        let mut rest = Some(part);
+        while let Some(block) = rest.and_then(|rest| first_leaf(mm, &mut self.cx, rest)) {
             let list = own_pages(mm, &mut self.cx, block);
             let _counts = mm
                 .machine()
                 .reclaimer()
                 .shrink(&mut self.cx, list, References::Ignore);
-            at = next;
+            rest = VpnRange::new(block.end(), part.end());
         }
     }
+}
+
+/// The pages of `range` in its first leaf: what has no table costs nothing.
+fn first_leaf(
+    mm: &Mm,
+    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+    range: VpnRange,
+) -> Option<VpnRange> {
+    let pinned = cx.pin();
+    let pin = mm.table.pin(pinned.guard());
+    mm.table.leaves(range, pin, |part, _| Err(part)).err()
 }
 
 /// Frames of a leaf that no other entry maps: what others use is not this process's to give up.

@@ -46,6 +46,9 @@ pub(super) enum Huge {
     File(u64),
 }
 
+/// Above this an address is an error with its sign changed (`IS_ERR_VALUE`).
+const LAST_POINTER: u64 = u64::MAX - 4095;
+
 /// First page of the bottom-up area, tried when nothing fits below `mmap_base` (`TASK_UNMAPPED_BASE`).
 const UNMAPPED_BASE: u64 = TASK_PAGES / 3;
 
@@ -81,6 +84,9 @@ impl MmapWriteGuard<'_> {
         let pgoff = args.offset >> PAGE_SHIFT;
         let huge = self.layout.huge(args.file.as_ref(), anonymous, pgoff);
         let range = self.layout.place(want, pages, huge).map_err(|e| match e {
+            NoPlace::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
+                MmapError::ErrorAddress(args.addr)
+            }
             NoPlace::TooHigh => MmapError::TooHigh {
                 addr: args.addr,
                 len,
@@ -101,7 +107,7 @@ impl MmapWriteGuard<'_> {
         let at = addr & !(PAGE_SIZE - 1);
         let min = self.layout.machine.config().mmap_min_addr;
         if at != 0 && at < min {
-            min.next_multiple_of(PAGE_SIZE)
+            Vpn(min.div_ceil(PAGE_SIZE)).addr()
         } else {
             at
         }
@@ -192,7 +198,7 @@ impl Layout {
     /// Highest hole below `mmap_base`, else the lowest above [`UNMAPPED_BASE`].
     fn anywhere(&self, pages: u64) -> Option<Vpn> {
         let min = self.machine.config().mmap_min_addr.max(PAGE_SIZE);
-        let low = Vpn::containing(min.next_multiple_of(PAGE_SIZE));
+        let low = Vpn(min.div_ceil(PAGE_SIZE));
         self.highest_hole(pages, low, self.mmap_base)
             .or_else(|| self.lowest_hole(pages, Vpn(UNMAPPED_BASE), Vpn(TASK_PAGES)))
     }

@@ -4,6 +4,7 @@ use super::{Mm, MmapReadGuard, MmapWriteGuard};
 use crate::{
     addr::VpnRange,
     ctx::{Cx, Outside, Sleepable, rank},
+    error::RegisterError,
     notifier::{ExternalMmu, Registration, Seat},
 };
 use std::sync::Arc;
@@ -14,28 +15,67 @@ impl Mm {
     ///
     /// The first registration takes the mmap lock. Every later one takes no lock and waits for nobody: windows that are open
     /// do not call the driver, and hold off its faults until they end.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_register`](Self::try_register) fails.
     pub fn register<E: ExternalMmu + 'static>(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
-        self.prepare(cx);
-        self.notifiers
-            .register(cx, self.machine().mem(), None, build)
+        self.put_on(cx, None, build).unwrap_or_else(refused)
+    }
+    /// [`register`](Self::register) for drivers of which nobody knows how they are built.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]: `build` made no gate of the seat, or returned a driver that is registered; nothing changed.
+    pub fn try_register<E: ExternalMmu + 'static>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> Result<(Arc<E>, Registration), RegisterError> {
+        self.put_on(cx, None, build)
     }
     /// Puts an external MMU on the chain for the pages of `range` alone: windows that do not overlap it neither call it nor
     /// make its tickets stale (`mmu_interval_notifier_insert`). Ranges may overlap and repeat, and need not be mapped.
     ///
     /// Costs O(log n) in the number of subscriptions, and waits for nobody, as [`register`](Self::register).
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_subscribe`](Self::try_subscribe) fails.
     pub fn subscribe<E: ExternalMmu + 'static>(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         range: VpnRange,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
+        self.put_on(cx, Some(range), build).unwrap_or_else(refused)
+    }
+    /// [`subscribe`](Self::subscribe) for drivers of which nobody knows how they are built.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_register`](Self::try_register).
+    pub fn try_subscribe<E: ExternalMmu + 'static>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> Result<(Arc<E>, Registration), RegisterError> {
+        self.put_on(cx, Some(range), build)
+    }
+    fn put_on<E: ExternalMmu + 'static>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: Option<VpnRange>,
+        build: impl FnOnce(Seat) -> Arc<E>,
+    ) -> Result<(Arc<E>, Registration), RegisterError> {
         self.prepare(cx);
         self.notifiers
-            .register(cx, self.machine().mem(), Some(range), build)
+            .register(cx, self.machine().mem(), range, build)
     }
     /// Takes an external MMU off; short for [`Registration::unregister`].
     pub fn unregister<R: Outside>(
@@ -57,8 +97,17 @@ impl Mm {
     }
 }
 
+/// A driver that can never answer is a mistake of whoever wrote it.
+fn refused<T>(why: RegisterError) -> T {
+    panic!("not registered: {why}")
+}
+
 impl MmapWriteGuard<'_> {
     /// [`Mm::register`] under this lock.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Mm::try_register`] fails.
     pub fn register<E: ExternalMmu + 'static>(
         &mut self,
         build: impl FnOnce(Seat) -> Arc<E>,
@@ -66,6 +115,10 @@ impl MmapWriteGuard<'_> {
         self.put_on(None, build)
     }
     /// [`Mm::subscribe`] under this lock.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Mm::try_subscribe`] fails.
     pub fn subscribe<E: ExternalMmu + 'static>(
         &mut self,
         range: VpnRange,
@@ -82,6 +135,7 @@ impl MmapWriteGuard<'_> {
         let mm = self.mm;
         mm.notifiers
             .register(&mut self.cx, mm.machine().mem(), range, build)
+            .unwrap_or_else(refused)
     }
     /// Makes the board. The lock held exclusively keeps out every window that would be opened under it.
     fn prepare(&mut self) {

@@ -66,7 +66,7 @@ impl Mm {
         }
         Ok(())
     }
-    fn fill<'g, G>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
+    fn fill<'g, G: Seated>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
         // Read after the entry: a frame retired in between fails validation, as its window has closed.
         let generation = self.machine().mem().generation(found.pfn);
         #[cfg(feature = "testkit")]

@@ -246,13 +246,18 @@ impl Board {
     }
     /// Windows open now.
     pub(super) fn open(&self) -> usize {
-        let narrow = self.buckets.iter().enumerate().map(|(i, bucket)| {
+        self.ranges().len()
+    }
+    /// Their ranges.
+    pub(super) fn ranges(&self) -> Vec<VpnRange> {
+        let mut all = Vec::new();
+        for (i, bucket) in self.buckets.iter().enumerate() {
             // A window over several blocks counts where its first one is.
-            let state = bucket.0.state.lock();
             let home = |open: &&VpnRange| bucket_of(block_of(open.start())) == i;
-            state.open.iter().filter(home).count()
-        });
-        narrow.sum::<usize>() + self.wide.0.len.load(Ordering::Acquire)
+            all.extend(bucket.0.state.lock().open.iter().filter(home));
+        }
+        all.extend(self.wide.0.open.lock().iter());
+        all
     }
 }
 

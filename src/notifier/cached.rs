@@ -4,7 +4,7 @@
 //! it when its driver is asked to, whoever follows it after its frame was given back is caught by the
 //! [`FrameView`], and the [oracle](crate::oracle) finds it where it lies.
 
-use super::{gate::Gate, seat::Seat};
+use super::{entry::Brand, gate::Gate, seat::Seat, store::ShadowStore};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::Context,
@@ -12,13 +12,25 @@ use crate::{
 };
 
 /// Pages and the frames that they lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Translation {
     pub(super) range: VpnRange,
     pub(super) pfn: Pfn,
     pub(super) generation: u32,
     pub(super) writable: bool,
+    /// Whose it is.
+    pub(super) brand: Brand,
 }
+
+/// Equal in all that it says; not in whose it is.
+impl PartialEq for Translation {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |t: &Self| (t.range, t.pfn, t.generation, t.writable);
+        said(self) == said(other)
+    }
+}
+
+impl Eq for Translation {}
 
 impl Translation {
     /// The pages, one or 512.
@@ -60,7 +72,7 @@ impl Translation {
         if pfn == self.pfn {
             self.generation
         } else {
-            mem.generation(pfn)
+            mem.generation_within(pfn, self.pfn, self.generation)
         }
     }
 }
@@ -93,23 +105,29 @@ impl Cached {
 }
 
 impl Seat {
-    /// Follows a cached translation for reading; `None` if it is not one of `at`.
+    /// The frame of a page, if the translation is one of this registration.
+    #[inline(always)]
+    fn frame_of(&self, cached: &Cached, at: Vpn) -> Option<Pfn> {
+        let pfn = cached.0.frame_of(at)?;
+        (cached.0.brand == self.brand).then_some(pfn)
+    }
+    /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
     #[inline(always)]
     pub(crate) fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
-        let pfn = cached.0.frame_of(at)?;
+        let pfn = self.frame_of(cached, at)?;
         Some(self.mem.view(pfn, cached.0.generation_of(&self.mem, pfn)))
     }
     /// Follows it for writing, if it allows that.
     #[inline(always)]
     pub(crate) fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
-        let pfn = cached.0.frame_of(at).filter(|_| cached.0.writable)?;
+        let pfn = self.frame_of(cached, at).filter(|_| cached.0.writable)?;
         let generation = cached.0.generation_of(&self.mem, pfn);
         Some(self.mem.view_mut(pfn, generation))
     }
 }
 
-impl<S, T, C: Context> Gate<S, T, C> {
-    /// Follows a cached translation for reading; `None` if it is not one of `at`.
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
+    /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)

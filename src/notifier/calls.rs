@@ -16,6 +16,7 @@
 use crate::sync::{Apart, AtomicU64, AtomicUsize, Condvar, Lanes, Mutex, Ordering, Witness};
 use std::{
     cell::UnsafeCell,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
 };
 
@@ -76,8 +77,12 @@ struct Now {
 }
 
 /// A call under way.
+///
+/// It stands for its record, and is shared and sent as that may be: other than the slot, whose record nobody reaches but
+/// through the one call that took it, a call gives `&R` to whoever has `&Call`.
 pub(super) struct Call<'c, R, S> {
     slot: &'c Slot<R, S>,
+    record: PhantomData<R>,
 }
 
 impl<R, S> Slot<R, S> {
@@ -124,7 +129,10 @@ impl<R: Default + Send, S: Send + Sync> Calls<R, S> {
         let slot = slot.unwrap_or_else(|| self.take_further(known));
         // SAFETY: taken just now.
         unsafe { (*slot.taken.get()).calls = self };
-        Call { slot }
+        Call {
+            slot,
+            record: PhantomData,
+        }
     }
     #[cold]
     fn take_further(&self, known: u64) -> &Slot<R, S> {
@@ -222,5 +230,29 @@ impl<R, S> Drop for Call<'_, R, S> {
         if calls.now.0.waiting.load(Ordering::Acquire) > 0 {
             calls.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Call;
+    use std::{cell::Cell, marker::PhantomData};
+
+    /// Says of a type whether it may be shared: the constant of the type itself comes before that of the trait.
+    struct May<T>(PhantomData<T>);
+    trait Not {
+        const BE_SHARED: bool = false;
+    }
+    impl<T> Not for May<T> {}
+    impl<T: Sync> May<T> {
+        const BE_SHARED: bool = true;
+    }
+
+    /// Of two threads with one call each would have the one record.
+    #[test]
+    fn a_call_is_shared_only_if_its_record_may_be() {
+        const BARE: bool = May::<Call<'_, Cell<u64>, ()>>::BE_SHARED;
+        const SOUND: bool = May::<Call<'_, u64, ()>>::BE_SHARED;
+        assert_eq!((BARE, SOUND), (false, true));
     }
 }

@@ -13,12 +13,15 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
+    error::RegisterError,
     frame::PhysMem,
-    sync::{AtomicBool, Condvar, Mutex, Ordering, Serial},
+    sync::{Addresses, AtomicBool, Condvar, Mutex, Ordering, Serial},
 };
 use std::sync::Arc;
 
 static NEXT: Serial = Serial::starting_at(0);
+/// The drivers that are on a chain.
+static LISTED: Addresses = Addresses::new();
 
 /// A driver's registration: of the whole address space, or of a range of it. Taking it off is done by
 /// [`unregister`](Self::unregister), from anywhere but a window or a callback.
@@ -170,6 +173,7 @@ impl Chain {
         self.remove(cx, entry);
         entry.close();
         leave.release(cx.descend());
+        entry.taken.give_back();
     }
     fn all<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>) -> Vec<Arc<Entry>> {
         let mut all = self.intervals.all();
@@ -224,28 +228,37 @@ impl Notifiers {
     /// Puts a driver on the chain, for all of the address space or for a range.
     ///
     /// Windows may be open: on the board they hold off a driver that they did not call.
+    ///
+    /// Refuses what no window could be answered by: a driver without a gate on its seat, and one that is on a chain, with the
+    /// gate of that registration.
     pub(crate) fn register<E: ExternalMmu + 'static, R: Rank>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         mem: &Arc<PhysMem>,
         range: Option<VpnRange>,
         build: impl FnOnce(Seat) -> Arc<E>,
-    ) -> (Arc<E>, Registration) {
+    ) -> Result<(Arc<E>, Registration), RegisterError> {
         let chain = self.0.share().expect("prepared before");
         let reg = RegId(NEXT.next());
         let standing = Arc::new(Standing::new());
         let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {
             reg,
+            brand: reg.brand(),
             board: Arc::clone(&chain.board),
             standing: Arc::clone(&standing),
             mem: Arc::clone(mem),
             sub: sub.clone(),
         });
+        let taken = LISTED.take(Arc::as_ptr(&ext));
+        let taken = taken.ok_or_else(|| RegisterError::Twice(ext.name()))?;
+        if !standing.has_gate() {
+            return Err(RegisterError::NoGate(ext.name()));
+        }
         let dynamic = Arc::clone(&ext) as Arc<dyn ExternalMmu>;
-        let entry = Arc::new(Entry::new(reg, dynamic, standing, sub));
+        let entry = Arc::new(Entry::new(reg, dynamic, standing, (sub, taken)));
         chain.insert(cx, &entry);
-        (ext, Registration { chain, entry })
+        Ok((ext, Registration { chain, entry }))
     }
     /// The address space ends: each driver is taken off and released, by this or by an unregistration under way.
     pub(crate) fn release_all(&self, cx: &mut Cx<'_, rank::Mmap, Sleepable>) -> Closing<'_> {
@@ -322,6 +335,11 @@ impl Notifiers {
         let out = f();
         let verdict = drawn.map_or(Verdict::Current, |drawn| drawn.settle(range));
         (verdict == Verdict::Current).then_some(out)
+    }
+    /// The ranges of the windows that are open now.
+    pub(crate) fn open_windows(&self) -> Vec<VpnRange> {
+        self.chain()
+            .map_or(Vec::new(), |chain| chain.board.ranges())
     }
     /// Windows open now.
     pub(crate) fn windows_open(&self) -> usize {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Below, Cx, Sleepable, rank},
-    sync::{AtomicBool, AtomicU8, Condvar, Mutex, OnceLock, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, OnceLock, Ordering, TakenAddress},
 };
 use smallvec::SmallVec;
 use std::{convert::Infallible, sync::Arc};
@@ -16,11 +16,43 @@ use std::{convert::Infallible, sync::Arc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RegId(pub(super) u64);
 
+/// Whose a translation is, as far as there is room for that in an entry: registrations whose numbers differ by a multiple
+/// of 2^23 have the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Brand(u32);
+
+impl Brand {
+    /// How many bits it has.
+    pub(super) const BITS: u32 = 23;
+
+    #[allow(clippy::cast_possible_truncation)]
+    const fn cut(number: u64) -> Self {
+        Self((number & ((1 << Self::BITS) - 1)) as u32)
+    }
+    /// That of the entry in whose highest bits it is.
+    #[inline]
+    pub(super) const fn of_word(word: u64) -> Self {
+        Self::cut(word >> (u64::BITS - Self::BITS))
+    }
+    /// In the highest bits of a word.
+    pub(super) fn word(self) -> u64 {
+        u64::from(self.0) << (u64::BITS - Self::BITS)
+    }
+}
+
+impl RegId {
+    pub(super) const fn brand(self) -> Brand {
+        Brand::cut(self.0)
+    }
+}
+
 /// How far a registration has come, as the driver's seat sees it.
 pub(super) struct Standing {
     /// Permits are given out while this is set.
     alive: AtomicBool,
     phase: AtomicU8,
+    /// Gates that were built with the seat and are there.
+    gates: AtomicUsize,
     name: OnceLock<&'static str>,
 }
 
@@ -36,6 +68,7 @@ impl Standing {
         Self {
             alive: AtomicBool::new(true),
             phase: AtomicU8::new(BUILDING),
+            gates: AtomicUsize::new(0),
             name: OnceLock::new(),
         }
     }
@@ -45,6 +78,17 @@ impl Standing {
     }
     pub(super) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::SeqCst)
+    }
+    /// A gate was built with the seat.
+    pub(super) fn gate_made(&self) {
+        self.gates.fetch_add(1, Ordering::Relaxed);
+    }
+    /// It is gone.
+    pub(super) fn gate_dropped(&self) {
+        self.gates.fetch_sub(1, Ordering::Relaxed);
+    }
+    pub(super) fn has_gate(&self) -> bool {
+        self.gates.load(Ordering::Relaxed) > 0
     }
     pub(super) fn is_settled(&self) -> bool {
         self.phase.load(Ordering::Acquire) == SETTLED
@@ -70,6 +114,8 @@ pub(super) struct Entry {
     pub(super) standing: Arc<Standing>,
     /// The part of the address space that it is about; `None`: all of it.
     pub(super) sub: Option<Arc<Subscription>>,
+    /// While it is on the chain, it can be put on no other.
+    pub(super) taken: TakenAddress,
     visits: Mutex<Visiting>,
     left: Condvar,
 }
@@ -155,7 +201,7 @@ impl Entry {
         reg: RegId,
         ext: Arc<dyn ExternalMmu>,
         standing: Arc<Standing>,
-        sub: Option<Arc<Subscription>>,
+        (sub, taken): (Option<Arc<Subscription>>, TakenAddress),
     ) -> Self {
         let _first = standing.name.get_or_init(|| ext.name());
         Self {
@@ -163,6 +209,7 @@ impl Entry {
             ext,
             standing,
             sub,
+            taken,
             visits: Mutex::default(),
             left: Condvar::new(),
         }

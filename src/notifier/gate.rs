@@ -8,28 +8,25 @@
 
 use super::{
     cached::{Cached, Translation},
+    gone::Gone,
+    inner::{Inner, give_up, pass_on_dirty, unpin},
     ops::{Ack, Invalidation, WouldBlock},
     permit::{Access, Ticket},
     places::Places,
     seat::Seat,
-    store::{Gone, ShadowEntry, ShadowStore},
+    store::{Rearrange, ShadowEntry, ShadowStore},
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Below, Context, Cx, EnterFrom, rank},
-    frame::{FrameView, FrameViewMut, PhysMem, Used},
+    ctx::{Atomic, Below, Context, Cx, EnterFrom, Outside, rank},
+    frame::{FrameView, FrameViewMut, PhysMem},
     sync::{Mutex, MutexGuard},
 };
 use std::{marker::PhantomData, time::Duration};
 
-pub(super) struct Inner<S, T> {
-    pub(super) store: S,
-    pub(super) state: T,
-}
-
 /// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`] for a
 /// driver that spins, `Sleepable` for one that waits.
-pub struct Gate<S, T, C: Context> {
+pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
     pub(super) places: Places,
     inner: Mutex<Inner<S, T>>,
@@ -38,7 +35,7 @@ pub struct Gate<S, T, C: Context> {
 
 /// The gate is held.
 #[must_use = "the gate is held only while this lives"]
-pub struct GateGuard<'p, S, T, C: Context> {
+pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) inner: MutexGuard<'p, Inner<S, T>>,
     pub(super) mem: &'p PhysMem,
     cx: Cx<'p, rank::Gate, C>,
@@ -47,10 +44,11 @@ pub struct GateGuard<'p, S, T, C: Context> {
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Builds the gate of a registration.
     pub fn new(seat: Seat, store: S, state: T) -> Self {
+        let inner = Mutex::new(Inner::new(&seat, store, state));
         Self {
             seat,
             places: Places::default(),
-            inner: Mutex::new(Inner { store, state }),
+            inner,
             kind: PhantomData,
         }
     }
@@ -61,7 +59,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry; of a driver that
     /// subscribed to a range, until none overlaps any of that.
-    pub fn wait_idle<R: Below<rank::Gate>>(
+    ///
+    /// Not from a window or a callback, which would wait for itself.
+    pub fn wait_idle<R: Outside>(
         &self,
         cx: &mut Cx<'_, R, crate::ctx::Sleepable>,
         range: VpnRange,
@@ -146,13 +146,13 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(cx);
         let GateGuard { inner, mem, cx } = &mut guard;
-        let gone = inner.zap(inv.range());
-        let zapped = Zapped::new(inv.range(), &gone);
+        let mut gone = inner.zap(inv.range());
+        let zapped = Zapped::new(inv.range(), gone.entries());
         f(&mut inner.state, &zapped, cx.reborrow());
         // After the flush: what was written through a TLB until then is told as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
-        give_up(&self.seat, &gone);
+        give_up(&self.seat, &mut gone);
         inv.ack()
     }
 
@@ -174,11 +174,11 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.seat.check_owner(&inv);
         let _unused = cx;
         let mut inner = self.inner.try_lock().ok_or(WouldBlock)?;
-        let gone = inner.zap(inv.range());
+        let mut gone = inner.zap(inv.range());
         f(&mut inner.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
         drop(inner);
-        give_up(&self.seat, &gone);
+        give_up(&self.seat, &mut gone);
         Ok(inv.ack())
     }
 }
@@ -218,13 +218,13 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(&mut cx);
-        let gone = guard.inner.zap(inv.range());
-        if guard.inner.store.is_empty() {
+        let mut gone = guard.inner.zap(inv.range());
+        if guard.inner.is_empty() {
             self.places.clear();
         }
         pass_on_dirty(guard.mem, &gone);
         drop(guard);
-        give_up(&self.seat, &gone);
+        give_up(&self.seat, &mut gone);
         inv.ack()
     }
 }
@@ -234,15 +234,6 @@ impl Seat {
     #[inline]
     pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
         assert_eq!(self.reg, inv.reg(), "gate of another registration");
-    }
-}
-
-/// Gives up the references of entries that went, the gate no longer held.
-#[inline]
-pub(super) fn give_up(seat: &Seat, gone: &[ShadowEntry]) {
-    if gone.iter().any(ShadowEntry::is_pinned) {
-        seat.board.watched(|w| w.unpinning(seat.reg, gone));
-        unpin(&seat.mem, gone);
     }
 }
 
@@ -267,49 +258,6 @@ impl<'z> Zapped<'z> {
     }
 }
 
-/// Hands dirty and accessed bits of entries that went to their frames.
-pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
-    for entry in gone {
-        let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
-        if !young && !dirty {
-            continue;
-        }
-        let translation = entry.translation();
-        for pfn in translation.frames().filter(|pfn| !pfn.is_zero()) {
-            mem.told(pfn, Used { young, dirty });
-        }
-    }
-}
-
-/// Gives up the references of entries that went.
-fn unpin(mem: &PhysMem, gone: &[ShadowEntry]) {
-    for entry in gone.iter().filter(|e| e.is_pinned()) {
-        for pfn in entry.translation().frames() {
-            drop(mem.adopt(pfn));
-        }
-    }
-}
-
-impl<S: ShadowStore, T> Inner<S, T> {
-    fn zap(&mut self, range: VpnRange) -> Gone {
-        let mut gone = Gone::new();
-        self.zap_into(range, &mut gone);
-        gone
-    }
-    pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut Gone) {
-        self.store.remove_range(range, gone);
-        if cfg!(debug_assertions) {
-            self.store.for_each(&mut |e| {
-                let (vpn, pfn) = (e.vpn(), e.pfn());
-                assert!(
-                    !range.overlaps(e.range()),
-                    "the store kept {vpn:?} -> {pfn:?} of {range:?}"
-                );
-            });
-        }
-    }
-}
-
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub(super) fn new(
         inner: MutexGuard<'p, Inner<S, T>>,
@@ -326,30 +274,36 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub fn store(&self) -> &S {
         &self.inner.store
     }
-    /// The store, to change how entries lie in it; it hands out none.
-    pub fn store_mut(&mut self) -> &mut S {
-        &mut self.inner.store
-    }
     /// Store and state at once.
-    pub fn parts(&mut self) -> (&mut S, &mut T) {
+    pub fn parts(&mut self) -> (&S, &mut T) {
         let inner = &mut *self.inner;
-        (&mut inner.store, &mut inner.state)
+        (&inner.store, &mut inner.state)
+    }
+    /// Has the store rearranged in a way of its own. Cached copies of what had to go for it must be flushed by `flush`, before
+    /// the references that went with the entries are given up.
+    pub fn rearrange<How>(&mut self, how: How, flush: impl FnOnce(&mut T))
+    where
+        S: Rearrange<How>,
+    {
+        let gone = self.inner.rearrange(how);
+        flush(&mut self.inner.state);
+        self.discard(gone);
     }
     /// Follows an established translation; of a huge page, its first frame.
     pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
-        let t = self.inner.store.get(key)?.translation();
+        let t = self.inner.get(key)?.translation();
         Some(self.mem.view(t.pfn(), t.generation()))
     }
     /// Follows one that was established for writing.
     pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
-        let entry = self.inner.store.get(key).filter(|e| e.is_writable())?;
+        let entry = self.inner.get(key).filter(|e| e.is_writable())?;
         let t = entry.translation();
         Some(self.mem.view_mut(t.pfn(), t.generation()))
     }
     /// Copies a translation for a TLB, which must be filled while the gate is held, or by hardware that ignores what
     /// comes too late.
     pub fn cached(&self, key: &S::Key) -> Option<Cached> {
-        Some(Cached(self.inner.store.get(key)?.translation()))
+        Some(Cached(self.inner.get(key)?.translation()))
     }
     /// The same if `want` says so, which may set the entry's marks.
     pub fn cached_if(
@@ -357,27 +311,27 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         key: &S::Key,
         want: impl FnOnce(&ShadowEntry) -> bool,
     ) -> Option<Cached> {
-        let entry = self.inner.store.get(key).filter(|e| want(e))?;
+        let entry = self.inner.get(key).filter(|e| want(e))?;
         Some(Cached(entry.translation()))
     }
     /// Gives up a translation.
     pub fn forget(&mut self, key: &S::Key) {
-        let gone: Gone = self.inner.store.remove(key).into_iter().collect();
-        self.discard(&gone);
+        let gone = self.inner.remove(key);
+        self.discard(gone);
     }
     /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
     /// flushed by `flush`, before the references that went with them are given up.
     pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
         let gone = self.inner.zap(range);
+        let any = !gone.is_empty();
         flush(&mut self.inner.state);
-        pass_on_dirty(self.mem, &gone);
-        unpin(self.mem, &gone);
-        !gone.is_empty()
+        self.discard(gone);
+        any
     }
-    /// Passes on the dirty bits of entries that the driver took out of its store, and gives up their references.
-    pub fn discard(&mut self, gone: &[ShadowEntry]) {
-        pass_on_dirty(self.mem, gone);
-        unpin(self.mem, gone);
+    /// Passes on the dirty bits of entries that left the store, and gives up their references.
+    pub(super) fn discard(&mut self, mut gone: Gone) {
+        pass_on_dirty(self.mem, &gone);
+        unpin(self.mem, &mut gone);
     }
     /// Token usable while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {

@@ -6,11 +6,13 @@
 
 use super::{
     cached::Cached,
-    gate::{GateGuard, Inner, Zapped, give_up, pass_on_dirty},
+    gate::{GateGuard, Zapped},
+    gone::Gone,
+    inner::{Inner, give_up, pass_on_dirty},
     ops::{Ack, Invalidation},
     permit::{Access, Pending, Permit, Retry, Seated, Ticket},
     seat::Seat,
-    store::{Gone, ShadowStore},
+    store::ShadowStore,
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
@@ -24,7 +26,7 @@ use std::{marker::PhantomData, time::Duration};
 const GATES: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// Driver locks around a store `S` and driver state `T` each; `C` as for a [`Gate`](super::Gate).
-pub struct Gates<S, T, C: Context> {
+pub struct Gates<S: ShadowStore, T, C: Context> {
     seat: Seat,
     gates: Box<[One<S, T>]>,
     kind: PhantomData<fn() -> C>,
@@ -32,7 +34,7 @@ pub struct Gates<S, T, C: Context> {
 
 type One<S, T> = Apart<Mutex<Inner<S, T>>>;
 
-impl<S, T, C: Context> Seated for Gates<S, T, C> {
+impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
     fn seat(&self) -> &Seat {
         &self.seat
     }
@@ -69,11 +71,12 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     pub fn new(seat: Seat, mut build: impl FnMut() -> (S, T)) -> Self {
         let gate = |_| {
             let (store, state) = build();
-            Apart(Mutex::new(Inner { store, state }))
+            Apart(Mutex::new(Inner::new(&seat, store, state)))
         };
+        let gates = (0..GATES).map(gate).collect();
         Self {
             seat,
-            gates: (0..GATES).map(gate).collect(),
+            gates,
             kind: PhantomData,
         }
     }
@@ -146,12 +149,12 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             gone.clear();
             let mut guard = self.lock_nth(cx, nth);
             guard.inner.zap_into(range, &mut gone);
-            let Inner { store, state } = &mut *guard.inner;
-            f(nth, store, state, &Zapped::new(range, &gone));
+            let Inner { store, state, .. } = &mut *guard.inner;
+            f(nth, store, state, &Zapped::new(range, gone.entries()));
             // After the flush: what was written through a TLB until then is told as well.
             pass_on_dirty(&self.seat.mem, &gone);
             drop(guard);
-            give_up(&self.seat, &gone);
+            give_up(&self.seat, &mut gone);
         }
         inv.ack()
     }
@@ -163,7 +166,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             all & inner.map(|inner| look(&inner.store)).is_some()
         })
     }
-    /// Follows a cached translation for reading; `None` if it is not one of `at`.
+    /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)

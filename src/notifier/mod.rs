@@ -49,8 +49,10 @@ mod entry;
 mod epoch_list;
 mod gate;
 mod gates;
+mod gone;
 #[cfg(feature = "testkit")]
 pub(crate) mod hook;
+mod inner;
 mod intervals;
 mod lazy;
 #[cfg(all(test, loom))]
@@ -70,11 +72,12 @@ pub use chain::Registration;
 pub(crate) use entry::RegId;
 pub use gate::{Gate, GateGuard, Zapped};
 pub use gates::Gates;
+pub use gone::Gone;
 pub use ops::{Ack, AgeKind, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock};
 pub(crate) use permit::Seated;
 pub use permit::{Access, Pending, Permit, Retry, Ticket};
 pub use seat::Seat;
-pub use store::{Gone, NoStore, OrderedStore, ShadowEntry, ShadowStore};
+pub use store::{NoStore, OrderedStore, Rearrange, ShadowEntry, ShadowStore};
 pub(crate) use watch::WindowWatch;
 pub(crate) use window::OpenWindow;
 pub use window::WindowContext;

@@ -84,7 +84,8 @@ impl World {
     ) -> (Arc<E>, Registration) {
         self.enter(|mut cx| {
             self.notifiers.prepare(&cx.descend(), || ());
-            self.notifiers.register(&mut cx, &self.mem, range, build)
+            let done = self.notifiers.register(&mut cx, &self.mem, range, build);
+            done.expect("new, with a gate")
         })
     }
     fn chain(&self) -> &Chain {

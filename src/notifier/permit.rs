@@ -58,7 +58,7 @@ pub struct Pending<'g, G> {
 
 /// The gate is held and the snapshot is current: no overlapping window is open.
 #[must_use = "nothing is translated before `establish`"]
-pub struct Permit<'p, S, T, C: Context> {
+pub struct Permit<'p, S: ShadowStore, T, C: Context> {
     guard: GateGuard<'p, S, T, C>,
     seat: &'p Seat,
     vpn: Vpn,
@@ -74,7 +74,7 @@ mod sealed {
 }
 pub(crate) use sealed::Seated;
 
-impl<S, T, C: Context> Seated for Gate<S, T, C> {
+impl<S: ShadowStore, T, C: Context> Seated for Gate<S, T, C> {
     fn seat(&self) -> &Seat {
         &self.seat
     }
@@ -109,6 +109,9 @@ impl<'g, G> Ticket<'g, G> {
     pub fn access(&self) -> Access {
         self.access
     }
+}
+
+impl<'g, G: Seated> Ticket<'g, G> {
     /// The page was found to be this frame, in this generation, or the pages of `range` to be the frames from `pfn` on.
     pub(crate) fn fill(
         self,
@@ -124,13 +127,11 @@ impl<'g, G> Ticket<'g, G> {
                 pfn,
                 generation,
                 writable,
+                brand: self.gate.seat().brand,
             },
             ticket: self,
         }
     }
-}
-
-impl<G: Seated> Ticket<'_, G> {
     /// Whether the ticket was drawn from a driver of this chain.
     pub(crate) fn is_of(&self, notifiers: &super::Notifiers) -> bool {
         let board = &self.gate.seat().board;
@@ -192,7 +193,7 @@ impl<'g, G: Seated> Pending<'g, G> {
         self.ticket.gate
     }
     /// Validates the snapshot under the driver's lock, which `lock` takes.
-    pub(super) fn admit_under<'p, S, T, C: Context>(
+    pub(super) fn admit_under<'p, S: ShadowStore, T, C: Context>(
         self,
         lock: impl FnOnce() -> GateGuard<'p, S, T, C>,
     ) -> Result<Permit<'p, S, T, C>, Retry>
@@ -311,8 +312,8 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
             }
         }
         let entry = ShadowEntry::new(self.found, pinned);
-        let gone = self.guard.inner.store.insert(key, entry);
-        self.guard.discard(&gone);
+        let gone = self.guard.inner.insert(key, entry);
+        self.guard.discard(gone);
         self.guard
     }
 }

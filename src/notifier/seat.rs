@@ -5,7 +5,7 @@
 
 use super::{
     board::{Board, Drawn, Verdict},
-    entry::{RegId, Standing},
+    entry::{Brand, RegId, Standing},
     permit::Retry,
     subscription::Subscription,
 };
@@ -18,6 +18,7 @@ use std::sync::Arc;
 /// Unforgeable right to build the one gate of a registration.
 pub struct Seat {
     pub(super) reg: RegId,
+    pub(super) brand: Brand,
     pub(super) board: Arc<Board>,
     pub(super) standing: Arc<Standing>,
     pub(super) mem: Arc<PhysMem>,

@@ -1,6 +1,6 @@
 //! Where a driver keeps its shadow entries: any structure behind a small trait.
 
-use super::cached::Translation;
+use super::{cached::Translation, entry::Brand, gone::Gone};
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     sync::{AtomicU64, Ordering},
@@ -17,13 +17,15 @@ pub struct ShadowEntry {
     generation: u32,
 }
 
-/// Page numbers have 52 bits.
-const HUGE: u64 = 1 << 52;
-const WRITABLE: u64 = 1 << 53;
+/// Page numbers of a process have 36 bits at the most.
+const HUGE: u64 = 1 << 36;
+const WRITABLE: u64 = 1 << 37;
 /// A reference on each frame goes with the entry.
-const PINNED: u64 = 1 << 54;
-const ACCESSED: u64 = 1 << 55;
-const DIRTY: u64 = 1 << 56;
+const PINNED: u64 = 1 << 38;
+const ACCESSED: u64 = 1 << 39;
+const DIRTY: u64 = 1 << 40;
+// Above is the brand.
+const _: () = assert!(DIRTY.trailing_zeros() + 1 + Brand::BITS == u64::BITS);
 
 impl ShadowEntry {
     pub(super) fn new(translation: Translation, pinned: bool) -> Self {
@@ -32,15 +34,25 @@ impl ShadowEntry {
             pfn,
             generation,
             writable,
+            brand,
         } = translation;
         debug_assert!(matches!(range.pages(), 1 | PMD_PAGES) && range.start().0 < HUGE);
         let bit = |is: bool, bit: u64| if is { bit } else { 0 };
         let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(pinned, PINNED);
         Self {
-            word: AtomicU64::new(range.start().0 | bits),
+            word: AtomicU64::new(range.start().0 | bits | brand.word()),
             pfn,
             generation,
         }
+    }
+    /// Whose it is.
+    #[inline]
+    pub(super) fn brand(&self) -> Brand {
+        Brand::of_word(self.word())
+    }
+    /// The reference is given up with something else than this entry.
+    pub(super) fn let_go(&mut self) {
+        self.word.fetch_and(!PINNED, Ordering::Relaxed);
     }
     #[inline]
     fn word(&self) -> u64 {
@@ -87,6 +99,7 @@ impl ShadowEntry {
             pfn: self.pfn,
             generation: self.generation,
             writable: self.is_writable(),
+            brand: self.brand(),
         }
     }
     /// The accessed bit, as a page-table walk of the device sets it.
@@ -112,8 +125,22 @@ impl ShadowEntry {
         self.word.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
     }
     /// Takes the right to write away, as dirty logging does.
-    pub fn write_protect(&mut self) {
+    pub fn write_protect(&self) {
         self.word.fetch_and(!WRITABLE, Ordering::Relaxed);
+    }
+}
+
+/// # Panics
+///
+/// If a reference goes with it: an entry is handed back to its gate, which gives that up. Nobody can any more.
+impl Drop for ShadowEntry {
+    fn drop(&mut self) {
+        // One panic is enough.
+        let lost = self.is_pinned() && !std::thread::panicking();
+        assert!(
+            !lost,
+            "a store dropped {self:?} rather than hand it back: its frames are lost"
+        );
     }
 }
 
@@ -130,9 +157,17 @@ impl std::fmt::Debug for ShadowEntry {
 
 /// A driver's structure of shadow entries: a hash map, a radix tree, a TLB of fixed size.
 ///
-/// The gate owns the store and calls it under its lock. Entries that leave are handed back, since the gate passes their
-/// dirty bits on and gives up their references. A store must forget the entries of a range when told so, which the gate
-/// checks in builds with debug assertions.
+/// The gate owns the store and calls it under its lock; nobody else gets at it but to look ([`GateGuard::store`]), so no
+/// entry leaves it but into the gate's hands. Entries that leave are handed back, since the gate passes their dirty bits on
+/// and gives up their references. The gate counts what comes and what goes.
+///
+/// What a store says is checked, with a panic:
+///
+/// * always: an entry that it shows, or hands back, is one of this registration, and no more come back than went in;
+/// * with debug assertions: after it was told to forget a range it has no entry of it, and shows as many as there are by
+///   the gate's count; an entry that it gives for a key is one of those that it shows.
+///
+/// [`GateGuard::store`]: super::GateGuard::store
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no store of shadow entries",
     label = "a gate must be able to remove the entries of a range from what is inside",
@@ -149,11 +184,7 @@ pub trait ShadowStore {
     fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry>;
     /// Forgets every entry with a page in `range`.
     fn remove_range(&mut self, range: VpnRange, gone: &mut Gone);
-    /// Whether there is certainly no entry. The default does not know.
-    fn is_empty(&self) -> bool {
-        false
-    }
-    /// Shows every entry that could be used now: what an audit looks at.
+    /// Shows every entry: what an audit looks at.
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry));
     /// Shows those with a page in `range`. The default looks at all.
     fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
@@ -165,8 +196,13 @@ pub trait ShadowStore {
     }
 }
 
-/// Entries on their way out of a store.
-pub type Gone = SmallVec<[ShadowEntry; 4]>;
+/// A store that changes in a way of its own: its keys get another meaning, or it another size. `How` says what is wanted.
+///
+/// [`GateGuard::rearrange`](super::GateGuard::rearrange) has it done.
+pub trait Rearrange<How>: ShadowStore {
+    /// Does it, and hands back the entries that have to go.
+    fn rearrange(&mut self, how: How, gone: &mut Gone);
+}
 
 /// The store of a driver that keeps no table: its translations are in TLBs.
 #[derive(Debug, Default)]
@@ -184,9 +220,6 @@ impl ShadowStore for NoStore {
         match *key {}
     }
     fn remove_range(&mut self, _range: VpnRange, _gone: &mut Gone) {}
-    fn is_empty(&self) -> bool {
-        true
-    }
     fn for_each(&self, _visit: &mut dyn FnMut(&ShadowEntry)) {}
 }
 
@@ -251,9 +284,6 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
             gone.extend(self.remove(&key));
         }
     }
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry)) {
         self.entries.values().for_each(visit);
     }
@@ -267,6 +297,7 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
 #[cfg(test)]
 mod tests {
     use super::{PMD_PAGES, Pfn, ShadowEntry, Translation, Vpn, VpnRange};
+    use crate::notifier::RegId;
 
     #[test]
     fn an_entry_is_two_words_and_says_what_it_was_made_of() {
@@ -282,6 +313,7 @@ mod tests {
                 pfn: Pfn(9),
                 generation: 3,
                 writable,
+                brand: RegId(u64::MAX).brand(),
             };
             let mut entry = ShadowEntry::new(translation, pinned);
             assert_eq!(
@@ -293,7 +325,13 @@ mod tests {
             assert!(entry.clear_accessed() && !entry.clear_accessed() && entry.is_dirty());
             entry.write_protect();
             assert!(!entry.is_writable());
-            assert_eq!(entry.range(), translation.range);
+            assert_eq!(
+                (entry.range(), entry.brand()),
+                (translation.range, translation.brand)
+            );
+            assert_ne!(entry.brand(), RegId(0).brand());
+            entry.let_go();
+            assert!(!entry.is_pinned());
         }
     }
 }

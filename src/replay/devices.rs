@@ -184,7 +184,7 @@ impl Device {
             MmuKind::Gru => {
                 let grus = Gru::several(1, GruConfig::default());
                 let (space, _stays) = AddressSpace::attach(cx, mm, &grus, None);
-                let context = Context::new(&space, 0);
+                let context = Context::new(&space, 0).expect("there is a GRU");
                 Self::Gru(space, context)
             }
             MmuKind::Xpmem => {

@@ -3,6 +3,7 @@
 //! Everything else imports from here, so that a model checker's primitives can take the place of these: `real` is what
 //! users get, `checked` is what `--cfg loom` and `--cfg shuttle` get. `docs/evidence.md` says what is checked with them.
 
+mod addresses;
 #[cfg(any(loom, shuttle))]
 mod checked;
 mod lane_lock;
@@ -11,6 +12,7 @@ mod lanes;
 mod real;
 mod serial;
 
+pub(crate) use addresses::{Addresses, TakenAddress};
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
 pub(crate) use lane_lock::LaneLock;

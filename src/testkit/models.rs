@@ -164,7 +164,7 @@ pub fn gru(config: GruConfig, mistake: Option<GruMistake>) -> Kit {
     Kit::attaching(move |cx, mm| {
         let grus = Gru::several(1, config);
         let (space, registration) = AddressSpace::attach(cx, mm, &grus, mistake);
-        let context = Context::new(&space, 0);
+        let context = Context::new(&space, 0).expect("there is a GRU");
         Attached {
             mmu: Arc::clone(&space) as Arc<dyn ExternalMmu>,
             device: Arc::new(Instructions { space, context }),

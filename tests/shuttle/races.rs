@@ -89,7 +89,7 @@ impl Device {
                 };
                 let (gru, registration) =
                     AddressSpace::attach(cx, mm, &Gru::several(1, size), mistake);
-                (Self::Gru(Context::new(&gru, 0)), gru, registration)
+                (Self::Gru(Context::new(&gru, 0).unwrap()), gru, registration)
             }
             Kind::Importer => {
                 let mistake = wrong.map(|m| match &*m {

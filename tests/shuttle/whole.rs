@@ -40,7 +40,7 @@ fn use_devices(
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let vcpu = vm.vcpu(&mut cx);
-    let context = Context::new(gru, 0);
+    let context = Context::new(gru, 0).unwrap();
     let partition = Partition::new(PartitionId(1));
     let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE)).unwrap();
     let segment = owner.make(whole, Access::Write);

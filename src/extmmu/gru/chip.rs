@@ -24,7 +24,7 @@ pub struct GruConfig {
     pub tlb_entries: usize,
     /// Highest address space identifier.
     pub max_asid: u32,
-    /// Pages entered ahead of a miss, behind it in the address space; 0: none.
+    /// Pages entered ahead of a miss, behind it in the address space; 0: none. At most as many as the TLB has entries for.
     pub preload: u64,
 }
 

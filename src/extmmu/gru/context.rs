@@ -37,6 +37,11 @@ pub enum GruFault {
     Gone,
 }
 
+/// A context is wanted of an address space that has no GRU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the address space is attached to no GRU")]
+pub struct NoGru;
+
 /// How a try to serve a miss went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dropin {
@@ -60,14 +65,18 @@ pub struct Context {
 
 impl Context {
     /// A context on one of the GRUs of the address space, by number modulo their count; not loaded yet.
-    pub fn new(space: &Arc<AddressSpace>, chip: usize) -> Self {
-        let chip = chip % space.grus.len().max(1);
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// [`NoGru`]: the address space was attached to none.
+    pub fn new(space: &Arc<AddressSpace>, chip: usize) -> Result<Self, NoGru> {
+        let chip = chip.checked_rem(space.grus.len()).ok_or(NoGru)?;
+        Ok(Self {
             space: Arc::clone(space),
             gru: Arc::clone(&space.grus[chip]),
             chip,
             id: NEXT.next(),
-        }
+        })
     }
     /// The GRU that it runs on.
     pub fn gru(&self) -> &Arc<Gru> {
@@ -247,7 +256,8 @@ impl Context {
     /// the chip locked: no miss is armed for it.
     fn preload(&self, cx: &mut Cx<'_, rank::Idle, Atomic>, mm: &Mm, addr: u64) {
         let gru = &self.gru;
-        for n in (1..=gru.config.preload).rev() {
+        let ahead = gru.config.preload.min(gru.config.tlb_entries as u64);
+        for n in (1..=ahead).rev() {
             let at = Vpn::containing(addr).plus(n);
             let ticket = self.space.gate.ticket(at, Access::Read);
             let Ok(Some(pending)) = mm.try_resolve(cx, ticket) else {

@@ -24,7 +24,7 @@ fn armed_miss(mistake: Option<Mistake>) {
     );
     let (space, _stays) =
         world.register(|seat| AddressSpace::new(seat, Weak::new(), &grus, mistake));
-    let context = Context::new(&space, 0);
+    let context = Context::new(&space, 0).unwrap();
     context.load();
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || {

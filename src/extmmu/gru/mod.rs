@@ -39,6 +39,6 @@ mod purge;
 mod tgh;
 
 pub use chip::{Gru, GruConfig, GruStats};
-pub use context::{Context, GruFault};
+pub use context::{Context, GruFault, NoGru};
 pub use purge::{AddressSpace, Mistake};
 pub use tgh::run_on;

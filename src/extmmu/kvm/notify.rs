@@ -129,15 +129,15 @@ impl Vm {
         let mut young = false;
         match (self.config.accessed, kind) {
             (AccessedBits::Absent, AgeKind::Test) => {
-                gate.store_mut().in_hvas(range, &mut |_| young = true);
+                gate.store().in_hvas(range, &mut |_| young = true);
             }
             (AccessedBits::Absent, _) => young = gate.forget_range(range, State::flush),
             (AccessedBits::Present, AgeKind::Test) => {
-                gate.store_mut()
+                gate.store()
                     .in_hvas(range, &mut |e| young |= e.is_accessed());
             }
             (AccessedBits::Present, _) => {
-                gate.store_mut()
+                gate.store()
                     .in_hvas(range, &mut |e| young |= e.clear_accessed());
                 // Without the flush a processor goes on without setting the bit: a hint may be wrong.
                 if young && kind == AgeKind::ClearFlush {

@@ -94,17 +94,14 @@ impl ShadowPages {
         }
     }
     /// Visits the entries whose pages are in `range`.
-    pub(super) fn in_hvas(&mut self, range: VpnRange, f: &mut dyn FnMut(&mut ShadowEntry)) {
-        let slots = Arc::clone(&self.slots);
-        for (first, end) in slots.gfns(range) {
+    pub(super) fn in_hvas(&self, range: VpnRange, f: &mut dyn FnMut(&ShadowEntry)) {
+        for (first, end) in self.slots.gfns(range) {
             self.in_gfns(first, end, f);
         }
     }
     /// Visits the entries of `[first, end)`.
-    pub(super) fn in_gfns(&mut self, first: Gfn, end: Gfn, f: &mut dyn FnMut(&mut ShadowEntry)) {
-        if let Some(root) = &mut self.root {
-            each(root, TOP, 0, first.0, end.0, f);
-        }
+    pub(super) fn in_gfns(&self, first: Gfn, end: Gfn, f: &mut dyn FnMut(&ShadowEntry)) {
+        self.show(first.0, end.0, f);
     }
 }
 
@@ -147,23 +144,6 @@ fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut Go
     let full = slots.iter_mut().filter(|s| !matches!(s, Spte::Empty));
     gone.extend(full.filter_map(|slot| std::mem::replace(slot, Spte::Empty).into_entry()));
     table.used -= u16::try_from(gone.len() - before).expect("a table has few");
-}
-
-fn each(
-    table: &mut Table,
-    level: u32,
-    base: u64,
-    first: u64,
-    end: u64,
-    f: &mut dyn FnMut(&mut ShadowEntry),
-) {
-    for (i, at) in touched(level, base, first, end) {
-        match &mut table.slots[i] {
-            Spte::Empty => {}
-            Spte::Table(below) => each(below, level - 1, at, first, end, f),
-            Spte::Leaf(entry) => f(entry),
-        }
-    }
 }
 
 fn show(
@@ -239,9 +219,7 @@ impl ShadowStore for ShadowPages {
         self.show(0, u64::MAX, visit);
     }
     fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
-        for (first, end) in self.slots.gfns(range) {
-            self.show(first.0, end.0, visit);
-        }
+        self.in_hvas(range, visit);
     }
 }
 

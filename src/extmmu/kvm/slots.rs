@@ -1,15 +1,30 @@
 //! Changing memory slots, and the dirty log.
 
-use super::{Gfn, MemSlot, SlotError, SlotFlags, State, Vm};
+use super::{Gfn, MemSlot, ShadowPages, SlotError, SlotFlags, Slots, State, Vm};
 use crate::{
     addr::VpnRange,
     ctx::{Cx, Sleepable, rank},
-    notifier::Gone,
+    notifier::{Gone, Rearrange},
     sync::Ordering,
 };
 use std::sync::Arc;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// Other memory slots, and the guest frames of the one that goes for them: first, how many.
+pub(super) struct NewSlots {
+    slots: Arc<Slots>,
+    gone: Option<(Gfn, u64)>,
+}
+
+impl Rearrange<&NewSlots> for ShadowPages {
+    fn rearrange(&mut self, new: &NewSlots, gone: &mut Gone) {
+        if let Some((first, pages)) = new.gone {
+            self.take_gfns(first, Gfn(first.0 + pages), gone);
+        }
+        self.slots = Arc::clone(&new.slots);
+    }
+}
 
 impl Vm {
     /// Adds a slot, moves it to other guest frames, or changes its flags (`KVM_SET_USER_MEMORY_REGION`). Waits until no
@@ -30,14 +45,14 @@ impl Vm {
         self.replace_slots(cx, id, |slots| slots.without(id))
     }
     /// The slots now.
-    pub fn slots(&self) -> Arc<super::Slots> {
+    pub fn slots(&self) -> Arc<Slots> {
         self.current()
     }
     fn replace_slots(
         &self,
         cx: &mut Idle<'_>,
         id: u16,
-        change: impl FnOnce(&super::Slots) -> Result<Arc<super::Slots>, SlotError>,
+        change: impl FnOnce(&Slots) -> Result<Arc<Slots>, SlotError>,
     ) -> Result<(), SlotError> {
         self.active.while_none(|| {
             let old = self.current();
@@ -48,16 +63,15 @@ impl Vm {
             if let Some(slot) = old.by_id(id) {
                 self.invalidate_caches(slot.hvas());
             }
+            let changed = NewSlots {
+                slots: new,
+                gone: old.by_id(id).map(|slot| (slot.gfn, slot.pages)),
+            };
             self.gates.each(cx, VpnRange::ALL, |_, gate| {
-                let mut gone = Gone::new();
-                if let Some(slot) = old.by_id(id) {
-                    let end = Gfn(slot.gfn.0 + slot.pages);
-                    gate.store_mut().take_gfns(slot.gfn, end, &mut gone);
-                }
-                gate.store_mut().slots = Arc::clone(&new);
-                gate.state().flush();
-                gate.state().log.retain(|(slot, _)| *slot != id);
-                gate.discard(&gone);
+                gate.rearrange(&changed, |state| {
+                    state.flush();
+                    state.log.retain(|(slot, _)| *slot != id);
+                });
             });
             Ok(())
         })

@@ -39,7 +39,7 @@ impl Owner {
         pages: u64,
     ) -> Result<Attachment, XpmemError> {
         let of = self.segment(segment)?;
-        let range = part(of.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        let range = part(of.range, first, pages)?;
         if partition.is_cut_off() {
             return Err(XpmemError::CutOff(partition.id()));
         }
@@ -56,9 +56,11 @@ impl Owner {
 }
 
 /// `pages` pages of `whole` from its `first` on.
-fn part(whole: VpnRange, first: u64, pages: u64) -> Option<VpnRange> {
-    let end = first.checked_add(pages).filter(|e| *e <= whole.pages())?;
-    VpnRange::new(whole.start().plus(first), whole.start().plus(end))
+fn part(whole: VpnRange, first: u64, pages: u64) -> Result<VpnRange, XpmemError> {
+    let end = first.checked_add(pages).filter(|e| *e <= whole.pages());
+    let range =
+        end.and_then(|end| VpnRange::new(whole.start().plus(first), whole.start().plus(end)));
+    range.ok_or(XpmemError::Range(Vpn(first).addr()))
 }
 
 impl Attachment {
@@ -81,7 +83,7 @@ impl Attachment {
         if access == Access::Write && below.access == Access::Read {
             return Err(XpmemError::ReadOnly(self.segment));
         }
-        let range = part(self.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        let range = part(self.range, first, pages)?;
         Ok(self.owner.insert(range, access, Some(self.id)))
     }
     /// The segment that it is of, unless that is gone.

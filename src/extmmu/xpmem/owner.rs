@@ -258,7 +258,7 @@ impl Owner {
         Some(Posted {
             range,
             asked: partitions.iter().filter_map(ask).collect(),
-            deadline: Instant::now() + self.config.deadline,
+            deadline: within(self.config.deadline),
         })
     }
     /// Waits for the answers.
@@ -306,6 +306,12 @@ impl Owner {
         }
         ack
     }
+}
+
+/// The moment so far from now; as far as the clock can tell, for what is farther.
+fn within(time: Duration) -> Instant {
+    const LONG: Duration = Duration::from_secs(1 << 32);
+    Instant::now() + time.min(LONG)
 }
 
 /// Recalls that are on their way.

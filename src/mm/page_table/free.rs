@@ -43,7 +43,7 @@ impl PageTable {
         };
         each(range, PGD_PAGES, |part| {
             let i = slot(part.start(), PGD_PAGES);
-            let Some(pud) = self.root.child(i, pin) else {
+            let Some(pud) = self.third(part.start(), pin) else {
                 return;
             };
             self.free_pud(pud, part, bounds, pin);

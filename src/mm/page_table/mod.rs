@@ -3,6 +3,10 @@
 //! Guarantee: a lookup takes no lock and waits for nobody; it needs an epoch pin, and table pages outlive it. Which
 //! table pages exist is as on Linux at every moment, since Linux lets it show: a window is opened or not, a move is
 //! done by entry or by table.
+//!
+//! No page above the address space has an entry, whoever asks: the index into the root is compared, not masked
+//! ([`PageTable::third`]), ranges are cut at the end of the address space, and nothing is made above it. Below the root an
+//! index is masked, since the root has said which page it is of.
 
 mod free;
 mod leaf;
@@ -42,6 +46,14 @@ pub(super) struct PageTable {
     tables: AtomicUsize,
 }
 
+/// The place in the root of the table that has `at`; `None` above what four levels can hold.
+#[inline]
+fn root_slot(at: Vpn) -> Option<usize> {
+    let i = usize::try_from(at.0 / PGD_PAGES).ok()?;
+    (i < ENTRIES).then_some(i)
+}
+
+/// The place in a lower table, which holds 512 spans.
 #[inline]
 #[allow(clippy::cast_possible_truncation)]
 const fn slot(at: Vpn, span: u64) -> usize {
@@ -70,11 +82,14 @@ impl PageTable {
         Pin::checked(&self.epoch, guard)
     }
 
+    /// The third level for `at`. The one way down from the root.
+    #[inline]
+    fn third<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Pud> {
+        self.root.child(root_slot(at)?, pin)
+    }
     #[inline]
     fn pmd<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<&'g Pmd> {
-        self.root
-            .child(slot(at, PGD_PAGES), pin)?
-            .child(slot(at, PUD_PAGES), pin)
+        self.third(at, pin)?.child(slot(at, PUD_PAGES), pin)
     }
     /// The leaf that holds the entry of `at`.
     #[inline]
@@ -83,8 +98,7 @@ impl PageTable {
     }
     /// Whether the table of 2-MiB entries above `at` exists (`mm_find_pmd`).
     pub(super) fn has_pmd(&self, at: Vpn, pin: Pin<'_>) -> bool {
-        self.root
-            .child(slot(at, PGD_PAGES), pin)
+        self.third(at, pin)
             .is_some_and(|pud| pud.has(slot(at, PUD_PAGES)))
     }
 
@@ -112,7 +126,8 @@ impl PageTable {
     }
     /// The third level for `at` (`pud_alloc`).
     fn make_pud<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Result<&'g Pud, NoMemory> {
-        debug_assert!(at.0 < TASK_PAGES, "{at:?} is no user page");
+        // No VMA lies there, so nobody may ask for it.
+        assert!(at.0 < TASK_PAGES, "{at:?} is no user page");
         self.grow(&self.root, slot(at, PGD_PAGES), pin, Dir::new)
     }
     /// Makes the third level for `at`, and no more.
@@ -145,7 +160,8 @@ impl PageTable {
         }
     }
 
-    /// Visits every leaf that overlaps `range`, ascending, with its part of the range.
+    /// Visits every leaf that overlaps `range`, ascending, with its part of the range. Takes a step for each table that is
+    /// there, and for each run of slots that have none; above the address space it takes none.
     pub(super) fn leaves<E>(
         &self,
         range: VpnRange,
@@ -153,9 +169,10 @@ impl PageTable {
         mut visit: impl FnMut(VpnRange, LeafAt<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut at = range.start();
-        while at < range.end() {
+        let end = range.end().min(Vpn(TASK_PAGES));
+        while at < end {
             let after = |span, count| at.align_down(span).plus(count * span);
-            let (next, leaf) = match self.root.child(slot(at, PGD_PAGES), pin) {
+            let (next, leaf) = match self.third(at, pin) {
                 None => (after(PGD_PAGES, 1), None),
                 Some(pud) => match pud.child(slot(at, PUD_PAGES), pin) {
                     None => (after(PUD_PAGES, 1), None),
@@ -165,7 +182,7 @@ impl PageTable {
                     },
                 },
             };
-            let next = next.min(range.end());
+            let next = next.min(end);
             if let Some(leaf) = leaf {
                 let part = VpnRange::new(at, next).expect("next lies above at");
                 visit(part, leaf)?;
@@ -177,8 +194,8 @@ impl PageTable {
     /// First 1-GiB block of `range` with a table of 2-MiB entries, clipped to the range.
     pub(super) fn first_pmd(&self, range: VpnRange, pin: Pin<'_>) -> Option<Vpn> {
         let mut at = range.start();
-        while at < range.end() {
-            let span = match self.root.child(slot(at, PGD_PAGES), pin) {
+        while at < range.end().min(Vpn(TASK_PAGES)) {
+            let span = match self.third(at, pin) {
                 None => PGD_PAGES,
                 Some(pud) if pud.has(slot(at, PUD_PAGES)) => return Some(at),
                 Some(_) => PUD_PAGES,

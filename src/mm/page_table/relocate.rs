@@ -2,7 +2,7 @@
 
 use super::{PageTable, Pin, slot};
 use crate::{
-    addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, Vpn},
+    addr::{PMD_PAGES, PUD_PAGES, Vpn},
     error::NoMemory,
 };
 
@@ -16,7 +16,7 @@ impl PageTable {
         pin: Pin<'_>,
     ) -> Result<bool, NoMemory> {
         let target = self.make_pud(to, pin)?;
-        let Some(source) = self.root.child(slot(from, PGD_PAGES), pin) else {
+        let Some(source) = self.third(from, pin) else {
             return Ok(false);
         };
         if target.has(slot(to, PUD_PAGES)) {

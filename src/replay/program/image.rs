@@ -54,7 +54,8 @@ pub(super) fn build(
         };
         mm.install(cx, &segment).map_err(|e| cannot(&e))?;
         if is_stack {
-            mm.set_start_stack(cx, row.end - 16);
+            mm.set_start_stack(cx, row.end - 16)
+                .map_err(|e| cannot(&e))?;
             // The kernel put arguments and environment there.
             mm.store(cx, row.end - 16, 1).map_err(|e| cannot(&e))?;
         } else {
@@ -63,7 +64,7 @@ pub(super) fn build(
     }
     // The loader of the program is the first thing placed by itself, right below the base.
     if top > 0 {
-        mm.set_mmap_base(cx, top);
+        mm.set_mmap_base(cx, top).map_err(|e| e.to_string())?;
     }
     Ok(mm)
 }

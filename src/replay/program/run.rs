@@ -298,7 +298,9 @@ impl<'p> Follower<'p> {
             && !self.family.know_heap(space)
         {
             // The first answer is where the heap begins.
-            self.family.mm(space)?.set_start_brk(cx, start);
+            if let Err(e) = self.family.mm(space)?.set_start_brk(cx, start) {
+                return Some(e.to_string());
+            }
         }
         self.describe(task.table, call, returned);
         // Nobody knows whether it was done.
