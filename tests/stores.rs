@@ -553,3 +553,53 @@ fn a_window_that_was_forgotten_can_be_named() {
     // Neither can end now, and so they stay.
     std::mem::forget((mm, registration));
 }
+
+/// Frames are known by number, and every machine has the same ones.
+#[test]
+fn a_machine_does_nothing_for_pages_or_tokens_of_another() {
+    let (mine, other) = (machine(64), machine(64));
+    let mut thread = mine.enter().unwrap();
+    let mut cx = thread.cx();
+    let mm = filled(&mut cx, &mine);
+    let pages = [(&*mm, BASE + PAGE), (&*mm, BASE + 2 * PAGE)];
+    // There both are zero.
+    assert!(said(|| done(other.merge(&mut cx, &pages))).is_some());
+    assert!(said(|| done(other.shrink(&mut cx, 1))).is_some());
+    assert!(said(|| done(other.reclaim(&mut cx))).is_some());
+    assert!(said(|| other.settle_counts(&mut cx)).is_some());
+    for n in [1, 2] {
+        assert_eq!(mm.load(&mut cx, BASE + n * PAGE), Ok(n as u8));
+    }
+    let foreign = Mm::new(&other);
+    let pages = [(&*foreign, BASE), pages[0], (&*foreign, BASE), pages[1]];
+    assert_eq!(mine.merge(&mut cx, &pages), 0);
+    mm.store(&mut cx, BASE + PAGE, 2).unwrap();
+    assert_eq!(mine.merge(&mut cx, &pages), 1);
+    mm.exit(&mut cx);
+    assert_eq!(mine.mem().in_use(), 0);
+}
+
+/// Unregistered with a token of another machine, a driver stays where it is; the exit takes it off.
+#[test]
+fn a_driver_is_taken_off_by_its_own_machine() {
+    let (mine, other) = (machine(64), machine(64));
+    let (mm, driver, registration) = {
+        let mut thread = mine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = filled(&mut cx, &mine);
+        let (driver, registration) = mm.register(&mut cx, Driver::new);
+        (mm, driver, registration)
+    };
+    {
+        let mut thread = other.enter().unwrap();
+        let mut cx = thread.cx();
+        assert!(said(|| registration.unregister(&mut cx)).is_some());
+    }
+    let mut thread = mine.enter().unwrap();
+    let mut cx = thread.cx();
+    assert_eq!(driver.read(&mut cx, &mm, BASE + PAGE), Ok(1));
+    mm.munmap(&mut cx, BASE, PAGE).unwrap();
+    assert_eq!(driver.told(), (1, 1));
+    mm.exit(&mut cx);
+    assert!(driver.releases.load(std::sync::atomic::Ordering::SeqCst) == 1);
+}
