@@ -47,8 +47,8 @@
 //! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
 //! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |
 //! | whoever waits for windows to end, as unregistration does, is in none, and in no callback | type: [`ctx::Outside`] | `ui/iii19`, `iii25`, `iii26`, `iv02` |
-//! | … and the window ends: if it was forgotten, neither an unregistration nor an exit returns | not at all: use [`mm::Lease::with_window`]; [`Mm::open_windows`] names it | `stores` |
-//! | a driver has a gate for its seat, and is on one chain at a time | run-time check, [`error::RegisterError`] | `stores` |
+//! | … and the window ends: if it was forgotten, neither an unregistration nor an exit returns | not at all: use [`mm::Lease::with_window`]; [`Mm::open_windows`] names it | `registering` |
+//! | a driver has a gate for its seat, and is on one chain at a time | run-time check, [`error::RegisterError`] | `registering` |
 //! | a driver is unregistered at most once | type: [`notifier::Registration`] is a value | `ui/iv04` |
 //! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
 //! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
@@ -63,7 +63,7 @@
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
-//! | an address, a length, an index or a setting, whatever its 64 bits, gets its answer or an error | test: drawn numbers | `addresses`, `device_numbers` |
+//! | an address, a length, an index or a setting, whatever its 64 bits, gets its answer or an error | test: drawn numbers | `addresses`, `any_number`, `device_numbers` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
 //!
 //! The names in the last column are files of `tests/`, and modules with tests of their own.

@@ -134,7 +134,7 @@ fn pages_that_no_segment_has_are_not_imported() {
         }
         for at in ODD {
             let out = attachment.read(cx, at, &mut [0]);
-            assert_eq!(out, Err(XpmemError::Range(at & !4095 | at % 4096)));
+            assert_eq!(out, Err(XpmemError::Range(at)));
         }
         // The memory of a segment need not be mapped; here it can never be.
         for at in ODD {

@@ -7,16 +7,15 @@ use emmu::{
     Machine, Mm,
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Atomic, Cx, Sleepable, rank},
-    error::{Errno, RegisterError},
     mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, Event, ExternalMmu, Gate, Gates, Gone, Invalidation, OrderedStore, Rearrange,
-        Seat, ShadowEntry, ShadowStore,
+        Access, Ack, Event, ExternalMmu, Gate, Gone, Invalidation, OrderedStore, Rearrange, Seat,
+        ShadowEntry, ShadowStore,
     },
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
 };
 
 fn page(n: u64) -> Vpn {
@@ -359,199 +358,69 @@ fn a_cached_translation_is_followed_by_its_own_gate_alone() {
     other.exit(&mut cx);
 }
 
+/// Bytes of a huge page.
+const HUGE: u64 = PMD_PAGES * PAGE;
+
+/// A huge page at `addr` whose first byte is 1, and a 5 at the beginning of its last page.
+fn map_huge(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> (Vpn, Vpn) {
+    mm.mmap(cx, &MmapArgs::anonymous(HUGE).fixed(addr)).unwrap();
+    mm.madvise(cx, addr, HUGE, Advice::HugePage).unwrap();
+    let (first, last) = (Vpn::containing(addr), Vpn::containing(addr + HUGE - 1));
+    mm.store(cx, first.addr(), 1).unwrap();
+    mm.store(cx, last.addr(), 5).unwrap();
+    (first, last)
+}
+
+/// Small pages at `addr`, enough to take every frame that was given back.
+fn map_small(cx: &mut Idle<'_>, mm: &Mm, addr: u64) {
+    let args = MmapArgs::anonymous(2 * HUGE).fixed(addr);
+    mm.mmap(cx, &args).unwrap();
+    for advice in [Advice::NoHugePage, Advice::PopulateWrite] {
+        mm.madvise(cx, addr, 2 * HUGE, advice).unwrap();
+    }
+}
+
 /// Of a huge translation that a driver failed to drop, each frame is checked, not the first alone.
 #[test]
 fn a_view_is_of_a_frame_that_lives() {
-    const AT: u64 = 2 << 30;
     let machine = machine(4096);
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
     let (driver, registration) = mm.register(&mut cx, Driver::new);
-    let len = PMD_PAGES * PAGE;
-    mm.mmap(&mut cx, &MmapArgs::anonymous(len).fixed(AT))
-        .unwrap();
-    mm.madvise(&mut cx, AT, len, Advice::HugePage).unwrap();
-    mm.store(&mut cx, AT, 1).unwrap();
-    let (first, last) = (Vpn::containing(AT), Vpn::containing(AT + len - 1));
-    mm.store(&mut cx, last.addr(), 5).unwrap();
+    let (first, last) = map_huge(&mut cx, &mm, 2 << 30);
     let ticket = driver.gate.ticket(last, Access::Write).allow_huge();
     let permit = mm.resolve(&mut cx, ticket).unwrap().admit(&mut cx).unwrap();
-    assert_eq!(permit.range().pages(), PMD_PAGES);
-    assert_eq!(permit.frame().read_u8(0), 5);
     let cached = permit.cached();
+    assert_eq!(cached.range().pages(), PMD_PAGES);
+    assert_eq!(permit.frame().read_u8(0), 5);
     drop(permit);
     let follow = |at| driver.gate.follow(&cached, at).unwrap();
-    assert!(!follow(last).is_stale());
-    mm.munmap(&mut cx, AT + len / 2, len / 2).unwrap();
+    mm.munmap(&mut cx, (2 << 30) + HUGE / 2, HUGE / 2).unwrap();
     assert_eq!(follow(first).read_u8(0), 1);
     for reused in [false, true] {
         if reused {
-            let args = MmapArgs::anonymous(2 * len).fixed(3 << 30);
-            mm.mmap(&mut cx, &args).unwrap();
-            mm.madvise(&mut cx, 3 << 30, 2 * len, Advice::NoHugePage)
-                .unwrap();
-            mm.madvise(&mut cx, 3 << 30, 2 * len, Advice::PopulateWrite)
-                .unwrap();
-            let pfn = cached.translation().frame_of(last).unwrap();
-            assert!(
-                machine.mem().refcount(pfn) > 0,
-                "somebody else has the frame"
-            );
+            map_small(&mut cx, &mm, 3 << 30);
         }
+        let pfn = cached.translation().frame_of(last).unwrap();
+        assert_eq!(machine.mem().refcount(pfn) > 0, reused);
         assert!(follow(last).is_stale());
-        assert!(
-            said(|| done(follow(last).read_u8(0)))
-                .unwrap()
-                .contains("stale")
-        );
+        let read = said(|| done(follow(last).read_u8(0)));
         let mut view = driver.gate.follow_mut(&cached, last).unwrap();
-        assert!(said(|| view.write(0, &[0xee])).unwrap().contains("stale"));
+        let written = said(|| view.write(0, &[0xee]));
+        assert!(
+            [read, written]
+                .map(Option::unwrap)
+                .iter()
+                .all(|text| text.contains("stale"))
+        );
     }
-    for n in 0..2 * PMD_PAGES {
-        assert_eq!(mm.load(&mut cx, (3 << 30) + n * PAGE), Ok(0));
-    }
+    let mut bytes = vec![1; 4 << 20];
+    mm.read_bytes(&mut cx, 3 << 30, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|b| *b == 0), "new pages are as new");
     mm.unregister(&mut cx, registration);
     mm.exit(&mut cx);
     assert_eq!(machine.mem().in_use(), 0);
-}
-
-/// A driver whose gate is made when it pleases.
-struct Late {
-    gate: OnceLock<Gate<OrderedStore<u64>, (), Atomic>>,
-    _seat: Mutex<Option<Seat>>,
-}
-
-impl Late {
-    fn new(seat: Option<Seat>) -> Arc<Self> {
-        Arc::new(Self {
-            gate: OnceLock::new(),
-            _seat: Mutex::new(seat),
-        })
-    }
-}
-
-impl ExternalMmu for Late {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
-        self.gate
-            .get()
-            .expect("made by now")
-            .exclude(cx, inv, |(), _, _| ())
-    }
-    fn name(&self) -> &'static str {
-        "Late"
-    }
-}
-
-fn refused<T>(result: Result<T, RegisterError>) -> RegisterError {
-    result.map(drop).unwrap_err()
-}
-
-/// Neither windows nor the exit could ever have its consent; so it is refused when it comes, and nothing has changed.
-#[test]
-fn a_driver_that_cannot_answer_is_not_registered() {
-    let machine = machine(64);
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    let (mm, other) = (filled(&mut cx, &machine), filled(&mut cx, &machine));
-    let dropped = refused(mm.try_register(&mut cx, |seat| {
-        drop(seat);
-        Late::new(None)
-    }));
-    assert_eq!(
-        (dropped, dropped.errno()),
-        (RegisterError::NoGate("Late"), Errno::EINVAL)
-    );
-    let kept = refused(mm.try_register(&mut cx, |seat| Late::new(Some(seat))));
-    assert_eq!(kept, RegisterError::NoGate("Late"));
-    let gone = refused(mm.try_subscribe(&mut cx, VpnRange::ALL, |seat| {
-        drop(Gate::<_, _, Atomic>::new(
-            seat,
-            OrderedStore::<u64>::default(),
-            (),
-        ));
-        Late::new(None)
-    }));
-    assert_eq!(gone, RegisterError::NoGate("Late"));
-    assert!(said(|| drop(mm.register(&mut cx, |_| Late::new(None)))).is_some());
-
-    let (driver, registration) = mm.register(&mut cx, Driver::new);
-    for space in [&mm, &other] {
-        let again = Arc::clone(&driver);
-        let mut gates = Vec::new();
-        let twice = space.try_register(&mut cx, |seat| {
-            let gates_of =
-                Gates::<_, _, Atomic>::new(seat, || (OrderedStore::<u64>::default(), ()));
-            gates.push(gates_of);
-            again
-        });
-        let twice = refused(twice);
-        assert!(matches!(twice, RegisterError::Twice(_)) && twice.errno() == Errno::EEXIST);
-    }
-    mm.munmap(&mut cx, BASE, PAGE).unwrap();
-    other.munmap(&mut cx, BASE, PAGE).unwrap();
-    assert_eq!(driver.told(), (1, 1));
-    mm.unregister(&mut cx, registration);
-    mm.exit(&mut cx);
-    other.exit(&mut cx);
-    assert_eq!(machine.mem().in_use(), 0);
-}
-
-/// A driver that is on no chain any more may come again, with a gate for its new seat.
-#[test]
-fn a_driver_may_come_again() {
-    struct Again(Mutex<Option<Arc<Gate<OrderedStore<u64>, (), Atomic>>>>);
-    impl ExternalMmu for Again {
-        fn invalidate_start<'i>(
-            &self,
-            cx: Cx<'_, rank::Callback, Sleepable>,
-            inv: Invalidation<'i>,
-        ) -> Ack<'i> {
-            let gate = self.0.lock().unwrap().clone().expect("it has one");
-            gate.exclude(cx, inv, |(), _, _| ())
-        }
-    }
-    let machine = machine(64);
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    let mm = filled(&mut cx, &machine);
-    let driver = Arc::new(Again(Mutex::new(None)));
-    for _ in 0..3 {
-        let (_, registration) = mm.register(&mut cx, |seat| {
-            let gate = Gate::new(seat, OrderedStore::default(), ());
-            *driver.0.lock().unwrap() = Some(Arc::new(gate));
-            Arc::clone(&driver)
-        });
-        window(&mut cx, &mm, 1);
-        registration.unregister(&mut cx);
-    }
-    mm.exit(&mut cx);
-}
-
-/// An unregistration that does not return waits for a window that has a name.
-#[test]
-fn a_window_that_was_forgotten_can_be_named() {
-    let machine = machine(64);
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    let mm = filled(&mut cx, &machine);
-    let (_driver, registration) = mm.register(&mut cx, Driver::new);
-    assert_eq!(mm.open_windows(), []);
-    let pages = VpnRange::new(page(2), page(5)).unwrap();
-    {
-        let mut guard = mm.read(&mut cx);
-        let mut lease = guard.lease();
-        std::mem::forget(lease.window(pages, Event::Clear));
-    }
-    assert_eq!((mm.open_windows(), mm.windows_open()), (vec![pages], 1));
-    window(&mut cx, &mm, 7);
-    assert_eq!(mm.open_windows(), [pages]);
-    // Neither can end now, and so they stay.
-    std::mem::forget((mm, registration));
 }
 
 /// Frames are known by number, and every machine has the same ones.
@@ -577,29 +446,4 @@ fn a_machine_does_nothing_for_pages_or_tokens_of_another() {
     assert_eq!(mine.merge(&mut cx, &pages), 1);
     mm.exit(&mut cx);
     assert_eq!(mine.mem().in_use(), 0);
-}
-
-/// Unregistered with a token of another machine, a driver stays where it is; the exit takes it off.
-#[test]
-fn a_driver_is_taken_off_by_its_own_machine() {
-    let (mine, other) = (machine(64), machine(64));
-    let (mm, driver, registration) = {
-        let mut thread = mine.enter().unwrap();
-        let mut cx = thread.cx();
-        let mm = filled(&mut cx, &mine);
-        let (driver, registration) = mm.register(&mut cx, Driver::new);
-        (mm, driver, registration)
-    };
-    {
-        let mut thread = other.enter().unwrap();
-        let mut cx = thread.cx();
-        assert!(said(|| registration.unregister(&mut cx)).is_some());
-    }
-    let mut thread = mine.enter().unwrap();
-    let mut cx = thread.cx();
-    assert_eq!(driver.read(&mut cx, &mm, BASE + PAGE), Ok(1));
-    mm.munmap(&mut cx, BASE, PAGE).unwrap();
-    assert_eq!(driver.told(), (1, 1));
-    mm.exit(&mut cx);
-    assert!(driver.releases.load(std::sync::atomic::Ordering::SeqCst) == 1);
 }
