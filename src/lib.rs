@@ -35,7 +35,7 @@
 //! | … and all that such a driver could use is in its store | not at all; [`oracle::Oracle`] finds it | |
 //! | a translation copied for a TLB is dropped when its driver is asked to | not at all; [`oracle::Oracle`] finds it | `kvm`, `gru`, `xpmem` |
 //! | … and one taken by [`notifier::Pending::vouch`] was still current | not at all; [`oracle::Oracle`] finds it | `gru` |
-//! | what leaves a gate does not come back, to it or to another: a driver only looks at its store | type: [`notifier::GateGuard::store`], [`notifier::Gone`] | `ui/ii24`, `ii35`–`ii47` |
+//! | what leaves a gate does not come back, to it or to another: a driver only looks at its store | type: [`notifier::GateGuard::store`], [`notifier::Gone`] | `ui/ii24`, `ii35`–`ii48` |
 //! | … and where the store itself keeps it: no more entries come back than went in, and each is of this registration | run-time check, panic | `stores` |
 //! | … it forgets what it is told to forget, hands all of that back, and shows whatever it gives for a key | run-time check with debug assertions, panic | `stores` |
 //! | … a reference that goes with an entry is given up once, or its loss is reported | run-time check in [`notifier::ShadowEntry`], panic | `stores` |

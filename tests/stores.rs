@@ -110,20 +110,23 @@ impl ShadowStore for Liar {
     }
 }
 
-/// From now on it lies like this.
-impl Rearrange<Lie> for Liar {
-    fn rearrange(&mut self, lie: Lie, _: &mut Gone) {
-        self.lie = lie;
-    }
+enum Do {
+    /// From now on it lies like this.
+    Lie(Lie),
+    /// An entry comes out of the pocket, under this key.
+    PutIn(u64),
 }
 
-/// An entry comes out of the pocket.
-struct FromPocket(u64);
-
-impl Rearrange<FromPocket> for Liar {
-    fn rearrange(&mut self, FromPocket(key): FromPocket, _: &mut Gone) {
-        let entry = self.pocket.lock().unwrap().pop();
-        self.entries.extend(entry.map(|e| (key, e)));
+impl Rearrange for Liar {
+    type How = Do;
+    fn rearrange(&mut self, how: Do, _: &mut Gone) {
+        match how {
+            Do::Lie(lie) => self.lie = lie,
+            Do::PutIn(key) => {
+                let entry = self.pocket.lock().unwrap().pop();
+                self.entries.extend(entry.map(|e| (key, e)));
+            }
+        }
     }
 }
 
@@ -180,12 +183,15 @@ fn a_store_that_lies_is_found_by_the_next_window() {
         let (driver, registration) = mm.register(&mut cx, liar(&Pocket::default()));
         establish(&mut cx, &mm, &driver.0, 1, false);
         window(&mut cx, &mm, 2);
-        driver.0.lock(&mut cx).rearrange(lie, |()| ());
+        driver.0.lock(&mut cx).rearrange(Do::Lie(lie), |()| ());
         let found = said(|| window(&mut cx, &mm, 1)).unwrap_or_default();
         if cfg!(debug_assertions) {
             assert!(found.starts_with(text), "{lie:?}: {found}");
         }
-        driver.0.lock(&mut cx).rearrange(Lie::None, |()| ());
+        driver
+            .0
+            .lock(&mut cx)
+            .rearrange(Do::Lie(Lie::None), |()| ());
         registration.unregister(&mut cx);
         mm.exit(&mut cx);
         assert_eq!(machine.mem().in_use(), 0);
@@ -203,12 +209,12 @@ fn a_store_that_gives_what_it_hides_is_found_by_whoever_uses_it() {
     establish(&mut cx, &mm, &driver.0, 1, false);
     let mut guard = driver.0.lock(&mut cx);
     assert_eq!(guard.lookup(&1).unwrap().read_u8(0), 1);
-    guard.rearrange(Lie::KeepsHidden, |()| ());
+    guard.rearrange(Do::Lie(Lie::KeepsHidden), |()| ());
     let found = said(|| done(guard.lookup(&1))).unwrap_or_default();
     if cfg!(debug_assertions) {
         assert!(found.starts_with("the store hides"), "{found}");
     }
-    guard.rearrange(Lie::None, |()| ());
+    guard.rearrange(Do::Lie(Lie::None), |()| ());
     drop(guard);
     registration.unregister(&mut cx);
     mm.exit(&mut cx);
@@ -226,9 +232,15 @@ fn an_entry_of_another_gate_is_refused() {
             let mm = filled(&mut cx, &first);
             let (driver, registration) = mm.register(&mut cx, liar(&pocket));
             establish(&mut cx, &mm, &driver.0, 1, false);
-            driver.0.lock(&mut cx).rearrange(Lie::Pockets, |()| ());
+            driver
+                .0
+                .lock(&mut cx)
+                .rearrange(Do::Lie(Lie::Pockets), |()| ());
             let _found = said(|| window(&mut cx, &mm, 1));
-            driver.0.lock(&mut cx).rearrange(Lie::None, |()| ());
+            driver
+                .0
+                .lock(&mut cx)
+                .rearrange(Do::Lie(Lie::None), |()| ());
             registration.unregister(&mut cx);
             mm.exit(&mut cx);
         }
@@ -243,7 +255,7 @@ fn an_entry_of_another_gate_is_refused() {
         let spy = Mm::new(&second);
         let (driver, registration) = spy.register(&mut cx, liar(&pocket));
         let mut guard = driver.0.lock(&mut cx);
-        guard.rearrange(FromPocket(1), |()| ());
+        guard.rearrange(Do::PutIn(1), |()| ());
         let text = "is an entry of another registration";
         for found in [
             said(|| done(guard.lookup(&1))),
@@ -271,10 +283,16 @@ fn a_pinned_entry_that_a_store_drops_is_missed() {
     let mm = filled(&mut cx, &machine);
     let (driver, registration) = mm.register(&mut cx, liar(&Pocket::default()));
     establish(&mut cx, &mm, &driver.0, 1, true);
-    driver.0.lock(&mut cx).rearrange(Lie::Drops, |()| ());
+    driver
+        .0
+        .lock(&mut cx)
+        .rearrange(Do::Lie(Lie::Drops), |()| ());
     let found = said(|| establish(&mut cx, &mm, &driver.0, 1, true)).unwrap();
     assert!(found.starts_with("a store dropped"), "{found}");
-    driver.0.lock(&mut cx).rearrange(Lie::None, |()| ());
+    driver
+        .0
+        .lock(&mut cx)
+        .rearrange(Do::Lie(Lie::None), |()| ());
     registration.unregister(&mut cx);
     mm.exit(&mut cx);
     assert_eq!(

@@ -74,9 +74,9 @@ impl<S: ShadowStore, T> Inner<S, T> {
         self.came_back(gone.entries());
         gone
     }
-    pub(super) fn rearrange<How>(&mut self, how: How) -> Gone
+    pub(super) fn rearrange(&mut self, how: S::How) -> Gone
     where
-        S: Rearrange<How>,
+        S: Rearrange,
     {
         let mut gone = Gone::new();
         self.store.rearrange(how, &mut gone);
