@@ -24,6 +24,7 @@
 //! | guarantee | by | shown in |
 //! | --- | --- | --- |
 //! | an entry is cleared, downgraded or replaced only inside a window over it | type: [`mm::PteSlot`] | `ui/i*` |
+//! | … and of a page above the address space there is none, whoever asks | by construction: one way down the page table | `addresses` |
 //! | a window exists only after every MMU registered over it dropped the range | type: [`notifier::Ack`] | `ui/ii14`–`ii17` |
 //! | … through its own gate | run-time check, panic | `protocol` |
 //! | … also if it began in a first pass: the second is handed the demand again | type: [`notifier::Finish`] | `ui/ii31`–`ii34`, `two_pass` |
@@ -34,14 +35,20 @@
 //! | … and all that such a driver could use is in its store | not at all; [`oracle::Oracle`] finds it | |
 //! | a translation copied for a TLB is dropped when its driver is asked to | not at all; [`oracle::Oracle`] finds it | `kvm`, `gru`, `xpmem` |
 //! | … and one taken by [`notifier::Pending::vouch`] was still current | not at all; [`oracle::Oracle`] finds it | `gru` |
-//! | a store forgets the range that it is asked to forget | run-time check with debug assertions, panic | |
+//! | what leaves a gate does not come back, to it or to another: a driver only looks at its store | type: [`notifier::GateGuard::store`], [`notifier::Gone`] | `ui/ii24`, `ii35`–`ii48` |
+//! | … and where the store itself keeps it: no more entries come back than went in, and each is of this registration | run-time check, panic | `stores` |
+//! | … it forgets what it is told to forget, hands all of that back, and shows whatever it gives for a key | run-time check with debug assertions, panic | `stores` |
+//! | … a reference that goes with an entry is given up once, or its loss is reported | run-time check in [`notifier::ShadowEntry`], panic | `stores` |
+//! | a translation copied for a TLB is followed by the gate of its registration alone | run-time check, `None` | `stores` |
 //! | nothing that may sleep is reached from an atomic context | type: [`ctx::Context`] | `ui/iii*` |
 //! | locks are taken in the order below | type: [`ctx::Rank`] | `ui/iii14`–`iii17` |
 //! | … two mmap locks by address: [`Mm::read_with`] is the one way to hold two | by construction | `tests/pair` |
 //! | a driver's own locks, and what it waits for, are in that order | not at all | |
 //! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
 //! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |
-//! | unregistration is not called from a window or a callback, which it waits for | type: [`ctx::Outside`] | `ui/iii19`, `iv02` |
+//! | whoever waits for windows to end, as unregistration does, is in none, and in no callback | type: [`ctx::Outside`] | `ui/iii19`, `iii25`, `iii26`, `iv02` |
+//! | … and the window ends: if it was forgotten, neither an unregistration nor an exit returns | not at all: use [`mm::Lease::with_window`]; [`Mm::open_windows`] names it | `registering` |
+//! | a driver has a gate for its seat, and is on one chain at a time | run-time check, [`error::RegisterError`] | `registering` |
 //! | a driver is unregistered at most once | type: [`notifier::Registration`] is a value | `ui/iv04` |
 //! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
 //! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
@@ -49,13 +56,14 @@
 //! | … a sleeping window of an operation: no fault on other pages, and no operation on other mappings | by construction: claims, pins | `giving_way`, loom |
 //! | … one that a caller opens under [`Mm::read`] or [`Mm::write`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
 //! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
-//! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
+//! | a frame that was given back is not looked at, be it part of a huge page or not | run-time check in [`frame::FrameView`], panic | `protocol`, `stores` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | a fork that shares tables ([`mm::ForkMode`]) comes out as one that copies them | by construction: only a table of one's own can be locked | `fork_shared` |
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
+//! | an address, a length, an index or a setting, whatever its 64 bits, gets its answer or an error | test: drawn numbers | `addresses`, `any_number`, `device_numbers` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
 //!
 //! The names in the last column are files of `tests/`, and modules with tests of their own.

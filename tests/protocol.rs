@@ -7,8 +7,8 @@ use emmu::{
     ctx::{Atomic, Cx, Sleepable, rank},
     mm::{Advice, MmapArgs, Prot},
     notifier::{
-        Access, Ack, AgeKind, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat,
-        ShadowStore, WouldBlock,
+        Access, Ack, AgeKind, Event, ExternalMmu, Gate, Invalidation, NoStore, OrderedStore, Retry,
+        Seat, ShadowStore, WouldBlock,
     },
 };
 use std::{
@@ -389,7 +389,8 @@ fn after_unregistration_no_permit_no_entry_no_callback() {
 #[test]
 #[should_panic(expected = "gate of another registration")]
 fn another_drivers_gate_does_not_count() {
-    struct Thief(Arc<Spinner>);
+    /// It has a gate of its own, and answers with that of another.
+    struct Thief(Arc<Spinner>, #[expect(dead_code)] Gate<NoStore, (), Atomic>);
     impl ExternalMmu for Thief {
         fn invalidate_start<'i>(
             &self,
@@ -400,7 +401,10 @@ fn another_drivers_gate_does_not_count() {
         }
     }
     with_driver!(cx, mm, d, _reg: Spinner);
-    let (_thief, _thiefs) = mm.register(&mut cx, |_seat| Arc::new(Thief(d)));
+    let (_thief, _thiefs) = mm.register(&mut cx, |seat| {
+        let own = Gate::new(seat, NoStore, ());
+        Arc::new(Thief(d, own))
+    });
     mm.munmap(&mut cx, BASE, PAGE).unwrap();
 }
 

@@ -10,8 +10,8 @@ use emmu::{
     extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
     mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Registration,
-        Seat,
+        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, OrderedStore,
+        Registration, Seat,
     },
 };
 use std::{
@@ -157,7 +157,7 @@ fn in_one_pass_one_device_flushes_after_the_other() {
 
 #[test]
 fn who_has_begun_is_told_the_end_when_another_driver_panics() {
-    struct Bomb;
+    struct Bomb(#[expect(dead_code)] Gate<NoStore, (), Atomic>);
     impl ExternalMmu for Bomb {
         fn invalidate_start<'i>(
             &self,
@@ -173,7 +173,7 @@ fn who_has_begun_is_told_the_end_when_another_driver_panics() {
     let mm = Mm::new(&machine);
     let devices = Devices::new(None);
     // The last to register is asked first.
-    let _bomb = mm.register(&mut cx, |_| Arc::new(Bomb));
+    let _bomb = mm.register(&mut cx, |seat| Arc::new(Bomb(Gate::new(seat, NoStore, ()))));
     let (d, _reg) = mm.register(&mut cx, |seat| Flusher::new(seat, &devices, 2));
     let boom = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut g = mm.read(&mut cx);

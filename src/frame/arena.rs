@@ -262,13 +262,24 @@ impl PhysMem {
         }
         last
     }
-    /// References on a frame, mappings among them.
+    /// References on a frame, mappings among them; none on a zero page, which is not counted.
+    ///
+    /// # Panics
+    ///
+    /// If the memory has no frame of that number: it is of another machine. So do the others that say something of a frame.
     pub fn refcount(&self, pfn: Pfn) -> u32 {
-        self.meta(pfn).counts.get().0
+        self.counts(pfn).0
     }
-    /// Entries that map a frame.
+    /// Entries that map a frame; none of a zero page, which is not counted.
     pub fn mapcount(&self, pfn: Pfn) -> u32 {
-        self.meta(pfn).counts.get().1
+        self.counts(pfn).1
+    }
+    #[inline]
+    fn counts(&self, pfn: Pfn) -> (u32, u32) {
+        if pfn.is_zero() {
+            return (0, 0);
+        }
+        self.meta(pfn).counts.get()
     }
     /// Times that a frame was retired. Wraps after 2^32.
     #[inline]
@@ -303,9 +314,12 @@ impl PhysMem {
             .fetch_and(!flags.bits(), Ordering::AcqRel);
         FrameFlags::from_bits_retain(old)
     }
-    /// What is known of a frame.
+    /// What is known of a frame; nothing of a zero page.
     #[inline]
     pub fn flags(&self, pfn: Pfn) -> FrameFlags {
+        if pfn.is_zero() {
+            return FrameFlags::empty();
+        }
         self.meta(pfn).flags()
     }
     /// Whether the frame is in the swap cache. Who takes its last mapping out asks after that, and reclaim counts the

@@ -337,3 +337,17 @@ fn the_same_calls_give_the_same_frames() {
     };
     assert_eq!(run(), run());
 }
+
+/// A driver may get a zero page, and ask about it as about any frame.
+#[test]
+fn of_a_zero_page_there_is_nothing_to_say() {
+    let mem = memory(4);
+    let huge = mem.huge_zero_pfn();
+    for pfn in [mem.zero_pfn(), huge, huge.nth(1), huge.nth(511)] {
+        assert_eq!((mem.refcount(pfn), mem.mapcount(pfn)), (0, 0));
+        assert_eq!(
+            (mem.generation(pfn), mem.flags(pfn)),
+            (0, FrameFlags::empty())
+        );
+    }
+}

@@ -88,7 +88,12 @@ impl Machine {
     /// [`refcount`](crate::frame::PhysMem::refcount)) and whether they are exclusive what they are after forks that copy:
     /// by number nobody can tell that a frame is in a table that is shared ([`ForkMode::Share`]). [`Mm::pagemap`] does
     /// this by itself. Costs as much as those forks saved in counting, once.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
     pub fn settle_counts(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+        self.check_token(cx);
         let forks = std::mem::take(&mut *self.forks.0.lock());
         for mm in forks.iter().filter_map(Weak::upgrade) {
             let pinned = cx.pin();

@@ -19,11 +19,19 @@ type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 impl Machine {
     /// Merges the private pages at the byte addresses given with the first of them, as far as their bytes are equal, and
-    /// returns how many frames that freed. Pages that are not there, not private, or of a huge page are passed over.
+    /// returns how many frames that freed. Pages that are not there, not private, of a huge page, or of another machine, are
+    /// passed over.
     ///
     /// A page that was merged stays in memory: it is not on the lists of reclaim any more.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
     pub fn merge(&self, cx: &mut Idle<'_>, pages: &[(&Mm, u64)]) -> usize {
-        let mut rest = pages.iter();
+        self.check_token(cx);
+        // A frame is known by its number, and each machine has one of that.
+        let mine = |(mm, _): &&(&Mm, u64)| std::ptr::eq(&**mm.machine(), self);
+        let mut rest = pages.iter().filter(mine);
         let kept = rest.by_ref().find_map(|(mm, addr)| {
             let at = Vpn::containing(*addr);
             Some((*mm, at, mm.protect_for_merge(cx, at)?))

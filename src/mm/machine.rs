@@ -3,7 +3,7 @@
 use super::{ForkMode, fork_shared::Forks};
 use crate::{
     addr::PMD_PAGES,
-    ctx::{AlreadyEntered, Cx, Epoch, Sleepable, Thread, rank},
+    ctx::{AlreadyEntered, Context, Cx, Epoch, Rank, Sleepable, Thread, rank},
     file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
     reclaim::{Reclaim, RmapWindows},
@@ -122,6 +122,13 @@ impl Machine {
     pub fn host(&self) -> &Host {
         &self.host
     }
+    /// Nothing of this machine is done on another one's word: it would be done half.
+    pub(super) fn check_token<R: Rank, C: Context>(&self, cx: &Cx<'_, R, C>) {
+        assert!(
+            cx.epoch_is(&self.epoch),
+            "this thread entered another machine"
+        );
+    }
     pub(super) fn registry(&self) -> &Arc<Registry> {
         &self.host.registry
     }
@@ -132,12 +139,22 @@ impl Machine {
     /// Frees at least `wanted` frames if that can be done: pages that were not used lately go to swap or are dropped,
     /// and every external MMU is asked and told on the way. Returns how many frames were freed
     /// (`try_to_free_pages`). Nothing on a machine without a swap device, which keeps no lists.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
     pub fn shrink(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, wanted: u64) -> u64 {
+        self.check_token(cx);
         self.reclaimer().free(cx, wanted)
     }
     /// Frees all that can be freed of what the processes of this machine own, as if a memory control group around them
     /// were emptied (`memory.force_empty`). Returns how many frames were freed.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
     pub fn reclaim(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> u64 {
+        self.check_token(cx);
         self.reclaimer().free_all(cx)
     }
     pub(super) fn reclaimer(&self) -> Reclaim<'_> {

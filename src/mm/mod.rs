@@ -178,10 +178,7 @@ impl Mm {
     }
     /// Reclamation works only if everyone who walks this table pins the epoch of its machine.
     fn check_token<R: crate::ctx::Rank>(&self, cx: &Cx<'_, R, Sleepable>) {
-        assert!(
-            cx.epoch_is(self.machine.epoch()),
-            "this thread entered another machine"
-        );
+        self.machine.check_token(cx);
     }
 
     /// Sets the resource limits.

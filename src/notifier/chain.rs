@@ -42,8 +42,9 @@ impl Registration {
     ///
     /// # Panics
     ///
-    /// If the token is of a thread that entered another machine.
+    /// If the token is of a thread that entered another machine; the driver stays where it is.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
+        self.chain.list.check_token(cx);
         let _leaving = self.chain.leaving.begin();
         self.chain.take_off(cx, &self.entry);
     }

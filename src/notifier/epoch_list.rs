@@ -12,7 +12,7 @@
 
 use super::calls::{Call, Calls};
 use crate::{
-    ctx::Epoch,
+    ctx::{Context, Cx, Epoch, Rank},
     sync::{Mutex, Ordering, Witness, probe},
 };
 use crossbeam_epoch::{self as epoch, Atomic, Guard, Owned, Shared};
@@ -82,6 +82,11 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             writer: Mutex::new(()),
             calls: Calls::new(shared),
         }
+    }
+    /// Whoever holds the token may walk the list, and take from it.
+    pub(super) fn check_token<R: Rank, C: Context>(&self, cx: &Cx<'_, R, C>) {
+        let mine = cx.epoch_is(&self.epoch);
+        assert!(mine, "this thread entered another machine");
     }
     fn check(&self, guard: &Guard) {
         assert!(self.epoch.owns(guard), "pinned in another machine's epoch");

@@ -281,9 +281,9 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     }
     /// Has the store rearranged in a way of its own. Cached copies of what had to go for it must be flushed by `flush`, before
     /// the references that went with the entries are given up.
-    pub fn rearrange<How>(&mut self, how: How, flush: impl FnOnce(&mut T))
+    pub fn rearrange(&mut self, how: S::How, flush: impl FnOnce(&mut T))
     where
-        S: Rearrange<How>,
+        S: Rearrange,
     {
         let gone = self.inner.rearrange(how);
         flush(&mut self.inner.state);

@@ -18,8 +18,9 @@ use std::{ptr, sync::Arc};
 pub(super) struct Inner<S: ShadowStore, T> {
     pub(super) store: S,
     pub(super) state: T,
-    /// Entries that went in and have not come back.
-    entries: usize,
+    /// Entries that went in and have not come back. None of a store that has been found to lie: that is said once, and the
+    /// driver can still be taken off.
+    entries: Option<usize>,
     brand: Brand,
     mem: Arc<PhysMem>,
     standing: Arc<Standing>,
@@ -31,7 +32,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
         Self {
             store,
             state,
-            entries: 0,
+            entries: Some(0),
             brand: seat.brand,
             mem: Arc::clone(&seat.mem),
             standing: Arc::clone(&seat.standing),
@@ -39,7 +40,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
     }
     /// Whether no entry is in the store.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.entries == Some(0)
     }
     /// The entry under a key.
     #[inline]
@@ -64,7 +65,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
     /// Returns what had to go.
     pub(super) fn insert(&mut self, key: S::Key, entry: ShadowEntry) -> Gone {
         let gone = self.store.insert(key, entry);
-        self.entries += 1;
+        self.entries = self.entries.map(|n| n + 1);
         self.came_back(gone.entries());
         gone
     }
@@ -73,9 +74,9 @@ impl<S: ShadowStore, T> Inner<S, T> {
         self.came_back(gone.entries());
         gone
     }
-    pub(super) fn rearrange<How>(&mut self, how: How) -> Gone
+    pub(super) fn rearrange(&mut self, how: S::How) -> Gone
     where
-        S: Rearrange<How>,
+        S: Rearrange,
     {
         let mut gone = Gone::new();
         self.store.rearrange(how, &mut gone);
@@ -95,7 +96,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
             self.check_zapped(range);
         }
     }
-    fn check_zapped(&self, range: VpnRange) {
+    fn check_zapped(&mut self, range: VpnRange) {
         let mut shown = 0;
         self.store.for_each(&mut |e| {
             let (vpn, pfn) = (e.vpn(), e.pfn());
@@ -105,19 +106,23 @@ impl<S: ShadowStore, T> Inner<S, T> {
             );
             shown += 1;
         });
-        let entries = self.entries;
-        assert!(
-            shown == entries,
-            "the store shows {shown} entries, and has {entries}"
-        );
+        if let Some(entries) = self.entries.filter(|n| *n != shown) {
+            self.entries = None;
+            panic!("the store shows {shown} entries, and has {entries}");
+        }
     }
     /// These have left the store.
     fn came_back(&mut self, gone: &[ShadowEntry]) {
         if let Some(entry) = gone.iter().find(|e| e.brand() != self.brand) {
             of_another(entry);
         }
-        let left = self.entries.checked_sub(gone.len());
-        self.entries = left.expect("a store hands back no more entries than it was given");
+        if let Some(entries) = self.entries {
+            self.entries = entries.checked_sub(gone.len());
+            assert!(
+                self.entries.is_some(),
+                "a store hands back no more entries than it was given"
+            );
+        }
     }
 }
 
@@ -131,7 +136,7 @@ impl<S: ShadowStore, T> Drop for Inner<S, T> {
     fn drop(&mut self) {
         self.standing.gate_dropped();
         // The store is the driver's, and may be what panicked.
-        if self.entries > 0 && !std::thread::panicking() {
+        if !self.is_empty() && !std::thread::panicking() {
             let mut gone = Gone::new();
             self.store.remove_range(VpnRange::ALL, &mut gone);
             self.came_back(gone.entries());

@@ -37,6 +37,9 @@ pub enum Retry {
 }
 
 /// A place on the board of windows, taken from the gate `G` before the page table is read.
+///
+/// One that is forgotten ([`std::mem::forget`]) keeps its place while the address space lives, and every window over its
+/// 2 MiB passes it.
 #[must_use = "a ticket is for `Mm::resolve`"]
 pub struct Ticket<'g, G> {
     gate: &'g G,

@@ -196,12 +196,16 @@ pub trait ShadowStore {
     }
 }
 
-/// A store that changes in a way of its own: its keys get another meaning, or it another size. `How` says what is wanted.
-///
+/// A store that changes in a way of its own: its keys get another meaning, or it another size.
 /// [`GateGuard::rearrange`](super::GateGuard::rearrange) has it done.
-pub trait Rearrange<How>: ShadowStore {
+///
+/// Whoever wrote the store decides which ways there are: there is one implementation, and nobody adds one to the stores of
+/// others.
+pub trait Rearrange: ShadowStore {
+    /// What is wanted.
+    type How;
     /// Does it, and hands back the entries that have to go.
-    fn rearrange(&mut self, how: How, gone: &mut Gone);
+    fn rearrange(&mut self, how: Self::How, gone: &mut Gone);
 }
 
 /// The store of a driver that keeps no table: its translations are in TLBs.

@@ -45,6 +45,7 @@ pub use fault::Exit;
 pub use memslot::{Gfn, MemSlot, SlotError, SlotFlags, Slots};
 pub use pfncache::PfnCache;
 pub use shadow::ShadowPages;
+pub use slots::NewSlots;
 pub use vcpu::Vcpu;
 
 use super::{

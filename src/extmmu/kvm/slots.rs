@@ -11,18 +11,21 @@ use std::sync::Arc;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-/// Other memory slots, and the guest frames of the one that goes for them: first, how many.
-pub(super) struct NewSlots {
+/// Other memory slots, and the guest frames of the one that goes for them: first, how many. Made by
+/// [`Vm::set_memory`] and [`Vm::delete_memory`] alone.
+#[derive(Clone, Debug)]
+pub struct NewSlots {
     slots: Arc<Slots>,
     gone: Option<(Gfn, u64)>,
 }
 
-impl Rearrange<&NewSlots> for ShadowPages {
-    fn rearrange(&mut self, new: &NewSlots, gone: &mut Gone) {
+impl Rearrange for ShadowPages {
+    type How = NewSlots;
+    fn rearrange(&mut self, new: NewSlots, gone: &mut Gone) {
         if let Some((first, pages)) = new.gone {
             self.take_gfns(first, Gfn(first.0 + pages), gone);
         }
-        self.slots = Arc::clone(&new.slots);
+        self.slots = new.slots;
     }
 }
 
@@ -68,7 +71,7 @@ impl Vm {
                 gone: old.by_id(id).map(|slot| (slot.gfn, slot.pages)),
             };
             self.gates.each(cx, VpnRange::ALL, |_, gate| {
-                gate.rearrange(&changed, |state| {
+                gate.rearrange(changed.clone(), |state| {
                     state.flush();
                     state.log.retain(|(slot, _)| *slot != id);
                 });

@@ -4,7 +4,7 @@ use super::{
     PartitionId, XpmemError,
     gatekeeper::Gatekeeper,
     pages::Pages,
-    partition::{Answer, Breach, Partition},
+    partition::{Answer, Breach, LONGEST, Partition},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -258,7 +258,7 @@ impl Owner {
         Some(Posted {
             range,
             asked: partitions.iter().filter_map(ask).collect(),
-            deadline: within(self.config.deadline),
+            deadline: Instant::now() + self.config.deadline.min(LONGEST),
         })
     }
     /// Waits for the answers.
@@ -306,12 +306,6 @@ impl Owner {
         }
         ack
     }
-}
-
-/// The moment so far from now; as far as the clock can tell, for what is farther.
-fn within(time: Duration) -> Instant {
-    const LONG: Duration = Duration::from_secs(1 << 32);
-    Instant::now() + time.min(LONG)
 }
 
 /// Recalls that are on their way.

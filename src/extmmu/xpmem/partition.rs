@@ -8,8 +8,14 @@ use crate::{
     sync::{Condvar, Mutex},
 };
 use smallvec::SmallVec;
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use thiserror::Error;
+
+/// Nobody is waited for longer: from here on the clock may have no number.
+pub(super) const LONGEST: Duration = Duration::from_secs(1 << 32);
 
 /// Names a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,9 @@
+//@ error: E0277
+//@ contains: is not implemented for
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+fn f(mut g: GateGuard<'_, OrderedStore<u64>, (), Atomic>) { g.rearrange(7_u64, |()| ()); }

@@ -1,0 +1,9 @@
+//@ error: E0599
+//@ contains: no method named `clone`
+#![allow(unused)]
+use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
+use std::{sync::Arc, time::Duration};
+type Spin = Gate<OrderedStore<u64>, (), Atomic>;
+type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
+
+fn f(r: Registration) -> (Registration, Registration) { (r.clone(), r) }
