@@ -253,7 +253,7 @@ impl MemoryObject for DiskFile {
         if from >= size || from == end {
             return Ok(());
         }
-        let end = if end >= size {
+        let end = if end > size {
             size.next_multiple_of(PAGE_SIZE)
         } else {
             end

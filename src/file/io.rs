@@ -69,9 +69,7 @@ impl PageCache {
         let ended = by_page(offset, bytes, |at, within, part| {
             let frame = page(at.0)?;
             frame.write(within, part);
-            let mem = self.host().mem();
-            mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
-            mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
+            self.host().mem().set_flags(frame.pfn(), FrameFlags::DIRTY);
             done += part.len();
             Ok::<(), ObjectError>(())
         });

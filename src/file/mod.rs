@@ -122,6 +122,10 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn is_nameless(&self) -> bool {
         false
     }
+    /// Whether its pages are in memory alone (`shmem_mapping`).
+    fn is_memory(&self) -> bool {
+        false
+    }
     /// Whether mappings are placed so that huge pages of the object would fit (`->get_unmapped_area`).
     fn huge_aligned(&self) -> bool {
         false

@@ -91,6 +91,9 @@ impl MemoryObject for Shmem {
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
         self.cache.get(index)
     }
+    fn is_memory(&self) -> bool {
+        true
+    }
     fn is_nameless(&self) -> bool {
         &*self.name == ANONYMOUS
     }

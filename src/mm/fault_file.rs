@@ -184,7 +184,13 @@ impl<'h> Held<'h> {
             .iter()
             .filter_map(|p| Some((p, resident(p)?)))
             .collect();
-        if frames.is_empty() {
+        let Some((first, _)) = frames.first() else {
+            return Ok(false);
+        };
+        // 6.18 makes the table only for what might become a huge entry: of a file, not if the first page found is the last
+        // one (`can_map_large`). The fault itself makes it.
+        let is_last = vma.pgoff_at(*first) + 1 == object.pages() && !object.is_memory();
+        if is_last && !self.has_leaf(at) {
             return Ok(false);
         }
         let rights = vma.mapped_rights();
