@@ -189,7 +189,9 @@ fn between(tree: &IntervalTree<Record>, key: Key) -> Option<u64> {
         ..key
     };
     let next = tree.at_or_above(above).filter(|k| k.start == key.start);
-    let gap = next.map_or(APART, |next| next.seq - key.seq);
+    // Who comes last of all later gets a multiple of `APART` that is above this.
+    let free = (key.seq / APART + 1) * APART;
+    let gap = next.map_or(free, |next| next.seq) - key.seq;
     (gap > 1).then(|| key.seq + gap / 2)
 }
 
@@ -231,4 +233,95 @@ pub(super) fn each_page(
         };
         visit(cx.reborrow(), &there)
     })
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::{Place, Tree, Turn, Vpn, VpnRange};
+    use crate::{
+        addr::Pfn,
+        rmap::space::{Blocking, EvenCows, Kept, RmapCx, Space, Spot, Unmap, Young},
+    };
+    use std::sync::Weak;
+
+    /// Nobody walks there.
+    struct Nowhere;
+
+    impl Space for Nowhere {
+        fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: EvenCows) {}
+        fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
+            Vec::new()
+        }
+        fn unmap_nonlinear(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: u64) {}
+        fn unmap_frame(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn) {}
+        fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
+            0
+        }
+        fn try_to_unmap(
+            &self,
+            _: RmapCx<'_>,
+            _: &Spot<'_>,
+            _: Pfn,
+            _: Unmap,
+            _: Blocking,
+        ) -> Result<(), Kept> {
+            Ok(())
+        }
+        fn restore(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn, _: Pfn) {}
+        fn referenced(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn) -> Option<Young> {
+            None
+        }
+        fn write_protect(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn) -> bool {
+            false
+        }
+    }
+
+    /// A VMA that starts at page offset 5; `nth` tells which.
+    fn place(nth: u64) -> Place {
+        Place {
+            space: Weak::<Nowhere>::new(),
+            range: VpnRange::new(Vpn(nth), Vpn(nth + 3)).unwrap(),
+            pgoff: 5,
+            flags: 0,
+            nonlinear: false,
+        }
+    }
+
+    /// Many more than turns can be halved: the line is that of a list, in which each stands behind its parent.
+    #[test]
+    fn forked_vmas_stand_directly_behind_their_parents() {
+        let tree = Tree::new();
+        let mut turns: Vec<(u64, Turn)> = Vec::new();
+        let mut line: Vec<u64> = Vec::new();
+        let mut x = 7_u64;
+        for nth in 0..600 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Some come last, most are children: of the first, of the last, of any.
+            let parent = match (x >> 33) % 8 {
+                0 => None,
+                1..4 => turns.first(),
+                4..6 => turns.last(),
+                _ => turns.get((x >> 40) as usize % turns.len().max(1)),
+            };
+            let turn = match parent {
+                None => {
+                    line.push(nth);
+                    tree.put_last(&place(nth), None)
+                }
+                Some((parent, turn)) => {
+                    let at = line.iter().position(|n| n == parent).unwrap();
+                    line.insert(at + 1, nth);
+                    tree.put_behind(&place(nth), turn)
+                }
+            };
+            turns.push((nth, turn));
+            if nth % 5 == 4 {
+                let (gone, turn) = turns.remove((x >> 50) as usize % turns.len());
+                tree.remove_at(5, &turn);
+                line.retain(|n| *n != gone);
+            }
+            let stands: Vec<u64> = tree.0.read().iter().map(|(_, _, r)| r.at.0).collect();
+            assert_eq!(stands, line, "after {nth}");
+        }
+    }
 }

@@ -181,6 +181,9 @@ impl Object {
     }
     /// They are zeros now.
     pub(super) fn drop_tail(&mut self) {
+        if self.tail().is_none() {
+            return;
+        }
         self.zero(self.size, self.size.next_multiple_of(PAGE));
         self.tail_perhaps = false;
     }
