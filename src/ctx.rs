@@ -44,7 +44,7 @@ pub trait Rank: sealed::Sealed + 'static {}
 #[diagnostic::on_unimplemented(
     message = "lock rank `{Next}` must not be acquired at rank `{Self}`",
     label = "lock order violation",
-    note = "order: Idle < Mmap < Folio < Rmap < Window < Ptl < Callback < Gate"
+    note = "order: Idle < Mmap < Cache < Folio < Rmap < Window < Ptl < Callback < Gate"
 )]
 pub trait Below<Next: Rank>: Rank {}
 
@@ -79,6 +79,8 @@ pub mod rank {
         Idle,
         /// An address space's mmap lock is held.
         Mmap,
+        /// Pages are kept from coming into an object's cache, or from being cut out of it.
+        Cache,
         /// A frame is locked: its owner and its place in it stand still.
         Folio,
         /// A reverse-map lock is held.

@@ -59,6 +59,8 @@
 //! | a frame that was given back is not looked at, be it part of a huge page or not | run-time check in [`frame::FrameView`], panic | `protocol`, `stores` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
+//! | … and is read back by nobody before its block is gone | by construction: [`file::Filling`], [`file::Cutting`] | `file_races`, shuttle |
+//! | an operation on a file that fails has changed neither size nor contents | by construction: what can fail comes first | `file_failures` |
 //! | a fork that shares tables ([`mm::ForkMode`]) comes out as one that copies them | by construction: only a table of one's own can be locked | `fork_shared` |
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
@@ -72,12 +74,13 @@
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space
-//!   Folio     the lock of a frame
-//!     Rmap      the lock of a reverse map
-//!       Window    an invalidation window: no lock, but a place in the order
-//!         Ptl       the lock of a leaf table; nothing sleeps below it
-//!           Callback  inside a driver's callback
-//!             Gate      a driver's gate
+//!   Cache     what keeps pages from coming into an object, or from being cut out of it
+//!     Folio     the lock of a frame
+//!       Rmap      the lock of a reverse map
+//!         Window    an invalidation window: no lock, but a place in the order
+//!           Ptl       the lock of a leaf table; nothing sleeps below it
+//!             Callback  inside a driver's callback
+//!               Gate      a driver's gate
 //! ```
 //!
 //! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
@@ -85,7 +88,8 @@
 //! no other. A leaf that address spaces share has one lock; who copies it locks no other, since nobody knows the new one.
 //! `fork` holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board,
 //! the frame list, the lists of reclaim, swap, a directory of tables, an object's pages, the forks of a machine) are leaves
-//! of this order: nothing is taken under them.
+//! of this order: nothing is taken under them. No store is read or written under them either, but with a page's lock held,
+//! and a read with `Cache`, so that an object is not cut while a page of it is read.
 //!
 //! # Unsafe code
 //!

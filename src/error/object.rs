@@ -33,6 +33,9 @@ pub enum ObjectError {
     /// The page had to be brought in first: fault again, and more of its neighbours may be there.
     #[error("the page was brought in: fault again")]
     Again,
+    /// What the object gave out for a page is not that page: a frame of another machine, or one that it does not own.
+    #[error("the frame that was given out for page {0} is not that page of the object")]
+    NotItsPage(u64),
     /// Memory is used up.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -46,7 +49,7 @@ impl ObjectError {
             Self::TooLarge(_) => Errno::EFBIG,
             Self::Access => Errno::EBADF,
             Self::Unsupported => Errno::EOPNOTSUPP,
-            Self::Io(_) => Errno::EIO,
+            Self::Io(_) | Self::NotItsPage(_) => Errno::EIO,
             Self::Again => Errno::EAGAIN,
             Self::NoMemory(_) => Errno::ENOMEM,
         }

@@ -1,19 +1,23 @@
 //! The pages of an object that are in memory: `i_pages`.
 //!
 //! Guarantee: a frame in the cache has a reference from it and is owned by the object's mapping at its index; a frame
-//! that was taken out is mapped nowhere and owned by nobody.
+//! that was taken out is mapped nowhere and owned by nobody. What [`get`](PageCache::get) returns is up to date.
+//!
+//! How: pages come in under [`Filling`], and are cut off under [`Cutting`](super::Cutting), which exclude each other. A
+//! page that is being read is in the cache, locked and not up to date: who wants it waits for its lock. No lock of the
+//! cache's own is held while a page is read.
 
 use super::{
     host::Host,
     slots::{Slot, Slots},
 };
 use crate::{
-    addr::{PAGE_SIZE, Pfn},
+    addr::Pfn,
     ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock, MAX_INDEX},
-    rmap::{EvenCows, Evict, Mapping},
-    sync::Mutex,
+    rmap::{Evict, Mapping},
+    sync::{Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard},
 };
 use std::{
     fmt,
@@ -25,10 +29,25 @@ use std::{
 pub enum Backing {
     /// They go to swap.
     Swap,
-    /// A clean page can be read again; a dirty one stays until it is written back.
+    /// A clean page can be read again; a dirty one is written back first, where the object says how.
     Store,
     /// They stay.
     Nothing,
+}
+
+/// How dirty pages of a cache are written back when memory is looked for.
+pub(super) trait WriteBack: Send + Sync {
+    /// Writes back page `index`, whose locked frame nothing maps.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]: it stays dirty.
+    fn write_back(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'_>,
+        index: u64,
+    ) -> Result<(), ObjectError>;
 }
 
 /// Frames by page number, and who maps them.
@@ -37,6 +56,9 @@ pub struct PageCache {
     host: Host,
     mapping: Arc<Mapping>,
     slots: Mutex<Slots>,
+    /// Held shared by who brings pages in, alone by who cuts them off (`invalidate_lock`).
+    pub(super) extent: RwLock<()>,
+    writer: OnceLock<Weak<dyn WriteBack>>,
 }
 
 impl PageCache {
@@ -58,8 +80,14 @@ impl PageCache {
                 mapping,
                 host: host.clone(),
                 slots: Mutex::default(),
+                extent: RwLock::new(()),
+                writer: OnceLock::new(),
             }
         }))
+    }
+    /// Says once how dirty pages are written back.
+    pub(super) fn set_writer(&self, writer: Weak<dyn WriteBack>) {
+        let _first = self.writer.set(writer);
     }
     /// The machine's side.
     pub fn host(&self) -> &Host {
@@ -77,96 +105,51 @@ impl PageCache {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The frame of page `index` if it is there.
+    /// The frame of page `index` if it is there and up to date.
     pub fn get(&self, index: u64) -> Option<Frame<'_>> {
-        let slots = self.slots.lock();
-        match slots.get(index)? {
+        match self.slots.lock().get(index)? {
             Slot::Frame(pfn) => Some(self.host.mem.get(pfn)),
-            Slot::Swap(_) => None,
+            Slot::Unread(_) | Slot::Swap(_) => None,
         }
     }
-    /// The frame of page `index`; a new one, which reads zero until `fill` has filled it, if there is none. Says
-    /// whether it is new.
-    ///
-    /// # Errors
-    ///
-    /// [`ObjectError::Beyond`] of a page that no object can have; no frame is left, or what `fill` returned. The page is
-    /// not in the cache then.
-    pub fn get_or_make(
-        &self,
-        index: u64,
-        fill: impl FnOnce(&Frame<'_>) -> Result<(), ObjectError>,
-    ) -> Result<(Frame<'_>, bool), ObjectError> {
-        if index >= MAX_INDEX {
-            return Err(ObjectError::Beyond(index));
+    /// Keeps pages from being cut off, so that some can come in.
+    pub fn filling<'c, 't, R: Below<rank::Cache>>(
+        &'c self,
+        cx: &'t mut Cx<'_, R, Sleepable>,
+    ) -> Filling<'c, 't> {
+        Filling {
+            _shared: Some(self.extent.read()),
+            cache: self,
+            cx: cx.descend(),
         }
-        let mem = &self.host.mem;
-        let mut slots = self.slots.lock();
-        let old = slots.get(index);
-        if let Some(Slot::Frame(pfn)) = old {
-            return Ok((mem.get(pfn), false));
-        }
-        let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        match old {
-            Some(Slot::Swap(slot)) => {
-                mem.swap_load(slot, &frame);
-                mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
-            }
-            _ => fill(&frame)?,
-        }
-        if self.backing == Backing::Swap {
-            mem.set_flags(frame.pfn(), FrameFlags::SWAP_BACKED);
-        }
-        mem.set_owner(frame.pfn(), Some(self.mapping.owner(index)));
-        slots.insert(index, Slot::Frame(frame.clone().into_raw()));
-        if self.backing != Backing::Nothing {
-            mem.lru_add(frame.pfn());
-        }
-        Ok((frame, true))
     }
-    /// The first page at or above `from`, below `to`, that is in the cache.
+    /// The first page at or above `from`, below `to`, that is in the cache, up to date or not.
     pub fn next(&self, from: u64, to: u64) -> Option<(u64, Frame<'_>)> {
         let slots = self.slots.lock();
         let mut at = from;
         loop {
             match slots.next(at, to)? {
-                (index, Slot::Frame(pfn)) => return Some((index, self.host.mem.get(pfn))),
+                (index, Slot::Frame(pfn) | Slot::Unread(pfn)) => {
+                    return Some((index, self.host.mem.get(pfn)));
+                }
                 (index, Slot::Swap(_)) => at = index + 1,
             }
         }
     }
-    /// The frame of page `index`, brought back from swap if it is there; `None`: a hole.
-    ///
-    /// # Errors
-    ///
-    /// No frame is left to bring it back to.
-    pub fn get_swapped(&self, index: u64) -> Result<Option<Frame<'_>>, ObjectError> {
-        let slot = self.slots.lock().get(index);
-        match slot {
-            None => Ok(None),
-            Some(_) => Ok(Some(self.get_or_make(index, |_| Ok(()))?.0)),
-        }
+    /// Whether page `index` is nowhere: neither in the cache nor in swap.
+    pub(super) fn is_hole(&self, index: u64) -> bool {
+        self.slots.lock().get(index).is_none()
+    }
+    /// Whether page `index` is in swap.
+    pub(super) fn is_swapped(&self, index: u64) -> bool {
+        matches!(self.slots.lock().get(index), Some(Slot::Swap(_)))
     }
     /// Whether the locked frame is still page `index`.
     pub fn holds(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.host.mem.owner(locked.pfn()) == Some(self.mapping.owner(index))
     }
-    /// Takes pages `[from, to)` out, each under its lock; drops the mappings that a racing fault may have made
-    /// (`truncate_inode_pages_range`). Dirty ones are lost: that is the point.
-    pub fn remove<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>, from: u64, to: u64) {
-        let mut at = from;
-        while let Some((index, frame)) = self.next(at, to) {
-            let locked = self.host.mem.lock(cx, frame);
-            if self.holds(&locked, index) {
-                let mut cx = cx.descend::<rank::Folio, _>();
-                self.forget(&mut cx, &locked, index);
-            }
-            at = index + 1;
-        }
-        self.drop_swapped(from, to);
-    }
     /// Gives up the pages of `[from, to)` that are in swap.
-    fn drop_swapped(&self, from: u64, to: u64) {
+    pub(super) fn drop_swapped(&self, from: u64, to: u64) {
         let mut slots = self.slots.lock();
         let mut at = from;
         while let Some((index, slot)) = slots.next(at, to) {
@@ -177,71 +160,176 @@ impl PageCache {
             at = index + 1;
         }
     }
-    /// Takes one locked page out.
-    pub(super) fn forget(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        locked: &FrameLock<'_>,
-        index: u64,
-    ) {
-        let mem = &self.host.mem;
-        let pfn = locked.pfn();
-        if mem.mapcount(pfn) > 0 {
-            self.mapping.unmap_frame(cx, index, pfn);
-        }
-        mem.clear_flags(pfn, FrameFlags::DIRTY);
-        self.take(index, pfn);
-    }
-    fn take(&self, index: u64, pfn: Pfn) {
+    /// Takes page `index`, which the frame is, out of the cache.
+    pub(super) fn take(&self, index: u64, pfn: Pfn) {
         let mem = &self.host.mem;
         let old = self.slots.lock().remove(index);
-        debug_assert_eq!(old, Some(Slot::Frame(pfn)), "page {index}");
+        debug_assert!(
+            matches!(old, Some(Slot::Frame(p) | Slot::Unread(p)) if p == pfn),
+            "page {index}"
+        );
         mem.set_owner(pfn, None);
         drop(mem.adopt(pfn));
     }
-    /// What every object does when its size shrinks: both passes over all mappings, the pages between them, and zeros
-    /// in the rest of a partial last page (`truncate_pagecache`).
-    pub fn truncate<R: Below<rank::Folio> + Below<rank::Rmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        size: u64,
-    ) {
-        let from = size.div_ceil(PAGE_SIZE);
-        self.mapping.unmap(cx, from, u64::MAX, EvenCows::Yes);
-        self.zero(size, from.saturating_mul(PAGE_SIZE));
-        self.remove(cx, from, u64::MAX);
-        // Private copies that a racing fault made of a page that was going.
-        self.mapping.unmap(cx, from, u64::MAX, EvenCows::Yes);
-    }
-    /// What every object does when a hole is punched (`truncate_pagecache_range`).
-    pub fn punch<R: Below<rank::Folio> + Below<rank::Rmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        from: u64,
-        end: u64,
-    ) {
-        let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
-        if first < last {
-            self.mapping.unmap(cx, first, last, EvenCows::No);
+    /// Puts a frame in as page `index`, under the lock of the slots.
+    fn put(&self, mut slots: MutexGuard<'_, Slots>, index: u64, frame: &Frame<'_>, read: bool) {
+        let mem = &self.host.mem;
+        let pfn = frame.clone().into_raw();
+        if self.backing == Backing::Swap {
+            mem.set_flags(pfn, FrameFlags::SWAP_BACKED);
         }
-        self.zero(from, end.min(first.saturating_mul(PAGE_SIZE)));
-        self.zero(from.max(last * PAGE_SIZE), end);
-        if first < last {
-            self.remove(cx, first, last);
+        mem.set_owner(pfn, Some(self.mapping.owner(index)));
+        let slot = match read {
+            true => Slot::Frame(pfn),
+            false => Slot::Unread(pfn),
+        };
+        slots.insert(index, slot);
+        if self.backing != Backing::Nothing {
+            mem.lru_add(pfn);
         }
     }
-    /// Zeros bytes `[from, end)` of one page, if it is in the cache.
-    fn zero(&self, from: u64, end: u64) {
-        if from >= end {
-            return;
+    /// The locked page is up to date from now on.
+    fn has_read(&self, locked: &FrameLock<'_>, index: u64) {
+        let mut slots = self.slots.lock();
+        slots.insert(index, Slot::Frame(locked.pfn()));
+    }
+}
+
+/// Pages may come into a cache: nobody cuts any off meanwhile. So what an object knows of its size holds as well.
+#[must_use]
+pub struct Filling<'c, 't> {
+    cache: &'c PageCache,
+    cx: Cx<'t, rank::Cache, Sleepable>,
+    /// None: the whole lock is held by who lends this.
+    _shared: Option<RwLockReadGuard<'c, ()>>,
+}
+
+impl<'c, 't> Filling<'c, 't> {
+    /// For who holds the whole lock.
+    pub(super) fn lent(cache: &'c PageCache, cx: Cx<'t, rank::Cache, Sleepable>) -> Self {
+        Self {
+            cache,
+            cx,
+            _shared: None,
         }
-        // A page that cannot be brought back for want of frames keeps its rest: it is zeroed when it comes.
-        if let Ok(Some(frame)) = self.get_swapped(from / PAGE_SIZE) {
-            let len = usize::try_from(end - from).expect("within a page");
-            let offset = usize::try_from(from % PAGE_SIZE).expect("within a page");
-            frame.write(offset, &vec![0; len]);
-            self.host.mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
+    }
+    /// The token below the lock.
+    pub(super) fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
+        &mut self.cx
+    }
+    /// The frame of page `index`; a new one, which reads zero until `fill` has filled it, if there is none. Says
+    /// whether it is new. While `fill` works, the page is locked: who wants it waits, and `fill` must not.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::Beyond`] of a page that no object can have; no frame is left, or what `fill` returned. A new page is
+    /// not in the cache then.
+    pub fn get_or_make(
+        &mut self,
+        index: u64,
+        fill: impl FnOnce(&Frame<'_>) -> Result<(), ObjectError>,
+    ) -> Result<(Frame<'c>, bool), ObjectError> {
+        let cache = self.cache;
+        loop {
+            match self.find_or_add(index)? {
+                Found::Ready(frame) => return Ok((frame, false)),
+                Found::New(locked) => {
+                    let failed = TakeOut(cache, &locked, index);
+                    fill(locked.frame())?;
+                    std::mem::forget(failed);
+                    cache.has_read(&locked, index);
+                    return Ok((locked.frame().clone(), true));
+                }
+                Found::Unread(frame) => {
+                    let locked = cache.host.mem.lock(&mut self.cx, frame);
+                    if cache.is_unread(&locked, index) {
+                        fill(locked.frame())?;
+                        cache.has_read(&locked, index);
+                        return Ok((locked.frame().clone(), false));
+                    }
+                }
+            }
         }
+    }
+    /// The locked frame of page `index` as it is, up to date or not; a new one that is not. Says whether it is.
+    pub(super) fn get_or_add(&mut self, index: u64) -> Result<(FrameLock<'c>, bool), ObjectError> {
+        let cache = self.cache;
+        loop {
+            let frame = match self.find_or_add(index)? {
+                Found::Ready(frame) | Found::Unread(frame) => frame,
+                Found::New(locked) => return Ok((locked, false)),
+            };
+            let locked = cache.host.mem.lock(&mut self.cx, frame);
+            if cache.holds(&locked, index) {
+                let read = !cache.is_unread(&locked, index);
+                return Ok((locked, read));
+            }
+        }
+    }
+    /// The page, or a new one, locked.
+    fn find_or_add(&self, index: u64) -> Result<Found<'c>, ObjectError> {
+        if index >= MAX_INDEX {
+            return Err(ObjectError::Beyond(index));
+        }
+        let cache = self.cache;
+        let mem = &cache.host.mem;
+        let slots = cache.slots.lock();
+        let old = slots.get(index);
+        match old {
+            Some(Slot::Frame(pfn)) => return Ok(Found::Ready(mem.get(pfn))),
+            Some(Slot::Unread(pfn)) => return Ok(Found::Unread(mem.get(pfn))),
+            Some(Slot::Swap(_)) | None => {}
+        }
+        let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
+        if let Some(Slot::Swap(slot)) = old {
+            mem.swap_load(slot, &frame);
+            mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
+            cache.put(slots, index, &frame, true);
+            return Ok(Found::Ready(frame));
+        }
+        let locked = mem.try_lock(frame).expect("nobody else knows the frame");
+        cache.put(slots, index, locked.frame(), false);
+        Ok(Found::New(locked))
+    }
+    /// The frame of page `index`, brought back from swap if it is there; `None`: a hole.
+    ///
+    /// # Errors
+    ///
+    /// No frame is left to bring it back to.
+    pub fn get_swapped(&mut self, index: u64) -> Result<Option<Frame<'c>>, ObjectError> {
+        if self.cache.is_hole(index) {
+            return Ok(None);
+        }
+        Ok(Some(self.get_or_make(index, |_| Ok(()))?.0))
+    }
+}
+
+impl fmt::Debug for Filling<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Filling").field(&self.cache).finish()
+    }
+}
+
+/// What there is of a page that is wanted.
+enum Found<'c> {
+    Ready(Frame<'c>),
+    Unread(Frame<'c>),
+    New(FrameLock<'c>),
+}
+
+/// A page that could not be read goes again, also when its reader panics.
+struct TakeOut<'a, 'c>(&'c PageCache, &'a FrameLock<'c>, u64);
+
+impl Drop for TakeOut<'_, '_> {
+    fn drop(&mut self) {
+        self.0.take(self.2, self.1.pfn());
+    }
+}
+
+impl PageCache {
+    /// Whether the locked frame is page `index`, and not up to date.
+    fn is_unread(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        self.slots.lock().get(index) == Some(Slot::Unread(locked.pfn()))
     }
 }
 
@@ -272,12 +360,22 @@ impl Evict for PageCache {
         drop(mem.adopt(pfn));
         true
     }
+    fn write_back(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'_>,
+        index: u64,
+    ) -> bool {
+        let writer = self.writer.get().and_then(Weak::upgrade);
+        writer.is_some_and(|writer| writer.write_back(cx, locked, index).is_ok())
+    }
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
         let mem = &self.host.mem;
         let pfn = locked.pfn();
         let mut slots = self.slots.lock();
         let idle = mem.refcount(pfn) == 2 && mem.mapcount(pfn) == 0;
-        if self.backing == Backing::Nothing || !self.holds(locked, index) || !idle {
+        let is_read = slots.get(index) == Some(Slot::Frame(pfn));
+        if self.backing == Backing::Nothing || !self.holds(locked, index) || !idle || !is_read {
             return false;
         }
         slots.insert(index, Slot::Frame(new.clone().into_raw()));
@@ -301,7 +399,7 @@ impl Drop for PageCache {
     fn drop(&mut self) {
         for slot in self.slots.get_mut().drain() {
             match slot {
-                Slot::Frame(pfn) => {
+                Slot::Frame(pfn) | Slot::Unread(pfn) => {
                     self.host.mem.set_owner(pfn, None);
                     drop(self.host.mem.adopt(pfn));
                 }

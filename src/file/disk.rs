@@ -2,13 +2,13 @@
 
 use super::{
     Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want,
-    store::BLOCK,
+    cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach, store::BLOCK,
 };
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{PAGE_SIZE, Pfn},
     ctx::{Below, Cx, Sleepable, rank},
     error::ObjectError,
-    frame::{Frame, FrameFlags},
+    frame::{Frame, FrameFlags, FrameLock, PhysMem},
     notifier::Access,
     rmap::Mapping,
     sync::{AtomicU64, Mutex, Ordering},
@@ -18,11 +18,14 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// Pages read at once around a fault that finds nothing (`ra_pages`: 128 KiB).
 const READ_AROUND: u64 = 32;
 
-/// A regular file on a block device.
+/// A regular file on a block device, with blocks of a page each, as on ext4.
+///
+/// Guarantee: bytes beyond the end read zero when the file grows over them, by whatever way; an operation that fails
+/// has changed neither size nor contents.
 pub struct DiskFile {
     name: Box<str>,
-    cache: Arc<PageCache>,
-    store: Box<dyn Store>,
+    pub(super) cache: Arc<PageCache>,
+    pub(super) store: Box<dyn Store>,
     size: AtomicU64,
     /// Excludes writes, changes of the size and holes from each other (`inode_lock`).
     changing: Mutex<()>,
@@ -43,13 +46,16 @@ impl DiskFile {
         if size > MAX_SIZE {
             return Err(ObjectError::TooLarge(size));
         }
-        Ok(Arc::new(Self {
+        let file = Arc::new(Self {
             name: name.into(),
             cache: PageCache::new(host, Backing::Store)?,
             store,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
-        }))
+        });
+        let writer: std::sync::Weak<Self> = Arc::downgrade(&file);
+        file.cache.set_writer(writer);
+        Ok(file)
     }
     /// The store.
     pub fn store(&self) -> &dyn Store {
@@ -57,73 +63,119 @@ impl DiskFile {
     }
     /// Dirty pages in the cache.
     pub fn dirty(&self) -> u64 {
-        let mem = self.cache.host().mem();
         let mut at = 0;
         let mut dirty = 0;
         while let Some((index, frame)) = self.cache.next(at, u64::MAX) {
-            dirty += u64::from(mem.flags(frame.pfn()).contains(FrameFlags::DIRTY));
+            dirty += u64::from(self.is_dirty(&frame));
             at = index + 1;
         }
         dirty
     }
-    fn read_in(&self, index: u64) -> Result<(Frame<'_>, bool), ObjectError> {
-        self.cache.get_or_make(index, |frame| {
+    fn is_dirty(&self, frame: &Frame<'_>) -> bool {
+        let flags = self.cache.host().mem().flags(frame.pfn());
+        flags.contains(FrameFlags::DIRTY)
+    }
+    /// The page, read if it is not there. `ends`: pages that the file has.
+    fn read_in<R: Below<rank::Cache>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        index: u64,
+        ends: impl Fn() -> u64,
+    ) -> Result<Frame<'_>, ObjectError> {
+        let mut filling = self.cache.filling(cx);
+        // Asked only now: nobody cuts the file meanwhile.
+        if index >= ends() {
+            return Err(ObjectError::Beyond(index));
+        }
+        let read = |frame: &Frame<'_>| {
             let mut block = [0; BLOCK];
-            if self.store.read(index, &mut block)? {
+            // What was read and zeroed in part is newer than the block.
+            if !self.is_dirty(frame) && self.store.read(index, &mut block)? {
                 frame.write(0, &block);
             }
             Ok(())
-        })
+        };
+        Ok(filling.get_or_make(index, read)?.0)
     }
-    /// `do_sync_mmap_readahead`: a miss reads in what lies around it too, of code what the mapping has after it.
-    fn read_around(&self, index: u64, want: &Want) -> Result<(), ObjectError> {
+    /// `do_sync_mmap_readahead`: a miss reads in what lies around it too, of code what the mapping has after it. A page
+    /// that is there, but not up to date, is read alone.
+    fn read_around(
+        &self,
+        cx: &mut FaultCx<'_>,
+        index: u64,
+        want: &Want,
+    ) -> Result<(), ObjectError> {
         let (from, to) = match want.pattern {
+            _ if !self.cache.is_hole(index) => (index, index),
             Pattern::Normal => {
                 let from = index.saturating_sub(READ_AROUND / 2);
                 (from, from + READ_AROUND)
             }
             Pattern::Code => (index, want.mapped.end.min(index + READ_AROUND)),
             Pattern::Sequential => (index, index + READ_AROUND),
-            Pattern::Random => (index, index + 1),
+            Pattern::Random => (index, index),
         };
-        let to = to.min(self.pages());
-        for other in from..to {
-            // Reading ahead is a favour: what fails is not there.
-            let _page = self.read_in(other);
+        let pages = || self.pages();
+        for other in from..to.min(self.pages()) {
+            // Reading ahead is a favour: what fails is not there, and what is there is left as it is.
+            if self.cache.is_hole(other) {
+                let _page = self.read_in(cx, other, pages);
+            }
         }
-        self.read_in(index).map(|_| ())
+        self.read_in(cx, index, pages).map(|_| ())
     }
-    /// Writes one page back if it is dirty: the mappings first lose the right to write, so that no store is missed
-    /// (`folio_clear_dirty_for_io`).
-    fn write_back<R: Below<rank::Folio>>(
+    /// Writes one page back if it is dirty.
+    fn write_page<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         index: u64,
         frame: Frame<'_>,
     ) -> Result<(), ObjectError> {
-        let mem = self.cache.host().mem();
-        let locked = mem.lock(cx, frame);
-        let pfn = locked.pfn();
-        if !self.cache.holds(&locked, index) || !mem.flags(pfn).contains(FrameFlags::DIRTY) {
+        let locked = self.cache.host().mem().lock(cx, frame);
+        if !self.cache.holds(&locked, index) || !self.is_dirty(locked.frame()) {
             return Ok(());
         }
+        self.write_back(&mut cx.descend(), &locked, index)
+    }
+}
+
+/// Dirty again, unless it was written.
+struct Redirty<'m>(&'m PhysMem, Pfn);
+
+impl Drop for Redirty<'_> {
+    fn drop(&mut self) {
+        self.0.set_flags(self.1, FrameFlags::DIRTY);
+    }
+}
+
+impl WriteBack for DiskFile {
+    /// The mappings first lose the right to write, so that no store is missed (`folio_clear_dirty_for_io`). What lies
+    /// beyond the end is not the file's: it is zeroed, in the page itself, so that every mapping shows it at once
+    /// (`ext4_bio_write_folio`).
+    fn write_back(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'_>,
+        index: u64,
+    ) -> Result<(), ObjectError> {
+        let mem = self.cache.host().mem();
+        let pfn = locked.pfn();
         if mem.mapcount(pfn) > 0 {
-            let mut cx = cx.descend::<rank::Folio, _>();
-            self.mapping().write_protect(mem, &mut cx, index, pfn);
+            self.mapping().write_protect(mem, cx, index, pfn);
         }
         mem.watch_clean(pfn);
-        mem.clear_flags(pfn, FrameFlags::DIRTY);
+        mem.clear_flags(pfn, FrameFlags::DIRTY | FrameFlags::RECLAIM);
+        let failed = Redirty(mem, pfn);
+        let begin = index * PAGE_SIZE;
+        let end = self.size().max(begin);
+        if end < begin + PAGE_SIZE {
+            Reach::of(end..begin + PAGE_SIZE).zero(locked.frame());
+        }
         let mut block = [0; BLOCK];
         mem.read(pfn, 0, &mut block);
-        // What lies beyond the end is not the file's: it is written as zeros.
-        let valid = self.size().saturating_sub(index * PAGE_SIZE);
-        if let Some(tail) = usize::try_from(valid).ok().and_then(|v| block.get_mut(v..)) {
-            tail.fill(0);
-        }
-        self.store.write(index, &block).map_err(|e| {
-            mem.set_flags(pfn, FrameFlags::DIRTY);
-            e.into()
-        })
+        self.store.write(index, &block)?;
+        std::mem::forget(failed);
+        Ok(())
     }
 }
 
@@ -137,20 +189,21 @@ impl MemoryObject for DiskFile {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
-    fn page(&self, _cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(&self, mut cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
         if index >= self.pages() {
             return Err(ObjectError::Beyond(index));
         }
         let Some(frame) = self.cache.get(index) else {
             // The mmap lock is let go for that, and the fault begins anew, as in `filemap_fault`.
-            self.read_around(index, want)?;
+            self.read_around(&mut cx, index, want)?;
             return Err(ObjectError::Again);
         };
+        let mem = self.cache.host().mem();
+        if mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
+            mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
+        }
         if want.access == Access::Write {
-            self.cache
-                .host()
-                .mem()
-                .set_flags(frame.pfn(), FrameFlags::DIRTY);
+            mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
         }
         Ok(frame)
     }
@@ -164,45 +217,65 @@ impl MemoryObject for DiskFile {
     fn huge_aligned(&self) -> bool {
         true
     }
-    /// `ext4_setattr`: mappings are visited even if the file grows.
+    /// `ext4_setattr`: mappings are visited even if the file grows. What can fail comes first.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         if size > MAX_SIZE {
             return Err(ObjectError::TooLarge(size));
         }
         let changing = self.changing.lock();
-        self.size.store(size, Ordering::Release);
-        if !size.is_multiple_of(PAGE_SIZE) {
-            // The rest of the last page must read zero when the file grows again, so it has to be in the cache.
-            self.read_in(size / PAGE_SIZE)?;
+        let mut cutting = self.cache.cutting(&mut cx);
+        let old = self.size();
+        // What is cut shows no more of its last page; what grows loses what was stored beyond the old end.
+        let end = size.min(old);
+        let edge = self.edge(cutting.filling(), end)?;
+        if size > old
+            && let Some(edge) = &edge
+        {
+            self.zero_edge(cutting.filling(), edge, rest_of_page(end));
         }
-        self.cache.truncate(&mut cx, size);
-        self.store.discard(size.div_ceil(PAGE_SIZE), u64::MAX);
+        self.size.store(size, Ordering::Release);
+        cutting.truncate_as(size, Zeroed::Clean);
+        if size <= old {
+            self.store.discard(size.div_ceil(PAGE_SIZE), u64::MAX);
+            if let Some(edge) = &edge {
+                self.zero_edge(cutting.filling(), edge, rest_of_page(end));
+            }
+        }
+        drop(cutting);
         drop(changing);
         Ok(())
     }
-    /// `ext4_punch_hole`: nothing beyond the end.
+    /// `ext4_punch_hole`: nothing beyond the block in which the file ends.
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
         let size = self.size();
-        if from >= size {
+        let end = from.saturating_add(len);
+        if from >= size || from == end {
             return Ok(());
         }
-        let end = from.saturating_add(len);
         let end = if end > size {
             size.next_multiple_of(PAGE_SIZE)
         } else {
             end
         };
-        for edge in [from, end] {
-            if !edge.is_multiple_of(PAGE_SIZE) {
-                self.read_in(edge / PAGE_SIZE)?;
-            }
-        }
-        self.cache.punch(&mut cx, from, end);
+        let mut cutting = self.cache.cutting(&mut cx);
         let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
+        let low = self.edge(cutting.filling(), from)?;
+        let high = match last < first {
+            true => None, // The hole lies inside of one block.
+            false => self.edge(cutting.filling(), end)?,
+        };
+        cutting.punch_as(from, end, Zeroed::Clean);
+        if let Some(edge) = low {
+            self.zero_edge(cutting.filling(), &edge, from..end.min(first * PAGE_SIZE));
+        }
+        if let Some(edge) = high {
+            self.zero_edge(cutting.filling(), &edge, last * PAGE_SIZE..end);
+        }
         if first < last {
             self.store.discard(first, last);
         }
+        drop(cutting);
         drop(changing);
         Ok(())
     }
@@ -210,30 +283,67 @@ impl MemoryObject for DiskFile {
         let mut failed = None;
         let mut at = from;
         while let Some((index, frame)) = self.cache.next(at, to) {
-            if let Err(e) = self.write_back(&mut cx, index, frame) {
+            // A page that is being read is locked, and not dirty: it is not waited for.
+            if self.is_dirty(&frame)
+                && let Err(e) = self.write_page(&mut cx, index, frame)
+            {
                 failed.get_or_insert(e);
             }
             at = index + 1;
         }
         failed.map_or(Ok(()), Err)
     }
-    fn read_at(&self, _cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+    fn read_at(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.cache
-            .read_bytes(size, offset, out, |index| Ok(Some(self.read_in(index)?.0)))
+        self.cache.read_bytes(size, offset, out, |index| {
+            match self.read_in(&mut cx, index, || self.pages()) {
+                // Cut off meanwhile.
+                Err(ObjectError::Beyond(_)) => Ok(None),
+                page => page.map(Some),
+            }
+        })
     }
-    fn write_at(&self, _cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
+    /// Beyond the end: what was stored between the old end and the first byte goes (`ext4_da_do_write_end`).
+    fn write_at(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, ObjectError> {
         let end = offset.saturating_add(bytes.len() as u64);
         if end > MAX_SIZE {
             return Err(ObjectError::TooLarge(end));
         }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         let changing = self.changing.lock();
-        let n = self
-            .cache
-            .write_bytes(offset, bytes, |index| Ok(self.read_in(index)?.0))?;
-        self.size.fetch_max(end, Ordering::AcqRel);
+        let old = self.size();
+        let begin = offset - offset % PAGE_SIZE;
+        let tail = match begin > old {
+            true => self.edge(&mut self.cache.filling(&mut cx), old)?,
+            false => None,
+        };
+        let written = self.cache.write_bytes(offset, bytes, |index| {
+            let frame = self.read_in(&mut cx, index, || u64::MAX)?;
+            if index == begin / PAGE_SIZE && offset > old {
+                Reach::of(begin.max(old)..offset).zero(&frame);
+            }
+            Ok(frame)
+        })?;
+        if let Some(tail) = tail {
+            let mut filling = self.cache.filling(&mut cx);
+            self.zero_edge(&mut filling, &tail, rest_of_page(old));
+        }
+        self.size
+            .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
-        Ok(n)
+        Ok(written)
     }
 }
 

@@ -11,7 +11,9 @@
 //! | yours | as you like: [`PageCache`] does the keeping |
 
 mod cache;
+mod cutting;
 mod disk;
+mod edges;
 mod host;
 mod io;
 mod open;
@@ -20,7 +22,8 @@ mod slots;
 mod store;
 mod xip;
 
-pub use cache::{Backing, PageCache};
+pub use cache::{Backing, Filling, PageCache};
+pub use cutting::Cutting;
 pub use disk::DiskFile;
 pub use host::Host;
 pub(crate) use open::same_file;
@@ -73,10 +76,18 @@ pub enum Pattern {
     Random,
 }
 
+/// What only this library can name, so that only its own objects decide what it goes with.
+pub(crate) mod sealed {
+    /// See there.
+    #[derive(Debug)]
+    pub struct Ours;
+}
+
 /// Something whose pages can be mapped.
 ///
-/// The frames that it gives out must be owned by its mapping ([`PageCache`] sees to that), which is how a fault that
-/// comes too late notices that a page has been cut off.
+/// The frames that it gives out must be its machine's, and owned by its mapping at their index ([`PageCache`] sees to
+/// that), which is how a fault that comes too late notices that a page has been cut off. A fault that is given others
+/// maps nothing, and ends with [`ObjectError::NotItsPage`].
 pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// The name that `/proc/PID/maps` shows.
     fn name(&self) -> Cow<'_, str>;
@@ -92,12 +103,14 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ObjectError`].
+    /// [`ObjectError`]. [`ObjectError::Again`] has the access fault again; who says so a few thousand times in a row
+    /// fails it.
     fn page(&self, cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError>;
     /// The frame of page `index` if it can be mapped without ado: what fault-around takes along.
     fn resident(&self, index: u64) -> Option<Frame<'_>>;
-    /// Whether the locked frame is, and will be while locked, page `index` of this object.
-    fn is_page(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+    /// Whether the locked frame is, and will be while locked, page `index` of this object. Not for others to decide.
+    #[doc(hidden)]
+    fn is_page(&self, locked: &FrameLock<'_>, index: u64, _: sealed::Ours) -> bool {
         locked.owner() == Some(self.mapping().owner(index))
     }
     /// Whether the object must know of the first write to a clean page: shared mappings then map it read-only
@@ -109,6 +122,10 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn is_nameless(&self) -> bool {
         false
     }
+    /// Whether its pages are in memory alone (`shmem_mapping`).
+    fn is_memory(&self) -> bool {
+        false
+    }
     /// Whether mappings are placed so that huge pages of the object would fit (`->get_unmapped_area`).
     fn huge_aligned(&self) -> bool {
         false
@@ -117,7 +134,7 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it.
+    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it. Nothing was changed then.
     fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         let _unused = (cx, size);
         Err(ObjectError::Unsupported)
@@ -140,20 +157,20 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         let _unused = (cx, from, to);
         Ok(())
     }
-    /// Reads bytes from `offset` on, up to the end of the object; returns how many.
+    /// Reads bytes from `offset` on, up to the end of the object or to a page that cannot be had; returns how many.
     ///
     /// # Errors
     ///
-    /// As [`truncate`](Self::truncate).
+    /// As [`truncate`](Self::truncate): none could be read.
     fn read_at(&self, cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
         let _unused = (cx, offset, out);
         Err(ObjectError::Unsupported)
     }
-    /// Writes bytes from `offset` on; extends the object if need be.
+    /// Writes bytes from `offset` on, up to a page that cannot be had; extends the object if need be. Returns how many.
     ///
     /// # Errors
     ///
-    /// As [`truncate`](Self::truncate); bytes before the failing page have been written.
+    /// As [`truncate`](Self::truncate): none was written.
     fn write_at(&self, cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
         let _unused = (cx, offset, bytes);
         Err(ObjectError::Unsupported)

@@ -1,6 +1,8 @@
 //! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
 
-use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use super::{
+    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
+};
 use crate::{
     addr::PAGE_SIZE,
     error::{NoMemory, ObjectError},
@@ -60,11 +62,16 @@ impl Shmem {
             charged,
         }))
     }
-    fn frame(&self, index: u64) -> Result<Frame<'_>, ObjectError> {
+    fn frame(&self, mut cx: FaultCx<'_>, index: u64) -> Result<Frame<'_>, ObjectError> {
+        let ready = self.cache.get(index).filter(|_| index < self.pages());
+        if let Some(frame) = ready {
+            return Ok(frame);
+        }
+        let mut filling = self.cache.filling(&mut cx);
         if index >= self.pages() {
             return Err(ObjectError::Beyond(index));
         }
-        Ok(self.cache.get_or_make(index, |_| Ok(()))?.0)
+        Ok(filling.get_or_make(index, |_| Ok(()))?.0)
     }
 }
 
@@ -78,55 +85,86 @@ impl MemoryObject for Shmem {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
-    fn page(&self, _cx: FaultCx<'_>, index: u64, _want: &Want) -> Result<Frame<'_>, ObjectError> {
-        self.frame(index)
+    fn page(&self, cx: FaultCx<'_>, index: u64, _want: &Want) -> Result<Frame<'_>, ObjectError> {
+        self.frame(cx, index)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
         self.cache.get(index)
     }
+    fn is_memory(&self) -> bool {
+        true
+    }
     fn is_nameless(&self) -> bool {
         &*self.name == ANONYMOUS
     }
-    /// `shmem_setattr`: mappings are visited only if whole pages are cut off.
+    /// `shmem_setattr`: mappings are visited only if whole pages are cut off. A cut, also to the size that it has, zeroes
+    /// the rest of the last page; growing does not.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         if size > MAX_SIZE {
             return Err(ObjectError::TooLarge(size));
         }
         let changing = self.changing.lock();
-        let old = self.size.swap(size, Ordering::AcqRel);
-        if size < old {
-            if old > size.next_multiple_of(PAGE_SIZE) {
-                self.cache.truncate(&mut cx, size);
-            } else {
-                self.cache.punch(&mut cx, size, old);
-            }
+        let mut cutting = self.cache.cutting(&mut cx);
+        let old = self.size();
+        if size <= old {
+            cutting.bring_edges(size..size)?;
         }
+        self.size.store(size, Ordering::Release);
+        if old > size.next_multiple_of(PAGE_SIZE) {
+            cutting.truncate(size);
+        } else if size <= old {
+            cutting.zero_rest(size, Zeroed::Dirty);
+        }
+        drop(cutting);
         drop(changing);
         Ok(())
     }
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let end = from.saturating_add(len).min(MAX_SIZE);
+        if from >= end {
+            return Ok(());
+        }
         let changing = self.changing.lock();
-        self.cache.punch(&mut cx, from, from.saturating_add(len));
+        let mut cutting = self.cache.cutting(&mut cx);
+        cutting.bring_edges(from..end)?;
+        cutting.punch(from, end);
+        drop(cutting);
         drop(changing);
         Ok(())
     }
-    fn read_at(&self, _cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+    fn read_at(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.cache
-            .read_bytes(size, offset, out, |index| self.cache.get_swapped(index))
+        self.cache.read_bytes(size, offset, out, |index| {
+            self.cache.filling(&mut cx).get_swapped(index)
+        })
     }
-    fn write_at(&self, _cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
+    fn write_at(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, ObjectError> {
         let end = offset.saturating_add(bytes.len() as u64);
         if end > MAX_SIZE {
             return Err(ObjectError::TooLarge(end));
         }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         let changing = self.changing.lock();
-        let n = self.cache.write_bytes(offset, bytes, |index| {
-            Ok(self.cache.get_or_make(index, |_| Ok(()))?.0)
+        let written = self.cache.write_bytes(offset, bytes, |index| {
+            let mut filling = self.cache.filling(&mut cx);
+            Ok(filling.get_or_make(index, |_| Ok(()))?.0)
         })?;
-        self.size.fetch_max(end, Ordering::AcqRel);
+        self.size
+            .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
-        Ok(n)
+        Ok(written)
     }
 }
 

@@ -10,6 +10,9 @@ const CHUNK: u64 = 64;
 pub(super) enum Slot {
     /// A frame, with a reference.
     Frame(Pfn),
+    /// The same, of which nobody may map or read what it has: the page was not read in, or not all of it (no
+    /// `PG_uptodate`).
+    Unread(Pfn),
     /// A slot of the swap device, with a count.
     Swap(SwapSlot),
 }

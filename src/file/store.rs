@@ -19,6 +19,11 @@ impl From<StoreError> for crate::error::ObjectError {
 }
 
 /// Blocks of a page each, by page number.
+///
+/// A store may be slow: it is called with the page in question locked and, but for writing, with the object kept from
+/// being cut; so who wants that page, or cuts the object, waits, and nobody else does. It may ask its own file for what
+/// needs no token, such as its size or its dirty pages. It must not wait for somebody who accesses, reads, writes or
+/// cuts the file: he may be waiting for this very page.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Fills `out` with block `index`; says whether there is one. A hole leaves `out` as it is, all zero.
     ///
@@ -34,6 +39,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn write(&self, index: u64, bytes: &[u8; BLOCK]) -> Result<(), StoreError>;
     /// Makes holes of blocks `[from, to)`.
     fn discard(&self, from: u64, to: u64);
+    /// Whether block `index` is a hole. A block that cannot be read is none.
+    fn is_hole(&self, index: u64) -> bool {
+        matches!(self.read(index, &mut [0; BLOCK]), Ok(false))
+    }
 }
 
 /// A store in the memory of the host.
@@ -64,5 +73,8 @@ impl Store for MemStore {
         let mut blocks = self.0.lock();
         let mut above = blocks.split_off(&from);
         blocks.append(&mut above.split_off(&to));
+    }
+    fn is_hole(&self, index: u64) -> bool {
+        !self.0.lock().contains_key(&index)
     }
 }

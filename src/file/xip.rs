@@ -4,8 +4,9 @@
 //! the new frame is seen anywhere, the sparse page is unmapped from every mapping of that page, window by window
 //! (`__xip_unmap`).
 
-use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, sealed};
 use crate::{
+    ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{Frame, FrameFlags, FrameLock, Owner, SPARSE_INDEX},
     notifier::Access,
@@ -57,15 +58,24 @@ impl XipFile {
     fn sparse(&self) -> Frame<'_> {
         self.blocks.host().mem().get(self.sparse)
     }
-    /// Gives page `index` a block. The sparse page goes from everywhere first.
-    fn fill(&self, cx: &mut FaultCx<'_>, index: u64) -> Result<Frame<'_>, ObjectError> {
+    /// Gives page `index` a block. The sparse page goes from everywhere first. `ends`: pages that the file has.
+    fn fill<R: Below<rank::Cache>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        index: u64,
+        ends: impl Fn() -> u64,
+    ) -> Result<Frame<'_>, ObjectError> {
+        let mut filling = self.blocks.filling(cx);
+        if index >= ends() {
+            return Err(ObjectError::Beyond(index));
+        }
         // The lock of the sparse page keeps faults from mapping it again before the block is there.
-        let locked = self.blocks.host().mem().lock(cx, self.sparse());
+        let locked = self.blocks.host().mem().lock(filling.cx(), self.sparse());
         if let Some(frame) = self.blocks.get(index) {
             return Ok(frame);
         }
-        let (frame, _new) = self.blocks.get_or_make(index, |_| Ok(()))?;
-        let mut cx = cx.descend::<crate::ctx::rank::Folio, _>();
+        let (frame, _new) = filling.get_or_make(index, |_| Ok(()))?;
+        let mut cx = filling.cx().descend::<rank::Folio, _>();
         self.mapping().unmap_frame(&mut cx, index, self.sparse);
         drop(locked);
         Ok(frame)
@@ -89,10 +99,10 @@ impl MemoryObject for XipFile {
         match (self.blocks.get(index), want.access) {
             (Some(frame), _) => Ok(frame),
             (None, Access::Read) => Ok(self.sparse()),
-            (None, Access::Write) => self.fill(&mut cx, index),
+            (None, Access::Write) => self.fill(&mut cx, index, || self.pages()),
         }
     }
-    fn is_page(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+    fn is_page(&self, locked: &FrameLock<'_>, index: u64, _: sealed::Ours) -> bool {
         if locked.pfn() == self.sparse {
             // A block that came meanwhile has driven the sparse page out.
             self.blocks.get(index).is_none() && index < self.pages()
@@ -112,16 +122,25 @@ impl MemoryObject for XipFile {
             return Err(ObjectError::TooLarge(size));
         }
         let changing = self.changing.lock();
+        let mut cutting = self.blocks.cutting(&mut cx);
         let old = self.size.swap(size, Ordering::AcqRel);
         if size < old {
-            self.blocks.truncate(&mut cx, size);
+            // Who has asked for the old size, and maps the sparse page under its lock, is done: he is met below.
+            let mem = self.blocks.host().mem();
+            drop(mem.lock(cutting.filling().cx(), self.sparse()));
+            cutting.truncate(size);
         }
+        drop(cutting);
         drop(changing);
         Ok(())
     }
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let end = from.saturating_add(len).min(MAX_SIZE);
+        if from >= end {
+            return Ok(());
+        }
         let changing = self.changing.lock();
-        self.blocks.punch(&mut cx, from, from.saturating_add(len));
+        self.blocks.cutting(&mut cx).punch(from, end);
         drop(changing);
         Ok(())
     }
@@ -140,17 +159,20 @@ impl MemoryObject for XipFile {
         if end > MAX_SIZE {
             return Err(ObjectError::TooLarge(end));
         }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         let changing = self.changing.lock();
-        let mut cx = cx.descend::<crate::ctx::rank::Mmap, _>();
-        let n = self
-            .blocks
-            .write_bytes(offset, bytes, |index| match self.blocks.get(index) {
-                Some(frame) => Ok(frame),
-                None => self.fill(&mut cx, index),
-            })?;
-        self.size.fetch_max(end, Ordering::AcqRel);
+        let written =
+            self.blocks
+                .write_bytes(offset, bytes, |index| match self.blocks.get(index) {
+                    Some(frame) => Ok(frame),
+                    None => self.fill(&mut cx, index, || u64::MAX),
+                })?;
+        self.size
+            .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
-        Ok(n)
+        Ok(written)
     }
 }
 

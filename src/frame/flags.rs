@@ -24,8 +24,8 @@ bitflags! {
         const ACTIVE = 1 << 7;
         /// Somebody is at work on it.
         const LOCKED = 1 << 8;
-        /// Being written to its store.
-        const WRITEBACK = 1 << 9;
+        /// Memory was looked for: it is to be given up once its store has it. It is not mapped along with others.
+        const RECLAIM = 1 << 9;
         /// Seen in use once.
         const REFERENCED = 1 << 10;
         /// Locked in memory.

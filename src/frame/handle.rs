@@ -18,6 +18,10 @@ impl<'m> Frame<'m> {
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
+    /// Whether it is a frame of this memory, and not of another machine's.
+    pub(crate) fn is_of(&self, mem: &PhysMem) -> bool {
+        std::ptr::eq(self.mem, mem)
+    }
     /// Reads bytes.
     ///
     /// # Panics

@@ -30,7 +30,7 @@ fn row(line: &str) -> Option<MapsRow> {
         "" => "anon",
         path if path.starts_with('[') => "anon",
         "/dev/zero" => "zero",
-        path => path.rsplit(['/', ':']).next()?,
+        path => path.rsplit(['/', ':', '@']).next()?,
     };
     Some(MapsRow {
         start: hex(start)?,
@@ -95,6 +95,8 @@ mod tests {
         let what = |line| row(line).map(|r| (r.start, r.offset, r.what));
         let memfd = "10000000000-10000002000 rw-s 00001000 00:01 1029  /memfd:f0 (deleted)";
         assert_eq!(what(memfd), Some((1 << 40, 0x1000, "f0".into())));
+        let disk = "10000000000-10000002000 rw-s 00001000 08:01 10 /tmp/emmu-7-0@f1 (deleted)";
+        assert_eq!(what(disk), Some((1 << 40, 0x1000, "f1".into())));
         let anon = "10000000000-10000002000 rw-p 00000000 00:00 0 ";
         assert_eq!(what(anon), Some((1 << 40, 0, "anon".into())));
         let zero = "10000000000-10000002000 rw-s 00001000 00:01 7  /dev/zero (deleted)";

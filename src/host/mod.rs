@@ -26,6 +26,8 @@
 //! A script that is there already, such as one that `testkit::Suite` saved, is a plan too:
 //! `Plan::from(&script)`.
 //!
+//! Files of kind `disk` lie where temporary files do (`TMPDIR`), which must be an ext4 with blocks of a page.
+//!
 //! What can be seen depends on rights, and [`Recording::parts`] says what was: outcomes always and, with them, the contents
 //! that loads returned; layouts always; page tables where `/proc/PID/pagemap` shows frames (`CAP_SYS_ADMIN`); windows where
 //! `/dev/kvm` and tracefs can be used: process 0 then holds a virtual machine, so that a real MMU notifier is registered,

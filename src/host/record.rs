@@ -8,6 +8,7 @@ use crate::{
         FileKind, FileSpec, Header, MapsRow, Numbering, Op, Outcome, PageTables, Parts, Script,
         Step,
     },
+    sync::Serial,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::{
@@ -61,7 +62,7 @@ pub enum Unavailable {
     /// Pages of another size.
     #[error("pages of {0} bytes, not 4096")]
     PageSize(usize),
-    /// An operation that cannot be recorded: `reclaim`, a disk file, a process number too high.
+    /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process number too high.
     #[error("step {nth}: {why}")]
     Step {
         /// The step, from 0.
@@ -106,8 +107,8 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
 /// What cannot be done is refused before anything is.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    if plan.files.values().any(|f| f.kind != FileKind::Memfd) {
-        return refuse(0, "only memfd files are recorded here");
+    if plan.files.values().any(|f| f.kind == FileKind::Xip) {
+        return refuse(0, "no kernel has files of that kind");
     }
     for (nth, (_, op)) in plan.steps.iter().enumerate() {
         match op {
@@ -127,6 +128,29 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
     Ok(())
 }
 
+/// A file of the file system that temporary files are on, if that is ext4 with blocks of a page. It has no name any more,
+/// but one behind the last `@` in what `/proc/PID/maps` shows.
+fn on_disk(name: &str) -> io::Result<File> {
+    static NEXT: Serial = Serial::starting_at(0);
+    let unique = format!("emmu-{}-{}@{name}", std::process::id(), NEXT.next());
+    let path = std::env::temp_dir().join(unique);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    let system = rustix::fs::fstatfs(&file)?;
+    if system.f_type != EXT4 || u64::try_from(system.f_bsize) != Ok(PAGE_SIZE) {
+        let why = format!("{} is no ext4 with 4-KiB blocks", path.display());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    Ok(file)
+}
+
+/// `EXT4_SUPER_MAGIC`.
+const EXT4: i64 = 0xef53;
+
 struct Recorder {
     files: BTreeMap<String, File>,
     family: Family,
@@ -143,8 +167,10 @@ impl Recorder {
     fn new(plan: &Plan) -> Result<Self, Unavailable> {
         let mut files = BTreeMap::new();
         for (name, about) in &plan.files {
-            let file =
-                File::from(memfd_create(name, MemfdFlags::empty()).map_err(io::Error::from)?);
+            let file = match about.kind {
+                FileKind::Disk => on_disk(name)?,
+                _ => File::from(memfd_create(name, MemfdFlags::empty()).map_err(io::Error::from)?),
+            };
             file.set_len(about.size)?;
             for page in 0..about.size.div_ceil(PAGE_SIZE) {
                 let byte = (page % 200 + 1) as u8;

@@ -159,6 +159,17 @@ impl<V> IntervalTree<V> {
         Some(&mut list[at].value)
     }
 
+    /// The lowest key that is not below this one. O(log n).
+    pub(crate) fn at_or_above(&self, key: Key) -> Option<Key> {
+        let list = match &self.form {
+            Form::One(one) => one.as_slice(),
+            Form::List(list) => list,
+            Form::Tree(tree) => return tree.at_or_above(key),
+        };
+        let (Ok(at) | Err(at)) = list.place(key);
+        list.get(at).map(|item| item.entry.key)
+    }
+
     /// Whether any interval shares a number with `[start, end)`. O(log n).
     pub(crate) fn any_overlap(&self, start: u64, end: u64) -> bool {
         self.overlapping(start, end).next().is_some()

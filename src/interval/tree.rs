@@ -97,6 +97,21 @@ impl<V> Tree<V> {
         path
     }
 
+    /// The lowest key that is not below this one.
+    pub(super) fn at_or_above(&self, key: Key) -> Option<Key> {
+        let path = self.path(key);
+        let Step { node, at } = path[0];
+        let leaf = self.leaf(node);
+        if at < leaf.len() {
+            return Some(leaf.entry(at).key);
+        }
+        // The first entry of the next leaf: the least key of the next subtree.
+        path[1..=self.height].iter().find_map(|step| {
+            let inner = self.inner(step.node);
+            (step.at + 1 < inner.len()).then(|| inner.entry(step.at + 1).key)
+        })
+    }
+
     /// Adds an interval.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ use super::{
     guard::MmapPin,
     later::Later,
     page_table::{LeafAt, LockedLeaf},
+    patience::Patience,
     pte::RawPte,
 };
 use crate::{
@@ -96,12 +97,13 @@ impl Mm {
         // What a signal would report: the address given, or where the access crosses into a page.
         let addr = addr.max(at.addr());
         let mut f = f;
+        let mut patience = Patience::default();
         loop {
             f = match self.try_touch(cx, at, access, f) {
                 Ok(()) => return Ok(()),
                 Err(f) => f,
             };
-            self.fault_in(cx, at, addr, access)?;
+            patience.bears(self.fault_in(cx, at, addr, access))?;
         }
     }
     /// Runs `f` on the frame at `at` while its entry is locked, if that allows the access; else gives it back.

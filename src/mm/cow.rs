@@ -73,9 +73,7 @@ impl Held<'_> {
             .filter(|_| vma.flags.contains(VmFlags::NONLINEAR))
             .and_then(|pfn| self.lease.mm.machine().mem().owner(pfn))
             .map_or(vma.pgoff_at(at), |owner| owner.index);
-        let Some(locked) = self.lock_index(vma, object, (at, index), Access::Write)? else {
-            return Ok(());
-        };
+        let locked = self.lock_index(vma, object, (at, index), Access::Write)?;
         let pte = seen.with_rights(vma.rights()).mkdirty();
         self.with_leaf(at, |leaf| {
             if leaf.get(at) == seen && seen.counted() == Some(locked.pfn()) {

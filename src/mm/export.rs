@@ -1,6 +1,6 @@
 //! How a driver with a reverse map of its own comes by a frame: locked, and known to be mapped.
 
-use super::{Mm, pte::RawPte};
+use super::{Mm, patience::Patience, pte::RawPte};
 use crate::{
     addr::Vpn,
     ctx::{Cx, Sleepable, rank},
@@ -28,6 +28,7 @@ impl Mm {
         let at = Vpn::containing(addr);
         let mem = self.machine().mem();
         let mut wanted = access;
+        let mut patience = Patience::default();
         loop {
             if let Some(frame) = self.frame_at(cx, at, wanted) {
                 let locked = mem.lock(cx, frame);
@@ -41,7 +42,7 @@ impl Mm {
             if zero {
                 wanted = Access::Write;
             }
-            self.fault_in(cx, at, addr, wanted)?;
+            patience.bears(self.fault_in(cx, at, addr, wanted))?;
         }
     }
     fn entry_at(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn) -> Option<RawPte> {

@@ -7,8 +7,8 @@ use super::{fault::with_leaf, flags::VmFlags, guard::Held, pte::RawPte, vma::Vma
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     error::{FaultError, NoMemory, ObjectError},
-    file::{MemoryObject, Pattern, Want},
-    frame::{Frame, FrameLock},
+    file::{MemoryObject, Pattern, Want, sealed},
+    frame::{Frame, FrameFlags, FrameLock},
     notifier::Access,
 };
 
@@ -59,10 +59,9 @@ impl<'h> Held<'h> {
         if self.fault_around(vma, object, at)? {
             return Ok(());
         }
-        if let Some(locked) = self.lock_page(vma, object, at, Access::Read)? {
-            let pte = RawPte::frame(locked.pfn(), vma.mapped_rights());
-            self.install_page(vma, at, &locked, pte)?;
-        }
+        let locked = self.lock_page(vma, object, at, Access::Read)?;
+        let pte = RawPte::frame(locked.pfn(), vma.mapped_rights());
+        self.install_page(vma, at, &locked, pte)?;
         Ok(())
     }
     /// `do_shared_fault`.
@@ -72,10 +71,9 @@ impl<'h> Held<'h> {
         object: &dyn MemoryObject,
         at: Vpn,
     ) -> Result<(), FaultError> {
-        if let Some(locked) = self.lock_page(vma, object, at, Access::Write)? {
-            let pte = RawPte::frame(locked.pfn(), vma.rights()).mkdirty();
-            self.install_page(vma, at, &locked, pte)?;
-        }
+        let locked = self.lock_page(vma, object, at, Access::Write)?;
+        let pte = RawPte::frame(locked.pfn(), vma.rights()).mkdirty();
+        self.install_page(vma, at, &locked, pte)?;
         Ok(())
     }
     /// `do_cow_fault`: everything that can fail for want of memory comes before the object is asked.
@@ -87,11 +85,10 @@ impl<'h> Held<'h> {
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let copy = self.new_anon(vma, at)?;
-        if let Some(locked) = self.lock_page(vma, object, at, Access::Read)? {
-            mem.copy(locked.pfn(), copy.pfn());
-            let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
-            self.install(at, copy, pte)?;
-        }
+        let locked = self.lock_page(vma, object, at, Access::Read)?;
+        mem.copy(locked.pfn(), copy.pfn());
+        let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
+        self.install(at, copy, pte)?;
         Ok(())
     }
     /// The object's page itself; locked memory takes it off the lists of reclaim.
@@ -108,14 +105,15 @@ impl<'h> Held<'h> {
         }
         Ok(())
     }
-    /// The page, locked; `None` if it was cut off before the lock was had: the access faults again.
+    /// The page, locked; an error with [`ObjectError::NotItsPage`] if it was cut off before the lock was had, or never was
+    /// that page: the access faults again.
     pub(super) fn lock_page<'f>(
         &mut self,
         vma: &Vma,
         object: &'f dyn MemoryObject,
         at: Vpn,
         access: Access,
-    ) -> Result<Option<FrameLock<'f>>, FaultError>
+    ) -> Result<FrameLock<'f>, FaultError>
     where
         'h: 'f,
     {
@@ -128,24 +126,29 @@ impl<'h> Held<'h> {
         object: &'f dyn MemoryObject,
         (at, index): (Vpn, u64),
         access: Access,
-    ) -> Result<Option<FrameLock<'f>>, FaultError>
+    ) -> Result<FrameLock<'f>, FaultError>
     where
         'h: 'f,
     {
         let want = vma.want(access);
-        let frame = match object.page(self.lease.cx.reborrow(), index, &want) {
-            Ok(frame) => frame,
-            Err(ObjectError::Again) => return Ok(None),
-            Err(ObjectError::NoMemory(e)) => return Err(e.into()),
-            Err(ObjectError::Beyond(_)) => return Err(FaultError::Beyond(at.addr())),
-            Err(why) => {
-                let addr = at.addr();
-                return Err(FaultError::Object { addr, why });
-            }
-        };
+        let addr = at.addr();
+        let frame = object
+            .page(self.lease.cx.reborrow(), index, &want)
+            .map_err(|why| match why {
+                ObjectError::NoMemory(e) => e.into(),
+                ObjectError::Beyond(_) => FaultError::Beyond(addr),
+                why => FaultError::Object { addr, why },
+            })?;
         let mem = self.lease.mm.machine().mem();
+        let why = ObjectError::NotItsPage(index);
+        if !frame.is_of(mem) {
+            return Err(FaultError::Object { addr, why });
+        }
         let locked = mem.lock(&mut self.lease.cx, frame);
-        Ok(object.is_page(&locked, index).then_some(locked))
+        match object.is_page(&locked, index, sealed::Ours) {
+            true => Ok(locked),
+            false => Err(FaultError::Object { addr, why }),
+        }
     }
 
     /// `do_fault_around`: maps what the object has in memory in the aligned block around `at`, within the VMA and the
@@ -169,14 +172,25 @@ impl<'h> Held<'h> {
         let resident = |page: Vpn| -> Option<FrameLock<'_>> {
             let index = vma.pgoff_at(page);
             let frame: Frame<'_> = (index < object.pages()).then(|| object.resident(index))??;
+            // What reclaim has written back, and would give up next, is not mapped along with others.
+            if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
+                return None;
+            }
             let locked = mem.try_lock(frame).ok()?;
-            object.is_page(&locked, index).then_some(locked)
+            let is_page = object.is_page(&locked, index, sealed::Ours);
+            is_page.then_some(locked)
         };
         let frames: Vec<(Vpn, FrameLock<'_>)> = around
             .iter()
             .filter_map(|p| Some((p, resident(p)?)))
             .collect();
-        if frames.is_empty() {
+        let Some((first, _)) = frames.first() else {
+            return Ok(false);
+        };
+        // 6.18 makes the table only for what might become a huge entry: of a file, not if the first page found is the last
+        // one (`can_map_large`). The fault itself makes it.
+        let is_last = vma.pgoff_at(*first) + 1 == object.pages() && !object.is_memory();
+        if is_last && !self.has_leaf(at) {
             return Ok(false);
         }
         let rights = vma.mapped_rights();

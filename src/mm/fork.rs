@@ -102,7 +102,7 @@ impl MmapWriteGuard<'_> {
             if accounted {
                 from.charge(vma.pages())?;
             }
-            let copy = from.child_vma(vma).inspect_err(|_| {
+            let mut copy = from.child_vma(vma).inspect_err(|_| {
                 if accounted {
                     from.uncharge(vma.pages());
                 }
@@ -112,6 +112,7 @@ impl MmapWriteGuard<'_> {
                 || copy.flags.contains(VmFlags::NONLINEAR)
                 || (copy.flags & (VmFlags::MAYBE_GUARD | VmFlags::WIPEONFORK)
                     == VmFlags::MAYBE_GUARD);
+            copy.follow_parent(vma, &to.space);
             to.insert(copy);
             if has_pages {
                 let alone = (mode == ForkMode::Share)

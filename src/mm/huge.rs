@@ -158,7 +158,7 @@ impl<'h> Held<'h> {
         }
         Ok(true)
     }
-    fn has_leaf(&mut self, at: Vpn) -> bool {
+    pub(super) fn has_leaf(&mut self, at: Vpn) -> bool {
         let mm = self.lease.mm;
         let pinned = self.lease.cx.pin();
         mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()

@@ -49,6 +49,7 @@ mod nonlinear;
 mod page_table;
 mod pageout;
 mod pair;
+mod patience;
 mod placement;
 mod populate;
 mod pte;

@@ -119,9 +119,7 @@ impl Held<'_> {
         index: u64,
         access: Access,
     ) -> Result<(), FaultError> {
-        let Some(locked) = self.lock_index(vma, object, (at, index), access)? else {
-            return Ok(());
-        };
+        let locked = self.lock_index(vma, object, (at, index), access)?;
         let mem = self.lease.mm.machine().mem();
         let pte = match access {
             Access::Read => RawPte::frame(locked.pfn(), vma.mapped_rights()),

@@ -11,6 +11,7 @@ use super::{
     later::Later,
     layout::Layout,
     mmap_lock::ReadGuard,
+    patience::Patience,
 };
 use crate::{
     addr::{VpnRange, by_page, chunks},
@@ -142,6 +143,7 @@ impl Held<'_> {
     ) -> Result<(), FaultError> {
         let layout = self.layout;
         let mut f = f;
+        let mut patience = Patience::default();
         loop {
             let mm = self.lease.mm;
             f = match mm.try_touch(&mut self.lease.cx, at, access, f) {
@@ -152,7 +154,8 @@ impl Held<'_> {
             if !vma.allows(access) {
                 return Err(FaultError::Denied(addr));
             }
-            self.fault(vma, at, access).map_err(|e| place(e, addr))?;
+            let step = self.fault(vma, at, access);
+            patience.bears(step.map_err(|e| place(e, addr)))?;
         }
     }
 }

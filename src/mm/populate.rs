@@ -6,6 +6,7 @@ use super::{
     guard::{Held, MmapPin},
     later::Later,
     page_table::LeafAt,
+    patience::Patience,
     pte::RawPte,
     vma::Vma,
 };
@@ -157,8 +158,9 @@ impl Held<'_> {
         at: Vpn,
         access: Access,
     ) -> Result<(), FaultError> {
+        let mut patience = Patience::default();
         while !self.is_present(at, access) {
-            self.fault(vma, at, access)?;
+            patience.bears(self.fault(vma, at, access))?;
             if self.has_put_off() {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! How an external MMU comes by a frame: it hands in the ticket that it drew before looking, and gets back something
 //! that it can only have admitted under its own lock.
 
-use super::{Mm, page_table::LeafAt, pte::RawPte};
+use super::{Mm, page_table::LeafAt, patience::Patience, pte::RawPte};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
@@ -31,11 +31,12 @@ impl Mm {
     ) -> Result<Pending<'g, G>, FaultError> {
         self.check_ticket(&ticket)?;
         let (at, access) = (ticket.vpn(), ticket.access());
+        let mut patience = Patience::default();
         loop {
             if let Some(found) = self.look_up(cx, &ticket) {
                 return Ok(self.fill(ticket, &found));
             }
-            self.fault_in(cx, at, at.addr(), access)?;
+            patience.bears(self.fault_in(cx, at, at.addr(), access))?;
         }
     }
     /// [`resolve`](Self::resolve) without faulting: a look at the page table without any lock, from wherever the caller

@@ -109,6 +109,13 @@ impl Vma {
             nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }
+    /// A forked VMA enters the reverse map of its object behind its parent's.
+    pub(super) fn follow_parent(&mut self, parent: &Self, space: &Weak<dyn Space>) {
+        if let Some(link) = &parent.file_link {
+            let place = self.place(space);
+            self.file_link = Some(link.fork(&place));
+        }
+    }
     /// Enters into the reverse maps where it lies now.
     pub(super) fn follow(&mut self, space: &Weak<dyn Space>) {
         if self.file.is_none() && self.anon.get().is_none() {

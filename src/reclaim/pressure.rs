@@ -53,13 +53,15 @@ impl Reclaim<'_> {
         let mut freed = 0;
         while freed < wanted {
             match self.attempt(cx, wanted - freed) {
+                0 if self.flush(cx) => {}
                 0 => break,
                 now => freed += now,
             }
         }
         freed
     }
-    /// Frees all that can be freed (`mem_cgroup_force_empty`); returns how many frames that were.
+    /// Frees all that can be freed (`mem_cgroup_force_empty`); returns how many frames that were. Dirty pages of files are
+    /// written back: they can be freed from then on.
     pub(crate) fn free_all<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> u64 {
         let mut freed = 0;
         let mut retries = RETRIES;
@@ -70,6 +72,7 @@ impl Reclaim<'_> {
                 retries -= 1;
             }
         }
+        let _written = self.flush(cx);
         freed
     }
 

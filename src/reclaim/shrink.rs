@@ -4,8 +4,9 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
-    rmap::{Blocking, Kept, OwnerRef, Unmap, Use, referenced, split_huge_of, unmap_frame},
+    rmap::{Blocking, Kept, Mapping, OwnerRef, Unmap, Use, referenced, split_huge_of, unmap_frame},
 };
+use std::{cell::RefCell, sync::Arc};
 
 /// Whether pages in use lately are spared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +64,17 @@ pub(crate) struct Shrunk {
 pub(crate) struct Reclaim<'r> {
     host: &'r Host,
     windows: RmapWindows,
+    /// Pages of files that were found dirty: to be written back before more is given up.
+    dirty: RefCell<Vec<Frame<'r>>>,
 }
 
 impl<'r> Reclaim<'r> {
     pub(crate) fn new(host: &'r Host, windows: RmapWindows) -> Self {
-        Self { host, windows }
+        Self {
+            host,
+            windows,
+            dirty: RefCell::default(),
+        }
     }
     pub(super) fn host(&self) -> &'r Host {
         self.host
@@ -286,14 +293,44 @@ impl<'r> Reclaim<'r> {
             mem.clear_flags(locked.pfn(), FrameFlags::DIRTY);
             return Fate::Written;
         }
-        let evicted = locked
-            .owner()
-            .is_some_and(|owner| match self.host.registry.find(owner.id) {
-                Some(OwnerRef::Mapping(mapping)) => mapping
-                    .upgrade()
-                    .is_some_and(|m| m.evict(locked, owner.index)),
-                _ => false,
-            });
+        let flags = mem.flags(locked.pfn());
+        if flags.contains(FrameFlags::DIRTY) && !flags.contains(FrameFlags::SWAP_BACKED) {
+            // Reclaim writes no file itself; it marks the page, and wakes who does.
+            mem.set_flags(locked.pfn(), FrameFlags::RECLAIM);
+            if references == References::Check && !flags.contains(FrameFlags::RECLAIM) {
+                self.dirty.borrow_mut().push(locked.frame().clone());
+            }
+            return Fate::Active;
+        }
+        let evicted = self
+            .keeper(locked)
+            .is_some_and(|(mapping, index)| mapping.evict(locked, index));
         if evicted { Fate::Freed } else { Fate::Active }
+    }
+    /// The mapping that the page belongs to, and its index there.
+    fn keeper(&self, locked: &FrameLock<'_>) -> Option<(Arc<Mapping>, u64)> {
+        let owner = locked.owner()?;
+        match self.host.registry.find(owner.id)? {
+            OwnerRef::Mapping(mapping) => Some((mapping.upgrade()?, owner.index)),
+            OwnerRef::Anon(_) => None,
+        }
+    }
+    /// Writes back the pages of files that were found dirty (`wakeup_flusher_threads`); says whether any is clean now.
+    /// They go when their turn comes again.
+    pub(super) fn flush<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> bool {
+        let mem = self.mem();
+        let mut any = false;
+        for frame in self.dirty.take() {
+            let locked = mem.lock(cx, frame);
+            let is_dirty = mem.flags(locked.pfn()).contains(FrameFlags::DIRTY);
+            let Some((mapping, index)) = self.keeper(&locked).filter(|_| is_dirty) else {
+                continue;
+            };
+            if mapping.write_back(&mut cx.descend(), &locked, index) {
+                locked.set_flags(FrameFlags::RECLAIM);
+                any = true;
+            }
+        }
+        any
     }
 }

@@ -4,13 +4,12 @@ use super::{
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
     space::{EvenCows, Place, RmapCx, Spot},
-    tree::{Frozen, Tree, each_page, next_seq},
+    tree::{Frozen, Tree, Turn, each_page},
 };
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
     frame::{Frame, FrameLock, Owner, OwnerId, PhysMem},
-    interval::Key,
     sync::OnceLock,
 };
 use std::{
@@ -31,6 +30,13 @@ pub(crate) trait Evict: Send + Sync {
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the store has it. Says
     /// whether it did; if not, the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
+    /// Writes a dirty page `index`, whose locked frame nothing maps, to its store. Says whether it did.
+    fn write_back(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'_>,
+        index: u64,
+    ) -> bool;
     /// Takes `new` for page `index` instead of the locked frame, unless somebody else holds that. Says whether it did.
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
 }
@@ -56,6 +62,16 @@ impl Mapping {
     pub(crate) fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         let keeper = self.evict.get().and_then(Weak::upgrade);
         keeper.is_some_and(|keeper| keeper.evict(locked, index))
+    }
+    /// Asks the keeper to write back a page.
+    pub(crate) fn write_back(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        locked: &FrameLock<'_>,
+        index: u64,
+    ) -> bool {
+        let keeper = self.evict.get().and_then(Weak::upgrade);
+        keeper.is_some_and(|keeper| keeper.write_back(cx, locked, index))
     }
     /// Asks the keeper to take another frame for a page.
     pub(crate) fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
@@ -161,7 +177,8 @@ impl fmt::Debug for Mapping {
 /// A VMA's place in the map of its object; leaves it when dropped.
 pub(crate) struct FileLink {
     mapping: Arc<Mapping>,
-    key: Key,
+    start: u64,
+    turn: Turn,
     end: u64,
     flags: u64,
     range: VpnRange,
@@ -170,28 +187,33 @@ pub(crate) struct FileLink {
 impl FileLink {
     /// Enters a VMA.
     pub(crate) fn new(mapping: &Arc<Mapping>, place: &Place) -> Self {
-        let key = Key {
-            start: place.span().0,
-            seq: next_seq(),
+        Self::with(mapping, place, mapping.tree.put_last(place, None))
+    }
+    /// Enters a forked VMA: directly behind its parent's, before all others that start there. So who walks to find all
+    /// mappings of a page, and stops at the last one, meets the same VMAs as on Linux.
+    pub(crate) fn fork(&self, place: &Place) -> Self {
+        let turn = match place.span().0 == self.start {
+            true => self.mapping.tree.put_behind(place, &self.turn),
+            false => self.mapping.tree.put_last(place, None),
         };
-        mapping.tree.put(key, place, None);
+        Self::with(&self.mapping, place, turn)
+    }
+    fn with(mapping: &Arc<Mapping>, place: &Place, turn: Turn) -> Self {
+        let (start, end) = place.span();
         Self {
             mapping: Arc::clone(mapping),
-            key,
-            end: place.span().1,
+            start,
+            turn,
+            end,
             flags: place.flags,
             range: place.range,
         }
     }
     /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
     pub(crate) fn moved(&mut self, place: &Place) {
-        let key = Key {
-            start: place.span().0,
-            seq: next_seq(),
-        };
-        self.mapping.tree.put(key, place, Some(self.key));
-        self.key = key;
-        self.end = place.span().1;
+        let old = Some((self.start, &self.turn));
+        self.turn = self.mapping.tree.put_last(place, old);
+        (self.start, self.end) = place.span();
         self.flags = place.flags;
         self.range = place.range;
     }
@@ -199,10 +221,11 @@ impl FileLink {
     pub(crate) fn follow(&mut self, place: &Place) {
         // The pages that a nonlinear VMA may map do not tell where it lies.
         let lies_elsewhere = place.nonlinear && self.range != place.range;
-        if lies_elsewhere || (self.key.start, self.end) != place.span() {
+        if lies_elsewhere || (self.start, self.end) != place.span() {
             self.moved(place);
         } else if self.flags != place.flags {
-            self.mapping.tree.set_flags(self.key, place.flags);
+            let tree = &self.mapping.tree;
+            tree.set_flags_at(self.start, &self.turn, place.flags);
             self.flags = place.flags;
         }
     }
@@ -210,12 +233,12 @@ impl FileLink {
 
 impl Drop for FileLink {
     fn drop(&mut self) {
-        self.mapping.tree.remove(self.key);
+        self.mapping.tree.remove_at(self.start, &self.turn);
     }
 }
 
 impl fmt::Debug for FileLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileLink({:?})", self.key)
+        write!(f, "FileLink({}, {:?})", self.start, self.turn)
     }
 }

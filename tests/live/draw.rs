@@ -17,6 +17,8 @@ pub enum Profile {
     Files,
     Errors,
     Swap,
+    /// A file on a disk and one of memory, with ends and holes anywhere.
+    Ends,
 }
 
 /// The numbers of one operation.
@@ -92,6 +94,7 @@ fn weights(profile: Profile) -> Vec<(u32, Kind)> {
         Profile::Files => all.extend([(24, File), (4, Mmap)]),
         Profile::Errors => all.extend([(3, Lock), (3, Unlock), (8, File)]),
         Profile::Swap => all.extend([(10, Madvise), (10, Load)]),
+        Profile::Ends => all.extend([(50, File), (10, Store), (10, Load)]),
     }
     all
 }
@@ -117,6 +120,16 @@ const SWAPPING: &[Advice] = &[
     Advice::Free,
     Advice::Cold,
 ];
+/// For files: they are put out, punched, read alone.
+const OUT: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::PageOut,
+    Advice::Remove,
+    Advice::Random,
+    Advice::Normal,
+    Advice::PopulateRead,
+    Advice::Cold,
+];
 const ANY: &[Advice] = &[
     Advice::Normal,
     Advice::Random,
@@ -139,6 +152,11 @@ fn at(page: u64) -> u64 {
     ARENA.start + page * PAGE
 }
 
+/// Where in a page something is that is not a whole one.
+fn odd(choice: usize) -> u64 {
+    pick(&[0, 0, 1, 7, 100, 2048, PAGE - 1], choice)
+}
+
 fn pick<T: Copy>(from: &[T], choice: usize) -> T {
     from[choice % from.len()]
 }
@@ -159,8 +177,16 @@ impl Making {
             size,
             kind: FileKind::Memfd,
         };
+        let disk = |size| FileSpec {
+            size,
+            kind: FileKind::Disk,
+        };
         let files = match profile {
             Profile::Dense | Profile::Swap => BTreeMap::new(),
+            Profile::Ends => BTreeMap::from([
+                ("f0".into(), disk(9 * PAGE + 1234)),
+                ("f1".into(), memfd(5 * PAGE + 77)),
+            ]),
             _ => BTreeMap::from([
                 ("f0".into(), memfd(16 * PAGE)),
                 ("f1".into(), memfd(5 * PAGE + 77)),
@@ -269,16 +295,17 @@ impl Making {
                 let all = match self.profile {
                     Profile::Errors => ANY,
                     Profile::Swap => SWAPPING,
+                    Profile::Ends => OUT,
                     _ => USUAL,
                 };
                 let advice = pick(all, d.choice);
                 Op::Madvise { addr, len, advice }
             }
             Kind::Load => Op::Load {
-                addr: at(d.page) + pick(&[0, 0, 7, 4095], d.choice),
+                addr: at(d.page) + odd(d.choice),
             },
             Kind::Store => Op::Store {
-                addr: at(d.page) + pick(&[0, 0, 7, 4095], d.choice),
+                addr: at(d.page) + odd(d.choice),
                 byte: d.byte,
             },
             Kind::Fork => {
@@ -381,7 +408,8 @@ impl Making {
     }
     fn on_file(&self, addr: u64, len: u64, d: &Draw) -> Option<Op> {
         let file = self.file(d)?;
-        Some(match d.byte % 5 {
+        let kinds = if self.profile == Profile::Ends { 6 } else { 5 };
+        Some(match d.byte % kinds {
             0 => Op::RemapFilePages {
                 addr,
                 len,
@@ -389,19 +417,23 @@ impl Making {
             },
             1 => Op::Ftruncate {
                 file,
-                len: d.other % 16 * PAGE + pick(&[0, 0, 100], d.choice),
+                len: d.other % 16 * PAGE + odd(d.choice),
             },
             2 => Op::PunchHole {
                 file,
-                off: d.other % 12 * PAGE,
-                len: d.n % 4 * PAGE + PAGE,
+                off: d.other % 12 * PAGE + odd(d.choice),
+                len: (d.n % 5 * PAGE + odd(d.choice / 7)).max(1),
             },
-            3 => Op::Msync { addr, len },
-            _ => Op::Pwrite {
+            3 => Op::Msync {
+                addr,
+                len: len.saturating_sub(odd(d.choice) / 2),
+            },
+            4 => Op::Pwrite {
                 file,
-                off: d.other % 14 * PAGE,
+                off: d.other % 14 * PAGE + odd(d.choice),
                 byte: d.byte,
             },
+            _ => Op::Fsync { file },
         })
     }
 }

@@ -109,6 +109,11 @@ fn files_cut_and_punched() {
 }
 
 #[test]
+fn ends_and_holes_of_files_anywhere() {
+    compare(Profile::Ends);
+}
+
+#[test]
 fn bad_arguments() {
     compare(Profile::Errors);
 }

@@ -5,7 +5,7 @@ use crate::run::{How, explore};
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
     ctx::{Cx, Sleepable, rank},
-    file::{File, FileMode, Shmem},
+    file::{DiskFile, File, FileMode, MemStore, Shmem},
     mm::MmapArgs,
 };
 use std::sync::Arc;
@@ -19,6 +19,7 @@ fn world() -> (Arc<Machine>, Arc<Mm>) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             frames: 16,
+            swap: 4,
             ..MemConfig::default()
         },
         ..MachineConfig::default()
@@ -121,6 +122,97 @@ fn map_and_unmap() {
     let mut thread = machine.enter().unwrap();
     mm.exit(&mut thread.cx());
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+/// Two pages of a file on a disk, none of them in memory, mapped shared.
+fn on_disk() -> (Arc<Machine>, Arc<Mm>, Arc<File>) {
+    let (machine, mm) = world();
+    let store = Box::<MemStore>::default();
+    let file = DiskFile::new(machine.host(), "/d", 0, store).unwrap();
+    let file = File::open(file, FileMode::ReadWrite);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        for page in 0..2 {
+            file.write_at(cx.reborrow(), page * PAGE, &[7]).unwrap();
+        }
+        file.sync(cx.reborrow()).unwrap();
+        machine.reclaim(&mut cx);
+        let args = MmapArgs::anonymous(2 * PAGE).of(&file, 0).fixed(BASE);
+        mm.mmap(&mut cx, &args.shared()).unwrap();
+    }
+    (machine, mm, file)
+}
+
+/// A page is faulted in while it is cut out of the file: what it had is not read back.
+fn fault_and_cut(cut: impl FnOnce(&mut Idle<'_>, &File) + Send + 'static) {
+    let (machine, mm, file) = on_disk();
+    let (faults, cuts) = (Arc::clone(&mm), Arc::clone(&file));
+    let seen = race(
+        &machine,
+        move |cx| faults.load(cx, BASE + PAGE),
+        move |cx| cut(cx, &cuts),
+    );
+    let known = matches!(seen, Ok(7 | 0) | Err(FaultError::Beyond(_)));
+    assert!(known, "nobody wrote that: {seen:?}");
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    file.truncate(cx.reborrow(), 2 * PAGE).unwrap();
+    let there = mm.load(&mut cx, BASE + PAGE);
+    assert_eq!(there, Ok(0), "what was cut out came back");
+    mm.exit(&mut cx);
+    drop(file);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+/// A page of shared memory is written while it is cut off: nothing is left beyond the end.
+fn store_and_cut() {
+    let (machine, mm) = world();
+    let file = Shmem::memfd(machine.host(), "m", 2 * PAGE).unwrap();
+    let file = File::open(file, FileMode::ReadWrite);
+    {
+        let mut thread = machine.enter().unwrap();
+        let shared = MmapArgs::anonymous(2 * PAGE).of(&file, 0).fixed(BASE);
+        mm.mmap(&mut thread.cx(), &shared.shared()).unwrap();
+    }
+    let (faults, cuts) = (Arc::clone(&mm), Arc::clone(&file));
+    race(
+        &machine,
+        move |cx| {
+            let _refused = faults.store(cx, BASE + PAGE, 1);
+        },
+        move |cx| cuts.truncate(cx.reborrow(), PAGE).unwrap(),
+    );
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    file.truncate(cx.reborrow(), 2 * PAGE).unwrap();
+    let there = mm.load(&mut cx, BASE + PAGE);
+    assert_eq!(there, Ok(0), "a page beyond the end");
+    mm.exit(&mut cx);
+    drop(file);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+#[test]
+fn fault_against_punch() {
+    explore(&[How::Sweep(2, 8), How::Random(100), How::Pct(100)], || {
+        fault_and_cut(|cx, file| file.punch_hole(cx.reborrow(), PAGE, PAGE).unwrap())
+    });
+}
+
+#[test]
+fn fault_against_truncate() {
+    explore(&[How::Sweep(2, 8), How::Random(100), How::Pct(100)], || {
+        fault_and_cut(|cx, file| file.truncate(cx.reborrow(), PAGE).unwrap())
+    });
+}
+
+#[test]
+fn store_against_truncate() {
+    explore(
+        &[How::Sweep(2, 8), How::Random(100), How::Pct(100)],
+        store_and_cut,
+    );
 }
 
 #[test]

@@ -122,7 +122,8 @@ impl Reference {
                 if page.freed != Freed::Hazy {
                     offsets.push(0);
                 }
-                for offset in offsets {
+                let uncertain = self.tail_of(page).unwrap_or(u16::MAX);
+                for offset in offsets.into_iter().filter(|&o| o < uncertain) {
                     let wanted = bytes.get(&offset).copied().unwrap_or_default();
                     let mut got = [0];
                     frame.read(offset.into(), &mut got);

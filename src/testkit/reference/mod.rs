@@ -10,13 +10,14 @@
 //!
 //! # What it knows
 //!
-//! Operations on whole pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`, `mprotect`, `mremap` in
+//! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`, `mprotect`, `mremap` in
 //! all forms, `madvise`, `msync`, loads and stores of any byte, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`,
-//! `fsync`, reclaim, migration, merging. It takes what happened for granted where only VMAs could tell: where a mapping without `FIXED`
+//! `fsync`, reclaim, migration, merging; of files every size and offset, with ext4's and shmem's rules for what lies beyond their ends. It takes what happened for granted where only VMAs could tell: where a mapping without `FIXED`
 //! went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`, huge pages, odd
 //! addresses) it is [lost](Reference::is_lost), and says nothing any more.
 
 mod check;
+mod files;
 mod ops;
 mod page;
 
@@ -97,6 +98,13 @@ impl Reference {
     }
     /// Memory was looked for, beside the script: what was freed lazily may be gone.
     pub fn pressure(&mut self) {
+        for object in &mut self.objects {
+            object.tail_perhaps = object.tail().is_some();
+        }
+        self.pages_out();
+    }
+    /// The same, where nothing is written back.
+    fn pages_out(&mut self) {
         self.resident = false;
         for page in self.processes.values_mut().flat_map(Pages::values_mut) {
             page.idle = true;
@@ -128,7 +136,9 @@ impl Reference {
     fn populate(&mut self, process: u32, number: u64) {
         let addr = number * PAGE;
         let refused = self.refusal(process, addr, false);
-        if refused.is_some() || self.is_hazy(&self.processes[&process][&number]) {
+        let seen = self.processes[&process].get(&number);
+        let unknown = seen.is_some_and(|p| self.is_hazy(p) || self.tail_of(p).is_some());
+        if refused.is_some() || unknown {
             // A copy that others made before may have older bytes.
             return;
         }
@@ -149,6 +159,10 @@ impl Reference {
             return Ok(());
         }
         let byte = byte.unwrap_or_default();
+        if byte != 0 && self.is_uncertain(actor, addr) {
+            self.settle_tail(actor, addr, *came == Outcome::Ret(0));
+        }
+        let byte = self.byte(actor, addr).0.unwrap_or_default();
         let gone = freed == Freed::Perhaps && *came == Outcome::Ret(0);
         if gone && byte != 0 {
             self.page(actor, addr).clear();
@@ -169,10 +183,12 @@ impl Reference {
             _ => bytes.insert(split(addr).1, byte),
         };
         self.touch(actor, addr);
-        let hazy = self.is_hazy(&self.processes[&actor][&split(addr).0]);
+        let seen = &self.processes[&actor][&split(addr).0];
+        let (hazy, uncertain) = (self.is_hazy(seen), self.tail_of(seen).is_some());
         let page = self.page(actor, addr);
         // Whether the others are there is not to be seen from here.
-        let alone = hazy || page.freed == Freed::Perhaps;
+        let shared = page.shared && page.object.is_some();
+        let alone = hazy || page.freed == Freed::Perhaps || (uncertain && !shared);
         if alone {
             bytes.retain(|&offset, _| offset == split(addr).1);
         }
@@ -188,6 +204,26 @@ impl Reference {
             _ => page.own = Some(bytes),
         }
         Ok(())
+    }
+    /// Where bytes begin of a page that shows its object's, which may have gone with a page that was written back.
+    fn tail_of(&self, page: &page::Page) -> Option<u16> {
+        let (object, index) = page.object.filter(|_| page.own.is_none())?;
+        self.objects[object].uncertain(index)
+    }
+    fn is_uncertain(&self, process: u32, addr: u64) -> bool {
+        let (number, offset) = split(addr);
+        let tail = self.tail_of(&self.processes[&process][&number]);
+        tail.is_some_and(|tail| offset >= tail)
+    }
+    /// A byte of such a tail was seen: all of it went, or nothing.
+    fn settle_tail(&mut self, process: u32, addr: u64, gone: bool) {
+        let page = &self.processes[&process][&split(addr).0];
+        let (object, _) = page.object.expect("an object's tail");
+        let object = &mut self.objects[object];
+        match gone {
+            true => object.drop_tail(),
+            false => object.tail_perhaps = false,
+        }
     }
     /// A page of a process that may be accessed.
     fn page(&mut self, process: u32, addr: u64) -> &mut page::Page {

@@ -6,14 +6,14 @@ use super::{
 };
 use crate::{
     mm::{Advice, MapFlags, MremapFlags, Prot},
-    replay::{FileKind, Op, Outcome},
+    replay::{Op, Outcome},
 };
 use std::ops::Range;
 
-type Came<'o> = &'o Outcome;
-type Step = Result<(), String>;
+pub(super) type Came<'o> = &'o Outcome;
+pub(super) type Step = Result<(), String>;
 
-const DONE: Outcome = Outcome::Ret(0);
+pub(super) const DONE: Outcome = Outcome::Ret(0);
 
 fn errno(name: &str) -> Outcome {
     Outcome::Err(name.to_owned())
@@ -70,7 +70,7 @@ impl Reference {
         range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
     /// What it knows nothing of. A refusal changes nothing.
-    fn odd(&mut self, came: Came<'_>) -> Step {
+    pub(super) fn odd(&mut self, came: Came<'_>) -> Step {
         self.lost = matches!(came, Outcome::Ret(_));
         Ok(())
     }
@@ -97,7 +97,14 @@ impl Reference {
                 must(&DONE, came)
             }
             Op::Msync { .. } => {
-                let all = self.pages_of(actor);
+                let all = &self.processes[&actor];
+                let shared = all.range(range.clone()).filter(|(_, page)| page.shared);
+                for (object, index) in shared.filter_map(|(_, page)| page.object) {
+                    let object = &mut self.objects[object];
+                    if object.tail().is_some_and(|(last, _)| last == index) {
+                        object.drop_tail();
+                    }
+                }
                 must(&whole(range.clone().any(|n| !all.contains_key(&n))), came)
             }
             Op::Madvise { advice, .. } => self.advise(actor, range, advice, came),
@@ -155,8 +162,12 @@ impl Reference {
     /// A new object of shared anonymous memory, from its beginning.
     fn nameless(&mut self, len: u64) -> (usize, u64) {
         let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
-        let pages = std::collections::BTreeMap::new();
-        self.objects.push(Object { kind, size, pages });
+        self.objects.push(Object {
+            kind,
+            size,
+            pages: std::collections::BTreeMap::new(),
+            tail_perhaps: false,
+        });
         (self.objects.len() - 1, 0)
     }
     /// Pages like the first, with what follows in its object.
@@ -276,7 +287,7 @@ impl Reference {
                 self.resident = false;
                 return Ok(());
             }
-            Advice::PageOut => self.pressure(),
+            Advice::PageOut => self.pages_out(),
             // What size pages have is a matter of frames; but one that was never used may come in with its neighbours.
             Advice::HugePage | Advice::NoHugePage => self.resident = false,
             Advice::Collapse => {
@@ -331,49 +342,6 @@ impl Reference {
         Ok(())
     }
 
-    fn on_file(&mut self, op: &Op, came: Came<'_>) -> Step {
-        let name = op.file().expect("the caller matched");
-        let nth = self.files[name];
-        let file = &mut self.objects[nth];
-        match *op {
-            Op::Ftruncate { len, .. } => {
-                must(&DONE, came)?;
-                file.resize(len);
-                // Private copies of what was cut off go with it.
-                let end = len.div_ceil(PAGE);
-                for page in self.processes.values_mut().flat_map(Pages::values_mut) {
-                    if page
-                        .object
-                        .is_some_and(|(o, index)| o == nth && index >= end)
-                    {
-                        page.clear();
-                    }
-                }
-                Ok(())
-            }
-            Op::PunchHole { off, len, .. } if len > 0 && len < 1 << 40 => {
-                must(&DONE, came)?;
-                file.cut(off, off + len);
-                // The edges are read in, where there is something to read from.
-                let even = off.is_multiple_of(PAGE) && len.is_multiple_of(PAGE);
-                self.resident &= even || file.kind != Kind::File(FileKind::Disk);
-                Ok(())
-            }
-            Op::Pwrite { off, byte, .. } => {
-                must(&Outcome::Ret(1), came)?;
-                let (index, offset) = super::split(off);
-                file.size = file.size.max(off + 1);
-                let bytes = file.pages.entry(index).or_default();
-                match byte {
-                    0 => bytes.remove(&offset),
-                    _ => bytes.insert(offset, byte),
-                };
-                Ok(())
-            }
-            Op::Fsync { .. } => must(&DONE, came),
-            _ => self.odd(came),
-        }
-    }
     /// Nameless objects go with their last page.
     fn forget_objects(&mut self) {
         let mapped = |nth| {

@@ -83,6 +83,8 @@ pub(super) struct Object {
     pub(super) size: u64,
     /// The pages that are in memory, as far as that is known, with their bytes.
     pub(super) pages: BTreeMap<u64, Bytes>,
+    /// Memory was looked for: bytes beyond the end of a disk file may have gone with a page that was written back.
+    pub(super) tail_perhaps: bool,
 }
 
 /// Kinds of objects.
@@ -102,6 +104,7 @@ impl Object {
             Self {
                 kind: Kind::File(file.kind),
                 size: file.size,
+                tail_perhaps: false,
                 pages: pages.map(|p| (p, Bytes::from([(0, byte(p))]))).collect(),
             }
         };
@@ -121,11 +124,73 @@ impl Object {
             from > first || to < first + PAGE
         });
     }
+    fn is_disk(&self) -> bool {
+        self.kind == Kind::File(FileKind::Disk)
+    }
+    /// Bytes of `[from, to)` become zeros; no page goes.
+    fn zero(&mut self, from: u64, to: u64) {
+        let index = from / PAGE;
+        if let Some(bytes) = self.pages.get_mut(&index) {
+            bytes.retain(|&offset, _| !(from..to).contains(&(index * PAGE + u64::from(offset))));
+        }
+    }
+    /// `ftruncate`. A cut zeroes the rest of the last page, of most files also one to the size that they have; a disk file
+    /// that grows loses what was stored beyond its end.
     pub(super) fn resize(&mut self, size: u64) {
-        if size < self.size {
+        if size > self.size && self.is_disk() {
+            self.drop_tail();
+        }
+        let is_cut = match self.kind {
+            Kind::File(FileKind::Xip) => size < self.size,
+            _ => size <= self.size,
+        };
+        if is_cut {
             self.cut(size, u64::MAX);
+            self.tail_perhaps = false;
         }
         self.size = size;
+    }
+    /// `fallocate` with `FALLOC_FL_PUNCH_HOLE`: of a disk file nothing behind the page in which it ends.
+    pub(super) fn punch(&mut self, from: u64, to: u64) {
+        if !self.is_disk() {
+            self.cut(from, to);
+        } else if from < self.size {
+            let last = self.size.next_multiple_of(PAGE);
+            self.cut(from, if to > self.size { last } else { to });
+        }
+    }
+    /// One byte is written. A disk file that grows by it loses what was stored beyond its end.
+    pub(super) fn write(&mut self, at: u64, byte: u8) {
+        if at > self.size && self.is_disk() {
+            self.zero(self.size, at.min(self.size.next_multiple_of(PAGE)));
+            // What is left of the tail lies behind the byte, in the same page: no more beyond a full page.
+            self.tail_perhaps &= at / PAGE == self.size / PAGE;
+        }
+        self.size = self.size.max(at + 1);
+        let (index, offset) = split(at);
+        let bytes = self.pages.entry(index).or_default();
+        match byte {
+            0 => bytes.remove(&offset),
+            _ => bytes.insert(offset, byte),
+        };
+    }
+    /// The bytes beyond the end in the last page: page, and where they begin.
+    pub(super) fn tail(&self) -> Option<(u64, u16)> {
+        let (index, offset) = split(self.size);
+        (self.is_disk() && offset > 0).then_some((index, offset))
+    }
+    /// They are zeros now.
+    pub(super) fn drop_tail(&mut self) {
+        if self.tail().is_none() {
+            return;
+        }
+        self.zero(self.size, self.size.next_multiple_of(PAGE));
+        self.tail_perhaps = false;
+    }
+    /// Where bytes begin that are as they were, or zeros.
+    pub(super) fn uncertain(&self, index: u64) -> Option<u16> {
+        let (last, offset) = self.tail().filter(|_| self.tail_perhaps)?;
+        (last == index).then_some(offset)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     draw::{Draw, RW, at},
+    files::odd,
     profile::{FILE_PAGES, PAGES, PROCESSES, any, remap},
 };
 use crate::{
@@ -35,21 +36,21 @@ pub(super) fn op(d: Draw, who: u32, living: &[u32], fresh: u32) -> (u32, Op) {
         91..93 if who != 0 => return (who, Op::Exit {}),
         93..94 => Op::Ftruncate {
             file: file(),
-            len: other % (FILE_PAGES + 1) * PAGE_SIZE,
+            len: other % (FILE_PAGES + 1) * PAGE_SIZE + odd(d.n),
         },
         94..96 => {
             let off = other % FILE_PAGES * PAGE_SIZE;
             Op::PunchHole {
                 file: file(),
-                off,
-                len: PAGE_SIZE,
+                off: off + odd(d.n),
+                len: any(&[PAGE_SIZE, PAGE_SIZE + 77, 50], d.byte.into()),
             }
         }
         96..98 => {
             let off = other % FILE_PAGES * PAGE_SIZE;
             Op::Pwrite {
                 file: file(),
-                off,
+                off: off + odd(d.n),
                 byte: d.byte,
             }
         }

@@ -35,6 +35,7 @@ mod beside;
 mod case;
 mod draw;
 mod failure;
+mod files;
 mod huge;
 mod jury;
 mod mixed;

@@ -2,7 +2,7 @@
 
 use super::{
     draw::{BASE, Draw, RW, at},
-    huge,
+    files, huge,
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -37,11 +37,6 @@ const AROUND: u64 = 16;
 const FEW: u64 = 12;
 /// Pages of each file.
 pub(super) const FILE_PAGES: u64 = 8;
-/// Where the file is mapped: shared, shared, private. The second moves to the last and back.
-const SHARED_AT: u64 = 0;
-const SECOND_AT: u64 = 20;
-const PRIVATE_AT: u64 = 40;
-const SECOND_MOVED: u64 = 60;
 pub(super) const PROCESSES: usize = 6;
 
 /// The header of scripts that are made of draws.
@@ -79,9 +74,9 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
         Profile::Huge => huge::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Files => vec![
-            map(SHARED_AT, FILE_PAGES, MapFlags::SHARED, name()),
-            map(SECOND_AT, FILE_PAGES, MapFlags::SHARED, name()),
-            map(PRIVATE_AT, FILE_PAGES, MapFlags::PRIVATE, name()),
+            map(files::SHARED_AT, FILE_PAGES, MapFlags::SHARED, name()),
+            map(files::SECOND_AT, FILE_PAGES, MapFlags::SHARED, name()),
+            map(files::PRIVATE_AT, FILE_PAGES, MapFlags::PRIVATE, name()),
         ],
     };
     ops.into_iter().map(|op| (0, op)).collect()
@@ -89,16 +84,12 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
 
 /// A look at everything, by everybody.
 pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
-    let file = |from| from..from + FILE_PAGES;
     let pages: Vec<u64> = match profile {
         Profile::Mixed => (0..2 * PAGES).collect(),
         Profile::Pages => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
         Profile::Huge => huge::looked_at(),
-        Profile::Files => [SHARED_AT, SECOND_AT, PRIVATE_AT, SECOND_MOVED]
-            .into_iter()
-            .flat_map(file)
-            .collect(),
+        Profile::Files => files::looked_at(),
     };
     let by = |who: &u32| {
         let who = *who;
@@ -139,7 +130,7 @@ impl Profile {
         let op = match self {
             Self::Mixed => return Some(super::mixed::op(d, who, living, fresh)),
             Self::Pages => pages(d),
-            Self::Files => files(d, file),
+            Self::Files => files::op(d, file),
             Self::Swap => swap(d),
             Self::Huge => huge::op(d),
         };
@@ -222,7 +213,7 @@ const ADVICE: &[Advice] = &[
 ];
 
 /// Somewhere in a page: what is not written shows whether it was copied.
-fn byte_in(d: Draw) -> u64 {
+pub(super) fn byte_in(d: Draw) -> u64 {
     any(&[0, 0, 7, PAGE_SIZE - 1], d.n)
 }
 
@@ -287,74 +278,6 @@ pub(super) fn remap(from: u64, n: u64, to: u64, keep: bool) -> Op {
         flags,
         new_addr: at(to),
     }
-}
-
-const ON_FILES: &[(u32, On)] = &[
-    (15, On::Store),
-    (12, On::Private),
-    (10, On::Write),
-    (10, On::Truncate),
-    (9, On::Punch),
-    (5, On::Advise),
-    (10, On::Sync),
-    (10, On::Out),
-    (7, On::Reclaim),
-    (7, On::Move),
-    (3, On::Fork),
-    (2, On::Exit),
-];
-
-fn files(d: Draw, nth: u32) -> Option<Op> {
-    let page = d.page % FILE_PAGES;
-    let file = format!("f{nth}");
-    let off = page * PAGE_SIZE;
-    Some(match weighed(d.kind, ON_FILES) {
-        On::Store => Op::Store {
-            addr: at(SHARED_AT + page) + byte_in(d),
-            byte: d.byte,
-        },
-        On::Private => Op::Store {
-            addr: at(PRIVATE_AT + page) + byte_in(d),
-            byte: d.byte,
-        },
-        On::Write => Op::Pwrite {
-            file,
-            off,
-            byte: d.byte,
-        },
-        On::Truncate => Op::Ftruncate {
-            file,
-            len: d.other % (FILE_PAGES + 1) * PAGE_SIZE,
-        },
-        On::Punch => Op::PunchHole {
-            file,
-            off,
-            len: (1 + d.other % 3) * PAGE_SIZE,
-        },
-        On::Advise => Op::Madvise {
-            addr: at(any(&[SHARED_AT, PRIVATE_AT], d.byte.into()) + page),
-            len: PAGE_SIZE,
-            advice: Advice::DontNeed,
-        },
-        On::Sync => Op::Fsync { file },
-        On::Out => {
-            let some = (SHARED_AT + page, 2.min(FILE_PAGES - page));
-            let (from, n) = any(&[some, (PRIVATE_AT, FILE_PAGES)], d.other);
-            Op::Madvise {
-                addr: at(from),
-                len: n * PAGE_SIZE,
-                advice: Advice::PageOut,
-            }
-        }
-        On::Reclaim => Op::Reclaim {},
-        On::Move => match d.byte.is_multiple_of(2) {
-            true => remap(SECOND_AT, FILE_PAGES, SECOND_MOVED, false),
-            false => remap(SECOND_MOVED, FILE_PAGES, SECOND_AT, false),
-        },
-        On::Fork => Op::Fork { child: 0 },
-        On::Exit => Op::Exit {},
-        _ => return None,
-    })
 }
 
 const ON_SWAP: &[(u32, On)] = &[

@@ -1,0 +1,81 @@
+//! Blocks of a disk file of which only a part is zeroed: at its end, and at the edges of holes.
+//!
+//! The rules are ext4's (`ext4_block_zero_page_range`), where a block is a page:
+//!
+//! * a block that is allocated, or will be when its page is written back, is zeroed in the cache, and dirty by that. If
+//!   it had to be read for it, the page is in the cache, but not up to date;
+//! * of a hole nothing is zeroed and nothing becomes dirty. Its page is in the cache afterwards all the same.
+//!
+//! Whatever can fail is done by [`DiskFile::edge`], before anything is changed.
+
+use super::{DiskFile, cache::Filling, io::Reach, store::BLOCK};
+use crate::{
+    addr::PAGE_SIZE,
+    error::ObjectError,
+    frame::{Frame, FrameFlags},
+};
+use std::ops::Range;
+
+/// A block, a part of which can be zeroed now.
+pub(super) struct Edge<'c> {
+    frame: Frame<'c>,
+    /// It is no hole, or will be none.
+    allocated: bool,
+}
+
+impl DiskFile {
+    /// The block that `at` lies inside of, brought in if it must be; none where a block begins.
+    ///
+    /// # Errors
+    ///
+    /// It could not be read, or no frame is left.
+    pub(super) fn edge<'c>(
+        &'c self,
+        filling: &mut Filling<'c, '_>,
+        at: u64,
+    ) -> Result<Option<Edge<'c>>, ObjectError> {
+        if at.is_multiple_of(PAGE_SIZE) {
+            return Ok(None);
+        }
+        let index = at / PAGE_SIZE;
+        let (locked, is_read) = filling.get_or_add(index)?;
+        let mem = self.cache.host().mem();
+        let mut allocated = mem.flags(locked.pfn()).contains(FrameFlags::DIRTY);
+        if is_read {
+            allocated = allocated || !self.store.is_hole(index);
+        } else if !allocated {
+            let mut block = [0; BLOCK];
+            allocated = self.store.read(index, &mut block)?;
+            if allocated {
+                locked.frame().write(0, &block);
+            }
+        }
+        Ok(Some(Edge {
+            frame: locked.frame().clone(),
+            allocated,
+        }))
+    }
+    /// Zeros bytes of the block.
+    pub(super) fn zero_edge(
+        &self,
+        filling: &mut Filling<'_, '_>,
+        edge: &Edge<'_>,
+        bytes: Range<u64>,
+    ) {
+        if !edge.allocated || bytes.is_empty() {
+            return;
+        }
+        let mem = self.cache.host().mem();
+        let index = bytes.start / PAGE_SIZE;
+        let locked = mem.lock(filling.cx(), edge.frame.clone());
+        if self.cache.holds(&locked, index) {
+            Reach::of(bytes).zero(locked.frame());
+            mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+        }
+    }
+}
+
+/// From `at` to the end of its page.
+pub(super) fn rest_of_page(at: u64) -> Range<u64> {
+    at..at.next_multiple_of(PAGE_SIZE)
+}
