@@ -6,6 +6,7 @@
 
 use super::{
     arena::PhysMem, contents::Contents, flags::FrameFlags, handle::Frame, swap_ahead::ReadAhead,
+    wait::FrameLock,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn},
@@ -173,19 +174,48 @@ impl PhysMem {
         Some(self.adopt(pfn))
     }
     /// Takes a frame out of the swap cache if no entry refers to its slot any more (`folio_free_swap`); says whether it
-    /// did.
-    pub(crate) fn swap_cache_drop(&self, pfn: Pfn) -> bool {
+    /// did. The frame is locked: reclaim, which has it locked from when it chooses the slot until all entries refer to that,
+    /// would otherwise leave entries of a slot that is free.
+    pub(crate) fn swap_cache_drop(&self, locked: &FrameLock<'_>) -> bool {
+        self.swap_cache_drop_if(locked.pfn(), || true)
+    }
+    /// The same of one that nothing maps, so that no entry can come to refer to its slot; its last mapping went just now.
+    pub(crate) fn swap_cache_drop_unmapped(&self, pfn: Pfn) -> bool {
+        self.swap_cache_drop_if(pfn, || self.mapcount(pfn) == 0)
+    }
+    fn swap_cache_drop_if(&self, pfn: Pfn, may: impl Fn() -> bool) -> bool {
         let mut slots = self.swap.slots.lock();
         let Some(&id) = slots.of_frame.get(&pfn) else {
             return false;
         };
-        if slots.slot(id).count > 0 {
+        if slots.slot(id).count > 0 || !may() {
             return false;
         }
         let frame = self.uncache(&mut slots, id);
         self.release(&mut slots, id);
         drop(slots);
         drop(frame);
+        true
+    }
+    /// Has another frame cached in the place of a locked one that only the cache and the caller refer to
+    /// (`folio_migrate_mapping`); says whether it did.
+    pub(crate) fn swap_cache_move(&self, from: &FrameLock<'_>, to: &FrameLock<'_>) -> bool {
+        let pfn = from.pfn();
+        let mut slots = self.swap.slots.lock();
+        let Some(&id) = slots.of_frame.get(&pfn) else {
+            return false;
+        };
+        if self.refcount(pfn) != 2 || self.mapcount(pfn) != 0 {
+            return false;
+        }
+        let new = to.frame().clone().into_raw();
+        slots.slot(id).cached = Some(new);
+        slots.of_frame.remove(&pfn);
+        slots.of_frame.insert(new, id);
+        self.set_flags(new, FrameFlags::SWAP_CACHE);
+        self.clear_flags(pfn, FrameFlags::SWAP_CACHE);
+        drop(slots);
+        drop(self.adopt(pfn));
         true
     }
     /// Writes a cached frame to its slot (`swap_writeout`).

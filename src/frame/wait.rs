@@ -66,6 +66,23 @@ impl PhysMem {
             }
         }
     }
+    /// Waits until whoever has a frame locked lets go of it. Takes no reference, which would tell that holder that the frame
+    /// is in use (`migration_entry_wait_on_locked`); so the frame may be another page's by then.
+    pub(crate) fn wait_unlocked<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>, pfn: Pfn) {
+        let _may_sleep = cx;
+        let (mutex, changed) = self.waiters.of(pfn);
+        let mut held = mutex.lock();
+        if !self.flags(pfn).contains(FrameFlags::LOCKED) {
+            return;
+        }
+        let old = self.fetch_set(pfn, FrameFlags::WAITERS);
+        if old.contains(FrameFlags::LOCKED) {
+            changed.wait(&mut held);
+        } else {
+            // Nobody has it, and nobody waits for it.
+            self.clear_flags(pfn, FrameFlags::WAITERS);
+        }
+    }
 }
 
 impl<'m> FrameLock<'m> {

@@ -157,9 +157,12 @@ fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn, whole: Option<bool>) -> bool 
     if mem.refcount(pfn) > 1 + u32::from(cached) {
         return false;
     }
-    // The cache's reference goes if no entry refers to the slot.
-    if cached && !mem.swap_cache_drop(pfn) {
-        return false;
+    // The cache's reference goes if no entry refers to the slot, and nobody is at work on the page.
+    if cached {
+        let locked = mem.try_lock(mem.get(pfn));
+        if !locked.is_ok_and(|locked| mem.swap_cache_drop(&locked)) {
+            return false;
+        }
     }
     if mem.refcount(pfn) != 1 {
         return false;

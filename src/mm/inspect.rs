@@ -1,6 +1,6 @@
 //! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
 
-use super::{Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, vma::Vma};
+use super::{Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, pte::RawPte, vma::Vma};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -59,28 +59,33 @@ impl Mm {
         while at < range.end() {
             let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
             let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            out.extend(part.iter().map(|at| {
-                let object = vma.object();
-                object.is_some_and(|o| o.resident(vma.pgoff_at(at)).is_some())
-            }));
+            let from = out.len();
+            out.extend(part.iter().map(|at| in_object(vma, vma.pgoff_at(at))));
+            let pinned = g.cx.pin();
+            self.table
+                .leaves(part, self.table.pin(pinned.guard()), |in_leaf, leaf| {
+                    leaf.peek_each(in_leaf, |page, pte| {
+                        let i = usize::try_from(page.0 - at.0).expect("fits the vector");
+                        if let Some(in_core) = self.in_core(vma, pte) {
+                            out[from + i] = in_core;
+                        }
+                    });
+                    Ok::<(), Infallible>(())
+                })
+                .unwrap_or_else(|e| match e {});
             at = part.end();
         }
-        let pinned = g.cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let in_core = |at: &Vpn| {
-                    let pte = leaf.peek(*at);
-                    let cached = |slot| self.machine().mem().swap_is_cached(slot);
-                    pte.is_present() || pte.swap_slot().is_some_and(cached)
-                };
-                for at in part.iter().filter(in_core) {
-                    let i = usize::try_from(at.0 - range.start().0).expect("fits the vector");
-                    out[i] = true;
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
         Ok(out)
+    }
+    /// What an entry says by itself, whatever the object has at its place (`mincore_pte_range`); a guard marker says nothing.
+    fn in_core(&self, vma: &Vma, pte: RawPte) -> Option<bool> {
+        if pte.is_present() || pte.migrating().is_some() {
+            Some(true)
+        } else if let Some(slot) = pte.swap_slot() {
+            Some(self.machine().mem().swap_is_cached(slot))
+        } else {
+            pte.file_index().map(|index| in_object(vma, index))
+        }
     }
 
     /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given other rights.
@@ -107,6 +112,11 @@ impl Mm {
         g.settle_on(range);
         g.seal(range)
     }
+}
+
+fn in_object(vma: &Vma, index: u64) -> bool {
+    vma.object()
+        .is_some_and(|object| object.resident(index).is_some())
 }
 
 impl MmapWriteGuard<'_> {

@@ -71,7 +71,7 @@ impl Held<'_> {
             mem.map_inc(locked.frame().clone().into_raw());
             let slot = seen.swap_slot().expect("the caller saw a swap entry");
             mem.swap_free(slot);
-            let _freed = !keep && mem.swap_cache_drop(pfn);
+            let _freed = !keep && mem.swap_cache_drop(locked);
             // This lock's reference and the mapping's: nobody else, not even the cache.
             let alone = mem.refcount(pfn) == 2;
             let mut pte = RawPte::frame(pfn, vma.read_only());
