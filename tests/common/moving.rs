@@ -5,6 +5,7 @@ use emmu::{
     Mm,
     addr::{Pfn, Vpn},
     ctx::{Cx, Sleepable, rank},
+    frame::FrameFlags,
     mm::Pte,
     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
     rmap::RmapNotifier,
@@ -24,6 +25,8 @@ pub enum Comes {
     Through,
     /// Somebody else held it, so it stays where it was.
     ToNothing,
+    /// The same, because of what is done meanwhile.
+    ToNothingByThat,
 }
 
 pub const BOTH: [Comes; 2] = [Comes::Through, Comes::ToNothing];
@@ -124,7 +127,7 @@ impl World {
             let marked = marked;
             let out = work(self);
             marked.go.send(()).unwrap();
-            assert_eq!(first.join().unwrap().is_some(), second.is_none());
+            assert_eq!(first.join().unwrap().is_some(), comes == Comes::Through);
             let _moved_or_gone = second.map(|second| second.join().unwrap());
             out
         });
@@ -143,5 +146,35 @@ impl World {
             Pte::Present { pfn, .. } => Some(pfn),
             _ => None,
         }
+    }
+}
+
+impl World {
+    /// Has another thread do something that waits for page `page`, which is on its way: the page arrives when that thread
+    /// waits.
+    pub fn waits_for_moving<T: Send>(
+        &mut self,
+        page: u64,
+        comes: Comes,
+        what: impl FnOnce(&Mm, &mut super::Idle<'_>) -> T + Send,
+    ) -> T {
+        let pfn = self.pfn(page).expect("mapped");
+        let mm = Arc::clone(&self.mm);
+        scope(|s| {
+            let waits = self.while_moving(page, comes, |w| {
+                let waits = s.spawn(move || {
+                    let mut thread = mm.machine().enter().unwrap();
+                    what(&mm, &mut thread.cx())
+                });
+                let waited_for =
+                    |w: &Self| w.machine.mem().flags(pfn).contains(FrameFlags::WAITERS);
+                while !waited_for(w) {
+                    assert!(!waits.is_finished(), "it did not wait");
+                    yield_now();
+                }
+                waits
+            });
+            waits.join().unwrap()
+        })
     }
 }
