@@ -147,13 +147,14 @@ impl PhysMem {
     pub(crate) fn swap_dup(&self, slot: SwapSlot) {
         self.swap.slots.lock().slot(slot).count += 1;
     }
-    /// One entry less; a cached frame that nothing maps goes with the last (`free_swap_and_cache`).
+    /// One entry less; a cached frame that nothing maps goes with the last, unless somebody has it locked, who may be about
+    /// to map it (`free_swap_and_cache`).
     pub(crate) fn swap_free(&self, id: SwapSlot) {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
         assert!(slot.count > 0, "{id:?} is freed once too often");
         slot.count -= 1;
-        let idle = slot.count == 0 && slot.cached.is_some_and(|pfn| self.mapcount(pfn) == 0);
+        let idle = slot.count == 0 && slot.cached.is_some_and(|pfn| self.is_idle(pfn));
         let cached = idle.then(|| self.uncache(&mut slots, id)).flatten();
         self.release(&mut slots, id);
         drop(slots);
@@ -174,14 +175,20 @@ impl PhysMem {
         Some(self.adopt(pfn))
     }
     /// Takes a frame out of the swap cache if no entry refers to its slot any more (`folio_free_swap`); says whether it
-    /// did. The frame is locked: reclaim, which has it locked from when it chooses the slot until all entries refer to that,
-    /// would otherwise leave entries of a slot that is free.
+    /// did. The frame is locked: reclaim has it so from when it chooses the slot until all entries refer to that, and a fault
+    /// from when it looks whether the frame still has the slot until it is mapped. Else the slot might be another page's by
+    /// then.
     pub(crate) fn swap_cache_drop(&self, locked: &FrameLock<'_>) -> bool {
         self.swap_cache_drop_if(locked.pfn(), || true)
     }
-    /// The same of one that nothing maps, so that no entry can come to refer to its slot; its last mapping went just now.
-    pub(crate) fn swap_cache_drop_unmapped(&self, pfn: Pfn) -> bool {
-        self.swap_cache_drop_if(pfn, || self.mapcount(pfn) == 0)
+    /// The same of one that nothing maps and nobody has locked: its last mapping went just now, or its lock.
+    pub(crate) fn swap_cache_drop_idle(&self, pfn: Pfn) -> bool {
+        self.swap_cache_drop_if(pfn, || self.is_idle(pfn))
+    }
+    /// Asked with the lock of the slots held, which whoever locks the frame takes after that, to see whether it is still
+    /// cached; and which it takes again after it let go. So of the two one sees the other.
+    fn is_idle(&self, pfn: Pfn) -> bool {
+        self.mapcount(pfn) == 0 && !self.flags(pfn).contains(FrameFlags::LOCKED)
     }
     fn swap_cache_drop_if(&self, pfn: Pfn, may: impl Fn() -> bool) -> bool {
         let mut slots = self.swap.slots.lock();

@@ -1,7 +1,7 @@
 //! The lock of a frame: one bit in its flags, and a table of places to wait.
 //!
-//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, and nobody else unmaps,
-//! migrates or writes it back (`folio_lock`).
+//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, also that in the swap cache, and
+//! nobody else unmaps, migrates or writes it back (`folio_lock`).
 
 use super::{arena::PhysMem, flags::FrameFlags, handle::Frame};
 use crate::{
@@ -115,6 +115,10 @@ impl Drop for FrameLock<'_> {
             let (mutex, changed) = self.mem.waiters.of(pfn);
             drop(mutex.lock());
             changed.notify_all();
+        }
+        // What went meanwhile left this frame to whoever had it locked.
+        if self.mem.in_swap_cache(pfn) {
+            let _in_use = self.mem.swap_cache_drop_idle(pfn);
         }
     }
 }

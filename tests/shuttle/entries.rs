@@ -197,6 +197,7 @@ fn looked_up_to_write() {
     let mut args = MmapArgs::anonymous(PAGE).of(&file, 0).fixed(BASE);
     args.flags = MapFlags::PRIVATE | MapFlags::FIXED;
     mm.mmap(&mut cx, &args).unwrap();
+    drop(args);
     assert_eq!(mm.load(&mut cx, BASE), Ok(0));
     let (vm, _stays) = Vm::create(&mut cx, &mm, VmConfig::default());
     vm.set_memory(
