@@ -91,7 +91,7 @@ impl<'m> Retired<'m> {
         if self.mem.in_swap_cache(pfn) && self.mem.mapcount(pfn) == 0 {
             // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
             self.put_back();
-            let _in_use = self.mem.swap_cache_drop(pfn);
+            let _in_use = self.mem.swap_cache_drop_idle(pfn);
         }
     }
     /// Puts what there is on the free list: before anything else gives a frame back.

@@ -6,6 +6,7 @@
 
 use super::{
     arena::PhysMem, contents::Contents, flags::FrameFlags, handle::Frame, swap_ahead::ReadAhead,
+    wait::FrameLock,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn},
@@ -146,13 +147,14 @@ impl PhysMem {
     pub(crate) fn swap_dup(&self, slot: SwapSlot) {
         self.swap.slots.lock().slot(slot).count += 1;
     }
-    /// One entry less; a cached frame that nothing maps goes with the last (`free_swap_and_cache`).
+    /// One entry less; a cached frame that nothing maps goes with the last, unless somebody has it locked, who may be about
+    /// to map it (`free_swap_and_cache`).
     pub(crate) fn swap_free(&self, id: SwapSlot) {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
         assert!(slot.count > 0, "{id:?} is freed once too often");
         slot.count -= 1;
-        let idle = slot.count == 0 && slot.cached.is_some_and(|pfn| self.mapcount(pfn) == 0);
+        let idle = slot.count == 0 && slot.cached.is_some_and(|pfn| self.is_idle(pfn));
         let cached = idle.then(|| self.uncache(&mut slots, id)).flatten();
         self.release(&mut slots, id);
         drop(slots);
@@ -173,19 +175,54 @@ impl PhysMem {
         Some(self.adopt(pfn))
     }
     /// Takes a frame out of the swap cache if no entry refers to its slot any more (`folio_free_swap`); says whether it
-    /// did.
-    pub(crate) fn swap_cache_drop(&self, pfn: Pfn) -> bool {
+    /// did. The frame is locked: reclaim has it so from when it chooses the slot until all entries refer to that, and a fault
+    /// from when it looks whether the frame still has the slot until it is mapped. Else the slot might be another page's by
+    /// then.
+    pub(crate) fn swap_cache_drop(&self, locked: &FrameLock<'_>) -> bool {
+        self.swap_cache_drop_if(locked.pfn(), || true)
+    }
+    /// The same of one that nothing maps and nobody has locked: its last mapping went just now, or its lock.
+    pub(crate) fn swap_cache_drop_idle(&self, pfn: Pfn) -> bool {
+        self.swap_cache_drop_if(pfn, || self.is_idle(pfn))
+    }
+    /// Asked with the lock of the slots held, which whoever locks the frame takes after that, to see whether it is still
+    /// cached; and which it takes again after it let go. So of the two one sees the other.
+    fn is_idle(&self, pfn: Pfn) -> bool {
+        self.mapcount(pfn) == 0 && !self.flags(pfn).contains(FrameFlags::LOCKED)
+    }
+    fn swap_cache_drop_if(&self, pfn: Pfn, may: impl Fn() -> bool) -> bool {
         let mut slots = self.swap.slots.lock();
         let Some(&id) = slots.of_frame.get(&pfn) else {
             return false;
         };
-        if slots.slot(id).count > 0 {
+        if slots.slot(id).count > 0 || !may() {
             return false;
         }
         let frame = self.uncache(&mut slots, id);
         self.release(&mut slots, id);
         drop(slots);
         drop(frame);
+        true
+    }
+    /// Has another frame cached in the place of a locked one that only the cache and the caller refer to
+    /// (`folio_migrate_mapping`); says whether it did.
+    pub(crate) fn swap_cache_move(&self, from: &FrameLock<'_>, to: &FrameLock<'_>) -> bool {
+        let pfn = from.pfn();
+        let mut slots = self.swap.slots.lock();
+        let Some(&id) = slots.of_frame.get(&pfn) else {
+            return false;
+        };
+        if self.refcount(pfn) != 2 || self.mapcount(pfn) != 0 {
+            return false;
+        }
+        let new = to.frame().clone().into_raw();
+        slots.slot(id).cached = Some(new);
+        slots.of_frame.remove(&pfn);
+        slots.of_frame.insert(new, id);
+        self.set_flags(new, FrameFlags::SWAP_CACHE);
+        self.clear_flags(pfn, FrameFlags::SWAP_CACHE);
+        drop(slots);
+        drop(self.adopt(pfn));
         true
     }
     /// Writes a cached frame to its slot (`swap_writeout`).

@@ -1,7 +1,7 @@
 //! The lock of a frame: one bit in its flags, and a table of places to wait.
 //!
-//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, and nobody else unmaps,
-//! migrates or writes it back (`folio_lock`).
+//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, also that in the swap cache, and
+//! nobody else unmaps, migrates or writes it back (`folio_lock`).
 
 use super::{arena::PhysMem, flags::FrameFlags, handle::Frame};
 use crate::{
@@ -66,6 +66,23 @@ impl PhysMem {
             }
         }
     }
+    /// Waits until whoever has a frame locked lets go of it. Takes no reference, which would tell that holder that the frame
+    /// is in use (`migration_entry_wait_on_locked`); so the frame may be another page's by then.
+    pub(crate) fn wait_unlocked<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>, pfn: Pfn) {
+        let _may_sleep = cx;
+        let (mutex, changed) = self.waiters.of(pfn);
+        let mut held = mutex.lock();
+        if !self.flags(pfn).contains(FrameFlags::LOCKED) {
+            return;
+        }
+        let old = self.fetch_set(pfn, FrameFlags::WAITERS);
+        if old.contains(FrameFlags::LOCKED) {
+            changed.wait(&mut held);
+        } else {
+            // Nobody has it, and nobody waits for it.
+            self.clear_flags(pfn, FrameFlags::WAITERS);
+        }
+    }
 }
 
 impl<'m> FrameLock<'m> {
@@ -98,6 +115,10 @@ impl Drop for FrameLock<'_> {
             let (mutex, changed) = self.mem.waiters.of(pfn);
             drop(mutex.lock());
             changed.notify_all();
+        }
+        // What went meanwhile left this frame to whoever had it locked.
+        if self.mem.in_swap_cache(pfn) {
+            let _in_use = self.mem.swap_cache_drop_idle(pfn);
         }
     }
 }

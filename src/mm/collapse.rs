@@ -185,13 +185,14 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> Result<Scan, Fail> {
 }
 
 impl super::guard::Held<'_> {
-    /// `__collapse_huge_page_swapin`; a guard marker is no page.
+    /// `__collapse_huge_page_swapin`: pages in swap come in, those on their way arrive; a guard marker is no page.
     fn swap_in_block(&mut self, vma: &Vma, at: Vpn) -> Result<(), Fail> {
         for page in block(at).iter() {
             let pte = self.look(page).map_err(|_| Fail::NoMemory)?;
             if pte.is_guard() {
                 return Err(Fail::Never);
             }
+            self.wait_for_migration(pte);
             if let Some(slot) = pte.swap_slot() {
                 self.fault_swapped(vma, page, Access::Read, pte, slot)
                     .map_err(|_| Fail::Never)?;

@@ -9,11 +9,20 @@ use super::{
     flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
 };
 use crate::{
-    addr::Vpn,
+    addr::{Pfn, Vpn},
     error::FaultError,
-    frame::{Frame, FrameFlags, PhysMem},
+    frame::{Frame, FrameFlags, Owner, PhysMem},
     notifier::Access,
 };
+
+/// What is to be known of a private page that may be written in place.
+#[derive(Clone, Copy)]
+struct Reuse {
+    /// It is part of a huge page, and whether all of that is this process's.
+    whole: Option<bool>,
+    /// Where a page of this VMA belongs that nobody else has.
+    home: Option<Owner>,
+}
 
 /// What a write to a present, read-only entry comes to.
 enum Verdict<'m> {
@@ -44,8 +53,11 @@ impl Held<'_> {
         let large = seen
             .counted()
             .filter(|&pfn| !shared && mem.flags(pfn).contains(FrameFlags::LARGE));
-        let whole = large.map(|pfn| self.has_all_of(pfn.head()));
-        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, whole))? {
+        let reuse = Reuse {
+            whole: large.map(|pfn| self.has_all_of(pfn.head())),
+            home: vma.anon_node().map(|node| node.owner(vma.pgoff_at(at))),
+        };
+        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, reuse))? {
             Verdict::Done => Ok(()),
             Verdict::Copy(original) => self.copy(vma, at, seen, original),
         }
@@ -116,7 +128,7 @@ fn decide<'m>(
     at: Vpn,
     seen: RawPte,
     shared: bool,
-    whole: Option<bool>,
+    reuse: Reuse,
 ) -> Verdict<'m> {
     if leaf.get(at) != seen {
         return Verdict::Done;
@@ -128,15 +140,16 @@ fn decide<'m>(
     let Some(pfn) = seen.counted() else {
         return Verdict::Copy(None);
     };
-    if shared || may_reuse(mem, pfn, whole) {
+    if shared || may_reuse(mem, pfn, reuse) {
         leaf.set(at, seen.with_rights(writable).mkdirty());
         return Verdict::Done;
     }
     Verdict::Copy(Some(mem.get(pfn)))
 }
 
-/// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame.
-fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn, whole: Option<bool>) -> bool {
+/// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame. Then it is this VMA's alone, and reverse maps look for it
+/// nowhere else (`folio_move_anon_rmap`).
+fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     let flags = mem.flags(pfn);
     if !flags.contains(FrameFlags::ANON) {
         return false;
@@ -145,7 +158,7 @@ fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn, whole: Option<bool>) -> bool 
         return true;
     }
     // Part of a huge page: what counts is all of it.
-    if let Some(whole) = whole {
+    if let Some(whole) = reuse.whole {
         if whole {
             mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
         }
@@ -155,13 +168,21 @@ fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn, whole: Option<bool>) -> bool 
     if mem.refcount(pfn) > 1 + u32::from(cached) {
         return false;
     }
+    // Somebody is at work on it: that may be over after the copy.
+    let Ok(locked) = mem.try_lock(mem.get(pfn)) else {
+        return false;
+    };
     // The cache's reference goes if no entry refers to the slot.
-    if cached && !mem.swap_cache_drop(pfn) {
+    if cached && !mem.swap_cache_drop(&locked) {
         return false;
     }
-    if mem.refcount(pfn) != 1 {
+    // This entry's reference, and the lock's.
+    if mem.refcount(pfn) != 2 {
         return false;
     }
     mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+    if let Some(home) = reuse.home {
+        mem.set_owner(pfn, Some(home));
+    }
     true
 }

@@ -170,8 +170,12 @@ fn free_lazily(slot: PteSlot<'_>) {
         return;
     }
     if flags.intersects(FrameFlags::SWAP_CACHE | FrameFlags::DIRTY) {
-        let cached = flags.contains(FrameFlags::SWAP_CACHE);
-        if mem.mapcount(pfn) != 1 || (cached && !mem.swap_cache_drop(pfn)) {
+        // Whoever has it locked, reclaim above all, has seen what is about to change.
+        let Ok(locked) = mem.try_lock(mem.get(pfn)) else {
+            return;
+        };
+        let cached = mem.flags(pfn).contains(FrameFlags::SWAP_CACHE);
+        if mem.mapcount(pfn) != 1 || (cached && !mem.swap_cache_drop(&locked)) {
             return;
         }
         mem.clear_flags(pfn, FrameFlags::DIRTY);

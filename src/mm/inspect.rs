@@ -1,6 +1,8 @@
 //! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
 
-use super::{Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, layout::Layout, vma::Vma};
+use super::{
+    Mm, MmapReadGuard, MmapWriteGuard, flags::VmFlags, layout::Layout, pte::RawPte, vma::Vma,
+};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
@@ -55,21 +57,34 @@ impl Mm {
         let mut g = self.read_over(cx, Some(range));
         let mut out = cached(&g.layout, range)?;
         let pinned = g.cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let in_core = |at: &Vpn| {
-                    let pte = leaf.peek(*at);
-                    let cached = |slot| self.machine().mem().swap_is_cached(slot);
-                    pte.is_present() || pte.swap_slot().is_some_and(cached)
-                };
-                for at in part.iter().filter(in_core) {
-                    let i = usize::try_from(at.0 - range.start().0).expect("fits the vector");
-                    out[i] = true;
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        let pin = self.table.pin(pinned.guard());
+        let mut at = range.start();
+        while let Some(vma) = g.layout.vmas.get(at).filter(|_| at < range.end()) {
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            self.table
+                .leaves(part, pin, |in_leaf, leaf| {
+                    leaf.peek_each(in_leaf, |page, pte| {
+                        let i = page.0 - range.start().0;
+                        if let Some(in_core) = self.in_core(vma, pte) {
+                            out[usize::try_from(i).expect("fits the vector")] = in_core;
+                        }
+                    });
+                    Ok::<(), Infallible>(())
+                })
+                .unwrap_or_else(|e| match e {});
+            at = part.end();
+        }
         Ok(out)
+    }
+    /// What an entry says by itself, whatever the object has at its place (`mincore_pte_range`); a guard marker says nothing.
+    fn in_core(&self, vma: &Vma, pte: RawPte) -> Option<bool> {
+        if pte.is_present() || pte.migrating().is_some() {
+            Some(true)
+        } else if let Some(slot) = pte.swap_slot() {
+            Some(self.machine().mem().swap_is_cached(slot))
+        } else {
+            pte.file_index().map(|index| in_object(vma, index))
+        }
     }
 
     /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given other rights.
@@ -118,6 +133,11 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
         }
     }
     Ok(out)
+}
+
+fn in_object(vma: &Vma, index: u64) -> bool {
+    vma.object()
+        .is_some_and(|object| object.resident(index).is_some())
 }
 
 impl MmapWriteGuard<'_> {

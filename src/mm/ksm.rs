@@ -12,7 +12,7 @@ use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     frame::{Frame, FrameFlags},
-    notifier::{Access, Event},
+    notifier::Event,
 };
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
@@ -62,7 +62,7 @@ impl Mm {
     /// `write_protect_page`: the frame of a private page, which nobody can write to without a fault any more.
     fn protect_for_merge(&self, cx: &mut Idle<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
-        let frame = self.frame_at(cx, at, Access::Read)?;
+        let frame = self.mapped_at(cx, at)?;
         let flags = mem.flags(frame.pfn());
         let kind = flags & (FrameFlags::ANON | FrameFlags::LARGE | FrameFlags::SWAP_CACHE);
         if kind != FrameFlags::ANON {

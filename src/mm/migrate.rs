@@ -1,8 +1,8 @@
 //! A page moves to another frame: `migrate_pages`, for one page.
 //!
-//! All its mappings become marks, each in a window; who faults on a mark waits for the lock of the old frame. Then the
+//! All its mappings become marks, each in a window; a fault on a mark waits for the lock of the old frame. Then the
 //! bytes are copied and the marks become mappings of the new frame. If anybody else holds the page, they become mappings
-//! of the old one again.
+//! of the old one again. Either way they get what the marks say by then ([`not_present`](super::not_present)).
 
 use super::{
     Mm,
@@ -11,11 +11,10 @@ use super::{
     pte::{RawPte, Rights},
 };
 use crate::{
-    addr::Pfn,
+    addr::{Pfn, Vpn},
     ctx::{Cx, Sleepable, rank},
     error::NoMemory,
-    frame::{FrameFlags, FrameLock},
-    notifier::Access,
+    frame::{Frame, FrameFlags, FrameLock},
     rmap::{Blocking, OwnerRef, RmapCx, Spot, Unmap, restore, unmap_frame},
 };
 
@@ -24,13 +23,12 @@ const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
     .union(FrameFlags::SWAP_BACKED)
     .union(FrameFlags::DIRTY)
     .union(FrameFlags::REFERENCED)
-    .union(FrameFlags::ACTIVE)
-    .union(FrameFlags::UNEVICTABLE);
+    .union(FrameFlags::ACTIVE);
 
 impl Mm {
-    /// Moves the page at byte `addr` to another frame, for all who map it, and returns the new frame's number. `None`:
-    /// no page is there, or somebody holds it beside its mappings, as a driver's reference does; nothing changed then,
-    /// but windows were opened.
+    /// Moves the page at byte `addr` to another frame, for all who map it, and returns the new frame's number. What rights
+    /// its mappings give makes no difference: a page that nobody may touch moves as well. `None`: no page is there, or
+    /// somebody holds it beside its mappings, as a driver's reference does; nothing changed then, but windows were opened.
     ///
     /// # Errors
     ///
@@ -41,8 +39,8 @@ impl Mm {
         addr: u64,
     ) -> Result<Option<Pfn>, NoMemory> {
         let mem = self.machine().mem();
-        let at = crate::addr::Vpn::containing(addr);
-        let Some(frame) = self.frame_at(cx, at, Access::Read) else {
+        let at = Vpn::containing(addr);
+        let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);
         };
         if mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
@@ -55,6 +53,18 @@ impl Mm {
         };
         Ok(self.migrate_locked(cx.descend(), &old, &new))
     }
+    /// A reference on the frame that the entry maps, whatever rights it gives.
+    pub(super) fn mapped_at(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        at: Vpn,
+    ) -> Option<Frame<'_>> {
+        let mem = self.machine().mem();
+        let mapped = self.with_leaf_of(cx, at, |leaf| {
+            leaf.get(at).counted().map(|pfn| mem.get(pfn))
+        });
+        mapped?
+    }
     fn migrate_locked(
         &self,
         mut cx: Cx<'_, rank::Folio, Sleepable>,
@@ -63,20 +73,20 @@ impl Mm {
     ) -> Option<Pfn> {
         let machine = self.machine();
         let (mem, registry) = (machine.mem(), machine.registry());
-        let cached = mem.flags(old.pfn()).contains(FrameFlags::SWAP_CACHE);
-        if cached && !mem.swap_cache_drop(old.pfn()) {
-            return None;
+        if mem.mapcount(old.pfn()) == 0 {
+            return None; // Its last mapping went while this waited for the lock.
         }
+        let before = mem.flags(old.pfn());
         let gone =
             unmap_frame(registry, mem, &mut cx, old, Unmap::Migration, Blocking::May).is_ok();
-        if gone && self.hand_over(old, new) {
-            restore(registry, &mut cx, old, new);
-            mem.lru_add(new.pfn());
-            Some(new.pfn())
-        } else {
-            restore(registry, &mut cx, old, old);
-            None
+        let moved = gone && self.hand_over(old, new);
+        let there = if moved { new } else { old };
+        restore(registry, &mut cx, old, there);
+        // To the head of its list, as on Linux, which took it off; also one that was locked in memory, and is no more.
+        if moved || before.intersects(FrameFlags::LRU | FrameFlags::UNEVICTABLE) {
+            mem.lru_add(there.pfn());
         }
+        moved.then(|| there.pfn())
     }
     /// The page is the new frame's from here on, if nobody but its owner and this caller hold the old one.
     fn hand_over(&self, old: &FrameLock<'_>, new: &FrameLock<'_>) -> bool {
@@ -86,10 +96,21 @@ impl Mm {
         let Some(owner) = old.owner() else {
             return false;
         };
+        let flags = mem.flags(from);
+        let kept = flags.intersection(FrameFlags::ANON | FrameFlags::SWAP_CACHE);
+        // The owner's reference, if it has one, and this one. Whoever holds another may write until it is given up, so
+        // this is looked at before the bytes are copied, and again after.
+        let expected = 1 + u32::from(kept != FrameFlags::ANON);
+        if mem.refcount(from) != expected {
+            return false;
+        }
         mem.copy(from, to);
-        mem.set_flags(to, mem.flags(from) & OF_THE_PAGE);
-        if mem.flags(from).contains(FrameFlags::ANON) {
-            let alone = mem.refcount(from) == 1;
+        mem.set_flags(to, flags & OF_THE_PAGE);
+        if flags.contains(FrameFlags::ANON) {
+            let alone = match flags.contains(FrameFlags::SWAP_CACHE) {
+                true => mem.swap_cache_move(old, new),
+                false => mem.refcount(from) == 1,
+            };
             if alone {
                 mem.set_owner(to, Some(owner));
             }
@@ -108,19 +129,22 @@ impl Mm {
         let flags = VmFlags::from_bits_retain(spot.flags);
         self.with_leaf_of(&mut cx, spot.at, |leaf| {
             let mark = leaf.get(spot.at);
-            let Some((_, write)) = mark.migrating().filter(|(pfn, _)| *pfn == old) else {
+            if mark.migrating() != Some(old) {
                 return;
-            };
-            let rights = Rights {
+            }
+            let vma = Rights {
                 read: flags.accessible(),
-                write: write && flags.contains(VmFlags::WRITE),
+                write: flags.contains(VmFlags::WRITE),
             };
             if mark.is_swap_exclusive() {
                 mem.set_flags(new, FrameFlags::ANON_EXCLUSIVE);
             }
             mem.share(new);
-            let pte = RawPte::frame(new, rights).mkold();
-            leaf.set(spot.at, if rights.write { pte.mkdirty() } else { pte });
+            let dirty = mem.flags(new).contains(FrameFlags::DIRTY);
+            leaf.set(spot.at, mark.arrived(new, vma, dirty));
+            if flags.contains(VmFlags::LOCKED) {
+                mem.lru_lock(new);
+            }
         });
     }
 }
@@ -129,9 +153,8 @@ impl Held<'_> {
     /// Waits until the page of a mark has arrived (`migration_entry_wait`).
     pub(super) fn wait_for_migration(&mut self, mark: RawPte) {
         let mem = self.lease.mm.machine().mem();
-        let frame = mark.migrating().and_then(|(pfn, _)| mem.try_get(pfn));
-        if let Some(frame) = frame {
-            drop(mem.lock(&mut self.lease.cx, frame));
+        if let Some(pfn) = mark.migrating() {
+            mem.wait_unlocked(&mut self.lease.cx, pfn);
         }
     }
 }

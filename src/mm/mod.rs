@@ -46,6 +46,7 @@ mod mremap_move;
 mod msync;
 mod munmap;
 mod nonlinear;
+mod not_present;
 mod page_table;
 mod pageout;
 mod pair;

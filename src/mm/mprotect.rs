@@ -263,7 +263,8 @@ fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
     let silent = match sharing {
         Sharing::Private => slot.raw().counted().is_some_and(own),
         Sharing::Shared => true,
-        Sharing::Announced => slot.raw().is_dirty(),
+        // Of a page on its way nothing is known for certain.
+        Sharing::Announced => slot.raw().is_present() && slot.raw().is_dirty(),
     };
     let writable = rights.write && silent;
     slot.protect(Rights {

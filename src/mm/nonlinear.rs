@@ -76,7 +76,8 @@ impl<C: Context> InvalidationWindow<'_, C> {
         self.leaves_in(range, |txn| {
             txn.for_each(|slot| {
                 let mem = slot.mem();
-                let owner = slot.raw().counted().and_then(|pfn| mem.owner(pfn));
+                let page = slot.raw().counted_or_migrating();
+                let owner = page.and_then(|pfn| mem.owner(pfn));
                 if let Some(owner) = owner.filter(|o| (from..to).contains(&o.index)) {
                     drop(slot.replace(RawPte::file(owner.index)));
                 }
@@ -100,7 +101,7 @@ impl Mm {
             .leaves(vma, self.table.pin(pinned.guard()), |part, leaf| {
                 out.extend(
                     part.iter()
-                        .filter(|&at| leaf.peek(at).counted() == Some(pfn)),
+                        .filter(|&at| leaf.peek(at).counted_or_migrating() == Some(pfn)),
                 );
                 Ok::<(), Infallible>(())
             })

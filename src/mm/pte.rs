@@ -8,24 +8,24 @@ pub(super) struct RawPte(pub(super) u64);
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
+pub(super) const ACCESSED: u64 = 1 << 5;
+pub(super) const DIRTY: u64 = 1 << 6;
 /// The VMA allows reading: clear under `PROT_NONE`, where Linux keeps the entry present as well.
 const READ: u64 = 1 << 9;
 /// Maps the zero page: no count is held.
 const ZERO: u64 = 1 << 10;
-const PFN_SHIFT: u32 = 12;
+pub(super) const PFN_SHIFT: u32 = 12;
 /// Not present, and not empty: bits 1..4 say what it is.
 const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
-const SWAP: u64 = 1 << 2;
+pub(super) const SWAP: u64 = 1 << 2;
 /// Of a nonlinear mapping: not there now, but this page of the object belongs here.
 const FILE: u64 = GUARD | SWAP;
-const MIGRATION: u64 = 1 << 3;
+pub(super) const MIGRATION: u64 = 1 << 3;
 /// Of a mark: the mapping could be written through.
-const MIGRATION_WRITE: u64 = 1 << 4;
+pub(super) const MIGRATION_WRITE: u64 = 1 << 4;
 /// Of a swap entry or a mark: no other entry refers to the slot's page (`pte_swp_exclusive`).
-const SWAP_EXCLUSIVE: u64 = 1 << 7;
+pub(super) const SWAP_EXCLUSIVE: u64 = 1 << 7;
 
 /// The rights an entry gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +51,6 @@ impl RawPte {
         };
         Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED | ZERO).with_rights(rights)
     }
-    #[inline]
-    pub(super) const fn swap(slot: SwapSlot, exclusive: bool) -> Self {
-        let bits = (slot.0 as u64) << PFN_SHIFT | SWAP;
-        Self(if exclusive {
-            bits | SWAP_EXCLUSIVE
-        } else {
-            bits
-        })
-    }
     /// A page of the object that is to be mapped here (`pgoff_to_pte`).
     #[inline]
     pub(super) const fn file(index: u64) -> Self {
@@ -68,31 +59,8 @@ impl RawPte {
     /// The page of the object that is to be mapped here.
     #[inline]
     pub(super) const fn file_index(self) -> Option<u64> {
-        if self.0 & (PRESENT | KIND) == FILE {
+        if self.is_of_kind(FILE) {
             Some(self.0 >> PFN_SHIFT)
-        } else {
-            None
-        }
-    }
-    /// The mark of a page on its way.
-    #[inline]
-    pub(super) fn migration(pfn: Pfn, write: bool, exclusive: bool) -> Self {
-        let mut bits = u64::from(pfn.0) << PFN_SHIFT | MIGRATION;
-        if write {
-            bits |= MIGRATION_WRITE;
-        }
-        if exclusive {
-            bits |= SWAP_EXCLUSIVE;
-        }
-        Self(bits)
-    }
-    /// The frame that a mark is of, and whether the mapping could be written through.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)]
-    pub(super) const fn migrating(self) -> Option<(Pfn, bool)> {
-        if self.0 & (PRESENT | KIND) == MIGRATION {
-            let write = self.0 & MIGRATION_WRITE != 0;
-            Some((Pfn((self.0 >> PFN_SHIFT) as u32), write))
         } else {
             None
         }
@@ -120,23 +88,24 @@ impl RawPte {
     pub(super) const fn is_zero_page(self) -> bool {
         self.0 & (PRESENT | ZERO) == PRESENT | ZERO
     }
+    /// Not present, and of this kind.
+    #[inline]
+    pub(super) const fn is_of_kind(self, kind: u64) -> bool {
+        self.0 & (PRESENT | KIND) == kind
+    }
     #[inline]
     pub(super) const fn is_guard(self) -> bool {
-        self.0 & (PRESENT | KIND) == GUARD
+        self.is_of_kind(GUARD)
     }
     /// The slot that the page is in.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(super) const fn swap_slot(self) -> Option<SwapSlot> {
-        if self.0 & (PRESENT | KIND) == SWAP {
+        if self.is_of_kind(SWAP) {
             Some(SwapSlot((self.0 >> PFN_SHIFT) as u32))
         } else {
             None
         }
-    }
-    #[inline]
-    pub(super) const fn is_swap_exclusive(self) -> bool {
-        self.0 & SWAP_EXCLUSIVE != 0
     }
     /// Neither empty nor a page in memory.
     #[inline]
@@ -183,29 +152,6 @@ impl RawPte {
     #[inline]
     pub(super) const fn wrprotect(self) -> Self {
         Self(self.0 & !WRITE)
-    }
-    /// What fork makes of an entry of private memory: no right to write, nothing of its own (`copy_present_ptes`,
-    /// `copy_nonpresent_pte`). Markers and the zero page stay as they are.
-    #[inline]
-    pub(super) fn forked(self) -> Self {
-        if self.counted().is_some() {
-            self.wrprotect()
-        } else if let Some(slot) = self.swap_slot() {
-            Self::swap(slot, false)
-        } else if let Some((pfn, _)) = self.migrating() {
-            Self::migration(pfn, false, false)
-        } else {
-            self
-        }
-    }
-    /// … and that of the child, which has not used the page yet.
-    #[inline]
-    pub(super) const fn inherited(self) -> Self {
-        if self.counted().is_some() {
-            self.mkold()
-        } else {
-            self
-        }
     }
     #[inline]
     pub(super) const fn mkold(self) -> Self {

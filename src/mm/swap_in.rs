@@ -58,24 +58,24 @@ impl Held<'_> {
             if leaf.get(at) != seen {
                 return None;
             }
-            if !mem.flags(pfn).contains(FrameFlags::ANON) {
-                mem.set_flags(pfn, FrameFlags::ANON);
-                let owner = if seen.is_swap_exclusive() {
-                    node.owner(index)
-                } else {
-                    // Whoever else has it is somewhere below the oldest.
-                    node.root().owner(index)
-                };
-                mem.set_owner(pfn, Some(owner));
-            }
             mem.map_inc(locked.frame().clone().into_raw());
             let slot = seen.swap_slot().expect("the caller saw a swap entry");
             mem.swap_free(slot);
-            let _freed = !keep && mem.swap_cache_drop(pfn);
+            let _freed = !keep && mem.swap_cache_drop(locked);
             // This lock's reference and the mapping's: nobody else, not even the cache.
             let alone = mem.refcount(pfn) == 2;
+            let exclusive = seen.is_swap_exclusive() || alone;
+            if !mem.flags(pfn).contains(FrameFlags::ANON) {
+                // Whoever else has it is somewhere below the oldest.
+                let owner = match exclusive {
+                    true => node.owner(index),
+                    false => node.root().owner(index),
+                };
+                mem.set_owner(pfn, Some(owner));
+                mem.set_flags(pfn, FrameFlags::ANON);
+            }
             let mut pte = RawPte::frame(pfn, vma.read_only());
-            if seen.is_swap_exclusive() || alone {
+            if exclusive {
                 mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
                 pte = pte.with_rights(vma.rights());
                 if access == Access::Write && pte.may_write() {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::Context,
-    frame::FrameFlags,
+    frame::{FrameFlags, PhysMem},
     notifier::{Event, WouldBlock},
     rmap::{Blocking, Kept, RmapCx, Spot, Unmap},
 };
@@ -96,18 +96,29 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             drop(old);
         }
         Unmap::Migration => {
-            let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
-            let mark = RawPte::migration(pfn, pte.may_write(), exclusive);
-            let old: Option<Detached<'_>> = slot.replace(mark);
+            let mark = pte.leaving(no_more_exclusive(mem, pfn));
+            // What it says of the use of the page, the mark keeps.
+            let old: Option<Detached<'_>> = slot.take(pte.mkold(), mark);
             drop(old);
+            if flags.contains(VmFlags::LOCKED) {
+                // Locked again by those mappings that come back, and are locked then.
+                mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
+            }
         }
         Unmap::Swap(swap) => {
             mem.swap_dup(swap);
-            let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
-            let old: Option<Detached<'_>> = slot.replace(RawPte::swap(swap, exclusive));
-            mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn));
+            let old: Option<Detached<'_>> = slot.replace(left);
             drop(old);
         }
     }
     Ok(())
+}
+
+/// From here on the entry that is left says whether the page is nobody else's, and not the frame: what goes over the entry
+/// knows nothing of the frame (`folio_try_share_anon_rmap_pte`). Returns whether it is.
+fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> bool {
+    let exclusive = mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
+    mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+    exclusive
 }

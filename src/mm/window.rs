@@ -251,8 +251,9 @@ impl Zap {
         match self {
             Self::Mapping => true,
             Self::Pages => !pte.is_guard(),
+            // Also those on their way, which come back nowhere then (`should_zap_folio`).
             Self::ObjectPages => pte
-                .counted()
+                .counted_or_migrating()
                 .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON)),
         }
     }
@@ -338,11 +339,15 @@ impl<'s> PteSlot<'s> {
         }
         self.leaf.set(self.at, pte.wrprotect().mkclean());
     }
-    /// Gives a present entry other rights.
+    /// Gives an entry other rights; one that is not present keeps what it will have of them.
     pub(super) fn protect(self, rights: Rights) {
         let pte = self.raw();
-        if pte.is_present() {
-            self.leaf.set(self.at, pte.with_rights(rights));
+        let new = match pte.is_present() {
+            true => pte.with_rights(rights),
+            false => pte.reprotected(rights.write),
+        };
+        if new != pte {
+            self.leaf.set(self.at, new);
         }
     }
     /// Puts another mapping in the place of this one.

@@ -233,7 +233,7 @@ impl<'r> Reclaim<'r> {
                     return Fate::Freed;
                 }
                 // Its last mapping went meanwhile by another way, so nobody will ask for it, nor tell that nobody does.
-                if mem.mapcount(pfn) == 0 && mem.swap_cache_drop(pfn) {
+                if mem.mapcount(pfn) == 0 && mem.swap_cache_drop(locked) {
                     return Fate::Freed;
                 }
                 if later { Fate::Written } else { Fate::Kept }
@@ -254,7 +254,7 @@ impl<'r> Reclaim<'r> {
     /// A page that stays needs no slot when slots are scarce.
     fn spare(&self, locked: &FrameLock<'_>) {
         if self.mem().swap().is_scarce() {
-            let _in_use = self.mem().swap_cache_drop(locked.pfn());
+            let _in_use = self.mem().swap_cache_drop(locked);
         }
     }
     /// Takes all mappings out; what becomes of the page if they do not all go.

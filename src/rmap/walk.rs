@@ -19,9 +19,19 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
     registry: &Registry,
     cx: &mut Cx<'_, R, Sleepable>,
     locked: &FrameLock<'_>,
+    visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+) {
+    walk_as(registry, cx, locked, locked.pfn(), visit);
+}
+
+/// The same of a frame that entries name by another number, `pfn`.
+fn walk_as<R: Below<rank::Rmap>>(
+    registry: &Registry,
+    cx: &mut Cx<'_, R, Sleepable>,
+    locked: &FrameLock<'_>,
+    pfn: Pfn,
     mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
 ) {
-    let pfn = locked.pfn();
     let Some(owner) = locked.owner() else {
         return;
     };
@@ -116,7 +126,7 @@ pub(crate) fn restore(
     new: &FrameLock<'_>,
 ) {
     // The new frame has the owner already; the old one may have lost it.
-    walk_frame(registry, cx, new, |cx, spot| {
+    walk_as(registry, cx, new, locked.pfn(), |cx, spot| {
         spot.space.restore(cx, spot, locked.pfn(), new.pfn());
         true
     });

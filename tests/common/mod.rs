@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 pub mod calls;
 pub mod driver;
+pub mod moving;
 pub mod objects;
 
 pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;

@@ -6,10 +6,12 @@
 //! | `run` | running a world in many schedules, replaying one, twins |
 //! | `sweep` | a scheduler: every schedule with one change of mind |
 //! | `races` | one device that loads, one operation: small enough to be swept |
+//! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
 //! | `threads` | operations against each other, without a device |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
 
+mod entries;
 mod races;
 mod run;
 mod sweep;

@@ -148,6 +148,20 @@ const FORK: [Step; 1] = [(
     Some(2),
 )];
 
+/// The page goes to the one slot, which then is another page's: a device that saw the first one must not get it.
+const RECLAIM: [Step; 4] = [
+    (|mm, cx| page_out(mm, cx), Some(1)),
+    (
+        |mm, cx| mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap(),
+        Some(0),
+    ),
+    (|mm, cx| mm.store(cx, BASE, 2).unwrap(), Some(2)),
+    (|mm, cx| page_out(mm, cx), Some(2)),
+];
+
+fn page_out(mm: &Arc<Mm>, cx: &mut Idle<'_>) {
+    mm.madvise(cx, BASE, PAGE, Advice::PageOut).unwrap();
+}
 fn map(mm: &Arc<Mm>, cx: &mut Idle<'_>) {
     mm.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE)).unwrap();
 }
@@ -156,6 +170,7 @@ fn race(kind: Kind, steps: &'static [Step]) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             frames: 16,
+            swap: u32::from(steps.len() == RECLAIM.len()),
             ..MemConfig::default()
         },
         ..MachineConfig::default()
@@ -237,6 +252,8 @@ races! {
     gru_discard: Gru DISCARD 1
     gru_remap: Gru REMAP 8
     gru_fork: Gru FORK 32
+    kvm_reclaim: Vcpu RECLAIM 4
+    gru_reclaim: Gru RECLAIM 4
     xpmem_discard: Importer DISCARD 1
     xpmem_remap: Importer REMAP 8
     xpmem_fork: Importer FORK 32
