@@ -230,15 +230,17 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     })
 }
 
-/// Sealed memory refuses to lose data.
-fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
-    if vma.is_sealed() && discards(advice) && !may_write(vma) {
+/// Sealed memory refuses to lose data that no store could change (`can_madvise_modify`): private anonymous memory that
+/// may not be written. Of a file every mapping may lose its pages, also private copies made before it became read-only.
+pub(super) fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
+    let fixed = vma.is_anonymous() && !vma.flags.contains(VmFlags::WRITE);
+    if vma.is_sealed() && discards(advice) && fixed {
         return Err(VmaError::Sealed(vma.start().addr()).into());
     }
     Ok(())
 }
 
-/// Advices that lose data (`is_discard`): sealed memory refuses them unless it could be overwritten anyway.
+/// Advices that lose data (`is_discard`).
 fn discards(advice: Advice) -> bool {
     matches!(
         advice,
@@ -250,8 +252,4 @@ fn discards(advice: Advice) -> bool {
             | Advice::WipeOnFork
             | Advice::GuardInstall
     )
-}
-
-pub(super) fn may_write(vma: &Vma) -> bool {
-    vma.flags.intersects(VmFlags::SHARED | VmFlags::WRITE)
 }

@@ -27,6 +27,7 @@ mod fork_shared;
 mod fremap;
 mod guard;
 mod huge;
+mod hugetlb;
 mod inspect;
 mod ksm;
 mod label;

@@ -6,7 +6,7 @@ use super::{
     guard::Then,
     merge::NewRange,
     mremap::Remap,
-    placement::Want,
+    placement::{Area, Place, Want},
     relocate::{Relocation, Stopped},
 };
 use crate::{
@@ -72,7 +72,12 @@ impl MmapWriteGuard<'_> {
         let pgoff = vma.pgoff_at(remap.addr);
         let huge = self.layout.huge(vma.file.as_ref(), true, pgoff);
         self.layout
-            .place(want, remap.new, huge)
+            .place(Place {
+                want,
+                pages: remap.new,
+                huge,
+                area: Area::All,
+            })
             .map_err(|_| MremapError::NoRoom(remap.new << PAGE_SHIFT))
     }
 
@@ -200,10 +205,8 @@ impl MmapWriteGuard<'_> {
         let source = remap.source();
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let (start, whole) = (vma.start(), vma.range());
-        if vma.flags.contains(VmFlags::LOCKED) {
-            let pages = vma.pages();
-            self.layout.locked_vm -= pages;
-        }
+        // The pages of the whole source stay counted as locked, though nothing will ever take them off again: Linux's
+        // account, which counts the copy as well, is what `RLIMIT_MEMLOCK` is held against.
         self.layout.change(start, |v| {
             v.flags -= VmFlags::LOCK_MASK;
             if new_vma != start && whole == source {
