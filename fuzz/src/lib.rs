@@ -6,7 +6,7 @@
 
 use emmu::{
     PAGE_SIZE as PAGE,
-    mm::{Advice, MapFlags, MremapFlags, Prot},
+    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
     replay::{FileKind, FileSpec, Header, OURS, Op, Outcome, Script, Step},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +79,7 @@ fn op(r: Record, child: u32) -> Op {
             let advice = Advice::ALL[usize::from(a) % Advice::ALL.len()];
             Op::Madvise { addr, len, advice }
         }
-        7 => Op::Msync { addr, len },
+        7 => Op::Msync { addr, len, flags: MsyncFlags::SYNC },
         8 => Op::Mlock { addr, len },
         9 => Op::Munlock { addr, len },
         10 => Op::Fork { child },
@@ -133,6 +133,7 @@ pub fn decode(bytes: &[u8]) -> Script {
             notified: Vec::new(),
             layouts: BTreeMap::new(),
             pages: None,
+            vm_flags: BTreeMap::new(),
         });
     }
     Script {
@@ -176,7 +177,7 @@ pub fn encode(script: &Script) -> Vec<u8> {
                 let nth = Advice::ALL.iter().position(|a| *a == advice).unwrap_or(0);
                 r(6, addr, len, 0, u8::try_from(nth).unwrap_or(0), 0)
             }
-            Op::Msync { addr, len } => r(7, addr, len, 0, 0, 0),
+            Op::Msync { addr, len, .. } => r(7, addr, len, 0, 0, 0),
             Op::Mlock { addr, len } => r(8, addr, len, 0, 0, 0),
             Op::Munlock { addr, len } => r(9, addr, len, 0, 0, 0),
             Op::Fork { .. } => r(10, start, 0, 0, 0, 0),

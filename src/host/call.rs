@@ -31,8 +31,8 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         Op::Madvise { addr, len, advice } => {
             call(libc::SYS_madvise, [addr, len, advice as u64, 0, 0, 0])
         }
-        Op::Msync { addr, len } => {
-            call(libc::SYS_msync, [addr, len, libc::MS_SYNC as u64, 0, 0, 0])
+        Op::Msync { addr, len, flags } => {
+            call(libc::SYS_msync, [addr, len, flags.bits().into(), 0, 0, 0])
         }
         Op::Mlock { addr, len } => call(libc::SYS_mlock, [addr, len, 0, 0, 0, 0]),
         Op::Munlock { addr, len } => call(libc::SYS_munlock, [addr, len, 0, 0, 0, 0]),

@@ -244,6 +244,7 @@ impl Recorder {
             notified,
             layouts,
             pages: see_pages.then_some(pages),
+            vm_flags: BTreeMap::new(),
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{
     flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
 };
 use crate::{
-    addr::Vpn,
+    addr::{Pfn, Vpn},
     error::FaultError,
     frame::{Frame, FrameFlags, PhysMem},
     notifier::Access,
@@ -47,13 +47,41 @@ impl Held<'_> {
         let whole = large.map(|pfn| self.has_all_of(pfn.head()));
         match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, whole))? {
             Verdict::Done => Ok(()),
-            Verdict::Copy(original) => self.copy(vma, at, seen, original),
+            Verdict::Copy(original) => self.copy(vma, at, seen, original, |copy| {
+                RawPte::frame(copy, vma.rights()).mkdirty()
+            }),
+        }
+    }
+
+    /// Somebody else is to read the page behind the entry `seen` and keep it: it becomes this entry's alone, by a copy if
+    /// it must, and stays read-only (`FAULT_FLAG_UNSHARE`). Of a huge page that is not this process's alone the mapping is
+    /// split, and the page is looked at again.
+    pub(super) fn unshare(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        if self.lease.mm.is_huge(&mut self.lease.cx, at) {
+            return self.unshare_huge(at);
+        }
+        let large = seen
+            .counted()
+            .filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE));
+        let whole = large.map(|pfn| self.has_all_of(pfn.head()));
+        let original = self.with_leaf(at, |leaf| {
+            let pfn = seen.counted().filter(|_| leaf.get(at) == seen)?;
+            (!may_reuse(mem, pfn, whole)).then(|| mem.get(pfn))
+        })?;
+        match original {
+            Some(original) => {
+                self.copy(vma, at, seen, Some(original), |copy| {
+                    RawPte::frame(copy, vma.read_only())
+                })
+            }
+            None => Ok(()),
         }
     }
 
     /// `__wp_can_reuse_large_anon_folio`: more than one page of it is mapped, all by this process, and nobody else holds
     /// one. Of a last page it is better to copy, so that the huge page goes.
-    fn has_all_of(&mut self, head: crate::addr::Pfn) -> bool {
+    fn has_all_of(&mut self, head: Pfn) -> bool {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
         let mapped = mem.huge_mappings(head);
@@ -92,13 +120,14 @@ impl Held<'_> {
         at: Vpn,
         seen: RawPte,
         original: Option<Frame<'_>>,
+        entry: impl FnOnce(Pfn) -> RawPte,
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let copy = self.new_anon(vma, at)?;
         if let Some(original) = &original {
             mem.copy(original.pfn(), copy.pfn());
         }
-        let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
+        let pte = entry(copy.pfn());
         self.in_window(Work::Copy {
             at,
             seen,
@@ -138,7 +167,7 @@ fn decide<'m>(
 }
 
 /// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame.
-fn may_reuse(mem: &PhysMem, pfn: crate::addr::Pfn, whole: Option<bool>) -> bool {
+fn may_reuse(mem: &PhysMem, pfn: Pfn, whole: Option<bool>) -> bool {
     let flags = mem.flags(pfn);
     if !flags.contains(FrameFlags::ANON) {
         return false;

@@ -229,9 +229,18 @@ impl MmapWriteGuard<'_> {
         };
         self.layout.account(flags, range.pages());
         if flags.contains(VmFlags::LOCKED) {
-            self.layout.locked_vm += range.pages();
+            self.lock_new(start, range.pages());
         }
         Ok(start)
+    }
+    /// The end of mapping what is to be locked (`__mmap_complete`): what cannot be locked is not, but it was neither
+    /// merged with such memory, nor is it spared being populated.
+    fn lock_new(&mut self, start: Vpn, pages: u64) {
+        if self.vma(start).may_be_locked() {
+            self.layout.locked_vm += pages;
+        } else {
+            self.layout.change(start, |v| v.flags -= VmFlags::LOCK_MASK);
+        }
     }
     fn recharge(&self, new: u64, old: u64) -> Result<(), MmapError> {
         if new >= old {
@@ -322,7 +331,7 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     } else if kind == MapFlags::PRIVATE {
         Ok(flags)
     } else if kind == MapFlags::DROPPABLE {
-        // The flag contradicts it; that all new memory is to be locked does not, and locks it.
+        // The flag contradicts it; that all new memory is to be locked does not, and is passed over.
         if grows || args.flags.contains(MapFlags::LOCKED) {
             return bad;
         }

@@ -14,6 +14,7 @@ mod age;
 mod audit;
 mod brk;
 mod collapse;
+mod copy_between;
 mod cow;
 mod discard;
 mod exec;
@@ -49,7 +50,6 @@ mod munmap;
 mod nonlinear;
 mod page_table;
 mod pageout;
-mod pair;
 mod placement;
 mod populate;
 mod pte;
@@ -82,7 +82,6 @@ pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
-pub use pair::MmapReadPair;
 pub use pte::Pte;
 pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
@@ -184,6 +183,10 @@ impl Mm {
         );
     }
 
+    /// The resource limits.
+    pub fn limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Limits {
+        self.read(cx).layout.limits
+    }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
         self.write(cx).layout.limits = limits;

@@ -1,10 +1,10 @@
 //! The calls of a script, done on an address space.
 
-use super::{op::Op, run::Idle, script::Outcome};
+use super::{op::Op, process::own_call, run::Idle, script::Outcome};
 use crate::{
     error::{Errno, FaultError},
     file::File,
-    mm::{MapFlags, Mm, MmapArgs, MremapArgs, MsyncFlags, Prot},
+    mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
 };
 use std::sync::Arc;
 
@@ -42,10 +42,10 @@ pub(super) fn system_call(
         Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
         Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),
         Op::Madvise { addr, len, advice } => done(mm.madvise(cx, addr, len, advice), |e| e.errno()),
-        Op::Msync { addr, len } => done(mm.msync(cx, addr, len, MsyncFlags::SYNC), |e| e.errno()),
+        Op::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags), |e| e.errno()),
         Op::Mlock { addr, len } => done(mm.mlock(cx, addr, len), |e| e.errno()),
         Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
-        ref other => unreachable!("{other:?} is not such a call"),
+        ref other => own_call(cx, mm, other),
     }
 }
 

@@ -8,8 +8,9 @@ use super::{
     op::Op,
     own::Lives,
     pages::{Names, Numbering},
-    script::{Notified, Outcome, Script},
-    seen::{entry, row, told},
+    process,
+    script::{Hex, Notified, Outcome, Script},
+    seen::{entry, row, told, vm_flags},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -213,6 +214,8 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
 /// The processes of a script, by number; process 0 has an external MMU that records what it is told.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
+    /// The process that each thread beside the first ones is of.
+    threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
@@ -223,6 +226,7 @@ pub(super) struct Family {
 impl Family {
     pub(super) fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
         let mm = Mm::new(machine);
+        script.header.before.make(cx, &mm);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
@@ -231,6 +235,7 @@ impl Family {
         Self {
             lives,
             processes: BTreeMap::from([(0, mm)]),
+            threads: BTreeMap::new(),
             recorder,
             files: super::objects::open(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
@@ -256,6 +261,7 @@ impl Family {
     }
     /// Lets process `actor` do `op`.
     pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
         if let Some(lives) = &self.lives {
             lives.before(cx, &self.processes, actor, op);
         }
@@ -310,6 +316,19 @@ impl Family {
             Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
                 Outcome::Ret(u64::from(to.is_some()))
             }),
+            Op::MigrateMany { ref moves } => self.migrate(cx, moves),
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
+            }
+            Op::PvmRead { target, .. }
+            | Op::PvmWrite { target, .. }
+            | Op::ProcessMadvise { target, .. } => {
+                process::to_other(cx, mm, &self.processes[&target], op)
+            }
+            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
+                process::with_file(cx, mm, self.file(file), op)
+            }
             Op::Merge {} => Outcome::Ret(self.merge(cx)),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
@@ -317,6 +336,17 @@ impl Family {
         }
     }
 
+    /// Page after page; how many moved.
+    fn migrate(&self, cx: &mut Idle<'_>, moves: &[(u32, Hex)]) -> Outcome {
+        let mut moved = 0;
+        for &(process, Hex(addr)) in moves {
+            match self.processes[&process].migrate(cx, addr) {
+                Ok(to) => moved += u64::from(to.is_some()),
+                Err(_) => return failed(Errno::ENOMEM),
+            }
+        }
+        Outcome::Ret(moved)
+    }
     /// Merges what can be merged; how many frames that freed.
     fn merge(&self, cx: &mut Idle<'_>) -> u64 {
         let mut pages = Vec::new();
@@ -354,7 +384,7 @@ impl Family {
         outcome: Outcome,
         notified: Vec<Notified>,
     ) -> Observed {
-        let mut layouts = BTreeMap::new();
+        let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
         let mut numbering = Numbering::default();
         for (&process, mm) in &self.processes {
             let lines = mm.maps(cx);
@@ -362,6 +392,7 @@ impl Family {
                 .iter()
                 .filter(|l| self.arena.contains(Vpn::containing(l.start)));
             layouts.insert(process, inside.map(row).collect());
+            flags.insert(process, vm_flags(cx, mm, self.arena));
             numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
         }
         Observed {
@@ -369,6 +400,7 @@ impl Family {
             notified,
             layouts,
             pages: numbering.finish(),
+            vm_flags: flags,
         }
     }
 

@@ -3,7 +3,7 @@
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
-    mm::{Advice, MapFlags, MremapFlags, Prot},
+    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
     replay::{FileKind, FileSpec, Op},
 };
 use proptest::prelude::*;
@@ -396,7 +396,11 @@ impl Making {
                 off: d.other % 12 * PAGE,
                 len: d.n % 4 * PAGE + PAGE,
             },
-            3 => Op::Msync { addr, len },
+            3 => Op::Msync {
+                addr,
+                len,
+                flags: MsyncFlags::SYNC,
+            },
             _ => Op::Pwrite {
                 file,
                 off: d.other % 14 * PAGE,

@@ -46,7 +46,7 @@ impl Reference {
             Op::Munmap { addr, len }
             | Op::Mprotect { addr, len, .. }
             | Op::Madvise { addr, len, .. }
-            | Op::Msync { addr, len } => match pages(addr, len) {
+            | Op::Msync { addr, len, .. } => match pages(addr, len) {
                 Some(range) => self.on_range(actor, op, range, came),
                 None => self.odd(came),
             },
