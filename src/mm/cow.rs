@@ -6,7 +6,7 @@
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
 use super::{
-    flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
+    flags::VmFlags, guard::Held, ksm::is_merged, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
 };
 use crate::{
     addr::{Pfn, Vpn},
@@ -166,10 +166,10 @@ fn decide<'m>(
     Verdict::Copy(Some(mem.get(pfn)))
 }
 
-/// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame.
+/// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame. A merged one is nobody's own.
 fn may_reuse(mem: &PhysMem, pfn: Pfn, whole: Option<bool>) -> bool {
     let flags = mem.flags(pfn);
-    if !flags.contains(FrameFlags::ANON) {
+    if !flags.contains(FrameFlags::ANON) || is_merged(mem, pfn) {
         return false;
     }
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {

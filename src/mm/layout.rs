@@ -61,6 +61,8 @@ pub(super) struct Layout {
     /// Flags every new VMA gets: `mlockall(MCL_FUTURE)`.
     pub(super) def_flags: VmFlags,
     pub(super) limits: Limits,
+    /// When it first had memory to be merged; none: it has none.
+    pub(super) merge_turn: Option<u64>,
     /// Mappings without an address are placed below this.
     pub(super) mmap_base: Vpn,
     /// Start address of the initial stack, for the name `[stack]`; 0: none.
@@ -83,6 +85,7 @@ impl Layout {
             remap_mode: RemapMode::default(),
             def_flags: VmFlags::empty(),
             limits: Limits::default(),
+            merge_turn: None,
             mmap_base,
             start_stack: 0,
         }

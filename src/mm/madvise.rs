@@ -198,6 +198,11 @@ impl MmapWriteGuard<'_> {
         if new == vma.flags {
             return Ok(start);
         }
+        match advice {
+            Advice::Mergeable => self.enter_merging(),
+            Advice::Unmergeable => self.unmerge_part(part)?,
+            _ => {}
+        }
         Ok(self.modify(start, part, new)?)
     }
 }

@@ -31,6 +31,7 @@ mod huge;
 mod hugetlb;
 mod inspect;
 mod ksm;
+mod ksmd;
 mod label;
 mod later;
 mod layout;
@@ -38,6 +39,7 @@ mod machine;
 mod madvise;
 mod maps;
 mod merge;
+mod mergeable;
 mod migrate;
 mod mlock;
 mod mmap;
@@ -74,6 +76,7 @@ pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
 };
 pub use fork_shared::ForkMode;
+pub use ksmd::Merger;
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use inspect::Mapping;

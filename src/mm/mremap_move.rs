@@ -87,6 +87,12 @@ impl MmapWriteGuard<'_> {
         if count >= self.layout.machine.config().max_map_count.saturating_sub(3) {
             return Err(VmaError::MapCount { count }.into());
         }
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        if vma.flags.contains(VmFlags::MERGEABLE)
+            && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
+        {
+            self.unmerge_part(part)?;
+        }
         let dontunmap = remap.has(MremapFlags::DONTUNMAP);
         let more = if dontunmap {
             remap.new

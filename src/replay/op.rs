@@ -214,10 +214,20 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
+    /// Equal pages of memory that is to be merged are (mode 1: four scans of `ksmd`), or all merged memory is unmerged
+    /// (mode 2).
+    Ksm {
+        #[serde(default = "scans")]
+        mode: u8,
+    },
     /// A thread begins, which is known by this number; it has the memory of the process.
     Thread { thread: u32 },
     /// These pages, each named by a process and an address, move to other frames, one after the other.
     MigrateMany { moves: Vec<(u32, Hex)> },
+}
+
+fn scans() -> u8 {
+    1
 }
 
 /// What a resource limit limits.
@@ -260,6 +270,7 @@ impl Op {
             {
                 Some(format!("{which:?} over what is in use is not known"))
             }
+            Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     addr::PAGE_SIZE,
     error::{Errno, MadviseError, ObjectError},
     file::File,
-    mm::{Advice, MlockFlags, MlockallFlags, Mm},
+    mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm},
 };
 
 /// The calls of one process that no file takes part in.
@@ -70,6 +70,23 @@ fn set_limit(cx: &mut Idle<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, ov
         Resource::Memlock => limits.memlock = bytes,
     }
     mm.set_limits(cx, limits);
+}
+
+/// Scans until nothing changes any more, as long as a recording let them: four times.
+pub(super) fn merging(
+    cx: &mut Idle<'_>,
+    merger: &mut Merger,
+    spaces: &[&Mm],
+    mode: u8,
+) -> Outcome {
+    if mode == 2 {
+        merger.unmerge_all(cx, spaces);
+    } else {
+        for _ in 0..4 {
+            merger.scan(cx, spaces);
+        }
+    }
+    Outcome::Ret(0)
 }
 
 /// What one process does to the memory of another.

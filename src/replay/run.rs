@@ -19,7 +19,7 @@ use crate::{
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{ForkMode, Machine, MachineConfig, Mm, PageState},
+    mm::{ForkMode, Machine, MachineConfig, Merger, Mm, PageState},
     notifier::Access,
 };
 use std::{
@@ -217,6 +217,7 @@ pub(super) struct Family {
     /// The process that each thread beside the first ones is of.
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
+    merger: Merger,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
     /// What they do beside it, where that matters.
@@ -237,6 +238,7 @@ impl Family {
             processes: BTreeMap::from([(0, mm)]),
             threads: BTreeMap::new(),
             recorder,
+            merger: Merger::default(),
             files: super::objects::open(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
@@ -330,6 +332,10 @@ impl Family {
                 process::with_file(cx, mm, self.file(file), op)
             }
             Op::Merge {} => Outcome::Ret(self.merge(cx)),
+            Op::Ksm { mode } => {
+                let spaces: Vec<&Mm> = self.processes.values().map(|mm| &**mm).collect();
+                process::merging(cx, &mut self.merger, &spaces, mode)
+            }
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
