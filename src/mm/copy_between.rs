@@ -1,7 +1,7 @@
 //! `process_vm_readv` and `process_vm_writev`: bytes between two address spaces. `mm/process_vm_access.c`.
 //!
-//! The other side's pages come first, many at a time; only when they are there is this side touched, as its own program
-//! would. So where the other side fails nothing of it is copied, and nothing of this side is faulted in; where this side
+//! The other side's pages come first, many at a time, and are held; only when they are there is this side touched, as its
+//! own program would. So where the other side fails nothing of it is copied, and nothing of this side is faulted in; where this side
 //! fails, the other's pages are there all the same. One mmap lock is held at a time, and none while bytes are copied.
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange, chunks},
     ctx::{Cx, Sleepable, rank},
     error::{CopyError, FaultError},
-    frame::{FrameFlags, PhysMem},
+    frame::{Frame, FrameFlags, PhysMem},
     notifier::Access,
 };
 
@@ -113,20 +113,20 @@ impl Mm {
         let mut done = 0;
         let some = |done, why| if done > 0 { Ok(done) } else { Err(why) };
         let mut pieces = chunks(there, len);
-        let mut present = Vec::new();
+        let mut present: Vec<(Piece, Option<Frame<'_>>)> = Vec::new();
         loop {
             present.clear();
             let mut missing = None;
             for piece in pieces.by_ref().take(AT_ONCE) {
                 match other.make_present(cx, piece.0, there.max(piece.0.addr()), access) {
-                    Ok(()) => present.push(piece),
+                    Ok(held) => present.push((piece, held)),
                     Err(e) => missing = Some(CopyError::Other(e)),
                 }
                 if missing.is_some() {
                     break;
                 }
             }
-            for &piece in &present {
+            for &(piece, _) in &present {
                 match copy(cx, here + done as u64, piece) {
                     Ok(()) => done += piece.2,
                     Err((part, why)) => return some(done + part, why),
@@ -140,14 +140,15 @@ impl Mm {
         }
     }
 
-    /// Faults until a page is there for somebody else's access (`pin_user_pages_remote`).
+    /// Faults until a page is there for somebody else's access, and holds it (`pin_user_pages_remote`); the zero page needs
+    /// no holding.
     fn make_present(
         &self,
         cx: &mut Idle<'_>,
         at: Vpn,
         addr: u64,
         access: Access,
-    ) -> Result<(), FaultError> {
+    ) -> Result<Option<Frame<'_>>, FaultError> {
         if addr >= TASK_SIZE {
             return Err(FaultError::NotMapped(addr));
         }
@@ -161,14 +162,14 @@ impl Mm {
                 return Err(FaultError::Denied(addr));
             }
             held.later = Later::of(self);
-            let step = held.present_step(mem, vma, at, access);
+            let step = held.hold_page(mem, vma, at, access);
             if let Later::Work(work) = held.later {
                 let pin = MmapPin::new(self, &g, work.range());
                 drop(g);
                 pin.lease(cx).finish(work);
             }
-            if step.map_err(|e| super::access::place(e, addr))? {
-                return Ok(());
+            if let Some(held) = step.map_err(|e| super::access::place(e, addr))? {
+                return Ok(held);
             }
         }
     }
@@ -183,26 +184,30 @@ fn is_open_to(vma: &Vma, access: Access) -> bool {
 }
 
 impl Held<'_> {
-    /// Says whether the page is there for the access; if not, one step was taken towards that.
-    fn present_step(
+    /// The page, held, if it is there for the access; if not, one step was taken towards that.
+    fn hold_page<'m>(
         &mut self,
-        mem: &PhysMem,
+        mem: &'m PhysMem,
         vma: &Vma,
         at: Vpn,
         access: Access,
-    ) -> Result<bool, FaultError> {
+    ) -> Result<Option<Option<Frame<'m>>>, FaultError> {
         let mm = self.lease.mm;
-        let seen = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| leaf.get(at));
-        match seen.filter(|pte| pte.is_present() && pte.may_read()) {
-            Some(pte) if access == Access::Read => {
-                if must_unshare(mem, pte) {
-                    self.unshare(vma, at, pte)?;
-                    return Ok(false);
-                }
-                Ok(true)
+        let looked = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| {
+            let pte = leaf.get(at);
+            let right = access == Access::Read || pte.may_write();
+            if !pte.is_present() || !pte.may_read() || !right {
+                return None;
             }
-            Some(pte) if pte.may_write() => Ok(true),
-            _ => self.fault(vma, at, access).map(|()| false),
+            if access == Access::Read && must_unshare(mem, pte) {
+                return Some(Err(pte));
+            }
+            Some(Ok(pte.counted().map(|pfn| mem.get(pfn))))
+        });
+        match looked.flatten() {
+            Some(Ok(held)) => Ok(Some(held)),
+            Some(Err(pte)) => self.unshare(vma, at, pte).map(|()| None),
+            None => self.fault(vma, at, access).map(|()| None),
         }
     }
 }
