@@ -37,7 +37,7 @@
 //! | a store forgets the range that it is asked to forget | run-time check with debug assertions, panic | |
 //! | nothing that may sleep is reached from an atomic context | type: [`ctx::Context`] | `ui/iii*` |
 //! | locks are taken in the order below | type: [`ctx::Rank`] | `ui/iii14`–`iii17` |
-//! | … no operation holds two mmap locks, copies between address spaces included | type: [`ctx::Rank`] | `tests/pair` |
+//! | … no operation holds two mmap locks, copies between address spaces included | type: [`ctx::Rank`] | `copies` |
 //! | a driver's own locks, and what it waits for, are in that order | not at all | |
 //! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
 //! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |

@@ -157,3 +157,37 @@ impl Mm {
         done == Some(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        addr::PAGE_SIZE,
+        mm::{Machine, MachineConfig, Mm, MmapArgs},
+    };
+
+    /// Who holds a page that only one process maps may write to it: it is not merged.
+    #[test]
+    fn a_page_that_is_held_is_not_merged() {
+        let machine = Machine::new(MachineConfig::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = Mm::new(&machine);
+        let first = mm
+            .mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))
+            .unwrap();
+        let second = first + PAGE_SIZE;
+        for addr in [first, second] {
+            mm.store(&mut cx, addr, 1).unwrap();
+        }
+        let pages = [(&*mm, first), (&*mm, second)];
+        let at = crate::addr::Vpn::containing(second);
+        let held = mm.private_frame(&mut cx, at).unwrap();
+        assert_eq!(machine.merge(&mut cx, &pages), 0);
+        held.write(0, &[2]);
+        assert_eq!((mm.load(&mut cx, first), mm.load(&mut cx, second)), (Ok(1), Ok(2)));
+        held.write(0, &[1]);
+        drop(held);
+        assert_eq!(machine.merge(&mut cx, &pages), 1);
+        mm.exit(&mut cx);
+    }
+}

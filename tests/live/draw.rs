@@ -295,6 +295,12 @@ impl Making {
                 self.living.remove(&last);
                 return Some((last, Op::Exit {}));
             }
+            Kind::Lock if self.bad() && d.byte.is_multiple_of(3) => Op::Mlock2 {
+                addr,
+                len,
+                flags: pick(&[0, 1, 1, 2], d.choice),
+            },
+            Kind::Unlock if self.bad() && d.byte.is_multiple_of(5) => Op::Mseal { addr, len },
             Kind::Lock => Op::Mlock { addr, len },
             Kind::Unlock => Op::Munlock { addr, len },
             Kind::File => self.on_file(addr, len, d)?,
@@ -318,6 +324,9 @@ impl Making {
         if d.choice % 10 == 9 {
             flags |= MapFlags::POPULATE;
         }
+        if self.bad() && d.choice % 4 == 3 {
+            flags = unusual(flags, d);
+        }
         Op::Mmap {
             addr,
             len,
@@ -339,6 +348,17 @@ impl Making {
                 0
             },
             file,
+        }
+    }
+    fn msync_flags(&self, d: &Draw) -> MsyncFlags {
+        let odd = MsyncFlags::from_bits_retain(8);
+        let sync = MsyncFlags::SYNC;
+        let both = sync | MsyncFlags::INVALIDATE;
+        let async_ = MsyncFlags::ASYNC;
+        if self.bad() {
+            pick(&[sync, async_, both, sync | async_, odd], d.choice)
+        } else {
+            sync
         }
     }
     fn mremap(&self, addr: u64, len: u64, d: &Draw) -> Op {
@@ -381,7 +401,7 @@ impl Making {
     }
     fn on_file(&self, addr: u64, len: u64, d: &Draw) -> Option<Op> {
         let file = self.file(d)?;
-        Some(match d.byte % 5 {
+        Some(match d.byte % 6 {
             0 => Op::RemapFilePages {
                 addr,
                 len,
@@ -399,7 +419,13 @@ impl Making {
             3 => Op::Msync {
                 addr,
                 len,
-                flags: MsyncFlags::SYNC,
+                flags: self.msync_flags(d),
+            },
+            4 => Op::ReadInto {
+                file,
+                off: d.other % 8 * PAGE,
+                addr,
+                len: pick(&[1, PAGE, 2 * PAGE], d.choice),
             },
             _ => Op::Pwrite {
                 file,
@@ -407,6 +433,19 @@ impl Making {
                 byte: d.byte,
             },
         })
+    }
+}
+
+/// Flags that few programs give: of droppable memory, of huge pages that there are none of, of locks and hints.
+fn unusual(flags: MapFlags, d: &Draw) -> MapFlags {
+    let types = MapFlags::SHARED | MapFlags::PRIVATE;
+    match d.byte % 6 {
+        0 => (flags - types) | MapFlags::DROPPABLE,
+        1 => (flags - types) | MapFlags::DROPPABLE | MapFlags::LOCKED,
+        2 => flags | MapFlags::HUGETLB,
+        3 => flags | MapFlags::LOCKED,
+        4 => flags | MapFlags::POPULATE | MapFlags::NONBLOCK,
+        _ => flags | MapFlags::MAP_32BIT | MapFlags::STACK,
     }
 }
 

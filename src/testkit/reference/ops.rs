@@ -58,7 +58,7 @@ impl Reference {
                 must(&DONE, came)
             }
             // How many moved, and were merged, is a matter of frames.
-            Op::Migrate { .. } | Op::Merge {} => match came {
+            Op::Migrate { .. } | Op::Merge {} | Op::Ksm { .. } => match came {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
             },
