@@ -38,7 +38,8 @@ fn bytes_go_over_page_borders_on_both_sides() {
     let mut copy = vec![0; bytes.len()];
     other.read_bytes(cx, at(0) + 4000, &mut copy).unwrap();
     assert_eq!(copy, bytes);
-    let back = w.mm.copy_from(cx, at(0) + 7, (&other, at(0) + 4000), bytes.len());
+    let back =
+        w.mm.copy_from(cx, at(0) + 7, (&other, at(0) + 4000), bytes.len());
     assert_eq!(back, Ok(bytes.len()));
     w.mm.read_bytes(cx, at(0) + 7, &mut copy).unwrap();
     assert_eq!(copy, bytes);
@@ -72,7 +73,10 @@ fn an_error_says_which_side_and_what_was_copied_before_it_counts() {
     let e = w.mm.copy_to(cx, at(0), (&other, at(4)), 1).unwrap_err();
     assert_eq!(
         (e, e.errno()),
-        (CopyError::Other(FaultError::NotMapped(at(4))), Errno::EFAULT)
+        (
+            CopyError::Other(FaultError::NotMapped(at(4))),
+            Errno::EFAULT
+        )
     );
     // The other side ends after a page, this one after a page and a half.
     assert_eq!(w.mm.copy_to(cx, at(0), (&other, at(3)), 2 * LEN), Ok(LEN));
@@ -87,7 +91,10 @@ fn an_error_says_which_side_and_what_was_copied_before_it_counts() {
     for end in [TASK_SIZE, u64::MAX] {
         assert!(w.mm.copy_to(cx, end, (&other, at(0)), 1).is_err());
         assert!(w.mm.copy_to(cx, at(0), (&other, end), 1).is_err());
-        assert!(w.mm.copy_from(cx, at(0), (&other, end), usize::MAX).is_err());
+        assert!(
+            w.mm.copy_from(cx, at(0), (&other, end), usize::MAX)
+                .is_err()
+        );
     }
     other.exit(cx);
 }
@@ -165,7 +172,11 @@ fn a_reader_needs_the_right_to_read_and_a_writer_to_write() {
     ] {
         let read = other.copy_from(cx, at(0), (&mm, at(page)), 1);
         let written = other.copy_to(cx, at(0), (&mm, at(page)), 1);
-        assert_eq!((read.is_ok(), written.is_ok()), (readable, writable), "{page}");
+        assert_eq!(
+            (read.is_ok(), written.is_ok()),
+            (readable, writable),
+            "{page}"
+        );
     }
     other.exit(cx);
 }
@@ -193,7 +204,8 @@ fn pages_that_are_held_keep_their_huge_page_from_being_reused() {
     let child = w.fork();
     // The mapping is split, and most parts are mapped once again.
     child.store(&mut w.thread.cx(), at(5), 2).unwrap();
-    w.mm.mprotect(&mut w.thread.cx(), at(0), PAGE, READ).unwrap();
+    w.mm.mprotect(&mut w.thread.cx(), at(0), PAGE, READ)
+        .unwrap();
     w.mm.mprotect(&mut w.thread.cx(), at(0), PAGE, RW).unwrap();
     w.reap(&child);
     w.told();

@@ -45,10 +45,30 @@ fn every_kind_is_there() {
         })
         .collect();
     let expected = [
-        "advise", "copies", "droppable", "droppable_twice", "file_collapse", "grows",
-        "guards_shared", "heap", "ksm", "ksm_run2", "limits", "locked_and_kept", "merges", "multi",
-        "no_huge_pool", "opens", "pageout_kinds", "place", "place64", "process_madvise", "remote",
-        "sealed_discards", "threads", "unwritten_collapse",
+        "advise",
+        "copies",
+        "droppable",
+        "droppable_twice",
+        "file_collapse",
+        "grows",
+        "guards_shared",
+        "heap",
+        "ksm",
+        "ksm_run2",
+        "limits",
+        "locked_and_kept",
+        "merges",
+        "multi",
+        "no_huge_pool",
+        "opens",
+        "pageout_kinds",
+        "place",
+        "place64",
+        "process_madvise",
+        "remote",
+        "sealed_discards",
+        "threads",
+        "unwritten_collapse",
     ];
     assert_eq!(names, expected.map(str::to_owned).into());
 }

@@ -38,7 +38,11 @@ fn map_32bit_is_the_second_gib_from_its_lowest_hole_on() {
     assert_eq!(low(&mut w, 0, 3), Ok(GIB));
     assert_eq!(low(&mut w, 0, 1), Ok(GIB + 3 * PAGE));
     w.mm.munmap(&mut w.thread.cx(), GIB, PAGE).unwrap();
-    assert_eq!(low(&mut w, 0, 2), Ok(GIB + 4 * PAGE), "the hole is too small");
+    assert_eq!(
+        low(&mut w, 0, 2),
+        Ok(GIB + 4 * PAGE),
+        "the hole is too small"
+    );
     assert_eq!(low(&mut w, 0, 1), Ok(GIB));
     // A hint counts as far as the end of the area; below its start too.
     assert_eq!(low(&mut w, 2 * GIB - PAGE, 1), Ok(2 * GIB - PAGE));
@@ -85,7 +89,11 @@ fn only_mmap_raises_hints_to_mmap_min_addr() {
 #[test]
 fn without_a_pool_map_hugetlb_fails_after_the_old_mapping_is_gone() {
     let mut w = World::new();
-    for kind in [MapFlags::PRIVATE, MapFlags::SHARED, MapFlags::SHARED_VALIDATE] {
+    for kind in [
+        MapFlags::PRIVATE,
+        MapFlags::SHARED,
+        MapFlags::SHARED_VALIDATE,
+    ] {
         w.map(0, HUGE, RW);
         w.put(0, 1);
         w.told();
@@ -102,7 +110,11 @@ fn without_a_pool_map_hugetlb_fails_after_the_old_mapping_is_gone() {
     w.map(0, HUGE, RW);
     let mut odd = private(0, 1).with(TLB);
     odd.offset = PAGE;
-    assert_eq!(w.mmap(&odd), Err(EINVAL), "a file of huge pages has no such page");
+    assert_eq!(
+        w.mmap(&odd),
+        Err(EINVAL),
+        "a file of huge pages has no such page"
+    );
     assert_eq!((w.told().as_str(), w.vmas().len()), ("W0..512 W0..512", 0));
     w.end();
 }
@@ -123,7 +135,15 @@ fn map_hugetlb_checks_its_arguments_first() {
     wraps.len = u64::MAX - PAGE;
     let contradiction = private(0, HUGE).with(TLB | MapFlags::GROWSDOWN);
     let dropped = droppable(0, HUGE).with(TLB);
-    for args in [unaligned, unknown, of_small_pages, nothing, wraps, contradiction, dropped] {
+    for args in [
+        unaligned,
+        unknown,
+        of_small_pages,
+        nothing,
+        wraps,
+        contradiction,
+        dropped,
+    ] {
         assert_eq!(w.mmap(&args), Err(EINVAL), "{args:?}");
     }
     let mut once = private(0, 1).with(TLB | MapFlags::FIXED_NOREPLACE);
@@ -187,7 +207,10 @@ fn droppable_memory_is_mapped_unlocked_where_all_new_memory_is_locked() {
     let locked = droppable(0, 2).with(MapFlags::LOCKED);
     assert_eq!(w.mmap(&locked), Err(EINVAL));
     w.mmap(&droppable(2, 2)).unwrap();
-    for flags in [MlockallFlags::FUTURE, MlockallFlags::FUTURE | MlockallFlags::ONFAULT] {
+    for flags in [
+        MlockallFlags::FUTURE,
+        MlockallFlags::FUTURE | MlockallFlags::ONFAULT,
+    ] {
         w.mm.mlockall(&mut w.thread.cx(), flags).unwrap();
         assert_eq!(w.mmap(&droppable(0, 2)), Ok(at(0)));
         assert_eq!((w.locked(), w.spans()), (0, vec![(0, 2), (2, 4)]));

@@ -6,7 +6,7 @@
 
 use emmu::{
     PAGE_SIZE as PAGE,
-    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
+    mm::{Advice, MapFlags, MremapFlags, Prot},
     replay::{FileKind, FileSpec, Header, OURS, Op, Outcome, Script, Step},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +87,7 @@ fn op(r: Record, child: u32) -> Op {
             let advice = Advice::ALL[usize::from(a) % Advice::ALL.len()];
             Op::Madvise { addr, len, advice }
         }
-        7 => Op::Msync { addr, len, flags: MsyncFlags::SYNC },
+        7 => Op::msync(addr, len),
         8 => Op::Mlock { addr, len },
         9 => Op::Munlock { addr, len },
         10 => Op::Fork { child },

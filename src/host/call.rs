@@ -73,9 +73,7 @@ fn map(op: &Op, fd: u64) -> Option<Request> {
 /// The same for what is done to a file itself, or between a file and memory.
 fn on_file(op: &Op, fd: u64) -> Option<Request> {
     match *op {
-        Op::ReadInto { off, addr, len, .. } => {
-            call(libc::SYS_pread64, [fd, addr, len, off, 0, 0])
-        }
+        Op::ReadInto { off, addr, len, .. } => call(libc::SYS_pread64, [fd, addr, len, off, 0, 0]),
         Op::WriteFrom { off, addr, len, .. } => {
             call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }

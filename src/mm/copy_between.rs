@@ -50,17 +50,23 @@ impl Mm {
     ) -> Result<usize, CopyError> {
         let mem = self.machine().mem();
         let mut bytes = Vec::new();
-        self.copy_between(cx, (from, other, to), len, Access::Write, |cx, here, piece| {
-            let (page, offset, n) = piece;
-            bytes.resize(n, 0);
-            let (got, why) = self.read_up_to(cx, here, &mut bytes);
-            let there = to.max(page.addr());
-            let put = other.touch(cx, page, there, Access::Write, |pfn| {
-                mem.write(pfn, offset, &bytes[..got]);
-            });
-            put.map_err(|e| (0, CopyError::Other(e)))?;
-            why.map_or(Ok(()), |e| Err((got, CopyError::Own(e))))
-        })
+        self.copy_between(
+            cx,
+            (from, other, to),
+            len,
+            Access::Write,
+            |cx, here, piece| {
+                let (page, offset, n) = piece;
+                bytes.resize(n, 0);
+                let (got, why) = self.read_up_to(cx, here, &mut bytes);
+                let there = to.max(page.addr());
+                let put = other.touch(cx, page, there, Access::Write, |pfn| {
+                    mem.write(pfn, offset, &bytes[..got]);
+                });
+                put.map_err(|e| (0, CopyError::Other(e)))?;
+                why.map_or(Ok(()), |e| Err((got, CopyError::Own(e))))
+            },
+        )
     }
     /// Copies `len` bytes from address `from` of another address space to address `to` of this one (`process_vm_readv`).
     ///
@@ -80,17 +86,23 @@ impl Mm {
     ) -> Result<usize, CopyError> {
         let mem = self.machine().mem();
         let mut bytes = Vec::new();
-        self.copy_between(cx, (to, other, from), len, Access::Read, |cx, here, piece| {
-            let (page, offset, n) = piece;
-            bytes.resize(n, 0);
-            let there = from.max(page.addr());
-            let got = other.touch(cx, page, there, Access::Read, |pfn| {
-                mem.read(pfn, offset, &mut bytes);
-            });
-            got.map_err(|e| (0, CopyError::Other(e)))?;
-            let (put, why) = self.write_up_to(cx, here, &bytes);
-            why.map_or(Ok(()), |e| Err((put, CopyError::Own(e))))
-        })
+        self.copy_between(
+            cx,
+            (to, other, from),
+            len,
+            Access::Read,
+            |cx, here, piece| {
+                let (page, offset, n) = piece;
+                bytes.resize(n, 0);
+                let there = from.max(page.addr());
+                let got = other.touch(cx, page, there, Access::Read, |pfn| {
+                    mem.read(pfn, offset, &mut bytes);
+                });
+                got.map_err(|e| (0, CopyError::Other(e)))?;
+                let (put, why) = self.write_up_to(cx, here, &bytes);
+                why.map_or(Ok(()), |e| Err((put, CopyError::Own(e))))
+            },
+        )
     }
 
     /// Runs `copy` on piece after piece, each with where it lies on this side, when the other side's pages are there

@@ -6,7 +6,8 @@
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
 use super::{
-    flags::VmFlags, guard::Held, ksm::is_merged, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
+    flags::VmFlags, guard::Held, ksm::is_merged, later::Work, page_table::LockedLeaf, pte::RawPte,
+    vma::Vma,
 };
 use crate::{
     addr::{Pfn, Vpn},
@@ -70,11 +71,9 @@ impl Held<'_> {
             (!may_reuse(mem, pfn, whole)).then(|| mem.get(pfn))
         })?;
         match original {
-            Some(original) => {
-                self.copy(vma, at, seen, Some(original), |copy| {
-                    RawPte::frame(copy, vma.read_only())
-                })
-            }
+            Some(original) => self.copy(vma, at, seen, Some(original), |copy| {
+                RawPte::frame(copy, vma.read_only())
+            }),
             None => Ok(()),
         }
     }

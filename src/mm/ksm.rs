@@ -184,7 +184,10 @@ mod tests {
         let held = mm.private_frame(&mut cx, at).unwrap();
         assert_eq!(machine.merge(&mut cx, &pages), 0);
         held.write(0, &[2]);
-        assert_eq!((mm.load(&mut cx, first), mm.load(&mut cx, second)), (Ok(1), Ok(2)));
+        assert_eq!(
+            (mm.load(&mut cx, first), mm.load(&mut cx, second)),
+            (Ok(1), Ok(2))
+        );
         held.write(0, &[1]);
         drop(held);
         assert_eq!(machine.merge(&mut cx, &pages), 1);

@@ -26,7 +26,11 @@ impl Mm {
     /// forgotten, and comes last when it has some again.
     pub(super) fn merge_turn(&self, cx: &mut Idle<'_>) -> Option<u64> {
         let mut g = self.write(cx);
-        let some = g.layout.vmas.iter().any(|v| v.flags.contains(VmFlags::MERGEABLE));
+        let some = g
+            .layout
+            .vmas
+            .iter()
+            .any(|v| v.flags.contains(VmFlags::MERGEABLE));
         if !some {
             g.layout.merge_turn = None;
         }

@@ -76,10 +76,10 @@ pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
 };
 pub use fork_shared::ForkMode;
-pub use ksmd::Merger;
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use inspect::Mapping;
+pub use ksmd::Merger;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};

@@ -60,7 +60,10 @@ pub(super) enum Area {
 
 impl Area {
     /// The pages of the second GiB.
-    const SECOND: (Vpn, Vpn) = (Vpn(0x4000_0000 >> PAGE_SHIFT), Vpn(0x8000_0000 >> PAGE_SHIFT));
+    const SECOND: (Vpn, Vpn) = (
+        Vpn(0x4000_0000 >> PAGE_SHIFT),
+        Vpn(0x8000_0000 >> PAGE_SHIFT),
+    );
 
     fn of(flags: MapFlags) -> Self {
         if flags.contains(MapFlags::MAP_32BIT) {

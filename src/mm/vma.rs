@@ -140,9 +140,7 @@ impl Vma {
     }
     /// `vma_supports_mlock`: special and droppable memory is never locked.
     pub(super) fn may_be_locked(&self) -> bool {
-        !self
-            .flags
-            .intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
+        !self.flags.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
     }
     /// `VM_SEALED`.
     pub(super) fn is_sealed(&self) -> bool {

@@ -78,11 +78,27 @@ fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome
         .map_or_else(|e| failed(e.errno()), Outcome::Ret)
 }
 
+/// What is done to a file itself.
+pub(super) fn on_file(cx: &mut Idle<'_>, file: &Arc<File>, op: &Op) -> Outcome {
+    match *op {
+        Op::Ftruncate { len, .. } => done(file.truncate(cx.reborrow(), len), |e| e.errno()),
+        Op::PunchHole { off, len, .. } => {
+            done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
+        }
+        Op::Pwrite { off, byte, .. } => {
+            let written = file.write_at(cx.reborrow(), off, &[byte]);
+            written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+        }
+        Op::Fsync { .. } => done(file.sync(cx.reborrow()), |e| e.errno()),
+        ref other => unreachable!("{other:?} is not done to a file"),
+    }
+}
+
 pub(super) fn failed(errno: Errno) -> Outcome {
     Outcome::Err(errno.to_string())
 }
 
-pub(super) fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
+fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
     result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
 }
 

@@ -85,13 +85,18 @@ impl Before {
     }
     pub(super) fn check(&self) -> Result<(), String> {
         if self.initial.len() > MOST {
-            return Err(format!("{} initial mappings, more than {MOST}", self.initial.len()));
+            return Err(format!(
+                "{} initial mappings, more than {MOST}",
+                self.initial.len()
+            ));
         }
         let mut below = 0;
         for &[start, end] in &self.initial {
             let aligned = (start | end).is_multiple_of(PAGE_SIZE);
             if start < below || end <= start || end > TASK_SIZE || !aligned {
-                return Err(format!("[{start:#x}, {end:#x}) cannot be an initial mapping here"));
+                return Err(format!(
+                    "[{start:#x}, {end:#x}) cannot be an initial mapping here"
+                ));
             }
             below = end;
         }

@@ -248,6 +248,11 @@ pub enum Resource {
 const MOST_BITS: u64 = 64;
 
 impl Op {
+    /// `msync` with `MS_SYNC`.
+    pub fn msync(addr: u64, len: u64) -> Self {
+        let flags = MsyncFlags::SYNC;
+        Self::Msync { addr, len, flags }
+    }
     /// The process beside the acting one that takes part.
     pub(super) fn targets(&self) -> impl Iterator<Item = u32> {
         let (target, moves): (_, &[_]) = match self {

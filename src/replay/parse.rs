@@ -155,10 +155,9 @@ impl World<'_> {
             .and_then(Value::as_str)
             .ok_or("missing \"op\"")?
             .to_owned();
-        let [ret, err, signal, notify, maps, pages, flags] = [
-            "ret", "err", "signal", "notify", "maps", "pages", "vmflags",
-        ]
-        .map(|key| keys.remove(key));
+        let [ret, err, signal, notify, maps, pages, flags] =
+            ["ret", "err", "signal", "notify", "maps", "pages", "vmflags"]
+                .map(|key| keys.remove(key));
         with_growth(&mut keys)?;
         let op = Op::deserialize(Value::Object(keys)).map_err(|e| format!("{name}: {e}"))?;
         let outcome = outcome(&op, ret, err, signal).map_err(|why| format!("{name}: {why}"))?;

@@ -7,11 +7,12 @@ use super::{
     script::{Hex, Outcome},
 };
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{PAGE_SIZE, VpnRange},
     error::{Errno, MadviseError, ObjectError},
     file::File,
-    mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm},
+    mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
 };
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The calls of one process that no file takes part in.
 pub(super) fn own_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
@@ -72,18 +73,47 @@ fn set_limit(cx: &mut Idle<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, ov
     mm.set_limits(cx, limits);
 }
 
+type Processes = BTreeMap<u32, Arc<Mm>>;
+
+/// Page after page moves; how many did.
+pub(super) fn migrate(cx: &mut Idle<'_>, processes: &Processes, moves: &[(u32, Hex)]) -> Outcome {
+    let mut moved = 0;
+    for &(process, Hex(addr)) in moves {
+        match processes[&process].migrate(cx, addr) {
+            Ok(to) => moved += u64::from(to.is_some()),
+            Err(_) => return failed(Errno::ENOMEM),
+        }
+    }
+    Outcome::Ret(moved)
+}
+
+/// Merges what can be merged; how many frames that freed.
+pub(super) fn merge(cx: &mut Idle<'_>, processes: &Processes, arena: VpnRange) -> Outcome {
+    let mut pages = Vec::new();
+    for mm in processes.values() {
+        for (at, state) in mm.pagemap(cx, arena) {
+            if matches!(state, PageState::Anon(_)) {
+                pages.push((&**mm, at.addr()));
+            }
+        }
+    }
+    let machine = processes.values().next().map(|mm| mm.machine());
+    Outcome::Ret(machine.map_or(0, |machine| machine.merge(cx, &pages) as u64))
+}
+
 /// Scans until nothing changes any more, as long as a recording let them: four times.
 pub(super) fn merging(
     cx: &mut Idle<'_>,
     merger: &mut Merger,
-    spaces: &[&Mm],
+    processes: &Processes,
     mode: u8,
 ) -> Outcome {
+    let spaces: Vec<&Mm> = processes.values().map(|mm| &**mm).collect();
     if mode == 2 {
-        merger.unmerge_all(cx, spaces);
+        merger.unmerge_all(cx, &spaces);
     } else {
         for _ in 0..4 {
-            merger.scan(cx, spaces);
+            merger.scan(cx, &spaces);
         }
     }
     Outcome::Ret(0)
@@ -145,7 +175,16 @@ pub(super) fn with_file(cx: &mut Idle<'_>, mm: &Mm, file: &File, op: &Op) -> Out
     match *op {
         Op::ReadInto { off, addr, len, .. } => {
             while moved < len.min(MOST) && why.is_none() {
-                match read_some(cx, mm, file, (addr.saturating_add(moved), off.saturating_add(moved), len - moved)) {
+                match read_some(
+                    cx,
+                    mm,
+                    file,
+                    (
+                        addr.saturating_add(moved),
+                        off.saturating_add(moved),
+                        len - moved,
+                    ),
+                ) {
                     Ok(0) => break,
                     Ok(n) => moved += n,
                     Err(e) => why = Some(e),
@@ -154,7 +193,16 @@ pub(super) fn with_file(cx: &mut Idle<'_>, mm: &Mm, file: &File, op: &Op) -> Out
         }
         Op::WriteFrom { off, addr, len, .. } => {
             while moved < len.min(MOST) && why.is_none() {
-                match write_some(cx, mm, file, (addr.saturating_add(moved), off.saturating_add(moved), len - moved)) {
+                match write_some(
+                    cx,
+                    mm,
+                    file,
+                    (
+                        addr.saturating_add(moved),
+                        off.saturating_add(moved),
+                        len - moved,
+                    ),
+                ) {
                     Ok(n) => moved += n,
                     Err(e) => why = Some(e),
                 }
@@ -183,8 +231,11 @@ fn read_some(
     (addr, off, left): (u64, u64, u64),
 ) -> Result<u64, Errno> {
     let mut bytes = vec![0; step(addr, off, left)];
-    let n = file.read_at(cx.reborrow(), off, &mut bytes).map_err(ObjectError::errno)?;
-    mm.write_bytes(cx, addr, &bytes[..n]).map_err(|e| e.errno())?;
+    let n = file
+        .read_at(cx.reborrow(), off, &mut bytes)
+        .map_err(ObjectError::errno)?;
+    mm.write_bytes(cx, addr, &bytes[..n])
+        .map_err(|e| e.errno())?;
     Ok(n as u64)
 }
 
@@ -197,6 +248,8 @@ fn write_some(
 ) -> Result<u64, Errno> {
     let mut bytes = vec![0; step(addr, off, left)];
     mm.read_bytes(cx, addr, &mut bytes).map_err(|e| e.errno())?;
-    let n = file.write_at(cx.reborrow(), off, &bytes).map_err(ObjectError::errno)?;
+    let n = file
+        .write_at(cx.reborrow(), off, &bytes)
+        .map_err(ObjectError::errno)?;
     Ok(n as u64)
 }

@@ -102,7 +102,9 @@ fn sides(difference: &Difference) -> Sides<Vec<String>> {
         Difference::Windows(s) => both(s, |l: &Vec<Notified>| strings(l.iter())),
         Difference::Layout { process, sides } => layout_sides(*process, sides),
         Difference::VmFlags { process, sides } => both(sides, |vmas| {
-            let flags = vmas.iter().map(|flags| format!("process {process}: {flags}"));
+            let flags = vmas
+                .iter()
+                .map(|flags| format!("process {process}: {flags}"));
             flags.collect()
         }),
         Difference::Pages(s) => page_sides(s),

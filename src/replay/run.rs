@@ -2,14 +2,14 @@
 
 use super::{
     agree::look_alike,
-    calls::{done, failed, system_call, touched},
+    calls::{failed, on_file, system_call, touched},
     compare::{Difference, Expected, Observed, Parts},
     devices::{Devices, MmuKind, Presented},
     op::Op,
     own::Lives,
     pages::{Names, Numbering},
     process,
-    script::{Hex, Notified, Outcome, Script},
+    script::{Notified, Outcome, Script},
     seen::{entry, row, told, vm_flags},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{ForkMode, Machine, MachineConfig, Merger, Mm, PageState},
+    mm::{ForkMode, Machine, MachineConfig, Merger, Mm},
     notifier::Access,
 };
 use std::{
@@ -291,22 +291,38 @@ impl Family {
                 self.processes.remove(&actor);
                 Outcome::Ret(0)
             }
-            Op::Ftruncate { ref file, len } => {
-                done(self.file(file).truncate(cx.reborrow(), len), |e| e.errno())
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
             }
-            Op::PunchHole { ref file, off, len } => {
-                let file = self.file(file);
-                done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
+            Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
+                let name = op.file().expect("it names one");
+                on_file(cx, self.file(name), op)
             }
-            Op::Pwrite {
-                ref file,
-                off,
-                byte,
-            } => {
-                let written = self.file(file).write_at(cx.reborrow(), off, &[byte]);
-                written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
+                process::with_file(cx, mm, self.file(file), op)
             }
-            Op::Fsync { ref file } => done(self.file(file).sync(cx.reborrow()), |e| e.errno()),
+            Op::PvmRead { target, .. }
+            | Op::PvmWrite { target, .. }
+            | Op::ProcessMadvise { target, .. } => {
+                process::to_other(cx, mm, &self.processes[&target], op)
+            }
+            Op::Reclaim {}
+            | Op::Shrink { .. }
+            | Op::Migrate { .. }
+            | Op::MigrateMany { .. }
+            | Op::Merge {}
+            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
+            Op::Load { addr } => touched(mm.load(cx, addr)),
+            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
+            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+        }
+    }
+
+    /// What no process does.
+    fn by_the_kernel(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = &self.processes[&actor];
+        match *op {
             Op::Reclaim {} => {
                 mm.machine().reclaim(cx);
                 Outcome::Ret(0)
@@ -318,53 +334,11 @@ impl Family {
             Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
                 Outcome::Ret(u64::from(to.is_some()))
             }),
-            Op::MigrateMany { ref moves } => self.migrate(cx, moves),
-            Op::Thread { thread } => {
-                self.threads.insert(thread, actor);
-                Outcome::Ret(0)
-            }
-            Op::PvmRead { target, .. }
-            | Op::PvmWrite { target, .. }
-            | Op::ProcessMadvise { target, .. } => {
-                process::to_other(cx, mm, &self.processes[&target], op)
-            }
-            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
-                process::with_file(cx, mm, self.file(file), op)
-            }
-            Op::Merge {} => Outcome::Ret(self.merge(cx)),
-            Op::Ksm { mode } => {
-                let spaces: Vec<&Mm> = self.processes.values().map(|mm| &**mm).collect();
-                process::merging(cx, &mut self.merger, &spaces, mode)
-            }
-            Op::Load { addr } => touched(mm.load(cx, addr)),
-            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+            Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
+            Op::Merge {} => process::merge(cx, &self.processes, self.arena),
+            Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
+            ref other => unreachable!("{other:?} is done by a process"),
         }
-    }
-
-    /// Page after page; how many moved.
-    fn migrate(&self, cx: &mut Idle<'_>, moves: &[(u32, Hex)]) -> Outcome {
-        let mut moved = 0;
-        for &(process, Hex(addr)) in moves {
-            match self.processes[&process].migrate(cx, addr) {
-                Ok(to) => moved += u64::from(to.is_some()),
-                Err(_) => return failed(Errno::ENOMEM),
-            }
-        }
-        Outcome::Ret(moved)
-    }
-    /// Merges what can be merged; how many frames that freed.
-    fn merge(&self, cx: &mut Idle<'_>) -> u64 {
-        let mut pages = Vec::new();
-        for mm in self.processes.values() {
-            for (at, state) in mm.pagemap(cx, self.arena) {
-                if matches!(state, PageState::Anon(_)) {
-                    pages.push((&**mm, at.addr()));
-                }
-            }
-        }
-        let machine = self.processes.values().next().map(|mm| mm.machine());
-        machine.map_or(0, |machine| machine.merge(cx, &pages) as u64)
     }
     fn file(&self, name: &str) -> &Arc<File> {
         self.files

@@ -49,7 +49,7 @@ pub struct Header {
     pub(super) opens: BTreeMap<String, (String, OpenMode)>,
     /// What process 0 began with.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
-    pub(super) before: Before,
+    pub(super) before: Box<Before>,
 }
 
 /// A number that scripts write in hexadecimal.
@@ -73,7 +73,7 @@ impl Header {
             arena: [Hex(arena.start), Hex(arena.end)],
             files,
             opens: BTreeMap::new(),
-            before: Before::default(),
+            before: Box::default(),
         }
     }
     /// The name of the script that begins with this.

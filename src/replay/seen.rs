@@ -31,7 +31,11 @@ pub(super) fn is_row(line: &MapsLine, row: &MapsRow) -> bool {
 
 fn what(line: &MapsLine) -> &str {
     if line.anonymous {
-        return if line.name == "[heap]" { "heap" } else { "anon" };
+        return if line.name == "[heap]" {
+            "heap"
+        } else {
+            "anon"
+        };
     }
     match line.name.strip_suffix(" (deleted)").unwrap_or(&line.name) {
         "/dev/zero" => "zero",
@@ -101,7 +105,9 @@ pub(super) fn vm_flags(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange) -> Vec<Strin
         .iter()
         .filter(|line| arena.contains(Vpn::containing(line.start)));
     let letters = |line: &MapsLine| {
-        let has = LETTERS.iter().filter(|(_, flag)| line.flags.contains(*flag));
+        let has = LETTERS
+            .iter()
+            .filter(|(_, flag)| line.flags.contains(*flag));
         has.map(|(word, _)| *word).collect::<Vec<_>>().join(" ")
     };
     inside.map(letters).collect()

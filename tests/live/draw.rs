@@ -295,17 +295,22 @@ impl Making {
                 self.living.remove(&last);
                 return Some((last, Op::Exit {}));
             }
+            Kind::Lock | Kind::Unlock => self.lock(kind, addr, len, d),
+            Kind::File => self.on_file(addr, len, d)?,
+        };
+        Some((actor, op))
+    }
+    fn lock(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
+        match kind {
             Kind::Lock if self.bad() && d.byte.is_multiple_of(3) => Op::Mlock2 {
                 addr,
                 len,
                 flags: pick(&[0, 1, 1, 2], d.choice),
             },
-            Kind::Unlock if self.bad() && d.byte.is_multiple_of(5) => Op::Mseal { addr, len },
             Kind::Lock => Op::Mlock { addr, len },
-            Kind::Unlock => Op::Munlock { addr, len },
-            Kind::File => self.on_file(addr, len, d)?,
-        };
-        Some((actor, op))
+            _ if self.bad() && d.byte.is_multiple_of(5) => Op::Mseal { addr, len },
+            _ => Op::Munlock { addr, len },
+        }
     }
     fn mmap(&self, addr: u64, len: u64, d: &Draw) -> Op {
         let file = if d.byte.is_multiple_of(2) {

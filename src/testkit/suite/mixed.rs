@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     addr::PAGE_SIZE,
-    mm::{Advice, MapFlags, MsyncFlags, Prot},
+    mm::{Advice, MapFlags, Prot},
     replay::Op,
 };
 
@@ -53,11 +53,7 @@ pub(super) fn op(d: Draw, who: u32, living: &[u32], fresh: u32) -> (u32, Op) {
                 byte: d.byte,
             }
         }
-        98..99 => Op::Msync {
-            addr,
-            len,
-            flags: MsyncFlags::SYNC,
-        },
+        98..99 => Op::msync(addr, len),
         _ => Op::Store {
             addr: at(other),
             byte: d.byte,
