@@ -409,3 +409,32 @@ fn a_mapping_that_stays_where_it_is_stays_merged() {
     assert_eq!(w.told(), "W0..1", "merged until then");
     w.end();
 }
+
+/// `PR_SET_MEMORY_MERGE`: what is there and what comes, but nothing that is shared or droppable, and no VMA is split.
+#[test]
+fn all_memory_is_merged_where_the_process_says_so() {
+    let mut w = World::new();
+    w.map(0, 4, RW);
+    w.share(8, 2);
+    w.fill(0, 2);
+    let mm = w.mm.clone();
+    mm.set_merge_all(&mut w.thread.cx(), true).unwrap();
+    assert!(mm.merges_all(&mut w.thread.cx()));
+    w.map(4, 2, RW);
+    w.mmap(&droppable(20, 2)).unwrap();
+    w.put(4, 1);
+    w.told();
+    assert_eq!(scan(&mut w, &mut Merger::default(), &[&mm]), 2);
+    assert_eq!(w.told(), "W1..2 W0..1 W0..1 W4..5 W4..5");
+    assert_eq!(w.spans(), [(0, 6), (8, 10), (20, 22)]);
+    let child = w.fork();
+    assert!(child.merges_all(&mut w.thread.cx()));
+    w.told();
+    mm.set_merge_all(&mut w.thread.cx(), false).unwrap();
+    assert_eq!(w.told(), "W0..1 W1..2 W4..5");
+    w.put(0, 3);
+    assert_eq!(w.told(), "");
+    w.reap(&child);
+    w.check_rmap();
+    w.end();
+}

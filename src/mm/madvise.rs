@@ -4,6 +4,7 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{Advice, VmFlags},
     guard::{Lease, MmapPin},
+    mergeable::with_merging,
     populate::PopulateError,
     vma::Vma,
 };
@@ -211,7 +212,6 @@ impl MmapWriteGuard<'_> {
 fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     use VmFlags as F;
     let flags = vma.flags;
-    let shared = flags.intersects(F::SHARED | F::MAYSHARE);
     let droppable = flags.contains(F::DROPPABLE);
     Some(match advice {
         Advice::Normal => flags - (F::RAND_READ | F::SEQ_READ),
@@ -226,8 +226,7 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
         Advice::DontDump => flags | F::DONTDUMP,
         Advice::DoDump if droppable || flags.intersects(F::SPECIAL) => return None,
         Advice::DoDump => flags - F::DONTDUMP,
-        Advice::Mergeable if shared || droppable => flags,
-        Advice::Mergeable => flags | F::MERGEABLE,
+        Advice::Mergeable => with_merging(flags),
         Advice::Unmergeable => flags - F::MERGEABLE,
         Advice::HugePage => (flags - F::NOHUGEPAGE) | F::HUGEPAGE,
         Advice::NoHugePage => (flags - F::HUGEPAGE) | F::NOHUGEPAGE,

@@ -6,6 +6,7 @@ use super::{
     guard::{Held, MmapPin},
     ksm::is_merged,
     later::Later,
+    layout::Layout,
     vma::Vma,
 };
 use crate::{
@@ -17,11 +18,70 @@ use std::convert::Infallible;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
+/// The flags of memory that is to be merged, if such memory can be (`ksm_compatible`).
+pub(super) fn with_merging(flags: VmFlags) -> VmFlags {
+    let never = VmFlags::SHARED | VmFlags::MAYSHARE | VmFlags::SPECIAL | VmFlags::DROPPABLE;
+    if flags.intersects(never) {
+        flags
+    } else {
+        flags | VmFlags::MERGEABLE
+    }
+}
+
+impl Layout {
+    /// The flags of a new mapping (`ksm_vma_flags`).
+    pub(super) fn merged_if_all_is(&self, flags: VmFlags) -> VmFlags {
+        if self.merge_all {
+            with_merging(flags)
+        } else {
+            flags
+        }
+    }
+}
+
 fn is_mergeable(vma: &Vma) -> bool {
     vma.flags.contains(VmFlags::MERGEABLE) && vma.anon.get().is_some()
 }
 
 impl Mm {
+    /// Says whether all memory is to be merged that can be, what is mapped later too, also by forks
+    /// (`PR_SET_MEMORY_MERGE`). Where it is not any more, merged pages become the process's own, each in a window. No VMA is
+    /// split, and none merges with its neighbour.
+    ///
+    /// # Errors
+    ///
+    /// [`VmaError::NoMemory`]: some memory stays merged, and mergeable.
+    pub fn set_merge_all(&self, cx: &mut Idle<'_>, all: bool) -> Result<(), VmaError> {
+        let mut g = self.write(cx);
+        if g.layout.merge_all == all {
+            return Ok(());
+        }
+        if all {
+            g.enter_merging();
+        }
+        let vmas: Vec<VpnRange> = g.layout.vmas.iter().map(Vma::range).collect();
+        for range in vmas {
+            let flags = g.vma(range.start()).flags;
+            let new = if all {
+                with_merging(flags)
+            } else {
+                flags - VmFlags::MERGEABLE
+            };
+            if new == flags {
+                continue;
+            }
+            if !all {
+                g.unmerge_part(range)?;
+            }
+            g.layout.change(range.start(), |vma| vma.flags = new);
+        }
+        g.layout.merge_all = all;
+        Ok(())
+    }
+    /// Whether all memory is to be merged (`PR_GET_MEMORY_MERGE`).
+    pub fn merges_all(&self, cx: &mut Idle<'_>) -> bool {
+        self.read(cx).layout.merge_all
+    }
     /// When this address space first had mergeable memory, counted over the machine. One that has none any more is
     /// forgotten, and comes last when it has some again.
     pub(super) fn merge_turn(&self, cx: &mut Idle<'_>) -> Option<u64> {

@@ -210,6 +210,7 @@ impl MmapWriteGuard<'_> {
             flags |= VmFlags::ACCOUNT;
         }
         self.detach(range, !accounted, Then::Changes);
+        flags = self.layout.merged_if_all_is(flags);
         let new = NewRange {
             range,
             pgoff,

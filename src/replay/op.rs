@@ -220,10 +220,22 @@ pub enum Op {
         #[serde(default = "scans")]
         mode: u8,
     },
+    /// `prctl`: `PR_SET_MEMORY_MERGE` (67) or `PR_GET_MEMORY_MERGE` (68).
+    Prctl {
+        option: u32,
+        a2: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        a3: u64,
+    },
     /// A thread begins, which is known by this number; it has the memory of the process.
     Thread { thread: u32 },
     /// These pages, each named by a process and an address, move to other frames, one after the other.
     MigrateMany { moves: Vec<(u32, Hex)> },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn scans() -> u8 {
@@ -243,6 +255,11 @@ pub enum Resource {
     /// `RLIMIT_MEMLOCK`.
     Memlock,
 }
+
+/// `PR_SET_MEMORY_MERGE`.
+pub(super) const SET_MERGE: u32 = 67;
+/// `PR_GET_MEMORY_MERGE`.
+pub(super) const GET_MERGE: u32 = 68;
 
 /// The most pages that a script asks `mincore` about: a bit each.
 const MOST_BITS: u64 = 64;
@@ -274,6 +291,9 @@ impl Op {
                 if over && !matches!(which, Resource::As | Resource::Memlock) =>
             {
                 Some(format!("{which:?} over what is in use is not known"))
+            }
+            Self::Prctl { option, .. } if !matches!(option, SET_MERGE | GET_MERGE) => {
+                Some(format!("option {option} of prctl"))
             }
             Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
             _ => None,

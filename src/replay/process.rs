@@ -2,7 +2,7 @@
 
 use super::{
     calls::failed,
-    op::{Op, Resource},
+    op::{GET_MERGE, Op, Resource},
     run::Idle,
     script::{Hex, Outcome},
 };
@@ -48,6 +48,15 @@ pub(super) fn own_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
             limits.ipc_lock = false;
             mm.set_limits(cx, limits);
             Outcome::Ret(0)
+        }
+        Op::Prctl { option, a2, a3 } if a3 != 0 || (option == GET_MERGE && a2 != 0) => {
+            failed(Errno::EINVAL)
+        }
+        Op::Prctl { option, a2, .. } => {
+            if option == GET_MERGE {
+                return Outcome::Ret(mm.merges_all(cx).into());
+            }
+            done(mm.set_merge_all(cx, a2 != 0).map_err(|e| e.errno()))
         }
         Op::SelfProcessMadvise { ref iov, advice } => advise(cx, mm, iov, advice),
         ref other => unreachable!("{other:?} is not such a call"),
