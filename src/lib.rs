@@ -42,7 +42,7 @@
 //! | a translation copied for a TLB is followed by the gate of its registration alone | run-time check, `None` | `stores` |
 //! | nothing that may sleep is reached from an atomic context | type: [`ctx::Context`] | `ui/iii*` |
 //! | locks are taken in the order below | type: [`ctx::Rank`] | `ui/iii14`–`iii17` |
-//! | … two mmap locks by address: [`Mm::read_with`] is the one way to hold two | by construction | `tests/pair` |
+//! | … no operation holds two mmap locks, copies between address spaces included | type: [`ctx::Rank`] | `copies` |
 //! | a driver's own locks, and what it waits for, are in that order | not at all | |
 //! | the library blocks nowhere but where a token allows it | lint: `disallowed_methods` in `clippy.toml` | |
 //! | a callback does not re-enter the address space | type: [`ctx::rank::Callback`] | `ui/iii16`, `iii20` |
@@ -84,7 +84,8 @@
 //!               Gate      a driver's gate
 //! ```
 //!
-//! Two leaves are locked in the order of their addresses, and so are two mmap locks, which only [`Mm::read_with`] takes.
+//! Two leaves are locked in the order of their addresses. Nobody holds two mmap locks: a copy between address spaces takes
+//! them one after the other.
 //! `fork` locks a leaf of the parent before that of the child: who finds the child's meanwhile, by a reverse map, holds
 //! no other. A leaf that address spaces share has one lock; who copies it locks no other, since nobody knows the new one.
 //! `fork` holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board,

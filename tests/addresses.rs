@@ -264,18 +264,17 @@ fn an_object_has_no_page_that_its_owner_cannot_name() {
     let mut cx = thread.cx();
     let cache = PageCache::new(machine.host(), Backing::Swap).unwrap();
     for index in [1 << 36, (1 << 36) + 5, 1 << 52, u64::MAX] {
-        let refused = cache.get_or_make(index, |_| Ok(()));
+        let refused = cache.filling(&mut cx).get_or_make(index, |_| Ok(()));
         let errno = refused.map(|_| ()).unwrap_err().errno();
         assert_eq!(errno, Errno::EINVAL, "{index:#x}");
         assert!(cache.get(index).is_none() && cache.next(index, u64::MAX).is_none());
     }
-    let (frame, new) = cache.get_or_make(5, |_| Ok(())).unwrap();
-    assert!(new);
-    drop(frame);
-    cache.punch(&mut cx, u64::MAX, u64::MAX);
-    cache.truncate(&mut cx, u64::MAX);
+    let new = cache.filling(&mut cx).get_or_make(5, |_| Ok(()));
+    assert!(new.unwrap().1);
+    cache.cutting(&mut cx).punch(u64::MAX, u64::MAX);
+    cache.cutting(&mut cx).truncate(u64::MAX);
     assert_eq!(cache.len(), 1);
-    cache.remove(&mut cx, 0, u64::MAX);
+    cache.cutting(&mut cx).remove(0, u64::MAX);
     assert!(cache.is_empty());
     drop(cache);
     assert_eq!(machine.mem().in_use(), 0);

@@ -227,7 +227,7 @@ fn same_page_merging_protects_and_replaces() {
     let mm = w.mm.clone();
     let pages = [(&*mm, at(2)), (&*mm, at(3)), (&*mm, at(0)), (&*mm, at(4))];
     assert_eq!(w.machine.clone().merge(&mut w.thread.cx(), &pages), 2);
-    assert_eq!(w.told(), "W2..3 W3..4 W3..4 W4..5 W4..5");
+    assert_eq!(w.told(), "W3..4 W2..3 W2..3 W4..5 W4..5");
     w.put(3, 9);
     assert_eq!(w.told(), "W3..4");
     assert_eq!((w.get(2), w.get(3), w.get(4)), (Ok(1), Ok(9), Ok(1)));

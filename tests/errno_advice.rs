@@ -201,7 +201,7 @@ fn madvise_guards_without_memory_are_out_of_memory_and_not_again() {
 }
 
 #[test]
-fn madvise_loses_no_data_of_sealed_memory_that_cannot_be_written() {
+fn madvise_loses_no_data_of_sealed_private_memory_that_cannot_be_written() {
     let lossy = [
         Advice::DontNeed,
         Advice::DontNeedLocked,
@@ -226,6 +226,32 @@ fn madvise_loses_no_data_of_sealed_memory_that_cannot_be_written() {
     assert_eq!(w.get(0), Ok(1));
     assert_eq!(w.advise(4, 1, Advice::DontNeed), Ok(()), "writable");
     assert_eq!(w.advise(20, 1, Advice::DontNeed), Ok(()), "shared");
+    w.end();
+}
+
+/// `can_madvise_modify`: of a file, private copies are lost as well, though no store could have changed them.
+#[test]
+fn madvise_takes_from_sealed_mappings_of_files_what_the_advice_takes_from_any() {
+    let mut w = world();
+    let file = common::objects::shmem(&mut w, 8);
+    w.map_file(20, 8, &file, 0, MapFlags::PRIVATE);
+    w.put(20, 7);
+    w.protect(20, 8, READ).unwrap();
+    w.seal(20, 8).unwrap();
+    for (advice, result) in [
+        (Advice::DontFork, Ok(())),
+        (Advice::Free, Err(EINVAL)),
+        (Advice::WipeOnFork, Err(EINVAL)),
+        (Advice::Remove, Err(EACCES)),
+    ] {
+        assert_eq!(w.advise(20, 1, advice), result, "{advice:?}");
+    }
+    for advice in [Advice::DontNeed, Advice::DontNeedLocked] {
+        assert_eq!(w.advise(20, 1, advice), Ok(()), "{advice:?}");
+        assert_eq!(w.get(20), Ok(1), "the file's own");
+    }
+    assert_eq!(w.advise(20, 1, Advice::GuardInstall), Ok(()));
+    drop(file);
     w.end();
 }
 

@@ -41,6 +41,13 @@ const FLAGS: [MapFlags; 8] = [
     MapFlags::GROWSDOWN,
     MapFlags::LOCKED,
 ];
+/// One more, from what is left of the byte that says whether an address is odd.
+const MORE: [MapFlags; 4] = [
+    MapFlags::empty(),
+    MapFlags::DROPPABLE,
+    MapFlags::HUGETLB,
+    MapFlags::MAP_32BIT,
+];
 /// A number of pages: mostly a few, sometimes none, or as many as there are.
 fn len(pages: u8) -> u64 {
     match pages {
@@ -62,7 +69,8 @@ fn op(r: Record, child: u32) -> Op {
             addr,
             len,
             prot,
-            flags: (0..8).filter(|i| b & (1 << i) != 0).map(|i| FLAGS[i]).collect(),
+            flags: (0..8).filter(|i| b & (1 << i) != 0).map(|i| FLAGS[i]).collect::<MapFlags>()
+                | MORE[usize::from(skew) / 16 % 4],
             file: (a >= 64).then(|| file(a / 64 - 1)),
             off,
         },
@@ -79,7 +87,7 @@ fn op(r: Record, child: u32) -> Op {
             let advice = Advice::ALL[usize::from(a) % Advice::ALL.len()];
             Op::Madvise { addr, len, advice }
         }
-        7 => Op::Msync { addr, len },
+        7 => Op::msync(addr, len),
         8 => Op::Mlock { addr, len },
         9 => Op::Munlock { addr, len },
         10 => Op::Fork { child },
@@ -89,11 +97,19 @@ fn op(r: Record, child: u32) -> Op {
         14 => Op::Pwrite { file: file(a), off, byte: b },
         15 => Op::Fsync { file: file(a) },
         16 => Op::RemapFilePages { addr, len, pgoff: off / PAGE },
-        _ => match a % 4 {
+        _ => match a % 12 {
             0 => Op::Reclaim {},
             1 => Op::Shrink { pages: u64::from(b) },
             2 => Op::Migrate { addr },
-            _ => Op::Merge {},
+            3 => Op::Merge {},
+            4 => Op::Mlock2 { addr, len, flags: u32::from(b % 3) },
+            5 => Op::Mlockall { flags: u32::from(b % 8) },
+            6 => Op::Munlockall {},
+            7 => Op::Mseal { addr, len },
+            8 => Op::Ksm { mode: b % 2 + 1 },
+            9 => Op::ReadInto { file: file(b), off, addr, len },
+            10 => Op::PvmRead { addr, len, target: 0, remote: at(other, skew) },
+            _ => Op::PvmWrite { addr, len, target: 0, remote: at(other, skew) },
         },
     }
 }
@@ -133,6 +149,7 @@ pub fn decode(bytes: &[u8]) -> Script {
             notified: Vec::new(),
             layouts: BTreeMap::new(),
             pages: None,
+            vm_flags: BTreeMap::new(),
         });
     }
     Script {
@@ -176,7 +193,7 @@ pub fn encode(script: &Script) -> Vec<u8> {
                 let nth = Advice::ALL.iter().position(|a| *a == advice).unwrap_or(0);
                 r(6, addr, len, 0, u8::try_from(nth).unwrap_or(0), 0)
             }
-            Op::Msync { addr, len } => r(7, addr, len, 0, 0, 0),
+            Op::Msync { addr, len, .. } => r(7, addr, len, 0, 0, 0),
             Op::Mlock { addr, len } => r(8, addr, len, 0, 0, 0),
             Op::Munlock { addr, len } => r(9, addr, len, 0, 0, 0),
             Op::Fork { .. } => r(10, start, 0, 0, 0, 0),

@@ -236,38 +236,22 @@ impl ForkError {
     }
 }
 
-/// The locks of two address spaces were asked for, of one and the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("both address spaces are the same")]
-pub struct SameMm;
-
-impl SameMm {
-    /// Linux's errno for what would never end.
-    pub const fn errno(self) -> Errno {
-        Errno::EINVAL
-    }
-}
-
-/// Memory could not be copied between two address spaces.
+/// Not one byte could be copied between two address spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CopyError {
-    /// They are one.
-    #[error(transparent)]
-    SameMm(#[from] SameMm),
-    /// A page could not be read.
-    #[error("where it is copied from, {0}")]
-    From(FaultError),
-    /// A page could not be written.
-    #[error("where it is copied to, {0}")]
-    To(FaultError),
+    /// A page of the address space that copies.
+    #[error("on the caller's side, {0}")]
+    Own(FaultError),
+    /// A page of the other one.
+    #[error("on the other side, {0}")]
+    Other(FaultError),
 }
 
 impl CopyError {
     /// Linux's errno (`process_vm_readv`).
     pub const fn errno(self) -> Errno {
         match self {
-            Self::SameMm(e) => e.errno(),
-            Self::From(_) | Self::To(_) => Errno::EFAULT,
+            Self::Own(_) | Self::Other(_) => Errno::EFAULT,
         }
     }
 }

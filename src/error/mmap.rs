@@ -3,10 +3,11 @@
 use super::{Errno, LimitError, VmaError};
 use thiserror::Error;
 
-/// `mmap` failed; nothing changed.
+/// `mmap` failed; nothing changed, unless the error says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MmapError {
-    /// The offset is not a multiple of the page size.
+    /// The offset is not a multiple of the page size. Of huge pages that is found late, as for
+    /// [`NoHugePages`](Self::NoHugePages).
     #[error("offset {0:#x} is not page aligned")]
     Offset(u64),
     /// The length is 0.
@@ -15,6 +16,13 @@ pub enum MmapError {
     /// The length rounded up to pages wraps.
     #[error("length {0:#x} wraps when rounded up to pages")]
     Length(u64),
+    /// The length rounded up to huge pages wraps.
+    #[error("length {0:#x} wraps when rounded up to huge pages")]
+    HugeLength(u64),
+    /// `MAP_HUGETLB`: the pool has no huge pages for so many bytes. What was mapped at the place of the new mapping is
+    /// gone.
+    #[error("no huge pages for {0:#x} bytes")]
+    NoHugePages(u64),
     /// Offset plus length wraps.
     #[error("page offset {0:#x} plus the length wraps")]
     OffsetOverflow(u64),
@@ -77,9 +85,11 @@ impl MmapError {
     /// Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Offset(_) | Self::ZeroLength | Self::Unaligned(_) | Self::Flags(_) => {
-                Errno::EINVAL
-            }
+            Self::Offset(_)
+            | Self::ZeroLength
+            | Self::HugeLength(_)
+            | Self::Unaligned(_)
+            | Self::Flags(_) => Errno::EINVAL,
             #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
             Self::ErrorAddress(addr) => {
                 match Errno::from_raw((addr as i64).wrapping_neg() as i32) {
@@ -100,6 +110,7 @@ impl MmapError {
             | Self::MapCount(_)
             | Self::TooHigh { .. }
             | Self::NoHole(_)
+            | Self::NoHugePages(_)
             | Self::Limit(_) => Errno::ENOMEM,
         }
     }

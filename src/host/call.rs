@@ -31,11 +31,15 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         Op::Madvise { addr, len, advice } => {
             call(libc::SYS_madvise, [addr, len, advice as u64, 0, 0, 0])
         }
-        Op::Msync { addr, len } => {
-            call(libc::SYS_msync, [addr, len, libc::MS_SYNC as u64, 0, 0, 0])
+        Op::Msync { addr, len, flags } => {
+            call(libc::SYS_msync, [addr, len, flags.bits().into(), 0, 0, 0])
         }
         Op::Mlock { addr, len } => call(libc::SYS_mlock, [addr, len, 0, 0, 0, 0]),
         Op::Munlock { addr, len } => call(libc::SYS_munlock, [addr, len, 0, 0, 0, 0]),
+        Op::Mlock2 { addr, len, flags } => {
+            call(libc::SYS_mlock2, [addr, len, flags.into(), 0, 0, 0])
+        }
+        Op::Mseal { addr, len } => call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
         Op::Load { addr } => Some([LOAD, addr, 0, 0, 0, 0, 0, 0]),
         Op::Store { addr, byte } => Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0]),
         ref other => on_file(other, fd),
@@ -66,9 +70,13 @@ fn map(op: &Op, fd: u64) -> Option<Request> {
     }
 }
 
-/// The same for what is done to a file itself.
+/// The same for what is done to a file itself, or between a file and memory.
 fn on_file(op: &Op, fd: u64) -> Option<Request> {
     match *op {
+        Op::ReadInto { off, addr, len, .. } => call(libc::SYS_pread64, [fd, addr, len, off, 0, 0]),
+        Op::WriteFrom { off, addr, len, .. } => {
+            call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
+        }
         Op::Fsync { .. } => call(libc::SYS_fsync, [fd, 0, 0, 0, 0, 0]),
         Op::Ftruncate { len, .. } => call(libc::SYS_ftruncate, [fd, len, 0, 0, 0, 0]),
         Op::PunchHole { off, len, .. } => {

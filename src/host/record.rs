@@ -119,6 +119,9 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
             Op::Fork { child } if *child >= MAX_PROCESSES => {
                 return refuse(nth, "too many processes");
             }
+            op if !matches!(op, Op::Fork { .. } | Op::Exit {}) && request(op, None).is_none() => {
+                return refuse(nth, "an operation that only other recorders do");
+            }
             op if op.file().is_some_and(|f| !plan.files.contains_key(f)) => {
                 return refuse(nth, "a file that is not in the plan");
             }
@@ -270,6 +273,7 @@ impl Recorder {
             notified,
             layouts,
             pages: see_pages.then_some(pages),
+            vm_flags: BTreeMap::new(),
         })
     }
 }

@@ -85,8 +85,46 @@ impl Mm {
         })
     }
 
+    /// Loads bytes up to the first page that cannot be read: how many, and why no more (`copy_from_user`).
+    pub(super) fn read_up_to(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        out: &mut [u8],
+    ) -> (usize, Option<FaultError>) {
+        let mem = self.machine().mem();
+        let mut done = 0;
+        let read = by_page(addr, out, |at, offset, part| {
+            let n = part.len();
+            self.touch(cx, at, addr, Access::Read, |pfn| {
+                mem.read(pfn, offset, part);
+            })?;
+            done += n;
+            Ok(())
+        });
+        (done, read.err())
+    }
+    /// Stores bytes up to the first page that cannot be written: how many, and why no more (`copy_to_user`).
+    pub(super) fn write_up_to(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        bytes: &[u8],
+    ) -> (usize, Option<FaultError>) {
+        let mem = self.machine().mem();
+        let mut done = 0;
+        let written = by_page(addr, bytes, |at, offset, part| {
+            self.touch(cx, at, addr, Access::Write, |pfn| {
+                mem.write(pfn, offset, part);
+            })?;
+            done += part.len();
+            Ok(())
+        });
+        (done, written.err())
+    }
+
     /// Runs `f` on the frame at `at` while its entry is locked, faulting until the entry allows the access.
-    fn touch(
+    pub(super) fn touch(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
         at: Vpn,

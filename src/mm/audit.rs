@@ -1,10 +1,9 @@
 //! Whether the reverse maps lead back to every mapping: the check of one structure against the other.
 
-use super::Mm;
+use super::{Mm, ksm::is_merged};
 use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    frame::FrameFlags,
     rmap::walk_frame,
 };
 use std::{convert::Infallible, sync::Arc};
@@ -39,9 +38,8 @@ impl Mm {
         };
         let locked = mem.lock(cx, frame);
         let owner = locked.owner();
-        let merged = FrameFlags::ANON | FrameFlags::UNEVICTABLE;
         let sparse = owner.is_some_and(|o| o.index == crate::frame::SPARSE_INDEX);
-        let mut found = sparse || mem.flags(pfn).contains(merged);
+        let mut found = sparse || is_merged(mem, pfn);
         walk_frame(machine.registry(), cx, &locked, |_, spot| {
             let here = std::ptr::addr_eq(Arc::as_ptr(spot.space), std::ptr::from_ref(self));
             found |= here && spot.at == at;

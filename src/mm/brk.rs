@@ -126,7 +126,7 @@ impl MmapWriteGuard<'_> {
         let above = layout.vmas.find(more.start());
         let limit = above.map(|v| layout.start_with_gap(v.start(), v.flags));
         let pages = more.pages();
-        let flags = DATA | layout.def_flags;
+        let flags = layout.merged_if_all_is(DATA | layout.def_flags);
         if limit.is_some_and(|limit| more.end().plus(1) > limit)
             || layout.vmas.len() > layout.machine.config().max_map_count
             || (flags.contains(VmFlags::LOCKED) && !layout.may_lock(pages))

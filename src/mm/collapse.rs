@@ -120,10 +120,6 @@ impl Mm {
             Scan::Huge => return Ok(()),
             Scan::Small { swapped } => swapped,
         };
-        let vma = g.layout.vmas.get(at).expect("found above");
-        if vma.anon.get().is_none() {
-            return Err(Fail::Never);
-        }
         if swapped {
             let mut held = g.held();
             let vma = held.layout.vmas.get(at).expect("found above");
@@ -136,11 +132,13 @@ impl Mm {
     }
 }
 
-/// `thp_vma_allowable_order` with `TVA_FORCED_COLLAPSE`: asked for or not, unless refused for good.
+/// `thp_vma_allowable_order` with `TVA_FORCED_COLLAPSE`: asked for or not, unless refused for good. Private memory must
+/// have been written once.
 fn may_collapse(vma: &Vma) -> bool {
+    let written = vma.is_anonymous() && vma.anon.get().is_some();
     !vma.flags
         .intersects(VmFlags::NOHUGEPAGE.union(VmFlags::SPECIAL))
-        && (vma.is_anonymous() || shared_and_aligned(vma))
+        && (written || shared_and_aligned(vma))
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
 }
 

@@ -6,7 +6,8 @@
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
 use super::{
-    flags::VmFlags, guard::Held, later::Work, page_table::LockedLeaf, pte::RawPte, vma::Vma,
+    flags::VmFlags, guard::Held, ksm::is_merged, later::Work, page_table::LockedLeaf, pte::RawPte,
+    vma::Vma,
 };
 use crate::{
     addr::{Pfn, Vpn},
@@ -50,22 +51,49 @@ impl Held<'_> {
         if vma.notes_writes() {
             return self.announce_write(vma, at, seen);
         }
-        let large = seen
-            .counted()
-            .filter(|&pfn| !shared && mem.flags(pfn).contains(FrameFlags::LARGE));
-        let reuse = Reuse {
-            whole: large.map(|pfn| self.has_all_of(pfn.head())),
-            home: vma.anon_node().map(|node| node.owner(vma.pgoff_at(at))),
-        };
+        let reuse = self.reuse(vma, at, seen.counted().filter(|_| !shared));
         match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, reuse))? {
             Verdict::Done => Ok(()),
-            Verdict::Copy(original) => self.copy(vma, at, seen, original),
+            Verdict::Copy(original) => self.copy(vma, at, seen, original, |copy| {
+                RawPte::frame(copy, vma.rights()).mkdirty()
+            }),
+        }
+    }
+
+    /// What has to be known before a private page at `at` is written in place.
+    fn reuse(&mut self, vma: &Vma, at: Vpn, page: Option<Pfn>) -> Reuse {
+        let mem = self.lease.mm.machine().mem();
+        let large = page.filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE));
+        Reuse {
+            whole: large.map(|pfn| self.has_all_of(pfn.head())),
+            home: vma.anon_node().map(|node| node.owner(vma.pgoff_at(at))),
+        }
+    }
+
+    /// Somebody else is to read the page behind the entry `seen` and keep it: it becomes this entry's alone, by a copy if
+    /// it must, and stays read-only (`FAULT_FLAG_UNSHARE`). Of a huge page that is not this process's alone the mapping is
+    /// split, and the page is looked at again.
+    pub(super) fn unshare(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        if self.lease.mm.is_huge(&mut self.lease.cx, at) {
+            return self.unshare_huge(at);
+        }
+        let reuse = self.reuse(vma, at, seen.counted());
+        let original = self.with_leaf(at, |leaf| {
+            let pfn = seen.counted().filter(|_| leaf.get(at) == seen)?;
+            (!may_reuse(mem, pfn, reuse)).then(|| mem.get(pfn))
+        })?;
+        match original {
+            Some(original) => self.copy(vma, at, seen, Some(original), |copy| {
+                RawPte::frame(copy, vma.read_only())
+            }),
+            None => Ok(()),
         }
     }
 
     /// `__wp_can_reuse_large_anon_folio`: more than one page of it is mapped, all by this process, and nobody else holds
     /// one. Of a last page it is better to copy, so that the huge page goes.
-    fn has_all_of(&mut self, head: crate::addr::Pfn) -> bool {
+    fn has_all_of(&mut self, head: Pfn) -> bool {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
         let mapped = mem.huge_mappings(head);
@@ -102,13 +130,14 @@ impl Held<'_> {
         at: Vpn,
         seen: RawPte,
         original: Option<Frame<'_>>,
+        entry: impl FnOnce(Pfn) -> RawPte,
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let copy = self.new_anon(vma, at)?;
         if let Some(original) = &original {
             mem.copy(original.pfn(), copy.pfn());
         }
-        let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();
+        let pte = entry(copy.pfn());
         self.in_window(Work::Copy {
             at,
             seen,
@@ -148,10 +177,10 @@ fn decide<'m>(
 }
 
 /// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame. Then it is this VMA's alone, and reverse maps look for it
-/// nowhere else (`folio_move_anon_rmap`).
+/// nowhere else (`folio_move_anon_rmap`). A merged one is nobody's own.
 fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     let flags = mem.flags(pfn);
-    if !flags.contains(FrameFlags::ANON) {
+    if !flags.contains(FrameFlags::ANON) || is_merged(mem, pfn) {
         return false;
     }
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {

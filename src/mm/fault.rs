@@ -19,10 +19,8 @@ use crate::{
     notifier::Access,
 };
 
-/// What a frame of private anonymous memory is born as.
-const NEW_ANON: FrameFlags = FrameFlags::ANON
-    .union(FrameFlags::ANON_EXCLUSIVE)
-    .union(FrameFlags::SWAP_BACKED);
+/// What every frame of private anonymous memory is born as.
+const NEW_ANON: FrameFlags = FrameFlags::ANON.union(FrameFlags::ANON_EXCLUSIVE);
 
 impl Vma {
     /// The rights of an entry that this VMA alone decides about; writable only where the VMA is.
@@ -33,13 +31,19 @@ impl Vma {
             write: self.flags.contains(VmFlags::WRITE),
         }
     }
-    /// What a frame for private memory of this VMA is born as.
+    /// What a frame for private memory of this VMA is born as (`folio_add_new_anon_rmap`): what may be dropped never
+    /// goes to swap.
     pub(super) fn new_anon(&self) -> FrameFlags {
-        if self.flags.contains(VmFlags::LOCKED) {
-            NEW_ANON | FrameFlags::UNEVICTABLE
-        } else {
-            NEW_ANON
-        }
+        let mut born = NEW_ANON;
+        born.set(
+            FrameFlags::SWAP_BACKED,
+            !self.flags.contains(VmFlags::DROPPABLE),
+        );
+        born.set(
+            FrameFlags::UNEVICTABLE,
+            self.flags.contains(VmFlags::LOCKED),
+        );
+        born
     }
     pub(super) fn read_only(&self) -> Rights {
         Rights {

@@ -35,7 +35,8 @@ bitflags! {
         const FIXED = 0x10;
         /// No object behind it.
         const ANONYMOUS = 0x20;
-        /// In the 2 GiB below 4 GiB (x86).
+        /// In the second GiB, lowest hole first: where code of the small model lies (x86). A hint may lie anywhere
+        /// below 2 GiB.
         const MAP_32BIT = 0x40;
         /// A stack: faults just below extend it.
         const GROWSDOWN = 0x0100;
@@ -53,8 +54,14 @@ bitflags! {
         const NONBLOCK = 0x0001_0000;
         /// A thread's stack: no huge pages, nothing else.
         const STACK = 0x0002_0000;
+        /// Memory of the pool of huge pages, which has none here.
+        const HUGETLB = 0x0004_0000;
         /// Exactly there, failing where something is mapped.
         const FIXED_NOREPLACE = 0x0010_0000;
+        /// With `HUGETLB`: pages of 2 MiB, as without a size.
+        const HUGE_2MB = 21 << 26;
+        /// With `HUGETLB`: pages of 1 GiB.
+        const HUGE_1GB = 30 << 26;
     }
 
     /// Flags of `mremap`.

@@ -67,6 +67,9 @@ impl Layout {
         child.brk = self.brk;
         child.start_stack = self.start_stack;
         child.limits = self.limits;
+        // `ksm_fork`.
+        child.merge_all = self.merge_all;
+        child.merge_turn = self.merge_turn.map(|_| self.machine.merge_turns.next());
         child.remap_mode = self.remap_mode;
         child.mmap_base = self.mmap_base;
         child

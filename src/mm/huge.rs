@@ -213,6 +213,24 @@ impl<'h> Held<'h> {
         })?;
         Ok(reused || self.split_or_put_off(at))
     }
+    /// `do_huge_pmd_wp_page` for somebody else who reads.
+    pub(super) fn unshare_huge(&mut self, at: Vpn) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let own = self.with_leaf(at, |leaf| {
+            let Some(pfn) = leaf.get(at).counted().filter(|_| leaf.is_huge()) else {
+                return true; // It is another one by now.
+            };
+            let own = own_huge(mem, pfn.head());
+            for i in (0..HUGE).filter(|_| own) {
+                mem.set_flags(pfn.head().nth(i), FrameFlags::ANON_EXCLUSIVE);
+            }
+            own
+        })?;
+        if !own {
+            self.split_or_put_off(at);
+        }
+        Ok(())
+    }
     /// `do_huge_zero_wp_pmd`: one window over all of it.
     fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
         let Some(head) = self.new_huge(vma, at)? else {

@@ -1,113 +1,147 @@
-//! Same-page merging, as an operation: pages with equal bytes come to share one frame (`try_to_merge_one_page`).
+//! Same-page merging, page by page: private pages with equal bytes come to share one frame (`try_to_merge_one_page`).
 //!
-//! Each page is write-protected in a window, compared, and replaced in another; a write to it later copies.
+//! A page is write-protected in a window, compared, and replaced in another; a write to it later copies. A merged frame
+//! belongs to no family of mappings, so it has no owner: that is what tells it from others. It is nobody's own, however few
+//! mappings are left, and it stays in memory: it is not on the lists of reclaim, and does not move.
 
 use super::{
-    Machine, Mm,
+    Mm,
     flags::VmFlags,
-    guard::MmapPin,
+    guard::{Lease, MmapPin},
     pte::{RawPte, Rights},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    frame::{Frame, FrameFlags},
+    frame::{Frame, FrameFlags, PhysMem},
     notifier::Event,
+    rmap::split_huge_of,
 };
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-impl Machine {
-    /// Merges the private pages at the byte addresses given with the first of them, as far as their bytes are equal, and
-    /// returns how many frames that freed. Pages that are not there, not private, of a huge page, or of another machine, are
-    /// passed over.
-    ///
-    /// A page that was merged stays in memory: it is not on the lists of reclaim any more.
-    ///
-    /// # Panics
-    ///
-    /// If the token is of a thread that entered another machine.
-    pub fn merge(&self, cx: &mut Idle<'_>, pages: &[(&Mm, u64)]) -> usize {
-        self.check_token(cx);
-        // A frame is known by its number, and each machine has one of that.
-        let mine = |(mm, _): &&(&Mm, u64)| std::ptr::eq(&**mm.machine(), self);
-        let mut rest = pages.iter().filter(mine);
-        let kept = rest.by_ref().find_map(|(mm, addr)| {
-            let at = Vpn::containing(*addr);
-            Some((*mm, at, mm.protect_for_merge(cx, at)?))
-        });
-        let Some((_, _, kept)) = kept else {
-            return 0;
-        };
-        let mem = self.mem();
-        mem.lru_move(
-            kept.pfn(),
-            FrameFlags::UNEVICTABLE,
-            FrameFlags::ACTIVE | FrameFlags::ANON_EXCLUSIVE,
-        );
-        let merged = rest.filter(|(mm, addr)| {
-            let at = Vpn::containing(*addr);
-            let found = mm.protect_for_merge(cx, at);
-            found.is_some_and(|page| {
-                page.pfn() != kept.pfn()
-                    && mem.equal(page.pfn(), kept.pfn())
-                    && mm.replace_merged(cx, at, &page, &kept)
-            })
-        });
-        merged.count()
-    }
+/// `folio_test_ksm`.
+pub(super) fn is_merged(mem: &PhysMem, pfn: Pfn) -> bool {
+    mem.flags(pfn).contains(FrameFlags::ANON) && mem.owner(pfn).is_none()
+}
+
+/// What is between the pages of one pass (`try_to_merge_with_ksm_page`).
+#[derive(Clone, Copy)]
+pub(super) enum Into<'k, 'm> {
+    /// The page becomes the one that others are merged into.
+    Itself,
+    /// Its mapping gets this frame instead, if the bytes are equal.
+    Kept(&'k Frame<'m>),
 }
 
 impl Mm {
-    /// `write_protect_page`: the frame of a private page, which nobody can write to without a fault any more.
-    fn protect_for_merge(&self, cx: &mut Idle<'_>, at: Vpn) -> Option<Frame<'_>> {
+    /// A reference on the private page at `at`, whatever the rights; none where its frame cannot be merged.
+    pub(super) fn private_frame(&self, cx: &mut Idle<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
-        let frame = self.mapped_at(cx, at)?;
-        let flags = mem.flags(frame.pfn());
-        let kind = flags & (FrameFlags::ANON | FrameFlags::LARGE | FrameFlags::SWAP_CACHE);
-        if kind != FrameFlags::ANON {
-            return None;
-        }
-        let page = VpnRange::single(at);
-        let g = self.read_over(cx, Some(page));
+        self.mapped_at(cx, at).filter(|frame| {
+            let kind = FrameFlags::ANON | FrameFlags::SWAP_CACHE;
+            mem.flags(frame.pfn()) & kind == FrameFlags::ANON
+        })
+    }
+
+    /// Merges the page `page` at `at`; returns it if that was done. A part of a huge page is split off first, and parts
+    /// that hold only zeros are gone then. VMAs without the flags `of` are left alone.
+    pub(super) fn merge_one<'m>(
+        &'m self,
+        cx: &mut Idle<'_>,
+        at: Vpn,
+        page: Frame<'m>,
+        (into, of): (Into<'_, 'm>, VmFlags),
+    ) -> Option<Frame<'m>> {
+        let mem = self.machine().mem();
+        let range = VpnRange::single(at);
+        let g = self.read_over(cx, Some(range));
         let vma = g.layout.vmas.get(at)?;
-        if vma.flags.contains(VmFlags::SHARED) {
+        if vma.flags.contains(VmFlags::SHARED) || !vma.flags.contains(of) {
             return None;
         }
-        let pin = MmapPin::new(self, &g, page);
+        let _pin = MmapPin::new(self, &g, range);
         drop(g);
-        let mut window = pin.lease(cx).into_window(page, Event::Clear);
-        let same = window.lock_ptes(at, |txn| {
-            let slot = txn
-                .slot(at)
-                .filter(|s| s.raw().counted() == Some(frame.pfn()));
+        let locked = mem.try_lock(page).ok()?;
+        let mut cx = cx.descend::<rank::Folio, _>();
+        let pfn = locked.pfn();
+        if mem.flags(pfn).contains(FrameFlags::LARGE) {
+            split_huge_of(self.machine().registry(), mem, &mut cx, &locked);
+        }
+        if !self.protect_for_merge(&mut cx, at, pfn) {
+            return None;
+        }
+        match into {
+            Into::Itself => {
+                mem.set_owner(pfn, None);
+                let lost = FrameFlags::ACTIVE | FrameFlags::ANON_EXCLUSIVE;
+                mem.lru_move(pfn, FrameFlags::UNEVICTABLE | FrameFlags::DIRTY, lost);
+            }
+            Into::Kept(kept) => {
+                let equal = mem.equal(pfn, kept.pfn());
+                if !equal || !self.replace_merged(&mut cx, at, pfn, kept) {
+                    return None;
+                }
+            }
+        }
+        Some(locked.frame().clone())
+    }
+
+    /// `write_protect_page`: nobody can write to the page without a fault any more; not if somebody may hold it to do
+    /// so. The window opens before anybody looks.
+    fn protect_for_merge(
+        &self,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        at: Vpn,
+        pfn: Pfn,
+    ) -> bool {
+        let mem = self.machine().mem();
+        let range = VpnRange::single(at);
+        let mut window = Lease {
+            mm: self,
+            cx: cx.reborrow(),
+        }
+        .into_window(range, Event::Clear);
+        let done = window.lock_ptes(at, |txn| {
+            let slot = txn.slot(at).filter(|s| s.raw().counted() == Some(pfn));
             slot.is_some_and(|slot| {
-                mem.clear_flags(frame.pfn(), FrameFlags::ANON_EXCLUSIVE);
-                slot.write_protect();
+                let (pte, flags) = (slot.raw(), mem.flags(pfn));
+                let own = flags.contains(FrameFlags::ANON_EXCLUSIVE);
+                if pte.may_write() || pte.is_dirty() || own {
+                    // One reference is this pass's.
+                    if mem.refcount(pfn) != mem.mapcount(pfn) + 1 {
+                        return false;
+                    }
+                    mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+                    slot.write_protect_clean();
+                }
                 true
             })
         });
         window.close();
-        (same == Some(true)).then_some(frame)
+        done == Some(true)
     }
     /// `replace_page`, if the page is still the one that was compared, and still protected.
     fn replace_merged(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
         at: Vpn,
-        page: &Frame<'_>,
+        pfn: Pfn,
         kept: &Frame<'_>,
     ) -> bool {
         let mem = self.machine().mem();
         let range = VpnRange::single(at);
-        let pin = MmapPin::new(self, &self.read_over(cx, Some(range)), range);
-        let mut window = pin.lease(cx).into_window(range, Event::Clear);
+        let mut window = Lease {
+            mm: self,
+            cx: cx.reborrow(),
+        }
+        .into_window(range, Event::Clear);
         let done = window.lock_ptes(at, |txn| {
             let Some(slot) = txn.slot(at) else {
                 return false;
             };
             let pte = slot.raw();
-            if pte.counted() != Some(page.pfn()) || pte.may_write() {
+            if pte.counted() != Some(pfn) || pte.may_write() {
                 return false;
             }
             let rights = Rights {
@@ -120,5 +154,42 @@ impl Mm {
         });
         window.close();
         done == Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        addr::PAGE_SIZE,
+        mm::{Machine, MachineConfig, Mm, MmapArgs},
+    };
+
+    /// Who holds a page that only one process maps may write to it: it is not merged.
+    #[test]
+    fn a_page_that_is_held_is_not_merged() {
+        let machine = Machine::new(MachineConfig::default());
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = Mm::new(&machine);
+        let first = mm
+            .mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))
+            .unwrap();
+        let second = first + PAGE_SIZE;
+        for addr in [first, second] {
+            mm.store(&mut cx, addr, 1).unwrap();
+        }
+        let pages = [(&*mm, first), (&*mm, second)];
+        let at = crate::addr::Vpn::containing(second);
+        let held = mm.private_frame(&mut cx, at).unwrap();
+        assert_eq!(machine.merge(&mut cx, &pages), 0);
+        held.write(0, &[2]);
+        assert_eq!(
+            (mm.load(&mut cx, first), mm.load(&mut cx, second)),
+            (Ok(1), Ok(2))
+        );
+        held.write(0, &[1]);
+        drop(held);
+        assert_eq!(machine.merge(&mut cx, &pages), 1);
+        mm.exit(&mut cx);
     }
 }

@@ -61,6 +61,10 @@ pub(super) struct Layout {
     /// Flags every new VMA gets: `mlockall(MCL_FUTURE)`.
     pub(super) def_flags: VmFlags,
     pub(super) limits: Limits,
+    /// All memory that can be merged is to be (`MMF_VM_MERGE_ANY`).
+    pub(super) merge_all: bool,
+    /// When it first had memory to be merged; none: it has none.
+    pub(super) merge_turn: Option<u64>,
     /// Mappings without an address are placed below this.
     pub(super) mmap_base: Vpn,
     /// Start address of the initial stack, for the name `[stack]`; 0: none.
@@ -83,6 +87,8 @@ impl Layout {
             remap_mode: RemapMode::default(),
             def_flags: VmFlags::empty(),
             limits: Limits::default(),
+            merge_all: false,
+            merge_turn: None,
             mmap_base,
             start_stack: 0,
         }

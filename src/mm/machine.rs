@@ -8,6 +8,7 @@ use crate::{
     frame::{Commit, MemConfig, Overcommit, PhysMem},
     reclaim::{Reclaim, RmapWindows},
     rmap::{ExportOrder, ExportRegistration, Registry, RmapNotifier},
+    sync::Serial,
 };
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ pub struct Machine {
     host: Host,
     epoch: Epoch,
     pub(super) forks: Forks,
+    /// Who has memory to be merged, in the order in which they first had some.
+    pub(super) merge_turns: Serial,
 }
 
 impl Machine {
@@ -100,6 +103,7 @@ impl Machine {
             },
             epoch: Epoch::new(),
             forks: Forks::default(),
+            merge_turns: Serial::starting_at(0),
         }))
     }
     /// Registers the current thread: the source of every token ([`Cx`](crate::ctx::Cx)).

@@ -4,6 +4,7 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{Advice, VmFlags},
     guard::{Lease, MmapPin},
+    mergeable::with_merging,
     populate::PopulateError,
     vma::Vma,
 };
@@ -198,6 +199,11 @@ impl MmapWriteGuard<'_> {
         if new == vma.flags {
             return Ok(start);
         }
+        match advice {
+            Advice::Mergeable => self.enter_merging(),
+            Advice::Unmergeable => self.unmerge_part(part)?,
+            _ => {}
+        }
         Ok(self.modify(start, part, new)?)
     }
 }
@@ -206,7 +212,6 @@ impl MmapWriteGuard<'_> {
 fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     use VmFlags as F;
     let flags = vma.flags;
-    let shared = flags.intersects(F::SHARED | F::MAYSHARE);
     let droppable = flags.contains(F::DROPPABLE);
     Some(match advice {
         Advice::Normal => flags - (F::RAND_READ | F::SEQ_READ),
@@ -221,8 +226,7 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
         Advice::DontDump => flags | F::DONTDUMP,
         Advice::DoDump if droppable || flags.intersects(F::SPECIAL) => return None,
         Advice::DoDump => flags - F::DONTDUMP,
-        Advice::Mergeable if shared || droppable => flags,
-        Advice::Mergeable => flags | F::MERGEABLE,
+        Advice::Mergeable => with_merging(flags),
         Advice::Unmergeable => flags - F::MERGEABLE,
         Advice::HugePage => (flags - F::NOHUGEPAGE) | F::HUGEPAGE,
         Advice::NoHugePage => (flags - F::HUGEPAGE) | F::NOHUGEPAGE,
@@ -230,15 +234,17 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     })
 }
 
-/// Sealed memory refuses to lose data.
-fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
-    if vma.is_sealed() && discards(advice) && !may_write(vma) {
+/// Sealed memory refuses to lose data that no store could change (`can_madvise_modify`): private anonymous memory that
+/// may not be written. Of a file every mapping may lose its pages, also private copies made before it became read-only.
+pub(super) fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
+    let fixed = vma.is_anonymous() && !vma.flags.contains(VmFlags::WRITE);
+    if vma.is_sealed() && discards(advice) && fixed {
         return Err(VmaError::Sealed(vma.start().addr()).into());
     }
     Ok(())
 }
 
-/// Advices that lose data (`is_discard`): sealed memory refuses them unless it could be overwritten anyway.
+/// Advices that lose data (`is_discard`).
 fn discards(advice: Advice) -> bool {
     matches!(
         advice,
@@ -250,8 +256,4 @@ fn discards(advice: Advice) -> bool {
             | Advice::WipeOnFork
             | Advice::GuardInstall
     )
-}
-
-pub(super) fn may_write(vma: &Vma) -> bool {
-    vma.flags.intersects(VmFlags::SHARED | VmFlags::WRITE)
 }

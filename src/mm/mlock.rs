@@ -173,11 +173,12 @@ impl MmapWriteGuard<'_> {
         }
         Ok(())
     }
-    /// `mlock_fixup`. Special and droppable VMAs are passed over.
+    /// `mlock_fixup`. What cannot be locked is passed over.
     fn set_lock_vma(&mut self, start: Vpn, part: VpnRange, kind: VmFlags) -> Result<Vpn, VmaError> {
-        let old = self.vma(start).flags;
+        let vma = self.vma(start);
+        let old = vma.flags;
         let new = (old - VmFlags::LOCK_MASK) | kind;
-        if new == old || old.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE) {
+        if new == old || !vma.may_be_locked() {
             return Ok(start);
         }
         let start = self.modify(start, part, new)?;

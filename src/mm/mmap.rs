@@ -4,6 +4,7 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{MapFlags, Prot, VmFlags},
     guard::Then,
+    hugetlb::size_of_pages,
     merge::NewRange,
     populate::Errors,
     vma::Vma,
@@ -97,7 +98,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`MmapError`]; nothing changed but, at worst, VMAs split at the ends of a fixed range, and the range left a
-    /// hole when the very last allocation failed (both as on Linux).
+    /// hole when the very last allocation failed, or when there are no huge pages for it (all as on Linux).
     pub fn mmap(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
@@ -135,6 +136,9 @@ impl MmapWriteGuard<'_> {
             None if flags.contains(VmFlags::SHARED) => 0,
             None => range.start().0,
         };
+        if let Some(size) = size_of_pages(args)? {
+            match self.refuse_huge(range, flags, (args, size))? {}
+        }
         self.map_region(range, flags, pgoff, args.file.clone())?;
         Ok((range, flags.contains(VmFlags::LOCKED)))
     }
@@ -206,6 +210,7 @@ impl MmapWriteGuard<'_> {
             flags |= VmFlags::ACCOUNT;
         }
         self.detach(range, !accounted, Then::Changes);
+        flags = self.layout.merged_if_all_is(flags);
         let new = NewRange {
             range,
             pgoff,
@@ -225,9 +230,18 @@ impl MmapWriteGuard<'_> {
         };
         self.layout.account(flags, range.pages());
         if flags.contains(VmFlags::LOCKED) {
-            self.layout.locked_vm += range.pages();
+            self.lock_new(start, range.pages());
         }
         Ok(start)
+    }
+    /// The end of mapping what is to be locked (`__mmap_complete`): what cannot be locked is not, but it was neither
+    /// merged with such memory, nor is it spared being populated.
+    fn lock_new(&mut self, start: Vpn, pages: u64) {
+        if self.vma(start).may_be_locked() {
+            self.layout.locked_vm += pages;
+        } else {
+            self.layout.change(start, |v| v.flags -= VmFlags::LOCK_MASK);
+        }
     }
     fn recharge(&self, new: u64, old: u64) -> Result<(), MmapError> {
         if new >= old {
@@ -272,11 +286,18 @@ pub(super) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     if !args.offset.is_multiple_of(PAGE_SIZE) {
         return Err(MmapError::Offset(args.offset));
     }
+    let huge = size_of_pages(args)?;
     if args.len == 0 {
         return Err(MmapError::ZeroLength);
     }
-    let pages = args
-        .len
+    let len = match huge {
+        Some(size) => args
+            .len
+            .checked_next_multiple_of(size << PAGE_SHIFT)
+            .ok_or(MmapError::HugeLength(args.len))?,
+        None => args.len,
+    };
+    let pages = len
         .checked_next_multiple_of(PAGE_SIZE)
         .ok_or(MmapError::Length(args.len))?
         >> PAGE_SHIFT;
@@ -296,7 +317,12 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     let grows = flags.contains(VmFlags::GROWSDOWN);
     let kind = args.flags & TYPE;
     if let Some(file) = &args.file {
-        return file_flags(args, file, flags);
+        let rights = (file.is_readable(), file.is_writable());
+        return file_flags(args, rights, flags);
+    }
+    if args.flags.contains(MapFlags::HUGETLB) {
+        // A file of the pool, made for this mapping alone.
+        return file_flags(args, (true, true), flags);
     }
     if kind == MapFlags::SHARED {
         if grows {
@@ -306,7 +332,8 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     } else if kind == MapFlags::PRIVATE {
         Ok(flags)
     } else if kind == MapFlags::DROPPABLE {
-        if grows || flags.contains(VmFlags::LOCKED) {
+        // The flag contradicts it; that all new memory is to be locked does not, and is passed over.
+        if grows || args.flags.contains(MapFlags::LOCKED) {
             return bad;
         }
         let droppable = VmFlags::DROPPABLE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
@@ -317,7 +344,11 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
 }
 
 /// The same for a file: what was it opened for? Shared of a file that may not be written, it never may.
-fn file_flags(args: &MmapArgs, file: &File, flags: VmFlags) -> Result<VmFlags, MmapError> {
+fn file_flags(
+    args: &MmapArgs,
+    (readable, writable): (bool, bool),
+    flags: VmFlags,
+) -> Result<VmFlags, MmapError> {
     let kind = args.flags & TYPE;
     let shared = kind == MapFlags::SHARED || kind == MapFlags::SHARED_VALIDATE;
     let (unknown, writes) = (
@@ -330,13 +361,13 @@ fn file_flags(args: &MmapArgs, file: &File, flags: VmFlags) -> Result<VmFlags, M
     if unknown {
         return Err(MmapError::FlagsUnsupported(args.flags.bits()));
     }
-    if (writes && !file.is_writable()) || !file.is_readable() {
+    if (writes && !writable) || !readable {
         return Err(MmapError::Access);
     }
     if flags.contains(VmFlags::GROWSDOWN) {
         return Err(MmapError::Flags(args.flags.bits()));
     }
-    Ok(match (shared, file.is_writable()) {
+    Ok(match (shared, writable) {
         (false, _) => flags,
         (true, true) => flags | VmFlags::SHARED | VmFlags::MAYSHARE,
         (true, false) => (flags | VmFlags::MAYSHARE) - VmFlags::MAYWRITE,

@@ -14,6 +14,7 @@ mod age;
 mod audit;
 mod brk;
 mod collapse;
+mod copy_between;
 mod cow;
 mod discard;
 mod exec;
@@ -27,8 +28,10 @@ mod fork_shared;
 mod fremap;
 mod guard;
 mod huge;
+mod hugetlb;
 mod inspect;
 mod ksm;
+mod ksmd;
 mod label;
 mod later;
 mod layout;
@@ -36,6 +39,7 @@ mod machine;
 mod madvise;
 mod maps;
 mod merge;
+mod mergeable;
 mod migrate;
 mod mlock;
 mod mmap;
@@ -49,7 +53,6 @@ mod nonlinear;
 mod not_present;
 mod page_table;
 mod pageout;
-mod pair;
 mod patience;
 mod placement;
 mod populate;
@@ -78,12 +81,12 @@ pub use fork_shared::ForkMode;
 pub use fremap::RemapMode;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use inspect::Mapping;
+pub use ksmd::Merger;
 pub use layout::Limits;
 pub use machine::{Machine, MachineConfig};
 pub use maps::{MapsLine, PageState};
 pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
-pub use pair::MmapReadPair;
 pub use pte::Pte;
 pub use walk::Walker;
 pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
@@ -183,6 +186,10 @@ impl Mm {
         self.machine.check_token(cx);
     }
 
+    /// The resource limits.
+    pub fn limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Limits {
+        self.read(cx).layout.limits
+    }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
         self.write(cx).layout.limits = limits;

@@ -6,7 +6,7 @@ use super::{
     guard::Then,
     merge::NewRange,
     mremap::Remap,
-    placement::Want,
+    placement::{Area, Place, Want},
     relocate::{Relocation, Stopped},
 };
 use crate::{
@@ -72,7 +72,12 @@ impl MmapWriteGuard<'_> {
         let pgoff = vma.pgoff_at(remap.addr);
         let huge = self.layout.huge(vma.file.as_ref(), true, pgoff);
         self.layout
-            .place(want, remap.new, huge)
+            .place(Place {
+                want,
+                pages: remap.new,
+                huge,
+                area: Area::All,
+            })
             .map_err(|_| MremapError::NoRoom(remap.new << PAGE_SHIFT))
     }
 
@@ -81,6 +86,12 @@ impl MmapWriteGuard<'_> {
         let count = self.layout.vmas.len();
         if count >= self.layout.machine.config().max_map_count.saturating_sub(3) {
             return Err(VmaError::MapCount { count }.into());
+        }
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        if vma.flags.contains(VmFlags::MERGEABLE)
+            && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
+        {
+            self.unmerge_part(part)?;
         }
         let dontunmap = remap.has(MremapFlags::DONTUNMAP);
         let more = if dontunmap {
@@ -200,10 +211,8 @@ impl MmapWriteGuard<'_> {
         let source = remap.source();
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let (start, whole) = (vma.start(), vma.range());
-        if vma.flags.contains(VmFlags::LOCKED) {
-            let pages = vma.pages();
-            self.layout.locked_vm -= pages;
-        }
+        // The pages of the whole source stay counted as locked, though nothing will ever take them off again: Linux's
+        // account, which counts the copy as well, is what `RLIMIT_MEMLOCK` is held against.
         self.layout.change(start, |v| {
             v.flags -= VmFlags::LOCK_MASK;
             if new_vma != start && whole == source {

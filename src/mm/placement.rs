@@ -3,6 +3,7 @@
 use super::{
     Mm, MmapArgs, MmapWriteGuard,
     flags::{MapFlags, VmFlags},
+    hugetlb::size_of_pages,
     layout::Layout,
     mmap::{TYPE, check_args},
 };
@@ -44,6 +45,49 @@ pub(super) enum Huge {
     /// A file, from this page on: whatever holds a whole 2-MiB stretch of the file. The stretch, not the start, is
     /// put at a boundary.
     File(u64),
+    /// Memory of huge pages: whole multiples of so many pages, wherever it lies.
+    Whole(u64),
+}
+
+/// The part of the address space that a mapping without a fixed address may go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Area {
+    /// All of it, the highest hole first.
+    All,
+    /// `MAP_32BIT`: the second GiB, the lowest hole first (`find_start_end`). A hint may lie anywhere below its end.
+    SecondGib,
+}
+
+impl Area {
+    /// The pages of the second GiB.
+    const SECOND: (Vpn, Vpn) = (
+        Vpn(0x4000_0000 >> PAGE_SHIFT),
+        Vpn(0x8000_0000 >> PAGE_SHIFT),
+    );
+
+    fn of(flags: MapFlags) -> Self {
+        if flags.contains(MapFlags::MAP_32BIT) {
+            Self::SecondGib
+        } else {
+            Self::All
+        }
+    }
+    /// The end of what a hint may ask for, in pages.
+    fn end(self) -> u64 {
+        match self {
+            Self::All => TASK_PAGES,
+            Self::SecondGib => Self::SECOND.1.0,
+        }
+    }
+}
+
+/// What is to be placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) want: Want,
+    pub(super) pages: u64,
+    pub(super) huge: Huge,
+    pub(super) area: Area,
 }
 
 /// Above this an address is an error with its sign changed (`IS_ERR_VALUE`).
@@ -82,8 +126,17 @@ impl MmapWriteGuard<'_> {
         };
         let anonymous = args.flags & TYPE == MapFlags::PRIVATE;
         let pgoff = args.offset >> PAGE_SHIFT;
-        let huge = self.layout.huge(args.file.as_ref(), anonymous, pgoff);
-        let range = self.layout.place(want, pages, huge).map_err(|e| match e {
+        let huge = match size_of_pages(args)? {
+            Some(size) => Huge::Whole(size),
+            None => self.layout.huge(args.file.as_ref(), anonymous, pgoff),
+        };
+        let place = Place {
+            want,
+            pages,
+            huge,
+            area: Area::of(args.flags),
+        };
+        let range = self.layout.place(place).map_err(|e| match e {
             NoPlace::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
                 MmapError::ErrorAddress(args.addr)
             }
@@ -124,39 +177,47 @@ impl Layout {
             _ => Huge::No,
         }
     }
-    /// A place for `pages` pages.
-    pub(super) fn place(&self, want: Want, pages: u64, huge: Huge) -> Result<VpnRange, NoPlace> {
+    /// A place as wanted.
+    pub(super) fn place(&self, place: Place) -> Result<VpnRange, NoPlace> {
+        let Place { pages, huge, .. } = place;
         if pages > TASK_PAGES {
             return Err(NoPlace::TooHigh);
         }
-        match want {
+        let grain = match huge {
+            Huge::Whole(grain) => grain * PAGE_SIZE,
+            _ => PAGE_SIZE,
+        };
+        match place.want {
             Want::Fixed(addr) if addr > TASK_SIZE - pages * PAGE_SIZE => Err(NoPlace::TooHigh),
-            Want::Fixed(addr) if addr % PAGE_SIZE != 0 => Err(NoPlace::Unaligned),
+            Want::Fixed(addr) if addr % grain != 0 => Err(NoPlace::Unaligned),
             Want::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
             Want::Hint(hint) => {
                 let aligned = match huge {
                     Huge::Anonymous if hint == 0 && pages.is_multiple_of(PMD_PAGES) => {
-                        self.aligned(hint, 0, pages)
+                        self.aligned(hint, 0, place)
                     }
-                    Huge::File(off) => self.aligned(hint, off, pages),
+                    Huge::File(off) => self.aligned(hint, off, place),
+                    Huge::Whole(grain) => {
+                        return self.whole(hint, grain, place).ok_or(NoPlace::NoHole);
+                    }
                     Huge::No | Huge::Anonymous => None,
                 };
                 aligned
-                    .or_else(|| self.near(hint, pages))
+                    .or_else(|| self.near(hint, pages, place.area))
                     .ok_or(NoPlace::NoHole)
             }
         }
     }
     /// At the hint, or else anywhere (`arch_get_unmapped_area_topdown`).
-    fn near(&self, hint: u64, pages: u64) -> Option<VpnRange> {
-        self.at_hint(hint, pages)
-            .or_else(|| self.anywhere(pages).map(|at| range_at(at, pages)))
+    fn near(&self, hint: u64, pages: u64, area: Area) -> Option<VpnRange> {
+        self.at_hint(hint, pages, area)
+            .or_else(|| self.anywhere(pages, area).map(|at| range_at(at, pages)))
     }
-    /// The hint itself, if it is free and keeps its distance from a stack above.
-    fn at_hint(&self, hint: u64, pages: u64) -> Option<VpnRange> {
+    /// The hint itself, if it is free and keeps its distance from a stack above. How low it may be is for the caller to
+    /// say: `mmap` raises it to `mmap_min_addr`, `mremap` does not.
+    fn at_hint(&self, hint: u64, pages: u64, area: Area) -> Option<VpnRange> {
         let at = Vpn::containing(hint.checked_next_multiple_of(PAGE_SIZE)?);
-        let min = self.machine.config().mmap_min_addr;
-        if at.0 == 0 || at.addr() < min || at.0 > TASK_PAGES - pages {
+        if at.0 == 0 || at.0 > area.end().checked_sub(pages)? {
             return None;
         }
         let end = at.plus(pages);
@@ -178,14 +239,15 @@ impl Layout {
     }
     /// A hole with 2 MiB to spare, and in it the place where page `off` is at the right distance from a boundary;
     /// none for what holds no whole stretch of 2 MiB (`__thp_get_unmapped_area`).
-    fn aligned(&self, hint: u64, off: u64, pages: u64) -> Option<VpnRange> {
+    fn aligned(&self, hint: u64, off: u64, place: Place) -> Option<VpnRange> {
+        let pages = place.pages;
         let boundary = off.checked_next_multiple_of(PMD_PAGES)?;
         let stretch = off.checked_add(pages)?.checked_sub(boundary)?;
         let padded = pages.checked_add(PMD_PAGES)?;
         if stretch < PMD_PAGES || padded > TASK_PAGES {
             return None;
         }
-        let at = self.near(hint, padded)?.start();
+        let at = self.near(hint, padded, place.area)?.start();
         if at.addr() == hint {
             // A hint with so much room behind it is respected.
             return Some(range_at(at, pages));
@@ -195,8 +257,27 @@ impl Layout {
         let shift = if shift == 0 { PMD_PAGES } else { shift };
         Some(range_at(at.plus(shift), pages))
     }
-    /// Highest hole below `mmap_base`, else the lowest above [`UNMAPPED_BASE`].
-    fn anywhere(&self, pages: u64) -> Option<Vpn> {
+    /// A multiple of `grain` pages: the hint rounded up to one, else a hole with room to spare, used at its far end
+    /// (`hugetlb_get_unmapped_area`, `align_mask`).
+    fn whole(&self, hint: u64, grain: u64, place: Place) -> Option<VpnRange> {
+        let Place { pages, area, .. } = place;
+        let hint = hint.checked_next_multiple_of(grain * PAGE_SIZE)?;
+        self.at_hint(hint, pages, area).or_else(|| {
+            let padded = pages.checked_add(grain - 1).filter(|&p| p <= TASK_PAGES)?;
+            let hole = self.anywhere(padded, area)?;
+            let at = match area {
+                Area::All => hole.plus(grain - 1).align_down(grain),
+                Area::SecondGib => hole.align_up(grain),
+            };
+            Some(range_at(at, pages))
+        })
+    }
+    /// Highest hole below `mmap_base`, else the lowest above [`UNMAPPED_BASE`]; of the second GiB the lowest.
+    fn anywhere(&self, pages: u64, area: Area) -> Option<Vpn> {
+        if area == Area::SecondGib {
+            let (low, high) = Area::SECOND;
+            return self.lowest_hole(pages, low, high);
+        }
         let min = self.machine.config().mmap_min_addr.max(PAGE_SIZE);
         let low = Vpn(min.div_ceil(PAGE_SIZE));
         self.highest_hole(pages, low, self.mmap_base)

@@ -1,10 +1,15 @@
 //! `MADV_REMOVE`: a hole in the object, which every mapping of it loses.
 
-use super::{Mm, flags::VmFlags, madvise::may_write, vma::Vma};
+use super::{
+    Mm,
+    flags::{Advice, VmFlags},
+    madvise::check_sealed,
+    vma::Vma,
+};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
-    error::{MadviseError, VmaError},
+    error::MadviseError,
     file::File,
 };
 use std::sync::Arc;
@@ -47,9 +52,7 @@ impl Mm {
 /// The file to be punched, if this VMA may do it.
 fn removable(vma: &Vma) -> Result<Arc<File>, MadviseError> {
     let at = vma.start().addr();
-    if vma.is_sealed() && !may_write(vma) {
-        return Err(VmaError::Sealed(at).into());
-    }
+    check_sealed(vma, Advice::Remove)?;
     let file = match &vma.file {
         Some(file) if !vma.flags.contains(VmFlags::LOCKED) => file,
         _ => return Err(MadviseError::Unsuitable(at)),

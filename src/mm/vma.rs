@@ -145,6 +145,10 @@ impl Vma {
             anon: self.anon.get().cloned(),
         }
     }
+    /// `vma_supports_mlock`: special and droppable memory is never locked.
+    pub(super) fn may_be_locked(&self) -> bool {
+        !self.flags.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
+    }
     /// `VM_SEALED`.
     pub(super) fn is_sealed(&self) -> bool {
         self.flags.contains(VmFlags::SEALED)

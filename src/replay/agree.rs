@@ -6,7 +6,7 @@ use super::{
     pages::{Kind, Names, Run},
     run::Idle,
     script::MapsRow,
-    seen::{entry, is_row},
+    seen::{entry, is_row, vm_flags},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -55,6 +55,10 @@ pub(super) fn look_alike(
     let mut each = processes.iter();
     each.all(|(&process, mm)| {
         (!expected.compares(layouts) || lies_so(cx, mm, arena, expected.rows(process)))
+            && (!expected.compares(Parts::FLAGS)
+                || expected
+                    .vm_flags(process)
+                    .is_none_or(|flags| vm_flags(cx, mm, arena) == flags))
             && (!expected.compares(pages) || maps_so(cx, mm, arena, expected.runs(process), names))
     }) && (!expected.compares(pages) || expected.has_pages_of_none_but(processes))
 }

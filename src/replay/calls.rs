@@ -1,10 +1,10 @@
 //! The calls of a script, done on an address space.
 
-use super::{op::Op, run::Idle, script::Outcome};
+use super::{op::Op, process::own_call, run::Idle, script::Outcome};
 use crate::{
     error::{Errno, FaultError},
     file::File,
-    mm::{MapFlags, Mm, MmapArgs, MremapArgs, MsyncFlags, Prot},
+    mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
 };
 use std::sync::Arc;
 
@@ -42,10 +42,10 @@ pub(super) fn system_call(
         Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
         Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),
         Op::Madvise { addr, len, advice } => done(mm.madvise(cx, addr, len, advice), |e| e.errno()),
-        Op::Msync { addr, len } => done(mm.msync(cx, addr, len, MsyncFlags::SYNC), |e| e.errno()),
+        Op::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags), |e| e.errno()),
         Op::Mlock { addr, len } => done(mm.mlock(cx, addr, len), |e| e.errno()),
         Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
-        ref other => unreachable!("{other:?} is not such a call"),
+        ref other => own_call(cx, mm, other),
     }
 }
 
@@ -78,11 +78,27 @@ fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome
         .map_or_else(|e| failed(e.errno()), Outcome::Ret)
 }
 
+/// What is done to a file itself.
+pub(super) fn on_file(cx: &mut Idle<'_>, file: &Arc<File>, op: &Op) -> Outcome {
+    match *op {
+        Op::Ftruncate { len, .. } => done(file.truncate(cx.reborrow(), len), |e| e.errno()),
+        Op::PunchHole { off, len, .. } => {
+            done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
+        }
+        Op::Pwrite { off, byte, .. } => {
+            let written = file.write_at(cx.reborrow(), off, &[byte]);
+            written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+        }
+        Op::Fsync { .. } => done(file.sync(cx.reborrow()), |e| e.errno()),
+        ref other => unreachable!("{other:?} is not done to a file"),
+    }
+}
+
 pub(super) fn failed(errno: Errno) -> Outcome {
     Outcome::Err(errno.to_string())
 }
 
-pub(super) fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
+fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
     result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
 }
 

@@ -22,6 +22,8 @@ bitflags! {
         const LAYOUTS = 1 << 2;
         /// Page tables.
         const PAGES = 1 << 3;
+        /// Flags of VMAs, where a script has them.
+        const FLAGS = 1 << 4;
     }
 }
 
@@ -36,6 +38,8 @@ pub struct Observed {
     pub layouts: BTreeMap<u32, Vec<MapsRow>>,
     /// The page tables of every process.
     pub pages: PageTables,
+    /// The flags of the VMAs of every process, as letters.
+    pub vm_flags: BTreeMap<u32, Vec<String>>,
 }
 
 /// Two things that should have been equal.
@@ -70,6 +74,13 @@ pub enum Difference {
         /// Its VMAs.
         sides: Sides<Vec<MapsRow>>,
     },
+    /// The flags of a process's VMAs.
+    VmFlags {
+        /// The lowest process that differs.
+        process: u32,
+        /// Their letters, VMA by VMA.
+        sides: Sides<Vec<String>>,
+    },
     /// Page tables.
     Pages(Sides<PageTables>),
     /// The library panicked, with this message.
@@ -84,7 +95,7 @@ impl Difference {
         match self {
             Self::Outcome(_) => 0,
             Self::Windows(_) => 1,
-            Self::Layout { .. } => 2,
+            Self::Layout { .. } | Self::VmFlags { .. } => 2,
             Self::Pages(_) => 3,
             Self::Panic(_) => 4,
         }
@@ -97,6 +108,7 @@ pub struct Expected<'s> {
     parts: Parts,
     layouts: BTreeMap<u32, &'s [MapsRow]>,
     pages: Option<&'s PageTables>,
+    vm_flags: BTreeMap<u32, &'s [String]>,
 }
 
 impl Default for Expected<'_> {
@@ -112,12 +124,16 @@ impl<'s> Expected<'s> {
             parts,
             layouts: BTreeMap::new(),
             pages: None,
+            vm_flags: BTreeMap::new(),
         }
     }
     /// Goes on by one step.
     pub fn advance(&mut self, step: &'s Step) {
         for (&process, layout) in &step.layouts {
             self.layouts.insert(process, layout);
+        }
+        for (&process, flags) in &step.vm_flags {
+            self.vm_flags.insert(process, flags);
         }
         if step.pages.is_some() {
             self.pages = step.pages.as_ref();
@@ -131,6 +147,10 @@ impl<'s> Expected<'s> {
     /// The VMAs of a process.
     pub(super) fn rows(&self, process: u32) -> &'s [MapsRow] {
         self.layouts.get(&process).copied().unwrap_or_default()
+    }
+    /// The flags of the VMAs of a process, where the script has them.
+    pub(super) fn vm_flags(&self, process: u32) -> Option<&'s [String]> {
+        self.vm_flags.get(&process).copied()
     }
     /// The page table of a process.
     pub(super) fn runs(&self, process: u32) -> &'s [Run] {
@@ -156,6 +176,7 @@ impl<'s> Expected<'s> {
         (compared(Parts::OUTCOMES).and_then(|()| outcome()))
             .or_else(|| compared(Parts::WINDOWS).and_then(|()| windows()))
             .or_else(|| compared(Parts::LAYOUTS).and_then(|()| self.layout(seen)))
+            .or_else(|| compared(Parts::FLAGS).and_then(|()| self.flags(seen)))
             .or_else(|| compared(Parts::PAGES).and_then(|()| self.page_tables(seen)))
     }
 
@@ -167,6 +188,14 @@ impl<'s> Expected<'s> {
             emmu: emmu.clone(),
         };
         Some(Difference::Layout { process, sides })
+    }
+
+    fn flags(&self, seen: &Observed) -> Option<Difference> {
+        seen.vm_flags.iter().find_map(|(&process, emmu)| {
+            let linux = self.vm_flags(process)?.to_vec();
+            let sides = Sides::unless_equal(&linux, emmu)?;
+            Some(Difference::VmFlags { process, sides })
+        })
     }
 
     fn page_tables(&self, seen: &Observed) -> Option<Difference> {

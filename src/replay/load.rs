@@ -23,7 +23,7 @@ pub fn shipped() -> Result<Vec<Script>, ScriptError> {
     let mut scripts = Vec::new();
     for one in split(&bytes) {
         let mut script = Script::parse(archive, one)?;
-        script.name = format!("{}-{}.jsonl", script.header.profile, script.header.seed);
+        script.name = format!("{}.jsonl", script.header.name());
         scripts.push(script);
     }
     scripts.sort_by(|a, b| natural(&a.name, &b.name));

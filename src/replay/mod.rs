@@ -26,12 +26,14 @@ mod calls;
 mod compare;
 mod devices;
 mod figure;
+mod ground;
 mod load;
 mod objects;
 mod op;
 mod own;
 mod pages;
 mod parse;
+mod process;
 pub mod program;
 mod record;
 mod report;
@@ -50,14 +52,15 @@ mod tests;
 pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differing_pages};
 pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
 pub use figure::{FigureError, svg};
+pub use ground::{Before, OpenMode, Seed};
 pub use load::{load, natural, read, shipped};
-pub use op::Op;
+pub use op::{Op, Resource};
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
 pub use run::{First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with};
 pub use script::{
-    FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
+    FileKind, FileSpec, Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};

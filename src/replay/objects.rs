@@ -43,5 +43,9 @@ pub(super) fn open(
         }
         files.insert(name.clone(), file);
     }
+    for (name, (file, mode)) in &script.header.opens {
+        let object = Arc::clone(files[file].object());
+        files.insert(name.clone(), File::open(object, (*mode).into()));
+    }
     files
 }

@@ -1,7 +1,11 @@
 //! One recorded operation, typed. Reading and writing one gives the same JSON again.
 
-use super::words::{advice, hex, map_flags, mremap_flags, nullable, prot};
-use crate::mm::{Advice, MapFlags, MremapFlags, Prot};
+use super::{
+    script::Hex,
+    words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
+};
+use crate::addr::PAGE_SIZE;
+use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
 
 /// An operation and its arguments, as the process passed them: nothing here has been checked to make sense.
@@ -66,11 +70,17 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
-    /// `msync` with `MS_SYNC`.
+    /// `msync`; without flags `MS_SYNC`.
     Msync {
         #[serde(with = "hex")]
         addr: u64,
         len: u64,
+        #[serde(
+            with = "msync_flags",
+            default = "msync_flags::usual",
+            skip_serializing_if = "msync_flags::are_usual"
+        )]
+        flags: MsyncFlags,
     },
     /// `mlock`.
     Mlock {
@@ -118,9 +128,177 @@ pub enum Op {
     },
     /// Private pages of all processes come to share the frame of the first of them, where they are equal to it.
     Merge {},
+    /// `brk`.
+    Brk {
+        #[serde(with = "hex")]
+        addr: u64,
+    },
+    /// `mlock2`.
+    Mlock2 {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        flags: u32,
+    },
+    /// `mlockall`.
+    Mlockall { flags: u32 },
+    /// `munlockall`.
+    Munlockall {},
+    /// `mincore`, of at most 64 pages; it returns a bit for each, the lowest for the first.
+    Mincore {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// `mseal`.
+    Mseal {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// A resource limit is set: to so many bytes, or to so many more than are in use, or to none.
+    Rlimit {
+        which: Resource,
+        #[serde(deserialize_with = "nullable")]
+        bytes: Option<u64>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        over: bool,
+    },
+    /// The process gives `CAP_IPC_LOCK` up.
+    DropIpcLock {},
+    /// `process_vm_readv`: from `remote` of process `target` to `addr`.
+    PvmRead {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        target: u32,
+        #[serde(with = "hex")]
+        remote: u64,
+    },
+    /// `process_vm_writev`: from `addr` to `remote` of process `target`.
+    PvmWrite {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        target: u32,
+        #[serde(with = "hex")]
+        remote: u64,
+    },
+    /// `pread` of a file into memory of the process.
+    ReadInto {
+        file: String,
+        off: u64,
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// `pwrite` to a file from memory of the process.
+    WriteFrom {
+        file: String,
+        off: u64,
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// `process_madvise` of another process; it returns the bytes advised.
+    ProcessMadvise {
+        target: u32,
+        iov: Vec<(Hex, u64)>,
+        #[serde(with = "advice")]
+        advice: Advice,
+        flags: u32,
+    },
+    /// The same of the process itself.
+    SelfProcessMadvise {
+        iov: Vec<(Hex, u64)>,
+        #[serde(with = "advice")]
+        advice: Advice,
+    },
+    /// Equal pages of memory that is to be merged are (mode 1: four scans of `ksmd`), or all merged memory is unmerged
+    /// (mode 2).
+    Ksm {
+        #[serde(default = "scans")]
+        mode: u8,
+    },
+    /// `prctl`: `PR_SET_MEMORY_MERGE` (67) or `PR_GET_MEMORY_MERGE` (68).
+    Prctl {
+        option: u32,
+        a2: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        a3: u64,
+    },
+    /// A thread begins, which is known by this number; it has the memory of the process.
+    Thread { thread: u32 },
+    /// These pages, each named by a process and an address, move to other frames, one after the other.
+    MigrateMany { moves: Vec<(u32, Hex)> },
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn scans() -> u8 {
+    1
+}
+
+/// What a resource limit limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// `RLIMIT_AS`.
+    As,
+    /// `RLIMIT_DATA`.
+    Data,
+    /// `RLIMIT_STACK`.
+    Stack,
+    /// `RLIMIT_MEMLOCK`.
+    Memlock,
+}
+
+/// `PR_SET_MEMORY_MERGE`.
+pub(super) const SET_MERGE: u32 = 67;
+/// `PR_GET_MEMORY_MERGE`.
+pub(super) const GET_MERGE: u32 = 68;
+
+/// The most pages that a script asks `mincore` about: a bit each.
+const MOST_BITS: u64 = 64;
+
 impl Op {
+    /// `msync` with `MS_SYNC`.
+    pub fn msync(addr: u64, len: u64) -> Self {
+        let flags = MsyncFlags::SYNC;
+        Self::Msync { addr, len, flags }
+    }
+    /// The process beside the acting one that takes part.
+    pub(super) fn targets(&self) -> impl Iterator<Item = u32> {
+        let (target, moves): (_, &[_]) = match self {
+            Self::PvmRead { target, .. }
+            | Self::PvmWrite { target, .. }
+            | Self::ProcessMadvise { target, .. } => (Some(*target), &[]),
+            Self::MigrateMany { moves } => (None, moves),
+            _ => (None, &[]),
+        };
+        target.into_iter().chain(moves.iter().map(|m| m.0))
+    }
+    /// Why no script can have it, if none can.
+    pub(super) fn refused(&self) -> Option<String> {
+        match *self {
+            Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
+                Some(format!("mincore of {len} bytes, more than 64 pages"))
+            }
+            Self::Rlimit { which, over, .. }
+                if over && !matches!(which, Resource::As | Resource::Memlock) =>
+            {
+                Some(format!("{which:?} over what is in use is not known"))
+            }
+            Self::Prctl { option, .. } if !matches!(option, SET_MERGE | GET_MERGE) => {
+                Some(format!("option {option} of prctl"))
+            }
+            Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
+            _ => None,
+        }
+    }
     /// The file that the operation names.
     pub fn file(&self) -> Option<&str> {
         match self {
@@ -128,12 +306,17 @@ impl Op {
             Self::Ftruncate { file, .. }
             | Self::PunchHole { file, .. }
             | Self::Pwrite { file, .. }
-            | Self::Fsync { file } => Some(file),
+            | Self::Fsync { file }
+            | Self::ReadInto { file, .. }
+            | Self::WriteFrom { file, .. } => Some(file),
             _ => None,
         }
     }
     /// Whether success returns an address, which scripts write in hexadecimal.
     pub(super) fn returns_address(&self) -> bool {
-        matches!(self, Self::Mmap { .. } | Self::Mremap { .. })
+        matches!(
+            self,
+            Self::Mmap { .. } | Self::Mremap { .. } | Self::Brk { .. }
+        )
     }
 }

@@ -7,7 +7,7 @@ use super::{
     op::Op,
     pages::{PageTables, Parser},
     script::{Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
-    words::hex_word,
+    words::{hex_word, prot},
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
 use serde::Deserialize;
@@ -42,6 +42,7 @@ impl Script {
         let mut world = World {
             header: &header,
             live: BTreeSet::from([0]),
+            threads: BTreeSet::new(),
         };
         let steps = lines
             .map(|(line, text)| world.step(line, text).map_err(|why| at(line, why)))
@@ -70,6 +71,19 @@ fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
         // The line is ours to tell: serde_json saw only this one.
         e.to_string().replace(" at line 1 column ", " at column ")
     })
+}
+
+/// Recordings have what `mprotect` reaches over as a number beside the rights; here it is part of their word.
+fn with_growth(keys: &mut Map<String, Value>) -> Result<(), String> {
+    let Some(bits) = keys.remove("grows") else {
+        return Ok(());
+    };
+    let bits = bits.as_u64().ok_or("\"grows\" is not a number")?;
+    let word = keys.get("prot").and_then(Value::as_str);
+    let word = word.ok_or("\"grows\" without \"prot\"")?;
+    let word = prot::with_growth(word, bits)?;
+    keys.insert("prot".into(), Value::String(word));
+    Ok(())
 }
 
 fn are_perms(perms: &str) -> bool {
@@ -127,6 +141,8 @@ fn notified(list: Value) -> Result<Vec<Notified>, String> {
 struct World<'h> {
     header: &'h Header,
     live: BTreeSet<u32>,
+    /// Threads beside the first of each process.
+    threads: BTreeSet<u32>,
 }
 
 impl World<'_> {
@@ -139,14 +155,17 @@ impl World<'_> {
             .and_then(Value::as_str)
             .ok_or("missing \"op\"")?
             .to_owned();
-        let [ret, err, signal, notify, maps, pages] =
-            ["ret", "err", "signal", "notify", "maps", "pages"].map(|key| keys.remove(key));
+        let [ret, err, signal, notify, maps, pages, flags] =
+            ["ret", "err", "signal", "notify", "maps", "pages", "vmflags"]
+                .map(|key| keys.remove(key));
+        with_growth(&mut keys)?;
         let op = Op::deserialize(Value::Object(keys)).map_err(|e| format!("{name}: {e}"))?;
         let outcome = outcome(&op, ret, err, signal).map_err(|why| format!("{name}: {why}"))?;
         self.happen(actor, &op, &outcome)?;
         let notified = notify.map(notified).transpose();
         let layouts = maps.map(|maps| self.layouts(maps)).transpose();
         let pages = pages.map(|pages| self.pages(pages)).transpose();
+        let vm_flags = flags.map(|flags| self.vm_flags(flags)).transpose();
         Ok(Step {
             line,
             actor,
@@ -159,22 +178,44 @@ impl World<'_> {
                 .map_err(|why| format!("maps: {why}"))?
                 .unwrap_or_default(),
             pages: pages.map_err(|why| format!("pages: {why}"))?,
+            vm_flags: vm_flags
+                .map_err(|why| format!("vmflags: {why}"))?
+                .unwrap_or_default(),
         })
     }
 
     /// Follows the processes and checks the names used.
     fn happen(&mut self, actor: u32, op: &Op, outcome: &Outcome) -> Result<(), String> {
-        if !self.live.contains(&actor) {
+        if !self.live.contains(&actor) && !self.threads.contains(&actor) {
             return Err(format!("process {actor} does not exist"));
         }
+        if let Some(target) = op.targets().find(|target| !self.live.contains(target)) {
+            return Err(format!("process {target} does not exist"));
+        }
+        if let Some(why) = op.refused() {
+            return Err(why);
+        }
         if let Some(file) = op.file()
-            && !self.header.files.contains_key(file)
+            && !self.header.has_file(file)
         {
             return Err(format!("file {file:?} is not in the header"));
         }
         match (op, outcome) {
-            (Op::Fork { child }, Outcome::Ret(_)) if !self.live.insert(*child) => {
-                Err(format!("process {child} exists already"))
+            (Op::Fork { child: new } | Op::Thread { thread: new }, Outcome::Ret(_))
+                if self.live.contains(new) || self.threads.contains(new) =>
+            {
+                Err(format!("process {new} exists already"))
+            }
+            (Op::Fork { child }, Outcome::Ret(_)) => {
+                self.live.insert(*child);
+                Ok(())
+            }
+            (Op::Thread { thread }, Outcome::Ret(_)) => {
+                self.threads.insert(*thread);
+                Ok(())
+            }
+            (Op::Exit {}, _) if self.threads.contains(&actor) => {
+                Err(format!("{actor} is a thread, and exits with its process"))
             }
             (Op::Exit {}, _) => {
                 self.live.remove(&actor);
@@ -208,7 +249,8 @@ impl World<'_> {
                 if !are_perms(&perms) {
                     return Err(format!("{perms:?} are not permissions such as \"rw-p\""));
                 }
-                if what != "anon" && what != "zero" && !self.header.files.contains_key(&what) {
+                let known = ["anon", "zero", "heap"].contains(&&*what);
+                if !known && !self.header.files.contains_key(&what) {
                     return Err(format!("file {what:?} is not in the header"));
                 }
                 let offset = hex_word(&offset)?;
@@ -223,6 +265,13 @@ impl World<'_> {
             layouts.insert(process, layout);
         }
         Ok(layouts)
+    }
+
+    fn vm_flags(&self, flags: Value) -> Result<BTreeMap<u32, Vec<String>>, String> {
+        let flags: BTreeMap<String, Vec<String>> =
+            serde_json::from_value(flags).map_err(|e| e.to_string())?;
+        let of_process = |(process, flags): (String, _)| Ok((self.process(&process)?, flags));
+        flags.into_iter().map(of_process).collect()
     }
 
     fn pages(&self, pages: Value) -> Result<PageTables, String> {

@@ -59,6 +59,7 @@ pub fn record(
             notified: Vec::new(),
             layouts: BTreeMap::new(),
             pages: None,
+            vm_flags: BTreeMap::new(),
         };
         if look {
             written(cx, &family, outcome, &mut step, &mut before);

@@ -101,6 +101,12 @@ fn sides(difference: &Difference) -> Sides<Vec<String>> {
         Difference::Outcome(s) => both(s, |o| vec![o.to_string()]),
         Difference::Windows(s) => both(s, |l: &Vec<Notified>| strings(l.iter())),
         Difference::Layout { process, sides } => layout_sides(*process, sides),
+        Difference::VmFlags { process, sides } => both(sides, |vmas| {
+            let flags = vmas
+                .iter()
+                .map(|flags| format!("process {process}: {flags}"));
+            flags.collect()
+        }),
         Difference::Pages(s) => page_sides(s),
         Difference::Panic(_) => Sides {
             linux: vec![],

@@ -2,14 +2,15 @@
 
 use super::{
     agree::look_alike,
-    calls::{done, failed, system_call, touched},
+    calls::{failed, on_file, system_call, touched},
     compare::{Difference, Expected, Observed, Parts},
     devices::{Devices, MmuKind, Presented},
     op::Op,
     own::Lives,
     pages::{Names, Numbering},
+    process,
     script::{Notified, Outcome, Script},
-    seen::{entry, row, told},
+    seen::{entry, row, told, vm_flags},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -18,7 +19,7 @@ use crate::{
     extmmu::{Recorder, Told},
     file::File,
     frame::{Contents, MemConfig},
-    mm::{ForkMode, Machine, MachineConfig, Mm, PageState},
+    mm::{ForkMode, Machine, MachineConfig, Merger, Mm},
     notifier::Access,
 };
 use std::{
@@ -213,7 +214,10 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
 /// The processes of a script, by number; process 0 has an external MMU that records what it is told.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
+    /// The process that each thread beside the first ones is of.
+    threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
+    merger: Merger,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
     /// What they do beside it, where that matters.
@@ -223,6 +227,7 @@ pub(super) struct Family {
 impl Family {
     pub(super) fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
         let mm = Mm::new(machine);
+        script.header.before.make(cx, &mm);
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
@@ -231,7 +236,9 @@ impl Family {
         Self {
             lives,
             processes: BTreeMap::from([(0, mm)]),
+            threads: BTreeMap::new(),
             recorder,
+            merger: Merger::default(),
             files: super::objects::open(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
@@ -256,6 +263,7 @@ impl Family {
     }
     /// Lets process `actor` do `op`.
     pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
         if let Some(lives) = &self.lives {
             lives.before(cx, &self.processes, actor, op);
         }
@@ -283,22 +291,38 @@ impl Family {
                 self.processes.remove(&actor);
                 Outcome::Ret(0)
             }
-            Op::Ftruncate { ref file, len } => {
-                done(self.file(file).truncate(cx.reborrow(), len), |e| e.errno())
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
             }
-            Op::PunchHole { ref file, off, len } => {
-                let file = self.file(file);
-                done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
+            Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
+                let name = op.file().expect("it names one");
+                on_file(cx, self.file(name), op)
             }
-            Op::Pwrite {
-                ref file,
-                off,
-                byte,
-            } => {
-                let written = self.file(file).write_at(cx.reborrow(), off, &[byte]);
-                written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
+                process::with_file(cx, mm, self.file(file), op)
             }
-            Op::Fsync { ref file } => done(self.file(file).sync(cx.reborrow()), |e| e.errno()),
+            Op::PvmRead { target, .. }
+            | Op::PvmWrite { target, .. }
+            | Op::ProcessMadvise { target, .. } => {
+                process::to_other(cx, mm, &self.processes[&target], op)
+            }
+            Op::Reclaim {}
+            | Op::Shrink { .. }
+            | Op::Migrate { .. }
+            | Op::MigrateMany { .. }
+            | Op::Merge {}
+            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
+            Op::Load { addr } => touched(mm.load(cx, addr)),
+            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
+            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+        }
+    }
+
+    /// What no process does.
+    fn by_the_kernel(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = &self.processes[&actor];
+        match *op {
             Op::Reclaim {} => {
                 mm.machine().reclaim(cx);
                 Outcome::Ret(0)
@@ -310,25 +334,11 @@ impl Family {
             Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
                 Outcome::Ret(u64::from(to.is_some()))
             }),
-            Op::Merge {} => Outcome::Ret(self.merge(cx)),
-            Op::Load { addr } => touched(mm.load(cx, addr)),
-            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+            Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
+            Op::Merge {} => process::merge(cx, &self.processes, self.arena),
+            Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
+            ref other => unreachable!("{other:?} is done by a process"),
         }
-    }
-
-    /// Merges what can be merged; how many frames that freed.
-    fn merge(&self, cx: &mut Idle<'_>) -> u64 {
-        let mut pages = Vec::new();
-        for mm in self.processes.values() {
-            for (at, state) in mm.pagemap(cx, self.arena) {
-                if matches!(state, PageState::Anon(_)) {
-                    pages.push((&**mm, at.addr()));
-                }
-            }
-        }
-        let machine = self.processes.values().next().map(|mm| mm.machine());
-        machine.map_or(0, |machine| machine.merge(cx, &pages) as u64)
     }
     fn file(&self, name: &str) -> &Arc<File> {
         self.files
@@ -354,7 +364,7 @@ impl Family {
         outcome: Outcome,
         notified: Vec<Notified>,
     ) -> Observed {
-        let mut layouts = BTreeMap::new();
+        let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
         let mut numbering = Numbering::default();
         for (&process, mm) in &self.processes {
             let lines = mm.maps(cx);
@@ -362,6 +372,7 @@ impl Family {
                 .iter()
                 .filter(|l| self.arena.contains(Vpn::containing(l.start)));
             layouts.insert(process, inside.map(row).collect());
+            flags.insert(process, vm_flags(cx, mm, self.arena));
             numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
         }
         Observed {
@@ -369,6 +380,7 @@ impl Family {
             notified,
             layouts,
             pages: numbering.finish(),
+            vm_flags: flags,
         }
     }
 

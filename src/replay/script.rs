@@ -1,6 +1,11 @@
 //! A recorded script as types: its header, its steps, and what Linux did at each.
 
-use super::{op::Op, pages::PageTables, words::hex};
+use super::{
+    ground::{Before, OpenMode, Seed},
+    op::Op,
+    pages::PageTables,
+    words::hex,
+};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     error::Signal,
@@ -29,8 +34,8 @@ const MAX_FILE: u64 = 256 << 20;
 pub struct Header {
     /// The family of scripts.
     pub profile: String,
-    /// Number within the family.
-    pub seed: u64,
+    /// Number within the family, or a name.
+    pub seed: Seed,
     /// The kernel that ran it.
     pub kernel: String,
     /// Bytes in a page.
@@ -39,10 +44,17 @@ pub struct Header {
     arena: [Hex; 2],
     /// The files there were, by name.
     pub files: BTreeMap<String, FileSpec>,
+    /// The other names under which files are open, and how.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) opens: BTreeMap<String, (String, OpenMode)>,
+    /// What process 0 began with.
+    #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
+    pub(super) before: Box<Before>,
 }
 
+/// A number that scripts write in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hex(#[serde(with = "hex")] pub(super) u64);
+pub struct Hex(#[serde(with = "hex")] pub u64);
 
 impl Header {
     /// The header of script number `seed` of a family, recorded on that kernel in that arena.
@@ -55,12 +67,25 @@ impl Header {
     ) -> Self {
         Self {
             profile: profile.into(),
-            seed,
+            seed: seed.into(),
             kernel: kernel.into(),
             page: PAGE_SIZE,
             arena: [Hex(arena.start), Hex(arena.end)],
             files,
+            opens: BTreeMap::new(),
+            before: Box::default(),
         }
+    }
+    /// The name of the script that begins with this.
+    pub fn name(&self) -> String {
+        match &self.seed {
+            Seed::Number(number) => format!("{}-{number}", self.profile),
+            Seed::Name(name) => name.clone(),
+        }
+    }
+    /// Whether a file is open under that name.
+    pub(super) fn has_file(&self, name: &str) -> bool {
+        self.files.contains_key(name) || self.opens.contains_key(name)
     }
     /// The addresses that were observed.
     pub fn arena(&self) -> Range<u64> {
@@ -80,7 +105,12 @@ impl Header {
                 "file {name:?} has {size} bytes, more than {MAX_FILE}"
             ));
         }
-        Ok(())
+        for (name, (file, _)) in &self.opens {
+            if self.files.contains_key(name) || !self.files.contains_key(file) {
+                return Err(format!("{name:?} cannot be another name of {file:?}"));
+            }
+        }
+        self.before.check()
     }
 }
 
@@ -201,6 +231,8 @@ pub struct Step {
     pub layouts: BTreeMap<u32, Vec<MapsRow>>,
     /// The page tables of all processes, if any changed.
     pub pages: Option<PageTables>,
+    /// The flags of the VMAs of each process where they changed: the letters of `VmFlags` in `/proc/PID/smaps`, sorted.
+    pub vm_flags: BTreeMap<u32, Vec<String>>,
 }
 
 impl Step {

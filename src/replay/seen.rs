@@ -2,12 +2,13 @@
 
 use super::{
     pages::Kind,
+    run::Idle,
     script::{MapsRow, Notice, Notified},
 };
 use crate::{
-    addr::{Pfn, Vpn},
+    addr::{Pfn, Vpn, VpnRange},
     extmmu::Told,
-    mm::{MapsLine, PageState},
+    mm::{MapsLine, Mm, PageState, VmFlags},
 };
 
 /// A line of the maps as a script has it.
@@ -30,7 +31,11 @@ pub(super) fn is_row(line: &MapsLine, row: &MapsRow) -> bool {
 
 fn what(line: &MapsLine) -> &str {
     if line.anonymous {
-        return "anon";
+        return if line.name == "[heap]" {
+            "heap"
+        } else {
+            "anon"
+        };
     }
     match line.name.strip_suffix(" (deleted)").unwrap_or(&line.name) {
         "/dev/zero" => "zero",
@@ -62,4 +67,48 @@ pub(super) fn told(told: &Told) -> Notified {
         start: range.start().addr(),
         end: range.end().addr(),
     }
+}
+
+/// The letters of `VmFlags` in `/proc/PID/smaps` (`show_smap_vma_flags`), sorted.
+const LETTERS: [(&str, VmFlags); 25] = [
+    ("ac", VmFlags::ACCOUNT),
+    ("dc", VmFlags::DONTCOPY),
+    ("dd", VmFlags::DONTDUMP),
+    ("de", VmFlags::DONTEXPAND),
+    ("dp", VmFlags::DROPPABLE),
+    ("ex", VmFlags::EXEC),
+    ("gd", VmFlags::GROWSDOWN),
+    ("gu", VmFlags::MAYBE_GUARD),
+    ("hg", VmFlags::HUGEPAGE),
+    ("lf", VmFlags::LOCKONFAULT),
+    ("lo", VmFlags::LOCKED),
+    ("me", VmFlags::MAYEXEC),
+    ("mg", VmFlags::MERGEABLE),
+    ("mr", VmFlags::MAYREAD),
+    ("ms", VmFlags::MAYSHARE),
+    ("mw", VmFlags::MAYWRITE),
+    ("nh", VmFlags::NOHUGEPAGE),
+    ("nr", VmFlags::NORESERVE),
+    ("rd", VmFlags::READ),
+    ("rr", VmFlags::RAND_READ),
+    ("sh", VmFlags::SHARED),
+    ("sl", VmFlags::SEALED),
+    ("sr", VmFlags::SEQ_READ),
+    ("wf", VmFlags::WIPEONFORK),
+    ("wr", VmFlags::WRITE),
+];
+
+/// The flags of the VMAs in the arena, each as its letters.
+pub(super) fn vm_flags(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange) -> Vec<String> {
+    let lines = mm.maps(cx);
+    let inside = lines
+        .iter()
+        .filter(|line| arena.contains(Vpn::containing(line.start)));
+    let letters = |line: &MapsLine| {
+        let has = LETTERS
+            .iter()
+            .filter(|(_, flag)| line.flags.contains(*flag));
+        has.map(|(word, _)| *word).collect::<Vec<_>>().join(" ")
+    };
+    inside.map(letters).collect()
 }

@@ -259,6 +259,7 @@ fn perfect(script: &Script) -> (Expected<'_>, Observed) {
             notified: step.notified.clone(),
             layouts: layouts.clone(),
             pages,
+            vm_flags: BTreeMap::new(),
         });
     }
     (expected, seen.expect("a script has steps"))

@@ -2,7 +2,7 @@
 //!
 //! Each module here reads and writes one kind of word for serde; an unknown word is an error that names it.
 
-use crate::mm::{Advice, MapFlags, MremapFlags, Prot};
+use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Deserializer, Serializer};
 
 /// `"0x1000"` as a number. Only lower-case `0x` and digits: no sign, no blank.
@@ -33,31 +33,78 @@ pub(super) mod hex {
 }
 
 /// A key that may be null but not missing.
-pub(super) fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
     Option::deserialize(d)
 }
 
-/// Protections: `"rw-"`.
+/// Flags of `msync`: a number.
+pub(super) mod msync_flags {
+    use super::{Deserialize, Deserializer, MsyncFlags, Serializer};
+
+    pub(in crate::replay) fn usual() -> MsyncFlags {
+        MsyncFlags::SYNC
+    }
+    pub(in crate::replay) fn are_usual(flags: &MsyncFlags) -> bool {
+        *flags == MsyncFlags::SYNC
+    }
+    pub(in crate::replay) fn serialize<S: Serializer>(
+        f: &MsyncFlags,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        s.serialize_u32(f.bits())
+    }
+    pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<MsyncFlags, D::Error> {
+        u32::deserialize(d).map(MsyncFlags::from_bits_retain)
+    }
+}
+
+/// Protections: `"rw-"`, and for `mprotect` what it reaches over: `"rw-+down"`, `"rw-+up"`, `"rw-+down+up"`.
 pub(super) mod prot {
     use super::{Deserializer, Prot, Serializer, word};
     use serde::de::Error as _;
 
     const LETTERS: [(char, Prot); 3] = [('r', Prot::READ), ('w', Prot::WRITE), ('x', Prot::EXEC)];
+    const GROWTH: [(&str, Prot); 2] = [("+down", Prot::GROWSDOWN), ("+up", Prot::GROWSUP)];
+
+    /// The word of a protection with what recordings have beside it: a number, its bits of growth.
+    pub(in crate::replay) fn with_growth(word: &str, bits: u64) -> Result<String, String> {
+        let growth = u32::try_from(bits).ok().and_then(Prot::from_bits);
+        let growth = growth.filter(|g| (Prot::GROWSDOWN | Prot::GROWSUP).contains(*g));
+        let growth = growth.ok_or_else(|| format!("{bits:#x} is no growth of a protection"))?;
+        let words = GROWTH.iter().filter(|(_, bit)| growth.contains(*bit));
+        Ok(words.fold(word.to_owned(), |all, (more, _)| all + more))
+    }
 
     pub(in crate::replay) fn serialize<S: Serializer>(p: &Prot, s: S) -> Result<S::Ok, S::Error> {
         let letter = |(c, bit)| if p.contains(bit) { c } else { '-' };
-        s.collect_str(&LETTERS.map(letter).iter().collect::<String>())
+        let mut word: String = LETTERS.map(letter).iter().collect();
+        for (more, bit) in GROWTH {
+            if p.contains(bit) {
+                word.push_str(more);
+            }
+        }
+        s.serialize_str(&word)
     }
     pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Prot, D::Error> {
         let word = word(d)?;
         let bad = || D::Error::custom(format!("{word:?} is not a protection such as \"rw-\""));
-        let letters: Vec<char> = word.chars().collect();
+        let mut prot = Prot::empty();
+        let mut rest = word.as_str();
+        for (more, bit) in GROWTH.into_iter().rev() {
+            if let Some(before) = rest.strip_suffix(more) {
+                (rest, prot) = (before, prot | bit);
+            }
+        }
+        let letters: Vec<char> = rest.chars().collect();
         if letters.len() != LETTERS.len() {
             return Err(bad());
         }
-        let mut prot = Prot::empty();
         for (got, (letter, bit)) in letters.into_iter().zip(LETTERS) {
             match got {
                 '-' => {}
@@ -101,7 +148,9 @@ flag_words! {
     /// Flags of `mmap`; `anonymous` goes without saying where there is no file.
     map_flags, MapFlags,
     "shared" = SHARED, "private" = PRIVATE, "fixed" = FIXED, "fixed_noreplace" = FIXED_NOREPLACE,
-    "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED,
+    "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED, "32bit" = MAP_32BIT,
+    "shared_validate" = SHARED_VALIDATE, "growsdown" = GROWSDOWN, "stack" = STACK, "droppable" = DROPPABLE, "nonblock" = NONBLOCK,
+    "hugetlb" = HUGETLB, "huge_2mb" = HUGE_2MB, "huge_1gb" = HUGE_1GB,
 }
 flag_words! {
     /// Flags of `mremap`.

@@ -40,6 +40,9 @@ fn line(step: &Step) -> Value {
     if let Some(tables) = &step.pages {
         line.insert("pages".into(), pages(tables));
     }
+    if !step.vm_flags.is_empty() {
+        line.insert("vmflags".into(), json!(step.vm_flags));
+    }
     Value::Object(line)
 }
 

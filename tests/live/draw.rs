@@ -3,7 +3,7 @@
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
-    mm::{Advice, MapFlags, MremapFlags, Prot},
+    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
     replay::{FileKind, FileSpec, Op},
 };
 use proptest::prelude::*;
@@ -322,11 +322,22 @@ impl Making {
                 self.living.remove(&last);
                 return Some((last, Op::Exit {}));
             }
-            Kind::Lock => Op::Mlock { addr, len },
-            Kind::Unlock => Op::Munlock { addr, len },
+            Kind::Lock | Kind::Unlock => self.lock(kind, addr, len, d),
             Kind::File => self.on_file(addr, len, d)?,
         };
         Some((actor, op))
+    }
+    fn lock(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
+        match kind {
+            Kind::Lock if self.bad() && d.byte.is_multiple_of(3) => Op::Mlock2 {
+                addr,
+                len,
+                flags: pick(&[0, 1, 1, 2], d.choice),
+            },
+            Kind::Lock => Op::Mlock { addr, len },
+            _ if self.bad() && d.byte.is_multiple_of(5) => Op::Mseal { addr, len },
+            _ => Op::Munlock { addr, len },
+        }
     }
     fn mmap(&self, addr: u64, len: u64, d: &Draw) -> Op {
         let file = if d.byte.is_multiple_of(2) {
@@ -344,6 +355,9 @@ impl Making {
         let mut flags = pick(&shared, d.choice) | pick(&fixed, d.choice / 3);
         if d.choice % 10 == 9 {
             flags |= MapFlags::POPULATE;
+        }
+        if self.bad() && d.choice % 4 == 3 {
+            flags = unusual(flags, d);
         }
         Op::Mmap {
             addr,
@@ -366,6 +380,17 @@ impl Making {
                 0
             },
             file,
+        }
+    }
+    fn msync_flags(&self, d: &Draw) -> MsyncFlags {
+        let odd = MsyncFlags::from_bits_retain(8);
+        let sync = MsyncFlags::SYNC;
+        let both = sync | MsyncFlags::INVALIDATE;
+        let async_ = MsyncFlags::ASYNC;
+        if self.bad() {
+            pick(&[sync, async_, both, sync | async_, odd], d.choice)
+        } else {
+            sync
         }
     }
     fn mremap(&self, addr: u64, len: u64, d: &Draw) -> Op {
@@ -408,7 +433,7 @@ impl Making {
     }
     fn on_file(&self, addr: u64, len: u64, d: &Draw) -> Option<Op> {
         let file = self.file(d)?;
-        let kinds = if self.profile == Profile::Ends { 6 } else { 5 };
+        let kinds = if self.profile == Profile::Ends { 7 } else { 6 };
         Some(match d.byte % kinds {
             0 => Op::RemapFilePages {
                 addr,
@@ -427,14 +452,34 @@ impl Making {
             3 => Op::Msync {
                 addr,
                 len: len.saturating_sub(odd(d.choice) / 2),
+                flags: self.msync_flags(d),
             },
-            4 => Op::Pwrite {
+            4 => Op::ReadInto {
+                file,
+                off: d.other % 8 * PAGE,
+                addr,
+                len: pick(&[1, PAGE, 2 * PAGE], d.choice),
+            },
+            5 => Op::Pwrite {
                 file,
                 off: d.other % 14 * PAGE + odd(d.choice),
                 byte: d.byte,
             },
             _ => Op::Fsync { file },
         })
+    }
+}
+
+/// Flags that few programs give: of droppable memory, of huge pages that there are none of, of locks and hints.
+fn unusual(flags: MapFlags, d: &Draw) -> MapFlags {
+    let types = MapFlags::SHARED | MapFlags::PRIVATE;
+    match d.byte % 6 {
+        0 => (flags - types) | MapFlags::DROPPABLE,
+        1 => (flags - types) | MapFlags::DROPPABLE | MapFlags::LOCKED,
+        2 => flags | MapFlags::HUGETLB,
+        3 => flags | MapFlags::LOCKED,
+        4 => flags | MapFlags::POPULATE | MapFlags::NONBLOCK,
+        _ => flags | MapFlags::MAP_32BIT | MapFlags::STACK,
     }
 }
 

@@ -46,7 +46,7 @@ impl Reference {
             Op::Munmap { addr, len }
             | Op::Mprotect { addr, len, .. }
             | Op::Madvise { addr, len, .. }
-            | Op::Msync { addr, len } => match pages(addr, len) {
+            | Op::Msync { addr, len, .. } => match pages(addr, len) {
                 Some(range) => self.on_range(actor, op, range, came),
                 None => self.odd(came),
             },
@@ -58,7 +58,7 @@ impl Reference {
                 must(&DONE, came)
             }
             // How many moved, and were merged, is a matter of frames.
-            Op::Migrate { .. } | Op::Merge {} => match came {
+            Op::Migrate { .. } | Op::Merge {} | Op::Ksm { .. } => match came {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
             },

@@ -4,7 +4,11 @@ use super::{
     draw::{Draw, at},
     profile::{FILE_PAGES, On, any, byte_in, remap, weighed},
 };
-use crate::{addr::PAGE_SIZE, mm::Advice, replay::Op};
+use crate::{
+    addr::PAGE_SIZE,
+    mm::{Advice, MsyncFlags},
+    replay::Op,
+};
 
 /// Where the file is mapped: shared, shared, private. The second moves to the last and back.
 pub(super) const SHARED_AT: u64 = 0;
@@ -80,6 +84,7 @@ pub(super) fn op(d: Draw, nth: u32) -> Option<Op> {
         On::Sync if d.byte.is_multiple_of(3) => Op::Msync {
             addr: at(any(&[SHARED_AT, SECOND_AT], d.other) + page),
             len: d.n.min(FILE_PAGES - page) * PAGE_SIZE - odd(d.other / 2) / 2,
+            flags: MsyncFlags::SYNC,
         },
         On::Sync => Op::Fsync { file },
         On::Out => {

@@ -54,7 +54,7 @@ pub(super) fn op(d: Draw, who: u32, living: &[u32], fresh: u32) -> (u32, Op) {
                 byte: d.byte,
             }
         }
-        98..99 => Op::Msync { addr, len },
+        98..99 => Op::msync(addr, len),
         _ => Op::Store {
             addr: at(other),
             byte: d.byte,

@@ -1,0 +1,154 @@
+//! What a script stands on beside its files: its number or name, other ways in which files are open, and what was mapped
+//! before its first step.
+
+use super::run::Idle;
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE},
+    file::FileMode,
+    mm::{Mm, Segment, VmFlags},
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The number of a script in its family, or the name that it has instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Seed {
+    /// A number.
+    Number(u64),
+    /// A name, the family's included.
+    Name(String),
+}
+
+impl From<u64> for Seed {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// How a file of a script is open once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// For reading.
+    #[serde(rename = "ro")]
+    ReadOnly,
+    /// For writing.
+    #[serde(rename = "wo")]
+    WriteOnly,
+    /// For both.
+    #[serde(rename = "rw")]
+    ReadWrite,
+}
+
+impl From<OpenMode> for FileMode {
+    fn from(mode: OpenMode) -> Self {
+        match mode {
+            OpenMode::ReadOnly => Self::ReadOnly,
+            OpenMode::WriteOnly => Self::WriteOnly,
+            OpenMode::ReadWrite => Self::ReadWrite,
+        }
+    }
+}
+
+/// The most mappings that a script may begin with.
+const MOST: usize = 1024;
+/// The most bytes of heap that a script may begin with: each page of it may be touched.
+const MOST_HEAP: u64 = 64 << 20;
+
+/// What process 0 had before the first step, where that matters: what it is, numbers as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Before {
+    /// Start of the heap, the break, and the heap's pages that were there. Empty: there is no heap.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    heap: Vec<u64>,
+    /// Mappings without an address are placed below this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mmap_base: Option<u64>,
+    /// Start and end of each mapping; the last is the stack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    initial: Vec<[u64; 2]>,
+}
+
+impl Before {
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.initial.len() > MOST {
+            return Err(format!(
+                "{} initial mappings, more than {MOST}",
+                self.initial.len()
+            ));
+        }
+        let mut below = 0;
+        for &[start, end] in &self.initial {
+            let aligned = (start | end).is_multiple_of(PAGE_SIZE);
+            if start < below || end <= start || end > TASK_SIZE || !aligned {
+                return Err(format!(
+                    "[{start:#x}, {end:#x}) cannot be an initial mapping here"
+                ));
+            }
+            below = end;
+        }
+        if self.mmap_base.is_some_and(|base| base > TASK_SIZE) {
+            return Err(format!("mmap_base {:#x?} lies too high", self.mmap_base));
+        }
+        let (start, brk, pages) = match *self.heap {
+            [] => return Ok(()),
+            [start, brk, ref pages @ ..] => (start, brk, pages),
+            [_] => return Err("a heap has a start and a break".into()),
+        };
+        let fits = start <= brk && brk <= TASK_SIZE && brk - start <= MOST_HEAP;
+        if !fits || !start.is_multiple_of(PAGE_SIZE) || !self.initial.is_empty() {
+            return Err(format!("[{start:#x}, {brk:#x}) cannot be a heap here"));
+        }
+        match pages.iter().find(|page| !(start..brk).contains(page)) {
+            Some(page) => Err(format!("page {page:#x} lies outside of the heap")),
+            None => Ok(()),
+        }
+    }
+    /// Makes it so.
+    pub(super) fn make(&self, cx: &mut Idle<'_>, mm: &Mm) {
+        if let Some(base) = self.mmap_base {
+            mm.set_mmap_base(cx, base)
+                .expect("checked when it was read");
+        }
+        for (nth, &[start, end]) in self.initial.iter().enumerate() {
+            let mut flags = VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
+            // What the kernel put beside the program merges with nothing.
+            flags |= if nth + 1 == self.initial.len() {
+                VmFlags::GROWSDOWN
+            } else {
+                VmFlags::DONTEXPAND
+            };
+            let segment = Segment {
+                start,
+                end,
+                flags,
+                file: None,
+                offset: 0,
+            };
+            mm.install(cx, &segment).expect("they ascend");
+            // The program runs, so their tables are there.
+            mm.load(cx, start).expect("just mapped");
+        }
+        if let [start, brk, ref pages @ ..] = *self.heap {
+            mm.set_start_brk(cx, start)
+                .expect("checked when it was read");
+            let _all = mm.brk(cx, brk);
+            for &page in pages {
+                mm.store(cx, page, 1).expect("a page of the heap");
+            }
+        }
+    }
+}

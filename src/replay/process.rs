@@ -1,0 +1,264 @@
+//! What processes of a script do to their limits, with files' bytes, and to one another.
+
+use super::{
+    calls::failed,
+    op::{GET_MERGE, Op, Resource},
+    run::Idle,
+    script::{Hex, Outcome},
+};
+use crate::{
+    addr::{PAGE_SIZE, VpnRange},
+    error::{Errno, MadviseError, ObjectError},
+    file::File,
+    mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The calls of one process that no file takes part in.
+pub(super) fn own_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
+    let done = |result: Result<(), Errno>| result.map_or_else(failed, |()| Outcome::Ret(0));
+    match *op {
+        Op::Brk { addr } => Outcome::Ret(mm.brk(cx, addr)),
+        Op::Mlock2 { addr, len, flags } => {
+            let flags = MlockFlags::from_bits_retain(flags);
+            done(mm.mlock2(cx, addr, len, flags).map_err(|e| e.errno()))
+        }
+        Op::Mlockall { flags } => {
+            let flags = MlockallFlags::from_bits_retain(flags);
+            done(mm.mlockall(cx, flags).map_err(|e| e.errno()))
+        }
+        Op::Munlockall {} => {
+            mm.munlockall(cx);
+            Outcome::Ret(0)
+        }
+        Op::Mseal { addr, len } => done(mm.mseal(cx, addr, len).map_err(|e| e.errno())),
+        Op::Mincore { addr, len } => match mm.mincore(cx, addr, len) {
+            Ok(pages) => {
+                let bits = pages.iter().rev();
+                Outcome::Ret(bits.fold(0, |all, &there| all << 1 | u64::from(there)))
+            }
+            Err(e) => failed(e.errno()),
+        },
+        Op::Rlimit { which, bytes, over } => {
+            set_limit(cx, mm, which, bytes, over);
+            Outcome::Ret(0)
+        }
+        Op::DropIpcLock {} => {
+            let mut limits = mm.limits(cx);
+            limits.ipc_lock = false;
+            mm.set_limits(cx, limits);
+            Outcome::Ret(0)
+        }
+        Op::Prctl { option, a2, a3 } if a3 != 0 || (option == GET_MERGE && a2 != 0) => {
+            failed(Errno::EINVAL)
+        }
+        Op::Prctl { option, a2, .. } => {
+            if option == GET_MERGE {
+                return Outcome::Ret(mm.merges_all(cx).into());
+            }
+            done(mm.set_merge_all(cx, a2 != 0).map_err(|e| e.errno()))
+        }
+        Op::SelfProcessMadvise { ref iov, advice } => advise(cx, mm, iov, advice),
+        ref other => unreachable!("{other:?} is not such a call"),
+    }
+}
+
+fn set_limit(cx: &mut Idle<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, over: bool) {
+    let (total, locked) = mm.sizes(cx);
+    let used = match which {
+        _ if !over => 0,
+        Resource::As => total * PAGE_SIZE,
+        Resource::Memlock => locked * PAGE_SIZE,
+        Resource::Data | Resource::Stack => unreachable!("refused by the parser"),
+    };
+    let bytes = bytes.map_or(u64::MAX, |bytes| bytes.saturating_add(used));
+    let mut limits = mm.limits(cx);
+    match which {
+        Resource::As => limits.address_space = bytes,
+        Resource::Data => limits.data = bytes,
+        Resource::Stack => limits.stack = bytes,
+        Resource::Memlock => limits.memlock = bytes,
+    }
+    mm.set_limits(cx, limits);
+}
+
+type Processes = BTreeMap<u32, Arc<Mm>>;
+
+/// Page after page moves; how many did.
+pub(super) fn migrate(cx: &mut Idle<'_>, processes: &Processes, moves: &[(u32, Hex)]) -> Outcome {
+    let mut moved = 0;
+    for &(process, Hex(addr)) in moves {
+        match processes[&process].migrate(cx, addr) {
+            Ok(to) => moved += u64::from(to.is_some()),
+            Err(_) => return failed(Errno::ENOMEM),
+        }
+    }
+    Outcome::Ret(moved)
+}
+
+/// Merges what can be merged; how many frames that freed.
+pub(super) fn merge(cx: &mut Idle<'_>, processes: &Processes, arena: VpnRange) -> Outcome {
+    let mut pages = Vec::new();
+    for mm in processes.values() {
+        for (at, state) in mm.pagemap(cx, arena) {
+            if matches!(state, PageState::Anon(_)) {
+                pages.push((&**mm, at.addr()));
+            }
+        }
+    }
+    let machine = processes.values().next().map(|mm| mm.machine());
+    Outcome::Ret(machine.map_or(0, |machine| machine.merge(cx, &pages) as u64))
+}
+
+/// Scans until nothing changes any more, as long as a recording let them: four times.
+pub(super) fn merging(
+    cx: &mut Idle<'_>,
+    merger: &mut Merger,
+    processes: &Processes,
+    mode: u8,
+) -> Outcome {
+    let spaces: Vec<&Mm> = processes.values().map(|mm| &**mm).collect();
+    if mode == 2 {
+        merger.unmerge_all(cx, &spaces);
+    } else {
+        for _ in 0..4 {
+            merger.scan(cx, &spaces);
+        }
+    }
+    Outcome::Ret(0)
+}
+
+/// What one process does to the memory of another.
+pub(super) fn to_other(cx: &mut Idle<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outcome {
+    let copied = |copied: Result<usize, crate::error::CopyError>| match copied {
+        Ok(bytes) => Outcome::Ret(bytes as u64),
+        Err(e) => failed(e.errno()),
+    };
+    let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
+    match *op {
+        Op::PvmRead {
+            addr, len, remote, ..
+        } => copied(mm.copy_from(cx, addr, (other, remote), bytes(len))),
+        Op::PvmWrite {
+            addr, len, remote, ..
+        } => copied(mm.copy_to(cx, addr, (other, remote), bytes(len))),
+        Op::ProcessMadvise {
+            ref iov,
+            advice,
+            flags,
+            ..
+        } => {
+            // What is somebody else's can be advised of little (`process_madvise_remote_valid`).
+            let harmless = matches!(
+                advice,
+                Advice::Cold | Advice::PageOut | Advice::WillNeed | Advice::Collapse
+            );
+            if flags != 0 || !(harmless || std::ptr::eq(mm, other)) {
+                return failed(Errno::EINVAL);
+            }
+            advise(cx, other, iov, advice)
+        }
+        ref other => unreachable!("{other:?} is not of two processes"),
+    }
+}
+
+/// Range by range, up to the first error; it counts only where it is the first (`vector_madvise`).
+fn advise(cx: &mut Idle<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
+    let mut advised = 0;
+    for &(Hex(addr), len) in iov {
+        match mm.madvise(cx, addr, len, advice) {
+            Ok(()) => advised += len,
+            Err(e) if advised == 0 => return failed(MadviseError::errno(e)),
+            Err(_) => break,
+        }
+    }
+    Outcome::Ret(advised)
+}
+
+/// The most bytes that one call moves between a file and memory (`MAX_RW_COUNT`).
+const MOST: u64 = (1 << 31) - PAGE_SIZE;
+
+/// Bytes between a file and the memory of a process, page by page; what was moved before an error counts.
+pub(super) fn with_file(cx: &mut Idle<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
+    let (mut moved, mut why) = (0, None);
+    match *op {
+        Op::ReadInto { off, addr, len, .. } => {
+            while moved < len.min(MOST) && why.is_none() {
+                match read_some(
+                    cx,
+                    mm,
+                    file,
+                    (
+                        addr.saturating_add(moved),
+                        off.saturating_add(moved),
+                        len - moved,
+                    ),
+                ) {
+                    Ok(0) => break,
+                    Ok(n) => moved += n,
+                    Err(e) => why = Some(e),
+                }
+            }
+        }
+        Op::WriteFrom { off, addr, len, .. } => {
+            while moved < len.min(MOST) && why.is_none() {
+                match write_some(
+                    cx,
+                    mm,
+                    file,
+                    (
+                        addr.saturating_add(moved),
+                        off.saturating_add(moved),
+                        len - moved,
+                    ),
+                ) {
+                    Ok(n) => moved += n,
+                    Err(e) => why = Some(e),
+                }
+            }
+        }
+        ref other => unreachable!("{other:?} moves no bytes"),
+    }
+    match why {
+        Some(errno) if moved == 0 => failed(errno),
+        _ => Outcome::Ret(moved),
+    }
+}
+
+/// Bytes of a file that one step moves: neither leaves its page on either side.
+fn step(addr: u64, off: u64, left: u64) -> usize {
+    let in_page = |at: u64| PAGE_SIZE - at % PAGE_SIZE;
+    let bytes = left.min(in_page(addr)).min(in_page(off));
+    usize::try_from(bytes).expect("at most a page")
+}
+
+/// From the file, no further than the end of a page.
+fn read_some(
+    cx: &mut Idle<'_>,
+    mm: &Mm,
+    file: &File,
+    (addr, off, left): (u64, u64, u64),
+) -> Result<u64, Errno> {
+    let mut bytes = vec![0; step(addr, off, left)];
+    let n = file
+        .read_at(cx.reborrow(), off, &mut bytes)
+        .map_err(ObjectError::errno)?;
+    mm.write_bytes(cx, addr, &bytes[..n])
+        .map_err(|e| e.errno())?;
+    Ok(n as u64)
+}
+
+/// To the file, no further than the end of a page.
+fn write_some(
+    cx: &mut Idle<'_>,
+    mm: &Mm,
+    file: &File,
+    (addr, off, left): (u64, u64, u64),
+) -> Result<u64, Errno> {
+    let mut bytes = vec![0; step(addr, off, left)];
+    mm.read_bytes(cx, addr, &mut bytes).map_err(|e| e.errno())?;
+    let n = file
+        .write_at(cx.reborrow(), off, &bytes)
+        .map_err(ObjectError::errno)?;
+    Ok(n as u64)
+}

@@ -1,0 +1,109 @@
+//! Recordings of kinds of memory that the archive's profiles do not have: `data/kinds`, one script a file.
+#![cfg(feature = "replay")]
+
+use emmu::{
+    mm::ForkMode,
+    replay::{Outcome, Parts, Report, Script, load, replay, replay_forking, replay_parts},
+};
+use std::{collections::BTreeSet, path::Path};
+
+fn scripts() -> Vec<Script> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/kinds");
+    load(&folder).expect("all can be read")
+}
+
+#[test]
+fn recorded_kinds_go_as_on_linux() {
+    for script in scripts() {
+        let done = replay(&script).expect("this thread works on nothing else");
+        let report = Report::of(&done).map(|report| report.to_string());
+        assert_eq!(report, None, "{}", done.name);
+    }
+}
+
+/// So they do where forks share tables; counts of frames decide about copies and merges.
+#[test]
+fn recorded_kinds_go_as_on_linux_where_forks_share_tables() {
+    for script in scripts() {
+        let done = replay_forking(&script, ForkMode::Share).expect("as above");
+        let report = Report::of(&done).map(|report| report.to_string());
+        assert_eq!(report, None, "{}", done.name);
+    }
+}
+
+/// Every kind that the folder is there for is in it, and none is empty.
+#[test]
+fn every_kind_is_there() {
+    let names: BTreeSet<String> = scripts()
+        .iter()
+        .map(|script| {
+            assert!(script.steps.len() > 4, "{}", script.name);
+            match script.header.profile.as_str() {
+                "kind" => script.header.name(),
+                profile => profile.to_owned(),
+            }
+        })
+        .collect();
+    let expected = [
+        "advise",
+        "copies",
+        "droppable",
+        "droppable_twice",
+        "file_collapse",
+        "grows",
+        "guards_shared",
+        "heap",
+        "ksm",
+        "ksm_all",
+        "ksm_run2",
+        "limits",
+        "locked_and_kept",
+        "merge_all",
+        "merges",
+        "multi",
+        "no_huge_pool",
+        "opens",
+        "pageout_kinds",
+        "place",
+        "place64",
+        "process_madvise",
+        "remote",
+        "sealed_discards",
+        "threads",
+        "unwritten_collapse",
+    ];
+    assert_eq!(names, expected.map(str::to_owned).into());
+}
+
+/// What the other tests would not notice: a flag of a VMA, an errno of a new call.
+#[test]
+fn a_changed_recording_is_noticed() {
+    let all = scripts();
+    let find = |name: &str| {
+        let found = all.iter().find(|s| s.header.name() == name);
+        found.expect("it is there").clone()
+    };
+    let mut flags = find("locked_and_kept");
+    let step = flags.steps.iter_mut().find(|s| !s.vm_flags.is_empty());
+    let step = step.expect("flags were recorded");
+    step.vm_flags.insert(0, vec!["rd".into()]);
+    assert!(!replay(&flags).expect("as above").is_whole());
+    let without = replay_parts(&flags, Parts::all() - Parts::FLAGS);
+    assert!(without.expect("as above").is_whole());
+    let mut copied = find("copies");
+    let ops = copied.steps.iter_mut();
+    let last = ops.last().expect("it has steps");
+    last.outcome = Outcome::Ret(1);
+    let done = replay(&copied).expect("as above");
+    assert_eq!(done.agreed + 1, done.steps);
+}
+
+/// Reading and writing one gives the same again.
+#[test]
+fn recorded_kinds_are_written_as_they_were_read() {
+    for script in scripts() {
+        let again = Script::parse(&script.name, script.to_jsonl().as_bytes()).expect("ours");
+        assert_eq!(again.header, script.header);
+        assert_eq!(format!("{:?}", again.steps), format!("{:?}", script.steps));
+    }
+}
