@@ -219,6 +219,7 @@ fn registration_against_window(
     let (driver, _stays) = world.enter(|mut cx| {
         let mem = &world.mem;
         let made = world.notifiers.register(&mut cx, mem, range, Driver::new);
+        let made = made.expect("new, with a gate");
         (0..faults).for_each(|_| made.0.fault(&world, &mut cx, false));
         made
     });
