@@ -59,9 +59,23 @@ fn task(mm: &Arc<Mm>, what: impl FnOnce(&Arc<Mm>, &mut Idle<'_>) + Send + 'stati
     Box::new(move |cx| what(&mm, cx))
 }
 fn moves(mm: &Arc<Mm>) -> Task {
-    task(mm, |mm, cx| {
-        let _moved_or_not = mm.migrate(cx, BASE).unwrap();
+    moves_at(mm, BASE)
+}
+fn moves_at(mm: &Arc<Mm>, at: u64) -> Task {
+    task(mm, move |mm, cx| {
+        let _moved_or_not = mm.migrate(cx, at).unwrap();
     })
+}
+/// Moves the mapping of one page.
+fn remap(mm: &Mm, cx: &mut Idle<'_>, from: u64, to: u64) {
+    let args = MremapArgs {
+        addr: from,
+        old_len: PAGE,
+        new_len: PAGE,
+        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+        new_addr: to,
+    };
+    mm.mremap(cx, args).unwrap();
 }
 fn advise(mm: &Mm, cx: &mut Idle<'_>, advice: Advice) {
     mm.madvise(cx, BASE, PAGE, advice).unwrap();
@@ -100,26 +114,28 @@ fn protected() {
         mm.exit(cx);
     });
 }
+/// The mapping comes back to where it was cut off, so that a walk of the reverse map meets the place where the page goes
+/// before the one where it is.
 fn remapped() {
     let (machine, mm) = world(0);
-    let to = BASE + 64 * PAGE;
-    let remaps = task(&mm, move |mm, cx| {
-        let args = MremapArgs {
-            addr: BASE,
-            old_len: PAGE,
-            new_len: PAGE,
-            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
-            new_addr: to,
-        };
-        mm.mremap(cx, args).unwrap();
-    });
-    race(&machine, vec![moves(&mm), remaps], |cx| {
-        let now = entry(&mm, cx, to);
+    let (home, away) = (BASE + PAGE, BASE + 64 * PAGE);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let two = MmapArgs::anonymous(2 * PAGE).fixed(BASE);
+        mm.mmap(&mut cx, &two).unwrap();
+        mm.store(&mut cx, BASE, 1).unwrap();
+        mm.store(&mut cx, home, 1).unwrap();
+        remap(&mm, &mut cx, home, away);
+    }
+    let remaps = task(&mm, move |mm, cx| remap(mm, cx, away, home));
+    race(&machine, vec![moves_at(&mm, away), remaps], |cx| {
+        let now = entry(&mm, cx, home);
         assert!(
             matches!(now, Pte::Present { .. }),
             "lost on its way: {now:?}"
         );
-        assert_eq!(mm.load(cx, to), Ok(1));
+        assert_eq!((mm.load(cx, home), mm.map_count(cx)), (Ok(1), 1));
         mm.exit(cx);
     });
 }
