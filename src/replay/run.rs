@@ -238,7 +238,7 @@ impl Family {
             processes: BTreeMap::from([(0, mm)]),
             threads: BTreeMap::new(),
             recorder,
-            merger: Merger::default(),
+            merger: Merger::new(machine),
             files: super::objects::open(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
