@@ -295,7 +295,12 @@ impl Family {
                 self.threads.insert(thread, actor);
                 Outcome::Ret(0)
             }
-            Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
+            Op::Ftruncate { .. }
+            | Op::PunchHole { .. }
+            | Op::Pwrite { .. }
+            | Op::Pread { .. }
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. } => {
                 let name = op.file().expect("it names one");
                 on_file(cx, self.file(name), op)
             }
