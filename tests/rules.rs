@@ -274,6 +274,10 @@ fn scan(w: &mut World, merger: &mut Merger, spaces: &[&Mm]) -> usize {
         .map(|_| merger.scan(&mut w.thread.cx(), spaces))
         .sum()
 }
+fn scan_anew(w: &mut World, spaces: &[&Mm]) -> usize {
+    let mut merger = Merger::new(&w.machine);
+    scan(w, &mut merger, spaces)
+}
 /// Pages `[0, 12)` mergeable; those given hold these bytes.
 fn mergeable(bytes: &[u8]) -> World {
     let mut w = World::new();
@@ -291,7 +295,7 @@ fn mergeable(bytes: &[u8]) -> World {
 fn of_two_equal_pages_the_second_stays_and_pages_without_a_twin_see_no_window() {
     let mut w = mergeable(&[1, 2, 1, 2, 1, 2, 9]);
     let mm = w.mm.clone();
-    assert_eq!(scan(&mut w, &mut Merger::default(), &[&mm]), 4);
+    assert_eq!(scan_anew(&mut w, &[&mm]), 4);
     let windows = "W2..3 W0..1 W0..1 W3..4 W1..2 W1..2 W4..5 W4..5 W5..6 W5..6";
     assert_eq!(w.told(), windows);
     for (page, byte) in (0..).zip([1, 2, 1, 2, 1, 2, 9]) {
@@ -306,7 +310,7 @@ fn of_two_equal_pages_the_second_stays_and_pages_without_a_twin_see_no_window() 
 fn a_page_is_merged_when_its_bytes_stood_still_for_a_scan() {
     let mut w = mergeable(&[1, 1, 3]);
     let mm = w.mm.clone();
-    let mut merger = Merger::default();
+    let mut merger = Merger::new(&w.machine);
     assert_eq!(merger.scan(&mut w.thread.cx(), &[&mm]), 0);
     w.put(1, 3);
     assert_eq!(merger.scan(&mut w.thread.cx(), &[&mm]), 0);
@@ -321,7 +325,7 @@ fn a_page_is_merged_when_its_bytes_stood_still_for_a_scan() {
 fn a_merged_page_is_nobodys_own() {
     let mut w = mergeable(&[1, 1]);
     let mm = w.mm.clone();
-    scan(&mut w, &mut Merger::default(), &[&mm]);
+    scan_anew(&mut w, &[&mm]);
     w.told();
     w.put(0, 5);
     w.put(1, 6);
@@ -337,7 +341,7 @@ fn a_merged_page_is_nobodys_own() {
 fn advice_and_moves_unmerge() {
     let mut w = mergeable(&[1, 1, 1, 1, 8]);
     let mm = w.mm.clone();
-    let mut merger = Merger::default();
+    let mut merger = Merger::new(&w.machine);
     scan(&mut w, &mut merger, &[&mm]);
     w.told();
     w.advise(0, 2, Advice::Unmergeable).unwrap();
@@ -371,7 +375,7 @@ fn address_spaces_are_scanned_in_the_order_in_which_they_came() {
     }
     w.told();
     // The child's page came first, so the parent's stays.
-    assert_eq!(scan(&mut w, &mut Merger::default(), &[&first, &child]), 1);
+    assert_eq!(scan_anew(&mut w, &[&first, &child]), 1);
     assert_eq!(w.told(), "W0..1", "protected, not replaced");
     assert_eq!((w.get(0), w.inside(&child, |w| w.get(0))), (Ok(1), Ok(1)));
     w.reap(&child);
@@ -388,7 +392,7 @@ fn memory_without_rights_is_merged_and_shared_memory_is_not() {
     w.advise(20, 2, Advice::Mergeable).unwrap();
     w.told();
     let mm = w.mm.clone();
-    assert_eq!(scan(&mut w, &mut Merger::default(), &[&mm]), 1);
+    assert_eq!(scan_anew(&mut w, &[&mm]), 1);
     assert_eq!(w.told(), "W1..2 W0..1 W0..1");
     w.protect(0, 1, READ).unwrap();
     assert_eq!(w.get(0), Ok(1));
@@ -400,7 +404,7 @@ fn memory_without_rights_is_merged_and_shared_memory_is_not() {
 fn a_mapping_that_stays_where_it_is_stays_merged() {
     let mut w = mergeable(&[1, 1]);
     let mm = w.mm.clone();
-    scan(&mut w, &mut Merger::default(), &[&mm]);
+    scan_anew(&mut w, &[&mm]);
     w.told();
     assert_eq!(w.remap(0, 12, 12, STAY, 0), 0);
     assert_eq!(w.remap(0, 12, 11, STAY, 0), 0);
@@ -424,7 +428,7 @@ fn all_memory_is_merged_where_the_process_says_so() {
     w.mmap(&droppable(20, 2)).unwrap();
     w.put(4, 1);
     w.told();
-    assert_eq!(scan(&mut w, &mut Merger::default(), &[&mm]), 2);
+    assert_eq!(scan_anew(&mut w, &[&mm]), 2);
     assert_eq!(w.told(), "W1..2 W0..1 W0..1 W4..5 W4..5");
     assert_eq!(w.spans(), [(0, 6), (8, 10), (20, 22)]);
     let child = w.fork();

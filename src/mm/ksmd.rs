@@ -13,6 +13,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
@@ -132,24 +133,34 @@ impl<'m> Pass<'m> {
 
 /// The scanner. It remembers the bytes of every page that it saw, since a page that changes from scan to scan is not worth
 /// merging.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Merger {
+    machine: Arc<Machine>,
     /// By the turn of the address space and the page: the sum of the bytes when it was last looked at unmerged.
     sums: BTreeMap<(u64, Vpn), u64>,
 }
 
 impl Merger {
-    /// Goes once over the mergeable memory of these address spaces (`ksm_do_scan`): in the order in which they first had
-    /// some (`__ksm_enter`), from the lowest page of each to the highest. A page is merged if its bytes are those that it
+    /// One that has seen nothing yet. Address spaces of other machines are none of its business.
+    pub fn new(machine: &Arc<Machine>) -> Self {
+        Self {
+            machine: Arc::clone(machine),
+            sums: BTreeMap::new(),
+        }
+    }
+    /// Those that have memory to be merged, in the order in which they first had some (`__ksm_enter`).
+    fn turns<'m>(&self, cx: &mut Idle<'_>, spaces: &[&'m Mm]) -> BTreeMap<u64, &'m Mm> {
+        let here = |mm: &&&Mm| std::ptr::eq(&raw const **mm.machine(), &raw const *self.machine);
+        let turn = |mm: &&'m Mm| Some((mm.merge_turn(cx)?, *mm));
+        spaces.iter().filter(here).filter_map(turn).collect()
+    }
+    /// Goes once over the mergeable memory of these address spaces (`ksm_do_scan`): one after the other in the order in which
+    /// they first had some, from the lowest page of each to the highest. A page is merged if its bytes are those that it
     /// had at the last scan. Returns how many mappings got another frame.
     pub fn scan(&mut self, cx: &mut Idle<'_>, spaces: &[&Mm]) -> usize {
-        let mut turns: BTreeMap<u64, &Mm> = BTreeMap::new();
-        for mm in spaces {
-            turns.extend(mm.merge_turn(cx).map(|turn| (turn, *mm)));
-        }
         let mut pages = Vec::new();
         let mut of_turn = Vec::new();
-        for (turn, mm) in turns {
+        for (turn, mm) in self.turns(cx, spaces) {
             for at in mm.mergeable_pages(cx) {
                 pages.push((mm, at));
                 of_turn.push(turn);
@@ -178,11 +189,7 @@ impl Merger {
     /// Gives every process pages of its own again, and forgets what it saw (`unmerge_and_remove_all_rmap_items`). Memory is
     /// merged again where it is advised anew.
     pub fn unmerge_all(&mut self, cx: &mut Idle<'_>, spaces: &[&Mm]) {
-        let mut turns: BTreeMap<u64, &Mm> = BTreeMap::new();
-        for mm in spaces {
-            turns.extend(mm.merge_turn(cx).map(|turn| (turn, *mm)));
-        }
-        for mm in turns.into_values() {
+        for mm in self.turns(cx, spaces).into_values() {
             for range in mm.mergeable_ranges(cx) {
                 mm.unmerge(cx, range);
             }

@@ -2,6 +2,7 @@
 
 use super::{op::Op, process::own_call, run::Idle, script::Outcome};
 use crate::{
+    addr::PAGE_SIZE,
     error::{Errno, FaultError},
     file::File,
     mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
@@ -90,9 +91,47 @@ pub(super) fn on_file(cx: &mut Idle<'_>, file: &Arc<File>, op: &Op) -> Outcome {
             written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
         }
         Op::Fsync { .. } => done(file.sync(cx.reborrow()), |e| e.errno()),
+        Op::Pread { off, .. } => {
+            let mut byte = [0];
+            match file.read_at(cx.reborrow(), off, &mut byte) {
+                Ok(0) => Outcome::Ret(END_OF_FILE),
+                Ok(_) => Outcome::Ret(byte[0].into()),
+                Err(e) => failed(e.errno()),
+            }
+        }
+        Op::SyncFileRange {
+            off, len, flags, ..
+        } => sync_range(cx, file, (off, len), flags),
         ref other => unreachable!("{other:?} is not done to a file"),
     }
 }
+
+/// `SYNC_FILE_RANGE_WRITE`; the other two flags only wait for what is under way, and nothing is.
+const WRITES: u32 = 2;
+const RANGE_FLAGS: u32 = 7;
+
+/// The pages that the bytes touch; no length: to the end (`ksys_sync_file_range`).
+fn sync_range(cx: &mut Idle<'_>, file: &File, (off, len): (u64, u64), flags: u32) -> Outcome {
+    let end = off.checked_add(len).filter(|&end| end <= i64::MAX as u64);
+    let Some(end) = end.filter(|_| flags & !RANGE_FLAGS == 0) else {
+        return failed(Errno::EINVAL);
+    };
+    if flags & WRITES == 0 {
+        return Outcome::Ret(0);
+    }
+    let to = if len == 0 {
+        u64::MAX
+    } else {
+        end.div_ceil(PAGE_SIZE)
+    };
+    done(
+        file.object().sync(cx.reborrow(), off / PAGE_SIZE, to),
+        |e| e.errno(),
+    )
+}
+
+/// What reading no byte returns in a script.
+const END_OF_FILE: u64 = 256;
 
 pub(super) fn failed(errno: Errno) -> Outcome {
     Outcome::Err(errno.to_string())

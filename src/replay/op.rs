@@ -184,6 +184,15 @@ pub enum Op {
         #[serde(with = "hex")]
         remote: u64,
     },
+    /// One byte of a file is read; it returns 256 at the end of the file.
+    Pread { file: String, off: u64 },
+    /// `sync_file_range`.
+    SyncFileRange {
+        file: String,
+        off: u64,
+        len: u64,
+        flags: u32,
+    },
     /// `pread` of a file into memory of the process.
     ReadInto {
         file: String,
@@ -307,6 +316,8 @@ impl Op {
             | Self::PunchHole { file, .. }
             | Self::Pwrite { file, .. }
             | Self::Fsync { file }
+            | Self::Pread { file, .. }
+            | Self::SyncFileRange { file, .. }
             | Self::ReadInto { file, .. }
             | Self::WriteFrom { file, .. } => Some(file),
             _ => None,

@@ -7,7 +7,7 @@ use super::{
     op::Op,
     pages::{PageTables, Parser},
     script::{Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
-    words::{hex_word, prot},
+    words::hex_word,
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
 use serde::Deserialize;
@@ -81,8 +81,7 @@ fn with_growth(keys: &mut Map<String, Value>) -> Result<(), String> {
     let bits = bits.as_u64().ok_or("\"grows\" is not a number")?;
     let word = keys.get("prot").and_then(Value::as_str);
     let word = word.ok_or("\"grows\" without \"prot\"")?;
-    let word = prot::with_growth(word, bits)?;
-    keys.insert("prot".into(), Value::String(word));
+    keys.insert("prot".into(), Value::String(format!("{word}+{bits:#x}")));
     Ok(())
 }
 

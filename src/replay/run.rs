@@ -238,7 +238,7 @@ impl Family {
             processes: BTreeMap::from([(0, mm)]),
             threads: BTreeMap::new(),
             recorder,
-            merger: Merger::default(),
+            merger: Merger::new(machine),
             files: super::objects::open(cx, machine, script),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
@@ -295,7 +295,12 @@ impl Family {
                 self.threads.insert(thread, actor);
                 Outcome::Ret(0)
             }
-            Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
+            Op::Ftruncate { .. }
+            | Op::PunchHole { .. }
+            | Op::Pwrite { .. }
+            | Op::Pread { .. }
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. } => {
                 let name = op.file().expect("it names one");
                 on_file(cx, self.file(name), op)
             }

@@ -62,30 +62,19 @@ pub(super) mod msync_flags {
     }
 }
 
-/// Protections: `"rw-"`, and for `mprotect` what it reaches over: `"rw-+down"`, `"rw-+up"`, `"rw-+down+up"`.
+/// Protections: `"rw-"`; bits without a letter behind it: `"rw-+0x1000000"`.
 pub(super) mod prot {
-    use super::{Deserializer, Prot, Serializer, word};
+    use super::{Deserializer, Prot, Serializer, hex_word, word};
     use serde::de::Error as _;
 
     const LETTERS: [(char, Prot); 3] = [('r', Prot::READ), ('w', Prot::WRITE), ('x', Prot::EXEC)];
-    const GROWTH: [(&str, Prot); 2] = [("+down", Prot::GROWSDOWN), ("+up", Prot::GROWSUP)];
-
-    /// The word of a protection with what recordings have beside it: a number, its bits of growth.
-    pub(in crate::replay) fn with_growth(word: &str, bits: u64) -> Result<String, String> {
-        let growth = u32::try_from(bits).ok().and_then(Prot::from_bits);
-        let growth = growth.filter(|g| (Prot::GROWSDOWN | Prot::GROWSUP).contains(*g));
-        let growth = growth.ok_or_else(|| format!("{bits:#x} is no growth of a protection"))?;
-        let words = GROWTH.iter().filter(|(_, bit)| growth.contains(*bit));
-        Ok(words.fold(word.to_owned(), |all, (more, _)| all + more))
-    }
 
     pub(in crate::replay) fn serialize<S: Serializer>(p: &Prot, s: S) -> Result<S::Ok, S::Error> {
         let letter = |(c, bit)| if p.contains(bit) { c } else { '-' };
         let mut word: String = LETTERS.map(letter).iter().collect();
-        for (more, bit) in GROWTH {
-            if p.contains(bit) {
-                word.push_str(more);
-            }
+        let rest = LETTERS.iter().fold(*p, |rest, l| rest.difference(l.1));
+        if !rest.is_empty() {
+            word.push_str(&format!("+{:#x}", rest.bits()));
         }
         s.serialize_str(&word)
     }
@@ -94,14 +83,12 @@ pub(super) mod prot {
     ) -> Result<Prot, D::Error> {
         let word = word(d)?;
         let bad = || D::Error::custom(format!("{word:?} is not a protection such as \"rw-\""));
-        let mut prot = Prot::empty();
-        let mut rest = word.as_str();
-        for (more, bit) in GROWTH.into_iter().rev() {
-            if let Some(before) = rest.strip_suffix(more) {
-                (rest, prot) = (before, prot | bit);
-            }
-        }
-        let letters: Vec<char> = rest.chars().collect();
+        let (letters, rest) = word.split_once('+').unwrap_or((&word, "0x0"));
+        let rest = hex_word(rest)
+            .ok()
+            .and_then(|bits| u32::try_from(bits).ok());
+        let mut prot = Prot::from_bits_retain(rest.ok_or_else(bad)?);
+        let letters: Vec<char> = letters.chars().collect();
         if letters.len() != LETTERS.len() {
             return Err(bad());
         }
