@@ -9,20 +9,29 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
+    sync::Despite,
 };
 use std::convert::Infallible;
 
 impl Mm {
     /// Ends the address space: `release` to each external MMU, then all pages, tables and VMAs go, silently, as
     /// nobody is left to be told (`exit_mmap`). What remains is an empty space; calling this again does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does, in its last callbacks; the address space has ended then, for it and everybody else.
     pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
         let mut g = self.write(cx);
-        let _closing = self.notifiers.release_all(&mut g.cx);
+        let mut despite = Despite::default();
+        let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
         let pinned = g.cx.pin();
         let pin = self.table.pin(pinned.guard());
         self.tear_down(layout, pin);
+        drop(pinned);
+        drop((closing, g));
+        despite.resume();
     }
 
     /// Takes a leaf out of the table that other address spaces have as well, so that it is not copied to be emptied.

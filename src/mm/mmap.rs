@@ -4,6 +4,7 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{MapFlags, Prot, VmFlags},
     guard::Then,
+    layout::Promise,
     merge::NewRange,
     populate::Errors,
     vma::Vma,
@@ -205,6 +206,9 @@ impl MmapWriteGuard<'_> {
             self.recharge(range.pages(), old.accounted)?;
             flags |= VmFlags::ACCOUNT;
         }
+        // Until it is mapped: the last allocation may fail, a driver panic.
+        let promised = if accounted { range.pages() } else { 0 };
+        let promise = Promise::made(self.mm.machine(), promised);
         self.detach(range, !accounted, Then::Changes);
         let new = NewRange {
             range,
@@ -217,12 +221,9 @@ impl MmapWriteGuard<'_> {
         let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
         let start = match merged {
             Some(start) => start,
-            None => self.insert_new(new).inspect_err(|_| {
-                if accounted {
-                    self.layout.uncharge(range.pages());
-                }
-            })?,
+            None => self.insert_new(new)?,
         };
+        promise.keep();
         self.layout.account(flags, range.pages());
         if flags.contains(VmFlags::LOCKED) {
             self.layout.locked_vm += range.pages();

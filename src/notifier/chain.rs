@@ -14,7 +14,7 @@ use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
     frame::PhysMem,
-    sync::{AtomicBool, Condvar, Mutex, Ordering, Serial},
+    sync::{AtomicBool, Condvar, Despite, Mutex, Ordering, Serial},
 };
 use std::sync::Arc;
 
@@ -39,7 +39,9 @@ impl Registration {
     ///
     /// # Panics
     ///
-    /// If the token is of a thread that entered another machine.
+    /// If the token is of a thread that entered another machine, or the driver panics. One that panics when it is asked for
+    /// all it has stays on the chain: it gets no permit any more, is told of windows like everybody else, and is released
+    /// when the address space ends.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         let _leaving = self.chain.leaving.begin();
         self.chain.take_off(cx, &self.entry);
@@ -171,6 +173,21 @@ impl Chain {
         entry.close();
         leave.release(cx.descend());
     }
+    /// The same where the address space ends: a driver that panics is off the chain and released like the others.
+    fn take_off_despite<R: Below<rank::Callback>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        entry: &Entry,
+        despite: &mut Despite,
+    ) {
+        let Some(leave) = entry.begin_leave() else {
+            return;
+        };
+        despite.call(|| entry.exclude_all(cx));
+        self.remove(cx, entry);
+        entry.close();
+        despite.call(|| leave.release(cx.descend()));
+    }
     fn all<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>) -> Vec<Arc<Entry>> {
         let mut all = self.intervals.all();
         let pinned = cx.pin();
@@ -247,14 +264,19 @@ impl Notifiers {
         chain.insert(cx, &entry);
         (ext, Registration { chain, entry })
     }
-    /// The address space ends: each driver is taken off and released, by this or by an unregistration under way.
-    pub(crate) fn release_all(&self, cx: &mut Cx<'_, rank::Mmap, Sleepable>) -> Closing<'_> {
+    /// The address space ends: each driver is taken off and released, by this or by an unregistration under way. Their
+    /// panics wait.
+    pub(crate) fn release_all(
+        &self,
+        cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+        despite: &mut Despite,
+    ) -> Closing<'_> {
         let Some(chain) = self.chain() else {
             return Closing(None);
         };
         loop {
             for entry in chain.all(cx) {
-                chain.take_off(cx, &entry);
+                chain.take_off_despite(cx, &entry, despite);
             }
             chain.leaving.wait();
             // Who comes from here on finds a window open over everything, so nothing can be established meanwhile.

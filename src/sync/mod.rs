@@ -5,6 +5,7 @@
 
 #[cfg(any(loom, shuttle))]
 mod checked;
+mod despite;
 mod lane_lock;
 mod lanes;
 #[cfg(not(any(loom, shuttle)))]
@@ -13,6 +14,7 @@ mod serial;
 
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
+pub(crate) use despite::{Despite, panicking};
 pub(crate) use lane_lock::LaneLock;
 pub(crate) use lanes::{Apart, Lanes};
 #[cfg(not(any(loom, shuttle)))]
