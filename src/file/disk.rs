@@ -2,13 +2,13 @@
 
 use super::{
     Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want,
-    store::BLOCK,
+    resized::Resized, store::BLOCK,
 };
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{PAGE_SIZE, Pfn},
     ctx::{Below, Cx, Sleepable, rank},
     error::ObjectError,
-    frame::{Frame, FrameFlags},
+    frame::{Frame, FrameFlags, PhysMem},
     notifier::Access,
     rmap::Mapping,
     sync::{AtomicU64, Mutex, Ordering},
@@ -120,10 +120,28 @@ impl DiskFile {
         if let Some(tail) = usize::try_from(valid).ok().and_then(|v| block.get_mut(v..)) {
             tail.fill(0);
         }
-        self.store.write(index, &block).map_err(|e| {
-            mem.set_flags(pfn, FrameFlags::DIRTY);
-            e.into()
-        })
+        let unwritten = Unwritten { mem, pfn };
+        self.store.write(index, &block)?;
+        unwritten.done();
+        Ok(())
+    }
+}
+
+/// A page is on its way to the store; it is dirty again unless it got there.
+struct Unwritten<'m> {
+    mem: &'m PhysMem,
+    pfn: Pfn,
+}
+
+impl Unwritten<'_> {
+    fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        self.mem.set_flags(self.pfn, FrameFlags::DIRTY);
     }
 }
 
@@ -170,13 +188,14 @@ impl MemoryObject for DiskFile {
             return Err(ObjectError::TooLarge(size));
         }
         let changing = self.changing.lock();
-        self.size.store(size, Ordering::Release);
+        let resized = Resized::set(&self.size, size);
         if !size.is_multiple_of(PAGE_SIZE) {
             // The rest of the last page must read zero when the file grows again, so it has to be in the cache.
             self.read_in(size / PAGE_SIZE)?;
         }
         self.cache.truncate(&mut cx, size);
         self.store.discard(size.div_ceil(PAGE_SIZE), u64::MAX);
+        resized.done();
         drop(changing);
         Ok(())
     }

@@ -15,6 +15,7 @@ mod disk;
 mod host;
 mod io;
 mod open;
+mod resized;
 mod shmem;
 mod slots;
 mod store;
@@ -117,7 +118,8 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it.
+    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it. The size is as it was then, and so it is
+    /// when a driver panics on the way.
     fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         let _unused = (cx, size);
         Err(ObjectError::Unsupported)

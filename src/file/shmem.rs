@@ -1,6 +1,8 @@
 //! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
 
-use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use super::{
+    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, resized::Resized,
+};
 use crate::{
     addr::PAGE_SIZE,
     error::{NoMemory, ObjectError},
@@ -93,7 +95,8 @@ impl MemoryObject for Shmem {
             return Err(ObjectError::TooLarge(size));
         }
         let changing = self.changing.lock();
-        let old = self.size.swap(size, Ordering::AcqRel);
+        let resized = Resized::set(&self.size, size);
+        let old = resized.old();
         if size < old {
             if old > size.next_multiple_of(PAGE_SIZE) {
                 self.cache.truncate(&mut cx, size);
@@ -101,6 +104,7 @@ impl MemoryObject for Shmem {
                 self.cache.punch(&mut cx, size, old);
             }
         }
+        resized.done();
         drop(changing);
         Ok(())
     }

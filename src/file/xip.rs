@@ -4,7 +4,9 @@
 //! the new frame is seen anywhere, the sparse page is unmapped from every mapping of that page, window by window
 //! (`__xip_unmap`).
 
-use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want};
+use super::{
+    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, resized::Resized,
+};
 use crate::{
     error::{NoMemory, ObjectError},
     frame::{Frame, FrameFlags, FrameLock, Owner, SPARSE_INDEX},
@@ -64,9 +66,10 @@ impl XipFile {
         if let Some(frame) = self.blocks.get(index) {
             return Ok(frame);
         }
-        let (frame, _new) = self.blocks.get_or_make(index, |_| Ok(()))?;
+        // Before there is a block, so that the page is one or the other also when a driver panics.
         let mut cx = cx.descend::<crate::ctx::rank::Folio, _>();
         self.mapping().unmap_frame(&mut cx, index, self.sparse);
+        let (frame, _new) = self.blocks.get_or_make(index, |_| Ok(()))?;
         drop(locked);
         Ok(frame)
     }
@@ -112,10 +115,12 @@ impl MemoryObject for XipFile {
             return Err(ObjectError::TooLarge(size));
         }
         let changing = self.changing.lock();
-        let old = self.size.swap(size, Ordering::AcqRel);
+        let resized = Resized::set(&self.size, size);
+        let old = resized.old();
         if size < old {
             self.blocks.truncate(&mut cx, size);
         }
+        resized.done();
         drop(changing);
         Ok(())
     }

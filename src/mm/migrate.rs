@@ -5,7 +5,7 @@
 //! of the old one again.
 
 use super::{
-    Mm,
+    Machine, Mm,
     flags::VmFlags,
     guard::Held,
     pte::{RawPte, Rights},
@@ -62,21 +62,27 @@ impl Mm {
         new: &FrameLock<'_>,
     ) -> Option<Pfn> {
         let machine = self.machine();
-        let (mem, registry) = (machine.mem(), machine.registry());
+        let mem = machine.mem();
         let cached = mem.flags(old.pfn()).contains(FrameFlags::SWAP_CACHE);
         if cached && !mem.swap_cache_drop(old.pfn()) {
             return None;
         }
-        let gone =
-            unmap_frame(registry, mem, &mut cx, old, Unmap::Migration, Blocking::May).is_ok();
-        if gone && self.hand_over(old, new) {
-            restore(registry, &mut cx, old, new);
-            mem.lru_add(new.pfn());
-            Some(new.pfn())
-        } else {
-            restore(registry, &mut cx, old, old);
-            None
+        let mut marked = Marked {
+            machine,
+            cx: cx.reborrow(),
+            old,
+            to: old,
+        };
+        let gone = marked.take_out();
+        let moved = gone && self.hand_over(old, new);
+        if moved {
+            marked.to = new;
         }
+        drop(marked);
+        moved.then(|| {
+            mem.lru_add(new.pfn());
+            new.pfn()
+        })
     }
     /// The page is the new frame's from here on, if nobody but its owner and this caller hold the old one.
     fn hand_over(&self, old: &FrameLock<'_>, new: &FrameLock<'_>) -> bool {
@@ -122,6 +128,31 @@ impl Mm {
             let pte = RawPte::frame(new, rights).mkold();
             leaf.set(spot.at, if rights.write { pte.mkdirty() } else { pte });
         });
+    }
+}
+
+/// Marks may be where the old frame was mapped. They become mappings again when this goes, also by a driver's panic: who
+/// faults on one waits for that.
+struct Marked<'a> {
+    machine: &'a Machine,
+    cx: Cx<'a, rank::Folio, Sleepable>,
+    old: &'a FrameLock<'a>,
+    /// What they are mappings of then.
+    to: &'a FrameLock<'a>,
+}
+
+impl Marked<'_> {
+    /// Says whether every mapping is a mark.
+    fn take_out(&mut self) -> bool {
+        let (mem, registry) = (self.machine.mem(), self.machine.registry());
+        let how = (Unmap::Migration, Blocking::May);
+        unmap_frame(registry, mem, &mut self.cx, self.old, how.0, how.1).is_ok()
+    }
+}
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        restore(self.machine.registry(), &mut self.cx, self.old, self.to);
     }
 }
 

@@ -179,8 +179,7 @@ impl MmapWriteGuard<'_> {
 
     /// `file_mmap_ok`: the object is of this machine, and no offset exceeds what an object can have.
     fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
-        let mapping = file.object().mapping();
-        if !mapping.is_on(self.layout.machine.registry()) {
+        if !file.mapping().is_on(self.layout.machine.registry()) {
             return Err(MmapError::OtherMachine);
         }
         if pages > MAX_SIZE / PAGE_SIZE || pgoff > MAX_SIZE / PAGE_SIZE - pages {

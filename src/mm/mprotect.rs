@@ -4,6 +4,7 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{Prot, VmFlags},
     guard::{Lease, Then},
+    layout::Promise,
     pte::Rights,
     window::PteSlot,
 };
@@ -23,6 +24,10 @@ impl Mm {
     ///
     /// [`MprotectError`]. Errors of a single VMA, and holes, come when the walk gets there: what lies below has been
     /// changed, and stays so.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does. Rights that were to be taken from the VMA that it concerned are there still then.
     pub fn mprotect(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
@@ -70,6 +75,7 @@ fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, Mprot
 }
 
 /// What became of the rights of one VMA.
+#[derive(Clone, Copy)]
 struct Change {
     part: VpnRange,
     old: VmFlags,
@@ -77,7 +83,50 @@ struct Change {
     charged: u64,
 }
 
-impl MmapWriteGuard<'_> {
+/// A VMA has new rights, and its entries are getting them.
+///
+/// Should a driver's panic keep a window from opening, some entries have the old ones: a VMA must allow what its entries do.
+/// So rights that were taken come back, and those that were given stay; who faults gets the rest.
+struct Changing<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    change: Change,
+    done: bool,
+}
+
+impl Changing<'_, '_> {
+    fn takes_rights(&self) -> bool {
+        let rights = |flags: VmFlags| (flags.accessible(), flags.contains(VmFlags::WRITE));
+        rights(self.change.new) < rights(self.change.old)
+    }
+    #[cold]
+    fn undo(&mut self) {
+        let Change {
+            part,
+            old,
+            new,
+            charged,
+        } = self.change;
+        let guard = &mut *self.guard;
+        guard.cut_out(part);
+        guard.layout.change(part.start(), |vma| vma.flags = old);
+        guard.layout.reaccount(new, old, part.pages());
+        guard.layout.uncharge(charged);
+    }
+}
+
+impl Drop for Changing<'_, '_> {
+    fn drop(&mut self) {
+        if !self.done && self.takes_rights() {
+            return self.undo();
+        }
+        let Change { part, old, new, .. } = self.change;
+        if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
+            self.guard.layout.uncharge(part.pages());
+        }
+    }
+}
+
+impl<'g> MmapWriteGuard<'g> {
     /// `PROT_GROWSDOWN` takes in the rest of the stack below; otherwise the start must be mapped.
     fn grow_range(&self, range: VpnRange, prot: Prot) -> Result<VpnRange, MprotectError> {
         let hole = MprotectError::Hole(range.start().addr());
@@ -140,17 +189,19 @@ impl MmapWriteGuard<'_> {
         if new == old {
             return Ok(start);
         }
-        let change = self.charge_change(start, part, new)?;
-        let start = match self.modify(start, part, change.new) {
-            Ok(start) => start,
-            Err(e) => {
-                self.layout.uncharge(change.charged);
-                return Err(e.into());
-            }
-        };
+        let (change, promise) = self.charge_change(start, part, new)?;
+        let start = self.modify(start, part, change.new)?;
+        promise.keep();
         self.layout.reaccount(old, change.new, part.pages());
-        self.change_protection(start, part, then);
-        self.finish_change(start, &change);
+        let mut changing = Changing {
+            guard: self,
+            change,
+            done: false,
+        };
+        changing.guard.change_protection(start, part, then);
+        changing.done = true;
+        drop(changing);
+        self.populate_locked(start, &change);
         Ok(start)
     }
     /// A private mapping that becomes writable is promised its pages; one never written gives the promise back.
@@ -159,7 +210,7 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
         new: VmFlags,
-    ) -> Result<Change, LimitError> {
+    ) -> Result<(Change, Promise<'g>), LimitError> {
         let vma = self.vma(start);
         let old = vma.flags;
         let mut change = Change {
@@ -183,13 +234,11 @@ impl MmapWriteGuard<'_> {
         } else if old.contains(VmFlags::ACCOUNT) && vma.is_anonymous() && vma.anon.get().is_none() {
             change.new -= VmFlags::ACCOUNT;
         }
-        Ok(change)
+        let promise = Promise::made(self.mm.machine(), change.charged);
+        Ok((change, promise))
     }
-    fn finish_change(&mut self, start: Vpn, change: &Change) {
+    fn populate_locked(&mut self, start: Vpn, change: &Change) {
         let Change { part, old, new, .. } = *change;
-        if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            self.layout.uncharge(part.pages());
-        }
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
         if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Locked memory that becomes writable is copied now, so that no write to it faults for long.

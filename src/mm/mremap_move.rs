@@ -4,6 +4,7 @@ use super::{
     MmapWriteGuard,
     flags::{MremapFlags, VmFlags},
     guard::Then,
+    layout::Promise,
     merge::NewRange,
     mremap::Remap,
     placement::Want,
@@ -14,7 +15,7 @@ use crate::{
     error::{MremapError, VmaError},
 };
 
-impl MmapWriteGuard<'_> {
+impl<'g> MmapWriteGuard<'g> {
     /// The range ends with its VMA, and behind it nothing is mapped (`vrm_can_expand_in_place`).
     pub(super) fn can_grow(&self, remap: &Remap) -> bool {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
@@ -26,7 +27,7 @@ impl MmapWriteGuard<'_> {
     /// `expand_vma_in_place`: the new part merges with its VMA, and perhaps with the next.
     pub(super) fn grow(&mut self, remap: &Remap) -> Result<(), MremapError> {
         let more = remap.new - remap.old;
-        let charged = self.charge_move(remap, more)?;
+        let promise = self.charge_move(remap, more)?;
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let flags = vma.flags;
         let new = NewRange {
@@ -37,20 +38,19 @@ impl MmapWriteGuard<'_> {
             copied_from: Some(vma.start()),
         };
         if self.merge_new(&new).is_none() {
-            self.layout.uncharge(charged);
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
         }
+        promise.keep();
         self.account_moved(flags, more);
         Ok(())
     }
-    /// Promises `pages` more if the mapping is accounted; returns how many were.
-    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<u64, MremapError> {
+    /// Promises `pages` more if the mapping is accounted.
+    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<Promise<'g>, MremapError> {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        if !vma.flags.contains(VmFlags::ACCOUNT) {
-            return Ok(0);
-        }
+        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+        let pages = if accounted { pages } else { 0 };
         self.layout.charge(pages)?;
-        Ok(pages)
+        Ok(Promise::made(self.mm.machine(), pages))
     }
     fn account_moved(&mut self, flags: VmFlags, pages: u64) {
         self.layout.account(flags, pages);
@@ -88,20 +88,26 @@ impl MmapWriteGuard<'_> {
         } else {
             remap.new - remap.old
         };
-        let charged = self.charge_move(&remap, more)?;
+        let promise = self.charge_move(&remap, more)?;
         let flags = self
             .layout
             .vmas
             .get(remap.addr)
             .expect("checked before")
             .flags;
-        let new_vma = self.copy_vma(&remap, to).inspect_err(|_| {
-            self.layout.uncharge(charged);
-        })?;
-        let moved = self.move_entries(&remap, new_vma, to);
+        let new_vma = self.copy_vma(&remap, to)?;
+        let mut copy = Copied {
+            guard: self,
+            remap,
+            to,
+            state: CopyState::Empty,
+        };
+        let moved = copy.move_entries(new_vma);
+        copy.settle();
+        promise.keep();
         self.account_moved(flags, to.pages());
         if let Err(stopped) = moved {
-            return Err(self.move_back(&remap, new_vma, to, &stopped, charged));
+            return Err(self.move_back(&remap, new_vma, to, &stopped, more));
         }
         if dontunmap {
             self.leave_source(&remap, new_vma);
@@ -136,20 +142,6 @@ impl MmapWriteGuard<'_> {
         self.layout.insert(copy);
         Ok(to.start())
     }
-    fn move_entries(&mut self, remap: &Remap, new_vma: Vpn, to: VpnRange) -> Result<(), Stopped> {
-        if remap.old == 0 {
-            return Ok(()); // Duplicated, not moved: pages fault in from the object.
-        }
-        // The source may have merged with its copy meanwhile.
-        let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
-        let old_vma = old_vma.start();
-        self.relocate(Relocation {
-            old_vma,
-            new_vma,
-            from: remap.source(),
-            to: to.start(),
-        })
-    }
     /// Tables ran out: the entries go back where their tables still are, and the copy goes.
     fn move_back(
         &mut self,
@@ -157,7 +149,7 @@ impl MmapWriteGuard<'_> {
         new_vma: Vpn,
         to: VpnRange,
         stopped: &Stopped,
-        charged: u64,
+        more: u64,
     ) -> MremapError {
         if let Some(moved) = VpnRange::new(to.start(), to.start().plus(stopped.pages)) {
             let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
@@ -168,15 +160,18 @@ impl MmapWriteGuard<'_> {
                 to: remap.addr,
             };
             // The source's tables were left in place, so this needs none.
-            let _cannot_stop = self.relocate(back);
+            let _cannot_stop = self.relocate(back, |_| ());
         }
         let gathered = self.gather(to);
         debug_assert!(
             gathered.is_ok(),
             "the copy is a VMA of its own, or ends one"
         );
+        let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
+        let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
         self.detach(to, false, Then::Changes);
-        self.layout.uncharge(charged);
+        drop(promise);
         VmaError::NoMemory(stopped.why).into()
     }
 
@@ -210,5 +205,70 @@ impl MmapWriteGuard<'_> {
                 drop(v.anon.take());
             }
         });
+    }
+}
+
+/// What has become of the copy of a VMA that is moved.
+enum CopyState {
+    /// Its pages are where they were.
+    Empty,
+    /// They are there, some or all.
+    Filled,
+    /// The move goes on.
+    Settled,
+}
+
+/// The copy of a VMA is in the layout, and not in the accounts: a driver's panic may still keep the pages from moving there.
+struct Copied<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    remap: Remap,
+    to: VpnRange,
+    state: CopyState,
+}
+
+impl Copied<'_, '_> {
+    fn move_entries(&mut self, new_vma: Vpn) -> Result<(), Stopped> {
+        if self.remap.old == 0 {
+            return Ok(()); // Duplicated, not moved: pages fault in from the object.
+        }
+        // The source may have merged with its copy meanwhile.
+        let old_vma = self.guard.layout.vmas.get(self.remap.addr);
+        let old_vma = old_vma.expect("still mapped").start();
+        let mv = Relocation {
+            old_vma,
+            new_vma,
+            from: self.remap.source(),
+            to: self.to.start(),
+        };
+        let state = &mut self.state;
+        self.guard.relocate(mv, |moved| {
+            *state = match moved {
+                true => CopyState::Filled,
+                false => CopyState::Empty,
+            };
+        })
+    }
+    fn settle(mut self) {
+        self.state = CopyState::Settled;
+    }
+}
+
+impl Drop for Copied<'_, '_> {
+    fn drop(&mut self) {
+        let guard = &mut *self.guard;
+        match self.state {
+            CopyState::Settled => {}
+            CopyState::Empty => guard.drop_empty(self.to),
+            // The source stays mapped, empty, as where its split fails: each needs a promise of its own. That of the
+            // copy is taken back by whoever made it.
+            CopyState::Filled => {
+                let vma = guard.layout.vmas.get(self.to.start());
+                let flags = vma.expect("in the layout").flags;
+                guard.account_moved(flags, self.to.pages());
+                if flags.contains(VmFlags::ACCOUNT) {
+                    guard.layout.machine.commit().force(self.to.pages());
+                }
+            }
+        }
     }
 }
