@@ -109,6 +109,9 @@ impl Changing<'_, '_> {
         let guard = &mut *self.guard;
         guard.cut_out(part);
         guard.layout.change(part.start(), |vma| vma.flags = old);
+        if old.accessible() {
+            guard.make_readable(part);
+        }
         guard.layout.reaccount(new, old, part.pages());
         guard.layout.uncharge(charged);
     }
@@ -198,8 +201,8 @@ impl<'g> MmapWriteGuard<'g> {
             change,
             done: false,
         };
-        changing.guard.change_protection(start, part, then);
-        changing.done = true;
+        let Changing { guard, done, .. } = &mut changing;
+        guard.change_protection(start, part, then, done);
         drop(changing);
         self.populate_locked(start, &change);
         Ok(start)
@@ -237,6 +240,28 @@ impl<'g> MmapWriteGuard<'g> {
         let promise = Promise::made(self.mm.machine(), change.charged);
         Ok((change, promise))
     }
+    /// No window: nothing becomes wrong that an external MMU may hold.
+    fn make_readable(&mut self, part: VpnRange) {
+        let rights = Rights {
+            read: true,
+            write: false,
+        };
+        let table = &self.mm.table;
+        let pinned = self.cx.pin();
+        table
+            .leaves(part, table.pin(pinned.guard()), |part, leaf| {
+                if let Some(leaf) = leaf.lock() {
+                    for at in part.iter() {
+                        let pte = leaf.get(at);
+                        if pte.is_present() && !pte.may_read() {
+                            leaf.set(at, pte.with_rights(rights));
+                        }
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+    }
     fn populate_locked(&mut self, start: Vpn, change: &Change) {
         let Change { part, old, new, .. } = *change;
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
@@ -251,7 +276,7 @@ impl<'g> MmapWriteGuard<'g> {
     }
 
     /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
-    fn change_protection(&mut self, start: Vpn, part: VpnRange, then: Then) {
+    fn change_protection(&mut self, start: Vpn, part: VpnRange, then: Then, done: &mut bool) {
         let vma = self.vma(start);
         let sharing = match vma.flags.contains(VmFlags::SHARED) {
             false => Sharing::Private,
@@ -260,13 +285,19 @@ impl<'g> MmapWriteGuard<'g> {
         };
         let rights = vma.rights();
         self.during(part.pages(), then, &[], |lease| {
-            lease.change_protection(part, rights, sharing);
+            lease.change_protection(part, (rights, sharing), done);
         });
     }
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    fn change_protection(mut self, part: VpnRange, rights: Rights, sharing: Sharing) {
+    /// `done`: every entry has its new rights.
+    fn change_protection(
+        mut self,
+        part: VpnRange,
+        (rights, sharing): (Rights, Sharing),
+        done: &mut bool,
+    ) {
         let mut at = part.start();
         while at < part.end() {
             let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
@@ -280,9 +311,11 @@ impl Lease<'_, rank::Mmap, Sleepable> {
                         Ok::<(), Infallible>(())
                     })
                     .unwrap_or_else(|e| match e {});
+                *done = next == part.end();
             }
             at = next;
         }
+        *done = true;
     }
     /// The part of `block` from its first table of 2-MiB entries on.
     fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {

@@ -8,7 +8,7 @@ use super::{
     merge::NewRange,
     mremap::Remap,
     placement::Want,
-    relocate::{Relocation, Stopped},
+    relocate::{Moved, Relocation, Stopped},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
@@ -100,19 +100,21 @@ impl<'g> MmapWriteGuard<'g> {
             guard: self,
             remap,
             to,
-            state: CopyState::Empty,
+            new_vma,
+            state: CopyState::Moved(Moved::Nothing),
         };
-        let moved = copy.move_entries(new_vma);
-        copy.settle();
+        let moved = copy.move_entries();
+        copy.guard.account_moved(flags, to.pages());
         promise.keep();
-        self.account_moved(flags, to.pages());
         if let Err(stopped) = moved {
+            copy.state = CopyState::Done;
+            drop(copy);
             return Err(self.move_back(&remap, new_vma, to, &stopped, more));
         }
-        if dontunmap {
-            self.leave_source(&remap, new_vma);
-        } else {
-            self.unmap_source(&remap);
+        copy.state = CopyState::Counted;
+        if !dontunmap {
+            copy.guard.unmap_source(&remap);
+            copy.state = CopyState::Done;
         }
         Ok(to.start())
     }
@@ -184,7 +186,7 @@ impl<'g> MmapWriteGuard<'g> {
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
-            Ok(_) => self.detach(range, !accounted, Then::Changes),
+            Ok(_) => self.detach_empty(range, !accounted, Then::Changes),
             // No memory for the split: the source stays, empty, and needs a promise of its own.
             Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
             Err(_) => {}
@@ -210,24 +212,26 @@ impl<'g> MmapWriteGuard<'g> {
 
 /// What has become of the copy of a VMA that is moved.
 enum CopyState {
-    /// Its pages are where they were.
-    Empty,
-    /// They are there, some or all.
-    Filled,
-    /// The move goes on.
-    Settled,
+    /// It is in no account, and has these of its pages.
+    Moved(Moved),
+    /// It has all of them, and is counted.
+    Counted,
+    /// So is what became of the source.
+    Done,
 }
 
-/// The copy of a VMA is in the layout, and not in the accounts: a driver's panic may still keep the pages from moving there.
+/// The copy of a VMA is in the layout. Should a driver panic before its pages moved there, it goes again; if after that, the
+/// source goes.
 struct Copied<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
     remap: Remap,
     to: VpnRange,
+    new_vma: Vpn,
     state: CopyState,
 }
 
 impl Copied<'_, '_> {
-    fn move_entries(&mut self, new_vma: Vpn) -> Result<(), Stopped> {
+    fn move_entries(&mut self) -> Result<(), Stopped> {
         if self.remap.old == 0 {
             return Ok(()); // Duplicated, not moved: pages fault in from the object.
         }
@@ -236,38 +240,54 @@ impl Copied<'_, '_> {
         let old_vma = old_vma.expect("still mapped").start();
         let mv = Relocation {
             old_vma,
-            new_vma,
+            new_vma: self.new_vma,
             from: self.remap.source(),
             to: self.to.start(),
         };
         let state = &mut self.state;
-        self.guard.relocate(mv, |moved| {
-            *state = match moved {
-                true => CopyState::Filled,
-                false => CopyState::Empty,
-            };
-        })
+        self.guard
+            .relocate(mv, |moved| *state = CopyState::Moved(moved))
     }
-    fn settle(mut self) {
-        self.state = CopyState::Settled;
+    /// Counts the copy, with a promise of its own: that of whoever made it is taken back.
+    fn count(&mut self, promised: u64) {
+        let vma = self.guard.layout.vmas.get(self.to.start());
+        let flags = vma.expect("in the layout").flags;
+        self.guard.account_moved(flags, self.to.pages());
+        if flags.contains(VmFlags::ACCOUNT) {
+            self.guard.layout.machine.commit().force(promised);
+        }
+    }
+    /// The source maps nothing any more, and its promise is the copy's.
+    fn finish(&mut self) {
+        if self.remap.has(MremapFlags::DONTUNMAP) {
+            return self.guard.leave_source(&self.remap, self.new_vma);
+        }
+        let source = (self.remap.old > 0).then(|| self.remap.source());
+        let source = source.filter(|&source| self.guard.layout.occupied(source));
+        if let Some(source) = source {
+            let vma = self.guard.layout.vmas.get(source.start());
+            let flags = vma.expect("not unmapped yet").flags;
+            self.guard.drop_empty(source);
+            self.guard.layout.unaccount(flags, source.pages());
+            if flags.contains(VmFlags::LOCKED) {
+                self.guard.layout.locked_vm -= source.pages();
+            }
+        }
     }
 }
 
 impl Drop for Copied<'_, '_> {
     fn drop(&mut self) {
-        let guard = &mut *self.guard;
         match self.state {
-            CopyState::Settled => {}
-            CopyState::Empty => guard.drop_empty(self.to),
-            // The source stays mapped, empty, as where its split fails: each needs a promise of its own. That of the
-            // copy is taken back by whoever made it.
-            CopyState::Filled => {
-                let vma = guard.layout.vmas.get(self.to.start());
-                let flags = vma.expect("in the layout").flags;
-                guard.account_moved(flags, self.to.pages());
-                if flags.contains(VmFlags::ACCOUNT) {
-                    guard.layout.machine.commit().force(self.to.pages());
-                }
+            CopyState::Done => {}
+            CopyState::Counted => self.finish(),
+            CopyState::Moved(Moved::Nothing) => self.guard.drop_empty(self.to),
+            CopyState::Moved(Moved::Some) => self.count(self.to.pages()),
+            CopyState::Moved(Moved::All) => {
+                let apart = self.remap.has(MremapFlags::DONTUNMAP);
+                let passed_on = if apart { 0 } else { self.remap.old };
+                self.count(self.to.pages() - passed_on);
+                self.finish();
             }
         }
     }

@@ -111,12 +111,19 @@ impl MmapWriteGuard<'_> {
     ///
     /// Should a driver panic, each VMA is gone with its pages or back with them: see [`TakenOut`].
     pub(super) fn detach(&mut self, range: VpnRange, uncharge: bool, then: Then) {
+        self.detach_or(Panicked::ComeBack, range, uncharge, then);
+    }
+    /// The same of VMAs that map nothing, and go in any case.
+    pub(super) fn detach_empty(&mut self, range: VpnRange, uncharge: bool, then: Then) {
+        self.detach_or(Panicked::Go, range, uncharge, then);
+    }
+    fn detach_or(&mut self, panicked: Panicked, range: VpnRange, uncharge: bool, then: Then) {
         let vmas = self.layout.vmas.drain_range(range);
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
             return;
         };
         let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
-        let mut out = TakenOut::new(self, vmas, uncharge);
+        let mut out = TakenOut::new(self, vmas, uncharge, panicked);
         // While others are let in, only tables that nobody can want are freed: those that lie in the range altogether.
         let work = if out.guard.has_tables(freed) {
             freed.pages()
@@ -205,10 +212,23 @@ struct TakenOut<'a, 'g> {
     /// What was promised to them.
     promised: u64,
     uncharge: bool,
+    panicked: Panicked,
+}
+
+/// What VMAs do whose pages a driver's panic kept from being dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Panicked {
+    ComeBack,
+    Go,
 }
 
 impl<'a, 'g> TakenOut<'a, 'g> {
-    fn new(guard: &'a mut MmapWriteGuard<'g>, list: SmallVec<[Vma; 1]>, uncharge: bool) -> Self {
+    fn new(
+        guard: &'a mut MmapWriteGuard<'g>,
+        list: SmallVec<[Vma; 1]>,
+        uncharge: bool,
+        panicked: Panicked,
+    ) -> Self {
         let mut promised = 0;
         for vma in &list {
             guard.layout.unaccount(vma.flags, vma.pages());
@@ -224,6 +244,7 @@ impl<'a, 'g> TakenOut<'a, 'g> {
             vmas: Gone { list, dropped: 0 },
             promised,
             uncharge,
+            panicked,
         }
     }
     #[cold]
@@ -250,7 +271,7 @@ impl<'a, 'g> TakenOut<'a, 'g> {
 
 impl Drop for TakenOut<'_, '_> {
     fn drop(&mut self) {
-        if !self.vmas.list.is_empty() {
+        if !self.vmas.list.is_empty() && self.panicked == Panicked::ComeBack {
             self.put_back();
         }
         if self.uncharge && self.promised > 0 {

@@ -24,6 +24,15 @@ pub(super) struct Relocation {
     pub(super) to: Vpn,
 }
 
+/// How many entries are at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    Nothing,
+    /// Perhaps none.
+    Some,
+    All,
+}
+
 /// The move stopped: this many pages had been moved.
 pub(super) struct Stopped {
     pub(super) pages: u64,
@@ -32,11 +41,11 @@ pub(super) struct Stopped {
 
 impl MmapWriteGuard<'_> {
     /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike. `told` hears
-    /// whether there are any at the target, in the end and before every call of a driver that may panic.
+    /// how many are at the target whenever that changes.
     pub(super) fn relocate(
         &mut self,
         mv: Relocation,
-        mut told: impl FnMut(bool),
+        mut told: impl FnMut(Moved),
     ) -> Result<(), Stopped> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
@@ -122,7 +131,7 @@ impl Step {
 }
 
 /// Entries are being moved in a window. A driver's panic, where a huge page must be split first, takes back what was moved.
-struct Moving<'w, F: FnMut(bool)> {
+struct Moving<'w, F: FnMut(Moved)> {
     window: InvalidationWindow<'w, Sleepable>,
     walks: &'w Walks,
     begin: Step,
@@ -130,9 +139,9 @@ struct Moving<'w, F: FnMut(bool)> {
     told: F,
 }
 
-impl<F: FnMut(bool)> Moving<'_, F> {
+impl<F: FnMut(Moved)> Moving<'_, F> {
     fn run(&mut self) -> Result<(), NoMemory> {
-        (self.told)(true);
+        (self.told)(Moved::Some);
         while self.step.at < self.step.end {
             // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
             let walks_wait = self.walks.freeze();
@@ -144,6 +153,7 @@ impl<F: FnMut(bool)> Moving<'_, F> {
                 }
             }
         }
+        (self.told)(Moved::All);
         Ok(())
     }
     /// The same steps from the target. Their tables are still there.
@@ -162,11 +172,11 @@ impl<F: FnMut(bool)> Moving<'_, F> {
                 Ok(None) | Err(_) => return,
             }
         }
-        (self.told)(false);
+        (self.told)(Moved::Nothing);
     }
 }
 
-impl<F: FnMut(bool)> Drop for Moving<'_, F> {
+impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
     fn drop(&mut self) {
         if panicking() && self.step.at < self.step.end {
             self.take_back();

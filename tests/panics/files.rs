@@ -333,7 +333,8 @@ fn go(method: &'static str, make: fn(&World, &Fuse) -> Arc<File>) -> bool {
         w.map_file(20..28, file.clone(), MapFlags::PRIVATE);
         for from in [0, 20] {
             let mm = w.mm.clone();
-            mm.madvise(&mut w.cx(), at(from), 8 * PAGE, Advice::Random).unwrap();
+            mm.madvise(&mut w.cx(), at(from), 8 * PAGE, Advice::Random)
+                .unwrap();
         }
         w.fill(0..3);
         w.fill(20..22);

@@ -69,39 +69,60 @@ fn dropping() {
     );
 }
 
-/// Parts of huge pages: windows in windows.
+/// Two huge pages; of most of their pages nothing is written.
+pub fn huge(w: &mut World) {
+    w.map(0..1024, RW);
+    advise(w, 0, 1024, Advice::HugePage);
+    for pages in [0..4, 490..530] {
+        w.fill(pages);
+    }
+    w.take(0..4);
+    w.take(510..514);
+}
+pub fn huge_reads(w: &mut World, allowed: &[Option<u8>]) {
+    w.reads(0..4, &[Some(1)]);
+    w.reads(490..500, &[Some(1)]);
+    w.reads_alike(500..520, allowed);
+    w.reads(520..530, &[Some(1)]);
+}
+
+/// Windows in windows.
 #[test]
 fn dropping_parts_of_huge_pages() {
-    fn prepare(w: &mut World) {
-        w.map(0..1024, RW);
-        advise(w, 0, 1024, Advice::HugePage);
-        w.fill(0..1024);
-        w.take(0..4);
-        w.take(510..514);
-    }
-    for advice in [
-        Advice::DontNeed,
-        Advice::Free,
-        Advice::Cold,
-        Advice::GuardInstall,
-    ] {
-        let work: fn(&mut World) = match advice {
-            Advice::DontNeed => |w| advise(w, 500, 20, Advice::DontNeed),
-            Advice::Free => |w| advise(w, 500, 20, Advice::Free),
-            Advice::Cold => |w| advise(w, 500, 20, Advice::Cold),
-            _ => |w| advise(w, 500, 20, Advice::GuardInstall),
-        };
-        all(3, prepare, work, |w| {
-            w.reads(0..500, &[Some(1)]);
-            w.reads_alike(500..520, &[Some(1), Some(0), None]);
-            w.reads(520..1024, &[Some(1)]);
-        });
-    }
+    const DROPPED: &[Option<u8>] = &[Some(1), Some(0), None];
+    all(
+        6,
+        huge,
+        |w| advise(w, 500, 20, Advice::DontNeed),
+        |w| huge_reads(w, DROPPED),
+    );
+    all(
+        6,
+        huge,
+        |w| advise(w, 500, 20, Advice::GuardInstall),
+        |w| huge_reads(w, DROPPED),
+    );
+    all(
+        6,
+        huge,
+        |w| advise(w, 500, 20, Advice::Free),
+        |w| huge_reads(w, &[Some(1)]),
+    );
     all(
         3,
-        prepare,
+        huge,
+        |w| advise(w, 500, 20, Advice::Cold),
+        |w| huge_reads(w, &[Some(1)]),
+    );
+}
+
+#[test]
+fn reclaiming_huge_pages() {
+    all(
+        6,
+        huge,
         |w| advise(w, 0, 1024, Advice::PageOut),
-        |w| w.reads(0..1024, &[Some(1)]),
+        |w| huge_reads(w, &[Some(1)]),
     );
 }
 

@@ -228,8 +228,8 @@ impl World {
 /// Work on a world.
 type Step = fn(&mut World);
 
-/// Has the bomb go off in each of its callbacks during `work` in turn, on worlds that `prepare` made; `check` gets every
-/// world after that, and once more after the work was done again. Returns how often it went off.
+/// Has the bomb go off in each of its callbacks during `work` in turn, on worlds that `prepare` made: of many calls of one
+/// callback in the first seven, and then in fewer. `check` gets every world after that, and once more after the work was done again. Returns how often it went off.
 pub fn blast(
     (on, windows): (On, RmapWindows),
     calls: &[Call],
@@ -239,7 +239,10 @@ pub fn blast(
 ) -> u64 {
     let mut bangs = 0;
     for &call in calls {
-        for nth in 1.. {
+        // Of many, some.
+        let mut nths = (1..8).chain((0..).map(|n| 8 << n));
+        loop {
+            let nth = nths.next().expect("no end");
             let mut w = World::new(on, windows);
             prepare(&mut w);
             w.check();
