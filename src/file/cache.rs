@@ -183,7 +183,7 @@ impl PageCache {
         let mem = &self.host.mem;
         let pfn = locked.pfn();
         if mem.mapcount(pfn) > 0 {
-            self.mapping.unmap_frame(cx, index, pfn);
+            self.mapping.unmap_frame(mem, cx, index, pfn);
         }
         mem.clear_flags(pfn, FrameFlags::DIRTY);
         self.take(index, pfn);
@@ -208,6 +208,7 @@ impl PageCache {
         self.remove(cx, from, u64::MAX);
         // Private copies that a racing fault made of a page that was going.
         self.mapping.unmap(cx, from, u64::MAX, EvenCows::Yes);
+        self.host.settle_exports(cx);
     }
     /// What every object does when a hole is punched (`truncate_pagecache_range`).
     pub fn punch<R: Below<rank::Folio> + Below<rank::Rmap>>(
@@ -225,6 +226,7 @@ impl PageCache {
         if first < last {
             self.remove(cx, first, last);
         }
+        self.host.settle_exports(cx);
     }
     /// Zeros bytes `[from, end)` of one page, if it is in the cache.
     fn zero(&self, from: u64, end: u64) {

@@ -68,7 +68,8 @@ impl XipFile {
         }
         // Before there is a block, so that the page is one or the other also when a driver panics.
         let mut cx = cx.descend::<crate::ctx::rank::Folio, _>();
-        self.mapping().unmap_frame(&mut cx, index, self.sparse);
+        let mem = self.blocks.host().mem();
+        self.mapping().unmap_frame(mem, &mut cx, index, self.sparse);
         let (frame, _new) = self.blocks.get_or_make(index, |_| Ok(()))?;
         drop(locked);
         Ok(frame)

@@ -45,7 +45,9 @@ impl Held<'_> {
             .counted()
             .filter(|&pfn| !shared && mem.flags(pfn).contains(FrameFlags::LARGE));
         let whole = large.map(|pfn| self.has_all_of(pfn.head()));
-        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, whole))? {
+        let reused = seen.with_rights(vma.rights()).mkdirty();
+        let decide = |leaf: &LockedLeaf<'_>| decide(mem, leaf, at, (seen, reused), shared, whole);
+        match self.with_leaf(at, decide)? {
             Verdict::Done => Ok(()),
             Verdict::Copy(original) => self.copy(vma, at, seen, original),
         }
@@ -116,22 +118,18 @@ fn decide<'m>(
     mem: &'m PhysMem,
     leaf: &LockedLeaf<'_>,
     at: Vpn,
-    seen: RawPte,
+    (seen, reused): (RawPte, RawPte),
     shared: bool,
     whole: Option<bool>,
 ) -> Verdict<'m> {
     if leaf.get(at) != seen {
         return Verdict::Done;
     }
-    let writable = super::pte::Rights {
-        read: true,
-        write: true,
-    };
     let Some(pfn) = seen.counted() else {
         return Verdict::Copy(None);
     };
     if shared || may_reuse(mem, pfn, whole) {
-        leaf.set(at, seen.with_rights(writable).mkdirty());
+        leaf.set(at, reused);
         return Verdict::Done;
     }
     Verdict::Copy(Some(mem.get(pfn)))

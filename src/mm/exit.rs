@@ -30,7 +30,10 @@ impl Mm {
         let pin = self.table.pin(pinned.guard());
         self.tear_down(layout, pin);
         drop(pinned);
-        drop((closing, g));
+        drop(closing);
+        let host = self.machine().host();
+        despite.call(|| host.settle_exports(&mut g.cx));
+        drop(g);
         despite.resume();
     }
 
@@ -42,8 +45,9 @@ impl Mm {
         }
         let mem = self.machine().mem();
         let mut retired = mem.retired();
-        self.table
-            .leave(leaf, |pte| super::window::drop_entry_to(&mut retired, pte))
+        self.table.leave(leaf, |pte| {
+            super::detached::drop_entry_to(&mut retired, pte)
+        })
     }
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
@@ -66,7 +70,7 @@ impl Mm {
                 leaf.take_if(
                     part,
                     |_| true,
-                    |pte| super::window::drop_entry_to(&mut retired, pte),
+                    |pte| super::detached::drop_entry_to(&mut retired, pte),
                 );
                 Ok::<(), Infallible>(())
             })

@@ -80,6 +80,8 @@ impl Mm {
             })
         });
         window.close();
+        // Nobody writes to it from here on.
+        self.machine().host().settle_exports(cx);
         (same == Some(true)).then_some(frame)
     }
     /// `replace_page`, if the page is still the one that was compared, and still protected.
@@ -111,6 +113,7 @@ impl Mm {
             true
         });
         window.close();
+        self.machine().host().settle_exports(cx);
         done == Some(true)
     }
 }

@@ -116,7 +116,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             let frames = Frames::of(self.mm.machine().mem(), &work);
             let mut window = self.window(range, Event::Clear);
             window.put_in_place(work, frames);
-            return window.close();
+            window.close();
+            return self.settle_exports();
         };
         self.split_pmd(at);
     }

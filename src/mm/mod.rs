@@ -15,6 +15,7 @@ mod audit;
 mod brk;
 mod collapse;
 mod cow;
+mod detached;
 mod discard;
 mod exec;
 mod exit;
@@ -68,6 +69,7 @@ mod vma_tree;
 mod walk;
 mod window;
 
+pub use detached::Detached;
 pub use exec::Segment;
 pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
@@ -84,7 +86,7 @@ pub use mremap::MremapArgs;
 pub use pair::MmapReadPair;
 pub use pte::Pte;
 pub use walk::Walker;
-pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
+pub use window::{InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
     addr::VpnRange,

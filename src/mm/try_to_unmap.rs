@@ -2,10 +2,11 @@
 
 use super::{
     Mm,
+    detached::Detached,
     flags::VmFlags,
     guard::Lease,
     pte::RawPte,
-    window::{Detached, InvalidationWindow, PteSlot},
+    window::{InvalidationWindow, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},
@@ -86,27 +87,25 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
                 return Err(Kept::Needed);
             }
-            drop(slot.clear());
+            slot.clear().map(Detached::of_locked);
         }
         Unmap::Discard => {
             // Its use has been asked for; that it ends is none.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
-            let old: Option<Detached<'_>> = slot.take(pte.mkold(), left);
-            drop(old);
+            slot.take(pte.mkold(), left).map(Detached::of_locked);
         }
         Unmap::Migration => {
             let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
             let mark = RawPte::migration(pfn, pte.may_write(), exclusive);
-            let old: Option<Detached<'_>> = slot.replace(mark);
-            drop(old);
+            slot.replace(mark).map(Detached::of_locked);
         }
         Unmap::Swap(swap) => {
             mem.swap_dup(swap);
             let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
-            let old: Option<Detached<'_>> = slot.replace(RawPte::swap(swap, exclusive));
+            let old = slot.replace(RawPte::swap(swap, exclusive));
             mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-            drop(old);
+            old.map(Detached::of_locked);
         }
     }
     Ok(())

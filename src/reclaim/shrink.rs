@@ -134,6 +134,8 @@ impl<'r> Reclaim<'r> {
             (References::Ignore, Blocking::May),
             &mut batch,
         );
+        // Unused pages of huge ones that were split.
+        self.host.settle_exports(cx);
         batch.done
     }
     fn try_each<R: Below<rank::Folio>>(

@@ -192,7 +192,7 @@ fn mremap_moves() {
             )
         },
     ] {
-        all(6, World::sixteen, work, |w| {
+        all(3, World::sixteen, work, |w| {
             let first = [0, 16, 100].into_iter().filter(|&n| w.get(n) == Ok(1));
             assert_eq!(first.count(), 1);
         });
