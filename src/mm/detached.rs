@@ -26,9 +26,12 @@ impl Detached<'_> {
     pub fn pfn(&self) -> Option<Pfn> {
         self.pte.counted()
     }
-    /// Gives up the mapping of a frame that the caller has locked: whoever has it by number is told by the caller.
-    pub(super) fn of_locked(self) {
-        let gone = std::mem::ManuallyDrop::new(self);
+    /// Gives up a mapping, if there was one, of a frame that the caller has locked: whoever has it by number is told by the
+    /// caller.
+    pub(super) fn give_up_locked(gone: Option<Self>) {
+        let Some(gone) = gone.map(std::mem::ManuallyDrop::new) else {
+            return;
+        };
         if let Some(pfn) = gone.pte.counted() {
             let (young, dirty) = (gone.pte.is_young(), gone.pte.is_dirty());
             let mut retired = gone.mem.retired();

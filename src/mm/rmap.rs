@@ -41,7 +41,7 @@ impl Space for Mm {
             return;
         }
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
-            slot.clear().map(Detached::of_locked);
+            Detached::give_up_locked(slot.clear());
         });
     }
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {

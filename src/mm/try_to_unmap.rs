@@ -87,25 +87,25 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
                 return Err(Kept::Needed);
             }
-            slot.clear().map(Detached::of_locked);
+            Detached::give_up_locked(slot.clear());
         }
         Unmap::Discard => {
             // Its use has been asked for; that it ends is none.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
-            slot.take(pte.mkold(), left).map(Detached::of_locked);
+            Detached::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
             let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
             let mark = RawPte::migration(pfn, pte.may_write(), exclusive);
-            slot.replace(mark).map(Detached::of_locked);
+            Detached::give_up_locked(slot.replace(mark));
         }
         Unmap::Swap(swap) => {
             mem.swap_dup(swap);
             let exclusive = state.contains(FrameFlags::ANON_EXCLUSIVE);
             let old = slot.replace(RawPte::swap(swap, exclusive));
             mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-            old.map(Detached::of_locked);
+            Detached::give_up_locked(old);
         }
     }
     Ok(())

@@ -169,11 +169,15 @@ impl Chain {
             return;
         };
         entry.exclude_all(cx);
-        self.remove(cx, entry);
-        entry.close();
+        self.unlist(cx, entry);
         leave.release(cx.descend());
     }
-    /// The same where the address space ends: a driver that panics is off the chain and released like the others.
+    /// Nobody finds the driver any more, and nobody is calling it.
+    fn unlist<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &Entry) {
+        self.remove(cx, entry);
+        entry.close();
+    }
+    /// [`take_off`](Self::take_off) where the address space ends: a driver that panics is off the chain and released like the others.
     fn take_off_despite<R: Below<rank::Callback>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -184,8 +188,7 @@ impl Chain {
             return;
         };
         despite.call(|| entry.exclude_all(cx));
-        self.remove(cx, entry);
-        entry.close();
+        self.unlist(cx, entry);
         despite.call(|| leave.release(cx.descend()));
     }
     fn all<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>) -> Vec<Arc<Entry>> {

@@ -259,67 +259,84 @@ impl MemoryObject for BadObject {
     }
 }
 
-/// Steps on what is mapped of a file at page 0, each of which may end in a panic.
-fn steps() -> Vec<(&'static str, fn(&mut World, &Arc<File>))> {
-    fn mm(w: &mut World, f: impl FnOnce(&emmu::Mm, &mut Idle<'_>)) {
-        let mm = w.mm.clone();
-        f(&mm, &mut w.cx());
-    }
-    vec![
-        ("map", |w, file| {
-            w.map_file(100..104, file.clone(), MapFlags::SHARED)
-        }),
-        ("map over", |w, file| {
-            w.map_file(2..4, file.clone(), MapFlags::PRIVATE)
-        }),
+/// One on what is mapped of a file at page 0, which may end in a panic.
+type Step = (&'static str, fn(&mut World, &Arc<File>));
+
+fn on_mm(w: &mut World, f: impl FnOnce(&emmu::Mm, &mut Idle<'_>)) {
+    let mm = w.mm.clone();
+    f(&mm, &mut w.cx());
+}
+/// Steps on pages, and on the file.
+fn steps_on_pages() -> [Step; 11] {
+    [
         ("load", |w, _| _ = w.get(6)),
         ("store", |w, _| {
-            _ = mm(w, |mm, cx| _ = mm.store(cx, at(7), 1))
+            on_mm(w, |mm, cx| _ = mm.store(cx, at(7), 1));
         }),
-        ("copy", |w, _| mm(w, |mm, cx| _ = mm.store(cx, at(25), 1))),
+        ("copy", |w, _| {
+            on_mm(w, |mm, cx| _ = mm.store(cx, at(25), 1));
+        }),
         ("mincore", |w, _| {
-            mm(w, |mm, cx| _ = mm.mincore(cx, at(0), 8 * PAGE))
+            on_mm(w, |mm, cx| _ = mm.mincore(cx, at(0), 8 * PAGE));
         }),
-        ("maps", |w, _| mm(w, |mm, cx| _ = mm.maps(cx))),
-        ("mprotect", |w, _| {
-            mm(w, |mm, cx| _ = mm.mprotect(cx, at(1), 2 * PAGE, Prot::READ))
+        ("fork", |w, _| {
+            on_mm(w, |mm, cx| mm.fork(cx).unwrap().exit(cx))
         }),
-        ("split", |w, _| {
-            mm(w, |mm, cx| {
-                _ = mm.madvise(cx, at(1), PAGE, Advice::DontFork)
-            })
-        }),
-        ("mremap", |w, _| {
-            mm(w, |mm, cx| {
-                let args = emmu::mm::MremapArgs {
-                    addr: at(0),
-                    old_len: 8 * PAGE,
-                    new_len: 12 * PAGE,
-                    flags: emmu::mm::MremapFlags::MAYMOVE,
-                    new_addr: 0,
-                };
-                _ = mm.mremap(cx, args);
-            });
-        }),
-        ("fork", |w, _| mm(w, |mm, cx| mm.fork(cx).unwrap().exit(cx))),
         ("sync", |w, file| _ = file.sync(w.cx())),
         ("pwrite", |w, file| {
-            _ = file.write_at(w.cx(), 10, &[1; 10_000])
+            _ = file.write_at(w.cx(), 10, &[1; 10_000]);
         }),
         ("pread", |w, file| {
-            _ = file.read_at(w.cx(), 10, &mut [0; 10_000])
+            _ = file.read_at(w.cx(), 10, &mut [0; 10_000]);
         }),
         ("punch", |w, file| {
-            _ = file.punch_hole(w.cx(), 100, 3 * PAGE)
+            _ = file.punch_hole(w.cx(), 100, 3 * PAGE);
         }),
         ("truncate", |w, file| {
-            _ = file.truncate(w.cx(), 5 * PAGE + 100)
+            _ = file.truncate(w.cx(), 5 * PAGE + 100);
+        }),
+        ("reclaim", |w, _| {
+            _ = w.machine.clone().reclaim(&mut w.cx());
+        }),
+    ]
+}
+/// Steps on mappings.
+fn steps_on_mappings() -> [Step; 7] {
+    [
+        ("map", |w, file| {
+            w.map_file(100..104, file.clone(), MapFlags::SHARED);
+        }),
+        ("map over", |w, file| {
+            w.map_file(2..4, file.clone(), MapFlags::PRIVATE);
+        }),
+        ("maps", |w, _| on_mm(w, |mm, cx| _ = mm.maps(cx))),
+        ("mprotect", |w, _| {
+            on_mm(w, |mm, cx| {
+                _ = mm.mprotect(cx, at(1), 2 * PAGE, Prot::READ);
+            });
+        }),
+        ("split", |w, _| {
+            on_mm(w, |mm, cx| {
+                _ = mm.madvise(cx, at(1), PAGE, Advice::DontFork);
+            });
+        }),
+        ("mremap", |w, _| {
+            let args = emmu::mm::MremapArgs {
+                addr: at(0),
+                old_len: 8 * PAGE,
+                new_len: 12 * PAGE,
+                flags: emmu::mm::MremapFlags::MAYMOVE,
+                new_addr: 0,
+            };
+            on_mm(w, |mm, cx| _ = mm.mremap(cx, args));
         }),
         ("munmap", |w, _| {
-            mm(w, |mm, cx| _ = mm.munmap(cx, at(1), 3 * PAGE))
+            on_mm(w, |mm, cx| _ = mm.munmap(cx, at(1), 3 * PAGE));
         }),
-        ("reclaim", |w, _| _ = w.machine.clone().reclaim(&mut w.cx())),
     ]
+}
+fn steps() -> impl Iterator<Item = Step> {
+    steps_on_pages().into_iter().chain(steps_on_mappings())
 }
 
 /// One method panics once, in whichever step calls it first; all steps are taken before and after.

@@ -7,9 +7,11 @@
 //! | `sweep` | a scheduler: every schedule with one change of mind |
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `threads` | operations against each other, without a device |
+//! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
 
+mod exports;
 mod races;
 mod run;
 mod sweep;
