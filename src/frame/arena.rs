@@ -252,13 +252,9 @@ impl PhysMem {
         if more > 0 {
             meta.counts.share(pfn, more);
         }
-        let alone = FrameFlags::ANON_EXCLUSIVE;
-        let flags = meta.flags();
-        if flags.intersects(alone | FrameFlags::EXPORTED) {
-            meta.flags.fetch_and(!alone.bits(), Ordering::Relaxed);
-            if flags.contains(FrameFlags::EXPORTED) {
-                self.put_off(pfn, Lost::Write);
-            }
+        let exclusive = FrameFlags::ANON_EXCLUSIVE.bits();
+        if meta.flags.load(Ordering::Relaxed) & exclusive != 0 {
+            meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
         }
     }
     /// An entry stops mapping the frame, and says how it was used; whether that was the last reference. Then it is retired

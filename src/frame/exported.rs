@@ -44,7 +44,8 @@ impl PhysMem {
             self.exported.flagged.fetch_sub(1, Ordering::SeqCst);
         }
     }
-    /// Whether there are exported frames: then a change of mappings may have to tell of them.
+    /// Whether there are exported frames: then a change of mappings may have to tell of them. To be asked under the lock of
+    /// the entries that change: whoever exports a frame takes it once more after that.
     pub(crate) fn has_exported(&self) -> bool {
         self.exported.flagged.load(Ordering::SeqCst) != 0
     }

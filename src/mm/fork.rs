@@ -229,8 +229,16 @@ impl PteTxn<'_> {
     /// What is mapped privately here is the child's as well from now on.
     fn share_into(&mut self, to: &LockedLeaf<'_>) {
         let mem = self.mem();
-        self.leaf()
-            .copy_to(to, self.range(), |pte| share_private(mem, pte));
+        let (leaf, range) = (self.leaf(), self.range());
+        if !mem.has_exported() {
+            return leaf.copy_to(to, range, |pte| share_private(mem, pte));
+        }
+        leaf.copy_to(to, range, |pte| {
+            if let Some(pfn) = pte.counted() {
+                mem.lose_write(pfn);
+            }
+            share_private(mem, pte)
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     guard::{Lease, Then},
     layout::Promise,
     pte::Rights,
-    window::PteSlot,
+    window::{PteSlot, PteTxn},
 };
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
@@ -307,7 +307,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
                 window.split_edges(range);
                 window
                     .leaves_in(range, |txn| {
-                        txn.for_each(|slot| change_pte(slot, rights, sharing));
+                        change_leaf(txn, rights, sharing);
                         Ok::<(), Infallible>(())
                     })
                     .unwrap_or_else(|e| match e {});
@@ -335,6 +335,20 @@ enum Sharing {
     Shared,
     /// The same, and it must hear of the first write to a clean page.
     Announced,
+}
+
+/// Gives each entry the rights of its VMA.
+fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
+    if rights.write || !txn.mem().has_exported() {
+        return txn.for_each(|slot| change_pte(slot, rights, sharing));
+    }
+    txn.for_each(|slot| {
+        let pte = slot.raw();
+        if pte.may_write() {
+            slot.lose_write(pte);
+        }
+        change_pte(slot, rights, sharing);
+    });
 }
 
 /// Gives one entry the rights of its VMA; write permission only where a write would copy and announce nothing

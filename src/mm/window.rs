@@ -336,14 +336,11 @@ impl<'s> PteSlot<'s> {
     pub(super) fn protect(self, rights: Rights) {
         let pte = self.raw();
         if pte.is_present() {
-            if pte.may_write() && !rights.write {
-                self.lose_write(pte);
-            }
             self.leaf.set(self.at, pte.with_rights(rights));
         }
     }
-    #[inline]
-    fn lose_write(&self, pte: RawPte) {
+    /// The entry, which lets write, is about to do so no more: whoever has the frame by number will be told.
+    pub(super) fn lose_write(&self, pte: RawPte) {
         if let Some(pfn) = pte.counted() {
             self.mem.lose_write(pfn);
         }
