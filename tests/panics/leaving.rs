@@ -1,11 +1,11 @@
 //! Drivers that panic as they leave, and as an address space ends.
 
 use crate::{
-    bomb::Call,
+    bomb::{Bomb, Call},
     common::{PAGE, at},
     world::{On, World},
 };
-use emmu::reclaim::RmapWindows;
+use emmu::{notifier::Access, reclaim::RmapWindows};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn world(on: On) -> World {
@@ -66,6 +66,39 @@ fn a_driver_that_always_panics() {
         }
         w.bomb.arm(Call::Leave, 1);
         catch_unwind(AssertUnwindSafe(|| mm.exit(&mut w.cx()))).unwrap_err();
+        w.leave();
+    }
+}
+
+/// A second panic, while the first unwinds, would end the process.
+#[test]
+fn drivers_that_panic_together() {
+    for (first, second) in [
+        (Call::Begin, Call::End),
+        (Call::Finish, Call::End),
+        (Call::End, Call::Begin),
+        (Call::End, Call::Finish),
+        (Call::End, Call::End),
+    ] {
+        let mut w = world(On::Chain);
+        let mm = w.mm.clone();
+        let (other, seated) = mm.register(&mut w.cx(), Bomb::new);
+        other.take(&mut w.cx(), &mm, at(1), Access::Write);
+        w.bomb.arm(first, 1);
+        other.arm(second, 1);
+        let work = AssertUnwindSafe(|| mm.munmap(&mut w.cx(), at(0), 4 * PAGE));
+        catch_unwind(work).unwrap_err();
+        w.bomb.disarm();
+        other.disarm();
+        w.check();
+        w.reads_alike(0..4, &[Some(1), None]);
+        w.reads(4..16, &[Some(1)]);
+        // And as they leave.
+        w.bomb.arm(Call::Leave, 1);
+        other.arm(Call::Release, 1);
+        catch_unwind(AssertUnwindSafe(|| mm.exit(&mut w.cx()))).unwrap_err();
+        assert!(!w.bomb.disarm() && !other.disarm(), "both were asked");
+        drop(seated);
         w.leave();
     }
 }
