@@ -29,6 +29,7 @@
 //! | … through its own gate | run-time check, panic | `protocol` |
 //! | … also if it began in a first pass: the second is handed the demand again | type: [`notifier::Finish`] | `ui/ii31`–`ii34`, `two_pass` |
 //! | the end of a window goes to exactly those who agreed to its beginning, once | type: a window is a value | `ui/i15`, `protocol`, `interval` |
+//! | … also when one of them panics | by construction: guards | `panics` |
 //! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] | `ui/ii01`–`ii13` |
 //! | … and the validation sees every overlapping window, open or closed since | run-time check, [`notifier::Retry`] | `protocol` |
 //! | … of a driver of a range: every window over that range, and no other | run-time check, [`notifier::Retry`] | `interval` |
@@ -50,6 +51,7 @@
 //! | … and the window ends: if it was forgotten, neither an unregistration nor an exit returns | not at all: use [`mm::Lease::with_window`]; [`Mm::open_windows`] names it | `registering` |
 //! | a driver has a gate for its seat, and is on one chain at a time | run-time check, [`error::RegisterError`] | `registering` |
 //! | a driver is unregistered at most once | type: [`notifier::Registration`] is a value | `ui/iv04` |
+//! | after a panic of a driver or an object what was begun is done or undone: layouts, entries, reverse maps and accounts agree, and everything can go on and end | by construction: guards | `panics` |
 //! | nobody is called after his unregistration returned; `release` is last, exactly once, also when it races with exit | by construction | `interval`, `protocol` |
 //! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
@@ -58,6 +60,7 @@
 //! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at, be it part of a huge page or not | run-time check in [`frame::FrameView`], panic | `protocol`, `stores` |
 //! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
+//! | a driver that has a frame by number is told before it is freed, whatever takes its last mapping | by construction: it is kept until then | `exports`, shuttle |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | … and is read back by nobody before its block is gone | by construction: [`file::Filling`], [`file::Cutting`] | `file_races`, shuttle |
 //! | an operation on a file that fails has changed neither size nor contents | by construction: what can fail comes first | `file_failures` |

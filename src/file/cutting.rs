@@ -55,7 +55,7 @@ impl PageCache {
         let mem = self.host().mem();
         let pfn = locked.pfn();
         if mem.mapcount(pfn) > 0 {
-            self.mapping().unmap_frame(cx, index, pfn);
+            self.mapping().unmap_frame(mem, cx, index, pfn);
         }
         mem.clear_flags(pfn, FrameFlags::DIRTY);
         self.take(index, pfn);
@@ -111,6 +111,7 @@ impl<'c, 't> Cutting<'c, 't> {
         self.remove(from, u64::MAX);
         // Private copies that a racing fault made of a page that was going.
         mapping.unmap(self.cx(), from, u64::MAX, EvenCows::Yes);
+        self.cache.host().settle_exports(self.filling.cx());
     }
     /// The same for what every object does when a hole is punched (`truncate_pagecache_range`).
     pub fn punch(&mut self, from: u64, end: u64) {
@@ -130,6 +131,7 @@ impl<'c, 't> Cutting<'c, 't> {
         if first < last {
             self.remove(first, last);
         }
+        self.cache.host().settle_exports(self.filling.cx());
     }
     /// Zeros the rest of the page that an end lies inside of.
     pub(super) fn zero_rest(&mut self, end: u64, zeroed: Zeroed) {

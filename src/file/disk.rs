@@ -2,7 +2,8 @@
 
 use super::{
     Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want,
-    cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach, store::BLOCK,
+    cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach, resized::Resized,
+    store::BLOCK,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn},
@@ -233,7 +234,7 @@ impl MemoryObject for DiskFile {
         {
             self.zero_edge(cutting.filling(), edge, rest_of_page(end));
         }
-        self.size.store(size, Ordering::Release);
+        let resized = Resized::set(&self.size, size);
         cutting.truncate_as(size, Zeroed::Clean);
         if size <= old {
             self.store.discard(size.div_ceil(PAGE_SIZE), u64::MAX);
@@ -241,6 +242,7 @@ impl MemoryObject for DiskFile {
                 self.zero_edge(cutting.filling(), edge, rest_of_page(end));
             }
         }
+        resized.done();
         drop(cutting);
         drop(changing);
         Ok(())

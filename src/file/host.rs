@@ -1,6 +1,7 @@
 //! What a machine lends to the objects on it.
 
 use crate::{
+    ctx::{Below, Cx, Sleepable, rank},
     frame::{Commit, PhysMem},
     rmap::{Mapping, Registry},
 };
@@ -18,6 +19,10 @@ impl Host {
     /// The physical memory.
     pub fn mem(&self) -> &Arc<PhysMem> {
         &self.mem
+    }
+    /// Tells the drivers of exported frames of those whose mappings went meanwhile, and lets go of these.
+    pub(crate) fn settle_exports<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
+        self.registry.exports.settle(&self.mem, cx);
     }
     /// The mapping of a new object.
     pub fn mapping(&self) -> Arc<Mapping> {

@@ -17,6 +17,7 @@ mod edges;
 mod host;
 mod io;
 mod open;
+mod resized;
 mod shmem;
 mod slots;
 mod store;
@@ -134,7 +135,8 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it. Nothing was changed then.
+    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it. Nothing was changed then. The size is as
+    /// it was also when a driver panics on the way.
     fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         let _unused = (cx, size);
         Err(ObjectError::Unsupported)

@@ -1,7 +1,7 @@
 //! An open file: an object, and what may be done to it through this handle.
 
 use super::{CallCx, MemoryObject};
-use crate::error::ObjectError;
+use crate::{error::ObjectError, rmap::Mapping};
 use std::{fmt, sync::Arc};
 
 /// How a file was opened.
@@ -19,17 +19,28 @@ pub enum FileMode {
 /// An open file description. Mappings merge only if they are of the same one, as on Linux.
 pub struct File {
     object: Arc<dyn MemoryObject>,
+    /// The object's, asked for once: no change of a layout depends on what it says.
+    mapping: Arc<Mapping>,
     mode: FileMode,
 }
 
 impl File {
     /// Opens an object.
     pub fn open(object: Arc<dyn MemoryObject>, mode: FileMode) -> Arc<Self> {
-        Arc::new(Self { object, mode })
+        let mapping = Arc::clone(object.mapping());
+        Arc::new(Self {
+            object,
+            mapping,
+            mode,
+        })
     }
     /// The object.
     pub fn object(&self) -> &Arc<dyn MemoryObject> {
         &self.object
+    }
+    /// Who maps it.
+    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
     }
     /// Whether it may be read.
     pub fn is_readable(&self) -> bool {

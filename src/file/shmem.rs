@@ -2,6 +2,7 @@
 
 use super::{
     Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
+    resized::Resized,
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -109,12 +110,13 @@ impl MemoryObject for Shmem {
         if size <= old {
             cutting.bring_edges(size..size)?;
         }
-        self.size.store(size, Ordering::Release);
+        let resized = Resized::set(&self.size, size);
         if old > size.next_multiple_of(PAGE_SIZE) {
             cutting.truncate(size);
         } else if size <= old {
             cutting.zero_rest(size, Zeroed::Dirty);
         }
+        resized.done();
         drop(cutting);
         drop(changing);
         Ok(())

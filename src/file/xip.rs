@@ -4,7 +4,10 @@
 //! the new frame is seen anywhere, the sparse page is unmapped from every mapping of that page, window by window
 //! (`__xip_unmap`).
 
-use super::{Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, sealed};
+use super::{
+    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, resized::Resized,
+    sealed,
+};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
@@ -74,9 +77,11 @@ impl XipFile {
         if let Some(frame) = self.blocks.get(index) {
             return Ok(frame);
         }
-        let (frame, _new) = filling.get_or_make(index, |_| Ok(()))?;
+        // Before there is a block, so that the page is one or the other also when a driver panics.
+        let mem = self.blocks.host().mem();
         let mut cx = filling.cx().descend::<rank::Folio, _>();
-        self.mapping().unmap_frame(&mut cx, index, self.sparse);
+        self.mapping().unmap_frame(mem, &mut cx, index, self.sparse);
+        let (frame, _new) = filling.get_or_make(index, |_| Ok(()))?;
         drop(locked);
         Ok(frame)
     }
@@ -123,13 +128,15 @@ impl MemoryObject for XipFile {
         }
         let changing = self.changing.lock();
         let mut cutting = self.blocks.cutting(&mut cx);
-        let old = self.size.swap(size, Ordering::AcqRel);
+        let resized = Resized::set(&self.size, size);
+        let old = resized.old();
         if size < old {
             // Who has asked for the old size, and maps the sparse page under its lock, is done: he is met below.
             let mem = self.blocks.host().mem();
             drop(mem.lock(cutting.filling().cx(), self.sparse()));
             cutting.truncate(size);
         }
+        resized.done();
         drop(cutting);
         drop(changing);
         Ok(())

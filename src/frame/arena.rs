@@ -2,6 +2,7 @@
 
 use super::{
     contents::{Contents, MemConfig, Page, Pages},
+    exported::{Exported, Lost},
     flags::FrameFlags,
     free::FreeFrames,
     handle::Frame,
@@ -48,6 +49,7 @@ pub struct PhysMem {
     pub(super) waiters: Waiters,
     pub(super) swap: Swap,
     pub(super) lru: Lru,
+    pub(super) exported: Exported,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) shared: Option<Arc<super::SharedMemory>>,
@@ -84,6 +86,7 @@ impl PhysMem {
             waiters: Waiters::default(),
             swap: Swap::new(config.swap),
             lru: Lru::default(),
+            exported: Exported::default(),
             watch: OnceLock::new(),
             #[cfg(all(feature = "remote", target_os = "linux"))]
             shared: super::SharedMemory::of(config)?.map(Arc::new),
@@ -192,8 +195,9 @@ impl PhysMem {
     #[inline]
     fn leave(&self, pfn: Pfn, meta: Meta<'_>) {
         self.watch_retirement(pfn);
-        if meta.flags().contains(FrameFlags::LRU) {
+        if (meta.flags()).intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
             self.lru_remove(pfn);
+            self.unexport(pfn);
         }
         // The generation first: from here on every view of the frame is stale. Who gave up the last reference is alone.
         let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
@@ -248,14 +252,26 @@ impl PhysMem {
         }
     }
     /// An entry stops mapping the frame, and says how it was used; whether that was the last reference. Then it is retired
-    /// but for the free list.
+    /// but for the free list. One that is exported stays until that was told.
     #[inline]
     pub(super) fn unmap_last(&self, pfn: Pfn, used: Used) -> bool {
-        let meta = self.meta(pfn);
+        let flags = self.meta(pfn).flags();
         // Of private memory nobody will ever ask.
-        if !meta.flags().contains(FrameFlags::ANON) {
-            self.keep_use(pfn, used);
+        let asked = FrameFlags::ANON | FrameFlags::EXPORTED;
+        if flags & asked != FrameFlags::ANON {
+            if !flags.contains(FrameFlags::ANON) {
+                self.keep_use(pfn, used);
+            }
+            if flags.contains(FrameFlags::EXPORTED) {
+                self.put_off(pfn, Lost::Mapping);
+            }
         }
+        self.unmap_told(pfn)
+    }
+    /// The same where its use was noted, and whoever has the frame locked tells of it.
+    #[inline]
+    pub(super) fn unmap_told(&self, pfn: Pfn) -> bool {
+        let meta = self.meta(pfn);
         let last = meta.counts.unshare(pfn);
         if last {
             self.leave(pfn, meta);

@@ -86,6 +86,15 @@ impl<'m> Retired<'m> {
         self.pfns[self.len] = pfn.0;
         self.len += 1;
     }
+    /// The same of a frame that the caller has locked: whoever has it by number is told by the caller.
+    pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: Used) {
+        if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
+            self.mem.keep_use(pfn, used);
+        }
+        let last = self.mem.unmap_told(pfn);
+        debug_assert!(!last, "its lock has a reference");
+        self.still_referenced(pfn);
+    }
     #[inline(never)]
     fn still_referenced(&mut self, pfn: Pfn) {
         if self.mem.in_swap_cache(pfn) && self.mem.mapcount(pfn) == 0 {

@@ -58,6 +58,10 @@ impl PhysMem {
         }
         Ok(HugeFrame { mem: self, head })
     }
+    /// Takes over the references that [`HugeFrame::into_raw`] left.
+    pub(crate) fn adopt_huge(&self, head: Pfn) -> HugeFrame<'_> {
+        HugeFrame { mem: self, head }
+    }
     /// The frames of a huge page; not those that were given back and are something else by now.
     pub(crate) fn huge_parts(&self, head: Pfn) -> impl Iterator<Item = Pfn> {
         (0..HUGE)

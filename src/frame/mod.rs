@@ -19,6 +19,7 @@
 //! | `inject` | making an allocation fail on purpose |
 //! | `owner` | who has a frame, and where in him |
 //! | `wait` | the lock of a frame |
+//! | `exported` | frames that a driver has by number |
 //! | `used` | what entries that go say of it |
 //! | `watch` | where an oracle looks on |
 //! | `lru` | the lists that reclaim works through |
@@ -30,6 +31,7 @@ mod batch;
 mod commit;
 mod contents;
 mod counts;
+mod exported;
 mod flags;
 mod free;
 mod handle;
@@ -53,6 +55,7 @@ pub use arena::{OutOfFrames, PhysMem};
 pub(crate) use batch::Retired;
 pub use commit::{Commit, Overcommit};
 pub use contents::{Contents, MemConfig};
+pub(crate) use exported::Lost;
 pub use flags::FrameFlags;
 pub use handle::Frame;
 pub(crate) use huge::{HUGE, HugeFrame};

@@ -94,8 +94,8 @@ impl<'m> FrameLock<'m> {
     pub(crate) fn owner(&self) -> Option<super::Owner> {
         self.mem.owner(self.pfn())
     }
-    pub(crate) fn set_flags(&self, flags: FrameFlags) {
-        self.mem.set_flags(self.pfn(), flags);
+    pub(crate) fn set_exported(&self) {
+        self.mem.export(self.pfn());
     }
     /// The reference that came with the lock.
     pub fn frame(&self) -> &Frame<'m> {

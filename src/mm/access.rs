@@ -207,6 +207,25 @@ impl Mm {
         addr: u64,
         access: Access,
     ) -> Result<(), FaultError> {
+        self.fault_step(cx, at, addr, (access, access))
+    }
+    /// One step towards a page of its own where the mapping is private, as a write would make it, which need not be allowed
+    /// (`FAULT_FLAG_UNSHARE`).
+    pub(super) fn unshare<R: crate::ctx::Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+    ) -> Result<(), FaultError> {
+        self.fault_step(cx, at, addr, (Access::Read, Access::Write))
+    }
+    fn fault_step<R: crate::ctx::Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+        (needs, access): (Access, Access),
+    ) -> Result<(), FaultError> {
         if at.0 >= TASK_PAGES {
             return Err(FaultError::NotMapped(addr));
         }
@@ -215,9 +234,11 @@ impl Mm {
         let layout = held.layout;
         match layout.vmas.find(at) {
             Some(vma) if vma.start() <= at => {
-                if !vma.allows(access) {
+                if !vma.allows(needs) {
                     return Err(FaultError::Denied(addr));
                 }
+                let shared = vma.flags.contains(VmFlags::SHARED);
+                let access = if shared { needs } else { access };
                 held.later = Later::of(self);
                 let done = held.fault(vma, at, access).map_err(|e| place(e, addr));
                 if let Later::Work(work) = held.later {

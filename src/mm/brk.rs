@@ -80,6 +80,21 @@ impl Mm {
     }
 }
 
+/// The heap gives up `less`, unless that stays mapped.
+struct Shrinking<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    less: VpnRange,
+}
+
+impl Drop for Shrinking<'_, '_> {
+    fn drop(&mut self) {
+        let layout = &mut self.guard.layout;
+        if !layout.occupied(self.less) {
+            layout.brk = layout.brk.min(self.less.start().addr());
+        }
+    }
+}
+
 /// The page at which a heap up to `addr` ends.
 fn heap_end(addr: u64) -> Vpn {
     Vpn(addr.div_ceil(PAGE_SIZE))
@@ -110,7 +125,9 @@ impl MmapWriteGuard<'_> {
             if !layout.occupied(less) {
                 return None;
             }
-            self.unmap(less, Then::Ends).ok()?;
+            // A driver may panic: the break is where the heap ends in any case.
+            let heap = Shrinking { guard: self, less };
+            heap.guard.unmap(less, Then::Ends).ok()?;
         } else if let Some(more) = VpnRange::new(old, new) {
             self.grow_heap(more)?;
             self.layout.brk = addr;

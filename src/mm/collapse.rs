@@ -248,7 +248,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 mem.map_inc(new);
                 mem.lru_add(new);
                 leaf.set(page, RawPte::frame(new, rights).mkdirty());
-                super::window::drop_entry(mem, old);
+                super::detached::drop_entry(mem, old);
             }
             leaf.set_huge(true);
             Ok(Some(()))

@@ -52,7 +52,9 @@ impl Held<'_> {
             return self.announce_write(vma, at, seen);
         }
         let reuse = self.reuse(vma, at, seen.counted().filter(|_| !shared));
-        match self.with_leaf(at, |leaf| decide(mem, leaf, at, seen, shared, reuse))? {
+        let reused = seen.with_rights(vma.rights()).mkdirty();
+        let decide = |leaf: &LockedLeaf<'_>| decide(mem, leaf, at, (seen, reused), shared, reuse);
+        match self.with_leaf(at, decide)? {
             Verdict::Done => Ok(()),
             Verdict::Copy(original) => self.copy(vma, at, seen, original, |copy| {
                 RawPte::frame(copy, vma.rights()).mkdirty()
@@ -155,22 +157,18 @@ fn decide<'m>(
     mem: &'m PhysMem,
     leaf: &LockedLeaf<'_>,
     at: Vpn,
-    seen: RawPte,
+    (seen, reused): (RawPte, RawPte),
     shared: bool,
     reuse: Reuse,
 ) -> Verdict<'m> {
     if leaf.get(at) != seen {
         return Verdict::Done;
     }
-    let writable = super::pte::Rights {
-        read: true,
-        write: true,
-    };
     let Some(pfn) = seen.counted() else {
         return Verdict::Copy(None);
     };
     if shared || may_reuse(mem, pfn, reuse) {
-        leaf.set(at, seen.with_rights(writable).mkdirty());
+        leaf.set(at, reused);
         return Verdict::Done;
     }
     Verdict::Copy(Some(mem.get(pfn)))

@@ -9,20 +9,32 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
+    sync::Despite,
 };
 use std::convert::Infallible;
 
 impl Mm {
     /// Ends the address space: `release` to each external MMU, then all pages, tables and VMAs go, silently, as
     /// nobody is left to be told (`exit_mmap`). What remains is an empty space; calling this again does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does, in its last callbacks; the address space has ended then, for it and everybody else.
     pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
         let mut g = self.write(cx);
-        let _closing = self.notifiers.release_all(&mut g.cx);
+        let mut despite = Despite::default();
+        let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
         let pinned = g.cx.pin();
         let pin = self.table.pin(pinned.guard());
         self.tear_down(layout, pin);
+        drop(pinned);
+        drop(closing);
+        let host = self.machine().host();
+        despite.call(|| host.settle_exports(&mut g.cx));
+        drop(g);
+        despite.resume();
     }
 
     /// Takes a leaf out of the table that other address spaces have as well, so that it is not copied to be emptied.
@@ -33,8 +45,9 @@ impl Mm {
         }
         let mem = self.machine().mem();
         let mut retired = mem.retired();
-        self.table
-            .leave(leaf, |pte| super::window::drop_entry_to(&mut retired, pte))
+        self.table.leave(leaf, |pte| {
+            super::detached::drop_entry_to(&mut retired, pte)
+        })
     }
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
@@ -57,7 +70,7 @@ impl Mm {
                 leaf.take_if(
                     part,
                     |_| true,
-                    |pte| super::window::drop_entry_to(&mut retired, pte),
+                    |pte| super::detached::drop_entry_to(&mut retired, pte),
                 );
                 Ok::<(), Infallible>(())
             })

@@ -19,7 +19,7 @@ use crate::{
     addr::{PUD_PAGES, VpnRange},
     ctx::{Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
-    frame::{AllocKind, PhysMem},
+    frame::{AllocKind, FrameFlags, PhysMem},
     notifier::Event,
     rmap::{AnonLink, Space},
 };
@@ -48,7 +48,10 @@ impl Mm {
         let child = Self::build(self.machine(), |space| g.layout.for_child(space));
         // Nobody can wait for this lock: reverse maps lead to the child, but only to its page table.
         let mut layout = child.layout.write();
-        g.copy_vmas(&child, &mut layout, mode)?;
+        let copied = g.copy_vmas(&child, &mut layout, mode);
+        // What the child shares nobody writes to any more.
+        self.machine().host().settle_exports(&mut g.cx);
+        copied?;
         drop(layout);
         if mode == ForkMode::Share {
             self.list_as_forked();
@@ -148,6 +151,9 @@ fn copy_range(
         copy_upper(parent, child, &mut window.cx(), range)?;
         let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
             Some(alone) if alone.covers(huge::block(part.start())) => {
+                if mem.has_exported() && has_exported(mem, part, leaf) {
+                    return Ok(false); // Looked at entry by entry.
+                }
                 child.table.share(part.start(), leaf, pin)
             }
             _ => Ok(false),
@@ -173,6 +179,15 @@ fn copy_range(
             from.copy_to(to, part, |pte| (pte, share_shared(mem, pte)));
         })
     })
+}
+
+fn has_exported(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
+    let mut any = false;
+    leaf.peek_each(part, |_, pte| {
+        let exported = |pfn| mem.flags(pfn).contains(FrameFlags::EXPORTED);
+        any |= pte.counted().is_some_and(exported);
+    });
+    any
 }
 
 /// The child gets a table of 2-MiB entries wherever the parent has one, also an empty one.
@@ -218,8 +233,16 @@ impl PteTxn<'_> {
     /// What is mapped privately here is the child's as well from now on.
     fn share_into(&mut self, to: &LockedLeaf<'_>) {
         let mem = self.mem();
-        self.leaf()
-            .copy_to(to, self.range(), |pte| share_private(mem, pte));
+        let (leaf, range) = (self.leaf(), self.range());
+        if !mem.has_exported() {
+            return leaf.copy_to(to, range, |pte| share_private(mem, pte));
+        }
+        leaf.copy_to(to, range, |pte| {
+            if let Some(pfn) = pte.counted() {
+                mem.lose_write(pfn);
+            }
+            share_private(mem, pte)
+        });
     }
 }
 

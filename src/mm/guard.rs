@@ -165,7 +165,8 @@ impl<'g> MmapWriteGuard<'g> {
     }
     /// Whether a driver may sleep, or so many pages are walked over that others should not wait.
     pub(super) fn gives_way(&self, pages: u64) -> bool {
-        !self.own.is_empty() && (pages > LONG || self.mm.notifiers.is_made())
+        let sleeps = || self.mm.notifiers.is_made() || self.mm.machine().mem().has_exported();
+        !self.own.is_empty() && (pages > LONG || sleeps())
     }
     /// Whether somebody else is at work on pages of `range`.
     pub(super) fn claimed(&self, range: VpnRange) -> bool {
@@ -194,13 +195,18 @@ impl<'g> MmapWriteGuard<'g> {
         f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
     ) -> T {
         let claim = self.gives_way(pages).then(|| self.claim(then, beside));
-        let lease = Lease {
+        let mut lease = Lease {
             mm: self.mm,
             cx: self.cx.reborrow(),
         };
+        let work = || {
+            let out = f(lease.again());
+            lease.settle_exports();
+            out
+        };
         match claim {
-            Some(claim) => self.layout.during(claim, || f(lease)),
-            None => f(lease),
+            Some(claim) => self.layout.during(claim, work),
+            None => work(),
         }
     }
     /// The same of something that faults in the operation's own pages; other writers wait.
@@ -219,18 +225,30 @@ impl<'g> MmapWriteGuard<'g> {
     }
 }
 
+impl<R: Rank + Below<rank::Folio>> Lease<'_, R, Sleepable> {
+    /// Whoever has frames by number is told of those that lost their mappings: once a window that dropped some has ended.
+    #[inline]
+    pub(super) fn settle_exports(&mut self) {
+        self.mm.machine().host().settle_exports(&mut self.cx);
+    }
+}
+
 impl<'l, R: Rank> Lease<'l, R, Sleepable> {
+    /// The same right, lent.
+    #[inline(always)]
+    pub(super) fn again(&mut self) -> Lease<'_, R, Sleepable> {
+        Lease {
+            mm: self.mm,
+            cx: self.cx.reborrow(),
+        }
+    }
     /// Opens a window; drivers may sleep, none may refuse.
     #[inline(always)]
     pub fn window(&mut self, range: VpnRange, event: Event) -> InvalidationWindow<'_, Sleepable>
     where
         R: Below<rank::Window>,
     {
-        Lease {
-            mm: self.mm,
-            cx: self.cx.reborrow(),
-        }
-        .into_window(range, event)
+        self.again().into_window(range, event)
     }
     #[inline(always)]
     pub(super) fn into_window(

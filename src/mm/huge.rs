@@ -75,7 +75,7 @@ pub(super) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) -> bool
             write: false,
         };
         leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
-        super::window::drop_entry(mem, pte);
+        super::detached::drop_entry(mem, pte);
     }
     unused
 }
@@ -116,7 +116,7 @@ pub(super) fn split_leaf(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
         let pte = leaf.get(Vpn(i));
         if objects {
             leaf.set(Vpn(i), RawPte::NONE);
-            super::window::drop_entry(mem, pte);
+            super::detached::drop_entry(mem, pte);
         } else if pte.is_zero_page() {
             leaf.set(Vpn(i), pte.with_pfn(mem.zero_pfn()));
         }

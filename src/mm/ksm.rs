@@ -51,6 +51,18 @@ impl Mm {
         cx: &mut Idle<'_>,
         at: Vpn,
         page: Frame<'m>,
+        how: (Into<'_, 'm>, VmFlags),
+    ) -> Option<Frame<'m>> {
+        let merged = self.merge_locked(cx, at, page, how);
+        // Drivers that have the frame by number hear of it when it is not locked any more.
+        self.machine().host().settle_exports(cx);
+        merged
+    }
+    fn merge_locked<'m>(
+        &'m self,
+        cx: &mut Idle<'_>,
+        at: Vpn,
+        page: Frame<'m>,
         (into, of): (Into<'_, 'm>, VmFlags),
     ) -> Option<Frame<'m>> {
         let mem = self.machine().mem();

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Sleepable, rank},
-    frame::{HUGE, PhysMem},
+    frame::{Frame, HUGE, HugeFrame, PhysMem},
     notifier::Event,
 };
 
@@ -54,6 +54,30 @@ impl Work {
     }
 }
 
+/// The references that belong to some work: given back unless that puts them in place.
+enum Frames<'m> {
+    Copy {
+        copy: Frame<'m>,
+        original: Option<Frame<'m>>,
+    },
+    Huge(HugeFrame<'m>),
+    None,
+}
+
+impl<'m> Frames<'m> {
+    #[inline]
+    fn of(mem: &'m PhysMem, work: &Work) -> Self {
+        match *work {
+            Work::Copy { copy, original, .. } => Self::Copy {
+                copy: mem.adopt(copy),
+                original: original.map(|pfn| mem.adopt(pfn)),
+            },
+            Work::HugeZero { head, .. } => Self::Huge(mem.adopt_huge(head)),
+            Work::Split(_) => Self::None,
+        }
+    }
+}
+
 impl Later {
     /// For a fault that can leave the lock: if a driver may sleep.
     pub(super) fn of(mm: &Mm) -> Self {
@@ -88,9 +112,12 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     pub(super) fn finish(&mut self, work: Work) {
         let range = work.range();
         let Work::Split(at) = work else {
+            // Before the window opens, which a driver's panic may prevent.
+            let frames = Frames::of(self.mm.machine().mem(), &work);
             let mut window = self.window(range, Event::Clear);
-            window.put_in_place(work);
-            return window.close();
+            window.put_in_place(work, frames);
+            window.close();
+            return self.settle_exports();
         };
         self.split_pmd(at);
     }
@@ -98,19 +125,19 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 
 impl InvalidationWindow<'_, Sleepable> {
     #[inline]
-    fn put_in_place(&mut self, work: Work) {
+    fn put_in_place(&mut self, work: Work, frames: Frames<'_>) {
         let mem = self.mm().machine().mem();
-        match work {
-            Work::Copy {
-                at,
-                seen,
-                copy,
-                pte,
-                original,
-                locked,
-            } => {
-                let copy = mem.adopt(copy);
-                let original = original.map(|pfn| mem.adopt(pfn));
+        match (work, frames) {
+            (
+                Work::Copy {
+                    at,
+                    seen,
+                    pte,
+                    locked,
+                    ..
+                },
+                Frames::Copy { copy, original },
+            ) => {
                 self.lock_ptes(at, |txn| {
                     if let Some(slot) = txn.slot(at)
                         && slot.raw() == seen
@@ -126,20 +153,15 @@ impl InvalidationWindow<'_, Sleepable> {
                     }
                 });
             }
-            Work::HugeZero { at, head, rights } => {
-                let done = self.lock_ptes(at, |txn| {
+            (Work::HugeZero { at, rights, .. }, Frames::Huge(huge)) => {
+                self.lock_ptes(at, |txn| {
                     let leaf = txn.leaf();
-                    let zero = leaf.is_huge() && leaf.get(at).is_zero_page();
-                    if zero {
-                        map_huge(mem, leaf, block(at), head, rights);
+                    if leaf.is_huge() && leaf.get(at).is_zero_page() {
+                        map_huge(mem, leaf, block(at), huge.into_raw(), rights);
                     }
-                    zero
                 });
-                if done != Some(true) {
-                    (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
-                }
             }
-            Work::Split(_) => {}
+            _ => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
     error::{LimitError, NoMemory, VmaError},
-    frame::AllocKind,
+    frame::{AllocKind, Commit},
     rmap::{AnonLink, AnonVma, Space},
 };
 use std::sync::{Arc, Weak};
@@ -36,6 +36,33 @@ impl Default for Limits {
             stack: 8 << 20,
             memlock: 8 << 20,
             ipc_lock: true,
+        }
+    }
+}
+
+/// Memory that is promised to what is about to be mapped; taken back unless that came to be.
+#[must_use]
+pub(super) struct Promise<'m> {
+    commit: &'m Commit,
+    pages: u64,
+}
+
+impl<'m> Promise<'m> {
+    /// Takes over a promise that was made.
+    pub(super) fn made(machine: &'m Machine, pages: u64) -> Self {
+        let commit = machine.commit();
+        Self { commit, pages }
+    }
+    /// It belongs to the mapping from here on.
+    pub(super) fn keep(mut self) {
+        self.pages = 0;
+    }
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        if self.pages > 0 {
+            self.commit.uncharge(self.pages);
         }
     }
 }

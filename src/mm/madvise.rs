@@ -137,9 +137,13 @@ impl Mm {
             if self.notifiers.is_made() {
                 let pin = pin.get_or_insert_with(|| MmapPin::new(self, &g, range));
                 drop(g);
-                work(pin.lease(cx));
+                let mut lease = pin.lease(cx);
+                work(lease.again());
+                lease.settle_exports();
             } else {
-                work(g.lease());
+                let mut lease = g.lease();
+                work(lease.again());
+                lease.settle_exports();
             }
             Ok(Ok(part.end()))
         })

@@ -245,10 +245,14 @@ impl MmapWriteGuard<'_> {
             .union(self.vma(whole.start()).flags)
             & VmFlags::STICKY;
         let right_family = right.and_then(|right| self.clone_anon(right.start()));
+        let rest = range.end() < whole.end();
+        if rest {
+            // First, since a driver may panic.
+            self.split_huge(whole, range.end(), span(left.start(), whole.end()));
+        }
         self.inherit_anon(left.start(), right_family);
         self.inherit_anon(left.start(), family);
-        if range.end() < whole.end() {
-            self.split_huge(whole, range.end(), span(left.start(), whole.end()));
+        if rest {
             self.layout.announce(left.start(), grown);
             self.layout.change(whole.start(), |v| {
                 let pgoff = v.pgoff_at(range.end());
@@ -272,9 +276,13 @@ impl MmapWriteGuard<'_> {
         let family = self.clone_anon(whole.start());
         let grown = span(range.start(), right.end());
         let sticky = self.vma(whole.start()).flags & VmFlags::STICKY;
-        self.inherit_anon(right.start(), family);
-        if whole.start() < range.start() {
+        let rest = whole.start() < range.start();
+        if rest {
+            // First, since a driver may panic.
             self.split_huge(whole, range.start(), span(whole.start(), right.end()));
+        }
+        self.inherit_anon(right.start(), family);
+        if rest {
             self.layout.announce(right.start(), grown);
             self.layout.change(whole.start(), |v| {
                 v.set_range(span(whole.start(), range.start()), v.pgoff);

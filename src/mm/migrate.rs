@@ -5,7 +5,7 @@
 //! of the old one again. Either way they get what the marks say by then ([`not_present`](super::not_present)).
 
 use super::{
-    Mm,
+    Machine, Mm,
     flags::VmFlags,
     guard::Held,
     pte::{RawPte, Rights},
@@ -72,21 +72,24 @@ impl Mm {
         new: &FrameLock<'_>,
     ) -> Option<Pfn> {
         let machine = self.machine();
-        let (mem, registry) = (machine.mem(), machine.registry());
+        let mem = machine.mem();
         if mem.mapcount(old.pfn()) == 0 {
             return None; // Its last mapping went while this waited for the lock.
         }
-        let before = mem.flags(old.pfn());
-        let gone =
-            unmap_frame(registry, mem, &mut cx, old, Unmap::Migration, Blocking::May).is_ok();
+        let mut marked = Marked {
+            machine,
+            cx: cx.reborrow(),
+            old,
+            to: old,
+            before: mem.flags(old.pfn()),
+        };
+        let gone = marked.take_out();
         let moved = gone && self.hand_over(old, new);
-        let there = if moved { new } else { old };
-        restore(registry, &mut cx, old, there);
-        // To the head of its list, as on Linux, which took it off; also one that was locked in memory, and is no more.
-        if moved || before.intersects(FrameFlags::LRU | FrameFlags::UNEVICTABLE) {
-            mem.lru_add(there.pfn());
+        if moved {
+            marked.to = new;
         }
-        moved.then(|| there.pfn())
+        drop(marked);
+        moved.then(|| new.pfn())
     }
     /// The page is the new frame's from here on, if nobody but its owner and this caller hold the old one.
     fn hand_over(&self, old: &FrameLock<'_>, new: &FrameLock<'_>) -> bool {
@@ -146,6 +149,39 @@ impl Mm {
                 mem.lru_lock(new);
             }
         });
+    }
+}
+
+/// Marks may be where the old frame was mapped. They become mappings again when this goes, also by a driver's panic: who
+/// faults on one waits for that.
+struct Marked<'a> {
+    machine: &'a Machine,
+    cx: Cx<'a, rank::Folio, Sleepable>,
+    old: &'a FrameLock<'a>,
+    /// What they are mappings of then.
+    to: &'a FrameLock<'a>,
+    /// Flags of the old frame before.
+    before: FrameFlags,
+}
+
+impl Marked<'_> {
+    /// Says whether every mapping is a mark.
+    fn take_out(&mut self) -> bool {
+        let (mem, registry) = (self.machine.mem(), self.machine.registry());
+        let how = (Unmap::Migration, Blocking::May);
+        unmap_frame(registry, mem, &mut self.cx, self.old, how.0, how.1).is_ok()
+    }
+}
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        restore(self.machine.registry(), &mut self.cx, self.old, self.to);
+        // To the head of its list, as on Linux, which took it off; also one that was locked in memory, and is no more.
+        let moved = self.to.pfn() != self.old.pfn();
+        let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
+        if moved || self.before.intersects(listed) {
+            self.machine.mem().lru_add(self.to.pfn());
+        }
     }
 }
 

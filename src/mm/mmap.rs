@@ -5,6 +5,7 @@ use super::{
     flags::{MapFlags, Prot, VmFlags},
     guard::Then,
     hugetlb::size_of_pages,
+    layout::Promise,
     merge::NewRange,
     populate::Errors,
     vma::Vma,
@@ -182,8 +183,7 @@ impl MmapWriteGuard<'_> {
 
     /// `file_mmap_ok`: the object is of this machine, and no offset exceeds what an object can have.
     fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
-        let mapping = file.object().mapping();
-        if !mapping.is_on(self.layout.machine.registry()) {
+        if !file.mapping().is_on(self.layout.machine.registry()) {
             return Err(MmapError::OtherMachine);
         }
         if pages > MAX_SIZE / PAGE_SIZE || pgoff > MAX_SIZE / PAGE_SIZE - pages {
@@ -209,6 +209,9 @@ impl MmapWriteGuard<'_> {
             self.recharge(range.pages(), old.accounted)?;
             flags |= VmFlags::ACCOUNT;
         }
+        // Until it is mapped: the last allocation may fail, a driver panic.
+        let promised = if accounted { range.pages() } else { 0 };
+        let promise = Promise::made(self.mm.machine(), promised);
         self.detach(range, !accounted, Then::Changes);
         flags = self.layout.merged_if_all_is(flags);
         let new = NewRange {
@@ -222,12 +225,9 @@ impl MmapWriteGuard<'_> {
         let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
         let start = match merged {
             Some(start) => start,
-            None => self.insert_new(new).inspect_err(|_| {
-                if accounted {
-                    self.layout.uncharge(range.pages());
-                }
-            })?,
+            None => self.insert_new(new)?,
         };
+        promise.keep();
         self.layout.account(flags, range.pages());
         if flags.contains(VmFlags::LOCKED) {
             self.lock_new(start, range.pages());

@@ -16,6 +16,7 @@ mod brk;
 mod collapse;
 mod copy_between;
 mod cow;
+mod detached;
 mod discard;
 mod exec;
 mod exit;
@@ -73,6 +74,7 @@ mod vma_tree;
 mod walk;
 mod window;
 
+pub use detached::Detached;
 pub use exec::Segment;
 pub use flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
@@ -89,7 +91,7 @@ pub use mmap::MmapArgs;
 pub use mremap::MremapArgs;
 pub use pte::Pte;
 pub use walk::Walker;
-pub use window::{Detached, InvalidationWindow, PteSlot, PteTxn};
+pub use window::{InvalidationWindow, PteSlot, PteTxn};
 
 use crate::{
     addr::VpnRange,

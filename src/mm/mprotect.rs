@@ -4,8 +4,9 @@ use super::{
     Mm, MmapWriteGuard,
     flags::{Prot, VmFlags},
     guard::{Lease, Then},
+    layout::Promise,
     pte::Rights,
-    window::PteSlot,
+    window::{PteSlot, PteTxn},
 };
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
@@ -23,6 +24,10 @@ impl Mm {
     ///
     /// [`MprotectError`]. Errors of a single VMA, and holes, come when the walk gets there: what lies below has been
     /// changed, and stays so.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does. Rights that were to be taken from the VMA that it concerned are there still then.
     pub fn mprotect(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
@@ -70,6 +75,7 @@ fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, Mprot
 }
 
 /// What became of the rights of one VMA.
+#[derive(Clone, Copy)]
 struct Change {
     part: VpnRange,
     old: VmFlags,
@@ -77,7 +83,53 @@ struct Change {
     charged: u64,
 }
 
-impl MmapWriteGuard<'_> {
+/// A VMA has new rights, and its entries are getting them.
+///
+/// Should a driver's panic keep a window from opening, some entries have the old ones: a VMA must allow what its entries do.
+/// So rights that were taken come back, and those that were given stay; who faults gets the rest.
+struct Changing<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    change: Change,
+    done: bool,
+}
+
+impl Changing<'_, '_> {
+    fn takes_rights(&self) -> bool {
+        let rights = |flags: VmFlags| (flags.accessible(), flags.contains(VmFlags::WRITE));
+        rights(self.change.new) < rights(self.change.old)
+    }
+    #[cold]
+    fn undo(&mut self) {
+        let Change {
+            part,
+            old,
+            new,
+            charged,
+        } = self.change;
+        let guard = &mut *self.guard;
+        guard.cut_out(part);
+        guard.layout.change(part.start(), |vma| vma.flags = old);
+        if old.accessible() {
+            guard.make_readable(part);
+        }
+        guard.layout.reaccount(new, old, part.pages());
+        guard.layout.uncharge(charged);
+    }
+}
+
+impl Drop for Changing<'_, '_> {
+    fn drop(&mut self) {
+        if !self.done && self.takes_rights() {
+            return self.undo();
+        }
+        let Change { part, old, new, .. } = self.change;
+        if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
+            self.guard.layout.uncharge(part.pages());
+        }
+    }
+}
+
+impl<'g> MmapWriteGuard<'g> {
     /// `PROT_GROWSDOWN` takes in the rest of the stack below; otherwise the start must be mapped.
     fn grow_range(&self, range: VpnRange, prot: Prot) -> Result<VpnRange, MprotectError> {
         let hole = MprotectError::Hole(range.start().addr());
@@ -140,17 +192,19 @@ impl MmapWriteGuard<'_> {
         if new == old {
             return Ok(start);
         }
-        let change = self.charge_change(start, part, new)?;
-        let start = match self.modify(start, part, change.new) {
-            Ok(start) => start,
-            Err(e) => {
-                self.layout.uncharge(change.charged);
-                return Err(e.into());
-            }
-        };
+        let (change, promise) = self.charge_change(start, part, new)?;
+        let start = self.modify(start, part, change.new)?;
+        promise.keep();
         self.layout.reaccount(old, change.new, part.pages());
-        self.change_protection(start, part, then);
-        self.finish_change(start, &change);
+        let mut changing = Changing {
+            guard: self,
+            change,
+            done: false,
+        };
+        let Changing { guard, done, .. } = &mut changing;
+        guard.change_protection(start, part, then, done);
+        drop(changing);
+        self.populate_locked(start, &change);
         Ok(start)
     }
     /// A private mapping that becomes writable is promised its pages; one never written gives the promise back.
@@ -159,7 +213,7 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
         new: VmFlags,
-    ) -> Result<Change, LimitError> {
+    ) -> Result<(Change, Promise<'g>), LimitError> {
         let vma = self.vma(start);
         let old = vma.flags;
         let mut change = Change {
@@ -183,13 +237,33 @@ impl MmapWriteGuard<'_> {
         } else if old.contains(VmFlags::ACCOUNT) && vma.is_anonymous() && vma.anon.get().is_none() {
             change.new -= VmFlags::ACCOUNT;
         }
-        Ok(change)
+        let promise = Promise::made(self.mm.machine(), change.charged);
+        Ok((change, promise))
     }
-    fn finish_change(&mut self, start: Vpn, change: &Change) {
+    /// No window: nothing becomes wrong that an external MMU may hold.
+    fn make_readable(&mut self, part: VpnRange) {
+        let rights = Rights {
+            read: true,
+            write: false,
+        };
+        let table = &self.mm.table;
+        let pinned = self.cx.pin();
+        table
+            .leaves(part, table.pin(pinned.guard()), |part, leaf| {
+                if let Some(leaf) = leaf.lock() {
+                    for at in part.iter() {
+                        let pte = leaf.get(at);
+                        if pte.is_present() && !pte.may_read() {
+                            leaf.set(at, pte.with_rights(rights));
+                        }
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+    }
+    fn populate_locked(&mut self, start: Vpn, change: &Change) {
         let Change { part, old, new, .. } = *change;
-        if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            self.layout.uncharge(part.pages());
-        }
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
         if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Locked memory that becomes writable is copied now, so that no write to it faults for long.
@@ -202,7 +276,7 @@ impl MmapWriteGuard<'_> {
     }
 
     /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
-    fn change_protection(&mut self, start: Vpn, part: VpnRange, then: Then) {
+    fn change_protection(&mut self, start: Vpn, part: VpnRange, then: Then, done: &mut bool) {
         let vma = self.vma(start);
         let sharing = match vma.flags.contains(VmFlags::SHARED) {
             false => Sharing::Private,
@@ -211,13 +285,19 @@ impl MmapWriteGuard<'_> {
         };
         let rights = vma.rights();
         self.during(part.pages(), then, &[], |lease| {
-            lease.change_protection(part, rights, sharing);
+            lease.change_protection(part, (rights, sharing), done);
         });
     }
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    fn change_protection(mut self, part: VpnRange, rights: Rights, sharing: Sharing) {
+    /// `done`: every entry has its new rights.
+    fn change_protection(
+        mut self,
+        part: VpnRange,
+        (rights, sharing): (Rights, Sharing),
+        done: &mut bool,
+    ) {
         let mut at = part.start();
         while at < part.end() {
             let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
@@ -227,13 +307,15 @@ impl Lease<'_, rank::Mmap, Sleepable> {
                 window.split_edges(range);
                 window
                     .leaves_in(range, |txn| {
-                        txn.for_each(|slot| change_pte(slot, rights, sharing));
+                        change_leaf(txn, rights, sharing);
                         Ok::<(), Infallible>(())
                     })
                     .unwrap_or_else(|e| match e {});
+                *done = next == part.end();
             }
             at = next;
         }
+        *done = true;
     }
     /// The part of `block` from its first table of 2-MiB entries on.
     fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
@@ -253,6 +335,20 @@ enum Sharing {
     Shared,
     /// The same, and it must hear of the first write to a clean page.
     Announced,
+}
+
+/// Gives each entry the rights of its VMA.
+fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
+    if rights.write || !txn.mem().has_exported() {
+        return txn.for_each(|slot| change_pte(slot, rights, sharing));
+    }
+    txn.for_each(|slot| {
+        let pte = slot.raw();
+        if pte.may_write() {
+            slot.lose_write(pte);
+        }
+        change_pte(slot, rights, sharing);
+    });
 }
 
 /// Gives one entry the rights of its VMA; write permission only where a write would copy and announce nothing

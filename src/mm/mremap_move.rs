@@ -4,17 +4,18 @@ use super::{
     MmapWriteGuard,
     flags::{MremapFlags, VmFlags},
     guard::Then,
+    layout::Promise,
     merge::NewRange,
     mremap::Remap,
     placement::{Area, Place, Want},
-    relocate::{Relocation, Stopped},
+    relocate::{Moved, Relocation, Stopped},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
     error::{MremapError, VmaError},
 };
 
-impl MmapWriteGuard<'_> {
+impl<'g> MmapWriteGuard<'g> {
     /// The range ends with its VMA, and behind it nothing is mapped (`vrm_can_expand_in_place`).
     pub(super) fn can_grow(&self, remap: &Remap) -> bool {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
@@ -26,7 +27,7 @@ impl MmapWriteGuard<'_> {
     /// `expand_vma_in_place`: the new part merges with its VMA, and perhaps with the next.
     pub(super) fn grow(&mut self, remap: &Remap) -> Result<(), MremapError> {
         let more = remap.new - remap.old;
-        let charged = self.charge_move(remap, more)?;
+        let promise = self.charge_move(remap, more)?;
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let flags = vma.flags;
         let new = NewRange {
@@ -37,20 +38,19 @@ impl MmapWriteGuard<'_> {
             copied_from: Some(vma.start()),
         };
         if self.merge_new(&new).is_none() {
-            self.layout.uncharge(charged);
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
         }
+        promise.keep();
         self.account_moved(flags, more);
         Ok(())
     }
-    /// Promises `pages` more if the mapping is accounted; returns how many were.
-    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<u64, MremapError> {
+    /// Promises `pages` more if the mapping is accounted.
+    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<Promise<'g>, MremapError> {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        if !vma.flags.contains(VmFlags::ACCOUNT) {
-            return Ok(0);
-        }
+        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+        let pages = if accounted { pages } else { 0 };
         self.layout.charge(pages)?;
-        Ok(pages)
+        Ok(Promise::made(self.mm.machine(), pages))
     }
     fn account_moved(&mut self, flags: VmFlags, pages: u64) {
         self.layout.account(flags, pages);
@@ -99,25 +99,33 @@ impl MmapWriteGuard<'_> {
         } else {
             remap.new - remap.old
         };
-        let charged = self.charge_move(&remap, more)?;
+        let promise = self.charge_move(&remap, more)?;
         let flags = self
             .layout
             .vmas
             .get(remap.addr)
             .expect("checked before")
             .flags;
-        let new_vma = self.copy_vma(&remap, to).inspect_err(|_| {
-            self.layout.uncharge(charged);
-        })?;
-        let moved = self.move_entries(&remap, new_vma, to);
-        self.account_moved(flags, to.pages());
+        let new_vma = self.copy_vma(&remap, to)?;
+        let mut copy = Copied {
+            guard: self,
+            remap,
+            to,
+            new_vma,
+            state: CopyState::Moved(Moved::Nothing),
+        };
+        let moved = copy.move_entries();
+        copy.guard.account_moved(flags, to.pages());
+        promise.keep();
         if let Err(stopped) = moved {
-            return Err(self.move_back(&remap, new_vma, to, &stopped, charged));
+            copy.state = CopyState::Done;
+            drop(copy);
+            return Err(self.move_back(&remap, new_vma, to, &stopped, more));
         }
-        if dontunmap {
-            self.leave_source(&remap, new_vma);
-        } else {
-            self.unmap_source(&remap);
+        copy.state = CopyState::Counted;
+        if !dontunmap {
+            copy.guard.unmap_source(&remap);
+            copy.state = CopyState::Done;
         }
         Ok(to.start())
     }
@@ -147,20 +155,6 @@ impl MmapWriteGuard<'_> {
         self.layout.insert(copy);
         Ok(to.start())
     }
-    fn move_entries(&mut self, remap: &Remap, new_vma: Vpn, to: VpnRange) -> Result<(), Stopped> {
-        if remap.old == 0 {
-            return Ok(()); // Duplicated, not moved: pages fault in from the object.
-        }
-        // The source may have merged with its copy meanwhile.
-        let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
-        let old_vma = old_vma.start();
-        self.relocate(Relocation {
-            old_vma,
-            new_vma,
-            from: remap.source(),
-            to: to.start(),
-        })
-    }
     /// Tables ran out: the entries go back where their tables still are, and the copy goes.
     fn move_back(
         &mut self,
@@ -168,7 +162,7 @@ impl MmapWriteGuard<'_> {
         new_vma: Vpn,
         to: VpnRange,
         stopped: &Stopped,
-        charged: u64,
+        more: u64,
     ) -> MremapError {
         if let Some(moved) = VpnRange::new(to.start(), to.start().plus(stopped.pages)) {
             let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
@@ -179,15 +173,18 @@ impl MmapWriteGuard<'_> {
                 to: remap.addr,
             };
             // The source's tables were left in place, so this needs none.
-            let _cannot_stop = self.relocate(back);
+            let _cannot_stop = self.relocate(back, |_| ());
         }
         let gathered = self.gather(to);
         debug_assert!(
             gathered.is_ok(),
             "the copy is a VMA of its own, or ends one"
         );
+        let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
+        let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
         self.detach(to, false, Then::Changes);
-        self.layout.uncharge(charged);
+        drop(promise);
         VmaError::NoMemory(stopped.why).into()
     }
 
@@ -200,7 +197,7 @@ impl MmapWriteGuard<'_> {
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
-            Ok(_) => self.detach(range, !accounted, Then::Changes),
+            Ok(_) => self.detach_empty(range, !accounted, Then::Changes),
             // No memory for the split: the source stays, empty, and needs a promise of its own.
             Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
             Err(_) => {}
@@ -219,5 +216,88 @@ impl MmapWriteGuard<'_> {
                 drop(v.anon.take());
             }
         });
+    }
+}
+
+/// What has become of the copy of a VMA that is moved.
+enum CopyState {
+    /// It is in no account, and has these of its pages.
+    Moved(Moved),
+    /// It has all of them, and is counted.
+    Counted,
+    /// So is what became of the source.
+    Done,
+}
+
+/// The copy of a VMA is in the layout. Should a driver panic before its pages moved there, it goes again; if after that, the
+/// source goes.
+struct Copied<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    remap: Remap,
+    to: VpnRange,
+    new_vma: Vpn,
+    state: CopyState,
+}
+
+impl Copied<'_, '_> {
+    fn move_entries(&mut self) -> Result<(), Stopped> {
+        if self.remap.old == 0 {
+            return Ok(()); // Duplicated, not moved: pages fault in from the object.
+        }
+        // The source may have merged with its copy meanwhile.
+        let old_vma = self.guard.layout.vmas.get(self.remap.addr);
+        let old_vma = old_vma.expect("still mapped").start();
+        let mv = Relocation {
+            old_vma,
+            new_vma: self.new_vma,
+            from: self.remap.source(),
+            to: self.to.start(),
+        };
+        let state = &mut self.state;
+        self.guard
+            .relocate(mv, |moved| *state = CopyState::Moved(moved))
+    }
+    /// Counts the copy, with a promise of its own: that of whoever made it is taken back.
+    fn count(&mut self, promised: u64) {
+        let vma = self.guard.layout.vmas.get(self.to.start());
+        let flags = vma.expect("in the layout").flags;
+        self.guard.account_moved(flags, self.to.pages());
+        if flags.contains(VmFlags::ACCOUNT) {
+            self.guard.layout.machine.commit().force(promised);
+        }
+    }
+    /// The source maps nothing any more, and its promise is the copy's.
+    fn finish(&mut self) {
+        if self.remap.has(MremapFlags::DONTUNMAP) {
+            return self.guard.leave_source(&self.remap, self.new_vma);
+        }
+        let source = (self.remap.old > 0).then(|| self.remap.source());
+        let source = source.filter(|&source| self.guard.layout.occupied(source));
+        if let Some(source) = source {
+            let vma = self.guard.layout.vmas.get(source.start());
+            let flags = vma.expect("not unmapped yet").flags;
+            self.guard.drop_empty(source);
+            self.guard.layout.unaccount(flags, source.pages());
+            if flags.contains(VmFlags::LOCKED) {
+                self.guard.layout.locked_vm -= source.pages();
+            }
+        }
+    }
+}
+
+impl Drop for Copied<'_, '_> {
+    fn drop(&mut self) {
+        match self.state {
+            CopyState::Done => {}
+            CopyState::Counted => self.finish(),
+            CopyState::Moved(Moved::Nothing) => self.guard.drop_empty(self.to),
+            CopyState::Moved(Moved::Some) => self.count(self.to.pages()),
+            CopyState::Moved(Moved::All) => {
+                let apart = self.remap.has(MremapFlags::DONTUNMAP);
+                let passed_on = if apart { 0 } else { self.remap.old };
+                self.count(self.to.pages() - passed_on);
+                self.finish();
+            }
+        }
     }
 }

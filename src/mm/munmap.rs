@@ -3,11 +3,11 @@
 use super::{
     Mm, MmapWriteGuard,
     flags::VmFlags,
-    guard::{Lease, Then},
+    guard::Then,
     mlock::mark_unevictable,
     page_table::Bounds,
     vma::Vma,
-    window::Zap,
+    window::{InvalidationWindow, Zap},
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
@@ -15,6 +15,7 @@ use crate::{
     error::{MunmapError, VmaError},
     notifier::Event,
 };
+use smallvec::SmallVec;
 
 /// Checks and rounds a range of bytes as `do_vmi_munmap` does.
 pub(super) fn check_range(addr: u64, len: u64) -> Result<VpnRange, MunmapError> {
@@ -39,6 +40,10 @@ impl Mm {
     /// # Errors
     ///
     /// [`MunmapError`]; nothing is unmapped then. As on Linux, a boundary may have been split already.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does. Where it panicked at the beginning of a window, what lies in that window stays mapped.
     pub fn munmap(
         &self,
         cx: &mut Cx<'_, rank::Idle, Sleepable>,
@@ -103,41 +108,47 @@ impl MmapWriteGuard<'_> {
 
     /// Takes the gathered VMAs of `range` out and drops their pages and tables (`vms_clear_ptes`,
     /// `vms_complete_munmap_vmas`). `uncharge`: give their promised memory back as well.
+    ///
+    /// Should a driver panic, each VMA is gone with its pages or back with them: see [`TakenOut`].
     pub(super) fn detach(&mut self, range: VpnRange, uncharge: bool, then: Then) {
+        self.detach_or(Panicked::ComeBack, range, uncharge, then);
+    }
+    /// The same of VMAs that map nothing, and go in any case.
+    pub(super) fn detach_empty(&mut self, range: VpnRange, uncharge: bool, then: Then) {
+        self.detach_or(Panicked::Go, range, uncharge, then);
+    }
+    fn detach_or(&mut self, panicked: Panicked, range: VpnRange, uncharge: bool, then: Then) {
         let vmas = self.layout.vmas.drain_range(range);
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
             return;
         };
         let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
-        for vma in &vmas {
-            self.layout.unaccount(vma.flags, vma.pages());
-            if vma.flags.contains(VmFlags::LOCKED) {
-                self.layout.locked_vm -= vma.pages();
-            }
-            if uncharge && vma.flags.contains(VmFlags::ACCOUNT) {
-                self.layout.uncharge(vma.pages());
-            }
-        }
+        let mut out = TakenOut::new(self, vmas, uncharge, panicked);
         // While others are let in, only tables that nobody can want are freed: those that lie in the range altogether.
-        let work = if self.has_tables(freed) {
+        let work = if out.guard.has_tables(freed) {
             freed.pages()
         } else {
             0
         };
-        let others = self.gives_way(work);
+        let others = out.guard.gives_way(work);
         let bounds = if others {
             Bounds {
                 floor: freed.start(),
                 ceiling: Some(freed.end()),
             }
         } else {
-            self.bounds(freed)
+            out.guard.bounds(freed)
         };
-        self.during(work, then, &[], |lease| {
-            drop_pages(lease, range, &vmas, freed, bounds);
+        let TakenOut { guard, vmas, .. } = &mut out;
+        guard.during(work, then, &[], |lease| {
+            let mut window = lease.into_window(range, Event::Unmap);
+            vmas.drop_pages(&mut window);
+            window.free_tables(freed, bounds);
+            window.close();
             // The VMAs' objects and families go last, when nothing maps their pages any more.
-            drop(vmas);
+            vmas.list.clear();
         });
+        drop(out);
         if others {
             let bounds = self.bounds(freed);
             let pinned = self.cx.pin();
@@ -169,23 +180,102 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// Pages of VMAs that nobody finds any more, in one window over all that was asked for.
-fn drop_pages(
-    mut lease: Lease<'_, rank::Mmap, Sleepable>,
-    range: VpnRange,
-    vmas: &[Vma],
-    freed: VpnRange,
-    bounds: Bounds,
-) {
-    let mm = lease.mm;
-    for vma in vmas.iter().filter(|v| v.flags.contains(VmFlags::LOCKED)) {
-        let pinned = lease.cx.pin();
-        mark_unevictable(mm, mm.table.pin(pinned.guard()), vma.range(), false);
+/// VMAs that nobody finds any more, ascending.
+struct Gone {
+    list: SmallVec<[Vma; 1]>,
+    /// So many of them, the first ones, map nothing any more.
+    dropped: usize,
+}
+
+impl Gone {
+    fn drop_pages(&mut self, window: &mut InvalidationWindow<'_, Sleepable>) {
+        for vma in &self.list {
+            if vma.flags.contains(VmFlags::LOCKED) {
+                let mm = window.mm();
+                let mut cx = window.cx();
+                let pinned = cx.pin();
+                mark_unevictable(mm, mm.table.pin(pinned.guard()), vma.range(), false);
+            }
+            window.zap(vma.range(), Zap::Mapping);
+            self.dropped += 1;
+        }
     }
-    let mut window = lease.into_window(range, Event::Unmap);
-    for vma in vmas {
-        window.zap(vma.range(), Zap::Mapping);
+}
+
+/// VMAs are out of the layout and not of the accounts of promised memory, while their pages go.
+///
+/// Where a driver's panic keeps a window from opening, nothing in it may be unmapped: those VMAs come back as they were. They
+/// find their place free, since the operation keeps others off it.
+struct TakenOut<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    vmas: Gone,
+    /// What was promised to them.
+    promised: u64,
+    uncharge: bool,
+    panicked: Panicked,
+}
+
+/// What VMAs do whose pages a driver's panic kept from being dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Panicked {
+    ComeBack,
+    Go,
+}
+
+impl<'a, 'g> TakenOut<'a, 'g> {
+    fn new(
+        guard: &'a mut MmapWriteGuard<'g>,
+        list: SmallVec<[Vma; 1]>,
+        uncharge: bool,
+        panicked: Panicked,
+    ) -> Self {
+        let mut promised = 0;
+        for vma in &list {
+            guard.layout.unaccount(vma.flags, vma.pages());
+            if vma.flags.contains(VmFlags::LOCKED) {
+                guard.layout.locked_vm -= vma.pages();
+            }
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                promised += vma.pages();
+            }
+        }
+        Self {
+            guard,
+            vmas: Gone { list, dropped: 0 },
+            promised,
+            uncharge,
+            panicked,
+        }
     }
-    window.free_tables(freed, bounds);
-    window.close();
+    #[cold]
+    fn put_back(&mut self) {
+        let layout = &mut self.guard.layout;
+        for vma in self.vmas.list.drain(..).skip(self.vmas.dropped) {
+            let (flags, pages) = (vma.flags, vma.pages());
+            layout.insert(vma);
+            layout.account(flags, pages);
+            if flags.contains(VmFlags::LOCKED) {
+                layout.locked_vm += pages;
+            }
+            if flags.contains(VmFlags::ACCOUNT) {
+                if self.uncharge {
+                    self.promised -= pages;
+                } else {
+                    // What was promised to it is somebody else's by now.
+                    layout.machine.commit().force(pages);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for TakenOut<'_, '_> {
+    fn drop(&mut self) {
+        if !self.vmas.list.is_empty() && self.panicked == Panicked::ComeBack {
+            self.put_back();
+        }
+        if self.uncharge && self.promised > 0 {
+            self.guard.layout.uncharge(self.promised);
+        }
+    }
 }

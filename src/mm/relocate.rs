@@ -1,11 +1,14 @@
 //! Moving the page-table entries of a range to another address: `move_page_tables`.
 
-use super::{MmapWriteGuard, guard::Then, page_table::LeafAt, window::InvalidationWindow};
+use super::{
+    MmapWriteGuard, guard::Then, page_table::LeafAt, vma::Walks, window::InvalidationWindow,
+};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
     ctx::Sleepable,
     error::NoMemory,
     notifier::Event,
+    sync::panicking,
 };
 
 /// A move of page-table entries within one address space.
@@ -21,6 +24,15 @@ pub(super) struct Relocation {
     pub(super) to: Vpn,
 }
 
+/// How many entries are at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    Nothing,
+    /// Perhaps none.
+    Some,
+    All,
+}
+
 /// The move stopped: this many pages had been moved.
 pub(super) struct Stopped {
     pub(super) pages: u64,
@@ -28,8 +40,13 @@ pub(super) struct Stopped {
 }
 
 impl MmapWriteGuard<'_> {
-    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike.
-    pub(super) fn relocate(&mut self, mv: Relocation) -> Result<(), Stopped> {
+    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike. `told` hears
+    /// how many are at the target whenever that changes.
+    pub(super) fn relocate(
+        &mut self,
+        mv: Relocation,
+        mut told: impl FnMut(Moved),
+    ) -> Result<(), Stopped> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
         let walks = self.vma(mv.old_vma).walks();
@@ -42,31 +59,22 @@ impl MmapWriteGuard<'_> {
             self.vma(mv.new_vma).range(),
         ];
         self.during(steps(range, to), Then::Changes, &both, |lease| {
-            let mut window = lease.into_window(range, Event::Unmap);
-            let mut step = Step {
+            let step = Step {
                 at: start,
                 to,
                 end: range.end(),
             };
-            while step.at < step.end {
-                // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
-                let walks_wait = walks.freeze();
-                match window.move_step(step) {
-                    Ok(Some(pages)) => {
-                        step.at = step.at.plus(pages);
-                        step.to = step.to.plus(pages);
-                    }
-                    Ok(None) => {
-                        drop(walks_wait);
-                        window.split_pmd(step.at);
-                    }
-                    Err(why) => {
-                        let pages = step.at.0.saturating_sub(mv.from.start().0);
-                        return Err(Stopped { pages, why });
-                    }
-                }
-            }
-            Ok(())
+            let mut moving = Moving {
+                window: lease.into_window(range, Event::Unmap),
+                walks: &walks,
+                begin: step,
+                step,
+                told: &mut told,
+            };
+            moving.run().map_err(|why| {
+                let pages = moving.step.at.0.saturating_sub(mv.from.start().0);
+                Stopped { pages, why }
+            })
         })
     }
 
@@ -109,12 +117,70 @@ struct Step {
 }
 
 impl Step {
+    fn advance(&mut self, pages: u64) {
+        self.at = self.at.plus(pages);
+        self.to = self.to.plus(pages);
+    }
     /// Pages up to the next boundary of `span` on either side, or the end (`get_extent`).
     fn extent(self, span: u64) -> u64 {
         let up_to = |v: Vpn| span - (v.0 & (span - 1));
         up_to(self.at)
             .min(up_to(self.to))
             .min(self.end.0 - self.at.0)
+    }
+}
+
+/// Entries are being moved in a window. A driver's panic, where a huge page must be split first, takes back what was moved.
+struct Moving<'w, F: FnMut(Moved)> {
+    window: InvalidationWindow<'w, Sleepable>,
+    walks: &'w Walks,
+    begin: Step,
+    step: Step,
+    told: F,
+}
+
+impl<F: FnMut(Moved)> Moving<'_, F> {
+    fn run(&mut self) -> Result<(), NoMemory> {
+        (self.told)(Moved::Some);
+        while self.step.at < self.step.end {
+            // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
+            let walks_wait = self.walks.freeze();
+            match self.window.move_step(self.step)? {
+                Some(pages) => self.step.advance(pages),
+                None => {
+                    drop(walks_wait);
+                    self.window.split_pmd(self.step.at);
+                }
+            }
+        }
+        (self.told)(Moved::All);
+        Ok(())
+    }
+    /// The same steps from the target. Their tables are still there.
+    #[cold]
+    fn take_back(&mut self) {
+        let mut back = Step {
+            at: self.begin.to,
+            to: self.begin.at,
+            end: self.step.to,
+        };
+        while back.at < back.end {
+            let _walks_wait = self.walks.freeze();
+            match self.window.move_step(back) {
+                Ok(Some(pages)) => back.advance(pages),
+                // What is left stays where it is mapped now.
+                Ok(None) | Err(_) => return,
+            }
+        }
+        (self.told)(Moved::Nothing);
+    }
+}
+
+impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
+    fn drop(&mut self) {
+        if panicking() && self.step.at < self.step.end {
+            self.take_back();
+        }
     }
 }
 

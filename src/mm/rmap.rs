@@ -4,6 +4,7 @@
 
 use super::{
     Mm,
+    detached::Detached,
     flags::VmFlags,
     guard::Lease,
     window::{PteSlot, Zap},
@@ -39,7 +40,9 @@ impl Space for Mm {
         if !self.has_frame(&mut cx, spot, pfn) {
             return;
         }
-        self.at_frame(cx, spot, pfn, Event::Clear, |slot| drop(slot.clear()));
+        self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
+            Detached::give_up_locked(slot.clear());
+        });
     }
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         self.split_folio_at(cx, part, head)

@@ -13,6 +13,12 @@ impl MmapWriteGuard<'_> {
         self.layout.alloc_vma()?;
         let whole = self.vma(start).range();
         self.split_huge(whole, at, whole);
+        self.cut(start, at);
+        Ok(())
+    }
+    /// The same where no huge page can lie across and nobody may be asked for anything: how a change of the layout is undone.
+    pub(super) fn cut(&mut self, start: Vpn, at: Vpn) {
+        let whole = self.vma(start).range();
         let cut = |a, b| VpnRange::new(a, b).expect("at lies strictly inside");
         let vma = self.vma(start);
         let mut upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
@@ -21,7 +27,22 @@ impl MmapWriteGuard<'_> {
         self.layout
             .change(start, |vma| vma.set_range(cut(start, at), vma.pgoff));
         self.layout.insert(upper);
-        Ok(())
+    }
+    /// Makes `range`, in one VMA, a VMA of its own. As [`cut`](Self::cut).
+    pub(super) fn cut_out(&mut self, range: VpnRange) {
+        let vma = self.layout.vmas.get(range.start());
+        let whole = vma.expect("the caller mapped it").range();
+        if whole.start() < range.start() {
+            self.cut(whole.start(), range.start());
+        }
+        if range.end() < whole.end() {
+            self.cut(range.start(), range.end());
+        }
+    }
+    /// Takes a range out of the layout that maps nothing and is in no account.
+    pub(super) fn drop_empty(&mut self, range: VpnRange) {
+        self.cut_out(range);
+        drop(self.layout.vmas.drain_range(range));
     }
     /// The same within the map limit (`split_vma`).
     pub(super) fn split(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {

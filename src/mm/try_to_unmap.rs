@@ -2,10 +2,11 @@
 
 use super::{
     Mm,
+    detached::Detached,
     flags::VmFlags,
     guard::Lease,
     pte::RawPte,
-    window::{Detached, InvalidationWindow, PteSlot},
+    window::{InvalidationWindow, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},
@@ -86,20 +87,18 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
                 return Err(Kept::Needed);
             }
-            drop(slot.clear());
+            Detached::give_up_locked(slot.clear());
         }
         Unmap::Discard => {
             // Its use has been asked for; that it ends is none.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
-            let old: Option<Detached<'_>> = slot.take(pte.mkold(), left);
-            drop(old);
+            Detached::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
             let mark = pte.leaving(no_more_exclusive(mem, pfn));
             // What it says of the use of the page, the mark keeps.
-            let old: Option<Detached<'_>> = slot.take(pte.mkold(), mark);
-            drop(old);
+            Detached::give_up_locked(slot.take(pte.mkold(), mark));
             if flags.contains(VmFlags::LOCKED) {
                 // Locked again by those mappings that come back, and are locked then.
                 mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
@@ -108,8 +107,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         Unmap::Swap(swap) => {
             mem.swap_dup(swap);
             let left = RawPte::swap(swap, no_more_exclusive(mem, pfn));
-            let old: Option<Detached<'_>> = slot.replace(left);
-            drop(old);
+            Detached::give_up_locked(slot.replace(left));
         }
     }
     Ok(())

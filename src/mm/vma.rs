@@ -4,7 +4,7 @@ use super::{flags::VmFlags, vma_tree::Span};
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, same_file},
-    rmap::{AnonLink, AnonVma, FileLink, Frozen, Place, Space},
+    rmap::{AnonLink, AnonVma, FileLink, Frozen, Mapping, Place, Space},
     sync::OnceLock,
 };
 use smallvec::SmallVec;
@@ -130,7 +130,7 @@ impl Vma {
         match (&mut self.file_link, &self.file) {
             (Some(link), _) => link.follow(place),
             (None, Some(file)) => {
-                self.file_link = Some(FileLink::new(file.object().mapping(), place));
+                self.file_link = Some(FileLink::new(file.mapping(), place));
             }
             (None, None) => {}
         }
@@ -141,7 +141,7 @@ impl Vma {
     /// Its reverse maps.
     pub(super) fn walks(&self) -> Walks {
         Walks {
-            object: self.object().cloned(),
+            object: self.file.as_ref().map(|f| Arc::clone(f.mapping())),
             anon: self.anon.get().cloned(),
         }
     }
@@ -164,14 +164,14 @@ impl Vma {
 
 /// The reverse maps that lead to a VMA, also when it is gone.
 pub(super) struct Walks {
-    object: Option<Arc<dyn MemoryObject>>,
+    object: Option<Arc<Mapping>>,
     anon: Option<AnonLink>,
 }
 
 impl Walks {
     /// Keeps walks over them out.
     pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
-        let object = self.object.iter().map(|o| o.mapping().freeze());
+        let object = self.object.iter().map(|mapping| mapping.freeze());
         let anon = self.anon.as_ref().map(AnonLink::freeze);
         object.chain(anon.into_iter().flatten()).collect()
     }

@@ -6,13 +6,14 @@
 
 use super::{
     Mm,
+    detached::{Detached, drop_entry_to},
     page_table::{Bounds, LeafAt, LockedLeaf, Pin},
     pte::{Pte, RawPte, Rights},
 };
 use crate::{
-    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, Sleepable, rank},
-    frame::{FrameFlags, PhysMem, Retired, SwapSlot, Used},
+    frame::{FrameFlags, PhysMem},
     notifier::{Event, OpenWindow},
 };
 use smallvec::SmallVec;
@@ -39,14 +40,6 @@ pub struct PteSlot<'s> {
     leaf: &'s LockedLeaf<'s>,
     mem: &'s PhysMem,
     at: Vpn,
-}
-
-/// What an entry held, taken out of the table. Dropping it gives up the mapping: the frame is retired when that was
-/// the last reference.
-#[must_use = "dropping it gives up the mapping; say so with `drop`"]
-pub struct Detached<'m> {
-    pte: RawPte,
-    mem: &'m PhysMem,
 }
 
 impl<'w> InvalidationWindow<'w, Sleepable> {
@@ -315,18 +308,19 @@ impl<'s> PteSlot<'s> {
             return None;
         }
         self.leaf.set(self.at, RawPte::NONE);
-        Some(Detached { pte, mem: self.mem })
+        Some(Detached::new(pte, self.mem))
     }
     /// As [`clear`](Self::clear), with what was there seen as `pte`, and `left` in its place.
     pub(super) fn take(self, pte: RawPte, left: RawPte) -> Option<Detached<'s>> {
         self.leaf.set(self.at, left);
-        Some(Detached { pte, mem: self.mem })
+        Some(Detached::new(pte, self.mem))
     }
     /// Removes write permission; returns whether it was set.
     pub fn write_protect(self) -> bool {
         let pte = self.raw();
         let was = pte.is_present() && pte.may_write();
         if was {
+            self.lose_write(pte);
             self.leaf.set(self.at, pte.wrprotect());
         }
         was
@@ -350,11 +344,17 @@ impl<'s> PteSlot<'s> {
             self.leaf.set(self.at, new);
         }
     }
+    /// The entry, which lets write, is about to do so no more: whoever has the frame by number will be told.
+    pub(super) fn lose_write(&self, pte: RawPte) {
+        if let Some(pfn) = pte.counted() {
+            self.mem.lose_write(pfn);
+        }
+    }
     /// Puts another mapping in the place of this one.
     pub(super) fn replace(self, new: RawPte) -> Option<Detached<'s>> {
         let pte = self.raw();
         self.leaf.set(self.at, new);
-        (!pte.is_none()).then_some(Detached { pte, mem: self.mem })
+        (!pte.is_none()).then(|| Detached::new(pte, self.mem))
     }
     /// Puts other marks or rights on what is there: nothing is dropped.
     pub(super) fn set(self, pte: RawPte) {
@@ -362,38 +362,5 @@ impl<'s> PteSlot<'s> {
     }
     pub(super) fn mem(&self) -> &'s PhysMem {
         self.mem
-    }
-}
-
-impl Detached<'_> {
-    /// The frame that was mapped; none for the zero page and for markers.
-    pub fn pfn(&self) -> Option<Pfn> {
-        self.pte.counted()
-    }
-}
-
-/// Gives up what an entry held that is no longer in a table.
-pub(super) fn drop_entry(mem: &PhysMem, pte: RawPte) {
-    drop_entry_to(&mut mem.retired(), pte);
-}
-/// The same; a frame that nobody else has is put back with others.
-#[inline(always)]
-pub(super) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
-    if let Some(pfn) = pte.counted() {
-        let (young, dirty) = (pte.is_young(), pte.is_dirty());
-        retired.unmap(pfn, Used { young, dirty });
-    } else if let Some(slot) = pte.swap_slot() {
-        drop_slot(retired, slot);
-    }
-}
-#[inline(never)]
-fn drop_slot(retired: &mut Retired<'_>, slot: SwapSlot) {
-    retired.put_back();
-    retired.mem().swap_free(slot);
-}
-
-impl Drop for Detached<'_> {
-    fn drop(&mut self) {
-        drop_entry(self.mem, self.pte);
     }
 }

@@ -80,10 +80,9 @@ impl<'w> Asked<'w> {
         let agreed = &self.0.own().agreed;
         agreed.set(agreed.get() + 1);
     }
-    /// Lets go who is not to be told the end, and has the sequences of the others go on. The rest is told by `tell`, the
-    /// last one asked first.
+    /// Lets go who is not to be told the end, and has the sequences of the others go on.
     #[inline]
-    pub(super) fn end(&mut self, mut tell: impl FnMut(&Entry)) {
+    pub(super) fn close(&mut self) {
         let progress = self.0.own_mut();
         let agreed = progress.agreed.get();
         if !progress.subs.is_empty() {
@@ -91,10 +90,14 @@ impl<'w> Asked<'w> {
             // All sequences first: who is told of an end finds no window open.
             progress.subs.iter_mut().for_each(Visit::close_window);
         }
+    }
+    /// Who is told the end, once the window is [closed](Self::close): the last one asked first.
+    #[inline]
+    pub(super) fn told(&self) -> impl Iterator<Item = &Entry> {
+        let progress = self.0.own();
         let subs = progress.subs.len();
-        let of_all = self.0.met().take(agreed - subs);
-        of_all.rev().for_each(|entry| tell(entry));
-        let subs = self.0.own().subs.iter().rev();
-        subs.for_each(|visit| tell(visit.entry()));
+        let of_all = self.0.met().take(progress.agreed.get() - subs).rev();
+        let of_all = of_all.map(|entry| &**entry);
+        of_all.chain(progress.subs.iter().rev().map(Visit::entry))
     }
 }

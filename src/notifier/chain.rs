@@ -15,7 +15,7 @@ use crate::{
     ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
     error::RegisterError,
     frame::PhysMem,
-    sync::{Addresses, AtomicBool, Condvar, Mutex, Ordering, Serial},
+    sync::{Addresses, AtomicBool, Condvar, Despite, Mutex, Ordering, Serial},
 };
 use std::sync::Arc;
 
@@ -42,7 +42,9 @@ impl Registration {
     ///
     /// # Panics
     ///
-    /// If the token is of a thread that entered another machine; the driver stays where it is.
+    /// If the token is of a thread that entered another machine; the driver stays where it is. If the driver panics. One
+    /// that panics when it is asked for all it has stays on the chain: it gets no permit any more, is told of windows like
+    /// everybody else, and is released when the address space ends.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         self.chain.list.check_token(cx);
         let _leaving = self.chain.leaving.begin();
@@ -171,9 +173,29 @@ impl Chain {
             return;
         };
         entry.exclude_all(cx);
+        self.unlist(cx, entry);
+        leave.release(cx.descend());
+        entry.taken.give_back();
+    }
+    /// Nobody finds the driver any more, and nobody is calling it.
+    fn unlist<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &Entry) {
         self.remove(cx, entry);
         entry.close();
-        leave.release(cx.descend());
+    }
+    /// [`take_off`](Self::take_off) where the address space ends: a driver that panics is off the chain and released like
+    /// the others.
+    fn take_off_despite<R: Below<rank::Callback>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        entry: &Entry,
+        despite: &mut Despite,
+    ) {
+        let Some(leave) = entry.begin_leave() else {
+            return;
+        };
+        despite.call(|| entry.exclude_all(cx));
+        self.unlist(cx, entry);
+        despite.call(|| leave.release(cx.descend()));
         entry.taken.give_back();
     }
     fn all<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>) -> Vec<Arc<Entry>> {
@@ -261,14 +283,19 @@ impl Notifiers {
         chain.insert(cx, &entry);
         Ok((ext, Registration { chain, entry }))
     }
-    /// The address space ends: each driver is taken off and released, by this or by an unregistration under way.
-    pub(crate) fn release_all(&self, cx: &mut Cx<'_, rank::Mmap, Sleepable>) -> Closing<'_> {
+    /// The address space ends: each driver is taken off and released, by this or by an unregistration under way. Their
+    /// panics wait.
+    pub(crate) fn release_all(
+        &self,
+        cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+        despite: &mut Despite,
+    ) -> Closing<'_> {
         let Some(chain) = self.chain() else {
             return Closing(None);
         };
         loop {
             for entry in chain.all(cx) {
-                chain.take_off(cx, &entry);
+                chain.take_off_despite(cx, &entry, despite);
             }
             chain.leaving.wait();
             // Who comes from here on finds a window open over everything, so nothing can be established meanwhile.

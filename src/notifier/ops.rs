@@ -154,6 +154,14 @@ pub enum AgeKind {
 /// Callbacks come from any thread, several at once, with overlapping and nested ranges, and with ranges in which the
 /// MMU has nothing. What a driver cannot get wrong is in the types: it must pass its gate to answer, it cannot sleep
 /// where it must not, and it cannot re-enter the address space.
+///
+/// # Panics
+///
+/// A callback may panic; the panic goes on from the operation that called it. A window that one of them keeps from opening
+/// changes nothing: it ends for those who agreed, and the operation leaves off, with what it had begun done or undone. A
+/// panic at the end of a window comes when everything is done; the others are told the end first. What the driver itself is
+/// left with is its own affair: one that panics when it is asked for everything, as an address space ends, keeps its entries,
+/// and is caught when it looks at a frame that was given back.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an external MMU",
     label = "windows would not reach it",

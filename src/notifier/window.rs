@@ -2,6 +2,7 @@
 
 use super::{
     asked::Asked,
+    board::Board,
     chain::{Chain, Notifiers},
     entry::Entry,
     ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
@@ -9,6 +10,7 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Sleepable, rank},
+    sync::{Despite, panicking},
 };
 use smallvec::SmallVec;
 use std::{convert::Infallible, marker::PhantomData};
@@ -186,8 +188,52 @@ fn end<C: Context>(mut asked: Asked<'_>, mut cx: Cx<'_, rank::Window, C>, range:
         asked.board().watched(|w| w.closing(range));
     }
     asked.board().end(range);
-    asked.end(|entry| entry.ext.invalidate_end(cx.descend(), range));
-    asked.board().watched(|w| w.closed(id));
+    asked.close();
+    let _closed = Closed(asked.board(), id);
+    let mut telling = Telling {
+        rest: asked.told(),
+        tell: |entry: &Entry| entry.ext.invalidate_end(cx.descend(), range),
+    };
+    if !panicking() {
+        telling.rest.by_ref().for_each(&mut telling.tell);
+    }
+}
+
+/// An oracle hears that the window is over when everybody has.
+struct Closed<'a>(&'a Board, u64);
+
+impl Drop for Closed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.watched(|w| w.closed(self.1));
+    }
+}
+
+/// The end is being told; who is left when a driver panics, or where a panic is what ends the window, is told all the same.
+struct Telling<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> {
+    rest: I,
+    tell: F,
+}
+
+impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Drop for Telling<'e, I, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if panicking() {
+            self.despite_panics();
+        }
+    }
+}
+
+impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Telling<'e, I, F> {
+    #[cold]
+    #[inline(never)]
+    fn despite_panics(&mut self) {
+        let mut despite = Despite::default();
+        for entry in self.rest.by_ref() {
+            despite.call(|| (self.tell)(entry));
+        }
+        despite.resume();
+    }
 }
 
 impl<C: Context> OpenWindow<'_, C> {

@@ -1,6 +1,6 @@
 //! Working through the lists until enough is free: `try_to_free_pages`, and until nothing is left: `force_empty`.
 
-use super::shrink::{Reclaim, References};
+use super::shrink::{OffList, Reclaim, References};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     frame::{FrameFlags, LruList},
@@ -189,15 +189,15 @@ impl Reclaim<'_> {
         most: u64,
     ) {
         let mem = self.mem();
-        let batch = mem.lru_isolate(list, most);
-        for frame in &batch {
+        let frames = mem.lru_isolate(list, most);
+        let batch = OffList { mem, frames };
+        for frame in &batch.frames {
             if let Ok(locked) = mem.try_lock(frame.clone()) {
                 let mut cx = cx.descend::<rank::Folio, _>();
                 let _used = referenced(&self.host().registry, mem, &mut cx, &locked);
             }
             mem.clear_flags(frame.pfn(), FrameFlags::ACTIVE);
         }
-        batch.iter().for_each(|frame| mem.lru_add(frame.pfn()));
     }
 }
 

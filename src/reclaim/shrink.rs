@@ -5,6 +5,7 @@ use crate::{
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
     rmap::{Blocking, Kept, Mapping, OwnerRef, Unmap, Use, referenced, split_huge_of, unmap_frame},
+    sync::panicking,
 };
 use std::{cell::RefCell, sync::Arc};
 
@@ -43,12 +44,41 @@ pub enum RmapWindows {
     AtomicFirst,
 }
 
-/// What came of a list of pages.
-#[derive(Default)]
+/// What came of a list of pages. What is kept goes back to the heads of their lists, in the order in which it came
+/// (`move_folios_to_lru`).
 struct Batch<'r> {
     done: Shrunk,
-    kept: Vec<Frame<'r>>,
+    kept: OffList<'r>,
     deferred: Vec<Frame<'r>>,
+}
+
+/// Pages that are on no list of reclaim, and go back to theirs when this goes: also by a driver's panic.
+pub(super) struct OffList<'r> {
+    pub(super) mem: &'r PhysMem,
+    pub(super) frames: Vec<Frame<'r>>,
+}
+
+impl Drop for OffList<'_> {
+    fn drop(&mut self) {
+        let mem = self.mem;
+        self.frames
+            .iter()
+            .for_each(|frame| mem.lru_add(frame.pfn()));
+    }
+}
+
+/// One that is being worked on.
+struct AtHand<'r> {
+    mem: &'r PhysMem,
+    locked: FrameLock<'r>,
+}
+
+impl Drop for AtHand<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.mem.lru_add(self.locked.pfn());
+        }
+    }
 }
 
 /// What giving up a list of pages came to.
@@ -86,14 +116,22 @@ impl<'r> Reclaim<'r> {
     pub(crate) fn shrink<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
-        list: impl IntoIterator<Item = Frame<'r>>,
+        list: Vec<Frame<'r>>,
         references: References,
     ) -> Shrunk {
         let first = match self.windows {
             RmapWindows::Sleepable => Blocking::May,
             RmapWindows::AtomicFirst => Blocking::MustNot,
         };
-        let mut batch = Batch::default();
+        let mem = self.mem();
+        let mut batch = Batch {
+            done: Shrunk::default(),
+            kept: OffList {
+                mem,
+                frames: Vec::new(),
+            },
+            deferred: Vec::new(),
+        };
         self.try_each(cx, list, (references, first), &mut batch);
         // Each has a reference from here, so none is freed while it waits. Its use was asked for already.
         let deferred = std::mem::take(&mut batch.deferred);
@@ -103,39 +141,41 @@ impl<'r> Reclaim<'r> {
             (References::Ignore, Blocking::May),
             &mut batch,
         );
-        // Back to the heads of their lists, in the order in which they came (`move_folios_to_lru`).
-        let mem = self.mem();
-        batch.kept.iter().for_each(|frame| mem.lru_add(frame.pfn()));
+        // Unused pages of huge ones that were split.
+        self.host.settle_exports(cx);
         batch.done
     }
     fn try_each<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
-        list: impl IntoIterator<Item = Frame<'r>>,
+        mut list: Vec<Frame<'r>>,
         how: (References, Blocking),
         batch: &mut Batch<'r>,
     ) {
         let mem = self.mem();
-        for frame in list {
-            let locked = match mem.try_lock(frame) {
-                Ok(locked) => locked,
+        list.reverse();
+        let mut rest = OffList { mem, frames: list };
+        while let Some(frame) = rest.frames.pop() {
+            let at_hand = match mem.try_lock(frame) {
+                Ok(locked) => AtHand { mem, locked },
                 Err(frame) => {
-                    batch.kept.push(frame);
+                    batch.kept.frames.push(frame);
                     continue;
                 }
             };
+            let locked = &at_hand.locked;
             let mut cx = cx.descend::<rank::Folio, _>();
-            match self.shrink_one(&mut cx, &locked, how) {
+            match self.shrink_one(&mut cx, locked, how) {
                 Fate::Freed => batch.done.freed += 1,
                 Fate::Deferred => batch.deferred.push(locked.frame().clone()),
-                Fate::Kept => batch.kept.push(locked.frame().clone()),
+                Fate::Kept => batch.kept.frames.push(locked.frame().clone()),
                 Fate::Written => {
                     batch.done.written += 1;
-                    batch.kept.push(locked.frame().clone());
+                    batch.kept.frames.push(locked.frame().clone());
                 }
                 Fate::Active => {
                     mem.set_flags(locked.pfn(), FrameFlags::ACTIVE);
-                    batch.kept.push(locked.frame().clone());
+                    batch.kept.frames.push(locked.frame().clone());
                 }
             }
         }
@@ -327,7 +367,7 @@ impl<'r> Reclaim<'r> {
                 continue;
             };
             if mapping.write_back(&mut cx.descend(), &locked, index) {
-                locked.set_flags(FrameFlags::RECLAIM);
+                mem.set_flags(locked.pfn(), FrameFlags::RECLAIM);
                 any = true;
             }
         }

@@ -106,13 +106,16 @@ impl Mapping {
             true
         });
     }
-    /// Drops every mapping of one page, wherever it is really mapped.
-    pub(crate) fn unmap_frame<R: Below<rank::Rmap>>(
+    /// Drops every mapping of one page, whose frame is locked, wherever it is really mapped.
+    pub(crate) fn unmap_frame(
         &self,
-        cx: &mut Cx<'_, R, Sleepable>,
+        mem: &PhysMem,
+        cx: &mut Cx<'_, rank::Folio, Sleepable>,
         index: u64,
         pfn: Pfn,
     ) {
+        let exports = &self.registry.exports;
+        exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut unmap = |cx: RmapCx<'_>, spot: &Spot<'_>| {
             spot.space.unmap_frame(cx, spot, pfn);
             true
@@ -120,6 +123,7 @@ impl Mapping {
         self.walk(cx.descend(), index, |cx, spot| {
             each_page(cx, spot, pfn, &mut unmap)
         });
+        exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
     }
     /// Takes the right to write from every mapping of a page; says whether one had it (`folio_mkclean`).
     pub(crate) fn write_protect(

@@ -69,7 +69,7 @@ pub(crate) trait Space: Send + Sync {
     /// Drops what a nonlinear VMA maps of pages `[from, to)` of its object, in one window over all of it; their places are
     /// kept in the entries.
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64);
-    /// Drops the one mapping of `pfn` at `spot`, if it is there (`unmap_mapping_folio`).
+    /// Drops the one mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn);
     /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries;
     /// returns how many there still are (`try_to_migrate_one` for a split).

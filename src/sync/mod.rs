@@ -6,6 +6,7 @@
 mod addresses;
 #[cfg(any(loom, shuttle))]
 mod checked;
+mod despite;
 mod lane_lock;
 mod lanes;
 #[cfg(not(any(loom, shuttle)))]
@@ -15,6 +16,7 @@ mod serial;
 pub(crate) use addresses::{Addresses, TakenAddress};
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
+pub(crate) use despite::{Despite, panicking};
 pub(crate) use lane_lock::LaneLock;
 pub(crate) use lanes::{Apart, Lanes};
 #[cfg(not(any(loom, shuttle)))]

@@ -8,10 +8,12 @@
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
 //! | `threads` | operations against each other, without a device |
+//! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `whole` | all devices and all operations at once |
 #![cfg(shuttle)]
 
 mod entries;
+mod exports;
 mod races;
 mod run;
 mod sweep;

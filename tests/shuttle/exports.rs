@@ -1,0 +1,208 @@
+//! A driver that has a frame by its number, and one that panics, against another thread on the same page.
+
+use crate::run::{How, explore};
+use emmu::{
+    Machine, MachineConfig, MemConfig, Mm,
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Atomic, Cx, Sleepable, rank},
+    mm::{MmapArgs, PageState},
+    notifier::{Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Seat},
+    rmap::RmapNotifier,
+};
+use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const BASE: u64 = 1 << 30;
+const PAGE: u64 = emmu::PAGE_SIZE;
+
+fn world() -> (Arc<Machine>, Arc<Mm>) {
+    let machine = Machine::new(MachineConfig {
+        memory: MemConfig {
+            frames: 16,
+            ..MemConfig::default()
+        },
+        ..MachineConfig::default()
+    });
+    let mm = Mm::new(&machine);
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE).fixed(BASE))
+        .unwrap();
+    mm.store(&mut cx, BASE, 1).unwrap();
+    drop(thread);
+    (machine, mm)
+}
+
+/// Runs both at the same time.
+fn race(
+    machine: &Arc<Machine>,
+    a: impl FnOnce(&mut Idle<'_>) + Send + 'static,
+    b: impl FnOnce(&mut Idle<'_>) + Send + 'static,
+) {
+    let (ma, mb) = (Arc::clone(machine), Arc::clone(machine));
+    let a = shuttle::thread::spawn(move || a(&mut ma.enter().unwrap().cx()));
+    let b = shuttle::thread::spawn(move || b(&mut mb.enter().unwrap().cx()));
+    b.join().unwrap();
+    a.join().unwrap();
+}
+
+/// What a driver uses: a frame, 0 for none.
+#[derive(Default)]
+struct Exporter(AtomicU32);
+
+impl RmapNotifier for Exporter {
+    fn invalidate_frame(&self, _: Cx<'_, rank::Folio, Sleepable>, pfn: Pfn) {
+        let _other = self.0.compare_exchange(pfn.0, 0, SeqCst, SeqCst);
+    }
+}
+
+/// A page is exported while it is unmapped, and its frame used again: the driver does not use it then.
+fn export_and_remap() {
+    let (machine, mm) = world();
+    let exporter = Arc::new(Exporter::default());
+    let registration = machine.register_exports(exporter.clone());
+    let (exports, unmaps, driver) = (Arc::clone(&mm), Arc::clone(&mm), Arc::clone(&exporter));
+    race(
+        &machine,
+        move |cx| {
+            let _refused = exports.with_locked_frame(cx, BASE, Access::Write, |_, locked| {
+                locked.export();
+                driver.0.store(locked.pfn().0, SeqCst);
+            });
+        },
+        move |cx| unmaps.munmap(cx, BASE, PAGE).unwrap(),
+    );
+    let used = exporter.0.load(SeqCst);
+    assert_eq!(used, 0, "frame {used} is used, and mapped nowhere");
+    machine.unregister_exports(&registration);
+    let mut thread = machine.enter().unwrap();
+    mm.exit(&mut thread.cx());
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+/// The same against a fork: what the driver may write to is not the child's.
+fn export_and_fork() {
+    let (machine, mm) = world();
+    let exporter = Arc::new(Exporter::default());
+    let registration = machine.register_exports(exporter.clone());
+    let (exports, forks, driver) = (Arc::clone(&mm), Arc::clone(&mm), Arc::clone(&exporter));
+    let born = Arc::new(Mutex::new(None));
+    let bears = Arc::clone(&born);
+    race(
+        &machine,
+        move |cx| {
+            let exported = exports.with_locked_frame(cx, BASE, Access::Write, |_, locked| {
+                locked.export();
+                driver.0.store(locked.pfn().0, SeqCst);
+            });
+            exported.unwrap();
+        },
+        move |cx| {
+            *bears.lock().unwrap() = Some(forks.fork(cx).unwrap());
+        },
+    );
+    let child = born.lock().unwrap().take().unwrap();
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    let page = VpnRange::single(Vpn::containing(BASE));
+    let used = Pfn(exporter.0.load(SeqCst));
+    let theirs = child.pagemap(&mut cx, page);
+    assert_ne!(
+        theirs[0].1,
+        PageState::Anon(used),
+        "the driver writes to the child's frame"
+    );
+    assert_eq!(child.load(&mut cx, BASE), Ok(1));
+    child.exit(&mut cx);
+    machine.unregister_exports(&registration);
+    mm.exit(&mut cx);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+/// Panics in the first window.
+struct Bomb {
+    gate: Gate<OrderedStore<u64>, (), Atomic>,
+    armed: AtomicBool,
+}
+
+impl Bomb {
+    fn new(seat: Seat) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(seat, OrderedStore::default(), ()),
+            armed: AtomicBool::new(true),
+        })
+    }
+}
+
+impl ExternalMmu for Bomb {
+    fn invalidate_start<'i>(
+        &self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Ack<'i> {
+        self.gate.exclude(cx, inv, |(), _, _| ())
+    }
+    fn invalidate_begin<'s, 'i>(
+        &'s self,
+        cx: Cx<'_, rank::Callback, Sleepable>,
+        inv: Invalidation<'i>,
+    ) -> Begun<'i, Finish<'s>> {
+        assert!(!self.armed.swap(false, SeqCst), "a bomb");
+        Begun::Done(self.invalidate_start(cx, inv))
+    }
+}
+
+/// A munmap comes to nothing by a driver's panic while another thread stores to the page, and maps what is free.
+fn panic_and_store() {
+    let (machine, mm) = world();
+    {
+        let mut thread = machine.enter().unwrap();
+        let (_bomb, _stays) = mm.register(&mut thread.cx(), Bomb::new);
+    }
+    let (unmaps, stores) = (Arc::clone(&mm), Arc::clone(&mm));
+    race(
+        &machine,
+        move |cx| {
+            let unmap = AssertUnwindSafe(|| unmaps.munmap(cx, BASE, PAGE));
+            catch_unwind(unmap).expect_err("a bomb");
+        },
+        move |cx| {
+            stores.store(cx, BASE, 2).unwrap();
+            let there = stores.load(cx, BASE);
+            assert_eq!(there, Ok(2), "a lost page");
+        },
+    );
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    assert_eq!(mm.load(&mut cx, BASE), Ok(2), "it was not unmapped");
+    assert_eq!(mm.windows_open(), 0);
+    mm.exit(&mut cx);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+    assert_eq!(machine.commit().pages(), 0, "promised memory is left");
+}
+
+#[test]
+fn export_against_munmap() {
+    explore(
+        &[How::Sweep(2, 4), How::Random(100), How::Pct(100)],
+        export_and_remap,
+    );
+}
+
+#[test]
+fn export_against_fork() {
+    explore(
+        &[How::Sweep(2, 8), How::Random(100), How::Pct(100)],
+        export_and_fork,
+    );
+}
+
+#[test]
+fn panic_against_store() {
+    explore(&[How::Random(100), How::Pct(100)], panic_and_store);
+}
