@@ -164,6 +164,8 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
         Cx::forge(self.local)
     }
     /// Pins the reclamation epoch; nothing may sleep while the pin lives.
+    ///
+    /// A pin that is forgotten ([`std::mem::forget`]) keeps in memory whatever is taken out from then on: drivers, table pages.
     pub fn pin(&mut self) -> Pinned<'_, R> {
         Pinned {
             guard: self.local.pin(),
