@@ -56,7 +56,7 @@
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
-//! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
+//! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `kinds`, `rules`, `programs` |
 //!
 //! The names in the last column are files of `tests/`, and modules with tests of their own.
 //!
