@@ -70,7 +70,7 @@
 //! | a page that is on its way or in swap comes back with what its entry says by then: to whom it belongs, rights, age, dirtiness | by construction: the frame remembers nothing of it | `not_present`, `entries`, `docs/entries.md` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
 //! | an address, a length, an index or a setting, whatever its 64 bits, gets its answer or an error | test: drawn numbers | `addresses`, `any_number`, `device_numbers` |
-//! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
+//! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `kinds`, `rules`, `programs` |
 //!
 //! The names in the last column are files of `tests/`, and modules with tests of their own.
 //!
