@@ -3,7 +3,7 @@
 //! Guarantee: while a [`Cutting`] lives no page comes into the cache but by who holds it. So blocks that are given up
 //! after the pages are read by nobody in between.
 
-use super::{PageCache, cache::Filling, io::Reach};
+use super::{PageCache, filling::Filling, io::Reach};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{Below, Cx, Sleepable, rank},

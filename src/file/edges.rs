@@ -8,7 +8,7 @@
 //!
 //! Whatever can fail is done by [`DiskFile::edge`], before anything is changed.
 
-use super::{DiskFile, cache::Filling, io::Reach, store::BLOCK};
+use super::{DiskFile, filling::Filling, io::Reach, store::BLOCK};
 use crate::{
     addr::PAGE_SIZE,
     error::ObjectError,

@@ -102,7 +102,8 @@ impl Store for Puppet {
         self.0.blocks.write(index, bytes)
     }
     fn discard(&self, from: u64, to: u64) {
-        if let Some(hook) = self.0.on_discard.lock().unwrap().take() {
+        let hook = self.0.on_discard.lock().unwrap().take();
+        if let Some(hook) = hook {
             hook();
         }
         self.0.blocks.discard(from, to);

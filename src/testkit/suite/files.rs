@@ -47,8 +47,6 @@ const ON_FILES: &[(u32, On)] = &[
 /// What a draw is.
 pub(super) fn op(d: Draw, nth: u32) -> Option<Op> {
     let page = d.page % FILE_PAGES;
-    let file = format!("f{nth}");
-    let off = page * PAGE_SIZE;
     Some(match weighed(d.kind, ON_FILES) {
         On::Store => Op::Store {
             addr: at(SHARED_AT + page) + byte_in(d),
@@ -58,6 +56,36 @@ pub(super) fn op(d: Draw, nth: u32) -> Option<Op> {
             addr: at(PRIVATE_AT + page) + byte_in(d),
             byte: d.byte,
         },
+        On::Advise => Op::Madvise {
+            addr: at(any(&[SHARED_AT, PRIVATE_AT], d.byte.into()) + page),
+            len: PAGE_SIZE,
+            advice: Advice::DontNeed,
+        },
+        On::Out => {
+            let some = (SHARED_AT + page, 2.min(FILE_PAGES - page));
+            let (from, n) = any(&[some, (PRIVATE_AT, FILE_PAGES)], d.other);
+            Op::Madvise {
+                addr: at(from),
+                len: n * PAGE_SIZE,
+                advice: Advice::PageOut,
+            }
+        }
+        On::Reclaim => Op::Reclaim {},
+        On::Move => match d.byte.is_multiple_of(2) {
+            true => remap(SECOND_AT, FILE_PAGES, SECOND_MOVED, false),
+            false => remap(SECOND_MOVED, FILE_PAGES, SECOND_AT, false),
+        },
+        On::Fork => Op::Fork { child: 0 },
+        On::Exit => Op::Exit {},
+        on => return on_file(on, d, format!("f{nth}")),
+    })
+}
+
+/// What is done to the file itself.
+fn on_file(on: On, d: Draw, file: String) -> Option<Op> {
+    let page = d.page % FILE_PAGES;
+    let off = page * PAGE_SIZE;
+    Some(match on {
         On::Write => Op::Pwrite {
             file,
             off: off + odd(d.n),
@@ -76,33 +104,12 @@ pub(super) fn op(d: Draw, nth: u32) -> Option<Op> {
                 len: len.max(1),
             }
         }
-        On::Advise => Op::Madvise {
-            addr: at(any(&[SHARED_AT, PRIVATE_AT], d.byte.into()) + page),
-            len: PAGE_SIZE,
-            advice: Advice::DontNeed,
-        },
         On::Sync if d.byte.is_multiple_of(3) => Op::Msync {
             addr: at(any(&[SHARED_AT, SECOND_AT], d.other) + page),
             len: d.n.min(FILE_PAGES - page) * PAGE_SIZE - odd(d.other / 2) / 2,
             flags: MsyncFlags::SYNC,
         },
         On::Sync => Op::Fsync { file },
-        On::Out => {
-            let some = (SHARED_AT + page, 2.min(FILE_PAGES - page));
-            let (from, n) = any(&[some, (PRIVATE_AT, FILE_PAGES)], d.other);
-            Op::Madvise {
-                addr: at(from),
-                len: n * PAGE_SIZE,
-                advice: Advice::PageOut,
-            }
-        }
-        On::Reclaim => Op::Reclaim {},
-        On::Move => match d.byte.is_multiple_of(2) {
-            true => remap(SECOND_AT, FILE_PAGES, SECOND_MOVED, false),
-            false => remap(SECOND_MOVED, FILE_PAGES, SECOND_AT, false),
-        },
-        On::Fork => Op::Fork { child: 0 },
-        On::Exit => Op::Exit {},
         _ => return None,
     })
 }
