@@ -9,6 +9,7 @@
 use super::{
     cached::{Cached, Translation},
     ops::{Ack, Invalidation, WouldBlock},
+    owed::{Owed, give_up},
     permit::{Access, Ticket},
     places::Places,
     seat::Seat,
@@ -40,6 +41,8 @@ pub struct Gate<S, T, C: Context> {
 #[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S, T, C: Context> {
     pub(super) inner: MutexGuard<'p, Inner<S, T>>,
+    /// Behind the lock: it is let go first.
+    owed: Owed<'p>,
     pub(super) mem: &'p PhysMem,
     cx: Cx<'p, rank::Gate, C>,
 }
@@ -92,7 +95,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.inner.lock(), &self.seat.mem, cx.descend())
+        GateGuard::new(self.inner.lock(), &self.seat, cx.descend())
     }
 
     /// Locks the gate for entries of `range`, whose ticket is settled next.
@@ -145,7 +148,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(cx);
-        let GateGuard { inner, mem, cx } = &mut guard;
+        let GateGuard { inner, mem, cx, .. } = &mut guard;
         let gone = inner.zap(inv.range());
         let zapped = Zapped::new(inv.range(), &gone);
         f(&mut inner.state, &zapped, cx.reborrow());
@@ -237,15 +240,6 @@ impl Seat {
     }
 }
 
-/// Gives up the references of entries that went, the gate no longer held.
-#[inline]
-pub(super) fn give_up(seat: &Seat, gone: &[ShadowEntry]) {
-    if gone.iter().any(ShadowEntry::is_pinned) {
-        seat.board.watched(|w| w.unpinning(seat.reg, gone));
-        unpin(&seat.mem, gone);
-    }
-}
-
 /// What [`Gate::exclude_with`] dropped.
 #[derive(Debug)]
 pub struct Zapped<'z> {
@@ -281,15 +275,6 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &[ShadowEntry]) {
     }
 }
 
-/// Gives up the references of entries that went.
-fn unpin(mem: &PhysMem, gone: &[ShadowEntry]) {
-    for entry in gone.iter().filter(|e| e.is_pinned()) {
-        for pfn in entry.translation().frames() {
-            drop(mem.adopt(pfn));
-        }
-    }
-}
-
 impl<S: ShadowStore, T> Inner<S, T> {
     fn zap(&mut self, range: VpnRange) -> Gone {
         let mut gone = Gone::new();
@@ -313,10 +298,15 @@ impl<S: ShadowStore, T> Inner<S, T> {
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub(super) fn new(
         inner: MutexGuard<'p, Inner<S, T>>,
-        mem: &'p PhysMem,
+        seat: &'p Seat,
         cx: Cx<'p, rank::Gate, C>,
     ) -> Self {
-        Self { inner, mem, cx }
+        Self {
+            inner,
+            owed: Owed::new(seat),
+            mem: &seat.mem,
+            cx,
+        }
     }
     /// Driver state.
     pub fn state(&mut self) -> &mut T {
@@ -360,27 +350,42 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         let entry = self.inner.store.get(key).filter(|e| want(e))?;
         Some(Cached(entry.translation()))
     }
-    /// Gives up a translation.
+    /// Gives up a translation. Cached copies must be flushed before this gate is let go: then the references of what was given
+    /// up go.
     pub fn forget(&mut self, key: &S::Key) {
         let gone: Gone = self.inner.store.remove(key).into_iter().collect();
         self.discard(&gone);
     }
     /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
-    /// flushed by `flush`, before the references that went with them are given up.
+    /// flushed by `flush`: the references that went with them go when this gate is let go.
     pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
         let gone = self.inner.zap(range);
         flush(&mut self.inner.state);
-        pass_on_dirty(self.mem, &gone);
-        unpin(self.mem, &gone);
+        self.discard(&gone);
         !gone.is_empty()
     }
-    /// Passes on the dirty bits of entries that the driver took out of its store, and gives up their references.
+    /// Passes on the dirty bits of entries that the driver took out of its store. Their references go when this gate is let
+    /// go.
     pub fn discard(&mut self, gone: &[ShadowEntry]) {
         pass_on_dirty(self.mem, gone);
-        unpin(self.mem, gone);
+        let store = &self.inner.store;
+        self.owed.take(gone, |t| {
+            let mut held = false;
+            store.for_each_in(t.range(), &mut |e| {
+                held |= e.is_pinned() && e.pfn() == t.pfn()
+            });
+            held
+        });
     }
     /// Token usable while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
         self.cx.reborrow()
+    }
+}
+
+impl<S, T, C: Context> Drop for GateGuard<'_, S, T, C> {
+    #[inline]
+    fn drop(&mut self) {
+        self.owed.close();
     }
 }

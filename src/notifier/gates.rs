@@ -6,8 +6,9 @@
 
 use super::{
     cached::Cached,
-    gate::{GateGuard, Inner, Zapped, give_up, pass_on_dirty},
+    gate::{GateGuard, Inner, Zapped, pass_on_dirty},
     ops::{Ack, Invalidation},
+    owed::give_up,
     permit::{Access, Pending, Permit, Retry, Seated, Ticket},
     seat::Seat,
     store::{Gone, ShadowStore},
@@ -108,7 +109,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.gates[nth].0.lock(), &self.seat.mem, cx.descend())
+        GateGuard::new(self.gates[nth].0.lock(), &self.seat, cx.descend())
     }
     /// Runs `f` on each gate that has pages of `range`, one after the other, with its place.
     pub fn each<R: Below<rank::Gate>, D: Context>(

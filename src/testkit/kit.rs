@@ -5,7 +5,7 @@ use super::{
     aside::message,
     device::{Attached, Device, Idle},
     log::Log,
-    suite,
+    patience, suite,
     trial::{Abort, Attach, Trial, machine},
     verdict::{Conformance, Outcome, Seen, Verdict},
 };
@@ -65,6 +65,9 @@ impl Kit {
         }
     }
     /// How long an access or an operation may take before it is said to be stuck. 5 seconds, unless set.
+    ///
+    /// On a machine that is busy with other things the clock runs and the device does not. So when the time is over, whoever
+    /// waits first works for about as long, and looks again: what could run had as much of a processor meanwhile.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
@@ -74,6 +77,9 @@ impl Kit {
     pub fn cases(self, cases: u32) -> Self {
         let cases = suite::at_least(cases);
         Self { cases, ..self }
+    }
+    pub(super) fn patience(&self) -> Duration {
+        self.deadline
     }
     /// Random scripts of [`Property::Scripts`].
     pub fn random_cases(&self) -> u32 {
@@ -106,7 +112,7 @@ impl Kit {
         });
         let mut done = 0;
         let skipped = loop {
-            match told.recv_timeout(self.deadline * 2) {
+            match patience::receive(&told, self.deadline * 2) {
                 Ok(skipped) => break skipped,
                 Err(RecvTimeoutError::Disconnected) => break None,
                 // Work that goes on is no hang.

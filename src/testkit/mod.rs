@@ -203,6 +203,7 @@ mod log;
 mod models;
 pub mod museum;
 mod neighbour;
+mod patience;
 mod property;
 mod reference;
 mod suite;

@@ -15,10 +15,7 @@ use crate::{
     oracle::Oracle,
     sync::Mutex,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 /// Where page 0 of the process lies.
 pub(super) const BASE: u64 = 1 << 30;
@@ -250,16 +247,4 @@ pub(super) fn place(addr: u64) -> String {
         Some(offset) if offset < (PAGES << 12) * 256 => format!("page {}", offset / PAGE_SIZE),
         _ => format!("{addr:#x}"),
     }
-}
-
-/// Waits until `f` says yes; `false` after the deadline.
-pub(super) fn until(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + deadline;
-    while !f() {
-        if Instant::now() > end {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-    true
 }

@@ -109,6 +109,7 @@ struct Plain {
 }
 
 proptest! {
+    #![proptest_config(crate::drawn::config(256))]
     /// Windows of all sizes and tickets of a few blocks, against a board that remembers everything.
     #[test]
     #[cfg_attr(miri, ignore = "one thread, and nothing unsafe")]

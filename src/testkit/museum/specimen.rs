@@ -311,7 +311,7 @@ impl Specimen {
             let entry = inner.use_entry(at, access, self.has(Flaw::WrongStage));
             let held = if self.has(Flaw::Unlocked) {
                 drop(inner);
-                hook::looked_up(at);
+                hook::looked_up(at, access);
                 None
             } else {
                 Some(inner)

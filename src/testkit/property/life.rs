@@ -9,6 +9,7 @@ use crate::{
         Kit,
         aside::Aside,
         device::{Idle, Refused},
+        patience,
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
@@ -180,7 +181,7 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
         })
         .collect();
     for _ in 0..2 {
-        let _began = runs.recv_timeout(t.deadline);
+        let _began = patience::receive(&runs, t.deadline);
     }
     t.elsewhere("exit", |t, cx| {
         t.act(cx, "exit, while two threads read and write", |mm, cx| {
@@ -214,8 +215,12 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
         t.agree(cx, page);
     }
     // While accesses are under way, on a thread that must get away with a refusal.
-    let user = t.aside("accesses while the device is taken off", |t, cx| {
+    let (begin, begun) = channel();
+    let user = t.aside("accesses while the device is taken off", move |t, cx| {
         for n in 0_u64.. {
+            if n == 20 {
+                let _told = begin.send(());
+            }
             match t.device.read(cx, &t.mm, at(n % 8)) {
                 Ok(_) => {}
                 Err(Refused::Other(why)) => {
@@ -225,7 +230,7 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
             }
         }
     });
-    std::thread::sleep(Duration::from_millis(5));
+    let _begun = patience::receive(&begun, t.deadline);
     t.elsewhere("unregister", |t, cx| t.unregister(cx))?;
     user.join()?;
     for page in 0..8 {

@@ -8,7 +8,8 @@ use crate::{
         Kit,
         aside::Aside,
         device::{Holds, Idle},
-        trial::{PAGES, Run, Trial, at, pages, until},
+        patience,
+        trial::{PAGES, Run, Trial, at, pages},
         verdict::Seen,
     },
 };
@@ -20,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// How long an access that should be held off is given to show that it is not.
+/// How long an access that should be held off is given to show that it is not, once it has begun: by the clock, and as much
+/// work ([`patience`]).
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) fn auditable(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
@@ -158,7 +160,7 @@ fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::tria
         window.close();
     });
     let deadline = t.deadline;
-    if opened.recv_timeout(deadline).is_err() {
+    if patience::receive(&opened, deadline).is_err() {
         thread.join()?;
         return Err(crate::testkit::trial::Abort);
     }
@@ -177,9 +179,13 @@ impl Held {
 
 /// A read of a page on another thread, which begins now.
 fn reader(t: &Arc<Trial>, page: u64) -> Aside<Result<u8, crate::testkit::Refused>> {
-    t.aside(format!("a read of page {page}"), move |t, cx| {
+    let (begin, begun) = channel();
+    let read = t.aside(format!("a read of page {page}"), move |t, cx| {
+        let _told = begin.send(());
         t.device.read(cx, &t.mm, at(page))
-    })
+    });
+    let _begun = begun.recv();
+    read
 }
 
 /// The read is not done while the window is open.
@@ -380,6 +386,6 @@ pub(super) fn atomic_windows(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run 
         t.machine.reclaim(cx);
     })?;
     (0..PAGES).for_each(|page| t.agree(cx, page));
-    until(t.deadline, || t.mm.windows_open() == 0);
+    patience::until(t.deadline, || t.mm.windows_open() == 0);
     Ok(())
 }
