@@ -11,7 +11,7 @@ use crate::{
     mm::{Machine, MachineConfig},
     reclaim::RmapWindows,
     replay::{Next, Script, blank, record},
-    testkit::{Fault, Seen, aside::message, trial},
+    testkit::{Fault, Seen, aside::message, trial, verdict::in_order},
 };
 use proptest::{collection::vec, prelude::*};
 use std::{
@@ -130,7 +130,7 @@ impl Suite {
         };
         Ran {
             script,
-            seen,
+            seen: in_order(seen),
             asked,
             is_over: true,
         }
