@@ -30,13 +30,6 @@ const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
 const PAGES: u64 = 64;
 
-/// The other process.
-#[test]
-#[ignore = "run by the other tests, as their other process"]
-fn other_process() {
-    process::serve_parent();
-}
-
 struct World {
     machine: Arc<Machine>,
     mm: Arc<Mm>,
@@ -99,12 +92,13 @@ fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
     assert_eq!(machine.mem().in_use(), 0);
 }
 
-const LONG: Duration = Duration::from_secs(20);
+/// For what comes for certain.
+const LONG: Duration = Duration::from_secs(600);
 
 impl World {
     /// A process that has the whole segment attached.
     fn process(&self, id: u32) -> (Process, Remote) {
-        let (mut process, stream) = self.meeting.start("other_process");
+        let (mut process, stream) = self.meeting.start(OTHER);
         let served = self
             .owner
             .serve(stream, PartitionId(id), RemoteConfig::default());
@@ -130,8 +124,14 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
+/// The test that is run once more as the other process, of this test and all others.
+const OTHER: &str = "a_process_sees_the_owners_memory_and_the_owner_its";
+
 #[test]
 fn a_process_sees_the_owners_memory_and_the_owner_its() {
+    if process::serve_parent() {
+        return;
+    }
     with(LONG, |cx, w| {
         let (mut p, remote) = w.process(1);
         w.mm.store(cx, BASE + 5, 7).unwrap();
@@ -281,7 +281,7 @@ fn death_before_the_answer_is_one() {
             });
             w.mm.munmap(cx, BASE, PAGE).unwrap();
         });
-        assert!((Duration::from_millis(50)..LONG).contains(&since.elapsed()));
+        assert!(since.elapsed() >= Duration::from_millis(50));
         assert!(w.owner.failures().is_empty() && remote.is_cut_off());
     });
 }
@@ -339,6 +339,7 @@ fn wait_until_over(p: &mut Process) {
     let limit = Instant::now() + LONG;
     while !p.is_over() {
         assert!(Instant::now() < limit, "it goes on");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

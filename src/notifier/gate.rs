@@ -131,8 +131,10 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         })
     }
 
-    /// [`exclude`](Self::exclude) that tells `f` what was dropped. The references that went with the entries are given
-    /// up after `f` and after the lock: a driver flushes its TLBs in `f`, so no frame goes while one of them has it.
+    /// [`exclude`](Self::exclude) that tells `f` what was dropped. Dirty and accessed bits of the entries are passed on after
+    /// `f`, their references given up after that, when the lock is not held any more: a driver flushes its TLBs in `f`, so
+    /// what was stored through one until then is known, and no frame goes while one has it. One that flushes later, before
+    /// it returns the [`Ack`], must tell the frame of each store itself ([`FrameViewMut::write`]): the bit of the entry has gone.
     ///
     /// # Panics
     ///

@@ -31,7 +31,8 @@ pub enum Refused {
 /// Where a device keeps its translations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holds {
-    /// In a table: what was translated stays translated until a window, or the device's own wish.
+    /// In a table: what was translated stays translated until a window. The kit looks at 16 pages at once; a table with room
+    /// for fewer, which gives entries up by itself, is a TLB to it.
     #[default]
     Table,
     /// In a TLB: the last one is there.

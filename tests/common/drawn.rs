@@ -12,6 +12,12 @@ pub fn explores() -> bool {
     std::env::var_os("EMMU_EXPLORE").is_some_and(|v| !v.is_empty() && v != "0")
 }
 
+/// Scripts that a suite runs first, and where it saves those that fail: what an exploration finds is run ever after.
+pub fn kept(suite: &str) -> std::path::PathBuf {
+    let all = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions");
+    std::path::Path::new(all).join(suite)
+}
+
 /// So many cases, or those of `PROPTEST_CASES`.
 pub fn cases(cases: u32) -> u32 {
     let asked = std::env::var("PROPTEST_CASES");

@@ -196,7 +196,8 @@ impl AddressSpace {
         }
         match self.mistake {
             Some(Mistake::LateActive) => {
-                crate::sync::thread::yield_now();
+                // Time for others to see it.
+                crate::sync::thread::sleep(std::time::Duration::from_millis(1));
                 self.active.fetch_add(1, Ordering::SeqCst);
             }
             Some(Mistake::EarlyEnd) => self.count_out(),
