@@ -158,6 +158,33 @@ fn unsafe_code_and_locks_have_their_homes() {
     }
 }
 
+/// What `cargo test` runs is fixed, and what it leaves out is seen (CONTRIBUTING.md, tests-say-the-same).
+#[test]
+fn tests_draw_the_same_and_leave_nothing_out_in_silence() {
+    let mine = Path::new("tidy.rs");
+    let tests = files("tests").into_iter().filter(|(p, _)| p != mine);
+    let of_units = |p: &PathBuf| p.file_stem().is_some_and(|s| s == "tests");
+    let units = files("src").into_iter().filter(|(p, _)| of_units(p));
+    for (path, text) in tests.chain(units) {
+        let path = path.display();
+        let attribute = |name: &str| text.contains(&format!("#[{name}"));
+        assert!(!attribute("ignore"), "{path} leaves a test out");
+        let draws = text.contains("proptest!") || text.contains("TestRunner::new");
+        assert!(
+            !draws || text.contains("drawn::config"),
+            "{path} draws anew"
+        );
+        for word in [
+            "RandomState",
+            "thread_rng",
+            "println!(\"skipped",
+            "ProptestConfig::default",
+        ] {
+            assert!(!text.contains(word), "{path} says {word}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_unfinished() {
     for (path, text) in files("src") {

@@ -23,6 +23,10 @@ use crate::{
 };
 use std::{marker::PhantomData, time::Duration};
 
+/// What an audit waits for a gate. Whoever holds one lets it go soon, however busy the machine is; longer waits somebody who
+/// waits for the auditor.
+pub(super) const AUDITED_WITHIN: Duration = Duration::from_secs(10);
+
 pub(super) struct Inner<S, T> {
     pub(super) store: S,
     pub(super) state: T,
@@ -74,7 +78,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 
     /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could
-    /// not be had for a second: its holder waits for the auditor.
+    /// not be had for ten seconds: its holder waits for the auditor.
     pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each(&mut |e| visit(e.translation())))
     }
@@ -84,7 +88,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Runs `look` on the store, as [`audit`](Self::audit) does.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
-        let inner = self.inner.try_lock_for(Duration::from_secs(1));
+        let inner = self.inner.try_lock_for(AUDITED_WITHIN);
         inner.map(|inner| look(&inner.store)).is_some()
     }
     /// Locks the gate.

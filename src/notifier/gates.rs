@@ -6,7 +6,7 @@
 
 use super::{
     cached::Cached,
-    gate::{GateGuard, Inner, Zapped, pass_on_dirty},
+    gate::{AUDITED_WITHIN, GateGuard, Inner, Zapped, pass_on_dirty},
     ops::{Ack, Invalidation},
     owed::give_up,
     permit::{Access, Pending, Permit, Retry, Seated, Ticket},
@@ -19,7 +19,7 @@ use crate::{
     frame::{FrameView, FrameViewMut},
     sync::{Apart, Mutex},
 };
-use std::{marker::PhantomData, time::Duration};
+use std::marker::PhantomData;
 
 /// How many there are, a power of two. A model checker has enough with fewer.
 const GATES: usize = if cfg!(loom) { 2 } else { 16 };
@@ -160,7 +160,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     /// gates could not be had.
     pub fn audited(&self, range: VpnRange, mut look: impl FnMut(&S)) -> bool {
         places(gates_of(range)).fold(true, |all, nth| {
-            let inner = self.gates[nth].0.try_lock_for(Duration::from_secs(1));
+            let inner = self.gates[nth].0.try_lock_for(AUDITED_WITHIN);
             all & inner.map(|inner| look(&inner.store)).is_some()
         })
     }

@@ -14,7 +14,7 @@
 //! | O5 | every reference is somebody's, and goes after its last user | looked at when a driver gives references up, and at [`audit_empty`](Oracle::audit_empty) |
 //! | O6 | what was written through an MMU is known before the page is taken for clean | looked at when a frame goes or is cleaned |
 //! | O7 | nobody sleeps where he must not | type: `Cx` (`tests/ui/iii*`) |
-//! | O8 | locks have one order | type: the ranks of `Cx`; a gate that the oracle cannot have for a second is reported (O0) |
+//! | O8 | locks have one order | type: the ranks of `Cx`; a gate that the oracle cannot have for ten seconds is reported (O0) |
 //! | O9 | windows end, and faults get their pages | looked at when a window ends, while a driver tries again, and by [`audit_liveness`](Oracle::audit_liveness) |
 //! | O10 | what was used since its accessed state was cleared is said to be young | test: `tests/kvm.rs`, and for any driver the test kit's |
 //! | O11 | nothing is translated when the pages of an address space go | looked at when all drivers were released |

@@ -177,8 +177,10 @@ impl Kit {
         assert!(!verdict.is_failed(), "\n{verdict}");
         match verdict.outcome {
             // A harness keeps what a test that passes prints, but not this.
-            Outcome::Skipped(_) => {
-                let line = format!("{verdict}\n");
+            Outcome::Skipped(why) => {
+                let here = std::thread::current();
+                let test = here.name().unwrap_or(property.name());
+                let line = format!("skipped: {test}: {why}\n");
                 let _closed = std::io::stderr().write_all(line.as_bytes());
             }
             _ => println!("{verdict}"),
