@@ -9,7 +9,7 @@ use emmu::{
         Access, Ack, Cached, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat,
         Translation, WouldBlock,
     },
-    testkit::{Device, Disturbances, Failure, Idle, Kit, Property, Refused, Seen, Suite},
+    testkit::{Attached, Device, Disturbances, Failure, Idle, Kit, Property, Refused, Seen, Suite},
 };
 use std::{
     collections::BTreeMap,
@@ -46,16 +46,31 @@ struct Faulty {
     windows: AtomicU64,
 }
 
+fn faulty(seat: Seat, flaw: Option<Flaw>) -> Arc<Faulty> {
+    Arc::new(Faulty {
+        gate: Gate::new(seat, OrderedStore::default(), ()),
+        tlb: Mutex::default(),
+        flaw,
+        accesses: AtomicU64::new(0),
+        windows: AtomicU64::new(0),
+    })
+}
+
+/// Subscribed to all there is. When its address space ends, nobody but the kit has it.
+fn subscribed(flaw: Option<Flaw>) -> Kit {
+    Kit::attaching(move |cx, mm| {
+        let (device, registration) =
+            mm.subscribe(cx, VpnRange::ALL, |seat: Seat| faulty(seat, flaw));
+        Attached {
+            mmu: Arc::clone(&device) as Arc<dyn ExternalMmu>,
+            device,
+            registration,
+        }
+    })
+}
+
 fn kit(flaw: Option<Flaw>) -> Kit {
-    let kit = Kit::new(move |seat: Seat| {
-        Arc::new(Faulty {
-            gate: Gate::new(seat, OrderedStore::default(), ()),
-            tlb: Mutex::default(),
-            flaw,
-            accesses: AtomicU64::new(0),
-            windows: AtomicU64::new(0),
-        })
-    });
+    let kit = Kit::new(move |seat: Seat| faulty(seat, flaw));
     match flaw {
         Some(Flaw::HangsInAccess(_) | Flaw::HangsInWindow) => {
             kit.deadline(Duration::from_millis(100))
@@ -204,10 +219,14 @@ fn what_is_left_in_the_end_is_seen() {
         (Flaw::DeafToAll, &["O1", "O4", "O11"][..]),
         (Flaw::CountsUp, &["O12"]),
     ] {
-        let failure = failure(&Suite::new([kit(Some(flaw))]).cases(64));
-        let seen = failure.seen[0].oracle();
-        assert!(oracles.contains(&seen), "{flaw:?}\n{failure}");
+        for kit in [kit(Some(flaw)), subscribed(Some(flaw))] {
+            let failure = failure(&Suite::new([kit]).cases(64));
+            let seen = failure.seen[0].oracle();
+            assert!(oracles.contains(&seen), "{flaw:?}\n{failure}");
+        }
     }
+    let sound = Suite::new([subscribed(None)]).cases(64);
+    sound.run().unwrap_or_else(|failure| panic!("\n{failure}"));
 }
 
 #[test]
