@@ -26,7 +26,11 @@
 //!
 //! # A failure
 //!
-//! … holds the script ([`Failure::script`]), where it was saved, and the seed. The script can be replayed (`cargo run --features
+//! … is a step that came to something else than the model says, what the oracle saw, a panic, or a script that does not come to an end within the
+//! [deadline](Suite::deadline): each script has a thread of its own, which one that hangs takes with it. Such a script is not made
+//! short, as each try would take as long.
+//!
+//! It holds the script ([`Failure::script`]), where it was saved, and the seed. The script can be replayed (`cargo run --features
 //! replay --example replay -- FILE`), given to others, run on a real kernel, and kept: the scripts of a
 //! [folder](Suite::regressions) are run before anything is drawn. What was made to fail is in the name of the file
 //! (`emmu-aabc878ff0bef485.allocation-12.jsonl`), and fails again there.
