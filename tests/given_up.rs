@@ -66,8 +66,10 @@ impl ExternalMmu for Cache {
 
 type Guard<'g> = GateGuard<'g, OrderedStore<u64>, (), Atomic>;
 
+type Way = fn(&mut Guard<'_>);
+
 /// Pins page 0 in slot 0, gives it up, with or without a flush before; what was found.
-fn found(give_up: fn(&mut Guard<'_>), flushes: bool) -> Vec<Finding> {
+fn found(give_up: Way, flushes: bool) -> Vec<Finding> {
     watched(|cx, mm, cache| {
         cache.pin(cx, mm, 0, 0);
         let mut guard = cache.gate.lock(cx);
@@ -102,7 +104,7 @@ fn names_page_0(found: &[Finding]) -> bool {
 
 #[test]
 fn whoever_gives_a_reference_up_must_not_use_the_page() {
-    let ways: [(&str, fn(&mut Guard<'_>)); 3] = [
+    let ways: [(&str, Way); 3] = [
         ("forget", |guard| guard.forget(&0)),
         ("forget_range", |guard| {
             let page = VpnRange::single(Vpn::containing(at(0)));

@@ -17,7 +17,7 @@ use std::sync::{
 };
 
 /// What each thread does at least; the others go on until the last one has.
-const ROUNDS: u64 = 150;
+const ROUNDS: u64 = 100;
 
 /// What one thread does until all have done enough.
 type Work<'w> = &'w (dyn Fn(&mut Thread, &Clock) + Sync);

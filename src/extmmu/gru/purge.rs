@@ -196,8 +196,9 @@ impl AddressSpace {
         }
         match self.mistake {
             Some(Mistake::LateActive) => {
-                // Time for others to see it.
-                crate::sync::thread::sleep(std::time::Duration::from_millis(1));
+                // Time for others to use what is not purged.
+                let long = if cfg!(any(loom, shuttle)) { 1 } else { 1000 };
+                (0..long).for_each(|_| crate::sync::thread::yield_now());
                 self.active.fetch_add(1, Ordering::SeqCst);
             }
             Some(Mistake::EarlyEnd) => self.count_out(),

@@ -209,12 +209,8 @@ pub(super) fn release(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
-    for page in 0..8 {
-        t.put(cx, page, 100);
-        t.agree(cx, page);
-    }
-    // While accesses are under way, on a thread that must get away with a refusal.
+/// The device is taken off while accesses are under way, on a thread that must get away with a refusal.
+fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
     let (begin, begun) = channel();
     let user = t.aside("accesses while the device is taken off", move |t, cx| {
         for n in 0_u64.. {
@@ -232,7 +228,15 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
     });
     let _begun = patience::receive(&begun, t.deadline);
     t.elsewhere("unregister", |t, cx| t.unregister(cx))?;
-    user.join()?;
+    user.join()
+}
+
+pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
+    for page in 0..8 {
+        t.put(cx, page, 100);
+        t.agree(cx, page);
+    }
+    taken_off_beside_accesses(t)?;
     for page in 0..8 {
         t.mmu.translations(&mut |tr| {
             t.see(Seen::Allowed(format!(
