@@ -211,14 +211,13 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
         let window = hold(t, from, to)?;
         let reader = reader(t, page);
         let waited = waits(t, &reader, page);
-        // The others do not wait for this window.
+        // The others do not wait for this window; or, of a device that holds off everybody while any is open, for its end.
         let other = t.aside("a read of a page outside", move |t, cx| {
             t.device.read(cx, &t.mm, at(9))
         });
-        let came = other.within(t.deadline);
+        let came = other.within(A_WHILE);
         window.close(t)?;
         waited?;
-        // A device may hold off everybody while any window is open; then the other read came with the end.
         if let Ok(None) = came {
             other.join()?.ok();
         }

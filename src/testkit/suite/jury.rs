@@ -17,6 +17,7 @@ use crate::{
         Checks, Fault, Kit, Reference,
         device::{Attached, Idle, Refused},
         neighbour::Neighbour,
+        trial,
         verdict::Seen,
     },
 };
@@ -78,7 +79,7 @@ impl<'k> Jury<'k> {
         Self {
             kits,
             disturbances,
-            oracle: Oracle::new(machine),
+            oracle: trial::watching(machine),
             first: None,
             attached: Vec::new(),
             last: None,
