@@ -62,6 +62,7 @@ fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
     let oracle = Oracle::new(&machine);
+    oracle.set_deadline(LONG);
     mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
         .unwrap();
     let config = OwnerConfig {

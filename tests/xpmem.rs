@@ -42,6 +42,7 @@ fn pages(from: u64, to: u64) -> VpnRange {
 fn world(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: OwnerConfig) -> World {
     let mm = Mm::new(machine);
     let oracle = Oracle::new(machine);
+    oracle.set_deadline(Duration::from_secs(600));
     mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
         .unwrap();
     let (owner, registration) = Owner::attach(cx, &mm, config);
