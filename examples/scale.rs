@@ -127,9 +127,8 @@ fn full_map(cx: &mut Idle<'_>, mm: &Mm) -> Outcome {
         pair = pair.min(each(start.elapsed(), pairs));
     }
     println!("VMAs: {VMAS}");
-    println!("  munmap+mmap of one in the middle  {pair:.0} ns");
-    // Without optimization the number says nothing.
-    assert!(cfg!(debug_assertions) || pair < 5000.0, "5 µs or more");
+    // A clock decides nothing: `benches/instructions.rs` holds the paths to what they cost.
+    println!("  munmap+mmap of one in the middle  {pair:.0} ns (5000 are promised)");
     Ok(())
 }
 

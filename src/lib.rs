@@ -108,6 +108,9 @@
 
 pub mod addr;
 pub mod ctx;
+#[cfg(test)]
+#[path = "../tests/common/drawn.rs"]
+mod drawn;
 pub mod error;
 pub mod extmmu;
 pub mod file;

@@ -12,20 +12,30 @@ use emmu::{
 use std::time::Duration;
 
 mod kvm_today {
-    emmu::conformance_tests!(kit = super::testkit::kvm(super::VmConfig::default()));
+    emmu::conformance_tests!(
+        kit = super::kept(super::testkit::kvm(super::VmConfig::default()), "kvm")
+    );
 }
 mod kvm_of_2008 {
-    emmu::conformance_tests!(kit = super::old_kvm());
+    emmu::conformance_tests!(kit = super::kept(super::old_kvm(), "kvm_of_2008"));
 }
 mod kvm_pfn_caches {
-    emmu::conformance_tests!(kit = super::testkit::pfn_caches(super::VmConfig::default()));
+    emmu::conformance_tests!(
+        kit = super::kept(
+            super::testkit::pfn_caches(super::VmConfig::default()),
+            "pfn_caches"
+        )
+    );
 }
 mod gru_model {
-    emmu::conformance_tests!(kit = super::preloading_gru(None));
+    emmu::conformance_tests!(kit = super::kept(super::preloading_gru(None), "gru"));
 }
 mod xpmem_model {
     emmu::conformance_tests!(
-        kit = super::testkit::xpmem(super::OwnerConfig::default(), super::Manners::Prompt)
+        kit = super::kept(
+            super::testkit::xpmem(super::OwnerConfig::default(), super::Manners::Prompt),
+            "xpmem"
+        )
     );
 }
 mod xpmem_slow {
@@ -43,6 +53,13 @@ mod xpmem_hanging {
 }
 use emmu::testkit;
 
+#[path = "common/drawn.rs"]
+mod drawn;
+
+/// Its scripts that once failed are run first.
+fn kept(kit: Kit, name: &str) -> Kit {
+    kit.regressions(drawn::kept(name))
+}
 fn partitions(manners: Manners) -> Kit {
     let config = OwnerConfig {
         deadline: Duration::from_millis(20),

@@ -1,6 +1,8 @@
 //! Memory objects through their mappings: what is stored is what is read, by whatever way.
 
 mod common;
+#[path = "common/drawn.rs"]
+mod drawn;
 
 use common::{
     PAGE, RW, World, at,
@@ -139,8 +141,8 @@ fn objects_go_when_nobody_has_them() {
 /// Of memory, of a disk, used in place; mapped twice shared and once private.
 #[test]
 fn every_mapping_shows_the_object() {
-    let suite = Suite::new([]).profile(Profile::Files).cases(96).steps(40);
-    if let Err(failure) = suite.run() {
+    let suite = Suite::new([]).profile(Profile::Files).cases(256).steps(40);
+    if let Err(failure) = suite.regressions(drawn::kept("files")).run() {
         panic!("\n{failure}");
     }
 }

@@ -1,6 +1,8 @@
 //! A fork that shares tables comes out as one that copies them: results, windows, entries, counts, and nothing left.
 
 mod common;
+#[path = "common/drawn.rs"]
+mod drawn;
 
 use common::{BASE, PAGE, RW, World, at};
 use emmu::{
@@ -242,7 +244,7 @@ fn same(copied: &str, shared: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(drawn::config(256))]
     #[test]
     fn a_fork_that_shares_cannot_be_told_from_one_that_copies(
         steps in prop::collection::vec(step(), 1..60),

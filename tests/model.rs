@@ -1,12 +1,15 @@
 //! Random operations on a family of processes, against a model that knows nothing but pages: rights, contents, sharing,
 //! counts, accounts (`emmu::testkit::Reference`).
 
+#[path = "common/drawn.rs"]
+mod drawn;
+
 use emmu::testkit::{Profile, Suite};
 
 #[test]
 fn results_and_contents_are_those_of_the_model() {
     let suite = Suite::new([]).profile(Profile::Pages).cases(400).steps(120);
-    if let Err(failure) = suite.run() {
+    if let Err(failure) = suite.regressions(drawn::kept("model")).run() {
         panic!("\n{failure}");
     }
 }

@@ -12,6 +12,9 @@ use emmu::{
 use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::Arc};
 
+#[path = "common/drawn.rs"]
+mod drawn;
+
 /// A small recording: these calls, no faults, one process with a page of code, a stack and what it ends with.
 fn recording(calls: &str, last: &str) -> BTreeMap<String, Vec<u8>> {
     let initial = "\
@@ -437,6 +440,7 @@ fn almost_a_call() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(drawn::config(256))]
     #[test]
     fn parsers_take_any_text(text in "[ -~\\n]{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..99)) {
         let _checked = (parse_strace(&text), parse_faults(&text), parse_maps(&text));

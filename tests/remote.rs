@@ -30,13 +30,6 @@ const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
 const PAGES: u64 = 64;
 
-/// The other process.
-#[test]
-#[ignore = "run by the other tests, as their other process"]
-fn other_process() {
-    process::serve_parent();
-}
-
 struct World {
     machine: Arc<Machine>,
     mm: Arc<Mm>,
@@ -69,6 +62,7 @@ fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
     let oracle = Oracle::new(&machine);
+    oracle.set_deadline(LONG);
     mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
         .unwrap();
     let config = OwnerConfig {
@@ -91,18 +85,21 @@ fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
     w.oracle.audit();
     w.mm.exit(&mut cx);
     w.oracle.audit_end(&w.mm);
-    assert_eq!((w.owner.exported(&mut cx), w.owner.recalls()), (0, 0));
+    assert_eq!(w.owner.exported(&mut cx), 0);
+    // What partitions had that are gone is taken back by the threads that served them, which may still be at it.
+    wait_until(|| w.owner.recalls() == 0);
     w.oracle.audit_empty(&mut cx, 0);
     w.oracle.assert_silent();
     assert_eq!(machine.mem().in_use(), 0);
 }
 
-const LONG: Duration = Duration::from_secs(20);
+/// For what comes for certain.
+const LONG: Duration = Duration::from_secs(600);
 
 impl World {
     /// A process that has the whole segment attached.
     fn process(&self, id: u32) -> (Process, Remote) {
-        let (mut process, stream) = self.meeting.start("other_process");
+        let (mut process, stream) = self.meeting.start(OTHER);
         let served = self
             .owner
             .serve(stream, PartitionId(id), RemoteConfig::default());
@@ -128,8 +125,14 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
+/// The test that is run once more as the other process, of this test and all others.
+const OTHER: &str = "a_process_sees_the_owners_memory_and_the_owner_its";
+
 #[test]
 fn a_process_sees_the_owners_memory_and_the_owner_its() {
+    if process::serve_parent() {
+        return;
+    }
     with(LONG, |cx, w| {
         let (mut p, remote) = w.process(1);
         w.mm.store(cx, BASE + 5, 7).unwrap();
@@ -279,7 +282,7 @@ fn death_before_the_answer_is_one() {
             });
             w.mm.munmap(cx, BASE, PAGE).unwrap();
         });
-        assert!((Duration::from_millis(50)..LONG).contains(&since.elapsed()));
+        assert!(since.elapsed() >= Duration::from_millis(50));
         assert!(w.owner.failures().is_empty() && remote.is_cut_off());
     });
 }
@@ -337,6 +340,7 @@ fn wait_until_over(p: &mut Process) {
     let limit = Instant::now() + LONG;
     while !p.is_over() {
         assert!(Instant::now() < limit, "it goes on");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -20,7 +20,7 @@ use emmu::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -56,7 +56,12 @@ fn time() -> Duration {
 }
 
 /// One device access after the other; what the address space refuses is no error here.
-fn use_memory(machine: &Arc<Machine>, devices: &Devices, seed: u64, stop: &AtomicBool) -> u64 {
+fn use_memory(
+    machine: &Arc<Machine>,
+    devices: &Devices,
+    seed: u64,
+    (stop, used): (&AtomicBool, &AtomicU64),
+) {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mut random = Random(seed);
@@ -68,7 +73,6 @@ fn use_memory(machine: &Arc<Machine>, devices: &Devices, seed: u64, stop: &Atomi
         .owner
         .import(&devices.partition, segment, 0, PAGES)
         .unwrap();
-    let mut done = 0;
     while !stop.load(Relaxed) {
         let at = random.below(PAGES) * PAGE + random.below(PAGE);
         let byte = random.below(256) as u8;
@@ -80,18 +84,23 @@ fn use_memory(machine: &Arc<Machine>, devices: &Devices, seed: u64, stop: &Atomi
             4 => importer.read(&mut cx, at, &mut [0]).is_ok(),
             _ => importer.write(&mut cx, at, &[byte]).is_ok(),
         };
-        done += u64::from(fine);
+        used.fetch_add(fine.into(), Relaxed);
     }
-    done
 }
 
-fn operate(machine: &Arc<Machine>, mm: &Mm, oracle: &Oracle, seed: u64) -> u64 {
+/// Until the time is up, and the others have come to something: how long that takes is the machine's matter.
+fn operate(
+    machine: &Arc<Machine>,
+    mm: &Mm,
+    oracle: &Oracle,
+    (seed, others): (u64, &dyn Fn() -> bool),
+) -> u64 {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mut random = Random(seed);
     let until = Instant::now() + time();
     let mut done = 0;
-    while Instant::now() < until {
+    while Instant::now() < until || done < 100 || !others() {
         let first = random.below(PAGES);
         let pages = 1 + random.below(PAGES - first);
         let (at, len) = (BASE + first * PAGE, pages * PAGE);
@@ -129,11 +138,20 @@ fn operate(machine: &Arc<Machine>, mm: &Mm, oracle: &Oracle, seed: u64) -> u64 {
 
 #[test]
 fn devices_and_operations_at_once() {
-    run(MemConfig::default(), |_, _| ());
+    let idle = |_: &Arc<Owner>, stop: &AtomicBool| {
+        while !stop.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    run(MemConfig::default(), idle, &|| true);
 }
 
-/// Devices against operations, and `meanwhile` beside them until it is told to stop.
-fn run(memory: MemConfig, meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Send) {
+/// Devices against operations, and `meanwhile` beside them until it is told to stop; `enough` says whether it may be.
+fn run(
+    memory: MemConfig,
+    meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Send,
+    enough: &dyn Fn() -> bool,
+) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             swap: 4096,
@@ -143,22 +161,31 @@ fn run(memory: MemConfig, meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Sen
     });
     let mm = Mm::new(&machine);
     let oracle = Oracle::new(&machine);
+    // How long a window takes is the machine's matter.
+    oracle.set_deadline(Duration::MAX);
     let stop = AtomicBool::new(false);
     let devices = attach(&machine, &mm, &oracle);
-    let (used, operated) = std::thread::scope(|s| {
+    let used = AtomicU64::new(0);
+    let operated = std::thread::scope(|s| {
         let threads = (1..=4).map(|seed| {
-            let (machine, devices, stop) = (&machine, &devices, &stop);
-            s.spawn(move || use_memory(machine, devices, seed, stop))
+            let (machine, devices, shared) = (&machine, &devices, (&stop, &used));
+            s.spawn(move || use_memory(machine, devices, seed, shared))
         });
         let threads: Vec<_> = threads.collect();
         let (owner, until) = (&devices.owner, &stop);
         let beside = s.spawn(move || meanwhile(owner, until));
-        let operated = operate(&machine, &mm, &oracle, 99);
+        // Who has panicked comes to nothing more.
+        let others = || {
+            let ended = beside.is_finished() || threads.iter().any(|t| t.is_finished());
+            ended || (used.load(Relaxed) > 0 && enough())
+        };
+        let operated = operate(&machine, &mm, &oracle, (99, &others));
         stop.store(true, Relaxed);
-        let used: u64 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+        threads.into_iter().for_each(|t| t.join().unwrap());
         beside.join().unwrap();
-        (used, operated)
+        operated
     });
+    let used = used.load(Relaxed);
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     oracle.audit();
@@ -191,19 +218,18 @@ mod remotes {
     };
     use process::{Meeting, Process};
     use std::{
-        sync::{Arc, atomic::Ordering::Relaxed},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        },
         time::{Duration, Instant},
     };
 
-    /// The other process.
-    #[test]
-    #[ignore = "run by the other test, as its other process"]
-    fn other_process() {
-        process::serve_parent();
-    }
+    /// The test is run once more as its other process.
+    const OTHER: &str = "remotes::a_remote_process_is_killed_every_second";
 
     fn start(meeting: &Meeting, owner: &Arc<Owner>, segment: SegId, id: u32) -> Process {
-        let (mut process, stream) = meeting.start("remotes::other_process");
+        let (mut process, stream) = meeting.start(OTHER);
         let served = owner.serve(stream, PartitionId(id), RemoteConfig::default());
         let segment = segment.number();
         assert_eq!(process.call(&format!("attach {segment} 0 {PAGES}")), "ok");
@@ -216,17 +242,20 @@ mod remotes {
     /// another comes.
     #[test]
     fn a_remote_process_is_killed_every_second() {
+        if process::serve_parent() {
+            return;
+        }
         let memory = MemConfig {
             contents: Contents::Shared,
             ..MemConfig::default()
         };
-        run(memory, |owner, stop| {
+        let killed = AtomicU64::new(0);
+        let meanwhile = |owner: &Arc<Owner>, stop: &AtomicBool| {
             let meeting = Meeting::new();
             let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE));
             let segment = owner.make(whole.unwrap(), Access::Write);
             let pause = super::time().div_f64(15.0).min(Duration::from_secs(1));
             let mut elder = start(&meeting, owner, segment, 100);
-            let mut killed = 0;
             for id in 101.. {
                 let younger = start(&meeting, owner, segment, id);
                 let until = Instant::now() + pause;
@@ -234,16 +263,19 @@ mod remotes {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 elder.kill();
-                killed += 1;
+                killed.fetch_add(1, Relaxed);
                 elder = younger;
                 if stop.load(Relaxed) {
                     break;
                 }
             }
             elder.kill();
-            assert!(owner.failures().is_empty() && killed > 1, "{killed} killed");
-            println!("{} remote processes killed", killed + 1);
-        });
+            assert!(owner.failures().is_empty());
+        };
+        run(memory, meanwhile, &|| killed.load(Relaxed) > 1);
+        let killed = killed.into_inner();
+        assert!(killed > 1, "{killed} killed");
+        println!("{} remote processes killed", killed + 1);
     }
 }
 
@@ -269,7 +301,12 @@ fn attach(machine: &Arc<Machine>, mm: &Arc<Mm>, oracle: &Arc<Oracle>) -> Devices
         },
     );
     let (gru, _stays) = AddressSpace::attach(&mut cx, mm, &grus, None);
-    let (owner, _stays) = Owner::attach(&mut cx, mm, OwnerConfig::default());
+    // Nobody hangs here.
+    let config = OwnerConfig {
+        deadline: Duration::from_secs(600),
+        ..OwnerConfig::default()
+    };
+    let (owner, _stays) = Owner::attach(&mut cx, mm, config);
     let all: [Arc<dyn ExternalMmu>; 3] = [vm.clone(), gru.clone(), owner.clone()];
     for ext in all {
         oracle.watch(mm, ext);

@@ -1,6 +1,8 @@
 //! Pages out and in again: under forks, by advice and by pressure, and with a device that is full.
 
 mod common;
+#[path = "common/drawn.rs"]
+mod drawn;
 
 use common::{PAGE, RW, objects::swapping};
 use emmu::{
@@ -11,8 +13,8 @@ use emmu::{
 /// Under forks, page-out, pressure, migration, merging, discards.
 #[test]
 fn every_byte_is_kept() {
-    let suite = Suite::new([]).profile(Profile::Swap).cases(96).steps(60);
-    if let Err(failure) = suite.run() {
+    let suite = Suite::new([]).profile(Profile::Swap).cases(256).steps(60);
+    if let Err(failure) = suite.regressions(drawn::kept("swap")).run() {
         panic!("\n{failure}");
     }
 }

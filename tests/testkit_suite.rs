@@ -1,6 +1,9 @@
 //! Random scripts with the models on them: correct ones stay silent whatever happens beside, mistakes are found, and what
 //! is found is short and can be run again.
 
+#[path = "common/drawn.rs"]
+mod drawn;
+
 use emmu::{
     FaultError, Mm,
     extmmu::{
@@ -43,7 +46,7 @@ fn silent(suite: &Suite) {
 
 #[test]
 fn correct_devices_stay_silent() {
-    silent(&Suite::new(all()));
+    silent(&Suite::new(all()).regressions(drawn::kept("devices")));
 }
 
 #[test]
@@ -52,7 +55,8 @@ fn correct_devices_stay_silent_whatever_happens_beside() {
         windows: true,
         ..Disturbances::default()
     };
-    silent(&Suite::new(all()).disturbed(disturbed));
+    let suite = Suite::new(all()).disturbed(disturbed);
+    silent(&suite.regressions(drawn::kept("disturbed")));
 }
 
 #[test]
@@ -149,7 +153,8 @@ fn correct_devices_stay_silent_whatever_fails() {
         ..OwnerConfig::default()
     };
     let xpmem = xpmem(patient, Manners::Prompt);
-    silent(&Suite::new([correct_kvm(), correct_gru(), xpmem]).disturbed(failing));
+    let suite = Suite::new([correct_kvm(), correct_gru(), xpmem]).disturbed(failing);
+    silent(&suite.regressions(drawn::kept("failing")));
 }
 
 /// Correct, until memory is wanting: it has its own word for that, which nobody takes.
@@ -202,7 +207,8 @@ fn what_fails_by_a_fault_is_kept_with_it() {
 #[test]
 fn huge_pages_are_split_moved_and_collapsed() {
     for devices in [Vec::new(), all().into()] {
-        let suite = Suite::new(devices).profile(Profile::Huge).cases(16);
+        let suite = Suite::new(devices).profile(Profile::Huge).cases(32);
+        let suite = suite.regressions(drawn::kept("huge"));
         silent(&suite.disturbed(Disturbances {
             windows: true,
             ..Disturbances::default()

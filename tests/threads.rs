@@ -11,20 +11,18 @@ use emmu::{
     mm::{Advice, MapFlags, MmapArgs, MremapFlags, Prot},
     notifier::Registration,
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst},
 };
 
-const TIME: Duration = Duration::from_millis(400);
+/// What each thread does at least; the others go on until the last one has.
+const ROUNDS: u64 = 100;
 
-/// A machine and one watched address space on it.
-/// What one thread does until the time is up.
+/// What one thread does until all have done enough.
 type Work<'w> = &'w (dyn Fn(&mut Thread, &Clock) + Sync);
 
+/// A machine and one watched address space on it.
 struct Crowd {
     machine: Arc<Machine>,
     mm: Arc<Mm>,
@@ -49,9 +47,9 @@ impl Crowd {
         let args = MmapArgs::anonymous(n * PAGE).fixed(at(from));
         self.mm.mmap(&mut thread.cx(), &args).expect("mappable");
     }
-    /// Runs one thread for each of `work` until the time is up, then checks that nothing is left after exit.
+    /// Runs one thread for each of `work` until all have done enough, then checks that nothing is left after exit.
     fn run(self, work: &[Work<'_>]) {
-        let clock = Clock(Instant::now() + TIME);
+        let clock = Clock(AtomicUsize::new(work.len()));
         std::thread::scope(|scope| {
             for work in work {
                 scope.spawn(|| {
@@ -69,15 +67,41 @@ impl Crowd {
     }
 }
 
-struct Clock(Instant);
+/// How many threads have not done enough yet.
+struct Clock(AtomicUsize);
+
+/// The rounds of one thread.
+struct Rounds<'c> {
+    clock: &'c Clock,
+    done: u64,
+}
 
 impl Clock {
-    fn runs(&self) -> bool {
-        Instant::now() < self.0
+    /// Counts up until all have done enough.
+    fn rounds(&self) -> Rounds<'_> {
+        let clock = self;
+        Rounds { clock, done: 0 }
     }
-    /// Counts up until the time is up.
-    fn rounds(&self) -> impl Iterator<Item = u64> {
-        (0..).take_while(|_| self.runs())
+}
+
+impl Iterator for Rounds<'_> {
+    type Item = u64;
+    fn next(&mut self) -> Option<u64> {
+        if self.done == ROUNDS {
+            self.clock.0.fetch_sub(1, SeqCst);
+        }
+        let round = self.done;
+        self.done += 1;
+        (self.clock.0.load(SeqCst) > 0).then_some(round)
+    }
+}
+
+impl Drop for Rounds<'_> {
+    fn drop(&mut self) {
+        // A panic: nobody shall wait for it.
+        if self.done <= ROUNDS {
+            self.clock.0.fetch_sub(1, SeqCst);
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! Properties of the source itself: layers, sizes, one home for each risky name.
 
+#[path = "common/skipped.rs"]
+mod skipped;
+
+use skipped::skipped;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -156,6 +160,63 @@ fn unsafe_code_and_locks_have_their_homes() {
             "{name} names a lock beside sync"
         );
     }
+}
+
+/// What `cargo test` runs is fixed, and what it leaves out is seen (CONTRIBUTING.md, tests-say-the-same).
+#[test]
+fn tests_draw_the_same_and_leave_nothing_out_in_silence() {
+    let mine = Path::new("tidy.rs");
+    let tests = files("tests").into_iter().filter(|(p, _)| p != mine);
+    let of_units = |p: &PathBuf| p.file_stem().is_some_and(|s| s == "tests");
+    let units = files("src").into_iter().filter(|(p, _)| of_units(p));
+    for (path, text) in tests.chain(units) {
+        let path = path.display();
+        let attribute = |name: &str| text.contains(&format!("#[{name}"));
+        assert!(!attribute("ignore"), "{path} leaves a test out");
+        let draws = text.contains("proptest!") || text.contains("TestRunner::new");
+        assert!(
+            !draws || text.contains("drawn::config"),
+            "{path} draws anew"
+        );
+        for word in [
+            "RandomState",
+            "thread_rng",
+            "println!(\"skipped",
+            "ProptestConfig::default",
+        ] {
+            assert!(!text.contains(word), "{path} says {word}");
+        }
+    }
+}
+
+/// What this harness cannot run is a step of `.ci/run`, and is named here as left out.
+#[test]
+fn what_only_a_checker_runs_is_a_step_of_its_own() {
+    let steps = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    let Ok(steps) = fs::read_to_string(steps) else {
+        return skipped("the steps of .ci/run", "this is a package without them");
+    };
+    let mut checked = 0;
+    for (path, text) in files("tests") {
+        let scheduled = text.lines().any(|line| line == "#![cfg(shuttle)]");
+        if scheduled && path.components().count() < 3 {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+            let name = parent.unwrap_or(&path).with_extension("");
+            let name = name.display();
+            let run = format!("--test {name} ");
+            assert!(steps.contains(&run), "no step runs {name}");
+            skipped(
+                &format!("tests/{name}"),
+                "its schedules are a step of .ci/run",
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "{checked} of them");
+    let models = files("src").into_iter();
+    let models = models.filter(|(_, text)| text.contains("cfg(all(test, loom))"));
+    assert!(models.count() > 0 && steps.contains("--cfg loom"));
+    skipped("models of the protocol", ".ci/run loom runs them");
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl<'g> FrameViewMut<'g> {
         self.0.check();
     }
     /// [`write`](Self::write) as a device does it that has dirty bits of its own: the frame learns of it when the driver
-    /// passes its bit on, which the gate does when the [entry](crate::notifier::ShadowEntry::set_dirty) goes.
+    /// passes its bit on, which the gate does when the [entry](crate::notifier::ShadowEntry::set_dirty) goes. What is stored
+    /// after that, through a TLB that was not flushed with the entry, is a lost write to an oracle (O6).
     ///
     /// # Panics
     ///

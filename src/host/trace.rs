@@ -65,8 +65,22 @@ impl Trace {
     }
 }
 
-/// `… kvm_unmap_hva_range: mmu notifier unmap range: 0x1000 -- 0x2000`
+/// Threads of the kernel that look after anybody's memory, at times of their own. What they open is no part of a step.
+const CARETAKERS: [&str; 6] = [
+    "kdamond",
+    "khugepaged",
+    "kcompactd",
+    "kswapd",
+    "ksmd",
+    "migration/",
+];
+
+/// `name-77 [001] … kvm_unmap_hva_range: mmu notifier unmap range: 0x1000 -- 0x2000`
 fn notified(line: &str) -> Option<Notified> {
+    let thread = line.trim_start();
+    if CARETAKERS.iter().any(|name| thread.starts_with(name)) {
+        return None;
+    }
     let of = |&(event, _): &(&str, Notice)| line.contains(&format!(" {event}: "));
     let (_, notice) = EVENTS.into_iter().find(of)?;
     let mut numbers = line.split_ascii_whitespace().filter_map(|word| {
@@ -112,5 +126,10 @@ mod tests {
         let line = "  emmu-77 [001] ..... 12.5: kvm_age_hva: mmu notifier age hva: 0x10000000000 -- 0x10000002000";
         assert_eq!(notified(line).map(|n| n.notice), Some(Notice::Age));
         assert_eq!(notified("CPU:0 [LOST 3 EVENTS]"), None);
+        for caretaker in ["khugepaged-41", "kdamond.0-9001", "kswapd0-50"] {
+            assert_eq!(notified(&line.replace("emmu-77", caretaker)), None);
+        }
+        let named_alike = line.replace("emmu-77", "my-kswapd-77");
+        assert!(notified(&named_alike).is_some());
     }
 }

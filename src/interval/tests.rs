@@ -20,6 +20,7 @@ fn compare(tree: &IntervalTree<u32>, model: &[(Key, u64, u32)], from: u64, to: u
 }
 
 proptest! {
+    #![proptest_config(crate::drawn::config(256))]
     #[test]
     fn it_is_an_ordered_list(steps in prop::collection::vec((0..200_u64, 1..80_u64, 0..3_u8), 1..600)) {
         let mut tree = IntervalTree::new();

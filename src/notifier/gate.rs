@@ -9,8 +9,9 @@
 use super::{
     cached::{Cached, Translation},
     gone::Gone,
-    inner::{Inner, give_up, pass_on_dirty, unpin},
+    inner::{Inner, give_up, pass_on_dirty},
     ops::{Ack, Invalidation, WouldBlock},
+    owed::Owed,
     permit::{Access, Ticket},
     places::Places,
     seat::Seat,
@@ -23,6 +24,10 @@ use crate::{
     sync::{Mutex, MutexGuard},
 };
 use std::{marker::PhantomData, time::Duration};
+
+/// What an audit waits for a gate. Whoever holds one lets it go soon, however busy the machine is; longer waits somebody who
+/// waits for the auditor.
+pub(super) const AUDITED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`] for a
 /// driver that spins, `Sleepable` for one that waits.
@@ -37,6 +42,8 @@ pub struct Gate<S: ShadowStore, T, C: Context> {
 #[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) inner: MutexGuard<'p, Inner<S, T>>,
+    /// Behind the lock: it is let go first.
+    owed: Owed<'p>,
     pub(super) mem: &'p PhysMem,
     cx: Cx<'p, rank::Gate, C>,
 }
@@ -71,7 +78,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
 
     /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could
-    /// not be had for a second: its holder waits for the auditor.
+    /// not be had for ten seconds: its holder waits for the auditor.
     pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each(&mut |e| visit(e.translation())))
     }
@@ -81,7 +88,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Runs `look` on the store, as [`audit`](Self::audit) does.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
-        let inner = self.inner.try_lock_for(Duration::from_secs(1));
+        let inner = self.inner.try_lock_for(AUDITED_WITHIN);
         inner.map(|inner| look(&inner.store)).is_some()
     }
     /// Locks the gate.
@@ -92,7 +99,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.inner.lock(), &self.seat.mem, cx.descend())
+        GateGuard::new(self.inner.lock(), &self.seat, cx.descend())
     }
 
     /// Locks the gate for entries of `range`, whose ticket is settled next.
@@ -128,8 +135,10 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         })
     }
 
-    /// [`exclude`](Self::exclude) that tells `f` what was dropped. The references that went with the entries are given
-    /// up after `f` and after the lock: a driver flushes its TLBs in `f`, so no frame goes while one of them has it.
+    /// [`exclude`](Self::exclude) that tells `f` what was dropped. Dirty and accessed bits of the entries are passed on after
+    /// `f`, their references given up after that, when the lock is not held any more: a driver flushes its TLBs in `f`, so
+    /// what was stored through one until then is known, and no frame goes while one has it. One that flushes later, before
+    /// it returns the [`Ack`], must tell the frame of each store itself ([`FrameViewMut::write`]): the bit of the entry has gone.
     ///
     /// # Panics
     ///
@@ -145,7 +154,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(cx);
-        let GateGuard { inner, mem, cx } = &mut guard;
+        let GateGuard { inner, mem, cx, .. } = &mut guard;
         let mut gone = inner.zap(inv.range());
         let zapped = Zapped::new(inv.range(), gone.entries());
         f(&mut inner.state, &zapped, cx.reborrow());
@@ -261,10 +270,15 @@ impl<'z> Zapped<'z> {
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub(super) fn new(
         inner: MutexGuard<'p, Inner<S, T>>,
-        mem: &'p PhysMem,
+        seat: &'p Seat,
         cx: Cx<'p, rank::Gate, C>,
     ) -> Self {
-        Self { inner, mem, cx }
+        Self {
+            inner,
+            owed: Owed::new(seat),
+            mem: &seat.mem,
+            cx,
+        }
     }
     /// Driver state.
     pub fn state(&mut self) -> &mut T {
@@ -314,13 +328,14 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         let entry = self.inner.get(key).filter(|e| want(e))?;
         Some(Cached(entry.translation()))
     }
-    /// Gives up a translation.
+    /// Gives up a translation. Cached copies must be flushed before this gate is let go: then the references of what was given
+    /// up go.
     pub fn forget(&mut self, key: &S::Key) {
         let gone = self.inner.remove(key);
         self.discard(gone);
     }
     /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
-    /// flushed by `flush`, before the references that went with them are given up.
+    /// flushed by `flush`: the references that went with them go when this gate is let go.
     pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
         let gone = self.inner.zap(range);
         let any = !gone.is_empty();
@@ -328,13 +343,27 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         self.discard(gone);
         any
     }
-    /// Passes on the dirty bits of entries that left the store, and gives up their references.
+    /// Passes on the dirty bits of entries that left the store. Their references go when this gate is let go.
     pub(super) fn discard(&mut self, mut gone: Gone) {
         pass_on_dirty(self.mem, &gone);
-        unpin(self.mem, &mut gone);
+        let store = &self.inner.store;
+        self.owed.take(&mut gone, |t| {
+            let mut held = false;
+            store.for_each_in(t.range(), &mut |e| {
+                held |= e.is_pinned() && e.pfn() == t.pfn()
+            });
+            held
+        });
     }
     /// Token usable while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
         self.cx.reborrow()
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Drop for GateGuard<'_, S, T, C> {
+    #[inline]
+    fn drop(&mut self) {
+        self.owed.close();
     }
 }

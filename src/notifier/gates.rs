@@ -6,7 +6,7 @@
 
 use super::{
     cached::Cached,
-    gate::{GateGuard, Zapped},
+    gate::{AUDITED_WITHIN, GateGuard, Zapped},
     gone::Gone,
     inner::{Inner, give_up, pass_on_dirty},
     ops::{Ack, Invalidation},
@@ -20,7 +20,7 @@ use crate::{
     frame::{FrameView, FrameViewMut},
     sync::{Apart, Mutex},
 };
-use std::{marker::PhantomData, time::Duration};
+use std::marker::PhantomData;
 
 /// How many there are, a power of two. A model checker has enough with fewer.
 const GATES: usize = if cfg!(loom) { 2 } else { 16 };
@@ -111,7 +111,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.gates[nth].0.lock(), &self.seat.mem, cx.descend())
+        GateGuard::new(self.gates[nth].0.lock(), &self.seat, cx.descend())
     }
     /// Runs `f` on each gate that has pages of `range`, one after the other, with its place.
     pub fn each<R: Below<rank::Gate>, D: Context>(
@@ -162,7 +162,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     /// gates could not be had.
     pub fn audited(&self, range: VpnRange, mut look: impl FnMut(&S)) -> bool {
         places(gates_of(range)).fold(true, |all, nth| {
-            let inner = self.gates[nth].0.try_lock_for(Duration::from_secs(1));
+            let inner = self.gates[nth].0.try_lock_for(AUDITED_WITHIN);
             all & inner.map(|inner| look(&inner.store)).is_some()
         })
     }

@@ -58,6 +58,7 @@ mod lazy;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 mod ops;
+mod owed;
 mod permit;
 mod places;
 mod seat;

@@ -179,14 +179,22 @@ pub trait ExternalMmu: Send + Sync {
     /// every driver, and then every second pass, so that all wait at the same time (`invalidate_finish`).
     ///
     /// ```text
-    /// fn invalidate_begin<'s, 'i>(&'s self, cx: .., inv: Invalidation<'i>) -> Begun<'i, Finish<'s>> {
-    ///     let flush = self.device.post(inv.range());
+    /// fn invalidate_begin<'s, 'i>(&'s self, mut cx: .., inv: Invalidation<'i>) -> Begun<'i, Finish<'s>> {
+    ///     // Under the gate: whoever has a permit posts its entry before this, or finds the window.
+    ///     let flush = {
+    ///         let _gate = self.gate.lock(&mut cx);
+    ///         self.device.post(inv.range())
+    ///     };
     ///     inv.later(move |cx, inv| {
     ///         flush.wait();
     ///         self.gate.exclude(cx, inv, |_, _, _| ())
     ///     })
     /// }
     /// ```
+    ///
+    /// What is set going must be ordered behind the permits that are held at that moment, by the gate, as in the example: a
+    /// fault that was admitted before the window began would otherwise tell the device of its entry behind the flush, and
+    /// the device would keep it after the acknowledgement. And it must wait for nothing under the gate.
     ///
     /// The default is one pass. A driver that answered [`Begun::Later`] is told the end in any case, also when another
     /// driver's panic kept its second pass from running.
@@ -229,8 +237,9 @@ pub trait ExternalMmu: Send + Sync {
     }
 
     /// Shows every translation that could be used right now, in tables and TLBs. Called by an [oracle](crate::oracle), on
-    /// any thread with any lock held but the driver's own; `false` if it could not look everywhere. The default is that of
-    /// a driver without any.
+    /// any thread, with any lock of the library held, from within calls that the driver itself makes too: hold no lock that
+    /// this takes while you call a gate, a permit or the address space, or let go a gate. `false` if it could not look
+    /// everywhere; a panic ends here, and is a finding. The default is that of a driver without any.
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         let _unused = visit;
         true

@@ -23,6 +23,11 @@ pub(crate) trait WindowWatch: Send + Sync {
     fn got(&self, reg: RegId, at: Vpn);
     /// A driver's references on what these entries led to are about to be given up, its gate not held.
     fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]);
+    /// What was handed out so far, and entered, counted.
+    fn handed(&self) -> u64;
+    /// A driver gave these translations up of its own accord, its gate no longer held; its references on what they led to are
+    /// about to go, and no entry has another. `handed` was [counted](Self::handed) when the gate was let go.
+    fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64);
     /// Every driver has been released; the pages of the address space are about to go.
     fn released(&self);
     /// A driver gets to know this translation: whatever it has in tables and TLBs from here on comes of one of these.

@@ -182,6 +182,14 @@ pub enum Finding {
         /// The MMU.
         &'static str,
     ),
+    /// A driver panicked when the oracle looked.
+    #[error("O0: {mmu} could not be audited: it panicked: {why}")]
+    Panicked {
+        /// The MMU.
+        mmu: &'static str,
+        /// What the panic said.
+        why: String,
+    },
 }
 
 fn waits(waiting: Option<&str>, slowest: Option<(&str, Duration)>) -> String {
@@ -215,7 +223,7 @@ impl Finding {
             Self::LostWrite(_) => Invariant::DirtyKept,
             Self::LeftAtExit { .. } => Invariant::GoneAtExit,
             Self::WindowsLeft(_) | Self::CountsAtExit { .. } => Invariant::QuietAtExit,
-            Self::Hidden(_) => Invariant::Auditable,
+            Self::Hidden(_) | Self::Panicked { .. } => Invariant::Auditable,
         }
     }
 }

@@ -14,7 +14,7 @@
 //! | O5 | every reference is somebody's, and goes after its last user | looked at when a driver gives references up, and at [`audit_empty`](Oracle::audit_empty) |
 //! | O6 | what was written through an MMU is known before the page is taken for clean | looked at when a frame goes or is cleaned |
 //! | O7 | nobody sleeps where he must not | type: `Cx` (`tests/ui/iii*`) |
-//! | O8 | locks have one order | type: the ranks of `Cx`; a gate that the oracle cannot have for a second is reported (O0) |
+//! | O8 | locks have one order | type: the ranks of `Cx`; a gate that the oracle cannot have for ten seconds is reported (O0) |
 //! | O9 | windows end, and faults get their pages | looked at when a window ends, while a driver tries again, and by [`audit_liveness`](Oracle::audit_liveness) |
 //! | O10 | what was used since its accessed state was cleared is said to be young | test: `tests/kvm.rs`, and for any driver the test kit's |
 //! | O11 | nothing is translated when the pages of an address space go | looked at when all drivers were released |
@@ -43,6 +43,7 @@ use crate::{
 use smallvec::SmallVec;
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -64,6 +65,8 @@ pub struct Oracle {
     /// … after which they are compared again: as many as there were translations, so that this costs each of them one
     /// look, however many there are.
     due: AtomicU64,
+    /// Translations that drivers got to know, or entered.
+    handed: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -85,6 +88,7 @@ impl Oracle {
             liveness: liveness::Liveness::default(),
             happened: AtomicU64::new(0),
             due: AtomicU64::new(SELDOM),
+            handed: AtomicU64::new(0),
         });
         machine
             .mem()
@@ -137,7 +141,7 @@ impl Oracle {
             };
             // A driver is told of an end after the board: only what lasts is a mistake.
             let count = if mm.windows_open() == 0 {
-                ext.windows()
+                self.counted(&*ext)
             } else {
                 0
             };
@@ -170,7 +174,7 @@ impl Oracle {
                     pfn: t.pfn(),
                 });
             });
-            match ext.windows() {
+            match self.counted(&*ext) {
                 0 => {}
                 count => self.report(Finding::CountsAtExit { mmu, count }),
             }
@@ -183,15 +187,29 @@ impl Oracle {
         }
     }
     fn still_translated(&self, ext: &dyn ExternalMmu, entry: &ShadowEntry) {
-        self.each_in(ext, entry.range(), &mut |t| {
-            if entry.translation().frames().any(|pfn| t.leads_to(pfn)) {
-                self.report(Finding::UnpinnedWhileTranslated {
+        let translated = self.translated(ext, &entry.translation());
+        self.report_all(translated);
+    }
+    /// The same of what a driver gave up by itself: it may get the page anew at any moment, and then it may use it.
+    fn still_used(&self, ext: &dyn ExternalMmu, gone: &Translation, handed: u64) {
+        let translated = self.translated(ext, gone);
+        if self.handed.load(Ordering::Relaxed) == handed {
+            self.report_all(translated);
+        }
+    }
+    /// What a driver translates to frames on which it gives up its references.
+    fn translated(&self, ext: &dyn ExternalMmu, gone: &Translation) -> Vec<Finding> {
+        let mut found = Vec::new();
+        self.each_in(ext, gone.range(), &mut |t| {
+            if gone.frames().any(|pfn| t.leads_to(pfn)) {
+                found.push(Finding::UnpinnedWhileTranslated {
                     mmu: ext.name(),
                     range: t.range(),
                     pfn: t.pfn(),
                 });
             }
         });
+        found
     }
     /// What has to be true when nothing is left on the machine: all frames are free, but `kept` that files hold.
     pub fn audit_empty(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, kept: u32) {
@@ -246,14 +264,36 @@ impl Oracle {
         mine.filter_map(|w| w.ext.upgrade()).collect()
     }
     fn each(&self, ext: &dyn ExternalMmu, visit: &mut dyn FnMut(&Translation)) {
-        if !ext.translations(&mut |t| visit(&t)) {
+        let shown = self.asked(ext, || ext.translations(&mut |t| visit(&t)));
+        self.hidden(ext, shown);
+    }
+    fn each_in(&self, ext: &dyn ExternalMmu, range: VpnRange, visit: &mut dyn FnMut(&Translation)) {
+        let shown = self.asked(ext, || ext.translations_in(range, &mut |t| visit(&t)));
+        self.hidden(ext, shown);
+    }
+    fn hidden(&self, ext: &dyn ExternalMmu, shown: Option<bool>) {
+        if shown == Some(false) {
             self.report(Finding::Hidden(ext.name()));
         }
     }
-    fn each_in(&self, ext: &dyn ExternalMmu, range: VpnRange, visit: &mut dyn FnMut(&Translation)) {
-        if !ext.translations_in(range, &mut |t| visit(&t)) {
-            self.report(Finding::Hidden(ext.name()));
+    /// Windows that a driver counts.
+    fn counted(&self, ext: &dyn ExternalMmu) -> u64 {
+        self.asked(ext, || ext.windows()).unwrap_or(0)
+    }
+    /// What a driver answers, if it does. It is called at any moment, with locks of the address space held, and from
+    /// destructors: a panic of its own ends there and is a finding. While this thread unwinds it is not called at
+    /// all, as it may be the one that panicked, half-way through something.
+    fn asked<T>(&self, ext: &dyn ExternalMmu, question: impl FnOnce() -> T) -> Option<T> {
+        if std::thread::panicking() {
+            return None;
         }
+        let answer = catch_unwind(AssertUnwindSafe(question)).map_err(|payload| {
+            self.report(Finding::Panicked {
+                mmu: ext.name(),
+                why: message(&*payload),
+            });
+        });
+        answer.ok()
     }
     /// The first page that the page table leads elsewhere, if the MMU still has the translation.
     fn still_wrong(&self, mm: &Mm, ext: &dyn ExternalMmu, t: &Translation) -> Option<Vpn> {
@@ -302,6 +342,13 @@ fn agrees(primary: Option<(Pfn, bool)>, t: &Translation, at: Vpn) -> bool {
 /// The first page that the page table leads elsewhere.
 fn disagreement(mm: &Mm, t: &Translation) -> Option<Vpn> {
     mm.with_translations(|primary| t.range().iter().find(|at| !agrees(primary(*at), t, *at)))
+}
+
+/// What a panic said.
+pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
 
 fn key(mm: &Weak<Mm>) -> SpaceKey {

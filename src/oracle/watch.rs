@@ -6,6 +6,7 @@ use crate::{
     frame::FrameWatch,
     mm::Mm,
     notifier::{RegId, ShadowEntry, Translation, WindowWatch},
+    sync::Ordering,
 };
 use std::sync::{Arc, Weak};
 
@@ -103,6 +104,18 @@ impl WindowWatch for Windows {
             }
         });
     }
+    fn handed(&self) -> u64 {
+        let oracle = self.oracle.upgrade();
+        oracle.map_or(0, |oracle| oracle.handed.load(Ordering::Relaxed))
+    }
+    fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64) {
+        self.with(|oracle| {
+            if let Some(ext) = oracle.driver_of(reg) {
+                gone.iter()
+                    .for_each(|t| oracle.still_used(&*ext, t, handed));
+            }
+        });
+    }
     fn released(&self) {
         self.with(|oracle| {
             oracle.look_at_end(self.space());
@@ -117,6 +130,7 @@ impl WindowWatch for Windows {
     fn handed_out(&self, t: &Translation) {
         if let Some(oracle) = self.oracle.upgrade() {
             oracle.happened();
+            oracle.handed.fetch_add(1, Ordering::Relaxed);
             oracle.index.note(self.space(), t);
         }
     }
@@ -124,6 +138,7 @@ impl WindowWatch for Windows {
         let (Some(oracle), Some(mm)) = (self.oracle.upgrade(), self.mm.upgrade()) else {
             return;
         };
+        oracle.handed.fetch_add(1, Ordering::Relaxed);
         if let Some(at) = super::disagreement(&mm, t) {
             oracle.report(Finding::Incoherent {
                 mmu: "a permit",

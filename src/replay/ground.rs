@@ -20,6 +20,16 @@ pub enum Seed {
     Name(String),
 }
 
+impl Seed {
+    /// The number; 0 of a name.
+    pub(crate) fn number(&self) -> u64 {
+        match *self {
+            Self::Number(number) => number,
+            Self::Name(_) => 0,
+        }
+    }
+}
+
 impl From<u64> for Seed {
     fn from(number: u64) -> Self {
         Self::Number(number)

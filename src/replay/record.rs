@@ -15,12 +15,13 @@ pub type Processes = BTreeMap<u32, Arc<Mm>>;
 pub trait Follow {
     /// Process 0 is there, and has nothing.
     fn begin(&mut self, cx: &mut Idle<'_>, first: &Arc<Mm>);
-    /// Before the `nth` step, something may happen that is no part of it.
-    fn disturb(&mut self, cx: &mut Idle<'_>, nth: usize);
-    /// The `nth` step is about to be done; what happens here is taken for part of it.
-    fn before(&mut self, cx: &mut Idle<'_>, nth: usize, actor: u32, op: &Op);
+    /// Before a step, something may happen that is no part of it. What happens should depend on the step alone, not on how
+    /// many there were before it: then it stays with the step when others are left out.
+    fn disturb(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op);
+    /// The step is about to be done; what happens here is taken for part of it.
+    fn before(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op);
     /// It was done, and these processes are there now; `false` ends the script here.
-    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step, now: &Processes) -> bool;
+    fn after(&mut self, cx: &mut Idle<'_>, step: &Step, now: &Processes) -> bool;
     /// Nothing more will be done; the processes exit after this.
     fn finish(&mut self, cx: &mut Idle<'_>, now: &Processes);
 }
@@ -44,11 +45,11 @@ pub fn record(
     let mut before = BTreeMap::new();
     while let Some((actor, op)) = next(&family.living()) {
         let nth = script.steps.len();
-        follow.disturb(cx, nth);
+        follow.disturb(cx, actor, &op);
         if look {
             family.forget_told();
         }
-        follow.before(cx, nth, actor, &op);
+        follow.before(cx, actor, &op);
         let outcome = family.act(cx, actor, &op);
         let mut step = Step {
             // The header is line 1.
@@ -64,7 +65,7 @@ pub fn record(
         if look {
             written(cx, &family, outcome, &mut step, &mut before);
         }
-        let on = follow.after(cx, nth, &step, family.processes());
+        let on = follow.after(cx, &step, family.processes());
         script.steps.push(step);
         if !on {
             break;

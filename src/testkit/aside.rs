@@ -2,9 +2,11 @@
 
 use super::{
     device::Idle,
+    patience,
     trial::{Abort, Run, Trial, place},
     verdict::{Seen, Side},
 };
+pub(super) use crate::oracle::message;
 use crate::{notifier::hook, sync::Mutex};
 use std::{
     ops::RangeInclusive,
@@ -30,7 +32,11 @@ impl Trial {
                 let mut thread = trial.machine.enter().expect("a thread of its own");
                 f(&trial, &mut thread.cx())
             });
-            let came = catch_unwind(run).map_err(|payload| message(&*payload));
+            // Said at once: what others say for it comes behind.
+            let came = catch_unwind(run).map_err(|payload| {
+                trial.see(Seen::Panicked(message(&*payload)));
+                Abort
+            });
             let _nobody_waits = tell.send(came);
         });
         Aside {
@@ -58,7 +64,7 @@ impl Trial {
         let state = Arc::new(Mutex::new((0, None)));
         let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
         let meanwhile = Arc::new(meanwhile);
-        let hooked = hook::hook(Box::new(move |vpn| {
+        let hooked = hook::hook(Box::new(move |vpn, _| {
             let count = {
                 let mut s = shared.lock();
                 s.0 += 1;
@@ -89,15 +95,15 @@ impl Trial {
 /// Work on another thread.
 pub(super) struct Aside<T> {
     what: String,
-    told: Receiver<Result<T, String>>,
+    told: Receiver<Result<T, Abort>>,
     trial: Arc<Trial>,
 }
 
 impl<T> Aside<T> {
     /// Waits for it, up to the deadline.
     pub(super) fn join(self) -> Result<T, Abort> {
-        match self.told.recv_timeout(self.trial.deadline) {
-            Ok(came) => self.settle(came),
+        match patience::receive(&self.told, self.trial.deadline) {
+            Ok(came) => came,
             Err(RecvTimeoutError::Timeout) => {
                 self.trial.see(Seen::Stuck {
                     what: self.what,
@@ -108,24 +114,11 @@ impl<T> Aside<T> {
             Err(RecvTimeoutError::Disconnected) => Err(Abort),
         }
     }
-    fn settle(&self, came: Result<T, String>) -> Result<T, Abort> {
-        came.map_err(|why| {
-            self.trial.see(Seen::Panicked(why));
-            Abort
-        })
-    }
     /// What came of it within `time`, if anything did.
     pub(super) fn within(&self, time: Duration) -> Result<Option<T>, Abort> {
-        match self.told.recv_timeout(time) {
-            Ok(came) => self.settle(came).map(Some),
+        match patience::receive(&self.told, time) {
+            Ok(came) => came.map(Some),
             Err(_) => Ok(None),
         }
     }
-}
-
-/// What a panic said.
-pub(super) fn message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
 }

@@ -31,7 +31,8 @@ pub enum Refused {
 /// Where a device keeps its translations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holds {
-    /// In a table: what was translated stays translated until a window, or the device's own wish.
+    /// In a table: what was translated stays translated until a window. The kit looks at 16 pages at once; a table with room
+    /// for fewer, which gives entries up by itself, is a TLB to it.
     #[default]
     Table,
     /// In a TLB: the last one is there.
@@ -54,6 +55,9 @@ pub struct Declared {
     /// It remembers refusals, as some IOMMUs do: the kit gives rights back and looks whether it notices.
     pub caches_refusals: bool,
     /// It looks pages up for writing even to read them, so it cannot read what may not be written.
+    ///
+    /// What a device looks up for writing, on the thread of the access, may be more than it writes: private pages are copied
+    /// by it, and the kit knows. Of look-ups on threads of the device's own it does not.
     pub always_writes: bool,
     /// It follows its address space. Devices that keep pinned pages and say so (RDMA without paging) do not: what they
     /// read is not compared, only what they use after it was given back.

@@ -1,11 +1,11 @@
 //! The trial of a device, property by property.
 
 use super::{
-    Property,
+    Property, Suite,
     aside::message,
     device::{Attached, Device, Idle},
     log::Log,
-    suite,
+    patience, suite,
     trial::{Abort, Attach, Trial, machine},
     verdict::{Conformance, Outcome, Seen, Verdict},
 };
@@ -16,7 +16,9 @@ use crate::{
 };
 use std::{
     fmt,
+    io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, channel},
@@ -30,6 +32,7 @@ pub struct Kit {
     attach: Arc<Attach>,
     deadline: Duration,
     cases: u32,
+    regressions: Option<PathBuf>,
 }
 
 /// Puts an external MMU on trial, with the defaults of [`Kit`].
@@ -62,9 +65,13 @@ impl Kit {
             attach: Arc::new(attach),
             deadline: Duration::from_secs(5),
             cases: suite::depth(64),
+            regressions: None,
         }
     }
     /// How long an access or an operation may take before it is said to be stuck. 5 seconds, unless set.
+    ///
+    /// On a machine that is busy with other things the clock runs and the device does not. So when the time is over, whoever
+    /// waits first works for about as long, and looks again: what could run had as much of a processor meanwhile.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
@@ -74,6 +81,27 @@ impl Kit {
     pub fn cases(self, cases: u32) -> Self {
         let cases = suite::at_least(cases);
         Self { cases, ..self }
+    }
+    /// Scripts of this folder are run before the random ones of [`Property::Scripts`], and failures are saved there
+    /// ([`Suite::regressions`](super::Suite::regressions)).
+    #[must_use]
+    pub fn regressions(self, folder: impl Into<PathBuf>) -> Self {
+        let regressions = Some(folder.into());
+        Self {
+            regressions,
+            ..self
+        }
+    }
+    /// A suite of random scripts for the device alone.
+    pub(super) fn suite(&self) -> Suite {
+        let suite = Suite::new([self.clone()]).cases(self.cases);
+        match &self.regressions {
+            Some(folder) => suite.regressions(folder),
+            None => suite,
+        }
+    }
+    pub(super) fn patience(&self) -> Duration {
+        self.deadline
     }
     /// Random scripts of [`Property::Scripts`].
     pub fn random_cases(&self) -> u32 {
@@ -106,7 +134,7 @@ impl Kit {
         });
         let mut done = 0;
         let skipped = loop {
-            match told.recv_timeout(self.deadline * 2) {
+            match patience::receive(&told, self.deadline * 2) {
                 Ok(skipped) => break skipped,
                 Err(RecvTimeoutError::Disconnected) => break None,
                 // Work that goes on is no hang.
@@ -137,7 +165,8 @@ impl Kit {
             time: began.elapsed(),
         }
     }
-    /// The same as a test: panics with the report if the property fails.
+    /// The same as a test: panics with the report if the property fails, and says on standard error if it was skipped, and
+    /// why.
     ///
     /// # Panics
     ///
@@ -146,7 +175,16 @@ impl Kit {
     pub fn assert(&self, property: Property) {
         let verdict = self.check(property);
         assert!(!verdict.is_failed(), "\n{verdict}");
-        println!("{verdict}");
+        match verdict.outcome {
+            // A harness keeps what a test that passes prints, but not this.
+            Outcome::Skipped(why) => {
+                let here = std::thread::current();
+                let test = here.name().unwrap_or(property.name());
+                let line = format!("skipped: {test}: {why}\n");
+                let _closed = std::io::stderr().write_all(line.as_bytes());
+            }
+            _ => println!("{verdict}"),
+        }
     }
 
     /// Why the property was not asked for, if it was not.
@@ -211,7 +249,7 @@ impl fmt::Debug for Kit {
 /// One `#[test]` for each [`Property`](crate::testkit::Property), of an external MMU that is built of its seat, or of a
 /// [`Kit`](crate::testkit::Kit).
 ///
-/// ```ignore
+/// ```rs
 /// emmu::conformance_tests!(MyMmu::new);
 /// mod with_preload {
 ///     emmu::conformance_tests!(kit = Kit::new(|seat| MyMmu::with_preload(seat, 4)));

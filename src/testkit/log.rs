@@ -1,6 +1,6 @@
 //! What was done and seen in one trial.
 
-use super::verdict::{Seen, Side, Step};
+use super::verdict::{Seen, Side, Step, in_order};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// What is seen beyond that says nothing new.
@@ -41,7 +41,7 @@ impl Log {
     }
     /// Steps up to what was seen first, and what was seen.
     pub(super) fn take(&self) -> (Vec<Step>, Vec<Seen>) {
-        let seen = std::mem::take(&mut *self.seen.lock());
+        let seen = in_order(std::mem::take(&mut *self.seen.lock()));
         let mut steps = std::mem::take(&mut *self.steps.lock());
         if !seen.is_empty() {
             steps.truncate(self.cut.load(Ordering::Relaxed));

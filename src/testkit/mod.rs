@@ -77,7 +77,7 @@
 //!
 //! In a test it is one line, which makes a `#[test]` of each [`Property`]:
 //!
-//! ```ignore
+//! ```rs
 //! emmu::conformance_tests!(Table::new);
 //! ```
 //!
@@ -95,7 +95,7 @@
 //!    [`Seat`](crate::notifier::Seat), or registers itself: [`Kit::attaching`]. So also one that comes from another crate than its
 //!    tests, as those in `tests/` do, where [`Device`] cannot be implemented for it: a type of the test's own has it, and uses it.
 //!
-//! ```ignore
+//! ```rs
 //! struct User(Arc<Table>); // impl Device for User
 //!
 //! fn kit() -> Kit {
@@ -138,7 +138,7 @@
 //!
 //! Run it again, with your device, without it, and on the kernel of your machine:
 //!
-//! ```ignore
+//! ```rs
 //! let script = replay::read("it", &std::fs::read(path)?)?;
 //! Suite::new([Kit::new(Table::new)]).again(&script)?;   // your device: fails until it is right
 //! assert!(replay::replay(&script)?.is_whole());         // this library does what the script says that it did
@@ -160,7 +160,10 @@
 //!   the page table still has the old entry ([`Property::HoldsOff`]), or refuses, so that you are told the end of a window
 //!   that never was ([`Property::Pairing`]).
 //! * **Both sides are read.** What the device reads is compared with what the process reads, byte by byte.
-//! * **Time is watched.** What hangs is reported with the steps that led there; nothing waits for ever.
+//! * **Time is watched.** What hangs is reported with the steps that led there; nothing waits for ever. A machine that is
+//!   busy with other things is no hang: when the [deadline](Kit::deadline) is over, the kit first works for as long itself.
+//! * **Panics are verdicts.** One of your device is caught and reported, before what others say for it, and a device is
+//!   not called while its panic unwinds.
 //!
 //! A [`Verdict`] says what was done, in two columns, what was seen, and who saw it ([`Seen::oracle`]).
 //!
@@ -177,7 +180,8 @@
 //! scripts. A device that hangs takes more: each property that shows it waits for twice the [deadline](Kit::deadline).
 //!
 //! `EMMU_TESTKIT_CASES` makes the run deep: so many random scripts of [`Property::Scripts`] and of each [`Suite`], 10000
-//! for a night. `EMMU_TESTKIT_SEED` draws what was drawn before; each failure prints its own.
+//! for a night. They are the same scripts each time, so a test says today what it said yesterday; `EMMU_EXPLORE=1` draws
+//! others, and `EMMU_TESTKIT_SEED` what was drawn before: each failure prints its own.
 //! [nextest](https://nexte.st) spreads it over machines: the tests are made to be partitioned, `cargo nextest run --features testkit
 //! --partition hash:1/4` and so on, as no two share anything.
 //!
@@ -203,6 +207,7 @@ mod log;
 mod models;
 pub mod museum;
 mod neighbour;
+mod patience;
 mod property;
 mod reference;
 mod suite;

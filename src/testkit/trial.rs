@@ -15,10 +15,7 @@ use crate::{
     oracle::Oracle,
     sync::Mutex,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 /// Where page 0 of the process lies.
 pub(super) const BASE: u64 = 1 << 30;
@@ -73,6 +70,13 @@ pub(super) fn config() -> MachineConfig {
     }
 }
 
+/// An oracle that leaves it to the kit to say what takes too long.
+pub(super) fn watching(machine: &Arc<Machine>) -> Arc<Oracle> {
+    let oracle = Oracle::new(machine);
+    oracle.set_deadline(Duration::MAX);
+    oracle
+}
+
 impl Trial {
     pub(super) fn new(
         cx: &mut Idle<'_>,
@@ -82,7 +86,7 @@ impl Trial {
         deadline: Duration,
     ) -> Arc<Self> {
         let mm = Mm::new(&machine);
-        let oracle = Oracle::new(&machine);
+        let oracle = watching(&machine);
         let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
         mm.mmap(cx, &args).expect("an empty address space has room");
         let (last, _stays) = mm.register(cx, Neighbour::new);
@@ -250,16 +254,4 @@ pub(super) fn place(addr: u64) -> String {
         Some(offset) if offset < (PAGES << 12) * 256 => format!("page {}", offset / PAGE_SIZE),
         _ => format!("{addr:#x}"),
     }
-}
-
-/// Waits until `f` says yes; `false` after the deadline.
-pub(super) fn until(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + deadline;
-    while !f() {
-        if Instant::now() > end {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-    true
 }

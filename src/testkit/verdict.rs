@@ -103,6 +103,18 @@ impl Seen {
     }
 }
 
+/// What was seen, with a panic before what others say for it: they find a lock that it spoiled, on their own threads, and may be
+/// caught earlier.
+pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
+    let echoes = |s: &Seen| match s {
+        Seen::Panicked(why) => why.contains("PoisonError"),
+        Seen::Oracle(finding) => matches!(finding, Finding::Panicked { .. }),
+        _ => false,
+    };
+    seen.sort_by_key(echoes);
+    seen
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -37,10 +37,10 @@ impl Meeting {
         listener.set_nonblocking(true).unwrap();
         Self { path, listener }
     }
-    /// Starts a process; `entry` is the test of this binary that calls [`serve_parent`].
+    /// Starts a process; `entry` is the test of this binary that begins with [`serve_parent`].
     pub fn start(&self, entry: &str) -> (Process, UnixStream) {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", entry, "--nocapture", "--ignored"])
+            .args(["--exact", entry, "--nocapture"])
             .env(SOCKET, &self.path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -135,10 +135,10 @@ impl Drop for Process {
     }
 }
 
-/// The process: does nothing unless it was started by [`Meeting::start`].
-pub fn serve_parent() {
+/// The process, if this is one that was started by [`Meeting::start`]; whether it was.
+pub fn serve_parent() -> bool {
     let Some(path) = std::env::var_os(SOCKET) else {
-        return;
+        return false;
     };
     let partition = RemotePartition::connect(&path).unwrap();
     let mut attached: Vec<RemoteAttachment> = Vec::new();
@@ -151,6 +151,7 @@ pub fn serve_parent() {
             Err(why) => println!("{MARK}{why}"),
         }
     }
+    true
 }
 
 /// Orders name an attachment by the order in which they were made, and a byte of it.

@@ -2,11 +2,19 @@
 
 use crate::sync::{Condvar, Mutex};
 
-/// Negative: that many faults hold recalls off. Positive: that many recalls are in progress.
 #[derive(Debug, Default)]
 pub(super) struct Gatekeeper {
-    count: Mutex<i64>,
+    counts: Mutex<Counts>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Negative: that many faults hold recalls off. Positive: that many recalls are in progress.
+    recalls: i64,
+    /// Recalls that are a window's. The others are the owner's own: it takes a segment back, or what a partition had that
+    /// is gone.
+    windows: u64,
 }
 
 /// A fault that holds recalls off.
@@ -15,35 +23,57 @@ pub(super) struct Blocked<'g>(&'g Gatekeeper);
 impl Gatekeeper {
     /// Waits until no recall is in progress, and holds new ones off (`xpmem_block_recall_PFNs`).
     pub(super) fn block(&self) -> Blocked<'_> {
-        let mut count = self.count.lock();
-        while *count > 0 {
-            self.changed.wait(&mut count);
+        let mut counts = self.counts.lock();
+        while counts.recalls > 0 {
+            self.changed.wait(&mut counts);
         }
-        *count -= 1;
+        counts.recalls -= 1;
         Blocked(self)
     }
     /// Waits until no fault is in the way, and keeps new ones waiting (`xpmem_invalidate_PFNs`).
     pub(super) fn begin_recall(&self) {
-        let mut count = self.count.lock();
-        while *count < 0 {
-            self.changed.wait(&mut count);
+        self.begin(0);
+    }
+    /// The same, for a window.
+    pub(super) fn begin_window(&self) {
+        self.begin(1);
+    }
+    fn begin(&self, windows: u64) {
+        let mut counts = self.counts.lock();
+        while counts.recalls < 0 {
+            self.changed.wait(&mut counts);
         }
-        *count += 1;
+        counts.recalls += 1;
+        counts.windows += windows;
     }
     /// Lets faults go on.
     pub(super) fn end_recall(&self) {
-        *self.count.lock() -= 1;
+        self.end(0);
+    }
+    /// The same, after a window.
+    pub(super) fn end_window(&self) {
+        self.end(1);
+    }
+    fn end(&self, windows: u64) {
+        let mut counts = self.counts.lock();
+        counts.recalls -= 1;
+        counts.windows -= windows;
+        drop(counts);
         self.changed.notify_all();
+    }
+    /// Windows that have begun and not ended.
+    pub(super) fn windows(&self) -> u64 {
+        self.counts.lock().windows
     }
     /// Recalls in progress, or, negative, faults in the way.
     pub(super) fn count(&self) -> i64 {
-        *self.count.lock()
+        self.counts.lock().recalls
     }
 }
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        *self.0.count.lock() += 1;
+        self.0.counts.lock().recalls += 1;
         self.0.changed.notify_all();
     }
 }
@@ -51,6 +81,19 @@ impl Drop for Blocked<'_> {
 #[cfg(test)]
 mod tests {
     use super::Gatekeeper;
+
+    #[test]
+    fn a_recall_of_the_owners_own_is_no_window() {
+        let keeper = Gatekeeper::default();
+        keeper.begin_recall();
+        assert_eq!((keeper.count(), keeper.windows()), (1, 0));
+        keeper.begin_window();
+        assert_eq!((keeper.count(), keeper.windows()), (2, 1));
+        keeper.end_window();
+        assert_eq!((keeper.count(), keeper.windows()), (1, 0));
+        keeper.end_recall();
+        assert_eq!((keeper.count(), keeper.windows()), (0, 0));
+    }
 
     #[test]
     fn recalls_and_faults_keep_each_other_out() {

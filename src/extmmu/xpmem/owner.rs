@@ -280,7 +280,7 @@ impl Owner {
     /// A window begins.
     fn begin(&self, range: VpnRange) -> Option<Posted> {
         self.meter.begin(range);
-        self.keeper.begin_recall();
+        self.keeper.begin_window();
         let silent = matches!(
             self.config.mistake,
             Some(Mistake::NoRecall | Mistake::LateRecall | Mistake::EarlyUnpin)
@@ -339,7 +339,7 @@ impl ExternalMmu for Owner {
             self.recall(range);
         }
         self.meter.end(range);
-        self.keeper.end_recall();
+        self.keeper.end_window();
     }
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
@@ -352,7 +352,7 @@ impl ExternalMmu for Owner {
         "XPmem"
     }
     fn windows(&self) -> u64 {
-        u64::try_from(self.recalls()).unwrap_or(0)
+        self.keeper.windows()
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         for partition in self.partitions.read().iter() {

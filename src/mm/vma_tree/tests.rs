@@ -276,7 +276,7 @@ fn apply(pair: &mut Pair, op: &Op) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::drawn::config(128))]
 
     #[test]
     fn any_sequence_of_changes_leaves_what_a_plain_map_has(ops in prop::collection::vec(op(), 1..120)) {

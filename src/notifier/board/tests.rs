@@ -109,9 +109,11 @@ struct Plain {
 }
 
 proptest! {
+    #![proptest_config(crate::drawn::config(256))]
     /// Windows of all sizes and tickets of a few blocks, against a board that remembers everything.
     #[test]
-    #[cfg_attr(miri, ignore = "one thread, and nothing unsafe")]
+    // One thread, and nothing unsafe.
+    #[cfg(not(miri))]
     fn verdicts_are_exact(steps in prop::collection::vec((0..6_u32, 0..4000_u64, 1..6000_u64), 1..60)) {
         let board = Board::default();
         let mut plain = Plain::default();

@@ -21,7 +21,7 @@ fn silent(deadline: Duration) -> Kit {
         deadline,
         ..OwnerConfig::default()
     };
-    models::xpmem(config, Manners::Hangs).deadline(Duration::from_millis(400))
+    models::xpmem(config, Manners::Hangs)
 }
 
 pub(super) const PIECES: &[Piece] = &[
@@ -194,7 +194,7 @@ pub(super) const PIECES: &[Piece] = &[
         shown: Device {
             property: Property::DropsRange,
             oracles: &["time"],
-            broken: || silent(Duration::from_secs(3600)),
+            broken: || silent(Duration::from_secs(3600)).deadline(Duration::from_millis(400)),
             sound: || silent(Duration::from_millis(20)),
         },
     },

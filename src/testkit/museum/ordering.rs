@@ -14,7 +14,6 @@ use crate::{
     },
     testkit::{Kit, Property, models},
 };
-use std::time::Duration;
 
 const M: usize = 0;
 
@@ -29,7 +28,7 @@ fn pfn_cache(mistake: Option<Kvm>) -> Kit {
         mistake,
         ..VmConfig::default()
     };
-    models::pfn_caches(config).deadline(Duration::from_secs(1))
+    models::pfn_caches(config)
 }
 fn gru(mistake: Option<Gru>) -> Kit {
     let config = GruConfig {

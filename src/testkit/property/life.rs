@@ -9,6 +9,7 @@ use crate::{
         Kit,
         aside::Aside,
         device::{Idle, Refused},
+        patience,
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
@@ -180,7 +181,7 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
         })
         .collect();
     for _ in 0..2 {
-        let _began = runs.recv_timeout(t.deadline);
+        let _began = patience::receive(&runs, t.deadline);
     }
     t.elsewhere("exit", |t, cx| {
         t.act(cx, "exit, while two threads read and write", |mm, cx| {
@@ -208,14 +209,14 @@ pub(super) fn release(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
-    for page in 0..8 {
-        t.put(cx, page, 100);
-        t.agree(cx, page);
-    }
-    // While accesses are under way, on a thread that must get away with a refusal.
-    let user = t.aside("accesses while the device is taken off", |t, cx| {
+/// The device is taken off while accesses are under way, on a thread that must get away with a refusal.
+fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
+    let (begin, begun) = channel();
+    let user = t.aside("accesses while the device is taken off", move |t, cx| {
         for n in 0_u64.. {
+            if n == 20 {
+                let _told = begin.send(());
+            }
             match t.device.read(cx, &t.mm, at(n % 8)) {
                 Ok(_) => {}
                 Err(Refused::Other(why)) => {
@@ -225,9 +226,17 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
             }
         }
     });
-    std::thread::sleep(Duration::from_millis(5));
+    let _begun = patience::receive(&begun, t.deadline);
     t.elsewhere("unregister", |t, cx| t.unregister(cx))?;
-    user.join()?;
+    user.join()
+}
+
+pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
+    for page in 0..8 {
+        t.put(cx, page, 100);
+        t.agree(cx, page);
+    }
+    taken_off_beside_accesses(t)?;
     for page in 0..8 {
         t.mmu.translations(&mut |tr| {
             t.see(Seen::Allowed(format!(

@@ -26,7 +26,7 @@ macro_rules! properties {
     ($($(#[$doc:meta])* $name:ident $test:literal $run:path: $says:literal,)*) => {
         /// What is asked of a device.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Property { $($(#[$doc])* $name,)* }
+        pub enum Property { $($(#[$doc])* #[doc = concat!("\n", $says, ".")] $name,)* }
 
         impl Property {
             /// All of them.

@@ -14,8 +14,7 @@ use std::sync::Arc;
 const BUSY: &str = include_str!("busy.jsonl");
 
 pub(super) fn scripts(t: &Arc<Trial>, _: &mut Idle<'_>, kit: &Kit) -> Run {
-    let suite = Suite::new([kit.clone()]).cases(kit.random_cases());
-    let suite = suite.disturbed(Disturbances {
+    let suite = kit.suite().disturbed(Disturbances {
         windows: true,
         ..Disturbances::default()
     });

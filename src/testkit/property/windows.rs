@@ -8,7 +8,8 @@ use crate::{
         Kit,
         aside::Aside,
         device::{Holds, Idle},
-        trial::{PAGES, Run, Trial, at, pages, until},
+        patience,
+        trial::{PAGES, Run, Trial, at, pages},
         verdict::Seen,
     },
 };
@@ -20,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// How long an access that should be held off is given to show that it is not.
+/// How long an access that should be held off is given to show that it is not, once it has begun: by the clock, and as much
+/// work ([`patience`]).
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) fn auditable(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
@@ -158,7 +160,7 @@ fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::tria
         window.close();
     });
     let deadline = t.deadline;
-    if opened.recv_timeout(deadline).is_err() {
+    if patience::receive(&opened, deadline).is_err() {
         thread.join()?;
         return Err(crate::testkit::trial::Abort);
     }
@@ -177,9 +179,13 @@ impl Held {
 
 /// A read of a page on another thread, which begins now.
 fn reader(t: &Arc<Trial>, page: u64) -> Aside<Result<u8, crate::testkit::Refused>> {
-    t.aside(format!("a read of page {page}"), move |t, cx| {
+    let (begin, begun) = channel();
+    let read = t.aside(format!("a read of page {page}"), move |t, cx| {
+        let _told = begin.send(());
         t.device.read(cx, &t.mm, at(page))
-    })
+    });
+    let _begun = begun.recv();
+    read
 }
 
 /// The read is not done while the window is open.
@@ -205,14 +211,13 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
         let window = hold(t, from, to)?;
         let reader = reader(t, page);
         let waited = waits(t, &reader, page);
-        // The others do not wait for this window.
+        // The others do not wait for this window; or, of a device that holds off everybody while any is open, for its end.
         let other = t.aside("a read of a page outside", move |t, cx| {
             t.device.read(cx, &t.mm, at(9))
         });
-        let came = other.within(t.deadline);
+        let came = other.within(A_WHILE);
         window.close(t)?;
         waited?;
-        // A device may hold off everybody while any window is open; then the other read came with the end.
         if let Ok(None) = came {
             other.join()?.ok();
         }
@@ -380,6 +385,6 @@ pub(super) fn atomic_windows(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run 
         t.machine.reclaim(cx);
     })?;
     (0..PAGES).for_each(|page| t.agree(cx, page));
-    until(t.deadline, || t.mm.windows_open() == 0);
+    patience::until(t.deadline, || t.mm.windows_open() == 0);
     Ok(())
 }

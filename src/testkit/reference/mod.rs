@@ -122,6 +122,25 @@ impl Reference {
         self.others();
         self.copied = true;
     }
+    /// A process's page was looked up for writing by somebody beside the script: from now on a private one is a copy, of what
+    /// its object has at this moment, whether anything is written or not.
+    pub fn copies(&mut self, process: u32, at: Vpn) {
+        let addr = at.addr();
+        let Some(page) = self.processes.get(&process).and_then(|p| p.get(&at.0)) else {
+            return;
+        };
+        let refused = refusal(Some(page), &self.objects, addr, true).is_some();
+        if refused
+            || page.shared
+            || page.object.is_none()
+            || page.own.is_some()
+            || self.is_hazy(page)
+        {
+            return;
+        }
+        let bytes = self.bytes(process, addr);
+        self.page(process, addr).own = Some(bytes);
+    }
     /// Whether a page may be a private copy that the script did not make, of what its object had then.
     fn is_hazy(&self, page: &page::Page) -> bool {
         self.copied && !page.shared && page.object.is_some() && page.own.is_none()

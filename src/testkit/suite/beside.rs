@@ -4,6 +4,7 @@ use super::{draw::BASE, jury::Jury, profile::PAGES};
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     notifier::Event,
+    replay::Op,
     sync::{Ordering, thread},
     testkit::{aside::message, device::Idle},
 };
@@ -19,12 +20,23 @@ pub(super) type User = loom::thread::JoinHandle<()>;
 #[cfg(shuttle)]
 pub(super) type User = shuttle::thread::JoinHandle<()>;
 
+/// A number that a step has by itself, in a script of that salt. What happens beside the step is drawn from it, and so stays
+/// with the step when others are left out, and when the script is run again from a file.
+pub(super) fn mark(salt: u64, actor: u32, op: &Op) -> u64 {
+    let text = format!("{actor} {op:?}");
+    let sum = text.bytes().fold(salt ^ 0xcbf2_9ce4_8422_2325, |sum, b| {
+        (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
+    // The low bits of such sums are those of the last bytes.
+    sum ^ (sum >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 impl Jury<'_> {
     /// What must not matter.
-    pub(super) fn make_noise(&self, cx: &mut Idle<'_>, nth: usize) {
+    pub(super) fn make_noise(&self, cx: &mut Idle<'_>, mark: u64) {
         let mm = self.mm();
-        let page = Vpn::containing(BASE).plus((nth as u64 * 7) % PAGES);
-        let range = match nth % 6 {
+        let page = Vpn::containing(BASE).plus((mark >> 8) % PAGES);
+        let range = match mark % 6 {
             0 => VpnRange::single(page),
             1 => VpnRange::new(page, page.plus(40)).expect("not empty"),
             2 => VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty"),

@@ -5,12 +5,13 @@ use super::{
     draw::{Draw, Stream, draw},
     jury::Jury,
     profile::{Profile, header},
+    watch::Beat,
 };
 use crate::{
     mm::{Machine, MachineConfig},
     reclaim::RmapWindows,
     replay::{Next, Script, blank, record},
-    testkit::{Fault, Seen, aside::message, trial},
+    testkit::{Fault, Seen, aside::message, trial, verdict::in_order},
 };
 use proptest::{collection::vec, prelude::*};
 use std::{
@@ -21,8 +22,8 @@ use std::{
 /// Where operations come from.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    /// Numbers, and the file that they are about.
-    Draws(Profile, u32, Vec<Draw>),
+    /// Numbers, the file that they are about, and the salt of what happens beside them.
+    Draws(Profile, u32, u32, Vec<Draw>),
     /// A script, of which the outcomes are not looked at.
     Script(Script),
 }
@@ -40,6 +41,8 @@ pub(super) struct Ran {
     pub(super) seen: Vec<Seen>,
     /// How often what was to fail was asked for.
     pub(super) asked: u64,
+    /// It came to an end. What does not is not run again, as that would take as long each time.
+    pub(super) is_over: bool,
 }
 
 /// Cases of so many draws.
@@ -47,8 +50,9 @@ pub(super) fn cases(profile: Profile, steps: usize, faults: bool) -> impl Strate
     let fault = (0..10_u32, 0..Fault::ALL.len(), 1..100_u64);
     let fault = fault
         .prop_map(move |(some, kind, nth)| (faults && some > 0).then(|| (Fault::ALL[kind], nth)));
-    (0..3_u32, fault, vec(draw(), 1..steps)).prop_map(move |(file, fault, draws)| Case {
-        source: Source::Draws(profile, file, draws),
+    let all = (0..3_u32, any::<u32>(), fault, vec(draw(), 1..steps));
+    all.prop_map(move |(file, salt, fault, draws)| Case {
+        source: Source::Draws(profile, file, salt, draws),
         fault,
     })
 }
@@ -56,13 +60,17 @@ pub(super) fn cases(profile: Profile, steps: usize, faults: bool) -> impl Strate
 impl Source {
     pub(super) fn blank(&self) -> Script {
         match self {
-            Self::Draws(profile, ..) => blank("testkit", header(*profile)),
+            Self::Draws(profile, _, salt, _) => {
+                let mut header = header(*profile);
+                header.seed = u64::from(*salt).into();
+                blank("testkit", header)
+            }
             Self::Script(script) => blank(&script.name, script.header.clone()),
         }
     }
     fn next(&self) -> Box<Next<'_>> {
         match self {
-            Self::Draws(profile, file, draws) => {
+            Self::Draws(profile, file, _, draws) => {
                 let mut stream = Stream::new(*profile, *file, draws);
                 Box::new(move |living| stream.next(living))
             }
@@ -90,15 +98,15 @@ fn machine(fault: Option<(Fault, u64)>) -> Arc<Machine> {
 }
 
 impl Suite {
-    /// Runs a case on this thread.
-    pub(super) fn ran(&self, case: &Case, look: bool) -> Ran {
+    /// Runs a case on this thread, which is on no machine; `beat` hears of each step before it is done.
+    pub(super) fn ran_here(&self, case: &Case, look: bool, beat: &Arc<Beat>) -> Ran {
         let mut disturbances = self.disturbances;
         disturbances.fault = case.fault.or(disturbances.fault);
         let machine = machine(disturbances.fault);
         let mut script = case.source.blank();
         let few = matches!(self.profile, Profile::Files | Profile::Swap);
         let about = (&script.header, few);
-        let mut jury = Jury::new(&machine, &self.kits, disturbances, about);
+        let mut jury = Jury::new(&machine, &self.kits, disturbances, about, beat);
         let run = AssertUnwindSafe(|| {
             let mut thread = machine.enter().expect("a thread that is on no machine");
             let mut cx = thread.cx();
@@ -111,8 +119,9 @@ impl Suite {
         let seen = match came {
             Ok(()) => std::mem::take(&mut jury.seen),
             Err(payload) => {
+                // Behind what its threads said before, before what they say for it.
+                jury.panics.lock().push(message(&*payload));
                 jury.dismiss();
-                jury.seen.push(Seen::Panicked(message(&*payload)));
                 let seen = std::mem::take(&mut jury.seen);
                 // Nothing of this world can be trusted to come to an end.
                 std::mem::forget(jury);
@@ -121,8 +130,9 @@ impl Suite {
         };
         Ran {
             script,
-            seen,
+            seen: in_order(seen),
             asked,
+            is_over: true,
         }
     }
     /// Leaves out every step that can be left out: the longest runs of them first, single ones last.

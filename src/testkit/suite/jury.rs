@@ -1,10 +1,15 @@
 //! Who follows a random script: devices that touch what process 0 touches, disturbances that must not matter, an oracle.
 
-use super::beside::User;
+use super::{
+    beside::{User, mark},
+    watch::Beat,
+};
 use crate::{
+    addr::Vpn,
     error::FaultError,
     extmmu::References,
     mm::{Machine, Mm},
+    notifier::{Access, hook},
     oracle::Oracle,
     replay::{Follow, Header, Op, Outcome, Processes, Step},
     sync::{AtomicBool, Mutex, Ordering},
@@ -12,10 +17,11 @@ use crate::{
         Checks, Fault, Kit, Reference,
         device::{Attached, Idle, Refused},
         neighbour::Neighbour,
+        trial,
         verdict::Seen,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 /// What happens beside the operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +51,12 @@ pub(super) struct Jury<'k> {
     checks: Checks,
     /// Reverse maps are looked at after every step.
     every_rmap: bool,
+    /// What all that the script does not say is drawn from.
+    salt: u64,
+    /// … for the step at hand ([`mark`]).
+    mark: u64,
+    /// Who watches hears of each step.
+    beat: Arc<Beat>,
     /// Everybody who lived.
     everybody: Processes,
     /// What devices did before the step.
@@ -61,12 +73,13 @@ impl<'k> Jury<'k> {
         kits: &'k [Kit],
         disturbances: Disturbances,
         (header, every_rmap): (&Header, bool),
+        beat: &Arc<Beat>,
     ) -> Self {
         let memory = matches!(disturbances.fault, Some((Fault::Allocation, _)));
         Self {
             kits,
             disturbances,
-            oracle: Oracle::new(machine),
+            oracle: trial::watching(machine),
             first: None,
             attached: Vec::new(),
             last: None,
@@ -74,6 +87,9 @@ impl<'k> Jury<'k> {
             reference: (!memory).then(|| Reference::new(header)),
             checks: Checks::all(),
             every_rmap,
+            salt: header.seed.number(),
+            mark: 0,
+            beat: Arc::clone(beat),
             everybody: Processes::new(),
             early: Vec::new(),
             seen: Vec::new(),
@@ -93,15 +109,37 @@ impl<'k> Jury<'k> {
         self.seen
             .extend(self.oracle.take().into_iter().map(Seen::Oracle));
     }
-    /// Every device makes the access of the step.
-    fn access(&self, cx: &mut Idle<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
+    /// Every device makes the access of the step. What it looks up for writing on the way, to write or to read, there or
+    /// elsewhere, is copied if it is private, as a process's own pages are when it writes.
+    fn access(&mut self, cx: &mut Idle<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
+        let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
+        let seen = Rc::clone(&written);
+        let hooked = hook::hook(Box::new(move |at, access| {
+            if access == Access::Write {
+                seen.borrow_mut().push(at);
+            }
+        }));
+        let came = self.accesses(cx, op);
+        drop(hooked);
+        if let Some(reference) = &mut self.reference {
+            written
+                .take()
+                .into_iter()
+                .for_each(|at| reference.copies(0, at));
+        }
+        came
+    }
+    fn accesses(&self, cx: &mut Idle<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
         let mm = self.mm();
         let devices = self.attached.iter().map(|a| &a.device);
         devices
-            .map(|device| match *op {
-                Op::Load { addr } => device.read(cx, &mm, addr),
-                Op::Store { addr, byte } => device.write(cx, &mm, addr, byte).map(|()| byte),
-                _ => unreachable!("only accesses come here"),
+            .map(|device| {
+                self.beat.moves_on();
+                match *op {
+                    Op::Load { addr } => device.read(cx, &mm, addr),
+                    Op::Store { addr, byte } => device.write(cx, &mm, addr, byte).map(|()| byte),
+                    _ => unreachable!("only accesses come here"),
+                }
             })
             .collect()
     }
@@ -178,7 +216,7 @@ impl<'k> Jury<'k> {
         }
     }
     /// What the model says of a step, and of what the processes are now.
-    fn refer(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step, now: &Processes) {
+    fn refer(&mut self, cx: &mut Idle<'_>, step: &Step, now: &Processes) {
         let Some(reference) = &mut self.reference else {
             return;
         };
@@ -204,10 +242,14 @@ impl<'k> Jury<'k> {
                 self.seen.push(Seen::Differs(text));
             }
         }
-        if !matches!(step.op, Op::Load { .. }) || nth.is_multiple_of(16) {
+        let now_and_then = self.mark >> 48;
+        if !matches!(step.op, Op::Load { .. }) || now_and_then.is_multiple_of(16) {
             let mut checks = self.checks;
             // It takes longest.
-            checks.set(Checks::RMAP, self.every_rmap || nth.is_multiple_of(4));
+            checks.set(
+                Checks::RMAP,
+                self.every_rmap || now_and_then.is_multiple_of(4),
+            );
             self.check(cx, now, checks);
         }
     }
@@ -221,7 +263,7 @@ impl<'k> Jury<'k> {
             self.seen.extend(said.err().map(Seen::Miscounted));
         }
     }
-    /// What has to be true when all processes have ended.
+    /// What has to be true when all processes have ended. The devices are still there: an oracle sees none that is gone.
     pub(super) fn conclude(&mut self, cx: &mut Idle<'_>, machine: &Machine) {
         if let Some(first) = self.first.take() {
             self.oracle.audit_end(&first);
@@ -244,6 +286,9 @@ impl<'k> Jury<'k> {
     }
     /// Lets its threads go.
     pub(super) fn dismiss(&mut self) {
+        if !self.users.is_empty() {
+            self.beat.does("the threads that use the devices end");
+        }
         self.stop.store(true, Ordering::Relaxed);
         for user in self.users.drain(..) {
             let _caught_inside = user.join();
@@ -283,26 +328,29 @@ impl Follow for Jury<'_> {
         }
         self.users = (0..lanes).map(|lane| self.user(lane)).collect();
     }
-    fn disturb(&mut self, cx: &mut Idle<'_>, nth: usize) {
+    fn disturb(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) {
+        self.beat.begins(actor, op);
+        self.mark = mark(self.salt, actor, op);
         if self.disturbances.windows {
-            self.make_noise(cx, nth);
+            self.make_noise(cx, self.mark);
             if let Some(reference) = &mut self.reference {
                 reference.pressure();
             }
             if let Some(neighbour) = &self.last {
-                let slow = u64::from(nth.is_multiple_of(5)) * 20;
+                let slow = u64::from((self.mark >> 24).is_multiple_of(5)) * 20;
                 neighbour.delay(Duration::from_micros(slow));
             }
         }
     }
-    fn before(&mut self, cx: &mut Idle<'_>, nth: usize, actor: u32, op: &Op) {
+    fn before(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) {
         let access = matches!(op, Op::Load { .. } | Op::Store { .. });
         self.early.clear();
-        if access && actor == 0 && nth.is_multiple_of(2) && self.disturbances.threads == 0 {
+        let early = (self.mark >> 32).is_multiple_of(2);
+        if access && actor == 0 && early && self.disturbances.threads == 0 {
             self.early = self.access(cx, op);
         }
     }
-    fn after(&mut self, cx: &mut Idle<'_>, nth: usize, step: &Step, now: &Processes) -> bool {
+    fn after(&mut self, cx: &mut Idle<'_>, step: &Step, now: &Processes) -> bool {
         let access = matches!(step.op, Op::Load { .. } | Op::Store { .. });
         if access && step.actor == 0 && self.disturbances.threads == 0 {
             let early = std::mem::take(&mut self.early);
@@ -316,7 +364,7 @@ impl Follow for Jury<'_> {
                 self.seen.extend(lost);
             }
         }
-        if nth.is_multiple_of(4) {
+        if (self.mark >> 40).is_multiple_of(4) {
             self.oracle.audit();
         }
         self.listen();
@@ -325,7 +373,7 @@ impl Follow for Jury<'_> {
         {
             self.everybody.insert(child, Arc::clone(mm));
         }
-        self.refer(cx, nth, step, now);
+        self.refer(cx, step, now);
         self.seen.is_empty()
     }
     fn finish(&mut self, cx: &mut Idle<'_>, now: &Processes) {
@@ -334,9 +382,8 @@ impl Follow for Jury<'_> {
         self.mm().machine().mem().inject().disarm();
         self.oracle.audit();
         self.listen();
-        for attached in self.attached.drain(..) {
-            let counted = attached.device.unsettled().map(Seen::Unsettled);
-            self.seen.extend(counted);
-        }
+        let counted = |a: &Attached| a.device.unsettled().map(Seen::Unsettled);
+        self.seen.extend(self.attached.iter().filter_map(counted));
+        self.beat.does("the processes exit");
     }
 }

@@ -26,7 +26,11 @@
 //!
 //! # A failure
 //!
-//! … holds the script ([`Failure::script`]), where it was saved, and the seed. The script can be replayed (`cargo run --features
+//! … is a step that came to something else than the model says, what the oracle saw, a panic, or a script that does not come to an end within the
+//! [deadline](Suite::deadline): each script has a thread of its own, which one that hangs takes with it. Such a script is not made
+//! short, as each try would take as long.
+//!
+//! It holds the script ([`Failure::script`]), where it was saved, and the seed. The script can be replayed (`cargo run --features
 //! replay --example replay -- FILE`), given to others, run on a real kernel, and kept: the scripts of a
 //! [folder](Suite::regressions) are run before anything is drawn. What was made to fail is in the name of the file
 //! (`emmu-aabc878ff0bef485.allocation-12.jsonl`), and fails again there.
@@ -42,6 +46,7 @@ mod mixed;
 mod profile;
 #[cfg(shuttle)]
 mod scheduled;
+mod watch;
 
 pub use failure::Failure;
 pub use jury::Disturbances;
@@ -54,6 +59,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use std::{
     hash::{BuildHasher, RandomState},
     path::PathBuf,
+    time::Duration,
 };
 
 /// Random scripts for a set of devices.
@@ -65,12 +71,27 @@ pub struct Suite {
     steps: usize,
     seed: u64,
     pub(super) disturbances: Disturbances,
+    deadline: Duration,
     regressions: Option<PathBuf>,
 }
 
 /// A number from the environment.
 pub(super) fn env<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// What is drawn from where nobody says: the same in every run, so that a test says the same everywhere.
+const SEED: u64 = 0x0e0e_5eed;
+
+/// Something new is to be drawn, and more of it than a test needs: `EMMU_EXPLORE` is set.
+fn explores() -> bool {
+    std::env::var_os("EMMU_EXPLORE").is_some_and(|v| !v.is_empty() && v != "0")
+}
+fn seed() -> u64 {
+    env("EMMU_TESTKIT_SEED").unwrap_or_else(|| match explores() {
+        true => RandomState::new().hash_one(0),
+        false => SEED,
+    })
 }
 
 /// Scripts where nobody says how many: what `EMMU_TESTKIT_CASES` says, or these.
@@ -88,12 +109,15 @@ pub(in crate::testkit) fn at_least(cases: u32) -> u32 {
 impl Suite {
     /// A suite with all of these devices on one process, or with none. 256 scripts, or `EMMU_TESTKIT_CASES`.
     pub fn new(kits: impl IntoIterator<Item = Kit>) -> Self {
+        let kits: Vec<Kit> = kits.into_iter().collect();
+        let patience = kits.iter().map(Kit::patience).max();
         Self {
-            kits: kits.into_iter().collect(),
+            deadline: patience.unwrap_or(Duration::from_secs(5)),
+            kits,
             profile: Profile::default(),
             cases: depth(256),
             steps: 40,
-            seed: env("EMMU_TESTKIT_SEED").unwrap_or_else(|| RandomState::new().hash_one(0)),
+            seed: seed(),
             disturbances: Disturbances::default(),
             regressions: None,
         }
@@ -115,10 +139,18 @@ impl Suite {
         let steps = steps.max(2);
         Self { steps, ..self }
     }
-    /// What is drawn depends on this number alone; `EMMU_TESTKIT_SEED`, or another one each time, unless set.
+    /// What is drawn depends on this number alone. Unless set it is that of `EMMU_TESTKIT_SEED`, or always the same: a test
+    /// says today what it said yesterday. With `EMMU_EXPLORE=1` it is another one each time.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+    /// How long a step, or what devices do beside it, may take before it is said to hang: what the most patient of the devices
+    /// has for an access ([`Kit::deadline`]), or 5 seconds, unless set. A machine that is busy does not make it a hang, see
+    /// there.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
     /// What happens beside the operations.
     #[must_use]
@@ -197,7 +229,8 @@ impl Suite {
         match outcome {
             Ok(()) => Ok(()),
             Err(TestError::Fail(_, case)) => {
-                let first = state.into_inner().2.expect("the case that failed was run");
+                let first: Ran = state.into_inner().2.expect("the case that failed was run");
+                let again = again && first.is_over;
                 let case = if again { self.shorten(case, run) } else { case };
                 let shown = again.then(|| run(self, &case, self.looks(&case)));
                 // What is not seen once more is what it was at first.
@@ -229,8 +262,8 @@ impl Suite {
         if ran.seen.is_empty() {
             return Ok(ran.asked);
         }
-        let again = self.ran(&case, self.looks(&case));
-        let ran = if again.seen.is_empty() { ran } else { again };
+        let again = ran.is_over.then(|| self.ran(&case, self.looks(&case)));
+        let ran = again.filter(|again| !again.seen.is_empty()).unwrap_or(ran);
         Err(Box::new(self.failure(ran, self.disturbances.fault)))
     }
     fn kept(&self) -> Result<Vec<Script>, ScriptError> {

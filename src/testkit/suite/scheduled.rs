@@ -45,7 +45,7 @@ impl Suite {
                 if last.as_ref().is_none_or(|ran| ran.seen.is_empty()) {
                     *last = None;
                     drop(last);
-                    let ran = suite.ran(&one, false);
+                    let ran = suite.ran_here(&one, false, &Arc::default());
                     *out.lock().unwrap_or_else(PoisonError::into_inner) = Some(ran);
                 }
             })
@@ -56,6 +56,7 @@ impl Suite {
             script: case.source.blank(),
             seen: Vec::new(),
             asked: 0,
+            is_over: true,
         });
         // A deadlock ends a schedule without a word of what ran in it.
         if let (Err(payload), true) = (came, ran.seen.is_empty()) {

@@ -1,0 +1,105 @@
+//! How long others are waited for: by the clock, and then by work.
+//!
+//! A clock says nothing of a machine that is busy with other things: a second may pass in which a thread that could run does
+//! not. So when the time is over, whoever waits works, a fixed amount for each millisecond, and looks again. Processors
+//! are shared out evenly, so a thread that could run has had as much of one by then. Only what is blocked, or works
+//! without end, comes to nothing.
+
+use std::{
+    hint::black_box,
+    sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    time::{Duration, Instant},
+};
+
+/// Rounds of work for each millisecond: about as long, in a debug build. A build that is optimised does them faster, and
+/// all else too.
+const ROUNDS: u32 = 40_000;
+
+/// Waits for what is sent.
+pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
+    match from.recv_timeout(time) {
+        Err(RecvTimeoutError::Timeout) => {}
+        came => return came,
+    }
+    let mut last = Err(RecvTimeoutError::Timeout);
+    work_until(time, || {
+        last = from.try_recv().map_err(|why| match why {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        });
+        !matches!(last, Err(RecvTimeoutError::Timeout))
+    });
+    last
+}
+
+/// Waits until `f` says yes; `false` if it does not.
+pub(super) fn until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + time;
+    loop {
+        if f() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return work_until(time, f);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Works for about as long, and looks after each millisecond's worth.
+fn work_until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
+    for _ in 0..=time.as_millis() {
+        for round in 0..ROUNDS {
+            black_box(round);
+        }
+        if f() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::{receive, until};
+    use std::{
+        sync::mpsc::{RecvTimeoutError, channel},
+        time::Duration,
+    };
+
+    #[test]
+    fn what_is_late_by_the_clock_alone_is_waited_for() {
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            // The clock has run out when this begins to work.
+            std::thread::sleep(Duration::from_millis(2));
+            tell.send(7)
+        });
+        let mut came = Err(RecvTimeoutError::Timeout);
+        while came == Err(RecvTimeoutError::Timeout) {
+            came = receive(&told, Duration::from_millis(1));
+        }
+        assert_eq!(came, Ok(7));
+    }
+
+    #[test]
+    fn what_does_not_come_is_given_up_and_what_cannot_come_at_once() {
+        let (tell, told) = channel::<()>();
+        let short = Duration::from_millis(5);
+        assert_eq!(receive(&told, short), Err(RecvTimeoutError::Timeout));
+        drop(tell);
+        let long = Duration::from_secs(3600);
+        assert_eq!(receive(&told, long), Err(RecvTimeoutError::Disconnected));
+        assert!(!until(short, || false) && until(long, || true));
+    }
+
+    #[test]
+    fn the_last_look_is_after_the_work() {
+        let mut looks = 0;
+        assert!(until(Duration::ZERO, || {
+            looks += 1;
+            looks == 2
+        }));
+    }
+}
