@@ -158,6 +158,24 @@ fn locks(mm: &Mm, thread: &mut Thread) -> BTreeMap<u64, bool> {
     pages.collect()
 }
 
+/// Pages that were locked before this memory moved, and are mapped without being locked in its old place: all of a mapping,
+/// of whatever part moved.
+fn left_behind(
+    mm: &Mm,
+    thread: &mut Thread,
+    before: &BTreeMap<u64, bool>,
+    moved: &Range<u64>,
+) -> u64 {
+    let lines = mm.maps(&mut thread.cx());
+    let old = lines
+        .iter()
+        .filter(|l| l.start < moved.end && moved.start < l.end);
+    let open = old.filter(|l| !l.flags.contains(VmFlags::LOCKED));
+    let was = |page: &u64| before.get(page) == Some(&true);
+    let pages = open.flat_map(|l| l.start / PAGE..l.end / PAGE);
+    pages.filter(was).count() as u64
+}
+
 /// A family after a random life. `watched`: with an external MMU on the first.
 fn family(
     dice: &mut Dice,
@@ -247,17 +265,7 @@ fn the_accounts_are_exact_at_every_step() {
         for n in 0..150 {
             let before = locks(&mm, &mut thread);
             if let Some(moved) = step(&mut dice, &mm, &mut thread) {
-                // All of a mapping is let off, of whatever part moved.
-                let lines = mm.maps(&mut thread.cx());
-                let old = lines
-                    .iter()
-                    .filter(|l| l.start < moved.end && moved.start < l.end);
-                let open = old.filter(|l| !l.flags.contains(VmFlags::LOCKED));
-                let was = |page: &u64| before.get(page) == Some(&true);
-                left += open
-                    .flat_map(|l| l.start / PAGE..l.end / PAGE)
-                    .filter(was)
-                    .count() as u64;
+                left += left_behind(&mm, &mut thread, &before, &moved);
             }
             let cx = &mut thread.cx();
             let (mut total, mut locked, mut private) = (0, left, 0);
