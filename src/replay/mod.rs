@@ -57,7 +57,8 @@ pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
 pub use run::{First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with};
 pub use script::{
-    FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
+    FileKind, FileSpec, Header, MapsRow, Notice, Notified, OpenMode, Outcome, Script, ScriptError,
+    Step,
 };
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};

@@ -1,6 +1,6 @@
 //! The files of a script.
 
-use super::script::{FileKind, Script};
+use super::script::{FileKind, OpenMode, Script};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{Cx, Sleepable, rank},
@@ -42,6 +42,15 @@ pub(super) fn open(
                 .expect("enough memory");
         }
         files.insert(name.clone(), file);
+    }
+    for (name, (file, mode)) in &script.header.opens {
+        let mode = match mode {
+            OpenMode::ReadOnly => FileMode::ReadOnly,
+            OpenMode::WriteOnly => FileMode::WriteOnly,
+            OpenMode::ReadWrite => FileMode::ReadWrite,
+        };
+        let object = Arc::clone(files[file].object());
+        files.insert(name.clone(), File::open(object, mode));
     }
     files
 }

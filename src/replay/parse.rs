@@ -168,7 +168,7 @@ impl World<'_> {
             return Err(format!("process {actor} does not exist"));
         }
         if let Some(file) = op.file()
-            && !self.header.files.contains_key(file)
+            && !self.header.has_file(file)
         {
             return Err(format!("file {file:?} is not in the header"));
         }

@@ -39,6 +39,24 @@ pub struct Header {
     arena: [Hex; 2],
     /// The files there were, by name.
     pub files: BTreeMap<String, FileSpec>,
+    /// Files that were opened once more, by the name of that open file: which, and how. Each of `files` is open for
+    /// reading and writing under its own name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub opens: BTreeMap<String, (String, OpenMode)>,
+}
+
+/// How a file of a script was opened once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// For reading.
+    #[serde(rename = "ro")]
+    ReadOnly,
+    /// For writing.
+    #[serde(rename = "wo")]
+    WriteOnly,
+    /// For both.
+    #[serde(rename = "rw")]
+    ReadWrite,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +78,16 @@ impl Header {
             page: PAGE_SIZE,
             arena: [Hex(arena.start), Hex(arena.end)],
             files,
+            opens: BTreeMap::new(),
         }
     }
     /// The addresses that were observed.
     pub fn arena(&self) -> Range<u64> {
         self.arena[0].0..self.arena[1].0
+    }
+    /// Whether a script may name it.
+    pub(super) fn has_file(&self, name: &str) -> bool {
+        self.files.contains_key(name) || self.opens.contains_key(name)
     }
     pub(super) fn check(&self) -> Result<(), String> {
         let Range { start, end } = self.arena();
@@ -73,6 +96,16 @@ impl Header {
         }
         if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
             return Err(format!("[{start:#x}, {end:#x}) cannot be an arena"));
+        }
+        for (name, (file, _)) in &self.opens {
+            if self.files.contains_key(name) {
+                return Err(format!("{name:?} is both a file and an open file"));
+            }
+            if !self.files.contains_key(file) {
+                return Err(format!(
+                    "{name:?} opens {file:?}, which is not in the header"
+                ));
+            }
         }
         let large = self.files.iter().find(|(_, f)| f.size > MAX_FILE);
         if let Some((name, FileSpec { size, .. })) = large {
