@@ -98,6 +98,32 @@ fn what_writeback_zeroed_is_gone_for_the_model_too() {
     as_recorded("model-drops-tail.jsonl");
 }
 
+/// One file by four open ones: a write through one is seen through all, what a file was not opened for is refused, and
+/// mappings of different ones do not merge.
+#[test]
+fn a_file_may_be_opened_several_times() {
+    let text = r#"{"profile":"ends","seed":0,"kernel":"6.18.44","page":4096,"arena":["0x10000000000","0x11000000000"],"files":{"f0":{"size":8192,"kind":"disk"}},"opens":{"g0":["f0","rw"],"g1":["f0","ro"],"g2":["f0","wo"]}}
+{"as":0,"op":"mmap","addr":"0x10000000000","len":4096,"prot":"rw-","flags":["shared","fixed"],"file":"f0","off":0,"ret":"0x10000000000","maps":{"0":[["0x10000000000","0x10000001000","rw-s","0x0","f0"]]},"pages":{"0":[]}}
+{"as":0,"op":"mmap","addr":"0x10000001000","len":4096,"prot":"rw-","flags":["shared","fixed"],"file":"g0","off":4096,"ret":"0x10000001000","maps":{"0":[["0x10000000000","0x10000001000","rw-s","0x0","f0"],["0x10000001000","0x10000002000","rw-s","0x1000","f0"]]}}
+{"as":0,"op":"pwrite","file":"g2","off":4097,"byte":5,"ret":1}
+{"as":0,"op":"load","addr":"0x10000001001","ret":5,"pages":{"0":[["0x10000001000","s0"]]}}
+{"as":0,"op":"mmap","addr":"0x10000003000","len":4096,"prot":"rw-","flags":["shared","fixed"],"file":"g1","off":0,"err":"EACCES"}
+{"as":0,"op":"mmap","addr":"0x10000003000","len":4096,"prot":"r--","flags":["private","fixed"],"file":"g2","off":0,"err":"EACCES"}
+{"as":0,"op":"pwrite","file":"g1","off":4097,"byte":5,"err":"EBADF"}
+"#;
+    let script = Script::parse("opens", text.as_bytes()).unwrap();
+    let done = replay(&script).expect("no machine is in use");
+    if let Some(report) = Report::of(&done) {
+        panic!("\n{report}");
+    }
+    let twice = text.replace(r#""g0":["f0""#, r#""f0":["f0""#);
+    let unknown = text.replace(r#""g0":["f0""#, r#""g0":["f7""#);
+    for wrong in [twice, unknown] {
+        let why = Script::parse("opens", wrong.as_bytes()).unwrap_err();
+        assert_eq!(why.line, 1, "{why}");
+    }
+}
+
 /// Random scripts with odd sizes, offsets and lengths; recorded twice each, and cut where the two differed.
 #[test]
 fn random_scripts_with_odd_ends_go_as_on_linux() {

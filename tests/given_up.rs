@@ -11,7 +11,7 @@ use emmu::{
     mm::MmapArgs,
     notifier::{
         Access, Ack, Cached, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat,
-        ShadowStore, Translation,
+        Translation,
     },
     oracle::{Finding, Oracle},
 };

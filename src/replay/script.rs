@@ -46,7 +46,7 @@ pub struct Header {
     pub files: BTreeMap<String, FileSpec>,
     /// The other names under which files are open, and how.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) opens: BTreeMap<String, (String, OpenMode)>,
+    pub opens: BTreeMap<String, (String, OpenMode)>,
     /// What process 0 began with.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -98,6 +98,16 @@ impl Header {
         }
         if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
             return Err(format!("[{start:#x}, {end:#x}) cannot be an arena"));
+        }
+        for (name, (file, _)) in &self.opens {
+            if self.files.contains_key(name) {
+                return Err(format!("{name:?} is both a file and an open file"));
+            }
+            if !self.files.contains_key(file) {
+                return Err(format!(
+                    "{name:?} opens {file:?}, which is not in the header"
+                ));
+            }
         }
         let large = self.files.iter().find(|(_, f)| f.size > MAX_FILE);
         if let Some((name, FileSpec { size, .. })) = large {

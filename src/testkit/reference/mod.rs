@@ -27,7 +27,7 @@ use crate::{
     addr::{Vpn, VpnRange},
     error::FaultError,
     mm::Prot,
-    replay::{FileKind, Header, Op, Outcome},
+    replay::{FileKind, Header, Op, OpenMode, Outcome},
 };
 use page::{Bytes, Freed, Kind, Object, PAGE, Pages, refusal, split};
 use std::collections::BTreeMap;
@@ -64,7 +64,13 @@ pub struct Reference {
 impl Reference {
     /// Process 0 with nothing mapped, and the files of a script.
     pub fn new(header: &Header) -> Self {
-        let (objects, files) = Object::files(header);
+        let (objects, mut files) = Object::files(header);
+        for (name, (file, _)) in &header.opens {
+            files.insert(name.clone(), files[file]);
+        }
+        // It knows nothing of what a file was not opened for.
+        let mut opens = header.opens.values();
+        let lost = opens.any(|(_, mode)| *mode != OpenMode::ReadWrite);
         let arena = header.arena();
         Self {
             objects,
@@ -72,7 +78,7 @@ impl Reference {
             processes: BTreeMap::from([(0, Pages::new())]),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
-            lost: false,
+            lost,
             resident: true,
             copied: false,
         }
