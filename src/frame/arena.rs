@@ -49,8 +49,6 @@ pub struct PhysMem {
     pub(super) swap: Swap,
     pub(super) lru: Lru,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
-    #[cfg(all(feature = "remote", target_os = "linux"))]
-    pub(super) shared: Option<Arc<super::SharedMemory>>,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -61,12 +59,12 @@ impl PhysMem {
     ///
     /// # Panics
     ///
-    /// If it has more than 2^28 frames, or shall be shared and the host has no memory for that: see
+    /// If it has more than 2^28 frames, or shall be lent to other processes and the host cannot do that: see
     /// [`try_new`](Self::try_new).
     pub fn new(config: MemConfig) -> Self {
-        Self::try_new(config).expect("the host gives shared memory")
+        Self::try_new(config).expect("the host shares memory")
     }
-    /// The same. Only memory that is shared with other processes can be refused.
+    /// The same. Only memory that can be lent to other processes can be refused, where the host does not seal memory.
     ///
     /// # Errors
     ///
@@ -81,6 +79,11 @@ impl PhysMem {
             "{} frames are more than 2^28",
             config.frames
         );
+        // Tried out once, before anybody counts on it.
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        if config.contents == Contents::Shared {
+            super::SharedMemory::new(1, false)?;
+        }
         let chunks = (config.frames + 1).div_ceil(CHUNK);
         Ok(Self {
             config,
@@ -91,8 +94,6 @@ impl PhysMem {
             swap: Swap::new(config.swap),
             lru: Lru::default(),
             watch: OnceLock::new(),
-            #[cfg(all(feature = "remote", target_os = "linux"))]
-            shared: super::SharedMemory::of(config)?.map(Arc::new),
         })
     }
     /// Frames there are.
@@ -144,12 +145,7 @@ impl PhysMem {
         if self.config.contents == Contents::None {
             return None;
         }
-        let pages = &self.chunk(pfn).pages;
-        #[cfg(all(feature = "remote", target_os = "linux"))]
-        if let (Pages::Shared(made), Some(memory)) = (pages, &self.shared) {
-            return Some(memory.page(pfn, &made[(pfn.0 % CHUNK) as usize]));
-        }
-        pages.own((pfn.0 % CHUNK) as usize)
+        self.chunk(pfn).pages.page((pfn.0 % CHUNK) as usize)
     }
 
     /// A frame that reads as zero, with one reference.

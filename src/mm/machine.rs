@@ -68,9 +68,9 @@ impl Machine {
     ///
     /// As [`PhysMem::new`].
     pub fn new(config: MachineConfig) -> Arc<Self> {
-        Self::try_new(config).expect("the host gives shared memory")
+        Self::try_new(config).expect("the host shares memory")
     }
-    /// The same. Only memory that is shared with other processes can be refused.
+    /// The same. Only memory that can be lent to other processes can be refused.
     ///
     /// # Errors
     ///

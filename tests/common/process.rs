@@ -145,7 +145,7 @@ pub fn serve_parent() {
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
-        let number = |n: usize| words[n].parse::<u64>().unwrap();
+        let number = |n: usize| words[n].parse::<u128>().unwrap();
         match obey(&partition, &mut attached, words[0], number) {
             Ok(answer) => println!("{MARK}{answer}"),
             Err(why) => println!("{MARK}{why}"),
@@ -158,12 +158,13 @@ fn obey(
     partition: &RemotePartition,
     attached: &mut Vec<RemoteAttachment>,
     verb: &str,
-    number: impl Fn(usize) -> u64,
+    whole: impl Fn(usize) -> u128,
 ) -> Result<String, RemoteError> {
+    let number = |n: usize| u64::try_from(whole(n)).unwrap();
     let nth = |n: usize| usize::try_from(number(n)).unwrap();
     Ok(match verb {
         "attach" => {
-            let segment = SegId::from_number(number(1));
+            let segment = SegId::from_number(whole(1));
             attached.push(partition.attach(segment, number(2), number(3))?);
             "ok".into()
         }

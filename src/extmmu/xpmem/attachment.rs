@@ -2,13 +2,14 @@
 
 use super::{
     Mistake, Owner, Partition, SegId, XpmemError,
-    owner::{Segment, fresh},
+    fault::{Delivery, Here, Wanted},
+    owner::fresh,
+    segment::Segment,
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange, by_page},
     ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached},
-    sync::Ordering,
 };
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ impl Owner {
         pages: u64,
     ) -> Result<Attachment, XpmemError> {
         let of = self.segment(segment)?;
-        let range = part(of.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        let range = part(of.range, first, pages).ok_or_else(|| beyond(first))?;
         if partition.is_cut_off() {
             return Err(XpmemError::CutOff(partition.id()));
         }
@@ -59,6 +60,11 @@ impl Owner {
 fn part(whole: VpnRange, first: u64, pages: u64) -> Option<VpnRange> {
     let end = first.checked_add(pages).filter(|e| *e <= whole.pages())?;
     VpnRange::new(whole.start().plus(first), whole.start().plus(end))
+}
+
+/// The error that no such page is there, whatever number was given for it.
+fn beyond(first: u64) -> XpmemError {
+    XpmemError::Range(first.saturating_mul(PAGE_SIZE))
 }
 
 impl Attachment {
@@ -81,12 +87,12 @@ impl Attachment {
         if access == Access::Write && below.access == Access::Read {
             return Err(XpmemError::ReadOnly(self.segment));
         }
-        let range = part(self.range, first, pages).ok_or(XpmemError::Range(first * PAGE_SIZE))?;
+        let range = part(self.range, first, pages).ok_or_else(|| beyond(first))?;
         Ok(self.owner.insert(range, access, Some(self.id)))
     }
     /// The segment that it is of, unless that is gone.
     fn below(&self) -> Result<&Segment, XpmemError> {
-        let there = self.of.is_there.load(Ordering::Acquire);
+        let there = self.of.is_there();
         there
             .then_some(&*self.of)
             .ok_or(XpmemError::NoSegment(self.segment))
@@ -141,7 +147,7 @@ impl Attachment {
             if hit.map_err(XpmemError::CutOff)?.is_some() {
                 return Ok(());
             }
-            self.fault(cx, at, access, |_| ())?;
+            self.fault(cx, at, access, &mut Here)?;
         }
     }
     /// The page of byte `at`, if the segment still allows that access.
@@ -164,10 +170,16 @@ impl Attachment {
         cx: &mut Idle<'_>,
         at: u64,
         access: Access,
-        deliver: impl FnOnce(&Cached),
+        delivery: &mut dyn Delivery,
     ) -> Result<(), XpmemError> {
         let page = self.page(at, access)?;
-        let made = self.owner.fault(cx, &self.partition, page, access, deliver);
+        let wanted = Wanted {
+            partition: &self.partition,
+            of: &self.of,
+            page,
+            access,
+        };
+        let made = self.owner.fault(cx, &wanted, delivery);
         made.map_err(|e| e.at(at, self.segment))
     }
     #[cfg(all(feature = "remote", target_os = "linux"))]

@@ -1,8 +1,7 @@
 //! The remote side: entries, accesses through them, and answers to recalls.
 
 use super::wire::{
-    Attached, Grant, Messages, NoMessage, Reply, Request, ToOwner, ToRemote, VERSION, Welcome,
-    receive_with, send,
+    Attached, Grant, Messages, NoMessage, Reply, Request, ToOwner, ToRemote, VERSION, send,
 };
 use crate::{
     addr::{PAGE_SIZE, by_page},
@@ -18,7 +17,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::{self, Builder, JoinHandle},
 };
 use thiserror::Error;
 
@@ -71,8 +70,9 @@ pub struct RemoteAttachment {
 
 struct Inner {
     id: PartitionId,
-    memory: SharedMemory,
-    stream: UnixStream,
+    /// That many questions may be open at a time.
+    questions: usize,
+    stream: Arc<UnixStream>,
     /// Held while a message is written.
     writing: Mutex<()>,
     state: Mutex<State>,
@@ -81,6 +81,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
+    memories: BTreeMap<u64, SharedMemory>,
     entries: BTreeMap<u64, Grant>,
     /// What was asked, and the reply once it has come.
     asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
@@ -104,21 +105,30 @@ impl RemotePartition {
     ///
     /// As [`connect`](Self::connect).
     pub fn new(stream: UnixStream) -> Result<Self, RemoteError> {
-        let (welcome, fd): (Welcome, _) = receive_with(&stream)?;
-        if welcome.version != VERSION {
-            return Err(RemoteError::Version(welcome.version));
+        let stream = Arc::new(stream);
+        let mut messages = Messages::with_descriptors(Arc::clone(&stream));
+        let ToRemote::Welcome {
+            version,
+            partition,
+            questions,
+        } = messages.next()?
+        else {
+            return Err(RemoteError::NoOwner);
+        };
+        if version != VERSION {
+            return Err(RemoteError::Version(version));
         }
-        let messages = Messages::new(stream.try_clone()?);
         let inner = Arc::new(Inner {
-            id: welcome.partition,
-            memory: SharedMemory::open(fd, welcome.writable)?,
+            id: partition,
+            questions: usize::try_from(questions).unwrap_or(usize::MAX).max(1),
             stream,
             writing: Mutex::default(),
             state: Mutex::default(),
             replied: Condvar::new(),
         });
         let heard = Arc::clone(&inner);
-        let hears = Some(thread::spawn(move || heard.hear(messages)));
+        let hears = Builder::new().spawn(move || heard.hear(messages))?;
+        let hears = Some(hears);
         Ok(Self { inner, hears })
     }
     /// The name that the owner gave it.
@@ -253,7 +263,8 @@ impl RemoteAttachment {
             let entry = state.entries.get(&(self.what.first + nth));
             if let Some(grant) = entry.filter(|g| mine && (g.writable || !write)) {
                 let place = usize::try_from(grant.at).expect("checked when it came");
-                f(&self.inner.memory, place);
+                let memory = state.memories.get(&grant.memory);
+                f(memory.expect("its entries go with it"), place);
                 return Ok(());
             }
             drop(state);
@@ -271,6 +282,10 @@ impl Inner {
     /// Asks the owner, and waits for his reply.
     fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
         let mut state = self.state.lock();
+        // More at once would end the partition.
+        while state.asked.len() >= self.questions && !state.closed {
+            self.replied.wait(&mut state);
+        }
         let token = state.next;
         state.next += 1;
         state.asked.insert(token, None);
@@ -285,6 +300,8 @@ impl Inner {
             }
             if let Some(Some(reply)) = state.asked.get(&token).copied() {
                 state.asked.remove(&token);
+                drop(state);
+                self.replied.notify_all();
                 return Ok(reply?);
             }
             self.replied.wait(&mut state);
@@ -296,6 +313,12 @@ impl Inner {
             let fine = match message {
                 ToRemote::Reply { token, reply } => self.take(token, reply),
                 ToRemote::Recall { serial, start, end } => self.clear(serial, start, end),
+                ToRemote::Memory { id, writable } => messages
+                    .descriptor()
+                    .and_then(|fd| SharedMemory::open(fd, writable).ok())
+                    .is_some_and(|memory| self.map(id, memory)),
+                ToRemote::Forget { id } => self.unmap(id),
+                ToRemote::Welcome { .. } => false,
             };
             if !fine {
                 break;
@@ -305,15 +328,30 @@ impl Inner {
         let mut state = self.state.lock();
         state.closed = true;
         state.entries.clear();
+        state.memories.clear();
         drop(state);
         self.replied.notify_all();
+    }
+    /// Takes a piece of memory; `false` if it was there already.
+    fn map(&self, id: u64, memory: SharedMemory) -> bool {
+        self.state.lock().memories.insert(id, memory).is_none()
+    }
+    /// Gives a piece of memory up, and what it has there; `false` if it was never there.
+    fn unmap(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        state.entries.retain(|_, grant| grant.memory != id);
+        state.memories.remove(&id).is_some()
     }
     /// Takes a reply; `false` if it makes no sense.
     fn take(&self, token: u64, reply: Result<Reply, XpmemError>) -> bool {
         let mut state = self.state.lock();
         if let Ok(Reply::Page(grant)) = reply {
             let end = grant.at.checked_add(PAGE_SIZE);
-            if end.is_none_or(|end| end > self.memory.len() as u64) {
+            let fits = |memory: &SharedMemory| {
+                end.is_some_and(|end| end <= memory.len() as u64)
+                    && (memory.is_writable() || !grant.writable)
+            };
+            if !state.memories.get(&grant.memory).is_some_and(fits) {
                 return false;
             }
             state.entries.insert(grant.page, grant);
@@ -348,7 +386,7 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RemotePartition")
             .field("id", &self.id)
-            .field("memory", &self.memory)
+            .field("memories", &self.state.lock().memories)
             .finish_non_exhaustive()
     }
 }
