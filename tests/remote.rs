@@ -2,131 +2,33 @@
 #![cfg(target_os = "linux")]
 
 use emmu::{
-    Contents, Machine, MachineConfig, MemConfig, Mm,
-    addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    Machine, MachineConfig, Mm,
     extmmu::xpmem::{
         Breach, Failure, Owner, OwnerConfig, Partition, PartitionId, SegId,
-        remote::{Remote, RemoteConfig, RemoteError, RemotePartition, ServeError},
+        remote::{RemoteConfig, RemoteError, RemotePartition, ServeError},
     },
-    mm::{Advice, MmapArgs, MremapArgs, MremapFlags},
-    notifier::{Access, ExternalMmu, Registration},
-    oracle::Oracle,
+    mm::{Advice, MremapArgs, MremapFlags},
+    notifier::Access,
 };
 use std::{
     io::Write,
     os::unix::net::UnixStream,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
+#[path = "common/exporter.rs"]
+mod exporter;
 #[path = "common/process.rs"]
 mod process;
-use process::{Meeting, Process};
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
-const PAGES: u64 = 64;
+#[path = "common/thief.rs"]
+mod thief;
+use exporter::{BASE, LONG, PAGE, PAGES, pages, wait_until, with};
 
 /// The other process.
 #[test]
 #[ignore = "run by the other tests, as their other process"]
 fn other_process() {
     process::serve_parent();
-}
-
-struct World {
-    machine: Arc<Machine>,
-    mm: Arc<Mm>,
-    owner: Arc<Owner>,
-    oracle: Arc<Oracle>,
-    segment: SegId,
-    meeting: Meeting,
-    _registration: Registration,
-}
-
-fn config() -> MachineConfig {
-    MachineConfig {
-        memory: MemConfig {
-            contents: Contents::Shared,
-            ..MemConfig::default()
-        },
-        ..MachineConfig::default()
-    }
-}
-
-fn pages(from: u64, to: u64) -> VpnRange {
-    let page = |n| Vpn::containing(BASE + n * PAGE);
-    VpnRange::new(page(from), page(to)).unwrap()
-}
-
-/// Runs `f` in a world; afterwards everything has been given back and the oracle is silent.
-fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
-    let machine = Machine::new(config());
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    let mm = Mm::new(&machine);
-    let oracle = Oracle::new(&machine);
-    mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
-        .unwrap();
-    let config = OwnerConfig {
-        deadline,
-        ..OwnerConfig::default()
-    };
-    let (owner, registration) = Owner::attach(&mut cx, &mm, config);
-    oracle.watch(&mm, Arc::clone(&owner) as Arc<dyn ExternalMmu>);
-    let segment = owner.make(pages(0, PAGES), Access::Write);
-    let w = World {
-        machine: Arc::clone(&machine),
-        mm,
-        owner,
-        oracle,
-        segment,
-        meeting: Meeting::new(),
-        _registration: registration,
-    };
-    f(&mut cx, &w);
-    w.oracle.audit();
-    w.mm.exit(&mut cx);
-    w.oracle.audit_end(&w.mm);
-    assert_eq!((w.owner.exported(&mut cx), w.owner.recalls()), (0, 0));
-    assert_eq!(w.owner.lent(), 0);
-    w.oracle.audit_empty(&mut cx, 0);
-    w.oracle.assert_silent();
-    assert_eq!(machine.mem().in_use(), 0);
-}
-
-const LONG: Duration = Duration::from_secs(20);
-
-impl World {
-    /// A process that has the whole segment attached.
-    fn process(&self, id: u32) -> (Process, Remote) {
-        let (mut process, stream) = self.meeting.start("other_process");
-        let served = self
-            .owner
-            .serve(stream, PartitionId(id), RemoteConfig::default());
-        assert_eq!(process.call(&self.attach_order()), "ok");
-        (process, served.unwrap())
-    }
-    fn attach_order(&self) -> String {
-        format!("attach {} 0 {PAGES}", self.segment.number())
-    }
-    /// A partition in this process, at the other end of a socket.
-    fn near(&self, id: u32, config: RemoteConfig) -> (RemotePartition, Remote) {
-        let (mine, theirs) = UnixStream::pair().unwrap();
-        let served = self.owner.serve(mine, PartitionId(id), config).unwrap();
-        (RemotePartition::new(theirs).unwrap(), served)
-    }
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    let limit = Instant::now() + LONG;
-    while !done() {
-        assert!(Instant::now() < limit, "it does not come");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

@@ -181,6 +181,10 @@ fn run(memory: MemConfig, meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Sen
 mod process;
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
+#[path = "common/thief.rs"]
+mod thief;
+
+#[cfg(all(feature = "remote", target_os = "linux"))]
 mod remotes {
     use super::{BASE, PAGE, PAGES, process, run};
     use emmu::{

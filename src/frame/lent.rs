@@ -193,10 +193,11 @@ impl PhysMem {
     pub(crate) fn lend(&self, pfn: Pfn, to: &Place) -> Result<(), Place> {
         self.spot(pfn).lend(to)
     }
-    /// Moves them back. Whoever had them has a copy at most.
+    /// Moves them back. Whoever had them has a copy at most, and who comes later finds none.
     pub(crate) fn take_home(&self, pfn: Pfn, from: &Place) {
         self.spot(pfn).take_home(from);
-        from.loan.memory.punch(from.at());
+        // Not punched: whoever may write the memory can hold that up.
+        from.loan.memory.write(from.at(), &[0; LEN]);
     }
 }
 
@@ -261,6 +262,8 @@ mod tests {
         mem.copy(mem.zero_pfn(), b.pfn());
         assert!(mem.is_unused(b.pfn()) && !mem.is_unused(a.pfn()));
         mem.take_home(a.pfn(), &there);
+        peer.read(there.at(), &mut seen);
+        assert_eq!(seen, [0; 9], "nothing is left for those who come later");
         peer.write(there.at() + 7, &[9, 9]);
         let mut mine = [0; 2];
         a.read(7, &mut mine);

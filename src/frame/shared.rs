@@ -7,7 +7,7 @@
 use super::contents::LEN;
 use crate::sync::{AtomicU8, Ordering::Relaxed};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use std::{
     fmt,
     fs::File,
@@ -105,11 +105,6 @@ impl SharedMemory {
             .zip(bytes)
             .for_each(|(b, new)| b.store(*new, Relaxed));
     }
-    /// Gives a page back to the host, if the seals allow it; what is in the page from then on is unknown.
-    pub(crate) fn punch(&self, at: usize) {
-        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let _sealed = rustix::fs::fallocate(&self.file, how, at as u64, LEN as u64);
-    }
 }
 
 impl fmt::Debug for SharedMemory {
@@ -144,9 +139,6 @@ mod tests {
             at.read(LEN + 7, &mut seen);
             assert_eq!(seen, [1, 2]);
         }
-        memory.punch(LEN);
-        reads.read(LEN + 7, &mut seen);
-        assert_eq!(seen, [0, 0]);
         assert!(memory.file.set_len(0).is_err(), "the size is sealed");
         assert!(memory.file.set_len(1 << 20).is_err(), "the size is sealed");
     }

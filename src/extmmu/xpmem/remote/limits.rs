@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub struct Limits {
     /// Partitions of this owner that are connected, this one among them: two threads and a descriptor each.
     pub connections: usize,
-    /// Questions that are not answered; at least 1. The partition is told, and keeps to it.
+    /// Questions that are not answered; from 1 to 128, and taken for the nearest of these. The partition is told, and keeps
+    /// to it.
     pub questions: usize,
     /// Attachments.
     pub attachments: usize,
@@ -20,6 +21,11 @@ pub struct Limits {
     /// Pieces of memory that were sent to it, each of which costs the owner a descriptor: one or two for a segment of up to
     /// 63 pages, two more for each eightfold size.
     pub memories: usize,
+}
+
+impl Limits {
+    /// The answers to so many have room in a socket of the host's usual size, with some recalls beside them.
+    pub(super) const MOST_QUESTIONS: usize = 128;
 }
 
 impl Default for Limits {

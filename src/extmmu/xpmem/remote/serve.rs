@@ -4,7 +4,7 @@
 use super::{
     limits::{Limits, Seat},
     server::{Question, Server},
-    wire::{Messages, NoMessage, ToOwner, ToRemote, VERSION, send, send_with},
+    wire::{Messages, NoMessage, ToOwner, ToRemote, VERSION, send_at_once},
 };
 use crate::{
     extmmu::xpmem::{
@@ -99,11 +99,13 @@ pub(super) struct Socket {
     writing: Mutex<()>,
 }
 
+/// Nobody waits for a partition that does not read: it has room for every answer that it may ask for, and for recalls beside
+/// them. When there is none left, it is as good as dead.
 impl Socket {
-    /// `false` if it cannot be sent, or not before the deadline.
+    /// `false` if it cannot be sent.
     pub(super) fn send(&self, message: &ToRemote) -> bool {
         let _alone = self.writing.lock();
-        send(&self.stream, message).is_ok()
+        send_at_once(&self.stream, message, None).is_ok()
     }
     /// Sends a piece of memory; the same.
     pub(super) fn send_memory(&self, loan: &Loan, writable: bool) -> bool {
@@ -112,7 +114,7 @@ impl Socket {
             id: loan.id(),
             writable,
         };
-        send_with(&self.stream, &message, loan.memory().fd()).is_ok()
+        send_at_once(&self.stream, &message, Some(loan.memory().fd())).is_ok()
     }
 }
 
@@ -165,11 +167,12 @@ impl Owner {
             return Err(ServeError::NotShared);
         }
         let limits = config.limits;
-        let open = limits.questions.max(1);
+        let open = limits.questions.clamp(1, Limits::MOST_QUESTIONS);
         let seat = Seat::take(&self.seats, limits.connections)
             .ok_or(ServeError::Limit(limits.connections))?;
-        // Who does not read what he asked for hangs as well.
-        stream.set_write_timeout(Some(self.config.deadline))?;
+        // One thread does nothing but wait for what comes.
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(None)?;
         let socket = Arc::new(Socket {
             stream: Arc::clone(stream),
             writing: Mutex::default(),

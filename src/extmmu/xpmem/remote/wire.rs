@@ -122,20 +122,26 @@ pub(super) fn send<T: Serialize>(mut to: &UnixStream, message: &T) -> io::Result
     to.write_all(&encode(message)?)
 }
 
-/// The same with a descriptor, which comes with the first byte.
-pub(super) fn send_with<T: Serialize>(
-    mut to: &UnixStream,
+/// Sends a message, and a descriptor beside its first byte, to somebody who may not read: all at once or not at all.
+pub(super) fn send_at_once<T: Serialize>(
+    to: &UnixStream,
     message: &T,
-    fd: BorrowedFd<'_>,
+    fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let bytes = encode(message)?;
-    let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let fds = fd.map(|fd| [fd]);
+    if let Some(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
     let parts = [IoSlice::new(&bytes)];
-    let sent = rustix::net::sendmsg(to, &parts, &mut control, SendFlags::NOSIGNAL)?;
-    to.write_all(&bytes[sent..])
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if rustix::net::sendmsg(to, &parts, &mut control, flags)? == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }
 
 /// What comes off a socket: bytes, and beside them descriptors, if any are wanted. Others are closed by the host.
