@@ -3,11 +3,12 @@
 
 use emmu::{
     Machine, MachineConfig, Mm,
+    addr::{Vpn, VpnRange},
     extmmu::xpmem::{
         Breach, Failure, Owner, OwnerConfig, Partition, PartitionId, SegId,
-        remote::{RemoteConfig, RemoteError, RemotePartition, ServeError},
+        remote::{RemoteAttachment, RemoteConfig, RemoteError, RemotePartition, ServeError},
     },
-    mm::{Advice, MremapArgs, MremapFlags},
+    mm::{Advice, MmapArgs, MremapArgs, MremapFlags},
     notifier::Access,
 };
 use std::{
@@ -145,6 +146,105 @@ fn a_process_that_only_reads_gets_a_descriptor_that_only_reads() {
         let refused = attachment.write(0, &[1]).unwrap_err();
         assert!(refused.to_string().contains("may only be read"));
         attachment.detach().unwrap();
+    });
+}
+
+/// The same page through segments of their own, for writing and for reading only, and by the owner itself: all see the same
+/// bytes, wherever they lie.
+#[test]
+fn a_page_that_is_asked_for_elsewhere_comes_home_first() {
+    with(LONG, |cx, w| {
+        let other = w.owner.make(pages(0, 8), Access::Write);
+        let looked_at = w.owner.make(pages(4, 8), Access::Read);
+        let reads = RemoteConfig {
+            access: Access::Read,
+            ..RemoteConfig::default()
+        };
+        let (a, _served) = w.near(1, RemoteConfig::default());
+        let (b, _served) = w.near(2, RemoteConfig::default());
+        let (c, _served) = w.near(3, reads);
+        let a = a.attach(w.segment, 0, PAGES).unwrap();
+        let whole = b.attach(other, 0, 8).unwrap();
+        let (part, all) = (c.attach(looked_at, 0, 4), c.attach(w.segment, 0, PAGES));
+        let (part, all) = (part.unwrap(), all.unwrap());
+        let at = 4 * PAGE;
+        for round in 0..20 {
+            a.write(at, &[round]).unwrap();
+            let mut seen = [[0; 3]; 4];
+            whole.write(at + 1, &[round + 1]).unwrap();
+            w.mm.store(cx, BASE + at + 2, round + 2).unwrap();
+            part.read(0, &mut seen[0]).unwrap();
+            all.read(at, &mut seen[1]).unwrap();
+            whole.read(at, &mut seen[2]).unwrap();
+            a.read(at, &mut seen[3]).unwrap();
+            assert_eq!(seen, [[round, round + 1, round + 2]; 4]);
+            assert_eq!(w.owner.lent(), 1, "it is in one place");
+            w.oracle.audit();
+        }
+        // Partitions of one segment meet in one place: nobody has to be recalled for another.
+        let (d, served) = w.near(4, RemoteConfig::default());
+        let d = d.attach(w.segment, 0, PAGES).unwrap();
+        d.read(at, &mut [0]).unwrap();
+        let before = served.answers();
+        for round in 0..20 {
+            d.write(at, &[round]).unwrap();
+            let mut seen = [0];
+            a.read(at, &mut seen).unwrap();
+            assert_eq!(seen, [round]);
+        }
+        assert_eq!(served.answers(), before);
+    });
+}
+
+/// One frame at two pages, and of two processes, each of which exports it.
+#[test]
+fn a_frame_that_several_export_is_lent_by_one_at_a_time() {
+    with(LONG, |cx, w| {
+        let (first, second) = (BASE + 2 * PAGES * PAGE, BASE + 3 * PAGES * PAGE);
+        let shared = MmapArgs::anonymous(PAGE).shared().fixed(first);
+        w.mm.mmap(cx, &shared).unwrap();
+        // Nothing of it moves: it is mapped once more.
+        let again = MremapArgs {
+            addr: first,
+            old_len: 0,
+            new_len: PAGE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr: second,
+        };
+        w.mm.mremap(cx, again).unwrap();
+        let child = w.mm.fork(cx).unwrap();
+        let (theirs, _stays) = Owner::attach(cx, &child, OwnerConfig::default());
+        let page = |at| VpnRange::single(Vpn::containing(at));
+        let (near, _served) = w.near(1, RemoteConfig::default());
+        let (mine, stream) = UnixStream::pair().unwrap();
+        let _served = theirs.serve(mine, PartitionId(2), RemoteConfig::default());
+        let childs = RemotePartition::new(stream).unwrap();
+        let all: Vec<RemoteAttachment> = [
+            (&near, &w.owner, first),
+            (&near, &w.owner, second),
+            (&childs, &theirs, first),
+        ]
+        .map(|(partition, owner, at)| {
+            let segment = owner.make(page(at), Access::Write);
+            partition.attach(segment, 0, 1).unwrap()
+        })
+        .into();
+        for round in 0..10_u8 {
+            for (n, writes) in (0..).zip(&all) {
+                writes.write(u64::from(n), &[round + n]).unwrap();
+            }
+            for reads in &all {
+                let mut seen = [0; 3];
+                reads.read(0, &mut seen).unwrap();
+                assert_eq!(seen, [round, round + 1, round + 2]);
+            }
+            assert_eq!(w.owner.lent() + theirs.lent(), 1);
+            assert_eq!(child.load(cx, second + 2).unwrap(), round + 2);
+        }
+        child.exit(cx);
+        w.mm.munmap(cx, first, PAGE).unwrap();
+        w.mm.munmap(cx, second, PAGE).unwrap();
+        assert_eq!((w.owner.lent(), theirs.lent()), (0, 0));
     });
 }
 
