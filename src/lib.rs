@@ -50,7 +50,10 @@
 //! | … one that a caller opens under [`Mm::read`] or [`Mm::write`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
 //! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at | run-time check in [`frame::FrameView`], panic | `protocol` |
-//! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
+//! | a partition in another process reaches what was exported to it and no other memory, and writes there what it may write | by construction: memory of each segment, sealed where it may only be read | `remote_attacks` |
+//! | … and loses a page before the window over it goes on, whatever it answers, and whoever else has its memory mapped | by construction: the bytes leave that memory | `remote_attacks` |
+//! | … and neither stops the owner by what it asks, nor has more than it may have | run-time check, [`Limit`](extmmu::xpmem::XpmemError::Limit), [`Breach`](extmmu::xpmem::Breach) | `remote_limits` |
+//! | a frame is given out with nothing but zeros in it, also if others still write where it was lent | by construction | `frame::lent`, `remote_attacks` |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | a fork that shares tables ([`mm::ForkMode`]) comes out as one that copies them | by construction: only a table of one's own can be locked | `fork_shared` |
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
@@ -77,7 +80,8 @@
 //! no other. A leaf that address spaces share has one lock; who copies it locks no other, since nobody knows the new one.
 //! `fork` holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board,
 //! the frame list, the lists of reclaim, swap, a directory of tables, an object's pages, the forks of a machine) are leaves
-//! of this order: nothing is taken under them.
+//! of this order: nothing is taken under them. What an XPmem owner has lent to other processes is one too, but for the contents
+//! of frames, which are moved under its lock.
 //!
 //! # Unsafe code
 //!

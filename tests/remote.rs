@@ -97,6 +97,7 @@ fn the_owner_exits_with_importers_live() {
         let (mut p, remote) = w.process(1);
         assert_eq!(p.call("write 0 0 1"), "ok");
         kept = Some((p, remote));
+        w.kept.store(1, std::sync::atomic::Ordering::Relaxed);
     });
     let (mut p, remote) = kept.unwrap();
     assert_eq!((p.call("entries").as_str(), remote.entries()), ("0", 0));

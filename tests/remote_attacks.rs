@@ -5,9 +5,10 @@
 use emmu::{
     Mm,
     extmmu::xpmem::{
-        Manners, Owner, PartitionId, SegId, XpmemError,
+        Manners, PartitionId, SegId, XpmemError,
         remote::{RemoteConfig, RemoteError, RemotePartition},
     },
+    file::{DiskFile, File, FileMode, Store, StoreError},
     mm::{Advice, MmapArgs, Prot},
     notifier::Access,
 };
@@ -17,7 +18,10 @@ use std::{
         unix::net::UnixStream,
     },
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{
+        Mutex,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
 #[path = "common/exporter.rs"]
@@ -360,29 +364,51 @@ fn nobody_is_killed_least_of_all_who_is_not_the_partition() {
     });
 }
 
+/// A store whose reads begin, and end when they may.
+#[derive(Debug)]
+struct Slow {
+    begun: SyncSender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Store for Slow {
+    fn read(&self, _: u64, _: &mut [u8; 4096]) -> Result<bool, StoreError> {
+        self.begun.send(()).unwrap();
+        self.go_on.lock().unwrap().recv().unwrap();
+        Ok(false)
+    }
+    fn write(&self, _: u64, _: &[u8; 4096]) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) {}
+}
+
 #[test]
-fn a_segment_that_is_removed_during_a_fault_is_not_lent() {
+fn a_segment_that_is_removed_during_a_look_up_is_not_lent() {
     with(LONG, |cx, w| {
+        let ((begun, begins), (lets, go_on)) = (sync_channel(8), sync_channel(8));
+        let go_on = Mutex::new(go_on);
+        let store = Box::new(Slow { begun, go_on });
+        let file = DiskFile::new(w.machine.host(), "slow", PAGE, store).unwrap();
+        let file = File::open(file, FileMode::ReadWrite);
+        let args = MmapArgs::anonymous(PAGE).shared().of(&file, 0).fixed(BASE);
+        w.mm.mmap(cx, &args).unwrap();
         let (near, _served) = w.near(1, RemoteConfig::default());
-        let gone = w.owner.make(pages(8, 16), Access::Write);
-        let whole = near.attach(gone, 0, 8).unwrap();
-        let owner: &Arc<Owner> = &w.owner;
+        let gone = w.owner.make(pages(0, 1), Access::Write);
+        let whole = near.attach(gone, 0, 1).unwrap();
         std::thread::scope(|s| {
-            let asks = s.spawn(|| {
-                loop {
-                    match whole.write(0, &[1]) {
-                        Ok(()) => w.oracle.audit(),
-                        Err(why) => break why,
-                    }
-                }
-            });
-            owner.remove(cx, gone).unwrap();
-            assert_eq!(owner.lent(), 0);
-            let why = asks.join().unwrap();
+            let asks = s.spawn(|| whole.write(0, &[1]));
+            begins.recv().unwrap();
+            w.owner.remove(cx, gone).unwrap();
+            lets.send(()).unwrap();
+            let why = asks.join().unwrap().unwrap_err();
             let is_gone =
                 matches!(why, RemoteError::Refused(XpmemError::NoSegment(id)) if id == gone);
             assert!(is_gone, "{why}");
         });
-        assert_eq!(owner.lent(), 0);
+        assert_eq!(w.owner.lent(), 0);
+        w.mm.munmap(cx, BASE, PAGE).unwrap();
+        lets.send(()).unwrap();
+        drop(file);
     });
 }

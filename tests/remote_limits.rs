@@ -246,16 +246,18 @@ fn who_asks_on_and_on_is_cut_off() {
 #[test]
 fn nobody_waits_for_who_does_not_read() {
     with(LONG, |cx, w| {
-        let all: Vec<_> = (0..8).map(|n| w.raw(n, RemoteConfig::default())).collect();
+        let all: Vec<_> = (0..3).map(|n| w.raw(n, RemoteConfig::default())).collect();
         for (raw, served) in &all {
-            // Never an answer that is read: the owner has no room for more, and does not wait for it.
+            // One question at a time, and never an answer that is read.
             let request = Request::Detach { handle: u64::MAX };
-            while raw.say(&ToOwner::Ask { token: 1, request }) {}
-            wait_until(|| served.is_cut_off());
+            while !served.is_cut_off() {
+                let before = raw.unread();
+                let _cut_off_meanwhile = raw.say(&ToOwner::Ask { token: 1, request });
+                wait_until(|| raw.unread() > before || served.is_cut_off());
+            }
         }
         w.mm.store(cx, BASE, 1).unwrap();
         w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
-        let hung = |f: &Failure| matches!(f, Failure::Hung { .. });
-        assert!(!w.owner.failures().iter().any(hung));
+        assert_eq!(w.owner.failures(), []);
     });
 }

@@ -16,7 +16,10 @@ use emmu::{
 };
 use std::{
     os::unix::net::UnixStream,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,6 +38,8 @@ pub struct World {
     pub oracle: Arc<Oracle>,
     pub segment: SegId,
     pub meeting: Meeting,
+    /// Partitions that outlive the test.
+    pub kept: AtomicUsize,
     _registration: Registration,
 }
 
@@ -76,9 +81,12 @@ pub fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
         oracle,
         segment,
         meeting: Meeting::new(),
+        kept: AtomicUsize::new(0),
         _registration: registration,
     };
     f(&mut cx, &w);
+    // Those that have gone are still taken their pages home from.
+    wait_until(|| w.owner.connections() == w.kept.load(Relaxed));
     w.oracle.audit();
     w.mm.exit(&mut cx);
     w.oracle.audit_end(&w.mm);

@@ -2,7 +2,7 @@
 //! `src/extmmu/xpmem/remote/wire.rs`.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
-use super::exporter::World;
+use super::exporter::{LONG, World};
 use emmu::extmmu::xpmem::remote::{Remote, RemoteConfig};
 use emmu::extmmu::xpmem::{PartitionId, SegId, XpmemError};
 use emmu::notifier::Access;
@@ -131,6 +131,10 @@ impl Raw {
             self.bytes.extend(&part[..got]);
         }
     }
+    /// Bytes that have come and are not read.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.stream).unwrap()
+    }
     /// Asks, and waits for the reply; nothing else is in the way but memory.
     pub fn ask(&mut self, request: Request) -> Result<Reply, XpmemError> {
         assert!(self.say(&ToOwner::Ask { token: 7, request }), "closed");
@@ -162,6 +166,7 @@ impl World {
     pub fn raw(&self, id: u32, config: RemoteConfig) -> (Raw, Remote) {
         let (mine, theirs) = UnixStream::pair().unwrap();
         let served = self.owner.serve(mine, PartitionId(id), config).unwrap();
+        theirs.set_read_timeout(Some(LONG)).unwrap();
         let mut raw = Raw::new(theirs);
         assert!(matches!(raw.hear(), Some(ToRemote::Welcome { .. })));
         (raw, served)

@@ -11,7 +11,7 @@ use crate::{
     extmmu::xpmem::{Owner, SegId},
     frame::{Lender, Loan, Place},
     mm::Machine,
-    sync::Mutex,
+    sync::{Mutex, Ordering::Relaxed},
 };
 use std::{
     collections::BTreeMap,
@@ -103,6 +103,7 @@ impl Lent {
         let mut state = self.state.lock();
         let State { away, pieces } = &mut *state;
         let pieces = pieces.entry((segment, writable)).or_default();
+        pieces.retain(|piece| !piece.loan.is_over());
         if let Some((_, place)) = away.get(&page) {
             let here = pieces.iter().any(|p| Arc::ptr_eq(&p.loan, &place.loan));
             return if here {
@@ -215,6 +216,10 @@ impl Owner {
     /// partition goes that was sent the memory.
     pub fn lent(&self) -> usize {
         self.lent.pages()
+    }
+    /// Partitions in other processes that are served; those that are cut off among them until what they had is home.
+    pub fn connections(&self) -> usize {
+        self.seats.load(Relaxed)
     }
     /// A partition goes that was sent this memory: nothing stays there, and nothing comes there again, for who knows what
     /// other process has it mapped by now.

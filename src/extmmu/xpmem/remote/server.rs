@@ -47,6 +47,14 @@ struct Held {
     made: usize,
 }
 
+/// However the thread ends: the partition is not left waiting for it, and what was sent is not used again.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.partition.kill();
+        self.sent.values().for_each(|(_, loan)| loan.end());
+    }
+}
+
 /// An error unless there are fewer than that many.
 fn fewer(there: usize, most: usize, what: Limited) -> Result<(), XpmemError> {
     if there < most {
