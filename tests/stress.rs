@@ -208,7 +208,17 @@ mod remotes {
 
     fn start(meeting: &Meeting, owner: &Arc<Owner>, segment: SegId, id: u32) -> Process {
         let (mut process, stream) = meeting.start("remotes::other_process");
-        let served = owner.serve(stream, PartitionId(id), RemoteConfig::default());
+        // Every other one only reads: pages go to and fro between memory of either kind.
+        let access = if id.is_multiple_of(2) {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let config = RemoteConfig {
+            access,
+            ..RemoteConfig::default()
+        };
+        let served = owner.serve(stream, PartitionId(id), config);
         let segment = segment.number();
         assert_eq!(process.call(&format!("attach {segment} 0 {PAGES}")), "ok");
         process.order(&format!("churn {id}"));
