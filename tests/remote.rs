@@ -197,6 +197,29 @@ fn a_page_that_is_asked_for_elsewhere_comes_home_first() {
     });
 }
 
+/// Two pieces have room for all pages, and are used again.
+#[test]
+fn memory_of_a_segment_comes_in_pieces_that_are_used_again() {
+    with(LONG, |cx, w| {
+        let mut config = RemoteConfig::default();
+        config.limits.memories = 2;
+        let (near, served) = w.near(1, config);
+        let whole = near.attach(w.segment, 0, PAGES).unwrap();
+        for round in 1..5 {
+            for n in 0..PAGES {
+                whole.write(n * PAGE, &[round]).unwrap();
+            }
+            assert_eq!((w.owner.lent(), served.entries()), (64, 64));
+            for n in 0..PAGES {
+                assert_eq!(w.mm.load(cx, BASE + n * PAGE).unwrap(), round);
+            }
+            w.mm.madvise(cx, BASE, PAGES * PAGE, Advice::DontNeed)
+                .unwrap();
+            assert_eq!((w.owner.lent(), served.entries()), (0, 0));
+        }
+    });
+}
+
 /// One frame at two pages, and of two processes, each of which exports it.
 #[test]
 fn a_frame_that_several_export_is_lent_by_one_at_a_time() {
