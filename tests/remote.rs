@@ -146,6 +146,8 @@ fn a_process_that_only_reads_gets_a_descriptor_that_only_reads() {
         assert_eq!(byte, [4]);
         let refused = attachment.write(0, &[1]).unwrap_err();
         assert!(refused.to_string().contains("may only be read"));
+        let refused = attachment.make(0, 1, Access::Write).unwrap_err();
+        assert!(refused.to_string().contains("may only be read"));
         attachment.detach().unwrap();
     });
 }
@@ -194,6 +196,32 @@ fn a_page_that_is_asked_for_elsewhere_comes_home_first() {
             assert_eq!(seen, [round]);
         }
         assert_eq!(served.answers(), before);
+    });
+}
+
+/// Several that take a page from each other all the time all get on.
+#[test]
+fn who_asks_for_a_page_uses_it_before_it_goes() {
+    with(LONG, |_cx, w| {
+        let looked_at = w.owner.make(pages(0, 1), Access::Read);
+        std::thread::scope(|s| {
+            for id in 0..4 {
+                let (near, _served) = w.near(id, RemoteConfig::default());
+                let writes = id % 2 == 0;
+                let segment = if writes { w.segment } else { looked_at };
+                s.spawn(move || {
+                    let page = near.attach(segment, 0, 1).unwrap();
+                    for round in 0..200 {
+                        if writes {
+                            page.write(u64::from(id), &[round]).unwrap();
+                        } else {
+                            page.read(0, &mut [0]).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        assert!(w.owner.failures().is_empty());
     });
 }
 

@@ -85,6 +85,8 @@ struct State {
     entries: BTreeMap<u64, Grant>,
     /// What was asked, and the reply once it has come.
     asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
+    /// Pages that came and have not been used by who asked for them.
+    unused: HashMap<u64, u64>,
     next: u64,
     manners: Manners,
     closed: bool,
@@ -255,21 +257,31 @@ impl RemoteAttachment {
         let write = access == Access::Write;
         // Who may only read must not use what another attachment of the page may write.
         let mine = !write || self.what.access == Access::Write;
+        let mut asked = None;
         loop {
-            let state = self.inner.state.lock();
+            let mut state = self.inner.state.lock();
             if state.closed {
                 return Err(RemoteError::Closed);
             }
+            let used = asked.and_then(|token| state.unused.remove(&token));
             let entry = state.entries.get(&(self.what.first + nth));
             if let Some(grant) = entry.filter(|g| mine && (g.writable || !write)) {
                 let place = usize::try_from(grant.at).expect("checked when it came");
                 let memory = state.memories.get(&grant.memory);
                 f(memory.expect("its entries go with it"), place);
+                drop(state);
+                if used.is_some() {
+                    self.inner.replied.notify_all();
+                }
                 return Ok(());
             }
             drop(state);
+            if used.is_some() {
+                self.inner.replied.notify_all();
+            }
             let handle = self.what.handle;
-            self.inner.ask(Request::Page { handle, at, access })?;
+            let page = Request::Page { handle, at, access };
+            asked = Some(self.inner.ask_with_token(page)?.0);
         }
     }
 }
@@ -281,6 +293,10 @@ impl Inner {
     }
     /// Asks the owner, and waits for his reply.
     fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
+        self.ask_with_token(request).map(|(_, reply)| reply)
+    }
+    /// The same; a page that comes must be used under that token.
+    fn ask_with_token(&self, request: Request) -> Result<(u64, Reply), RemoteError> {
         let mut state = self.state.lock();
         // More at once would end the partition.
         while state.asked.len() >= self.questions && !state.closed {
@@ -302,7 +318,7 @@ impl Inner {
                 state.asked.remove(&token);
                 drop(state);
                 self.replied.notify_all();
-                return Ok(reply?);
+                return Ok((token, reply?));
             }
             self.replied.wait(&mut state);
         }
@@ -355,6 +371,9 @@ impl Inner {
                 return false;
             }
             state.entries.insert(grant.page, grant);
+            if state.asked.contains_key(&token) {
+                state.unused.insert(token, grant.page);
+            }
         }
         if let Some(asked) = state.asked.get_mut(&token) {
             *asked = Some(reply);
@@ -373,8 +392,16 @@ impl Inner {
             _ => {}
         }
         if manners != Manners::Lies {
-            // Accesses run under this lock: none is in progress when the answer goes.
+            // Accesses run under this lock: none is in progress when the answer goes. Who asked for a page uses it once before
+            // it goes, and is on the way: so those who take a page from each other all get on.
             let mut state = self.state.lock();
+            while state
+                .unused
+                .values()
+                .any(|page| (start..end).contains(page))
+            {
+                self.replied.wait(&mut state);
+            }
             state.entries.retain(|page, _| !(start..end).contains(page));
         }
         let times = if manners == Manners::Twice { 2 } else { 1 };

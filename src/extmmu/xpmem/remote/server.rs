@@ -188,6 +188,9 @@ impl Server {
         fewer(made, self.limits.segments, Limited::Segments)?;
         let held = self.attachments.get_mut(&handle);
         let held = held.ok_or(XpmemError::NoAttachment(handle))?;
+        if access == Access::Write && self.access == Access::Read {
+            return Err(XpmemError::ReadOnly(held.attachment.segment()));
+        }
         let segment = held.attachment.make(first, pages, access)?;
         held.made += 1;
         Ok(Reply::Segment(segment))
