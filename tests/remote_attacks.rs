@@ -364,6 +364,48 @@ fn nobody_is_killed_least_of_all_who_is_not_the_partition() {
     });
 }
 
+/// An owner in a namespace of process numbers of its own, where the partition has none.
+#[test]
+#[ignore = "run by the other tests, as their other process"]
+fn other_process_that_exports() {
+    let Some(path) = std::env::var_os("EMMU_TEST_SOCKET") else {
+        return;
+    };
+    with(LONG, |_cx, w| {
+        let stream = UnixStream::connect(path).unwrap();
+        let config = RemoteConfig::default();
+        let served = w.owner.serve(stream, PartitionId(1), config);
+        println!("@ {} {}", std::process::id(), w.segment.number());
+        wait_until(|| served.as_ref().unwrap().is_cut_off());
+    });
+    println!("@ it has gone");
+}
+
+#[test]
+fn a_partition_without_a_process_number_is_served() {
+    let unshare = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child"]);
+        unshare
+    };
+    if !unshare().arg("true").status().is_ok_and(|s| s.success()) {
+        return println!("skipped: no namespace of process numbers for a child");
+    }
+    let meeting = process::Meeting::new();
+    let mut owner = unshare();
+    owner.arg(std::env::current_exe().unwrap());
+    let (mut owner, stream) = meeting.start_as(owner, "other_process_that_exports");
+    let near = RemotePartition::new(stream).unwrap();
+    let said = owner.answer();
+    let (id, segment) = said.split_once(' ').unwrap();
+    assert_eq!(id, "1", "it is in a namespace of its own");
+    let segment = SegId::from_number(segment.parse().unwrap());
+    let whole = near.attach(segment, 0, PAGES).unwrap();
+    whole.write(0, &[1]).unwrap();
+    drop(near);
+    assert_eq!(owner.answer(), "it has gone");
+}
+
 /// A store whose reads begin, and end when they may.
 #[derive(Debug)]
 struct Slow {

@@ -42,7 +42,12 @@ impl Meeting {
     }
     /// Starts a process; `entry` is the test of this binary that calls [`serve_parent`].
     pub fn start(&self, entry: &str) -> (Process, UnixStream) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let this = Command::new(std::env::current_exe().unwrap());
+        self.start_as(this, entry)
+    }
+    /// The same by a command that runs this binary.
+    pub fn start_as(&self, mut this: Command, entry: &str) -> (Process, UnixStream) {
+        let mut child = this
             .args(["--exact", entry, "--nocapture", "--ignored"])
             .env(SOCKET, &self.path)
             .stdin(Stdio::piped())
