@@ -32,8 +32,12 @@
 //! | `serve` | the owner's side: a connection |
 //! | `server` | what is asked for, and what comes of it |
 //! | `limits` | what a partition may have |
-//! | `partition` | the remote side |
+//! | `partition` | the remote side: attachments, accesses |
+//! | `entries` | … what it has, asks and answers |
+//! | `error` | … and why it gets nothing |
 
+mod entries;
+mod error;
 mod lent;
 mod limits;
 mod partition;
@@ -41,7 +45,8 @@ mod serve;
 mod server;
 mod wire;
 
+pub use error::RemoteError;
 pub(super) use lent::Lent;
 pub use limits::Limits;
-pub use partition::{RemoteAttachment, RemoteError, RemotePartition};
+pub use partition::{RemoteAttachment, RemotePartition};
 pub use serve::{Remote, RemoteConfig, ServeError};

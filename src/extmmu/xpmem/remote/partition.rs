@@ -1,7 +1,9 @@
-//! The remote side: entries, accesses through them, and answers to recalls.
+//! The remote side, as its users see it: attachments, and accesses through them.
 
-use super::wire::{
-    Attached, Grant, Messages, NoMessage, Reply, Request, ToOwner, ToRemote, VERSION, send,
+use super::{
+    entries::Inner,
+    error::RemoteError,
+    wire::{Attached, Messages, Reply, Request, ToRemote, VERSION},
 };
 use crate::{
     addr::{PAGE_SIZE, by_page},
@@ -11,47 +13,12 @@ use crate::{
     sync::{Condvar, Mutex},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
-    io,
     net::Shutdown,
     os::unix::net::UnixStream,
     path::Path,
     sync::Arc,
-    thread::{self, Builder, JoinHandle},
+    thread::{Builder, JoinHandle},
 };
-use thiserror::Error;
-
-/// Why a remote's connection, attachment or access failed.
-#[derive(Debug, Error)]
-pub enum RemoteError {
-    /// The owner refused.
-    #[error(transparent)]
-    Refused(#[from] XpmemError),
-    /// The owner is gone, or has fenced this partition off. Nothing of it is mapped any more; connect anew.
-    #[error("the owner is gone, or has fenced this partition off")]
-    Closed,
-    /// The owner speaks another version of the protocol.
-    #[error("the owner speaks version {0}, not {VERSION}")]
-    Version(
-        /// Its version.
-        u32,
-    ),
-    /// The other side of the socket is no owner.
-    #[error("the other side is no owner")]
-    NoOwner,
-    /// The host said so.
-    #[error(transparent)]
-    Host(#[from] io::Error),
-}
-
-impl From<NoMessage> for RemoteError {
-    fn from(why: NoMessage) -> Self {
-        match why {
-            NoMessage::Gone(e) => Self::Host(e),
-            NoMessage::Garbage => Self::NoOwner,
-        }
-    }
-}
 
 /// A partition in this process, of an owner in another. It answers recalls on a thread of its own; dropped, it
 /// disconnects, and what it attached is [`Closed`](RemoteError::Closed).
@@ -66,30 +33,6 @@ pub struct RemotePartition {
 pub struct RemoteAttachment {
     inner: Arc<Inner>,
     what: Attached,
-}
-
-struct Inner {
-    id: PartitionId,
-    /// That many questions may be open at a time.
-    questions: usize,
-    stream: Arc<UnixStream>,
-    /// Held while a message is written.
-    writing: Mutex<()>,
-    state: Mutex<State>,
-    replied: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    memories: BTreeMap<u64, SharedMemory>,
-    entries: BTreeMap<u64, Grant>,
-    /// What was asked, and the reply once it has come.
-    asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
-    /// Pages that came and have not been used by who asked for them.
-    unused: HashMap<u64, u64>,
-    next: u64,
-    manners: Manners,
-    closed: bool,
 }
 
 impl RemotePartition {
@@ -283,137 +226,5 @@ impl RemoteAttachment {
             let page = Request::Page { handle, at, access };
             asked = Some(self.inner.ask_with_token(page)?.0);
         }
-    }
-}
-
-impl Inner {
-    fn send(&self, message: &ToOwner) -> io::Result<()> {
-        let _alone = self.writing.lock();
-        send(&self.stream, message)
-    }
-    /// Asks the owner, and waits for his reply.
-    fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
-        self.ask_with_token(request).map(|(_, reply)| reply)
-    }
-    /// The same; a page that comes must be used under that token.
-    fn ask_with_token(&self, request: Request) -> Result<(u64, Reply), RemoteError> {
-        let mut state = self.state.lock();
-        // More at once would end the partition.
-        while state.asked.len() >= self.questions && !state.closed {
-            self.replied.wait(&mut state);
-        }
-        let token = state.next;
-        state.next += 1;
-        state.asked.insert(token, None);
-        drop(state);
-        if self.send(&ToOwner::Ask { token, request }).is_err() {
-            return Err(RemoteError::Closed);
-        }
-        let mut state = self.state.lock();
-        loop {
-            if state.closed {
-                return Err(RemoteError::Closed);
-            }
-            if let Some(Some(reply)) = state.asked.get(&token).copied() {
-                state.asked.remove(&token);
-                drop(state);
-                self.replied.notify_all();
-                return Ok((token, reply?));
-            }
-            self.replied.wait(&mut state);
-        }
-    }
-    /// Hears what the owner says, until he is gone.
-    fn hear(&self, mut messages: Messages) {
-        while let Ok(message) = messages.next() {
-            let fine = match message {
-                ToRemote::Reply { token, reply } => self.take(token, reply),
-                ToRemote::Recall { serial, start, end } => self.clear(serial, start, end),
-                ToRemote::Memory { id, writable } => messages
-                    .descriptor()
-                    .and_then(|fd| SharedMemory::open(fd, writable).ok())
-                    .is_some_and(|memory| self.map(id, memory)),
-                ToRemote::Forget { id } => self.unmap(id),
-                ToRemote::Welcome { .. } => false,
-            };
-            if !fine {
-                break;
-            }
-        }
-        let _closed_already = self.stream.shutdown(Shutdown::Both);
-        let mut state = self.state.lock();
-        state.closed = true;
-        state.entries.clear();
-        state.memories.clear();
-        drop(state);
-        self.replied.notify_all();
-    }
-    /// Takes a piece of memory; `false` if it was there already.
-    fn map(&self, id: u64, memory: SharedMemory) -> bool {
-        self.state.lock().memories.insert(id, memory).is_none()
-    }
-    /// Gives a piece of memory up, and what it has there; `false` if it was never there.
-    fn unmap(&self, id: u64) -> bool {
-        let mut state = self.state.lock();
-        state.entries.retain(|_, grant| grant.memory != id);
-        state.memories.remove(&id).is_some()
-    }
-    /// Takes a reply; `false` if it makes no sense.
-    fn take(&self, token: u64, reply: Result<Reply, XpmemError>) -> bool {
-        let mut state = self.state.lock();
-        if let Ok(Reply::Page(grant)) = reply {
-            let end = grant.at.checked_add(PAGE_SIZE);
-            let fits = |memory: &SharedMemory| {
-                end.is_some_and(|end| end <= memory.len() as u64)
-                    && (memory.is_writable() || !grant.writable)
-            };
-            if !state.memories.get(&grant.memory).is_some_and(fits) {
-                return false;
-            }
-            state.entries.insert(grant.page, grant);
-            if state.asked.contains_key(&token) {
-                state.unused.insert(token, grant.page);
-            }
-        }
-        if let Some(asked) = state.asked.get_mut(&token) {
-            *asked = Some(reply);
-        }
-        drop(state);
-        self.replied.notify_all();
-        true
-    }
-    /// Clears entries and answers; `false` if it is to die of it.
-    fn clear(&self, serial: u64, start: u64, end: u64) -> bool {
-        let manners = self.state.lock().manners;
-        match manners {
-            Manners::Hangs => return true,
-            Manners::Dies => return false,
-            Manners::Slow(time) => thread::sleep(time),
-            _ => {}
-        }
-        if manners != Manners::Lies {
-            // Accesses run under this lock: none is in progress when the answer goes. Who asked for a page uses it once before
-            // it goes, and is on the way: so those who take a page from each other all get on.
-            let mut state = self.state.lock();
-            while state
-                .unused
-                .values()
-                .any(|page| (start..end).contains(page))
-            {
-                self.replied.wait(&mut state);
-            }
-            state.entries.retain(|page, _| !(start..end).contains(page));
-        }
-        let times = if manners == Manners::Twice { 2 } else { 1 };
-        (0..times).all(|_| self.send(&ToOwner::Cleared { serial }).is_ok())
-    }
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemotePartition")
-            .field("id", &self.id)
-            .field("memories", &self.state.lock().memories)
-            .finish_non_exhaustive()
     }
 }
