@@ -18,7 +18,7 @@ const BASE: u64 = 0x10_0000_0000;
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// The other process: writes what it is told, and says what it read there before.
-fn remote(path: &str, segment: u64, manners: &str) -> Any<()> {
+fn remote(path: &str, segment: u128, manners: &str) -> Any<()> {
     let partition = RemotePartition::connect(path)?;
     if manners == "hangs" {
         partition.set_manners(Manners::Hangs);
@@ -105,8 +105,10 @@ fn main() -> Any<()> {
     println!("one was killed, one hung: {:.0?}", since.elapsed());
     owner.failures().iter().for_each(|f| println!("{f}"));
     tell(&mut children[0], "goes on")?;
+    // The third finds out as it goes on: what it has mapped is no page of anybody's any more.
+    writeln!(children[2].stdin.as_mut().ok_or("no input")?, "late")?;
     let (id, status) = (children[2].id(), children[2].wait()?);
-    println!("process {id} has ended: {status}\n\n{:#?}", owner.bill());
+    println!("process {id} has given up: {status}\n\n{:#?}", owner.bill());
 
     mm.unregister(&mut cx, registration);
     mm.exit(&mut cx);

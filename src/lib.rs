@@ -59,7 +59,10 @@
 //! | … one that a caller opens under [`Mm::read`] or [`Mm::write`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
 //! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at, be it part of a huge page or not | run-time check in [`frame::FrameView`], panic | `protocol`, `stores` |
-//! | a partition in another process loses a page before it is given back, or its process is ended first | run-time, by construction | `remote` |
+//! | a partition in another process reaches what was exported to it and no other memory, and writes there what it may write | by construction: memory of each segment, sealed where it may only be read | `remote_attacks` |
+//! | … and loses a page before the window over it goes on, whatever it answers, and whoever else has its memory mapped | by construction: the bytes leave that memory | `remote_attacks` |
+//! | … and neither stops the owner by what it asks, nor has more than it may have | run-time check, [`Limit`](extmmu::xpmem::XpmemError::Limit), [`Breach`](extmmu::xpmem::Breach) | `remote_limits` |
+//! | a frame is given out with nothing but zeros in it, also if others still write where it was lent | by construction | `frame::lent`, `remote_attacks` |
 //! | a driver that has a frame by number is told before it is freed, whatever takes its last mapping | by construction: it is kept until then | `exports`, shuttle |
 //! | a page of an object that was cut off is mapped nowhere | by construction: faults map a page under its lock | `files`, `fork_race` |
 //! | … and is read back by nobody before its block is gone | by construction: [`file::Filling`], [`file::Cutting`] | `file_races`, shuttle |
@@ -94,7 +97,8 @@
 //! `fork` holds one mmap lock only, since nobody has the child before it is done. Locks of single structures (the board,
 //! the frame list, the lists of reclaim, swap, a directory of tables, an object's pages, the forks of a machine) are leaves
 //! of this order: nothing is taken under them. No store is read or written under them either, but with a page's lock held,
-//! and a read with `Cache`, so that an object is not cut while a page of it is read.
+//! and a read with `Cache`, so that an object is not cut while a page of it is read. What an XPmem owner has lent to other
+//! processes is one too, but for the contents of frames, which are moved under its lock.
 //!
 //! # Unsafe code
 //!

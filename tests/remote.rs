@@ -2,131 +2,34 @@
 #![cfg(target_os = "linux")]
 
 use emmu::{
-    Contents, Machine, MachineConfig, MemConfig, Mm,
+    Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{
         Breach, Failure, Owner, OwnerConfig, Partition, PartitionId, SegId,
-        remote::{Fence, Remote, RemoteConfig, RemoteError, RemotePartition, ServeError},
+        remote::{RemoteAttachment, RemoteConfig, RemoteError, RemotePartition, ServeError},
     },
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags},
-    notifier::{Access, ExternalMmu, Registration},
-    oracle::Oracle,
+    notifier::Access,
 };
 use std::{
     io::Write,
     os::unix::net::UnixStream,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
+#[path = "common/exporter.rs"]
+mod exporter;
 #[path = "common/process.rs"]
 mod process;
-use process::{Meeting, Process};
+#[path = "common/thief.rs"]
+mod thief;
+use exporter::{BASE, LONG, PAGE, PAGES, pages, wait_until, with};
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
-const BASE: u64 = 1 << 30;
-const PAGE: u64 = emmu::PAGE_SIZE;
-const PAGES: u64 = 64;
-
-struct World {
-    machine: Arc<Machine>,
-    mm: Arc<Mm>,
-    owner: Arc<Owner>,
-    oracle: Arc<Oracle>,
-    segment: SegId,
-    meeting: Meeting,
-    _registration: Registration,
+/// The other process: does nothing unless another test started it.
+#[test]
+fn other_process() {
+    process::serve_parent();
 }
-
-fn config() -> MachineConfig {
-    MachineConfig {
-        memory: MemConfig {
-            contents: Contents::Shared,
-            ..MemConfig::default()
-        },
-        ..MachineConfig::default()
-    }
-}
-
-fn pages(from: u64, to: u64) -> VpnRange {
-    let page = |n| Vpn::containing(BASE + n * PAGE);
-    VpnRange::new(page(from), page(to)).unwrap()
-}
-
-/// Runs `f` in a world; afterwards everything has been given back and the oracle is silent.
-fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
-    let machine = Machine::new(config());
-    let mut thread = machine.enter().unwrap();
-    let mut cx = thread.cx();
-    let mm = Mm::new(&machine);
-    let oracle = Oracle::new(&machine);
-    oracle.set_deadline(LONG);
-    mm.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
-        .unwrap();
-    let config = OwnerConfig {
-        deadline,
-        ..OwnerConfig::default()
-    };
-    let (owner, registration) = Owner::attach(&mut cx, &mm, config);
-    oracle.watch(&mm, Arc::clone(&owner) as Arc<dyn ExternalMmu>);
-    let segment = owner.make(pages(0, PAGES), Access::Write);
-    let w = World {
-        machine: Arc::clone(&machine),
-        mm,
-        owner,
-        oracle,
-        segment,
-        meeting: Meeting::new(),
-        _registration: registration,
-    };
-    f(&mut cx, &w);
-    w.oracle.audit();
-    w.mm.exit(&mut cx);
-    w.oracle.audit_end(&w.mm);
-    assert_eq!(w.owner.exported(&mut cx), 0);
-    // What partitions had that are gone is taken back by the threads that served them, which may still be at it.
-    wait_until(|| w.owner.recalls() == 0);
-    w.oracle.audit_empty(&mut cx, 0);
-    w.oracle.assert_silent();
-    assert_eq!(machine.mem().in_use(), 0);
-}
-
-/// For what comes for certain.
-const LONG: Duration = Duration::from_secs(600);
-
-impl World {
-    /// A process that has the whole segment attached.
-    fn process(&self, id: u32) -> (Process, Remote) {
-        let (mut process, stream) = self.meeting.start(OTHER);
-        let served = self
-            .owner
-            .serve(stream, PartitionId(id), RemoteConfig::default());
-        assert_eq!(process.call(&self.attach_order()), "ok");
-        (process, served.unwrap())
-    }
-    fn attach_order(&self) -> String {
-        format!("attach {} 0 {PAGES}", self.segment.number())
-    }
-    /// A partition in this process, at the other end of a socket.
-    fn near(&self, id: u32, config: RemoteConfig) -> (RemotePartition, Remote) {
-        let (mine, theirs) = UnixStream::pair().unwrap();
-        let served = self.owner.serve(mine, PartitionId(id), config).unwrap();
-        (RemotePartition::new(theirs).unwrap(), served)
-    }
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    let limit = Instant::now() + LONG;
-    while !done() {
-        assert!(Instant::now() < limit, "it does not come");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// The test that is run once more as the other process, of this test and all others.
-const OTHER: &str = "a_process_sees_the_owners_memory_and_the_owner_its";
 
 #[test]
 fn a_process_sees_the_owners_memory_and_the_owner_its() {
@@ -196,6 +99,7 @@ fn the_owner_exits_with_importers_live() {
         let (mut p, remote) = w.process(1);
         assert_eq!(p.call("write 0 0 1"), "ok");
         kept = Some((p, remote));
+        w.kept.store(1, std::sync::atomic::Ordering::Relaxed);
     });
     let (mut p, remote) = kept.unwrap();
     assert_eq!((p.call("entries").as_str(), remote.entries()), ("0", 0));
@@ -244,7 +148,157 @@ fn a_process_that_only_reads_gets_a_descriptor_that_only_reads() {
         assert_eq!(byte, [4]);
         let refused = attachment.write(0, &[1]).unwrap_err();
         assert!(refused.to_string().contains("may only be read"));
+        let refused = attachment.make(0, 1, Access::Write).unwrap_err();
+        assert!(refused.to_string().contains("may only be read"));
         attachment.detach().unwrap();
+    });
+}
+
+/// The same page through segments of their own, for writing and for reading only, and by the owner itself: all see the same
+/// bytes, wherever they lie.
+#[test]
+fn a_page_that_is_asked_for_elsewhere_comes_home_first() {
+    with(LONG, |cx, w| {
+        let other = w.owner.make(pages(0, 8), Access::Write);
+        let looked_at = w.owner.make(pages(4, 8), Access::Read);
+        let reads = RemoteConfig {
+            access: Access::Read,
+            ..RemoteConfig::default()
+        };
+        let (a, _served) = w.near(1, RemoteConfig::default());
+        let (b, _served) = w.near(2, RemoteConfig::default());
+        let (c, _served) = w.near(3, reads);
+        let a = a.attach(w.segment, 0, PAGES).unwrap();
+        let whole = b.attach(other, 0, 8).unwrap();
+        let (part, all) = (c.attach(looked_at, 0, 4), c.attach(w.segment, 0, PAGES));
+        let (part, all) = (part.unwrap(), all.unwrap());
+        let at = 4 * PAGE;
+        for round in 0..20 {
+            a.write(at, &[round]).unwrap();
+            let mut seen = [[0; 3]; 4];
+            whole.write(at + 1, &[round + 1]).unwrap();
+            w.mm.store(cx, BASE + at + 2, round + 2).unwrap();
+            part.read(0, &mut seen[0]).unwrap();
+            all.read(at, &mut seen[1]).unwrap();
+            whole.read(at, &mut seen[2]).unwrap();
+            a.read(at, &mut seen[3]).unwrap();
+            assert_eq!(seen, [[round, round + 1, round + 2]; 4]);
+            assert_eq!(w.owner.lent(), 1, "it is in one place");
+            w.oracle.audit();
+        }
+        // Partitions of one segment meet in one place: nobody has to be recalled for another.
+        let (d, served) = w.near(4, RemoteConfig::default());
+        let d = d.attach(w.segment, 0, PAGES).unwrap();
+        d.read(at, &mut [0]).unwrap();
+        let before = served.answers();
+        for round in 0..20 {
+            d.write(at, &[round]).unwrap();
+            let mut seen = [0];
+            a.read(at, &mut seen).unwrap();
+            assert_eq!(seen, [round]);
+        }
+        assert_eq!(served.answers(), before);
+    });
+}
+
+/// Several that take a page from each other all the time all get on.
+#[test]
+fn who_asks_for_a_page_uses_it_before_it_goes() {
+    with(LONG, |_cx, w| {
+        let looked_at = w.owner.make(pages(0, 1), Access::Read);
+        std::thread::scope(|s| {
+            for id in 0..4 {
+                let (near, _served) = w.near(id, RemoteConfig::default());
+                let writes = id % 2 == 0;
+                let segment = if writes { w.segment } else { looked_at };
+                s.spawn(move || {
+                    let page = near.attach(segment, 0, 1).unwrap();
+                    for round in 0..200 {
+                        if writes {
+                            page.write(u64::from(id), &[round]).unwrap();
+                        } else {
+                            page.read(0, &mut [0]).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        assert!(w.owner.failures().is_empty());
+    });
+}
+
+/// Two pieces have room for all pages, and are used again.
+#[test]
+fn memory_of_a_segment_comes_in_pieces_that_are_used_again() {
+    with(LONG, |cx, w| {
+        let mut config = RemoteConfig::default();
+        config.limits.memories = 2;
+        let (near, served) = w.near(1, config);
+        let whole = near.attach(w.segment, 0, PAGES).unwrap();
+        for round in 1..5 {
+            for n in 0..PAGES {
+                whole.write(n * PAGE, &[round]).unwrap();
+            }
+            assert_eq!((w.owner.lent(), served.entries()), (64, 64));
+            for n in 0..PAGES {
+                assert_eq!(w.mm.load(cx, BASE + n * PAGE).unwrap(), round);
+            }
+            w.mm.madvise(cx, BASE, PAGES * PAGE, Advice::DontNeed)
+                .unwrap();
+            assert_eq!((w.owner.lent(), served.entries()), (0, 0));
+        }
+    });
+}
+
+/// One frame at two pages, and of two processes, each of which exports it.
+#[test]
+fn a_frame_that_several_export_is_lent_by_one_at_a_time() {
+    with(LONG, |cx, w| {
+        let (first, second) = (BASE + 2 * PAGES * PAGE, BASE + 3 * PAGES * PAGE);
+        let shared = MmapArgs::anonymous(PAGE).shared().fixed(first);
+        w.mm.mmap(cx, &shared).unwrap();
+        // Nothing of it moves: it is mapped once more.
+        let again = MremapArgs {
+            addr: first,
+            old_len: 0,
+            new_len: PAGE,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr: second,
+        };
+        w.mm.mremap(cx, again).unwrap();
+        let child = w.mm.fork(cx).unwrap();
+        let (theirs, _stays) = Owner::attach(cx, &child, OwnerConfig::default());
+        let page = |at| VpnRange::single(Vpn::containing(at));
+        let (near, _served) = w.near(1, RemoteConfig::default());
+        let (mine, stream) = UnixStream::pair().unwrap();
+        let _served = theirs.serve(mine, PartitionId(2), RemoteConfig::default());
+        let childs = RemotePartition::new(stream).unwrap();
+        let all: Vec<RemoteAttachment> = [
+            (&near, &w.owner, first),
+            (&near, &w.owner, second),
+            (&childs, &theirs, first),
+        ]
+        .map(|(partition, owner, at)| {
+            let segment = owner.make(page(at), Access::Write);
+            partition.attach(segment, 0, 1).unwrap()
+        })
+        .into();
+        for round in 0..10_u8 {
+            for (n, writes) in (0..).zip(&all) {
+                writes.write(u64::from(n), &[round + n]).unwrap();
+            }
+            for reads in &all {
+                let mut seen = [0; 3];
+                reads.read(0, &mut seen).unwrap();
+                assert_eq!(seen, [round, round + 1, round + 2]);
+            }
+            assert_eq!(w.owner.lent() + theirs.lent(), 1);
+            assert_eq!(child.load(cx, second + 2).unwrap(), round + 2);
+        }
+        child.exit(cx);
+        w.mm.munmap(cx, first, PAGE).unwrap();
+        w.mm.munmap(cx, second, PAGE).unwrap();
+        assert_eq!((w.owner.lent(), theirs.lent()), (0, 0));
     });
 }
 
@@ -313,7 +367,7 @@ fn death_of_the_question_and_during_a_fault() {
 }
 
 #[test]
-fn a_hang_ends_by_the_deadline_and_the_process_with_it() {
+fn a_hang_ends_by_the_deadline() {
     let deadline = Duration::from_millis(200);
     with(deadline, |cx, w| {
         let (mut p, remote) = w.process(7);
@@ -331,17 +385,10 @@ fn a_hang_ends_by_the_deadline_and_the_process_with_it() {
         };
         assert_eq!(w.owner.failures(), [hung]);
         assert!(remote.is_cut_off());
-        assert_eq!(p.answer(), "", "it was killed");
-        wait_until_over(&mut p);
+        wait_until(|| w.owner.lent() == 0);
+        let closed = p.call("read 0 4096");
+        assert!(closed.contains("fenced"), "it lives, and is told: {closed}");
     });
-}
-
-fn wait_until_over(p: &mut Process) {
-    let limit = Instant::now() + LONG;
-    while !p.is_over() {
-        assert!(Instant::now() < limit, "it goes on");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
@@ -353,7 +400,6 @@ fn an_answer_that_is_not_owed_and_bytes_that_are_no_message() {
             ("ok".into(), "ok".into())
         );
         w.mm.munmap(cx, BASE, PAGE).unwrap();
-        wait_until_over(&mut p);
         let broke = |id, breach| Failure::Broke {
             partition: PartitionId(id),
             breach,
@@ -377,10 +423,7 @@ fn an_answer_that_is_not_owed_and_bytes_that_are_no_message() {
 #[test]
 fn whoever_was_cut_off_comes_back_as_another_partition() {
     with(Duration::from_millis(100), |cx, w| {
-        let config = RemoteConfig {
-            fence: Fence::Disconnect,
-            ..RemoteConfig::default()
-        };
+        let config = RemoteConfig::default();
         let (partition, _served) = w.near(1, config);
         let attachment = partition.attach(w.segment, 0, PAGES).unwrap();
         attachment.write(0, &[1]).unwrap();

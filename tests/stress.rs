@@ -208,6 +208,10 @@ fn run(
 mod process;
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
+#[path = "common/thief.rs"]
+mod thief;
+
+#[cfg(all(feature = "remote", target_os = "linux"))]
 mod remotes {
     use super::{BASE, PAGE, PAGES, process, run};
     use emmu::{
@@ -230,7 +234,17 @@ mod remotes {
 
     fn start(meeting: &Meeting, owner: &Arc<Owner>, segment: SegId, id: u32) -> Process {
         let (mut process, stream) = meeting.start(OTHER);
-        let served = owner.serve(stream, PartitionId(id), RemoteConfig::default());
+        // Every other one only reads: pages go to and fro between memory of either kind.
+        let access = if id.is_multiple_of(2) {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let config = RemoteConfig {
+            access,
+            ..RemoteConfig::default()
+        };
+        let served = owner.serve(stream, PartitionId(id), config);
         let segment = segment.number();
         assert_eq!(process.call(&format!("attach {segment} 0 {PAGES}")), "ok");
         process.order(&format!("churn {id}"));

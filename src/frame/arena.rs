@@ -51,8 +51,6 @@ pub struct PhysMem {
     pub(super) lru: Lru,
     pub(super) exported: Exported,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
-    #[cfg(all(feature = "remote", target_os = "linux"))]
-    pub(super) shared: Option<Arc<super::SharedMemory>>,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -67,15 +65,21 @@ impl PhysMem {
     pub fn new(config: MemConfig) -> Self {
         Self::try_new(config).unwrap_or_else(|e| panic!("no such memory: {e}"))
     }
-    /// The same.
+    /// As [`new`](Self::new), with an error for what cannot be had.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: more than 2^28 frames. Of memory that is shared with other processes, what the host said.
+    /// `InvalidInput`: more than 2^28 frames. Of memory that can be lent to other processes, what the host said: it may
+    /// not seal memory.
     pub fn try_new(config: MemConfig) -> std::io::Result<Self> {
         if config.frames > 1 << 28 {
             let why = format!("{} frames are more than 2^28", config.frames);
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
+        // Tried out once, before anybody counts on it.
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        if config.contents == Contents::Shared {
+            super::SharedMemory::new(1, false)?;
         }
         let chunks = (config.frames + 1).div_ceil(CHUNK);
         Ok(Self {
@@ -88,8 +92,6 @@ impl PhysMem {
             lru: Lru::default(),
             exported: Exported::default(),
             watch: OnceLock::new(),
-            #[cfg(all(feature = "remote", target_os = "linux"))]
-            shared: super::SharedMemory::of(config)?.map(Arc::new),
         })
     }
     /// Frames there are.
@@ -141,12 +143,7 @@ impl PhysMem {
         if self.config.contents == Contents::None {
             return None;
         }
-        let pages = &self.chunk(pfn).pages;
-        #[cfg(all(feature = "remote", target_os = "linux"))]
-        if let (Pages::Shared(made), Some(memory)) = (pages, &self.shared) {
-            return Some(memory.page(pfn, &made[(pfn.0 % CHUNK) as usize]));
-        }
-        pages.own((pfn.0 % CHUNK) as usize)
+        self.chunk(pfn).pages.page((pfn.0 % CHUNK) as usize)
     }
 
     /// A frame that reads as zero, with one reference.

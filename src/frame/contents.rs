@@ -4,7 +4,7 @@
 //! other's accesses whole.
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
-use super::shared;
+use super::lent::Spot;
 use super::{PhysMem, arena::ZERO};
 use crate::{
     addr::{PAGE_SIZE, Pfn},
@@ -20,8 +20,8 @@ pub enum Contents {
     /// Real 4-KiB contents, made on the first write.
     #[default]
     Real,
-    /// The same in memory that other processes of the host can map: for XPmem partitions there. Where bytes of a page
-    /// are accessed by several processes at once, each byte is whole, as on hardware.
+    /// The same, and frames can be lent to other processes of the host: XPmem partitions there. While one is, its bytes lie
+    /// in memory that these processes have mapped; each byte is whole, as on hardware, and no more than that.
     #[cfg(all(feature = "remote", target_os = "linux"))]
     Shared,
     /// None: reads give zeros, writes are lost. For very large spaces.
@@ -57,7 +57,7 @@ pub(super) enum Pages {
     None,
     Own(Box<[Cell]>),
     #[cfg(all(feature = "remote", target_os = "linux"))]
-    Shared(Box<[shared::Made]>),
+    Shared(Box<[Spot]>),
 }
 
 impl Pages {
@@ -66,14 +66,17 @@ impl Pages {
             Contents::None => Self::None,
             Contents::Real => Self::Own((0..len).map(|_| Cell::default()).collect()),
             #[cfg(all(feature = "remote", target_os = "linux"))]
-            Contents::Shared => Self::Shared((0..len).map(|_| shared::Made::default()).collect()),
+            Contents::Shared => Self::Shared((0..len).map(|_| Spot::default()).collect()),
         }
     }
-    /// A page of this process alone.
-    pub(super) fn own(&self, nth: usize) -> Option<Page<'_>> {
+    /// One of them; `None` without contents.
+    #[inline]
+    pub(super) fn page(&self, nth: usize) -> Option<Page<'_>> {
         match self {
+            Self::None => None,
             Self::Own(cells) => Some(Page::Own(&cells[nth])),
-            _ => None,
+            #[cfg(all(feature = "remote", target_os = "linux"))]
+            Self::Shared(spots) => Some(Page::Shared(&spots[nth])),
         }
     }
     #[cfg(test)]
@@ -82,7 +85,7 @@ impl Pages {
             Self::None => 0,
             Self::Own(cells) => size_of_val(&**cells),
             #[cfg(all(feature = "remote", target_os = "linux"))]
-            Self::Shared(made) => size_of_val(&**made),
+            Self::Shared(spots) => size_of_val(&**spots),
         }
     }
 }
@@ -92,7 +95,7 @@ impl Pages {
 pub(super) enum Page<'m> {
     Own(&'m Cell),
     #[cfg(all(feature = "remote", target_os = "linux"))]
-    Shared(shared::Page<'m>),
+    Shared(&'m Spot),
 }
 
 /// Calls the function of the same name where the page is kept.
@@ -101,7 +104,7 @@ macro_rules! wherever {
         match $page {
             Page::Own(cell) => cell.$f($($x),*),
             #[cfg(all(feature = "remote", target_os = "linux"))]
-            Page::Shared(page) => page.$f($($x),*),
+            Page::Shared(spot) => spot.$f($($x),*),
         }
     };
 }
@@ -179,7 +182,7 @@ impl Cell {
         }
     }
     /// Whether anything was written.
-    #[cfg(test)]
+    #[cfg(any(test, all(feature = "remote", target_os = "linux")))]
     pub(super) fn is_made(&self) -> bool {
         self.0.lock().is_some()
     }

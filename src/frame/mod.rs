@@ -12,7 +12,8 @@
 //! | `batch` | … of many at once |
 //! | `counts` | reference and map count in one word |
 //! | `contents` | what is in a frame |
-//! | `shared` | … where other processes map it |
+//! | `lent` | … while other processes have it |
+//! | `shared` | memory that several processes map |
 //! | `handle` | owning a reference |
 //! | `huge` | 512 frames in a row |
 //! | `view` | looking at a frame that may be gone: the oracle |
@@ -37,6 +38,8 @@ mod free;
 mod handle;
 mod huge;
 mod inject;
+#[cfg(all(feature = "remote", target_os = "linux"))]
+mod lent;
 mod lru;
 mod meta;
 mod owner;
@@ -60,10 +63,12 @@ pub use flags::FrameFlags;
 pub use handle::Frame;
 pub(crate) use huge::{HUGE, HugeFrame};
 pub use inject::{AllocKind, Inject, Injected};
+#[cfg(all(feature = "remote", target_os = "linux"))]
+pub(crate) use lent::{Lender, Loan, Place};
 pub(crate) use lru::LruList;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 #[cfg(all(feature = "remote", target_os = "linux"))]
-pub use shared::SharedMemory;
+pub(crate) use shared::SharedMemory;
 pub use swap::{Swap, SwapSlot};
 pub(crate) use used::Used;
 pub use view::{FrameView, FrameViewMut};

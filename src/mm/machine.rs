@@ -82,7 +82,7 @@ impl Machine {
     pub fn new(config: MachineConfig) -> Arc<Self> {
         Self::try_new(config).unwrap_or_else(|e| panic!("no such machine: {e}"))
     }
-    /// The same.
+    /// As [`new`](Self::new), with an error for what cannot be had.
     ///
     /// # Errors
     ///

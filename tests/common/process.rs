@@ -2,6 +2,7 @@
 //! say and prints an answer to each. It ends with its input, so with its parent at the latest.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
+use super::thief;
 use emmu::{
     extmmu::xpmem::{
         Manners, SegId,
@@ -18,6 +19,8 @@ use std::{
 };
 
 const SOCKET: &str = "EMMU_TEST_SOCKET";
+/// Set for a child that another process left behind.
+const LEFT: &str = "EMMU_TEST_LEFT";
 /// Lines for the parent begin with it; the test harness prints others.
 const MARK: &str = "@ ";
 
@@ -39,7 +42,12 @@ impl Meeting {
     }
     /// Starts a process; `entry` is the test of this binary that begins with [`serve_parent`].
     pub fn start(&self, entry: &str) -> (Process, UnixStream) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let this = Command::new(std::env::current_exe().unwrap());
+        self.start_as(this, entry)
+    }
+    /// The same by a command that runs this binary.
+    pub fn start_as(&self, mut this: Command, entry: &str) -> (Process, UnixStream) {
+        let mut child = this
             .args(["--exact", entry, "--nocapture"])
             .env(SOCKET, &self.path)
             .stdin(Stdio::piped())
@@ -135,23 +143,64 @@ impl Drop for Process {
     }
 }
 
-/// The process, if this is one that was started by [`Meeting::start`]; whether it was.
+/// The process, if this is one that was started by [`Meeting::start`], or left behind by one that was; whether it was.
 pub fn serve_parent() -> bool {
     let Some(path) = std::env::var_os(SOCKET) else {
         return false;
     };
+    if std::env::var_os(LEFT).is_some() {
+        println!("{MARK}left");
+        obey_all(|verb, whole| Ok(steal(verb, whole).expect("it has nothing else")));
+        return true;
+    }
     let partition = RemotePartition::connect(&path).unwrap();
     let mut attached: Vec<RemoteAttachment> = Vec::new();
+    obey_all(|verb, whole| match steal(verb, whole) {
+        Some(answer) => Ok(answer),
+        None => obey(&partition, &mut attached, verb, whole),
+    });
+    true
+}
+
+/// Obeys until there are no more orders.
+fn obey_all(mut obey: impl FnMut(&str, &dyn Fn(usize) -> u128) -> Result<String, RemoteError>) {
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
-        let number = |n: usize| words[n].parse::<u64>().unwrap();
-        match obey(&partition, &mut attached, words[0], number) {
+        match obey(words[0], &|n| words[n].parse().unwrap()) {
             Ok(answer) => println!("{MARK}{answer}"),
             Err(why) => println!("{MARK}{why}"),
         }
     }
-    true
+}
+
+/// What no partition does.
+fn steal(verb: &str, whole: &dyn Fn(usize) -> u128) -> Option<String> {
+    Some(match verb {
+        "loot" => thief::loot(u64::try_from(whole(1)).unwrap()).to_string(),
+        "smash" => {
+            let (pages, mapped) = thief::smash(u8::try_from(whole(1)).unwrap());
+            format!("{pages} {mapped}")
+        }
+        // A child gets the memory, and obeys from now on.
+        "leave" => {
+            let _theirs = thief::to_be_left();
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(std::env::args().skip(1))
+                .env(LEFT, "")
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            child.wait().unwrap();
+            "alone".into()
+        }
+        _ => return None,
+    })
+}
+
+fn manners(partition: &RemotePartition, manners: Manners) -> String {
+    partition.set_manners(manners);
+    "ok".into()
 }
 
 /// Orders name an attachment by the order in which they were made, and a byte of it.
@@ -159,12 +208,13 @@ fn obey(
     partition: &RemotePartition,
     attached: &mut Vec<RemoteAttachment>,
     verb: &str,
-    number: impl Fn(usize) -> u64,
+    whole: &dyn Fn(usize) -> u128,
 ) -> Result<String, RemoteError> {
+    let number = |n: usize| u64::try_from(whole(n)).unwrap();
     let nth = |n: usize| usize::try_from(number(n)).unwrap();
     Ok(match verb {
         "attach" => {
-            let segment = SegId::from_number(number(1));
+            let segment = SegId::from_number(whole(1));
             attached.push(partition.attach(segment, number(2), number(3))?);
             "ok".into()
         }
@@ -186,14 +236,9 @@ fn obey(
             "ok".into()
         }
         "entries" => partition.entries().to_string(),
-        "hang" | "die" | "twice" => {
-            partition.set_manners(match verb {
-                "hang" => Manners::Hangs,
-                "die" => Manners::Dies,
-                _ => Manners::Twice,
-            });
-            "ok".into()
-        }
+        "hang" => manners(partition, Manners::Hangs),
+        "die" => manners(partition, Manners::Dies),
+        "twice" => manners(partition, Manners::Twice),
         // Bytes all over the attachment, until the end.
         "churn" => {
             let mut at = number(1);

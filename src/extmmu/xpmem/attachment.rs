@@ -2,13 +2,14 @@
 
 use super::{
     Mistake, Owner, Partition, SegId, XpmemError,
-    owner::{Segment, fresh},
+    fault::{Delivery, Here, Wanted},
+    owner::fresh,
+    segment::Segment,
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange, by_page},
     ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached},
-    sync::Ordering,
 };
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ impl Attachment {
     }
     /// The segment that it is of, unless that is gone.
     fn below(&self) -> Result<&Segment, XpmemError> {
-        let there = self.of.is_there.load(Ordering::Acquire);
+        let there = self.of.is_there();
         there
             .then_some(&*self.of)
             .ok_or(XpmemError::NoSegment(self.segment))
@@ -143,7 +144,7 @@ impl Attachment {
             if hit.map_err(XpmemError::CutOff)?.is_some() {
                 return Ok(());
             }
-            self.fault(cx, at, access, |_| ())?;
+            self.fault(cx, at, access, &mut Here)?;
         }
     }
     /// The page of byte `at`, if the segment still allows that access.
@@ -166,10 +167,16 @@ impl Attachment {
         cx: &mut Idle<'_>,
         at: u64,
         access: Access,
-        deliver: impl FnOnce(&Cached),
+        delivery: &mut dyn Delivery,
     ) -> Result<(), XpmemError> {
         let page = self.page(at, access)?;
-        let made = self.owner.fault(cx, &self.partition, page, access, deliver);
+        let wanted = Wanted {
+            partition: &self.partition,
+            of: &self.of,
+            page,
+            access,
+        };
+        let made = self.owner.fault(cx, &wanted, delivery);
         made.map_err(|e| e.at(at, self.segment))
     }
     #[cfg(all(feature = "remote", target_os = "linux"))]

@@ -30,6 +30,10 @@ pub enum Manners {
 
 impl Partition {
     /// A partition, alive.
+    ///
+    /// # Panics
+    ///
+    /// If the host has no thread for it.
     pub fn new(id: PartitionId) -> Arc<Self> {
         let (recalls, asked) = channel();
         Arc::new_cyclic(|partition| {

@@ -20,21 +20,24 @@
 //! end                             block recalls; ticket is stale: again
 //! ```
 //!
-//! A partition that dies has answered: nothing of it can use a page any more. One that hangs has until the deadline; then
-//! it is fenced off, which is as good as dead, and [`Owner::failures`] says so.
+//! A partition that dies has answered. One that hangs has until the deadline; then it is fenced off, which is as good as
+//! dead, and [`Owner::failures`] says so.
 //!
 //! | file | |
 //! | --- | --- |
 //! | `owner` | segments, the frame table, what a window does |
+//! | `failure` | partitions that had to be cut off |
 //! | `fault` | how an importer comes by a page |
 //! | `pages` | a table by page |
 //! | `gatekeeper` | faults against recalls |
 //! | `partition` | what an owner knows of a partition: entries, answers, death |
 //! | `local` | a partition that is a thread of this process |
 //! | `remote` | one that is another process (feature `remote`, on Linux) |
+//! | `segment` | what is exported, and its names |
 //! | `attachment` | what an importer holds |
 
 mod attachment;
+mod failure;
 mod fault;
 mod gatekeeper;
 mod local;
@@ -45,11 +48,14 @@ mod pages;
 mod partition;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub mod remote;
+mod segment;
 
 pub use attachment::Attachment;
+pub use failure::Failure;
 pub use local::Manners;
-pub use owner::{Failure, Mistake, Owner, OwnerConfig, SegId};
+pub use owner::{Mistake, Owner, OwnerConfig};
 pub use partition::{Breach, Partition, PartitionId};
+pub use segment::SegId;
 
 use crate::error::FaultError;
 use thiserror::Error;
@@ -96,4 +102,43 @@ pub enum XpmemError {
         /// The partition.
         PartitionId,
     ),
+    /// The partition has as many of these as it may have.
+    #[error("no more than {0} {1}")]
+    Limit(
+        /// So many.
+        u64,
+        /// Of what.
+        Limited,
+    ),
+    /// The owner's host has no memory, or no descriptor, for what is to be lent.
+    #[error("the host refuses the memory: error {0}")]
+    Host(
+        /// Its errno.
+        i32,
+    ),
+}
+
+/// What a partition in another process has only so many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+pub enum Limited {
+    /// Attachments at a time.
+    Attachments,
+    /// Segments that it made, at a time.
+    Segments,
+    /// Pages at a time.
+    Pages,
+    /// Pieces of memory that it has mapped.
+    Memories,
+}
+
+impl std::fmt::Display for Limited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Attachments => "attachments",
+            Self::Segments => "segments",
+            Self::Pages => "pages",
+            Self::Memories => "pieces of memory",
+        })
+    }
 }

@@ -1,10 +1,12 @@
 //! The owner of exported memory: segments, the frame table, and what a window does.
 
 use super::{
-    PartitionId, XpmemError,
+    SegId, XpmemError,
+    failure::{Failure, Failures},
     gatekeeper::Gatekeeper,
     pages::Pages,
-    partition::{Answer, Breach, LONGEST, Partition},
+    partition::{Answer, LONGEST, Partition},
+    segment::Segment,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -19,66 +21,13 @@ use crate::{
         Translation,
     },
     rmap::RmapNotifier,
-    sync::{AtomicBool, Mutex, Ordering, RwLock, Serial},
+    sync::{RwLock, Serial},
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use thiserror::Error;
-
-/// Names a segment of some owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub struct SegId(pub(super) u64);
-
-impl SegId {
-    /// The number, to tell it to another process.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-    /// The segment of that number; whether there is one shows when it is attached.
-    pub fn from_number(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-/// Exported memory.
-#[derive(Debug)]
-pub(super) struct Segment {
-    /// Until it is taken back, or the owner ends.
-    pub(super) is_there: AtomicBool,
-    pub(super) range: VpnRange,
-    pub(super) access: Access,
-    /// The attachment that it was made of, if its memory is somebody else's.
-    pub(super) parent: Option<u64>,
-}
-
-/// A partition that had to be cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Failure {
-    /// It did not answer.
-    #[error(
-        "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
-    )]
-    Hung {
-        /// Which one.
-        partition: PartitionId,
-        /// What it was asked to clear.
-        range: VpnRange,
-        /// How long it had.
-        after: Duration,
-    },
-    /// It did what the protocol does not know.
-    #[error("partition {partition:?} is fenced off: {breach}")]
-    Broke {
-        /// Which one.
-        partition: PartitionId,
-        /// What it did.
-        breach: Breach,
-    },
-}
 
 /// Mistakes made on purpose, to see them found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +85,13 @@ pub struct Owner {
     pub(super) keeper: Gatekeeper,
     pub(super) segments: RwLock<BTreeMap<SegId, Arc<Segment>>>,
     partitions: RwLock<Vec<Arc<Partition>>>,
-    failures: Mutex<Vec<Failure>>,
+    failures: Failures,
     pub(super) meter: Meter,
+    #[cfg(all(feature = "remote", target_os = "linux"))]
+    pub(super) lent: super::remote::Lent,
+    /// Partitions in other processes.
+    #[cfg(all(feature = "remote", target_os = "linux"))]
+    pub(super) seats: Arc<crate::sync::AtomicUsize>,
 }
 
 impl Owner {
@@ -156,8 +110,12 @@ impl Owner {
                 keeper: Gatekeeper::default(),
                 segments: RwLock::default(),
                 partitions: RwLock::default(),
-                failures: Mutex::default(),
+                failures: Failures::default(),
                 meter: Meter::default(),
+                #[cfg(all(feature = "remote", target_os = "linux"))]
+                lent: super::remote::Lent::of(Arc::clone(mm.machine())),
+                #[cfg(all(feature = "remote", target_os = "linux"))]
+                seats: Arc::default(),
             })
         })
     }
@@ -166,14 +124,9 @@ impl Owner {
         self.insert(range, access, None)
     }
     pub(super) fn insert(&self, range: VpnRange, access: Access, parent: Option<u64>) -> SegId {
-        let id = SegId(fresh());
-        let segment = Segment {
-            is_there: AtomicBool::new(true),
-            range,
-            access,
-            parent,
-        };
-        self.segments.write().insert(id, Arc::new(segment));
+        let id = SegId::fresh();
+        let segment = Arc::new(Segment::new(range, access, parent));
+        self.segments.write().insert(id, segment);
         id
     }
     /// Takes a segment back: importers clear it, and those of segments made of it, then it is gone (`xpmem_remove`).
@@ -188,18 +141,32 @@ impl Owner {
     ) -> Result<(), XpmemError> {
         let gone = self.segments.write().remove(&id);
         let gone = gone.ok_or(XpmemError::NoSegment(id))?;
-        gone.is_there.store(false, Ordering::Release);
+        gone.end();
         let range = gone.range;
         // Nobody finds the segment any more. Who has pages of it gives them back; other segments fault them anew.
         self.take_back(cx, range);
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        self.lent.end(id);
         Ok(())
     }
     /// Recalls pages that no window is about.
-    fn take_back<R: Below<rank::Gate>>(&self, cx: &mut Cx<'_, R, Sleepable>, range: VpnRange) {
+    pub(super) fn take_back<R: Below<rank::Gate>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        range: VpnRange,
+    ) {
         self.keeper.begin_recall();
         self.recall(range);
+        self.take_home(range);
         self.gate.lock(cx).forget_range(range, |()| ());
         self.keeper.end_recall();
+    }
+    /// What was lent to other processes comes home, whatever these go on doing with the memory where it was: all who could
+    /// use it in good faith have answered.
+    fn take_home(&self, range: VpnRange) {
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        self.lent.take_home(range);
+        let _home_already = range;
     }
     pub(super) fn segment(&self, id: SegId) -> Result<Arc<Segment>, XpmemError> {
         let segments = self.segments.read();
@@ -221,20 +188,16 @@ impl Owner {
     pub fn recalls(&self) -> i64 {
         self.keeper.count()
     }
-    /// Partitions that had to be fenced off since the last call.
+    /// Partitions that had to be fenced off since the last call; the latest 1024 of them.
     pub fn failures(&self) -> Vec<Failure> {
-        let mut failures = std::mem::take(&mut *self.failures.lock());
-        for partition in self.partitions.read().iter() {
-            failures.extend(partition.take_breach().map(|breach| Failure::Broke {
-                partition: partition.id(),
-                breach,
-            }));
-        }
-        failures
+        self.failures.note_breaches(&self.partitions.read());
+        self.failures.take()
     }
     pub(super) fn introduce(&self, partition: &Arc<Partition>) {
         let mut known = self.partitions.write();
-        known.retain(|p| !p.is_over());
+        // Those that come and go must not be kept for what they did.
+        self.failures.note_breaches(&known);
+        known.retain(|p| !p.is_cut_off());
         if !known.iter().any(|p| Arc::ptr_eq(p, partition)) {
             known.push(Arc::clone(partition));
         }
@@ -269,7 +232,7 @@ impl Owner {
         for (partition, serial) in posted.asked {
             match partition.wait(serial, posted.deadline) {
                 Answer::Cleared => self.meter.acknowledged(1),
-                Answer::Fenced => self.failures.lock().push(Failure::Hung {
+                Answer::Fenced => self.failures.note(Failure::Hung {
                     partition: partition.id(),
                     range: posted.range,
                     after: self.config.deadline,
@@ -296,6 +259,7 @@ impl Owner {
     ) -> Ack<'i> {
         let range = inv.range();
         self.collect(posted);
+        self.take_home(range);
         // References go after the answers.
         let ack = self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
             let pages = zapped.entries().iter().map(ShadowEntry::range);
@@ -344,9 +308,9 @@ impl ExternalMmu for Owner {
     fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
         let _unused = cx;
         let gone = std::mem::take(&mut *self.segments.write());
-        for segment in gone.values() {
-            segment.is_there.store(false, Ordering::Release);
-        }
+        gone.values().for_each(|segment| segment.end());
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        gone.keys().for_each(|id| self.lent.end(*id));
     }
     fn name(&self) -> &'static str {
         "XPmem"

@@ -37,7 +37,8 @@ pub(super) struct Recall {
 pub(super) trait Link: Send + Sync {
     /// Puts a question; `false` if nobody is there to hear it.
     fn ask(&self, recall: Recall) -> bool;
-    /// Keeps the partition from the memory. When this returns, nothing of it uses an entry.
+    /// Nothing more is heard of the partition or told to it. Its entries are worth nothing: they lead through the
+    /// [`Partition`], or to memory that the pages are taken home from before anything else happens to them.
     fn fence(&self);
 }
 
@@ -53,6 +54,12 @@ pub enum Breach {
     /// It sent what is no message.
     #[error("it sent what is no message")]
     Garbage,
+    /// It asked on, with more questions open than it was told that it may have.
+    #[error("it asked more than {0} questions at once")]
+    TooMany(
+        /// What it may have.
+        usize,
+    ),
 }
 
 /// The entries of each owner, sorted by him: few, mostly one.
@@ -144,11 +151,6 @@ impl Partition {
     }
     pub(super) fn take_breach(&self) -> Option<Breach> {
         self.state.lock().breach.take()
-    }
-    /// Whether nothing is to be known of it any more.
-    pub(super) fn is_over(&self) -> bool {
-        let state = self.state.lock();
-        state.cut_off && state.breach.is_none()
     }
     /// Whether it is dead or fenced off.
     pub fn is_cut_off(&self) -> bool {

@@ -1,8 +1,9 @@
-//! The remote side: entries, accesses through them, and answers to recalls.
+//! The remote side, as its users see it: attachments, and accesses through them.
 
-use super::wire::{
-    Attached, Grant, Messages, NoMessage, Reply, Request, ToOwner, ToRemote, VERSION, Welcome,
-    receive_with, send,
+use super::{
+    entries::Inner,
+    error::RemoteError,
+    wire::{Attached, Messages, Reply, Request, ToRemote, VERSION},
 };
 use crate::{
     addr::{PAGE_SIZE, by_page},
@@ -12,47 +13,12 @@ use crate::{
     sync::{Condvar, Mutex},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
-    io,
     net::Shutdown,
     os::unix::net::UnixStream,
     path::Path,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::{Builder, JoinHandle},
 };
-use thiserror::Error;
-
-/// Why a remote's connection, attachment or access failed.
-#[derive(Debug, Error)]
-pub enum RemoteError {
-    /// The owner refused.
-    #[error(transparent)]
-    Refused(#[from] XpmemError),
-    /// The owner is gone, or has fenced this partition off. Nothing of it is mapped any more; connect anew.
-    #[error("the owner is gone, or has fenced this partition off")]
-    Closed,
-    /// The owner speaks another version of the protocol.
-    #[error("the owner speaks version {0}, not {VERSION}")]
-    Version(
-        /// Its version.
-        u32,
-    ),
-    /// The other side of the socket is no owner.
-    #[error("the other side is no owner")]
-    NoOwner,
-    /// The host said so.
-    #[error(transparent)]
-    Host(#[from] io::Error),
-}
-
-impl From<NoMessage> for RemoteError {
-    fn from(why: NoMessage) -> Self {
-        match why {
-            NoMessage::Gone(e) => Self::Host(e),
-            NoMessage::Garbage => Self::NoOwner,
-        }
-    }
-}
 
 /// A partition in this process, of an owner in another. It answers recalls on a thread of its own; dropped, it
 /// disconnects, and what it attached is [`Closed`](RemoteError::Closed).
@@ -67,26 +33,6 @@ pub struct RemotePartition {
 pub struct RemoteAttachment {
     inner: Arc<Inner>,
     what: Attached,
-}
-
-struct Inner {
-    id: PartitionId,
-    memory: SharedMemory,
-    stream: UnixStream,
-    /// Held while a message is written.
-    writing: Mutex<()>,
-    state: Mutex<State>,
-    replied: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    entries: BTreeMap<u64, Grant>,
-    /// What was asked, and the reply once it has come.
-    asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
-    next: u64,
-    manners: Manners,
-    closed: bool,
 }
 
 impl RemotePartition {
@@ -104,21 +50,30 @@ impl RemotePartition {
     ///
     /// As [`connect`](Self::connect).
     pub fn new(stream: UnixStream) -> Result<Self, RemoteError> {
-        let (welcome, fd): (Welcome, _) = receive_with(&stream)?;
-        if welcome.version != VERSION {
-            return Err(RemoteError::Version(welcome.version));
+        let stream = Arc::new(stream);
+        let mut messages = Messages::with_descriptors(Arc::clone(&stream));
+        let ToRemote::Welcome {
+            version,
+            partition,
+            questions,
+        } = messages.next()?
+        else {
+            return Err(RemoteError::NoOwner);
+        };
+        if version != VERSION {
+            return Err(RemoteError::Version(version));
         }
-        let messages = Messages::new(stream.try_clone()?);
         let inner = Arc::new(Inner {
-            id: welcome.partition,
-            memory: SharedMemory::open(fd, welcome.writable)?,
+            id: partition,
+            questions: usize::try_from(questions).unwrap_or(usize::MAX).max(1),
             stream,
             writing: Mutex::default(),
             state: Mutex::default(),
             replied: Condvar::new(),
         });
         let heard = Arc::clone(&inner);
-        let hears = Some(thread::spawn(move || heard.hear(messages)));
+        let hears = Builder::new().spawn(move || heard.hear(messages))?;
+        let hears = Some(hears);
         Ok(Self { inner, hears })
     }
     /// The name that the owner gave it.
@@ -245,110 +200,31 @@ impl RemoteAttachment {
         let write = access == Access::Write;
         // Who may only read must not use what another attachment of the page may write.
         let mine = !write || self.what.access == Access::Write;
+        let mut asked = None;
         loop {
-            let state = self.inner.state.lock();
+            let mut state = self.inner.state.lock();
             if state.closed {
                 return Err(RemoteError::Closed);
             }
+            let used = asked.and_then(|token| state.unused.remove(&token));
             let entry = state.entries.get(&(self.what.first + nth));
             if let Some(grant) = entry.filter(|g| mine && (g.writable || !write)) {
                 let place = usize::try_from(grant.at).expect("checked when it came");
-                f(&self.inner.memory, place);
+                let memory = state.memories.get(&grant.memory);
+                f(memory.expect("its entries go with it"), place);
+                drop(state);
+                if used.is_some() {
+                    self.inner.replied.notify_all();
+                }
                 return Ok(());
             }
             drop(state);
+            if used.is_some() {
+                self.inner.replied.notify_all();
+            }
             let handle = self.what.handle;
-            self.inner.ask(Request::Page { handle, at, access })?;
+            let page = Request::Page { handle, at, access };
+            asked = Some(self.inner.ask_with_token(page)?.0);
         }
-    }
-}
-
-impl Inner {
-    fn send(&self, message: &ToOwner) -> io::Result<()> {
-        let _alone = self.writing.lock();
-        send(&self.stream, message)
-    }
-    /// Asks the owner, and waits for his reply.
-    fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
-        let mut state = self.state.lock();
-        let token = state.next;
-        state.next += 1;
-        state.asked.insert(token, None);
-        drop(state);
-        if self.send(&ToOwner::Ask { token, request }).is_err() {
-            return Err(RemoteError::Closed);
-        }
-        let mut state = self.state.lock();
-        loop {
-            if state.closed {
-                return Err(RemoteError::Closed);
-            }
-            if let Some(Some(reply)) = state.asked.get(&token).copied() {
-                state.asked.remove(&token);
-                return Ok(reply?);
-            }
-            self.replied.wait(&mut state);
-        }
-    }
-    /// Hears what the owner says, until he is gone.
-    fn hear(&self, mut messages: Messages) {
-        while let Ok(message) = messages.next() {
-            let fine = match message {
-                ToRemote::Reply { token, reply } => self.take(token, reply),
-                ToRemote::Recall { serial, start, end } => self.clear(serial, start, end),
-            };
-            if !fine {
-                break;
-            }
-        }
-        let _closed_already = self.stream.shutdown(Shutdown::Both);
-        let mut state = self.state.lock();
-        state.closed = true;
-        state.entries.clear();
-        drop(state);
-        self.replied.notify_all();
-    }
-    /// Takes a reply; `false` if it makes no sense.
-    fn take(&self, token: u64, reply: Result<Reply, XpmemError>) -> bool {
-        let mut state = self.state.lock();
-        if let Ok(Reply::Page(grant)) = reply {
-            let end = grant.at.checked_add(PAGE_SIZE);
-            if end.is_none_or(|end| end > self.memory.len() as u64) {
-                return false;
-            }
-            state.entries.insert(grant.page, grant);
-        }
-        if let Some(asked) = state.asked.get_mut(&token) {
-            *asked = Some(reply);
-        }
-        drop(state);
-        self.replied.notify_all();
-        true
-    }
-    /// Clears entries and answers; `false` if it is to die of it.
-    fn clear(&self, serial: u64, start: u64, end: u64) -> bool {
-        let manners = self.state.lock().manners;
-        match manners {
-            Manners::Hangs => return true,
-            Manners::Dies => return false,
-            Manners::Slow(time) => thread::sleep(time),
-            _ => {}
-        }
-        if manners != Manners::Lies {
-            // Accesses run under this lock: none is in progress when the answer goes.
-            let mut state = self.state.lock();
-            state.entries.retain(|page, _| !(start..end).contains(page));
-        }
-        let times = if manners == Manners::Twice { 2 } else { 1 };
-        (0..times).all(|_| self.send(&ToOwner::Cleared { serial }).is_ok())
-    }
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemotePartition")
-            .field("id", &self.id)
-            .field("memory", &self.memory)
-            .finish_non_exhaustive()
     }
 }

@@ -1,66 +1,46 @@
 //! The owner's side of a connection: one thread that hears answers, one that works on questions. The second may open
 //! windows of its own, which wait for what the first hears.
 
-use super::wire::{
-    Attached, Grant, Messages, NoMessage, Reply, Request, ToOwner, ToRemote, VERSION, Welcome,
-    send, send_with,
+use super::{
+    limits::{Limits, Seat},
+    server::{Question, Server},
+    wire::{Messages, NoMessage, ToOwner, ToRemote, VERSION, send_at_once},
 };
 use crate::{
-    addr::Vpn,
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{
-        Attachment, Breach, Owner, PartitionId, SegId, XpmemError,
-        owner::fresh,
+        Breach, Owner, PartitionId,
         partition::{Link, Partition, Recall},
     },
-    frame::PhysMem,
-    mm::Machine,
-    notifier::{Access, Cached},
+    frame::Loan,
+    notifier::Access,
     sync::Mutex,
 };
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
 use std::{
-    collections::BTreeMap,
     io,
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::unix::net::UnixStream,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{SyncSender, TrySendError, sync_channel},
     },
-    thread,
+    thread::Builder,
 };
 use thiserror::Error;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
-/// How a partition that hangs, or breaks the protocol, is kept from the memory that it has mapped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fence {
-    /// Its process is killed, and its end waited for. A partition that is in the owner's own process is disconnected.
-    #[default]
-    Kill,
-    /// It is disconnected: it is trusted to drop its entries then, as [`RemotePartition`](super::RemotePartition) does.
-    Disconnect,
-}
 
 /// How a partition is served.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteConfig {
-    /// `Read`: the descriptor that it gets does not allow more.
+    /// `Read`: it gets memory that nobody but the owner can write, by whatever descriptor.
     pub access: Access,
-    /// How it is fenced off.
-    pub fence: Fence,
+    /// What it may have.
+    pub limits: Limits,
 }
 
 impl Default for RemoteConfig {
     fn default() -> Self {
         Self {
             access: Access::Write,
-            fence: Fence::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -68,13 +48,19 @@ impl Default for RemoteConfig {
 /// Why a connection cannot be served.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The machine's frames are not [shared](crate::Contents::Shared).
-    #[error("the frames of this machine are not in shared memory")]
+    /// The machine's frames cannot be [lent](crate::Contents::Shared).
+    #[error("the frames of this machine cannot be lent to other processes")]
     NotShared,
     /// The owner's address space has ended.
     #[error("the address space has ended")]
     Ended,
-    /// The host said so.
+    /// As many are connected as may be.
+    #[error("{0} partitions are connected")]
+    Limit(
+        /// So many.
+        usize,
+    ),
+    /// The host said so: it has no thread, for instance.
     #[error(transparent)]
     Host(#[from] io::Error),
 }
@@ -100,39 +86,35 @@ impl Remote {
     pub fn answers(&self) -> u64 {
         self.0.answers()
     }
-    /// Fences it off.
+    /// Fences it off: it is disconnected, and what it was lent is taken home. The process itself is left alone.
     pub fn kill(&self) {
         self.0.kill();
     }
 }
 
 /// The owner's end of a socket.
-struct Socket {
-    stream: UnixStream,
+pub(super) struct Socket {
+    stream: Arc<UnixStream>,
     /// Held while a message is written.
     writing: Mutex<()>,
-    /// Who is to be killed.
-    process: Option<OwnedFd>,
 }
 
+/// Nobody waits for a partition that does not read: it has room for every answer that it may ask for, and for recalls beside
+/// them. When there is none left, it is as good as dead.
 impl Socket {
-    fn new(stream: UnixStream, fence: Fence) -> io::Result<Self> {
-        let peer = rustix::net::sockopt::socket_peercred(&stream)?.pid;
-        let process = if fence == Fence::Kill && peer != rustix::process::getpid() {
-            Some(pidfd_open(peer, PidfdFlags::empty())?)
-        } else {
-            None
-        };
-        Ok(Self {
-            stream,
-            writing: Mutex::default(),
-            process,
-        })
-    }
-    /// `false` if it cannot be sent, or not before the deadline.
-    fn send(&self, message: &ToRemote) -> bool {
+    /// `false` if it cannot be sent.
+    pub(super) fn send(&self, message: &ToRemote) -> bool {
         let _alone = self.writing.lock();
-        send(&self.stream, message).is_ok()
+        send_at_once(&self.stream, message, None).is_ok()
+    }
+    /// Sends a piece of memory; the same.
+    pub(super) fn send_memory(&self, loan: &Loan, writable: bool) -> bool {
+        let _alone = self.writing.lock();
+        let message = ToRemote::Memory {
+            id: loan.id(),
+            writable,
+        };
+        send_at_once(&self.stream, &message, Some(loan.memory().fd())).is_ok()
     }
 }
 
@@ -144,191 +126,101 @@ impl Link for Arc<Socket> {
             end: recall.range.end().0,
         })
     }
+    /// The threads of the connection end by this, and the second of them takes home what was lent.
     fn fence(&self) {
         let _closed_already = self.stream.shutdown(Shutdown::Both);
-        if let Some(process) = &self.process {
-            let _dead_already = pidfd_send_signal(process, Signal::KILL);
-            // A process that does not end within this time is in the kernel, and comes back to nothing of its own.
-            let second = Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            };
-            let mut end = [PollFd::new(process, PollFlags::IN)];
-            while poll(&mut end, Some(&second)) == Err(rustix::io::Errno::INTR) {}
-        }
     }
 }
 
 impl Owner {
-    /// Serves a partition at the other end of a socket, which finds the memory there. Returns at once; threads of its own
-    /// serve it until it goes.
+    /// Serves a partition at the other end of a socket. Returns at once; threads of its own serve it until it goes.
+    ///
+    /// Nothing is known of the process at the other end, nor of those that have the socket as well. It gets the pages of
+    /// segments whose [names](crate::extmmu::xpmem::SegId) it knows, when it asks for them, in memory of these segments;
+    /// and loses them with their windows, whatever it does.
     ///
     /// # Errors
     ///
-    /// [`ServeError`]; the stream is closed then.
+    /// [`ServeError`]; the stream is closed then, and nothing was lent.
     pub fn serve(
         self: &Arc<Self>,
         stream: UnixStream,
         id: PartitionId,
         config: RemoteConfig,
     ) -> Result<Remote, ServeError> {
+        let stream = Arc::new(stream);
+        let served = self.try_serve(&stream, id, config);
+        if served.is_err() {
+            let _closed_already = stream.shutdown(Shutdown::Both);
+        }
+        served
+    }
+    fn try_serve(
+        self: &Arc<Self>,
+        stream: &Arc<UnixStream>,
+        id: PartitionId,
+        config: RemoteConfig,
+    ) -> Result<Remote, ServeError> {
         let mm = self.mm.upgrade().ok_or(ServeError::Ended)?;
         let machine = Arc::clone(mm.machine());
-        let memory = machine.mem().shared().ok_or(ServeError::NotShared)?;
-        // Who does not read what he asked for hangs as well.
-        stream.set_write_timeout(Some(self.config.deadline))?;
-        let writable = config.access == Access::Write;
-        let welcome = Welcome {
-            version: VERSION,
-            partition: id,
-            writable,
-        };
-        if writable {
-            send_with(&stream, &welcome, memory.fd())?;
-        } else {
-            let fd = memory.read_only_fd()?;
-            send_with(&stream, &welcome, std::os::fd::AsFd::as_fd(&fd))?;
+        if !machine.mem().lends() {
+            return Err(ServeError::NotShared);
         }
-        let messages = Messages::new(stream.try_clone()?);
-        let socket = Arc::new(Socket::new(stream, config.fence)?);
+        let limits = config.limits;
+        let open = limits.questions.clamp(1, Limits::MOST_QUESTIONS);
+        let seat = Seat::take(&self.seats, limits.connections)
+            .ok_or(ServeError::Limit(limits.connections))?;
+        // One thread does nothing but wait for what comes.
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(None)?;
+        let socket = Arc::new(Socket {
+            stream: Arc::clone(stream),
+            writing: Mutex::default(),
+        });
         let partition = Partition::with_link(id, Box::new(Arc::clone(&socket)));
         let partition = Arc::new(partition);
+        let (questions, asked) = sync_channel(open);
+        let server = Server::new(self, &partition, &socket, config);
+        Builder::new().spawn(move || {
+            server.work(&machine, &asked);
+            drop(seat);
+        })?;
+        let (heard, messages) = (Arc::clone(&partition), Messages::new(Arc::clone(stream)));
+        Builder::new().spawn(move || hear(messages, &heard, &questions, open))?;
         self.introduce(&partition);
-        let server = Server {
-            owner: Arc::clone(self),
-            partition: Arc::clone(&partition),
-            socket,
-            access: config.access,
-            machine,
-            attachments: BTreeMap::new(),
+        let welcome = ToRemote::Welcome {
+            version: VERSION,
+            partition: id,
+            questions: open as u64,
         };
-        let (questions, asked) = channel();
-        thread::spawn(move || server.work(&asked));
-        let heard = Arc::clone(&partition);
-        thread::spawn(move || hear(messages, &heard, &questions));
+        if !socket.send(&welcome) {
+            partition.kill();
+        }
         Ok(Remote(partition))
     }
 }
 
 /// Hears what the partition says, until it is gone.
-fn hear(mut messages: Messages, partition: &Partition, questions: &Sender<(u64, Request)>) {
+fn hear(
+    mut messages: Messages,
+    partition: &Partition,
+    questions: &SyncSender<Question>,
+    most: usize,
+) {
     loop {
         let heard = match messages.next() {
             Ok(ToOwner::Cleared { serial }) => partition.answer(serial, true),
-            Ok(ToOwner::Ask { token, request }) => {
-                // The worker only ends with this thread.
-                let _heard = questions.send((token, request));
-                Ok(())
-            }
+            Ok(ToOwner::Ask { token, request }) => match questions.try_send((token, request)) {
+                Err(TrySendError::Full(_)) => Err(Breach::TooMany(most)),
+                // The worker ends before this thread only if it cannot go on.
+                Err(TrySendError::Disconnected(_)) => return partition.kill(),
+                Ok(()) => Ok(()),
+            },
             Err(NoMessage::Garbage) => Err(Breach::Garbage),
             Err(NoMessage::Gone(_)) => return partition.died(),
         };
         if let Err(breach) = heard {
             return partition.broke(breach);
         }
-    }
-}
-
-/// Works on what a partition asks for.
-struct Server {
-    owner: Arc<Owner>,
-    partition: Arc<Partition>,
-    socket: Arc<Socket>,
-    access: Access,
-    machine: Arc<Machine>,
-    attachments: BTreeMap<u64, Attachment>,
-}
-
-impl Server {
-    fn work(mut self, asked: &Receiver<(u64, Request)>) {
-        let machine = Arc::clone(&self.machine);
-        let mut thread = machine.enter().expect("a new thread");
-        let mut cx = thread.cx();
-        while let Ok((token, request)) = asked.recv() {
-            // A page has been sent when this returns, since no recall may come between.
-            let reply = match self.work_on(&mut cx, token, request) {
-                Ok(None) => continue,
-                Ok(Some(reply)) => Ok(reply),
-                Err(why) => Err(why),
-            };
-            self.reply(token, reply);
-        }
-        // What it made of its attachments ends with it.
-        for (_, attachment) in self.attachments {
-            let _gone_already = attachment.detach(&mut cx);
-        }
-    }
-    fn reply(&self, token: u64, reply: Result<Reply, XpmemError>) {
-        if !self.socket.send(&ToRemote::Reply { token, reply }) {
-            self.partition.kill();
-        }
-    }
-    fn work_on(
-        &mut self,
-        cx: &mut Idle<'_>,
-        token: u64,
-        request: Request,
-    ) -> Result<Option<Reply>, XpmemError> {
-        match request {
-            Request::Attach {
-                segment,
-                first,
-                pages,
-            } => self.attach(segment, first, pages).map(Some),
-            Request::Make {
-                handle,
-                first,
-                pages,
-                access,
-            } => {
-                let segment = self.attachment(handle)?.make(first, pages, access)?;
-                Ok(Some(Reply::Segment(segment)))
-            }
-            Request::Detach { handle } => {
-                let attachment = self.attachments.remove(&handle);
-                let attachment = attachment.ok_or(XpmemError::NoAttachment(handle))?;
-                attachment.detach(cx)?;
-                Ok(Some(Reply::Done))
-            }
-            Request::Page { handle, at, access } => {
-                let attachment = self.attachment(handle)?;
-                if access == Access::Write && self.access == Access::Read {
-                    return Err(XpmemError::ReadOnly(attachment.segment()));
-                }
-                attachment.fault(cx, at, access, |cached| {
-                    let grant = grant(self.machine.mem(), cached);
-                    self.reply(token, Ok(Reply::Page(grant)));
-                })?;
-                Ok(None)
-            }
-        }
-    }
-    fn attachment(&self, handle: u64) -> Result<&Attachment, XpmemError> {
-        let attachment = self.attachments.get(&handle);
-        attachment.ok_or(XpmemError::NoAttachment(handle))
-    }
-    fn attach(&mut self, segment: SegId, first: u64, pages: u64) -> Result<Reply, XpmemError> {
-        let owner = &self.owner;
-        let attachment = owner.import(&self.partition, segment, first, pages)?;
-        let (range, access) = attachment.what()?;
-        let handle = fresh();
-        self.attachments.insert(handle, attachment);
-        Ok(Reply::Attached(Attached {
-            handle,
-            first: range.start().0,
-            pages: range.pages(),
-            access,
-        }))
-    }
-}
-
-fn grant(mem: &PhysMem, cached: &Cached) -> Grant {
-    let Vpn(page) = cached.range().start();
-    let writable = cached.is_writable();
-    let at = mem.lend(cached.translation().pfn(), writable);
-    Grant {
-        page,
-        at: at.expect("serving requires shared memory"),
-        writable,
     }
 }

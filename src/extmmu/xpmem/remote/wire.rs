@@ -1,5 +1,5 @@
-//! Messages, and how they travel: postcard with COBS framing, each ended by a zero byte; the memory's descriptor beside
-//! the first of them.
+//! Messages, and how they travel: postcard with COBS framing, each ended by a zero byte; the descriptor of a piece of
+//! memory beside the message that speaks of it.
 
 use crate::{
     extmmu::xpmem::{PartitionId, SegId, XpmemError},
@@ -11,31 +11,36 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    collections::VecDeque,
     io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
 };
 use thiserror::Error;
 
 /// Both sides must speak the same.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Longer frames are no messages.
 const LONGEST: u64 = 256;
 
-/// The first message to a remote.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Welcome {
-    pub(super) version: u32,
-    pub(super) partition: PartitionId,
-    pub(super) writable: bool,
-}
-
-/// The others.
+/// Messages to a remote.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToRemote {
+    /// The first.
+    Welcome {
+        version: u32,
+        partition: PartitionId,
+        /// How many may be open at a time.
+        questions: u64,
+    },
+    /// The descriptor beside this message is that of a piece of memory.
+    Memory { id: u64, writable: bool },
+    /// Nothing is in a piece of memory any more.
+    Forget { id: u64 },
     Reply {
         token: u64,
         reply: Result<Reply, XpmemError>,
@@ -61,10 +66,11 @@ pub(super) struct Attached {
     pub(super) access: Access,
 }
 
-/// A page, and where in the memory it lies.
+/// A page, and where in which piece of memory it lies.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Grant {
     pub(super) page: u64,
+    pub(super) memory: u64,
     pub(super) at: u64,
     pub(super) writable: bool,
 }
@@ -116,51 +122,68 @@ pub(super) fn send<T: Serialize>(mut to: &UnixStream, message: &T) -> io::Result
     to.write_all(&encode(message)?)
 }
 
-/// Sends the first message, with a descriptor.
-pub(super) fn send_with<T: Serialize>(
+/// Sends a message, and a descriptor beside its first byte, to somebody who may not read: all at once or not at all.
+pub(super) fn send_at_once<T: Serialize>(
     to: &UnixStream,
     message: &T,
-    fd: BorrowedFd<'_>,
+    fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let bytes = encode(message)?;
-    let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let fds = fd.map(|fd| [fd]);
+    if let Some(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
     let parts = [IoSlice::new(&bytes)];
-    let sent = rustix::net::sendmsg(to, &parts, &mut control, SendFlags::NOSIGNAL)?;
-    if sent == bytes.len() {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if rustix::net::sendmsg(to, &parts, &mut control, flags)? == bytes.len() {
         Ok(())
     } else {
         Err(io::ErrorKind::WriteZero.into())
     }
 }
 
-/// Receives the first message and its descriptor; nothing else comes before an answer to it.
-pub(super) fn receive_with<T: DeserializeOwned>(
-    from: &UnixStream,
-) -> Result<(T, OwnedFd), NoMessage> {
-    let mut bytes = [0; LONGEST as usize];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let got = rustix::net::recvmsg(from, &mut parts, &mut control, flags);
-    let got = got.map_err(|e| NoMessage::Gone(e.into()))?.bytes;
-    let fd = control.drain().find_map(|m| match m {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    let message = postcard::from_bytes_cobs(&mut bytes[..got]).map_err(|_| NoMessage::Garbage)?;
-    Ok((message, fd.ok_or(NoMessage::Garbage)?))
+/// What comes off a socket: bytes, and beside them descriptors, if any are wanted. Others are closed by the host.
+struct Incoming {
+    stream: Arc<UnixStream>,
+    descriptors: Option<VecDeque<OwnedFd>>,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let Some(descriptors) = &mut self.descriptors else {
+            return (&*self.stream).read(bytes);
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let got = rustix::net::recvmsg(&*self.stream, &mut parts, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                descriptors.extend(fds);
+            }
+        }
+        Ok(got.bytes)
+    }
 }
 
 /// Takes one message after the other.
-pub(super) struct Messages(BufReader<UnixStream>);
+pub(super) struct Messages(BufReader<Incoming>);
 
 impl Messages {
-    pub(super) fn new(from: UnixStream) -> Self {
-        Self(BufReader::new(from))
+    pub(super) fn new(stream: Arc<UnixStream>) -> Self {
+        Self(BufReader::new(Incoming {
+            stream,
+            descriptors: None,
+        }))
+    }
+    pub(super) fn with_descriptors(stream: Arc<UnixStream>) -> Self {
+        Self(BufReader::new(Incoming {
+            stream,
+            descriptors: Some(VecDeque::new()),
+        }))
     }
     pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<T, NoMessage> {
         let mut frame = Vec::new();
@@ -170,5 +193,9 @@ impl Messages {
             _ if !frame.ends_with(&[0]) => Err(NoMessage::Garbage),
             _ => postcard::from_bytes_cobs(&mut frame).map_err(|_| NoMessage::Garbage),
         }
+    }
+    /// The descriptor that came beside the message before.
+    pub(super) fn descriptor(&mut self) -> Option<OwnedFd> {
+        self.0.get_mut().descriptors.as_mut()?.pop_front()
     }
 }

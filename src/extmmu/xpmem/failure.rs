@@ -1,0 +1,82 @@
+//! Partitions that had to be cut off.
+
+use super::{Breach, Partition, PartitionId};
+use crate::{addr::VpnRange, sync::Mutex};
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+
+/// A partition that had to be cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// It did not answer.
+    #[error(
+        "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
+    )]
+    Hung {
+        /// Which one.
+        partition: PartitionId,
+        /// What it was asked to clear.
+        range: VpnRange,
+        /// How long it had.
+        after: Duration,
+    },
+    /// It did what the protocol does not know.
+    #[error("partition {partition:?} is fenced off: {breach}")]
+    Broke {
+        /// Which one.
+        partition: PartitionId,
+        /// What it did.
+        breach: Breach,
+    },
+}
+
+/// Of failures that nobody asks for, the latest so many are kept.
+const MOST: usize = 1024;
+
+/// What nobody has asked for yet.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<Vec<Failure>>);
+
+impl Failures {
+    pub(super) fn note(&self, failure: Failure) {
+        let mut all = self.0.lock();
+        if all.len() == MOST {
+            all.remove(0);
+        }
+        all.push(failure);
+    }
+    /// Takes over what the partitions say of themselves.
+    pub(super) fn note_breaches(&self, known: &[Arc<Partition>]) {
+        for partition in known {
+            if let Some(breach) = partition.take_breach() {
+                self.note(Failure::Broke {
+                    partition: partition.id(),
+                    breach,
+                });
+            }
+        }
+    }
+    pub(super) fn take(&self) -> Vec<Failure> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, Failures, MOST};
+    use crate::extmmu::xpmem::{Breach, PartitionId};
+
+    #[test]
+    fn failures_that_nobody_asks_for_do_not_pile_up() {
+        let all = Failures::default();
+        let nth = |n| Failure::Broke {
+            partition: PartitionId(n),
+            breach: Breach::Garbage,
+        };
+        let (most, more) = (u32::try_from(MOST).unwrap(), 3);
+        (0..most + more).for_each(|n| all.note(nth(n)));
+        let kept: Vec<Failure> = (more..most + more).map(nth).collect();
+        assert_eq!(all.take(), kept);
+        assert_eq!(all.take(), []);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a remote partition has, what it asks, and what it answers.
+
+use super::{
+    error::RemoteError,
+    wire::{Grant, Messages, Reply, Request, ToOwner, ToRemote, send},
+};
+use crate::{
+    addr::PAGE_SIZE,
+    extmmu::xpmem::{Manners, PartitionId, XpmemError},
+    frame::SharedMemory,
+    sync::{Condvar, Mutex},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::Arc,
+    thread,
+};
+
+/// What a partition has at the other end of its socket; its attachments have it as well.
+pub(super) struct Inner {
+    pub(super) id: PartitionId,
+    /// That many questions may be open at a time.
+    pub(super) questions: usize,
+    pub(super) stream: Arc<UnixStream>,
+    /// Held while a message is written.
+    pub(super) writing: Mutex<()>,
+    pub(super) state: Mutex<State>,
+    pub(super) replied: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) memories: BTreeMap<u64, SharedMemory>,
+    pub(super) entries: BTreeMap<u64, Grant>,
+    /// What was asked, and the reply once it has come.
+    pub(super) asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
+    /// Pages that came and have not been used by who asked for them.
+    pub(super) unused: HashMap<u64, u64>,
+    pub(super) next: u64,
+    pub(super) manners: Manners,
+    pub(super) closed: bool,
+}
+
+impl Inner {
+    fn send(&self, message: &ToOwner) -> io::Result<()> {
+        let _alone = self.writing.lock();
+        send(&self.stream, message)
+    }
+    /// Asks the owner, and waits for his reply.
+    pub(super) fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
+        self.ask_with_token(request).map(|(_, reply)| reply)
+    }
+    /// The same; a page that comes must be used under that token.
+    pub(super) fn ask_with_token(&self, request: Request) -> Result<(u64, Reply), RemoteError> {
+        let mut state = self.state.lock();
+        // More at once would end the partition.
+        while state.asked.len() >= self.questions && !state.closed {
+            self.replied.wait(&mut state);
+        }
+        let token = state.next;
+        state.next += 1;
+        state.asked.insert(token, None);
+        drop(state);
+        if self.send(&ToOwner::Ask { token, request }).is_err() {
+            return Err(RemoteError::Closed);
+        }
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return Err(RemoteError::Closed);
+            }
+            if let Some(Some(reply)) = state.asked.get(&token).copied() {
+                state.asked.remove(&token);
+                drop(state);
+                self.replied.notify_all();
+                return Ok((token, reply?));
+            }
+            self.replied.wait(&mut state);
+        }
+    }
+    /// Hears what the owner says, until he is gone.
+    pub(super) fn hear(&self, mut messages: Messages) {
+        while let Ok(message) = messages.next() {
+            let fine = match message {
+                ToRemote::Reply { token, reply } => self.take(token, reply),
+                ToRemote::Recall { serial, start, end } => self.clear(serial, start, end),
+                ToRemote::Memory { id, writable } => messages
+                    .descriptor()
+                    .and_then(|fd| SharedMemory::open(fd, writable).ok())
+                    .is_some_and(|memory| self.map(id, memory)),
+                ToRemote::Forget { id } => self.unmap(id),
+                ToRemote::Welcome { .. } => false,
+            };
+            if !fine {
+                break;
+            }
+        }
+        let _closed_already = self.stream.shutdown(Shutdown::Both);
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.entries.clear();
+        state.memories.clear();
+        drop(state);
+        self.replied.notify_all();
+    }
+    /// Takes a piece of memory; `false` if it was there already.
+    fn map(&self, id: u64, memory: SharedMemory) -> bool {
+        self.state.lock().memories.insert(id, memory).is_none()
+    }
+    /// Gives a piece of memory up, and what it has there; `false` if it was never there.
+    fn unmap(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        state.entries.retain(|_, grant| grant.memory != id);
+        state.memories.remove(&id).is_some()
+    }
+    /// Takes a reply; `false` if it makes no sense.
+    fn take(&self, token: u64, reply: Result<Reply, XpmemError>) -> bool {
+        let mut state = self.state.lock();
+        if let Ok(Reply::Page(grant)) = reply {
+            let end = grant.at.checked_add(PAGE_SIZE);
+            let fits = |memory: &SharedMemory| {
+                end.is_some_and(|end| end <= memory.len() as u64)
+                    && (memory.is_writable() || !grant.writable)
+            };
+            if !state.memories.get(&grant.memory).is_some_and(fits) {
+                return false;
+            }
+            state.entries.insert(grant.page, grant);
+            if state.asked.contains_key(&token) {
+                state.unused.insert(token, grant.page);
+            }
+        }
+        if let Some(asked) = state.asked.get_mut(&token) {
+            *asked = Some(reply);
+        }
+        drop(state);
+        self.replied.notify_all();
+        true
+    }
+    /// Clears entries and answers; `false` if it is to die of it.
+    fn clear(&self, serial: u64, start: u64, end: u64) -> bool {
+        let manners = self.state.lock().manners;
+        match manners {
+            Manners::Hangs => return true,
+            Manners::Dies => return false,
+            Manners::Slow(time) => thread::sleep(time),
+            _ => {}
+        }
+        if manners != Manners::Lies {
+            // Accesses run under this lock: none is in progress when the answer goes. Who asked for a page uses it once before
+            // it goes, and is on the way: so those who take a page from each other all get on.
+            let mut state = self.state.lock();
+            while state
+                .unused
+                .values()
+                .any(|page| (start..end).contains(page))
+            {
+                self.replied.wait(&mut state);
+            }
+            state.entries.retain(|page, _| !(start..end).contains(page));
+        }
+        let times = if manners == Manners::Twice { 2 } else { 1 };
+        (0..times).all(|_| self.send(&ToOwner::Cleared { serial }).is_ok())
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemotePartition")
+            .field("id", &self.id)
+            .field("memories", &self.state.lock().memories)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! What an owner has lent: each page lies in the memory of the segment through which it was asked for, one piece for those
+//! who may write the page, one for those who may read it, and in no other. So a partition that has a segment's memory finds
+//! there what the segment exports, and may write there what it may write.
+//!
+//! A page that is asked for elsewhere comes home first: all who have it where it lies are asked to clear it. Memory that
+//! was sent to a partition is never used again once the partition has gone, since nobody knows who else has it by then.
+
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    extmmu::xpmem::{Owner, SegId},
+    frame::{Lender, Loan, Place},
+    mm::Machine,
+    sync::{Mutex, Ordering::Relaxed},
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Weak},
+};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// Frames that the first piece of memory of a segment has room for; each further one has eight times as much as the one
+/// before, up to [`LARGEST`]. What is not in use of it takes no memory of the host.
+const FIRST: u32 = 64;
+const LARGEST: u32 = 1 << 18;
+/// What reads as the zero page in each piece: nothing is ever lent there.
+const ZERO_SLOT: u32 = 0;
+
+/// Why a page is not lent.
+pub(super) enum NotLent {
+    /// It lies there, and must come home first.
+    Elsewhere(Place),
+    /// The host said so.
+    Host(io::Error),
+}
+
+/// Everything that an owner has lent, and where.
+pub(in crate::extmmu::xpmem) struct Lent {
+    machine: Arc<Machine>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    away: BTreeMap<Vpn, (Pfn, Place)>,
+    /// By segment, and whether those who have it may write.
+    pieces: BTreeMap<(SegId, bool), Vec<Piece>>,
+}
+
+/// Memory of a segment, and what of it is in use.
+struct Piece {
+    loan: Arc<Loan>,
+    slots: u32,
+    /// Slots never used begin here.
+    next: u32,
+    free: Vec<u32>,
+}
+
+impl Piece {
+    fn new(owner: &Arc<Owner>, slots: u32, writable: bool) -> io::Result<Self> {
+        let lender = Box::new(Arc::downgrade(owner));
+        Ok(Self {
+            loan: Loan::new(slots, writable, lender)?,
+            slots,
+            next: ZERO_SLOT + 1,
+            free: Vec::new(),
+        })
+    }
+    fn take_slot(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let slot = self.next;
+            self.next += u32::from(slot < self.slots);
+            (slot < self.slots).then_some(slot)
+        })
+    }
+}
+
+impl Lent {
+    pub(in crate::extmmu::xpmem) fn of(machine: Arc<Machine>) -> Self {
+        Self {
+            machine,
+            state: Mutex::default(),
+        }
+    }
+    /// Pages that are away.
+    pub(super) fn pages(&self) -> usize {
+        self.state.lock().away.len()
+    }
+    /// Lends the frame of a page to those who have the memory of the segment; the caller holds recalls off.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLent`]; nothing has changed then.
+    pub(super) fn lend(
+        &self,
+        owner: &Arc<Owner>,
+        (segment, writable): (SegId, bool),
+        page: Vpn,
+        pfn: Pfn,
+    ) -> Result<Place, NotLent> {
+        let mut state = self.state.lock();
+        let State { away, pieces } = &mut *state;
+        let pieces = pieces.entry((segment, writable)).or_default();
+        pieces.retain(|piece| !piece.loan.is_over());
+        if let Some((_, place)) = away.get(&page) {
+            let here = pieces.iter().any(|p| Arc::ptr_eq(&p.loan, &place.loan));
+            return if here {
+                Ok(place.clone())
+            } else {
+                Err(NotLent::Elsewhere(place.clone()))
+            };
+        }
+        let zero = pfn.is_zero();
+        let (nth, slot) = free_slot(owner, pieces, writable, zero).map_err(NotLent::Host)?;
+        let place = Place {
+            loan: Arc::clone(&pieces[nth].loan),
+            slot,
+            page,
+        };
+        if zero {
+            return Ok(place);
+        }
+        if let Err(elsewhere) = self.machine.mem().lend(pfn, &place) {
+            pieces[nth].free.push(slot);
+            return Err(NotLent::Elsewhere(elsewhere));
+        }
+        away.insert(page, (pfn, place.clone()));
+        Ok(place)
+    }
+    /// Takes home what is away of the range. Whoever could use it in good faith has given it back.
+    pub(in crate::extmmu::xpmem) fn take_home(&self, range: VpnRange) {
+        let mut state = self.state.lock();
+        while let Some((&page, _)) = state.away.range(range.start()..range.end()).next() {
+            let (pfn, place) = state.away.remove(&page).expect("just seen");
+            self.machine.mem().take_home(pfn, &place);
+            let mut pieces = state.pieces.values_mut().flatten();
+            // Memory that has ended is not used again.
+            if let Some(piece) = pieces.find(|p| Arc::ptr_eq(&p.loan, &place.loan)) {
+                piece.free.push(place.slot);
+            }
+        }
+    }
+    /// Takes home what an owner lent that is gone: of it, nobody has anything.
+    pub(super) fn take_from_nobody(&self, pfn: Pfn, place: &Place) {
+        self.machine.mem().take_home(pfn, place);
+    }
+    /// The segment is gone: so is its memory.
+    pub(in crate::extmmu::xpmem) fn end(&self, segment: SegId) {
+        let mut state = self.state.lock();
+        for writable in [false, true] {
+            let gone = state.pieces.remove(&(segment, writable));
+            gone.iter().flatten().for_each(|piece| piece.loan.end());
+        }
+    }
+    /// Ends memory, and says which pages are still away there.
+    fn abandon(&self, loans: &[Arc<Loan>]) -> Vec<VpnRange> {
+        let is_of = |loan: &Arc<Loan>| loans.iter().any(|l| Arc::ptr_eq(l, loan));
+        let mut state = self.state.lock();
+        loans.iter().for_each(|loan| loan.end());
+        state.pieces.retain(|_, pieces| {
+            pieces.retain(|piece| !is_of(&piece.loan));
+            !pieces.is_empty()
+        });
+        let away = state.away.iter().filter(|(_, (_, at))| is_of(&at.loan));
+        let mut runs: Vec<VpnRange> = Vec::new();
+        for (&page, _) in away {
+            let from = match runs.last() {
+                Some(run) if run.end() == page => runs.pop().expect("just seen").start(),
+                _ => page,
+            };
+            runs.extend(VpnRange::new(from, page.plus(1)));
+        }
+        runs
+    }
+}
+
+/// A slot of the pieces, with one made for it if need be.
+fn free_slot(
+    owner: &Arc<Owner>,
+    pieces: &mut Vec<Piece>,
+    writable: bool,
+    zero: bool,
+) -> io::Result<(usize, u32)> {
+    if zero && !pieces.is_empty() {
+        return Ok((0, ZERO_SLOT));
+    }
+    let mut found = pieces.iter_mut().enumerate();
+    if let Some(found) = found.find_map(|(nth, p)| Some((nth, p.take_slot()?))) {
+        return Ok(found);
+    }
+    let slots = pieces.last().map_or(FIRST, |p| LARGEST.min(p.slots * 8));
+    pieces.push(Piece::new(owner, slots, writable)?);
+    let nth = pieces.len() - 1;
+    let slot = if zero {
+        ZERO_SLOT
+    } else {
+        pieces[nth].take_slot().expect("it is new")
+    };
+    Ok((nth, slot))
+}
+
+impl Lender for Weak<Owner> {
+    fn recall(&self, cx: &mut Idle<'_>, page: Vpn) -> bool {
+        let owner = self.upgrade();
+        let lender = owner.as_ref();
+        lender
+            .map(|owner| owner.take_back(cx, VpnRange::single(page)))
+            .is_some()
+    }
+}
+
+impl Owner {
+    /// Pages that lie in memory that other processes have mapped. They come home with the windows over them, and when a
+    /// partition goes that was sent the memory.
+    pub fn lent(&self) -> usize {
+        self.lent.pages()
+    }
+    /// Partitions in other processes that are served; those that are cut off among them until what they had is home.
+    pub fn connections(&self) -> usize {
+        self.seats.load(Relaxed)
+    }
+    /// A partition goes that was sent this memory: nothing stays there, and nothing comes there again, for who knows what
+    /// other process has it mapped by now.
+    pub(super) fn abandon(&self, cx: &mut Idle<'_>, loans: &[Arc<Loan>]) {
+        for run in self.lent.abandon(loans) {
+            self.take_back(cx, run);
+        }
+    }
+}

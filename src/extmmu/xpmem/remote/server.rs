@@ -1,0 +1,317 @@
+//! What a partition asks for, and what it gets.
+
+use super::{
+    lent::NotLent,
+    limits::Limits,
+    serve::{RemoteConfig, Socket},
+    wire::{Attached, Grant, Reply, Request, ToRemote},
+};
+use crate::{
+    addr::Vpn,
+    ctx::{Cx, Sleepable, rank},
+    extmmu::xpmem::{
+        Attachment, Limited, Owner, SegId, XpmemError,
+        fault::{Delivery, NotPut},
+        owner::fresh,
+        partition::Partition,
+    },
+    frame::{Loan, Place},
+    mm::Machine,
+    notifier::{Access, Cached},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::Receiver},
+};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// A number of the partition's choice, and what it wants.
+pub(super) type Question = (u64, Request);
+
+/// Works on what a partition asks for.
+pub(super) struct Server {
+    owner: Arc<Owner>,
+    partition: Arc<Partition>,
+    socket: Arc<Socket>,
+    access: Access,
+    limits: Limits,
+    attachments: BTreeMap<u64, Held>,
+    /// Memory that it was sent, of which segment.
+    sent: BTreeMap<u64, (SegId, Arc<Loan>)>,
+}
+
+/// An attachment, and how many segments were made of it.
+struct Held {
+    attachment: Attachment,
+    made: usize,
+}
+
+/// However the thread ends: the partition is not left waiting for it, and what was sent is not used again.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.partition.kill();
+        self.sent.values().for_each(|(_, loan)| loan.end());
+    }
+}
+
+/// An error unless there are fewer than that many.
+fn fewer(there: usize, most: usize, what: Limited) -> Result<(), XpmemError> {
+    if there < most {
+        Ok(())
+    } else {
+        Err(XpmemError::Limit(most as u64, what))
+    }
+}
+
+impl Server {
+    pub(super) fn new(
+        owner: &Arc<Owner>,
+        partition: &Arc<Partition>,
+        socket: &Arc<Socket>,
+        config: RemoteConfig,
+    ) -> Self {
+        Self {
+            owner: Arc::clone(owner),
+            partition: Arc::clone(partition),
+            socket: Arc::clone(socket),
+            access: config.access,
+            limits: config.limits,
+            attachments: BTreeMap::new(),
+            sent: BTreeMap::new(),
+        }
+    }
+    /// Until nobody asks any more.
+    pub(super) fn work(mut self, machine: &Arc<Machine>, asked: &Receiver<Question>) {
+        let mut thread = machine.enter().expect("a new thread");
+        let mut cx = thread.cx();
+        while let Ok((token, request)) = asked.recv() {
+            self.forget();
+            // A page has been sent when this returns, since no recall may come between.
+            match self.work_on(&mut cx, token, request) {
+                Ok(None) => {}
+                Ok(Some(reply)) => self.reply(token, Ok(reply)),
+                Err(why) => self.reply(token, Err(why)),
+            }
+        }
+        // What it made of its attachments ends with it, and what it was sent is never used again.
+        for (_, held) in std::mem::take(&mut self.attachments) {
+            let _gone_already = held.attachment.detach(&mut cx);
+        }
+        self.abandon(&mut cx, |_| true);
+    }
+    fn reply(&self, token: u64, reply: Result<Reply, XpmemError>) {
+        self.send(&ToRemote::Reply { token, reply });
+    }
+    fn send(&self, message: &ToRemote) {
+        if !self.socket.send(message) {
+            self.partition.kill();
+        }
+    }
+    /// Tells the partition which memory is over.
+    fn forget(&mut self) {
+        let (over, sent) = std::mem::take(&mut self.sent)
+            .into_iter()
+            .partition(|(_, (_, loan))| loan.is_over());
+        self.sent = sent;
+        let over: BTreeMap<_, _> = over;
+        over.into_keys()
+            .for_each(|id| self.send(&ToRemote::Forget { id }));
+    }
+    /// The partition has nothing to do any more with the memory of these segments.
+    fn abandon(&mut self, cx: &mut Idle<'_>, which: impl Fn(SegId) -> bool) {
+        let loans: Vec<Arc<Loan>> = self
+            .sent
+            .values()
+            .filter(|(segment, _)| which(*segment))
+            .map(|(_, loan)| Arc::clone(loan))
+            .collect();
+        if !loans.is_empty() {
+            self.owner.abandon(cx, &loans);
+        }
+    }
+    fn work_on(
+        &mut self,
+        cx: &mut Idle<'_>,
+        token: u64,
+        request: Request,
+    ) -> Result<Option<Reply>, XpmemError> {
+        match request {
+            Request::Attach {
+                segment,
+                first,
+                pages,
+            } => self.attach(segment, first, pages).map(Some),
+            Request::Make {
+                handle,
+                first,
+                pages,
+                access,
+            } => self.make(handle, first, pages, access).map(Some),
+            Request::Detach { handle } => self.detach(cx, handle).map(Some),
+            Request::Page { handle, at, access } => {
+                self.page(cx, token, (handle, at), access).map(|_told| None)
+            }
+        }
+    }
+    fn held(&self, handle: u64) -> Result<&Held, XpmemError> {
+        let held = self.attachments.get(&handle);
+        held.ok_or(XpmemError::NoAttachment(handle))
+    }
+    fn attach(&mut self, segment: SegId, first: u64, pages: u64) -> Result<Reply, XpmemError> {
+        let (there, most) = (self.attachments.len(), self.limits.attachments);
+        fewer(there, most, Limited::Attachments)?;
+        let owner = &self.owner;
+        let attachment = owner.import(&self.partition, segment, first, pages)?;
+        let (range, access) = attachment.what()?;
+        let handle = fresh();
+        let held = Held {
+            attachment,
+            made: 0,
+        };
+        self.attachments.insert(handle, held);
+        Ok(Reply::Attached(Attached {
+            handle,
+            first: range.start().0,
+            pages: range.pages(),
+            access,
+        }))
+    }
+    fn make(
+        &mut self,
+        handle: u64,
+        first: u64,
+        pages: u64,
+        access: Access,
+    ) -> Result<Reply, XpmemError> {
+        let made = self.attachments.values().map(|held| held.made).sum();
+        fewer(made, self.limits.segments, Limited::Segments)?;
+        let held = self.attachments.get_mut(&handle);
+        let held = held.ok_or(XpmemError::NoAttachment(handle))?;
+        if access == Access::Write && self.access == Access::Read {
+            return Err(XpmemError::ReadOnly(held.attachment.segment()));
+        }
+        let segment = held.attachment.make(first, pages, access)?;
+        held.made += 1;
+        Ok(Reply::Segment(segment))
+    }
+    fn detach(&mut self, cx: &mut Idle<'_>, handle: u64) -> Result<Reply, XpmemError> {
+        let held = self.attachments.remove(&handle);
+        let held = held.ok_or(XpmemError::NoAttachment(handle))?;
+        let segment = held.attachment.segment();
+        let detached = held.attachment.detach(cx);
+        let others = &mut self.attachments.values();
+        if !others.any(|held| held.attachment.segment() == segment) {
+            self.abandon(cx, |s| s == segment);
+            self.forget();
+        }
+        detached.map(|()| Reply::Done)
+    }
+    fn page(
+        &mut self,
+        cx: &mut Idle<'_>,
+        token: u64,
+        (handle, at): (u64, u64),
+        access: Access,
+    ) -> Result<(), XpmemError> {
+        let entries = self.partition.entries();
+        fewer(entries, self.limits.pages, Limited::Pages)?;
+        let attachment = &self.held(handle)?.attachment;
+        let (segment, (_, theirs)) = (attachment.segment(), attachment.what()?);
+        let writes = self.access == Access::Write && theirs == Access::Write;
+        if access == Access::Write && !writes {
+            return Err(XpmemError::ReadOnly(segment));
+        }
+        let mut page = Page {
+            owner: &self.owner,
+            socket: &self.socket,
+            partition: &self.partition,
+            limits: self.limits,
+            segment,
+            writes,
+            sent: &mut self.sent,
+            token,
+            grant: None,
+        };
+        let held = self.attachments.get(&handle).expect("just seen");
+        held.attachment.fault(cx, at, access, &mut page)
+    }
+}
+
+/// A page on its way.
+struct Page<'s> {
+    owner: &'s Arc<Owner>,
+    socket: &'s Socket,
+    partition: &'s Partition,
+    limits: Limits,
+    segment: SegId,
+    /// Whether it may have the page for writing.
+    writes: bool,
+    sent: &'s mut BTreeMap<u64, (SegId, Arc<Loan>)>,
+    token: u64,
+    grant: Option<(Grant, Arc<Loan>)>,
+}
+
+impl Page<'_> {
+    fn place(&self, cached: &Cached, writable: bool) -> Result<Place, NotPut> {
+        let (page, pfn) = (cached.range().start(), cached.translation().pfn());
+        let lent = &self.owner.lent;
+        let placed = lent.lend(self.owner, (self.segment, writable), page, pfn);
+        placed.map_err(|why| match why {
+            NotLent::Elsewhere(place) => {
+                let owner = Arc::clone(self.owner);
+                NotPut::Elsewhere(Box::new(move |cx| {
+                    if !place.recall(cx) {
+                        owner.lent.take_from_nobody(pfn, &place);
+                    }
+                }))
+            }
+            NotLent::Host(why) => {
+                NotPut::Refused(XpmemError::Host(why.raw_os_error().unwrap_or(0)))
+            }
+        })
+    }
+}
+
+impl Delivery for Page<'_> {
+    /// So that those who write a page and those who read it find it in the same place.
+    fn or_writable(&self) -> bool {
+        self.writes
+    }
+    fn put(&mut self, cached: &Cached) -> Result<(), NotPut> {
+        let writable = self.writes && cached.is_writable();
+        let place = self.place(cached, writable)?;
+        if !self.sent.contains_key(&place.loan.id()) {
+            let limit = fewer(self.sent.len(), self.limits.memories, Limited::Memories);
+            limit.map_err(NotPut::Refused)?;
+        }
+        let Vpn(page) = place.page;
+        let grant = Grant {
+            page,
+            memory: place.loan.id(),
+            at: place.at() as u64,
+            writable,
+        };
+        self.grant = Some((grant, place.loan));
+        Ok(())
+    }
+    fn tell(&mut self) {
+        let Some((grant, loan)) = self.grant.take() else {
+            return;
+        };
+        // The memory comes last: whatever else can fail has not.
+        let mut told = true;
+        if !self.sent.contains_key(&loan.id()) {
+            self.sent
+                .insert(loan.id(), (self.segment, Arc::clone(&loan)));
+            told = self.socket.send_memory(&loan, grant.writable);
+        }
+        let reply = ToRemote::Reply {
+            token: self.token,
+            reply: Ok(Reply::Page(grant)),
+        };
+        if !(told && self.socket.send(&reply)) {
+            self.partition.kill();
+        }
+    }
+}
