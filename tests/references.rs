@@ -44,7 +44,6 @@ impl Device {
             return false;
         };
         view.write(0, &[byte]);
-        drop(view);
         gate.store().get(&at(0)).expect("as above").set_dirty();
         true
     }

@@ -1,7 +1,7 @@
 //! What model checkers get: their own primitives, with the faces of those in `real`.
 //!
 //! Both checkers offer the standard library's; `parking_lot`'s differ in that `lock` gives a guard and nothing else, and
-//! that a condition variable borrows it.
+//! that a condition variable borrows it. And that a panic under one does not poison it: what it guards is put right by guards.
 #![allow(unsafe_code)]
 
 #[cfg(loom)]
@@ -22,6 +22,7 @@ pub(crate) use checker::{
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    sync::{PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -45,10 +46,15 @@ impl<T> Mutex<T> {
         Self(checker::sync::Mutex::new(value))
     }
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().expect("nobody panicked")))
+        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+        let guard = match self.0.try_lock() {
+            Err(TryLockError::WouldBlock) => return None,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Ok(guard) => guard,
+        };
+        Some(MutexGuard(Some(guard)))
     }
     /// Tries often, as no time passes.
     pub(crate) fn try_lock_for(&self, _time: Duration) -> Option<MutexGuard<'_, T>> {
@@ -61,7 +67,7 @@ impl<T> Mutex<T> {
         })
     }
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().expect("nobody panicked")
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,7 +103,7 @@ impl Condvar {
     }
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.0.take().expect("held");
-        guard.0 = Some(self.0.wait(held).expect("nobody panicked"));
+        guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
     /// Deadlines are infinitely far away.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _end: Instant) -> TimedOut {
@@ -118,10 +124,10 @@ impl<T> RwLock<T> {
         Self(checker::sync::RwLock::new(value))
     }
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().expect("nobody panicked")
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().expect("nobody panicked")
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

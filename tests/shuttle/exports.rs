@@ -9,7 +9,7 @@ use emmu::{
     notifier::{Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Seat},
     rmap::RmapNotifier,
 };
-use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
@@ -51,13 +51,14 @@ fn race(
     a.join().unwrap();
 }
 
-/// What a driver uses: a frame, 0 for none.
+/// The frame that a driver uses.
 #[derive(Default)]
-struct Exporter(AtomicU32);
+struct Exporter(Mutex<Option<Pfn>>);
 
 impl RmapNotifier for Exporter {
     fn invalidate_frame(&self, _: Cx<'_, rank::Folio, Sleepable>, pfn: Pfn) {
-        let _other = self.0.compare_exchange(pfn.0, 0, SeqCst, SeqCst);
+        let mut used = self.0.lock().unwrap();
+        *used = used.filter(|used| *used != pfn);
     }
 }
 
@@ -72,13 +73,13 @@ fn export_and_remap() {
         move |cx| {
             let _refused = exports.with_locked_frame(cx, BASE, Access::Write, |_, locked| {
                 locked.export();
-                driver.0.store(locked.pfn().0, SeqCst);
+                *driver.0.lock().unwrap() = Some(locked.pfn());
             });
         },
         move |cx| unmaps.munmap(cx, BASE, PAGE).unwrap(),
     );
-    let used = exporter.0.load(SeqCst);
-    assert_eq!(used, 0, "frame {used} is used, and mapped nowhere");
+    let used = *exporter.0.lock().unwrap();
+    assert_eq!(used, None, "it is used, and mapped nowhere");
     machine.unregister_exports(&registration);
     let mut thread = machine.enter().unwrap();
     mm.exit(&mut thread.cx());
@@ -98,7 +99,7 @@ fn export_and_fork() {
         move |cx| {
             let exported = exports.with_locked_frame(cx, BASE, Access::Write, |_, locked| {
                 locked.export();
-                driver.0.store(locked.pfn().0, SeqCst);
+                *driver.0.lock().unwrap() = Some(locked.pfn());
             });
             exported.unwrap();
         },
@@ -110,11 +111,11 @@ fn export_and_fork() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let page = VpnRange::single(Vpn::containing(BASE));
-    let used = Pfn(exporter.0.load(SeqCst));
+    let used = *exporter.0.lock().unwrap();
     let theirs = child.pagemap(&mut cx, page);
     assert_ne!(
-        theirs[0].1,
-        PageState::Anon(used),
+        Some(theirs[0].1),
+        used.map(PageState::Anon),
         "the driver writes to the child's frame"
     );
     assert_eq!(child.load(&mut cx, BASE), Ok(1));
