@@ -26,6 +26,7 @@ mod calls;
 mod compare;
 mod devices;
 mod figure;
+mod json;
 mod load;
 mod objects;
 mod op;
@@ -44,6 +45,8 @@ mod trace;
 mod words;
 mod write;
 
+#[cfg(test)]
+mod round_trip;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@
 //! exists, addresses lie in the arena and ascend, frame numbers appear in order.
 
 use super::{
+    json::object,
     op::Op,
     pages::{PageTables, Parser},
     script::{Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Script {
@@ -59,17 +60,10 @@ impl Script {
 
 fn header(text: &str) -> Result<Header, String> {
     // By way of a map: a struct would take a bare array too.
-    let keys: Map<String, Value> = json(text)?;
+    let keys = object(text)?;
     let header = Header::deserialize(Value::Object(keys)).map_err(|e| e.to_string())?;
     header.check()?;
     Ok(header)
-}
-
-fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|e| {
-        // The line is ours to tell: serde_json saw only this one.
-        e.to_string().replace(" at line 1 column ", " at column ")
-    })
 }
 
 fn are_perms(perms: &str) -> bool {
@@ -131,7 +125,7 @@ struct World<'h> {
 
 impl World<'_> {
     fn step(&mut self, line: usize, text: &str) -> Result<Step, String> {
-        let mut keys: Map<String, Value> = json(text)?;
+        let mut keys = object(text)?;
         let actor = keys.remove("as").ok_or("missing \"as\"")?;
         let actor = serde_json::from_value(actor).map_err(|e| format!("\"as\": {e}"))?;
         let name = keys
