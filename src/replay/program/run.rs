@@ -2,6 +2,7 @@
 
 use super::{
     act::act,
+    believe,
     call::{Call, Returned},
     event::{Event, What},
     family::{Family, SpaceId, Task},
@@ -18,7 +19,7 @@ use crate::{
     TASK_SIZE,
     ctx::AlreadyEntered,
     frame::{Contents, MemConfig},
-    mm::{Machine, MachineConfig, MapFlags, Mm, MremapArgs, MremapFlags},
+    mm::{Machine, MachineConfig, Mm, MremapArgs, MremapFlags},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -305,17 +306,12 @@ impl<'p> Follower<'p> {
         if *returned == Returned::Never {
             return None;
         }
-        // Kernels may be built without names for memory.
-        if matches!(
-            (call, returned),
-            (Call::NameMemory { .. }, Returned::Error(_))
-        ) {
+        let mm = Arc::clone(self.family.mm(space)?);
+        let table = self.family.descriptors(task.table);
+        if believe::failed(cx, &mm, (table, &mut self.objects), call, returned) {
             return None;
         }
-        let mm = Arc::clone(self.family.mm(space)?);
-        let files = (&*self.family.descriptors(task.table), &mut self.objects);
-        let call = unchanced(call, returned);
-        let did = act(cx, &mm, files, &call)?;
+        let did = act(cx, &mm, (table, &mut self.objects), call, returned)?;
         let same = match (&did, returned) {
             (Ok(mine), Returned::Value(theirs)) => mine == theirs,
             (Err(mine), Returned::Error(theirs)) => mine.to_string() == *theirs,
@@ -324,7 +320,7 @@ impl<'p> Follower<'p> {
         if same {
             return None;
         }
-        correct(cx, &mm, &call, did.ok(), returned.value());
+        correct(cx, &mm, call, did.ok(), returned.value());
         Some(did.map_or_else(|e| e.to_string(), |at| format!("{at:#x}")))
     }
 
@@ -334,13 +330,13 @@ impl<'p> Follower<'p> {
         let objects = &mut self.objects;
         match (call, returned) {
             (Call::Open { access }, Returned::File(to)) => {
-                if let Ok(file) = objects.open(to, *access) {
-                    table.insert(to, file);
+                if let Ok(opened) = objects.open(to, *access) {
+                    table.insert(to, opened);
                 }
             }
-            (Call::Memfd { name }, Returned::File(to)) => {
-                if let Ok(file) = objects.memfd(name) {
-                    table.insert(to, file);
+            (Call::Memfd { name, huge }, Returned::File(to)) => {
+                if let Ok(opened) = objects.memfd(to, name, *huge) {
+                    table.insert(to, opened);
                 }
             }
             (Call::Dup { file }, Returned::File(to)) => {
@@ -349,25 +345,12 @@ impl<'p> Follower<'p> {
                 }
             }
             (Call::Close { file }, _) => table.remove(file),
-            (Call::Shmget { key, size }, Returned::Value(id)) => {
-                let _no_memory = objects.add_segment(*id, *key, *size);
+            (Call::Shmget { key, size, huge }, Returned::Value(id)) => {
+                let _no_memory = objects.add_segment(*id, (*key, *size), *huge);
             }
             _ => {}
         }
     }
-}
-
-/// `MAP_32BIT` begins to look at a random address: there the recording decides.
-fn unchanced(call: &Call, returned: &Returned) -> Call {
-    let mut call = call.clone();
-    if let (Call::Mmap { addr, flags, .. }, Some(at)) = (&mut call, returned.value())
-        && flags.contains(MapFlags::MAP_32BIT)
-        && !flags.contains(MapFlags::FIXED)
-    {
-        *addr = at;
-        *flags = (*flags - MapFlags::MAP_32BIT) | MapFlags::FIXED_NOREPLACE;
-    }
-    call
 }
 
 /// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
