@@ -9,6 +9,7 @@ use super::{
     lru::Lru,
     meta::{Meta, Metas},
     owner::Owner,
+    quota::Quota,
     swap::Swap,
     used::Used,
     wait::Waiters,
@@ -49,6 +50,7 @@ pub struct PhysMem {
     pub(super) swap: Swap,
     pub(super) lru: Lru,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
+    pub(super) quota: Quota,
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) shared: Option<Arc<super::SharedMemory>>,
 }
@@ -91,6 +93,7 @@ impl PhysMem {
             swap: Swap::new(config.swap),
             lru: Lru::default(),
             watch: OnceLock::new(),
+            quota: Quota::default(),
             #[cfg(all(feature = "remote", target_os = "linux"))]
             shared: super::SharedMemory::of(config)?.map(Arc::new),
         })
@@ -170,7 +173,10 @@ impl PhysMem {
     ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
         let pfn = self.free.take();
-        let pfn = pfn.ok_or(OutOfFrames::UsedUp(self.config.frames))?;
+        let Some(pfn) = pfn else {
+            self.note_no_frame();
+            return Err(OutOfFrames::UsedUp(self.config.frames));
+        };
         self.born(pfn, flags, owner);
         Ok(self.adopt(pfn))
     }

@@ -24,6 +24,7 @@
 //! | `lru` | the lists that reclaim works through |
 //! | `swap` | the swap device and its cache |
 //! | `commit` | memory promised, not yet used |
+//! | `quota` | memory that page tables are made of |
 
 mod arena;
 mod batch;
@@ -38,6 +39,7 @@ mod inject;
 mod lru;
 mod meta;
 mod owner;
+mod quota;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod shared;
 mod swap;
@@ -59,6 +61,7 @@ pub(crate) use huge::{HUGE, HugeFrame};
 pub use inject::{AllocKind, Inject, Injected};
 pub(crate) use lru::LruList;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
+pub use quota::Refused;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub use shared::SharedMemory;
 pub use swap::{Swap, SwapSlot};

@@ -25,8 +25,10 @@ mod agree;
 mod calls;
 mod compare;
 mod devices;
+mod family;
 mod figure;
 mod json;
+mod limits;
 mod load;
 mod objects;
 mod op;
@@ -53,12 +55,15 @@ mod tests;
 pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differing_pages};
 pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
 pub use figure::{FigureError, svg};
-pub use load::{load, natural, read, shipped};
+pub use limits::{InputError, Limits, ReplayError};
+pub use load::{Inputs, load, natural, read, shipped};
 pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
-pub use run::{First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with};
+pub use run::{
+    First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within,
+};
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };

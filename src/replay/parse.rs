@@ -7,7 +7,9 @@ use super::{
     json::object,
     op::Op,
     pages::{PageTables, Parser},
-    script::{Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
+    script::{
+        FILELESS, Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
+    },
     words::hex_word,
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
@@ -202,7 +204,7 @@ impl World<'_> {
                 if !are_perms(&perms) {
                     return Err(format!("{perms:?} are not permissions such as \"rw-p\""));
                 }
-                if what != "anon" && what != "zero" && !self.header.files.contains_key(&what) {
+                if !FILELESS.contains(&&*what) && !self.header.files.contains_key(&what) {
                     return Err(format!("file {what:?} is not in the header"));
                 }
                 let offset = hex_word(&offset)?;
@@ -259,9 +261,12 @@ impl World<'_> {
     }
 
     fn process(&self, key: &str) -> Result<u32, String> {
-        let process = key
+        let process: u32 = key
             .parse()
             .map_err(|_| format!("{key:?} is not a process"))?;
+        if key != process.to_string() {
+            return Err(format!("{key:?} is not how process {process} is written"));
+        }
         if self.live.contains(&process) {
             Ok(process)
         } else {

@@ -1,31 +1,22 @@
 //! Runs a script: one machine, one family of processes, compared with Linux after every step.
 
 use super::{
-    agree::look_alike,
-    calls::{done, failed, system_call, touched},
-    compare::{Difference, Expected, Observed, Parts},
+    compare::{Difference, Expected, Parts},
     devices::{Devices, MmuKind, Presented},
+    family::Family,
+    limits::{self, InputError, Limits, ReplayError},
     op::Op,
-    own::Lives,
-    pages::{Names, Numbering},
-    script::{Notified, Outcome, Script},
-    seen::{entry, row, told},
+    pages::Names,
+    script::{Outcome, Script},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
-    ctx::{AlreadyEntered, Cx, Sleepable, rank},
-    error::Errno,
-    extmmu::{Recorder, Told},
-    file::File,
-    frame::{Contents, MemConfig},
-    mm::{ForkMode, Machine, MachineConfig, Mm, PageState},
+    ctx::{Cx, Sleepable, rank},
+    mm::{ForkMode, MachineConfig},
     notifier::Access,
 };
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
 };
 
 /// The kernel in the header of scripts that only this library has run: there is nothing beside the script in them.
@@ -74,8 +65,8 @@ impl Replayed {
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`] when the current thread works on a machine already.
-pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
+/// [`ReplayError`]: the current thread works on a machine already, or the script asks for more than the usual [`Limits`].
+pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
     replay_with(script, &[])
 }
 
@@ -83,37 +74,65 @@ pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`], as above.
-pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, AlreadyEntered> {
-    run(script, mmus, Parts::all(), ForkMode::default())
+/// As above.
+pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, ReplayError> {
+    replay_within(script, mmus, &Limits::default())
+}
+
+/// The same within other limits.
+///
+/// # Errors
+///
+/// As above.
+pub fn replay_within(
+    script: &Script,
+    mmus: &[MmuKind],
+    limits: &Limits,
+) -> Result<Replayed, ReplayError> {
+    run(script, mmus, How::within(limits))
 }
 
 /// The same without external MMUs, comparing only some parts of each step: those that a recording has.
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`], as above.
-pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, AlreadyEntered> {
-    run(script, &[], parts, ForkMode::default())
+/// As above.
+pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, ReplayError> {
+    let how = How::within(&Limits::default());
+    run(script, &[], How { parts, ..how })
 }
 
 /// The same without external MMUs, on a machine whose address spaces fork in the way given. It must make no difference.
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`], as above.
-pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, AlreadyEntered> {
-    run(script, &[], Parts::all(), fork)
+/// As above.
+pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, ReplayError> {
+    let how = How::within(&Limits::default());
+    run(script, &[], How { fork, ..how })
 }
 
-fn run(
-    script: &Script,
-    mmus: &[MmuKind],
+/// How a script is run.
+struct How {
     parts: Parts,
     fork: ForkMode,
-) -> Result<Replayed, AlreadyEntered> {
+    limits: Limits,
+}
+
+impl How {
+    fn within(limits: &Limits) -> Self {
+        Self {
+            parts: Parts::all(),
+            fork: ForkMode::default(),
+            limits: *limits,
+        }
+    }
+}
+
+fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayError> {
+    script.check_files(&how.limits)?;
     let at = Cell::new(0);
-    let run = AssertUnwindSafe(|| steps(script, mmus, parts, fork, &at));
+    let run = AssertUnwindSafe(|| steps(script, mmus, &how, &at));
     let (found, presented) = match catch_unwind(run) {
         Ok(done) => done?,
         Err(payload) => {
@@ -143,42 +162,51 @@ fn run(
     })
 }
 
-fn message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_default()
 }
 
+/// Pages that promises are weighed against, and of swap: what the machine had that the scripts were recorded on.
+const RECORDED: (u64, u32) = (1 << 20, 1 << 17);
+
 /// The first difference; `at` is the step that is under way.
 fn steps(
     script: &Script,
     mmus: &[MmuKind],
-    parts: Parts,
-    fork: ForkMode,
+    how: &How,
     at: &Cell<usize>,
-) -> Result<(Option<Difference>, Presented), AlreadyEntered> {
-    let machine = Machine::new(MachineConfig {
-        memory: MemConfig {
-            frames: 1 << 20,
-            contents: Contents::Real,
-            swap: 1 << 17,
-        },
-        fork,
+) -> Result<(Option<Difference>, Presented), ReplayError> {
+    let rest = MachineConfig {
+        fork: how.fork,
         ..MachineConfig::default()
-    });
+    };
+    let machine = how.limits.machine(RECORDED, rest);
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
-    let mut family = Family::new(&mut cx, &machine, script);
+    let family = Family::new(&mut cx, &machine, script);
+    let mut family = family.map_err(|why| refused(script, 1, why))?;
     let mut devices = Devices::new(mmus.iter().copied());
-    let first = Arc::clone(&family.processes[&0]);
+    let first = family.first();
     devices.attach(&mut cx, &first);
-    let mut expected = Expected::only(parts);
+    let mut expected = Expected::only(how.parts);
     let mut names = Names::default();
     let mut found = None;
+    let mut met = None;
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
         expected.advance(step);
+        let before = machine.mem().refused();
+        met = family.too_many(&step.op, &how.limits);
+        if met.is_some() {
+            break;
+        }
         let outcome = family.act(&mut cx, step.actor, &step.op);
+        met = limits::met(&machine, before);
+        if met.is_some() {
+            break;
+        }
         touch(&mut cx, &devices, step.actor, &step.op, &outcome);
         let notified = family.notified();
         if !expected.went(step, &outcome, &notified)
@@ -195,7 +223,15 @@ fn steps(
     devices.audit();
     family.end(&mut cx);
     devices.detach(&first);
-    Ok((found, devices.presented()))
+    match (met, script.steps.get(at.get())) {
+        (Some(why), Some(step)) => Err(refused(script, step.line, why)),
+        _ => Ok((found, devices.presented())),
+    }
+}
+
+fn refused(script: &Script, line: usize, why: String) -> ReplayError {
+    let file = script.name.clone();
+    InputError { file, line, why }.into()
 }
 
 /// What process 0 touched, its devices touch.
@@ -207,175 +243,5 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
         Op::Load { addr } => devices.touch(cx, addr, Access::Read),
         Op::Store { addr, .. } => devices.touch(cx, addr, Access::Write),
         _ => {}
-    }
-}
-
-/// The processes of a script, by number; process 0 has an external MMU that records what it is told.
-pub(super) struct Family {
-    processes: BTreeMap<u32, Arc<Mm>>,
-    recorder: Arc<Recorder>,
-    files: BTreeMap<String, Arc<File>>,
-    arena: VpnRange,
-    /// What they do beside it, where that matters.
-    lives: Option<Lives>,
-}
-
-impl Family {
-    pub(super) fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
-        let mm = Mm::new(machine);
-        let (recorder, _registration) = mm.register(cx, Recorder::new);
-        let arena = script.header.arena();
-        let recorded = script.header.kernel != OURS;
-        let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
-        let lives = (recorded && has_pressure).then(|| Lives::begin(cx, machine, &mm));
-        Self {
-            lives,
-            processes: BTreeMap::from([(0, mm)]),
-            recorder,
-            files: super::objects::open(cx, machine, script),
-            arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
-                .expect("a header with an empty arena is refused"),
-        }
-    }
-
-    /// Process 0.
-    pub(super) fn first(&self) -> Arc<Mm> {
-        Arc::clone(&self.processes[&0])
-    }
-    /// The processes that have not exited, by number.
-    pub(super) fn processes(&self) -> &BTreeMap<u32, Arc<Mm>> {
-        &self.processes
-    }
-    /// Their numbers.
-    pub(super) fn living(&self) -> Vec<u32> {
-        self.processes.keys().copied().collect()
-    }
-    /// What process 0 was told so far is not asked for.
-    pub(super) fn forget_told(&self) {
-        let _told = self.recorder.take();
-    }
-    /// Lets process `actor` do `op`.
-    pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
-        if let Some(lives) = &self.lives {
-            lives.before(cx, &self.processes, actor, op);
-        }
-        let outcome = self.operate(cx, actor, op);
-        if let Some(lives) = &mut self.lives {
-            lives.after(cx, &self.processes, (actor, op), &outcome);
-        }
-        outcome
-    }
-    fn operate(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
-        let mm = self
-            .processes
-            .get(&actor)
-            .expect("the parser lets only living processes act");
-        match *op {
-            Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    Outcome::Ret(u64::from(child))
-                }
-                Err(e) => failed(e.errno()),
-            },
-            Op::Exit {} => {
-                mm.exit(cx);
-                self.processes.remove(&actor);
-                Outcome::Ret(0)
-            }
-            Op::Ftruncate { ref file, len } => {
-                done(self.file(file).truncate(cx.reborrow(), len), |e| e.errno())
-            }
-            Op::PunchHole { ref file, off, len } => {
-                let file = self.file(file);
-                done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
-            }
-            Op::Pwrite {
-                ref file,
-                off,
-                byte,
-            } => {
-                let written = self.file(file).write_at(cx.reborrow(), off, &[byte]);
-                written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
-            }
-            Op::Fsync { ref file } => done(self.file(file).sync(cx.reborrow()), |e| e.errno()),
-            Op::Reclaim {} => {
-                mm.machine().reclaim(cx);
-                Outcome::Ret(0)
-            }
-            Op::Shrink { pages } => {
-                mm.machine().shrink(cx, pages);
-                Outcome::Ret(0)
-            }
-            Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
-                Outcome::Ret(u64::from(to.is_some()))
-            }),
-            Op::Merge {} => Outcome::Ret(self.merge(cx)),
-            Op::Load { addr } => touched(mm.load(cx, addr)),
-            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
-        }
-    }
-
-    /// Merges what can be merged; how many frames that freed.
-    fn merge(&self, cx: &mut Idle<'_>) -> u64 {
-        let mut pages = Vec::new();
-        for mm in self.processes.values() {
-            for (at, state) in mm.pagemap(cx, self.arena) {
-                if matches!(state, PageState::Anon(_)) {
-                    pages.push((&**mm, at.addr()));
-                }
-            }
-        }
-        let machine = self.processes.values().next().map(|mm| mm.machine());
-        machine.map_or(0, |machine| machine.merge(cx, &pages) as u64)
-    }
-    fn file(&self, name: &str) -> &Arc<File> {
-        self.files
-            .get(name)
-            .expect("the parser knows the files of the header only")
-    }
-
-    /// What process 0 was told since this was asked last.
-    pub(super) fn notified(&self) -> Vec<Notified> {
-        let here = |t: &&Told| self.arena.overlaps(t.range());
-        self.recorder.take().iter().filter(here).map(told).collect()
-    }
-
-    /// Whether the processes look as expected.
-    fn looks_as(&self, cx: &mut Idle<'_>, expected: &Expected<'_>, names: &mut Names) -> bool {
-        look_alike(cx, &self.processes, self.arena, expected, names)
-    }
-
-    /// What the processes look like now.
-    pub(super) fn observe(
-        &self,
-        cx: &mut Idle<'_>,
-        outcome: Outcome,
-        notified: Vec<Notified>,
-    ) -> Observed {
-        let mut layouts = BTreeMap::new();
-        let mut numbering = Numbering::default();
-        for (&process, mm) in &self.processes {
-            let lines = mm.maps(cx);
-            let inside = lines
-                .iter()
-                .filter(|l| self.arena.contains(Vpn::containing(l.start)));
-            layouts.insert(process, inside.map(row).collect());
-            numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
-        }
-        Observed {
-            outcome,
-            notified,
-            layouts,
-            pages: numbering.finish(),
-        }
-    }
-
-    /// Lets everyone exit, children first.
-    pub(super) fn end(self, cx: &mut Idle<'_>) {
-        for mm in self.processes.into_values().rev() {
-            mm.exit(cx);
-        }
     }
 }
