@@ -73,6 +73,9 @@ struct Args {
     /// Page-table pages that it may have at a time: 512 addresses each, mapped or guarded.
     #[arg(long, value_name = "N", default_value_t = Limits::default().tables)]
     max_tables: u64,
+    /// Pages that one step may bring in, guard or lock.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().step)]
+    max_step: u64,
     /// Processes that it may have at a time.
     #[arg(long, value_name = "N", default_value_t = Limits::default().processes)]
     max_processes: usize,
@@ -89,6 +92,7 @@ impl Args {
             files: self.max_files,
             pages: self.max_pages,
             tables: self.max_tables,
+            step: self.max_step,
             processes: self.max_processes,
         }
     }

@@ -378,7 +378,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    let range = (0..1_u64 << 35, 1..1_u64 << 16, 0..1_u64 << 40);
+    let range = (0..(1_u64 << 35) - (1 << 16), 1..1_u64 << 16, 0..1_u64 << 40);
     let texts = (
         "[r-][w-][x-][ps]",
         "|/[a-z]{1,9}( \\(deleted\\))?|\\[stack\\]",

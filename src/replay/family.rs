@@ -1,7 +1,7 @@
 //! The processes of a script, and what each operation does to them.
 
 use super::{
-    agree::look_alike,
+    agree::{changed, look_alike},
     calls::{done, failed, system_call, touched},
     compare::{Expected, Observed},
     limits::{Limits, beyond},
@@ -9,8 +9,9 @@ use super::{
     own::Lives,
     pages::{Names, Numbering},
     run::{Idle, OURS},
-    script::{Notified, Outcome, Script},
+    script::{Notified, Outcome, Script, Step},
     seen::{entry, row, told},
+    work::Work,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -54,11 +55,23 @@ impl Family {
                 .expect("a header with an empty arena is refused"),
         })
     }
-    /// Which limit a fork would meet.
-    pub(super) fn too_many(&self, op: &Op, limits: &Limits) -> Option<String> {
-        let forks = matches!(op, Op::Fork { .. });
-        (forks && self.processes.len() >= limits.processes)
-            .then(|| beyond(limits.processes, "processes"))
+    /// Which limit an operation would meet.
+    pub(super) fn is_too_much(
+        &self,
+        cx: &mut Idle<'_>,
+        step: &Step,
+        limits: &Limits,
+    ) -> Option<String> {
+        let forks = matches!(step.op, Op::Fork { .. });
+        if forks && self.processes.len() >= limits.processes {
+            return Some(beyond(limits.processes, "processes"));
+        }
+        // What failed did not get that far.
+        let mm = self.processes.get(&step.actor)?;
+        if !matches!(step.outcome, Outcome::Ret(_)) {
+            return None;
+        }
+        Work::of_op(&step.op).is_too_much(cx, mm, limits.step)
     }
 
     /// Process 0.
@@ -165,14 +178,17 @@ impl Family {
         self.recorder.take().iter().filter(here).map(told).collect()
     }
 
-    /// Whether the processes look as expected.
+    /// Whether the processes look as expected; in the end their VMAs are all looked at.
     pub(super) fn looks_as(
         &self,
         cx: &mut Idle<'_>,
-        expected: &Expected<'_>,
-        names: &mut Names,
+        (expected, names): (&Expected<'_>, &mut Names),
+        step: Option<&Step>,
     ) -> bool {
-        look_alike(cx, &self.processes, self.arena, expected, names)
+        let changed = step.map(changed);
+        look_alike(cx, &self.processes, self.arena, (expected, names), |p| {
+            changed.as_ref().is_none_or(|changed| changed(p))
+        })
     }
 
     /// What the processes look like now.

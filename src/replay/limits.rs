@@ -41,21 +41,24 @@ pub struct Limits {
     pub files: u64,
     /// Pages of 4 KiB that all processes and files have at a time.
     pub pages: u32,
-    /// Page-table pages that all processes have at a time. With `pages` it bounds what a single step can do.
+    /// Page-table pages that all processes have at a time.
     pub tables: u64,
+    /// Pages that one step may bring in, guard or lock.
+    pub step: u64,
     /// Processes that live at a time.
     pub processes: usize,
 }
 
 impl Default for Limits {
-    /// 256 MiB of input, 256 MiB of files, 2 GiB of memory, 16 GiB of addresses with something in their page tables, 1024
-    /// processes.
+    /// 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of addresses with something in their page tables, 4 GiB
+    /// of them at once, 1024 processes.
     fn default() -> Self {
         Self {
             input: 256 << 20,
             files: 256 << 20,
             pages: 1 << 19,
-            tables: 1 << 13,
+            tables: 1 << 14,
+            step: 1 << 20,
             processes: 1024,
         }
     }

@@ -45,6 +45,7 @@ mod summary;
 mod timeline;
 mod trace;
 mod words;
+mod work;
 mod write;
 
 #[cfg(test)]

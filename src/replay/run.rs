@@ -198,7 +198,7 @@ fn steps(
         at.set(nth);
         expected.advance(step);
         let before = machine.mem().refused();
-        met = family.too_many(&step.op, &how.limits);
+        met = family.is_too_much(&mut cx, step, &how.limits);
         if met.is_some() {
             break;
         }
@@ -210,7 +210,11 @@ fn steps(
         touch(&mut cx, &devices, step.actor, &step.op, &outcome);
         let notified = family.notified();
         if !expected.went(step, &outcome, &notified)
-            || !family.looks_as(&mut cx, &expected, &mut names)
+            || !family.looks_as(
+                &mut cx,
+                (&expected, &mut names),
+                script.steps.get(nth + 1).map(|_| step),
+            )
         {
             let observed = family.observe(&mut cx, outcome, notified);
             found = expected.difference(step, &observed);

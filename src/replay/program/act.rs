@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Errno,
-    mm::{Advice, Mm},
+    mm::{Advice, Mm, MremapArgs, MremapFlags},
 };
 
 /// What a result is worth comparing with: the value or the errno, or nothing.
@@ -146,4 +146,32 @@ fn detach(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
             .map_err(|e| e.errno())?;
     }
     Ok(0)
+}
+
+/// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
+pub(super) fn correct(
+    cx: &mut Idle<'_>,
+    mm: &Mm,
+    call: &Call,
+    mine: Option<u64>,
+    theirs: Option<u64>,
+) {
+    let (len, new_addr) = match *call {
+        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => (len, theirs),
+        _ => return,
+    };
+    let (Some(addr), Some(new_addr)) = (mine, new_addr) else {
+        return;
+    };
+    // What cannot be moved stays: the difference has been noted.
+    let _stays = mm.mremap(
+        cx,
+        MremapArgs {
+            addr,
+            old_len: len,
+            new_len: len,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr,
+        },
+    );
 }

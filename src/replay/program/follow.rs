@@ -1,7 +1,7 @@
 //! What each event of a recording does to processes, descriptors and address spaces.
 
 use super::{
-    act::act,
+    act::{act, correct},
     believe,
     call::{Call, Returned},
     event::{Event, What},
@@ -17,8 +17,11 @@ use super::{
 };
 use crate::{
     TASK_SIZE,
-    mm::{Machine, Mm, MremapArgs, MremapFlags},
-    replay::limits::{self, Limits, beyond},
+    mm::{Machine, Mm},
+    replay::{
+        limits::{self, Limits, beyond},
+        work::Work,
+    },
 };
 use std::{cell::Cell, collections::BTreeMap, mem, sync::Arc};
 
@@ -84,7 +87,7 @@ impl<'p> Follower<'p> {
             let is_fault = matches!(event.what, What::Fault(_));
             now.set((if is_fault { FAULTS } else { CALLS }, event.line));
             let before = self.machine.mem().refused();
-            done = self.check(event).and_then(|()| {
+            done = self.check(cx, event).and_then(|()| {
                 self.follow(cx, event);
                 limits::met(&self.machine, before).map_or(Ok(()), Err)
             });
@@ -95,7 +98,7 @@ impl<'p> Follower<'p> {
         done.map(|()| mem::take(&mut self.outcome))
     }
     /// What no kernel can have done, and what is more than may be followed.
-    fn check(&self, event: &Event) -> Result<(), String> {
+    fn check(&self, cx: &mut Idle<'_>, event: &Event) -> Result<(), String> {
         let What::Call { call, returned, .. } = &event.what else {
             return Ok(());
         };
@@ -120,6 +123,12 @@ impl<'p> Follower<'p> {
                     return Err(beyond(most, "processes"));
                 }
                 Ok(())
+            }
+            _ if returned.value().is_some() => {
+                let mm = task.space.and_then(|space| self.family.mm(space));
+                let most = self.limits.step;
+                let why = mm.and_then(|mm| Work::of_call(call).is_too_much(cx, mm, most));
+                why.map_or(Ok(()), Err)
             }
             _ => Ok(()),
         }
@@ -368,26 +377,4 @@ impl<'p> Follower<'p> {
             _ => {}
         }
     }
-}
-
-/// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
-fn correct(cx: &mut Idle<'_>, mm: &Mm, call: &Call, mine: Option<u64>, theirs: Option<u64>) {
-    let (len, new_addr) = match *call {
-        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => (len, theirs),
-        _ => return,
-    };
-    let (Some(addr), Some(new_addr)) = (mine, new_addr) else {
-        return;
-    };
-    // What cannot be moved stays: the difference has been noted.
-    let _stays = mm.mremap(
-        cx,
-        MremapArgs {
-            addr,
-            old_len: len,
-            new_len: len,
-            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
-            new_addr,
-        },
-    );
 }

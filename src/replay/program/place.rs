@@ -133,6 +133,11 @@ pub(super) fn attach_args(objects: &Objects, call: &Call, returned: &Returned) -
     let Some(attached) = objects.attach(id, mode) else {
         return Some(Err(Errno::EINVAL));
     };
+    // What wraps replaces nothing, and finds no place.
+    let wraps = place.is_some_and(|at| at.checked_add(attached.size).is_none());
+    if wraps && !has(SHM_REMAP) {
+        return Some(Err(Errno::EINVAL));
+    }
     let how = match place {
         None => MapFlags::empty(),
         Some(_) if has(SHM_REMAP) => MapFlags::FIXED,
