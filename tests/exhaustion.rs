@@ -86,7 +86,7 @@ fn populating_stops_where_memory_ends() {
                 mm.munmap(cx, at, HUGE).expect("it is mapped");
                 let at = huge(cx, mm, flags);
                 let last = at + HUGE - PAGE_SIZE;
-                assert!(mm.load(cx, at).is_ok() && mm.load(cx, last).is_err());
+                assert!(mm.load(cx, at).is_ok() && mm.store(cx, last, 1).is_err());
                 mm.munmap(cx, at, HUGE).expect("it is mapped");
                 Some(Errno::ENOMEM)
             },

@@ -197,6 +197,7 @@
 
 mod aside;
 mod device;
+pub mod fuzz;
 mod inject;
 mod kit;
 mod log;

@@ -2,26 +2,34 @@
 
 use super::{
     Reference, must,
-    page::{Freed, Kind, Object, PAGE, Page, Pages, pages},
+    page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
-    mm::{Advice, MapFlags, MremapFlags, Prot},
+    mm::{MapFlags, MremapFlags, Prot},
     replay::{FileKind, Op, Outcome},
 };
 use std::ops::Range;
 
-type Came<'o> = &'o Outcome;
-type Step = Result<(), String>;
+pub(super) type Came<'o> = &'o Outcome;
+pub(super) type Step = Result<(), String>;
 
 const DONE: Outcome = Outcome::Ret(0);
 
-fn errno(name: &str) -> Outcome {
+pub(super) fn errno(name: &str) -> Outcome {
     Outcome::Err(name.to_owned())
 }
 
 /// `ENOMEM` where something in the range is not mapped, as most calls on ranges say.
-fn whole(hole: bool) -> Outcome {
+pub(super) fn whole(hole: bool) -> Outcome {
     if hole { errno("ENOMEM") } else { DONE }
+}
+
+/// A call that must be refused, with whatever errno comes first.
+fn refusing(came: Came<'_>) -> Step {
+    match came {
+        Outcome::Ret(_) => Err(format!("it {came}, and the model of pages refuses")),
+        _ => Ok(()),
+    }
 }
 
 /// The flags that it knows.
@@ -62,19 +70,26 @@ impl Reference {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
             },
+            Op::Mlock { addr, .. } => self.lock(actor, addr, came),
             _ => self.odd(came),
         }
+    }
+    /// It knows nothing of locks; one that fails at a hole has locked what lies before.
+    fn lock(&mut self, actor: u32, addr: u64, came: Came<'_>) -> Step {
+        let begun = self.pages_of(actor).contains_key(&(addr / PAGE));
+        self.lost = begun || matches!(came, Outcome::Ret(_));
+        Ok(())
     }
     /// Entries are only looked at in the arena of the script.
     fn looks_at(&self, range: &Range<u64>) -> bool {
         range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
     /// What it knows nothing of. A refusal changes nothing.
-    fn odd(&mut self, came: Came<'_>) -> Step {
+    pub(super) fn odd(&mut self, came: Came<'_>) -> Step {
         self.lost = matches!(came, Outcome::Ret(_));
         Ok(())
     }
-    fn pages_of(&mut self, process: u32) -> &mut Pages {
+    pub(super) fn pages_of(&mut self, process: u32) -> &mut Pages {
         self.processes.get_mut(&process).expect("it lives")
     }
 
@@ -118,6 +133,9 @@ impl Reference {
             unreachable!("the caller matched")
         };
         let kind = flags & MapFlags::SHARED_VALIDATE;
+        if kind.is_empty() {
+            return refusing(came);
+        }
         let plain =
             KNOWN.contains(flags) && RWX.contains(prot) && kind != MapFlags::SHARED_VALIDATE;
         let Some(wanted) = pages(addr, len).filter(|_| plain && off.is_multiple_of(PAGE)) else {
@@ -269,57 +287,6 @@ impl Reference {
         self.forget_objects();
     }
 
-    fn advise(&mut self, actor: u32, range: Range<u64>, advice: Advice, came: Came<'_>) -> Step {
-        match advice {
-            Advice::PopulateRead | Advice::PopulateWrite => {
-                // What cannot be brought in ends it half-way.
-                self.resident = false;
-                return Ok(());
-            }
-            Advice::PageOut => self.pressure(),
-            // What size pages have is a matter of frames; but one that was never used may come in with its neighbours.
-            Advice::HugePage | Advice::NoHugePage => self.resident = false,
-            Advice::Collapse => {
-                self.resident = false;
-                return Ok(());
-            }
-            Advice::WillNeed => self.resident = false,
-            Advice::Normal | Advice::Random | Advice::Sequential | Advice::Cold => {}
-            Advice::DontNeed | Advice::Free | Advice::DontFork | Advice::DoFork => {}
-            Advice::WipeOnFork | Advice::KeepOnFork => {}
-            Advice::GuardInstall | Advice::GuardRemove => {}
-            _ => return self.odd(came),
-        }
-        let mut hole = false;
-        for number in range {
-            let Some(page) = self.pages_of(actor).get_mut(&number) else {
-                hole = true;
-                continue;
-            };
-            match advice {
-                Advice::Free | Advice::WipeOnFork if page.object.is_some() => {
-                    return must(&errno("EINVAL"), came);
-                }
-                Advice::DontNeed => page.clear(),
-                Advice::Free if page.freed == Freed::Hazy => page.own = None,
-                // What is out goes at once.
-                Advice::Free if page.idle => page.freed = Freed::Perhaps,
-                Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
-                Advice::WipeOnFork => page.wipe = true,
-                Advice::KeepOnFork => page.wipe = false,
-                Advice::DontFork => page.no_fork = true,
-                Advice::DoFork => page.no_fork = false,
-                Advice::GuardInstall => {
-                    page.clear();
-                    page.guard = true;
-                }
-                Advice::GuardRemove => page.guard = false,
-                _ => {}
-            }
-        }
-        must(&whole(hole), came)
-    }
-
     fn fork(&mut self, actor: u32, child: u32, came: Came<'_>) -> Step {
         must(&Outcome::Ret(child.into()), came)?;
         let mut pages = self.processes[&actor].clone();
@@ -339,6 +306,9 @@ impl Reference {
             Op::Ftruncate { len, .. } => {
                 must(&DONE, came)?;
                 file.resize(len);
+                // What is left of its last page is read in.
+                let even = len.is_multiple_of(PAGE);
+                self.resident &= even || file.kind != Kind::File(FileKind::Disk);
                 // Private copies of what was cut off go with it.
                 let end = len.div_ceil(PAGE);
                 for page in self.processes.values_mut().flat_map(Pages::values_mut) {
