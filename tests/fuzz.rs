@@ -7,8 +7,11 @@
 //! ```
 
 use emmu::{
-    replay::shipped,
-    testkit::fuzz::{self, encode},
+    replay::{Parts, Report, read, replay_parts, shipped},
+    testkit::{
+        Suite,
+        fuzz::{self, encode},
+    },
 };
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use std::{
@@ -244,4 +247,69 @@ fn ops() {
         }
     };
     hold("ops", 1000, draw, fuzz::ops);
+}
+
+/// Operations that the model of pages once took for something else, each with what it did not know.
+const KINDS: &[(&str, &[&str])] = &[
+    (
+        "a mapping is shared or private, or is refused",
+        &[
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":8192,"prot":"rw-","flags":["fixed"],"file":null,"off":0,"err":"EINVAL"}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","signal":"SIGSEGV"}"#,
+        ],
+    ),
+    (
+        "the last page of a disk file that is cut inside of it is read in",
+        &[r#"{"as":0,"op":"ftruncate","file":"f1","len":33009,"ret":0}"#],
+    ),
+    (
+        "populating a private page of a file for writing copies it",
+        &[
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":8192,"prot":"rw-","flags":["private","fixed"],"file":"f0","off":0,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"madvise","addr":"0x100001e5000","len":8192,"advice":"populate_write","ret":0}"#,
+            r#"{"as":0,"op":"pwrite","file":"f0","off":0,"byte":9,"ret":1}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":1}"#,
+        ],
+    ),
+    (
+        "mlock that ends at a hole has locked what lies before, which advice does not discard",
+        &[
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"mlock","addr":"0x100001e5000","len":8192,"err":"ENOMEM"}"#,
+            r#"{"as":0,"op":"madvise","addr":"0x100001e5000","len":4096,"advice":"dontneed","err":"EINVAL"}"#,
+        ],
+    ),
+    (
+        "MADV_REMOVE that ends at a VMA has punched the one before",
+        &[
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["shared","fixed"],"file":"f0","off":0,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"mmap","addr":"0x100001e6000","len":4096,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x100001e6000"}"#,
+            r#"{"as":0,"op":"madvise","addr":"0x100001e5000","len":8192,"advice":"remove","err":"EINVAL"}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":0}"#,
+        ],
+    ),
+    (
+        "discarding what is mapped about a hole is done, and ENOMEM",
+        &[
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"store","addr":"0x100001e5000","byte":7,"ret":0}"#,
+            r#"{"as":0,"op":"madvise","addr":"0x100001e5000","len":8192,"advice":"dontneed_locked","err":"ENOMEM"}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":0}"#,
+        ],
+    ),
+];
+
+#[test]
+fn the_model_of_pages_knows_what_comes_of_each_kind() {
+    const HEADER: &str = r#"{"profile":"fuzz","seed":0,"kernel":"emmu","page":4096,"arena":["0x10000000000","0x10040000000"],"files":{"f0":{"size":65536,"kind":"memfd"},"f1":{"size":49152,"kind":"disk"}}}"#;
+    for (rule, steps) in KINDS {
+        let text = [&[HEADER], *steps].concat().join("\n");
+        let script = read("kind", text.as_bytes()).expect(rule);
+        if let Err(failure) = Suite::new([]).again(&script) {
+            panic!("{rule}:\n{failure}");
+        }
+        let replayed = replay_parts(&script, Parts::OUTCOMES).expect("no machine is in use");
+        let report = Report::of(&replayed).map(|report| report.to_string());
+        assert_eq!(report, None, "{rule}");
+    }
 }

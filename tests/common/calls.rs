@@ -188,7 +188,7 @@ pub fn small_map(n: usize) -> World {
     })
 }
 /// Flags that no call knows.
-pub const UNKNOWN_MAP_FLAG: MapFlags = MapFlags::from_bits_retain(1 << 30);
+pub const UNKNOWN_MAP_FLAG: MapFlags = MapFlags::from_bits_retain(1 << 31);
 
 impl Drop for World {
     /// A test that does not [`end`](World::end) its world leaves nothing registered.

@@ -49,7 +49,9 @@ pub(super) fn failed(
     };
     let among = |errors: &[&str]| errors.contains(&&**errno);
     match *call {
-        Call::Mmap { flags, .. } if flags.contains(MapFlags::ANONYMOUS) && huge::wants(flags) => {
+        Call::Mmap {
+            flags, ref file, ..
+        } if huge::is_behind(files, flags, file) => {
             if errno == "ENOMEM" {
                 huge::gave_up(cx, mm, call);
             }

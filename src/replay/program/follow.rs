@@ -75,8 +75,7 @@ impl<'p> Follower<'p> {
         }
     }
 
-    /// Every event; the error says what is wrong with the one that is under way, and `now` which that is. Everybody has
-    /// exited either way.
+    /// Every event; the error says what is wrong with the one that is under way, and `now` which that is.
     pub(super) fn all(&mut self, cx: &mut Idle<'_>, now: &Cell<Place>) -> Result<Outcome, String> {
         let mut order = Order::new(&self.program.events);
         let mut done = Ok(());
@@ -92,10 +91,13 @@ impl<'p> Follower<'p> {
                 limits::met(&self.machine, before).map_or(Ok(()), Err)
             });
         }
+        done.map(|()| mem::take(&mut self.outcome))
+    }
+    /// Everybody exits.
+    pub(super) fn end_all(&mut self, cx: &mut Idle<'_>) {
         for tid in self.family.tids() {
             self.end(cx, tid);
         }
-        done.map(|()| mem::take(&mut self.outcome))
     }
     /// What no kernel can have done, and what is more than may be followed.
     fn check(&self, cx: &mut Idle<'_>, event: &Event) -> Result<(), String> {

@@ -4,8 +4,8 @@
 //! where, is believed. It is a file's, which does not merge, is as long as whole pages, and is not cut inside of one.
 
 use super::{
-    call::{Call, Returned},
-    files::Objects,
+    call::{Call, Descriptor, Returned},
+    files::{Descriptors, Objects},
     watch::Idle,
 };
 use crate::{
@@ -24,6 +24,14 @@ const USUAL: u64 = 2 << 20;
 /// Whether `mmap` asks for huge pages.
 pub(super) fn wants(flags: MapFlags) -> bool {
     flags.bits() & HUGETLB != 0
+}
+
+/// Whether an `mmap` would have huge pages behind it.
+pub(super) fn is_behind(files: &Descriptors, flags: MapFlags, file: &Descriptor) -> bool {
+    match flags.contains(MapFlags::ANONYMOUS) {
+        true => wants(flags),
+        false => files.get(file).is_some_and(|opened| opened.huge),
+    }
 }
 
 /// Bytes of the huge pages that `mmap` asks for.
@@ -64,7 +72,6 @@ pub(super) fn gave_up(cx: &mut Idle<'_>, mm: &Mm, call: &Call) {
     let page = size(flags);
     if let Some(len) = len.checked_next_multiple_of(page)
         && fixed
-        && wants(flags)
         && addr.is_multiple_of(page)
     {
         // A range that cannot be cut out was refused before anything was.

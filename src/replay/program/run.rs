@@ -68,15 +68,23 @@ pub fn run_within(
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let now = Cell::new((CALLS, 1));
-    let follow = AssertUnwindSafe(|| {
-        let mut follower = Follower::new(machine, program, watch, limits);
-        follower.all(&mut cx, &now)
+    let mut follower = Follower::new(machine, program, watch, limits);
+    let done = caught(|| follower.all(&mut cx, &now));
+    // Devices that were told of a panic, too, have an end.
+    let ended = caught(|| {
+        follower.end_all(&mut cx);
+        Ok(())
     });
-    let done = catch_unwind(follow)
-        .unwrap_or_else(|payload| Err(format!("panic: {}", message(payload.as_ref()))));
+    let done = done.and_then(|outcome| ended.map(|()| outcome));
     done.map_err(|why| {
         let (file, line) = now.get();
         let file = format!("{}/{file}", program.name);
         InputError { file, line, why }.into()
     })
+}
+
+/// A panic becomes an error.
+fn caught<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what))
+        .unwrap_or_else(|payload| Err(format!("panic: {}", message(payload.as_ref()))))
 }
