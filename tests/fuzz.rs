@@ -18,7 +18,7 @@ use std::{
     env, fs,
     io::{Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 fn setting(name: &str) -> Option<u64> {
@@ -134,6 +134,45 @@ fn mutate(bytes: &mut Vec<u8>, n: &mut Numbers) {
     }
 }
 
+/// A line of which one number is another, so that it can still be read.
+fn renumbered(line: &[u8], n: &mut Numbers) -> Vec<u8> {
+    const NUMBERS: &[&str] = &[
+        "0",
+        "1",
+        "7",
+        "4096",
+        "4097",
+        "8192",
+        "2097152",
+        "0x7f0000000000",
+        "0x7effffffe000",
+        "0x400000",
+        "0x7ff000001000",
+        "0x7fffffffe000",
+        "0x7ffffffff000",
+        "0xfffffffffffff000",
+        "18446744073709551615",
+        "9223372036854775807",
+        "9223372036854775808",
+        "70368744177664",
+        "0x10000000",
+    ];
+    let is_start = |at: usize| {
+        let before = at.checked_sub(1).map(|at| line[at]);
+        line[at].is_ascii_digit() && before.is_none_or(|b| !b.is_ascii_alphanumeric() && b != b'_')
+    };
+    let starts: Vec<usize> = (0..line.len()).filter(|&at| is_start(at)).collect();
+    if starts.is_empty() {
+        return line.to_vec();
+    }
+    let at = *n.one(&starts);
+    let len = line[at..]
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric())
+        .count();
+    [&line[..at], n.one(NUMBERS).as_bytes(), &line[at + len..]].concat()
+}
+
 /// A few lines in a row, mutated.
 fn piece(lines: &[Vec<u8>], most: usize, n: &mut Numbers) -> Vec<u8> {
     let from = n.below(lines.len());
@@ -143,11 +182,9 @@ fn piece(lines: &[Vec<u8>], most: usize, n: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-fn redis() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs/redis")
-}
 fn lines(file: &str) -> Vec<Vec<u8>> {
-    let packed = fs::read(redis().join(file)).expect("a file of the recording");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs");
+    let packed = fs::read(folder.join(file)).expect("a file of the recording");
     let mut text = Vec::new();
     GzDecoder::new(&*packed)
         .read_to_end(&mut text)
@@ -157,7 +194,7 @@ fn lines(file: &str) -> Vec<Vec<u8>> {
 
 #[track_caller]
 fn text(target: &str, file: &str, body: fn(&str)) {
-    let lines = lines(file);
+    let lines = lines(&format!("redis/{file}"));
     hold(
         target,
         4000,
@@ -169,6 +206,42 @@ fn text(target: &str, file: &str, body: fn(&str)) {
 #[test]
 fn strace() {
     text("strace", "calls.strace.gz", fuzz::strace);
+}
+
+/// Lines of several recordings, as if one thread had called all of that behind an `execve`; sometimes mutated.
+#[test]
+fn program() {
+    let names = ["bad_arguments", "huge_pool", "segments", "redis"];
+    // Whole calls alone: half a call is half of nothing here.
+    let is_whole = |line: &Vec<u8>| {
+        let text = String::from_utf8_lossy(line);
+        !text.contains("<unfinished") && !text.contains("<... ")
+    };
+    let whole = |file: &str| lines(file).into_iter().filter(is_whole).collect::<Vec<_>>();
+    let calls = names.map(|name| whole(&format!("{name}/calls.strace.gz")));
+    let draw = |n: &mut Numbers| {
+        let mut text = b"7 1.000000000 execve(\"/bin/it\", [\"it\"], 0x0) = 0\n".to_vec();
+        for nth in 1..=1 + n.below(24) {
+            let lines = n.one(&calls);
+            let mut line = n.one(lines).clone();
+            // The thread and the time are replaced.
+            let call = line.iter().position(u8::is_ascii_alphabetic).unwrap_or(0);
+            let thread = 7 + n.below(3);
+            let head = format!("{thread} 1.{:09} ", nth * 1000);
+            drop(line.splice(..call, head.bytes()));
+            if n.below(3) == 0 {
+                let rest = line.split_off(head.len());
+                line.extend(renumbered(&rest, n));
+            }
+            text.extend(line);
+            text.push(b'\n');
+        }
+        text
+    };
+    let faults = "7 7 1.000001500 write 0x7ff000001000\n7 7 1.000009500 read 0x400000\n";
+    hold("program", 1500, draw, |bytes| {
+        fuzz::program(&String::from_utf8_lossy(bytes), faults);
+    });
 }
 
 #[test]

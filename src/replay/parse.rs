@@ -119,6 +119,9 @@ fn notified(list: Value) -> Result<Vec<Notified>, String> {
     list.into_iter().map(one).collect()
 }
 
+/// Where the last page of the largest file begins.
+const MOST_OFFSET: u64 = i64::MAX as u64 - (PAGE_SIZE - 1);
+
 /// What the lines so far say of the processes.
 struct World<'h> {
     header: &'h Header,
@@ -208,6 +211,9 @@ impl World<'_> {
                     return Err(format!("file {what:?} is not in the header"));
                 }
                 let offset = hex_word(&offset)?;
+                if !offset.is_multiple_of(PAGE_SIZE) || offset > MOST_OFFSET {
+                    return Err(format!("{offset:#x} is no offset of a page in a file"));
+                }
                 layout.push(MapsRow {
                     start,
                     end,

@@ -9,8 +9,10 @@ pub use bytes::{decode, encode};
 
 use super::Suite;
 use crate::replay::{
-    Script,
-    program::{parse_faults, parse_maps, parse_strace},
+    Limits, ReplayError, Script,
+    program::{
+        Nobody, Program, machine_within, parse_faults, parse_maps, parse_strace, run_within,
+    },
     read,
 };
 
@@ -57,6 +59,49 @@ fn written(script: &Script) {
 /// If not.
 pub fn strace(text: &str) {
     ends(text, parse_strace(text).err());
+}
+
+/// Any text as the calls and faults of a program, as far as it can be read: following it ends in an outcome or in an error that
+/// names the line, and no panic.
+///
+/// # Panics
+///
+/// If not.
+pub fn program(calls: &str, faults: &str) {
+    const LAYOUT: &str = "\
+400000-401000 r-xp 00000000 fe:00 1 /bin/it
+7f0000000000-7f0000001000 r--p 00000000 00:00 0
+7ff000000000-7ff000021000 rw-p 00000000 00:00 0 [stack]
+";
+    let limits = Limits {
+        pages: 1 << 12,
+        tables: 1 << 8,
+        step: 1 << 12,
+        processes: 16,
+        ..Limits::default()
+    };
+    let first = calls.split_whitespace().next().unwrap_or("1");
+    let files = [
+        ("calls.strace".to_owned(), calls),
+        ("faults.txt".to_owned(), faults),
+        (format!("{first}.initial.maps"), LAYOUT),
+        (format!("{first}.final.maps"), LAYOUT),
+    ];
+    let files = files.map(|(name, text)| (name, text.as_bytes().to_vec()));
+    let Ok(program) = Program::from_files("fuzz", files.into()) else {
+        return;
+    };
+    let machine = machine_within(&limits);
+    match run_within(&machine, &program, &mut Nobody, &limits) {
+        Err(ReplayError::Input(e)) => {
+            assert!(e.line >= 1 && !e.why.starts_with("panic"), "{e}\n{calls}");
+        }
+        Err(e) => panic!("{e}"),
+        Ok(_) => {}
+    }
+    let mem = machine.mem();
+    let left = (machine.commit().pages(), mem.tables_in_use());
+    assert_eq!(left, (0, 0), "something is left of it\n{calls}");
 }
 
 /// Any text as `faults.txt`: faults, or the line that is wrong.
