@@ -55,6 +55,8 @@
 //! | a fork that shares tables ([`mm::ForkMode`]) comes out as one that copies them | by construction: only a table of one's own can be locked | `fork_shared` |
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
+//! | an operation on any range ends when frames or page tables are used up: an error, nothing lost | by construction: [`mm::MachineConfig::page_tables`] | `exhaustion` |
+//! | no input makes a replay panic, or run or grow without end | run-time check, `replay::Limits` | `bad_input`, `fuzz` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `programs` |
 //!

@@ -78,39 +78,41 @@ fn hold(
     println!("{target}: {inputs} inputs of seed {seed} hold");
 }
 
+/// Words that mean something somewhere.
+const WORDS: &[&str] = &[
+    "0",
+    "-1",
+    "18446744073709551615",
+    "0xffffffffffffffff",
+    "9223372036854775808",
+    "NULL",
+    "\"",
+    "<",
+    ">",
+    "{",
+    "}",
+    "[",
+    "]",
+    "(",
+    ")",
+    ",",
+    " ",
+    "\n",
+    "...",
+    "/*",
+    "*/",
+    "\\",
+    "é",
+    "\0",
+    "a0..4294967295",
+    "null",
+    "<unfinished ...>",
+    "-1 EINVAL (x)",
+    "?",
+];
+
 /// A few bytes change, go, come, or stand elsewhere.
 fn mutate(bytes: &mut Vec<u8>, n: &mut Numbers) {
-    const WORDS: &[&str] = &[
-        "0",
-        "-1",
-        "18446744073709551615",
-        "0xffffffffffffffff",
-        "9223372036854775808",
-        "NULL",
-        "\"",
-        "<",
-        ">",
-        "{",
-        "}",
-        "[",
-        "]",
-        "(",
-        ")",
-        ",",
-        " ",
-        "\n",
-        "...",
-        "/*",
-        "*/",
-        "\\",
-        "é",
-        "\0",
-        "a0..4294967295",
-        "null",
-        "<unfinished ...>",
-        "-1 EINVAL (x)",
-        "?",
-    ];
     for _ in 0..n.below(6) {
         if bytes.is_empty() {
             return;

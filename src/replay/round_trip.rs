@@ -32,7 +32,7 @@ impl Numbers {
         }
     }
     fn file(&mut self) -> String {
-        ["f0", "a \"b\"\n"][usize::from(self.next() % 2 == 0)].to_owned()
+        ["f0", "a \"b\"\n"][usize::from(self.next().is_multiple_of(2))].to_owned()
     }
 }
 
@@ -48,7 +48,7 @@ fn draw(kind: u64, n: &mut Numbers) -> Op {
             len,
             prot: Prot::from_bits_retain(n.bits()),
             flags: MapFlags::from_bits_retain(n.bits()),
-            file: (n.next() % 2 == 0).then(|| n.file()),
+            file: (n.next().is_multiple_of(2)).then(|| n.file()),
             off: n.any(),
         },
         1 => Op::Munmap { addr, len },
@@ -82,6 +82,14 @@ fn draw(kind: u64, n: &mut Numbers) -> Op {
             addr,
             byte: n.bits().to_le_bytes()[0],
         },
+        _ => draw_more(kind, n),
+    }
+}
+
+/// An operation that is not on a range of addresses.
+fn draw_more(kind: u64, n: &mut Numbers) -> Op {
+    let (addr, len) = (n.any(), n.any());
+    match kind {
         11 => Op::Fork { child: n.bits() },
         12 => Op::Exit {},
         13 => Op::Ftruncate {

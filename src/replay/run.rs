@@ -7,16 +7,17 @@ use super::{
     limits::{self, InputError, Limits, ReplayError},
     op::Op,
     pages::Names,
-    script::{Outcome, Script},
+    script::{Outcome, Script, Step},
 };
 use crate::{
     ctx::{Cx, Sleepable, rank},
-    mm::{ForkMode, MachineConfig},
+    mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
 };
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 /// The kernel in the header of scripts that only this library has run: there is nothing beside the script in them.
@@ -186,50 +187,76 @@ fn steps(
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let family = Family::new(&mut cx, &machine, script);
-    let mut family = family.map_err(|why| refused(script, 1, why))?;
+    let family = family.map_err(|why| refused(script, 1, why))?;
     let mut devices = Devices::new(mmus.iter().copied());
     let first = family.first();
     devices.attach(&mut cx, &first);
-    let mut expected = Expected::only(how.parts);
-    let mut names = Names::default();
-    let mut found = None;
-    let mut met = None;
+    let mut going = Going {
+        machine: &machine,
+        family,
+        devices: &devices,
+        limits: &how.limits,
+        expected: Expected::only(how.parts),
+        names: Names::default(),
+    };
+    let mut ended = Ok(None);
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
-        expected.advance(step);
-        let before = machine.mem().refused();
-        met = family.is_too_much(&mut cx, step, &how.limits);
-        if met.is_some() {
+        let is_last = nth + 1 == script.steps.len();
+        ended = going.step(&mut cx, step, is_last);
+        if !matches!(ended, Ok(None)) {
             break;
-        }
-        let outcome = family.act(&mut cx, step.actor, &step.op);
-        met = limits::met(&machine, before);
-        if met.is_some() {
-            break;
-        }
-        touch(&mut cx, &devices, step.actor, &step.op, &outcome);
-        let notified = family.notified();
-        if !expected.went(step, &outcome, &notified)
-            || !family.looks_as(
-                &mut cx,
-                (&expected, &mut names),
-                script.steps.get(nth + 1).map(|_| step),
-            )
-        {
-            let observed = family.observe(&mut cx, outcome, notified);
-            found = expected.difference(step, &observed);
-            debug_assert!(found.is_some(), "a picture shows what differs");
-            if found.is_some() {
-                break;
-            }
         }
     }
     devices.audit();
-    family.end(&mut cx);
+    going.family.end(&mut cx);
     devices.detach(&first);
-    match (met, script.steps.get(at.get())) {
-        (Some(why), Some(step)) => Err(refused(script, step.line, why)),
-        _ => Ok((found, devices.presented())),
+    match (ended, script.steps.get(at.get())) {
+        (Ok(found), _) => Ok((found, devices.presented())),
+        (Err(why), step) => Err(refused(script, step.map_or(1, |step| step.line), why)),
+    }
+}
+
+/// A script that is under way.
+struct Going<'r> {
+    machine: &'r Arc<Machine>,
+    family: Family,
+    devices: &'r Devices,
+    limits: &'r Limits,
+    expected: Expected<'r>,
+    names: Names,
+}
+
+impl<'r> Going<'r> {
+    /// Does a step; what differs then, or which limit it met.
+    fn step(
+        &mut self,
+        cx: &mut Idle<'_>,
+        step: &'r Step,
+        is_last: bool,
+    ) -> Result<Option<Difference>, String> {
+        self.expected.advance(step);
+        let before = self.machine.mem().refused();
+        let family = &mut self.family;
+        if let Some(why) = family.is_too_much(cx, step, self.limits) {
+            return Err(why);
+        }
+        let outcome = family.act(cx, step.actor, &step.op);
+        if let Some(why) = limits::met(self.machine, before) {
+            return Err(why);
+        }
+        touch(cx, self.devices, step.actor, &step.op, &outcome);
+        let notified = family.notified();
+        let looked = (&self.expected, &mut self.names);
+        if self.expected.went(step, &outcome, &notified)
+            && family.looks_as(cx, looked, (!is_last).then_some(step))
+        {
+            return Ok(None);
+        }
+        let observed = family.observe(cx, outcome, notified);
+        let found = self.expected.difference(step, &observed);
+        debug_assert!(found.is_some(), "a picture shows what differs");
+        Ok(found)
     }
 }
 

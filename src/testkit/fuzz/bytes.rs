@@ -51,33 +51,15 @@ fn len(pages: u8) -> u64 {
 }
 
 fn op(r: Record, child: u32) -> Op {
-    let [_, kind, page, skew, pages, other, a, b] = r;
+    let [_, kind, page, skew, pages, _, a, _] = r;
     let (addr, len) = (at(page, skew), len(pages));
-    let off = u64::from(other % 24) * PAGE;
     let prot = Prot::from_bits_retain((a % 8).into());
     match kind % 20 {
         0 => Op::Load { addr },
         1 | 17 => Op::Store { addr, byte: a },
-        2 => Op::Mmap {
-            addr,
-            len,
-            prot,
-            flags: (0..8)
-                .filter(|i| b & (1 << i) != 0)
-                .map(|i| FLAGS[i])
-                .collect(),
-            file: (a >= 64).then(|| file(a / 64 - 1)),
-            off,
-        },
+        2 | 5 | 16 => mapping(r),
         3 => Op::Munmap { addr, len },
         4 => Op::Mprotect { addr, len, prot },
-        5 => Op::Mremap {
-            addr,
-            old_len: len,
-            new_len: u64::from(b % 12) * PAGE,
-            flags: MremapFlags::from_bits_truncate(a.into()),
-            new_addr: at(other, skew),
-        },
         6 | 18 => {
             let advice = Advice::ALL[usize::from(a) % Advice::ALL.len()];
             Op::Madvise { addr, len, advice }
@@ -87,34 +69,67 @@ fn op(r: Record, child: u32) -> Op {
         9 => Op::Munlock { addr, len },
         10 => Op::Fork { child },
         11 => Op::Exit {},
-        12 => Op::Ftruncate {
-            file: file(a),
-            len: off + u64::from(b),
-        },
-        13 => Op::PunchHole {
-            file: file(a),
-            off,
+        12..=15 => on_file(r),
+        _ => of_frames(r),
+    }
+}
+/// Operations that map.
+fn mapping(r: Record) -> Op {
+    let [_, kind, page, skew, pages, other, a, b] = r;
+    let (addr, len) = (at(page, skew), len(pages));
+    let off = u64::from(other % 24) * PAGE;
+    match kind % 20 {
+        2 => Op::Mmap {
+            addr,
             len,
-        },
-        14 => Op::Pwrite {
-            file: file(a),
+            prot: Prot::from_bits_retain((a % 8).into()),
+            flags: (0..8)
+                .filter(|i| b & (1 << i) != 0)
+                .map(|i| FLAGS[i])
+                .collect(),
+            file: (a >= 64).then(|| file(a / 64 - 1)),
             off,
-            byte: b,
         },
-        15 => Op::Fsync { file: file(a) },
-        16 => Op::RemapFilePages {
+        5 => Op::Mremap {
+            addr,
+            old_len: len,
+            new_len: u64::from(b % 12) * PAGE,
+            flags: MremapFlags::from_bits_truncate(a.into()),
+            new_addr: at(other, skew),
+        },
+        _ => Op::RemapFilePages {
             addr,
             len,
             pgoff: off / PAGE,
         },
-        _ => match a % 4 {
-            0 => Op::Reclaim {},
-            1 => Op::Shrink {
-                pages: u64::from(b),
-            },
-            2 => Op::Migrate { addr },
-            _ => Op::Merge {},
+    }
+}
+/// Operations on files.
+fn on_file(r: Record) -> Op {
+    let [_, kind, _, _, pages, other, a, byte] = r;
+    let (file, len) = (file(a), len(pages));
+    let off = u64::from(other % 24) * PAGE;
+    match kind % 20 {
+        12 => Op::Ftruncate {
+            file,
+            len: off + u64::from(byte),
         },
+        13 => Op::PunchHole { file, off, len },
+        14 => Op::Pwrite { file, off, byte },
+        _ => Op::Fsync { file },
+    }
+}
+/// What the kernel does to frames.
+fn of_frames(r: Record) -> Op {
+    let [_, _, page, skew, _, _, a, b] = r;
+    let pages = u64::from(b);
+    match a % 4 {
+        0 => Op::Reclaim {},
+        1 => Op::Shrink { pages },
+        2 => Op::Migrate {
+            addr: at(page, skew),
+        },
+        _ => Op::Merge {},
     }
 }
 
@@ -168,34 +183,63 @@ pub fn decode(bytes: &[u8]) -> Script {
 /// The bytes that are nearest to a script: its operations with their pages, as far as they lie in the zone.
 pub fn encode(script: &Script) -> Vec<u8> {
     let start = script.header.arena().start;
-    let page = |addr: u64| u8::try_from(addr.wrapping_sub(start) / PAGE % ZONE).expect("small");
-    let few = |len: u64| u8::try_from((len.div_ceil(PAGE).max(1) - 1) % 12).expect("small");
-    let off = |off: u64| u8::try_from(off / PAGE % 24).expect("small");
-    let named = |name: &str| name.bytes().last().map_or(0, |digit| digit % 2);
-    let one = |step: &Step| {
-        let who = u8::try_from(step.actor % PROCESSES).expect("small");
-        let r = |kind, addr, len, other, a, b| [who, kind, page(addr), 0, few(len), other, a, b];
-        match step.op {
-            Op::Load { addr } => r(0, addr, 0, 0, 0, 0),
-            Op::Store { addr, byte } => r(1, addr, 0, 0, byte, 0),
+    let one = |step: &Step| Nearest { start, step }.record();
+    script.steps.iter().flat_map(one).collect()
+}
+
+/// Finds the bytes of a step.
+struct Nearest<'s> {
+    start: u64,
+    step: &'s Step,
+}
+
+impl Nearest<'_> {
+    fn page(&self, addr: u64) -> u8 {
+        byte(addr.wrapping_sub(self.start) / PAGE % ZONE)
+    }
+    /// `other`, `a` and `b` as the kind wants them.
+    fn of(&self, kind: u8, (addr, len): (u64, u64), [other, a, b]: [u8; 3]) -> Record {
+        let who = byte((self.step.actor % PROCESSES).into());
+        let few = byte((len.div_ceil(PAGE).max(1) - 1) % 12);
+        [who, kind, self.page(addr), 0, few, other, a, b]
+    }
+    fn record(&self) -> Record {
+        let start = self.start;
+        match self.step.op {
+            Op::Load { addr } => self.of(0, (addr, 0), [0; 3]),
+            Op::Store { addr, byte } => self.of(1, (addr, 0), [0, byte, 0]),
+            Op::Munmap { addr, len } => self.of(3, (addr, len), [0; 3]),
+            Op::Mprotect { addr, len, prot } => self.of(4, (addr, len), [0, rights(prot), 0]),
+            Op::Madvise { addr, len, advice } => {
+                let nth = Advice::ALL.iter().position(|a| *a == advice);
+                self.of(6, (addr, len), [0, byte(nth.unwrap_or(0) as u64), 0])
+            }
+            Op::Msync { addr, len } => self.of(7, (addr, len), [0; 3]),
+            Op::Mlock { addr, len } => self.of(8, (addr, len), [0; 3]),
+            Op::Munlock { addr, len } => self.of(9, (addr, len), [0; 3]),
+            Op::Fork { .. } => self.of(10, (start, 0), [0; 3]),
+            Op::Exit {} => self.of(11, (start, 0), [0; 3]),
+            Op::Reclaim {} => self.of(19, (start, 0), [0; 3]),
+            _ => self.mapping_or_file(),
+        }
+    }
+    fn mapping_or_file(&self) -> Record {
+        let start = self.start;
+        let off = |off: u64| byte(off / PAGE % 24);
+        let named = |name: &str| name.bytes().last().map_or(0, |digit| digit % 2);
+        match self.step.op {
             Op::Mmap {
                 addr,
                 len,
                 prot,
                 flags,
                 ref file,
-                off: offset,
+                off: from,
             } => {
                 let bits = (0..8_u8).filter(|&i| flags.contains(FLAGS[usize::from(i)]));
-                let file = file.as_ref().map_or(0, |f| 64 * (named(f) + 1));
-                let prot = u8::try_from(prot.bits() % 8).expect("three bits");
                 let bits = bits.fold(0, |all, i| all | 1 << i);
-                r(2, addr, len, off(offset), file + prot, bits)
-            }
-            Op::Munmap { addr, len } => r(3, addr, len, 0, 0, 0),
-            Op::Mprotect { addr, len, prot } => {
-                let prot = u8::try_from(prot.bits() % 8).expect("three bits");
-                r(4, addr, len, 0, prot, 0)
+                let file = file.as_ref().map_or(0, |f| 64 * (named(f) + 1));
+                self.of(2, (addr, len), [off(from), file + rights(prot), bits])
             }
             Op::Mremap {
                 addr,
@@ -204,34 +248,32 @@ pub fn encode(script: &Script) -> Vec<u8> {
                 flags,
                 new_addr,
             } => {
-                let flags = u8::try_from(flags.bits() % 8).expect("three bits");
-                let new = u8::try_from(new_len.div_ceil(PAGE) % 12).expect("small");
-                r(5, addr, old_len, page(new_addr), flags, new)
+                let flags = byte(u64::from(flags.bits()) % 8);
+                let new = byte(new_len.div_ceil(PAGE) % 12);
+                self.of(5, (addr, old_len), [self.page(new_addr), flags, new])
             }
-            Op::Madvise { addr, len, advice } => {
-                let nth = Advice::ALL.iter().position(|a| *a == advice).unwrap_or(0);
-                r(6, addr, len, 0, u8::try_from(nth).unwrap_or(0), 0)
-            }
-            Op::Msync { addr, len } => r(7, addr, len, 0, 0, 0),
-            Op::Mlock { addr, len } => r(8, addr, len, 0, 0, 0),
-            Op::Munlock { addr, len } => r(9, addr, len, 0, 0, 0),
-            Op::Fork { .. } => r(10, start, 0, 0, 0, 0),
-            Op::Exit {} => r(11, start, 0, 0, 0, 0),
-            Op::Ftruncate { ref file, len } => r(12, start, 0, off(len), named(file), 0),
+            Op::Ftruncate { ref file, len } => self.of(12, (start, 0), [off(len), named(file), 0]),
             Op::PunchHole {
                 ref file,
                 off: from,
                 len,
-            } => r(13, start, len, off(from), named(file), 0),
+            } => self.of(13, (start, len), [off(from), named(file), 0]),
             Op::Pwrite {
                 ref file,
-                off: at,
+                off: from,
                 byte,
-            } => r(14, start, 0, off(at), named(file), byte),
-            Op::RemapFilePages { addr, len, pgoff } => r(16, addr, len, off(pgoff * PAGE), 0, 0),
-            Op::Reclaim {} => r(19, start, 0, 0, 0, 0),
-            _ => r(0, start, 0, 0, 0, 0),
+            } => self.of(14, (start, 0), [off(from), named(file), byte]),
+            Op::RemapFilePages { addr, len, pgoff } => {
+                self.of(16, (addr, len), [byte(pgoff % 24), 0, 0])
+            }
+            _ => self.of(0, (start, 0), [0; 3]),
         }
-    };
-    script.steps.iter().flat_map(one).collect()
+    }
+}
+
+fn rights(prot: Prot) -> u8 {
+    byte(u64::from(prot.bits()) % 8)
+}
+fn byte(small: u64) -> u8 {
+    u8::try_from(small).expect("small")
 }
