@@ -211,6 +211,17 @@ fn processes_and_files_of_a_script_have_limits() {
     assert!(whole.is_whole());
     let eight = replay_within(&script, &[], &limits(8));
     refused(eight, "s:9: more than 8 processes, which is the limit");
+    // A recorded process has pages beside its script.
+    let reclaim = r#"{"as":0,"op":"reclaim","ret":0}"#;
+    let script = read("s", format!("{WIDE}\n{reclaim}\n").as_bytes()).expect("a script");
+    let one = Limits {
+        pages: 1,
+        ..Limits::default()
+    };
+    refused(
+        replay_within(&script, &[], &one),
+        "s:1: more than 1 pages of memory",
+    );
     // Each is small enough.
     let file = |n: u32| format!("\"f{n}\":{{\"size\":8388608,\"kind\":\"memfd\"}}");
     let files: Vec<String> = (0..33).map(file).collect();

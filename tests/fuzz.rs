@@ -364,6 +364,14 @@ const KINDS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "MADV_REMOVE goes past what is not mapped, and is ENOMEM in the end",
+        &[
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["shared","fixed"],"file":"f0","off":0,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"madvise","addr":"0x100001e4000","len":8192,"advice":"remove","err":"ENOMEM"}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":0}"#,
+        ],
+    ),
+    (
         "discarding what is mapped about a hole is done, and ENOMEM",
         &[
             r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x100001e5000"}"#,

@@ -46,6 +46,13 @@ impl Family {
         let recorded = script.header.kernel != OURS;
         let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
         let lives = (recorded && has_pressure).then(|| Lives::begin(cx, machine, &mm));
+        let lives = match lives.transpose() {
+            Ok(lives) => lives,
+            Err(why) => {
+                mm.exit(cx);
+                return Err(why);
+            }
+        };
         Ok(Self {
             lives,
             processes: BTreeMap::from([(0, mm)]),

@@ -86,9 +86,10 @@ impl Reference {
             }
         }
     }
-    /// Holes are punched VMA by VMA; one that cannot have any ends it, and where VMAs end is not known.
+    /// Holes are punched VMA by VMA, past what is not mapped; one that cannot have any ends it, and where VMAs end is not
+    /// known.
     fn remove(&mut self, actor: u32, range: Range<u64>, came: Came<'_>) -> Step {
-        let begun = self.pages_of(actor).contains_key(&range.start);
+        let begun = self.pages_of(actor).range(range).next().is_some();
         self.lost = begun || matches!(came, Outcome::Ret(_));
         Ok(())
     }
