@@ -8,13 +8,14 @@
 //!     --svg bill.svg --trace timeline.json
 //! ```
 //!
-//! Exit status: 0, all went as on Linux; 1, a script did not; 2, unreadable input.
+//! Exit status: 0, all went as on Linux; 1, a script did not; 2, input that cannot be read, or asks for more than the limits.
 
 use clap::Parser;
 use emmu::replay::{
-    Devices, MmuKind, Moment, Presented, Replayed, Report, Script, Summary, Timeline, load,
+    Devices, Inputs, Limits, MmuKind, Moment, Presented, ReplayError, Replayed, Report, Script,
+    Summary, Timeline,
     program::{self, Outcome, Program},
-    replay_with, shipped, svg, trace,
+    replay_within, shipped, svg, trace,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -60,10 +61,41 @@ struct Args {
     /// windows by device, entries held. Of several recordings each gets a file of its own.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Bytes of all inputs together, decompressed.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().input)]
+    max_input: u64,
+    /// Bytes of the files of a script together.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().files)]
+    max_files: u64,
+    /// Pages of memory that a script or program may have at a time.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().pages)]
+    max_pages: u32,
+    /// Page-table pages that it may have at a time: 512 addresses each, mapped or guarded.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().tables)]
+    max_tables: u64,
+    /// Pages that one step may bring in, guard or lock.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().step)]
+    max_step: u64,
+    /// Processes that it may have at a time.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().processes)]
+    max_processes: usize,
     /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with calls.strace); without
     /// any, the scripts that come with the library.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+}
+
+impl Args {
+    fn limits(&self) -> Limits {
+        Limits {
+            input: self.max_input,
+            files: self.max_files,
+            pages: self.max_pages,
+            tables: self.max_tables,
+            step: self.max_step,
+            processes: self.max_processes,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -88,15 +120,16 @@ fn is_broken_pipe(e: &io::Error) -> bool {
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let (recorded, paths): (Vec<_>, Vec<_>) =
         args.paths.iter().partition(|p| program::is_program(p));
-    let followed = programs(&recorded, args)?;
+    let mut inputs = Inputs::new(args.limits());
+    let followed = programs(&recorded, args, &mut inputs)?;
     let mut out = io::stdout().lock();
     let whole = followed.iter().all(Followed::is_fine);
     if paths.is_empty() && !recorded.is_empty() {
         print_programs(&mut out, args, &followed)?;
         return Ok(whole);
     }
-    let scripts = scripts(args, &paths)?;
-    let done = replay_all(&scripts, &args.mmus);
+    let scripts = scripts(args, &paths, &mut inputs)?;
+    let done = replay_all(&scripts, args)?;
     let summary = Summary::of(&done);
     if args.json {
         let mut json = summary.to_json(&done);
@@ -128,28 +161,33 @@ impl Followed {
 }
 
 /// Reads all recordings, then follows one after the other.
-fn programs(paths: &[&PathBuf], args: &Args) -> Result<Vec<Followed>, Box<dyn Error>> {
+fn programs(
+    paths: &[&PathBuf],
+    args: &Args,
+    inputs: &mut Inputs,
+) -> Result<Vec<Followed>, Box<dyn Error>> {
     let wants_timeline = args.svg.is_some() || args.trace.is_some();
     if wants_timeline && paths.is_empty() {
         return Err("--svg and --trace want recordings of programs".into());
     }
-    let loaded = paths.iter().map(|path| Program::load(path));
+    let limits = args.limits();
+    let loaded = paths.iter().map(|path| inputs.program(path));
     let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
     let mut followed = Vec::new();
     for recording in &loaded {
         let began = Instant::now();
         let mut devices = Devices::new(args.mmus.iter().copied());
-        let machine = program::machine();
+        let machine = program::machine_within(&limits);
         let (outcome, took) = if wants_timeline {
             let mut timeline = Timeline::new(devices);
-            let outcome = program::run_on(&machine, recording, &mut timeline)?;
+            let outcome = program::run_within(&machine, recording, &mut timeline, &limits)?;
             let took = began.elapsed();
             let (watched, moments) = timeline.finish();
             devices = watched;
             write_timeline(args, recording, loaded.len() > 1, &moments)?;
             (outcome, took)
         } else {
-            let outcome = program::run_on(&machine, recording, &mut devices)?;
+            let outcome = program::run_within(&machine, recording, &mut devices, &limits)?;
             (outcome, began.elapsed())
         };
         followed.push(Followed {
@@ -215,10 +253,14 @@ fn programs_json(followed: &[Followed]) -> serde_json::Value {
     followed.iter().map(one).collect()
 }
 
-fn scripts(args: &Args, paths: &[&PathBuf]) -> Result<Vec<Script>, Box<dyn Error>> {
+fn scripts(
+    args: &Args,
+    paths: &[&PathBuf],
+    inputs: &mut Inputs,
+) -> Result<Vec<Script>, Box<dyn Error>> {
     let mut scripts = Vec::new();
     for path in paths {
-        scripts.extend(load(path)?);
+        scripts.extend(inputs.scripts(path)?);
     }
     if paths.is_empty() {
         scripts = shipped()?;
@@ -232,8 +274,10 @@ fn scripts(args: &Args, paths: &[&PathBuf]) -> Result<Vec<Script>, Box<dyn Error
     Ok(scripts)
 }
 
-/// Runs all scripts on as many threads as there are processors; results come in the order of the scripts.
-fn replay_all(scripts: &[Script], mmus: &[MmuKind]) -> Vec<Replayed> {
+/// Runs all scripts on as many threads as there are processors; results come in the order of the scripts, and so does
+/// the first that cannot be run.
+fn replay_all(scripts: &[Script], args: &Args) -> Result<Vec<Replayed>, ReplayError> {
+    let limits = args.limits();
     let bar = progress(scripts.len());
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(scripts.len()));
@@ -242,8 +286,7 @@ fn replay_all(scripts: &[Script], mmus: &[MmuKind]) -> Vec<Replayed> {
         for _ in 0..threads.min(scripts.len()) {
             scope.spawn(|| {
                 while let Some((nth, script)) = pick(scripts, &next) {
-                    let result =
-                        replay_with(script, mmus).expect("these threads work on no machine");
+                    let result = replay_within(script, &args.mmus, &limits);
                     done.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push((nth, result));

@@ -71,6 +71,8 @@
 //! | … counts of frames as well, read by number | after [`Machine::settle_counts`], which [`Mm::pagemap`] calls | `fork_shared` |
 //! | reverse maps lead to every mapping, also while it moves | by construction; [`Mm::unreachable_pages`] checks | `memory`, `model` |
 //! | a page that is on its way or in swap comes back with what its entry says by then: to whom it belongs, rights, age, dirtiness | by construction: the frame remembers nothing of it | `not_present`, `entries`, `docs/entries.md` |
+//! | an operation on any range ends when frames or page tables are used up: an error, nothing lost | by construction: [`mm::MachineConfig::page_tables`] | `exhaustion` |
+//! | no input makes a replay panic, or run or grow without end | run-time check, `replay::Limits` | `bad_input`, `fuzz` |
 //! | the protocol holds in every interleaving of small models | test: loom | `docs/evidence.md` |
 //! | an address, a length, an index or a setting, whatever its 64 bits, gets its answer or an error | test: drawn numbers | `addresses`, `any_number`, `device_numbers` |
 //! | results, layouts, page tables and windows are Linux's | test: recorded scripts, see the `replay` feature | `replay`, `kinds`, `rules`, `programs` |

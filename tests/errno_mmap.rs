@@ -229,6 +229,23 @@ fn mmap_unknown_flags_are_refused_only_by_validation_of_an_object() {
     w.end();
 }
 
+/// Bit by bit as Linux answers for a memfd.
+#[test]
+fn mmap_validates_every_flag_of_a_shared_object() {
+    let mut w = World::new();
+    for bit in (6..32_u32).filter(|bit| *bit != 18) {
+        let wanted = match bit {
+            // Only anonymous memory grows.
+            8 => Err(EINVAL),
+            9 | 10 | 19..=25 | 31 => Err(EOPNOTSUPP),
+            _ => Ok(()),
+        };
+        let got = w.mmap(&of_object(&w, 3 | 1 << bit)).map(|_| ());
+        assert_eq!(got, wanted, "bit {bit}");
+    }
+    w.end();
+}
+
 #[test]
 fn mmap_only_private_anonymous_memory_grows_down() {
     let mut w = World::new();

@@ -1,12 +1,4 @@
-//! Whatever the bytes, `parse_strace` ends in what they say or in the line that is wrong.
+//! See [`emmu::testkit::fuzz::strace`].
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| {
-    let parsed = emmu::replay::program::parse_strace(text);
-    if let Err((line, why)) = parsed {
-        assert!(line <= text.lines().count().max(1), "line {line}: {why}");
-        assert!(!why.is_empty());
-    }
-});
+libfuzzer_sys::fuzz_target!(|text: &str| emmu::testkit::fuzz::strace(text));

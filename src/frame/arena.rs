@@ -10,6 +10,7 @@ use super::{
     lru::Lru,
     meta::{Meta, Metas},
     owner::Owner,
+    quota::Quota,
     swap::Swap,
     used::Used,
     wait::Waiters,
@@ -51,6 +52,7 @@ pub struct PhysMem {
     pub(super) lru: Lru,
     pub(super) exported: Exported,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
+    pub(super) quota: Quota,
 }
 
 /// The zero page: frame 0, never counted, never freed.
@@ -92,6 +94,7 @@ impl PhysMem {
             lru: Lru::default(),
             exported: Exported::default(),
             watch: OnceLock::new(),
+            quota: Quota::default(),
         })
     }
     /// Frames there are.
@@ -164,7 +167,10 @@ impl PhysMem {
     ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
         let pfn = self.free.take();
-        let pfn = pfn.ok_or(OutOfFrames::UsedUp(self.config.frames))?;
+        let Some(pfn) = pfn else {
+            self.note_no_frame();
+            return Err(OutOfFrames::UsedUp(self.config.frames));
+        };
         self.born(pfn, flags, owner);
         Ok(self.adopt(pfn))
     }

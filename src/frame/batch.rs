@@ -55,6 +55,7 @@ impl PhysMem {
             };
             let got = self.free.take_many(&mut pfns[..want]);
             if got == 0 {
+                self.note_no_frame();
                 return Err(OutOfFrames::UsedUp(self.capacity()));
             }
             for &pfn in &pfns[..got] {

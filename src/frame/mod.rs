@@ -26,6 +26,7 @@
 //! | `lru` | the lists that reclaim works through |
 //! | `swap` | the swap device and its cache |
 //! | `commit` | memory promised, not yet used |
+//! | `quota` | memory that page tables are made of |
 
 mod arena;
 mod batch;
@@ -43,6 +44,7 @@ mod lent;
 mod lru;
 mod meta;
 mod owner;
+mod quota;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod shared;
 mod swap;
@@ -67,6 +69,7 @@ pub use inject::{AllocKind, Inject, Injected};
 pub(crate) use lent::{Lender, Loan, Place};
 pub(crate) use lru::LruList;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
+pub use quota::Refused;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;
 pub use swap::{Swap, SwapSlot};

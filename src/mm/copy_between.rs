@@ -9,6 +9,7 @@ use super::{
     flags::VmFlags,
     guard::{Held, MmapPin},
     later::Later,
+    patience::Patience,
     pte::RawPte,
     vma::Vma,
 };
@@ -165,6 +166,7 @@ impl Mm {
             return Err(FaultError::NotMapped(addr));
         }
         let mem = self.machine().mem();
+        let mut patience = Patience::default();
         loop {
             let mut g = self.read_over(cx, Some(VpnRange::single(at)));
             let mut held = g.held();
@@ -180,8 +182,10 @@ impl Mm {
                 drop(g);
                 pin.lease(cx).finish(work);
             }
-            if let Some(held) = step.map_err(|e| super::access::place(e, addr))? {
-                return Ok(held);
+            match step.map_err(|e| super::access::place(e, addr)) {
+                Ok(Some(held)) => return Ok(held),
+                Ok(None) => {}
+                Err(e) => patience.bears(Err(e))?,
             }
         }
     }

@@ -36,6 +36,12 @@ pub struct MachineConfig {
     pub align_huge: bool,
     /// How address spaces fork.
     pub fork: ForkMode,
+    /// The most page-table pages of all address spaces together, each good for 512 entries: an operation that needs more is
+    /// ENOMEM, as on a kernel whose memory is used up by them. None: as many as there are frames, since
+    /// they are made of the same memory, and 4096 at least.
+    pub page_tables: Option<u64>,
+    /// The pages that `overcommit` takes the machine to have, memory and swap together. None: its frames.
+    pub commit_total: Option<u64>,
 }
 
 impl MachineConfig {
@@ -44,6 +50,9 @@ impl MachineConfig {
         1 << self.fault_around.clamp(1, PMD_PAGES).ilog2()
     }
 }
+
+/// Table pages of a machine, where nothing is said of them.
+const LEAST_TABLES: u64 = 4096;
 
 impl Default for MachineConfig {
     fn default() -> Self {
@@ -58,6 +67,8 @@ impl Default for MachineConfig {
             export_order: ExportOrder::default(),
             align_huge: true,
             fork: ForkMode::default(),
+            page_tables: None,
+            commit_total: None,
         }
     }
 }
@@ -88,11 +99,11 @@ impl Machine {
     ///
     /// As [`PhysMem::try_new`].
     pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
-        let mem = Arc::new(PhysMem::try_new(config.memory)?);
-        let commit = Arc::new(Commit::new(
-            config.overcommit,
-            u64::from(config.memory.frames),
-        ));
+        let frames = u64::from(config.memory.frames);
+        let tables = config.page_tables.unwrap_or(frames.max(LEAST_TABLES));
+        let mem = Arc::new(PhysMem::try_new(config.memory)?.with_tables(tables));
+        let total = config.commit_total.unwrap_or(frames);
+        let commit = Arc::new(Commit::new(config.overcommit, total));
         let registry = Arc::new(Registry::new(config.export_order));
         Ok(Arc::new(Self {
             config,

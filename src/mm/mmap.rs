@@ -343,6 +343,22 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     }
 }
 
+/// Flags that a mapping of a file may have where every flag is looked at (`LEGACY_MAP_MASK`): the bits of sizes of huge pages are
+/// among them, and `FIXED_NOREPLACE` is not.
+const VALID: MapFlags = MapFlags::from_bits_retain(0x7c04_0080)
+    .union(MapFlags::SHARED_VALIDATE)
+    .union(MapFlags::FIXED)
+    .union(MapFlags::ANONYMOUS)
+    .union(MapFlags::MAP_32BIT)
+    .union(MapFlags::GROWSDOWN)
+    .union(MapFlags::DENYWRITE)
+    .union(MapFlags::EXECUTABLE)
+    .union(MapFlags::LOCKED)
+    .union(MapFlags::NORESERVE)
+    .union(MapFlags::POPULATE)
+    .union(MapFlags::NONBLOCK)
+    .union(MapFlags::STACK);
+
 /// The same for a file: what was it opened for? Shared of a file that may not be written, it never may.
 fn file_flags(
     args: &MmapArgs,
@@ -352,7 +368,7 @@ fn file_flags(
     let kind = args.flags & TYPE;
     let shared = kind == MapFlags::SHARED || kind == MapFlags::SHARED_VALIDATE;
     let (unknown, writes) = (
-        kind == MapFlags::SHARED_VALIDATE && !MapFlags::all().contains(args.flags),
+        kind == MapFlags::SHARED_VALIDATE && !VALID.contains(args.flags),
         shared && args.prot.contains(Prot::WRITE),
     );
     if !shared && kind != MapFlags::PRIVATE {

@@ -3,9 +3,10 @@
 
 use super::{
     compare::{Expected, Parts},
+    op::Op,
     pages::{Kind, Names, Run},
     run::Idle,
-    script::MapsRow,
+    script::{MapsRow, Step},
     seen::{entry, is_row, vm_flags},
 };
 use crate::{
@@ -42,23 +43,36 @@ impl Ahead<'_> {
     }
 }
 
-/// Whether the processes have the VMAs and the pages that are expected of them in the arena.
+/// The processes whose VMAs a step can have changed; all, where nothing is said of it.
+pub(super) fn changed(step: &Step) -> impl Fn(u32) -> bool + '_ {
+    let child = match step.op {
+        Op::Fork { child } => Some(child),
+        _ => None,
+    };
+    move |p| p == step.actor || Some(p) == child || step.layouts.contains_key(&p)
+}
+
+/// Whether the processes have the VMAs and the pages that are expected of them in the arena; VMAs only of those that `changed`.
+///
+/// Costs nothing for processes without page tables that did not: scripts may have many.
 pub(super) fn look_alike(
     cx: &mut Idle<'_>,
     processes: &BTreeMap<u32, Arc<Mm>>,
     arena: VpnRange,
-    expected: &Expected<'_>,
-    names: &mut Names,
+    (expected, names): (&Expected<'_>, &mut Names),
+    changed: impl Fn(u32) -> bool,
 ) -> bool {
     let (layouts, pages) = (Parts::LAYOUTS, Parts::PAGES);
     names.forget();
     let mut each = processes.iter();
     each.all(|(&process, mm)| {
-        (!expected.compares(layouts) || lies_so(cx, mm, arena, expected.rows(process)))
-            && (!expected.compares(Parts::FLAGS)
-                || expected
-                    .vm_flags(process)
-                    .is_none_or(|flags| vm_flags(cx, mm, arena) == flags))
+        let vmas = expected.compares(layouts) && changed(process);
+        let flags = expected
+            .compares(Parts::FLAGS)
+            .then(|| expected.vm_flags(process))
+            .flatten();
+        (!vmas || lies_so(cx, mm, arena, expected.rows(process)))
+            && flags.is_none_or(|flags| vm_flags(cx, mm, arena) == flags)
             && (!expected.compares(pages) || maps_so(cx, mm, arena, expected.runs(process), names))
     }) && (!expected.compares(pages) || expected.has_pages_of_none_but(processes))
 }
@@ -73,6 +87,9 @@ fn lies_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, rows: &[MapsRow]) -> boo
 }
 
 fn maps_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, runs: &[Run], names: &mut Names) -> bool {
+    if mm.tables() == 0 {
+        return runs.is_empty();
+    }
     let mut ahead = Ahead { runs, seen: 0 };
     let mut same = true;
     mm.each_page(cx, arena, |page, state| {

@@ -2,15 +2,112 @@
 //!
 //! Compressed or not, large or broken: reading ends in scripts or in `file:line: why`.
 
-use super::script::{Script, ScriptError};
-use flate2::read::GzDecoder;
-use std::{cmp::Ordering, fs, io, io::Read, path::Path};
+use super::{
+    limits::{InputError, Limits, beyond},
+    script::{Script, ScriptError},
+};
+use flate2::read::MultiGzDecoder;
+use std::{cmp::Ordering, fs, io::Read, path::Path};
 
 /// Recordings that come with the library: scripts one after the other, each starting with its header.
 static SHIPPED: &[u8] = include_bytes!("../../data/scripts.jsonl.gz");
 
-/// The most that a file may hold once decompressed. A recording has tens of kilobytes.
-const MAX_BYTES: u64 = 256 << 20;
+/// Reads inputs one after the other, within [`Limits`] that hold for all of them together.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    limits: Limits,
+    /// Bytes that may still be read.
+    left: u64,
+}
+
+impl Inputs {
+    /// Nothing has been read yet.
+    pub fn new(limits: Limits) -> Self {
+        let left = limits.input;
+        Self { limits, left }
+    }
+    /// What holds for them.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    /// The script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural order of their names.
+    ///
+    /// # Errors
+    ///
+    /// The first script that cannot be read; a folder without any; more bytes than may be read.
+    pub fn scripts(&mut self, path: &Path) -> Result<Vec<Script>, ScriptError> {
+        if !path.is_dir() {
+            return Ok(vec![self.script(path)?]);
+        }
+        let name = path.display().to_string();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(path).map_err(|e| unread(&name, &e))? {
+            let file = entry.map_err(|e| unread(&name, &e))?.path();
+            let text = file.to_string_lossy().into_owned();
+            if text.ends_with(".jsonl") || text.ends_with(".jsonl.gz") {
+                files.push((text, file));
+            }
+        }
+        if files.is_empty() {
+            let why = "a folder without any .jsonl or .jsonl.gz";
+            return Err(at(&name, why.into()));
+        }
+        files.sort_by(|a, b| natural(&a.0, &b.0));
+        files.iter().map(|(_, file)| self.script(file)).collect()
+    }
+    fn script(&mut self, path: &Path) -> Result<Script, ScriptError> {
+        let name = path.display().to_string();
+        let bytes = self.file(path)?;
+        let script = Script::parse(&name, &bytes)?;
+        script.check_files(&self.limits)?;
+        Ok(script)
+    }
+    /// What is in a file, decompressed.
+    pub(super) fn file(&mut self, path: &Path) -> Result<Vec<u8>, InputError> {
+        let name = path.display().to_string();
+        let file = fs::File::open(path).map_err(|e| unread(&name, &e))?;
+        let mut bytes = Vec::new();
+        let read = file
+            .take(self.left.saturating_add(1))
+            .read_to_end(&mut bytes);
+        read.map_err(|e| unread(&name, &e))?;
+        self.bytes(&name, bytes)
+    }
+    /// Bytes that were read, decompressed.
+    pub(super) fn bytes(&mut self, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, InputError> {
+        self.has_room_for(name, &bytes)?;
+        let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
+            let mut out = Vec::new();
+            let mut packed = MultiGzDecoder::new(&*bytes).take(self.left.saturating_add(1));
+            let read = packed.read_to_end(&mut out);
+            read.map_err(|e| at(name, format!("cannot be decompressed: {e}")))?;
+            self.has_room_for(name, &out)?;
+            out
+        } else {
+            bytes
+        };
+        self.left -= bytes.len() as u64;
+        Ok(bytes)
+    }
+    fn has_room_for(&self, name: &str, bytes: &[u8]) -> Result<(), InputError> {
+        if bytes.len() as u64 > self.left {
+            return Err(at(name, beyond(self.limits.input, "bytes of input")));
+        }
+        Ok(())
+    }
+}
+
+fn at(name: &str, why: String) -> InputError {
+    InputError {
+        file: name.to_owned(),
+        line: 1,
+        why,
+    }
+}
+
+pub(super) fn unread(name: &str, why: &std::io::Error) -> InputError {
+    at(name, format!("cannot be read: {why}"))
+}
 
 /// The scripts that come with the library, in natural order of their names.
 ///
@@ -19,7 +116,7 @@ const MAX_BYTES: u64 = 256 << 20;
 /// None, unless the library was built with a damaged archive.
 pub fn shipped() -> Result<Vec<Script>, ScriptError> {
     let archive = "data/scripts.jsonl.gz";
-    let bytes = unpack(archive, SHIPPED)?;
+    let bytes = Inputs::new(Limits::default()).bytes(archive, SHIPPED.to_vec())?;
     let mut scripts = Vec::new();
     for one in split(&bytes) {
         let mut script = Script::parse(archive, one)?;
@@ -48,76 +145,26 @@ fn split(archive: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural order of their names.
+/// The script in a file, or those in a folder, within the [`Limits`] that are usual ([`Inputs::scripts`]).
 ///
 /// # Errors
 ///
-/// The first script that cannot be read; a folder without any.
+/// As there.
 pub fn load(path: &Path) -> Result<Vec<Script>, ScriptError> {
-    let name = path.display().to_string();
-    let cannot = |why: io::Error| ScriptError {
-        file: name.clone(),
-        line: 1,
-        why: format!("cannot be read: {why}"),
-    };
-    if !path.is_dir() {
-        let bytes = fs::read(path).map_err(cannot)?;
-        return Ok(vec![read(&name, &bytes)?]);
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(cannot)? {
-        let file = entry.map_err(cannot)?.path();
-        let text = file.to_string_lossy().into_owned();
-        if text.ends_with(".jsonl") || text.ends_with(".jsonl.gz") {
-            files.push((text, file));
-        }
-    }
-    if files.is_empty() {
-        let why = "a folder without any .jsonl or .jsonl.gz".into();
-        return Err(ScriptError {
-            file: name,
-            line: 1,
-            why,
-        });
-    }
-    files.sort_by(|a, b| natural(&a.0, &b.0));
-    let read_one = |(text, file): &(String, _)| {
-        read(
-            text,
-            &fs::read::<&std::path::PathBuf>(file).map_err(cannot)?,
-        )
-    };
-    files.iter().map(read_one).collect()
+    Inputs::new(Limits::default()).scripts(path)
 }
 
-/// A script from the contents of a file.
+/// A script from the contents of a file, compressed with gzip or not, within the usual [`Limits`].
 ///
 /// # Errors
 ///
 /// The first line that is not what it should be.
 pub fn read(name: &str, bytes: &[u8]) -> Result<Script, ScriptError> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        Script::parse(name, &unpack(name, bytes)?)
-    } else {
-        Script::parse(name, bytes)
-    }
-}
-
-pub(super) fn unpack(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ScriptError> {
-    let at = |why| ScriptError {
-        file: name.into(),
-        line: 1,
-        why,
-    };
-    let mut out = Vec::new();
-    GzDecoder::new(bytes)
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut out)
-        .map_err(|e| at(format!("cannot be decompressed: {e}")))?;
-    if out.len() as u64 > MAX_BYTES {
-        return Err(at(format!("more than {MAX_BYTES} bytes")));
-    }
-    Ok(out)
+    let limits = Limits::default();
+    let bytes = Inputs::new(limits).bytes(name, bytes.to_vec())?;
+    let script = Script::parse(name, &bytes)?;
+    script.check_files(&limits)?;
+    Ok(script)
 }
 
 /// Compares names with the numbers in them taken as numbers: `dense-2` before `dense-10`.

@@ -25,8 +25,11 @@ mod agree;
 mod calls;
 mod compare;
 mod devices;
+mod family;
 mod figure;
 mod ground;
+mod json;
+mod limits;
 mod load;
 mod objects;
 mod op;
@@ -44,8 +47,11 @@ mod summary;
 mod timeline;
 mod trace;
 mod words;
+mod work;
 mod write;
 
+#[cfg(test)]
+mod round_trip;
 #[cfg(test)]
 mod tests;
 
@@ -53,12 +59,15 @@ pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differi
 pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
 pub use figure::{FigureError, svg};
 pub use ground::{Before, OpenMode, Seed};
-pub use load::{load, natural, read, shipped};
+pub use limits::{InputError, Limits, ReplayError};
+pub use load::{Inputs, load, natural, read, shipped};
 pub use op::{Op, Resource};
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
-pub use run::{First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with};
+pub use run::{
+    First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within,
+};
 pub use script::{
     FileKind, FileSpec, Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
 };

@@ -1,9 +1,13 @@
 //! The files of a script.
 
-use super::script::{FileKind, Script};
+use super::{
+    limits::met,
+    script::{FileKind, FileSpec, Script},
+};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{Cx, Sleepable, rank},
+    error::ObjectError,
     file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, XipFile},
     mm::Machine,
 };
@@ -11,41 +15,43 @@ use std::{collections::BTreeMap, sync::Arc};
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-/// The files of a script, filled as its header says.
+/// The files of a script, filled as its header says. The error says which limit they met, or what they are too large for.
 pub(super) fn open(
     cx: &mut Idle<'_>,
     machine: &Arc<Machine>,
     script: &Script,
-) -> BTreeMap<String, Arc<File>> {
+) -> Result<BTreeMap<String, Arc<File>>, String> {
     let mut files = BTreeMap::new();
+    let before = machine.mem().refused();
     for (name, about) in &script.header.files {
-        let object: Arc<dyn MemoryObject> = match about.kind {
-            FileKind::Memfd => {
-                Shmem::memfd(machine.host(), name, about.size).expect("files are small")
-            }
-            FileKind::Disk => DiskFile::new(
-                machine.host(),
-                &format!("/{name} (deleted)"),
-                about.size,
-                Box::<MemStore>::default(),
-            )
-            .expect("files are small"),
-            FileKind::Xip => {
-                XipFile::new(machine.host(), &format!("/{name} (deleted)"), about.size)
-                    .expect("files are small")
-            }
-        };
-        let file = File::open(object, FileMode::ReadWrite);
-        for page in 0..about.size.div_ceil(PAGE_SIZE) {
-            let byte = u8::try_from(page % 200 + 1).expect("at most 200");
-            file.write_at(cx.reborrow(), page * PAGE_SIZE, &[byte])
-                .expect("enough memory");
-        }
+        let file = filled(cx, machine, name, about).map_err(|why| {
+            met(machine, before).unwrap_or_else(|| format!("header: file {name:?}: {why}"))
+        })?;
         files.insert(name.clone(), file);
     }
     for (name, (file, mode)) in &script.header.opens {
         let object = Arc::clone(files[file].object());
         files.insert(name.clone(), File::open(object, (*mode).into()));
     }
-    files
+    Ok(files)
+}
+
+fn filled(
+    cx: &mut Idle<'_>,
+    machine: &Arc<Machine>,
+    name: &str,
+    about: &FileSpec,
+) -> Result<Arc<File>, ObjectError> {
+    let (host, gone) = (machine.host(), format!("/{name} (deleted)"));
+    let object: Arc<dyn MemoryObject> = match about.kind {
+        FileKind::Memfd => Shmem::memfd(host, name, about.size)?,
+        FileKind::Disk => DiskFile::new(host, &gone, about.size, Box::<MemStore>::default())?,
+        FileKind::Xip => XipFile::new(host, &gone, about.size)?,
+    };
+    let file = File::open(object, FileMode::ReadWrite);
+    for page in 0..about.size.div_ceil(PAGE_SIZE) {
+        let byte = u8::try_from(page % 200 + 1).expect("at most 200");
+        file.write_at(cx.reborrow(), page * PAGE_SIZE, &[byte])?;
+    }
+    Ok(file)
 }

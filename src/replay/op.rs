@@ -120,7 +120,12 @@ pub enum Op {
     /// The kernel reclaims every page that these processes own.
     Reclaim {},
     /// So many frames are freed, if that can be done. Of this library's own scripts, as what follows: no kernel can be asked.
-    Shrink { pages: u64 },
+    ///
+    /// In a script they are `frames`: the key `pages` of a line has the page tables.
+    Shrink {
+        #[serde(rename = "frames")]
+        pages: u64,
+    },
     /// The page moves to another frame.
     Migrate {
         #[serde(with = "hex")]

@@ -4,9 +4,10 @@
 //! who touches them when, was read off the page faults of recorded processes. What a process had before the script began
 //! did not belong to the control group that is reclaimed; what it copied after a fork did.
 
-use super::{op::Op, run::Idle, script::Outcome};
+use super::{limits::met, op::Op, run::Idle, script::Outcome};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
+    error::FaultError,
     mm::{Machine, Mm, MmapArgs, PageState},
 };
 use std::{
@@ -65,13 +66,15 @@ fn wake(cx: &mut Idle<'_>, mm: &Mm) {
 }
 
 impl Lives {
-    /// The first process, before its script begins.
-    pub(super) fn begin(cx: &mut Idle<'_>, machine: &Machine, mm: &Mm) -> Self {
+    /// The first process, before its script begins. The error says which limit it met.
+    pub(super) fn begin(cx: &mut Idle<'_>, machine: &Machine, mm: &Mm) -> Result<Self, String> {
+        let before = machine.mem().refused();
         let pages = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
-        mm.mmap(cx, &pages).expect("an empty address space");
+        mm.mmap(cx, &pages).map_err(|why| why.to_string())?;
         for page in 0..PAGES {
             let at = BASE + page * PAGE_SIZE;
-            mm.store(cx, at, 1).expect("just mapped");
+            let limit = |why: FaultError| met(machine, before).unwrap_or_else(|| why.to_string());
+            mm.store(cx, at, 1).map_err(limit)?;
         }
         let first = Vpn::containing(BASE);
         let own = VpnRange::new(first, first.plus(PAGES)).expect("not empty");
@@ -80,7 +83,7 @@ impl Lives {
                 machine.mem().lru_remove(pfn);
             }
         }
-        Self::default()
+        Ok(Self::default())
     }
     /// Before a process acts.
     pub(super) fn before(&self, cx: &mut Idle<'_>, processes: &Processes, actor: u32, op: &Op) {

@@ -4,9 +4,12 @@
 //! exists, addresses lie in the arena and ascend, frame numbers appear in order.
 
 use super::{
+    json::object,
     op::Op,
     pages::{PageTables, Parser},
-    script::{Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
+    script::{
+        FILELESS, Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
+    },
     words::hex_word,
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
@@ -60,17 +63,10 @@ impl Script {
 
 fn header(text: &str) -> Result<Header, String> {
     // By way of a map: a struct would take a bare array too.
-    let keys: Map<String, Value> = json(text)?;
+    let keys = object(text)?;
     let header = Header::deserialize(Value::Object(keys)).map_err(|e| e.to_string())?;
     header.check()?;
     Ok(header)
-}
-
-fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|e| {
-        // The line is ours to tell: serde_json saw only this one.
-        e.to_string().replace(" at line 1 column ", " at column ")
-    })
 }
 
 /// Recordings have what `mprotect` reaches over as a number beside the rights; here it is part of their word.
@@ -136,6 +132,9 @@ fn notified(list: Value) -> Result<Vec<Notified>, String> {
     list.into_iter().map(one).collect()
 }
 
+/// Where the last page of the largest file begins.
+const MOST_OFFSET: u64 = i64::MAX as u64 - (PAGE_SIZE - 1);
+
 /// What the lines so far say of the processes.
 struct World<'h> {
     header: &'h Header,
@@ -146,7 +145,7 @@ struct World<'h> {
 
 impl World<'_> {
     fn step(&mut self, line: usize, text: &str) -> Result<Step, String> {
-        let mut keys: Map<String, Value> = json(text)?;
+        let mut keys = object(text)?;
         let actor = keys.remove("as").ok_or("missing \"as\"")?;
         let actor = serde_json::from_value(actor).map_err(|e| format!("\"as\": {e}"))?;
         let name = keys
@@ -248,11 +247,13 @@ impl World<'_> {
                 if !are_perms(&perms) {
                     return Err(format!("{perms:?} are not permissions such as \"rw-p\""));
                 }
-                let known = ["anon", "zero", "heap"].contains(&&*what);
-                if !known && !self.header.files.contains_key(&what) {
+                if !FILELESS.contains(&&*what) && !self.header.files.contains_key(&what) {
                     return Err(format!("file {what:?} is not in the header"));
                 }
                 let offset = hex_word(&offset)?;
+                if !offset.is_multiple_of(PAGE_SIZE) || offset > MOST_OFFSET {
+                    return Err(format!("{offset:#x} is no offset of a page in a file"));
+                }
                 layout.push(MapsRow {
                     start,
                     end,
@@ -313,9 +314,12 @@ impl World<'_> {
     }
 
     fn process(&self, key: &str) -> Result<u32, String> {
-        let process = key
+        let process: u32 = key
             .parse()
             .map_err(|_| format!("{key:?} is not a process"))?;
+        if key != process.to_string() {
+            return Err(format!("{key:?} is not how process {process} is written"));
+        }
         if self.live.contains(&process) {
             Ok(process)
         } else {

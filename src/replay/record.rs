@@ -1,8 +1,9 @@
 //! Writing down what this library does with operations that nobody recorded, in the format of the recordings.
 
 use super::{
+    family::Family,
     op::Op,
-    run::{Family, Idle},
+    run::Idle,
     script::{Header, MapsRow, Outcome, Script, Step},
 };
 use crate::mm::{Machine, Mm};
@@ -31,6 +32,10 @@ pub type Next<'n> = dyn FnMut(&[u32]) -> Option<(u32, Op)> + 'n;
 
 /// Does what `next` says, given the living processes, until it says nothing, and writes it down in `script`, whose header
 /// says where. With `look`, windows, VMAs and page tables are written down too, so that a replay compares them.
+///
+/// # Panics
+///
+/// If the machine has no memory for the files of the script.
 pub fn record(
     cx: &mut Idle<'_>,
     machine: &Arc<Machine>,
@@ -39,7 +44,8 @@ pub fn record(
     next: &mut Next<'_>,
     follow: &mut dyn Follow,
 ) {
-    let mut family = Family::new(cx, machine, script);
+    let mut family = Family::new(cx, machine, script)
+        .unwrap_or_else(|why| panic!("the machine is too small for {}: {why}", script.name));
     let first = family.first();
     follow.begin(cx, &first);
     let mut before = BTreeMap::new();

@@ -1,30 +1,21 @@
 //! Runs a script: one machine, one family of processes, compared with Linux after every step.
 
 use super::{
-    agree::look_alike,
-    calls::{failed, on_file, system_call, touched},
-    compare::{Difference, Expected, Observed, Parts},
+    compare::{Difference, Expected, Parts},
     devices::{Devices, MmuKind, Presented},
+    family::Family,
+    limits::{self, InputError, Limits, ReplayError},
     op::Op,
-    own::Lives,
-    pages::{Names, Numbering},
-    process,
-    script::{Notified, Outcome, Script},
-    seen::{entry, row, told, vm_flags},
+    pages::Names,
+    script::{Outcome, Script, Step},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
-    ctx::{AlreadyEntered, Cx, Sleepable, rank},
-    error::Errno,
-    extmmu::{Recorder, Told},
-    file::File,
-    frame::{Contents, MemConfig},
-    mm::{ForkMode, Machine, MachineConfig, Merger, Mm},
+    ctx::{Cx, Sleepable, rank},
+    mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
 };
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -75,8 +66,8 @@ impl Replayed {
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`] when the current thread works on a machine already.
-pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
+/// [`ReplayError`]: the current thread works on a machine already, or the script asks for more than the usual [`Limits`].
+pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
     replay_with(script, &[])
 }
 
@@ -84,37 +75,65 @@ pub fn replay(script: &Script) -> Result<Replayed, AlreadyEntered> {
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`], as above.
-pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, AlreadyEntered> {
-    run(script, mmus, Parts::all(), ForkMode::default())
+/// As above.
+pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, ReplayError> {
+    replay_within(script, mmus, &Limits::default())
+}
+
+/// The same within other limits.
+///
+/// # Errors
+///
+/// As above.
+pub fn replay_within(
+    script: &Script,
+    mmus: &[MmuKind],
+    limits: &Limits,
+) -> Result<Replayed, ReplayError> {
+    run(script, mmus, How::within(limits))
 }
 
 /// The same without external MMUs, comparing only some parts of each step: those that a recording has.
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`], as above.
-pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, AlreadyEntered> {
-    run(script, &[], parts, ForkMode::default())
+/// As above.
+pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, ReplayError> {
+    let how = How::within(&Limits::default());
+    run(script, &[], How { parts, ..how })
 }
 
 /// The same without external MMUs, on a machine whose address spaces fork in the way given. It must make no difference.
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`], as above.
-pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, AlreadyEntered> {
-    run(script, &[], Parts::all(), fork)
+/// As above.
+pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, ReplayError> {
+    let how = How::within(&Limits::default());
+    run(script, &[], How { fork, ..how })
 }
 
-fn run(
-    script: &Script,
-    mmus: &[MmuKind],
+/// How a script is run.
+struct How {
     parts: Parts,
     fork: ForkMode,
-) -> Result<Replayed, AlreadyEntered> {
+    limits: Limits,
+}
+
+impl How {
+    fn within(limits: &Limits) -> Self {
+        Self {
+            parts: Parts::all(),
+            fork: ForkMode::default(),
+            limits: *limits,
+        }
+    }
+}
+
+fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayError> {
+    script.check_files(&how.limits)?;
     let at = Cell::new(0);
-    let run = AssertUnwindSafe(|| steps(script, mmus, parts, fork, &at));
+    let run = AssertUnwindSafe(|| steps(script, mmus, &how, &at));
     let (found, presented) = match catch_unwind(run) {
         Ok(done) => done?,
         Err(payload) => {
@@ -144,59 +163,106 @@ fn run(
     })
 }
 
-fn message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_default()
 }
 
+/// Pages that promises are weighed against, and of swap: what the machine had that the scripts were recorded on.
+const RECORDED: (u64, u32) = (1 << 20, 1 << 17);
+
 /// The first difference; `at` is the step that is under way.
 fn steps(
     script: &Script,
     mmus: &[MmuKind],
-    parts: Parts,
-    fork: ForkMode,
+    how: &How,
     at: &Cell<usize>,
-) -> Result<(Option<Difference>, Presented), AlreadyEntered> {
-    let machine = Machine::new(MachineConfig {
-        memory: MemConfig {
-            frames: 1 << 20,
-            contents: Contents::Real,
-            swap: 1 << 17,
-        },
-        fork,
+) -> Result<(Option<Difference>, Presented), ReplayError> {
+    let rest = MachineConfig {
+        fork: how.fork,
         ..MachineConfig::default()
-    });
+    };
+    let machine = how.limits.machine(RECORDED, rest);
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
-    let mut family = Family::new(&mut cx, &machine, script);
+    let family = Family::new(&mut cx, &machine, script);
+    let family = family.map_err(|why| refused(script, 1, why))?;
     let mut devices = Devices::new(mmus.iter().copied());
-    let first = Arc::clone(&family.processes[&0]);
+    let first = family.first();
     devices.attach(&mut cx, &first);
-    let mut expected = Expected::only(parts);
-    let mut names = Names::default();
-    let mut found = None;
+    let mut going = Going {
+        machine: &machine,
+        family,
+        devices: &devices,
+        limits: &how.limits,
+        expected: Expected::only(how.parts),
+        names: Names::default(),
+    };
+    let mut ended = Ok(None);
     for (nth, step) in script.steps.iter().enumerate() {
         at.set(nth);
-        expected.advance(step);
-        let outcome = family.act(&mut cx, step.actor, &step.op);
-        touch(&mut cx, &devices, step.actor, &step.op, &outcome);
-        let notified = family.notified();
-        if !expected.went(step, &outcome, &notified)
-            || !family.looks_as(&mut cx, &expected, &mut names)
-        {
-            let observed = family.observe(&mut cx, outcome, notified);
-            found = expected.difference(step, &observed);
-            debug_assert!(found.is_some(), "a picture shows what differs");
-            if found.is_some() {
-                break;
-            }
+        let is_last = nth + 1 == script.steps.len();
+        ended = going.step(&mut cx, step, is_last);
+        if !matches!(ended, Ok(None)) {
+            break;
         }
     }
     devices.audit();
-    family.end(&mut cx);
+    going.family.end(&mut cx);
     devices.detach(&first);
-    Ok((found, devices.presented()))
+    match (ended, script.steps.get(at.get())) {
+        (Ok(found), _) => Ok((found, devices.presented())),
+        (Err(why), step) => Err(refused(script, step.map_or(1, |step| step.line), why)),
+    }
+}
+
+/// A script that is under way.
+struct Going<'r> {
+    machine: &'r Arc<Machine>,
+    family: Family,
+    devices: &'r Devices,
+    limits: &'r Limits,
+    expected: Expected<'r>,
+    names: Names,
+}
+
+impl<'r> Going<'r> {
+    /// Does a step; what differs then, or which limit it met.
+    fn step(
+        &mut self,
+        cx: &mut Idle<'_>,
+        step: &'r Step,
+        is_last: bool,
+    ) -> Result<Option<Difference>, String> {
+        self.expected.advance(step);
+        let before = self.machine.mem().refused();
+        let family = &mut self.family;
+        if let Some(why) = family.is_too_much(cx, step, self.limits) {
+            return Err(why);
+        }
+        let outcome = family.act(cx, step.actor, &step.op);
+        if let Some(why) = limits::met(self.machine, before) {
+            return Err(why);
+        }
+        touch(cx, self.devices, step.actor, &step.op, &outcome);
+        let notified = family.notified();
+        let looked = (&self.expected, &mut self.names);
+        if self.expected.went(step, &outcome, &notified)
+            && family.looks_as(cx, looked, (!is_last).then_some(step))
+        {
+            return Ok(None);
+        }
+        let observed = family.observe(cx, outcome, notified);
+        let found = self.expected.difference(step, &observed);
+        debug_assert!(found.is_some(), "a picture shows what differs");
+        Ok(found)
+    }
+}
+
+fn refused(script: &Script, line: usize, why: String) -> ReplayError {
+    let file = script.name.clone();
+    InputError { file, line, why }.into()
 }
 
 /// What process 0 touched, its devices touch.
@@ -208,191 +274,5 @@ fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Ou
         Op::Load { addr } => devices.touch(cx, addr, Access::Read),
         Op::Store { addr, .. } => devices.touch(cx, addr, Access::Write),
         _ => {}
-    }
-}
-
-/// The processes of a script, by number; process 0 has an external MMU that records what it is told.
-pub(super) struct Family {
-    processes: BTreeMap<u32, Arc<Mm>>,
-    /// The process that each thread beside the first ones is of.
-    threads: BTreeMap<u32, u32>,
-    recorder: Arc<Recorder>,
-    merger: Merger,
-    files: BTreeMap<String, Arc<File>>,
-    arena: VpnRange,
-    /// What they do beside it, where that matters.
-    lives: Option<Lives>,
-}
-
-impl Family {
-    pub(super) fn new(cx: &mut Idle<'_>, machine: &Arc<Machine>, script: &Script) -> Self {
-        let mm = Mm::new(machine);
-        script.header.before.make(cx, &mm);
-        let (recorder, _registration) = mm.register(cx, Recorder::new);
-        let arena = script.header.arena();
-        let recorded = script.header.kernel != OURS;
-        let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
-        let lives = (recorded && has_pressure).then(|| Lives::begin(cx, machine, &mm));
-        Self {
-            lives,
-            processes: BTreeMap::from([(0, mm)]),
-            threads: BTreeMap::new(),
-            recorder,
-            merger: Merger::new(machine),
-            files: super::objects::open(cx, machine, script),
-            arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
-                .expect("a header with an empty arena is refused"),
-        }
-    }
-
-    /// Process 0.
-    pub(super) fn first(&self) -> Arc<Mm> {
-        Arc::clone(&self.processes[&0])
-    }
-    /// The processes that have not exited, by number.
-    pub(super) fn processes(&self) -> &BTreeMap<u32, Arc<Mm>> {
-        &self.processes
-    }
-    /// Their numbers.
-    pub(super) fn living(&self) -> Vec<u32> {
-        self.processes.keys().copied().collect()
-    }
-    /// What process 0 was told so far is not asked for.
-    pub(super) fn forget_told(&self) {
-        let _told = self.recorder.take();
-    }
-    /// Lets process `actor` do `op`.
-    pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
-        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
-        if let Some(lives) = &self.lives {
-            lives.before(cx, &self.processes, actor, op);
-        }
-        let outcome = self.operate(cx, actor, op);
-        if let Some(lives) = &mut self.lives {
-            lives.after(cx, &self.processes, (actor, op), &outcome);
-        }
-        outcome
-    }
-    fn operate(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
-        let mm = self
-            .processes
-            .get(&actor)
-            .expect("the parser lets only living processes act");
-        match *op {
-            Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    Outcome::Ret(u64::from(child))
-                }
-                Err(e) => failed(e.errno()),
-            },
-            Op::Exit {} => {
-                mm.exit(cx);
-                self.processes.remove(&actor);
-                Outcome::Ret(0)
-            }
-            Op::Thread { thread } => {
-                self.threads.insert(thread, actor);
-                Outcome::Ret(0)
-            }
-            Op::Ftruncate { .. }
-            | Op::PunchHole { .. }
-            | Op::Pwrite { .. }
-            | Op::Pread { .. }
-            | Op::Fsync { .. }
-            | Op::SyncFileRange { .. } => {
-                let name = op.file().expect("it names one");
-                on_file(cx, self.file(name), op)
-            }
-            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
-                process::with_file(cx, mm, self.file(file), op)
-            }
-            Op::PvmRead { target, .. }
-            | Op::PvmWrite { target, .. }
-            | Op::ProcessMadvise { target, .. } => {
-                process::to_other(cx, mm, &self.processes[&target], op)
-            }
-            Op::Reclaim {}
-            | Op::Shrink { .. }
-            | Op::Migrate { .. }
-            | Op::MigrateMany { .. }
-            | Op::Merge {}
-            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
-            Op::Load { addr } => touched(mm.load(cx, addr)),
-            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
-        }
-    }
-
-    /// What no process does.
-    fn by_the_kernel(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
-        let mm = &self.processes[&actor];
-        match *op {
-            Op::Reclaim {} => {
-                mm.machine().reclaim(cx);
-                Outcome::Ret(0)
-            }
-            Op::Shrink { pages } => {
-                mm.machine().shrink(cx, pages);
-                Outcome::Ret(0)
-            }
-            Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
-                Outcome::Ret(u64::from(to.is_some()))
-            }),
-            Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
-            Op::Merge {} => process::merge(cx, &self.processes, self.arena),
-            Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
-            ref other => unreachable!("{other:?} is done by a process"),
-        }
-    }
-    fn file(&self, name: &str) -> &Arc<File> {
-        self.files
-            .get(name)
-            .expect("the parser knows the files of the header only")
-    }
-
-    /// What process 0 was told since this was asked last.
-    pub(super) fn notified(&self) -> Vec<Notified> {
-        let here = |t: &&Told| self.arena.overlaps(t.range());
-        self.recorder.take().iter().filter(here).map(told).collect()
-    }
-
-    /// Whether the processes look as expected.
-    fn looks_as(&self, cx: &mut Idle<'_>, expected: &Expected<'_>, names: &mut Names) -> bool {
-        look_alike(cx, &self.processes, self.arena, expected, names)
-    }
-
-    /// What the processes look like now.
-    pub(super) fn observe(
-        &self,
-        cx: &mut Idle<'_>,
-        outcome: Outcome,
-        notified: Vec<Notified>,
-    ) -> Observed {
-        let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
-        let mut numbering = Numbering::default();
-        for (&process, mm) in &self.processes {
-            let lines = mm.maps(cx);
-            let inside = lines
-                .iter()
-                .filter(|l| self.arena.contains(Vpn::containing(l.start)));
-            layouts.insert(process, inside.map(row).collect());
-            flags.insert(process, vm_flags(cx, mm, self.arena));
-            numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
-        }
-        Observed {
-            outcome,
-            notified,
-            layouts,
-            pages: numbering.finish(),
-            vm_flags: flags,
-        }
-    }
-
-    /// Lets everyone exit, children first.
-    pub(super) fn end(self, cx: &mut Idle<'_>) {
-        for mm in self.processes.into_values().rev() {
-            mm.exit(cx);
-        }
     }
 }

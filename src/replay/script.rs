@@ -2,6 +2,7 @@
 
 use super::{
     ground::{Before, OpenMode, Seed},
+    limits::{InputError, Limits, beyond},
     op::Op,
     pages::PageTables,
     words::hex,
@@ -14,19 +15,10 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, ops::Range};
 
 /// A script could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {why}")]
-pub struct ScriptError {
-    /// The file.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong there.
-    pub why: String,
-}
+pub type ScriptError = InputError;
 
-/// The most bytes that a file of a script may have. A replay fills its files.
-const MAX_FILE: u64 = 256 << 20;
+/// What a row of a layout is of, where there is no file: these are the names of no file.
+pub(super) const FILELESS: [&str; 3] = ["anon", "zero", "heap"];
 
 /// The first line of a script: how it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,20 +91,9 @@ impl Header {
         if start >= end || end > TASK_SIZE || !(start | end).is_multiple_of(PAGE_SIZE) {
             return Err(format!("[{start:#x}, {end:#x}) cannot be an arena"));
         }
-        for (name, (file, _)) in &self.opens {
-            if self.files.contains_key(name) {
-                return Err(format!("{name:?} is both a file and an open file"));
-            }
-            if !self.files.contains_key(file) {
-                return Err(format!(
-                    "{name:?} opens {file:?}, which is not in the header"
-                ));
-            }
-        }
-        let large = self.files.iter().find(|(_, f)| f.size > MAX_FILE);
-        if let Some((name, FileSpec { size, .. })) = large {
+        if let Some(name) = self.files.keys().find(|n| FILELESS.contains(&&***n)) {
             return Err(format!(
-                "file {name:?} has {size} bytes, more than {MAX_FILE}"
+                "file {name:?} has the name of memory without a file"
             ));
         }
         for (name, (file, _)) in &self.opens {
@@ -273,22 +254,50 @@ pub struct Script {
     pub steps: Vec<Step>,
 }
 
+impl Script {
+    /// A replay fills its files.
+    pub(super) fn check_files(&self, limits: &Limits) -> Result<(), ScriptError> {
+        let sizes = self.header.files.values().map(|file| file.size);
+        let all = sizes.fold(0_u64, u64::saturating_add);
+        if all <= limits.files {
+            return Ok(());
+        }
+        Err(ScriptError {
+            file: self.name.clone(),
+            line: 1,
+            why: format!(
+                "header: the files have {all} bytes, {}",
+                beyond(limits.files, "bytes of files")
+            ),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{FileKind, FileSpec, Header, MAX_FILE};
+    use super::{FileKind, FileSpec, Header, Script};
+    use crate::replay::Limits;
 
     #[test]
     fn files_that_no_replay_could_fill_are_refused() {
-        let header = |size| {
+        let most = Limits::default().files;
+        let check = |sizes: &[u64]| {
             let kind = FileKind::Memfd;
-            let files = [("f0".to_owned(), FileSpec { size, kind })].into();
-            Header::new("x", 0, "6.18", 1 << 40..1 << 41, files).check()
+            let files = (0..).zip(sizes);
+            let files = files.map(|(n, &size)| (format!("f{n}"), FileSpec { size, kind }));
+            let header = Header::new("x", 0, "6.18", 1 << 40..1 << 41, files.collect());
+            let (name, steps) = ("x".to_owned(), Vec::new());
+            let script = Script {
+                name,
+                header,
+                steps,
+            };
+            script.check_files(&Limits::default())
         };
-        assert_eq!(header(MAX_FILE), Ok(()));
-        let why = header(u64::MAX).unwrap_err();
-        assert!(
-            why.contains("f0") && why.contains(&u64::MAX.to_string()),
-            "{why}"
-        );
+        assert_eq!(check(&[most / 2, most / 2]), Ok(()));
+        for large in [&[most, 1][..], &[u64::MAX, u64::MAX]] {
+            let why = check(large).unwrap_err().to_string();
+            assert!(why.contains(&format!("more than {most} bytes")), "{why}");
+        }
     }
 }

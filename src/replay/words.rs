@@ -62,9 +62,19 @@ pub(super) mod msync_flags {
     }
 }
 
+/// What is left of a set of bits once all that have a word are told: `0x80`.
+fn rest_word(bits: u32) -> Option<String> {
+    (bits != 0).then(|| format!("{bits:#x}"))
+}
+
+/// Bits as [`rest_word`] writes them.
+fn rest_bits(word: &str) -> Option<u32> {
+    u32::try_from(hex_word(word).ok()?).ok()
+}
+
 /// Protections: `"rw-"`; bits without a letter behind it: `"rw-+0x1000000"`.
 pub(super) mod prot {
-    use super::{Deserializer, Prot, Serializer, hex_word, word};
+    use super::{Deserializer, Prot, Serializer, rest_bits, rest_word, word};
     use serde::de::Error as _;
 
     const LETTERS: [(char, Prot); 3] = [('r', Prot::READ), ('w', Prot::WRITE), ('x', Prot::EXEC)];
@@ -72,9 +82,10 @@ pub(super) mod prot {
     pub(in crate::replay) fn serialize<S: Serializer>(p: &Prot, s: S) -> Result<S::Ok, S::Error> {
         let letter = |(c, bit)| if p.contains(bit) { c } else { '-' };
         let mut word: String = LETTERS.map(letter).iter().collect();
-        let rest = LETTERS.iter().fold(*p, |rest, l| rest.difference(l.1));
-        if !rest.is_empty() {
-            word.push_str(&format!("+{:#x}", rest.bits()));
+        let lettered = LETTERS.iter().fold(Prot::empty(), |all, l| all | l.1);
+        if let Some(rest) = rest_word(p.difference(lettered).bits()) {
+            word.push('+');
+            word.push_str(&rest);
         }
         s.serialize_str(&word)
     }
@@ -84,14 +95,12 @@ pub(super) mod prot {
         let word = word(d)?;
         let bad = || D::Error::custom(format!("{word:?} is not a protection such as \"rw-\""));
         let (letters, rest) = word.split_once('+').unwrap_or((&word, "0x0"));
-        let rest = hex_word(rest)
-            .ok()
-            .and_then(|bits| u32::try_from(bits).ok());
-        let mut prot = Prot::from_bits_retain(rest.ok_or_else(bad)?);
+        let rest = rest_bits(rest).ok_or_else(bad)?;
         let letters: Vec<char> = letters.chars().collect();
         if letters.len() != LETTERS.len() {
             return Err(bad());
         }
+        let mut prot = Prot::from_bits_retain(rest);
         for (got, (letter, bit)) in letters.into_iter().zip(LETTERS) {
             match got {
                 '-' => {}
@@ -107,7 +116,7 @@ macro_rules! flag_words {
     ($(#[$m:meta])* $module:ident, $type:ident, $($word:literal = $flag:ident),* $(,)?) => {
         $(#[$m])*
         pub(super) mod $module {
-            use super::{Deserialize, Deserializer, Serializer, $type};
+            use super::{Deserialize, Deserializer, Serializer, $type, rest_bits, rest_word};
             use serde::de::Error as _;
 
             const WORDS: &[(&str, $type)] = &[$(($word, $type::$flag)),*];
@@ -116,15 +125,19 @@ macro_rules! flag_words {
                 flags: &$type,
                 s: S,
             ) -> Result<S::Ok, S::Error> {
-                s.collect_seq(WORDS.iter().filter(|w| flags.contains(w.1)).map(|w| w.0))
+                let told = WORDS.iter().filter(|w| flags.contains(w.1));
+                let rest = told.clone().fold(*flags, |rest, w| rest.difference(w.1));
+                let told = told.map(|w| w.0.to_owned());
+                s.collect_seq(told.chain(rest_word(rest.bits())))
             }
             pub(in crate::replay) fn deserialize<'de, D: Deserializer<'de>>(
                 d: D,
             ) -> Result<$type, D::Error> {
                 Vec::<String>::deserialize(d)?.iter().try_fold($type::empty(), |flags, word| {
-                    let known = WORDS.iter().find(|w| w.0 == word);
+                    let known = WORDS.iter().find(|w| w.0 == word).map(|w| w.1);
+                    let known = known.or_else(|| rest_bits(word).map($type::from_bits_retain));
                     let known = known.ok_or_else(|| D::Error::custom(format!("unknown flag {word:?}")))?;
-                    Ok(flags | known.1)
+                    Ok(flags | known)
                 })
             }
         }
@@ -132,10 +145,10 @@ macro_rules! flag_words {
 }
 
 flag_words! {
-    /// Flags of `mmap`; `anonymous` goes without saying where there is no file.
+    /// Flags of `mmap`; `anonymous` goes without saying where there is no file. Bits without a word are a number.
     map_flags, MapFlags,
     "shared" = SHARED, "private" = PRIVATE, "fixed" = FIXED, "fixed_noreplace" = FIXED_NOREPLACE,
-    "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED, "32bit" = MAP_32BIT,
+    "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED, "anonymous" = ANONYMOUS, "32bit" = MAP_32BIT,
     "shared_validate" = SHARED_VALIDATE, "growsdown" = GROWSDOWN, "stack" = STACK, "droppable" = DROPPABLE, "nonblock" = NONBLOCK,
     "hugetlb" = HUGETLB, "huge_2mb" = HUGE_2MB, "huge_1gb" = HUGE_1GB,
 }

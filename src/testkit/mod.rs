@@ -201,6 +201,7 @@
 
 mod aside;
 mod device;
+pub mod fuzz;
 mod inject;
 mod kit;
 mod log;

@@ -74,6 +74,8 @@ pub enum Seen {
     /// The structures of the processes are not what the [model of pages](super::Reference::check) says, or something is left
     /// of them in the end.
     Miscounted(String),
+    /// A script that was kept cannot be read: why.
+    Unreadable(String),
     /// There are more references than the device declares.
     Held {
         /// Byte address of the page.
@@ -85,7 +87,7 @@ pub enum Seen {
 
 impl Seen {
     /// Who saw it: an invariant by its number, `bytes` (both sides were read), `time`, `panic`, `answer` (what a call
-    /// returned), `model` (the model of pages).
+    /// returned), `model` (the model of pages), `script` (a kept script).
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
@@ -98,6 +100,7 @@ impl Seen {
             Self::Held { .. } => "O5",
             Self::Hidden(_) => "O0",
             Self::Differs(_) | Self::Miscounted(_) => "model",
+            Self::Unreadable(_) => "script",
             Self::Allowed(_) | Self::RefusedWrongly(_) | Self::WouldBlock => "answer",
         }
     }
@@ -152,6 +155,7 @@ impl fmt::Display for Seen {
             ),
             Self::Differs(what) => write!(f, "model: {what}"),
             Self::Miscounted(what) => write!(f, "model: {what}"),
+            Self::Unreadable(why) => write!(f, "a kept script cannot be read: {why}"),
             Self::Held { addr, extra } => write!(
                 f,
                 "O5: {extra} references more than mappings on the page at {addr:#x}, of a device that says it takes none"

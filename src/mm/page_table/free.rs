@@ -5,10 +5,7 @@ use super::{
     node::{ENTRIES, Taken},
     slot,
 };
-use crate::{
-    addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange},
-    sync::Ordering,
-};
+use crate::addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange};
 
 /// Where the neighbouring VMAs end and begin: tables that reach past these bounds are still in use.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +68,13 @@ impl PageTable {
     fn free_pmd(&self, pmd: &Pmd, range: VpnRange, pin: Pin<'_>) {
         each(range, PMD_PAGES, |part| {
             if let Some(leaf) = pmd.take(slot(part.start(), PMD_PAGES)) {
-                self.tables.fetch_sub(1, Ordering::Relaxed);
+                self.give_tables(1);
                 leaf.retire(pin);
             }
         });
     }
     fn retire_pmd(&self, pmd: Taken<Pmd>, pin: Pin<'_>) {
-        self.tables
-            .fetch_sub(1 + pmd.page().len(), Ordering::Relaxed);
+        self.give_tables(1 + pmd.page().len());
         pmd.retire(pin);
     }
     fn retire_pud(&self, pud: Taken<Pud>, pin: Pin<'_>) {
@@ -86,7 +82,7 @@ impl PageTable {
             .filter_map(|i| pud.page().child(i, pin))
             .map(|pmd| 1 + pmd.len())
             .sum();
-        self.tables.fetch_sub(1 + below, Ordering::Relaxed);
+        self.give_tables(1 + below);
         pud.retire(pin);
     }
 
@@ -106,7 +102,7 @@ impl PageTable {
             && locked.is_empty()
             && let Some(leaf) = pmd.take(i)
         {
-            self.tables.fetch_sub(1, Ordering::Relaxed);
+            self.give_tables(1);
             drop(locked);
             leaf.retire(pin);
         }

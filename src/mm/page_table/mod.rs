@@ -73,6 +73,16 @@ impl PageTable {
     pub(super) fn tables(&self) -> usize {
         self.tables.load(Ordering::Relaxed)
     }
+    /// One more of them.
+    fn take_table(&self) -> Result<(), NoMemory> {
+        self.mem.take_table()?;
+        self.tables.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    fn give_tables(&self, count: usize) {
+        self.tables.fetch_sub(count, Ordering::Relaxed);
+        self.mem.give_tables(count as u64);
+    }
     pub(super) fn pin<'g>(&self, guard: &'g Guard) -> Pin<'g> {
         Pin::new(&self.epoch, guard)
     }
@@ -119,8 +129,9 @@ impl PageTable {
             inject
                 .check(AllocKind::Table)
                 .map_err(|_| NoMemory::Table)?;
-            if dir.install(i, new()) {
-                self.tables.fetch_add(1, Ordering::Relaxed);
+            self.take_table()?;
+            if !dir.install(i, new()) {
+                self.give_tables(1);
             }
         }
     }
@@ -203,5 +214,12 @@ impl PageTable {
             at = at.align_down(span).plus(span);
         }
         None
+    }
+}
+
+impl Drop for PageTable {
+    /// What nobody freed goes with the root.
+    fn drop(&mut self) {
+        self.mem.give_tables(self.tables() as u64);
     }
 }

@@ -22,7 +22,6 @@ use crate::{
     error::NoMemory,
     frame::{AllocKind, PhysMem},
     mm::pte::RawPte,
-    sync::Ordering,
 };
 
 /// Who has a leaf. Guarded by its lock.
@@ -289,14 +288,15 @@ impl PageTable {
         if !leaf.is_still_there() || locked.is_huge() {
             return Ok(false);
         }
+        self.take_table()?;
         if !leaf.is_shared() && !leaf.pmd.remark(leaf.i, leaf.seen, Marks::SHARED) {
+            self.give_tables(1);
             return Ok(false);
         }
         let sharers = locked.sharers();
         sharers.tables += 1;
         sharers.forked = true;
         pmd.join(slot(at, PMD_PAGES), leaf.seen);
-        self.tables.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
     /// Takes a leaf out that others keep; `gone` gets each entry that was counted for this table. `false`: it is not shared.
@@ -316,7 +316,7 @@ impl PageTable {
             locked.sharers().counted -= 1;
         }
         locked.sharers().tables -= 1;
-        self.tables.fetch_sub(1, Ordering::Relaxed);
+        self.give_tables(1);
         true
     }
 }

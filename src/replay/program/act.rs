@@ -1,72 +1,75 @@
 //! One call, done by the rules of this library.
 
 use super::{
-    call::{Call, Descriptor},
+    believe::remap_args,
+    call::{Call, Returned},
     files::{Descriptors, Objects},
+    huge,
+    place::{Asked, attach_args, map_args},
     watch::Idle,
 };
 use crate::{
-    addr::PAGE_SIZE,
     error::Errno,
-    file::{File, FileMode},
-    mm::{Advice, MapFlags, Mm, MmapArgs, MremapArgs, Prot},
+    mm::{Advice, Mm, MremapArgs, MremapFlags},
 };
-use std::sync::Arc;
 
 /// What a result is worth comparing with: the value or the errno, or nothing.
 pub(super) type Did = Option<Result<u64, Errno>>;
 
-/// Does a call that only an address space and its files take part in.
+/// Does a call that only an address space and its files take part in, and that ended as recorded.
 pub(super) fn act(
     cx: &mut Idle<'_>,
     mm: &Mm,
     files: (&Descriptors, &mut Objects),
     call: &Call,
+    returned: &Returned,
 ) -> Did {
+    if let Some(errno) = huge::is_cut(cx, mm, files.1, call) {
+        return Some(Err(errno));
+    }
     Some(match *call {
-        // Neither a file nor anonymous memory.
-        Call::Mmap {
-            flags, file: None, ..
-        } if !flags.contains(MapFlags::ANONYMOUS) => Err(Errno::EBADF),
         Call::Mmap { .. } => {
-            let args = map_args(files.0, files.1, call)?;
-            mm.mmap(cx, &args).map_err(|e| e.errno())
+            let args = map_args(files.0, files.1, call, returned)?;
+            args.and_then(|args| mm.mmap(cx, &args).map_err(|e| e.errno()))
         }
-        Call::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => {
-            let args = MremapArgs {
-                addr,
-                old_len,
-                new_len,
-                flags,
-                new_addr,
-            };
-            mm.mremap(cx, args).map_err(|e| e.errno())
-        }
+        Call::Mremap { .. } => mm.mremap(cx, remap_args(call)?).map_err(|e| e.errno()),
         Call::Brk { addr } => Ok(mm.brk(cx, addr)),
-        Call::Ftruncate { ref file, len } => {
-            let file = files.0.get(file)?;
-            if !file.is_writable() {
-                return Some(Err(Errno::EINVAL));
-            }
-            done(file.truncate(cx.reborrow(), len), |e| e.errno())
-        }
-        Call::PunchHole {
-            ref file,
-            offset,
-            len,
-        } => {
-            let file = files.0.get(file)?;
-            done(file.punch_hole(cx.reborrow(), offset, len), |e| e.errno())
-        }
-        Call::Shmat { .. } => attach(cx, mm, files.1, call)?,
+        Call::Ftruncate { .. } | Call::PunchHole { .. } => return on_file(cx, files.0, call),
+        Call::Shmat { .. } => attach(cx, mm, attach_args(files.1, call, returned))?,
         Call::Shmdt { addr } => detach(cx, mm, addr),
         _ => return plain(cx, mm, call),
+    })
+}
+
+/// The calls that name a file. Of one that came unseen nobody knows how it was opened.
+fn on_file(cx: &mut Idle<'_>, files: &Descriptors, call: &Call) -> Did {
+    /// The largest length of a file.
+    const MOST: u64 = i64::MAX as u64;
+    let (Call::Ftruncate { file, .. } | Call::PunchHole { file, .. }) = call else {
+        return None;
+    };
+    if let Call::Ftruncate { len, .. } = *call
+        && len > MOST
+    {
+        return Some(Err(Errno::EINVAL));
+    }
+    if !file.is_open() {
+        return Some(Err(Errno::EBADF));
+    }
+    let Some(open) = files.get(file)?.file() else {
+        return Some(Err(Errno::EBADF));
+    };
+    Some(match *call {
+        Call::Ftruncate { .. } if !open.is_writable() => Err(Errno::EINVAL),
+        Call::Ftruncate { len, .. } => done(open.truncate(cx.reborrow(), len), |e| e.errno()),
+        Call::PunchHole { offset, len, .. } => {
+            let is_range = len > 0 && offset <= MOST && len <= MOST;
+            if is_range && !open.is_writable() {
+                return Some(Err(Errno::EBADF));
+            }
+            done(open.punch_hole(cx.reborrow(), offset, len), |e| e.errno())
+        }
+        _ => return None,
     })
 }
 
@@ -74,7 +77,9 @@ pub(super) fn act(
 fn plain(cx: &mut Idle<'_>, mm: &Mm, call: &Call) -> Did {
     Some(match *call {
         Call::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
-        Call::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),
+        Call::Mprotect { addr, len, prot } | Call::PkeyMprotect { addr, len, prot } => {
+            done(mm.mprotect(cx, addr, len, prot), |e| e.errno())
+        }
         Call::RemapFilePages {
             addr,
             len,
@@ -115,100 +120,14 @@ fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Result<u64,
     result.map(|()| 0).map_err(errno)
 }
 
-/// The arguments of an `mmap` with the open file in them; none where memory for the file ran out.
-pub(super) fn map_args(
-    files: &Descriptors,
-    objects: &mut Objects,
-    call: &Call,
-) -> Option<MmapArgs> {
-    let Call::Mmap {
-        addr,
-        len,
-        prot,
-        flags,
-        ref file,
-        offset,
-    } = *call
-    else {
-        return None;
-    };
-    let mut args = MmapArgs {
-        addr,
-        len,
-        prot,
-        flags,
-        file: None,
-        offset,
-    };
-    let file = file
-        .as_ref()
-        .filter(|_| !flags.contains(MapFlags::ANONYMOUS));
-    match file {
-        // Shared, it is anonymous memory by another name.
-        Some(zero) if zero.path == "/dev/zero" && flags.contains(MapFlags::SHARED) => {
-            args.flags |= MapFlags::ANONYMOUS;
-        }
-        Some(file) => args.file = Some(opened(files, objects, file)?),
-        None => {}
-    }
-    Some(args)
-}
-
-/// The open file behind a descriptor; one that came unseen is opened here, for reading and writing.
-fn opened(files: &Descriptors, objects: &mut Objects, file: &Descriptor) -> Option<Arc<File>> {
-    let known = files.get(file).cloned();
-    known.or_else(|| objects.open(file, super::call::OpenAccess::Both).ok())
-}
-
-/// Flags of `shmat`.
-const SHM_RDONLY: u64 = 0o10_000;
-const SHM_RND: u64 = 0o20_000;
-const SHM_REMAP: u64 = 0o40_000;
-const SHM_EXEC: u64 = 0o100_000;
-
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.
-fn attach(cx: &mut Idle<'_>, mm: &Mm, objects: &Objects, call: &Call) -> Did {
-    let Some(args) = attach_args(objects, call) else {
-        return Some(Err(Errno::EINVAL));
-    };
-    Some(mm.mmap(cx, &args).map_err(|e| match e.errno() {
-        Errno::EEXIST => Errno::EINVAL,
-        other => other,
+fn attach(cx: &mut Idle<'_>, mm: &Mm, args: Option<Asked>) -> Did {
+    Some(args?.and_then(|args| {
+        mm.mmap(cx, &args).map_err(|e| match e.errno() {
+            Errno::EEXIST => Errno::EINVAL,
+            other => other,
+        })
     }))
-}
-
-/// The mapping that a `shmat` makes; none of an unknown segment.
-pub(super) fn attach_args(objects: &Objects, call: &Call) -> Option<MmapArgs> {
-    let Call::Shmat { id, addr, flags } = *call else {
-        return None;
-    };
-    let (mode, mut prot) = match flags & SHM_RDONLY {
-        0 => (FileMode::ReadWrite, Prot::READ | Prot::WRITE),
-        _ => (FileMode::ReadOnly, Prot::READ),
-    };
-    if flags & SHM_EXEC != 0 {
-        prot |= Prot::EXEC;
-    }
-    let addr = match flags & SHM_RND {
-        0 => addr,
-        _ => addr - addr % PAGE_SIZE,
-    };
-    let mut kind = MapFlags::SHARED;
-    if addr != 0 {
-        kind |= match flags & SHM_REMAP {
-            0 => MapFlags::FIXED_NOREPLACE,
-            _ => MapFlags::FIXED,
-        };
-    }
-    let (file, len) = objects.attach(id, mode)?;
-    Some(MmapArgs {
-        addr,
-        len,
-        prot,
-        flags: kind,
-        file: Some(file),
-        offset: 0,
-    })
 }
 
 /// `shmdt`: what is left of the segment that was attached at `addr`.
@@ -227,4 +146,32 @@ fn detach(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
             .map_err(|e| e.errno())?;
     }
     Ok(0)
+}
+
+/// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
+pub(super) fn correct(
+    cx: &mut Idle<'_>,
+    mm: &Mm,
+    call: &Call,
+    mine: Option<u64>,
+    theirs: Option<u64>,
+) {
+    let (len, new_addr) = match *call {
+        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => (len, theirs),
+        _ => return,
+    };
+    let (Some(addr), Some(new_addr)) = (mine, new_addr) else {
+        return;
+    };
+    // What cannot be moved stays: the difference has been noted.
+    let _stays = mm.mremap(
+        cx,
+        MremapArgs {
+            addr,
+            old_len: len,
+            new_len: len,
+            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+            new_addr,
+        },
+    );
 }

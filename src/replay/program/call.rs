@@ -1,17 +1,14 @@
 //! The calls that an address space, its files and its processes feel, typed.
 
-use super::{
-    text::{arguments, unescape},
-    words::value,
-};
+use super::{text::unescape, words::value};
 use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
 
-/// A descriptor as `strace -y` shows it: `3</path>`, `3</path>(deleted)`.
+/// A descriptor as `strace -y` shows it: `3</path>`, `3</path>(deleted)`; one that is not open is a number alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// Its number.
     pub number: i32,
-    /// What it leads to.
+    /// What it leads to; nothing: it is not open.
     pub path: String,
     /// Whether that name is gone.
     pub deleted: bool,
@@ -30,15 +27,22 @@ pub enum Call {
         len: u64,
         prot: Prot,
         flags: MapFlags,
-        file: Option<Descriptor>,
+        /// Not looked at where `flags` say that the memory is anonymous.
+        file: Descriptor,
         offset: u64,
     },
     Munmap {
         addr: u64,
         len: u64,
     },
-    /// `mprotect`, `pkey_mprotect`.
+    /// `mprotect`, and `pkey_mprotect` without a key.
     Mprotect {
+        addr: u64,
+        len: u64,
+        prot: Prot,
+    },
+    /// `pkey_mprotect` with a key. Whether that was given out, the recording alone knows.
+    PkeyMprotect {
         addr: u64,
         len: u64,
         prot: Prot,
@@ -107,6 +111,8 @@ pub enum Call {
     /// `memfd_create`.
     Memfd {
         name: String,
+        /// `MFD_HUGETLB`.
+        huge: bool,
     },
     Close {
         file: Descriptor,
@@ -119,6 +125,7 @@ pub enum Call {
         file: Descriptor,
         len: u64,
     },
+    /// `fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)`.
     PunchHole {
         file: Descriptor,
         offset: u64,
@@ -127,6 +134,8 @@ pub enum Call {
     Shmget {
         key: u64,
         size: u64,
+        /// `SHM_HUGETLB`.
+        huge: bool,
     },
     Shmat {
         id: u64,
@@ -149,6 +158,8 @@ pub enum OpenAccess {
     Write,
     /// `O_RDWR`.
     Both,
+    /// `O_PATH`: the file can be named, and nothing else.
+    Path,
 }
 
 /// How a call ended.
@@ -191,6 +202,10 @@ impl Returned {
 }
 
 impl Descriptor {
+    /// Whether a file is behind it.
+    pub fn is_open(&self) -> bool {
+        !self.path.is_empty()
+    }
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let bad = || format!("{text:?} is not a descriptor such as 3</path>");
         let (number, path) = text.split_once('<').unwrap_or((text, ""));
@@ -201,196 +216,5 @@ impl Descriptor {
             path: unescape(path),
             deleted: behind.starts_with("(deleted)"),
         })
-    }
-}
-
-/// The arguments of one call, by position.
-struct Args<'a>(Vec<&'a str>);
-
-impl Args<'_> {
-    fn text(&self, nth: usize) -> Result<&str, String> {
-        let missing = || format!("argument {} is missing", nth + 1);
-        self.0.get(nth).copied().ok_or_else(missing)
-    }
-    fn number(&self, nth: usize) -> Result<u64, String> {
-        value(self.text(nth)?)
-    }
-    /// What is not there is 0.
-    fn number_or_0(&self, nth: usize) -> Result<u64, String> {
-        self.0.get(nth).map_or(Ok(0), |text| value(text))
-    }
-    fn bits(&self, nth: usize) -> Result<u32, String> {
-        let text = self.text(nth)?;
-        u32::try_from(value(text)?).map_err(|_| format!("{text:?} has more than 32 bits"))
-    }
-    fn prot(&self, nth: usize) -> Result<Prot, String> {
-        Ok(Prot::from_bits_retain(self.bits(nth)?))
-    }
-    fn file(&self, nth: usize) -> Result<Descriptor, String> {
-        Descriptor::parse(self.text(nth)?)
-    }
-    fn string(&self, nth: usize) -> Result<Option<String>, String> {
-        let text = self.text(nth)?;
-        let inside = text.trim_end_matches("...").strip_prefix('"');
-        match inside.and_then(|t| t.strip_suffix('"')) {
-            Some(inside) => Ok(Some(unescape(inside))),
-            None if text == "NULL" => Ok(None),
-            None => Err(format!("{text:?} is not a string")),
-        }
-    }
-}
-
-impl Call {
-    /// From a name and what stands between the parentheses.
-    pub(super) fn parse(name: &str, text: &str) -> Result<Self, String> {
-        let args = Args(arguments(text));
-        let found = match name {
-            "mmap" | "munmap" | "mprotect" | "pkey_mprotect" | "mremap" | "remap_file_pages"
-            | "madvise" | "mlock" | "mlock2" | "munlock" | "mlockall" | "munlockall" | "msync"
-            | "brk" | "prctl" => Self::of_memory(name, &args),
-            "shmget" => Ok(Self::Shmget {
-                key: args.number(0)?,
-                size: args.number(1)?,
-            }),
-            "shmat" => Ok(Self::Shmat {
-                id: args.number(0)?,
-                addr: args.number(1)?,
-                flags: args.number(2)?,
-            }),
-            "shmdt" => Ok(Self::Shmdt {
-                addr: args.number(0)?,
-            }),
-            "fork" | "vfork" | "clone" | "clone3" => Ok(Self::cloned(name, text)),
-            "execve" | "execveat" => Ok(Self::Execve),
-            "exit" => Ok(Self::Exit),
-            "exit_group" => Ok(Self::ExitGroup),
-            _ => Self::of_files(name, &args),
-        };
-        found.map_err(|why| format!("{name}: {why}"))
-    }
-
-    fn of_memory(name: &str, args: &Args<'_>) -> Result<Self, String> {
-        let range = || Ok::<_, String>((args.number(0)?, args.number(1)?));
-        Ok(match name {
-            "mmap" => Self::mmap(args)?,
-            "mremap" => Self::mremap(args)?,
-            "munmap" => range().map(|(addr, len)| Self::Munmap { addr, len })?,
-            "mprotect" | "pkey_mprotect" => {
-                let ((addr, len), prot) = (range()?, args.prot(2)?);
-                Self::Mprotect { addr, len, prot }
-            }
-            "remap_file_pages" => Self::RemapFilePages {
-                addr: args.number(0)?,
-                len: args.number(1)?,
-                prot: args.prot(2)?,
-                pgoff: args.number(3)?,
-                flags: MapFlags::from_bits_retain(args.bits(4)?),
-            },
-            "madvise" => {
-                let ((addr, len), advice) = (range()?, args.number(2)?);
-                Self::Madvise { addr, len, advice }
-            }
-            "mlock" | "mlock2" => {
-                let flags = if name == "mlock" { 0 } else { args.bits(2)? };
-                let (flags, (addr, len)) = (MlockFlags::from_bits_retain(flags), range()?);
-                Self::Mlock { addr, len, flags }
-            }
-            "munlock" => range().map(|(addr, len)| Self::Munlock { addr, len })?,
-            "mlockall" => Self::Mlockall {
-                flags: MlockallFlags::from_bits_retain(args.bits(0)?),
-            },
-            "munlockall" => Self::Munlockall,
-            "msync" => {
-                let flags = MsyncFlags::from_bits_retain(args.bits(2)?);
-                range().map(|(addr, len)| Self::Msync { addr, len, flags })?
-            }
-            "brk" => Self::Brk {
-                addr: args.number(0)?,
-            },
-            _ if args.text(0) == Ok("PR_SET_VMA") => Self::NameMemory {
-                addr: args.number(2)?,
-                len: args.number(3)?,
-                name: args.string(4)?,
-            },
-            _ => Self::Other,
-        })
-    }
-    fn mmap(args: &Args<'_>) -> Result<Self, String> {
-        let file = args.text(4)?;
-        Ok(Self::Mmap {
-            addr: args.number(0)?,
-            len: args.number(1)?,
-            prot: args.prot(2)?,
-            flags: MapFlags::from_bits_retain(args.bits(3)?),
-            file: match file.starts_with('-') {
-                true => None,
-                false => Some(args.file(4)?),
-            },
-            offset: args.number(5)?,
-        })
-    }
-    fn mremap(args: &Args<'_>) -> Result<Self, String> {
-        Ok(Self::Mremap {
-            addr: args.number(0)?,
-            old_len: args.number(1)?,
-            new_len: args.number(2)?,
-            flags: MremapFlags::from_bits_retain(args.bits(3)?),
-            new_addr: args.number_or_0(4)?,
-        })
-    }
-    /// The flags of `clone` stand somewhere among its arguments, those of `clone3` in a structure.
-    fn cloned(name: &str, text: &str) -> Self {
-        let has = |flag: &str| {
-            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .any(|word| word == flag)
-        };
-        Self::Clone {
-            vm: name == "vfork" || has("CLONE_VM"),
-            thread: has("CLONE_THREAD"),
-            files: has("CLONE_FILES"),
-        }
-    }
-    fn of_files(name: &str, args: &Args<'_>) -> Result<Self, String> {
-        Ok(match name {
-            "open" | "openat" => Self::Open {
-                access: open_access(args.text(if name == "open" { 1 } else { 2 })?),
-            },
-            "creat" => Self::Open {
-                access: OpenAccess::Write,
-            },
-            "memfd_create" => Self::Memfd {
-                name: args.string(0)?.unwrap_or_default(),
-            },
-            "close" => Self::Close {
-                file: args.file(0)?,
-            },
-            "dup" | "dup2" | "dup3" => Self::Dup {
-                file: args.file(0)?,
-            },
-            "fcntl" if args.text(1).is_ok_and(|c| c.starts_with("F_DUPFD")) => Self::Dup {
-                file: args.file(0)?,
-            },
-            "ftruncate" => Self::Ftruncate {
-                file: args.file(0)?,
-                len: args.number(1)?,
-            },
-            "fallocate" if args.text(1)?.contains("FALLOC_FL_PUNCH_HOLE") => Self::PunchHole {
-                file: args.file(0)?,
-                offset: args.number(2)?,
-                len: args.number(3)?,
-            },
-            _ => Self::Other,
-        })
-    }
-}
-
-fn open_access(flags: &str) -> OpenAccess {
-    let has = |flag| flags.split('|').any(|word| word == flag);
-    if has("O_RDWR") {
-        OpenAccess::Both
-    } else if has("O_WRONLY") {
-        OpenAccess::Write
-    } else {
-        OpenAccess::Read
     }
 }

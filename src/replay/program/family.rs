@@ -31,6 +31,8 @@ struct Space {
 pub(super) struct Family {
     tasks: BTreeMap<u32, Task>,
     spaces: Vec<Option<Space>>,
+    /// Those that are there.
+    alive: usize,
     tables: Vec<Descriptors>,
 }
 
@@ -49,6 +51,15 @@ impl Family {
             self.tables.resize_with(table + 1, Descriptors::default);
         }
         &mut self.tables[table]
+    }
+    /// Address spaces that somebody is in.
+    pub(super) fn spaces(&self) -> usize {
+        self.alive
+    }
+    /// Whether the heap's beginning is known.
+    pub(super) fn knows_heap(&self, space: SpaceId) -> bool {
+        let space = self.spaces.get(space).and_then(Option::as_ref);
+        space.is_none_or(|s| s.has_heap)
     }
     /// Says that the heap's beginning is known from now on; returns whether it was.
     pub(super) fn know_heap(&mut self, space: SpaceId) -> bool {
@@ -70,6 +81,7 @@ impl Family {
     pub(super) fn add_space(&mut self, mm: Arc<Mm>, like: Option<SpaceId>) -> SpaceId {
         let like = like.and_then(|id| self.spaces.get(id)?.as_ref());
         let has_heap = like.is_some_and(|s| s.has_heap);
+        self.alive += 1;
         self.spaces.push(Some(Space {
             mm,
             users: 0,
@@ -122,6 +134,7 @@ impl Family {
         let users = &mut slot.as_mut()?.users;
         *users -= 1;
         if *users == 0 {
+            self.alive -= 1;
             slot.take().map(|s| s.mm)
         } else {
             None

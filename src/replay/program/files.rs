@@ -20,22 +20,67 @@ const UNKNOWN: u64 = MAX_SIZE;
 /// What `/proc/PID/maps` adds to a name that is gone.
 pub(super) const DELETED: &str = " (deleted)";
 
+/// What an open descriptor leads to.
+#[derive(Clone, Debug)]
+pub(super) struct Opened {
+    path: String,
+    file: Arc<File>,
+    /// Opened with `O_PATH`: calls that want a file are told that it is not open.
+    path_only: bool,
+    /// Its pages are huge ones of the kernel's pool.
+    pub(super) huge: bool,
+}
+
+impl Opened {
+    fn of(to: &Descriptor, file: Arc<File>) -> Self {
+        let path = to.path.clone();
+        let (path_only, huge) = (false, false);
+        Self {
+            path,
+            file,
+            path_only,
+            huge,
+        }
+    }
+    /// The file, for a call that does something with it.
+    pub(super) fn file(&self) -> Option<&Arc<File>> {
+        (!self.path_only).then_some(&self.file)
+    }
+}
+
 /// Descriptors of one process, or of several that share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Descriptors(BTreeMap<i32, (String, Arc<File>)>);
+pub(super) struct Descriptors(BTreeMap<i32, Opened>);
 
 impl Descriptors {
-    pub(super) fn insert(&mut self, to: &Descriptor, file: Arc<File>) {
-        self.0.insert(to.number, (to.path.clone(), file));
+    pub(super) fn insert(&mut self, to: &Descriptor, opened: Opened) {
+        self.0.insert(to.number, opened);
     }
     pub(super) fn remove(&mut self, file: &Descriptor) {
         self.0.remove(&file.number);
     }
-    /// The open file, if this table was told of it: descriptors also come by ways that no call shows.
-    pub(super) fn get(&self, file: &Descriptor) -> Option<&Arc<File>> {
-        let (path, open) = self.0.get(&file.number)?;
-        (*path == file.path).then_some(open)
+    /// What is open there, if this table was told of it: descriptors also come by ways that no call shows.
+    pub(super) fn get(&self, file: &Descriptor) -> Option<&Opened> {
+        let opened = self.0.get(&file.number)?;
+        (opened.path == file.path).then_some(opened)
     }
+}
+
+/// A segment of System V.
+#[derive(Debug)]
+struct Segment {
+    key: u64,
+    object: Arc<dyn MemoryObject>,
+    size: u64,
+    huge: bool,
+}
+
+/// An open file of a segment: each `shmat` has one of its own.
+pub(super) struct Attached {
+    pub(super) file: Arc<File>,
+    /// Bytes.
+    pub(super) size: u64,
+    pub(super) huge: bool,
 }
 
 /// The objects of a recording, by name.
@@ -45,7 +90,9 @@ pub(super) struct Objects {
     named: BTreeMap<String, Arc<dyn MemoryObject>>,
     /// Paths with no disk behind.
     in_memory: BTreeSet<String>,
-    segments: BTreeMap<u64, (Arc<dyn MemoryObject>, u64)>,
+    segments: BTreeMap<u64, Segment>,
+    /// Names of what has huge pages.
+    huge: BTreeSet<String>,
 }
 
 impl Objects {
@@ -59,6 +106,7 @@ impl Objects {
                 .map(|r| r.path.trim_end_matches(DELETED).to_owned())
                 .collect(),
             segments: BTreeMap::new(),
+            huge: BTreeSet::new(),
         }
     }
 
@@ -88,35 +136,84 @@ impl Objects {
         &mut self,
         to: &Descriptor,
         access: OpenAccess,
-    ) -> Result<Arc<File>, ObjectError> {
+    ) -> Result<Opened, ObjectError> {
         let mode = match access {
-            OpenAccess::Read => FileMode::ReadOnly,
+            OpenAccess::Read | OpenAccess::Path => FileMode::ReadOnly,
             OpenAccess::Write => FileMode::WriteOnly,
             OpenAccess::Both => FileMode::ReadWrite,
         };
-        Ok(File::open(self.named(&shown(to))?, mode))
+        let file = File::open(self.named(&shown(to))?, mode);
+        let path_only = access == OpenAccess::Path;
+        Ok(Opened {
+            path_only,
+            ..Opened::of(to, file)
+        })
     }
     /// `memfd_create`: a new object however often the name was used. Nothing says how much is written to it.
-    pub(super) fn memfd(&self, name: &str) -> Result<Arc<File>, ObjectError> {
+    pub(super) fn memfd(
+        &mut self,
+        to: &Descriptor,
+        name: &str,
+        huge: bool,
+    ) -> Result<Opened, ObjectError> {
         let object = Shmem::memfd(self.machine.host(), name, UNKNOWN)?;
+        self.note_huge(huge, &*object);
+        let file = File::open(object, FileMode::ReadWrite);
+        Ok(Opened {
+            huge,
+            ..Opened::of(to, file)
+        })
+    }
+    /// The file behind an anonymous mapping of huge pages.
+    pub(super) fn huge_memory(&mut self) -> Result<Arc<File>, ObjectError> {
+        let name = format!("/anon_hugepage{DELETED}");
+        let object = Shmem::new(self.machine.host(), &name, UNKNOWN, 0)?;
+        self.note_huge(true, &*object);
         Ok(File::open(object, FileMode::ReadWrite))
     }
+    fn note_huge(&mut self, huge: bool, object: &dyn MemoryObject) {
+        if huge {
+            self.huge.insert(object.name().into_owned());
+        }
+    }
+    /// Whether there are huge pages behind mappings of that name; none: behind any.
+    pub(super) fn is_huge(&self, name: Option<&str>) -> bool {
+        name.map_or(!self.huge.is_empty(), |name| self.huge.contains(name))
+    }
 
-    /// `shmget`, which returned `id`.
-    pub(super) fn add_segment(&mut self, id: u64, key: u64, size: u64) -> Result<(), ObjectError> {
-        if self.segments.contains_key(&id) {
+    /// `shmget`, which returned `id`. An id comes again when its segment was taken away.
+    pub(super) fn add_segment(
+        &mut self,
+        id: u64,
+        (key, size): (u64, u64),
+        huge: bool,
+    ) -> Result<(), ObjectError> {
+        const PRIVATE: u64 = 0;
+        let key = key & u64::from(u32::MAX);
+        let known = self.segments.get(&id);
+        if known.is_some_and(|segment| segment.key == key && key != PRIVATE) {
             return Ok(());
         }
-        let key = key & u64::from(u32::MAX);
         let name = format!("/SYSV{key:08x}{DELETED}");
         let object = Shmem::new(self.machine.host(), &name, size, 0)?;
-        self.segments.insert(id, (object, size));
+        self.note_huge(huge, &*object);
+        let segment = Segment {
+            key,
+            object,
+            size,
+            huge,
+        };
+        self.segments.insert(id, segment);
         Ok(())
     }
-    /// An open file of segment `id`, and its size in bytes: each `shmat` has one of its own.
-    pub(super) fn attach(&self, id: u64, mode: FileMode) -> Option<(Arc<File>, u64)> {
-        let (object, size) = self.segments.get(&id)?;
-        Some((File::open(Arc::clone(object), mode), *size))
+    /// An open file of segment `id`.
+    pub(super) fn attach(&self, id: u64, mode: FileMode) -> Option<Attached> {
+        let segment = self.segments.get(&id)?;
+        Some(Attached {
+            file: File::open(Arc::clone(&segment.object), mode),
+            size: segment.size,
+            huge: segment.huge,
+        })
     }
 }
 

@@ -28,6 +28,16 @@ pub(super) fn build(
     rows: &[Row],
 ) -> Result<Arc<Mm>, String> {
     let mm = Mm::new(machine);
+    match fill(cx, &mm, objects, rows) {
+        Ok(()) => Ok(mm),
+        Err(why) => {
+            mm.exit(cx);
+            Err(why)
+        }
+    }
+}
+
+fn fill(cx: &mut Idle<'_>, mm: &Mm, objects: &mut Objects, rows: &[Row]) -> Result<(), String> {
     let mut files: BTreeMap<&str, Arc<File>> = BTreeMap::new();
     let mut top = 0;
     // The page of the kernel above all is no memory of the process.
@@ -66,7 +76,7 @@ pub(super) fn build(
     if top > 0 {
         mm.set_mmap_base(cx, top).map_err(|e| e.to_string())?;
     }
-    Ok(mm)
+    Ok(())
 }
 
 fn flags(row: &Row) -> VmFlags {

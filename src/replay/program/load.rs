@@ -6,25 +6,14 @@ use super::{
     maps::Row,
     strace,
 };
-use crate::replay::load::unpack;
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+use crate::replay::{
+    limits::{InputError, Limits},
+    load::{Inputs, unread},
 };
-use thiserror::Error;
+use std::{collections::BTreeMap, fs, path::Path};
 
-/// A recording that cannot be read: which file, which line, why.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{file}:{line}: {why}")]
-pub struct ProgramError {
-    /// The file.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong there.
-    pub why: String,
-}
+/// A recording that cannot be read, or cannot be followed.
+pub type ProgramError = InputError;
 
 /// A recording of a program, read and ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +31,9 @@ pub struct Program {
 }
 
 /// The calls of a recording.
-const CALLS: &str = "calls.strace";
+pub(super) const CALLS: &str = "calls.strace";
 /// Its page faults.
-const FAULTS: &str = "faults.txt";
+pub(super) const FAULTS: &str = "faults.txt";
 /// What the name of a compressed file ends in.
 const PACKED: &str = ".gz";
 
@@ -92,57 +81,49 @@ pub fn is_program(path: &Path) -> bool {
 }
 
 impl Program {
-    /// Reads the folder of a recording; each file may be compressed with gzip, `.gz` behind its name.
+    /// Reads the folder of a recording, within the [`Limits`] that are usual ([`Inputs::program`]).
     ///
     /// # Errors
     ///
-    /// [`ProgramError`]: the first file or line that is not what it should be.
+    /// As there.
     pub fn load(path: &Path) -> Result<Self, ProgramError> {
-        let name = path.display().to_string();
-        let cannot = |path: &Path, why: &io::Error| ProgramError {
-            file: path.display().to_string(),
-            line: 1,
-            why: format!("cannot be read: {why}"),
-        };
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(path).map_err(|e| cannot(path, &e))? {
-            let file: PathBuf = entry.map_err(|e| cannot(path, &e))?.path();
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            if is_part(name.trim_end_matches(PACKED)) {
-                let bytes = fs::read(&file).map_err(|e| cannot(&file, &e))?;
-                files.insert(name.into_owned(), bytes);
-            }
-        }
-        Self::from_files(&name, files)
+        Inputs::new(Limits::default()).program(path)
     }
 
-    /// A recording from the contents of its files, by name, compressed or not.
+    /// A recording from the contents of its files, by name, compressed or not, within the usual [`Limits`]. Files of other
+    /// names are passed over.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load).
     pub fn from_files(name: &str, files: BTreeMap<String, Vec<u8>>) -> Result<Self, ProgramError> {
-        let mut texts = BTreeMap::new();
+        let mut inputs = Inputs::new(Limits::default());
+        let mut parts = Parts::default();
         for (file, bytes) in files {
-            let text = text(&format!("{name}/{file}"), bytes)?;
-            texts.insert(file.trim_end_matches(PACKED).to_owned(), text);
+            if let Some(part) = part_of(name, &file)? {
+                let bytes = inputs.bytes(&format!("{name}/{file}"), bytes)?;
+                parts.add(name, (&file, part), &bytes)?;
+            }
         }
+        Self::from_parts(name, &parts)
+    }
+
+    fn from_parts(name: &str, parts: &Parts) -> Result<Self, ProgramError> {
         let need = |file: &str| {
-            texts.get(file).ok_or_else(|| ProgramError {
-                file: format!("{name}/{file}"),
-                line: 1,
-                why: "is missing".into(),
+            parts.0.get(file).map(|(_, text)| text).ok_or_else(|| {
+                let why = "is missing".into();
+                in_file(name, file, (1, why))
             })
         };
-        let at = |file: &str, (line, why)| ProgramError {
-            file: format!("{name}/{file}"),
-            line,
-            why,
+        // Errors name the file as it is there.
+        let at = |file: &str, why| {
+            let there = parts.0.get(file).map_or(file, |(there, _)| there);
+            in_file(name, there, why)
         };
         let lines = strace::parse(need(CALLS)?).map_err(|e| at(CALLS, e))?;
         let faults = faults::parse(need(FAULTS)?).map_err(|e| at(FAULTS, e))?;
         let (mut initial, mut finals) = (BTreeMap::new(), BTreeMap::new());
-        for (file, text) in &texts {
+        for (file, (_, text)) in &parts.0 {
             if let Some((pid, is_final)) = whose(file) {
                 let rows = maps::parse(text).map_err(|e| at(file, e))?;
                 let layouts = if is_final { &mut finals } else { &mut initial };
@@ -165,27 +146,77 @@ impl Program {
     }
 }
 
-fn is_part(name: &str) -> bool {
-    name == CALLS || name == FAULTS || whose(name).is_some()
+impl Inputs {
+    /// Reads the folder of a recording; each file may be compressed with gzip, `.gz` behind its name.
+    ///
+    /// # Errors
+    ///
+    /// [`ProgramError`]: the first file or line that is not what it should be; a part that is there twice; more bytes than may
+    /// be read.
+    pub fn program(&mut self, path: &Path) -> Result<Program, ProgramError> {
+        let name = path.display().to_string();
+        let mut parts = Parts::default();
+        for entry in fs::read_dir(path).map_err(|e| unread(&name, &e))? {
+            let file = entry.map_err(|e| unread(&name, &e))?.path();
+            let there = file.file_name().unwrap_or_default().to_string_lossy();
+            if let Some(part) = part_of(&name, &there)? {
+                let bytes = self.file(&file)?;
+                parts.add(&name, (&there, part), &bytes)?;
+            }
+        }
+        Program::from_parts(&name, &parts)
+    }
 }
 
-/// The process of `PID.initial.maps` and `PID.final.maps`, and whether it is the latter.
+/// The text of each part of a recording, and the name of its file.
+#[derive(Default)]
+struct Parts(BTreeMap<String, (String, String)>);
+
+impl Parts {
+    /// Bytes that are not UTF-8 are replaced, since paths may hold any.
+    fn add(
+        &mut self,
+        name: &str,
+        (file, part): (&str, &str),
+        bytes: &[u8],
+    ) -> Result<(), ProgramError> {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let twin = self.0.insert(part.to_owned(), (file.to_owned(), text));
+        twin.map_or(Ok(()), |(twin, _)| {
+            let (first, second) = (twin.as_str().min(file), twin.as_str().max(file));
+            let why = format!("is there twice: {first} and {second}");
+            Err(in_file(name, file, (1, why)))
+        })
+    }
+}
+
+fn in_file(name: &str, file: &str, (line, why): (usize, String)) -> ProgramError {
+    ProgramError {
+        file: format!("{name}/{file}"),
+        line,
+        why,
+    }
+}
+
+/// The part of a recording that a file of that name is, if it is one.
+fn part_of<'f>(name: &str, file: &'f str) -> Result<Option<&'f str>, ProgramError> {
+    let part = file.strip_suffix(PACKED).unwrap_or(file);
+    let is_layout = [INITIAL, FINAL].iter().any(|end| part.ends_with(end));
+    if is_layout && whose(part).is_none() {
+        let why = format!("{part:?} does not begin with the number of a process");
+        return Err(in_file(name, file, (1, why)));
+    }
+    Ok((part == CALLS || part == FAULTS || is_layout).then_some(part))
+}
+
+/// What the names of layouts end in.
+const INITIAL: &str = ".initial.maps";
+const FINAL: &str = ".final.maps";
+
+/// The process of `PID.initial.maps` and `PID.final.maps`, and whether it is the latter. There is one way to write it.
 fn whose(name: &str) -> Option<(u32, bool)> {
-    let initial = name.strip_suffix(".initial.maps").map(|pid| (pid, false));
-    let (pid, is_final) = initial.or_else(|| Some((name.strip_suffix(".final.maps")?, true)))?;
-    Some((pid.parse().ok()?, is_final))
-}
-
-/// The text of a file; bytes that are not UTF-8 are replaced, since paths may hold any.
-fn text(name: &str, bytes: Vec<u8>) -> Result<String, ProgramError> {
-    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
-        unpack(name, &bytes).map_err(|e| ProgramError {
-            file: e.file,
-            line: e.line,
-            why: e.why,
-        })?
-    } else {
-        bytes
-    };
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let initial = name.strip_suffix(INITIAL).map(|pid| (pid, false));
+    let (pid, is_final) = initial.or_else(|| Some((name.strip_suffix(FINAL)?, true)))?;
+    let number: u32 = pid.parse().ok()?;
+    (number.to_string() == pid).then_some((number, is_final))
 }

@@ -1,6 +1,7 @@
 //! `/proc/PID/maps`, line by line.
 
 use super::text::{Text, hexadecimal};
+use crate::{PAGE_SIZE, TASK_SIZE};
 use std::fmt;
 
 /// A line of `/proc/PID/maps`.
@@ -24,7 +25,7 @@ pub struct Row {
 ///
 /// # Errors
 ///
-/// The first line that is none of `/proc/PID/maps`, or that does not lie above the one before.
+/// The first line that is none of `/proc/PID/maps`, that does not lie above the one before, or that no process could have.
 pub fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {
     let mut rows: Vec<Row> = Vec::new();
     for (n, line) in text.lines().enumerate() {
@@ -36,6 +37,7 @@ pub fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {
         if rows.last().is_some_and(|last| last.end > row.start) {
             return Err((n + 1, "overlaps the line before".to_owned()));
         }
+        row.check().map_err(|why| (n + 1, why))?;
         rows.push(row);
     }
     Ok(rows)
@@ -43,7 +45,6 @@ pub fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {
 
 impl Row {
     fn parse(line: &str) -> Option<Self> {
-        const PAGE: u64 = crate::PAGE_SIZE;
         let mut text = Text(line);
         let (start, end) = text.word()?.split_once('-')?;
         let perms = text.word()?.to_owned();
@@ -63,9 +64,24 @@ impl Row {
             && letters.clone().all(|(c, of)| of.contains(c))
             && [row.start, row.end, row.offset]
                 .iter()
-                .all(|a| a % PAGE == 0)
+                .all(|a| a % PAGE_SIZE == 0)
             && row.start < row.end;
         fine.then_some(row)
+    }
+    /// Only the kernel's own page lies above what a process may map, and no file has more than 2^63 bytes.
+    fn check(&self) -> Result<(), String> {
+        const MOST: u64 = i64::MAX as u64;
+        if self.end > TASK_SIZE && !self.is_special() {
+            return Err(format!(
+                "ends above {TASK_SIZE:#x}, where no process has memory"
+            ));
+        }
+        let last = self.offset.checked_add(self.end - self.start - PAGE_SIZE);
+        if last.is_none_or(|last| last > MOST) {
+            let offset = self.offset;
+            return Err(format!("offset {offset:#x} lies beyond what any file has"));
+        }
+        Ok(())
     }
     /// What the kernel maps by itself; no layout is compared there.
     pub fn is_special(&self) -> bool {

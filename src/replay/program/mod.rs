@@ -14,22 +14,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Every call goes through the address space's own rules; of the recording only the answer of the first `brk`, the
-//! number of a forked child and what descriptors lead to are believed. A recording does not say how long files are:
+//! Every call goes through the address space's own rules. Of the recording only that is believed which no layout tells: the
+//! answer of the first `brk`, the number of a forked child, what descriptors lead to (one without a path is not open), what
+//! became of huge pages from a pool, and errors that come from files, rights, limits and memory of the recorded machine. A
+//! recording does not say how long files are:
 //! every page of a file that no recorded call cut is there. Where calls of several threads overlapped, the addresses
 //! that they returned decide which came first.
 
 mod act;
+mod args;
+mod believe;
 mod call;
 mod event;
 mod family;
 mod faults;
 mod files;
+mod follow;
+mod huge;
 mod image;
 mod layouts;
 mod load;
 mod maps;
 mod order;
+mod place;
 mod race;
 mod run;
 mod strace;
@@ -43,7 +50,7 @@ pub use event::{Event, What};
 pub use faults::{Fault, Kind as FaultKind, parse as parse_faults};
 pub use load::{Program, ProgramError, is_program, shipped};
 pub use maps::{Row, parse as parse_maps};
-pub use run::{machine, run, run_on};
+pub use run::{machine, machine_within, run, run_on, run_within};
 pub use strace::{Body, Line, parse as parse_strace};
 pub use verdict::{Differing, Outcome, Process, Verdict};
 pub use watch::{Idle, Nobody, Watch, Who};

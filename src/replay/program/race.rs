@@ -1,14 +1,15 @@
 //! Which of two calls that overlapped in time was first: only in one order do they end as recorded.
 
 use super::{
-    act::{attach_args, map_args},
+    believe::remap_args,
     call::{Call, Returned},
     event::{Event, What},
     family::Family,
     files::Objects,
+    place::{attach_args, map_args},
     watch::Idle,
 };
-use crate::mm::{Mm, MremapArgs};
+use crate::mm::Mm;
 use std::ops::Range;
 
 /// Whether `event`, seen to end later, must have taken effect before `due`.
@@ -81,27 +82,17 @@ fn fits(
     let (call, returned) = parts(event)?;
     let place = match *call {
         Call::Mmap { .. } => {
-            let args = map_args(family.descriptors(task.table), objects, call)?;
-            family.mm(task.space?)?.would_map_at(cx, &args).ok()
+            let args = map_args(family.descriptors(task.table), objects, call, returned)?;
+            let mm = family.mm(task.space?)?;
+            args.ok().and_then(|args| mm.would_map_at(cx, &args).ok())
         }
         Call::Shmat { .. } => {
-            let args = attach_args(objects, call)?;
-            family.mm(task.space?)?.would_map_at(cx, &args).ok()
+            let args = attach_args(objects, call, returned)?;
+            let mm = family.mm(task.space?)?;
+            args.ok().and_then(|args| mm.would_map_at(cx, &args).ok())
         }
-        Call::Mremap {
-            addr,
-            old_len,
-            new_len,
-            flags,
-            new_addr,
-        } => {
-            let args = MremapArgs {
-                addr,
-                old_len,
-                new_len,
-                flags,
-                new_addr,
-            };
+        Call::Mremap { .. } => {
+            let args = remap_args(call)?;
             family.mm(task.space?)?.would_remap_to(cx, args).ok()
         }
         _ => return None,
@@ -115,7 +106,7 @@ fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
     let start = returned.value()?;
     let len = match *call {
         Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => len,
-        Call::Shmat { .. } => attach_args(objects, call)?.len,
+        Call::Shmat { .. } => attach_args(objects, call, returned)?.ok()?.len,
         _ => return None,
     };
     Some(start..start.saturating_add(len))

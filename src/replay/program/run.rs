@@ -1,49 +1,47 @@
-//! Follows a recording: one machine, the calls by this library's rules, the page faults as accesses.
+//! Following a recording: one machine, the calls by this library's rules, the page faults as accesses.
 
 use super::{
-    act::act,
-    call::{Call, Returned},
-    event::{Event, What},
-    family::{Family, SpaceId, Task},
-    faults::{Fault, Kind},
-    files::Objects,
-    image, layouts,
-    load::Program,
-    order::Order,
-    race,
-    verdict::{Differing, Outcome, Process, Verdict, equal},
-    watch::{Idle, Nobody, Watch, Who},
+    follow::Follower,
+    load::{CALLS, Program},
+    verdict::Outcome,
+    watch::{Nobody, Watch},
 };
 use crate::{
-    TASK_SIZE,
-    ctx::AlreadyEntered,
-    frame::{Contents, MemConfig},
-    mm::{Machine, MachineConfig, MapFlags, Mm, MremapArgs, MremapFlags},
+    mm::{Machine, MachineConfig},
+    replay::{
+        limits::{InputError, Limits, ReplayError},
+        run::message,
+    },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-/// Follows a recording to its end on a machine of its own.
+/// Follows a recording to its end on a machine of its own, within the usual [`Limits`].
 ///
 /// # Errors
 ///
-/// [`AlreadyEntered`] when the current thread works on a machine already.
-pub fn run(program: &Program) -> Result<Outcome, AlreadyEntered> {
+/// [`ReplayError`]: the current thread works on a machine already; or the call or fault, by file and line, that needs more
+/// than the limits, cannot have happened, or made this library panic.
+pub fn run(program: &Program) -> Result<Outcome, ReplayError> {
     run_on(&machine(), program, &mut Nobody)
 }
 
-/// A machine large enough for a recorded program: 64 GiB, of which nothing costs anything until it is used.
+/// A machine for recorded programs: the memory of the usual [`Limits`], of which nothing costs anything until it is used.
 pub fn machine() -> Arc<Machine> {
-    Machine::new(MachineConfig {
-        memory: MemConfig {
-            frames: 1 << 24,
-            contents: Contents::Real,
-            swap: 0,
-        },
-        ..MachineConfig::default()
-    })
+    machine_within(&Limits::default())
 }
 
-/// Follows a recording on a given machine and tells `watch` of it.
+/// The same within other limits.
+pub fn machine_within(limits: &Limits) -> Arc<Machine> {
+    /// 64 GiB: how much the recorded machine had, no recording says.
+    const RECORDED: (u64, u32) = (1 << 24, 0);
+    limits.machine(RECORDED, MachineConfig::default())
+}
+
+/// Follows a recording on a given machine, whose memory is its limit, and tells `watch` of it.
 ///
 /// # Errors
 ///
@@ -52,344 +50,41 @@ pub fn run_on(
     machine: &Arc<Machine>,
     program: &Program,
     watch: &mut dyn Watch,
-) -> Result<Outcome, AlreadyEntered> {
+) -> Result<Outcome, ReplayError> {
+    run_within(machine, program, watch, &Limits::default())
+}
+
+/// The same within other limits of processes.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_within(
+    machine: &Arc<Machine>,
+    program: &Program,
+    watch: &mut dyn Watch,
+    limits: &Limits,
+) -> Result<Outcome, ReplayError> {
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
-    let mut follower = Follower::new(machine, program, watch);
-    let mut order = Order::new(&program.events);
-    while let Some(event) = order.next(|e, due| {
-        let (family, objects) = (&mut follower.family, &mut follower.objects);
-        race::precedes(&mut cx, family, objects, e, due)
-    }) {
-        follower.follow(&mut cx, event);
-    }
-    for tid in follower.family.tids() {
-        follower.end(&mut cx, tid);
-    }
-    Ok(follower.outcome)
+    let now = Cell::new((CALLS, 1));
+    let mut follower = Follower::new(machine, program, watch, limits);
+    let done = caught(|| follower.all(&mut cx, &now));
+    // Devices that were told of a panic, too, have an end.
+    let ended = caught(|| {
+        follower.end_all(&mut cx);
+        Ok(())
+    });
+    let done = done.and_then(|outcome| ended.map(|()| outcome));
+    done.map_err(|why| {
+        let (file, line) = now.get();
+        let file = format!("{}/{file}", program.name);
+        InputError { file, line, why }.into()
+    })
 }
 
-struct Follower<'p> {
-    machine: Arc<Machine>,
-    program: &'p Program,
-    watch: &'p mut dyn Watch,
-    family: Family,
-    objects: Objects,
-    outcome: Outcome,
-    /// Layouts that programs begin with, by the line of their `execve`.
-    initial: BTreeMap<usize, &'p [super::maps::Row]>,
-    /// Processes whose final layout was taken while other threads of it still ran, and did not fit yet.
-    pending: Vec<(usize, SpaceId)>,
-}
-
-impl<'p> Follower<'p> {
-    fn new(machine: &Arc<Machine>, program: &'p Program, watch: &'p mut dyn Watch) -> Self {
-        let rows = program.initial.values().chain(program.finals.values());
-        let mut family = Family::default();
-        family.begin(program.first);
-        let processes = program.finals.iter().map(|(&pid, rows)| Process {
-            pid,
-            verdict: Verdict::NoEnd,
-            linux: rows.iter().filter(|r| !r.is_special()).cloned().collect(),
-            emmu: Vec::new(),
-        });
-        Self {
-            machine: Arc::clone(machine),
-            program,
-            watch,
-            family,
-            objects: Objects::new(machine, rows.flatten()),
-            outcome: Outcome {
-                name: program.name.clone(),
-                processes: processes.collect(),
-                ..Outcome::default()
-            },
-            initial: layouts::by_execve(program),
-            pending: Vec::new(),
-        }
-    }
-
-    fn follow(&mut self, cx: &mut Idle<'_>, event: &Event) {
-        let Some(task) = self.family.task(event.tid) else {
-            self.outcome.unknown += usize::from(event.what != What::Ended);
-            return;
-        };
-        let who = Who {
-            at: event.at,
-            pid: task.pid,
-            tid: event.tid,
-            is_first: task.pid == self.program.first,
-        };
-        self.watch.begins(who, &event.what);
-        self.take(cx, event, who, task);
-        self.watch.over(cx, who);
-    }
-    fn take(&mut self, cx: &mut Idle<'_>, event: &Event, who: Who, task: Task) {
-        match &event.what {
-            What::Ended => self.end(cx, event.tid),
-            What::Fault(fault) => self.fault(cx, who, task, fault),
-            What::Call {
-                call,
-                returned,
-                text,
-            } => {
-                self.processes(cx, (who, event.line), task, call, returned);
-                // `execve` may just have put it somewhere.
-                let Some(space) = self.family.space_of(event.tid) else {
-                    self.outcome.unknown += 1;
-                    return;
-                };
-                self.outcome.calls += 1;
-                let found = self.call(cx, task, space, call, returned);
-                if let Some(emmu) = found {
-                    self.outcome.differing.push(Differing {
-                        line: event.line,
-                        call: text.clone(),
-                        emmu,
-                    });
-                }
-                if let Some(mm) = self.family.mm(space) {
-                    self.watch.called(cx, mm, who, call);
-                }
-                self.recheck(cx, space);
-            }
-        }
-    }
-
-    fn fault(&mut self, cx: &mut Idle<'_>, who: Who, task: Task, fault: &Fault) {
-        let Some(mm) = task.space.and_then(|space| self.family.mm(space)) else {
-            self.outcome.unknown += 1;
-            return;
-        };
-        // The kernel's own page above all.
-        if fault.addr >= TASK_SIZE {
-            return;
-        }
-        self.outcome.faults += 1;
-        let touched = match fault.kind {
-            Kind::Write => mm.store(cx, fault.addr, 1),
-            Kind::Read | Kind::Exec => mm.load(cx, fault.addr).map(|_| ()),
-        };
-        self.outcome.refused += usize::from(touched.is_err());
-        self.watch.touched(cx, mm, who, fault.addr, fault.kind);
-    }
-
-    /// The calls that make, change and end processes.
-    fn processes(
-        &mut self,
-        cx: &mut Idle<'_>,
-        (who, line): (Who, usize),
-        task: Task,
-        call: &Call,
-        returned: &Returned,
-    ) {
-        match *call {
-            Call::Execve if *returned == Returned::Value(0) => self.exec(cx, who, line),
-            Call::ExitGroup => self.finish(cx, who.pid, task.space),
-            Call::Clone { vm, thread, files } => {
-                let child = returned.value().and_then(|c| u32::try_from(c).ok());
-                if let Some(child) = child.filter(|c| *c > 0) {
-                    let space = match (vm, task.space) {
-                        (false, Some(space)) => self.fork(cx, space),
-                        (_, space) => space,
-                    };
-                    self.family.clone_task(child, task, space, (thread, files));
-                }
-            }
-            _ => {}
-        }
-    }
-    fn fork(&mut self, cx: &mut Idle<'_>, space: SpaceId) -> Option<SpaceId> {
-        let child = self.family.mm(space)?.fork(cx).ok()?;
-        Some(self.family.add_space(child, Some(space)))
-    }
-
-    /// A new program, if its layout was recorded; else nothing is known from here on.
-    fn exec(&mut self, cx: &mut Idle<'_>, who: Who, line: usize) {
-        for other in self.family.others(who.pid, who.tid) {
-            self.end(cx, other);
-        }
-        let rows = self.initial.get(&line).copied();
-        let built = rows.map(|rows| image::build(cx, &self.machine, &mut self.objects, rows));
-        let mut new = None;
-        match built {
-            Some(Ok(mm)) => new = Some(self.family.add_space(mm, None)),
-            Some(Err(why)) => self.outcome.differing.push(Differing {
-                line,
-                call: format!("execve of process {}", who.pid),
-                emmu: why,
-            }),
-            None => {}
-        }
-        if let Some(old) = self.family.move_to(who.tid, new) {
-            self.exit(cx, who.is_first, &old);
-        }
-        if let Some(mm) = new
-            .and_then(|id| self.family.mm(id))
-            .filter(|_| who.is_first)
-        {
-            self.watch.started(cx, mm);
-        }
-    }
-    fn end(&mut self, cx: &mut Idle<'_>, tid: u32) {
-        let pid = self.family.task(tid).map(|task| task.pid);
-        if let Some(mm) = self.family.end(tid) {
-            self.exit(cx, pid == Some(self.program.first), &mm);
-        }
-    }
-    fn exit(&mut self, cx: &mut Idle<'_>, is_first: bool, mm: &Arc<Mm>) {
-        if is_first {
-            self.watch.ended(cx, mm);
-        }
-        mm.exit(cx);
-    }
-
-    /// `exit_group`: its layout is what the kernel's is compared with.
-    fn finish(&mut self, cx: &mut Idle<'_>, pid: u32, space: Option<SpaceId>) {
-        let processes = &mut self.outcome.processes;
-        let Some(nth) = processes.iter().position(|p| p.pid == pid) else {
-            return;
-        };
-        let process = &mut processes[nth];
-        let Some((space, mm)) = space.and_then(|s| Some((s, self.family.mm(s)?))) else {
-            process.verdict = Verdict::NoBeginning;
-            return;
-        };
-        process.emmu = image::rows(cx, mm);
-        if equal(&process.linux, &process.emmu) {
-            process.verdict = Verdict::Equal;
-        } else {
-            process.verdict = Verdict::Differs;
-            self.pending.push((nth, space));
-        }
-    }
-    /// The kernel's layout was taken a little after `exit_group` began, while other threads went on.
-    fn recheck(&mut self, cx: &mut Idle<'_>, space: SpaceId) {
-        let Self {
-            pending,
-            family,
-            outcome,
-            ..
-        } = self;
-        pending.retain(|&(nth, at)| {
-            let process = outcome.processes.get_mut(nth);
-            let (Some(process), Some(mm)) = (process, family.mm(at)) else {
-                return false;
-            };
-            let fits = at == space && equal(&process.linux, &image::rows(cx, mm));
-            if fits {
-                process.emmu.clone_from(&process.linux);
-                process.verdict = Verdict::Equal;
-            }
-            !fits
-        });
-    }
-
-    /// Everything that happens inside one address space. Returns how it ended if not as recorded.
-    fn call(
-        &mut self,
-        cx: &mut Idle<'_>,
-        task: Task,
-        space: SpaceId,
-        call: &Call,
-        returned: &Returned,
-    ) -> Option<String> {
-        if let (Call::Brk { .. }, Some(start)) = (call, returned.value())
-            && !self.family.know_heap(space)
-        {
-            // The first answer is where the heap begins.
-            if let Err(e) = self.family.mm(space)?.set_start_brk(cx, start) {
-                return Some(e.to_string());
-            }
-        }
-        self.describe(task.table, call, returned);
-        // Nobody knows whether it was done.
-        if *returned == Returned::Never {
-            return None;
-        }
-        // Kernels may be built without names for memory.
-        if matches!(
-            (call, returned),
-            (Call::NameMemory { .. }, Returned::Error(_))
-        ) {
-            return None;
-        }
-        let mm = Arc::clone(self.family.mm(space)?);
-        let files = (&*self.family.descriptors(task.table), &mut self.objects);
-        let call = unchanced(call, returned);
-        let did = act(cx, &mm, files, &call)?;
-        let same = match (&did, returned) {
-            (Ok(mine), Returned::Value(theirs)) => mine == theirs,
-            (Err(mine), Returned::Error(theirs)) => mine.to_string() == *theirs,
-            _ => false,
-        };
-        if same {
-            return None;
-        }
-        correct(cx, &mm, &call, did.ok(), returned.value());
-        Some(did.map_or_else(|e| e.to_string(), |at| format!("{at:#x}")))
-    }
-
-    /// What a call did to the table of descriptors and to the segments.
-    fn describe(&mut self, table: usize, call: &Call, returned: &Returned) {
-        let table = self.family.descriptors(table);
-        let objects = &mut self.objects;
-        match (call, returned) {
-            (Call::Open { access }, Returned::File(to)) => {
-                if let Ok(file) = objects.open(to, *access) {
-                    table.insert(to, file);
-                }
-            }
-            (Call::Memfd { name }, Returned::File(to)) => {
-                if let Ok(file) = objects.memfd(name) {
-                    table.insert(to, file);
-                }
-            }
-            (Call::Dup { file }, Returned::File(to)) => {
-                if let Some(open) = table.get(file).cloned() {
-                    table.insert(to, open);
-                }
-            }
-            (Call::Close { file }, _) => table.remove(file),
-            (Call::Shmget { key, size }, Returned::Value(id)) => {
-                let _no_memory = objects.add_segment(*id, *key, *size);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// `MAP_32BIT` begins to look at a random address: there the recording decides.
-fn unchanced(call: &Call, returned: &Returned) -> Call {
-    let mut call = call.clone();
-    if let (Call::Mmap { addr, flags, .. }, Some(at)) = (&mut call, returned.value())
-        && flags.contains(MapFlags::MAP_32BIT)
-        && !flags.contains(MapFlags::FIXED)
-    {
-        *addr = at;
-        *flags = (*flags - MapFlags::MAP_32BIT) | MapFlags::FIXED_NOREPLACE;
-    }
-    call
-}
-
-/// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
-fn correct(cx: &mut Idle<'_>, mm: &Mm, call: &Call, mine: Option<u64>, theirs: Option<u64>) {
-    let (len, new_addr) = match *call {
-        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => (len, theirs),
-        _ => return,
-    };
-    let (Some(addr), Some(new_addr)) = (mine, new_addr) else {
-        return;
-    };
-    // What cannot be moved stays: the difference has been noted.
-    let _stays = mm.mremap(
-        cx,
-        MremapArgs {
-            addr,
-            old_len: len,
-            new_len: len,
-            flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
-            new_addr,
-        },
-    );
+/// A panic becomes an error.
+fn caught<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what))
+        .unwrap_or_else(|payload| Err(format!("panic: {}", message(payload.as_ref()))))
 }

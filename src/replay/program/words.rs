@@ -20,6 +20,7 @@ const WORDS: &[(&str, u64)] = &[
     ("MAP_FIXED", 0x10),
     ("MAP_ANONYMOUS", 0x20),
     ("MAP_32BIT", 0x40),
+    ("MAP_ABOVE4G", 0x80),
     ("MAP_GROWSDOWN", 0x0100),
     ("MAP_DENYWRITE", 0x0800),
     ("MAP_EXECUTABLE", 0x1000),

@@ -16,6 +16,7 @@
 //! went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`, huge pages, odd
 //! addresses) it is [lost](Reference::is_lost), and says nothing any more.
 
+mod advise;
 mod check;
 mod files;
 mod ops;

@@ -2,10 +2,10 @@
 
 use super::{
     Reference, must,
-    page::{Freed, Kind, Object, PAGE, Page, Pages, pages},
+    page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
-    mm::{Advice, MapFlags, MremapFlags, Prot},
+    mm::{MapFlags, MremapFlags, Prot},
     replay::{Op, Outcome},
 };
 use std::ops::Range;
@@ -15,13 +15,21 @@ pub(super) type Step = Result<(), String>;
 
 pub(super) const DONE: Outcome = Outcome::Ret(0);
 
-fn errno(name: &str) -> Outcome {
+pub(super) fn errno(name: &str) -> Outcome {
     Outcome::Err(name.to_owned())
 }
 
 /// `ENOMEM` where something in the range is not mapped, as most calls on ranges say.
-fn whole(hole: bool) -> Outcome {
+pub(super) fn whole(hole: bool) -> Outcome {
     if hole { errno("ENOMEM") } else { DONE }
+}
+
+/// A call that must be refused, with whatever errno comes first.
+fn refusing(came: Came<'_>) -> Step {
+    match came {
+        Outcome::Ret(_) => Err(format!("it {came}, and the model of pages refuses")),
+        _ => Ok(()),
+    }
 }
 
 /// The flags that it knows.
@@ -62,8 +70,15 @@ impl Reference {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
             },
+            Op::Mlock { addr, .. } => self.lock(actor, addr, came),
             _ => self.odd(came),
         }
+    }
+    /// It knows nothing of locks; one that fails at a hole has locked what lies before.
+    fn lock(&mut self, actor: u32, addr: u64, came: Came<'_>) -> Step {
+        let begun = self.pages_of(actor).contains_key(&(addr / PAGE));
+        self.lost = begun || matches!(came, Outcome::Ret(_));
+        Ok(())
     }
     /// Entries are only looked at in the arena of the script.
     fn looks_at(&self, range: &Range<u64>) -> bool {
@@ -74,7 +89,7 @@ impl Reference {
         self.lost = matches!(came, Outcome::Ret(_));
         Ok(())
     }
-    fn pages_of(&mut self, process: u32) -> &mut Pages {
+    pub(super) fn pages_of(&mut self, process: u32) -> &mut Pages {
         self.processes.get_mut(&process).expect("it lives")
     }
 
@@ -125,6 +140,9 @@ impl Reference {
             unreachable!("the caller matched")
         };
         let kind = flags & MapFlags::SHARED_VALIDATE;
+        if kind.is_empty() {
+            return refusing(came);
+        }
         let plain =
             KNOWN.contains(flags) && RWX.contains(prot) && kind != MapFlags::SHARED_VALIDATE;
         let Some(wanted) = pages(addr, len).filter(|_| plain && off.is_multiple_of(PAGE)) else {
@@ -278,57 +296,6 @@ impl Reference {
             }
         }
         self.forget_objects();
-    }
-
-    fn advise(&mut self, actor: u32, range: Range<u64>, advice: Advice, came: Came<'_>) -> Step {
-        match advice {
-            Advice::PopulateRead | Advice::PopulateWrite => {
-                // What cannot be brought in ends it half-way.
-                self.resident = false;
-                return Ok(());
-            }
-            Advice::PageOut => self.pages_out(),
-            // What size pages have is a matter of frames; but one that was never used may come in with its neighbours.
-            Advice::HugePage | Advice::NoHugePage => self.resident = false,
-            Advice::Collapse => {
-                self.resident = false;
-                return Ok(());
-            }
-            Advice::WillNeed => self.resident = false,
-            Advice::Normal | Advice::Random | Advice::Sequential | Advice::Cold => {}
-            Advice::DontNeed | Advice::Free | Advice::DontFork | Advice::DoFork => {}
-            Advice::WipeOnFork | Advice::KeepOnFork => {}
-            Advice::GuardInstall | Advice::GuardRemove => {}
-            _ => return self.odd(came),
-        }
-        let mut hole = false;
-        for number in range {
-            let Some(page) = self.pages_of(actor).get_mut(&number) else {
-                hole = true;
-                continue;
-            };
-            match advice {
-                Advice::Free | Advice::WipeOnFork if page.object.is_some() => {
-                    return must(&errno("EINVAL"), came);
-                }
-                Advice::DontNeed => page.clear(),
-                Advice::Free if page.freed == Freed::Hazy => page.own = None,
-                // What is out goes at once.
-                Advice::Free if page.idle => page.freed = Freed::Perhaps,
-                Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
-                Advice::WipeOnFork => page.wipe = true,
-                Advice::KeepOnFork => page.wipe = false,
-                Advice::DontFork => page.no_fork = true,
-                Advice::DoFork => page.no_fork = false,
-                Advice::GuardInstall => {
-                    page.clear();
-                    page.guard = true;
-                }
-                Advice::GuardRemove => page.guard = false,
-                _ => {}
-            }
-        }
-        must(&whole(hole), came)
     }
 
     fn fork(&mut self, actor: u32, child: u32, came: Came<'_>) -> Step {

@@ -1,8 +1,8 @@
 //! What a suite found, and where it is kept.
 
-use super::{Suite, case::Ran};
+use super::{Suite, case::Ran, profile::header};
 use crate::{
-    replay::Script,
+    replay::{Script, ScriptError, blank},
     testkit::{Broken, Fault, Seen},
 };
 use std::{
@@ -36,6 +36,16 @@ impl Suite {
             fault,
             seed: self.seed,
             saved,
+        }
+    }
+    /// A kept script that cannot be read: there is nothing to run.
+    pub(super) fn unreadable(&self, why: &ScriptError) -> Failure {
+        Failure {
+            seen: vec![Seen::Unreadable(why.to_string())],
+            script: blank(&why.file, header(self.profile)),
+            fault: None,
+            seed: self.seed,
+            saved: Some(PathBuf::from(&why.file)),
         }
     }
 }

@@ -173,11 +173,8 @@ impl Suite {
     ///
     /// # Errors
     ///
-    /// [`Failure`], made as short as could be.
-    ///
-    /// # Panics
-    ///
-    /// If a kept script cannot be read.
+    /// [`Failure`], made as short as could be; [`Seen::Unreadable`](super::Seen::Unreadable) for a kept script that cannot be
+    /// read.
     pub fn run(&self) -> Result<u32, Box<Failure>> {
         self.watched(&mut |_| ())
     }
@@ -186,7 +183,7 @@ impl Suite {
         &self,
         began: &mut dyn FnMut(u32),
     ) -> Result<u32, Box<Failure>> {
-        let kept = self.kept().unwrap_or_else(|e| panic!("{e}"));
+        let kept = self.kept().map_err(|e| Box::new(self.unreadable(&e)))?;
         for script in &kept {
             let mut suite = self.clone();
             let fault = failure::fault_of(&script.name);

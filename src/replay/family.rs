@@ -1,0 +1,249 @@
+//! The processes of a script, and what each operation does to them.
+
+use super::{
+    agree::{changed, look_alike},
+    calls::{failed, on_file, system_call, touched},
+    compare::{Expected, Observed},
+    limits::{Limits, beyond},
+    op::Op,
+    own::Lives,
+    pages::{Names, Numbering},
+    process,
+    run::{Idle, OURS},
+    script::{Notified, Outcome, Script, Step},
+    seen::{entry, row, told, vm_flags},
+    work::Work,
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    error::Errno,
+    extmmu::{Recorder, Told},
+    file::File,
+    mm::{Machine, Merger, Mm},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The processes of a script, by number; process 0 has an external MMU that records what it is told.
+pub(super) struct Family {
+    processes: BTreeMap<u32, Arc<Mm>>,
+    /// The process that each thread beside the first ones is of.
+    threads: BTreeMap<u32, u32>,
+    recorder: Arc<Recorder>,
+    merger: Merger,
+    files: BTreeMap<String, Arc<File>>,
+    arena: VpnRange,
+    /// What they do beside it, where that matters.
+    lives: Option<Lives>,
+}
+
+impl Family {
+    /// The first process with the files of a script; the error says which limit these met.
+    pub(super) fn new(
+        cx: &mut Idle<'_>,
+        machine: &Arc<Machine>,
+        script: &Script,
+    ) -> Result<Self, String> {
+        let files = super::objects::open(cx, machine, script)?;
+        let mm = Mm::new(machine);
+        script.header.before.make(cx, &mm);
+        let (recorder, _registration) = mm.register(cx, Recorder::new);
+        let arena = script.header.arena();
+        let recorded = script.header.kernel != OURS;
+        let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
+        let lives = (recorded && has_pressure).then(|| Lives::begin(cx, machine, &mm));
+        let lives = match lives.transpose() {
+            Ok(lives) => lives,
+            Err(why) => {
+                mm.exit(cx);
+                return Err(why);
+            }
+        };
+        Ok(Self {
+            lives,
+            processes: BTreeMap::from([(0, mm)]),
+            threads: BTreeMap::new(),
+            recorder,
+            merger: Merger::new(machine),
+            files,
+            arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
+                .expect("a header with an empty arena is refused"),
+        })
+    }
+    /// Which limit an operation would meet.
+    pub(super) fn is_too_much(
+        &self,
+        cx: &mut Idle<'_>,
+        step: &Step,
+        limits: &Limits,
+    ) -> Option<String> {
+        let forks = matches!(step.op, Op::Fork { .. });
+        if forks && self.processes.len() >= limits.processes {
+            return Some(beyond(limits.processes, "processes"));
+        }
+        // What failed did not get that far.
+        let mm = self.processes.get(&step.actor)?;
+        if !matches!(step.outcome, Outcome::Ret(_)) {
+            return None;
+        }
+        Work::of_op(&step.op).is_too_much(cx, mm, limits.step)
+    }
+
+    /// Process 0.
+    pub(super) fn first(&self) -> Arc<Mm> {
+        Arc::clone(&self.processes[&0])
+    }
+    /// The processes that have not exited, by number.
+    pub(super) fn processes(&self) -> &BTreeMap<u32, Arc<Mm>> {
+        &self.processes
+    }
+    /// Their numbers.
+    pub(super) fn living(&self) -> Vec<u32> {
+        self.processes.keys().copied().collect()
+    }
+    /// What process 0 was told so far is not asked for.
+    pub(super) fn forget_told(&self) {
+        let _told = self.recorder.take();
+    }
+    /// Lets process `actor` do `op`.
+    pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
+        if let Some(lives) = &self.lives {
+            lives.before(cx, &self.processes, actor, op);
+        }
+        let outcome = self.operate(cx, actor, op);
+        if let Some(lives) = &mut self.lives {
+            lives.after(cx, &self.processes, (actor, op), &outcome);
+        }
+        outcome
+    }
+    fn operate(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = self
+            .processes
+            .get(&actor)
+            .expect("the parser lets only living processes act");
+        match *op {
+            Op::Fork { child } => match mm.fork(cx) {
+                Ok(mm) => {
+                    self.processes.insert(child, mm);
+                    Outcome::Ret(u64::from(child))
+                }
+                Err(e) => failed(e.errno()),
+            },
+            Op::Exit {} => {
+                mm.exit(cx);
+                self.processes.remove(&actor);
+                Outcome::Ret(0)
+            }
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
+            }
+            Op::Ftruncate { .. }
+            | Op::PunchHole { .. }
+            | Op::Pwrite { .. }
+            | Op::Pread { .. }
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. } => {
+                let name = op.file().expect("it names one");
+                on_file(cx, self.file(name), op)
+            }
+            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
+                process::with_file(cx, mm, self.file(file), op)
+            }
+            Op::PvmRead { target, .. }
+            | Op::PvmWrite { target, .. }
+            | Op::ProcessMadvise { target, .. } => {
+                process::to_other(cx, mm, &self.processes[&target], op)
+            }
+            Op::Reclaim {}
+            | Op::Shrink { .. }
+            | Op::Migrate { .. }
+            | Op::MigrateMany { .. }
+            | Op::Merge {}
+            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
+            Op::Load { addr } => touched(mm.load(cx, addr)),
+            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
+            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+        }
+    }
+
+    /// What no process does.
+    fn by_the_kernel(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = &self.processes[&actor];
+        match *op {
+            Op::Reclaim {} => {
+                mm.machine().reclaim(cx);
+                Outcome::Ret(0)
+            }
+            Op::Shrink { pages } => {
+                mm.machine().shrink(cx, pages);
+                Outcome::Ret(0)
+            }
+            Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {
+                Outcome::Ret(u64::from(to.is_some()))
+            }),
+            Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
+            Op::Merge {} => process::merge(cx, &self.processes, self.arena),
+            Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
+            ref other => unreachable!("{other:?} is done by a process"),
+        }
+    }
+    fn file(&self, name: &str) -> &Arc<File> {
+        self.files
+            .get(name)
+            .expect("the parser knows the files of the header only")
+    }
+
+    /// What process 0 was told since this was asked last.
+    pub(super) fn notified(&self) -> Vec<Notified> {
+        let here = |t: &&Told| self.arena.overlaps(t.range());
+        self.recorder.take().iter().filter(here).map(told).collect()
+    }
+
+    /// Whether the processes look as expected; in the end their VMAs are all looked at.
+    pub(super) fn looks_as(
+        &self,
+        cx: &mut Idle<'_>,
+        (expected, names): (&Expected<'_>, &mut Names),
+        step: Option<&Step>,
+    ) -> bool {
+        let changed = step.map(changed);
+        look_alike(cx, &self.processes, self.arena, (expected, names), |p| {
+            changed.as_ref().is_none_or(|changed| changed(p))
+        })
+    }
+
+    /// What the processes look like now.
+    pub(super) fn observe(
+        &self,
+        cx: &mut Idle<'_>,
+        outcome: Outcome,
+        notified: Vec<Notified>,
+    ) -> Observed {
+        let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
+        let mut numbering = Numbering::default();
+        for (&process, mm) in &self.processes {
+            let lines = mm.maps(cx);
+            let inside = lines
+                .iter()
+                .filter(|l| self.arena.contains(Vpn::containing(l.start)));
+            layouts.insert(process, inside.map(row).collect());
+            flags.insert(process, vm_flags(cx, mm, self.arena));
+            numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
+        }
+        Observed {
+            outcome,
+            notified,
+            layouts,
+            pages: numbering.finish(),
+            vm_flags: flags,
+        }
+    }
+
+    /// Lets everyone exit, children first.
+    pub(super) fn end(self, cx: &mut Idle<'_>) {
+        for mm in self.processes.into_values().rev() {
+            mm.exit(cx);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Reading a call: its name, and the text between its parentheses.
+//!
+//! A pointer that leads nowhere is shown as a number where a string or a structure should be; such a call can only have
+//! failed. A flag word is as wide as the kernel's argument is: bits that the kernel does not look at go, and bits beyond
+//! what this library keeps become one that nobody knows.
+
+use super::{
+    call::{Call, Descriptor, OpenAccess},
+    text::{arguments, unescape},
+    words::value,
+};
+use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
+
+/// What a pointer to characters leads to.
+enum Text {
+    Is(String),
+    Null,
+    /// It could not be read.
+    Nowhere,
+}
+
+/// The arguments of one call, by position.
+struct Args<'a>(Vec<&'a str>);
+
+impl Args<'_> {
+    fn text(&self, nth: usize) -> Result<&str, String> {
+        let missing = || format!("argument {} is missing", nth + 1);
+        self.0.get(nth).copied().ok_or_else(missing)
+    }
+    fn number(&self, nth: usize) -> Result<u64, String> {
+        value(self.text(nth)?)
+    }
+    /// What is not there is 0.
+    fn number_or_0(&self, nth: usize) -> Result<u64, String> {
+        self.0.get(nth).map_or(Ok(0), |text| value(text))
+    }
+    /// An `int`: the kernel takes the lower half of the register.
+    fn int(&self, nth: usize) -> Result<u32, String> {
+        let bits = self.number(nth)? & u64::from(u32::MAX);
+        Ok(u32::try_from(bits).unwrap_or_default())
+    }
+    /// A `long` of which every bit counts: what does not fit is a bit that no call knows.
+    fn long(&self, nth: usize) -> Result<u32, String> {
+        const UNKNOWN: u32 = 1 << 31;
+        let above = self.number(nth)? >> 32 != 0;
+        Ok(self.int(nth)? | if above { UNKNOWN } else { 0 })
+    }
+    /// Whether that word stands among the flags.
+    fn has(&self, nth: usize, flag: &str) -> Result<bool, String> {
+        Ok(self.text(nth)?.split('|').any(|word| word == flag))
+    }
+    /// Whether `fallocate` is to punch a hole; no file system does so without keeping the size.
+    fn punches(&self) -> Result<bool, String> {
+        Ok(self.has(1, "FALLOC_FL_PUNCH_HOLE")? && self.has(1, "FALLOC_FL_KEEP_SIZE")?)
+    }
+    fn file(&self, nth: usize) -> Result<Descriptor, String> {
+        Descriptor::parse(self.text(nth)?)
+    }
+    fn string(&self, nth: usize) -> Result<Text, String> {
+        let text = self.text(nth)?;
+        let inside = text.trim_end_matches("...").strip_prefix('"');
+        match inside.and_then(|t| t.strip_suffix('"')) {
+            Some(inside) => Ok(Text::Is(unescape(inside))),
+            None if text == "NULL" => Ok(Text::Null),
+            None => value(text)
+                .map(|_| Text::Nowhere)
+                .map_err(|_| format!("{text:?} is neither a string nor a pointer")),
+        }
+    }
+}
+
+impl Call {
+    /// From a name and what stands between the parentheses.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let args = Args(arguments(text));
+        let found = match name {
+            "mmap" | "munmap" | "mprotect" | "pkey_mprotect" | "mremap" | "remap_file_pages"
+            | "madvise" | "mlock" | "mlock2" | "munlock" | "mlockall" | "munlockall" | "msync"
+            | "brk" | "prctl" => Self::of_memory(name, &args),
+            "shmget" => Ok(Self::Shmget {
+                key: args.number(0)?,
+                size: args.number(1)?,
+                huge: args.has(2, "SHM_HUGETLB")?,
+            }),
+            "shmat" => Ok(Self::Shmat {
+                id: args.number(0)?,
+                addr: args.number(1)?,
+                flags: args.number(2)?,
+            }),
+            "shmdt" => Ok(Self::Shmdt {
+                addr: args.number(0)?,
+            }),
+            "fork" | "vfork" | "clone" | "clone3" => Ok(Self::cloned(name, text)),
+            "execve" | "execveat" => Ok(Self::Execve),
+            "exit" => Ok(Self::Exit),
+            "exit_group" => Ok(Self::ExitGroup),
+            _ => Self::of_files(name, &args),
+        };
+        found.map_err(|why| format!("{name}: {why}"))
+    }
+
+    fn of_memory(name: &str, args: &Args<'_>) -> Result<Self, String> {
+        let range = || Ok::<_, String>((args.number(0)?, args.number(1)?));
+        Ok(match name {
+            "mmap" => Self::mmap(args)?,
+            "mremap" => Self::mremap(args)?,
+            "munmap" => range().map(|(addr, len)| Self::Munmap { addr, len })?,
+            "mprotect" | "pkey_mprotect" => Self::mprotect(name, args)?,
+            "remap_file_pages" => Self::RemapFilePages {
+                addr: args.number(0)?,
+                len: args.number(1)?,
+                prot: Prot::from_bits_retain(args.long(2)?),
+                pgoff: args.number(3)?,
+                flags: MapFlags::from_bits_retain(args.int(4)?),
+            },
+            "madvise" => {
+                let ((addr, len), advice) = (range()?, args.int(2)?.into());
+                Self::Madvise { addr, len, advice }
+            }
+            "mlock" | "mlock2" => {
+                let flags = if name == "mlock" { 0 } else { args.int(2)? };
+                let (flags, (addr, len)) = (MlockFlags::from_bits_retain(flags), range()?);
+                Self::Mlock { addr, len, flags }
+            }
+            "munlock" => range().map(|(addr, len)| Self::Munlock { addr, len })?,
+            "mlockall" => Self::Mlockall {
+                flags: MlockallFlags::from_bits_retain(args.int(0)?),
+            },
+            "munlockall" => Self::Munlockall,
+            "msync" => {
+                let flags = MsyncFlags::from_bits_retain(args.int(2)?);
+                range().map(|(addr, len)| Self::Msync { addr, len, flags })?
+            }
+            "brk" => Self::Brk {
+                addr: args.number(0)?,
+            },
+            _ if args.text(0)? == "PR_SET_VMA" => Self::name_memory(args)?,
+            _ => Self::Other,
+        })
+    }
+    fn mprotect(name: &str, args: &Args<'_>) -> Result<Self, String> {
+        let (addr, len) = (args.number(0)?, args.number(1)?);
+        let prot = Prot::from_bits_retain(args.long(2)?);
+        // Without a key it is `mprotect`.
+        let keyed = name == "pkey_mprotect" && args.int(3)? != u32::MAX;
+        Ok(match keyed {
+            true => Self::PkeyMprotect { addr, len, prot },
+            false => Self::Mprotect { addr, len, prot },
+        })
+    }
+    /// `prctl(PR_SET_VMA, …)`.
+    fn name_memory(args: &Args<'_>) -> Result<Self, String> {
+        if args.text(1)? != "PR_SET_VMA_ANON_NAME" {
+            return Ok(Self::Other);
+        }
+        let name = match args.string(4)? {
+            Text::Is(name) => Some(name),
+            Text::Null => None,
+            Text::Nowhere => return Ok(Self::Other),
+        };
+        let (addr, len) = (args.number(2)?, args.number(3)?);
+        Ok(Self::NameMemory { addr, len, name })
+    }
+    fn mmap(args: &Args<'_>) -> Result<Self, String> {
+        let flags = MapFlags::from_bits_retain(args.int(3)?);
+        // Only this kind of mapping looks at every bit.
+        let validates = flags.contains(MapFlags::SHARED_VALIDATE);
+        let flags = if validates {
+            args.long(3)?
+        } else {
+            flags.bits()
+        };
+        Ok(Self::Mmap {
+            addr: args.number(0)?,
+            len: args.number(1)?,
+            prot: Prot::from_bits_retain(args.int(2)?),
+            flags: MapFlags::from_bits_retain(flags),
+            file: args.file(4)?,
+            offset: args.number(5)?,
+        })
+    }
+    fn mremap(args: &Args<'_>) -> Result<Self, String> {
+        Ok(Self::Mremap {
+            addr: args.number(0)?,
+            old_len: args.number(1)?,
+            new_len: args.number(2)?,
+            flags: MremapFlags::from_bits_retain(args.long(3)?),
+            new_addr: args.number_or_0(4)?,
+        })
+    }
+    /// The flags of `clone` stand somewhere among its arguments, those of `clone3` in a structure.
+    fn cloned(name: &str, text: &str) -> Self {
+        let has = |flag: &str| {
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .any(|word| word == flag)
+        };
+        Self::Clone {
+            vm: name == "vfork" || has("CLONE_VM"),
+            thread: has("CLONE_THREAD"),
+            files: has("CLONE_FILES"),
+        }
+    }
+    fn of_files(name: &str, args: &Args<'_>) -> Result<Self, String> {
+        Ok(match name {
+            "open" | "openat" => Self::Open {
+                access: open_access(args.text(if name == "open" { 1 } else { 2 })?),
+            },
+            "creat" => Self::Open {
+                access: OpenAccess::Write,
+            },
+            "memfd_create" => match args.string(0)? {
+                Text::Is(name) => Self::Memfd {
+                    name,
+                    huge: args.has(1, "MFD_HUGETLB")?,
+                },
+                Text::Null | Text::Nowhere => Self::Other,
+            },
+            "close" => Self::Close {
+                file: args.file(0)?,
+            },
+            "dup" | "dup2" | "dup3" => Self::Dup {
+                file: args.file(0)?,
+            },
+            "fcntl" if args.text(1).is_ok_and(|c| c.starts_with("F_DUPFD")) => Self::Dup {
+                file: args.file(0)?,
+            },
+            "ftruncate" => Self::Ftruncate {
+                file: args.file(0)?,
+                len: args.number(1)?,
+            },
+            "fallocate" if args.punches()? => Self::PunchHole {
+                file: args.file(0)?,
+                offset: args.number(2)?,
+                len: args.number(3)?,
+            },
+            _ => Self::Other,
+        })
+    }
+}
+
+fn open_access(flags: &str) -> OpenAccess {
+    let has = |flag| flags.split('|').any(|word| word == flag);
+    if has("O_PATH") {
+        OpenAccess::Path
+    } else if has("O_RDWR") {
+        OpenAccess::Both
+    } else if has("O_WRONLY") || has("O_ACCMODE") {
+        OpenAccess::Write
+    } else {
+        OpenAccess::Read
+    }
+}

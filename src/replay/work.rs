@@ -1,0 +1,92 @@
+//! How many pages a step may bring in, guard or lock, said before it is done: one line can ask for 64 TiB.
+
+use super::{
+    limits::beyond,
+    op::Op,
+    program::{Call, Idle},
+};
+use crate::{
+    addr::PAGE_SIZE,
+    mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
+};
+
+/// Where a step may have to do something for every single page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Nowhere.
+    Little,
+    /// In a mapping of so many bytes that it makes.
+    New(u64),
+    /// In what is mapped between these addresses.
+    Mapped(u64, u64),
+}
+
+impl Work {
+    pub(super) fn of_op(op: &Op) -> Self {
+        match *op {
+            Op::Mmap { len, flags, .. } => Self::mapping(len, flags),
+            Op::Mlock { addr, len } => Self::range(addr, len),
+            Op::Mlock2 { addr, len, flags } => {
+                Self::locked(MlockFlags::from_bits_retain(flags), addr, len)
+            }
+            Op::Mlockall { flags } => Self::all_locked(MlockallFlags::from_bits_retain(flags)),
+            Op::Madvise { addr, len, advice } => Self::advised(addr, len, Some(advice)),
+            _ => Self::Little,
+        }
+    }
+    pub(super) fn of_call(call: &Call) -> Self {
+        match *call {
+            Call::Mmap { len, flags, .. } => Self::mapping(len, flags),
+            Call::Mlock { addr, len, flags } => Self::locked(flags, addr, len),
+            Call::Mlockall { flags } => Self::all_locked(flags),
+            Call::Madvise { addr, len, advice } => {
+                let advice = i32::try_from(advice).ok().and_then(Advice::from_raw);
+                Self::advised(addr, len, advice)
+            }
+            _ => Self::Little,
+        }
+    }
+    fn mapping(len: u64, flags: MapFlags) -> Self {
+        match flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
+            true => Self::New(len),
+            false => Self::Little,
+        }
+    }
+    fn locked(flags: MlockFlags, addr: u64, len: u64) -> Self {
+        match flags.contains(MlockFlags::ONFAULT) {
+            true => Self::Little,
+            false => Self::range(addr, len),
+        }
+    }
+    fn all_locked(flags: MlockallFlags) -> Self {
+        let now = flags.contains(MlockallFlags::CURRENT);
+        match now && !flags.contains(MlockallFlags::ONFAULT) {
+            true => Self::Mapped(0, u64::MAX),
+            false => Self::Little,
+        }
+    }
+    fn range(addr: u64, len: u64) -> Self {
+        Self::Mapped(addr, addr.saturating_add(len))
+    }
+    fn advised(addr: u64, len: u64, advice: Option<Advice>) -> Self {
+        match advice {
+            Some(Advice::PopulateRead | Advice::PopulateWrite | Advice::GuardInstall) => {
+                Self::range(addr, len)
+            }
+            _ => Self::Little,
+        }
+    }
+    /// Says so if it is more than `most` pages.
+    pub(super) fn is_too_much(self, cx: &mut Idle<'_>, mm: &Mm, most: u64) -> Option<String> {
+        let bytes = match self {
+            Self::Little => return None,
+            Self::New(len) => len,
+            Self::Mapped(start, end) => {
+                let lines = mm.maps(cx);
+                let part = |from: u64, to: u64| to.min(end).saturating_sub(from.max(start));
+                lines.iter().map(|l| part(l.start, l.end)).sum()
+            }
+        };
+        (bytes.div_ceil(PAGE_SIZE) > most).then(|| beyond(most, "pages in one step"))
+    }
+}

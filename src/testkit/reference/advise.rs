@@ -1,0 +1,96 @@
+//! What advice does to pages.
+
+use super::{
+    Reference, must,
+    ops::{Came, Step, errno, whole},
+    page::{Freed, PAGE},
+};
+use crate::{mm::Advice, replay::Outcome};
+use std::ops::Range;
+
+impl Reference {
+    pub(super) fn advise(
+        &mut self,
+        actor: u32,
+        range: Range<u64>,
+        advice: Advice,
+        came: Came<'_>,
+    ) -> Step {
+        match advice {
+            Advice::PopulateRead | Advice::PopulateWrite => {
+                self.bring_in(actor, range, advice == Advice::PopulateWrite);
+                return Ok(());
+            }
+            Advice::Remove => return self.remove(actor, range, came),
+            Advice::PageOut => self.pages_out(),
+            // What size pages have is a matter of frames; but one that was never used may come in with its neighbours.
+            Advice::HugePage | Advice::NoHugePage => self.resident = false,
+            Advice::Collapse => {
+                self.resident = false;
+                return Ok(());
+            }
+            Advice::WillNeed => self.resident = false,
+            Advice::Normal | Advice::Random | Advice::Sequential | Advice::Cold => {}
+            Advice::DontNeed | Advice::DontNeedLocked | Advice::Free => {}
+            Advice::DontFork | Advice::DoFork => {}
+            Advice::WipeOnFork | Advice::KeepOnFork => {}
+            Advice::GuardInstall | Advice::GuardRemove => {}
+            _ => return self.odd(came),
+        }
+        let mut hole = false;
+        for number in range {
+            let Some(page) = self.pages_of(actor).get_mut(&number) else {
+                hole = true;
+                continue;
+            };
+            match advice {
+                Advice::Free | Advice::WipeOnFork if page.object.is_some() => {
+                    return must(&errno("EINVAL"), came);
+                }
+                Advice::DontNeed | Advice::DontNeedLocked => page.clear(),
+                Advice::Free if page.freed == Freed::Hazy => page.own = None,
+                // What is out goes at once.
+                Advice::Free if page.idle => page.freed = Freed::Perhaps,
+                Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
+                Advice::WipeOnFork => page.wipe = true,
+                Advice::KeepOnFork => page.wipe = false,
+                Advice::DontFork => page.no_fork = true,
+                Advice::DoFork => page.no_fork = false,
+                Advice::GuardInstall => {
+                    page.clear();
+                    page.guard = true;
+                }
+                Advice::GuardRemove => page.guard = false,
+                _ => {}
+            }
+        }
+        must(&whole(hole), came)
+    }
+
+    /// Pages are brought in one by one, up to the first that must be refused. Written to, a private one is a copy from then on.
+    fn bring_in(&mut self, actor: u32, range: Range<u64>, write: bool) {
+        self.resident = false;
+        for number in range {
+            let addr = number * PAGE;
+            if self.refusal(actor, addr, write).is_some() {
+                return;
+            }
+            if self.is_hazy(&self.processes[&actor][&number]) {
+                continue;
+            }
+            self.touch(actor, addr);
+            let bytes = self.bytes(actor, addr);
+            let page = self.page(actor, addr);
+            if write && !page.shared {
+                page.own = Some(bytes);
+            }
+        }
+    }
+    /// Holes are punched VMA by VMA, past what is not mapped; one that cannot have any ends it, and where VMAs end is not
+    /// known.
+    fn remove(&mut self, actor: u32, range: Range<u64>, came: Came<'_>) -> Step {
+        let begun = self.pages_of(actor).range(range).next().is_some();
+        self.lost = begun || matches!(came, Outcome::Ret(_));
+        Ok(())
+    }
+}
