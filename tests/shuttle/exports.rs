@@ -181,6 +181,7 @@ fn panic_and_store() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     assert_eq!(mm.load(&mut cx, BASE), Ok(2), "it was not unmapped");
+    assert_eq!(mm.map_count(&mut cx), 1, "its mapping is there");
     assert_eq!(mm.windows_open(), 0);
     mm.exit(&mut cx);
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
