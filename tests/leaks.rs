@@ -90,6 +90,21 @@ fn mapping(dice: &mut Dice, bytes: u64) -> MmapArgs {
     ]))
 }
 
+/// A random `mremap`, as [`step`] makes it.
+fn move_some(
+    dice: &mut Dice,
+    mm: &Mm,
+    thread: &mut Thread,
+    (page, len): (u64, u64),
+) -> Option<Range<u64>> {
+    let new = if dice.chance(6) { len } else { dice.len() };
+    let old = if dice.chance(1) { 0 } else { len };
+    let flags = MremapFlags::from_bits_retain(dice.pick(&[0, 1, 1, 3, 3, 3, 5, 7]));
+    let done = mm.mremap(&mut thread.cx(), remap(page, old, new, flags, dice.page()));
+    let left = done.is_ok() && flags.contains(MremapFlags::DONTUNMAP);
+    left.then_some(at(page)..at(page + len))
+}
+
 /// One random operation; whether it succeeds does not matter. Says which memory moved and left its old
 /// place mapped.
 fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) -> Option<Range<u64>> {
@@ -112,12 +127,7 @@ fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) -> Option<Range<u64>> {
             let _done = mm.mprotect(cx, addr, bytes, prot);
         }
         8..11 => {
-            let new = if dice.chance(6) { len } else { dice.len() };
-            let old = if dice.chance(1) { 0 } else { len };
-            let flags = MremapFlags::from_bits_retain(dice.pick(&[0, 1, 1, 3, 3, 3, 5, 7]));
-            let done = mm.mremap(cx, remap(page, old, new, flags, dice.page()));
-            let left = done.is_ok() && flags.contains(MremapFlags::DONTUNMAP);
-            return left.then_some(addr..addr + bytes);
+            return move_some(dice, mm, thread, (page, len));
         }
         11..14 => {
             let _done = mm.madvise(cx, addr, bytes, dice.pick(Advice::ALL));
