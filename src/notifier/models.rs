@@ -11,7 +11,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Atomic, Cx, Epoch, Sleepable, Thread, rank},
     frame::{Contents, MemConfig, PhysMem},
-    sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, thread},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Despite, Ordering, thread},
 };
 use std::{convert::Infallible, sync::Arc};
 
@@ -295,7 +295,9 @@ fn release_against_unregister(range: Option<VpnRange>, mistake: bool) {
             if mistake {
                 d.release(cx.descend());
             } else {
-                drop(w.notifiers.release_all(&mut cx.descend()));
+                let mut despite = Despite::default();
+                drop(w.notifiers.release_all(&mut cx.descend(), &mut despite));
+                despite.resume();
             }
         });
     });
