@@ -7,7 +7,7 @@ use super::{
     script::{Hex, Outcome},
 };
 use crate::{
-    addr::{PAGE_SIZE, VpnRange},
+    addr::{PAGE_SIZE, TASK_SIZE, VpnRange},
     error::{Errno, MadviseError, ObjectError},
     file::File,
     mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
@@ -136,6 +136,10 @@ pub(super) fn to_other(cx: &mut Idle<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outco
     };
     let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     match *op {
+        // A length is signed (`copy_iovec_from_user`).
+        Op::PvmRead { len, .. } | Op::PvmWrite { len, .. } if i64::try_from(len).is_err() => {
+            failed(Errno::EINVAL)
+        }
         Op::PvmRead {
             addr, len, remote, ..
         } => copied(mm.copy_from(cx, addr, (other, remote), bytes(len))),
@@ -180,6 +184,12 @@ const MOST: u64 = (1 << 31) - PAGE_SIZE;
 
 /// Bytes between a file and the memory of a process, page by page; what was moved before an error counts.
 pub(super) fn with_file(cx: &mut Idle<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
+    if let Op::ReadInto { addr, len, .. } | Op::WriteFrom { addr, len, .. } = *op
+        && addr.checked_add(len).is_none_or(|end| end > TASK_SIZE)
+    {
+        // No byte need be moved for this (`access_ok`).
+        return failed(Errno::EFAULT);
+    }
     let (mut moved, mut why) = (0, None);
     match *op {
         Op::ReadInto { off, addr, len, .. } => {

@@ -35,7 +35,9 @@ impl Reference {
             Advice::DontFork | Advice::DoFork => {}
             Advice::WipeOnFork | Advice::KeepOnFork => {}
             Advice::GuardInstall | Advice::GuardRemove => {}
-            _ => return self.odd(came),
+            // Which pages share a frame is a matter of frames.
+            Advice::Mergeable | Advice::Unmergeable => {}
+            Advice::DontDump | Advice::DoDump => {}
         }
         let mut hole = false;
         for number in range {
@@ -43,7 +45,13 @@ impl Reference {
                 hole = true;
                 continue;
             };
+            if page.keeps_from(advice) {
+                return must(&errno("EPERM"), came);
+            }
             match advice {
+                Advice::KeepOnFork | Advice::DoDump if page.droppable => {
+                    return must(&errno("EINVAL"), came);
+                }
                 Advice::Free | Advice::WipeOnFork if page.object.is_some() => {
                     return must(&errno("EINVAL"), came);
                 }
@@ -75,15 +83,19 @@ impl Reference {
             if self.refusal(actor, addr, write).is_some() {
                 return;
             }
-            if self.is_hazy(&self.processes[&actor][&number]) {
-                continue;
-            }
-            self.touch(actor, addr);
-            let bytes = self.bytes(actor, addr);
-            let page = self.page(actor, addr);
-            if write && !page.shared {
-                page.own = Some(bytes);
-            }
+            self.make_present(actor, addr, write);
+        }
+    }
+    /// A page is there for an access that may be made. Written to, a private one is a copy.
+    pub(super) fn make_present(&mut self, process: u32, addr: u64, write: bool) {
+        if self.is_hazy(&self.processes[&process][&(addr / PAGE)]) {
+            return;
+        }
+        self.touch(process, addr);
+        let bytes = self.bytes(process, addr);
+        let page = self.page(process, addr);
+        if write && !page.shared {
+            page.own = Some(bytes);
         }
     }
     /// Holes are punched VMA by VMA, past what is not mapped; one that cannot have any ends it, and where VMAs end is not

@@ -11,16 +11,22 @@
 //! # What it knows
 //!
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`, `mprotect`, `mremap` in
-//! all forms, `madvise`, `msync`, loads and stores of any byte, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`,
-//! `fsync`, reclaim, migration, merging; of files every size and offset, with ext4's and shmem's rules for what lies beyond their ends. It takes what happened for granted where only VMAs could tell: where a mapping without `FIXED`
-//! went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`, huge pages, odd
-//! addresses) it is [lost](Reference::is_lost), and says nothing any more.
+//! all forms, `madvise`, `msync`, `mseal`, loads and stores of any byte, reads of files into memory, copies between
+//! processes, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`, `fsync`, reclaim, migration, merging; of files every
+//! size and offset, with ext4's and shmem's rules for what lies beyond their ends; memory that may be dropped; that no
+//! machine here has huge pages of a pool. It takes what happened for granted where only VMAs could tell: where a mapping
+//! without `FIXED` went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`,
+//! odd addresses) it is [lost](Reference::is_lost), and says nothing any more.
 
 mod advise;
 mod check;
+mod copies;
 mod files;
+mod kinds;
+mod locks;
 mod ops;
 mod page;
+mod seals;
 
 pub use check::Checks;
 
@@ -115,8 +121,12 @@ impl Reference {
         self.resident = false;
         for page in self.processes.values_mut().flat_map(Pages::values_mut) {
             page.idle = true;
-            if page.freed == Freed::Lazily {
-                page.freed = Freed::Perhaps;
+            match page.freed {
+                Freed::Lazily => page.freed = Freed::Perhaps,
+                Freed::No if page.droppable => page.freed = Freed::Perhaps,
+                // Dropped or not, written before or after: nothing of it is known.
+                Freed::Hazy if page.droppable => page.own = None,
+                Freed::No | Freed::Perhaps | Freed::Hazy => {}
             }
         }
     }
@@ -203,20 +213,29 @@ impl Reference {
             return refused(why, came);
         }
         must(&Outcome::Ret(0), came)?;
+        self.put(actor, addr, &[byte]);
+        Ok(())
+    }
+    /// Bytes are written that lie in one page, which may be written.
+    fn put(&mut self, actor: u32, addr: u64, new: &[u8]) {
         let mut bytes = self.bytes(actor, addr);
-        match byte {
-            0 => bytes.remove(&split(addr).1),
-            _ => bytes.insert(split(addr).1, byte),
-        };
+        let (number, first) = split(addr);
+        let written: Vec<(u16, u8)> = (first..).zip(new.iter().copied()).collect();
+        for &(offset, byte) in &written {
+            match byte {
+                0 => bytes.remove(&offset),
+                _ => bytes.insert(offset, byte),
+            };
+        }
         self.touch(actor, addr);
-        let seen = &self.processes[&actor][&split(addr).0];
+        let seen = &self.processes[&actor][&number];
         let (hazy, uncertain) = (self.is_hazy(seen), self.tail_of(seen).is_some());
         let page = self.page(actor, addr);
         // Whether the others are there is not to be seen from here.
         let shared = page.shared && page.object.is_some();
         let alone = hazy || page.freed == Freed::Perhaps || (uncertain && !shared);
         if alone {
-            bytes.retain(|&offset, _| offset == split(addr).1);
+            bytes.retain(|&o, _| written.iter().any(|&(offset, _)| offset == o));
         }
         page.freed = match page.freed {
             Freed::Hazy => Freed::Hazy,
@@ -229,7 +248,6 @@ impl Reference {
             }
             _ => page.own = Some(bytes),
         }
-        Ok(())
     }
     /// Where bytes begin of a page that shows its object's, which may have gone with a page that was written back.
     fn tail_of(&self, page: &page::Page) -> Option<u16> {

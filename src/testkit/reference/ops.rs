@@ -1,7 +1,9 @@
 //! What each operation does to pages.
 
 use super::{
-    Reference, must,
+    Reference,
+    kinds::{Asked, asked, is_in_area},
+    must,
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
@@ -25,20 +27,14 @@ pub(super) fn whole(hole: bool) -> Outcome {
 }
 
 /// A call that must be refused, with whatever errno comes first.
-fn refusing(came: Came<'_>) -> Step {
+pub(super) fn refusing(came: Came<'_>) -> Step {
     match came {
         Outcome::Ret(_) => Err(format!("it {came}, and the model of pages refuses")),
         _ => Ok(()),
     }
 }
 
-/// The flags that it knows.
-const KNOWN: MapFlags = MapFlags::PRIVATE
-    .union(MapFlags::SHARED)
-    .union(MapFlags::FIXED)
-    .union(MapFlags::FIXED_NOREPLACE)
-    .union(MapFlags::POPULATE);
-const RWX: Prot = Prot::READ.union(Prot::WRITE).union(Prot::EXEC);
+pub(super) const RWX: Prot = Prot::READ.union(Prot::WRITE).union(Prot::EXEC);
 
 impl Reference {
     pub(super) fn call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
@@ -70,15 +66,16 @@ impl Reference {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
             },
-            Op::Mlock { addr, .. } => self.lock(actor, addr, came),
+            Op::Mlock { .. }
+            | Op::Mlock2 { .. }
+            | Op::Munlock { .. }
+            | Op::Mlockall { .. }
+            | Op::Munlockall {} => self.lock(actor, op, came),
+            Op::Mseal { addr, len } => self.seal(actor, (addr, len), came),
+            Op::ReadInto { .. } => self.read_into(actor, op, came),
+            Op::PvmRead { .. } | Op::PvmWrite { .. } => self.copy_between(actor, op, came),
             _ => self.odd(came),
         }
-    }
-    /// It knows nothing of locks; one that fails at a hole has locked what lies before.
-    fn lock(&mut self, actor: u32, addr: u64, came: Came<'_>) -> Step {
-        let begun = self.pages_of(actor).contains_key(&(addr / PAGE));
-        self.lost = begun || matches!(came, Outcome::Ret(_));
-        Ok(())
     }
     /// Entries are only looked at in the arena of the script.
     fn looks_at(&self, range: &Range<u64>) -> bool {
@@ -95,6 +92,7 @@ impl Reference {
 
     fn on_range(&mut self, actor: u32, op: &Op, range: Range<u64>, came: Came<'_>) -> Step {
         match *op {
+            Op::Munmap { .. } if self.is_sealed(actor, &range) => must(&errno("EPERM"), came),
             Op::Munmap { .. } => {
                 self.pages_of(actor).retain(|n, _| !range.contains(n));
                 self.forget_objects();
@@ -105,6 +103,7 @@ impl Reference {
                 // What lies before a hole is changed.
                 for number in range {
                     match all.get_mut(&number) {
+                        Some(page) if page.sealed => return must(&errno("EPERM"), came),
                         Some(page) => page.prot = prot,
                         None => return must(&whole(true), came),
                     }
@@ -139,13 +138,13 @@ impl Reference {
         else {
             unreachable!("the caller matched")
         };
-        let kind = flags & MapFlags::SHARED_VALIDATE;
-        if kind.is_empty() {
-            return refusing(came);
-        }
-        let plain =
-            KNOWN.contains(flags) && RWX.contains(prot) && kind != MapFlags::SHARED_VALIDATE;
-        let Some(wanted) = pages(addr, len).filter(|_| plain && off.is_multiple_of(PAGE)) else {
+        let kind = match asked(op) {
+            Asked::Never => return refusing(came),
+            Asked::Huge(size) => return self.no_huge(actor, op, size, came),
+            Asked::Unknown => return self.odd(came),
+            Asked::Pages(kind) => kind,
+        };
+        let Some(wanted) = pages(addr, len) else {
             return self.odd(came);
         };
         let all = &self.processes[&actor];
@@ -153,10 +152,16 @@ impl Reference {
         let range = if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
             return must(&errno("EEXIST"), came);
         } else if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+            if self.is_sealed(actor, &wanted) {
+                return must(&errno("EPERM"), came);
+            }
             must(&Outcome::Ret(addr), came)?;
             wanted
         } else {
             match *came {
+                Outcome::Ret(at) if !is_in_area(op, at) => {
+                    return Err(format!("it returns {at:#x}, and that is not low enough"));
+                }
                 Outcome::Ret(at) => match pages(at, len) {
                     Some(range) if !taken(&range) => {
                         self.lost |= !self.looks_at(&range);
@@ -169,10 +174,14 @@ impl Reference {
         };
         let object = match file {
             Some(name) => Some((self.files[name], off / PAGE)),
-            None if kind == MapFlags::SHARED => Some(self.nameless(len)),
+            None if kind.shared => Some(self.nameless(len)),
             None => None,
         };
-        let page = Page::new(prot, object, kind == MapFlags::SHARED);
+        let page = Page {
+            wipe: kind.droppable,
+            droppable: kind.droppable,
+            ..Page::new(prot, object, kind.shared)
+        };
         self.place(actor, range, &page, flags.contains(MapFlags::POPULATE));
         self.forget_objects();
         Ok(())
@@ -223,12 +232,19 @@ impl Reference {
             // Another length, or nothing said of moving: other errors come first.
             let plain = flags.contains(MremapFlags::MAYMOVE) && old == new;
             let Some(to) = pages(new_addr, new_len).filter(|_| plain) else {
-                return self.odd(came);
+                // What lay there may have gone before a seal refused the rest.
+                let sealed = self.pages_of(actor).values().any(|page| page.sealed);
+                self.lost = sealed || matches!(came, Outcome::Ret(_));
+                return Ok(());
             };
             if from < to.end && to.start < old.end {
                 must(&errno("EINVAL"), came)
             } else if !self.pages_of(actor).contains_key(&from) {
                 must(&errno("EFAULT"), came)
+            } else if self.is_sealed(actor, &old) || self.is_sealed(actor, &to) {
+                // What lies before the seal has moved, VMA by VMA.
+                self.lost = !self.is_sealed(actor, &(from..from + 1));
+                must(&errno("EPERM"), came)
             } else {
                 must(&Outcome::Ret(new_addr), came)?;
                 self.relocate(actor, old, to.start, keep);
@@ -238,6 +254,8 @@ impl Reference {
             self.odd(came)
         } else if !self.pages_of(actor).contains_key(&from) {
             must(&errno("EFAULT"), came)
+        } else if self.is_sealed(actor, &(from..from + 1)) {
+            must(&errno("EPERM"), came)
         } else {
             self.resize(actor, (old, new.end - from), flags, came)
         }
@@ -252,6 +270,9 @@ impl Reference {
     ) -> Step {
         let from = old.start;
         if from + len <= old.end {
+            if self.is_sealed(actor, &(from + len..old.end)) {
+                return must(&errno("EPERM"), came);
+            }
             must(&Outcome::Ret(from * PAGE), came)?;
             let cut = from + len..old.end;
             self.pages_of(actor).retain(|n, _| !cut.contains(n));
@@ -310,7 +331,7 @@ impl Reference {
     }
 
     /// Nameless objects go with their last page.
-    fn forget_objects(&mut self) {
+    pub(super) fn forget_objects(&mut self) {
         let mapped = |nth| {
             let pages = self.processes.values().flat_map(Pages::values);
             pages.filter_map(|p| Some(p.object?.0)).any(|o| o == nth)

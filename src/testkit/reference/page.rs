@@ -35,6 +35,10 @@ pub(super) struct Page {
     pub(super) guard: bool,
     pub(super) no_fork: bool,
     pub(super) wipe: bool,
+    /// Its rights and its place are for good.
+    pub(super) sealed: bool,
+    /// Whoever looks for memory may drop it, written or not.
+    pub(super) droppable: bool,
     pub(super) freed: Freed,
     /// It was not used since memory was looked for.
     pub(super) idle: bool,
@@ -50,6 +54,8 @@ impl Page {
             guard: false,
             no_fork: false,
             wipe: false,
+            sealed: false,
+            droppable: false,
             freed: Freed::No,
             idle: false,
         }

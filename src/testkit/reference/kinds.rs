@@ -1,0 +1,140 @@
+//! What the flags of a mapping ask for.
+
+use super::{
+    Reference, must,
+    ops::{Came, RWX, Step, errno, refusing},
+    page::{PAGE, pages},
+};
+use crate::{
+    mm::MapFlags,
+    replay::{Op, Outcome},
+};
+
+/// The bits that say what a mapping is.
+const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
+/// The flags that it knows, beside the type.
+const KNOWN: MapFlags = MapFlags::FIXED
+    .union(MapFlags::FIXED_NOREPLACE)
+    .union(MapFlags::MAP_32BIT)
+    .union(MapFlags::POPULATE);
+/// Pages in the smallest huge page.
+const HUGE: u64 = 512;
+
+/// What pages a mapping has.
+#[derive(Clone, Copy)]
+pub(super) struct Pages {
+    pub(super) shared: bool,
+    pub(super) droppable: bool,
+}
+
+pub(super) enum Asked {
+    /// It must be refused, and nothing changes.
+    Never,
+    /// Huge pages of a pool, of so many pages each.
+    Huge(u64),
+    Pages(Pages),
+    /// It knows too little.
+    Unknown,
+}
+
+/// What an `mmap` asks for.
+pub(super) fn asked(op: &Op) -> Asked {
+    let Op::Mmap {
+        prot,
+        flags,
+        ref file,
+        off,
+        ..
+    } = *op
+    else {
+        unreachable!("the caller matched")
+    };
+    let has = |flag| flags.contains(flag);
+    let (kind, of_file) = (flags & TYPE, file.is_some());
+    let huge = has(MapFlags::HUGETLB);
+    let droppable = kind == MapFlags::DROPPABLE;
+    let validated = kind == MapFlags::SHARED_VALIDATE;
+    let a_type = droppable || validated || kind == MapFlags::SHARED || kind == MapFlags::PRIVATE;
+    let contradicts = if droppable {
+        // No file is dropped; nothing that is locked or a stack.
+        of_file || huge || has(MapFlags::GROWSDOWN) || has(MapFlags::LOCKED)
+    } else if huge || of_file {
+        // An open file does not become one of huge pages, and none grows.
+        (huge && of_file) || has(MapFlags::GROWSDOWN)
+    } else {
+        // Who wants every flag looked at names a file; only private memory is a stack.
+        validated || (kind == MapFlags::SHARED && has(MapFlags::GROWSDOWN))
+    };
+    if !a_type || contradicts || !off.is_multiple_of(PAGE) {
+        return Asked::Never;
+    }
+    if huge {
+        return match (flags.bits() >> 26) & 0x3f {
+            0 | 21 => Asked::Huge(HUGE),
+            30 => Asked::Huge(HUGE * HUGE),
+            _ => Asked::Never,
+        };
+    }
+    if !(KNOWN | TYPE).contains(flags) || !RWX.contains(prot) {
+        return Asked::Unknown;
+    }
+    if validated && has(MapFlags::FIXED_NOREPLACE) {
+        // A flag that is not among those that are looked at.
+        return Asked::Never;
+    }
+    Asked::Pages(Pages {
+        shared: kind == MapFlags::SHARED || validated,
+        droppable,
+    })
+}
+
+/// Whether a mapping may have gone there: `MAP_32BIT` is the second GiB, or what was asked for below its end.
+pub(super) fn is_in_area(op: &Op, at: u64) -> bool {
+    let Op::Mmap {
+        addr, len, flags, ..
+    } = *op
+    else {
+        unreachable!("the caller matched")
+    };
+    let as_asked = at == addr - addr % PAGE;
+    !flags.contains(MapFlags::MAP_32BIT)
+        || ((as_asked || at >= 1 << 30) && at.saturating_add(len) <= 1 << 31)
+}
+
+impl Reference {
+    /// There are no huge pages of a pool: the mapping is refused, but what was mapped in its place is gone by then, if all
+    /// that is asked for makes sense.
+    pub(super) fn no_huge(&mut self, actor: u32, op: &Op, size: u64, came: Came<'_>) -> Step {
+        let Op::Mmap {
+            addr,
+            len,
+            flags,
+            off,
+            ..
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        refusing(came)?;
+        let replaces =
+            flags.contains(MapFlags::FIXED) && !flags.contains(MapFlags::FIXED_NOREPLACE);
+        // Where every flag is looked at, one of them may not be known.
+        let unknown = *came == Outcome::Err("EOPNOTSUPP".to_owned())
+            && flags & TYPE == MapFlags::SHARED_VALIDATE;
+        if !replaces || unknown || len == 0 || !addr.is_multiple_of(size * PAGE) {
+            return Ok(());
+        }
+        let Some(range) = pages(addr, len) else {
+            self.lost = self.pages_of(actor).range(addr / PAGE..).next().is_some();
+            return Ok(());
+        };
+        let gone = range.start..range.start + (range.end - range.start).next_multiple_of(size);
+        if self.is_sealed(actor, &gone) {
+            return must(&errno("EPERM"), came);
+        }
+        self.pages_of(actor).retain(|n, _| !gone.contains(n));
+        self.forget_objects();
+        let whole = (off / PAGE).is_multiple_of(size);
+        must(&errno(if whole { "ENOMEM" } else { "EINVAL" }), came)
+    }
+}
