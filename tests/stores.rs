@@ -338,14 +338,15 @@ fn a_reference_is_given_up_once() {
     for driver in [&mine, &other] {
         establish(&mut cx, &mm, &driver.0, 1, true);
     }
-    let mut guard = mine.0.lock(&mut cx);
-    let pfn = guard.store().get(&1).unwrap().pfn();
+    let pfn = mine.0.lock(&mut cx).store().get(&1).unwrap().pfn();
     for _ in 0..2 {
+        let mut guard = mine.0.lock(&mut cx);
+        guard.forget(&1);
         guard.forget(&1);
         assert!(!guard.forget_range(VpnRange::ALL, |()| ()));
+        drop(guard);
         assert_eq!(machine.mem().refcount(pfn), 2, "the page's and the other's");
     }
-    drop(guard);
     mm.madvise(&mut cx, BASE, 16 * PAGE, Advice::DontNeed)
         .unwrap();
     assert_eq!(machine.mem().refcount(pfn), 0);
