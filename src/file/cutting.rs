@@ -2,6 +2,9 @@
 //!
 //! Guarantee: while a [`Cutting`] lives no page comes into the cache but by who holds it. So blocks that are given up
 //! after the pages are read by nobody in between.
+//!
+//! Rule: *until the first page goes, a panic of a driver leaves all as it was; from then on the cut is finished first*, and
+//! the panic goes on after that. In between, a file would have lost what was in its pages and still show what lies below.
 
 use super::{PageCache, filling::Filling, io::Reach};
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     error::ObjectError,
     frame::{FrameFlags, FrameLock},
     rmap::EvenCows,
-    sync::RwLockWriteGuard,
+    sync::{Despite, RwLockWriteGuard},
 };
 use std::{fmt, ops::Range};
 
@@ -45,19 +48,18 @@ impl PageCache {
             _alone: alone,
         }
     }
-    /// Takes one locked page out.
-    pub(super) fn forget(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        locked: &FrameLock<'_>,
-        index: u64,
-    ) {
+    /// Drops the mappings of a locked page.
+    fn unmap(&self, cx: &mut Cx<'_, rank::Folio, Sleepable>, locked: &FrameLock<'_>, index: u64) {
         let mem = self.host().mem();
         let pfn = locked.pfn();
         if mem.mapcount(pfn) > 0 {
             self.mapping().unmap_frame(mem, cx, index, pfn);
         }
-        mem.clear_flags(pfn, FrameFlags::DIRTY);
+    }
+    /// Takes a locked page out that nothing maps.
+    fn take_clean(&self, locked: &FrameLock<'_>, index: u64) {
+        let pfn = locked.pfn();
+        self.host().mem().clear_flags(pfn, FrameFlags::DIRTY);
         self.take(index, pfn);
     }
 }
@@ -85,14 +87,27 @@ impl<'c, 't> Cutting<'c, 't> {
     }
     /// Takes pages `[from, to)` out, each under its lock; drops the mappings that a racing fault may have made
     /// (`truncate_inode_pages_range`). Dirty ones are lost: that is the point.
+    ///
+    /// # Panics
+    ///
+    /// When it is done, if a driver did.
     pub fn remove(&mut self, from: u64, to: u64) {
+        let mut despite = Despite::default();
+        self.remove_despite(from, to, &mut despite);
+        despite.resume();
+    }
+    fn remove_despite(&mut self, from: u64, to: u64, despite: &mut Despite) {
         let cache = self.cache;
         let mut at = from;
         while let Some((index, frame)) = cache.next(at, to) {
             let locked = cache.host().mem().lock(self.cx(), frame);
             if cache.holds(&locked, index) {
                 let mut cx = self.cx().descend::<rank::Folio, _>();
-                cache.forget(&mut cx, &locked, index);
+                despite.call(|| cache.unmap(&mut cx, &locked, index));
+                // Where a driver kept a window from opening the page is mapped still.
+                if cache.host().mem().mapcount(locked.pfn()) == 0 {
+                    cache.take_clean(&locked, index);
+                }
             }
             at = index + 1;
         }
@@ -100,24 +115,36 @@ impl<'c, 't> Cutting<'c, 't> {
     }
     /// What every object does when it is cut: both passes over all mappings, the pages between them, and zeros in the
     /// rest of a partial last page that is in memory (`truncate_pagecache`).
+    ///
+    /// # Panics
+    ///
+    /// If a driver did: before anything is cut, or when all is.
     pub fn truncate(&mut self, size: u64) {
-        self.truncate_as(size, Zeroed::Dirty);
+        self.truncate_as(size, Zeroed::Dirty).resume();
     }
-    pub(super) fn truncate_as(&mut self, size: u64, zeroed: Zeroed) {
+    /// The same; a panic goes on when the caller has done the rest.
+    pub(super) fn truncate_as(&mut self, size: u64, zeroed: Zeroed) -> Despite {
         let from = size.div_ceil(PAGE_SIZE);
         let mapping = self.cache.mapping();
         mapping.unmap(self.cx(), from, u64::MAX, EvenCows::Yes);
         self.zero_rest(size, zeroed);
-        self.remove(from, u64::MAX);
+        let mut despite = Despite::default();
+        self.remove_despite(from, u64::MAX, &mut despite);
         // Private copies that a racing fault made of a page that was going.
-        mapping.unmap(self.cx(), from, u64::MAX, EvenCows::Yes);
-        self.cache.host().settle_exports(self.filling.cx());
+        despite.call(|| mapping.unmap(self.cx(), from, u64::MAX, EvenCows::Yes));
+        despite.call(|| self.cache.host().settle_exports(self.filling.cx()));
+        despite
     }
     /// The same for what every object does when a hole is punched (`truncate_pagecache_range`).
+    ///
+    /// # Panics
+    ///
+    /// As [`truncate`](Self::truncate).
     pub fn punch(&mut self, from: u64, end: u64) {
-        self.punch_as(from, end, Zeroed::Dirty);
+        self.punch_as(from, end, Zeroed::Dirty).resume();
     }
-    pub(super) fn punch_as(&mut self, from: u64, end: u64, zeroed: Zeroed) {
+    /// The same; a panic goes on when the caller has done the rest.
+    pub(super) fn punch_as(&mut self, from: u64, end: u64, zeroed: Zeroed) -> Despite {
         let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
         // The last byte to be unmapped is `last * PAGE_SIZE - 1`, compared without a sign: of a hole that ends in page
         // 0 it is the highest there is, as on Linux.
@@ -128,10 +155,12 @@ impl<'c, 't> Cutting<'c, 't> {
         }
         self.zero(from..end.min(first.saturating_mul(PAGE_SIZE)), zeroed);
         self.zero(from.max(last * PAGE_SIZE)..end, zeroed);
+        let mut despite = Despite::default();
         if first < last {
-            self.remove(first, last);
+            self.remove_despite(first, last, &mut despite);
         }
-        self.cache.host().settle_exports(self.filling.cx());
+        despite.call(|| self.cache.host().settle_exports(self.filling.cx()));
+        despite
     }
     /// Zeros the rest of the page that an end lies inside of.
     pub(super) fn zero_rest(&mut self, end: u64, zeroed: Zeroed) {

@@ -235,16 +235,17 @@ impl MemoryObject for DiskFile {
             self.zero_edge(cutting.filling(), edge, rest_of_page(end));
         }
         let resized = Resized::set(&self.size, size);
-        cutting.truncate_as(size, Zeroed::Clean);
+        let despite = cutting.truncate_as(size, Zeroed::Clean);
+        resized.done();
         if size <= old {
             self.store.discard(size.div_ceil(PAGE_SIZE), u64::MAX);
             if let Some(edge) = &edge {
                 self.zero_edge(cutting.filling(), edge, rest_of_page(end));
             }
         }
-        resized.done();
         drop(cutting);
         drop(changing);
+        despite.resume();
         Ok(())
     }
     /// `ext4_punch_hole`: nothing beyond the block in which the file ends.
@@ -267,7 +268,7 @@ impl MemoryObject for DiskFile {
             true => None, // The hole lies inside of one block.
             false => self.edge(cutting.filling(), end)?,
         };
-        cutting.punch_as(from, end, Zeroed::Clean);
+        let despite = cutting.punch_as(from, end, Zeroed::Clean);
         if let Some(edge) = low {
             self.zero_edge(cutting.filling(), &edge, from..end.min(first * PAGE_SIZE));
         }
@@ -279,6 +280,7 @@ impl MemoryObject for DiskFile {
         }
         drop(cutting);
         drop(changing);
+        despite.resume();
         Ok(())
     }
     fn sync(&self, mut cx: CallCx<'_>, from: u64, to: u64) -> Result<(), ObjectError> {

@@ -9,7 +9,7 @@ use crate::{
     error::{NoMemory, ObjectError},
     frame::Frame,
     rmap::Mapping,
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicU64, Despite, Mutex, Ordering},
 };
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -111,14 +111,16 @@ impl MemoryObject for Shmem {
             cutting.bring_edges(size..size)?;
         }
         let resized = Resized::set(&self.size, size);
+        let mut despite = Despite::default();
         if old > size.next_multiple_of(PAGE_SIZE) {
-            cutting.truncate(size);
+            despite = cutting.truncate_as(size, Zeroed::Dirty);
         } else if size <= old {
             cutting.zero_rest(size, Zeroed::Dirty);
         }
         resized.done();
         drop(cutting);
         drop(changing);
+        despite.resume();
         Ok(())
     }
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {

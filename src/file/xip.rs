@@ -5,8 +5,8 @@
 //! (`__xip_unmap`).
 
 use super::{
-    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, resized::Resized,
-    sealed,
+    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
+    resized::Resized, sealed,
 };
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
@@ -14,7 +14,7 @@ use crate::{
     frame::{Frame, FrameFlags, FrameLock, Owner, SPARSE_INDEX},
     notifier::Access,
     rmap::Mapping,
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicU64, Despite, Mutex, Ordering},
 };
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -130,15 +130,17 @@ impl MemoryObject for XipFile {
         let mut cutting = self.blocks.cutting(&mut cx);
         let resized = Resized::set(&self.size, size);
         let old = resized.old();
+        let mut despite = Despite::default();
         if size < old {
             // Who has asked for the old size, and maps the sparse page under its lock, is done: he is met below.
             let mem = self.blocks.host().mem();
             drop(mem.lock(cutting.filling().cx(), self.sparse()));
-            cutting.truncate(size);
+            despite = cutting.truncate_as(size, Zeroed::Dirty);
         }
         resized.done();
         drop(cutting);
         drop(changing);
+        despite.resume();
         Ok(())
     }
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {

@@ -5,6 +5,7 @@
 mod bomb;
 #[path = "../common/mod.rs"]
 mod common;
+mod cutting;
 mod files;
 mod layouts;
 mod leaving;
