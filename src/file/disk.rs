@@ -18,6 +18,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Pages read at once around a fault that finds nothing (`ra_pages`: 128 KiB).
 const READ_AROUND: u64 = 32;
+/// The most pages that one advice reads (`io_pages`: 1280 KiB).
+const READ_AHEAD: u64 = 320;
 
 /// A regular file on a block device, with blocks of a page each, as on ext4.
 ///
@@ -27,9 +29,9 @@ pub struct DiskFile {
     name: Box<str>,
     pub(super) cache: Arc<PageCache>,
     pub(super) store: Box<dyn Store>,
-    size: AtomicU64,
+    pub(super) size: AtomicU64,
     /// Excludes writes, changes of the size and holes from each other (`inode_lock`).
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
 }
 
 impl DiskFile {
@@ -346,6 +348,24 @@ impl MemoryObject for DiskFile {
             .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
         Ok(written)
+    }
+    fn write_begun(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        self.write_short(&mut cx, offset, bytes, len)
+    }
+    /// `force_page_cache_ra`.
+    fn will_need(&self, mut cx: CallCx<'_>, from: u64, to: u64) {
+        let pages = || self.pages();
+        for index in from..to.min(self.pages()).min(from.saturating_add(READ_AHEAD)) {
+            if self.cache.is_hole(index) {
+                let _page = self.read_in(&mut cx, index, pages);
+            }
+        }
     }
 }
 

@@ -79,6 +79,20 @@ impl File {
     ) -> Result<usize, ObjectError> {
         self.writable()?.write_at(cx, offset, bytes)
     }
+    /// A write whose bytes come from memory, a part of a page: see [`MemoryObject::write_begun`].
+    pub(crate) fn write_begun(
+        &self,
+        cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        let object = self.writable()?;
+        match bytes.len() == len {
+            true => object.write_at(cx, offset, bytes),
+            false => object.write_begun(cx, offset, bytes, len),
+        }
+    }
     /// `ftruncate`.
     ///
     /// # Errors
