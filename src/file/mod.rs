@@ -10,6 +10,7 @@
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
 //! | yours | as you like: [`PageCache`] does the keeping |
 
+mod ahead;
 mod cache;
 mod cutting;
 mod disk;
@@ -170,6 +171,12 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn read_at(&self, cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
         let _unused = (cx, offset, out);
         Err(ObjectError::Unsupported)
+    }
+    /// A read of pages `wanted` is about to come; the last one through the same open file ended at byte `before`, none yet:
+    /// `u64::MAX`. What else shall come in with it, comes in now (`page_cache_sync_ra`). What fails is not there
+    /// afterwards.
+    fn read_ahead(&self, cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
+        let _unused = (cx, wanted, before);
     }
     /// Writes bytes from `offset` on, up to a page that cannot be had; extends the object if need be. Returns how many.
     ///

@@ -1,7 +1,12 @@
 //! An open file: an object, and what may be done to it through this handle.
 
 use super::{CallCx, MemoryObject};
-use crate::{error::ObjectError, rmap::Mapping};
+use crate::{
+    addr::PAGE_SIZE,
+    error::ObjectError,
+    rmap::Mapping,
+    sync::{AtomicU64, Ordering},
+};
 use std::{fmt, sync::Arc};
 
 /// How a file was opened.
@@ -22,6 +27,8 @@ pub struct File {
     /// The object's, asked for once: no change of a layout depends on what it says.
     mapping: Arc<Mapping>,
     mode: FileMode,
+    /// Where the last read ended (`f_ra.prev_pos`).
+    read_to: AtomicU64,
 }
 
 impl File {
@@ -32,6 +39,7 @@ impl File {
             object,
             mapping,
             mode,
+            read_to: AtomicU64::new(u64::MAX),
         })
     }
     /// The object.
@@ -61,10 +69,30 @@ impl File {
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
+        let len = out.len();
+        self.read_part(cx, offset, out, len)
+    }
+    /// The first bytes of a read of `len`.
+    pub(crate) fn read_part(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        out: &mut [u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
         if !self.is_readable() {
             return Err(ObjectError::Access);
         }
-        self.object.read_at(cx, offset, out)
+        let end = offset.saturating_add(len as u64);
+        let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
+        let before = self.read_to.load(Ordering::Relaxed);
+        self.object.read_ahead(cx.reborrow(), wanted, before);
+        let read = self.object.read_at(cx, offset, out)?;
+        if read > 0 {
+            let end = offset.saturating_add(read as u64);
+            self.read_to.store(end, Ordering::Relaxed);
+        }
+        Ok(read)
     }
     /// `pwrite`.
     ///

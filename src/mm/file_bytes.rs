@@ -43,7 +43,7 @@ impl Mm {
             let from = offset.saturating_add(done as u64);
             let part = &mut bytes[..in_page(from, len - done)];
             let read = file
-                .read_at(cx.reborrow(), from, part)
+                .read_part(cx.reborrow(), from, part, len - done)
                 .map_err(TransferError::File);
             let put = match read {
                 Ok(0) => break,
