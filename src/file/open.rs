@@ -70,7 +70,15 @@ impl File {
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
         let len = out.len();
-        self.read_part(cx, offset, out, len)
+        let read = self.read_part(cx, offset, out, len)?;
+        if read > 0 {
+            self.has_read_to(offset.saturating_add(read as u64));
+        }
+        Ok(read)
+    }
+    /// A reader got so far: what it got, not what was read in for it.
+    pub(crate) fn has_read_to(&self, end: u64) {
+        self.read_to.store(end, Ordering::Relaxed);
     }
     /// The first bytes of a read of `len`.
     pub(crate) fn read_part(
@@ -87,12 +95,7 @@ impl File {
         let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
         let before = self.read_to.load(Ordering::Relaxed);
         self.object.read_ahead(cx.reborrow(), wanted, before);
-        let read = self.object.read_at(cx, offset, out)?;
-        if read > 0 {
-            let end = offset.saturating_add(read as u64);
-            self.read_to.store(end, Ordering::Relaxed);
-        }
-        Ok(read)
+        self.object.read_at(cx, offset, out)
     }
     /// `pwrite`.
     ///

@@ -51,6 +51,7 @@ impl Mm {
                 Err(why) => return some(done, why),
             };
             done += put.0;
+            file.has_read_to(offset.saturating_add(done as u64));
             if let Some(why) = put.1 {
                 return some(done, TransferError::Memory(why));
             }
