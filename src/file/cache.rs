@@ -216,6 +216,10 @@ impl Evict for PageCache {
                 Some(slot) => {
                     slots.insert(index, Slot::Swap(slot));
                 }
+                // Nobody has written to it, and it reads zero again when it is asked for: that takes no swap.
+                None if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
+                    slots.remove(index);
+                }
                 None => return false,
             },
         }
