@@ -256,6 +256,27 @@ impl CopyError {
     }
 }
 
+/// Not one byte could be moved between a file and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TransferError {
+    /// A page of the memory.
+    #[error("in memory, {0}")]
+    Memory(FaultError),
+    /// The file.
+    #[error("in the file, {0}")]
+    File(ObjectError),
+}
+
+impl TransferError {
+    /// Linux's errno (`pread`, `pwrite`).
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Memory(_) => Errno::EFAULT,
+            Self::File(why) => why.errno(),
+        }
+    }
+}
+
 /// An access could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]

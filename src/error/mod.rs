@@ -9,7 +9,7 @@ mod object;
 
 pub use advice::{
     CopyError, FaultError, ForkError, MadviseError, MincoreError, MlockError, MsealError,
-    MsyncError,
+    MsyncError, TransferError,
 };
 
 pub use mmap::{MmapError, RemapError};

@@ -134,6 +134,17 @@ impl PageCache {
     pub(super) fn is_swapped(&self, index: u64) -> bool {
         matches!(self.slots.lock().get(index), Some(Slot::Swap(_)))
     }
+    /// The pages of `[from, to)` that are in swap.
+    pub(super) fn swapped(&self, from: u64, to: u64) -> Vec<u64> {
+        let slots = self.slots.lock();
+        let mut swapped = Vec::new();
+        let mut at = from;
+        while let Some((index, slot)) = slots.next(at, to) {
+            swapped.extend(matches!(slot, Slot::Swap(_)).then_some(index));
+            at = index + 1;
+        }
+        swapped
+    }
     /// Whether the locked frame is still page `index`.
     pub fn holds(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.host.mem.owner(locked.pfn()) == Some(self.mapping.owner(index))
@@ -204,6 +215,10 @@ impl Evict for PageCache {
             Backing::Swap => match mem.swap_store(pfn) {
                 Some(slot) => {
                     slots.insert(index, Slot::Swap(slot));
+                }
+                // Nobody has written to it, and it reads zero again when it is asked for: that takes no swap.
+                None if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
+                    slots.remove(index);
                 }
                 None => return false,
             },

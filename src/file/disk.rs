@@ -2,8 +2,8 @@
 
 use super::{
     Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want,
-    cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach, resized::Resized,
-    store::BLOCK,
+    ahead::STRETCH, cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach,
+    resized::Resized, store::BLOCK,
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn},
@@ -14,10 +14,12 @@ use crate::{
     rmap::Mapping,
     sync::{AtomicU64, Mutex, Ordering},
 };
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
-/// Pages read at once around a fault that finds nothing (`ra_pages`: 128 KiB).
-const READ_AROUND: u64 = 32;
+/// Pages read at once around a fault that finds nothing.
+const READ_AROUND: u64 = STRETCH;
+/// The most pages that one advice reads (`io_pages`: 1280 KiB).
+const READ_AHEAD: u64 = 320;
 
 /// A regular file on a block device, with blocks of a page each, as on ext4.
 ///
@@ -27,9 +29,9 @@ pub struct DiskFile {
     name: Box<str>,
     pub(super) cache: Arc<PageCache>,
     pub(super) store: Box<dyn Store>,
-    size: AtomicU64,
+    pub(super) size: AtomicU64,
     /// Excludes writes, changes of the size and holes from each other (`inode_lock`).
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
 }
 
 impl DiskFile {
@@ -116,14 +118,20 @@ impl DiskFile {
             Pattern::Sequential => (index, index + READ_AROUND),
             Pattern::Random => (index, index),
         };
-        let pages = || self.pages();
-        for other in from..to.min(self.pages()) {
-            // Reading ahead is a favour: what fails is not there, and what is there is left as it is.
-            if self.cache.is_hole(other) {
-                let _page = self.read_in(cx, other, pages);
+        self.bring_in(cx, from..to);
+        self.read_in(cx, index, || self.pages()).map(|_| ())
+    }
+    /// Reads pages that are not there. It is a favour: what fails is not there, and what is there is left as it is.
+    pub(super) fn bring_in<R: Below<rank::Cache>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        pages: Range<u64>,
+    ) {
+        for index in pages.start..pages.end.min(self.pages()) {
+            if self.cache.is_hole(index) {
+                let _page = self.read_in(cx, index, || self.pages());
             }
         }
-        self.read_in(cx, index, pages).map(|_| ())
     }
     /// Writes one page back if it is dirty.
     fn write_page<R: Below<rank::Folio>>(
@@ -348,6 +356,22 @@ impl MemoryObject for DiskFile {
             .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
         Ok(written)
+    }
+    fn write_begun(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        self.write_short(&mut cx, offset, bytes, len)
+    }
+    fn read_ahead(&self, mut cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
+        self.read_on(&mut cx, wanted, before);
+    }
+    /// `force_page_cache_ra`.
+    fn will_need(&self, mut cx: CallCx<'_>, from: u64, to: u64) {
+        self.bring_in(&mut cx, from..to.min(from.saturating_add(READ_AHEAD)));
     }
 }
 

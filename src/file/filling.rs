@@ -157,7 +157,7 @@ impl PageCache {
         self.slots.lock().get(index) == Some(Slot::Unread(locked.pfn()))
     }
     /// The locked page is up to date from now on.
-    fn has_read(&self, locked: &FrameLock<'_>, index: u64) {
+    pub(super) fn has_read(&self, locked: &FrameLock<'_>, index: u64) {
         let mut slots = self.slots.lock();
         slots.insert(index, Slot::Frame(locked.pfn()));
     }

@@ -28,6 +28,11 @@ impl Reach {
     }
 }
 
+/// Where in its page a byte lies.
+pub(super) fn within_page(offset: u64) -> usize {
+    usize::try_from(offset % PAGE_SIZE).expect("within a page")
+}
+
 /// What is done before an error counts: a read or a write that has begun comes out short.
 fn short(done: usize, ended: Result<(), ObjectError>) -> Result<usize, ObjectError> {
     match ended {

@@ -10,6 +10,7 @@
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
 //! | yours | as you like: [`PageCache`] does the keeping |
 
+mod ahead;
 mod cache;
 mod cutting;
 mod disk;
@@ -20,6 +21,7 @@ mod io;
 mod open;
 mod resized;
 mod shmem;
+mod short;
 mod slots;
 mod store;
 mod xip;
@@ -170,6 +172,12 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         let _unused = (cx, offset, out);
         Err(ObjectError::Unsupported)
     }
+    /// A read of pages `wanted` is about to come; the last one through the same open file ended at byte `before`, none yet:
+    /// `u64::MAX`. What else shall come in with it, comes in now (`page_cache_sync_ra`). What fails is not there
+    /// afterwards.
+    fn read_ahead(&self, cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
+        let _unused = (cx, wanted, before);
+    }
     /// Writes bytes from `offset` on, up to a page that cannot be had; extends the object if need be. Returns how many.
     ///
     /// # Errors
@@ -178,5 +186,28 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn write_at(&self, cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
         let _unused = (cx, offset, bytes);
         Err(ObjectError::Unsupported)
+    }
+    /// A write of `len` bytes from `offset` on, none of them beyond the page, which begins with `bytes`; the rest cannot be
+    /// had now, since it lies in memory that is not there (`->write_begin`, and `->write_end` with what was copied). The
+    /// object may take fewer than it is given, and none; returns how many it took. What a write does to the
+    /// object before its first byte is done all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`truncate`](Self::truncate).
+    fn write_begun(
+        &self,
+        cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        let _unused = len;
+        self.write_at(cx, offset, bytes)
+    }
+    /// Brings pages `[from, to)` into memory as far as it has them elsewhere, and wants to (`MADV_WILLNEED`). What fails is
+    /// not there afterwards.
+    fn will_need(&self, cx: CallCx<'_>, from: u64, to: u64) {
+        let _unused = (cx, from, to);
     }
 }

@@ -1,7 +1,12 @@
 //! An open file: an object, and what may be done to it through this handle.
 
 use super::{CallCx, MemoryObject};
-use crate::{error::ObjectError, rmap::Mapping};
+use crate::{
+    addr::PAGE_SIZE,
+    error::ObjectError,
+    rmap::Mapping,
+    sync::{AtomicU64, Ordering},
+};
 use std::{fmt, sync::Arc};
 
 /// How a file was opened.
@@ -22,6 +27,8 @@ pub struct File {
     /// The object's, asked for once: no change of a layout depends on what it says.
     mapping: Arc<Mapping>,
     mode: FileMode,
+    /// Where the last read ended (`f_ra.prev_pos`).
+    read_to: AtomicU64,
 }
 
 impl File {
@@ -32,6 +39,7 @@ impl File {
             object,
             mapping,
             mode,
+            read_to: AtomicU64::new(u64::MAX),
         })
     }
     /// The object.
@@ -61,9 +69,32 @@ impl File {
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
+        let len = out.len();
+        let read = self.read_part(cx, offset, out, len)?;
+        if read > 0 {
+            self.has_read_to(offset.saturating_add(read as u64));
+        }
+        Ok(read)
+    }
+    /// A reader got so far: what it got, not what was read in for it.
+    pub(crate) fn has_read_to(&self, end: u64) {
+        self.read_to.store(end, Ordering::Relaxed);
+    }
+    /// The first bytes of a read of `len`.
+    pub(crate) fn read_part(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        out: &mut [u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
         if !self.is_readable() {
             return Err(ObjectError::Access);
         }
+        let end = offset.saturating_add(len as u64);
+        let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
+        let before = self.read_to.load(Ordering::Relaxed);
+        self.object.read_ahead(cx.reborrow(), wanted, before);
         self.object.read_at(cx, offset, out)
     }
     /// `pwrite`.
@@ -78,6 +109,20 @@ impl File {
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
         self.writable()?.write_at(cx, offset, bytes)
+    }
+    /// A write whose bytes come from memory, a part of a page: see [`MemoryObject::write_begun`].
+    pub(crate) fn write_begun(
+        &self,
+        cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        let object = self.writable()?;
+        match bytes.len() == len {
+            true => object.write_at(cx, offset, bytes),
+            false => object.write_begun(cx, offset, bytes, len),
+        }
     }
     /// `ftruncate`.
     ///

@@ -2,12 +2,12 @@
 
 use super::{
     Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
-    resized::Resized,
+    io::within_page, resized::Resized,
 };
 use crate::{
     addr::PAGE_SIZE,
     error::{NoMemory, ObjectError},
-    frame::Frame,
+    frame::{Frame, FrameFlags},
     rmap::Mapping,
     sync::{AtomicU64, Despite, Mutex, Ordering},
 };
@@ -169,6 +169,38 @@ impl MemoryObject for Shmem {
             .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
         Ok(written)
+    }
+    /// `shmem_write_end`: the page is there and dirty, and the size what it is by the bytes that came, if only none.
+    fn write_begun(
+        &self,
+        mut cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        let end = offset.saturating_add(len as u64);
+        if end > MAX_SIZE {
+            return Err(ObjectError::TooLarge(end));
+        }
+        let changing = self.changing.lock();
+        let mut filling = self.cache.filling(&mut cx);
+        let (frame, _) = filling.get_or_make(offset / PAGE_SIZE, |_| Ok(()))?;
+        frame.write(within_page(offset), bytes);
+        self.cache
+            .host()
+            .mem()
+            .set_flags(frame.pfn(), FrameFlags::DIRTY);
+        self.size
+            .fetch_max(offset + bytes.len() as u64, Ordering::AcqRel);
+        drop(filling);
+        drop(changing);
+        Ok(bytes.len())
+    }
+    /// `shmem_swapin_range`.
+    fn will_need(&self, mut cx: CallCx<'_>, from: u64, to: u64) {
+        for index in self.cache.swapped(from, to) {
+            let _page = self.cache.filling(&mut cx).get_swapped(index);
+        }
     }
 }
 

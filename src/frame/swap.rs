@@ -243,6 +243,10 @@ impl PhysMem {
         self.read(pfn, 0, &mut page[..]);
         page.iter().any(|&b| b != 0).then_some(page)
     }
+    /// Whether all of the frame's bytes are zero, or not modelled.
+    pub(crate) fn reads_zero(&self, pfn: Pfn) -> bool {
+        self.image(pfn).is_none()
+    }
     /// Reclaims a clean cached frame that only the cache and the caller refer to: the slot keeps the page
     /// (`__remove_mapping`). Says whether it did.
     pub(crate) fn swap_evict(&self, pfn: Pfn) -> bool {

@@ -94,7 +94,8 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
             steps.push(recorder.step(steps.len() + 2, *actor, op)?);
         }
     }
-    let header = Header::new(&plan.name, 0, &recorder.kernel, ARENA, plan.files.clone());
+    let mut header = Header::new(&plan.name, 0, &recorder.kernel, ARENA, plan.files.clone());
+    header.swap = (!has_swap()).then_some(0);
     let script = Script {
         name: plan.name.clone(),
         header,
@@ -102,6 +103,12 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
     };
     let parts = recorder.parts;
     Ok(Recording { script, parts })
+}
+
+/// Whether pages can go to swap: `/proc/swaps` names a device below its title.
+fn has_swap() -> bool {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    swaps.lines().count() > 1
 }
 
 /// What cannot be done is refused before anything is.

@@ -104,6 +104,27 @@ impl Mm {
         });
         (done, read.err())
     }
+    /// Loads bytes up to the first page that is not there, and brings none in: how many (`copy_from_user_atomic`).
+    pub(super) fn read_present(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        out: &mut [u8],
+    ) -> usize {
+        let mem = self.machine().mem();
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        let mut done = 0;
+        let _ended: Result<(), ()> = by_page(addr, out, |at, offset, part| {
+            let leaf = self.table.leaf(at, pin).ok_or(())?;
+            let leaf = leaf.lock().ok_or(())?;
+            let pfn = hit(&leaf, at, Access::Read).ok_or(())?;
+            mem.read(pfn, offset, part);
+            done += part.len();
+            Ok(())
+        });
+        done
+    }
     /// Stores bytes up to the first page that cannot be written: how many, and why no more (`copy_to_user`).
     pub(super) fn write_up_to(
         &self,

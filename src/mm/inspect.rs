@@ -127,7 +127,9 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     let mut out = vec![false; nth(range.pages())];
     for (vma, part, object) in parts {
         let first = vma.pgoff_at(part.start());
-        let there = object.pages().saturating_sub(first).min(part.pages());
+        // The page behind the last may be there too: a write began in it, and came to nothing.
+        let end = object.pages() + 1;
+        let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
             out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();
         }

@@ -42,6 +42,7 @@ impl Mm {
             Advice::PopulateRead => self.advise_populate(cx, range, Access::Read),
             Advice::PageOut => self.advise_pageout(cx, range),
             Advice::Collapse => self.advise_collapse(cx, range),
+            Advice::WillNeed => self.advise_will_need(cx, range),
             Advice::Remove => self.advise_remove(cx, range),
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
             Advice::DontNeed | Advice::DontNeedLocked => self.advise_discard(cx, range, advice),
@@ -185,7 +186,6 @@ impl MmapWriteGuard<'_> {
             Advice::GuardInstall if locked => return Err(unsuitable),
             Advice::GuardInstall => self.install_guards(start, part)?,
             Advice::GuardRemove => self.remove_guards(part),
-            Advice::WillNeed => {}
             _ => return self.advise_flags(start, part, advice),
         }
         Ok(start)

@@ -23,6 +23,7 @@ mod exit;
 mod export;
 mod fault;
 mod fault_file;
+mod file_bytes;
 mod flags;
 mod fork;
 mod fork_shared;
@@ -72,6 +73,7 @@ mod try_to_unmap;
 mod vma;
 mod vma_tree;
 mod walk;
+mod will_need;
 mod window;
 
 pub use detached::Detached;

@@ -7,8 +7,8 @@ use super::{
     script::{Hex, Outcome},
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_SIZE, VpnRange},
-    error::{Errno, MadviseError, ObjectError},
+    addr::{PAGE_SIZE, VpnRange},
+    error::{Errno, MadviseError},
     file::File,
     mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
 };
@@ -179,96 +179,16 @@ fn advise(cx: &mut Idle<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Out
     Outcome::Ret(advised)
 }
 
-/// The most bytes that one call moves between a file and memory (`MAX_RW_COUNT`).
-const MOST: u64 = (1 << 31) - PAGE_SIZE;
-
-/// Bytes between a file and the memory of a process, page by page; what was moved before an error counts.
+/// Bytes between a file and the memory of a process.
 pub(super) fn with_file(cx: &mut Idle<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
-    if let Op::ReadInto { addr, len, .. } | Op::WriteFrom { addr, len, .. } = *op
-        && addr.checked_add(len).is_none_or(|end| end > TASK_SIZE)
-    {
-        // No byte need be moved for this (`access_ok`).
-        return failed(Errno::EFAULT);
-    }
-    let (mut moved, mut why) = (0, None);
-    match *op {
-        Op::ReadInto { off, addr, len, .. } => {
-            while moved < len.min(MOST) && why.is_none() {
-                match read_some(
-                    cx,
-                    mm,
-                    file,
-                    (
-                        addr.saturating_add(moved),
-                        off.saturating_add(moved),
-                        len - moved,
-                    ),
-                ) {
-                    Ok(0) => break,
-                    Ok(n) => moved += n,
-                    Err(e) => why = Some(e),
-                }
-            }
-        }
-        Op::WriteFrom { off, addr, len, .. } => {
-            while moved < len.min(MOST) && why.is_none() {
-                match write_some(
-                    cx,
-                    mm,
-                    file,
-                    (
-                        addr.saturating_add(moved),
-                        off.saturating_add(moved),
-                        len - moved,
-                    ),
-                ) {
-                    Ok(n) => moved += n,
-                    Err(e) => why = Some(e),
-                }
-            }
-        }
+    let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
+    let moved = match *op {
+        Op::ReadInto { off, addr, len, .. } => mm.read_file(cx, (file, off), addr, bytes(len)),
+        Op::WriteFrom { off, addr, len, .. } => mm.write_file(cx, (file, off), addr, bytes(len)),
         ref other => unreachable!("{other:?} moves no bytes"),
+    };
+    match moved {
+        Ok(bytes) => Outcome::Ret(bytes as u64),
+        Err(e) => failed(e.errno()),
     }
-    match why {
-        Some(errno) if moved == 0 => failed(errno),
-        _ => Outcome::Ret(moved),
-    }
-}
-
-/// Bytes of a file that one step moves: neither leaves its page on either side.
-fn step(addr: u64, off: u64, left: u64) -> usize {
-    let in_page = |at: u64| PAGE_SIZE - at % PAGE_SIZE;
-    let bytes = left.min(in_page(addr)).min(in_page(off));
-    usize::try_from(bytes).expect("at most a page")
-}
-
-/// From the file, no further than the end of a page.
-fn read_some(
-    cx: &mut Idle<'_>,
-    mm: &Mm,
-    file: &File,
-    (addr, off, left): (u64, u64, u64),
-) -> Result<u64, Errno> {
-    let mut bytes = vec![0; step(addr, off, left)];
-    let n = file
-        .read_at(cx.reborrow(), off, &mut bytes)
-        .map_err(ObjectError::errno)?;
-    mm.write_bytes(cx, addr, &bytes[..n])
-        .map_err(|e| e.errno())?;
-    Ok(n as u64)
-}
-
-/// To the file, no further than the end of a page.
-fn write_some(
-    cx: &mut Idle<'_>,
-    mm: &Mm,
-    file: &File,
-    (addr, off, left): (u64, u64, u64),
-) -> Result<u64, Errno> {
-    let mut bytes = vec![0; step(addr, off, left)];
-    mm.read_bytes(cx, addr, &mut bytes).map_err(|e| e.errno())?;
-    let n = file
-        .write_at(cx.reborrow(), off, &bytes)
-        .map_err(ObjectError::errno)?;
-    Ok(n as u64)
 }

@@ -183,7 +183,9 @@ fn steps(
         fork: how.fork,
         ..MachineConfig::default()
     };
-    let machine = how.limits.machine(RECORDED, rest);
+    let (total, swap) = RECORDED;
+    let swap = script.header.swap.map_or(swap, |had| had.min(swap));
+    let machine = how.limits.machine((total, swap), rest);
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
     let family = Family::new(&mut cx, &machine, script);

@@ -39,6 +39,10 @@ pub struct Header {
     /// The other names under which files are open, and how.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub opens: BTreeMap<String, (String, OpenMode)>,
+    /// Pages of swap that the kernel had; none: more than the script needs. A kernel without swap keeps private pages that
+    /// it is advised to put out, and writes files back all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<u32>,
     /// What process 0 began with.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -65,6 +69,7 @@ impl Header {
             arena: [Hex(arena.start), Hex(arena.end)],
             files,
             opens: BTreeMap::new(),
+            swap: None,
             before: Box::default(),
         }
     }

@@ -1,0 +1,94 @@
+//! What a read brings in beside the pages that it wants.
+//!
+//! Linux reads on where a program seems to go through the file: from its beginning, from where the last read of the same
+//! open file ended, or behind pages that are there already (`page_cache_sync_ra`). Any other read brings in what it wants.
+//! Left out is what is read when a program gets to the page that marks the end of such a stretch (`page_cache_async_ra`), which
+//! depends on the device.
+
+use super::{CallCx, DiskFile, MemoryObject, PageCache};
+use crate::addr::PAGE_SIZE;
+use std::ops::Range;
+
+/// The most pages of a stretch (`ra_pages`: 128 KiB).
+pub(super) const STRETCH: u64 = 32;
+
+/// The stretch that comes in for pages `wanted`, of which the first is missing. `before`: where the last read ended;
+/// `behind`: pages that are there in a row directly before, not more than [`STRETCH`] of them.
+fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
+    let (index, count) = (wanted.start, wanted.end - wanted.start);
+    let goes_on = index.wrapping_sub(before / PAGE_SIZE) <= 1;
+    let size = if index == 0 || count > STRETCH || goes_on {
+        first_size(count)
+    } else if behind <= count {
+        count
+    } else if behind == index {
+        // All of the file so far.
+        (2 * behind + count).min(STRETCH)
+    } else {
+        (behind + count).min(STRETCH)
+    };
+    index..index.saturating_add(size)
+}
+
+/// `get_init_ra_size`.
+fn first_size(count: u64) -> u64 {
+    let size = count.checked_next_power_of_two().unwrap_or(STRETCH);
+    match size {
+        _ if size <= STRETCH / 32 => size * 4,
+        _ if size <= STRETCH / 4 => size * 2,
+        _ => STRETCH,
+    }
+}
+
+impl PageCache {
+    /// Pages in a row before `index` that are in memory, at most `most` (`page_cache_prev_miss`).
+    fn in_a_row_before(&self, index: u64, most: u64) -> u64 {
+        let there = |at: &u64| self.next(*at, *at + 1).is_some();
+        let before = (index.saturating_sub(most)..index).rev();
+        before.take_while(there).count() as u64
+    }
+}
+
+impl DiskFile {
+    /// Brings in what a read of pages `wanted` brings in at once, if one of them is missing.
+    pub(super) fn read_on(&self, cx: &mut CallCx<'_>, mut wanted: Range<u64>, before: u64) {
+        wanted.end = wanted.end.min(self.pages());
+        let Some(missing) = wanted.clone().find(|&index| self.cache.is_hole(index)) else {
+            return;
+        };
+        wanted.start = missing;
+        let behind = self.cache.in_a_row_before(missing, STRETCH);
+        self.bring_in(cx, stretch(wanted, before, behind));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stretch;
+
+    const NEVER: u64 = u64::MAX;
+
+    #[test]
+    fn a_read_somewhere_brings_in_what_it_wants() {
+        assert_eq!(stretch(7..8, NEVER, 0), 7..8);
+        assert_eq!(stretch(7..9, NEVER, 2), 7..9);
+    }
+
+    #[test]
+    fn a_read_at_the_beginning_or_where_the_last_one_ended_brings_in_more() {
+        assert_eq!(stretch(0..1, NEVER, 0), 0..4);
+        assert_eq!(stretch(0..3, NEVER, 0), 0..8);
+        assert_eq!(stretch(0..40, NEVER, 0), 0..32);
+        for before in [6 * 4096, 7 * 4096 + 5] {
+            assert_eq!(stretch(7..8, before, 0), 7..11);
+        }
+        assert_eq!(stretch(7..8, 5 * 4096 + 4095, 0), 7..8);
+    }
+
+    #[test]
+    fn a_read_behind_pages_that_are_there_goes_on_as_far() {
+        assert_eq!(stretch(7..8, NEVER, 2), 7..10);
+        assert_eq!(stretch(7..8, NEVER, 7), 7..22);
+        assert_eq!(stretch(70..71, NEVER, 32), 70..102);
+    }
+}
