@@ -48,6 +48,9 @@ impl Reference {
             if page.keeps_from(advice) {
                 return must(&errno("EPERM"), came);
             }
+            if page.stays_in(advice) {
+                return must(&errno("EINVAL"), came);
+            }
             match advice {
                 Advice::KeepOnFork | Advice::DoDump if page.droppable => {
                     return must(&errno("EINVAL"), came);

@@ -11,11 +11,11 @@
 //! # What it knows
 //!
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`, `mprotect`, `mremap` in
-//! all forms, `madvise`, `msync`, `mseal`, loads and stores of any byte, reads of files into memory, copies between
+//! all forms, `madvise`, `msync`, `mseal`, `mlock` and its like, loads and stores of any byte, reads of files into memory, copies between
 //! processes, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`, `fsync`, reclaim, migration, merging; of files every
 //! size and offset, with ext4's and shmem's rules for what lies beyond their ends; memory that may be dropped; that no
 //! machine here has huge pages of a pool. It takes what happened for granted where only VMAs could tell: where a mapping
-//! without `FIXED` went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`,
+//! without `FIXED` went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, stacks, locks of private pages of files,
 //! odd addresses) it is [lost](Reference::is_lost), and says nothing any more.
 
 mod advise;
@@ -37,7 +37,7 @@ use crate::{
     replay::{FileKind, Header, Op, OpenMode, Outcome},
 };
 use page::{Bytes, Freed, Kind, Object, PAGE, Pages, refusal, split};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 ///
@@ -58,6 +58,8 @@ pub struct Reference {
     objects: Vec<Object>,
     files: BTreeMap<String, usize>,
     processes: BTreeMap<u32, Pages>,
+    /// Processes that lock all that they map.
+    locks_all: BTreeSet<u32>,
     /// Where entries are looked for.
     arena: VpnRange,
     /// Something happened of which it knows too little.
@@ -83,6 +85,7 @@ impl Reference {
             objects,
             files,
             processes: BTreeMap::from([(0, Pages::new())]),
+            locks_all: BTreeSet::new(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,

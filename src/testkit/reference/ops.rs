@@ -44,6 +44,7 @@ impl Reference {
             Op::Fork { child } => self.fork(actor, child, came),
             Op::Exit {} => {
                 self.processes.remove(&actor);
+                self.locks_all.remove(&actor);
                 self.forget_objects();
                 must(&DONE, came)
             }
@@ -174,7 +175,10 @@ impl Reference {
         };
         let object = match file {
             Some(name) => Some((self.files[name], off / PAGE)),
-            None if kind.shared => Some(self.nameless(len)),
+            None if kind.shared => {
+                let promised = !flags.contains(MapFlags::NORESERVE);
+                Some(self.nameless(len, promised))
+            }
             None => None,
         };
         let page = Page {
@@ -182,18 +186,27 @@ impl Reference {
             droppable: kind.droppable,
             ..Page::new(prot, object, kind.shared)
         };
-        self.place(actor, range, &page, flags.contains(MapFlags::POPULATE));
+        self.place(
+            actor,
+            range.clone(),
+            &page,
+            flags.contains(MapFlags::POPULATE),
+        );
+        if flags.contains(MapFlags::LOCKED) || self.locks_all.contains(&actor) {
+            self.lock_pages(actor, range);
+        }
         self.forget_objects();
         Ok(())
     }
     /// A new object of shared anonymous memory, from its beginning.
-    fn nameless(&mut self, len: u64) -> (usize, u64) {
+    fn nameless(&mut self, len: u64, promised: bool) -> (usize, u64) {
         let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
         self.objects.push(Object {
             kind,
             size,
             pages: std::collections::BTreeMap::new(),
             tail_perhaps: false,
+            promised,
         });
         (self.objects.len() - 1, 0)
     }
@@ -311,7 +324,15 @@ impl Reference {
         for number in from.clone() {
             if let Some(page) = all.remove(&number) {
                 if keep {
-                    all.insert(number, page.fresh());
+                    // What is left behind is not locked any more.
+                    let locked = false;
+                    all.insert(
+                        number,
+                        Page {
+                            locked,
+                            ..page.fresh()
+                        },
+                    );
                 }
                 all.insert(to + number - from.start, page);
             }
@@ -323,8 +344,11 @@ impl Reference {
         must(&Outcome::Ret(child.into()), came)?;
         let mut pages = self.processes[&actor].clone();
         pages.retain(|_, page| !page.no_fork);
-        for page in pages.values_mut().filter(|page| page.wipe) {
-            *page = page.fresh();
+        for page in pages.values_mut() {
+            if page.wipe {
+                *page = page.fresh();
+            }
+            page.locked = false;
         }
         self.processes.insert(child, pages);
         Ok(())
@@ -344,6 +368,7 @@ impl Reference {
             .collect();
         for nth in gone {
             self.objects[nth].size = 0;
+            self.objects[nth].promised = false;
             self.objects[nth].pages.clear();
         }
     }
