@@ -148,30 +148,8 @@ impl Reference {
         let Some(wanted) = pages(addr, len) else {
             return self.odd(came);
         };
-        let all = &self.processes[&actor];
-        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
-        let range = if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
-            return must(&errno("EEXIST"), came);
-        } else if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
-            if self.is_sealed(actor, &wanted) {
-                return must(&errno("EPERM"), came);
-            }
-            must(&Outcome::Ret(addr), came)?;
-            wanted
-        } else {
-            match *came {
-                Outcome::Ret(at) if !is_in_area(op, at) => {
-                    return Err(format!("it returns {at:#x}, and that is not low enough"));
-                }
-                Outcome::Ret(at) => match pages(at, len) {
-                    Some(range) if !taken(&range) => {
-                        self.lost |= !self.looks_at(&range);
-                        range
-                    }
-                    _ => return Err(format!("it returns {at:#x}, which is taken")),
-                },
-                _ => return Ok(()),
-            }
+        let Some(range) = self.mapped_to(actor, op, wanted, came)? else {
+            return Ok(());
         };
         let object = match file {
             Some(name) => Some((self.files[name], off / PAGE)),
@@ -197,6 +175,47 @@ impl Reference {
         }
         self.forget_objects();
         Ok(())
+    }
+    /// Where a mapping went; nowhere, if it was refused as it must be, or may be.
+    fn mapped_to(
+        &mut self,
+        actor: u32,
+        op: &Op,
+        wanted: Range<u64>,
+        came: Came<'_>,
+    ) -> Result<Option<Range<u64>>, String> {
+        let Op::Mmap {
+            addr, len, flags, ..
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let all = &self.processes[&actor];
+        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
+        let refused = |name: &str| must(&errno(name), came).map(|()| None);
+        if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
+            return refused("EEXIST");
+        }
+        if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+            if self.is_sealed(actor, &wanted) {
+                return refused("EPERM");
+            }
+            must(&Outcome::Ret(addr), came)?;
+            return Ok(Some(wanted));
+        }
+        let Outcome::Ret(at) = *came else {
+            return Ok(None);
+        };
+        if !is_in_area(op, at) {
+            return Err(format!("it returns {at:#x}, and that is not low enough"));
+        }
+        match pages(at, len).filter(|range| !taken(range)) {
+            Some(range) => {
+                self.lost |= !self.looks_at(&range);
+                Ok(Some(range))
+            }
+            None => Err(format!("it returns {at:#x}, which is taken")),
+        }
     }
     /// A new object of shared anonymous memory, from its beginning.
     fn nameless(&mut self, len: u64, promised: bool) -> (usize, u64) {
