@@ -334,6 +334,38 @@ const KINDS: &[(&str, &[&str])] = &[
             r#"{"as":0,"op":"load","addr":"0x100001e6000","ret":8}"#,
         ],
     ),
+    (
+        "a private copy of a page of which a part may have gone stays as it was then: populated",
+        &[
+            r#"{"as":0,"op":"pwrite","file":"f1","off":49152,"byte":9,"ret":1}"#,
+            r#"{"as":0,"op":"reclaim","ret":0}"#,
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["private","fixed","populate"],"file":"f1","off":49152,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"punch_hole","file":"f1","off":45056,"len":8192,"ret":0}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":9}"#,
+        ],
+    ),
+    (
+        "a private copy of a page of which a part may have gone stays as it was then: advised",
+        &[
+            r#"{"as":0,"op":"pwrite","file":"f1","off":49152,"byte":9,"ret":1}"#,
+            r#"{"as":0,"op":"reclaim","ret":0}"#,
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["private","fixed"],"file":"f1","off":49152,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"madvise","addr":"0x100001e5000","len":4096,"advice":"populate_write","ret":0}"#,
+            r#"{"as":0,"op":"punch_hole","file":"f1","off":45056,"len":8192,"ret":0}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":9}"#,
+        ],
+    ),
+    (
+        "a private copy of a page of which a part may have gone stays as it was then: written to by nobody",
+        &[
+            r#"{"as":0,"op":"pwrite","file":"f1","off":49152,"byte":9,"ret":1}"#,
+            r#"{"as":0,"op":"reclaim","ret":0}"#,
+            r#"{"as":0,"op":"mmap","addr":"0x100001e5000","len":4096,"prot":"rw-","flags":["private","fixed"],"file":"f1","off":49152,"ret":"0x100001e5000"}"#,
+            r#"{"as":0,"op":"pvm_write","addr":"0x100001e9000","len":4096,"target":0,"remote":"0x100001e5000","err":"EFAULT"}"#,
+            r#"{"as":0,"op":"punch_hole","file":"f1","off":45056,"len":8192,"ret":0}"#,
+            r#"{"as":0,"op":"load","addr":"0x100001e5000","ret":9}"#,
+        ],
+    ),
 ];
 
 #[test]

@@ -101,10 +101,8 @@ impl Reference {
             return;
         }
         self.touch(process, addr);
-        let bytes = self.bytes(process, addr);
-        let page = self.page(process, addr);
-        if write && !page.shared {
-            page.own = Some(bytes);
+        if write && !self.page(process, addr).shared {
+            self.copy_now(process, addr);
         }
     }
     /// Holes are punched VMA by VMA, past what is not mapped; one that cannot have any ends it, and where VMAs end is not

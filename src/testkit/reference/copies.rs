@@ -143,8 +143,6 @@ impl Reference {
             if !self.is_open(other, at, write) {
                 return (present, true);
             }
-            let page = &self.processes[&other][&(at / PAGE)];
-            self.lost |= self.tail_of(page).is_some();
             self.make_present(other, at, write);
             let n = rest(at).min(len - *next);
             present.push((at, n));

@@ -158,8 +158,19 @@ impl Reference {
         {
             return;
         }
-        let bytes = self.bytes(process, addr);
-        self.page(process, addr).own = Some(bytes);
+        self.copy_now(process, addr);
+    }
+    /// A private page is a copy from now on, of what is behind it at this moment: what may have gone of that is not known of
+    /// the copy either, and stays as it was then.
+    fn copy_now(&mut self, process: u32, addr: u64) {
+        let mut bytes = self.bytes(process, addr);
+        let tail = self.tail_of(&self.processes[&process][&split(addr).0]);
+        let page = self.page(process, addr);
+        if let Some(tail) = tail {
+            bytes.retain(|&offset, _| offset < tail);
+            page.freed = Freed::Hazy;
+        }
+        page.own = Some(bytes);
     }
     /// Whether a page may be a private copy that the script did not make, of what its object had then.
     fn is_hazy(&self, page: &page::Page) -> bool {
@@ -176,16 +187,14 @@ impl Reference {
         let addr = number * PAGE;
         let refused = self.refusal(process, addr, false);
         let seen = self.processes[&process].get(&number);
-        let unknown = seen.is_some_and(|p| self.is_hazy(p) || self.tail_of(p).is_some());
-        if refused.is_some() || unknown {
+        if refused.is_some() || seen.is_some_and(|p| self.is_hazy(p)) {
             // A copy that others made before may have older bytes.
             return;
         }
         self.touch(process, addr);
-        let bytes = self.bytes(process, addr);
         let page = self.page(process, addr);
         if !page.shared && page.prot.contains(Prot::WRITE) {
-            page.own = Some(bytes);
+            self.copy_now(process, addr);
         }
     }
     fn load(&mut self, actor: u32, addr: u64, came: &Outcome) -> Result<(), String> {
