@@ -3,10 +3,42 @@
 use super::{
     Reference, must,
     ops::{Came, Step, errno, whole},
-    page::{Freed, PAGE},
+    page::{Freed, PAGE, Page},
 };
 use crate::{mm::Advice, replay::Outcome};
 use std::ops::Range;
+
+impl Page {
+    /// What advice does to it, or why it is refused.
+    fn advised(&mut self, advice: Advice) -> Option<&'static str> {
+        if self.keeps_from(advice) {
+            return Some("EPERM");
+        }
+        if self.stays_in(advice) {
+            return Some("EINVAL");
+        }
+        match advice {
+            Advice::KeepOnFork | Advice::DoDump if self.droppable => return Some("EINVAL"),
+            Advice::Free | Advice::WipeOnFork if self.object.is_some() => return Some("EINVAL"),
+            Advice::DontNeed | Advice::DontNeedLocked => self.clear(),
+            Advice::Free if self.freed == Freed::Hazy => self.own = None,
+            // What is out goes at once.
+            Advice::Free if self.idle => self.freed = Freed::Perhaps,
+            Advice::Free if self.freed == Freed::No => self.freed = Freed::Lazily,
+            Advice::WipeOnFork => self.wipe = true,
+            Advice::KeepOnFork => self.wipe = false,
+            Advice::DontFork => self.no_fork = true,
+            Advice::DoFork => self.no_fork = false,
+            Advice::GuardInstall => {
+                self.clear();
+                self.guard = true;
+            }
+            Advice::GuardRemove => self.guard = false,
+            _ => {}
+        }
+        None
+    }
+}
 
 impl Reference {
     pub(super) fn advise(
@@ -45,31 +77,8 @@ impl Reference {
                 hole = true;
                 continue;
             };
-            if page.keeps_from(advice) {
-                return must(&errno("EPERM"), came);
-            }
-            match advice {
-                Advice::KeepOnFork | Advice::DoDump if page.droppable => {
-                    return must(&errno("EINVAL"), came);
-                }
-                Advice::Free | Advice::WipeOnFork if page.object.is_some() => {
-                    return must(&errno("EINVAL"), came);
-                }
-                Advice::DontNeed | Advice::DontNeedLocked => page.clear(),
-                Advice::Free if page.freed == Freed::Hazy => page.own = None,
-                // What is out goes at once.
-                Advice::Free if page.idle => page.freed = Freed::Perhaps,
-                Advice::Free if page.freed == Freed::No => page.freed = Freed::Lazily,
-                Advice::WipeOnFork => page.wipe = true,
-                Advice::KeepOnFork => page.wipe = false,
-                Advice::DontFork => page.no_fork = true,
-                Advice::DoFork => page.no_fork = false,
-                Advice::GuardInstall => {
-                    page.clear();
-                    page.guard = true;
-                }
-                Advice::GuardRemove => page.guard = false,
-                _ => {}
+            if let Some(why) = page.advised(advice) {
+                return must(&errno(why), came);
             }
         }
         must(&whole(hole), came)
@@ -92,10 +101,8 @@ impl Reference {
             return;
         }
         self.touch(process, addr);
-        let bytes = self.bytes(process, addr);
-        let page = self.page(process, addr);
-        if write && !page.shared {
-            page.own = Some(bytes);
+        if write && !self.page(process, addr).shared {
+            self.copy_now(process, addr);
         }
     }
     /// Holes are punched VMA by VMA, past what is not mapped; one that cannot have any ends it, and where VMAs end is not

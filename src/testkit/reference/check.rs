@@ -160,7 +160,7 @@ impl Reference {
             let lines = lines.filter(|l| l.flags.contains(VmFlags::ACCOUNT));
             lines.map(|l| (l.end - l.start) / PAGE).sum()
         };
-        let nameless = self.objects.iter().filter(|o| o.kind == Kind::Nameless);
+        let nameless = self.objects.iter().filter(|o| o.promised);
         let wanted =
             now.values().map(accounted).sum::<u64>() + nameless.map(|o| o.size / PAGE).sum::<u64>();
         let got = machine.commit().pages();

@@ -110,23 +110,9 @@ impl Reference {
         if !is_user(addr, len) {
             return must(&errno("EFAULT"), came);
         }
-        let (mut done, mut held_back) = (0, 0);
+        let (mut done, mut next) = (0, 0);
         loop {
-            let mut present: Vec<Piece> = Vec::new();
-            let mut missing = false;
-            while held_back < len && present.len() < AT_ONCE && !missing {
-                let at = remote.saturating_add(held_back);
-                let n = rest(at).min(len - held_back);
-                missing = !self.is_open(other, at, write);
-                if !missing {
-                    self.lost |= self
-                        .tail_of(&self.processes[&other][&(at / PAGE)])
-                        .is_some();
-                    self.make_present(other, at, write);
-                    present.push((at, n));
-                    held_back += n;
-                }
-            }
+            let (present, missing) = self.present(other, (remote, len), &mut next, write);
             let last = missing || present.is_empty();
             for (at, n) in present {
                 let part = match write {
@@ -142,6 +128,27 @@ impl Reference {
                 return must(&moved(done, missing), came);
             }
         }
+    }
+    /// The other side's next pieces, which are there now; and whether what follows them is missing.
+    fn present(
+        &mut self,
+        other: u32,
+        (remote, len): (u64, u64),
+        next: &mut u64,
+        write: bool,
+    ) -> (Vec<Piece>, bool) {
+        let mut present = Vec::new();
+        while *next < len && present.len() < AT_ONCE {
+            let at = remote.saturating_add(*next);
+            if !self.is_open(other, at, write) {
+                return (present, true);
+            }
+            self.make_present(other, at, write);
+            let n = rest(at).min(len - *next);
+            present.push((at, n));
+            *next += n;
+        }
+        (present, false)
     }
     /// Whether somebody else may read or write a process's byte: a reader needs the right to read, where a processor is
     /// content with any.

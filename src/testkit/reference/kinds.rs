@@ -16,7 +16,9 @@ const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
 const KNOWN: MapFlags = MapFlags::FIXED
     .union(MapFlags::FIXED_NOREPLACE)
     .union(MapFlags::MAP_32BIT)
-    .union(MapFlags::POPULATE);
+    .union(MapFlags::POPULATE)
+    .union(MapFlags::NORESERVE)
+    .union(MapFlags::LOCKED);
 /// Pages in the smallest huge page.
 const HUGE: u64 = 512;
 

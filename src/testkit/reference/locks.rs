@@ -1,11 +1,14 @@
-//! Locks. The model knows when nothing is locked; from the first lock on it is lost.
+//! Locks: which pages have them, and what is refused for that.
+//!
+//! A lock brings pages in. Of private memory and shared objects that changes no byte; of a private page of a file it is a
+//! copy of what the file has at a moment that is not known in all cases: from then on the model is lost.
 
 use super::{
     Reference, must,
-    ops::{Came, DONE, Step, errno, refusing, whole},
-    page::PAGE,
+    ops::{Came, DONE, Step, errno, whole},
+    page::{PAGE, Page},
 };
-use crate::replay::Op;
+use crate::{mm::Advice, replay::Op};
 use std::ops::Range;
 
 /// The pages that a range of bytes touches, whole as in the part; none where it wraps. The rounding may wrap to nothing.
@@ -17,38 +20,98 @@ fn touched(addr: u64, len: u64) -> Option<Range<u64>> {
     Some(first..first + n)
 }
 
+impl Page {
+    /// Whether it is locked, and the advice would have it go.
+    pub(super) fn stays_in(&self, advice: Advice) -> bool {
+        let goes = matches!(
+            advice,
+            Advice::DontNeed | Advice::Free | Advice::Cold | Advice::PageOut | Advice::GuardInstall
+        );
+        self.locked && goes
+    }
+}
+
 impl Reference {
     pub(super) fn lock(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         match *op {
             Op::Mlock2 { flags, .. } if flags > 1 => must(&errno("EINVAL"), came),
-            Op::Mlock { addr, len } | Op::Mlock2 { addr, len, .. } => match touched(addr, len) {
-                Some(range) if range.is_empty() => must(&DONE, came),
-                // One that fails at a hole has locked what lies before.
-                Some(range) if self.pages_of(actor).contains_key(&range.start) => {
-                    self.lost = true;
-                    Ok(())
-                }
-                _ => refusing(came),
-            },
+            Op::Mlock { addr, len } => self.lock_range(actor, touched(addr, len), true, came),
+            Op::Mlock2 { addr, len, flags } => {
+                self.lock_range(actor, touched(addr, len), flags == 0, came)
+            }
             Op::Munlock { addr, len } => {
                 let Some(range) = touched(addr, len) else {
                     return must(&errno("EINVAL"), came);
                 };
-                let n = range.end - range.start;
-                let mapped = self.pages_of(actor).range(range).count();
-                must(&whole(mapped as u64 != n), came)
+                let end = self.end_of_mapped(actor, &range);
+                for (_, page) in self.pages_of(actor).range_mut(range.start..end) {
+                    page.locked = false;
+                }
+                must(&whole(end < range.end), came)
             }
             // Something now or from now on: 1, 2; only what is there, of those: 4.
             Op::Mlockall { flags } if !matches!(flags, 1..=3 | 5..=7) => {
                 must(&errno("EINVAL"), came)
             }
             Op::Mlockall { flags } => {
-                let nothing = flags & 2 == 0 && self.pages_of(actor).is_empty();
-                self.lost = !nothing;
+                match flags & 2 {
+                    0 => self.locks_all.remove(&actor),
+                    _ => self.locks_all.insert(actor),
+                };
+                if flags & 1 != 0 {
+                    self.lock_pages(actor, 0..u64::MAX);
+                }
                 must(&DONE, came)
             }
-            Op::Munlockall {} => must(&DONE, came),
+            Op::Munlockall {} => {
+                self.locks_all.remove(&actor);
+                for page in self.pages_of(actor).values_mut() {
+                    page.locked = false;
+                }
+                must(&DONE, came)
+            }
             _ => unreachable!("the caller matched"),
+        }
+    }
+    /// The first page of a range that is not mapped, or its end.
+    fn end_of_mapped(&self, process: u32, range: &Range<u64>) -> u64 {
+        let seen = self.processes[&process].range(range.clone());
+        let in_a_row = (range.start..)
+            .zip(seen)
+            .take_while(|(n, (at, _))| n == *at);
+        range.start + in_a_row.count() as u64
+    }
+    /// What lies before a hole is locked. Brought in, if it must be: a page that cannot be is as one that is not there.
+    fn lock_range(
+        &mut self,
+        actor: u32,
+        range: Option<Range<u64>>,
+        brings_in: bool,
+        came: Came<'_>,
+    ) -> Step {
+        let Some(range) = range else {
+            return must(&errno("EINVAL"), came);
+        };
+        let end = self.end_of_mapped(actor, &range);
+        self.lock_pages(actor, range.start..end);
+        let mut missing = end < range.end;
+        if brings_in && !missing {
+            missing = range.into_iter().any(|n| {
+                let page = &self.processes[&actor][&n];
+                let write = !page.shared && page.allows(true);
+                self.refusal(actor, n * PAGE, write).is_some()
+            });
+        }
+        must(&whole(missing), came)
+    }
+    /// What can be locked is.
+    pub(super) fn lock_pages(&mut self, process: u32, range: Range<u64>) {
+        let all = self.processes.get_mut(&process).expect("it lives");
+        for (_, page) in all.range_mut(range).filter(|(_, page)| !page.droppable) {
+            page.locked = true;
+            // Which pages come in at this moment, and which of them of objects, is not known.
+            self.resident = false;
+            self.lost |= !page.shared && page.object.is_some();
         }
     }
 }

@@ -11,11 +11,11 @@
 //! # What it knows
 //!
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`, `mprotect`, `mremap` in
-//! all forms, `madvise`, `msync`, `mseal`, loads and stores of any byte, reads of files into memory, copies between
+//! all forms, `madvise`, `msync`, `mseal`, `mlock` and its like, loads and stores of any byte, reads of files into memory, copies between
 //! processes, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`, `fsync`, reclaim, migration, merging; of files every
 //! size and offset, with ext4's and shmem's rules for what lies beyond their ends; memory that may be dropped; that no
 //! machine here has huge pages of a pool. It takes what happened for granted where only VMAs could tell: where a mapping
-//! without `FIXED` went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, `mlock`,
+//! without `FIXED` went, whether one could grow in place. After something else that succeeded (`remap_file_pages`, stacks, locks of private pages of files,
 //! odd addresses) it is [lost](Reference::is_lost), and says nothing any more.
 
 mod advise;
@@ -37,7 +37,7 @@ use crate::{
     replay::{FileKind, Header, Op, OpenMode, Outcome},
 };
 use page::{Bytes, Freed, Kind, Object, PAGE, Pages, refusal, split};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 ///
@@ -58,6 +58,8 @@ pub struct Reference {
     objects: Vec<Object>,
     files: BTreeMap<String, usize>,
     processes: BTreeMap<u32, Pages>,
+    /// Processes that lock all that they map.
+    locks_all: BTreeSet<u32>,
     /// Where entries are looked for.
     arena: VpnRange,
     /// Something happened of which it knows too little.
@@ -83,6 +85,7 @@ impl Reference {
             objects,
             files,
             processes: BTreeMap::from([(0, Pages::new())]),
+            locks_all: BTreeSet::new(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,
@@ -155,8 +158,19 @@ impl Reference {
         {
             return;
         }
-        let bytes = self.bytes(process, addr);
-        self.page(process, addr).own = Some(bytes);
+        self.copy_now(process, addr);
+    }
+    /// A private page is a copy from now on, of what is behind it at this moment: what may have gone of that is not known of
+    /// the copy either, and stays as it was then.
+    fn copy_now(&mut self, process: u32, addr: u64) {
+        let mut bytes = self.bytes(process, addr);
+        let tail = self.tail_of(&self.processes[&process][&split(addr).0]);
+        let page = self.page(process, addr);
+        if let Some(tail) = tail {
+            bytes.retain(|&offset, _| offset < tail);
+            page.freed = Freed::Hazy;
+        }
+        page.own = Some(bytes);
     }
     /// Whether a page may be a private copy that the script did not make, of what its object had then.
     fn is_hazy(&self, page: &page::Page) -> bool {
@@ -173,16 +187,14 @@ impl Reference {
         let addr = number * PAGE;
         let refused = self.refusal(process, addr, false);
         let seen = self.processes[&process].get(&number);
-        let unknown = seen.is_some_and(|p| self.is_hazy(p) || self.tail_of(p).is_some());
-        if refused.is_some() || unknown {
+        if refused.is_some() || seen.is_some_and(|p| self.is_hazy(p)) {
             // A copy that others made before may have older bytes.
             return;
         }
         self.touch(process, addr);
-        let bytes = self.bytes(process, addr);
         let page = self.page(process, addr);
         if !page.shared && page.prot.contains(Prot::WRITE) {
-            page.own = Some(bytes);
+            self.copy_now(process, addr);
         }
     }
     fn load(&mut self, actor: u32, addr: u64, came: &Outcome) -> Result<(), String> {

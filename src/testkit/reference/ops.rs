@@ -44,6 +44,7 @@ impl Reference {
             Op::Fork { child } => self.fork(actor, child, came),
             Op::Exit {} => {
                 self.processes.remove(&actor);
+                self.locks_all.remove(&actor);
                 self.forget_objects();
                 must(&DONE, came)
             }
@@ -147,34 +148,15 @@ impl Reference {
         let Some(wanted) = pages(addr, len) else {
             return self.odd(came);
         };
-        let all = &self.processes[&actor];
-        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
-        let range = if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
-            return must(&errno("EEXIST"), came);
-        } else if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
-            if self.is_sealed(actor, &wanted) {
-                return must(&errno("EPERM"), came);
-            }
-            must(&Outcome::Ret(addr), came)?;
-            wanted
-        } else {
-            match *came {
-                Outcome::Ret(at) if !is_in_area(op, at) => {
-                    return Err(format!("it returns {at:#x}, and that is not low enough"));
-                }
-                Outcome::Ret(at) => match pages(at, len) {
-                    Some(range) if !taken(&range) => {
-                        self.lost |= !self.looks_at(&range);
-                        range
-                    }
-                    _ => return Err(format!("it returns {at:#x}, which is taken")),
-                },
-                _ => return Ok(()),
-            }
+        let Some(range) = self.mapped_to(actor, op, wanted, came)? else {
+            return Ok(());
         };
         let object = match file {
             Some(name) => Some((self.files[name], off / PAGE)),
-            None if kind.shared => Some(self.nameless(len)),
+            None if kind.shared => {
+                let promised = !flags.contains(MapFlags::NORESERVE);
+                Some(self.nameless(len, promised))
+            }
             None => None,
         };
         let page = Page {
@@ -182,18 +164,68 @@ impl Reference {
             droppable: kind.droppable,
             ..Page::new(prot, object, kind.shared)
         };
-        self.place(actor, range, &page, flags.contains(MapFlags::POPULATE));
+        self.place(
+            actor,
+            range.clone(),
+            &page,
+            flags.contains(MapFlags::POPULATE),
+        );
+        if flags.contains(MapFlags::LOCKED) || self.locks_all.contains(&actor) {
+            self.lock_pages(actor, range);
+        }
         self.forget_objects();
         Ok(())
     }
+    /// Where a mapping went; nowhere, if it was refused as it must be, or may be.
+    fn mapped_to(
+        &mut self,
+        actor: u32,
+        op: &Op,
+        wanted: Range<u64>,
+        came: Came<'_>,
+    ) -> Result<Option<Range<u64>>, String> {
+        let Op::Mmap {
+            addr, len, flags, ..
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let all = &self.processes[&actor];
+        let taken = |range: &Range<u64>| all.range(range.clone()).next().is_some();
+        let refused = |name: &str| must(&errno(name), came).map(|()| None);
+        if flags.contains(MapFlags::FIXED_NOREPLACE) && taken(&wanted) {
+            return refused("EEXIST");
+        }
+        if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+            if self.is_sealed(actor, &wanted) {
+                return refused("EPERM");
+            }
+            must(&Outcome::Ret(addr), came)?;
+            return Ok(Some(wanted));
+        }
+        let Outcome::Ret(at) = *came else {
+            return Ok(None);
+        };
+        if !is_in_area(op, at) {
+            return Err(format!("it returns {at:#x}, and that is not low enough"));
+        }
+        match pages(at, len).filter(|range| !taken(range)) {
+            Some(range) => {
+                self.lost |= !self.looks_at(&range);
+                Ok(Some(range))
+            }
+            None => Err(format!("it returns {at:#x}, which is taken")),
+        }
+    }
     /// A new object of shared anonymous memory, from its beginning.
-    fn nameless(&mut self, len: u64) -> (usize, u64) {
+    fn nameless(&mut self, len: u64, promised: bool) -> (usize, u64) {
         let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
         self.objects.push(Object {
             kind,
             size,
             pages: std::collections::BTreeMap::new(),
             tail_perhaps: false,
+            promised,
         });
         (self.objects.len() - 1, 0)
     }
@@ -311,7 +343,15 @@ impl Reference {
         for number in from.clone() {
             if let Some(page) = all.remove(&number) {
                 if keep {
-                    all.insert(number, page.fresh());
+                    // What is left behind is not locked any more.
+                    let locked = false;
+                    all.insert(
+                        number,
+                        Page {
+                            locked,
+                            ..page.fresh()
+                        },
+                    );
                 }
                 all.insert(to + number - from.start, page);
             }
@@ -323,8 +363,11 @@ impl Reference {
         must(&Outcome::Ret(child.into()), came)?;
         let mut pages = self.processes[&actor].clone();
         pages.retain(|_, page| !page.no_fork);
-        for page in pages.values_mut().filter(|page| page.wipe) {
-            *page = page.fresh();
+        for page in pages.values_mut() {
+            if page.wipe {
+                *page = page.fresh();
+            }
+            page.locked = false;
         }
         self.processes.insert(child, pages);
         Ok(())
@@ -344,6 +387,7 @@ impl Reference {
             .collect();
         for nth in gone {
             self.objects[nth].size = 0;
+            self.objects[nth].promised = false;
             self.objects[nth].pages.clear();
         }
     }

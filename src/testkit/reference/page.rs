@@ -39,6 +39,8 @@ pub(super) struct Page {
     pub(super) sealed: bool,
     /// Whoever looks for memory may drop it, written or not.
     pub(super) droppable: bool,
+    /// It stays in memory.
+    pub(super) locked: bool,
     pub(super) freed: Freed,
     /// It was not used since memory was looked for.
     pub(super) idle: bool,
@@ -56,6 +58,7 @@ impl Page {
             wipe: false,
             sealed: false,
             droppable: false,
+            locked: false,
             freed: Freed::No,
             idle: false,
         }
@@ -91,6 +94,8 @@ pub(super) struct Object {
     pub(super) pages: BTreeMap<u64, Bytes>,
     /// Memory was looked for: bytes beyond the end of a disk file may have gone with a page that was written back.
     pub(super) tail_perhaps: bool,
+    /// Memory was promised for all of it.
+    pub(super) promised: bool,
 }
 
 /// Kinds of objects.
@@ -111,6 +116,7 @@ impl Object {
                 kind: Kind::File(file.kind),
                 size: file.size,
                 tail_perhaps: false,
+                promised: false,
                 pages: pages.map(|p| (p, Bytes::from([(0, byte(p))]))).collect(),
             }
         };
