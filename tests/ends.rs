@@ -150,3 +150,33 @@ fn the_model_of_pages_agrees_with_linux_about_odd_ends() {
         }
     }
 }
+
+/// Reads, writes from memory that is not there, `MADV_WILLNEED`, and what `mincore` says after each; some of a kernel
+/// without swap.
+#[test]
+fn files_are_read_and_written_as_on_linux() {
+    let all = scripts("reads");
+    assert!(all.len() >= 15, "{}", all.len());
+    for script in &all {
+        let done = replay(script).expect("no machine is in use");
+        if let Some(report) = Report::of(&done) {
+            panic!("\n{report}");
+        }
+        let mut reference = Reference::new(&script.header);
+        for step in &script.steps {
+            let said = reference.step(step.actor, &step.op, &step.outcome);
+            assert_eq!(said, Ok(()), "{}:{}", script.name, step.line);
+        }
+    }
+}
+
+/// What a kernel without swap did is not what one with swap does: the header counts.
+#[test]
+fn a_kernel_without_swap_keeps_private_pages() {
+    let all = scripts("reads/tails-220.jsonl.gz");
+    let mut script = all.into_iter().next().expect("one");
+    let whole = |script: &Script| replay(script).expect("no machine is in use").is_whole();
+    assert!(whole(&script));
+    assert_eq!(script.header.swap.take(), Some(0));
+    assert!(!whole(&script));
+}
