@@ -86,7 +86,7 @@ struct Change {
 /// A VMA has new rights, and its entries are getting them.
 ///
 /// Should a driver's panic keep a window from opening, some entries have the old ones: a VMA must allow what its entries do.
-/// So rights that were taken come back, and those that were given stay; who faults gets the rest.
+/// So rights that were taken come back, and those that were given stay: that to read at once, that to write by a fault.
 struct Changing<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
     change: Change,
@@ -123,6 +123,10 @@ impl Drop for Changing<'_, '_> {
             return self.undo();
         }
         let Change { part, old, new, .. } = self.change;
+        if !self.done && new.accessible() && !old.accessible() {
+            // A fault makes an entry writable, but looks at none that is there for a read.
+            self.guard.make_readable(part);
+        }
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
             self.guard.layout.uncharge(part.pages());
         }

@@ -147,6 +147,36 @@ fn mprotect() {
     );
 }
 
+/// A fault looks at no entry that is there for a read: what a mapping lets read, its entries do.
+#[test]
+fn what_may_be_read_again_can_be() {
+    fn closed(w: &mut World) {
+        w.sixteen();
+        w.map(512..1024, RW);
+        let mm = w.mm.clone();
+        mm.madvise(&mut w.cx(), at(512), 512 * PAGE, Advice::HugePage)
+            .unwrap();
+        w.put(600, 1);
+        w.map(16..20, RW);
+        w.reads(16..20, &[Some(0)]);
+        protect(w, 0, 20, Prot::empty());
+        protect(w, 512, 512, Prot::empty());
+    }
+    fn open(w: &mut World, prot: Prot) {
+        protect(w, 0, 20, prot);
+        protect(w, 512, 512, prot);
+    }
+    let opened: [fn(&mut World); 2] = [|w| open(w, Prot::READ), |w| open(w, RW)];
+    for opened in opened {
+        all(4, closed, opened, |w| {
+            w.reads(0..16, &[Some(1), None]);
+            w.reads(16..20, &[Some(0), None]);
+            w.reads(600..601, &[Some(1), None]);
+            w.reads_alike(700..704, &[Some(0), None]);
+        });
+    }
+}
+
 #[test]
 fn mprotect_of_memory_that_is_not_promised() {
     fn prepare(w: &mut World) {
