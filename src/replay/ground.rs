@@ -21,8 +21,8 @@ pub enum Seed {
 }
 
 impl Seed {
-    /// The number; 0 of a name.
-    pub(crate) fn number(&self) -> u64 {
+    /// The number; 0 where there is a name instead.
+    pub fn number(&self) -> u64 {
         match *self {
             Self::Number(number) => number,
             Self::Name(_) => 0,
