@@ -107,8 +107,9 @@ impl PageCache {
     }
     /// The frame of page `index` if it is there and up to date.
     pub fn get(&self, index: u64) -> Option<Frame<'_>> {
-        let slot = self.slots.lock().get(index)?;
-        match slot {
+        // Until this has a reference of its own nobody takes the page out, which would give up the cache's.
+        let slots = self.slots.lock();
+        match slots.get(index)? {
             Slot::Frame(pfn) => Some(self.host.mem.get(pfn)),
             Slot::Unread(_) | Slot::Swap(_) => None,
         }

@@ -225,7 +225,7 @@ advices! {
     Random = 1,
     /// Expect sequential access.
     Sequential = 2,
-    /// Will be needed: read ahead.
+    /// Will be needed: the objects mapped there bring in what they have on disk or in swap; nothing is mapped by it.
     WillNeed = 3,
     /// Not needed: anonymous pages read zero afterwards.
     DontNeed = 4,
