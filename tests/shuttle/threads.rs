@@ -193,6 +193,49 @@ fn store_and_cut() {
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
 }
 
+/// Clean pages of a file are looked up by a fault while reclaim gives them up and their frames become others' memory.
+fn look_up_and_reclaim() {
+    let (machine, mm, file) = on_disk();
+    let other = Mm::new(&machine);
+    {
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        // Into the cache, and out of the page table.
+        let mut bytes = [0; 2 * PAGE as usize];
+        file.read_at(cx.reborrow(), 0, &mut bytes).unwrap();
+        let args = MmapArgs::anonymous(2 * PAGE).fixed(BASE);
+        other.mmap(&mut cx, &args).unwrap();
+    }
+    let (faults, reclaims, stores) = (Arc::clone(&mm), Arc::clone(&machine), Arc::clone(&other));
+    let seen = race(
+        &machine,
+        move |cx| {
+            (0..2)
+                .map(|n| faults.load(cx, BASE + n * PAGE))
+                .collect::<Vec<_>>()
+        },
+        move |cx| {
+            reclaims.reclaim(cx);
+            (0..2).for_each(|n| stores.store(cx, BASE + n * PAGE, 9).unwrap());
+        },
+    );
+    assert_eq!(seen, [Ok(7), Ok(7)], "a frame that is not the file's");
+    let mut thread = machine.enter().unwrap();
+    let mut cx = thread.cx();
+    mm.exit(&mut cx);
+    other.exit(&mut cx);
+    drop(file);
+    assert_eq!(machine.mem().in_use(), 0, "frames are left");
+}
+
+#[test]
+fn look_up_against_reclaim() {
+    explore(
+        &[How::Sweep(2, 4), How::Random(200), How::Pct(200)],
+        look_up_and_reclaim,
+    );
+}
+
 #[test]
 fn fault_against_punch() {
     explore(&[How::Sweep(2, 8), How::Random(100), How::Pct(100)], || {
