@@ -343,13 +343,14 @@ enum Sharing {
 
 /// Gives each entry the rights of its VMA.
 fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
-    if rights.write || !txn.mem().has_exported() {
-        return txn.for_each(|slot| change_pte(slot, rights, sharing));
-    }
+    // One loop for both, so that the work on an entry is inlined into it.
+    let loses_write = !rights.write && txn.mem().has_exported();
     txn.for_each(|slot| {
-        let pte = slot.raw();
-        if pte.may_write() {
-            slot.lose_write(pte);
+        if loses_write {
+            let pte = slot.raw();
+            if pte.may_write() {
+                slot.lose_write(pte);
+            }
         }
         change_pte(slot, rights, sharing);
     });
