@@ -80,6 +80,56 @@ impl<'h> Held<'h> {
     }
 }
 
+impl Mm {
+    /// Takes the mmap lock shared.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn read<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+    ) -> MmapReadGuard<'g> {
+        self.read_over(cx, Some(VpnRange::ALL))
+    }
+    /// The same to work on the pages of `range` alone, or to look at the layout alone: an operation that is at work on other
+    /// pages is not waited for.
+    #[inline]
+    pub(super) fn read_over<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+        range: Option<VpnRange>,
+    ) -> MmapReadGuard<'g> {
+        self.check_token(cx);
+        MmapReadGuard {
+            mm: self,
+            layout: self.layout.read(range),
+            cx: cx.descend(),
+        }
+    }
+    /// Takes the mmap lock exclusively.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn write<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+    ) -> MmapWriteGuard<'g> {
+        let mut g = self.write_some(cx);
+        g.settle_alone();
+        g
+    }
+    /// The same for an operation that says with [`settle`](MmapWriteGuard::settle) which pages it works on.
+    pub(super) fn write_some<'g, R: Below<rank::Mmap>>(
+        &'g self,
+        cx: &'g mut Cx<'_, R, Sleepable>,
+    ) -> MmapWriteGuard<'g> {
+        self.check_token(cx);
+        MmapWriteGuard::new(self, self.layout.write(), cx.descend())
+    }
+}
+
 impl<'m> MmapPin<'m> {
     /// Keeps the mappings of `range` in `mm` as they are also when the guard is gone.
     pub(super) fn new(mm: &'m Mm, held: &MmapReadGuard<'_>, range: VpnRange) -> Self {
