@@ -10,8 +10,8 @@ use emmu::{
     ctx::{Atomic, Cx, Sleepable, rank},
     mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, ExternalMmu, Gate, Gone, Invalidation, Retry, Seat, ShadowEntry, ShadowStore,
-        Translation, WouldBlock,
+        Access, Ack, ExternalMmu, Gate, Invalidation, RemovedEntries, Retry, Seat, ShadowEntry,
+        ShadowStore, Translation, WouldBlock,
     },
     testkit::{Declared, Device, Holds, Idle, Refused, conformance},
 };
@@ -30,7 +30,7 @@ impl Buffer {
 
 impl ShadowStore for Buffer {
     type Key = Vpn;
-    fn insert(&mut self, at: Vpn, entry: ShadowEntry) -> Gone {
+    fn insert(&mut self, at: Vpn, entry: ShadowEntry) -> RemovedEntries {
         self.slot(at).replace(entry).into_iter().collect()
     }
     fn get(&self, at: &Vpn) -> Option<&ShadowEntry> {
@@ -40,7 +40,7 @@ impl ShadowStore for Buffer {
     fn remove(&mut self, at: &Vpn) -> Option<ShadowEntry> {
         self.slot(*at).take_if(|e| e.vpn() == *at)
     }
-    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+    fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         let slots = self.0.iter_mut();
         gone.extend(slots.filter_map(|slot| slot.take_if(|e| e.range().overlaps(range))));
     }

@@ -27,7 +27,7 @@
 //! | … and of a page above the address space there is none, whoever asks | by construction: one way down the page table | `addresses` |
 //! | a window exists only after every MMU registered over it dropped the range | type: [`notifier::Ack`] | `ui/ii14`–`ii17` |
 //! | … through its own gate | run-time check, panic | `protocol` |
-//! | … also if it began in a first pass: the second is handed the demand again | type: [`notifier::Finish`] | `ui/ii31`–`ii34`, `two_pass` |
+//! | … also if it began in a first pass: the second is handed the demand again | type: [`notifier::SecondPass`] | `ui/ii31`–`ii34`, `two_pass` |
 //! | the end of a window goes to exactly those who agreed to its beginning, once | type: a window is a value | `ui/i15`, `protocol`, `interval` |
 //! | … also when one of them panics | by construction: guards | `panics` |
 //! | a frame is readable only after validation under the driver's lock | type: [`notifier::Permit`] | `ui/ii01`–`ii13` |
@@ -36,7 +36,7 @@
 //! | … and all that such a driver could use is in its store | not at all; [`oracle::Oracle`] finds it | |
 //! | a translation copied for a TLB is dropped when its driver is asked to | not at all; [`oracle::Oracle`] finds it | `kvm`, `gru`, `xpmem` |
 //! | … and one taken by [`notifier::Pending::vouch`] was still current | not at all; [`oracle::Oracle`] finds it | `gru` |
-//! | what leaves a gate does not come back, to it or to another: a driver only looks at its store | type: [`notifier::GateGuard::store`], [`notifier::Gone`] | `ui/ii24`, `ii35`–`ii48` |
+//! | what leaves a gate does not come back, to it or to another: a driver only looks at its store | type: [`notifier::GateGuard::store`], [`notifier::RemovedEntries`] | `ui/ii24`, `ii35`–`ii48` |
 //! | … and where the store itself keeps it: no more entries come back than went in, and each is of this registration | run-time check, panic | `stores` |
 //! | … it forgets what it is told to forget, hands all of that back, and shows whatever it gives for a key | run-time check with debug assertions, panic | `stores` |
 //! | … a reference that goes with an entry is given up once, or its loss is reported | run-time check in [`notifier::ShadowEntry`], panic | `stores` |
@@ -104,7 +104,7 @@
 //!
 //! # Unsafe code
 //!
-//! Denied but in eight files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/mmap_lock.rs` and
+//! Denied but in eight files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/lock/mod.rs` and
 //! `sync/lane_lock.rs` (locks that readers on different processors take without meeting), `notifier/epoch_list.rs`,
 //! `calls.rs` and `lazy.rs` (the chain), with the
 //! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`

@@ -9,8 +9,8 @@ use emmu::{
     ctx::{Atomic, Cx, Sleepable, rank},
     mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, Event, ExternalMmu, Gate, Gone, Invalidation, OrderedStore, Rearrange, Seat,
-        ShadowEntry, ShadowStore,
+        Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Rearrange,
+        RemovedEntries, Seat, ShadowEntry, ShadowStore,
     },
 };
 use std::{
@@ -73,13 +73,13 @@ struct Liar {
 
 impl ShadowStore for Liar {
     type Key = u64;
-    fn insert(&mut self, key: u64, entry: ShadowEntry) -> Gone {
+    fn insert(&mut self, key: u64, entry: ShadowEntry) -> RemovedEntries {
         let old = self.entries.iter().position(|(k, _)| *k == key);
         let old = old.map(|at| self.entries.remove(at).1);
         self.entries.push((key, entry));
         if self.lie == Lie::Drops {
             drop(old);
-            return Gone::new();
+            return RemovedEntries::new();
         }
         old.into_iter().collect()
     }
@@ -91,7 +91,7 @@ impl ShadowStore for Liar {
         let at = self.entries.iter().position(|(k, _)| k == key)?;
         Some(self.entries.remove(at).1)
     }
-    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+    fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         if matches!(self.lie, Lie::Keeps | Lie::KeepsHidden) {
             return;
         }
@@ -119,7 +119,7 @@ enum Do {
 
 impl Rearrange for Liar {
     type How = Do;
-    fn rearrange(&mut self, how: Do, _: &mut Gone) {
+    fn rearrange(&mut self, how: Do, _: &mut RemovedEntries) {
         match how {
             Do::Lie(lie) => self.lie = lie,
             Do::PutIn(key) => {

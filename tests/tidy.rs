@@ -23,7 +23,7 @@ const UNSAFE: &[&str] = &[
     "notifier/lazy.rs",
     "mm/page_table/node.rs",
     "frame/shared.rs",
-    "mm/mmap_lock.rs",
+    "mm/lock/mod.rs",
     "host/executor.rs",
 ];
 

@@ -10,8 +10,8 @@ use emmu::{
     extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
     mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, OrderedStore,
-        Registration, Seat, Translation,
+        Access, Ack, ExternalMmu, FirstPass, Gate, Invalidation, NoStore, OrderedStore,
+        Registration, Seat, SecondPass, Translation,
     },
     oracle::{Finding, Oracle},
 };
@@ -98,9 +98,9 @@ impl ExternalMmu for Flusher {
         &'s self,
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         if self.passes == 1 {
-            return Begun::Done(self.invalidate_start(cx, inv));
+            return FirstPass::Done(self.invalidate_start(cx, inv));
         }
         let posted = self.devices.post();
         inv.later(move |cx, inv| {
@@ -294,7 +294,7 @@ impl ExternalMmu for Sender {
         &'s self,
         mut cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         if self.under_gate {
             let _told = self.posts.lock().unwrap().send(());
             let _gate = self.gate.lock(&mut cx);

@@ -2,7 +2,7 @@
 
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
-    sync::{Apart, AtomicBool, AtomicU64, Lanes, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU64, CachePadded, Mutex, Ordering, Sharded},
 };
 use std::{
     collections::BTreeMap,
@@ -65,8 +65,8 @@ pub struct Span {
 /// Who counts at the same time seldom meets: pages and windows are counted by 2-MiB block, everything else by thread.
 #[derive(Debug)]
 pub struct Meter {
-    shares: Box<[Apart<Mutex<Counts>>]>,
-    tallies: Lanes<Tally>,
+    shares: Box<[CachePadded<Mutex<Counts>>]>,
+    tallies: Sharded<Tally>,
     spans: AtomicBool,
 }
 
@@ -133,8 +133,8 @@ impl Dropped {
 impl Default for Meter {
     fn default() -> Self {
         Self {
-            shares: (0..SHARES).map(|_| Apart::default()).collect(),
-            tallies: Lanes::new(),
+            shares: (0..SHARES).map(|_| CachePadded::default()).collect(),
+            tallies: Sharded::new(),
             spans: AtomicBool::new(false),
         }
     }

@@ -12,7 +12,7 @@ use super::{
     owner::Owner,
     quota::Quota,
     swap::Swap,
-    used::Used,
+    used::AccessBits,
     wait::Waiters,
     watch::FrameWatch,
 };
@@ -171,24 +171,24 @@ impl PhysMem {
             self.note_no_frame();
             return Err(OutOfFrames::UsedUp(self.config.frames));
         };
-        self.born(pfn, flags, owner);
+        self.init_allocated(pfn, flags, owner);
         Ok(self.adopt(pfn))
     }
     /// A frame off the free list gets one reference. The rest comes first: whoever gets another one by the number finds it.
-    pub(super) fn born(&self, pfn: Pfn, flags: FrameFlags, owner: Option<Owner>) {
+    pub(super) fn init_allocated(&self, pfn: Pfn, flags: FrameFlags, owner: Option<Owner>) {
         let meta = self.meta(pfn);
         meta.flags.store(flags.bits(), Ordering::Relaxed);
         meta.owner
             .store(owner.map_or(0, Owner::word), Ordering::Relaxed);
-        meta.counts.born(pfn);
+        meta.counts.init_allocated(pfn);
     }
     /// The same with one mapping, which has the reference.
     #[inline]
-    pub(super) fn born_mapped(&self, pfn: Pfn, flags: FrameFlags, owner: Owner) {
+    pub(super) fn init_mapped(&self, pfn: Pfn, flags: FrameFlags, owner: Owner) {
         let meta = self.meta(pfn);
         meta.flags.store(flags.bits(), Ordering::Relaxed);
         meta.owner.store(owner.word(), Ordering::Relaxed);
-        meta.counts.born_mapped(pfn);
+        meta.counts.init_mapped(pfn);
     }
     fn retire(&self, pfn: Pfn) {
         self.leave(pfn, self.meta(pfn));
@@ -257,7 +257,7 @@ impl PhysMem {
     /// An entry stops mapping the frame, and says how it was used; whether that was the last reference. Then it is retired
     /// but for the free list. One that is exported stays until that was told.
     #[inline]
-    pub(super) fn unmap_last(&self, pfn: Pfn, used: Used) -> bool {
+    pub(super) fn unmap_last(&self, pfn: Pfn, used: AccessBits) -> bool {
         let flags = self.meta(pfn).flags();
         // Of private memory nobody will ever ask.
         let asked = FrameFlags::ANON | FrameFlags::EXPORTED;
@@ -368,7 +368,7 @@ impl PhysMem {
 impl PhysMem {
     /// An entry stops mapping the frame; the last reference retires it.
     pub(super) fn unshare(&self, pfn: Pfn) {
-        self.retired().unmap(pfn, Used::default());
+        self.retired().unmap(pfn, AccessBits::default());
     }
     /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
     pub(super) fn overhead(&self) -> usize {

@@ -9,7 +9,7 @@ use super::{
     free::BATCH,
     inject::AllocKind,
     owner::Owner,
-    used::Used,
+    used::AccessBits,
 };
 use crate::addr::Pfn;
 
@@ -59,7 +59,7 @@ impl PhysMem {
                 return Err(OutOfFrames::UsedUp(self.capacity()));
             }
             for &pfn in &pfns[..got] {
-                self.born_mapped(pfn, flags, owner);
+                self.init_mapped(pfn, flags, owner);
                 owner.index += 1;
                 place(pfn);
             }
@@ -77,7 +77,7 @@ impl<'m> Retired<'m> {
     }
     /// An entry stops mapping the frame, and says how it was used; the last reference retires it.
     #[inline(always)]
-    pub(crate) fn unmap(&mut self, pfn: Pfn, used: Used) {
+    pub(crate) fn unmap(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.unmap_last(pfn, used) {
             return self.still_referenced(pfn);
         }
@@ -88,7 +88,7 @@ impl<'m> Retired<'m> {
         self.len += 1;
     }
     /// The same of a frame that the caller has locked: whoever has it by number is told by the caller.
-    pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: Used) {
+    pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
             self.mem.keep_use(pfn, used);
         }

@@ -1,6 +1,6 @@
 //! How much memory has been promised: Linux's `vm_committed_as` and the overcommit modes.
 
-use crate::sync::{AtomicI64, Lanes, Ordering};
+use crate::sync::{AtomicI64, Ordering, Sharded};
 
 /// `vm.overcommit_memory`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Commit {
     mode: Overcommit,
     total: u64,
     /// By groups of threads; the sum counts.
-    pages: Lanes<AtomicI64>,
+    pages: Sharded<AtomicI64>,
 }
 
 impl Commit {
@@ -32,7 +32,7 @@ impl Commit {
         Self {
             mode,
             total,
-            pages: Lanes::new(),
+            pages: Sharded::new(),
         }
     }
     /// The mode.

@@ -26,12 +26,12 @@ impl Counts {
         split(self.0.load(Ordering::SeqCst))
     }
     /// A frame off the free list: one reference. Nobody else changes counts that are zero.
-    pub(super) fn born(&self, pfn: Pfn) {
+    pub(super) fn init_allocated(&self, pfn: Pfn) {
         self.begin(REF, pfn);
     }
     /// The same with a mapping that has the reference.
     #[inline]
-    pub(super) fn born_mapped(&self, pfn: Pfn) {
+    pub(super) fn init_mapped(&self, pfn: Pfn) {
         self.begin(REF + MAP, pfn);
     }
     #[inline]

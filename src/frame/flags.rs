@@ -37,6 +37,6 @@ bitflags! {
         /// One of the 512 frames of a huge page that has not been split.
         const LARGE = 1 << 14;
         /// Written through an external MMU that has not passed its dirty bit on yet.
-        const UNTOLD = 1 << 15;
+        const DEVICE_DIRTY = 1 << 15;
     }
 }

@@ -10,7 +10,7 @@
 use crate::{
     addr::Pfn,
     frame::huge::HUGE,
-    sync::{AtomicUsize, Lanes, Mutex, MutexGuard, Ordering},
+    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Sharded},
 };
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ const MOST: usize = 2 * BATCH;
 /// All frames of a memory that are free.
 pub(super) struct FreeFrames {
     frames: u32,
-    lanes: Lanes<Mutex<Lane>>,
+    lanes: Sharded<Mutex<Lane>>,
     pool: Mutex<Pool>,
     /// Retired frames in the pool; advanced under its lock, read without.
     pooled: AtomicUsize,
@@ -51,7 +51,7 @@ impl FreeFrames {
     pub(super) fn new(frames: u32) -> Self {
         Self {
             frames,
-            lanes: Lanes::new(),
+            lanes: Sharded::new(),
             pool: Mutex::new(Pool {
                 stack: Vec::new(),
                 next: 1,

@@ -54,7 +54,7 @@ impl PhysMem {
         let head = self.free.take_block();
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
-            self.born(head.nth(i), FrameFlags::LARGE, None);
+            self.init_allocated(head.nth(i), FrameFlags::LARGE, None);
         }
         Ok(HugeFrame { mem: self, head })
     }

@@ -11,11 +11,11 @@ use super::{
 use crate::{
     addr::{Pfn, Vpn},
     ctx::{Cx, Sleepable, rank},
-    sync::{AtomicBool, Mutex, Ordering, Serial},
+    sync::{AtomicBool, IdSource, Mutex, Ordering},
 };
 use std::{fmt, io, sync::Arc};
 
-static NEXT: Serial = Serial::starting_at(1);
+static NEXT: IdSource = IdSource::starting_at(1);
 
 /// Whoever lends frames, and can make others give them back.
 pub(crate) trait Lender: Send + Sync {

@@ -117,12 +117,12 @@ impl Lists {
 
 impl PhysMem {
     /// Whether lists are kept at all.
-    pub(crate) fn keeps_lists(&self) -> bool {
+    pub(crate) fn has_lru(&self) -> bool {
         self.swap().capacity() > 0
     }
     /// Puts a frame at the head of the list that its flags say (`folio_add_lru`).
     pub(crate) fn lru_add(&self, pfn: Pfn) {
-        if !self.keeps_lists() || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
+        if !self.has_lru() || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
             return;
         }
         let mut lists = self.lru.0.lock();
@@ -205,7 +205,7 @@ impl PhysMem {
     /// A page was used through something that leaves no mark in an entry: the first time it is noted, the second time
     /// it moves to the active list (`folio_mark_accessed`).
     pub(crate) fn mark_accessed(&self, pfn: Pfn) {
-        if !self.keeps_lists() {
+        if !self.has_lru() {
             return;
         }
         let flags = self.flags(pfn);

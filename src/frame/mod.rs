@@ -73,7 +73,7 @@ pub use quota::Refused;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;
 pub use swap::{Swap, SwapSlot};
-pub(crate) use used::Used;
+pub(crate) use used::AccessBits;
 pub use view::{FrameView, FrameViewMut};
 pub use wait::FrameLock;
 pub(crate) use watch::FrameWatch;

@@ -5,7 +5,7 @@ use crate::{addr::Pfn, sync::Ordering};
 
 /// The marks of an entry that goes, here or of an external MMU.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Used {
+pub(crate) struct AccessBits {
     pub(crate) young: bool,
     pub(crate) dirty: bool,
 }
@@ -13,7 +13,7 @@ pub(crate) struct Used {
 impl PhysMem {
     /// An entry of a page table that went had these marks.
     #[inline(never)]
-    pub(super) fn keep_use(&self, pfn: Pfn, used: Used) {
+    pub(super) fn keep_use(&self, pfn: Pfn, used: AccessBits) {
         if used.dirty {
             self.set_flags(pfn, FrameFlags::DIRTY);
         }
@@ -23,12 +23,12 @@ impl PhysMem {
     }
     /// An entry of an external MMU goes, and passes on its marks.
     #[inline]
-    pub(crate) fn told(&self, pfn: Pfn, used: Used) {
+    pub(crate) fn told(&self, pfn: Pfn, used: AccessBits) {
         let mut marks = FrameFlags::empty();
         marks.set(FrameFlags::DIRTY, used.dirty);
         marks.set(FrameFlags::ACCESSED, used.young);
         let told = if used.dirty {
-            FrameFlags::UNTOLD.bits()
+            FrameFlags::DEVICE_DIRTY.bits()
         } else {
             0
         };

@@ -122,9 +122,9 @@ impl<'g> FrameViewMut<'g> {
     ///
     /// As [`FrameView::read`].
     #[track_caller]
-    pub fn write_untold(&mut self, offset: usize, bytes: &[u8]) {
+    pub fn write_deferring_dirty(&mut self, offset: usize, bytes: &[u8]) {
         self.0.check();
-        self.0.mem.set_flags(self.0.pfn, FrameFlags::UNTOLD);
+        self.0.mem.set_flags(self.0.pfn, FrameFlags::DEVICE_DIRTY);
         self.0.mem.write(self.0.pfn, offset, bytes);
         self.0.check();
     }

@@ -32,10 +32,10 @@ impl PhysMem {
     /// The frame is clean as far as anybody knows, and no external MMU has it: is that true?
     pub(crate) fn watch_clean(&self, pfn: Pfn) {
         if let Some(watch) = self.watch.get()
-            && self.flags(pfn).contains(FrameFlags::UNTOLD)
+            && self.flags(pfn).contains(FrameFlags::DEVICE_DIRTY)
         {
             watch.write_lost(pfn);
-            self.clear_flags(pfn, FrameFlags::UNTOLD);
+            self.clear_flags(pfn, FrameFlags::DEVICE_DIRTY);
         }
     }
 }

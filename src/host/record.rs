@@ -8,7 +8,7 @@ use crate::{
         FileKind, FileSpec, Header, MapsRow, Numbering, Op, Outcome, PageTables, Parts, Script,
         Step,
     },
-    sync::Serial,
+    sync::IdSource,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::{
@@ -141,7 +141,7 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
 /// A file of the file system that temporary files are on, if that is ext4 with blocks of a page. It has no name any more,
 /// but one behind the last `@` in what `/proc/PID/maps` shows.
 fn on_disk(name: &str) -> io::Result<File> {
-    static NEXT: Serial = Serial::starting_at(0);
+    static NEXT: IdSource = IdSource::starting_at(0);
     let unique = format!("emmu-{}-{}@{name}", std::process::id(), NEXT.next());
     let path = std::env::temp_dir().join(unique);
     let file = File::options()

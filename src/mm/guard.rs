@@ -4,14 +4,15 @@
 //! open invalidation windows on it. Only the guards below give one.
 //!
 //! An operation holds the lock exclusively while it changes VMAs, which takes long for nobody. Before it opens a window or
-//! walks over many entries it gives exclusivity up but for its own pages ([`MmapWriteGuard::during`]), so that a driver that
+//! walks over many entries it gives exclusivity up but for its own pages ([`MmapWriteGuard::yield_while`]), so that a driver that
 //! sleeps holds up these pages alone. What only drops pages leaves the lock altogether and pins them ([`MmapPin`]).
 
 use super::{
-    InvalidationWindow, Mm,
-    later::Later,
-    layout::Layout,
-    mmap_lock::{Claim, Pinned, Ranges, ReadGuard, WriteGuard},
+    fault::deferred::Deferral,
+    lock::{Claim, Pinned, Ranges, ReadGuard, WriteGuard},
+    space::Mm,
+    vma::layout::Layout,
+    window::InvalidationWindow,
 };
 use crate::{
     addr::VpnRange,
@@ -45,11 +46,11 @@ pub(super) struct MmapPin<'m> {
 
 /// What an operation does after it let others in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum AfterYield {
     /// It goes on changing VMAs: others do not change those that it may touch.
-    Changes,
+    KeepsEditing,
     /// It is done with the VMAs.
-    Ends,
+    OnlyPages,
 }
 
 /// More pages than this are not walked over with everybody waiting.
@@ -62,16 +63,16 @@ pub struct Lease<'l, R: Rank, C: Context> {
 }
 
 /// Layout and lease at once: what a fault needs, from either guard.
-pub(super) struct Held<'h> {
+pub(super) struct FaultScope<'h> {
     pub(super) layout: &'h Layout,
     pub(super) lease: Lease<'h, rank::Mmap, Sleepable>,
     /// Whether the lock can be left for a window.
-    pub(super) later: Later,
+    pub(super) later: Deferral,
 }
 
-impl<'h> Held<'h> {
+impl<'h> FaultScope<'h> {
     fn new(layout: &'h Layout, lease: Lease<'h, rank::Mmap, Sleepable>) -> Self {
-        let later = Later::Never;
+        let later = Deferral::Never;
         Self {
             layout,
             lease,
@@ -158,14 +159,14 @@ impl MmapReadGuard<'_> {
             cx: self.cx.reborrow(),
         }
     }
-    pub(super) fn held(&mut self) -> Held<'_> {
-        Held {
+    pub(super) fn held(&mut self) -> FaultScope<'_> {
+        FaultScope {
             layout: &self.layout,
             lease: Lease {
                 mm: self.mm,
                 cx: self.cx.reborrow(),
             },
-            later: Later::Never,
+            later: Deferral::Never,
         }
     }
 }
@@ -214,7 +215,7 @@ impl<'g> MmapWriteGuard<'g> {
         self.own.clear();
     }
     /// Whether a driver may sleep, or so many pages are walked over that others should not wait.
-    pub(super) fn gives_way(&self, pages: u64) -> bool {
+    pub(super) fn should_yield(&self, pages: u64) -> bool {
         let sleeps = || self.mm.notifiers.is_made() || self.mm.machine().mem().has_exported();
         !self.own.is_empty() && (pages > LONG || sleeps())
     }
@@ -223,11 +224,11 @@ impl<'g> MmapWriteGuard<'g> {
         let mut held = self.layout.claims().flat_map(|claim| &claim.held);
         held.any(|held| held.overlaps(range))
     }
-    fn claim(&mut self, then: Then, beside: &[VpnRange]) -> Claim {
+    fn claim(&mut self, then: AfterYield, beside: &[VpnRange]) -> Claim {
         let mut quiet = self.own.clone();
         quiet.extend_from_slice(beside);
         let mut held = quiet.clone();
-        if then == Then::Changes {
+        if then == AfterYield::KeepsEditing {
             if self.reach.is_empty() {
                 self.reach = self.layout.reach(&self.own);
             }
@@ -237,14 +238,14 @@ impl<'g> MmapWriteGuard<'g> {
     }
     /// Runs `f`, which opens windows or walks over `pages`, with exclusivity given up but for the operation's own pages and
     /// those `beside` them, if that is worth it.
-    pub(super) fn during<T>(
+    pub(super) fn yield_while<T>(
         &mut self,
         pages: u64,
-        then: Then,
+        then: AfterYield,
         beside: &[VpnRange],
         f: impl FnOnce(Lease<'_, rank::Mmap, Sleepable>) -> T,
     ) -> T {
-        let claim = self.gives_way(pages).then(|| self.claim(then, beside));
+        let claim = self.should_yield(pages).then(|| self.claim(then, beside));
         let mut lease = Lease {
             mm: self.mm,
             cx: self.cx.reborrow(),
@@ -255,13 +256,15 @@ impl<'g> MmapWriteGuard<'g> {
             out
         };
         match claim {
-            Some(claim) => self.layout.during(claim, work),
+            Some(claim) => self.layout.yield_while(claim, work),
             None => work(),
         }
     }
     /// The same of something that faults in the operation's own pages; other writers wait.
-    pub(super) fn during_faults<T>(&mut self, f: impl FnOnce(Held<'_>) -> T) -> T {
-        let claim = self.gives_way(0).then(|| self.claim(Then::Changes, &[]));
+    pub(super) fn during_faults<T>(&mut self, f: impl FnOnce(FaultScope<'_>) -> T) -> T {
+        let claim = self
+            .should_yield(0)
+            .then(|| self.claim(AfterYield::KeepsEditing, &[]));
         let lease = Lease {
             mm: self.mm,
             cx: self.cx.reborrow(),
@@ -269,8 +272,8 @@ impl<'g> MmapWriteGuard<'g> {
         match claim {
             Some(claim) => self
                 .layout
-                .during_shared(claim, |layout| f(Held::new(layout, lease))),
-            None => f(Held::new(&self.layout, lease)),
+                .during_shared(claim, |layout| f(FaultScope::new(layout, lease))),
+            None => f(FaultScope::new(&self.layout, lease)),
         }
     }
 }

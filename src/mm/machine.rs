@@ -1,6 +1,6 @@
 //! The machine that address spaces live on: its memory, its epoch, its settings.
 
-use super::{ForkMode, fork_shared::Forks};
+use super::calls::fork::shared::{ForkMode, ForkRegistry};
 use crate::{
     addr::PMD_PAGES,
     ctx::{AlreadyEntered, Context, Cx, Epoch, Rank, Sleepable, Thread, rank},
@@ -8,7 +8,7 @@ use crate::{
     frame::{Commit, MemConfig, Overcommit, PhysMem},
     reclaim::{Reclaim, RmapWindows},
     rmap::{ExportOrder, ExportRegistration, Registry, RmapNotifier},
-    sync::Serial,
+    sync::IdSource,
 };
 use std::sync::Arc;
 
@@ -79,9 +79,9 @@ pub struct Machine {
     config: MachineConfig,
     host: Host,
     epoch: Epoch,
-    pub(super) forks: Forks,
+    pub(super) forks: ForkRegistry,
     /// Who has memory to be merged, in the order in which they first had some.
-    pub(super) merge_turns: Serial,
+    pub(super) merge_turns: IdSource,
 }
 
 impl Machine {
@@ -113,8 +113,8 @@ impl Machine {
                 registry,
             },
             epoch: Epoch::new(),
-            forks: Forks::default(),
-            merge_turns: Serial::starting_at(0),
+            forks: ForkRegistry::default(),
+            merge_turns: IdSource::starting_at(0),
         }))
     }
     /// Registers the current thread: the source of every token ([`Cx`](crate::ctx::Cx)).

@@ -1,17 +1,17 @@
 //! One address space: its fields, and how it is made.
 
 use super::{
-    fork_shared::Listed,
-    layout::{Layout, Limits},
+    calls::fork::shared::ForkMember,
+    lock::MmapLock,
     machine::Machine,
-    mmap_lock::MmapLock,
     page_table::PageTable,
+    vma::layout::{Layout, Limits},
 };
 use crate::{
     ctx::{Cx, Sleepable, rank},
     error::BeyondTask,
     notifier::Notifiers,
-    rmap::Space,
+    rmap::RmapTarget,
 };
 use std::sync::{Arc, Weak};
 
@@ -21,7 +21,7 @@ pub struct Mm {
     /// The mmap lock and what it guards.
     pub(super) layout: MmapLock<Layout>,
     pub(super) table: PageTable,
-    pub(super) listed: Listed,
+    pub(super) listed: ForkMember,
     /// One pointer; null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
 }
@@ -33,13 +33,13 @@ impl Mm {
     }
     pub(super) fn build(
         machine: &Arc<Machine>,
-        layout: impl FnOnce(Weak<dyn Space>) -> Layout,
+        layout: impl FnOnce(Weak<dyn RmapTarget>) -> Layout,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Self>| Self {
             machine: Arc::clone(machine),
             layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
-            listed: Listed::new(me),
+            listed: ForkMember::new(me),
             notifiers: Notifiers::new(),
         })
     }

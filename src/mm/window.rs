@@ -5,10 +5,12 @@
 //! entry or giving rights back needs none.
 
 use super::{
-    Mm,
-    detached::{Detached, drop_entry_to},
+    entry::{
+        pte::{Pte, RawPte, Rights},
+        release::{Detached, drop_entry_to},
+    },
     page_table::{Bounds, LeafAt, LockedLeaf, Pin},
-    pte::{Pte, RawPte, Rights},
+    space::Mm,
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
@@ -90,7 +92,7 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
         if !mm.is_huge(&mut self.core.split().1, at) {
             return;
         }
-        let block = super::huge::block(at);
+        let block = super::fault::huge::block(at);
         let Ok(core) = self.core.nested(&mm.notifiers, block, Event::Clear);
         let mut window = InvalidationWindow::new(mm, core);
         window.split_huge(at);
@@ -112,9 +114,9 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
     /// In this window, which covers it, a huge page is mapped by small entries.
     pub(super) fn split_huge(&mut self, at: Vpn) {
         let mem = self.mm.machine().mem();
-        let emptied = self.lock_ptes(at, |txn| super::huge::split_leaf(mem, txn.leaf()));
+        let emptied = self.lock_ptes(at, |txn| super::fault::huge::split_leaf(mem, txn.leaf()));
         if emptied == Some(true) {
-            self.free_empty_leaves(super::huge::block(at));
+            self.free_empty_leaves(super::fault::huge::block(at));
         }
     }
 }

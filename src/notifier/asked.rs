@@ -11,13 +11,13 @@ use super::{
 use std::{cell::Cell, sync::Arc};
 
 /// The drivers of a whole address space.
-pub(super) type List = EpochList<Arc<Entry>, Progress, Arc<Board>>;
+pub(super) type List = EpochList<Arc<Entry>, CallState, Arc<Board>>;
 
-type Met<'w> = Calling<'w, Arc<Entry>, Progress, Arc<Board>>;
+type CalleeList<'w> = Calling<'w, Arc<Entry>, CallState, Arc<Board>>;
 
 /// How far a window has come.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct CallState {
     /// What an oracle knows it by.
     id: u64,
     subs: Visits,
@@ -28,9 +28,9 @@ pub(super) struct Progress {
 }
 
 /// Until this is dropped, nobody of those in it is gone.
-pub(super) struct Asked<'w>(Met<'w>);
+pub(super) struct Callees<'w>(CalleeList<'w>);
 
-impl Drop for Asked<'_> {
+impl Drop for Callees<'_> {
     #[inline]
     fn drop(&mut self) {
         let subs = &mut self.0.own_mut().subs;
@@ -40,10 +40,14 @@ impl Drop for Asked<'_> {
     }
 }
 
-impl<'w> Asked<'w> {
+impl<'w> Callees<'w> {
     /// `subscribed` adds those who subscribed.
     #[inline]
-    pub(super) fn new(mut call: Met<'w>, id: u64, subscribed: impl FnOnce(&mut Visits)) -> Self {
+    pub(super) fn new(
+        mut call: CalleeList<'w>,
+        id: u64,
+        subscribed: impl FnOnce(&mut Visits),
+    ) -> Self {
         let progress = call.own_mut();
         debug_assert!(progress.subs.is_empty(), "a window left them");
         progress.id = id;

@@ -1,6 +1,6 @@
 //! Which windows of an address space are open, and whose tickets those that closed have spoiled.
 //!
-//! Guarantee: [`Drawn::settle`] says `Current` only if no window over the pages is open and none has closed since the
+//! Guarantee: [`BoardTicket::settle`] says `Current` only if no window over the pages is open and none has closed since the
 //! ticket was drawn; and says so then always. A window elsewhere makes nobody try again, however many have closed.
 //!
 //! How: an address belongs to one of [`BUCKETS`] by its 2-MiB block, and each bucket has a lock. A ticket lies in the
@@ -19,7 +19,7 @@
 use super::watch::WindowWatch;
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
-    sync::{Apart, AtomicUsize, Condvar, Mutex, OnceLock, Ordering},
+    sync::{AtomicUsize, CachePadded, Condvar, Mutex, OnceLock, Ordering},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -76,15 +76,15 @@ struct Wide {
 
 /// The board of one address space.
 pub(crate) struct Board {
-    buckets: Box<[Apart<Bucket>]>,
-    wide: Apart<Wide>,
+    buckets: Box<[CachePadded<Bucket>]>,
+    wide: CachePadded<Wide>,
     pub(super) watch: OnceLock<Arc<dyn WindowWatch>>,
 }
 
 /// A place on the board from which a driver's lookup is watched; given up when dropped.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Drawn<'b> {
+pub(super) struct BoardTicket<'b> {
     board: &'b Board,
     id: u64,
     at: Vpn,
@@ -143,8 +143,8 @@ impl State {
 impl Default for Board {
     fn default() -> Self {
         Self {
-            buckets: (0..BUCKETS).map(|_| Apart::default()).collect(),
-            wide: Apart::default(),
+            buckets: (0..BUCKETS).map(|_| CachePadded::default()).collect(),
+            wide: CachePadded::default(),
             watch: OnceLock::new(),
         }
     }
@@ -210,7 +210,7 @@ impl Board {
         wide || buckets.any(|bucket| bucket.state.lock().is_open(range))
     }
     /// To be called before the page is looked up.
-    pub(super) fn draw(&self, at: Vpn) -> Drawn<'_> {
+    pub(super) fn draw(&self, at: Vpn) -> BoardTicket<'_> {
         let mut state = self.bucket(at).state.lock();
         let id = state.drawn;
         state.drawn += 1;
@@ -220,7 +220,7 @@ impl Board {
             page: false,
             block: false,
         });
-        Drawn {
+        BoardTicket {
             board: self,
             id,
             at,
@@ -261,7 +261,7 @@ impl Board {
     }
 }
 
-impl Drawn<'_> {
+impl BoardTicket<'_> {
     /// Whether what was found for `range` since this was drawn still holds: the page, or pages of the block around it.
     /// To be asked under the driver's lock.
     pub(super) fn settle(self, range: VpnRange) -> Verdict {
@@ -287,7 +287,7 @@ impl Drawn<'_> {
     }
 }
 
-impl Drop for Drawn<'_> {
+impl Drop for BoardTicket<'_> {
     fn drop(&mut self) {
         self.board.bucket(self.at).state.lock().take(self.id);
     }

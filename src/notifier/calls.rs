@@ -1,6 +1,6 @@
 //! Who is calling drivers now: a window that keeps those whom it met, without counting itself in at each of them.
 //!
-//! Guarantee: a change that [`Calls::wait`] has returned for is one that no call under way knows less of: whoever it may
+//! Guarantee: a change that [`GraceSlots::wait`] has returned for is one that no call under way knows less of: whoever it may
 //! have met, and who is gone by that change, is called no more. A call that began before somebody came, or after he was
 //! gone, is not waited for, however long it takes.
 //!
@@ -13,7 +13,9 @@
 //! him gone.
 #![allow(unsafe_code)]
 
-use crate::sync::{Apart, AtomicU64, AtomicUsize, Condvar, Lanes, Mutex, Ordering, Witness};
+use crate::sync::{
+    AtomicU64, AtomicUsize, CachePadded, Condvar, Mutex, Ordering, RaceProbe, Sharded,
+};
 use std::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -29,13 +31,13 @@ struct Slot<R, S> {
     /// How many changes the call knows of.
     known: AtomicU64,
     taken: UnsafeCell<Taken<R, S>>,
-    witness: Witness,
+    witness: RaceProbe,
 }
 
 struct Taken<R, S> {
     record: R,
     /// Where the slot is one of, if somebody has it: so that a call is one pointer wide.
-    calls: *const Calls<R, S>,
+    calls: *const GraceSlots<R, S>,
 }
 
 // SAFETY: a record may be sent, and so may a shared reference to the calls, which are `Sync` if `R` and `S` are such.
@@ -51,18 +53,18 @@ impl<R: Default, S> Default for Slot<R, S> {
                 record: R::default(),
                 calls: std::ptr::null(),
             }),
-            witness: Witness::new(),
+            witness: RaceProbe::new(),
         }
     }
 }
 
 /// Calls of the drivers of one address space. Each has an `R` for itself, which later ones find as it was left, and all
 /// share the `S`.
-pub(super) struct Calls<R, S> {
-    lanes: Lanes<[Slot<R, S>; SLOTS]>,
+pub(super) struct GraceSlots<R, S> {
+    lanes: Sharded<[Slot<R, S>; SLOTS]>,
     /// Further slots, for those who find none; none is ever taken out.
     more: Mutex<Vec<Box<Slot<R, S>>>>,
-    now: Apart<Now>,
+    now: CachePadded<Now>,
     asleep: Mutex<()>,
     left: Condvar,
     shared: S,
@@ -98,12 +100,12 @@ impl<R, S> Slot<R, S> {
     }
 }
 
-impl<R: Default + Send, S: Send + Sync> Calls<R, S> {
+impl<R: Default + Send, S: Send + Sync> GraceSlots<R, S> {
     pub(super) fn new(shared: S) -> Self {
         Self {
-            lanes: Lanes::new(),
+            lanes: Sharded::new(),
             more: Mutex::default(),
-            now: Apart(Now {
+            now: CachePadded(Now {
                 changes: AtomicU64::new(FREE + 1),
                 waiting: AtomicUsize::new(0),
             }),
@@ -168,7 +170,7 @@ impl<R: Default + Send, S: Send + Sync> Calls<R, S> {
     }
 }
 
-impl<R, S> Calls<R, S> {
+impl<R, S> GraceSlots<R, S> {
     #[cold]
     fn wake(&self) {
         // Who waits looks and falls asleep under this mutex: he has seen the slot free, or sleeps already.
@@ -191,7 +193,7 @@ impl<R, S> Call<'_, R, S> {
         came <= self.slot.known.load(Ordering::Relaxed)
     }
     #[inline]
-    fn calls(&self) -> &Calls<R, S> {
+    fn calls(&self) -> &GraceSlots<R, S> {
         // SAFETY: written by `begin` from a reference that outlives this call.
         unsafe { &*self.taken().calls }
     }
@@ -222,7 +224,7 @@ impl<R, S> DerefMut for Call<'_, R, S> {
 impl<R, S> Drop for Call<'_, R, S> {
     #[inline]
     fn drop(&mut self) {
-        let calls: *const Calls<R, S> = self.calls();
+        let calls: *const GraceSlots<R, S> = self.calls();
         // Release: the next one to take the slot finds the record as it is left. Acquire: whoever looked before waits now.
         self.slot.known.swap(FREE, Ordering::AcqRel);
         // SAFETY: as in `calls`; what is in the slot may be another's by now.

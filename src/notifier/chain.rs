@@ -1,11 +1,11 @@
 //! The external MMUs of one address space.
 
 use super::{
-    asked::{Asked, List},
+    asked::{Callees, List},
     board::{Board, Verdict},
-    entry::{Entry, RegId, Standing, Visit, Visits},
+    entry::{Entry, RegId, RegistrationPhase, Visit, Visits},
     intervals::Intervals,
-    lazy::Lazy,
+    lazy::OnceArc,
     ops::{AgeKind, ExternalMmu},
     seat::Seat,
     subscription::Subscription,
@@ -15,11 +15,11 @@ use crate::{
     ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
     error::RegisterError,
     frame::PhysMem,
-    sync::{Addresses, AtomicBool, Condvar, Despite, Mutex, Ordering, Serial},
+    sync::{Addresses, AtomicBool, Condvar, Despite, IdSource, Mutex, Ordering},
 };
 use std::sync::Arc;
 
-static NEXT: Serial = Serial::starting_at(0);
+static NEXT: IdSource = IdSource::starting_at(0);
 /// The drivers that are on a chain.
 static LISTED: Addresses = Addresses::new();
 
@@ -74,17 +74,17 @@ impl Registration {
 
 /// Registrations that are ending.
 #[derive(Default)]
-struct Leaving {
+struct Unregistrations {
     now: Mutex<usize>,
     none: Condvar,
 }
 
-struct Leaver<'l>(&'l Leaving);
+struct UnregistrationGuard<'l>(&'l Unregistrations);
 
-impl Leaving {
-    fn begin(&self) -> Leaver<'_> {
+impl Unregistrations {
+    fn begin(&self) -> UnregistrationGuard<'_> {
         *self.now.lock() += 1;
-        Leaver(self)
+        UnregistrationGuard(self)
     }
     fn wait(&self) {
         let mut now = self.now.lock();
@@ -94,7 +94,7 @@ impl Leaving {
     }
 }
 
-impl Drop for Leaver<'_> {
+impl Drop for UnregistrationGuard<'_> {
     fn drop(&mut self) {
         let mut now = self.0.now.lock();
         *now -= 1;
@@ -108,7 +108,7 @@ pub(super) struct Chain {
     pub(super) board: Arc<Board>,
     list: List,
     intervals: Intervals,
-    leaving: Leaving,
+    leaving: Unregistrations,
     /// No window is open any more that began before there was a board.
     ready: AtomicBool,
 }
@@ -120,7 +120,7 @@ impl Chain {
             list: List::new(epoch, Arc::clone(&board)),
             board,
             intervals: Intervals::default(),
-            leaving: Leaving::default(),
+            leaving: Unregistrations::default(),
             ready: AtomicBool::new(false),
         }
     }
@@ -131,10 +131,10 @@ impl Chain {
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,
         id: u64,
-    ) -> Asked<'_> {
+    ) -> Callees<'_> {
         let call = self.list.try_call();
         let call = call.unwrap_or_else(|| self.list.call(cx.pin().guard()));
-        Asked::new(call, id, |subs| {
+        Callees::new(call, id, |subs| {
             self.intervals.visit(range, Visit::of_window, subs);
         })
     }
@@ -219,11 +219,11 @@ impl Drop for Closing<'_> {
 }
 
 /// What an address space embeds: one pointer, null until the first registration.
-pub(crate) struct Notifiers(Lazy<Chain>);
+pub(crate) struct Notifiers(OnceArc<Chain>);
 
 impl Notifiers {
     pub(crate) fn new() -> Self {
-        Self(Lazy::new())
+        Self(OnceArc::new())
     }
     #[inline(always)]
     pub(super) fn chain(&self) -> Option<&Chain> {
@@ -263,7 +263,7 @@ impl Notifiers {
     ) -> Result<(Arc<E>, Registration), RegisterError> {
         let chain = self.0.share().expect("prepared before");
         let reg = RegId(NEXT.next());
-        let standing = Arc::new(Standing::new());
+        let standing = Arc::new(RegistrationPhase::new());
         let sub = range.map(|range| Arc::new(Subscription::new(range)));
         let ext = build(Seat {
             reg,

@@ -1,7 +1,7 @@
 //! One registered driver: who may call it, and how its registration ends.
 
 use super::{
-    ops::{Begun, Event, ExternalMmu, demand},
+    ops::{Event, ExternalMmu, FirstPass, demand},
     subscription::Subscription,
 };
 use crate::{
@@ -47,7 +47,7 @@ impl RegId {
 }
 
 /// How far a registration has come, as the driver's seat sees it.
-pub(super) struct Standing {
+pub(super) struct RegistrationPhase {
     /// Permits are given out while this is set.
     alive: AtomicBool,
     phase: AtomicU8,
@@ -63,7 +63,7 @@ const LISTED: u8 = 1;
 /// The older ones are over.
 const SETTLED: u8 = 2;
 
-impl Standing {
+impl RegistrationPhase {
     pub(super) fn new() -> Self {
         Self {
             alive: AtomicBool::new(true),
@@ -111,7 +111,7 @@ impl Standing {
 pub(super) struct Entry {
     pub(super) reg: RegId,
     pub(super) ext: Arc<dyn ExternalMmu>,
-    pub(super) standing: Arc<Standing>,
+    pub(super) standing: Arc<RegistrationPhase>,
     /// The part of the address space that it is about; `None`: all of it.
     pub(super) sub: Option<Arc<Subscription>>,
     /// While it is on the chain, it can be put on no other.
@@ -126,11 +126,11 @@ struct Visiting {
     now: usize,
     /// Nobody may come any more.
     closed: bool,
-    leave: Leave,
+    leave: UnregisterState,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Leave {
+enum UnregisterState {
     #[default]
     Due,
     Running,
@@ -200,7 +200,7 @@ impl Entry {
     pub(super) fn new(
         reg: RegId,
         ext: Arc<dyn ExternalMmu>,
-        standing: Arc<Standing>,
+        standing: Arc<RegistrationPhase>,
         (sub, taken): (Option<Arc<Subscription>>, TakenAddress),
     ) -> Self {
         let _first = standing.name.get_or_init(|| ext.name());
@@ -219,7 +219,7 @@ impl Entry {
         self.standing.alive.store(false, Ordering::SeqCst);
         let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
             let ack = self.ext.invalidate_start(cx.descend(), inv);
-            Ok::<_, Infallible>(Begun::Done(ack))
+            Ok::<_, Infallible>(FirstPass::Done(ack))
         });
         self.ext.invalidate_end(cx.descend(), VpnRange::ALL);
     }
@@ -232,16 +232,16 @@ impl Entry {
         }
     }
     /// The right to take the driver off, given once. `None`: somebody has; he is done when this returns.
-    pub(super) fn begin_leave(&self) -> Option<LeaveTaking<'_>> {
+    pub(super) fn begin_leave(&self) -> Option<Unregistering<'_>> {
         let mut v = self.visits.lock();
-        while v.leave == Leave::Running {
+        while v.leave == UnregisterState::Running {
             self.left.wait(&mut v);
         }
-        if v.leave == Leave::Done {
+        if v.leave == UnregisterState::Done {
             return None;
         }
-        v.leave = Leave::Running;
-        Some(LeaveTaking {
+        v.leave = UnregisterState::Running;
+        Some(Unregistering {
             entry: self,
             released: false,
         })
@@ -249,24 +249,24 @@ impl Entry {
 }
 
 /// A driver is being taken off. Given up half-way, by a panic of the driver, it is due again.
-pub(super) struct LeaveTaking<'e> {
+pub(super) struct Unregistering<'e> {
     entry: &'e Entry,
     released: bool,
 }
 
-impl LeaveTaking<'_> {
+impl Unregistering<'_> {
     pub(super) fn release(mut self, cx: Cx<'_, rank::Callback, Sleepable>) {
         self.released = true;
         self.entry.ext.release(cx);
     }
 }
 
-impl Drop for LeaveTaking<'_> {
+impl Drop for Unregistering<'_> {
     fn drop(&mut self) {
         self.entry.visits.lock().leave = if self.released {
-            Leave::Done
+            UnregisterState::Done
         } else {
-            Leave::Due
+            UnregisterState::Due
         };
         self.entry.left.notify_all();
     }

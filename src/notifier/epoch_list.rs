@@ -10,10 +10,10 @@
 //! it, and only then has it destroyed.
 #![allow(unsafe_code)]
 
-use super::calls::{Call, Calls};
+use super::calls::{Call, GraceSlots};
 use crate::{
     ctx::{Context, Cx, Epoch, Rank},
-    sync::{Mutex, Ordering, Witness, probe},
+    sync::{Mutex, Ordering, RaceProbe, probe},
 };
 use crossbeam_epoch::{self as epoch, Atomic, Guard, Owned, Shared};
 use std::ptr::NonNull;
@@ -23,7 +23,7 @@ struct Node<T> {
     /// The number of the change by which it came.
     came: u64,
     next: Atomic<Node<T>>,
-    witness: Witness,
+    witness: RaceProbe,
 }
 
 impl<T> Drop for Node<T> {
@@ -37,19 +37,19 @@ pub(super) struct EpochList<T, X = (), S = ()> {
     head: Atomic<Node<T>>,
     epoch: Epoch,
     writer: Mutex<()>,
-    calls: Calls<Met<T, X>, S>,
+    calls: GraceSlots<CalleeList<T, X>, S>,
 }
 
 /// Whom a call met, in that order.
-pub(super) struct Met<T, X> {
+pub(super) struct CalleeList<T, X> {
     nodes: Vec<NonNull<Node<T>>>,
     own: X,
 }
 
 // SAFETY: the nodes are read through shared references alone, by whichever thread has the call.
-unsafe impl<T: Send + Sync, X: Send> Send for Met<T, X> {}
+unsafe impl<T: Send + Sync, X: Send> Send for CalleeList<T, X> {}
 
-impl<T, X: Default> Default for Met<T, X> {
+impl<T, X: Default> Default for CalleeList<T, X> {
     fn default() -> Self {
         Self {
             nodes: Vec::new(),
@@ -59,7 +59,7 @@ impl<T, X: Default> Default for Met<T, X> {
 }
 
 /// The right to keep the values that were met on a walk.
-pub(super) struct Calling<'l, T, X: Default, S>(Call<'l, Met<T, X>, S>);
+pub(super) struct Calling<'l, T, X: Default, S>(Call<'l, CalleeList<T, X>, S>);
 
 /// A value that new walkers do not meet. Calls may keep it.
 #[must_use = "it goes when it is retired"]
@@ -80,7 +80,7 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             head: Atomic::null(),
             epoch,
             writer: Mutex::new(()),
-            calls: Calls::new(shared),
+            calls: GraceSlots::new(shared),
         }
     }
     /// Whoever holds the token may walk the list, and take from it.
@@ -100,7 +100,7 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             value,
             came: self.calls.change(),
             next: Atomic::null(),
-            witness: Witness::new(),
+            witness: RaceProbe::new(),
         });
         node.next.store(head, Ordering::Relaxed);
         probe();

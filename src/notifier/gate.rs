@@ -8,12 +8,12 @@
 
 use super::{
     cached::{Cached, Translation},
-    gone::Gone,
+    gone::RemovedEntries,
     inner::{Inner, give_up, pass_on_dirty},
     ops::{Ack, Invalidation, WouldBlock},
     owed::Owed,
     permit::{Access, Ticket},
-    places::Places,
+    places::GateFilter,
     seat::Seat,
     store::{Rearrange, ShadowEntry, ShadowStore},
 };
@@ -33,7 +33,7 @@ pub(super) const AUDITED_WITHIN: Duration = Duration::from_secs(10);
 /// driver that spins, `Sleepable` for one that waits.
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
-    pub(super) places: Places,
+    pub(super) places: GateFilter,
     inner: Mutex<Inner<S, T>>,
     kind: PhantomData<fn() -> C>,
 }
@@ -54,7 +54,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let inner = Mutex::new(Inner::new(&seat, store, state));
         Self {
             seat,
-            places: Places::default(),
+            places: GateFilter::default(),
             inner,
             kind: PhantomData,
         }
@@ -147,7 +147,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         &self,
         cx: &mut Cx<'_, rank::Callback, D>,
         inv: Invalidation<'i>,
-        f: impl FnOnce(&mut T, &Zapped<'_>, Cx<'_, rank::Gate, C>),
+        f: impl FnOnce(&mut T, &Invalidated<'_>, Cx<'_, rank::Gate, C>),
     ) -> Ack<'i>
     where
         C: EnterFrom<D>,
@@ -156,7 +156,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let mut guard = self.lock(cx);
         let GateGuard { inner, mem, cx, .. } = &mut guard;
         let mut gone = inner.zap(inv.range());
-        let zapped = Zapped::new(inv.range(), gone.entries());
+        let zapped = Invalidated::new(inv.range(), gone.entries());
         f(&mut inner.state, &zapped, cx.reborrow());
         // After the flush: what was written through a TLB until then is told as well.
         pass_on_dirty(mem, &gone);
@@ -248,12 +248,12 @@ impl Seat {
 
 /// What [`Gate::exclude_with`] dropped.
 #[derive(Debug)]
-pub struct Zapped<'z> {
+pub struct Invalidated<'z> {
     range: VpnRange,
     gone: &'z [ShadowEntry],
 }
 
-impl<'z> Zapped<'z> {
+impl<'z> Invalidated<'z> {
     pub(super) fn new(range: VpnRange, gone: &'z [ShadowEntry]) -> Self {
         Self { range, gone }
     }
@@ -344,7 +344,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         any
     }
     /// Passes on the dirty bits of entries that left the store. Their references go when this gate is let go.
-    pub(super) fn discard(&mut self, mut gone: Gone) {
+    pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
         pass_on_dirty(self.mem, &gone);
         let store = &self.inner.store;
         self.owed.take(&mut gone, |t| {

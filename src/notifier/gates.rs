@@ -6,8 +6,8 @@
 
 use super::{
     cached::Cached,
-    gate::{AUDITED_WITHIN, GateGuard, Zapped},
-    gone::Gone,
+    gate::{AUDITED_WITHIN, GateGuard, Invalidated},
+    gone::RemovedEntries,
     inner::{Inner, give_up, pass_on_dirty},
     ops::{Ack, Invalidation},
     permit::{Access, Pending, Permit, Retry, Seated, Ticket},
@@ -18,7 +18,7 @@ use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     frame::{FrameView, FrameViewMut},
-    sync::{Apart, Mutex},
+    sync::{CachePadded, Mutex},
 };
 use std::marker::PhantomData;
 
@@ -32,7 +32,7 @@ pub struct Gates<S: ShadowStore, T, C: Context> {
     kind: PhantomData<fn() -> C>,
 }
 
-type One<S, T> = Apart<Mutex<Inner<S, T>>>;
+type One<S, T> = CachePadded<Mutex<Inner<S, T>>>;
 
 impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
     fn seat(&self) -> &Seat {
@@ -71,7 +71,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     pub fn new(seat: Seat, mut build: impl FnMut() -> (S, T)) -> Self {
         let gate = |_| {
             let (store, state) = build();
-            Apart(Mutex::new(Inner::new(&seat, store, state)))
+            CachePadded(Mutex::new(Inner::new(&seat, store, state)))
         };
         let gates = (0..GATES).map(gate).collect();
         Self {
@@ -136,7 +136,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
         &self,
         cx: &mut Cx<'_, rank::Callback, D>,
         inv: Invalidation<'i>,
-        mut f: impl FnMut(usize, &S, &mut T, &Zapped<'_>),
+        mut f: impl FnMut(usize, &S, &mut T, &Invalidated<'_>),
     ) -> Ack<'i>
     where
         C: EnterFrom<D>,
@@ -144,13 +144,13 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
         self.seat.check_owner(&inv);
         let range = inv.range();
         // One buffer for all: a large one is memory that the kernel has to find.
-        let mut gone = Gone::new();
+        let mut gone = RemovedEntries::new();
         for nth in places(gates_of(range)) {
             gone.clear();
             let mut guard = self.lock_nth(cx, nth);
             guard.inner.zap_into(range, &mut gone);
             let Inner { store, state, .. } = &mut *guard.inner;
-            f(nth, store, state, &Zapped::new(range, gone.entries()));
+            f(nth, store, state, &Invalidated::new(range, gone.entries()));
             // After the flush: what was written through a TLB until then is told as well.
             pass_on_dirty(&self.seat.mem, &gone);
             drop(guard);

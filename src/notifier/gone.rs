@@ -6,9 +6,9 @@ use smallvec::SmallVec;
 /// Entries on their way out of a store, to its gate. A store puts them in; the gate alone gets them out, so that what has
 /// left a gate cannot come back to it, nor to another.
 #[derive(Debug, Default)]
-pub struct Gone(SmallVec<[ShadowEntry; 4]>);
+pub struct RemovedEntries(SmallVec<[ShadowEntry; 4]>);
 
-impl Gone {
+impl RemovedEntries {
     /// None yet.
     pub fn new() -> Self {
         Self::default()
@@ -48,13 +48,13 @@ impl Gone {
     }
 }
 
-impl Extend<ShadowEntry> for Gone {
+impl Extend<ShadowEntry> for RemovedEntries {
     fn extend<I: IntoIterator<Item = ShadowEntry>>(&mut self, entries: I) {
         self.0.extend(entries);
     }
 }
 
-impl FromIterator<ShadowEntry> for Gone {
+impl FromIterator<ShadowEntry> for RemovedEntries {
     fn from_iter<I: IntoIterator<Item = ShadowEntry>>(entries: I) -> Self {
         Self(entries.into_iter().collect())
     }

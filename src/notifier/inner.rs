@@ -4,14 +4,14 @@
 //! store comes back here, once. The store is the driver's, so the account is kept beside it, and finds one that says otherwise.
 
 use super::{
-    entry::{Brand, Standing},
-    gone::Gone,
+    entry::{Brand, RegistrationPhase},
+    gone::RemovedEntries,
     seat::Seat,
     store::{Rearrange, ShadowEntry, ShadowStore},
 };
 use crate::{
     addr::VpnRange,
-    frame::{PhysMem, Used},
+    frame::{AccessBits, PhysMem},
 };
 use std::{ptr, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(super) struct Inner<S: ShadowStore, T> {
     entries: Option<usize>,
     brand: Brand,
     mem: Arc<PhysMem>,
-    standing: Arc<Standing>,
+    standing: Arc<RegistrationPhase>,
 }
 
 impl<S: ShadowStore, T> Inner<S, T> {
@@ -63,33 +63,33 @@ impl<S: ShadowStore, T> Inner<S, T> {
         shown
     }
     /// Returns what had to go.
-    pub(super) fn insert(&mut self, key: S::Key, entry: ShadowEntry) -> Gone {
+    pub(super) fn insert(&mut self, key: S::Key, entry: ShadowEntry) -> RemovedEntries {
         let gone = self.store.insert(key, entry);
         self.entries = self.entries.map(|n| n + 1);
         self.came_back(gone.entries());
         gone
     }
-    pub(super) fn remove(&mut self, key: &S::Key) -> Gone {
-        let gone: Gone = self.store.remove(key).into_iter().collect();
+    pub(super) fn remove(&mut self, key: &S::Key) -> RemovedEntries {
+        let gone: RemovedEntries = self.store.remove(key).into_iter().collect();
         self.came_back(gone.entries());
         gone
     }
-    pub(super) fn rearrange(&mut self, how: S::How) -> Gone
+    pub(super) fn rearrange(&mut self, how: S::How) -> RemovedEntries
     where
         S: Rearrange,
     {
-        let mut gone = Gone::new();
+        let mut gone = RemovedEntries::new();
         self.store.rearrange(how, &mut gone);
         self.came_back(gone.entries());
         gone
     }
-    pub(super) fn zap(&mut self, range: VpnRange) -> Gone {
-        let mut gone = Gone::new();
+    pub(super) fn zap(&mut self, range: VpnRange) -> RemovedEntries {
+        let mut gone = RemovedEntries::new();
         self.zap_into(range, &mut gone);
         gone
     }
     /// The same into an empty buffer.
-    pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut Gone) {
+    pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         self.store.remove_range(range, gone);
         self.came_back(gone.entries());
         if cfg!(debug_assertions) {
@@ -137,7 +137,7 @@ impl<S: ShadowStore, T> Drop for Inner<S, T> {
         self.standing.gate_dropped();
         // The store is the driver's, and may be what panicked.
         if !self.is_empty() && !std::thread::panicking() {
-            let mut gone = Gone::new();
+            let mut gone = RemovedEntries::new();
             self.store.remove_range(VpnRange::ALL, &mut gone);
             self.came_back(gone.entries());
             unpin(&self.mem, &mut gone);
@@ -146,7 +146,7 @@ impl<S: ShadowStore, T> Drop for Inner<S, T> {
 }
 
 /// Hands dirty and accessed bits of entries that went to their frames.
-pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &Gone) {
+pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     for entry in gone.entries() {
         let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
         if !young && !dirty {
@@ -154,13 +154,13 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &Gone) {
         }
         let translation = entry.translation();
         for pfn in translation.frames().filter(|pfn| !pfn.is_zero()) {
-            mem.told(pfn, Used { young, dirty });
+            mem.told(pfn, AccessBits { young, dirty });
         }
     }
 }
 
 /// Gives up the references of entries that went.
-pub(super) fn unpin(mem: &PhysMem, gone: &mut Gone) {
+pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
         entry.let_go();
         for pfn in entry.translation().frames() {
@@ -171,7 +171,7 @@ pub(super) fn unpin(mem: &PhysMem, gone: &mut Gone) {
 
 /// The same with the gate no longer held, which an oracle may see.
 #[inline]
-pub(super) fn give_up(seat: &Seat, gone: &mut Gone) {
+pub(super) fn give_up(seat: &Seat, gone: &mut RemovedEntries) {
     if gone.entries().iter().any(ShadowEntry::is_pinned) {
         seat.board
             .watched(|w| w.unpinning(seat.reg, gone.entries()));

@@ -9,14 +9,14 @@ use super::entry::{Entry, RegId, Visit};
 use crate::{
     addr::VpnRange,
     interval::{IntervalTree, Key},
-    sync::{AtomicBool, LaneLock, Ordering},
+    sync::{AtomicBool, Ordering, ShardedRwLock},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Subscriptions of one address space.
 pub(super) struct Intervals {
-    tree: LaneLock<IntervalTree<Arc<Entry>>>,
+    tree: ShardedRwLock<IntervalTree<Arc<Entry>>>,
     /// Somebody has subscribed once: windows look at the tree.
     used: AtomicBool,
 }
@@ -31,7 +31,7 @@ fn key(range: VpnRange, reg: RegId) -> Key {
 impl Default for Intervals {
     fn default() -> Self {
         Self {
-            tree: LaneLock::new(IntervalTree::new()),
+            tree: ShardedRwLock::new(IntervalTree::new()),
             used: AtomicBool::new(false),
         }
     }

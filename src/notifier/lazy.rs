@@ -5,12 +5,12 @@ use crate::sync::{AtomicPtr, Ordering, exclusive};
 use std::{marker::PhantomData, ptr, sync::Arc};
 
 /// A shared value that is made at most once, and then stays: one pointer wide.
-pub(super) struct Lazy<T> {
+pub(super) struct OnceArc<T> {
     at: AtomicPtr<T>,
     owns: PhantomData<Arc<T>>,
 }
 
-impl<T: Send + Sync> Lazy<T> {
+impl<T: Send + Sync> OnceArc<T> {
     pub(super) fn new() -> Self {
         Self {
             at: AtomicPtr::new(ptr::null_mut()),
@@ -52,7 +52,7 @@ impl<T: Send + Sync> Lazy<T> {
     }
 }
 
-impl<T> Drop for Lazy<T> {
+impl<T> Drop for OnceArc<T> {
     fn drop(&mut self) {
         let at = exclusive(&mut self.at);
         if !at.is_null() {
@@ -64,12 +64,12 @@ impl<T> Drop for Lazy<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Lazy;
+    use super::OnceArc;
 
     #[test]
     fn a_lazy_value_is_one_pointer_and_made_once() {
-        assert_eq!(size_of::<Lazy<[u64; 9]>>(), size_of::<usize>());
-        let lazy = Lazy::new();
+        assert_eq!(size_of::<OnceArc<[u64; 9]>>(), size_of::<usize>());
+        let lazy = OnceArc::new();
         assert!(lazy.get().is_none());
         std::thread::scope(|s| {
             for n in 0..3 {

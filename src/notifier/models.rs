@@ -4,7 +4,7 @@
 //! the code of this crate; only the page table is one word.
 
 use super::{
-    Access, Ack, AgeKind, Begun, Event, ExternalMmu, Gate, Invalidation, Notifiers, OpenWindow,
+    Access, Ack, AgeKind, Event, ExternalMmu, FirstPass, Gate, Invalidation, Notifiers, OpenWindow,
     OrderedStore, Registration, Seat, ShadowStore, chain::Chain, ops::demand,
 };
 use crate::{
@@ -233,7 +233,7 @@ fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
     for entry in asked.entries() {
         let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
-            Ok::<_, Infallible>(Begun::Done(ack))
+            Ok::<_, Infallible>(FirstPass::Done(ack))
         });
     }
     world.pte.store(2, Ordering::Release);

@@ -69,7 +69,7 @@ impl<'i> Invalidation<'i> {
 
 /// How far the first of two passes came: with the demand, or with beginning it.
 #[must_use = "the range is not dropped before the answer says so"]
-pub enum Begun<'i, F> {
+pub enum FirstPass<'i, F> {
     /// All is dropped.
     Done(Ack<'i>),
     /// Something was set going, and this waits for it.
@@ -78,7 +78,7 @@ pub enum Begun<'i, F> {
 
 /// The second pass of a driver: waits for what its first pass set going, and acknowledges.
 #[must_use = "the window waits for this"]
-pub struct Finish<'s>(Second<'s>);
+pub struct SecondPass<'s>(Second<'s>);
 
 type Second<'s> = Box<
     dyn for<'a, 'i> FnOnce(Cx<'a, rank::Callback, Sleepable>, Invalidation<'i>) -> Ack<'i> + 's,
@@ -91,13 +91,13 @@ impl<'i> Invalidation<'i> {
         self,
         second: impl for<'a, 'j> FnOnce(Cx<'a, rank::Callback, Sleepable>, Invalidation<'j>) -> Ack<'j>
         + 's,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         let _again = self;
-        Begun::Later(Finish(Box::new(second)))
+        FirstPass::Later(SecondPass(Box::new(second)))
     }
 }
 
-impl Finish<'_> {
+impl SecondPass<'_> {
     pub(super) fn run<'i>(
         self,
         cx: Cx<'_, rank::Callback, Sleepable>,
@@ -107,7 +107,7 @@ impl Finish<'_> {
     }
 }
 
-impl std::fmt::Debug for Finish<'_> {
+impl std::fmt::Debug for SecondPass<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Finish").finish_non_exhaustive()
     }
@@ -119,7 +119,7 @@ pub(super) fn demand<F, E>(
     range: VpnRange,
     event: Event,
     reg: RegId,
-    f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<Begun<'i, F>, E>,
+    f: impl for<'i> FnOnce(Invalidation<'i>) -> Result<FirstPass<'i, F>, E>,
 ) -> Result<Option<F>, E> {
     let begun = f(Invalidation {
         range,
@@ -128,8 +128,8 @@ pub(super) fn demand<F, E>(
         brand: PhantomData,
     })?;
     Ok(match begun {
-        Begun::Done(_ack) => None,
-        Begun::Later(finish) => Some(finish),
+        FirstPass::Done(_ack) => None,
+        FirstPass::Later(finish) => Some(finish),
     })
 }
 
@@ -196,14 +196,14 @@ pub trait ExternalMmu: Send + Sync {
     /// fault that was admitted before the window began would otherwise tell the device of its entry behind the flush, and
     /// the device would keep it after the acknowledgement. And it must wait for nothing under the gate.
     ///
-    /// The default is one pass. A driver that answered [`Begun::Later`] is told the end in any case, also when another
+    /// The default is one pass. A driver that answered [`FirstPass::Later`] is told the end in any case, also when another
     /// driver's panic kept its second pass from running.
     fn invalidate_begin<'s, 'i>(
         &'s self,
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
-        Begun::Done(self.invalidate_start(cx, inv))
+    ) -> FirstPass<'i, SecondPass<'s>> {
+        FirstPass::Done(self.invalidate_start(cx, inv))
     }
 
     /// The same without blocking. The default is right for every driver that sleeps.

@@ -3,7 +3,7 @@
 //! They go when its gate is not held any more: then whoever looks on can ask the driver what it still translates, and finds
 //! out one that gave up a reference and kept the translation.
 
-use super::{cached::Translation, gone::Gone, seat::Seat, watch::WindowWatch};
+use super::{cached::Translation, gone::RemovedEntries, seat::Seat, watch::WindowWatch};
 use smallvec::SmallVec;
 
 fn unpin(seat: &Seat, translation: &Translation) {
@@ -37,7 +37,11 @@ impl<'p> Owed<'p> {
     /// Entries that went. `held` says whether another entry with a reference leads where that one does; asked if somebody
     /// looks on.
     #[inline]
-    pub(super) fn take(&mut self, gone: &mut Gone, mut held: impl FnMut(&Translation) -> bool) {
+    pub(super) fn take(
+        &mut self,
+        gone: &mut RemovedEntries,
+        mut held: impl FnMut(&Translation) -> bool,
+    ) {
         for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
             entry.let_go();
             let translation = entry.translation();

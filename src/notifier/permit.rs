@@ -3,7 +3,7 @@
 use super::{
     cached::{Cached, Translation},
     gate::{Gate, GateGuard},
-    seat::{Seat, Stamp},
+    seat::{Seat, Snapshot},
     store::{ShadowEntry, ShadowStore},
 };
 use crate::{
@@ -45,7 +45,7 @@ pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
     access: Access,
-    stamp: Stamp<'g>,
+    stamp: Snapshot<'g>,
     /// The huge page around it will do.
     huge: bool,
     /// Writing will do if it is allowed anyway.
@@ -84,7 +84,7 @@ impl<S: ShadowStore, T, C: Context> Seated for Gate<S, T, C> {
 }
 
 impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, stamp: Stamp<'g>, vpn: Vpn, access: Access) -> Self {
+    pub(super) fn draw(gate: &'g G, stamp: Snapshot<'g>, vpn: Vpn, access: Access) -> Self {
         Self {
             gate,
             vpn,

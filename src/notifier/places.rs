@@ -1,6 +1,6 @@
 //! Where a gate may have entries, so that a window elsewhere need not take it.
 //!
-//! Guarantee: if [`Places::may_hold`], asked after a window was written on the board, says no, then nothing is in the store
+//! Guarantee: if [`GateFilter::may_hold`], asked after a window was written on the board, says no, then nothing is in the store
 //! of what the window covers, and nothing gets there before it has ended.
 //!
 //! How: a permit notes the bucket of its pages, the gate held, before its ticket is settled. That is done under the lock of
@@ -15,9 +15,9 @@ use crate::{
 
 /// The buckets of entries that there were since the store was last found empty.
 #[derive(Debug, Default)]
-pub(super) struct Places(AtomicU64);
+pub(super) struct GateFilter(AtomicU64);
 
-impl Places {
+impl GateFilter {
     /// Entries of `range`, which lies in one block, may come. To be called with the gate held.
     #[inline]
     pub(super) fn note(&self, range: VpnRange) {

@@ -4,8 +4,8 @@
 //! the sequence of its subscription. Both kinds draw the same tickets and get the same permits.
 
 use super::{
-    board::{Board, Drawn, Verdict},
-    entry::{Brand, RegId, Standing},
+    board::{Board, BoardTicket, Verdict},
+    entry::{Brand, RegId, RegistrationPhase},
     permit::Retry,
     subscription::Subscription,
 };
@@ -20,28 +20,28 @@ pub struct Seat {
     pub(super) reg: RegId,
     pub(super) brand: Brand,
     pub(super) board: Arc<Board>,
-    pub(super) standing: Arc<Standing>,
+    pub(super) standing: Arc<RegistrationPhase>,
     pub(super) mem: Arc<PhysMem>,
     pub(super) sub: Option<Arc<Subscription>>,
 }
 
 /// What a ticket is checked against.
 #[derive(Debug)]
-enum Against<'s> {
-    Board(Drawn<'s>),
+enum SnapshotKind<'s> {
+    Board(BoardTicket<'s>),
     Subscription(&'s Subscription, u64),
 }
 
 /// When a ticket was drawn.
 #[derive(Debug)]
-pub(super) struct Stamp<'s> {
-    against: Against<'s>,
+pub(super) struct Snapshot<'s> {
+    against: SnapshotKind<'s>,
     /// A window over the page, or the subscription, was open that began before the driver was on the chain: it was not
     /// told.
     early: bool,
 }
 
-impl Stamp<'_> {
+impl Snapshot<'_> {
     pub(super) fn is_early(&self) -> bool {
         self.early
     }
@@ -49,14 +49,14 @@ impl Stamp<'_> {
 
 impl Seat {
     /// To be taken before anything about the page is looked up.
-    pub(super) fn stamp(&self, at: Vpn) -> Stamp<'_> {
+    pub(super) fn stamp(&self, at: Vpn) -> Snapshot<'_> {
         // First: windows that did not see the driver are over before the sequence is read that only others advance.
         let early = !self.standing.is_settled() && self.is_early(VpnRange::single(at));
         let against = match &self.sub {
-            Some(sub) => Against::Subscription(sub, sub.snapshot()),
-            None => Against::Board(self.board.draw(at)),
+            Some(sub) => SnapshotKind::Subscription(sub, sub.snapshot()),
+            None => SnapshotKind::Board(self.board.draw(at)),
         };
-        Stamp { against, early }
+        Snapshot { against, early }
     }
     #[cold]
     fn is_early(&self, at: VpnRange) -> bool {
@@ -72,14 +72,14 @@ impl Seat {
         busy
     }
     /// Whether what was found for `range` after the stamp still holds. Under the driver's lock.
-    pub(super) fn check(&self, range: VpnRange, stamp: Stamp<'_>) -> Result<(), Retry> {
+    pub(super) fn check(&self, range: VpnRange, stamp: Snapshot<'_>) -> Result<(), Retry> {
         if !self.standing.is_alive() {
             return Err(Retry::Detached);
         }
         let verdict = match stamp.against {
-            Against::Subscription(..) if stamp.early => Verdict::Busy,
-            Against::Subscription(sub, since) => sub.validate(since),
-            Against::Board(drawn) => drawn.settle(range),
+            SnapshotKind::Subscription(..) if stamp.early => Verdict::Busy,
+            SnapshotKind::Subscription(sub, since) => sub.validate(since),
+            SnapshotKind::Board(drawn) => drawn.settle(range),
         };
         match verdict {
             Verdict::Busy => Err(Retry::Busy),

@@ -1,6 +1,6 @@
 //! Where a driver keeps its shadow entries: any structure behind a small trait.
 
-use super::{cached::Translation, entry::Brand, gone::Gone};
+use super::{cached::Translation, entry::Brand, gone::RemovedEntries};
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     sync::{AtomicU64, Ordering},
@@ -177,13 +177,13 @@ pub trait ShadowStore {
     /// What an entry is found by: a guest frame number, an address and a context, ….
     type Key;
     /// Keeps `entry` under `key`; returns what had to go for it.
-    fn insert(&mut self, key: Self::Key, entry: ShadowEntry) -> Gone;
+    fn insert(&mut self, key: Self::Key, entry: ShadowEntry) -> RemovedEntries;
     /// The entry under `key`.
     fn get(&self, key: &Self::Key) -> Option<&ShadowEntry>;
     /// Forgets the entry under `key`.
     fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry>;
     /// Forgets every entry with a page in `range`.
-    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone);
+    fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries);
     /// Shows every entry: what an audit looks at.
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry));
     /// Shows those with a page in `range`. The default looks at all.
@@ -205,7 +205,7 @@ pub trait Rearrange: ShadowStore {
     /// What is wanted.
     type How;
     /// Does it, and hands back the entries that have to go.
-    fn rearrange(&mut self, how: Self::How, gone: &mut Gone);
+    fn rearrange(&mut self, how: Self::How, gone: &mut RemovedEntries);
 }
 
 /// The store of a driver that keeps no table: its translations are in TLBs.
@@ -214,7 +214,7 @@ pub struct NoStore;
 
 impl ShadowStore for NoStore {
     type Key = std::convert::Infallible;
-    fn insert(&mut self, key: Self::Key, _entry: ShadowEntry) -> Gone {
+    fn insert(&mut self, key: Self::Key, _entry: ShadowEntry) -> RemovedEntries {
         match key {}
     }
     fn get(&self, key: &Self::Key) -> Option<&ShadowEntry> {
@@ -223,7 +223,7 @@ impl ShadowStore for NoStore {
     fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry> {
         match *key {}
     }
-    fn remove_range(&mut self, _range: VpnRange, _gone: &mut Gone) {}
+    fn remove_range(&mut self, _range: VpnRange, _gone: &mut RemovedEntries) {}
     fn for_each(&self, _visit: &mut dyn FnMut(&ShadowEntry)) {}
 }
 
@@ -259,7 +259,7 @@ impl<K: Ord> OrderedStore<K> {
 
 impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
     type Key = K;
-    fn insert(&mut self, key: K, entry: ShadowEntry) -> Gone {
+    fn insert(&mut self, key: K, entry: ShadowEntry) -> RemovedEntries {
         let old = self.remove(&key);
         let keys = self.by_page.entry(entry.vpn()).or_default();
         keys.push(key.clone());
@@ -279,7 +279,7 @@ impl<K: Ord + Clone> ShadowStore for OrderedStore<K> {
         }
         Some(old)
     }
-    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+    fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         if self.entries.is_empty() {
             return;
         }

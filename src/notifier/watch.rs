@@ -3,7 +3,7 @@
 use super::{board::Board, cached::Translation, entry::RegId, seat::Seat, store::ShadowEntry};
 use crate::{
     addr::{Vpn, VpnRange},
-    sync::Serial,
+    sync::IdSource,
 };
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Board {
     }
     /// A number for the next window, if anybody looks on.
     pub(super) fn next_watched(&self) -> u64 {
-        static NEXT: Serial = Serial::starting_at(0);
+        static NEXT: IdSource = IdSource::starting_at(0);
         self.watch.get().map_or(0, |_| NEXT.next())
     }
     pub(super) fn watched(&self, f: impl FnOnce(&dyn WindowWatch)) {

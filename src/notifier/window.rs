@@ -1,11 +1,11 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
-    asked::Asked,
+    asked::Callees,
     board::Board,
     chain::{Chain, Notifiers},
     entry::Entry,
-    ops::{Ack, Begun, Event, ExternalMmu, Finish, Invalidation, WouldBlock, demand},
+    ops::{Ack, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
 };
 use crate::{
     addr::VpnRange,
@@ -26,7 +26,7 @@ pub trait WindowContext: Context {
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Begun<'i, Self::Owed<'s>>, Self::Refusal>;
+    ) -> Result<FirstPass<'i, Self::Owed<'s>>, Self::Refusal>;
     #[doc(hidden)]
     fn settle<'i>(
         owed: Self::Owed<'_>,
@@ -37,16 +37,16 @@ pub trait WindowContext: Context {
 
 impl WindowContext for Sleepable {
     type Refusal = Infallible;
-    type Owed<'s> = Finish<'s>;
+    type Owed<'s> = SecondPass<'s>;
     fn ask<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Begun<'i, Finish<'s>>, Infallible> {
+    ) -> Result<FirstPass<'i, SecondPass<'s>>, Infallible> {
         Ok(ext.invalidate_begin(cx, inv))
     }
     fn settle<'i>(
-        owed: Finish<'_>,
+        owed: SecondPass<'_>,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
@@ -62,8 +62,8 @@ impl WindowContext for Atomic {
         ext: &dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<Begun<'i, Infallible>, WouldBlock> {
-        ext.try_invalidate_start(cx, inv).map(Begun::Done)
+    ) -> Result<FirstPass<'i, Infallible>, WouldBlock> {
+        ext.try_invalidate_start(cx, inv).map(FirstPass::Done)
     }
     fn settle<'i>(
         owed: Infallible,
@@ -80,14 +80,14 @@ impl WindowContext for Atomic {
 /// and nothing of the fast path takes the address of the window.
 #[must_use]
 pub(crate) struct OpenWindow<'w, C: Context> {
-    live: Option<Asked<'w>>,
+    live: Option<Callees<'w>>,
     range: VpnRange,
     cx: Cx<'w, rank::Window, C>,
 }
 
 /// A window that is being announced: ended if anybody refuses, or panics.
 struct Opening<'a, 'w, C: Context> {
-    live: Option<Asked<'w>>,
+    live: Option<Callees<'w>>,
     range: VpnRange,
     cx: Cx<'a, rank::Window, C>,
 }
@@ -134,7 +134,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         cx: Cx<'a, rank::Window, C>,
         range: VpnRange,
         event: Event,
-    ) -> Result<Option<Asked<'w>>, C::Refusal> {
+    ) -> Result<Option<Callees<'w>>, C::Refusal> {
         let mut opening = Self {
             live: None,
             range,
@@ -172,7 +172,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             chain.board.watched(asking);
             let cx = self.cx.descend();
             let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
-                Ok::<_, Infallible>(Begun::Done(C::settle(left, cx, inv)))
+                Ok::<_, Infallible>(FirstPass::Done(C::settle(left, cx, inv)))
             });
         }
         asked.opened();
@@ -182,7 +182,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
 }
 
 #[inline(never)]
-fn end<C: Context>(mut asked: Asked<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
+fn end<C: Context>(mut asked: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
     let (id, open) = asked.state();
     if open {
         asked.board().watched(|w| w.closing(range));

@@ -4,7 +4,10 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
-    rmap::{Blocking, Kept, Mapping, OwnerRef, Unmap, Use, referenced, split_huge_of, unmap_frame},
+    rmap::{
+        Blocking, Mapping, OwnerRef, Unmap, UnmapRefused, Usage, referenced, split_huge_of,
+        unmap_frame,
+    },
     sync::panicking,
 };
 use std::{cell::RefCell, sync::Arc};
@@ -221,12 +224,12 @@ impl<'r> Reclaim<'r> {
         let before = mem.flags(pfn).contains(FrameFlags::REFERENCED);
         mem.clear_flags(pfn, FrameFlags::REFERENCED);
         match used {
-            Use::Locked => {
+            Usage::Locked => {
                 mem.set_flags(pfn, FrameFlags::UNEVICTABLE);
                 Some(Fate::Kept)
             }
-            Use::By(0) => None,
-            Use::By(n) => {
+            Usage::By(0) => None,
+            Usage::By(n) => {
                 mem.set_flags(pfn, FrameFlags::REFERENCED);
                 Some(if before || n > 1 {
                     Fate::Active
@@ -311,8 +314,8 @@ impl<'r> Reclaim<'r> {
         }
         match unmap_frame(&self.host.registry, mem, cx, locked, how, blocking) {
             Ok(()) => None,
-            Err(Kept::WouldBlock) => Some(Fate::Deferred),
-            Err(Kept::Needed) => {
+            Err(UnmapRefused::WouldBlock) => Some(Fate::Deferred),
+            Err(UnmapRefused::Needed) => {
                 self.spare(locked);
                 Some(Fate::Active)
             }

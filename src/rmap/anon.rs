@@ -5,7 +5,7 @@
 
 use super::{
     registry::{OwnerRef, Registry},
-    space::{Place, RmapCx, Spot},
+    space::{MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, Tree, next_seq},
 };
 use crate::{
@@ -102,7 +102,7 @@ impl AnonVma {
         &self,
         cx: RmapCx<'_>,
         (from, to): (u64, u64),
-        visit: impl FnMut(RmapCx<'_>, &Spot<'_>, VpnRange) -> bool,
+        visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
     ) {
         self.tree.walk(cx, from, to, visit);
     }
@@ -111,7 +111,7 @@ impl AnonVma {
         &self,
         cx: RmapCx<'_>,
         index: u64,
-        mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+        mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
     ) {
         self.tree
             .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
@@ -191,7 +191,7 @@ impl AnonLink {
     }
     /// Enters where the VMA lies now into every node that it may have pages of. In each it is known throughout at the
     /// old place, the new one, or both.
-    pub(crate) fn follow(&mut self, place: &Place) {
+    pub(crate) fn follow(&mut self, place: &VmaPlacement) {
         let (start, end, flags) = (place.pgoff, place.pgoff_end(), place.flags);
         match &mut self.placed {
             Some(p) if (p.key.start, p.end) == (start, end) => {

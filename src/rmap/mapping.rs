@@ -3,7 +3,7 @@
 use super::{
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
-    space::{EvenCows, Place, RmapCx, Spot},
+    space::{EvenCows, MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, Tree, Turn, each_page},
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Mapping {
     ) {
         let exports = &self.registry.exports;
         exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
-        let mut unmap = |cx: RmapCx<'_>, spot: &Spot<'_>| {
+        let mut unmap = |cx: RmapCx<'_>, spot: &MappedAt<'_>| {
             spot.space.unmap_frame(cx, spot, pfn);
             true
         };
@@ -136,7 +136,7 @@ impl Mapping {
         let exports = &self.registry.exports;
         exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut dirty = false;
-        let mut protect = |cx: RmapCx<'_>, spot: &Spot<'_>| {
+        let mut protect = |cx: RmapCx<'_>, spot: &MappedAt<'_>| {
             dirty |= spot.space.write_protect(cx, spot, pfn);
             true
         };
@@ -151,7 +151,7 @@ impl Mapping {
         &self,
         cx: RmapCx<'_>,
         index: u64,
-        mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+        mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
     ) {
         self.tree
             .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
@@ -190,19 +190,19 @@ pub(crate) struct FileLink {
 
 impl FileLink {
     /// Enters a VMA.
-    pub(crate) fn new(mapping: &Arc<Mapping>, place: &Place) -> Self {
+    pub(crate) fn new(mapping: &Arc<Mapping>, place: &VmaPlacement) -> Self {
         Self::with(mapping, place, mapping.tree.put_last(place, None))
     }
     /// Enters a forked VMA: directly behind its parent's, before all others that start there. So who walks to find all
     /// mappings of a page, and stops at the last one, meets the same VMAs as on Linux.
-    pub(crate) fn fork(&self, place: &Place) -> Self {
+    pub(crate) fn fork(&self, place: &VmaPlacement) -> Self {
         let turn = match place.span().0 == self.start {
             true => self.mapping.tree.put_behind(place, &self.turn),
             false => self.mapping.tree.put_last(place, None),
         };
         Self::with(&self.mapping, place, turn)
     }
-    fn with(mapping: &Arc<Mapping>, place: &Place, turn: Turn) -> Self {
+    fn with(mapping: &Arc<Mapping>, place: &VmaPlacement, turn: Turn) -> Self {
         let (start, end) = place.span();
         Self {
             mapping: Arc::clone(mapping),
@@ -214,7 +214,7 @@ impl FileLink {
         }
     }
     /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
-    pub(crate) fn moved(&mut self, place: &Place) {
+    pub(crate) fn moved(&mut self, place: &VmaPlacement) {
         let old = Some((self.start, &self.turn));
         self.turn = self.mapping.tree.put_last(place, old);
         (self.start, self.end) = place.span();
@@ -222,7 +222,7 @@ impl FileLink {
         self.range = place.range;
     }
     /// Follows the VMA: in place if only its flags are others.
-    pub(crate) fn follow(&mut self, place: &Place) {
+    pub(crate) fn follow(&mut self, place: &VmaPlacement) {
         // The pages that a nonlinear VMA may map do not tell where it lies.
         let lies_elsewhere = place.nonlinear && self.range != place.range;
         if lies_elsewhere || (self.start, self.end) != place.span() {

@@ -30,8 +30,10 @@ pub use mapping::Mapping;
 pub(crate) use mapping::{Evict, FileLink};
 pub(crate) use registry::{OwnerRef, Registry};
 pub use space::EvenCows;
-pub(crate) use space::{Blocking, Kept, Place, RmapCx, Space, Spot, Unmap, Young};
+pub(crate) use space::{
+    Blocking, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, VmaPlacement, Young,
+};
 pub(crate) use tree::Frozen;
 pub(crate) use walk::{
-    Use, referenced, restore, split_huge, split_huge_of, unmap_frame, walk_frame,
+    Usage, referenced, restore, split_huge, split_huge_of, unmap_frame, walk_frame,
 };

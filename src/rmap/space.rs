@@ -43,7 +43,7 @@ pub(crate) enum Young {
 
 /// Why a mapping stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum UnmapRefused {
     /// It is locked in memory, or was written since it was given up.
     Needed,
     /// An external MMU would have to sleep, which was forbidden.
@@ -61,7 +61,7 @@ pub(crate) enum Blocking {
 
 /// An address space, as it looks from a frame. Everything here is called with the lock of the reverse map held that
 /// led there, which keeps the mapping where it is.
-pub(crate) trait Space: Send + Sync {
+pub(crate) trait RmapTarget: Send + Sync {
     /// Drops what `range` maps, in one window over it (`zap_page_range_single`).
     fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
     /// Where in a nonlinear VMA the frame is mapped.
@@ -70,7 +70,7 @@ pub(crate) trait Space: Send + Sync {
     /// kept in the entries.
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64);
     /// Drops the one mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
-    fn unmap_frame(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn);
+    fn unmap_frame(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn);
     /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries;
     /// returns how many there still are (`try_to_migrate_one` for a split).
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64;
@@ -78,29 +78,29 @@ pub(crate) trait Space: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Kept`]: this mapping must stay, so the frame does.
+    /// [`UnmapRefused`]: this mapping must stay, so the frame does.
     fn try_to_unmap(
         &self,
         cx: RmapCx<'_>,
-        spot: &Spot<'_>,
+        spot: &MappedAt<'_>,
         pfn: Pfn,
         how: Unmap,
         blocking: Blocking,
-    ) -> Result<(), Kept>;
+    ) -> Result<(), UnmapRefused>;
     /// Puts the frame `new` where the mark of `old` is (`remove_migration_pte`).
-    fn restore(&self, cx: RmapCx<'_>, spot: &Spot<'_>, old: Pfn, new: Pfn);
+    fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn);
     /// Whether the mapping of the locked frame at `spot` was used since it was last asked, by the processor or through
     /// any external MMU, all of which are asked (`folio_referenced_one`); `None`: the frame is not mapped there.
-    fn referenced(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> Option<Young>;
+    fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;
     /// Takes the right to write from the mapping of `pfn`, so that the next store is noticed; says whether it was
     /// dirty or writable (`page_vma_mkclean_one`).
-    fn write_protect(&self, cx: RmapCx<'_>, spot: &Spot<'_>, pfn: Pfn) -> bool;
+    fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool;
 }
 
 /// One VMA, as a reverse map has it.
 #[derive(Clone)]
-pub(crate) struct Place {
-    pub(crate) space: Weak<dyn Space>,
+pub(crate) struct VmaPlacement {
+    pub(crate) space: Weak<dyn RmapTarget>,
     /// Where the first page lies.
     pub(crate) range: VpnRange,
     /// Page offset of it.
@@ -111,7 +111,7 @@ pub(crate) struct Place {
     pub(crate) nonlinear: bool,
 }
 
-impl Place {
+impl VmaPlacement {
     /// The page offsets that it may map.
     pub(super) fn span(&self) -> (u64, u64) {
         if self.nonlinear {
@@ -126,8 +126,8 @@ impl Place {
 }
 
 /// A page as a VMA would map it.
-pub(crate) struct Spot<'w> {
-    pub(crate) space: &'w Arc<dyn Space>,
+pub(crate) struct MappedAt<'w> {
+    pub(crate) space: &'w Arc<dyn RmapTarget>,
     /// The page; of a nonlinear VMA the first.
     pub(crate) at: Vpn,
     /// All of a nonlinear VMA: where in it a page is, its entries say.

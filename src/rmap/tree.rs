@@ -3,17 +3,17 @@
 //! Guarantee: a walk meets every VMA that maps the wanted pages throughout, in the order of page offsets, and of their
 //! coming where these are equal, but for forked VMAs of objects, which stand behind their parents'; none of them changes its place during the walk.
 
-use super::space::{Place, RmapCx, Space, Spot};
+use super::space::{MappedAt, RmapCx, RmapTarget, VmaPlacement};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     interval::{IntervalTree, Key},
-    sync::{AtomicU64, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard, Serial},
+    sync::{AtomicU64, IdSource, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Orders VMAs that start at the same page offset.
-static NEXT: Serial = Serial::starting_at(0);
+static NEXT: IdSource = IdSource::starting_at(0);
 
 /// Turns between two that were taken at the end of the line: so many times halved, one can stand between.
 const APART: u64 = 1 << 24;
@@ -49,7 +49,7 @@ pub(super) fn next_seq() -> u64 {
 
 /// What the tree keeps of a VMA; the page offsets are its key.
 struct Record {
-    space: std::sync::Weak<dyn Space>,
+    space: std::sync::Weak<dyn RmapTarget>,
     at: Vpn,
     flags: u64,
     nonlinear: Option<VpnRange>,
@@ -58,7 +58,7 @@ struct Record {
 }
 
 impl Record {
-    fn of(place: &Place, turn: Option<&Turn>) -> Self {
+    fn of(place: &VmaPlacement, turn: Option<&Turn>) -> Self {
         Self {
             space: place.space.clone(),
             at: place.range.start(),
@@ -82,7 +82,7 @@ impl Tree {
         Self(RwLock::new(IntervalTree::new()))
     }
     /// Adds a VMA, and takes out under the same lock what it was before.
-    pub(super) fn put(&self, key: Key, place: &Place, old: Option<Key>) {
+    pub(super) fn put(&self, key: Key, place: &VmaPlacement, old: Option<Key>) {
         let record = Record::of(place, None);
         let mut tree = self.0.write();
         if let Some(old) = old {
@@ -91,7 +91,7 @@ impl Tree {
         tree.insert(key, place.span().1, record);
     }
     /// Adds a VMA behind all that start where it does, and takes out under the same lock what it was before.
-    pub(super) fn put_last(&self, place: &Place, old: Option<(u64, &Turn)>) -> Turn {
+    pub(super) fn put_last(&self, place: &VmaPlacement, old: Option<(u64, &Turn)>) -> Turn {
         let (start, end) = place.span();
         let turn = Turn::last();
         let record = Record::of(place, Some(&turn));
@@ -103,7 +103,7 @@ impl Tree {
         turn
     }
     /// Adds a VMA directly behind another that starts where it does (`vma_interval_tree_insert_after`).
-    pub(super) fn put_behind(&self, place: &Place, first: &Turn) -> Turn {
+    pub(super) fn put_behind(&self, place: &VmaPlacement, first: &Turn) -> Turn {
         let (start, end) = place.span();
         let mut tree = self.0.write();
         let seq = between(&tree, first.key(start)).unwrap_or_else(|| {
@@ -152,10 +152,10 @@ impl Tree {
         mut cx: RmapCx<'_>,
         from: u64,
         to: u64,
-        mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>, VpnRange) -> bool,
+        mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
     ) {
         // Address spaces met; kept until the lock is gone, since the last one to drop such a handle takes the lock.
-        let mut met: SmallVec<[Arc<dyn Space>; 8]> = SmallVec::new();
+        let mut met: SmallVec<[Arc<dyn RmapTarget>; 8]> = SmallVec::new();
         let tree = self.0.read();
         for (key, end, record) in tree.overlapping(from, to) {
             let Some(space) = record.space.upgrade() else {
@@ -165,7 +165,7 @@ impl Tree {
             let part = record
                 .nonlinear
                 .or_else(|| VpnRange::new(at(from.max(key.start)), at(to.min(end))));
-            let spot = Spot {
+            let spot = MappedAt {
                 space: &space,
                 at: part.expect("it overlaps").start(),
                 flags: record.flags,
@@ -217,16 +217,16 @@ fn unlock(tree: RwLockReadGuard<'_, IntervalTree<Record>>) {
 /// Where the VMA of a spot maps the frame, if that is not known from its page offset: a spot for each such page.
 pub(super) fn each_page(
     mut cx: RmapCx<'_>,
-    spot: &Spot<'_>,
+    spot: &MappedAt<'_>,
     pfn: Pfn,
-    visit: &mut impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+    visit: &mut impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
 ) -> bool {
     let Some(vma) = spot.nonlinear else {
         return visit(cx, spot);
     };
     let places = spot.space.mapped_at(cx.reborrow(), vma, pfn);
     places.into_iter().all(|at| {
-        let there = Spot {
+        let there = MappedAt {
             at,
             space: spot.space,
             ..*spot
@@ -237,48 +237,50 @@ pub(super) fn each_page(
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{Place, Tree, Turn, Vpn, VpnRange};
+    use super::{Tree, Turn, VmaPlacement, Vpn, VpnRange};
     use crate::{
         addr::Pfn,
-        rmap::space::{Blocking, EvenCows, Kept, RmapCx, Space, Spot, Unmap, Young},
+        rmap::space::{
+            Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young,
+        },
     };
     use std::sync::Weak;
 
     /// Nobody walks there.
     struct Nowhere;
 
-    impl Space for Nowhere {
+    impl RmapTarget for Nowhere {
         fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: EvenCows) {}
         fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
             Vec::new()
         }
         fn unmap_nonlinear(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: u64) {}
-        fn unmap_frame(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn) {}
+        fn unmap_frame(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
         fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
             0
         }
         fn try_to_unmap(
             &self,
             _: RmapCx<'_>,
-            _: &Spot<'_>,
+            _: &MappedAt<'_>,
             _: Pfn,
             _: Unmap,
             _: Blocking,
-        ) -> Result<(), Kept> {
+        ) -> Result<(), UnmapRefused> {
             Ok(())
         }
-        fn restore(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn, _: Pfn) {}
-        fn referenced(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn) -> Option<Young> {
+        fn restore(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn, _: Pfn) {}
+        fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
             None
         }
-        fn write_protect(&self, _: RmapCx<'_>, _: &Spot<'_>, _: Pfn) -> bool {
+        fn write_protect(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> bool {
             false
         }
     }
 
     /// A VMA that starts at page offset 5; `nth` tells which.
-    fn place(nth: u64) -> Place {
-        Place {
+    fn place(nth: u64) -> VmaPlacement {
+        VmaPlacement {
             space: Weak::<Nowhere>::new(),
             range: VpnRange::new(Vpn(nth), Vpn(nth + 3)).unwrap(),
             pgoff: 5,

@@ -4,7 +4,7 @@ use super::{
     anon::AnonVma,
     exported::ExportOrder,
     registry::{OwnerRef, Registry},
-    space::{Blocking, Kept, RmapCx, Spot, Unmap, Young},
+    space::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused, Young},
     tree::each_page,
 };
 use crate::{
@@ -19,7 +19,7 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
     registry: &Registry,
     cx: &mut Cx<'_, R, Sleepable>,
     locked: &FrameLock<'_>,
-    visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+    visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
 ) {
     walk_as(registry, cx, locked, locked.pfn(), visit);
 }
@@ -30,7 +30,7 @@ fn walk_as<R: Below<rank::Rmap>>(
     cx: &mut Cx<'_, R, Sleepable>,
     locked: &FrameLock<'_>,
     pfn: Pfn,
-    mut visit: impl FnMut(RmapCx<'_>, &Spot<'_>) -> bool,
+    mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
 ) {
     let Some(owner) = locked.owner() else {
         return;
@@ -93,7 +93,7 @@ pub(crate) fn split_huge_of(
 ///
 /// # Errors
 ///
-/// [`Kept`]: a mapping had to stay; those before it are gone.
+/// [`UnmapRefused`]: a mapping had to stay; those before it are gone.
 pub(crate) fn unmap_frame(
     registry: &Registry,
     mem: &PhysMem,
@@ -101,7 +101,7 @@ pub(crate) fn unmap_frame(
     locked: &FrameLock<'_>,
     how: Unmap,
     blocking: Blocking,
-) -> Result<(), Kept> {
+) -> Result<(), UnmapRefused> {
     let pfn = locked.pfn();
     let exports = &registry.exports;
     exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
@@ -113,7 +113,7 @@ pub(crate) fn unmap_frame(
     exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
     match mem.mapcount(pfn) {
         0 => Ok(()),
-        _ => out.and(Err(Kept::Needed)),
+        _ => out.and(Err(UnmapRefused::Needed)),
     }
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn restore(
 
 /// How a page was used since somebody last looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum Usage {
     /// By this many mappings.
     By(u32),
     /// It is locked in memory.
@@ -148,9 +148,9 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
     mem: &PhysMem,
     cx: &mut Cx<'_, R, Sleepable>,
     locked: &FrameLock<'_>,
-) -> Use {
+) -> Usage {
     let pfn = locked.pfn();
-    let mut out = Use::By(0);
+    let mut out = Usage::By(0);
     if mem.mapcount(pfn) == 0 {
         return out;
     }
@@ -158,13 +158,13 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
     walk_frame(registry, cx, locked, |cx, spot| {
         match (spot.space.referenced(cx, spot, pfn), &mut out) {
             (None, _) => return true,
-            (Some(Young::Locked), out) => *out = Use::Locked,
-            (Some(Young::Yes), Use::By(n)) => *n += 1,
+            (Some(Young::Locked), out) => *out = Usage::Locked,
+            (Some(Young::Yes), Usage::By(n)) => *n += 1,
             (Some(_), _) => {}
         }
         asked += 1;
         // Counted only now: a mapping that was shared unasked is a mapping since it was asked.
-        asked < mem.mapcount(pfn) && out != Use::Locked
+        asked < mem.mapcount(pfn) && out != Usage::Locked
     });
     out
 }

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Addresses that are taken, in the whole process. Model checkers do not look at it, as at [`Serial`](super::Serial): no
+/// Addresses that are taken, in the whole process. Model checkers do not look at it, as at [`IdSource`](super::IdSource): no
 /// two of their threads take one address.
 #[derive(Debug)]
 pub(crate) struct Addresses(Mutex<BTreeSet<usize>>);

@@ -196,16 +196,16 @@ pub(crate) fn sequential() {
 
 /// See `real`.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct RaceProbe {
     #[cfg(loom)]
     cell: loom::cell::UnsafeCell<()>,
 }
 
 // SAFETY: there is nothing in it; who accesses it at the same time is what loom is to say.
 #[cfg(loom)]
-unsafe impl Sync for Witness {}
+unsafe impl Sync for RaceProbe {}
 
-impl Witness {
+impl RaceProbe {
     pub(crate) fn new() -> Self {
         Self {
             #[cfg(loom)]

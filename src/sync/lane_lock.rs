@@ -5,22 +5,22 @@
 //! How: each lane has a lock of its own. A reader takes the one of its lane, a writer takes all of them, in their order.
 #![allow(unsafe_code)]
 
-use super::{Lanes, RwLock};
+use super::{RwLock, Sharded};
 use std::cell::UnsafeCell;
 
 /// A value behind the lock.
-pub(crate) struct LaneLock<T> {
-    lanes: Lanes<RwLock<()>>,
+pub(crate) struct ShardedRwLock<T> {
+    lanes: Sharded<RwLock<()>>,
     value: UnsafeCell<T>,
 }
 
 // SAFETY: as of a reader-writer lock: readers in several threads share the value, and a writer may send it away.
-unsafe impl<T: Send + Sync> Sync for LaneLock<T> {}
+unsafe impl<T: Send + Sync> Sync for ShardedRwLock<T> {}
 
-impl<T> LaneLock<T> {
+impl<T> ShardedRwLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
-            lanes: Lanes::new(),
+            lanes: Sharded::new(),
             value: UnsafeCell::new(value),
         }
     }
@@ -41,12 +41,12 @@ impl<T> LaneLock<T> {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::LaneLock;
+    use super::ShardedRwLock;
 
     #[test]
     fn readers_and_writers_exclude_each_other() {
         const ROUNDS: u32 = if cfg!(miri) { 20 } else { 2000 };
-        let lock = LaneLock::new((0, 0));
+        let lock = ShardedRwLock::new((0, 0));
         std::thread::scope(|s| {
             for _ in 0..3 {
                 s.spawn(|| {

@@ -3,19 +3,23 @@
 /// Keeps its value on cache lines of its own; two of them, as processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct Apart<T>(pub(crate) T);
+pub(crate) struct CachePadded<T>(pub(crate) T);
 
 /// A value for each of several groups of threads, so that threads which run at the same time seldom meet.
 #[derive(Debug)]
-pub(crate) struct Lanes<T>(Box<[Apart<T>]>);
+pub(crate) struct Sharded<T>(Box<[CachePadded<T>]>);
 
-impl<T: Default> Lanes<T> {
+impl<T: Default> Sharded<T> {
     pub(crate) fn new() -> Self {
-        Self((0..super::lanes()).map(|_| Apart(T::default())).collect())
+        Self(
+            (0..super::lanes())
+                .map(|_| CachePadded(T::default()))
+                .collect(),
+        )
     }
 }
 
-impl<T> Lanes<T> {
+impl<T> Sharded<T> {
     /// The value of this thread's group: always the same.
     #[inline]
     pub(crate) fn mine(&self) -> &T {

@@ -17,8 +17,8 @@ pub(crate) use addresses::{Addresses, TakenAddress};
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
 pub(crate) use despite::{Despite, panicking};
-pub(crate) use lane_lock::LaneLock;
-pub(crate) use lanes::{Apart, Lanes};
+pub(crate) use lane_lock::ShardedRwLock;
+pub(crate) use lanes::{CachePadded, Sharded};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::*;
-pub(crate) use serial::Serial;
+pub(crate) use serial::IdSource;

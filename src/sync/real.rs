@@ -26,9 +26,9 @@ pub(crate) const fn sequential() {}
 
 /// Stands beside data that raw pointers lead to, so that loom can say who accesses them at the same time.
 #[derive(Debug)]
-pub(crate) struct Witness;
+pub(crate) struct RaceProbe;
 
-impl Witness {
+impl RaceProbe {
     #[inline]
     pub(crate) const fn new() -> Self {
         Self

@@ -6,7 +6,9 @@
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Cx, Sleepable, rank},
-    notifier::{Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, NoStore, Seat, WouldBlock},
+    notifier::{
+        Ack, ExternalMmu, FirstPass, Gate, Invalidation, NoStore, Seat, SecondPass, WouldBlock,
+    },
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, thread},
 };
 use std::{sync::Arc, time::Duration};
@@ -104,7 +106,7 @@ impl ExternalMmu for Neighbour {
         &'s self,
         _cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         inv.later(move |cx, inv| self.invalidate_start(cx, inv))
     }
     fn try_invalidate_start<'i>(

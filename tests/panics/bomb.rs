@@ -6,8 +6,8 @@ use emmu::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Cx, Sleepable, rank},
     notifier::{
-        Access, Ack, AgeKind, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Seat,
-        Translation, WouldBlock,
+        Access, Ack, AgeKind, ExternalMmu, FirstPass, Gate, Invalidation, OrderedStore, Seat,
+        SecondPass, Translation, WouldBlock,
     },
 };
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ pub enum Call {
     /// The first pass of a window.
     Begin,
     /// The second.
-    Finish,
+    SecondPass,
     /// A window that must not block.
     Try,
     End,
@@ -31,7 +31,7 @@ pub enum Call {
 impl Call {
     pub const ALL: [Self; 7] = [
         Self::Begin,
-        Self::Finish,
+        Self::SecondPass,
         Self::Try,
         Self::End,
         Self::Age,
@@ -101,10 +101,10 @@ impl ExternalMmu for Bomb {
         &'s self,
         _: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         self.burn(Call::Begin);
         inv.later(|cx, inv| {
-            self.burn(Call::Finish);
+            self.burn(Call::SecondPass);
             self.gate.exclude(cx, inv, |(), _, _| ())
         })
     }

@@ -75,9 +75,9 @@ fn a_driver_that_always_panics() {
 fn drivers_that_panic_together() {
     for (first, second) in [
         (Call::Begin, Call::End),
-        (Call::Finish, Call::End),
+        (Call::SecondPass, Call::End),
         (Call::End, Call::Begin),
-        (Call::End, Call::Finish),
+        (Call::End, Call::SecondPass),
         (Call::End, Call::End),
     ] {
         let mut w = world(On::Chain);

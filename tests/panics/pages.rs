@@ -171,7 +171,7 @@ fn swapping() {
 /// A page that a driver's panic left in nobody's hands would be on no list of reclaim.
 #[test]
 fn pages_that_reclaim_had_in_its_hands_are_reclaimed_later() {
-    for call in [Call::Begin, Call::Finish, Call::End, Call::Age] {
+    for call in [Call::Begin, Call::SecondPass, Call::End, Call::Age] {
         let mut w = World::new(On::Chain, RmapWindows::Sleepable);
         w.sixteen();
         w.bomb.arm(call, 3);

@@ -6,7 +6,9 @@ use emmu::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Atomic, Cx, Sleepable, rank},
     mm::{MmapArgs, PageState},
-    notifier::{Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, OrderedStore, Seat},
+    notifier::{
+        Access, Ack, ExternalMmu, FirstPass, Gate, Invalidation, OrderedStore, Seat, SecondPass,
+    },
     rmap::RmapNotifier,
 };
 use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -152,9 +154,9 @@ impl ExternalMmu for Bomb {
         &'s self,
         cx: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         assert!(!self.armed.swap(false, SeqCst), "a bomb");
-        Begun::Done(self.invalidate_start(cx, inv))
+        FirstPass::Done(self.invalidate_start(cx, inv))
     }
 }
 

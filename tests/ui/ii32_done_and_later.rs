@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f<'i>(d: &Sleep, cx: Cx<'_, rank::Callback, Sleepable>, inv: Invalidation<'i>) -> Begun<'i, Finish<'static>> { let ack = d.exclude(cx, inv, |_, _, _| ()); inv.later(|_, _| loop {}) }
+fn f<'i>(d: &Sleep, cx: Cx<'_, rank::Callback, Sleepable>, inv: Invalidation<'i>) -> FirstPass<'i, SecondPass<'static>> { let ack = d.exclude(cx, inv, |_, _, _| ()); inv.later(|_, _| loop {}) }

@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f<'s>() -> Finish<'s> { Finish(Box::new(|_, _| loop {})) }
+fn f<'s>() -> SecondPass<'s> { SecondPass(Box::new(|_, _| loop {})) }

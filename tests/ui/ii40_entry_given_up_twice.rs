@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(mut g: GateGuard<'_, OrderedStore<u64>, (), Atomic>, gone: Gone) { g.discard(gone); }
+fn f(mut g: GateGuard<'_, OrderedStore<u64>, (), Atomic>, gone: RemovedEntries) { g.discard(gone); }

@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(a: &Zapped<'_>, b: &Zapped<'_>) { std::mem::swap(&mut a.entries()[0], b.entries().first().unwrap()); }
+fn f(a: &Invalidated<'_>, b: &Invalidated<'_>) { std::mem::swap(&mut a.entries()[0], b.entries().first().unwrap()); }

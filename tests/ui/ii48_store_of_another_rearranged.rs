@@ -8,5 +8,5 @@ type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
 impl Rearrange for OrderedStore<u64> {
     type How = OrderedStore<u64>;
-    fn rearrange(&mut self, how: OrderedStore<u64>, _: &mut Gone) { *self = how; }
+    fn rearrange(&mut self, how: OrderedStore<u64>, _: &mut RemovedEntries) { *self = how; }
 }

@@ -12,14 +12,14 @@ use crate::{
     extmmu::tlb::IsHuge,
     mm::Mm,
     notifier::{Access, Cached},
-    sync::Serial,
+    sync::IdSource,
 };
 use std::sync::Arc;
 use thiserror::Error;
 
 type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
-static NEXT: Serial = Serial::starting_at(0);
+static NEXT: IdSource = IdSource::starting_at(0);
 
 /// Why an instruction ended in an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -108,7 +108,7 @@ impl Context {
                 let view = space.gate.follow_mut(cached, page);
                 let mut view = view.expect("found for writing");
                 if space.made(Mistake::LostDirty) {
-                    view.write_untold(offset, part);
+                    view.write_deferring_dirty(offset, part);
                 } else {
                     view.write(offset, part);
                 }

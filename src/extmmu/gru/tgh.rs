@@ -3,7 +3,7 @@
 //! A processor of the GRU's own blade has one of the first 16 for itself; processors of other blades share the other
 //! eight, where the driver draws lots and this model takes turns, so that runs repeat.
 
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Serial, thread_local};
+use crate::sync::{AtomicU64, IdSource, Mutex, MutexGuard, Ordering, thread_local};
 use std::cell::Cell;
 
 /// Handles for processors of the GRU's own blade, and how many processors a blade has.
@@ -11,7 +11,7 @@ const LOCAL: usize = 16;
 /// Handles for everybody else.
 const REMOTE: usize = 8;
 
-static NEXT: Serial = Serial::starting_at(0);
+static NEXT: IdSource = IdSource::starting_at(0);
 
 // Until it says otherwise, a thread is on a processor of the first blade; threads are dealt out in turn.
 thread_local!(static PROCESSOR: Cell<usize> = Cell::new(usize::try_from(NEXT.next()).unwrap_or(0) % LOCAL));

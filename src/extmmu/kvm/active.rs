@@ -4,11 +4,11 @@
 //! before it adds up the counts; a window counts itself in before it looks for an announcement. So one of both sees the
 //! other (`mn_active_invalidate_count`, `mn_invalidate_lock`).
 
-use crate::sync::{Apart, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, CachePadded, Condvar, Mutex, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Active {
-    counts: Box<[Apart<AtomicU64>]>,
+    counts: Box<[CachePadded<AtomicU64>]>,
     /// A change is under way. Written under the lock.
     changing: AtomicBool,
     /// Changes that wait for windows to end. Written under the lock.
@@ -20,7 +20,9 @@ pub(super) struct Active {
 impl Active {
     pub(super) fn new(places: usize) -> Self {
         Self {
-            counts: (0..places).map(|_| Apart(AtomicU64::new(0))).collect(),
+            counts: (0..places)
+                .map(|_| CachePadded(AtomicU64::new(0)))
+                .collect(),
             changing: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             lock: Mutex::new(()),

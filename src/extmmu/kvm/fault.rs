@@ -1,6 +1,6 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
-use super::{Gfn, MemSlot, Mistake, ShadowPages, SharedTlb, SlotFlags, Slots, State, Vcpu, Vm};
+use super::{Gfn, MemSlot, MemSlots, Mistake, ShadowPages, SharedTlb, SlotFlags, State, Vcpu, Vm};
 use crate::{
     addr::{PMD_PAGES, Vpn},
     ctx::{Atomic, Cx, Sleepable, rank},
@@ -34,7 +34,7 @@ pub enum Exit {
     Gone,
 }
 
-impl Slots {
+impl MemSlots {
     /// The slot of a guest address, if it allows the access.
     pub(super) fn allowing(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
         let slot = self.find(Gfn::containing(gpa)).ok_or(Exit::Mmio(gpa))?;
@@ -53,7 +53,7 @@ impl Vm {
         self.mm.upgrade().ok_or(Exit::Gone)
     }
     /// The slots now.
-    pub(super) fn current(&self) -> Arc<Slots> {
+    pub(super) fn current(&self) -> Arc<MemSlots> {
         Arc::clone(&self.slots.lock())
     }
     /// Makes the entry for an access and enters it in the TLB of the processor, trying again as long as windows are in

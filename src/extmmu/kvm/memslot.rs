@@ -115,7 +115,7 @@ impl MemSlot {
 
 /// All slots at one time. Never changed, only replaced.
 #[derive(Clone, Debug, Default)]
-pub struct Slots {
+pub struct MemSlots {
     /// By guest frame.
     by_gfn: Vec<MemSlot>,
     /// By page, with the highest end of those up to here: an interval tree that never changes needs no more.
@@ -123,7 +123,7 @@ pub struct Slots {
     generation: u64,
 }
 
-impl Slots {
+impl MemSlots {
     /// Counts changes, by two: odd numbers are for the time of a change (`KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS`).
     pub fn generation(&self) -> u64 {
         self.generation
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn slots_are_found_by_guest_frame_and_by_page() {
-        let slots = Slots::default();
+        let slots = MemSlots::default();
         let slots = slots.with(slot(0, 0, 10, 1000)).unwrap();
         let slots = slots.with(slot(1, 100, 100, 1005)).unwrap();
         let slots = slots.with(slot(2, 50, 1, 2000)).unwrap();
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_slot_is_refused_with_its_errno() {
-        let slots = Slots::default().with(slot(0, 10, 10, 100)).unwrap();
+        let slots = MemSlots::default().with(slot(0, 10, 10, 100)).unwrap();
         let refused = |s| slots.with(s).unwrap_err();
         assert_eq!(refused(slot(1, 0, 0, 0)), SlotError::Range(1));
         assert_eq!(refused(slot(1, (1 << 36) - 1, 2, 0)), SlotError::Range(1));

@@ -42,7 +42,7 @@ mod slots;
 mod vcpu;
 
 pub use fault::Exit;
-pub use memslot::{Gfn, MemSlot, SlotError, SlotFlags, Slots};
+pub use memslot::{Gfn, MemSlot, MemSlots, SlotError, SlotFlags};
 pub use pfncache::PfnCache;
 pub use shadow::ShadowPages;
 pub use slots::NewSlots;
@@ -58,7 +58,7 @@ use crate::{
     ctx::{Atomic, Cx, Sleepable, rank},
     mm::Mm,
     notifier::{Cached, Gates, Registration, Seat},
-    sync::{Apart, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock},
+    sync::{AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering, RwLock},
 };
 use active::Active;
 use std::sync::{Arc, Weak};
@@ -139,11 +139,11 @@ pub struct Vm {
     config: VmConfig,
     gates: Gates<ShadowPages, State, Atomic>,
     /// By the place of the gate.
-    shares: Box<[Apart<Share>]>,
+    shares: Box<[CachePadded<Share>]>,
     /// Windows that have begun and not ended, of any range.
     active: Active,
     /// The slots now; each gate has them too, and what it says holds.
-    slots: Mutex<Arc<Slots>>,
+    slots: Mutex<Arc<MemSlots>>,
     /// Their generation.
     generation: AtomicU64,
     caches: Mutex<Vec<Weak<pfncache::Shared>>>,
@@ -168,7 +168,7 @@ impl Vm {
         Arc::new(Self {
             mm,
             config,
-            shares: (0..gates.count()).map(|_| Apart::default()).collect(),
+            shares: (0..gates.count()).map(|_| CachePadded::default()).collect(),
             active: Active::new(gates.count()),
             gates,
             slots: Mutex::default(),

@@ -1,6 +1,6 @@
 //! What a window does to a virtual machine.
 
-use super::{AccessedBits, Gfn, Mistake, ShadowPages, SharedTlb, Slots, State, Vm, vcpu::enter};
+use super::{AccessedBits, Gfn, MemSlots, Mistake, ShadowPages, SharedTlb, State, Vm, vcpu::enter};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
@@ -33,7 +33,7 @@ impl State {
         }
     }
     /// Flushes what they have of some pages; everything for many.
-    fn flush_pages(&mut self, slots: &Slots, range: VpnRange) {
+    fn flush_pages(&mut self, slots: &MemSlots, range: VpnRange) {
         if range.pages() > FEW {
             return self.flush();
         }

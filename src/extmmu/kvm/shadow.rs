@@ -1,9 +1,9 @@
 //! The shadow page table: four levels of 512 by guest frame, with leaves of 4 KiB and 2 MiB.
 
-use super::memslot::{Gfn, Slots};
+use super::memslot::{Gfn, MemSlots};
 use crate::{
     addr::{PMD_PAGES, VpnRange},
-    notifier::{Gone, ShadowEntry, ShadowStore},
+    notifier::{RemovedEntries, ShadowEntry, ShadowStore},
 };
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ const fn index(gfn: u64, level: u32) -> usize {
 pub struct ShadowPages {
     /// Made with the first entry. Tables stay when their entries go.
     root: Option<Box<Table>>,
-    pub(super) slots: Arc<Slots>,
+    pub(super) slots: Arc<MemSlots>,
     entries: usize,
 }
 
@@ -77,11 +77,11 @@ impl ShadowPages {
         self.entries == 0
     }
     /// The memory slots that the entries were made by.
-    pub fn slots(&self) -> &Arc<Slots> {
+    pub fn slots(&self) -> &Arc<MemSlots> {
         &self.slots
     }
     /// Takes out every entry with a guest frame in `[first, end)`.
-    pub(super) fn take_gfns(&mut self, first: Gfn, end: Gfn, gone: &mut Gone) {
+    pub(super) fn take_gfns(&mut self, first: Gfn, end: Gfn, gone: &mut RemovedEntries) {
         let before = gone.len();
         if let Some(root) = self.root.as_mut().filter(|_| self.entries > 0) {
             take(root, TOP, 0, first.0, end.0, gone);
@@ -116,7 +116,7 @@ fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = 
         .map(move |gfn| (index(gfn, level), gfn))
 }
 
-fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut Gone) {
+fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &mut RemovedEntries) {
     if level == 1 {
         return take_leaves(table, base, first, end, gone);
     }
@@ -135,7 +135,7 @@ fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &m
 }
 
 /// The same at the lowest level, where nothing else is.
-fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut Gone) {
+fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut RemovedEntries) {
     let part =
         |gfn: u64| usize::try_from(gfn.saturating_sub(base)).map_or(ENTRIES, |n| n.min(ENTRIES));
     let slots = &mut table.slots[part(first)..part(end)];
@@ -165,8 +165,8 @@ fn show(
 impl ShadowStore for ShadowPages {
     type Key = Gfn;
     /// The size of the leaf is that of the entry.
-    fn insert(&mut self, gfn: Gfn, entry: ShadowEntry) -> Gone {
-        let mut gone = Gone::new();
+    fn insert(&mut self, gfn: Gfn, entry: ShadowEntry) -> RemovedEntries {
+        let mut gone = RemovedEntries::new();
         let (leaf, first) = if entry.range().pages() == PMD_PAGES {
             (2, gfn.0 & !(PMD_PAGES - 1))
         } else {
@@ -205,11 +205,11 @@ impl ShadowStore for ShadowPages {
         None
     }
     fn remove(&mut self, gfn: &Gfn) -> Option<ShadowEntry> {
-        let mut gone = Gone::new();
+        let mut gone = RemovedEntries::new();
         self.take_gfns(*gfn, Gfn(gfn.0 + 1), &mut gone);
         gone.pop()
     }
-    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+    fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         let slots = Arc::clone(&self.slots);
         for (first, end) in slots.gfns(range) {
             self.take_gfns(first, end, gone);

@@ -1,10 +1,10 @@
 //! Changing memory slots, and the dirty log.
 
-use super::{Gfn, MemSlot, ShadowPages, SlotError, SlotFlags, Slots, State, Vm};
+use super::{Gfn, MemSlot, MemSlots, ShadowPages, SlotError, SlotFlags, State, Vm};
 use crate::{
     addr::VpnRange,
     ctx::{Cx, Sleepable, rank},
-    notifier::{Gone, Rearrange},
+    notifier::{Rearrange, RemovedEntries},
     sync::Ordering,
 };
 use std::sync::Arc;
@@ -15,13 +15,13 @@ type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 /// [`Vm::set_memory`] and [`Vm::delete_memory`] alone.
 #[derive(Clone, Debug)]
 pub struct NewSlots {
-    slots: Arc<Slots>,
+    slots: Arc<MemSlots>,
     gone: Option<(Gfn, u64)>,
 }
 
 impl Rearrange for ShadowPages {
     type How = NewSlots;
-    fn rearrange(&mut self, new: NewSlots, gone: &mut Gone) {
+    fn rearrange(&mut self, new: NewSlots, gone: &mut RemovedEntries) {
         if let Some((first, pages)) = new.gone {
             self.take_gfns(first, Gfn(first.0 + pages), gone);
         }
@@ -48,14 +48,14 @@ impl Vm {
         self.replace_slots(cx, id, |slots| slots.without(id))
     }
     /// The slots now.
-    pub fn slots(&self) -> Arc<Slots> {
+    pub fn slots(&self) -> Arc<MemSlots> {
         self.current()
     }
     fn replace_slots(
         &self,
         cx: &mut Idle<'_>,
         id: u16,
-        change: impl FnOnce(&Slots) -> Result<Arc<Slots>, SlotError>,
+        change: impl FnOnce(&MemSlots) -> Result<Arc<MemSlots>, SlotError>,
     ) -> Result<(), SlotError> {
         self.active.while_none(|| {
             let old = self.current();

@@ -1,6 +1,6 @@
 //! A virtual processor: loads and stores of guest memory through its TLB.
 
-use super::{Exit, Gfn, MemSlot, SharedTlb, Slots, TLB_ENTRIES, Vm};
+use super::{Exit, Gfn, MemSlot, MemSlots, SharedTlb, TLB_ENTRIES, Vm};
 use crate::{
     addr::{Vpn, by_page},
     ctx::{Cx, Sleepable, rank},
@@ -20,7 +20,7 @@ pub struct Vcpu {
     mm: Option<Arc<Mm>>,
     pub(super) tlb: SharedTlb,
     /// The slots as it last saw them: what the gate says holds.
-    slots: Mutex<Arc<Slots>>,
+    slots: Mutex<Arc<MemSlots>>,
 }
 
 /// Enters a translation of the page of `gfn`, of whatever size.
@@ -121,7 +121,7 @@ impl Vcpu {
             if let Some(cached) = tlb.get(0, gfn.0)
                 && let Some(mut view) = self.vm.gates.follow_mut(cached, page_in(cached, gfn))
             {
-                view.write_untold(offset, bytes);
+                view.write_deferring_dirty(offset, bytes);
                 return Ok(());
             }
             drop(tlb);

@@ -120,7 +120,7 @@ impl Attachment {
             self.touch(cx, from, Access::Write, |cached, page| {
                 let mut view = self.owner.gate.follow_mut(cached, page)?;
                 if self.owner.made(Mistake::LostDirty) {
-                    view.write_untold(offset, part);
+                    view.write_deferring_dirty(offset, part);
                 } else {
                     view.write(offset, part);
                 }

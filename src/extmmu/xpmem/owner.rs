@@ -17,11 +17,11 @@ use crate::{
     },
     mm::Mm,
     notifier::{
-        Access, Ack, Begun, ExternalMmu, Finish, Gate, Invalidation, Registration, ShadowEntry,
-        Translation,
+        Access, Ack, ExternalMmu, FirstPass, Gate, Invalidation, Registration, SecondPass,
+        ShadowEntry, Translation,
     },
     rmap::RmapNotifier,
-    sync::{RwLock, Serial},
+    sync::{IdSource, RwLock},
 };
 use std::{
     collections::BTreeMap,
@@ -69,7 +69,7 @@ impl Default for OwnerConfig {
     }
 }
 
-static NEXT: Serial = Serial::starting_at(1);
+static NEXT: IdSource = IdSource::starting_at(1);
 
 pub(super) fn fresh() -> u64 {
     NEXT.next()
@@ -293,7 +293,7 @@ impl ExternalMmu for Owner {
         &'s self,
         _: Cx<'_, rank::Callback, Sleepable>,
         inv: Invalidation<'i>,
-    ) -> Begun<'i, Finish<'s>> {
+    ) -> FirstPass<'i, SecondPass<'s>> {
         let posted = self.begin(inv.range());
         inv.later(move |cx, inv| self.finish(cx, inv, posted))
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     addr::{Vpn, VpnRange},
-    notifier::{Gone, ShadowEntry, ShadowStore},
+    notifier::{RemovedEntries, ShadowEntry, ShadowStore},
 };
 use std::collections::BTreeMap;
 
@@ -126,18 +126,18 @@ impl<T> Pages<T> {
 /// The frame table: entries of one page each, by their page.
 impl ShadowStore for Pages<ShadowEntry> {
     type Key = Vpn;
-    fn insert(&mut self, page: Vpn, entry: ShadowEntry) -> Gone {
+    fn insert(&mut self, page: Vpn, entry: ShadowEntry) -> RemovedEntries {
         self.put(page, entry).into_iter().collect()
     }
     fn get(&self, page: &Vpn) -> Option<&ShadowEntry> {
         self.get(*page)
     }
     fn remove(&mut self, page: &Vpn) -> Option<ShadowEntry> {
-        let mut gone = Gone::new();
+        let mut gone = RemovedEntries::new();
         self.remove_range(VpnRange::single(*page), &mut gone);
         gone.pop()
     }
-    fn remove_range(&mut self, range: VpnRange, gone: &mut Gone) {
+    fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         self.take_in(range, |count, entries| {
             gone.reserve(count);
             gone.extend(entries);

@@ -3,7 +3,7 @@
 use super::{node::ENTRIES, share::Sharers};
 use crate::{
     addr::{Vpn, VpnRange},
-    mm::pte::RawPte,
+    mm::entry::pte::RawPte,
     sync::{self, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering},
 };
 use std::ptr;

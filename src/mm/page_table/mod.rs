@@ -8,6 +8,9 @@
 //! ([`PageTable::third`]), ranges are cut at the end of the address space, and nothing is made above it. Below the root an
 //! index is masked, since the root has said which page it is of.
 
+#[cfg(feature = "internals")]
+pub mod bench_table;
+
 mod free;
 mod leaf;
 mod node;

@@ -21,7 +21,7 @@ use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     error::NoMemory,
     frame::{AllocKind, PhysMem},
-    mm::pte::RawPte,
+    mm::entry::pte::RawPte,
 };
 
 /// Who has a leaf. Guarded by its lock.

@@ -4,8 +4,8 @@ use super::{Bounds, LeafAt, PageTable};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Pfn, TASK_PAGES, Vpn, VpnRange},
     ctx::Epoch,
-    frame::{MemConfig, PhysMem, Used},
-    mm::pte::{RawPte, Rights},
+    frame::{AccessBits, MemConfig, PhysMem},
+    mm::entry::pte::{RawPte, Rights},
 };
 use std::{convert::Infallible, sync::Arc};
 
@@ -226,7 +226,7 @@ fn a_shared_leaf_reads_as_its_copy_would_and_the_last_one_keeps_it() {
     );
     for table in [&table, &child] {
         set(table.leaf(at, pin).unwrap(), 7, RawPte::NONE);
-        mem.retired().unmap(pfn, Used::default());
+        mem.retired().unmap(pfn, AccessBits::default());
         table.free_all(pin);
         assert_eq!(table.tables(), 0);
     }
@@ -253,7 +253,7 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
         let mut gone = 0;
         let left = table.leave(table.leaf(Vpn(7), pin).unwrap(), |pte| {
             gone += 1;
-            mem.retired().unmap(pte.pfn(), Used::default());
+            mem.retired().unmap(pte.pfn(), AccessBits::default());
         });
         assert_eq!(
             (left, gone, leaf(&table)),
@@ -264,7 +264,7 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
         let last = child.leaf(Vpn(7), pin).unwrap();
         assert!(!child.leave(last, |_| unreachable!("it is kept")));
         set(last, 7, RawPte::NONE);
-        mem.retired().unmap(pfn, Used::default());
+        mem.retired().unmap(pfn, AccessBits::default());
         child.free_all(pin);
         table.free_all(pin);
         assert_eq!(mem.in_use(), 0);

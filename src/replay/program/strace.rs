@@ -50,7 +50,7 @@ impl Line {
 enum Part<'l> {
     Whole(Body),
     /// Up to `<unfinished ...>`.
-    Begun(&'l str),
+    FirstPass(&'l str),
     /// What follows `<... name resumed>`.
     Resumed(&'l str, &'l str),
 }
@@ -77,7 +77,7 @@ pub fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
         };
         match part {
             Part::Whole(body) => line.body = body,
-            Part::Begun(head) => {
+            Part::FirstPass(head) => {
                 begun.insert(tid, (lines.len(), head));
             }
             Part::Resumed(name, tail) => {
@@ -137,7 +137,7 @@ fn parse_part(rest: &str) -> Result<Part<'_>, String> {
         });
     }
     match rest.strip_suffix(CUT) {
-        Some(head) => Ok(Part::Begun(head)),
+        Some(head) => Ok(Part::FirstPass(head)),
         None => parse_call(rest).map(Part::Whole),
     }
 }

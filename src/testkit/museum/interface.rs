@@ -32,7 +32,7 @@ impl Device for Specimen {
             };
             let mut view = self.gate.follow_mut(&entry.cached, at)?;
             match self.flaw {
-                Some(Flaw::LostDirty) => view.write_untold(offset(addr), &[byte]),
+                Some(Flaw::LostDirty) => view.write_deferring_dirty(offset(addr), &[byte]),
                 _ => view.write(offset(addr), &[byte]),
             }
             Some(())

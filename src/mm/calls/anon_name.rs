@@ -1,0 +1,79 @@
+//! Names that a program gives to its anonymous memory: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`.
+
+use crate::mm::{guard::MmapWriteGuard, space::Mm};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::MadviseError,
+};
+use std::sync::Arc;
+
+/// The most bytes that a name has (`ANON_VMA_NAME_MAX_LEN` less its end).
+const LONGEST: usize = 79;
+
+impl Mm {
+    /// Names the anonymous memory in `[addr, addr + len)`, `len` rounded up to pages, or takes its name away. `maps`
+    /// shows the name, and neighbours of different names do not merge.
+    ///
+    /// # Errors
+    ///
+    /// [`MadviseError`]: a bad range, a name that is too long or has other than plain characters (both
+    /// [`Range`](MadviseError::Range)), files ([`NotAnonymous`](MadviseError::NotAnonymous)). A hole is reported at
+    /// the end, when everything mapped was named.
+    pub fn name_memory(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        name: Option<&str>,
+    ) -> Result<(), MadviseError> {
+        let bad = MadviseError::Range { addr, len };
+        let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(bad)?;
+        let end = addr.checked_add(rounded).ok_or(bad)?;
+        if !addr.is_multiple_of(PAGE_SIZE) || !name.is_none_or(is_name) {
+            return Err(bad);
+        }
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(());
+        };
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        g.name_range(range, name.map(Arc::from))
+    }
+}
+
+/// Printable, and nothing that would confuse a reader of `maps` or a shell.
+fn is_name(name: &str) -> bool {
+    let plain = |b: u8| matches!(b, b' '..=b'~') && !b"\\`$[]".contains(&b);
+    name.len() <= LONGEST && name.bytes().all(plain)
+}
+
+impl MmapWriteGuard<'_> {
+    fn name_range(&mut self, range: VpnRange, label: Option<Arc<str>>) -> Result<(), MadviseError> {
+        let mut hole = None;
+        let mut at = range.start();
+        while at < range.end() {
+            let Some(vma) = self.layout.vmas.find(at) else {
+                return Err(MadviseError::Hole(at.addr()));
+            };
+            if vma.start() > at {
+                hole.get_or_insert(at);
+                at = vma.start();
+                continue;
+            }
+            let shared = vma.object().is_some_and(|o| o.is_nameless());
+            if !vma.is_anonymous() && !shared {
+                return Err(MadviseError::NotAnonymous(vma.start().addr()));
+            }
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let (start, flags) = (vma.start(), vma.flags);
+            let start = match vma.label == label {
+                true => start,
+                false => self.modify_as(start, part, flags, label.clone())?,
+            };
+            // It may have merged with what follows.
+            at = self.vma(start).end();
+        }
+        hole.map_or(Ok(()), |at| Err(MadviseError::Hole(at.addr())))
+    }
+}

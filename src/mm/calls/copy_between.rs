@@ -1,0 +1,235 @@
+//! `process_vm_readv` and `process_vm_writev`: bytes between two address spaces. `mm/process_vm_access.c`.
+//!
+//! The other side's pages come first, many at a time, and are held; only when they are there is this side touched, as its
+//! own program would. So where the other side fails nothing of it is copied, and nothing of this side is faulted in; where this side
+//! fails, the other's pages are there all the same. One mmap lock is held at a time, and none while bytes are copied.
+
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    fault::{deferred::Deferral, patience::Patience},
+    guard::{FaultScope, MmapPin},
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange, chunks},
+    ctx::{Cx, Sleepable, rank},
+    error::{CopyError, FaultError},
+    frame::{Frame, FrameFlags, PhysMem},
+    notifier::Access,
+};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+/// Pages of the other side that are made present before any byte is copied (`PVM_MAX_USER_PAGES`).
+const AT_ONCE: usize = 1024;
+/// The most bytes of one call (`MAX_RW_COUNT`).
+const MOST: usize = (1 << 31) - PAGE_SIZE as usize;
+
+/// Bytes within one page of the other side: the page, where in it, how many.
+type Piece = (Vpn, usize, usize);
+
+impl Mm {
+    /// Copies `len` bytes from address `from` of this address space to address `to` of another (`process_vm_writev`), and
+    /// returns how many it copied: fewer than `len` where a page of either side is missing behind those, and at most 2 GiB
+    /// less a page.
+    ///
+    /// The pages written to need the right to be written, and are faulted in as by a store; stacks do not grow there. The
+    /// two may be one address space.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError`], where not even one byte could be copied.
+    pub fn copy_to(
+        &self,
+        cx: &mut Idle<'_>,
+        from: u64,
+        (other, to): (&Self, u64),
+        len: usize,
+    ) -> Result<usize, CopyError> {
+        let mem = self.machine().mem();
+        let mut bytes = Vec::new();
+        self.copy_between(
+            cx,
+            (from, other, to),
+            len,
+            Access::Write,
+            |cx, here, piece| {
+                let (page, offset, n) = piece;
+                bytes.resize(n, 0);
+                let (got, why) = self.read_up_to(cx, here, &mut bytes);
+                let there = to.max(page.addr());
+                let put = other.touch(cx, page, there, Access::Write, |pfn| {
+                    mem.write(pfn, offset, &bytes[..got]);
+                });
+                put.map_err(|e| (0, CopyError::Other(e)))?;
+                why.map_or(Ok(()), |e| Err((got, CopyError::Own(e))))
+            },
+        )
+    }
+    /// Copies `len` bytes from address `from` of another address space to address `to` of this one (`process_vm_readv`).
+    ///
+    /// The pages read need the right to be read. A private page that others may see as well is unshared first: its process
+    /// gets a copy of its own, in a window, as for any reader that keeps a page (`FAULT_FLAG_UNSHARE`). All else as with
+    /// [`copy_to`](Self::copy_to).
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError`], where not even one byte could be copied.
+    pub fn copy_from(
+        &self,
+        cx: &mut Idle<'_>,
+        to: u64,
+        (other, from): (&Self, u64),
+        len: usize,
+    ) -> Result<usize, CopyError> {
+        let mem = self.machine().mem();
+        let mut bytes = Vec::new();
+        self.copy_between(
+            cx,
+            (to, other, from),
+            len,
+            Access::Read,
+            |cx, here, piece| {
+                let (page, offset, n) = piece;
+                bytes.resize(n, 0);
+                let there = from.max(page.addr());
+                let got = other.touch(cx, page, there, Access::Read, |pfn| {
+                    mem.read(pfn, offset, &mut bytes);
+                });
+                got.map_err(|e| (0, CopyError::Other(e)))?;
+                let (put, why) = self.write_up_to(cx, here, &bytes);
+                why.map_or(Ok(()), |e| Err((put, CopyError::Own(e))))
+            },
+        )
+    }
+
+    /// Runs `copy` on piece after piece, each with where it lies on this side, when the other side's pages are there
+    /// (`process_vm_rw_single_vec`). An error of it says how much of the piece was copied.
+    fn copy_between(
+        &self,
+        cx: &mut Idle<'_>,
+        (here, other, there): (u64, &Self, u64),
+        len: usize,
+        access: Access,
+        mut copy: impl FnMut(&mut Idle<'_>, u64, Piece) -> Result<(), (usize, CopyError)>,
+    ) -> Result<usize, CopyError> {
+        self.check_token(cx);
+        other.check_token(cx);
+        let len = len.min(MOST);
+        // `import_iovec`: what does not lie below the top is refused before anything is done.
+        if here > TASK_SIZE || len as u64 > TASK_SIZE - here {
+            return Err(CopyError::Own(FaultError::NotMapped(here)));
+        }
+        let mut done = 0;
+        let some = |done, why| if done > 0 { Ok(done) } else { Err(why) };
+        let mut pieces = chunks(there, len);
+        let mut present: Vec<(Piece, Option<Frame<'_>>)> = Vec::new();
+        loop {
+            present.clear();
+            let mut missing = None;
+            for piece in pieces.by_ref().take(AT_ONCE) {
+                match other.make_present(cx, piece.0, there.max(piece.0.addr()), access) {
+                    Ok(held) => present.push((piece, held)),
+                    Err(e) => missing = Some(CopyError::Other(e)),
+                }
+                if missing.is_some() {
+                    break;
+                }
+            }
+            for &(piece, _) in &present {
+                match copy(cx, here + done as u64, piece) {
+                    Ok(()) => done += piece.2,
+                    Err((part, why)) => return some(done + part, why),
+                }
+            }
+            match missing {
+                Some(why) => return some(done, why),
+                None if present.is_empty() => return Ok(done),
+                None => {}
+            }
+        }
+    }
+
+    /// Faults until a page is there for somebody else's access, and holds it (`pin_user_pages_remote`); the zero page needs
+    /// no holding.
+    fn make_present(
+        &self,
+        cx: &mut Idle<'_>,
+        at: Vpn,
+        addr: u64,
+        access: Access,
+    ) -> Result<Option<Frame<'_>>, FaultError> {
+        if addr >= TASK_SIZE {
+            return Err(FaultError::NotMapped(addr));
+        }
+        let mem = self.machine().mem();
+        let mut patience = Patience::default();
+        loop {
+            let mut g = self.read_over(cx, Some(VpnRange::single(at)));
+            let mut held = g.held();
+            let layout = held.layout;
+            let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
+            if !is_open_to(vma, access) {
+                return Err(FaultError::Denied(addr));
+            }
+            held.later = Deferral::of(self);
+            let step = held.hold_page(mem, vma, at, access);
+            if let Deferral::Work(work) = held.later {
+                let pin = MmapPin::new(self, &g, work.range());
+                drop(g);
+                pin.lease(cx).finish(work);
+            }
+            match step.map_err(|e| crate::mm::fault::access::place(e, addr)) {
+                Ok(Some(held)) => return Ok(held),
+                Ok(None) => {}
+                Err(e) => patience.bears(Err(e))?,
+            }
+        }
+    }
+}
+
+/// `check_vma_flags`: a reader needs the right to read, though a processor would be content with any.
+fn is_open_to(vma: &Vma, access: Access) -> bool {
+    vma.flags.contains(match access {
+        Access::Read => VmFlags::READ,
+        Access::Write => VmFlags::WRITE,
+    })
+}
+
+impl FaultScope<'_> {
+    /// The page, held, if it is there for the access; if not, one step was taken towards that.
+    fn hold_page<'m>(
+        &mut self,
+        mem: &'m PhysMem,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+    ) -> Result<Option<Option<Frame<'m>>>, FaultError> {
+        let mm = self.lease.mm;
+        let looked = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| {
+            let pte = leaf.get(at);
+            let right = access == Access::Read || pte.may_write();
+            if !pte.is_present() || !pte.may_read() || !right {
+                return None;
+            }
+            if access == Access::Read && must_unshare(mem, pte) {
+                return Some(Err(pte));
+            }
+            Some(Ok(pte.counted().map(|pfn| mem.get(pfn))))
+        });
+        match looked.flatten() {
+            Some(Ok(held)) => Ok(Some(held)),
+            Some(Err(pte)) => self.unshare(vma, at, pte).map(|()| None),
+            None => self.fault(vma, at, access).map(|()| None),
+        }
+    }
+}
+
+/// `gup_must_unshare`: a private page that its entry does not have for itself.
+fn must_unshare(mem: &PhysMem, pte: RawPte) -> bool {
+    pte.counted().is_some_and(|pfn| {
+        let kind = FrameFlags::ANON | FrameFlags::ANON_EXCLUSIVE;
+        mem.flags(pfn) & kind == FrameFlags::ANON
+    })
+}

@@ -1,0 +1,105 @@
+//! The end of an address space: every driver is released once, then everything goes.
+
+use crate::mm::{
+    entry::flags::VmFlags,
+    page_table::{LeafAt, Pin},
+    space::Mm,
+    vma::layout::Layout,
+};
+use crate::{
+    addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    sync::Despite,
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Ends the address space: `release` to each external MMU, then all pages, tables and VMAs go, silently, as
+    /// nobody is left to be told (`exit_mmap`). What remains is an empty space; calling this again does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does, in its last callbacks; the address space has ended then, for it and everybody else.
+    pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+        let mut g = self.write(cx);
+        let mut despite = Despite::default();
+        let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
+        let empty = Layout::new(self.machine(), g.layout.space.clone());
+        let layout = std::mem::replace(&mut *g.layout, empty);
+        let pinned = g.cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.tear_down(layout, pin);
+        drop(pinned);
+        drop(closing);
+        let host = self.machine().host();
+        despite.call(|| host.settle_exports(&mut g.cx));
+        drop(g);
+        despite.resume();
+    }
+
+    /// Takes a leaf out of the table that other address spaces have as well, so that it is not copied to be emptied.
+    /// `false`: it is this one's own, or not all of it is to go.
+    pub(in crate::mm) fn give_up_shared(&self, part: VpnRange, leaf: LeafAt<'_>) -> bool {
+        if part.pages() != PMD_PAGES {
+            return false;
+        }
+        let mem = self.machine().mem();
+        let mut retired = mem.retired();
+        self.table.leave(leaf, |pte| {
+            crate::mm::entry::release::drop_entry_to(&mut retired, pte)
+        })
+    }
+    fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
+        let mem = self.machine().mem();
+        for vma in layout.vmas.iter() {
+            if vma.flags.contains(VmFlags::LOCKED) {
+                super::mlock::mark_unevictable(self, pin, vma.range(), false);
+            }
+        }
+        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
+        self.table
+            .leaves(all, pin, |part, leaf| {
+                // No window: the drivers were released, or there never was one.
+                if self.give_up_shared(part, leaf) {
+                    return Ok(());
+                }
+                let Some(leaf) = leaf.lock() else {
+                    return Ok(());
+                };
+                let mut retired = mem.retired();
+                leaf.take_if(
+                    part,
+                    |_| true,
+                    |pte| crate::mm::entry::release::drop_entry_to(&mut retired, pte),
+                );
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        self.table.free_all(pin);
+        for vma in layout.vmas.iter() {
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                layout.uncharge(vma.pages());
+            }
+        }
+    }
+}
+
+impl Drop for Mm {
+    /// An address space that was not ended by [`exit`](Self::exit) gives everything back here.
+    ///
+    /// # Panics
+    ///
+    /// If an external MMU is still registered: it cannot be released here, since `release` may sleep.
+    fn drop(&mut self) {
+        assert!(
+            self.notifiers.is_empty(self.machine.epoch()) || std::thread::panicking(),
+            "an address space with external MMUs must be ended by `exit`"
+        );
+        let nobody: std::sync::Weak<Self> = std::sync::Weak::new();
+        let empty = Layout::new(&self.machine, nobody);
+        let layout = std::mem::replace(self.layout.get_mut(), empty);
+        let local = self.machine.epoch().register();
+        let guard = local.pin();
+        self.tear_down(layout, self.table.pin(&guard));
+    }
+}

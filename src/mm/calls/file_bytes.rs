@@ -1,0 +1,149 @@
+//! `pread` and `pwrite`: bytes between a file and the memory of a program. `filemap_read`, `generic_perform_write`.
+//!
+//! Neither holds a lock of the file while memory is faulted in, since the memory may be a mapping of that very file. So a
+//! write tries first with what is there, and the file may grow by that: the page that is faulted in then may be one
+//! that lay beyond its end before.
+
+use crate::mm::{fault::patience::Patience, space::Mm};
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE},
+    ctx::{Cx, Sleepable, rank},
+    error::{FaultError, ObjectError, TransferError},
+    file::File,
+};
+
+type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+
+const PAGE: usize = PAGE_SIZE as usize;
+/// The most bytes of one call (`MAX_RW_COUNT`).
+const MOST: usize = (1 << 31) - PAGE;
+
+impl Mm {
+    /// Copies `len` bytes of a file, from `offset` on, to address `addr`, as `pread` does; returns how many it copied: fewer
+    /// where the file ends or something is missing, and at most 2 GiB less a page.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`], where not even one byte could be copied.
+    pub fn read_file(
+        &self,
+        cx: &mut Idle<'_>,
+        (file, offset): (&File, u64),
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        self.check_token(cx);
+        if !file.is_readable() {
+            return Err(TransferError::File(ObjectError::Access));
+        }
+        let len = reachable(addr, len)?;
+        let mut bytes = [0; PAGE];
+        let mut done = 0;
+        while done < len {
+            let from = offset.saturating_add(done as u64);
+            let part = &mut bytes[..in_page(from, len - done)];
+            let read = file
+                .read_part(cx.reborrow(), from, part, len - done)
+                .map_err(TransferError::File);
+            let put = match read {
+                Ok(0) => break,
+                Ok(n) => self.write_up_to(cx, addr + done as u64, &part[..n]),
+                Err(why) => return some(done, why),
+            };
+            done += put.0;
+            file.has_read_to(offset.saturating_add(done as u64));
+            if let Some(why) = put.1 {
+                return some(done, TransferError::Memory(why));
+            }
+        }
+        Ok(done)
+    }
+    /// Copies `len` bytes from address `addr` to a file, from `offset` on, as `pwrite` does; returns how many it copied: fewer
+    /// where something is missing, and at most 2 GiB less a page.
+    ///
+    /// A write that fails for the memory's sake has begun all the same, as on Linux: the file reaches up to `offset`
+    /// afterwards, and where it had a hole there the page is there ([`MemoryObject::write_begun`]).
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`], where not even one byte could be copied.
+    ///
+    /// [`MemoryObject::write_begun`]: crate::file::MemoryObject::write_begun
+    pub fn write_file(
+        &self,
+        cx: &mut Idle<'_>,
+        (file, offset): (&File, u64),
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        self.check_token(cx);
+        if !file.is_writable() {
+            return Err(TransferError::File(ObjectError::Access));
+        }
+        let len = reachable(addr, len)?;
+        let mut done = 0;
+        while done < len {
+            let there = offset.saturating_add(done as u64);
+            let part = in_page(there, len - done);
+            match self.write_part(cx, (file, there), addr + done as u64, part) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(why) => return some(done, why),
+            }
+        }
+        Ok(done)
+    }
+    /// Bytes of one page of the file: at least one, unless the object takes none.
+    fn write_part(
+        &self,
+        cx: &mut Idle<'_>,
+        (file, offset): (&File, u64),
+        addr: u64,
+        mut len: usize,
+    ) -> Result<usize, TransferError> {
+        let mut bytes = [0; PAGE];
+        let mut patience = Patience::default();
+        loop {
+            let had = self.read_present(cx, addr, &mut bytes[..len]);
+            let taken = file
+                .write_begun(cx.reborrow(), offset, &bytes[..had], len)
+                .map_err(TransferError::File)?;
+            if taken > 0 || had == len {
+                return Ok(taken);
+            }
+            if had > 0 {
+                // Just these, so that none is missing.
+                len = had;
+                continue;
+            }
+            if let (0, Some(why)) = self.read_up_to(cx, addr, &mut bytes[..len]) {
+                return Err(TransferError::Memory(why));
+            }
+            let gone_again = FaultError::Object {
+                addr,
+                why: ObjectError::Again,
+            };
+            patience
+                .bears(Err(gone_again))
+                .map_err(TransferError::Memory)?;
+        }
+    }
+}
+
+/// What lies above the top is refused before anything is done (`access_ok`).
+fn reachable(addr: u64, len: usize) -> Result<usize, TransferError> {
+    match addr > TASK_SIZE || len as u64 > TASK_SIZE - addr {
+        true => Err(TransferError::Memory(FaultError::NotMapped(addr))),
+        false => Ok(len.min(MOST)),
+    }
+}
+
+/// How many of `len` bytes from `at` on lie in its page.
+fn in_page(at: u64, len: usize) -> usize {
+    let rest = usize::try_from(PAGE_SIZE - at % PAGE_SIZE).expect("within a page");
+    len.min(rest)
+}
+
+fn some(done: usize, why: TransferError) -> Result<usize, TransferError> {
+    if done > 0 { Ok(done) } else { Err(why) }
+}

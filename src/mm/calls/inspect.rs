@@ -1,0 +1,169 @@
+//! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
+
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    guard::{MmapReadGuard, MmapWriteGuard},
+    space::Mm,
+    vma::{Vma, layout::Layout},
+};
+use crate::{
+    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MincoreError, MsealError},
+};
+use std::convert::Infallible;
+
+/// What is mapped at a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The pages of the VMA.
+    pub range: VpnRange,
+    /// What it is.
+    pub flags: VmFlags,
+}
+
+impl MmapReadGuard<'_> {
+    /// The VMA that holds `at` (`vma_lookup`); O(log n) in VMAs.
+    pub fn vma_at(&self, at: Vpn) -> Option<Mapping> {
+        let found = self.layout.vmas.range_of(at);
+        found.map(|(range, flags)| Mapping {
+            range,
+            flags: VmFlags::from_bits_retain(flags),
+        })
+    }
+}
+
+impl Mm {
+    /// Which pages of `[addr, addr + len)` are in memory: those with an entry, and those that their object has.
+    ///
+    /// # Errors
+    ///
+    /// [`MincoreError`].
+    pub fn mincore(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+    ) -> Result<Vec<bool>, MincoreError> {
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(MincoreError::Unaligned(addr));
+        }
+        let too_high = MincoreError::TooHigh { addr, len };
+        let end = addr
+            .checked_add(len)
+            .filter(|&end| end <= TASK_SIZE)
+            .ok_or(too_high)?
+            .next_multiple_of(PAGE_SIZE);
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(Vec::new());
+        };
+        let mut g = self.read_over(cx, Some(range));
+        let mut out = cached(&g.layout, range)?;
+        let pinned = g.cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        let mut at = range.start();
+        while let Some(vma) = g.layout.vmas.get(at).filter(|_| at < range.end()) {
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            self.table
+                .leaves(part, pin, |in_leaf, leaf| {
+                    leaf.peek_each(in_leaf, |page, pte| {
+                        let i = page.0 - range.start().0;
+                        if let Some(in_core) = self.in_core(vma, pte) {
+                            out[usize::try_from(i).expect("fits the vector")] = in_core;
+                        }
+                    });
+                    Ok::<(), Infallible>(())
+                })
+                .unwrap_or_else(|e| match e {});
+            at = part.end();
+        }
+        Ok(out)
+    }
+    /// What an entry says by itself, whatever the object has at its place (`mincore_pte_range`); a guard marker says nothing.
+    fn in_core(&self, vma: &Vma, pte: RawPte) -> Option<bool> {
+        if pte.is_present() || pte.migrating().is_some() {
+            Some(true)
+        } else if let Some(slot) = pte.swap_slot() {
+            Some(self.machine().mem().swap_is_cached(slot))
+        } else {
+            pte.file_index().map(|index| in_object(vma, index))
+        }
+    }
+
+    /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given other rights.
+    ///
+    /// # Errors
+    ///
+    /// [`MsealError`]; nothing is sealed then, unless the map limit came in the way of a split.
+    pub fn mseal(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+    ) -> Result<(), MsealError> {
+        let bad = MsealError::Range { addr, len };
+        let end = len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .and_then(|len| addr.checked_add(len))
+            .filter(|_| addr.is_multiple_of(PAGE_SIZE))
+            .ok_or(bad)?;
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(());
+        };
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        g.seal(range)
+    }
+}
+
+/// For each page, whether its object has it in memory. What lies beyond the end of the object costs nothing.
+fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
+    let mut parts = Vec::new();
+    let mut at = range.start();
+    while at < range.end() {
+        let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
+        let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+        parts.extend(vma.object().map(|object| (vma, part, object)));
+        at = part.end();
+    }
+    let nth = |n: u64| usize::try_from(n).expect("fits the vector");
+    let mut out = vec![false; nth(range.pages())];
+    for (vma, part, object) in parts {
+        let first = vma.pgoff_at(part.start());
+        // The page behind the last may be there too: a write began in it, and came to nothing.
+        let end = object.pages() + 1;
+        let there = end.saturating_sub(first).min(part.pages());
+        for n in 0..there {
+            out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();
+        }
+    }
+    Ok(out)
+}
+
+fn in_object(vma: &Vma, index: u64) -> bool {
+    vma.object()
+        .is_some_and(|object| object.resident(index).is_some())
+}
+
+impl MmapWriteGuard<'_> {
+    fn seal(&mut self, range: VpnRange) -> Result<(), MsealError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at);
+            at = vma.map(Vma::end).ok_or(MsealError::Hole(at.addr()))?;
+        }
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at).expect("checked above");
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let (start, flags) = (vma.start(), vma.flags);
+            let start = if vma.is_sealed() {
+                start
+            } else {
+                self.modify(start, part, flags | VmFlags::SEALED)?
+            };
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! `MADV_PAGEOUT`: pages of a range are reclaimed at once, used lately or not.
+
+use crate::mm::{entry::flags::VmFlags, guard::Lease, space::Mm};
+use crate::{
+    addr::VpnRange,
+    ctx::{Cx, Sleepable, rank},
+    error::MadviseError,
+    frame::{Frame, FrameFlags},
+    reclaim::References,
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// VMA by VMA (`madvise_pageout`).
+    pub(in crate::mm) fn advise_pageout(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+    ) -> Result<(), MadviseError> {
+        self.each_pinned(cx, range, |vma, part| {
+            if vma.flags.contains(VmFlags::LOCKED) {
+                return Err(MadviseError::Unsuitable(vma.start().addr()));
+            }
+            Ok(move |lease: Lease<'_, rank::Mmap, Sleepable>| lease.page_out(part))
+        })
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// What each leaf maps is gathered under its lock and reclaimed after it: lowest address first.
+    fn page_out(mut self, part: VpnRange) {
+        let mm = self.mm;
+        let mut rest = Some(part);
+        while let Some(block) = rest.and_then(|rest| first_leaf(mm, &mut self.cx, rest)) {
+            let list = own_pages(mm, &mut self.cx, block);
+            let _counts = mm
+                .machine()
+                .reclaimer()
+                .shrink(&mut self.cx, list, References::Ignore);
+            rest = VpnRange::new(block.end(), part.end());
+        }
+    }
+}
+
+/// The pages of `range` in its first leaf: what has no table costs nothing.
+fn first_leaf(
+    mm: &Mm,
+    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+    range: VpnRange,
+) -> Option<VpnRange> {
+    let pinned = cx.pin();
+    let pin = mm.table.pin(pinned.guard());
+    mm.table.leaves(range, pin, |part, _| Err(part)).err()
+}
+
+/// Frames of a leaf that no other entry maps: what others use is not this process's to give up.
+fn own_pages<'m>(
+    mm: &'m Mm,
+    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+    block: VpnRange,
+) -> Vec<Frame<'m>> {
+    let mem = mm.machine().mem();
+    let pinned = cx.pin();
+    let mut list = Vec::new();
+    mm.table
+        .leaves(block, mm.table.pin(pinned.guard()), |part, leaf| {
+            let Some(leaf) = leaf.lock() else {
+                return Ok(());
+            };
+            let counted = part.iter().filter_map(|at| leaf.get(at).counted());
+            let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
+            for pfn in own {
+                mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
+                // Taken off its list: what is on none is somebody's business already.
+                if mem.lru_remove(pfn) || !mem.has_lru() {
+                    list.push(mem.get(pfn));
+                }
+            }
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        addr::{PAGE_SIZE, Vpn},
+        ctx::Atomic,
+        frame::MemConfig,
+        mm::{
+            calls::mmap::MmapArgs,
+            machine::{Machine, MachineConfig},
+        },
+        notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
+    };
+    use std::{
+        sync::{Arc, Barrier, Mutex},
+        thread::scope,
+    };
+
+    /// When the first window opens, somebody else does something.
+    struct Meddler {
+        gate: Gate<OrderedStore<u64>, (), Atomic>,
+        once: Mutex<Option<Arc<Barrier>>>,
+    }
+
+    impl ExternalMmu for Meddler {
+        fn invalidate_start<'i>(
+            &self,
+            cx: Cx<'_, rank::Callback, Sleepable>,
+            inv: Invalidation<'i>,
+        ) -> Ack<'i> {
+            let once = self.once.lock().unwrap().take();
+            if let Some(turn) = once {
+                turn.wait(); // It begins,
+                turn.wait(); // and it is done.
+            }
+            self.gate.exclude(cx, inv, |(), _, _| ())
+        }
+    }
+
+    fn small() -> Arc<Machine> {
+        Machine::new(MachineConfig {
+            memory: MemConfig {
+                frames: 64,
+                swap: 64,
+                ..MemConfig::default()
+            },
+            ..MachineConfig::default()
+        })
+    }
+
+    /// Reclaim takes the two pages from there in its hand.
+    fn shrink_two(machine: &Machine, mm: &Mm, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+        let first = Vpn::containing(addr);
+        let pages = VpnRange::new(first, first.plus(2)).unwrap();
+        let mut g = mm.read(cx);
+        let Lease { mm, mut cx } = g.lease();
+        let list = own_pages(mm, &mut cx, pages);
+        assert_eq!(list.len(), 2);
+        let _counts = machine.reclaimer().shrink(&mut cx, list, References::Check);
+    }
+
+    /// While reclaim opens a window for the page before, the only mapping of the next one in its hand is replaced by a copy.
+    /// Nobody refers to the slot that it gets then, and nobody will come to say so.
+    #[test]
+    fn a_page_copied_while_reclaim_holds_it_leaves_nothing_in_swap() {
+        let machine = small();
+        let mut thread = machine.enter().unwrap();
+        let mut cx = thread.cx();
+        let mm = Mm::new(&machine);
+        let args = MmapArgs::anonymous(2 * PAGE_SIZE);
+        let addr = mm.mmap(&mut cx, &args).unwrap();
+        let second = addr + PAGE_SIZE;
+        mm.store(&mut cx, addr, 1).unwrap();
+        mm.store(&mut cx, second, 1).unwrap();
+        // A child that was there and is gone: the next store finds out whether the page is its own.
+        let child = mm.fork(&mut cx).unwrap();
+        child.exit(&mut cx);
+        shrink_two(&machine, &mm, &mut cx, addr); // They were used.
+        let turn = Arc::new(Barrier::new(2));
+        let (_meddler, registration) = mm.register(&mut cx, |seat: Seat| {
+            Arc::new(Meddler {
+                gate: Gate::new(seat, OrderedStore::default(), ()),
+                once: Mutex::new(Some(Arc::clone(&turn))),
+            })
+        });
+        scope(|s| {
+            s.spawn(|| {
+                let mut thread = machine.enter().unwrap();
+                turn.wait();
+                mm.store(&mut thread.cx(), second, 2).unwrap();
+                turn.wait();
+            });
+            shrink_two(&machine, &mm, &mut cx, addr);
+        });
+        let mem = machine.mem();
+        assert_eq!(
+            (mem.swap().used(), mem.swap().cached()),
+            (1, 1),
+            "the first"
+        );
+        assert_eq!(mem.in_use(), 2, "the first in the cache, and the copy");
+        mm.unregister(&mut cx, registration);
+        mm.exit(&mut cx);
+        assert_eq!((mem.swap().used(), mem.in_use()), (0, 0));
+    }
+}

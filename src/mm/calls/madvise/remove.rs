@@ -1,0 +1,65 @@
+//! `MADV_REMOVE`: a hole in the object, which every mapping of it loses.
+
+use super::check_sealed;
+use crate::mm::{
+    entry::flags::{Advice, VmFlags},
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::MadviseError,
+    file::File,
+};
+use std::sync::Arc;
+
+impl Mm {
+    /// VMA by VMA; the mmap lock is let go while the object works (`madvise_remove`).
+    pub(in crate::mm) fn advise_remove(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+    ) -> Result<(), MadviseError> {
+        let mut hole = None;
+        let mut at = range.start();
+        while at < range.end() {
+            let g = self.read_over(cx, Some(range));
+            let Some(vma) = g.layout.vmas.find(at) else {
+                return Err(MadviseError::Hole(at.addr()));
+            };
+            if vma.start() > at {
+                hole.get_or_insert(at);
+                at = vma.start();
+                continue;
+            }
+            let file = removable(vma)?;
+            let end = vma.end().min(range.end());
+            let from = vma.pgoff_at(at) * PAGE_SIZE;
+            let start = vma.start();
+            drop(g);
+            file.punch_hole(cx.reborrow(), from, (end.0 - at.0) * PAGE_SIZE)
+                .map_err(|why| MadviseError::Object {
+                    at: start.addr(),
+                    why,
+                })?;
+            at = end;
+        }
+        hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
+    }
+}
+
+/// The file to be punched, if this VMA may do it.
+fn removable(vma: &Vma) -> Result<Arc<File>, MadviseError> {
+    let at = vma.start().addr();
+    check_sealed(vma, Advice::Remove)?;
+    let file = match &vma.file {
+        Some(file) if !vma.flags.contains(VmFlags::LOCKED) => file,
+        _ => return Err(MadviseError::Unsuitable(at)),
+    };
+    // `vma_is_shared_maywrite`.
+    if !vma.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
+        return Err(MadviseError::Denied(at));
+    }
+    Ok(Arc::clone(file))
+}

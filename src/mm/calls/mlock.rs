@@ -1,0 +1,251 @@
+//! `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall`.
+
+use crate::mm::{
+    entry::flags::{MlockFlags, MlockallFlags, VmFlags},
+    fault::populate::Errors,
+    guard::{AfterYield, Lease, MmapWriteGuard},
+    page_table::Pin,
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MlockError, VmaError},
+};
+use std::convert::Infallible;
+
+type Idle<'c, 't> = &'c mut Cx<'t, rank::Idle, Sleepable>;
+
+impl Mm {
+    /// Locks every page that `[addr, addr + len)` touches and faults them in.
+    ///
+    /// # Errors
+    ///
+    /// [`MlockError`]; VMAs locked before the failure stay locked.
+    pub fn mlock(&self, cx: Idle<'_, '_>, addr: u64, len: u64) -> Result<(), MlockError> {
+        self.lock_range(cx, addr, len, VmFlags::LOCKED)
+    }
+    /// [`mlock`](Self::mlock); with `ONFAULT` pages are locked when they come.
+    ///
+    /// # Errors
+    ///
+    /// As `mlock`, and unknown flags.
+    pub fn mlock2(
+        &self,
+        cx: Idle<'_, '_>,
+        addr: u64,
+        len: u64,
+        flags: MlockFlags,
+    ) -> Result<(), MlockError> {
+        if !MlockFlags::all().contains(flags) {
+            return Err(MlockError::Flags(flags.bits()));
+        }
+        let kind = if flags.contains(MlockFlags::ONFAULT) {
+            VmFlags::LOCK_MASK
+        } else {
+            VmFlags::LOCKED
+        };
+        self.lock_range(cx, addr, len, kind)
+    }
+    /// Unlocks every page that `[addr, addr + len)` touches.
+    ///
+    /// # Errors
+    ///
+    /// [`MlockError`]; VMAs below the failing one stay unlocked.
+    pub fn munlock(&self, cx: Idle<'_, '_>, addr: u64, len: u64) -> Result<(), MlockError> {
+        let Some(range) = touched(addr, len)? else {
+            return Ok(());
+        };
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        g.set_lock(range, VmFlags::empty())
+    }
+    /// Locks what is mapped, what will be mapped, or both.
+    ///
+    /// # Errors
+    ///
+    /// [`MlockError`] for flags, right and limit; VMAs that cannot be locked are passed over, as on Linux.
+    pub fn mlockall(&self, cx: Idle<'_, '_>, flags: MlockallFlags) -> Result<(), MlockError> {
+        if flags.is_empty()
+            || flags == MlockallFlags::ONFAULT
+            || !MlockallFlags::all().contains(flags)
+        {
+            return Err(MlockError::Flags(flags.bits()));
+        }
+        let current = flags.contains(MlockallFlags::CURRENT);
+        let mut g = self.write(cx);
+        if !g.layout.can_mlock() {
+            return Err(MlockError::Denied);
+        }
+        let total = g.layout.total_vm;
+        let limits = g.layout.limits;
+        if current && !limits.ipc_lock && total > limits.memlock >> PAGE_SHIFT {
+            return Err(MlockError::Limit(total));
+        }
+        g.set_lock_all(flags);
+        drop(g);
+        if current {
+            let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
+            self.populate(cx, all, Errors::Ignore)
+                .expect("errors are ignored");
+        }
+        Ok(())
+    }
+    /// Unlocks everything, now and for the future.
+    pub fn munlockall(&self, cx: Idle<'_, '_>) {
+        self.write(cx).set_lock_all(MlockallFlags::empty());
+    }
+
+    fn lock_range(
+        &self,
+        cx: Idle<'_, '_>,
+        addr: u64,
+        len: u64,
+        kind: VmFlags,
+    ) -> Result<(), MlockError> {
+        let mut g = self.write_some(cx);
+        if let Ok(Some(range)) = touched(addr, len) {
+            g.settle_on(range);
+        }
+        if !g.layout.can_mlock() {
+            return Err(MlockError::Denied);
+        }
+        // The limit comes before the range, so that a range which wraps may well exceed it first.
+        g.check_lock_limit(addr, len)?;
+        let Some(range) = touched(addr, len)? else {
+            return Ok(());
+        };
+        g.set_lock(range, kind)?;
+        drop(g);
+        Ok(self.populate(cx, range, Errors::Stop)?)
+    }
+}
+
+/// Start and length of the pages that a range of bytes touches. A length that wraps in the rounding is 0, as it is on
+/// Linux.
+fn rounded(addr: u64, len: u64) -> (u64, u64) {
+    let offset = addr % PAGE_SIZE;
+    let len = len.wrapping_add(offset).wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+    (addr - offset, len)
+}
+
+/// The pages that a range of bytes touches; none for an empty one.
+fn touched(addr: u64, len: u64) -> Result<Option<VpnRange>, MlockError> {
+    let (start, bytes) = rounded(addr, len);
+    let end = start
+        .checked_add(bytes)
+        .ok_or(MlockError::Wraps { addr, len })?;
+    Ok(VpnRange::new(Vpn::containing(start), Vpn::containing(end)))
+}
+
+impl MmapWriteGuard<'_> {
+    /// Pages of the range that are locked already are not counted twice.
+    fn check_lock_limit(&self, addr: u64, len: u64) -> Result<(), MlockError> {
+        let limits = self.layout.limits;
+        let already: u64 = touched(addr, len)
+            .ok()
+            .flatten()
+            .into_iter()
+            .flat_map(|range| self.layout.vmas.range(range).map(move |v| (v, range)))
+            .filter(|(v, _)| v.flags.contains(VmFlags::LOCKED))
+            .filter_map(|(v, range)| v.range().intersect(range))
+            .map(VpnRange::pages)
+            .sum();
+        let pages = rounded(addr, len).1 >> PAGE_SHIFT;
+        let wanted = self.layout.locked_vm + pages - already;
+        if !limits.ipc_lock && wanted > limits.memlock >> PAGE_SHIFT {
+            return Err(MlockError::Limit(wanted));
+        }
+        Ok(())
+    }
+
+    /// `apply_vma_lock_flags`.
+    fn set_lock(&mut self, range: VpnRange, kind: VmFlags) -> Result<(), MlockError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at);
+            let vma = vma.ok_or(MlockError::Hole(at.addr()))?;
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let start = vma.start();
+            let start = self.set_lock_vma(start, part, kind)?;
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+    /// `mlock_fixup`. What cannot be locked is passed over.
+    fn set_lock_vma(&mut self, start: Vpn, part: VpnRange, kind: VmFlags) -> Result<Vpn, VmaError> {
+        let vma = self.vma(start);
+        let old = vma.flags;
+        let new = (old - VmFlags::LOCK_MASK) | kind;
+        if new == old || !vma.may_be_locked() {
+            return Ok(start);
+        }
+        let start = self.modify(start, part, new)?;
+        let was = old.contains(VmFlags::LOCKED);
+        let is = new.contains(VmFlags::LOCKED);
+        if is && !was {
+            self.layout.locked_vm += part.pages();
+        } else if was && !is {
+            self.layout.locked_vm -= part.pages();
+        }
+        if is != was {
+            self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
+                lease.mark_unevictable(part, is);
+            });
+        }
+        Ok(start)
+    }
+    /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
+    fn set_lock_all(&mut self, flags: MlockallFlags) {
+        let mut kind = VmFlags::LOCKED;
+        if flags.contains(MlockallFlags::ONFAULT) {
+            kind |= VmFlags::LOCKONFAULT;
+        }
+        self.layout.def_flags -= VmFlags::LOCK_MASK;
+        if flags.contains(MlockallFlags::FUTURE) {
+            self.layout.def_flags |= kind;
+            if !flags.contains(MlockallFlags::CURRENT) {
+                return;
+            }
+        }
+        if flags.is_empty() {
+            kind = VmFlags::empty();
+        }
+        let mut next = self.layout.vmas.first().map(Vma::range);
+        while let Some(vma) = next {
+            let done = self.set_lock_vma(vma.start(), vma, kind);
+            let end = done.map_or(vma.end(), |start| self.vma(start).end());
+            next = self.layout.vmas.find(end).map(Vma::range);
+        }
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
+    fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
+    }
+}
+
+/// The same of an address space that may have nobody else in it.
+pub(in crate::mm) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, locked: bool) {
+    let mem = mm.machine().mem();
+    mm.table
+        .leaves(part, pin, |part, leaf| {
+            let Some(leaf) = leaf.lock() else {
+                return Ok(());
+            };
+            for pfn in part.iter().filter_map(|at| leaf.get(at).counted()) {
+                if locked {
+                    mem.lru_lock(pfn);
+                } else {
+                    mem.lru_unlock(pfn);
+                }
+            }
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+}

@@ -1,0 +1,393 @@
+//! `mmap`: checks in Linux's order, a place, the old mappings out, the new range merged or put in.
+
+use super::hugetlb::size_of_pages;
+use crate::mm::{
+    edit::merge::NewRange,
+    entry::flags::{MapFlags, Prot, VmFlags},
+    fault::populate::Errors,
+    guard::{AfterYield, MmapWriteGuard},
+    space::Mm,
+    vma::{Vma, layout::Promise},
+};
+use crate::{
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MmapError, VmaError},
+    file::{ANONYMOUS, File, FileMode, MAX_SIZE, Shmem},
+    frame::Overcommit,
+};
+use std::sync::Arc;
+
+/// Arguments of [`Mm::mmap`], as the system call gets them.
+#[derive(Clone, Debug)]
+pub struct MmapArgs {
+    /// Wanted address in bytes; a hint unless the flags make it fixed. 0: anywhere.
+    pub addr: u64,
+    /// Length in bytes; rounded up to pages.
+    pub len: u64,
+    /// Rights.
+    pub prot: Prot,
+    /// Kind and options.
+    pub flags: MapFlags,
+    /// What is mapped; none: anonymous memory.
+    pub file: Option<Arc<File>>,
+    /// Offset into the file in bytes; a multiple of the page size, also where it is not used.
+    pub offset: u64,
+}
+
+impl MmapArgs {
+    /// Private anonymous memory, readable and writable, anywhere.
+    pub fn anonymous(len: u64) -> Self {
+        Self {
+            addr: 0,
+            len,
+            prot: Prot::READ | Prot::WRITE,
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+            file: None,
+            offset: 0,
+        }
+    }
+    /// The same at exactly `addr`, replacing what is there.
+    #[must_use]
+    pub fn fixed(self, addr: u64) -> Self {
+        Self {
+            addr,
+            flags: self.flags | MapFlags::FIXED,
+            ..self
+        }
+    }
+    /// The same with other rights.
+    #[must_use]
+    pub fn prot(self, prot: Prot) -> Self {
+        Self { prot, ..self }
+    }
+    /// The same, shared.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self {
+            flags: (self.flags - MapFlags::PRIVATE) | MapFlags::SHARED,
+            ..self
+        }
+    }
+    /// The same of a file, from `offset` bytes on.
+    #[must_use]
+    pub fn of(self, file: &Arc<File>, offset: u64) -> Self {
+        Self {
+            file: Some(Arc::clone(file)),
+            flags: self.flags - MapFlags::ANONYMOUS,
+            offset,
+            ..self
+        }
+    }
+    /// The same with more flags.
+    #[must_use]
+    pub fn with(self, flags: MapFlags) -> Self {
+        Self {
+            flags: self.flags | flags,
+            ..self
+        }
+    }
+}
+
+impl Mm {
+    /// Maps `args.len` bytes and returns where, as `mmap(2)`.
+    ///
+    /// Opens one window over the range if it replaces a mapping, none otherwise. `POPULATE` and `LOCKED` fault the
+    /// pages in afterwards; failures of that are ignored, as on Linux.
+    ///
+    /// # Errors
+    ///
+    /// [`MmapError`]; nothing changed but, at worst, VMAs split at the ends of a fixed range, and the range left a
+    /// hole when the very last allocation failed, or when there are no huge pages for it (all as on Linux).
+    pub fn mmap(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        args: &MmapArgs,
+    ) -> Result<u64, MmapError> {
+        let mut g = self.write_some(cx);
+        let (range, locked) = g.do_mmap(args)?;
+        drop(g);
+        let populate = args.flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
+        if locked || populate {
+            self.populate(cx, range, Errors::Ignore)
+                .expect("errors are ignored");
+        }
+        Ok(range.start().addr())
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// Returns the range, and whether it is locked.
+    pub(in crate::mm) fn do_mmap(
+        &mut self,
+        args: &MmapArgs,
+    ) -> Result<(VpnRange, bool), MmapError> {
+        let pages = check_args(args)?;
+        let count = self.layout.vmas.len();
+        if count > self.layout.machine.config().max_map_count {
+            return Err(MmapError::MapCount(count));
+        }
+        let range = loop {
+            let range = self.find_place(args, pages)?;
+            if self.settle(&[range]) {
+                break range;
+            }
+        };
+        let flags = self.vm_flags(args, pages)?;
+        let pgoff = match &args.file {
+            Some(_) => args.offset >> PAGE_SHIFT,
+            None if flags.contains(VmFlags::SHARED) => 0,
+            None => range.start().0,
+        };
+        if let Some(size) = size_of_pages(args)? {
+            match self.refuse_huge(range, flags, (args, size))? {}
+        }
+        self.map_region(range, flags, pgoff, args.file.clone())?;
+        Ok((range, flags.contains(VmFlags::LOCKED)))
+    }
+
+    /// Rights and kind of the new VMA; the checks of locking and of contradicting flags.
+    fn vm_flags(&self, args: &MmapArgs, pages: u64) -> Result<VmFlags, MmapError> {
+        let has = |f| args.flags.contains(f);
+        let mut flags = VmFlags::from_prot(args.prot)
+            | VmFlags::MAYREAD
+            | VmFlags::MAYWRITE
+            | VmFlags::MAYEXEC
+            | self.layout.def_flags;
+        if has(MapFlags::GROWSDOWN) {
+            flags |= VmFlags::GROWSDOWN;
+        }
+        if has(MapFlags::STACK) {
+            flags |= VmFlags::NOHUGEPAGE;
+        }
+        if has(MapFlags::LOCKED) {
+            flags |= VmFlags::LOCKED;
+            if !self.layout.can_mlock() {
+                return Err(MmapError::LockDenied);
+            }
+        }
+        if flags.contains(VmFlags::LOCKED) && !self.layout.may_lock(pages) {
+            return Err(MmapError::LockLimit(pages));
+        }
+        if let Some(file) = &args.file {
+            self.check_file(file, args.offset >> PAGE_SHIFT, pages)?;
+        }
+        flags = kind_flags(args, flags)?;
+        let never = matches!(
+            self.layout.machine.config().overcommit,
+            Overcommit::Never { .. }
+        );
+        if has(MapFlags::NORESERVE) && !never {
+            flags |= VmFlags::NORESERVE;
+        }
+        Ok(flags)
+    }
+
+    /// `file_mmap_ok`: the object is of this machine, and no offset exceeds what an object can have.
+    fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
+        if !file.mapping().is_on(self.layout.machine.registry()) {
+            return Err(MmapError::OtherMachine);
+        }
+        if pages > MAX_SIZE / PAGE_SIZE || pgoff > MAX_SIZE / PAGE_SIZE - pages {
+            return Err(MmapError::OffsetOverflow(pgoff));
+        }
+        Ok(())
+    }
+
+    /// Puts a checked range into the layout (`mmap_region`).
+    pub(in crate::mm) fn map_region(
+        &mut self,
+        range: VpnRange,
+        mut flags: VmFlags,
+        pgoff: u64,
+        file: Option<Arc<File>>,
+    ) -> Result<Vpn, MmapError> {
+        self.layout.vmas.focus(range.start());
+        let old = self.gather(range)?;
+        self.layout.may_expand(flags, range.pages() - old.pages)?;
+        let accounted = flags.accountable();
+        if accounted {
+            // What the replaced VMAs had promised passes on to the new one.
+            self.recharge(range.pages(), old.accounted)?;
+            flags |= VmFlags::ACCOUNT;
+        }
+        // Until it is mapped: the last allocation may fail, a driver panic.
+        let promised = if accounted { range.pages() } else { 0 };
+        let promise = Promise::made(self.mm.machine(), promised);
+        self.detach(range, !accounted, AfterYield::KeepsEditing);
+        flags = self.layout.merged_if_all_is(flags);
+        let new = NewRange {
+            range,
+            pgoff,
+            flags,
+            file,
+            copied_from: None,
+        };
+        let shared_anonymous = new.file.is_none() && flags.contains(VmFlags::SHARED);
+        let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
+        let start = match merged {
+            Some(start) => start,
+            None => self.insert_new(new)?,
+        };
+        promise.keep();
+        self.layout.account(flags, range.pages());
+        if flags.contains(VmFlags::LOCKED) {
+            self.lock_new(start, range.pages());
+        }
+        Ok(start)
+    }
+    /// The end of mapping what is to be locked (`__mmap_complete`): what cannot be locked is not, but it was neither
+    /// merged with such memory, nor is it spared being populated.
+    fn lock_new(&mut self, start: Vpn, pages: u64) {
+        if self.vma(start).may_be_locked() {
+            self.layout.locked_vm += pages;
+        } else {
+            self.layout.change(start, |v| v.flags -= VmFlags::LOCK_MASK);
+        }
+    }
+    fn recharge(&self, new: u64, old: u64) -> Result<(), MmapError> {
+        if new >= old {
+            Ok(self.layout.charge(new - old)?)
+        } else {
+            self.layout.uncharge(old - new);
+            Ok(())
+        }
+    }
+    /// A VMA of its own (`__mmap_new_vma`); shared anonymous memory gets its object here.
+    fn insert_new(&mut self, new: NewRange) -> Result<Vpn, VmaError> {
+        self.layout.alloc_vma()?;
+        let file = match new.file {
+            None if new.flags.contains(VmFlags::SHARED) => Some(self.zero_file(&new)?),
+            file => file,
+        };
+        let start = new.range.start();
+        self.layout
+            .insert(Vma::new(new.range, new.pgoff, new.flags, file));
+        Ok(start)
+    }
+    /// `shmem_zero_setup`.
+    fn zero_file(&self, new: &NewRange) -> Result<Arc<File>, VmaError> {
+        let machine = &self.layout.machine;
+        let pages = new.range.pages();
+        let charged = if new.flags.contains(VmFlags::NORESERVE) {
+            0
+        } else {
+            pages
+        };
+        if !machine.commit().charge(charged) {
+            return Err(VmaError::NoMemory(crate::error::NoMemory::Object));
+        }
+        let object = Shmem::new(machine.host(), ANONYMOUS, pages * PAGE_SIZE, charged)
+            .inspect_err(|_| machine.commit().uncharge(charged))?;
+        Ok(File::open(object, FileMode::ReadWrite))
+    }
+}
+
+/// The checks that come before any lock; returns the length in pages.
+pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
+    if !args.offset.is_multiple_of(PAGE_SIZE) {
+        return Err(MmapError::Offset(args.offset));
+    }
+    let huge = size_of_pages(args)?;
+    if args.len == 0 {
+        return Err(MmapError::ZeroLength);
+    }
+    let len = match huge {
+        Some(size) => args
+            .len
+            .checked_next_multiple_of(size << PAGE_SHIFT)
+            .ok_or(MmapError::HugeLength(args.len))?,
+        None => args.len,
+    };
+    let pages = len
+        .checked_next_multiple_of(PAGE_SIZE)
+        .ok_or(MmapError::Length(args.len))?
+        >> PAGE_SHIFT;
+    let pgoff = args.offset >> PAGE_SHIFT;
+    if pgoff.checked_add(pages).is_none() {
+        return Err(MmapError::OffsetOverflow(pgoff));
+    }
+    Ok(pages)
+}
+
+/// The bits that say what kind of mapping it is.
+pub(in crate::mm) const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
+
+/// The flags with what the mapping type adds, and which types there are.
+fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
+    let bad = Err(MmapError::Flags(args.flags.bits()));
+    let grows = flags.contains(VmFlags::GROWSDOWN);
+    let kind = args.flags & TYPE;
+    if let Some(file) = &args.file {
+        let rights = (file.is_readable(), file.is_writable());
+        return file_flags(args, rights, flags);
+    }
+    if args.flags.contains(MapFlags::HUGETLB) {
+        // A file of the pool, made for this mapping alone.
+        return file_flags(args, (true, true), flags);
+    }
+    if kind == MapFlags::SHARED {
+        if grows {
+            return bad;
+        }
+        Ok(flags | VmFlags::SHARED | VmFlags::MAYSHARE)
+    } else if kind == MapFlags::PRIVATE {
+        Ok(flags)
+    } else if kind == MapFlags::DROPPABLE {
+        // The flag contradicts it; that all new memory is to be locked does not, and is passed over.
+        if grows || args.flags.contains(MapFlags::LOCKED) {
+            return bad;
+        }
+        let droppable = VmFlags::DROPPABLE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
+        Ok(flags | droppable | VmFlags::NORESERVE)
+    } else {
+        bad
+    }
+}
+
+/// Flags that a mapping of a file may have where every flag is looked at (`LEGACY_MAP_MASK`): the bits of sizes of huge pages are
+/// among them, and `FIXED_NOREPLACE` is not.
+const VALID: MapFlags = MapFlags::from_bits_retain(0x7c04_0080)
+    .union(MapFlags::SHARED_VALIDATE)
+    .union(MapFlags::FIXED)
+    .union(MapFlags::ANONYMOUS)
+    .union(MapFlags::MAP_32BIT)
+    .union(MapFlags::GROWSDOWN)
+    .union(MapFlags::DENYWRITE)
+    .union(MapFlags::EXECUTABLE)
+    .union(MapFlags::LOCKED)
+    .union(MapFlags::NORESERVE)
+    .union(MapFlags::POPULATE)
+    .union(MapFlags::NONBLOCK)
+    .union(MapFlags::STACK);
+
+/// The same for a file: what was it opened for? Shared of a file that may not be written, it never may.
+fn file_flags(
+    args: &MmapArgs,
+    (readable, writable): (bool, bool),
+    flags: VmFlags,
+) -> Result<VmFlags, MmapError> {
+    let kind = args.flags & TYPE;
+    let shared = kind == MapFlags::SHARED || kind == MapFlags::SHARED_VALIDATE;
+    let (unknown, writes) = (
+        kind == MapFlags::SHARED_VALIDATE && !VALID.contains(args.flags),
+        shared && args.prot.contains(Prot::WRITE),
+    );
+    if !shared && kind != MapFlags::PRIVATE {
+        return Err(MmapError::Flags(args.flags.bits()));
+    }
+    if unknown {
+        return Err(MmapError::FlagsUnsupported(args.flags.bits()));
+    }
+    if (writes && !writable) || !readable {
+        return Err(MmapError::Access);
+    }
+    if flags.contains(VmFlags::GROWSDOWN) {
+        return Err(MmapError::Flags(args.flags.bits()));
+    }
+    Ok(match (shared, writable) {
+        (false, _) => flags,
+        (true, true) => flags | VmFlags::SHARED | VmFlags::MAYSHARE,
+        (true, false) => (flags | VmFlags::MAYSHARE) - VmFlags::MAYWRITE,
+    })
+}

@@ -1,0 +1,377 @@
+//! `mprotect`: VMA by VMA, the flags changed and merged, then the entries inside a window.
+
+use crate::mm::{
+    entry::{
+        flags::{Prot, VmFlags},
+        pte::Rights,
+    },
+    guard::{AfterYield, Lease, MmapWriteGuard},
+    space::Mm,
+    vma::layout::Promise,
+    window::{PteSlot, PteTxn},
+};
+use crate::{
+    addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{LimitError, MprotectError},
+    frame::FrameFlags,
+    notifier::Event,
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Changes the rights of `[addr, addr + len)`, `len` rounded up to pages.
+    ///
+    /// # Errors
+    ///
+    /// [`MprotectError`]. Errors of a single VMA, and holes, come when the walk gets there: what lies below has been
+    /// changed, and stays so.
+    ///
+    /// # Panics
+    ///
+    /// If a driver does. Rights that were to be taken from the VMA that it concerned are there still then.
+    pub fn mprotect(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+    ) -> Result<(), MprotectError> {
+        let Some(range) = check_args(addr, len, prot)? else {
+            return Ok(());
+        };
+        let mut g = self.write_some(cx);
+        let range = loop {
+            let range = g.grow_range(range, prot)?;
+            if g.settle(&[range]) {
+                break range;
+            }
+        };
+        g.protect(range, prot)
+    }
+}
+
+/// The checks before the lock; `None`: nothing to do.
+fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {
+    /// Accepted and ignored.
+    const SEM: Prot = Prot::from_bits_retain(8);
+    let known = Prot::all() | SEM;
+    if prot.contains(Prot::GROWSDOWN | Prot::GROWSUP) {
+        return Err(MprotectError::Prot(prot.bits()));
+    }
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(MprotectError::Unaligned(addr));
+    }
+    if len == 0 {
+        return Ok(None);
+    }
+    let wraps = MprotectError::Wraps { addr, len };
+    let end = len
+        .checked_next_multiple_of(PAGE_SIZE)
+        .and_then(|len| addr.checked_add(len))
+        .ok_or(wraps)?;
+    if !known.contains(prot) {
+        return Err(MprotectError::Prot(prot.bits()));
+    }
+    Ok(VpnRange::new(Vpn::containing(addr), Vpn::containing(end)))
+}
+
+/// What became of the rights of one VMA.
+#[derive(Clone, Copy)]
+struct Change {
+    part: VpnRange,
+    old: VmFlags,
+    new: VmFlags,
+    charged: u64,
+}
+
+/// A VMA has new rights, and its entries are getting them.
+///
+/// Should a driver's panic keep a window from opening, some entries have the old ones: a VMA must allow what its entries do.
+/// So rights that were taken come back, and those that were given stay: that to read at once, that to write by a fault.
+struct Changing<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    change: Change,
+    done: bool,
+}
+
+impl Changing<'_, '_> {
+    fn takes_rights(&self) -> bool {
+        let rights = |flags: VmFlags| (flags.accessible(), flags.contains(VmFlags::WRITE));
+        rights(self.change.new) < rights(self.change.old)
+    }
+    #[cold]
+    fn undo(&mut self) {
+        let Change {
+            part,
+            old,
+            new,
+            charged,
+        } = self.change;
+        let guard = &mut *self.guard;
+        guard.cut_out(part);
+        guard.layout.change(part.start(), |vma| vma.flags = old);
+        if old.accessible() {
+            guard.make_readable(part);
+        }
+        guard.layout.reaccount(new, old, part.pages());
+        guard.layout.uncharge(charged);
+    }
+}
+
+impl Drop for Changing<'_, '_> {
+    fn drop(&mut self) {
+        if !self.done && self.takes_rights() {
+            return self.undo();
+        }
+        let Change { part, old, new, .. } = self.change;
+        if !self.done && new.accessible() && !old.accessible() {
+            // A fault makes an entry writable, but looks at none that is there for a read.
+            self.guard.make_readable(part);
+        }
+        if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
+            self.guard.layout.uncharge(part.pages());
+        }
+    }
+}
+
+impl<'g> MmapWriteGuard<'g> {
+    /// `PROT_GROWSDOWN` takes in the rest of the stack below; otherwise the start must be mapped.
+    fn grow_range(&self, range: VpnRange, prot: Prot) -> Result<VpnRange, MprotectError> {
+        let hole = MprotectError::Hole(range.start().addr());
+        let vma = self.layout.vmas.find(range.start()).ok_or(hole)?;
+        let start = vma.start();
+        if prot.contains(Prot::GROWSDOWN) {
+            if start >= range.end() {
+                return Err(hole);
+            }
+            if !vma.flags.contains(VmFlags::GROWSDOWN) {
+                return Err(MprotectError::NotGrowing(start.addr()));
+            }
+            return Ok(VpnRange::new(start, range.end()).expect("start lies below the end"));
+        }
+        if start > range.start() {
+            return Err(hole);
+        }
+        if prot.contains(Prot::GROWSUP) {
+            return Err(MprotectError::NotGrowing(start.addr()));
+        }
+        Ok(range)
+    }
+
+    fn protect(&mut self, range: VpnRange, prot: Prot) -> Result<(), MprotectError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = self.layout.vmas.get(at);
+            let vma = vma.ok_or(MprotectError::Hole(at.addr()))?;
+            let new = vma.flags.with_prot(prot);
+            let may = VmFlags::from_bits_retain(vma.flags.bits() >> 4) & VmFlags::ACCESS;
+            if !may.contains(new & VmFlags::ACCESS) {
+                return Err(MprotectError::Denied(vma.start().addr()));
+            }
+            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let start = vma.start();
+            let then = match part.end() == range.end() {
+                true => AfterYield::OnlyPages,
+                false => AfterYield::KeepsEditing,
+            };
+            let start = self.protect_vma(start, part, new, then)?;
+            // It may have merged with what follows.
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+
+    /// `mprotect_fixup`. Returns the start of the VMA that holds `part` afterwards.
+    fn protect_vma(
+        &mut self,
+        start: Vpn,
+        part: VpnRange,
+        new: VmFlags,
+        then: AfterYield,
+    ) -> Result<Vpn, MprotectError> {
+        let vma = self.vma(start);
+        let old = vma.flags;
+        if vma.is_sealed() {
+            return Err(crate::error::VmaError::Sealed(start.addr()).into());
+        }
+        if new == old {
+            return Ok(start);
+        }
+        let (change, promise) = self.charge_change(start, part, new)?;
+        let start = self.modify(start, part, change.new)?;
+        promise.keep();
+        self.layout.reaccount(old, change.new, part.pages());
+        let mut changing = Changing {
+            guard: self,
+            change,
+            done: false,
+        };
+        let Changing { guard, done, .. } = &mut changing;
+        guard.change_protection(start, part, then, done);
+        drop(changing);
+        self.populate_locked(start, &change);
+        Ok(start)
+    }
+    /// A private mapping that becomes writable is promised its pages; one never written gives the promise back.
+    fn charge_change(
+        &self,
+        start: Vpn,
+        part: VpnRange,
+        new: VmFlags,
+    ) -> Result<(Change, Promise<'g>), LimitError> {
+        let vma = self.vma(start);
+        let old = vma.flags;
+        let mut change = Change {
+            part,
+            old,
+            new,
+            charged: 0,
+        };
+        let pages = part.pages();
+        if new.contains(VmFlags::WRITE) {
+            // Only becoming data may be refused, not being it.
+            if self.layout.may_expand(old, pages).is_ok() {
+                self.layout.may_expand(new, pages)?;
+            }
+            let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+            if !old.intersects(exempt) {
+                self.layout.charge(pages)?;
+                change.charged = pages;
+                change.new |= VmFlags::ACCOUNT;
+            }
+        } else if old.contains(VmFlags::ACCOUNT) && vma.is_anonymous() && vma.anon.get().is_none() {
+            change.new -= VmFlags::ACCOUNT;
+        }
+        let promise = Promise::made(self.mm.machine(), change.charged);
+        Ok((change, promise))
+    }
+    /// No window: nothing becomes wrong that an external MMU may hold.
+    fn make_readable(&mut self, part: VpnRange) {
+        let rights = Rights {
+            read: true,
+            write: false,
+        };
+        let table = &self.mm.table;
+        let pinned = self.cx.pin();
+        table
+            .leaves(part, table.pin(pinned.guard()), |part, leaf| {
+                if let Some(leaf) = leaf.lock() {
+                    for at in part.iter() {
+                        let pte = leaf.get(at);
+                        if pte.is_present() && !pte.may_read() {
+                            leaf.set(at, pte.with_rights(rights));
+                        }
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+    }
+    fn populate_locked(&mut self, start: Vpn, change: &Change) {
+        let Change { part, old, new, .. } = *change;
+        let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
+        if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
+            // Locked memory that becomes writable is copied now, so that no write to it faults for long.
+            self.during_faults(|mut held| {
+                let vma = held.layout.vmas.get(start).expect("just changed");
+                // As on Linux, a failure here shows at the access.
+                let _best_effort = held.populate_vma(vma, part);
+            });
+        }
+    }
+
+    /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
+    fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
+        let vma = self.vma(start);
+        let sharing = match vma.flags.contains(VmFlags::SHARED) {
+            false => Sharing::Private,
+            true if vma.notes_writes() => Sharing::Announced,
+            true => Sharing::Shared,
+        };
+        let rights = vma.rights();
+        self.yield_while(part.pages(), then, &[], |lease| {
+            lease.change_protection(part, (rights, sharing), done);
+        });
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// `done`: every entry has its new rights.
+    fn change_protection(
+        mut self,
+        part: VpnRange,
+        (rights, sharing): (Rights, Sharing),
+        done: &mut bool,
+    ) {
+        let mut at = part.start();
+        while at < part.end() {
+            let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
+            let block = VpnRange::new(at, next).expect("next lies above at");
+            if let Some(range) = self.with_tables(block) {
+                let mut window = self.window(range, Event::ProtectionVma);
+                window.split_edges(range);
+                window
+                    .leaves_in(range, |txn| {
+                        change_leaf(txn, rights, sharing);
+                        Ok::<(), Infallible>(())
+                    })
+                    .unwrap_or_else(|e| match e {});
+                *done = next == part.end();
+            }
+            at = next;
+        }
+        *done = true;
+    }
+    /// The part of `block` from its first table of 2-MiB entries on.
+    fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
+        let mm = self.mm;
+        let pinned = self.cx.pin();
+        let first = mm.table.first_pmd(block, mm.table.pin(pinned.guard()))?;
+        VpnRange::new(first, block.end())
+    }
+}
+
+/// What a write to a page means.
+#[derive(Clone, Copy, Debug)]
+enum Sharing {
+    /// A copy.
+    Private,
+    /// The object is changed.
+    Shared,
+    /// The same, and it must hear of the first write to a clean page.
+    Announced,
+}
+
+/// Gives each entry the rights of its VMA.
+fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
+    // One loop for both, so that the work on an entry is inlined into it.
+    let loses_write = !rights.write && txn.mem().has_exported();
+    txn.for_each(|slot| {
+        if loses_write {
+            let pte = slot.raw();
+            if pte.may_write() {
+                slot.lose_write(pte);
+            }
+        }
+        change_pte(slot, rights, sharing);
+    });
+}
+
+/// Gives one entry the rights of its VMA; write permission only where a write would copy and announce nothing
+/// (`can_change_pte_writable`).
+#[inline]
+fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
+    let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
+    let silent = match sharing {
+        Sharing::Private => slot.raw().counted().is_some_and(own),
+        Sharing::Shared => true,
+        // Of a page on its way nothing is known for certain.
+        Sharing::Announced => slot.raw().is_present() && slot.raw().is_dirty(),
+    };
+    let writable = rights.write && silent;
+    slot.protect(Rights {
+        write: writable,
+        ..rights
+    });
+}

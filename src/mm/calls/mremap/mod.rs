@@ -1,0 +1,332 @@
+//! `mremap`: resize in place, or move: copy the VMA, move the entries, unmap the source.
+
+pub(in crate::mm) mod moving;
+pub(in crate::mm) mod relocate;
+
+use crate::mm::{
+    entry::flags::{MremapFlags, VmFlags},
+    fault::populate::Errors,
+    guard::{AfterYield, MmapWriteGuard},
+    lock::Ranges,
+    space::Mm,
+};
+use crate::{
+    addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{MremapError, VmaError},
+};
+
+/// Arguments of [`Mm::mremap`], as the system call gets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MremapArgs {
+    /// Address of the old range, in bytes.
+    pub addr: u64,
+    /// Its length; rounded up to pages. 0: duplicate a shared mapping.
+    pub old_len: u64,
+    /// Length wanted; rounded up to pages.
+    pub new_len: u64,
+    /// What is allowed.
+    pub flags: MremapFlags,
+    /// Where to, with `FIXED`; a hint with `DONTUNMAP` alone.
+    pub new_addr: u64,
+}
+
+/// One mapping being remapped: `struct vma_remap_struct`. Lengths are in pages.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm) struct Remap {
+    pub(in crate::mm) addr: Vpn,
+    pub(in crate::mm) old: u64,
+    pub(in crate::mm) new: u64,
+    pub(in crate::mm) flags: MremapFlags,
+    /// Target address in bytes: it may lie off a page or anywhere until checked.
+    pub(in crate::mm) new_addr: u64,
+}
+
+impl Remap {
+    pub(in crate::mm) fn has(&self, f: MremapFlags) -> bool {
+        self.flags.contains(f)
+    }
+    /// A new address is certain to be assigned (`vrm_implies_new_addr`).
+    pub(in crate::mm) fn moves(&self) -> bool {
+        self.flags
+            .intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP)
+    }
+    pub(in crate::mm) fn source(&self) -> VpnRange {
+        VpnRange::new(self.addr, self.addr.plus(self.old)).expect("a moved range has pages")
+    }
+    fn end(&self) -> Vpn {
+        self.addr.plus(self.old)
+    }
+}
+
+impl Mm {
+    /// Resizes or moves a mapping; returns where it is.
+    ///
+    /// A move opens its window twice over the source, as Linux does: once while the entries move, once while the
+    /// source is unmapped.
+    ///
+    /// # Errors
+    ///
+    /// [`MremapError`]. Checks come before anything is unmapped; a move of several VMAs keeps the pieces moved before
+    /// the one that failed.
+    pub fn mremap(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        args: MremapArgs,
+    ) -> Result<u64, MremapError> {
+        let mut g = self.write_some(cx);
+        let remap = check_args(&args)?;
+        while !g.settle_remap(&remap) {}
+        let limit = g.layout.machine.config().max_map_count;
+        let count = g.layout.vmas.len();
+        if remap.moves() && count + 2 >= limit.saturating_sub(3) {
+            return Err(VmaError::MapCount { count }.into());
+        }
+        let (addr, grown) = if remap.has(MremapFlags::FIXED) && remap.old == remap.new {
+            (g.remap_move(remap)?, None)
+        } else {
+            g.remap_one(remap)?
+        };
+        drop(g);
+        if let Some(grown) = grown {
+            self.populate(cx, grown, Errors::Ignore)
+                .expect("errors are ignored");
+        }
+        Ok(addr.addr())
+    }
+    /// Where `mremap` with these arguments would leave the mapping now, as far as its place decides.
+    ///
+    /// # Errors
+    ///
+    /// [`MremapError`] of the arguments, of the mapping and of the place; other checks are not made.
+    pub fn would_remap_to(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        args: MremapArgs,
+    ) -> Result<u64, MremapError> {
+        let g = self.write(cx);
+        let remap = check_args(&args)?;
+        g.check_vma(&remap)?;
+        if !remap.moves() && (remap.new <= remap.old || g.can_grow(&remap)) {
+            return Ok(args.addr);
+        }
+        if !remap.has(MremapFlags::MAYMOVE) {
+            return Err(MremapError::NoRoom(args.new_len));
+        }
+        Ok(g.move_target(&remap)?.start().addr())
+    }
+}
+
+/// `check_mremap_params`.
+fn check_args(args: &MremapArgs) -> Result<Remap, MremapError> {
+    // A length that wraps when rounded up is 0, as it is on Linux.
+    let pages = |len: u64| len.wrapping_add(PAGE_SIZE - 1) >> PAGE_SHIFT;
+    let flags = args.flags;
+    let (old, new) = (pages(args.old_len), pages(args.new_len));
+    if !MremapFlags::all().contains(flags) {
+        return Err(MremapError::Flags(flags.bits()));
+    }
+    if !args.addr.is_multiple_of(PAGE_SIZE) {
+        return Err(MremapError::Unaligned(args.addr));
+    }
+    if new == 0 || new << PAGE_SHIFT > TASK_SIZE {
+        return Err(MremapError::NewLength(args.new_len));
+    }
+    let remap = Remap {
+        addr: Vpn::containing(args.addr),
+        old,
+        new,
+        flags,
+        new_addr: args.new_addr,
+    };
+    if remap.moves() {
+        check_target(&remap)?;
+    }
+    Ok(remap)
+}
+
+fn check_target(remap: &Remap) -> Result<(), MremapError> {
+    let len = remap.new << PAGE_SHIFT;
+    let addr = remap.new_addr;
+    if addr > TASK_SIZE - len {
+        return Err(MremapError::TooHigh { addr, len });
+    }
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(MremapError::Unaligned(addr));
+    }
+    let resized = remap.has(MremapFlags::DONTUNMAP) && remap.old != remap.new;
+    if !remap.has(MremapFlags::MAYMOVE) || resized {
+        return Err(MremapError::Flags(remap.flags.bits()));
+    }
+    // Both ends as 64-bit sums, as Linux compares them.
+    let old_end = remap
+        .addr
+        .addr()
+        .wrapping_add(remap.old.wrapping_shl(PAGE_SHIFT));
+    if old_end > addr && addr + len > remap.addr.addr() {
+        return Err(MremapError::Overlap(addr));
+    }
+    Ok(())
+}
+
+type Remapped = (Vpn, Option<VpnRange>);
+
+impl MmapWriteGuard<'_> {
+    /// [`settle`](Self::settle) on where the mapping is, with what it grows by, and on where it will be.
+    fn settle_remap(&mut self, remap: &Remap) -> bool {
+        let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
+        let mut own = Ranges::new();
+        own.push(range(remap.addr, remap.old.max(remap.new)));
+        if remap.has(MremapFlags::FIXED) {
+            own.push(range(Vpn::containing(remap.new_addr), remap.new));
+        } else if remap.has(MremapFlags::MAYMOVE) && self.check_vma(remap).is_ok() {
+            let stays = !remap.moves() && (remap.new <= remap.old || self.can_grow(remap));
+            own.extend(self.move_target(remap).ok().filter(|_| !stays));
+        }
+        self.settle(&own)
+    }
+    /// A pure move may take several VMAs along, holes between them kept (`remap_move`, Linux 6.17).
+    fn remap_move(&mut self, whole: Remap) -> Result<Vpn, MremapError> {
+        let missing = MremapError::BadRange(whole.addr.addr());
+        let mut first = None;
+        let mut target = whole.new_addr;
+        let mut last_end = whole.addr;
+        let mut at = whole.addr;
+        while at < whole.end() {
+            let Some(vma) = self.layout.vmas.find(at).map(crate::mm::vma::Vma::range) else {
+                break;
+            };
+            if vma.start() >= whole.end() {
+                break;
+            }
+            if first.is_none() && vma.start() > at {
+                return Err(missing);
+            }
+            let start = vma.start().max(at);
+            let end = vma.end().min(whole.end());
+            if first.is_some() {
+                target += (vma.start().0 - last_end.0) << PAGE_SHIFT;
+            }
+            last_end = vma.end();
+            let piece = Remap {
+                addr: start,
+                old: end.0 - start.0,
+                new: end.0 - start.0,
+                new_addr: target,
+                ..whole
+            };
+            self.check_vma(&piece)?;
+            let (to, _) = self.remap_to(piece)?;
+            first.get_or_insert(to);
+            target = to.plus(piece.new).addr();
+            at = end;
+        }
+        first.ok_or(missing)
+    }
+
+    fn remap_one(&mut self, remap: Remap) -> Result<Remapped, MremapError> {
+        let locked = self.check_vma(&remap)?;
+        let (addr, _) = if remap.moves() {
+            self.remap_to(remap)?
+        } else {
+            self.remap_at(remap)?
+        };
+        let grown = VpnRange::new(addr.plus(remap.old), addr.plus(remap.new)).filter(|_| locked);
+        Ok((addr, grown))
+    }
+
+    /// `check_prep_vma`; returns whether the mapping is locked.
+    pub(in crate::mm) fn check_vma(&self, remap: &Remap) -> Result<bool, MremapError> {
+        let bad = MremapError::BadRange(remap.addr.addr());
+        let vma = self.layout.vmas.get(remap.addr).ok_or(bad)?;
+        let at = vma.start().addr();
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        if vma.is_sealed() {
+            return Err(VmaError::Sealed(at).into());
+        }
+        if remap.new <= remap.old && !remap.moves() {
+            return Ok(locked);
+        }
+        if remap.old == 0 && !vma.flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE) {
+            return Err(MremapError::NotShared(at));
+        }
+        let fixed_size = vma.flags.contains(VmFlags::DONTEXPAND);
+        if remap.has(MremapFlags::DONTUNMAP) && fixed_size {
+            return Err(MremapError::Flags(remap.flags.bits()));
+        }
+        if remap.old.min(remap.new) > vma.end().0 - remap.addr.0 {
+            return Err(bad);
+        }
+        if remap.new <= remap.old {
+            return Ok(locked);
+        }
+        if vma.pgoff_at(remap.addr).checked_add(remap.new).is_none() {
+            return Err(MremapError::OffsetOverflow(at));
+        }
+        if fixed_size {
+            return Err(MremapError::DontExpand(at));
+        }
+        let more = remap.new - remap.old;
+        if locked && !self.layout.may_lock(more) {
+            return Err(MremapError::LockLimit(more));
+        }
+        self.layout.may_expand(vma.flags, more)?;
+        Ok(locked)
+    }
+
+    /// Not told where to: stay if possible (`mremap_at`).
+    fn remap_at(&mut self, remap: Remap) -> Result<(Vpn, ()), MremapError> {
+        if remap.new == remap.old {
+            return Ok((remap.addr, ()));
+        }
+        if remap.new < remap.old {
+            self.shrink(&remap)?;
+            return Ok((remap.addr, ()));
+        }
+        if self.can_grow(&remap) {
+            self.grow(&remap)?;
+            return Ok((remap.addr, ()));
+        }
+        if !remap.has(MremapFlags::MAYMOVE) {
+            return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
+        }
+        let to = self.move_target(&remap)?;
+        Ok((self.move_vma(remap, to)?, ()))
+    }
+
+    /// Told where to (`mremap_to`).
+    fn remap_to(&mut self, mut remap: Remap) -> Result<(Vpn, ()), MremapError> {
+        let bad = MremapError::BadRange(remap.addr.addr());
+        if remap.has(MremapFlags::FIXED) {
+            let target = Vpn::containing(remap.new_addr);
+            let target = VpnRange::new(target, target.plus(remap.new)).expect("new is not 0");
+            self.unmap(target, AfterYield::KeepsEditing)?;
+            // A target in the same VMA may have cut it.
+            self.layout.vmas.get(remap.addr).ok_or(bad)?;
+        }
+        if remap.new < remap.old {
+            self.shrink(&remap)?;
+            let vma = self.layout.vmas.get(remap.addr).ok_or(bad)?;
+            if vma.flags.contains(VmFlags::ACCOUNT) {
+                // Linux asks for as much again as was cut off (`vrm_calc_charge`), wherever it was mapped.
+                self.layout.charge(remap.old - remap.new)?;
+                self.layout.uncharge(remap.old - remap.new);
+            }
+            remap.old = remap.new;
+        }
+        if remap.has(MremapFlags::DONTUNMAP) {
+            let flags = self.layout.vmas.get(remap.addr).ok_or(bad)?.flags;
+            self.layout.may_expand(flags, remap.old)?;
+        }
+        let to = self.move_target(&remap)?;
+        Ok((self.move_vma(remap, to)?, ()))
+    }
+
+    fn shrink(&mut self, remap: &Remap) -> Result<(), MremapError> {
+        // The tail may run past the VMA, over holes and other VMAs; it is checked as munmap does.
+        let addr = remap.addr.plus(remap.new).addr();
+        let len = (remap.old - remap.new) << PAGE_SHIFT;
+        let range = super::munmap::check_range(addr, len)?;
+        Ok(self.unmap(range, AfterYield::KeepsEditing)?)
+    }
+}

@@ -1,0 +1,310 @@
+//! The two ways of `mremap` to get more room: growing in place, and moving.
+
+use super::{
+    Remap,
+    relocate::{Moved, Relocation, Stopped},
+};
+use crate::mm::{
+    edit::{
+        merge::NewRange,
+        placement::{Area, Place, Want},
+    },
+    entry::flags::{MremapFlags, VmFlags},
+    guard::{AfterYield, MmapWriteGuard},
+    vma::layout::Promise,
+};
+use crate::{
+    addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
+    error::{MremapError, VmaError},
+};
+
+impl<'g> MmapWriteGuard<'g> {
+    /// The range ends with its VMA, and behind it nothing is mapped (`vrm_can_expand_in_place`).
+    pub(in crate::mm) fn can_grow(&self, remap: &Remap) -> bool {
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let end = remap.addr.plus(remap.new);
+        vma.end() == remap.addr.plus(remap.old)
+            && end.0 <= TASK_PAGES
+            && VpnRange::new(vma.end(), end).is_some_and(|more| !self.layout.occupied(more))
+    }
+    /// `expand_vma_in_place`: the new part merges with its VMA, and perhaps with the next.
+    pub(in crate::mm) fn grow(&mut self, remap: &Remap) -> Result<(), MremapError> {
+        let more = remap.new - remap.old;
+        let promise = self.charge_move(remap, more)?;
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let flags = vma.flags;
+        let new = NewRange {
+            range: VpnRange::new(vma.end(), vma.end().plus(more)).expect("it grows"),
+            pgoff: vma.pgoff_end(),
+            flags,
+            file: vma.file.clone(),
+            copied_from: Some(vma.start()),
+        };
+        if self.merge_new(&new).is_none() {
+            return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
+        }
+        promise.keep();
+        self.account_moved(flags, more);
+        Ok(())
+    }
+    /// Promises `pages` more if the mapping is accounted.
+    fn charge_move(&self, remap: &Remap, pages: u64) -> Result<Promise<'g>, MremapError> {
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+        let pages = if accounted { pages } else { 0 };
+        self.layout.charge(pages)?;
+        Ok(Promise::made(self.mm.machine(), pages))
+    }
+    fn account_moved(&mut self, flags: VmFlags, pages: u64) {
+        self.layout.account(flags, pages);
+        if flags.contains(VmFlags::LOCKED) {
+            self.layout.locked_vm += pages;
+        }
+    }
+
+    /// `vrm_set_new_addr`: the fixed place, the hint, or anywhere; the source is still mapped.
+    pub(in crate::mm) fn move_target(&self, remap: &Remap) -> Result<VpnRange, MremapError> {
+        let want = if remap.has(MremapFlags::FIXED) {
+            Want::Fixed(remap.new_addr)
+        } else if remap.has(MremapFlags::DONTUNMAP) {
+            Want::Hint(remap.new_addr)
+        } else {
+            Want::Hint(0)
+        };
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let pgoff = vma.pgoff_at(remap.addr);
+        let huge = self.layout.huge(vma.file.as_ref(), true, pgoff);
+        self.layout
+            .place(Place {
+                want,
+                pages: remap.new,
+                huge,
+                area: Area::All,
+            })
+            .map_err(|_| MremapError::NoRoom(remap.new << PAGE_SHIFT))
+    }
+
+    /// `move_vma`. Failing half-way moves everything back.
+    pub(in crate::mm) fn move_vma(
+        &mut self,
+        remap: Remap,
+        to: VpnRange,
+    ) -> Result<Vpn, MremapError> {
+        let count = self.layout.vmas.len();
+        if count >= self.layout.machine.config().max_map_count.saturating_sub(3) {
+            return Err(VmaError::MapCount { count }.into());
+        }
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        if vma.flags.contains(VmFlags::MERGEABLE)
+            && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
+        {
+            self.unmerge_part(part)?;
+        }
+        let dontunmap = remap.has(MremapFlags::DONTUNMAP);
+        let more = if dontunmap {
+            remap.new
+        } else {
+            remap.new - remap.old
+        };
+        let promise = self.charge_move(&remap, more)?;
+        let flags = self
+            .layout
+            .vmas
+            .get(remap.addr)
+            .expect("checked before")
+            .flags;
+        let new_vma = self.copy_vma(&remap, to)?;
+        let mut copy = Copied {
+            guard: self,
+            remap,
+            to,
+            new_vma,
+            state: CopyState::Moved(Moved::Nothing),
+        };
+        let moved = copy.move_entries();
+        copy.guard.account_moved(flags, to.pages());
+        promise.keep();
+        if let Err(stopped) = moved {
+            copy.state = CopyState::Done;
+            drop(copy);
+            return Err(self.move_back(&remap, new_vma, to, &stopped, more));
+        }
+        copy.state = CopyState::Counted;
+        if !dontunmap {
+            copy.guard.unmap_source(&remap);
+            copy.state = CopyState::Done;
+        }
+        Ok(to.start())
+    }
+
+    /// `copy_vma`: a VMA at the target, merged with its neighbours if it fits. Returns its start.
+    fn copy_vma(&mut self, remap: &Remap, to: VpnRange) -> Result<Vpn, VmaError> {
+        let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let unfaulted = vma.is_anonymous() && vma.anon.get().is_none();
+        let new = NewRange {
+            range: to,
+            // Without pages yet, the offset may follow the address: better chances to merge.
+            pgoff: if unfaulted {
+                to.start().0
+            } else {
+                vma.pgoff_at(remap.addr)
+            },
+            flags: vma.flags,
+            file: vma.file.clone(),
+            copied_from: Some(vma.start()),
+        };
+        if let Some(start) = self.merge_new(&new) {
+            return Ok(start);
+        }
+        self.layout.alloc_vma()?;
+        let vma = self.layout.vmas.get(remap.addr).expect("not merged");
+        let copy = vma.dup(to, new.pgoff);
+        self.layout.insert(copy);
+        Ok(to.start())
+    }
+    /// Tables ran out: the entries go back where their tables still are, and the copy goes.
+    fn move_back(
+        &mut self,
+        remap: &Remap,
+        new_vma: Vpn,
+        to: VpnRange,
+        stopped: &Stopped,
+        more: u64,
+    ) -> MremapError {
+        if let Some(moved) = VpnRange::new(to.start(), to.start().plus(stopped.pages)) {
+            let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+            let back = Relocation {
+                old_vma: new_vma,
+                new_vma: old_vma.start(),
+                from: moved,
+                to: remap.addr,
+            };
+            // The source's tables were left in place, so this needs none.
+            let _cannot_stop = self.relocate(back, |_| ());
+        }
+        let gathered = self.gather(to);
+        debug_assert!(
+            gathered.is_ok(),
+            "the copy is a VMA of its own, or ends one"
+        );
+        let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
+        let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
+        self.detach(to, false, AfterYield::KeepsEditing);
+        drop(promise);
+        VmaError::NoMemory(stopped.why).into()
+    }
+
+    /// `unmap_source_vma`: what was promised to the source has passed to the copy.
+    fn unmap_source(&mut self, remap: &Remap) {
+        if remap.old == 0 {
+            return;
+        }
+        let range = remap.source();
+        let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let accounted = vma.flags.contains(VmFlags::ACCOUNT);
+        match self.gather(range) {
+            Ok(_) => self.detach_empty(range, !accounted, AfterYield::KeepsEditing),
+            // No memory for the split: the source stays, empty, and needs a promise of its own.
+            Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
+            Err(_) => {}
+        }
+    }
+    /// `dontunmap_complete`: the source stays, without lock and, if all of it was copied, without family.
+    fn leave_source(&mut self, remap: &Remap, new_vma: Vpn) {
+        let source = remap.source();
+        let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
+        let (start, whole) = (vma.start(), vma.range());
+        // The pages of the whole source stay counted as locked, though nothing will ever take them off again: Linux's
+        // account, which counts the copy as well, is what `RLIMIT_MEMLOCK` is held against.
+        self.layout.change(start, |v| {
+            v.flags -= VmFlags::LOCK_MASK;
+            if new_vma != start && whole == source {
+                drop(v.anon.take());
+            }
+        });
+    }
+}
+
+/// What has become of the copy of a VMA that is moved.
+enum CopyState {
+    /// It is in no account, and has these of its pages.
+    Moved(Moved),
+    /// It has all of them, and is counted.
+    Counted,
+    /// So is what became of the source.
+    Done,
+}
+
+/// The copy of a VMA is in the layout. Should a driver panic before its pages moved there, it goes again; if after that, the
+/// source goes.
+struct Copied<'a, 'g> {
+    guard: &'a mut MmapWriteGuard<'g>,
+    remap: Remap,
+    to: VpnRange,
+    new_vma: Vpn,
+    state: CopyState,
+}
+
+impl Copied<'_, '_> {
+    fn move_entries(&mut self) -> Result<(), Stopped> {
+        if self.remap.old == 0 {
+            return Ok(()); // Duplicated, not moved: pages fault in from the object.
+        }
+        // The source may have merged with its copy meanwhile.
+        let old_vma = self.guard.layout.vmas.get(self.remap.addr);
+        let old_vma = old_vma.expect("still mapped").start();
+        let mv = Relocation {
+            old_vma,
+            new_vma: self.new_vma,
+            from: self.remap.source(),
+            to: self.to.start(),
+        };
+        let state = &mut self.state;
+        self.guard
+            .relocate(mv, |moved| *state = CopyState::Moved(moved))
+    }
+    /// Counts the copy, with a promise of its own: that of whoever made it is taken back.
+    fn count(&mut self, promised: u64) {
+        let vma = self.guard.layout.vmas.get(self.to.start());
+        let flags = vma.expect("in the layout").flags;
+        self.guard.account_moved(flags, self.to.pages());
+        if flags.contains(VmFlags::ACCOUNT) {
+            self.guard.layout.machine.commit().force(promised);
+        }
+    }
+    /// The source maps nothing any more, and its promise is the copy's.
+    fn finish(&mut self) {
+        if self.remap.has(MremapFlags::DONTUNMAP) {
+            return self.guard.leave_source(&self.remap, self.new_vma);
+        }
+        let source = (self.remap.old > 0).then(|| self.remap.source());
+        let source = source.filter(|&source| self.guard.layout.occupied(source));
+        if let Some(source) = source {
+            let vma = self.guard.layout.vmas.get(source.start());
+            let flags = vma.expect("not unmapped yet").flags;
+            self.guard.drop_empty(source);
+            self.guard.layout.unaccount(flags, source.pages());
+            if flags.contains(VmFlags::LOCKED) {
+                self.guard.layout.locked_vm -= source.pages();
+            }
+        }
+    }
+}
+
+impl Drop for Copied<'_, '_> {
+    fn drop(&mut self) {
+        match self.state {
+            CopyState::Done => {}
+            CopyState::Counted => self.finish(),
+            CopyState::Moved(Moved::Nothing) => self.guard.drop_empty(self.to),
+            CopyState::Moved(Moved::Some) => self.count(self.to.pages()),
+            CopyState::Moved(Moved::All) => {
+                let apart = self.remap.has(MremapFlags::DONTUNMAP);
+                let passed_on = if apart { 0 } else { self.remap.old };
+                self.count(self.to.pages() - passed_on);
+                self.finish();
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Moving the page-table entries of a range to another address: `move_page_tables`.
+
+use crate::mm::{
+    guard::{AfterYield, MmapWriteGuard},
+    page_table::LeafAt,
+    vma::Walks,
+    window::InvalidationWindow,
+};
+use crate::{
+    addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
+    ctx::Sleepable,
+    error::NoMemory,
+    notifier::Event,
+    sync::panicking,
+};
+
+/// A move of page-table entries within one address space.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm) struct Relocation {
+    /// Start of the VMA that the entries belong to.
+    pub(in crate::mm) old_vma: Vpn,
+    /// Start of the VMA that they go to.
+    pub(in crate::mm) new_vma: Vpn,
+    /// The entries.
+    pub(in crate::mm) from: VpnRange,
+    /// Where the first one goes.
+    pub(in crate::mm) to: Vpn,
+}
+
+/// How many entries are at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum Moved {
+    Nothing,
+    /// Perhaps none.
+    Some,
+    All,
+}
+
+/// The move stopped: this many pages had been moved.
+pub(in crate::mm) struct Stopped {
+    pub(in crate::mm) pages: u64,
+    pub(in crate::mm) why: NoMemory,
+}
+
+impl MmapWriteGuard<'_> {
+    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike. `told` hears
+    /// how many are at the target whenever that changes.
+    pub(in crate::mm) fn relocate(
+        &mut self,
+        mv: Relocation,
+        mut told: impl FnMut(Moved),
+    ) -> Result<(), Stopped> {
+        let (start, to) = self.realign(mv);
+        let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
+        let walks = self.vma(mv.old_vma).walks();
+        // Whole VMAs: a fault on one page may map those around it.
+        let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
+        let both = [
+            range,
+            target,
+            self.vma(mv.old_vma).range(),
+            self.vma(mv.new_vma).range(),
+        ];
+        self.yield_while(steps(range, to), AfterYield::KeepsEditing, &both, |lease| {
+            let step = Step {
+                at: start,
+                to,
+                end: range.end(),
+            };
+            let mut moving = Moving {
+                window: lease.into_window(range, Event::Unmap),
+                walks: &walks,
+                begin: step,
+                step,
+                told: &mut told,
+            };
+            moving.run().map_err(|why| {
+                let pages = moving.step.at.0.saturating_sub(mv.from.start().0);
+                Stopped { pages, why }
+            })
+        })
+    }
+
+    /// Where to start: at the 2-MiB boundary below, if both sides lie equally far above one and nothing is mapped
+    /// between, so that a single entry can move (`try_realign_addr`). The window grows with it, as on Linux.
+    fn realign(&self, mv: Relocation) -> (Vpn, Vpn) {
+        let (from, to) = (mv.from.start(), mv.to);
+        let offset = from.0 & (PMD_PAGES - 1);
+        let worthwhile = mv.from.pages() >= PMD_PAGES - offset
+            && offset != 0
+            && offset == to.0 & (PMD_PAGES - 1);
+        if worthwhile && self.free_below(mv.old_vma, from) && self.free_below(mv.new_vma, to) {
+            (from.align_down(PMD_PAGES), to.align_down(PMD_PAGES))
+        } else {
+            (from, to)
+        }
+    }
+    /// `can_align_down`: the VMA starts here, and down to the boundary nothing is mapped.
+    fn free_below(&self, vma: Vpn, at: Vpn) -> bool {
+        vma == at
+            && VpnRange::new(at.align_down(PMD_PAGES), at)
+                // Nor is anybody still unmapping there: his pages would come along.
+                .is_some_and(|below| !self.layout.occupied(below) && !self.claimed(below))
+    }
+}
+
+/// About how many entries are moved, if all tables are there: those of the highest level at which both sides are aligned alike.
+fn steps(range: VpnRange, to: Vpn) -> u64 {
+    let alike = |span: u64| (range.start().0 ^ to.0) & (span - 1) == 0;
+    let span = [PUD_PAGES, PMD_PAGES].into_iter().find(|&s| alike(s));
+    range.pages() / span.unwrap_or(1)
+}
+
+/// One step of a move.
+#[derive(Clone, Copy)]
+struct Step {
+    at: Vpn,
+    to: Vpn,
+    end: Vpn,
+}
+
+impl Step {
+    fn advance(&mut self, pages: u64) {
+        self.at = self.at.plus(pages);
+        self.to = self.to.plus(pages);
+    }
+    /// Pages up to the next boundary of `span` on either side, or the end (`get_extent`).
+    fn extent(self, span: u64) -> u64 {
+        let up_to = |v: Vpn| span - (v.0 & (span - 1));
+        up_to(self.at)
+            .min(up_to(self.to))
+            .min(self.end.0 - self.at.0)
+    }
+}
+
+/// Entries are being moved in a window. A driver's panic, where a huge page must be split first, takes back what was moved.
+struct Moving<'w, F: FnMut(Moved)> {
+    window: InvalidationWindow<'w, Sleepable>,
+    walks: &'w Walks,
+    begin: Step,
+    step: Step,
+    told: F,
+}
+
+impl<F: FnMut(Moved)> Moving<'_, F> {
+    fn run(&mut self) -> Result<(), NoMemory> {
+        (self.told)(Moved::Some);
+        while self.step.at < self.step.end {
+            // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
+            let walks_wait = self.walks.freeze();
+            match self.window.move_step(self.step)? {
+                Some(pages) => self.step.advance(pages),
+                None => {
+                    drop(walks_wait);
+                    self.window.split_pmd(self.step.at);
+                }
+            }
+        }
+        (self.told)(Moved::All);
+        Ok(())
+    }
+    /// The same steps from the target. Their tables are still there.
+    #[cold]
+    fn take_back(&mut self) {
+        let mut back = Step {
+            at: self.begin.to,
+            to: self.begin.at,
+            end: self.step.to,
+        };
+        while back.at < back.end {
+            let _walks_wait = self.walks.freeze();
+            match self.window.move_step(back) {
+                Ok(Some(pages)) => back.advance(pages),
+                // What is left stays where it is mapped now.
+                Ok(None) | Err(_) => return,
+            }
+        }
+        (self.told)(Moved::Nothing);
+    }
+}
+
+impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
+    fn drop(&mut self) {
+        if panicking() && self.step.at < self.step.end {
+            self.take_back();
+        }
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    /// Moves what one table entry of the highest usable level covers; returns how many pages that was, and nothing where a
+    /// huge page must be split first.
+    fn move_step(&mut self, step: Step) -> Result<Option<u64>, NoMemory> {
+        let mm = self.mm();
+        let mut cx = self.cx();
+        let pinned = cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let extent = step.extent(PUD_PAGES);
+        if !mm.table.has_pmd(step.at, pin) {
+            return Ok(Some(extent));
+        }
+        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
+            return Ok(Some(extent));
+        }
+        mm.table.make_pud_for(step.to, pin)?;
+        let extent = step.extent(PMD_PAGES);
+        let Some(old) = mm.table.leaf(step.at, pin) else {
+            return Ok(Some(extent));
+        };
+        mm.table.make_pmd(step.to, pin)?;
+        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+            return Ok(Some(extent));
+        }
+        if old.is_huge() {
+            // Not as a whole: by its pages, and this step again.
+            return Ok(None);
+        }
+        let new = mm.table.make_leaf(step.to, pin)?;
+        move_ptes(old, new, step, extent)?;
+        Ok(Some(extent))
+    }
+}
+
+/// `move_ptes`: both leaves locked; counts stay as they are, since entries only change their place.
+fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: Step, pages: u64) -> Result<(), NoMemory> {
+    let (from, to) = LeafAt::lock_pair(old, new)?;
+    for i in 0..pages {
+        let at = step.at.plus(i);
+        let pte = from.get(at);
+        if !pte.is_none() {
+            from.set(at, crate::mm::entry::pte::RawPte::NONE);
+            to.as_ref().unwrap_or(&from).set(step.to.plus(i), pte);
+        }
+    }
+    Ok(())
+}

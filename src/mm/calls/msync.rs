@@ -1,0 +1,92 @@
+//! `msync`: what was stored through shared mappings goes to the object's store.
+
+use crate::mm::{
+    entry::flags::{MsyncFlags, VmFlags},
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::MsyncError,
+    file::File,
+};
+use std::sync::Arc;
+
+impl Mm {
+    /// Writes back the dirty pages of the objects that are mapped shared in `[addr, addr + len)`, with `SYNC`. Each
+    /// page is write-protected first in every mapping, in a window each, so that the next store is noticed. Memory
+    /// without a store behind it has nothing to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`MsyncError`]; a hole is reported at the end, an object's error at once.
+    pub fn msync(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        flags: MsyncFlags,
+    ) -> Result<(), MsyncError> {
+        let Some(range) = check_args(addr, len, flags)? else {
+            return Ok(());
+        };
+        let mut hole = None;
+        let mut at = range.start();
+        while at < range.end() {
+            let g = self.read_over(cx, Some(range));
+            let vma = g.layout.vmas.find(at).filter(|v| v.start() < range.end());
+            let Some(vma) = vma else {
+                return Err(MsyncError::Hole(at.addr()));
+            };
+            if vma.start() > at {
+                hole.get_or_insert(at);
+                at = vma.start();
+            }
+            if flags.contains(MsyncFlags::INVALIDATE) && vma.flags.contains(VmFlags::LOCKED) {
+                return Err(MsyncError::Locked(vma.start().addr()));
+            }
+            let part = vma.end().min(range.end()).0 - at.0;
+            let pages = match vma.flags.contains(VmFlags::NONLINEAR) {
+                true => (0, u64::MAX),
+                false => (vma.pgoff_at(at), vma.pgoff_at(at) + part),
+            };
+            let file = flags.contains(MsyncFlags::SYNC).then(|| shared_file(vma));
+            let start = vma.start();
+            at = vma.end();
+            drop(g);
+            // The mmap lock is let go: writeback takes its own way to every mapping, this one among them.
+            if let Some(file) = file.flatten() {
+                file.object()
+                    .sync(cx.reborrow(), pages.0, pages.1)
+                    .map_err(|why| MsyncError::Object {
+                        at: start.addr(),
+                        why,
+                    })?;
+            }
+        }
+        hole.map_or(Ok(()), |at: Vpn| Err(MsyncError::Hole(at.addr())))
+    }
+}
+
+fn check_args(addr: u64, len: u64, flags: MsyncFlags) -> Result<Option<VpnRange>, MsyncError> {
+    if !MsyncFlags::all().contains(flags) || flags.contains(MsyncFlags::ASYNC | MsyncFlags::SYNC) {
+        return Err(MsyncError::Flags(flags.bits()));
+    }
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(MsyncError::Unaligned(addr));
+    }
+    // A length that wraps when rounded up is 0, as it is on Linux.
+    let rounded = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+    let end = addr
+        .checked_add(rounded)
+        .ok_or(MsyncError::Wraps { addr, len })?;
+    Ok(VpnRange::new(Vpn::containing(addr), Vpn::containing(end)))
+}
+
+fn shared_file(vma: &Vma) -> Option<Arc<File>> {
+    vma.file
+        .as_ref()
+        .filter(|_| vma.flags.contains(VmFlags::SHARED))
+        .map(Arc::clone)
+}

@@ -1,0 +1,180 @@
+//! What an address space looks like from outside: `/proc/PID/maps` and the pagemap.
+
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    space::Mm,
+    vma::{Vma, layout::Layout},
+};
+use crate::{
+    addr::{PAGE_SHIFT, Pfn, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    frame::{FrameFlags, PhysMem},
+};
+use std::{convert::Infallible, fmt};
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapsLine {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// What the VMA is.
+    pub flags: VmFlags,
+    /// Offset into the object in bytes; 0 for anonymous memory.
+    pub offset: u64,
+    /// Name of the object, `[heap]`, `[stack]`, `[anon:NAME]`, `[anon_shmem:NAME]`, or empty.
+    pub name: String,
+    /// No object behind it.
+    pub anonymous: bool,
+}
+
+impl MapsLine {
+    /// The four letters: `rwxp`, `r--s`, ….
+    pub fn perms(&self) -> String {
+        self.letters().map(char::from).iter().collect()
+    }
+    pub(crate) fn letters(&self) -> [u8; 4] {
+        let letter = |flag, letter, without| match self.flags.contains(flag) {
+            true => letter,
+            false => without,
+        };
+        [
+            letter(VmFlags::READ, b'r', b'-'),
+            letter(VmFlags::WRITE, b'w', b'-'),
+            letter(VmFlags::EXEC, b'x', b'-'),
+            letter(VmFlags::MAYSHARE, b's', b'p'),
+        ]
+    }
+}
+
+/// The kernel's format, the name in column 74; device and inode are always 0.
+impl fmt::Display for MapsLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = format!(
+            "{:08x}-{:08x} {} {:08x} 00:00 0 ",
+            self.start,
+            self.end,
+            self.perms(),
+            self.offset
+        );
+        if self.name.is_empty() {
+            f.write_str(&line)
+        } else {
+            write!(f, "{line:<73}{}", self.name)
+        }
+    }
+}
+
+/// What the page table says about a page that has an entry: the pagemap's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Present, private anonymous memory.
+    Anon(Pfn),
+    /// Present, a page of an object.
+    Object(Pfn),
+    /// The zero page.
+    Zero,
+    /// In swap.
+    Swap,
+    /// A guard marker.
+    Guard,
+}
+
+impl PageState {
+    fn of(pte: RawPte, mem: &PhysMem) -> Option<Self> {
+        if pte.is_none() || pte.file_index().is_some() {
+            None
+        } else if pte.is_zero_page() {
+            let pfn = pte.pfn();
+            Some(match pfn == mem.zero_pfn() {
+                true => Self::Zero,
+                // The pagemap does not tell the huge zero page from a file's.
+                false => Self::Object(pfn),
+            })
+        } else if let Some(pfn) = pte.counted() {
+            let anon = mem.flags(pfn).contains(FrameFlags::ANON);
+            Some(if anon {
+                Self::Anon(pfn)
+            } else {
+                Self::Object(pfn)
+            })
+        } else if pte.swap_slot().is_some() || pte.migrating().is_some() {
+            // The pagemap does not tell a page on its way from one in swap.
+            Some(Self::Swap)
+        } else {
+            Some(Self::Guard)
+        }
+    }
+}
+
+impl Mm {
+    /// The VMAs in ascending order, as `/proc/PID/maps` lists them.
+    pub fn maps(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<MapsLine> {
+        let g = self.read_over(cx, None);
+        let layout = &*g.layout;
+        layout.vmas.iter().map(|v| line(layout, v)).collect()
+    }
+    /// Every page of `range` that has an entry, ascending.
+    pub fn pagemap(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+    ) -> Vec<(Vpn, PageState)> {
+        let mut out = Vec::new();
+        self.each_page(cx, range, |at, state| out.push((at, state)));
+        out
+    }
+    /// The same, one after the other.
+    pub(crate) fn each_page(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        mut visit: impl FnMut(Vpn, PageState),
+    ) {
+        // Who looks here looks at the frames' counts next.
+        self.machine().settle_counts(cx);
+        let mut g = self.read_over(cx, None);
+        let mem = self.machine().mem();
+        let pinned = g.cx.pin();
+        self.table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                leaf.peek_each(part, |at, pte| {
+                    if let Some(state) = PageState::of(pte, mem) {
+                        visit(at, state);
+                    }
+                });
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+    }
+}
+
+fn line(layout: &Layout, vma: &Vma) -> MapsLine {
+    let (start, end) = (vma.start().addr(), vma.end().addr());
+    let name = match vma.object() {
+        Some(object) => match &vma.label {
+            Some(label) => format!("[anon_shmem:{label}]"),
+            None => object.name().into_owned(),
+        },
+        None if start < layout.brk && end > layout.start_brk => "[heap]".into(),
+        None if start <= layout.start_stack
+            && end >= layout.start_stack
+            && layout.start_stack > 0 =>
+        {
+            "[stack]".into()
+        }
+        None => vma
+            .label
+            .as_ref()
+            .map_or(String::new(), |label| format!("[anon:{label}]")),
+    };
+    MapsLine {
+        start,
+        end,
+        flags: vma.flags,
+        offset: vma.file.as_ref().map_or(0, |_| vma.pgoff << PAGE_SHIFT),
+        name,
+        anonymous: vma.is_anonymous(),
+    }
+}

@@ -1,0 +1,131 @@
+//! `remap_file_pages` as Linux has emulated it since 4.0: a new mapping of other pages of the same object in the place
+//! of the old.
+
+use super::mmap::MmapArgs;
+use crate::mm::{
+    entry::flags::{MapFlags, Prot, VmFlags},
+    fault::populate::Errors,
+    guard::MmapWriteGuard,
+    space::Mm,
+};
+use crate::{
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::RemapError,
+    file::same_file,
+};
+use std::sync::Arc;
+
+/// What `remap_file_pages` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemapMode {
+    /// A new mapping takes the place of the old one (Linux since 4.0).
+    #[default]
+    Emulated,
+    /// The mapping stays one, and its entries name the pages (Linux before, and the proposal).
+    Nonlinear,
+}
+
+impl Mm {
+    /// Says what [`remap_file_pages`](Self::remap_file_pages) does from now on; children of a fork do the same.
+    pub fn set_remap_mode(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, mode: RemapMode) {
+        self.write(cx).layout.remap_mode = mode;
+    }
+    /// Maps pages from `pgoff` on of the object that is mapped shared at `addr` to `[addr, addr + len)`; both are
+    /// rounded down to pages. `prot` must be 0; of the flags only `NONBLOCK` counts: without it the pages are faulted
+    /// in.
+    ///
+    /// One window over the range, as for any mapping that is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`RemapError`]; nothing changed, but as for [`mmap`](Self::mmap).
+    pub fn remap_file_pages(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+        pgoff: u64,
+        flags: MapFlags,
+    ) -> Result<(), RemapError> {
+        if !prot.is_empty() {
+            return Err(RemapError::Prot(prot.bits()));
+        }
+        let range = check_range(addr, len, pgoff)?;
+        let mut g = self.write_some(cx);
+        g.settle_on(range);
+        if g.layout.remap_mode == RemapMode::Nonlinear {
+            g.remap_nonlinear(range, pgoff)?;
+            drop(g);
+            if !flags.contains(MapFlags::NONBLOCK) {
+                self.populate(cx, range, Errors::Ignore)
+                    .expect("errors are ignored");
+            }
+            return Ok(());
+        }
+        let args = g.remap_args(range, pgoff, flags)?;
+        let (range, locked) = g.do_mmap(&args)?;
+        drop(g);
+        if locked || !flags.contains(MapFlags::NONBLOCK) {
+            self.populate(cx, range, Errors::Ignore)
+                .expect("errors are ignored");
+        }
+        Ok(())
+    }
+}
+
+fn check_range(addr: u64, len: u64, pgoff: u64) -> Result<VpnRange, RemapError> {
+    let bad = RemapError::Range { addr, len };
+    let (start, size) = (addr & !(PAGE_SIZE - 1), len & !(PAGE_SIZE - 1));
+    let end = start.wrapping_add(size);
+    if end <= start {
+        return Err(bad);
+    }
+    if pgoff.checked_add(size >> PAGE_SHIFT).is_none() {
+        return Err(RemapError::Offset(pgoff));
+    }
+    VpnRange::new(Vpn::containing(start), Vpn::containing(end)).ok_or(bad)
+}
+
+impl MmapWriteGuard<'_> {
+    /// The mapping that takes the place of what is there; that must be shared, of one file and with one set of flags
+    /// throughout.
+    fn remap_args(
+        &self,
+        range: VpnRange,
+        pgoff: u64,
+        flags: MapFlags,
+    ) -> Result<MmapArgs, RemapError> {
+        let bad = RemapError::Unsuitable(range.start().addr());
+        let vma = self.layout.vmas.get(range.start()).ok_or(bad)?;
+        if !vma.flags.contains(VmFlags::SHARED) {
+            return Err(bad);
+        }
+        let file = vma.file.as_ref().ok_or(bad)?;
+        let mut end = vma.end();
+        while end < range.end() {
+            let next = self.layout.vmas.get(end).ok_or(bad)?;
+            if !same_file(next.file.as_ref(), Some(file)) || next.flags != vma.flags {
+                return Err(bad);
+            }
+            end = next.end();
+        }
+        let mut kind = MapFlags::SHARED | MapFlags::FIXED | (flags & MapFlags::NONBLOCK);
+        if vma.flags.contains(VmFlags::LOCKED) {
+            kind |= MapFlags::LOCKED;
+        }
+        Ok(MmapArgs {
+            addr: range.start().addr(),
+            len: range.pages() * PAGE_SIZE,
+            prot: Prot::from_bits_truncate(
+                u32::try_from((vma.flags & VmFlags::ACCESS).bits()).expect("three bits"),
+            ),
+            flags: kind,
+            file: Some(Arc::clone(file)),
+            offset: pgoff
+                .checked_mul(PAGE_SIZE)
+                .ok_or(RemapError::Offset(pgoff))?,
+        })
+    }
+}

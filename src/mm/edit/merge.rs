@@ -1,0 +1,301 @@
+//! When neighbouring VMAs become one.
+//!
+//! Two rules, both Linux's: a *new* range (mmap, brk, the target of a move) may be added to its neighbours
+//! ([`MmapWriteGuard::merge_new`]); a *changed* range of a VMA (mprotect, mlock, madvise) may go over to them
+//! ([`MmapWriteGuard::modify`]). Either way the ranges must agree in flags, object, page offset and anonymous family.
+
+use crate::mm::{entry::flags::VmFlags, guard::MmapWriteGuard, vma::Vma};
+use crate::{
+    addr::{Vpn, VpnRange},
+    error::VmaError,
+    file::{File, same_file},
+    rmap::AnonLink,
+};
+use std::sync::Arc;
+
+/// A range that is to be mapped.
+#[derive(Debug)]
+pub(in crate::mm) struct NewRange {
+    pub(in crate::mm) range: VpnRange,
+    pub(in crate::mm) pgoff: u64,
+    pub(in crate::mm) flags: VmFlags,
+    pub(in crate::mm) file: Option<Arc<File>>,
+    /// Start of the VMA that is being moved here: its family comes along.
+    pub(in crate::mm) copied_from: Option<Vpn>,
+}
+
+/// What a neighbour is compared with.
+struct Candidate<'a> {
+    range: VpnRange,
+    pgoff: u64,
+    flags: VmFlags,
+    file: Option<&'a Arc<File>>,
+    anon: Option<&'a AnonLink>,
+    label: Option<&'a Arc<str>>,
+}
+
+impl<'a> Candidate<'a> {
+    /// `is_mergeable_vma`, `is_mergeable_anon_vma`.
+    fn agrees(&self, neighbour: &Vma) -> bool {
+        neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
+            && same_file(neighbour.file.as_ref(), self.file)
+            && neighbour.label.as_ref() == self.label
+            && match (neighbour.anon.get(), self.anon) {
+                (None, None) => true,
+                // One side has pages, the other none: free to merge unless those pages came down by fork.
+                (Some(link), None) | (None, Some(link)) => link.is_singular(),
+                (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
+            }
+    }
+    /// The VMA that ends where this starts, if it can grow over it (`can_vma_merge_left`).
+    fn left<'v>(&self, prev: Option<&'v Vma>) -> Option<&'v Vma> {
+        prev.filter(|p| {
+            p.end() == self.range.start() && p.pgoff_end() == self.pgoff && self.agrees(p)
+        })
+    }
+    /// The VMA that starts where this ends, if it can grow over it (`can_vma_merge_right`).
+    fn right<'v>(&self, next: Option<&'v Vma>, left: Option<&Vma>) -> Option<&'v Vma> {
+        next.filter(|n| {
+            n.start() == self.range.end()
+                && n.pgoff == self.pgoff.wrapping_add(self.range.pages())
+                && self.agrees(n)
+                && left.is_none_or(|l| families_agree(l, n))
+        })
+    }
+}
+
+/// Both neighbours fit the middle; do they fit each other? (`are_anon_vmas_compatible`)
+fn families_agree(a: &Vma, b: &Vma) -> bool {
+    match (a.anon_node(), b.anon_node()) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => true,
+    }
+}
+
+fn span(start: Vpn, end: Vpn) -> VpnRange {
+    VpnRange::new(start, end).expect("merging only extends a VMA")
+}
+
+impl MmapWriteGuard<'_> {
+    /// The VMA that starts at `start`.
+    pub(in crate::mm) fn vma(&self, start: Vpn) -> &Vma {
+        self.layout
+            .vmas
+            .get(start)
+            .filter(|v| v.start() == start)
+            .expect("the caller names a VMA by its start")
+    }
+    /// `dup_anon_vma`: a VMA that grows over pages must know their family.
+    fn inherit_anon(&mut self, to: Vpn, from: Option<AnonLink>) {
+        if let Some(link) = from {
+            // Set already: then it is the same family, or the merge had been refused.
+            let _had_one = self.vma(to).anon.set(link);
+        }
+    }
+    fn clone_anon(&self, of: Vpn) -> Option<AnonLink> {
+        self.vma(of).anon.get().cloned()
+    }
+
+    /// Adds a free range to its neighbours if it fits (`vma_merge_new_range`). Returns the start of the VMA that now
+    /// holds it.
+    pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let candidate = Candidate {
+            range: new.range,
+            pgoff: new.pgoff,
+            flags: new.flags,
+            file: new.file.as_ref(),
+            anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
+            label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
+        };
+        if new.flags.intersects(VmFlags::SPECIAL) {
+            return None;
+        }
+        // Most neighbours differ at first sight, which spares going to them.
+        let alike = |(range, flags): &(VpnRange, u64)| {
+            let touches = range.end() == new.range.start() || range.start() == new.range.end();
+            let flags = VmFlags::from_bits_retain(*flags);
+            touches && flags - VmFlags::STICKY == new.flags - VmFlags::STICKY
+        };
+        let left = vmas.range_before(new.range.start()).filter(alike);
+        let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
+        let right = vmas.find_range(new.range.end()).filter(alike);
+        let right = right.and_then(|(range, _)| vmas.get(range.start()));
+        let right = candidate.right(right, left);
+        let (left, right) = (left.map(Vma::range), right.map(Vma::range));
+        let copied = new.copied_from.and_then(|at| self.clone_anon(at));
+        match (left, right) {
+            (None, None) => None,
+            (Some(left), right) => {
+                let end = right.map_or(new.range.end(), VpnRange::end);
+                let removed = right.map(|right| self.layout.vmas.remove(right.start()));
+                if let Some(removed) = &removed {
+                    self.inherit_anon(left.start(), removed.anon.get().cloned());
+                }
+                self.inherit_anon(left.start(), copied);
+                let sticky =
+                    removed.as_ref().map_or(new.flags, |r| r.flags | new.flags) & VmFlags::STICKY;
+                // What was removed stays in the reverse maps until this covers it.
+                self.layout.change(left.start(), |v| {
+                    v.flags |= sticky;
+                    v.set_range(span(left.start(), end), v.pgoff);
+                });
+                Some(left.start())
+            }
+            (None, Some(right)) => {
+                self.inherit_anon(right.start(), copied);
+                self.layout.change(right.start(), |v| {
+                    v.flags |= new.flags & VmFlags::STICKY;
+                    v.set_range(span(new.range.start(), right.end()), new.pgoff);
+                });
+                Some(new.range.start())
+            }
+        }
+    }
+
+    /// Makes `range`, part of the VMA that starts at `start`, a VMA of its own or of a neighbour that has the flags
+    /// already, then gives it the flags (`vma_modify_flags`). Returns where the VMA that holds it starts.
+    ///
+    /// # Errors
+    ///
+    /// The map limit or memory; a first split may stay behind, as on Linux.
+    pub(in crate::mm) fn modify(
+        &mut self,
+        start: Vpn,
+        range: VpnRange,
+        flags: VmFlags,
+    ) -> Result<Vpn, VmaError> {
+        let label = self.vma(start).label.clone();
+        self.modify_as(start, range, flags, label)
+    }
+    /// The same with a name of the memory beside the flags (`vma_modify_name`).
+    pub(in crate::mm) fn modify_as(
+        &mut self,
+        start: Vpn,
+        range: VpnRange,
+        flags: VmFlags,
+        label: Option<Arc<str>>,
+    ) -> Result<Vpn, VmaError> {
+        if let Some(merged) = self.merge_existing(start, range, flags, label.as_ref()) {
+            return Ok(merged);
+        }
+        let whole = self.vma(start).range();
+        if whole.start() < range.start() {
+            self.split(start, range.start())?;
+        }
+        if range.end() < whole.end() {
+            self.split(range.start(), range.end())?;
+        }
+        self.layout.change(range.start(), |v| {
+            v.flags = flags;
+            v.label = label;
+        });
+        Ok(range.start())
+    }
+
+    /// `vma_merge_existing_range`.
+    fn merge_existing(
+        &mut self,
+        start: Vpn,
+        range: VpnRange,
+        flags: VmFlags,
+        label: Option<&Arc<str>>,
+    ) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let middle = self.vma(start);
+        let whole = middle.range();
+        let (left_side, right_side) = (range.start() == whole.start(), range.end() == whole.end());
+        if flags.intersects(VmFlags::SPECIAL) || !(left_side || right_side) {
+            return None;
+        }
+        let candidate = Candidate {
+            range,
+            pgoff: middle.pgoff_at(range.start()),
+            flags,
+            file: middle.file.as_ref(),
+            anon: middle.anon.get(),
+            label,
+        };
+        let left = left_side
+            .then(|| candidate.left(vmas.before(start)))
+            .flatten();
+        let right = right_side
+            .then(|| candidate.right(vmas.get(whole.end()), left))
+            .flatten();
+        let (left, right) = (left.map(Vma::range), right.map(Vma::range));
+        match (left, right) {
+            (None, None) => None,
+            (Some(left), right) => Some(self.absorb_left(left, whole, range, right)),
+            (None, Some(right)) => Some(self.absorb_right(whole, range, right)),
+        }
+    }
+    /// `left` grows over `range`, and over `right` if that fits too.
+    fn absorb_left(
+        &mut self,
+        left: VpnRange,
+        whole: VpnRange,
+        range: VpnRange,
+        right: Option<VpnRange>,
+    ) -> Vpn {
+        let family = self.clone_anon(whole.start());
+        let end = right.map_or(range.end(), VpnRange::end);
+        let grown = span(left.start(), end);
+        let sticky = right
+            .map_or(VmFlags::empty(), |right| self.vma(right.start()).flags)
+            .union(self.vma(whole.start()).flags)
+            & VmFlags::STICKY;
+        let right_family = right.and_then(|right| self.clone_anon(right.start()));
+        let rest = range.end() < whole.end();
+        if rest {
+            // First, since a driver may panic.
+            self.split_huge(whole, range.end(), span(left.start(), whole.end()));
+        }
+        self.inherit_anon(left.start(), right_family);
+        self.inherit_anon(left.start(), family);
+        if rest {
+            self.layout.announce(left.start(), grown);
+            self.layout.change(whole.start(), |v| {
+                let pgoff = v.pgoff_at(range.end());
+                v.set_range(span(range.end(), whole.end()), pgoff);
+            });
+        } else {
+            self.layout.announce(left.start(), grown);
+            self.layout.vmas.remove(whole.start());
+        }
+        if let Some(right) = right {
+            self.layout.vmas.remove(right.start());
+        }
+        self.layout.change(left.start(), |v| {
+            v.flags |= sticky;
+            v.set_range(grown, v.pgoff);
+        });
+        left.start()
+    }
+    /// `right` grows down over `range`.
+    fn absorb_right(&mut self, whole: VpnRange, range: VpnRange, right: VpnRange) -> Vpn {
+        let family = self.clone_anon(whole.start());
+        let grown = span(range.start(), right.end());
+        let sticky = self.vma(whole.start()).flags & VmFlags::STICKY;
+        let rest = whole.start() < range.start();
+        if rest {
+            // First, since a driver may panic.
+            self.split_huge(whole, range.start(), span(whole.start(), right.end()));
+        }
+        self.inherit_anon(right.start(), family);
+        if rest {
+            self.layout.announce(right.start(), grown);
+            self.layout.change(whole.start(), |v| {
+                v.set_range(span(whole.start(), range.start()), v.pgoff);
+            });
+        } else {
+            self.layout.announce(right.start(), grown);
+            self.layout.vmas.remove(whole.start());
+        }
+        self.layout.change(right.start(), |v| {
+            let pgoff = v.pgoff - range.pages();
+            v.flags |= sticky;
+            v.set_range(grown, pgoff);
+        });
+        range.start()
+    }
+}

@@ -1,0 +1,272 @@
+//! Flag words with Linux's values, so that a recorded call can be passed on as it is.
+//!
+//! Unknown bits are kept (`from_bits_retain`): refusing them is the business of the call.
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// Protection bits of `mmap` and `mprotect`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Prot: u32 {
+        /// Readable.
+        const READ = 1;
+        /// Writable; on x86 also readable.
+        const WRITE = 2;
+        /// Executable; without protection keys also readable.
+        const EXEC = 4;
+        /// `mprotect` only: extend the change down to the start of a growing stack.
+        const GROWSDOWN = 0x0100_0000;
+        /// `mprotect` only: extend the change up; no x86 VMA grows up.
+        const GROWSUP = 0x0200_0000;
+    }
+
+    /// Flags of `mmap`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct MapFlags: u32 {
+        /// Changes are shared.
+        const SHARED = 0x01;
+        /// Changes are private.
+        const PRIVATE = 0x02;
+        /// Both bits: shared, and unknown flags are refused.
+        const SHARED_VALIDATE = 0x03;
+        /// Pages that the system may drop under pressure; wiped on fork.
+        const DROPPABLE = 0x08;
+        /// Exactly there, replacing what is mapped.
+        const FIXED = 0x10;
+        /// No object behind it.
+        const ANONYMOUS = 0x20;
+        /// In the second GiB, lowest hole first: where code of the small model lies (x86). A hint may lie anywhere
+        /// below 2 GiB.
+        const MAP_32BIT = 0x40;
+        /// A stack: faults just below extend it.
+        const GROWSDOWN = 0x0100;
+        /// Ignored, as on Linux.
+        const DENYWRITE = 0x0800;
+        /// Ignored, as on Linux.
+        const EXECUTABLE = 0x1000;
+        /// Lock the pages and fault them in.
+        const LOCKED = 0x2000;
+        /// Reserve no swap space.
+        const NORESERVE = 0x4000;
+        /// Fault the pages in.
+        const POPULATE = 0x8000;
+        /// With `POPULATE`: do not block, which makes it do nothing.
+        const NONBLOCK = 0x0001_0000;
+        /// A thread's stack: no huge pages, nothing else.
+        const STACK = 0x0002_0000;
+        /// Memory of the pool of huge pages, which has none here.
+        const HUGETLB = 0x0004_0000;
+        /// Exactly there, failing where something is mapped.
+        const FIXED_NOREPLACE = 0x0010_0000;
+        /// With `HUGETLB`: pages of 2 MiB, as without a size.
+        const HUGE_2MB = 21 << 26;
+        /// With `HUGETLB`: pages of 1 GiB.
+        const HUGE_1GB = 30 << 26;
+    }
+
+    /// Flags of `mremap`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct MremapFlags: u32 {
+        /// The mapping may move.
+        const MAYMOVE = 1;
+        /// Move to the new address given, replacing what is mapped there.
+        const FIXED = 2;
+        /// Leave the source VMA, empty.
+        const DONTUNMAP = 4;
+    }
+
+    /// Flags of `msync`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct MsyncFlags: u32 {
+        /// Schedule the writeback; today's Linux does nothing.
+        const ASYNC = 1;
+        /// Refuse locked VMAs.
+        const INVALIDATE = 2;
+        /// Write back and wait.
+        const SYNC = 4;
+    }
+
+    /// Flags of `mlock2`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct MlockFlags: u32 {
+        /// Lock pages as they are faulted in.
+        const ONFAULT = 1;
+    }
+
+    /// Flags of `mlockall`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct MlockallFlags: u32 {
+        /// What is mapped now.
+        const CURRENT = 1;
+        /// What will be mapped.
+        const FUTURE = 2;
+        /// Lock pages as they are faulted in.
+        const ONFAULT = 4;
+    }
+
+    /// What a VMA is and may become: the `VM_*` bits.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct VmFlags: u64 {
+        /// Readable.
+        const READ = 0x1;
+        /// Writable.
+        const WRITE = 0x2;
+        /// Executable.
+        const EXEC = 0x4;
+        /// Stores reach the object.
+        const SHARED = 0x8;
+        /// `mprotect` may set READ.
+        const MAYREAD = 0x10;
+        /// `mprotect` may set WRITE.
+        const MAYWRITE = 0x20;
+        /// `mprotect` may set EXEC.
+        const MAYEXEC = 0x40;
+        /// Shows as shared, though it may not be written.
+        const MAYSHARE = 0x80;
+        /// A stack.
+        const GROWSDOWN = 0x100;
+        /// Has, or had, guard markers. Set without a split, and no hindrance to a merge.
+        const MAYBE_GUARD = 0x800;
+        /// Locked in memory.
+        const LOCKED = 0x2000;
+        /// `MADV_SEQUENTIAL`.
+        const SEQ_READ = 0x8000;
+        /// `MADV_RANDOM`.
+        const RAND_READ = 0x1_0000;
+        /// Not copied by fork.
+        const DONTCOPY = 0x2_0000;
+        /// Cannot be expanded by `mremap`.
+        const DONTEXPAND = 0x4_0000;
+        /// Locked as pages are faulted in.
+        const LOCKONFAULT = 0x8_0000;
+        /// Its pages are charged to the commit limit.
+        const ACCOUNT = 0x10_0000;
+        /// Never charged.
+        const NORESERVE = 0x20_0000;
+        /// Its entries name pages of the object in any order.
+        const NONLINEAR = 0x80_0000;
+        /// Emptied in the child by fork.
+        const WIPEONFORK = 0x200_0000;
+        /// Left out of core dumps.
+        const DONTDUMP = 0x400_0000;
+        /// `MADV_HUGEPAGE`.
+        const HUGEPAGE = 0x2000_0000;
+        /// `MADV_NOHUGEPAGE`.
+        const NOHUGEPAGE = 0x4000_0000;
+        /// `MADV_MERGEABLE`.
+        const MERGEABLE = 0x8000_0000;
+        /// `MAP_DROPPABLE`.
+        const DROPPABLE = 1 << 40;
+        /// `mseal`.
+        const SEALED = 1 << 42;
+    }
+}
+
+impl VmFlags {
+    /// The three rights.
+    pub const ACCESS: Self = Self::READ.union(Self::WRITE).union(Self::EXEC);
+    /// Both lock bits.
+    pub const LOCK_MASK: Self = Self::LOCKED.union(Self::LOCKONFAULT);
+    /// Bits that do not keep VMAs from merging; the merged one has them all (`VM_STICKY`).
+    pub const STICKY: Self = Self::MAYBE_GUARD;
+    /// VMAs that `mlock` and merging leave alone (`VM_SPECIAL`).
+    pub const SPECIAL: Self = Self::DONTEXPAND;
+
+    /// A private mapping that may be written: its pages are copied on write.
+    pub const fn is_cow(self) -> bool {
+        self.bits() & (Self::SHARED.bits() | Self::MAYWRITE.bits()) == Self::MAYWRITE.bits()
+    }
+    /// Charged to the commit limit when mapped: private, writable, not `NORESERVE` (`accountable_mapping`).
+    pub(in crate::mm) const fn accountable(self) -> bool {
+        self.bits() & (Self::NORESERVE.bits() | Self::SHARED.bits() | Self::WRITE.bits())
+            == Self::WRITE.bits()
+    }
+    /// Counts against `RLIMIT_DATA`: private, writable, not a stack (`is_data_mapping`).
+    pub(in crate::mm) const fn is_data(self) -> bool {
+        self.bits() & (Self::WRITE.bits() | Self::SHARED.bits() | Self::GROWSDOWN.bits())
+            == Self::WRITE.bits()
+    }
+    /// Any right at all: `PROT_NONE` has none (`vma_is_accessible`).
+    pub(in crate::mm) const fn accessible(self) -> bool {
+        self.intersects(Self::ACCESS)
+    }
+    /// Replaces the rights by those of `prot`.
+    pub(in crate::mm) fn with_prot(self, prot: Prot) -> Self {
+        (self - Self::ACCESS) | Self::from_prot(prot)
+    }
+    /// The rights of `prot`.
+    pub(in crate::mm) fn from_prot(prot: Prot) -> Self {
+        Self::from_bits_truncate(u64::from(prot.bits())) & Self::ACCESS
+    }
+}
+
+macro_rules! advices {
+    ($($(#[$m:meta])* $name:ident = $value:literal,)*) => {
+        /// An advice of `madvise`, with Linux's numbers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(i32)]
+        pub enum Advice { $($(#[$m])* $name = $value,)* }
+
+        impl Advice {
+            /// Every advice known.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// The advice of that number; an unknown one is EINVAL on Linux.
+            pub const fn from_raw(raw: i32) -> Option<Self> {
+                match raw { $($value => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+advices! {
+    /// No special treatment.
+    Normal = 0,
+    /// Expect random access.
+    Random = 1,
+    /// Expect sequential access.
+    Sequential = 2,
+    /// Will be needed: the objects mapped there bring in what they have on disk or in swap; nothing is mapped by it.
+    WillNeed = 3,
+    /// Not needed: anonymous pages read zero afterwards.
+    DontNeed = 4,
+    /// May be freed lazily, until rewritten.
+    Free = 8,
+    /// Punch a hole in the object.
+    Remove = 9,
+    /// Leave out of forks.
+    DontFork = 10,
+    /// Undo `DontFork`.
+    DoFork = 11,
+    /// Same-page merging wanted.
+    Mergeable = 12,
+    /// Undo `Mergeable`.
+    Unmergeable = 13,
+    /// Huge pages wanted.
+    HugePage = 14,
+    /// Huge pages not wanted.
+    NoHugePage = 15,
+    /// Leave out of core dumps.
+    DontDump = 16,
+    /// Undo `DontDump`.
+    DoDump = 17,
+    /// Empty in the child of a fork.
+    WipeOnFork = 18,
+    /// Undo `WipeOnFork`.
+    KeepOnFork = 19,
+    /// Deactivate the pages.
+    Cold = 20,
+    /// Reclaim the pages.
+    PageOut = 21,
+    /// Fault in for reading.
+    PopulateRead = 22,
+    /// Fault in for writing.
+    PopulateWrite = 23,
+    /// `DontNeed`, also on locked VMAs.
+    DontNeedLocked = 24,
+    /// Collapse into huge pages.
+    Collapse = 25,
+    /// Install guard markers: access is SIGSEGV.
+    GuardInstall = 102,
+    /// Remove guard markers.
+    GuardRemove = 103,
+}

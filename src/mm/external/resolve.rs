@@ -1,0 +1,137 @@
+//! How an external MMU comes by a frame: it hands in the ticket that it drew before looking, and gets back something
+//! that it can only have admitted under its own lock.
+
+use crate::mm::{entry::pte::RawPte, fault::patience::Patience, page_table::LeafAt, space::Mm};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Below, Context, Cx, Rank, Sleepable, rank},
+    error::FaultError,
+    notifier::{Access, Pending, Seated, Ticket},
+};
+
+/// What the page table said of a page.
+struct Found {
+    range: VpnRange,
+    pfn: Pfn,
+    may_write: bool,
+}
+
+impl Mm {
+    /// Makes the ticket's page present for its access, as a fault would, and returns its frame, still unreadable
+    /// (`get_user_pages`, without keeping a reference).
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`]: what the access would have met; a ticket of another address space, or of a driver that did not
+    /// subscribe to the page.
+    pub fn resolve<'g, G: Seated, R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        ticket: Ticket<'g, G>,
+    ) -> Result<Pending<'g, G>, FaultError> {
+        self.check_ticket(&ticket)?;
+        let (at, access) = (ticket.vpn(), ticket.access());
+        let mut patience = Patience::default();
+        loop {
+            if let Some(found) = self.look_up(cx, &ticket) {
+                return Ok(self.fill(ticket, &found));
+            }
+            patience.bears(self.fault_in(cx, at, at.addr(), access))?;
+        }
+    }
+    /// [`resolve`](Self::resolve) without faulting: a look at the page table without any lock, from wherever the caller
+    /// is (`get_user_pages_fast_only`, an interrupt's walk). `None` if the page is not there for the access, if a window
+    /// over it is open that began before the driver was registered, or if the driver is leaving.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::WrongAddressSpace`], [`FaultError::Unsubscribed`].
+    pub fn try_resolve<'g, G: Seated, R: Below<rank::Ptl>, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        ticket: Ticket<'g, G>,
+    ) -> Result<Option<Pending<'g, G>>, FaultError> {
+        self.check_ticket(&ticket)?;
+        if ticket.is_early() {
+            return Ok(None);
+        }
+        let found = self.look_up(cx, &ticket);
+        Ok(found.map(|found| self.fill(ticket, &found)))
+    }
+    fn check_ticket<G: Seated>(&self, ticket: &Ticket<'_, G>) -> Result<(), FaultError> {
+        if !ticket.is_of(&self.notifiers) {
+            return Err(FaultError::WrongAddressSpace);
+        }
+        if !ticket.is_covered() {
+            return Err(FaultError::Unsubscribed(ticket.vpn().addr()));
+        }
+        Ok(())
+    }
+    fn fill<'g, G: Seated>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
+        // Read after the entry: a frame retired in between fails validation, as its window has closed.
+        let generation = self.machine().mem().generation(found.pfn);
+        #[cfg(feature = "testkit")]
+        crate::notifier::hook::looked_up(ticket.vpn(), ticket.access());
+        ticket.fill(found.range, found.pfn, generation, found.may_write)
+    }
+    /// The frame of the ticket's page if it is there for the access.
+    fn look_up<G: Seated, R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        ticket: &Ticket<'_, G>,
+    ) -> Option<Found> {
+        let at = ticket.vpn();
+        let allowed = |pte: RawPte| {
+            let right = ticket.access() == Access::Read || pte.may_write();
+            pte.is_present() && pte.may_read() && right
+        };
+        let pinned = cx.pin();
+        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        if ticket.allows_huge(crate::mm::fault::huge::block(at)) && leaf.is_huge() {
+            return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
+        }
+        small(leaf, at, allowed)
+    }
+    /// What the page table says of a page now: its frame, and whether it may be written. For an oracle, which has no
+    /// token.
+    pub(crate) fn translation_of(&self, at: Vpn) -> Option<(Pfn, bool)> {
+        self.with_translations(|translation_of| translation_of(at))
+    }
+    /// [`translation_of`](Self::translation_of) for as many pages as `f` asks about.
+    pub(crate) fn with_translations<T>(
+        &self,
+        f: impl FnOnce(&dyn Fn(Vpn) -> Option<(Pfn, bool)>) -> T,
+    ) -> T {
+        let local = self.machine.epoch().register();
+        let guard = local.pin();
+        let pin = self.table.pin(&guard);
+        f(&|at| {
+            if at.0 >= crate::addr::TASK_PAGES {
+                return None;
+            }
+            let pte = self.table.leaf(at, pin)?.peek(at);
+            (pte.is_present() && pte.may_read()).then(|| (pte.pfn(), pte.may_write()))
+        })
+    }
+}
+
+fn small(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
+    let pte = leaf.peek(at);
+    allowed(pte).then(|| Found {
+        range: VpnRange::single(at),
+        pfn: pte.pfn(),
+        may_write: pte.may_write(),
+    })
+}
+
+/// The huge page around `at`, read under the lock of its leaf: mark and entry belong together.
+fn huge(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
+    let block = crate::mm::fault::huge::block(at);
+    let locked = leaf.lock()?;
+    let pte = locked.get(block.start());
+    (locked.is_huge() && allowed(pte)).then(|| Found {
+        range: block,
+        pfn: pte.pfn(),
+        may_write: pte.may_write(),
+    })
+}

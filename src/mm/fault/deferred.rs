@@ -1,0 +1,178 @@
+//! What a fault does in a window. A driver may sleep in that, so the fault leaves the mmap lock first, with the pages that the
+//! window is about pinned: whoever changes other mappings does not wait for the driver.
+
+use super::huge::block;
+use crate::mm::{
+    entry::pte::{RawPte, Rights},
+    guard::{FaultScope, Lease},
+    page_table::LockedLeaf,
+    space::Mm,
+    window::InvalidationWindow,
+};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Sleepable, rank},
+    frame::{Frame, HUGE, HugeFrame, PhysMem},
+    notifier::Event,
+};
+
+/// Work for a window. References on the frames belong to it.
+#[derive(Debug)]
+pub(in crate::mm) enum WindowWork {
+    /// A copy takes the place of the entry `seen` (`wp_page_copy`).
+    Copy {
+        at: Vpn,
+        seen: RawPte,
+        copy: Pfn,
+        pte: RawPte,
+        original: Option<Pfn>,
+        locked: bool,
+    },
+    /// A huge page is mapped by small entries from here on.
+    Split(Vpn),
+    /// A huge page takes the place of the huge zero page (`do_huge_zero_wp_pmd`).
+    HugeZero { at: Vpn, head: Pfn, rights: Rights },
+}
+
+/// Whether work for a window is put off until the lock is left.
+#[derive(Debug)]
+pub(in crate::mm) enum Deferral {
+    /// It is done at once: the caller has more to do under the lock.
+    Never,
+    /// It may be; there is none yet.
+    Nothing,
+    /// It is.
+    Work(WindowWork),
+}
+
+impl WindowWork {
+    /// The pages that are pinned meanwhile.
+    pub(in crate::mm) fn range(&self) -> VpnRange {
+        match *self {
+            Self::Copy { at, .. } => VpnRange::single(at),
+            Self::Split(at) | Self::HugeZero { at, .. } => block(at),
+        }
+    }
+}
+
+/// The references that belong to some work: given back unless that puts them in place.
+enum Frames<'m> {
+    Copy {
+        copy: Frame<'m>,
+        original: Option<Frame<'m>>,
+    },
+    Huge(HugeFrame<'m>),
+    None,
+}
+
+impl<'m> Frames<'m> {
+    #[inline]
+    fn of(mem: &'m PhysMem, work: &WindowWork) -> Self {
+        match *work {
+            WindowWork::Copy { copy, original, .. } => Self::Copy {
+                copy: mem.adopt(copy),
+                original: original.map(|pfn| mem.adopt(pfn)),
+            },
+            WindowWork::HugeZero { head, .. } => Self::Huge(mem.adopt_huge(head)),
+            WindowWork::Split(_) => Self::None,
+        }
+    }
+}
+
+impl Deferral {
+    /// For a fault that can leave the lock: if a driver may sleep.
+    pub(in crate::mm) fn of(mm: &Mm) -> Self {
+        if mm.notifiers.is_made() {
+            Self::Nothing
+        } else {
+            Self::Never
+        }
+    }
+}
+
+impl FaultScope<'_> {
+    pub(in crate::mm) fn can_defer(&self) -> bool {
+        matches!(self.later, Deferral::Nothing)
+    }
+    pub(in crate::mm) fn has_deferred(&self) -> bool {
+        matches!(self.later, Deferral::Work(_))
+    }
+    /// Does the work, now or later. It must be the last of the fault.
+    #[inline]
+    pub(in crate::mm) fn in_window(&mut self, work: WindowWork) {
+        if self.can_defer() {
+            self.later = Deferral::Work(work);
+        } else {
+            self.lease.finish(work);
+        }
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    #[inline]
+    pub(in crate::mm) fn finish(&mut self, work: WindowWork) {
+        let range = work.range();
+        let WindowWork::Split(at) = work else {
+            // Before the window opens, which a driver's panic may prevent.
+            let frames = Frames::of(self.mm.machine().mem(), &work);
+            let mut window = self.window(range, Event::Clear);
+            window.put_in_place(work, frames);
+            window.close();
+            return self.settle_exports();
+        };
+        self.split_pmd(at);
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    #[inline]
+    fn put_in_place(&mut self, work: WindowWork, frames: Frames<'_>) {
+        let mem = self.mm().machine().mem();
+        match (work, frames) {
+            (
+                WindowWork::Copy {
+                    at,
+                    seen,
+                    pte,
+                    locked,
+                    ..
+                },
+                Frames::Copy { copy, original },
+            ) => {
+                self.lock_ptes(at, |txn| {
+                    if let Some(slot) = txn.slot(at)
+                        && slot.raw() == seen
+                    {
+                        let pfn = copy.into_raw();
+                        mem.map_inc(pfn);
+                        drop(slot.replace(pte));
+                        mem.lru_add(pfn);
+                        // The copy is locked in its place.
+                        if let Some(original) = original.filter(|_| locked) {
+                            mem.lru_unlock(original.pfn());
+                        }
+                    }
+                });
+            }
+            (WindowWork::HugeZero { at, rights, .. }, Frames::Huge(huge)) => {
+                self.lock_ptes(at, |txn| {
+                    let leaf = txn.leaf();
+                    if leaf.is_huge() && leaf.get(at).is_zero_page() {
+                        map_huge(mem, leaf, block(at), huge.into_raw(), rights);
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Every entry of the leaf maps its part of a huge page.
+fn map_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: VpnRange, head: Pfn, rights: Rights) {
+    for (i, page) in (0..HUGE).zip(at.iter()) {
+        mem.map_inc(head.nth(i));
+        mem.lru_add(head.nth(i));
+        let pte = RawPte::frame(head.nth(i), rights).mkdirty();
+        leaf.set(page, pte);
+    }
+}

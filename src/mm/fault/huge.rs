@@ -1,0 +1,261 @@
+//! Huge pages: 2 MiB mapped as one. `mm/huge_memory.c`.
+//!
+//! A leaf table stands in the place of the one entry: all of its entries are set, and it is marked. So translation,
+//! counts and rights are the same for both sizes, and splitting a mapping is clearing the mark; what Linux does
+//! otherwise with the one entry, its windows above all, is done here.
+
+use super::deferred::WindowWork;
+use crate::mm::{
+    entry::{
+        flags::VmFlags,
+        pte::{RawPte, Rights},
+    },
+    guard::{FaultScope, Lease},
+    page_table::LockedLeaf,
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    ctx::{Below, Cx, Rank, Sleepable, rank},
+    error::{FaultError, NoMemory},
+    frame::{FrameFlags, HUGE, PhysMem},
+    notifier::{Access, Event},
+};
+
+/// The 2 MiB that hold `at`.
+pub(in crate::mm) fn block(at: Vpn) -> VpnRange {
+    let start = at.align_down(PMD_PAGES);
+    VpnRange::new(start, start.plus(PMD_PAGES)).expect("not empty")
+}
+
+impl Vma {
+    /// Whether a fault at `at` may map a huge page: asked for, private and anonymous, and all of it inside
+    /// (`thp_vma_allowable_order`, with huge pages on request).
+    fn wants_huge(&self, at: Vpn) -> bool {
+        self.is_anonymous()
+            && self.flags.contains(VmFlags::HUGEPAGE)
+            && self.range().covers(block(at))
+    }
+}
+
+impl Mm {
+    /// Whether `at` is mapped by a huge page.
+    pub(in crate::mm) fn is_huge<R: Rank, C: crate::ctx::Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        at: Vpn,
+    ) -> bool {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
+    }
+}
+
+impl Mm {
+    /// Runs `f` on the leaf of `at`, locked, if there is one.
+    pub(in crate::mm) fn with_leaf_of<R: Rank, C: crate::ctx::Context, T>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        at: Vpn,
+        f: impl FnOnce(&LockedLeaf<'_>) -> T,
+    ) -> Option<T> {
+        let pinned = cx.pin();
+        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        Some(f(&leaf.lock()?))
+    }
+}
+
+/// After a split, a page that holds nothing but zeros is given back, and the zero page mapped instead
+/// (`try_to_map_unused_to_zeropage`). Says whether it was.
+pub(in crate::mm) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) -> bool {
+    let pte = leaf.get(at);
+    let unused = pte.counted().is_some_and(|pfn| mem.is_unused(pfn));
+    if unused {
+        let rights = Rights {
+            read: pte.may_read(),
+            write: false,
+        };
+        leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
+        crate::mm::entry::release::drop_entry(mem, pte);
+    }
+    unused
+}
+
+/// Whether the leaf maps a huge page that others map as well (`folio_maybe_mapped_shared`).
+pub(in crate::mm) fn shared_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
+    let head = leaf.get(Vpn(0)).counted().filter(|_| leaf.is_huge());
+    head.is_some_and(|head| (0..HUGE).any(|i| mem.mapcount(head.nth(i)) > 1))
+}
+
+impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
+    /// Splits the mapping of a huge page at `at`, if there is one, in a window over it (`split_huge_pmd`).
+    pub(in crate::mm) fn split_pmd(&mut self, at: Vpn) {
+        if self.mm.is_huge(&mut self.cx, at) {
+            self.split_pmd_always(at);
+        }
+    }
+    /// The same with the window in any case (`split_huge_pmd_address`).
+    pub(in crate::mm) fn split_pmd_always(&mut self, at: Vpn) {
+        let mut window = self.window(block(at), Event::Clear);
+        window.split_huge(at);
+        window.close();
+    }
+}
+
+/// Entries of their own for what was one. An object's page is dropped instead, to be faulted in again; says whether it
+/// was.
+pub(in crate::mm) fn split_leaf(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
+    if !leaf.is_huge() {
+        return false;
+    }
+    leaf.set_huge(false);
+    let first = leaf.get(Vpn(0));
+    let objects = first
+        .counted()
+        .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON));
+    for i in 0..PMD_PAGES {
+        let pte = leaf.get(Vpn(i));
+        if objects {
+            leaf.set(Vpn(i), RawPte::NONE);
+            crate::mm::entry::release::drop_entry(mem, pte);
+        } else if pte.is_zero_page() {
+            leaf.set(Vpn(i), pte.with_pfn(mem.zero_pfn()));
+        }
+    }
+    objects
+}
+
+impl<'h> FaultScope<'h> {
+    /// `do_huge_pmd_anonymous_page`: says whether it could. Only where no table is yet.
+    pub(in crate::mm) fn fault_huge(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+    ) -> Result<bool, NoMemory> {
+        if !vma.wants_huge(at) || self.has_leaf(at) {
+            return Ok(false);
+        }
+        self.layout.anon_of(vma)?;
+        let mem = self.lease.mm.machine().mem();
+        if access == Access::Read {
+            let rights = vma.read_only();
+            let zero = mem.huge_zero_pfn();
+            self.set_huge(at, |i| RawPte::zero(zero.nth(i), rights))?;
+            return Ok(true);
+        }
+        let Some(head) = self.new_huge(vma, at)? else {
+            return Ok(false);
+        };
+        let rights = vma.rights();
+        let mapped = self.set_huge(at, |i| {
+            mem.map_inc(head.nth(i));
+            mem.lru_add(head.nth(i));
+            RawPte::frame(head.nth(i), rights).mkdirty()
+        })?;
+        if !mapped {
+            // Another thread was first.
+            (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+        }
+        Ok(true)
+    }
+    pub(in crate::mm) fn has_leaf(&mut self, at: Vpn) -> bool {
+        let mm = self.lease.mm;
+        let pinned = self.lease.cx.pin();
+        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
+    }
+    /// A huge page for private memory; `None`: there is none, small ones will do.
+    fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<Pfn>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let Ok(frame) = mem.alloc_huge() else {
+            return Ok(None);
+        };
+        let head = frame.head();
+        let index = vma.pgoff_at(block(at).start());
+        for i in 0..HUGE {
+            mem.set_flags(head.nth(i), vma.new_anon());
+            mem.set_owner(head.nth(i), Some(node.owner(index + u64::from(i))));
+        }
+        Ok(Some(frame.into_raw()))
+    }
+    /// Fills a new leaf and marks it; not if there is one already.
+    fn set_huge(&mut self, at: Vpn, pte: impl Fn(u32) -> RawPte) -> Result<bool, NoMemory> {
+        self.with_leaf(at, |leaf| {
+            if !leaf.is_empty() {
+                return false;
+            }
+            let first = block(at).start();
+            (0..HUGE).for_each(|i| leaf.set(first.plus(u64::from(i)), pte(i)));
+            leaf.set_huge(true);
+            true
+        })
+    }
+    /// A write to a read-only huge page (`do_huge_pmd_wp_page`): says whether that is done; if not, the mapping is
+    /// split now, and the page is dealt with alone.
+    pub(in crate::mm) fn fault_huge_protected(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+    ) -> Result<bool, FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let rights = vma.rights();
+        let zero = self.with_leaf(at, |leaf| leaf.is_huge() && leaf.get(at).is_zero_page())?;
+        if zero {
+            return Ok(self.replace_huge_zero(vma, at)?);
+        }
+        let reused = self.with_leaf(at, |leaf| {
+            let Some(pfn) = leaf.get(at).counted() else {
+                return !leaf.is_huge();
+            };
+            let reuse = leaf.is_huge() && own_huge(mem, pfn.head());
+            for i in (0..HUGE).filter(|_| reuse) {
+                let at = block(at).start().plus(u64::from(i));
+                mem.set_flags(pfn.head().nth(i), FrameFlags::ANON_EXCLUSIVE);
+                leaf.set(at, leaf.get(at).with_rights(rights).mkdirty());
+            }
+            reuse
+        })?;
+        Ok(reused || self.split_or_put_off(at))
+    }
+    /// `do_huge_pmd_wp_page` for somebody else who reads.
+    pub(in crate::mm) fn unshare_huge(&mut self, at: Vpn) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let own = self.with_leaf(at, |leaf| {
+            let Some(pfn) = leaf.get(at).counted().filter(|_| leaf.is_huge()) else {
+                return true; // It is another one by now.
+            };
+            let own = own_huge(mem, pfn.head());
+            for i in (0..HUGE).filter(|_| own) {
+                mem.set_flags(pfn.head().nth(i), FrameFlags::ANON_EXCLUSIVE);
+            }
+            own
+        })?;
+        if !own {
+            self.split_or_put_off(at);
+        }
+        Ok(())
+    }
+    /// `do_huge_zero_wp_pmd`: one window over all of it.
+    fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
+        let Some(head) = self.new_huge(vma, at)? else {
+            return Ok(self.split_or_put_off(at));
+        };
+        let rights = vma.rights();
+        self.in_window(WindowWork::HugeZero { at, head, rights });
+        Ok(true)
+    }
+    /// Says whether it was put off: then the fault is over, and comes again.
+    fn split_or_put_off(&mut self, at: Vpn) -> bool {
+        let later = self.can_defer();
+        self.in_window(WindowWork::Split(at));
+        later
+    }
+}
+
+/// Nobody else maps or holds any part of it.
+fn own_huge(mem: &PhysMem, head: Pfn) -> bool {
+    mem.flags(head).contains(FrameFlags::ANON_EXCLUSIVE)
+        || (0..HUGE).all(|i| mem.refcount(head.nth(i)) == 1)
+}

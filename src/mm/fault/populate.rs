@@ -1,0 +1,227 @@
+//! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
+
+use super::{deferred::Deferral, patience::Patience};
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    guard::{FaultScope, MmapPin},
+    page_table::LeafAt,
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    error::{FaultError, NoMemory},
+    notifier::Access,
+};
+
+/// What populating does about a page that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum Errors {
+    /// Go on with the next VMA (`MAP_POPULATE`).
+    Ignore,
+    /// Stop (`mlock`).
+    Stop,
+}
+
+impl Mm {
+    /// `__mm_populate`: faults in what is mapped in `range`, private writable memory for writing. Holes are skipped.
+    pub(in crate::mm) fn populate(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        errors: Errors,
+    ) -> Result<(), FaultError> {
+        self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors))
+    }
+    /// Runs `f` on what is left of `range` with the mmap lock held shared, again after each window for which it left the lock:
+    /// it says at which page it stopped.
+    pub(in crate::mm) fn in_turns<E>(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        range: VpnRange,
+        mut f: impl FnMut(&mut FaultScope<'_>, VpnRange) -> Result<Vpn, E>,
+    ) -> Result<(), E> {
+        let mut rest = Some(range);
+        while let Some(now) = rest {
+            let mut g = self.read_over(cx, Some(now));
+            let mut held = g.held();
+            held.later = Deferral::of(self);
+            let at = f(&mut held, now)?;
+            let Deferral::Work(work) = held.later else {
+                break;
+            };
+            let pin = MmapPin::new(self, &g, work.range());
+            drop(g);
+            pin.lease(cx).finish(work);
+            rest = VpnRange::new(at, range.end());
+        }
+        Ok(())
+    }
+}
+
+impl FaultScope<'_> {
+    fn populate_mapped(&mut self, range: VpnRange, errors: Errors) -> Result<Vpn, FaultError> {
+        let layout = self.layout;
+        for vma in layout.vmas.range(range) {
+            let part = vma.range().intersect(range).expect("the VMA overlaps");
+            let done = self.populate_vma(vma, part);
+            if let (Ok(at), true) = (done, self.has_deferred()) {
+                return Ok(at);
+            }
+            if errors == Errors::Stop {
+                done?;
+            }
+        }
+        Ok(range.end())
+    }
+    /// `populate_vma_page_range`. Returns where it stopped: before the end if it put work off.
+    pub(in crate::mm) fn populate_vma(
+        &mut self,
+        vma: &Vma,
+        part: VpnRange,
+    ) -> Result<Vpn, FaultError> {
+        if vma.flags.contains(VmFlags::LOCKONFAULT) {
+            return Ok(part.end());
+        }
+        // Break COW now rather than at the first write; shared pages are only read in.
+        let private_writable = vma.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;
+        let access = if private_writable {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        if !vma.flags.accessible() {
+            return Err(FaultError::Denied(part.start().addr()));
+        }
+        let mut at = part.start();
+        while at < part.end() {
+            self.make_present(vma, at, access)?;
+            if self.has_deferred() {
+                return Ok(at);
+            }
+            at = at.plus(1);
+            if private_writable && vma.file.is_none() {
+                at = self.fill_leaf(vma, at, part.end())?;
+            }
+        }
+        Ok(at)
+    }
+    /// What [`make_present`](Self::make_present) would do for writing to private anonymous memory from `at` up to `end` or
+    /// the end of the leaf that the page before was found in, under one lock. Stops where more is to be done than filling
+    /// empty entries; returns where.
+    fn fill_leaf(&mut self, vma: &Vma, at: Vpn, end: Vpn) -> Result<Vpn, FaultError> {
+        let end = at.align_up(PMD_PAGES).min(end);
+        if at >= end {
+            return Ok(at);
+        }
+        let mm = self.lease.mm;
+        let mem = mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let pinned = self.lease.cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let Some(leaf) = mm.table.leaf(at, pin).and_then(LeafAt::lock) else {
+            return Ok(at);
+        };
+        let mut at = at;
+        while at < end {
+            let pte = leaf.get(at);
+            if pte.is_present() && pte.may_write() {
+                if let Some(pfn) = pte.counted() {
+                    mem.mark_accessed(pfn);
+                }
+                at = at.plus(1);
+                continue;
+            }
+            let empty = VpnRange::new(at, end).expect("at lies below");
+            let empty = empty.iter().take_while(|&at| leaf.get(at).is_none());
+            let count = empty.count();
+            if count == 0 {
+                break;
+            }
+            let owner = node.owner(vma.pgoff_at(at));
+            let rights = vma.rights();
+            let filled = mem.alloc_mapped(vma.new_anon(), owner, count, |pfn| {
+                leaf.set(at, RawPte::frame(pfn, rights).mkdirty());
+                at = at.plus(1);
+                if mem.has_lru() {
+                    mem.lru_add(pfn);
+                    mem.mark_accessed(pfn);
+                }
+            });
+            filled.map_err(|_| NoMemory::Frame)?;
+        }
+        Ok(at)
+    }
+    /// Faults until an access would go through, or until work is put off.
+    pub(in crate::mm) fn make_present(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+    ) -> Result<(), FaultError> {
+        let mut patience = Patience::default();
+        while !self.is_present(at, access) {
+            patience.bears(self.fault(vma, at, access))?;
+            if self.has_deferred() {
+                return Ok(());
+            }
+        }
+        // What is populated counts as used (`FOLL_TOUCH`).
+        let mm = self.lease.mm;
+        mm.with_leaf_of(&mut self.lease.cx, at, |leaf| {
+            if let Some(pfn) = leaf.get(at).counted() {
+                mm.machine().mem().mark_accessed(pfn);
+            }
+        });
+        Ok(())
+    }
+    fn is_present(&mut self, at: Vpn, access: Access) -> bool {
+        let mm = self.lease.mm;
+        let pinned = self.lease.cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        mm.table.leaf(at, pin).is_some_and(|leaf| {
+            let pte = leaf.peek(at);
+            pte.is_present() && (access == Access::Read || pte.may_write())
+        })
+    }
+    /// `faultin_page_range`: `None` in the error is a VMA without the right. Stops at the first hole or fault, or where work is
+    /// put off; returns where.
+    pub(in crate::mm) fn populate_range(
+        &mut self,
+        range: VpnRange,
+        access: Access,
+    ) -> Result<Vpn, PopulateError> {
+        let layout = self.layout;
+        let mut at = range.start();
+        while at < range.end() {
+            let vma = layout.vmas.get(at).ok_or(PopulateError::Hole(at.addr()))?;
+            let right = match access {
+                Access::Read => VmFlags::READ,
+                Access::Write => VmFlags::WRITE,
+            };
+            if !vma.flags.contains(right) {
+                return Err(PopulateError::Denied(at.addr()));
+            }
+            let part = vma.range().intersect(range).expect("the VMA holds at");
+            for page in VpnRange::new(at, part.end()).expect("not empty").iter() {
+                self.make_present(vma, page, access)
+                    .map_err(PopulateError::Fault)?;
+                if self.has_deferred() {
+                    return Ok(page);
+                }
+            }
+            at = part.end();
+        }
+        debug_assert!(range.end().0 <= TASK_PAGES);
+        Ok(at)
+    }
+}
+
+/// Why [`FaultScope::populate_range`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum PopulateError {
+    Hole(u64),
+    Denied(u64),
+    Fault(FaultError),
+}

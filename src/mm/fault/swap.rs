@@ -1,0 +1,105 @@
+//! A fault on a page in swap: `do_swap_page`.
+//!
+//! The page comes back through the swap cache, so that all who share its slot share its frame again. Whoever is the
+//! only one gets it to write to.
+
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    guard::FaultScope,
+    vma::Vma,
+};
+use crate::{
+    addr::Vpn,
+    error::{FaultError, NoMemory},
+    frame::{FrameFlags, FrameLock, SwapSlot},
+    notifier::Access,
+};
+
+impl FaultScope<'_> {
+    pub(in crate::mm) fn fault_swapped(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+        seen: RawPte,
+        slot: SwapSlot,
+    ) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        let fresh = mem.alloc().map_err(|_| NoMemory::Frame)?;
+        mem.set_flags(fresh.pfn(), FrameFlags::SWAP_BACKED);
+        let Some(frame) = mem.swap_read(slot, fresh) else {
+            return Ok(()); // Freed with its entry: look anew.
+        };
+        let locked = mem.lock(&mut self.lease.cx, frame);
+        if mem.swap_slot(locked.pfn()) != Some(slot) {
+            return Ok(()); // Reclaimed again, or freed with its entry: look anew.
+        }
+        let new = self.swapped_in(vma, at, access, seen, &locked)?;
+        drop(locked);
+        // A write to a page that others have as well: copy it, or find that it is one's own by now.
+        match new {
+            Some(pte) if access == Access::Write && !pte.may_write() => {
+                self.fault_protected(vma, at, pte)
+            }
+            _ => Ok(()),
+        }
+    }
+    /// Maps the locked frame in the place of its swap entry; the new entry, if that was still there.
+    fn swapped_in(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+        seen: RawPte,
+        locked: &FrameLock<'_>,
+    ) -> Result<Option<RawPte>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let index = vma.pgoff_at(at);
+        let pfn = locked.pfn();
+        let keep = !self.frees_swap(vma, access, locked);
+        self.with_leaf(at, |leaf| {
+            if leaf.get(at) != seen {
+                return None;
+            }
+            mem.map_inc(locked.frame().clone().into_raw());
+            let slot = seen.swap_slot().expect("the caller saw a swap entry");
+            mem.swap_free(slot);
+            let _freed = !keep && mem.swap_cache_drop(locked);
+            // This lock's reference and the mapping's: nobody else, not even the cache.
+            let alone = mem.refcount(pfn) == 2;
+            let exclusive = seen.is_swap_exclusive() || alone;
+            if !mem.flags(pfn).contains(FrameFlags::ANON) {
+                // Whoever else has it is somewhere below the oldest.
+                let owner = match exclusive {
+                    true => node.owner(index),
+                    false => node.root().owner(index),
+                };
+                mem.set_owner(pfn, Some(owner));
+                mem.set_flags(pfn, FrameFlags::ANON);
+            }
+            let mut pte = RawPte::frame(pfn, vma.read_only());
+            if exclusive {
+                mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+                pte = pte.with_rights(vma.rights());
+                if access == Access::Write && pte.may_write() {
+                    pte = pte.mkdirty();
+                }
+            }
+            leaf.set(at, pte);
+            if vma.flags.contains(VmFlags::LOCKED) {
+                mem.lru_lock(pfn);
+            }
+            Some(pte)
+        })
+    }
+    /// `should_try_to_free_swap`.
+    fn frees_swap(&self, vma: &Vma, access: Access, locked: &FrameLock<'_>) -> bool {
+        let mem = self.lease.mm.machine().mem();
+        let locked_vma = vma.flags.contains(VmFlags::LOCKED);
+        mem.swap().is_scarce()
+            || locked_vma
+            // This lock's reference, and the cache's.
+            || (access == Access::Write && mem.refcount(locked.pfn()) == 2)
+    }
+}

@@ -1,0 +1,185 @@
+//! Loom models of claims and pins: who works on a page, and who may.
+
+use super::{Claim, MmapLock, Ranges, ReadGuard};
+use crate::{
+    addr::{Vpn, VpnRange},
+    notifier::models::run,
+    sync::RaceProbe,
+};
+use std::sync::Arc;
+
+const A: VpnRange = VpnRange::single(Vpn(16));
+const B: VpnRange = VpnRange::single(Vpn(20));
+
+/// The layout, and what is in the tables of page [`A`].
+struct Shared {
+    lock: MmapLock<RaceProbe>,
+    page: RaceProbe,
+}
+
+fn shared() -> Arc<Shared> {
+    Arc::new(Shared {
+        lock: MmapLock::new(RaceProbe::new()),
+        page: RaceProbe::new(),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mistake {
+    None,
+    /// The claim is of another page.
+    OtherPage,
+    /// The layout is changed while others look at it.
+    Layout,
+    /// The page is not pinned.
+    NoPin,
+    /// Who does not wait does not look either.
+    Blind,
+}
+
+fn claim(mistake: Mistake) -> Claim {
+    let quiet = if mistake == Mistake::OtherPage { B } else { A };
+    let quiet: Ranges = [quiet].into_iter().collect();
+    let held = quiet.clone();
+    Claim { quiet, held }
+}
+
+/// An operation on a page, which changes the layout before and after it works on the tables.
+fn operation(s: &Shared, mistake: Mistake) {
+    let mut g = s.lock.write();
+    while !g.settle(&[A], &[A]) {}
+    g.write();
+    g.yield_while(claim(mistake), || {
+        s.page.write();
+        if mistake == Mistake::Layout {
+            // SAFETY: none; this is the mistake.
+            unsafe { &*s.lock.value.get() }.write();
+        }
+    });
+    g.write();
+}
+
+/// A fault on a page: it looks at the layout, then at the tables.
+fn fault(s: &Shared, at: VpnRange) {
+    let g = s.lock.read(Some(at));
+    g.read();
+    if at == A {
+        s.page.read();
+    }
+}
+
+/// A fault that does not wait: it leaves the page to one that does if anything is in the way.
+fn hasty_fault(s: &Shared, mistake: Mistake) {
+    let g = if mistake == Mistake::Blind {
+        let lane = s.lock.lanes.mine();
+        s.lock.count_in(lane);
+        let lock = &s.lock;
+        Some(ReadGuard { lock, lane })
+    } else {
+        s.lock.try_read()
+    };
+    match g {
+        Some(g) => {
+            g.read();
+            s.page.read();
+        }
+        None => fault(s, A),
+    }
+}
+
+/// The operation meets a fault on its own page that does not wait.
+fn hasty(mistake: Mistake) {
+    let s = shared();
+    let other = Arc::clone(&s);
+    let thread = loom::thread::spawn(move || operation(&other, Mistake::None));
+    hasty_fault(&s, mistake);
+    thread.join().unwrap();
+}
+/// The operation meets a fault on its own page.
+fn fault_inside(mistake: Mistake) {
+    let s = shared();
+    let other = Arc::clone(&s);
+    let thread = loom::thread::spawn(move || operation(&other, mistake));
+    fault(&s, A);
+    thread.join().unwrap();
+}
+/// The operation meets a fault on another page, which needs the layout alone.
+fn fault_outside(mistake: Mistake) {
+    let s = shared();
+    let other = Arc::clone(&s);
+    let thread = loom::thread::spawn(move || operation(&other, mistake));
+    fault(&s, B);
+    thread.join().unwrap();
+}
+/// Two operations on the same page.
+fn two_operations(mistake: Mistake) {
+    let s = shared();
+    let other = Arc::clone(&s);
+    let thread = loom::thread::spawn(move || operation(&other, mistake));
+    operation(&s, mistake);
+    thread.join().unwrap();
+}
+/// The operation meets somebody who pinned the page and left the lock.
+fn pinned(mistake: Mistake) {
+    let s = shared();
+    let other = Arc::clone(&s);
+    let thread = loom::thread::spawn(move || operation(&other, Mistake::None));
+    let g = s.lock.read(Some(A));
+    let pin = (mistake != Mistake::NoPin).then(|| s.lock.pin(&g, A));
+    g.read();
+    drop(g);
+    s.page.write();
+    drop(pin);
+    thread.join().unwrap();
+}
+
+#[test]
+fn mmap_fault_inside() {
+    run::holds("mmap_fault_inside", || fault_inside(Mistake::None));
+}
+#[test]
+fn mmap_claim_of_another_page() {
+    run::fails("mmap_claim_of_another_page", "Causality violation", || {
+        fault_inside(Mistake::OtherPage);
+    });
+}
+#[test]
+fn mmap_hasty_fault() {
+    run::holds("mmap_hasty_fault", || hasty(Mistake::None));
+}
+#[test]
+fn mmap_blind_fault() {
+    run::fails("mmap_blind_fault", "Causality violation", || {
+        hasty(Mistake::Blind);
+    });
+}
+#[test]
+fn mmap_fault_outside() {
+    run::holds("mmap_fault_outside", || fault_outside(Mistake::None));
+}
+#[test]
+fn mmap_layout_changed_late() {
+    run::fails("mmap_layout_changed_late", "Causality violation", || {
+        fault_outside(Mistake::Layout);
+    });
+}
+#[test]
+fn mmap_two_operations() {
+    run::holds("mmap_two_operations", || two_operations(Mistake::None));
+}
+#[test]
+fn mmap_two_claims_apart() {
+    run::fails("mmap_two_claims_apart", "Causality violation", || {
+        two_operations(Mistake::OtherPage);
+    });
+}
+#[test]
+fn mmap_pin() {
+    run::holds("mmap_pin", || pinned(Mistake::None));
+}
+#[test]
+fn mmap_not_pinned() {
+    run::fails("mmap_not_pinned", "Causality violation", || {
+        pinned(Mistake::NoPin)
+    });
+}

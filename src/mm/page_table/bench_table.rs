@@ -1,0 +1,104 @@
+//! The page table by itself, without VMAs, frames and windows: what benchmarks hold against other page tables. No promise
+//! is made about it.
+
+use super::PageTable;
+use crate::mm::entry::pte::{Pte, RawPte, Rights};
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    ctx::Epoch,
+    error::NoMemory,
+    frame::{MemConfig, PhysMem},
+};
+use crossbeam_epoch::{Guard, LocalHandle};
+use std::{convert::Infallible, sync::Arc};
+
+/// A page table that nobody else sees.
+pub struct RawTable {
+    table: PageTable,
+    local: LocalHandle,
+    _epoch: Epoch,
+}
+
+/// The same under an epoch pin: lookups one after the other, as a walker does them.
+pub struct RawWalk<'t> {
+    table: &'t PageTable,
+    guard: Guard,
+}
+
+impl Default for RawTable {
+    fn default() -> Self {
+        let epoch = Epoch::new();
+        let mem = Arc::new(PhysMem::new(MemConfig::default()));
+        Self {
+            table: PageTable::new(&mem, &epoch),
+            local: epoch.register(),
+            _epoch: epoch,
+        }
+    }
+}
+
+impl RawTable {
+    /// Maps `range` to the frames from number `first` on; entries that are there stay.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`]: no table could be had.
+    pub fn map(&self, range: VpnRange, first: u32) -> Result<(), NoMemory> {
+        let rights = Rights {
+            read: true,
+            write: true,
+        };
+        let guard = self.local.pin();
+        let pin = self.table.pin(&guard);
+        let (mut at, mut number) = (range.start(), first);
+        while at < range.end() {
+            let end = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(range.end());
+            let leaf = self.table.make_leaf(at, pin)?.lock();
+            let leaf = leaf.expect("nobody else sees this table");
+            while at < end {
+                if leaf.get(at).is_none() {
+                    leaf.set(at, RawPte::frame(Pfn(number), rights));
+                }
+                at = at.plus(1);
+                number += 1;
+            }
+        }
+        Ok(())
+    }
+    /// Clears the entries of `range`; returns how many there were. Tables stay.
+    pub fn unmap(&self, range: VpnRange) -> usize {
+        let guard = self.local.pin();
+        let mut cleared = 0;
+        self.table
+            .leaves(range, self.table.pin(&guard), |part, leaf| {
+                let leaf = leaf.lock().expect("nobody else sees this table");
+                for at in part.iter() {
+                    if !leaf.get(at).is_none() {
+                        leaf.set(at, RawPte::NONE);
+                        cleared += 1;
+                    }
+                }
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        cleared
+    }
+    /// Pins it for lookups.
+    pub fn walk(&self) -> RawWalk<'_> {
+        let guard = self.local.pin();
+        let _checked = self.table.pin(&guard);
+        RawWalk {
+            table: &self.table,
+            guard,
+        }
+    }
+}
+
+impl RawWalk<'_> {
+    /// What the entry says.
+    #[inline]
+    pub fn pte(&self, at: Vpn) -> Pte {
+        let leaf = self.table.leaf(at, self.table.checked(&self.guard));
+        leaf.map_or(Pte::None, |leaf| leaf.peek(at).into())
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether the reverse maps lead back to every mapping: the check of one structure against the other.
+
+use super::merge_same_pages::is_merged;
+use crate::mm::space::Mm;
+use crate::{
+    addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
+    ctx::{Cx, Sleepable, rank},
+    rmap::walk_frame,
+};
+use std::{convert::Infallible, sync::Arc};
+
+impl Mm {
+    /// Every page of this address space that the reverse map of its frame does not lead to. None, unless this crate is
+    /// broken; merged pages and an object's sparse page, which have no one place, are not asked.
+    pub fn unreachable_pages(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<(Vpn, Pfn)> {
+        let mut lost = self.mapped(cx);
+        lost.retain(|&(at, pfn)| !self.leads_to(cx, at, pfn));
+        lost
+    }
+    fn mapped(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<(Vpn, Pfn)> {
+        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
+        let mut out = Vec::new();
+        let pinned = cx.pin();
+        self.table
+            .leaves(all, self.table.pin(pinned.guard()), |part, leaf| {
+                leaf.peek_each(part, |at, pte| {
+                    out.extend(pte.counted().map(|pfn| (at, pfn)));
+                });
+                Ok::<(), Infallible>(())
+            })
+            .unwrap_or_else(|e| match e {});
+        out
+    }
+    fn leads_to(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn, pfn: Pfn) -> bool {
+        let machine = self.machine();
+        let mem = machine.mem();
+        let Some(frame) = mem.try_get(pfn) else {
+            return true; // Gone meanwhile.
+        };
+        let locked = mem.lock(cx, frame);
+        let owner = locked.owner();
+        let sparse = owner.is_some_and(|o| o.index == crate::frame::SPARSE_INDEX);
+        let mut found = sparse || is_merged(mem, pfn);
+        walk_frame(machine.registry(), cx, &locked, |_, spot| {
+            let here = std::ptr::addr_eq(Arc::as_ptr(spot.space), std::ptr::from_ref(self));
+            found |= here && spot.at == at;
+            !found
+        });
+        found
+    }
+}

@@ -1,0 +1,205 @@
+//! A page moves to another frame: `migrate_pages`, for one page.
+//!
+//! All its mappings become marks, each in a window; a fault on a mark waits for the lock of the old frame. Then the
+//! bytes are copied and the marks become mappings of the new frame. If anybody else holds the page, they become mappings
+//! of the old one again. Either way they get what the marks say by then ([`not_present`](crate::mm::entry::not_present)).
+
+use crate::mm::{
+    entry::{
+        flags::VmFlags,
+        pte::{RawPte, Rights},
+    },
+    guard::FaultScope,
+    machine::Machine,
+    space::Mm,
+};
+use crate::{
+    addr::{Pfn, Vpn},
+    ctx::{Cx, Sleepable, rank},
+    error::NoMemory,
+    frame::{Frame, FrameFlags, FrameLock},
+    rmap::{Blocking, MappedAt, OwnerRef, RmapCx, Unmap, restore, unmap_frame},
+};
+
+/// What a frame's flags say of its page, rather than of the frame.
+const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
+    .union(FrameFlags::SWAP_BACKED)
+    .union(FrameFlags::DIRTY)
+    .union(FrameFlags::REFERENCED)
+    .union(FrameFlags::ACTIVE);
+
+impl Mm {
+    /// Moves the page at byte `addr` to another frame, for all who map it, and returns the new frame's number. What rights
+    /// its mappings give makes no difference: a page that nobody may touch moves as well. `None`: no page is there, or
+    /// somebody holds it beside its mappings, as a driver's reference does; nothing changed then, but windows were opened.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory::Frame`]; nothing changed.
+    pub fn migrate(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        addr: u64,
+    ) -> Result<Option<Pfn>, NoMemory> {
+        let mem = self.machine().mem();
+        let at = Vpn::containing(addr);
+        let Some(frame) = self.mapped_at(cx, at) else {
+            return Ok(None);
+        };
+        if mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
+            return Ok(None); // A huge page moves as a whole, or not at all.
+        }
+        let new = mem.alloc().map_err(|_| NoMemory::Frame)?;
+        let old = mem.lock(cx, frame);
+        let Ok(new) = mem.try_lock(new) else {
+            return Ok(None); // Nobody knows it yet; cannot be.
+        };
+        Ok(self.migrate_locked(cx.descend(), &old, &new))
+    }
+    /// A reference on the frame that the entry maps, whatever rights it gives.
+    pub(in crate::mm) fn mapped_at(
+        &self,
+        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        at: Vpn,
+    ) -> Option<Frame<'_>> {
+        let mem = self.machine().mem();
+        let mapped = self.with_leaf_of(cx, at, |leaf| {
+            leaf.get(at).counted().map(|pfn| mem.get(pfn))
+        });
+        mapped?
+    }
+    fn migrate_locked(
+        &self,
+        mut cx: Cx<'_, rank::Folio, Sleepable>,
+        old: &FrameLock<'_>,
+        new: &FrameLock<'_>,
+    ) -> Option<Pfn> {
+        let machine = self.machine();
+        let mem = machine.mem();
+        if mem.mapcount(old.pfn()) == 0 {
+            return None; // Its last mapping went while this waited for the lock.
+        }
+        let mut marked = Marked {
+            machine,
+            cx: cx.reborrow(),
+            old,
+            to: old,
+            before: mem.flags(old.pfn()),
+        };
+        let gone = marked.take_out();
+        let moved = gone && self.hand_over(old, new);
+        if moved {
+            marked.to = new;
+        }
+        drop(marked);
+        moved.then(|| new.pfn())
+    }
+    /// The page is the new frame's from here on, if nobody but its owner and this caller hold the old one.
+    fn hand_over(&self, old: &FrameLock<'_>, new: &FrameLock<'_>) -> bool {
+        let machine = self.machine();
+        let mem = machine.mem();
+        let (from, to) = (old.pfn(), new.pfn());
+        let Some(owner) = old.owner() else {
+            return false;
+        };
+        let flags = mem.flags(from);
+        let kept = flags.intersection(FrameFlags::ANON | FrameFlags::SWAP_CACHE);
+        // The owner's reference, if it has one, and this one. Whoever holds another may write until it is given up, so
+        // this is looked at before the bytes are copied, and again after.
+        let expected = 1 + u32::from(kept != FrameFlags::ANON);
+        if mem.refcount(from) != expected {
+            return false;
+        }
+        mem.copy(from, to);
+        mem.set_flags(to, flags & OF_THE_PAGE);
+        if flags.contains(FrameFlags::ANON) {
+            let alone = match flags.contains(FrameFlags::SWAP_CACHE) {
+                true => mem.swap_cache_move(old, new),
+                false => mem.refcount(from) == 1,
+            };
+            if alone {
+                mem.set_owner(to, Some(owner));
+            }
+            return alone;
+        }
+        match machine.registry().find(owner.id) {
+            Some(OwnerRef::Mapping(mapping)) => mapping
+                .upgrade()
+                .is_some_and(|m| m.replace(old, owner.index, new.frame())),
+            _ => false,
+        }
+    }
+    /// One mark becomes a mapping again; with the rights that the VMA has by now.
+    pub(in crate::mm) fn restore_at(
+        &self,
+        mut cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        old: Pfn,
+        new: Pfn,
+    ) {
+        let mem = self.machine().mem();
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        self.with_leaf_of(&mut cx, spot.at, |leaf| {
+            let mark = leaf.get(spot.at);
+            if mark.migrating() != Some(old) {
+                return;
+            }
+            let vma = Rights {
+                read: flags.accessible(),
+                write: flags.contains(VmFlags::WRITE),
+            };
+            if mark.is_swap_exclusive() {
+                mem.set_flags(new, FrameFlags::ANON_EXCLUSIVE);
+            }
+            mem.share(new);
+            let dirty = mem.flags(new).contains(FrameFlags::DIRTY);
+            leaf.set(spot.at, mark.arrived(new, vma, dirty));
+            if flags.contains(VmFlags::LOCKED) {
+                mem.lru_lock(new);
+            }
+        });
+    }
+}
+
+/// Marks may be where the old frame was mapped. They become mappings again when this goes, also by a driver's panic: who
+/// faults on one waits for that.
+struct Marked<'a> {
+    machine: &'a Machine,
+    cx: Cx<'a, rank::Folio, Sleepable>,
+    old: &'a FrameLock<'a>,
+    /// What they are mappings of then.
+    to: &'a FrameLock<'a>,
+    /// Flags of the old frame before.
+    before: FrameFlags,
+}
+
+impl Marked<'_> {
+    /// Says whether every mapping is a mark.
+    fn take_out(&mut self) -> bool {
+        let (mem, registry) = (self.machine.mem(), self.machine.registry());
+        let how = (Unmap::Migration, Blocking::May);
+        unmap_frame(registry, mem, &mut self.cx, self.old, how.0, how.1).is_ok()
+    }
+}
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        restore(self.machine.registry(), &mut self.cx, self.old, self.to);
+        // To the head of its list, as on Linux, which took it off; also one that was locked in memory, and is no more.
+        let moved = self.to.pfn() != self.old.pfn();
+        let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
+        if moved || self.before.intersects(listed) {
+            self.machine.mem().lru_add(self.to.pfn());
+        }
+    }
+}
+
+impl FaultScope<'_> {
+    /// Waits until the page of a mark has arrived (`migration_entry_wait`).
+    pub(in crate::mm) fn wait_for_migration(&mut self, mark: RawPte) {
+        let mem = self.lease.mm.machine().mem();
+        if let Some(pfn) = mark.migrating() {
+            mem.wait_unlocked(&mut self.lease.cx, pfn);
+        }
+    }
+}

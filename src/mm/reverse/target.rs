@@ -1,0 +1,117 @@
+//! What reverse maps ask of an address space: to drop a range or a page, to make a page read-only again.
+//!
+//! All of it runs in windows opened from the lock of the reverse map; the mmap lock is not held.
+
+use crate::mm::{
+    entry::{flags::VmFlags, release::Detached},
+    guard::Lease,
+    space::Mm,
+    window::{PteSlot, Zap},
+};
+use crate::{
+    addr::{Pfn, Vpn, VpnRange},
+    notifier::{AgeKind, Event},
+    rmap::{Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young},
+};
+
+/// Mappings whose use says nothing about what will be used (`vma_has_recency`).
+const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
+
+impl RmapTarget for Mm {
+    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows) {
+        let mut window = Lease { mm: self, cx }.into_window(range, Event::Clear);
+        window.zap(
+            range,
+            match cows {
+                EvenCows::Yes => Zap::Pages,
+                EvenCows::No => Zap::ObjectPages,
+            },
+        );
+        window.close();
+    }
+    fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {
+        self.places_of(cx, vma, pfn)
+    }
+    fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64) {
+        self.unmap_pages_of(cx, vma, from, to);
+    }
+    fn unmap_frame(&self, mut cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) {
+        if !self.has_frame(&mut cx, spot, pfn) {
+            return;
+        }
+        self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
+            Detached::give_up_locked(slot.clear());
+        });
+    }
+    fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
+        self.split_folio_at(cx, part, head)
+    }
+    fn try_to_unmap(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        pfn: Pfn,
+        how: Unmap,
+        blocking: Blocking,
+    ) -> Result<(), UnmapRefused> {
+        self.try_to_unmap_at(cx, spot, pfn, how, blocking)
+    }
+    fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn) {
+        self.restore_at(cx, spot, old, new);
+    }
+    fn referenced(&self, mut cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young> {
+        if !self.has_frame(&mut cx, spot, pfn) {
+            return None;
+        }
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        if flags.contains(VmFlags::LOCKED) {
+            return Some(Young::Locked);
+        }
+        let range = VpnRange::single(spot.at);
+        let kind = AgeKind::ClearFlush;
+        let young = self.age_range(&mut cx, range, kind) && !flags.intersects(NO_RECENCY);
+        Some(if young { Young::Yes } else { Young::No })
+    }
+    fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
+        if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {
+            return false;
+        }
+        // The window comes first, whether or not the page is there: as on Linux.
+        let mut was = false;
+        self.at_frame(cx, spot, pfn, Event::ProtectionPage, |slot| {
+            was = slot.raw().may_write() || slot.raw().is_dirty();
+            slot.write_protect_clean();
+        });
+        was
+    }
+}
+
+impl Mm {
+    /// Whether the entry at the spot maps the frame; a hint, without lock.
+    fn has_frame(&self, cx: &mut RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table
+            .leaf(spot.at, pin)
+            .is_some_and(|leaf| leaf.peek(spot.at).counted() == Some(pfn))
+    }
+    /// Runs `f` on the entry at the spot, in a window over it, if it maps the frame.
+    fn at_frame(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        pfn: Pfn,
+        event: Event,
+        f: impl FnOnce(PteSlot<'_>),
+    ) {
+        let mut window = Lease { mm: self, cx }.into_window(VpnRange::single(spot.at), event);
+        window.lock_ptes(spot.at, |txn| {
+            if let Some(slot) = txn.slot(spot.at)
+                && slot.raw().counted() == Some(pfn)
+            {
+                f(slot);
+            }
+        });
+        window.close();
+    }
+}
