@@ -2,10 +2,11 @@
 //! same access of the address space itself and a hash map that is looked up, filled and cleared.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::{
         References,
         gru::{AddressSpace, Context, Gru, GruConfig},
@@ -22,8 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
 const BASE: u64 = 1 << 40;
 const MOST: u64 = 1 << 16;
 
@@ -36,7 +35,7 @@ enum Device {
 
 const KINDS: [&str; 3] = ["kvm", "gru", "xpmem"];
 
-fn device(cx: &mut Idle<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
+fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
     let first = Vpn::containing(BASE);
     match kind {
         "kvm" => {
@@ -72,7 +71,7 @@ fn device(cx: &mut Idle<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
 }
 
 impl Device {
-    fn read(&self, cx: &mut Idle<'_>, page: u64) {
+    fn read(&self, cx: &mut CallCx<'_>, page: u64) {
         let mut byte = [0];
         let at = page * PAGE_SIZE;
         match self {
@@ -85,7 +84,10 @@ impl Device {
 }
 
 /// An address space with all pages touched, and perhaps a device on it.
-fn with<T>(kind: Option<&str>, f: impl FnOnce(&mut Idle<'_>, &Arc<Mm>, Option<&Device>) -> T) -> T {
+fn with<T>(
+    kind: Option<&str>,
+    f: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, Option<&Device>) -> T,
+) -> T {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {
             frames: 1 << 18,
@@ -138,7 +140,7 @@ fn windows(c: &mut Criterion, name: &str, refill: bool) {
         for kind in KINDS.map(Some).into_iter().chain([None]) {
             let label = BenchmarkId::new(kind.unwrap_or("nobody"), pages);
             with(kind, |cx, mm, device| {
-                let touch = |cx: &mut Idle<'_>| {
+                let touch = |cx: &mut CallCx<'_>| {
                     for page in 0..if device.is_some() { pages } else { 0 } {
                         device.expect("asked for").read(cx, page);
                     }

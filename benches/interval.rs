@@ -8,10 +8,12 @@ mod interval;
 mod ratio;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use emmu::ctx::CallbackCx;
+
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
 };
 use interval::{IntervalTree, Key};
@@ -177,11 +179,7 @@ impl Driver {
 }
 
 impl ExternalMmu for Driver {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.0.exclude(cx, inv, |(), _, _| ())
     }
 }

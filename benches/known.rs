@@ -9,6 +9,8 @@ mod floor;
 mod world;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
     addr::Vpn,
@@ -19,7 +21,7 @@ use std::{
     sync::{Arc, Barrier, Mutex},
     time::{Duration, Instant},
 };
-use world::{Idle, group, number, with_world};
+use world::{group, number, with_world};
 
 /// Pages a thread works on in one round of CortenMM's.
 const PAGES: usize = 32;
@@ -44,23 +46,23 @@ struct Team {
     pages: Vec<Vec<u64>>,
 }
 
-type Step = fn(&Mm, &mut Idle<'_>, u64);
+type Step = fn(&Mm, &mut CallCx<'_>, u64);
 
-fn map(mm: &Mm, cx: &mut Idle<'_>, at: u64) {
+fn map(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
     let args = MmapArgs::anonymous(PAGE_SIZE).fixed(at);
     mm.mmap(cx, &args).expect("there is room");
 }
-fn touch(mm: &Mm, cx: &mut Idle<'_>, at: u64) {
+fn touch(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
     mm.store(cx, at, 1).expect("mapped");
 }
-fn unmap(mm: &Mm, cx: &mut Idle<'_>, at: u64) {
+fn unmap(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
     mm.munmap(cx, at, PAGE_SIZE).expect("a sound range");
 }
-fn map_and_touch(mm: &Mm, cx: &mut Idle<'_>, at: u64) {
+fn map_and_touch(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
     map(mm, cx, at);
     touch(mm, cx, at);
 }
-fn nothing(_: &Mm, _: &mut Idle<'_>, _: u64) {}
+fn nothing(_: &Mm, _: &mut CallCx<'_>, _: u64) {}
 
 impl Team {
     /// `shuffled`: the pages of all threads lie in one area, in no order ("high" contention); else each thread has a
@@ -137,25 +139,25 @@ fn cortenmm(c: &mut Criterion) {
 const REGION: u64 = 64;
 
 /// What thread `who` of two does in one round of `mapbench`. Steps of one number run at the same time in both.
-type Mode = [fn(&Mm, &mut Idle<'_>, usize); 3];
+type Mode = [fn(&Mm, &mut CallCx<'_>, usize); 3];
 
 fn region(who: usize) -> u64 {
     (1 << 40) + who as u64 * REGION * PAGE_SIZE
 }
-fn map_own(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn map_own(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     let args = MmapArgs::anonymous(REGION * PAGE_SIZE).fixed(region(who));
     mm.mmap(cx, &args).expect("there is room");
 }
-fn touch_own(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn touch_own(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     for n in 0..REGION {
         touch(mm, cx, region(who) + n * PAGE_SIZE);
     }
 }
-fn unmap_own(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn unmap_own(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     mm.munmap(cx, region(who), REGION * PAGE_SIZE)
         .expect("a sound range");
 }
-fn touch_all(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn touch_all(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     touch_own(mm, cx, who);
     touch_own(mm, cx, 1 - who);
 }

@@ -4,11 +4,13 @@
 
 mod duel;
 
-use duel::{Idle, Race, run};
+use duel::{Race, run};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
     mm::{Advice, MapFlags, MmapArgs, Prot},
     notifier::{Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
@@ -40,14 +42,14 @@ fn machine() -> Arc<Machine> {
 /// Memory of both threads, in one address space or in one each.
 struct Shares {
     mms: [Arc<Mm>; 2],
-    map: fn(&Mm, &mut Idle<'_>, usize),
-    work: fn(&Mm, &mut Idle<'_>, usize),
+    map: fn(&Mm, &mut CallCx<'_>, usize),
+    work: fn(&Mm, &mut CallCx<'_>, usize),
     child: std::sync::Mutex<Vec<Arc<Mm>>>,
     forks: bool,
 }
 
 impl Race for Shares {
-    fn prepare(&self, cx: &mut Idle<'_>) {
+    fn prepare(&self, cx: &mut CallCx<'_>) {
         for child in self.child.lock().expect("no panic").drain(..) {
             child.exit(cx);
         }
@@ -59,21 +61,21 @@ impl Race for Shares {
             self.child.lock().expect("no panic").push(child);
         }
     }
-    fn work(&self, cx: &mut Idle<'_>, who: usize) {
+    fn work(&self, cx: &mut CallCx<'_>, who: usize) {
         (self.work)(&self.mms[who], cx, who);
     }
 }
 
-fn fresh(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn fresh(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(addr(who, 0));
     mm.mmap(cx, &args).expect("there is room");
 }
-fn touched(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn touched(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     fresh(mm, cx, who);
     store(mm, cx, who);
 }
 /// Pages of an object, which it has in memory, and no entry of them.
-fn file(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn file(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     let len = PAGES * PAGE_SIZE;
     let args = MmapArgs::anonymous(len).shared().with(MapFlags::POPULATE);
     mm.mmap(cx, &args.fixed(addr(who, 0)))
@@ -81,12 +83,12 @@ fn file(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
     mm.madvise(cx, addr(who, 0), len, Advice::DontNeed)
         .expect("mapped");
 }
-fn store(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn store(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     for n in 0..PAGES {
         mm.store(cx, addr(who, n), 1).expect("mapped");
     }
 }
-fn load(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn load(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     for n in 0..PAGES {
         mm.load(cx, addr(who, n)).expect("mapped");
     }
@@ -95,10 +97,10 @@ fn load(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
 /// Thread 0 faults; thread 1 changes the layout of its own share all the time.
 fn beside(
     mm: &Mm,
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     who: usize,
     times: usize,
-    change: impl Fn(&Mm, &mut Idle<'_>, u64),
+    change: impl Fn(&Mm, &mut CallCx<'_>, u64),
 ) {
     if who == 0 {
         return store(mm, cx, who);
@@ -107,10 +109,10 @@ fn beside(
         change(mm, cx, addr(who, 0));
     }
 }
-fn fresh_and_touched(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn fresh_and_touched(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     [fresh, touched][who](mm, cx, who);
 }
-fn protect_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn protect_beside(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     beside(mm, cx, who, 8, |mm, cx, at| {
         for prot in [Prot::READ, RW] {
             mm.mprotect(cx, at, PAGES * PAGE_SIZE, prot)
@@ -118,13 +120,13 @@ fn protect_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
         }
     });
 }
-fn remap_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn remap_beside(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     beside(mm, cx, who, 2, |mm, cx, at| {
         mm.munmap(cx, at, PAGES * PAGE_SIZE).expect("mapped");
         touched(mm, cx, 1);
     });
 }
-fn remap_small_beside(mm: &Mm, cx: &mut Idle<'_>, who: usize) {
+fn remap_small_beside(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     beside(mm, cx, who, 500, |mm, cx, at| {
         let page = MmapArgs::anonymous(PAGE_SIZE).fixed(at);
         mm.munmap(cx, at, PAGE_SIZE).expect("mapped");
@@ -158,11 +160,7 @@ fn shares(name: &str, only: &str, two_spaces: bool, shares: impl FnOnce(&mut Sha
 struct Driver(Gate<OrderedStore<u64>, (), Atomic>);
 
 impl ExternalMmu for Driver {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.0.exclude_entries(cx, inv)
     }
 }
@@ -172,22 +170,22 @@ struct Outside {
     mm: Arc<Mm>,
     /// One a thread, so that their gates are not what is measured.
     drivers: [Arc<Driver>; 2],
-    work: fn(&Self, &mut Idle<'_>, usize),
+    work: fn(&Self, &mut CallCx<'_>, usize),
 }
 
 impl Race for Outside {
-    fn prepare(&self, cx: &mut Idle<'_>) {
+    fn prepare(&self, cx: &mut CallCx<'_>) {
         for who in [0, 1] {
             touched(&self.mm, cx, who);
         }
     }
-    fn work(&self, cx: &mut Idle<'_>, who: usize) {
+    fn work(&self, cx: &mut CallCx<'_>, who: usize) {
         (self.work)(self, cx, who);
     }
 }
 
 impl Outside {
-    fn resolve(&self, cx: &mut Idle<'_>, who: usize) {
+    fn resolve(&self, cx: &mut CallCx<'_>, who: usize) {
         let gate = &self.drivers[who].0;
         for n in 0..PAGES {
             let page = Vpn::containing(addr(who, n));
@@ -196,7 +194,7 @@ impl Outside {
             std::hint::black_box(pending.admit(cx).expect("no window is open").frame());
         }
     }
-    fn windows(&self, cx: &mut Idle<'_>, who: usize) {
+    fn windows(&self, cx: &mut CallCx<'_>, who: usize) {
         let mut guard = self.mm.read(cx);
         let mut lease = guard.lease();
         for n in 0..PAGES {
@@ -206,7 +204,7 @@ impl Outside {
     }
 }
 
-fn outside(name: &str, only: &str, drivers: bool, work: fn(&Outside, &mut Idle<'_>, usize)) {
+fn outside(name: &str, only: &str, drivers: bool, work: fn(&Outside, &mut CallCx<'_>, usize)) {
     if !name.contains(only) {
         return;
     }
@@ -241,19 +239,19 @@ fn end(machine: &Arc<Machine>, mm: &Mm) {
 struct Guest {
     mm: Arc<Mm>,
     vcpus: [Vcpu; 2],
-    change: fn(&Mm, &mut Idle<'_>, u64),
+    change: fn(&Mm, &mut CallCx<'_>, u64),
 }
 
 /// Pages that are dropped or protected at once.
 const STEP: u64 = 16;
 
 impl Race for Guest {
-    fn prepare(&self, cx: &mut Idle<'_>) {
+    fn prepare(&self, cx: &mut CallCx<'_>) {
         for who in [0, 1] {
             store(&self.mm, cx, who);
         }
     }
-    fn work(&self, cx: &mut Idle<'_>, who: usize) {
+    fn work(&self, cx: &mut CallCx<'_>, who: usize) {
         for at in (0..PAGES).step_by(usize::try_from(STEP).expect("small")) {
             (self.change)(&self.mm, cx, addr(who, at));
             for n in at..at + STEP {
@@ -266,7 +264,7 @@ impl Race for Guest {
     }
 }
 
-fn guest(name: &str, only: &str, change: fn(&Mm, &mut Idle<'_>, u64)) {
+fn guest(name: &str, only: &str, change: fn(&Mm, &mut CallCx<'_>, u64)) {
     if !name.contains(only) {
         return;
     }
@@ -321,7 +319,7 @@ fn main() {
     for (what, work) in [
         (
             "fault beside mprotect",
-            protect_beside as fn(&Mm, &mut Idle<'_>, usize),
+            protect_beside as fn(&Mm, &mut CallCx<'_>, usize),
         ),
         ("fault beside munmap and faults", remap_beside),
         ("fault beside munmap and mmap, a page", remap_small_beside),

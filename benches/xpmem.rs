@@ -2,10 +2,11 @@
 //! with the `remote` feature, as processes. The page is faulted in again outside of the measured time.
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, measurement::WallTime};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId, SegId},
     mm::{Advice, MmapArgs},
     notifier::Access,
@@ -16,12 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 const BASE: u64 = 1 << 40;
 const REMOTES: [u32; 4] = [1, 2, 4, 8];
 
 /// An owner of one page, and whatever `f` measures about it.
-fn with(config: MachineConfig, f: impl FnOnce(&mut Idle<'_>, &Mm, &Arc<Owner>, SegId)) {
+fn with(config: MachineConfig, f: impl FnOnce(&mut CallCx<'_>, &Mm, &Arc<Owner>, SegId)) {
     let machine = Machine::new(config);
     let mut thread = machine.enter().expect("no other thread of this process");
     let mut cx = thread.cx();
@@ -40,9 +40,9 @@ fn with(config: MachineConfig, f: impl FnOnce(&mut Idle<'_>, &Mm, &Arc<Owner>, S
 fn recall(
     g: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Mm,
-    mut touch: impl FnMut(&mut Idle<'_>),
+    mut touch: impl FnMut(&mut CallCx<'_>),
 ) {
     g.bench_function(id, |b| {
         b.iter_custom(|times| {

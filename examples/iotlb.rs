@@ -4,16 +4,17 @@
 //!     cargo run --features testkit --example iotlb
 //!     cargo test --features testkit --example iotlb
 
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     mm::{Advice, MmapArgs},
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, RemovedEntries, Retry, Seat, ShadowEntry,
         ShadowStore, Translation, WouldBlock,
     },
-    testkit::{Declared, Device, Holds, Idle, Refused, conformance},
+    testkit::{Declared, Device, Holds, Refused, conformance},
 };
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ impl Iotlb {
         })
     }
     /// Has the translation made, again as long as windows are in the way.
-    fn miss(&self, cx: &mut Idle<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
+    fn miss(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
         loop {
             let pending = mm.resolve(cx, self.gate.ticket(at, access))?;
             match pending.admit(cx) {
@@ -76,16 +77,12 @@ impl Iotlb {
 }
 
 impl ExternalMmu for Iotlb {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         Ok(self.gate.exclude(cx, inv, |(), _, _| ()))
@@ -99,7 +96,7 @@ impl ExternalMmu for Iotlb {
 }
 
 impl Device for Iotlb {
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
         let at = Vpn::containing(addr);
         loop {
             if let Some(view) = self.gate.lock(cx).lookup(&at) {
@@ -108,7 +105,7 @@ impl Device for Iotlb {
             self.miss(cx, mm, at, Access::Read)?;
         }
     }
-    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         let at = Vpn::containing(addr);
         loop {
             if let Some(mut view) = self.gate.lock(cx).lookup_mut(&at) {

@@ -5,10 +5,10 @@
 //! cargo run --example life_of_a_page
 //! ```
 
+use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Pfn, Vpn},
-    ctx::{Cx, Sleepable, rank},
     extmmu::{
         Recorder, Told,
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
@@ -20,8 +20,6 @@ use std::{error::Error, sync::Arc};
 
 /// Where the page is.
 const AT: u64 = 0x4000_0000;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// What a step is seen through: the guest that uses the page, and a recorder of windows.
 struct Scene {
@@ -42,7 +40,7 @@ impl Scene {
         format!("{refs} refs, {maps} maps, {whose}")
     }
     /// One row of the table: the page after a step, arrow by arrow.
-    fn row(&mut self, cx: &mut Idle<'_>, step: &str) {
+    fn row(&mut self, cx: &mut CallCx<'_>, step: &str) {
         let page = Vpn::containing(AT);
         let vma = self.mm.maps(cx).first().map_or("-".into(), |m| m.perms());
         let pte = self.mm.walker(cx).pte(page);
@@ -65,7 +63,7 @@ impl Scene {
 }
 
 /// A guest whose memory is the page.
-fn guest(cx: &mut Idle<'_>, mm: &Arc<Mm>) -> Result<(Arc<Vm>, Vcpu), Box<dyn Error>> {
+fn guest(cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Result<(Arc<Vm>, Vcpu), Box<dyn Error>> {
     let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
     let memory = MemSlot {
         id: 0,

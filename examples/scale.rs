@@ -6,9 +6,9 @@
 //!
 //! Fails if the first takes 1.5 GiB or more, or if in the second a munmap+mmap pair takes 5 µs or more.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
-    ctx::{Cx, Sleepable, rank},
     mm::{MapFlags, MmapArgs, Prot},
 };
 use std::{
@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 type Outcome = Result<(), Box<dyn Error>>;
 
 const MIB: u64 = 1 << 20;
@@ -50,7 +49,7 @@ fn main() -> Outcome {
 }
 
 /// Touches blocks of 2 MiB at equal distances, page by page.
-fn terabyte(cx: &mut Idle<'_>, mm: &Mm) -> Outcome {
+fn terabyte(cx: &mut CallCx<'_>, mm: &Mm) -> Outcome {
     let args = MmapArgs::anonymous(TIB).with(MapFlags::NORESERVE);
     mm.mmap(cx, &args.fixed(BASE))?;
     let start = Instant::now();
@@ -95,8 +94,8 @@ fn memory() {
 
 /// Pages with a VMA each, as neighbours differ in their rights; then one after the other, chosen at random, is unmapped
 /// and mapped again.
-fn full_map(cx: &mut Idle<'_>, mm: &Mm) -> Outcome {
-    let map = |cx: &mut Idle<'_>, n: u64| {
+fn full_map(cx: &mut CallCx<'_>, mm: &Mm) -> Outcome {
+    let map = |cx: &mut CallCx<'_>, n: u64| {
         let prot = if n.is_multiple_of(2) {
             Prot::READ
         } else {

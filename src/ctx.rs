@@ -130,6 +130,17 @@ pub struct Cx<'t, R: Rank, C: Context> {
 }
 type Kind<'t, R, C> = (&'t mut (), fn() -> (R, C), *mut ());
 
+/// A token outside of every lock: calls of an address space take it.
+pub type CallCx<'t> = Cx<'t, rank::Idle, Sleepable>;
+/// A token below the mmap lock: objects get it when a fault asks them for a page.
+pub type FaultCx<'t> = Cx<'t, rank::Mmap, Sleepable>;
+/// A token inside a callback of a driver that may sleep.
+pub type CallbackCx<'t> = Cx<'t, rank::Callback, Sleepable>;
+/// A token inside a callback of a driver that must not sleep.
+pub type AtomicCallbackCx<'t> = Cx<'t, rank::Callback, Atomic>;
+/// A token below the lock of a frame.
+pub(crate) type FolioCx<'t> = Cx<'t, rank::Folio, Sleepable>;
+
 impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     #[inline(always)]
     const fn forge(local: &'t LocalHandle) -> Self {

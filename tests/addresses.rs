@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{BASE, Idle, PAGE, at, driver::Driver};
+use common::{BASE, PAGE, at, driver::Driver};
+use emmu::ctx::CallCx;
+
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm, TASK_SIZE,
     addr::{TASK_PAGES, Vpn, VpnRange},
@@ -29,7 +31,7 @@ fn machine() -> Arc<Machine> {
 }
 
 /// Sixteen pages from `BASE` on, of which each has its number in its first byte.
-fn filled(cx: &mut Idle<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
+fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
     let mm = Mm::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
         .unwrap();

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{BASE, Idle, PAGE, at, driver::Driver};
+use common::{BASE, PAGE, at, driver::Driver};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm, TASK_SIZE,
     addr::{Vpn, VpnRange},
@@ -30,7 +32,7 @@ fn machine() -> Arc<Machine> {
 }
 
 /// Sixteen pages from `BASE` on, of which each has its number in its first byte.
-fn filled(cx: &mut Idle<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
+fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
     let mm = Mm::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
         .unwrap();
@@ -147,7 +149,7 @@ fn advice(draw: &mut Draw) -> Advice {
 fn tried<T>(_: T) {}
 
 /// One call that changes mappings, with whatever numbers.
-fn change(draw: &mut Draw, cx: &mut Idle<'_>, mm: &Mm, file: &Arc<File>) {
+fn change(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &Arc<File>) {
     let (a, b, c, d) = (draw.addr(), draw.addr(), draw.addr(), draw.addr());
     match draw.below(16) {
         0 => tried(mm.mmap(cx, &MmapArgs::anonymous(b).fixed(a))),
@@ -200,7 +202,7 @@ fn change(draw: &mut Draw, cx: &mut Idle<'_>, mm: &Mm, file: &Arc<File>) {
 }
 
 /// One call that looks, or that asks for pages.
-fn look(draw: &mut Draw, cx: &mut Idle<'_>, (mm, other): (&Mm, &Mm), driver: &Driver) {
+fn look(draw: &mut Draw, cx: &mut CallCx<'_>, (mm, other): (&Mm, &Mm), driver: &Driver) {
     let (a, b) = (draw.number(), draw.number());
     match draw.below(16) {
         0 => tried(mm.load(cx, a)),
@@ -251,7 +253,7 @@ fn look(draw: &mut Draw, cx: &mut Idle<'_>, (mm, other): (&Mm, &Mm), driver: &Dr
 }
 
 /// One call on a file, or a registration.
-fn use_file(draw: &mut Draw, cx: &mut Idle<'_>, mm: &Mm, file: &File) {
+fn use_file(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &File) {
     let (a, b) = (draw.number(), draw.number());
     match draw.below(5) {
         0 => tried(file.read_at(cx.reborrow(), a, &mut [0; 5000])),

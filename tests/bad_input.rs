@@ -1,12 +1,13 @@
 //! Input that is wrong, hostile or huge ends in an error that says where it stands: never in a panic, never nowhere.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Mm,
     replay::{
         Devices, Inputs, Limits, MmuKind, ReplayError, load,
         program::{
-            Call, Idle, Outcome, Program, Watch, Who, machine, machine_within, parse_maps, run,
-            run_on, run_within,
+            Call, Outcome, Program, Watch, Who, machine, machine_within, parse_maps, run, run_on,
+            run_within,
         },
         read, replay, replay_within,
     },
@@ -340,10 +341,10 @@ fn what_no_kernel_can_have_done_is_an_error_with_its_line() {
 struct Panics(Devices);
 
 impl Watch for Panics {
-    fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         self.0.started(cx, mm);
     }
-    fn called(&mut self, _: &mut Idle<'_>, _: &Arc<Mm>, _: Who, call: &Call) {
+    fn called(&mut self, _: &mut CallCx<'_>, _: &Arc<Mm>, _: Who, call: &Call) {
         assert!(!matches!(call, Call::Munmap { .. }), "on purpose");
     }
 }

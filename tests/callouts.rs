@@ -7,9 +7,11 @@ use common::{
     PAGE, RW, World, at,
     objects::{disk, shmem, swapping, xip},
 };
+use emmu::ctx::{AtomicCallbackCx, CallbackCx};
+
 use emmu::{
     addr::Pfn,
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::{Cx, Sleepable, rank},
     file::File,
     mm::{Advice, MachineConfig, MapFlags, MremapArgs, MremapFlags, Prot},
     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat, WouldBlock},
@@ -326,17 +328,13 @@ impl Sleeper {
 }
 
 impl ExternalMmu for Sleeper {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.dropped.fetch_add(1, SeqCst);
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn try_invalidate_start<'i>(
         &self,
-        _: Cx<'_, rank::Callback, Atomic>,
+        _: AtomicCallbackCx<'_>,
         _: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         self.refused.fetch_add(1, SeqCst);

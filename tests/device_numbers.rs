@@ -1,10 +1,10 @@
 //! The models of external MMUs are asked for addresses, pages and settings of all of 64 bits: an error comes back, and what the
 //! devices hold stays right.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::{
         gru::{AddressSpace, Context, Gru, GruConfig, GruFault, NoGru},
         kvm::{Exit, Gfn, MemSlot, SlotError, SlotFlags, Vm, VmConfig},
@@ -14,8 +14,6 @@ use emmu::{
     notifier::Access,
 };
 use std::{sync::Arc, time::Duration};
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -31,7 +29,7 @@ const ODD: [u64; 8] = [
     u64::MAX,
 ];
 
-fn with(f: impl FnOnce(&mut Idle<'_>, &Arc<Mm>)) {
+fn with(f: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>)) {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();

@@ -7,9 +7,11 @@ use common::{
     PAGE, RW, World, at,
     objects::{shmem, swapping},
 };
+use emmu::ctx::CallbackCx;
+
 use emmu::{
     FaultError,
-    ctx::{Cx, Sleepable, rank},
+    ctx::Sleepable,
     mm::{Advice, ForkMode, MapFlags, MremapFlags, Prot, Pte, RemapMode},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
     replay::{Report, Summary, load, replay},
@@ -204,11 +206,7 @@ struct Meanwhile {
 }
 
 impl ExternalMmu for Meanwhile {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         let does = self.does.lock().unwrap().take();
         does.into_iter().for_each(|does| does());
         self.gate.exclude(cx, inv, |(), _, _| ())

@@ -1,15 +1,13 @@
 //! What asks for more memory than there is ends with an error, however much it asks for, and leaves every count right.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
-    ctx::{Cx, Sleepable, rank},
     error::Errno,
     frame::{Contents, MemConfig},
     mm::{Advice, ForkMode, MapFlags, MmapArgs, Prot},
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const TABLES: u64 = 64;
 const HUGE: u64 = 64 << 40;
@@ -28,7 +26,7 @@ fn machine(fork: ForkMode) -> Arc<Machine> {
 }
 
 /// 64 TiB of which nothing is promised.
-fn huge(cx: &mut Idle<'_>, mm: &Mm, flags: MapFlags) -> u64 {
+fn huge(cx: &mut CallCx<'_>, mm: &Mm, flags: MapFlags) -> u64 {
     let args = MmapArgs {
         addr: 0,
         len: HUGE,
@@ -42,7 +40,7 @@ fn huge(cx: &mut Idle<'_>, mm: &Mm, flags: MapFlags) -> u64 {
 
 /// Something done to 64 TiB, which must fail with an errno.
 #[track_caller]
-fn ends(what: impl FnOnce(&mut Idle<'_>, &Mm, u64) -> Option<Errno>, errno: Errno) {
+fn ends(what: impl FnOnce(&mut CallCx<'_>, &Mm, u64) -> Option<Errno>, errno: Errno) {
     let machine = machine(ForkMode::Copy);
     let mut thread = machine.enter().expect("no machine is in use");
     let mut cx = thread.cx();
@@ -63,7 +61,7 @@ fn ends(what: impl FnOnce(&mut Idle<'_>, &Mm, u64) -> Option<Errno>, errno: Errn
 #[test]
 fn tables_are_memory_that_can_be_used_up() {
     let advise = |advice| {
-        move |cx: &mut Idle<'_>, mm: &Mm, at| {
+        move |cx: &mut CallCx<'_>, mm: &Mm, at| {
             let done = mm.madvise(cx, at, HUGE, advice);
             done.err().map(|e| e.errno())
         }

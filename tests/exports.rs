@@ -4,9 +4,11 @@
 mod common;
 
 use common::{
-    Idle, PAGE, RW, World, at,
+    PAGE, RW, World, at,
     objects::{self, swapping},
 };
+use emmu::ctx::CallCx;
+
 use emmu::{
     FaultError, Machine, Mm,
     addr::Pfn,
@@ -83,7 +85,7 @@ impl Exports {
     fn shared(file: fn(&mut World) -> Arc<File>) -> (Self, Weak<File>) {
         Self::mapped(file, MapFlags::SHARED)
     }
-    fn cx(&mut self) -> Idle<'_> {
+    fn cx(&mut self) -> CallCx<'_> {
         self.w.thread.cx()
     }
     /// Exports a page of the world's address space.
@@ -117,7 +119,7 @@ impl Exports {
     }
 }
 
-fn export(mm: &Mm, cx: &mut Idle<'_>, n: u64, access: Access) -> Result<Pfn, FaultError> {
+fn export(mm: &Mm, cx: &mut CallCx<'_>, n: u64, access: Access) -> Result<Pfn, FaultError> {
     mm.with_locked_frame(cx, at(n), access, |_, locked| {
         locked.export();
         locked.pfn()

@@ -3,10 +3,11 @@
 mod common;
 
 use common::{PAGE, World, at, machine};
+use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
     FaultError, Machine,
     error::ObjectError,
-    file::{Backing, CallCx, FaultCx, File, FileMode, MemoryObject, PageCache, Want},
+    file::{Backing, File, FileMode, MemoryObject, PageCache, Want},
     frame::Frame,
     mm::MapFlags,
     rmap::Mapping,

@@ -4,11 +4,13 @@
 
 mod common;
 
-use common::{Idle, PAGE, World, at, calls::private, objects};
+use common::{PAGE, World, at, calls::private, objects};
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
+
 use emmu::{
     FaultError, Machine, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Sleepable,
     file::File,
     mm::MapFlags,
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
@@ -61,18 +63,14 @@ impl Halfway {
 }
 
 impl ExternalMmu for Halfway {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         if inv.event() == Event::ProtectionPage {
             self.reached(inv.range().start(), When::Before);
         }
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     /// Blocks, which a driver must not do here; but the fork holds no lock that the errand takes.
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, range: VpnRange) {
         self.reached(range.start(), When::After);
     }
 }
@@ -90,13 +88,13 @@ fn mapped_twice() -> (World, Arc<File>) {
     (w, file)
 }
 
-fn in_thread(machine: &Arc<Machine>, f: impl FnOnce(&mut Idle<'_>)) {
+fn in_thread(machine: &Arc<Machine>, f: impl FnOnce(&mut CallCx<'_>)) {
     let mut thread = machine.enter().expect("a new thread");
     f(&mut thread.cx());
 }
 
 /// Both mappings end with the object; what is left of it was copied.
-fn assert_cut(mm: &Mm, cx: &mut Idle<'_>, who: &str) {
+fn assert_cut(mm: &Mm, cx: &mut CallCx<'_>, who: &str) {
     for from in [LOW, HIGH] {
         for page in 0..PAGES {
             let there = mm.load(cx, at(from + page));
@@ -150,9 +148,9 @@ fn what_is_truncated_after_its_entries_were_copied_is_not_in_the_child() {
 /// and the parent gets back what it lost.
 fn forks_beside(
     w: &mut World,
-    take: impl Fn(&Mm, &mut Idle<'_>) + Send,
-    look: impl Fn(&Mm, &Mm, &mut Idle<'_>),
-    give_back: impl Fn(&Mm, &mut Idle<'_>),
+    take: impl Fn(&Mm, &mut CallCx<'_>) + Send,
+    look: impl Fn(&Mm, &Mm, &mut CallCx<'_>),
+    give_back: impl Fn(&Mm, &mut CallCx<'_>),
 ) {
     const ROUNDS: u64 = 150;
     let (start, end) = (Barrier::new(2), Barrier::new(2));
@@ -205,14 +203,14 @@ fn what_another_thread_truncates_during_a_fork_is_not_in_the_child() {
 #[test]
 fn what_another_thread_unmaps_during_a_fork_is_in_the_child_as_a_whole_or_not_at_all() {
     let mut w = World::new();
-    let map = |mm: &Mm, cx: &mut Idle<'_>| {
+    let map = |mm: &Mm, cx: &mut CallCx<'_>| {
         mm.mmap(cx, &private(LOW, PAGES)).unwrap();
         for page in 0..PAGES {
             mm.store(cx, at(page), 50).unwrap();
         }
     };
     map(&w.mm, &mut w.thread.cx());
-    let there = |mm: &Mm, cx: &mut Idle<'_>| {
+    let there = |mm: &Mm, cx: &mut CallCx<'_>| {
         let look = |page| match mm.load(cx, at(page)) {
             Ok(byte) => {
                 assert_eq!(byte, 50, "page {page}");

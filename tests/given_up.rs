@@ -3,11 +3,13 @@
 
 mod common;
 
-use common::{BASE, Idle, PAGE, at};
+use common::{BASE, PAGE, at};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     mm::MmapArgs,
     notifier::{
         Access, Ack, Cached, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat,
@@ -31,7 +33,7 @@ impl Cache {
         })
     }
     /// Pins a page in a slot.
-    fn pin(&self, cx: &mut Idle<'_>, mm: &Mm, slot: u64, page: u64) {
+    fn pin(&self, cx: &mut CallCx<'_>, mm: &Mm, slot: u64, page: u64) {
         let ticket = self.gate.ticket(Vpn::containing(at(page)), Access::Write);
         let pending = mm.resolve(cx, ticket).unwrap();
         let permit = pending.admit(cx).ok().unwrap();
@@ -46,11 +48,7 @@ impl Cache {
 }
 
 impl ExternalMmu for Cache {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.gate.exclude(cx, inv, |(), range, _| {
             let mut tlb = self.tlb.lock().unwrap();
             tlb.retain(|cached| !cached.range().overlaps(range));
@@ -80,7 +78,7 @@ fn found(give_up: Way, flushes: bool) -> Vec<Finding> {
     })
 }
 
-fn watched(work: impl FnOnce(&mut Idle<'_>, &Arc<Mm>, &Cache)) -> Vec<Finding> {
+fn watched(work: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, &Cache)) -> Vec<Finding> {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();

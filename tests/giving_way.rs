@@ -3,10 +3,12 @@
 
 mod common;
 
-use common::{Idle, PAGE, RW, World, at, driver::Driver, machine};
+use common::{PAGE, RW, World, at, driver::Driver, machine};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
-    ctx::{Cx, Sleepable, rank},
+    ctx::Sleepable,
     error::MadviseError,
     mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat},
@@ -37,11 +39,7 @@ struct Sleeper {
 }
 
 impl ExternalMmu for Sleeper {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         if self.armed.swap(false, SeqCst) {
             self.asleep.lock().unwrap().send(()).unwrap();
             let _woken = self.wake.lock().unwrap().recv();
@@ -56,7 +54,7 @@ struct Scene<'s, 'e> {
     scope: &'s Scope<'s, 'e>,
 }
 
-fn map(cx: &mut Idle<'_>, mm: &Mm, from: u64, n: u64) {
+fn map(cx: &mut CallCx<'_>, mm: &Mm, from: u64, n: u64) {
     let args = MmapArgs::anonymous(n * PAGE).fixed(at(from));
     mm.mmap(cx, &args).unwrap();
     (from..from + n).for_each(|p| mm.store(cx, at(p), 1).unwrap());
@@ -65,10 +63,10 @@ fn map(cx: &mut Idle<'_>, mm: &Mm, from: u64, n: u64) {
 /// Runs `operation` on a thread of its own and, while its first window sleeps, what everybody else does, then `inside`.
 /// None of it may wait for the operation: it would never return.
 fn while_it_sleeps(
-    prepare: impl FnOnce(&mut Idle<'_>, &Mm),
-    operation: impl FnOnce(&mut Idle<'_>, &Mm) + Send,
+    prepare: impl FnOnce(&mut CallCx<'_>, &Mm),
+    operation: impl FnOnce(&mut CallCx<'_>, &Mm) + Send,
     inside: impl for<'s, 'e> FnOnce(
-        &mut Idle<'_>,
+        &mut CallCx<'_>,
         &Scene<'s, 'e>,
     ) -> Vec<thread::ScopedJoinHandle<'s, ()>>,
 ) {
@@ -122,7 +120,7 @@ fn while_it_sleeps(
 }
 
 /// Faults, operations, registrations and the epoch, all away from what sleeps.
-fn others_go_on(cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+fn others_go_on(cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
     let (d, reg) = mm.register(cx, Driver::new);
     mm.store(cx, at(B), 3).unwrap();
     assert_eq!(d.try_read(cx, mm, at(B)), Ok(3), "a driver's fault");
@@ -162,7 +160,7 @@ impl<'s> Scene<'s, '_> {
     /// Starts something that has to wait until the operation is over.
     fn waits(
         &self,
-        what: impl FnOnce(&mut Idle<'_>, &Mm) + Send + 's,
+        what: impl FnOnce(&mut CallCx<'_>, &Mm) + Send + 's,
     ) -> thread::ScopedJoinHandle<'s, ()> {
         let mm = Arc::clone(self.mm);
         self.scope.spawn(move || {
@@ -173,13 +171,13 @@ impl<'s> Scene<'s, '_> {
 }
 
 /// Whoever waits for the window of a copy may be next, before the store is tried again.
-fn stores_or_is_late(cx: &mut Idle<'_>, mm: &Mm, page: u64) {
+fn stores_or_is_late(cx: &mut CallCx<'_>, mm: &Mm, page: u64) {
     let done = mm.store(cx, at(page), 9);
     let late = matches!(done, Err(FaultError::NotMapped(_) | FaultError::Denied(_)));
     assert!(done.is_ok() || late, "{done:?}");
 }
 
-fn nothing(_: &mut Idle<'_>, _: &Mm) {}
+fn nothing(_: &mut CallCx<'_>, _: &Mm) {}
 
 fn unmapped(got: Result<u8, FaultError>) {
     assert!(matches!(got, Err(FaultError::NotMapped(_))), "{got:?}");

@@ -1,16 +1,14 @@
 //! The GRU model against the address space, watched by the oracle; each mistake is found and named.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
-    ctx::{Cx, Sleepable, rank},
     extmmu::gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake, run_on},
     mm::{Advice, MmapArgs},
     notifier::{ExternalMmu, Registration},
     oracle::{Finding, Invariant, Oracle},
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -25,7 +23,7 @@ struct World {
 }
 
 fn world(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
     config: GruConfig,
     bug: Option<Mistake>,
@@ -46,7 +44,7 @@ fn world(
     }
 }
 
-fn with(config: GruConfig, f: impl FnOnce(&mut Idle<'_>, &World)) {
+fn with(config: GruConfig, f: impl FnOnce(&mut CallCx<'_>, &World)) {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
@@ -61,7 +59,7 @@ fn with(config: GruConfig, f: impl FnOnce(&mut Idle<'_>, &World)) {
     drop(w.registration);
 }
 
-fn load(cx: &mut Idle<'_>, context: &Context, page: u64) -> u8 {
+fn load(cx: &mut CallCx<'_>, context: &Context, page: u64) -> u8 {
     let mut byte = [0];
     context.read(cx, BASE + page * PAGE, &mut byte).unwrap();
     byte[0]
@@ -280,7 +278,7 @@ fn a_window_that_is_never_counted_out_is_named() {
 fn purges_go_through_a_handle_of_the_blade_or_through_a_shared_one() {
     with(GruConfig::default(), |cx, w| {
         let context = Context::new(&w.space, 0).unwrap();
-        let purge_from = |cx: &mut Idle<'_>, processor| {
+        let purge_from = |cx: &mut CallCx<'_>, processor| {
             run_on(processor);
             load(cx, &context, 0);
             let before = w.grus[0].stats();

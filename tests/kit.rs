@@ -1,15 +1,16 @@
 //! The kit's own promises: a device that hangs, panics, or leaves something behind is a verdict, whichever part of the kit it
 //! is given to, and never the end of the tests.
 
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     notifier::{
         Access, Ack, Cached, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat,
         Translation, WouldBlock,
     },
-    testkit::{Attached, Device, Disturbances, Failure, Idle, Kit, Property, Refused, Seen, Suite},
+    testkit::{Attached, Device, Disturbances, Failure, Kit, Property, Refused, Seen, Suite},
 };
 use std::{
     collections::BTreeMap,
@@ -105,7 +106,7 @@ impl Faulty {
     }
     fn access<T>(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         mm: &Mm,
         addr: u64,
         access: Access,
@@ -139,23 +140,19 @@ impl Faulty {
 }
 
 impl ExternalMmu for Faulty {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.begins(inv.range());
         self.gate.exclude(cx, inv, |(), range, _| self.flush(range))
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         self.begins(inv.range());
         Ok(self.gate.exclude(cx, inv, |(), range, _| self.flush(range)))
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, range: VpnRange) {
         self.flush(range);
         if self.flaw != Some(Flaw::CountsUp) {
             self.windows.fetch_sub(1, Relaxed);
@@ -173,13 +170,13 @@ impl ExternalMmu for Faulty {
 }
 
 impl Device for Faulty {
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
         let (at, offset) = (Vpn::containing(addr), (addr % emmu::PAGE_SIZE) as usize);
         self.access(cx, mm, addr, Access::Read, |own, cached| {
             own.gate.follow(cached, at).map(|view| view.read_u8(offset))
         })
     }
-    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         let (at, offset) = (Vpn::containing(addr), (addr % emmu::PAGE_SIZE) as usize);
         self.access(cx, mm, addr, Access::Write, |own, cached| {
             let view = own.gate.follow_mut(cached, at);

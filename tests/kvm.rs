@@ -1,9 +1,9 @@
 //! The KVM model against the address space, watched by the oracle; each mistake is found and named.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::References,
     extmmu::kvm::{
         AccessedBits, Exit, Gfn, MemSlot, Mistake, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
@@ -16,8 +16,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -50,7 +48,7 @@ fn slot(id: u16, gfn: u64, pages: u64, flags: SlotFlags) -> MemSlot {
     }
 }
 
-fn guest(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: VmConfig) -> Guest {
+fn guest(cx: &mut CallCx<'_>, machine: &Arc<Machine>, config: VmConfig) -> Guest {
     let mm = Mm::new(machine);
     let oracle = Oracle::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
@@ -68,7 +66,7 @@ fn guest(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: VmConfig) -> Guest {
 }
 
 impl Guest {
-    fn end(self, cx: &mut Idle<'_>) {
+    fn end(self, cx: &mut CallCx<'_>) {
         self.mm.exit(cx);
         self.oracle.audit_end(&self.mm);
         assert_eq!(self.vm.entries(cx), 0);
@@ -79,7 +77,7 @@ impl Guest {
     }
 }
 
-fn with(config: VmConfig, f: impl FnOnce(&mut Idle<'_>, &Guest, &Vcpu)) {
+fn with(config: VmConfig, f: impl FnOnce(&mut CallCx<'_>, &Guest, &Vcpu)) {
     let machine = machine();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();

@@ -2,13 +2,14 @@
 
 #![cfg(feature = "replay")]
 
+use emmu::ctx::CallCx;
 use emmu::{
     Mm,
     replay::{
         Devices, MmuKind,
         program::{
-            Call, Fault, FaultKind, Idle, Outcome, Process, Program, ProgramError, Row, Verdict,
-            Watch, Who, machine, parse_faults, parse_maps, parse_strace, run, run_on, shipped,
+            Call, Fault, FaultKind, Outcome, Process, Program, ProgramError, Row, Verdict, Watch,
+            Who, machine, parse_faults, parse_maps, parse_strace, run, run_on, shipped,
         },
     },
 };
@@ -442,21 +443,21 @@ struct Counter {
 }
 
 impl Watch for Counter {
-    fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         assert_eq!((self.started, self.touched), (0, 0));
         assert!(mm.map_count(cx) > 9);
         self.started += 1;
     }
-    fn touched(&mut self, _: &mut Idle<'_>, _: &Arc<Mm>, who: Who, _: u64, _: FaultKind) {
+    fn touched(&mut self, _: &mut CallCx<'_>, _: &Arc<Mm>, who: Who, _: u64, _: FaultKind) {
         assert!(who.at >= self.last);
         self.last = who.at;
         self.touched += 1;
         self.first += usize::from(who.is_first);
     }
-    fn called(&mut self, _: &mut Idle<'_>, _: &Arc<Mm>, _: Who, _: &Call) {
+    fn called(&mut self, _: &mut CallCx<'_>, _: &Arc<Mm>, _: Who, _: &Call) {
         self.called += 1;
     }
-    fn ended(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn ended(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         assert!(mm.map_count(cx) > 100, "it is told before");
         self.ended += 1;
     }

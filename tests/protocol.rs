@@ -1,10 +1,11 @@
 //! The notifier protocol at run time: tickets and permits, refusals, ends, release, registration, all through the
 //! public interface and `Arc<dyn ExternalMmu>`.
 
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     FaultError, Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::{Atomic, Sleepable},
     mm::{Advice, MmapArgs, Prot},
     notifier::{
         Access, Ack, AgeKind, Event, ExternalMmu, Gate, Invalidation, NoStore, OrderedStore, Retry,
@@ -19,8 +20,6 @@ use std::{
     time::Duration,
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
 
@@ -30,7 +29,7 @@ fn page(n: u64) -> Vpn {
 fn pages(from: u64, to: u64) -> VpnRange {
     VpnRange::new(page(from), page(to)).expect("not empty")
 }
-fn world(cx: &mut Idle<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
+fn world(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
     let mm = Mm::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(64 * PAGE).fixed(BASE))
         .expect("an empty space has room");
@@ -71,7 +70,7 @@ impl Spinner {
         std::mem::take(&mut self.told.lock().unwrap())
     }
     /// A translation of page `n`, again until admitted: looking up for writing may open a window itself.
-    fn touch(&self, cx: &mut Idle<'_>, mm: &Mm, n: u64, access: Access) -> u8 {
+    fn touch(&self, cx: &mut CallCx<'_>, mm: &Mm, n: u64, access: Access) -> u8 {
         loop {
             match self.try_touch(cx, mm, n, access) {
                 Ok(byte) => return byte,
@@ -80,7 +79,7 @@ impl Spinner {
         }
     }
     /// One attempt to translate page `n`.
-    fn try_touch(&self, cx: &mut Idle<'_>, mm: &Mm, n: u64, access: Access) -> Result<u8, Retry> {
+    fn try_touch(&self, cx: &mut CallCx<'_>, mm: &Mm, n: u64, access: Access) -> Result<u8, Retry> {
         let ticket = self.gate.ticket(page(n), access);
         let pending = mm.resolve(cx, ticket).expect("mapped");
         let permit = pending.admit(cx)?;
@@ -89,7 +88,7 @@ impl Spinner {
         Ok(byte)
     }
     /// Through the table, or by a new entry; again until admitted.
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, n: u64) -> Result<u8, FaultError> {
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, n: u64) -> Result<u8, FaultError> {
         loop {
             if let Some(view) = self.gate.lock(cx).lookup(&n) {
                 return Ok(view.read_u8(0));
@@ -103,7 +102,7 @@ impl Spinner {
             std::thread::yield_now();
         }
     }
-    fn entries(&self, cx: &mut Idle<'_>) -> usize {
+    fn entries(&self, cx: &mut CallCx<'_>) -> usize {
         let mut n = 0;
         self.gate.lock(cx).store().for_each(&mut |_| n += 1);
         n
@@ -111,18 +110,14 @@ impl Spinner {
 }
 
 impl ExternalMmu for Spinner {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.tell(Told::Start(inv.range()));
         self.starts.fetch_add(1, SeqCst);
         self.gate.exclude_entries(cx, inv)
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         let range = inv.range();
@@ -130,17 +125,17 @@ impl ExternalMmu for Spinner {
         self.tell(Told::Start(range));
         Ok(ack)
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, range: VpnRange) {
         self.tell(Told::End(range));
         self.ends.fetch_add(1, SeqCst);
     }
-    fn age(&self, _: Cx<'_, rank::Callback, Atomic>, _: VpnRange, kind: AgeKind) -> bool {
+    fn age(&self, _: AtomicCallbackCx<'_>, _: VpnRange, kind: AgeKind) -> bool {
         match kind {
             AgeKind::Test => self.young.load(SeqCst),
             AgeKind::Clear | AgeKind::ClearFlush => self.young.swap(false, SeqCst),
         }
     }
-    fn release(&self, _: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, _: CallbackCx<'_>) {
         self.tell(Told::Release);
     }
 }
@@ -161,15 +156,11 @@ impl Sleeper {
 }
 
 impl ExternalMmu for Sleeper {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.gate
             .exclude(cx, inv, |(), _, mut cx| cx.sleep(Duration::from_micros(50)))
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, _: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, _: VpnRange) {
         self.ends.fetch_add(1, SeqCst);
     }
 }
@@ -392,11 +383,7 @@ fn another_drivers_gate_does_not_count() {
     /// It has a gate of its own, and answers with that of another.
     struct Thief(Arc<Spinner>, #[expect(dead_code)] Gate<NoStore, (), Atomic>);
     impl ExternalMmu for Thief {
-        fn invalidate_start<'i>(
-            &self,
-            cx: Cx<'_, rank::Callback, Sleepable>,
-            inv: Invalidation<'i>,
-        ) -> Ack<'i> {
+        fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
             self.0.gate.exclude(cx, inv, |(), _, _| ())
         }
     }
@@ -419,11 +406,7 @@ fn an_address_space_with_a_driver_is_not_just_dropped() {
 fn a_callback_that_panics_closes_its_window() {
     struct Bomb(Gate<OrderedStore<u64>, (), Atomic>, AtomicBool);
     impl ExternalMmu for Bomb {
-        fn invalidate_start<'i>(
-            &self,
-            cx: Cx<'_, rank::Callback, Sleepable>,
-            inv: Invalidation<'i>,
-        ) -> Ack<'i> {
+        fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
             assert!(!self.1.swap(false, SeqCst), "boom");
             self.0.exclude(cx, inv, |(), _, _| ())
         }
@@ -451,7 +434,13 @@ fn a_callback_that_panics_closes_its_window() {
 }
 
 /// Whether a window over `range` gets by while somebody holds the gate. Where it must, it is waited for as long as it takes.
-fn passes_held_gate(mm: &Mm, d: &Spinner, cx: &mut Idle<'_>, range: VpnRange, must: bool) -> bool {
+fn passes_held_gate(
+    mm: &Mm,
+    d: &Spinner,
+    cx: &mut CallCx<'_>,
+    range: VpnRange,
+    must: bool,
+) -> bool {
     let time = Duration::from_millis(if must { 600_000 } else { 50 });
     let (held, is_held) = std::sync::mpsc::channel();
     let (done, is_done) = std::sync::mpsc::channel();

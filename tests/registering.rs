@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::Idle;
 use common::{BASE, PAGE, driver::Driver, machine};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Machine, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     error::{Errno, RegisterError},
     mm::MmapArgs,
     notifier::{Ack, Event, ExternalMmu, Gate, Gates, Invalidation, OrderedStore, Seat},
@@ -21,7 +22,7 @@ fn page(n: u64) -> Vpn {
     Vpn::containing(BASE + n * PAGE)
 }
 
-fn filled(cx: &mut Idle<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
+fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
     let mm = Mm::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
         .unwrap();
@@ -39,7 +40,7 @@ fn said(f: impl FnOnce()) -> Option<String> {
 }
 
 /// A window over one page, by hand: nothing changes in it.
-fn window(cx: &mut Idle<'_>, mm: &Mm, n: u64) {
+fn window(cx: &mut CallCx<'_>, mm: &Mm, n: u64) {
     let mut guard = mm.read(cx);
     let mut lease = guard.lease();
     drop(lease.window(VpnRange::single(page(n)), Event::Clear));
@@ -61,11 +62,7 @@ impl Late {
 }
 
 impl ExternalMmu for Late {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.gate
             .get()
             .expect("made by now")
@@ -136,11 +133,7 @@ fn a_driver_may_come_again() {
     type Shared = Arc<Gate<OrderedStore<u64>, (), Atomic>>;
     struct Again(Mutex<Option<Shared>>);
     impl ExternalMmu for Again {
-        fn invalidate_start<'i>(
-            &self,
-            cx: Cx<'_, rank::Callback, Sleepable>,
-            inv: Invalidation<'i>,
-        ) -> Ack<'i> {
+        fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
             let gate = self.0.lock().unwrap().clone().expect("it has one");
             gate.exclude(cx, inv, |(), _, _| ())
         }

@@ -2,6 +2,7 @@
 //! bring the owner's process down.
 #![cfg(target_os = "linux")]
 
+use emmu::ctx::CallCx;
 use emmu::{
     Mm,
     extmmu::xpmem::{
@@ -32,7 +33,7 @@ mod process;
 mod raw;
 #[path = "common/thief.rs"]
 mod thief;
-use exporter::{BASE, Idle, LONG, PAGE, PAGES, attach, pages, wait_until, with};
+use exporter::{BASE, LONG, PAGE, PAGES, attach, pages, wait_until, with};
 use raw::{Reply, Request};
 
 /// The other process.
@@ -43,10 +44,10 @@ fn other_process() {
 
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
 
-fn keep_secret(mm: &Mm, cx: &mut Idle<'_>, at: u64) {
+fn keep_secret(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
     mm.write_bytes(cx, at, &SECRET.to_le_bytes()).unwrap();
 }
-fn assert_kept(mm: &Mm, cx: &mut Idle<'_>, at: u64) {
+fn assert_kept(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
     let mut seen = [0; 8];
     mm.read_bytes(cx, at, &mut seen).unwrap();
     assert_eq!(u64::from_le_bytes(seen), SECRET, "at {at:#x}");

@@ -2,11 +2,13 @@
 
 mod common;
 
-use common::{BASE, Idle, PAGE, World, at, driver::Driver, machine};
+use common::{BASE, PAGE, World, at, driver::Driver, machine};
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
+
 use emmu::{
     Mm,
     addr::VpnRange,
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Sleepable,
     mm::MmapArgs,
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat},
 };
@@ -40,24 +42,20 @@ impl Sleeper {
 }
 
 impl ExternalMmu for Sleeper {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         if inv.range() == pages(0, 1) {
             self.asleep.lock().unwrap().send(()).unwrap();
             let _woken = self.wake.lock().unwrap().recv();
         }
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, _: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, _: VpnRange) {
         self.ends.fetch_add(1, SeqCst);
     }
 }
 
 /// Drops pages in a window under the mmap lock held shared.
-fn drop_pages(cx: &mut Idle<'_>, mm: &Mm, range: VpnRange) {
+fn drop_pages(cx: &mut CallCx<'_>, mm: &Mm, range: VpnRange) {
     let mut g = mm.read(cx);
     let mut lease = g.lease();
     lease.with_window(range, Event::Clear, |w| {
@@ -67,7 +65,7 @@ fn drop_pages(cx: &mut Idle<'_>, mm: &Mm, range: VpnRange) {
 
 /// Runs `f` while a driver of the whole space sleeps in its callback for a window over page 0. What `f` does must not wait
 /// for it: it would never return.
-fn while_one_sleeps(f: impl FnOnce(&mut Idle<'_>, &Arc<Mm>, &Sleeper)) {
+fn while_one_sleeps(f: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, &Sleeper)) {
     let machine = machine(4096);
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();

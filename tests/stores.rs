@@ -2,11 +2,13 @@
 
 mod common;
 
-use common::{BASE, Idle, PAGE, driver::Driver, machine};
+use common::{BASE, PAGE, driver::Driver, machine};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Machine, Mm,
     addr::{PMD_PAGES, Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     mm::{Advice, MmapArgs},
     notifier::{
         Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Rearrange,
@@ -22,7 +24,7 @@ fn page(n: u64) -> Vpn {
     Vpn::containing(BASE + n * PAGE)
 }
 
-fn filled(cx: &mut Idle<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
+fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
     let mm = Mm::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
         .unwrap();
@@ -43,7 +45,7 @@ fn said(f: impl FnOnce()) -> Option<String> {
 }
 
 /// A window over one page, by hand: nothing changes in it.
-fn window(cx: &mut Idle<'_>, mm: &Mm, n: u64) {
+fn window(cx: &mut CallCx<'_>, mm: &Mm, n: u64) {
     let mut guard = mm.read(cx);
     let mut lease = guard.lease();
     drop(lease.window(VpnRange::single(page(n)), Event::Clear));
@@ -133,11 +135,7 @@ impl Rearrange for Liar {
 struct Of<S: ShadowStore>(Gate<S, (), Atomic>);
 
 impl<S: ShadowStore + Send + Sync> ExternalMmu for Of<S> {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.0.exclude_entries(cx, inv)
     }
 }
@@ -152,7 +150,7 @@ fn liar(pocket: &Pocket) -> impl FnOnce(Seat) -> Arc<Of<Liar>> {
 }
 
 fn establish<S: ShadowStore<Key = u64>>(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Mm,
     gate: &Gate<S, (), Atomic>,
     n: u64,
@@ -381,7 +379,7 @@ fn a_cached_translation_is_followed_by_its_own_gate_alone() {
 const HUGE: u64 = PMD_PAGES * PAGE;
 
 /// A huge page at `addr` whose first byte is 1, and a 5 at the beginning of its last page.
-fn map_huge(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> (Vpn, Vpn) {
+fn map_huge(cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> (Vpn, Vpn) {
     mm.mmap(cx, &MmapArgs::anonymous(HUGE).fixed(addr)).unwrap();
     mm.madvise(cx, addr, HUGE, Advice::HugePage).unwrap();
     let (first, last) = (Vpn::containing(addr), Vpn::containing(addr + HUGE - 1));
@@ -391,7 +389,7 @@ fn map_huge(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> (Vpn, Vpn) {
 }
 
 /// Small pages at `addr`, enough to take every frame that was given back.
-fn map_small(cx: &mut Idle<'_>, mm: &Mm, addr: u64) {
+fn map_small(cx: &mut CallCx<'_>, mm: &Mm, addr: u64) {
     let args = MmapArgs::anonymous(2 * HUGE).fixed(addr);
     mm.mmap(cx, &args).unwrap();
     for advice in [Advice::NoHugePage, Advice::PopulateWrite] {

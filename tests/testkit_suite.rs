@@ -4,6 +4,7 @@
 #[path = "common/drawn.rs"]
 mod drawn;
 
+use emmu::ctx::CallCx;
 use emmu::{
     FaultError, Mm,
     extmmu::{
@@ -13,8 +14,8 @@ use emmu::{
     },
     replay::{Script, replay},
     testkit::{
-        Attached, Declared, Device, Disturbances, Fault, Idle, Kit, Profile, Refused, Suite, gru,
-        kvm, xpmem,
+        Attached, Declared, Device, Disturbances, Fault, Kit, Profile, Refused, Suite, gru, kvm,
+        xpmem,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -169,10 +170,10 @@ impl Brusque {
     }
 }
 impl Device for Brusque {
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
         self.0.read(cx, mm, addr).map_err(Self::word)
     }
-    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         self.0.write(cx, mm, addr, byte).map_err(Self::word)
     }
     fn declares(&self) -> Declared {

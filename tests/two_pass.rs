@@ -3,10 +3,12 @@
 mod common;
 
 use common::{BASE, PAGE, World, at, machine};
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
+
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::{Atomic, Sleepable},
     extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
     mm::{Advice, MmapArgs},
     notifier::{
@@ -84,11 +86,7 @@ impl Flusher {
 }
 
 impl ExternalMmu for Flusher {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         if inv.range() != VpnRange::ALL {
             self.devices.wait(&self.devices.post());
         }
@@ -96,7 +94,7 @@ impl ExternalMmu for Flusher {
     }
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
+        cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         if self.passes == 1 {
@@ -108,7 +106,7 @@ impl ExternalMmu for Flusher {
             self.gate.exclude(cx, inv, |(), _, _| ())
         })
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, range: VpnRange) {
         let window = usize::from(range != VpnRange::ALL);
         self.ends.fetch_add(window, SeqCst);
     }
@@ -160,11 +158,7 @@ fn in_one_pass_one_device_flushes_after_the_other() {
 fn who_has_begun_is_told_the_end_when_another_driver_panics() {
     struct Bomb(#[expect(dead_code)] Gate<NoStore, (), Atomic>);
     impl ExternalMmu for Bomb {
-        fn invalidate_start<'i>(
-            &self,
-            _: Cx<'_, rank::Callback, Sleepable>,
-            _: Invalidation<'i>,
-        ) -> Ack<'i> {
+        fn invalidate_start<'i>(&self, _: CallbackCx<'_>, _: Invalidation<'i>) -> Ack<'i> {
             panic!("boom");
         }
     }
@@ -195,11 +189,7 @@ struct Onlooker {
 }
 
 impl ExternalMmu for Onlooker {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         for owner in self.owners.lock().unwrap().iter() {
             assert_eq!(owner.windows(), 1, "it is not asked yet");
             assert_eq!(owner.failures(), [], "its partition was waited for");
@@ -232,7 +222,7 @@ fn recalls_of_several_owners_overlap() {
         deadline: Duration::from_millis(20),
         ..OwnerConfig::default()
     };
-    let one = |cx: &mut common::Idle<'_>, n| {
+    let one = |cx: &mut CallCx<'_>, n| {
         let (owner, reg) = Owner::attach(cx, &mm, config);
         let partition = Partition::new(PartitionId(n));
         let segment = owner.make(pages(0, 16), Access::Read);
@@ -282,17 +272,13 @@ struct Sender {
 }
 
 impl ExternalMmu for Sender {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.device.flush(inv.range());
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        mut cx: Cx<'_, rank::Callback, Sleepable>,
+        mut cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         if self.under_gate {

@@ -1,9 +1,9 @@
 //! The XPmem model against the address space, watched by the oracle; each mistake is found and named.
 
+use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{
         Attachment, Breach, Failure, Manners, Mistake, Owner, OwnerConfig, Partition, PartitionId,
         SegId, XpmemError,
@@ -19,8 +19,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -39,7 +37,7 @@ fn pages(from: u64, to: u64) -> VpnRange {
     VpnRange::new(page(from), page(to)).unwrap()
 }
 
-fn world(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: OwnerConfig) -> World {
+fn world(cx: &mut CallCx<'_>, machine: &Arc<Machine>, config: OwnerConfig) -> World {
     let mm = Mm::new(machine);
     let oracle = Oracle::new(machine);
     oracle.set_deadline(Duration::from_secs(600));
@@ -57,7 +55,7 @@ fn world(cx: &mut Idle<'_>, machine: &Arc<Machine>, config: OwnerConfig) -> Worl
     }
 }
 
-fn with(config: OwnerConfig, f: impl FnOnce(&mut Idle<'_>, &World)) {
+fn with(config: OwnerConfig, f: impl FnOnce(&mut CallCx<'_>, &World)) {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
@@ -89,7 +87,7 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
-fn load(cx: &mut Idle<'_>, importer: &Attachment, page: u64) -> u8 {
+fn load(cx: &mut CallCx<'_>, importer: &Attachment, page: u64) -> u8 {
     let mut byte = [0];
     importer.read(cx, page * PAGE, &mut byte).unwrap();
     byte[0]

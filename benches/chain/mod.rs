@@ -2,10 +2,12 @@
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use crossbeam_epoch as epoch;
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
 };
 use std::{
@@ -16,8 +18,6 @@ use std::{
     },
 };
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
 /// A driver with a table, and nothing to do beside dropping entries.
 pub(crate) struct Driver(Gate<OrderedStore<u64>, (), Atomic>);
 
@@ -26,7 +26,7 @@ impl Driver {
         Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
     }
     /// Establishes a translation of page `n` from `base` on.
-    pub(crate) fn translate(&self, cx: &mut Idle<'_>, mm: &Mm, base: u64, n: u64) {
+    pub(crate) fn translate(&self, cx: &mut CallCx<'_>, mm: &Mm, base: u64, n: u64) {
         let page = Vpn::containing(base + n * PAGE_SIZE);
         let pending = mm
             .resolve(cx, self.0.ticket(page, Access::Read))
@@ -38,11 +38,7 @@ impl Driver {
 
 impl ExternalMmu for Driver {
     #[inline]
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.0.exclude_entries(cx, inv)
     }
 }

@@ -5,10 +5,8 @@
 //! shares, is the ratio: 2 is perfect. The second ratio is that of processor time, which other programs disturb less;
 //! it knows of lines that two processors pull at, not of a thread that waits.
 
-use emmu::{
-    Machine,
-    ctx::{Cx, Sleepable, rank},
-};
+use emmu::ctx::CallCx;
+use emmu::Machine;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     hint::spin_loop,
@@ -19,14 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
 /// What is raced: two threads, each with a share of its own.
 pub(crate) trait Race: Sync {
     /// Makes the shares of both threads ready; not measured.
-    fn prepare(&self, cx: &mut Idle<'_>);
+    fn prepare(&self, cx: &mut CallCx<'_>);
     /// Thread `who` does its share.
-    fn work(&self, cx: &mut Idle<'_>, who: usize);
+    fn work(&self, cx: &mut CallCx<'_>, who: usize);
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +45,7 @@ fn cpu_time() -> Duration {
     Duration::new(secs, nanos)
 }
 
-fn lap(race: &dyn Race, cx: &mut Idle<'_>, who: usize) -> Lap {
+fn lap(race: &dyn Race, cx: &mut CallCx<'_>, who: usize) -> Lap {
     let (start, cpu) = (Instant::now(), cpu_time());
     race.work(cx, who);
     Lap {

@@ -3,9 +3,10 @@
 
 use crate::floor::Floor;
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
-    ctx::{Cx, Sleepable, rank},
     mm::{ForkMode, MmapArgs, Prot},
 };
 use std::{
@@ -18,9 +19,6 @@ use std::{
 pub(crate) const BASE: u64 = 1 << 40;
 /// Readable and writable.
 pub(crate) const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-/// The token that operations take.
-pub(crate) type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Address of page `n` of the measured memory.
 pub(crate) const fn addr(n: u64) -> u64 {
@@ -44,7 +42,7 @@ pub(crate) const fn entry(n: u64) -> u64 {
 
 /// One address space, on a machine whose frames have no contents, and perhaps a child of it.
 pub(crate) struct World<'t> {
-    pub(crate) cx: Idle<'t>,
+    pub(crate) cx: CallCx<'t>,
     pub(crate) mm: Arc<Mm>,
     child: Option<Arc<Mm>>,
 }

@@ -1,8 +1,9 @@
 //! An external MMU that translates nothing and writes down what it is told.
 
+use crate::ctx::{AtomicCallbackCx, CallbackCx};
 use crate::{
     addr::VpnRange,
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     notifier::{
         Ack, AgeKind, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat, WouldBlock,
     },
@@ -63,23 +64,19 @@ impl Recorder {
 }
 
 impl ExternalMmu for Recorder {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.note(&inv);
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         self.note(&inv);
         Ok(self.gate.exclude(cx, inv, |(), _, _| ()))
     }
-    fn age(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
+    fn age(&self, cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let _unused = (cx, kind);
         self.told.lock().push((Told::Age(range), None));
         false

@@ -5,8 +5,9 @@
 //! Left out is what is read when a program gets to the page that marks the end of such a stretch (`page_cache_async_ra`), which
 //! depends on the device.
 
-use super::{CallCx, DiskFile, MemoryObject, PageCache};
+use super::{DiskFile, MemoryObject, PageCache};
 use crate::addr::PAGE_SIZE;
+use crate::ctx::CallCx;
 use std::ops::Range;
 
 /// The most pages of a stretch (`ra_pages`: 128 KiB).

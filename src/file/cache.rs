@@ -11,9 +11,10 @@ use super::{
     host::Host,
     slots::{Slot, Slots},
 };
+use crate::ctx::FolioCx;
+
 use crate::{
     addr::Pfn,
-    ctx::{Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
     rmap::{Evict, Mapping},
@@ -44,7 +45,7 @@ pub(super) trait WriteBack: Send + Sync {
     /// [`ObjectError`]: it stays dirty.
     fn write_back(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'_>,
         index: u64,
     ) -> Result<(), ObjectError>;
@@ -229,12 +230,7 @@ impl Evict for PageCache {
         drop(mem.adopt(pfn));
         true
     }
-    fn write_back(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        locked: &FrameLock<'_>,
-        index: u64,
-    ) -> bool {
+    fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool {
         let writer = self.writer.get().and_then(Weak::upgrade);
         writer.is_some_and(|writer| writer.write_back(cx, locked, index).is_ok())
     }

@@ -7,6 +7,8 @@
 //! the panic goes on after that. In between, a file would have lost what was in its pages and still show what lies below.
 
 use super::{PageCache, filling::Filling, io::Reach};
+use crate::ctx::FolioCx;
+
 use crate::{
     addr::PAGE_SIZE,
     ctx::{Below, Cx, Sleepable, rank},
@@ -49,7 +51,7 @@ impl PageCache {
         }
     }
     /// Drops the mappings of a locked page.
-    fn unmap(&self, cx: &mut Cx<'_, rank::Folio, Sleepable>, locked: &FrameLock<'_>, index: u64) {
+    fn unmap(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) {
         let mem = self.host().mem();
         let pfn = locked.pfn();
         if mem.mapcount(pfn) > 0 {

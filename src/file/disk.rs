@@ -1,10 +1,12 @@
 //! A file with a page cache: read in around faults, dirtied by stores that its mappings must announce, written back.
 
 use super::{
-    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want,
-    ahead::STRETCH, cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach,
-    resized::Resized, store::BLOCK,
+    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want, ahead::STRETCH,
+    cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach, resized::Resized,
+    store::BLOCK,
 };
+use crate::ctx::{CallCx, FaultCx, FolioCx};
+
 use crate::{
     addr::{PAGE_SIZE, Pfn},
     ctx::{Below, Cx, Sleepable, rank},
@@ -163,7 +165,7 @@ impl WriteBack for DiskFile {
     /// (`ext4_bio_write_folio`).
     fn write_back(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'_>,
         index: u64,
     ) -> Result<(), ObjectError> {

@@ -38,9 +38,9 @@ pub use shmem::Shmem;
 pub use store::{BLOCK, MemStore, Store, StoreError};
 pub use xip::XipFile;
 
+use crate::ctx::{CallCx, FaultCx};
 use crate::{
     addr::PAGE_SIZE,
-    ctx::{Cx, Sleepable, rank},
     error::ObjectError,
     frame::{Frame, FrameLock, MAX_INDEX},
     notifier::Access,
@@ -50,11 +50,6 @@ use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 /// The most bytes an object can have: 256 TiB.
 pub const MAX_SIZE: u64 = MAX_INDEX * PAGE_SIZE - PAGE_SIZE;
-
-/// The token of a page fault that asks an object for a page.
-pub type FaultCx<'c> = Cx<'c, rank::Mmap, Sleepable>;
-/// The token of a system call on an object.
-pub type CallCx<'c> = Cx<'c, rank::Idle, Sleepable>;
 
 /// What a fault wants of an object, and what it knows of the pages around.
 #[derive(Clone, Debug, PartialEq, Eq)]

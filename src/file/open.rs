@@ -1,6 +1,7 @@
 //! An open file: an object, and what may be done to it through this handle.
 
-use super::{CallCx, MemoryObject};
+use super::MemoryObject;
+use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
     error::ObjectError,

@@ -1,9 +1,10 @@
 //! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
 
 use super::{
-    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
-    io::within_page, resized::Resized,
+    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed, io::within_page,
+    resized::Resized,
 };
+use crate::ctx::{CallCx, FaultCx};
 use crate::{
     addr::PAGE_SIZE,
     error::{NoMemory, ObjectError},

@@ -11,9 +11,12 @@
 //! * a page that was not up to date takes no bytes of a short copy.
 
 use super::{
-    CallCx, DiskFile, MAX_SIZE, MemoryObject, edges::rest_of_page, io::Reach, io::within_page,
+    DiskFile, MAX_SIZE, MemoryObject,
+    edges::rest_of_page,
+    io::{Reach, within_page},
     store::BLOCK,
 };
+use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
     error::ObjectError,

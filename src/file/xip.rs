@@ -5,9 +5,10 @@
 //! (`__xip_unmap`).
 
 use super::{
-    Backing, CallCx, FaultCx, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
-    resized::Resized, sealed,
+    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed, resized::Resized,
+    sealed,
 };
+use crate::ctx::{CallCx, FaultCx};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},

@@ -8,9 +8,10 @@ use super::{
     PhysMem, SharedMemory,
     contents::{Cell, LEN, Page},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{Pfn, Vpn},
-    ctx::{Cx, Sleepable, rank},
     sync::{AtomicBool, IdSource, Mutex, Ordering},
 };
 use std::{fmt, io, sync::Arc};
@@ -20,7 +21,7 @@ static NEXT: IdSource = IdSource::starting_at(1);
 /// Whoever lends frames, and can make others give them back.
 pub(crate) trait Lender: Send + Sync {
     /// Has the page given back, and its frame taken home; `false` if there is no lender any more.
-    fn recall(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, page: Vpn) -> bool;
+    fn recall(&self, cx: &mut CallCx<'_>, page: Vpn) -> bool;
 }
 
 /// Memory that others have mapped.
@@ -83,7 +84,7 @@ impl Place {
         bytes
     }
     /// Has its lender take the frame home.
-    pub(crate) fn recall(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> bool {
+    pub(crate) fn recall(&self, cx: &mut CallCx<'_>) -> bool {
         self.loan.lender.recall(cx, self.page)
     }
 }
@@ -218,7 +219,7 @@ mod tests {
 
     struct Nobody;
     impl Lender for Nobody {
-        fn recall(&self, _: &mut Cx<'_, rank::Idle, Sleepable>, _: Vpn) -> bool {
+        fn recall(&self, _: &mut CallCx<'_>, _: Vpn) -> bool {
             false
         }
     }

@@ -14,6 +14,8 @@ use super::{
     vma::layout::Layout,
     window::InvalidationWindow,
 };
+use crate::ctx::FaultCx;
+
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
@@ -24,14 +26,14 @@ use crate::{
 pub struct MmapReadGuard<'g> {
     pub(super) mm: &'g Mm,
     pub(super) layout: ReadGuard<'g, Layout>,
-    pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
+    pub(super) cx: FaultCx<'g>,
 }
 
 /// The mmap lock is held exclusively.
 pub struct MmapWriteGuard<'g> {
     pub(super) mm: &'g Mm,
     pub(super) layout: WriteGuard<'g, Layout>,
-    pub(super) cx: Cx<'g, rank::Mmap, Sleepable>,
+    pub(super) cx: FaultCx<'g>,
     /// The pages that the operation works on; none: it never gives exclusivity up.
     own: Ranges,
     /// These, and the VMAs that they are parts of or touch, as soon as somebody wants to know.
@@ -182,11 +184,7 @@ impl MmapWriteGuard<'_> {
 }
 
 impl<'g> MmapWriteGuard<'g> {
-    pub(super) fn new(
-        mm: &'g Mm,
-        layout: WriteGuard<'g, Layout>,
-        cx: Cx<'g, rank::Mmap, Sleepable>,
-    ) -> Self {
+    pub(super) fn new(mm: &'g Mm, layout: WriteGuard<'g, Layout>, cx: FaultCx<'g>) -> Self {
         Self {
             mm,
             layout,

@@ -1,9 +1,11 @@
 //! The machine that address spaces live on: its memory, its epoch, its settings.
 
 use super::calls::fork::shared::{ForkMode, ForkRegistry};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::PMD_PAGES,
-    ctx::{AlreadyEntered, Context, Cx, Epoch, Rank, Sleepable, Thread, rank},
+    ctx::{AlreadyEntered, Context, Cx, Epoch, Rank, Thread},
     file::Host,
     frame::{Commit, MemConfig, Overcommit, PhysMem},
     reclaim::{Reclaim, RmapWindows},
@@ -158,7 +160,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn shrink(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, wanted: u64) -> u64 {
+    pub fn shrink(&self, cx: &mut CallCx<'_>, wanted: u64) -> u64 {
         self.check_token(cx);
         self.reclaimer().free(cx, wanted)
     }
@@ -168,7 +170,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn reclaim(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> u64 {
+    pub fn reclaim(&self, cx: &mut CallCx<'_>) -> u64 {
         self.check_token(cx);
         self.reclaimer().free_all(cx)
     }

@@ -7,8 +7,10 @@ use super::{
     page_table::PageTable,
     vma::layout::{Layout, Limits},
 };
+use crate::ctx::CallCx;
+
 use crate::{
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Cx, Sleepable},
     error::BeyondTask,
     notifier::Notifiers,
     rmap::RmapTarget,
@@ -54,11 +56,11 @@ impl Mm {
     }
 
     /// The resource limits.
-    pub fn limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Limits {
+    pub fn limits(&self, cx: &mut CallCx<'_>) -> Limits {
         self.read(cx).layout.limits
     }
     /// Sets the resource limits.
-    pub fn set_limits(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, limits: Limits) {
+    pub fn set_limits(&self, cx: &mut CallCx<'_>, limits: Limits) {
         self.write(cx).layout.limits = limits;
     }
     /// Sets the page below which mappings without an address are placed.
@@ -66,21 +68,17 @@ impl Mm {
     /// # Errors
     ///
     /// [`BeyondTask`]: above [`TASK_SIZE`](crate::TASK_SIZE); nothing changed.
-    pub fn set_mmap_base(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-    ) -> Result<(), BeyondTask> {
+    pub fn set_mmap_base(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
         let base = crate::addr::Vpn::containing(BeyondTask::check(addr)?);
         self.write(cx).layout.mmap_base = base;
         Ok(())
     }
     /// Number of VMAs.
-    pub fn map_count(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
+    pub fn map_count(&self, cx: &mut CallCx<'_>) -> usize {
         self.read_over(cx, None).layout.vmas.len()
     }
     /// Pages mapped, and pages in locked VMAs: `VmSize` and `VmLck`.
-    pub fn sizes(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> (u64, u64) {
+    pub fn sizes(&self, cx: &mut CallCx<'_>) -> (u64, u64) {
         let g = self.read_over(cx, None);
         (g.layout.total_vm, g.layout.locked_vm)
     }

@@ -10,6 +10,8 @@ use super::{
     seat::Seat,
     subscription::Subscription,
 };
+use crate::ctx::FaultCx;
+
 use crate::{
     addr::VpnRange,
     ctx::{Atomic, Below, Context, Cx, Epoch, Outside, Rank, Sleepable, rank},
@@ -241,7 +243,7 @@ impl Notifiers {
     }
     /// Makes the board, so that windows are written on it from now on; then `drain` waits for those that began before,
     /// beside those that the mmap lock, held exclusively, keeps out.
-    pub(crate) fn prepare(&self, cx: &Cx<'_, rank::Mmap, Sleepable>, drain: impl FnOnce()) {
+    pub(crate) fn prepare(&self, cx: &FaultCx<'_>, drain: impl FnOnce()) {
         if !self.is_ready() {
             let chain = self.0.get_or_make(|| Chain::new(cx.epoch()));
             drain();
@@ -285,11 +287,7 @@ impl Notifiers {
     }
     /// The address space ends: each driver is taken off and released, by this or by an unregistration under way. Their
     /// panics wait.
-    pub(crate) fn release_all(
-        &self,
-        cx: &mut Cx<'_, rank::Mmap, Sleepable>,
-        despite: &mut Despite,
-    ) -> Closing<'_> {
+    pub(crate) fn release_all(&self, cx: &mut FaultCx<'_>, despite: &mut Despite) -> Closing<'_> {
         let Some(chain) = self.chain() else {
             return Closing(None);
         };

@@ -4,6 +4,8 @@ use super::{
     ops::{Event, ExternalMmu, FirstPass, demand},
     subscription::Subscription,
 };
+use crate::ctx::CallbackCx;
+
 use crate::{
     addr::VpnRange,
     ctx::{Below, Cx, Sleepable, rank},
@@ -255,7 +257,7 @@ pub(super) struct Unregistering<'e> {
 }
 
 impl Unregistering<'_> {
-    pub(super) fn release(mut self, cx: Cx<'_, rank::Callback, Sleepable>) {
+    pub(super) fn release(mut self, cx: CallbackCx<'_>) {
         self.released = true;
         self.entry.ext.release(cx);
     }

@@ -17,9 +17,11 @@ use super::{
     seat::Seat,
     store::{Rearrange, ShadowEntry, ShadowStore},
 };
+use crate::ctx::AtomicCallbackCx;
+
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Below, Context, Cx, EnterFrom, Outside, rank},
+    ctx::{Below, Context, Cx, EnterFrom, Outside, rank},
     frame::{FrameView, FrameViewMut, PhysMem},
     sync::{Mutex, MutexGuard},
 };
@@ -176,7 +178,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// If the demand was made of another registration.
     pub fn try_exclude<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
         f: impl FnOnce(&mut T, VpnRange),
     ) -> Result<Ack<'i>, WouldBlock> {

@@ -7,6 +7,8 @@ use super::{
     Access, Ack, AgeKind, Event, ExternalMmu, FirstPass, Gate, Invalidation, Notifiers, OpenWindow,
     OrderedStore, Registration, Seat, ShadowStore, chain::Chain, ops::demand,
 };
+use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
+
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Atomic, Cx, Epoch, Sleepable, Thread, rank},
@@ -48,7 +50,7 @@ impl World {
         })
     }
     /// Runs `f` in a thread that entered.
-    pub(crate) fn enter<T>(&self, f: impl FnOnce(Cx<'_, rank::Idle, Sleepable>) -> T) -> T {
+    pub(crate) fn enter<T>(&self, f: impl FnOnce(CallCx<'_>) -> T) -> T {
         let mut thread = Thread::enter(&self.epoch).expect("once a thread");
         f(thread.cx())
     }
@@ -56,15 +58,10 @@ impl World {
         Pfn(u32::try_from(self.pte.load(Ordering::Acquire)).expect("small"))
     }
     /// A window in which the page gets another frame.
-    pub(crate) fn replace(&self, cx: Cx<'_, rank::Idle, Sleepable>, inside: impl FnOnce()) {
+    pub(crate) fn replace(&self, cx: CallCx<'_>, inside: impl FnOnce()) {
         self.replace_in(cx, RANGE, inside);
     }
-    fn replace_in(
-        &self,
-        cx: Cx<'_, rank::Idle, Sleepable>,
-        range: VpnRange,
-        inside: impl FnOnce(),
-    ) {
+    fn replace_in(&self, cx: CallCx<'_>, range: VpnRange, inside: impl FnOnce()) {
         let Ok(window) = OpenWindow::open(&self.notifiers, cx, range, Event::Clear);
         self.pte.store(2, Ordering::Release);
         inside();
@@ -117,11 +114,11 @@ impl Driver {
         Arc::get_mut(&mut driver).expect("new").entries_alone = true;
         driver
     }
-    fn holds(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Option<Pfn> {
+    fn holds(&self, cx: &mut CallCx<'_>) -> Option<Pfn> {
         self.gate.lock(cx).store().get(&0).map(|e| e.pfn())
     }
     /// A fault that tries once, as a checker wants loops that end.
-    fn fault(&self, world: &World, cx: &mut Cx<'_, rank::Idle, Sleepable>, mistake: bool) {
+    fn fault(&self, world: &World, cx: &mut CallCx<'_>, mistake: bool) {
         let early = world.found();
         let ticket = self.gate.ticket(PAGE, Access::Read);
         let pfn = if mistake { early } else { world.found() };
@@ -134,25 +131,21 @@ impl Driver {
 }
 
 impl ExternalMmu for Driver {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
         if self.entries_alone {
             return self.gate.exclude_entries(cx, inv);
         }
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
-    fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange) {
+    fn invalidate_end(&self, _cx: AtomicCallbackCx<'_>, _range: VpnRange) {
         assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
     }
-    fn age(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange, _kind: AgeKind) -> bool {
+    fn age(&self, _cx: AtomicCallbackCx<'_>, _range: VpnRange, _kind: AgeKind) -> bool {
         assert!(!self.gone.load(Ordering::Relaxed), "called after it left");
         true
     }
-    fn release(&self, _cx: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, _cx: CallbackCx<'_>) {
         self.releases.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -227,7 +220,7 @@ fn registration_against_window(
     check_coherent(&world, &driver);
 }
 
-fn window_in_wrong_order(world: &World, mut cx: Cx<'_, rank::Idle, Sleepable>) {
+fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
     let asked = world.chain().ask(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
     for entry in asked.entries() {

@@ -1,10 +1,9 @@
 //! What a driver implements, and the proof that it must return.
 
 use super::{cached::Translation, entry::RegId};
-use crate::{
-    addr::VpnRange,
-    ctx::{Atomic, Cx, Sleepable, rank},
-};
+use crate::ctx::{AtomicCallbackCx, CallbackCx};
+
+use crate::addr::VpnRange;
 use std::marker::PhantomData;
 
 /// Invariant, generative brand of one callback.
@@ -80,17 +79,14 @@ pub enum FirstPass<'i, F> {
 #[must_use = "the window waits for this"]
 pub struct SecondPass<'s>(Second<'s>);
 
-type Second<'s> = Box<
-    dyn for<'a, 'i> FnOnce(Cx<'a, rank::Callback, Sleepable>, Invalidation<'i>) -> Ack<'i> + 's,
->;
+type Second<'s> = Box<dyn for<'a, 'i> FnOnce(CallbackCx<'a>, Invalidation<'i>) -> Ack<'i> + 's>;
 
 impl<'i> Invalidation<'i> {
     /// Ends the first pass. `second` is called when the first pass of every driver is over, with the same demand again:
     /// the acknowledgement can come only from there.
     pub fn later<'s>(
         self,
-        second: impl for<'a, 'j> FnOnce(Cx<'a, rank::Callback, Sleepable>, Invalidation<'j>) -> Ack<'j>
-        + 's,
+        second: impl for<'a, 'j> FnOnce(CallbackCx<'a>, Invalidation<'j>) -> Ack<'j> + 's,
     ) -> FirstPass<'i, SecondPass<'s>> {
         let _again = self;
         FirstPass::Later(SecondPass(Box::new(second)))
@@ -98,11 +94,7 @@ impl<'i> Invalidation<'i> {
 }
 
 impl SecondPass<'_> {
-    pub(super) fn run<'i>(
-        self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    pub(super) fn run<'i>(self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         (self.0)(cx, inv)
     }
 }
@@ -169,11 +161,7 @@ pub enum AgeKind {
 )]
 pub trait ExternalMmu: Send + Sync {
     /// Drops every reference into the range, and gives out none until the end; may block.
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i>;
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i>;
 
     /// The same in two passes, for a driver that sets something going elsewhere and waits for it: the window calls this for
     /// every driver, and then every second pass, so that all wait at the same time (`invalidate_finish`).
@@ -200,7 +188,7 @@ pub trait ExternalMmu: Send + Sync {
     /// driver's panic kept its second pass from running.
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
+        cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         FirstPass::Done(self.invalidate_start(cx, inv))
@@ -213,7 +201,7 @@ pub trait ExternalMmu: Send + Sync {
     /// [`WouldBlock`]: nothing was dropped that the driver would have to be told the end of; it gets no end.
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         let _unused = (cx, inv);
@@ -221,12 +209,12 @@ pub trait ExternalMmu: Send + Sync {
     }
 
     /// A window whose beginning was acknowledged has closed. Never blocks, so that a guard's `Drop` can call it.
-    fn invalidate_end(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let _unused = (cx, range);
     }
 
     /// Whether a page of the range was used through this MMU since the accessed state was last cleared.
-    fn age(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
+    fn age(&self, cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let _unused = (cx, range, kind);
         false
     }
@@ -263,7 +251,7 @@ pub trait ExternalMmu: Send + Sync {
 
     /// The address space ends, or the driver leaves: nothing of it may be used from here on. Comes exactly once, after
     /// everything was excluded.
-    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, cx: CallbackCx<'_>) {
         let _unused = cx;
     }
 }

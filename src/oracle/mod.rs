@@ -31,11 +31,11 @@ mod watch;
 
 pub use finding::{Finding, Invariant};
 
+use crate::ctx::CallCx;
 use index::SpaceKey;
 
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     mm::{Machine, Mm},
     notifier::{ExternalMmu, RegId, ShadowEntry, Translation},
     sync::{AtomicU64, Mutex, Ordering, RwLock},
@@ -212,7 +212,7 @@ impl Oracle {
         found
     }
     /// What has to be true when nothing is left on the machine: all frames are free, but `kept` that files hold.
-    pub fn audit_empty(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, kept: u32) {
+    pub fn audit_empty(&self, cx: &mut CallCx<'_>, kept: u32) {
         let _unused = cx;
         let Some(machine) = self.machine.upgrade() else {
             return;

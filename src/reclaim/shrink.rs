@@ -1,5 +1,6 @@
 //! Giving up the pages of a list: `shrink_folio_list`.
 
+use crate::ctx::FolioCx;
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     file::Host,
@@ -185,7 +186,7 @@ impl<'r> Reclaim<'r> {
     }
     fn shrink_one(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'r>,
         (references, blocking): (References, Blocking),
     ) -> Fate {
@@ -213,11 +214,7 @@ impl<'r> Reclaim<'r> {
     }
     /// `folio_check_references`: every page starts out used, by the fault that made it; so one use since the last look
     /// earns it another round, and only more, or a use in two rounds, a place among the active.
-    fn check_references(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        locked: &FrameLock<'r>,
-    ) -> Option<Fate> {
+    fn check_references(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'r>) -> Option<Fate> {
         let mem = self.mem();
         let pfn = locked.pfn();
         let used = referenced(&self.host.registry, mem, cx, locked);
@@ -241,7 +238,7 @@ impl<'r> Reclaim<'r> {
     }
     fn shrink_anon(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'r>,
         flags: FrameFlags,
         (references, blocking): (References, Blocking),
@@ -303,7 +300,7 @@ impl<'r> Reclaim<'r> {
     /// Takes all mappings out; what becomes of the page if they do not all go.
     fn unmap(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'r>,
         how: Unmap,
         blocking: Blocking,
@@ -323,7 +320,7 @@ impl<'r> Reclaim<'r> {
     }
     fn shrink_object(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'r>,
         (references, blocking): (References, Blocking),
     ) -> Fate {

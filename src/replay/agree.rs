@@ -5,10 +5,11 @@ use super::{
     compare::{Expected, Parts},
     op::Op,
     pages::{Kind, Names, Run},
-    run::Idle,
     script::{MapsRow, Step},
     seen::{entry, is_row, vm_flags},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     mm::Mm,
@@ -56,7 +57,7 @@ pub(super) fn changed(step: &Step) -> impl Fn(u32) -> bool + '_ {
 ///
 /// Costs nothing for processes without page tables that did not: scripts may have many.
 pub(super) fn look_alike(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     processes: &BTreeMap<u32, Arc<Mm>>,
     arena: VpnRange,
     (expected, names): (&Expected<'_>, &mut Names),
@@ -77,7 +78,7 @@ pub(super) fn look_alike(
     }) && (!expected.compares(pages) || expected.has_pages_of_none_but(processes))
 }
 
-fn lies_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, rows: &[MapsRow]) -> bool {
+fn lies_so(cx: &mut CallCx<'_>, mm: &Mm, arena: VpnRange, rows: &[MapsRow]) -> bool {
     let lines = mm.maps(cx);
     let inside = |start| arena.contains(Vpn::containing(start));
     let mut lines = lines.iter().filter(|line| inside(line.start));
@@ -86,7 +87,7 @@ fn lies_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, rows: &[MapsRow]) -> boo
         && lines.next().is_none()
 }
 
-fn maps_so(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange, runs: &[Run], names: &mut Names) -> bool {
+fn maps_so(cx: &mut CallCx<'_>, mm: &Mm, arena: VpnRange, runs: &[Run], names: &mut Names) -> bool {
     if mm.tables() == 0 {
         return runs.is_empty();
     }

@@ -1,6 +1,8 @@
 //! The calls of a script, done on an address space.
 
-use super::{op::Op, process::own_call, run::Idle, script::Outcome};
+use super::{op::Op, process::own_call, script::Outcome};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::PAGE_SIZE,
     error::{Errno, FaultError},
@@ -11,7 +13,7 @@ use std::sync::Arc;
 
 /// The calls that only one address space takes part in.
 pub(super) fn system_call(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Mm,
     op: &Op,
     file: Option<&Arc<File>>,
@@ -51,7 +53,7 @@ pub(super) fn system_call(
 }
 
 /// `mmap`; no file: anonymous.
-fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
+fn map(cx: &mut CallCx<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome {
     let Op::Mmap {
         addr,
         len,
@@ -80,7 +82,7 @@ fn map(cx: &mut Idle<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outcome
 }
 
 /// What is done to a file itself.
-pub(super) fn on_file(cx: &mut Idle<'_>, file: &Arc<File>, op: &Op) -> Outcome {
+pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome {
     match *op {
         Op::Ftruncate { len, .. } => done(file.truncate(cx.reborrow(), len), |e| e.errno()),
         Op::PunchHole { off, len, .. } => {
@@ -111,7 +113,7 @@ const WRITES: u32 = 2;
 const RANGE_FLAGS: u32 = 7;
 
 /// The pages that the bytes touch; no length: to the end (`ksys_sync_file_range`).
-fn sync_range(cx: &mut Idle<'_>, file: &File, (off, len): (u64, u64), flags: u32) -> Outcome {
+fn sync_range(cx: &mut CallCx<'_>, file: &File, (off, len): (u64, u64), flags: u32) -> Outcome {
     let end = off.checked_add(len).filter(|&end| end <= i64::MAX as u64);
     let Some(end) = end.filter(|_| flags & !RANGE_FLAGS == 0) else {
         return failed(Errno::EINVAL);

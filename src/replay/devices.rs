@@ -1,9 +1,10 @@
 //! External MMUs that touch what a recorded process touches, and the bill that they get for it.
 
 use super::program::{FaultKind, Watch, Who};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::{
         Bill, Meter, References, Span,
         gru::{AddressSpace, Context, Gru, GruConfig},
@@ -16,8 +17,6 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// A kind of external MMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,7 +165,7 @@ fn whole() -> VpnRange {
 }
 
 impl Device {
-    fn new(cx: &mut Idle<'_>, mm: &Arc<Mm>, kind: MmuKind) -> Self {
+    fn new(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: MmuKind) -> Self {
         match kind {
             MmuKind::Kvm => {
                 let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
@@ -222,7 +221,7 @@ impl Device {
             Self::Xpmem(owner, _) => owner.meter(),
         }
     }
-    fn held(&self, cx: &mut Idle<'_>) -> usize {
+    fn held(&self, cx: &mut CallCx<'_>) -> usize {
         match self {
             Self::Kvm(vm, _) => vm.entries(cx),
             Self::Gru(_, context) => context.gru().tlb_len(),
@@ -230,7 +229,7 @@ impl Device {
         }
     }
     /// Reads a byte, and writes it back if the program wrote it. What the address space refuses stays untouched.
-    fn touch(&self, cx: &mut Idle<'_>, addr: u64, access: Access) {
+    fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
         let mut byte = [0];
         let write = access == Access::Write;
         match self {
@@ -264,7 +263,7 @@ impl Devices {
         }
     }
     /// Attaches them to an address space, watched by an oracle.
-    pub fn attach(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    pub fn attach(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         if self.kinds.is_empty() {
             return;
         }
@@ -276,13 +275,13 @@ impl Devices {
         }
     }
     /// Each touches what the process touched.
-    pub fn touch(&self, cx: &mut Idle<'_>, addr: u64, access: Access) {
+    pub fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
         for device in &self.devices {
             device.touch(cx, addr, access);
         }
     }
     /// What each has paid so far, those of earlier programs of the process included, and holds now.
-    pub fn standing(&self, cx: &mut Idle<'_>) -> Vec<Standing> {
+    pub fn standing(&self, cx: &mut CallCx<'_>) -> Vec<Standing> {
         let one = |device: &Device| {
             let before = self
                 .presented
@@ -337,12 +336,12 @@ impl Devices {
 
 /// Devices that follow a recorded program's first process.
 impl Watch for Devices {
-    fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         self.attach(cx, mm);
     }
     fn touched(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         _mm: &Arc<Mm>,
         who: Who,
         addr: u64,
@@ -356,7 +355,7 @@ impl Watch for Devices {
             self.touch(cx, addr, access);
         }
     }
-    fn ended(&mut self, _cx: &mut Idle<'_>, _mm: &Arc<Mm>) {
+    fn ended(&mut self, _cx: &mut CallCx<'_>, _mm: &Arc<Mm>) {
         self.audit();
         self.settle();
     }

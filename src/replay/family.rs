@@ -9,11 +9,13 @@ use super::{
     own::Lives,
     pages::{Names, Numbering},
     process,
-    run::{Idle, OURS},
+    run::OURS,
     script::{Notified, Outcome, Script, Step},
     seen::{entry, row, told, vm_flags},
     work::Work,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{Vpn, VpnRange},
     error::Errno,
@@ -39,7 +41,7 @@ pub(super) struct Family {
 impl Family {
     /// The first process with the files of a script; the error says which limit these met.
     pub(super) fn new(
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         machine: &Arc<Machine>,
         script: &Script,
     ) -> Result<Self, String> {
@@ -72,7 +74,7 @@ impl Family {
     /// Which limit an operation would meet.
     pub(super) fn is_too_much(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         step: &Step,
         limits: &Limits,
     ) -> Option<String> {
@@ -105,7 +107,7 @@ impl Family {
         let _told = self.recorder.take();
     }
     /// Lets process `actor` do `op`.
-    pub(super) fn act(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+    pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.threads.get(&actor).copied().unwrap_or(actor);
         if let Some(lives) = &self.lives {
             lives.before(cx, &self.processes, actor, op);
@@ -116,7 +118,7 @@ impl Family {
         }
         outcome
     }
-    fn operate(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+    fn operate(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = self
             .processes
             .get(&actor)
@@ -168,7 +170,7 @@ impl Family {
     }
 
     /// What no process does.
-    fn by_the_kernel(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) -> Outcome {
+    fn by_the_kernel(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
         match *op {
             Op::Reclaim {} => {
@@ -203,7 +205,7 @@ impl Family {
     /// Whether the processes look as expected; in the end their VMAs are all looked at.
     pub(super) fn looks_as(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (expected, names): (&Expected<'_>, &mut Names),
         step: Option<&Step>,
     ) -> bool {
@@ -216,7 +218,7 @@ impl Family {
     /// What the processes look like now.
     pub(super) fn observe(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         outcome: Outcome,
         notified: Vec<Notified>,
     ) -> Observed {
@@ -241,7 +243,7 @@ impl Family {
     }
 
     /// Lets everyone exit, children first.
-    pub(super) fn end(self, cx: &mut Idle<'_>) {
+    pub(super) fn end(self, cx: &mut CallCx<'_>) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);
         }

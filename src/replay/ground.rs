@@ -1,7 +1,7 @@
 //! What a script stands on beside its files: its number or name, other ways in which files are open, and what was mapped
 //! before its first step.
 
-use super::run::Idle;
+use crate::ctx::CallCx;
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     file::FileMode,
@@ -128,7 +128,7 @@ impl Before {
         }
     }
     /// Makes it so.
-    pub(super) fn make(&self, cx: &mut Idle<'_>, mm: &Mm) {
+    pub(super) fn make(&self, cx: &mut CallCx<'_>, mm: &Mm) {
         if let Some(base) = self.mmap_base {
             mm.set_mmap_base(cx, base)
                 .expect("checked when it was read");

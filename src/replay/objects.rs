@@ -4,20 +4,19 @@ use super::{
     limits::met,
     script::{FileKind, FileSpec, Script},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::PAGE_SIZE,
-    ctx::{Cx, Sleepable, rank},
     error::ObjectError,
     file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, XipFile},
     mm::Machine,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
 /// The files of a script, filled as its header says. The error says which limit they met, or what they are too large for.
 pub(super) fn open(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
     script: &Script,
 ) -> Result<BTreeMap<String, Arc<File>>, String> {
@@ -37,7 +36,7 @@ pub(super) fn open(
 }
 
 fn filled(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
     name: &str,
     about: &FileSpec,

@@ -4,7 +4,9 @@
 //! who touches them when, was read off the page faults of recorded processes. What a process had before the script began
 //! did not belong to the control group that is reclaimed; what it copied after a fork did.
 
-use super::{limits::met, op::Op, run::Idle, script::Outcome};
+use super::{limits::met, op::Op, script::Outcome};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     error::FaultError,
@@ -48,18 +50,18 @@ pub(super) struct Lives {
 
 type Processes = BTreeMap<u32, Arc<Mm>>;
 
-fn read(cx: &mut Idle<'_>, mm: &Mm, pages: &[Page]) {
+fn read(cx: &mut CallCx<'_>, mm: &Mm, pages: &[Page]) {
     for &page in pages {
         let _no_frame = mm.load(cx, BASE + page as u64 * PAGE_SIZE);
     }
 }
-fn write(cx: &mut Idle<'_>, mm: &Mm, pages: &[Page]) {
+fn write(cx: &mut CallCx<'_>, mm: &Mm, pages: &[Page]) {
     for &page in pages {
         let _no_frame = mm.store(cx, BASE + page as u64 * PAGE_SIZE, 1);
     }
 }
 /// A command arrives and is taken apart.
-fn wake(cx: &mut Idle<'_>, mm: &Mm) {
+fn wake(cx: &mut CallCx<'_>, mm: &Mm) {
     write(cx, mm, &[Page::Data, Page::Rseq]);
     read(cx, mm, &[Page::Stack, Page::Thread]);
     write(cx, mm, &[Page::Stack]);
@@ -67,7 +69,7 @@ fn wake(cx: &mut Idle<'_>, mm: &Mm) {
 
 impl Lives {
     /// The first process, before its script begins. The error says which limit it met.
-    pub(super) fn begin(cx: &mut Idle<'_>, machine: &Machine, mm: &Mm) -> Result<Self, String> {
+    pub(super) fn begin(cx: &mut CallCx<'_>, machine: &Machine, mm: &Mm) -> Result<Self, String> {
         let before = machine.mem().refused();
         let pages = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
         mm.mmap(cx, &pages).map_err(|why| why.to_string())?;
@@ -86,7 +88,7 @@ impl Lives {
         Ok(Self::default())
     }
     /// Before a process acts.
-    pub(super) fn before(&self, cx: &mut Idle<'_>, processes: &Processes, actor: u32, op: &Op) {
+    pub(super) fn before(&self, cx: &mut CallCx<'_>, processes: &Processes, actor: u32, op: &Op) {
         let Some(mm) = processes.get(&actor) else {
             return;
         };
@@ -108,7 +110,7 @@ impl Lives {
     /// After it acted.
     pub(super) fn after(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         processes: &Processes,
         (actor, op): (u32, &Op),
         outcome: &Outcome,
@@ -125,7 +127,7 @@ impl Lives {
         }
     }
     /// The parent goes on first; then the child takes stock of itself.
-    fn forked(&mut self, cx: &mut Idle<'_>, processes: &Processes, (actor, child): (u32, u32)) {
+    fn forked(&mut self, cx: &mut CallCx<'_>, processes: &Processes, (actor, child): (u32, u32)) {
         if let Some(mm) = processes.get(&actor) {
             write(cx, mm, &[Page::Stack]);
             if self.parents.is_empty() {
@@ -147,7 +149,7 @@ impl Lives {
         }
     }
     /// Its parent, if there still is one, waits for it.
-    fn ended(&mut self, cx: &mut Idle<'_>, processes: &Processes, actor: u32) {
+    fn ended(&mut self, cx: &mut CallCx<'_>, processes: &Processes, actor: u32) {
         let parent = self.parents.get(&actor);
         let Some((&parent, mm)) = parent.and_then(|p| processes.get_key_value(p)) else {
             return;

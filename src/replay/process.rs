@@ -3,9 +3,10 @@
 use super::{
     calls::failed,
     op::{GET_MERGE, Op, Resource},
-    run::Idle,
     script::{Hex, Outcome},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
     error::{Errno, MadviseError},
@@ -15,7 +16,7 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The calls of one process that no file takes part in.
-pub(super) fn own_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
+pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
     let done = |result: Result<(), Errno>| result.map_or_else(failed, |()| Outcome::Ret(0));
     match *op {
         Op::Brk { addr } => Outcome::Ret(mm.brk(cx, addr)),
@@ -63,7 +64,7 @@ pub(super) fn own_call(cx: &mut Idle<'_>, mm: &Mm, op: &Op) -> Outcome {
     }
 }
 
-fn set_limit(cx: &mut Idle<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, over: bool) {
+fn set_limit(cx: &mut CallCx<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, over: bool) {
     let (total, locked) = mm.sizes(cx);
     let used = match which {
         _ if !over => 0,
@@ -85,7 +86,7 @@ fn set_limit(cx: &mut Idle<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, ov
 type Processes = BTreeMap<u32, Arc<Mm>>;
 
 /// Page after page moves; how many did.
-pub(super) fn migrate(cx: &mut Idle<'_>, processes: &Processes, moves: &[(u32, Hex)]) -> Outcome {
+pub(super) fn migrate(cx: &mut CallCx<'_>, processes: &Processes, moves: &[(u32, Hex)]) -> Outcome {
     let mut moved = 0;
     for &(process, Hex(addr)) in moves {
         match processes[&process].migrate(cx, addr) {
@@ -97,7 +98,7 @@ pub(super) fn migrate(cx: &mut Idle<'_>, processes: &Processes, moves: &[(u32, H
 }
 
 /// Merges what can be merged; how many frames that freed.
-pub(super) fn merge(cx: &mut Idle<'_>, processes: &Processes, arena: VpnRange) -> Outcome {
+pub(super) fn merge(cx: &mut CallCx<'_>, processes: &Processes, arena: VpnRange) -> Outcome {
     let mut pages = Vec::new();
     for mm in processes.values() {
         for (at, state) in mm.pagemap(cx, arena) {
@@ -112,7 +113,7 @@ pub(super) fn merge(cx: &mut Idle<'_>, processes: &Processes, arena: VpnRange) -
 
 /// Scans until nothing changes any more, as long as a recording let them: four times.
 pub(super) fn merging(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     merger: &mut Merger,
     processes: &Processes,
     mode: u8,
@@ -129,7 +130,7 @@ pub(super) fn merging(
 }
 
 /// What one process does to the memory of another.
-pub(super) fn to_other(cx: &mut Idle<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outcome {
+pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outcome {
     let copied = |copied: Result<usize, crate::error::CopyError>| match copied {
         Ok(bytes) => Outcome::Ret(bytes as u64),
         Err(e) => failed(e.errno()),
@@ -167,7 +168,7 @@ pub(super) fn to_other(cx: &mut Idle<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outco
 }
 
 /// Range by range, up to the first error; it counts only where it is the first (`vector_madvise`).
-fn advise(cx: &mut Idle<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
+fn advise(cx: &mut CallCx<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
     let mut advised = 0;
     for &(Hex(addr), len) in iov {
         match mm.madvise(cx, addr, len, advice) {
@@ -180,7 +181,7 @@ fn advise(cx: &mut Idle<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Out
 }
 
 /// Bytes between a file and the memory of a process.
-pub(super) fn with_file(cx: &mut Idle<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
+pub(super) fn with_file(cx: &mut CallCx<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
     let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     let moved = match *op {
         Op::ReadInto { off, addr, len, .. } => mm.read_file(cx, (file, off), addr, bytes(len)),

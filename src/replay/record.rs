@@ -3,9 +3,10 @@
 use super::{
     family::Family,
     op::Op,
-    run::Idle,
     script::{Header, MapsRow, Outcome, Script, Step},
 };
+use crate::ctx::CallCx;
+
 use crate::mm::{Machine, Mm};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,16 +16,16 @@ pub type Processes = BTreeMap<u32, Arc<Mm>>;
 /// Somebody who is there when operations are done.
 pub trait Follow {
     /// Process 0 is there, and has nothing.
-    fn begin(&mut self, cx: &mut Idle<'_>, first: &Arc<Mm>);
+    fn begin(&mut self, cx: &mut CallCx<'_>, first: &Arc<Mm>);
     /// Before a step, something may happen that is no part of it. What happens should depend on the step alone, not on how
     /// many there were before it: then it stays with the step when others are left out.
-    fn disturb(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op);
+    fn disturb(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op);
     /// The step is about to be done; what happens here is taken for part of it.
-    fn before(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op);
+    fn before(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op);
     /// It was done, and these processes are there now; `false` ends the script here.
-    fn after(&mut self, cx: &mut Idle<'_>, step: &Step, now: &Processes) -> bool;
+    fn after(&mut self, cx: &mut CallCx<'_>, step: &Step, now: &Processes) -> bool;
     /// Nothing more will be done; the processes exit after this.
-    fn finish(&mut self, cx: &mut Idle<'_>, now: &Processes);
+    fn finish(&mut self, cx: &mut CallCx<'_>, now: &Processes);
 }
 
 /// Given the living processes, who does what next; nothing: it is over.
@@ -37,7 +38,7 @@ pub type Next<'n> = dyn FnMut(&[u32]) -> Option<(u32, Op)> + 'n;
 ///
 /// If the machine has no memory for the files of the script.
 pub fn record(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
     script: &mut Script,
     look: bool,
@@ -83,7 +84,7 @@ pub fn record(
 
 /// What the processes look like after a step, as far as it is new.
 fn written(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     family: &Family,
     outcome: Outcome,
     step: &mut Step,

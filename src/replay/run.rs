@@ -9,8 +9,9 @@ use super::{
     pages::Names,
     script::{Outcome, Script, Step},
 };
+use crate::ctx::CallCx;
+
 use crate::{
-    ctx::{Cx, Sleepable, rank},
     mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
 };
@@ -22,8 +23,6 @@ use std::{
 
 /// The kernel in the header of scripts that only this library has run: there is nothing beside the script in them.
 pub const OURS: &str = "emmu";
-
-pub(super) type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// How far a script went as on Linux.
 #[derive(Clone, Debug)]
@@ -233,7 +232,7 @@ impl<'r> Going<'r> {
     /// Does a step; what differs then, or which limit it met.
     fn step(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         step: &'r Step,
         is_last: bool,
     ) -> Result<Option<Difference>, String> {
@@ -268,7 +267,7 @@ fn refused(script: &Script, line: usize, why: String) -> ReplayError {
 }
 
 /// What process 0 touched, its devices touch.
-fn touch(cx: &mut Idle<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Outcome) {
+fn touch(cx: &mut CallCx<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Outcome) {
     if actor != 0 || !matches!(outcome, Outcome::Ret(_)) {
         return;
     }

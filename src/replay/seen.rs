@@ -2,9 +2,10 @@
 
 use super::{
     pages::Kind,
-    run::Idle,
     script::{MapsRow, Notice, Notified},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     extmmu::Told,
@@ -99,7 +100,7 @@ const LETTERS: [(&str, VmFlags); 25] = [
 ];
 
 /// The flags of the VMAs in the arena, each as its letters.
-pub(super) fn vm_flags(cx: &mut Idle<'_>, mm: &Mm, arena: VpnRange) -> Vec<String> {
+pub(super) fn vm_flags(cx: &mut CallCx<'_>, mm: &Mm, arena: VpnRange) -> Vec<String> {
     let lines = mm.maps(cx);
     let inside = lines
         .iter()

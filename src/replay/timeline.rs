@@ -2,8 +2,10 @@
 
 use super::{
     devices::{Devices, MmuKind, Standing},
-    program::{Call, FaultKind, Idle, Watch, What, Who},
+    program::{Call, FaultKind, Watch, What, Who},
 };
+use crate::ctx::CallCx;
+
 use crate::{addr::VpnRange, mm::Mm};
 use std::{
     sync::Arc,
@@ -77,7 +79,7 @@ impl Timeline {
     pub fn finish(self) -> (Devices, Vec<Moment>) {
         (self.devices, self.moments)
     }
-    fn gather(&mut self, cx: &mut Idle<'_>) {
+    fn gather(&mut self, cx: &mut CallCx<'_>) {
         let began = self.began;
         let since = |at: Instant| at.saturating_duration_since(began);
         let Some(now) = &mut self.now else { return };
@@ -111,25 +113,32 @@ impl Watch for Timeline {
             standings: Vec::new(),
         });
     }
-    fn over(&mut self, cx: &mut Idle<'_>, _who: Who) {
+    fn over(&mut self, cx: &mut CallCx<'_>, _who: Who) {
         self.gather(cx);
         if let Some(mut moment) = self.now.take() {
             moment.end = self.began.elapsed();
             self.moments.push(moment);
         }
     }
-    fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         self.devices.started(cx, mm);
         // From now on each window is kept.
         let _none_yet = self.devices.spans();
     }
-    fn touched(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>, who: Who, addr: u64, access: FaultKind) {
+    fn touched(
+        &mut self,
+        cx: &mut CallCx<'_>,
+        mm: &Arc<Mm>,
+        who: Who,
+        addr: u64,
+        access: FaultKind,
+    ) {
         self.devices.touched(cx, mm, who, addr, access);
     }
-    fn called(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>, who: Who, call: &Call) {
+    fn called(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, who: Who, call: &Call) {
         self.devices.called(cx, mm, who, call);
     }
-    fn ended(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn ended(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         self.gather(cx);
         self.devices.ended(cx, mm);
     }

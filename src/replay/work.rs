@@ -1,10 +1,8 @@
 //! How many pages a step may bring in, guard or lock, said before it is done: one line can ask for 64 TiB.
 
-use super::{
-    limits::beyond,
-    op::Op,
-    program::{Call, Idle},
-};
+use super::{limits::beyond, op::Op, program::Call};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
@@ -77,7 +75,7 @@ impl Work {
         }
     }
     /// Says so if it is more than `most` pages.
-    pub(super) fn is_too_much(self, cx: &mut Idle<'_>, mm: &Mm, most: u64) -> Option<String> {
+    pub(super) fn is_too_much(self, cx: &mut CallCx<'_>, mm: &Mm, most: u64) -> Option<String> {
         let bytes = match self {
             Self::Little => return None,
             Self::New(len) => len,

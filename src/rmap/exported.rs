@@ -12,6 +12,7 @@
 //! until that has ended, and told before the operation is over. In a window that a user opened himself, and where an address
 //! space is dropped without [`exit`](crate::Mm::exit), it is kept until the next operation of the machine that tells.
 
+use crate::ctx::FolioCx;
 use crate::{
     addr::Pfn,
     ctx::{Below, Cx, Sleepable, rank},
@@ -23,7 +24,7 @@ use std::{fmt, sync::Arc};
 /// A driver that is told by frame.
 pub trait RmapNotifier: Send + Sync {
     /// Drops every use of the frame, which is locked; may sleep. The frame is exported no more when this returns, or panics.
-    fn invalidate_frame(&self, cx: Cx<'_, rank::Folio, Sleepable>, pfn: Pfn);
+    fn invalidate_frame(&self, cx: FolioCx<'_>, pfn: Pfn);
 }
 
 /// When the drivers of exported frames are told by who looks for the mappings of one. Where mappings are dropped by address
@@ -65,24 +66,13 @@ impl Exports {
         self.drivers.write().retain(|d| !same(d));
     }
     /// Tells every driver if the locked frame is exported and it is their turn.
-    pub(super) fn tell(
-        &self,
-        mem: &PhysMem,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        pfn: Pfn,
-        turn: ExportOrder,
-    ) {
+    pub(super) fn tell(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn, turn: ExportOrder) {
         if turn == self.order {
             self.tell_now(mem, cx, pfn);
         }
     }
     /// The same whoever's turn it is. Each driver is told, also if one before it panics.
-    pub(crate) fn tell_now(
-        &self,
-        mem: &PhysMem,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        pfn: Pfn,
-    ) {
+    pub(crate) fn tell_now(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn) {
         if !mem.flags(pfn).contains(FrameFlags::EXPORTED) {
             return;
         }

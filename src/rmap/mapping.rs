@@ -6,6 +6,8 @@ use super::{
     space::{EvenCows, MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, Tree, Turn, each_page},
 };
+use crate::ctx::FolioCx;
+
 use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
@@ -31,12 +33,7 @@ pub(crate) trait Evict: Send + Sync {
     /// whether it did; if not, the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
     /// Writes a dirty page `index`, whose locked frame nothing maps, to its store. Says whether it did.
-    fn write_back(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        locked: &FrameLock<'_>,
-        index: u64,
-    ) -> bool;
+    fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool;
     /// Takes `new` for page `index` instead of the locked frame, unless somebody else holds that. Says whether it did.
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
 }
@@ -66,7 +63,7 @@ impl Mapping {
     /// Asks the keeper to write back a page.
     pub(crate) fn write_back(
         &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         locked: &FrameLock<'_>,
         index: u64,
     ) -> bool {
@@ -107,13 +104,7 @@ impl Mapping {
         });
     }
     /// Drops every mapping of one page, whose frame is locked, wherever it is really mapped.
-    pub(crate) fn unmap_frame(
-        &self,
-        mem: &PhysMem,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        index: u64,
-        pfn: Pfn,
-    ) {
+    pub(crate) fn unmap_frame(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, index: u64, pfn: Pfn) {
         let exports = &self.registry.exports;
         exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut unmap = |cx: RmapCx<'_>, spot: &MappedAt<'_>| {
@@ -129,7 +120,7 @@ impl Mapping {
     pub(crate) fn write_protect(
         &self,
         mem: &PhysMem,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
+        cx: &mut FolioCx<'_>,
         index: u64,
         pfn: Pfn,
     ) -> bool {

@@ -7,6 +7,8 @@ use super::{
     space::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused, Young},
     tree::each_page,
 };
+use crate::ctx::FolioCx;
+
 use crate::{
     addr::Pfn,
     ctx::{Below, Cx, Sleepable, rank},
@@ -73,7 +75,7 @@ pub(crate) fn split_huge(
 pub(crate) fn split_huge_of(
     registry: &Registry,
     mem: &PhysMem,
-    cx: &mut Cx<'_, rank::Folio, Sleepable>,
+    cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
 ) {
     let head = locked.pfn().head();
@@ -97,7 +99,7 @@ pub(crate) fn split_huge_of(
 pub(crate) fn unmap_frame(
     registry: &Registry,
     mem: &PhysMem,
-    cx: &mut Cx<'_, rank::Folio, Sleepable>,
+    cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
     how: Unmap,
     blocking: Blocking,
@@ -121,7 +123,7 @@ pub(crate) fn unmap_frame(
 /// (`remove_migration_ptes`). `at`: whose pages it is looked for among.
 pub(crate) fn restore(
     registry: &Registry,
-    cx: &mut Cx<'_, rank::Folio, Sleepable>,
+    cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
     new: &FrameLock<'_>,
 ) {

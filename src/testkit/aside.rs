@@ -1,11 +1,12 @@
 //! Other threads of a trial, each with a time limit, and what they do between a look-up and its use.
 
 use super::{
-    device::Idle,
     patience,
     trial::{Abort, Run, Trial, place},
     verdict::{Seen, Side},
 };
+use crate::ctx::CallCx;
+
 pub(super) use crate::oracle::message;
 use crate::{notifier::hook, sync::Mutex};
 use std::{
@@ -23,7 +24,7 @@ impl Trial {
     pub(super) fn aside<T: Send + 'static>(
         self: &Arc<Self>,
         what: impl Into<String>,
-        f: impl FnOnce(&Arc<Self>, &mut Idle<'_>) -> T + Send + 'static,
+        f: impl FnOnce(&Arc<Self>, &mut CallCx<'_>) -> T + Send + 'static,
     ) -> Aside<T> {
         let (tell, told) = channel();
         let trial = Arc::clone(self);
@@ -49,7 +50,7 @@ impl Trial {
     pub(super) fn elsewhere<T: Send + 'static>(
         self: &Arc<Self>,
         what: &str,
-        f: impl FnOnce(&Arc<Self>, &mut Idle<'_>) -> T + Send + 'static,
+        f: impl FnOnce(&Arc<Self>, &mut CallCx<'_>) -> T + Send + 'static,
     ) -> Result<T, Abort> {
         self.aside(what, f).join()
     }
@@ -58,7 +59,7 @@ impl Trial {
     pub(super) fn between<T>(
         self: &Arc<Self>,
         look_ups: RangeInclusive<u32>,
-        meanwhile: impl Fn(&Arc<Self>, &mut Idle<'_>) + Send + Sync + 'static,
+        meanwhile: impl Fn(&Arc<Self>, &mut CallCx<'_>) + Send + Sync + 'static,
         access: impl FnOnce() -> T,
     ) -> Result<(T, bool), Abort> {
         let state = Arc::new(Mutex::new((0, None)));

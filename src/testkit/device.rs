@@ -1,8 +1,8 @@
 //! What the kit needs of a device beside its callbacks: a way to use memory through it, and what it says of itself.
 
 use super::Broken;
+use crate::ctx::CallCx;
 use crate::{
-    ctx::{Cx, Sleepable, rank},
     error::FaultError,
     extmmu::References,
     mm::Mm,
@@ -10,9 +10,6 @@ use crate::{
 };
 use std::sync::Arc;
 use thiserror::Error;
-
-/// The token of a thread that holds nothing.
-pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// An access that a device did not make.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -89,13 +86,13 @@ pub trait Device: Send + Sync {
     /// # Errors
     ///
     /// [`Refused`].
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused>;
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused>;
     /// Writes it.
     ///
     /// # Errors
     ///
     /// [`Refused`].
-    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused>;
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused>;
     /// What it says of itself.
     fn declares(&self) -> Declared {
         Declared::default()

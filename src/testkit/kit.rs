@@ -3,12 +3,13 @@
 use super::{
     Property, Suite,
     aside::message,
-    device::{Attached, Device, Idle},
+    device::{Attached, Device},
     log::Log,
     patience, suite,
     trial::{Abort, Attach, Trial, machine},
     verdict::{Conformance, Outcome, Seen, Verdict},
 };
+use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
     mm::Mm,
@@ -59,7 +60,7 @@ impl Kit {
     /// A kit for devices that register themselves, or have a user beside them. It is called for each property, with an
     /// address space in which they may use everything.
     pub fn attaching(
-        attach: impl Fn(&mut Idle<'_>, &Arc<Mm>) -> Attached + Send + Sync + 'static,
+        attach: impl Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync + 'static,
     ) -> Self {
         Self {
             attach: Arc::new(attach),
@@ -108,7 +109,7 @@ impl Kit {
         self.cases
     }
     /// Puts the device on a process.
-    pub fn attach(&self, cx: &mut Idle<'_>, mm: &Arc<Mm>) -> Attached {
+    pub fn attach(&self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Attached {
         (self.attach)(cx, mm)
     }
     /// Every property.
@@ -217,7 +218,7 @@ impl Kit {
 
 impl Trial {
     /// What has to be true in the end.
-    fn end(&self, cx: &mut Idle<'_>) {
+    fn end(&self, cx: &mut CallCx<'_>) {
         self.audit();
         if let Some(what) = self.device.unsettled() {
             self.see(Seen::Unsettled(what));

@@ -21,7 +21,7 @@
 //!         Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
 //!     }
 //!     /// Makes a translation: ticket, look-up, permit; again as long as windows are in the way.
-//!     fn miss(&self, cx: &mut Idle<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
+//!     fn miss(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
 //!         loop {
 //!             let pending = mm.resolve(cx, self.0.ticket(at, access))?;
 //!             match pending.admit(cx) {
@@ -35,12 +35,12 @@
 //! }
 //!
 //! impl ExternalMmu for Table {
-//!     fn invalidate_start<'i>(&self, cx: Cx<'_, rank::Callback, Sleepable>, inv: Invalidation<'i>) -> Ack<'i> {
+//!     fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
 //!         self.0.exclude(cx, inv, |(), _, _| ())
 //!     }
 //!     fn try_invalidate_start<'i>(
 //!         &self,
-//!         cx: Cx<'_, rank::Callback, Atomic>,
+//!         cx: AtomicCallbackCx<'_>,
 //!         inv: Invalidation<'i>,
 //!     ) -> Result<Ack<'i>, WouldBlock> {
 //!         Ok(self.0.exclude(cx, inv, |(), _, _| ()))
@@ -51,7 +51,7 @@
 //! }
 //!
 //! impl Device for Table {
-//!     fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+//!     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
 //!         let at = Vpn::containing(addr);
 //!         loop {
 //!             if let Some(view) = self.0.lock(cx).lookup(&at) {
@@ -60,7 +60,7 @@
 //!             self.miss(cx, mm, at, Access::Read)?;
 //!         }
 //!     }
-//!     fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+//!     fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
 //!         let at = Vpn::containing(addr);
 //!         loop {
 //!             if let Some(mut view) = self.0.lock(cx).lookup_mut(&at) {
@@ -215,7 +215,7 @@ mod suite;
 mod trial;
 mod verdict;
 
-pub use device::{Attached, Declared, Device, Holds, Idle, Refused};
+pub use device::{Attached, Declared, Device, Holds, Refused};
 pub use inject::{Broken, Failed, Fault, fail_each};
 pub use kit::{Kit, conformance};
 pub use models::{gru, kvm, pfn_caches, xpmem};

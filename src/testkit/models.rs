@@ -2,8 +2,10 @@
 
 use super::{
     Broken, Kit,
-    device::{Attached, Declared, Device, Holds, Idle, Refused},
+    device::{Attached, Declared, Device, Holds, Refused},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     extmmu::{
@@ -44,7 +46,7 @@ pub fn kvm(config: VmConfig) -> Kit {
 }
 
 fn whole_machine(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Arc<Mm>,
     config: VmConfig,
 ) -> (Arc<Vm>, crate::notifier::Registration) {
@@ -74,10 +76,10 @@ fn counted(vm: &Vm) -> Option<String> {
 }
 
 impl Device for Guest {
-    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
         self.vcpu.load(cx, addr).map_err(left_guest)
     }
-    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         self.vcpu.store(cx, addr, byte).map_err(left_guest)
     }
     fn declares(&self) -> Declared {
@@ -131,13 +133,13 @@ fn in_page(addr: u64) -> usize {
 }
 
 impl Device for HostUser {
-    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
         let mut byte = [0];
         let cache = self.cache(addr);
         let done = cache.read(cx, in_page(addr), &mut byte);
         done.map(|()| byte[0]).map_err(left_guest)
     }
-    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         let cache = self.cache(addr);
         let done = cache.write(cx, in_page(addr), &[byte]);
         done.map_err(left_guest)
@@ -181,12 +183,12 @@ fn excepted(fault: GruFault) -> Refused {
 }
 
 impl Device for Instructions {
-    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
         let mut byte = [0];
         let done = self.context.read(cx, addr, &mut byte);
         done.map(|()| byte[0]).map_err(excepted)
     }
-    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         let done = self.context.write(cx, addr, &[byte]);
         done.map_err(excepted)
     }
@@ -268,11 +270,11 @@ fn not_imported(why: XpmemError) -> Refused {
 }
 
 impl Device for Importer {
-    fn read(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64) -> Result<u8, Refused> {
         let mut byte = [0];
         self.with(|a| a.read(cx, addr, &mut byte)).map(|()| byte[0])
     }
-    fn write(&self, cx: &mut Idle<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, _mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         self.with(|a| a.write(cx, addr, &[byte]))
     }
     fn declares(&self) -> Declared {

@@ -3,9 +3,10 @@
 //! Who registered last is asked first. A neighbour that registered before the device is asked after it: then the device
 //! has acknowledged, and no entry has changed yet. One that registered after it is asked before.
 
+use crate::ctx::{AtomicCallbackCx, CallbackCx};
 use crate::{
     addr::VpnRange,
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Sleepable,
     notifier::{
         Ack, ExternalMmu, FirstPass, Gate, Invalidation, NoStore, Seat, SecondPass, WouldBlock,
     },
@@ -79,11 +80,7 @@ impl Neighbour {
 }
 
 impl ExternalMmu for Neighbour {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.windows.fetch_add(1, Ordering::Relaxed);
         let due = {
             let mut at_start = self.at_start.lock();
@@ -104,14 +101,14 @@ impl ExternalMmu for Neighbour {
     /// In the second pass: devices of two passes have not acknowledged in the first.
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        _cx: Cx<'_, rank::Callback, Sleepable>,
+        _cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         inv.later(move |cx, inv| self.invalidate_start(cx, inv))
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         let nth = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
@@ -121,7 +118,7 @@ impl ExternalMmu for Neighbour {
         }
         self.gate.try_exclude(cx, inv, |(), _| ())
     }
-    fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, _range: VpnRange) {
+    fn invalidate_end(&self, _cx: AtomicCallbackCx<'_>, _range: VpnRange) {
         self.dawdle();
     }
     fn name(&self) -> &'static str {

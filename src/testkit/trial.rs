@@ -1,11 +1,13 @@
 //! The court room: a machine, a process with some memory, the device on trial between two neighbours, an oracle.
 
 use super::{
-    device::{Attached, Device, Idle, Refused},
+    device::{Attached, Device, Refused},
     log::Log,
     neighbour::Neighbour,
     verdict::{Seen, Side},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     error::FaultError,
@@ -29,7 +31,7 @@ pub(super) struct Abort;
 /// What a property comes to.
 pub(super) type Run = Result<(), Abort>;
 
-pub(super) type Attach = dyn Fn(&mut Idle<'_>, &Arc<Mm>) -> Attached + Send + Sync;
+pub(super) type Attach = dyn Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync;
 
 /// One device on trial.
 pub(super) struct Trial {
@@ -79,7 +81,7 @@ pub(super) fn watching(machine: &Arc<Machine>) -> Arc<Oracle> {
 
 impl Trial {
     pub(super) fn new(
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         machine: Arc<Machine>,
         attach: &Attach,
         log: &Arc<Log>,
@@ -113,7 +115,7 @@ impl Trial {
         self.log.see(seen);
     }
     /// Takes the device off the chain; whether it was on it.
-    pub(super) fn unregister(&self, cx: &mut Idle<'_>) {
+    pub(super) fn unregister(&self, cx: &mut CallCx<'_>) {
         self.process("unregister");
         let registration = self.registration.lock().take();
         if let Some(registration) = registration {
@@ -126,9 +128,9 @@ impl Trial {
     /// Does something to the address space, and looks whether the oracle saw anything.
     pub(super) fn act<T>(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         what: impl Into<String>,
-        f: impl FnOnce(&Arc<Mm>, &mut Idle<'_>) -> T,
+        f: impl FnOnce(&Arc<Mm>, &mut CallCx<'_>) -> T,
     ) -> T {
         self.process(what);
         let out = f(&self.mm, cx);
@@ -144,23 +146,23 @@ impl Trial {
             }
         }
     }
-    pub(super) fn put(&self, cx: &mut Idle<'_>, page: u64, byte: u8) {
+    pub(super) fn put(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
         self.act(cx, format!("store {byte} to page {page}"), |mm, cx| {
             mm.store(cx, at(page), byte).expect("mapped for writing");
         });
     }
     /// Byte `n + 1` in each page of `[from, to)`.
-    pub(super) fn fill(&self, cx: &mut Idle<'_>, from: u64, to: u64) {
+    pub(super) fn fill(&self, cx: &mut CallCx<'_>, from: u64, to: u64) {
         for page in from..to {
             let byte = u8::try_from(page % 250 + 1).expect("small");
             self.mm.store(cx, at(page), byte).expect("mapped");
         }
         self.process(format!("store n + 1 to pages {from}..{to}"));
     }
-    pub(super) fn drop_pages(&self, cx: &mut Idle<'_>, from: u64, to: u64) {
+    pub(super) fn drop_pages(&self, cx: &mut CallCx<'_>, from: u64, to: u64) {
         self.advise(cx, from, to, Advice::DontNeed);
     }
-    pub(super) fn advise(&self, cx: &mut Idle<'_>, from: u64, to: u64, advice: Advice) {
+    pub(super) fn advise(&self, cx: &mut CallCx<'_>, from: u64, to: u64, advice: Advice) {
         self.act(cx, format!("madvise {from}..{to} {advice:?}"), |mm, cx| {
             let len = (to - from) * PAGE_SIZE;
             mm.madvise(cx, at(from), len, advice).expect("mapped");
@@ -174,13 +176,13 @@ impl Trial {
     // What the device does.
 
     /// One read; what the device says is written down.
-    pub(super) fn read(&self, cx: &mut Idle<'_>, addr: u64) -> Result<u8, Refused> {
+    pub(super) fn read(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
         let got = self.device.read(cx, &self.mm, addr);
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
         got
     }
     /// One write.
-    pub(super) fn write(&self, cx: &mut Idle<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
+    pub(super) fn write(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
         let done = self.device.write(cx, &self.mm, addr, byte);
         self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
         done
@@ -192,15 +194,15 @@ impl Trial {
         self.listen();
     }
     /// The device reads what is there, or is refused as the process is.
-    pub(super) fn agree(&self, cx: &mut Idle<'_>, page: u64) {
+    pub(super) fn agree(&self, cx: &mut CallCx<'_>, page: u64) {
         self.agree_at(cx, at(page));
     }
-    pub(super) fn agree_at(&self, cx: &mut Idle<'_>, addr: u64) {
+    pub(super) fn agree_at(&self, cx: &mut CallCx<'_>, addr: u64) {
         let got = self.read(cx, addr);
         self.compare(cx, addr, got);
     }
     /// Whether that is what the process reads.
-    pub(super) fn compare(&self, cx: &mut Idle<'_>, addr: u64, got: Result<u8, Refused>) {
+    pub(super) fn compare(&self, cx: &mut CallCx<'_>, addr: u64, got: Result<u8, Refused>) {
         let truth = self.mm.load(cx, addr);
         match (got, truth) {
             (Ok(got), Ok(wanted)) if got != wanted && self.device.declares().coherent => {
@@ -223,7 +225,7 @@ impl Trial {
         self.device.declares().always_writes
     }
     /// The device writes, and the process finds it there.
-    pub(super) fn deliver(&self, cx: &mut Idle<'_>, page: u64, byte: u8) {
+    pub(super) fn deliver(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
         let addr = at(page);
         match self.write(cx, addr, byte) {
             Ok(()) => self.find(cx, addr, byte),
@@ -234,7 +236,7 @@ impl Trial {
         }
     }
     /// The process reads what the device wrote.
-    pub(super) fn find(&self, cx: &mut Idle<'_>, addr: u64, wanted: u8) {
+    pub(super) fn find(&self, cx: &mut CallCx<'_>, addr: u64, wanted: u8) {
         let got = self.mm.load(cx, addr).unwrap_or_default();
         if got != wanted && self.device.declares().coherent {
             self.see(Seen::LostWrite { addr, got, wanted });

@@ -1,6 +1,8 @@
 //! The calls by page numbers, with Linux's errno as their error.
 
-use super::{Idle, PAGE, World, at};
+use super::{PAGE, World, at};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Errno, Mm,
     error::{
@@ -68,7 +70,7 @@ pub fn remap(from: u64, old: u64, new: u64, flags: MremapFlags, to: u64) -> Mrem
 }
 
 impl World {
-    pub fn cx(&mut self) -> Idle<'_> {
+    pub fn cx(&mut self) -> CallCx<'_> {
         self.thread.cx()
     }
     pub fn mmap(&mut self, args: &MmapArgs) -> Sys<u64> {

@@ -1,10 +1,10 @@
 //! A driver with a table that counts what it is told, for one range or for all of an address space.
 
-use super::Idle;
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::{Atomic, Sleepable},
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat, ShadowStore,
         WouldBlock,
@@ -43,7 +43,7 @@ impl Driver {
         self.late.fetch_or(late, SeqCst);
     }
     /// One attempt to translate the page of `addr`.
-    pub fn try_read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Retry> {
+    pub fn try_read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Retry> {
         let ticket = self.gate.ticket(Vpn::containing(addr), Access::Read);
         let pending = mm.resolve(cx, ticket).expect("mapped and covered");
         let permit = pending.admit(cx)?;
@@ -52,7 +52,7 @@ impl Driver {
         Ok(byte)
     }
     /// Through the table, or by a new entry; again until admitted.
-    pub fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Retry> {
+    pub fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Retry> {
         loop {
             if let Some(view) = self.gate.lock(cx).lookup(&addr) {
                 return Ok(view.read_u8(0));
@@ -63,7 +63,7 @@ impl Driver {
             }
         }
     }
-    pub fn entries(&self, cx: &mut Idle<'_>) -> usize {
+    pub fn entries(&self, cx: &mut CallCx<'_>) -> usize {
         let mut n = 0;
         self.gate.lock(cx).store().for_each(&mut |_| n += 1);
         n
@@ -71,11 +71,7 @@ impl Driver {
 }
 
 impl ExternalMmu for Driver {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.called();
         // Leaving the chain is no window.
         let window = usize::from(inv.range() != VpnRange::ALL);
@@ -84,7 +80,7 @@ impl ExternalMmu for Driver {
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         self.called();
@@ -92,12 +88,12 @@ impl ExternalMmu for Driver {
         self.starts.fetch_add(1, SeqCst);
         Ok(ack)
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, range: VpnRange) {
         self.called();
         let window = usize::from(range != VpnRange::ALL);
         self.ends.fetch_add(window, SeqCst);
     }
-    fn release(&self, _: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, _: CallbackCx<'_>) {
         self.releases.fetch_add(1, SeqCst);
     }
 }
@@ -112,11 +108,7 @@ impl Refuser {
 }
 
 impl ExternalMmu for Refuser {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.0.exclude(cx, inv, |(), _, _| ())
     }
 }

@@ -5,10 +5,11 @@
 pub mod skipped;
 
 use super::process::{Meeting, Process};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{
         Owner, OwnerConfig, PartitionId, SegId,
         remote::{Remote, RemoteConfig, RemotePartition},
@@ -25,8 +26,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 pub const BASE: u64 = 1 << 30;
 pub const PAGE: u64 = emmu::PAGE_SIZE;
@@ -62,7 +61,7 @@ pub fn pages(from: u64, to: u64) -> VpnRange {
 }
 
 /// Runs `f` in a world; afterwards everything has been given back and the oracle is silent.
-pub fn with(deadline: Duration, f: impl FnOnce(&mut Idle<'_>, &World)) {
+pub fn with(deadline: Duration, f: impl FnOnce(&mut CallCx<'_>, &World)) {
     let machine = match Machine::try_new(config()) {
         Ok(machine) => machine,
         Err(why) => {

@@ -4,7 +4,7 @@
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::VpnRange,
-    ctx::{Cx, Sleepable, Thread, rank},
+    ctx::Thread,
     extmmu::{Recorder, Told},
     file::File,
     mm::{MapFlags, MmapArgs, Prot},
@@ -16,8 +16,6 @@ pub mod calls;
 pub mod driver;
 pub mod moving;
 pub mod objects;
-
-pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Where page 0 of a test lies.
 pub const BASE: u64 = 1 << 40;

@@ -1,6 +1,8 @@
 //! A page on its way: something is done while all its mappings are marks. No clock: whoever must be somewhere says so.
 
 use super::{World, at};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Mm,
     addr::{Pfn, Vpn},
@@ -61,11 +63,7 @@ struct Slow {
 }
 
 impl ExternalMmu for Slow {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.stop.pass();
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
@@ -156,7 +154,7 @@ impl World {
         &mut self,
         page: u64,
         comes: Comes,
-        what: impl FnOnce(&Mm, &mut super::Idle<'_>) -> T + Send,
+        what: impl FnOnce(&Mm, &mut CallCx<'_>) -> T + Send,
     ) -> T {
         let pfn = self.pfn(page).expect("mapped");
         let mm = Arc::clone(&self.mm);

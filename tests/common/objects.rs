@@ -1,10 +1,11 @@
 //! Objects of a test's own.
 
 use super::{PAGE, World};
+use emmu::ctx::FaultCx;
 use emmu::{
     MachineConfig, MemConfig,
     error::ObjectError,
-    file::{DiskFile, FaultCx, File, FileMode, MemStore, MemoryObject, Shmem, Want, XipFile},
+    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, Want, XipFile},
     frame::Frame,
     rmap::Mapping,
 };

@@ -1,10 +1,10 @@
 //! A driver that panics when it is told to, in any of its callbacks.
 
-use crate::common::Idle;
+use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     notifier::{
         Access, Ack, AgeKind, ExternalMmu, FirstPass, Gate, Invalidation, OrderedStore, Seat,
         SecondPass, Translation, WouldBlock,
@@ -74,7 +74,7 @@ impl Bomb {
         }
     }
     /// Takes the page of `addr` for the access; not if that is refused.
-    pub fn take(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, access: Access) {
+    pub fn take(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, access: Access) {
         // Its own fault may have opened a window.
         loop {
             let ticket = self.gate.ticket(Vpn::containing(addr), access);
@@ -89,17 +89,13 @@ impl Bomb {
 }
 
 impl ExternalMmu for Bomb {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.burn(Call::Leave);
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        _: Cx<'_, rank::Callback, Sleepable>,
+        _: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         self.burn(Call::Begin);
@@ -110,20 +106,20 @@ impl ExternalMmu for Bomb {
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         self.burn(Call::Try);
         self.gate.try_exclude(cx, inv, |(), _| ())
     }
-    fn invalidate_end(&self, _: Cx<'_, rank::Callback, Atomic>, _: VpnRange) {
+    fn invalidate_end(&self, _: AtomicCallbackCx<'_>, _: VpnRange) {
         self.burn(Call::End);
     }
-    fn age(&self, _: Cx<'_, rank::Callback, Atomic>, _: VpnRange, _: AgeKind) -> bool {
+    fn age(&self, _: AtomicCallbackCx<'_>, _: VpnRange, _: AgeKind) -> bool {
         self.burn(Call::Age);
         false
     }
-    fn release(&self, _: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, _: CallbackCx<'_>) {
         self.burn(Call::Release);
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {

@@ -2,14 +2,15 @@
 
 use crate::{
     bomb::Call,
-    common::{Idle, PAGE, at},
+    common::{PAGE, at},
     world::{On, World, blast},
 };
+use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
     error::ObjectError,
     file::{
-        BLOCK, CallCx, DiskFile, FaultCx, File, FileMode, MemStore, MemoryObject, Shmem, Store,
-        StoreError, Want, XipFile,
+        BLOCK, DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, Store, StoreError, Want,
+        XipFile,
     },
     frame::Frame,
     mm::{Advice, MapFlags, Prot},
@@ -258,7 +259,7 @@ impl MemoryObject for BadObject {
 /// One on what is mapped of a file at page 0, which may end in a panic.
 type Step = (&'static str, fn(&mut World, &Arc<File>));
 
-fn on_mm(w: &mut World, f: impl FnOnce(&emmu::Mm, &mut Idle<'_>)) {
+fn on_mm(w: &mut World, f: impl FnOnce(&emmu::Mm, &mut CallCx<'_>)) {
     let mm = w.mm.clone();
     f(&mm, &mut w.cx());
 }

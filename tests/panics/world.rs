@@ -2,8 +2,10 @@
 
 use crate::{
     bomb::{Bomb, Call},
-    common::{BASE, Idle, PAGE, RW, at, driver::Driver},
+    common::{BASE, PAGE, RW, at, driver::Driver},
 };
+use emmu::ctx::CallCx;
+
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
@@ -84,7 +86,7 @@ impl World {
             children: Vec::new(),
         }
     }
-    pub fn cx(&mut self) -> Idle<'_> {
+    pub fn cx(&mut self) -> CallCx<'_> {
         self.thread.cx()
     }
     pub fn map_args(&mut self, args: &MmapArgs) {

@@ -3,10 +3,11 @@
 use super::steps::{
     ARENA, Engine, FILE_PAGES, Fresh, GPA, OFFSET, PAGE, PAGES, Rights, Seen, Step, TIME, What,
 };
+use emmu::ctx::CallCx;
+
 use emmu::{
     Errno, Machine, MachineConfig, Mm,
     addr::Vpn,
-    ctx::{Cx, Sleepable, rank},
     extmmu::kvm::{Gfn, MemSlot, Mistake, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
     file::{File, FileMode, Shmem},
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
@@ -14,12 +15,10 @@ use emmu::{
 };
 use std::sync::Arc;
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-
 const BASE: u64 = 1 << 40;
 
 pub struct Model<'t> {
-    cx: Idle<'t>,
+    cx: CallCx<'t>,
     mm: Arc<Mm>,
     vcpu: Vcpu,
     clock: PfnCache,
@@ -45,7 +44,7 @@ impl<'t> Model<'t> {
     pub fn machine() -> Arc<Machine> {
         Machine::new(MachineConfig::default())
     }
-    pub fn new(machine: &Arc<Machine>, mut cx: Idle<'t>, mistake: Option<Mistake>) -> Self {
+    pub fn new(machine: &Arc<Machine>, mut cx: CallCx<'t>, mistake: Option<Mistake>) -> Self {
         let mm = Mm::new(machine);
         let config = VmConfig {
             mistake,

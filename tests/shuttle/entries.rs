@@ -2,6 +2,8 @@
 //! discards, and faults that come late. The table is in `docs/entries.md`.
 
 use crate::run::{How, explore};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::Vpn,
@@ -12,8 +14,7 @@ use emmu::{
 };
 use std::sync::Arc;
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
-type Task = Box<dyn FnOnce(&mut Idle<'_>) + Send>;
+type Task = Box<dyn FnOnce(&mut CallCx<'_>) + Send>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -38,7 +39,7 @@ fn world(slots: u32) -> (Arc<Machine>, Arc<Mm>) {
     (machine, mm)
 }
 /// Runs all of them at the same time, then the last one alone.
-fn race(machine: &Arc<Machine>, tasks: Vec<Task>, then: impl FnOnce(&mut Idle<'_>)) {
+fn race(machine: &Arc<Machine>, tasks: Vec<Task>, then: impl FnOnce(&mut CallCx<'_>)) {
     let run = |task: Task| {
         let machine = Arc::clone(machine);
         shuttle::thread::spawn(move || task(&mut machine.enter().unwrap().cx()))
@@ -54,7 +55,7 @@ fn race(machine: &Arc<Machine>, tasks: Vec<Task>, then: impl FnOnce(&mut Idle<'_
         "frames or slots are left"
     );
 }
-fn task(mm: &Arc<Mm>, what: impl FnOnce(&Arc<Mm>, &mut Idle<'_>) + Send + 'static) -> Task {
+fn task(mm: &Arc<Mm>, what: impl FnOnce(&Arc<Mm>, &mut CallCx<'_>) + Send + 'static) -> Task {
     let mm = Arc::clone(mm);
     Box::new(move |cx| what(&mm, cx))
 }
@@ -67,7 +68,7 @@ fn moves_at(mm: &Arc<Mm>, at: u64) -> Task {
     })
 }
 /// Moves the mapping of one page.
-fn remap(mm: &Mm, cx: &mut Idle<'_>, from: u64, to: u64) {
+fn remap(mm: &Mm, cx: &mut CallCx<'_>, from: u64, to: u64) {
     let args = MremapArgs {
         addr: from,
         old_len: PAGE,
@@ -77,10 +78,10 @@ fn remap(mm: &Mm, cx: &mut Idle<'_>, from: u64, to: u64) {
     };
     mm.mremap(cx, args).unwrap();
 }
-fn advise(mm: &Mm, cx: &mut Idle<'_>, advice: Advice) {
+fn advise(mm: &Mm, cx: &mut CallCx<'_>, advice: Advice) {
     mm.madvise(cx, BASE, PAGE, advice).unwrap();
 }
-fn entry(mm: &Mm, cx: &mut Idle<'_>, at: u64) -> Pte {
+fn entry(mm: &Mm, cx: &mut CallCx<'_>, at: u64) -> Pte {
     mm.walker(cx).pte(Vpn::containing(at))
 }
 
@@ -174,7 +175,7 @@ fn reused_slot() {
 }
 /// A page in the swap cache is given up lazily, or found to be nobody else's, while reclaim makes its entry refer to the
 /// slot that it is cached for.
-fn given_up_in_reclaim(does: fn(&Mm, &mut Idle<'_>), then: fn(u8) -> bool) {
+fn given_up_in_reclaim(does: fn(&Mm, &mut CallCx<'_>), then: fn(u8) -> bool) {
     let (machine, mm) = world(2);
     {
         let mut thread = machine.enter().unwrap();

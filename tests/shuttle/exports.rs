@@ -1,6 +1,8 @@
 //! A driver that has a frame by its number, and one that panics, against another thread on the same page.
 
 use crate::run::{How, explore};
+use emmu::ctx::{CallCx, CallbackCx};
+
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Pfn, Vpn, VpnRange},
@@ -16,8 +18,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -43,8 +43,8 @@ fn world() -> (Arc<Machine>, Arc<Mm>) {
 /// Runs both at the same time.
 fn race(
     machine: &Arc<Machine>,
-    a: impl FnOnce(&mut Idle<'_>) + Send + 'static,
-    b: impl FnOnce(&mut Idle<'_>) + Send + 'static,
+    a: impl FnOnce(&mut CallCx<'_>) + Send + 'static,
+    b: impl FnOnce(&mut CallCx<'_>) + Send + 'static,
 ) {
     let (ma, mb) = (Arc::clone(machine), Arc::clone(machine));
     let a = shuttle::thread::spawn(move || a(&mut ma.enter().unwrap().cx()));
@@ -143,16 +143,12 @@ impl Bomb {
 }
 
 impl ExternalMmu for Bomb {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
+        cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         assert!(!self.armed.swap(false, SeqCst), "a bomb");

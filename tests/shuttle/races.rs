@@ -2,6 +2,8 @@
 //! of mind is run. What the device loads must be what the page held at some time during the load; and the oracle looks on.
 
 use crate::run::{How, explore, mistake, must_fail};
+use emmu::ctx::CallCx;
+
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
@@ -17,8 +19,6 @@ use emmu::{
 };
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -47,7 +47,7 @@ impl Device {
     /// Attaches it, with the mistake that was asked for.
     fn attach(
         kind: Kind,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
     ) -> (Self, Arc<dyn ExternalMmu>, Registration) {
         let wrong = mistake();
@@ -110,7 +110,7 @@ impl Device {
         }
     }
     /// `None`: nothing is mapped there.
-    fn load(&self, cx: &mut Idle<'_>) -> Option<u8> {
+    fn load(&self, cx: &mut CallCx<'_>) -> Option<u8> {
         let mut byte = [0];
         let done = match self {
             Self::Vcpu(vcpu) => vcpu.read(cx, 0, &mut byte).is_ok(),
@@ -123,7 +123,7 @@ impl Device {
 }
 
 /// What happens to the page, step by step, and what it holds after each.
-type Step = (fn(&Arc<Mm>, &mut Idle<'_>), Option<u8>);
+type Step = (fn(&Arc<Mm>, &mut CallCx<'_>), Option<u8>);
 
 const DISCARD: [Step; 2] = [
     (
@@ -159,10 +159,10 @@ const RECLAIM: [Step; 4] = [
     (|mm, cx| page_out(mm, cx), Some(2)),
 ];
 
-fn page_out(mm: &Arc<Mm>, cx: &mut Idle<'_>) {
+fn page_out(mm: &Arc<Mm>, cx: &mut CallCx<'_>) {
     mm.madvise(cx, BASE, PAGE, Advice::PageOut).unwrap();
 }
-fn map(mm: &Arc<Mm>, cx: &mut Idle<'_>) {
+fn map(mm: &Arc<Mm>, cx: &mut CallCx<'_>) {
     mm.mmap(cx, &MmapArgs::anonymous(PAGE).fixed(BASE)).unwrap();
 }
 

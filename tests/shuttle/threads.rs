@@ -2,6 +2,8 @@
 //! mapping that goes and comes. Small enough to be swept.
 
 use crate::run::{How, explore};
+use emmu::ctx::CallCx;
+
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
     ctx::{Cx, Sleepable, rank},
@@ -9,8 +11,6 @@ use emmu::{
     mm::MmapArgs,
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
@@ -31,8 +31,8 @@ fn world() -> (Arc<Machine>, Arc<Mm>) {
 /// Runs both at the same time.
 fn race<T: Send + 'static>(
     machine: &Arc<Machine>,
-    a: impl FnOnce(&mut Idle<'_>) -> T + Send + 'static,
-    b: impl FnOnce(&mut Idle<'_>) + Send + 'static,
+    a: impl FnOnce(&mut CallCx<'_>) -> T + Send + 'static,
+    b: impl FnOnce(&mut CallCx<'_>) + Send + 'static,
 ) -> T {
     let (ma, mb) = (Arc::clone(machine), Arc::clone(machine));
     let a = shuttle::thread::spawn(move || a(&mut ma.enter().unwrap().cx()));
@@ -145,7 +145,7 @@ fn on_disk() -> (Arc<Machine>, Arc<Mm>, Arc<File>) {
 }
 
 /// A page is faulted in while it is cut out of the file: what it had is not read back.
-fn fault_and_cut(cut: impl FnOnce(&mut Idle<'_>, &File) + Send + 'static) {
+fn fault_and_cut(cut: impl FnOnce(&mut CallCx<'_>, &File) + Send + 'static) {
     let (machine, mm, file) = on_disk();
     let (faults, cuts) = (Arc::clone(&mm), Arc::clone(&file));
     let seen = race(

@@ -1,9 +1,11 @@
 //@ error: E0451
 //@ contains: private
 #![allow(unused)]
+
+use emmu::ctx::{FaultCx};
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(mm: &Mm, cx: Cx<'_, rank::Mmap, Sleepable>) { let l = Lease { mm, cx }; }
+fn f(mm: &Mm, cx: FaultCx<'_>) { let l = Lease { mm, cx }; }

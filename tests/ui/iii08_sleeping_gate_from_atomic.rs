@@ -2,9 +2,11 @@
 //@ contains: mismatched types
 //@ contains: expected `&mut Cx<'_, _, Sleepable>`, found `&mut Cx<'_, Callback, Atomic>`
 #![allow(unused)]
+
+use emmu::ctx::{AtomicCallbackCx};
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(g: &Sleep, mut cx: Cx<'_, rank::Callback, Atomic>) { drop(g.lock(&mut cx)); }
+fn f(g: &Sleep, mut cx: AtomicCallbackCx<'_>) { drop(g.lock(&mut cx)); }

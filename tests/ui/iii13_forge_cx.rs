@@ -1,9 +1,11 @@
 //@ error: E0451
 //@ contains: private
 #![allow(unused)]
+
+use emmu::ctx::{CallCx};
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f() { let c: Cx<'static, rank::Idle, Sleepable> = Cx { local: loop {}, kind: std::marker::PhantomData }; }
+fn f() { let c: CallCx<'static> = Cx { local: loop {}, kind: std::marker::PhantomData }; }

@@ -2,9 +2,11 @@
 //@ contains: mismatched types
 //@ contains: expected `&mut Cx<'_, Idle, Sleepable>`, found `&mut Cx<'_, Callback, Sleepable>`
 #![allow(unused)]
+
+use emmu::ctx::{CallbackCx};
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(mm: &Mm, mut cx: Cx<'_, rank::Callback, Sleepable>) { drop(mm.munmap(&mut cx, 0, 4096)); }
+fn f(mm: &Mm, mut cx: CallbackCx<'_>) { drop(mm.munmap(&mut cx, 0, 4096)); }

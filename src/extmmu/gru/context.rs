@@ -5,9 +5,11 @@ use super::{
     chip::{Gru, Inner, Miss},
     purge::{AddressSpace, Mistake},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange, by_page},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::{Atomic, Cx, rank},
     error::FaultError,
     extmmu::tlb::IsHuge,
     mm::Mm,
@@ -16,8 +18,6 @@ use crate::{
 };
 use std::sync::Arc;
 use thiserror::Error;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 static NEXT: IdSource = IdSource::starting_at(0);
 
@@ -87,7 +87,7 @@ impl Context {
     /// # Errors
     ///
     /// [`GruFault`].
-    pub fn read(&self, cx: &mut Idle<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
+    pub fn read(&self, cx: &mut CallCx<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
         by_page(addr, out, |page, offset, part| {
             let at = page.addr() + offset as u64;
             self.instruct(cx, at, Access::Read, |space, cached| {
@@ -101,7 +101,7 @@ impl Context {
     /// # Errors
     ///
     /// [`GruFault`].
-    pub fn write(&self, cx: &mut Idle<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
+    pub fn write(&self, cx: &mut CallCx<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
         by_page(addr, bytes, |page, offset, part| {
             let at = page.addr() + offset as u64;
             self.instruct(cx, at, Access::Write, |space, cached| {
@@ -119,7 +119,7 @@ impl Context {
     #[inline(always)]
     fn instruct(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         access: Access,
         f: impl FnOnce(&AddressSpace, &Cached),
@@ -157,7 +157,7 @@ impl Context {
     #[inline(never)]
     fn serve(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         access: Access,
         miss: Option<Armed<'_>>,
@@ -200,7 +200,7 @@ impl Context {
     /// `gru_handle_user_call_os`: waits for windows to end, faults the page in, and tries again.
     fn call_os(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         mm: &Mm,
         addr: u64,
         access: Access,

@@ -4,9 +4,11 @@ use super::{
     asid::effective,
     chip::{Gru, Inner},
 };
+use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
+
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
+    ctx::{Atomic, Context, Cx, EnterFrom, rank},
     extmmu::{
         bill::{Bill, Meter},
         tlb::Tlb,
@@ -82,7 +84,7 @@ pub struct AddressSpace {
 impl AddressSpace {
     /// Puts the GRUs on the chain of an address space.
     pub fn attach(
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
         grus: &[Arc<Gru>],
         mistake: Option<Mistake>,
@@ -130,7 +132,7 @@ impl AddressSpace {
         self.mistake == Some(mistake)
     }
     /// Sleeps until no window is open.
-    pub(super) fn wait_quiet(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+    pub(super) fn wait_quiet(&self, cx: &mut CallCx<'_>) {
         let _may_sleep = cx;
         let mut held = self.quiet.lock();
         while self.active() > 0 {
@@ -251,22 +253,18 @@ impl Inner {
 }
 
 impl ExternalMmu for AddressSpace {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.start(cx, inv)
     }
     /// Purging spins: there is never a reason to refuse.
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         Ok(self.start(cx, inv))
     }
-    fn invalidate_end(&self, cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let _unused = cx;
         if self.made(Mistake::LatePurge) {
             self.purge(range);
@@ -276,7 +274,7 @@ impl ExternalMmu for AddressSpace {
             self.count_out();
         }
     }
-    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, cx: CallbackCx<'_>) {
         let _unused = cx;
         // A miss that was on its way when everything was excluded is dropped in before this, and goes, or finds this.
         self.released.store(true, Ordering::Release);

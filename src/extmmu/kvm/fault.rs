@@ -1,9 +1,11 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
 use super::{Gfn, MemSlot, MemSlots, Mistake, ShadowPages, SharedTlb, SlotFlags, State, Vcpu, Vm};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PMD_PAGES, Vpn},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     error::FaultError,
     extmmu::References,
     mm::Mm,
@@ -45,7 +47,6 @@ impl MemSlots {
     }
 }
 
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 type Allowed<'p> = Permit<'p, super::ShadowPages, State, Atomic>;
 
 impl Vm {
@@ -60,7 +61,7 @@ impl Vm {
     /// the way.
     pub(super) fn page_fault(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         cpu: &Vcpu,
         mut slot: MemSlot,
         gpa: u64,

@@ -53,9 +53,11 @@ use super::{
     bill::{Bill, Meter},
     tlb::Tlb,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::Atomic,
     mm::Mm,
     notifier::{Cached, Gates, Registration, Seat},
     sync::{AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering, RwLock},
@@ -157,7 +159,7 @@ pub struct Vm {
 impl Vm {
     /// A machine without memory slots, on the address space's chain (`KVM_CREATE_VM`).
     pub fn create(
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
         config: VmConfig,
     ) -> (Arc<Self>, Registration) {
@@ -188,7 +190,7 @@ impl Vm {
         &self.meter
     }
     /// Shadow entries now.
-    pub fn entries(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
+    pub fn entries(&self, cx: &mut CallCx<'_>) -> usize {
         let mut entries = 0;
         self.gates
             .each(cx, VpnRange::ALL, |_, gate| entries += gate.store().len());

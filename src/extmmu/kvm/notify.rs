@@ -1,9 +1,11 @@
 //! What a window does to a virtual machine.
 
 use super::{AccessedBits, Gfn, MemSlots, Mistake, ShadowPages, SharedTlb, State, Vm, vcpu::enter};
+use crate::ctx::{AtomicCallbackCx, CallbackCx};
+
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Context, Cx, EnterFrom, Sleepable, rank},
+    ctx::{Atomic, Context, Cx, EnterFrom, rank},
     notifier::{
         Ack, AgeKind, Cached, ExternalMmu, GateGuard, Invalidation, ShadowEntry, ShadowStore,
         Translation, WouldBlock,
@@ -150,22 +152,18 @@ impl Vm {
 }
 
 impl ExternalMmu for Vm {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.start(cx, inv)
     }
     /// The mmu lock spins: there is never a reason to refuse.
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         Ok(self.start(cx, inv))
     }
-    fn invalidate_end(&self, mut cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, mut cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let home = self.gates.place_of(range.start());
         self.gates.each(&mut cx, range, |place, gate| {
             let hit = gate.store().slots().gfns(range).next().is_some();
@@ -179,7 +177,7 @@ impl ExternalMmu for Vm {
         self.meter.end(range);
         self.active.end(home);
     }
-    fn age(&self, mut cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
+    fn age(&self, mut cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         self.meter.aged();
         let mut young = false;
         self.gates.each(&mut cx, range, |_, gate| {

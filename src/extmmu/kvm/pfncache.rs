@@ -13,15 +13,14 @@
 //! ```
 
 use super::{Exit, Gfn, Mistake, Vm};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached, Retry, Translation},
     sync::{Mutex, Ordering},
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// What windows see of a cache.
 #[derive(Debug, Default)]
@@ -86,7 +85,7 @@ impl PfnCache {
     /// # Errors
     ///
     /// [`Exit`]: no slot has the page, or the address space refuses it.
-    pub fn refresh(&self, cx: &mut Idle<'_>) -> Result<(), Exit> {
+    pub fn refresh(&self, cx: &mut CallCx<'_>) -> Result<(), Exit> {
         let (vm, gpa) = (&self.vm, self.gpa);
         let mm = vm.mm()?;
         loop {
@@ -123,7 +122,7 @@ impl PfnCache {
     /// # Panics
     ///
     /// If the bytes leave the page.
-    pub fn read(&self, cx: &mut Idle<'_>, offset: usize, out: &mut [u8]) -> Result<(), Exit> {
+    pub fn read(&self, cx: &mut CallCx<'_>, offset: usize, out: &mut [u8]) -> Result<(), Exit> {
         check(offset, out.len());
         loop {
             let held = self.shared.0.lock();
@@ -146,7 +145,7 @@ impl PfnCache {
     /// # Panics
     ///
     /// If the bytes leave the page.
-    pub fn write(&self, cx: &mut Idle<'_>, offset: usize, bytes: &[u8]) -> Result<(), Exit> {
+    pub fn write(&self, cx: &mut CallCx<'_>, offset: usize, bytes: &[u8]) -> Result<(), Exit> {
         check(offset, bytes.len());
         loop {
             let held = self.shared.0.lock();

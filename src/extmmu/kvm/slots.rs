@@ -1,15 +1,14 @@
 //! Changing memory slots, and the dirty log.
 
 use super::{Gfn, MemSlot, MemSlots, ShadowPages, SlotError, SlotFlags, State, Vm};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::VpnRange,
-    ctx::{Cx, Sleepable, rank},
     notifier::{Rearrange, RemovedEntries},
     sync::Ordering,
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Other memory slots, and the guest frames of the one that goes for them: first, how many. Made by
 /// [`Vm::set_memory`] and [`Vm::delete_memory`] alone.
@@ -36,7 +35,7 @@ impl Vm {
     /// # Errors
     ///
     /// [`SlotError`]; nothing has changed then.
-    pub fn set_memory(&self, cx: &mut Idle<'_>, slot: MemSlot) -> Result<(), SlotError> {
+    pub fn set_memory(&self, cx: &mut CallCx<'_>, slot: MemSlot) -> Result<(), SlotError> {
         self.replace_slots(cx, slot.id, |slots| slots.with(slot))
     }
     /// Deletes a slot.
@@ -44,7 +43,7 @@ impl Vm {
     /// # Errors
     ///
     /// [`SlotError::Missing`].
-    pub fn delete_memory(&self, cx: &mut Idle<'_>, id: u16) -> Result<(), SlotError> {
+    pub fn delete_memory(&self, cx: &mut CallCx<'_>, id: u16) -> Result<(), SlotError> {
         self.replace_slots(cx, id, |slots| slots.without(id))
     }
     /// The slots now.
@@ -53,7 +52,7 @@ impl Vm {
     }
     fn replace_slots(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         id: u16,
         change: impl FnOnce(&MemSlots) -> Result<Arc<MemSlots>, SlotError>,
     ) -> Result<(), SlotError> {
@@ -85,7 +84,7 @@ impl Vm {
     /// # Errors
     ///
     /// [`SlotError::Missing`]: no such slot, or it does not log.
-    pub fn dirty_log(&self, cx: &mut Idle<'_>, id: u16) -> Result<Vec<u64>, SlotError> {
+    pub fn dirty_log(&self, cx: &mut CallCx<'_>, id: u16) -> Result<Vec<u64>, SlotError> {
         let slots = self.current();
         let logs = |s: &&MemSlot| s.flags.contains(SlotFlags::LOG_DIRTY_PAGES);
         let slot = slots.by_id(id).filter(logs);

@@ -1,17 +1,16 @@
 //! A virtual processor: loads and stores of guest memory through its TLB.
 
 use super::{Exit, Gfn, MemSlot, MemSlots, SharedTlb, TLB_ENTRIES, Vm};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{Vpn, by_page},
-    ctx::{Cx, Sleepable, rank},
     extmmu::tlb::{IsHuge, Tlb},
     mm::Mm,
     notifier::{Access, Cached},
     sync::{Mutex, Ordering},
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// A processor of a virtual machine. It may move to a thread of its own. It keeps the address space's object, not its
 /// memory (`mmgrab`).
@@ -31,7 +30,7 @@ pub(super) fn enter(tlb: &mut Tlb<Cached>, gfn: Gfn, cached: Cached) {
 
 impl Vm {
     /// Another processor (`KVM_CREATE_VCPU`).
-    pub fn vcpu(self: &Arc<Self>, cx: &mut Idle<'_>) -> Vcpu {
+    pub fn vcpu(self: &Arc<Self>, cx: &mut CallCx<'_>) -> Vcpu {
         let _no_lock_is_held = cx;
         let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES)));
         self.tlbs.write().push(Arc::clone(&tlb));
@@ -54,7 +53,7 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Exit`].
-    pub fn load(&self, cx: &mut Idle<'_>, gpa: u64) -> Result<u8, Exit> {
+    pub fn load(&self, cx: &mut CallCx<'_>, gpa: u64) -> Result<u8, Exit> {
         let mut byte = [0];
         self.read(cx, gpa, &mut byte)?;
         Ok(byte[0])
@@ -64,7 +63,7 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Exit`].
-    pub fn store(&self, cx: &mut Idle<'_>, gpa: u64, byte: u8) -> Result<(), Exit> {
+    pub fn store(&self, cx: &mut CallCx<'_>, gpa: u64, byte: u8) -> Result<(), Exit> {
         self.write(cx, gpa, &[byte])
     }
     /// Loads `out.len()` bytes from guest-physical address `gpa` on; within a page at once.
@@ -72,7 +71,7 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Exit`]; what lies before the page that failed has been loaded.
-    pub fn read(&self, cx: &mut Idle<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
+    pub fn read(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
         by_page(gpa, out, |page, offset, part| {
             self.read_page(cx, (page, offset), part)
         })
@@ -82,7 +81,7 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Exit`]; what lies before the page that failed has been stored.
-    pub fn write(&self, cx: &mut Idle<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
+    pub fn write(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         by_page(gpa, bytes, |page, offset, part| {
             self.write_page(cx, (page, offset), part)
         })
@@ -91,7 +90,7 @@ impl Vcpu {
     #[inline]
     fn read_page(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (page, offset): (Vpn, usize),
         out: &mut [u8],
     ) -> Result<(), Exit> {
@@ -111,7 +110,7 @@ impl Vcpu {
     #[inline]
     fn write_page(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (page, offset): (Vpn, usize),
         bytes: &[u8],
     ) -> Result<(), Exit> {
@@ -131,7 +130,7 @@ impl Vcpu {
     /// Walks the shadow page table, and has the entry made if it is not there.
     #[cold]
     #[inline(never)]
-    fn miss(&self, cx: &mut Idle<'_>, gpa: u64, access: Access) -> Result<(), Exit> {
+    fn miss(&self, cx: &mut CallCx<'_>, gpa: u64, access: Access) -> Result<(), Exit> {
         let (vm, gfn) = (&self.vm, Gfn::containing(gpa));
         let slot = self.slot_for(gpa, access)?;
         let mut gate = vm.gates.lock(cx, slot.hva_of(gfn));

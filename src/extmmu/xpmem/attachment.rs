@@ -6,14 +6,13 @@ use super::{
     owner::fresh,
     segment::Segment,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange, by_page},
-    ctx::{Cx, Sleepable, rank},
     notifier::{Access, Cached},
 };
 use std::sync::Arc;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Pages of a segment in a partition. Dropping it detaches; what the partition has of the pages goes with the next recall.
 #[derive(Debug)]
@@ -99,7 +98,7 @@ impl Attachment {
     /// # Errors
     ///
     /// [`XpmemError`]; what lies before the page that failed has been loaded.
-    pub fn read(&self, cx: &mut Idle<'_>, at: u64, out: &mut [u8]) -> Result<(), XpmemError> {
+    pub fn read(&self, cx: &mut CallCx<'_>, at: u64, out: &mut [u8]) -> Result<(), XpmemError> {
         by_page(at, out, |nth, offset, part| {
             let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Read, |cached, page| {
@@ -114,7 +113,7 @@ impl Attachment {
     /// # Errors
     ///
     /// [`XpmemError`]; what lies before the page that failed has been stored.
-    pub fn write(&self, cx: &mut Idle<'_>, at: u64, bytes: &[u8]) -> Result<(), XpmemError> {
+    pub fn write(&self, cx: &mut CallCx<'_>, at: u64, bytes: &[u8]) -> Result<(), XpmemError> {
         by_page(at, bytes, |nth, offset, part| {
             let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Write, |cached, page| {
@@ -132,7 +131,7 @@ impl Attachment {
     #[inline]
     fn touch(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         at: u64,
         access: Access,
         mut f: impl FnMut(&Cached, Vpn) -> Option<()>,
@@ -164,7 +163,7 @@ impl Attachment {
     #[inline(never)]
     pub(super) fn fault(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         at: u64,
         access: Access,
         delivery: &mut dyn Delivery,
@@ -193,7 +192,7 @@ impl Attachment {
     /// # Errors
     ///
     /// [`XpmemError::NoSegment`] if one of these was removed meanwhile; it is detached all the same.
-    pub fn detach(self, cx: &mut Idle<'_>) -> Result<(), XpmemError> {
+    pub fn detach(self, cx: &mut CallCx<'_>) -> Result<(), XpmemError> {
         let mine = |s: &Segment| s.parent == Some(self.id);
         let segments = self.owner.segments.read();
         let made: Vec<SegId> = segments

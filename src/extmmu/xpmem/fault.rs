@@ -3,15 +3,15 @@
 use super::{
     Mistake, Owner, SegId, XpmemError, pages::Pages, partition::Partition, segment::Segment,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::Vpn,
-    ctx::{Cx, Sleepable, rank},
+    ctx::Sleepable,
     error::FaultError,
     extmmu::References,
     notifier::{Access, Cached, Permit, Retry, ShadowEntry, ShadowStore},
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Why a page did not come.
 pub(super) enum NoPage {
@@ -27,7 +27,7 @@ pub(super) enum NotPut {
     Again,
     /// It lies elsewhere: this has it come home first.
     #[cfg_attr(not(all(feature = "remote", target_os = "linux")), allow(dead_code))]
-    Elsewhere(Box<dyn FnOnce(&mut Idle<'_>)>),
+    Elsewhere(Box<dyn FnOnce(&mut CallCx<'_>)>),
     #[cfg_attr(not(all(feature = "remote", target_os = "linux")), allow(dead_code))]
     Refused(XpmemError),
 }
@@ -78,7 +78,7 @@ impl Owner {
     /// page.
     pub(super) fn fault(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         wanted: &Wanted<'_>,
         delivery: &mut dyn Delivery,
     ) -> Result<(), NoPage> {

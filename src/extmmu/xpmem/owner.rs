@@ -8,6 +8,8 @@ use super::{
     partition::{Answer, LONGEST, Partition},
     segment::Segment,
 };
+use crate::ctx::{CallCx, CallbackCx, FolioCx};
+
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
@@ -97,7 +99,7 @@ pub struct Owner {
 impl Owner {
     /// Puts an owner on the chain of an address space.
     pub fn attach(
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
         config: OwnerConfig,
     ) -> (Arc<Self>, Registration) {
@@ -134,11 +136,7 @@ impl Owner {
     /// # Errors
     ///
     /// [`XpmemError::NoSegment`].
-    pub fn remove(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        id: SegId,
-    ) -> Result<(), XpmemError> {
+    pub fn remove(&self, cx: &mut CallCx<'_>, id: SegId) -> Result<(), XpmemError> {
         let gone = self.segments.write().remove(&id);
         let gone = gone.ok_or(XpmemError::NoSegment(id))?;
         gone.end();
@@ -181,7 +179,7 @@ impl Owner {
         &self.meter
     }
     /// Frames exported now, each with a reference.
-    pub fn exported(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
+    pub fn exported(&self, cx: &mut CallCx<'_>) -> usize {
         self.gate.lock(cx).store().len()
     }
     /// Recalls in progress; negative: faults that hold them off.
@@ -253,7 +251,7 @@ impl Owner {
     /// All partitions have answered: references go.
     fn finish<'i>(
         &self,
-        mut cx: Cx<'_, rank::Callback, Sleepable>,
+        mut cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
         posted: Option<Posted>,
     ) -> Ack<'i> {
@@ -280,18 +278,14 @@ struct Posted {
 }
 
 impl ExternalMmu for Owner {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         let posted = self.begin(inv.range());
         self.finish(cx, inv, posted)
     }
     /// The recalls of all owners are on their way before the first is waited for.
     fn invalidate_begin<'s, 'i>(
         &'s self,
-        _: Cx<'_, rank::Callback, Sleepable>,
+        _: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         let posted = self.begin(inv.range());
@@ -305,7 +299,7 @@ impl ExternalMmu for Owner {
         self.meter.end(range);
         self.keeper.end_window();
     }
-    fn release(&self, cx: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, cx: CallbackCx<'_>) {
         let _unused = cx;
         let gone = std::mem::take(&mut *self.segments.write());
         gone.values().for_each(|segment| segment.end());
@@ -334,7 +328,7 @@ impl ExternalMmu for Owner {
 
 /// An exported frame is recalled by its number, with the frame locked: for machines that tell drivers by frame.
 impl RmapNotifier for Owner {
-    fn invalidate_frame(&self, mut cx: Cx<'_, rank::Folio, Sleepable>, pfn: crate::addr::Pfn) {
+    fn invalidate_frame(&self, mut cx: FolioCx<'_>, pfn: crate::addr::Pfn) {
         let mut pages = Vec::new();
         let guard = self.gate.lock(&mut cx);
         crate::notifier::ShadowStore::for_each(guard.store(), &mut |e| {

@@ -1,9 +1,9 @@
 //! Names that a program gives to its anonymous memory: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`.
 
+use crate::ctx::CallCx;
 use crate::mm::{guard::MmapWriteGuard, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::MadviseError,
 };
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Mm {
     /// the end, when everything mapped was named.
     pub fn name_memory(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         name: Option<&str>,

@@ -1,5 +1,6 @@
 //! `brk` and the growing stack: the two mappings that extend themselves.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     edit::merge::NewRange,
     entry::flags::VmFlags,
@@ -28,11 +29,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`BeyondTask`]: above [`TASK_SIZE`]; nothing changed (`validate_prctl_map_addr`).
-    pub fn set_start_brk(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-    ) -> Result<(), BeyondTask> {
+    pub fn set_start_brk(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
         let addr = BeyondTask::check(addr)?;
         let mut g = self.write(cx);
         g.layout.start_brk = addr;
@@ -44,18 +41,14 @@ impl Mm {
     /// # Errors
     ///
     /// [`BeyondTask`]: above [`TASK_SIZE`]; nothing changed (`validate_prctl_map_addr`).
-    pub fn set_start_stack(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-    ) -> Result<(), BeyondTask> {
+    pub fn set_start_stack(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
         let addr = BeyondTask::check(addr)?;
         self.write(cx).layout.start_stack = addr;
         Ok(())
     }
     /// Moves the break to `addr` and returns where it is then: `addr`, or the old break if that could not be done
     /// (there is no errno in `brk(2)`; the C library makes ENOMEM of it).
-    pub fn brk(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) -> u64 {
+    pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
         let mut g = self.write_some(cx);
         while !g.settle_brk(addr) {}
         let grown = g.set_brk(addr);

@@ -4,6 +4,7 @@
 //! own program would. So where the other side fails nothing of it is copied, and nothing of this side is faulted in; where this side
 //! fails, the other's pages are there all the same. One mmap lock is held at a time, and none while bytes are copied.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::{deferred::Deferral, patience::Patience},
@@ -13,13 +14,10 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange, chunks},
-    ctx::{Cx, Sleepable, rank},
     error::{CopyError, FaultError},
     frame::{Frame, FrameFlags, PhysMem},
     notifier::Access,
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Pages of the other side that are made present before any byte is copied (`PVM_MAX_USER_PAGES`).
 const AT_ONCE: usize = 1024;
@@ -42,7 +40,7 @@ impl Mm {
     /// [`CopyError`], where not even one byte could be copied.
     pub fn copy_to(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         from: u64,
         (other, to): (&Self, u64),
         len: usize,
@@ -78,7 +76,7 @@ impl Mm {
     /// [`CopyError`], where not even one byte could be copied.
     pub fn copy_from(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         to: u64,
         (other, from): (&Self, u64),
         len: usize,
@@ -108,11 +106,11 @@ impl Mm {
     /// (`process_vm_rw_single_vec`). An error of it says how much of the piece was copied.
     fn copy_between(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (here, other, there): (u64, &Self, u64),
         len: usize,
         access: Access,
-        mut copy: impl FnMut(&mut Idle<'_>, u64, Piece) -> Result<(), (usize, CopyError)>,
+        mut copy: impl FnMut(&mut CallCx<'_>, u64, Piece) -> Result<(), (usize, CopyError)>,
     ) -> Result<usize, CopyError> {
         self.check_token(cx);
         other.check_token(cx);
@@ -155,7 +153,7 @@ impl Mm {
     /// no holding.
     fn make_present(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         at: Vpn,
         addr: u64,
         access: Access,

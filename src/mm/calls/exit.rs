@@ -1,5 +1,6 @@
 //! The end of an address space: every driver is released once, then everything goes.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::VmFlags,
     page_table::{LeafAt, Pin},
@@ -8,7 +9,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     sync::Despite,
 };
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ impl Mm {
     /// # Panics
     ///
     /// If a driver does, in its last callbacks; the address space has ended then, for it and everybody else.
-    pub fn exit(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+    pub fn exit(&self, cx: &mut CallCx<'_>) {
         let mut g = self.write(cx);
         let mut despite = Despite::default();
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);

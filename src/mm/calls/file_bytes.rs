@@ -4,15 +4,13 @@
 //! write tries first with what is there, and the file may grow by that: the page that is faulted in then may be one
 //! that lay beyond its end before.
 
+use crate::ctx::CallCx;
 use crate::mm::{fault::patience::Patience, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
-    ctx::{Cx, Sleepable, rank},
     error::{FaultError, ObjectError, TransferError},
     file::File,
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 const PAGE: usize = PAGE_SIZE as usize;
 /// The most bytes of one call (`MAX_RW_COUNT`).
@@ -27,7 +25,7 @@ impl Mm {
     /// [`TransferError`], where not even one byte could be copied.
     pub fn read_file(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (file, offset): (&File, u64),
         addr: u64,
         len: usize,
@@ -71,7 +69,7 @@ impl Mm {
     /// [`MemoryObject::write_begun`]: crate::file::MemoryObject::write_begun
     pub fn write_file(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (file, offset): (&File, u64),
         addr: u64,
         len: usize,
@@ -96,7 +94,7 @@ impl Mm {
     /// Bytes of one page of the file: at least one, unless the object takes none.
     fn write_part(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (file, offset): (&File, u64),
         addr: u64,
         mut len: usize,

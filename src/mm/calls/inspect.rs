@@ -1,5 +1,6 @@
 //! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::{MmapReadGuard, MmapWriteGuard},
@@ -8,7 +9,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::{MincoreError, MsealError},
 };
 use std::convert::Infallible;
@@ -41,7 +41,7 @@ impl Mm {
     /// [`MincoreError`].
     pub fn mincore(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
     ) -> Result<Vec<bool>, MincoreError> {
@@ -95,12 +95,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`MsealError`]; nothing is sealed then, unless the map limit came in the way of a split.
-    pub fn mseal(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-        len: u64,
-    ) -> Result<(), MsealError> {
+    pub fn mseal(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MsealError> {
         let bad = MsealError::Range { addr, len };
         let end = len
             .checked_next_multiple_of(PAGE_SIZE)

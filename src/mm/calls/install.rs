@@ -1,9 +1,9 @@
 //! What a program loader does to a fresh address space: mappings with exactly the flags that it chooses.
 
+use crate::ctx::CallCx;
 use crate::mm::{entry::flags::VmFlags, space::Mm, vma::Vma};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::MmapError,
     file::File,
 };
@@ -31,11 +31,7 @@ impl Mm {
     ///
     /// [`MmapError`] for a range that is empty, off page boundaries, too high or not free, and for what is refused
     /// by a limit; nothing changed then.
-    pub fn install(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        segment: &Segment,
-    ) -> Result<(), MmapError> {
+    pub fn install(&self, cx: &mut CallCx<'_>, segment: &Segment) -> Result<(), MmapError> {
         let Segment { start, end, .. } = *segment;
         let len = end.saturating_sub(start);
         if let Some(&at) = [start, end].iter().find(|a| !a.is_multiple_of(PAGE_SIZE)) {

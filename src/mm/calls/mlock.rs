@@ -1,5 +1,6 @@
 //! `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall`.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::{MlockFlags, MlockallFlags, VmFlags},
     fault::populate::Errors,
@@ -10,12 +11,10 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Sleepable, rank},
     error::{MlockError, VmaError},
 };
 use std::convert::Infallible;
-
-type Idle<'c, 't> = &'c mut Cx<'t, rank::Idle, Sleepable>;
 
 impl Mm {
     /// Locks every page that `[addr, addr + len)` touches and faults them in.
@@ -23,7 +22,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`MlockError`]; VMAs locked before the failure stay locked.
-    pub fn mlock(&self, cx: Idle<'_, '_>, addr: u64, len: u64) -> Result<(), MlockError> {
+    pub fn mlock(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MlockError> {
         self.lock_range(cx, addr, len, VmFlags::LOCKED)
     }
     /// [`mlock`](Self::mlock); with `ONFAULT` pages are locked when they come.
@@ -33,7 +32,7 @@ impl Mm {
     /// As `mlock`, and unknown flags.
     pub fn mlock2(
         &self,
-        cx: Idle<'_, '_>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         flags: MlockFlags,
@@ -53,7 +52,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`MlockError`]; VMAs below the failing one stay unlocked.
-    pub fn munlock(&self, cx: Idle<'_, '_>, addr: u64, len: u64) -> Result<(), MlockError> {
+    pub fn munlock(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MlockError> {
         let Some(range) = touched(addr, len)? else {
             return Ok(());
         };
@@ -66,7 +65,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`MlockError`] for flags, right and limit; VMAs that cannot be locked are passed over, as on Linux.
-    pub fn mlockall(&self, cx: Idle<'_, '_>, flags: MlockallFlags) -> Result<(), MlockError> {
+    pub fn mlockall(&self, cx: &mut CallCx<'_>, flags: MlockallFlags) -> Result<(), MlockError> {
         if flags.is_empty()
             || flags == MlockallFlags::ONFAULT
             || !MlockallFlags::all().contains(flags)
@@ -93,13 +92,13 @@ impl Mm {
         Ok(())
     }
     /// Unlocks everything, now and for the future.
-    pub fn munlockall(&self, cx: Idle<'_, '_>) {
+    pub fn munlockall(&self, cx: &mut CallCx<'_>) {
         self.write(cx).set_lock_all(MlockallFlags::empty());
     }
 
     fn lock_range(
         &self,
-        cx: Idle<'_, '_>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         kind: VmFlags,

@@ -1,6 +1,8 @@
 //! `mmap`: checks in Linux's order, a place, the old mappings out, the new range merged or put in.
 
 use super::hugetlb::size_of_pages;
+use crate::ctx::CallCx;
+
 use crate::mm::{
     edit::merge::NewRange,
     entry::flags::{MapFlags, Prot, VmFlags},
@@ -11,7 +13,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::{MmapError, VmaError},
     file::{ANONYMOUS, File, FileMode, MAX_SIZE, Shmem},
     frame::Overcommit,
@@ -99,11 +100,7 @@ impl Mm {
     ///
     /// [`MmapError`]; nothing changed but, at worst, VMAs split at the ends of a fixed range, and the range left a
     /// hole when the very last allocation failed, or when there are no huge pages for it (all as on Linux).
-    pub fn mmap(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        args: &MmapArgs,
-    ) -> Result<u64, MmapError> {
+    pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let mut g = self.write_some(cx);
         let (range, locked) = g.do_mmap(args)?;
         drop(g);

@@ -1,5 +1,6 @@
 //! `mprotect`: VMA by VMA, the flags changed and merged, then the entries inside a window.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         flags::{Prot, VmFlags},
@@ -12,7 +13,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Sleepable, rank},
     error::{LimitError, MprotectError},
     frame::FrameFlags,
     notifier::Event,
@@ -32,7 +33,7 @@ impl Mm {
     /// If a driver does. Rights that were to be taken from the VMA that it concerned are there still then.
     pub fn mprotect(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         prot: Prot,

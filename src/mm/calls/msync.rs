@@ -1,5 +1,6 @@
 //! `msync`: what was stored through shared mappings goes to the object's store.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::{MsyncFlags, VmFlags},
     space::Mm,
@@ -7,7 +8,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::MsyncError,
     file::File,
 };
@@ -23,7 +23,7 @@ impl Mm {
     /// [`MsyncError`]; a hole is reported at the end, an object's error at once.
     pub fn msync(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         flags: MsyncFlags,

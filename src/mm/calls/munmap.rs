@@ -1,6 +1,8 @@
 //! `munmap`: take VMAs out, then their pages inside one window, then the tables that nobody needs.
 
 use super::mlock::mark_unevictable;
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
@@ -11,7 +13,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::Sleepable,
     error::{MunmapError, VmaError},
     notifier::Event,
 };
@@ -44,12 +46,7 @@ impl Mm {
     /// # Panics
     ///
     /// If a driver does. Where it panicked at the beginning of a window, what lies in that window stays mapped.
-    pub fn munmap(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-        len: u64,
-    ) -> Result<(), MunmapError> {
+    pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
         let mut g = self.write_some(cx);
         g.settle_on(range);

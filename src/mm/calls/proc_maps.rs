@@ -1,5 +1,6 @@
 //! What an address space looks like from outside: `/proc/PID/maps` and the pagemap.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     space::Mm,
@@ -7,7 +8,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, Pfn, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     frame::{FrameFlags, PhysMem},
 };
 use std::{convert::Infallible, fmt};
@@ -110,17 +110,13 @@ impl PageState {
 
 impl Mm {
     /// The VMAs in ascending order, as `/proc/PID/maps` lists them.
-    pub fn maps(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<MapsLine> {
+    pub fn maps(&self, cx: &mut CallCx<'_>) -> Vec<MapsLine> {
         let g = self.read_over(cx, None);
         let layout = &*g.layout;
         layout.vmas.iter().map(|v| line(layout, v)).collect()
     }
     /// Every page of `range` that has an entry, ascending.
-    pub fn pagemap(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        range: VpnRange,
-    ) -> Vec<(Vpn, PageState)> {
+    pub fn pagemap(&self, cx: &mut CallCx<'_>, range: VpnRange) -> Vec<(Vpn, PageState)> {
         let mut out = Vec::new();
         self.each_page(cx, range, |at, state| out.push((at, state)));
         out
@@ -128,7 +124,7 @@ impl Mm {
     /// The same, one after the other.
     pub(crate) fn each_page(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         mut visit: impl FnMut(Vpn, PageState),
     ) {

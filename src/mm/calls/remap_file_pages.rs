@@ -2,6 +2,8 @@
 //! of the old.
 
 use super::mmap::MmapArgs;
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::flags::{MapFlags, Prot, VmFlags},
     fault::populate::Errors,
@@ -10,7 +12,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::RemapError,
     file::same_file,
 };
@@ -28,7 +29,7 @@ pub enum RemapMode {
 
 impl Mm {
     /// Says what [`remap_file_pages`](Self::remap_file_pages) does from now on; children of a fork do the same.
-    pub fn set_remap_mode(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, mode: RemapMode) {
+    pub fn set_remap_mode(&self, cx: &mut CallCx<'_>, mode: RemapMode) {
         self.write(cx).layout.remap_mode = mode;
     }
     /// Maps pages from `pgoff` on of the object that is mapped shared at `addr` to `[addr, addr + len)`; both are
@@ -42,7 +43,7 @@ impl Mm {
     /// [`RemapError`]; nothing changed, but as for [`mmap`](Self::mmap).
     pub fn remap_file_pages(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         prot: Prot,

@@ -1,5 +1,6 @@
 //! Where a mapping without a fixed address goes: `get_unmapped_area`, top-down.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     calls::{
         hugetlb::size_of_pages,
@@ -12,7 +13,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, PMD_PAGES, TASK_PAGES, TASK_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::MmapError,
     file::File,
 };
@@ -105,11 +105,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`MmapError`] of the arguments and of the place; other checks are not made.
-    pub fn would_map_at(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        args: &MmapArgs,
-    ) -> Result<u64, MmapError> {
+    pub fn would_map_at(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let pages = check_args(args)?;
         let range = self.write(cx).find_place(args, pages)?;
         Ok(range.start().addr())

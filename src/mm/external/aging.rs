@@ -1,5 +1,6 @@
 //! Aging: was a page used since somebody last looked?
 
+use crate::ctx::CallCx;
 use crate::mm::space::Mm;
 use crate::{
     addr::VpnRange,
@@ -11,12 +12,7 @@ use std::convert::Infallible;
 impl Mm {
     /// Whether a page of `range` was used since its accessed state was last cleared, by the processor or through any
     /// external MMU. All are asked, whatever the first says; unless `kind` is `Test`, all are cleared.
-    pub fn age(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        range: VpnRange,
-        kind: AgeKind,
-    ) -> bool {
+    pub fn age(&self, cx: &mut CallCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let mut g = self.read_over(cx, Some(range));
         self.age_range(&mut g.cx, range, kind)
     }

@@ -1,5 +1,6 @@
 //! How a driver with a reverse map of its own comes by a frame: locked, and known to be mapped.
 
+use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::patience::Patience,
@@ -7,7 +8,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::FaultError,
     frame::{Frame, FrameFlags, FrameLock},
     notifier::Access,
@@ -37,10 +37,10 @@ impl Mm {
     /// [`FaultError`]: what the access would have met.
     pub fn with_locked_frame<T>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         access: Access,
-        f: impl FnOnce(Cx<'_, rank::Folio, Sleepable>, &FrameLock<'_>) -> T,
+        f: impl FnOnce(FolioCx<'_>, &FrameLock<'_>) -> T,
     ) -> Result<T, FaultError> {
         let at = Vpn::containing(addr);
         let mem = self.machine().mem();
@@ -63,7 +63,7 @@ impl Mm {
     }
     fn is_kept(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         at: Vpn,
         access: Access,
         locked: &FrameLock<'_>,
@@ -71,13 +71,7 @@ impl Mm {
         matches!(self.kept_at(cx, at, access), Kept::Frame(frame) if frame.pfn() == locked.pfn())
     }
     /// Who took the mapping, or a right, before the frame was flagged, did not see that it is exported.
-    fn tell_if_lost(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        at: Vpn,
-        access: Access,
-        locked: &FrameLock<'_>,
-    ) {
+    fn tell_if_lost(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access, locked: &FrameLock<'_>) {
         let mem = self.machine().mem();
         let exported = mem.flags(locked.pfn()).contains(FrameFlags::EXPORTED);
         if exported && !self.is_kept(cx, at, access, locked) {
@@ -85,7 +79,7 @@ impl Mm {
             exports.tell_now(mem, &mut cx.descend(), locked.pfn());
         }
     }
-    fn kept_at(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn, access: Access) -> Kept<'_> {
+    fn kept_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Kept<'_> {
         let Some(frame) = self.frame_at(cx, at, access) else {
             let zero = access == Access::Read
                 && self.entry_at(cx, at).is_some_and(|pte| pte.is_zero_page());
@@ -104,12 +98,12 @@ impl Mm {
         }
     }
     /// Whether a write to the page would copy what is an object's.
-    fn is_private(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn) -> bool {
+    fn is_private(&self, cx: &mut CallCx<'_>, at: Vpn) -> bool {
         let g = self.read_over(cx, Some(VpnRange::single(at)));
         let flags = g.vma_at(at).map(|vma| vma.flags);
         flags.is_some_and(|flags| !flags.contains(VmFlags::SHARED))
     }
-    fn entry_at(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn) -> Option<RawPte> {
+    fn entry_at(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<RawPte> {
         let pinned = cx.pin();
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
         Some(leaf.peek(at))
@@ -117,7 +111,7 @@ impl Mm {
     /// A reference on the frame that the entry maps with the right that is wanted.
     pub(in crate::mm) fn frame_at(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         at: Vpn,
         access: Access,
     ) -> Option<Frame<'_>> {

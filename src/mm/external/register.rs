@@ -1,12 +1,13 @@
 //! How external MMUs come to an address space and leave it.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     guard::{MmapReadGuard, MmapWriteGuard},
     space::Mm,
 };
 use crate::{
     addr::VpnRange,
-    ctx::{Cx, Outside, Sleepable, rank},
+    ctx::{Cx, Outside, Sleepable},
     error::RegisterError,
     notifier::{ExternalMmu, Registration, Seat},
 };
@@ -24,7 +25,7 @@ impl Mm {
     /// Where [`try_register`](Self::try_register) fails.
     pub fn register<E: ExternalMmu + 'static>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
         self.put_on(cx, None, build).unwrap_or_else(refused)
@@ -36,7 +37,7 @@ impl Mm {
     /// [`RegisterError`]: `build` made no gate of the seat, or returned a driver that is registered; nothing changed.
     pub fn try_register<E: ExternalMmu + 'static>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> Result<(Arc<E>, Registration), RegisterError> {
         self.put_on(cx, None, build)
@@ -51,7 +52,7 @@ impl Mm {
     /// Where [`try_subscribe`](Self::try_subscribe) fails.
     pub fn subscribe<E: ExternalMmu + 'static>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> (Arc<E>, Registration) {
@@ -64,7 +65,7 @@ impl Mm {
     /// As [`try_register`](Self::try_register).
     pub fn try_subscribe<E: ExternalMmu + 'static>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> Result<(Arc<E>, Registration), RegisterError> {
@@ -72,7 +73,7 @@ impl Mm {
     }
     fn put_on<E: ExternalMmu + 'static>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: Option<VpnRange>,
         build: impl FnOnce(Seat) -> Arc<E>,
     ) -> Result<(Arc<E>, Registration), RegisterError> {
@@ -92,7 +93,7 @@ impl Mm {
     pub fn subscriptions(&self) -> usize {
         self.notifiers.subscriptions()
     }
-    fn prepare(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+    fn prepare(&self, cx: &mut CallCx<'_>) {
         self.check_token(cx);
         if !self.notifiers.is_ready() {
             self.write(cx).prepare();
@@ -162,10 +163,11 @@ impl MmapReadGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::ctx::CallbackCx;
     use crate::{
         Machine, MachineConfig, MemConfig, Mm,
         addr::{Vpn, VpnRange},
-        ctx::{Atomic, Cx, Sleepable, rank},
+        ctx::Atomic,
         notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
     };
     use std::{
@@ -182,11 +184,7 @@ mod tests {
     }
 
     impl ExternalMmu for Driver {
-        fn invalidate_start<'i>(
-            &self,
-            cx: Cx<'_, rank::Callback, Sleepable>,
-            inv: Invalidation<'i>,
-        ) -> Ack<'i> {
+        fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
             self.0.exclude(cx, inv, |(), _, _| ())
         }
     }

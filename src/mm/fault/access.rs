@@ -5,6 +5,8 @@
 //! against page-table changes, across pages it is not, as in hardware.
 
 use super::{deferred::Deferral, patience::Patience};
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::MmapPin,
@@ -24,11 +26,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`FaultError`]: what would have been SIGSEGV or SIGBUS, or memory ran out.
-    pub fn load(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-    ) -> Result<u8, FaultError> {
+    pub fn load(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, FaultError> {
         let mut byte = [0];
         self.read_bytes(cx, addr, &mut byte)?;
         Ok(byte[0])
@@ -38,12 +36,7 @@ impl Mm {
     /// # Errors
     ///
     /// As [`load`](Self::load); a copy-on-write opens its window before the store is done.
-    pub fn store(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-        byte: u8,
-    ) -> Result<(), FaultError> {
+    pub fn store(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), FaultError> {
         self.write_bytes(cx, addr, &[byte])
     }
     /// Loads `out.len()` bytes.
@@ -53,7 +46,7 @@ impl Mm {
     /// As [`load`](Self::load); the pages before the failing one have been read.
     pub fn read_bytes(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         out: &mut [u8],
     ) -> Result<(), FaultError> {
@@ -71,7 +64,7 @@ impl Mm {
     /// As [`load`](Self::load); the pages before the failing one have been written.
     pub fn write_bytes(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         bytes: &[u8],
     ) -> Result<(), FaultError> {
@@ -86,7 +79,7 @@ impl Mm {
     /// Loads bytes up to the first page that cannot be read: how many, and why no more (`copy_from_user`).
     pub(in crate::mm) fn read_up_to(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         out: &mut [u8],
     ) -> (usize, Option<FaultError>) {
@@ -105,7 +98,7 @@ impl Mm {
     /// Loads bytes up to the first page that is not there, and brings none in: how many (`copy_from_user_atomic`).
     pub(in crate::mm) fn read_present(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         out: &mut [u8],
     ) -> usize {
@@ -126,7 +119,7 @@ impl Mm {
     /// Stores bytes up to the first page that cannot be written: how many, and why no more (`copy_to_user`).
     pub(in crate::mm) fn write_up_to(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         bytes: &[u8],
     ) -> (usize, Option<FaultError>) {
@@ -145,7 +138,7 @@ impl Mm {
     /// Runs `f` on the frame at `at` while its entry is locked, faulting until the entry allows the access.
     pub(in crate::mm) fn touch(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         at: Vpn,
         addr: u64,
         access: Access,

@@ -23,9 +23,10 @@ use super::{
     space::Mm,
     vma::Vma,
 };
+use crate::ctx::FaultCx;
+
 use crate::{
     addr::Vpn,
-    ctx::{Cx, Sleepable, rank},
     error::{FaultError, NoMemory},
     frame::{Frame, FrameFlags},
     notifier::Access,
@@ -205,7 +206,7 @@ impl<'h> FaultScope<'h> {
 /// Makes the leaf of `at` and runs `f` under its lock.
 pub(super) fn with_leaf<T>(
     mm: &Mm,
-    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
+    cx: &mut FaultCx<'_>,
     at: Vpn,
     f: impl FnOnce(&LockedLeaf<'_>) -> T,
 ) -> Result<T, NoMemory> {

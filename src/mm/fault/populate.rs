@@ -1,6 +1,8 @@
 //! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
 
 use super::{deferred::Deferral, patience::Patience};
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::{FaultScope, MmapPin},
@@ -10,7 +12,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::{FaultError, NoMemory},
     notifier::Access,
 };
@@ -28,7 +29,7 @@ impl Mm {
     /// `__mm_populate`: faults in what is mapped in `range`, private writable memory for writing. Holes are skipped.
     pub(in crate::mm) fn populate(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         errors: Errors,
     ) -> Result<(), FaultError> {
@@ -38,7 +39,7 @@ impl Mm {
     /// it says at which page it stopped.
     pub(in crate::mm) fn in_turns<E>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         mut f: impl FnMut(&mut FaultScope<'_>, VpnRange) -> Result<Vpn, E>,
     ) -> Result<(), E> {

@@ -1,10 +1,11 @@
 //! Whether the reverse maps lead back to every mapping: the check of one structure against the other.
 
 use super::merge_same_pages::is_merged;
+use crate::ctx::CallCx;
+
 use crate::mm::space::Mm;
 use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     rmap::walk_frame,
 };
 use std::{convert::Infallible, sync::Arc};
@@ -12,12 +13,12 @@ use std::{convert::Infallible, sync::Arc};
 impl Mm {
     /// Every page of this address space that the reverse map of its frame does not lead to. None, unless this crate is
     /// broken; merged pages and an object's sparse page, which have no one place, are not asked.
-    pub fn unreachable_pages(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<(Vpn, Pfn)> {
+    pub fn unreachable_pages(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let mut lost = self.mapped(cx);
         lost.retain(|&(at, pfn)| !self.leads_to(cx, at, pfn));
         lost
     }
-    fn mapped(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Vec<(Vpn, Pfn)> {
+    fn mapped(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         let mut out = Vec::new();
         let pinned = cx.pin();
@@ -31,7 +32,7 @@ impl Mm {
             .unwrap_or_else(|e| match e {});
         out
     }
-    fn leads_to(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn, pfn: Pfn) -> bool {
+    fn leads_to(&self, cx: &mut CallCx<'_>, at: Vpn, pfn: Pfn) -> bool {
         let machine = self.machine();
         let mem = machine.mem();
         let Some(frame) = mem.try_get(pfn) else {

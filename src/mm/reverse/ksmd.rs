@@ -1,10 +1,11 @@
 //! Who merges pages: one pass over given pages, and the scanner that goes over all mergeable memory (`ksmd`).
 
 use super::merge_same_pages::{Into, is_merged};
+use crate::ctx::CallCx;
+
 use crate::mm::{entry::flags::VmFlags, machine::Machine, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     frame::Frame,
 };
 use std::{
@@ -12,8 +13,6 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 impl Machine {
     /// Merges the private pages at the byte addresses given, in this order: each with a merged page of the same bytes
@@ -24,7 +23,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn merge(&self, cx: &mut Idle<'_>, pages: &[(&Mm, u64)]) -> usize {
+    pub fn merge(&self, cx: &mut CallCx<'_>, pages: &[(&Mm, u64)]) -> usize {
         self.check_token(cx);
         // A frame is known by its number, and each machine has one of that.
         let mine = |(mm, _): &&(&Mm, u64)| std::ptr::eq(&**mm.machine(), self);
@@ -45,7 +44,7 @@ impl Machine {
 }
 
 /// The page, if it is one that could be merged and was not yet.
-fn unmerged<'m>(cx: &mut Idle<'_>, mm: &'m Mm, at: Vpn) -> Option<Frame<'m>> {
+fn unmerged<'m>(cx: &mut CallCx<'_>, mm: &'m Mm, at: Vpn) -> Option<Frame<'m>> {
     let frame = mm.private_frame(cx, at)?;
     (!is_merged(mm.machine().mem(), frame.pfn())).then_some(frame)
 }
@@ -72,7 +71,7 @@ struct Pass<'m> {
 
 impl<'m> Pass<'m> {
     /// A pass over these pages: the merged ones among them are known.
-    fn over(cx: &mut Idle<'_>, pages: &[(&'m Mm, Vpn)], of: VmFlags) -> Self {
+    fn over(cx: &mut CallCx<'_>, pages: &[(&'m Mm, Vpn)], of: VmFlags) -> Self {
         let mut stable: HashMap<u64, Vec<Frame<'m>>> = HashMap::new();
         for &(mm, at) in pages {
             let page = mm.private_frame(cx, at);
@@ -91,7 +90,7 @@ impl<'m> Pass<'m> {
         }
     }
     /// The next page, not merged yet, and the sum of its bytes (`cmp_and_merge_page`).
-    fn page(&mut self, cx: &mut Idle<'_>, (mm, at): (&'m Mm, Vpn), page: Frame<'m>, sum: u64) {
+    fn page(&mut self, cx: &mut CallCx<'_>, (mm, at): (&'m Mm, Vpn), page: Frame<'m>, sum: u64) {
         let mem = mm.machine().mem();
         let pfn = page.pfn();
         let mut known = self.stable.get(&sum).into_iter().flatten();
@@ -146,7 +145,7 @@ impl Merger {
         }
     }
     /// Those that have memory to be merged, in the order in which they first had some (`__ksm_enter`).
-    fn turns<'m>(&self, cx: &mut Idle<'_>, spaces: &[&'m Mm]) -> BTreeMap<u64, &'m Mm> {
+    fn turns<'m>(&self, cx: &mut CallCx<'_>, spaces: &[&'m Mm]) -> BTreeMap<u64, &'m Mm> {
         let here = |mm: &&&Mm| std::ptr::eq(&raw const **mm.machine(), &raw const *self.machine);
         let turn = |mm: &&'m Mm| Some((mm.merge_turn(cx)?, *mm));
         spaces.iter().filter(here).filter_map(turn).collect()
@@ -154,7 +153,7 @@ impl Merger {
     /// Goes once over the mergeable memory of these address spaces (`ksm_do_scan`): one after the other in the order in which
     /// they first had some, from the lowest page of each to the highest. A page is merged if its bytes are those that it
     /// had at the last scan. Returns how many mappings got another frame.
-    pub fn scan(&mut self, cx: &mut Idle<'_>, spaces: &[&Mm]) -> usize {
+    pub fn scan(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) -> usize {
         let mut pages = Vec::new();
         let mut of_turn = Vec::new();
         for (turn, mm) in self.turns(cx, spaces) {
@@ -185,7 +184,7 @@ impl Merger {
     }
     /// Gives every process pages of its own again, and forgets what it saw (`unmerge_and_remove_all_rmap_items`). Memory is
     /// merged again where it is advised anew.
-    pub fn unmerge_all(&mut self, cx: &mut Idle<'_>, spaces: &[&Mm]) {
+    pub fn unmerge_all(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) {
         for mm in self.turns(cx, spaces).into_values() {
             for range in mm.mergeable_ranges(cx) {
                 mm.unmerge(cx, range);

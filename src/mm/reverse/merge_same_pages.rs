@@ -4,6 +4,7 @@
 //! belongs to no family of mappings, so it has no owner: that is what tells it from others. It is nobody's own, however few
 //! mappings are left, and it stays in memory: it is not on the lists of reclaim, and does not move.
 
+use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
     entry::{
         flags::VmFlags,
@@ -14,13 +15,11 @@ use crate::mm::{
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::rank,
     frame::{Frame, FrameFlags, PhysMem},
     notifier::Event,
     rmap::split_huge_of,
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// `folio_test_ksm`.
 pub(in crate::mm) fn is_merged(mem: &PhysMem, pfn: Pfn) -> bool {
@@ -38,7 +37,7 @@ pub(in crate::mm) enum Into<'k, 'm> {
 
 impl Mm {
     /// A reference on the private page at `at`, whatever the rights; none where its frame cannot be merged.
-    pub(in crate::mm) fn private_frame(&self, cx: &mut Idle<'_>, at: Vpn) -> Option<Frame<'_>> {
+    pub(in crate::mm) fn private_frame(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
         self.mapped_at(cx, at).filter(|frame| {
             let kind = FrameFlags::ANON | FrameFlags::SWAP_CACHE;
@@ -50,7 +49,7 @@ impl Mm {
     /// that hold only zeros are gone then. VMAs without the flags `of` are left alone.
     pub(in crate::mm) fn merge_one<'m>(
         &'m self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         at: Vpn,
         page: Frame<'m>,
         how: (Into<'_, 'm>, VmFlags),
@@ -62,7 +61,7 @@ impl Mm {
     }
     fn merge_locked<'m>(
         &'m self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         at: Vpn,
         page: Frame<'m>,
         (into, of): (Into<'_, 'm>, VmFlags),
@@ -103,12 +102,7 @@ impl Mm {
 
     /// `write_protect_page`: nobody can write to the page without a fault any more; not if somebody may hold it to do
     /// so. The window opens before anybody looks.
-    fn protect_for_merge(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        at: Vpn,
-        pfn: Pfn,
-    ) -> bool {
+    fn protect_for_merge(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn) -> bool {
         let mem = self.machine().mem();
         let range = VpnRange::single(at);
         let mut window = Lease {
@@ -138,13 +132,7 @@ impl Mm {
         done == Some(true)
     }
     /// `replace_page`, if the page is still the one that was compared, and still protected.
-    fn replace_merged(
-        &self,
-        cx: &mut Cx<'_, rank::Folio, Sleepable>,
-        at: Vpn,
-        pfn: Pfn,
-        kept: &Frame<'_>,
-    ) -> bool {
+    fn replace_merged(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn, kept: &Frame<'_>) -> bool {
         let mem = self.machine().mem();
         let range = VpnRange::single(at);
         let mut window = Lease {

@@ -4,6 +4,7 @@
 //! bytes are copied and the marks become mappings of the new frame. If anybody else holds the page, they become mappings
 //! of the old one again. Either way they get what the marks say by then ([`not_present`](crate::mm::entry::not_present)).
 
+use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
     entry::{
         flags::VmFlags,
@@ -15,7 +16,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{Pfn, Vpn},
-    ctx::{Cx, Sleepable, rank},
     error::NoMemory,
     frame::{Frame, FrameFlags, FrameLock},
     rmap::{Blocking, MappedAt, OwnerRef, RmapCx, Unmap, restore, unmap_frame},
@@ -36,11 +36,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`NoMemory::Frame`]; nothing changed.
-    pub fn migrate(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        addr: u64,
-    ) -> Result<Option<Pfn>, NoMemory> {
+    pub fn migrate(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<Option<Pfn>, NoMemory> {
         let mem = self.machine().mem();
         let at = Vpn::containing(addr);
         let Some(frame) = self.mapped_at(cx, at) else {
@@ -57,11 +53,7 @@ impl Mm {
         Ok(self.migrate_locked(cx.descend(), &old, &new))
     }
     /// A reference on the frame that the entry maps, whatever rights it gives.
-    pub(in crate::mm) fn mapped_at(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        at: Vpn,
-    ) -> Option<Frame<'_>> {
+    pub(in crate::mm) fn mapped_at(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
         let mapped = self.with_leaf_of(cx, at, |leaf| {
             leaf.get(at).counted().map(|pfn| mem.get(pfn))
@@ -70,7 +62,7 @@ impl Mm {
     }
     fn migrate_locked(
         &self,
-        mut cx: Cx<'_, rank::Folio, Sleepable>,
+        mut cx: FolioCx<'_>,
         old: &FrameLock<'_>,
         new: &FrameLock<'_>,
     ) -> Option<Pfn> {
@@ -165,7 +157,7 @@ impl Mm {
 /// faults on one waits for that.
 struct Marked<'a> {
     machine: &'a Machine,
-    cx: Cx<'a, rank::Folio, Sleepable>,
+    cx: FolioCx<'a>,
     old: &'a FrameLock<'a>,
     /// What they are mappings of then.
     to: &'a FrameLock<'a>,

@@ -6,8 +6,9 @@ use super::{
     files::{Descriptors, Objects},
     huge,
     place::{Asked, attach_args, map_args},
-    watch::Idle,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     error::Errno,
     mm::{Advice, Mm, MremapArgs, MremapFlags},
@@ -18,7 +19,7 @@ pub(super) type Did = Option<Result<u64, Errno>>;
 
 /// Does a call that only an address space and its files take part in, and that ended as recorded.
 pub(super) fn act(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Mm,
     files: (&Descriptors, &mut Objects),
     call: &Call,
@@ -42,7 +43,7 @@ pub(super) fn act(
 }
 
 /// The calls that name a file. Of one that came unseen nobody knows how it was opened.
-fn on_file(cx: &mut Idle<'_>, files: &Descriptors, call: &Call) -> Did {
+fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> Did {
     /// The largest length of a file.
     const MOST: u64 = i64::MAX as u64;
     let (Call::Ftruncate { file, .. } | Call::PunchHole { file, .. }) = call else {
@@ -74,7 +75,7 @@ fn on_file(cx: &mut Idle<'_>, files: &Descriptors, call: &Call) -> Did {
 }
 
 /// The calls that only name a range.
-fn plain(cx: &mut Idle<'_>, mm: &Mm, call: &Call) -> Did {
+fn plain(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) -> Did {
     Some(match *call {
         Call::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
         Call::Mprotect { addr, len, prot } | Call::PkeyMprotect { addr, len, prot } => {
@@ -121,7 +122,7 @@ fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Result<u64,
 }
 
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.
-fn attach(cx: &mut Idle<'_>, mm: &Mm, args: Option<Asked>) -> Did {
+fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<Asked>) -> Did {
     Some(args?.and_then(|args| {
         mm.mmap(cx, &args).map_err(|e| match e.errno() {
             Errno::EEXIST => Errno::EINVAL,
@@ -131,7 +132,7 @@ fn attach(cx: &mut Idle<'_>, mm: &Mm, args: Option<Asked>) -> Did {
 }
 
 /// `shmdt`: what is left of the segment that was attached at `addr`.
-fn detach(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
+fn detach(cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
     let is_left = |start: u64, offset: u64, name: &str| {
         name.starts_with("/SYSV") && start.checked_sub(addr) == Some(offset)
     };
@@ -150,7 +151,7 @@ fn detach(cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
 
 /// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
 pub(super) fn correct(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Mm,
     call: &Call,
     mine: Option<u64>,

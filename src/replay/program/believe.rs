@@ -7,8 +7,9 @@ use super::{
     files::{Descriptors, Objects},
     huge,
     place::{attach_args, map_args},
-    watch::Idle,
 };
+use crate::ctx::CallCx;
+
 use crate::mm::{Advice, MapFlags, Mm, MremapArgs, Prot};
 
 /// Errors of files: what they are, their rights, seals, leases, drivers.
@@ -38,7 +39,7 @@ const OF_SEGMENTS: &[&str] = &[
 /// Whether the call failed for a reason that lies outside of everything that is followed; nothing came of it then but what
 /// this function did.
 pub(super) fn failed(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     mm: &Mm,
     (files, objects): (&Descriptors, &mut Objects),
     call: &Call,
@@ -146,7 +147,7 @@ fn is_outside(files: &Descriptors, call: &Call, errno: &str) -> bool {
 }
 
 /// Whether every page of a range is mapped.
-fn is_whole(cx: &mut Idle<'_>, mm: &Mm, addr: u64, len: u64) -> bool {
+fn is_whole(cx: &mut CallCx<'_>, mm: &Mm, addr: u64, len: u64) -> bool {
     let Some(end) = addr.checked_add(len) else {
         return false;
     };

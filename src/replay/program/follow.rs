@@ -13,8 +13,10 @@ use super::{
     order::Order,
     race,
     verdict::{Differing, Outcome, Process, Verdict, equal},
-    watch::{Idle, Watch, Who},
+    watch::{Watch, Who},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     TASK_SIZE,
     mm::{Machine, Mm},
@@ -76,7 +78,11 @@ impl<'p> Follower<'p> {
     }
 
     /// Every event; the error says what is wrong with the one that is under way, and `now` which that is.
-    pub(super) fn all(&mut self, cx: &mut Idle<'_>, now: &Cell<Place>) -> Result<Outcome, String> {
+    pub(super) fn all(
+        &mut self,
+        cx: &mut CallCx<'_>,
+        now: &Cell<Place>,
+    ) -> Result<Outcome, String> {
         let mut order = Order::new(&self.program.events);
         let mut done = Ok(());
         while let (Ok(()), Some(event)) = (
@@ -94,13 +100,13 @@ impl<'p> Follower<'p> {
         done.map(|()| mem::take(&mut self.outcome))
     }
     /// Everybody exits.
-    pub(super) fn end_all(&mut self, cx: &mut Idle<'_>) {
+    pub(super) fn end_all(&mut self, cx: &mut CallCx<'_>) {
         for tid in self.family.tids() {
             self.end(cx, tid);
         }
     }
     /// What no kernel can have done, and what is more than may be followed.
-    fn check(&self, cx: &mut Idle<'_>, event: &Event) -> Result<(), String> {
+    fn check(&self, cx: &mut CallCx<'_>, event: &Event) -> Result<(), String> {
         let What::Call { call, returned, .. } = &event.what else {
             return Ok(());
         };
@@ -136,7 +142,7 @@ impl<'p> Follower<'p> {
         }
     }
 
-    fn follow(&mut self, cx: &mut Idle<'_>, event: &Event) {
+    fn follow(&mut self, cx: &mut CallCx<'_>, event: &Event) {
         let Some(task) = self.family.task(event.tid) else {
             self.outcome.unknown += usize::from(event.what != What::Ended);
             return;
@@ -151,7 +157,7 @@ impl<'p> Follower<'p> {
         self.take(cx, event, who, task);
         self.watch.over(cx, who);
     }
-    fn take(&mut self, cx: &mut Idle<'_>, event: &Event, who: Who, task: Task) {
+    fn take(&mut self, cx: &mut CallCx<'_>, event: &Event, who: Who, task: Task) {
         match &event.what {
             What::Ended => self.end(cx, event.tid),
             What::Fault(fault) => self.fault(cx, who, task, fault),
@@ -183,7 +189,7 @@ impl<'p> Follower<'p> {
         }
     }
 
-    fn fault(&mut self, cx: &mut Idle<'_>, who: Who, task: Task, fault: &Fault) {
+    fn fault(&mut self, cx: &mut CallCx<'_>, who: Who, task: Task, fault: &Fault) {
         let Some(mm) = task.space.and_then(|space| self.family.mm(space)) else {
             self.outcome.unknown += 1;
             return;
@@ -204,7 +210,7 @@ impl<'p> Follower<'p> {
     /// The calls that make, change and end processes.
     fn processes(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         (who, line): (Who, usize),
         task: Task,
         call: &Call,
@@ -228,13 +234,13 @@ impl<'p> Follower<'p> {
             _ => {}
         }
     }
-    fn fork(&mut self, cx: &mut Idle<'_>, space: SpaceId) -> Option<SpaceId> {
+    fn fork(&mut self, cx: &mut CallCx<'_>, space: SpaceId) -> Option<SpaceId> {
         let child = self.family.mm(space)?.fork(cx).ok()?;
         Some(self.family.add_space(child, Some(space)))
     }
 
     /// A new program, if its layout was recorded; else nothing is known from here on.
-    fn exec(&mut self, cx: &mut Idle<'_>, who: Who, line: usize) {
+    fn exec(&mut self, cx: &mut CallCx<'_>, who: Who, line: usize) {
         for other in self.family.others(who.pid, who.tid) {
             self.end(cx, other);
         }
@@ -260,13 +266,13 @@ impl<'p> Follower<'p> {
             self.watch.started(cx, mm);
         }
     }
-    fn end(&mut self, cx: &mut Idle<'_>, tid: u32) {
+    fn end(&mut self, cx: &mut CallCx<'_>, tid: u32) {
         let pid = self.family.task(tid).map(|task| task.pid);
         if let Some(mm) = self.family.end(tid) {
             self.exit(cx, pid == Some(self.program.first), &mm);
         }
     }
-    fn exit(&mut self, cx: &mut Idle<'_>, is_first: bool, mm: &Arc<Mm>) {
+    fn exit(&mut self, cx: &mut CallCx<'_>, is_first: bool, mm: &Arc<Mm>) {
         if is_first {
             self.watch.ended(cx, mm);
         }
@@ -274,7 +280,7 @@ impl<'p> Follower<'p> {
     }
 
     /// `exit_group`: its layout is what the kernel's is compared with.
-    fn finish(&mut self, cx: &mut Idle<'_>, pid: u32, space: Option<SpaceId>) {
+    fn finish(&mut self, cx: &mut CallCx<'_>, pid: u32, space: Option<SpaceId>) {
         let processes = &mut self.outcome.processes;
         let Some(nth) = processes.iter().position(|p| p.pid == pid) else {
             return;
@@ -293,7 +299,7 @@ impl<'p> Follower<'p> {
         }
     }
     /// The kernel's layout was taken a little after `exit_group` began, while other threads went on.
-    fn recheck(&mut self, cx: &mut Idle<'_>, space: SpaceId) {
+    fn recheck(&mut self, cx: &mut CallCx<'_>, space: SpaceId) {
         let Self {
             pending,
             family,
@@ -317,7 +323,7 @@ impl<'p> Follower<'p> {
     /// Everything that happens inside one address space. Returns how it ended if not as recorded.
     fn call(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         task: Task,
         space: SpaceId,
         call: &Call,

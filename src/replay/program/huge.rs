@@ -6,8 +6,9 @@
 use super::{
     call::{Call, Descriptor, Returned},
     files::{Descriptors, Objects},
-    watch::Idle,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     error::Errno,
     file::File,
@@ -61,7 +62,7 @@ pub(super) fn placed(args: MmapArgs, file: Arc<File>, returned: &Returned) -> Mm
 }
 
 /// What an `mmap` that failed did all the same: pages are asked for when nothing is left where they are to be.
-pub(super) fn gave_up(cx: &mut Idle<'_>, mm: &Mm, call: &Call) {
+pub(super) fn gave_up(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) {
     let Call::Mmap {
         addr, len, flags, ..
     } = *call
@@ -80,7 +81,12 @@ pub(super) fn gave_up(cx: &mut Idle<'_>, mm: &Mm, call: &Call) {
 }
 
 /// Whether a call would cut a mapping inside of a huge page: `EINVAL` then (`hugetlb_vm_op_split`).
-pub(super) fn is_cut(cx: &mut Idle<'_>, mm: &Mm, objects: &Objects, call: &Call) -> Option<Errno> {
+pub(super) fn is_cut(
+    cx: &mut CallCx<'_>,
+    mm: &Mm,
+    objects: &Objects,
+    call: &Call,
+) -> Option<Errno> {
     if !objects.is_huge(None) {
         return None;
     }

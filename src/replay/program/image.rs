@@ -3,8 +3,9 @@
 use super::{
     files::{DELETED, Objects},
     maps::Row,
-    watch::Idle,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     TASK_SIZE,
     file::{File, FileMode},
@@ -22,7 +23,7 @@ const MAY: VmFlags = VmFlags::MAYREAD
 /// What `/proc/PID/maps` does not show follows from what a row is: writable private memory is accounted, the stack
 /// grows down and has its arguments in it, all rows of one path are of one open file.
 pub(super) fn build(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
     objects: &mut Objects,
     rows: &[Row],
@@ -37,7 +38,7 @@ pub(super) fn build(
     }
 }
 
-fn fill(cx: &mut Idle<'_>, mm: &Mm, objects: &mut Objects, rows: &[Row]) -> Result<(), String> {
+fn fill(cx: &mut CallCx<'_>, mm: &Mm, objects: &mut Objects, rows: &[Row]) -> Result<(), String> {
     let mut files: BTreeMap<&str, Arc<File>> = BTreeMap::new();
     let mut top = 0;
     // The page of the kernel above all is no memory of the process.
@@ -105,7 +106,7 @@ fn flags(row: &Row) -> VmFlags {
 }
 
 /// What an address space looks like, without what the kernel maps by itself.
-pub(super) fn rows(cx: &mut Idle<'_>, mm: &Mm) -> Vec<Row> {
+pub(super) fn rows(cx: &mut CallCx<'_>, mm: &Mm) -> Vec<Row> {
     let lines = mm.maps(cx);
     let rows = lines.iter().map(|line| Row {
         start: line.start,

@@ -53,4 +53,4 @@ pub use maps::{Row, parse as parse_maps};
 pub use run::{machine, machine_within, run, run_on, run_within};
 pub use strace::{Body, Line, parse as parse_strace};
 pub use verdict::{Differing, Outcome, Process, Verdict};
-pub use watch::{Idle, Nobody, Watch, Who};
+pub use watch::{Nobody, Watch, Who};

@@ -7,8 +7,9 @@ use super::{
     family::Family,
     files::Objects,
     place::{attach_args, map_args},
-    watch::Idle,
 };
+use crate::ctx::CallCx;
+
 use crate::mm::Mm;
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use std::ops::Range;
 /// It must if `due` would not get its place now, and `event` would, or gives that place back; or if `due` gives memory
 /// back and `event` gets its place only before that.
 pub(super) fn precedes(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     family: &mut Family,
     objects: &mut Objects,
     event: &Event,
@@ -54,7 +55,7 @@ pub(super) fn precedes(
 }
 
 /// The hole that is there once `freed` is.
-fn hole(cx: &mut Idle<'_>, mm: &Mm, freed: Range<u64>) -> Range<u64> {
+fn hole(cx: &mut CallCx<'_>, mm: &Mm, freed: Range<u64>) -> Range<u64> {
     let maps = mm.maps(cx);
     let below = maps.iter().rev().find(|l| l.start < freed.start);
     let above = maps.iter().find(|l| l.end > freed.end);
@@ -73,7 +74,7 @@ fn parts(event: &Event) -> Option<(&Call, &Returned)> {
 
 /// Whether a call that is given a place would be given the recorded one now; none for other calls.
 fn fits(
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     family: &mut Family,
     objects: &mut Objects,
     event: &Event,
@@ -113,7 +114,7 @@ fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
 }
 
 /// The memory that a call gives back.
-fn freed(cx: &mut Idle<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
+fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     match *call {
         Call::Munmap { addr, len } => Some(addr..addr.saturating_add(len)),

@@ -1,14 +1,10 @@
 //! Someone who looks on while a program is replayed.
 
 use super::{call::Call, event::What, faults::Kind};
-use crate::{
-    ctx::{Cx, Sleepable, rank},
-    mm::Mm,
-};
-use std::sync::Arc;
+use crate::ctx::CallCx;
 
-/// The token that a replay hands on: no lock is held.
-pub type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
+use crate::mm::Mm;
+use std::sync::Arc;
 
 /// Who did something, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +26,23 @@ pub trait Watch {
         let _unused = (who, what);
     }
     /// It has been followed, and whoever looks on has been told of it.
-    fn over(&mut self, cx: &mut Idle<'_>, who: Who) {
+    fn over(&mut self, cx: &mut CallCx<'_>, who: Who) {
         let _unused = (cx, who);
     }
     /// The first process has its initial layout; nothing of it ran yet. Comes again if it calls `execve` again.
-    fn started(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         let _unused = (cx, mm);
     }
     /// A recorded page fault was followed: the program touched `addr`.
-    fn touched(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>, who: Who, addr: u64, access: Kind) {
+    fn touched(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, who: Who, addr: u64, access: Kind) {
         let _unused = (cx, mm, who, addr, access);
     }
     /// A call was followed.
-    fn called(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>, who: Who, call: &Call) {
+    fn called(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, who: Who, call: &Call) {
         let _unused = (cx, mm, who, call);
     }
     /// The address space of the first process is about to end, by exit or by `execve`.
-    fn ended(&mut self, cx: &mut Idle<'_>, mm: &Arc<Mm>) {
+    fn ended(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         let _unused = (cx, mm);
     }
 }

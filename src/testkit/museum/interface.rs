@@ -1,12 +1,13 @@
 //! What a specimen shows to the chain and to the kit.
 
 use super::specimen::{Flaw, Specimen};
+use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
+
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
     mm::Mm,
     notifier::{Access, Ack, AgeKind, ExternalMmu, Invalidation, Translation, WouldBlock},
-    testkit::device::{Declared, Device, Idle, Refused},
+    testkit::device::{Declared, Device, Refused},
 };
 
 fn offset(addr: u64) -> usize {
@@ -14,7 +15,7 @@ fn offset(addr: u64) -> usize {
 }
 
 impl Device for Specimen {
-    fn read(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
         self.use_page(cx, mm, addr, Access::Read, |entry| {
             let at = match self.flaw {
                 Some(Flaw::WrongStage) => entry.cached.range().start(),
@@ -24,7 +25,7 @@ impl Device for Specimen {
             Some(view.read_u8(offset(addr)))
         })
     }
-    fn write(&self, cx: &mut Idle<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
         self.use_page(cx, mm, addr, Access::Write, |entry| {
             let at = match self.flaw {
                 Some(Flaw::WrongStage) => entry.cached.range().start(),
@@ -52,26 +53,22 @@ impl Device for Specimen {
 }
 
 impl ExternalMmu for Specimen {
-    fn invalidate_start<'i>(
-        &self,
-        cx: Cx<'_, rank::Callback, Sleepable>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i> {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.begin(inv.range(), inv.event());
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
     fn try_invalidate_start<'i>(
         &self,
-        cx: Cx<'_, rank::Callback, Atomic>,
+        cx: AtomicCallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> Result<Ack<'i>, WouldBlock> {
         self.begin(inv.range(), inv.event());
         Ok(self.gate.exclude(cx, inv, |(), _, _| ()))
     }
-    fn invalidate_end(&self, _cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, _cx: AtomicCallbackCx<'_>, range: VpnRange) {
         self.end(range);
     }
-    fn age(&self, _cx: Cx<'_, rank::Callback, Atomic>, range: VpnRange, kind: AgeKind) -> bool {
+    fn age(&self, _cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let mut inner = self.inner.lock();
         let range = match self.flaw {
             Some(Flaw::WrongPage) => VpnRange::single(range.end()),
@@ -100,7 +97,7 @@ impl ExternalMmu for Specimen {
             .for_each(|e| visit(e.cached.translation()));
         true
     }
-    fn release(&self, _cx: Cx<'_, rank::Callback, Sleepable>) {
+    fn release(&self, _cx: CallbackCx<'_>) {
         let mut inner = self.inner.lock();
         if !self.has(Flaw::DeafToTheEnd) && !self.has(Flaw::SharedAsid) {
             inner.entries.clear();

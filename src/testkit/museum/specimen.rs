@@ -1,6 +1,7 @@
 //! A driver as most were written: translations of its own, a count of windows, a sequence, and no help from a gate. It is
 //! sound, unless it is given a [`Flaw`].
 
+use crate::ctx::CallCx;
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::Atomic,
@@ -8,10 +9,7 @@ use crate::{
     mm::Mm,
     notifier::{Access, Cached, Event, Gate, NoStore, Seat, hook},
     sync::Mutex,
-    testkit::{
-        Kit,
-        device::{Idle, Refused},
-    },
+    testkit::{Kit, device::Refused},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -207,7 +205,7 @@ impl Specimen {
         }
     }
     /// Has a translation made.
-    fn fault(&self, cx: &mut Idle<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
+    fn fault(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
         let mut tries = 0;
         loop {
             let _order = self.has(Flaw::LockHeld).then(|| self.faults.lock());
@@ -283,7 +281,7 @@ impl Specimen {
         true
     }
     /// The pages behind, for which nobody asks.
-    fn preload(&self, cx: &mut Idle<'_>, mm: &Mm, at: Vpn) {
+    fn preload(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn) {
         for n in 1..=2 {
             let next = at.plus(n);
             let ticket = self.gate.ticket(next, Access::Read);
@@ -299,7 +297,7 @@ impl Specimen {
     }
     pub(super) fn use_page<T>(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         mm: &Mm,
         addr: u64,
         access: Access,

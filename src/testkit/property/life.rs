@@ -1,5 +1,6 @@
 //! Other threads, failing allocations, the end of address spaces and of devices.
 
+use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
     error::FaultError,
@@ -8,7 +9,7 @@ use crate::{
     testkit::{
         Kit,
         aside::Aside,
-        device::{Idle, Refused},
+        device::Refused,
         patience,
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) fn foreign_threads(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn foreign_threads(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let object = Shmem::memfd(t.machine.host(), "m", 8 * PAGE_SIZE).expect("small");
     let file = File::open(object, FileMode::ReadWrite);
     t.act(cx, "mmap a file, shared, at 100..108", |mm, cx| {
@@ -78,7 +79,7 @@ fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
 }
 
 /// The device's own threads, several at once.
-fn several_users(t: &Arc<Trial>, cx: &mut Idle<'_>) -> Run {
+fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
     let users: Vec<_> = (0..3_u64)
         .map(|lane| {
             t.aside("accesses of several threads", move |t, cx| {
@@ -105,7 +106,7 @@ fn no_memory(came: Result<(), Refused>) -> Result<bool, Refused> {
     }
 }
 
-pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let inject = |t: &Trial| t.machine.mem().inject().count();
     for nth in 1..64 {
         // New tables, new pages, pages to be copied, pages to be swapped in.
@@ -144,7 +145,7 @@ pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn exits(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn exits(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     (0..8).for_each(|page| t.agree(cx, page));
     // Children that share everything come and go.
@@ -192,7 +193,7 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn release(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn release(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.last.delay(Duration::from_micros(50));
     t.fill(cx, 0, PAGES);
     for page in 0..PAGES {
@@ -231,7 +232,7 @@ fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
     user.join()
 }
 
-pub(super) fn unregister(t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
+pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run {
     for page in 0..8 {
         t.put(cx, page, 100);
         t.agree(cx, page);

@@ -1,5 +1,6 @@
 //! What memory is like: shared by forks, protected, huge, written, used, held.
 
+use crate::ctx::CallCx;
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
     error::FaultError,
@@ -8,7 +9,7 @@ use crate::{
     notifier::AgeKind,
     testkit::{
         Kit,
-        device::{Idle, Refused},
+        device::Refused,
         trial::{PAGES, Run, Trial, at, pages},
         verdict::Seen,
     },
@@ -22,12 +23,12 @@ const HUGE: u64 = 4 * PMD_PAGES;
 const CORNERS: [u64; 7] = [0, 1, 255, 256, 257, 510, 511];
 const HUGE_LEN: u64 = PMD_PAGES * PAGE_SIZE;
 
-fn agree_in_corners(t: &Arc<Trial>, cx: &mut Idle<'_>, first: u64) {
+fn agree_in_corners(t: &Arc<Trial>, cx: &mut CallCx<'_>, first: u64) {
     CORNERS.iter().for_each(|n| t.agree(cx, first + n));
 }
 
 /// A huge page, written, and read by the device.
-fn fresh_huge(t: &Arc<Trial>, cx: &mut Idle<'_>) {
+fn fresh_huge(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     t.act(cx, "mmap a huge page at 2048, MADV_HUGEPAGE", |mm, cx| {
         mm.mmap(cx, &MmapArgs::anonymous(HUGE_LEN).fixed(at(HUGE)))
             .expect("room");
@@ -40,7 +41,7 @@ fn fresh_huge(t: &Arc<Trial>, cx: &mut Idle<'_>) {
     agree_in_corners(t, cx, HUGE);
 }
 
-pub(super) fn huge_pages(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn huge_pages(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let parts: [(&str, u64, u64); 4] = [
         ("the middle", 256, 257),
         ("the first page", 0, 1),
@@ -74,7 +75,7 @@ pub(super) fn huge_pages(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
 }
 
 /// A fork; a move of the whole; a collapse.
-fn shared_moved_collapsed(t: &Arc<Trial>, cx: &mut Idle<'_>) {
+fn shared_moved_collapsed(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     fresh_huge(t, cx);
     let child = t.act(cx, "fork", |mm, cx| mm.fork(cx).expect("memory"));
     t.put(cx, HUGE + 1, 88);
@@ -101,13 +102,13 @@ fn shared_moved_collapsed(t: &Arc<Trial>, cx: &mut Idle<'_>) {
     agree_in_corners(t, cx, 2 * HUGE);
 }
 
-pub(super) fn forks(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn forks(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for round in 0..3 {
         t.fill(cx, 0, PAGES);
         (0..8).for_each(|page| t.agree(cx, page));
         (0..4).for_each(|page| t.deliver(cx, page, 30 + round));
         let child = t.act(cx, "fork", |mm, cx| mm.fork(cx).expect("memory"));
-        let child_keeps = |cx: &mut Idle<'_>, page: u64, wanted: u8| {
+        let child_keeps = |cx: &mut CallCx<'_>, page: u64, wanted: u8| {
             let got = child.load(cx, at(page)).expect("mapped");
             if got != wanted {
                 t.see(Seen::Allowed(format!(
@@ -139,11 +140,11 @@ pub(super) fn forks(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn rights(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn rights(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     for round in 0..3_u8 {
         (0..4).for_each(|page| t.deliver(cx, page, 10 + round));
-        let protect = |cx: &mut Idle<'_>, prot: Prot| {
+        let protect = |cx: &mut CallCx<'_>, prot: Prot| {
             t.act(cx, format!("mprotect 0..4 {prot:?}"), |mm, cx| {
                 mm.mprotect(cx, at(0), 4 * PAGE_SIZE, prot).expect("mapped");
             });
@@ -186,8 +187,8 @@ pub(super) fn rights(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn aging(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
-    let ask = |cx: &mut Idle<'_>, page: u64, kind: AgeKind| {
+pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
+    let ask = |cx: &mut CallCx<'_>, page: u64, kind: AgeKind| {
         t.act(cx, format!("age page {page} ({kind:?})"), |mm, cx| {
             mm.age(cx, pages(page, page + 1), kind)
         })
@@ -224,7 +225,7 @@ pub(super) fn aging(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn dirty(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let host = t.machine.host();
     let store = Box::<MemStore>::default();
     let disk = DiskFile::new(host, "/d", 8 * PAGE_SIZE, store).expect("small");
@@ -276,7 +277,7 @@ pub(super) fn dirty(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn references(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn references(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     for _ in 0..3 {
         for page in 0..8 {
@@ -292,7 +293,7 @@ pub(super) fn references(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
 }
 
 /// Compares references with mappings.
-fn held(t: &Arc<Trial>, cx: &mut Idle<'_>) {
+fn held(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     let range = VpnRange::new(Vpn::containing(at(0)), Vpn::containing(at(PAGES)));
     let mem = t.machine.mem();
     for (vpn, state) in t.mm.pagemap(cx, range.expect("not empty")) {

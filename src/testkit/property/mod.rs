@@ -16,9 +16,11 @@ mod windows;
 
 use super::{
     Kit,
-    device::{Declared, Holds, Idle},
+    device::{Declared, Holds},
     trial::{Run, Trial},
 };
+use crate::ctx::CallCx;
+
 use crate::extmmu::References;
 use std::{fmt, sync::Arc};
 
@@ -39,7 +41,7 @@ macro_rules! properties {
             pub const fn says(self) -> &'static str {
                 match self { $(Self::$name => $says,)* }
             }
-            pub(super) fn run(self, t: &Arc<Trial>, cx: &mut Idle<'_>, kit: &Kit) -> Run {
+            pub(super) fn run(self, t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run {
                 match self { $(Self::$name => $run(t, cx, kit),)* }
             }
         }

@@ -1,12 +1,13 @@
 //! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on purpose, between a
 //! look-up of the device and what the device makes of it.
 
+use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
     testkit::{
         Kit,
-        device::{Idle, Refused},
+        device::Refused,
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
@@ -23,7 +24,7 @@ const AWAY: u64 = 200;
 /// Windows between a look-up and its use, so that a sequence of eight bits comes around.
 const MANY: u64 = 256;
 
-type Meanwhile = fn(&Arc<Trial>, &mut Idle<'_>);
+type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
 
 /// What may happen to the page, and what leaves it in what state.
 const OPERATIONS: &[(&str, Meanwhile)] = &[
@@ -89,7 +90,7 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
 /// Look-ups that one access may make and that are overtaken in turn.
 const LOOK_UPS: u32 = 4;
 
-pub(super) fn retry(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for &(name, meanwhile) in OPERATIONS {
         for nth in 1..=LOOK_UPS {
             let read = overtaken_read(t, cx, nth, name, meanwhile)?;
@@ -103,7 +104,7 @@ pub(super) fn retry(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
 }
 
 /// The pages as they were.
-fn prepare(t: &Arc<Trial>, cx: &mut Idle<'_>) {
+fn prepare(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(at(0));
     t.act(cx, "mmap 0..16 anew", |mm, cx| {
         mm.mmap(cx, &args).expect("room");
@@ -113,7 +114,7 @@ fn prepare(t: &Arc<Trial>, cx: &mut Idle<'_>) {
 
 fn overtaken_read(
     t: &Arc<Trial>,
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     nth: u32,
     name: &str,
     meanwhile: Meanwhile,
@@ -130,7 +131,7 @@ fn overtaken_read(
 
 fn overtaken_write(
     t: &Arc<Trial>,
-    cx: &mut Idle<'_>,
+    cx: &mut CallCx<'_>,
     nth: u32,
     name: &str,
     meanwhile: Meanwhile,
@@ -153,7 +154,7 @@ fn overtaken_write(
     Ok(there_was)
 }
 
-pub(super) fn reentrant(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn reentrant(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     for round in 0..3 {
         (0..4).for_each(|page| t.agree(cx, page));
@@ -180,7 +181,7 @@ pub(super) fn reentrant(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn progress(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     // So many windows that a short counter comes around, and has been negative on the way.
     for burst in [100, 60, 60, 100] {

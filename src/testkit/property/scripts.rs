@@ -1,10 +1,10 @@
 //! Whole scripts: random ones, and a busy one in which everything fails once.
 
+use crate::ctx::CallCx;
 use crate::{
     replay::Script,
     testkit::{
         Broken, Disturbances, Failure, Fault, Kit, Suite,
-        device::Idle,
         trial::{Run, Trial},
     },
 };
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A family, files, moves, page-out, in a few lines.
 const BUSY: &str = include_str!("busy.jsonl");
 
-pub(super) fn scripts(t: &Arc<Trial>, _: &mut Idle<'_>, kit: &Kit) -> Run {
+pub(super) fn scripts(t: &Arc<Trial>, _: &mut CallCx<'_>, kit: &Kit) -> Run {
     let suite = kit.suite().disturbed(Disturbances {
         windows: true,
         ..Disturbances::default()
@@ -25,7 +25,7 @@ pub(super) fn scripts(t: &Arc<Trial>, _: &mut Idle<'_>, kit: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn failures(t: &Arc<Trial>, _: &mut Idle<'_>, kit: &Kit) -> Run {
+pub(super) fn failures(t: &Arc<Trial>, _: &mut CallCx<'_>, kit: &Kit) -> Run {
     let remote = t.device.break_acknowledgement(Broken::Dies);
     let suite = Suite::new([kit.clone()]);
     apart(t, move |t| {

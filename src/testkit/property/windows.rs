@@ -1,5 +1,6 @@
 //! What windows do to translations, whatever their shape.
 
+use crate::ctx::CallCx;
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     mm::MmapArgs,
@@ -7,7 +8,7 @@ use crate::{
     testkit::{
         Kit,
         aside::Aside,
-        device::{Holds, Idle},
+        device::Holds,
         patience,
         trial::{PAGES, Run, Trial, at, pages},
         verdict::Seen,
@@ -25,7 +26,7 @@ use std::{
 /// work ([`patience`]).
 const A_WHILE: Duration = Duration::from_millis(20);
 
-pub(super) fn auditable(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn auditable(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     for page in 0..PAGES {
         t.agree(cx, page);
@@ -47,7 +48,7 @@ pub(super) fn auditable(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn pairing(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     // Over what is translated, what is not, and both.
     for (from, to) in [(0, 1), (8, 9), (0, 9), (3, 3 + 1)] {
@@ -93,7 +94,7 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     // Slow neighbours: a frame that goes too early has time to be found.
     t.first.delay(Duration::from_micros(50));
     t.last.delay(Duration::from_micros(50));
@@ -203,7 +204,7 @@ fn waits(t: &Trial, reader: &Aside<Result<u8, crate::testkit::Refused>>, page: u
     Ok(())
 }
 
-pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
     // Of pages that were translated before, and of one that was not.
     (0..3).for_each(|page| t.agree(cx, page));
@@ -248,7 +249,7 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn overlap(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn overlap(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for (a, b, page) in [
         ((0, 8), (4, 12), 5),
         ((0, 12), (4, 8), 5),
@@ -283,8 +284,8 @@ pub(super) fn overlap(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn reach(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
-    let all = |mm: &crate::mm::Mm, cx: &mut Idle<'_>, range: VpnRange| {
+pub(super) fn reach(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
+    let all = |mm: &crate::mm::Mm, cx: &mut CallCx<'_>, range: VpnRange| {
         let mut g = mm.read(cx);
         let mut lease = g.lease();
         let mut window = lease.window(range, Event::Clear);
@@ -325,7 +326,7 @@ pub(super) fn reach(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn edges(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn edges(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let top = (TASK_PAGES - 1) * PAGE_SIZE;
     for addr in [0, top] {
         t.act(cx, format!("mmap {addr:#x}"), |mm, cx| {
@@ -356,7 +357,7 @@ pub(super) fn edges(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-pub(super) fn atomic_windows(t: &Arc<Trial>, cx: &mut Idle<'_>, _: &Kit) -> Run {
+pub(super) fn atomic_windows(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let sleeps = t.device.declares().sleeps;
     for round in 0..4 {
         t.fill(cx, 0, PAGES);

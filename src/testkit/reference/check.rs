@@ -4,12 +4,13 @@ use super::{
     Reference,
     page::{Freed, Kind, PAGE, Page, Pages},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::Pfn,
     frame::FrameFlags,
     mm::{Machine, Mm, PageState, Prot, VmFlags},
     replay::{FileKind, Processes},
-    testkit::device::Idle,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -49,7 +50,7 @@ impl Reference {
     /// The first difference.
     pub fn check(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         machine: &Machine,
         now: &Processes,
         checks: Checks,
@@ -138,7 +139,7 @@ impl Reference {
     }
     fn accounts(
         &self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         machine: &Machine,
         now: &Processes,
         mapped: &Mapped,
@@ -172,7 +173,7 @@ impl Reference {
 }
 
 /// The VMAs cover the pages with their rights.
-fn vmas(cx: &mut Idle<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
+fn vmas(cx: &mut CallCx<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
     let mut seen = BTreeMap::new();
     for line in mm.maps(cx) {
         let bits = u32::try_from(line.flags.bits() & 7).expect("three bits");

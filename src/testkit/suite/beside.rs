@@ -1,12 +1,14 @@
 //! What happens beside the operations of a random script: windows that nobody needs, and threads that use the devices.
 
 use super::{draw::BASE, jury::Jury, profile::PAGES};
+use crate::ctx::CallCx;
+
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     notifier::Event,
     replay::Op,
     sync::{Ordering, thread},
-    testkit::{aside::message, device::Idle},
+    testkit::aside::message,
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -33,7 +35,7 @@ pub(super) fn mark(salt: u64, actor: u32, op: &Op) -> u64 {
 
 impl Jury<'_> {
     /// What must not matter.
-    pub(super) fn make_noise(&self, cx: &mut Idle<'_>, mark: u64) {
+    pub(super) fn make_noise(&self, cx: &mut CallCx<'_>, mark: u64) {
         let mm = self.mm();
         let page = Vpn::containing(BASE).plus((mark >> 8) % PAGES);
         let range = match mark % 6 {

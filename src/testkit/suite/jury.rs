@@ -4,6 +4,8 @@ use super::{
     beside::{User, mark},
     watch::Beat,
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::Vpn,
     error::FaultError,
@@ -15,7 +17,7 @@ use crate::{
     sync::{AtomicBool, Mutex, Ordering},
     testkit::{
         Checks, Fault, Kit, Reference,
-        device::{Attached, Idle, Refused},
+        device::{Attached, Refused},
         neighbour::Neighbour,
         trial,
         verdict::Seen,
@@ -111,7 +113,7 @@ impl<'k> Jury<'k> {
     }
     /// Every device makes the access of the step. What it looks up for writing on the way, to write or to read, there or
     /// elsewhere, is copied if it is private, as a process's own pages are when it writes.
-    fn access(&mut self, cx: &mut Idle<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
+    fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
         let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
         let seen = Rc::clone(&written);
         let hooked = hook::hook(Box::new(move |at, access| {
@@ -129,7 +131,7 @@ impl<'k> Jury<'k> {
         }
         came
     }
-    fn accesses(&self, cx: &mut Idle<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
+    fn accesses(&self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
         let mm = self.mm();
         let devices = self.attached.iter().map(|a| &a.device);
         devices
@@ -189,7 +191,7 @@ impl<'k> Jury<'k> {
         }
     }
     /// Makes that fail which is to fail.
-    fn arm(&mut self, cx: &mut Idle<'_>) {
+    fn arm(&mut self, cx: &mut CallCx<'_>) {
         let first = self.mm();
         match self.disturbances.fault {
             None => {}
@@ -216,7 +218,7 @@ impl<'k> Jury<'k> {
         }
     }
     /// What the model says of a step, and of what the processes are now.
-    fn refer(&mut self, cx: &mut Idle<'_>, step: &Step, now: &Processes) {
+    fn refer(&mut self, cx: &mut CallCx<'_>, step: &Step, now: &Processes) {
         let Some(reference) = &mut self.reference else {
             return;
         };
@@ -253,7 +255,7 @@ impl<'k> Jury<'k> {
             self.check(cx, now, checks);
         }
     }
-    fn check(&mut self, cx: &mut Idle<'_>, now: &Processes, checks: Checks) {
+    fn check(&mut self, cx: &mut CallCx<'_>, now: &Processes, checks: Checks) {
         let machine = Arc::clone(self.mm().machine());
         if let Some(reference) = &self.reference
             && self.users.is_empty()
@@ -264,7 +266,7 @@ impl<'k> Jury<'k> {
         }
     }
     /// What has to be true when all processes have ended. The devices are still there: an oracle sees none that is gone.
-    pub(super) fn conclude(&mut self, cx: &mut Idle<'_>, machine: &Machine) {
+    pub(super) fn conclude(&mut self, cx: &mut CallCx<'_>, machine: &Machine) {
         if let Some(first) = self.first.take() {
             self.oracle.audit_end(&first);
         }
@@ -299,7 +301,7 @@ impl<'k> Jury<'k> {
 }
 
 impl Follow for Jury<'_> {
-    fn begin(&mut self, cx: &mut Idle<'_>, first: &Arc<Mm>) {
+    fn begin(&mut self, cx: &mut CallCx<'_>, first: &Arc<Mm>) {
         self.first = Some(Arc::clone(first));
         self.everybody.insert(0, Arc::clone(first));
         let refused = matches!(self.disturbances.fault, Some((Fault::WouldBlock, _)));
@@ -328,7 +330,7 @@ impl Follow for Jury<'_> {
         }
         self.users = (0..lanes).map(|lane| self.user(lane)).collect();
     }
-    fn disturb(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) {
+    fn disturb(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) {
         self.beat.begins(actor, op);
         self.mark = mark(self.salt, actor, op);
         if self.disturbances.windows {
@@ -342,7 +344,7 @@ impl Follow for Jury<'_> {
             }
         }
     }
-    fn before(&mut self, cx: &mut Idle<'_>, actor: u32, op: &Op) {
+    fn before(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) {
         let access = matches!(op, Op::Load { .. } | Op::Store { .. });
         self.early.clear();
         let early = (self.mark >> 32).is_multiple_of(2);
@@ -350,7 +352,7 @@ impl Follow for Jury<'_> {
             self.early = self.access(cx, op);
         }
     }
-    fn after(&mut self, cx: &mut Idle<'_>, step: &Step, now: &Processes) -> bool {
+    fn after(&mut self, cx: &mut CallCx<'_>, step: &Step, now: &Processes) -> bool {
         let access = matches!(step.op, Op::Load { .. } | Op::Store { .. });
         if access && step.actor == 0 && self.disturbances.threads == 0 {
             let early = std::mem::take(&mut self.early);
@@ -376,7 +378,7 @@ impl Follow for Jury<'_> {
         self.refer(cx, step, now);
         self.seen.is_empty()
     }
-    fn finish(&mut self, cx: &mut Idle<'_>, now: &Processes) {
+    fn finish(&mut self, cx: &mut CallCx<'_>, now: &Processes) {
         self.dismiss();
         self.check(cx, now, self.checks);
         self.mm().machine().mem().inject().disarm();

@@ -5,9 +5,9 @@
 //! A page that is asked for elsewhere comes home first: all who have it where it lies are asked to clear it. Memory that
 //! was sent to a partition is never used again once the partition has gone, since nobody knows who else has it by then.
 
+use crate::ctx::CallCx;
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{Owner, SegId},
     frame::{Lender, Loan, Place},
     mm::Machine,
@@ -18,8 +18,6 @@ use std::{
     io,
     sync::{Arc, Weak},
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// Frames that the first piece of memory of a segment has room for; each further one has eight times as much as the one
 /// before, up to [`LARGEST`]. What is not in use of it takes no memory of the host.
@@ -202,7 +200,7 @@ fn free_slot(
 }
 
 impl Lender for Weak<Owner> {
-    fn recall(&self, cx: &mut Idle<'_>, page: Vpn) -> bool {
+    fn recall(&self, cx: &mut CallCx<'_>, page: Vpn) -> bool {
         let owner = self.upgrade();
         let lender = owner.as_ref();
         lender
@@ -223,7 +221,7 @@ impl Owner {
     }
     /// A partition goes that was sent this memory: nothing stays there, and nothing comes there again, for who knows what
     /// other process has it mapped by now.
-    pub(super) fn abandon(&self, cx: &mut Idle<'_>, loans: &[Arc<Loan>]) {
+    pub(super) fn abandon(&self, cx: &mut CallCx<'_>, loans: &[Arc<Loan>]) {
         for run in self.lent.abandon(loans) {
             self.take_back(cx, run);
         }

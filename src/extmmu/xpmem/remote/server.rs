@@ -6,9 +6,10 @@ use super::{
     serve::{RemoteConfig, Socket},
     wire::{Attached, Grant, Reply, Request, ToRemote},
 };
+use crate::ctx::CallCx;
+
 use crate::{
     addr::Vpn,
-    ctx::{Cx, Sleepable, rank},
     extmmu::xpmem::{
         Attachment, Limited, Owner, SegId, XpmemError,
         fault::{Delivery, NotPut},
@@ -23,8 +24,6 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, mpsc::Receiver},
 };
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// A number of the partition's choice, and what it wants.
 pub(super) type Question = (u64, Request);
@@ -119,7 +118,7 @@ impl Server {
             .for_each(|id| self.send(&ToRemote::Forget { id }));
     }
     /// The partition has nothing to do any more with the memory of these segments.
-    fn abandon(&mut self, cx: &mut Idle<'_>, which: impl Fn(SegId) -> bool) {
+    fn abandon(&mut self, cx: &mut CallCx<'_>, which: impl Fn(SegId) -> bool) {
         let loans: Vec<Arc<Loan>> = self
             .sent
             .values()
@@ -132,7 +131,7 @@ impl Server {
     }
     fn work_on(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         token: u64,
         request: Request,
     ) -> Result<Option<Reply>, XpmemError> {
@@ -195,7 +194,7 @@ impl Server {
         held.made += 1;
         Ok(Reply::Segment(segment))
     }
-    fn detach(&mut self, cx: &mut Idle<'_>, handle: u64) -> Result<Reply, XpmemError> {
+    fn detach(&mut self, cx: &mut CallCx<'_>, handle: u64) -> Result<Reply, XpmemError> {
         let held = self.attachments.remove(&handle);
         let held = held.ok_or(XpmemError::NoAttachment(handle))?;
         let segment = held.attachment.segment();
@@ -209,7 +208,7 @@ impl Server {
     }
     fn page(
         &mut self,
-        cx: &mut Idle<'_>,
+        cx: &mut CallCx<'_>,
         token: u64,
         (handle, at): (u64, u64),
         access: Access,

@@ -7,6 +7,8 @@
 pub(in crate::mm) mod shared;
 
 use super::fork::shared::ForkMode;
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::huge,
@@ -32,7 +34,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`ForkError`]: no child exists then, and every count is as it was.
-    pub fn fork(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> Result<Arc<Self>, ForkError> {
+    pub fn fork(&self, cx: &mut CallCx<'_>) -> Result<Arc<Self>, ForkError> {
         self.fork_with(cx, self.machine().config().fork)
     }
     /// The same in another way than the machine's.
@@ -40,11 +42,7 @@ impl Mm {
     /// # Errors
     ///
     /// As [`fork`](Self::fork).
-    pub fn fork_with(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        mode: ForkMode,
-    ) -> Result<Arc<Self>, ForkError> {
+    pub fn fork_with(&self, cx: &mut CallCx<'_>, mode: ForkMode) -> Result<Arc<Self>, ForkError> {
         let mut g = self.write(cx);
         let child = Self::build(self.machine(), |space| g.layout.for_child(space));
         // Nobody can wait for this lock: reverse maps lead to the child, but only to its page table.

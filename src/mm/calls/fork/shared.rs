@@ -1,6 +1,7 @@
 //! Fork without copying tables: where it may be done, and the counts that it leaves behind. The sharing itself is in
 //! [`page_table`](crate::mm::page_table).
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::VmFlags,
     machine::Machine,
@@ -10,7 +11,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     sync::{AtomicBool, Mutex, Ordering},
 };
 use std::{convert::Infallible, fmt, sync::Weak};
@@ -98,7 +98,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn settle_counts(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) {
+    pub fn settle_counts(&self, cx: &mut CallCx<'_>) {
         self.check_token(cx);
         let forks = std::mem::take(&mut *self.forks.0.lock());
         for mm in forks.iter().filter_map(Weak::upgrade) {

@@ -1,5 +1,6 @@
 //! `MADV_COLLAPSE`: small pages become a huge one. `mm/khugepaged.c`.
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         flags::VmFlags,
@@ -14,7 +15,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::Sleepable,
     error::MadviseError,
     frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
     notifier::{Access, Event},
@@ -56,7 +57,7 @@ impl Mm {
     /// VMA by VMA (`madvise_collapse`).
     pub(in crate::mm) fn advise_collapse(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
         let mut hole = None;
@@ -81,11 +82,7 @@ impl Mm {
         }
         hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
     }
-    fn collapse_part(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        part: VpnRange,
-    ) -> Result<(), MadviseError> {
+    fn collapse_part(&self, cx: &mut CallCx<'_>, part: VpnRange) -> Result<(), MadviseError> {
         let Some((from, to)) = blocks(part) else {
             return Err(MadviseError::Unsuitable(part.start().addr()));
         };
@@ -102,7 +99,7 @@ impl Mm {
         failed.map_or(Ok(()), Err)
     }
     /// One block: brought in from swap first, then copied with the mmap lock held exclusively (`collapse_huge_page`).
-    fn collapse_block(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>, at: Vpn) -> Result<(), Fail> {
+    fn collapse_block(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
         let mut g = self.read_over(cx, Some(block(at)));
         let anonymous = match g.layout.vmas.get(at) {
             Some(vma) if may_collapse(vma) && vma.range().covers(block(at)) => vma.is_anonymous(),

@@ -1,5 +1,6 @@
 //! Which memory is to be merged, since when, and how it is unmerged (`ksm_madvise`).
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::VmFlags,
     fault::deferred::Deferral,
@@ -10,12 +11,10 @@ use crate::mm::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Rank, Sleepable, rank},
+    ctx::{Cx, Rank, Sleepable},
     error::{FaultError, VmaError},
 };
 use std::convert::Infallible;
-
-type Idle<'t> = Cx<'t, rank::Idle, Sleepable>;
 
 /// The flags of memory that is to be merged, if such memory can be (`ksm_compatible`).
 pub(in crate::mm) fn with_merging(flags: VmFlags) -> VmFlags {
@@ -50,7 +49,7 @@ impl Mm {
     /// # Errors
     ///
     /// [`VmaError::NoMemory`]: some memory stays merged, and mergeable.
-    pub fn set_merge_all(&self, cx: &mut Idle<'_>, all: bool) -> Result<(), VmaError> {
+    pub fn set_merge_all(&self, cx: &mut CallCx<'_>, all: bool) -> Result<(), VmaError> {
         let mut g = self.write(cx);
         if g.layout.merge_all == all {
             return Ok(());
@@ -78,12 +77,12 @@ impl Mm {
         Ok(())
     }
     /// Whether all memory is to be merged (`PR_GET_MEMORY_MERGE`).
-    pub fn merges_all(&self, cx: &mut Idle<'_>) -> bool {
+    pub fn merges_all(&self, cx: &mut CallCx<'_>) -> bool {
         self.read(cx).layout.merge_all
     }
     /// When this address space first had mergeable memory, counted over the machine. One that has none any more is
     /// forgotten, and comes last when it has some again.
-    pub(in crate::mm) fn merge_turn(&self, cx: &mut Idle<'_>) -> Option<u64> {
+    pub(in crate::mm) fn merge_turn(&self, cx: &mut CallCx<'_>) -> Option<u64> {
         let mut g = self.write(cx);
         let some = g
             .layout
@@ -95,17 +94,17 @@ impl Mm {
         }
         g.layout.merge_turn
     }
-    pub(in crate::mm) fn leave_merging(&self, cx: &mut Idle<'_>) {
+    pub(in crate::mm) fn leave_merging(&self, cx: &mut CallCx<'_>) {
         self.write(cx).layout.merge_turn = None;
     }
     /// Where its mergeable memory lies.
-    pub(in crate::mm) fn mergeable_ranges(&self, cx: &mut Idle<'_>) -> Vec<VpnRange> {
+    pub(in crate::mm) fn mergeable_ranges(&self, cx: &mut CallCx<'_>) -> Vec<VpnRange> {
         let g = self.read_over(cx, None);
         let vmas = g.layout.vmas.iter().filter(|vma| is_mergeable(vma));
         vmas.map(Vma::range).collect()
     }
     /// The pages of it that are there.
-    pub(in crate::mm) fn mergeable_pages(&self, cx: &mut Idle<'_>) -> Vec<Vpn> {
+    pub(in crate::mm) fn mergeable_pages(&self, cx: &mut CallCx<'_>) -> Vec<Vpn> {
         let mut pages = Vec::new();
         for range in self.mergeable_ranges(cx) {
             let pinned = cx.pin();
@@ -134,7 +133,7 @@ impl Mm {
     }
     /// Merged pages of the range become the process's own, each in a window (`unmerge_ksm_pages`). Where memory runs out they
     /// stay merged.
-    pub(in crate::mm) fn unmerge(&self, cx: &mut Idle<'_>, range: VpnRange) {
+    pub(in crate::mm) fn unmerge(&self, cx: &mut CallCx<'_>, range: VpnRange) {
         for at in self.merged_in(cx, range) {
             let mut g = self.read_over(cx, Some(VpnRange::single(at)));
             let mut held = g.held();

@@ -8,6 +8,8 @@ pub(in crate::mm) mod remove;
 pub(in crate::mm) mod will_need;
 
 use super::madvise::mergeable::with_merging;
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::flags::{Advice, VmFlags},
     fault::populate::PopulateError,
@@ -17,7 +19,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Sleepable, rank},
     error::{MadviseError, VmaError},
     notifier::Access,
 };
@@ -31,7 +33,7 @@ impl Mm {
     /// walk, and what lies below stays done.
     pub fn madvise(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         addr: u64,
         len: u64,
         advice: Advice,
@@ -64,7 +66,7 @@ impl Mm {
     /// `madvise_populate`: page by page; the first hole or fault ends it.
     fn advise_populate(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         access: Access,
     ) -> Result<(), MadviseError> {
@@ -112,7 +114,7 @@ impl Mm {
     /// Dropping pages leaves the VMAs as they are (`madvise_lock`).
     fn advise_discard(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         advice: Advice,
     ) -> Result<(), MadviseError> {
@@ -129,7 +131,7 @@ impl Mm {
     /// range is kept as it is meanwhile.
     pub(in crate::mm) fn each_pinned<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
         mut look: impl FnMut(&Vma, VpnRange) -> Result<W, MadviseError>,
     ) -> Result<(), MadviseError> {

@@ -1,9 +1,10 @@
 //! `MADV_PAGEOUT`: pages of a range are reclaimed at once, used lately or not.
 
+use crate::ctx::{CallCx, FaultCx};
 use crate::mm::{entry::flags::VmFlags, guard::Lease, space::Mm};
 use crate::{
     addr::VpnRange,
-    ctx::{Cx, Sleepable, rank},
+    ctx::{Sleepable, rank},
     error::MadviseError,
     frame::{Frame, FrameFlags},
     reclaim::References,
@@ -14,7 +15,7 @@ impl Mm {
     /// VMA by VMA (`madvise_pageout`).
     pub(in crate::mm) fn advise_pageout(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
         self.each_pinned(cx, range, |vma, part| {
@@ -43,22 +44,14 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 }
 
 /// The pages of `range` in its first leaf: what has no table costs nothing.
-fn first_leaf(
-    mm: &Mm,
-    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
-    range: VpnRange,
-) -> Option<VpnRange> {
+fn first_leaf(mm: &Mm, cx: &mut FaultCx<'_>, range: VpnRange) -> Option<VpnRange> {
     let pinned = cx.pin();
     let pin = mm.table.pin(pinned.guard());
     mm.table.leaves(range, pin, |part, _| Err(part)).err()
 }
 
 /// Frames of a leaf that no other entry maps: what others use is not this process's to give up.
-fn own_pages<'m>(
-    mm: &'m Mm,
-    cx: &mut Cx<'_, rank::Mmap, Sleepable>,
-    block: VpnRange,
-) -> Vec<Frame<'m>> {
+fn own_pages<'m>(mm: &'m Mm, cx: &mut FaultCx<'_>, block: VpnRange) -> Vec<Frame<'m>> {
     let mem = mm.machine().mem();
     let pinned = cx.pin();
     let mut list = Vec::new();
@@ -85,6 +78,7 @@ fn own_pages<'m>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctx::CallbackCx;
     use crate::{
         addr::{PAGE_SIZE, Vpn},
         ctx::Atomic,
@@ -107,11 +101,7 @@ mod tests {
     }
 
     impl ExternalMmu for Meddler {
-        fn invalidate_start<'i>(
-            &self,
-            cx: Cx<'_, rank::Callback, Sleepable>,
-            inv: Invalidation<'i>,
-        ) -> Ack<'i> {
+        fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
             let once = self.once.lock().unwrap().take();
             if let Some(turn) = once {
                 turn.wait(); // It begins,
@@ -133,7 +123,7 @@ mod tests {
     }
 
     /// Reclaim takes the two pages from there in its hand.
-    fn shrink_two(machine: &Machine, mm: &Mm, cx: &mut Cx<'_, rank::Idle, Sleepable>, addr: u64) {
+    fn shrink_two(machine: &Machine, mm: &Mm, cx: &mut CallCx<'_>, addr: u64) {
         let first = Vpn::containing(addr);
         let pages = VpnRange::new(first, first.plus(2)).unwrap();
         let mut g = mm.read(cx);

@@ -1,6 +1,8 @@
 //! `MADV_REMOVE`: a hole in the object, which every mapping of it loses.
 
 use super::check_sealed;
+use crate::ctx::CallCx;
+
 use crate::mm::{
     entry::flags::{Advice, VmFlags},
     space::Mm,
@@ -8,7 +10,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::MadviseError,
     file::File,
 };
@@ -18,7 +19,7 @@ impl Mm {
     /// VMA by VMA; the mmap lock is let go while the object works (`madvise_remove`).
     pub(in crate::mm) fn advise_remove(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
         let mut hole = None;

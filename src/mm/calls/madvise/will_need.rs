@@ -1,9 +1,9 @@
 //! `MADV_WILLNEED`: objects bring in what they have elsewhere.
 
+use crate::ctx::CallCx;
 use crate::mm::space::Mm;
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::MadviseError,
 };
 use std::sync::Arc;
@@ -13,7 +13,7 @@ impl Mm {
     /// lies in swap for this process alone comes when it is used.
     pub(in crate::mm) fn advise_will_need(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
         let mut hole = None;

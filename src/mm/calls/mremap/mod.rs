@@ -3,6 +3,7 @@
 pub(in crate::mm) mod moving;
 pub(in crate::mm) mod relocate;
 
+use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::{MremapFlags, VmFlags},
     fault::populate::Errors,
@@ -12,7 +13,6 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
     error::{MremapError, VmaError},
 };
 
@@ -69,11 +69,7 @@ impl Mm {
     ///
     /// [`MremapError`]. Checks come before anything is unmapped; a move of several VMAs keeps the pieces moved before
     /// the one that failed.
-    pub fn mremap(
-        &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
-        args: MremapArgs,
-    ) -> Result<u64, MremapError> {
+    pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
         let mut g = self.write_some(cx);
         let remap = check_args(&args)?;
         while !g.settle_remap(&remap) {}
@@ -101,7 +97,7 @@ impl Mm {
     /// [`MremapError`] of the arguments, of the mapping and of the place; other checks are not made.
     pub fn would_remap_to(
         &self,
-        cx: &mut Cx<'_, rank::Idle, Sleepable>,
+        cx: &mut CallCx<'_>,
         args: MremapArgs,
     ) -> Result<u64, MremapError> {
         let g = self.write(cx);
