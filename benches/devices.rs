@@ -193,7 +193,7 @@ fn while_open<T>(mm: &Mm, f: impl FnOnce() -> T) -> T {
         s.spawn(move || {
             let mut thread = mm.machine().enter().expect("a thread of its own");
             let mut cx = thread.cx();
-            let mut guard = mm.read(&mut cx);
+            let mut guard = mm.lock_shared(&mut cx);
             let range = VpnRange::new(Vpn(number(0)), Vpn(number(1024))).expect("some");
             let mut lease = guard.lease();
             let window = lease.window(range, Event::Clear);

@@ -95,7 +95,7 @@ fn populate(c: &mut Criterion) {
         |_| (),
         gone,
         |w, pages| {
-            w.map(0..pages, |a| a.with(MapFlags::POPULATE));
+            w.map(0..pages, |a| a.flags(MapFlags::POPULATE));
         },
     );
     g.finish();
@@ -120,7 +120,7 @@ fn page_fault(c: &mut Criterion) {
     g.finish();
 
     fn gaps(w: &mut World<'_>) {
-        w.map(0..REGION, |a| a.shared().with(MapFlags::POPULATE));
+        w.map(0..REGION, |a| a.shared().flags(MapFlags::POPULATE));
         w.mm.mprotect(&mut w.cx, addr(0), REGION * PAGE_SIZE, Prot::READ)
             .expect("mapped");
         for n in (1..REGION).step_by(2) {

@@ -39,7 +39,7 @@ fn window(
             .map(|_| w.mm.register(&mut w.cx, Driver::new))
             .collect();
         let range = range(0, 8);
-        let mut guard = w.mm.read(&mut w.cx);
+        let mut guard = w.mm.lock_shared(&mut w.cx);
         let mut lease = guard.lease();
         duel(
             c,

@@ -57,7 +57,7 @@ fn by_vmas(c: &mut Criterion) {
         vmas,
         |_, _| (),
         |w, n| {
-            let guard = w.mm.read(&mut w.cx);
+            let guard = w.mm.lock_shared(&mut w.cx);
             black_box(guard.vma_at(Vpn(number(n / 2))));
         },
     );
@@ -135,7 +135,7 @@ fn by_drivers(c: &mut Criterion) {
         |_, _| (),
         |w, _| {
             let range = VpnRange::new(Vpn(number(0)), Vpn(number(8))).expect("not empty");
-            w.mm.read(&mut w.cx)
+            w.mm.lock_shared(&mut w.cx)
                 .lease()
                 .window(range, Event::Clear)
                 .close();

@@ -101,7 +101,7 @@ fn fault_copy_on_write() {
 }
 #[library_benchmark(config = config("populate_512"))]
 fn populate_512() {
-    let args = |a: MmapArgs| a.with(MapFlags::POPULATE);
+    let args = |a: MmapArgs| a.flags(MapFlags::POPULATE);
     // The first frame of many has their metadata made.
     let mapped = |w: &mut World<'_>| {
         w.map(0..PAGES + 1, |a| a);
@@ -164,7 +164,7 @@ fn windows(drivers: usize) {
             .collect();
         let range = VpnRange::new(Vpn(number(0)), Vpn(number(8))).expect("not empty");
         counted(w, |w| {
-            let mut guard = w.mm.read(&mut w.cx);
+            let mut guard = w.mm.lock_shared(&mut w.cx);
             let mut lease = guard.lease();
             (0..TURNS).for_each(|_| lease.window(range, Event::Clear).close());
         });

@@ -200,14 +200,14 @@ fn windows(c: &mut Criterion) {
     g.bench_function("a window that calls six", |b| {
         b.iter(|| {
             let at = numbers.next() % SPACE;
-            let mut held = mm.read(&mut cx);
+            let mut held = mm.lock_shared(&mut cx);
             let mut lease = held.lease();
             lease.with_window(range(at, at + QUERY), Event::Clear, |_| ());
         });
     });
     g.bench_function("a window that calls none", |b| {
         b.iter(|| {
-            let mut held = mm.read(&mut cx);
+            let mut held = mm.lock_shared(&mut cx);
             let mut lease = held.lease();
             let beyond = range(SPACE + 1000, SPACE + 1000 + QUERY);
             lease.with_window(beyond, Event::Clear, |_| ());

@@ -156,7 +156,7 @@ fn beside<T: Table>(
 }
 
 fn populated(w: &mut World<'_>) {
-    w.map(0..PAGES, |a| a.with(MapFlags::POPULATE));
+    w.map(0..PAGES, |a| a.flags(MapFlags::POPULATE));
 }
 
 fn populate(c: &mut Criterion<Ratio>) {
@@ -265,7 +265,7 @@ fn lookup(c: &mut Criterion<Ratio>) {
         (0..COUNT).for_each(|n| one_vma(w, n));
         let theirs = range_map(COUNT);
         let asked: Vec<u64> = scattered(COUNT).take(TURN * 4).map(addr).collect();
-        let guard = w.mm.read(&mut w.cx);
+        let guard = w.mm.lock_shared(&mut w.cx);
         let found = |at: &u64| guard.vma_at(Vpn::containing(*at)).is_some();
         duel(
             c,

@@ -35,7 +35,7 @@ fn holes(c: &mut Criterion) {
         for n in 0..vmas {
             let mut args = MmapArgs::anonymous(PAGE_SIZE)
                 .fixed(BASE + 2 * n * PAGE_SIZE)
-                .of(&file, n * PAGE_SIZE);
+                .file(&file, n * PAGE_SIZE);
             args.flags = MapFlags::FIXED | MapFlags::SHARED;
             mm.mmap(&mut thread.cx(), &args).expect("mappable");
         }

@@ -77,7 +77,7 @@ fn touched(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
 /// Pages of an object, which it has in memory, and no entry of them.
 fn file(mm: &Mm, cx: &mut CallCx<'_>, who: usize) {
     let len = PAGES * PAGE_SIZE;
-    let args = MmapArgs::anonymous(len).shared().with(MapFlags::POPULATE);
+    let args = MmapArgs::anonymous(len).shared().flags(MapFlags::POPULATE);
     mm.mmap(cx, &args.fixed(addr(who, 0)))
         .expect("there is room");
     mm.madvise(cx, addr(who, 0), len, Advice::DontNeed)
@@ -195,7 +195,7 @@ impl Outside {
         }
     }
     fn windows(&self, cx: &mut CallCx<'_>, who: usize) {
-        let mut guard = self.mm.read(cx);
+        let mut guard = self.mm.lock_shared(cx);
         let mut lease = guard.lease();
         for n in 0..PAGES {
             let range = VpnRange::single(Vpn::containing(addr(who, n)));

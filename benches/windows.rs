@@ -50,7 +50,7 @@ fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize,
     }
     let first = Vpn::containing(BASE);
     let range = VpnRange::new(first, first.plus(8)).expect("not empty");
-    let mut guard = mm.write(&mut cx);
+    let mut guard = mm.lock_exclusive(&mut cx);
     let mut lease = guard.lease();
     g.bench_function(id, |b| {
         b.iter(|| lease.window(black_box(range), Event::Clear).close());

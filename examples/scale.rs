@@ -50,7 +50,7 @@ fn main() -> Outcome {
 
 /// Touches blocks of 2 MiB at equal distances, page by page.
 fn terabyte(cx: &mut CallCx<'_>, mm: &Mm) -> Outcome {
-    let args = MmapArgs::anonymous(TIB).with(MapFlags::NORESERVE);
+    let args = MmapArgs::anonymous(TIB).flags(MapFlags::NORESERVE);
     mm.mmap(cx, &args.fixed(BASE))?;
     let start = Instant::now();
     for block in (BASE..BASE + TIB).step_by(STRIDE as usize) {

@@ -56,7 +56,7 @@
 //! | a driver's memory is freed only after every walker has left | by construction: visits, calls, [`ctx::Epoch`] | `interval`, `sleeping`, Miri |
 //! | a callback that sleeps holds up its own window: no other range, registration or epoch | by construction | `sleeping` |
 //! | … a sleeping window of an operation: no fault on other pages, and no operation on other mappings | by construction: claims, pins | `giving_way`, loom |
-//! | … one that a caller opens under [`Mm::read`] or [`Mm::write`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
+//! | … one that a caller opens under [`Mm::lock_shared`] or [`Mm::lock_exclusive`], or of `fork`: no call that needs that lock | not at all, as in Linux | |
 //! | faults on different pages write to no common line of the mmap lock, and wait for no operation on other pages | by construction | `giving_way`, `benches/scaling.rs` |
 //! | a frame that was given back is not looked at, be it part of a huge page or not | run-time check in [`frame::FrameView`], panic | `protocol`, `stores` |
 //! | a partition in another process reaches what was exported to it and no other memory, and writes there what it may write | by construction: memory of each segment, sealed where it may only be read | `remote_attacks` |

@@ -76,8 +76,11 @@ fn an_access_above_the_address_space_finds_nothing() {
         assert_eq!(mm.pagemap(&mut cx, one(addr)), []);
         assert!(mm.copy_to(&mut cx, addr, (&other, BASE), 1).is_err());
         assert!(other.copy_to(&mut cx, BASE, (&mm, addr), 1).is_err());
-        assert_eq!(machine.merge(&mut cx, &[(&mm, at(4)), (&mm, addr)]), 0);
-        assert_eq!(mm.read(&mut cx).vma_at(page(addr)), None);
+        assert_eq!(
+            machine.merge_same_pages(&mut cx, &[(&mm, at(4)), (&mm, addr)]),
+            0
+        );
+        assert_eq!(mm.lock_shared(&mut cx).vma_at(page(addr)), None);
         assert_eq!(mm.load(&mut cx, at(3)), Ok(3));
     }
     assert!(
@@ -99,7 +102,7 @@ fn a_window_above_the_address_space_reaches_no_entry() {
     let (driver, registration) = mm.register(&mut cx, Driver::new);
     assert_eq!(driver.read(&mut cx, &mm, at(3)), Ok(3));
     for addr in aliases() {
-        let mut guard = mm.read(&mut cx);
+        let mut guard = mm.lock_shared(&mut cx);
         let mut lease = guard.lease();
         let mut window = lease.window(one(addr), Event::Clear);
         let reached = window.lock_ptes(page(addr), |txn| txn.slot(page(addr)).is_some());
@@ -153,7 +156,7 @@ fn a_range_may_be_larger_than_the_address_space() {
     assert_eq!(mm.pagemap(&mut cx, VpnRange::ALL).len(), 16);
     let mut leaves = 0;
     {
-        let mut guard = mm.read(&mut cx);
+        let mut guard = mm.lock_shared(&mut cx);
         let mut lease = guard.lease();
         let mut window = lease.window(VpnRange::ALL, Event::Clear);
         window.for_each_leaf(|_| leaves += 1);
@@ -172,7 +175,7 @@ fn paging_out_costs_what_is_there() {
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
     let len = 64 << 40;
-    let args = MmapArgs::anonymous(len).with(MapFlags::NORESERVE);
+    let args = MmapArgs::anonymous(len).flags(MapFlags::NORESERVE);
     let addr = mm.mmap(&mut cx, &args).unwrap();
     for at in [addr, addr + len - 1] {
         mm.store(&mut cx, at, 1).unwrap();
@@ -220,7 +223,7 @@ fn any_setting_of_fault_around_maps_the_page() {
         file.write_at(cx.reborrow(), 0, &vec![7; 32 * 4096])
             .unwrap();
         let mm = Mm::new(&machine);
-        let args = MmapArgs::anonymous(32 * PAGE).of(&file, 0).fixed(BASE);
+        let args = MmapArgs::anonymous(32 * PAGE).file(&file, 0).fixed(BASE);
         mm.mmap(&mut cx, &args.shared().prot(Prot::READ)).unwrap();
         assert_eq!(mm.load(&mut cx, BASE), Ok(7));
         assert_eq!(
@@ -291,7 +294,7 @@ fn a_fixed_address_at_the_very_top_is_the_error_of_that_number() {
     let mm = Mm::new(&machine);
     let mut errno = |back: u64, len: u64, more: MapFlags| {
         let args = MmapArgs::anonymous(len).fixed(back.wrapping_neg());
-        mm.mmap(&mut cx, &args.with(more)).unwrap_err().errno()
+        mm.mmap(&mut cx, &args.flags(more)).unwrap_err().errno()
     };
     let none = MapFlags::empty();
     assert_eq!(errno(1, PAGE, none), Errno::EPERM);
@@ -315,7 +318,7 @@ fn a_move_that_cuts_off_more_than_there_is_may_not_be_promised() {
         let mut cx = thread.cx();
         let mm = Mm::new(&machine);
         let args = MmapArgs::anonymous(16 * PAGE).fixed(BASE).prot(prot);
-        mm.mmap(&mut cx, &args.with(more)).unwrap();
+        mm.mmap(&mut cx, &args.flags(more)).unwrap();
         let args = MremapArgs {
             addr: at(15),
             old_len: cut,
@@ -324,7 +327,7 @@ fn a_move_that_cuts_off_more_than_there_is_may_not_be_promised() {
             new_addr: 3 << 40,
         };
         let done = mm.mremap(&mut cx, args).map_err(|e| e.errno());
-        let stays = mm.read(&mut cx).vma_at(page(at(15))).is_some();
+        let stays = mm.lock_shared(&mut cx).vma_at(page(at(15))).is_some();
         mm.exit(&mut cx);
         assert_eq!(machine.commit().pages(), 0);
         (done, stays)

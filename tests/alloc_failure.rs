@@ -72,7 +72,7 @@ fn mapping_and_populating() {
         |w| {
             let args = MmapArgs::anonymous(8 * PAGE)
                 .fixed(at(2))
-                .with(MapFlags::POPULATE);
+                .flags(MapFlags::POPULATE);
             let got = w.mm.mmap(&mut w.thread.cx(), &args);
             got.map(|_| ()).map_err(|e| e.errno())?;
             (2..10).try_for_each(|n| fault(w.mm.store(&mut w.thread.cx(), at(n), 1)))

@@ -160,7 +160,7 @@ fn change(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &Arc<File>) {
                 ..MmapArgs::anonymous(b)
             },
         )),
-        2 => tried(mm.mmap(cx, &MmapArgs::anonymous(b).of(file, c).fixed(a).shared())),
+        2 => tried(mm.mmap(cx, &MmapArgs::anonymous(b).file(file, c).fixed(a).shared())),
         3 => tried(mm.munmap(cx, a, b)),
         4 => tried(mm.mprotect(cx, a, b, Prot::READ)),
         5 => {
@@ -242,7 +242,7 @@ fn look(draw: &mut Draw, cx: &mut CallCx<'_>, (mm, other): (&Mm, &Mm), driver: &
         }
         _ => {
             let (range, vpn) = (draw.range(), draw.vpn());
-            let mut guard = mm.read(cx);
+            let mut guard = mm.lock_shared(cx);
             let _vma = guard.vma_at(vpn);
             let mut lease = guard.lease();
             let mut window = lease.window(range, Event::Clear);

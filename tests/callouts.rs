@@ -42,7 +42,7 @@ fn truncate(w: &mut World, file: &Arc<File>, pages: u64) {
         .expect("possible");
 }
 fn reclaim(w: &mut World) -> u64 {
-    w.machine.reclaim(&mut w.thread.cx())
+    w.machine.reclaim_all(&mut w.thread.cx())
 }
 fn move_to(w: &mut World, from: u64, n: u64, to: u64) {
     let (len, flags) = (n * PAGE, MremapFlags::MAYMOVE | MremapFlags::FIXED);
@@ -228,7 +228,12 @@ fn same_page_merging_protects_and_replaces() {
     w.told();
     let mm = w.mm.clone();
     let pages = [(&*mm, at(2)), (&*mm, at(3)), (&*mm, at(0)), (&*mm, at(4))];
-    assert_eq!(w.machine.clone().merge(&mut w.thread.cx(), &pages), 2);
+    assert_eq!(
+        w.machine
+            .clone()
+            .merge_same_pages(&mut w.thread.cx(), &pages),
+        2
+    );
     assert_eq!(w.told(), "W3..4 W2..3 W2..3 W4..5 W4..5");
     w.put(3, 9);
     assert_eq!(w.told(), "W3..4");

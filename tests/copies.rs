@@ -237,7 +237,7 @@ fn opposite_copies_do_not_wait_for_each_other() {
                 let mut thread = machine.enter().unwrap();
                 for _ in 0..ROUNDS {
                     let args = MmapArgs::anonymous(PAGE).fixed(at(3));
-                    let args = args.with(MapFlags::NORESERVE);
+                    let args = args.flags(MapFlags::NORESERVE);
                     from.mmap(&mut thread.cx(), &args).unwrap();
                 }
             });

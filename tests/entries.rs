@@ -129,8 +129,13 @@ fn what_looks_for_pages_in_memory_passes_a_slot_by() {
     assert_eq!(w.mm.migrate(&mut w.thread.cx(), at(0)), Ok(None));
     let mm = Arc::clone(&w.mm);
     let pages = [(&*mm, at(0)), (&*mm, at(1))];
-    assert_eq!(w.machine.clone().merge(&mut w.thread.cx(), &pages), 0);
-    assert_eq!(w.machine.reclaim(&mut w.thread.cx()), 0);
+    assert_eq!(
+        w.machine
+            .clone()
+            .merge_same_pages(&mut w.thread.cx(), &pages),
+        0
+    );
+    assert_eq!(w.machine.reclaim_all(&mut w.thread.cx()), 0);
     assert_eq!((w.told().as_str(), used(&w)), ("", 4));
     w.end();
 }
@@ -244,7 +249,7 @@ fn given_up_lazily_while_reclaim_has_it() {
         })
     });
     // Without the mmap lock, which an advice waits for.
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     w.map(8, 1, RW);
     w.put(8, 0x99);
     w.advise(8, 1, Advice::PageOut).unwrap();
@@ -269,7 +274,12 @@ fn protected_pages_move_and_merge() {
     assert_eq!(w.get(0), Err(FaultError::Denied(at(0))));
     let mm = Arc::clone(&w.mm);
     let pages = [(&*mm, at(0)), (&*mm, at(1))];
-    assert_eq!(w.machine.clone().merge(&mut w.thread.cx(), &pages), 1);
+    assert_eq!(
+        w.machine
+            .clone()
+            .merge_same_pages(&mut w.thread.cx(), &pages),
+        1
+    );
     assert_eq!(w.get(1), Err(FaultError::Denied(at(1))));
     w.protect(0, 4, RW).unwrap();
     assert!(copies(&mut w, 1) && !copies(&mut w, 2));
@@ -346,7 +356,7 @@ fn a_place_outlives_all_but_its_mapping() {
         w.advise(0, 4, advice).unwrap();
     }
     assert_eq!(w.mm.migrate(&mut w.thread.cx(), at(0)), Ok(None));
-    assert_eq!(w.machine.reclaim(&mut w.thread.cx()), 4);
+    assert_eq!(w.machine.reclaim_all(&mut w.thread.cx()), 4);
     assert_eq!(mincore(&mut w, 0, 4), [false; 4]);
     let child = w.fork();
     let how = MremapFlags::MAYMOVE | MremapFlags::FIXED;

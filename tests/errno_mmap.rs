@@ -94,7 +94,7 @@ fn mmap_a_full_map_comes_before_placement_and_after_the_length() {
     let mut w = small_map(4);
     w.crowd(5);
     assert_eq!(w.mmap(&fixed(at(0) + 1, PAGE)), Err(ENOMEM));
-    let over = private(1 << 20, 1).with(MapFlags::FIXED_NOREPLACE);
+    let over = private(1 << 20, 1).flags(MapFlags::FIXED_NOREPLACE);
     assert_eq!(w.mmap(&over), Err(ENOMEM), "not EEXIST");
     w.end();
 }
@@ -135,7 +135,7 @@ fn mmap_noreplace_implies_fixed_and_refuses_any_overlap() {
     let mut w = World::new();
     w.map(4, 2, RW);
     let at_most = |from, n| {
-        let mut args = private(from, n).with(MapFlags::FIXED_NOREPLACE);
+        let mut args = private(from, n).flags(MapFlags::FIXED_NOREPLACE);
         args.flags -= MapFlags::FIXED;
         args
     };
@@ -156,8 +156,8 @@ fn mmap_an_overlap_comes_before_the_right_to_lock() {
     let mut w = World::new();
     w.map(0, 1, RW);
     w.limit(|l| (l.ipc_lock, l.memlock) = (false, 0));
-    let locked = private(0, 1).with(MapFlags::LOCKED);
-    let noreplace = locked.clone().with(MapFlags::FIXED_NOREPLACE);
+    let locked = private(0, 1).flags(MapFlags::LOCKED);
+    let noreplace = locked.clone().flags(MapFlags::FIXED_NOREPLACE);
     assert_eq!(w.mmap(&noreplace), Err(EEXIST));
     assert_eq!(w.mmap(&locked), Err(EPERM));
 }
@@ -166,7 +166,7 @@ fn mmap_an_overlap_comes_before_the_right_to_lock() {
 fn mmap_locked_needs_the_right_and_room_in_its_limit() {
     let mut w = World::new();
     w.limit(|l| (l.ipc_lock, l.memlock) = (false, 2 * PAGE));
-    let locked = |n| private(0, n).with(MapFlags::LOCKED);
+    let locked = |n| private(0, n).flags(MapFlags::LOCKED);
     assert_eq!(w.mmap(&locked(3)), Err(EAGAIN));
     assert_eq!(w.mmap(&locked(2)), Ok(at(0)));
     assert_eq!(w.locked(), 2);
@@ -190,7 +190,7 @@ fn mmap_the_future_lock_obeys_the_limit_and_not_the_right() {
 fn mmap_lock_errors_come_before_the_mapping_type() {
     let mut w = World::new();
     w.limit(|l| (l.ipc_lock, l.memlock) = (false, 0));
-    let untyped = typed(0).with(MapFlags::LOCKED);
+    let untyped = typed(0).flags(MapFlags::LOCKED);
     assert_eq!(w.mmap(&untyped), Err(EPERM));
     w.limit(|l| (l.ipc_lock, l.memlock) = (false, PAGE));
     let untyped = MmapArgs {
@@ -250,9 +250,9 @@ fn mmap_validates_every_flag_of_a_shared_object() {
 fn mmap_only_private_anonymous_memory_grows_down() {
     let mut w = World::new();
     let down = MapFlags::GROWSDOWN;
-    assert!(w.mmap(&typed(2).with(down)).is_ok());
+    assert!(w.mmap(&typed(2).flags(down)).is_ok());
     for args in [typed(1), typed(8), of_object(&w, 1), of_object(&w, 2)] {
-        assert_eq!(w.mmap(&args.with(down)), Err(EINVAL));
+        assert_eq!(w.mmap(&args.flags(down)), Err(EINVAL));
     }
     w.end();
 }
@@ -260,7 +260,7 @@ fn mmap_only_private_anonymous_memory_grows_down() {
 #[test]
 fn mmap_droppable_memory_cannot_be_asked_to_be_locked() {
     let mut w = World::new();
-    assert_eq!(w.mmap(&typed(8).with(MapFlags::LOCKED)), Err(EINVAL));
+    assert_eq!(w.mmap(&typed(8).flags(MapFlags::LOCKED)), Err(EINVAL));
     let future = MlockallFlags::FUTURE;
     w.mm.mlockall(&mut w.thread.cx(), future).unwrap();
     assert!(w.mmap(&typed(8)).is_ok());
@@ -273,7 +273,7 @@ fn mmap_more_than_all_memory_cannot_be_promised_at_once() {
     assert_eq!(w.mmap(&shared(0, 17)), Err(ENOMEM));
     assert_eq!(w.mmap(&private(0, 16)), Ok(at(0)));
     assert_eq!(w.mmap(&private(16, 16)), Ok(at(16)), "twice is fine");
-    let unreserved = private(100, 17).with(MapFlags::NORESERVE);
+    let unreserved = private(100, 17).flags(MapFlags::NORESERVE);
     assert_eq!(w.mmap(&unreserved), Ok(at(100)));
     assert_eq!(w.mmap(&private(200, 17).prot(READ)), Ok(at(200)));
     assert_eq!(w.promised(), 32);
@@ -284,7 +284,7 @@ fn mmap_more_than_all_memory_cannot_be_promised_at_once() {
 fn mmap_with_overcommit_never_counts_everything_and_ignores_noreserve() {
     let mut w = never(9);
     assert_eq!(w.mmap(&private(0, 8)), Ok(at(0)));
-    let unreserved = private(100, 1).with(MapFlags::NORESERVE);
+    let unreserved = private(100, 1).flags(MapFlags::NORESERVE);
     assert_eq!(w.mmap(&unreserved), Err(ENOMEM));
     assert_eq!(w.mmap(&shared(100, 1)), Err(ENOMEM));
     assert_eq!(w.mmap(&private(4, 4)), Ok(at(4)), "what goes makes room");

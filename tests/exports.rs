@@ -203,7 +203,7 @@ fn migration_and_reclaim() {
             assert!(new.is_some());
         }
     });
-    Exports::private().gone_by(|w| _ = w.machine.reclaim(&mut w.thread.cx()));
+    Exports::private().gone_by(|w| _ = w.machine.reclaim_all(&mut w.thread.cx()));
 }
 
 /// Pages that hold nothing but zeros go when their huge page is split.
@@ -238,7 +238,10 @@ fn copying_on_write_and_merging() {
     let mut x = Exports::private();
     let (first, other) = (x.export(4, Access::Write), x.export(5, Access::Write));
     let (machine, mm) = (Arc::clone(&x.w.machine), Arc::clone(&x.w.mm));
-    assert_eq!(machine.merge(&mut x.cx(), &[(&mm, at(4)), (&mm, at(5))]), 1);
+    assert_eq!(
+        machine.merge_same_pages(&mut x.cx(), &[(&mm, at(4)), (&mm, at(5))]),
+        1
+    );
     // Each is told when it is protected, mapped still: so nobody writes to what is being compared.
     assert_eq!(x.told(), [(other, 1), (first, 1)]);
     x.end();
@@ -410,7 +413,7 @@ fn windows_of_ones_own_and_spaces_that_are_dropped() {
     let page = x.export(4, Access::Write);
     let mm = Arc::clone(&x.w.mm);
     let mut cx = x.w.thread.cx();
-    let mut g = mm.read(&mut cx);
+    let mut g = mm.lock_shared(&mut cx);
     let mut lease = g.lease();
     let range = World::pages(4, 5);
     let mut window = lease.window(range, emmu::notifier::Event::Clear);

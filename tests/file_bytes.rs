@@ -160,7 +160,7 @@ fn a_file_is_read_where_it_will_be_needed() {
     let (object, file) = disk(&mut w, 16);
     file.sync(w.thread.cx()).unwrap();
     w.map_file(0, 16, &file, 0, MapFlags::PRIVATE);
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     file.truncate(w.thread.cx(), 0).unwrap();
     file.truncate(w.thread.cx(), 16 * PAGE).unwrap();
     assert!(present(&mut w).is_empty());

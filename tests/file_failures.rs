@@ -53,7 +53,7 @@ fn setting(kind: Kind) -> Setting {
         assert_eq!(n, len);
     }
     file.sync(w.thread.cx()).unwrap();
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     w.map_file(0, 2 * PAGES, &file, 0, MapFlags::SHARED);
     if kind == Kind::Warm {
         for page in 0..PAGES {
@@ -142,7 +142,7 @@ const WORKS: &[(&str, Work)] = &[
         done.map_err(|why| why.errno())
     }),
     ("reclaim", |s| {
-        s.w.machine.reclaim(&mut s.w.thread.cx());
+        s.w.machine.reclaim_all(&mut s.w.thread.cx());
         Ok(())
     }),
 ];
@@ -208,8 +208,8 @@ fn a_block_that_fails_leaves_a_file_as_it_was() {
                 }
                 assert_eq!(contents(&mut s), wanted, "{here}");
                 s.file.sync(s.w.thread.cx()).unwrap();
-                s.w.machine.reclaim(&mut s.w.thread.cx());
-                s.w.machine.reclaim(&mut s.w.thread.cx());
+                s.w.machine.reclaim_all(&mut s.w.thread.cx());
+                s.w.machine.reclaim_all(&mut s.w.thread.cx());
                 assert_eq!(contents(&mut s), wanted, "{here}: from its store");
                 drop(s.file);
                 s.w.end();

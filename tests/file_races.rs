@@ -41,7 +41,7 @@ fn story() -> Story {
             .unwrap();
     }
     file.sync(w.thread.cx()).unwrap();
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     w.map_file(0, PAGES, &file, 0, MapFlags::SHARED);
     // Every page for itself.
     w.mm.madvise(&mut w.thread.cx(), at(0), PAGES * PAGE, Advice::Random)

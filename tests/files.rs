@@ -87,7 +87,7 @@ fn a_read_only_file_is_mapped_shared_for_reading_and_private_for_writing() {
     let map = |w: &mut World, file: &Arc<File>, kind, prot| {
         let mut args = MmapArgs::anonymous(PAGE)
             .fixed(at(0))
-            .of(file, 0)
+            .file(file, 0)
             .prot(prot);
         args.flags = MapFlags::FIXED | kind;
         w.mm.mmap(&mut w.thread.cx(), &args)
@@ -131,7 +131,7 @@ fn objects_go_when_nobody_has_them() {
         w.map_file(n as u64 * 10, 8, file, 0, SHARED);
         w.fill(n as u64 * 10, 8);
     }
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     drop((file, on_disk, in_place));
     let machine = w.machine.clone();
     w.end();

@@ -147,7 +147,7 @@ impl Family {
             28 => advise(cx, Advice::HugePage),
             29 => format!("{}", mm.age(cx, page(step.page), AgeKind::ClearFlush)),
             30 => format!("{:?}", mm.migrate(cx, addr)),
-            31 => format!("{}", self.machine.reclaim(cx)),
+            31 => format!("{}", self.machine.reclaim_all(cx)),
             32 => format!("{:?}", mm.mincore(cx, addr, len)),
             33 => format!(
                 "{:?} {:?}",

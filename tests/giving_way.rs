@@ -458,9 +458,9 @@ fn who_holds_the_lock_holds_up_others() {
     let mm = Mm::new(&machine);
     let args = MmapArgs::anonymous(8 * PAGE)
         .fixed(at(0))
-        .with(MapFlags::POPULATE);
+        .flags(MapFlags::POPULATE);
     mm.mmap(&mut cx, &args).unwrap();
-    let held = mm.read(&mut cx);
+    let held = mm.lock_shared(&mut cx);
     thread::scope(|s| {
         let other = s.spawn(|| {
             let mut thread = machine.enter().unwrap();

@@ -46,7 +46,7 @@ fn under_window<T>(mm: &Mm, range: VpnRange, f: impl FnOnce(&mpsc::Sender<()>) -
         s.spawn(move || {
             let mut thread = mm.machine().enter().unwrap();
             let mut cx = thread.cx();
-            let mut g = mm.read(&mut cx);
+            let mut g = mm.lock_shared(&mut cx);
             let mut lease = g.lease();
             let window = lease.window(range, Event::Clear);
             opened.send(()).unwrap();
@@ -257,7 +257,7 @@ fn a_refused_window_leaves_no_subscription_waiting() {
     with_space!(cx, mm);
     let (d, reg) = mm.subscribe(&mut cx, pages(0, 4), Driver::new);
     let (_refuser, refusing) = mm.register(&mut cx, Refuser::new);
-    let mut g = mm.read(&mut cx);
+    let mut g = mm.lock_shared(&mut cx);
     let refused = g.lease().try_window(pages(0, 2), Event::Clear).err();
     assert_eq!(refused, Some(WouldBlock));
     drop(g);
@@ -265,7 +265,7 @@ fn a_refused_window_leaves_no_subscription_waiting() {
     d.gate.wait_idle(&mut cx, pages(0, 4));
     assert_eq!(d.try_read(&mut cx, &mm, at(0)), Ok(0));
     mm.unregister(&mut cx, refusing);
-    let mut g = mm.read(&mut cx);
+    let mut g = mm.lock_shared(&mut cx);
     assert!(g.lease().try_window(pages(0, 2), Event::Clear).is_ok());
     drop(g);
     assert_eq!(d.told(), (2, 2));

@@ -236,7 +236,7 @@ fn what_the_guest_wrote_survives_reclaim_and_lazy_freeing() {
         for n in 0..8 {
             vcpu.store(cx, n * PAGE, 50 + n as u8).unwrap();
         }
-        g.mm.machine().reclaim(cx);
+        g.mm.machine().reclaim_all(cx);
         g.mm.madvise(cx, BASE, 16 * PAGE, Advice::PageOut).unwrap();
         for n in 0..8 {
             assert_eq!(vcpu.load(cx, n * PAGE).unwrap(), 50 + n as u8, "page {n}");

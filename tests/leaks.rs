@@ -80,7 +80,7 @@ fn machine(trouble: Trouble) -> Arc<Machine> {
 fn mapping(dice: &mut Dice, bytes: u64) -> MmapArgs {
     let args = MmapArgs::anonymous(bytes);
     let args = if dice.chance(3) { args.shared() } else { args };
-    args.with(dice.pick(&[
+    args.flags(dice.pick(&[
         MapFlags::empty(),
         MapFlags::empty(),
         MapFlags::POPULATE,
@@ -322,7 +322,7 @@ fn a_drop_without_exit_gives_everything_back() {
     let mut thread = machine.enter().expect("the only one");
     let mm = Mm::new(&machine);
     let args = MmapArgs::anonymous(2000 * PAGE).fixed(at(0));
-    mm.mmap(&mut thread.cx(), &args.with(MapFlags::POPULATE))
+    mm.mmap(&mut thread.cx(), &args.flags(MapFlags::POPULATE))
         .unwrap();
     let child = mm.fork(&mut thread.cx()).unwrap();
     assert_eq!(

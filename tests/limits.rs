@@ -167,7 +167,7 @@ fn the_data_limit_counts_private_writable_memory_and_no_stack() {
     for args in [
         private(10, 9).prot(READ),
         shared(20, 9),
-        private(600, 9).with(MapFlags::GROWSDOWN),
+        private(600, 9).flags(MapFlags::GROWSDOWN),
     ] {
         assert_eq!(w.mmap(&args), Ok(args.addr));
     }

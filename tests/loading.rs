@@ -29,7 +29,7 @@ fn place(w: &mut World, args: &MmapArgs) -> u64 {
 fn what_holds_whole_stretches_of_a_file_is_aligned_by_them() {
     let mut w = World::new();
     let file = disk(&w);
-    let of = |len, offset| MmapArgs::anonymous(len).of(&file, offset);
+    let of = |len, offset| MmapArgs::anonymous(len).file(&file, offset);
     // Three megabytes from the second page on hold no whole stretch: right below, as small ones are.
     let small = place(&mut w, &of(PAGE, 0));
     assert_eq!(place(&mut w, &of(3 * MIB, PAGE)) + 3 * MIB, small);
@@ -47,7 +47,7 @@ fn shared_memory_is_not_aligned_and_a_hint_with_room_is_kept() {
     assert_eq!(shared + 4 * MIB, small);
     let hinted = |addr| MmapArgs {
         addr,
-        ..MmapArgs::anonymous(4 * MIB).of(&file, 0)
+        ..MmapArgs::anonymous(4 * MIB).file(&file, 0)
     };
     assert_eq!(place(&mut w, &hinted(at(1))), at(1));
     // It would fit below the first, but not with two megabytes to spare.
@@ -61,7 +61,7 @@ fn a_moved_file_is_aligned_as_a_new_one() {
     let mut w = World::new();
     let file = disk(&w);
     place(&mut w, &MmapArgs::anonymous(PAGE));
-    let from = place(&mut w, &MmapArgs::anonymous(PAGE).of(&file, PAGE));
+    let from = place(&mut w, &MmapArgs::anonymous(PAGE).file(&file, PAGE));
     let args = MremapArgs {
         addr: from,
         old_len: PAGE,
@@ -149,7 +149,7 @@ fn names_split_and_merge_and_go_to_children() {
     assert_eq!(names(w.mm.maps(&mut cx)), [""]);
     let file = disk(&w);
     let mut cx = w.thread.cx();
-    let mapped = MmapArgs::anonymous(PAGE).of(&file, 0).fixed(at(8));
+    let mapped = MmapArgs::anonymous(PAGE).file(&file, 0).fixed(at(8));
     w.mm.mmap(&mut cx, &mapped).expect("room");
     let named = w.mm.name_memory(&mut cx, at(8), PAGE, Some("f"));
     assert_eq!(named.map_err(|e| e.errno()), Err(Errno::EBADF));

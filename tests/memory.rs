@@ -153,7 +153,7 @@ mod copying {
     #[test]
     fn droppable_memory_is_wiped_and_neither_promised_nor_locked() {
         let mut w = World::new();
-        let mut args = private(0, 2).with(MapFlags::DROPPABLE);
+        let mut args = private(0, 2).flags(MapFlags::DROPPABLE);
         args.flags -= MapFlags::PRIVATE;
         w.mmap(&args).unwrap();
         w.put(0, 1);
@@ -284,7 +284,7 @@ mod advising {
     #[test]
     fn a_populated_mapping_is_written_if_private_and_writable() {
         let mut w = World::new();
-        let populate = |args: emmu::mm::MmapArgs| args.with(MapFlags::POPULATE);
+        let populate = |args: emmu::mm::MmapArgs| args.flags(MapFlags::POPULATE);
         w.mmap(&populate(private(0, 2))).unwrap();
         assert_eq!(in_use(&w), 2);
         w.mmap(&populate(private(10, 2).prot(READ))).unwrap();
@@ -293,7 +293,7 @@ mod advising {
         assert_eq!(states(&mut w, 20, 22), []);
         w.mmap(&populate(shared(30, 2))).unwrap();
         assert_eq!(in_use(&w), 4);
-        w.mmap(&populate(private(40, 2)).with(MapFlags::NONBLOCK))
+        w.mmap(&populate(private(40, 2)).flags(MapFlags::NONBLOCK))
             .unwrap();
         assert_eq!(states(&mut w, 40, 42), []);
         w.end();
@@ -302,7 +302,7 @@ mod advising {
     #[test]
     fn failing_to_populate_is_ignored() {
         let mut w = World::on(common::machine(2));
-        let args = private(0, 4).with(MapFlags::POPULATE | MapFlags::NORESERVE);
+        let args = private(0, 4).flags(MapFlags::POPULATE | MapFlags::NORESERVE);
         assert_eq!(w.mmap(&args), Ok(at(0)));
         assert_eq!(in_use(&w), 2);
         w.end();

@@ -248,7 +248,7 @@ fn it_is_no_page_to_merge_and_one_in_memory() {
         w.while_moving(1, comes, |w| {
             let mm = Arc::clone(&w.mm);
             let pages = [(&*mm, at(0)), (&*mm, at(1))];
-            assert_eq!(w.machine.merge(&mut w.thread.cx(), &pages), 0);
+            assert_eq!(w.machine.merge_same_pages(&mut w.thread.cx(), &pages), 0);
             let resident = w.mm.mincore(&mut w.thread.cx(), at(0), 4 * PAGE);
             assert_eq!(resident.unwrap(), [true; 4]);
         });
@@ -296,13 +296,13 @@ fn locked_or_unlocked_on_its_way() {
     w.waits_for_moving(1, Comes::Through, |mm, cx| {
         mm.mlock(cx, at(1), PAGE).unwrap()
     });
-    assert_eq!(w.machine.reclaim(&mut w.thread.cx()), 3);
+    assert_eq!(w.machine.reclaim_all(&mut w.thread.cx()), 3);
     assert!(w.pfn(1).is_some(), "locked");
     for comes in BOTH {
         w.while_moving(1, comes, |w| w.unlock(1, 1).unwrap());
         w.lock(1, 1).unwrap();
         w.while_moving(1, comes, |_| ());
-        assert_eq!(w.machine.reclaim(&mut w.thread.cx()), 0, "{comes:?}");
+        assert_eq!(w.machine.reclaim_all(&mut w.thread.cx()), 0, "{comes:?}");
         w.while_moving(1, comes, |w| w.unlock(1, 1).unwrap());
         w.advise(1, 1, Advice::PageOut).unwrap();
         assert!(matches!(w.pte(1), Pte::Swap(_)), "{comes:?}");

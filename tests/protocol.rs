@@ -228,7 +228,7 @@ fn an_open_window_holds_off_its_range_and_no_other() {
         s.spawn(|| {
             let mut thread = mm.machine().enter().unwrap();
             let mut cx = thread.cx();
-            let mut g = mm.read(&mut cx);
+            let mut g = mm.lock_shared(&mut cx);
             let mut lease = g.lease();
             let window = lease.window(pages(0, 4), Event::Clear);
             open.store(true, SeqCst);
@@ -304,7 +304,7 @@ fn a_refused_atomic_window_tells_the_end_to_those_who_had_agreed() {
     // The last to register is asked first.
     let (spinner, spinny) = mm.register(&mut cx, Spinner::new);
     {
-        let mut g = mm.read(&mut cx);
+        let mut g = mm.lock_shared(&mut cx);
         let refused = g.lease().try_window(pages(0, 2), Event::Clear).err();
         assert_eq!(refused, Some(WouldBlock));
     }
@@ -314,7 +314,7 @@ fn a_refused_atomic_window_tells_the_end_to_those_who_had_agreed() {
     );
     assert_eq!((sleeper.ends.load(SeqCst), mm.windows_open()), (0, 0));
     mm.unregister(&mut cx, sleepy);
-    let mut g = mm.read(&mut cx);
+    let mut g = mm.lock_shared(&mut cx);
     assert!(g.lease().try_window(pages(0, 2), Event::Clear).is_ok());
     drop(g);
     mm.unregister(&mut cx, spinny);
@@ -323,7 +323,7 @@ fn a_refused_atomic_window_tells_the_end_to_those_who_had_agreed() {
 #[test]
 fn nested_and_overlapping_windows_end_one_by_one() {
     with_driver!(cx, mm, d, reg: Spinner);
-    let mut g = mm.read(&mut cx);
+    let mut g = mm.lock_shared(&mut cx);
     let mut lease = g.lease();
     lease.with_window(pages(0, 8), Event::Unmap, |_| ());
     drop(g);
@@ -455,7 +455,10 @@ fn passes_held_gate(
             passed
         });
         is_held.recv().unwrap();
-        mm.read(cx).lease().window(range, Event::Clear).close();
+        mm.lock_shared(cx)
+            .lease()
+            .window(range, Event::Clear)
+            .close();
         let _gone_if_late = done.send(());
         holder.join().unwrap()
     })

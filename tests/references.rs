@@ -54,7 +54,7 @@ fn give_up(w: &mut World, by_address: bool) {
     if by_address {
         advise(w, 1, Advice::PageOut);
     } else {
-        w.machine.reclaim(&mut w.thread.cx());
+        w.machine.reclaim_all(&mut w.thread.cx());
     }
 }
 

@@ -41,7 +41,7 @@ fn said(f: impl FnOnce()) -> Option<String> {
 
 /// A window over one page, by hand: nothing changes in it.
 fn window(cx: &mut CallCx<'_>, mm: &Mm, n: u64) {
-    let mut guard = mm.read(cx);
+    let mut guard = mm.lock_shared(cx);
     let mut lease = guard.lease();
     drop(lease.window(VpnRange::single(page(n)), Event::Clear));
 }
@@ -166,7 +166,7 @@ fn a_window_that_was_forgotten_can_be_named() {
     assert_eq!(mm.open_windows(), []);
     let pages = VpnRange::new(page(2), page(5)).unwrap();
     {
-        let mut guard = mm.read(&mut cx);
+        let mut guard = mm.lock_shared(&mut cx);
         let mut lease = guard.lease();
         std::mem::forget(lease.window(pages, Event::Clear));
     }

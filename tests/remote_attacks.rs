@@ -428,7 +428,10 @@ fn a_segment_that_is_removed_during_a_look_up_is_not_lent() {
         let store = Box::new(Slow { begun, go_on });
         let file = DiskFile::new(w.machine.host(), "slow", PAGE, store).unwrap();
         let file = File::open(file, FileMode::ReadWrite);
-        let args = MmapArgs::anonymous(PAGE).shared().of(&file, 0).fixed(BASE);
+        let args = MmapArgs::anonymous(PAGE)
+            .shared()
+            .file(&file, 0)
+            .fixed(BASE);
         w.mm.mmap(cx, &args).unwrap();
         let (near, _served) = w.near(1, RemoteConfig::default());
         let gone = w.owner.make(pages(0, 1), Access::Write);

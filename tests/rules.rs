@@ -19,7 +19,7 @@ const TLB: MapFlags = MapFlags::HUGETLB;
 const HUGE: u64 = 512;
 
 fn low(w: &mut World, hint: u64, n: u64) -> Sys<u64> {
-    let args = MmapArgs::anonymous(n * PAGE).with(LOW | MapFlags::NORESERVE);
+    let args = MmapArgs::anonymous(n * PAGE).flags(LOW | MapFlags::NORESERVE);
     w.mmap(&MmapArgs { addr: hint, ..args })
 }
 fn typed(kind: MapFlags, from: u64, n: u64) -> MmapArgs {
@@ -53,7 +53,7 @@ fn map_32bit_is_the_second_gib_from_its_lowest_hole_on() {
     assert_eq!(low(&mut w, 0, all + 1), Err(ENOMEM), "nowhere else");
     assert_eq!(low(&mut w, 0, all), Ok(GIB + 9 * PAGE));
     assert_eq!(low(&mut w, 0, 1), Err(ENOMEM));
-    let fixed = w.mmap(&private(0, 1).with(LOW));
+    let fixed = w.mmap(&private(0, 1).flags(LOW));
     assert_eq!(fixed, Ok(at(0)), "it says nothing of what is fixed");
     w.end();
 }
@@ -97,18 +97,18 @@ fn without_a_pool_map_hugetlb_fails_after_the_old_mapping_is_gone() {
         w.map(0, HUGE, RW);
         w.put(0, 1);
         w.told();
-        let failed = w.mmap(&typed(kind, 0, 1).with(TLB));
+        let failed = w.mmap(&typed(kind, 0, 1).flags(TLB));
         assert_eq!(failed, Err(ENOMEM), "{kind:?}");
         assert_eq!(w.told(), "W0..512 W0..512", "all of a huge page");
         assert_eq!((w.vmas().len(), w.promised()), (0, 0));
     }
-    assert_eq!(w.mmap(&private(0, 1).with(TLB)), Err(ENOMEM));
+    assert_eq!(w.mmap(&private(0, 1).flags(TLB)), Err(ENOMEM));
     assert_eq!(w.told(), "W0..512", "nothing was there");
     let size = MapFlags::HUGE_1GB | TLB;
-    assert_eq!(w.mmap(&private(0, HUGE).with(size)), Err(ENOMEM));
+    assert_eq!(w.mmap(&private(0, HUGE).flags(size)), Err(ENOMEM));
     assert_eq!(w.told(), "W0..262144");
     w.map(0, HUGE, RW);
-    let mut odd = private(0, 1).with(TLB);
+    let mut odd = private(0, 1).flags(TLB);
     odd.offset = PAGE;
     assert_eq!(
         w.mmap(&odd),
@@ -125,16 +125,16 @@ fn map_hugetlb_checks_its_arguments_first() {
     let mut w = World::new();
     w.map(0, HUGE, RW);
     w.told();
-    let unaligned = private(1, HUGE).with(TLB);
-    let unknown = private(0, HUGE).with(TLB | MapFlags::from_bits_retain(22 << 26));
+    let unaligned = private(1, HUGE).flags(TLB);
+    let unknown = private(0, HUGE).flags(TLB | MapFlags::from_bits_retain(22 << 26));
     let file = shmem(&mut w, 4);
-    let of_small_pages = private(0, 1).with(TLB).of(&file, 0);
-    let mut nothing = private(0, 1).with(TLB);
+    let of_small_pages = private(0, 1).flags(TLB).file(&file, 0);
+    let mut nothing = private(0, 1).flags(TLB);
     nothing.len = 0;
-    let mut wraps = private(0, 1).with(TLB);
+    let mut wraps = private(0, 1).flags(TLB);
     wraps.len = u64::MAX - PAGE;
-    let contradiction = private(0, HUGE).with(TLB | MapFlags::GROWSDOWN);
-    let dropped = droppable(0, HUGE).with(TLB);
+    let contradiction = private(0, HUGE).flags(TLB | MapFlags::GROWSDOWN);
+    let dropped = droppable(0, HUGE).flags(TLB);
     for args in [
         unaligned,
         unknown,
@@ -146,11 +146,11 @@ fn map_hugetlb_checks_its_arguments_first() {
     ] {
         assert_eq!(w.mmap(&args), Err(EINVAL), "{args:?}");
     }
-    let mut once = private(0, 1).with(TLB | MapFlags::FIXED_NOREPLACE);
+    let mut once = private(0, 1).flags(TLB | MapFlags::FIXED_NOREPLACE);
     once.flags -= MapFlags::FIXED;
     assert_eq!(w.mmap(&once), Err(EEXIST));
     let validated = typed(MapFlags::SHARED_VALIDATE, 0, HUGE);
-    let unknown = validated.with(TLB | MapFlags::from_bits_retain(1 << 22));
+    let unknown = validated.flags(TLB | MapFlags::from_bits_retain(1 << 22));
     assert_eq!(w.mmap(&unknown), Err(EOPNOTSUPP));
     assert_eq!((w.told().as_str(), w.vmas().len()), ("", 1));
     drop(file);
@@ -162,14 +162,14 @@ fn map_hugetlb_checks_its_arguments_first() {
 fn without_a_pool_a_place_is_found_all_the_same() {
     let mut w = World::new();
     w.map(0, 1, RW);
-    let mut args = private(1, 1).with(TLB);
+    let mut args = private(1, 1).flags(TLB);
     args.flags -= MapFlags::FIXED;
     assert_eq!(w.mmap(&args), Err(ENOMEM));
     assert_eq!(w.told(), "W512..1024");
     args.addr = 0;
     let place = w.mm.would_map_at(&mut w.thread.cx(), &args).unwrap();
     assert!(place.is_multiple_of(HUGE * PAGE) && place < TASK_SIZE);
-    args = args.with(LOW);
+    args = args.flags(LOW);
     assert_eq!(low(&mut w, 0, 1), Ok(GIB));
     let place = w.mm.would_map_at(&mut w.thread.cx(), &args);
     assert_eq!(place, Ok(GIB + HUGE * PAGE));
@@ -193,8 +193,8 @@ fn droppable_pages_are_dropped_not_swapped_out() {
     assert_eq!((w.get(0), w.get(10)), (Ok(7), Ok(0)));
     // So under pressure; and what is locked by its process stays, but this never is.
     w.put(10, 8);
-    w.machine.reclaim(&mut w.thread.cx());
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     assert_eq!(w.get(10), Ok(0));
     w.end();
 }
@@ -204,7 +204,7 @@ fn droppable_pages_are_dropped_not_swapped_out() {
 #[test]
 fn droppable_memory_is_mapped_unlocked_where_all_new_memory_is_locked() {
     let mut w = World::new();
-    let locked = droppable(0, 2).with(MapFlags::LOCKED);
+    let locked = droppable(0, 2).flags(MapFlags::LOCKED);
     assert_eq!(w.mmap(&locked), Err(EINVAL));
     w.mmap(&droppable(2, 2)).unwrap();
     for flags in [

@@ -56,7 +56,7 @@ impl ExternalMmu for Sleeper {
 
 /// Drops pages in a window under the mmap lock held shared.
 fn drop_pages(cx: &mut CallCx<'_>, mm: &Mm, range: VpnRange) {
-    let mut g = mm.read(cx);
+    let mut g = mm.lock_shared(cx);
     let mut lease = g.lease();
     lease.with_window(range, Event::Clear, |w| {
         w.for_each_leaf(|leaf| leaf.for_each(|slot| drop(slot.clear())));

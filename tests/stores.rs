@@ -46,7 +46,7 @@ fn said(f: impl FnOnce()) -> Option<String> {
 
 /// A window over one page, by hand: nothing changes in it.
 fn window(cx: &mut CallCx<'_>, mm: &Mm, n: u64) {
-    let mut guard = mm.read(cx);
+    let mut guard = mm.lock_shared(cx);
     let mut lease = guard.lease();
     drop(lease.window(VpnRange::single(page(n)), Event::Clear));
 }
@@ -449,18 +449,18 @@ fn a_machine_does_nothing_for_pages_or_tokens_of_another() {
     let mm = filled(&mut cx, &mine);
     let pages = [(&*mm, BASE + PAGE), (&*mm, BASE + 2 * PAGE)];
     // There both are zero.
-    assert!(said(|| done(other.merge(&mut cx, &pages))).is_some());
-    assert!(said(|| done(other.shrink(&mut cx, 1))).is_some());
-    assert!(said(|| done(other.reclaim(&mut cx))).is_some());
+    assert!(said(|| done(other.merge_same_pages(&mut cx, &pages))).is_some());
+    assert!(said(|| done(other.reclaim(&mut cx, 1))).is_some());
+    assert!(said(|| done(other.reclaim_all(&mut cx))).is_some());
     assert!(said(|| other.settle_counts(&mut cx)).is_some());
     for n in [1, 2] {
         assert_eq!(mm.load(&mut cx, BASE + n * PAGE), Ok(n as u8));
     }
     let foreign = Mm::new(&other);
     let pages = [(&*foreign, BASE), pages[0], (&*foreign, BASE), pages[1]];
-    assert_eq!(mine.merge(&mut cx, &pages), 0);
+    assert_eq!(mine.merge_same_pages(&mut cx, &pages), 0);
     mm.store(&mut cx, BASE + PAGE, 2).unwrap();
-    assert_eq!(mine.merge(&mut cx, &pages), 1);
+    assert_eq!(mine.merge_same_pages(&mut cx, &pages), 1);
     mm.exit(&mut cx);
     assert_eq!(mine.mem().in_use(), 0);
 }

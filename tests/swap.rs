@@ -36,7 +36,7 @@ fn sharers_of_a_slot_share_the_frame_again() {
     w.map(0, 1, RW);
     w.put(0, 7);
     let child = w.fork();
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     let used = w.machine.mem().in_use();
     assert_eq!(w.get(0), Ok(7));
     assert_eq!(w.inside(&child, |w| w.get(0)), Ok(7));
@@ -54,7 +54,7 @@ fn locked_memory_stays() {
     w.fill(0, 4);
     w.lock(0, 2).unwrap();
     w.told();
-    assert_eq!(w.machine.reclaim(&mut w.thread.cx()), 2);
+    assert_eq!(w.machine.reclaim_all(&mut w.thread.cx()), 2);
     assert!(w.advise(0, 1, Advice::PageOut).is_err());
     w.unlock(0, 2).unwrap();
     w.advise(0, 2, Advice::PageOut).unwrap();
@@ -68,7 +68,7 @@ fn lazily_freed_pages_go_unless_written_again() {
     w.fill(0, 2);
     w.advise(0, 2, Advice::Free).unwrap();
     w.put(1, 5);
-    w.machine.reclaim(&mut w.thread.cx());
+    w.machine.reclaim_all(&mut w.thread.cx());
     assert_eq!((w.get(0), w.get(1)), (Ok(0), Ok(5)));
     assert_eq!(PAGE, 4096);
 }

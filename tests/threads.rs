@@ -361,7 +361,7 @@ fn a_stack_that_two_threads_let_grow() {
     let mm = Arc::clone(&crowd.mm);
     let mut thread = crowd.machine.enter().unwrap();
     let args = MmapArgs::anonymous(PAGE).fixed(at(2000));
-    mm.mmap(&mut thread.cx(), &args.with(MapFlags::GROWSDOWN))
+    mm.mmap(&mut thread.cx(), &args.flags(MapFlags::GROWSDOWN))
         .unwrap();
     drop(thread);
     let next = AtomicU32::new(2000);

@@ -101,7 +101,7 @@ impl ExternalMmu for Flusher {
             return FirstPass::Done(self.invalidate_start(cx, inv));
         }
         let posted = self.devices.post();
-        inv.later(move |cx, inv| {
+        inv.defer(move |cx, inv| {
             self.devices.wait(&posted);
             self.gate.exclude(cx, inv, |(), _, _| ())
         })
@@ -171,7 +171,7 @@ fn who_has_begun_is_told_the_end_when_another_driver_panics() {
     let _bomb = mm.register(&mut cx, |seat| Arc::new(Bomb(Gate::new(seat, NoStore, ()))));
     let (d, _reg) = mm.register(&mut cx, |seat| Flusher::new(seat, &devices, 2));
     let boom = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut g = mm.read(&mut cx);
+        let mut g = mm.lock_shared(&mut cx);
         let mut lease = g.lease();
         lease.with_window(pages(0, 1), emmu::notifier::Event::Clear, |_| ());
     }));
@@ -289,7 +289,7 @@ impl ExternalMmu for Sender {
             self.device.flush(inv.range());
             let _told = self.posts.lock().unwrap().send(());
         }
-        inv.later(move |cx, inv| self.gate.exclude(cx, inv, |(), _, _| ()))
+        inv.defer(move |cx, inv| self.gate.exclude(cx, inv, |(), _, _| ()))
     }
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         let entries = self.device.entries.lock().unwrap();

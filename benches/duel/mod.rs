@@ -5,8 +5,8 @@
 //! shares, is the ratio: 2 is perfect. The second ratio is that of processor time, which other programs disturb less;
 //! it knows of lines that two processors pull at, not of a thread that waits.
 
-use emmu::ctx::CallCx;
 use emmu::Machine;
+use emmu::ctx::CallCx;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     hint::spin_loop,

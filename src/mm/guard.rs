@@ -89,16 +89,16 @@ impl Mm {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn read<'g, R: Below<rank::Mmap>>(
+    pub fn lock_shared<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapReadGuard<'g> {
-        self.read_over(cx, Some(VpnRange::ALL))
+        self.lock_shared_over(cx, Some(VpnRange::ALL))
     }
     /// The same to work on the pages of `range` alone, or to look at the layout alone: an operation that is at work on other
     /// pages is not waited for.
     #[inline]
-    pub(super) fn read_over<'g, R: Below<rank::Mmap>>(
+    pub(super) fn lock_shared_over<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
         range: Option<VpnRange>,
@@ -115,16 +115,16 @@ impl Mm {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn write<'g, R: Below<rank::Mmap>>(
+    pub fn lock_exclusive<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapWriteGuard<'g> {
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_alone();
         g
     }
     /// The same for an operation that says with [`settle`](MmapWriteGuard::settle) which pages it works on.
-    pub(super) fn write_some<'g, R: Below<rank::Mmap>>(
+    pub(super) fn lock_exclusive_some<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,
     ) -> MmapWriteGuard<'g> {

@@ -160,7 +160,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn shrink(&self, cx: &mut CallCx<'_>, wanted: u64) -> u64 {
+    pub fn reclaim(&self, cx: &mut CallCx<'_>, wanted: u64) -> u64 {
         self.check_token(cx);
         self.reclaimer().free(cx, wanted)
     }
@@ -170,7 +170,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn reclaim(&self, cx: &mut CallCx<'_>) -> u64 {
+    pub fn reclaim_all(&self, cx: &mut CallCx<'_>) -> u64 {
         self.check_token(cx);
         self.reclaimer().free_all(cx)
     }

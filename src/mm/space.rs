@@ -57,11 +57,11 @@ impl Mm {
 
     /// The resource limits.
     pub fn limits(&self, cx: &mut CallCx<'_>) -> Limits {
-        self.read(cx).layout.limits
+        self.lock_shared(cx).layout.limits
     }
     /// Sets the resource limits.
     pub fn set_limits(&self, cx: &mut CallCx<'_>, limits: Limits) {
-        self.write(cx).layout.limits = limits;
+        self.lock_exclusive(cx).layout.limits = limits;
     }
     /// Sets the page below which mappings without an address are placed.
     ///
@@ -70,16 +70,16 @@ impl Mm {
     /// [`BeyondTask`]: above [`TASK_SIZE`](crate::TASK_SIZE); nothing changed.
     pub fn set_mmap_base(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
         let base = crate::addr::Vpn::containing(BeyondTask::check(addr)?);
-        self.write(cx).layout.mmap_base = base;
+        self.lock_exclusive(cx).layout.mmap_base = base;
         Ok(())
     }
     /// Number of VMAs.
     pub fn map_count(&self, cx: &mut CallCx<'_>) -> usize {
-        self.read_over(cx, None).layout.vmas.len()
+        self.lock_shared_over(cx, None).layout.vmas.len()
     }
     /// Pages mapped, and pages in locked VMAs: `VmSize` and `VmLck`.
     pub fn sizes(&self, cx: &mut CallCx<'_>) -> (u64, u64) {
-        let g = self.read_over(cx, None);
+        let g = self.lock_shared_over(cx, None);
         (g.layout.total_vm, g.layout.locked_vm)
     }
     /// Page-table pages below the root.

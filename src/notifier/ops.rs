@@ -72,7 +72,7 @@ pub enum FirstPass<'i, F> {
     /// All is dropped.
     Done(Ack<'i>),
     /// Something was set going, and this waits for it.
-    Later(F),
+    Deferred(F),
 }
 
 /// The second pass of a driver: waits for what its first pass set going, and acknowledges.
@@ -84,12 +84,12 @@ type Second<'s> = Box<dyn for<'a, 'i> FnOnce(CallbackCx<'a>, Invalidation<'i>) -
 impl<'i> Invalidation<'i> {
     /// Ends the first pass. `second` is called when the first pass of every driver is over, with the same demand again:
     /// the acknowledgement can come only from there.
-    pub fn later<'s>(
+    pub fn defer<'s>(
         self,
         second: impl for<'a, 'j> FnOnce(CallbackCx<'a>, Invalidation<'j>) -> Ack<'j> + 's,
     ) -> FirstPass<'i, SecondPass<'s>> {
         let _again = self;
-        FirstPass::Later(SecondPass(Box::new(second)))
+        FirstPass::Deferred(SecondPass(Box::new(second)))
     }
 }
 
@@ -101,7 +101,7 @@ impl SecondPass<'_> {
 
 impl std::fmt::Debug for SecondPass<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Finish").finish_non_exhaustive()
+        f.debug_struct("SecondPass").finish_non_exhaustive()
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn demand<F, E>(
     })?;
     Ok(match begun {
         FirstPass::Done(_ack) => None,
-        FirstPass::Later(finish) => Some(finish),
+        FirstPass::Deferred(finish) => Some(finish),
     })
 }
 
@@ -167,13 +167,13 @@ pub trait ExternalMmu: Send + Sync {
     /// every driver, and then every second pass, so that all wait at the same time (`invalidate_finish`).
     ///
     /// ```text
-    /// fn invalidate_begin<'s, 'i>(&'s self, mut cx: .., inv: Invalidation<'i>) -> Begun<'i, Finish<'s>> {
+    /// fn invalidate_begin<'s, 'i>(&'s self, mut cx: .., inv: Invalidation<'i>) -> FirstPass<'i, SecondPass<'s>> {
     ///     // Under the gate: whoever has a permit posts its entry before this, or finds the window.
     ///     let flush = {
     ///         let _gate = self.gate.lock(&mut cx);
     ///         self.device.post(inv.range())
     ///     };
-    ///     inv.later(move |cx, inv| {
+    ///     inv.defer(move |cx, inv| {
     ///         flush.wait();
     ///         self.gate.exclude(cx, inv, |_, _, _| ())
     ///     })
@@ -184,7 +184,7 @@ pub trait ExternalMmu: Send + Sync {
     /// fault that was admitted before the window began would otherwise tell the device of its entry behind the flush, and
     /// the device would keep it after the acknowledgement. And it must wait for nothing under the gate.
     ///
-    /// The default is one pass. A driver that answered [`FirstPass::Later`] is told the end in any case, also when another
+    /// The default is one pass. A driver that answered [`FirstPass::Deferred`] is told the end in any case, also when another
     /// driver's panic kept its second pass from running.
     fn invalidate_begin<'s, 'i>(
         &'s self,

@@ -174,11 +174,11 @@ impl Family {
         let mm = &self.processes[&actor];
         match *op {
             Op::Reclaim {} => {
-                mm.machine().reclaim(cx);
+                mm.machine().reclaim_all(cx);
                 Outcome::Ret(0)
             }
             Op::Shrink { pages } => {
-                mm.machine().shrink(cx, pages);
+                mm.machine().reclaim(cx, pages);
                 Outcome::Ret(0)
             }
             Op::Migrate { addr } => mm.migrate(cx, addr).map_or(failed(Errno::ENOMEM), |to| {

@@ -108,7 +108,7 @@ pub(super) fn merge(cx: &mut CallCx<'_>, processes: &Processes, arena: VpnRange)
         }
     }
     let machine = processes.values().next().map(|mm| mm.machine());
-    Outcome::Ret(machine.map_or(0, |machine| machine.merge(cx, &pages) as u64))
+    Outcome::Ret(machine.map_or(0, |machine| machine.merge_same_pages(cx, &pages) as u64))
 }
 
 /// Scans until nothing changes any more, as long as a recording let them: four times.

@@ -7,9 +7,9 @@
 //! use emmu::{
 //!     Mm,
 //!     addr::Vpn,
-//!     ctx::{Atomic, Cx, Sleepable, rank},
+//!     ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx},
 //!     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat, Translation, WouldBlock},
-//!     testkit::{Device, Idle, Refused, conformance},
+//!     testkit::{Device, Refused, conformance},
 //! };
 //! use std::sync::Arc;
 //!

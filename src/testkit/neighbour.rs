@@ -104,7 +104,7 @@ impl ExternalMmu for Neighbour {
         _cx: CallbackCx<'_>,
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
-        inv.later(move |cx, inv| self.invalidate_start(cx, inv))
+        inv.defer(move |cx, inv| self.invalidate_start(cx, inv))
     }
     fn try_invalidate_start<'i>(
         &self,

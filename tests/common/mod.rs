@@ -73,7 +73,7 @@ impl World {
     pub fn map_with(&mut self, from: u64, n: u64, prot: Prot, flags: MapFlags) {
         let args = MmapArgs::anonymous(n * PAGE).fixed(at(from)).prot(prot);
         self.mm
-            .mmap(&mut self.thread.cx(), &args.with(flags))
+            .mmap(&mut self.thread.cx(), &args.flags(flags))
             .expect("mappable");
     }
     /// Maps shared memory.
@@ -120,7 +120,7 @@ impl World {
     pub fn map_file(&mut self, from: u64, n: u64, file: &Arc<File>, offset: u64, kind: MapFlags) {
         let mut args = MmapArgs::anonymous(n * PAGE)
             .fixed(at(from))
-            .of(file, offset * PAGE);
+            .file(file, offset * PAGE);
         args.flags = MapFlags::FIXED | kind;
         self.mm
             .mmap(&mut self.thread.cx(), &args)

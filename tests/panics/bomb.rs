@@ -99,7 +99,7 @@ impl ExternalMmu for Bomb {
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         self.burn(Call::Begin);
-        inv.later(|cx, inv| {
+        inv.defer(|cx, inv| {
             self.burn(Call::SecondPass);
             self.gate.exclude(cx, inv, |(), _, _| ())
         })

@@ -293,7 +293,7 @@ fn steps_on_pages() -> [Step; 11] {
             _ = file.truncate(w.cx(), 5 * PAGE + 100);
         }),
         ("reclaim", |w, _| {
-            _ = w.machine.clone().reclaim(&mut w.cx());
+            _ = w.machine.clone().reclaim_all(&mut w.cx());
         }),
     ]
 }

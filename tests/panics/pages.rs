@@ -156,8 +156,8 @@ fn swapping() {
     }
     fn reclaim(w: &mut World) {
         let machine = w.machine.clone();
-        machine.shrink(&mut w.cx(), 8);
-        machine.reclaim(&mut w.cx());
+        machine.reclaim(&mut w.cx(), 8);
+        machine.reclaim_all(&mut w.cx());
     }
     all(6, shared, reclaim, |w| {
         w.reads(0..16, &[Some(1)]);
@@ -177,10 +177,10 @@ fn pages_that_reclaim_had_in_its_hands_are_reclaimed_later() {
         w.bomb.arm(call, 3);
         let machine = w.machine.clone();
         let went = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            machine.reclaim(&mut w.cx());
+            machine.reclaim_all(&mut w.cx());
         }));
         assert!(went.is_err(), "{call:?}");
-        machine.reclaim(&mut w.cx());
+        machine.reclaim_all(&mut w.cx());
         assert_eq!(machine.mem().in_use(), 0, "{call:?}");
         w.reads(0..16, &[Some(1)]);
         w.end();
@@ -331,7 +331,7 @@ fn merging() {
         World::sixteen,
         |w| {
             let (machine, mm) = (w.machine.clone(), w.mm.clone());
-            machine.merge(&mut w.cx(), &[(&mm, at(0)), (&mm, at(1)), (&mm, at(2))]);
+            machine.merge_same_pages(&mut w.cx(), &[(&mm, at(0)), (&mm, at(1)), (&mm, at(2))]);
         },
         |w| {
             w.reads(0..16, &[Some(1)]);

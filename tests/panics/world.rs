@@ -99,14 +99,14 @@ impl World {
         let args = MmapArgs::anonymous((pages.end - pages.start) * PAGE)
             .fixed(at(pages.start))
             .prot(prot)
-            .with(flags);
+            .flags(flags);
         self.map_args(&args);
     }
     /// Maps a file of the world's.
     pub fn map_file(&mut self, pages: Range<u64>, file: Arc<File>, kind: MapFlags) {
         let mut args = MmapArgs::anonymous((pages.end - pages.start) * PAGE)
             .fixed(at(pages.start))
-            .of(&file, 0);
+            .file(&file, 0);
         args.flags = MapFlags::FIXED | kind;
         self.map_args(&args);
         self.files.push(file);

@@ -98,8 +98,8 @@ impl<'t> Model<'t> {
         let args = match what {
             What::Anon => args,
             What::SharedAnon => args.shared(),
-            What::Private(offset) => args.of(&self.file, offset * PAGE),
-            What::Shared(offset) => args.shared().of(&self.file, offset * PAGE),
+            What::Private(offset) => args.file(&self.file, offset * PAGE),
+            What::Shared(offset) => args.shared().file(&self.file, offset * PAGE),
         };
         let mapped = self.mm.mmap(&mut self.cx, &args);
         mapped.map(drop).map_err(|e| e.errno())

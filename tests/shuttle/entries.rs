@@ -185,12 +185,12 @@ fn given_up_in_reclaim(does: fn(&Mm, &mut CallCx<'_>), then: fn(u8) -> bool) {
         let child = mm.fork(&mut cx).unwrap();
         child.exit(&mut cx);
         assert_eq!(mm.load(&mut cx, BASE), Ok(1));
-        machine.reclaim(&mut cx);
+        machine.reclaim_all(&mut cx);
         assert_eq!(mm.load(&mut cx, BASE), Ok(1));
     }
     let other = BASE + 64 * PAGE;
     let reclaims = task(&mm, |mm, cx| {
-        mm.machine().reclaim(cx);
+        mm.machine().reclaim_all(cx);
     });
     let does = task(&mm, move |mm, cx| does(mm, cx));
     race(&machine, vec![does, reclaims], |cx| {
@@ -211,7 +211,7 @@ fn looked_up_to_write() {
     let file = File::open(shmem, FileMode::ReadWrite);
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    let mut args = MmapArgs::anonymous(PAGE).of(&file, 0).fixed(BASE);
+    let mut args = MmapArgs::anonymous(PAGE).file(&file, 0).fixed(BASE);
     args.flags = MapFlags::PRIVATE | MapFlags::FIXED;
     mm.mmap(&mut cx, &args).unwrap();
     drop(args);

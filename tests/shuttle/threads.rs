@@ -49,7 +49,7 @@ fn fork_and_truncate() {
     {
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
-        let private = MmapArgs::anonymous(PAGE).of(&file, 0).fixed(BASE);
+        let private = MmapArgs::anonymous(PAGE).file(&file, 0).fixed(BASE);
         mm.mmap(&mut cx, &private).unwrap();
         mm.store(&mut cx, BASE, 1).unwrap();
     }
@@ -137,8 +137,8 @@ fn on_disk() -> (Arc<Machine>, Arc<Mm>, Arc<File>) {
             file.write_at(cx.reborrow(), page * PAGE, &[7]).unwrap();
         }
         file.sync(cx.reborrow()).unwrap();
-        machine.reclaim(&mut cx);
-        let args = MmapArgs::anonymous(2 * PAGE).of(&file, 0).fixed(BASE);
+        machine.reclaim_all(&mut cx);
+        let args = MmapArgs::anonymous(2 * PAGE).file(&file, 0).fixed(BASE);
         mm.mmap(&mut cx, &args.shared()).unwrap();
     }
     (machine, mm, file)
@@ -172,7 +172,7 @@ fn store_and_cut() {
     let file = File::open(file, FileMode::ReadWrite);
     {
         let mut thread = machine.enter().unwrap();
-        let shared = MmapArgs::anonymous(2 * PAGE).of(&file, 0).fixed(BASE);
+        let shared = MmapArgs::anonymous(2 * PAGE).file(&file, 0).fixed(BASE);
         mm.mmap(&mut thread.cx(), &shared.shared()).unwrap();
     }
     let (faults, cuts) = (Arc::clone(&mm), Arc::clone(&file));
@@ -215,7 +215,7 @@ fn look_up_and_reclaim() {
                 .collect::<Vec<_>>()
         },
         move |cx| {
-            reclaims.reclaim(cx);
+            reclaims.reclaim_all(cx);
             (0..2).for_each(|n| stores.store(cx, BASE + n * PAGE, 9).unwrap());
         },
     );

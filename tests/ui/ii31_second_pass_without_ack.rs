@@ -6,4 +6,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f<'i>(inv: Invalidation<'i>) -> FirstPass<'i, SecondPass<'static>> { inv.later(|_, _| ()) }
+fn f<'i>(inv: Invalidation<'i>) -> FirstPass<'i, SecondPass<'static>> { inv.defer(|_, _| ()) }

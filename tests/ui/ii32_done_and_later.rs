@@ -8,4 +8,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f<'i>(d: &Sleep, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> FirstPass<'i, SecondPass<'static>> { let ack = d.exclude(cx, inv, |_, _, _| ()); inv.later(|_, _| loop {}) }
+fn f<'i>(d: &Sleep, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> FirstPass<'i, SecondPass<'static>> { let ack = d.exclude(cx, inv, |_, _, _| ()); inv.defer(|_, _| loop {}) }

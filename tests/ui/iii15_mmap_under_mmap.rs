@@ -8,4 +8,4 @@ use std::{sync::Arc, time::Duration};
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 type Sleep = Gate<OrderedStore<u64>, u64, Sleepable>;
 
-fn f(a: &Mm, mut cx: FaultCx<'_>) { drop(a.read(&mut cx)); }
+fn f(a: &Mm, mut cx: FaultCx<'_>) { drop(a.lock_shared(&mut cx)); }

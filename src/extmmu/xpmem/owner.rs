@@ -289,7 +289,7 @@ impl ExternalMmu for Owner {
         inv: Invalidation<'i>,
     ) -> FirstPass<'i, SecondPass<'s>> {
         let posted = self.begin(inv.range());
-        inv.later(move |cx, inv| self.finish(cx, inv, posted))
+        inv.defer(move |cx, inv| self.finish(cx, inv, posted))
     }
     fn invalidate_end(&self, cx: Cx<'_, rank::Callback, crate::ctx::Atomic>, range: VpnRange) {
         let _unused = cx;

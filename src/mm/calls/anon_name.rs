@@ -36,7 +36,7 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(());
         };
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_on(range);
         g.name_range(range, name.map(Arc::from))
     }

@@ -31,7 +31,7 @@ impl Mm {
     /// [`BeyondTask`]: above [`TASK_SIZE`]; nothing changed (`validate_prctl_map_addr`).
     pub fn set_start_brk(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
         let addr = BeyondTask::check(addr)?;
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         g.layout.start_brk = addr;
         g.layout.brk = addr;
         Ok(())
@@ -43,13 +43,13 @@ impl Mm {
     /// [`BeyondTask`]: above [`TASK_SIZE`]; nothing changed (`validate_prctl_map_addr`).
     pub fn set_start_stack(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
         let addr = BeyondTask::check(addr)?;
-        self.write(cx).layout.start_stack = addr;
+        self.lock_exclusive(cx).layout.start_stack = addr;
         Ok(())
     }
     /// Moves the break to `addr` and returns where it is then: `addr`, or the old break if that could not be done
     /// (there is no errno in `brk(2)`; the C library makes ENOMEM of it).
     pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         while !g.settle_brk(addr) {}
         let grown = g.set_brk(addr);
         let now = g.layout.brk;
@@ -66,7 +66,7 @@ impl Mm {
         cx: &mut Cx<'_, R, Sleepable>,
         at: Vpn,
     ) -> Result<(), ()> {
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         loop {
             let vma = g.layout.vmas.find(at).ok_or(())?;
             let range = VpnRange::new(at.min(vma.start()), vma.end()).expect("not empty");

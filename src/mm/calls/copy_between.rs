@@ -164,7 +164,7 @@ impl Mm {
         let mem = self.machine().mem();
         let mut patience = Patience::default();
         loop {
-            let mut g = self.read_over(cx, Some(VpnRange::single(at)));
+            let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
             let mut held = g.held();
             let layout = held.layout;
             let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;

@@ -21,7 +21,7 @@ impl Mm {
     ///
     /// If a driver does, in its last callbacks; the address space has ended then, for it and everybody else.
     pub fn exit(&self, cx: &mut CallCx<'_>) {
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
         let empty = Layout::new(self.machine(), g.layout.space.clone());

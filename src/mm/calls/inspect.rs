@@ -57,7 +57,7 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(Vec::new());
         };
-        let mut g = self.read_over(cx, Some(range));
+        let mut g = self.lock_shared_over(cx, Some(range));
         let mut out = cached(&g.layout, range)?;
         let pinned = g.cx.pin();
         let pin = self.table.pin(pinned.guard());
@@ -105,7 +105,7 @@ impl Mm {
         let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
             return Ok(());
         };
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_on(range);
         g.seal(range)
     }

@@ -45,7 +45,7 @@ impl Mm {
         }
         let range = VpnRange::new(Vpn::containing(start), Vpn::containing(end))
             .ok_or(MmapError::ZeroLength)?;
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         let layout = &mut *g.layout;
         if layout.occupied(range) {
             return Err(MmapError::Exists { addr: start, len });

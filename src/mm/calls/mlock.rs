@@ -56,7 +56,7 @@ impl Mm {
         let Some(range) = touched(addr, len)? else {
             return Ok(());
         };
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_on(range);
         g.set_lock(range, VmFlags::empty())
     }
@@ -73,7 +73,7 @@ impl Mm {
             return Err(MlockError::Flags(flags.bits()));
         }
         let current = flags.contains(MlockallFlags::CURRENT);
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         if !g.layout.can_mlock() {
             return Err(MlockError::Denied);
         }
@@ -93,7 +93,7 @@ impl Mm {
     }
     /// Unlocks everything, now and for the future.
     pub fn munlockall(&self, cx: &mut CallCx<'_>) {
-        self.write(cx).set_lock_all(MlockallFlags::empty());
+        self.lock_exclusive(cx).set_lock_all(MlockallFlags::empty());
     }
 
     fn lock_range(
@@ -103,7 +103,7 @@ impl Mm {
         len: u64,
         kind: VmFlags,
     ) -> Result<(), MlockError> {
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         if let Ok(Some(range)) = touched(addr, len) {
             g.settle_on(range);
         }

@@ -72,7 +72,7 @@ impl MmapArgs {
     }
     /// The same of a file, from `offset` bytes on.
     #[must_use]
-    pub fn of(self, file: &Arc<File>, offset: u64) -> Self {
+    pub fn file(self, file: &Arc<File>, offset: u64) -> Self {
         Self {
             file: Some(Arc::clone(file)),
             flags: self.flags - MapFlags::ANONYMOUS,
@@ -82,7 +82,7 @@ impl MmapArgs {
     }
     /// The same with more flags.
     #[must_use]
-    pub fn with(self, flags: MapFlags) -> Self {
+    pub fn flags(self, flags: MapFlags) -> Self {
         Self {
             flags: self.flags | flags,
             ..self
@@ -101,7 +101,7 @@ impl Mm {
     /// [`MmapError`]; nothing changed but, at worst, VMAs split at the ends of a fixed range, and the range left a
     /// hole when the very last allocation failed, or when there are no huge pages for it (all as on Linux).
     pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         let (range, locked) = g.do_mmap(args)?;
         drop(g);
         let populate = args.flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;

@@ -41,7 +41,7 @@ impl Mm {
         let Some(range) = check_args(addr, len, prot)? else {
             return Ok(());
         };
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         let range = loop {
             let range = g.grow_range(range, prot)?;
             if g.settle(&[range]) {

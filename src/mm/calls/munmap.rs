@@ -48,7 +48,7 @@ impl Mm {
     /// If a driver does. Where it panicked at the beginning of a window, what lies in that window stays mapped.
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_on(range);
         Ok(g.unmap(range, AfterYield::OnlyPages)?)
     }

@@ -111,7 +111,7 @@ impl PageState {
 impl Mm {
     /// The VMAs in ascending order, as `/proc/PID/maps` lists them.
     pub fn maps(&self, cx: &mut CallCx<'_>) -> Vec<MapsLine> {
-        let g = self.read_over(cx, None);
+        let g = self.lock_shared_over(cx, None);
         let layout = &*g.layout;
         layout.vmas.iter().map(|v| line(layout, v)).collect()
     }
@@ -130,7 +130,7 @@ impl Mm {
     ) {
         // Who looks here looks at the frames' counts next.
         self.machine().settle_counts(cx);
-        let mut g = self.read_over(cx, None);
+        let mut g = self.lock_shared_over(cx, None);
         let mem = self.machine().mem();
         let pinned = g.cx.pin();
         self.table

@@ -30,7 +30,7 @@ pub enum RemapMode {
 impl Mm {
     /// Says what [`remap_file_pages`](Self::remap_file_pages) does from now on; children of a fork do the same.
     pub fn set_remap_mode(&self, cx: &mut CallCx<'_>, mode: RemapMode) {
-        self.write(cx).layout.remap_mode = mode;
+        self.lock_exclusive(cx).layout.remap_mode = mode;
     }
     /// Maps pages from `pgoff` on of the object that is mapped shared at `addr` to `[addr, addr + len)`; both are
     /// rounded down to pages. `prot` must be 0; of the flags only `NONBLOCK` counts: without it the pages are faulted
@@ -54,7 +54,7 @@ impl Mm {
             return Err(RemapError::Prot(prot.bits()));
         }
         let range = check_range(addr, len, pgoff)?;
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_on(range);
         if g.layout.remap_mode == RemapMode::Nonlinear {
             g.remap_nonlinear(range, pgoff)?;

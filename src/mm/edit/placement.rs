@@ -107,7 +107,7 @@ impl Mm {
     /// [`MmapError`] of the arguments and of the place; other checks are not made.
     pub fn would_map_at(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let pages = check_args(args)?;
-        let range = self.write(cx).find_place(args, pages)?;
+        let range = self.lock_exclusive(cx).find_place(args, pages)?;
         Ok(range.start().addr())
     }
 }

@@ -13,7 +13,7 @@ impl Mm {
     /// Whether a page of `range` was used since its accessed state was last cleared, by the processor or through any
     /// external MMU. All are asked, whatever the first says; unless `kind` is `Test`, all are cleared.
     pub fn age(&self, cx: &mut CallCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
-        let mut g = self.read_over(cx, Some(range));
+        let mut g = self.lock_shared_over(cx, Some(range));
         self.age_range(&mut g.cx, range, kind)
     }
     /// The same under whatever lock keeps the mappings.

@@ -99,7 +99,7 @@ impl Mm {
     }
     /// Whether a write to the page would copy what is an object's.
     fn is_private(&self, cx: &mut CallCx<'_>, at: Vpn) -> bool {
-        let g = self.read_over(cx, Some(VpnRange::single(at)));
+        let g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
         let flags = g.vma_at(at).map(|vma| vma.flags);
         flags.is_some_and(|flags| !flags.contains(VmFlags::SHARED))
     }

@@ -96,7 +96,7 @@ impl Mm {
     fn prepare(&self, cx: &mut CallCx<'_>) {
         self.check_token(cx);
         if !self.notifiers.is_ready() {
-            self.write(cx).prepare();
+            self.lock_exclusive(cx).prepare();
         }
     }
 }
@@ -207,7 +207,7 @@ mod tests {
                 let mut thread = machine.enter().unwrap();
                 let mut cx = thread.cx();
                 for _ in 0..rounds {
-                    let mut g = mm.read(&mut cx);
+                    let mut g = mm.lock_shared(&mut cx);
                     let mut lease = g.lease();
                     lease.with_window(range, Event::Clear, |_| ());
                 }

@@ -241,7 +241,7 @@ impl Mm {
         if at.0 >= TASK_PAGES {
             return Err(FaultError::NotMapped(addr));
         }
-        let mut g = self.read_over(cx, Some(VpnRange::single(at)));
+        let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
         let mut held = g.held();
         let layout = held.layout;
         match layout.vmas.find(at) {

@@ -45,7 +45,7 @@ impl Mm {
     ) -> Result<(), E> {
         let mut rest = Some(range);
         while let Some(now) = rest {
-            let mut g = self.read_over(cx, Some(now));
+            let mut g = self.lock_shared_over(cx, Some(now));
             let mut held = g.held();
             held.later = Deferral::of(self);
             let at = f(&mut held, now)?;

@@ -23,7 +23,7 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
-    pub fn merge(&self, cx: &mut CallCx<'_>, pages: &[(&Mm, u64)]) -> usize {
+    pub fn merge_same_pages(&self, cx: &mut CallCx<'_>, pages: &[(&Mm, u64)]) -> usize {
         self.check_token(cx);
         // A frame is known by its number, and each machine has one of that.
         let mine = |(mm, _): &&(&Mm, u64)| std::ptr::eq(&**mm.machine(), self);

@@ -68,7 +68,7 @@ impl Mm {
     ) -> Option<Frame<'m>> {
         let mem = self.machine().mem();
         let range = VpnRange::single(at);
-        let g = self.read_over(cx, Some(range));
+        let g = self.lock_shared_over(cx, Some(range));
         let vma = g.layout.vmas.get(at)?;
         if vma.flags.contains(VmFlags::SHARED) || !vma.flags.contains(of) {
             return None;
@@ -189,7 +189,7 @@ mod tests {
         let pages = [(&*mm, first), (&*mm, second)];
         let at = crate::addr::Vpn::containing(second);
         let held = mm.private_frame(&mut cx, at).unwrap();
-        assert_eq!(machine.merge(&mut cx, &pages), 0);
+        assert_eq!(machine.merge_same_pages(&mut cx, &pages), 0);
         held.write(0, &[2]);
         assert_eq!(
             (mm.load(&mut cx, first), mm.load(&mut cx, second)),
@@ -197,7 +197,7 @@ mod tests {
         );
         held.write(0, &[1]);
         drop(held);
-        assert_eq!(machine.merge(&mut cx, &pages), 1);
+        assert_eq!(machine.merge_same_pages(&mut cx, &pages), 1);
         mm.exit(&mut cx);
     }
 }

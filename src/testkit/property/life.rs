@@ -25,7 +25,7 @@ pub(super) fn foreign_threads(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> R
     let file = File::open(object, FileMode::ReadWrite);
     t.act(cx, "mmap a file, shared, at 100..108", |mm, cx| {
         let args = MmapArgs::anonymous(8 * PAGE_SIZE).shared();
-        mm.mmap(cx, &args.of(&file, 0).fixed(at(100)))
+        mm.mmap(cx, &args.file(&file, 0).fixed(at(100)))
             .expect("room");
     });
     for round in 0..3_u8 {

@@ -237,7 +237,7 @@ pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     file.sync(cx.reborrow()).expect("written");
     t.act(cx, "mmap a file, shared, at 100..108", |mm, cx| {
         let args = MmapArgs::anonymous(8 * PAGE_SIZE).shared();
-        mm.mmap(cx, &args.of(&file, 0).fixed(at(100)))
+        mm.mmap(cx, &args.file(&file, 0).fixed(at(100)))
             .expect("room");
     });
     for round in 0..3_u8 {
@@ -264,7 +264,7 @@ pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.advise(cx, 0, 8, Advice::PageOut);
         (0..8).for_each(|page| t.find(cx, at(page), 70 + round));
         (0..8).for_each(|page| t.deliver(cx, page, 80 + round));
-        t.act(cx, "reclaim", |mm, cx| mm.machine().reclaim(cx));
+        t.act(cx, "reclaim", |mm, cx| mm.machine().reclaim_all(cx));
         (0..8).for_each(|page| t.find(cx, at(page), 80 + round));
         t.drop_pages(cx, 8, 9);
     }

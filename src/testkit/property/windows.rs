@@ -61,7 +61,7 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     for _ in 0..3 {
         t.agree(cx, 1);
         let refused = t.act(cx, "a window over pages 0..4, refused", |mm, cx| {
-            let mut g = mm.read(cx);
+            let mut g = mm.lock_shared(cx);
             let mut lease = g.lease();
             lease.try_window(pages(0, 4), Event::Clear).is_err()
         });
@@ -85,7 +85,9 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             cx,
             format!("an empty window over page 2 ({event:?})"),
             |mm, cx| {
-                mm.read(cx).lease().with_window(pages(2, 3), event, |_| ());
+                mm.lock_shared(cx)
+                    .lease()
+                    .with_window(pages(2, 3), event, |_| ());
             },
         );
         t.agree(cx, 2);
@@ -152,7 +154,7 @@ fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::tria
     let (close, closed) = channel();
     t.process(format!("a window over pages {from}..{to} opens"));
     let thread = t.aside("a window over a few pages", move |t, cx| {
-        let mut g = t.mm.read(cx);
+        let mut g = t.mm.lock_shared(cx);
         let mut lease = g.lease();
         let mut window = lease.window(pages(from, to), Event::Clear);
         let _told = open.send(());
@@ -286,7 +288,7 @@ pub(super) fn overlap(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 
 pub(super) fn reach(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let all = |mm: &crate::mm::Mm, cx: &mut CallCx<'_>, range: VpnRange| {
-        let mut g = mm.read(cx);
+        let mut g = mm.lock_shared(cx);
         let mut lease = g.lease();
         let mut window = lease.window(range, Event::Clear);
         window.for_each_leaf(|txn| txn.for_each(|slot| drop(slot.clear())));
@@ -363,7 +365,7 @@ pub(super) fn atomic_windows(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Ru
         t.fill(cx, 0, PAGES);
         (0..PAGES).for_each(|page| t.agree(cx, page));
         let opened = t.act(cx, "a window over 2..6 that must not block", |mm, cx| {
-            let mut g = mm.read(cx);
+            let mut g = mm.lock_shared(cx);
             let mut lease = g.lease();
             let window = lease.try_window(pages(2, 6), Event::Clear);
             window.is_ok_and(|mut w| {
@@ -383,7 +385,7 @@ pub(super) fn atomic_windows(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Ru
     (0..PAGES).for_each(|page| t.agree(cx, page));
     t.elsewhere("reclaim", |t, cx| {
         t.process("another thread reclaims all it can");
-        t.machine.reclaim(cx);
+        t.machine.reclaim_all(cx);
     })?;
     (0..PAGES).for_each(|page| t.agree(cx, page));
     patience::until(t.deadline, || t.mm.windows_open() == 0);

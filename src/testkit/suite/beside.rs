@@ -44,17 +44,17 @@ impl Jury<'_> {
             2 => VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty"),
             3 => VpnRange::single(Vpn(5)),
             4 => {
-                mm.machine().reclaim(cx);
+                mm.machine().reclaim_all(cx);
                 return;
             }
             _ => {
-                let mut g = mm.read(cx);
+                let mut g = mm.lock_shared(cx);
                 let mut lease = g.lease();
                 let _refused = lease.try_window(VpnRange::single(page), Event::Clear);
                 return;
             }
         };
-        let mut g = mm.read(cx);
+        let mut g = mm.lock_shared(cx);
         let mut lease = g.lease();
         lease.with_window(range, Event::ProtectionPage, |_| ());
         lease.with_window(range, Event::Unmap, |_| ());

@@ -43,7 +43,7 @@ impl Mm {
     ///
     /// As [`fork`](Self::fork).
     pub fn fork_with(&self, cx: &mut CallCx<'_>, mode: ForkMode) -> Result<Arc<Self>, ForkError> {
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         let child = Self::build(self.machine(), |space| g.layout.for_child(space));
         // Nobody can wait for this lock: reverse maps lead to the child, but only to its page table.
         let mut layout = child.layout.write();

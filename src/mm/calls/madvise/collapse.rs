@@ -63,7 +63,7 @@ impl Mm {
         let mut hole = None;
         let mut at = range.start();
         while at < range.end() {
-            let g = self.read_over(cx, Some(range));
+            let g = self.lock_shared_over(cx, Some(range));
             let Some(vma) = g.layout.vmas.find(at) else {
                 return Err(MadviseError::Hole(at.addr()));
             };
@@ -100,7 +100,7 @@ impl Mm {
     }
     /// One block: brought in from swap first, then copied with the mmap lock held exclusively (`collapse_huge_page`).
     fn collapse_block(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
-        let mut g = self.read_over(cx, Some(block(at)));
+        let mut g = self.lock_shared_over(cx, Some(block(at)));
         let anonymous = match g.layout.vmas.get(at) {
             Some(vma) if may_collapse(vma) && vma.range().covers(block(at)) => vma.is_anonymous(),
             _ => return Err(Fail::Never),
@@ -126,7 +126,7 @@ impl Mm {
             held.swap_in_block(vma, at)?;
         }
         drop(g);
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         g.settle_on(block(at));
         g.copy_block(at)
     }

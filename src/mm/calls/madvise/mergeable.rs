@@ -50,7 +50,7 @@ impl Mm {
     ///
     /// [`VmaError::NoMemory`]: some memory stays merged, and mergeable.
     pub fn set_merge_all(&self, cx: &mut CallCx<'_>, all: bool) -> Result<(), VmaError> {
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         if g.layout.merge_all == all {
             return Ok(());
         }
@@ -78,12 +78,12 @@ impl Mm {
     }
     /// Whether all memory is to be merged (`PR_GET_MEMORY_MERGE`).
     pub fn merges_all(&self, cx: &mut CallCx<'_>) -> bool {
-        self.read(cx).layout.merge_all
+        self.lock_shared(cx).layout.merge_all
     }
     /// When this address space first had mergeable memory, counted over the machine. One that has none any more is
     /// forgotten, and comes last when it has some again.
     pub(in crate::mm) fn merge_turn(&self, cx: &mut CallCx<'_>) -> Option<u64> {
-        let mut g = self.write(cx);
+        let mut g = self.lock_exclusive(cx);
         let some = g
             .layout
             .vmas
@@ -95,11 +95,11 @@ impl Mm {
         g.layout.merge_turn
     }
     pub(in crate::mm) fn leave_merging(&self, cx: &mut CallCx<'_>) {
-        self.write(cx).layout.merge_turn = None;
+        self.lock_exclusive(cx).layout.merge_turn = None;
     }
     /// Where its mergeable memory lies.
     pub(in crate::mm) fn mergeable_ranges(&self, cx: &mut CallCx<'_>) -> Vec<VpnRange> {
-        let g = self.read_over(cx, None);
+        let g = self.lock_shared_over(cx, None);
         let vmas = g.layout.vmas.iter().filter(|vma| is_mergeable(vma));
         vmas.map(Vma::range).collect()
     }
@@ -135,7 +135,7 @@ impl Mm {
     /// stay merged.
     pub(in crate::mm) fn unmerge(&self, cx: &mut CallCx<'_>, range: VpnRange) {
         for at in self.merged_in(cx, range) {
-            let mut g = self.read_over(cx, Some(VpnRange::single(at)));
+            let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
             let mut held = g.held();
             held.later = Deferral::of(self);
             let _stays = held.unmerge_page(at);

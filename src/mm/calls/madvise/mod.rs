@@ -56,7 +56,7 @@ impl Mm {
             Advice::PopulateWrite => self.advise_populate(cx, range, Access::Write),
             Advice::DontNeed | Advice::DontNeedLocked => self.advise_discard(cx, range, advice),
             _ => {
-                let mut g = self.write_some(cx);
+                let mut g = self.lock_exclusive_some(cx);
                 g.settle_on(range);
                 g.advise(range, advice)
             }
@@ -137,7 +137,7 @@ impl Mm {
     ) -> Result<(), MadviseError> {
         let mut pin = None;
         each_vma(range, |at| {
-            let mut g = self.read_over(cx, Some(range));
+            let mut g = self.lock_shared_over(cx, Some(range));
             let vma = g.layout.vmas.find(at);
             let part = match part_at(vma, at, range) {
                 Ok(part) => part,

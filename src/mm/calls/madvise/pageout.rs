@@ -126,7 +126,7 @@ mod tests {
     fn shrink_two(machine: &Machine, mm: &Mm, cx: &mut CallCx<'_>, addr: u64) {
         let first = Vpn::containing(addr);
         let pages = VpnRange::new(first, first.plus(2)).unwrap();
-        let mut g = mm.read(cx);
+        let mut g = mm.lock_shared(cx);
         let Lease { mm, mut cx } = g.lease();
         let list = own_pages(mm, &mut cx, pages);
         assert_eq!(list.len(), 2);

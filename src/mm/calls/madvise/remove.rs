@@ -25,7 +25,7 @@ impl Mm {
         let mut hole = None;
         let mut at = range.start();
         while at < range.end() {
-            let g = self.read_over(cx, Some(range));
+            let g = self.lock_shared_over(cx, Some(range));
             let Some(vma) = g.layout.vmas.find(at) else {
                 return Err(MadviseError::Hole(at.addr()));
             };

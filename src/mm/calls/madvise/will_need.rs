@@ -19,7 +19,7 @@ impl Mm {
         let mut hole = None;
         let mut at = range.start();
         while at < range.end() {
-            let g = self.read_over(cx, Some(range));
+            let g = self.lock_shared_over(cx, Some(range));
             let vma = g.layout.vmas.find(at).filter(|v| v.start() < range.end());
             let Some(vma) = vma else {
                 return Err(MadviseError::Hole(at.addr()));

@@ -70,7 +70,7 @@ impl Mm {
     /// [`MremapError`]. Checks come before anything is unmapped; a move of several VMAs keeps the pieces moved before
     /// the one that failed.
     pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
-        let mut g = self.write_some(cx);
+        let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
         while !g.settle_remap(&remap) {}
         let limit = g.layout.machine.config().max_map_count;
@@ -100,7 +100,7 @@ impl Mm {
         cx: &mut CallCx<'_>,
         args: MremapArgs,
     ) -> Result<u64, MremapError> {
-        let g = self.write(cx);
+        let g = self.lock_exclusive(cx);
         let remap = check_args(&args)?;
         g.check_vma(&remap)?;
         if !remap.moves() && (remap.new <= remap.old || g.can_grow(&remap)) {
