@@ -31,7 +31,7 @@ use std::{marker::PhantomData, time::Duration};
 /// waits for the auditor.
 pub(super) const AUDITED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`] for a
+/// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`](crate::ctx::Atomic) for a
 /// driver that spins, `Sleepable` for one that waits.
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
