@@ -1,4 +1,4 @@
-//! The compile-fail suite: each `tests/ui/*.rs` must be rejected, with exactly the error that it names.
+//! The compile-fail suite: each `tests/ui/RULE/*.rs` must be rejected, with exactly the error that it names.
 //!
 //! `//@ error: E0505` is the error code, or `lifetime` for the borrow checker's error without a code;
 //! each `//@ contains:` is text that the user must read. A file that names the wrong error, none, or more than one, or
@@ -90,12 +90,16 @@ fn every_misuse_is_rejected_with_the_error_it_names() {
     let (deps, rlib) = library();
     let out = deps.join("ui");
     fs::create_dir_all(&out).expect("a folder beside the test");
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui"))
-            .expect("the suite")
-            .map(|e| e.expect("readable").path())
-            .filter(|p| p.extension().is_some_and(|x| x == "rs"))
-            .collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui");
+    let paths = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).expect("a folder of the suite");
+        entries.map(|e| e.expect("readable").path()).collect()
+    };
+    let rules = paths(&root).into_iter().filter(|p| p.is_dir());
+    let mut files: Vec<PathBuf> = rules
+        .flat_map(|rule| paths(&rule))
+        .filter(|p| p.extension().is_some_and(|x| x == "rs"))
+        .collect();
     files.sort();
     let bad: Vec<String> = files
         .iter()

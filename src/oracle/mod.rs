@@ -16,7 +16,7 @@
 //! | O7 | nobody sleeps where he must not | type: `Cx` (`tests/ui/iii*`) |
 //! | O8 | locks have one order | type: the ranks of `Cx`; a gate that the oracle cannot have for ten seconds is reported (O0) |
 //! | O9 | windows end, and faults get their pages | looked at when a window ends, while a driver tries again, and by [`audit_liveness`](Oracle::audit_liveness) |
-//! | O10 | what was used since its accessed state was cleared is said to be young | test: `tests/kvm.rs`, and for any driver the test kit's |
+//! | O10 | what was used since its accessed state was cleared is said to be young | test: `tests/external/kvm.rs`, and for any driver the test kit's |
 //! | O11 | nothing is translated when the pages of an address space go | looked at when all drivers were released |
 //! | O12 | no window is open then, and no driver counts one | looked at then |
 //!

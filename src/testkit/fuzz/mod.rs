@@ -1,6 +1,6 @@
 //! What must hold for any bytes: the bodies of the fuzz targets, for whoever has bytes to give.
 //!
-//! `fuzz/` gives them to libFuzzer, which looks for what was not seen yet; `tests/fuzz.rs` gives them bytes that are the same
+//! `fuzz/` gives them to libFuzzer, which looks for what was not seen yet; `tests/kit/fuzz.rs` gives them bytes that are the same
 //! every time.
 
 mod bytes;

@@ -131,7 +131,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "XPMEM, SGX, UCX",
         reference: "hpc/xpmem#45, openucx/xpmem#12, intel/linux-sgx-driver PR#58",
         what: "A driver is taken off from within its own callback, and waits for that callback.",
-        shown: Type("iii19_unregister_in_callback"),
+        shown: Type("context/iii19_unregister_in_callback"),
     },
     Piece {
         id: "B33",
@@ -159,7 +159,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "amdgpu in Linux 4.13; EMMU notifiers V5 under RCU",
         reference: "6027ba44-d3ca-9b0b-acdf-f2ec39f01929@amd.com; Piggin, 200802201008.49933",
         what: "A callback sleeps where nothing may sleep.",
-        shown: Type("iii05_sleep_while_ptl_held"),
+        shown: Type("context/iii05_sleep_while_ptl_held"),
     },
     Piece {
         id: "B37",
@@ -175,7 +175,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "drivers that allocate in a callback",
         reference: "23b68395c7c7 (lockdep); tuhhosg/exmap PR#3",
         what: "A callback asks the address space for memory, whose reclaim needs the callback.",
-        shown: Type("iii16_callback_reenters_mm"),
+        shown: Type("context/iii16_callback_reenters_mm"),
     },
     Piece {
         id: "B39",
@@ -183,7 +183,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "Linux, mmu_gather before the window",
         reference: "Steiner, 20100125174556.GA23003@sgi.com",
         what: "Something of this processor's own is held when a window begins, which may sleep.",
-        shown: Type("iii06_sleep_while_pinned"),
+        shown: Type("context/iii06_sleep_while_pinned"),
     },
     Piece {
         id: "B41",
@@ -204,7 +204,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "XPMEM, two address spaces that export to each other",
         reference: "20080401205637.474020250@sgi.com: mmap locks in address order",
         what: "Each fault holds one mmap lock and wants the other.",
-        shown: Type("iii15_mmap_under_mmap"),
+        shown: Type("context/iii15_mmap_under_mmap"),
     },
     Piece {
         id: "B43",

@@ -175,7 +175,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "Linux, hugetlb copies; khugepaged (2022)",
         reference: "e8569dd299db; f268f6cf875f, 2ba99c5e0881 (Jann Horn)",
         what: "An entry changes, and there is no window.",
-        shown: Type("i01_no_window_no_clear"),
+        shown: Type("window/i01_no_window_no_clear"),
     },
     Piece {
         id: "B17",
@@ -183,7 +183,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "Linux, change_pte inside of a window",
         reference: "6bdb913f0a70; removed by f7842747d13d (2024)",
         what: "A driver enters a page because it is told to, while windows over it are open.",
-        shown: Type("ii03_establish_without_permit"),
+        shown: Type("permit/ii03_establish_without_permit"),
     },
     Piece {
         id: "B18",

@@ -49,7 +49,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "EMMU notifiers V5, zap_page_range",
         reference: "20080201050623.344041545@sgi.com; 2ec74c3ef2d8",
         what: "`end` is overwritten on the way, so the end of a window has another range than its beginning.",
-        shown: Type("i12_swap_scoped_windows"),
+        shown: Type("window/i12_swap_scoped_windows"),
     },
     Piece {
         id: "B4",
@@ -127,7 +127,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "Linux, OOM reaper",
         reference: "93065ac753e4; Tetsuo Handa, August 2018",
         what: "What was opened before a window that is refused is left open by the early `continue`.",
-        shown: Type("i02_window_dropped_under_its_entries"),
+        shown: Type("window/i02_window_dropped_under_its_entries"),
     },
     Piece {
         id: "B9",

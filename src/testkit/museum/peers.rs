@@ -78,7 +78,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "Asterinas",
         reference: "asterinas/asterinas#1961",
         what: "Other processors are waited for in a context that must not wait.",
-        shown: Type("iii01_dyn_sleeper_from_atomic"),
+        shown: Type("context/iii01_dyn_sleeper_from_atomic"),
     },
     Piece {
         id: "gVisor",
@@ -133,7 +133,7 @@ pub(super) const PIECES: &[Piece] = &[
         system: "exmap",
         reference: "tuhhosg/exmap PR#3",
         what: "Page tables are allocated from within an invalidation, under the lock that this needs.",
-        shown: Type("iii20_system_call_in_callback"),
+        shown: Type("context/iii20_system_call_in_callback"),
     },
     Piece {
         id: "nanvix",

@@ -1,0 +1,8 @@
+//! The models of external MMUs in this process.
+
+mod device_numbers;
+#[cfg(feature = "replay")]
+mod devices;
+mod gru;
+mod kvm;
+mod xpmem;

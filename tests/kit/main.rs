@@ -1,0 +1,17 @@
+//! The test kit: its suites, its model, the museum, fuzzing.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/drawn.rs"]
+mod drawn;
+
+mod alloc_failure;
+mod bad_input;
+mod conformance;
+mod fuzz;
+mod kit_verdicts;
+mod model;
+mod model_kinds;
+mod museum;
+mod swap;
+mod testkit_suite;

@@ -1,0 +1,215 @@
+//! Random scripts with the models on them: correct ones stay silent whatever happens beside, mistakes are found, and what
+//! is found is short and can be run again.
+
+use emmu::ctx::CallCx;
+use emmu::{
+    FaultError, Mm,
+    extmmu::{
+        gru::{self, GruConfig},
+        kvm::{self, VmConfig},
+        xpmem::{Manners, OwnerConfig},
+    },
+    replay::{Script, replay},
+    testkit::{
+        Attached, Declared, Device, Disturbances, Fault, Kit, Profile, Refused, Suite, gru, kvm,
+        xpmem,
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+fn all() -> [Kit; 3] {
+    [correct_kvm(), correct_gru(), correct_xpmem()]
+}
+fn correct_kvm() -> Kit {
+    kvm(VmConfig::default())
+}
+fn correct_gru() -> Kit {
+    let config = GruConfig {
+        preload: 2,
+        ..GruConfig::default()
+    };
+    gru(config, None)
+}
+fn correct_xpmem() -> Kit {
+    xpmem(OwnerConfig::default(), Manners::Prompt)
+}
+
+#[track_caller]
+fn silent(suite: &Suite) {
+    match suite.run() {
+        Ok(scripts) => println!("{scripts} scripts"),
+        Err(failure) => panic!("\n{failure}"),
+    }
+}
+
+#[test]
+fn correct_devices_stay_silent() {
+    silent(&Suite::new(all()).regressions(crate::drawn::kept("devices")));
+}
+
+#[test]
+fn correct_devices_stay_silent_whatever_happens_beside() {
+    let disturbed = Disturbances {
+        windows: true,
+        ..Disturbances::default()
+    };
+    let suite = Suite::new(all()).disturbed(disturbed);
+    silent(&suite.regressions(crate::drawn::kept("disturbed")));
+}
+
+#[test]
+fn correct_devices_stay_silent_under_threads() {
+    let disturbed = Disturbances {
+        windows: true,
+        threads: 2,
+        ..Disturbances::default()
+    };
+    silent(&Suite::new(all()).disturbed(disturbed));
+}
+
+#[test]
+fn a_mistake_is_found_made_short_and_run_again() {
+    let mistaken = kvm(VmConfig {
+        mistake: Some(kvm::Mistake::NoFlush),
+        ..VmConfig::default()
+    });
+    let folder = std::env::temp_dir().join(format!("emmu-suite-{}", std::process::id()));
+    let suite = Suite::new([mistaken]).cases(500).regressions(&folder);
+    let failure = suite.run().expect_err("TLBs are not flushed");
+    println!("{failure}");
+    let steps = failure.script.steps.len();
+    assert!(steps <= 4, "{steps} steps are not short:\n{failure}");
+    // The saved script reads, goes here as it says, and still shows the mistake, but no correct device does.
+    let saved = failure.saved.clone().expect("saved");
+    let text = std::fs::read(&saved).unwrap();
+    let script = Script::parse("saved", &text).unwrap();
+    let replayed = replay(&script).unwrap();
+    assert!(replayed.is_whole(), "{:?}", replayed.first);
+    assert!(suite.again(&script).is_err());
+    assert!(Suite::new(all()).again(&script).is_ok());
+    // It is run first from now on.
+    let first = suite.cases(0).run().expect_err("the kept script");
+    assert_eq!(first.script.steps.len(), steps);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn each_mistake_that_one_thread_shows_is_found() {
+    for mistake in [gru::Mistake::NoPurge, gru::Mistake::LatePurge] {
+        let kit = gru(GruConfig::default(), Some(mistake));
+        let found = Suite::new([kit]).cases(2000).run();
+        assert!(found.is_err(), "{mistake:?}");
+    }
+    for mistake in [kvm::Mistake::LateFlush, kvm::Mistake::ShortFlush] {
+        let config = VmConfig {
+            mistake: Some(mistake),
+            ..VmConfig::default()
+        };
+        let found = Suite::new([kvm(config)]).cases(2000).run();
+        assert!(found.is_err(), "{mistake:?}");
+    }
+}
+
+/// A family, files, moves and swap, in a few lines.
+const BUSY: &str = include_str!("../../src/testkit/property/busy.jsonl");
+
+#[test]
+fn each_of_what_can_fail_in_a_busy_script_may_fail() {
+    let script = Script::parse("busy", BUSY.as_bytes()).unwrap();
+    let patient = OwnerConfig {
+        deadline: Duration::from_millis(20),
+        ..OwnerConfig::default()
+    };
+    let xpmem = xpmem(patient, Manners::Prompt);
+    let all = Suite::new([correct_kvm(), correct_gru(), xpmem]);
+    assert!(all.again(&script).is_ok());
+    // An owner of exported memory refuses such windows itself.
+    let spinning = Suite::new([correct_kvm(), correct_gru()]);
+    for fault in Fault::ALL {
+        let refused = *fault == Fault::WouldBlock;
+        let suite = if refused { &spinning } else { &all };
+        match suite.fail_each(&script, *fault) {
+            Ok(failed) => {
+                println!("{failed:3} times {fault}");
+                let least = if refused { 2 } else { 10 };
+                assert!(failed >= least, "{fault}: {failed}");
+            }
+            Err(failure) => panic!("{fault}\n{failure}"),
+        }
+    }
+}
+
+#[test]
+fn correct_devices_stay_silent_whatever_fails() {
+    let failing = Disturbances {
+        windows: true,
+        random_faults: true,
+        ..Disturbances::default()
+    };
+    let patient = OwnerConfig {
+        deadline: Duration::from_millis(20),
+        ..OwnerConfig::default()
+    };
+    let xpmem = xpmem(patient, Manners::Prompt);
+    let suite = Suite::new([correct_kvm(), correct_gru(), xpmem]).disturbed(failing);
+    silent(&suite.regressions(crate::drawn::kept("failing")));
+}
+
+/// Correct, until memory is wanting: it has its own word for that, which nobody takes.
+struct Brusque(Arc<dyn Device>);
+
+impl Brusque {
+    fn word(why: Refused) -> Refused {
+        match why {
+            Refused::Fault(FaultError::NoMemory(_)) => Refused::Other("out of order".into()),
+            other => other,
+        }
+    }
+}
+impl Device for Brusque {
+    fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+        self.0.read(cx, mm, addr).map_err(Self::word)
+    }
+    fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused> {
+        self.0.write(cx, mm, addr, byte).map_err(Self::word)
+    }
+    fn declares(&self) -> Declared {
+        self.0.declares()
+    }
+}
+
+#[test]
+fn what_fails_by_a_fault_is_kept_with_it() {
+    let brusque = Kit::attaching(|cx, mm| {
+        let attached = correct_kvm().attach(cx, mm);
+        let device = Arc::new(Brusque(Arc::clone(&attached.device)));
+        Attached { device, ..attached }
+    });
+    let folder = std::env::temp_dir().join(format!("emmu-faults-{}", std::process::id()));
+    let suite = |kit: Kit| Suite::new([kit]).cases(0).regressions(&folder);
+    let script = Script::parse("busy", BUSY.as_bytes()).unwrap();
+    let failure = suite(brusque.clone()).fail_each(&script, Fault::Allocation);
+    let failure = failure.expect_err("memory is made to be wanting");
+    assert!(
+        matches!(failure.fault, Some((Fault::Allocation, _))),
+        "{failure}"
+    );
+    println!("{failure}");
+    // The kept script fails again, by the same fault, and only for who is wrong.
+    let again = suite(brusque).run().expect_err("kept");
+    assert_eq!((again.fault, again.seen), (failure.fault, failure.seen));
+    assert!(suite(correct_kvm()).run().is_ok());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn huge_pages_are_split_moved_and_collapsed() {
+    for devices in [Vec::new(), all().into()] {
+        let suite = Suite::new(devices).profile(Profile::Huge).cases(32);
+        let suite = suite.regressions(crate::drawn::kept("huge"));
+        silent(&suite.disturbed(Disturbances {
+            windows: true,
+            ..Disturbances::default()
+        }));
+    }
+}

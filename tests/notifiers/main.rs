@@ -1,0 +1,17 @@
+//! Windows, gates, registrations and callbacks.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod callouts;
+mod exports;
+mod given_up;
+mod giving_way;
+mod interval;
+mod protocol;
+mod references;
+mod registering;
+mod sleeping;
+mod stores;
+mod two_pass;
+mod windows;

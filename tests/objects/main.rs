@@ -1,0 +1,18 @@
+//! Files and memory objects: their ends, holes, failures and races.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/drawn.rs"]
+mod drawn;
+#[path = "../common/stores.rs"]
+mod stores;
+
+#[cfg(feature = "testkit")]
+mod ends;
+mod file_bytes;
+#[cfg(feature = "testkit")]
+mod file_failures;
+mod file_objects;
+mod file_races;
+#[cfg(feature = "testkit")]
+mod files;

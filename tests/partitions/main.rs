@@ -1,0 +1,22 @@
+//! XPmem partitions in other processes, and all devices at once.
+#![cfg(target_os = "linux")]
+
+#[path = "../common/exporter.rs"]
+mod exporter;
+#[path = "../common/process.rs"]
+mod process;
+#[path = "../common/raw.rs"]
+mod raw;
+#[path = "../common/thief.rs"]
+mod thief;
+
+mod remote;
+mod remote_attacks;
+mod remote_limits;
+mod stress;
+
+/// The other process of these tests: this binary, run again with this test alone.
+#[test]
+fn other_process() {
+    process::serve_parent();
+}

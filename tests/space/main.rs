@@ -1,0 +1,28 @@
+//! The address space: calls, faults, page tables, and what each comes to.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/drawn.rs"]
+mod drawn;
+
+mod addresses;
+mod any_number;
+mod copies;
+#[cfg(feature = "replay")]
+mod entries;
+mod errno_advice;
+mod errno_mmap;
+mod errno_mremap;
+mod exhaustion;
+mod fork_race;
+mod fork_shared;
+mod growing;
+mod leaks;
+mod limits;
+mod loading;
+mod memory;
+mod nonlinear;
+mod not_present;
+mod rules;
+mod semantics;
+mod threads;

@@ -1,0 +1,199 @@
+//! Text as a reader meets it: width, plain words, summary lines, tables of files, the glossary.
+
+use crate::source::files;
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// Columns of a line of comments, as of a line of code. Rows of tables cannot be broken.
+const WIDTH: usize = 100;
+/// Persons do not act in a program.
+const PERSONS: [&str; 8] = [
+    "he", "him", "his", "whom", "whoever", "who", "nobody", "somebody",
+];
+/// A summary line that begins so says nothing in an index.
+const STARTS: [&str; 7] = [
+    "What ", "Whether ", "The same", "Its ", "It ", "As `", "As [",
+];
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+fn text_of(line: &str) -> &str {
+    line.trim_start().trim_start_matches(['/', '!']).trim()
+}
+
+/// The comments of a file outside of fenced code, a line each with its number.
+fn comments(text: &str) -> Vec<(usize, &str)> {
+    let mut fenced = false;
+    let mut out = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        if !is_comment(line) {
+            fenced = false;
+            continue;
+        }
+        let fence = text_of(line).starts_with("```");
+        fenced ^= fence;
+        if !fenced && !fence {
+            out.push((n + 1, line));
+        }
+    }
+    out
+}
+
+fn words(line: &str) -> impl Iterator<Item = String> + '_ {
+    let outside = text_of(line).split('`').step_by(2);
+    outside
+        .flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '\''))
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+}
+
+/// All Rust files that people read: library, examples, benchmarks and tests.
+fn read() -> Vec<(String, String)> {
+    let folders = ["src", "examples", "benches", "tests"].into_iter();
+    let named = |folder: &str, (path, text): (std::path::PathBuf, String)| {
+        (format!("{folder}/{}", path.display()), text)
+    };
+    folders
+        .flat_map(|folder| files(folder).into_iter().map(move |f| named(folder, f)))
+        .filter(|(path, _)| !path.starts_with("tests/ui/"))
+        .collect()
+}
+
+fn none(found: &[String]) {
+    assert!(
+        found.is_empty(),
+        "{} found:\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
+#[test]
+fn comments_are_as_narrow_as_code() {
+    let mut wide = Vec::new();
+    for (path, text) in read() {
+        for (n, line) in comments(&text) {
+            let columns = line.chars().count();
+            let table = text_of(line).starts_with('|');
+            let link = line.contains("https://");
+            if columns > WIDTH && !table && !link {
+                wide.push(format!("{path}:{n}: {columns} columns"));
+            }
+        }
+    }
+    none(&wide);
+}
+
+#[test]
+fn things_act_and_no_persons() {
+    let mut found = Vec::new();
+    for (path, text) in read()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("src/"))
+    {
+        let (mut what, mut all) = (0, 0);
+        for (n, line) in comments(&text) {
+            for word in words(line) {
+                all += 1;
+                what += usize::from(word == "what");
+                if PERSONS.contains(&word.as_str()) {
+                    found.push(format!("{path}:{n}: {word}"));
+                }
+            }
+        }
+        let most = 2 * (1 + all / 1000);
+        if what > most {
+            found.push(format!("{path}: {what} times \"what\" in {all} words"));
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn summary_lines_say_something_in_an_index() {
+    let mut found = Vec::new();
+    for (path, text) in files("src") {
+        let mut before = "";
+        for (n, line) in text.lines().enumerate() {
+            let start = line.trim_start();
+            let first = start.starts_with("/// ") && !before.trim_start().starts_with("///");
+            let says = text_of(line);
+            if first && STARTS.iter().any(|bad| says.starts_with(bad)) {
+                found.push(format!("src/{}:{}: {says}", path.display(), n + 1));
+            }
+            before = line;
+        }
+    }
+    none(&found);
+}
+
+/// A folder's own file that has a table of its files names all of them.
+#[test]
+fn tables_of_files_are_whole() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut tables) = (Vec::new(), 0);
+    for (path, text) in files("src") {
+        if !path.ends_with("mod.rs") {
+            continue;
+        }
+        let rows: String = text.lines().filter(|l| l.starts_with("//! |")).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let folder = root.join(path.parent().expect("it has a name"));
+        let mut missing = Vec::new();
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let name = entry.expect("readable").path();
+            let name = name
+                .file_stem()
+                .expect("it has one")
+                .to_string_lossy()
+                .into_owned();
+            let named = [
+                format!("`{name}`"),
+                format!("`{name}.rs`"),
+                format!("`{name}/`"),
+            ];
+            let of_tests = ["mod", "tests", "models"].contains(&name.as_str());
+            if !of_tests && !named.iter().any(|n| rows.contains(n)) {
+                missing.push(name);
+            }
+        }
+        tables += 1;
+        if !missing.is_empty() {
+            found.push(format!("src/{}: {}", path.display(), missing.join(" ")));
+        }
+    }
+    none(&found);
+    assert!(tables >= 10, "{tables} tables of files");
+}
+
+#[test]
+fn the_glossary_names_each_word_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/glossary.md")).expect("a glossary");
+    let mut seen = BTreeSet::new();
+    for row in text.lines().filter(|l| l.starts_with("| ")) {
+        let word = row
+            .split('|')
+            .nth(1)
+            .unwrap_or_default()
+            .trim()
+            .to_lowercase();
+        assert!(seen.insert(word.clone()), "the glossary has {word} twice");
+    }
+    assert!(seen.len() >= 30, "{} words", seen.len());
+}
+
+#[test]
+fn an_address_space_has_at_most_fourteen_rooms() {
+    let rooms: BTreeSet<_> = files("src/mm")
+        .into_iter()
+        .filter_map(|(path, _)| {
+            let first = path.iter().next()?.to_string_lossy().into_owned();
+            Some(first.trim_end_matches(".rs").to_owned())
+        })
+        .filter(|room| room != "mod")
+        .collect();
+    assert!(rooms.len() <= 14, "{} rooms: {rooms:?}", rooms.len());
+}
