@@ -26,6 +26,7 @@ mod calls;
 mod compare;
 mod devices;
 mod family;
+#[cfg(feature = "svg")]
 mod figure;
 mod ground;
 mod json;
@@ -57,6 +58,7 @@ mod tests;
 
 pub use compare::{Difference, Expected, Observed, Parts, Sides, Stretch, differing_pages};
 pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
+#[cfg(feature = "svg")]
 pub use figure::{FigureError, svg};
 pub use ground::{Before, OpenMode, Seed};
 pub use limits::{InputError, Limits, ReplayError};

@@ -3,9 +3,9 @@
 #![cfg(feature = "replay")]
 
 use emmu::replay::{
-    Devices, FigureError, MmuKind, Moment, Presented, Timeline,
+    Devices, MmuKind, Moment, Presented, Timeline,
     program::{machine, run_on, shipped},
-    svg, trace,
+    trace,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,10 +86,11 @@ fn a_trace_has_a_slice_for_each_call_fault_and_window() {
     }
 }
 
+#[cfg(feature = "svg")]
 #[test]
 fn a_figure_has_a_panel_for_each_part_of_the_bill() {
     let (_, moments) = follow(&ALL);
-    let picture = svg("redis", &moments).unwrap();
+    let picture = emmu::replay::svg("redis", &moments).unwrap();
     assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
     for text in [
         "windows",
@@ -112,7 +113,11 @@ fn a_figure_has_a_panel_for_each_part_of_the_bill() {
 #[test]
 fn without_devices_there_is_a_trace_but_no_figure() {
     let (_, moments) = follow(&[]);
-    assert_eq!(svg("redis", &moments), Err(FigureError::Nothing));
+    #[cfg(feature = "svg")]
+    assert_eq!(
+        emmu::replay::svg("redis", &moments),
+        Err(emmu::replay::FigureError::Nothing)
+    );
     let json = serde_json::to_value(trace("redis", &moments)).unwrap();
     assert!(json["traceEvents"].as_array().unwrap().len() > 6000);
 }

@@ -15,7 +15,7 @@ use emmu::replay::{
     Devices, Inputs, Limits, MmuKind, Moment, Presented, ReplayError, Replayed, Report, Script,
     Summary, Timeline,
     program::{self, Outcome, Program},
-    replay_within, shipped, svg, trace,
+    replay_within, shipped, trace,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -219,13 +219,24 @@ fn write_timeline(
     };
     let cannot = |file: &Path, e: io::Error| format!("{}: {e}", file.display());
     if let Some(file) = args.svg.as_ref().map(place) {
-        fs::write(&file, svg(&name, moments)?).map_err(|e| cannot(&file, e))?;
+        draw(&file, &name, moments)?;
     }
     if let Some(file) = args.trace.as_ref().map(place) {
         let out = fs::File::create(&file).map_err(|e| cannot(&file, e))?;
         serde_json::to_writer(io::BufWriter::new(out), &trace(&name, moments))?;
     }
     Ok(())
+}
+
+#[cfg(feature = "svg")]
+fn draw(file: &Path, name: &str, moments: &[Moment]) -> Result<(), Box<dyn Error>> {
+    let picture = emmu::replay::svg(name, moments)?;
+    fs::write(file, picture).map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(())
+}
+#[cfg(not(feature = "svg"))]
+fn draw(_: &Path, _: &str, _: &[Moment]) -> Result<(), Box<dyn Error>> {
+    Err("--svg needs a build with the feature `svg`".into())
 }
 
 fn print_programs(out: &mut impl Write, args: &Args, followed: &[Followed]) -> io::Result<()> {
