@@ -1,6 +1,6 @@
 //! Which windows of an address space are open, and whose tickets those that closed have spoiled.
 //!
-//! Guarantee: [`BoardTicket::settle`] says `Current` only if no window over the pages is open and none has closed since the
+//! Guarantee: [`BoardTicket::verdict`] says `Current` only if no window over the pages is open and none has closed since the
 //! ticket was drawn; and says so then always. A window elsewhere makes nobody try again, however many have closed.
 //!
 //! How: an address belongs to one of [`BUCKETS`] by its 2-MiB block, and each bucket has a lock. A ticket lies in the
@@ -16,33 +16,21 @@
 //! 3. A window that opens after the look needs the driver's lock, under which tickets are settled, and drops what was
 //!    entered by then.
 
-use super::watch::WindowWatch;
+use super::{
+    blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
+    observer::WindowObserver,
+    outcome::Verdict,
+};
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
-    sync::{AtomicUsize, CachePadded, Condvar, Mutex, OnceLock, Ordering},
+    addr::{Vpn, VpnRange},
+    sync::{AtomicUsize, CachePadded, Condvar, IdSource, Mutex, OnceLock, Ordering},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Groups of 2-MiB blocks; one for each bit of a word. A model checker has enough with fewer.
-const BUCKETS: usize = if cfg!(loom) { 2 } else { 64 };
-/// A window over more blocks than this is wide.
-const NARROW: u64 = 8;
-
-/// Outcome of settling a ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing happened to the pages.
-    Current,
-    /// A window over them is open.
-    Busy,
-    /// One has closed since.
-    Stale,
-}
-
 /// A ticket that is out.
 #[derive(Debug)]
-struct Entry {
+struct IssuedTicket {
     id: u64,
     at: Vpn,
     /// A window over the page has closed.
@@ -54,7 +42,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct State {
     open: SmallVec<[VpnRange; 2]>,
-    tickets: SmallVec<[Entry; 2]>,
+    tickets: SmallVec<[IssuedTicket; 2]>,
     /// Tickets drawn so far.
     drawn: u64,
 }
@@ -78,7 +66,7 @@ struct Wide {
 pub(crate) struct Board {
     buckets: Box<[CachePadded<Bucket>]>,
     wide: CachePadded<Wide>,
-    pub(super) watch: OnceLock<Arc<dyn WindowWatch>>,
+    pub(super) observer: OnceLock<Arc<dyn WindowObserver>>,
 }
 
 /// A place on the board from which a driver's lookup is watched; given up when dropped.
@@ -88,33 +76,6 @@ pub(super) struct BoardTicket<'b> {
     board: &'b Board,
     id: u64,
     at: Vpn,
-}
-
-#[inline]
-fn block_of(at: Vpn) -> u64 {
-    at.0 / PMD_PAGES
-}
-
-/// Neighbouring blocks lie in different buckets, and those at the same place in different tables too.
-#[inline]
-fn bucket_of(block: u64) -> usize {
-    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-    usize::try_from(hash).expect("six bits") % BUCKETS
-}
-
-/// The buckets of a range, as bits; none of a wide one.
-#[inline]
-pub(super) fn buckets_of(range: VpnRange) -> Option<u64> {
-    let (first, last) = (block_of(range.start()), block_of(Vpn(range.end().0 - 1)));
-    if first == last {
-        return Some(1 << bucket_of(first));
-    }
-    (last - first < NARROW).then(|| (first..=last).fold(0, |bits, b| bits | 1 << bucket_of(b)))
-}
-
-fn overlaps_block(range: VpnRange, at: Vpn) -> bool {
-    let block = block_of(at);
-    block_of(range.start()) <= block && block <= block_of(Vpn(range.end().0 - 1))
 }
 
 /// Takes one of several that are equal.
@@ -133,7 +94,7 @@ impl State {
             ticket.block |= overlaps_block(range, ticket.at);
         }
     }
-    fn take(&mut self, id: u64) -> Entry {
+    fn take(&mut self, id: u64) -> IssuedTicket {
         let at = self.tickets.iter().position(|t| t.id == id);
         self.tickets
             .swap_remove(at.expect("a ticket is given up once"))
@@ -145,7 +106,7 @@ impl Default for Board {
         Self {
             buckets: (0..BUCKETS).map(|_| CachePadded::default()).collect(),
             wide: CachePadded::default(),
-            watch: OnceLock::new(),
+            observer: OnceLock::new(),
         }
     }
 }
@@ -155,15 +116,10 @@ impl Board {
         &self.buckets[bucket_of(block_of(at))].0
     }
     /// The buckets whose bits are set.
-    fn among(&self, mut bits: u64) -> impl Iterator<Item = &Bucket> {
-        // Those that do not exist have no bit in a narrow range, and all bits are asked for of a wide one.
-        bits &= u64::MAX >> (64 - BUCKETS);
-        std::iter::from_fn(move || {
-            let i = bits.trailing_zeros() as usize;
-            // Takes the lowest bit away.
-            bits &= bits.wrapping_sub(1);
-            Some(&self.buckets.get(i)?.0)
-        })
+    fn among(&self, bits: u64) -> impl Iterator<Item = &Bucket> {
+        // A wide range asks for all 64 bits, a narrow one only for those of buckets that exist.
+        let existing = bits & u64::MAX >> (64 - BUCKETS);
+        indices(existing).map(|nth| &self.buckets[nth].0)
     }
     /// A window begins. To be called before any driver is asked.
     pub(super) fn begin(&self, range: VpnRange) {
@@ -214,7 +170,7 @@ impl Board {
         let mut state = self.bucket(at).state.lock();
         let id = state.drawn;
         state.drawn += 1;
-        state.tickets.push(Entry {
+        state.tickets.push(IssuedTicket {
             id,
             at,
             page: false,
@@ -261,10 +217,27 @@ impl Board {
     }
 }
 
+impl Board {
+    /// Has `watch` look on from now on; the first one stays.
+    pub(super) fn set_observer(&self, watch: Arc<dyn WindowObserver>) {
+        let _first = self.observer.get_or_init(|| watch);
+    }
+    /// A number for the next window, if anybody looks on.
+    pub(super) fn next_window_id(&self) -> u64 {
+        static NEXT: IdSource = IdSource::starting_at(0);
+        self.observer.get().map_or(0, |_| NEXT.next())
+    }
+    pub(super) fn observe(&self, f: impl FnOnce(&dyn WindowObserver)) {
+        if let Some(watch) = self.observer.get() {
+            f(&**watch);
+        }
+    }
+}
+
 impl BoardTicket<'_> {
     /// Whether what was found for `range` since this was drawn still holds: the page, or pages of the block around it.
     /// To be asked under the driver's lock.
-    pub(super) fn settle(self, range: VpnRange) -> Verdict {
+    pub(super) fn verdict(self, range: VpnRange) -> Verdict {
         let (board, id, at) = (self.board, self.id, self.at);
         std::mem::forget(self);
         // First: see the second invariant.
@@ -273,8 +246,7 @@ impl BoardTicket<'_> {
         let ticket = state.take(id);
         let page = range == VpnRange::single(at);
         assert!(
-            page || (block_of(range.start()) == block_of(at)
-                && block_of(Vpn(range.end().0 - 1)) == block_of(at)),
+            page || blocks_of(range) == (block_of(at), block_of(at)),
             "{range:?} is not around {at:?}"
         );
         if wide || state.is_open(range) {

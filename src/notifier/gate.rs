@@ -7,65 +7,49 @@
 //! 2. after [`Gate::exclude`] the store has no entry in the range, because the gate, not the driver, has it removed.
 
 use super::{
-    cached::{Cached, Translation},
-    gone::RemovedEntries,
-    inner::{Inner, give_up, pass_on_dirty},
-    ops::{Ack, Invalidation, WouldBlock},
-    owed::Owed,
-    permit::{Access, Ticket},
-    places::GateFilter,
+    cached::Cached,
+    driver::{Ack, Invalidation, WouldBlock},
+    gate_filter::GateFilter,
+    gate_guard::GateGuard,
+    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
     seat::Seat,
-    store::{Rearrange, ShadowEntry, ShadowStore},
+    shadow_entry::ShadowEntry,
+    store::ShadowStore,
+    translation::Translation,
 };
-use crate::ctx::AtomicCallbackCx;
-
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Below, Context, Cx, EnterFrom, Outside, rank},
-    frame::{FrameView, FrameViewMut, PhysMem},
-    sync::{Mutex, MutexGuard},
+    ctx::{AtomicCallbackCx, Below, Context, Cx, EnterFrom, Outside, rank},
+    frame::{FrameView, FrameViewMut},
+    sync::Mutex,
 };
 use std::{marker::PhantomData, time::Duration};
 
 /// What an audit waits for a gate. Whoever holds one lets it go soon, however busy the machine is; longer waits somebody who
 /// waits for the auditor.
-pub(super) const AUDITED_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`](crate::ctx::Atomic) for a
 /// driver that spins, `Sleepable` for one that waits.
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
-    pub(super) places: GateFilter,
-    inner: Mutex<Inner<S, T>>,
+    pub(super) filter: GateFilter,
+    guarded: Mutex<GuardedStore<S, T>>,
     kind: PhantomData<fn() -> C>,
-}
-
-/// The gate is held.
-#[must_use = "the gate is held only while this lives"]
-pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
-    pub(super) inner: MutexGuard<'p, Inner<S, T>>,
-    /// Behind the lock: it is let go first.
-    owed: Owed<'p>,
-    pub(super) mem: &'p PhysMem,
-    cx: Cx<'p, rank::Gate, C>,
 }
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Builds the gate of a registration.
     pub fn new(seat: Seat, store: S, state: T) -> Self {
-        let inner = Mutex::new(Inner::new(&seat, store, state));
+        let guarded = Mutex::new(GuardedStore::new(&seat, store, state));
         Self {
             seat,
-            places: GateFilter::default(),
-            inner,
+            filter: GateFilter::default(),
+            guarded,
             kind: PhantomData,
         }
     }
 
-    /// Draws a ticket for one page, before anything about the page is looked up.
-    pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.stamp(vpn), vpn, access)
-    }
     /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry; of a driver that
     /// subscribed to a range, until none overlaps any of that.
     ///
@@ -90,8 +74,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Runs `look` on the store, as [`audit`](Self::audit) does.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
-        let inner = self.inner.try_lock_for(AUDITED_WITHIN);
-        inner.map(|inner| look(&inner.store)).is_some()
+        let guarded = self.guarded.try_lock_for(AUDIT_TIMEOUT);
+        guarded.map(|guarded| look(&guarded.store)).is_some()
     }
     /// Locks the gate.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
@@ -101,7 +85,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.inner.lock(), &self.seat, cx.descend())
+        GateGuard::new(self.guarded.lock(), &self.seat, cx.descend())
     }
 
     /// Locks the gate for entries of `range`, whose ticket is settled next.
@@ -114,7 +98,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         C: EnterFrom<D>,
     {
         let guard = self.lock(cx);
-        self.places.note(range);
+        self.filter.note(range);
         guard
     }
 
@@ -156,14 +140,16 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(cx);
-        let GateGuard { inner, mem, cx, .. } = &mut guard;
-        let mut gone = inner.zap(inv.range());
+        let GateGuard {
+            guarded, mem, cx, ..
+        } = &mut guard;
+        let mut gone = guarded.zap(inv.range());
         let zapped = Invalidated::new(inv.range(), gone.entries());
-        f(&mut inner.state, &zapped, cx.reborrow());
+        f(&mut guarded.state, &zapped, cx.reborrow());
         // After the flush: what was written through a TLB until then is told as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
-        give_up(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone);
         inv.ack()
     }
 
@@ -184,12 +170,12 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     ) -> Result<Ack<'i>, WouldBlock> {
         self.seat.check_owner(&inv);
         let _unused = cx;
-        let mut inner = self.inner.try_lock().ok_or(WouldBlock)?;
-        let mut gone = inner.zap(inv.range());
-        f(&mut inner.state, inv.range());
+        let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
+        let mut gone = guarded.zap(inv.range());
+        f(&mut guarded.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
-        drop(inner);
-        give_up(&self.seat, &mut gone);
+        drop(guarded);
+        unpin_after_unlock(&self.seat, &mut gone);
         Ok(inv.ack())
     }
 }
@@ -212,7 +198,7 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     {
         let range = inv.range();
         // What comes to a range of its own is not settled at the board.
-        if self.places.may_hold(range) || self.seat.sub.is_some() {
+        if self.filter.may_hold(range) || self.seat.sub.is_some() {
             return self.exclude_held(cx, inv);
         }
         self.seat.check_owner(&inv);
@@ -229,22 +215,14 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(&mut cx);
-        let mut gone = guard.inner.zap(inv.range());
-        if guard.inner.is_empty() {
-            self.places.clear();
+        let mut gone = guard.guarded.zap(inv.range());
+        if guard.guarded.is_empty() {
+            self.filter.clear();
         }
         pass_on_dirty(guard.mem, &gone);
         drop(guard);
-        give_up(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone);
         inv.ack()
-    }
-}
-
-impl Seat {
-    /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
-    #[inline]
-    pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
-        assert_eq!(self.reg, inv.reg(), "gate of another registration");
     }
 }
 
@@ -269,103 +247,15 @@ impl<'z> Invalidated<'z> {
     }
 }
 
-impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
-    pub(super) fn new(
-        inner: MutexGuard<'p, Inner<S, T>>,
-        seat: &'p Seat,
-        cx: Cx<'p, rank::Gate, C>,
-    ) -> Self {
-        Self {
-            inner,
-            owed: Owed::new(seat),
-            mem: &seat.mem,
-            cx,
-        }
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
+    /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
+    #[inline(always)]
+    pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
+        self.seat.follow(cached, at)
     }
-    /// Driver state.
-    pub fn state(&mut self) -> &mut T {
-        &mut self.inner.state
-    }
-    /// The store, to look at.
-    pub fn store(&self) -> &S {
-        &self.inner.store
-    }
-    /// Store and state at once.
-    pub fn parts(&mut self) -> (&S, &mut T) {
-        let inner = &mut *self.inner;
-        (&inner.store, &mut inner.state)
-    }
-    /// Has the store rearranged in a way of its own. Cached copies of what had to go for it must be flushed by `flush`, before
-    /// the references that went with the entries are given up.
-    pub fn rearrange(&mut self, how: S::How, flush: impl FnOnce(&mut T))
-    where
-        S: Rearrange,
-    {
-        let gone = self.inner.rearrange(how);
-        flush(&mut self.inner.state);
-        self.discard(gone);
-    }
-    /// Follows an established translation; of a huge page, its first frame.
-    pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
-        let t = self.inner.get(key)?.translation();
-        Some(self.mem.view(t.pfn(), t.generation()))
-    }
-    /// Follows one that was established for writing.
-    pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
-        let entry = self.inner.get(key).filter(|e| e.is_writable())?;
-        let t = entry.translation();
-        Some(self.mem.view_mut(t.pfn(), t.generation()))
-    }
-    /// Copies a translation for a TLB, which must be filled while the gate is held, or by hardware that ignores what
-    /// comes too late.
-    pub fn cached(&self, key: &S::Key) -> Option<Cached> {
-        Some(Cached(self.inner.get(key)?.translation()))
-    }
-    /// The same if `want` says so, which may set the entry's marks.
-    pub fn cached_if(
-        &self,
-        key: &S::Key,
-        want: impl FnOnce(&ShadowEntry) -> bool,
-    ) -> Option<Cached> {
-        let entry = self.inner.get(key).filter(|e| want(e))?;
-        Some(Cached(entry.translation()))
-    }
-    /// Gives up a translation. Cached copies must be flushed before this gate is let go: then the references of what was given
-    /// up go.
-    pub fn forget(&mut self, key: &S::Key) {
-        let gone = self.inner.remove(key);
-        self.discard(gone);
-    }
-    /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
-    /// flushed by `flush`: the references that went with them go when this gate is let go.
-    pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
-        let gone = self.inner.zap(range);
-        let any = !gone.is_empty();
-        flush(&mut self.inner.state);
-        self.discard(gone);
-        any
-    }
-    /// Passes on the dirty bits of entries that left the store. Their references go when this gate is let go.
-    pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
-        pass_on_dirty(self.mem, &gone);
-        let store = &self.inner.store;
-        self.owed.take(&mut gone, |t| {
-            let mut held = false;
-            store.for_each_in(t.range(), &mut |e| {
-                held |= e.is_pinned() && e.pfn() == t.pfn()
-            });
-            held
-        });
-    }
-    /// Token usable while the gate is held.
-    pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
-        self.cx.reborrow()
-    }
-}
-
-impl<S: ShadowStore, T, C: Context> Drop for GateGuard<'_, S, T, C> {
-    #[inline]
-    fn drop(&mut self) {
-        self.owed.close();
+    /// Follows it for writing, if it allows that.
+    #[inline(always)]
+    pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
+        self.seat.follow_mut(cached, at)
     }
 }

@@ -5,17 +5,20 @@
 //! gate that has a page of it, one after the other, before there is an [`Ack`].
 
 use super::{
+    blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
-    gate::{AUDITED_WITHIN, GateGuard, Invalidated},
-    gone::RemovedEntries,
-    inner::{Inner, give_up, pass_on_dirty},
-    ops::{Ack, Invalidation},
-    permit::{Access, Pending, Permit, Retry, Seated, Ticket},
+    driver::{Ack, Invalidation},
+    gate::{AUDIT_TIMEOUT, Invalidated},
+    gate_guard::GateGuard,
+    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    outcome::{Access, Retry},
+    permit::{Pending, Permit, Seated, Ticket},
+    removed::RemovedEntries,
     seat::Seat,
     store::ShadowStore,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     frame::{FrameView, FrameViewMut},
     sync::{CachePadded, Mutex},
@@ -28,11 +31,11 @@ const GATES: usize = if cfg!(loom) { 2 } else { 16 };
 /// Driver locks around a store `S` and driver state `T` each; `C` as for a [`Gate`](super::Gate).
 pub struct Gates<S: ShadowStore, T, C: Context> {
     seat: Seat,
-    gates: Box<[One<S, T>]>,
+    gates: Box<[GateLock<S, T>]>,
     kind: PhantomData<fn() -> C>,
 }
 
-type One<S, T> = CachePadded<Mutex<Inner<S, T>>>;
+type GateLock<S, T> = CachePadded<Mutex<GuardedStore<S, T>>>;
 
 impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
     fn seat(&self) -> &Seat {
@@ -42,7 +45,7 @@ impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
 
 /// The gates of a range, as bits.
 fn gates_of(range: VpnRange) -> u64 {
-    let (first, last) = (range.start().0 / PMD_PAGES, (range.end().0 - 1) / PMD_PAGES);
+    let (first, last) = blocks_of(range);
     let all = u64::MAX >> (64 - GATES);
     if last - first >= 4 * GATES as u64 {
         return all;
@@ -52,18 +55,7 @@ fn gates_of(range: VpnRange) -> u64 {
 
 /// Neighbouring blocks lie in different gates, and those at the same place in different tables too.
 fn gate_of(block: u64) -> usize {
-    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-    usize::try_from(hash).expect("six bits") % GATES
-}
-
-/// Places of the bits that are set.
-fn places(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let nth = bits.trailing_zeros() as usize;
-        // Takes the lowest bit away.
-        bits &= bits.wrapping_sub(1);
-        (nth < GATES).then_some(nth)
-    })
+    hash_of(block) % GATES
 }
 
 impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
@@ -71,7 +63,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     pub fn new(seat: Seat, mut build: impl FnMut() -> (S, T)) -> Self {
         let gate = |_| {
             let (store, state) = build();
-            CachePadded(Mutex::new(Inner::new(&seat, store, state)))
+            CachePadded(Mutex::new(GuardedStore::new(&seat, store, state)))
         };
         let gates = (0..GATES).map(gate).collect();
         Self {
@@ -86,11 +78,11 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     }
     /// The place of the gate that a page belongs to.
     pub fn place_of(&self, at: Vpn) -> usize {
-        gate_of(at.0 / PMD_PAGES)
+        gate_of(block_of(at))
     }
     /// Draws a ticket for one page, before anything about the page is looked up.
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.stamp(vpn), vpn, access)
+        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
     }
     /// Locks the gate of a page.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
@@ -122,7 +114,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     ) where
         C: EnterFrom<D>,
     {
-        for nth in places(gates_of(range)) {
+        for nth in indices(gates_of(range)) {
             f(nth, &mut self.lock_nth(cx, nth));
         }
     }
@@ -143,27 +135,27 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let range = inv.range();
-        // One buffer for all: a large one is memory that the kernel has to find.
+        // GateLock buffer for all: a large one is memory that the kernel has to find.
         let mut gone = RemovedEntries::new();
-        for nth in places(gates_of(range)) {
+        for nth in indices(gates_of(range)) {
             gone.clear();
             let mut guard = self.lock_nth(cx, nth);
-            guard.inner.zap_into(range, &mut gone);
-            let Inner { store, state, .. } = &mut *guard.inner;
+            guard.guarded.zap_into(range, &mut gone);
+            let GuardedStore { store, state, .. } = &mut *guard.guarded;
             f(nth, store, state, &Invalidated::new(range, gone.entries()));
             // After the flush: what was written through a TLB until then is told as well.
             pass_on_dirty(&self.seat.mem, &gone);
             drop(guard);
-            give_up(&self.seat, &mut gone);
+            unpin_after_unlock(&self.seat, &mut gone);
         }
         inv.ack()
     }
     /// Runs `look` on each store for an audit, as [`Gate::audited`](super::Gate::audited) does; `false` if one of the
     /// gates could not be had.
     pub fn audited(&self, range: VpnRange, mut look: impl FnMut(&S)) -> bool {
-        places(gates_of(range)).fold(true, |all, nth| {
-            let inner = self.gates[nth].0.try_lock_for(AUDITED_WITHIN);
-            all & inner.map(|inner| look(&inner.store)).is_some()
+        indices(gates_of(range)).fold(true, |all, nth| {
+            let guarded = self.gates[nth].0.try_lock_for(AUDIT_TIMEOUT);
+            all & guarded.map(|guarded| look(&guarded.store)).is_some()
         })
     }
     /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
@@ -200,7 +192,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gates<S, T, C>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GATES, gate_of, gates_of, places};
+    use super::{GATES, gate_of, gates_of, indices};
     use crate::addr::{PMD_PAGES, Vpn, VpnRange};
 
     #[test]
@@ -213,7 +205,7 @@ mod tests {
         assert_eq!(two, 1 << gate_of(0) | 1 << gate_of(1));
         let all: Vec<usize> = (0..GATES).collect();
         for wide in [VpnRange::ALL, range(1, PMD_PAGES * 4 * GATES as u64 + 1)] {
-            assert_eq!(places(gates_of(wide)).collect::<Vec<_>>(), all);
+            assert_eq!(indices(gates_of(wide)).collect::<Vec<_>>(), all);
         }
     }
 }

@@ -40,45 +40,58 @@
 //! An MMU may subscribe to a range only. It is kept in an interval tree, which a window searches for the subscriptions that
 //! it overlaps; its tickets carry the number of windows that have ended over its range, and no others make them stale.
 
-mod asked;
+mod blocks;
 mod board;
 mod cached;
-mod calls;
+mod callees;
 mod chain;
-mod entry;
+mod deferred_unpin;
+mod driver;
+mod driver_entry;
 mod epoch_list;
 mod gate;
+mod gate_filter;
+mod gate_guard;
 mod gates;
-mod gone;
-#[cfg(feature = "testkit")]
-pub(crate) mod hook;
-mod inner;
-mod intervals;
-mod lazy;
+mod grace;
+mod guarded_store;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
-mod ops;
-mod owed;
+mod notifiers;
+mod observer;
+mod once_arc;
+mod outcome;
 mod permit;
-mod places;
+mod registration_phase;
+mod removed;
 mod seat;
+mod shadow_entry;
 mod store;
 mod subscription;
-mod watch;
+mod subscriptions;
+#[cfg(feature = "testkit")]
+pub(crate) mod test_hook;
+mod translation;
 mod window;
 
-pub use cached::{Cached, Translation};
-pub(crate) use chain::Notifiers;
+pub use cached::Cached;
 pub use chain::Registration;
-pub(crate) use entry::RegId;
-pub use gate::{Gate, GateGuard, Invalidated};
+pub use driver::{
+    Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
+};
+pub use gate::{Gate, Invalidated};
+pub use gate_guard::GateGuard;
 pub use gates::Gates;
-pub use gone::RemovedEntries;
-pub use ops::{Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock};
+pub(crate) use notifiers::Notifiers;
+pub(crate) use observer::WindowObserver;
+pub use outcome::{Access, Retry};
 pub(crate) use permit::Seated;
-pub use permit::{Access, Pending, Permit, Retry, Ticket};
+pub use permit::{Pending, Permit, Ticket};
+pub use removed::RemovedEntries;
 pub use seat::Seat;
-pub use store::{NoStore, OrderedStore, Rearrange, ShadowEntry, ShadowStore};
-pub(crate) use watch::WindowWatch;
+pub use shadow_entry::ShadowEntry;
+pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
+pub(crate) use translation::RegId;
+pub use translation::Translation;
 pub(crate) use window::OpenWindow;
 pub use window::WindowContext;

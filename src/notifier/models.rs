@@ -5,7 +5,7 @@
 
 use super::{
     Access, Ack, AgeKind, Event, ExternalMmu, FirstPass, Gate, Invalidation, Notifiers, OpenWindow,
-    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, ops::demand,
+    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, driver::demand,
 };
 use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 

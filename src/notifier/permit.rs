@@ -1,40 +1,21 @@
 //! Ticket, pending frame, permit: how a translation is established.
 
 use super::{
-    cached::{Cached, Translation},
-    gate::{Gate, GateGuard},
+    cached::Cached,
+    gate::Gate,
+    gate_guard::GateGuard,
+    notifiers::Notifiers,
+    outcome::{Access, Retry},
     seat::{Seat, Snapshot},
-    store::{ShadowEntry, ShadowStore},
+    shadow_entry::ShadowEntry,
+    store::ShadowStore,
+    translation::Translation,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     frame::{FrameView, FrameViewMut},
 };
-
-/// Kind of access wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub enum Access {
-    /// Read only.
-    Read,
-    /// Read and write.
-    Write,
-}
-
-/// Why a pending reference was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Retry {
-    /// An overlapping window is open now.
-    #[error("an invalidation window over the page is open")]
-    Busy,
-    /// An overlapping window closed since the ticket was drawn.
-    #[error("the page was invalidated since the ticket was drawn")]
-    Stale,
-    /// The driver was unregistered; retrying is pointless.
-    #[error("the driver is no longer registered")]
-    Detached,
-}
 
 /// A place on the board of windows, taken from the gate `G` before the page table is read.
 ///
@@ -45,7 +26,7 @@ pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
     access: Access,
-    stamp: Snapshot<'g>,
+    snapshot: Snapshot<'g>,
     /// The huge page around it will do.
     huge: bool,
     /// Writing will do if it is allowed anyway.
@@ -83,13 +64,20 @@ impl<S: ShadowStore, T, C: Context> Seated for Gate<S, T, C> {
     }
 }
 
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
+    /// Draws a ticket for one page, before anything about the page is looked up.
+    pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
+        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
+    }
+}
+
 impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, stamp: Snapshot<'g>, vpn: Vpn, access: Access) -> Self {
+    pub(super) fn draw(gate: &'g G, snapshot: Snapshot<'g>, vpn: Vpn, access: Access) -> Self {
         Self {
             gate,
             vpn,
             access,
-            stamp,
+            snapshot,
             huge: false,
             or_writable: false,
         }
@@ -136,7 +124,7 @@ impl<'g, G: Seated> Ticket<'g, G> {
         }
     }
     /// Whether the ticket was drawn from a driver of this chain.
-    pub(crate) fn is_of(&self, notifiers: &super::Notifiers) -> bool {
+    pub(crate) fn is_of(&self, notifiers: &Notifiers) -> bool {
         let board = &self.gate.seat().board;
         notifiers
             .chain()
@@ -150,9 +138,9 @@ impl<'g, G: Seated> Ticket<'g, G> {
     pub(crate) fn allows_huge(&self, block: VpnRange) -> bool {
         self.huge && self.gate.seat().covers(block)
     }
-    /// A window over the page is open that the driver was not told of, or it is leaving.
+    /// A window over the page is open that the driver was not told of, or it is unregistrations.
     pub(crate) fn is_early(&self) -> bool {
-        self.stamp.is_early() || !self.gate.seat().standing.is_alive()
+        self.snapshot.is_early() || !self.gate.seat().phase.is_alive()
     }
 }
 
@@ -204,12 +192,15 @@ impl<'g, G: Seated> Pending<'g, G> {
         'g: 'p,
     {
         let Ticket {
-            gate, vpn, stamp, ..
+            gate,
+            vpn,
+            snapshot,
+            ..
         } = self.ticket;
         let seat = gate.seat();
         seat.tried(vpn);
         let guard = lock();
-        seat.check(self.found.range, stamp)?;
+        seat.check(self.found.range, snapshot)?;
         seat.handed_out(&self.found);
         Ok(Permit {
             guard,
@@ -227,7 +218,7 @@ impl<'g, G: Seated> Pending<'g, G> {
     pub fn validate(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
         seat.tried(self.ticket.vpn);
-        seat.check(self.found.range, self.ticket.stamp)?;
+        seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
         Ok(Cached(self.found))
@@ -315,7 +306,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
             }
         }
         let entry = ShadowEntry::new(self.found, pinned);
-        let gone = self.guard.inner.insert(key, entry);
+        let gone = self.guard.guarded.insert(key, entry);
         self.guard.discard(gone);
         self.guard
     }

@@ -4,10 +4,12 @@
 //! the sequence of its subscription. Both kinds draw the same tickets and get the same permits.
 
 use super::{
-    board::{Board, BoardTicket, Verdict},
-    entry::{Brand, RegId, RegistrationPhase},
-    permit::Retry,
+    board::{Board, BoardTicket},
+    driver::Invalidation,
+    outcome::{Retry, Verdict},
+    registration_phase::RegistrationPhase,
     subscription::Subscription,
+    translation::{Brand, RegId, Translation},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -20,7 +22,7 @@ pub struct Seat {
     pub(super) reg: RegId,
     pub(super) brand: Brand,
     pub(super) board: Arc<Board>,
-    pub(super) standing: Arc<RegistrationPhase>,
+    pub(super) phase: Arc<RegistrationPhase>,
     pub(super) mem: Arc<PhysMem>,
     pub(super) sub: Option<Arc<Subscription>>,
 }
@@ -35,7 +37,7 @@ enum SnapshotKind<'s> {
 /// When a ticket was drawn.
 #[derive(Debug)]
 pub(super) struct Snapshot<'s> {
-    against: SnapshotKind<'s>,
+    kind: SnapshotKind<'s>,
     /// A window over the page, or the subscription, was open that began before the driver was on the chain: it was not
     /// told.
     early: bool,
@@ -49,37 +51,37 @@ impl Snapshot<'_> {
 
 impl Seat {
     /// To be taken before anything about the page is looked up.
-    pub(super) fn stamp(&self, at: Vpn) -> Snapshot<'_> {
+    pub(super) fn snapshot(&self, at: Vpn) -> Snapshot<'_> {
         // First: windows that did not see the driver are over before the sequence is read that only others advance.
-        let early = !self.standing.is_settled() && self.is_early(VpnRange::single(at));
-        let against = match &self.sub {
+        let early = !self.phase.is_drained() && self.is_early(VpnRange::single(at));
+        let kind = match &self.sub {
             Some(sub) => SnapshotKind::Subscription(sub, sub.snapshot()),
             None => SnapshotKind::Board(self.board.draw(at)),
         };
-        Snapshot { against, early }
+        Snapshot { kind, early }
     }
     #[cold]
     fn is_early(&self, at: VpnRange) -> bool {
-        if !self.standing.is_listed() {
+        if !self.phase.is_listed() {
             return true;
         }
         let over = self.sub.as_ref().map_or(at, |sub| sub.range);
         let busy = self.board.is_busy(over);
         let over_all = self.sub.is_none();
         if !busy && (!over_all || self.board.open() == 0) {
-            self.standing.settle();
+            self.phase.mark_drained();
         }
         busy
     }
-    /// Whether what was found for `range` after the stamp still holds. Under the driver's lock.
-    pub(super) fn check(&self, range: VpnRange, stamp: Snapshot<'_>) -> Result<(), Retry> {
-        if !self.standing.is_alive() {
+    /// Whether what was found for `range` after the snapshot still holds. Under the driver's lock.
+    pub(super) fn check(&self, range: VpnRange, snapshot: Snapshot<'_>) -> Result<(), Retry> {
+        if !self.phase.is_alive() {
             return Err(Retry::Detached);
         }
-        let verdict = match stamp.against {
-            SnapshotKind::Subscription(..) if stamp.early => Verdict::Busy,
+        let verdict = match snapshot.kind {
+            SnapshotKind::Subscription(..) if snapshot.early => Verdict::Busy,
             SnapshotKind::Subscription(sub, since) => sub.validate(since),
-            SnapshotKind::Board(drawn) => drawn.settle(range),
+            SnapshotKind::Board(drawn) => drawn.verdict(range),
         };
         match verdict {
             Verdict::Busy => Err(Retry::Busy),
@@ -92,7 +94,7 @@ impl Seat {
         let Some(sub) = &self.sub else {
             return self.board.wait_idle(range);
         };
-        if !self.standing.is_settled() {
+        if !self.phase.is_drained() {
             self.board.wait_idle(sub.range);
         }
         sub.wait_idle();
@@ -100,6 +102,30 @@ impl Seat {
     /// Whether windows over all of `range` reach the driver.
     pub(super) fn covers(&self, range: VpnRange) -> bool {
         self.sub.as_ref().is_none_or(|sub| sub.range.covers(range))
+    }
+}
+
+impl Seat {
+    /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
+    #[inline]
+    pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
+        assert_eq!(self.reg, inv.reg(), "gate of another registration");
+    }
+}
+
+impl Seat {
+    pub(super) fn tried(&self, at: Vpn) {
+        let mmu = || self.phase.name();
+        self.board.observe(|w| w.tried(self.reg, mmu(), at));
+    }
+    pub(super) fn got(&self, at: Vpn) {
+        self.board.observe(|w| w.got(self.reg, at));
+    }
+    pub(super) fn handed_out(&self, translation: &Translation) {
+        self.board.observe(|w| w.handed_out(translation));
+    }
+    pub(super) fn established(&self, translation: &Translation) {
+        self.board.observe(|w| w.established(translation));
     }
 }
 

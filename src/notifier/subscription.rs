@@ -6,7 +6,7 @@
 //! How: a window counts itself in *before* it calls the driver. So whoever, with a lock held that the driver's callback
 //! takes, still finds the old sequence, has left that lock before the callback gets it: what he enters is dropped by it.
 
-use super::board::Verdict;
+use super::outcome::Verdict;
 use crate::{
     addr::VpnRange,
     sync::{Condvar, Mutex},

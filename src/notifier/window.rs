@@ -1,11 +1,13 @@
 //! The protocol side of an invalidation window: its place on the board, and who agreed to it.
 
 use super::{
-    asked::Callees,
     board::Board,
-    chain::{Chain, Notifiers},
-    entry::Entry,
-    ops::{Ack, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
+    callees::Callees,
+    chain::Chain,
+    driver::{Ack, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
+    driver_entry::DriverEntry,
+    notifiers::Notifiers,
+    observer::WindowObserver,
 };
 use crate::{
     addr::VpnRange,
@@ -20,16 +22,16 @@ pub trait WindowContext: Context {
     /// What a driver may answer instead of complying.
     type Refusal: std::fmt::Debug;
     /// What a driver may have left for a second pass.
-    type Owed<'s>;
+    type Deferred<'s>;
     #[doc(hidden)]
     fn ask<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<FirstPass<'i, Self::Owed<'s>>, Self::Refusal>;
+    ) -> Result<FirstPass<'i, Self::Deferred<'s>>, Self::Refusal>;
     #[doc(hidden)]
-    fn settle<'i>(
-        owed: Self::Owed<'_>,
+    fn finish<'i>(
+        deferred: Self::Deferred<'_>,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
     ) -> Ack<'i>;
@@ -37,7 +39,7 @@ pub trait WindowContext: Context {
 
 impl WindowContext for Sleepable {
     type Refusal = Infallible;
-    type Owed<'s> = SecondPass<'s>;
+    type Deferred<'s> = SecondPass<'s>;
     fn ask<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
@@ -45,19 +47,19 @@ impl WindowContext for Sleepable {
     ) -> Result<FirstPass<'i, SecondPass<'s>>, Infallible> {
         Ok(ext.invalidate_begin(cx, inv))
     }
-    fn settle<'i>(
-        owed: SecondPass<'_>,
+    fn finish<'i>(
+        deferred: SecondPass<'_>,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
-        owed.run(cx, inv)
+        deferred.run(cx, inv)
     }
 }
 
 /// Who must not wait has nothing to wait for later.
 impl WindowContext for Atomic {
     type Refusal = WouldBlock;
-    type Owed<'s> = Infallible;
+    type Deferred<'s> = Infallible;
     fn ask<'i>(
         ext: &dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
@@ -65,12 +67,12 @@ impl WindowContext for Atomic {
     ) -> Result<FirstPass<'i, Infallible>, WouldBlock> {
         ext.try_invalidate_start(cx, inv).map(FirstPass::Done)
     }
-    fn settle<'i>(
-        owed: Infallible,
+    fn finish<'i>(
+        deferred: Infallible,
         _: Cx<'_, rank::Callback, Self>,
         _: Invalidation<'i>,
     ) -> Ack<'i> {
-        match owed {}
+        match deferred {}
     }
 }
 
@@ -146,17 +148,17 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
     fn ask_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
-        let id = chain.board.next_watched();
+        let id = chain.board.next_window_id();
         let asked = chain.ask(&mut self.cx, self.range, id);
         let asked = self.live.insert(asked);
         // First everybody is asked, then those are waited for who are not done: all at the same time.
-        let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
-        let watched = chain.board.watch.get().is_some();
+        let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
+        let watched = chain.board.observer.get().is_some();
         for entry in asked.entries() {
             if watched {
                 chain
                     .board
-                    .watched(|w| w.asking(id, self.range, entry.ext.name()));
+                    .observe(|w| w.asking(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
             let left = demand(self.range, event, entry.reg, |inv| {
@@ -164,19 +166,19 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             })?;
             asked.agrees();
             if let Some(left) = left {
-                owed.push((entry, left));
+                deferred.push((entry, left));
             }
         }
-        for (entry, left) in owed {
-            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
-            chain.board.watched(asking);
+        for (entry, left) in deferred {
+            let asking = |w: &dyn WindowObserver| w.asking(id, self.range, entry.ext.name());
+            chain.board.observe(asking);
             let cx = self.cx.descend();
             let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
-                Ok::<_, Infallible>(FirstPass::Done(C::settle(left, cx, inv)))
+                Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }
         asked.opened();
-        chain.board.watched(|w| w.opened(id, self.range));
+        chain.board.observe(|w| w.opened(id, self.range));
         Ok(())
     }
 }
@@ -185,49 +187,53 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
 fn end<C: Context>(mut asked: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
     let (id, open) = asked.state();
     if open {
-        asked.board().watched(|w| w.closing(range));
+        asked.board().observe(|w| w.closing(range));
     }
     asked.board().end(range);
     asked.close();
-    let _closed = Closed(asked.board(), id);
-    let mut telling = Telling {
+    let _closed = ReportClosed(asked.board(), id);
+    let mut ends = EndNotifications {
         rest: asked.told(),
-        tell: |entry: &Entry| entry.ext.invalidate_end(cx.descend(), range),
+        tell: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
     };
     if !panicking() {
-        telling.rest.by_ref().for_each(&mut telling.tell);
+        ends.rest.by_ref().for_each(&mut ends.tell);
     }
 }
 
 /// An oracle hears that the window is over when everybody has.
-struct Closed<'a>(&'a Board, u64);
+struct ReportClosed<'a>(&'a Board, u64);
 
-impl Drop for Closed<'_> {
+impl Drop for ReportClosed<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.watched(|w| w.closed(self.1));
+        self.0.observe(|w| w.closed(self.1));
     }
 }
 
 /// The end is being told; who is left when a driver panics, or where a panic is what ends the window, is told all the same.
-struct Telling<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> {
+struct EndNotifications<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> {
     rest: I,
     tell: F,
 }
 
-impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Drop for Telling<'e, I, F> {
+impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> Drop
+    for EndNotifications<'e, I, F>
+{
     #[inline]
     fn drop(&mut self) {
         if panicking() {
-            self.despite_panics();
+            self.notify_despite_panics();
         }
     }
 }
 
-impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Telling<'e, I, F> {
+impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)>
+    EndNotifications<'e, I, F>
+{
     #[cold]
     #[inline(never)]
-    fn despite_panics(&mut self) {
+    fn notify_despite_panics(&mut self) {
         let mut despite = Despite::default();
         for entry in self.rest.by_ref() {
             despite.call(|| (self.tell)(entry));

@@ -54,7 +54,7 @@ pub(super) fn window_that_finds_a_gate(mistake: bool) {
             let beside = VpnRange::single(PAGE.plus(1));
             let Ok(window) = OpenWindow::open(&w.notifiers, cx, beside, Event::Clear);
             if mistake {
-                d.gate.places.clear();
+                d.gate.filter.clear();
             }
             drop(window);
         });
@@ -71,19 +71,19 @@ pub(super) fn coming_and_going_against_call(mistake: bool) {
     let (l, e) = (Arc::clone(&list), epoch.clone());
     let other = loom::thread::spawn(move || {
         let local = e.register();
-        let call = l.try_call().unwrap_or_else(|| l.call(&local.pin()));
+        let call = l.try_collect().unwrap_or_else(|| l.collect(&local.pin()));
         let gone = |met: &Arc<AtomicBool>| met.load(Ordering::Relaxed);
-        assert!(!call.met().any(gone), "called after it left");
+        assert!(!call.values().any(gone), "called after it left");
     });
     let (local, gone) = (epoch.register(), Arc::new(AtomicBool::new(false)));
     list.push(Arc::clone(&gone), &local.pin());
     let unlinked = list.unlink(&local.pin(), |_| true).expect("it came");
-    let uncalled = if mistake {
+    let drained = if mistake {
         unlinked.without_waiting()
     } else {
         unlinked.wait()
     };
     gone.store(true, Ordering::Relaxed);
-    uncalled.retire(&local.pin());
+    drained.retire(&local.pin());
     other.join().unwrap();
 }

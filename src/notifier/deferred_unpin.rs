@@ -3,7 +3,9 @@
 //! They go when its gate is not held any more: then whoever looks on can ask the driver what it still translates, and finds
 //! out one that gave up a reference and kept the translation.
 
-use super::{cached::Translation, gone::RemovedEntries, seat::Seat, watch::WindowWatch};
+use super::{
+    observer::WindowObserver, removed::RemovedEntries, seat::Seat, translation::Translation,
+};
 use smallvec::SmallVec;
 
 fn unpin(seat: &Seat, translation: &Translation) {
@@ -13,20 +15,20 @@ fn unpin(seat: &Seat, translation: &Translation) {
 }
 
 /// What a driver gives up of its own accord while it holds its gate.
-pub(super) struct Owed<'p> {
+pub(super) struct DeferredUnpins<'p> {
     seat: &'p Seat,
-    all: SmallVec<[One; 1]>,
+    all: SmallVec<[DeferredUnpin; 1]>,
     /// What had been handed out when the gate was let go.
     handed: u64,
 }
 
-struct One {
+struct DeferredUnpin {
     translation: Translation,
     /// No other entry with a reference leads to the frame: nothing may translate to it any more.
     last: bool,
 }
 
-impl<'p> Owed<'p> {
+impl<'p> DeferredUnpins<'p> {
     pub(super) fn new(seat: &'p Seat) -> Self {
         Self {
             seat,
@@ -43,28 +45,28 @@ impl<'p> Owed<'p> {
         mut held: impl FnMut(&Translation) -> bool,
     ) {
         for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
-            entry.let_go();
+            entry.take_reference();
             let translation = entry.translation();
-            let watched = self.seat.board.watch.get().is_some();
+            let watched = self.seat.board.observer.get().is_some();
             let last = watched && !held(&translation);
-            self.all.push(One { translation, last });
+            self.all.push(DeferredUnpin { translation, last });
         }
     }
     /// The gate is about to be let go.
     #[inline]
     pub(super) fn close(&mut self) {
         if !self.all.is_empty() {
-            let handed = |w: &dyn WindowWatch| self.handed = w.handed();
-            self.seat.board.watched(handed);
+            let handed = |w: &dyn WindowObserver| self.handed = w.handed();
+            self.seat.board.observe(handed);
         }
     }
     #[cold]
-    fn give_up(&self) {
+    fn unpin_all(&self) {
         let last = self.all.iter().filter(|one| one.last);
         let last: SmallVec<[Translation; 1]> = last.map(|one| one.translation).collect();
         let seat = self.seat;
         seat.board
-            .watched(|w| w.given_up(seat.reg, &last, self.handed));
+            .observe(|w| w.given_up(seat.reg, &last, self.handed));
         self.all
             .iter()
             .for_each(|one| unpin(seat, &one.translation));
@@ -72,11 +74,11 @@ impl<'p> Owed<'p> {
 }
 
 /// The gate was let go.
-impl Drop for Owed<'_> {
+impl Drop for DeferredUnpins<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.all.is_empty() {
-            self.give_up();
+            self.unpin_all();
         }
     }
 }

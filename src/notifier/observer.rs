@@ -1,14 +1,13 @@
 //! Where an oracle looks on.
 
-use super::{board::Board, cached::Translation, entry::RegId, seat::Seat, store::ShadowEntry};
-use crate::{
-    addr::{Vpn, VpnRange},
-    sync::IdSource,
+use super::{
+    shadow_entry::ShadowEntry,
+    translation::{RegId, Translation},
 };
-use std::sync::Arc;
+use crate::addr::{Vpn, VpnRange};
 
 /// Told of what happens in one address space. Called with any locks held: it may take gates, nothing else.
-pub(crate) trait WindowWatch: Send + Sync {
+pub(crate) trait WindowObserver: Send + Sync {
     /// A driver is about to be asked to acknowledge a window.
     fn asking(&self, window: u64, range: VpnRange, mmu: &'static str);
     /// A window is open: everybody has acknowledged.
@@ -34,37 +33,4 @@ pub(crate) trait WindowWatch: Send + Sync {
     fn handed_out(&self, translation: &Translation);
     /// A driver, its gate held, enters this translation in its store.
     fn established(&self, translation: &Translation);
-}
-
-impl Board {
-    /// Has `watch` look on from now on; the first one stays.
-    pub(super) fn set_watch(&self, watch: Arc<dyn WindowWatch>) {
-        let _first = self.watch.get_or_init(|| watch);
-    }
-    /// A number for the next window, if anybody looks on.
-    pub(super) fn next_watched(&self) -> u64 {
-        static NEXT: IdSource = IdSource::starting_at(0);
-        self.watch.get().map_or(0, |_| NEXT.next())
-    }
-    pub(super) fn watched(&self, f: impl FnOnce(&dyn WindowWatch)) {
-        if let Some(watch) = self.watch.get() {
-            f(&**watch);
-        }
-    }
-}
-
-impl Seat {
-    pub(super) fn tried(&self, at: Vpn) {
-        let mmu = || self.standing.name();
-        self.board.watched(|w| w.tried(self.reg, mmu(), at));
-    }
-    pub(super) fn got(&self, at: Vpn) {
-        self.board.watched(|w| w.got(self.reg, at));
-    }
-    pub(super) fn handed_out(&self, translation: &Translation) {
-        self.board.watched(|w| w.handed_out(translation));
-    }
-    pub(super) fn established(&self, translation: &Translation) {
-        self.board.watched(|w| w.established(translation));
-    }
 }

@@ -1,6 +1,6 @@
 //! Entries on their way from a store to its gate.
 
-use super::store::ShadowEntry;
+use super::shadow_entry::ShadowEntry;
 use smallvec::SmallVec;
 
 /// Entries on their way out of a store, to its gate. A store puts them in; the gate alone gets them out, so that what has

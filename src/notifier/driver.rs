@@ -1,6 +1,6 @@
 //! What a driver implements, and the proof that it must return.
 
-use super::{cached::Translation, entry::RegId};
+use super::translation::{RegId, Translation};
 use crate::ctx::{AtomicCallbackCx, CallbackCx};
 
 use crate::addr::VpnRange;

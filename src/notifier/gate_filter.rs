@@ -7,7 +7,7 @@
 //! this bucket, as it was when the window was written there. So of both, whoever came second to the bucket knows of the
 //! other: the window finds the note, or the ticket finds the window. A wide window is in no bucket, and takes the gate.
 
-use super::board::buckets_of;
+use super::blocks::buckets_of;
 use crate::{
     addr::VpnRange,
     sync::{AtomicU64, Ordering},

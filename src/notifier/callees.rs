@@ -5,15 +5,15 @@
 
 use super::{
     board::Board,
-    entry::{Entry, Visit, Visits},
-    epoch_list::{Calling, EpochList},
+    driver_entry::{DriverEntry, Visit, Visits},
+    epoch_list::{Collected, EpochList},
 };
 use std::{cell::Cell, sync::Arc};
 
 /// The drivers of a whole address space.
-pub(super) type List = EpochList<Arc<Entry>, CallState, Arc<Board>>;
+pub(super) type DriverList = EpochList<Arc<DriverEntry>, CallState, Arc<Board>>;
 
-type CalleeList<'w> = Calling<'w, Arc<Entry>, CallState, Arc<Board>>;
+type CollectedDrivers<'w> = Collected<'w, Arc<DriverEntry>, CallState, Arc<Board>>;
 
 /// How far a window has come.
 #[derive(Default)]
@@ -28,12 +28,12 @@ pub(super) struct CallState {
 }
 
 /// Until this is dropped, nobody of those in it is gone.
-pub(super) struct Callees<'w>(CalleeList<'w>);
+pub(super) struct Callees<'w>(CollectedDrivers<'w>);
 
 impl Drop for Callees<'_> {
     #[inline]
     fn drop(&mut self) {
-        let subs = &mut self.0.own_mut().subs;
+        let subs = &mut self.0.local_mut().subs;
         if !subs.is_empty() {
             subs.clear();
         }
@@ -44,11 +44,11 @@ impl<'w> Callees<'w> {
     /// `subscribed` adds those who subscribed.
     #[inline]
     pub(super) fn new(
-        mut call: CalleeList<'w>,
+        mut call: CollectedDrivers<'w>,
         id: u64,
         subscribed: impl FnOnce(&mut Visits),
     ) -> Self {
-        let progress = call.own_mut();
+        let progress = call.local_mut();
         debug_assert!(progress.subs.is_empty(), "a window left them");
         progress.id = id;
         progress.agreed.set(0);
@@ -64,30 +64,30 @@ impl<'w> Callees<'w> {
     /// Nobody refused.
     #[inline]
     pub(super) fn opened(&mut self) {
-        self.0.own_mut().open = true;
+        self.0.local_mut().open = true;
     }
     /// What an oracle knows the window by, and whether nobody refused.
     #[inline]
     pub(super) fn state(&self) -> (u64, bool) {
-        let progress = self.0.own();
+        let progress = self.0.local();
         (progress.id, progress.open)
     }
     /// Whom the window asks, in that order.
     #[inline]
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let subs = self.0.own().subs.iter().map(Visit::entry);
-        subs.chain(self.0.met().map(|entry| &**entry))
+    pub(super) fn entries(&self) -> impl Iterator<Item = &DriverEntry> {
+        let subs = self.0.local().subs.iter().map(Visit::entry);
+        subs.chain(self.0.values().map(|entry| &**entry))
     }
     /// One more has agreed.
     #[inline]
     pub(super) fn agrees(&self) {
-        let agreed = &self.0.own().agreed;
+        let agreed = &self.0.local().agreed;
         agreed.set(agreed.get() + 1);
     }
     /// Lets go who is not to be told the end, and has the sequences of the others go on.
     #[inline]
     pub(super) fn close(&mut self) {
-        let progress = self.0.own_mut();
+        let progress = self.0.local_mut();
         let agreed = progress.agreed.get();
         if !progress.subs.is_empty() {
             progress.subs.truncate(agreed);
@@ -97,10 +97,10 @@ impl<'w> Callees<'w> {
     }
     /// Who is told the end, once the window is [closed](Self::close): the last one asked first.
     #[inline]
-    pub(super) fn told(&self) -> impl Iterator<Item = &Entry> {
-        let progress = self.0.own();
+    pub(super) fn told(&self) -> impl Iterator<Item = &DriverEntry> {
+        let progress = self.0.local();
         let subs = progress.subs.len();
-        let of_all = self.0.met().take(progress.agreed.get() - subs).rev();
+        let of_all = self.0.values().take(progress.agreed.get() - subs).rev();
         let of_all = of_all.map(|entry| &**entry);
         of_all.chain(progress.subs.iter().rev().map(Visit::entry))
     }

@@ -1,7 +1,7 @@
 //! A pointer that is set once.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicPtr, Ordering, exclusive};
+use crate::sync::{AtomicPtr, Ordering, atomic_get_mut};
 use std::{marker::PhantomData, ptr, sync::Arc};
 
 /// A shared value that is made at most once, and then stays: one pointer wide.
@@ -54,7 +54,7 @@ impl<T: Send + Sync> OnceArc<T> {
 
 impl<T> Drop for OnceArc<T> {
     fn drop(&mut self) {
-        let at = exclusive(&mut self.at);
+        let at = atomic_get_mut(&mut self.at);
         if !at.is_null() {
             // SAFETY: from `Arc::into_raw`, and `&mut self` excludes every borrow through this.
             drop(unsafe { Arc::from_raw(at) });

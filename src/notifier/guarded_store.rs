@@ -4,10 +4,12 @@
 //! store comes back here, once. The store is the driver's, so the account is kept beside it, and finds one that says otherwise.
 
 use super::{
-    entry::{Brand, RegistrationPhase},
-    gone::RemovedEntries,
+    registration_phase::RegistrationPhase,
+    removed::RemovedEntries,
     seat::Seat,
-    store::{Rearrange, ShadowEntry, ShadowStore},
+    shadow_entry::ShadowEntry,
+    store::{Rearrange, ShadowStore},
+    translation::Brand,
 };
 use crate::{
     addr::VpnRange,
@@ -15,7 +17,7 @@ use crate::{
 };
 use std::{ptr, sync::Arc};
 
-pub(super) struct Inner<S: ShadowStore, T> {
+pub(super) struct GuardedStore<S: ShadowStore, T> {
     pub(super) store: S,
     pub(super) state: T,
     /// Entries that went in and have not come back. None of a store that has been found to lie: that is said once, and the
@@ -23,19 +25,19 @@ pub(super) struct Inner<S: ShadowStore, T> {
     entries: Option<usize>,
     brand: Brand,
     mem: Arc<PhysMem>,
-    standing: Arc<RegistrationPhase>,
+    phase: Arc<RegistrationPhase>,
 }
 
-impl<S: ShadowStore, T> Inner<S, T> {
+impl<S: ShadowStore, T> GuardedStore<S, T> {
     pub(super) fn new(seat: &Seat, store: S, state: T) -> Self {
-        seat.standing.gate_made();
+        seat.phase.gate_made();
         Self {
             store,
             state,
             entries: Some(0),
             brand: seat.brand,
             mem: Arc::clone(&seat.mem),
-            standing: Arc::clone(&seat.standing),
+            phase: Arc::clone(&seat.phase),
         }
     }
     /// Whether no entry is in the store.
@@ -47,7 +49,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
     pub(super) fn get(&self, key: &S::Key) -> Option<&ShadowEntry> {
         let entry = self.store.get(key)?;
         if entry.brand() != self.brand {
-            of_another(entry);
+            foreign_entry(entry);
         }
         debug_assert!(
             self.shows(entry),
@@ -66,12 +68,12 @@ impl<S: ShadowStore, T> Inner<S, T> {
     pub(super) fn insert(&mut self, key: S::Key, entry: ShadowEntry) -> RemovedEntries {
         let gone = self.store.insert(key, entry);
         self.entries = self.entries.map(|n| n + 1);
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         gone
     }
     pub(super) fn remove(&mut self, key: &S::Key) -> RemovedEntries {
         let gone: RemovedEntries = self.store.remove(key).into_iter().collect();
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         gone
     }
     pub(super) fn rearrange(&mut self, how: S::How) -> RemovedEntries
@@ -80,7 +82,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
     {
         let mut gone = RemovedEntries::new();
         self.store.rearrange(how, &mut gone);
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         gone
     }
     pub(super) fn zap(&mut self, range: VpnRange) -> RemovedEntries {
@@ -91,7 +93,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
     /// The same into an empty buffer.
     pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         self.store.remove_range(range, gone);
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         if cfg!(debug_assertions) {
             self.check_zapped(range);
         }
@@ -112,9 +114,9 @@ impl<S: ShadowStore, T> Inner<S, T> {
         }
     }
     /// These have left the store.
-    fn came_back(&mut self, gone: &[ShadowEntry]) {
+    fn account_removed(&mut self, gone: &[ShadowEntry]) {
         if let Some(entry) = gone.iter().find(|e| e.brand() != self.brand) {
-            of_another(entry);
+            foreign_entry(entry);
         }
         if let Some(entries) = self.entries {
             self.entries = entries.checked_sub(gone.len());
@@ -127,19 +129,19 @@ impl<S: ShadowStore, T> Inner<S, T> {
 }
 
 #[cold]
-fn of_another(entry: &ShadowEntry) -> ! {
+fn foreign_entry(entry: &ShadowEntry) -> ! {
     panic!("{entry:?} is an entry of another registration");
 }
 
 /// A gate that goes with entries, since its driver was never taken off, gives their references up.
-impl<S: ShadowStore, T> Drop for Inner<S, T> {
+impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
     fn drop(&mut self) {
-        self.standing.gate_dropped();
+        self.phase.gate_dropped();
         // The store is the driver's, and may be what panicked.
         if !self.is_empty() && !std::thread::panicking() {
             let mut gone = RemovedEntries::new();
             self.store.remove_range(VpnRange::ALL, &mut gone);
-            self.came_back(gone.entries());
+            self.account_removed(gone.entries());
             unpin(&self.mem, &mut gone);
         }
     }
@@ -162,7 +164,7 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
 /// Gives up the references of entries that went.
 pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
-        entry.let_go();
+        entry.take_reference();
         for pfn in entry.translation().frames() {
             drop(mem.adopt(pfn));
         }
@@ -171,10 +173,10 @@ pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
 
 /// The same with the gate no longer held, which an oracle may see.
 #[inline]
-pub(super) fn give_up(seat: &Seat, gone: &mut RemovedEntries) {
+pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
     if gone.entries().iter().any(ShadowEntry::is_pinned) {
         seat.board
-            .watched(|w| w.unpinning(seat.reg, gone.entries()));
+            .observe(|w| w.unpinning(seat.reg, gone.entries()));
         unpin(&seat.mem, gone);
     }
 }

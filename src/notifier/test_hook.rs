@@ -3,7 +3,7 @@
 //! That is where every race between a fault and a window is lost or won, so whoever can act there can play all of them
 //! on purpose, in a fixed order. There is one hook a thread; a thread without one pays a look at a thread-local cell.
 
-use super::Access;
+use super::outcome::Access;
 use crate::addr::Vpn;
 use std::{cell::RefCell, marker::PhantomData};
 

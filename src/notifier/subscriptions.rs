@@ -5,7 +5,10 @@
 //! insert and no removal of others. What Linux's rule is for stays true. A subscription inserted under a window that did
 //! not see it gives no permit before that window has ended; a removal waits for the windows that did.
 
-use super::entry::{Entry, RegId, Visit};
+use super::{
+    driver_entry::{DriverEntry, Visit},
+    translation::RegId,
+};
 use crate::{
     addr::VpnRange,
     interval::{IntervalTree, Key},
@@ -15,8 +18,8 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Subscriptions of one address space.
-pub(super) struct Intervals {
-    tree: ShardedRwLock<IntervalTree<Arc<Entry>>>,
+pub(super) struct Subscriptions {
+    tree: ShardedRwLock<IntervalTree<Arc<DriverEntry>>>,
     /// Somebody has subscribed once: windows look at the tree.
     used: AtomicBool,
 }
@@ -28,7 +31,7 @@ fn key(range: VpnRange, reg: RegId) -> Key {
     }
 }
 
-impl Default for Intervals {
+impl Default for Subscriptions {
     fn default() -> Self {
         Self {
             tree: ShardedRwLock::new(IntervalTree::new()),
@@ -37,10 +40,10 @@ impl Default for Intervals {
     }
 }
 
-impl Intervals {
+impl Subscriptions {
     /// Windows that begin after this see the driver. The flag is set before the driver first asks the board, and read
     /// after the window is on it: who misses the flag is found on the board.
-    pub(super) fn insert(&self, range: VpnRange, entry: &Arc<Entry>) {
+    pub(super) fn insert(&self, range: VpnRange, entry: &Arc<DriverEntry>) {
         let (key, value) = (key(range, entry.reg), Arc::clone(entry));
         self.tree.write(|tree| {
             tree.insert(key, range.end().0, value);
@@ -56,7 +59,7 @@ impl Intervals {
     pub(super) fn visit<const N: usize>(
         &self,
         range: VpnRange,
-        begin: impl Fn(&Arc<Entry>) -> Option<Visit>,
+        begin: impl Fn(&Arc<DriverEntry>) -> Option<Visit>,
         out: &mut SmallVec<[Visit; N]>,
     ) {
         if !self.used.load(Ordering::Acquire) {
@@ -68,7 +71,7 @@ impl Intervals {
         });
     }
     /// Everybody.
-    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn all(&self) -> Vec<Arc<DriverEntry>> {
         let cloned = |tree: &IntervalTree<_>| tree.iter().map(|(_, _, e)| Arc::clone(e)).collect();
         self.tree.read(cloned)
     }
