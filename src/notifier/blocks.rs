@@ -1,13 +1,13 @@
 //! 2-MiB blocks of pages, hashed to a few buckets.
 //!
-//! Guarantee: neighbouring blocks have different hashes, and so, mostly, have blocks at equal places
-//! of different tables. So threads that work on different blocks seldom meet at one lock.
+//! Guarantee: neighbouring blocks have different hashes, and so, mostly, have blocks at equal
+//! places of different tables. So threads that work on different blocks seldom meet at one lock.
 
 use crate::addr::{PMD_PAGES, Vpn, VpnRange};
 
 /// Buckets of the board, one for each bit of a word. A model checker has enough with fewer.
 pub(super) const BUCKETS: usize = if cfg!(loom) { 2 } else { 64 };
-/// A range of more blocks than this plus one is wide, and lies in no bucket.
+/// A range over more blocks than this is wide, and lies in no bucket.
 pub(super) const NARROW: u64 = 8;
 
 /// The number of the block that holds a page.

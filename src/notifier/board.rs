@@ -1,20 +1,25 @@
-//! Which windows of an address space are open, and whose tickets those that closed have spoiled.
+//! The windows of an address space that are open, and the tickets that closed windows have made
+//! stale.
 //!
-//! Guarantee: [`BoardTicket::verdict`] says `Current` only if no window over the pages is open and none has closed since the
-//! ticket was drawn; and says so then always. A window elsewhere makes nobody try again, however many have closed.
+//! Guarantee: [`BoardTicket::verdict`] returns `Current` only if no window over the pages is open
+//! and none has closed since the ticket was drawn; and in that case it always returns `Current`. A
+//! window over other pages makes no ticket stale, however many such windows have closed.
 //!
-//! How: an address belongs to one of [`BUCKETS`] by its 2-MiB block, and each bucket has a lock. A ticket lies in the
-//! bucket of its page; a window is written into those of its blocks. When it closes it marks the tickets there that it
-//! concerns. So nothing of closed windows is remembered, and windows and tickets of different blocks seldom meet.
-//! A window over many blocks is written into one list of its own, and goes through all buckets when it closes.
+//! How: a page belongs to a bucket by its 2-MiB block (see `blocks`), and each bucket has a lock. A
+//! ticket lies in the bucket of its page; a window is written into the bucket of each of its
+//! blocks. A window that closes marks the tickets there whose pages it covers. So the board keeps
+//! nothing of closed windows, and windows and tickets of different blocks seldom meet at a lock. A
+//! *wide* window, one over many blocks, is written into one list of its own, and goes through all
+//! buckets when it closes.
 //!
-//! Invariants, for whoever models this:
+//! Invariants, which the loom models check:
 //!
-//! 1. In one bucket a window's end is one step: whoever no longer finds it open finds his ticket marked.
-//! 2. A wide window marks all tickets before it leaves its list; a ticket is settled by looking at that list first. Who
-//!    finds it gone finds the mark.
-//! 3. A window that opens after the look needs the driver's lock, under which tickets are settled, and drops what was
-//!    entered by then.
+//! 1. In one bucket the end of a window is one step: a ticket that no longer finds the window open
+//!    has been marked by it.
+//! 2. A wide window marks all tickets before it leaves its list, and a verdict looks at that list
+//!    before it looks at the mark. So a ticket that finds the list empty finds the mark.
+//! 3. A window that opens after the look at the board still needs the driver's lock, under which
+//!    the verdict is given. It drops the entry that was made meanwhile.
 
 use super::{
     blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
@@ -28,14 +33,15 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// A ticket that is out.
+/// A ticket that was drawn and has had no verdict yet.
 #[derive(Debug)]
 struct IssuedTicket {
     id: u64,
     at: Vpn,
-    /// A window over the page has closed.
+    /// Set when a window over the page has closed.
     page: bool,
-    /// A window over the block around it has closed.
+    /// Set when a window over another page of the block has closed: a verdict on a huge page needs
+    /// it.
     block: bool,
 }
 
@@ -43,7 +49,7 @@ struct IssuedTicket {
 struct State {
     open: SmallVec<[VpnRange; 2]>,
     tickets: SmallVec<[IssuedTicket; 2]>,
-    /// Tickets drawn so far.
+    /// The number of tickets drawn so far, from which the next one gets its id.
     drawn: u64,
 }
 
@@ -53,23 +59,24 @@ struct Bucket {
     changed: Condvar,
 }
 
-/// Windows over so many blocks that they are in no bucket.
+/// The windows over so many blocks that they are in no bucket.
 #[derive(Debug, Default)]
 struct Wide {
     open: Mutex<SmallVec<[VpnRange; 2]>>,
-    /// How many there are. Changed under the lock, read without.
+    /// The number of windows in the list. It changes under the lock and is read without.
     len: AtomicUsize,
     changed: Condvar,
 }
 
-/// The board of one address space.
+/// The board of one address space: open windows and tickets.
 pub(crate) struct Board {
     buckets: Box<[CachePadded<Bucket>]>,
     wide: CachePadded<Wide>,
     pub(super) observer: OnceLock<Arc<dyn WindowObserver>>,
 }
 
-/// A place on the board from which a driver's lookup is watched; given up when dropped.
+/// A place on the board that records the windows which close over a page. It is given up when
+/// dropped.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct BoardTicket<'b> {
@@ -78,7 +85,7 @@ pub(super) struct BoardTicket<'b> {
     at: Vpn,
 }
 
-/// Takes one of several that are equal.
+/// Takes one of several equal ranges from a list.
 fn take_one(open: &mut SmallVec<[VpnRange; 2]>, range: VpnRange) {
     let at = open.iter().position(|o| *o == range);
     open.swap_remove(at.expect("a window ends once"));
@@ -115,13 +122,13 @@ impl Board {
     fn bucket(&self, at: Vpn) -> &Bucket {
         &self.buckets[bucket_of(block_of(at))].0
     }
-    /// The buckets whose bits are set.
+    /// Returns the buckets whose bits are set.
     fn among(&self, bits: u64) -> impl Iterator<Item = &Bucket> {
         // A wide range asks for all 64 bits, a narrow one only for those of buckets that exist.
         let existing = bits & u64::MAX >> (64 - BUCKETS);
         indices(existing).map(|nth| &self.buckets[nth].0)
     }
-    /// A window begins. To be called before any driver is asked.
+    /// Writes a window on the board. The caller does this before it asks any driver.
     pub(super) fn begin(&self, range: VpnRange) {
         let Some(bits) = buckets_of(range) else {
             let mut open = self.wide.0.open.lock();
@@ -133,7 +140,8 @@ impl Board {
             bucket.state.lock().open.push(range);
         }
     }
-    /// A window ends that began with the same range.
+    /// Takes a window from the board that [`begin`](Self::begin) wrote with this range, and marks
+    /// the tickets of its pages.
     pub(super) fn end(&self, range: VpnRange) {
         let narrow = buckets_of(range);
         for bucket in self.among(narrow.unwrap_or(u64::MAX)) {
@@ -158,14 +166,17 @@ impl Board {
         wide.len.load(Ordering::Acquire) > 0
             && wide.open.lock().iter().any(|open| open.overlaps(range))
     }
-    /// Whether a window overlaps `range` now. A driver that was put on the chain before finds every window that has not
-    /// seen it there: both went through one lock, so the wide list is not asked by its length alone.
+    /// Returns true if a window overlaps `range` now.
+    ///
+    /// The list of wide windows is read under its lock, not by its length alone: a driver that was
+    /// put on the chain before and a window that missed it there have both gone through that lock,
+    /// so the driver finds the window.
     pub(super) fn is_busy(&self, range: VpnRange) -> bool {
         let mut buckets = self.among(buckets_of(range).unwrap_or(u64::MAX));
         let wide = self.wide.0.open.lock().iter().any(|o| o.overlaps(range));
         wide || buckets.any(|bucket| bucket.state.lock().is_open(range))
     }
-    /// To be called before the page is looked up.
+    /// Draws a ticket for a page. The caller does this before it looks the page up.
     pub(super) fn draw(&self, at: Vpn) -> BoardTicket<'_> {
         let mut state = self.bucket(at).state.lock();
         let id = state.drawn;
@@ -200,15 +211,15 @@ impl Board {
             }
         }
     }
-    /// Windows open now.
+    /// Returns the number of windows that are open now.
     pub(super) fn open(&self) -> usize {
         self.ranges().len()
     }
-    /// Their ranges.
+    /// Returns the ranges of the windows that are open now.
     pub(super) fn ranges(&self) -> Vec<VpnRange> {
         let mut all = Vec::new();
         for (i, bucket) in self.buckets.iter().enumerate() {
-            // A window over several blocks counts where its first one is.
+            // A window over several blocks is counted in the bucket of its first block.
             let home = |open: &&VpnRange| bucket_of(block_of(open.start())) == i;
             all.extend(bucket.0.state.lock().open.iter().filter(home));
         }
@@ -218,11 +229,11 @@ impl Board {
 }
 
 impl Board {
-    /// Has `watch` look on from now on; the first one stays.
+    /// Installs the observer of the address space; the first one stays.
     pub(super) fn set_observer(&self, watch: Arc<dyn WindowObserver>) {
         let _first = self.observer.get_or_init(|| watch);
     }
-    /// A number for the next window, if anybody looks on.
+    /// Returns a number for the next window if an observer is installed, and 0 otherwise.
     pub(super) fn next_window_id(&self) -> u64 {
         static NEXT: IdSource = IdSource::starting_at(0);
         self.observer.get().map_or(0, |_| NEXT.next())
@@ -235,12 +246,14 @@ impl Board {
 }
 
 impl BoardTicket<'_> {
-    /// Whether what was found for `range` since this was drawn still holds: the page, or pages of the block around it.
-    /// To be asked under the driver's lock.
+    /// Returns `Current` if the look-up that followed the ticket still holds for `range`: the page
+    /// of the ticket, or pages of the block around it.
+    ///
+    /// The caller holds the driver's lock.
     pub(super) fn verdict(self, range: VpnRange) -> Verdict {
         let (board, id, at) = (self.board, self.id, self.at);
         std::mem::forget(self);
-        // First: see the second invariant.
+        // The wide list comes first: see the second invariant.
         let wide = board.is_wide_open(range);
         let mut state = board.bucket(at).state.lock();
         let ticket = state.take(id);

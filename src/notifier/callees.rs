@@ -1,7 +1,10 @@
-//! Whom a window asks: those who subscribed to a range that it overlaps, then those of the whole address space.
+//! The drivers that one window calls: those with a subscription that the window overlaps, and then
+//! those of the whole address space.
 //!
-//! Each subscription counts the window, since windows elsewhere must not hold up its end. Of the others the window keeps
-//! those it met on the chain, and writes to none of them: windows on different processors share no line there.
+//! Each subscription counts the window, because windows elsewhere must not delay the end of a wait
+//! for it. Drivers of the whole address space are not written to: the window keeps the entries that
+//! it found on the chain, so windows on different processors share no cache line there
+//! (docs/adr/0020-windows-write-to-no-driver.md).
 
 use super::{
     board::Board,
@@ -10,24 +13,25 @@ use super::{
 };
 use std::{cell::Cell, sync::Arc};
 
-/// The drivers of a whole address space.
+/// The list of the drivers of a whole address space.
 pub(super) type DriverList = EpochList<Arc<DriverEntry>, CallState, Arc<Board>>;
 
 type CollectedDrivers<'w> = Collected<'w, Arc<DriverEntry>, CallState, Arc<Board>>;
 
-/// How far a window has come.
+/// The progress of one window through its callees.
 #[derive(Default)]
 pub(super) struct CallState {
-    /// What an oracle knows it by.
+    /// The number by which an observer knows the window.
     id: u64,
     subs: Visits,
-    /// So many, the first ones, were asked and did not refuse: they are told the end.
+    /// The number of callees, the first ones, that acknowledged the window. They are notified of
+    /// its end.
     agreed: Cell<usize>,
-    /// Nobody refused.
+    /// Set when every callee has acknowledged the window.
     open: bool,
 }
 
-/// Until this is dropped, nobody of those in it is gone.
+/// The drivers that a window calls. None of them is released before this is dropped.
 pub(super) struct Callees<'w>(CollectedDrivers<'w>);
 
 impl Drop for Callees<'_> {
@@ -41,7 +45,7 @@ impl Drop for Callees<'_> {
 }
 
 impl<'w> Callees<'w> {
-    /// `subscribed` adds those who subscribed.
+    /// Makes the list of a window with number `id`; `subscribed` adds the visits to subscriptions.
     #[inline]
     pub(super) fn new(
         mut call: CollectedDrivers<'w>,
@@ -56,46 +60,49 @@ impl<'w> Callees<'w> {
         subscribed(&mut progress.subs);
         Self(call)
     }
-    /// Where the window is written.
+    /// Returns the board that the window is written on.
     #[inline]
     pub(super) fn board(&self) -> &Board {
         self.0.shared()
     }
-    /// Nobody refused.
+    /// Records that every callee has acknowledged the window.
     #[inline]
     pub(super) fn opened(&mut self) {
         self.0.local_mut().open = true;
     }
-    /// What an oracle knows the window by, and whether nobody refused.
+    /// Returns the number of the window, and true if every callee acknowledged it.
     #[inline]
     pub(super) fn state(&self) -> (u64, bool) {
         let progress = self.0.local();
         (progress.id, progress.open)
     }
-    /// Whom the window asks, in that order.
+    /// Returns the callees in the order in which the window calls them.
     #[inline]
     pub(super) fn entries(&self) -> impl Iterator<Item = &DriverEntry> {
         let subs = self.0.local().subs.iter().map(Visit::entry);
         subs.chain(self.0.values().map(|entry| &**entry))
     }
-    /// One more has agreed.
+    /// Records that one more callee has acknowledged the window.
     #[inline]
     pub(super) fn agrees(&self) {
         let agreed = &self.0.local().agreed;
         agreed.set(agreed.get() + 1);
     }
-    /// Lets go who is not to be told the end, and has the sequences of the others go on.
+    /// Ends the visits of callees that did not acknowledge, and advances the sequences of the
+    /// subscriptions that did.
     #[inline]
     pub(super) fn close(&mut self) {
         let progress = self.0.local_mut();
         let agreed = progress.agreed.get();
         if !progress.subs.is_empty() {
             progress.subs.truncate(agreed);
-            // All sequences first: who is told of an end finds no window open.
+            // Every sequence advances before any callee is notified: a driver that hears of the end
+            // finds no window open.
             progress.subs.iter_mut().for_each(Visit::close_window);
         }
     }
-    /// Who is told the end, once the window is [closed](Self::close): the last one asked first.
+    /// Returns the callees to notify of the end, the last one called first. The window is
+    /// [closed](Self::close) before.
     #[inline]
     pub(super) fn told(&self) -> impl Iterator<Item = &DriverEntry> {
         let progress = self.0.local();

@@ -1,4 +1,11 @@
-//! The external MMUs of one address space.
+//! The registered drivers of one address space, and how a registration ends.
+//!
+//! Guarantee: when [`Registration::unregister`] returns, no callback of the driver runs or will
+//! run, and the driver has been released, once.
+//!
+//! How: unregistration forbids permits, empties the driver's store through its gate, takes the
+//! driver off the chain, waits for the windows and visits that still have it, and calls `release`.
+//! Until the driver is off the chain it gets every window, so no invalidation can be missed.
 
 use super::{
     board::Board,
@@ -13,10 +20,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A driver's registration: of the whole address space, or of a range of it. Taking it off is done by
-/// [`unregister`](Self::unregister), from anywhere but a window or a callback.
+/// A driver's registration on an address space, or on a range of it.
 ///
-/// Merely dropping this leaves the driver where it is: safe, never stale, until the address space ends.
+/// [`unregister`](Self::unregister) ends it, from anywhere but a window or a callback. Dropping the
+/// value leaves the driver registered, which is safe and never stale, until the address space ends.
 #[must_use = "dropping it leaves the driver registered until the address space ends"]
 pub struct Registration {
     pub(super) chain: Arc<Chain>,
@@ -24,23 +31,25 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Takes the driver off. When this returns, none of its callbacks runs or will run, no window waits for it, its store is
-    /// empty, and `release` has been called. Needs no lock of the address space, which may have ended
+    /// Ends the registration. When this returns, none of the driver's callbacks runs or will run,
+    /// no window waits for the driver, its store is empty, and `release` has been called
     /// (`mmu_notifier_unregister`, `mmu_interval_notifier_remove`).
     ///
-    /// Waits for windows that have called the driver: they tell it their end first.
+    /// Needs no lock of the address space, which may have ended. Waits for windows that have called
+    /// the driver: they notify it of their end first.
     ///
     /// # Panics
     ///
-    /// If the token is of a thread that entered another machine; the driver stays where it is. If the driver panics. One
-    /// that panics when it is asked for all it has stays on the chain: it gets no permit any more, is told of windows like
-    /// everybody else, and is released when the address space ends.
+    /// If the token belongs to a thread that entered another machine; the driver stays registered.
+    /// If the driver panics: a driver that panics while its store is emptied stays on the chain. It
+    /// gets no permit any more, still gets every window, and is released when the address space
+    /// ends.
     pub fn unregister<R: Outside>(self, cx: &mut Cx<'_, R, Sleepable>) {
         self.chain.list.check_token(cx);
         let _leaving = self.chain.unregistrations.begin();
         self.chain.unregister(cx, &self.entry);
     }
-    /// Gone from the chain, and nothing else: what unregistration must not be.
+    /// Takes the driver off the chain and does nothing else: the mistake that a model must find.
     #[cfg(all(test, loom))]
     pub(super) fn vanish<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         let entry = &self.entry;
@@ -53,7 +62,7 @@ impl Registration {
             None => self.chain.remove(cx, entry),
         }
     }
-    /// The pages that the driver is told of.
+    /// Returns the pages that the driver is notified of.
     pub fn range(&self) -> VpnRange {
         self.entry
             .sub
@@ -62,7 +71,7 @@ impl Registration {
     }
 }
 
-/// Registrations that are ending.
+/// The number of registrations that are ending.
 #[derive(Default)]
 pub(super) struct Unregistrations {
     now: Mutex<usize>,
@@ -99,7 +108,7 @@ pub(super) struct Chain {
     pub(super) list: DriverList,
     pub(super) subscriptions: Subscriptions,
     pub(super) unregistrations: Unregistrations,
-    /// No window is open any more that began before there was a board.
+    /// Set when every open window began after the board was made, and so is written on it.
     pub(super) ready: AtomicBool,
 }
 
@@ -114,7 +123,8 @@ impl Chain {
             ready: AtomicBool::new(false),
         }
     }
-    /// Those whom a window over `range` has to collected. Pin and lock end before this returns, so callbacks may sleep.
+    /// Collects the drivers that a window over `range` has to call. Epoch pin and lock end before
+    /// this returns, so callbacks may sleep.
     #[inline]
     pub(super) fn ask<R: Rank, C: Context>(
         &self,
@@ -128,7 +138,8 @@ impl Chain {
             self.subscriptions.visit(range, Visit::of_window, subs);
         })
     }
-    /// Those whom `range` is about, each kept until the visit ends.
+    /// Begins a visit to each driver that `range` concerns; none of them is released before its
+    /// visit ends.
     pub(super) fn visit<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -156,7 +167,7 @@ impl Chain {
         match &entry.sub {
             Some(sub) => self.subscriptions.remove(sub.range, entry.reg),
             None => {
-                // Not pinned while it waits.
+                // Without a pin: a window may need one to come to its end.
                 let unlinked = self.list.unlink(cx.pin().guard(), |e| e.reg == entry.reg);
                 if let Some(drained) = unlinked.map(|unlinked| unlinked.wait()) {
                     drained.retire(cx.pin().guard());
@@ -164,8 +175,10 @@ impl Chain {
             }
         }
     }
-    /// Until it is off the chain a driver is told of windows like everybody else, and then it has nothing any more and can
-    /// get nothing: no zap can be missed. `release` comes when nobody can collected it.
+    /// Ends a registration once.
+    ///
+    /// The driver is on the chain until its store is empty and permits are forbidden, so it can
+    /// miss no invalidation. `release` comes when no call to the driver is under way or can begin.
     fn unregister<R: Below<rank::Callback>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -179,13 +192,13 @@ impl Chain {
         leave.release(cx.descend());
         entry.address.give_back();
     }
-    /// Nobody finds the driver any more, and nobody is calling it.
+    /// Takes the driver off the chain and waits until no call to it is under way.
     fn unlist<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, entry: &DriverEntry) {
         self.remove(cx, entry);
         entry.close();
     }
-    /// [`unregister`](Self::unregister) where the address space ends: a driver that panics is off the chain and released like
-    /// the others.
+    /// Ends a registration as [`unregister`](Self::unregister) does, for an address space that
+    /// ends: a driver that panics is taken off the chain and released like the others.
     pub(super) fn unregister_despite_panics<R: Below<rank::Callback>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,

@@ -1,7 +1,7 @@
-//! References of entries that a driver gives up of its own accord, as it forgets one or puts another in its place.
+//! References on frames that a driver gives up by itself, when it forgets an entry or replaces it.
 //!
-//! They go when its gate is not held any more: then whoever looks on can ask the driver what it still translates, and finds
-//! out one that gave up a reference and kept the translation.
+//! The references are given up after the gate is unlocked. An observer can then ask the driver for
+//! its translations, and so find a driver that gave up a reference and kept the translation.
 
 use super::{
     observer::WindowObserver, removed::RemovedEntries, seat::Seat, translation::Translation,
@@ -14,17 +14,18 @@ fn unpin(seat: &Seat, translation: &Translation) {
     }
 }
 
-/// What a driver gives up of its own accord while it holds its gate.
+/// The references to give up when the gate is unlocked.
 pub(super) struct DeferredUnpins<'p> {
     seat: &'p Seat,
     all: SmallVec<[DeferredUnpin; 1]>,
-    /// What had been handed out when the gate was let go.
+    /// The observer's count of translations handed out, read just before the gate is unlocked.
     handed: u64,
 }
 
 struct DeferredUnpin {
     translation: Translation,
-    /// No other entry with a reference leads to the frame: nothing may translate to it any more.
+    /// Set when no other entry with a reference leads to the frame: no translation to it may be
+    /// left.
     last: bool,
 }
 
@@ -36,8 +37,10 @@ impl<'p> DeferredUnpins<'p> {
             handed: 0,
         }
     }
-    /// Entries that went. `held` says whether another entry with a reference leads where that one does; asked if somebody
-    /// looks on.
+    /// Takes over the references of removed entries.
+    ///
+    /// `held` returns true if another entry with a reference leads to the frames of a translation.
+    /// It is called only if an observer is installed.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -52,7 +55,7 @@ impl<'p> DeferredUnpins<'p> {
             self.all.push(DeferredUnpin { translation, last });
         }
     }
-    /// The gate is about to be let go.
+    /// Notes the observer's count. The gate is unlocked next.
     #[inline]
     pub(super) fn close(&mut self) {
         if !self.all.is_empty() {
@@ -73,7 +76,7 @@ impl<'p> DeferredUnpins<'p> {
     }
 }
 
-/// The gate was let go.
+/// Gives the references up. The gate has been unlocked: the guard's fields are dropped in order.
 impl Drop for DeferredUnpins<'_> {
     #[inline]
     fn drop(&mut self) {

@@ -1,4 +1,7 @@
-//! One registered driver: who may call it, and how its registration ends.
+//! One registered driver: visits to it, and the end of its registration.
+//!
+//! Guarantee: [`DriverEntry::close`] returns when no visit is under way, and none begins after it.
+//! The right to unregister the driver is given out once.
 
 use super::{
     driver::{Event, ExternalMmu, FirstPass, demand},
@@ -16,14 +19,15 @@ use crate::{
 use smallvec::SmallVec;
 use std::{convert::Infallible, sync::Arc};
 
-/// One registered driver.
+/// A registered driver, as the chain has it.
 pub(super) struct DriverEntry {
     pub(super) reg: RegId,
     pub(super) ext: Arc<dyn ExternalMmu>,
     pub(super) phase: Arc<RegistrationPhase>,
-    /// The part of the address space that it is about; `None`: all of it.
+    /// The subscription of a driver of a range; `None` for a driver of the whole address space.
     pub(super) sub: Option<Arc<Subscription>>,
-    /// While it is on the chain, it can be put on no other.
+    /// The address of the driver, taken while it is on the chain, so that no second registration
+    /// takes it.
     pub(super) address: TakenAddress,
     visits: Mutex<Visiting>,
     left: Condvar,
@@ -31,9 +35,9 @@ pub(super) struct DriverEntry {
 
 #[derive(Default)]
 struct Visiting {
-    /// Windows that a subscription counts, and other callers.
+    /// The number of visits: windows that a subscription counts, and other callers.
     now: usize,
-    /// Nobody may come any more.
+    /// Set when no further visit may begin.
     closed: bool,
     unregister: UnregisterState,
 }
@@ -46,19 +50,21 @@ enum UnregisterState {
     Done,
 }
 
-/// The right to call a driver; unregistration waits until every visit has ended. Windows have it of those who subscribed;
-/// the others they keep by their place on the chain.
+/// The right to call a driver; unregistration waits until every visit has ended.
+///
+/// Windows visit the drivers of ranges. The drivers of the whole address space are kept by the
+/// window's place in the list (`epoch_list`).
 pub(super) struct Visit {
     entry: Arc<DriverEntry>,
-    /// A window over its subscription is counted there.
+    /// Set while the subscription counts the window of this visit.
     counted: bool,
 }
 
-/// Several of them.
+/// The visits of one window.
 pub(super) type Visits = SmallVec<[Visit; 2]>;
 
 impl Visit {
-    /// `None` once the driver's registration ends.
+    /// Begins a visit; `None` once the registration ends.
     pub(super) fn begin(entry: &Arc<DriverEntry>) -> Option<Self> {
         let mut v = entry.visits.lock();
         if v.closed {
@@ -71,7 +77,8 @@ impl Visit {
             counted: false,
         })
     }
-    /// The visit of a window, which the subscription counts as open from before the driver is called.
+    /// Begins the visit of a window. The subscription counts the window before the driver is
+    /// called.
     pub(super) fn of_window(entry: &Arc<DriverEntry>) -> Option<Self> {
         let mut visit = Self::begin(entry)?;
         if let Some(sub) = &entry.sub {
@@ -80,7 +87,7 @@ impl Visit {
         }
         Some(visit)
     }
-    /// The window has ended: the subscription's sequence goes on.
+    /// Notes the end of the window: the sequence of the subscription advances.
     pub(super) fn close_window(&mut self) {
         if std::mem::take(&mut self.counted)
             && let Some(sub) = &self.entry.sub
@@ -123,7 +130,8 @@ impl DriverEntry {
             left: Condvar::new(),
         }
     }
-    /// Forbids permits, then passes the gate once: permits given before are gone, and the store is empty.
+    /// Forbids permits and then passes the gate once. Afterwards no permit from before exists, and
+    /// the store is empty.
     pub(super) fn exclude_all<R: Below<rank::Callback>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.phase.forbid_permits();
         let Ok(None::<Infallible>) = demand(VpnRange::ALL, Event::Unmap, self.reg, |inv| {
@@ -132,7 +140,7 @@ impl DriverEntry {
         });
         self.ext.invalidate_end(cx.descend(), VpnRange::ALL);
     }
-    /// Lets nobody in any more and waits until everybody is out, windows among them.
+    /// Forbids further visits, and waits until all visits, those of windows among them, have ended.
     pub(super) fn close(&self) {
         let mut v = self.visits.lock();
         v.closed = true;
@@ -140,7 +148,8 @@ impl DriverEntry {
             self.left.wait(&mut v);
         }
     }
-    /// The right to take the driver off, given once. `None`: somebody has; he is done when this returns.
+    /// Begins to unregister the driver; the right is given out once. `None`: another thread had it,
+    /// and has unregistered the driver when this returns.
     pub(super) fn begin_unregistering(&self) -> Option<Unregistering<'_>> {
         let mut v = self.visits.lock();
         while v.unregister == UnregisterState::Running {
@@ -157,7 +166,8 @@ impl DriverEntry {
     }
 }
 
-/// A driver is being taken off. Given up half-way, by a panic of the driver, it is due again.
+/// The right to unregister a driver. If a panic of the driver ends it half-way, the right is due
+/// again.
 pub(super) struct Unregistering<'e> {
     entry: &'e DriverEntry,
     released: bool,

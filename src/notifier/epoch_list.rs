@@ -1,13 +1,16 @@
-//! A list that is walked without a lock.
+//! A list that is read without a lock.
 //!
-//! Guarantee of a walk: everyone who is in the list throughout is met exactly once. It is no snapshot: who comes or
-//! goes meanwhile may or may not be met.
+//! Guarantee of a walk: the walk meets each value that is in the list throughout exactly once. It
+//! is no snapshot: it may or may not meet a value that is inserted or removed meanwhile.
 //!
-//! How: writers are serialised by the list's mutex. A removed node keeps its `next`, so that a walker phase on it
-//! goes on to the rest; it is destroyed through the epoch, once every pin of the moment of its removal has removed.
+//! How: the list's mutex serialises writers. A removed node keeps its `next`, so that a walker on
+//! it continues with the rest. The epoch destroys the node once every pin from before its removal
+//! is gone.
 //!
-//! A [`ReadSection`] keeps whom it met on a walk beyond its pin: whoever takes a value out waits for the calls that may have met
-//! it, and only then has it destroyed.
+//! Guarantee of a collection: a [`Collected`] keeps the values that it met, without a pin, until it
+//! is dropped. A thread that removes a value waits for the collections that may have met it
+//! ([`Unlinked::wait`]), and only then has the node destroyed. See
+//! docs/adr/0020-windows-write-to-no-driver.md.
 #![allow(unsafe_code)]
 
 use super::grace::{GraceSlots, ReadSection};
@@ -20,7 +23,7 @@ use std::ptr::NonNull;
 
 struct Node<T> {
     value: T,
-    /// The number of the change by which it inserted.
+    /// The number of the change that inserted the node.
     inserted: u64,
     next: Atomic<Node<T>>,
     race_probe: RaceProbe,
@@ -32,7 +35,8 @@ impl<T> Drop for Node<T> {
     }
 }
 
-/// The list. A call has an `X` for itself, as the last one left it, beside whom it met, and can reach the `S`.
+/// A list of `T`. Each collection has an `X` for itself, as the last collection left it, and all
+/// collections share the `S`.
 pub(super) struct EpochList<T, X = (), S = ()> {
     head: Atomic<Node<T>>,
     epoch: Epoch,
@@ -40,13 +44,14 @@ pub(super) struct EpochList<T, X = (), S = ()> {
     sections: GraceSlots<CollectedNodes<T, X>, S>,
 }
 
-/// Whom a call met, in that order.
+/// The nodes that a collection met, in list order, and its own `X`.
 pub(super) struct CollectedNodes<T, X> {
     nodes: Vec<NonNull<Node<T>>>,
     local: X,
 }
 
-// SAFETY: the nodes are read through shared references alone, by whichever thread has the call.
+// SAFETY: the nodes are read through shared references alone, by the thread that has the
+// collection.
 unsafe impl<T: Send + Sync, X: Send> Send for CollectedNodes<T, X> {}
 
 impl<T, X: Default> Default for CollectedNodes<T, X> {
@@ -58,10 +63,10 @@ impl<T, X: Default> Default for CollectedNodes<T, X> {
     }
 }
 
-/// The right to keep the values that were met on a walk.
+/// The values that a list had at one moment, kept until this is dropped.
 pub(super) struct Collected<'l, T, X: Default, S>(ReadSection<'l, CollectedNodes<T, X>, S>);
 
-/// A value that new walkers do not meet. Calls may keep it.
+/// A value that no new walker meets. Collections may still keep it.
 #[must_use = "it goes when it is retired"]
 pub(super) struct Unlinked<'l, T, X, S> {
     list: &'l EpochList<T, X, S>,
@@ -70,7 +75,7 @@ pub(super) struct Unlinked<'l, T, X, S> {
     removed: u64,
 }
 
-/// A value that no call keeps. Walkers may stand on it.
+/// A value that no collection keeps. Walkers may still be on its node.
 #[must_use = "it goes when it is retired"]
 pub(super) struct Drained<'l, T, X, S>(Unlinked<'l, T, X, S>);
 
@@ -83,7 +88,11 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             sections: GraceSlots::new(shared),
         }
     }
-    /// Whoever holds the token may walk the list, and take from it.
+    /// Checks that the holder of the token may walk the list, and remove from it.
+    ///
+    /// # Panics
+    ///
+    /// If the thread entered another machine.
     pub(super) fn check_token<R: Rank, C: Context>(&self, cx: &Cx<'_, R, C>) {
         let mine = cx.epoch_is(&self.epoch);
         assert!(mine, "this thread entered another machine");
@@ -91,7 +100,7 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
     fn check(&self, guard: &Guard) {
         assert!(self.epoch.owns(guard), "pinned in another machine's epoch");
     }
-    /// Puts a value in front.
+    /// Inserts a value at the front.
     pub(super) fn push(&self, value: T, guard: &Guard) {
         self.check(guard);
         let held = self.writer.lock();
@@ -107,7 +116,7 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
         self.head.store(node, Ordering::Release);
         drop(held);
     }
-    /// Takes out the first value that fits, if there is one.
+    /// Removes the first value that fits; `None` if no value does.
     pub(super) fn unlink(
         &self,
         guard: &Guard,
@@ -119,7 +128,8 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
         loop {
             switch_point();
             let at = link.load(Ordering::Acquire, guard);
-            // SAFETY: a linked node is destroyed only after it was unlinked, which needs the lock held here.
+            // SAFETY: a linked node is destroyed only after it was unlinked, which needs the lock
+            // held here.
             let node = unsafe { at.as_ref() }?;
             if fits(&node.value) {
                 switch_point();
@@ -128,14 +138,15 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
                     list: self,
                     node: at.as_raw(),
                     inserted: node.inserted,
-                    // After the store: a call that knows of this change does not meet it.
+                    // After the store: a collection that knows of this change does not meet the
+                    // node.
                     removed: self.sections.change(),
                 });
             }
             link = &node.next;
         }
     }
-    /// Visits the values, the last put in first.
+    /// Visits the values, the last inserted first.
     pub(super) fn for_each(&self, guard: &Guard, mut visit: impl FnMut(&T)) {
         self.walk(guard, |node| visit(&node.value));
     }
@@ -144,8 +155,8 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
         self.check(guard);
         switch_point();
         let mut at = self.head.load(Ordering::Acquire, guard);
-        // SAFETY: reached from the head or from a node reached under the same pin, which is of this collector; nodes
-        // unlinked since are destroyed only after it.
+        // SAFETY: reached from the head or from a node reached under the same pin, which is of this
+        // collector; nodes unlinked since are destroyed only after it.
         while let Some(node) = unsafe { at.as_ref() } {
             visit(node);
             node.race_probe.read();
@@ -153,20 +164,22 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
             at = node.next.load(Ordering::Acquire, guard);
         }
     }
-    /// Begins a call of everybody who is in the list, without a pin; `None` if somebody comes or goes meanwhile.
+    /// Collects the values without a pin; `None` if a value is inserted or removed meanwhile.
     #[inline]
     pub(super) fn try_collect(&self) -> Option<Collected<'_, T, X, S>> {
         let mut section = self.sections.begin();
         switch_point();
-        // SAFETY: nothing is reached through it but what the call keeps.
+        // SAFETY: nothing is reached through it but nodes that the section keeps.
         let unpinned = unsafe { epoch::unprotected() };
         let mut at = self.head.load(Ordering::Acquire, unpinned);
-        // Whoever comes is numbered before he is at the head, so all from here on inserted by changes that the call knows of.
+        // An insertion is numbered before its node is at the head, so changes that the section
+        // knows of inserted all nodes from here on.
         if !self.sections.is_current(&section) {
             return None;
         }
-        // SAFETY: it had not removed, or else by a change that the call does not know of, and then it is destroyed only
-        // after `Unlinked::wait`, which waits for this call. So are those behind it, who inserted before.
+        // SAFETY: the node was not removed, or else by a change that the section does not know of,
+        // and then it is destroyed only after `Unlinked::wait`, which waits for this section. The
+        // same holds for the nodes behind it, which were inserted before.
         while let Some(node) = unsafe { at.as_ref() } {
             section.nodes.push(NonNull::from(node));
             node.race_probe.read();
@@ -175,7 +188,8 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
         }
         Some(Collected(section))
     }
-    /// Begins a call of everybody who is in the list: those who come from now on may be left out, those who go wait.
+    /// Collects the values under a pin. Values inserted from now on may be left out; the removal of
+    /// a collected value waits.
     #[inline]
     pub(super) fn collect(&self, guard: &Guard) -> Collected<'_, T, X, S> {
         let mut section = self.sections.begin();
@@ -189,26 +203,28 @@ impl<T: Send + Sync + 'static, X: Default + Send, S: Send + Sync> EpochList<T, X
 }
 
 impl<T, X: Default, S> Collected<'_, T, X, S> {
-    /// What the call has for itself.
+    /// Returns the state that belongs to this collection.
     #[inline]
     pub(super) fn local(&self) -> &X {
         &self.0.local
     }
-    /// What all calls share.
+    /// Returns the state that all collections share.
     #[inline]
     pub(super) fn shared(&self) -> &S {
         self.0.shared()
     }
     #[inline]
+    /// Returns the state that belongs to this collection, mutably.
     pub(super) fn local_mut(&mut self) -> &mut X {
         &mut self.0.local
     }
-    /// Who was met, in that order.
+    /// Returns the values in list order.
     #[inline]
     pub(super) fn values(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator {
         self.0.nodes.iter().map(|node| {
-            // SAFETY: met by this call, which knows of its coming. It had not removed, or else by a change that the call does
-            // not know of, and then it is destroyed only after `Unlinked::wait`, which waits for this call.
+            // SAFETY: this collection met the node, and knows of its insertion. The node was not
+            // removed, or else by a change that the section does not know of, and then it is
+            // destroyed only after `Unlinked::wait`, which waits for this section.
             let node = unsafe { node.as_ref() };
             node.race_probe.read();
             &node.value
@@ -229,12 +245,13 @@ where
     X: Default + Send,
     S: Send + Sync,
 {
-    /// Sleeps until no call keeps it; to be called without a pin, which such a call may need to come to its end.
+    /// Sleeps until no collection keeps the value. The caller has no pin: such a collection may
+    /// need one to come to its end.
     pub(super) fn wait(self) -> Drained<'l, T, X, S> {
         self.list.sections.wait(self.inserted, self.removed);
         Drained(self)
     }
-    /// What must not be done.
+    /// Does not wait: the mistake that a model must find.
     #[cfg(all(test, loom))]
     pub(super) fn without_waiting(self) -> Drained<'l, T, X, S> {
         Drained(self)
@@ -247,14 +264,15 @@ where
     X: Default + Send,
     S: Send + Sync,
 {
-    /// Has it destroyed when no walker stands on it any more.
+    /// Has the node destroyed when no walker is on it any more.
     pub(super) fn retire(self, guard: &Guard) {
         self.0.list.check(guard);
         let at = Shared::from(self.0.node);
-        // SAFETY: unlinked by the one who made this value, so this is the only time; later pins cannot reach it, and
-        // earlier ones, checked to be of this collector, hold its destruction back.
+        // SAFETY: unlinked by the thread that made this value, so this is the only time; later pins
+        // cannot reach the node, and earlier ones, checked to be of this collector, hold its
+        // destruction back.
         unsafe { guard.defer_destroy(at) };
-        // Not to wait for this thread to have more to give: a driver may be large.
+        // At once, not when this thread has more garbage: a driver may be large.
         guard.flush();
     }
 }
@@ -263,7 +281,8 @@ impl<T, X, S> Drop for EpochList<T, X, S> {
     fn drop(&mut self) {
         let mut at = std::mem::replace(&mut self.head, Atomic::null());
         loop {
-            // SAFETY: `&mut self`: no walker is left in this list, and each node here is linked, hence owned by it.
+            // SAFETY: `&mut self`: no walker is left in this list, and each node here is linked,
+            // hence owned by it.
             let Some(node) = (unsafe { at.try_into_owned() }) else {
                 return;
             };

@@ -1,10 +1,12 @@
 //! The driver's lock with its shadow entries inside.
 //!
-//! Invariants, both held by the one lock:
+//! Two invariants, both held by the one lock:
 //!
-//! 1. while a [`Permit`](super::Permit) lives, no overlapping window can *become* open, because opening needs this
-//!    gate's [`Ack`], which needs this lock;
-//! 2. after [`Gate::exclude`] the store has no entry in the range, because the gate, not the driver, has it removed.
+//! 1. While a [`Permit`](super::Permit) lives, no overlapping window can *become* open, because
+//!    that needs this gate's [`Ack`], which needs this lock.
+//! 2. After [`Gate::exclude`] the store has no entry in the range, because the gate, not the
+//!    driver, removes the entries. It holds the lock for all of a range
+//!    (docs/adr/0013-a-zap-holds-the-gate-for-all-of-it.md).
 
 use super::{
     cached::Cached,
@@ -25,12 +27,14 @@ use crate::{
 };
 use std::{marker::PhantomData, time::Duration};
 
-/// What an audit waits for a gate. Whoever holds one lets it go soon, however busy the machine is; longer waits somebody who
-/// waits for the auditor.
+/// The time after which an audit gives up a gate. A holder unlocks its gate soon, however busy the
+/// machine is; a gate that stays locked longer has a holder that waits for the auditor.
 pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`](crate::ctx::Atomic) for a
-/// driver that spins, `Sleepable` for one that waits.
+/// A driver's lock around a store `S` and driver state `T`.
+///
+/// `C` is the context of its holders: [`Atomic`](crate::ctx::Atomic) for a driver that spins,
+/// `Sleepable` for one that sleeps.
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
     pub(super) filter: GateFilter,
@@ -39,7 +43,7 @@ pub struct Gate<S: ShadowStore, T, C: Context> {
 }
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
-    /// Builds the gate of a registration.
+    /// Makes the gate of a registration.
     pub fn new(seat: Seat, store: S, state: T) -> Self {
         let guarded = Mutex::new(GuardedStore::new(&seat, store, state));
         Self {
@@ -50,10 +54,11 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         }
     }
 
-    /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry; of a driver that
-    /// subscribed to a range, until none overlaps any of that.
+    /// Sleeps until no window overlaps `range`, for drivers that make their users wait rather than
+    /// retry. The gate of a driver of a range waits until no window overlaps any page of that
+    /// range.
     ///
-    /// Not from a window or a callback, which would wait for itself.
+    /// The types forbid the call from a window or a callback, which would wait for itself.
     pub fn wait_idle<R: Outside>(
         &self,
         cx: &mut Cx<'_, R, crate::ctx::Sleepable>,
@@ -63,16 +68,17 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.seat.wait_idle(range);
     }
 
-    /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could
-    /// not be had for ten seconds: its holder waits for the auditor.
+    /// Shows the translations in the store to an audit, which may hold any locks but this one.
+    /// Returns false if the gate could not be locked within ten seconds.
     pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each(&mut |e| visit(e.translation())))
     }
-    /// [`audit`](Self::audit) of the pages in `range`.
+    /// Shows the translations of pages in `range` to an audit, as [`audit`](Self::audit) does.
     pub fn audit_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each_in(range, &mut |e| visit(e.translation())))
     }
-    /// Runs `look` on the store, as [`audit`](Self::audit) does.
+    /// Runs `look` on the store for an audit. Returns false if the gate could not be locked within
+    /// ten seconds.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
         let guarded = self.guarded.try_lock_for(AUDIT_TIMEOUT);
         guarded.map(|guarded| look(&guarded.store)).is_some()
@@ -88,7 +94,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         GateGuard::new(self.guarded.lock(), &self.seat, cx.descend())
     }
 
-    /// Locks the gate for entries of `range`, whose ticket is settled next.
+    /// Locks the gate for new entries of `range`, and notes the range in the filter. The caller
+    /// checks the ticket next.
     pub(super) fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
         &'p self,
         cx: &'p mut Cx<'_, R, D>,
@@ -102,7 +109,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         guard
     }
 
-    /// Drops every entry in the range, runs `f` on the driver's state, and proves it.
+    /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
+    /// the proof.
     ///
     /// # Panics
     ///
@@ -121,10 +129,14 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         })
     }
 
-    /// [`exclude`](Self::exclude) that tells `f` what was dropped. Dirty and accessed bits of the entries are passed on after
-    /// `f`, their references given up after that, when the lock is not held any more: a driver flushes its TLBs in `f`, so
-    /// what was stored through one until then is known, and no frame goes while one has it. One that flushes later, before
-    /// it returns the [`Ack`], must tell the frame of each store itself ([`FrameViewMut::write`]): the bit of the entry has gone.
+    /// Removes every entry in the range, shows the removed entries to `f` under the lock, and
+    /// returns the proof.
+    ///
+    /// A driver flushes its TLBs in `f`. The dirty and accessed bits of the entries reach their
+    /// frames after `f`, so stores that went through a TLB until then are known. The references of
+    /// the entries are given up after that, with the lock no longer held, so no frame goes while a
+    /// TLB has it. A driver that flushes later, before it returns the [`Ack`], must itself report
+    /// each store to the frame ([`FrameViewMut::write`]): the entry, and its bit, are gone.
     ///
     /// # Panics
     ///
@@ -146,18 +158,19 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let mut gone = guarded.zap(inv.range());
         let zapped = Invalidated::new(inv.range(), gone.entries());
         f(&mut guarded.state, &zapped, cx.reborrow());
-        // After the flush: what was written through a TLB until then is told as well.
+        // After the flush: stores through a TLB until then are reported as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
         unpin_after_unlock(&self.seat, &mut gone);
         inv.ack()
     }
 
-    /// [`exclude`](Self::exclude) for any gate from an atomic context, without waiting.
+    /// Removes every entry in the range as [`exclude`](Self::exclude) does, from an atomic context
+    /// and for any gate, without waiting.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`] if the gate is held by somebody.
+    /// [`WouldBlock`] if the gate is locked.
     ///
     /// # Panics
     ///
@@ -181,8 +194,10 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 }
 
 impl<S: ShadowStore, C: Context> Gate<S, (), C> {
-    /// [`exclude`](Self::exclude) for a driver that has nothing but this store to bring up to date. A window over blocks of
-    /// 2 MiB in which nothing was established since the store was last empty does not take the gate.
+    /// Removes every entry in the range, for a driver that has no state beside this store.
+    ///
+    /// A window over 2-MiB blocks in which no entry was made since the store was last empty does
+    /// not lock the gate (docs/adr/0021-windows-spare-what-they-do-not-concern.md).
     ///
     /// # Panics
     ///
@@ -197,7 +212,8 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         C: EnterFrom<D>,
     {
         let range = inv.range();
-        // What comes to a range of its own is not settled at the board.
+        // Tickets of a driver of a range are not checked at the board, so the filter says nothing
+        // of them.
         if self.filter.may_hold(range) || self.seat.sub.is_some() {
             return self.exclude_held(cx, inv);
         }
@@ -226,7 +242,7 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     }
 }
 
-/// What [`Gate::exclude_with`] dropped.
+/// The entries that [`Gate::exclude_with`] removed.
 #[derive(Debug)]
 pub struct Invalidated<'z> {
     range: VpnRange,
@@ -237,23 +253,25 @@ impl<'z> Invalidated<'z> {
     pub(super) fn new(range: VpnRange, gone: &'z [ShadowEntry]) -> Self {
         Self { range, gone }
     }
-    /// The range that was asked for.
+    /// Returns the range of the demand.
     pub fn range(&self) -> VpnRange {
         self.range
     }
-    /// The entries that went.
+    /// Returns the removed entries.
     pub fn entries(&self) -> &[ShadowEntry] {
         self.gone
     }
 }
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
-    /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
+    /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
+    /// belongs to another registration.
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
-    /// Follows it for writing, if it allows that.
+    /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
+    /// not allow writing, or belongs to another registration.
     #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)

@@ -1,4 +1,4 @@
-//! The guard of a driver's gate.
+//! The guard of a locked gate: all that a driver may do with its store and its state.
 
 use super::{
     cached::Cached,
@@ -16,11 +16,11 @@ use crate::{
     sync::MutexGuard,
 };
 
-/// The gate is held.
+/// A locked gate.
 #[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
-    /// Behind the lock: it is let go first.
+    /// Dropped after the lock, so that references are given up with the gate unlocked.
     deferred: DeferredUnpins<'p>,
     pub(super) mem: &'p PhysMem,
     pub(super) cx: Cx<'p, rank::Gate, C>,
@@ -39,21 +39,23 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
             cx,
         }
     }
-    /// Driver state.
+    /// Returns the driver's state.
     pub fn state(&mut self) -> &mut T {
         &mut self.guarded.state
     }
-    /// The store, to look at.
+    /// Returns the store, for reading.
     pub fn store(&self) -> &S {
         &self.guarded.store
     }
-    /// Store and state at once.
+    /// Returns the store, for reading, and the driver's state.
     pub fn parts(&mut self) -> (&S, &mut T) {
         let guarded = &mut *self.guarded;
         (&guarded.store, &mut guarded.state)
     }
-    /// Has the store rearranged in a way of its own. Cached copies of what had to go for it must be flushed by `flush`, before
-    /// the references that went with the entries are given up.
+    /// Lets the store rearrange itself (see [`Rearrange`]).
+    ///
+    /// `flush` must flush the cached copies of the entries that go, before the references of these
+    /// are given up.
     pub fn rearrange(&mut self, how: S::How, flush: impl FnOnce(&mut T))
     where
         S: Rearrange,
@@ -62,23 +64,27 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         flush(&mut self.guarded.state);
         self.discard(gone);
     }
-    /// Follows an established translation; of a huge page, its first frame.
+    /// Follows the translation under `key` for reading: the first frame, if the page is huge.
     pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
         let t = self.guarded.get(key)?.translation();
         Some(self.mem.view(t.pfn(), t.generation()))
     }
-    /// Follows one that was established for writing.
+    /// Follows the translation under `key` for writing: the first frame, if the page is huge.
+    /// Returns `None` if the translation does not allow writing.
     pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
         let entry = self.guarded.get(key).filter(|e| e.is_writable())?;
         let t = entry.translation();
         Some(self.mem.view_mut(t.pfn(), t.generation()))
     }
-    /// Copies a translation for a TLB, which must be filled while the gate is held, or by hardware that ignores what
-    /// comes too late.
+    /// Copies the translation under `key` for a TLB.
+    ///
+    /// The TLB must be filled while the gate is held, or by hardware that ignores a translation
+    /// which comes too late.
     pub fn cached(&self, key: &S::Key) -> Option<Cached> {
         Some(Cached(self.guarded.get(key)?.translation()))
     }
-    /// The same if `want` says so, which may set the entry's marks.
+    /// Copies the translation under `key` for a TLB if `want` returns true for the entry. `want`
+    /// may set the accessed and dirty bits of the entry. See [`cached`](Self::cached).
     pub fn cached_if(
         &self,
         key: &S::Key,
@@ -87,14 +93,16 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         let entry = self.guarded.get(key).filter(|e| want(e))?;
         Some(Cached(entry.translation()))
     }
-    /// Gives up a translation. Cached copies must be flushed before this gate is let go: then the references of what was given
-    /// up go.
+    /// Removes the entry under `key`. Cached copies must be flushed before this gate is unlocked,
+    /// which gives up the reference of the entry.
     pub fn forget(&mut self, key: &S::Key) {
         let gone = self.guarded.remove(key);
         self.discard(gone);
     }
-    /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
-    /// flushed by `flush`: the references that went with them go when this gate is let go.
+    /// Removes the entries of a range at the driver's own wish. Returns true if there were any.
+    ///
+    /// `flush` must flush the cached copies of the entries. Unlocking this gate gives up their
+    /// references.
     pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
         let gone = self.guarded.zap(range);
         let any = !gone.is_empty();
@@ -102,7 +110,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         self.discard(gone);
         any
     }
-    /// Passes on the dirty bits of entries that left the store. Their references go when this gate is let go.
+    /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
         pass_on_dirty(self.mem, &gone);
         let store = &self.guarded.store;
@@ -114,7 +122,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
             held
         });
     }
-    /// Token usable while the gate is held.
+    /// Returns the token for calls that are made while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
         self.cx.reborrow()
     }

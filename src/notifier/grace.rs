@@ -1,16 +1,29 @@
-//! Who is calling drivers now: a window that keeps those whom it met, without counting itself in at each of them.
+//! Grace periods: a window keeps the drivers that it collected, and writes to none of them.
 //!
-//! Guarantee: a change that [`GraceSlots::wait`] has returned for is one that no call under way knows less of: whoever it may
-//! have met, and who is removed by that change, is called no more. A call that began before somebody inserted, or after he was
-//! removed, is not waited for, however long it takes.
+//! Guarantee: when [`GraceSlots::wait`] returns, every section under way knows of the removal that
+//! was waited for, so the removed value is in none of them. A section that began before the value
+//! was inserted, or after it was removed, is not waited for, however long it takes.
 //!
-//! How: changes are numbered. A call takes a slot, one that threads on other processors seldom use, and writes the number
-//! of changes that it knows of into it; it may keep whom it meets if he inserted by one of these. Whoever goes waits for
-//! the slots with numbers from his coming on and below his going.
+//! How: changes (insertions and removals) are numbered. A section takes a slot, one that threads on
+//! other processors seldom use, and writes into it the number of the last change that it knows of.
+//! It may keep a value whose insertion has such a number. A thread that removes a value waits for
+//! the slots with numbers from the insertion on and below the removal.
 //!
-//! Slots are written, and looked at by those who go, with read-modify-write operations alone. So of a call and one who
-//! goes, whoever comes second to a slot sees all that the other did before: he finds the call there, or the call finds
-//! him removed.
+//! Sections and removers access slots with read-modify-write operations alone. So of a section and
+//! a remover, the second at a slot sees everything that the first did before: the remover finds the
+//! section in the slot, or the section finds the value removed.
+//!
+//! ```text
+//! section                               remover
+//! take slot: known = n
+//!                                       unlink the value
+//! read the list: keeps the value        removal is change n + 1
+//!                                       slots: n is below n + 1, wait
+//! free the slot, wake
+//!                                       destroy the value
+//! ```
+//!
+//! Why not a counter in each value, and why no pin: docs/adr/0020-windows-write-to-no-driver.md.
 #![allow(unsafe_code)]
 
 use crate::sync::{
@@ -22,13 +35,14 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// A thread has windows inside windows seldom. A model checker has enough with one.
+/// Slots of each shard. A thread seldom has windows inside windows; a model checker has enough with
+/// one slot.
 const SLOTS: usize = if cfg!(loom) { 1 } else { 2 };
-/// Nobody has the slot.
+/// The `known` of a slot that is free.
 const FREE: u64 = 0;
 
 struct GraceSlot<R, S> {
-    /// How many changes the call knows of.
+    /// The number of changes that the section knows of, or [`FREE`].
     known: AtomicU64,
     contents: UnsafeCell<SlotContents<R, S>>,
     race_probe: RaceProbe,
@@ -36,13 +50,15 @@ struct GraceSlot<R, S> {
 
 struct SlotContents<R, S> {
     record: R,
-    /// Where the slot is one of, if somebody has it: so that a call is one pointer wide.
+    /// The slots that this slot is one of, while it is taken: so a section is one pointer wide.
     owner: *const GraceSlots<R, S>,
 }
 
-// SAFETY: a record may be sent, and so may a shared reference to the calls, which are `Sync` if `R` and `S` are such.
+// SAFETY: a record may be sent, and so may a shared reference to the slots, which are `Sync` if `R`
+// and `S` are such.
 unsafe impl<R: Send, S: Send + Sync> Send for GraceSlot<R, S> {}
-// SAFETY: what is in the slot is only accessed by the one who took it: passed between threads but not shared.
+// SAFETY: only the section that took the slot accesses its contents: they are passed between
+// threads but not shared.
 unsafe impl<R: Send, S: Send + Sync> Sync for GraceSlot<R, S> {}
 
 impl<R: Default, S> Default for GraceSlot<R, S> {
@@ -58,11 +74,11 @@ impl<R: Default, S> Default for GraceSlot<R, S> {
     }
 }
 
-/// Calls of the drivers of one address space. Each has an `R` for itself, which later ones find as it was left, and all
-/// share the `S`.
+/// The sections of one address space. Each section has an `R` for itself, as the last section in
+/// the slot left it, and all share the `S`.
 pub(super) struct GraceSlots<R, S> {
     shards: Sharded<[GraceSlot<R, S>; SLOTS]>,
-    /// Further slots, for those who find none; none is ever taken out.
+    /// Further slots, for sections that find no free one; none is ever taken out.
     more: Mutex<Vec<Box<GraceSlot<R, S>>>>,
     state: CachePadded<GraceState>,
     asleep: Mutex<()>,
@@ -70,18 +86,18 @@ pub(super) struct GraceSlots<R, S> {
     shared: S,
 }
 
-/// What calls only read.
+/// The part that sections only read.
 struct GraceState {
-    /// Changes so far, and one.
+    /// The number of changes so far, plus one.
     changes: AtomicU64,
-    /// Somebody waits for calls to end.
+    /// The number of threads that wait for sections to end.
     waiting: AtomicUsize,
 }
 
-/// A call under way.
+/// A section under way: it keeps the values that it collected.
 ///
-/// It stands for its record, and is shared and sent as that may be: other than the slot, whose record nobody reaches but
-/// through the one call that took it, a call gives `&R` to whoever has `&ReadSection`.
+/// The section is `Send` and `Sync` as its record is: the slot's record can be reached only through
+/// the one section that took it, but a section gives `&R` to every holder of `&ReadSection`.
 pub(super) struct ReadSection<'c, R, S> {
     slot: &'c GraceSlot<R, S>,
     record: PhantomData<R>,
@@ -94,7 +110,7 @@ impl<R, S> GraceSlot<R, S> {
             .compare_exchange(FREE, known, Ordering::AcqRel, Ordering::Relaxed);
         taken.is_ok()
     }
-    /// See the module: a plain load would not do.
+    /// Reads the slot by a read-modify-write operation; a plain load would not do (see the module).
     fn look(&self) -> u64 {
         self.known.fetch_or(0, Ordering::AcqRel)
     }
@@ -114,22 +130,23 @@ impl<R: Default + Send, S: Send + Sync> GraceSlots<R, S> {
             shared,
         }
     }
-    /// Somebody has come, from the next step of this thread on, or has removed: the number of the change.
+    /// Counts a change and returns its number: an insertion that follows in this thread, or a
+    /// removal that is done.
     pub(super) fn change(&self) -> u64 {
         self.state.0.changes.fetch_add(1, Ordering::AcqRel) + 1
     }
-    /// Whether nobody has come or removed by a change that the call does not know of.
+    /// Returns true if there was no change that the section does not know of.
     #[inline]
-    pub(super) fn is_current(&self, call: &ReadSection<'_, R, S>) -> bool {
-        call.slot.known.load(Ordering::Relaxed) == self.state.0.changes.load(Ordering::Acquire)
+    pub(super) fn is_current(&self, section: &ReadSection<'_, R, S>) -> bool {
+        section.slot.known.load(Ordering::Relaxed) == self.state.0.changes.load(Ordering::Acquire)
     }
-    /// A call begins.
+    /// Begins a section.
     #[inline]
     pub(super) fn begin(&self) -> ReadSection<'_, R, S> {
         let known = self.state.0.changes.load(Ordering::Acquire);
         let slot = self.shards.mine().iter().find(|slot| slot.take(known));
         let slot = slot.unwrap_or_else(|| self.take_further(known));
-        // SAFETY: taken just now.
+        // SAFETY: this thread has just taken the slot.
         unsafe { (*slot.contents.get()).owner = self };
         ReadSection {
             slot,
@@ -147,18 +164,21 @@ impl<R: Default + Send, S: Send + Sync> GraceSlots<R, S> {
             more.len() - 1
         });
         let slot: *const GraceSlot<R, S> = &*more[at];
-        // SAFETY: a box stays where it is when the vector grows, and nothing is taken out while `self` lives.
+        // SAFETY: a box stays in place when the vector grows, and nothing is taken out while `self`
+        // lives.
         unsafe { &*slot }
     }
     fn any(&self, fits: impl Fn(u64) -> bool) -> bool {
         let mut all = self.shards.iter().flatten();
-        // Those who take a further slot do it under the lock, so new ones are no exception to what the module says.
+        // A further slot is taken under the lock, so new slots are no exception to the rule of the
+        // module.
         all.any(|slot| fits(slot.look())) || self.more.lock().iter().any(|slot| fits(slot.look()))
     }
-    /// Sleeps until no call is under way that may have met somebody who inserted by change `inserted` and went by change `removed`.
+    /// Sleeps until no section is under way that may keep a value which change `inserted` inserted
+    /// and change `removed` removed.
     pub(super) fn wait(&self, inserted: u64, removed: u64) {
         let concerns = |known| (inserted..removed).contains(&known);
-        // Before the slots are looked at: a call that leaves one after that sees it.
+        // Before the look at the slots, so that a section which frees one later sees the waiter.
         self.state.0.waiting.fetch_add(1, Ordering::AcqRel);
         if self.any(concerns) {
             let mut held = self.asleep.lock();
@@ -173,7 +193,8 @@ impl<R: Default + Send, S: Send + Sync> GraceSlots<R, S> {
 impl<R, S> GraceSlots<R, S> {
     #[cold]
     fn wake(&self) {
-        // Who waits looks and falls asleep under this mutex: he has seen the slot free, or sleeps already.
+        // A waiter looks at the slots and falls asleep under this mutex: it has seen the slot free,
+        // or sleeps already.
         drop(self.asleep.lock());
         self.left.notify_all();
     }
@@ -183,18 +204,18 @@ impl<R, S> ReadSection<'_, R, S> {
     #[inline]
     fn contents(&self) -> &SlotContents<R, S> {
         self.slot.race_probe.read();
-        // SAFETY: who took the slot is the only one to access what is in it, through this.
+        // SAFETY: only the section that took the slot accesses its contents, through this.
         unsafe { &*self.slot.contents.get() }
     }
-    /// Whether whoever inserted by this change may be kept until the call ends.
+    /// Returns true if a value that this change inserted may be kept until the section ends.
     #[inline]
     pub(super) fn knows(&self, inserted: u64) -> bool {
-        // Nobody else writes another value.
+        // Relaxed: only this section has written the slot since it took it.
         inserted <= self.slot.known.load(Ordering::Relaxed)
     }
     #[inline]
     fn owner(&self) -> &GraceSlots<R, S> {
-        // SAFETY: written by `begin` from a reference that outlives this call.
+        // SAFETY: written by `begin` from a reference that outlives this section.
         unsafe { &*self.contents().owner }
     }
     #[inline]
@@ -215,7 +236,8 @@ impl<R, S> DerefMut for ReadSection<'_, R, S> {
     #[inline]
     fn deref_mut(&mut self) -> &mut R {
         self.slot.race_probe.write();
-        // SAFETY: who took the slot is the only one to access what is in it, and `self` is borrowed exclusively.
+        // SAFETY: only the section that took the slot accesses its contents, and `self` is borrowed
+        // exclusively.
         let contents = unsafe { &mut *self.slot.contents.get() };
         &mut contents.record
     }
@@ -225,9 +247,10 @@ impl<R, S> Drop for ReadSection<'_, R, S> {
     #[inline]
     fn drop(&mut self) {
         let slots: *const GraceSlots<R, S> = self.owner();
-        // Release: the next one to take the slot finds the record as it is left. Acquire: whoever looked before waits now.
+        // Release: the next section in the slot finds the record as it is left. Acquire: a thread
+        // that found the slot taken is counted as waiting by now.
         self.slot.known.swap(FREE, Ordering::AcqRel);
-        // SAFETY: as in `calls`; what is in the slot may be another's by now.
+        // SAFETY: as in `owner`; the contents of the slot may belong to another section by now.
         let slots = unsafe { &*slots };
         if slots.state.0.waiting.load(Ordering::Acquire) > 0 {
             slots.wake();
@@ -240,7 +263,7 @@ mod tests {
     use super::ReadSection;
     use std::{cell::Cell, marker::PhantomData};
 
-    /// Says of a type whether it may be shared: the constant of the type itself comes before that of the trait.
+    /// Tells if a type is `Sync`: the constant of the type itself shadows that of the trait.
     struct May<T>(PhantomData<T>);
     trait Not {
         const BE_SHARED: bool = false;
@@ -250,7 +273,7 @@ mod tests {
         const BE_SHARED: bool = true;
     }
 
-    /// Of two threads with one call each would have the one record.
+    /// Two threads with one section each would otherwise share one record.
     #[test]
     fn a_call_is_shared_only_if_its_record_may_be() {
         const BARE: bool = May::<ReadSection<'_, Cell<u64>, ()>>::BE_SHARED;

@@ -1,7 +1,9 @@
-//! What is behind a gate: the store, the driver's state, and an account of the entries.
+//! The contents of a gate: the store, the driver's state, and a count of the entries.
 //!
-//! Guarantee: what the gate gives of its store is an entry that a permit of this registration put there, and what leaves the
-//! store comes back here, once. The store is the driver's, so the account is kept beside it, and finds one that says otherwise.
+//! Guarantee: the gate hands out only entries that a permit of this registration put into the
+//! store, and each entry that leaves the store comes back here once. The store is the driver's
+//! code, so the count is kept beside it, and a store that shows or returns something else is
+//! caught.
 
 use super::{
     registration_phase::RegistrationPhase,
@@ -20,8 +22,8 @@ use std::{ptr, sync::Arc};
 pub(super) struct GuardedStore<S: ShadowStore, T> {
     pub(super) store: S,
     pub(super) state: T,
-    /// Entries that went in and have not come back. None of a store that has been found to lie: that is said once, and the
-    /// driver can still be taken off.
+    /// The number of entries that went in and have not come back. `None` for a store that was
+    /// caught: the panic comes once, so the driver can still be unregistered.
     entries: Option<usize>,
     brand: Brand,
     mem: Arc<PhysMem>,
@@ -40,11 +42,11 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
             phase: Arc::clone(&seat.phase),
         }
     }
-    /// Whether no entry is in the store.
+    /// Returns true if the store has no entry.
     pub(super) fn is_empty(&self) -> bool {
         self.entries == Some(0)
     }
-    /// The entry under a key.
+    /// Returns the entry under a key.
     #[inline]
     pub(super) fn get(&self, key: &S::Key) -> Option<&ShadowEntry> {
         let entry = self.store.get(key)?;
@@ -57,14 +59,14 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
         );
         Some(entry)
     }
-    /// Whether an audit would see this very entry.
+    /// Returns true if an audit would see this very entry.
     fn shows(&self, entry: &ShadowEntry) -> bool {
         let mut shown = false;
         self.store
             .for_each_in(entry.range(), &mut |e| shown |= ptr::eq(e, entry));
         shown
     }
-    /// Returns what had to go.
+    /// Puts an entry into the store. Returns the entries that the store removed for it.
     pub(super) fn insert(&mut self, key: S::Key, entry: ShadowEntry) -> RemovedEntries {
         let gone = self.store.insert(key, entry);
         self.entries = self.entries.map(|n| n + 1);
@@ -90,7 +92,7 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
         self.zap_into(range, &mut gone);
         gone
     }
-    /// The same into an empty buffer.
+    /// Removes the entries of a range into a buffer, which is empty before.
     pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         self.store.remove_range(range, gone);
         self.account_removed(gone.entries());
@@ -113,7 +115,11 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
             panic!("the store shows {shown} entries, and has {entries}");
         }
     }
-    /// These have left the store.
+    /// Counts entries that have left the store.
+    ///
+    /// # Panics
+    ///
+    /// If an entry belongs to another registration, or more entries come back than went in.
     fn account_removed(&mut self, gone: &[ShadowEntry]) {
         if let Some(entry) = gone.iter().find(|e| e.brand() != self.brand) {
             foreign_entry(entry);
@@ -133,11 +139,12 @@ fn foreign_entry(entry: &ShadowEntry) -> ! {
     panic!("{entry:?} is an entry of another registration");
 }
 
-/// A gate that goes with entries, since its driver was never taken off, gives their references up.
+/// A gate that is dropped with entries, because its driver was never unregistered, gives their
+/// references up.
 impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
     fn drop(&mut self) {
         self.phase.gate_dropped();
-        // The store is the driver's, and may be what panicked.
+        // The store is the driver's code, and may be the part that panicked.
         if !self.is_empty() && !std::thread::panicking() {
             let mut gone = RemovedEntries::new();
             self.store.remove_range(VpnRange::ALL, &mut gone);
@@ -147,7 +154,7 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
     }
 }
 
-/// Hands dirty and accessed bits of entries that went to their frames.
+/// Reports the dirty and accessed bits of removed entries to their frames.
 pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     for entry in gone.entries() {
         let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
@@ -161,7 +168,7 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     }
 }
 
-/// Gives up the references of entries that went.
+/// Gives up the references of removed entries.
 pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
         entry.take_reference();
@@ -171,7 +178,8 @@ pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     }
 }
 
-/// The same with the gate no longer held, which an oracle may see.
+/// Gives up the references of removed entries, with the gate unlocked, and notifies the observer
+/// first.
 #[inline]
 pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
     if gone.entries().iter().any(ShadowEntry::is_pinned) {

@@ -1,4 +1,6 @@
-//! The registered drivers of an address space, as the address space sees them.
+//! The registered drivers of an address space, as the address space uses them.
+//!
+//! An address space without drivers pays one null pointer, and one load for each window.
 
 use super::{
     chain::{Chain, Registration},
@@ -22,10 +24,11 @@ use crate::{
 use std::sync::Arc;
 
 static NEXT: IdSource = IdSource::starting_at(0);
-/// The drivers that are on a chain.
+/// The addresses of the drivers that are registered, in any address space.
 static REGISTERED: Addresses = Addresses::new();
 
-/// The address space ends: nobody is registered, and who registers now gets no permit while this lives.
+/// An address space that ends: no driver is registered, and a driver that registers now gets no
+/// permit while this lives.
 pub(crate) struct Closing<'c>(Option<&'c Chain>);
 
 impl Drop for Closing<'_> {
@@ -36,7 +39,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// What an address space embeds: one pointer, null until the first registration.
+/// The drivers of an address space: one pointer, null until the first registration.
 pub(crate) struct Notifiers(OnceArc<Chain>);
 
 impl Notifiers {
@@ -47,18 +50,20 @@ impl Notifiers {
     pub(super) fn chain(&self) -> Option<&Chain> {
         self.0.get()
     }
-    /// Whether there ever was a driver: only then a window may have to wait for one.
+    /// Returns true if a driver was ever registered: only then a window may have to wait for one.
     #[inline]
     pub(crate) fn is_made(&self) -> bool {
         self.chain().is_some()
     }
-    /// Whether every open window is on the board.
+    /// Returns true if every open window is on the board.
     pub(crate) fn is_ready(&self) -> bool {
         self.chain()
             .is_some_and(|chain| chain.ready.load(Ordering::Acquire))
     }
-    /// Makes the board, so that windows are written on it from now on; then `drain` waits for those that began before,
-    /// beside those that the mmap lock, held exclusively, keeps out.
+    /// Makes the board, on which windows are written from now on.
+    ///
+    /// `drain` then waits for the windows that began before, except those that the mmap lock, held
+    /// exclusively, keeps out.
     pub(crate) fn prepare(&self, cx: &FaultCx<'_>, drain: impl FnOnce()) {
         if !self.is_ready() {
             let chain = self.0.get_or_make(|| Chain::new(cx.epoch()));
@@ -68,10 +73,13 @@ impl Notifiers {
     }
     /// Puts a driver on the chain, for all of the address space or for a range.
     ///
-    /// Windows may be open: on the board they hold off a driver that they did not call.
+    /// Windows may be open: they are on the board, which refuses permits to a driver that they did
+    /// not call.
     ///
-    /// Refuses what no window could be answered by: a driver without a gate on its seat, and one that is on a chain, with the
-    /// gate of that registration.
+    /// # Errors
+    ///
+    /// [`RegisterError`] for a driver that could answer no window: one without a gate on its seat,
+    /// and one that is registered already, and so has the gate of that registration.
     pub(crate) fn register<E: ExternalMmu + 'static, R: Rank>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -101,8 +109,8 @@ impl Notifiers {
         chain.insert(cx, &entry);
         Ok((ext, Registration { chain, entry }))
     }
-    /// The address space ends: each driver is taken off and released, by this or by an unregistration under way. Their
-    /// panics wait.
+    /// Ends the address space: each driver is unregistered and released, by this or by an
+    /// unregistration under way. Panics of drivers are kept in `despite`.
     pub(crate) fn release_all(&self, cx: &mut FaultCx<'_>, despite: &mut Despite) -> Closing<'_> {
         let Some(chain) = self.chain() else {
             return Closing(None);
@@ -112,7 +120,8 @@ impl Notifiers {
                 chain.unregister_despite_panics(cx, &entry, despite);
             }
             chain.unregistrations.wait();
-            // Who comes from here on finds a window open over everything, so nothing can be established meanwhile.
+            // A driver that registers from here on finds a window open over everything, so it
+            // cannot establish a translation meanwhile.
             chain.board.begin(VpnRange::ALL);
             let closing = Closing(Some(chain));
             if chain.all(cx).is_empty() {
@@ -121,7 +130,7 @@ impl Notifiers {
             }
         }
     }
-    /// The registration of a driver.
+    /// Returns the registration of a driver.
     pub(crate) fn registration_of(
         &self,
         epoch: &Epoch,
@@ -136,7 +145,7 @@ impl Notifiers {
         let is = |e: &Arc<DriverEntry>| std::ptr::addr_eq(Arc::as_ptr(&e.ext), Arc::as_ptr(ext));
         all.iter().find(|e| is(e)).map(|e| e.reg)
     }
-    /// Nobody is registered.
+    /// Returns true if no driver is registered.
     pub(crate) fn is_empty(&self, epoch: &Epoch) -> bool {
         self.chain().is_none_or(|chain| {
             let local = epoch.register();
@@ -145,12 +154,12 @@ impl Notifiers {
             empty
         })
     }
-    /// Drivers that are registered on ranges.
+    /// Returns the number of drivers that are registered on ranges.
     pub(crate) fn subscriptions(&self) -> usize {
         self.chain().map_or(0, |chain| chain.subscriptions.len())
     }
-    /// Asks every driver whether a page of the range was used: all of them, whatever the first says, so that all clear
-    /// their state.
+    /// Asks every driver if a page of the range was used. All drivers are asked whatever the first
+    /// one returns, so that all clear their accessed state.
     pub(crate) fn age<R: Below<rank::Callback>>(
         &self,
         cx: &mut Cx<'_, R, Atomic>,
@@ -165,25 +174,26 @@ impl Notifiers {
             visit.entry().ext.age(cx.descend(), range, kind) | young
         })
     }
-    /// Has an oracle look on, if anybody ever registered.
+    /// Installs an observer, if a driver was ever registered.
     pub(crate) fn watch(&self, watch: Arc<dyn WindowObserver>) {
         if let Some(chain) = self.chain() {
             chain.board.set_observer(watch);
         }
     }
-    /// What `f` says, if no window was open over `range`, a page or pages of one 2-MiB block, while it ran.
+    /// Runs `f`, and returns its result if no window was open over `range` meanwhile. The range is
+    /// a page, or pages of one 2-MiB block.
     pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
         let drawn = self.chain().map(|chain| chain.board.draw(range.start()));
         let out = f();
         let verdict = drawn.map_or(Verdict::Current, |drawn| drawn.verdict(range));
         (verdict == Verdict::Current).then_some(out)
     }
-    /// The ranges of the windows that are open now.
+    /// Returns the ranges of the windows that are open now.
     pub(crate) fn open_windows(&self) -> Vec<VpnRange> {
         self.chain()
             .map_or(Vec::new(), |chain| chain.board.ranges())
     }
-    /// Windows open now.
+    /// Returns the number of windows that are open now.
     pub(crate) fn windows_open(&self) -> usize {
         self.chain().map_or(0, |chain| chain.board.open())
     }

@@ -1,4 +1,4 @@
-//! Where an oracle looks on.
+//! The interface through which an oracle observes the protocol.
 
 use super::{
     shadow_entry::ShadowEntry,
@@ -6,31 +6,35 @@ use super::{
 };
 use crate::addr::{Vpn, VpnRange};
 
-/// Told of what happens in one address space. Called with any locks held: it may take gates, nothing else.
+/// An observer of one address space. Its methods are called with any locks held, so they may lock
+/// gates and nothing else.
 pub(crate) trait WindowObserver: Send + Sync {
-    /// A driver is about to be asked to acknowledge a window.
+    /// A window is about to ask a driver to acknowledge.
     fn asking(&self, window: u64, range: VpnRange, mmu: &'static str);
-    /// A window is open: everybody has acknowledged.
+    /// A window is open: every driver has acknowledged.
     fn opened(&self, window: u64, range: VpnRange);
-    /// A window that was open is about to end.
+    /// An open window is about to end.
     fn closing(&self, range: VpnRange);
-    /// A window has ended, or was refused; everybody who acknowledged it has been told.
+    /// A window has ended, or was refused; every driver that acknowledged it has been notified.
     fn closed(&self, window: u64);
-    /// A driver looks at what it found for a page.
+    /// A driver is about to have its ticket for a page checked.
     fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn);
-    /// It may keep that.
+    /// The check has succeeded: the driver may keep the translation.
     fn got(&self, reg: RegId, at: Vpn);
-    /// A driver's references on what these entries led to are about to be given up, its gate not held.
+    /// The driver's references on the frames of these entries are about to be given up, its gate
+    /// unlocked.
     fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]);
-    /// What was handed out so far, and entered, counted.
+    /// Returns the number of translations that were handed out and established so far.
     fn handed(&self) -> u64;
-    /// A driver gave these translations up of its own accord, its gate no longer held; its references on what they led to are
-    /// about to go, and no entry has another. `handed` was [counted](Self::handed) when the gate was let go.
+    /// A driver gave these translations up by itself, and has unlocked its gate. Its references on
+    /// their frames are about to be given up, and no other entry has one. `handed` is the
+    /// [count](Self::handed) just before the gate was unlocked.
     fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64);
     /// Every driver has been released; the pages of the address space are about to go.
     fn released(&self);
-    /// A driver gets to know this translation: whatever it has in tables and TLBs from here on comes of one of these.
+    /// A driver gets this translation: every translation in its tables and TLBs comes from such a
+    /// one.
     fn handed_out(&self, translation: &Translation);
-    /// A driver, its gate held, enters this translation in its store.
+    /// A driver, its gate locked, puts this translation into its store.
     fn established(&self, translation: &Translation);
 }

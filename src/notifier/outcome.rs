@@ -1,6 +1,6 @@
 //! Outcomes of a driver's attempt to translate a page.
 
-/// Kind of access wanted.
+/// The kind of access that a driver wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub enum Access {
@@ -10,27 +10,27 @@ pub enum Access {
     Write,
 }
 
-/// Why a pending reference was not admitted.
+/// The reason why a translation that was looked up may not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Retry {
     /// An overlapping window is open now.
     #[error("an invalidation window over the page is open")]
     Busy,
-    /// An overlapping window closed since the ticket was drawn.
+    /// An overlapping window has closed since the ticket was drawn.
     #[error("the page was invalidated since the ticket was drawn")]
     Stale,
-    /// The driver was unregistered; retrying is pointless.
+    /// The driver is unregistered; a new ticket would be refused too.
     #[error("the driver is no longer registered")]
     Detached,
 }
 
-/// Outcome of settling a ticket.
+/// The outcome of the check of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing happened to the pages.
+    /// No window has concerned the pages since the ticket was drawn.
     Current,
-    /// A window over them is open.
+    /// A window over the pages is open.
     Busy,
-    /// One has closed since.
+    /// A window over the pages has closed since.
     Stale,
 }

@@ -1,22 +1,22 @@
-//! How far a registration has come.
+//! The phase of a registration, shared by the driver's seat and its entry on the chain.
 
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, OnceLock, Ordering};
 
-/// How far a registration has come, as the driver's seat sees it.
+/// The phase that a registration has reached.
 pub(super) struct RegistrationPhase {
-    /// Permits are given out while this is set.
+    /// Set while permits are given out.
     alive: AtomicBool,
     phase: AtomicU8,
-    /// Gates that were built with the seat and are there.
+    /// The number of gates that were made with the seat and still exist.
     gates: AtomicUsize,
     name: OnceLock<&'static str>,
 }
 
-/// Windows do not see the driver yet.
+/// Windows do not call the driver yet.
 const BUILDING: u8 = 0;
-/// Every window that begins from now on does; older ones may be open.
+/// Every window that begins from now on calls the driver; older ones may be open.
 const LISTED: u8 = 1;
-/// The older ones are over.
+/// The windows that began before the driver was listed have ended.
 const DRAINED: u8 = 2;
 
 impl RegistrationPhase {
@@ -28,7 +28,7 @@ impl RegistrationPhase {
             name: OnceLock::new(),
         }
     }
-    /// What the driver is called.
+    /// Returns the name of the driver; empty until it is registered.
     pub(super) fn name(&self) -> &'static str {
         self.name.get().copied().unwrap_or_default()
     }
@@ -43,11 +43,11 @@ impl RegistrationPhase {
     pub(super) fn forbid_permits(&self) {
         self.alive.store(false, Ordering::SeqCst);
     }
-    /// A gate was built with the seat.
+    /// Counts a gate that was made with the seat.
     pub(super) fn gate_made(&self) {
         self.gates.fetch_add(1, Ordering::Relaxed);
     }
-    /// It is gone.
+    /// Counts a gate that was dropped.
     pub(super) fn gate_dropped(&self) {
         self.gates.fetch_sub(1, Ordering::Relaxed);
     }
@@ -60,11 +60,11 @@ impl RegistrationPhase {
     pub(super) fn is_listed(&self) -> bool {
         self.phase.load(Ordering::Acquire) >= LISTED
     }
-    /// Windows see the driver from here on.
+    /// Notes that every window from here on calls the driver.
     pub(super) fn mark_listed(&self) {
         self.phase.store(LISTED, Ordering::Release);
     }
-    /// No window is open that does not see the driver. Only after [`list`](Self::list).
+    /// Notes that no window is open that began before [`mark_listed`](Self::mark_listed).
     pub(super) fn mark_drained(&self) {
         debug_assert!(self.is_listed(), "settled before windows see it");
         self.phase.store(DRAINED, Ordering::Release);

@@ -1,7 +1,8 @@
-//! A driver's place on the chain: what its tickets are checked against.
+//! A driver's place on the chain, against which its tickets are checked.
 //!
-//! A driver of the whole address space is checked against the board, page by page; one that subscribed to a range, against
-//! the sequence of its subscription. Both kinds draw the same tickets and get the same permits.
+//! Tickets of a driver of the whole address space are checked against the board, page by page;
+//! those of a driver of a range against the sequence of its subscription. Both kinds of driver use
+//! the same tickets and permits.
 
 use super::{
     board::{Board, BoardTicket},
@@ -17,7 +18,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Unforgeable right to build the one gate of a registration.
+/// The right to make the gate, or the gates, of one registration. It cannot be forged or cloned.
 pub struct Seat {
     pub(super) reg: RegId,
     pub(super) brand: Brand,
@@ -27,19 +28,19 @@ pub struct Seat {
     pub(super) sub: Option<Arc<Subscription>>,
 }
 
-/// What a ticket is checked against.
+/// The thing that a ticket is checked against.
 #[derive(Debug)]
 enum SnapshotKind<'s> {
     Board(BoardTicket<'s>),
     Subscription(&'s Subscription, u64),
 }
 
-/// When a ticket was drawn.
+/// The moment at which a ticket was drawn.
 #[derive(Debug)]
 pub(super) struct Snapshot<'s> {
     kind: SnapshotKind<'s>,
-    /// A window over the page, or the subscription, was open that began before the driver was on the chain: it was not
-    /// told.
+    /// Set if a window over the page, or over the subscribed range, was open that had begun before
+    /// the driver was on the chain, and so did not call it.
     early: bool,
 }
 
@@ -50,9 +51,10 @@ impl Snapshot<'_> {
 }
 
 impl Seat {
-    /// To be taken before anything about the page is looked up.
+    /// Takes a snapshot for a ticket, before anything about the page is looked up.
     pub(super) fn snapshot(&self, at: Vpn) -> Snapshot<'_> {
-        // First: windows that did not see the driver are over before the sequence is read that only others advance.
+        // First: only windows that call the driver advance the sequence, so the others must be over
+        // before it is read.
         let early = !self.phase.is_drained() && self.is_early(VpnRange::single(at));
         let kind = match &self.sub {
             Some(sub) => SnapshotKind::Subscription(sub, sub.snapshot()),
@@ -73,7 +75,8 @@ impl Seat {
         }
         busy
     }
-    /// Whether what was found for `range` after the snapshot still holds. Under the driver's lock.
+    /// Checks that the look-up which followed the snapshot still holds for `range`. The caller
+    /// holds the driver's lock.
     pub(super) fn check(&self, range: VpnRange, snapshot: Snapshot<'_>) -> Result<(), Retry> {
         if !self.phase.is_alive() {
             return Err(Retry::Detached);
@@ -89,7 +92,8 @@ impl Seat {
             Verdict::Current => Ok(()),
         }
     }
-    /// Sleeps until no window overlaps `range`; of a subscription, all of it.
+    /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any
+    /// page of that.
     pub(super) fn wait_idle(&self, range: VpnRange) {
         let Some(sub) = &self.sub else {
             return self.board.wait_idle(range);
@@ -99,14 +103,19 @@ impl Seat {
         }
         sub.wait_idle();
     }
-    /// Whether windows over all of `range` reach the driver.
+    /// Returns true if windows over each page of `range` call the driver.
     pub(super) fn covers(&self, range: VpnRange) -> bool {
         self.sub.as_ref().is_none_or(|sub| sub.range.covers(range))
     }
 }
 
 impl Seat {
-    /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
+    /// Checks that the demand was made of this registration, at run time: drivers are long-lived
+    /// objects behind `dyn`, so no brand can tell their gates apart.
+    ///
+    /// # Panics
+    ///
+    /// If the demand was made of another registration.
     #[inline]
     pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
         assert_eq!(self.reg, inv.reg(), "gate of another registration");

@@ -1,4 +1,4 @@
-//! One established translation in a driver's store.
+//! One established translation in a driver's store, in two words.
 
 use super::translation::{Brand, Translation};
 use crate::{
@@ -6,23 +6,25 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// One established translation. Made only by a [`Permit`](super::Permit), and readable only through the gate that
-/// holds the store. Two words: tables of them are what a zap walks.
+/// An established translation.
+///
+/// Only a [`Permit`](super::Permit) makes one, and it can be read only through the gate that holds
+/// the store. An entry has two words, because a zap walks tables of entries.
 pub struct ShadowEntry {
-    /// The number of the first page, and above it the bits below.
+    /// The number of the first page, the bits below, and the brand in the highest bits.
     word: AtomicU64,
     pfn: Pfn,
     generation: u32,
 }
 
-/// Page numbers of a process have 36 bits at the most.
+/// Set in an entry of a huge page. Page numbers of a process have 36 bits at most.
 const HUGE: u64 = 1 << 36;
 const WRITABLE: u64 = 1 << 37;
-/// A reference on each frame goes with the entry.
+/// Set in an entry that has a reference on each frame.
 const PINNED: u64 = 1 << 38;
 const ACCESSED: u64 = 1 << 39;
 const DIRTY: u64 = 1 << 40;
-// Above is the brand.
+// The bits above are the brand.
 const _: () = assert!(DIRTY.trailing_zeros() + 1 + Brand::BITS == u64::BITS);
 
 impl ShadowEntry {
@@ -43,12 +45,12 @@ impl ShadowEntry {
             generation,
         }
     }
-    /// Whose it is.
+    /// Returns the brand of the registration that the entry belongs to.
     #[inline]
     pub(super) fn brand(&self) -> Brand {
         Brand::of_word(self.word())
     }
-    /// The reference is given up with something else than this entry.
+    /// Takes the reference from the entry: the caller gives it up.
     pub(super) fn take_reference(&mut self) {
         self.word.fetch_and(!PINNED, Ordering::Relaxed);
     }
@@ -66,30 +68,30 @@ impl ShadowEntry {
             self.word.fetch_or(bits, Ordering::Relaxed);
         }
     }
-    /// The page that it translates; the first one of a huge page.
+    /// Returns the page that the entry translates; the first page of a huge page.
     pub fn vpn(&self) -> Vpn {
         Vpn(self.word() & (HUGE - 1))
     }
-    /// The pages that it translates: one, or 512.
+    /// Returns the pages that the entry translates: 1 or 512.
     #[inline]
     pub fn range(&self) -> VpnRange {
         let pages = if self.has(HUGE) { PMD_PAGES } else { 1 };
         let first = self.vpn();
         VpnRange::new(first, first.plus(pages)).expect("one page at least")
     }
-    /// The frame that it leads to; the first of a huge page.
+    /// Returns the frame of the first page.
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
-    /// Whether it may be written through.
+    /// Returns true if the entry allows writing.
     pub fn is_writable(&self) -> bool {
         self.has(WRITABLE)
     }
-    /// Whether a reference on the frame goes with it.
+    /// Returns true if the entry has a reference on each frame.
     pub fn is_pinned(&self) -> bool {
         self.has(PINNED)
     }
-    /// All of it, as an audit or a TLB wants it.
+    /// Returns the translation of the entry, for an audit or a TLB.
     #[inline]
     pub fn translation(&self) -> Translation {
         Translation {
@@ -100,29 +102,30 @@ impl ShadowEntry {
             brand: self.brand(),
         }
     }
-    /// The accessed bit, as a page-table walk of the device sets it.
+    /// Sets the accessed bit, as a page-table walk of a device does.
     #[inline]
     pub fn set_accessed(&self) {
         self.set(ACCESSED);
     }
-    /// Accessed and dirty bit. The gate passes it on to the frame when the entry goes.
+    /// Sets the accessed and the dirty bit. The gate reports them to the frame when the entry is
+    /// removed.
     #[inline]
     pub fn set_dirty(&self) {
         self.set(ACCESSED | DIRTY);
     }
-    /// Whether the accessed bit is set.
+    /// Returns true if the accessed bit is set.
     pub fn is_accessed(&self) -> bool {
         self.has(ACCESSED)
     }
-    /// Whether the dirty bit is set.
+    /// Returns true if the dirty bit is set.
     pub fn is_dirty(&self) -> bool {
         self.has(DIRTY)
     }
-    /// Clears the accessed bit; whether it was set.
+    /// Clears the accessed bit. Returns true if it was set.
     pub fn clear_accessed(&self) -> bool {
         self.word.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
     }
-    /// Takes the right to write away, as dirty logging does.
+    /// Forbids writing through the entry, as dirty logging does.
     pub fn write_protect(&self) {
         self.word.fetch_and(!WRITABLE, Ordering::Relaxed);
     }
@@ -130,10 +133,11 @@ impl ShadowEntry {
 
 /// # Panics
 ///
-/// If a reference goes with it: an entry is handed back to its gate, which gives that up. Nobody can any more.
+/// If the entry has a reference: a store must hand it back to its gate, which alone can give the
+/// reference up.
 impl Drop for ShadowEntry {
     fn drop(&mut self) {
-        // One panic is enough.
+        // One panic at a time is enough.
         let lost = self.is_pinned() && !std::thread::panicking();
         assert!(
             !lost,

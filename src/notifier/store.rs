@@ -1,4 +1,4 @@
-//! Where a driver keeps its shadow entries: any structure behind a small trait.
+//! Stores of shadow entries: any structure of a driver behind a small trait.
 
 use super::{removed::RemovedEntries, shadow_entry::ShadowEntry};
 use crate::addr::{PMD_PAGES, Vpn, VpnRange};
@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 
 /// A driver's structure of shadow entries: a hash map, a radix tree, a TLB of fixed size.
 ///
-/// The gate owns the store and calls it under its lock; nobody else gets at it but to look ([`GateGuard::store`]), so no
-/// entry leaves it but into the gate's hands. Entries that leave are handed back, since the gate passes their dirty bits on
-/// and gives up their references. The gate counts what comes and what goes.
+/// The gate owns the store and calls it under its lock; everything else can only read it
+/// ([`GateGuard::store`]). An entry that leaves the store is handed back to the gate, which reports
+/// its dirty bit and gives up its reference. The gate counts the entries.
 ///
-/// What a store says is checked, with a panic:
+/// The gate checks the answers of a store, and panics at a wrong one:
 ///
-/// * always: an entry that it shows, or hands back, is one of this registration, and no more come back than went in;
-/// * with debug assertions: after it was told to forget a range it has no entry of it, and shows as many as there are by
-///   the gate's count; an entry that it gives for a key is one of those that it shows.
+/// * always: an entry that the store shows, or hands back, belongs to this registration, and no
+///   more entries come back than went in;
+/// * with debug assertions: after the removal of a range no entry of it is left, and the store
+///   shows as many entries as the gate counts; an entry found by a key is among those that the
+///   store shows.
 ///
 /// [`GateGuard::store`]: super::GateGuard::store
 #[diagnostic::on_unimplemented(
@@ -24,19 +26,19 @@ use std::collections::BTreeMap;
     note = "use `OrderedStore`, or `NoStore` for a device that has TLBs only, or implement `ShadowStore`"
 )]
 pub trait ShadowStore {
-    /// What an entry is found by: a guest frame number, an address and a context, ….
+    /// The key of an entry: a guest frame number, an address and a context, ….
     type Key;
-    /// Keeps `entry` under `key`; returns what had to go for it.
+    /// Puts `entry` under `key`. Returns the entries that had to be removed for it.
     fn insert(&mut self, key: Self::Key, entry: ShadowEntry) -> RemovedEntries;
-    /// The entry under `key`.
+    /// Returns the entry under `key`.
     fn get(&self, key: &Self::Key) -> Option<&ShadowEntry>;
-    /// Forgets the entry under `key`.
+    /// Removes the entry under `key`.
     fn remove(&mut self, key: &Self::Key) -> Option<ShadowEntry>;
-    /// Forgets every entry with a page in `range`.
+    /// Removes every entry with a page in `range`, and adds them to `gone`.
     fn remove_range(&mut self, range: VpnRange, gone: &mut RemovedEntries);
-    /// Shows every entry: what an audit looks at.
+    /// Shows every entry, for an audit.
     fn for_each(&self, visit: &mut dyn FnMut(&ShadowEntry));
-    /// Shows those with a page in `range`. The default looks at all.
+    /// Shows every entry with a page in `range`. The default looks at all entries.
     fn for_each_in(&self, range: VpnRange, visit: &mut dyn FnMut(&ShadowEntry)) {
         self.for_each(&mut |e| {
             if e.range().overlaps(range) {
@@ -46,19 +48,19 @@ pub trait ShadowStore {
     }
 }
 
-/// A store that changes in a way of its own: its keys get another meaning, or it another size.
-/// [`GateGuard::rearrange`](super::GateGuard::rearrange) has it done.
+/// A store with an operation of its own: its keys get another meaning, or the store another size.
+/// [`GateGuard::rearrange`](super::GateGuard::rearrange) runs it.
 ///
-/// Whoever wrote the store decides which ways there are: there is one implementation, and nobody adds one to the stores of
-/// others.
+/// The author of a store decides which operations there are: the trait has one implementation for
+/// each store, so no other crate can add an operation to it.
 pub trait Rearrange: ShadowStore {
-    /// What is wanted.
+    /// The operation.
     type How;
-    /// Does it, and hands back the entries that have to go.
+    /// Runs the operation, and adds the entries that it removes to `gone`.
     fn rearrange(&mut self, how: Self::How, gone: &mut RemovedEntries);
 }
 
-/// The store of a driver that keeps no table: its translations are in TLBs.
+/// The store of a driver without a table, whose translations are in TLBs alone.
 #[derive(Debug, Default)]
 pub struct NoStore;
 
@@ -77,7 +79,8 @@ impl ShadowStore for NoStore {
     fn for_each(&self, _visit: &mut dyn FnMut(&ShadowEntry)) {}
 }
 
-/// Entries in order of their key, and a second index by page, so that dropping a range costs what it holds.
+/// Entries in order of their keys, with a second index by page: the removal of a range takes time
+/// for the entries in it.
 #[derive(Debug)]
 pub struct OrderedStore<K> {
     entries: BTreeMap<K, ShadowEntry>,
@@ -94,9 +97,9 @@ impl<K> Default for OrderedStore<K> {
 }
 
 impl<K: Ord> OrderedStore<K> {
-    /// Keys of the entries with a page in `range`.
+    /// Returns the keys of the entries with a page in `range`.
     fn keys_in(&self, range: VpnRange) -> impl Iterator<Item = &K> {
-        // A huge page is filed under its first page, up to 511 before the range.
+        // A huge page is filed under its first page, up to 511 pages before the range.
         let from = Vpn(range.start().0.saturating_sub(PMD_PAGES - 1));
         let near = self.by_page.range(from..range.end());
         let hit = move |key: &&K| {

@@ -1,9 +1,12 @@
-//! The drivers that are registered on ranges of an address space, in an interval tree: a window calls those it overlaps.
+//! The drivers that are registered on ranges, in an interval tree: a window calls those that it
+//! overlaps.
 //!
-//! Linux freezes its tree while windows are open, and puts off inserts and removals (`mn_itree_inv_start_range`). Here
-//! the tree is locked for the search alone, since what is found is held by a visit: a window that sleeps holds up no
-//! insert and no removal of others. What Linux's rule is for stays true. A subscription inserted under a window that did
-//! not see it gives no permit before that window has ended; a removal waits for the windows that did.
+//! Linux freezes its tree while windows are open, and defers insertions and removals
+//! (`mn_itree_inv_start_range`). Here the tree is locked for the search alone, since a visit keeps
+//! each driver that was found: a window that sleeps delays no insertion, and no removal of other
+//! drivers. The purpose of Linux's rule is served all the same. A subscription that is inserted
+//! under a window which missed it gives no permit before that window has ended, and a removal waits
+//! for the windows that found the driver.
 
 use super::{
     driver_entry::{DriverEntry, Visit},
@@ -17,10 +20,10 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Subscriptions of one address space.
+/// The subscriptions of one address space.
 pub(super) struct Subscriptions {
     tree: ShardedRwLock<IntervalTree<Arc<DriverEntry>>>,
-    /// Somebody has subscribed once: windows look at the tree.
+    /// Set when a driver has subscribed: windows search the tree only then.
     used: AtomicBool,
 }
 
@@ -41,8 +44,10 @@ impl Default for Subscriptions {
 }
 
 impl Subscriptions {
-    /// Windows that begin after this see the driver. The flag is set before the driver first asks the board, and read
-    /// after the window is on it: who misses the flag is found on the board.
+    /// Inserts a driver; windows that begin after this find it.
+    ///
+    /// The flag is set before the driver first looks at the board, and a window reads it after it
+    /// is on the board. So the driver finds a window that missed the flag on the board.
     pub(super) fn insert(&self, range: VpnRange, entry: &Arc<DriverEntry>) {
         let (key, value) = (key(range, entry.reg), Arc::clone(entry));
         self.tree.write(|tree| {
@@ -51,10 +56,10 @@ impl Subscriptions {
         });
     }
     pub(super) fn remove(&self, range: VpnRange, reg: RegId) {
-        // Dropped after the lock: it may be the last one of its driver.
+        // Dropped after the lock: it may be the last reference on its driver.
         let _gone = self.tree.write(|tree| tree.remove(key(range, reg)));
     }
-    /// Begins a visit, by `begin`, to each driver whose range overlaps.
+    /// Calls `begin` for each driver whose range overlaps `range`, and adds the visits to `out`.
     #[inline]
     pub(super) fn visit<const N: usize>(
         &self,
@@ -70,12 +75,12 @@ impl Subscriptions {
             out.extend(hits.filter_map(|(_, _, entry)| begin(entry)));
         });
     }
-    /// Everybody.
+    /// Returns all drivers.
     pub(super) fn all(&self) -> Vec<Arc<DriverEntry>> {
         let cloned = |tree: &IntervalTree<_>| tree.iter().map(|(_, _, e)| Arc::clone(e)).collect();
         self.tree.read(cloned)
     }
-    /// How many.
+    /// Returns the number of drivers.
     pub(super) fn len(&self) -> usize {
         self.tree.read(IntervalTree::len)
     }

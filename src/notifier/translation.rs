@@ -5,29 +5,29 @@ use crate::{
     frame::PhysMem,
 };
 
-/// Identity of a registration, never used twice.
+/// The identity of a registration, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RegId(pub(super) u64);
 
-/// Whose a translation is, as far as there is room for that in an entry: registrations whose numbers differ by a multiple
-/// of 2^23 have the same one.
+/// The registration that a translation belongs to, in as many bits as an entry has room for:
+/// registrations whose numbers differ by a multiple of 2^23 have equal brands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Brand(u32);
 
 impl Brand {
-    /// How many bits it has.
+    /// The number of bits of a brand.
     pub(super) const BITS: u32 = 23;
 
     #[allow(clippy::cast_possible_truncation)]
     const fn cut(number: u64) -> Self {
         Self((number & ((1 << Self::BITS) - 1)) as u32)
     }
-    /// That of the entry in whose highest bits it is.
+    /// Returns the brand in the highest bits of an entry's word.
     #[inline]
     pub(super) const fn of_word(word: u64) -> Self {
         Self::cut(word >> (u64::BITS - Self::BITS))
     }
-    /// In the highest bits of a word.
+    /// Returns a word with the brand in its highest bits.
     pub(super) fn word(self) -> u64 {
         u64::from(self.0) << (u64::BITS - Self::BITS)
     }
@@ -39,18 +39,18 @@ impl RegId {
     }
 }
 
-/// Pages and the frames that they lead to.
+/// One page, or the 512 pages of a huge page, and the frames that they lead to.
 #[derive(Clone, Copy, Debug)]
 pub struct Translation {
     pub(super) range: VpnRange,
     pub(super) pfn: Pfn,
     pub(super) generation: u32,
     pub(super) writable: bool,
-    /// Whose it is.
+    /// The registration that the translation belongs to.
     pub(super) brand: Brand,
 }
 
-/// Equal in all that it says; not in whose it is.
+/// Compares pages, frames, generation and rights, and not the registration.
 impl PartialEq for Translation {
     fn eq(&self, other: &Self) -> bool {
         let said = |t: &Self| (t.range, t.pfn, t.generation, t.writable);
@@ -61,37 +61,38 @@ impl PartialEq for Translation {
 impl Eq for Translation {}
 
 impl Translation {
-    /// The pages, one or 512.
+    /// Returns the pages, 1 or 512.
     #[inline]
     pub fn range(&self) -> VpnRange {
         self.range
     }
-    /// The frame of the first one; the others follow.
+    /// Returns the frame of the first page; the frames of the other pages follow it.
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
-    /// The frame of a page; `None` outside of the range.
+    /// Returns the frame of a page; `None` outside of the range.
     #[inline(always)]
     pub fn frame_of(&self, at: Vpn) -> Option<Pfn> {
         let nth = u32::try_from(at.0.checked_sub(self.range.start().0)?).ok()?;
         self.range.contains(at).then(|| self.pfn.nth(nth))
     }
-    /// The frames of its pages, in their order.
+    /// Returns the frames in the order of the pages.
     pub fn frames(&self) -> impl Iterator<Item = Pfn> {
         let first = self.pfn;
         let pages = u32::try_from(self.range.pages()).expect("at most 512");
         (0..pages).map(move |n| first.nth(n))
     }
-    /// Whether one of the pages leads to this frame.
+    /// Returns true if one of the pages leads to this frame.
     pub fn leads_to(&self, pfn: Pfn) -> bool {
         let (first, frame) = (u64::from(self.pfn.number()), u64::from(pfn.number()));
         (first..first + self.range.pages()).contains(&frame)
     }
-    /// Whether it allows writing.
+    /// Returns true if the translation allows writing.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
-    /// How often the (first) frame had been retired when the translation was made.
+    /// Returns the number of times that the first frame had been retired when the translation was
+    /// made.
     pub fn generation(&self) -> u32 {
         self.generation
     }

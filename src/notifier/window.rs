@@ -1,4 +1,12 @@
-//! The protocol side of an invalidation window: its place on the board, and who agreed to it.
+//! The protocol of an invalidation window: its place on the board, and the drivers that
+//! acknowledged it.
+//!
+//! Guarantee: an [`OpenWindow`] exists only when every driver of its range has acknowledged.
+//! Exactly the drivers that acknowledged are notified of the end, also if another driver refuses or
+//! panics.
+//!
+//! The order is the protocol: the board is written before the chain is read, and the page table
+//! changes only when the value exists. See the module above.
 
 use super::{
     board::Board,
@@ -17,11 +25,11 @@ use crate::{
 use smallvec::SmallVec;
 use std::{convert::Infallible, marker::PhantomData};
 
-/// How a window of this context asks one driver.
+/// The way in which a window of this context calls a driver.
 pub trait WindowContext: Context {
-    /// What a driver may answer instead of complying.
+    /// The reason for which a driver may refuse.
     type Refusal: std::fmt::Debug;
-    /// What a driver may have left for a second pass.
+    /// The second pass that a driver may leave.
     type Deferred<'s>;
     #[doc(hidden)]
     fn ask<'s, 'i>(
@@ -56,7 +64,7 @@ impl WindowContext for Sleepable {
     }
 }
 
-/// Who must not wait has nothing to wait for later.
+/// A driver that must not wait leaves no second pass.
 impl WindowContext for Atomic {
     type Refusal = WouldBlock;
     type Deferred<'s> = Infallible;
@@ -76,10 +84,12 @@ impl WindowContext for Atomic {
     }
 }
 
-/// Every registered driver acknowledged the range; `Drop` ends it, for exactly those.
+/// A window that every driver of its range has acknowledged. `Drop` ends it, for exactly those
+/// drivers.
 ///
-/// With nobody ever registered it is one load and a null pointer. For that to be all, what is to be kept lies elsewhere,
-/// and nothing of the fast path takes the address of the window.
+/// In an address space where no driver was ever registered, it is one load and a null pointer. To
+/// keep it so, the state of a window lies elsewhere (in the slot of `grace`), and nothing on the
+/// fast path takes the address of the window.
 #[must_use]
 pub(crate) struct OpenWindow<'w, C: Context> {
     live: Option<Callees<'w>>,
@@ -87,7 +97,7 @@ pub(crate) struct OpenWindow<'w, C: Context> {
     cx: Cx<'w, rank::Window, C>,
 }
 
-/// A window that is being announced: ended if anybody refuses, or panics.
+/// A window that is being announced. It is ended if a driver refuses or panics.
 struct Opening<'a, 'w, C: Context> {
     live: Option<Callees<'w>>,
     range: VpnRange,
@@ -95,7 +105,7 @@ struct Opening<'a, 'w, C: Context> {
 }
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
-    /// With nobody ever registered: one load.
+    /// Opens a window. One load, in an address space where no driver was ever registered.
     #[inline(always)]
     pub(crate) fn open<R: Below<rank::Window>>(
         notifiers: &'w Notifiers,
@@ -105,7 +115,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     ) -> Result<Self, C::Refusal> {
         Self::open_at(notifiers, cx.into_descended(), range, event)
     }
-    /// A window inside another: drivers must expect that they nest.
+    /// Opens a window inside of this one: drivers must expect that windows nest.
     pub(crate) fn nested<'n>(
         &'n mut self,
         notifiers: &'n Notifiers,
@@ -151,7 +161,8 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         let id = chain.board.next_window_id();
         let asked = chain.ask(&mut self.cx, self.range, id);
         let asked = self.live.insert(asked);
-        // First everybody is asked, then those are waited for who are not done: all at the same time.
+        // First passes of all drivers, and then the second passes: so all drivers wait at the same
+        // time.
         let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
         let watched = chain.board.observer.get().is_some();
         for entry in asked.entries() {
@@ -201,7 +212,7 @@ fn end<C: Context>(mut asked: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, rang
     }
 }
 
-/// An oracle hears that the window is over when everybody has.
+/// Reports the end of the window to the observer when every driver has been notified.
 struct ReportClosed<'a>(&'a Board, u64);
 
 impl Drop for ReportClosed<'_> {
@@ -211,7 +222,8 @@ impl Drop for ReportClosed<'_> {
     }
 }
 
-/// The end is being told; who is left when a driver panics, or where a panic is what ends the window, is told all the same.
+/// The notifications of an end. If a driver panics, or a panic ends the window, the rest of the
+/// drivers are notified when this is dropped.
 struct EndNotifications<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> {
     rest: I,
     tell: F,
@@ -243,7 +255,7 @@ impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)>
 }
 
 impl<C: Context> OpenWindow<'_, C> {
-    /// What is covered, and the token for what is done inside.
+    /// Returns the range that is covered, and the token for work inside of the window.
     #[inline]
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {
         let coverage = Coverage {
@@ -271,7 +283,7 @@ impl<C: Context> Drop for Opening<'_, '_, C> {
     }
 }
 
-/// The range of a window known to be open for `'w`.
+/// The range of a window that is known to be open for `'w`.
 #[derive(Clone, Copy)]
 pub(crate) struct Coverage<'w> {
     range: VpnRange,

@@ -1,4 +1,4 @@
-//! Verdicts are exact, and nothing is left behind.
+//! Verdicts are exact, and no ticket or window is left behind.
 
 use super::{Board, Verdict};
 use crate::addr::{PMD_PAGES, Vpn, VpnRange};
@@ -11,7 +11,7 @@ fn range(a: u64, b: u64) -> VpnRange {
 fn at(n: u64) -> VpnRange {
     VpnRange::single(Vpn(n))
 }
-/// Nothing is left behind.
+/// The number of tickets on the board.
 fn tickets(board: &Board) -> usize {
     let each = board.buckets.iter().map(|b| b.0.state.lock().tickets.len());
     each.sum()
@@ -61,7 +61,7 @@ fn windows_elsewhere_make_nobody_try_again_however_many() {
         board.end(at(100 + n));
     }
     assert_eq!(page.verdict(at(5)), Verdict::Current);
-    // The same of all that a huge page maps is another question.
+    // A verdict on all pages of a huge page is another one.
     assert_eq!(block.verdict(range(0, PMD_PAGES)), Verdict::Stale);
     assert_eq!(hit.verdict(at(100)), Verdict::Stale);
 }
@@ -102,7 +102,7 @@ fn a_waiter_sleeps_until_the_range_is_idle() {
     }
 }
 
-/// A board that remembers everything.
+/// A board that remembers every window.
 #[derive(Default)]
 struct Plain {
     open: Vec<VpnRange>,
@@ -111,9 +111,10 @@ struct Plain {
 
 proptest! {
     #![proptest_config(crate::drawn::config(256))]
-    /// Windows of all sizes and tickets of a few blocks, against a board that remembers everything.
+    /// Windows of all sizes and tickets of a few blocks, compared with a board that remembers every
+    /// window.
     #[test]
-    // One thread, and nothing unsafe.
+    // One thread, and no unsafe code.
     #[cfg(not(miri))]
     fn verdicts_are_exact(steps in prop::collection::vec((0..6_u32, 0..4000_u64, 1..6000_u64), 1..60)) {
         let board = Board::default();

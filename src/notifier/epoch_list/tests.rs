@@ -56,7 +56,7 @@ fn a_removed_node_stays_for_those_who_pinned_before_and_goes_afterwards() {
     let pinned = walker.pin();
     let mut met = Vec::new();
     list.for_each(&pinned, |c| {
-        // Removed while the walker stands on it: the walk goes on.
+        // Removed while the walker is on it: the walk continues.
         remove(&list, &writer, |other| other.0 == c.0);
         met.push(c.0);
     });

@@ -1,4 +1,5 @@
-//! Loom models of what windows spare: a gate that has nothing of theirs, and a pin for whom they meet.
+//! Loom models of two savings: a window does not lock a gate without entries of its blocks, and
+//! collects drivers without a pin.
 
 use super::{Driver, PAGE, RANGE, World, check_coherent};
 use crate::{
@@ -9,7 +10,8 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A driver whose gate windows pass by that concern no entry of it. The mistake: a permit does not note where its entry comes.
+/// Windows over blocks without entries do not lock the gate. The mistake: a permit does not note
+/// its page.
 pub(super) fn window_that_passes_a_gate(mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register(Driver::of_entries);
@@ -43,7 +45,8 @@ fn window_without_entries(world: &World, driver: &Driver) {
     });
 }
 
-/// The same with an entry that a window beside it has left there. The mistake: that window has it forgotten where it is.
+/// A window over a neighbouring page has left an entry in the gate. The mistake: that window clears
+/// the filter.
 pub(super) fn window_that_finds_a_gate(mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register(Driver::of_entries);
@@ -64,7 +67,8 @@ pub(super) fn window_that_finds_a_gate(mistake: bool) {
     check_coherent(&world, &driver);
 }
 
-/// Somebody comes to the list of drivers, and goes, beside a call of all. The mistake: he goes without waiting for it.
+/// A value is inserted into the list and removed, beside a collection of all values. The mistake:
+/// the removal does not wait for the collection.
 pub(super) fn coming_and_going_against_call(mistake: bool) {
     let epoch = Epoch::new();
     let list = Arc::new(EpochList::<_>::new(epoch.clone(), ()));
