@@ -1,5 +1,12 @@
 //! Page numbers and address arithmetic. A number *names* a page; it never grants access to one.
 
+mod bytes;
+mod virt_addr;
+
+pub(crate) use bytes::by_page;
+pub use bytes::chunks;
+pub use virt_addr::{VirtAddr, VirtAddrNotValid};
+
 use std::fmt;
 
 /// Bytes in a page.
@@ -61,6 +68,12 @@ impl Vpn {
     }
 }
 
+impl fmt::Display for Vpn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
 impl fmt::Debug for Vpn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vpn:{:#x}", self.0)
@@ -99,6 +112,16 @@ impl fmt::Display for VpnRange {
     }
 }
 
+/// Two page numbers of which the second is not above the first: no range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("[{start}, {end}) has no page")]
+pub struct EmptyRange {
+    /// The page that was to be the first.
+    pub start: Vpn,
+    /// The page that was to be one past the last.
+    pub end: Vpn,
+}
+
 impl VpnRange {
     /// Every page number there is, more than any address space has.
     pub const ALL: Self = Self {
@@ -112,6 +135,18 @@ impl VpnRange {
             Some(Self { start, end })
         } else {
             None
+        }
+    }
+    /// Makes the range `[start, end)`, as [`new`](Self::new) does.
+    ///
+    /// # Errors
+    ///
+    /// [`EmptyRange`] if `end` is not above `start`.
+    #[inline]
+    pub const fn try_new(start: Vpn, end: Vpn) -> Result<Self, EmptyRange> {
+        match Self::new(start, end) {
+            Some(range) => Ok(range),
+            None => Err(EmptyRange { start, end }),
         }
     }
     /// Every page that a process can map: [`TASK_PAGES`] of them.
@@ -180,94 +215,83 @@ impl VpnRange {
     }
 }
 
+/// The pages of a range in ascending order.
+#[derive(Clone, Debug)]
+pub struct Pages(std::ops::Range<u64>);
+
+impl Iterator for Pages {
+    type Item = Vpn;
+    #[inline]
+    fn next(&mut self) -> Option<Vpn> {
+        self.0.next().map(Vpn)
+    }
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Pages {
+    #[inline]
+    fn next_back(&mut self) -> Option<Vpn> {
+        self.0.next_back().map(Vpn)
+    }
+}
+
+impl std::iter::FusedIterator for Pages {}
+
+impl IntoIterator for VpnRange {
+    type Item = Vpn;
+    type IntoIter = Pages;
+    #[inline]
+    fn into_iter(self) -> Pages {
+        Pages(self.start.0..self.end.0)
+    }
+}
+
+/// The range of exactly that page.
+impl From<Vpn> for VpnRange {
+    #[inline]
+    fn from(at: Vpn) -> Self {
+        Self::single(at)
+    }
+}
+
+impl From<VpnRange> for std::ops::Range<Vpn> {
+    #[inline]
+    fn from(range: VpnRange) -> Self {
+        range.start..range.end
+    }
+}
+
+impl TryFrom<std::ops::Range<Vpn>> for VpnRange {
+    type Error = EmptyRange;
+    #[inline]
+    fn try_from(pages: std::ops::Range<Vpn>) -> Result<Self, EmptyRange> {
+        Self::try_new(pages.start, pages.end)
+    }
+}
+
 impl fmt::Debug for VpnRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{:#x}, {:#x})", self.start.addr(), self.end.addr())
     }
 }
 
-/// Page and offset of the bytes `[addr, addr + len)` if they lie in one.
-#[inline]
-#[allow(clippy::cast_possible_truncation)]
-fn within_page(addr: u64, len: usize) -> Option<(Vpn, usize)> {
-    let offset = (addr % PAGE_SIZE) as usize;
-    let fits = len.wrapping_sub(1) < PAGE_SIZE as usize - offset;
-    fits.then(|| (Vpn::containing(addr), offset))
-}
+#[cfg(test)]
+mod tests {
+    use super::{EmptyRange, Vpn, VpnRange};
 
-/// Bytes to load into, or to store.
-pub(crate) trait Bytes: Sized {
-    /// How many.
-    fn count(&self) -> usize;
-    /// The first `n`, and the rest.
-    fn cut(self, n: usize) -> (Self, Self);
-}
-
-impl Bytes for &[u8] {
-    #[inline]
-    fn count(&self) -> usize {
-        self.len()
+    #[test]
+    fn a_range_is_made_of_pages_and_gives_them_back() {
+        let range = VpnRange::try_from(Vpn(3)..Vpn(5)).unwrap();
+        assert_eq!(range.into_iter().collect::<Vec<_>>(), [Vpn(3), Vpn(4)]);
+        assert_eq!(range.into_iter().next_back(), Some(Vpn(4)));
+        assert_eq!(std::ops::Range::from(range), Vpn(3)..Vpn(5));
+        let (start, end) = (Vpn(5), Vpn(5));
+        let empty = EmptyRange { start, end };
+        assert_eq!(VpnRange::try_new(start, end), Err(empty));
+        assert_eq!(empty.to_string(), "[0x5, 0x5) has no page");
+        assert_eq!(VpnRange::from(Vpn(7)), VpnRange::single(Vpn(7)));
     }
-    fn cut(self, n: usize) -> (Self, Self) {
-        self.split_at(n)
-    }
-}
-
-impl Bytes for &mut [u8] {
-    #[inline]
-    fn count(&self) -> usize {
-        self.len()
-    }
-    fn cut(self, n: usize) -> (Self, Self) {
-        self.split_at_mut(n)
-    }
-}
-
-/// Runs `f` on the parts of `bytes`, which stand for those from `addr` on, page by page: page, offset in it, part. Ends with the
-/// first error.
-///
-/// Most accesses lie in one page, and have nothing to cut: `f` becomes part of the caller for them.
-#[inline(always)]
-pub(crate) fn by_page<B: Bytes, E>(
-    addr: u64,
-    bytes: B,
-    mut f: impl FnMut(Vpn, usize, B) -> Result<(), E>,
-) -> Result<(), E> {
-    match within_page(addr, bytes.count()) {
-        Some((page, offset)) => f(page, offset, bytes),
-        None => across_pages(addr, bytes, &mut f),
-    }
-}
-#[cold]
-fn across_pages<B: Bytes, E>(
-    addr: u64,
-    bytes: B,
-    f: &mut dyn FnMut(Vpn, usize, B) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut rest = bytes;
-    for (page, offset, n) in chunks(addr, rest.count()) {
-        let (part, tail) = rest.cut(n);
-        f(page, offset, part)?;
-        rest = tail;
-    }
-    Ok(())
-}
-
-/// Cuts the bytes `[addr, addr + len)` at page boundaries: page, offset in it, bytes. Nothing lies beyond the top of the
-/// 64-bit space: what would wrap is counted to the last page, which is never mapped.
-#[allow(clippy::cast_possible_truncation)]
-pub fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> {
-    let mut at = Some(addr);
-    let mut left = len;
-    std::iter::from_fn(move || {
-        if left == 0 {
-            return None;
-        }
-        let from = at.unwrap_or(u64::MAX);
-        let offset = (from % PAGE_SIZE) as usize;
-        let n = left.min(PAGE_SIZE as usize - offset);
-        left -= n;
-        at = from.checked_add(n as u64);
-        Some((Vpn::containing(from), offset, n))
-    })
 }

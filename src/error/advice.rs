@@ -1,10 +1,16 @@
 //! Errors of the calls that advise, lock and inspect.
 
-use super::{Errno, LimitError, NoMemory, ObjectError, Signal, VmaError};
+use super::{
+    access::FaultError,
+    common::{LimitError, NoMemory, VmaError},
+    errno::Errno,
+    object::ObjectError,
+};
 use thiserror::Error;
 
 /// `madvise` failed; VMAs before the failing one stay done, and after a [`Hole`](Self::Hole) all mapped ones are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum MadviseError {
     /// Unaligned address, or the range wraps.
     #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
@@ -70,6 +76,7 @@ impl MadviseError {
 
 /// `mlock`, `mlock2`, `munlock`, `mlockall` or `munlockall` failed; VMAs before the failing one stay done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum MlockError {
     /// Unknown or contradicting flags.
     #[error("flags {0:#x}")]
@@ -115,6 +122,7 @@ impl MlockError {
 
 /// `mincore` failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum MincoreError {
     /// Unaligned address.
     #[error("address {0:#x} is not page aligned")]
@@ -144,6 +152,7 @@ impl MincoreError {
 
 /// `msync` failed; mapped parts of the range were synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum MsyncError {
     /// Unknown flags, or `MS_SYNC` with `MS_ASYNC`.
     #[error("flags {0:#x}")]
@@ -189,6 +198,7 @@ impl MsyncError {
 
 /// `mseal` failed; nothing changed unless the map limit stopped it half-way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum MsealError {
     /// Unaligned address, or the range wraps.
     #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
@@ -220,6 +230,7 @@ impl MsealError {
 /// `fork` failed; no child exists and the parent is as it was (its writable pages may have become
 /// copy-on-write, which no load or store can tell).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ForkError {
     /// The child's memory cannot be committed.
     #[error(transparent)]
@@ -233,100 +244,5 @@ impl ForkError {
     /// Linux's errno.
     pub const fn errno(self) -> Errno {
         Errno::ENOMEM
-    }
-}
-
-/// Not one byte could be copied between two address spaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum CopyError {
-    /// A page of the address space that copies.
-    #[error("on the caller's side, {0}")]
-    Own(FaultError),
-    /// A page of the other one.
-    #[error("on the other side, {0}")]
-    Other(FaultError),
-}
-
-impl CopyError {
-    /// Linux's errno (`process_vm_readv`).
-    pub const fn errno(self) -> Errno {
-        match self {
-            Self::Own(_) | Self::Other(_) => Errno::EFAULT,
-        }
-    }
-}
-
-/// Not one byte could be moved between a file and memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TransferError {
-    /// A page of the memory.
-    #[error("in memory, {0}")]
-    Memory(FaultError),
-    /// The file.
-    #[error("in the file, {0}")]
-    File(ObjectError),
-}
-
-impl TransferError {
-    /// Linux's errno (`pread`, `pwrite`).
-    pub const fn errno(self) -> Errno {
-        match self {
-            Self::Memory(_) => Errno::EFAULT,
-            Self::File(why) => why.errno(),
-        }
-    }
-}
-
-/// An access could not be completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub enum FaultError {
-    /// Nothing mapped there: SIGSEGV with `SEGV_MAPERR`.
-    #[error("nothing is mapped at {0:#x}")]
-    NotMapped(u64),
-    /// The mapping forbids this access: SIGSEGV with `SEGV_ACCERR`.
-    #[error("access to {0:#x} is denied")]
-    Denied(u64),
-    /// A guard marker (`MADV_GUARD_INSTALL`): SIGSEGV.
-    #[error("{0:#x} is guarded")]
-    Guarded(u64),
-    /// Beyond the end of the object: SIGBUS.
-    #[error("{0:#x} lies beyond the end of its object")]
-    Beyond(u64),
-    /// The object could not give the page: SIGBUS.
-    #[error("the page of {addr:#x} cannot be had: {why}")]
-    Object {
-        /// The address.
-        addr: u64,
-        /// The object's error.
-        why: ObjectError,
-    },
-    /// Memory is used up; Linux would call its OOM killer.
-    #[error("out of memory for {0}")]
-    NoMemory(#[from] NoMemory),
-    /// The ticket was drawn from another address space.
-    #[error("the ticket belongs to another address space")]
-    WrongAddressSpace,
-    /// The ticket was drawn by a driver that subscribed to a range without this address.
-    #[error("{0:#x} lies outside of the range that the driver subscribed to")]
-    Unsubscribed(u64),
-}
-
-impl FaultError {
-    /// The signal that a load or store would have raised; none when memory ran out.
-    pub const fn signal(self) -> Option<Signal> {
-        match self {
-            Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
-            Self::Beyond(_) | Self::Object { .. } => Some(Signal::Bus),
-            Self::NoMemory(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => None,
-        }
-    }
-    /// What a system call returns that touches the page for the user.
-    pub const fn errno(self) -> Errno {
-        match self {
-            Self::NoMemory(_) => Errno::ENOMEM,
-            Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
-            _ => Errno::EFAULT,
-        }
     }
 }

@@ -1,10 +1,14 @@
 //! Errors of the calls that map.
 
-use super::{Errno, LimitError, VmaError};
+use super::{
+    common::{LimitError, VmaError},
+    errno::Errno,
+};
 use thiserror::Error;
 
 /// `mmap` failed; nothing changed, unless the error says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum MmapError {
     /// The offset is not a multiple of the page size. Of huge pages that is found late, as for
     /// [`NoHugePages`](Self::NoHugePages).
@@ -118,6 +122,7 @@ impl MmapError {
 
 /// `remap_file_pages` failed; nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum RemapError {
     /// A protection other than 0.
     #[error("protection {0:#x}")]

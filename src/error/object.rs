@@ -1,11 +1,12 @@
 //! Errors of memory objects.
 
-use super::{Errno, NoMemory};
+use super::{common::NoMemory, errno::Errno};
 use thiserror::Error;
 
 /// A memory object could not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum ObjectError {
     /// The page lies at or beyond the end.
     #[error("page {0} lies beyond the end of the object")]

@@ -2,31 +2,33 @@
 //! splits only if both are nearly full, so that runs of neighbouring intervals, upwards or downwards, leave nodes seven
 //! eighths full.
 
-use super::Key;
-use super::node::{Entry, Inner, Leaf};
-use super::tree::{Path, Step, Tree};
+use super::{
+    item::{Key, NodeEntry},
+    node::{InnerNode, LeafNode},
+    tree::{Path, PathStep, Tree},
+};
 
 /// Fewest entries of a node on `level`, unless it is the root.
 pub(super) const fn least(level: usize) -> usize {
     if level == 0 {
-        Leaf::<()>::MIN
+        LeafNode::<()>::MIN
     } else {
-        Inner::MIN
+        InnerNode::MIN
     }
 }
 
 /// [`MERGED`](super::node::Node::MERGED) on `level`.
 const fn merged(level: usize) -> usize {
     if level == 0 {
-        Leaf::<()>::MERGED
+        LeafNode::<()>::MERGED
     } else {
-        Inner::MERGED
+        InnerNode::MERGED
     }
 }
 
 impl<V> Tree<V> {
     /// What the parent of node `id` on `level` is to keep of it.
-    fn summary(&self, level: usize, id: u32) -> Entry {
+    fn summary(&self, level: usize, id: u32) -> NodeEntry {
         if level == 0 {
             self.leaf(id).summary()
         } else {
@@ -99,7 +101,8 @@ impl<V> Tree<V> {
     /// Makes the nodes above a leaf right again that lost an interval up to `gone`: what they know of it, and that each
     /// has enough entries. Stops where nothing changed.
     pub(super) fn climb(&mut self, path: &Path, gone: u64) {
-        for (level, &Step { node, at }) in path.iter().enumerate().take(self.height + 1).skip(1) {
+        for (level, &PathStep { node, at }) in path.iter().enumerate().take(self.height + 1).skip(1)
+        {
             let (kid, old) = (*self.inner(node).item(at), self.inner(node).entry(at));
             if self.len_of(level - 1, kid) < least(level - 1) {
                 self.fill_up(level, node, at);
@@ -107,7 +110,7 @@ impl<V> Tree<V> {
             }
             // Only the loss of a highest end can lower it.
             let new = if old.end > gone {
-                Entry {
+                NodeEntry {
                     end: old.end,
                     ..self.first(level - 1, kid)
                 }
@@ -121,7 +124,7 @@ impl<V> Tree<V> {
         }
     }
 
-    fn first(&self, level: usize, id: u32) -> Entry {
+    fn first(&self, level: usize, id: u32) -> NodeEntry {
         if level == 0 {
             self.leaf(id).entry(0)
         } else {

@@ -1,7 +1,7 @@
 //! A node keeps its entries sorted by key, in one array a field, and its unused lanes such that they overlap nothing: a
 //! search is a count over a fixed array, a query a bit mask of one, and neither branches on the data.
 
-use super::Key;
+use super::item::{Key, NodeEntry};
 
 /// Intervals a leaf can hold.
 pub(super) const LEAF: usize = 64;
@@ -15,18 +15,9 @@ pub(super) const NONE: u32 = u32::MAX;
 const BLOCK: usize = 8;
 
 /// A leaf: its entries are the intervals, with their values.
-pub(super) type Leaf<V> = Node<Option<V>, LEAF>;
+pub(super) type LeafNode<V> = Node<Option<V>, LEAF>;
 /// An inner node: each entry sums up one child, which the item numbers.
-pub(super) type Inner = Node<u32, INNER>;
-
-/// What a node knows of one interval or of one subtree.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    /// The interval's key, or the lowest of the subtree.
-    pub(super) key: Key,
-    /// The interval's end, or the highest of the subtree.
-    pub(super) end: u64,
-}
+pub(super) type InnerNode = Node<u32, INNER>;
 
 /// Up to `WIDTH` entries in ascending order, each with a `T`.
 #[repr(align(64))]
@@ -58,8 +49,8 @@ impl<T, const WIDTH: usize> Node<T, WIDTH> {
     }
 
     #[inline]
-    pub(super) const fn entry(&self, at: usize) -> Entry {
-        Entry {
+    pub(super) const fn entry(&self, at: usize) -> NodeEntry {
+        NodeEntry {
             key: Key {
                 start: self.starts[at],
                 seq: self.seqs[at],
@@ -79,15 +70,15 @@ impl<T, const WIDTH: usize> Node<T, WIDTH> {
     }
 
     #[inline]
-    pub(super) const fn set(&mut self, at: usize, entry: Entry) {
+    pub(super) const fn set(&mut self, at: usize, entry: NodeEntry) {
         self.starts[at] = entry.key.start;
         self.seqs[at] = entry.key.seq;
         self.ends[at] = entry.end;
     }
 
     /// What the parent is to keep of the node. Looks at all entries.
-    pub(super) fn summary(&self) -> Entry {
-        Entry {
+    pub(super) fn summary(&self) -> NodeEntry {
+        NodeEntry {
             end: self.last_end(),
             ..self.entry(0)
         }
@@ -146,7 +137,7 @@ impl<T: Default, const WIDTH: usize> Node<T, WIDTH> {
         }
     }
 
-    pub(super) fn insert(&mut self, at: usize, entry: Entry, item: T) {
+    pub(super) fn insert(&mut self, at: usize, entry: NodeEntry, item: T) {
         let len = self.len();
         self.starts.copy_within(at..len, at + 1);
         self.ends.copy_within(at..len, at + 1);

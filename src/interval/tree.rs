@@ -1,9 +1,11 @@
 //! The tree proper, for more intervals than a short list is good for: every operation walks one path from the root to a
 //! leaf, O(log n) however the intervals came to lie, and writes no nodes but those on it and their neighbours.
 
-use super::node::{Entry, INNER, Inner, LEAF, Leaf};
-use super::pool::Nodes;
-use super::{Item, Key};
+use super::{
+    item::{Item, Key, NodeEntry},
+    node::{INNER, InnerNode, LEAF, LeafNode},
+    pool::Nodes,
+};
 
 /// More levels than 2^32 nodes can need with a third of each in use.
 pub(super) const LEVELS: usize = 12;
@@ -20,14 +22,14 @@ pub(super) struct Tree<V> {
 
 /// One node on a path.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Step {
+pub(super) struct PathStep {
     pub(super) node: u32,
     /// Which entry of the node.
     pub(super) at: usize,
 }
 
 /// The nodes from a leaf (`[0]`) to the root.
-pub(super) type Path = [Step; LEVELS];
+pub(super) type Path = [PathStep; LEVELS];
 
 impl<V> Tree<V> {
     /// A tree of `all`, which are ascending.
@@ -47,17 +49,17 @@ impl<V> Tree<V> {
     }
 
     #[inline]
-    pub(super) fn leaf(&self, id: u32) -> &Leaf<V> {
+    pub(super) fn leaf(&self, id: u32) -> &LeafNode<V> {
         self.leaves.get(id)
     }
 
     #[inline]
-    pub(super) fn inner(&self, id: u32) -> &Inner {
+    pub(super) fn inner(&self, id: u32) -> &InnerNode {
         self.inners.get(id)
     }
 
     /// The leaf and the index of `key`.
-    fn find(&self, key: Key) -> Option<Step> {
+    fn find(&self, key: Key) -> Option<PathStep> {
         let mut node = self.root;
         for _ in 0..self.height {
             let inner = self.inner(node);
@@ -65,20 +67,20 @@ impl<V> Tree<V> {
         }
         let leaf = self.leaf(node);
         let at = leaf.below(key);
-        (at < leaf.len() && leaf.entry(at).key == key).then_some(Step { node, at })
+        (at < leaf.len() && leaf.entry(at).key == key).then_some(PathStep { node, at })
     }
 
     /// End and value of `key`.
     #[cfg(test)]
     pub(super) fn get(&self, key: Key) -> Option<(u64, &V)> {
-        let Step { node, at } = self.find(key)?;
+        let PathStep { node, at } = self.find(key)?;
         let leaf = self.leaf(node);
         Some((leaf.entry(at).end, leaf.value(at)))
     }
 
     /// The value of `key`.
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
-        let Step { node, at } = self.find(key)?;
+        let PathStep { node, at } = self.find(key)?;
         self.leaves.get_mut(node).item_mut(at).as_mut()
     }
 
@@ -89,18 +91,18 @@ impl<V> Tree<V> {
         for level in (1..=self.height).rev() {
             let node = self.inner(id);
             let at = node.home_of(key);
-            path[level] = Step { node: id, at };
+            path[level] = PathStep { node: id, at };
             id = *node.item(at);
         }
         let at = self.leaf(id).below(key);
-        path[0] = Step { node: id, at };
+        path[0] = PathStep { node: id, at };
         path
     }
 
     /// The lowest key that is not below this one.
     pub(super) fn at_or_above(&self, key: Key) -> Option<Key> {
         let path = self.path(key);
-        let Step { node, at } = path[0];
+        let PathStep { node, at } = path[0];
         let leaf = self.leaf(node);
         if at < leaf.len() {
             return Some(leaf.entry(at).key);
@@ -123,16 +125,16 @@ impl<V> Tree<V> {
             self.make_room(new.key);
             path = self.path(new.key);
         }
-        let Step { node, at } = path[0];
+        let PathStep { node, at } = path[0];
         let leaf = self.leaves.get_mut(node);
         let taken = at < leaf.len() && leaf.entry(at).key == new.key;
         assert!(!taken, "{:?} is there already", new.key);
         leaf.insert(at, new, Some(value));
         self.len += 1;
-        for &Step { node, at } in &path[1..=self.height] {
+        for &PathStep { node, at } in &path[1..=self.height] {
             let node = self.inners.get_mut(node);
             let old = node.entry(at);
-            let grown = Entry {
+            let grown = NodeEntry {
                 key: old.key.min(new.key),
                 end: old.end.max(new.end),
             };
@@ -146,7 +148,7 @@ impl<V> Tree<V> {
     /// Takes an interval out. The last one leaves an empty leaf.
     pub(super) fn remove(&mut self, key: Key) -> Option<Item<V>> {
         let path = self.path(key);
-        let Step { node, at } = path[0];
+        let PathStep { node, at } = path[0];
         let leaf = self.leaves.get_mut(node);
         if at >= leaf.len() || leaf.entry(at).key != key {
             return None;
@@ -178,7 +180,7 @@ impl<V> Tree<V> {
     }
 }
 
-impl<V> Leaf<V> {
+impl<V> LeafNode<V> {
     /// The value of entry `at`.
     #[inline]
     pub(super) fn value(&self, at: usize) -> &V {

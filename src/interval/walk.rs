@@ -4,9 +4,11 @@
 
 use std::iter::FusedIterator;
 
-use super::node::Leaf;
-use super::tree::{LEVELS, Tree};
-use super::{Form, IntervalTree, Item, Key};
+use super::{
+    item::{Item, Key},
+    node::LeafNode,
+    tree::{LEVELS, Tree},
+};
 
 /// The intervals of an [`IntervalTree`] that overlap some range, ascending by key.
 pub(crate) struct Overlapping<'t, V> {
@@ -20,7 +22,7 @@ pub(crate) struct Overlapping<'t, V> {
 /// Intervals that were looked at together.
 enum Page<'t, V> {
     List(&'t [Item<V>]),
-    Leaf(&'t Leaf<V>),
+    Leaf(&'t LeafNode<V>),
 }
 
 struct Walk<'t, V> {
@@ -43,33 +45,22 @@ const fn pop(mask: &mut u64) -> usize {
     at as usize
 }
 
-impl<V> IntervalTree<V> {
-    /// The intervals that share at least one number with `[start, end)`, ascending by key; none if that is empty.
-    ///
-    /// O(log n) for the query, and at most that for each hit; neighbouring hits share it.
+impl<'t, V> Overlapping<'t, V> {
     #[inline]
-    pub(crate) fn overlapping(&self, start: u64, end: u64) -> Overlapping<'_, V> {
-        let list = match &self.form {
-            Form::Tree(tree) if start < end => return Overlapping::of_tree(tree, start, end),
-            Form::One(one) if start < end => one.as_slice(),
-            Form::List(list) if start < end => list,
-            _ => &[],
-        };
+    pub(super) fn of_list(list: &'t [Item<V>], start: u64, end: u64) -> Self {
         let hit = |item: &Item<V>| item.entry.key.start < end && item.entry.end > start;
         let hits = list
             .iter()
             .rev()
             .fold(0, |hits, item| hits << 1 | u64::from(hit(item)));
-        Overlapping {
+        Self {
             page: Page::List(list),
             hits,
             walk: None,
         }
     }
-}
 
-impl<'t, V> Overlapping<'t, V> {
-    fn of_tree(tree: &'t Tree<V>, from: u64, to: u64) -> Self {
+    pub(super) fn of_tree(tree: &'t Tree<V>, from: u64, to: u64) -> Self {
         let level = tree.height;
         if level == 0 {
             let leaf = tree.leaf(tree.root);
@@ -107,7 +98,7 @@ impl<'t, V> Overlapping<'t, V> {
 
 impl<'t, V> Walk<'t, V> {
     /// The next leaf with hits, and these.
-    fn next_leaf(&mut self) -> Option<(&'t Leaf<V>, u64)> {
+    fn next_leaf(&mut self) -> Option<(&'t LeafNode<V>, u64)> {
         while self.level <= self.tree.height {
             if self.kids[self.level] == 0 {
                 self.level += 1;

@@ -1,61 +1,55 @@
-//! Which windows of an address space are open, and whose tickets those that closed have spoiled.
+//! The windows of an address space that are open, and the tickets that closed windows have made
+//! stale.
 //!
-//! Guarantee: [`BoardTicket::settle`] says `Current` only if no window over the pages is open and none has closed since the
-//! ticket was drawn; and says so then always. A window elsewhere makes nobody try again, however many have closed.
+//! Guarantee: [`BoardTicket::verdict`] returns `Current` only if no window over the pages is open
+//! and none has closed since the ticket was drawn; and in that case it always returns `Current`. A
+//! window over other pages makes no ticket stale, however many such windows have closed.
 //!
-//! How: an address belongs to one of [`BUCKETS`] by its 2-MiB block, and each bucket has a lock. A ticket lies in the
-//! bucket of its page; a window is written into those of its blocks. When it closes it marks the tickets there that it
-//! concerns. So nothing of closed windows is remembered, and windows and tickets of different blocks seldom meet.
-//! A window over many blocks is written into one list of its own, and goes through all buckets when it closes.
+//! How: a page belongs to a bucket by its 2-MiB block (see `blocks`), and each bucket has a lock. A
+//! ticket lies in the bucket of its page; a window is written into the bucket of each of its
+//! blocks. A window that closes marks the tickets there whose pages it covers. So the board keeps
+//! nothing of closed windows, and windows and tickets of different blocks seldom meet at a lock. A
+//! *wide* window, one over many blocks, is written into one list of its own, and goes through all
+//! buckets when it closes.
 //!
-//! Invariants, for whoever models this:
+//! Invariants, which the loom models check:
 //!
-//! 1. In one bucket a window's end is one step: whoever no longer finds it open finds his ticket marked.
-//! 2. A wide window marks all tickets before it leaves its list; a ticket is settled by looking at that list first. Who
-//!    finds it gone finds the mark.
-//! 3. A window that opens after the look needs the driver's lock, under which tickets are settled, and drops what was
-//!    entered by then.
+//! 1. In one bucket the end of a window is one step: a ticket that no longer finds the window open
+//!    has been marked by it.
+//! 2. A wide window marks all tickets before it leaves its list, and a verdict looks at that list
+//!    before it looks at the mark. So a ticket that finds the list empty finds the mark.
+//! 3. A window that opens after the look at the board still needs the driver's lock, under which
+//!    the verdict is given. It drops the entry that was made meanwhile.
 
-use super::watch::WindowWatch;
+use super::{
+    blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
+    observer::WindowObserver,
+    outcome::Verdict,
+};
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
-    sync::{AtomicUsize, CachePadded, Condvar, Mutex, OnceLock, Ordering},
+    addr::{Vpn, VpnRange},
+    sync::{AtomicUsize, CachePadded, Condvar, IdSource, Mutex, OnceLock, Ordering},
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Groups of 2-MiB blocks; one for each bit of a word. A model checker has enough with fewer.
-const BUCKETS: usize = if cfg!(loom) { 2 } else { 64 };
-/// A window over more blocks than this is wide.
-const NARROW: u64 = 8;
-
-/// Outcome of settling a ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing happened to the pages.
-    Current,
-    /// A window over them is open.
-    Busy,
-    /// One has closed since.
-    Stale,
-}
-
-/// A ticket that is out.
+/// A ticket that was drawn and has had no verdict yet.
 #[derive(Debug)]
-struct Entry {
+struct IssuedTicket {
     id: u64,
     at: Vpn,
-    /// A window over the page has closed.
+    /// Set when a window over the page has closed.
     page: bool,
-    /// A window over the block around it has closed.
+    /// Set when a window over another page of the block has closed: a verdict on a huge page needs
+    /// it.
     block: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: SmallVec<[VpnRange; 2]>,
-    tickets: SmallVec<[Entry; 2]>,
-    /// Tickets drawn so far.
+    tickets: SmallVec<[IssuedTicket; 2]>,
+    /// The number of tickets drawn so far, from which the next one gets its id.
     drawn: u64,
 }
 
@@ -65,23 +59,24 @@ struct Bucket {
     changed: Condvar,
 }
 
-/// Windows over so many blocks that they are in no bucket.
+/// The windows over so many blocks that they are in no bucket.
 #[derive(Debug, Default)]
 struct Wide {
     open: Mutex<SmallVec<[VpnRange; 2]>>,
-    /// How many there are. Changed under the lock, read without.
+    /// The number of windows in the list. It changes under the lock and is read without.
     len: AtomicUsize,
     changed: Condvar,
 }
 
-/// The board of one address space.
+/// The board of one address space: open windows and tickets.
 pub(crate) struct Board {
     buckets: Box<[CachePadded<Bucket>]>,
     wide: CachePadded<Wide>,
-    pub(super) watch: OnceLock<Arc<dyn WindowWatch>>,
+    pub(super) observer: OnceLock<Arc<dyn WindowObserver>>,
 }
 
-/// A place on the board from which a driver's lookup is watched; given up when dropped.
+/// A place on the board that records the windows which close over a page. It is given up when
+/// dropped.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct BoardTicket<'b> {
@@ -90,34 +85,7 @@ pub(super) struct BoardTicket<'b> {
     at: Vpn,
 }
 
-#[inline]
-fn block_of(at: Vpn) -> u64 {
-    at.0 / PMD_PAGES
-}
-
-/// Neighbouring blocks lie in different buckets, and those at the same place in different tables too.
-#[inline]
-fn bucket_of(block: u64) -> usize {
-    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-    usize::try_from(hash).expect("six bits") % BUCKETS
-}
-
-/// The buckets of a range, as bits; none of a wide one.
-#[inline]
-pub(super) fn buckets_of(range: VpnRange) -> Option<u64> {
-    let (first, last) = (block_of(range.start()), block_of(Vpn(range.end().0 - 1)));
-    if first == last {
-        return Some(1 << bucket_of(first));
-    }
-    (last - first < NARROW).then(|| (first..=last).fold(0, |bits, b| bits | 1 << bucket_of(b)))
-}
-
-fn overlaps_block(range: VpnRange, at: Vpn) -> bool {
-    let block = block_of(at);
-    block_of(range.start()) <= block && block <= block_of(Vpn(range.end().0 - 1))
-}
-
-/// Takes one of several that are equal.
+/// Takes one of several equal ranges from a list.
 fn take_one(open: &mut SmallVec<[VpnRange; 2]>, range: VpnRange) {
     let at = open.iter().position(|o| *o == range);
     open.swap_remove(at.expect("a window ends once"));
@@ -133,7 +101,7 @@ impl State {
             ticket.block |= overlaps_block(range, ticket.at);
         }
     }
-    fn take(&mut self, id: u64) -> Entry {
+    fn take(&mut self, id: u64) -> IssuedTicket {
         let at = self.tickets.iter().position(|t| t.id == id);
         self.tickets
             .swap_remove(at.expect("a ticket is given up once"))
@@ -145,7 +113,7 @@ impl Default for Board {
         Self {
             buckets: (0..BUCKETS).map(|_| CachePadded::default()).collect(),
             wide: CachePadded::default(),
-            watch: OnceLock::new(),
+            observer: OnceLock::new(),
         }
     }
 }
@@ -154,18 +122,13 @@ impl Board {
     fn bucket(&self, at: Vpn) -> &Bucket {
         &self.buckets[bucket_of(block_of(at))].0
     }
-    /// The buckets whose bits are set.
-    fn among(&self, mut bits: u64) -> impl Iterator<Item = &Bucket> {
-        // Those that do not exist have no bit in a narrow range, and all bits are asked for of a wide one.
-        bits &= u64::MAX >> (64 - BUCKETS);
-        std::iter::from_fn(move || {
-            let i = bits.trailing_zeros() as usize;
-            // Takes the lowest bit away.
-            bits &= bits.wrapping_sub(1);
-            Some(&self.buckets.get(i)?.0)
-        })
+    /// Returns the buckets whose bits are set.
+    fn among(&self, bits: u64) -> impl Iterator<Item = &Bucket> {
+        // A wide range asks for all 64 bits, a narrow one only for those of buckets that exist.
+        let existing = bits & u64::MAX >> (64 - BUCKETS);
+        indices(existing).map(|nth| &self.buckets[nth].0)
     }
-    /// A window begins. To be called before any driver is asked.
+    /// Writes a window on the board. The caller does this before it asks any driver.
     pub(super) fn begin(&self, range: VpnRange) {
         let Some(bits) = buckets_of(range) else {
             let mut open = self.wide.0.open.lock();
@@ -177,7 +140,8 @@ impl Board {
             bucket.state.lock().open.push(range);
         }
     }
-    /// A window ends that began with the same range.
+    /// Takes a window from the board that [`begin`](Self::begin) wrote with this range, and marks
+    /// the tickets of its pages.
     pub(super) fn end(&self, range: VpnRange) {
         let narrow = buckets_of(range);
         for bucket in self.among(narrow.unwrap_or(u64::MAX)) {
@@ -202,19 +166,22 @@ impl Board {
         wide.len.load(Ordering::Acquire) > 0
             && wide.open.lock().iter().any(|open| open.overlaps(range))
     }
-    /// Whether a window overlaps `range` now. A driver that was put on the chain before finds every window that has not
-    /// seen it there: both went through one lock, so the wide list is not asked by its length alone.
+    /// Returns true if a window overlaps `range` now.
+    ///
+    /// The list of wide windows is read under its lock, not by its length alone: a driver that was
+    /// put on the chain before and a window that missed it there have both gone through that lock,
+    /// so the driver finds the window.
     pub(super) fn is_busy(&self, range: VpnRange) -> bool {
         let mut buckets = self.among(buckets_of(range).unwrap_or(u64::MAX));
         let wide = self.wide.0.open.lock().iter().any(|o| o.overlaps(range));
         wide || buckets.any(|bucket| bucket.state.lock().is_open(range))
     }
-    /// To be called before the page is looked up.
+    /// Draws a ticket for a page. The caller does this before it looks the page up.
     pub(super) fn draw(&self, at: Vpn) -> BoardTicket<'_> {
         let mut state = self.bucket(at).state.lock();
         let id = state.drawn;
         state.drawn += 1;
-        state.tickets.push(Entry {
+        state.tickets.push(IssuedTicket {
             id,
             at,
             page: false,
@@ -244,15 +211,15 @@ impl Board {
             }
         }
     }
-    /// Windows open now.
+    /// Returns the number of windows that are open now.
     pub(super) fn open(&self) -> usize {
         self.ranges().len()
     }
-    /// Their ranges.
+    /// Returns the ranges of the windows that are open now.
     pub(super) fn ranges(&self) -> Vec<VpnRange> {
         let mut all = Vec::new();
         for (i, bucket) in self.buckets.iter().enumerate() {
-            // A window over several blocks counts where its first one is.
+            // A window over several blocks is counted in the bucket of its first block.
             let home = |open: &&VpnRange| bucket_of(block_of(open.start())) == i;
             all.extend(bucket.0.state.lock().open.iter().filter(home));
         }
@@ -261,20 +228,38 @@ impl Board {
     }
 }
 
+impl Board {
+    /// Installs the observer of the address space; the first one stays.
+    pub(super) fn set_observer(&self, watch: Arc<dyn WindowObserver>) {
+        let _first = self.observer.get_or_init(|| watch);
+    }
+    /// Returns a number for the next window if an observer is installed, and 0 otherwise.
+    pub(super) fn next_window_id(&self) -> u64 {
+        static NEXT: IdSource = IdSource::starting_at(0);
+        self.observer.get().map_or(0, |_| NEXT.next())
+    }
+    pub(super) fn observe(&self, f: impl FnOnce(&dyn WindowObserver)) {
+        if let Some(watch) = self.observer.get() {
+            f(&**watch);
+        }
+    }
+}
+
 impl BoardTicket<'_> {
-    /// Whether what was found for `range` since this was drawn still holds: the page, or pages of the block around it.
-    /// To be asked under the driver's lock.
-    pub(super) fn settle(self, range: VpnRange) -> Verdict {
+    /// Returns `Current` if the look-up that followed the ticket still holds for `range`: the page
+    /// of the ticket, or pages of the block around it.
+    ///
+    /// The caller holds the driver's lock.
+    pub(super) fn verdict(self, range: VpnRange) -> Verdict {
         let (board, id, at) = (self.board, self.id, self.at);
         std::mem::forget(self);
-        // First: see the second invariant.
+        // The wide list comes first: see the second invariant.
         let wide = board.is_wide_open(range);
         let mut state = board.bucket(at).state.lock();
         let ticket = state.take(id);
         let page = range == VpnRange::single(at);
         assert!(
-            page || (block_of(range.start()) == block_of(at)
-                && block_of(Vpn(range.end().0 - 1)) == block_of(at)),
+            page || blocks_of(range) == (block_of(at), block_of(at)),
             "{range:?} is not around {at:?}"
         );
         if wide || state.is_open(range) {

@@ -1,75 +1,64 @@
 //! The driver's lock with its shadow entries inside.
 //!
-//! Invariants, both held by the one lock:
+//! Two invariants, both held by the one lock:
 //!
-//! 1. while a [`Permit`](super::Permit) lives, no overlapping window can *become* open, because opening needs this
-//!    gate's [`Ack`], which needs this lock;
-//! 2. after [`Gate::exclude`] the store has no entry in the range, because the gate, not the driver, has it removed.
+//! 1. While a [`Permit`](super::Permit) lives, no overlapping window can *become* open, because
+//!    that needs this gate's [`Ack`], which needs this lock.
+//! 2. After [`Gate::exclude`] the store has no entry in the range, because the gate, not the
+//!    driver, removes the entries. It holds the lock for all of a range
+//!    (docs/adr/0013-a-zap-holds-the-gate-for-all-of-it.md).
 
 use super::{
-    cached::{Cached, Translation},
-    gone::RemovedEntries,
-    inner::{Inner, give_up, pass_on_dirty},
-    ops::{Ack, Invalidation, WouldBlock},
-    owed::Owed,
-    permit::{Access, Ticket},
-    places::GateFilter,
+    cached::Cached,
+    driver::{Ack, Invalidation, WouldBlock},
+    gate_filter::GateFilter,
+    gate_guard::GateGuard,
+    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
     seat::Seat,
-    store::{Rearrange, ShadowEntry, ShadowStore},
+    shadow_entry::ShadowEntry,
+    store::ShadowStore,
+    translation::Translation,
 };
-use crate::ctx::AtomicCallbackCx;
-
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Below, Context, Cx, EnterFrom, Outside, rank},
-    frame::{FrameView, FrameViewMut, PhysMem},
-    sync::{Mutex, MutexGuard},
+    ctx::{AtomicCallbackCx, Below, Context, Cx, EnterFrom, Outside, rank},
+    frame::{FrameView, FrameViewMut},
+    sync::Mutex,
 };
 use std::{marker::PhantomData, time::Duration};
 
-/// What an audit waits for a gate. Whoever holds one lets it go soon, however busy the machine is; longer waits somebody who
-/// waits for the auditor.
-pub(super) const AUDITED_WITHIN: Duration = Duration::from_secs(10);
+/// The time after which an audit gives up a gate. A holder unlocks its gate soon, however busy the
+/// machine is; a gate that stays locked longer has a holder that waits for the auditor.
+pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Driver lock around a store `S` and driver state `T`. `C` is the context its holders run in: [`Atomic`](crate::ctx::Atomic) for a
-/// driver that spins, `Sleepable` for one that waits.
+/// A driver's lock around a store `S` and driver state `T`.
+///
+/// `C` is the context of its holders: [`Atomic`](crate::ctx::Atomic) for a driver that spins,
+/// `Sleepable` for one that sleeps.
 pub struct Gate<S: ShadowStore, T, C: Context> {
     pub(super) seat: Seat,
-    pub(super) places: GateFilter,
-    inner: Mutex<Inner<S, T>>,
+    pub(super) filter: GateFilter,
+    guarded: Mutex<GuardedStore<S, T>>,
     kind: PhantomData<fn() -> C>,
 }
 
-/// The gate is held.
-#[must_use = "the gate is held only while this lives"]
-pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
-    pub(super) inner: MutexGuard<'p, Inner<S, T>>,
-    /// Behind the lock: it is let go first.
-    owed: Owed<'p>,
-    pub(super) mem: &'p PhysMem,
-    cx: Cx<'p, rank::Gate, C>,
-}
-
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
-    /// Builds the gate of a registration.
+    /// Makes the gate of a registration.
     pub fn new(seat: Seat, store: S, state: T) -> Self {
-        let inner = Mutex::new(Inner::new(&seat, store, state));
+        let guarded = Mutex::new(GuardedStore::new(&seat, store, state));
         Self {
             seat,
-            places: GateFilter::default(),
-            inner,
+            filter: GateFilter::default(),
+            guarded,
             kind: PhantomData,
         }
     }
 
-    /// Draws a ticket for one page, before anything about the page is looked up.
-    pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.stamp(vpn), vpn, access)
-    }
-    /// Sleeps until no window overlaps `range`, for drivers that hold their users off rather than retry; of a driver that
-    /// subscribed to a range, until none overlaps any of that.
+    /// Sleeps until no window overlaps `range`, for drivers that make their users wait rather than
+    /// retry. The gate of a driver of a range waits until no window overlaps any page of that
+    /// range.
     ///
-    /// Not from a window or a callback, which would wait for itself.
+    /// The types forbid the call from a window or a callback, which would wait for itself.
     pub fn wait_idle<R: Outside>(
         &self,
         cx: &mut Cx<'_, R, crate::ctx::Sleepable>,
@@ -79,19 +68,20 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         self.seat.wait_idle(range);
     }
 
-    /// Shows what is in the store to an audit, which comes with any locks held but this one. `false` if the gate could
-    /// not be had for ten seconds: its holder waits for the auditor.
+    /// Shows the translations in the store to an audit, which may hold any locks but this one.
+    /// Returns false if the gate could not be locked within ten seconds.
     pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each(&mut |e| visit(e.translation())))
     }
-    /// [`audit`](Self::audit) of the pages in `range`.
+    /// Shows the translations of pages in `range` to an audit, as [`audit`](Self::audit) does.
     pub fn audit_in(&self, range: VpnRange, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each_in(range, &mut |e| visit(e.translation())))
     }
-    /// Runs `look` on the store, as [`audit`](Self::audit) does.
+    /// Runs `look` on the store for an audit. Returns false if the gate could not be locked within
+    /// ten seconds.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
-        let inner = self.inner.try_lock_for(AUDITED_WITHIN);
-        inner.map(|inner| look(&inner.store)).is_some()
+        let guarded = self.guarded.try_lock_for(AUDIT_TIMEOUT);
+        guarded.map(|guarded| look(&guarded.store)).is_some()
     }
     /// Locks the gate.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
@@ -101,10 +91,11 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     where
         C: EnterFrom<D>,
     {
-        GateGuard::new(self.inner.lock(), &self.seat, cx.descend())
+        GateGuard::new(self.guarded.lock(), &self.seat, cx.descend())
     }
 
-    /// Locks the gate for entries of `range`, whose ticket is settled next.
+    /// Locks the gate for new entries of `range`, and notes the range in the filter. The caller
+    /// checks the ticket next.
     pub(super) fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
         &'p self,
         cx: &'p mut Cx<'_, R, D>,
@@ -114,11 +105,12 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         C: EnterFrom<D>,
     {
         let guard = self.lock(cx);
-        self.places.note(range);
+        self.filter.note(range);
         guard
     }
 
-    /// Drops every entry in the range, runs `f` on the driver's state, and proves it.
+    /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
+    /// the proof.
     ///
     /// # Panics
     ///
@@ -137,10 +129,14 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         })
     }
 
-    /// [`exclude`](Self::exclude) that tells `f` what was dropped. Dirty and accessed bits of the entries are passed on after
-    /// `f`, their references given up after that, when the lock is not held any more: a driver flushes its TLBs in `f`, so
-    /// what was stored through one until then is known, and no frame goes while one has it. One that flushes later, before
-    /// it returns the [`Ack`], must tell the frame of each store itself ([`FrameViewMut::write`]): the bit of the entry has gone.
+    /// Removes every entry in the range, shows the removed entries to `f` under the lock, and
+    /// returns the proof.
+    ///
+    /// A driver flushes its TLBs in `f`. The dirty and accessed bits of the entries reach their
+    /// frames after `f`, so stores that went through a TLB until then are known. The references of
+    /// the entries are given up after that, with the lock no longer held, so no frame goes while a
+    /// TLB has it. A driver that flushes later, before it returns the [`Ack`], must itself report
+    /// each store to the frame ([`FrameViewMut::write`]): the entry, and its bit, are gone.
     ///
     /// # Panics
     ///
@@ -156,22 +152,25 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(cx);
-        let GateGuard { inner, mem, cx, .. } = &mut guard;
-        let mut gone = inner.zap(inv.range());
+        let GateGuard {
+            guarded, mem, cx, ..
+        } = &mut guard;
+        let mut gone = guarded.zap(inv.range());
         let zapped = Invalidated::new(inv.range(), gone.entries());
-        f(&mut inner.state, &zapped, cx.reborrow());
-        // After the flush: what was written through a TLB until then is told as well.
+        f(&mut guarded.state, &zapped, cx.reborrow());
+        // After the flush: stores through a TLB until then are reported as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
-        give_up(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone);
         inv.ack()
     }
 
-    /// [`exclude`](Self::exclude) for any gate from an atomic context, without waiting.
+    /// Removes every entry in the range as [`exclude`](Self::exclude) does, from an atomic context
+    /// and for any gate, without waiting.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`] if the gate is held by somebody.
+    /// [`WouldBlock`] if the gate is locked.
     ///
     /// # Panics
     ///
@@ -184,19 +183,21 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     ) -> Result<Ack<'i>, WouldBlock> {
         self.seat.check_owner(&inv);
         let _unused = cx;
-        let mut inner = self.inner.try_lock().ok_or(WouldBlock)?;
-        let mut gone = inner.zap(inv.range());
-        f(&mut inner.state, inv.range());
+        let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
+        let mut gone = guarded.zap(inv.range());
+        f(&mut guarded.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
-        drop(inner);
-        give_up(&self.seat, &mut gone);
+        drop(guarded);
+        unpin_after_unlock(&self.seat, &mut gone);
         Ok(inv.ack())
     }
 }
 
 impl<S: ShadowStore, C: Context> Gate<S, (), C> {
-    /// [`exclude`](Self::exclude) for a driver that has nothing but this store to bring up to date. A window over blocks of
-    /// 2 MiB in which nothing was established since the store was last empty does not take the gate.
+    /// Removes every entry in the range, for a driver that has no state beside this store.
+    ///
+    /// A window over 2-MiB blocks in which no entry was made since the store was last empty does
+    /// not lock the gate (docs/adr/0021-windows-spare-what-they-do-not-concern.md).
     ///
     /// # Panics
     ///
@@ -211,8 +212,9 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         C: EnterFrom<D>,
     {
         let range = inv.range();
-        // What comes to a range of its own is not settled at the board.
-        if self.places.may_hold(range) || self.seat.sub.is_some() {
+        // Tickets of a driver of a range are not checked at the board, so the filter says nothing
+        // of them.
+        if self.filter.may_hold(range) || self.seat.sub.is_some() {
             return self.exclude_held(cx, inv);
         }
         self.seat.check_owner(&inv);
@@ -229,26 +231,18 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
     {
         self.seat.check_owner(&inv);
         let mut guard = self.lock(&mut cx);
-        let mut gone = guard.inner.zap(inv.range());
-        if guard.inner.is_empty() {
-            self.places.clear();
+        let mut gone = guard.guarded.zap(inv.range());
+        if guard.guarded.is_empty() {
+            self.filter.clear();
         }
         pass_on_dirty(guard.mem, &gone);
         drop(guard);
-        give_up(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone);
         inv.ack()
     }
 }
 
-impl Seat {
-    /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
-    #[inline]
-    pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
-        assert_eq!(self.reg, inv.reg(), "gate of another registration");
-    }
-}
-
-/// What [`Gate::exclude_with`] dropped.
+/// The entries that [`Gate::exclude_with`] removed.
 #[derive(Debug)]
 pub struct Invalidated<'z> {
     range: VpnRange,
@@ -259,113 +253,27 @@ impl<'z> Invalidated<'z> {
     pub(super) fn new(range: VpnRange, gone: &'z [ShadowEntry]) -> Self {
         Self { range, gone }
     }
-    /// The range that was asked for.
+    /// Returns the range of the demand.
     pub fn range(&self) -> VpnRange {
         self.range
     }
-    /// The entries that went.
+    /// Returns the removed entries.
     pub fn entries(&self) -> &[ShadowEntry] {
         self.gone
     }
 }
 
-impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
-    pub(super) fn new(
-        inner: MutexGuard<'p, Inner<S, T>>,
-        seat: &'p Seat,
-        cx: Cx<'p, rank::Gate, C>,
-    ) -> Self {
-        Self {
-            inner,
-            owed: Owed::new(seat),
-            mem: &seat.mem,
-            cx,
-        }
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
+    /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
+    /// belongs to another registration.
+    #[inline(always)]
+    pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
+        self.seat.follow(cached, at)
     }
-    /// Driver state.
-    pub fn state(&mut self) -> &mut T {
-        &mut self.inner.state
-    }
-    /// The store, to look at.
-    pub fn store(&self) -> &S {
-        &self.inner.store
-    }
-    /// Store and state at once.
-    pub fn parts(&mut self) -> (&S, &mut T) {
-        let inner = &mut *self.inner;
-        (&inner.store, &mut inner.state)
-    }
-    /// Has the store rearranged in a way of its own. Cached copies of what had to go for it must be flushed by `flush`, before
-    /// the references that went with the entries are given up.
-    pub fn rearrange(&mut self, how: S::How, flush: impl FnOnce(&mut T))
-    where
-        S: Rearrange,
-    {
-        let gone = self.inner.rearrange(how);
-        flush(&mut self.inner.state);
-        self.discard(gone);
-    }
-    /// Follows an established translation; of a huge page, its first frame.
-    pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
-        let t = self.inner.get(key)?.translation();
-        Some(self.mem.view(t.pfn(), t.generation()))
-    }
-    /// Follows one that was established for writing.
-    pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
-        let entry = self.inner.get(key).filter(|e| e.is_writable())?;
-        let t = entry.translation();
-        Some(self.mem.view_mut(t.pfn(), t.generation()))
-    }
-    /// Copies a translation for a TLB, which must be filled while the gate is held, or by hardware that ignores what
-    /// comes too late.
-    pub fn cached(&self, key: &S::Key) -> Option<Cached> {
-        Some(Cached(self.inner.get(key)?.translation()))
-    }
-    /// The same if `want` says so, which may set the entry's marks.
-    pub fn cached_if(
-        &self,
-        key: &S::Key,
-        want: impl FnOnce(&ShadowEntry) -> bool,
-    ) -> Option<Cached> {
-        let entry = self.inner.get(key).filter(|e| want(e))?;
-        Some(Cached(entry.translation()))
-    }
-    /// Gives up a translation. Cached copies must be flushed before this gate is let go: then the references of what was given
-    /// up go.
-    pub fn forget(&mut self, key: &S::Key) {
-        let gone = self.inner.remove(key);
-        self.discard(gone);
-    }
-    /// Gives up the translations of a range, which nobody asked for; whether there were any. Cached copies must be
-    /// flushed by `flush`: the references that went with them go when this gate is let go.
-    pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
-        let gone = self.inner.zap(range);
-        let any = !gone.is_empty();
-        flush(&mut self.inner.state);
-        self.discard(gone);
-        any
-    }
-    /// Passes on the dirty bits of entries that left the store. Their references go when this gate is let go.
-    pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
-        pass_on_dirty(self.mem, &gone);
-        let store = &self.inner.store;
-        self.owed.take(&mut gone, |t| {
-            let mut held = false;
-            store.for_each_in(t.range(), &mut |e| {
-                held |= e.is_pinned() && e.pfn() == t.pfn()
-            });
-            held
-        });
-    }
-    /// Token usable while the gate is held.
-    pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
-        self.cx.reborrow()
-    }
-}
-
-impl<S: ShadowStore, T, C: Context> Drop for GateGuard<'_, S, T, C> {
-    #[inline]
-    fn drop(&mut self) {
-        self.owed.close();
+    /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
+    /// not allow writing, or belongs to another registration.
+    #[inline(always)]
+    pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
+        self.seat.follow_mut(cached, at)
     }
 }

@@ -1,38 +1,44 @@
-//! Several gates of one registration, each for its share of the pages: drivers whose users seldom meet.
+//! Several gates of one registration, each for a part of the pages, for drivers whose users seldom
+//! meet.
 //!
-//! A page belongs to one gate by its 2-MiB block, so a huge page lies in one of them. Both invariants of a
-//! [`Gate`](super::Gate) hold of each: a [`Permit`](super::Permit) holds the gate of its pages, and a window passes every
-//! gate that has a page of it, one after the other, before there is an [`Ack`].
+//! A page belongs to one gate by its 2-MiB block, so a huge page lies in one gate. Both invariants
+//! of a [`Gate`](super::Gate) hold for each gate: a [`Permit`](super::Permit) holds the gate of its
+//! pages, and a window passes every gate that has a page of it, one after the other, before there
+//! is an [`Ack`].
 
 use super::{
+    blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
-    gate::{AUDITED_WITHIN, GateGuard, Invalidated},
-    gone::RemovedEntries,
-    inner::{Inner, give_up, pass_on_dirty},
-    ops::{Ack, Invalidation},
-    permit::{Access, Pending, Permit, Retry, Seated, Ticket},
+    driver::{Ack, Invalidation},
+    gate::{AUDIT_TIMEOUT, Invalidated},
+    gate_guard::GateGuard,
+    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    outcome::{Access, Retry},
+    permit::{Pending, Permit, Seated, Ticket},
+    removed::RemovedEntries,
     seat::Seat,
     store::ShadowStore,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::{Below, Context, Cx, EnterFrom, rank},
     frame::{FrameView, FrameViewMut},
     sync::{CachePadded, Mutex},
 };
 use std::marker::PhantomData;
 
-/// How many there are, a power of two. A model checker has enough with fewer.
+/// The number of gates, a power of two. A model checker has enough with fewer.
 const GATES: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// Driver locks around a store `S` and driver state `T` each; `C` as for a [`Gate`](super::Gate).
+/// A driver's locks, each around a store `S` and driver state `T`; `C` is the context of their
+/// holders, as for a [`Gate`](super::Gate).
 pub struct Gates<S: ShadowStore, T, C: Context> {
     seat: Seat,
-    gates: Box<[One<S, T>]>,
+    gates: Box<[GateLock<S, T>]>,
     kind: PhantomData<fn() -> C>,
 }
 
-type One<S, T> = CachePadded<Mutex<Inner<S, T>>>;
+type GateLock<S, T> = CachePadded<Mutex<GuardedStore<S, T>>>;
 
 impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
     fn seat(&self) -> &Seat {
@@ -40,9 +46,9 @@ impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
     }
 }
 
-/// The gates of a range, as bits.
+/// Returns the gates that have pages of a range, one bit each.
 fn gates_of(range: VpnRange) -> u64 {
-    let (first, last) = (range.start().0 / PMD_PAGES, (range.end().0 - 1) / PMD_PAGES);
+    let (first, last) = blocks_of(range);
     let all = u64::MAX >> (64 - GATES);
     if last - first >= 4 * GATES as u64 {
         return all;
@@ -50,28 +56,17 @@ fn gates_of(range: VpnRange) -> u64 {
     (first..=last).fold(0, |bits, block| bits | 1 << gate_of(block))
 }
 
-/// Neighbouring blocks lie in different gates, and those at the same place in different tables too.
+/// Returns the index of the gate of a block.
 fn gate_of(block: u64) -> usize {
-    let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-    usize::try_from(hash).expect("six bits") % GATES
-}
-
-/// Places of the bits that are set.
-fn places(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let nth = bits.trailing_zeros() as usize;
-        // Takes the lowest bit away.
-        bits &= bits.wrapping_sub(1);
-        (nth < GATES).then_some(nth)
-    })
+    hash_of(block) % GATES
 }
 
 impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
-    /// Builds the gates of a registration; `build` makes store and state of each.
+    /// Makes the gates of a registration. `build` makes store and state of each.
     pub fn new(seat: Seat, mut build: impl FnMut() -> (S, T)) -> Self {
         let gate = |_| {
             let (store, state) = build();
-            CachePadded(Mutex::new(Inner::new(&seat, store, state)))
+            CachePadded(Mutex::new(GuardedStore::new(&seat, store, state)))
         };
         let gates = (0..GATES).map(gate).collect();
         Self {
@@ -80,17 +75,17 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             kind: PhantomData,
         }
     }
-    /// How many there are.
+    /// Returns the number of gates.
     pub fn count(&self) -> usize {
         self.gates.len()
     }
-    /// The place of the gate that a page belongs to.
+    /// Returns the index of the gate that a page belongs to.
     pub fn place_of(&self, at: Vpn) -> usize {
-        gate_of(at.0 / PMD_PAGES)
+        gate_of(block_of(at))
     }
     /// Draws a ticket for one page, before anything about the page is looked up.
     pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.stamp(vpn), vpn, access)
+        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
     }
     /// Locks the gate of a page.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
@@ -113,7 +108,8 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     {
         GateGuard::new(self.gates[nth].0.lock(), &self.seat, cx.descend())
     }
-    /// Runs `f` on each gate that has pages of `range`, one after the other, with its place.
+    /// Locks each gate that has pages of `range`, one after the other, and calls `f` with its index
+    /// and its guard.
     pub fn each<R: Below<rank::Gate>, D: Context>(
         &self,
         cx: &mut Cx<'_, R, D>,
@@ -122,12 +118,14 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     ) where
         C: EnterFrom<D>,
     {
-        for nth in places(gates_of(range)) {
+        for nth in indices(gates_of(range)) {
             f(nth, &mut self.lock_nth(cx, nth));
         }
     }
-    /// As [`Gate::exclude_with`](super::Gate::exclude_with), of each gate that has pages of the range in turn: `f` gets
-    /// its place, its store without the entries, its state and what was dropped.
+    /// Removes every entry in the range, gate by gate, and returns the proof.
+    ///
+    /// `f` gets the index of the gate, its store without the entries, its state, and the removed
+    /// entries. See [`Gate::exclude_with`](super::Gate::exclude_with) for the order of its effects.
     ///
     /// # Panics
     ///
@@ -143,35 +141,37 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     {
         self.seat.check_owner(&inv);
         let range = inv.range();
-        // One buffer for all: a large one is memory that the kernel has to find.
+        // One buffer for all gates: a large one is memory that the allocator gets from the kernel.
         let mut gone = RemovedEntries::new();
-        for nth in places(gates_of(range)) {
+        for nth in indices(gates_of(range)) {
             gone.clear();
             let mut guard = self.lock_nth(cx, nth);
-            guard.inner.zap_into(range, &mut gone);
-            let Inner { store, state, .. } = &mut *guard.inner;
+            guard.guarded.zap_into(range, &mut gone);
+            let GuardedStore { store, state, .. } = &mut *guard.guarded;
             f(nth, store, state, &Invalidated::new(range, gone.entries()));
-            // After the flush: what was written through a TLB until then is told as well.
+            // After the flush: stores through a TLB until then are reported as well.
             pass_on_dirty(&self.seat.mem, &gone);
             drop(guard);
-            give_up(&self.seat, &mut gone);
+            unpin_after_unlock(&self.seat, &mut gone);
         }
         inv.ack()
     }
-    /// Runs `look` on each store for an audit, as [`Gate::audited`](super::Gate::audited) does; `false` if one of the
-    /// gates could not be had.
+    /// Runs `look` on each store that has pages of `range`, for an audit. Returns false if a gate
+    /// could not be locked within ten seconds.
     pub fn audited(&self, range: VpnRange, mut look: impl FnMut(&S)) -> bool {
-        places(gates_of(range)).fold(true, |all, nth| {
-            let inner = self.gates[nth].0.try_lock_for(AUDITED_WITHIN);
-            all & inner.map(|inner| look(&inner.store)).is_some()
+        indices(gates_of(range)).fold(true, |all, nth| {
+            let guarded = self.gates[nth].0.try_lock_for(AUDIT_TIMEOUT);
+            all & guarded.map(|guarded| look(&guarded.store)).is_some()
         })
     }
-    /// Follows a cached translation for reading; `None` if it is not one of `at`, or of another registration.
+    /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
+    /// belongs to another registration.
     #[inline(always)]
     pub fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         self.seat.follow(cached, at)
     }
-    /// Follows it for writing, if it allows that.
+    /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
+    /// not allow writing, or belongs to another registration.
     #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)
@@ -179,11 +179,11 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
 }
 
 impl<S: ShadowStore, T, C: Context> Pending<'_, Gates<S, T, C>> {
-    /// Takes the gate of the page and validates the snapshot under it.
+    /// Locks the gate of the page and checks the ticket under it.
     ///
     /// # Errors
     ///
-    /// [`Retry`], as for a pending reference of a single gate.
+    /// [`Retry`], as for a pending frame of a single gate.
     pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
         self,
         cx: &'p mut Cx<'_, R, D>,
@@ -200,7 +200,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gates<S, T, C>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GATES, gate_of, gates_of, places};
+    use super::{GATES, gate_of, gates_of, indices};
     use crate::addr::{PMD_PAGES, Vpn, VpnRange};
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(two, 1 << gate_of(0) | 1 << gate_of(1));
         let all: Vec<usize> = (0..GATES).collect();
         for wide in [VpnRange::ALL, range(1, PMD_PAGES * 4 * GATES as u64 + 1)] {
-            assert_eq!(places(gates_of(wide)).collect::<Vec<_>>(), all);
+            assert_eq!(indices(gates_of(wide)).collect::<Vec<_>>(), all);
         }
     }
 }

@@ -1,27 +1,30 @@
 //! The invalidation protocol between an address space and its external MMUs.
 //!
-//! Guarantee: while an invalidation window over a range is open, no registered MMU has a translation of a page in it,
-//! and none can establish one.
+//! Guarantee: while an invalidation window over a range is open, no registered MMU has a
+//! translation of a page in it, and none can establish one.
 //!
-//! How, in the order of events:
+//! A window acts in this order:
 //!
 //! 1. The window is written on the **board** of the address space.
-//! 2. The **chain** of registered MMUs is read, and each is asked to drop the range. It answers with an `Ack`, which it
-//!    can get only by passing its own **gate**: the lock with its shadow entries inside, from which those of the range
-//!    are removed on the way.
+//! 2. The **chain** of registered MMUs is read, and each of them is asked to drop the range. An MMU
+//!    answers with an [`Ack`], which it gets only by passing its own **gate**: the lock with its
+//!    shadow entries inside, from which the gate removes those of the range.
 //! 3. Page-table entries change.
-//! 4. The window leaves the board, and those who acknowledged its beginning are told its end.
+//! 4. The window leaves the board, and the MMUs that acknowledged its beginning are notified of its
+//!    end.
 //!
-//! On the other side, an MMU that wants a translation
+//! An MMU that wants a translation acts in this order:
 //!
-//! 1. draws a **ticket**, a place on the board where windows that close leave a mark;
-//! 2. has the page looked up, which may sleep, fault, and open windows itself; it gets a **pending** frame that cannot
-//!    be looked at;
-//! 3. takes its gate and has the ticket checked under it: no overlapping window open, none closed since. Only then there
-//!    is a **permit**, and only with a permit an entry.
+//! 1. It draws a **ticket**, a place on the board that records the windows which close over its
+//!    page.
+//! 2. It has the page looked up, which may sleep, fault, and open windows itself. It gets a
+//!    **pending** frame that cannot be read.
+//! 3. It locks its gate and has the ticket checked: no overlapping window may be open, and none may
+//!    have closed since. Only then it gets a **permit**, and only a permit can make an entry.
 //!
-//! Why this is enough: both sides pass the gate. If the establishing side is first, the invalidating side finds the
-//! entry and removes it; if it is second, it finds the window on the board, or closed since its ticket.
+//! Both sides pass the gate, and that suffices. If the establishing side comes first, the
+//! invalidating side finds the entry and removes it. If the establishing side comes second, it
+//! finds the window on the board, or closed since its ticket.
 //!
 //! ```text
 //! window                         fault of an MMU
@@ -34,51 +37,100 @@
 //!                                gate: check -> stale, try again
 //! ```
 //!
-//! Registration in the middle of a window is harmless because the board is written *before* the chain is read: an MMU
-//! that the window did not see sees the window. So it waits for no window, and needs no lock once there is a board.
+//! A driver may register in the middle of a window, because the board is written *before* the chain
+//! is read: an MMU that the window missed on the chain finds the window on the board. So
+//! registration waits for no window, and needs no lock once there is a board.
 //!
-//! An MMU may subscribe to a range only. It is kept in an interval tree, which a window searches for the subscriptions that
-//! it overlaps; its tickets carry the number of windows that have ended over its range, and no others make them stale.
+//! An MMU may subscribe to a range only. An interval tree keeps it, in which a window searches for
+//! the subscriptions that it overlaps. Its tickets carry the number of windows that have ended over
+//! its range, and only those make them stale.
+//!
+//! The files, from the address space's side down to the ground; an upper one uses lower ones only:
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `window` | an open window: it calls the drivers, and notifies them of its end |
+//! | `gates` | several gates of one registration, by 2-MiB block |
+//! | `permit` | ticket, pending frame, permit: how a translation is established |
+//! | `notifiers` | the drivers as an address space has them: register, age, end |
+//! | `chain` | the registered drivers, and the end of a registration |
+//! | `callees` | the drivers that one window calls |
+//! | `subscriptions` | the drivers of ranges, in an interval tree |
+//! | `driver_entry` | one registered driver: visits to it, the right to unregister it |
+//! | `gate` | the driver's lock, with its store inside |
+//! | `gate_guard` | all that a driver may do while it holds its gate |
+//! | `gate_filter` | the blocks in which a gate may have entries |
+//! | `guarded_store` | the contents of a gate, which are counted |
+//! | `deferred_unpin` | references that are given up after the gate is unlocked |
+//! | `cached` | translations outside of a gate: the contents of a TLB |
+//! | `seat` | a driver's place on the chain, against which its tickets are checked |
+//! | `board` | the windows that are open, and the tickets that are drawn |
+//! | `subscription` | the sequence of one subscribed range |
+//! | `registration_phase` | the phase of a registration |
+//! | `driver` | the trait that drivers implement, the demand, and the proof |
+//! | `store` | the trait of a driver's store, and two stores |
+//! | `removed`, `shadow_entry` | entries that leave a store; one entry |
+//! | `observer` | the interface of an oracle |
+//! | `outcome` | access, verdict, reason to retry |
+//! | `translation` | pages, frames, and the registration that they belong to |
+//! | `blocks` | 2-MiB blocks, hashed to buckets |
+//! | `epoch_list`, `grace` | a list that is read without a lock, and the grace period of its removals |
+//! | `once_arc` | a shared pointer that is set once |
+//! | `test_hook` | a hook for tests, between a look-up and its use |
+//! | `models` | loom models of all this |
 
-mod asked;
+mod blocks;
 mod board;
 mod cached;
-mod calls;
+mod callees;
 mod chain;
-mod entry;
+mod deferred_unpin;
+mod driver;
+mod driver_entry;
 mod epoch_list;
 mod gate;
+mod gate_filter;
+mod gate_guard;
 mod gates;
-mod gone;
-#[cfg(feature = "testkit")]
-pub(crate) mod hook;
-mod inner;
-mod intervals;
-mod lazy;
+mod grace;
+mod guarded_store;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
-mod ops;
-mod owed;
+mod notifiers;
+mod observer;
+mod once_arc;
+mod outcome;
 mod permit;
-mod places;
+mod registration_phase;
+mod removed;
 mod seat;
+mod shadow_entry;
 mod store;
 mod subscription;
-mod watch;
+mod subscriptions;
+#[cfg(feature = "testkit")]
+pub(crate) mod test_hook;
+mod translation;
 mod window;
 
-pub use cached::{Cached, Translation};
-pub(crate) use chain::Notifiers;
+pub use cached::Cached;
 pub use chain::Registration;
-pub(crate) use entry::RegId;
-pub use gate::{Gate, GateGuard, Invalidated};
+pub use driver::{
+    Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock,
+};
+pub use gate::{Gate, Invalidated};
+pub use gate_guard::GateGuard;
 pub use gates::Gates;
-pub use gone::RemovedEntries;
-pub use ops::{Ack, AgeKind, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock};
+pub(crate) use notifiers::Notifiers;
+pub(crate) use observer::WindowObserver;
+pub use outcome::{Access, Retry};
 pub(crate) use permit::Seated;
-pub use permit::{Access, Pending, Permit, Retry, Ticket};
+pub use permit::{Pending, Permit, Ticket};
+pub use removed::RemovedEntries;
 pub use seat::Seat;
-pub use store::{NoStore, OrderedStore, Rearrange, ShadowEntry, ShadowStore};
-pub(crate) use watch::WindowWatch;
+pub use shadow_entry::ShadowEntry;
+pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
+pub(crate) use translation::RegId;
+pub use translation::Translation;
 pub(crate) use window::OpenWindow;
 pub use window::WindowContext;

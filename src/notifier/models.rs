@@ -1,17 +1,19 @@
-//! Loom models of the protocol: two or three threads, one operation each, every interleaving up to a bound.
+//! Loom models of the protocol: two or three threads with one operation each, in every interleaving
+//! up to a bound.
 //!
-//! Each has a twin in which somebody makes a mistake, and which must fail: a checker can be blind. What is modelled is
-//! the code of this crate; only the page table is one word.
+//! Each model has a twin in which one thread makes a mistake, and which must fail: it shows that
+//! the checker looks. The models run the code of this crate; only the page table is reduced to one
+//! word.
 
 use super::{
     Access, Ack, AgeKind, Event, ExternalMmu, FirstPass, Gate, Invalidation, Notifiers, OpenWindow,
-    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, ops::demand,
+    OrderedStore, Registration, Seat, ShadowStore, chain::Chain, driver::demand,
 };
 use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Atomic, Cx, Epoch, Sleepable, Thread, rank},
+    ctx::{Atomic, Epoch, Thread},
     frame::{Contents, MemConfig, PhysMem},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Despite, Ordering, thread},
 };
@@ -49,7 +51,7 @@ impl World {
             pte: AtomicU64::new(1),
         })
     }
-    /// Runs `f` in a thread that entered.
+    /// Runs `f` in a thread that has entered the machine.
     pub(crate) fn enter<T>(&self, f: impl FnOnce(CallCx<'_>) -> T) -> T {
         let mut thread = Thread::enter(&self.epoch).expect("once a thread");
         f(thread.cx())
@@ -57,7 +59,7 @@ impl World {
     pub(crate) fn found(&self) -> Pfn {
         Pfn(u32::try_from(self.pte.load(Ordering::Acquire)).expect("small"))
     }
-    /// A window in which the page gets another frame.
+    /// Opens a window in which the page gets another frame.
     pub(crate) fn replace(&self, cx: CallCx<'_>, inside: impl FnOnce()) {
         self.replace_in(cx, RANGE, inside);
     }
@@ -67,7 +69,7 @@ impl World {
         inside();
         drop(window);
     }
-    /// Puts a driver on the chain.
+    /// Registers a driver on the whole address space.
     pub(crate) fn register<E: ExternalMmu + 'static>(
         &self,
         build: impl FnOnce(Seat) -> Arc<E>,
@@ -94,7 +96,7 @@ impl World {
 
 struct Driver {
     gate: Gate<OrderedStore<u8>, (), Atomic>,
-    /// Windows that concern no entry do not take the gate.
+    /// Set if windows over blocks without entries do not lock the gate.
     entries_alone: bool,
     gone: AtomicBool,
     releases: AtomicUsize,
@@ -117,7 +119,7 @@ impl Driver {
     fn holds(&self, cx: &mut CallCx<'_>) -> Option<Pfn> {
         self.gate.lock(cx).store().get(&0).map(|e| e.pfn())
     }
-    /// A fault that tries once, as a checker wants loops that end.
+    /// Runs one attempt of a fault: loops must end under a checker.
     fn fault(&self, world: &World, cx: &mut CallCx<'_>, mistake: bool) {
         let early = world.found();
         let ticket = self.gate.ticket(PAGE, Access::Read);
@@ -160,12 +162,13 @@ fn check_coherent(world: &World, driver: &Driver) {
     });
 }
 
-/// How much a driver has seen when the race begins.
+/// The knowledge of a driver when the race begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// It has just been put on the chain.
+    /// The driver has just been put on the chain.
     New,
-    /// It has drawn a ticket with no window open, and so knows that all there are were announced to it.
+    /// The driver has drawn a ticket with no window open, and so knows that every open window calls
+    /// it.
     Settled,
 }
 
@@ -233,7 +236,7 @@ fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
     world.chain().board.end(RANGE);
 }
 
-/// The mistake: it leaves without waiting for those who visit it.
+/// The mistake: the driver is taken off without a wait for the windows that have it.
 fn unregistration_against_window(range: Option<VpnRange>, mistake: bool) {
     let world = World::new();
     let (driver, registration) = world.register_on(range, Driver::new);
@@ -256,7 +259,8 @@ fn unregistration_against_window(range: Option<VpnRange>, mistake: bool) {
     assert_eq!(driver.releases.load(Ordering::Relaxed), 1);
 }
 
-/// The mistake: it leaves without waiting for those who visit it. The one who asks walks the chain under a pin alone.
+/// The mistake: the driver is taken off without a wait for its visits. The aging thread walks the
+/// chain under a pin alone.
 fn unregistration_against_aging(range: Option<VpnRange>, mistake: bool) {
     let world = World::new();
     let (driver, registration) = world.register_on(range, Driver::new);
@@ -278,7 +282,7 @@ fn unregistration_against_aging(range: Option<VpnRange>, mistake: bool) {
     other.join().unwrap();
 }
 
-/// The mistake: whoever ends the address space calls `release` without asking whether it was called.
+/// The mistake: the end of the address space calls `release` without a check that it was called.
 fn release_against_unregister(range: Option<VpnRange>, mistake: bool) {
     let world = World::new();
     let (driver, registration) = world.register_on(range, Driver::new);
@@ -307,7 +311,7 @@ fn retirement_against_walk(mistake: bool) {
     assert_eq!(first, Pfn(1));
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || {
-        // The entry goes before the reference that it held.
+        // The entry goes before the reference that it had.
         w.pte.store(0, Ordering::Release);
         drop(w.mem.adopt(first));
     });

@@ -1,10 +1,20 @@
-//! Ticket, pending frame, permit: how a translation is established.
+//! Ticket, pending frame, permit: the steps by which a driver establishes a translation.
+//!
+//! A driver draws a [`Ticket`], has its page looked up, which gives a [`Pending`] frame that cannot
+//! be read, and has the ticket checked under its gate ([`Pending::admit`]). Only the [`Permit`]
+//! that comes of this can establish an entry. Each step consumes the value of the step before
+//! (docs/adr/0010-tickets-lie-on-the-board.md, docs/adr/0008-who-may-keep-a-translation.md).
 
 use super::{
-    cached::{Cached, Translation},
-    gate::{Gate, GateGuard},
+    cached::Cached,
+    gate::Gate,
+    gate_guard::GateGuard,
+    notifiers::Notifiers,
+    outcome::{Access, Retry},
     seat::{Seat, Snapshot},
-    store::{ShadowEntry, ShadowStore},
+    shadow_entry::ShadowEntry,
+    store::ShadowStore,
+    translation::Translation,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -12,54 +22,31 @@ use crate::{
     frame::{FrameView, FrameViewMut},
 };
 
-/// Kind of access wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
-pub enum Access {
-    /// Read only.
-    Read,
-    /// Read and write.
-    Write,
-}
-
-/// Why a pending reference was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Retry {
-    /// An overlapping window is open now.
-    #[error("an invalidation window over the page is open")]
-    Busy,
-    /// An overlapping window closed since the ticket was drawn.
-    #[error("the page was invalidated since the ticket was drawn")]
-    Stale,
-    /// The driver was unregistered; retrying is pointless.
-    #[error("the driver is no longer registered")]
-    Detached,
-}
-
-/// A place on the board of windows, taken from the gate `G` before the page table is read.
+/// A place on the board of windows, drawn from the gate `G` before the page table is read.
 ///
-/// One that is forgotten ([`std::mem::forget`]) keeps its place while the address space lives, and every window over its
-/// 2 MiB passes it.
+/// A ticket that is forgotten ([`std::mem::forget`]) keeps its place while the address space lives,
+/// and every window over its 2-MiB block passes it.
 #[must_use = "a ticket is for `Mm::resolve`"]
 pub struct Ticket<'g, G> {
     gate: &'g G,
     vpn: Vpn,
     access: Access,
-    stamp: Snapshot<'g>,
-    /// The huge page around it will do.
+    snapshot: Snapshot<'g>,
+    /// Set if a translation of the huge page around the page is welcome.
     huge: bool,
-    /// Writing will do if it is allowed anyway.
+    /// Set if a ticket for reading may give a writable translation.
     or_writable: bool,
 }
 
-/// A frame was found but may already be gone: nothing about it is readable.
+/// A frame that was found for a page, but may already be gone: nothing of it can be read.
 #[must_use = "a frame that was found is of no use before `admit`"]
 pub struct Pending<'g, G> {
     ticket: Ticket<'g, G>,
     found: Translation,
 }
 
-/// The gate is held and the snapshot is current: no overlapping window is open.
+/// The right to establish a translation: the gate is held, and the ticket was checked under it, so
+/// no overlapping window is open.
 #[must_use = "nothing is translated before `establish`"]
 pub struct Permit<'p, S: ShadowStore, T, C: Context> {
     guard: GateGuard<'p, S, T, C>,
@@ -70,7 +57,7 @@ pub struct Permit<'p, S: ShadowStore, T, C: Context> {
 
 mod sealed {
     use super::Seat;
-    /// What has a seat on a chain.
+    /// A gate, or several: the holder of a registration's seat.
     pub trait Seated {
         fn seat(&self) -> &Seat;
     }
@@ -83,39 +70,49 @@ impl<S: ShadowStore, T, C: Context> Seated for Gate<S, T, C> {
     }
 }
 
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
+    /// Draws a ticket for one page, before anything about the page is looked up.
+    pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
+        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
+    }
+}
+
 impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, stamp: Snapshot<'g>, vpn: Vpn, access: Access) -> Self {
+    pub(super) fn draw(gate: &'g G, snapshot: Snapshot<'g>, vpn: Vpn, access: Access) -> Self {
         Self {
             gate,
             vpn,
             access,
-            stamp,
+            snapshot,
             huge: false,
             or_writable: false,
         }
     }
-    /// If the page is part of a huge page that is mapped as one, a translation of all of it is welcome.
+    /// Accepts a translation of the whole huge page, if the page is part of one that is mapped by
+    /// one entry.
     pub fn allow_huge(mut self) -> Self {
         self.huge = true;
         self
     }
-    /// A ticket for reading gives a writable translation where the page table allows writing already.
+    /// Accepts a writable translation for a ticket for reading, where the page table allows writing
+    /// already.
     pub fn or_writable(mut self) -> Self {
         self.or_writable = true;
         self
     }
-    /// The page.
+    /// Returns the page.
     pub fn vpn(&self) -> Vpn {
         self.vpn
     }
-    /// The access wanted.
+    /// Returns the access that the ticket is for.
     pub fn access(&self) -> Access {
         self.access
     }
 }
 
 impl<'g, G: Seated> Ticket<'g, G> {
-    /// The page was found to be this frame, in this generation, or the pages of `range` to be the frames from `pfn` on.
+    /// Makes a pending frame of the outcome of a look-up: the pages of `range` are mapped to the
+    /// frames from `pfn` on, and the first one is in this generation.
     pub(crate) fn fill(
         self,
         range: VpnRange,
@@ -135,33 +132,35 @@ impl<'g, G: Seated> Ticket<'g, G> {
             ticket: self,
         }
     }
-    /// Whether the ticket was drawn from a driver of this chain.
-    pub(crate) fn is_of(&self, notifiers: &super::Notifiers) -> bool {
+    /// Returns true if the ticket was drawn from a driver of this address space.
+    pub(crate) fn is_of(&self, notifiers: &Notifiers) -> bool {
         let board = &self.gate.seat().board;
         notifiers
             .chain()
             .is_some_and(|chain| std::sync::Arc::ptr_eq(&chain.board, board))
     }
-    /// Whether the driver is told of windows over the page.
+    /// Returns true if the driver is notified of windows over the page.
     pub(crate) fn is_covered(&self) -> bool {
         self.gate.seat().covers(VpnRange::single(self.vpn))
     }
-    /// Whether a translation of all of `block` may be given.
+    /// Returns true if the ticket accepts a translation of all of `block`, and the driver is
+    /// notified of windows over it.
     pub(crate) fn allows_huge(&self, block: VpnRange) -> bool {
         self.huge && self.gate.seat().covers(block)
     }
-    /// A window over the page is open that the driver was not told of, or it is leaving.
+    /// Returns true if the ticket cannot succeed: a window over the page is open that did not call
+    /// the driver, or the driver is being unregistered.
     pub(crate) fn is_early(&self) -> bool {
-        self.stamp.is_early() || !self.gate.seat().standing.is_alive()
+        self.snapshot.is_early() || !self.gate.seat().phase.is_alive()
     }
 }
 
 impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
-    /// Takes the gate and validates the snapshot under it.
+    /// Locks the gate and checks the ticket under it.
     ///
     /// # Errors
     ///
-    /// [`Retry`]: draw a new ticket and look up again, unless the driver is detached.
+    /// [`Retry`]: draw a new ticket and look the page up again, unless the driver is detached.
     pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
         self,
         cx: &'p mut Cx<'_, R, D>,
@@ -177,7 +176,7 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
 
 #[cfg(all(test, loom))]
 impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
-    /// The mistake: the gate does not know where the entry comes.
+    /// Does not note the page in the gate's filter: the mistake that a model must find.
     pub(super) fn admit_unnoted<'p, R: Below<rank::Gate>, D: Context>(
         self,
         cx: &'p mut Cx<'_, R, D>,
@@ -195,7 +194,7 @@ impl<'g, G: Seated> Pending<'g, G> {
     pub(super) fn gate(&self) -> &'g G {
         self.ticket.gate
     }
-    /// Validates the snapshot under the driver's lock, which `lock` takes.
+    /// Locks the gate by `lock`, and checks the ticket under it.
     pub(super) fn admit_under<'p, S: ShadowStore, T, C: Context>(
         self,
         lock: impl FnOnce() -> GateGuard<'p, S, T, C>,
@@ -204,12 +203,15 @@ impl<'g, G: Seated> Pending<'g, G> {
         'g: 'p,
     {
         let Ticket {
-            gate, vpn, stamp, ..
+            gate,
+            vpn,
+            snapshot,
+            ..
         } = self.ticket;
         let seat = gate.seat();
         seat.tried(vpn);
         let guard = lock();
-        seat.check(self.found.range, stamp)?;
+        seat.check(self.found.range, snapshot)?;
         seat.handed_out(&self.found);
         Ok(Permit {
             guard,
@@ -218,8 +220,10 @@ impl<'g, G: Seated> Pending<'g, G> {
             found: self.found,
         })
     }
-    /// Validates the snapshot for a TLB. To be called with the lock held under which the driver, asked to invalidate,
-    /// drops what this TLB holds; then the translation is as good as one under the gate.
+    /// Checks the ticket for a translation in a TLB.
+    ///
+    /// The caller holds the lock under which its invalidation callback drops the translations of
+    /// this TLB; then the translation is as good as one under the gate.
     ///
     /// # Errors
     ///
@@ -227,50 +231,51 @@ impl<'g, G: Seated> Pending<'g, G> {
     pub fn validate(self) -> Result<Cached, Retry> {
         let seat = self.ticket.gate.seat();
         seat.tried(self.ticket.vpn);
-        seat.check(self.found.range, self.ticket.stamp)?;
+        seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
         Ok(Cached(self.found))
     }
-    /// The translation without any check, for hardware that has its own: one that knows of a miss which a purge has
-    /// cancelled meanwhile. Everybody else creates a stale translation with this.
+    /// Returns the translation without any check, for hardware that makes its own: a miss that a
+    /// purge has cancelled meanwhile is ignored there. In any other use this creates a stale
+    /// translation.
     pub fn vouch(self) -> Cached {
         self.ticket.gate.seat().handed_out(&self.found);
         self.ticket.gate.seat().got(self.ticket.vpn);
         Cached(self.found)
     }
-    /// The pages that were found.
+    /// Returns the pages that the look-up found.
     pub fn range(&self) -> VpnRange {
         self.found.range
     }
 }
 
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
-    /// The frame, readable from here on.
+    /// Returns the frame of the page, for reading.
     pub fn frame(&self) -> FrameView<'_> {
         let cached = Cached(self.found);
         let view = self.seat.follow(&cached, self.vpn);
         view.expect("the page that was asked for is in what was found")
     }
-    /// The frame to write to, if the translation allows it.
+    /// Returns the frame of the page, for writing; `None` if the translation does not allow that.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
         let cached = Cached(self.found);
         self.seat.follow_mut(&cached, self.vpn)
     }
-    /// Its number.
+    /// Returns the number of the page's frame.
     pub fn pfn(&self) -> Pfn {
         let frame = self.found.frame_of(self.vpn);
         frame.expect("the page that was asked for is in what was found")
     }
-    /// The pages that [`establish`](Self::establish) will translate.
+    /// Returns the pages that [`establish`](Self::establish) will translate.
     pub fn range(&self) -> VpnRange {
         self.found.range
     }
-    /// Whether it may be written through.
+    /// Returns true if the translation allows writing.
     pub fn is_writable(&self) -> bool {
         self.found.writable
     }
-    /// Keeps one page of a huge one.
+    /// Reduces a translation of a huge page to the page of the ticket.
     pub fn only_page(mut self) -> Self {
         let (at, pfn) = (self.vpn, self.pfn());
         let view = self.frame();
@@ -283,31 +288,33 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
         };
         self
     }
-    /// A copy for a TLB, to be entered while this permit, or the guard that comes of it, lives.
+    /// Copies the translation for a TLB, which must be filled while this permit, or the guard that
+    /// it becomes, lives.
     pub fn cached(&self) -> Cached {
         self.seat.got(self.vpn);
         Cached(self.found)
     }
-    /// Driver state.
+    /// Returns the driver's state.
     pub fn state(&mut self) -> &mut T {
         self.guard.state()
     }
-    /// Store and state, under the gate.
+    /// Returns the guard of the gate.
     pub fn guard(&mut self) -> &mut GateGuard<'p, S, T, C> {
         &mut self.guard
     }
-    /// Records the translation under `key` and keeps the gate held.
+    /// Puts the translation into the store under `key`, and keeps the gate locked.
     pub fn establish(self, key: S::Key) -> GateGuard<'p, S, T, C> {
         self.record(key, false)
     }
-    /// The same with a reference on each frame (`get_page`), given up by the gate when the entry goes.
+    /// Puts the translation into the store with a reference on each frame (`get_page`), which the
+    /// gate gives up when the entry is removed. Keeps the gate locked.
     pub fn establish_pinned(self, key: S::Key) -> GateGuard<'p, S, T, C> {
         self.record(key, true)
     }
     fn record(mut self, key: S::Key, pinned: bool) -> GateGuard<'p, S, T, C> {
         self.seat.established(&self.found);
         self.seat.got(self.vpn);
-        // The zero page has no counts.
+        // The zero page has no reference count.
         let pinned = pinned && !self.found.pfn.is_zero();
         if pinned {
             for pfn in self.found.frames() {
@@ -315,7 +322,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
             }
         }
         let entry = ShadowEntry::new(self.found, pinned);
-        let gone = self.guard.inner.insert(key, entry);
+        let gone = self.guard.guarded.insert(key, entry);
         self.guard.discard(gone);
         self.guard
     }

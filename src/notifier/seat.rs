@@ -1,13 +1,16 @@
-//! A driver's place on the chain: what its tickets are checked against.
+//! A driver's place on the chain, against which its tickets are checked.
 //!
-//! A driver of the whole address space is checked against the board, page by page; one that subscribed to a range, against
-//! the sequence of its subscription. Both kinds draw the same tickets and get the same permits.
+//! Tickets of a driver of the whole address space are checked against the board, page by page;
+//! those of a driver of a range against the sequence of its subscription. Both kinds of driver use
+//! the same tickets and permits.
 
 use super::{
-    board::{Board, BoardTicket, Verdict},
-    entry::{Brand, RegId, RegistrationPhase},
-    permit::Retry,
+    board::{Board, BoardTicket},
+    driver::Invalidation,
+    outcome::{Retry, Verdict},
+    registration_phase::RegistrationPhase,
     subscription::Subscription,
+    translation::{Brand, RegId, Translation},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -15,29 +18,29 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Unforgeable right to build the one gate of a registration.
+/// The right to make the gate, or the gates, of one registration. It cannot be forged or cloned.
 pub struct Seat {
     pub(super) reg: RegId,
     pub(super) brand: Brand,
     pub(super) board: Arc<Board>,
-    pub(super) standing: Arc<RegistrationPhase>,
+    pub(super) phase: Arc<RegistrationPhase>,
     pub(super) mem: Arc<PhysMem>,
     pub(super) sub: Option<Arc<Subscription>>,
 }
 
-/// What a ticket is checked against.
+/// The thing that a ticket is checked against.
 #[derive(Debug)]
 enum SnapshotKind<'s> {
     Board(BoardTicket<'s>),
     Subscription(&'s Subscription, u64),
 }
 
-/// When a ticket was drawn.
+/// The moment at which a ticket was drawn.
 #[derive(Debug)]
 pub(super) struct Snapshot<'s> {
-    against: SnapshotKind<'s>,
-    /// A window over the page, or the subscription, was open that began before the driver was on the chain: it was not
-    /// told.
+    kind: SnapshotKind<'s>,
+    /// Set if a window over the page, or over the subscribed range, was open that had begun before
+    /// the driver was on the chain, and so did not call it.
     early: bool,
 }
 
@@ -48,38 +51,40 @@ impl Snapshot<'_> {
 }
 
 impl Seat {
-    /// To be taken before anything about the page is looked up.
-    pub(super) fn stamp(&self, at: Vpn) -> Snapshot<'_> {
-        // First: windows that did not see the driver are over before the sequence is read that only others advance.
-        let early = !self.standing.is_settled() && self.is_early(VpnRange::single(at));
-        let against = match &self.sub {
+    /// Takes a snapshot for a ticket, before anything about the page is looked up.
+    pub(super) fn snapshot(&self, at: Vpn) -> Snapshot<'_> {
+        // First: only windows that call the driver advance the sequence, so the others must be over
+        // before it is read.
+        let early = !self.phase.is_drained() && self.is_early(VpnRange::single(at));
+        let kind = match &self.sub {
             Some(sub) => SnapshotKind::Subscription(sub, sub.snapshot()),
             None => SnapshotKind::Board(self.board.draw(at)),
         };
-        Snapshot { against, early }
+        Snapshot { kind, early }
     }
     #[cold]
     fn is_early(&self, at: VpnRange) -> bool {
-        if !self.standing.is_listed() {
+        if !self.phase.is_listed() {
             return true;
         }
         let over = self.sub.as_ref().map_or(at, |sub| sub.range);
         let busy = self.board.is_busy(over);
         let over_all = self.sub.is_none();
         if !busy && (!over_all || self.board.open() == 0) {
-            self.standing.settle();
+            self.phase.mark_drained();
         }
         busy
     }
-    /// Whether what was found for `range` after the stamp still holds. Under the driver's lock.
-    pub(super) fn check(&self, range: VpnRange, stamp: Snapshot<'_>) -> Result<(), Retry> {
-        if !self.standing.is_alive() {
+    /// Checks that the look-up which followed the snapshot still holds for `range`. The caller
+    /// holds the driver's lock.
+    pub(super) fn check(&self, range: VpnRange, snapshot: Snapshot<'_>) -> Result<(), Retry> {
+        if !self.phase.is_alive() {
             return Err(Retry::Detached);
         }
-        let verdict = match stamp.against {
-            SnapshotKind::Subscription(..) if stamp.early => Verdict::Busy,
+        let verdict = match snapshot.kind {
+            SnapshotKind::Subscription(..) if snapshot.early => Verdict::Busy,
             SnapshotKind::Subscription(sub, since) => sub.validate(since),
-            SnapshotKind::Board(drawn) => drawn.settle(range),
+            SnapshotKind::Board(drawn) => drawn.verdict(range),
         };
         match verdict {
             Verdict::Busy => Err(Retry::Busy),
@@ -87,19 +92,49 @@ impl Seat {
             Verdict::Current => Ok(()),
         }
     }
-    /// Sleeps until no window overlaps `range`; of a subscription, all of it.
+    /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any
+    /// page of that.
     pub(super) fn wait_idle(&self, range: VpnRange) {
         let Some(sub) = &self.sub else {
             return self.board.wait_idle(range);
         };
-        if !self.standing.is_settled() {
+        if !self.phase.is_drained() {
             self.board.wait_idle(sub.range);
         }
         sub.wait_idle();
     }
-    /// Whether windows over all of `range` reach the driver.
+    /// Returns true if windows over each page of `range` call the driver.
     pub(super) fn covers(&self, range: VpnRange) -> bool {
         self.sub.as_ref().is_none_or(|sub| sub.range.covers(range))
+    }
+}
+
+impl Seat {
+    /// Checks that the demand was made of this registration, at run time: drivers are long-lived
+    /// objects behind `dyn`, so no brand can tell their gates apart.
+    ///
+    /// # Panics
+    ///
+    /// If the demand was made of another registration.
+    #[inline]
+    pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
+        assert_eq!(self.reg, inv.reg(), "gate of another registration");
+    }
+}
+
+impl Seat {
+    pub(super) fn tried(&self, at: Vpn) {
+        let mmu = || self.phase.name();
+        self.board.observe(|w| w.tried(self.reg, mmu(), at));
+    }
+    pub(super) fn got(&self, at: Vpn) {
+        self.board.observe(|w| w.got(self.reg, at));
+    }
+    pub(super) fn handed_out(&self, translation: &Translation) {
+        self.board.observe(|w| w.handed_out(translation));
+    }
+    pub(super) fn established(&self, translation: &Translation) {
+        self.board.observe(|w| w.established(translation));
     }
 }
 

@@ -1,12 +1,15 @@
-//! The sequence of one subscribed range: how many windows over it are open, and how many have ended.
+//! The sequence of one subscribed range: the windows over it that are open, and the number that has
+//! ended.
 //!
-//! Guarantee: a ticket drawn from it is good only if no window over the range is open and none has ended since. Windows
-//! elsewhere do not touch it (`mmu_interval_read_begin`, `mmu_interval_read_retry`).
+//! Guarantee: a ticket of the range is good only if no window over the range is open and none has
+//! ended since the ticket was drawn. Windows elsewhere do not change the sequence
+//! (`mmu_interval_read_begin`, `mmu_interval_read_retry`).
 //!
-//! How: a window counts itself in *before* it calls the driver. So whoever, with a lock held that the driver's callback
-//! takes, still finds the old sequence, has left that lock before the callback gets it: what he enters is dropped by it.
+//! How: a window counts itself in *before* it calls the driver. A fault checks the sequence under a
+//! lock that the driver's callback takes. If it still finds the old sequence, it has left that lock
+//! before the callback gets it, and the callback drops the entry that the fault made.
 
-use super::board::Verdict;
+use super::outcome::Verdict;
 use crate::{
     addr::VpnRange,
     sync::{Condvar, Mutex},
@@ -34,11 +37,12 @@ impl Subscription {
             idle: Condvar::new(),
         }
     }
-    /// A window over the range begins.
+    /// Notes that a window over the range begins.
     pub(super) fn enter(&self) {
         self.windows.lock().open += 1;
     }
-    /// It has ended, or was refused. One step: whoever no longer finds it open finds it ended.
+    /// Notes that a window over the range has ended, or was refused. Both numbers change in one
+    /// step: a ticket that no longer finds the window open finds it ended.
     pub(super) fn leave(&self) {
         let mut w = self.windows.lock();
         w.open -= 1;
@@ -48,11 +52,11 @@ impl Subscription {
             self.idle.notify_all();
         }
     }
-    /// To be taken before the page is looked up.
+    /// Returns the sequence, for a ticket, before the page is looked up.
     pub(super) fn snapshot(&self) -> u64 {
         self.windows.lock().ended
     }
-    /// To be asked under the driver's lock.
+    /// Returns the verdict on a ticket with sequence `since`. The caller holds the driver's lock.
     pub(super) fn validate(&self, since: u64) -> Verdict {
         let w = self.windows.lock();
         if w.open > 0 {

@@ -1,11 +1,21 @@
-//! The protocol side of an invalidation window: its place on the board, and who agreed to it.
+//! The protocol of an invalidation window: its place on the board, and the drivers that
+//! acknowledged it.
+//!
+//! Guarantee: an [`OpenWindow`] exists only when every driver of its range has acknowledged.
+//! Exactly the drivers that acknowledged are notified of the end, also if another driver refuses or
+//! panics.
+//!
+//! The order is the protocol: the board is written before the chain is read, and the page table
+//! changes only when the value exists. See the module above.
 
 use super::{
-    asked::Callees,
     board::Board,
-    chain::{Chain, Notifiers},
-    entry::Entry,
-    ops::{Ack, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
+    callees::Callees,
+    chain::Chain,
+    driver::{Ack, Event, ExternalMmu, FirstPass, Invalidation, SecondPass, WouldBlock, demand},
+    driver_entry::DriverEntry,
+    notifiers::Notifiers,
+    observer::WindowObserver,
 };
 use crate::{
     addr::VpnRange,
@@ -15,21 +25,21 @@ use crate::{
 use smallvec::SmallVec;
 use std::{convert::Infallible, marker::PhantomData};
 
-/// How a window of this context asks one driver.
+/// The way in which a window of this context calls a driver.
 pub trait WindowContext: Context {
-    /// What a driver may answer instead of complying.
+    /// The reason for which a driver may refuse.
     type Refusal: std::fmt::Debug;
-    /// What a driver may have left for a second pass.
-    type Owed<'s>;
+    /// The second pass that a driver may leave.
+    type Deferred<'s>;
     #[doc(hidden)]
     fn ask<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
-    ) -> Result<FirstPass<'i, Self::Owed<'s>>, Self::Refusal>;
+    ) -> Result<FirstPass<'i, Self::Deferred<'s>>, Self::Refusal>;
     #[doc(hidden)]
-    fn settle<'i>(
-        owed: Self::Owed<'_>,
+    fn finish<'i>(
+        deferred: Self::Deferred<'_>,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
     ) -> Ack<'i>;
@@ -37,7 +47,7 @@ pub trait WindowContext: Context {
 
 impl WindowContext for Sleepable {
     type Refusal = Infallible;
-    type Owed<'s> = SecondPass<'s>;
+    type Deferred<'s> = SecondPass<'s>;
     fn ask<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
@@ -45,19 +55,19 @@ impl WindowContext for Sleepable {
     ) -> Result<FirstPass<'i, SecondPass<'s>>, Infallible> {
         Ok(ext.invalidate_begin(cx, inv))
     }
-    fn settle<'i>(
-        owed: SecondPass<'_>,
+    fn finish<'i>(
+        deferred: SecondPass<'_>,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
     ) -> Ack<'i> {
-        owed.run(cx, inv)
+        deferred.run(cx, inv)
     }
 }
 
-/// Who must not wait has nothing to wait for later.
+/// A driver that must not wait leaves no second pass.
 impl WindowContext for Atomic {
     type Refusal = WouldBlock;
-    type Owed<'s> = Infallible;
+    type Deferred<'s> = Infallible;
     fn ask<'i>(
         ext: &dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
@@ -65,19 +75,21 @@ impl WindowContext for Atomic {
     ) -> Result<FirstPass<'i, Infallible>, WouldBlock> {
         ext.try_invalidate_start(cx, inv).map(FirstPass::Done)
     }
-    fn settle<'i>(
-        owed: Infallible,
+    fn finish<'i>(
+        deferred: Infallible,
         _: Cx<'_, rank::Callback, Self>,
         _: Invalidation<'i>,
     ) -> Ack<'i> {
-        match owed {}
+        match deferred {}
     }
 }
 
-/// Every registered driver acknowledged the range; `Drop` ends it, for exactly those.
+/// A window that every driver of its range has acknowledged. `Drop` ends it, for exactly those
+/// drivers.
 ///
-/// With nobody ever registered it is one load and a null pointer. For that to be all, what is to be kept lies elsewhere,
-/// and nothing of the fast path takes the address of the window.
+/// In an address space where no driver was ever registered, it is one load and a null pointer. To
+/// keep it so, the state of a window lies elsewhere (in the slot of `grace`), and nothing on the
+/// fast path takes the address of the window.
 #[must_use]
 pub(crate) struct OpenWindow<'w, C: Context> {
     live: Option<Callees<'w>>,
@@ -85,7 +97,7 @@ pub(crate) struct OpenWindow<'w, C: Context> {
     cx: Cx<'w, rank::Window, C>,
 }
 
-/// A window that is being announced: ended if anybody refuses, or panics.
+/// A window that is being announced. It is ended if a driver refuses or panics.
 struct Opening<'a, 'w, C: Context> {
     live: Option<Callees<'w>>,
     range: VpnRange,
@@ -93,7 +105,7 @@ struct Opening<'a, 'w, C: Context> {
 }
 
 impl<'w, C: WindowContext> OpenWindow<'w, C> {
-    /// With nobody ever registered: one load.
+    /// Opens a window. One load, in an address space where no driver was ever registered.
     #[inline(always)]
     pub(crate) fn open<R: Below<rank::Window>>(
         notifiers: &'w Notifiers,
@@ -103,7 +115,7 @@ impl<'w, C: WindowContext> OpenWindow<'w, C> {
     ) -> Result<Self, C::Refusal> {
         Self::open_at(notifiers, cx.into_descended(), range, event)
     }
-    /// A window inside another: drivers must expect that they nest.
+    /// Opens a window inside of this one: drivers must expect that windows nest.
     pub(crate) fn nested<'n>(
         &'n mut self,
         notifiers: &'n Notifiers,
@@ -146,17 +158,18 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
     fn ask_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
-        let id = chain.board.next_watched();
+        let id = chain.board.next_window_id();
         let asked = chain.ask(&mut self.cx, self.range, id);
         let asked = self.live.insert(asked);
-        // First everybody is asked, then those are waited for who are not done: all at the same time.
-        let mut owed: SmallVec<[(&Entry, C::Owed<'_>); 1]> = SmallVec::new();
-        let watched = chain.board.watch.get().is_some();
+        // First passes of all drivers, and then the second passes: so all drivers wait at the same
+        // time.
+        let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
+        let watched = chain.board.observer.get().is_some();
         for entry in asked.entries() {
             if watched {
                 chain
                     .board
-                    .watched(|w| w.asking(id, self.range, entry.ext.name()));
+                    .observe(|w| w.asking(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
             let left = demand(self.range, event, entry.reg, |inv| {
@@ -164,19 +177,19 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             })?;
             asked.agrees();
             if let Some(left) = left {
-                owed.push((entry, left));
+                deferred.push((entry, left));
             }
         }
-        for (entry, left) in owed {
-            let asking = |w: &dyn super::WindowWatch| w.asking(id, self.range, entry.ext.name());
-            chain.board.watched(asking);
+        for (entry, left) in deferred {
+            let asking = |w: &dyn WindowObserver| w.asking(id, self.range, entry.ext.name());
+            chain.board.observe(asking);
             let cx = self.cx.descend();
             let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
-                Ok::<_, Infallible>(FirstPass::Done(C::settle(left, cx, inv)))
+                Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }
         asked.opened();
-        chain.board.watched(|w| w.opened(id, self.range));
+        chain.board.observe(|w| w.opened(id, self.range));
         Ok(())
     }
 }
@@ -185,49 +198,54 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
 fn end<C: Context>(mut asked: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
     let (id, open) = asked.state();
     if open {
-        asked.board().watched(|w| w.closing(range));
+        asked.board().observe(|w| w.closing(range));
     }
     asked.board().end(range);
     asked.close();
-    let _closed = Closed(asked.board(), id);
-    let mut telling = Telling {
+    let _closed = ReportClosed(asked.board(), id);
+    let mut ends = EndNotifications {
         rest: asked.told(),
-        tell: |entry: &Entry| entry.ext.invalidate_end(cx.descend(), range),
+        tell: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
     };
     if !panicking() {
-        telling.rest.by_ref().for_each(&mut telling.tell);
+        ends.rest.by_ref().for_each(&mut ends.tell);
     }
 }
 
-/// An oracle hears that the window is over when everybody has.
-struct Closed<'a>(&'a Board, u64);
+/// Reports the end of the window to the observer when every driver has been notified.
+struct ReportClosed<'a>(&'a Board, u64);
 
-impl Drop for Closed<'_> {
+impl Drop for ReportClosed<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.watched(|w| w.closed(self.1));
+        self.0.observe(|w| w.closed(self.1));
     }
 }
 
-/// The end is being told; who is left when a driver panics, or where a panic is what ends the window, is told all the same.
-struct Telling<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> {
+/// The notifications of an end. If a driver panics, or a panic ends the window, the rest of the
+/// drivers are notified when this is dropped.
+struct EndNotifications<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> {
     rest: I,
     tell: F,
 }
 
-impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Drop for Telling<'e, I, F> {
+impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> Drop
+    for EndNotifications<'e, I, F>
+{
     #[inline]
     fn drop(&mut self) {
         if panicking() {
-            self.despite_panics();
+            self.notify_despite_panics();
         }
     }
 }
 
-impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Telling<'e, I, F> {
+impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)>
+    EndNotifications<'e, I, F>
+{
     #[cold]
     #[inline(never)]
-    fn despite_panics(&mut self) {
+    fn notify_despite_panics(&mut self) {
         let mut despite = Despite::default();
         for entry in self.rest.by_ref() {
             despite.call(|| (self.tell)(entry));
@@ -237,7 +255,7 @@ impl<'e, I: Iterator<Item = &'e Entry>, F: FnMut(&'e Entry)> Telling<'e, I, F> {
 }
 
 impl<C: Context> OpenWindow<'_, C> {
-    /// What is covered, and the token for what is done inside.
+    /// Returns the range that is covered, and the token for work inside of the window.
     #[inline]
     pub(crate) fn split(&mut self) -> (Coverage<'_>, Cx<'_, rank::Window, C>) {
         let coverage = Coverage {
@@ -265,7 +283,7 @@ impl<C: Context> Drop for Opening<'_, '_, C> {
     }
 }
 
-/// The range of a window known to be open for `'w`.
+/// The range of a window that is known to be open for `'w`.
 #[derive(Clone, Copy)]
 pub(crate) struct Coverage<'w> {
     range: VpnRange,

@@ -5,7 +5,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::FrameWatch,
     mm::Mm,
-    notifier::{RegId, ShadowEntry, Translation, WindowWatch},
+    notifier::{RegId, ShadowEntry, Translation, WindowObserver},
     sync::Ordering,
 };
 use std::sync::{Arc, Weak};
@@ -79,7 +79,7 @@ impl Windows {
     }
 }
 
-impl WindowWatch for Windows {
+impl WindowObserver for Windows {
     fn asking(&self, window: u64, range: VpnRange, mmu: &'static str) {
         self.with(|o| o.liveness.asking((self.space(), window), range, mmu));
     }

@@ -6,8 +6,7 @@ use crate::{
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
     rmap::{
-        Blocking, Mapping, OwnerRef, Unmap, UnmapRefused, Usage, referenced, split_huge_of,
-        unmap_frame,
+        Blocking, FrameOwner, Unmap, UnmapRefused, Usage, referenced, split_huge_of, unmap_frame,
     },
     sync::panicking,
 };
@@ -343,17 +342,14 @@ impl<'r> Reclaim<'r> {
             return Fate::Active;
         }
         let evicted = self
-            .keeper(locked)
-            .is_some_and(|(mapping, index)| mapping.evict(locked, index));
+            .owner_of(locked)
+            .is_some_and(|(owner, index)| owner.evict(locked, index));
         if evicted { Fate::Freed } else { Fate::Active }
     }
-    /// The mapping that the page belongs to, and its index there.
-    fn keeper(&self, locked: &FrameLock<'_>) -> Option<(Arc<Mapping>, u64)> {
+    /// The owner of the page, and its index there.
+    fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {
         let owner = locked.owner()?;
-        match self.host.registry.find(owner.id)? {
-            OwnerRef::Mapping(mapping) => Some((mapping.upgrade()?, owner.index)),
-            OwnerRef::Anon(_) => None,
-        }
+        Some((self.host.registry.find(owner.id)?, owner.index))
     }
     /// Writes back the pages of files that were found dirty (`wakeup_flusher_threads`); says whether any is clean now.
     /// They go when their turn comes again.
@@ -363,10 +359,10 @@ impl<'r> Reclaim<'r> {
         for frame in self.dirty.take() {
             let locked = mem.lock(cx, frame);
             let is_dirty = mem.flags(locked.pfn()).contains(FrameFlags::DIRTY);
-            let Some((mapping, index)) = self.keeper(&locked).filter(|_| is_dirty) else {
+            let Some((owner, index)) = self.owner_of(&locked).filter(|_| is_dirty) else {
                 continue;
             };
-            if mapping.write_back(&mut cx.descend(), &locked, index) {
+            if owner.write_back(&mut cx.descend(), &locked, index) {
                 mem.set_flags(locked.pfn(), FrameFlags::RECLAIM);
                 any = true;
             }

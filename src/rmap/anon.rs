@@ -4,18 +4,19 @@
 //! when dropped. The tree of a node holds every VMA that may map a page of it.
 
 use super::{
-    registry::{OwnerRef, Registry},
-    space::{MappedAt, RmapCx, VmaPlacement},
-    tree::{Frozen, Tree, next_seq},
+    owner::{FrameOwner, VisitPage, VisitPart},
+    registry::Registry,
+    target::{RmapCx, VmaPlacement},
+    tree::{Frozen, RmapTree, next_seq},
 };
 use crate::{
-    addr::VpnRange,
-    frame::{Owner, OwnerId},
+    addr::{Pfn, VpnRange},
+    frame::{Owner, OwnerId, PhysMem},
     interval::Key,
     sync::Mutex,
 };
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// One node of the family tree.
 pub(crate) struct AnonVma {
@@ -24,7 +25,7 @@ pub(crate) struct AnonVma {
     /// The node forked from; none for a root.
     parent: Option<Arc<AnonVma>>,
     counts: Mutex<Counts>,
-    tree: Tree,
+    tree: RmapTree,
 }
 
 #[derive(Default)]
@@ -40,14 +41,14 @@ struct Counts {
 impl AnonVma {
     fn new(registry: &Arc<Registry>, parent: Option<Arc<Self>>, children: u32) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            id: registry.add(OwnerRef::Anon(me.clone())),
+            id: registry.add(Weak::<Self>::clone(me)),
             registry: Arc::clone(registry),
             parent,
             counts: Mutex::new(Counts {
                 children,
                 ..Counts::default()
             }),
-            tree: Tree::new(),
+            tree: RmapTree::new(),
         })
     }
     fn new_root(registry: &Arc<Registry>) -> Arc<Self> {
@@ -97,26 +98,26 @@ impl AnonVma {
     pub(crate) fn owner(&self, index: u64) -> Owner {
         Owner { id: self.id, index }
     }
-    /// Visits the part of every VMA that may map pages `[from, to)`.
-    pub(crate) fn walk_range(
-        &self,
-        cx: RmapCx<'_>,
-        (from, to): (u64, u64),
-        visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
-    ) {
-        self.tree.walk(cx, from, to, visit);
-    }
-    /// Visits every VMA that may map page `index`.
-    pub(crate) fn walk(
-        &self,
-        cx: RmapCx<'_>,
-        index: u64,
-        mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
-    ) {
+}
+
+impl FrameOwner for AnonVma {
+    fn walk(&self, cx: RmapCx<'_>, index: u64, _pfn: Pfn, visit: &mut VisitPage<'_>) {
         self.tree
             .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
                 visit(cx, spot)
             });
+    }
+    fn walk_huge(&self, cx: RmapCx<'_>, (from, to): (u64, u64), visit: &mut VisitPart<'_>) {
+        self.tree.walk(cx, from, to, visit);
+    }
+    fn split_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, (from, to): (u64, u64)) {
+        let mut split = 0;
+        self.tree.walk(cx, from, to, |cx, spot, part| {
+            split += spot.space.split_folio(cx, part, head);
+            // Counted anew: a fork may have mapped it once more meanwhile.
+            split < mem.huge_mappings(head)
+        });
+        mem.forget_huge(head);
     }
 }
 
@@ -208,7 +209,9 @@ impl AnonLink {
                     seq: next_seq(),
                 };
                 let old = placed.map(|p| p.key);
-                self.chain.iter().for_each(|n| n.tree.put(key, place, old));
+                self.chain
+                    .iter()
+                    .for_each(|n| n.tree.insert(key, place, old));
                 *placed = Some(Placed { key, end, flags });
             }
         }

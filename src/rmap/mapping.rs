@@ -2,9 +2,10 @@
 
 use super::{
     exported::ExportOrder,
-    registry::{OwnerRef, Registry},
-    space::{EvenCows, MappedAt, RmapCx, VmaPlacement},
-    tree::{Frozen, Tree, Turn, each_page},
+    owner::{FrameOwner, VisitPage},
+    registry::Registry,
+    target::{EvenCows, RmapCx, VmaPlacement},
+    tree::{Frozen, RmapTree, SeqCell, each_page},
 };
 use crate::ctx::FolioCx;
 
@@ -23,7 +24,7 @@ use std::{
 pub struct Mapping {
     id: OwnerId,
     registry: Arc<Registry>,
-    tree: Tree,
+    tree: RmapTree,
     evict: OnceLock<Weak<dyn Evict>>,
 }
 
@@ -41,9 +42,9 @@ pub(crate) trait Evict: Send + Sync {
 impl Mapping {
     pub(crate) fn new(registry: &Arc<Registry>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            id: registry.add(OwnerRef::Mapping(me.clone())),
+            id: registry.add(Weak::<Self>::clone(me)),
             registry: Arc::clone(registry),
-            tree: Tree::new(),
+            tree: RmapTree::new(),
             evict: OnceLock::new(),
         })
     }
@@ -55,25 +56,8 @@ impl Mapping {
     pub(crate) fn set_keeper(&self, keeper: Weak<dyn Evict>) {
         let _first = self.evict.set(keeper);
     }
-    /// Asks the keeper to give up a page.
-    pub(crate) fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
-        let keeper = self.evict.get().and_then(Weak::upgrade);
-        keeper.is_some_and(|keeper| keeper.evict(locked, index))
-    }
-    /// Asks the keeper to write back a page.
-    pub(crate) fn write_back(
-        &self,
-        cx: &mut FolioCx<'_>,
-        locked: &FrameLock<'_>,
-        index: u64,
-    ) -> bool {
-        let keeper = self.evict.get().and_then(Weak::upgrade);
-        keeper.is_some_and(|keeper| keeper.write_back(cx, locked, index))
-    }
-    /// Asks the keeper to take another frame for a page.
-    pub(crate) fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
-        let keeper = self.evict.get().and_then(Weak::upgrade);
-        keeper.is_some_and(|keeper| keeper.replace(locked, index, new))
+    fn keeper(&self) -> Option<Arc<dyn Evict>> {
+        self.evict.get().and_then(Weak::upgrade)
     }
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)
@@ -107,12 +91,9 @@ impl Mapping {
     pub(crate) fn unmap_frame(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, index: u64, pfn: Pfn) {
         let exports = &self.registry.exports;
         exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
-        let mut unmap = |cx: RmapCx<'_>, spot: &MappedAt<'_>| {
+        self.walk(cx.descend(), index, pfn, &mut |cx, spot| {
             spot.space.unmap_frame(cx, spot, pfn);
             true
-        };
-        self.walk(cx.descend(), index, |cx, spot| {
-            each_page(cx, spot, pfn, &mut unmap)
         });
         exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
     }
@@ -127,31 +108,37 @@ impl Mapping {
         let exports = &self.registry.exports;
         exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut dirty = false;
-        let mut protect = |cx: RmapCx<'_>, spot: &MappedAt<'_>| {
+        self.walk(cx.descend(), index, pfn, &mut |cx, spot| {
             dirty |= spot.space.write_protect(cx, spot, pfn);
             true
-        };
-        self.walk(cx.descend(), index, |cx, spot| {
-            each_page(cx, spot, pfn, &mut protect)
         });
         exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
-    /// Visits every VMA that covers page `index`.
-    pub(crate) fn walk(
-        &self,
-        cx: RmapCx<'_>,
-        index: u64,
-        mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
-    ) {
-        self.tree
-            .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
-                visit(cx, spot)
-            });
-    }
     /// Keeps walks out while entries move.
     pub(crate) fn freeze(&self) -> Frozen<'_> {
         self.tree.freeze()
+    }
+}
+
+impl FrameOwner for Mapping {
+    fn walk(&self, cx: RmapCx<'_>, index: u64, pfn: Pfn, visit: &mut VisitPage<'_>) {
+        self.tree
+            .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
+                each_page(cx, spot, pfn, visit)
+            });
+    }
+    fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
+        self.keeper()
+            .is_some_and(|keeper| keeper.evict(locked, index))
+    }
+    fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool {
+        self.keeper()
+            .is_some_and(|keeper| keeper.write_back(cx, locked, index))
+    }
+    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
+        self.keeper()
+            .is_some_and(|keeper| keeper.replace(locked, index, new))
     }
 }
 
@@ -173,7 +160,7 @@ impl fmt::Debug for Mapping {
 pub(crate) struct FileLink {
     mapping: Arc<Mapping>,
     start: u64,
-    turn: Turn,
+    seq: SeqCell,
     end: u64,
     flags: u64,
     range: VpnRange,
@@ -182,23 +169,23 @@ pub(crate) struct FileLink {
 impl FileLink {
     /// Enters a VMA.
     pub(crate) fn new(mapping: &Arc<Mapping>, place: &VmaPlacement) -> Self {
-        Self::with(mapping, place, mapping.tree.put_last(place, None))
+        Self::with(mapping, place, mapping.tree.insert_last(place, None))
     }
     /// Enters a forked VMA: directly behind its parent's, before all others that start there. So who walks to find all
     /// mappings of a page, and stops at the last one, meets the same VMAs as on Linux.
     pub(crate) fn fork(&self, place: &VmaPlacement) -> Self {
-        let turn = match place.span().0 == self.start {
-            true => self.mapping.tree.put_behind(place, &self.turn),
-            false => self.mapping.tree.put_last(place, None),
+        let seq = match place.span().0 == self.start {
+            true => self.mapping.tree.insert_after(place, &self.seq),
+            false => self.mapping.tree.insert_last(place, None),
         };
-        Self::with(&self.mapping, place, turn)
+        Self::with(&self.mapping, place, seq)
     }
-    fn with(mapping: &Arc<Mapping>, place: &VmaPlacement, turn: Turn) -> Self {
+    fn with(mapping: &Arc<Mapping>, place: &VmaPlacement, seq: SeqCell) -> Self {
         let (start, end) = place.span();
         Self {
             mapping: Arc::clone(mapping),
             start,
-            turn,
+            seq,
             end,
             flags: place.flags,
             range: place.range,
@@ -206,8 +193,8 @@ impl FileLink {
     }
     /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
     pub(crate) fn moved(&mut self, place: &VmaPlacement) {
-        let old = Some((self.start, &self.turn));
-        self.turn = self.mapping.tree.put_last(place, old);
+        let old = Some((self.start, &self.seq));
+        self.seq = self.mapping.tree.insert_last(place, old);
         (self.start, self.end) = place.span();
         self.flags = place.flags;
         self.range = place.range;
@@ -220,7 +207,7 @@ impl FileLink {
             self.moved(place);
         } else if self.flags != place.flags {
             let tree = &self.mapping.tree;
-            tree.set_flags_at(self.start, &self.turn, place.flags);
+            tree.set_flags_at(self.start, &self.seq, place.flags);
             self.flags = place.flags;
         }
     }
@@ -228,12 +215,12 @@ impl FileLink {
 
 impl Drop for FileLink {
     fn drop(&mut self) {
-        self.mapping.tree.remove_at(self.start, &self.turn);
+        self.mapping.tree.remove_at(self.start, &self.seq);
     }
 }
 
 impl fmt::Debug for FileLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileLink({}, {:?})", self.start, self.turn)
+        write!(f, "FileLink({}, {:?})", self.start, self.seq)
     }
 }

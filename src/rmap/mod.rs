@@ -19,8 +19,9 @@
 mod anon;
 mod exported;
 mod mapping;
+mod owner;
 mod registry;
-mod space;
+mod target;
 mod tree;
 mod walk;
 
@@ -28,12 +29,11 @@ pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub use mapping::Mapping;
 pub(crate) use mapping::{Evict, FileLink};
-pub(crate) use registry::{OwnerRef, Registry};
-pub use space::EvenCows;
-pub(crate) use space::{
+pub(crate) use owner::FrameOwner;
+pub(crate) use registry::Registry;
+pub use target::EvenCows;
+pub(crate) use target::{
     Blocking, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, VmaPlacement, Young,
 };
 pub(crate) use tree::Frozen;
-pub(crate) use walk::{
-    Usage, referenced, restore, split_huge, split_huge_of, unmap_frame, walk_frame,
-};
+pub(crate) use walk::{Usage, referenced, restore, split_huge_of, unmap_frame, walk_frame};

@@ -4,33 +4,25 @@
 //! owner in whose VMAs the frame is not. A walk checks each entry for the frame, so neither does harm.
 
 use super::{
-    anon::AnonVma,
     exported::{ExportOrder, Exports},
-    mapping::Mapping,
+    owner::FrameOwner,
 };
 use crate::{
     frame::{MAX_ID, OwnerId},
     sync::Mutex,
 };
-use std::sync::Weak;
-
-/// Who can own frames.
-#[derive(Clone)]
-pub(crate) enum OwnerRef {
-    Anon(Weak<AnonVma>),
-    Mapping(Weak<Mapping>),
-}
+use std::sync::{Arc, Weak};
 
 /// All owners of a machine, and the drivers that are told by frame.
 #[derive(Default)]
 pub(crate) struct Registry {
-    slots: Mutex<Slots>,
+    slots: Mutex<OwnerSlots>,
     pub(crate) exports: Exports,
 }
 
 #[derive(Default)]
-struct Slots {
-    owners: Vec<Option<OwnerRef>>,
+struct OwnerSlots {
+    owners: Vec<Option<Weak<dyn FrameOwner>>>,
     free: Vec<u32>,
 }
 
@@ -46,7 +38,7 @@ impl Registry {
     /// # Panics
     ///
     /// With more than 2^28 owners at once.
-    pub(super) fn add(&self, owner: OwnerRef) -> OwnerId {
+    pub(super) fn add(&self, owner: Weak<dyn FrameOwner>) -> OwnerId {
         let mut slots = self.slots.lock();
         if let Some(i) = slots.free.pop() {
             slots.owners[i as usize] = Some(owner);
@@ -63,8 +55,10 @@ impl Registry {
         let _old = slots.owners[id.0 as usize - 1].take();
         slots.free.push(id.0 - 1);
     }
-    pub(crate) fn find(&self, id: OwnerId) -> Option<OwnerRef> {
-        self.slots.lock().owners.get(id.0 as usize - 1).cloned()?
+    pub(crate) fn find(&self, id: OwnerId) -> Option<Arc<dyn FrameOwner>> {
+        let owner = self.slots.lock().owners.get(id.0 as usize - 1).cloned()?;
+        // The lock is free again here: the last reference may go where this one is dropped.
+        owner?.upgrade()
     }
 }
 

@@ -3,7 +3,10 @@
 //! Guarantee: a walk meets every VMA that maps the wanted pages throughout, in the order of page offsets, and of their
 //! coming where these are equal, but for forked VMAs of objects, which stand behind their parents'; none of them changes its place during the walk.
 
-use super::space::{MappedAt, RmapCx, RmapTarget, VmaPlacement};
+use super::{
+    owner::VisitPage,
+    target::{MappedAt, RmapCx, RmapTarget, VmaPlacement},
+};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     interval::{IntervalTree, Key},
@@ -16,17 +19,17 @@ use std::sync::Arc;
 static NEXT: IdSource = IdSource::starting_at(0);
 
 /// Turns between two that were taken at the end of the line: so many times halved, one can stand between.
-const APART: u64 = 1 << 24;
+const SEQ_GAP: u64 = 1 << 24;
 
-/// The turn of a VMA among those of its tree that start at the same page offset. Changes under the lock of the tree
+/// The seq of a VMA among those of its tree that start at the same page offset. Changes under the lock of the tree
 /// alone.
 #[derive(Clone, Debug)]
-pub(super) struct Turn(Arc<AtomicU64>);
+pub(super) struct SeqCell(Arc<AtomicU64>);
 
-impl Turn {
+impl SeqCell {
     /// Behind all others.
     fn last() -> Self {
-        Self(Arc::new(AtomicU64::new(next_seq() * APART)))
+        Self(Arc::new(AtomicU64::new(next_seq() * SEQ_GAP)))
     }
     fn of(seq: u64) -> Self {
         Self(Arc::new(AtomicU64::new(seq)))
@@ -54,35 +57,35 @@ struct Record {
     flags: u64,
     nonlinear: Option<VpnRange>,
     /// Of a tree in whose lines others are let in.
-    turn: Option<Turn>,
+    seq: Option<SeqCell>,
 }
 
 impl Record {
-    fn of(place: &VmaPlacement, turn: Option<&Turn>) -> Self {
+    fn of(place: &VmaPlacement, seq: Option<&SeqCell>) -> Self {
         Self {
             space: place.space.clone(),
             at: place.range.start(),
             flags: place.flags,
             nonlinear: place.nonlinear.then_some(place.range),
-            turn: turn.cloned(),
+            seq: seq.cloned(),
         }
     }
 }
 
 /// The tree and its lock.
-pub(super) struct Tree(RwLock<IntervalTree<Record>>);
+pub(super) struct RmapTree(RwLock<IntervalTree<Record>>);
 
 /// The lock held exclusively: no walk is under way.
 pub(crate) struct Frozen<'t> {
     _held: RwLockWriteGuard<'t, IntervalTree<Record>>,
 }
 
-impl Tree {
+impl RmapTree {
     pub(super) fn new() -> Self {
         Self(RwLock::new(IntervalTree::new()))
     }
     /// Adds a VMA, and takes out under the same lock what it was before.
-    pub(super) fn put(&self, key: Key, place: &VmaPlacement, old: Option<Key>) {
+    pub(super) fn insert(&self, key: Key, place: &VmaPlacement, old: Option<Key>) {
         let record = Record::of(place, None);
         let mut tree = self.0.write();
         if let Some(old) = old {
@@ -91,38 +94,42 @@ impl Tree {
         tree.insert(key, place.span().1, record);
     }
     /// Adds a VMA behind all that start where it does, and takes out under the same lock what it was before.
-    pub(super) fn put_last(&self, place: &VmaPlacement, old: Option<(u64, &Turn)>) -> Turn {
+    pub(super) fn insert_last(
+        &self,
+        place: &VmaPlacement,
+        old: Option<(u64, &SeqCell)>,
+    ) -> SeqCell {
         let (start, end) = place.span();
-        let turn = Turn::last();
-        let record = Record::of(place, Some(&turn));
+        let seq = SeqCell::last();
+        let record = Record::of(place, Some(&seq));
         let mut tree = self.0.write();
         if let Some((start, old)) = old {
             tree.remove(old.key(start));
         }
-        tree.insert(turn.key(start), end, record);
-        turn
+        tree.insert(seq.key(start), end, record);
+        seq
     }
     /// Adds a VMA directly behind another that starts where it does (`vma_interval_tree_insert_after`).
-    pub(super) fn put_behind(&self, place: &VmaPlacement, first: &Turn) -> Turn {
+    pub(super) fn insert_after(&self, place: &VmaPlacement, first: &SeqCell) -> SeqCell {
         let (start, end) = place.span();
         let mut tree = self.0.write();
         let seq = between(&tree, first.key(start)).unwrap_or_else(|| {
-            line_up(&mut tree, start);
+            renumber(&mut tree, start);
             between(&tree, first.key(start)).expect("they stand apart")
         });
-        let turn = Turn::of(seq);
-        tree.insert(turn.key(start), end, Record::of(place, Some(&turn)));
-        turn
+        let seq = SeqCell::of(seq);
+        tree.insert(seq.key(start), end, Record::of(place, Some(&seq)));
+        seq
     }
-    pub(super) fn set_flags_at(&self, start: u64, turn: &Turn, flags: u64) {
+    pub(super) fn set_flags_at(&self, start: u64, seq: &SeqCell, flags: u64) {
         let mut tree = self.0.write();
-        if let Some(record) = tree.get_mut(turn.key(start)) {
+        if let Some(record) = tree.get_mut(seq.key(start)) {
             record.flags = flags;
         }
     }
-    pub(super) fn remove_at(&self, start: u64, turn: &Turn) {
+    pub(super) fn remove_at(&self, start: u64, seq: &SeqCell) {
         let mut tree = self.0.write();
-        tree.remove(turn.key(start));
+        tree.remove(seq.key(start));
     }
     pub(super) fn set_flags(&self, key: Key, flags: u64) {
         if let Some(record) = self.0.write().get_mut(key) {
@@ -189,14 +196,14 @@ fn between(tree: &IntervalTree<Record>, key: Key) -> Option<u64> {
         ..key
     };
     let next = tree.at_or_above(above).filter(|k| k.start == key.start);
-    // Who comes last of all later gets a multiple of `APART` that is above this.
-    let free = (key.seq / APART + 1) * APART;
+    // Who comes last of all later gets a multiple of `SEQ_GAP` that is above this.
+    let free = (key.seq / SEQ_GAP + 1) * SEQ_GAP;
     let gap = next.map_or(free, |next| next.seq) - key.seq;
     (gap > 1).then(|| key.seq + gap / 2)
 }
 
-/// Those that start at an offset get turns that stand apart, in the same order.
-fn line_up(tree: &mut IntervalTree<Record>, start: u64) {
+/// Those that start at an offset get seqs that stand apart, in the same order.
+fn renumber(tree: &mut IntervalTree<Record>, start: u64) {
     let mut at = Key { start, seq: 0 };
     let mut line = Vec::new();
     while let Some(key) = tree.at_or_above(at).filter(|k| k.start == start) {
@@ -204,9 +211,9 @@ fn line_up(tree: &mut IntervalTree<Record>, start: u64) {
         at = key;
     }
     for (end, record) in line {
-        let turn = record.turn.as_ref().expect("let in with one");
-        turn.0.store(Turn::last().seq(), Ordering::Relaxed);
-        tree.insert(turn.key(start), end, record);
+        let seq = record.seq.as_ref().expect("let in with one");
+        seq.0.store(SeqCell::last().seq(), Ordering::Relaxed);
+        tree.insert(seq.key(start), end, record);
     }
 }
 
@@ -219,7 +226,7 @@ pub(super) fn each_page(
     mut cx: RmapCx<'_>,
     spot: &MappedAt<'_>,
     pfn: Pfn,
-    visit: &mut impl FnMut(RmapCx<'_>, &MappedAt<'_>) -> bool,
+    visit: &mut VisitPage<'_>,
 ) -> bool {
     let Some(vma) = spot.nonlinear else {
         return visit(cx, spot);
@@ -237,10 +244,10 @@ pub(super) fn each_page(
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{Tree, Turn, VmaPlacement, Vpn, VpnRange};
+    use super::{RmapTree, SeqCell, VmaPlacement, Vpn, VpnRange};
     use crate::{
         addr::Pfn,
-        rmap::space::{
+        rmap::target::{
             Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young,
         },
     };
@@ -289,11 +296,11 @@ mod tests {
         }
     }
 
-    /// Many more than turns can be halved: the line is that of a list, in which each stands behind its parent.
+    /// Many more than seqs can be halved: the line is that of a list, in which each stands behind its parent.
     #[test]
     fn forked_vmas_stand_directly_behind_their_parents() {
-        let tree = Tree::new();
-        let mut turns: Vec<(u64, Turn)> = Vec::new();
+        let tree = RmapTree::new();
+        let mut seqs: Vec<(u64, SeqCell)> = Vec::new();
         let mut line: Vec<u64> = Vec::new();
         let mut x = 7_u64;
         for nth in 0..if cfg!(miri) { 60 } else { 600 } {
@@ -301,25 +308,25 @@ mod tests {
             // Some come last, most are children: of the first, of the last, of any.
             let parent = match (x >> 33) % 8 {
                 0 => None,
-                1..4 => turns.first(),
-                4..6 => turns.last(),
-                _ => turns.get((x >> 40) as usize % turns.len().max(1)),
+                1..4 => seqs.first(),
+                4..6 => seqs.last(),
+                _ => seqs.get((x >> 40) as usize % seqs.len().max(1)),
             };
-            let turn = match parent {
+            let seq = match parent {
                 None => {
                     line.push(nth);
-                    tree.put_last(&place(nth), None)
+                    tree.insert_last(&place(nth), None)
                 }
-                Some((parent, turn)) => {
+                Some((parent, seq)) => {
                     let at = line.iter().position(|n| n == parent).unwrap();
                     line.insert(at + 1, nth);
-                    tree.put_behind(&place(nth), turn)
+                    tree.insert_after(&place(nth), seq)
                 }
             };
-            turns.push((nth, turn));
+            seqs.push((nth, seq));
             if nth % 5 == 4 {
-                let (gone, turn) = turns.remove((x >> 50) as usize % turns.len());
-                tree.remove_at(5, &turn);
+                let (gone, seq) = seqs.remove((x >> 50) as usize % seqs.len());
+                tree.remove_at(5, &seq);
                 line.retain(|n| *n != gone);
             }
             let stands: Vec<u64> = tree.0.read().iter().map(|(_, _, r)| r.at.0).collect();

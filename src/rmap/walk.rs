@@ -1,11 +1,9 @@
 //! From a locked frame to everything that may map it: `rmap_walk`.
 
 use super::{
-    anon::AnonVma,
     exported::ExportOrder,
-    registry::{OwnerRef, Registry},
-    space::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused, Young},
-    tree::each_page,
+    registry::Registry,
+    target::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused, Young},
 };
 use crate::ctx::FolioCx;
 
@@ -37,38 +35,9 @@ fn walk_as<R: Below<rank::Rmap>>(
     let Some(owner) = locked.owner() else {
         return;
     };
-    match registry.find(owner.id) {
-        Some(OwnerRef::Anon(node)) => {
-            if let Some(node) = node.upgrade() {
-                node.walk(cx.descend(), owner.index, visit);
-            }
-        }
-        Some(OwnerRef::Mapping(mapping)) => {
-            if let Some(mapping) = mapping.upgrade() {
-                mapping.walk(cx.descend(), owner.index, |cx, spot| {
-                    each_page(cx, spot, pfn, &mut visit)
-                });
-            }
-        }
-        None => {}
+    if let Some(found) = registry.find(owner.id) {
+        found.walk(cx.descend(), owner.index, pfn, &mut visit);
     }
-}
-
-/// Maps what is there of a huge page of private memory by small entries, wherever it is mapped, until all of it is; it is a
-/// huge page no more (`split_folio`). `pages`: its page offsets.
-pub(crate) fn split_huge(
-    node: &AnonVma,
-    mem: &PhysMem,
-    cx: RmapCx<'_>,
-    (head, pages): (Pfn, (u64, u64)),
-) {
-    let mut split = 0;
-    node.walk_range(cx, pages, |cx, spot, part| {
-        split += spot.space.split_folio(cx, part, head);
-        // Counted anew: a fork may have mapped it once more meanwhile.
-        split < mem.huge_mappings(head)
-    });
-    mem.forget_huge(head);
 }
 
 /// The same for the huge page that a locked frame is part of.
@@ -82,12 +51,10 @@ pub(crate) fn split_huge_of(
     let Some(owner) = locked.owner() else {
         return;
     };
-    if let Some(OwnerRef::Anon(node)) = registry.find(owner.id)
-        && let Some(node) = node.upgrade()
-    {
+    if let Some(found) = registry.find(owner.id) {
         let first = owner.index - u64::from(locked.pfn().0 - head.0);
         let pages = (first, first + u64::from(HUGE));
-        split_huge(&node, mem, cx.descend(), (head, pages));
+        found.split_huge(mem, cx.descend(), head, pages);
     }
 }
 

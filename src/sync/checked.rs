@@ -182,7 +182,7 @@ impl<T> Default for OnceLock<T> {
 
 /// See `real`.
 #[inline]
-pub(crate) fn probe() {
+pub(crate) fn switch_point() {
     #[cfg(shuttle)]
     AtomicBool::new(false).load(Ordering::Relaxed);
 }
@@ -223,7 +223,7 @@ impl RaceProbe {
 }
 
 /// See `real`.
-pub(crate) fn exclusive<T>(at: &mut AtomicPtr<T>) -> *mut T {
+pub(crate) fn atomic_get_mut<T>(at: &mut AtomicPtr<T>) -> *mut T {
     #[cfg(loom)]
     return at.with_mut(|at| *at);
     #[cfg(shuttle)]
@@ -238,12 +238,12 @@ pub(crate) fn nulls<T, const N: usize>() -> [AtomicPtr<T>; N] {
     std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()))
 }
 /// The number of the thread: the last one in its name, the same in each execution.
-pub(super) fn lane() -> usize {
+pub(super) fn shard_index() -> usize {
     let name = format!("{:?}", checker::thread::current().id());
     let digit = |c: char| c.to_digit(10).and_then(|d| usize::try_from(d).ok());
     name.chars().rev().find_map(digit).unwrap_or(0)
 }
-pub(super) const fn lanes() -> usize {
+pub(super) const fn shard_count() -> usize {
     2
 }
 

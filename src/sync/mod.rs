@@ -7,18 +7,18 @@ mod addresses;
 #[cfg(any(loom, shuttle))]
 mod checked;
 mod despite;
-mod lane_lock;
-mod lanes;
+mod id_source;
 #[cfg(not(any(loom, shuttle)))]
 mod real;
-mod serial;
+mod sharded;
+mod sharded_rwlock;
 
 pub(crate) use addresses::{Addresses, TakenAddress};
 #[cfg(any(loom, shuttle))]
 pub(crate) use checked::*;
 pub(crate) use despite::{Despite, panicking};
-pub(crate) use lane_lock::ShardedRwLock;
-pub(crate) use lanes::{CachePadded, Sharded};
+pub(crate) use id_source::IdSource;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::*;
-pub(crate) use serial::IdSource;
+pub(crate) use sharded::{CachePadded, Sharded};
+pub(crate) use sharded_rwlock::ShardedRwLock;

@@ -17,7 +17,7 @@ pub(crate) use std::{
 
 /// Beside each access of `crossbeam-epoch`, which shuttle does not see: a place where it may switch. Nothing otherwise.
 #[inline]
-pub(crate) const fn probe() {}
+pub(crate) const fn switch_point() {}
 
 /// Stands between accesses whose order is sequentially consistent: loom takes them for acquire and release, and is told by a
 /// fence. Nothing otherwise.
@@ -43,7 +43,7 @@ impl RaceProbe {
 
 /// The pointer, where nobody else has the atomic.
 #[inline]
-pub(crate) fn exclusive<T>(at: &mut AtomicPtr<T>) -> *mut T {
+pub(crate) fn atomic_get_mut<T>(at: &mut AtomicPtr<T>) -> *mut T {
     *at.get_mut()
 }
 /// Entries of a table page.
@@ -58,13 +58,13 @@ pub(crate) const fn nulls<T, const N: usize>() -> [AtomicPtr<T>; N] {
 }
 /// The number of this thread, in the order in which threads first asked.
 #[inline]
-pub(super) fn lane() -> usize {
+pub(super) fn shard_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed));
     LANE.with(|lane| *lane)
 }
 /// Twice as many as there are processors, as threads are dealt out in turn; a power of two.
-pub(super) fn lanes() -> usize {
+pub(super) fn shard_count() -> usize {
     static LANES: OnceLock<usize> = OnceLock::new();
     *LANES.get_or_init(|| {
         let processors = thread::available_parallelism().map_or(1, usize::from);

@@ -8,7 +8,7 @@ use super::{
 use crate::ctx::CallCx;
 
 pub(super) use crate::oracle::message;
-use crate::{notifier::hook, sync::Mutex};
+use crate::{notifier::test_hook, sync::Mutex};
 use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -65,7 +65,7 @@ impl Trial {
         let state = Arc::new(Mutex::new((0, None)));
         let (trial, shared) = (Arc::clone(self), Arc::clone(&state));
         let meanwhile = Arc::new(meanwhile);
-        let hooked = hook::hook(Box::new(move |vpn, _| {
+        let hooked = test_hook::hook(Box::new(move |vpn, _| {
             let count = {
                 let mut s = shared.lock();
                 s.0 += 1;

@@ -21,10 +21,10 @@ const LAYERS: &[&str] = &[
 /// Files that may hold unsafe code.
 const UNSAFE: &[&str] = &[
     "sync/checked.rs",
-    "sync/lane_lock.rs",
+    "sync/sharded_rwlock.rs",
     "notifier/epoch_list.rs",
-    "notifier/calls.rs",
-    "notifier/lazy.rs",
+    "notifier/grace.rs",
+    "notifier/once_arc.rs",
     "mm/page_table/node.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",

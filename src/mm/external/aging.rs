@@ -46,7 +46,7 @@ impl Mm {
         self.notifiers.age(&mut cx.non_blocking(), range, kind) | young
     }
     /// Has an oracle look on at the windows of this address space, which has an external MMU.
-    pub(crate) fn set_watch(&self, watch: std::sync::Arc<dyn crate::notifier::WindowWatch>) {
+    pub(crate) fn set_watch(&self, watch: std::sync::Arc<dyn crate::notifier::WindowObserver>) {
         self.notifiers.watch(watch);
     }
     /// The registration of a driver of this address space.

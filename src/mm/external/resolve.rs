@@ -71,7 +71,7 @@ impl Mm {
         // Read after the entry: a frame retired in between fails validation, as its window has closed.
         let generation = self.machine().mem().generation(found.pfn);
         #[cfg(feature = "testkit")]
-        crate::notifier::hook::looked_up(ticket.vpn(), ticket.access());
+        crate::notifier::test_hook::looked_up(ticket.vpn(), ticket.access());
         ticket.fill(found.range, found.pfn, generation, found.may_write)
     }
     /// The frame of the ticket's page if it is there for the access.

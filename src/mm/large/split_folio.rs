@@ -9,7 +9,7 @@ use crate::{
     ctx::{Context, Cx, Rank},
     frame::{FrameFlags, HUGE, PhysMem},
     notifier::Event,
-    rmap::{AnonVma, OwnerRef, RmapCx, split_huge},
+    rmap::{FrameOwner, RmapCx},
 };
 use std::sync::Arc;
 
@@ -23,16 +23,11 @@ const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
 
 impl Mm {
     /// The node of private memory that a huge page belongs to, and its page offsets there.
-    fn node_of(&self, head: Pfn) -> Option<(Arc<AnonVma>, (u64, u64))> {
+    fn node_of(&self, head: Pfn) -> Option<(Arc<dyn FrameOwner>, (u64, u64))> {
         let machine = self.machine();
         let owner = machine.mem().owner(head)?;
-        match machine.registry().find(owner.id)? {
-            OwnerRef::Anon(node) => Some((
-                node.upgrade()?,
-                (owner.index, owner.index + u64::from(HUGE)),
-            )),
-            OwnerRef::Mapping(_) => None,
-        }
+        let node = machine.registry().find(owner.id)?;
+        Some((node, (owner.index, owner.index + u64::from(HUGE))))
     }
     /// Whether this process alone maps parts of a huge page of private memory (`!folio_maybe_mapped_shared`).
     pub(in crate::mm) fn has_alone(&self, cx: &mut RmapCx<'_>, head: Pfn) -> bool {
@@ -41,7 +36,7 @@ impl Mm {
             return false;
         };
         let mut own = 0;
-        node.walk_range(cx.reborrow(), pages, |cx, spot, part| {
+        node.walk_huge(cx.reborrow(), pages, &mut |cx, spot, part| {
             if std::ptr::addr_eq(Arc::as_ptr(spot.space), std::ptr::from_ref(self)) {
                 own += self.parts_in(cx, part, head);
             }
@@ -114,7 +109,7 @@ impl Mm {
         let Some((node, pages)) = self.node_of(head) else {
             return;
         };
-        split_huge(&node, mem, cx, (head, pages));
+        node.split_huge(mem, cx, head, pages);
     }
     /// One VMA on the way; returns how many entries of it map the page still.
     pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {

@@ -253,7 +253,7 @@ impl<C: Child> Taken<C> {
 impl<C: Child> Drop for Dir<C> {
     fn drop(&mut self) {
         for slot in &mut self.slots {
-            let child = sync::exclusive(slot);
+            let child = sync::atomic_get_mut(slot);
             debug_assert!(is_own(child), "a shared table is left first");
             if !child.is_null() && is_own(child) {
                 // SAFETY: the slot owns the box, and `&mut self` excludes every reader.

@@ -18,7 +18,7 @@ use crate::{
     addr::{Pfn, Vpn},
     error::NoMemory,
     frame::{Frame, FrameFlags, FrameLock},
-    rmap::{Blocking, MappedAt, OwnerRef, RmapCx, Unmap, restore, unmap_frame},
+    rmap::{Blocking, MappedAt, RmapCx, Unmap, restore, unmap_frame},
 };
 
 /// What a frame's flags say of its page, rather than of the frame.
@@ -114,12 +114,8 @@ impl Mm {
             }
             return alone;
         }
-        match machine.registry().find(owner.id) {
-            Some(OwnerRef::Mapping(mapping)) => mapping
-                .upgrade()
-                .is_some_and(|m| m.replace(old, owner.index, new.frame())),
-            _ => false,
-        }
+        let found = machine.registry().find(owner.id);
+        found.is_some_and(|o| o.replace(old, owner.index, new.frame()))
     }
     /// One mark becomes a mapping again; with the rights that the VMA has by now.
     pub(in crate::mm) fn restore_at(

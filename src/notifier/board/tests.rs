@@ -1,7 +1,8 @@
-//! Verdicts are exact, and nothing is left behind.
+//! Verdicts are exact, and no ticket or window is left behind.
 
-use super::{Board, NARROW, Verdict};
+use super::{Board, Verdict};
 use crate::addr::{PMD_PAGES, Vpn, VpnRange};
+use crate::notifier::blocks::NARROW;
 use proptest::prelude::*;
 
 fn range(a: u64, b: u64) -> VpnRange {
@@ -10,7 +11,7 @@ fn range(a: u64, b: u64) -> VpnRange {
 fn at(n: u64) -> VpnRange {
     VpnRange::single(Vpn(n))
 }
-/// Nothing is left behind.
+/// The number of tickets on the board.
 fn tickets(board: &Board) -> usize {
     let each = board.buckets.iter().map(|b| b.0.state.lock().tickets.len());
     each.sum()
@@ -24,9 +25,9 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
         let busy = board.draw(Vpn(19));
         let window = range(10, 20 + wide);
         board.begin(window);
-        assert_eq!(busy.settle(at(19)), Verdict::Busy);
+        assert_eq!(busy.verdict(at(19)), Verdict::Busy);
         assert_eq!(
-            board.draw(Vpn(20 + wide)).settle(at(20 + wide)),
+            board.draw(Vpn(20 + wide)).verdict(at(20 + wide)),
             Verdict::Current
         );
         board.end(window);
@@ -43,10 +44,10 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
             Verdict::Current,
         ];
         assert_eq!(
-            drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.settle(at(n))),
+            drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.verdict(at(n))),
             want
         );
-        assert_eq!(board.draw(Vpn(19)).settle(at(19)), Verdict::Current);
+        assert_eq!(board.draw(Vpn(19)).verdict(at(19)), Verdict::Current);
         assert_eq!(tickets(&board), 0);
     }
 }
@@ -59,10 +60,10 @@ fn windows_elsewhere_make_nobody_try_again_however_many() {
         board.begin(at(100 + n));
         board.end(at(100 + n));
     }
-    assert_eq!(page.settle(at(5)), Verdict::Current);
-    // The same of all that a huge page maps is another question.
-    assert_eq!(block.settle(range(0, PMD_PAGES)), Verdict::Stale);
-    assert_eq!(hit.settle(at(100)), Verdict::Stale);
+    assert_eq!(page.verdict(at(5)), Verdict::Current);
+    // A verdict on all pages of a huge page is another one.
+    assert_eq!(block.verdict(range(0, PMD_PAGES)), Verdict::Stale);
+    assert_eq!(hit.verdict(at(100)), Verdict::Stale);
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn nested_windows_end_in_any_order() {
     board.begin(a);
     board.begin(b);
     board.end(a);
-    assert_eq!(board.draw(Vpn(3)).settle(at(3)), Verdict::Busy);
+    assert_eq!(board.draw(Vpn(3)).verdict(at(3)), Verdict::Busy);
     board.end(b);
     assert_eq!(board.open(), 0);
     board.wait_idle(a);
@@ -101,7 +102,7 @@ fn a_waiter_sleeps_until_the_range_is_idle() {
     }
 }
 
-/// A board that remembers everything.
+/// A board that remembers every window.
 #[derive(Default)]
 struct Plain {
     open: Vec<VpnRange>,
@@ -110,9 +111,10 @@ struct Plain {
 
 proptest! {
     #![proptest_config(crate::drawn::config(256))]
-    /// Windows of all sizes and tickets of a few blocks, against a board that remembers everything.
+    /// Windows of all sizes and tickets of a few blocks, compared with a board that remembers every
+    /// window.
     #[test]
-    // One thread, and nothing unsafe.
+    // One thread, and no unsafe code.
     #[cfg(not(miri))]
     fn verdicts_are_exact(steps in prop::collection::vec((0..6_u32, 0..4000_u64, 1..6000_u64), 1..60)) {
         let board = Board::default();
@@ -143,7 +145,7 @@ proptest! {
                     } else {
                         Verdict::Current
                     };
-                    prop_assert_eq!(drawn.settle(asked), want);
+                    prop_assert_eq!(drawn.verdict(asked), want);
                 }
                 _ => {}
             }

@@ -1,4 +1,5 @@
-//! Loom models of what windows spare: a gate that has nothing of theirs, and a pin for whom they meet.
+//! Loom models of two savings: a window does not lock a gate without entries of its blocks, and
+//! collects drivers without a pin.
 
 use super::{Driver, PAGE, RANGE, World, check_coherent};
 use crate::{
@@ -9,7 +10,8 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A driver whose gate windows pass by that concern no entry of it. The mistake: a permit does not note where its entry comes.
+/// Windows over blocks without entries do not lock the gate. The mistake: a permit does not note
+/// its page.
 pub(super) fn window_that_passes_a_gate(mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register(Driver::of_entries);
@@ -43,7 +45,8 @@ fn window_without_entries(world: &World, driver: &Driver) {
     });
 }
 
-/// The same with an entry that a window beside it has left there. The mistake: that window has it forgotten where it is.
+/// A window over a neighbouring page has left an entry in the gate. The mistake: that window clears
+/// the filter.
 pub(super) fn window_that_finds_a_gate(mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register(Driver::of_entries);
@@ -54,7 +57,7 @@ pub(super) fn window_that_finds_a_gate(mistake: bool) {
             let beside = VpnRange::single(PAGE.plus(1));
             let Ok(window) = OpenWindow::open(&w.notifiers, cx, beside, Event::Clear);
             if mistake {
-                d.gate.places.clear();
+                d.gate.filter.clear();
             }
             drop(window);
         });
@@ -64,26 +67,27 @@ pub(super) fn window_that_finds_a_gate(mistake: bool) {
     check_coherent(&world, &driver);
 }
 
-/// Somebody comes to the list of drivers, and goes, beside a call of all. The mistake: he goes without waiting for it.
+/// A value is inserted into the list and removed, beside a collection of all values. The mistake:
+/// the removal does not wait for the collection.
 pub(super) fn coming_and_going_against_call(mistake: bool) {
     let epoch = Epoch::new();
     let list = Arc::new(EpochList::<_>::new(epoch.clone(), ()));
     let (l, e) = (Arc::clone(&list), epoch.clone());
     let other = loom::thread::spawn(move || {
         let local = e.register();
-        let call = l.try_call().unwrap_or_else(|| l.call(&local.pin()));
+        let call = l.try_collect().unwrap_or_else(|| l.collect(&local.pin()));
         let gone = |met: &Arc<AtomicBool>| met.load(Ordering::Relaxed);
-        assert!(!call.met().any(gone), "called after it left");
+        assert!(!call.values().any(gone), "called after it left");
     });
     let (local, gone) = (epoch.register(), Arc::new(AtomicBool::new(false)));
     list.push(Arc::clone(&gone), &local.pin());
     let unlinked = list.unlink(&local.pin(), |_| true).expect("it came");
-    let uncalled = if mistake {
+    let drained = if mistake {
         unlinked.without_waiting()
     } else {
         unlinked.wait()
     };
     gone.store(true, Ordering::Relaxed);
-    uncalled.retire(&local.pin());
+    drained.retire(&local.pin());
     other.join().unwrap();
 }

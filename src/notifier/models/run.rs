@@ -1,4 +1,4 @@
-//! How a model is run, counted, and expected to fail.
+//! Runs a model, counts its executions, and expects its twin to fail.
 use std::{
     panic,
     process::{Command, exit},
@@ -9,9 +9,9 @@ use std::{
     time::Instant,
 };
 
-/// Set in the process that looks for a mistake.
+/// Set in the environment of the process that looks for a mistake.
 const TWIN: &str = "EMMU_TWIN";
-/// How that process ends when it has found it.
+/// The exit status of that process when it has found the mistake.
 const FOUND: i32 = 77;
 
 fn explore(name: &str, f: impl Fn() + Send + Sync + 'static, count: &Arc<AtomicUsize>) {
@@ -27,12 +27,14 @@ fn explore(name: &str, f: impl Fn() + Send + Sync + 'static, count: &Arc<AtomicU
     let time = begun.elapsed();
     println!("model {name}: holds, {count} executions in {time:.1?}");
 }
-/// Panics if an interleaving does.
+/// Runs a model; panics if an interleaving does.
 pub(crate) fn holds(name: &str, f: impl Fn() + Send + Sync + 'static) {
     explore(name, f, &Arc::default());
 }
-/// Panics if none does, or for another reason than `why`. It is tried in a process of its own, which ends at the first
-/// panic: unwinding through the locks of a model would be another one.
+/// Runs a twin; panics if no interleaving does, or one does for another reason than `why`.
+///
+/// The twin runs in a process of its own, which ends at the first panic: unwinding through the
+/// locks of a model would panic again.
 pub(crate) fn fails(name: &'static str, why: &str, f: impl Fn() + Send + Sync + 'static) {
     if std::env::var_os(TWIN).is_some() {
         let (count, begun) = (Arc::<AtomicUsize>::default(), Instant::now());

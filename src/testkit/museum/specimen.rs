@@ -7,7 +7,7 @@ use crate::{
     ctx::Atomic,
     error::FaultError,
     mm::Mm,
-    notifier::{Access, Cached, Event, Gate, NoStore, Seat, hook},
+    notifier::{Access, Cached, Event, Gate, NoStore, Seat, test_hook},
     sync::Mutex,
     testkit::{Kit, device::Refused},
 };
@@ -315,7 +315,7 @@ impl Specimen {
             let entry = inner.use_entry(at, access, self.has(Flaw::WrongStage));
             let held = if self.has(Flaw::Unlocked) {
                 drop(inner);
-                hook::looked_up(at, access);
+                test_hook::looked_up(at, access);
                 None
             } else {
                 Some(inner)

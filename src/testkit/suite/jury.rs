@@ -11,7 +11,7 @@ use crate::{
     error::FaultError,
     extmmu::References,
     mm::{Machine, Mm},
-    notifier::{Access, hook},
+    notifier::{Access, test_hook},
     oracle::Oracle,
     replay::{Follow, Header, Op, Outcome, Processes, Step},
     sync::{AtomicBool, Mutex, Ordering},
@@ -116,7 +116,7 @@ impl<'k> Jury<'k> {
     fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
         let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
         let seen = Rc::clone(&written);
-        let hooked = hook::hook(Box::new(move |at, access| {
+        let hooked = test_hook::hook(Box::new(move |at, access| {
             if access == Access::Write {
                 seen.borrow_mut().push(at);
             }

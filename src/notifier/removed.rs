@@ -1,45 +1,47 @@
 //! Entries on their way from a store to its gate.
 
-use super::store::ShadowEntry;
+use super::shadow_entry::ShadowEntry;
 use smallvec::SmallVec;
 
-/// Entries on their way out of a store, to its gate. A store puts them in; the gate alone gets them out, so that what has
-/// left a gate cannot come back to it, nor to another.
+/// Entries that a store removes and hands to its gate.
+///
+/// A store puts entries in; only the gate takes them out. So an entry that has left a gate cannot
+/// come back to it, nor to another gate.
 #[derive(Debug, Default)]
 pub struct RemovedEntries(SmallVec<[ShadowEntry; 4]>);
 
 impl RemovedEntries {
-    /// None yet.
+    /// Makes an empty list.
     pub fn new() -> Self {
         Self::default()
     }
-    /// One more.
+    /// Adds an entry.
     pub fn push(&mut self, entry: ShadowEntry) {
         self.0.push(entry);
     }
-    /// Makes room for `more`.
+    /// Reserves room for `more` entries.
     pub fn reserve(&mut self, more: usize) {
         self.0.reserve(more);
     }
-    /// How many there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
-    /// Whether there is none.
+    /// Returns true if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// The entries, to look at.
+    /// Returns the entries, for reading.
     #[inline]
     pub fn entries(&self) -> &[ShadowEntry] {
         &self.0
     }
-    /// The entries, for the gate.
+    /// Returns the entries, for the gate.
     #[inline]
     pub(super) fn entries_mut(&mut self) -> &mut [ShadowEntry] {
         &mut self.0
     }
-    /// Gives the last one back to the store.
+    /// Takes the last entry out, for the store that put it in.
     pub(crate) fn pop(&mut self) -> Option<ShadowEntry> {
         self.0.pop()
     }

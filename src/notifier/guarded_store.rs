@@ -1,13 +1,17 @@
-//! What is behind a gate: the store, the driver's state, and an account of the entries.
+//! The contents of a gate: the store, the driver's state, and a count of the entries.
 //!
-//! Guarantee: what the gate gives of its store is an entry that a permit of this registration put there, and what leaves the
-//! store comes back here, once. The store is the driver's, so the account is kept beside it, and finds one that says otherwise.
+//! Guarantee: the gate hands out only entries that a permit of this registration put into the
+//! store, and each entry that leaves the store comes back here once. The store is the driver's
+//! code, so the count is kept beside it, and a store that shows or returns something else is
+//! caught.
 
 use super::{
-    entry::{Brand, RegistrationPhase},
-    gone::RemovedEntries,
+    registration_phase::RegistrationPhase,
+    removed::RemovedEntries,
     seat::Seat,
-    store::{Rearrange, ShadowEntry, ShadowStore},
+    shadow_entry::ShadowEntry,
+    store::{Rearrange, ShadowStore},
+    translation::Brand,
 };
 use crate::{
     addr::VpnRange,
@@ -15,39 +19,39 @@ use crate::{
 };
 use std::{ptr, sync::Arc};
 
-pub(super) struct Inner<S: ShadowStore, T> {
+pub(super) struct GuardedStore<S: ShadowStore, T> {
     pub(super) store: S,
     pub(super) state: T,
-    /// Entries that went in and have not come back. None of a store that has been found to lie: that is said once, and the
-    /// driver can still be taken off.
+    /// The number of entries that went in and have not come back. `None` for a store that was
+    /// caught: the panic comes once, so the driver can still be unregistered.
     entries: Option<usize>,
     brand: Brand,
     mem: Arc<PhysMem>,
-    standing: Arc<RegistrationPhase>,
+    phase: Arc<RegistrationPhase>,
 }
 
-impl<S: ShadowStore, T> Inner<S, T> {
+impl<S: ShadowStore, T> GuardedStore<S, T> {
     pub(super) fn new(seat: &Seat, store: S, state: T) -> Self {
-        seat.standing.gate_made();
+        seat.phase.gate_made();
         Self {
             store,
             state,
             entries: Some(0),
             brand: seat.brand,
             mem: Arc::clone(&seat.mem),
-            standing: Arc::clone(&seat.standing),
+            phase: Arc::clone(&seat.phase),
         }
     }
-    /// Whether no entry is in the store.
+    /// Returns true if the store has no entry.
     pub(super) fn is_empty(&self) -> bool {
         self.entries == Some(0)
     }
-    /// The entry under a key.
+    /// Returns the entry under a key.
     #[inline]
     pub(super) fn get(&self, key: &S::Key) -> Option<&ShadowEntry> {
         let entry = self.store.get(key)?;
         if entry.brand() != self.brand {
-            of_another(entry);
+            foreign_entry(entry);
         }
         debug_assert!(
             self.shows(entry),
@@ -55,23 +59,23 @@ impl<S: ShadowStore, T> Inner<S, T> {
         );
         Some(entry)
     }
-    /// Whether an audit would see this very entry.
+    /// Returns true if an audit would see this very entry.
     fn shows(&self, entry: &ShadowEntry) -> bool {
         let mut shown = false;
         self.store
             .for_each_in(entry.range(), &mut |e| shown |= ptr::eq(e, entry));
         shown
     }
-    /// Returns what had to go.
+    /// Puts an entry into the store. Returns the entries that the store removed for it.
     pub(super) fn insert(&mut self, key: S::Key, entry: ShadowEntry) -> RemovedEntries {
         let gone = self.store.insert(key, entry);
         self.entries = self.entries.map(|n| n + 1);
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         gone
     }
     pub(super) fn remove(&mut self, key: &S::Key) -> RemovedEntries {
         let gone: RemovedEntries = self.store.remove(key).into_iter().collect();
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         gone
     }
     pub(super) fn rearrange(&mut self, how: S::How) -> RemovedEntries
@@ -80,7 +84,7 @@ impl<S: ShadowStore, T> Inner<S, T> {
     {
         let mut gone = RemovedEntries::new();
         self.store.rearrange(how, &mut gone);
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         gone
     }
     pub(super) fn zap(&mut self, range: VpnRange) -> RemovedEntries {
@@ -88,10 +92,10 @@ impl<S: ShadowStore, T> Inner<S, T> {
         self.zap_into(range, &mut gone);
         gone
     }
-    /// The same into an empty buffer.
+    /// Removes the entries of a range into a buffer, which is empty before.
     pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
         self.store.remove_range(range, gone);
-        self.came_back(gone.entries());
+        self.account_removed(gone.entries());
         if cfg!(debug_assertions) {
             self.check_zapped(range);
         }
@@ -111,10 +115,14 @@ impl<S: ShadowStore, T> Inner<S, T> {
             panic!("the store shows {shown} entries, and has {entries}");
         }
     }
-    /// These have left the store.
-    fn came_back(&mut self, gone: &[ShadowEntry]) {
+    /// Counts entries that have left the store.
+    ///
+    /// # Panics
+    ///
+    /// If an entry belongs to another registration, or more entries come back than went in.
+    fn account_removed(&mut self, gone: &[ShadowEntry]) {
         if let Some(entry) = gone.iter().find(|e| e.brand() != self.brand) {
-            of_another(entry);
+            foreign_entry(entry);
         }
         if let Some(entries) = self.entries {
             self.entries = entries.checked_sub(gone.len());
@@ -127,25 +135,26 @@ impl<S: ShadowStore, T> Inner<S, T> {
 }
 
 #[cold]
-fn of_another(entry: &ShadowEntry) -> ! {
+fn foreign_entry(entry: &ShadowEntry) -> ! {
     panic!("{entry:?} is an entry of another registration");
 }
 
-/// A gate that goes with entries, since its driver was never taken off, gives their references up.
-impl<S: ShadowStore, T> Drop for Inner<S, T> {
+/// A gate that is dropped with entries, because its driver was never unregistered, gives their
+/// references up.
+impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
     fn drop(&mut self) {
-        self.standing.gate_dropped();
-        // The store is the driver's, and may be what panicked.
+        self.phase.gate_dropped();
+        // The store is the driver's code, and may be the part that panicked.
         if !self.is_empty() && !std::thread::panicking() {
             let mut gone = RemovedEntries::new();
             self.store.remove_range(VpnRange::ALL, &mut gone);
-            self.came_back(gone.entries());
+            self.account_removed(gone.entries());
             unpin(&self.mem, &mut gone);
         }
     }
 }
 
-/// Hands dirty and accessed bits of entries that went to their frames.
+/// Reports the dirty and accessed bits of removed entries to their frames.
 pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     for entry in gone.entries() {
         let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
@@ -159,22 +168,23 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     }
 }
 
-/// Gives up the references of entries that went.
+/// Gives up the references of removed entries.
 pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
-        entry.let_go();
+        entry.take_reference();
         for pfn in entry.translation().frames() {
             drop(mem.adopt(pfn));
         }
     }
 }
 
-/// The same with the gate no longer held, which an oracle may see.
+/// Gives up the references of removed entries, with the gate unlocked, and notifies the observer
+/// first.
 #[inline]
-pub(super) fn give_up(seat: &Seat, gone: &mut RemovedEntries) {
+pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
     if gone.entries().iter().any(ShadowEntry::is_pinned) {
         seat.board
-            .watched(|w| w.unpinning(seat.reg, gone.entries()));
+            .observe(|w| w.unpinning(seat.reg, gone.entries()));
         unpin(&seat.mem, gone);
     }
 }

@@ -1,22 +1,25 @@
-//! A place where a test may step in: after a page was looked up for a driver, before the driver knows.
+//! A hook for tests: code that runs after a page was looked up for a driver, and before the driver
+//! gets it.
 //!
-//! That is where every race between a fault and a window is lost or won, so whoever can act there can play all of them
-//! on purpose, in a fixed order. There is one hook a thread; a thread without one pays a look at a thread-local cell.
+//! Every race between a fault and a window is decided in that interval, so a test that acts there
+//! can play all of them on purpose, in a fixed order. There is one hook for each thread; a thread
+//! without a hook reads one thread-local cell.
 
-use super::Access;
+use super::outcome::Access;
 use crate::addr::Vpn;
 use std::{cell::RefCell, marker::PhantomData};
 
-/// What is done between a look-up and its use.
+/// The code between a look-up and its use.
 pub(crate) type Hook = Box<dyn FnMut(Vpn, Access)>;
 
 thread_local!(static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) });
 
-/// The hook is in place until this is dropped.
+/// Keeps a hook installed until it is dropped.
 #[must_use]
 pub(crate) struct Hooked(PhantomData<*mut ()>);
 
-/// Has `hook` called on this thread after each look-up. Look-ups that it makes itself are not shown to it.
+/// Installs `hook` on this thread: it is called after each look-up, except those that it makes
+/// itself.
 pub(crate) fn hook(hook: Hook) -> Hooked {
     HOOK.with(|h| *h.borrow_mut() = Some(hook));
     Hooked(PhantomData)
@@ -28,9 +31,9 @@ impl Drop for Hooked {
     }
 }
 
-/// A page was looked up for such an access.
+/// Calls the hook of this thread after a look-up.
 pub(crate) fn looked_up(at: Vpn, access: Access) {
-    // Taken out while it runs: it may look up pages itself.
+    // Taken out while it runs: the hook may look up pages itself.
     let taken = HOOK.with(|h| h.try_borrow_mut().ok().and_then(|mut h| h.take()));
     if let Some(mut hook) = taken {
         hook(at, access);

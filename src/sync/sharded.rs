@@ -12,7 +12,7 @@ pub(crate) struct Sharded<T>(Box<[CachePadded<T>]>);
 impl<T: Default> Sharded<T> {
     pub(crate) fn new() -> Self {
         Self(
-            (0..super::lanes())
+            (0..super::shard_count())
                 .map(|_| CachePadded(T::default()))
                 .collect(),
         )
@@ -23,9 +23,9 @@ impl<T> Sharded<T> {
     /// The value of this thread's group: always the same.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
-        &self.0[super::lane() & (self.0.len() - 1)].0
+        &self.0[super::shard_index() & (self.0.len() - 1)].0
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|lane| &lane.0)
+        self.0.iter().map(|shard| &shard.0)
     }
 }

@@ -1,8 +1,8 @@
-//! A reader-writer lock for what is read often and by many: each reader writes to its thread's lane alone.
+//! A reader-writer lock for what is read often and by many: each reader writes to its thread's shard alone.
 //!
 //! Guarantee: that of a reader-writer lock.
 //!
-//! How: each lane has a lock of its own. A reader takes the one of its lane, a writer takes all of them, in their order.
+//! How: each shard has a lock of its own. A reader takes the one of its shard, a writer takes all of them, in their order.
 #![allow(unsafe_code)]
 
 use super::{RwLock, Sharded};
@@ -10,7 +10,7 @@ use std::cell::UnsafeCell;
 
 /// A value behind the lock.
 pub(crate) struct ShardedRwLock<T> {
-    lanes: Sharded<RwLock<()>>,
+    locks: Sharded<RwLock<()>>,
     value: UnsafeCell<T>,
 }
 
@@ -20,21 +20,21 @@ unsafe impl<T: Send + Sync> Sync for ShardedRwLock<T> {}
 impl<T> ShardedRwLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
-            lanes: Sharded::new(),
+            locks: Sharded::new(),
             value: UnsafeCell::new(value),
         }
     }
     /// Shows the value to `f`, which must not come here again.
     #[inline]
     pub(crate) fn read<O>(&self, f: impl FnOnce(&T) -> O) -> O {
-        let _held = self.lanes.mine().read();
-        // SAFETY: a writer holds the locks of all lanes, so also the one held here.
+        let _held = self.locks.mine().read();
+        // SAFETY: a writer holds the locks of all locks, so also the one held here.
         f(unsafe { &*self.value.get() })
     }
     /// Lends the value to `f`, which must not come here again.
     pub(crate) fn write<O>(&self, f: impl FnOnce(&mut T) -> O) -> O {
-        let _held: Vec<_> = self.lanes.iter().map(RwLock::write).collect();
-        // SAFETY: a reader holds the lock of a lane, and another writer those of all; all are held here.
+        let _held: Vec<_> = self.locks.iter().map(RwLock::write).collect();
+        // SAFETY: a reader holds the lock of a shard, and another writer those of all; all are held here.
         f(unsafe { &mut *self.value.get() })
     }
 }

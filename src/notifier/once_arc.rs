@@ -1,10 +1,13 @@
-//! A pointer that is set once.
+//! A shared pointer that is set once.
+//!
+//! Guarantee: the value is made at most once, does not move, and lives as long as the `OnceArc`.
+//! Reading it is one load.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicPtr, Ordering, exclusive};
+use crate::sync::{AtomicPtr, Ordering, atomic_get_mut};
 use std::{marker::PhantomData, ptr, sync::Arc};
 
-/// A shared value that is made at most once, and then stays: one pointer wide.
+/// A shared value that is made at most once, one pointer wide.
 pub(super) struct OnceArc<T> {
     at: AtomicPtr<T>,
     owns: PhantomData<Arc<T>>,
@@ -17,25 +20,29 @@ impl<T: Send + Sync> OnceArc<T> {
             owns: PhantomData,
         }
     }
-    /// One load.
+    /// Returns the value if it is made.
     #[inline(always)]
     pub(super) fn get(&self) -> Option<&T> {
-        // SAFETY: null, or from `Arc::into_raw` in `get_or_make`, a reference of this value's own, which only `drop` gives
-        // up; that the borrow excludes.
+        // SAFETY: null, or from `Arc::into_raw` in `get_or_make`. The reference belongs to this
+        // value, and only `drop` gives it up, which the borrow excludes. Acquire pairs with the
+        // release of the exchange there.
         unsafe { self.at.load(Ordering::Acquire).as_ref() }
     }
-    /// A reference that may outlive this.
+    /// Returns a reference that may outlive this value.
     pub(super) fn share(&self) -> Option<Arc<T>> {
-        // Not through a reference, which would not lead to the count beside the value.
+        // Not through a plain reference, from which the count beside the value cannot be reached.
         let at = self.at.load(Ordering::Acquire);
         if at.is_null() {
             return None;
         }
-        // SAFETY: from `Arc::into_raw`, and this value's reference keeps the count above zero meanwhile.
+        // SAFETY: from `Arc::into_raw`, and the reference of this value keeps the count above zero
+        // meanwhile.
         unsafe { Arc::increment_strong_count(at) };
         // SAFETY: takes over the reference that was added just now.
         Some(unsafe { Arc::from_raw(at) })
     }
+    /// Returns the value, which `make` makes if there is none yet. Of two threads that make one at
+    /// the same time, the second drops its own.
     pub(super) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
         if let Some(value) = self.get() {
             return value;
@@ -45,7 +52,7 @@ impl<T: Send + Sync> OnceArc<T> {
             self.at
                 .compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
         if set.is_err() {
-            // SAFETY: the exchange failed, so nobody else has seen it.
+            // SAFETY: the exchange failed, so no other thread has seen it.
             drop(unsafe { Arc::from_raw(made) });
         }
         self.get().expect("set by this thread or another")
@@ -54,7 +61,7 @@ impl<T: Send + Sync> OnceArc<T> {
 
 impl<T> Drop for OnceArc<T> {
     fn drop(&mut self) {
-        let at = exclusive(&mut self.at);
+        let at = atomic_get_mut(&mut self.at);
         if !at.is_null() {
             // SAFETY: from `Arc::into_raw`, and `&mut self` excludes every borrow through this.
             drop(unsafe { Arc::from_raw(at) });

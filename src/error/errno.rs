@@ -1,0 +1,93 @@
+//! Numbers and signals of Linux, which every error can be turned into.
+
+macro_rules! errnos {
+    ($($(#[$m:meta])* $name:ident = $value:literal,)*) => {
+        /// The errno values that the modelled system calls return.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(i32)]
+        pub enum Errno { $($(#[$m])* $name = $value,)* }
+
+        impl std::fmt::Display for Errno {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Errno::$name => stringify!($name),)* })
+            }
+        }
+
+        impl Errno {
+            /// The errno of a number, if the modelled system calls return it.
+            pub const fn from_raw(raw: i32) -> Option<Self> {
+                match raw {
+                    $($value => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+errnos! {
+    /// Operation not permitted.
+    EPERM = 1,
+    /// Reading or writing a store failed.
+    EIO = 5,
+    /// A descriptor without the right that is needed.
+    EBADF = 9,
+    /// Try again: a limit on locked memory, or a split refused at the map limit (`madvise`).
+    EAGAIN = 11,
+    /// Out of memory, address space or map entries.
+    ENOMEM = 12,
+    /// Permission denied.
+    EACCES = 13,
+    /// Bad address.
+    EFAULT = 14,
+    /// Device or resource busy.
+    EBUSY = 16,
+    /// Already mapped.
+    EEXIST = 17,
+    /// No such device.
+    ENODEV = 19,
+    /// Invalid argument.
+    EINVAL = 22,
+    /// Beyond the largest size of an object.
+    EFBIG = 27,
+    /// Value too large.
+    EOVERFLOW = 75,
+    /// Operation not supported.
+    EOPNOTSUPP = 95,
+}
+
+impl Errno {
+    /// The number, positive as in `errno`.
+    pub const fn raw(self) -> i32 {
+        self as i32
+    }
+}
+
+impl std::error::Error for Errno {}
+
+/// An error that stands for an errno of Linux.
+///
+/// Every error of a call has it, so that code which needs only the number can take
+/// `impl HasErrno`, or convert with `Errno::from`.
+pub trait HasErrno: std::error::Error {
+    /// Returns the errno that Linux returns where this library returns the error.
+    fn errno(&self) -> Errno;
+}
+
+/// The signal that a faulting access would have raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// SIGSEGV.
+    Segv,
+    /// SIGBUS.
+    Bus,
+}
+
+impl std::fmt::Display for Signal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Segv => "SIGSEGV",
+            Self::Bus => "SIGBUS",
+        })
+    }
+}

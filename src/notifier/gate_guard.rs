@@ -1,0 +1,136 @@
+//! The guard of a locked gate: all that a driver may do with its store and its state.
+
+use super::{
+    cached::Cached,
+    deferred_unpin::DeferredUnpins,
+    guarded_store::{GuardedStore, pass_on_dirty},
+    removed::RemovedEntries,
+    seat::Seat,
+    shadow_entry::ShadowEntry,
+    store::{Rearrange, ShadowStore},
+};
+use crate::{
+    addr::VpnRange,
+    ctx::{Context, Cx, rank},
+    frame::{FrameView, FrameViewMut, PhysMem},
+    sync::MutexGuard,
+};
+
+/// A locked gate.
+#[must_use = "the gate is held only while this lives"]
+pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
+    pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
+    /// Dropped after the lock, so that references are given up with the gate unlocked.
+    deferred: DeferredUnpins<'p>,
+    pub(super) mem: &'p PhysMem,
+    pub(super) cx: Cx<'p, rank::Gate, C>,
+}
+
+impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
+    pub(super) fn new(
+        guarded: MutexGuard<'p, GuardedStore<S, T>>,
+        seat: &'p Seat,
+        cx: Cx<'p, rank::Gate, C>,
+    ) -> Self {
+        Self {
+            guarded,
+            deferred: DeferredUnpins::new(seat),
+            mem: &seat.mem,
+            cx,
+        }
+    }
+    /// Returns the driver's state.
+    pub fn state(&mut self) -> &mut T {
+        &mut self.guarded.state
+    }
+    /// Returns the store, for reading.
+    pub fn store(&self) -> &S {
+        &self.guarded.store
+    }
+    /// Returns the store, for reading, and the driver's state.
+    pub fn parts(&mut self) -> (&S, &mut T) {
+        let guarded = &mut *self.guarded;
+        (&guarded.store, &mut guarded.state)
+    }
+    /// Lets the store rearrange itself (see [`Rearrange`]).
+    ///
+    /// `flush` must flush the cached copies of the entries that go, before the references of these
+    /// are given up.
+    pub fn rearrange(&mut self, how: S::How, flush: impl FnOnce(&mut T))
+    where
+        S: Rearrange,
+    {
+        let gone = self.guarded.rearrange(how);
+        flush(&mut self.guarded.state);
+        self.discard(gone);
+    }
+    /// Follows the translation under `key` for reading: the first frame, if the page is huge.
+    pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
+        let t = self.guarded.get(key)?.translation();
+        Some(self.mem.view(t.pfn(), t.generation()))
+    }
+    /// Follows the translation under `key` for writing: the first frame, if the page is huge.
+    /// Returns `None` if the translation does not allow writing.
+    pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
+        let entry = self.guarded.get(key).filter(|e| e.is_writable())?;
+        let t = entry.translation();
+        Some(self.mem.view_mut(t.pfn(), t.generation()))
+    }
+    /// Copies the translation under `key` for a TLB.
+    ///
+    /// The TLB must be filled while the gate is held, or by hardware that ignores a translation
+    /// which comes too late.
+    pub fn cached(&self, key: &S::Key) -> Option<Cached> {
+        Some(Cached(self.guarded.get(key)?.translation()))
+    }
+    /// Copies the translation under `key` for a TLB if `want` returns true for the entry. `want`
+    /// may set the accessed and dirty bits of the entry. See [`cached`](Self::cached).
+    pub fn cached_if(
+        &self,
+        key: &S::Key,
+        want: impl FnOnce(&ShadowEntry) -> bool,
+    ) -> Option<Cached> {
+        let entry = self.guarded.get(key).filter(|e| want(e))?;
+        Some(Cached(entry.translation()))
+    }
+    /// Removes the entry under `key`. Cached copies must be flushed before this gate is unlocked,
+    /// which gives up the reference of the entry.
+    pub fn forget(&mut self, key: &S::Key) {
+        let gone = self.guarded.remove(key);
+        self.discard(gone);
+    }
+    /// Removes the entries of a range at the driver's own wish. Returns true if there were any.
+    ///
+    /// `flush` must flush the cached copies of the entries. Unlocking this gate gives up their
+    /// references.
+    pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
+        let gone = self.guarded.zap(range);
+        let any = !gone.is_empty();
+        flush(&mut self.guarded.state);
+        self.discard(gone);
+        any
+    }
+    /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
+    pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
+        pass_on_dirty(self.mem, &gone);
+        let store = &self.guarded.store;
+        self.deferred.take(&mut gone, |t| {
+            let mut held = false;
+            store.for_each_in(t.range(), &mut |e| {
+                held |= e.is_pinned() && e.pfn() == t.pfn()
+            });
+            held
+        });
+    }
+    /// Returns the token for calls that are made while the gate is held.
+    pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
+        self.cx.reborrow()
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Drop for GateGuard<'_, S, T, C> {
+    #[inline]
+    fn drop(&mut self) {
+        self.deferred.close();
+    }
+}

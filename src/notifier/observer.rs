@@ -1,0 +1,40 @@
+//! The interface through which an oracle observes the protocol.
+
+use super::{
+    shadow_entry::ShadowEntry,
+    translation::{RegId, Translation},
+};
+use crate::addr::{Vpn, VpnRange};
+
+/// An observer of one address space. Its methods are called with any locks held, so they may lock
+/// gates and nothing else.
+pub(crate) trait WindowObserver: Send + Sync {
+    /// A window is about to ask a driver to acknowledge.
+    fn asking(&self, window: u64, range: VpnRange, mmu: &'static str);
+    /// A window is open: every driver has acknowledged.
+    fn opened(&self, window: u64, range: VpnRange);
+    /// An open window is about to end.
+    fn closing(&self, range: VpnRange);
+    /// A window has ended, or was refused; every driver that acknowledged it has been notified.
+    fn closed(&self, window: u64);
+    /// A driver is about to have its ticket for a page checked.
+    fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn);
+    /// The check has succeeded: the driver may keep the translation.
+    fn got(&self, reg: RegId, at: Vpn);
+    /// The driver's references on the frames of these entries are about to be given up, its gate
+    /// unlocked.
+    fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]);
+    /// Returns the number of translations that were handed out and established so far.
+    fn handed(&self) -> u64;
+    /// A driver gave these translations up by itself, and has unlocked its gate. Its references on
+    /// their frames are about to be given up, and no other entry has one. `handed` is the
+    /// [count](Self::handed) just before the gate was unlocked.
+    fn given_up(&self, reg: RegId, gone: &[Translation], handed: u64);
+    /// Every driver has been released; the pages of the address space are about to go.
+    fn released(&self);
+    /// A driver gets this translation: every translation in its tables and TLBs comes from such a
+    /// one.
+    fn handed_out(&self, translation: &Translation);
+    /// A driver, its gate locked, puts this translation into its store.
+    fn established(&self, translation: &Translation);
+}

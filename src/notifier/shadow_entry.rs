@@ -1,0 +1,200 @@
+//! One established translation in a driver's store, in two words.
+
+use super::translation::{Brand, Translation};
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    sync::{AtomicU64, Ordering},
+};
+
+/// An established translation.
+///
+/// Only a [`Permit`](super::Permit) makes one, and it can be read only through the gate that holds
+/// the store. An entry has two words, because a zap walks tables of entries.
+pub struct ShadowEntry {
+    /// The number of the first page, the bits below, and the brand in the highest bits.
+    word: AtomicU64,
+    pfn: Pfn,
+    generation: u32,
+}
+
+/// Set in an entry of a huge page. Page numbers of a process have 36 bits at most.
+const HUGE: u64 = 1 << 36;
+const WRITABLE: u64 = 1 << 37;
+/// Set in an entry that has a reference on each frame.
+const PINNED: u64 = 1 << 38;
+const ACCESSED: u64 = 1 << 39;
+const DIRTY: u64 = 1 << 40;
+// The bits above are the brand.
+const _: () = assert!(DIRTY.trailing_zeros() + 1 + Brand::BITS == u64::BITS);
+
+impl ShadowEntry {
+    pub(super) fn new(translation: Translation, pinned: bool) -> Self {
+        let Translation {
+            range,
+            pfn,
+            generation,
+            writable,
+            brand,
+        } = translation;
+        debug_assert!(matches!(range.pages(), 1 | PMD_PAGES) && range.start().0 < HUGE);
+        let bit = |is: bool, bit: u64| if is { bit } else { 0 };
+        let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(pinned, PINNED);
+        Self {
+            word: AtomicU64::new(range.start().0 | bits | brand.word()),
+            pfn,
+            generation,
+        }
+    }
+    /// Returns the brand of the registration that the entry belongs to.
+    #[inline]
+    pub(super) fn brand(&self) -> Brand {
+        Brand::of_word(self.word())
+    }
+    /// Takes the reference from the entry: the caller gives it up.
+    pub(super) fn take_reference(&mut self) {
+        self.word.fetch_and(!PINNED, Ordering::Relaxed);
+    }
+    #[inline]
+    fn word(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+    #[inline]
+    fn has(&self, bits: u64) -> bool {
+        self.word() & bits != 0
+    }
+    #[inline]
+    fn set(&self, bits: u64) {
+        if self.word() & bits != bits {
+            self.word.fetch_or(bits, Ordering::Relaxed);
+        }
+    }
+    /// Returns the page that the entry translates; the first page of a huge page.
+    pub fn vpn(&self) -> Vpn {
+        Vpn(self.word() & (HUGE - 1))
+    }
+    /// Returns the pages that the entry translates: 1 or 512.
+    #[inline]
+    pub fn range(&self) -> VpnRange {
+        let pages = if self.has(HUGE) { PMD_PAGES } else { 1 };
+        let first = self.vpn();
+        VpnRange::new(first, first.plus(pages)).expect("one page at least")
+    }
+    /// Returns the frame of the first page.
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+    /// Returns true if the entry allows writing.
+    pub fn is_writable(&self) -> bool {
+        self.has(WRITABLE)
+    }
+    /// Returns true if the entry has a reference on each frame.
+    pub fn is_pinned(&self) -> bool {
+        self.has(PINNED)
+    }
+    /// Returns the translation of the entry, for an audit or a TLB.
+    #[inline]
+    pub fn translation(&self) -> Translation {
+        Translation {
+            range: self.range(),
+            pfn: self.pfn,
+            generation: self.generation,
+            writable: self.is_writable(),
+            brand: self.brand(),
+        }
+    }
+    /// Sets the accessed bit, as a page-table walk of a device does.
+    #[inline]
+    pub fn set_accessed(&self) {
+        self.set(ACCESSED);
+    }
+    /// Sets the accessed and the dirty bit. The gate reports them to the frame when the entry is
+    /// removed.
+    #[inline]
+    pub fn set_dirty(&self) {
+        self.set(ACCESSED | DIRTY);
+    }
+    /// Returns true if the accessed bit is set.
+    pub fn is_accessed(&self) -> bool {
+        self.has(ACCESSED)
+    }
+    /// Returns true if the dirty bit is set.
+    pub fn is_dirty(&self) -> bool {
+        self.has(DIRTY)
+    }
+    /// Clears the accessed bit. Returns true if it was set.
+    pub fn clear_accessed(&self) -> bool {
+        self.word.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
+    }
+    /// Forbids writing through the entry, as dirty logging does.
+    pub fn write_protect(&self) {
+        self.word.fetch_and(!WRITABLE, Ordering::Relaxed);
+    }
+}
+
+/// # Panics
+///
+/// If the entry has a reference: a store must hand it back to its gate, which alone can give the
+/// reference up.
+impl Drop for ShadowEntry {
+    fn drop(&mut self) {
+        // One panic at a time is enough.
+        let lost = self.is_pinned() && !std::thread::panicking();
+        assert!(
+            !lost,
+            "a store dropped {self:?} rather than hand it back: its frames are lost"
+        );
+    }
+}
+
+impl std::fmt::Debug for ShadowEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShadowEntry")
+            .field("translation", &self.translation())
+            .field("pinned", &self.is_pinned())
+            .field("accessed", &self.is_accessed())
+            .field("dirty", &self.is_dirty())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PMD_PAGES, Pfn, ShadowEntry, Translation, Vpn, VpnRange};
+    use crate::notifier::translation::RegId;
+
+    #[test]
+    fn an_entry_is_two_words_and_says_what_it_was_made_of() {
+        if !cfg!(any(loom, shuttle)) {
+            assert_eq!(size_of::<ShadowEntry>(), 16);
+        }
+        for (first, pages, writable, pinned) in [
+            (7, 1, false, true),
+            ((1 << 36) - PMD_PAGES, PMD_PAGES, true, false),
+        ] {
+            let translation = Translation {
+                range: VpnRange::new(Vpn(first), Vpn(first + pages)).unwrap(),
+                pfn: Pfn(9),
+                generation: 3,
+                writable,
+                brand: RegId(u64::MAX).brand(),
+            };
+            let mut entry = ShadowEntry::new(translation, pinned);
+            assert_eq!(
+                (entry.translation(), entry.is_pinned()),
+                (translation, pinned)
+            );
+            assert!(!entry.is_accessed() && !entry.is_dirty());
+            entry.set_dirty();
+            assert!(entry.clear_accessed() && !entry.clear_accessed() && entry.is_dirty());
+            entry.write_protect();
+            assert!(!entry.is_writable());
+            assert_eq!(
+                (entry.range(), entry.brand()),
+                (translation.range, translation.brand)
+            );
+            assert_ne!(entry.brand(), RegId(0).brand());
+            entry.take_reference();
+            assert!(!entry.is_pinned());
+        }
+    }
+}
