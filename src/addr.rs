@@ -163,6 +163,15 @@ impl VpnRange {
             end,
         }
     }
+    /// The 2-MiB block around `at`: the pages that one leaf table maps.
+    #[inline]
+    pub(crate) const fn block_of(at: Vpn) -> Self {
+        let start = at.align_down(PMD_PAGES);
+        Self {
+            start,
+            end: start.plus(PMD_PAGES),
+        }
+    }
     /// First page.
     #[inline]
     pub const fn start(self) -> Vpn {

@@ -24,21 +24,18 @@ mod space;
 mod vma;
 mod window;
 
-pub use calls::fork::shared::ForkMode;
 pub use calls::inspect::Mapping;
 pub use calls::install::Segment;
-pub use calls::mmap::MmapArgs;
-pub use calls::mremap::MremapArgs;
 pub use calls::proc_maps::{MapsLine, PageState};
-pub use calls::remap_file_pages::RemapMode;
+pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
-    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, VmFlags,
+    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
 };
 pub use entry::pte::Pte;
 pub use entry::release::Detached;
 pub use external::walker::Walker;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
-pub use machine::{Machine, MachineConfig};
+pub use machine::{ForkMode, Machine, MachineConfig};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;

@@ -1,38 +1,42 @@
-//! One address space: its fields, and how it is made.
+//! [`Mm`]: the fields of an address space, and their construction.
 
 use super::{
-    calls::fork::shared::ForkMember,
     lock::MmapLock,
-    machine::Machine,
-    page_table::PageTable,
+    machine::{ForkMember, Machine},
+    page_table::{LockedLeaf, PageTable},
     vma::layout::{Layout, Limits},
 };
-use crate::ctx::CallCx;
-
 use crate::{
-    ctx::{Cx, Sleepable},
+    addr::Vpn,
+    ctx::{CallCx, Context, Cx, Rank, Sleepable},
     error::BeyondTask,
     notifier::Notifiers,
     rmap::RmapTarget,
 };
 use std::sync::{Arc, Weak};
 
-/// An address space. Processes are such values: [`fork`](Self::fork) makes another, [`exit`](Self::exit) ends one.
+/// An address space: the memory of a process. [`fork`](Self::fork) makes a copy, [`exit`](Self::exit) ends it.
+///
+/// Threads share it as `Arc<Mm>`; every call takes the caller's token. The mmap lock guards the VMAs, a lock in each leaf
+/// table guards its entries, and an external MMU is told by an invalidation window before an entry loses rights or
+/// its page.
 pub struct Mm {
     pub(super) machine: Arc<Machine>,
     /// The mmap lock and what it guards.
     pub(super) layout: MmapLock<Layout>,
+    /// Shared by faults and windows; each leaf has a lock of its own.
     pub(super) table: PageTable,
-    pub(super) listed: ForkMember,
+    pub(super) fork_member: ForkMember,
     /// One pointer; null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
 }
 
 impl Mm {
-    /// An empty address space.
+    /// Creates an empty address space on `machine`.
     pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
         Self::build(machine, |space| Layout::new(machine, space))
     }
+    /// Creates an address space whose layout is made by `layout`, which gets the address space for the reverse maps.
     pub(super) fn build(
         machine: &Arc<Machine>,
         layout: impl FnOnce(Weak<dyn RmapTarget>) -> Layout,
@@ -41,17 +45,17 @@ impl Mm {
             machine: Arc::clone(machine),
             layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
-            listed: ForkMember::new(me),
+            fork_member: ForkMember::new(me.clone()),
             notifiers: Notifiers::new(),
         })
     }
-    /// The machine that it is on.
+    /// The machine that the address space was made on.
     pub fn machine(&self) -> &Arc<Machine> {
         &self.machine
     }
 
-    /// Reclamation works only if everyone who walks this table pins the epoch of its machine.
-    pub(super) fn check_token<R: crate::ctx::Rank>(&self, cx: &Cx<'_, R, Sleepable>) {
+    /// Panics unless the token's thread entered this machine: only pins of this machine's epoch keep its table pages.
+    pub(super) fn check_token<R: Rank>(&self, cx: &Cx<'_, R, Sleepable>) {
         self.machine.check_token(cx);
     }
 
@@ -63,28 +67,48 @@ impl Mm {
     pub fn set_limits(&self, cx: &mut CallCx<'_>, limits: Limits) {
         self.lock_exclusive(cx).layout.limits = limits;
     }
-    /// Sets the page below which mappings without an address are placed.
+    /// Sets the byte address below which mappings without an address are placed, rounded down to a page.
     ///
     /// # Errors
     ///
     /// [`BeyondTask`]: above [`TASK_SIZE`](crate::TASK_SIZE); nothing changed.
     pub fn set_mmap_base(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<(), BeyondTask> {
-        let base = crate::addr::Vpn::containing(BeyondTask::check(addr)?);
+        let base = Vpn::containing(BeyondTask::check(addr)?);
         self.lock_exclusive(cx).layout.mmap_base = base;
         Ok(())
     }
-    /// Number of VMAs.
+    /// Returns how many VMAs there are.
     pub fn map_count(&self, cx: &mut CallCx<'_>) -> usize {
         self.lock_shared_over(cx, None).layout.vmas.len()
     }
-    /// Pages mapped, and pages in locked VMAs: `VmSize` and `VmLck`.
+    /// Returns how many pages are mapped and how many are in locked VMAs (`VmSize` and `VmLck`, in pages).
     pub fn sizes(&self, cx: &mut CallCx<'_>) -> (u64, u64) {
         let g = self.lock_shared_over(cx, None);
         (g.layout.total_vm, g.layout.locked_vm)
     }
-    /// Page-table pages below the root.
+    /// Returns how many page-table pages there are below the root.
     pub fn tables(&self) -> usize {
         self.table.tables()
+    }
+}
+
+impl Mm {
+    /// Returns true if `at` is mapped by a huge page.
+    pub(super) fn is_huge<R: Rank, C: Context>(&self, cx: &mut Cx<'_, R, C>, at: Vpn) -> bool {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
+    }
+    /// Runs `f` on the locked leaf of `at`; returns `None` if there is no leaf.
+    pub(super) fn with_leaf_of<R: Rank, C: Context, T>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        at: Vpn,
+        f: impl FnOnce(&LockedLeaf<'_>) -> T,
+    ) -> Option<T> {
+        let pinned = cx.pin();
+        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        Some(f(&leaf.lock()?))
     }
 }
 

@@ -37,7 +37,7 @@ impl Mm {
             return Ok(());
         };
         let mut g = self.lock_exclusive_some(cx);
-        g.settle_on(range);
+        g.claim_range(range);
         g.name_range(range, name.map(Arc::from))
     }
 }

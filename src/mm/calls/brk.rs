@@ -3,8 +3,7 @@
 use crate::ctx::CallCx;
 use crate::mm::{
     edit::merge::NewRange,
-    entry::flags::VmFlags,
-    fault::populate::Errors,
+    entry::{errors::Errors, flags::VmFlags},
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
     vma::Vma,
@@ -70,7 +69,7 @@ impl Mm {
         loop {
             let vma = g.layout.vmas.find(at).ok_or(())?;
             let range = VpnRange::new(at.min(vma.start()), vma.end()).expect("not empty");
-            if g.settle(&[range]) {
+            if g.wait_for_conflicts(&[range]) {
                 break;
             }
         }
@@ -99,12 +98,12 @@ fn heap_end(addr: u64) -> Vpn {
 }
 
 impl MmapWriteGuard<'_> {
-    /// [`settle`](Self::settle) on what lies between the break and where it goes.
+    /// [`wait_for_conflicts`](Self::wait_for_conflicts) on what lies between the break and where it goes.
     fn settle_brk(&mut self, addr: u64) -> bool {
         let (old, new) = (heap_end(self.layout.brk), heap_end(addr.min(TASK_SIZE)));
         // A page more, so that two that move the break always meet.
         let range = VpnRange::new(old.min(new), old.max(new).plus(1)).expect("not empty");
-        self.settle(&[range])
+        self.wait_for_conflicts(&[range])
     }
     /// Returns the new part if it must be populated.
     fn set_brk(&mut self, addr: u64) -> Option<VpnRange> {

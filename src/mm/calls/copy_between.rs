@@ -7,8 +7,8 @@
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    fault::{deferred::Deferral, patience::Patience},
-    guard::{FaultScope, MmapPin},
+    fault::patience::Patience,
+    guard::{Deferral, FaultScope, MmapPin},
     space::Mm,
     vma::Vma,
 };
@@ -171,9 +171,9 @@ impl Mm {
             if !is_open_to(vma, access) {
                 return Err(FaultError::Denied(addr));
             }
-            held.later = Deferral::of(self);
+            held.deferral = Deferral::of(self);
             let step = held.hold_page(mem, vma, at, access);
-            if let Deferral::Work(work) = held.later {
+            if let Deferral::Work(work) = held.deferral {
                 let pin = MmapPin::new(self, &g, work.range());
                 drop(g);
                 pin.lease(cx).finish(work);

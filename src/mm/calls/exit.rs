@@ -1,14 +1,9 @@
 //! The end of an address space: every driver is released once, then everything goes.
 
 use crate::ctx::CallCx;
-use crate::mm::{
-    entry::flags::VmFlags,
-    page_table::{LeafAt, Pin},
-    space::Mm,
-    vma::layout::Layout,
-};
+use crate::mm::{entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout};
 use crate::{
-    addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
+    addr::{TASK_PAGES, Vpn, VpnRange},
     sync::Despite,
 };
 use std::convert::Infallible;
@@ -37,18 +32,6 @@ impl Mm {
         despite.resume();
     }
 
-    /// Takes a leaf out of the table that other address spaces have as well, so that it is not copied to be emptied.
-    /// `false`: it is this one's own, or not all of it is to go.
-    pub(in crate::mm) fn give_up_shared(&self, part: VpnRange, leaf: LeafAt<'_>) -> bool {
-        if part.pages() != PMD_PAGES {
-            return false;
-        }
-        let mem = self.machine().mem();
-        let mut retired = mem.retired();
-        self.table.leave(leaf, |pte| {
-            crate::mm::entry::release::drop_entry_to(&mut retired, pte)
-        })
-    }
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
         for vma in layout.vmas.iter() {
@@ -60,7 +43,7 @@ impl Mm {
         self.table
             .leaves(all, pin, |part, leaf| {
                 // No window: the drivers were released, or there never was one.
-                if self.give_up_shared(part, leaf) {
+                if self.table.give_up_shared(part, leaf) {
                     return Ok(());
                 }
                 let Some(leaf) = leaf.lock() else {

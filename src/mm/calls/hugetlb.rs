@@ -4,36 +4,16 @@
 //! try huge pages first: the arguments are checked, the place is found, what was mapped there is gone, and only then there
 //! are no pages. Linux lets `MAP_NORESERVE` through and raises SIGBUS at the first access; here it fails the same way.
 
-use super::mmap::MmapArgs;
 use crate::mm::{
-    entry::flags::{MapFlags, VmFlags},
+    entry::{args::MmapArgs, flags::VmFlags},
     guard::{AfterYield, MmapWriteGuard},
 };
 use crate::{
-    addr::{PAGE_SHIFT, PMD_PAGES, VpnRange},
+    addr::{PAGE_SHIFT, VpnRange},
     error::MmapError,
     notifier::Event,
 };
 use std::convert::Infallible;
-
-/// The bits that name a size of huge pages, as the exponent of a power of two.
-const SIZE: u32 = 0x3f;
-const SIZE_SHIFT: u32 = 26;
-
-/// Pages in each huge page that the arguments ask for; `None` where they ask for none (`hstate_sizelog`).
-pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<u64>, MmapError> {
-    let flags = args.flags;
-    if !flags.contains(MapFlags::HUGETLB) {
-        return Ok(None);
-    }
-    match (flags.bits() >> SIZE_SHIFT) & SIZE {
-        // An open file that is not of huge pages does not become one.
-        _ if args.file.is_some() => Err(MmapError::Flags(flags.bits())),
-        0 | 21 => Ok(Some(PMD_PAGES)),
-        30 => Ok(Some(PMD_PAGES * PMD_PAGES)),
-        _ => Err(MmapError::Flags(flags.bits())),
-    }
-}
 
 impl MmapWriteGuard<'_> {
     /// The mapping fails when the pages are to be reserved (`hugetlbfs_file_mmap`): the old mappings are gone by then, and

@@ -106,7 +106,7 @@ impl Mm {
             return Ok(());
         };
         let mut g = self.lock_exclusive_some(cx);
-        g.settle_on(range);
+        g.claim_range(range);
         g.seal(range)
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::ctx::CallCx;
 use crate::mm::{
-    entry::flags::{MlockFlags, MlockallFlags, VmFlags},
-    fault::populate::Errors,
+    entry::{
+        errors::Errors,
+        flags::{MlockFlags, MlockallFlags, VmFlags},
+    },
     guard::{AfterYield, Lease, MmapWriteGuard},
     page_table::Pin,
     space::Mm,
@@ -57,7 +59,7 @@ impl Mm {
             return Ok(());
         };
         let mut g = self.lock_exclusive_some(cx);
-        g.settle_on(range);
+        g.claim_range(range);
         g.set_lock(range, VmFlags::empty())
     }
     /// Locks what is mapped, what will be mapped, or both.
@@ -105,7 +107,7 @@ impl Mm {
     ) -> Result<(), MlockError> {
         let mut g = self.lock_exclusive_some(cx);
         if let Ok(Some(range)) = touched(addr, len) {
-            g.settle_on(range);
+            g.claim_range(range);
         }
         if !g.layout.can_mlock() {
             return Err(MlockError::Denied);

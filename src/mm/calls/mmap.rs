@@ -1,12 +1,14 @@
 //! `mmap`: checks in Linux's order, a place, the old mappings out, the new range merged or put in.
 
-use super::hugetlb::size_of_pages;
 use crate::ctx::CallCx;
 
 use crate::mm::{
     edit::merge::NewRange,
-    entry::flags::{MapFlags, Prot, VmFlags},
-    fault::populate::Errors,
+    entry::{
+        args::{MmapArgs, TYPE, check_args, size_of_pages},
+        errors::Errors,
+        flags::{MapFlags, Prot, VmFlags},
+    },
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
     vma::{Vma, layout::Promise},
@@ -18,77 +20,6 @@ use crate::{
     frame::Overcommit,
 };
 use std::sync::Arc;
-
-/// Arguments of [`Mm::mmap`], as the system call gets them.
-#[derive(Clone, Debug)]
-pub struct MmapArgs {
-    /// Wanted address in bytes; a hint unless the flags make it fixed. 0: anywhere.
-    pub addr: u64,
-    /// Length in bytes; rounded up to pages.
-    pub len: u64,
-    /// Rights.
-    pub prot: Prot,
-    /// Kind and options.
-    pub flags: MapFlags,
-    /// What is mapped; none: anonymous memory.
-    pub file: Option<Arc<File>>,
-    /// Offset into the file in bytes; a multiple of the page size, also where it is not used.
-    pub offset: u64,
-}
-
-impl MmapArgs {
-    /// Private anonymous memory, readable and writable, anywhere.
-    pub fn anonymous(len: u64) -> Self {
-        Self {
-            addr: 0,
-            len,
-            prot: Prot::READ | Prot::WRITE,
-            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
-            file: None,
-            offset: 0,
-        }
-    }
-    /// The same at exactly `addr`, replacing what is there.
-    #[must_use]
-    pub fn fixed(self, addr: u64) -> Self {
-        Self {
-            addr,
-            flags: self.flags | MapFlags::FIXED,
-            ..self
-        }
-    }
-    /// The same with other rights.
-    #[must_use]
-    pub fn prot(self, prot: Prot) -> Self {
-        Self { prot, ..self }
-    }
-    /// The same, shared.
-    #[must_use]
-    pub fn shared(self) -> Self {
-        Self {
-            flags: (self.flags - MapFlags::PRIVATE) | MapFlags::SHARED,
-            ..self
-        }
-    }
-    /// The same of a file, from `offset` bytes on.
-    #[must_use]
-    pub fn file(self, file: &Arc<File>, offset: u64) -> Self {
-        Self {
-            file: Some(Arc::clone(file)),
-            flags: self.flags - MapFlags::ANONYMOUS,
-            offset,
-            ..self
-        }
-    }
-    /// The same with more flags.
-    #[must_use]
-    pub fn flags(self, flags: MapFlags) -> Self {
-        Self {
-            flags: self.flags | flags,
-            ..self
-        }
-    }
-}
 
 impl Mm {
     /// Maps `args.len` bytes and returns where, as `mmap(2)`.
@@ -126,7 +57,7 @@ impl MmapWriteGuard<'_> {
         }
         let range = loop {
             let range = self.find_place(args, pages)?;
-            if self.settle(&[range]) {
+            if self.wait_for_conflicts(&[range]) {
                 break range;
             }
         };
@@ -279,36 +210,6 @@ impl MmapWriteGuard<'_> {
         Ok(File::open(object, FileMode::ReadWrite))
     }
 }
-
-/// The checks that come before any lock; returns the length in pages.
-pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
-    if !args.offset.is_multiple_of(PAGE_SIZE) {
-        return Err(MmapError::Offset(args.offset));
-    }
-    let huge = size_of_pages(args)?;
-    if args.len == 0 {
-        return Err(MmapError::ZeroLength);
-    }
-    let len = match huge {
-        Some(size) => args
-            .len
-            .checked_next_multiple_of(size << PAGE_SHIFT)
-            .ok_or(MmapError::HugeLength(args.len))?,
-        None => args.len,
-    };
-    let pages = len
-        .checked_next_multiple_of(PAGE_SIZE)
-        .ok_or(MmapError::Length(args.len))?
-        >> PAGE_SHIFT;
-    let pgoff = args.offset >> PAGE_SHIFT;
-    if pgoff.checked_add(pages).is_none() {
-        return Err(MmapError::OffsetOverflow(pgoff));
-    }
-    Ok(pages)
-}
-
-/// The bits that say what kind of mapping it is.
-pub(in crate::mm) const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
 
 /// The flags with what the mapping type adds, and which types there are.
 fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {

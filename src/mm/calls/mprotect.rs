@@ -44,7 +44,7 @@ impl Mm {
         let mut g = self.lock_exclusive_some(cx);
         let range = loop {
             let range = g.grow_range(range, prot)?;
-            if g.settle(&[range]) {
+            if g.wait_for_conflicts(&[range]) {
                 break range;
             }
         };
@@ -274,7 +274,7 @@ impl<'g> MmapWriteGuard<'g> {
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
         if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Locked memory that becomes writable is copied now, so that no write to it faults for long.
-            self.during_faults(|mut held| {
+            self.yield_while_faulting(|mut held| {
                 let vma = held.layout.vmas.get(start).expect("just changed");
                 // As on Linux, a failure here shows at the access.
                 let _best_effort = held.populate_vma(vma, part);

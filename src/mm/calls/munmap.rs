@@ -4,7 +4,7 @@ use super::mlock::mark_unevictable;
 use crate::ctx::CallCx;
 
 use crate::mm::{
-    entry::flags::VmFlags,
+    entry::{args::check_range, flags::VmFlags},
     guard::{AfterYield, MmapWriteGuard},
     page_table::Bounds,
     space::Mm,
@@ -12,22 +12,12 @@ use crate::mm::{
     window::{InvalidationWindow, Zap},
 };
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     ctx::Sleepable,
     error::{MunmapError, VmaError},
     notifier::Event,
 };
 use smallvec::SmallVec;
-
-/// Checks and rounds a range of bytes as `do_vmi_munmap` does.
-pub(in crate::mm) fn check_range(addr: u64, len: u64) -> Result<VpnRange, MunmapError> {
-    let bad = MunmapError::Range { addr, len };
-    if !addr.is_multiple_of(PAGE_SIZE) || addr > TASK_SIZE || len > TASK_SIZE - addr {
-        return Err(bad);
-    }
-    let end = addr + len.next_multiple_of(PAGE_SIZE);
-    VpnRange::new(Vpn::containing(addr), Vpn(end >> PAGE_SHIFT)).ok_or(bad)
-}
 
 /// What the VMAs of a range amount to, before they are taken out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +39,7 @@ impl Mm {
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
         let mut g = self.lock_exclusive_some(cx);
-        g.settle_on(range);
+        g.claim_range(range);
         Ok(g.unmap(range, AfterYield::OnlyPages)?)
     }
 }
@@ -175,7 +165,7 @@ impl MmapWriteGuard<'_> {
         let above = layout.vmas.find_range(freed.end());
         let mut floor = below.map_or(Vpn(0), |(below, _)| below.end());
         let mut ceiling = above.map(|(above, _)| above.start());
-        for claimed in layout.claims().flat_map(|claim| &claim.held) {
+        for claimed in layout.claims().flat_map(|claim| &claim.no_writers) {
             if claimed.start() < freed.start() {
                 floor = floor.max(claimed.end());
             } else {

@@ -1,12 +1,14 @@
 //! `remap_file_pages` as Linux has emulated it since 4.0: a new mapping of other pages of the same object in the place
 //! of the old.
 
-use super::mmap::MmapArgs;
 use crate::ctx::CallCx;
 
 use crate::mm::{
-    entry::flags::{MapFlags, Prot, VmFlags},
-    fault::populate::Errors,
+    entry::{
+        args::MmapArgs,
+        errors::Errors,
+        flags::{MapFlags, Prot, RemapMode, VmFlags},
+    },
     guard::MmapWriteGuard,
     space::Mm,
 };
@@ -16,16 +18,6 @@ use crate::{
     file::same_file,
 };
 use std::sync::Arc;
-
-/// What `remap_file_pages` does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RemapMode {
-    /// A new mapping takes the place of the old one (Linux since 4.0).
-    #[default]
-    Emulated,
-    /// The mapping stays one, and its entries name the pages (Linux before, and the proposal).
-    Nonlinear,
-}
 
 impl Mm {
     /// Says what [`remap_file_pages`](Self::remap_file_pages) does from now on; children of a fork do the same.
@@ -55,7 +47,7 @@ impl Mm {
         }
         let range = check_range(addr, len, pgoff)?;
         let mut g = self.lock_exclusive_some(cx);
-        g.settle_on(range);
+        g.claim_range(range);
         if g.layout.remap_mode == RemapMode::Nonlinear {
             g.remap_nonlinear(range, pgoff)?;
             drop(g);

@@ -2,11 +2,10 @@
 
 use crate::ctx::CallCx;
 use crate::mm::{
-    calls::{
-        hugetlb::size_of_pages,
-        mmap::{MmapArgs, TYPE, check_args},
+    entry::{
+        args::{MmapArgs, TYPE, check_args, size_of_pages},
+        flags::{MapFlags, VmFlags},
     },
-    entry::flags::{MapFlags, VmFlags},
     guard::MmapWriteGuard,
     space::Mm,
     vma::layout::Layout,

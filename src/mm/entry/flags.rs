@@ -1,6 +1,6 @@
 //! Flag words with Linux's values, so that a recorded call can be passed on as it is.
 //!
-//! Unknown bits are kept (`from_bits_retain`): refusing them is the business of the call.
+//! Unknown bits are kept (`from_bits_retain`), because each call decides which of them it refuses.
 
 use bitflags::bitflags;
 
@@ -31,34 +31,34 @@ bitflags! {
         const SHARED_VALIDATE = 0x03;
         /// Pages that the system may drop under pressure; wiped on fork.
         const DROPPABLE = 0x08;
-        /// Exactly there, replacing what is mapped.
+        /// Map exactly at the address given, and replace the mappings there.
         const FIXED = 0x10;
-        /// No object behind it.
+        /// Anonymous memory: no file is mapped.
         const ANONYMOUS = 0x20;
-        /// In the second GiB, lowest hole first: where code of the small model lies (x86). A hint may lie anywhere
-        /// below 2 GiB.
+        /// Place the mapping in the second GiB, lowest hole first, for code of the small model (x86). A hint may
+        /// lie anywhere below 2 GiB.
         const MAP_32BIT = 0x40;
-        /// A stack: faults just below extend it.
+        /// A stack: a fault just below extends the mapping.
         const GROWSDOWN = 0x0100;
         /// Ignored, as on Linux.
         const DENYWRITE = 0x0800;
         /// Ignored, as on Linux.
         const EXECUTABLE = 0x1000;
-        /// Lock the pages and fault them in.
+        /// Lock the pages in memory and fault them in.
         const LOCKED = 0x2000;
         /// Reserve no swap space.
         const NORESERVE = 0x4000;
         /// Fault the pages in.
         const POPULATE = 0x8000;
-        /// With `POPULATE`: do not block, which makes it do nothing.
+        /// With `POPULATE`: do not block; no page is faulted in then.
         const NONBLOCK = 0x0001_0000;
-        /// A thread's stack: no huge pages, nothing else.
+        /// A thread's stack: the mapping gets no huge pages; no other effect.
         const STACK = 0x0002_0000;
-        /// Memory of the pool of huge pages, which has none here.
+        /// Memory of the pool of huge pages. The pool is empty here, so the call fails.
         const HUGETLB = 0x0004_0000;
-        /// Exactly there, failing where something is mapped.
+        /// Map exactly at the address given, and fail if a mapping is there.
         const FIXED_NOREPLACE = 0x0010_0000;
-        /// With `HUGETLB`: pages of 2 MiB, as without a size.
+        /// With `HUGETLB`: pages of 2 MiB, the default.
         const HUGE_2MB = 21 << 26;
         /// With `HUGETLB`: pages of 1 GiB.
         const HUGE_1GB = 30 << 26;
@@ -69,9 +69,9 @@ bitflags! {
     pub struct MremapFlags: u32 {
         /// The mapping may move.
         const MAYMOVE = 1;
-        /// Move to the new address given, replacing what is mapped there.
+        /// Move to the new address given, and replace the mappings there.
         const FIXED = 2;
-        /// Leave the source VMA, empty.
+        /// Keep the source VMA, without pages.
         const DONTUNMAP = 4;
     }
 
@@ -96,15 +96,15 @@ bitflags! {
     /// Flags of `mlockall`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct MlockallFlags: u32 {
-        /// What is mapped now.
+        /// Lock the present mappings.
         const CURRENT = 1;
-        /// What will be mapped.
+        /// Lock every later mapping.
         const FUTURE = 2;
         /// Lock pages as they are faulted in.
         const ONFAULT = 4;
     }
 
-    /// What a VMA is and may become: the `VM_*` bits.
+    /// Rights, kind and advice of a VMA: the `VM_*` bits.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct VmFlags: u64 {
         /// Readable.
@@ -113,7 +113,7 @@ bitflags! {
         const WRITE = 0x2;
         /// Executable.
         const EXEC = 0x4;
-        /// Stores reach the object.
+        /// Shared: stores reach the object.
         const SHARED = 0x8;
         /// `mprotect` may set READ.
         const MAYREAD = 0x10;
@@ -121,11 +121,11 @@ bitflags! {
         const MAYWRITE = 0x20;
         /// `mprotect` may set EXEC.
         const MAYEXEC = 0x40;
-        /// Shows as shared, though it may not be written.
+        /// Shown as shared, even if stores are not allowed.
         const MAYSHARE = 0x80;
-        /// A stack.
+        /// A stack that grows down.
         const GROWSDOWN = 0x100;
-        /// Has, or had, guard markers. Set without a split, and no hindrance to a merge.
+        /// Has or had guard markers. Set for the whole VMA without a split; does not hinder a merge.
         const MAYBE_GUARD = 0x800;
         /// Locked in memory.
         const LOCKED = 0x2000;
@@ -137,13 +137,13 @@ bitflags! {
         const DONTCOPY = 0x2_0000;
         /// Cannot be expanded by `mremap`.
         const DONTEXPAND = 0x4_0000;
-        /// Locked as pages are faulted in.
+        /// Pages are locked as they are faulted in.
         const LOCKONFAULT = 0x8_0000;
-        /// Its pages are charged to the commit limit.
+        /// The pages are charged to the commit limit.
         const ACCOUNT = 0x10_0000;
-        /// Never charged.
+        /// Never charged to the commit limit.
         const NORESERVE = 0x20_0000;
-        /// Its entries name pages of the object in any order.
+        /// Entries map pages of the object in any order (`remap_file_pages`).
         const NONLINEAR = 0x80_0000;
         /// Emptied in the child by fork.
         const WIPEONFORK = 0x200_0000;
@@ -162,31 +162,43 @@ bitflags! {
     }
 }
 
+/// How `remap_file_pages` works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemapMode {
+    /// A new mapping replaces the old one (Linux since 4.0).
+    #[default]
+    Emulated,
+    /// The mapping stays one, and its entries name the pages of the object (Linux before 4.0, and the proposal).
+    Nonlinear,
+}
+
 impl VmFlags {
-    /// The three rights.
+    /// All three rights: read, write, execute.
     pub const ACCESS: Self = Self::READ.union(Self::WRITE).union(Self::EXEC);
     /// Both lock bits.
     pub const LOCK_MASK: Self = Self::LOCKED.union(Self::LOCKONFAULT);
-    /// Bits that do not keep VMAs from merging; the merged one has them all (`VM_STICKY`).
+    /// Bits that do not hinder a merge; the merged VMA has those of both (`VM_STICKY`).
     pub const STICKY: Self = Self::MAYBE_GUARD;
-    /// VMAs that `mlock` and merging leave alone (`VM_SPECIAL`).
+    /// Bits of VMAs that `mlock` and same-page merging skip (`VM_SPECIAL`).
     pub const SPECIAL: Self = Self::DONTEXPAND;
 
-    /// A private mapping that may be written: its pages are copied on write.
+    /// Returns true for a private mapping that `mprotect` may make writable: its pages are copied on write.
     pub const fn is_cow(self) -> bool {
         self.bits() & (Self::SHARED.bits() | Self::MAYWRITE.bits()) == Self::MAYWRITE.bits()
     }
-    /// Charged to the commit limit when mapped: private, writable, not `NORESERVE` (`accountable_mapping`).
+    /// Returns true if a new mapping is charged to the commit limit: private, writable, not `NORESERVE`
+    /// (`accountable_mapping`).
     pub(in crate::mm) const fn accountable(self) -> bool {
         self.bits() & (Self::NORESERVE.bits() | Self::SHARED.bits() | Self::WRITE.bits())
             == Self::WRITE.bits()
     }
-    /// Counts against `RLIMIT_DATA`: private, writable, not a stack (`is_data_mapping`).
+    /// Returns true if the pages count against `RLIMIT_DATA`: private, writable, not a stack
+    /// (`is_data_mapping`).
     pub(in crate::mm) const fn is_data(self) -> bool {
         self.bits() & (Self::WRITE.bits() | Self::SHARED.bits() | Self::GROWSDOWN.bits())
             == Self::WRITE.bits()
     }
-    /// Any right at all: `PROT_NONE` has none (`vma_is_accessible`).
+    /// Returns true if the VMA has any right; one of `PROT_NONE` has none (`vma_is_accessible`).
     pub(in crate::mm) const fn accessible(self) -> bool {
         self.intersects(Self::ACCESS)
     }
@@ -194,7 +206,7 @@ impl VmFlags {
     pub(in crate::mm) fn with_prot(self, prot: Prot) -> Self {
         (self - Self::ACCESS) | Self::from_prot(prot)
     }
-    /// The rights of `prot`.
+    /// The rights that `prot` names, without its other bits.
     pub(in crate::mm) fn from_prot(prot: Prot) -> Self {
         Self::from_bits_truncate(u64::from(prot.bits())) & Self::ACCESS
     }
@@ -208,9 +220,9 @@ macro_rules! advices {
         pub enum Advice { $($(#[$m])* $name = $value,)* }
 
         impl Advice {
-            /// Every advice known.
+            /// Every known advice.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-            /// The advice of that number; an unknown one is EINVAL on Linux.
+            /// The advice with number `raw`; `None` if the number is unknown (EINVAL on Linux).
             pub const fn from_raw(raw: i32) -> Option<Self> {
                 match raw { $($value => Some(Self::$name),)* _ => None }
             }
@@ -225,11 +237,11 @@ advices! {
     Random = 1,
     /// Expect sequential access.
     Sequential = 2,
-    /// Will be needed: the objects mapped there bring in what they have on disk or in swap; nothing is mapped by it.
+    /// Will be needed: the mapped objects read their pages in from disk or swap; no page is mapped.
     WillNeed = 3,
-    /// Not needed: anonymous pages read zero afterwards.
+    /// Not needed: the pages are dropped, and anonymous memory reads zero afterwards.
     DontNeed = 4,
-    /// May be freed lazily, until rewritten.
+    /// The pages may be freed lazily, until they are written again.
     Free = 8,
     /// Punch a hole in the object.
     Remove = 9,

@@ -1,6 +1,21 @@
-//! What entries, flags and arguments say: the vocabulary of all other rooms.
+//! Vocabulary of the address space: page-table entries, flag words, arguments of calls.
+//!
+//! Nothing here locks, waits or looks into a table: every other room of `mm` uses this one, and this one uses none.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `pte` | [`RawPte`](pte::RawPte), the word of an entry, and [`Pte`](pte::Pte), its public reading |
+//! | `not_present` | entries without a page in memory: migration marks, swap slots, places in an object |
+//! | `release` | [`Detached`](release::Detached): the contents of an entry that left its table |
+//! | `merged` | the frames that same-page merging made |
+//! | `flags` | flag words with Linux's values |
+//! | `args` | arguments of `mmap` and `mremap`, and their checks |
+//! | `errors` | errors of populating |
 
+pub(in crate::mm) mod args;
+pub(in crate::mm) mod errors;
 pub(in crate::mm) mod flags;
+pub(in crate::mm) mod merged;
 pub(in crate::mm) mod not_present;
 pub(in crate::mm) mod pte;
 pub(in crate::mm) mod release;

@@ -1,16 +1,16 @@
-//! What an entry says of its page while the page is not there, and what operations make of that.
+//! Entries of pages that are not in memory, and their change under fork, `mprotect` and the page's return.
 //!
-//! | entry | the page | refers to it by |
+//! | entry | state of the page | refers to it by |
 //! | --- | --- | --- |
-//! | mark | moves to another frame | the old frame's number; no count |
-//! | slot | is in swap | a count on the slot |
-//! | guard | must not be | |
-//! | place | is one of an object, named out of order | its number in the object |
+//! | migration mark | moves to another frame | number of the old frame; no count |
+//! | swap slot | is in swap | a count on the slot |
+//! | guard marker | must not exist | |
+//! | place | is a page of an object, mapped out of order | number of the page in the object |
 //!
-//! A mark and a slot keep what their page was to this entry: whether it is nobody else's (exclusive), and a mark also whether
-//! it was writable, used and dirty. *The frame keeps none of this meanwhile*: a fork that copies the entry makes both copies
-//! say that the page is shared, and can do so by the entries alone. What comes back is what the entry says by then.
-//! `docs/entries.md` has a table of every entry and every operation, with the test that shows it.
+//! A mark and a slot keep the exclusiveness of the page to this entry; a mark also keeps writable, accessed and dirty.
+//! *The frame keeps none of this meanwhile.* So a fork can mark both copies as shared by changing the entries alone,
+//! and a page that comes back gets the state that its entry has by then. `docs/entries.md` has a table of every entry
+//! and every operation, with the test that shows it.
 
 use super::pte::{
     ACCESSED, DIRTY, MIGRATION, MIGRATION_WRITE, PFN_SHIFT, RawPte, Rights, SWAP, SWAP_EXCLUSIVE,
@@ -18,7 +18,7 @@ use super::pte::{
 use crate::{addr::Pfn, frame::SwapSlot};
 
 impl RawPte {
-    /// The slot of a page that was mapped here, perhaps as nobody else's (`pte_swp_mkexclusive`).
+    /// An entry for a page in swap; `exclusive` if no other entry refers to the page (`pte_swp_mkexclusive`).
     #[inline]
     pub(in crate::mm) const fn swap(slot: SwapSlot, exclusive: bool) -> Self {
         let bits = (slot.0 as u64) << PFN_SHIFT | SWAP;
@@ -28,8 +28,8 @@ impl RawPte {
             bits
         })
     }
-    /// The mark that takes the place of this entry, which is present, while its page moves: it keeps the right to write, age
-    /// and dirtiness (`make_writable_migration_entry` and its like).
+    /// The migration mark that replaces this present entry while its page moves. The mark keeps writable, accessed
+    /// and dirty (`make_writable_migration_entry` and its siblings).
     #[inline]
     pub(in crate::mm) fn leaving(self, exclusive: bool) -> Self {
         let mut bits = u64::from(self.pfn().0) << PFN_SHIFT | MIGRATION;
@@ -42,8 +42,10 @@ impl RawPte {
         }
         Self(bits)
     }
-    /// What this mark becomes when its page is at `pfn`: no more than the VMA gives by now, and no more than the mark kept
-    /// (`remove_migration_pte`). `dirty`: the frame is.
+    /// The present entry that replaces this mark once the page is at `pfn` (`remove_migration_pte`).
+    ///
+    /// The entry has no right that the VMA lacks by now or that the mark did not keep. `dirty` is the dirtiness of the
+    /// frame: a clean frame makes a clean entry.
     #[inline]
     pub(in crate::mm) fn arrived(self, pfn: Pfn, vma: Rights, dirty: bool) -> Self {
         let rights = Rights {
@@ -57,17 +59,18 @@ impl RawPte {
             false => pte,
         }
     }
-    /// Of a mark: the mapping could be written through.
+    /// Returns true if the mapping that this mark replaced was writable.
     #[inline]
     pub(in crate::mm) const fn was_writable(self) -> bool {
         self.0 & MIGRATION_WRITE != 0
     }
-    /// Of a slot or a mark: no other entry refers to the page (`pte_swp_exclusive`, `is_readable_exclusive_migration_entry`).
+    /// Returns true of a slot or a mark if no other entry refers to the page (`pte_swp_exclusive`,
+    /// `is_readable_exclusive_migration_entry`).
     #[inline]
     pub(in crate::mm) const fn is_swap_exclusive(self) -> bool {
         self.0 & SWAP_EXCLUSIVE != 0
     }
-    /// The frame that a mark is of, by number: it stays locked while there are marks of it.
+    /// Old frame of a migration mark. The frame stays locked while marks of it exist.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(in crate::mm) const fn migrating(self) -> Option<Pfn> {
@@ -77,13 +80,13 @@ impl RawPte {
             None
         }
     }
-    /// The frame that is mapped here or was before it left.
+    /// Frame that is mapped here, or that a migration mark stands for.
     #[inline]
     pub(in crate::mm) fn counted_or_migrating(self) -> Option<Pfn> {
         self.counted().or_else(|| self.migrating())
     }
-    /// What fork makes of an entry of private memory: no right to write, nothing of its own (`copy_present_ptes`,
-    /// `copy_nonpresent_pte`). Age and dirtiness stay. Markers and the zero page stay as they are.
+    /// The entry of private memory that fork leaves in the parent: read-only and not exclusive (`copy_present_ptes`,
+    /// `copy_nonpresent_pte`). Accessed and dirty stay; markers and the zero page stay as they are.
     #[inline]
     pub(in crate::mm) fn forked(self) -> Self {
         if self.counted().is_some() {
@@ -94,7 +97,8 @@ impl RawPte {
             self
         }
     }
-    /// … and that of the child, which has not used the page yet. Of a mark nobody can say so, and none is changed.
+    /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not accessed, since the child
+    /// has not used the page yet. A mark is left alone, as on Linux.
     #[inline]
     pub(in crate::mm) const fn inherited(self) -> Self {
         if self.counted().is_some() {
@@ -103,8 +107,10 @@ impl RawPte {
             self
         }
     }
-    /// What a change of rights makes of an entry that is not present: a mark is writable only if a present entry in its place
-    /// would be so without a fault (`change_pte_range`). It stays exclusive.
+    /// Applies a change of rights to an entry that is not present (`change_pte_range`).
+    ///
+    /// A mark becomes writable only if a present entry in its place would be writable without a fault. Exclusiveness
+    /// stays.
     #[inline]
     pub(in crate::mm) fn reprotected(self, write: bool) -> Self {
         if self.migrating().is_none() {

@@ -1,8 +1,11 @@
-//! What a page-table entry says.
+//! The word of a page-table entry: its bits, its kinds and the changes that keep its kind.
+//!
+//! An entry is empty, present, or of one of the kinds of [`not_present`](super::not_present). A present entry keeps its
+//! frame in the bits where x86-64 has it. Everything here is arithmetic on a word: `page_table` reads and stores it.
 
 use crate::{addr::Pfn, frame::SwapSlot};
 
-/// One entry of a leaf table, in the bit positions of x86-64 where x86-64 has the bit.
+/// One entry of a leaf table; bits that x86-64 has are at their x86-64 positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) struct RawPte(pub(in crate::mm) u64);
 
@@ -10,24 +13,24 @@ const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 pub(in crate::mm) const ACCESSED: u64 = 1 << 5;
 pub(in crate::mm) const DIRTY: u64 = 1 << 6;
-/// The VMA allows reading: clear under `PROT_NONE`, where Linux keeps the entry present as well.
+/// The VMA allows reading. Clear under `PROT_NONE`, where the entry stays present, as on Linux.
 const READ: u64 = 1 << 9;
-/// Maps the zero page: no count is held.
+/// The entry maps the zero page and holds no count.
 const ZERO: u64 = 1 << 10;
 pub(in crate::mm) const PFN_SHIFT: u32 = 12;
-/// Not present, and not empty: bits 1..4 say what it is.
+/// The kind of an entry that is neither present nor empty: bits 1 to 3.
 const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
 pub(in crate::mm) const SWAP: u64 = 1 << 2;
-/// Of a nonlinear mapping: not there now, but this page of the object belongs here.
+/// Place in an object, of a nonlinear mapping: that page of the object belongs here and is not mapped now.
 const FILE: u64 = GUARD | SWAP;
 pub(in crate::mm) const MIGRATION: u64 = 1 << 3;
-/// Of a mark: the mapping could be written through.
+/// Of a migration mark: the mapping was writable.
 pub(in crate::mm) const MIGRATION_WRITE: u64 = 1 << 4;
-/// Of a swap entry or a mark: no other entry refers to the slot's page (`pte_swp_exclusive`).
+/// Of a swap entry or a migration mark: no other entry refers to the page (`pte_swp_exclusive`).
 pub(in crate::mm) const SWAP_EXCLUSIVE: u64 = 1 << 7;
 
-/// The rights an entry gives.
+/// The rights that an entry gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) struct Rights {
     pub(in crate::mm) read: bool,
@@ -35,14 +38,17 @@ pub(in crate::mm) struct Rights {
 }
 
 impl RawPte {
+    /// The empty entry.
     pub(in crate::mm) const NONE: Self = Self(0);
     /// A guard marker (`PTE_MARKER_GUARD`).
     pub(in crate::mm) const GUARD: Self = Self(GUARD);
 
+    /// An entry that maps frame `pfn`, young and clean.
     #[inline]
     pub(in crate::mm) fn frame(pfn: Pfn, rights: Rights) -> Self {
         Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED).with_rights(rights)
     }
+    /// An entry that maps the zero page `pfn`; never writable.
     #[inline]
     pub(in crate::mm) fn zero(pfn: Pfn, rights: Rights) -> Self {
         let rights = Rights {
@@ -51,12 +57,12 @@ impl RawPte {
         };
         Self(u64::from(pfn.0) << PFN_SHIFT | PRESENT | ACCESSED | ZERO).with_rights(rights)
     }
-    /// A page of the object that is to be mapped here (`pgoff_to_pte`).
+    /// An entry that keeps the place `index` in the object, in pages (`pgoff_to_pte`).
     #[inline]
     pub(in crate::mm) const fn file(index: u64) -> Self {
         Self(index << PFN_SHIFT | FILE)
     }
-    /// The page of the object that is to be mapped here.
+    /// Place in the object that the entry keeps, in pages; `None` of any other kind.
     #[inline]
     pub(in crate::mm) const fn file_index(self) -> Option<u64> {
         if self.is_of_kind(FILE) {
@@ -65,6 +71,7 @@ impl RawPte {
             None
         }
     }
+    /// Replaces the rights.
     #[inline]
     pub(in crate::mm) fn with_rights(self, rights: Rights) -> Self {
         let mut bits = self.0 & !(READ | WRITE);
@@ -84,20 +91,22 @@ impl RawPte {
     pub(in crate::mm) const fn is_present(self) -> bool {
         self.0 & PRESENT != 0
     }
+    /// Returns true if the entry maps the zero page, of either size.
     #[inline]
     pub(in crate::mm) const fn is_zero_page(self) -> bool {
         self.0 & (PRESENT | ZERO) == PRESENT | ZERO
     }
-    /// Not present, and of this kind.
+    /// Returns true if the entry is not present and of this kind.
     #[inline]
     pub(in crate::mm) const fn is_of_kind(self, kind: u64) -> bool {
         self.0 & (PRESENT | KIND) == kind
     }
+    /// Returns true for a guard marker: every access to the page is SIGSEGV.
     #[inline]
     pub(in crate::mm) const fn is_guard(self) -> bool {
         self.is_of_kind(GUARD)
     }
-    /// The slot that the page is in.
+    /// Swap slot of the page; `None` of any other kind.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(in crate::mm) const fn swap_slot(self) -> Option<SwapSlot> {
@@ -107,7 +116,7 @@ impl RawPte {
             None
         }
     }
-    /// Neither empty nor a page in memory.
+    /// Returns true if the entry is neither empty nor present.
     #[inline]
     pub(in crate::mm) const fn is_other(self) -> bool {
         !self.is_none() && !self.is_present()
@@ -128,14 +137,14 @@ impl RawPte {
     pub(in crate::mm) const fn is_young(self) -> bool {
         self.0 & ACCESSED != 0
     }
-    /// The frame; only of a present entry.
+    /// Frame of a present entry, the zero page included; meaningless for any other.
     #[inline]
     #[allow(clippy::cast_possible_truncation)]
     pub(in crate::mm) const fn pfn(self) -> Pfn {
         debug_assert!(self.is_present());
         Pfn((self.0 >> PFN_SHIFT) as u32)
     }
-    /// A frame that the entry holds a count on: present, and not the zero page.
+    /// Frame that the entry holds a count on: it is present and not the zero page.
     #[inline]
     pub(in crate::mm) const fn counted(self) -> Option<Pfn> {
         if self.0 & (PRESENT | ZERO) == PRESENT {
@@ -144,7 +153,7 @@ impl RawPte {
             None
         }
     }
-    /// The same of another frame.
+    /// Replaces the frame and keeps the other bits.
     #[inline]
     pub(in crate::mm) fn with_pfn(self, pfn: Pfn) -> Self {
         Self(self.0 & ((1 << PFN_SHIFT) - 1) | u64::from(pfn.0) << PFN_SHIFT)
@@ -171,21 +180,21 @@ impl RawPte {
     }
 }
 
-/// What a page table says about a page, to whom it may concern.
+/// Content of a page-table entry, as a driver or a test sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pte {
-    /// Nothing.
+    /// No page is mapped, nor one expected back.
     None,
-    /// A frame, or the zero page.
+    /// A frame or the zero page is mapped.
     Present {
-        /// Its number.
+        /// Number of the frame.
         pfn: Pfn,
-        /// Whether a store goes through without a fault.
+        /// True if a store goes through without a fault.
         write: bool,
     },
-    /// In swap.
+    /// The page is in this swap slot.
     Swap(SwapSlot),
-    /// A guard marker.
+    /// A guard marker: access is SIGSEGV.
     Guard,
 }
 

@@ -1,4 +1,8 @@
-//! What is in the hands of whoever took an entry out of a table.
+//! The contents of an entry after it left its table, and the ways to give them up.
+//!
+//! An entry of a present page holds one reference and one mapping count of its frame; an entry of a page in swap holds
+//! a count on its slot. The code that clears an entry takes these over, as a [`Detached`] or as the bare word, and must
+//! give them up here. A frame whose last reference goes returns to the free list, alone or in a batch ([`Retired`]).
 
 use super::pte::RawPte;
 use crate::{
@@ -6,8 +10,9 @@ use crate::{
     frame::{AccessBits, PhysMem, Retired, SwapSlot},
 };
 
-/// What an entry held, taken out of the table. Dropping it gives up the mapping: the frame is retired when that was
-/// the last reference.
+/// The contents of an entry that was taken out of a table.
+///
+/// Dropping it gives up the mapping, and frees the frame if that was its last reference.
 #[must_use = "dropping it gives up the mapping; say so with `drop`"]
 pub struct Detached<'m> {
     pte: RawPte,
@@ -22,12 +27,12 @@ impl<'m> Detached<'m> {
 }
 
 impl Detached<'_> {
-    /// The frame that was mapped; none for the zero page and for markers.
+    /// The frame that was mapped; `None` for the zero page and for entries of pages that are not in memory.
     pub fn pfn(&self) -> Option<Pfn> {
         self.pte.counted()
     }
-    /// Gives up a mapping, if there was one, of a frame that the caller has locked: whoever has it by number is told by the
-    /// caller.
+    /// Gives up a mapping, if there was one, of a frame that the caller has locked. The caller tells the drivers that
+    /// have this frame exported.
     pub(in crate::mm) fn give_up_locked(gone: Option<Self>) {
         let Some(gone) = gone.map(std::mem::ManuallyDrop::new) else {
             return;
@@ -40,11 +45,12 @@ impl Detached<'_> {
     }
 }
 
-/// Gives up what an entry held that is no longer in a table.
+/// Gives up the contents of an entry that is no longer in a table.
 pub(in crate::mm) fn drop_entry(mem: &PhysMem, pte: RawPte) {
     drop_entry_to(&mut mem.retired(), pte);
 }
-/// The same; a frame that nobody else has is put back with others.
+/// Gives up the contents of one of many entries: `retired` collects the frames whose last reference goes and frees
+/// them in batches.
 #[inline(always)]
 pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
     if let Some(pfn) = pte.counted() {

@@ -87,7 +87,7 @@ impl Mm {
         };
         let pinned = cx.pin();
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
-        if ticket.allows_huge(crate::mm::fault::huge::block(at)) && leaf.is_huge() {
+        if ticket.allows_huge(VpnRange::block_of(at)) && leaf.is_huge() {
             return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
         }
         small(leaf, at, allowed)
@@ -126,7 +126,7 @@ fn small(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<
 
 /// The huge page around `at`, read under the lock of its leaf: mark and entry belong together.
 fn huge(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
-    let block = crate::mm::fault::huge::block(at);
+    let block = VpnRange::block_of(at);
     let locked = leaf.lock()?;
     let pte = locked.get(block.start());
     (locked.is_huge() && allowed(pte)).then(|| Found {

@@ -4,12 +4,12 @@
 //! the lock of that entry's leaf; so a stale translation is impossible here. Within one page an access is atomic
 //! against page-table changes, across pages it is not, as in hardware.
 
-use super::{deferred::Deferral, patience::Patience};
+use super::patience::Patience;
 use crate::ctx::CallCx;
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::MmapPin,
+    guard::{Deferral, MmapPin},
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
 };
@@ -251,9 +251,9 @@ impl Mm {
                 }
                 let shared = vma.flags.contains(VmFlags::SHARED);
                 let access = if shared { needs } else { access };
-                held.later = Deferral::of(self);
+                held.deferral = Deferral::of(self);
                 let done = held.fault(vma, at, access).map_err(|e| place(e, addr));
-                if let Deferral::Work(work) = held.later {
+                if let Deferral::Work(work) = held.deferral {
                     let pin = MmapPin::new(self, &g, work.range());
                     drop(g);
                     pin.lease(cx).finish(work);

@@ -5,12 +5,10 @@
 //!   in place, without a window, since nothing becomes wrong that an external MMU may hold;
 //! * all else, the zero page included: a copy takes its place, in a window over the one page.
 
-use super::deferred::WindowWork;
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
+    entry::{flags::VmFlags, merged::is_merged, pte::RawPte},
+    guard::{FaultScope, WindowWork},
     page_table::LockedLeaf,
-    reverse::merge_same_pages::is_merged,
     vma::Vma,
 };
 use crate::{

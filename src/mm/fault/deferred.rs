@@ -1,59 +1,18 @@
 //! What a fault does in a window. A driver may sleep in that, so the fault leaves the mmap lock first, with the pages that the
 //! window is about pinned: whoever changes other mappings does not wait for the driver.
 
-use super::huge::block;
 use crate::mm::{
     entry::pte::{RawPte, Rights},
-    guard::{FaultScope, Lease},
+    guard::{Deferral, FaultScope, Lease, WindowWork},
     page_table::LockedLeaf,
-    space::Mm,
     window::InvalidationWindow,
 };
 use crate::{
-    addr::{Pfn, Vpn, VpnRange},
+    addr::{Pfn, VpnRange},
     ctx::{Sleepable, rank},
     frame::{Frame, HUGE, HugeFrame, PhysMem},
     notifier::Event,
 };
-
-/// Work for a window. References on the frames belong to it.
-#[derive(Debug)]
-pub(in crate::mm) enum WindowWork {
-    /// A copy takes the place of the entry `seen` (`wp_page_copy`).
-    Copy {
-        at: Vpn,
-        seen: RawPte,
-        copy: Pfn,
-        pte: RawPte,
-        original: Option<Pfn>,
-        locked: bool,
-    },
-    /// A huge page is mapped by small entries from here on.
-    Split(Vpn),
-    /// A huge page takes the place of the huge zero page (`do_huge_zero_wp_pmd`).
-    HugeZero { at: Vpn, head: Pfn, rights: Rights },
-}
-
-/// Whether work for a window is put off until the lock is left.
-#[derive(Debug)]
-pub(in crate::mm) enum Deferral {
-    /// It is done at once: the caller has more to do under the lock.
-    Never,
-    /// It may be; there is none yet.
-    Nothing,
-    /// It is.
-    Work(WindowWork),
-}
-
-impl WindowWork {
-    /// The pages that are pinned meanwhile.
-    pub(in crate::mm) fn range(&self) -> VpnRange {
-        match *self {
-            Self::Copy { at, .. } => VpnRange::single(at),
-            Self::Split(at) | Self::HugeZero { at, .. } => block(at),
-        }
-    }
-}
 
 /// The references that belong to some work: given back unless that puts them in place.
 enum Frames<'m> {
@@ -79,29 +38,18 @@ impl<'m> Frames<'m> {
     }
 }
 
-impl Deferral {
-    /// For a fault that can leave the lock: if a driver may sleep.
-    pub(in crate::mm) fn of(mm: &Mm) -> Self {
-        if mm.notifiers.is_made() {
-            Self::Nothing
-        } else {
-            Self::Never
-        }
-    }
-}
-
 impl FaultScope<'_> {
     pub(in crate::mm) fn can_defer(&self) -> bool {
-        matches!(self.later, Deferral::Nothing)
+        matches!(self.deferral, Deferral::Nothing)
     }
     pub(in crate::mm) fn has_deferred(&self) -> bool {
-        matches!(self.later, Deferral::Work(_))
+        matches!(self.deferral, Deferral::Work(_))
     }
     /// Does the work, now or later. It must be the last of the fault.
     #[inline]
     pub(in crate::mm) fn in_window(&mut self, work: WindowWork) {
         if self.can_defer() {
-            self.later = Deferral::Work(work);
+            self.deferral = Deferral::Work(work);
         } else {
             self.lease.finish(work);
         }
@@ -158,7 +106,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 self.lock_ptes(at, |txn| {
                     let leaf = txn.leaf();
                     if leaf.is_huge() && leaf.get(at).is_zero_page() {
-                        map_huge(mem, leaf, block(at), huge.into_raw(), rights);
+                        map_huge(mem, leaf, VpnRange::block_of(at), huge.into_raw(), rights);
                     }
                 });
             }

@@ -4,30 +4,18 @@
 //! counts and rights are the same for both sizes, and splitting a mapping is clearing the mark; what Linux does
 //! otherwise with the one entry, its windows above all, is done here.
 
-use super::deferred::WindowWork;
 use crate::mm::{
-    entry::{
-        flags::VmFlags,
-        pte::{RawPte, Rights},
-    },
-    guard::{FaultScope, Lease},
-    page_table::LockedLeaf,
-    space::Mm,
+    entry::{flags::VmFlags, pte::RawPte},
+    guard::{FaultScope, Lease, WindowWork},
     vma::Vma,
 };
 use crate::{
-    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
-    ctx::{Below, Cx, Rank, Sleepable, rank},
+    addr::{Pfn, Vpn, VpnRange},
+    ctx::{Below, Rank, Sleepable, rank},
     error::{FaultError, NoMemory},
     frame::{FrameFlags, HUGE, PhysMem},
     notifier::{Access, Event},
 };
-
-/// The 2 MiB that hold `at`.
-pub(in crate::mm) fn block(at: Vpn) -> VpnRange {
-    let start = at.align_down(PMD_PAGES);
-    VpnRange::new(start, start.plus(PMD_PAGES)).expect("not empty")
-}
 
 impl Vma {
     /// Whether a fault at `at` may map a huge page: asked for, private and anonymous, and all of it inside
@@ -35,57 +23,8 @@ impl Vma {
     fn wants_huge(&self, at: Vpn) -> bool {
         self.is_anonymous()
             && self.flags.contains(VmFlags::HUGEPAGE)
-            && self.range().covers(block(at))
+            && self.range().covers(VpnRange::block_of(at))
     }
-}
-
-impl Mm {
-    /// Whether `at` is mapped by a huge page.
-    pub(in crate::mm) fn is_huge<R: Rank, C: crate::ctx::Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        at: Vpn,
-    ) -> bool {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
-    }
-}
-
-impl Mm {
-    /// Runs `f` on the leaf of `at`, locked, if there is one.
-    pub(in crate::mm) fn with_leaf_of<R: Rank, C: crate::ctx::Context, T>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        at: Vpn,
-        f: impl FnOnce(&LockedLeaf<'_>) -> T,
-    ) -> Option<T> {
-        let pinned = cx.pin();
-        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
-        Some(f(&leaf.lock()?))
-    }
-}
-
-/// After a split, a page that holds nothing but zeros is given back, and the zero page mapped instead
-/// (`try_to_map_unused_to_zeropage`). Says whether it was.
-pub(in crate::mm) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) -> bool {
-    let pte = leaf.get(at);
-    let unused = pte.counted().is_some_and(|pfn| mem.is_unused(pfn));
-    if unused {
-        let rights = Rights {
-            read: pte.may_read(),
-            write: false,
-        };
-        leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
-        crate::mm::entry::release::drop_entry(mem, pte);
-    }
-    unused
-}
-
-/// Whether the leaf maps a huge page that others map as well (`folio_maybe_mapped_shared`).
-pub(in crate::mm) fn shared_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
-    let head = leaf.get(Vpn(0)).counted().filter(|_| leaf.is_huge());
-    head.is_some_and(|head| (0..HUGE).any(|i| mem.mapcount(head.nth(i)) > 1))
 }
 
 impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
@@ -97,33 +36,10 @@ impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
     }
     /// The same with the window in any case (`split_huge_pmd_address`).
     pub(in crate::mm) fn split_pmd_always(&mut self, at: Vpn) {
-        let mut window = self.window(block(at), Event::Clear);
+        let mut window = self.window(VpnRange::block_of(at), Event::Clear);
         window.split_huge(at);
         window.close();
     }
-}
-
-/// Entries of their own for what was one. An object's page is dropped instead, to be faulted in again; says whether it
-/// was.
-pub(in crate::mm) fn split_leaf(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> bool {
-    if !leaf.is_huge() {
-        return false;
-    }
-    leaf.set_huge(false);
-    let first = leaf.get(Vpn(0));
-    let objects = first
-        .counted()
-        .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON));
-    for i in 0..PMD_PAGES {
-        let pte = leaf.get(Vpn(i));
-        if objects {
-            leaf.set(Vpn(i), RawPte::NONE);
-            crate::mm::entry::release::drop_entry(mem, pte);
-        } else if pte.is_zero_page() {
-            leaf.set(Vpn(i), pte.with_pfn(mem.zero_pfn()));
-        }
-    }
-    objects
 }
 
 impl<'h> FaultScope<'h> {
@@ -173,7 +89,7 @@ impl<'h> FaultScope<'h> {
             return Ok(None);
         };
         let head = frame.head();
-        let index = vma.pgoff_at(block(at).start());
+        let index = vma.pgoff_at(VpnRange::block_of(at).start());
         for i in 0..HUGE {
             mem.set_flags(head.nth(i), vma.new_anon());
             mem.set_owner(head.nth(i), Some(node.owner(index + u64::from(i))));
@@ -186,7 +102,7 @@ impl<'h> FaultScope<'h> {
             if !leaf.is_empty() {
                 return false;
             }
-            let first = block(at).start();
+            let first = VpnRange::block_of(at).start();
             (0..HUGE).for_each(|i| leaf.set(first.plus(u64::from(i)), pte(i)));
             leaf.set_huge(true);
             true
@@ -211,7 +127,7 @@ impl<'h> FaultScope<'h> {
             };
             let reuse = leaf.is_huge() && own_huge(mem, pfn.head());
             for i in (0..HUGE).filter(|_| reuse) {
-                let at = block(at).start().plus(u64::from(i));
+                let at = VpnRange::block_of(at).start().plus(u64::from(i));
                 mem.set_flags(pfn.head().nth(i), FrameFlags::ANON_EXCLUSIVE);
                 leaf.set(at, leaf.get(at).with_rights(rights).mkdirty());
             }

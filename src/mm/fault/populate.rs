@@ -1,11 +1,15 @@
 //! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
 
-use super::{deferred::Deferral, patience::Patience};
+use super::patience::Patience;
 use crate::ctx::CallCx;
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte},
-    guard::{FaultScope, MmapPin},
+    entry::{
+        errors::{Errors, PopulateError},
+        flags::VmFlags,
+        pte::RawPte,
+    },
+    guard::{Deferral, FaultScope, MmapPin},
     page_table::LeafAt,
     space::Mm,
     vma::Vma,
@@ -15,15 +19,6 @@ use crate::{
     error::{FaultError, NoMemory},
     notifier::Access,
 };
-
-/// What populating does about a page that cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mm) enum Errors {
-    /// Go on with the next VMA (`MAP_POPULATE`).
-    Ignore,
-    /// Stop (`mlock`).
-    Stop,
-}
 
 impl Mm {
     /// `__mm_populate`: faults in what is mapped in `range`, private writable memory for writing. Holes are skipped.
@@ -47,9 +42,9 @@ impl Mm {
         while let Some(now) = rest {
             let mut g = self.lock_shared_over(cx, Some(now));
             let mut held = g.held();
-            held.later = Deferral::of(self);
+            held.deferral = Deferral::of(self);
             let at = f(&mut held, now)?;
-            let Deferral::Work(work) = held.later else {
+            let Deferral::Work(work) = held.deferral else {
                 break;
             };
             let pin = MmapPin::new(self, &g, work.range());
@@ -217,12 +212,4 @@ impl FaultScope<'_> {
         debug_assert!(range.end().0 <= TASK_PAGES);
         Ok(at)
     }
-}
-
-/// Why [`FaultScope::populate_range`] stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mm) enum PopulateError {
-    Hole(u64),
-    Denied(u64),
-    Fault(FaultError),
 }

@@ -1,3 +1,13 @@
-//! Pages of 2 MiB of private memory: whose they are, and how they are split for good.
+//! Pages of 2 MiB of private memory: whether one process alone maps them, and their split for good.
+//!
+//! Splitting a *mapping* of a huge page only clears the mark of a leaf (`page_table/huge_leaf.rs`); the page stays huge.
+//! Splitting the *page* splits every mapping of it and makes its frames single pages. That happens when a part of the page
+//! is given up (`MADV_DONTNEED`, `MADV_FREE`) and no other process maps it.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `ownership` | which huge pages a range has, and whether this process alone maps them |
+//! | `split` | splitting such a page |
 
-pub(in crate::mm) mod split_folio;
+pub(in crate::mm) mod ownership;
+pub(in crate::mm) mod split;

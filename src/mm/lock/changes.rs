@@ -1,9 +1,10 @@
-//! Tells those who wait for a claim or a pin to go that one went. Costs a look at a line that nobody writes to while
-//! nobody waits.
+//! Waiting for a claim or a pin to go.
+//!
+//! The code that removes one pays a load of a cache line which no thread writes while none waits.
 
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering::SeqCst, sequential};
 
-/// How many went while somebody waited.
+/// Counts the claims and pins that went while a thread waited for that.
 #[derive(Default)]
 pub(super) struct Changes {
     waiting: AtomicUsize,
@@ -12,13 +13,16 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Somebody will wait for what goes from now on.
+    /// Announces a waiter and returns the count so far. The caller looks at claims and pins once more before it waits.
+    ///
+    /// The fence pairs with that of [`note`](Self::note): either the caller's second look sees that a pin is gone, or `note`
+    /// sees the waiter.
     pub(super) fn expect(&self) -> u64 {
         self.waiting.fetch_add(1, SeqCst);
         sequential();
         *self.count.lock()
     }
-    /// Waits until one more went than when this was expected.
+    /// Waits until the count is beyond `seen`.
     pub(super) fn wait_beyond(&self, seen: u64) {
         let mut count = self.count.lock();
         while *count == seen {
@@ -27,11 +31,11 @@ impl Changes {
         drop(count);
         self.expect_no_more();
     }
-    /// Instead of waiting.
+    /// Withdraws the waiter that [`expect`](Self::expect) announced.
     pub(super) fn expect_no_more(&self) {
         self.waiting.fetch_sub(1, SeqCst);
     }
-    /// One went.
+    /// Wakes the waiters, because a claim or a pin went.
     pub(super) fn note(&self) {
         sequential();
         if self.waiting.load(SeqCst) != 0 {

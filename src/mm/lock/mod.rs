@@ -1,15 +1,34 @@
-//! The lock of an address space, made for many readers at once: a reader writes to its thread's lane and to no other
-//! line, so that faults of different threads do not slow each other down.
+//! The mmap lock: a reader-writer lock for many readers at once. A reader writes only to its thread's lane, a cache line of
+//! its own, so that faults of different threads do not slow each other down.
 //!
-//! Guarantee: that of a reader-writer lock. While a writer waits, no reader comes in; a reader that waited for one
-//! comes in before the next. And nobody who sleeps must hold up more than the pages he works on: a writer can give
-//! exclusivity up for a time and keep a [`Claim`], a reader can leave and keep a [`Pinned`] range.
+//! Guarantee: that of a reader-writer lock. While a writer waits, no new reader enters; a reader that waited for a writer
+//! enters before the next writer. Beyond that, a thread that sleeps need not delay more than the pages that it works on: a
+//! writer can give exclusivity up for a time and keep a [`Claim`], a reader can leave and keep a [`Pinned`] range
+//! (`docs/adr/0009-the-mmap-lock-has-lanes.md`).
 //!
-//! How: a reader counts itself in on its lane, then looks whether somebody writes; a writer says that it does, then
-//! looks whether anybody is counted in. Both orders are sequentially consistent, so at least one sees the other, and
-//! the reader gives way. Claims come and go only while their writer is alone, so whoever is counted in reads them
-//! without a lock. A range is pinned only by who is counted in, so a writer that is alone sees every pin.
+//! How: a reader counts itself in on its lane and then reads the state; a writer sets the state and then reads the counts
+//! of all lanes. Both sequences are sequentially consistent, so at least one sees the other, and the reader gives way.
+//! Acquire and release would not do: each side stores to one place and loads from another. Claims change only while their
+//! writer is alone, so a reader that is counted in reads them without a lock. Only a reader that is counted in pins a
+//! range, so a writer that is alone sees every pin.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | this one | [`MmapLock`] and its guards |
+//! | `claim` | [`Claim`] |
+//! | `changes` | waiting for a claim or a pin to go |
+//! | `models` | loom models of claims and pins, each with a mistake that fails |
+//! | `tests` | tests with real threads |
 #![allow(unsafe_code)]
+
+mod changes;
+mod claim;
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub(super) use claim::{Claim, Ranges};
 
 use crate::{
     addr::VpnRange,
@@ -18,61 +37,38 @@ use crate::{
     },
 };
 use changes::Changes;
-use smallvec::SmallVec;
+use claim::overlap;
 use std::{
     cell::UnsafeCell,
     hint::spin_loop,
     ops::{Deref, DerefMut},
 };
 
-mod changes;
-#[cfg(all(test, loom))]
-mod models;
-#[cfg(all(test, not(loom)))]
-mod tests;
-
-/// How often a writer looks before it sleeps: a fault takes less.
+/// How often a writer reads the lanes before it sleeps: a fault takes less time.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
-/// Somebody writes, or waits for readers to leave.
+/// A writer is at work, or waits for readers to leave.
 const WRITING: usize = 1;
-/// Nobody writes, but there are claims.
+/// No writer is at work, but there are claims.
 const CLAIMED: usize = 2;
 
 static NEXT: IdSource = IdSource::starting_at(0);
 
-/// A few ranges of pages.
-pub(super) type Ranges = SmallVec<[VpnRange; 3]>;
-
-/// Whether any of these overlaps any of those.
-fn meet(these: &[VpnRange], those: &[VpnRange]) -> bool {
-    these.iter().any(|a| those.iter().any(|b| a.overlaps(*b)))
-}
-
-/// What a writer keeps while it lets others in.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Claim {
-    /// Readers of these pages wait.
-    pub(super) quiet: Ranges,
-    /// Writers that would reach into these wait; `quiet` among them.
-    pub(super) held: Ranges,
-}
-
 #[derive(Default)]
 struct Lane {
-    /// Readers counted in.
+    /// How many readers are counted in.
     readers: AtomicUsize,
-    /// Ranges in `pins`.
+    /// Number of `pins`: read without their lock.
     pinned: AtomicUsize,
     pins: Mutex<Vec<VpnRange>>,
 }
 
-/// A value behind the lock.
+/// A value behind the mmap lock.
 pub(super) struct MmapLock<T> {
     lanes: Sharded<Lane>,
     /// [`WRITING`], [`CLAIMED`] or 0.
     state: AtomicUsize,
-    /// Held by whoever writes.
+    /// Held by the writer.
     turn: Mutex<()>,
     /// Where a writer sleeps until readers have left.
     asleep: Mutex<()>,
@@ -82,26 +78,26 @@ pub(super) struct MmapLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: as of a reader-writer lock: readers in several threads share the value, and a writer may send it away.
+// SAFETY: as for a reader-writer lock: readers in several threads share the value, and a writer may move it out.
 unsafe impl<T: Send + Sync> Sync for MmapLock<T> {}
 
-/// Held shared.
+/// The lock held shared.
 #[must_use]
 pub(super) struct ReadGuard<'l, T> {
     lock: &'l MmapLock<T>,
-    /// Where this reader is counted: it leaves there, whichever thread drops it.
+    /// Lane that counts this reader; it leaves there, whichever thread drops the guard.
     lane: &'l Lane,
 }
 
-/// Held exclusively.
+/// The lock held exclusively.
 #[must_use]
 pub(super) struct WriteGuard<'l, T> {
     lock: &'l MmapLock<T>,
-    /// Away only in [`yield_while`](Self::yield_while).
+    /// `None` only while others are let in ([`yield_while`](Self::yield_while)).
     turn: Option<MutexGuard<'l, ()>>,
 }
 
-/// Writers of this range wait until it is dropped.
+/// A pinned range: writers that claim any of it wait until this is dropped.
 #[must_use]
 pub(super) struct Pinned<'l, T> {
     lock: &'l MmapLock<T>,
@@ -122,17 +118,17 @@ impl<T> MmapLock<T> {
             value: UnsafeCell::new(value),
         }
     }
-    /// Takes it shared, to work on the pages of `range`, or to look at the value alone: waits for a writer, and for claims on
-    /// these pages.
+    /// Takes the lock shared for work on the pages of `range`, or with `None` for reading the value alone. Waits for a writer,
+    /// and for claims on these pages.
     #[inline]
     pub(super) fn read(&self, range: Option<VpnRange>) -> ReadGuard<'_, T> {
         let lane = self.lanes.mine();
         match self.count_in(lane) {
             0 => ReadGuard { lock: self, lane },
-            state => self.read_later(lane, state, range),
+            state => self.wait_to_read(lane, state, range),
         }
     }
-    /// The same for who must not wait: `None` if somebody writes, or there are claims on whatever pages.
+    /// Takes the lock shared without waiting: `None` if there is a writer or any claim.
     #[inline]
     pub(super) fn try_read(&self) -> Option<ReadGuard<'_, T>> {
         let lane = self.lanes.mine();
@@ -140,6 +136,7 @@ impl<T> MmapLock<T> {
         let guard = ReadGuard { lock: self, lane };
         (state == 0).then_some(guard)
     }
+    /// Counts a reader in and returns the state that it finds.
     #[inline]
     fn count_in(&self, lane: &Lane) -> usize {
         lane.readers.fetch_add(1, SeqCst);
@@ -147,7 +144,7 @@ impl<T> MmapLock<T> {
         self.state.load(SeqCst)
     }
     #[cold]
-    fn read_later<'l>(
+    fn wait_to_read<'l>(
         &'l self,
         lane: &'l Lane,
         mut state: usize,
@@ -156,17 +153,20 @@ impl<T> MmapLock<T> {
         loop {
             if state == WRITING {
                 self.leave(lane);
-                // Nobody else writes while the turn is held, so the next writer finds this reader counted in.
+                // No writer is at work while this holds the turn, so the next one finds this reader counted in.
                 let turn = self.turn.lock();
                 lane.readers.fetch_add(1, SeqCst);
                 drop(turn);
             }
             let guard = ReadGuard { lock: self, lane };
             let claims = guard.claims();
-            if !claims.iter().any(|(_, c)| meet(&c.quiet, range.as_slice())) {
+            if !claims
+                .iter()
+                .any(|(_, c)| overlap(&c.no_readers, range.as_slice()))
+            {
                 return guard;
             }
-            // Counted in still: the claim goes later.
+            // Still counted in, so the claim cannot go before this waits for its end.
             let seen = self.changes.expect();
             drop(guard);
             self.changes.wait_beyond(seen);
@@ -183,15 +183,17 @@ impl<T> MmapLock<T> {
     }
     #[cold]
     fn wake_writer(&self) {
-        // A writer looks and falls asleep under this mutex: it has seen that this reader left, or sleeps already.
+        // A writer reads the lanes and falls asleep under this mutex: either it saw this reader leave, or it sleeps by now
+        // and is woken.
         drop(self.asleep.lock());
         self.left.notify_all();
     }
-    /// Takes it exclusively; there may be claims and pins.
+    /// Takes the lock exclusively. Other writers may have claims, and readers that left may have pins.
     pub(super) fn write(&self) -> WriteGuard<'_, T> {
         let turn = Some(self.be_alone());
         WriteGuard { lock: self, turn }
     }
+    /// Waits for the turn, then for the readers to leave.
     fn be_alone(&self) -> MutexGuard<'_, ()> {
         let turn = self.turn.lock();
         self.state.store(WRITING, SeqCst);
@@ -217,7 +219,7 @@ impl<T> MmapLock<T> {
             self.left.wait(&mut held);
         }
     }
-    /// Keeps writers off `range` also when the guard is gone.
+    /// Keeps writers off `range` until the pin is dropped, also after the guard is.
     pub(super) fn pin(&self, held: &ReadGuard<'_, T>, range: VpnRange) -> Pinned<'_, T> {
         debug_assert!(std::ptr::eq(held.lock, self), "another lock's guard");
         let lane = self.lanes.mine();
@@ -231,7 +233,7 @@ impl<T> MmapLock<T> {
             range,
         }
     }
-    /// The value, where nobody else has it.
+    /// The value of a lock that no other thread has.
     pub(super) fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
@@ -239,7 +241,7 @@ impl<T> MmapLock<T> {
 
 impl<T> ReadGuard<'_, T> {
     fn claims(&self) -> &[(u64, Claim)] {
-        // SAFETY: counted in, so nobody is alone, and only who is alone changes them.
+        // SAFETY: this reader is counted in, so no writer is alone, and only a writer that is alone changes the claims.
         unsafe { &*self.lock.claims.get() }
     }
 }
@@ -248,7 +250,7 @@ impl<T> Deref for ReadGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: counted in, and no writer was there then: each writer since waits until this guard is counted out.
+        // SAFETY: this reader was counted in while there was no writer; each writer since waits until it is counted out.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -272,9 +274,9 @@ impl<T> Drop for Pinned<'_, T> {
 }
 
 impl<T> WriteGuard<'_, T> {
-    /// What other writers have claimed.
+    /// Claims of other writers.
     pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
-        // SAFETY: it is this writer's turn, and whoever else reads them is counted in.
+        // SAFETY: only the writer whose turn it is changes the claims, and it is this writer's turn.
         let claims: &[(u64, Claim)] = unsafe { &*self.lock.claims.get() };
         claims.iter().map(|(_, claim)| claim)
     }
@@ -282,27 +284,27 @@ impl<T> WriteGuard<'_, T> {
         let mut lanes = self.lock.lanes.iter();
         lanes.any(|lane| lane.pinned.load(SeqCst) != 0)
     }
-    /// There is no claim and no pin.
+    /// Returns true if there is no claim and no pin.
     pub(super) fn is_only_one(&self) -> bool {
         self.claims().next().is_none() && !self.pinned()
     }
-    fn clashes(&self, own: &[VpnRange], reach: &[VpnRange]) -> bool {
-        self.claims().any(|c| meet(&c.held, reach))
-            || self
-                .lock
-                .lanes
-                .iter()
-                .any(|lane| lane.pinned.load(SeqCst) != 0 && meet(lane.pins.lock().as_slice(), own))
+    /// Returns true if a reader has pinned any of `pages` or another writer has claimed any of `extent`.
+    fn conflicts(&self, pages: &[VpnRange], extent: &[VpnRange]) -> bool {
+        let pinned = |lane: &Lane| {
+            lane.pinned.load(SeqCst) != 0 && overlap(lane.pins.lock().as_slice(), pages)
+        };
+        self.claims().any(|c| overlap(&c.no_writers, extent)) || self.lock.lanes.iter().any(pinned)
     }
-    /// Whether nobody has pinned any of `own` or claimed any of `reach`. If somebody has, waits for a change, during which
-    /// anything may become other than it was.
-    pub(super) fn settle(&mut self, own: &[VpnRange], reach: &[VpnRange]) -> bool {
-        if !self.clashes(own, reach) {
+    /// Returns true if no reader has pinned any of `pages` and no other writer has claimed any of `extent`.
+    ///
+    /// Otherwise waits for a claim or a pin to go and returns false; others may have changed the value meanwhile.
+    pub(super) fn wait_for_conflicts(&mut self, pages: &[VpnRange], extent: &[VpnRange]) -> bool {
+        if !self.conflicts(pages, extent) {
             return true;
         }
         let seen = self.lock.changes.expect();
-        // Looked at again: a pin may have gone before this was counted among those who wait.
-        if !self.clashes(own, reach) {
+        // A second look: a pin may have gone before this writer was counted as waiting.
+        if !self.conflicts(pages, extent) {
             self.lock.changes.expect_no_more();
             return true;
         }
@@ -311,15 +313,15 @@ impl<T> WriteGuard<'_, T> {
         self.turn = Some(self.lock.be_alone());
         false
     }
-    /// Runs `f` while others come in, but to what is claimed.
+    /// Runs `f` while others may enter, except those that want the claimed pages.
     pub(super) fn yield_while<R>(&mut self, claim: Claim, f: impl FnOnce() -> R) -> R {
         let out = Outside::go(self, claim);
         let done = f();
         drop(out);
         done
     }
-    /// The same of something that looks at the value: others write only when it is over.
-    pub(super) fn during_shared<R>(&mut self, claim: Claim, f: impl FnOnce(&T) -> R) -> R {
+    /// Runs `f`, which reads the value, while other readers may enter. Other writers wait until `f` has returned.
+    pub(super) fn yield_while_shared<R>(&mut self, claim: Claim, f: impl FnOnce(&T) -> R) -> R {
         let (lock, lane) = (self.lock, self.lock.lanes.mine());
         lane.readers.fetch_add(1, SeqCst);
         let out = Outside::go(self, claim);
@@ -329,16 +331,17 @@ impl<T> WriteGuard<'_, T> {
         drop(out);
         done
     }
+    /// Lets others in.
     fn give_up(&mut self) {
         let claimed = self.claims().next().is_some();
         let state = if claimed { CLAIMED } else { 0 };
-        // Before the turn passes on: a reader that takes it finds that nobody writes.
+        // Before the turn passes on: a reader that takes the turn must find no writer.
         self.lock.state.store(state, SeqCst);
         self.turn = None;
     }
 }
 
-/// A writer has let others in; it is alone again when this is dropped, also by a panic.
+/// The time in which a writer lets others in. Dropping it, also by a panic, makes the writer alone again.
 struct Outside<'g, 'l, T> {
     guard: &'g mut WriteGuard<'l, T>,
     id: u64,
@@ -347,7 +350,7 @@ struct Outside<'g, 'l, T> {
 impl<'g, 'l, T> Outside<'g, 'l, T> {
     fn go(guard: &'g mut WriteGuard<'l, T>, claim: Claim) -> Self {
         let id = NEXT.next();
-        // SAFETY: it is this writer's turn, and nobody is counted in but itself, which does not look at them.
+        // SAFETY: it is this writer's turn, and no reader is counted in but perhaps itself, which does not read the claims.
         unsafe { &mut *guard.lock.claims.get() }.push((id, claim));
         guard.give_up();
         Self { guard, id }
@@ -358,7 +361,7 @@ impl<T> Drop for Outside<'_, '_, T> {
     fn drop(&mut self) {
         let lock = self.guard.lock;
         self.guard.turn = Some(lock.be_alone());
-        // SAFETY: as above.
+        // SAFETY: as in `go`.
         let claims = unsafe { &mut *lock.claims.get() };
         claims.retain(|(id, _)| *id != self.id);
         lock.changes.note();
@@ -369,7 +372,7 @@ impl<T> Deref for WriteGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: it is this writer's turn, and no reader is counted in: those who come meanwhile give way.
+        // SAFETY: it is this writer's turn, and no reader is counted in; readers that come meanwhile give way.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -377,7 +380,7 @@ impl<T> Deref for WriteGuard<'_, T> {
 impl<T> DerefMut for WriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above, and the guard itself is borrowed exclusively.
+        // SAFETY: as in `deref`, and the guard itself is borrowed exclusively.
         unsafe { &mut *self.lock.value.get() }
     }
 }

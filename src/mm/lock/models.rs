@@ -38,16 +38,19 @@ enum Mistake {
 }
 
 fn claim(mistake: Mistake) -> Claim {
-    let quiet = if mistake == Mistake::OtherPage { B } else { A };
-    let quiet: Ranges = [quiet].into_iter().collect();
-    let held = quiet.clone();
-    Claim { quiet, held }
+    let page = if mistake == Mistake::OtherPage { B } else { A };
+    let no_readers: Ranges = [page].into_iter().collect();
+    let no_writers = no_readers.clone();
+    Claim {
+        no_readers,
+        no_writers,
+    }
 }
 
 /// An operation on a page, which changes the layout before and after it works on the tables.
 fn operation(s: &Shared, mistake: Mistake) {
     let mut g = s.lock.write();
-    while !g.settle(&[A], &[A]) {}
+    while !g.wait_for_conflicts(&[A], &[A]) {}
     g.write();
     g.yield_while(claim(mistake), || {
         s.page.write();

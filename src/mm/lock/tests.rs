@@ -82,9 +82,12 @@ const A: VpnRange = VpnRange::single(Vpn(16));
 const B: VpnRange = VpnRange::single(Vpn(20));
 
 fn claim(of: VpnRange) -> Claim {
-    let quiet: Ranges = [of].into_iter().collect();
-    let held = quiet.clone();
-    Claim { quiet, held }
+    let no_readers: Ranges = [of].into_iter().collect();
+    let no_writers = no_readers.clone();
+    Claim {
+        no_readers,
+        no_writers,
+    }
 }
 
 #[test]
@@ -98,7 +101,7 @@ fn others_come_in_while_a_claim_lasts() {
             s.spawn(|| assert!((1..=2).contains(&*lock.read(Some(B)))));
             s.spawn(|| {
                 let mut g = lock.write();
-                assert!(g.settle(&[B], &[B]));
+                assert!(g.wait_for_conflicts(&[B], &[B]));
                 *g = 2;
                 g.yield_while(claim(B), || assert_eq!(*lock.read(None), 2));
             });
@@ -116,7 +119,7 @@ fn who_wants_what_is_claimed_waits() {
             s.spawn(|| assert!(*lock.read(Some(A)) >= 1));
             s.spawn(|| {
                 let mut g = lock.write();
-                while !g.settle(&[A], &[A]) {}
+                while !g.wait_for_conflicts(&[A], &[A]) {}
                 assert!(*g >= 1);
                 *g += 1;
             });
@@ -139,10 +142,13 @@ fn writers_of_a_pinned_range_wait() {
     std::thread::scope(|s| {
         let other = s.spawn(|| {
             let mut g = lock.write();
-            while !g.settle(&[A], &[A]) {}
+            while !g.wait_for_conflicts(&[A], &[A]) {}
             assert!(left.load(SeqCst));
         });
-        assert!(lock.write().settle(&[B], &[A]), "of another they do not");
+        assert!(
+            lock.write().wait_for_conflicts(&[B], &[A]),
+            "of another they do not"
+        );
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(!other.is_finished());
         left.store(true, SeqCst);
@@ -176,10 +182,10 @@ fn claims_pins_readers_and_writers_at_once() {
                 move || {
                     for _ in 0..rounds {
                         let mut g = lock.write();
-                        while !g.settle(&[own], &[own]) {}
+                        while !g.wait_for_conflicts(&[own], &[own]) {}
                         g.0 += 1;
                         g.1 += 1;
-                        g.during_shared(claim(own), |pair| assert_eq!(pair.0, pair.1));
+                        g.yield_while_shared(claim(own), |pair| assert_eq!(pair.0, pair.1));
                         g.0 += 1;
                         g.1 += 1;
                     }

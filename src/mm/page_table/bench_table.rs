@@ -1,7 +1,6 @@
-//! The page table by itself, without VMAs, frames and windows: what benchmarks hold against other page tables. No promise
-//! is made about it.
+//! The page table alone, without VMAs, frames and windows, for benchmarks against other page tables. Not a stable API.
 
-use super::PageTable;
+use super::table::PageTable;
 use crate::mm::entry::pte::{Pte, RawPte, Rights};
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
@@ -12,14 +11,14 @@ use crate::{
 use crossbeam_epoch::{Guard, LocalHandle};
 use std::{convert::Infallible, sync::Arc};
 
-/// A page table that nobody else sees.
+/// A page table without an address space around it.
 pub struct RawTable {
     table: PageTable,
     local: LocalHandle,
     _epoch: Epoch,
 }
 
-/// The same under an epoch pin: lookups one after the other, as a walker does them.
+/// A [`RawTable`] under an epoch pin: lookups one after another, as a hardware walker does them.
 pub struct RawWalk<'t> {
     table: &'t PageTable,
     guard: Guard,
@@ -38,11 +37,11 @@ impl Default for RawTable {
 }
 
 impl RawTable {
-    /// Maps `range` to the frames from number `first` on; entries that are there stay.
+    /// Maps `range` to the frames from number `first` on; entries that are not empty stay.
     ///
     /// # Errors
     ///
-    /// [`NoMemory`]: no table could be had.
+    /// [`NoMemory`]: a table was refused.
     pub fn map(&self, range: VpnRange, first: u32) -> Result<(), NoMemory> {
         let rights = Rights {
             read: true,
@@ -65,7 +64,7 @@ impl RawTable {
         }
         Ok(())
     }
-    /// Clears the entries of `range`; returns how many there were. Tables stay.
+    /// Clears the entries of `range` and returns how many there were. Tables stay.
     pub fn unmap(&self, range: VpnRange) -> usize {
         let guard = self.local.pin();
         let mut cleared = 0;
@@ -83,7 +82,7 @@ impl RawTable {
             .unwrap_or_else(|e| match e {});
         cleared
     }
-    /// Pins it for lookups.
+    /// Pins the table for lookups.
     pub fn walk(&self) -> RawWalk<'_> {
         let guard = self.local.pin();
         let _checked = self.table.pin(&guard);
@@ -95,7 +94,7 @@ impl RawTable {
 }
 
 impl RawWalk<'_> {
-    /// What the entry says.
+    /// The content of the entry of `at`.
     #[inline]
     pub fn pte(&self, at: Vpn) -> Pte {
         let leaf = self.table.leaf(at, self.table.checked(&self.guard));

@@ -1,23 +1,28 @@
 //! Freeing table pages that no VMA needs any more.
+//!
+//! Linux frees tables by the bounds of the neighbouring VMAs, not by emptiness, and so does this: which tables exist is
+//! visible (`docs/adr/0004-windows-show-tables.md`). A freed table is unlinked first and destroyed when every pin of that
+//! moment has ended.
 
 use super::{
-    PageTable, Pin, Pmd, Pud,
-    node::{ENTRIES, Taken},
-    slot,
+    index::{ENTRIES, slot},
+    node::{Pin, Pmd, Pud, Taken},
+    table::PageTable,
 };
 use crate::addr::{PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_PAGES, Vpn, VpnRange};
 
-/// Where the neighbouring VMAs end and begin: tables that reach past these bounds are still in use.
+/// End and start of the neighbouring VMAs: a table that reaches past these bounds is still in use.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mm) struct Bounds {
     /// End of the VMA below; page 0 if there is none.
     pub(in crate::mm) floor: Vpn,
-    /// Start of the VMA above; none: the top of the space.
+    /// Start of the VMA above; `None` if there is none.
     pub(in crate::mm) ceiling: Option<Vpn>,
 }
 
 impl Bounds {
-    /// The tables of size `span` that lie around `range` and within the bounds: what may be freed at this level.
+    /// Rounds `range` outwards to tables of `span` pages, without those that reach past the bounds: the tables that may be
+    /// freed at this level.
     fn tables(self, range: VpnRange, span: u64) -> Option<VpnRange> {
         let mut start = range.start().align_down(span);
         if start < self.floor {
@@ -32,8 +37,9 @@ impl Bounds {
 }
 
 impl PageTable {
-    /// Frees the tables that only `range`, emptied before, needed (`free_pgd_range`): each level rounds the range
-    /// outwards, and gives up a table if a neighbour reaches into it.
+    /// Frees the tables that only `range` needed, whose entries are gone already (`free_pgd_range`).
+    ///
+    /// Each level rounds the range outwards, and keeps a table that a neighbouring VMA reaches into.
     pub(in crate::mm) fn free_range(&self, range: VpnRange, bounds: Bounds, pin: Pin<'_>) {
         let Some(range) = bounds.tables(range, PMD_PAGES) else {
             return;
@@ -86,14 +92,13 @@ impl PageTable {
         pud.retire(pin);
     }
 
-    /// Frees one leaf if it has no entry left (`try_to_free_pte`, on a large `MADV_DONTNEED`).
+    /// Frees the leaf of `at` if it has no entry left (`try_to_free_pte`, for a large `MADV_DONTNEED`).
     pub(in crate::mm) fn free_if_empty(&self, at: Vpn, pin: Pin<'_>) {
         let Some(pmd) = self.pmd(at, pin) else {
             return;
         };
         let i = slot(at, PMD_PAGES);
-        // Of two that empty it one frees it: the slot may have another leaf by now. A shared one is not empty, or was not
-        // when it was last looked at.
+        // Two threads may empty it, and one frees it: the slot may have another leaf by now. A shared leaf is not empty.
         let Some(leaf) = pmd.seen(i, pin).filter(|seen| !seen.marks().is_shared()) else {
             return;
         };
@@ -119,7 +124,7 @@ impl PageTable {
     }
 }
 
-/// Cuts `range` at multiples of `span`.
+/// Calls `f` with the pieces of `range` between multiples of `span`.
 fn each(range: VpnRange, span: u64, mut f: impl FnMut(VpnRange)) {
     let mut at = range.start();
     while at < range.end() {

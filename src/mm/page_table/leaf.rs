@@ -1,6 +1,9 @@
-//! Last-level table pages: the entries, and the lock that guards changes of them.
+//! Last-level table pages: 512 entries, and the lock that guards every change of them.
+//!
+//! Entries are read with acquire and written with release: a walk without the lock that sees an entry sees the initialized
+//! frame behind it.
 
-use super::{node::ENTRIES, share::Sharers};
+use super::index::{ENTRIES, index};
 use crate::{
     addr::{Vpn, VpnRange},
     mm::entry::pte::RawPte,
@@ -8,14 +11,37 @@ use crate::{
 };
 use std::ptr;
 
-/// Last-level table page: 512 entries and the lock that guards changes of them. Whole lines of memory: what lies beside it may
-/// be another thread's leaf.
+/// Last-level table page: 512 entries and the lock that guards changes of them.
+///
+/// Aligned to cache lines, since the memory next to it may be the leaf of another thread.
 #[repr(align(64))]
 pub(in crate::mm) struct Leaf {
     ptes: [AtomicU64; ENTRIES],
     lock: Mutex<Sharers>,
-    /// The entries stand for one of the level above: a huge page, mapped whole. Changed under the lock.
+    /// All 512 entries stand for one entry of the level above, which maps a huge page
+    /// (`docs/adr/0006-a-huge-page-is-a-marked-leaf.md`). Changed under the lock.
     huge: AtomicBool,
+}
+
+/// How many tables have a leaf, and how far the counts of its frames know. Guarded by the lock of the leaf.
+pub(super) struct Sharers {
+    /// Slots that the leaf is in.
+    pub(super) tables: u32,
+    /// How many of these slots the counts of the frames include. If not all: as many as when the counts were last settled,
+    /// less the tables that left since.
+    pub(super) counted: u32,
+    /// The leaf was forked since the counts were settled: entries may still have rights, and frames be exclusive.
+    pub(super) forked: bool,
+}
+
+impl Default for Sharers {
+    fn default() -> Self {
+        Self {
+            tables: 1,
+            counted: 1,
+            forked: false,
+        }
+    }
 }
 
 impl Leaf {
@@ -26,12 +52,13 @@ impl Leaf {
             huge: AtomicBool::new(false),
         })
     }
-    /// The page-table lock of these 2 MiB, whatever table they are of by now.
+    /// Takes the page-table lock of these 2 MiB. The leaf may be out of its table by then: the caller looks at the slot
+    /// afterwards.
     pub(super) fn lock(&self) -> LockedLeaf<'_> {
         let held = self.lock.lock();
         LockedLeaf { leaf: self, held }
     }
-    /// Two leaves' locks, in an order that cannot deadlock.
+    /// Takes the locks of two leaves in the order of their addresses, so that two callers cannot deadlock.
     pub(super) fn lock_pair<'l>(a: &'l Self, b: &'l Self) -> (LockedLeaf<'l>, LockedLeaf<'l>) {
         if ptr::from_ref(a) < ptr::from_ref(b) {
             let first = a.lock();
@@ -41,7 +68,7 @@ impl Leaf {
             (a.lock(), second)
         }
     }
-    /// Whether it maps a huge page as one.
+    /// Returns true if the leaf maps a huge page as one.
     #[inline]
     pub(super) fn is_huge(&self) -> bool {
         self.huge.load(Ordering::Acquire)
@@ -51,13 +78,13 @@ impl Leaf {
     pub(super) fn peek(&self, at: Vpn) -> RawPte {
         RawPte(self.ptes[index(at)].load(Ordering::Acquire))
     }
-    /// The same for each entry of `part` that there is.
+    /// Reads each entry of `part` that is not empty, without the lock.
     #[inline]
     pub(super) fn peek_each(&self, part: VpnRange, mut visit: impl FnMut(Vpn, RawPte)) {
         let ptes = &self.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))];
         let peek = |pte: &AtomicU64| pte.load(Ordering::Acquire);
         let mut at = part.start();
-        // Most leaves have few entries: a line of memory is looked at as one.
+        // Most leaves have few entries: one test skips an empty cache line.
         for line in ptes.chunks(8) {
             if line.iter().fold(0, |any, pte| any | peek(pte)) != 0 {
                 for (page, pte) in (at.0..).map(Vpn).zip(line) {
@@ -72,21 +99,22 @@ impl Leaf {
     }
 }
 
-/// A leaf with its lock held.
+/// A leaf with its lock held: the only way to change entries.
 pub(in crate::mm) struct LockedLeaf<'l> {
     leaf: &'l Leaf,
     held: MutexGuard<'l, Sharers>,
 }
 
 impl LockedLeaf<'_> {
+    /// Reads one entry. Relaxed, since the lock orders it after every change.
     pub(in crate::mm) fn get(&self, at: Vpn) -> RawPte {
         RawPte(self.leaf.ptes[index(at)].load(Ordering::Relaxed))
     }
+    /// Writes one entry. Release, for walks without the lock.
     pub(in crate::mm) fn set(&self, at: Vpn, pte: RawPte) {
         self.leaf.ptes[index(at)].store(pte.0, Ordering::Release);
     }
-    /// Copies the entries of `part` into an empty leaf: of each that there is `f` says what it is from now on, here and
-    /// there.
+    /// Copies the entries of `part` into an empty leaf: `f` maps each that is not empty to its new values here and there.
     #[inline]
     pub(in crate::mm) fn copy_to(
         &self,
@@ -96,7 +124,7 @@ impl LockedLeaf<'_> {
     ) {
         self.copy_to_new(to.leaf, part, f);
     }
-    /// The same into one that nobody else knows.
+    /// Copies as [`copy_to`](Self::copy_to) does, into a leaf that no table has yet.
     #[inline]
     pub(super) fn copy_to_new(
         &self,
@@ -120,7 +148,7 @@ impl LockedLeaf<'_> {
             }
         }
     }
-    /// Clears those entries of `part` of which `takes` says so; `f` gets each.
+    /// Clears the entries of `part` that `takes` selects; `f` gets each.
     #[inline]
     pub(in crate::mm) fn take_if(
         &self,
@@ -136,7 +164,7 @@ impl LockedLeaf<'_> {
             }
         }
     }
-    /// Gives `f` each entry that there is; what it says takes the place.
+    /// Replaces each entry that is not empty by the value that `f` makes of it.
     #[inline]
     pub(super) fn change_all(&self, mut f: impl FnMut(RawPte) -> RawPte) {
         for entry in &self.leaf.ptes {
@@ -149,26 +177,23 @@ impl LockedLeaf<'_> {
             }
         }
     }
+    /// Returns true if the leaf maps a huge page as one.
     pub(in crate::mm) fn is_huge(&self) -> bool {
         self.leaf.is_huge()
     }
+    /// Marks the leaf as mapping a huge page as one, or clears the mark.
     pub(in crate::mm) fn set_huge(&self, huge: bool) {
         self.leaf.huge.store(huge, Ordering::Release);
     }
+    /// Returns true if no entry is left.
     pub(in crate::mm) fn is_empty(&self) -> bool {
         self.leaf
             .ptes
             .iter()
             .all(|p| p.load(Ordering::Relaxed) == 0)
     }
-    /// Who shares the leaf.
+    /// How many tables share the leaf.
     pub(super) fn sharers(&mut self) -> &mut Sharers {
         &mut self.held
     }
-}
-
-#[inline]
-#[allow(clippy::cast_possible_truncation)]
-const fn index(at: Vpn) -> usize {
-    at.0 as usize & (ENTRIES - 1)
 }

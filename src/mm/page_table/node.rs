@@ -1,17 +1,18 @@
-//! Table pages and the pointers between them: the only unsafe code of the address space.
+//! Upper-level table pages and the pointers between table pages: the unsafe code of the page table.
 //!
-//! Guarantee: a reference to a table page, got under a pin, stays valid for as long as the pin and the page table
-//! both live. A page that was unlinked is destroyed only after every pin of that moment has gone.
+//! Guarantee: a reference to a table page, taken under a pin, stays valid for as long as the pin and the page table both
+//! live. An unlinked page is destroyed only after every pin of that moment has ended.
 //!
 //! How: a slot of a directory is null or owns a `Box` of a child. Slots change only through [`Dir::install`],
-//! [`Dir::take`], [`Dir::put`] and [`Dir::swap`]; what `take` yields is either put elsewhere or retired through the
-//! epoch. The lifetime of a child is bounded by the borrow of its parent (so by the table) and by the pin.
+//! [`Dir::take`], [`Dir::put`] and [`Dir::swap`]; a child that `take` yields is either put elsewhere or retired through the
+//! epoch. The lifetime of a child reference is bounded by the borrow of its parent (so by the table) and by the pin.
 //!
-//! A leaf may be in slots of several tables (see [`share`](super::share)): each of them has [`Marks`] in the low bits of
-//! the pointer then, and an owner among them is whoever is the last, whose slot loses them. A marked leaf is not retired.
+//! A leaf may be in slots of several tables (see [`slot`](super::slot)). Each of these slots has [`Marks`] in the low bits
+//! of its pointer, and none of them owns the leaf; the last sharer removes its marks and becomes the owner. A marked leaf
+//! is never retired.
 #![allow(unsafe_code)]
 
-use super::leaf::Leaf;
+use super::{index::ENTRIES, leaf::Leaf};
 use crate::{
     ctx::Epoch,
     sync::{self, AtomicPtr, Mutex, Ordering},
@@ -19,24 +20,29 @@ use crate::{
 use crossbeam_epoch::Guard;
 use std::ptr::{self, NonNull};
 
-/// Entries of a table page.
-pub(in crate::mm) const ENTRIES: usize = 512;
+/// Directory of leaves: each slot spans 2 MiB.
+pub(super) type Pmd = Dir<Leaf>;
+/// Directory whose slots span 1 GiB.
+pub(super) type Pud = Dir<Pmd>;
+/// The root: each slot spans 512 GiB.
+pub(super) type Pgd = Dir<Pud>;
 
-/// An epoch pin known to be of this table's collector.
+/// An epoch pin that was checked to be of this table's collector: it holds back the destruction of table pages.
 #[derive(Clone, Copy)]
 pub(in crate::mm) struct Pin<'p>(&'p Guard);
 
 impl<'p> Pin<'p> {
-    /// Checks that the pin holds back this table's reclamation.
+    /// Makes a pin of an epoch guard.
     ///
     /// # Panics
     ///
-    /// If the guard is of another collector: every entry point of the address space has checked its token.
+    /// If the guard is of another collector, which cannot happen: every entry point of the address space has checked its
+    /// token.
     pub(super) fn new(epoch: &Epoch, guard: &'p Guard) -> Self {
         assert!(epoch.owns(guard), "pinned in another machine's epoch");
         Self(guard)
     }
-    /// The same for a guard that was checked when it was taken.
+    /// Makes a pin of a guard that was checked when it was taken.
     #[inline]
     pub(super) fn checked(epoch: &Epoch, guard: &'p Guard) -> Self {
         debug_assert!(epoch.owns(guard), "pinned in another machine's epoch");
@@ -44,15 +50,17 @@ impl<'p> Pin<'p> {
     }
 }
 
-/// What stands in the low bits of a slot beside the leaf; none: it is this table's alone.
+/// Marks in the low bits of a slot: whether the leaf is shared, and how this table came by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks(usize);
 
 impl Marks {
+    /// The leaf is this table's alone.
     pub(super) const NONE: Self = Self(0);
     /// Other tables have the leaf as well.
     pub(super) const SHARED: Self = Self(1);
-    /// … and this one got it by a fork, so that its entries are old, whatever they say.
+    /// Other tables have the leaf as well, and this one inherited it by a fork: its entries count as not accessed, whatever
+    /// their bits say.
     pub(super) const INHERITED: Self = Self(3);
 
     pub(super) const fn is_shared(self) -> bool {
@@ -63,9 +71,9 @@ impl Marks {
     }
 }
 
-/// What a directory leads to.
+/// A table page that a directory can lead to.
 pub(in crate::mm) trait Child: Send + Sync + 'static {
-    /// Low bits of a pointer to it that are [`Marks`].
+    /// Low bits of a pointer to it that hold [`Marks`].
     const MARKS: usize;
 }
 
@@ -77,7 +85,7 @@ impl<C: Child> Child for Dir<C> {
     const MARKS: usize = 0;
 }
 
-/// The page without its marks.
+/// The pointer without its marks.
 #[inline]
 fn plain<C: Child>(word: *mut C) -> *mut C {
     if C::MARKS == 0 {
@@ -87,7 +95,7 @@ fn plain<C: Child>(word: *mut C) -> *mut C {
     }
 }
 
-/// Whether no marks stand at it.
+/// Returns true if the pointer has no marks.
 fn is_own<C: Child>(word: *mut C) -> bool {
     word.addr() & C::MARKS == 0
 }
@@ -96,6 +104,7 @@ fn is_own<C: Child>(word: *mut C) -> bool {
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'g> {
     pub(super) leaf: &'g Leaf,
+    /// The pointer with its marks.
     word: *mut Leaf,
 }
 
@@ -110,7 +119,8 @@ impl Seen<'_> {
 }
 
 impl Dir<Leaf> {
-    /// Slots from this one on that have nothing; this one counts whatever it has by now.
+    /// Returns how many slots from `i` on are empty. Slot `i` is counted without a look, since it may have been filled by
+    /// now.
     pub(super) fn empty(&self, i: usize) -> u64 {
         let more = self.slots[i + 1..].iter();
         let empty = |slot: &&AtomicPtr<Leaf>| slot.load(Ordering::Relaxed).is_null();
@@ -120,31 +130,34 @@ impl Dir<Leaf> {
     #[inline]
     pub(super) fn seen<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<Seen<'g>> {
         let word = self.slots[i].load(Ordering::Acquire);
-        // SAFETY: as in `child`. Whoever shares the leaf gives it to the epoch only after every slot has lost it.
+        // SAFETY: as in `child`. A shared leaf is given to the epoch only after every slot has lost it.
         let leaf = unsafe { plain(word).as_ref() }?;
         Some(Seen { leaf, word })
     }
-    /// Whether the slot has still the same leaf with the same marks.
+    /// Returns true if the slot still has the same leaf with the same marks.
+    ///
+    /// Acquire: a reader that finds them unchanged read the entry before any other table changed it.
     #[inline]
     pub(super) fn has_still(&self, i: usize, seen: Seen<'_>) -> bool {
         self.slots[i].load(Ordering::Acquire) == seen.word
     }
-    /// Puts other marks in the place of what was seen, if that is still there; says whether it did.
+    /// Replaces the marks if the slot still has what was seen; returns whether it did.
     pub(super) fn remark(&self, i: usize, seen: Seen<'_>, marks: Marks) -> bool {
         self.swap(i, seen.word, seen.marked(marks))
     }
-    /// Puts a leaf of its own in the place of a shared one, which its lock's holder then counts out; or nothing.
+    /// Replaces a shared leaf by `own` or by nothing, if it is still there; returns whether it did. The caller holds the
+    /// lock of the shared leaf and counts this table out.
     pub(super) fn leave(&self, i: usize, seen: Seen<'_>, own: Option<Box<Leaf>>) -> bool {
         debug_assert!(seen.marks().is_shared(), "it would be lost");
         let own = own.map_or(ptr::null_mut(), Box::into_raw);
         let done = self.swap(i, seen.word, own);
         if !done && !own.is_null() {
-            // SAFETY: from `Box::into_raw` above, and nobody else has seen it.
+            // SAFETY: from `Box::into_raw` above, and no other thread has seen it.
             drop(unsafe { Box::from_raw(own) });
         }
         done
     }
-    /// Links a leaf of another table into an empty slot, marked.
+    /// Links a leaf of another table into an empty slot, marked as inherited.
     ///
     /// # Panics
     ///
@@ -155,7 +168,8 @@ impl Dir<Leaf> {
         drop(held);
         assert!(done, "a table is shared into an empty slot only");
     }
-    /// Needs no lock where a leaf is there: `install` and `put` store into empty slots only.
+    /// Replaces `from` by `to`; returns whether `from` was there. Needs no lock where a leaf is there, because `install` and
+    /// `put` store into empty slots only.
     fn swap(&self, i: usize, from: *mut Leaf, to: *mut Leaf) -> bool {
         self.slots[i]
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
@@ -163,27 +177,30 @@ impl Dir<Leaf> {
     }
 }
 
-/// Upper-level table page: each slot is null or owns a child.
+/// Upper-level table page: each slot is null, owns a child, or shares a marked leaf.
 pub(in crate::mm) struct Dir<C: Child> {
     slots: [AtomicPtr<C>; ENTRIES],
     lock: Mutex<()>,
 }
 
-/// A child taken out of its slot: owned by this value, but still seen by those who pinned before, hence no `Box`,
-/// which would claim to be alone.
+/// A child taken out of its slot. Earlier pins may still read it, so it is not a `Box`, which would claim to be the only
+/// pointer.
 #[must_use]
 pub(in crate::mm) struct Taken<C: Child>(NonNull<C>);
 
 impl<C: Child> Dir<C> {
+    /// Makes a directory of empty slots.
     pub(super) fn new() -> Box<Self> {
         Box::new(Self {
             slots: sync::nulls(),
             lock: Mutex::new(()),
         })
     }
+    /// Returns true if the slot has a child.
     pub(in crate::mm) fn has(&self, i: usize) -> bool {
         !self.slots[i].load(Ordering::Relaxed).is_null()
     }
+    /// The child in a slot. Acquire: its contents were written before it was linked.
     #[inline]
     pub(in crate::mm) fn child<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<&'g C> {
         let child = self.slots[i].load(Ordering::Acquire);
@@ -191,7 +208,7 @@ impl<C: Child> Dir<C> {
         // `_pin` holds back for 'g, or by dropping this directory, which the borrow for 'g forbids.
         unsafe { plain(child).as_ref() }
     }
-    /// Links a new child unless another thread was first; says whether it did.
+    /// Links a new child unless another thread was first; returns whether it did.
     pub(super) fn install(&self, i: usize, made: Box<C>) -> bool {
         let held = self.lock.lock();
         let empty = !self.has(i);
@@ -201,11 +218,11 @@ impl<C: Child> Dir<C> {
         drop(held);
         empty
     }
-    /// How many children there are.
+    /// Returns how many children there are.
     pub(super) fn len(&self) -> usize {
         (0..ENTRIES).filter(|&i| self.has(i)).count()
     }
-    /// Unlinks a child.
+    /// Unlinks the child of a slot.
     pub(in crate::mm) fn take(&self, i: usize) -> Option<Taken<C>> {
         let held = self.lock.lock();
         let child = self.slots[i].swap(ptr::null_mut(), Ordering::AcqRel);
@@ -226,17 +243,17 @@ impl<C: Child> Dir<C> {
 }
 
 impl<C: Child> Taken<C> {
-    /// The page itself, for counting what hangs below.
+    /// The page itself, for counting the tables below it.
     pub(super) fn page(&self) -> &C {
         // SAFETY: owned by this value, alive until it is put elsewhere or retired, both of which consume it; only shared
         // references to it exist. Other tables that have it as well do not free it before this one has left.
         unsafe { &*plain(self.0.as_ptr()) }
     }
-    /// Destroys the page, and all below it, once every present pin has gone.
+    /// Destroys the page and all below it once every present pin has ended.
     ///
     /// # Panics
     ///
-    /// If others have it: they were to be counted down first.
+    /// If the page is a shared leaf: this table has to leave it first.
     pub(in crate::mm) fn retire(self, pin: Pin<'_>) {
         let child = self.0;
         assert!(is_own(child.as_ptr()), "a shared table is left, not freed");

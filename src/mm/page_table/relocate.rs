@@ -1,14 +1,16 @@
-//! Moving whole table pages to another address, as `mremap` does where both sides are aligned.
+//! Moving whole table pages to another address, as `mremap` does where both addresses are aligned.
 
-use super::{PageTable, Pin, slot};
+use super::{index::slot, node::Pin, table::PageTable};
 use crate::{
     addr::{PMD_PAGES, PUD_PAGES, Vpn},
     error::NoMemory,
 };
 
 impl PageTable {
-    /// Moves 1 GiB by its one entry (`move_normal_pud`): both addresses are multiples of it. `false`: the target has
-    /// tables already, so it must be done at a lower level. Makes the level above the target either way.
+    /// Moves 1 GiB by its one third-level entry; both addresses are multiples of 1 GiB (`move_normal_pud`).
+    ///
+    /// Returns false if the source has no such table or the target has one already: the move must be done at a lower level.
+    /// The table above the target is made in any case.
     pub(in crate::mm) fn move_pud(
         &self,
         from: Vpn,
@@ -28,7 +30,9 @@ impl PageTable {
         }
         Ok(true)
     }
-    /// Moves 2 MiB by its one entry (`move_normal_pmd`), under the same terms.
+    /// Moves 2 MiB by its one second-level entry; both addresses are multiples of 2 MiB (`move_normal_pmd`).
+    ///
+    /// Returns false as [`move_pud`](Self::move_pud) does. The table above the target is made in any case.
     pub(in crate::mm) fn move_pmd(
         &self,
         from: Vpn,

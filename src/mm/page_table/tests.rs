@@ -247,7 +247,7 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
         let pin = table.pin(&guard);
         let leaf = |table: &PageTable| table.leaf(Vpn(7), pin).is_some();
         if counted {
-            table.leaf(Vpn(7), pin).unwrap().settle();
+            table.leaf(Vpn(7), pin).unwrap().settle_counts();
         }
         assert_eq!(mem.mapcount(pfn), 1 + u32::from(counted));
         let mut gone = 0;

@@ -1,9 +1,8 @@
 //! Whether the reverse maps lead back to every mapping: the check of one structure against the other.
 
-use super::merge_same_pages::is_merged;
 use crate::ctx::CallCx;
 
-use crate::mm::space::Mm;
+use crate::mm::{entry::merged::is_merged, space::Mm};
 use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
     rmap::walk_frame,

@@ -1,9 +1,13 @@
 //! Who merges pages: one pass over given pages, and the scanner that goes over all mergeable memory (`ksmd`).
 
-use super::merge_same_pages::{Into, is_merged};
+use super::merge_same_pages::Into;
 use crate::ctx::CallCx;
 
-use crate::mm::{entry::flags::VmFlags, machine::Machine, space::Mm};
+use crate::mm::{
+    entry::{flags::VmFlags, merged::is_merged},
+    machine::Machine,
+    space::Mm,
+};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     frame::Frame,

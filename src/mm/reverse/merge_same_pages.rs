@@ -16,15 +16,10 @@ use crate::mm::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::rank,
-    frame::{Frame, FrameFlags, PhysMem},
+    frame::{Frame, FrameFlags},
     notifier::Event,
     rmap::split_huge_of,
 };
-
-/// `folio_test_ksm`.
-pub(in crate::mm) fn is_merged(mem: &PhysMem, pfn: Pfn) -> bool {
-    mem.flags(pfn).contains(FrameFlags::ANON) && mem.owner(pfn).is_none()
-}
 
 /// What is between the pages of one pass (`try_to_merge_with_ksm_page`).
 #[derive(Clone, Copy)]
@@ -166,7 +161,7 @@ mod tests {
     use crate::{
         addr::PAGE_SIZE,
         mm::{
-            calls::mmap::MmapArgs,
+            entry::args::MmapArgs,
             machine::{Machine, MachineConfig},
             space::Mm,
         },

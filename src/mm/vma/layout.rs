@@ -2,7 +2,9 @@
 
 use super::{Vma, tree::VmaTree};
 use crate::mm::{
-    calls::remap_file_pages::RemapMode, entry::flags::VmFlags, lock::Ranges, machine::Machine,
+    entry::flags::{RemapMode, VmFlags},
+    lock::Ranges,
+    machine::Machine,
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_SIZE, Vpn, VpnRange},
@@ -257,7 +259,7 @@ impl Layout {
         neighbour.and_then(|v| v.anon.get())
     }
     /// The ranges, each with all of the VMAs that it has pages of or touches.
-    pub(in crate::mm) fn reach(&self, ranges: &[VpnRange]) -> Ranges {
+    pub(in crate::mm) fn extent_of(&self, ranges: &[VpnRange]) -> Ranges {
         let with = |range: &VpnRange| {
             let (first, last) = (
                 self.vmas.find(Vpn(range.start().0.saturating_sub(1))),

@@ -6,13 +6,12 @@
 
 pub(in crate::mm) mod shared;
 
-use super::fork::shared::ForkMode;
 use crate::ctx::CallCx;
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    fault::huge,
     guard::{Lease, MmapWriteGuard},
+    machine::ForkMode,
     page_table::{LeafAt, LockedLeaf, Pin, count_copies},
     space::Mm,
     vma::{Vma, layout::Layout},
@@ -53,8 +52,8 @@ impl Mm {
         copied?;
         drop(layout);
         if mode == ForkMode::Share {
-            self.list_as_forked();
-            child.list_as_forked();
+            self.machine.forks.register(&self.fork_member);
+            child.machine.forks.register(&child.fork_member);
         }
         // A child that failed half-way gives back exactly what it got when it is dropped.
         Ok(child)
@@ -149,7 +148,7 @@ fn copy_range(
         let mut window = lease.window(range, Event::ProtectionPage);
         copy_upper(parent, child, &mut window.cx(), range)?;
         let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
-            Some(alone) if alone.covers(huge::block(part.start())) => {
+            Some(alone) if alone.covers(VpnRange::block_of(part.start())) => {
                 if mem.has_exported() && has_exported(mem, part, leaf) {
                     return Ok(false); // Looked at entry by entry.
                 }

@@ -6,7 +6,6 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    fault::huge::block,
     guard::{AfterYield, MmapWriteGuard},
     page_table::LockedLeaf,
     space::Mm,
@@ -100,9 +99,11 @@ impl Mm {
     }
     /// One block: brought in from swap first, then copied with the mmap lock held exclusively (`collapse_huge_page`).
     fn collapse_block(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
-        let mut g = self.lock_shared_over(cx, Some(block(at)));
+        let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let anonymous = match g.layout.vmas.get(at) {
-            Some(vma) if may_collapse(vma) && vma.range().covers(block(at)) => vma.is_anonymous(),
+            Some(vma) if may_collapse(vma) && vma.range().covers(VpnRange::block_of(at)) => {
+                vma.is_anonymous()
+            }
             _ => return Err(Fail::Never),
         };
         if !anonymous {
@@ -127,7 +128,7 @@ impl Mm {
         }
         drop(g);
         let mut g = self.lock_exclusive_some(cx);
-        g.settle_on(block(at));
+        g.claim_range(VpnRange::block_of(at));
         g.copy_block(at)
     }
 }
@@ -185,7 +186,7 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> Result<Scan, Fail> {
 impl crate::mm::guard::FaultScope<'_> {
     /// `__collapse_huge_page_swapin`: pages in swap come in, those on their way arrive; a guard marker is no page.
     fn swap_in_block(&mut self, vma: &Vma, at: Vpn) -> Result<(), Fail> {
-        for page in block(at).iter() {
+        for page in VpnRange::block_of(at).iter() {
             let pte = self.look(page).map_err(|_| Fail::NoMemory)?;
             if pte.is_guard() {
                 return Err(Fail::Never);
@@ -204,7 +205,8 @@ impl MmapWriteGuard<'_> {
     fn copy_block(&mut self, at: Vpn) -> Result<(), Fail> {
         let mem = self.mm.machine().mem();
         let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
-        if !vma.is_anonymous() || !may_collapse(vma) || !vma.range().covers(block(at)) {
+        if !vma.is_anonymous() || !may_collapse(vma) || !vma.range().covers(VpnRange::block_of(at))
+        {
             return Err(Fail::Never);
         }
         let node = vma.anon_node().ok_or(Fail::Never)?;
@@ -218,7 +220,7 @@ impl MmapWriteGuard<'_> {
         }
         let walks = vma.walks();
         self.yield_while(0, AfterYield::OnlyPages, &[vma.range()], |lease| {
-            let window = lease.into_window(block(at), Event::Clear);
+            let window = lease.into_window(VpnRange::block_of(at), Event::Clear);
             // Reverse maps must not be walked while pages are in neither place (`anon_vma_lock_write`).
             let _walks_wait = walks.freeze();
             window.collapse(at, huge, rights)
@@ -236,11 +238,14 @@ impl InvalidationWindow<'_, Sleepable> {
             if let Scan::Huge = scan(mem, leaf)? {
                 return Ok(None);
             }
-            if block(at).iter().any(|p| leaf.get(p).is_other()) {
+            if VpnRange::block_of(at)
+                .iter()
+                .any(|p| leaf.get(p).is_other())
+            {
                 return Err(Fail::Skip);
             }
             let head = huge.into_raw();
-            for (i, page) in (0..HUGE).zip(block(at).iter()) {
+            for (i, page) in (0..HUGE).zip(VpnRange::block_of(at).iter()) {
                 let (old, new) = (leaf.get(page), head.nth(i));
                 if let Some(pfn) = old.counted() {
                     mem.copy(pfn, new);

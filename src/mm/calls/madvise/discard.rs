@@ -2,9 +2,10 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    fault::{huge::shared_huge, with_leaf},
+    fault::with_leaf,
     guard::{AfterYield, Lease, MmapWriteGuard},
-    window::{PteSlot, Zap},
+    page_table::shared_huge,
+    window::{InvalidationWindow, PteSlot, Zap},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -104,7 +105,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn free_lazily(self, part: VpnRange) {
         let mut window = self.into_window(part, Event::Clear);
-        window.split_own_parts(part);
+        split_own_parts(&mut window, part);
         window
             .leaves_in(part, |txn| {
                 if !shared_huge(txn.mem(), txn.leaf()) {
@@ -188,4 +189,18 @@ fn free_lazily(slot: PteSlot<'_>) {
 
 fn no_memory(e: NoMemory) -> MadviseError {
     MadviseError::NoMemory(e)
+}
+
+/// Splits the huge pages of this process alone that lie only partly in `range`.
+fn split_own_parts(window: &mut InvalidationWindow<'_, Sleepable>, range: VpnRange) {
+    let mm = window.mm();
+    let mut cx = window.cx();
+    for at in mm.large_in(&mut cx, range) {
+        if let Some(head) = mm.own_part(&mut cx, range, at) {
+            let mut inside = cx.walk_inside();
+            if mm.has_alone(&mut inside, head) {
+                mm.split_own(inside, head);
+            }
+        }
+    }
 }

@@ -2,10 +2,8 @@
 
 use crate::ctx::CallCx;
 use crate::mm::{
-    entry::flags::VmFlags,
-    fault::deferred::Deferral,
-    guard::{FaultScope, MmapPin, MmapWriteGuard},
-    reverse::merge_same_pages::is_merged,
+    entry::{flags::VmFlags, merged::is_merged},
+    guard::{Deferral, FaultScope, MmapPin, MmapWriteGuard},
     space::Mm,
     vma::{Vma, layout::Layout},
 };
@@ -137,9 +135,9 @@ impl Mm {
         for at in self.merged_in(cx, range) {
             let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
             let mut held = g.held();
-            held.later = Deferral::of(self);
+            held.deferral = Deferral::of(self);
             let _stays = held.unmerge_page(at);
-            if let Deferral::Work(work) = held.later {
+            if let Deferral::Work(work) = held.deferral {
                 let pin = MmapPin::new(self, &g, work.range());
                 drop(g);
                 pin.lease(cx).finish(work);
@@ -158,11 +156,13 @@ impl MmapWriteGuard<'_> {
     /// `MADV_UNMERGEABLE`, before the flag goes; and what is about to move (`prep_move_vma`).
     pub(in crate::mm) fn unmerge_part(&mut self, part: VpnRange) -> Result<(), VmaError> {
         let merged = self.mm.merged_in(&mut self.cx, part);
-        self.during_faults(|mut held| merged.into_iter().try_for_each(|at| held.unmerge_page(at)))
-            .map_err(|e| match e {
-                FaultError::NoMemory(why) => VmaError::NoMemory(why),
-                e => unreachable!("a page that is there cannot be missed: {e}"),
-            })
+        self.yield_while_faulting(|mut held| {
+            merged.into_iter().try_for_each(|at| held.unmerge_page(at))
+        })
+        .map_err(|e| match e {
+            FaultError::NoMemory(why) => VmaError::NoMemory(why),
+            e => unreachable!("a page that is there cannot be missed: {e}"),
+        })
     }
 }
 

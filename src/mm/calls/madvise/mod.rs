@@ -11,8 +11,10 @@ use super::madvise::mergeable::with_merging;
 use crate::ctx::CallCx;
 
 use crate::mm::{
-    entry::flags::{Advice, VmFlags},
-    fault::populate::PopulateError,
+    entry::{
+        errors::PopulateError,
+        flags::{Advice, VmFlags},
+    },
     guard::{Lease, MmapPin, MmapWriteGuard},
     space::Mm,
     vma::Vma,
@@ -57,7 +59,7 @@ impl Mm {
             Advice::DontNeed | Advice::DontNeedLocked => self.advise_discard(cx, range, advice),
             _ => {
                 let mut g = self.lock_exclusive_some(cx);
-                g.settle_on(range);
+                g.claim_range(range);
                 g.advise(range, advice)
             }
         }

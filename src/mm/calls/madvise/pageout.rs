@@ -84,7 +84,7 @@ mod tests {
         ctx::Atomic,
         frame::MemConfig,
         mm::{
-            calls::mmap::MmapArgs,
+            entry::args::MmapArgs,
             machine::{Machine, MachineConfig},
         },
         notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},

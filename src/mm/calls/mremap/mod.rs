@@ -5,8 +5,11 @@ pub(in crate::mm) mod relocate;
 
 use crate::ctx::CallCx;
 use crate::mm::{
-    entry::flags::{MremapFlags, VmFlags},
-    fault::populate::Errors,
+    entry::{
+        args::{MremapArgs, check_range},
+        errors::Errors,
+        flags::{MremapFlags, VmFlags},
+    },
     guard::{AfterYield, MmapWriteGuard},
     lock::Ranges,
     space::Mm,
@@ -15,21 +18,6 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     error::{MremapError, VmaError},
 };
-
-/// Arguments of [`Mm::mremap`], as the system call gets them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MremapArgs {
-    /// Address of the old range, in bytes.
-    pub addr: u64,
-    /// Its length; rounded up to pages. 0: duplicate a shared mapping.
-    pub old_len: u64,
-    /// Length wanted; rounded up to pages.
-    pub new_len: u64,
-    /// What is allowed.
-    pub flags: MremapFlags,
-    /// Where to, with `FIXED`; a hint with `DONTUNMAP` alone.
-    pub new_addr: u64,
-}
 
 /// One mapping being remapped: `struct vma_remap_struct`. Lengths are in pages.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +156,7 @@ fn check_target(remap: &Remap) -> Result<(), MremapError> {
 type Remapped = (Vpn, Option<VpnRange>);
 
 impl MmapWriteGuard<'_> {
-    /// [`settle`](Self::settle) on where the mapping is, with what it grows by, and on where it will be.
+    /// [`wait_for_conflicts`](Self::wait_for_conflicts) on where the mapping is, with what it grows by, and on where it will be.
     fn settle_remap(&mut self, remap: &Remap) -> bool {
         let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
         let mut own = Ranges::new();
@@ -179,7 +167,7 @@ impl MmapWriteGuard<'_> {
             let stays = !remap.moves() && (remap.new <= remap.old || self.can_grow(remap));
             own.extend(self.move_target(remap).ok().filter(|_| !stays));
         }
-        self.settle(&own)
+        self.wait_for_conflicts(&own)
     }
     /// A pure move may take several VMAs along, holes between them kept (`remap_move`, Linux 6.17).
     fn remap_move(&mut self, whole: Remap) -> Result<Vpn, MremapError> {
@@ -322,7 +310,7 @@ impl MmapWriteGuard<'_> {
         // The tail may run past the VMA, over holes and other VMAs; it is checked as munmap does.
         let addr = remap.addr.plus(remap.new).addr();
         let len = (remap.old - remap.new) << PAGE_SHIFT;
-        let range = super::munmap::check_range(addr, len)?;
+        let range = check_range(addr, len)?;
         Ok(self.unmap(range, AfterYield::KeepsEditing)?)
     }
 }

@@ -1,9 +1,9 @@
 //! What must hold of a tree at all times, read off every node anew.
 
+use super::climb::least;
 use super::finger::Finger;
 use super::node::{Entry, NONE, Node};
-use super::path::least;
-use super::{Span, VmaTree};
+use super::vma_tree::{Span, VmaTree};
 
 #[cfg(test)]
 impl<V> VmaTree<V> {

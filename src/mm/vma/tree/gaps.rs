@@ -5,8 +5,8 @@
 
 use crate::addr::Vpn;
 
-use super::VmaTree;
 use super::node::Node;
+use super::vma_tree::VmaTree;
 
 /// A hole is looked for of `pages` pages within `[low, high)`.
 #[derive(Clone, Copy)]

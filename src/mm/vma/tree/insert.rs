@@ -2,9 +2,10 @@
 //! entries to a neighbour and splits only if both are nearly full, so that runs of neighbouring ranges, downwards as
 //! `mmap` places them or upwards, leave nodes seven eighths full.
 
+use super::climb::merged;
 use super::node::Entry;
-use super::path::{Holes, merged};
-use super::{Span, VmaTree};
+use super::path::Holes;
+use super::vma_tree::{Span, VmaTree};
 
 impl<V: Span> VmaTree<V> {
     /// Adds a range.

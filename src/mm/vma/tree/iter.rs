@@ -1,23 +1,23 @@
-//! Ranges come out in ascending order; each step reads the current leaf alone, because leaves are chained.
+//! Iteration over ranges in ascending order. Each step reads the current leaf only, because leaves are chained.
 
-use std::iter::FusedIterator;
-
+use super::{
+    node::{Leaf, NONE},
+    vma_tree::VmaTree,
+};
 use crate::addr::VpnRange;
+use std::{fmt, iter::FusedIterator};
 
-use super::VmaTree;
-use super::node::{Leaf, NONE};
-
-/// Ranges of a [`VmaTree`] from some page up to another, ascending.
+/// Ranges of a [`VmaTree`] between two pages, ascending.
 pub(crate) struct Iter<'t, V> {
     tree: &'t VmaTree<V>,
-    /// Where the next range is, unless that was the last.
+    /// Leaf and index of the next range; `None` at the end.
     place: Option<(&'t Leaf, usize)>,
-    /// Ranges that start here or above are out.
+    /// First page after the last: ranges that start here or above are left out.
     below: u64,
 }
 
 impl<'t, V> Iter<'t, V> {
-    /// From the first range that ends after `at`.
+    /// Iterates from the first range that ends after `at`.
     pub(super) fn from(tree: &'t VmaTree<V>, at: u64) -> Self {
         Self {
             tree,
@@ -28,12 +28,29 @@ impl<'t, V> Iter<'t, V> {
 }
 
 impl<V> VmaTree<V> {
-    /// All ranges that overlap `pages`, in ascending order.
+    /// Iterates over all ranges that overlap `pages`, ascending.
     pub(crate) fn range(&self, pages: VpnRange) -> Iter<'_, V> {
         Iter {
             below: pages.end().0,
             ..Iter::from(self, pages.start().0)
         }
+    }
+
+    /// Iterates over all ranges, ascending.
+    pub(crate) fn iter(&self) -> Iter<'_, V> {
+        self.range(VpnRange::ALL)
+    }
+}
+
+#[cfg(test)]
+impl<V: super::vma_tree::Span> VmaTree<V> {
+    /// The first range that starts at or above `start`.
+    pub(crate) fn next_after(&self, start: crate::addr::Vpn) -> Option<&V> {
+        let mut ranges = Iter::from(self, start.0);
+        ranges
+            .next()
+            .filter(|value| value.start() >= start)
+            .or_else(|| ranges.next())
     }
 }
 
@@ -63,5 +80,20 @@ impl<V> FusedIterator for Iter<'_, V> {}
 impl<V> Clone for Iter<'_, V> {
     fn clone(&self) -> Self {
         Self { ..*self }
+    }
+}
+
+impl<'t, V> IntoIterator for &'t VmaTree<V> {
+    type Item = &'t V;
+    type IntoIter = Iter<'t, V>;
+
+    fn into_iter(self) -> Iter<'t, V> {
+        self.iter()
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for VmaTree<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
     }
 }

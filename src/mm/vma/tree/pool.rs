@@ -122,7 +122,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
 /// A place for one value.
 #[derive(Clone)]
 enum Slot<V> {
-    AccessBits(V),
+    Used(V),
     /// Empty; the next empty one.
     Free(u32),
 }
@@ -145,7 +145,7 @@ impl<V> Values<V> {
     #[inline]
     pub(super) fn get(&self, id: u32) -> &V {
         match &self.all[id as usize] {
-            Slot::AccessBits(value) => value,
+            Slot::Used(value) => value,
             Slot::Free(_) => unreachable!("a leaf names only places in use"),
         }
     }
@@ -153,7 +153,7 @@ impl<V> Values<V> {
     #[inline]
     pub(super) fn get_mut(&mut self, id: u32) -> &mut V {
         match &mut self.all[id as usize] {
-            Slot::AccessBits(value) => value,
+            Slot::Used(value) => value,
             Slot::Free(_) => unreachable!("a leaf names only places in use"),
         }
     }
@@ -163,12 +163,12 @@ impl<V> Values<V> {
         if id == NONE {
             let id = number(self.all.len());
             reserve_one(&mut self.all, 4);
-            self.all.push(Slot::AccessBits(value));
+            self.all.push(Slot::Used(value));
             return id;
         }
-        match std::mem::replace(&mut self.all[id as usize], Slot::AccessBits(value)) {
+        match std::mem::replace(&mut self.all[id as usize], Slot::Used(value)) {
             Slot::Free(next) => self.free = next,
-            Slot::AccessBits(_) => unreachable!("the free list names only empty places"),
+            Slot::Used(_) => unreachable!("the free list names only empty places"),
         }
         id
     }
@@ -182,13 +182,13 @@ impl<V> Values<V> {
     pub(super) fn used(&self) -> usize {
         self.all
             .iter()
-            .filter(|slot| matches!(slot, Slot::AccessBits(_)))
+            .filter(|slot| matches!(slot, Slot::Used(_)))
             .count()
     }
 
     pub(super) fn take(&mut self, id: u32) -> V {
         match std::mem::replace(&mut self.all[id as usize], Slot::Free(self.free)) {
-            Slot::AccessBits(value) => {
+            Slot::Used(value) => {
                 self.free = id;
                 value
             }

@@ -4,9 +4,9 @@ use crate::addr::{Vpn, VpnRange};
 
 use smallvec::SmallVec;
 
-use super::VmaTree;
 use super::node::NONE;
 use super::path::{Holes, Path};
+use super::vma_tree::VmaTree;
 
 impl<V> VmaTree<V> {
     /// Removes the range that starts at `start`.

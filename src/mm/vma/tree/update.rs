@@ -4,7 +4,7 @@ use crate::addr::Vpn;
 
 use super::node::Entry;
 use super::path::Holes;
-use super::{Span, VmaTree};
+use super::vma_tree::{Span, VmaTree};
 
 impl<V: Span> VmaTree<V> {
     /// Lets `change` alter the range that starts at `start` in any way, its bounds included, and returns its result.

@@ -1,20 +1,19 @@
-//! Part of a huge page is given up: the page is split for good, wherever it is mapped (`split_folio`).
+//! Ownership of a huge page of private memory: whether this process alone maps it.
 //!
-//! Only pages of a single process come here, but the reverse map leads to every VMA that might have it, and each sees a
-//! window until all mappings are found.
+//! The 2 MiB of a huge page are 512 frames in a row, each with the flag `LARGE`; the first one is the *head*. Several
+//! processes may map parts of them after a fork.
 
-use crate::mm::{fault::huge::zero_unused, guard::Lease, page_table::LockedLeaf, space::Mm};
+use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Context, Cx, Rank},
     frame::{FrameFlags, HUGE, PhysMem},
-    notifier::Event,
     rmap::{FrameOwner, RmapCx},
 };
 use std::sync::Arc;
 
-/// Whether the entry is a page of the huge page that begins with `head`.
-fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
+/// Returns true if the entry maps a page of the huge page that begins with `head`.
+pub(super) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
     let part = |pfn: Pfn| pfn.head() == head && mem.flags(pfn).contains(FrameFlags::LARGE);
     leaf.get(at).counted().is_some_and(part)
 }
@@ -22,14 +21,15 @@ fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
 const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
 
 impl Mm {
-    /// The node of private memory that a huge page belongs to, and its page offsets there.
-    fn node_of(&self, head: Pfn) -> Option<(Arc<dyn FrameOwner>, (u64, u64))> {
+    /// The owner of a huge page, and its half-open range of page offsets there.
+    pub(super) fn node_of(&self, head: Pfn) -> Option<(Arc<dyn FrameOwner>, (u64, u64))> {
         let machine = self.machine();
         let owner = machine.mem().owner(head)?;
         let node = machine.registry().find(owner.id)?;
         Some((node, (owner.index, owner.index + u64::from(HUGE))))
     }
-    /// Whether this process alone maps parts of a huge page of private memory (`!folio_maybe_mapped_shared`).
+    /// Returns true if this process maps parts of a huge page of private memory and no other process does
+    /// (`!folio_maybe_mapped_shared`).
     pub(in crate::mm) fn has_alone(&self, cx: &mut RmapCx<'_>, head: Pfn) -> bool {
         let mem = self.machine().mem();
         let Some((node, pages)) = self.node_of(head) else {
@@ -44,6 +44,7 @@ impl Mm {
         });
         own > 0 && own == mem.huge_mappings(head)
     }
+    /// Counts the entries of `range` that map pages of the huge page.
     fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
         let pinned = cx.pin();
@@ -62,7 +63,7 @@ impl Mm {
             .unwrap_or_else(|e| match e {});
         found
     }
-    /// The pages of `range` that are of huge pages, each of which [`own_part`](Self::own_part) may be asked about.
+    /// The pages of `range` that map parts of huge private pages: candidates for [`own_part`](Self::own_part).
     pub(in crate::mm) fn large_in<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -82,7 +83,8 @@ impl Mm {
             .unwrap_or_else(|e| match e {});
         found
     }
-    /// The huge page that has `at` inside and is only partly in `range`, if it is this process's own.
+    /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped in a row inside `range`,
+    /// so that it need not be split.
     pub(in crate::mm) fn own_part<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -93,8 +95,8 @@ impl Mm {
         let large = |pfn: &Pfn| mem.flags(*pfn).contains(LARGE_ANON);
         let found = self.with_leaf_of(cx, at, |leaf| {
             let head = leaf.get(at).counted().filter(large)?.head();
-            let block = crate::mm::fault::huge::block(at);
-            // All of it, in a row: nothing has to be split.
+            let block = VpnRange::block_of(at);
+            // All of it is in `range`, in a row: no split is needed.
             let whole = range.covers(block)
                 && (0..HUGE)
                     .zip(block.iter())
@@ -102,33 +104,5 @@ impl Mm {
             (!whole).then_some(head)
         });
         found?
-    }
-    /// Splits a huge page; pages of it that hold only zeros are given back.
-    pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, head: Pfn) {
-        let mem = self.machine().mem();
-        let Some((node, pages)) = self.node_of(head) else {
-            return;
-        };
-        node.split_huge(mem, cx, head, pages);
-    }
-    /// One VMA on the way; returns how many entries of it map the page still.
-    pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
-        let mem = self.machine().mem();
-        let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
-        window.split_edges(part);
-        window.split_huge(part.start());
-        let mut found = 0;
-        window
-            .leaves_in(part, |txn| {
-                let range = txn.range();
-                let leaf = txn.leaf();
-                for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
-                    found += u64::from(!zero_unused(mem, leaf, at));
-                }
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
-        window.close();
-        found
     }
 }

@@ -1,0 +1,101 @@
+//! [`Lease`]: the right to open invalidation windows on one address space.
+
+use crate::mm::{space::Mm, window::InvalidationWindow};
+use crate::{
+    addr::VpnRange,
+    ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
+    notifier::{Event, OpenWindow, WouldBlock},
+};
+
+/// The right to open invalidation windows: it proves that a lock is held which keeps the mappings of one address space
+/// stable.
+///
+/// The context says whether drivers may sleep in the window: `Sleepable` or `Atomic`.
+pub struct Lease<'l, R: Rank, C: Context> {
+    pub(in crate::mm) mm: &'l Mm,
+    pub(in crate::mm) cx: Cx<'l, R, C>,
+}
+
+impl<R: Rank + Below<rank::Folio>> Lease<'_, R, Sleepable> {
+    /// Tells the drivers of exported frames about each frame that lost its mappings. Due once a window that dropped
+    /// mappings has ended.
+    #[inline]
+    pub(in crate::mm) fn settle_exports(&mut self) {
+        self.mm.machine().host().settle_exports(&mut self.cx);
+    }
+}
+
+impl<'l, R: Rank> Lease<'l, R, Sleepable> {
+    /// Lends the lease for a shorter time.
+    #[inline(always)]
+    pub(in crate::mm) fn again(&mut self) -> Lease<'_, R, Sleepable> {
+        Lease {
+            mm: self.mm,
+            cx: self.cx.reborrow(),
+        }
+    }
+    /// Opens a window over `range`. Drivers may sleep in it, and none can refuse it.
+    ///
+    /// Returns once every driver has dropped its translations of the range.
+    #[inline(always)]
+    pub fn window(&mut self, range: VpnRange, event: Event) -> InvalidationWindow<'_, Sleepable>
+    where
+        R: Below<rank::Window>,
+    {
+        self.again().into_window(range, event)
+    }
+    /// Opens a window over `range` that lives as long as the lease could.
+    #[inline(always)]
+    pub(in crate::mm) fn into_window(
+        self,
+        range: VpnRange,
+        event: Event,
+    ) -> InvalidationWindow<'l, Sleepable>
+    where
+        R: Below<rank::Window>,
+    {
+        let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, event);
+        InvalidationWindow::new(self.mm, core)
+    }
+    /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of [`window`](Self::window), this window cannot
+    /// be leaked.
+    pub fn with_window<T>(
+        &mut self,
+        range: VpnRange,
+        event: Event,
+        f: impl FnOnce(&mut InvalidationWindow<'_, Sleepable>) -> T,
+    ) -> T
+    where
+        R: Below<rank::Window>,
+    {
+        f(&mut self.window(range, event))
+    }
+}
+
+impl<R: Rank, C: Context> Lease<'_, R, C> {
+    /// Lends the lease for windows in which nothing may block.
+    pub fn non_blocking(&mut self) -> Lease<'_, R, Atomic> {
+        Lease {
+            mm: self.mm,
+            cx: self.cx.non_blocking(),
+        }
+    }
+    /// Opens a window over `range` without blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`] if a driver would have to sleep. The drivers that had agreed by then have been told that the window
+    /// ended; no window is open.
+    pub fn try_window(
+        &mut self,
+        range: VpnRange,
+        event: Event,
+    ) -> Result<InvalidationWindow<'_, Atomic>, WouldBlock>
+    where
+        R: Below<rank::Window>,
+    {
+        let cx = self.cx.non_blocking();
+        let core = OpenWindow::<Atomic>::open(&self.mm.notifiers, cx, range, event)?;
+        Ok(InvalidationWindow::new(self.mm, core))
+    }
+}

@@ -1,0 +1,70 @@
+//! Settings of a machine, with Linux's defaults.
+
+use super::forks::ForkMode;
+use crate::{
+    addr::PMD_PAGES,
+    frame::{MemConfig, Overcommit},
+    reclaim::RmapWindows,
+    rmap::ExportOrder,
+};
+
+/// Settings of a [`Machine`](super::Machine). `Default` is a machine of 256 MiB with Linux's default settings.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// Physical memory.
+    pub memory: MemConfig,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Overcommit,
+    /// Most VMAs of an address space (`vm.max_map_count`).
+    pub max_map_count: usize,
+    /// Lowest address of a mapping, in bytes: lower hints are raised to it (`vm.mmap_min_addr`).
+    pub mmap_min_addr: u64,
+    /// Pages that stay free below a growing stack (`stack_guard_gap`).
+    pub stack_guard_gap: u64,
+    /// Pages that a read fault of a file maps at most, the faulting one included (`fault_around_bytes`). Rounded down
+    /// to a power of two between 1, which maps no other page, and 512 (`fault_around_bytes_set`).
+    pub fault_around: u64,
+    /// How reclaim opens its windows.
+    pub rmap_windows: RmapWindows,
+    /// Whether drivers of exported frames are told before or after the mappings change.
+    pub export_order: ExportOrder,
+    /// Places new mappings of whole multiples of 2 MiB at 2-MiB boundaries.
+    pub align_huge: bool,
+    /// Whether a fork copies or shares page tables.
+    pub fork: ForkMode,
+    /// Most page-table pages of all address spaces together; each holds 512 entries. An operation that needs more fails
+    /// with ENOMEM, as on a kernel whose memory is used up by them. `None` allows as many as there are frames, since
+    /// they are made of the same memory, and 4096 at least.
+    pub page_tables: Option<u64>,
+    /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as many as frames.
+    pub commit_total: Option<u64>,
+}
+
+impl MachineConfig {
+    /// Pages of the aligned block that a read fault of a file maps.
+    pub(in crate::mm) fn fault_around_pages(&self) -> u64 {
+        1 << self.fault_around.clamp(1, PMD_PAGES).ilog2()
+    }
+}
+
+/// Fewest table pages of a machine whose settings name no number.
+pub(super) const LEAST_TABLES: u64 = 4096;
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            memory: MemConfig::default(),
+            overcommit: Overcommit::Heuristic,
+            max_map_count: 65530,
+            mmap_min_addr: 65536,
+            stack_guard_gap: 256,
+            fault_around: 16,
+            rmap_windows: RmapWindows::default(),
+            export_order: ExportOrder::default(),
+            align_huge: true,
+            fork: ForkMode::default(),
+            page_tables: None,
+            commit_total: None,
+        }
+    }
+}

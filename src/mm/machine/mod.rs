@@ -1,0 +1,147 @@
+//! The machine: physical memory, epoch and settings that address spaces share.
+//!
+//! Every address space belongs to one [`Machine`], and every token to the machine that its thread entered. A call with
+//! the token of another machine panics: an epoch pin of that machine would not hold back the frames and table pages of
+//! this one (`docs/adr/0001-the-token-carries-the-epoch-handle.md`).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
+//! | `config` | [`MachineConfig`]: the settings |
+//! | `forks` | [`ForkMode`], and the registry of the address spaces that share page tables after a fork |
+
+mod config;
+mod forks;
+
+pub use config::MachineConfig;
+pub use forks::ForkMode;
+pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+
+use crate::{
+    ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread},
+    file::Host,
+    frame::{Commit, PhysMem},
+    reclaim::Reclaim,
+    rmap::{ExportRegistration, Registry, RmapNotifier},
+    sync::IdSource,
+};
+use config::LEAST_TABLES;
+use std::sync::Arc;
+
+/// A machine: physical memory and everything else that its address spaces share.
+#[derive(Debug)]
+pub struct Machine {
+    config: MachineConfig,
+    host: Host,
+    epoch: Epoch,
+    pub(in crate::mm) forks: ForkRegistry,
+    /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
+    pub(in crate::mm) merge_turns: IdSource,
+}
+
+impl Machine {
+    /// Creates a machine. Physical memory that is never used costs nothing.
+    ///
+    /// # Panics
+    ///
+    /// As [`PhysMem::new`].
+    pub fn new(config: MachineConfig) -> Arc<Self> {
+        Self::try_new(config).unwrap_or_else(|e| panic!("no such machine: {e}"))
+    }
+    /// Creates a machine, or returns the error that [`new`](Self::new) panics with.
+    ///
+    /// # Errors
+    ///
+    /// As [`PhysMem::try_new`].
+    pub fn try_new(config: MachineConfig) -> std::io::Result<Arc<Self>> {
+        let frames = u64::from(config.memory.frames);
+        let tables = config.page_tables.unwrap_or(frames.max(LEAST_TABLES));
+        let mem = Arc::new(PhysMem::try_new(config.memory)?.with_tables(tables));
+        let total = config.commit_total.unwrap_or(frames);
+        let commit = Arc::new(Commit::new(config.overcommit, total));
+        let registry = Arc::new(Registry::new(config.export_order));
+        Ok(Arc::new(Self {
+            config,
+            host: Host {
+                mem,
+                commit,
+                registry,
+            },
+            epoch: Epoch::new(),
+            forks: ForkRegistry::default(),
+            merge_turns: IdSource::starting_at(0),
+        }))
+    }
+    /// Registers the current thread: the source of every token ([`Cx`](crate::ctx::Cx)).
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyEntered`] while another `Thread` of this thread lives, of this or another machine.
+    pub fn enter(&self) -> Result<Thread, AlreadyEntered> {
+        Thread::enter(&self.epoch)
+    }
+    /// The settings that the machine was made with.
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
+    }
+    /// The physical memory.
+    pub fn mem(&self) -> &Arc<PhysMem> {
+        &self.host.mem
+    }
+    /// The part of the machine that memory objects use: memory, commit account, reverse maps.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+    /// Panics unless the token's thread entered this machine: a token of another machine pins another epoch, so this
+    /// machine's table pages and frames could be freed under the caller.
+    pub(in crate::mm) fn check_token<R: Rank, C: Context>(&self, cx: &Cx<'_, R, C>) {
+        assert!(
+            cx.epoch_is(&self.epoch),
+            "this thread entered another machine"
+        );
+    }
+    pub(in crate::mm) fn registry(&self) -> &Arc<Registry> {
+        &self.host.registry
+    }
+    /// The account of committed memory, which overcommit is checked against.
+    pub fn commit(&self) -> &Arc<Commit> {
+        &self.host.commit
+    }
+    /// Frees at least `wanted` frames if it can, and returns how many it freed (`try_to_free_pages`).
+    ///
+    /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for accessed bits and told
+    /// before a page goes. A machine without a swap device keeps no lists of pages and frees nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn reclaim(&self, cx: &mut CallCx<'_>, wanted: u64) -> u64 {
+        self.check_token(cx);
+        self.reclaimer().free(cx, wanted)
+    }
+    /// Frees every frame that can be freed of those that the processes of this machine own, and returns how many it
+    /// freed: as if a memory control group around them were emptied (`memory.force_empty`).
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn reclaim_all(&self, cx: &mut CallCx<'_>) -> u64 {
+        self.check_token(cx);
+        self.reclaimer().free_all(cx)
+    }
+    pub(in crate::mm) fn reclaimer(&self) -> Reclaim<'_> {
+        Reclaim::new(&self.host, self.config.rmap_windows)
+    }
+    /// Registers a driver of exported frames, which is told by frame number when it must stop using one
+    /// ([`RmapNotifier::invalidate_frame`]).
+    pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
+        self.host.registry.exports.add(driver)
+    }
+    /// Unregisters a driver of exported frames.
+    pub fn unregister_exports(&self, registration: &ExportRegistration) {
+        self.host.registry.exports.remove(registration);
+    }
+    pub(in crate::mm) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+}

@@ -1,0 +1,131 @@
+//! The way from a changed leaf up to the root. A change writes the nodes on one path and no others, and stops where an entry
+//! stays as it is.
+
+use super::{
+    node::{Entry, Inner, Leaf},
+    path::{Holes, Path},
+    vma_tree::VmaTree,
+};
+
+impl<V> VmaTree<V> {
+    /// The entry that the parent of node `id` on `level` keeps for it.
+    pub(super) fn summary(&self, level: usize, id: u32) -> Entry {
+        let (start, end) = self.bounds_of(level, id);
+        let gap = if level == 0 {
+            self.leaf(id).widest()
+        } else {
+            self.inner(id).widest()
+        };
+        Entry {
+            start,
+            end,
+            note: gap,
+            kid: id,
+        }
+    }
+
+    pub(super) fn bounds_of(&self, level: usize, id: u32) -> (u64, u64) {
+        if level == 0 {
+            self.leaf(id).bounds()
+        } else {
+            self.inner(id).bounds()
+        }
+    }
+
+    pub(super) fn len_of(&self, level: usize, id: u32) -> usize {
+        if level == 0 {
+            self.leaf(id).len()
+        } else {
+            self.inner(id).len()
+        }
+    }
+
+    /// Updates the nodes above a leaf after this `change` of its holes: their entries on the path, and the number of entries
+    /// of each. Stops at the first node that does not change.
+    pub(super) fn climb(&mut self, path: &Path, change: Holes) {
+        debug_assert_eq!(self.finger.leaf(), path.leaf().node);
+        self.leaf_changed();
+        let mut change = Some(change);
+        for level in 1..=self.height {
+            let (node, at) = path.steps[level].parts();
+            let old = self.inner(node).entry(at);
+            if self.len_of(level - 1, old.kid) < least(level - 1) {
+                self.fill_up(level, node, at);
+                change = None;
+                continue;
+            }
+            let (start, end) = self.bounds_of(level - 1, old.kid);
+            let gap = change
+                .and_then(|holes| holes.widest(old.note))
+                .unwrap_or_else(|| self.summary(level - 1, old.kid).note);
+            let new = Entry {
+                start,
+                end,
+                note: gap,
+                ..old
+            };
+            if new == old {
+                return;
+            }
+            let node = self.inners.get_mut(node);
+            let gone = node.widest_at(at);
+            node.set(at, new);
+            let made = node.widest_at(at);
+            change = Some(Holes { gone, made });
+        }
+    }
+
+    /// Merges child `at` of `parent`, a node on `level`, with a neighbour or takes entries from one, because it has too few.
+    fn fill_up(&mut self, level: usize, parent: u32, at: usize) {
+        self.forget();
+        let at = at.saturating_sub(1);
+        let node = self.inner(parent);
+        let (left, right) = (node.kid(at), node.kid(at + 1));
+        let below = level - 1;
+        if self.len_of(below, left) + self.len_of(below, right) > merged(below) {
+            self.even_out(level, parent, at);
+            return;
+        }
+        if below == 0 {
+            self.leaves.merge(left, right);
+        } else {
+            self.inners.merge(left, right);
+        }
+        let joined = self.summary(below, left);
+        let node = self.inners.get_mut(parent);
+        node.set(at, joined);
+        node.remove(at + 1, 1);
+    }
+
+    /// Shares the entries of children `at` and `at + 1` of `parent`, a node on `level`, evenly.
+    pub(super) fn even_out(&mut self, level: usize, parent: u32, at: usize) {
+        let node = self.inner(parent);
+        let (left, right) = (node.kid(at), node.kid(at + 1));
+        if level == 1 {
+            self.leaves.even_out(left, right);
+        } else {
+            self.inners.even_out(left, right);
+        }
+        let (lower, upper) = (
+            self.summary(level - 1, left),
+            self.summary(level - 1, right),
+        );
+        let node = self.inners.get_mut(parent);
+        node.set(at, lower);
+        node.set(at + 1, upper);
+    }
+}
+
+/// Fewest entries of a node on `level` that is not the root.
+pub(super) const fn least(level: usize) -> usize {
+    if level == 0 { Leaf::MIN } else { Inner::MIN }
+}
+
+/// Most entries of two nodes on `level` that are merged ([`MERGED`](super::node::Node::MERGED)).
+pub(super) const fn merged(level: usize) -> usize {
+    if level == 0 {
+        Leaf::MERGED
+    } else {
+        Inner::MERGED
+    }
+}

@@ -1,0 +1,147 @@
+//! Entries inside a window: the lock of one leaf ([`PteTxn`]) and one entry under it ([`PteSlot`]).
+//!
+//! These are the only public way to clear, downgrade or replace an entry. A [`PteTxn`] exists only inside the closure of a
+//! window's walk, under an epoch pin and the leaf's lock, with an atomic context: nothing can sleep while entries are
+//! locked (`docs/adr/0002-leaf-locks-and-closures.md`). Entries outside the window's range cannot be reached.
+
+use crate::mm::{
+    entry::{
+        pte::{Pte, RawPte, Rights},
+        release::Detached,
+    },
+    page_table::{LockedLeaf, Pin},
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{Atomic, Cx, rank},
+    frame::{FrameFlags, PhysMem},
+};
+
+/// The locked part of one leaf table that lies in a window.
+pub struct PteTxn<'p> {
+    pub(super) leaf: LockedLeaf<'p>,
+    pub(super) mem: &'p PhysMem,
+    pub(super) part: VpnRange,
+    pub(super) pin: Pin<'p>,
+    pub(super) _cx: Cx<'p, rank::Ptl, Atomic>,
+}
+
+/// One entry in a window, under the page-table lock.
+pub struct PteSlot<'s> {
+    leaf: &'s LockedLeaf<'s>,
+    mem: &'s PhysMem,
+    at: Vpn,
+}
+
+impl<'p> PteTxn<'p> {
+    /// The entry of `vpn`; `None` unless that page is in the window and in this leaf.
+    pub fn slot(&mut self, vpn: Vpn) -> Option<PteSlot<'_>> {
+        self.part.contains(vpn).then_some(PteSlot {
+            leaf: &self.leaf,
+            mem: self.mem,
+            at: vpn,
+        })
+    }
+    /// Visits every entry of this leaf that lies in the window and is not empty.
+    pub fn for_each(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
+        for at in self.part.iter() {
+            if !self.leaf.get(at).is_none() {
+                f(PteSlot {
+                    leaf: &self.leaf,
+                    mem: self.mem,
+                    at,
+                });
+            }
+        }
+    }
+    pub(in crate::mm) fn mem(&self) -> &'p PhysMem {
+        self.mem
+    }
+    pub(in crate::mm) fn leaf(&self) -> &LockedLeaf<'p> {
+        &self.leaf
+    }
+    /// The epoch pin that the walk runs under.
+    pub(in crate::mm) fn pin(&self) -> Pin<'p> {
+        self.pin
+    }
+    /// The pages of the window that this leaf maps.
+    pub fn range(&self) -> VpnRange {
+        self.part
+    }
+}
+
+impl<'s> PteSlot<'s> {
+    /// The page that the entry maps.
+    pub fn vpn(&self) -> Vpn {
+        self.at
+    }
+    /// Content of the entry.
+    pub fn get(&self) -> Pte {
+        self.raw().into()
+    }
+    pub(in crate::mm) fn raw(&self) -> RawPte {
+        self.leaf.get(self.at)
+    }
+    /// Empties the entry and returns its contents; `None` if it was empty.
+    pub fn clear(self) -> Option<Detached<'s>> {
+        let pte = self.raw();
+        if pte.is_none() {
+            return None;
+        }
+        self.leaf.set(self.at, RawPte::NONE);
+        Some(Detached::new(pte, self.mem))
+    }
+    /// Replaces the entry, which the caller read as `pte`, by `left`, and returns the contents of `pte`.
+    pub(in crate::mm) fn take(self, pte: RawPte, left: RawPte) -> Option<Detached<'s>> {
+        self.leaf.set(self.at, left);
+        Some(Detached::new(pte, self.mem))
+    }
+    /// Removes write permission and returns whether it was set.
+    pub fn write_protect(self) -> bool {
+        let pte = self.raw();
+        let was = pte.is_present() && pte.may_write();
+        if was {
+            self.lose_write(pte);
+            self.leaf.set(self.at, pte.wrprotect());
+        }
+        was
+    }
+    /// Removes write permission and the dirty mark, so that the next store faults (`page_vma_mkclean_one`).
+    pub(in crate::mm) fn write_protect_clean(self) {
+        let pte = self.raw();
+        if let Some(pfn) = pte.counted().filter(|_| pte.is_dirty()) {
+            self.mem.set_flags(pfn, FrameFlags::DIRTY);
+        }
+        self.leaf.set(self.at, pte.wrprotect().mkclean());
+    }
+    /// Replaces the rights. An entry that is not present notes the rights that its page will come back with.
+    pub(in crate::mm) fn protect(self, rights: Rights) {
+        let pte = self.raw();
+        let new = match pte.is_present() {
+            true => pte.with_rights(rights),
+            false => pte.reprotected(rights.write),
+        };
+        if new != pte {
+            self.leaf.set(self.at, new);
+        }
+    }
+    /// Notes that a writable entry is about to become read-only: drivers that have the frame exported are told later.
+    pub(in crate::mm) fn lose_write(&self, pte: RawPte) {
+        if let Some(pfn) = pte.counted() {
+            self.mem.lose_write(pfn);
+        }
+    }
+    /// Replaces the mapping and returns the old contents; `None` if the entry was empty.
+    pub(in crate::mm) fn replace(self, new: RawPte) -> Option<Detached<'s>> {
+        let pte = self.raw();
+        self.leaf.set(self.at, new);
+        (!pte.is_none()).then(|| Detached::new(pte, self.mem))
+    }
+    /// Changes marks or rights of the page that is mapped: no reference is dropped.
+    pub(in crate::mm) fn set(self, pte: RawPte) {
+        self.leaf.set(self.at, pte);
+    }
+    pub(in crate::mm) fn mem(&self) -> &'s PhysMem {
+        self.mem
+    }
+}

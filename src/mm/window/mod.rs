@@ -1,0 +1,165 @@
+//! The invalidation window of an address space: the only way to take rights or pages from page-table entries.
+//!
+//! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its translations of the
+//! range and gets no new ones. Entries are cleared, downgraded or replaced through a window alone; filling an empty entry or
+//! giving rights back needs none.
+//!
+//! A window goes through four steps:
+//!
+//! 1. *Opening.* A [`Lease`](crate::mm::Lease) proves that the mappings are stable. The range goes on the board, so that no
+//!    driver can admit a translation from here on.
+//! 2. *Asking.* Every driver is called and drops its translations; it may sleep if the context is `Sleepable`. The call that
+//!    opens the window returns when all have done so (`notifier/window.rs`).
+//! 3. *Changing.* The operation walks the leaves of the range and changes entries under their locks.
+//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), tells each driver that was asked.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | this one | [`InvalidationWindow`]: the walk over its leaves, the tables that it frees |
+//! | `entry` | [`PteTxn`] and [`PteSlot`]: entries under the lock of their leaf |
+//! | `zap` | dropping all pages of a range |
+//! | `split` | splitting huge pages at the edges of a range, in a nested window |
+
+mod entry;
+mod split;
+mod zap;
+
+pub use entry::{PteSlot, PteTxn};
+pub(in crate::mm) use zap::Zap;
+
+use super::{
+    page_table::{Bounds, LeafAt, Pin},
+    space::Mm,
+};
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    ctx::{Atomic, Context, Cx, Sleepable, rank},
+    notifier::OpenWindow,
+};
+use std::convert::Infallible;
+
+/// Proof that every external MMU has dropped its translations of a range, and cannot get new ones while this lives.
+#[must_use = "the window ends when this is dropped"]
+pub struct InvalidationWindow<'w, C: Context> {
+    mm: &'w Mm,
+    core: OpenWindow<'w, C>,
+}
+
+impl<'w> InvalidationWindow<'w, Sleepable> {
+    /// The token for calls inside the window; it may sleep.
+    pub fn cx(&mut self) -> Cx<'_, rank::Window, Sleepable> {
+        self.core.split().1
+    }
+}
+
+impl<'w> InvalidationWindow<'w, Atomic> {
+    /// The token for calls inside the window; it may not sleep.
+    pub fn cx(&mut self) -> Cx<'_, rank::Window, Atomic> {
+        self.core.split().1
+    }
+}
+
+impl<'w, C: Context> InvalidationWindow<'w, C> {
+    #[inline(always)]
+    pub(in crate::mm) fn new(mm: &'w Mm, core: OpenWindow<'w, C>) -> Self {
+        Self { mm, core }
+    }
+    /// The address space.
+    pub(in crate::mm) fn mm(&self) -> &'w Mm {
+        self.mm
+    }
+    /// The pages that the window covers.
+    pub fn range(&mut self) -> VpnRange {
+        self.core.split().0.range()
+    }
+    /// Visits every leaf table in the window, ascending, with its lock held. Nothing can sleep inside.
+    pub fn for_each_leaf(&mut self, mut f: impl FnMut(&mut PteTxn<'_>)) {
+        let range = self.range();
+        self.leaves_in(range, |txn| {
+            f(txn);
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+    }
+    /// Visits every leaf table of `range`, clipped to the window, with its lock held; stops at the first error.
+    pub(in crate::mm) fn leaves_in<E>(
+        &mut self,
+        range: VpnRange,
+        f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.leaves_or(range, |_, _, _| Ok(false), f)
+    }
+    /// Visits the leaf tables of `range` as [`leaves_in`](Self::leaves_in) does, but first offers each, unlocked and perhaps
+    /// shared, to `instead`: a leaf for which that returns true is done.
+    pub(in crate::mm) fn leaves_or<E>(
+        &mut self,
+        range: VpnRange,
+        mut instead: impl FnMut(VpnRange, LeafAt<'_>, Pin<'_>) -> Result<bool, E>,
+        mut f: impl FnMut(&mut PteTxn<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mm = self.mm;
+        let (coverage, mut cx) = self.core.split();
+        let Some(range) = coverage.range().intersect(range) else {
+            return Ok(());
+        };
+        let mut pinned = cx.pin();
+        let (guard, mut cx) = pinned.parts();
+        let pin = mm.table.pin(guard);
+        mm.table.leaves(range, pin, |part, leaf| {
+            if instead(part, leaf, pin)? {
+                return Ok(());
+            }
+            // A leaf that was taken out of its slot meanwhile has no entries.
+            let Some(leaf) = leaf.lock() else {
+                return Ok(());
+            };
+            f(&mut PteTxn {
+                leaf,
+                mem: mm.machine().mem(),
+                part,
+                pin,
+                _cx: cx.descend(),
+            })
+        })
+    }
+    /// Runs `f` on the locked leaf that holds the entry of `vpn`; returns `None` if the window does not cover that page or
+    /// there is no table.
+    pub fn lock_ptes<T>(&mut self, vpn: Vpn, f: impl FnOnce(&mut PteTxn<'_>) -> T) -> Option<T> {
+        if !self.range().contains(vpn) {
+            return None;
+        }
+        let mut f = Some(f);
+        let mut out = None;
+        self.leaves_in(VpnRange::single(vpn), |txn| {
+            out = f.take().map(|f| f(txn));
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+        out
+    }
+    /// Frees the tables of an emptied range.
+    ///
+    /// Pages and tables go before the window ends: a driver that drops its references only at the end still finds them gone.
+    pub(in crate::mm) fn free_tables(&mut self, range: VpnRange, bounds: Bounds) {
+        let mm = self.mm;
+        let (_, mut cx) = self.core.split();
+        let pinned = cx.pin();
+        mm.table
+            .free_range(range, bounds, mm.table.pin(pinned.guard()));
+    }
+    /// Frees the leaves that lie wholly in `range` and have no entry left (`reclaim_pt_is_enabled`).
+    pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
+        let mm = self.mm;
+        let (_, mut cx) = self.core.split();
+        let pinned = cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let mut at = range.start().align_up(PMD_PAGES);
+        while at.plus(PMD_PAGES) <= range.end() {
+            mm.table.free_if_empty(at, pin);
+            at = at.plus(PMD_PAGES);
+        }
+    }
+    /// Ends the window, as dropping it does.
+    #[inline(always)]
+    pub fn close(self) {}
+}

@@ -1,0 +1,43 @@
+//! Splitting the mapping of a huge page where a range ends inside it.
+//!
+//! The window of the operation may cover only a part of the 2 MiB. So the split opens a nested window over all of them, as
+//! Linux does (`__split_huge_pmd`).
+
+use super::InvalidationWindow;
+use crate::mm::page_table::split_leaf;
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    ctx::Sleepable,
+    notifier::Event,
+};
+
+impl InvalidationWindow<'_, Sleepable> {
+    /// Splits the mapping of each huge page that lies across an end of `range`, in a nested window.
+    pub(in crate::mm) fn split_edges(&mut self, range: VpnRange) {
+        for edge in [range.start(), range.end()] {
+            if !edge.is_aligned(PMD_PAGES) {
+                self.split_pmd(edge);
+            }
+        }
+    }
+    /// Splits the mapping of a huge page at `at`, if there is one, in a nested window (`split_huge_pmd`).
+    pub(in crate::mm) fn split_pmd(&mut self, at: Vpn) {
+        let mm = self.mm;
+        if !mm.is_huge(&mut self.core.split().1, at) {
+            return;
+        }
+        let block = VpnRange::block_of(at);
+        let Ok(core) = self.core.nested(&mm.notifiers, block, Event::Clear);
+        let mut window = InvalidationWindow::new(mm, core);
+        window.split_huge(at);
+        window.close();
+    }
+    /// Splits the mapping of a huge page at `at`, if there is one, in this window, which covers it.
+    pub(in crate::mm) fn split_huge(&mut self, at: Vpn) {
+        let mem = self.mm.machine().mem();
+        let emptied = self.lock_ptes(at, |txn| split_leaf(mem, txn.leaf()));
+        if emptied == Some(true) {
+            self.free_empty_leaves(VpnRange::block_of(at));
+        }
+    }
+}

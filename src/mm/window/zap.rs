@@ -1,0 +1,73 @@
+//! Dropping every page of a range that an operation selects.
+
+use super::InvalidationWindow;
+use crate::mm::{
+    entry::{pte::RawPte, release::drop_entry_to},
+    page_table::{LeafAt, Pin},
+};
+use crate::{
+    addr::VpnRange,
+    ctx::Sleepable,
+    frame::{FrameFlags, PhysMem},
+};
+use smallvec::SmallVec;
+use std::convert::Infallible;
+
+/// The entries that a zap removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum Zap {
+    /// All: the mapping goes.
+    Mapping,
+    /// All but guard markers (`MADV_DONTNEED`, a truncated file).
+    Pages,
+    /// Pages of the object alone, not private copies (a hole punched in a file).
+    ObjectPages,
+}
+
+impl Zap {
+    #[inline]
+    fn takes(self, pte: RawPte, mem: &PhysMem) -> bool {
+        match self {
+            Self::Mapping => true,
+            Self::Pages => !pte.is_guard(),
+            // Migrating pages of the object too, which then arrive nowhere (`should_zap_folio`).
+            Self::ObjectPages => pte
+                .counted_or_migrating()
+                .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON)),
+        }
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    /// Removes the entries of `range` that `what` selects and gives up their pages (`zap_page_range`).
+    ///
+    /// A huge page across an edge of the range is split first. A leaf that other address spaces share is left whole if it
+    /// lies in the range.
+    pub(in crate::mm) fn zap(&mut self, range: VpnRange, what: Zap) {
+        self.split_edges(range);
+        let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
+        let mm = self.mm;
+        let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>| {
+            Ok(what == Zap::Mapping && mm.table.give_up_shared(part, leaf))
+        };
+        self.leaves_or(range, left, |txn| {
+            let mut retired = txn.mem.retired();
+            txn.leaf.take_if(
+                txn.part,
+                |pte| what.takes(pte, txn.mem),
+                |pte| drop_entry_to(&mut retired, pte),
+            );
+            drop(retired);
+            if txn.leaf.is_huge() && txn.leaf.is_empty() {
+                txn.leaf.set_huge(false);
+                huge.push(txn.range());
+            }
+            Ok::<(), Infallible>(())
+        })
+        .unwrap_or_else(|e| match e {});
+        // On Linux a huge page has no table, so its leaf goes as well.
+        for part in huge {
+            self.free_empty_leaves(part);
+        }
+    }
+}
