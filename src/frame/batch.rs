@@ -4,12 +4,8 @@
 //! what an oracle sees, and where an allocation can be made to fail.
 
 use super::{
-    arena::{OutOfFrames, PhysMem},
-    flags::FrameFlags,
-    free::BATCH,
-    inject::AllocKind,
-    owner::Owner,
-    used::AccessBits,
+    access_bits::AccessBits, flags::FrameFlags, free::BATCH, inject::AllocKind,
+    lifetime::OutOfFrames, mem::PhysMem, owner::Owner,
 };
 use crate::addr::Pfn;
 
@@ -78,7 +74,7 @@ impl<'m> Retired<'m> {
     /// An entry stops mapping the frame, and says how it was used; the last reference retires it.
     #[inline(always)]
     pub(crate) fn unmap(&mut self, pfn: Pfn, used: AccessBits) {
-        if !self.mem.unmap_last(pfn, used) {
+        if !self.mem.drop_mapping(pfn, used) {
             return self.still_referenced(pfn);
         }
         if self.len == BATCH {
@@ -90,9 +86,9 @@ impl<'m> Retired<'m> {
     /// The same of a frame that the caller has locked: whoever has it by number is told by the caller.
     pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
-            self.mem.keep_use(pfn, used);
+            self.mem.merge_access_bits(pfn, used);
         }
-        let last = self.mem.unmap_told(pfn);
+        let last = self.mem.drop_merged_mapping(pfn);
         debug_assert!(!last, "its lock has a reference");
         self.still_referenced(pfn);
     }

@@ -7,9 +7,9 @@
 //! on by the batch (the kernel's per-cpu lists). What is at hand is the top of one stack of which the pool is the rest,
 //! so that a single thread cannot tell.
 
+use super::pfn::HUGE;
 use crate::{
     addr::Pfn,
-    frame::huge::HUGE,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Sharded},
 };
 use std::ops::Range;

@@ -4,33 +4,13 @@
 //! concerns the whole is asked of all of them.
 
 use super::{
-    arena::{OutOfFrames, PhysMem},
     flags::FrameFlags,
     inject::AllocKind,
+    lifetime::OutOfFrames,
+    mem::PhysMem,
+    pfn::{HUGE, HUGE_ZERO},
 };
-use crate::addr::{PMD_PAGES, Pfn};
-
-/// Frames of a huge page.
-#[allow(clippy::cast_possible_truncation)]
-pub(crate) const HUGE: u32 = PMD_PAGES as u32;
-
-/// First frame of the huge zero page: it has no memory, and is never counted.
-const HUGE_ZERO: Pfn = Pfn(1 << 29);
-
-impl Pfn {
-    /// The zero page, or a part of the huge one.
-    pub(crate) fn is_zero(self) -> bool {
-        self.0 == 0 || self >= HUGE_ZERO
-    }
-    /// First frame of the huge page that this one would be of.
-    pub(crate) fn head(self) -> Self {
-        Self(self.0 & !(HUGE - 1))
-    }
-    /// The `n`th frame after this.
-    pub(crate) fn nth(self, n: u32) -> Self {
-        Self(self.0 + n)
-    }
-}
+use crate::addr::Pfn;
 
 /// A new huge page: one reference on each frame, given back when dropped.
 #[derive(Debug)]

@@ -28,52 +28,64 @@
 //! | `commit` | memory promised, not yet used |
 //! | `quota` | memory that page tables are made of |
 
-mod arena;
+mod access_bits;
 mod batch;
+mod bytes;
 mod commit;
+mod config;
 mod contents;
 mod counts;
+mod export;
 mod exported;
 mod flags;
 mod free;
-mod handle;
 mod huge;
 mod inject;
 #[cfg(all(feature = "remote", target_os = "linux"))]
+mod lend;
+#[cfg(all(feature = "remote", target_os = "linux"))]
 mod lent;
+mod lifetime;
+mod lists;
+mod lock;
 mod lru;
+mod mem;
 mod meta;
+mod observer;
 mod owner;
+mod page_bytes;
+mod pfn;
 mod quota;
+mod read_ahead;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod shared;
-mod swap;
-mod swap_ahead;
+mod swap_cache;
+mod swap_slots;
+mod tables;
 #[cfg(test)]
 mod tests;
-mod used;
 mod view;
-mod wait;
-mod watch;
+mod waiters;
 
-pub use arena::{OutOfFrames, PhysMem};
+pub(crate) use access_bits::AccessBits;
 pub(crate) use batch::Retired;
 pub use commit::{Commit, Overcommit};
-pub use contents::{Contents, MemConfig};
+pub use config::{Contents, MemConfig};
 pub(crate) use exported::Lost;
 pub use flags::FrameFlags;
-pub use handle::Frame;
-pub(crate) use huge::{HUGE, HugeFrame};
+pub(crate) use huge::HugeFrame;
 pub use inject::{AllocKind, Inject, Injected};
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use lent::{Lender, Loan, Place};
-pub(crate) use lru::LruList;
+pub use lifetime::OutOfFrames;
+pub(crate) use lists::LruList;
+pub use lock::FrameLock;
+pub use mem::{Frame, PhysMem};
+pub(crate) use observer::FrameWatch;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
+pub(crate) use pfn::HUGE;
 pub use quota::Refused;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;
-pub use swap::{Swap, SwapSlot};
-pub(crate) use used::AccessBits;
+pub use swap_slots::{Swap, SwapSlot};
 pub use view::{FrameView, FrameViewMut};
-pub use wait::FrameLock;
-pub(crate) use watch::FrameWatch;

@@ -4,7 +4,7 @@
 //! them without any lock of this process, whatever they promised.
 #![allow(unsafe_code)]
 
-use super::contents::LEN;
+use super::pfn::PAGE_BYTES;
 use crate::sync::{AtomicU8, Ordering::Relaxed};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -33,7 +33,7 @@ impl SharedMemory {
     pub(crate) fn new(pages: u32, others_write: bool) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create(c"emmu", flags)?);
-        file.set_len(u64::from(pages) * LEN as u64)?;
+        file.set_len(u64::from(pages) * PAGE_BYTES as u64)?;
         let made = Self::map(file, true)?;
         let seals = if others_write {
             SEALS
@@ -118,7 +118,7 @@ impl fmt::Debug for SharedMemory {
 
 #[cfg(test)]
 mod tests {
-    use super::{LEN, SharedMemory};
+    use super::{PAGE_BYTES, SharedMemory};
     use memmap2::MmapRaw;
     use std::{fs, os::fd::AsRawFd};
 
@@ -133,10 +133,10 @@ mod tests {
             again(&memory, true).unwrap(),
             again(&memory, false).unwrap(),
         );
-        writes.write(LEN + 7, &[1, 2]);
+        writes.write(PAGE_BYTES + 7, &[1, 2]);
         let mut seen = [0; 2];
         for at in [&memory, &reads] {
-            at.read(LEN + 7, &mut seen);
+            at.read(PAGE_BYTES + 7, &mut seen);
             assert_eq!(seen, [1, 2]);
         }
         assert!(memory.file.set_len(0).is_err(), "the size is sealed");

@@ -1,6 +1,6 @@
 //! Counts, retirement, exhaustion, and the oracle.
 
-use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, arena::CHUNK};
+use super::{AllocKind, Contents, FrameFlags, MemConfig, OutOfFrames, PhysMem, mem::CHUNK};
 use crate::addr::Pfn;
 
 fn memory(frames: u32) -> PhysMem {

@@ -3,7 +3,7 @@
 //! A view remembers how often its frame had been retired when it was made. Each access checks, before and after, that
 //! this has not changed: whoever uses a frame that was given back is caught in the act.
 
-use super::{arena::PhysMem, flags::FrameFlags};
+use super::{flags::FrameFlags, mem::PhysMem};
 use crate::{
     addr::Pfn,
     sync::{AtomicU32, Ordering},

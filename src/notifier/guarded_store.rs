@@ -163,7 +163,7 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
         }
         let translation = entry.translation();
         for pfn in translation.frames().filter(|pfn| !pfn.is_zero()) {
-            mem.told(pfn, AccessBits { young, dirty });
+            mem.merge_device_bits(pfn, AccessBits { young, dirty });
         }
     }
 }

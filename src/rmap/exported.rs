@@ -92,14 +92,14 @@ impl Exports {
         mem: &PhysMem,
         cx: &mut Cx<'_, R, Sleepable>,
     ) {
-        if mem.has_put_off() {
+        if mem.has_deferred() {
             self.settle_all(mem, cx);
         }
     }
     #[cold]
     fn settle_all<R: Below<rank::Folio>>(&self, mem: &PhysMem, cx: &mut Cx<'_, R, Sleepable>) {
         let mut despite = Despite::default();
-        while let Some((frame, lost)) = mem.next_put_off() {
+        while let Some((frame, lost)) = mem.next_deferred() {
             let locked = mem.lock(cx, frame);
             let pfn = locked.pfn();
             // Another mapping may have it still, or again.

@@ -1,6 +1,6 @@
 //! What entries that go say of the use of their frames.
 
-use super::{arena::PhysMem, flags::FrameFlags};
+use super::{flags::FrameFlags, mem::PhysMem};
 use crate::{addr::Pfn, sync::Ordering};
 
 /// The marks of an entry that goes, here or of an external MMU.
@@ -13,7 +13,7 @@ pub(crate) struct AccessBits {
 impl PhysMem {
     /// An entry of a page table that went had these marks.
     #[inline(never)]
-    pub(super) fn keep_use(&self, pfn: Pfn, used: AccessBits) {
+    pub(super) fn merge_access_bits(&self, pfn: Pfn, used: AccessBits) {
         if used.dirty {
             self.set_flags(pfn, FrameFlags::DIRTY);
         }
@@ -23,16 +23,16 @@ impl PhysMem {
     }
     /// An entry of an external MMU goes, and passes on its marks.
     #[inline]
-    pub(crate) fn told(&self, pfn: Pfn, used: AccessBits) {
+    pub(crate) fn merge_device_bits(&self, pfn: Pfn, used: AccessBits) {
         let mut marks = FrameFlags::empty();
         marks.set(FrameFlags::DIRTY, used.dirty);
         marks.set(FrameFlags::ACCESSED, used.young);
-        let told = if used.dirty {
+        let passed_on = if used.dirty {
             FrameFlags::DEVICE_DIRTY.bits()
         } else {
             0
         };
-        let change = |old: u16| (old & !told) | marks.bits();
+        let change = |old: u16| (old & !passed_on) | marks.bits();
         let flags = self.meta(pfn).flags;
         let mut old = flags.load(Ordering::Relaxed);
         while change(old) != old {

@@ -3,30 +3,15 @@
 //! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, also that in the swap cache, and
 //! nobody else unmaps, migrates or writes it back (`folio_lock`).
 
-use super::{arena::PhysMem, flags::FrameFlags, handle::Frame};
+use super::{
+    flags::FrameFlags,
+    mem::{Frame, PhysMem},
+    owner::Owner,
+};
 use crate::{
     addr::Pfn,
     ctx::{Cx, Rank, Sleepable},
-    sync::{Condvar, Mutex},
 };
-
-const BUCKETS: usize = 64;
-
-/// Where threads wait, by frame.
-#[derive(Debug)]
-pub(super) struct Waiters([(Mutex<()>, Condvar); BUCKETS]);
-
-impl Default for Waiters {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| (Mutex::default(), Condvar::new())))
-    }
-}
-
-impl Waiters {
-    fn of(&self, pfn: Pfn) -> &(Mutex<()>, Condvar) {
-        &self.0[pfn.0 as usize % BUCKETS]
-    }
-}
 
 /// The frame is locked by this thread, and has a reference.
 #[derive(Debug)]
@@ -91,7 +76,7 @@ impl<'m> FrameLock<'m> {
         self.frame.pfn()
     }
     /// Who has it; stands still while it is locked.
-    pub(crate) fn owner(&self) -> Option<super::Owner> {
+    pub(crate) fn owner(&self) -> Option<Owner> {
         self.mem.owner(self.pfn())
     }
     pub(crate) fn set_exported(&self) {

@@ -1,109 +1,22 @@
-//! The swap device, and the swap cache in front of it.
-//!
-//! Guarantee: a slot lives while page-table entries or objects count on it or a frame is cached for it; its contents
-//! are those of the page when it was last written out. A frame is cached for one slot at most, and the cache holds a
-//! reference on it.
+//! The swap cache: frames that have a slot of the swap device, or are read from one.
 
 use super::{
-    arena::PhysMem, contents::Contents, flags::FrameFlags, handle::Frame, swap_ahead::ReadAhead,
-    wait::FrameLock,
+    config::Contents,
+    flags::FrameFlags,
+    lock::FrameLock,
+    mem::{Frame, PhysMem},
+    pfn::PAGE_BYTES,
+    swap_slots::{SlotState, Swap, SwapSlot, SwapSlots},
 };
-use crate::{
-    addr::{PAGE_SIZE, Pfn},
-    sync::{AtomicU64, Mutex, Ordering},
-};
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt,
-    ops::Range,
-};
-
-#[allow(clippy::cast_possible_truncation)]
-type Page = [u8; PAGE_SIZE as usize];
-
-/// A slot of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SwapSlot(pub(crate) u32);
-
-#[derive(Default)]
-struct Slot {
-    /// Entries and objects that refer to it.
-    count: u32,
-    /// Frame in the swap cache.
-    cached: Option<Pfn>,
-    /// That frame was read because a neighbour was wanted, and nobody has asked for it yet.
-    ahead: bool,
-    /// Refers to it without a cache: an object.
-    of_object: bool,
-    page: Option<Box<Page>>,
-}
-
-#[derive(Default)]
-struct Slots {
-    slots: Vec<Slot>,
-    free: BTreeSet<u32>,
-    /// Where the search for a free one begins: one page is written behind the other.
-    next: u32,
-    ahead: ReadAhead,
-    /// Which slot a cached frame is of.
-    of_frame: HashMap<Pfn, SwapSlot>,
-}
-
-/// A device of fixed size; takes memory for what is in it.
-#[derive(Default)]
-pub struct Swap {
-    capacity: u32,
-    used: AtomicU64,
-    slots: Mutex<Slots>,
-}
-
-impl Slots {
-    fn slot(&mut self, slot: SwapSlot) -> &mut Slot {
-        &mut self.slots[slot.0 as usize]
-    }
-    /// Gives the slot back if nobody refers to it; says whether it did.
-    fn release(&mut self, id: SwapSlot) -> bool {
-        let slot = self.slot(id);
-        let unused = slot.count == 0 && slot.cached.is_none();
-        if unused {
-            *slot = Slot::default();
-            self.free.insert(id.0);
-        }
-        unused
-    }
-}
-
-impl Swap {
-    pub(super) fn new(capacity: u32) -> Self {
-        Self {
-            capacity,
-            ..Self::default()
-        }
-    }
-    /// Slots there are.
-    pub fn capacity(&self) -> u32 {
-        self.capacity
-    }
-    /// Slots in use.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-    /// More than half of it is used: caches are given up early (`vm_swap_full`).
-    pub(crate) fn is_scarce(&self) -> bool {
-        self.used() * 2 > u64::from(self.capacity)
-    }
-    /// Frames in the swap cache.
-    pub fn cached(&self) -> usize {
-        self.slots.lock().of_frame.len()
-    }
-}
+use crate::{addr::Pfn, sync::Ordering};
+use std::ops::Range;
 
 impl PhysMem {
     /// The swap device.
     pub fn swap(&self) -> &Swap {
         &self.swap
     }
-    fn take_slot(&self, slots: &mut Slots) -> Option<SwapSlot> {
+    fn take_slot(&self, slots: &mut SwapSlots) -> Option<SwapSlot> {
         let swap = &self.swap;
         let len = u32::try_from(slots.slots.len()).expect("below the capacity");
         // On an empty device writing begins anew.
@@ -115,7 +28,7 @@ impl PhysMem {
         let id = match slots.free.range(from..).next().copied() {
             Some(id) => id,
             None if len < swap.capacity => {
-                slots.slots.push(Slot::default());
+                slots.slots.push(SlotState::default());
                 len
             }
             None => slots.free.first().copied()?,
@@ -160,13 +73,13 @@ impl PhysMem {
         drop(slots);
         drop(cached);
     }
-    fn release(&self, slots: &mut Slots, id: SwapSlot) {
+    fn release(&self, slots: &mut SwapSlots, id: SwapSlot) {
         if slots.release(id) {
             self.swap.used.fetch_sub(1, Ordering::Relaxed);
         }
     }
     /// Takes the frame out of the cache; the reference is the caller's to drop, outside the lock.
-    fn uncache(&self, slots: &mut Slots, id: SwapSlot) -> Option<Frame<'_>> {
+    fn uncache(&self, slots: &mut SwapSlots, id: SwapSlot) -> Option<Frame<'_>> {
         let pfn = slots.slot(id).cached.take()?;
         slots.of_frame.remove(&pfn);
         self.clear_flags(pfn, FrameFlags::SWAP_CACHE);
@@ -235,11 +148,11 @@ impl PhysMem {
         self.clear_flags(pfn, FrameFlags::DIRTY);
     }
     /// A copy of the frame's bytes; none if they are zero, or not modelled.
-    fn image(&self, pfn: Pfn) -> Option<Box<Page>> {
+    fn image(&self, pfn: Pfn) -> Option<Box<[u8; PAGE_BYTES]>> {
         if self.contents() == Contents::None {
             return None;
         }
-        let mut page = Box::new([0; PAGE_SIZE as usize]);
+        let mut page = Box::new([0; PAGE_BYTES]);
         self.read(pfn, 0, &mut page[..]);
         page.iter().any(|&b| b != 0).then_some(page)
     }
@@ -350,14 +263,5 @@ impl PhysMem {
             to.write(0, &page[..]);
         }
         self.read_ahead(window);
-    }
-}
-
-impl fmt::Debug for Swap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Swap")
-            .field("capacity", &self.capacity)
-            .field("used", &self.used())
-            .finish_non_exhaustive()
     }
 }

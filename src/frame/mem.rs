@@ -1,38 +1,28 @@
 //! Metadata of all frames, and who gets the next one.
 
+#[cfg(all(feature = "remote", target_os = "linux"))]
+use super::shared::SharedMemory;
 use super::{
-    contents::{Contents, MemConfig, Page, Pages},
-    exported::{Exported, Lost},
+    config::{Contents, MemConfig},
+    contents::{Page, Pages},
+    exported::Exported,
     flags::FrameFlags,
     free::FreeFrames,
-    handle::Frame,
-    inject::{AllocKind, Inject, Injected},
-    lru::Lru,
+    inject::Inject,
+    lists::Lru,
     meta::{Meta, Metas},
+    observer::FrameWatch,
     owner::Owner,
+    pfn::ZERO,
     quota::Quota,
-    swap::Swap,
-    used::AccessBits,
-    wait::Waiters,
-    watch::FrameWatch,
+    swap_slots::Swap,
+    waiters::Waiters,
 };
 use crate::{
     addr::Pfn,
     sync::{AtomicU32, OnceLock, Ordering},
 };
-use std::{fmt, sync::Arc};
-use thiserror::Error;
-
-/// Every frame is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum OutOfFrames {
-    /// Really.
-    #[error("all {0} frames are in use")]
-    UsedUp(u32),
-    /// On purpose.
-    #[error(transparent)]
-    Injected(#[from] Injected),
-}
+use std::{fmt, mem::ManuallyDrop, sync::Arc};
 
 /// Frames whose metadata are made together; fewer in the last chunk.
 pub(super) const CHUNK: u32 = 1 << 14;
@@ -43,10 +33,10 @@ struct Chunk {
 
 /// The physical memory of a machine.
 pub struct PhysMem {
-    config: MemConfig,
+    pub(super) config: MemConfig,
     chunks: Box<[OnceLock<Chunk>]>,
     pub(super) free: FreeFrames,
-    inject: Inject,
+    pub(super) inject: Inject,
     pub(super) waiters: Waiters,
     pub(super) swap: Swap,
     pub(super) lru: Lru,
@@ -54,9 +44,6 @@ pub struct PhysMem {
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
 }
-
-/// The zero page: frame 0, never counted, never freed.
-pub(super) const ZERO: Pfn = Pfn(0);
 
 impl PhysMem {
     /// Memory of that size; nothing is allocated for it yet but a directory.
@@ -81,7 +68,7 @@ impl PhysMem {
         // Tried out once, before anybody counts on it.
         #[cfg(all(feature = "remote", target_os = "linux"))]
         if config.contents == Contents::Shared {
-            super::SharedMemory::new(1, false)?;
+            SharedMemory::new(1, false)?;
         }
         let chunks = (config.frames + 1).div_ceil(CHUNK);
         Ok(Self {
@@ -149,137 +136,9 @@ impl PhysMem {
         self.chunk(pfn).pages.page((pfn.0 % CHUNK) as usize)
     }
 
-    /// A frame that reads as zero, with one reference.
-    ///
-    /// For one thread the order is fixed: the frame retired last comes first, then those never used, ascending.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfFrames`] when all are in use.
-    pub fn alloc(&self) -> Result<Frame<'_>, OutOfFrames> {
-        self.alloc_as(FrameFlags::empty(), None)
-    }
-    /// The same, born with flags and an owner.
-    pub(crate) fn alloc_as(
-        &self,
-        flags: FrameFlags,
-        owner: Option<Owner>,
-    ) -> Result<Frame<'_>, OutOfFrames> {
-        self.inject.check(AllocKind::Frame)?;
-        let pfn = self.free.take();
-        let Some(pfn) = pfn else {
-            self.note_no_frame();
-            return Err(OutOfFrames::UsedUp(self.config.frames));
-        };
-        self.init_allocated(pfn, flags, owner);
-        Ok(self.adopt(pfn))
-    }
-    /// A frame off the free list gets one reference. The rest comes first: whoever gets another one by the number finds it.
-    pub(super) fn init_allocated(&self, pfn: Pfn, flags: FrameFlags, owner: Option<Owner>) {
-        let meta = self.meta(pfn);
-        meta.flags.store(flags.bits(), Ordering::Relaxed);
-        meta.owner
-            .store(owner.map_or(0, Owner::word), Ordering::Relaxed);
-        meta.counts.init_allocated(pfn);
-    }
-    /// The same with one mapping, which has the reference.
-    #[inline]
-    pub(super) fn init_mapped(&self, pfn: Pfn, flags: FrameFlags, owner: Owner) {
-        let meta = self.meta(pfn);
-        meta.flags.store(flags.bits(), Ordering::Relaxed);
-        meta.owner.store(owner.word(), Ordering::Relaxed);
-        meta.counts.init_mapped(pfn);
-    }
-    fn retire(&self, pfn: Pfn) {
-        self.leave(pfn, self.meta(pfn));
-        self.free.put(pfn);
-    }
-    /// The last reference is gone: all that retiring a frame is but the free list.
-    #[inline]
-    fn leave(&self, pfn: Pfn, meta: Meta<'_>) {
-        self.watch_retirement(pfn);
-        if (meta.flags()).intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
-            self.lru_remove(pfn);
-            self.unexport(pfn);
-        }
-        // The generation first: from here on every view of the frame is stale. Who gave up the last reference is alone.
-        let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
-        meta.generation.store(next, Ordering::Release);
-        if self.config.contents != Contents::None {
-            self.clear_page(pfn);
-        }
-    }
-    #[inline(never)]
-    fn clear_page(&self, pfn: Pfn) {
-        if let Some(page) = self.page(pfn) {
-            page.clear();
-        }
-    }
-
     /// Takes over a reference that a page-table entry or an object held.
     pub(crate) fn adopt(&self, pfn: Pfn) -> Frame<'_> {
         Frame::adopted(self, pfn)
-    }
-    /// One more reference on a frame that somebody holds.
-    pub(crate) fn get(&self, pfn: Pfn) -> Frame<'_> {
-        self.meta(pfn).counts.get_ref(pfn);
-        self.adopt(pfn)
-    }
-    /// One more reference unless the frame is free.
-    pub(crate) fn try_get(&self, pfn: Pfn) -> Option<Frame<'_>> {
-        self.meta(pfn).counts.try_get_ref().then(|| self.adopt(pfn))
-    }
-    pub(super) fn put(&self, pfn: Pfn) {
-        if self.meta(pfn).counts.put_ref(pfn) {
-            self.retire(pfn);
-        }
-    }
-    /// An entry maps the frame with the reference that its maker gave up.
-    pub(crate) fn map_inc(&self, pfn: Pfn) {
-        self.meta(pfn).counts.map(pfn);
-    }
-    /// One more entry maps the frame.
-    pub(crate) fn share(&self, pfn: Pfn) {
-        self.meta(pfn).counts.share(pfn, 1);
-    }
-    /// As many more of a private frame, which one entry alone may have had until now.
-    #[inline]
-    pub(crate) fn share_private(&self, pfn: Pfn, more: u32) {
-        let meta = self.meta(pfn);
-        if more > 0 {
-            meta.counts.share(pfn, more);
-        }
-        let exclusive = FrameFlags::ANON_EXCLUSIVE.bits();
-        if meta.flags.load(Ordering::Relaxed) & exclusive != 0 {
-            meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
-        }
-    }
-    /// An entry stops mapping the frame, and says how it was used; whether that was the last reference. Then it is retired
-    /// but for the free list. One that is exported stays until that was told.
-    #[inline]
-    pub(super) fn unmap_last(&self, pfn: Pfn, used: AccessBits) -> bool {
-        let flags = self.meta(pfn).flags();
-        // Of private memory nobody will ever ask.
-        let asked = FrameFlags::ANON | FrameFlags::EXPORTED;
-        if flags & asked != FrameFlags::ANON {
-            if !flags.contains(FrameFlags::ANON) {
-                self.keep_use(pfn, used);
-            }
-            if flags.contains(FrameFlags::EXPORTED) {
-                self.put_off(pfn, Lost::Mapping);
-            }
-        }
-        self.unmap_told(pfn)
-    }
-    /// The same where its use was noted, and whoever has the frame locked tells of it.
-    #[inline]
-    pub(super) fn unmap_told(&self, pfn: Pfn) -> bool {
-        let meta = self.meta(pfn);
-        let last = meta.counts.unshare(pfn);
-        if last {
-            self.leave(pfn, meta);
-        }
-        last
     }
     /// References on a frame, mappings among them; none on a zero page, which is not counted.
     ///
@@ -366,10 +225,6 @@ impl PhysMem {
 
 #[cfg(test)]
 impl PhysMem {
-    /// An entry stops mapping the frame; the last reference retires it.
-    pub(super) fn unshare(&self, pfn: Pfn) {
-        self.retired().unmap(pfn, AccessBits::default());
-    }
     /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
     pub(super) fn overhead(&self) -> usize {
         let made = self.chunks.iter().filter_map(OnceLock::get);
@@ -389,5 +244,63 @@ impl fmt::Debug for PhysMem {
             .field("contents", &self.config.contents)
             .field("in_use", &self.in_use())
             .finish_non_exhaustive()
+    }
+}
+
+/// One reference: the frame stays while this lives. Cloning takes another.
+pub struct Frame<'m> {
+    mem: &'m PhysMem,
+    pfn: Pfn,
+}
+
+impl<'m> Frame<'m> {
+    pub(super) fn adopted(mem: &'m PhysMem, pfn: Pfn) -> Self {
+        Self { mem, pfn }
+    }
+    /// Its number.
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+    /// Whether it is a frame of this memory, and not of another machine's.
+    pub(crate) fn is_of(&self, mem: &PhysMem) -> bool {
+        std::ptr::eq(self.mem, mem)
+    }
+    /// Reads bytes.
+    ///
+    /// # Panics
+    ///
+    /// If they leave the page.
+    pub fn read(&self, offset: usize, out: &mut [u8]) {
+        self.mem.read(self.pfn, offset, out);
+    }
+    /// Writes bytes.
+    ///
+    /// # Panics
+    ///
+    /// If they leave the page.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        self.mem.write(self.pfn, offset, bytes);
+    }
+    /// Leaves the reference to whatever keeps the number: [`PhysMem::adopt`] takes it back.
+    pub(crate) fn into_raw(self) -> Pfn {
+        ManuallyDrop::new(self).pfn
+    }
+}
+
+impl Clone for Frame<'_> {
+    fn clone(&self) -> Self {
+        self.mem.get(self.pfn)
+    }
+}
+
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        self.mem.put(self.pfn);
+    }
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({:?})", self.pfn)
     }
 }

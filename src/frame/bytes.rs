@@ -1,0 +1,60 @@
+//! Reading and writing the bytes of frames.
+
+use super::{contents::Page, mem::PhysMem, pfn::ZERO};
+use crate::addr::Pfn;
+
+/// What a read of a free frame gives in debug builds, so that a number kept too long shows.
+const POISON: u8 = 0x6b;
+
+impl PhysMem {
+    /// Copies bytes of a frame into `out`.
+    #[inline]
+    pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
+        let pfn = if pfn.is_zero() { ZERO } else { pfn };
+        let Some(page) = self.page(pfn) else {
+            return out.fill(0);
+        };
+        page.read(offset, out);
+        if cfg!(debug_assertions) && pfn != ZERO && self.refcount(pfn) == 0 {
+            out.fill(POISON);
+        }
+    }
+    /// Stores bytes into a frame.
+    ///
+    /// # Panics
+    ///
+    /// If it is the zero page, in release builds too: every process would read what was written.
+    pub(crate) fn write(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+        assert!(!pfn.is_zero(), "the zero page is written");
+        if let Some(page) = self.page(pfn) {
+            page.write(offset, bytes);
+        }
+    }
+    /// Whether the frame holds nothing but zeros; unknown, so `false`, without contents.
+    pub(crate) fn is_unused(&self, pfn: Pfn) -> bool {
+        self.page(pfn).is_some_and(Page::is_zero)
+    }
+    /// Whether two frames hold the same bytes; unknown, so `false`, without contents.
+    pub(crate) fn equal(&self, a: Pfn, b: Pfn) -> bool {
+        match (self.page(a), self.page(b)) {
+            (Some(Page::Own(a)), Some(Page::Own(b))) => a.equals(b),
+            #[cfg(all(feature = "remote", target_os = "linux"))]
+            (Some(Page::Shared(a)), Some(Page::Shared(b))) => a.equals(b),
+            _ => false,
+        }
+    }
+    /// Gives `to` the contents of `from`.
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Self::write).
+    pub(crate) fn copy(&self, from: Pfn, to: Pfn) {
+        assert!(to != ZERO, "the zero page is written");
+        match (self.page(from), self.page(to)) {
+            (Some(Page::Own(from)), Some(Page::Own(to))) => to.copy_from(from),
+            #[cfg(all(feature = "remote", target_os = "linux"))]
+            (Some(Page::Shared(from)), Some(Page::Shared(to))) => to.copy_from(from),
+            _ => {}
+        }
+    }
+}
