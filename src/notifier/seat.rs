@@ -88,7 +88,7 @@ impl Seat {
         }
     }
     /// Sleeps until no window overlaps `range`; of a subscription, all of it.
-    pub(super) fn wait_idle(&self, range: VpnRange) {
+    pub(crate) fn wait_idle(&self, range: VpnRange) {
         let Some(sub) = &self.sub else {
             return self.board.wait_idle(range);
         };
