@@ -12,7 +12,7 @@ use emmu::{
     addr::{Vpn, VpnRange},
     extmmu::{
         References,
-        gru::{AddressSpace, Context, Gru, GruConfig},
+        gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId},
     },
@@ -52,13 +52,13 @@ fn guest(w: &mut World<'_>) -> (Arc<Vm>, Vcpu) {
 }
 
 /// A context on a GRU without preloading, so that a miss is one drop-in.
-fn context(w: &mut World<'_>) -> Context {
+fn context(w: &mut World<'_>) -> GruContext {
     let config = GruConfig {
         preload: 0,
         ..GruConfig::default()
     };
-    let (space, _stays) = AddressSpace::attach(&mut w.cx, &w.mm, &Gru::several(1, config), None);
-    Context::new(&space, 0).unwrap()
+    let (space, _stays) = GruSpace::attach(&mut w.cx, &w.mm, &Gru::several(1, config), None);
+    GruContext::new(&space, 0).unwrap()
 }
 
 fn mapped(w: &mut World<'_>) {

@@ -9,7 +9,7 @@ use emmu::{
     addr::{Vpn, VpnRange},
     extmmu::{
         References,
-        gru::{AddressSpace, Context, Gru, GruConfig},
+        gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
     },
@@ -29,7 +29,7 @@ const MOST: u64 = 1 << 16;
 /// A device on an address space.
 enum Device {
     Kvm(Vcpu),
-    Gru(Context),
+    Gru(GruContext),
     Xpmem(Attachment),
 }
 
@@ -52,8 +52,8 @@ fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
         }
         "gru" => {
             let grus = Gru::several(1, GruConfig::default());
-            let (space, _stays) = AddressSpace::attach(cx, mm, &grus, None);
-            Device::Gru(Context::new(&space, 0).unwrap())
+            let (space, _stays) = GruSpace::attach(cx, mm, &grus, None);
+            Device::Gru(GruContext::new(&space, 0).unwrap())
         }
         _ => {
             let config = OwnerConfig {

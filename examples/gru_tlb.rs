@@ -7,7 +7,7 @@
 
 use emmu::{
     Machine, MachineConfig, Mm,
-    extmmu::gru::{AddressSpace, Context, Gru, GruConfig, Mistake},
+    extmmu::gru::{Gru, GruConfig, GruContext, GruMistake, GruSpace},
     mm::{Advice, MmapArgs},
     notifier::ExternalMmu,
     oracle::{Finding, Oracle},
@@ -20,10 +20,10 @@ const PAGE: u64 = emmu::PAGE_SIZE;
 fn main() -> Result<(), Box<dyn Error>> {
     let drivers = [
         ("a driver that purges", None),
-        ("a driver that does not", Some(Mistake::NoPurge)),
+        ("a driver that does not", Some(GruMistake::NoPurge)),
         (
             "a driver that purges when the window ends",
-            Some(Mistake::LatePurge),
+            Some(GruMistake::LatePurge),
         ),
     ];
     for (what, mistake) in drivers {
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn life(mistake: Option<Mistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
+fn life(mistake: Option<GruMistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
@@ -47,12 +47,12 @@ fn life(mistake: Option<Mistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
         ..GruConfig::default()
     };
     let grus = Gru::several(1, config);
-    let (space, _stays) = AddressSpace::attach(&mut cx, &mm, &grus, mistake);
+    let (space, _stays) = GruSpace::attach(&mut cx, &mm, &grus, mistake);
     let oracle = Oracle::new(&machine);
     oracle.watch(&mm, Arc::clone(&space) as Arc<dyn ExternalMmu>);
 
     // The first instruction misses; the page is not there, so not the interrupt but the user's own call brings it.
-    let context = Context::new(&space, 0)?;
+    let context = GruContext::new(&space, 0)?;
     context.write(&mut cx, BASE, b"by the GRU")?;
     // The next pages are the process's: the interrupt finds them, and enters their neighbours as well.
     for n in 1..8 {

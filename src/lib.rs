@@ -117,6 +117,7 @@ pub mod ctx;
 #[cfg(test)]
 #[path = "../tests/common/drawn.rs"]
 mod drawn;
+pub mod driver;
 pub mod error;
 pub mod extmmu;
 pub mod file;

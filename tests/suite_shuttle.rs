@@ -6,7 +6,7 @@
 use emmu::{
     extmmu::{
         gru::GruConfig,
-        kvm::{Mistake, VmConfig},
+        kvm::{KvmMistake, VmConfig},
         xpmem::{Manners, OwnerConfig},
     },
     testkit::{Suite, gru, kvm, xpmem},
@@ -35,7 +35,7 @@ fn correct_devices_stay_silent_in_every_schedule() {
 fn a_race_is_found_made_short_and_found_again_by_its_seed() {
     let hasty = || {
         kvm(VmConfig {
-            mistake: Some(Mistake::NoRetry),
+            mistake: Some(KvmMistake::NoRetry),
             ..VmConfig::default()
         })
     };

@@ -13,7 +13,7 @@ pub mod xpmem;
 
 pub use bill::{Bill, Meter, Span};
 pub use recorder::{Recorder, Told};
-pub use tlb::{IsHuge, Tlb};
+pub use tlb::{PageSize, Tlb};
 
 /// Whether a driver's entries hold references on their frames. A frame with a reference more than it has mappings is
 /// copied at the next write after a fork, where it would have been reused, and is not swapped out.

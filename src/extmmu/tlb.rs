@@ -133,13 +133,13 @@ impl<T> Tlb<T> {
     /// Enters a translation of one page, or of the 512 around it; returns what had to go for want of room. Entries of single
     /// pages among the 512 go too: they would be found first, and may say less. A page or an address space with too large a
     /// number is not entered, and comes back.
-    pub fn insert(&mut self, asid: u32, page: u64, is_huge: IsHuge, value: T) -> Option<T> {
+    pub fn insert(&mut self, asid: u32, page: u64, size: PageSize, value: T) -> Option<T> {
         if !can_name(asid, page) {
             return Some(value);
         }
-        let tag = match is_huge {
-            IsHuge::Small => Tag::small(asid, page),
-            IsHuge::Huge => {
+        let tag = match size {
+            PageSize::Small => Tag::small(asid, page),
+            PageSize::Huge => {
                 let tag = Tag::huge(asid, page);
                 let (first, end) = (tag.page(), tag.page() + (1 << HUGE_SHIFT));
                 self.take_if(|old, _| !old.is_huge() && old.translates(asid, first, end));
@@ -248,14 +248,14 @@ impl<T> Tlb<T> {
 
 /// The size of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IsHuge {
+pub enum PageSize {
     /// One page of 4 KiB.
     Small,
     /// 512 of them, 2 MiB.
     Huge,
 }
 
-impl IsHuge {
+impl PageSize {
     /// By the number of pages.
     pub fn of(pages: u64) -> Self {
         if pages == 1 { Self::Small } else { Self::Huge }
@@ -264,7 +264,10 @@ impl IsHuge {
 
 #[cfg(test)]
 mod tests {
-    use super::{IsHuge::*, Tlb};
+    use super::{
+        PageSize::{Huge, Small},
+        Tlb,
+    };
 
     #[test]
     fn entries_are_found_by_page_space_and_size() {

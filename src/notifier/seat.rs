@@ -94,7 +94,7 @@ impl Seat {
     }
     /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any
     /// page of that.
-    pub(super) fn wait_idle(&self, range: VpnRange) {
+    pub(crate) fn wait_idle(&self, range: VpnRange) {
         let Some(sub) = &self.sub else {
             return self.board.wait_idle(range);
         };

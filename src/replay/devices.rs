@@ -7,7 +7,7 @@ use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     extmmu::{
         Bill, Meter, References, Span,
-        gru::{AddressSpace, Context, Gru, GruConfig},
+        gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId},
     },
@@ -148,7 +148,7 @@ pub struct Standing {
 /// Device by device, what it does its accesses with.
 enum Device {
     Kvm(Arc<Vm>, Vcpu),
-    Gru(Arc<AddressSpace>, Context),
+    Gru(Arc<GruSpace>, GruContext),
     Xpmem(Arc<Owner>, Attachment),
 }
 
@@ -182,8 +182,8 @@ impl Device {
             }
             MmuKind::Gru => {
                 let grus = Gru::several(1, GruConfig::default());
-                let (space, _stays) = AddressSpace::attach(cx, mm, &grus, None);
-                let context = Context::new(&space, 0).expect("there is a GRU");
+                let (space, _stays) = GruSpace::attach(cx, mm, &grus, None);
+                let context = GruContext::new(&space, 0).expect("there is a GRU");
                 Self::Gru(space, context)
             }
             MmuKind::Xpmem => {

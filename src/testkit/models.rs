@@ -9,7 +9,7 @@ use crate::ctx::CallCx;
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     extmmu::{
-        gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake as GruMistake},
+        gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace},
         kvm::{AccessedBits, Exit, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{
             Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId, XpmemError,
@@ -157,16 +157,16 @@ impl Device for HostUser {
 
 /// A GRU context.
 struct Instructions {
-    space: Arc<AddressSpace>,
-    context: Context,
+    space: Arc<GruSpace>,
+    context: GruContext,
 }
 
 /// A GRU on trial.
 pub fn gru(config: GruConfig, mistake: Option<GruMistake>) -> Kit {
     Kit::attaching(move |cx, mm| {
         let grus = Gru::several(1, config);
-        let (space, registration) = AddressSpace::attach(cx, mm, &grus, mistake);
-        let context = Context::new(&space, 0).expect("there is a GRU");
+        let (space, registration) = GruSpace::attach(cx, mm, &grus, mistake);
+        let context = GruContext::new(&space, 0).expect("there is a GRU");
         Attached {
             mmu: Arc::clone(&space) as Arc<dyn ExternalMmu>,
             device: Arc::new(Instructions { space, context }),

@@ -6,7 +6,7 @@ use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
     extmmu::{
-        gru::{AddressSpace, Context, Gru, GruConfig, GruFault, NoGru},
+        gru::{Gru, GruConfig, GruContext, GruFault, GruSpace, NoGru},
         kvm::{Exit, Gfn, MemSlot, SlotError, SlotFlags, Vm, VmConfig},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId, XpmemError},
     },
@@ -50,8 +50,8 @@ fn a_gru_instruction_on_no_address_of_the_process_is_an_exception() {
             tlb_entries: 8,
             max_asid: u32::MAX,
         };
-        let (space, _stays) = AddressSpace::attach(cx, mm, &Gru::several(1, config), None);
-        let context = Context::new(&space, usize::MAX).unwrap();
+        let (space, _stays) = GruSpace::attach(cx, mm, &Gru::several(1, config), None);
+        let context = GruContext::new(&space, usize::MAX).unwrap();
         context.read(cx, BASE, &mut [0]).unwrap();
         for addr in ODD {
             for done in [
@@ -70,8 +70,8 @@ fn a_gru_instruction_on_no_address_of_the_process_is_an_exception() {
 #[test]
 fn an_address_space_without_grus_has_no_context() {
     with(|cx, mm| {
-        let (space, _stays) = AddressSpace::attach(cx, mm, &[], None);
-        assert_eq!(Context::new(&space, 3).map(drop), Err(NoGru));
+        let (space, _stays) = GruSpace::attach(cx, mm, &[], None);
+        assert_eq!(GruContext::new(&space, 3).map(drop), Err(NoGru));
     });
 }
 

@@ -3,7 +3,7 @@
 use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
-    extmmu::gru::{AddressSpace, Context, Gru, GruConfig, GruFault, Mistake, run_on},
+    extmmu::gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace, run_on},
     mm::{Advice, MmapArgs},
     notifier::{ExternalMmu, Registration},
     oracle::{Finding, Invariant, Oracle},
@@ -17,7 +17,7 @@ const PAGES: u64 = 2048;
 struct World {
     mm: Arc<Mm>,
     grus: Vec<Arc<Gru>>,
-    space: Arc<AddressSpace>,
+    space: Arc<GruSpace>,
     oracle: Arc<Oracle>,
     registration: Registration,
 }
@@ -26,14 +26,14 @@ fn world(
     cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
     config: GruConfig,
-    bug: Option<Mistake>,
+    bug: Option<GruMistake>,
 ) -> World {
     let mm = Mm::new(machine);
     let oracle = Oracle::new(machine);
     mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
         .unwrap();
     let grus = Gru::several(2, config);
-    let (space, registration) = AddressSpace::attach(cx, &mm, &grus, bug);
+    let (space, registration) = GruSpace::attach(cx, &mm, &grus, bug);
     oracle.watch(&mm, Arc::clone(&space) as Arc<dyn ExternalMmu>);
     World {
         mm,
@@ -59,7 +59,7 @@ fn with(config: GruConfig, f: impl FnOnce(&mut CallCx<'_>, &World)) {
     drop(w.registration);
 }
 
-fn load(cx: &mut CallCx<'_>, context: &Context, page: u64) -> u8 {
+fn load(cx: &mut CallCx<'_>, context: &GruContext, page: u64) -> u8 {
     let mut byte = [0];
     context.read(cx, BASE + page * PAGE, &mut byte).unwrap();
     byte[0]
@@ -68,7 +68,7 @@ fn load(cx: &mut CallCx<'_>, context: &Context, page: u64) -> u8 {
 #[test]
 fn instructions_see_what_the_processor_sees() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         w.mm.store(cx, BASE, 3).unwrap();
         assert_eq!(load(cx, &context, 0), 3);
         context.write(cx, BASE + PAGE - 1, &[8, 9]).unwrap();
@@ -97,7 +97,7 @@ fn instructions_see_what_the_processor_sees() {
 #[test]
 fn a_fault_of_the_address_space_is_an_exception() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         w.mm.munmap(cx, BASE, PAGE).unwrap();
         let fault = context.read(cx, BASE, &mut [0]).unwrap_err();
         assert!(matches!(fault, GruFault::Fault { addr: BASE, .. }));
@@ -106,7 +106,7 @@ fn a_fault_of_the_address_space_is_an_exception() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let w = world(&mut cx, &machine, GruConfig::default(), None);
-    let context = Context::new(&w.space, 1).unwrap();
+    let context = GruContext::new(&w.space, 1).unwrap();
     w.mm.exit(&mut cx);
     assert_eq!(context.read(&mut cx, BASE, &mut [0]), Err(GruFault::Gone));
 }
@@ -114,7 +114,7 @@ fn a_fault_of_the_address_space_is_an_exception() {
 #[test]
 fn a_context_that_is_not_loaded_is_purged_lazily() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         context.write(cx, BASE, &[5]).unwrap();
         context.unload();
         let purges = w.grus[0].stats().purges;
@@ -146,10 +146,10 @@ fn more_contexts_than_slots_and_identifiers_take_turns() {
     with(config, |cx, w| {
         // The other has the same GRUs in another order: its second is the first one's first.
         let swapped: Vec<_> = w.grus.iter().rev().cloned().collect();
-        let (other, registration) = AddressSpace::attach(cx, &w.mm, &swapped, None);
-        let mine = (0..20).map(|_| Context::new(&w.space, 0).unwrap());
-        let all: Vec<Context> = mine
-            .chain((0..20).map(|_| Context::new(&other, 1).unwrap()))
+        let (other, registration) = GruSpace::attach(cx, &w.mm, &swapped, None);
+        let mine = (0..20).map(|_| GruContext::new(&w.space, 0).unwrap());
+        let all: Vec<GruContext> = mine
+            .chain((0..20).map(|_| GruContext::new(&other, 1).unwrap()))
             .collect();
         for round in 0..5 {
             for (n, context) in (0u8..).zip(&all) {
@@ -157,7 +157,7 @@ fn more_contexts_than_slots_and_identifiers_take_turns() {
                 context.write(cx, BASE + page * PAGE, &[n + round]).unwrap();
                 assert_eq!(load(cx, context, page), n + round);
             }
-            all.iter().for_each(Context::unload);
+            all.iter().for_each(GruContext::unload);
             w.mm.madvise(cx, BASE, PAGE, Advice::DontNeed).unwrap();
         }
         assert!(w.grus[0].stats().flushes > 0);
@@ -176,7 +176,7 @@ fn pages_behind_a_miss_are_entered_ahead() {
         for n in 0..8 {
             w.mm.store(cx, BASE + n * PAGE, n as u8).unwrap();
         }
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         for n in 0..8 {
             assert_eq!(u64::from(load(cx, &context, n)), n);
         }
@@ -192,7 +192,7 @@ fn a_huge_page_is_one_entry() {
         w.mm.madvise(cx, BASE, PAGES * PAGE, Advice::HugePage)
             .unwrap();
         w.mm.store(cx, BASE, 1).unwrap();
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         assert_eq!(load(cx, &context, 0), 1);
         assert_eq!(load(cx, &context, 511), 0);
         assert_eq!(w.grus[0].tlb_len(), 1);
@@ -206,18 +206,18 @@ fn a_huge_page_is_one_entry() {
 fn the_oracle_names_each_mistake() {
     use Invariant::{Coherent, NoUseAfterFree};
     for bug in [
-        Mistake::NoPurge,
-        Mistake::LatePurge,
-        Mistake::NoLazyPurge,
-        Mistake::ShortPurge,
+        GruMistake::NoPurge,
+        GruMistake::LatePurge,
+        GruMistake::NoLazyPurge,
+        GruMistake::ShortPurge,
     ] {
         let machine = Machine::new(MachineConfig::default());
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
         let w = world(&mut cx, &machine, GruConfig::default(), Some(bug));
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         context.write(&mut cx, BASE, &[1]).unwrap();
-        if bug == Mistake::NoLazyPurge {
+        if bug == GruMistake::NoLazyPurge {
             context.unload();
         }
         w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
@@ -234,9 +234,9 @@ fn what_an_instruction_stored_without_a_word_is_a_lost_write() {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    let bug = Some(Mistake::LostDirty);
+    let bug = Some(GruMistake::LostDirty);
     let w = world(&mut cx, &machine, GruConfig::default(), bug);
-    let context = Context::new(&w.space, 0).unwrap();
+    let context = GruContext::new(&w.space, 0).unwrap();
     context.write(&mut cx, BASE, &[1]).unwrap();
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     let found = w.oracle.take();
@@ -249,7 +249,7 @@ fn a_window_that_is_never_counted_out_is_named() {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    let bug = Some(Mistake::LostEnd);
+    let bug = Some(GruMistake::LostEnd);
     let w = world(&mut cx, &machine, GruConfig::default(), bug);
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     w.oracle.audit_liveness();
@@ -277,7 +277,7 @@ fn a_window_that_is_never_counted_out_is_named() {
 #[test]
 fn purges_go_through_a_handle_of_the_blade_or_through_a_shared_one() {
     with(GruConfig::default(), |cx, w| {
-        let context = Context::new(&w.space, 0).unwrap();
+        let context = GruContext::new(&w.space, 0).unwrap();
         let purge_from = |cx: &mut CallCx<'_>, processor| {
             run_on(processor);
             load(cx, &context, 0);

@@ -6,7 +6,7 @@ use emmu::{
     addr::{Vpn, VpnRange},
     extmmu::References,
     extmmu::kvm::{
-        AccessedBits, Exit, Gfn, MemSlot, Mistake, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
+        AccessedBits, Exit, Gfn, KvmMistake, MemSlot, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
     },
     mm::{Advice, MmapArgs, Prot},
     notifier::{AgeKind, ExternalMmu, Registration},
@@ -264,7 +264,7 @@ fn a_pfn_cache_is_valid_until_its_page_moves() {
 }
 
 /// What the oracle says when a driver makes this mistake.
-fn verdict(mistake: Mistake) -> Vec<Invariant> {
+fn verdict(mistake: KvmMistake) -> Vec<Invariant> {
     let machine = machine();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
@@ -276,7 +276,7 @@ fn verdict(mistake: Mistake) -> Vec<Invariant> {
     let vcpu = g.vm.vcpu(&mut cx);
     let cache = g.vm.pfn_cache(0);
     match mistake {
-        Mistake::EarlyValid | Mistake::DeafCache => cache.refresh(&mut cx).unwrap(),
+        KvmMistake::EarlyValid | KvmMistake::DeafCache => cache.refresh(&mut cx).unwrap(),
         _ => {
             for n in 0..4 {
                 vcpu.store(&mut cx, n * PAGE, 1).unwrap();
@@ -296,16 +296,16 @@ fn verdict(mistake: Mistake) -> Vec<Invariant> {
 fn the_oracle_names_each_mistake() {
     use Invariant::{Coherent, DirtyKept, NoUseAfterFree};
     for mistake in [
-        Mistake::NoFlush,
-        Mistake::LateFlush,
-        Mistake::ShortFlush,
-        Mistake::DeafCache,
+        KvmMistake::NoFlush,
+        KvmMistake::LateFlush,
+        KvmMistake::ShortFlush,
+        KvmMistake::DeafCache,
     ] {
         assert_eq!(verdict(mistake), [NoUseAfterFree, Coherent], "{mistake:?}");
     }
-    assert_eq!(verdict(Mistake::LostDirty), [DirtyKept]);
+    assert_eq!(verdict(KvmMistake::LostDirty), [DirtyKept]);
     // Of the window itself nothing is seen: the count that stays up is, at exit.
-    assert_eq!(verdict(Mistake::LostEnd), []);
+    assert_eq!(verdict(KvmMistake::LostEnd), []);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn references_that_go_before_the_flush_are_named() {
     let mut cx = thread.cx();
     let config = VmConfig {
         references: References::Pinned,
-        mistake: Some(Mistake::LateFlush),
+        mistake: Some(KvmMistake::LateFlush),
         ..VmConfig::default()
     };
     let g = guest(&mut cx, &machine, config);
@@ -337,7 +337,7 @@ fn a_processor_that_waits_for_a_window_that_is_over_is_named() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let config = VmConfig {
-        mistake: Some(Mistake::LostEnd),
+        mistake: Some(KvmMistake::LostEnd),
         ..VmConfig::default()
     };
     let g = guest(&mut cx, &machine, config);
@@ -390,7 +390,7 @@ fn a_stale_entry_is_found_though_nobody_asks_about_its_page() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let config = VmConfig {
-        mistake: Some(Mistake::NoFlush),
+        mistake: Some(KvmMistake::NoFlush),
         ..VmConfig::default()
     };
     let g = guest(&mut cx, &machine, config);

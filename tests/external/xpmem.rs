@@ -5,8 +5,8 @@ use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
     extmmu::xpmem::{
-        Attachment, Breach, Failure, Manners, Mistake, Owner, OwnerConfig, Partition, PartitionId,
-        SegId, XpmemError,
+        Attachment, Breach, Failure, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId,
+        XpmemError, XpmemMistake,
     },
     mm::{Advice, MmapArgs},
     notifier::{Access, ExternalMmu, Registration},
@@ -231,10 +231,10 @@ fn the_oracle_names_each_mistake() {
     use Invariant::{Coherent, NoUseAfterFree, ReferencesKept};
     let lies = [
         None,
-        Some(Mistake::NoRecall),
-        Some(Mistake::LateRecall),
-        Some(Mistake::ShortRecall),
-        Some(Mistake::NoWait),
+        Some(XpmemMistake::NoRecall),
+        Some(XpmemMistake::LateRecall),
+        Some(XpmemMistake::ShortRecall),
+        Some(XpmemMistake::NoWait),
     ];
     for mistake in lies {
         let machine = Machine::new(MachineConfig::default());
@@ -253,7 +253,7 @@ fn the_oracle_names_each_mistake() {
         if mistake.is_none() {
             partition.set_manners(Manners::Lies);
         }
-        if mistake == Some(Mistake::NoWait) {
+        if mistake == Some(XpmemMistake::NoWait) {
             // Its answer does not come before the pages go.
             partition.set_manners(Manners::Hangs);
         }
@@ -278,7 +278,7 @@ fn references_that_go_before_the_answers_are_named() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let config = OwnerConfig {
-        mistake: Some(Mistake::EarlyUnpin),
+        mistake: Some(XpmemMistake::EarlyUnpin),
         ..OwnerConfig::default()
     };
     let w = world(&mut cx, &machine, config);
@@ -300,7 +300,7 @@ fn what_an_importer_stored_without_a_word_is_a_lost_write() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let config = OwnerConfig {
-        mistake: Some(Mistake::LostDirty),
+        mistake: Some(XpmemMistake::LostDirty),
         ..OwnerConfig::default()
     };
     let w = world(&mut cx, &machine, config);

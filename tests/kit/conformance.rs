@@ -71,7 +71,7 @@ fn old_kvm() -> Kit {
         mistake: None,
     })
 }
-fn preloading_gru(mistake: Option<gru::Mistake>) -> Kit {
+fn preloading_gru(mistake: Option<gru::GruMistake>) -> Kit {
     let config = GruConfig {
         preload: 4,
         ..GruConfig::default()
@@ -95,13 +95,13 @@ fn caught(kit: &Kit, by: Property) {
 
 #[test]
 fn mistakes_of_kvm() {
-    use kvm::Mistake;
+    use kvm::KvmMistake;
     for (mistake, by) in [
-        (Mistake::NoFlush, Property::DropsRange),
-        (Mistake::LateFlush, Property::DropsRange),
-        (Mistake::ShortFlush, Property::DropsRange),
-        (Mistake::NoRetry, Property::Retry),
-        (Mistake::LostDirty, Property::Dirty),
+        (KvmMistake::NoFlush, Property::DropsRange),
+        (KvmMistake::LateFlush, Property::DropsRange),
+        (KvmMistake::ShortFlush, Property::DropsRange),
+        (KvmMistake::NoRetry, Property::Retry),
+        (KvmMistake::LostDirty, Property::Dirty),
     ] {
         let config = VmConfig {
             mistake: Some(mistake),
@@ -110,8 +110,8 @@ fn mistakes_of_kvm() {
         caught(&testkit::kvm(config), by);
     }
     for (mistake, by) in [
-        (Mistake::EarlyValid, Property::Retry),
-        (Mistake::DeafCache, Property::DropsRange),
+        (KvmMistake::EarlyValid, Property::Retry),
+        (KvmMistake::DeafCache, Property::DropsRange),
     ] {
         let config = VmConfig {
             mistake: Some(mistake),
@@ -123,30 +123,30 @@ fn mistakes_of_kvm() {
 
 #[test]
 fn mistakes_of_grus() {
-    use gru::Mistake;
+    use gru::GruMistake;
     for (mistake, by) in [
-        (Mistake::NoPurge, Property::DropsRange),
-        (Mistake::LatePurge, Property::DropsRange),
-        (Mistake::NoDisarm, Property::Retry),
-        (Mistake::BlindPreload, Property::Retry),
-        (Mistake::EarlyEnd, Property::HoldsOff),
+        (GruMistake::NoPurge, Property::DropsRange),
+        (GruMistake::LatePurge, Property::DropsRange),
+        (GruMistake::NoDisarm, Property::Retry),
+        (GruMistake::BlindPreload, Property::Retry),
+        (GruMistake::EarlyEnd, Property::HoldsOff),
     ] {
         caught(&preloading_gru(Some(mistake)), by);
     }
     // A few instructions wide: nothing can be played in between, threads have to meet there.
-    let late = preloading_gru(Some(Mistake::LateActive));
+    let late = preloading_gru(Some(GruMistake::LateActive));
     let found = (0..50).any(|_| late.check(Property::Progress).is_failed());
     assert!(found, "a window that counts itself in after its purge");
 }
 
 #[test]
 fn mistakes_of_xpmem() {
-    use xpmem::Mistake;
+    use xpmem::XpmemMistake;
     for (mistake, by) in [
-        (Mistake::NoRecall, Property::DropsRange),
-        (Mistake::ShortRecall, Property::DropsRange),
-        (Mistake::LateRecall, Property::DropsRange),
-        (Mistake::NoRetry, Property::Retry),
+        (XpmemMistake::NoRecall, Property::DropsRange),
+        (XpmemMistake::ShortRecall, Property::DropsRange),
+        (XpmemMistake::LateRecall, Property::DropsRange),
+        (XpmemMistake::NoRetry, Property::Retry),
     ] {
         let config = OwnerConfig {
             mistake: Some(mistake),
@@ -155,7 +155,7 @@ fn mistakes_of_xpmem() {
         caught(&testkit::xpmem(config, Manners::Prompt), by);
     }
     let impatient = OwnerConfig {
-        mistake: Some(Mistake::NoWait),
+        mistake: Some(XpmemMistake::NoWait),
         ..OwnerConfig::default()
     };
     let slow = Manners::Slow(Duration::from_millis(5));

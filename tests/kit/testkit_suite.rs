@@ -70,7 +70,7 @@ fn correct_devices_stay_silent_under_threads() {
 #[test]
 fn a_mistake_is_found_made_short_and_run_again() {
     let mistaken = kvm(VmConfig {
-        mistake: Some(kvm::Mistake::NoFlush),
+        mistake: Some(kvm::KvmMistake::NoFlush),
         ..VmConfig::default()
     });
     let folder = std::env::temp_dir().join(format!("emmu-suite-{}", std::process::id()));
@@ -95,12 +95,12 @@ fn a_mistake_is_found_made_short_and_run_again() {
 
 #[test]
 fn each_mistake_that_one_thread_shows_is_found() {
-    for mistake in [gru::Mistake::NoPurge, gru::Mistake::LatePurge] {
+    for mistake in [gru::GruMistake::NoPurge, gru::GruMistake::LatePurge] {
         let kit = gru(GruConfig::default(), Some(mistake));
         let found = Suite::new([kit]).cases(2000).run();
         assert!(found.is_err(), "{mistake:?}");
     }
-    for mistake in [kvm::Mistake::LateFlush, kvm::Mistake::ShortFlush] {
+    for mistake in [kvm::KvmMistake::LateFlush, kvm::KvmMistake::ShortFlush] {
         let config = VmConfig {
             mistake: Some(mistake),
             ..VmConfig::default()

@@ -9,7 +9,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
     extmmu::{
-        gru::{AddressSpace, Context, Gru, GruConfig},
+        gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId},
     },
@@ -44,7 +44,7 @@ impl Random {
 
 struct Devices {
     vm: Arc<Vm>,
-    gru: Arc<AddressSpace>,
+    gru: Arc<GruSpace>,
     owner: Arc<Owner>,
     partition: Arc<Partition>,
 }
@@ -66,7 +66,7 @@ fn use_memory(
     let mut cx = thread.cx();
     let mut random = Random(seed);
     let vcpu = devices.vm.vcpu(&mut cx);
-    let context = Context::new(&devices.gru, seed as usize).unwrap();
+    let context = GruContext::new(&devices.gru, seed as usize).unwrap();
     let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE)).unwrap();
     let segment = devices.owner.make(whole, Access::Write);
     let importer = devices
@@ -305,7 +305,7 @@ fn attach(machine: &Arc<Machine>, mm: &Arc<Mm>, oracle: &Arc<Oracle>) -> Devices
             ..GruConfig::default()
         },
     );
-    let (gru, _stays) = AddressSpace::attach(&mut cx, mm, &grus, None);
+    let (gru, _stays) = GruSpace::attach(&mut cx, mm, &grus, None);
     // Nobody hangs here.
     let config = OwnerConfig {
         deadline: Duration::from_secs(600),

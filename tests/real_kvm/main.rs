@@ -32,7 +32,7 @@ mod drawn;
 #[path = "../common/skipped.rs"]
 mod skipped;
 
-use emmu::extmmu::kvm::Mistake;
+use emmu::extmmu::kvm::KvmMistake;
 use host::Host;
 use model::Model;
 use proptest::{prelude::*, test_runner::TestCaseError};
@@ -43,7 +43,7 @@ use steps::{Engine, Seen, Step, scenario};
 const CASES: u32 = 48;
 
 /// Executes steps on both engines; the first difference is the error.
-fn compare(steps: &[Step], mistake: Option<Mistake>) -> Result<Vec<Seen>, String> {
+fn compare(steps: &[Step], mistake: Option<KvmMistake>) -> Result<Vec<Seen>, String> {
     let machine = Model::machine();
     let mut thread = machine.enter().expect("one world a thread");
     let mut host = Host::new();
@@ -143,9 +143,9 @@ fn a_model_with_a_mistake_is_seen() {
         return;
     }
     for (story, mistake) in [
-        (stories::MEMORY, Mistake::NoFlush),
-        (stories::FORKS, Mistake::NoFlush),
-        (stories::CLOCK, Mistake::DeafCache),
+        (stories::MEMORY, KvmMistake::NoFlush),
+        (stories::FORKS, KvmMistake::NoFlush),
+        (stories::CLOCK, KvmMistake::DeafCache),
     ] {
         // Looking at a frame that was given back is a panic: as good as another byte.
         let compared = std::panic::catch_unwind(|| compare(story, Some(mistake)));

@@ -8,7 +8,7 @@ use emmu::ctx::CallCx;
 use emmu::{
     Errno, Machine, MachineConfig, Mm,
     addr::Vpn,
-    extmmu::kvm::{Gfn, MemSlot, Mistake, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
+    extmmu::kvm::{Gfn, KvmMistake, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
     file::{File, FileMode, Shmem},
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
     oracle::Oracle,
@@ -44,7 +44,7 @@ impl<'t> Model<'t> {
     pub fn machine() -> Arc<Machine> {
         Machine::new(MachineConfig::default())
     }
-    pub fn new(machine: &Arc<Machine>, mut cx: CallCx<'t>, mistake: Option<Mistake>) -> Self {
+    pub fn new(machine: &Arc<Machine>, mut cx: CallCx<'t>, mistake: Option<KvmMistake>) -> Self {
         let mm = Mm::new(machine);
         let config = VmConfig {
             mistake,

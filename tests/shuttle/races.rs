@@ -9,7 +9,7 @@ use emmu::{
     addr::{Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     extmmu::{
-        gru::{self, AddressSpace, Context, Gru, GruConfig},
+        gru::{self, Gru, GruConfig, GruContext, GruSpace},
         kvm::{self, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
         xpmem::{self, Attachment, Owner, OwnerConfig, Partition, PartitionId},
     },
@@ -31,7 +31,7 @@ enum Device {
     Vcpu(Vcpu),
     /// A machine's gfn-to-pfn cache.
     Cache(PfnCache),
-    Gru(Context),
+    Gru(GruContext),
     Importer(Attachment),
 }
 
@@ -54,8 +54,8 @@ impl Device {
         match kind {
             Kind::Vcpu | Kind::Cache => {
                 let mistake = wrong.map(|m| match &*m {
-                    "no-retry" => kvm::Mistake::NoRetry,
-                    "early-valid" => kvm::Mistake::EarlyValid,
+                    "no-retry" => kvm::KvmMistake::NoRetry,
+                    "early-valid" => kvm::KvmMistake::EarlyValid,
                     _ => panic!("no mistake of KVM: {m}"),
                 });
                 let config = VmConfig {
@@ -80,20 +80,23 @@ impl Device {
             }
             Kind::Gru => {
                 let mistake = wrong.map(|m| match &*m {
-                    "no-disarm" => gru::Mistake::NoDisarm,
+                    "no-disarm" => gru::GruMistake::NoDisarm,
                     _ => panic!("no mistake of the GRU: {m}"),
                 });
                 let size = GruConfig {
                     tlb_entries: 4,
                     ..GruConfig::default()
                 };
-                let (gru, registration) =
-                    AddressSpace::attach(cx, mm, &Gru::several(1, size), mistake);
-                (Self::Gru(Context::new(&gru, 0).unwrap()), gru, registration)
+                let (gru, registration) = GruSpace::attach(cx, mm, &Gru::several(1, size), mistake);
+                (
+                    Self::Gru(GruContext::new(&gru, 0).unwrap()),
+                    gru,
+                    registration,
+                )
             }
             Kind::Importer => {
                 let mistake = wrong.map(|m| match &*m {
-                    "no-retry" => xpmem::Mistake::NoRetry,
+                    "no-retry" => xpmem::XpmemMistake::NoRetry,
                     _ => panic!("no mistake of XPmem: {m}"),
                 });
                 let config = OwnerConfig {

@@ -5,7 +5,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
     extmmu::{
-        gru::{AddressSpace, Context, Gru, GruConfig},
+        gru::{Gru, GruConfig, GruContext, GruSpace},
         kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
         xpmem::{Owner, OwnerConfig, Partition, PartitionId},
     },
@@ -34,13 +34,13 @@ fn operate(machine: &Arc<Machine>, mm: &Mm) {
 fn use_devices(
     machine: &Arc<Machine>,
     vm: &Arc<Vm>,
-    gru: &Arc<AddressSpace>,
+    gru: &Arc<GruSpace>,
     owner: &Arc<Owner>,
 ) -> impl Send + use<> {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let vcpu = vm.vcpu(&mut cx);
-    let context = Context::new(gru, 0).unwrap();
+    let context = GruContext::new(gru, 0).unwrap();
     let partition = Partition::new(PartitionId(1));
     let whole = VpnRange::new(Vpn::containing(BASE), Vpn::containing(BASE + PAGES * PAGE)).unwrap();
     let segment = owner.make(whole, Access::Write);
@@ -87,7 +87,7 @@ fn world() {
         preload: 1,
         ..GruConfig::default()
     };
-    let (gru, _stays) = AddressSpace::attach(&mut cx, &mm, &Gru::several(1, size), None);
+    let (gru, _stays) = GruSpace::attach(&mut cx, &mm, &Gru::several(1, size), None);
     let (owner, _stays) = Owner::attach(&mut cx, &mm, OwnerConfig::default());
     let all: [Arc<dyn ExternalMmu>; 3] = [vm.clone(), gru.clone(), owner.clone()];
     for ext in all {

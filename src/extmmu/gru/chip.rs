@@ -2,8 +2,8 @@
 
 use super::{
     asid::{Asids, Before, MAX},
-    purge::AddressSpace,
     tgh::Handles,
+    tracker::Trackers,
 };
 use crate::{
     addr::VpnRange,
@@ -70,7 +70,8 @@ pub struct GruStats {
 /// A context in a slot of the chip.
 pub(super) struct Loaded {
     pub(super) context: u64,
-    pub(super) space: Weak<AddressSpace>,
+    /// Those of its address space.
+    pub(super) trackers: Weak<Trackers>,
     /// Which of that address space's GRUs this one is.
     pub(super) nth: usize,
     pub(super) asid: u32,
@@ -92,7 +93,7 @@ impl Loaded {
     }
 }
 
-pub(super) struct Inner {
+pub(super) struct Chip {
     pub(super) tlb: Tlb<Cached>,
     pub(super) slots: [Option<Loaded>; CONTEXTS],
     pub(super) asids: Asids,
@@ -105,9 +106,9 @@ pub(super) struct Inner {
 /// A GRU.
 pub struct Gru {
     pub(super) config: GruConfig,
-    /// Taken before `inner`.
+    /// Taken before `chip`.
     pub(super) handles: Handles,
-    pub(super) inner: Mutex<Inner>,
+    pub(super) chip: Mutex<Chip>,
 }
 
 impl Gru {
@@ -117,7 +118,7 @@ impl Gru {
             Arc::new(Self {
                 config,
                 handles: Handles::on_blade(nth / 2),
-                inner: Mutex::new(Inner {
+                chip: Mutex::new(Chip {
                     tlb: Tlb::new(config.tlb_entries),
                     slots: [const { None }; CONTEXTS],
                     asids: Asids::new(config.max_asid),
@@ -133,19 +134,19 @@ impl Gru {
     pub fn stats(&self) -> GruStats {
         GruStats {
             handle_waits: self.handles.waits(),
-            ..self.inner.lock().stats
+            ..self.chip.lock().stats
         }
     }
     /// Entries of its TLB, whether anybody can use them or not.
     pub fn tlb_len(&self) -> usize {
-        self.inner.lock().tlb.len()
+        self.chip.lock().tlb.len()
     }
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
+    pub(super) fn lock(&self) -> MutexGuard<'_, Chip> {
+        self.chip.lock()
     }
 }
 
-impl Inner {
+impl Chip {
     #[inline(always)]
     pub(super) fn slot_of(&mut self, context: u64) -> Option<&mut Loaded> {
         let mut loaded = self.slots.iter_mut().flatten();

@@ -2,8 +2,8 @@
 
 use super::{
     asid::effective,
-    chip::{Gru, Inner, Miss},
-    purge::{AddressSpace, Mistake},
+    chip::{Chip, Gru, GruStats, Miss},
+    space::{GruMistake, GruSpace},
 };
 use crate::ctx::CallCx;
 
@@ -11,7 +11,7 @@ use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange, by_page},
     ctx::{Atomic, Cx, rank},
     error::FaultError,
-    extmmu::tlb::IsHuge,
+    extmmu::tlb::PageSize,
     mm::Mm,
     notifier::{Access, Cached},
     sync::IdSource,
@@ -55,21 +55,21 @@ enum Dropin {
 
 /// A GRU context of one thread (`gru_thread_state`). It is loaded when it is used, and may be unloaded for others.
 #[derive(Debug)]
-pub struct Context {
-    pub(super) space: Arc<AddressSpace>,
+pub struct GruContext {
+    pub(super) space: Arc<GruSpace>,
     pub(super) gru: Arc<Gru>,
     /// Which one of the address space that is.
     pub(super) chip: usize,
     pub(super) id: u64,
 }
 
-impl Context {
+impl GruContext {
     /// A context on one of the GRUs of the address space, by number modulo their count; not loaded yet.
     ///
     /// # Errors
     ///
     /// [`NoGru`]: the address space was attached to none.
-    pub fn new(space: &Arc<AddressSpace>, chip: usize) -> Result<Self, NoGru> {
+    pub fn new(space: &Arc<GruSpace>, chip: usize) -> Result<Self, NoGru> {
         let chip = chip.checked_rem(space.grus.len()).ok_or(NoGru)?;
         Ok(Self {
             space: Arc::clone(space),
@@ -107,7 +107,7 @@ impl Context {
             self.instruct(cx, at, Access::Write, |space, cached| {
                 let view = space.gate.follow_mut(cached, page);
                 let mut view = view.expect("found for writing");
-                if space.made(Mistake::LostDirty) {
+                if space.made(GruMistake::LostDirty) {
                     view.write_deferring_dirty(offset, part);
                 } else {
                     view.write(offset, part);
@@ -122,7 +122,7 @@ impl Context {
         cx: &mut CallCx<'_>,
         addr: u64,
         access: Access,
-        f: impl FnOnce(&AddressSpace, &Cached),
+        f: impl FnOnce(&GruSpace, &Cached),
     ) -> Result<(), GruFault> {
         let gru = &self.gru;
         loop {
@@ -233,7 +233,7 @@ impl Context {
         addr: u64,
         miss: Armed<'_>,
         cached: Cached,
-        count: impl FnOnce(&mut super::GruStats) -> &mut u64,
+        count: impl FnOnce(&mut GruStats) -> &mut u64,
     ) -> Dropin {
         let mut chip = self.gru.lock();
         let serial = miss.into_serial();
@@ -268,7 +268,7 @@ impl Context {
             let Some(asid) = asid.filter(|_| !self.space.is_released()) else {
                 return;
             };
-            let checked = if self.space.made(Mistake::BlindPreload) {
+            let checked = if self.space.made(GruMistake::BlindPreload) {
                 Ok(pending.vouch())
             } else {
                 pending.validate()
@@ -290,7 +290,7 @@ impl Context {
 mod models;
 
 /// The instruction missed at `addr`: from here on a purge there is noticed. `None`: the context is not loaded.
-fn arm(chip: &mut Inner, context: u64, addr: u64) -> Option<u64> {
+fn arm(chip: &mut Chip, context: u64, addr: u64) -> Option<u64> {
     let serial = chip.misses;
     let loaded = chip.slot_of(context)?;
     // A drop-in may be of the huge page around it, so a purge anywhere in that cancels it.
@@ -304,7 +304,7 @@ fn arm(chip: &mut Inner, context: u64, addr: u64) -> Option<u64> {
 /// A miss that is being served: its own, whoever else uses the context. Dropped without a drop-in, it is given up.
 #[must_use]
 struct Armed<'c> {
-    context: &'c Context,
+    context: &'c GruContext,
     serial: u64,
 }
 
@@ -319,16 +319,16 @@ impl Armed<'_> {
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
-        let Context { gru, id, .. } = self.context;
+        let GruContext { gru, id, .. } = self.context;
         if let Some(loaded) = gru.lock().slot_of(*id) {
             let _was_armed = loaded.disarm(self.serial);
         }
     }
 }
 
-fn enter(chip: &mut Inner, asid: u32, cached: Cached) {
+fn enter(chip: &mut Chip, asid: u32, cached: Cached) {
     let range = cached.range();
     let _evicted = chip
         .tlb
-        .insert(asid, range.start().0, IsHuge::of(range.pages()), cached);
+        .insert(asid, range.start().0, PageSize::of(range.pages()), cached);
 }

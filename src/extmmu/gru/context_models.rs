@@ -1,10 +1,10 @@
 //! Loom model of the armed miss: a purge against a drop-in whose page was looked up before.
 
-use super::{Context, arm};
+use super::{GruContext, arm};
 use crate::{
     extmmu::gru::{
         Gru, GruConfig,
-        purge::{AddressSpace, Mistake},
+        space::{GruMistake, GruSpace},
     },
     notifier::{
         Access,
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-fn armed_miss(mistake: Option<Mistake>) {
+fn armed_miss(mistake: Option<GruMistake>) {
     let world = World::new();
     let grus = Gru::several(
         1,
@@ -22,9 +22,8 @@ fn armed_miss(mistake: Option<Mistake>) {
             ..GruConfig::default()
         },
     );
-    let (space, _stays) =
-        world.register(|seat| AddressSpace::new(seat, Weak::new(), &grus, mistake));
-    let context = Context::new(&space, 0).unwrap();
+    let (space, _stays) = world.register(|seat| GruSpace::new(seat, Weak::new(), &grus, mistake));
+    let context = GruContext::new(&space, 0).unwrap();
     context.load();
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || {
@@ -63,6 +62,6 @@ fn gru_armed_miss() {
 #[test]
 fn gru_purge_that_cancels_no_miss() {
     run::fails("gru_purge_that_cancels_no_miss", "stale TLB entry", || {
-        armed_miss(Some(Mistake::NoDisarm));
+        armed_miss(Some(GruMistake::NoDisarm));
     });
 }

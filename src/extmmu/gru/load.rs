@@ -1,10 +1,10 @@
 //! Contexts come onto a GRU when they are used, and go when others want their place.
 
-use super::{chip::Loaded, context::Context};
+use super::{chip::Loaded, context::GruContext};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-impl Context {
+impl GruContext {
     /// Makes sure that the context is loaded (`gru_load_context`).
     #[cold]
     #[inline(never)]
@@ -17,7 +17,7 @@ impl Context {
         }
         let (slot, stolen) = chip.free_slot();
         if let Some(stolen) = stolen {
-            if stolen.space.as_ptr() == Arc::as_ptr(&self.space) {
+            if stolen.trackers.as_ptr() == Arc::as_ptr(&self.space.trackers) {
                 trackers[self.chip].loaded -= 1;
             } else if !steal(&stolen) {
                 chip.slots[slot] = Some(stolen);
@@ -33,7 +33,7 @@ impl Context {
         tracker.loaded += 1;
         chip.slots[slot] = Some(Loaded {
             context: self.id,
-            space: Arc::downgrade(&self.space),
+            trackers: Arc::downgrade(&self.space.trackers),
             nth: self.chip,
             asid: tracker.asid,
             armed: SmallVec::new(),
@@ -51,7 +51,7 @@ impl Context {
     }
 }
 
-impl Drop for Context {
+impl Drop for GruContext {
     fn drop(&mut self) {
         self.unload();
     }
@@ -60,10 +60,10 @@ impl Drop for Context {
 /// Takes a context of another address space into account as unloaded. `false`: that one's tracker is being used, and
 /// cannot be waited for with a chip locked; somebody else is chosen next time.
 fn steal(stolen: &Loaded) -> bool {
-    let Some(space) = stolen.space.upgrade() else {
+    let Some(trackers) = stolen.trackers.upgrade() else {
         return true;
     };
-    let Some(mut trackers) = space.trackers.try_lock() else {
+    let Some(mut trackers) = trackers.try_lock() else {
         return false;
     };
     trackers[stolen.nth].loaded -= 1;

@@ -26,6 +26,8 @@
 //! | --- | --- |
 //! | `asid` | identifiers of address spaces in a TLB, and their generations |
 //! | `chip` | one GRU: TLB, loaded contexts, misses |
+//! | `space` | an address space on its GRUs |
+//! | `tracker` | what it knows of each of them |
 //! | `purge` | what a window does |
 //! | `tgh` | the handles that purges go through, and waiting for one |
 //! | `context` | instructions, and how their misses are served |
@@ -36,9 +38,11 @@ mod chip;
 mod context;
 mod load;
 mod purge;
+mod space;
 mod tgh;
+mod tracker;
 
 pub use chip::{Gru, GruConfig, GruStats};
-pub use context::{Context, GruFault, NoGru};
-pub use purge::{AddressSpace, Mistake};
+pub use context::{GruContext, GruFault, NoGru};
+pub use space::{GruMistake, GruSpace};
 pub use tgh::run_on;

@@ -1,29 +1,18 @@
-//! One address space as GRUs see it (`gru_mm_struct`), and what its windows do.
+//! What a window does.
 
 use super::{
     asid::effective,
-    chip::{Gru, Inner},
+    chip::Chip,
+    space::{GruMistake, GruSpace},
 };
-use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
-
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Context, Cx, EnterFrom, rank},
-    extmmu::{
-        bill::{Bill, Meter},
-        tlb::Tlb,
-    },
-    mm::Mm,
-    notifier::{
-        Ack, Cached, ExternalMmu, Gate, Invalidation, NoStore, Registration, Seat, Translation,
-        WouldBlock,
-    },
-    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
+    ctx::{Atomic, AtomicCallbackCx, CallbackCx, Context, Cx, EnterFrom, rank},
+    extmmu::tlb::Tlb,
+    notifier::{Ack, Cached, ExternalMmu, Invalidation, Translation, WouldBlock},
+    sync::Ordering,
 };
-use std::{
-    ops::RangeInclusive,
-    sync::{Arc, Weak},
-};
+use std::ops::RangeInclusive;
 
 /// Pages that one purge instruction can name; 1024 stands for all.
 const MOST: u64 = 1023;
@@ -31,120 +20,7 @@ const MOST: u64 = 1023;
 const PURGE: u64 = 2000;
 const PER_PAGE: u64 = 4;
 
-/// What is known of the address space on one GRU.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tracker {
-    /// 0: none, or given up.
-    pub(super) asid: u32,
-    pub(super) generation: u32,
-    /// Contexts loaded there.
-    pub(super) loaded: u32,
-}
-
-/// Mistakes that were made, or could be, in drivers of this kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    /// Windows do not purge.
-    NoPurge,
-    /// A purge does not cancel the misses in its range (B24: hardware without the armed bit).
-    NoDisarm,
-    /// A context that is not loaded keeps its identifier over a window.
-    NoLazyPurge,
-    /// The purge comes at the end of the window.
-    LatePurge,
-    /// Pages entered ahead are not asked about (B25).
-    BlindPreload,
-    /// The last page of a range is not purged.
-    ShortPurge,
-    /// A window purges first and counts itself as active then.
-    LateActive,
-    /// A window counts itself out when it has purged (B5).
-    EarlyEnd,
-    /// The end of a window does not count it out (B2).
-    LostEnd,
-    /// What instructions store is not told to the frame (B26).
-    LostDirty,
-}
-
-/// An address space whose memory GRUs work on.
-pub struct AddressSpace {
-    pub(super) mm: Weak<Mm>,
-    pub(super) grus: Vec<Arc<Gru>>,
-    pub(super) gate: Gate<NoStore, (), Atomic>,
-    /// Windows that have begun and not ended (`ms_range_active`).
-    active: AtomicU64,
-    quiet: Mutex<()>,
-    woken: Condvar,
-    pub(super) trackers: Mutex<Vec<Tracker>>,
-    pub(super) meter: Meter,
-    pub(super) mistake: Option<Mistake>,
-    released: AtomicBool,
-}
-
-impl AddressSpace {
-    /// Puts the GRUs on the chain of an address space.
-    pub fn attach(
-        cx: &mut CallCx<'_>,
-        mm: &Arc<Mm>,
-        grus: &[Arc<Gru>],
-        mistake: Option<Mistake>,
-    ) -> (Arc<Self>, Registration) {
-        mm.register(cx, |seat| {
-            Self::new(seat, Arc::downgrade(mm), grus, mistake)
-        })
-    }
-    pub(super) fn new(
-        seat: Seat,
-        mm: Weak<Mm>,
-        grus: &[Arc<Gru>],
-        mistake: Option<Mistake>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            mm,
-            grus: grus.to_vec(),
-            gate: Gate::new(seat, NoStore, ()),
-            active: AtomicU64::new(0),
-            quiet: Mutex::default(),
-            woken: Condvar::new(),
-            trackers: Mutex::new(vec![Tracker::default(); grus.len()]),
-            meter: Meter::default(),
-            mistake,
-            released: AtomicBool::new(false),
-        })
-    }
-    /// What it had to pay so far.
-    pub fn bill(&self) -> Bill {
-        self.meter.bill()
-    }
-    /// What keeps its bill.
-    pub fn meter(&self) -> &Meter {
-        &self.meter
-    }
-    /// Windows open now.
-    pub fn active(&self) -> u64 {
-        self.active.load(Ordering::Acquire)
-    }
-    /// Whether the address space has ended.
-    pub fn is_released(&self) -> bool {
-        self.released.load(Ordering::Acquire)
-    }
-    pub(super) fn made(&self, mistake: Mistake) -> bool {
-        self.mistake == Some(mistake)
-    }
-    /// Sleeps until no window is open.
-    pub(super) fn wait_quiet(&self, cx: &mut CallCx<'_>) {
-        let _may_sleep = cx;
-        let mut held = self.quiet.lock();
-        while self.active() > 0 {
-            self.woken.wait(&mut held);
-        }
-    }
-    fn count_out(&self) {
-        let held = self.quiet.lock();
-        self.active.fetch_sub(1, Ordering::SeqCst);
-        drop(held);
-        self.woken.notify_all();
-    }
+impl GruSpace {
     /// Purges the range from every GRU (`gru_flush_tlb_range`).
     fn purge(&self, range: VpnRange) {
         let mut trackers = self.trackers.lock();
@@ -157,7 +33,7 @@ impl AddressSpace {
                 let handle = gru.handles.take();
                 let mut chip = gru.lock();
                 let before = chip.stats.purge_cycles;
-                let gone = chip.purge(tracker.asid, range, !self.made(Mistake::NoDisarm));
+                let gone = chip.purge(tracker.asid, range, !self.made(GruMistake::NoDisarm));
                 chip.stats.local_purges += u64::from(handle.is_local);
                 if let Some(cycles) = handle.waited {
                     chip.stats.handle_wait_cycles += cycles;
@@ -168,7 +44,7 @@ impl AddressSpace {
                 handle.done(took);
                 self.meter.acknowledged(1);
                 gone.iter().for_each(|pages| self.meter.dropped(*pages));
-            } else if !self.made(Mistake::NoLazyPurge) {
+            } else if !self.made(GruMistake::NoLazyPurge) {
                 // Nobody can use it until it is loaded, and then it gets another.
                 tracker.asid = 0;
                 gru.lock().stats.lazy_purges += 1;
@@ -184,33 +60,33 @@ impl AddressSpace {
         Atomic: EnterFrom<C>,
     {
         // Active before the purge: a drop-in that the purge does not see sees this.
-        if !self.made(Mistake::LateActive) {
+        if !self.made(GruMistake::LateActive) {
             self.active.fetch_add(1, Ordering::SeqCst);
         }
         self.meter.begin(inv.range());
         match self.mistake {
-            Some(Mistake::NoPurge | Mistake::LatePurge) => {}
-            Some(Mistake::ShortPurge) => {
+            Some(GruMistake::NoPurge | GruMistake::LatePurge) => {}
+            Some(GruMistake::ShortPurge) => {
                 let short = VpnRange::new(inv.range().start(), Vpn(inv.range().end().0 - 1));
                 short.into_iter().for_each(|range| self.purge(range));
             }
             _ => self.purge(inv.range()),
         }
         match self.mistake {
-            Some(Mistake::LateActive) => {
+            Some(GruMistake::LateActive) => {
                 // Time for others to use what is not purged.
                 let long = if cfg!(any(loom, shuttle)) { 1 } else { 1000 };
                 (0..long).for_each(|_| crate::sync::thread::yield_now());
                 self.active.fetch_add(1, Ordering::SeqCst);
             }
-            Some(Mistake::EarlyEnd) => self.count_out(),
+            Some(GruMistake::EarlyEnd) => self.count_out(),
             _ => {}
         }
         self.gate.exclude_with(&mut cx, inv, |(), _, _| ())
     }
 }
 
-impl AddressSpace {
+impl GruSpace {
     /// Runs `look` on each TLB, with the identifiers that entries of this address space can be used under.
     fn usable(&self, mut look: impl FnMut(&Tlb<Cached>, RangeInclusive<u32>)) {
         let trackers = self.trackers.lock().clone();
@@ -226,7 +102,7 @@ impl AddressSpace {
     }
 }
 
-impl Inner {
+impl Chip {
     /// Drops what the TLB has of the range for an address space, and cancels misses there; the pages that went.
     fn purge(&mut self, asid: u32, range: VpnRange, disarm: bool) -> Vec<VpnRange> {
         let pages = range.pages();
@@ -252,7 +128,7 @@ impl Inner {
     }
 }
 
-impl ExternalMmu for AddressSpace {
+impl ExternalMmu for GruSpace {
     fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.start(cx, inv)
     }
@@ -266,11 +142,14 @@ impl ExternalMmu for AddressSpace {
     }
     fn invalidate_end(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let _unused = cx;
-        if self.made(Mistake::LatePurge) {
+        if self.made(GruMistake::LatePurge) {
             self.purge(range);
         }
         self.meter.end(range);
-        if !matches!(self.mistake, Some(Mistake::EarlyEnd | Mistake::LostEnd)) {
+        if !matches!(
+            self.mistake,
+            Some(GruMistake::EarlyEnd | GruMistake::LostEnd)
+        ) {
             self.count_out();
         }
     }
@@ -302,14 +181,5 @@ impl ExternalMmu for AddressSpace {
             }
         });
         true
-    }
-}
-
-impl std::fmt::Debug for AddressSpace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AddressSpace")
-            .field("active", &self.active())
-            .field("grus", &self.grus.len())
-            .finish_non_exhaustive()
     }
 }

@@ -1,40 +1,21 @@
 //! How a shadow entry comes to be (`kvm_tdp_page_fault`).
 
-use super::{Gfn, MemSlot, MemSlots, Mistake, ShadowPages, SharedTlb, SlotFlags, State, Vcpu, Vm};
-use crate::ctx::CallCx;
-
+use super::{
+    config::KvmMistake,
+    exit::Exit,
+    memslot::{Gfn, MemSlot, MemSlots, SlotFlags},
+    shadow::ShadowPages,
+    vcpu::Vcpu,
+    vm::{SharedTlb, State, Vm},
+};
 use crate::{
     addr::{PMD_PAGES, Vpn},
-    ctx::Atomic,
-    error::FaultError,
+    ctx::{Atomic, CallCx},
     extmmu::References,
     mm::Mm,
     notifier::{Access, Cached, GateGuard, Permit, Retry, ShadowEntry},
 };
 use std::sync::Arc;
-use thiserror::Error;
-
-/// Why a guest access left the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Exit {
-    /// No memory slot has the frame (`KVM_EXIT_MMIO`).
-    #[error("guest address {0:#x} is in no memory slot")]
-    Mmio(u64),
-    /// The frame is in a slot that the guest may not write (`KVM_EXIT_MMIO` for a store).
-    #[error("guest address {0:#x} is in a read-only slot")]
-    ReadOnly(u64),
-    /// The page behind it could not be had (`-EFAULT` of `KVM_RUN`).
-    #[error("guest address {gpa:#x}: {why}")]
-    Fault {
-        /// Guest-physical byte address.
-        gpa: u64,
-        /// What the address space said.
-        why: FaultError,
-    },
-    /// The address space has ended, or the machine was taken off its chain.
-    #[error("the address space behind the guest is gone")]
-    Gone,
-}
 
 impl MemSlots {
     /// The slot of a guest address, if it allows the access.
@@ -47,7 +28,7 @@ impl MemSlots {
     }
 }
 
-type Allowed<'p> = Permit<'p, super::ShadowPages, State, Atomic>;
+type Allowed<'p> = Permit<'p, ShadowPages, State, Atomic>;
 
 impl Vm {
     pub(super) fn mm(&self) -> Result<Arc<Mm>, Exit> {
@@ -82,7 +63,7 @@ impl Vm {
             }
             let found = mm.resolve(cx, ticket);
             let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
-            if self.made(Mistake::NoRetry) {
+            if self.made(KvmMistake::NoRetry) {
                 // The page may be gone by now, and nobody asks.
                 let cached = pending.vouch();
                 let mut guard = self.gates.lock(cx, page);
@@ -160,7 +141,7 @@ impl Vm {
     /// The walk's accessed and dirty bits.
     fn mark(&self, spte: &ShadowEntry, access: Access) {
         match access {
-            Access::Write if !self.made(Mistake::LostDirty) => spte.set_dirty(),
+            Access::Write if !self.made(KvmMistake::LostDirty) => spte.set_dirty(),
             _ => spte.set_accessed(),
         }
     }

@@ -4,7 +4,7 @@
 
 use super::{Gfn, MemSlot, SlotFlags, Vm, VmConfig};
 use crate::{
-    extmmu::{kvm::TLB_ENTRIES, tlb::Tlb},
+    extmmu::{kvm::vm::TLB_ENTRIES, tlb::Tlb},
     notifier::{
         Access,
         models::{PAGE, RANGE, World, run},

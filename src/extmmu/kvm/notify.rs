@@ -1,11 +1,15 @@
 //! What a window does to a virtual machine.
 
-use super::{AccessedBits, Gfn, MemSlots, Mistake, ShadowPages, SharedTlb, State, Vm, vcpu::enter};
-use crate::ctx::{AtomicCallbackCx, CallbackCx};
-
+use super::{
+    config::{AccessedBits, KvmMistake},
+    memslot::{Gfn, MemSlots},
+    shadow::ShadowPages,
+    vcpu::enter,
+    vm::{SharedTlb, State, Vm},
+};
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Context, Cx, EnterFrom, rank},
+    ctx::{Atomic, AtomicCallbackCx, CallbackCx, Context, Cx, EnterFrom, rank},
     notifier::{
         Ack, AgeKind, Cached, ExternalMmu, GateGuard, Invalidation, ShadowEntry, ShadowStore,
         Translation, WouldBlock,
@@ -70,7 +74,7 @@ impl Vm {
         self.active.begin(home);
         self.meter.begin(range);
         // Before the mmu lock: a cache that becomes valid after this finds the window on the board.
-        if !self.made(Mistake::DeafCache) {
+        if !self.made(KvmMistake::DeafCache) {
             self.invalidate_caches(range);
         }
         self.gates
@@ -85,7 +89,7 @@ impl Vm {
                     self.count_over_slots(home, place, 1);
                 }
                 // What was entered without asking is in no table: there is something to flush all the same.
-                if !zapped.entries().is_empty() || self.made(Mistake::NoRetry) {
+                if !zapped.entries().is_empty() || self.made(KvmMistake::NoRetry) {
                     let pages = zapped.entries().iter().map(ShadowEntry::range);
                     self.meter.dropped_all(pages);
                     self.flush_for(store, state, range);
@@ -94,8 +98,8 @@ impl Vm {
     }
     fn flush_for(&self, store: &ShadowPages, state: &mut State, range: VpnRange) {
         match self.config.mistake {
-            Some(Mistake::NoFlush | Mistake::LateFlush) => {}
-            Some(Mistake::ShortFlush) => {
+            Some(KvmMistake::NoFlush | KvmMistake::LateFlush) => {}
+            Some(KvmMistake::ShortFlush) => {
                 if let Some(part) = VpnRange::new(range.start(), Vpn(range.end().0 - 1)) {
                     state.flush_pages(store.slots(), part);
                 }
@@ -167,10 +171,10 @@ impl ExternalMmu for Vm {
         let home = self.gates.place_of(range.start());
         self.gates.each(&mut cx, range, |place, gate| {
             let hit = gate.store().slots().gfns(range).next().is_some();
-            if self.made(Mistake::LateFlush) {
+            if self.made(KvmMistake::LateFlush) {
                 gate.state().flush();
             }
-            if hit && !self.made(Mistake::LostEnd) {
+            if hit && !self.made(KvmMistake::LostEnd) {
                 self.end_at(home, place, gate.state());
             }
         });

@@ -12,32 +12,14 @@
 //!                                   cache lock: window on the board -> look up again
 //! ```
 
-use super::{Exit, Gfn, Mistake, Vm};
-use crate::ctx::CallCx;
-
+use super::{cached_page::CachedPage, config::KvmMistake, exit::Exit, memslot::Gfn, vm::Vm};
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
-    notifier::{Access, Cached, Retry, Translation},
-    sync::{Mutex, Ordering},
+    ctx::CallCx,
+    notifier::{Access, Retry},
+    sync::Ordering,
 };
 use std::sync::Arc;
-
-/// What windows see of a cache.
-#[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<Option<Cached>>);
-
-impl Shared {
-    pub(super) fn show(&self, visit: &mut dyn FnMut(Translation)) {
-        let held = *self.0.lock();
-        held.iter().for_each(|cached| visit(cached.translation()));
-    }
-    fn invalidate(&self, range: VpnRange) {
-        let mut held = self.0.lock();
-        if held.is_some_and(|c| c.range().overlaps(range)) {
-            *held = None;
-        }
-    }
-}
 
 impl Vm {
     pub(super) fn invalidate_caches(&self, range: VpnRange) {
@@ -54,15 +36,15 @@ impl Vm {
     }
     /// A cache of the page of a guest-physical address, not valid yet.
     pub fn pfn_cache(self: &Arc<Self>, gpa: u64) -> PfnCache {
-        let shared = Arc::new(Shared::default());
+        let page = Arc::new(CachedPage::default());
         let mut caches = self.caches.lock();
-        caches.push(Arc::downgrade(&shared));
+        caches.push(Arc::downgrade(&page));
         self.has_caches.store(caches.len(), Ordering::Release);
         drop(caches);
         PfnCache {
             vm: Arc::clone(self),
             gpa,
-            shared,
+            page,
         }
     }
 }
@@ -72,13 +54,13 @@ impl Vm {
 pub struct PfnCache {
     vm: Arc<Vm>,
     gpa: u64,
-    shared: Arc<Shared>,
+    page: Arc<CachedPage>,
 }
 
 impl PfnCache {
     /// Whether it can be used without a refresh (`kvm_gpc_check`).
     pub fn is_valid(&self) -> bool {
-        self.shared.0.lock().is_some()
+        self.page.0.lock().is_some()
     }
     /// Makes it valid; whatever windows do, it is looked up anew (`kvm_gpc_refresh`).
     ///
@@ -96,11 +78,11 @@ impl PfnCache {
             // Not under the cache's lock: this may open a window of its own, which takes it.
             let found = mm.resolve(cx, ticket);
             let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
-            if vm.made(Mistake::EarlyValid) {
-                *self.shared.0.lock() = Some(pending.vouch());
+            if vm.made(KvmMistake::EarlyValid) {
+                *self.page.0.lock() = Some(pending.vouch());
                 return Ok(());
             }
-            let mut held = self.shared.0.lock();
+            let mut held = self.page.0.lock();
             match pending.validate() {
                 Ok(cached) => {
                     *held = Some(cached);
@@ -125,7 +107,7 @@ impl PfnCache {
     pub fn read(&self, cx: &mut CallCx<'_>, offset: usize, out: &mut [u8]) -> Result<(), Exit> {
         check(offset, out.len());
         loop {
-            let held = self.shared.0.lock();
+            let held = self.page.0.lock();
             if let Some(cached) = &*held {
                 let at = cached.range().start();
                 let view = self.vm.gates.follow(cached, at).expect("its page");
@@ -148,7 +130,7 @@ impl PfnCache {
     pub fn write(&self, cx: &mut CallCx<'_>, offset: usize, bytes: &[u8]) -> Result<(), Exit> {
         check(offset, bytes.len());
         loop {
-            let held = self.shared.0.lock();
+            let held = self.page.0.lock();
             if let Some(cached) = &*held {
                 let at = cached.range().start();
                 let view = self.vm.gates.follow_mut(cached, at);

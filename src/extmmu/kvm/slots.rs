@@ -1,10 +1,13 @@
 //! Changing memory slots, and the dirty log.
 
-use super::{Gfn, MemSlot, MemSlots, ShadowPages, SlotError, SlotFlags, State, Vm};
-use crate::ctx::CallCx;
-
+use super::{
+    memslot::{Gfn, MemSlot, MemSlots, SlotError, SlotFlags},
+    shadow::ShadowPages,
+    vm::{State, Vm},
+};
 use crate::{
     addr::VpnRange,
+    ctx::CallCx,
     notifier::{Rearrange, RemovedEntries},
     sync::Ordering,
 };

@@ -1,11 +1,14 @@
 //! A virtual processor: loads and stores of guest memory through its TLB.
 
-use super::{Exit, Gfn, MemSlot, MemSlots, SharedTlb, TLB_ENTRIES, Vm};
-use crate::ctx::CallCx;
-
+use super::{
+    exit::Exit,
+    memslot::{Gfn, MemSlot, MemSlots},
+    vm::{SharedTlb, TLB_ENTRIES, Vm},
+};
 use crate::{
     addr::{Vpn, by_page},
-    extmmu::tlb::{IsHuge, Tlb},
+    ctx::CallCx,
+    extmmu::tlb::{PageSize, Tlb},
     mm::Mm,
     notifier::{Access, Cached},
     sync::{Mutex, Ordering},
@@ -25,7 +28,7 @@ pub struct Vcpu {
 /// Enters a translation of the page of `gfn`, of whatever size.
 pub(super) fn enter(tlb: &mut Tlb<Cached>, gfn: Gfn, cached: Cached) {
     let pages = cached.range().pages();
-    let _evicted = tlb.insert(0, gfn.0, IsHuge::of(pages), cached);
+    let _evicted = tlb.insert(0, gfn.0, PageSize::of(pages), cached);
 }
 
 impl Vm {

@@ -1,15 +1,17 @@
 //! What an importer holds: pages of a segment, as memory of its partition (`xpmem_attach`).
 
 use super::{
-    Mistake, Owner, Partition, SegId, XpmemError,
+    config::XpmemMistake,
+    error::XpmemError,
     fault::{Delivery, Here, Wanted},
-    owner::fresh,
-    segment::Segment,
+    owner::Owner,
+    partition::Partition,
+    segment::{SegId, Segment},
+    serial::fresh,
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange, by_page},
+    ctx::CallCx,
     notifier::{Access, Cached},
 };
 use std::sync::Arc;
@@ -118,7 +120,7 @@ impl Attachment {
             let from = nth.addr() + offset as u64;
             self.touch(cx, from, Access::Write, |cached, page| {
                 let mut view = self.owner.gate.follow_mut(cached, page)?;
-                if self.owner.made(Mistake::LostDirty) {
+                if self.owner.made(XpmemMistake::LostDirty) {
                     view.write_deferring_dirty(offset, part);
                 } else {
                     view.write(offset, part);

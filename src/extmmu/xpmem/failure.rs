@@ -1,6 +1,6 @@
 //! Partitions that had to be cut off.
 
-use super::{Breach, Partition, PartitionId};
+use super::partition::{Breach, Partition, PartitionId};
 use crate::{addr::VpnRange, sync::Mutex};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;

@@ -1,13 +1,16 @@
 //! How an importer comes by a page of the owner (`xpmem_fault_handler`).
 
 use super::{
-    Mistake, Owner, SegId, XpmemError, pages::Pages, partition::Partition, segment::Segment,
+    config::XpmemMistake,
+    error::XpmemError,
+    owner::Owner,
+    pages::Pages,
+    partition::Partition,
+    segment::{SegId, Segment},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::Vpn,
-    ctx::Sleepable,
+    ctx::{CallCx, Sleepable},
     error::FaultError,
     extmmu::References,
     notifier::{Access, Cached, Permit, Retry, ShadowEntry, ShadowStore},
@@ -95,7 +98,7 @@ impl Owner {
             drop(blocked);
             // Nothing is held here: the look-up may copy the page, and so open a window that recalls.
             let pending = mm.resolve(cx, ticket).map_err(NoPage::Refused)?;
-            if self.made(Mistake::NoRetry) {
+            if self.made(XpmemMistake::NoRetry) {
                 let key = (self.id, wanted.page);
                 let _alive = wanted.partition.enter(key, pending.vouch());
                 return Ok(());
@@ -134,7 +137,7 @@ impl Owner {
             References::Pinned => permit.establish_pinned(page),
         };
         let cached = guard.cached(&page).expect("just established");
-        if cached.is_writable() && !self.made(Mistake::LostDirty) {
+        if cached.is_writable() && !self.made(XpmemMistake::LostDirty) {
             // Of what another process stores, nobody tells the frame.
             let entry = ShadowStore::get(guard.store(), &page);
             entry.expect("just established").set_dirty();

@@ -1,32 +1,11 @@
 //! A partition that is a thread of this process.
 
-use super::partition::{Link, Partition, PartitionId, Recall};
+use super::partition::{Link, Manners, Partition, PartitionId, Recall};
 use crate::sync::{
     mpsc::{Receiver, Sender, channel},
     thread,
 };
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
-
-/// How a partition answers recalls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manners {
-    /// At once.
-    #[default]
-    Prompt,
-    /// After a while.
-    Slow(Duration),
-    /// Twice.
-    Twice,
-    /// Never.
-    Hangs,
-    /// It dies of the question.
-    Dies,
-    /// It answers without having cleared anything: a mistake, to see it found.
-    Lies,
-}
+use std::sync::{Arc, Weak};
 
 impl Partition {
     /// A partition, alive.

@@ -1,81 +1,32 @@
 //! The owner of exported memory: segments, the frame table, and what a window does.
 
 use super::{
-    SegId, XpmemError,
+    config::{OwnerConfig, XpmemMistake},
+    error::XpmemError,
     failure::{Failure, Failures},
     gatekeeper::Gatekeeper,
     pages::Pages,
     partition::{Answer, LONGEST, Partition},
-    segment::Segment,
+    segment::{SegId, Segment},
+    serial::fresh,
 };
-use crate::ctx::{CallCx, CallbackCx, FolioCx};
-
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Below, Cx, Sleepable, rank},
-    extmmu::{
-        References,
-        bill::{Bill, Meter},
-    },
+    ctx::{AtomicCallbackCx, Below, CallCx, CallbackCx, Cx, FolioCx, Sleepable, rank},
+    extmmu::bill::{Bill, Meter},
     mm::Mm,
     notifier::{
         Access, Ack, ExternalMmu, FirstPass, Gate, Invalidation, Registration, SecondPass,
         ShadowEntry, Translation,
     },
     rmap::RmapNotifier,
-    sync::{IdSource, RwLock},
+    sync::RwLock,
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-/// Mistakes made on purpose, to see them found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    /// Windows recall nothing.
-    NoRecall,
-    /// The recall leaves out the last page.
-    ShortRecall,
-    /// Recalls come at the end of the window.
-    LateRecall,
-    /// Answers are not waited for.
-    NoWait,
-    /// References are given up before the answers.
-    EarlyUnpin,
-    /// What was looked up is exported without asking whether it still holds (B11).
-    NoRetry,
-    /// What importers store is not told to the frame (B26).
-    LostDirty,
-}
-
-/// How an owner behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct OwnerConfig {
-    /// How long a partition has for its answer.
-    pub deadline: Duration,
-    /// Whether exported frames are held.
-    pub references: References,
-    /// A mistake made on purpose.
-    pub mistake: Option<Mistake>,
-}
-
-impl Default for OwnerConfig {
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(5),
-            references: References::Pinned,
-            mistake: None,
-        }
-    }
-}
-
-static NEXT: IdSource = IdSource::starting_at(1);
-
-pub(super) fn fresh() -> u64 {
-    NEXT.next()
-}
 
 /// An address space that exports memory (`xpmem_thread_group`).
 pub struct Owner {
@@ -90,7 +41,7 @@ pub struct Owner {
     failures: Failures,
     pub(super) meter: Meter,
     #[cfg(all(feature = "remote", target_os = "linux"))]
-    pub(super) lent: super::remote::Lent,
+    pub(super) lent: super::lent::Lent,
     /// Partitions in other processes.
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) seats: Arc<crate::sync::AtomicUsize>,
@@ -115,7 +66,7 @@ impl Owner {
                 failures: Failures::default(),
                 meter: Meter::default(),
                 #[cfg(all(feature = "remote", target_os = "linux"))]
-                lent: super::remote::Lent::of(Arc::clone(mm.machine())),
+                lent: super::lent::Lent::of(Arc::clone(mm.machine())),
                 #[cfg(all(feature = "remote", target_os = "linux"))]
                 seats: Arc::default(),
             })
@@ -200,7 +151,7 @@ impl Owner {
             known.push(Arc::clone(partition));
         }
     }
-    pub(super) fn made(&self, mistake: Mistake) -> bool {
+    pub(super) fn made(&self, mistake: XpmemMistake) -> bool {
         self.config.mistake == Some(mistake)
     }
     /// Has every partition clear the range, and waits for all answers.
@@ -209,7 +160,7 @@ impl Owner {
     }
     /// Asks every partition to clear the range.
     fn post(&self, range: VpnRange) -> Option<Posted> {
-        let range = if self.made(Mistake::ShortRecall) {
+        let range = if self.made(XpmemMistake::ShortRecall) {
             VpnRange::new(range.start(), Vpn(range.end().0 - 1))?
         } else {
             range
@@ -224,7 +175,7 @@ impl Owner {
     }
     /// Waits for the answers.
     fn collect(&self, posted: Option<Posted>) {
-        let Some(posted) = posted.filter(|_| !self.made(Mistake::NoWait)) else {
+        let Some(posted) = posted.filter(|_| !self.made(XpmemMistake::NoWait)) else {
             return;
         };
         for (partition, serial) in posted.asked {
@@ -244,7 +195,7 @@ impl Owner {
         self.keeper.begin_window();
         let silent = matches!(
             self.config.mistake,
-            Some(Mistake::NoRecall | Mistake::LateRecall | Mistake::EarlyUnpin)
+            Some(XpmemMistake::NoRecall | XpmemMistake::LateRecall | XpmemMistake::EarlyUnpin)
         );
         if silent { None } else { self.post(range) }
     }
@@ -263,7 +214,7 @@ impl Owner {
             let pages = zapped.entries().iter().map(ShadowEntry::range);
             self.meter.dropped_all(pages);
         });
-        if self.made(Mistake::EarlyUnpin) {
+        if self.made(XpmemMistake::EarlyUnpin) {
             self.recall(range);
         }
         ack
@@ -291,9 +242,9 @@ impl ExternalMmu for Owner {
         let posted = self.begin(inv.range());
         inv.defer(move |cx, inv| self.finish(cx, inv, posted))
     }
-    fn invalidate_end(&self, cx: Cx<'_, rank::Callback, crate::ctx::Atomic>, range: VpnRange) {
+    fn invalidate_end(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let _unused = cx;
-        if self.made(Mistake::LateRecall) {
+        if self.made(XpmemMistake::LateRecall) {
             self.recall(range);
         }
         self.meter.end(range);

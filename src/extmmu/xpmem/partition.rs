@@ -1,7 +1,7 @@
 //! What an owner knows of a partition: the entries that only it can clear, and the answers that it owes. The same for a
 //! thread of this process and for another process; between the two differs how the question travels.
 
-use super::{local::Manners, pages::Pages};
+use super::pages::Pages;
 use crate::{
     addr::{Vpn, VpnRange},
     notifier::Cached,
@@ -40,6 +40,24 @@ pub(super) trait Link: Send + Sync {
     /// Nothing more is heard of the partition or told to it. Its entries are worth nothing: they lead through the
     /// [`Partition`], or to memory that the pages are taken home from before anything else happens to them.
     fn fence(&self);
+}
+
+/// How a partition answers recalls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manners {
+    /// At once.
+    #[default]
+    Prompt,
+    /// After a while.
+    Slow(Duration),
+    /// Twice.
+    Twice,
+    /// Never.
+    Hangs,
+    /// It dies of the question.
+    Dies,
+    /// It answers without having cleared anything: a mistake, to see it found.
+    Lies,
 }
 
 /// What a partition did that the protocol does not know. It is fenced off for it.

@@ -20,7 +20,7 @@ pub struct SegId {
 impl SegId {
     pub(super) fn fresh() -> Self {
         Self {
-            serial: super::owner::fresh(),
+            serial: super::serial::fresh(),
             secret: secret(),
         }
     }

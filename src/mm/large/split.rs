@@ -8,7 +8,7 @@ use crate::mm::{guard::Lease, page_table::zero_unused, space::Mm};
 use crate::{
     addr::{Pfn, VpnRange},
     notifier::Event,
-    rmap::{RmapCx},
+    rmap::RmapCx,
 };
 
 impl Mm {

@@ -8,7 +8,7 @@ use super::{
     flawed,
 };
 use crate::{
-    extmmu::kvm::{Mistake, VmConfig},
+    extmmu::kvm::{KvmMistake, VmConfig},
     testkit::{Property, models},
 };
 
@@ -35,7 +35,7 @@ pub(super) const PIECES: &[Piece] = &[
             oracles: &["O6", "bytes"],
             broken: || {
                 models::kvm(VmConfig {
-                    mistake: Some(Mistake::LostDirty),
+                    mistake: Some(KvmMistake::LostDirty),
                     ..VmConfig::default()
                 })
             },

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     extmmu::{
-        gru::{GruConfig, Mistake as Gru},
-        kvm::{Mistake as Kvm, VmConfig},
+        gru::{GruConfig, GruMistake as Gru},
+        kvm::{KvmMistake as Kvm, VmConfig},
     },
     testkit::{Kit, Property, models},
 };

@@ -8,14 +8,14 @@ use super::{
     flawed,
 };
 use crate::{
-    extmmu::kvm::{Mistake, VmConfig},
+    extmmu::kvm::{KvmMistake, VmConfig},
     testkit::{Kit, Property, models},
 };
 
 const M: usize = 0;
 const N: usize = 1;
 
-fn kvm(mistake: Option<Mistake>) -> Kit {
+fn kvm(mistake: Option<KvmMistake>) -> Kit {
     models::kvm(VmConfig {
         mistake,
         ..VmConfig::default()
@@ -32,7 +32,7 @@ pub(super) const PIECES: &[Piece] = &[
         shown: Device {
             property: Property::DropsRange,
             oracles: &["O4", "O1"],
-            broken: || kvm(Some(Mistake::LateFlush)),
+            broken: || kvm(Some(KvmMistake::LateFlush)),
             sound: || kvm(None),
         },
     },

@@ -1,9 +1,30 @@
 //! What partitions in other processes may have: whatever they ask for, the owner's process stays able to go on.
 
-use crate::sync::{AtomicUsize, Ordering::Relaxed};
+use crate::{
+    notifier::Access,
+    sync::{AtomicUsize, Ordering::Relaxed},
+};
 use std::sync::Arc;
 
-/// How much a partition may have at a time. Who wants more is told so ([`Limit`](super::super::XpmemError::Limit)); who
+/// How a partition is served.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteConfig {
+    /// `Read`: it gets memory that nobody but the owner can write, by whatever descriptor.
+    pub access: Access,
+    /// What it may have.
+    pub limits: Limits,
+}
+
+impl Default for RemoteConfig {
+    fn default() -> Self {
+        Self {
+            access: Access::Write,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How much a partition may have at a time. Who wants more is told so ([`Limit`](crate::extmmu::xpmem::XpmemError::Limit)); who
 /// asks more questions is no partition of this protocol, and is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -42,9 +63,9 @@ impl Default for Limits {
 }
 
 /// A connection that is counted.
-pub(super) struct Seat(Arc<AtomicUsize>);
+pub(super) struct ConnectionSlot(Arc<AtomicUsize>);
 
-impl Seat {
+impl ConnectionSlot {
     /// `None`: there are as many already.
     pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let more = |n| (n < most).then_some(n + 1);
@@ -53,7 +74,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

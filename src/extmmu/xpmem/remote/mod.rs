@@ -28,7 +28,8 @@
 //! | file | |
 //! | --- | --- |
 //! | `wire` | messages, and how they travel |
-//! | `lent` | which page lies in which memory |
+//! | `lending` | what comes home, and when |
+//! | `socket` | the owner's end of it |
 //! | `serve` | the owner's side: a connection |
 //! | `server` | what is asked for, and what comes of it |
 //! | `limits` | what a partition may have |
@@ -38,15 +39,15 @@
 
 mod entries;
 mod error;
-mod lent;
+mod lending;
 mod limits;
 mod partition;
 mod serve;
 mod server;
+mod socket;
 mod wire;
 
 pub use error::RemoteError;
-pub(super) use lent::Lent;
-pub use limits::Limits;
+pub use limits::{Limits, RemoteConfig};
 pub use partition::{RemoteAttachment, RemotePartition};
-pub use serve::{Remote, RemoteConfig, ServeError};
+pub use serve::{Remote, ServeError};

@@ -2,17 +2,16 @@
 //! windows of its own, which wait for what the first hears.
 
 use super::{
-    limits::{Limits, Seat},
+    limits::{ConnectionSlot, Limits, RemoteConfig},
     server::{Question, Server},
-    wire::{Messages, NoMessage, ToOwner, ToRemote, VERSION, send_at_once},
+    socket::Socket,
+    wire::{Messages, NoMessage, ToOwner, ToRemote, VERSION},
 };
 use crate::{
     extmmu::xpmem::{
-        Breach, Owner, PartitionId,
-        partition::{Link, Partition, Recall},
+        owner::Owner,
+        partition::{Breach, Partition, PartitionId},
     },
-    frame::Loan,
-    notifier::Access,
     sync::Mutex,
 };
 use std::{
@@ -26,24 +25,6 @@ use std::{
     thread::Builder,
 };
 use thiserror::Error;
-
-/// How a partition is served.
-#[derive(Clone, Copy, Debug)]
-pub struct RemoteConfig {
-    /// `Read`: it gets memory that nobody but the owner can write, by whatever descriptor.
-    pub access: Access,
-    /// What it may have.
-    pub limits: Limits,
-}
-
-impl Default for RemoteConfig {
-    fn default() -> Self {
-        Self {
-            access: Access::Write,
-            limits: Limits::default(),
-        }
-    }
-}
 
 /// Why a connection cannot be served.
 #[derive(Debug, Error)]
@@ -92,46 +73,6 @@ impl Remote {
     }
 }
 
-/// The owner's end of a socket.
-pub(super) struct Socket {
-    stream: Arc<UnixStream>,
-    /// Held while a message is written.
-    writing: Mutex<()>,
-}
-
-/// Nobody waits for a partition that does not read: it has room for every answer that it may ask for, and for recalls beside
-/// them. When there is none left, it is as good as dead.
-impl Socket {
-    /// `false` if it cannot be sent.
-    pub(super) fn send(&self, message: &ToRemote) -> bool {
-        let _alone = self.writing.lock();
-        send_at_once(&self.stream, message, None).is_ok()
-    }
-    /// Sends a piece of memory; the same.
-    pub(super) fn send_memory(&self, loan: &Loan, writable: bool) -> bool {
-        let _alone = self.writing.lock();
-        let message = ToRemote::Memory {
-            id: loan.id(),
-            writable,
-        };
-        send_at_once(&self.stream, &message, Some(loan.memory().fd())).is_ok()
-    }
-}
-
-impl Link for Arc<Socket> {
-    fn ask(&self, recall: Recall) -> bool {
-        self.send(&ToRemote::Recall {
-            serial: recall.serial,
-            start: recall.range.start().0,
-            end: recall.range.end().0,
-        })
-    }
-    /// The threads of the connection end by this, and the second of them takes home what was lent.
-    fn fence(&self) {
-        let _closed_already = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
 impl Owner {
     /// Serves a partition at the other end of a socket. Returns at once; threads of its own serve it until it goes.
     ///
@@ -168,7 +109,7 @@ impl Owner {
         }
         let limits = config.limits;
         let open = limits.questions.clamp(1, Limits::MOST_QUESTIONS);
-        let seat = Seat::take(&self.seats, limits.connections)
+        let seat = ConnectionSlot::take(&self.seats, limits.connections)
             .ok_or(ServeError::Limit(limits.connections))?;
         // One thread does nothing but wait for what comes.
         stream.set_nonblocking(false)?;

@@ -1,22 +1,24 @@
 //! What a partition asks for, and what it gets.
 
 use super::{
-    lent::NotLent,
-    limits::Limits,
-    serve::{RemoteConfig, Socket},
+    limits::{Limits, RemoteConfig},
+    socket::Socket,
     wire::{Attached, Grant, Reply, Request, ToRemote},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::Vpn,
+    ctx::CallCx,
     extmmu::xpmem::{
-        Attachment, Limited, Owner, SegId, XpmemError,
+        attachment::Attachment,
+        error::{Limited, XpmemError},
         fault::{Delivery, NotPut},
-        owner::fresh,
+        lent::NotLent,
+        owner::Owner,
         partition::Partition,
+        segment::SegId,
+        serial::fresh,
     },
-    frame::{Loan, Place},
+    frame::{Lender, Loan, Place},
     mm::Machine,
     notifier::{Access, Cached},
 };
@@ -255,7 +257,8 @@ impl Page<'_> {
     fn place(&self, cached: &Cached, writable: bool) -> Result<Place, NotPut> {
         let (page, pfn) = (cached.range().start(), cached.translation().pfn());
         let lent = &self.owner.lent;
-        let placed = lent.lend(self.owner, (self.segment, writable), page, pfn);
+        let lender = || Box::new(Arc::downgrade(self.owner)) as Box<dyn Lender>;
+        let placed = lent.lend(&lender, (self.segment, writable), page, pfn);
         placed.map_err(|why| match why {
             NotLent::Elsewhere(place) => {
                 let owner = Arc::clone(self.owner);

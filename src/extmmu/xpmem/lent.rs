@@ -5,19 +5,14 @@
 //! A page that is asked for elsewhere comes home first: all who have it where it lies are asked to clear it. Memory that
 //! was sent to a partition is never used again once the partition has gone, since nobody knows who else has it by then.
 
-use crate::ctx::CallCx;
+use super::segment::SegId;
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    extmmu::xpmem::{Owner, SegId},
     frame::{Lender, Loan, Place},
     mm::Machine,
-    sync::{Mutex, Ordering::Relaxed},
+    sync::Mutex,
 };
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, Weak},
-};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 /// Frames that the first piece of memory of a segment has room for; each further one has eight times as much as the one
 /// before, up to [`LARGEST`]. What is not in use of it takes no memory of the host.
@@ -35,7 +30,7 @@ pub(super) enum NotLent {
 }
 
 /// Everything that an owner has lent, and where.
-pub(in crate::extmmu::xpmem) struct Lent {
+pub(super) struct Lent {
     machine: Arc<Machine>,
     state: Mutex<State>,
 }
@@ -57,8 +52,7 @@ struct Piece {
 }
 
 impl Piece {
-    fn new(owner: &Arc<Owner>, slots: u32, writable: bool) -> io::Result<Self> {
-        let lender = Box::new(Arc::downgrade(owner));
+    fn new(lender: Box<dyn Lender>, slots: u32, writable: bool) -> io::Result<Self> {
         Ok(Self {
             loan: Loan::new(slots, writable, lender)?,
             slots,
@@ -76,7 +70,7 @@ impl Piece {
 }
 
 impl Lent {
-    pub(in crate::extmmu::xpmem) fn of(machine: Arc<Machine>) -> Self {
+    pub(super) fn of(machine: Arc<Machine>) -> Self {
         Self {
             machine,
             state: Mutex::default(),
@@ -93,7 +87,7 @@ impl Lent {
     /// [`NotLent`]; nothing has changed then.
     pub(super) fn lend(
         &self,
-        owner: &Arc<Owner>,
+        lender: &dyn Fn() -> Box<dyn Lender>,
         (segment, writable): (SegId, bool),
         page: Vpn,
         pfn: Pfn,
@@ -111,7 +105,7 @@ impl Lent {
             };
         }
         let zero = pfn.is_zero();
-        let (nth, slot) = free_slot(owner, pieces, writable, zero).map_err(NotLent::Host)?;
+        let (nth, slot) = free_slot(lender, pieces, writable, zero).map_err(NotLent::Host)?;
         let place = Place {
             loan: Arc::clone(&pieces[nth].loan),
             slot,
@@ -128,7 +122,7 @@ impl Lent {
         Ok(place)
     }
     /// Takes home what is away of the range. Whoever could use it in good faith has given it back.
-    pub(in crate::extmmu::xpmem) fn take_home(&self, range: VpnRange) {
+    pub(super) fn take_home(&self, range: VpnRange) {
         let mut state = self.state.lock();
         while let Some((&page, _)) = state.away.range(range.start()..range.end()).next() {
             let (pfn, place) = state.away.remove(&page).expect("just seen");
@@ -145,7 +139,7 @@ impl Lent {
         self.machine.mem().take_home(pfn, place);
     }
     /// The segment is gone: so is its memory.
-    pub(in crate::extmmu::xpmem) fn end(&self, segment: SegId) {
+    pub(super) fn end(&self, segment: SegId) {
         let mut state = self.state.lock();
         for writable in [false, true] {
             let gone = state.pieces.remove(&(segment, writable));
@@ -153,7 +147,7 @@ impl Lent {
         }
     }
     /// Ends memory, and says which pages are still away there.
-    fn abandon(&self, loans: &[Arc<Loan>]) -> Vec<VpnRange> {
+    pub(super) fn abandon(&self, loans: &[Arc<Loan>]) -> Vec<VpnRange> {
         let is_of = |loan: &Arc<Loan>| loans.iter().any(|l| Arc::ptr_eq(l, loan));
         let mut state = self.state.lock();
         loans.iter().for_each(|loan| loan.end());
@@ -176,7 +170,7 @@ impl Lent {
 
 /// A slot of the pieces, with one made for it if need be.
 fn free_slot(
-    owner: &Arc<Owner>,
+    lender: &dyn Fn() -> Box<dyn Lender>,
     pieces: &mut Vec<Piece>,
     writable: bool,
     zero: bool,
@@ -189,7 +183,7 @@ fn free_slot(
         return Ok(found);
     }
     let slots = pieces.last().map_or(FIRST, |p| LARGEST.min(p.slots * 8));
-    pieces.push(Piece::new(owner, slots, writable)?);
+    pieces.push(Piece::new(lender(), slots, writable)?);
     let nth = pieces.len() - 1;
     let slot = if zero {
         ZERO_SLOT
@@ -197,33 +191,4 @@ fn free_slot(
         pieces[nth].take_slot().expect("it is new")
     };
     Ok((nth, slot))
-}
-
-impl Lender for Weak<Owner> {
-    fn recall(&self, cx: &mut CallCx<'_>, page: Vpn) -> bool {
-        let owner = self.upgrade();
-        let lender = owner.as_ref();
-        lender
-            .map(|owner| owner.take_back(cx, VpnRange::single(page)))
-            .is_some()
-    }
-}
-
-impl Owner {
-    /// Pages that lie in memory that other processes have mapped. They come home with the windows over them, and when a
-    /// partition goes that was sent the memory.
-    pub fn lent(&self) -> usize {
-        self.lent.pages()
-    }
-    /// Partitions in other processes that are served; those that are cut off among them until what they had is home.
-    pub fn connections(&self) -> usize {
-        self.seats.load(Relaxed)
-    }
-    /// A partition goes that was sent this memory: nothing stays there, and nothing comes there again, for who knows what
-    /// other process has it mapped by now.
-    pub(super) fn abandon(&self, cx: &mut CallCx<'_>, loans: &[Arc<Loan>]) {
-        for run in self.lent.abandon(loans) {
-            self.take_back(cx, run);
-        }
-    }
 }

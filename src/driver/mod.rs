@@ -1,0 +1,94 @@
+//! Everything that the author of a driver imports: `use emmu::driver::*`.
+//!
+//! A driver is an external MMU: it caches translations of an address space, and answers invalidation windows. It has
+//! three parts, and each has its place here.
+//!
+//! 1. **A [`Gate`]**, the driver's lock with its translations inside. [`Mm::register`] hands a [`Seat`] to the closure
+//!    that builds the driver, and the gate is built on the seat. Translations lie in an [`OrderedStore`], in a
+//!    [`ShadowStore`] of the driver's own, or, for a device with nothing but TLBs, in [`NoStore`].
+//! 2. **The callbacks.** A driver whose gate spins implements [`SpinningMmu`]: one callback answers every window. A
+//!    driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows of atomic contexts.
+//! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and calls back with the gate
+//!    held and a [`Permit`].
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `spinning` | [`SpinningMmu`]: one callback for a driver whose gate spins |
+//! | `translate` | [`Gate::translate`], [`Gates::translate`]: the whole loop of a miss |
+//!
+//! # A driver
+//!
+//! ```
+//! use emmu::{Machine, MachineConfig, driver::*, mm::{Advice, MmapArgs}};
+//! use std::sync::Arc;
+//!
+//! /// A device with a table of translations.
+//! struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+//!
+//! impl SpinningMmu for Device {
+//!     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+//!         self.0.exclude(cx, inv, |(), _, _| ())
+//!     }
+//!     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
+//!         self.0.audit(visit)
+//!     }
+//! }
+//!
+//! impl Device {
+//!     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, TranslateError> {
+//!         let at = Vpn::containing(addr);
+//!         loop {
+//!             if let Some(view) = self.0.lock(cx).lookup(&at) {
+//!                 return Ok(view.read_u8((addr % PAGE_SIZE) as usize));
+//!             }
+//!             self.0.translate(cx, mm, at, Access::Read, |permit| drop(permit.establish(at)))?;
+//!         }
+//!     }
+//! }
+//!
+//! let machine = Machine::new(MachineConfig::default());
+//! let mut thread = machine.enter()?;
+//! let mut cx = thread.cx();
+//! let mm = Mm::new(&machine);
+//! let (device, _registration) = mm.register(&mut cx, |seat: Seat| {
+//!     Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())))
+//! });
+//! let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+//! mm.store(&mut cx, at, 7)?;
+//! assert_eq!(device.read(&mut cx, &mm, at)?, 7);
+//!
+//! // The page goes. A window asks the device first, so the next access misses, and finds zeros.
+//! mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+//! assert_eq!(device.read(&mut cx, &mm, at)?, 0);
+//! mm.exit(&mut cx);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Locks of a driver's own
+//!
+//! * Callbacks run with locks of the address space held. A driver's own lock must not be held by a thread that waits for
+//!   the address space: for [`Mm::resolve`], `translate`, or any call that needs the mmap lock.
+//! * [`ExternalMmu::translations`] runs inside calls that the driver itself makes: an oracle looks when a gate is
+//!   passed, when a permit establishes an entry, and when a frame is given up. So no lock that `translations` takes may be
+//!   held across a call of a gate, a permit, or the address space, nor while a [`GateGuard`] is dropped.
+//! * State that an audit must see lies best in the gate, as its state `T`: [`Gate::audit`] and [`Gate::audited`] take the
+//!   gate with a time limit, and say so when it cannot be had.
+
+mod spinning;
+mod translate;
+
+pub use crate::{
+    addr::{PAGE_SIZE, Pfn, Vpn, VpnRange},
+    ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx, Context, Cx, EnterFrom, Sleepable, rank},
+    error::FaultError,
+    frame::{FrameView, FrameViewMut},
+    mm::Mm,
+    notifier::{
+        Access, Ack, AgeKind, Cached, Event, ExternalMmu, FirstPass, Gate, GateGuard, Gates,
+        Invalidated, Invalidation, NoStore, OrderedStore, Pending, Permit, Rearrange, Registration,
+        RemovedEntries, Retry, Seat, SecondPass, ShadowEntry, ShadowStore, Ticket, Translation,
+        WouldBlock,
+    },
+};
+pub use spinning::SpinningMmu;
+pub use translate::TranslateError;

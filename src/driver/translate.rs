@@ -1,0 +1,170 @@
+//! The whole loop of a miss: ticket, look-up, permit; again for as long as windows are in the way.
+//!
+//! The loop must draw a new ticket for each look-up, hold no lock across the look-up, give up when the driver has left
+//! its chain, and wait when a window is open. Written by hand in its natural form, `match pending.admit(cx)` with a wait
+//! in the arm of [`Retry::Busy`], it does not compile: the permit in the other arm borrows the token to the end of the
+//! `match`. Here the permit goes to a closure that returns nothing borrowed, so the borrow ends with the call.
+//!
+//! ```text
+//! ticket -> resolve -> admit: Ok       -> the closure, with the gate held
+//!   ^                         Busy     -> wait until no window overlaps the pages --+
+//!   |                         Stale    -> the window has closed: at once -----------+
+//!   |                         Detached -> TranslateError::Detached                  |
+//!   +-------------------------------------------------------------------------------+
+//! ```
+
+use crate::{
+    addr::Vpn,
+    ctx::{CallCx, Context, EnterFrom, Sleepable},
+    error::{Errno, FaultError},
+    mm::Mm,
+    notifier::{Access, Gate, Gates, Permit, Retry, Seated, ShadowStore, Ticket},
+    sync::thread,
+};
+use thiserror::Error;
+
+/// A translation was not made: another attempt would fail as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TranslateError {
+    /// The address space refuses the access, as it refuses a load or store of the process.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    /// The driver has left its chain, or the address space has ended.
+    #[error("page {at:?} is not translated: the driver is no longer registered")]
+    Detached {
+        /// The page that was asked for.
+        at: Vpn,
+    },
+}
+
+impl TranslateError {
+    /// The errno that fits: of a fault its own, `ENODEV` after the driver has left.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Fault(why) => why.errno(),
+            Self::Detached { .. } => Errno::ENODEV,
+        }
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
+    /// Translates a page for an access, and runs `establish` with the gate held and the translation valid.
+    ///
+    /// While `establish` runs, no window over the page is open, and none opens before the permit, or the guard that
+    /// comes of it, is dropped. It runs once, or not at all if the call fails. Most drivers end it with
+    /// [`Permit::establish`]; a driver without a store enters [`Permit::cached`] in a TLB. It must not take another
+    /// gate, nor wait for anything that waits for a window.
+    ///
+    /// Windows in the way are waited for: the call sleeps while one is open over the page, and looks the page up again
+    /// when one has closed since the look-up. A driver that subscribed to a range waits for the windows over all of it.
+    ///
+    /// The caller holds no lock that a callback of the driver takes: the look-up may fault, and so open windows itself.
+    ///
+    /// # Errors
+    ///
+    /// [`TranslateError::Fault`]: the access is refused, the page lies outside of the driver's range, or the gate is one
+    /// of another address space. [`TranslateError::Detached`]: the driver was unregistered, or the address space ended.
+    pub fn translate<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        at: Vpn,
+        access: Access,
+        establish: impl FnOnce(Permit<'_, S, T, C>) -> V,
+    ) -> Result<V, TranslateError>
+    where
+        C: EnterFrom<Sleepable>,
+    {
+        self.translate_with(cx, mm, |gate| gate.ticket(at, access), establish)
+    }
+    /// [`translate`](Self::translate) with a ticket that `draw` draws for each look-up, as for a huge page:
+    /// `|gate| gate.ticket(at, access).allow_huge()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`translate`](Self::translate).
+    pub fn translate_with<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        mut draw: impl FnMut(&Self) -> Ticket<'_, Self>,
+        establish: impl FnOnce(Permit<'_, S, T, C>) -> V,
+    ) -> Result<V, TranslateError>
+    where
+        C: EnterFrom<Sleepable>,
+    {
+        loop {
+            let ticket = draw(self);
+            let at = ticket.vpn();
+            let pending = mm.resolve(cx, ticket)?;
+            let range = pending.range();
+            let refused = match pending.admit(cx) {
+                Ok(permit) => return Ok(establish(permit)),
+                Err(refused) => refused,
+            };
+            again(refused, at, || self.wait_idle(cx, range))?;
+        }
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
+    /// Translates a page for an access, and runs `establish` with the page's gate held: [`Gate::translate`], with the
+    /// same guarantees and errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::translate`].
+    pub fn translate<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        at: Vpn,
+        access: Access,
+        establish: impl FnOnce(Permit<'_, S, T, C>) -> V,
+    ) -> Result<V, TranslateError>
+    where
+        C: EnterFrom<Sleepable>,
+    {
+        self.translate_with(cx, mm, |gates| gates.ticket(at, access), establish)
+    }
+    /// [`translate`](Self::translate) with a ticket that `draw` draws for each look-up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::translate`].
+    pub fn translate_with<V>(
+        &self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        mut draw: impl FnMut(&Self) -> Ticket<'_, Self>,
+        establish: impl FnOnce(Permit<'_, S, T, C>) -> V,
+    ) -> Result<V, TranslateError>
+    where
+        C: EnterFrom<Sleepable>,
+    {
+        loop {
+            let ticket = draw(self);
+            let at = ticket.vpn();
+            let pending = mm.resolve(cx, ticket)?;
+            let range = pending.range();
+            let refused = match pending.admit(cx) {
+                Ok(permit) => return Ok(establish(permit)),
+                Err(refused) => refused,
+            };
+            again(refused, at, || self.seat().wait_idle(range))?;
+        }
+    }
+}
+
+/// Waits until another look-up is worth while.
+fn again(refused: Retry, at: Vpn, wait: impl FnOnce()) -> Result<(), TranslateError> {
+    match refused {
+        Retry::Detached => return Err(TranslateError::Detached { at }),
+        Retry::Busy => wait(),
+        Retry::Stale => {}
+    }
+    // A window that is open may not be seen by the wait yet: of a registration that is not on the chain so far.
+    thread::yield_now();
+    Ok(())
+}

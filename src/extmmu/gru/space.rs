@@ -1,0 +1,126 @@
+//! An address space that GRUs work on: its windows that are open, and the contexts of each GRU.
+
+use super::{chip::Gru, tracker::Trackers};
+use crate::{
+    ctx::{Atomic, CallCx},
+    extmmu::bill::{Bill, Meter},
+    mm::Mm,
+    notifier::{Gate, NoStore, Registration, Seat},
+    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering},
+};
+use std::sync::{Arc, Weak};
+
+/// GruMistakes that were made, or could be, in drivers of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GruMistake {
+    /// Windows do not purge.
+    NoPurge,
+    /// A purge does not cancel the misses in its range (B24: hardware without the armed bit).
+    NoDisarm,
+    /// A context that is not loaded keeps its identifier over a window.
+    NoLazyPurge,
+    /// The purge comes at the end of the window.
+    LatePurge,
+    /// Pages entered ahead are not asked about (B25).
+    BlindPreload,
+    /// The last page of a range is not purged.
+    ShortPurge,
+    /// A window purges first and counts itself as active then.
+    LateActive,
+    /// A window counts itself out when it has purged (B5).
+    EarlyEnd,
+    /// The end of a window does not count it out (B2).
+    LostEnd,
+    /// What instructions store is not told to the frame (B26).
+    LostDirty,
+}
+
+/// An address space whose memory GRUs work on.
+pub struct GruSpace {
+    pub(super) mm: Weak<Mm>,
+    pub(super) grus: Vec<Arc<Gru>>,
+    pub(super) gate: Gate<NoStore, (), Atomic>,
+    /// Windows that have begun and not ended (`ms_range_active`).
+    pub(super) active: AtomicU64,
+    quiet: Mutex<()>,
+    woken: Condvar,
+    pub(super) trackers: Arc<Trackers>,
+    pub(super) meter: Meter,
+    pub(super) mistake: Option<GruMistake>,
+    pub(super) released: AtomicBool,
+}
+
+impl GruSpace {
+    /// Puts the GRUs on the chain of an address space.
+    pub fn attach(
+        cx: &mut CallCx<'_>,
+        mm: &Arc<Mm>,
+        grus: &[Arc<Gru>],
+        mistake: Option<GruMistake>,
+    ) -> (Arc<Self>, Registration) {
+        mm.register(cx, |seat| {
+            Self::new(seat, Arc::downgrade(mm), grus, mistake)
+        })
+    }
+    pub(super) fn new(
+        seat: Seat,
+        mm: Weak<Mm>,
+        grus: &[Arc<Gru>],
+        mistake: Option<GruMistake>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            mm,
+            grus: grus.to_vec(),
+            gate: Gate::new(seat, NoStore, ()),
+            active: AtomicU64::new(0),
+            quiet: Mutex::default(),
+            woken: Condvar::new(),
+            trackers: Arc::new(Trackers::of(grus.len())),
+            meter: Meter::default(),
+            mistake,
+            released: AtomicBool::new(false),
+        })
+    }
+    /// What it had to pay so far.
+    pub fn bill(&self) -> Bill {
+        self.meter.bill()
+    }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+    /// Windows open now.
+    pub fn active(&self) -> u64 {
+        self.active.load(Ordering::Acquire)
+    }
+    /// Whether the address space has ended.
+    pub fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+    pub(super) fn made(&self, mistake: GruMistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+    /// Sleeps until no window is open.
+    pub(super) fn wait_quiet(&self, cx: &mut CallCx<'_>) {
+        let _may_sleep = cx;
+        let mut held = self.quiet.lock();
+        while self.active() > 0 {
+            self.woken.wait(&mut held);
+        }
+    }
+    pub(super) fn count_out(&self) {
+        let held = self.quiet.lock();
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        drop(held);
+        self.woken.notify_all();
+    }
+}
+
+impl std::fmt::Debug for GruSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GruSpace")
+            .field("active", &self.active())
+            .field("grus", &self.grus.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! A virtual machine: its gates, its slots, its TLBs and its account of windows.
+
+use super::{
+    active::Active,
+    cached_page::CachedPage,
+    config::{KvmMistake, VmConfig},
+    memslot::{Gfn, MemSlots},
+    shadow::ShadowPages,
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{Atomic, CallCx},
+    extmmu::{
+        bill::{Bill, Meter},
+        tlb::Tlb,
+    },
+    mm::Mm,
+    notifier::{Cached, Gates, Registration, Seat},
+    sync::{AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering, RwLock},
+};
+use std::sync::{Arc, Weak};
+
+/// Entries of a processor's TLB.
+pub(super) const TLB_ENTRIES: usize = 1536;
+
+/// A processor's TLB, which others flush.
+pub(super) type SharedTlb = Arc<Mutex<Tlb<Cached>>>;
+
+/// What an mmu lock guards beside its part of the page table.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Windows over slots that are open.
+    pub(super) in_progress: u64,
+    /// Guest frames that they cover, taken together; never shrinks while one of them is open.
+    pub(super) forbidden: Option<(Gfn, Gfn)>,
+    /// The TLBs that have had translations of these pages.
+    pub(super) tlbs: Vec<SharedTlb>,
+    /// Frames written by the guest, of slots that log.
+    pub(super) log: std::collections::BTreeSet<(u16, u64)>,
+}
+
+/// What is read without the mmu lock.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// `mmu_invalidate_seq`: windows over slots that have ended. Written under the gate.
+    pub(super) seq: AtomicU64,
+    /// Windows over slots that begin at one of these pages and are open.
+    pub(super) over_slots: AtomicU64,
+}
+
+/// A virtual machine.
+pub struct Vm {
+    pub(super) mm: Weak<Mm>,
+    pub(super) config: VmConfig,
+    pub(super) gates: Gates<ShadowPages, State, Atomic>,
+    /// By the place of the gate.
+    pub(super) shares: Box<[CachePadded<Share>]>,
+    /// Windows that have begun and not ended, of any range.
+    pub(super) active: Active,
+    /// The slots now; each gate has them too, and what it says holds.
+    pub(super) slots: Mutex<Arc<MemSlots>>,
+    /// Their generation.
+    pub(super) generation: AtomicU64,
+    pub(super) caches: Mutex<Vec<Weak<CachedPage>>>,
+    /// How many there have been since one was gone.
+    pub(super) has_caches: AtomicUsize,
+    /// All of them, for an audit.
+    pub(super) tlbs: RwLock<Vec<SharedTlb>>,
+    pub(super) meter: Meter,
+}
+
+impl Vm {
+    /// A machine without memory slots, on the address space's chain (`KVM_CREATE_VM`).
+    pub fn create(
+        cx: &mut CallCx<'_>,
+        mm: &Arc<Mm>,
+        config: VmConfig,
+    ) -> (Arc<Self>, Registration) {
+        mm.register(cx, |seat| Self::new(seat, Arc::downgrade(mm), config))
+    }
+    pub(super) fn new(seat: Seat, mm: Weak<Mm>, config: VmConfig) -> Arc<Self> {
+        let gates = Gates::new(seat, || (ShadowPages::default(), State::default()));
+        Arc::new(Self {
+            mm,
+            config,
+            shares: (0..gates.count()).map(|_| CachePadded::default()).collect(),
+            active: Active::new(gates.count()),
+            gates,
+            slots: Mutex::default(),
+            generation: AtomicU64::new(0),
+            caches: Mutex::default(),
+            has_caches: AtomicUsize::new(0),
+            tlbs: RwLock::default(),
+            meter: Meter::default(),
+        })
+    }
+    /// What it had to pay so far.
+    pub fn bill(&self) -> Bill {
+        self.meter.bill()
+    }
+    /// What keeps its bill.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+    /// Shadow entries now.
+    pub fn entries(&self, cx: &mut CallCx<'_>) -> usize {
+        let mut entries = 0;
+        self.gates
+            .each(cx, VpnRange::ALL, |_, gate| entries += gate.store().len());
+        entries
+    }
+    /// Windows over its slots that have ended (`mmu_invalidate_seq`), added up over the gates that they passed.
+    pub fn sequence(&self) -> u64 {
+        self.shares
+            .iter()
+            .map(|s| s.0.seq.load(Ordering::Acquire))
+            .sum()
+    }
+    /// The sequence that a fault on this page has to watch.
+    pub(super) fn sequence_at(&self, at: Vpn) -> u64 {
+        let share = &self.shares[self.gates.place_of(at)].0;
+        share.seq.load(Ordering::Acquire)
+    }
+    /// Windows that are open now: of any range, and of its slots (`mn_active_invalidate_count`,
+    /// `mmu_invalidate_in_progress`).
+    pub fn in_progress(&self) -> (u64, u64) {
+        let shares = self.shares.iter();
+        let over_slots = shares.map(|s| s.0.over_slots.load(Ordering::Relaxed)).sum();
+        (self.active.count(), over_slots)
+    }
+    /// Windows that are open now, of any range (`mn_active_invalidate_count`).
+    pub fn active_windows(&self) -> u64 {
+        self.active.count()
+    }
+    pub(super) fn made(&self, mistake: KvmMistake) -> bool {
+        self.config.mistake == Some(mistake)
+    }
+}
+
+impl std::fmt::Debug for Vm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vm")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
