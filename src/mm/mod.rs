@@ -25,7 +25,7 @@ mod vma;
 mod window;
 
 pub use calls::fork::shared::ForkMode;
-pub use calls::inspect::Mapping;
+pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::mmap::MmapArgs;
 pub use calls::mremap::MremapArgs;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mm) enum NoPlace {
+pub(in crate::mm) enum PlaceError {
     /// Too long, or a fixed range beyond the top.
     TooHigh,
     /// A fixed address off a page boundary.
@@ -31,7 +31,7 @@ pub(in crate::mm) enum NoPlace {
 
 /// Where the caller wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mm) enum Want {
+pub(in crate::mm) enum AddrRequest {
     /// Exactly there (`MAP_FIXED`).
     Fixed(u64),
     /// There if it is free; 0 is no wish.
@@ -87,7 +87,7 @@ impl Area {
 /// What is to be placed.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mm) struct Place {
-    pub(in crate::mm) want: Want,
+    pub(in crate::mm) request: AddrRequest,
     pub(in crate::mm) pages: u64,
     pub(in crate::mm) huge: Huge,
     pub(in crate::mm) area: Area,
@@ -122,10 +122,10 @@ impl MmapWriteGuard<'_> {
             .flags
             .intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
         let len = pages * PAGE_SIZE;
-        let want = if fixed {
-            Want::Fixed(args.addr)
+        let request = if fixed {
+            AddrRequest::Fixed(args.addr)
         } else {
-            Want::Hint(self.hint(args.addr))
+            AddrRequest::Hint(self.hint(args.addr))
         };
         let anonymous = args.flags & TYPE == MapFlags::PRIVATE;
         let pgoff = args.offset >> PAGE_SHIFT;
@@ -134,21 +134,21 @@ impl MmapWriteGuard<'_> {
             None => self.layout.huge(args.file.as_ref(), anonymous, pgoff),
         };
         let place = Place {
-            want,
+            request,
             pages,
             huge,
             area: Area::of(args.flags),
         };
         let range = self.layout.place(place).map_err(|e| match e {
-            NoPlace::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
+            PlaceError::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
                 MmapError::ErrorAddress(args.addr)
             }
-            NoPlace::TooHigh => MmapError::TooHigh {
+            PlaceError::TooHigh => MmapError::TooHigh {
                 addr: args.addr,
                 len,
             },
-            NoPlace::Unaligned => MmapError::Unaligned(args.addr),
-            NoPlace::NoHole => MmapError::NoHole(len),
+            PlaceError::Unaligned => MmapError::Unaligned(args.addr),
+            PlaceError::NoHole => MmapError::NoHole(len),
         })?;
         if args.flags.contains(MapFlags::FIXED_NOREPLACE) && self.layout.occupied(range) {
             return Err(MmapError::Exists {
@@ -181,33 +181,35 @@ impl Layout {
         }
     }
     /// A place as wanted.
-    pub(in crate::mm) fn place(&self, place: Place) -> Result<VpnRange, NoPlace> {
+    pub(in crate::mm) fn place(&self, place: Place) -> Result<VpnRange, PlaceError> {
         let Place { pages, huge, .. } = place;
         if pages > TASK_PAGES {
-            return Err(NoPlace::TooHigh);
+            return Err(PlaceError::TooHigh);
         }
         let grain = match huge {
             Huge::Whole(grain) => grain * PAGE_SIZE,
             _ => PAGE_SIZE,
         };
-        match place.want {
-            Want::Fixed(addr) if addr > TASK_SIZE - pages * PAGE_SIZE => Err(NoPlace::TooHigh),
-            Want::Fixed(addr) if addr % grain != 0 => Err(NoPlace::Unaligned),
-            Want::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
-            Want::Hint(hint) => {
+        match place.request {
+            AddrRequest::Fixed(addr) if addr > TASK_SIZE - pages * PAGE_SIZE => {
+                Err(PlaceError::TooHigh)
+            }
+            AddrRequest::Fixed(addr) if addr % grain != 0 => Err(PlaceError::Unaligned),
+            AddrRequest::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
+            AddrRequest::Hint(hint) => {
                 let aligned = match huge {
                     Huge::Anonymous if hint == 0 && pages.is_multiple_of(PMD_PAGES) => {
                         self.aligned(hint, 0, place)
                     }
                     Huge::File(off) => self.aligned(hint, off, place),
                     Huge::Whole(grain) => {
-                        return self.whole(hint, grain, place).ok_or(NoPlace::NoHole);
+                        return self.whole(hint, grain, place).ok_or(PlaceError::NoHole);
                     }
                     Huge::No | Huge::Anonymous => None,
                 };
                 aligned
                     .or_else(|| self.near(hint, pages, place.area))
-                    .ok_or(NoPlace::NoHole)
+                    .ok_or(PlaceError::NoHole)
             }
         }
     }

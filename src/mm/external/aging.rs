@@ -7,7 +7,6 @@ use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     notifier::AgeKind,
 };
-use std::convert::Infallible;
 
 impl Mm {
     /// Whether a page of `range` was used since its accessed state was last cleared, by the processor or through any
@@ -24,25 +23,17 @@ impl Mm {
         kind: AgeKind,
     ) -> bool {
         let mut young = false;
-        let pinned = cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let Some(leaf) = leaf.lock() else {
-                    return Ok(());
-                };
-                for at in part.iter() {
-                    let pte = leaf.get(at);
-                    if pte.is_present() && pte.is_young() {
-                        young = true;
-                        if kind != AgeKind::Test {
-                            leaf.set(at, pte.mkold());
-                        }
+        self.for_each_locked_leaf(cx, range, |part, leaf| {
+            for at in part.iter() {
+                let pte = leaf.get(at);
+                if pte.is_present() && pte.is_young() {
+                    young = true;
+                    if kind != AgeKind::Test {
+                        leaf.set(at, pte.mkold());
                     }
                 }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
-        drop(pinned);
+            }
+        });
         self.notifiers.age(&mut cx.non_blocking(), range, kind) | young
     }
     /// Has an oracle look on at the windows of this address space, which has an external MMU.

@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// What an entry is to who wants to keep its frame.
-enum Kept<'m> {
+enum Exportable<'m> {
     /// The frame that the page will have.
     Frame(Frame<'m>),
     /// Nothing: a fault is due.
-    Fault,
+    NeedsFault,
     /// A frame that the page is going to lose: the zero page, or one that a write would copy.
-    Passing,
+    NeedsCopy,
 }
 
 impl Mm {
@@ -46,44 +46,50 @@ impl Mm {
         let mem = self.machine().mem();
         let mut patience = Patience::default();
         loop {
-            match self.kept_at(cx, at, access) {
-                Kept::Frame(frame) => {
+            match self.exportable_at(cx, at, access) {
+                Exportable::Frame(frame) => {
                     let locked = mem.lock(cx, frame);
                     // Reclaimed, copied or unmapped while this waited for the lock: look again.
-                    if self.is_kept(cx, at, access, &locked) {
+                    if self.is_exportable(cx, at, access, &locked) {
                         let out = f(cx.descend(), &locked);
-                        self.tell_if_lost(cx, at, access, &locked);
+                        self.notify_if_lost(cx, at, access, &locked);
                         return Ok(out);
                     }
                 }
-                Kept::Fault => patience.bears(self.fault_in(cx, at, addr, access))?,
-                Kept::Passing => patience.bears(self.unshare(cx, at, addr))?,
+                Exportable::NeedsFault => {
+                    patience.allow_retry(self.fault_in(cx, at, addr, access))?
+                }
+                Exportable::NeedsCopy => patience.allow_retry(self.fault_for_pin(cx, at, addr))?,
             }
         }
     }
-    fn is_kept(
+    fn is_exportable(
         &self,
         cx: &mut CallCx<'_>,
         at: Vpn,
         access: Access,
         locked: &FrameLock<'_>,
     ) -> bool {
-        matches!(self.kept_at(cx, at, access), Kept::Frame(frame) if frame.pfn() == locked.pfn())
+        matches!(self.exportable_at(cx, at, access), Exportable::Frame(frame) if frame.pfn() == locked.pfn())
     }
     /// Who took the mapping, or a right, before the frame was flagged, did not see that it is exported.
-    fn tell_if_lost(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access, locked: &FrameLock<'_>) {
+    fn notify_if_lost(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access, locked: &FrameLock<'_>) {
         let mem = self.machine().mem();
         let exported = mem.flags(locked.pfn()).contains(FrameFlags::EXPORTED);
-        if exported && !self.is_kept(cx, at, access, locked) {
+        if exported && !self.is_exportable(cx, at, access, locked) {
             let exports = &self.machine().registry().exports;
             exports.tell_now(mem, &mut cx.descend(), locked.pfn());
         }
     }
-    fn kept_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Kept<'_> {
+    fn exportable_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Exportable<'_> {
         let Some(frame) = self.frame_at(cx, at, access) else {
             let zero = access == Access::Read
                 && self.entry_at(cx, at).is_some_and(|pte| pte.is_zero_page());
-            return if zero { Kept::Passing } else { Kept::Fault };
+            return if zero {
+                Exportable::NeedsCopy
+            } else {
+                Exportable::NeedsFault
+            };
         };
         let flags = self.machine().mem().flags(frame.pfn());
         let passing = match (access, flags.contains(FrameFlags::ANON)) {
@@ -92,9 +98,9 @@ impl Mm {
             (Access::Read, false) => self.is_private(cx, at),
         };
         if passing {
-            Kept::Passing
+            Exportable::NeedsCopy
         } else {
-            Kept::Frame(frame)
+            Exportable::Frame(frame)
         }
     }
     /// Whether a write to the page would copy what is an object's.

@@ -36,7 +36,7 @@ impl Mm {
             if let Some(found) = self.look_up(cx, &ticket) {
                 return Ok(self.fill(ticket, &found));
             }
-            patience.bears(self.fault_in(cx, at, at.addr(), access))?;
+            patience.allow_retry(self.fault_in(cx, at, at.addr(), access))?;
         }
     }
     /// [`resolve`](Self::resolve) without faulting: a look at the page table without any lock, from wherever the caller

@@ -4,18 +4,17 @@
 //! the lock of that entry's leaf; so a stale translation is impossible here. Within one page an access is atomic
 //! against page-table changes, across pages it is not, as in hardware.
 
-use super::{deferred::Deferral, patience::Patience};
+use super::patience::Patience;
 use crate::ctx::CallCx;
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte},
-    guard::MmapPin,
+    entry::pte::RawPte,
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
 };
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, by_page},
-    ctx::{Cx, Sleepable, rank},
+    addr::{Pfn, Vpn, by_page},
+    ctx::{Cx, Sleepable},
     error::FaultError,
     notifier::Access,
 };
@@ -153,7 +152,7 @@ impl Mm {
                 Ok(()) => return Ok(()),
                 Err(f) => f,
             };
-            patience.bears(self.fault_in(cx, at, addr, access))?;
+            patience.allow_retry(self.fault_in(cx, at, addr, access))?;
         }
     }
     /// Runs `f` on the frame at `at` while its entry is locked, if that allows the access; else gives it back.
@@ -209,73 +208,6 @@ impl Mm {
         locked.set(at, RawPte::zero(zero, vma.read_only()));
         f(zero);
         Ok(())
-    }
-
-    /// One step of a page fault, taken by a processor (`do_user_addr_fault`).
-    pub(in crate::mm) fn fault_in<R: crate::ctx::Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-        addr: u64,
-        access: Access,
-    ) -> Result<(), FaultError> {
-        self.fault_step(cx, at, addr, (access, access))
-    }
-    /// One step towards a page of its own where the mapping is private, as a write would make it, which need not be allowed
-    /// (`FAULT_FLAG_UNSHARE`).
-    pub(in crate::mm) fn unshare<R: crate::ctx::Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-        addr: u64,
-    ) -> Result<(), FaultError> {
-        self.fault_step(cx, at, addr, (Access::Read, Access::Write))
-    }
-    fn fault_step<R: crate::ctx::Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-        addr: u64,
-        (needs, access): (Access, Access),
-    ) -> Result<(), FaultError> {
-        if at.0 >= TASK_PAGES {
-            return Err(FaultError::NotMapped(addr));
-        }
-        let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
-        let mut held = g.held();
-        let layout = held.layout;
-        match layout.vmas.find(at) {
-            Some(vma) if vma.start() <= at => {
-                if !vma.allows(needs) {
-                    return Err(FaultError::Denied(addr));
-                }
-                let shared = vma.flags.contains(VmFlags::SHARED);
-                let access = if shared { needs } else { access };
-                held.later = Deferral::of(self);
-                let done = held.fault(vma, at, access).map_err(|e| place(e, addr));
-                if let Deferral::Work(work) = held.later {
-                    let pin = MmapPin::new(self, &g, work.range());
-                    drop(g);
-                    pin.lease(cx).finish(work);
-                }
-                done
-            }
-            Some(vma) if vma.flags.contains(VmFlags::GROWSDOWN) => {
-                drop(g);
-                self.grow_stack(cx, at)
-                    .map_err(|()| FaultError::NotMapped(addr))
-            }
-            _ => Err(FaultError::NotMapped(addr)),
-        }
-    }
-}
-
-/// Reports the byte that was accessed rather than its page.
-pub(in crate::mm) fn place(e: FaultError, addr: u64) -> FaultError {
-    match e {
-        FaultError::Guarded(_) => FaultError::Guarded(addr),
-        FaultError::Beyond(_) => FaultError::Beyond(addr),
-        e => e,
     }
 }
 

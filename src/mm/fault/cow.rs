@@ -30,7 +30,7 @@ struct Reuse {
 }
 
 /// What a write to a present, read-only entry comes to.
-enum Verdict<'m> {
+enum WriteDecision<'m> {
     /// Done: the entry is writable, or changed under our feet.
     Done,
     /// Copy; of the zero page nothing.
@@ -53,14 +53,14 @@ impl FaultScope<'_> {
         }
         let seen = if huge { self.look(at)? } else { seen };
         if vma.notes_writes() {
-            return self.announce_write(vma, at, seen);
+            return self.notify_object(vma, at, seen);
         }
         let reuse = self.reuse(vma, at, seen.counted().filter(|_| !shared));
         let reused = seen.with_rights(vma.rights()).mkdirty();
         let decide = |leaf: &LockedLeaf<'_>| decide(mem, leaf, at, (seen, reused), shared, reuse);
         match self.with_leaf(at, decide)? {
-            Verdict::Done => Ok(()),
-            Verdict::Copy(original) => self.copy(vma, at, seen, original, |copy| {
+            WriteDecision::Done => Ok(()),
+            WriteDecision::Copy(original) => self.copy(vma, at, seen, original, |copy| {
                 RawPte::frame(copy, vma.rights()).mkdirty()
             }),
         }
@@ -117,7 +117,7 @@ impl FaultScope<'_> {
 
     /// `wp_page_shared`: the object hears of the write first. It may have put another page in the place of this one,
     /// which then is mapped no more: the access faults again.
-    fn announce_write(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
+    fn notify_object(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
         let object = vma.object().expect("it notes writes").as_ref();
         let index = seen
             .counted()
@@ -169,18 +169,18 @@ fn decide<'m>(
     (seen, reused): (RawPte, RawPte),
     shared: bool,
     reuse: Reuse,
-) -> Verdict<'m> {
+) -> WriteDecision<'m> {
     if leaf.get(at) != seen {
-        return Verdict::Done;
+        return WriteDecision::Done;
     }
     let Some(pfn) = seen.counted() else {
-        return Verdict::Copy(None);
+        return WriteDecision::Copy(None);
     };
     if shared || may_reuse(mem, pfn, reuse) {
         leaf.set(at, reused);
-        return Verdict::Done;
+        return WriteDecision::Done;
     }
-    Verdict::Copy(Some(mem.get(pfn)))
+    WriteDecision::Copy(Some(mem.get(pfn)))
 }
 
 /// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame. Then it is this VMA's alone, and reverse maps look for it

@@ -4,14 +4,14 @@
 use super::huge::block;
 use crate::mm::{
     entry::pte::{RawPte, Rights},
-    guard::{FaultScope, Lease},
+    guard::{FaultScope, Lease, MmapPin},
     page_table::LockedLeaf,
     space::Mm,
     window::InvalidationWindow,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Sleepable, rank},
+    ctx::{Below, Cx, Sleepable, rank},
     frame::{Frame, HUGE, HugeFrame, PhysMem},
     notifier::Event,
 };
@@ -87,6 +87,33 @@ impl Deferral {
         } else {
             Self::Never
         }
+    }
+}
+
+impl Mm {
+    /// Runs `f` with the mmap lock held shared over `range`; then releases the lock, and opens the
+    /// window that `f` deferred. Returns true beside the result of `f` if there was one.
+    ///
+    /// The window's pages stay pinned ([`MmapPin`]) between the lock and the end of the window: no
+    /// operation changes their mappings, operations on other pages do not wait for the drivers.
+    #[inline]
+    pub(in crate::mm) fn with_fault_scope<R: Below<rank::Mmap>, T>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        range: VpnRange,
+        f: impl FnOnce(&mut FaultScope<'_>) -> T,
+    ) -> (T, bool) {
+        let mut g = self.lock_shared_over(cx, Some(range));
+        let mut scope = g.held();
+        scope.later = Deferral::of(self);
+        let out = f(&mut scope);
+        let Deferral::Work(work) = scope.later else {
+            return (out, false);
+        };
+        let pin = MmapPin::new(self, &g, work.range());
+        drop(g);
+        pin.lease(cx).finish(work);
+        (out, true)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A page is put into the table under its lock, after a look whether it is still the object's: so a page that is cut
 //! off meanwhile is never mapped behind the back of whoever cuts.
 
-use super::with_leaf;
+use super::entries::with_leaf;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::FaultScope,

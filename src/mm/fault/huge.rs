@@ -160,11 +160,6 @@ impl<'h> FaultScope<'h> {
         }
         Ok(true)
     }
-    pub(in crate::mm) fn has_leaf(&mut self, at: Vpn) -> bool {
-        let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
-    }
     /// A huge page for private memory; `None`: there is none, small ones will do.
     fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<Pfn>, NoMemory> {
         let mem = self.lease.mm.machine().mem();
@@ -217,7 +212,7 @@ impl<'h> FaultScope<'h> {
             }
             reuse
         })?;
-        Ok(reused || self.split_or_put_off(at))
+        Ok(reused || self.split_or_defer(at))
     }
     /// `do_huge_pmd_wp_page` for somebody else who reads.
     pub(in crate::mm) fn unshare_huge(&mut self, at: Vpn) -> Result<(), FaultError> {
@@ -233,21 +228,21 @@ impl<'h> FaultScope<'h> {
             own
         })?;
         if !own {
-            self.split_or_put_off(at);
+            self.split_or_defer(at);
         }
         Ok(())
     }
     /// `do_huge_zero_wp_pmd`: one window over all of it.
     fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
         let Some(head) = self.new_huge(vma, at)? else {
-            return Ok(self.split_or_put_off(at));
+            return Ok(self.split_or_defer(at));
         };
         let rights = vma.rights();
         self.in_window(WindowWork::HugeZero { at, head, rights });
         Ok(true)
     }
     /// Says whether it was put off: then the fault is over, and comes again.
-    fn split_or_put_off(&mut self, at: Vpn) -> bool {
+    fn split_or_defer(&mut self, at: Vpn) -> bool {
         let later = self.can_defer();
         self.in_window(WindowWork::Split(at));
         later

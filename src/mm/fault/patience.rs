@@ -14,7 +14,10 @@ pub(in crate::mm) struct Patience(u32);
 
 impl Patience {
     /// A step of a fault came to this: an error that the access ends with, or it is to look again.
-    pub(in crate::mm) fn bears(&mut self, step: Result<(), FaultError>) -> Result<(), FaultError> {
+    pub(in crate::mm) fn allow_retry(
+        &mut self,
+        step: Result<(), FaultError>,
+    ) -> Result<(), FaultError> {
         let again = |why| matches!(why, ObjectError::Again | ObjectError::NotItsPage(_));
         match step {
             Err(FaultError::Object { why, .. }) if again(why) && self.0 < MOST => {

@@ -1,11 +1,11 @@
 //! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
 
-use super::{deferred::Deferral, patience::Patience};
+use super::patience::Patience;
 use crate::ctx::CallCx;
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::{FaultScope, MmapPin},
+    guard::FaultScope,
     page_table::LeafAt,
     space::Mm,
     vma::Vma,
@@ -35,6 +35,12 @@ impl Mm {
     ) -> Result<(), FaultError> {
         self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors))
     }
+    /// Faults in as much of `range` as can be had, as after `mmap` and `brk`: a page that cannot be
+    /// faulted in shows at its first access.
+    pub(in crate::mm) fn populate_best_effort(&self, cx: &mut CallCx<'_>, range: VpnRange) {
+        self.populate(cx, range, Errors::Ignore)
+            .expect("errors are ignored");
+    }
     /// Runs `f` on what is left of `range` with the mmap lock held shared, again after each window for which it left the lock:
     /// it says at which page it stopped.
     pub(in crate::mm) fn in_turns<E>(
@@ -45,17 +51,13 @@ impl Mm {
     ) -> Result<(), E> {
         let mut rest = Some(range);
         while let Some(now) = rest {
-            let mut g = self.lock_shared_over(cx, Some(now));
-            let mut held = g.held();
-            held.later = Deferral::of(self);
-            let at = f(&mut held, now)?;
-            let Deferral::Work(work) = held.later else {
-                break;
+            let (stopped, deferred) = self.with_fault_scope(cx, now, |scope| f(scope, now));
+            let at = stopped?;
+            rest = if deferred {
+                VpnRange::new(at, range.end())
+            } else {
+                None
             };
-            let pin = MmapPin::new(self, &g, work.range());
-            drop(g);
-            pin.lease(cx).finish(work);
-            rest = VpnRange::new(at, range.end());
         }
         Ok(())
     }
@@ -163,7 +165,7 @@ impl FaultScope<'_> {
     ) -> Result<(), FaultError> {
         let mut patience = Patience::default();
         while !self.is_present(at, access) {
-            patience.bears(self.fault(vma, at, access))?;
+            patience.allow_retry(self.fault(vma, at, access))?;
             if self.has_deferred() {
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
     rmap::walk_frame,
 };
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 impl Mm {
     /// Every page of this address space that the reverse map of its frame does not lead to. None, unless this crate is
@@ -21,15 +21,9 @@ impl Mm {
     fn mapped(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         let mut out = Vec::new();
-        let pinned = cx.pin();
-        self.table
-            .leaves(all, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, |at, pte| {
-                    out.extend(pte.counted().map(|pfn| (at, pfn)));
-                });
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        self.for_each_entry(cx, all, |at, pte| {
+            out.extend(pte.counted().map(|pfn| (at, pfn)))
+        });
         out
     }
     fn leads_to(&self, cx: &mut CallCx<'_>, at: Vpn, pfn: Pfn) -> bool {

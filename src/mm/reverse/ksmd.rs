@@ -1,6 +1,6 @@
 //! Who merges pages: one pass over given pages, and the scanner that goes over all mergeable memory (`ksmd`).
 
-use super::merge_same_pages::{Into, is_merged};
+use super::merge_same_pages::{MergeInto, is_merged};
 use crate::ctx::CallCx;
 
 use crate::mm::{entry::flags::VmFlags, machine::Machine, space::Mm};
@@ -32,7 +32,7 @@ impl Machine {
             .filter(mine)
             .map(|&(mm, addr)| (mm, Vpn::containing(addr)))
             .collect();
-        let mut pass = Pass::over(cx, &pages, VmFlags::empty());
+        let mut pass = MergePass::over(cx, &pages, VmFlags::empty());
         for (mm, at) in pages {
             if let Some(page) = unmerged(cx, mm, at) {
                 let sum = checksum(&page);
@@ -59,7 +59,7 @@ fn checksum(page: &Frame<'_>) -> u64 {
 }
 
 /// One pass: the pages that others can be merged with, by the sum of their bytes.
-struct Pass<'m> {
+struct MergePass<'m> {
     /// Merged pages. They cannot change.
     stable: HashMap<u64, Vec<Frame<'m>>>,
     /// Where pages without a twin were seen. They may have changed since.
@@ -69,7 +69,7 @@ struct Pass<'m> {
     replaced: usize,
 }
 
-impl<'m> Pass<'m> {
+impl<'m> MergePass<'m> {
     /// A pass over these pages: the merged ones among them are known.
     fn over(cx: &mut CallCx<'_>, pages: &[(&'m Mm, Vpn)], of: VmFlags) -> Self {
         let mut stable: HashMap<u64, Vec<Frame<'m>>> = HashMap::new();
@@ -95,7 +95,7 @@ impl<'m> Pass<'m> {
         let pfn = page.pfn();
         let mut known = self.stable.get(&sum).into_iter().flatten();
         if let Some(kept) = known.find(|kept| mem.equal(kept.pfn(), pfn)) {
-            let merged = mm.merge_one(cx, at, page, (Into::UnmapRefused(kept), self.of));
+            let merged = mm.merge_one(cx, at, page, (MergeInto::Kept(kept), self.of));
             self.replaced += usize::from(merged.is_some());
             return;
         }
@@ -112,11 +112,11 @@ impl<'m> Pass<'m> {
             return; // The same page, shared by a fork.
         }
         let (other, there) = seen[nth];
-        let Some(kept) = mm.merge_one(cx, at, page, (Into::Itself, self.of)) else {
+        let Some(kept) = mm.merge_one(cx, at, page, (MergeInto::Itself, self.of)) else {
             return;
         };
         seen.swap_remove(nth);
-        match other.merge_one(cx, there, twin, (Into::UnmapRefused(&kept), self.of)) {
+        match other.merge_one(cx, there, twin, (MergeInto::Kept(&kept), self.of)) {
             Some(_) => {
                 self.replaced += 1;
                 self.stable.entry(sum).or_default().push(kept);
@@ -162,7 +162,7 @@ impl Merger {
                 of_turn.push(turn);
             }
         }
-        let mut pass = Pass::over(cx, &pages, VmFlags::MERGEABLE);
+        let mut pass = MergePass::over(cx, &pages, VmFlags::MERGEABLE);
         let mut sums = BTreeMap::new();
         for ((mm, at), turn) in pages.into_iter().zip(of_turn) {
             let before = self.sums.get(&(turn, at)).copied();

@@ -12,6 +12,7 @@ use crate::mm::{
     },
     guard::{Lease, MmapPin},
     space::Mm,
+    window::PteSlot,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -28,11 +29,11 @@ pub(in crate::mm) fn is_merged(mem: &PhysMem, pfn: Pfn) -> bool {
 
 /// What is between the pages of one pass (`try_to_merge_with_ksm_page`).
 #[derive(Clone, Copy)]
-pub(in crate::mm) enum Into<'k, 'm> {
+pub(in crate::mm) enum MergeInto<'k, 'm> {
     /// The page becomes the one that others are merged into.
     Itself,
     /// Its mapping gets this frame instead, if the bytes are equal.
-    UnmapRefused(&'k Frame<'m>),
+    Kept(&'k Frame<'m>),
 }
 
 impl Mm {
@@ -52,7 +53,7 @@ impl Mm {
         cx: &mut CallCx<'_>,
         at: Vpn,
         page: Frame<'m>,
-        how: (Into<'_, 'm>, VmFlags),
+        how: (MergeInto<'_, 'm>, VmFlags),
     ) -> Option<Frame<'m>> {
         let merged = self.merge_locked(cx, at, page, how);
         // Drivers that have the frame by number hear of it when it is not locked any more.
@@ -64,7 +65,7 @@ impl Mm {
         cx: &mut CallCx<'_>,
         at: Vpn,
         page: Frame<'m>,
-        (into, of): (Into<'_, 'm>, VmFlags),
+        (into, of): (MergeInto<'_, 'm>, VmFlags),
     ) -> Option<Frame<'m>> {
         let mem = self.machine().mem();
         let range = VpnRange::single(at);
@@ -85,12 +86,12 @@ impl Mm {
             return None;
         }
         match into {
-            Into::Itself => {
+            MergeInto::Itself => {
                 mem.set_owner(pfn, None);
                 let lost = FrameFlags::ACTIVE | FrameFlags::ANON_EXCLUSIVE;
                 mem.lru_move(pfn, FrameFlags::UNEVICTABLE | FrameFlags::DIRTY, lost);
             }
-            Into::UnmapRefused(kept) => {
+            MergeInto::Kept(kept) => {
                 let equal = mem.equal(pfn, kept.pfn());
                 if !equal || !self.replace_merged(&mut cx, at, pfn, kept) {
                     return None;
@@ -104,48 +105,31 @@ impl Mm {
     /// so. The window opens before anybody looks.
     fn protect_for_merge(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn) -> bool {
         let mem = self.machine().mem();
-        let range = VpnRange::single(at);
-        let mut window = Lease {
-            mm: self,
-            cx: cx.reborrow(),
-        }
-        .into_window(range, Event::Clear);
-        let done = window.lock_ptes(at, |txn| {
-            let slot = txn.slot(at).filter(|s| s.raw().counted() == Some(pfn));
-            slot.is_some_and(|slot| {
-                let (pte, flags) = (slot.raw(), mem.flags(pfn));
-                let own = flags.contains(FrameFlags::ANON_EXCLUSIVE);
-                if pte.may_write() || pte.is_dirty() || own {
-                    // One reference is this pass's.
-                    if mem.refcount(pfn) != mem.mapcount(pfn) + 1 {
-                        return false;
-                    }
-                    mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-                    slot.write_protect_clean();
+        let done = self.in_merge_window(cx, at, pfn, |slot| {
+            let (pte, flags) = (slot.raw(), mem.flags(pfn));
+            let own = flags.contains(FrameFlags::ANON_EXCLUSIVE);
+            if pte.may_write() || pte.is_dirty() || own {
+                // One reference is this pass's.
+                if mem.refcount(pfn) != mem.mapcount(pfn) + 1 {
+                    return false;
                 }
-                true
-            })
+                mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+                slot.write_protect_clean();
+            }
+            true
         });
-        window.close();
-        // Whoever has the frame by number writes to it no more either, before it is compared.
+        // A driver that has the frame by number must not write to it either, before the bytes are
+        // compared.
         self.machine().registry().exports.tell_now(mem, cx, pfn);
-        done == Some(true)
+        done
     }
-    /// `replace_page`, if the page is still the one that was compared, and still protected.
+    /// Replaces the page by `kept` (`replace_page`), if it is still the page that was compared, and
+    /// still write-protected; returns true if it did.
     fn replace_merged(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn, kept: &Frame<'_>) -> bool {
         let mem = self.machine().mem();
-        let range = VpnRange::single(at);
-        let mut window = Lease {
-            mm: self,
-            cx: cx.reborrow(),
-        }
-        .into_window(range, Event::Clear);
-        let done = window.lock_ptes(at, |txn| {
-            let Some(slot) = txn.slot(at) else {
-                return false;
-            };
+        self.in_merge_window(cx, at, pfn, |slot| {
             let pte = slot.raw();
-            if pte.counted() != Some(pfn) || pte.may_write() {
+            if pte.may_write() {
                 return false;
             }
             let rights = Rights {
@@ -155,6 +139,25 @@ impl Mm {
             mem.share(kept.pfn());
             drop(slot.replace(RawPte::frame(kept.pfn(), rights)));
             true
+        })
+    }
+    /// Opens a window over page `at`, and in it runs `f` on the entry if that maps `pfn`. Returns
+    /// the result of `f`, false if it did not run.
+    fn in_merge_window(
+        &self,
+        cx: &mut FolioCx<'_>,
+        at: Vpn,
+        pfn: Pfn,
+        f: impl FnOnce(PteSlot<'_>) -> bool,
+    ) -> bool {
+        let lease = Lease {
+            mm: self,
+            cx: cx.reborrow(),
+        };
+        let mut window = lease.into_window(VpnRange::single(at), Event::Clear);
+        let done = window.lock_ptes(at, |txn| {
+            let slot = txn.slot(at).filter(|s| s.raw().counted() == Some(pfn));
+            slot.is_some_and(f)
         });
         window.close();
         done == Some(true)

@@ -6,11 +6,7 @@
 
 use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
-    entry::{
-        flags::VmFlags,
-        pte::{RawPte, Rights},
-    },
-    guard::FaultScope,
+    entry::{flags::VmFlags, pte::Rights},
     machine::Machine,
     space::Mm,
 };
@@ -71,19 +67,19 @@ impl Mm {
         if mem.mapcount(old.pfn()) == 0 {
             return None; // Its last mapping went while this waited for the lock.
         }
-        let mut marked = Marked {
+        let mut entries = MigrationEntries {
             machine,
             cx: cx.reborrow(),
             old,
             to: old,
             before: mem.flags(old.pfn()),
         };
-        let gone = marked.take_out();
+        let gone = entries.take_out();
         let moved = gone && self.hand_over(old, new);
         if moved {
-            marked.to = new;
+            entries.to = new;
         }
-        drop(marked);
+        drop(entries);
         moved.then(|| new.pfn())
     }
     /// The page is the new frame's from here on, if nobody but its owner and this caller hold the old one.
@@ -155,7 +151,7 @@ impl Mm {
 
 /// Marks may be where the old frame was mapped. They become mappings again when this goes, also by a driver's panic: who
 /// faults on one waits for that.
-struct Marked<'a> {
+struct MigrationEntries<'a> {
     machine: &'a Machine,
     cx: FolioCx<'a>,
     old: &'a FrameLock<'a>,
@@ -165,7 +161,7 @@ struct Marked<'a> {
     before: FrameFlags,
 }
 
-impl Marked<'_> {
+impl MigrationEntries<'_> {
     /// Says whether every mapping is a mark.
     fn take_out(&mut self) -> bool {
         let (mem, registry) = (self.machine.mem(), self.machine.registry());
@@ -174,7 +170,7 @@ impl Marked<'_> {
     }
 }
 
-impl Drop for Marked<'_> {
+impl Drop for MigrationEntries<'_> {
     fn drop(&mut self) {
         restore(self.machine.registry(), &mut self.cx, self.old, self.to);
         // To the head of its list, as on Linux, which took it off; also one that was locked in memory, and is no more.
@@ -182,16 +178,6 @@ impl Drop for Marked<'_> {
         let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
         if moved || self.before.intersects(listed) {
             self.machine.mem().lru_add(self.to.pfn());
-        }
-    }
-}
-
-impl FaultScope<'_> {
-    /// Waits until the page of a mark has arrived (`migration_entry_wait`).
-    pub(in crate::mm) fn wait_for_migration(&mut self, mark: RawPte) {
-        let mem = self.lease.mm.machine().mem();
-        if let Some(pfn) = mark.migrating() {
-            mem.wait_unlocked(&mut self.lease.cx, pfn);
         }
     }
 }

@@ -29,11 +29,17 @@ impl RmapTarget for Mm {
         );
         window.close();
     }
-    fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {
-        self.places_of(cx, vma, pfn)
+    fn mapped_at(&self, mut cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {
+        let mut out = Vec::new();
+        self.for_each_entry(&mut cx, vma, |at, pte| {
+            out.extend((pte.counted_or_migrating() == Some(pfn)).then_some(at));
+        });
+        out
     }
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64) {
-        self.unmap_pages_of(cx, vma, from, to);
+        let mut window = Lease { mm: self, cx }.into_window(vma, Event::Clear);
+        window.forget_pages(vma, from, to);
+        window.close();
     }
     fn unmap_frame(&self, mut cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) {
         if !self.has_frame(&mut cx, spot, pfn) {

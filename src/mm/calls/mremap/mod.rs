@@ -6,7 +6,6 @@ pub(in crate::mm) mod relocate;
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::{MremapFlags, VmFlags},
-    fault::populate::Errors,
     guard::{AfterYield, MmapWriteGuard},
     lock::Ranges,
     space::Mm,
@@ -85,8 +84,7 @@ impl Mm {
         };
         drop(g);
         if let Some(grown) = grown {
-            self.populate(cx, grown, Errors::Ignore)
-                .expect("errors are ignored");
+            self.populate_best_effort(cx, grown);
         }
         Ok(addr.addr())
     }
