@@ -1,5 +1,11 @@
-//! What a fault does in a window. A driver may sleep in that, so the fault leaves the mmap lock first, with the pages that the
-//! window is about pinned: whoever changes other mappings does not wait for the driver.
+//! The window of a fault, opened after the mmap lock is released.
+//!
+//! A driver may sleep in a window. So a fault that needs one defers it, if there is a driver: it
+//! releases the mmap lock with the window's pages pinned, and an operation on other mappings does
+//! not wait for the driver (ADR 0009). Without drivers the window is opened under the lock at once.
+//!
+//! A fault decides and allocates everything before its window; [`WindowWork`] carries the result,
+//! and in the window it is only put in place, if the entry is still the one that was seen.
 
 use super::huge::block;
 use crate::mm::{
@@ -46,7 +52,7 @@ pub(in crate::mm) enum Deferral {
 }
 
 impl WindowWork {
-    /// The pages that are pinned meanwhile.
+    /// Returns the pages that stay pinned until the work is done.
     pub(in crate::mm) fn range(&self) -> VpnRange {
         match *self {
             Self::Copy { at, .. } => VpnRange::single(at),
@@ -55,7 +61,7 @@ impl WindowWork {
     }
 }
 
-/// The references that belong to some work: given back unless that puts them in place.
+/// The references that belong to deferred work: dropped, unless the work puts them in place.
 enum Frames<'m> {
     Copy {
         copy: Frame<'m>,
@@ -80,7 +86,8 @@ impl<'m> Frames<'m> {
 }
 
 impl Deferral {
-    /// For a fault that can leave the lock: if a driver may sleep.
+    /// Returns the state in which a fault that can leave the lock begins: it may defer if there is
+    /// a driver.
     pub(in crate::mm) fn of(mm: &Mm) -> Self {
         if mm.notifiers.is_made() {
             Self::Nothing
@@ -124,7 +131,7 @@ impl FaultScope<'_> {
     pub(in crate::mm) fn has_deferred(&self) -> bool {
         matches!(self.later, Deferral::Work(_))
     }
-    /// Does the work, now or later. It must be the last of the fault.
+    /// Does the work now, or defers it. Must be the last step of the fault.
     #[inline]
     pub(in crate::mm) fn in_window(&mut self, work: WindowWork) {
         if self.can_defer() {
@@ -140,7 +147,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     pub(in crate::mm) fn finish(&mut self, work: WindowWork) {
         let range = work.range();
         let WindowWork::Split(at) = work else {
-            // Before the window opens, which a driver's panic may prevent.
+            // The frames are adopted before the window opens: a driver's panic may keep it from
+            // opening, and the frames must be given back then.
             let frames = Frames::of(self.mm.machine().mem(), &work);
             let mut window = self.window(range, Event::Clear);
             window.put_in_place(work, frames);
@@ -174,7 +182,7 @@ impl InvalidationWindow<'_, Sleepable> {
                         mem.map_inc(pfn);
                         drop(slot.replace(pte));
                         mem.lru_add(pfn);
-                        // The copy is locked in its place.
+                        // The copy is locked in memory in the place of the original.
                         if let Some(original) = original.filter(|_| locked) {
                             mem.lru_unlock(original.pfn());
                         }
@@ -194,7 +202,7 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
-/// Every entry of the leaf maps its part of a huge page.
+/// Maps every part of the huge page in the leaf.
 fn map_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: VpnRange, head: Pfn, rights: Rights) {
     for (i, page) in (0..HUGE).zip(at.iter()) {
         mem.map_inc(head.nth(i));

@@ -1,8 +1,8 @@
-//! Nonlinear mappings: the entries of one VMA name pages of its object in any order. `remap_file_pages` as it was until
-//! Linux 4.0.
+//! Faults in nonlinear mappings: each entry of such a VMA names a page of the object, in any order,
+//! as `remap_file_pages` did until Linux 4.0.
 //!
-//! An entry that is not present keeps the page that belongs there. A reverse map cannot find a page in such a VMA by its
-//! offset; it is led to all of the VMA, and the entries are searched.
+//! An entry that is not present keeps the index of its page. A reverse map cannot compute where
+//! such a VMA maps a page, so it searches all entries of the VMA.
 
 use crate::mm::{entry::pte::RawPte, guard::FaultScope, vma::Vma, window::InvalidationWindow};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 use std::convert::Infallible;
 
 impl<C: Context> InvalidationWindow<'_, C> {
-    /// What is mapped of pages `[from, to)` of the object goes; its place is kept.
+    /// Unmaps pages `[from, to)` of the object in `range`; each entry keeps the index of its page.
     pub(in crate::mm) fn forget_pages(&mut self, range: VpnRange, from: u64, to: u64) {
         self.leaves_in(range, |txn| {
             txn.for_each(|slot| {
@@ -33,7 +33,7 @@ impl<C: Context> InvalidationWindow<'_, C> {
 }
 
 impl FaultScope<'_> {
-    /// `do_nonlinear_fault`: the page that the entry names.
+    /// Maps page `index` of the object, which the entry `seen` names (`do_nonlinear_fault`).
     pub(in crate::mm) fn fault_nonlinear(
         &mut self,
         vma: &Vma,

@@ -1,4 +1,4 @@
-//! Whether the reverse maps lead back to every mapping: the check of one structure against the other.
+//! The check of the page table against the reverse maps: each mapping must be found from its frame.
 
 use super::merge_same_pages::is_merged;
 use crate::ctx::CallCx;
@@ -11,8 +11,9 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// Every page of this address space that the reverse map of its frame does not lead to. None, unless this crate is
-    /// broken; merged pages and an object's sparse page, which have no one place, are not asked.
+    /// Returns the mappings of this address space that the reverse map of their frame does not lead
+    /// to. There are none, unless this crate is broken. Merged pages and an object's sparse page
+    /// are left out, since they have no one place in an object.
     pub fn unreachable_pages(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let mut lost = self.mapped(cx);
         lost.retain(|&(at, pfn)| !self.leads_to(cx, at, pfn));
@@ -30,7 +31,7 @@ impl Mm {
         let machine = self.machine();
         let mem = machine.mem();
         let Some(frame) = mem.try_get(pfn) else {
-            return true; // Gone meanwhile.
+            return true; // Given up meanwhile.
         };
         let locked = mem.lock(cx, frame);
         let owner = locked.owner();

@@ -1,8 +1,10 @@
-//! Same-page merging, page by page: private pages with equal bytes come to share one frame (`try_to_merge_one_page`).
+//! Same-page merging of one page: private pages with equal bytes come to share one frame
+//! (`try_to_merge_one_page`).
 //!
-//! A page is write-protected in a window, compared, and replaced in another; a write to it later copies. A merged frame
-//! belongs to no family of mappings, so it has no owner: that is what tells it from others. It is nobody's own, however few
-//! mappings are left, and it stays in memory: it is not on the lists of reclaim, and does not move.
+//! A page is write-protected in a window, compared, and replaced in another; a later write copies.
+//! A merged frame belongs to no family of mappings, so it has no owner, which distinguishes it from
+//! other frames. It counts as shared however few mappings are left, and it stays in memory: it is
+//! on no list of reclaim, and does not move.
 
 use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
@@ -27,17 +29,18 @@ pub(in crate::mm) fn is_merged(mem: &PhysMem, pfn: Pfn) -> bool {
     mem.flags(pfn).contains(FrameFlags::ANON) && mem.owner(pfn).is_none()
 }
 
-/// What is between the pages of one pass (`try_to_merge_with_ksm_page`).
+/// The frame into which a page is merged (`try_to_merge_with_ksm_page`).
 #[derive(Clone, Copy)]
 pub(in crate::mm) enum MergeInto<'k, 'm> {
-    /// The page becomes the one that others are merged into.
+    /// The page's own: it becomes the frame into which others are merged.
     Itself,
-    /// Its mapping gets this frame instead, if the bytes are equal.
+    /// This one, which the page's mapping gets if the bytes are equal.
     Kept(&'k Frame<'m>),
 }
 
 impl Mm {
-    /// A reference on the private page at `at`, whatever the rights; none where its frame cannot be merged.
+    /// Returns a reference on the private page at `at`, whatever rights its entry gives; `None` if
+    /// its frame cannot be merged.
     pub(in crate::mm) fn private_frame(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
         self.mapped_at(cx, at).filter(|frame| {
@@ -46,8 +49,9 @@ impl Mm {
         })
     }
 
-    /// Merges the page `page` at `at`; returns it if that was done. A part of a huge page is split off first, and parts
-    /// that hold only zeros are gone then. VMAs without the flags `of` are left alone.
+    /// Merges the page `page` at `at`; returns the page if it did. A part of a huge page is split
+    /// off first, which gives up parts that hold only zeros. VMAs without the flags `of` are left
+    /// alone.
     pub(in crate::mm) fn merge_one<'m>(
         &'m self,
         cx: &mut CallCx<'_>,
@@ -56,7 +60,7 @@ impl Mm {
         how: (MergeInto<'_, 'm>, VmFlags),
     ) -> Option<Frame<'m>> {
         let merged = self.merge_locked(cx, at, page, how);
-        // Drivers that have the frame by number hear of it when it is not locked any more.
+        // Drivers that have the frame by number are called after its lock is released.
         self.machine().host().settle_exports(cx);
         merged
     }
@@ -101,8 +105,9 @@ impl Mm {
         Some(locked.frame().clone())
     }
 
-    /// `write_protect_page`: nobody can write to the page without a fault any more; not if somebody may hold it to do
-    /// so. The window opens before anybody looks.
+    /// Write-protects the page, so that every later write faults (`write_protect_page`). Returns
+    /// false if a reference beside the mappings exists, whose holder could write. The window opens
+    /// before the entry is read, as on Linux.
     fn protect_for_merge(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn) -> bool {
         let mem = self.machine().mem();
         let done = self.in_merge_window(cx, at, pfn, |slot| {
@@ -175,7 +180,8 @@ mod tests {
         },
     };
 
-    /// Who holds a page that only one process maps may write to it: it is not merged.
+    /// A page is not merged while a reference beside its mapping is held, whose holder may write to
+    /// it.
     #[test]
     fn a_page_that_is_held_is_not_merged() {
         let machine = Machine::new(MachineConfig::default());
