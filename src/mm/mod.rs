@@ -24,7 +24,7 @@ mod space;
 mod vma;
 mod window;
 
-pub use calls::inspect::Mapping;
+pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::proc_maps::{MapsLine, PageState};
 pub use entry::args::{MmapArgs, MremapArgs};

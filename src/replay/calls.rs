@@ -1,11 +1,11 @@
 //! The calls of a script, done on an address space.
 
-use super::{op::Op, process::own_call, script::Outcome};
+use super::{came::{failed, touched}, op::Op, process::own_call, script::Outcome};
 use crate::ctx::CallCx;
 
 use crate::{
     addr::PAGE_SIZE,
-    error::{Errno, FaultError},
+    error::Errno,
     file::File,
     mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
 };
@@ -135,19 +135,6 @@ fn sync_range(cx: &mut CallCx<'_>, file: &File, (off, len): (u64, u64), flags: u
 /// What reading no byte returns in a script.
 const END_OF_FILE: u64 = 256;
 
-pub(super) fn failed(errno: Errno) -> Outcome {
-    Outcome::Err(errno.to_string())
-}
-
 fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
     result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
-}
-
-pub(super) fn touched(result: Result<u8, FaultError>) -> Outcome {
-    match result {
-        Ok(byte) => Outcome::Ret(u64::from(byte)),
-        Err(e) => e
-            .signal()
-            .map_or_else(|| failed(e.errno()), Outcome::Signal),
-    }
 }

@@ -2,15 +2,15 @@
 
 use super::{
     agree::{changed, look_alike},
-    calls::{failed, on_file, system_call, touched},
+    calls::{on_file, system_call},
+    came::{failed, touched},
     compare::{Expected, Observed},
     limits::{Limits, beyond},
     op::Op,
     own::Lives,
     pages::{Names, Numbering},
     process,
-    run::OURS,
-    script::{Notified, Outcome, Script, Step},
+    script::{Notified, OURS, Outcome, Script, Step},
     seen::{entry, row, told, vm_flags},
     work::Work,
 };

@@ -23,12 +23,14 @@
 
 mod agree;
 mod calls;
+mod came;
 mod compare;
 mod devices;
 mod family;
 #[cfg(feature = "svg")]
 mod figure;
 mod ground;
+mod hex;
 mod json;
 mod limits;
 mod load;
@@ -61,6 +63,7 @@ pub use devices::{Devices, MmuKind, NoSuchMmu, Presented, Standing};
 #[cfg(feature = "svg")]
 pub use figure::{FigureError, svg};
 pub use ground::{Before, OpenMode, Seed};
+pub use hex::Hex;
 pub use limits::{InputError, Limits, ReplayError};
 pub use load::{Inputs, load, natural, read, shipped};
 pub use op::{Op, Resource};
@@ -68,10 +71,10 @@ pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
 pub use run::{
-    First, OURS, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within,
+    First, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within,
 };
 pub use script::{
-    FileKind, FileSpec, Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
+    FileKind, FileSpec, Header, MapsRow, OURS, Notice, Notified, Outcome, Script, ScriptError, Step,
 };
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};

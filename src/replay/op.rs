@@ -1,7 +1,7 @@
 //! One recorded operation, typed. Reading and writing one gives the same JSON again.
 
 use super::{
-    script::Hex,
+    hex::Hex,
     words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
 use crate::addr::PAGE_SIZE;

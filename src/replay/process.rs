@@ -1,9 +1,10 @@
 //! What processes of a script do to their limits, with files' bytes, and to one another.
 
 use super::{
-    calls::failed,
+    came::failed,
+    hex::Hex,
     op::{GET_MERGE, Op, Resource},
-    script::{Hex, Outcome},
+    script::Outcome,
 };
 use crate::ctx::CallCx;
 

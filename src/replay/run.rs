@@ -14,15 +14,13 @@ use crate::ctx::CallCx;
 use crate::{
     mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
+    oracle::message,
 };
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
-
-/// The kernel in the header of scripts that only this library has run: there is nothing beside the script in them.
-pub const OURS: &str = "emmu";
 
 /// How far a script went as on Linux.
 #[derive(Clone, Debug)]
@@ -160,12 +158,6 @@ fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayEr
         first,
         presented,
     })
-}
-
-pub(super) fn message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
 }
 
 /// Pages that promises are weighed against, and of swap: what the machine had that the scripts were recorded on.

@@ -2,10 +2,10 @@
 
 use super::{
     ground::{Before, OpenMode, Seed},
+    hex::Hex,
     limits::{InputError, Limits, beyond},
     op::Op,
     pages::PageTables,
-    words::hex,
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
@@ -19,6 +19,10 @@ pub type ScriptError = InputError;
 
 /// What a row of a layout is of, where there is no file: these are the names of no file.
 pub(super) const FILELESS: [&str; 3] = ["anon", "zero", "heap"];
+
+/// The kernel in the header of scripts that this library alone has run: no
+/// outcome is recorded in them.
+pub const OURS: &str = "emmu";
 
 /// The first line of a script: how it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +51,6 @@ pub struct Header {
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
 }
-
-/// A number that scripts write in hexadecimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hex(#[serde(with = "hex")] pub u64);
 
 impl Header {
     /// The header of script number `seed` of a family, recorded on that kernel in that arena.

@@ -1,6 +1,6 @@
 //! How many pages a step may bring in, guard or lock, said before it is done: one line can ask for 64 TiB.
 
-use super::{limits::beyond, op::Op, program::Call};
+use super::{limits::beyond, op::Op};
 use crate::ctx::CallCx;
 
 use crate::{
@@ -32,41 +32,29 @@ impl Work {
             _ => Self::Little,
         }
     }
-    pub(super) fn of_call(call: &Call) -> Self {
-        match *call {
-            Call::Mmap { len, flags, .. } => Self::mapping(len, flags),
-            Call::Mlock { addr, len, flags } => Self::locked(flags, addr, len),
-            Call::Mlockall { flags } => Self::all_locked(flags),
-            Call::Madvise { addr, len, advice } => {
-                let advice = i32::try_from(advice).ok().and_then(Advice::from_raw);
-                Self::advised(addr, len, advice)
-            }
-            _ => Self::Little,
-        }
-    }
-    fn mapping(len: u64, flags: MapFlags) -> Self {
+    pub(super) fn mapping(len: u64, flags: MapFlags) -> Self {
         match flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
             true => Self::New(len),
             false => Self::Little,
         }
     }
-    fn locked(flags: MlockFlags, addr: u64, len: u64) -> Self {
+    pub(super) fn locked(flags: MlockFlags, addr: u64, len: u64) -> Self {
         match flags.contains(MlockFlags::ONFAULT) {
             true => Self::Little,
             false => Self::range(addr, len),
         }
     }
-    fn all_locked(flags: MlockallFlags) -> Self {
+    pub(super) fn all_locked(flags: MlockallFlags) -> Self {
         let now = flags.contains(MlockallFlags::CURRENT);
         match now && !flags.contains(MlockallFlags::ONFAULT) {
             true => Self::Mapped(0, u64::MAX),
             false => Self::Little,
         }
     }
-    fn range(addr: u64, len: u64) -> Self {
+    pub(super) fn range(addr: u64, len: u64) -> Self {
         Self::Mapped(addr, addr.saturating_add(len))
     }
-    fn advised(addr: u64, len: u64, advice: Option<Advice>) -> Self {
+    pub(super) fn advised(addr: u64, len: u64, advice: Option<Advice>) -> Self {
         match advice {
             Some(Advice::PopulateRead | Advice::PopulateWrite | Advice::GuardInstall) => {
                 Self::range(addr, len)

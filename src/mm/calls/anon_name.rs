@@ -1,5 +1,6 @@
 //! Names that a program gives to its anonymous memory: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`.
 
+use super::vma_walk::{Visit, each_vma, part_at};
 use crate::ctx::CallCx;
 use crate::mm::{guard::MmapWriteGuard, space::Mm};
 use crate::{
@@ -50,30 +51,22 @@ fn is_name(name: &str) -> bool {
 
 impl MmapWriteGuard<'_> {
     fn name_range(&mut self, range: VpnRange, label: Option<Arc<str>>) -> Result<(), MadviseError> {
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
-            let Some(vma) = self.layout.vmas.find(at) else {
-                return Err(MadviseError::Hole(at.addr()));
+        each_vma(range, MadviseError::Hole, |at| {
+            let (vma, part) = match part_at(self.layout.vmas.find(at), at, range) {
+                Ok(found) => found,
+                Err(visit) => return Ok(visit),
             };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-                at = vma.start();
-                continue;
-            }
             let shared = vma.object().is_some_and(|o| o.is_nameless());
             if !vma.is_anonymous() && !shared {
                 return Err(MadviseError::NotAnonymous(vma.start().addr()));
             }
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
             let (start, flags) = (vma.start(), vma.flags);
             let start = match vma.label == label {
                 true => start,
                 false => self.modify_as(start, part, flags, label.clone())?,
             };
-            // It may have merged with what follows.
-            at = self.vma(start).end();
-        }
-        hole.map_or(Ok(()), |at| Err(MadviseError::Hole(at.addr())))
+            // The VMA may have merged with the next.
+            Ok(Visit::Done(self.vma(start).end()))
+        })
     }
 }

@@ -3,14 +3,13 @@
 use crate::ctx::CallCx;
 use crate::mm::{
     edit::merge::NewRange,
-    entry::{errors::Errors, flags::VmFlags},
+    entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
     vma::Vma,
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
-    ctx::{Below, Cx, Sleepable, rank},
     error::BeyondTask,
 };
 
@@ -54,26 +53,9 @@ impl Mm {
         let now = g.layout.brk;
         drop(g);
         if let Some(grown) = grown {
-            self.populate(cx, grown, Errors::Ignore)
-                .expect("errors are ignored");
+            self.populate_best_effort(cx, grown);
         }
         now
-    }
-    /// A fault at `at` lies below a stack: extend it (`expand_stack`).
-    pub(in crate::mm) fn grow_stack<R: Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-    ) -> Result<(), ()> {
-        let mut g = self.lock_exclusive_some(cx);
-        loop {
-            let vma = g.layout.vmas.find(at).ok_or(())?;
-            let range = VpnRange::new(at.min(vma.start()), vma.end()).expect("not empty");
-            if g.wait_for_conflicts(&[range]) {
-                break;
-            }
-        }
-        g.expand_down(at).ok_or(())
     }
 }
 
@@ -140,7 +122,7 @@ impl MmapWriteGuard<'_> {
         let above = layout.vmas.find(more.start());
         let limit = above.map(|v| layout.start_with_gap(v.start(), v.flags));
         let pages = more.pages();
-        let flags = layout.merged_if_all_is(DATA | layout.def_flags);
+        let flags = layout.with_merge_all(DATA | layout.def_flags);
         if limit.is_some_and(|limit| more.end().plus(1) > limit)
             || layout.vmas.len() > layout.machine.config().max_map_count
             || (flags.contains(VmFlags::LOCKED) && !layout.may_lock(pages))
@@ -172,52 +154,6 @@ impl MmapWriteGuard<'_> {
         if flags.contains(VmFlags::LOCKED) {
             self.layout.locked_vm += pages;
         }
-        Some(())
-    }
-
-    /// `expand_downwards`: `None` where a limit or a neighbour forbids it.
-    fn expand_down(&mut self, at: Vpn) -> Option<()> {
-        let layout = &self.layout;
-        let vma = layout.vmas.find(at)?;
-        if vma.start() <= at {
-            return Some(()); // Another thread was first.
-        }
-        let config = layout.machine.config();
-        if !vma.flags.contains(VmFlags::GROWSDOWN) || at.addr() < config.mmap_min_addr {
-            return None;
-        }
-        let too_near = layout.vmas.before(at).is_some_and(|prev| {
-            !prev.flags.contains(VmFlags::GROWSDOWN)
-                && prev.flags.accessible()
-                && at.0 - prev.end().0 < config.stack_guard_gap
-        });
-        let (start, end, flags) = (vma.start(), vma.end(), vma.flags);
-        let more = start.0 - at.0;
-        if too_near || more > vma.pgoff {
-            return None;
-        }
-        layout.prepare_anon(start).ok()?;
-        let size = (end.0 - at.0) * PAGE_SIZE;
-        let locked = flags.contains(VmFlags::LOCKED);
-        if layout.may_expand(flags, more).is_err()
-            || size > layout.limits.stack
-            || (locked && !layout.may_lock(more))
-        {
-            return None;
-        }
-        // Linux charges a stack whether or not the mapping is accounted; so that counts stay exact, only what will
-        // be given back is charged here.
-        if flags.contains(VmFlags::ACCOUNT) {
-            layout.charge(more).ok()?;
-        }
-        self.layout.account(flags, more);
-        if locked {
-            self.layout.locked_vm += more;
-        }
-        self.layout.change(start, |v| {
-            let pgoff = v.pgoff - more;
-            v.set_range(VpnRange::new(at, end).expect("at lies below"), pgoff);
-        });
         Some(())
     }
 }

@@ -8,7 +8,7 @@ use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::patience::Patience,
-    guard::{Deferral, FaultScope, MmapPin},
+    guard::FaultScope,
     space::Mm,
     vma::Vma,
 };
@@ -24,8 +24,16 @@ const AT_ONCE: usize = 1024;
 /// The most bytes of one call (`MAX_RW_COUNT`).
 const MOST: usize = (1 << 31) - PAGE_SIZE as usize;
 
-/// Bytes within one page of the other side: the page, where in it, how many.
-type Piece = (Vpn, usize, usize);
+/// Bytes within one page of the other side.
+#[derive(Clone, Copy)]
+struct Piece {
+    page: Vpn,
+    /// The first byte's address, which errors report.
+    addr: u64,
+    /// The first byte's offset in the page.
+    offset: usize,
+    len: usize,
+}
 
 impl Mm {
     /// Copies `len` bytes from address `from` of this address space to address `to` of another (`process_vm_writev`), and
@@ -45,25 +53,16 @@ impl Mm {
         (other, to): (&Self, u64),
         len: usize,
     ) -> Result<usize, CopyError> {
-        let mem = self.machine().mem();
-        let mut bytes = Vec::new();
-        self.copy_between(
-            cx,
-            (from, other, to),
-            len,
-            Access::Write,
-            |cx, here, piece| {
-                let (page, offset, n) = piece;
-                bytes.resize(n, 0);
-                let (got, why) = self.read_up_to(cx, here, &mut bytes);
-                let there = to.max(page.addr());
-                let put = other.touch(cx, page, there, Access::Write, |pfn| {
-                    mem.write(pfn, offset, &bytes[..got]);
-                });
-                put.map_err(|e| (0, CopyError::Other(e)))?;
-                why.map_or(Ok(()), |e| Err((got, CopyError::Own(e))))
-            },
-        )
+        let sides = (from, other, to);
+        self.copy_between(cx, sides, len, Access::Write, |cx, here, there, bytes| {
+            let (got, why) = self.read_up_to(cx, here, bytes);
+            let mem = other.machine().mem();
+            let put = other.touch(cx, there.page, there.addr, Access::Write, |pfn| {
+                mem.write(pfn, there.offset, &bytes[..got]);
+            });
+            put.map_err(|e| (0, CopyError::Other(e)))?;
+            why.map_or(Ok(()), |e| Err((got, CopyError::Own(e))))
+        })
     }
     /// Copies `len` bytes from address `from` of another address space to address `to` of this one (`process_vm_readv`).
     ///
@@ -81,25 +80,16 @@ impl Mm {
         (other, from): (&Self, u64),
         len: usize,
     ) -> Result<usize, CopyError> {
-        let mem = self.machine().mem();
-        let mut bytes = Vec::new();
-        self.copy_between(
-            cx,
-            (to, other, from),
-            len,
-            Access::Read,
-            |cx, here, piece| {
-                let (page, offset, n) = piece;
-                bytes.resize(n, 0);
-                let there = from.max(page.addr());
-                let got = other.touch(cx, page, there, Access::Read, |pfn| {
-                    mem.read(pfn, offset, &mut bytes);
-                });
-                got.map_err(|e| (0, CopyError::Other(e)))?;
-                let (put, why) = self.write_up_to(cx, here, &bytes);
-                why.map_or(Ok(()), |e| Err((put, CopyError::Own(e))))
-            },
-        )
+        let sides = (to, other, from);
+        self.copy_between(cx, sides, len, Access::Read, |cx, here, there, bytes| {
+            let mem = other.machine().mem();
+            let got = other.touch(cx, there.page, there.addr, Access::Read, |pfn| {
+                mem.read(pfn, there.offset, bytes);
+            });
+            got.map_err(|e| (0, CopyError::Other(e)))?;
+            let (put, why) = self.write_up_to(cx, here, bytes);
+            why.map_or(Ok(()), |e| Err((put, CopyError::Own(e))))
+        })
     }
 
     /// Runs `copy` on piece after piece, each with where it lies on this side, when the other side's pages are there
@@ -110,7 +100,7 @@ impl Mm {
         (here, other, there): (u64, &Self, u64),
         len: usize,
         access: Access,
-        mut copy: impl FnMut(&mut CallCx<'_>, u64, Piece) -> Result<(), (usize, CopyError)>,
+        mut copy: impl FnMut(&mut CallCx<'_>, u64, Piece, &mut [u8]) -> Result<(), (usize, CopyError)>,
     ) -> Result<usize, CopyError> {
         self.check_token(cx);
         other.check_token(cx);
@@ -121,13 +111,19 @@ impl Mm {
         }
         let mut done = 0;
         let some = |done, why| if done > 0 { Ok(done) } else { Err(why) };
-        let mut pieces = chunks(there, len);
+        let mut pieces = chunks(there, len).map(|(page, offset, len)| Piece {
+            page,
+            addr: there.max(page.addr()),
+            offset,
+            len,
+        });
+        let mut bytes = [0; PAGE_SIZE as usize];
         let mut present: Vec<(Piece, Option<Frame<'_>>)> = Vec::new();
         loop {
             present.clear();
             let mut missing = None;
             for piece in pieces.by_ref().take(AT_ONCE) {
-                match other.make_present(cx, piece.0, there.max(piece.0.addr()), access) {
+                match other.make_present(cx, piece.page, piece.addr, access) {
                     Ok(held) => present.push((piece, held)),
                     Err(e) => missing = Some(CopyError::Other(e)),
                 }
@@ -136,8 +132,9 @@ impl Mm {
                 }
             }
             for &(piece, _) in &present {
-                match copy(cx, here + done as u64, piece) {
-                    Ok(()) => done += piece.2,
+                let part = &mut bytes[..piece.len];
+                match copy(cx, here + done as u64, piece, part) {
+                    Ok(()) => done += piece.len,
                     Err((part, why)) => return some(done + part, why),
                 }
             }
@@ -164,24 +161,19 @@ impl Mm {
         let mem = self.machine().mem();
         let mut patience = Patience::default();
         loop {
-            let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
-            let mut held = g.held();
-            let layout = held.layout;
-            let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
-            if !is_open_to(vma, access) {
-                return Err(FaultError::Denied(addr));
-            }
-            held.deferral = Deferral::of(self);
-            let step = held.hold_page(mem, vma, at, access);
-            if let Deferral::Work(work) = held.deferral {
-                let pin = MmapPin::new(self, &g, work.range());
-                drop(g);
-                pin.lease(cx).finish(work);
-            }
-            match step.map_err(|e| crate::mm::fault::access::place(e, addr)) {
+            let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
+                let layout = scope.layout;
+                let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
+                if !is_open_to(vma, access) {
+                    return Err(FaultError::Denied(addr));
+                }
+                let held = scope.hold_page(mem, vma, at, access);
+                held.map_err(|e| e.at_byte(addr))
+            });
+            match step {
                 Ok(Some(held)) => return Ok(held),
                 Ok(None) => {}
-                Err(e) => patience.bears(Err(e))?,
+                Err(e) => patience.allow_retry(Err(e))?,
             }
         }
     }

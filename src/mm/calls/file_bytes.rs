@@ -30,11 +30,7 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        self.check_token(cx);
-        if !file.is_readable() {
-            return Err(TransferError::File(ObjectError::Access));
-        }
-        let len = reachable(addr, len)?;
+        let len = self.check_transfer(cx, file.is_readable(), addr, len)?;
         let mut bytes = [0; PAGE];
         let mut done = 0;
         while done < len {
@@ -74,11 +70,7 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        self.check_token(cx);
-        if !file.is_writable() {
-            return Err(TransferError::File(ObjectError::Access));
-        }
-        let len = reachable(addr, len)?;
+        let len = self.check_transfer(cx, file.is_writable(), addr, len)?;
         let mut done = 0;
         while done < len {
             let there = offset.saturating_add(done as u64);
@@ -90,6 +82,26 @@ impl Mm {
             }
         }
         Ok(done)
+    }
+    /// Checks a transfer before it begins; returns how many of the `len` bytes one call transfers.
+    ///
+    /// A file that was not opened for the transfer is refused first, then memory above the top of
+    /// the address space (`access_ok`).
+    fn check_transfer(
+        &self,
+        cx: &CallCx<'_>,
+        allowed: bool,
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        self.check_token(cx);
+        if !allowed {
+            return Err(TransferError::File(ObjectError::Access));
+        }
+        if addr > TASK_SIZE || len as u64 > TASK_SIZE - addr {
+            return Err(TransferError::Memory(FaultError::NotMapped(addr)));
+        }
+        Ok(len.min(MOST))
     }
     /// Bytes of one page of the file: at least one, unless the object takes none.
     fn write_part(
@@ -122,17 +134,9 @@ impl Mm {
                 why: ObjectError::Again,
             };
             patience
-                .bears(Err(gone_again))
+                .allow_retry(Err(gone_again))
                 .map_err(TransferError::Memory)?;
         }
-    }
-}
-
-/// What lies above the top is refused before anything is done (`access_ok`).
-fn reachable(addr: u64, len: usize) -> Result<usize, TransferError> {
-    match addr > TASK_SIZE || len as u64 > TASK_SIZE - addr {
-        true => Err(TransferError::Memory(FaultError::NotMapped(addr))),
-        false => Ok(len.min(MOST)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
 
+use super::vma_walk::part_of;
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -11,11 +12,10 @@ use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     error::{MincoreError, MsealError},
 };
-use std::convert::Infallible;
 
 /// What is mapped at a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub struct VmaInfo {
     /// The pages of the VMA.
     pub range: VpnRange,
     /// What it is.
@@ -24,9 +24,9 @@ pub struct Mapping {
 
 impl MmapReadGuard<'_> {
     /// The VMA that holds `at` (`vma_lookup`); O(log n) in VMAs.
-    pub fn vma_at(&self, at: Vpn) -> Option<Mapping> {
+    pub fn vma_at(&self, at: Vpn) -> Option<VmaInfo> {
         let found = self.layout.vmas.range_of(at);
-        found.map(|(range, flags)| Mapping {
+        found.map(|(range, flags)| VmaInfo {
             range,
             flags: VmFlags::from_bits_retain(flags),
         })
@@ -59,22 +59,15 @@ impl Mm {
         };
         let mut g = self.lock_shared_over(cx, Some(range));
         let mut out = cached(&g.layout, range)?;
-        let pinned = g.cx.pin();
-        let pin = self.table.pin(pinned.guard());
         let mut at = range.start();
         while let Some(vma) = g.layout.vmas.get(at).filter(|_| at < range.end()) {
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            self.table
-                .leaves(part, pin, |in_leaf, leaf| {
-                    leaf.peek_each(in_leaf, |page, pte| {
-                        let i = page.0 - range.start().0;
-                        if let Some(in_core) = self.in_core(vma, pte) {
-                            out[usize::try_from(i).expect("fits the vector")] = in_core;
-                        }
-                    });
-                    Ok::<(), Infallible>(())
-                })
-                .unwrap_or_else(|e| match e {});
+            let part = part_of(vma, at, range);
+            self.for_each_entry(&mut g.cx, part, |page, pte| {
+                let i = page.0 - range.start().0;
+                if let Some(in_core) = self.in_core(vma, pte) {
+                    out[usize::try_from(i).expect("fits the vector")] = in_core;
+                }
+            });
             at = part.end();
         }
         Ok(out)
@@ -117,7 +110,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     let mut at = range.start();
     while at < range.end() {
         let vma = layout.vmas.get(at).ok_or(MincoreError::Hole(at.addr()))?;
-        let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+        let part = part_of(vma, at, range);
         parts.extend(vma.object().map(|object| (vma, part, object)));
         at = part.end();
     }
@@ -150,7 +143,7 @@ impl MmapWriteGuard<'_> {
         let mut at = range.start();
         while at < range.end() {
             let vma = self.layout.vmas.get(at).expect("checked above");
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let part = part_of(vma, at, range);
             let (start, flags) = (vma.start(), vma.flags);
             let start = if vma.is_sealed() {
                 start

@@ -1,5 +1,6 @@
 //! `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall`.
 
+use super::vma_walk::part_of;
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
@@ -88,8 +89,7 @@ impl Mm {
         drop(g);
         if current {
             let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
-            self.populate(cx, all, Errors::Ignore)
-                .expect("errors are ignored");
+            self.populate_best_effort(cx, all);
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl MmapWriteGuard<'_> {
         while at < range.end() {
             let vma = self.layout.vmas.get(at);
             let vma = vma.ok_or(MlockError::Hole(at.addr()))?;
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let part = part_of(vma, at, range);
             let start = vma.start();
             let start = self.set_lock_vma(start, part, kind)?;
             at = self.vma(start).end();

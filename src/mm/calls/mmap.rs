@@ -6,7 +6,6 @@ use crate::mm::{
     edit::merge::NewRange,
     entry::{
         args::{MmapArgs, TYPE, check_args, size_of_pages},
-        errors::Errors,
         flags::{MapFlags, Prot, VmFlags},
     },
     guard::{AfterYield, MmapWriteGuard},
@@ -37,8 +36,7 @@ impl Mm {
         drop(g);
         let populate = args.flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
         if locked || populate {
-            self.populate(cx, range, Errors::Ignore)
-                .expect("errors are ignored");
+            self.populate_best_effort(cx, range);
         }
         Ok(range.start().addr())
     }
@@ -143,7 +141,7 @@ impl MmapWriteGuard<'_> {
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
         self.detach(range, !accounted, AfterYield::KeepsEditing);
-        flags = self.layout.merged_if_all_is(flags);
+        flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,
             pgoff,

@@ -18,3 +18,4 @@ pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod remap_file_pages;
+mod vma_walk;

@@ -1,5 +1,6 @@
 //! `mprotect`: VMA by VMA, the flags changed and merged, then the entries inside a window.
 
+use super::vma_walk::part_of;
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
@@ -170,7 +171,7 @@ impl<'g> MmapWriteGuard<'g> {
             if !may.contains(new & VmFlags::ACCESS) {
                 return Err(MprotectError::Denied(vma.start().addr()));
             }
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
+            let part = part_of(vma, at, range);
             let start = vma.start();
             let then = match part.end() == range.end() {
                 true => AfterYield::OnlyPages,
@@ -253,21 +254,15 @@ impl<'g> MmapWriteGuard<'g> {
             read: true,
             write: false,
         };
-        let table = &self.mm.table;
-        let pinned = self.cx.pin();
-        table
-            .leaves(part, table.pin(pinned.guard()), |part, leaf| {
-                if let Some(leaf) = leaf.lock() {
-                    for at in part.iter() {
-                        let pte = leaf.get(at);
-                        if pte.is_present() && !pte.may_read() {
-                            leaf.set(at, pte.with_rights(rights));
-                        }
-                    }
+        let mm = self.mm;
+        mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
+            for at in part.iter() {
+                let pte = leaf.get(at);
+                if pte.is_present() && !pte.may_read() {
+                    leaf.set(at, pte.with_rights(rights));
                 }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+            }
+        });
     }
     fn populate_locked(&mut self, start: Vpn, change: &Change) {
         let Change { part, old, new, .. } = *change;

@@ -1,5 +1,6 @@
 //! `msync`: what was stored through shared mappings goes to the object's store.
 
+use super::vma_walk::{Visit, each_vma, part_at};
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::{MsyncFlags, VmFlags},
@@ -31,31 +32,24 @@ impl Mm {
         let Some(range) = check_args(addr, len, flags)? else {
             return Ok(());
         };
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
+        each_vma(range, MsyncError::Hole, |at| {
             let g = self.lock_shared_over(cx, Some(range));
             let vma = g.layout.vmas.find(at).filter(|v| v.start() < range.end());
-            let Some(vma) = vma else {
-                return Err(MsyncError::Hole(at.addr()));
+            let (vma, part) = match part_at(vma, at, range) {
+                Ok(found) => found,
+                Err(visit) => return Ok(visit),
             };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-                at = vma.start();
-            }
             if flags.contains(MsyncFlags::INVALIDATE) && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MsyncError::Locked(vma.start().addr()));
             }
-            let part = vma.end().min(range.end()).0 - at.0;
             let pages = match vma.flags.contains(VmFlags::NONLINEAR) {
                 true => (0, u64::MAX),
-                false => (vma.pgoff_at(at), vma.pgoff_at(at) + part),
+                false => (vma.pgoff_at(at), vma.pgoff_at(at) + part.pages()),
             };
             let file = flags.contains(MsyncFlags::SYNC).then(|| shared_file(vma));
-            let start = vma.start();
-            at = vma.end();
+            let (start, end) = (vma.start(), vma.end());
+            // Writeback takes its own way to every mapping, this one among them, and its locks.
             drop(g);
-            // The mmap lock is let go: writeback takes its own way to every mapping, this one among them.
             if let Some(file) = file.flatten() {
                 file.object()
                     .sync(cx.reborrow(), pages.0, pages.1)
@@ -64,8 +58,8 @@ impl Mm {
                         why,
                     })?;
             }
-        }
-        hole.map_or(Ok(()), |at: Vpn| Err(MsyncError::Hole(at.addr())))
+            Ok(Visit::Done(end))
+        })
     }
 }
 

@@ -35,7 +35,7 @@ impl Mm {
     ///
     /// # Panics
     ///
-    /// If a driver does. Where it panicked at the beginning of a window, what lies in that window stays mapped.
+    /// If a driver does. Where it on_panic at the beginning of a window, what lies in that window stays mapped.
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
         let mut g = self.lock_exclusive_some(cx);
@@ -102,7 +102,7 @@ impl MmapWriteGuard<'_> {
     ///
     /// Should a driver panic, each VMA is gone with its pages or back with them: see [`TakenOut`].
     pub(in crate::mm) fn detach(&mut self, range: VpnRange, uncharge: bool, then: AfterYield) {
-        self.detach_or(Panicked::ComeBack, range, uncharge, then);
+        self.detach_or(OnPanic::Restore, range, uncharge, then);
     }
     /// The same of VMAs that map nothing, and go in any case.
     pub(in crate::mm) fn detach_empty(
@@ -111,15 +111,15 @@ impl MmapWriteGuard<'_> {
         uncharge: bool,
         then: AfterYield,
     ) {
-        self.detach_or(Panicked::Go, range, uncharge, then);
+        self.detach_or(OnPanic::Remove, range, uncharge, then);
     }
-    fn detach_or(&mut self, panicked: Panicked, range: VpnRange, uncharge: bool, then: AfterYield) {
+    fn detach_or(&mut self, on_panic: OnPanic, range: VpnRange, uncharge: bool, then: AfterYield) {
         let vmas = self.layout.vmas.drain_range(range);
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
             return;
         };
         let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
-        let mut out = TakenOut::new(self, vmas, uncharge, panicked);
+        let mut out = TakenOut::new(self, vmas, uncharge, on_panic);
         // While others are let in, only tables that nobody can want are freed: those that lie in the range altogether.
         let work = if out.guard.has_tables(freed) {
             freed.pages()
@@ -177,13 +177,13 @@ impl MmapWriteGuard<'_> {
 }
 
 /// VMAs that nobody finds any more, ascending.
-struct Gone {
+struct RemovedVmas {
     list: SmallVec<[Vma; 1]>,
     /// So many of them, the first ones, map nothing any more.
     dropped: usize,
 }
 
-impl Gone {
+impl RemovedVmas {
     fn drop_pages(&mut self, window: &mut InvalidationWindow<'_, Sleepable>) {
         for vma in &self.list {
             if vma.flags.contains(VmFlags::LOCKED) {
@@ -204,18 +204,18 @@ impl Gone {
 /// find their place free, since the operation keeps others off it.
 struct TakenOut<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
-    vmas: Gone,
+    vmas: RemovedVmas,
     /// What was promised to them.
     promised: u64,
     uncharge: bool,
-    panicked: Panicked,
+    on_panic: OnPanic,
 }
 
 /// What VMAs do whose pages a driver's panic kept from being dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Panicked {
-    ComeBack,
-    Go,
+enum OnPanic {
+    Restore,
+    Remove,
 }
 
 impl<'a, 'g> TakenOut<'a, 'g> {
@@ -223,7 +223,7 @@ impl<'a, 'g> TakenOut<'a, 'g> {
         guard: &'a mut MmapWriteGuard<'g>,
         list: SmallVec<[Vma; 1]>,
         uncharge: bool,
-        panicked: Panicked,
+        on_panic: OnPanic,
     ) -> Self {
         let mut promised = 0;
         for vma in &list {
@@ -237,14 +237,14 @@ impl<'a, 'g> TakenOut<'a, 'g> {
         }
         Self {
             guard,
-            vmas: Gone { list, dropped: 0 },
+            vmas: RemovedVmas { list, dropped: 0 },
             promised,
             uncharge,
-            panicked,
+            on_panic,
         }
     }
     #[cold]
-    fn put_back(&mut self) {
+    fn restore(&mut self) {
         let layout = &mut self.guard.layout;
         for vma in self.vmas.list.drain(..).skip(self.vmas.dropped) {
             let (flags, pages) = (vma.flags, vma.pages());
@@ -267,8 +267,8 @@ impl<'a, 'g> TakenOut<'a, 'g> {
 
 impl Drop for TakenOut<'_, '_> {
     fn drop(&mut self) {
-        if !self.vmas.list.is_empty() && self.panicked == Panicked::ComeBack {
-            self.put_back();
+        if !self.vmas.list.is_empty() && self.on_panic == OnPanic::Restore {
+            self.restore();
         }
         if self.uncharge && self.promised > 0 {
             self.guard.layout.uncharge(self.promised);

@@ -10,7 +10,7 @@ use crate::{
     addr::{PAGE_SHIFT, Pfn, Vpn, VpnRange},
     frame::{FrameFlags, PhysMem},
 };
-use std::{convert::Infallible, fmt};
+use std::fmt;
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,17 +132,11 @@ impl Mm {
         self.machine().settle_counts(cx);
         let mut g = self.lock_shared_over(cx, None);
         let mem = self.machine().mem();
-        let pinned = g.cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, |at, pte| {
-                    if let Some(state) = PageState::of(pte, mem) {
-                        visit(at, state);
-                    }
-                });
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        self.for_each_entry(&mut g.cx, range, |at, pte| {
+            if let Some(state) = PageState::of(pte, mem) {
+                visit(at, state);
+            }
+        });
     }
 }
 

@@ -6,16 +6,19 @@ use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         args::MmapArgs,
-        errors::Errors,
         flags::{MapFlags, Prot, RemapMode, VmFlags},
+        pte::RawPte,
     },
-    guard::MmapWriteGuard,
+    guard::{AfterYield, MmapWriteGuard},
     space::Mm,
+    window::InvalidationWindow,
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
-    error::RemapError,
-    file::same_file,
+    ctx::Sleepable,
+    error::{MmapError, NoMemory, RemapError, VmaError},
+    file::{MAX_SIZE, same_file},
+    notifier::Event,
 };
 use std::sync::Arc;
 
@@ -52,8 +55,7 @@ impl Mm {
             g.remap_nonlinear(range, pgoff)?;
             drop(g);
             if !flags.contains(MapFlags::NONBLOCK) {
-                self.populate(cx, range, Errors::Ignore)
-                    .expect("errors are ignored");
+                self.populate_best_effort(cx, range);
             }
             return Ok(());
         }
@@ -61,8 +63,7 @@ impl Mm {
         let (range, locked) = g.do_mmap(&args)?;
         drop(g);
         if locked || !flags.contains(MapFlags::NONBLOCK) {
-            self.populate(cx, range, Errors::Ignore)
-                .expect("errors are ignored");
+            self.populate_best_effort(cx, range);
         }
         Ok(())
     }
@@ -120,5 +121,49 @@ impl MmapWriteGuard<'_> {
                 .checked_mul(PAGE_SIZE)
                 .ok_or(RemapError::Offset(pgoff))?,
         })
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// `populate_range` in one window: what is mapped goes, and each entry is told its page. The range must lie in one
+    /// shared mapping.
+    fn remap_nonlinear(&mut self, range: VpnRange, pgoff: u64) -> Result<(), RemapError> {
+        let bad = RemapError::Unsuitable(range.start().addr());
+        let vma = self.layout.vmas.get(range.start()).ok_or(bad)?;
+        let fits = vma.flags.contains(VmFlags::SHARED) && vma.range().covers(range);
+        if !fits || vma.is_sealed() {
+            return Err(bad);
+        }
+        let limit = MAX_SIZE / PAGE_SIZE;
+        if pgoff.saturating_add(range.pages()) > limit {
+            return Err(MmapError::OffsetOverflow(pgoff).into());
+        }
+        let start = vma.start();
+        if !vma.flags.contains(VmFlags::NONLINEAR) {
+            self.layout
+                .change(start, |vma| vma.flags |= VmFlags::NONLINEAR);
+        }
+        let mm = self.mm;
+        let filled = self.yield_while(range.pages(), AfterYield::OnlyPages, &[], |lease| {
+            let mut window = lease.into_window(range, Event::Clear);
+            window.fill(mm, range, pgoff)
+        });
+        filled.map_err(|e| MmapError::Vma(VmaError::NoMemory(e)).into())
+    }
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    fn fill(&mut self, mm: &Mm, range: VpnRange, pgoff: u64) -> Result<(), NoMemory> {
+        self.split_edges(range);
+        for at in range.iter() {
+            {
+                let mut cx = self.cx();
+                let pinned = cx.pin();
+                mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+            }
+            let entry = RawPte::file(pgoff + (at.0 - range.start().0));
+            self.lock_ptes(at, |txn| txn.slot(at).map(|slot| drop(slot.replace(entry))));
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,12 @@
-//! When neighbouring VMAs become one.
+//! Merging of neighbouring VMAs.
 //!
-//! Two rules, both Linux's: a *new* range (mmap, brk, the target of a move) may be added to its neighbours
-//! ([`MmapWriteGuard::merge_new`]); a *changed* range of a VMA (mprotect, mlock, madvise) may go over to them
-//! ([`MmapWriteGuard::modify`]). Either way the ranges must agree in flags, object, page offset and anonymous family.
+//! There are two rules, both of Linux: a *new* range (mmap, brk, the target of a move) may be added
+//! to its neighbours ([`MmapWriteGuard::merge_new`]); a *changed* range of a VMA (mprotect, mlock,
+//! madvise) may go over to them ([`MmapWriteGuard::modify`]). Either way the ranges must agree in
+//! flags, object, page offset and anonymous family.
+//!
+//! A driver may panic in the window that splits a huge page; so that window comes before any change
+//! of the layout (ADR 0024).
 
 use crate::mm::{entry::flags::VmFlags, guard::MmapWriteGuard, vma::Vma};
 use crate::{
@@ -13,18 +17,18 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A range that is to be mapped.
+/// A range to be mapped.
 #[derive(Debug)]
 pub(in crate::mm) struct NewRange {
     pub(in crate::mm) range: VpnRange,
     pub(in crate::mm) pgoff: u64,
     pub(in crate::mm) flags: VmFlags,
     pub(in crate::mm) file: Option<Arc<File>>,
-    /// Start of the VMA that is being moved here: its family comes along.
+    /// Start of the VMA that is moved here: its anonymous family comes along.
     pub(in crate::mm) copied_from: Option<Vpn>,
 }
 
-/// What a neighbour is compared with.
+/// The properties with which a neighbour must agree.
 struct Candidate<'a> {
     range: VpnRange,
     pgoff: u64,
@@ -35,25 +39,29 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// `is_mergeable_vma`, `is_mergeable_anon_vma`.
+    /// Returns true if the neighbour has these properties (`is_mergeable_vma`,
+    /// `is_mergeable_anon_vma`).
     fn agrees(&self, neighbour: &Vma) -> bool {
         neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
             && same_file(neighbour.file.as_ref(), self.file)
             && neighbour.label.as_ref() == self.label
             && match (neighbour.anon.get(), self.anon) {
                 (None, None) => true,
-                // One side has pages, the other none: free to merge unless those pages came down by fork.
+                // One side has pages, the other none: they may merge, unless those pages were
+                // inherited by a fork.
                 (Some(link), None) | (None, Some(link)) => link.is_singular(),
                 (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
             }
     }
-    /// The VMA that ends where this starts, if it can grow over it (`can_vma_merge_left`).
+    /// Returns the VMA that ends where this range starts, if it can grow over the range
+    /// (`can_vma_merge_left`).
     fn left<'v>(&self, prev: Option<&'v Vma>) -> Option<&'v Vma> {
         prev.filter(|p| {
             p.end() == self.range.start() && p.pgoff_end() == self.pgoff && self.agrees(p)
         })
     }
-    /// The VMA that starts where this ends, if it can grow over it (`can_vma_merge_right`).
+    /// Returns the VMA that starts where this range ends, if it can grow over the range
+    /// (`can_vma_merge_right`).
     fn right<'v>(&self, next: Option<&'v Vma>, left: Option<&Vma>) -> Option<&'v Vma> {
         next.filter(|n| {
             n.start() == self.range.end()
@@ -64,7 +72,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Both neighbours fit the middle; do they fit each other? (`are_anon_vmas_compatible`)
+/// Returns true if the two neighbours, which both fit the range between, fit each other
+/// (`are_anon_vmas_compatible`).
 fn families_agree(a: &Vma, b: &Vma) -> bool {
     match (a.anon_node(), b.anon_node()) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -77,7 +86,7 @@ fn span(start: Vpn, end: Vpn) -> VpnRange {
 }
 
 impl MmapWriteGuard<'_> {
-    /// The VMA that starts at `start`.
+    /// Returns the VMA that starts at `start`.
     pub(in crate::mm) fn vma(&self, start: Vpn) -> &Vma {
         self.layout
             .vmas
@@ -85,10 +94,10 @@ impl MmapWriteGuard<'_> {
             .filter(|v| v.start() == start)
             .expect("the caller names a VMA by its start")
     }
-    /// `dup_anon_vma`: a VMA that grows over pages must know their family.
+    /// Gives a VMA the anonymous family of the pages that it grows over (`dup_anon_vma`).
     fn inherit_anon(&mut self, to: Vpn, from: Option<AnonLink>) {
         if let Some(link) = from {
-            // Set already: then it is the same family, or the merge had been refused.
+            // Set already: then to this family, or the merge would have been refused.
             let _had_one = self.vma(to).anon.set(link);
         }
     }
@@ -96,8 +105,8 @@ impl MmapWriteGuard<'_> {
         self.vma(of).anon.get().cloned()
     }
 
-    /// Adds a free range to its neighbours if it fits (`vma_merge_new_range`). Returns the start of the VMA that now
-    /// holds it.
+    /// Adds a free range to its neighbours if they agree (`vma_merge_new_range`). Returns the start
+    /// of the VMA that holds the range then.
     pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
         let vmas = &self.layout.vmas;
         let candidate = Candidate {
@@ -111,7 +120,7 @@ impl MmapWriteGuard<'_> {
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
-        // Most neighbours differ at first sight, which spares going to them.
+        // Most neighbours differ in their flags, which are known without a look at the VMA.
         let alike = |(range, flags): &(VpnRange, u64)| {
             let touches = range.end() == new.range.start() || range.start() == new.range.end();
             let flags = VmFlags::from_bits_retain(*flags);
@@ -135,7 +144,8 @@ impl MmapWriteGuard<'_> {
                 self.inherit_anon(left.start(), copied);
                 let sticky =
                     removed.as_ref().map_or(new.flags, |r| r.flags | new.flags) & VmFlags::STICKY;
-                // What was removed stays in the reverse maps until this covers it.
+                // The removed VMA's records stay in the reverse maps until the grown VMA covers its
+                // pages.
                 self.layout.change(left.start(), |v| {
                     v.flags |= sticky;
                     v.set_range(span(left.start(), end), v.pgoff);
@@ -153,12 +163,13 @@ impl MmapWriteGuard<'_> {
         }
     }
 
-    /// Makes `range`, part of the VMA that starts at `start`, a VMA of its own or of a neighbour that has the flags
-    /// already, then gives it the flags (`vma_modify_flags`). Returns where the VMA that holds it starts.
+    /// Gives `range`, part of the VMA that starts at `start`, the flags `flags`
+    /// (`vma_modify_flags`): makes it part of a neighbour that has them already, else a VMA of its
+    /// own. Returns the start of the VMA that holds the range then.
     ///
     /// # Errors
     ///
-    /// The map limit or memory; a first split may stay behind, as on Linux.
+    /// The map limit, or no memory; a first split may stay behind, as on Linux.
     pub(in crate::mm) fn modify(
         &mut self,
         start: Vpn,
@@ -168,7 +179,8 @@ impl MmapWriteGuard<'_> {
         let label = self.vma(start).label.clone();
         self.modify_as(start, range, flags, label)
     }
-    /// The same with a name of the memory beside the flags (`vma_modify_name`).
+    /// Gives the range a name beside the flags (`vma_modify_name`); otherwise like
+    /// [`modify`](Self::modify).
     pub(in crate::mm) fn modify_as(
         &mut self,
         start: Vpn,
@@ -193,7 +205,7 @@ impl MmapWriteGuard<'_> {
         Ok(range.start())
     }
 
-    /// `vma_merge_existing_range`.
+    /// Makes `range` part of a neighbour that agrees (`vma_merge_existing_range`).
     fn merge_existing(
         &mut self,
         start: Vpn,
@@ -229,7 +241,7 @@ impl MmapWriteGuard<'_> {
             (None, Some(right)) => Some(self.absorb_right(whole, range, right)),
         }
     }
-    /// `left` grows over `range`, and over `right` if that fits too.
+    /// Grows `left` over `range`, and over `right` if that fits too.
     fn absorb_left(
         &mut self,
         left: VpnRange,
@@ -247,7 +259,7 @@ impl MmapWriteGuard<'_> {
         let right_family = right.and_then(|right| self.clone_anon(right.start()));
         let rest = range.end() < whole.end();
         if rest {
-            // First, since a driver may panic.
+            // The window comes first, since a driver may panic in it.
             self.split_huge(whole, range.end(), span(left.start(), whole.end()));
         }
         self.inherit_anon(left.start(), right_family);
@@ -271,14 +283,14 @@ impl MmapWriteGuard<'_> {
         });
         left.start()
     }
-    /// `right` grows down over `range`.
+    /// Grows `right` down over `range`.
     fn absorb_right(&mut self, whole: VpnRange, range: VpnRange, right: VpnRange) -> Vpn {
         let family = self.clone_anon(whole.start());
         let grown = span(range.start(), right.end());
         let sticky = self.vma(whole.start()).flags & VmFlags::STICKY;
         let rest = whole.start() < range.start();
         if rest {
-            // First, since a driver may panic.
+            // The window comes first, since a driver may panic in it.
             self.split_huge(whole, range.start(), span(whole.start(), right.end()));
         }
         self.inherit_anon(right.start(), family);

@@ -1,4 +1,5 @@
-//! Where a mapping without a fixed address goes: `get_unmapped_area`, top-down.
+//! The place of a mapping: the address asked for, or the highest hole that is large enough
+//! (`get_unmapped_area`).
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -17,9 +18,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Why there is no place.
+/// The reasons why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mm) enum NoPlace {
+pub(in crate::mm) enum PlaceError {
     /// Too long, or a fixed range beyond the top.
     TooHigh,
     /// A fixed address off a page boundary.
@@ -28,40 +29,42 @@ pub(in crate::mm) enum NoPlace {
     NoHole,
 }
 
-/// Where the caller wants it.
+/// The address that the caller asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mm) enum Want {
-    /// Exactly there (`MAP_FIXED`).
+pub(in crate::mm) enum AddrRequest {
+    /// Exactly this byte address (`MAP_FIXED`).
     Fixed(u64),
-    /// There if it is free; 0 is no wish.
+    /// This byte address if it is free; 0 asks for none.
     Hint(u64),
 }
 
-/// Whether a place found by the address space itself is aligned for huge pages (`thp_get_unmapped_area`).
+/// The alignment of a place that the address space chooses, for huge pages
+/// (`thp_get_unmapped_area`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum Huge {
-    /// Any page will do: shared memory, small machines.
+    /// None: shared memory, small machines.
     No,
-    /// Private anonymous memory: whole multiples of 2 MiB, where no hint is given.
+    /// Private anonymous memory: whole multiples of 2 MiB are aligned, where no hint is given.
     Anonymous,
-    /// A file, from this page on: whatever holds a whole 2-MiB stretch of the file. The stretch, not the start, is
-    /// put at a boundary.
+    /// A file, from this page on: a mapping that holds a whole 2-MiB stretch of the file has that
+    /// stretch, not its own start, at a boundary.
     File(u64),
-    /// Memory of huge pages: whole multiples of so many pages, wherever it lies.
+    /// Memory of huge pages: always a multiple of this many pages.
     Whole(u64),
 }
 
-/// The part of the address space that a mapping without a fixed address may go to.
+/// The part of the address space where a mapping without a fixed address may be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum Area {
     /// All of it, the highest hole first.
     All,
-    /// `MAP_32BIT`: the second GiB, the lowest hole first (`find_start_end`). A hint may lie anywhere below its end.
+    /// The second GiB (`MAP_32BIT`), the lowest hole first (`find_start_end`). A hint may lie
+    /// anywhere below its end.
     SecondGib,
 }
 
 impl Area {
-    /// The pages of the second GiB.
+    /// The pages of the second GiB, half-open.
     const SECOND: (Vpn, Vpn) = (
         Vpn(0x4000_0000 >> PAGE_SHIFT),
         Vpn(0x8000_0000 >> PAGE_SHIFT),
@@ -74,7 +77,7 @@ impl Area {
             Self::All
         }
     }
-    /// The end of what a hint may ask for, in pages.
+    /// The end of the pages that a hint may ask for.
     fn end(self) -> u64 {
         match self {
             Self::All => TASK_PAGES,
@@ -83,27 +86,28 @@ impl Area {
     }
 }
 
-/// What is to be placed.
+/// A mapping to be placed.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mm) struct Place {
-    pub(in crate::mm) want: Want,
+    pub(in crate::mm) request: AddrRequest,
     pub(in crate::mm) pages: u64,
     pub(in crate::mm) huge: Huge,
     pub(in crate::mm) area: Area,
 }
 
-/// Above this an address is an error with its sign changed (`IS_ERR_VALUE`).
+/// The kernel takes an address above this for a negated errno (`IS_ERR_VALUE`).
 const LAST_POINTER: u64 = u64::MAX - 4095;
 
-/// First page of the bottom-up area, tried when nothing fits below `mmap_base` (`TASK_UNMAPPED_BASE`).
+/// The first page of the bottom-up area, tried when nothing fits below `mmap_base`
+/// (`TASK_UNMAPPED_BASE`).
 const UNMAPPED_BASE: u64 = TASK_PAGES / 3;
 
 impl Mm {
-    /// Where `mmap` with these arguments would put the mapping now.
+    /// Returns the address at which `mmap` with these arguments would place the mapping now.
     ///
     /// # Errors
     ///
-    /// [`MmapError`] of the arguments and of the place; other checks are not made.
+    /// [`MmapError`] of the arguments and of the place; makes no other checks.
     pub fn would_map_at(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let pages = check_args(args)?;
         let range = self.lock_exclusive(cx).find_place(args, pages)?;
@@ -121,10 +125,10 @@ impl MmapWriteGuard<'_> {
             .flags
             .intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
         let len = pages * PAGE_SIZE;
-        let want = if fixed {
-            Want::Fixed(args.addr)
+        let request = if fixed {
+            AddrRequest::Fixed(args.addr)
         } else {
-            Want::Hint(self.hint(args.addr))
+            AddrRequest::Hint(self.hint(args.addr))
         };
         let anonymous = args.flags & TYPE == MapFlags::PRIVATE;
         let pgoff = args.offset >> PAGE_SHIFT;
@@ -133,21 +137,21 @@ impl MmapWriteGuard<'_> {
             None => self.layout.huge(args.file.as_ref(), anonymous, pgoff),
         };
         let place = Place {
-            want,
+            request,
             pages,
             huge,
             area: Area::of(args.flags),
         };
         let range = self.layout.place(place).map_err(|e| match e {
-            NoPlace::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
+            PlaceError::TooHigh if fixed && args.addr > LAST_POINTER && pages <= TASK_PAGES => {
                 MmapError::ErrorAddress(args.addr)
             }
-            NoPlace::TooHigh => MmapError::TooHigh {
+            PlaceError::TooHigh => MmapError::TooHigh {
                 addr: args.addr,
                 len,
             },
-            NoPlace::Unaligned => MmapError::Unaligned(args.addr),
-            NoPlace::NoHole => MmapError::NoHole(len),
+            PlaceError::Unaligned => MmapError::Unaligned(args.addr),
+            PlaceError::NoHole => MmapError::NoHole(len),
         })?;
         if args.flags.contains(MapFlags::FIXED_NOREPLACE) && self.layout.occupied(range) {
             return Err(MmapError::Exists {
@@ -157,7 +161,8 @@ impl MmapWriteGuard<'_> {
         }
         Ok(range)
     }
-    /// `round_hint_to_min`: a hint is rounded down to a page and raised to the lowest address allowed.
+    /// Rounds a hint down to a page, and raises it to the lowest address allowed
+    /// (`round_hint_to_min`).
     fn hint(&self, addr: u64) -> u64 {
         let at = addr & !(PAGE_SIZE - 1);
         let min = self.layout.machine.config().mmap_min_addr;
@@ -170,7 +175,7 @@ impl MmapWriteGuard<'_> {
 }
 
 impl Layout {
-    /// Whose alignment a mapping gets: that of its object, or that of private anonymous memory.
+    /// Returns the alignment of a mapping: that of its object, or of private anonymous memory.
     pub(in crate::mm) fn huge(&self, file: Option<&Arc<File>>, private: bool, pgoff: u64) -> Huge {
         match file {
             _ if !self.machine.config().align_huge => Huge::No,
@@ -179,44 +184,46 @@ impl Layout {
             _ => Huge::No,
         }
     }
-    /// A place as wanted.
-    pub(in crate::mm) fn place(&self, place: Place) -> Result<VpnRange, NoPlace> {
+    /// Finds the place of a mapping.
+    pub(in crate::mm) fn place(&self, place: Place) -> Result<VpnRange, PlaceError> {
         let Place { pages, huge, .. } = place;
         if pages > TASK_PAGES {
-            return Err(NoPlace::TooHigh);
+            return Err(PlaceError::TooHigh);
         }
         let grain = match huge {
             Huge::Whole(grain) => grain * PAGE_SIZE,
             _ => PAGE_SIZE,
         };
-        match place.want {
-            Want::Fixed(addr) if addr > TASK_SIZE - pages * PAGE_SIZE => Err(NoPlace::TooHigh),
-            Want::Fixed(addr) if addr % grain != 0 => Err(NoPlace::Unaligned),
-            Want::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
-            Want::Hint(hint) => {
+        match place.request {
+            AddrRequest::Fixed(addr) if addr > TASK_SIZE - pages * PAGE_SIZE => {
+                Err(PlaceError::TooHigh)
+            }
+            AddrRequest::Fixed(addr) if addr % grain != 0 => Err(PlaceError::Unaligned),
+            AddrRequest::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
+            AddrRequest::Hint(hint) => {
                 let aligned = match huge {
                     Huge::Anonymous if hint == 0 && pages.is_multiple_of(PMD_PAGES) => {
                         self.aligned(hint, 0, place)
                     }
                     Huge::File(off) => self.aligned(hint, off, place),
                     Huge::Whole(grain) => {
-                        return self.whole(hint, grain, place).ok_or(NoPlace::NoHole);
+                        return self.whole(hint, grain, place).ok_or(PlaceError::NoHole);
                     }
                     Huge::No | Huge::Anonymous => None,
                 };
                 aligned
                     .or_else(|| self.near(hint, pages, place.area))
-                    .ok_or(NoPlace::NoHole)
+                    .ok_or(PlaceError::NoHole)
             }
         }
     }
-    /// At the hint, or else anywhere (`arch_get_unmapped_area_topdown`).
+    /// Returns the hint's place, or else a hole anywhere (`arch_get_unmapped_area_topdown`).
     fn near(&self, hint: u64, pages: u64, area: Area) -> Option<VpnRange> {
         self.at_hint(hint, pages, area)
             .or_else(|| self.anywhere(pages, area).map(|at| range_at(at, pages)))
     }
-    /// The hint itself, if it is free and keeps its distance from a stack above. How low it may be is for the caller to
-    /// say: `mmap` raises it to `mmap_min_addr`, `mremap` does not.
+    /// Returns the hint's own place, if it is free and keeps its distance from a stack above. The
+    /// caller decides how low it may be: `mmap` raises it to `mmap_min_addr`, `mremap` does not.
     fn at_hint(&self, hint: u64, pages: u64, area: Area) -> Option<VpnRange> {
         let at = Vpn::containing(hint.checked_next_multiple_of(PAGE_SIZE)?);
         if at.0 == 0 || at.0 > area.end().checked_sub(pages)? {
@@ -229,7 +236,7 @@ impl Layout {
             .is_none_or(|next| self.start_with_gap(next.start(), next.flags) >= end);
         above_is_clear.then(|| range_at(at, pages))
     }
-    /// Start of a VMA less the gap that a stack keeps below it (`vm_start_gap`).
+    /// Returns the start of a VMA less the gap that a stack keeps below it (`vm_start_gap`).
     pub(in crate::mm) fn start_with_gap(&self, start: Vpn, flags: VmFlags) -> Vpn {
         if flags.contains(VmFlags::GROWSDOWN) {
             Vpn(start
@@ -239,8 +246,9 @@ impl Layout {
             start
         }
     }
-    /// A hole with 2 MiB to spare, and in it the place where page `off` is at the right distance from a boundary;
-    /// none for what holds no whole stretch of 2 MiB (`__thp_get_unmapped_area`).
+    /// Finds a hole with 2 MiB to spare, and in it the place where page `off` has the right
+    /// distance from a boundary; `None` if the mapping holds no whole stretch of 2 MiB
+    /// (`__thp_get_unmapped_area`).
     fn aligned(&self, hint: u64, off: u64, place: Place) -> Option<VpnRange> {
         let pages = place.pages;
         let boundary = off.checked_next_multiple_of(PMD_PAGES)?;
@@ -251,16 +259,16 @@ impl Layout {
         }
         let at = self.near(hint, padded, place.area)?.start();
         if at.addr() == hint {
-            // A hint with so much room behind it is respected.
+            // The hint has so much room behind it: it is taken.
             return Some(range_at(at, pages));
         }
         let shift = off.wrapping_sub(at.0) & (PMD_PAGES - 1);
-        // Top-down, a hole that starts right is used at its upper end.
+        // Top-down, a hole that starts at the right distance is used at its upper end.
         let shift = if shift == 0 { PMD_PAGES } else { shift };
         Some(range_at(at.plus(shift), pages))
     }
-    /// A multiple of `grain` pages: the hint rounded up to one, else a hole with room to spare, used at its far end
-    /// (`hugetlb_get_unmapped_area`, `align_mask`).
+    /// Finds a multiple of `grain` pages: the hint rounded up to one, else a hole with room to
+    /// spare, used at its far end (`hugetlb_get_unmapped_area`, `align_mask`).
     fn whole(&self, hint: u64, grain: u64, place: Place) -> Option<VpnRange> {
         let Place { pages, area, .. } = place;
         let hint = hint.checked_next_multiple_of(grain * PAGE_SIZE)?;
@@ -274,7 +282,8 @@ impl Layout {
             Some(range_at(at, pages))
         })
     }
-    /// Highest hole below `mmap_base`, else the lowest above [`UNMAPPED_BASE`]; of the second GiB the lowest.
+    /// Finds the highest hole below `mmap_base`, else the lowest above [`UNMAPPED_BASE`]; in the
+    /// second GiB the lowest.
     fn anywhere(&self, pages: u64, area: Area) -> Option<Vpn> {
         if area == Area::SecondGib {
             let (low, high) = Area::SECOND;
@@ -285,14 +294,15 @@ impl Layout {
         self.highest_hole(pages, low, self.mmap_base)
             .or_else(|| self.lowest_hole(pages, Vpn(UNMAPPED_BASE), Vpn(TASK_PAGES)))
     }
-    /// `vm_unmapped_area` top-down: a hole's top is lowered by the gap of a stack above it.
+    /// Finds the highest hole (`vm_unmapped_area`, top-down). A stack above a hole lowers the
+    /// hole's top by its gap.
     fn highest_hole(&self, pages: u64, low: Vpn, mut high: Vpn) -> Option<Vpn> {
         loop {
             let at = self.vmas.highest_gap(pages, low, high)?;
             let end = at.plus(pages);
             match self.vmas.find(end) {
                 Some(next) if self.start_with_gap(next.start(), next.flags) < end => {
-                    // Too near to a stack: whatever else fits lies below the gap, or below this hole.
+                    // Too near to a stack: any other place lies below the gap, or below this hole.
                     high = self.start_with_gap(next.start(), next.flags);
                     if high <= low {
                         return None;

@@ -1,4 +1,4 @@
-//! Cutting a VMA in two.
+//! Splitting a VMA in two.
 
 use crate::mm::guard::{AfterYield, MmapWriteGuard};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl MmapWriteGuard<'_> {
-    /// Cuts the VMA that starts at `start` below `at`, which lies inside; the map limit is the caller's business
-    /// (`__split_vma`).
+    /// Splits the VMA that starts at `start` below page `at`, which lies inside (`__split_vma`).
+    /// Does not check the map limit. A huge page across `at` is split in a window.
     pub(in crate::mm) fn split_unlimited(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {
         self.layout.alloc_vma()?;
         let whole = self.vma(start).range();
@@ -16,19 +16,20 @@ impl MmapWriteGuard<'_> {
         self.cut(start, at);
         Ok(())
     }
-    /// The same where no huge page can lie across and nobody may be asked for anything: how a change of the layout is undone.
+    /// Splits a VMA where no huge page lies across `at`, without a window and without an error: for
+    /// undoing a change of the layout.
     pub(in crate::mm) fn cut(&mut self, start: Vpn, at: Vpn) {
         let whole = self.vma(start).range();
         let cut = |a, b| VpnRange::new(a, b).expect("at lies strictly inside");
         let vma = self.vma(start);
         let mut upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
-        // The reverse maps know the upper half before they forget that it was of the lower.
+        // The reverse maps know the upper half before the lower gives it up (ADR 0005).
         upper.follow(&self.layout.space);
         self.layout
             .change(start, |vma| vma.set_range(cut(start, at), vma.pgoff));
         self.layout.insert(upper);
     }
-    /// Makes `range`, in one VMA, a VMA of its own. As [`cut`](Self::cut).
+    /// Makes `range`, part of one VMA, a VMA of its own; as [`cut`](Self::cut), without windows.
     pub(in crate::mm) fn cut_out(&mut self, range: VpnRange) {
         let vma = self.layout.vmas.get(range.start());
         let whole = vma.expect("the caller mapped it").range();
@@ -39,19 +40,20 @@ impl MmapWriteGuard<'_> {
             self.cut(range.start(), range.end());
         }
     }
-    /// Takes a range out of the layout that maps nothing and is in no account.
+    /// Removes a range from the layout that maps nothing and is in no account.
     pub(in crate::mm) fn drop_empty(&mut self, range: VpnRange) {
         self.cut_out(range);
         drop(self.layout.vmas.drain_range(range));
     }
-    /// The same within the map limit (`split_vma`).
+    /// Splits a VMA within the map limit (`split_vma`).
     pub(in crate::mm) fn split(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {
         self.layout.check_map_count()?;
         self.split_unlimited(start, at)
     }
-    /// A VMA boundary is about to be put at `at` inside `vma`: a huge page across it must go
-    /// (`vma_adjust_trans_huge`). Linux opens the window as soon as a table is there that could hold one. What is known
-    /// of the VMAs `around` stays true meanwhile.
+    /// Splits the mapping of a huge page that lies across `at`, where a boundary of VMAs will be
+    /// (`vma_adjust_trans_huge`). Opens a window, as Linux does, if a table is present that could
+    /// hold a huge page. The VMAs `around` do not change meanwhile, though the lock may be left for
+    /// the window.
     pub(in crate::mm) fn split_huge(&mut self, vma: VpnRange, at: Vpn, around: VpnRange) {
         let Some(block) = VpnRange::new(at.align_down(PMD_PAGES), at.align_up(PMD_PAGES)) else {
             return; // Aligned: no huge page can lie across.

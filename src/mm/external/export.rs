@@ -1,4 +1,7 @@
-//! How a driver with a reverse map of its own comes by a frame: locked, and known to be mapped.
+//! Exports of frames: for a driver with a reverse map of its own, which refers to frames by number.
+//!
+//! Guarantee: such a driver is called before an exported frame is given up, whatever takes its last
+//! mapping (ADR 0025). So it gets a frame locked, while the frame is known to be mapped.
 
 use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
@@ -13,28 +16,32 @@ use crate::{
     notifier::Access,
 };
 
-/// What an entry is to who wants to keep its frame.
-enum Kept<'m> {
-    /// The frame that the page will have.
+/// The state of an entry whose frame is to be exported.
+enum Exportable<'m> {
+    /// The frame that the page keeps.
     Frame(Frame<'m>),
-    /// Nothing: a fault is due.
-    Fault,
-    /// A frame that the page is going to lose: the zero page, or one that a write would copy.
-    Passing,
+    /// No frame for the access: fault first.
+    NeedsFault,
+    /// A frame that the page may lose: the zero page, or one that a write would copy. Copy first.
+    NeedsCopy,
 }
 
 impl Mm {
-    /// Makes the page at byte `addr` present for the access, locks its frame, and runs `f` on it while it is certain
-    /// that the frame is mapped there. In `f` the driver flags the frame ([`FrameLock::export`]), then enters it in its
-    /// own reverse map: from then on it is told before the frame can be given up, whatever takes its last mapping.
+    /// Makes the page at byte `addr` present for the access, locks its frame, and runs `f` on it
+    /// while it is certain that the frame is mapped there.
     ///
-    /// The frame is the page's own: private memory that shows the zero page, a file's page, or one that other processes have
-    /// as well, gets a copy first, with the rights of its mapping, as for a long-term pin (`FAULT_FLAG_UNSHARE`). So what
-    /// is written to the page later is written to this frame, or the driver is told.
+    /// In `f` the driver flags the frame ([`FrameLock::export`]), then enters it in its own reverse
+    /// map: from then on it is called before the frame can be given up, whatever takes the last
+    /// mapping.
+    ///
+    /// The frame is the page's own: private memory that shows the zero page, a file's page, or a
+    /// page that other processes have as well, is copied first, with the rights of its mapping, as
+    /// for a long-term pin (`FAULT_FLAG_UNSHARE`). So a later write to the page goes to this frame,
+    /// or the driver is called.
     ///
     /// # Errors
     ///
-    /// [`FaultError`]: what the access would have met.
+    /// [`FaultError`], as for the access itself.
     pub fn with_locked_frame<T>(
         &self,
         cx: &mut CallCx<'_>,
@@ -46,44 +53,52 @@ impl Mm {
         let mem = self.machine().mem();
         let mut patience = Patience::default();
         loop {
-            match self.kept_at(cx, at, access) {
-                Kept::Frame(frame) => {
+            match self.exportable_at(cx, at, access) {
+                Exportable::Frame(frame) => {
                     let locked = mem.lock(cx, frame);
-                    // Reclaimed, copied or unmapped while this waited for the lock: look again.
-                    if self.is_kept(cx, at, access, &locked) {
+                    // The page was reclaimed, copied or unmapped during the wait for the lock: look
+                    // again.
+                    if self.is_exportable(cx, at, access, &locked) {
                         let out = f(cx.descend(), &locked);
-                        self.tell_if_lost(cx, at, access, &locked);
+                        self.notify_if_lost(cx, at, access, &locked);
                         return Ok(out);
                     }
                 }
-                Kept::Fault => patience.bears(self.fault_in(cx, at, addr, access))?,
-                Kept::Passing => patience.bears(self.unshare(cx, at, addr))?,
+                Exportable::NeedsFault => {
+                    patience.allow_retry(self.fault_in(cx, at, addr, access))?
+                }
+                Exportable::NeedsCopy => patience.allow_retry(self.fault_for_pin(cx, at, addr))?,
             }
         }
     }
-    fn is_kept(
+    fn is_exportable(
         &self,
         cx: &mut CallCx<'_>,
         at: Vpn,
         access: Access,
         locked: &FrameLock<'_>,
     ) -> bool {
-        matches!(self.kept_at(cx, at, access), Kept::Frame(frame) if frame.pfn() == locked.pfn())
+        matches!(self.exportable_at(cx, at, access), Exportable::Frame(frame) if frame.pfn() == locked.pfn())
     }
-    /// Who took the mapping, or a right, before the frame was flagged, did not see that it is exported.
-    fn tell_if_lost(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access, locked: &FrameLock<'_>) {
+    /// Calls the drivers if the frame lost its mapping, or a right, before it was flagged: the
+    /// operation that took it could not see that the frame is exported.
+    fn notify_if_lost(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access, locked: &FrameLock<'_>) {
         let mem = self.machine().mem();
         let exported = mem.flags(locked.pfn()).contains(FrameFlags::EXPORTED);
-        if exported && !self.is_kept(cx, at, access, locked) {
+        if exported && !self.is_exportable(cx, at, access, locked) {
             let exports = &self.machine().registry().exports;
             exports.tell_now(mem, &mut cx.descend(), locked.pfn());
         }
     }
-    fn kept_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Kept<'_> {
+    fn exportable_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Exportable<'_> {
         let Some(frame) = self.frame_at(cx, at, access) else {
             let zero = access == Access::Read
                 && self.entry_at(cx, at).is_some_and(|pte| pte.is_zero_page());
-            return if zero { Kept::Passing } else { Kept::Fault };
+            return if zero {
+                Exportable::NeedsCopy
+            } else {
+                Exportable::NeedsFault
+            };
         };
         let flags = self.machine().mem().flags(frame.pfn());
         let passing = match (access, flags.contains(FrameFlags::ANON)) {
@@ -92,12 +107,12 @@ impl Mm {
             (Access::Read, false) => self.is_private(cx, at),
         };
         if passing {
-            Kept::Passing
+            Exportable::NeedsCopy
         } else {
-            Kept::Frame(frame)
+            Exportable::Frame(frame)
         }
     }
-    /// Whether a write to the page would copy what is an object's.
+    /// Returns true if a write to the page would copy a page of an object.
     fn is_private(&self, cx: &mut CallCx<'_>, at: Vpn) -> bool {
         let g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
         let flags = g.vma_at(at).map(|vma| vma.flags);
@@ -108,7 +123,8 @@ impl Mm {
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
         Some(leaf.peek(at))
     }
-    /// A reference on the frame that the entry maps with the right that is wanted.
+    /// Returns a reference on the frame that the entry of `at` maps, if the entry allows the
+    /// access.
     pub(in crate::mm) fn frame_at(
         &self,
         cx: &mut CallCx<'_>,

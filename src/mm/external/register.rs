@@ -1,4 +1,8 @@
-//! How external MMUs come to an address space and leave it.
+//! Registration of external MMUs with an address space, and its end.
+//!
+//! A driver is called for the whole address space ([`Mm::register`]) or for a range
+//! ([`Mm::subscribe`]). Only the first registration of an address space takes the mmap lock: it
+//! makes the board on which windows are announced from then on.
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -14,11 +18,11 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// Puts an external MMU on the chain, for the whole address space; `build` turns the seat into the driver
-    /// (`mmu_notifier_register`).
+    /// Registers an external MMU for the whole address space; `build` turns the seat into the
+    /// driver (`mmu_notifier_register`).
     ///
-    /// The first registration takes the mmap lock. Every later one takes no lock and waits for nobody: windows that are open
-    /// do not call the driver, and hold off its faults until they end.
+    /// The first registration takes the mmap lock. Each later one takes no lock and does not wait:
+    /// windows that are open now do not call the driver, and hold off its faults until they end.
     ///
     /// # Panics
     ///
@@ -30,11 +34,13 @@ impl Mm {
     ) -> (Arc<E>, Registration) {
         self.put_on(cx, None, build).unwrap_or_else(refused)
     }
-    /// [`register`](Self::register) for drivers of which nobody knows how they are built.
+    /// Registers a driver whose `build` may make mistakes; otherwise like
+    /// [`register`](Self::register).
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]: `build` made no gate of the seat, or returned a driver that is registered; nothing changed.
+    /// [`RegisterError`]: `build` made no gate of the seat, or returned a driver that is
+    /// registered. Nothing changed.
     pub fn try_register<E: ExternalMmu + 'static>(
         &self,
         cx: &mut CallCx<'_>,
@@ -42,10 +48,12 @@ impl Mm {
     ) -> Result<(Arc<E>, Registration), RegisterError> {
         self.put_on(cx, None, build)
     }
-    /// Puts an external MMU on the chain for the pages of `range` alone: windows that do not overlap it neither call it nor
-    /// make its tickets stale (`mmu_interval_notifier_insert`). Ranges may overlap and repeat, and need not be mapped.
+    /// Registers an external MMU for the pages of `range` alone: windows that do not overlap the
+    /// range neither call the driver nor make its tickets stale (`mmu_interval_notifier_insert`).
+    /// Ranges may overlap and repeat, and need not be mapped.
     ///
-    /// Costs O(log n) in the number of subscriptions, and waits for nobody, as [`register`](Self::register).
+    /// Takes O(log n) in the number of subscriptions, and waits no more than
+    /// [`register`](Self::register) does.
     ///
     /// # Panics
     ///
@@ -58,11 +66,12 @@ impl Mm {
     ) -> (Arc<E>, Registration) {
         self.put_on(cx, Some(range), build).unwrap_or_else(refused)
     }
-    /// [`subscribe`](Self::subscribe) for drivers of which nobody knows how they are built.
+    /// Subscribes a driver whose `build` may make mistakes; otherwise like
+    /// [`subscribe`](Self::subscribe).
     ///
     /// # Errors
     ///
-    /// As [`try_register`](Self::try_register).
+    /// Like [`try_register`](Self::try_register).
     pub fn try_subscribe<E: ExternalMmu + 'static>(
         &self,
         cx: &mut CallCx<'_>,
@@ -81,7 +90,7 @@ impl Mm {
         self.notifiers
             .register(cx, self.machine().mem(), range, build)
     }
-    /// Takes an external MMU off; short for [`Registration::unregister`].
+    /// Unregisters an external MMU; short for [`Registration::unregister`].
     pub fn unregister<R: Outside>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -89,7 +98,7 @@ impl Mm {
     ) {
         registration.unregister(cx);
     }
-    /// External MMUs that subscribed to ranges.
+    /// Returns the number of external MMUs that subscribed to ranges.
     pub fn subscriptions(&self) -> usize {
         self.notifiers.subscriptions()
     }
@@ -101,13 +110,13 @@ impl Mm {
     }
 }
 
-/// A driver that can never answer is a mistake of whoever wrote it.
+/// Panics: a driver that can never answer is a mistake in the program.
 fn refused<T>(why: RegisterError) -> T {
     panic!("not registered: {why}")
 }
 
 impl MmapWriteGuard<'_> {
-    /// [`Mm::register`] under this lock.
+    /// Registers an external MMU under this lock; see [`Mm::register`].
     ///
     /// # Panics
     ///
@@ -118,7 +127,7 @@ impl MmapWriteGuard<'_> {
     ) -> (Arc<E>, Registration) {
         self.put_on(None, build)
     }
-    /// [`Mm::subscribe`] under this lock.
+    /// Subscribes an external MMU under this lock; see [`Mm::subscribe`].
     ///
     /// # Panics
     ///
@@ -141,21 +150,22 @@ impl MmapWriteGuard<'_> {
             .register(&mut self.cx, mm.machine().mem(), range, build)
             .unwrap_or_else(refused)
     }
-    /// Makes the board. The lock held exclusively keeps out every window that would be opened under it.
+    /// Makes the board on which windows are announced. No window can be opened under this lock,
+    /// which is held exclusively.
     fn prepare(&mut self) {
-        // A walk of a reverse map opens windows without the mmap lock. Those that began when there was no board must be
-        // over before the first driver looks at one (`mm_take_all_locks`).
+        // A walk of a reverse map opens windows without the mmap lock. The walks that began before
+        // there was a board must end before the first driver reads it (`mm_take_all_locks`).
         let layout = &self.layout;
         self.mm.notifiers.prepare(&self.cx, || layout.drain_walks());
     }
-    /// [`Registration::unregister`] under this lock.
+    /// Unregisters an external MMU under this lock; see [`Registration::unregister`].
     pub fn unregister(&mut self, registration: Registration) {
         registration.unregister(&mut self.cx);
     }
 }
 
 impl MmapReadGuard<'_> {
-    /// [`Registration::unregister`] under this lock.
+    /// Unregisters an external MMU under this lock; see [`Registration::unregister`].
     pub fn unregister(&mut self, registration: Registration) {
         registration.unregister(&mut self.cx);
     }
@@ -189,7 +199,8 @@ mod tests {
         }
     }
 
-    /// For Miri: drivers come, are called, leave and are freed while another thread walks over them.
+    /// For Miri: drivers are registered, called, unregistered and freed while another thread walks
+    /// the chain.
     #[test]
     fn drivers_are_freed_after_the_last_walker_left() {
         let machine = Machine::new(MachineConfig {
@@ -221,7 +232,7 @@ mod tests {
                 drop((a, b));
                 part.unregister(&mut cx);
                 whole.unregister(&mut cx);
-                // A visitor that has left may be about to let go of what it held.
+                // A walker that has left may still be about to drop its reference.
                 let until = Instant::now() + Duration::from_secs(60);
                 while weak.upgrade().is_some() {
                     assert!(Instant::now() < until, "it is never freed");

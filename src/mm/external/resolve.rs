@@ -1,5 +1,9 @@
-//! How an external MMU comes by a frame: it hands in the ticket that it drew before looking, and gets back something
-//! that it can only have admitted under its own lock.
+//! The look-up of a page for an external MMU: from a ticket to a frame that only the driver's own
+//! lock makes readable.
+//!
+//! A driver draws a ticket before it looks, so that every window over the page from then on makes
+//! the ticket stale. `resolve` finds the frame and returns a `Pending`, from which the frame cannot
+//! be read: admission checks the ticket under the driver's lock.
 
 use crate::mm::{entry::pte::RawPte, fault::patience::Patience, page_table::LeafAt, space::Mm};
 use crate::{
@@ -9,7 +13,7 @@ use crate::{
     notifier::{Access, Pending, Seated, Ticket},
 };
 
-/// What the page table said of a page.
+/// The translation of a page in the page table.
 struct Found {
     range: VpnRange,
     pfn: Pfn,
@@ -17,13 +21,13 @@ struct Found {
 }
 
 impl Mm {
-    /// Makes the ticket's page present for its access, as a fault would, and returns its frame, still unreadable
-    /// (`get_user_pages`, without keeping a reference).
+    /// Makes the ticket's page present for its access, as a fault of the processor would, and
+    /// returns its frame, not yet readable (`get_user_pages`, without keeping a reference).
     ///
     /// # Errors
     ///
-    /// [`FaultError`]: what the access would have met; a ticket of another address space, or of a driver that did not
-    /// subscribe to the page.
+    /// [`FaultError`], as for the access itself; also for a ticket of another address space, or of
+    /// a driver that did not subscribe to the page.
     pub fn resolve<'g, G: Seated, R: Below<rank::Mmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -36,12 +40,13 @@ impl Mm {
             if let Some(found) = self.look_up(cx, &ticket) {
                 return Ok(self.fill(ticket, &found));
             }
-            patience.bears(self.fault_in(cx, at, at.addr(), access))?;
+            patience.allow_retry(self.fault_in(cx, at, at.addr(), access))?;
         }
     }
-    /// [`resolve`](Self::resolve) without faulting: a look at the page table without any lock, from wherever the caller
-    /// is (`get_user_pages_fast_only`, an interrupt's walk). `None` if the page is not there for the access, if a window
-    /// over it is open that began before the driver was registered, or if the driver is leaving.
+    /// Looks the ticket's page up without a fault, and without any lock, so in any context
+    /// (`get_user_pages_fast_only`, a walk from an interrupt). Returns `None` if the page is not
+    /// present for the access, if a window over it is open that began before the driver was
+    /// registered, or if the driver is being unregistered.
     ///
     /// # Errors
     ///
@@ -68,13 +73,14 @@ impl Mm {
         Ok(())
     }
     fn fill<'g, G: Seated>(&self, ticket: Ticket<'g, G>, found: &Found) -> Pending<'g, G> {
-        // Read after the entry: a frame retired in between fails validation, as its window has closed.
+        // Read after the entry: if the frame was retired in between, the ticket is stale, since a
+        // window has closed over the page.
         let generation = self.machine().mem().generation(found.pfn);
         #[cfg(feature = "testkit")]
         crate::notifier::test_hook::looked_up(ticket.vpn(), ticket.access());
         ticket.fill(found.range, found.pfn, generation, found.may_write)
     }
-    /// The frame of the ticket's page if it is there for the access.
+    /// Returns the translation of the ticket's page if it allows the access.
     fn look_up<G: Seated, R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -92,12 +98,13 @@ impl Mm {
         }
         small(leaf, at, allowed)
     }
-    /// What the page table says of a page now: its frame, and whether it may be written. For an oracle, which has no
-    /// token.
+    /// Returns the frame that the page table maps at `at` now, and whether it may be written. For
+    /// an oracle, which has no token.
     pub(crate) fn translation_of(&self, at: Vpn) -> Option<(Pfn, bool)> {
         self.with_translations(|translation_of| translation_of(at))
     }
-    /// [`translation_of`](Self::translation_of) for as many pages as `f` asks about.
+    /// Runs `f` with a function that answers as [`translation_of`](Self::translation_of) does, for
+    /// many pages under one pin.
     pub(crate) fn with_translations<T>(
         &self,
         f: impl FnOnce(&dyn Fn(Vpn) -> Option<(Pfn, bool)>) -> T,
@@ -124,7 +131,8 @@ fn small(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<
     })
 }
 
-/// The huge page around `at`, read under the lock of its leaf: mark and entry belong together.
+/// Returns the huge page around `at`, read under the lock of its leaf: mark and entry must belong
+/// together.
 fn huge(leaf: LeafAt<'_>, at: Vpn, allowed: impl Fn(RawPte) -> bool) -> Option<Found> {
     let block = VpnRange::block_of(at);
     let locked = leaf.lock()?;

@@ -1,4 +1,4 @@
-//! What a hardware walker does: it follows the tables and takes no lock.
+//! A hardware walker: follows the tables without a lock.
 
 use crate::mm::{entry::pte::Pte, page_table::Pin, space::Mm};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl Mm {
-    /// Pins the page table for reading: any number of lookups, each of which takes no lock and waits for nobody. Nothing
-    /// may sleep while the walker lives.
+    /// Pins the page table for reading: any number of lookups, none of which takes a lock or waits.
+    /// The thread may not sleep while the walker lives.
     ///
     /// # Panics
     ///
@@ -18,21 +18,23 @@ impl Mm {
         cx: &'w mut Cx<'_, R, C>,
     ) -> Walker<'w, R> {
         let pinned = cx.pin();
-        // Checked once here rather than at every lookup.
+        // Checked once here instead of at every lookup.
         let _of_this_machine = self.table.pin(pinned.guard());
         Walker { mm: self, pinned }
     }
 }
 
-/// A page table under an epoch pin: what was reachable when it was taken can be read, and may have changed since.
+/// A page table under an epoch pin. Tables that were reachable when it was taken stay readable, and
+/// may have changed since.
 pub struct Walker<'w, R: crate::ctx::Rank> {
     mm: &'w Mm,
     pinned: Pinned<'w, R>,
 }
 
 impl<R: crate::ctx::Rank> Walker<'_, R> {
-    /// What the entry of `at` says at this moment. The frame number is a number: whoever wants the frame draws a
-    /// [`Ticket`](crate::notifier::Ticket). `Pte::None` above the end of the address space.
+    /// Returns the entry of `at` as it is at this moment; `Pte::None` above the end of the address
+    /// space. The frame number gives no access to the frame: for that, draw a
+    /// [`Ticket`](crate::notifier::Ticket).
     #[inline]
     pub fn pte(&self, at: Vpn) -> Pte {
         if at.0 >= TASK_PAGES {

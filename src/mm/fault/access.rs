@@ -1,21 +1,21 @@
-//! What a processor does: loads and stores of bytes, with a fault where the page table does not allow them.
+//! Loads and stores of a processor, with a fault where the page table does not allow them.
 //!
-//! Guarantee: an access sees or changes a frame only while the entry that maps it is in the table, since it holds
-//! the lock of that entry's leaf; so a stale translation is impossible here. Within one page an access is atomic
-//! against page-table changes, across pages it is not, as in hardware.
+//! Guarantee: an access reads or changes a frame only while the entry that maps the frame is in the
+//! table, since it holds the lock of that entry's leaf. So a processor never uses a stale
+//! translation. Within one page an access is atomic against changes of the page table, across pages
+//! it is not, as in hardware.
 
 use super::patience::Patience;
 use crate::ctx::CallCx;
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte},
-    guard::{Deferral, MmapPin},
+    entry::pte::RawPte,
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
 };
 use crate::{
-    addr::{Pfn, TASK_PAGES, Vpn, VpnRange, by_page},
-    ctx::{Cx, Sleepable, rank},
+    addr::{Pfn, Vpn, by_page},
+    ctx::{Cx, Sleepable},
     error::FaultError,
     notifier::Access,
 };
@@ -25,7 +25,7 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// [`FaultError`]: what would have been SIGSEGV or SIGBUS, or memory ran out.
+    /// [`FaultError`]: the access would have raised SIGSEGV or SIGBUS, or memory ran out.
     pub fn load(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, FaultError> {
         let mut byte = [0];
         self.read_bytes(cx, addr, &mut byte)?;
@@ -35,15 +35,15 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); a copy-on-write opens its window before the store is done.
+    /// Like [`load`](Self::load). A copy-on-write opens its window before the store is done.
     pub fn store(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), FaultError> {
         self.write_bytes(cx, addr, &[byte])
     }
-    /// Loads `out.len()` bytes.
+    /// Loads `out.len()` bytes from byte `addr` on.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); the pages before the failing one have been read.
+    /// Like [`load`](Self::load); the pages below the failing one have been read.
     pub fn read_bytes(
         &self,
         cx: &mut CallCx<'_>,
@@ -57,11 +57,11 @@ impl Mm {
             })
         })
     }
-    /// Stores all of `bytes`.
+    /// Stores all of `bytes` from byte `addr` on.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); the pages before the failing one have been written.
+    /// Like [`load`](Self::load); the pages below the failing one have been written.
     pub fn write_bytes(
         &self,
         cx: &mut CallCx<'_>,
@@ -76,7 +76,8 @@ impl Mm {
         })
     }
 
-    /// Loads bytes up to the first page that cannot be read: how many, and why no more (`copy_from_user`).
+    /// Loads bytes up to the first page that cannot be read (`copy_from_user`). Returns how many,
+    /// and the error that stopped it.
     pub(in crate::mm) fn read_up_to(
         &self,
         cx: &mut CallCx<'_>,
@@ -95,7 +96,8 @@ impl Mm {
         });
         (done, read.err())
     }
-    /// Loads bytes up to the first page that is not there, and brings none in: how many (`copy_from_user_atomic`).
+    /// Loads bytes up to the first page that is not present, without a fault
+    /// (`copy_from_user_atomic`). Returns how many.
     pub(in crate::mm) fn read_present(
         &self,
         cx: &mut CallCx<'_>,
@@ -116,7 +118,8 @@ impl Mm {
         });
         done
     }
-    /// Stores bytes up to the first page that cannot be written: how many, and why no more (`copy_to_user`).
+    /// Stores bytes up to the first page that cannot be written (`copy_to_user`). Returns how many,
+    /// and the error that stopped it.
     pub(in crate::mm) fn write_up_to(
         &self,
         cx: &mut CallCx<'_>,
@@ -135,7 +138,8 @@ impl Mm {
         (done, written.err())
     }
 
-    /// Runs `f` on the frame at `at` while its entry is locked, faulting until the entry allows the access.
+    /// Runs `f` on the frame of page `at` under the lock of its entry; faults until the entry
+    /// allows the access.
     pub(in crate::mm) fn touch(
         &self,
         cx: &mut CallCx<'_>,
@@ -144,7 +148,8 @@ impl Mm {
         access: Access,
         f: impl FnOnce(Pfn),
     ) -> Result<(), FaultError> {
-        // What a signal would report: the address given, or where the access crosses into a page.
+        // The address that a signal would report: the one given, or the first byte of the page into
+        // which the access crosses.
         let addr = addr.max(at.addr());
         let mut f = f;
         let mut patience = Patience::default();
@@ -153,10 +158,11 @@ impl Mm {
                 Ok(()) => return Ok(()),
                 Err(f) => f,
             };
-            patience.bears(self.fault_in(cx, at, addr, access))?;
+            patience.allow_retry(self.fault_in(cx, at, addr, access))?;
         }
     }
-    /// Runs `f` on the frame at `at` while its entry is locked, if that allows the access; else gives it back.
+    /// Runs `f` on the frame of page `at` under the lock of its entry, if the entry allows the
+    /// access; else returns `f`, which did not run.
     #[inline]
     pub(in crate::mm) fn try_touch<R: crate::ctx::Rank, F: FnOnce(Pfn)>(
         &self,
@@ -186,9 +192,10 @@ impl Mm {
             None => Err(f),
         }
     }
-    /// The first load from anonymous memory whose table is there: the zero page is mapped and read in one step, as Linux
-    /// serves such a fault under the lock of a VMA alone. Where somebody writes, or the memory is of another kind, nothing is
-    /// done: a fault decides.
+    /// Serves the first load from private anonymous memory whose table is present: maps the zero
+    /// page and runs `f` on it in one step, as Linux serves such a fault under the lock of the VMA
+    /// alone. Does nothing if a writer holds the mmap lock or the memory is of another kind: a
+    /// fault decides then.
     fn touch_zero<F: FnOnce(Pfn)>(&self, leaf: LeafAt<'_>, at: Vpn, f: F) -> Result<(), F> {
         let Some(layout) = self.layout.try_read() else {
             return Err(f);
@@ -197,7 +204,7 @@ impl Mm {
             .vmas
             .get(at)
             .filter(|vma| vma.file.is_none() && vma.allows(Access::Read));
-        // To make a shared table one's own may be refused.
+        // A shared table would have to be copied first, which may fail for want of memory.
         let (Some(vma), false) = (vma, leaf.is_shared()) else {
             return Err(f);
         };
@@ -210,73 +217,6 @@ impl Mm {
         f(zero);
         Ok(())
     }
-
-    /// One step of a page fault, taken by a processor (`do_user_addr_fault`).
-    pub(in crate::mm) fn fault_in<R: crate::ctx::Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-        addr: u64,
-        access: Access,
-    ) -> Result<(), FaultError> {
-        self.fault_step(cx, at, addr, (access, access))
-    }
-    /// One step towards a page of its own where the mapping is private, as a write would make it, which need not be allowed
-    /// (`FAULT_FLAG_UNSHARE`).
-    pub(in crate::mm) fn unshare<R: crate::ctx::Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-        addr: u64,
-    ) -> Result<(), FaultError> {
-        self.fault_step(cx, at, addr, (Access::Read, Access::Write))
-    }
-    fn fault_step<R: crate::ctx::Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-        addr: u64,
-        (needs, access): (Access, Access),
-    ) -> Result<(), FaultError> {
-        if at.0 >= TASK_PAGES {
-            return Err(FaultError::NotMapped(addr));
-        }
-        let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
-        let mut held = g.held();
-        let layout = held.layout;
-        match layout.vmas.find(at) {
-            Some(vma) if vma.start() <= at => {
-                if !vma.allows(needs) {
-                    return Err(FaultError::Denied(addr));
-                }
-                let shared = vma.flags.contains(VmFlags::SHARED);
-                let access = if shared { needs } else { access };
-                held.deferral = Deferral::of(self);
-                let done = held.fault(vma, at, access).map_err(|e| place(e, addr));
-                if let Deferral::Work(work) = held.deferral {
-                    let pin = MmapPin::new(self, &g, work.range());
-                    drop(g);
-                    pin.lease(cx).finish(work);
-                }
-                done
-            }
-            Some(vma) if vma.flags.contains(VmFlags::GROWSDOWN) => {
-                drop(g);
-                self.grow_stack(cx, at)
-                    .map_err(|()| FaultError::NotMapped(addr))
-            }
-            _ => Err(FaultError::NotMapped(addr)),
-        }
-    }
-}
-
-/// Reports the byte that was accessed rather than its page.
-pub(in crate::mm) fn place(e: FaultError, addr: u64) -> FaultError {
-    match e {
-        FaultError::Guarded(_) => FaultError::Guarded(addr),
-        FaultError::Beyond(_) => FaultError::Beyond(addr),
-        e => e,
-    }
 }
 
 fn permits(pte: RawPte, access: Access) -> bool {
@@ -288,7 +228,8 @@ fn permits(pte: RawPte, access: Access) -> bool {
         }
 }
 
-/// The frame, if the entry allows the access; marks it accessed, and dirty by a write.
+/// Returns the frame if the entry allows the access, and marks the entry accessed, and dirty by a
+/// write.
 fn hit(leaf: &LockedLeaf<'_>, at: Vpn, access: Access) -> Option<Pfn> {
     let pte = leaf.get(at);
     if !permits(pte, access) {

@@ -1,9 +1,12 @@
-//! Copy-on-write: here, and nowhere else, is decided whether a write to a read-only entry copies (`do_wp_page`).
+//! Copy-on-write: the decision whether a write to a read-only entry copies (`do_wp_page`). No other
+//! file decides that.
 //!
-//! * shared memory: the entry becomes writable;
-//! * a private frame that nobody else can see (marked exclusive, or its one reference is this entry's): it is reused
-//!   in place, without a window, since nothing becomes wrong that an external MMU may hold;
-//! * all else, the zero page included: a copy takes its place, in a window over the one page.
+//! * Shared memory: the entry becomes writable.
+//! * A private frame to which no other process has access (marked exclusive, or the entry's
+//!   reference is its only one): the page is written in place. This needs no window, since every
+//!   translation that an external MMU may hold stays right.
+//! * All else, the zero page included: a copy takes the page's place, in a window over the one
+//!   page.
 
 use crate::mm::{
     entry::{flags::VmFlags, merged::is_merged, pte::RawPte},
@@ -18,25 +21,25 @@ use crate::{
     notifier::Access,
 };
 
-/// What is to be known of a private page that may be written in place.
+/// The facts that decide whether a private page may be written in place.
 #[derive(Clone, Copy)]
 struct Reuse {
-    /// It is part of a huge page, and whether all of that is this process's.
+    /// Of a part of a huge page: true if this process has all of the huge page.
     whole: Option<bool>,
-    /// Where a page of this VMA belongs that nobody else has.
+    /// The owner of a page of this VMA that no other process has.
     home: Option<Owner>,
 }
 
-/// What a write to a present, read-only entry comes to.
-enum Verdict<'m> {
-    /// Done: the entry is writable, or changed under our feet.
+/// The decision about a write to a present, read-only entry.
+enum WriteDecision<'m> {
+    /// Nothing is left to do: the entry is writable, or has changed since it was read.
     Done,
-    /// Copy; of the zero page nothing.
+    /// Copy this frame; without one, the copy of the zero page is a zeroed frame.
     Copy(Option<Frame<'m>>),
 }
 
 impl FaultScope<'_> {
-    /// A write met the read-only entry `seen`.
+    /// Handles a write to the read-only entry `seen`: makes it writable, or copies.
     pub(in crate::mm) fn fault_protected(
         &mut self,
         vma: &Vma,
@@ -51,20 +54,20 @@ impl FaultScope<'_> {
         }
         let seen = if huge { self.look(at)? } else { seen };
         if vma.notes_writes() {
-            return self.announce_write(vma, at, seen);
+            return self.notify_object(vma, at, seen);
         }
         let reuse = self.reuse(vma, at, seen.counted().filter(|_| !shared));
         let reused = seen.with_rights(vma.rights()).mkdirty();
         let decide = |leaf: &LockedLeaf<'_>| decide(mem, leaf, at, (seen, reused), shared, reuse);
         match self.with_leaf(at, decide)? {
-            Verdict::Done => Ok(()),
-            Verdict::Copy(original) => self.copy(vma, at, seen, original, |copy| {
+            WriteDecision::Done => Ok(()),
+            WriteDecision::Copy(original) => self.copy(vma, at, seen, original, |copy| {
                 RawPte::frame(copy, vma.rights()).mkdirty()
             }),
         }
     }
 
-    /// What has to be known before a private page at `at` is written in place.
+    /// Gathers the facts about the private page at `at`, before the lock of its entry is taken.
     fn reuse(&mut self, vma: &Vma, at: Vpn, page: Option<Pfn>) -> Reuse {
         let mem = self.lease.mm.machine().mem();
         let large = page.filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE));
@@ -74,9 +77,10 @@ impl FaultScope<'_> {
         }
     }
 
-    /// Somebody else is to read the page behind the entry `seen` and keep it: it becomes this entry's alone, by a copy if
-    /// it must, and stays read-only (`FAULT_FLAG_UNSHARE`). Of a huge page that is not this process's alone the mapping is
-    /// split, and the page is looked at again.
+    /// Makes the page behind the entry `seen` this process's own, by a copy if it must, and leaves
+    /// the entry read-only: for a reader that keeps the page (`FAULT_FLAG_UNSHARE`). A huge page
+    /// that this process does not have alone only gets its mapping split; the caller looks at the
+    /// entry again.
     pub(in crate::mm) fn unshare(
         &mut self,
         vma: &Vma,
@@ -100,8 +104,9 @@ impl FaultScope<'_> {
         }
     }
 
-    /// `__wp_can_reuse_large_anon_folio`: more than one page of it is mapped, all by this process, and nobody else holds
-    /// one. Of a last page it is better to copy, so that the huge page goes.
+    /// Returns true if more than one page of the huge page is mapped, all by this process, and
+    /// nothing else holds a reference (`__wp_can_reuse_large_anon_folio`). The last mapped page is
+    /// copied instead, so that the huge page is freed.
     fn has_all_of(&mut self, head: Pfn) -> bool {
         let mm = self.lease.mm;
         let mem = mm.machine().mem();
@@ -113,9 +118,10 @@ impl FaultScope<'_> {
         mapped > 1 && held == mapped && mm.has_alone(&mut self.lease.cx.descend(), head)
     }
 
-    /// `wp_page_shared`: the object hears of the write first. It may have put another page in the place of this one,
-    /// which then is mapped no more: the access faults again.
-    fn announce_write(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
+    /// Makes the entry writable after the object has agreed to the write (`wp_page_shared`). The
+    /// object may have replaced the page meanwhile; then this one is mapped no longer, and the
+    /// access faults again.
+    fn notify_object(&mut self, vma: &Vma, at: Vpn, seen: RawPte) -> Result<(), FaultError> {
         let object = vma.object().expect("it notes writes").as_ref();
         let index = seen
             .counted()
@@ -132,7 +138,8 @@ impl FaultScope<'_> {
         Ok(())
     }
 
-    /// `wp_page_copy`: everything that can fail comes before the window.
+    /// Copies the page, and replaces its entry in a window (`wp_page_copy`). Every step that can
+    /// fail comes before the window.
     fn copy(
         &mut self,
         vma: &Vma,
@@ -159,7 +166,8 @@ impl FaultScope<'_> {
     }
 }
 
-/// Decides under the page-table lock; takes a reference on what is to be copied, so that it stays until it is.
+/// Decides under the lock of the leaf. Takes a reference on the page to be copied, which keeps it
+/// until the copy is done.
 fn decide<'m>(
     mem: &'m PhysMem,
     leaf: &LockedLeaf<'_>,
@@ -167,22 +175,24 @@ fn decide<'m>(
     (seen, reused): (RawPte, RawPte),
     shared: bool,
     reuse: Reuse,
-) -> Verdict<'m> {
+) -> WriteDecision<'m> {
     if leaf.get(at) != seen {
-        return Verdict::Done;
+        return WriteDecision::Done;
     }
     let Some(pfn) = seen.counted() else {
-        return Verdict::Copy(None);
+        return WriteDecision::Copy(None);
     };
     if shared || may_reuse(mem, pfn, reuse) {
         leaf.set(at, reused);
-        return Verdict::Done;
+        return WriteDecision::Done;
     }
-    Verdict::Copy(Some(mem.get(pfn)))
+    WriteDecision::Copy(Some(mem.get(pfn)))
 }
 
-/// `wp_can_reuse_anon_folio`: nobody else maps or holds the frame. Then it is this VMA's alone, and reverse maps look for it
-/// nowhere else (`folio_move_anon_rmap`). A merged one is nobody's own.
+/// Returns true if no other entry maps the frame and nothing else holds it
+/// (`wp_can_reuse_anon_folio`). Then it becomes this VMA's alone, and reverse maps look for it
+/// nowhere else (`folio_move_anon_rmap`). A merged page belongs to no process, so it is always
+/// copied.
 fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     let flags = mem.flags(pfn);
     if !flags.contains(FrameFlags::ANON) || is_merged(mem, pfn) {
@@ -191,7 +201,7 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     if flags.contains(FrameFlags::ANON_EXCLUSIVE) {
         return true;
     }
-    // Part of a huge page: what counts is all of it.
+    // A part of a huge page is reused only together with all of it.
     if let Some(whole) = reuse.whole {
         if whole {
             mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
@@ -202,15 +212,15 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     if mem.refcount(pfn) > 1 + u32::from(cached) {
         return false;
     }
-    // Somebody is at work on it: that may be over after the copy.
+    // Another operation works on the page, and may have ended before the copy is read.
     let Ok(locked) = mem.try_lock(mem.get(pfn)) else {
         return false;
     };
-    // The cache's reference goes if no entry refers to the slot.
+    // The cache gives up its reference if no entry refers to the slot.
     if cached && !mem.swap_cache_drop(&locked) {
         return false;
     }
-    // This entry's reference, and the lock's.
+    // The references of this entry and of the lock.
     if mem.refcount(pfn) != 2 {
         return false;
     }

@@ -1,20 +1,27 @@
-//! What a fault does in a window. A driver may sleep in that, so the fault leaves the mmap lock first, with the pages that the
-//! window is about pinned: whoever changes other mappings does not wait for the driver.
+//! The window of a fault, opened after the mmap lock is released.
+//!
+//! A driver may sleep in a window. So a fault that needs one defers it, if there is a driver: it
+//! releases the mmap lock with the window's pages pinned, and an operation on other mappings does
+//! not wait for the driver (ADR 0009). Without drivers the window is opened under the lock at once.
+//!
+//! A fault decides and allocates everything before its window; [`WindowWork`] carries the result,
+//! and in the window it is only put in place, if the entry is still the one that was seen.
 
 use crate::mm::{
     entry::pte::{RawPte, Rights},
-    guard::{Deferral, FaultScope, Lease, WindowWork},
+    guard::{Deferral, FaultScope, Lease, MmapPin, WindowWork},
     page_table::LockedLeaf,
+    space::Mm,
     window::InvalidationWindow,
 };
 use crate::{
     addr::{Pfn, VpnRange},
-    ctx::{Sleepable, rank},
+    ctx::{Below, Cx, Sleepable, rank},
     frame::{Frame, HUGE, HugeFrame, PhysMem},
     notifier::Event,
 };
 
-/// The references that belong to some work: given back unless that puts them in place.
+/// The references that belong to deferred work: dropped, unless the work puts them in place.
 enum Frames<'m> {
     Copy {
         copy: Frame<'m>,
@@ -38,6 +45,33 @@ impl<'m> Frames<'m> {
     }
 }
 
+impl Mm {
+    /// Runs `f` with the mmap lock held shared over `range`; then releases the lock, and opens the
+    /// window that `f` deferred. Returns true beside the result of `f` if there was one.
+    ///
+    /// The window's pages stay pinned ([`MmapPin`]) between the lock and the end of the window: no
+    /// operation changes their mappings, operations on other pages do not wait for the drivers.
+    #[inline]
+    pub(in crate::mm) fn with_fault_scope<R: Below<rank::Mmap>, T>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        range: VpnRange,
+        f: impl FnOnce(&mut FaultScope<'_>) -> T,
+    ) -> (T, bool) {
+        let mut g = self.lock_shared_over(cx, Some(range));
+        let mut scope = g.held();
+        scope.deferral = Deferral::of(self);
+        let out = f(&mut scope);
+        let Deferral::Work(work) = scope.deferral else {
+            return (out, false);
+        };
+        let pin = MmapPin::new(self, &g, work.range());
+        drop(g);
+        pin.lease(cx).finish(work);
+        (out, true)
+    }
+}
+
 impl FaultScope<'_> {
     pub(in crate::mm) fn can_defer(&self) -> bool {
         matches!(self.deferral, Deferral::Nothing)
@@ -45,7 +79,7 @@ impl FaultScope<'_> {
     pub(in crate::mm) fn has_deferred(&self) -> bool {
         matches!(self.deferral, Deferral::Work(_))
     }
-    /// Does the work, now or later. It must be the last of the fault.
+    /// Does the work now, or defers it. Must be the last step of the fault.
     #[inline]
     pub(in crate::mm) fn in_window(&mut self, work: WindowWork) {
         if self.can_defer() {
@@ -61,7 +95,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     pub(in crate::mm) fn finish(&mut self, work: WindowWork) {
         let range = work.range();
         let WindowWork::Split(at) = work else {
-            // Before the window opens, which a driver's panic may prevent.
+            // The frames are adopted before the window opens: a driver's panic may keep it from
+            // opening, and the frames must be given back then.
             let frames = Frames::of(self.mm.machine().mem(), &work);
             let mut window = self.window(range, Event::Clear);
             window.put_in_place(work, frames);
@@ -95,7 +130,7 @@ impl InvalidationWindow<'_, Sleepable> {
                         mem.map_inc(pfn);
                         drop(slot.replace(pte));
                         mem.lru_add(pfn);
-                        // The copy is locked in its place.
+                        // The copy is locked in memory in the place of the original.
                         if let Some(original) = original.filter(|_| locked) {
                             mem.lru_unlock(original.pfn());
                         }
@@ -115,7 +150,7 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
-/// Every entry of the leaf maps its part of a huge page.
+/// Maps every part of the huge page in the leaf.
 fn map_huge(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: VpnRange, head: Pfn, rights: Rights) {
     for (i, page) in (0..HUGE).zip(at.iter()) {
         mem.map_inc(head.nth(i));

@@ -1,9 +1,11 @@
-//! Faults on a page of an object: read, private write, shared write. `do_fault`.
+//! Faults on a page of an object: read, private write, shared write (`do_fault`).
 //!
-//! A page is put into the table under its lock, after a look whether it is still the object's: so a page that is cut
-//! off meanwhile is never mapped behind the back of whoever cuts.
+//! Guarantee: a page that is truncated or punched out meanwhile does not stay mapped. A fault puts
+//! a page into the table under the page's lock, after a check that the object still has the page; a
+//! truncation holds that lock when it takes the page from the object, and drops the mappings that
+//! were made before (ADR 0007).
 
-use super::with_leaf;
+use super::entries::with_leaf;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::FaultScope,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 impl Vma {
-    /// What a fault tells the object.
+    /// Returns the description of the fault that the object gets.
     fn want(&self, access: Access) -> Want {
         let pattern = if self.flags.contains(VmFlags::EXEC) {
             Pattern::Code
@@ -38,8 +40,8 @@ impl Vma {
 }
 
 impl<'h> FaultScope<'h> {
-    /// Whether the object has the page at all is asked last, as on Linux: a fault that ends in SIGBUS leaves behind
-    /// what came before.
+    /// Maps the page of the object, or a private copy of it. The object is asked last, as on Linux:
+    /// a fault that ends in SIGBUS leaves the tables and frames behind that came before.
     pub(in crate::mm) fn fault_file(
         &mut self,
         vma: &Vma,
@@ -54,7 +56,8 @@ impl<'h> FaultScope<'h> {
             Access::Write => self.cow_fault(vma, object, at),
         }
     }
-    /// `do_read_fault`.
+    /// Maps the object's page for a read, with its neighbours in memory if there are some
+    /// (`do_read_fault`).
     fn read_fault(
         &mut self,
         vma: &Vma,
@@ -69,7 +72,7 @@ impl<'h> FaultScope<'h> {
         self.install_page(vma, at, &locked, pte)?;
         Ok(())
     }
-    /// `do_shared_fault`.
+    /// Maps the object's page for a write through a shared mapping (`do_shared_fault`).
     fn shared_fault(
         &mut self,
         vma: &Vma,
@@ -81,7 +84,8 @@ impl<'h> FaultScope<'h> {
         self.install_page(vma, at, &locked, pte)?;
         Ok(())
     }
-    /// `do_cow_fault`: everything that can fail for want of memory comes before the object is asked.
+    /// Maps a private copy of the object's page (`do_cow_fault`). Memory for it is allocated before
+    /// the object is asked.
     fn cow_fault(
         &mut self,
         vma: &Vma,
@@ -96,7 +100,7 @@ impl<'h> FaultScope<'h> {
         self.install(at, copy, pte)?;
         Ok(())
     }
-    /// The object's page itself; locked memory takes it off the lists of reclaim.
+    /// Maps the object's page itself; a page of locked memory leaves the lists of reclaim.
     fn install_page(
         &mut self,
         vma: &Vma,
@@ -110,8 +114,8 @@ impl<'h> FaultScope<'h> {
         }
         Ok(())
     }
-    /// The page, locked; an error with [`ObjectError::NotItsPage`] if it was cut off before the lock was had, or never was
-    /// that page: the access faults again.
+    /// Returns the object's page at `at`, locked. Fails with [`ObjectError::NotItsPage`] if the
+    /// page was cut off before it could be locked, or is not the object's: the access faults again.
     pub(in crate::mm) fn lock_page<'f>(
         &mut self,
         vma: &Vma,
@@ -124,7 +128,8 @@ impl<'h> FaultScope<'h> {
     {
         self.lock_index(vma, object, (at, vma.pgoff_at(at)), access)
     }
-    /// The same of any page of the object.
+    /// Returns page `index` of the object, locked, for the fault at `at`; otherwise like
+    /// [`lock_page`](Self::lock_page).
     pub(in crate::mm) fn lock_index<'f>(
         &mut self,
         vma: &Vma,
@@ -156,8 +161,8 @@ impl<'h> FaultScope<'h> {
         }
     }
 
-    /// `do_fault_around`: maps what the object has in memory in the aligned block around `at`, within the VMA and the
-    /// leaf. Returns whether `at` is mapped now.
+    /// Maps the pages that the object has in memory in the aligned block around `at`, within the
+    /// VMA and the leaf (`do_fault_around`). Returns true if `at` is mapped then.
     fn fault_around(
         &mut self,
         vma: &Vma,
@@ -168,7 +173,7 @@ impl<'h> FaultScope<'h> {
         let mem = mm.machine().mem();
         let block = mm.machine().config().fault_around_pages();
         let from = at.align_down(block).max(vma.start());
-        // The block starts at the VMA's start if that lies inside, and keeps its length.
+        // The block begins with the VMA if that begins inside of it, and keeps its length.
         let to = from
             .plus(block)
             .min(at.align_down(PMD_PAGES).plus(PMD_PAGES))
@@ -177,7 +182,8 @@ impl<'h> FaultScope<'h> {
         let resident = |page: Vpn| -> Option<FrameLock<'_>> {
             let index = vma.pgoff_at(page);
             let frame: Frame<'_> = (index < object.pages()).then(|| object.resident(index))??;
-            // What reclaim has written back, and would give up next, is not mapped along with others.
+            // A page that reclaim has written back, and will drop next, is not mapped along with
+            // others.
             if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
                 return None;
             }
@@ -192,8 +198,8 @@ impl<'h> FaultScope<'h> {
         let Some((first, _)) = frames.first() else {
             return Ok(false);
         };
-        // 6.18 makes the table only for what might become a huge entry: of a file, not if the first page found is the last
-        // one (`can_map_large`). The fault itself makes it.
+        // Linux 6.18 makes the table here only for a possible huge entry: of a file, not if the
+        // first page found is the file's last (`can_map_large`). The fault itself makes it.
         let is_last = vma.pgoff_at(*first) + 1 == object.pages() && !object.is_memory();
         if is_last && !self.has_leaf(at) {
             return Ok(false);

@@ -1,8 +1,9 @@
-//! Huge pages: 2 MiB mapped as one. `mm/huge_memory.c`.
+//! Faults on huge pages, 2 MiB mapped as one (`mm/huge_memory.c`).
 //!
-//! A leaf table stands in the place of the one entry: all of its entries are set, and it is marked. So translation,
-//! counts and rights are the same for both sizes, and splitting a mapping is clearing the mark; what Linux does
-//! otherwise with the one entry, its windows above all, is done here.
+//! A leaf table stands in the place of the one entry: all its entries are set, and the leaf is
+//! marked (ADR 0006). So translation, counts and rights are the same for both sizes, and clearing
+//! the mark splits the mapping. This file does the things that Linux does differently with the one
+//! entry, its windows above all.
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -18,8 +19,9 @@ use crate::{
 };
 
 impl Vma {
-    /// Whether a fault at `at` may map a huge page: asked for, private and anonymous, and all of it inside
-    /// (`thp_vma_allowable_order`, with huge pages on request).
+    /// Returns true if a fault at `at` may map a huge page: the VMA asks for them, is private and
+    /// anonymous, and holds all of the block (`thp_vma_allowable_order`, with huge pages on
+    /// request).
     fn wants_huge(&self, at: Vpn) -> bool {
         self.is_anonymous()
             && self.flags.contains(VmFlags::HUGEPAGE)
@@ -28,13 +30,14 @@ impl Vma {
 }
 
 impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
-    /// Splits the mapping of a huge page at `at`, if there is one, in a window over it (`split_huge_pmd`).
+    /// Splits the mapping of a huge page at `at`, if there is one, in a window over it
+    /// (`split_huge_pmd`).
     pub(in crate::mm) fn split_pmd(&mut self, at: Vpn) {
         if self.mm.is_huge(&mut self.cx, at) {
             self.split_pmd_always(at);
         }
     }
-    /// The same with the window in any case (`split_huge_pmd_address`).
+    /// Opens the window in any case, also where no huge page is mapped (`split_huge_pmd_address`).
     pub(in crate::mm) fn split_pmd_always(&mut self, at: Vpn) {
         let mut window = self.window(VpnRange::block_of(at), Event::Clear);
         window.split_huge(at);
@@ -43,7 +46,8 @@ impl<'l, R: Rank + Below<rank::Window>> Lease<'l, R, Sleepable> {
 }
 
 impl<'h> FaultScope<'h> {
-    /// `do_huge_pmd_anonymous_page`: says whether it could. Only where no table is yet.
+    /// Maps a huge page if the VMA wants one and no table is present
+    /// (`do_huge_pmd_anonymous_page`). Returns false if a small page must be mapped instead.
     pub(in crate::mm) fn fault_huge(
         &mut self,
         vma: &Vma,
@@ -76,12 +80,7 @@ impl<'h> FaultScope<'h> {
         }
         Ok(true)
     }
-    pub(in crate::mm) fn has_leaf(&mut self, at: Vpn) -> bool {
-        let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
-    }
-    /// A huge page for private memory; `None`: there is none, small ones will do.
+    /// Allocates a huge page for private memory; `None`: none is free, small pages will do.
     fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<Pfn>, NoMemory> {
         let mem = self.lease.mm.machine().mem();
         let node = self.layout.anon_of(vma)?;
@@ -96,7 +95,7 @@ impl<'h> FaultScope<'h> {
         }
         Ok(Some(frame.into_raw()))
     }
-    /// Fills a new leaf and marks it; not if there is one already.
+    /// Fills a new leaf and marks it. Returns false if the leaf has entries already.
     fn set_huge(&mut self, at: Vpn, pte: impl Fn(u32) -> RawPte) -> Result<bool, NoMemory> {
         self.with_leaf(at, |leaf| {
             if !leaf.is_empty() {
@@ -108,8 +107,8 @@ impl<'h> FaultScope<'h> {
             true
         })
     }
-    /// A write to a read-only huge page (`do_huge_pmd_wp_page`): says whether that is done; if not, the mapping is
-    /// split now, and the page is dealt with alone.
+    /// Handles a write to a read-only huge page (`do_huge_pmd_wp_page`). Returns true if the fault
+    /// is over; if false, the mapping has been split, and the caller handles the one page.
     pub(in crate::mm) fn fault_huge_protected(
         &mut self,
         vma: &Vma,
@@ -133,14 +132,15 @@ impl<'h> FaultScope<'h> {
             }
             reuse
         })?;
-        Ok(reused || self.split_or_put_off(at))
+        Ok(reused || self.split_or_defer(at))
     }
-    /// `do_huge_pmd_wp_page` for somebody else who reads.
+    /// Makes the huge page this process's own for a reader that keeps it, or splits its mapping;
+    /// see [`unshare`](Self::unshare).
     pub(in crate::mm) fn unshare_huge(&mut self, at: Vpn) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let own = self.with_leaf(at, |leaf| {
             let Some(pfn) = leaf.get(at).counted().filter(|_| leaf.is_huge()) else {
-                return true; // It is another one by now.
+                return true; // Another page is mapped by now.
             };
             let own = own_huge(mem, pfn.head());
             for i in (0..HUGE).filter(|_| own) {
@@ -149,28 +149,30 @@ impl<'h> FaultScope<'h> {
             own
         })?;
         if !own {
-            self.split_or_put_off(at);
+            self.split_or_defer(at);
         }
         Ok(())
     }
-    /// `do_huge_zero_wp_pmd`: one window over all of it.
+    /// Replaces the huge zero page by a new huge page, in one window over all of it
+    /// (`do_huge_zero_wp_pmd`).
     fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
         let Some(head) = self.new_huge(vma, at)? else {
-            return Ok(self.split_or_put_off(at));
+            return Ok(self.split_or_defer(at));
         };
         let rights = vma.rights();
         self.in_window(WindowWork::HugeZero { at, head, rights });
         Ok(true)
     }
-    /// Says whether it was put off: then the fault is over, and comes again.
-    fn split_or_put_off(&mut self, at: Vpn) -> bool {
+    /// Splits the mapping of the huge page at `at`. Returns true if that was deferred: the fault is
+    /// over then, and the access faults again.
+    fn split_or_defer(&mut self, at: Vpn) -> bool {
         let later = self.can_defer();
         self.in_window(WindowWork::Split(at));
         later
     }
 }
 
-/// Nobody else maps or holds any part of it.
+/// Returns true if no other entry maps a part of the huge page, and nothing else holds one.
 fn own_huge(mem: &PhysMem, head: Pfn) -> bool {
     mem.flags(head).contains(FrameFlags::ANON_EXCLUSIVE)
         || (0..HUGE).all(|i| mem.refcount(head.nth(i)) == 1)

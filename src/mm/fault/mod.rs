@@ -1,95 +1,151 @@
-//! Page faults: an empty entry is filled, a read-only one is made writable. `handle_mm_fault`.
+//! Page faults: from a page that does not allow an access to one that does (`handle_mm_fault`).
 //!
-//! Filling and upgrading need no window. Copy-on-write, which puts another frame in the place of one that may be in
-//! use outside, is in [`cow`](super::fault::cow).
+//! Every fault goes through this file: of a processor ([`Mm::fault_in`], from `access`), of a
+//! device (`external::resolve`), of `mmap` and `mlock` that fault in ahead (`populate`), and of
+//! copies between address spaces (`calls::copy_between`). The decision is in two steps:
+//!
+//! ```text
+//! fault_in       the mmap lock, shared, over the page
+//!   find the VMA      none: NotMapped; a stack starts above: grow it, the access faults again
+//!   check its rights  Denied
+//!   FaultScope::fault, by the entry
+//!     empty           a huge page, if the VMA asks for those and no table is there
+//!                     private anonymous memory: the zero page or a new frame; else the file's page
+//!     guard marker    Guarded
+//!     read-only       on a write: copy, or make writable in place
+//!     a file's page   a nonlinear mapping: the page that the entry names
+//!     in swap         read back through the swap cache
+//!     on its way      wait until migration has ended
+//! the mmap lock is released; a window that the fault deferred opens now, with its pages pinned
+//! ```
+//!
+//! A fault takes one step and returns: the access tries again, and faults again if it must. So no
+//! step has to know whether another thread was first. Memory for tables and frames is taken before
+//! a window opens, since nothing may fail in a window.
+//!
+//! Filling an empty entry and giving one more rights need no window: no translation that an
+//! external MMU may hold becomes wrong (ADR 0008). Copy-on-write does, and only `cow` copies.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `access` | loads and stores of a processor, which fault until the entry allows them |
+//! | `anon` | private anonymous memory: the zero page, new frames |
+//! | `cow` | a write to a read-only page: the decision whether to copy; unsharing |
+//! | `deferred` | the window of a fault, opened when the mmap lock is released |
+//! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
+//! | `file` | pages of objects: read, private write, shared write |
+//! | `huge` | pages of 2 MiB |
+//! | `migration_wait` | waiting for a page that moves |
+//! | `nonlinear` | entries that name a page of their object |
+//! | `patience` | a limit to the steps of one access |
+//! | `populate` | faulting in ranges ahead of use |
+//! | `rights` | the rights that a VMA gives to an entry |
+//! | `stack_growth` | a stack that extends down to the fault |
+//! | `swap` | pages in swap |
 
 pub(in crate::mm) mod access;
+mod anon;
 pub(in crate::mm) mod cow;
 pub(in crate::mm) mod deferred;
+pub(in crate::mm) mod entries;
 pub(in crate::mm) mod file;
 pub(in crate::mm) mod huge;
+mod migration_wait;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod patience;
 pub(in crate::mm) mod populate;
+mod rights;
+mod stack_growth;
 pub(in crate::mm) mod swap;
 
-use super::{
-    entry::{
-        flags::VmFlags,
-        pte::{RawPte, Rights},
-    },
-    guard::FaultScope,
-    page_table::LockedLeaf,
-    space::Mm,
-    vma::Vma,
-};
-use crate::ctx::FaultCx;
-
+use super::{entry::flags::VmFlags, guard::FaultScope, space::Mm, vma::Vma};
 use crate::{
-    addr::Vpn,
-    error::{FaultError, NoMemory},
-    frame::{Frame, FrameFlags},
+    addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::{Below, Cx, Sleepable, rank},
+    error::FaultError,
     notifier::Access,
 };
 
-/// What every frame of private anonymous memory is born as.
-const NEW_ANON: FrameFlags = FrameFlags::ANON.union(FrameFlags::ANON_EXCLUSIVE);
+/// The result of a step of a fault.
+enum FaultStep {
+    /// The page is present, or nearer to it: the access tries again.
+    Taken,
+    /// A stack starts above the page: it must grow first, which needs the lock exclusively.
+    GrowStack,
+}
 
-impl Vma {
-    /// The rights of an entry that this VMA alone decides about; writable only where the VMA is.
-    pub(super) fn rights(&self) -> Rights {
-        Rights {
-            // x86 has no write-only and no execute-only page.
-            read: self.flags.accessible(),
-            write: self.flags.contains(VmFlags::WRITE),
+impl Mm {
+    /// Takes one step of a fault at page `at` for an access to byte `addr`
+    /// (`do_user_addr_fault`). An access that still does not go through faults again.
+    pub(in crate::mm) fn fault_in<R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+        access: Access,
+    ) -> Result<(), FaultError> {
+        self.fault_step(cx, at, addr, (access, access))
+    }
+    /// Takes one step of the fault that a write would take, needing no more than the right to
+    /// read: a private page becomes one that no other process has, with the rights of its mapping.
+    /// A driver that exports a frame needs this, since its page must not be copied later.
+    ///
+    /// [`FaultScope::unshare`] differs: the entry stays read-only there, as for
+    /// `FAULT_FLAG_UNSHARE`.
+    pub(in crate::mm) fn fault_for_pin<R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+    ) -> Result<(), FaultError> {
+        self.fault_step(cx, at, addr, (Access::Read, Access::Write))
+    }
+    /// Faults as for `makes`, if the VMA allows `needs`. In shared memory both are `needs`.
+    fn fault_step<R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+        (needs, makes): (Access, Access),
+    ) -> Result<(), FaultError> {
+        if at.0 >= TASK_PAGES {
+            return Err(FaultError::NotMapped(addr));
         }
-    }
-    /// What a frame for private memory of this VMA is born as (`folio_add_new_anon_rmap`): what may be dropped never
-    /// goes to swap.
-    pub(super) fn new_anon(&self) -> FrameFlags {
-        let mut init_allocated = NEW_ANON;
-        init_allocated.set(
-            FrameFlags::SWAP_BACKED,
-            !self.flags.contains(VmFlags::DROPPABLE),
-        );
-        init_allocated.set(
-            FrameFlags::UNEVICTABLE,
-            self.flags.contains(VmFlags::LOCKED),
-        );
-        init_allocated
-    }
-    pub(super) fn read_only(&self) -> Rights {
-        Rights {
-            write: false,
-            ..self.rights()
-        }
-    }
-    /// A shared mapping whose object must know of the first write to a clean page (`vma_wants_writenotify`).
-    pub(super) fn notes_writes(&self) -> bool {
-        self.flags.contains(VmFlags::SHARED) && self.object().is_some_and(|o| o.notes_writes())
-    }
-    /// The rights of an entry that maps the object's own page before it is written: a private mapping must copy
-    /// first, and some objects must be told.
-    pub(super) fn mapped_rights(&self) -> Rights {
-        if self.flags.contains(VmFlags::SHARED) && !self.notes_writes() {
-            self.rights()
-        } else {
-            self.read_only()
-        }
-    }
-    /// Whether the VMA allows the access at all (`access_error`).
-    pub(super) fn allows(&self, access: Access) -> bool {
-        match access {
-            Access::Read => self.flags.accessible(),
-            Access::Write => self.flags.contains(VmFlags::WRITE),
+        let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
+            let layout = scope.layout;
+            match layout.vmas.find(at) {
+                Some(vma) if vma.start() <= at => {
+                    if !vma.allows(needs) {
+                        return Err(FaultError::Denied(addr));
+                    }
+                    let shared = vma.flags.contains(VmFlags::SHARED);
+                    let access = if shared { needs } else { makes };
+                    let taken = scope.fault(vma, at, access);
+                    taken
+                        .map_err(|e| e.at_byte(addr))
+                        .map(|()| FaultStep::Taken)
+                }
+                Some(vma) if vma.flags.contains(VmFlags::GROWSDOWN) => Ok(FaultStep::GrowStack),
+                _ => Err(FaultError::NotMapped(addr)),
+            }
+        });
+        match step? {
+            FaultStep::Taken => Ok(()),
+            FaultStep::GrowStack => self
+                .grow_stack(cx, at)
+                .map_err(|()| FaultError::NotMapped(addr)),
         }
     }
 }
 
-impl<'h> FaultScope<'h> {
-    /// Makes the page at `at` of `vma`, which allows it, present for the access. Returns after one step; an access
-    /// that still does not go through faults again.
-    pub(super) fn fault(&mut self, vma: &Vma, at: Vpn, access: Access) -> Result<(), FaultError> {
+impl FaultScope<'_> {
+    /// Takes one step towards a page at `at` that is present for `access`, which `vma` allows.
+    pub(in crate::mm) fn fault(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+    ) -> Result<(), FaultError> {
         let (seen, has_leaf) = self.look_for_leaf(at)?;
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());
@@ -106,13 +162,13 @@ impl<'h> FaultScope<'h> {
             pte if let Some(index) = pte.file_index() => {
                 let object = vma
                     .object()
-                    .expect("only objects' pages have places")
+                    .expect("only a mapping of an object names its pages")
                     .as_ref();
                 self.fault_nonlinear(vma, object, (at, pte), index, access)
             }
             pte => match pte.swap_slot() {
                 Some(slot) => self.fault_swapped(vma, at, access, pte, slot),
-                // Another thread was first, or the page is on its way.
+                // Another thread was first, or the page moves.
                 None => {
                     self.wait_for_migration(pte);
                     Ok(())
@@ -120,102 +176,15 @@ impl<'h> FaultScope<'h> {
             },
         }
     }
-    /// The entry of `at`; makes the upper tables, which a fault leaves behind even if it fails.
-    pub(super) fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
-        Ok(self.look_for_leaf(at)?.0)
-    }
-    /// The same, and whether there is a leaf.
-    fn look_for_leaf(&mut self, at: Vpn) -> Result<(RawPte, bool), NoMemory> {
-        let mm = self.lease.mm;
-        let pinned = self.lease.cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        if let Some(leaf) = mm.table.leaf(at, pin) {
-            return Ok((leaf.peek(at), true));
-        }
-        mm.table.make_pmd(at, pin)?;
-        let leaf = mm.table.leaf(at, pin);
-        Ok(leaf.map_or((RawPte::NONE, false), |leaf| (leaf.peek(at), true)))
-    }
-    /// Makes the leaf of `at` and runs `f` under its lock.
-    pub(super) fn with_leaf<T>(
-        &mut self,
-        at: Vpn,
-        f: impl FnOnce(&LockedLeaf<'_>) -> T,
-    ) -> Result<T, NoMemory> {
-        with_leaf(self.lease.mm, &mut self.lease.cx, at, f)
-    }
-
-    /// `do_anonymous_page`: the zero page for a read, a frame of its own for a write.
-    fn fault_anonymous(
-        &mut self,
-        vma: &Vma,
-        at: Vpn,
-        access: Access,
-        has_leaf: bool,
-    ) -> Result<(), FaultError> {
-        let mem = self.lease.mm.machine().mem();
-        if access == Access::Read {
-            let zero = RawPte::zero(mem.zero_pfn(), vma.read_only());
-            self.with_leaf(at, |leaf| {
-                if leaf.get(at).is_none() {
-                    leaf.set(at, zero);
-                }
-            })?;
-            return Ok(());
-        }
-        // The table comes first, as on Linux: it stays if the frame cannot be had.
-        if !has_leaf {
-            self.with_leaf(at, |_| ())?;
-        }
-        let frame = self.new_anon(vma, at)?;
-        let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
-        self.install(at, frame, pte)?;
-        Ok(())
-    }
-
-    /// A frame for a private page of `vma` (`folio_prealloc`, `folio_add_new_anon_rmap`).
-    pub(super) fn new_anon(&mut self, vma: &Vma, at: Vpn) -> Result<Frame<'h>, NoMemory> {
-        let mem = self.lease.mm.machine().mem();
-        let node = self.layout.anon_of(vma)?;
-        let owner = node.owner(vma.pgoff_at(at));
-        mem.alloc_as(vma.new_anon(), Some(owner))
-            .map_err(|_| NoMemory::Frame)
-    }
-    /// Puts a frame into the entry if that is still empty; else the frame is given back.
-    pub(super) fn install(
-        &mut self,
-        at: Vpn,
-        frame: Frame<'_>,
-        pte: RawPte,
-    ) -> Result<(), NoMemory> {
-        let mem = self.lease.mm.machine().mem();
-        self.with_leaf(at, |leaf| {
-            if leaf.get(at).is_none() {
-                let pfn = frame.into_raw();
-                mem.map_inc(pfn);
-                leaf.set(at, pte);
-                // An object's page is on a list already.
-                if mem.flags(pfn).contains(FrameFlags::ANON) {
-                    mem.lru_add(pfn);
-                }
-            }
-        })
-    }
 }
 
-/// Makes the leaf of `at` and runs `f` under its lock.
-pub(super) fn with_leaf<T>(
-    mm: &Mm,
-    cx: &mut FaultCx<'_>,
-    at: Vpn,
-    f: impl FnOnce(&LockedLeaf<'_>) -> T,
-) -> Result<T, NoMemory> {
-    loop {
-        let pinned = cx.pin();
-        let leaf = mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
-        // Taken out meanwhile by a large MADV_DONTNEED: walk again.
-        if let Some(locked) = leaf.try_lock()? {
-            return Ok(f(&locked));
+impl FaultError {
+    /// Reports byte `addr`, which was accessed, instead of the first byte of its page.
+    pub(in crate::mm) fn at_byte(self, addr: u64) -> Self {
+        match self {
+            Self::Guarded(_) => Self::Guarded(addr),
+            Self::Beyond(_) => Self::Beyond(addr),
+            e => e,
         }
     }
 }

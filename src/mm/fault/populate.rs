@@ -1,4 +1,8 @@
-//! Faulting a range in ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and `_WRITE`.
+//! Faulting in a range ahead of use: `MAP_POPULATE`, `mlock`, `MADV_POPULATE_READ` and
+//! `MADV_POPULATE_WRITE`.
+//!
+//! A range is populated under one shared hold of the mmap lock, which is left for each window that
+//! a fault defers; the VMAs are looked up anew after that.
 
 use super::patience::Patience;
 use crate::ctx::CallCx;
@@ -9,7 +13,7 @@ use crate::mm::{
         flags::VmFlags,
         pte::RawPte,
     },
-    guard::{Deferral, FaultScope, MmapPin},
+    guard::FaultScope,
     page_table::LeafAt,
     space::Mm,
     vma::Vma,
@@ -21,7 +25,8 @@ use crate::{
 };
 
 impl Mm {
-    /// `__mm_populate`: faults in what is mapped in `range`, private writable memory for writing. Holes are skipped.
+    /// Faults in the mapped pages of `range`, private writable memory for writing
+    /// (`__mm_populate`). Passes over holes.
     pub(in crate::mm) fn populate(
         &self,
         cx: &mut CallCx<'_>,
@@ -30,8 +35,14 @@ impl Mm {
     ) -> Result<(), FaultError> {
         self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors))
     }
-    /// Runs `f` on what is left of `range` with the mmap lock held shared, again after each window for which it left the lock:
-    /// it says at which page it stopped.
+    /// Faults in the pages of `range` that can be had, as after `mmap` and `brk`: an error shows
+    /// again at the first access to its page.
+    pub(in crate::mm) fn populate_best_effort(&self, cx: &mut CallCx<'_>, range: VpnRange) {
+        self.populate(cx, range, Errors::Ignore)
+            .expect("errors are ignored");
+    }
+    /// Runs `f` on the rest of `range` with the mmap lock held shared, again after each window for
+    /// which the lock was left. `f` returns the page at which it stopped.
     pub(in crate::mm) fn in_turns<E>(
         &self,
         cx: &mut CallCx<'_>,
@@ -40,17 +51,13 @@ impl Mm {
     ) -> Result<(), E> {
         let mut rest = Some(range);
         while let Some(now) = rest {
-            let mut g = self.lock_shared_over(cx, Some(now));
-            let mut held = g.held();
-            held.deferral = Deferral::of(self);
-            let at = f(&mut held, now)?;
-            let Deferral::Work(work) = held.deferral else {
-                break;
+            let (stopped, deferred) = self.with_fault_scope(cx, now, |scope| f(scope, now));
+            let at = stopped?;
+            rest = if deferred {
+                VpnRange::new(at, range.end())
+            } else {
+                None
             };
-            let pin = MmapPin::new(self, &g, work.range());
-            drop(g);
-            pin.lease(cx).finish(work);
-            rest = VpnRange::new(at, range.end());
         }
         Ok(())
     }
@@ -71,7 +78,8 @@ impl FaultScope<'_> {
         }
         Ok(range.end())
     }
-    /// `populate_vma_page_range`. Returns where it stopped: before the end if it put work off.
+    /// Populates part of a VMA (`populate_vma_page_range`). Returns the page at which it stopped:
+    /// before the end if it deferred a window.
     pub(in crate::mm) fn populate_vma(
         &mut self,
         vma: &Vma,
@@ -80,7 +88,7 @@ impl FaultScope<'_> {
         if vma.flags.contains(VmFlags::LOCKONFAULT) {
             return Ok(part.end());
         }
-        // Break COW now rather than at the first write; shared pages are only read in.
+        // Private memory is copied now instead of at its first write; shared pages are only mapped.
         let private_writable = vma.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;
         let access = if private_writable {
             Access::Write
@@ -103,9 +111,9 @@ impl FaultScope<'_> {
         }
         Ok(at)
     }
-    /// What [`make_present`](Self::make_present) would do for writing to private anonymous memory from `at` up to `end` or
-    /// the end of the leaf that the page before was found in, under one lock. Stops where more is to be done than filling
-    /// empty entries; returns where.
+    /// Populates private anonymous memory for writing from `at` up to `end`, or to the end of the
+    /// leaf of the page before `at`, under one lock. Does as [`make_present`](Self::make_present)
+    /// does, but only fills empty entries: returns the first page that needs more.
     fn fill_leaf(&mut self, vma: &Vma, at: Vpn, end: Vpn) -> Result<Vpn, FaultError> {
         let end = at.align_up(PMD_PAGES).min(end);
         if at >= end {
@@ -149,7 +157,7 @@ impl FaultScope<'_> {
         }
         Ok(at)
     }
-    /// Faults until an access would go through, or until work is put off.
+    /// Faults until the page allows the access, or a window is deferred.
     pub(in crate::mm) fn make_present(
         &mut self,
         vma: &Vma,
@@ -158,12 +166,12 @@ impl FaultScope<'_> {
     ) -> Result<(), FaultError> {
         let mut patience = Patience::default();
         while !self.is_present(at, access) {
-            patience.bears(self.fault(vma, at, access))?;
+            patience.allow_retry(self.fault(vma, at, access))?;
             if self.has_deferred() {
                 return Ok(());
             }
         }
-        // What is populated counts as used (`FOLL_TOUCH`).
+        // A populated page counts as used (`FOLL_TOUCH`).
         let mm = self.lease.mm;
         mm.with_leaf_of(&mut self.lease.cx, at, |leaf| {
             if let Some(pfn) = leaf.get(at).counted() {
@@ -181,8 +189,8 @@ impl FaultScope<'_> {
             pte.is_present() && (access == Access::Read || pte.may_write())
         })
     }
-    /// `faultin_page_range`: `None` in the error is a VMA without the right. Stops at the first hole or fault, or where work is
-    /// put off; returns where.
+    /// Faults in every page of `range` (`faultin_page_range`). Stops at the first hole, missing
+    /// right or fault; or where a window is deferred, and returns that page.
     pub(in crate::mm) fn populate_range(
         &mut self,
         range: VpnRange,

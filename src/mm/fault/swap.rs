@@ -1,7 +1,7 @@
-//! A fault on a page in swap: `do_swap_page`.
+//! A fault on a page in swap (`do_swap_page`).
 //!
-//! The page comes back through the swap cache, so that all who share its slot share its frame again. Whoever is the
-//! only one gets it to write to.
+//! The page comes back through the swap cache, so all entries of its slot get the same frame again.
+//! The only remaining user of a page gets it writable.
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -28,15 +28,16 @@ impl FaultScope<'_> {
         let fresh = mem.alloc().map_err(|_| NoMemory::Frame)?;
         mem.set_flags(fresh.pfn(), FrameFlags::SWAP_BACKED);
         let Some(frame) = mem.swap_read(slot, fresh) else {
-            return Ok(()); // Freed with its entry: look anew.
+            return Ok(()); // Freed with its entry: the access looks anew.
         };
         let locked = mem.lock(&mut self.lease.cx, frame);
         if mem.swap_slot(locked.pfn()) != Some(slot) {
-            return Ok(()); // Reclaimed again, or freed with its entry: look anew.
+            return Ok(()); // Reclaimed again, or freed with its entry: the access looks anew.
         }
         let new = self.swapped_in(vma, at, access, seen, &locked)?;
         drop(locked);
-        // A write to a page that others have as well: copy it, or find that it is one's own by now.
+        // A write to a page that other processes have as well: copy it, or find that it has become
+        // exclusive.
         match new {
             Some(pte) if access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
@@ -44,7 +45,8 @@ impl FaultScope<'_> {
             _ => Ok(()),
         }
     }
-    /// Maps the locked frame in the place of its swap entry; the new entry, if that was still there.
+    /// Maps the locked frame in the place of its swap entry. Returns the new entry, if the swap
+    /// entry was still there.
     fn swapped_in(
         &mut self,
         vma: &Vma,
@@ -66,11 +68,11 @@ impl FaultScope<'_> {
             let slot = seen.swap_slot().expect("the caller saw a swap entry");
             mem.swap_free(slot);
             let _freed = !keep && mem.swap_cache_drop(locked);
-            // This lock's reference and the mapping's: nobody else, not even the cache.
+            // The references of this lock and of the mapping alone, not even the cache's.
             let alone = mem.refcount(pfn) == 2;
             let exclusive = seen.is_swap_exclusive() || alone;
             if !mem.flags(pfn).contains(FrameFlags::ANON) {
-                // Whoever else has it is somewhere below the oldest.
+                // Every other user of a shared page has its node below the oldest.
                 let owner = match exclusive {
                     true => node.owner(index),
                     false => node.root().owner(index),
@@ -93,13 +95,13 @@ impl FaultScope<'_> {
             Some(pte)
         })
     }
-    /// `should_try_to_free_swap`.
+    /// Returns true if the page should leave the swap cache now (`should_try_to_free_swap`).
     fn frees_swap(&self, vma: &Vma, access: Access, locked: &FrameLock<'_>) -> bool {
         let mem = self.lease.mm.machine().mem();
         let locked_vma = vma.flags.contains(VmFlags::LOCKED);
         mem.swap().is_scarce()
             || locked_vma
-            // This lock's reference, and the cache's.
+            // The references of this lock and of the cache.
             || (access == Access::Write && mem.refcount(locked.pfn()) == 2)
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the reverse maps lead back to every mapping: the check of one structure against the other.
+//! The check of the page table against the reverse maps: each mapping must be found from its frame.
 
 use crate::ctx::CallCx;
 
@@ -7,11 +7,12 @@ use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
     rmap::walk_frame,
 };
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 impl Mm {
-    /// Every page of this address space that the reverse map of its frame does not lead to. None, unless this crate is
-    /// broken; merged pages and an object's sparse page, which have no one place, are not asked.
+    /// Returns the mappings of this address space that the reverse map of their frame does not lead
+    /// to. There are none, unless this crate is broken. Merged pages and an object's sparse page
+    /// are left out, since they have no one place in an object.
     pub fn unreachable_pages(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let mut lost = self.mapped(cx);
         lost.retain(|&(at, pfn)| !self.leads_to(cx, at, pfn));
@@ -20,22 +21,16 @@ impl Mm {
     fn mapped(&self, cx: &mut CallCx<'_>) -> Vec<(Vpn, Pfn)> {
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         let mut out = Vec::new();
-        let pinned = cx.pin();
-        self.table
-            .leaves(all, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, |at, pte| {
-                    out.extend(pte.counted().map(|pfn| (at, pfn)));
-                });
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        self.for_each_entry(cx, all, |at, pte| {
+            out.extend(pte.counted().map(|pfn| (at, pfn)))
+        });
         out
     }
     fn leads_to(&self, cx: &mut CallCx<'_>, at: Vpn, pfn: Pfn) -> bool {
         let machine = self.machine();
         let mem = machine.mem();
         let Some(frame) = mem.try_get(pfn) else {
-            return true; // Gone meanwhile.
+            return true; // Given up meanwhile.
         };
         let locked = mem.lock(cx, frame);
         let owner = locked.owner();

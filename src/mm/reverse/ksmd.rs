@@ -1,6 +1,10 @@
-//! Who merges pages: one pass over given pages, and the scanner that goes over all mergeable memory (`ksmd`).
+//! The passes of same-page merging: over given pages, and over all mergeable memory (`ksmd`).
+//!
+//! A pass knows pages by a checksum: merged pages, which cannot change (the kernel's stable tree),
+//! and pages without a twin so far, which may (the unstable tree).
+//! [`merge_same_pages`](super::merge_same_pages) merges the single page.
 
-use super::merge_same_pages::Into;
+use super::merge_same_pages::MergeInto;
 use crate::ctx::CallCx;
 
 use crate::mm::{
@@ -19,24 +23,26 @@ use std::{
 };
 
 impl Machine {
-    /// Merges the private pages at the byte addresses given, in this order: each with a merged page of the same bytes
-    /// among them, else with the first page of the same bytes before it. Of two that are merged the *second* stays
-    /// (`try_to_merge_two_pages`); a page without a twin is left alone, and sees no window. Returns how many mappings got
-    /// another frame. Pages of another machine are passed over.
+    /// Merges the private pages at the given byte addresses, in this order: each with a merged page
+    /// of equal bytes among them, else with the first page of equal bytes before it. Returns the
+    /// number of mappings that got another frame.
+    ///
+    /// Of two pages that are merged the *second* stays (`try_to_merge_two_pages`). A page without a
+    /// twin is left alone, and no window opens over it. Pages of other machines are passed over.
     ///
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
     pub fn merge_same_pages(&self, cx: &mut CallCx<'_>, pages: &[(&Mm, u64)]) -> usize {
         self.check_token(cx);
-        // A frame is known by its number, and each machine has one of that.
+        // A frame is known by its number, which is unique only within a machine.
         let mine = |(mm, _): &&(&Mm, u64)| std::ptr::eq(&**mm.machine(), self);
         let pages: Vec<_> = pages
             .iter()
             .filter(mine)
             .map(|&(mm, addr)| (mm, Vpn::containing(addr)))
             .collect();
-        let mut pass = Pass::over(cx, &pages, VmFlags::empty());
+        let mut pass = MergePass::over(cx, &pages, VmFlags::empty());
         for (mm, at) in pages {
             if let Some(page) = unmerged(cx, mm, at) {
                 let sum = checksum(&page);
@@ -47,13 +53,14 @@ impl Machine {
     }
 }
 
-/// The page, if it is one that could be merged and was not yet.
+/// Returns the page if it can be merged and has not been yet.
 fn unmerged<'m>(cx: &mut CallCx<'_>, mm: &'m Mm, at: Vpn) -> Option<Frame<'m>> {
     let frame = mm.private_frame(cx, at)?;
     (!is_merged(mm.machine().mem(), frame.pfn())).then_some(frame)
 }
 
-/// Of all bytes of a page. Equal pages have equal sums; whether the bytes are equal is looked at before anything is merged.
+/// Returns the checksum of all bytes of a page. Equal pages have equal sums; a merge compares the
+/// bytes themselves.
 fn checksum(page: &Frame<'_>) -> u64 {
     let mut bytes = [0; PAGE_SIZE as usize];
     page.read(0, &mut bytes);
@@ -62,19 +69,19 @@ fn checksum(page: &Frame<'_>) -> u64 {
     hasher.finish()
 }
 
-/// One pass: the pages that others can be merged with, by the sum of their bytes.
-struct Pass<'m> {
-    /// Merged pages. They cannot change.
+/// One pass: the pages with which others can be merged, by their checksum.
+struct MergePass<'m> {
+    /// Merged pages, which cannot change.
     stable: HashMap<u64, Vec<Frame<'m>>>,
-    /// Where pages without a twin were seen. They may have changed since.
+    /// Places of pages without a twin so far, which may have changed since.
     unstable: HashMap<u64, Vec<(&'m Mm, Vpn)>>,
-    /// Only VMAs with these flags are touched.
+    /// The pass touches only VMAs with these flags.
     of: VmFlags,
     replaced: usize,
 }
 
-impl<'m> Pass<'m> {
-    /// A pass over these pages: the merged ones among them are known.
+impl<'m> MergePass<'m> {
+    /// Begins a pass over these pages; knows the merged pages among them.
     fn over(cx: &mut CallCx<'_>, pages: &[(&'m Mm, Vpn)], of: VmFlags) -> Self {
         let mut stable: HashMap<u64, Vec<Frame<'m>>> = HashMap::new();
         for &(mm, at) in pages {
@@ -93,13 +100,14 @@ impl<'m> Pass<'m> {
             replaced: 0,
         }
     }
-    /// The next page, not merged yet, and the sum of its bytes (`cmp_and_merge_page`).
+    /// Merges the next page, which is not merged yet, if a page of equal bytes is known; else
+    /// remembers it (`cmp_and_merge_page`).
     fn page(&mut self, cx: &mut CallCx<'_>, (mm, at): (&'m Mm, Vpn), page: Frame<'m>, sum: u64) {
         let mem = mm.machine().mem();
         let pfn = page.pfn();
         let mut known = self.stable.get(&sum).into_iter().flatten();
         if let Some(kept) = known.find(|kept| mem.equal(kept.pfn(), pfn)) {
-            let merged = mm.merge_one(cx, at, page, (Into::UnmapRefused(kept), self.of));
+            let merged = mm.merge_one(cx, at, page, (MergeInto::Kept(kept), self.of));
             self.replaced += usize::from(merged.is_some());
             return;
         }
@@ -113,50 +121,54 @@ impl<'m> Pass<'m> {
             return;
         };
         if twin.pfn() == pfn {
-            return; // The same page, shared by a fork.
+            return; // A fork shares the page: both are one.
         }
         let (other, there) = seen[nth];
-        let Some(kept) = mm.merge_one(cx, at, page, (Into::Itself, self.of)) else {
+        let Some(kept) = mm.merge_one(cx, at, page, (MergeInto::Itself, self.of)) else {
             return;
         };
         seen.swap_remove(nth);
-        match other.merge_one(cx, there, twin, (Into::UnmapRefused(&kept), self.of)) {
+        match other.merge_one(cx, there, twin, (MergeInto::Kept(&kept), self.of)) {
             Some(_) => {
                 self.replaced += 1;
                 self.stable.entry(sum).or_default().push(kept);
             }
-            // One mapping of a merged page makes no sense: its process gets its own again.
+            // A merged page with one mapping saves nothing: its process gets a page of its own
+            // again.
             None => mm.unmerge(cx, VpnRange::single(at)),
         }
     }
 }
 
-/// The scanner. It remembers the bytes of every page that it saw, since a page that changes from scan to scan is not worth
-/// merging.
+/// The scanner of mergeable memory. A page is merged only if its bytes did not change from one scan
+/// to the next.
 #[derive(Debug)]
 pub struct Merger {
     machine: Arc<Machine>,
-    /// By the turn of the address space and the page: the sum of the bytes when it was last looked at unmerged.
+    /// The checksum of each page at the last scan that found it unmerged, by the turn of its
+    /// address space.
     sums: BTreeMap<(u64, Vpn), u64>,
 }
 
 impl Merger {
-    /// One that has seen nothing yet. Address spaces of other machines are none of its business.
+    /// Makes a scanner that has seen no page. Address spaces of other machines are passed over.
     pub fn new(machine: &Arc<Machine>) -> Self {
         Self {
             machine: Arc::clone(machine),
             sums: BTreeMap::new(),
         }
     }
-    /// Those that have memory to be merged, in the order in which they first had some (`__ksm_enter`).
+    /// Returns the address spaces with mergeable memory, in the order in which they first had some
+    /// (`__ksm_enter`).
     fn turns<'m>(&self, cx: &mut CallCx<'_>, spaces: &[&'m Mm]) -> BTreeMap<u64, &'m Mm> {
         let here = |mm: &&&Mm| std::ptr::eq(&raw const **mm.machine(), &raw const *self.machine);
         let turn = |mm: &&'m Mm| Some((mm.merge_turn(cx)?, *mm));
         spaces.iter().filter(here).filter_map(turn).collect()
     }
-    /// Goes once over the mergeable memory of these address spaces (`ksm_do_scan`): one after the other in the order in which
-    /// they first had some, from the lowest page of each to the highest. A page is merged if its bytes are those that it
-    /// had at the last scan. Returns how many mappings got another frame.
+    /// Scans the mergeable memory of these address spaces once (`ksm_do_scan`), one after the other
+    /// in the order in which they first had some, each from its lowest page to its highest. Merges
+    /// a page if its bytes are those of the last scan. Returns the number of mappings that got
+    /// another frame.
     pub fn scan(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) -> usize {
         let mut pages = Vec::new();
         let mut of_turn = Vec::new();
@@ -166,12 +178,12 @@ impl Merger {
                 of_turn.push(turn);
             }
         }
-        let mut pass = Pass::over(cx, &pages, VmFlags::MERGEABLE);
+        let mut pass = MergePass::over(cx, &pages, VmFlags::MERGEABLE);
         let mut sums = BTreeMap::new();
         for ((mm, at), turn) in pages.into_iter().zip(of_turn) {
             let before = self.sums.get(&(turn, at)).copied();
             let Some(page) = mm.private_frame(cx, at) else {
-                continue; // It was a part of a huge page that held only zeros.
+                continue; // Was a part of a huge page that held only zeros.
             };
             if is_merged(mm.machine().mem(), page.pfn()) {
                 sums.extend(before.map(|sum| ((turn, at), sum)));
@@ -186,8 +198,8 @@ impl Merger {
         self.sums = sums;
         pass.replaced
     }
-    /// Gives every process pages of its own again, and forgets what it saw (`unmerge_and_remove_all_rmap_items`). Memory is
-    /// merged again where it is advised anew.
+    /// Gives every process pages of its own again, and forgets all checksums
+    /// (`unmerge_and_remove_all_rmap_items`). Memory is merged again when it is advised anew.
     pub fn unmerge_all(&mut self, cx: &mut CallCx<'_>, spaces: &[&Mm]) {
         for mm in self.turns(cx, spaces).into_values() {
             for range in mm.mergeable_ranges(cx) {

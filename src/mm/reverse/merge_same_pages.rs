@@ -1,8 +1,10 @@
-//! Same-page merging, page by page: private pages with equal bytes come to share one frame (`try_to_merge_one_page`).
+//! Same-page merging of one page: private pages with equal bytes come to share one frame
+//! (`try_to_merge_one_page`).
 //!
-//! A page is write-protected in a window, compared, and replaced in another; a write to it later copies. A merged frame
-//! belongs to no family of mappings, so it has no owner: that is what tells it from others. It is nobody's own, however few
-//! mappings are left, and it stays in memory: it is not on the lists of reclaim, and does not move.
+//! A page is write-protected in a window, compared, and replaced in another; a later write copies.
+//! A merged frame belongs to no family of mappings, so it has no owner, which distinguishes it from
+//! other frames. It counts as shared however few mappings are left, and it stays in memory: it is
+//! on no list of reclaim, and does not move.
 
 use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
@@ -12,6 +14,7 @@ use crate::mm::{
     },
     guard::{Lease, MmapPin},
     space::Mm,
+    window::PteSlot,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -21,17 +24,18 @@ use crate::{
     rmap::split_huge_of,
 };
 
-/// What is between the pages of one pass (`try_to_merge_with_ksm_page`).
+/// The frame into which a page is merged (`try_to_merge_with_ksm_page`).
 #[derive(Clone, Copy)]
-pub(in crate::mm) enum Into<'k, 'm> {
-    /// The page becomes the one that others are merged into.
+pub(in crate::mm) enum MergeInto<'k, 'm> {
+    /// The page's own: it becomes the frame into which others are merged.
     Itself,
-    /// Its mapping gets this frame instead, if the bytes are equal.
-    UnmapRefused(&'k Frame<'m>),
+    /// This one, which the page's mapping gets if the bytes are equal.
+    Kept(&'k Frame<'m>),
 }
 
 impl Mm {
-    /// A reference on the private page at `at`, whatever the rights; none where its frame cannot be merged.
+    /// Returns a reference on the private page at `at`, whatever rights its entry gives; `None` if
+    /// its frame cannot be merged.
     pub(in crate::mm) fn private_frame(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
         self.mapped_at(cx, at).filter(|frame| {
@@ -40,17 +44,18 @@ impl Mm {
         })
     }
 
-    /// Merges the page `page` at `at`; returns it if that was done. A part of a huge page is split off first, and parts
-    /// that hold only zeros are gone then. VMAs without the flags `of` are left alone.
+    /// Merges the page `page` at `at`; returns the page if it did. A part of a huge page is split
+    /// off first, which gives up parts that hold only zeros. VMAs without the flags `of` are left
+    /// alone.
     pub(in crate::mm) fn merge_one<'m>(
         &'m self,
         cx: &mut CallCx<'_>,
         at: Vpn,
         page: Frame<'m>,
-        how: (Into<'_, 'm>, VmFlags),
+        how: (MergeInto<'_, 'm>, VmFlags),
     ) -> Option<Frame<'m>> {
         let merged = self.merge_locked(cx, at, page, how);
-        // Drivers that have the frame by number hear of it when it is not locked any more.
+        // Drivers that have the frame by number are called after its lock is released.
         self.machine().host().settle_exports(cx);
         merged
     }
@@ -59,7 +64,7 @@ impl Mm {
         cx: &mut CallCx<'_>,
         at: Vpn,
         page: Frame<'m>,
-        (into, of): (Into<'_, 'm>, VmFlags),
+        (into, of): (MergeInto<'_, 'm>, VmFlags),
     ) -> Option<Frame<'m>> {
         let mem = self.machine().mem();
         let range = VpnRange::single(at);
@@ -80,12 +85,12 @@ impl Mm {
             return None;
         }
         match into {
-            Into::Itself => {
+            MergeInto::Itself => {
                 mem.set_owner(pfn, None);
                 let lost = FrameFlags::ACTIVE | FrameFlags::ANON_EXCLUSIVE;
                 mem.lru_move(pfn, FrameFlags::UNEVICTABLE | FrameFlags::DIRTY, lost);
             }
-            Into::UnmapRefused(kept) => {
+            MergeInto::Kept(kept) => {
                 let equal = mem.equal(pfn, kept.pfn());
                 if !equal || !self.replace_merged(&mut cx, at, pfn, kept) {
                     return None;
@@ -95,52 +100,36 @@ impl Mm {
         Some(locked.frame().clone())
     }
 
-    /// `write_protect_page`: nobody can write to the page without a fault any more; not if somebody may hold it to do
-    /// so. The window opens before anybody looks.
+    /// Write-protects the page, so that every later write faults (`write_protect_page`). Returns
+    /// false if a reference beside the mappings exists, whose holder could write. The window opens
+    /// before the entry is read, as on Linux.
     fn protect_for_merge(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn) -> bool {
         let mem = self.machine().mem();
-        let range = VpnRange::single(at);
-        let mut window = Lease {
-            mm: self,
-            cx: cx.reborrow(),
-        }
-        .into_window(range, Event::Clear);
-        let done = window.lock_ptes(at, |txn| {
-            let slot = txn.slot(at).filter(|s| s.raw().counted() == Some(pfn));
-            slot.is_some_and(|slot| {
-                let (pte, flags) = (slot.raw(), mem.flags(pfn));
-                let own = flags.contains(FrameFlags::ANON_EXCLUSIVE);
-                if pte.may_write() || pte.is_dirty() || own {
-                    // One reference is this pass's.
-                    if mem.refcount(pfn) != mem.mapcount(pfn) + 1 {
-                        return false;
-                    }
-                    mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-                    slot.write_protect_clean();
+        let done = self.in_merge_window(cx, at, pfn, |slot| {
+            let (pte, flags) = (slot.raw(), mem.flags(pfn));
+            let own = flags.contains(FrameFlags::ANON_EXCLUSIVE);
+            if pte.may_write() || pte.is_dirty() || own {
+                // One reference is this pass's.
+                if mem.refcount(pfn) != mem.mapcount(pfn) + 1 {
+                    return false;
                 }
-                true
-            })
+                mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+                slot.write_protect_clean();
+            }
+            true
         });
-        window.close();
-        // Whoever has the frame by number writes to it no more either, before it is compared.
+        // A driver that has the frame by number must not write to it either, before the bytes are
+        // compared.
         self.machine().registry().exports.tell_now(mem, cx, pfn);
-        done == Some(true)
+        done
     }
-    /// `replace_page`, if the page is still the one that was compared, and still protected.
+    /// Replaces the page by `kept` (`replace_page`), if it is still the page that was compared, and
+    /// still write-protected; returns true if it did.
     fn replace_merged(&self, cx: &mut FolioCx<'_>, at: Vpn, pfn: Pfn, kept: &Frame<'_>) -> bool {
         let mem = self.machine().mem();
-        let range = VpnRange::single(at);
-        let mut window = Lease {
-            mm: self,
-            cx: cx.reborrow(),
-        }
-        .into_window(range, Event::Clear);
-        let done = window.lock_ptes(at, |txn| {
-            let Some(slot) = txn.slot(at) else {
-                return false;
-            };
+        self.in_merge_window(cx, at, pfn, |slot| {
             let pte = slot.raw();
-            if pte.counted() != Some(pfn) || pte.may_write() {
+            if pte.may_write() {
                 return false;
             }
             let rights = Rights {
@@ -150,6 +139,25 @@ impl Mm {
             mem.share(kept.pfn());
             drop(slot.replace(RawPte::frame(kept.pfn(), rights)));
             true
+        })
+    }
+    /// Opens a window over page `at`, and in it runs `f` on the entry if that maps `pfn`. Returns
+    /// the result of `f`, false if it did not run.
+    fn in_merge_window(
+        &self,
+        cx: &mut FolioCx<'_>,
+        at: Vpn,
+        pfn: Pfn,
+        f: impl FnOnce(PteSlot<'_>) -> bool,
+    ) -> bool {
+        let lease = Lease {
+            mm: self,
+            cx: cx.reborrow(),
+        };
+        let mut window = lease.into_window(VpnRange::single(at), Event::Clear);
+        let done = window.lock_ptes(at, |txn| {
+            let slot = txn.slot(at).filter(|s| s.raw().counted() == Some(pfn));
+            slot.is_some_and(f)
         });
         window.close();
         done == Some(true)
@@ -167,7 +175,8 @@ mod tests {
         },
     };
 
-    /// Who holds a page that only one process maps may write to it: it is not merged.
+    /// A page is not merged while a reference beside its mapping is held, whose holder may write to
+    /// it.
     #[test]
     fn a_page_that_is_held_is_not_merged() {
         let machine = Machine::new(MachineConfig::default());

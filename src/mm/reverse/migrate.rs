@@ -1,16 +1,14 @@
-//! A page moves to another frame: `migrate_pages`, for one page.
+//! Migration of one page to another frame (`migrate_pages`).
 //!
-//! All its mappings become marks, each in a window; a fault on a mark waits for the lock of the old frame. Then the
-//! bytes are copied and the marks become mappings of the new frame. If anybody else holds the page, they become mappings
-//! of the old one again. Either way they get what the marks say by then ([`not_present`](crate::mm::entry::not_present)).
+//! Every mapping of the page becomes a migration entry, each in a window; a fault on such an entry
+//! waits for the lock of the old frame. Then the bytes are copied, and the entries become mappings
+//! of the new frame. If something else holds the page, they become mappings of the old frame again.
+//! Either way they get the rights that the entries say by then
+//! ([`not_present`](crate::mm::entry::not_present)).
 
 use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
-    entry::{
-        flags::VmFlags,
-        pte::{RawPte, Rights},
-    },
-    guard::FaultScope,
+    entry::{flags::VmFlags, pte::Rights},
     machine::Machine,
     space::Mm,
 };
@@ -21,7 +19,7 @@ use crate::{
     rmap::{Blocking, MappedAt, RmapCx, Unmap, restore, unmap_frame},
 };
 
-/// What a frame's flags say of its page, rather than of the frame.
+/// The flags of a frame that belong to its page, and move with it.
 const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
     .union(FrameFlags::SWAP_BACKED)
     .union(FrameFlags::DIRTY)
@@ -29,9 +27,12 @@ const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
     .union(FrameFlags::ACTIVE);
 
 impl Mm {
-    /// Moves the page at byte `addr` to another frame, for all who map it, and returns the new frame's number. What rights
-    /// its mappings give makes no difference: a page that nobody may touch moves as well. `None`: no page is there, or
-    /// somebody holds it beside its mappings, as a driver's reference does; nothing changed then, but windows were opened.
+    /// Moves the page at byte `addr` to another frame, in all address spaces that map it, and
+    /// returns the new frame's number. The rights of its mappings make no difference: a page that
+    /// no process may access moves as well.
+    ///
+    /// Returns `None` if no page is there, or if a reference beside the mappings is held, as by a
+    /// driver. Nothing changed then, but windows were opened.
     ///
     /// # Errors
     ///
@@ -48,11 +49,11 @@ impl Mm {
         let new = mem.alloc().map_err(|_| NoMemory::Frame)?;
         let old = mem.lock(cx, frame);
         let Ok(new) = mem.try_lock(new) else {
-            return Ok(None); // Nobody knows it yet; cannot be.
+            return Ok(None); // Cannot be: no other thread knows the new frame.
         };
         Ok(self.migrate_locked(cx.descend(), &old, &new))
     }
-    /// A reference on the frame that the entry maps, whatever rights it gives.
+    /// Returns a reference on the frame that the entry maps, whatever rights the entry gives.
     pub(in crate::mm) fn mapped_at(&self, cx: &mut CallCx<'_>, at: Vpn) -> Option<Frame<'_>> {
         let mem = self.machine().mem();
         let mapped = self.with_leaf_of(cx, at, |leaf| {
@@ -69,24 +70,25 @@ impl Mm {
         let machine = self.machine();
         let mem = machine.mem();
         if mem.mapcount(old.pfn()) == 0 {
-            return None; // Its last mapping went while this waited for the lock.
+            return None; // Its last mapping went during the wait for the lock.
         }
-        let mut marked = Marked {
+        let mut entries = MigrationEntries {
             machine,
             cx: cx.reborrow(),
             old,
             to: old,
             before: mem.flags(old.pfn()),
         };
-        let gone = marked.take_out();
+        let gone = entries.take_out();
         let moved = gone && self.hand_over(old, new);
         if moved {
-            marked.to = new;
+            entries.to = new;
         }
-        drop(marked);
+        drop(entries);
         moved.then(|| new.pfn())
     }
-    /// The page is the new frame's from here on, if nobody but its owner and this caller hold the old one.
+    /// Gives the page to the new frame, if only its owner and this caller hold the old one. Returns
+    /// true if it did.
     fn hand_over(&self, old: &FrameLock<'_>, new: &FrameLock<'_>) -> bool {
         let machine = self.machine();
         let mem = machine.mem();
@@ -96,8 +98,9 @@ impl Mm {
         };
         let flags = mem.flags(from);
         let kept = flags.intersection(FrameFlags::ANON | FrameFlags::SWAP_CACHE);
-        // The owner's reference, if it has one, and this one. Whoever holds another may write until it is given up, so
-        // this is looked at before the bytes are copied, and again after.
+        // The owner's reference, if it has one, and this caller's. The holder of another reference
+        // may write until it drops that, so the count is checked before the bytes are copied, and
+        // again after.
         let expected = 1 + u32::from(kept != FrameFlags::ANON);
         if mem.refcount(from) != expected {
             return false;
@@ -117,7 +120,7 @@ impl Mm {
         let found = machine.registry().find(owner.id);
         found.is_some_and(|o| o.replace(old, owner.index, new.frame()))
     }
-    /// One mark becomes a mapping again; with the rights that the VMA has by now.
+    /// Makes a migration entry a mapping again, with the rights that its VMA has by now.
     pub(in crate::mm) fn restore_at(
         &self,
         mut cx: RmapCx<'_>,
@@ -149,20 +152,20 @@ impl Mm {
     }
 }
 
-/// Marks may be where the old frame was mapped. They become mappings again when this goes, also by a driver's panic: who
-/// faults on one waits for that.
-struct Marked<'a> {
+/// The migration entries of a page. They become mappings again when this is dropped, also by a
+/// driver's panic: faults on them wait for that.
+struct MigrationEntries<'a> {
     machine: &'a Machine,
     cx: FolioCx<'a>,
     old: &'a FrameLock<'a>,
-    /// What they are mappings of then.
+    /// The frame that the entries will map.
     to: &'a FrameLock<'a>,
-    /// Flags of the old frame before.
+    /// The flags of the old frame before the migration.
     before: FrameFlags,
 }
 
-impl Marked<'_> {
-    /// Says whether every mapping is a mark.
+impl MigrationEntries<'_> {
+    /// Replaces the mappings by migration entries. Returns true if all were replaced.
     fn take_out(&mut self) -> bool {
         let (mem, registry) = (self.machine.mem(), self.machine.registry());
         let how = (Unmap::Migration, Blocking::May);
@@ -170,24 +173,15 @@ impl Marked<'_> {
     }
 }
 
-impl Drop for Marked<'_> {
+impl Drop for MigrationEntries<'_> {
     fn drop(&mut self) {
         restore(self.machine.registry(), &mut self.cx, self.old, self.to);
-        // To the head of its list, as on Linux, which took it off; also one that was locked in memory, and is no more.
+        // To the head of its list, as on Linux, which took the page off; also a page that was
+        // locked in memory and is no longer.
         let moved = self.to.pfn() != self.old.pfn();
         let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
         if moved || self.before.intersects(listed) {
             self.machine.mem().lru_add(self.to.pfn());
-        }
-    }
-}
-
-impl FaultScope<'_> {
-    /// Waits until the page of a mark has arrived (`migration_entry_wait`).
-    pub(in crate::mm) fn wait_for_migration(&mut self, mark: RawPte) {
-        let mem = self.lease.mm.machine().mem();
-        if let Some(pfn) = mark.migrating() {
-            mem.wait_unlocked(&mut self.lease.cx, pfn);
         }
     }
 }

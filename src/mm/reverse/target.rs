@@ -1,6 +1,8 @@
-//! What reverse maps ask of an address space: to drop a range or a page, to make a page read-only again.
+//! The requests of reverse maps: unmap a range or a page, make a page read-only, find whether it
+//! was used.
 //!
-//! All of it runs in windows opened from the lock of the reverse map; the mmap lock is not held.
+//! Each opens its window under the lock of the reverse map; the mmap lock is not held. So each
+//! checks the entry again, in the window.
 
 use crate::mm::{
     entry::{flags::VmFlags, release::Detached},
@@ -14,7 +16,7 @@ use crate::{
     rmap::{Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young},
 };
 
-/// Mappings whose use says nothing about what will be used (`vma_has_recency`).
+/// Mappings whose accesses do not predict further accesses (`vma_has_recency`).
 const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
 
 impl RmapTarget for Mm {
@@ -29,11 +31,17 @@ impl RmapTarget for Mm {
         );
         window.close();
     }
-    fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {
-        self.places_of(cx, vma, pfn)
+    fn mapped_at(&self, mut cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {
+        let mut out = Vec::new();
+        self.for_each_entry(&mut cx, vma, |at, pte| {
+            out.extend((pte.counted_or_migrating() == Some(pfn)).then_some(at));
+        });
+        out
     }
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64) {
-        self.unmap_pages_of(cx, vma, from, to);
+        let mut window = Lease { mm: self, cx }.into_window(vma, Event::Clear);
+        window.forget_pages(vma, from, to);
+        window.close();
     }
     fn unmap_frame(&self, mut cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) {
         if !self.has_frame(&mut cx, spot, pfn) {
@@ -76,7 +84,7 @@ impl RmapTarget for Mm {
         if !VmFlags::from_bits_retain(spot.flags).contains(VmFlags::SHARED) {
             return false;
         }
-        // The window comes first, whether or not the page is there: as on Linux.
+        // The window opens whether or not the page is mapped, as on Linux.
         let mut was = false;
         self.at_frame(cx, spot, pfn, Event::ProtectionPage, |slot| {
             was = slot.raw().may_write() || slot.raw().is_dirty();
@@ -87,7 +95,7 @@ impl RmapTarget for Mm {
 }
 
 impl Mm {
-    /// Whether the entry at the spot maps the frame; a hint, without lock.
+    /// Returns true if the entry at the spot maps the frame: a hint, read without a lock.
     fn has_frame(&self, cx: &mut RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool {
         let pinned = cx.pin();
         let pin = self.table.pin(pinned.guard());
@@ -95,7 +103,7 @@ impl Mm {
             .leaf(spot.at, pin)
             .is_some_and(|leaf| leaf.peek(spot.at).counted() == Some(pfn))
     }
-    /// Runs `f` on the entry at the spot, in a window over it, if it maps the frame.
+    /// Opens a window over the spot's page, and runs `f` on its entry if that maps the frame.
     fn at_frame(
         &self,
         cx: RmapCx<'_>,

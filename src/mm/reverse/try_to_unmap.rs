@@ -1,4 +1,5 @@
-//! One mapping of a frame is taken out, for reclaim: `try_to_unmap_one`.
+//! Unmaps a frame from one place, for reclaim and migration (`try_to_unmap_one`,
+//! `try_to_migrate_one`).
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::Detached},
@@ -15,7 +16,8 @@ use crate::{
 };
 
 impl Mm {
-    /// The window opens before anybody looks whether the page is mapped here, as on Linux.
+    /// Replaces the mapping of the frame at the spot by the entry that `how` leaves, if there is a
+    /// mapping. The window opens before the entry is read, as on Linux.
     pub(in crate::mm) fn try_to_unmap_at(
         &self,
         cx: RmapCx<'_>,
@@ -36,7 +38,7 @@ impl Mm {
     }
 }
 
-/// Takes the mapping out inside the window.
+/// Unmaps inside the window.
 fn take_in<C: Context>(
     mut window: InvalidationWindow<'_, C>,
     spot: &MappedAt<'_>,
@@ -48,7 +50,8 @@ fn take_in<C: Context>(
         let huge = txn.leaf().is_huge();
         match txn.slot(spot.at) {
             Some(slot) if slot.raw().counted() != Some(pfn) => Ok(()),
-            // It goes as a whole or not at all; who takes out pages has split those that it saw.
+            // A huge page is unmapped as a whole or not at all. The caller has split the huge pages
+            // that it saw.
             Some(_) if huge => Err(UnmapRefused::Needed),
             Some(slot) => take_out(slot, pfn, flags, how),
             None => Ok(()),
@@ -61,13 +64,13 @@ fn take_in<C: Context>(
 fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(), UnmapRefused> {
     let mem = slot.mem();
     let pte = slot.raw();
-    // Memory that is locked may move; it may not go.
+    // Locked memory may move, but must not be reclaimed.
     if flags.contains(VmFlags::LOCKED) && how != Unmap::Migration {
         return Err(UnmapRefused::Needed);
     }
     let nonlinear = flags.contains(VmFlags::NONLINEAR);
     if nonlinear && how == Unmap::Migration {
-        return Err(UnmapRefused::Needed); // Its mark would not be found again.
+        return Err(UnmapRefused::Needed); // Its migration entry would not be found again.
     }
     if pte.is_dirty() {
         mem.set_flags(pfn, FrameFlags::DIRTY);
@@ -75,30 +78,30 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
     let state = mem.flags(pfn);
     match how {
         Unmap::Discard if state.contains(FrameFlags::ANON) => {
-            // Given up by MADV_FREE. Written since: wanted after all.
+            // Given up by MADV_FREE, but written since: the process wants it after all.
             let dirty = state.contains(FrameFlags::DIRTY) && !flags.contains(VmFlags::DROPPABLE);
             if dirty {
                 mem.set_flags(pfn, FrameFlags::SWAP_BACKED);
                 return Err(UnmapRefused::Needed);
             }
-            // Every reference but the reclaimer's is a mapping: nobody else looks at it.
+            // Every reference but the reclaimer's must be a mapping: nothing else may use the page.
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
                 return Err(UnmapRefused::Needed);
             }
             Detached::give_up_locked(slot.clear());
         }
         Unmap::Discard => {
-            // Its use has been asked for; that it ends is none.
+            // The page's use was asked for before; that its mapping ends is no use.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
             Detached::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
             let mark = pte.leaving(no_more_exclusive(mem, pfn));
-            // What it says of the use of the page, the mark keeps.
+            // The accessed state goes to the migration entry, not to the frame.
             Detached::give_up_locked(slot.take(pte.mkold(), mark));
             if flags.contains(VmFlags::LOCKED) {
-                // Locked again by those mappings that come back, and are locked then.
+                // The mappings that come back lock it again, if they are locked then.
                 mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
             }
         }
@@ -111,8 +114,9 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
     Ok(())
 }
 
-/// From here on the entry that is left says whether the page is nobody else's, and not the frame: what goes over the entry
-/// knows nothing of the frame (`folio_try_share_anon_rmap_pte`). Returns whether it is.
+/// Moves the mark of exclusive use from the frame to the entry that is left: later changes of that
+/// entry know nothing of the frame (`folio_try_share_anon_rmap_pte`). Returns true if the page was
+/// exclusive.
 fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> bool {
     let exclusive = mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
     mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);

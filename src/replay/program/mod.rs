@@ -24,6 +24,7 @@
 mod act;
 mod args;
 mod believe;
+mod bulk;
 mod call;
 mod event;
 mod family;

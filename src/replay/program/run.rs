@@ -8,10 +8,8 @@ use super::{
 };
 use crate::{
     mm::{Machine, MachineConfig},
-    replay::{
-        limits::{InputError, Limits, ReplayError},
-        run::message,
-    },
+    oracle::message,
+    replay::limits::{InputError, Limits, ReplayError},
 };
 use std::{
     cell::Cell,

@@ -1,6 +1,7 @@
 //! `MADV_COLLAPSE`: small pages become a huge one. `mm/khugepaged.c`.
 
 use crate::ctx::CallCx;
+use crate::mm::calls::vma_walk::{Visit, each_vma, part_at};
 use crate::mm::{
     entry::{
         flags::VmFlags,
@@ -59,27 +60,19 @@ impl Mm {
         cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
+        each_vma(range, MadviseError::Hole, |at| {
             let g = self.lock_shared_over(cx, Some(range));
-            let Some(vma) = g.layout.vmas.find(at) else {
-                return Err(MadviseError::Hole(at.addr()));
+            let (vma, part) = match part_at(g.layout.vmas.find(at), at, range) {
+                Ok(found) => found,
+                Err(visit) => return Ok(visit),
             };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-                at = vma.start();
-                continue;
-            }
-            let part = VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at");
-            at = part.end();
             if !may_collapse(vma) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
             drop(g);
             self.collapse_part(cx, part)?;
-        }
-        hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
+            Ok(Visit::Done(part.end()))
+        })
     }
     fn collapse_part(&self, cx: &mut CallCx<'_>, part: VpnRange) -> Result<(), MadviseError> {
         let Some((from, to)) = blocks(part) else {
@@ -210,12 +203,12 @@ impl MmapWriteGuard<'_> {
             return Err(Fail::Never);
         }
         let node = vma.anon_node().ok_or(Fail::Never)?;
-        let (rights, init_allocated) = (vma.rights(), vma.new_anon());
+        let (rights, flags) = (vma.rights(), vma.new_anon());
         let index = vma.pgoff_at(at);
         let huge = mem.alloc_huge().map_err(|_| Fail::NoMemory)?;
         for i in 0..HUGE {
             let pfn = huge.head().nth(i);
-            mem.set_flags(pfn, init_allocated);
+            mem.set_flags(pfn, flags);
             mem.set_owner(pfn, Some(node.owner(index + u64::from(i))));
         }
         let walks = vma.walks();

@@ -2,7 +2,7 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    fault::with_leaf,
+    fault::entries::with_leaf,
     guard::{AfterYield, Lease, MmapWriteGuard},
     page_table::shared_huge,
     window::{InvalidationWindow, PteSlot, Zap},
@@ -46,18 +46,11 @@ impl MmapWriteGuard<'_> {
     /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
     pub(in crate::mm) fn remove_guards(&mut self, part: VpnRange) {
         let mm = self.mm;
-        let pinned = self.cx.pin();
-        mm.table
-            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let Some(leaf) = leaf.lock() else {
-                    return Ok(());
-                };
-                for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
-                    leaf.set(at, RawPte::NONE);
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
+            for at in part.iter().filter(|&at| leaf.get(at).is_guard()) {
+                leaf.set(at, RawPte::NONE);
+            }
+        });
     }
     /// `MADV_GUARD_INSTALL`: markers up to the first present page; that takes a window over the whole part.
     pub(in crate::mm) fn install_guards(
@@ -126,31 +119,23 @@ impl Lease<'_, rank::Mmap, Sleepable> {
                 }
             }
         }
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        mm.table
-            .leaves(part, mm.table.pin(pinned.guard()), |part, leaf| {
-                let Some(leaf) = leaf.lock() else {
-                    return Ok(());
+        let mem = mm.machine().mem();
+        mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
+            if shared_huge(mem, leaf) {
+                return;
+            }
+            for at in part.iter() {
+                let pte = leaf.get(at);
+                let Some(pfn) = pte.counted().filter(|&pfn| mem.mapcount(pfn) == 1) else {
+                    continue; // Other processes may use it.
                 };
-                if shared_huge(mm.machine().mem(), &leaf) {
-                    return Ok(());
+                leaf.set(at, pte.mkold());
+                mem.clear_flags(pfn, FrameFlags::REFERENCED);
+                if mem.flags(pfn).contains(FrameFlags::ACTIVE) {
+                    mem.lru_move(pfn, FrameFlags::empty(), FrameFlags::ACTIVE);
                 }
-                for at in part.iter() {
-                    let pte = leaf.get(at);
-                    let mem = mm.machine().mem();
-                    let Some(pfn) = pte.counted().filter(|&pfn| mem.mapcount(pfn) == 1) else {
-                        continue; // Others may use it.
-                    };
-                    leaf.set(at, pte.mkold());
-                    mem.clear_flags(pfn, FrameFlags::REFERENCED);
-                    if mem.flags(pfn).contains(FrameFlags::ACTIVE) {
-                        mem.lru_move(pfn, FrameFlags::empty(), FrameFlags::ACTIVE);
-                    }
-                }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+            }
+        });
     }
 }
 

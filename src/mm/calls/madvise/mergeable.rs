@@ -3,7 +3,7 @@
 use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, merged::is_merged},
-    guard::{Deferral, FaultScope, MmapPin, MmapWriteGuard},
+    guard::{FaultScope, MmapWriteGuard},
     space::Mm,
     vma::{Vma, layout::Layout},
 };
@@ -12,7 +12,6 @@ use crate::{
     ctx::{Cx, Rank, Sleepable},
     error::{FaultError, VmaError},
 };
-use std::convert::Infallible;
 
 /// The flags of memory that is to be merged, if such memory can be (`ksm_compatible`).
 pub(in crate::mm) fn with_merging(flags: VmFlags) -> VmFlags {
@@ -26,7 +25,7 @@ pub(in crate::mm) fn with_merging(flags: VmFlags) -> VmFlags {
 
 impl Layout {
     /// The flags of a new mapping (`ksm_vma_flags`).
-    pub(in crate::mm) fn merged_if_all_is(&self, flags: VmFlags) -> VmFlags {
+    pub(in crate::mm) fn with_merge_all(&self, flags: VmFlags) -> VmFlags {
         if self.merge_all {
             with_merging(flags)
         } else {
@@ -105,43 +104,24 @@ impl Mm {
     pub(in crate::mm) fn mergeable_pages(&self, cx: &mut CallCx<'_>) -> Vec<Vpn> {
         let mut pages = Vec::new();
         for range in self.mergeable_ranges(cx) {
-            let pinned = cx.pin();
-            self.table
-                .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                    leaf.peek_each(part, |at, pte| pages.extend(pte.counted().map(|_| at)));
-                    Ok::<(), Infallible>(())
-                })
-                .unwrap_or_else(|e| match e {});
+            self.for_each_entry(cx, range, |at, pte| pages.extend(pte.counted().map(|_| at)));
         }
         pages
     }
     fn merged_in<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>, range: VpnRange) -> Vec<Vpn> {
         let mem = self.machine().mem();
         let mut pages = Vec::new();
-        let pinned = cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, |at, pte| {
-                    pages.extend(pte.counted().filter(|&p| is_merged(mem, p)).map(|_| at));
-                });
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        self.for_each_entry(cx, range, |at, pte| {
+            pages.extend(pte.counted().filter(|&p| is_merged(mem, p)).map(|_| at));
+        });
         pages
     }
     /// Merged pages of the range become the process's own, each in a window (`unmerge_ksm_pages`). Where memory runs out they
     /// stay merged.
     pub(in crate::mm) fn unmerge(&self, cx: &mut CallCx<'_>, range: VpnRange) {
         for at in self.merged_in(cx, range) {
-            let mut g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
-            let mut held = g.held();
-            held.deferral = Deferral::of(self);
-            let _stays = held.unmerge_page(at);
-            if let Deferral::Work(work) = held.deferral {
-                let pin = MmapPin::new(self, &g, work.range());
-                drop(g);
-                pin.lease(cx).finish(work);
-            }
+            let range = VpnRange::single(at);
+            let _stays = self.with_fault_scope(cx, range, |scope| scope.unmerge_page(at));
         }
     }
 }

@@ -7,8 +7,9 @@ pub(in crate::mm) mod pageout;
 pub(in crate::mm) mod remove;
 pub(in crate::mm) mod will_need;
 
-use super::madvise::mergeable::with_merging;
+use super::vma_walk::{Visit, each_vma, part_at};
 use crate::ctx::CallCx;
+use mergeable::with_merging;
 
 use crate::mm::{
     entry::{
@@ -81,37 +82,6 @@ impl Mm {
     }
 }
 
-/// `madvise_walk_vmas`: `next` does the part of the range in the VMA that it finds at a page or above, and says where to go
-/// on; `Err` inside: nothing is mapped from the page up to there.
-fn each_vma(
-    range: VpnRange,
-    mut next: impl FnMut(Vpn) -> Result<Result<Vpn, Option<Vpn>>, MadviseError>,
-) -> Result<(), MadviseError> {
-    let mut hole = None;
-    let mut at = range.start();
-    while at < range.end() {
-        at = match next(at)? {
-            Ok(end) => end,
-            Err(None) => return Err(MadviseError::Hole(at.addr())),
-            Err(Some(start)) => {
-                hole.get_or_insert(at);
-                start
-            }
-        };
-    }
-    hole.map_or(Ok(()), |at| Err(MadviseError::Hole(at.addr())))
-}
-
-/// The part of `range` from `at` on in the VMA there; else where the next VMA starts.
-fn part_at(vma: Option<&Vma>, at: Vpn, range: VpnRange) -> Result<VpnRange, Option<Vpn>> {
-    match vma {
-        Some(vma) if vma.start() <= at => {
-            Ok(VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at"))
-        }
-        vma => Err(vma.map(Vma::start)),
-    }
-}
-
 impl Mm {
     /// Dropping pages leaves the VMAs as they are (`madvise_lock`).
     fn advise_discard(
@@ -138,14 +108,13 @@ impl Mm {
         mut look: impl FnMut(&Vma, VpnRange) -> Result<W, MadviseError>,
     ) -> Result<(), MadviseError> {
         let mut pin = None;
-        each_vma(range, |at| {
+        each_vma(range, MadviseError::Hole, |at| {
             let mut g = self.lock_shared_over(cx, Some(range));
-            let vma = g.layout.vmas.find(at);
-            let part = match part_at(vma, at, range) {
-                Ok(part) => part,
-                Err(next) => return Ok(Err(next)),
+            let (vma, part) = match part_at(g.layout.vmas.find(at), at, range) {
+                Ok(found) => found,
+                Err(visit) => return Ok(visit),
             };
-            let work = look(vma.expect("it has a part"), part)?;
+            let work = look(vma, part)?;
             if self.notifiers.is_made() {
                 let pin = pin.get_or_insert_with(|| MmapPin::new(self, &g, range));
                 drop(g);
@@ -157,24 +126,21 @@ impl Mm {
                 work(lease.again());
                 lease.settle_exports();
             }
-            Ok(Ok(part.end()))
+            Ok(Visit::Done(part.end()))
         })
     }
 }
 
 impl MmapWriteGuard<'_> {
     fn advise(&mut self, range: VpnRange, advice: Advice) -> Result<(), MadviseError> {
-        each_vma(range, |at| {
-            let vma = self.layout.vmas.find(at);
-            match part_at(vma, at, range) {
-                Err(next) => Ok(Err(next)),
-                Ok(part) => {
-                    let start = vma.expect("it has a part").start();
-                    let start = self.advise_vma(start, part, advice)?;
-                    // It may have merged with what follows.
-                    Ok(Ok(self.vma(start).end()))
-                }
-            }
+        each_vma(range, MadviseError::Hole, |at| {
+            let (start, part) = match part_at(self.layout.vmas.find(at), at, range) {
+                Ok((vma, part)) => (vma.start(), part),
+                Err(visit) => return Ok(visit),
+            };
+            let start = self.advise_vma(start, part, advice)?;
+            // The VMA may have merged with the next.
+            Ok(Visit::Done(self.vma(start).end()))
         })
     }
 

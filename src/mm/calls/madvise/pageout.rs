@@ -9,7 +9,6 @@ use crate::{
     frame::{Frame, FrameFlags},
     reclaim::References,
 };
-use std::convert::Infallible;
 
 impl Mm {
     /// VMA by VMA (`madvise_pageout`).
@@ -53,25 +52,18 @@ fn first_leaf(mm: &Mm, cx: &mut FaultCx<'_>, range: VpnRange) -> Option<VpnRange
 /// Frames of a leaf that no other entry maps: what others use is not this process's to give up.
 fn own_pages<'m>(mm: &'m Mm, cx: &mut FaultCx<'_>, block: VpnRange) -> Vec<Frame<'m>> {
     let mem = mm.machine().mem();
-    let pinned = cx.pin();
     let mut list = Vec::new();
-    mm.table
-        .leaves(block, mm.table.pin(pinned.guard()), |part, leaf| {
-            let Some(leaf) = leaf.lock() else {
-                return Ok(());
-            };
-            let counted = part.iter().filter_map(|at| leaf.get(at).counted());
-            let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
-            for pfn in own {
-                mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
-                // Taken off its list: what is on none is somebody's business already.
-                if mem.lru_remove(pfn) || !mem.has_lru() {
-                    list.push(mem.get(pfn));
-                }
+    mm.for_each_locked_leaf(cx, block, |part, leaf| {
+        let counted = part.iter().filter_map(|at| leaf.get(at).counted());
+        let own = counted.filter(|&pfn| mem.mapcount(pfn) == 1);
+        for pfn in own {
+            mem.clear_flags(pfn, FrameFlags::REFERENCED | FrameFlags::ACTIVE);
+            // The page leaves its list. A page on no list is being worked on already.
+            if mem.lru_remove(pfn) || !mem.has_lru() {
+                list.push(mem.get(pfn));
             }
-            Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
+        }
+    });
     list
 }
 

@@ -2,14 +2,14 @@
 
 use super::check_sealed;
 use crate::ctx::CallCx;
-
 use crate::mm::{
+    calls::vma_walk::{Visit, each_vma, part_at},
     entry::flags::{Advice, VmFlags},
     space::Mm,
     vma::Vma,
 };
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SIZE, VpnRange},
     error::MadviseError,
     file::File,
 };
@@ -22,31 +22,23 @@ impl Mm {
         cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
+        each_vma(range, MadviseError::Hole, |at| {
             let g = self.lock_shared_over(cx, Some(range));
-            let Some(vma) = g.layout.vmas.find(at) else {
-                return Err(MadviseError::Hole(at.addr()));
+            let (vma, part) = match part_at(g.layout.vmas.find(at), at, range) {
+                Ok(found) => found,
+                Err(visit) => return Ok(visit),
             };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-                at = vma.start();
-                continue;
-            }
             let file = removable(vma)?;
-            let end = vma.end().min(range.end());
             let from = vma.pgoff_at(at) * PAGE_SIZE;
             let start = vma.start();
             drop(g);
-            file.punch_hole(cx.reborrow(), from, (end.0 - at.0) * PAGE_SIZE)
+            file.punch_hole(cx.reborrow(), from, part.pages() * PAGE_SIZE)
                 .map_err(|why| MadviseError::Object {
                     at: start.addr(),
                     why,
                 })?;
-            at = end;
-        }
-        hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
+            Ok(Visit::Done(part.end()))
+        })
     }
 }
 

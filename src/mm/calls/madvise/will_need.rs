@@ -1,11 +1,11 @@
 //! `MADV_WILLNEED`: objects bring in what they have elsewhere.
 
 use crate::ctx::CallCx;
-use crate::mm::space::Mm;
-use crate::{
-    addr::{Vpn, VpnRange},
-    error::MadviseError,
+use crate::mm::{
+    calls::vma_walk::{Visit, each_vma, part_at},
+    space::Mm,
 };
+use crate::{addr::VpnRange, error::MadviseError};
 use std::sync::Arc;
 
 impl Mm {
@@ -16,28 +16,21 @@ impl Mm {
         cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
-        let mut hole = None;
-        let mut at = range.start();
-        while at < range.end() {
+        each_vma(range, MadviseError::Hole, |at| {
             let g = self.lock_shared_over(cx, Some(range));
             let vma = g.layout.vmas.find(at).filter(|v| v.start() < range.end());
-            let Some(vma) = vma else {
-                return Err(MadviseError::Hole(at.addr()));
+            let (vma, part) = match part_at(vma, at, range) {
+                Ok(found) => found,
+                Err(visit) => return Ok(visit),
             };
-            if vma.start() > at {
-                hole.get_or_insert(at);
-                at = vma.start();
-            }
-            let end = vma.end().min(range.end());
             let from = vma.pgoff_at(at);
             let file = vma.file.as_ref().map(Arc::clone);
             drop(g);
             if let Some(file) = file {
                 let object = file.object();
-                object.will_need(cx.reborrow(), from, from + (end.0 - at.0));
+                object.will_need(cx.reborrow(), from, from + part.pages());
             }
-            at = end;
-        }
-        hole.map_or(Ok(()), |at: Vpn| Err(MadviseError::Hole(at.addr())))
+            Ok(Visit::Done(part.end()))
+        })
     }
 }

@@ -7,7 +7,6 @@ use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         args::{MremapArgs, check_range},
-        errors::Errors,
         flags::{MremapFlags, VmFlags},
     },
     guard::{AfterYield, MmapWriteGuard},
@@ -73,8 +72,7 @@ impl Mm {
         };
         drop(g);
         if let Some(grown) = grown {
-            self.populate(cx, grown, Errors::Ignore)
-                .expect("errors are ignored");
+            self.populate_best_effort(cx, grown);
         }
         Ok(addr.addr())
     }

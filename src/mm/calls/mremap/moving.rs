@@ -7,7 +7,7 @@ use super::{
 use crate::mm::{
     edit::{
         merge::NewRange,
-        placement::{Area, Place, Want},
+        placement::{AddrRequest, Area, Place},
     },
     entry::flags::{MremapFlags, VmFlags},
     guard::{AfterYield, MmapWriteGuard},
@@ -64,19 +64,19 @@ impl<'g> MmapWriteGuard<'g> {
 
     /// `vrm_set_new_addr`: the fixed place, the hint, or anywhere; the source is still mapped.
     pub(in crate::mm) fn move_target(&self, remap: &Remap) -> Result<VpnRange, MremapError> {
-        let want = if remap.has(MremapFlags::FIXED) {
-            Want::Fixed(remap.new_addr)
+        let request = if remap.has(MremapFlags::FIXED) {
+            AddrRequest::Fixed(remap.new_addr)
         } else if remap.has(MremapFlags::DONTUNMAP) {
-            Want::Hint(remap.new_addr)
+            AddrRequest::Hint(remap.new_addr)
         } else {
-            Want::Hint(0)
+            AddrRequest::Hint(0)
         };
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let pgoff = vma.pgoff_at(remap.addr);
         let huge = self.layout.huge(vma.file.as_ref(), true, pgoff);
         self.layout
             .place(Place {
-                want,
+                request,
                 pages: remap.new,
                 huge,
                 area: Area::All,

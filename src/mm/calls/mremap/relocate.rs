@@ -43,12 +43,12 @@ pub(in crate::mm) struct Stopped {
 }
 
 impl MmapWriteGuard<'_> {
-    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike. `told` hears
+    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike. `progress` hears
     /// how many are at the target whenever that changes.
     pub(in crate::mm) fn relocate(
         &mut self,
         mv: Relocation,
-        mut told: impl FnMut(Moved),
+        mut progress: impl FnMut(Moved),
     ) -> Result<(), Stopped> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
@@ -61,24 +61,29 @@ impl MmapWriteGuard<'_> {
             self.vma(mv.old_vma).range(),
             self.vma(mv.new_vma).range(),
         ];
-        self.yield_while(steps(range, to), AfterYield::KeepsEditing, &both, |lease| {
-            let step = Step {
-                at: start,
-                to,
-                end: range.end(),
-            };
-            let mut moving = Moving {
-                window: lease.into_window(range, Event::Unmap),
-                walks: &walks,
-                begin: step,
-                step,
-                told: &mut told,
-            };
-            moving.run().map_err(|why| {
-                let pages = moving.step.at.0.saturating_sub(mv.from.start().0);
-                Stopped { pages, why }
-            })
-        })
+        self.yield_while(
+            entries_to_move(range, to),
+            AfterYield::KeepsEditing,
+            &both,
+            |lease| {
+                let step = MoveStep {
+                    at: start,
+                    to,
+                    end: range.end(),
+                };
+                let mut moving = Moving {
+                    window: lease.into_window(range, Event::Unmap),
+                    walks: &walks,
+                    begin: step,
+                    step,
+                    progress: &mut progress,
+                };
+                moving.run().map_err(|why| {
+                    let pages = moving.step.at.0.saturating_sub(mv.from.start().0);
+                    Stopped { pages, why }
+                })
+            },
+        )
     }
 
     /// Where to start: at the 2-MiB boundary below, if both sides lie equally far above one and nothing is mapped
@@ -105,7 +110,7 @@ impl MmapWriteGuard<'_> {
 }
 
 /// About how many entries are moved, if all tables are there: those of the highest level at which both sides are aligned alike.
-fn steps(range: VpnRange, to: Vpn) -> u64 {
+fn entries_to_move(range: VpnRange, to: Vpn) -> u64 {
     let alike = |span: u64| (range.start().0 ^ to.0) & (span - 1) == 0;
     let span = [PUD_PAGES, PMD_PAGES].into_iter().find(|&s| alike(s));
     range.pages() / span.unwrap_or(1)
@@ -113,13 +118,13 @@ fn steps(range: VpnRange, to: Vpn) -> u64 {
 
 /// One step of a move.
 #[derive(Clone, Copy)]
-struct Step {
+struct MoveStep {
     at: Vpn,
     to: Vpn,
     end: Vpn,
 }
 
-impl Step {
+impl MoveStep {
     fn advance(&mut self, pages: u64) {
         self.at = self.at.plus(pages);
         self.to = self.to.plus(pages);
@@ -137,14 +142,14 @@ impl Step {
 struct Moving<'w, F: FnMut(Moved)> {
     window: InvalidationWindow<'w, Sleepable>,
     walks: &'w Walks,
-    begin: Step,
-    step: Step,
-    told: F,
+    begin: MoveStep,
+    step: MoveStep,
+    progress: F,
 }
 
 impl<F: FnMut(Moved)> Moving<'_, F> {
     fn run(&mut self) -> Result<(), NoMemory> {
-        (self.told)(Moved::Some);
+        (self.progress)(Moved::Some);
         while self.step.at < self.step.end {
             // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
             let walks_wait = self.walks.freeze();
@@ -156,13 +161,13 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
                 }
             }
         }
-        (self.told)(Moved::All);
+        (self.progress)(Moved::All);
         Ok(())
     }
-    /// The same steps from the target. Their tables are still there.
+    /// The same entries_to_move from the target. Their tables are still there.
     #[cold]
     fn take_back(&mut self) {
-        let mut back = Step {
+        let mut back = MoveStep {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
@@ -175,7 +180,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
                 Ok(None) | Err(_) => return,
             }
         }
-        (self.told)(Moved::Nothing);
+        (self.progress)(Moved::Nothing);
     }
 }
 
@@ -190,7 +195,7 @@ impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
 impl InvalidationWindow<'_, Sleepable> {
     /// Moves what one table entry of the highest usable level covers; returns how many pages that was, and nothing where a
     /// huge page must be split first.
-    fn move_step(&mut self, step: Step) -> Result<Option<u64>, NoMemory> {
+    fn move_step(&mut self, step: MoveStep) -> Result<Option<u64>, NoMemory> {
         let mm = self.mm();
         let mut cx = self.cx();
         let pinned = cx.pin();
@@ -222,7 +227,7 @@ impl InvalidationWindow<'_, Sleepable> {
 }
 
 /// `move_ptes`: both leaves locked; counts stay as they are, since entries only change their place.
-fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: Step, pages: u64) -> Result<(), NoMemory> {
+fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: MoveStep, pages: u64) -> Result<(), NoMemory> {
     let (from, to) = LeafAt::lock_pair(old, new)?;
     for i in 0..pages {
         let at = step.at.plus(i);

@@ -1,0 +1,76 @@
+//! Faults in private anonymous memory (`do_anonymous_page`), and new frames for private pages.
+//!
+//! A load maps the zero page, which all of the machine's memory shares; a store gets a frame.
+
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    guard::FaultScope,
+    vma::Vma,
+};
+use crate::{
+    addr::Vpn,
+    error::{FaultError, NoMemory},
+    frame::{Frame, FrameFlags},
+    notifier::Access,
+};
+
+/// The first flags of every frame of private anonymous memory.
+const NEW_ANON: FrameFlags = FrameFlags::ANON.union(FrameFlags::ANON_EXCLUSIVE);
+
+impl Vma {
+    /// Returns the first flags of a frame for private memory of this VMA
+    /// (`folio_add_new_anon_rmap`): droppable memory never goes to swap, locked memory is not on
+    /// the lists of reclaim.
+    pub(in crate::mm) fn new_anon(&self) -> FrameFlags {
+        let mut flags = NEW_ANON;
+        flags.set(
+            FrameFlags::SWAP_BACKED,
+            !self.flags.contains(VmFlags::DROPPABLE),
+        );
+        flags.set(
+            FrameFlags::UNEVICTABLE,
+            self.flags.contains(VmFlags::LOCKED),
+        );
+        flags
+    }
+}
+
+impl<'h> FaultScope<'h> {
+    /// Maps the zero page for a read, a new frame for a write (`do_anonymous_page`).
+    pub(super) fn fault_anonymous(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        access: Access,
+        has_leaf: bool,
+    ) -> Result<(), FaultError> {
+        let mem = self.lease.mm.machine().mem();
+        if access == Access::Read {
+            let zero = RawPte::zero(mem.zero_pfn(), vma.read_only());
+            self.with_leaf(at, |leaf| {
+                if leaf.get(at).is_none() {
+                    leaf.set(at, zero);
+                }
+            })?;
+            return Ok(());
+        }
+        // The table comes first, as on Linux: it stays where no frame can be allocated.
+        if !has_leaf {
+            self.with_leaf(at, |_| ())?;
+        }
+        let frame = self.new_anon(vma, at)?;
+        let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
+        self.install(at, frame, pte)?;
+        Ok(())
+    }
+
+    /// Allocates a frame for a private page of `vma` (`folio_prealloc`,
+    /// `folio_add_new_anon_rmap`).
+    pub(super) fn new_anon(&mut self, vma: &Vma, at: Vpn) -> Result<Frame<'h>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let node = self.layout.anon_of(vma)?;
+        let owner = node.owner(vma.pgoff_at(at));
+        mem.alloc_as(vma.new_anon(), Some(owner))
+            .map_err(|_| NoMemory::Frame)
+    }
+}

@@ -1,0 +1,122 @@
+//! How a fault reads an entry, makes its table, and puts a frame in.
+//!
+//! An entry is decided about without its lock, and changed under the lock of its leaf only if it is
+//! still the one that was seen. A leaf can be taken out of the table between its look-up and its
+//! lock (a large `MADV_DONTNEED` frees empty leaves): then the walk begins anew.
+
+use crate::mm::{entry::pte::RawPte, guard::FaultScope, page_table::LockedLeaf, space::Mm};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{Context, Cx, FaultCx, Rank},
+    error::NoMemory,
+    frame::{Frame, FrameFlags},
+};
+use std::convert::Infallible;
+
+impl Mm {
+    /// Runs `f` on each leaf of `range`, under its lock, with the part of `range` that lies in it;
+    /// ascending. Passes over ranges that have no table.
+    pub(in crate::mm) fn for_each_locked_leaf<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        mut f: impl FnMut(VpnRange, &LockedLeaf<'_>),
+    ) {
+        let pinned = cx.pin();
+        let Ok(()) = self
+            .table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                if let Some(leaf) = leaf.lock() {
+                    f(part, &leaf);
+                }
+                Ok::<(), Infallible>(())
+            });
+    }
+    /// Runs `f` on each page of `range` that has a table, with its entry, ascending. Entries are
+    /// read without their locks, so each may have changed when `f` sees it.
+    pub(in crate::mm) fn for_each_entry<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        mut f: impl FnMut(Vpn, RawPte),
+    ) {
+        let pinned = cx.pin();
+        let Ok(()) = self
+            .table
+            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
+                leaf.peek_each(part, &mut f);
+                Ok::<(), Infallible>(())
+            });
+    }
+}
+
+impl FaultScope<'_> {
+    /// Reads the entry of `at`, without its lock. Makes the upper tables, which stay behind even
+    /// if the fault fails.
+    pub(in crate::mm) fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
+        Ok(self.look_for_leaf(at)?.0)
+    }
+    /// Does what [`look`](Self::look) does; returns true beside the entry if there is a leaf.
+    pub(super) fn look_for_leaf(&mut self, at: Vpn) -> Result<(RawPte, bool), NoMemory> {
+        let mm = self.lease.mm;
+        let pinned = self.lease.cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        if let Some(leaf) = mm.table.leaf(at, pin) {
+            return Ok((leaf.peek(at), true));
+        }
+        mm.table.make_pmd(at, pin)?;
+        let leaf = mm.table.leaf(at, pin);
+        Ok(leaf.map_or((RawPte::NONE, false), |leaf| (leaf.peek(at), true)))
+    }
+    /// Returns true if `at` has a leaf.
+    pub(super) fn has_leaf(&mut self, at: Vpn) -> bool {
+        let mm = self.lease.mm;
+        let pinned = self.lease.cx.pin();
+        mm.table.leaf(at, mm.table.pin(pinned.guard())).is_some()
+    }
+    /// Makes the leaf of `at` and runs `f` under its lock.
+    pub(in crate::mm) fn with_leaf<T>(
+        &mut self,
+        at: Vpn,
+        f: impl FnOnce(&LockedLeaf<'_>) -> T,
+    ) -> Result<T, NoMemory> {
+        with_leaf(self.lease.mm, &mut self.lease.cx, at, f)
+    }
+    /// Puts a frame into the entry of `at` if that is still empty; else gives the frame back.
+    pub(super) fn install(
+        &mut self,
+        at: Vpn,
+        frame: Frame<'_>,
+        pte: RawPte,
+    ) -> Result<(), NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        self.with_leaf(at, |leaf| {
+            if leaf.get(at).is_none() {
+                let pfn = frame.into_raw();
+                mem.map_inc(pfn);
+                leaf.set(at, pte);
+                // An object's page is on a list already.
+                if mem.flags(pfn).contains(FrameFlags::ANON) {
+                    mem.lru_add(pfn);
+                }
+            }
+        })
+    }
+}
+
+/// Makes the leaf of `at` and runs `f` under its lock.
+pub(in crate::mm) fn with_leaf<T>(
+    mm: &Mm,
+    cx: &mut FaultCx<'_>,
+    at: Vpn,
+    f: impl FnOnce(&LockedLeaf<'_>) -> T,
+) -> Result<T, NoMemory> {
+    loop {
+        let pinned = cx.pin();
+        let leaf = mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+        // A large MADV_DONTNEED took the leaf out meanwhile: walk again.
+        if let Some(locked) = leaf.try_lock()? {
+            return Ok(f(&locked));
+        }
+    }
+}
