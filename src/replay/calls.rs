@@ -1,6 +1,6 @@
 //! The calls of a script, done on an address space.
 
-use super::{came::{failed, touched}, op::Op, process::own_call, script::Outcome};
+use super::{came::failed, op::Op, process::own_call, script::Outcome};
 use crate::ctx::CallCx;
 
 use crate::{

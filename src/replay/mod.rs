@@ -70,11 +70,9 @@ pub use op::{Op, Resource};
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
-pub use run::{
-    First, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within,
-};
+pub use run::{First, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within};
 pub use script::{
-    FileKind, FileSpec, Header, MapsRow, OURS, Notice, Notified, Outcome, Script, ScriptError, Step,
+    FileKind, FileSpec, Header, MapsRow, Notice, Notified, OURS, Outcome, Script, ScriptError, Step,
 };
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};

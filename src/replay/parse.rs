@@ -4,12 +4,11 @@
 //! exists, addresses lie in the arena and ascend, frame numbers appear in order.
 
 use super::{
+    hex::Hex,
     json::object,
     op::Op,
     pages::{PageTables, Parser},
-    script::{
-        FILELESS, Header, Hex, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step,
-    },
+    script::{FILELESS, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
     words::hex_word,
 };
 use crate::{addr::PAGE_SIZE, error::Signal};

@@ -2,10 +2,7 @@
 
 use super::{Failure, Suite, fault::Fault};
 use crate::{mm::Machine, replay::Script};
-use std::{
-    fmt::{self, Display},
-    sync::Arc,
-};
+use std::{fmt::Display, sync::Arc};
 
 /// What failing one allocation came to.
 #[derive(Debug)]

@@ -201,6 +201,7 @@
 
 mod aside;
 mod device;
+mod fault;
 pub mod fuzz;
 mod inject;
 mod kit;
@@ -216,7 +217,8 @@ mod trial;
 mod verdict;
 
 pub use device::{Attached, Declared, Device, Holds, Refused};
-pub use inject::{Broken, Failed, Fault, fail_each};
+pub use fault::{Broken, Fault};
+pub use inject::{Failed, fail_each};
 pub use kit::{Kit, conformance};
 pub use models::{gru, kvm, pfn_caches, xpmem};
 pub use property::Property;
