@@ -76,13 +76,19 @@ impl Exports {
     }
     /// Notifies the drivers if the locked frame is exported, and `turn` is the order that the
     /// machine is configured with.
-    pub(super) fn tell(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn, turn: ExportOrder) {
+    pub(super) fn notify_in_turn(
+        &self,
+        mem: &PhysMem,
+        cx: &mut FolioCx<'_>,
+        pfn: Pfn,
+        turn: ExportOrder,
+    ) {
         if turn == self.order {
-            self.tell_now(mem, cx, pfn);
+            self.notify(mem, cx, pfn);
         }
     }
     /// Notifies every driver, even if one before it panics, if the locked frame is exported.
-    pub(crate) fn tell_now(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn) {
+    pub(crate) fn notify(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn) {
         if !mem.flags(pfn).contains(FrameFlags::EXPORTED) {
             return;
         }
@@ -98,24 +104,28 @@ impl Exports {
     /// Notifies the drivers of frames that lost mappings, or the right to write, at places where no
     /// notification was possible. The frames may be freed after that.
     #[inline]
-    pub(crate) fn settle<R: Below<rank::Folio>>(
+    pub(crate) fn notify_deferred<R: Below<rank::Folio>>(
         &self,
         mem: &PhysMem,
         cx: &mut Cx<'_, R, Sleepable>,
     ) {
         if mem.has_put_off() {
-            self.settle_all(mem, cx);
+            self.notify_all_deferred(mem, cx);
         }
     }
     #[cold]
-    fn settle_all<R: Below<rank::Folio>>(&self, mem: &PhysMem, cx: &mut Cx<'_, R, Sleepable>) {
+    fn notify_all_deferred<R: Below<rank::Folio>>(
+        &self,
+        mem: &PhysMem,
+        cx: &mut Cx<'_, R, Sleepable>,
+    ) {
         let mut despite = Despite::default();
         while let Some((frame, lost)) = mem.next_put_off() {
             let locked = mem.lock(cx, frame);
             let pfn = locked.pfn();
             // Another mapping may still have the frame, or have it again.
             if lost == Lost::Write || mem.mapcount(pfn) == 0 {
-                despite.call(|| self.tell_now(mem, &mut cx.descend(), pfn));
+                despite.call(|| self.notify(mem, &mut cx.descend(), pfn));
             }
         }
         despite.resume();

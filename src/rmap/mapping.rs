@@ -26,11 +26,11 @@ pub struct Mapping {
     id: OwnerId,
     registry: Arc<Registry>,
     tree: RmapTree,
-    evict: OnceLock<Weak<dyn Evict>>,
+    keeper: OnceLock<Weak<dyn PageKeeper>>,
 }
 
 /// The cache that keeps the pages of an object, as reclaim uses it.
-pub(crate) trait Evict: Send + Sync {
+pub(crate) trait PageKeeper: Send + Sync {
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the
     /// store has it. Returns false if the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
@@ -48,7 +48,7 @@ impl Mapping {
             id: registry.add(Weak::<Self>::clone(me)),
             registry: Arc::clone(registry),
             tree: RmapTree::new(),
-            evict: OnceLock::new(),
+            keeper: OnceLock::new(),
         })
     }
     /// Returns the owner to note in a frame that is page `index` of the object.
@@ -56,11 +56,11 @@ impl Mapping {
         Owner { id: self.id, index }
     }
     /// Installs the cache that keeps the pages; the first one stays.
-    pub(crate) fn set_keeper(&self, keeper: Weak<dyn Evict>) {
-        let _first = self.evict.set(keeper);
+    pub(crate) fn set_keeper(&self, keeper: Weak<dyn PageKeeper>) {
+        let _first = self.keeper.set(keeper);
     }
-    fn keeper(&self) -> Option<Arc<dyn Evict>> {
-        self.evict.get().and_then(Weak::upgrade)
+    fn keeper(&self) -> Option<Arc<dyn PageKeeper>> {
+        self.keeper.get().and_then(Weak::upgrade)
     }
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)
@@ -96,12 +96,12 @@ impl Mapping {
     /// really mapped.
     pub(crate) fn unmap_frame(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, index: u64, pfn: Pfn) {
         let exports = &self.registry.exports;
-        exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::BeforeRmaps);
         self.walk(cx.descend(), index, pfn, &mut |cx, spot| {
             spot.space.unmap_frame(cx, spot, pfn);
             true
         });
-        exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
     }
     /// Takes the right to write from every mapping of a page. Returns true if a mapping had it, or
     /// was dirty (`folio_mkclean`).
@@ -113,13 +113,13 @@ impl Mapping {
         pfn: Pfn,
     ) -> bool {
         let exports = &self.registry.exports;
-        exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut dirty = false;
         self.walk(cx.descend(), index, pfn, &mut |cx, spot| {
             dirty |= spot.space.write_protect(cx, spot, pfn);
             true
         });
-        exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
     /// Keeps walks out while entries move.

@@ -30,7 +30,7 @@ mod walk;
 pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub use mapping::Mapping;
-pub(crate) use mapping::{Evict, FileLink};
+pub(crate) use mapping::{FileLink, PageKeeper};
 pub(crate) use owner::FrameOwner;
 pub(crate) use registry::Registry;
 pub use target::EvenCows;

@@ -77,13 +77,13 @@ pub(crate) fn unmap_frame(
 ) -> Result<(), UnmapRefused> {
     let pfn = locked.pfn();
     let exports = &registry.exports;
-    exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
+    exports.notify_in_turn(mem, cx, pfn, ExportOrder::BeforeRmaps);
     let mut out = Ok(());
     walk_frame(registry, cx, locked, |cx, spot| {
         out = spot.space.try_to_unmap(cx, spot, pfn, how, blocking);
         out.is_ok() && mem.mapcount(pfn) > 0
     });
-    exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
+    exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
     match mem.mapcount(pfn) {
         0 => Ok(()),
         _ => out.and(Err(UnmapRefused::Needed)),

@@ -57,8 +57,8 @@ impl Mm {
         self.notifiers.registration_of(self.machine().epoch(), ext)
     }
     /// What `f` says, if no window was open over `range`, a page or pages of one 2-MiB block, while it ran.
-    pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
-        self.notifiers.quietly(range, f)
+    pub(crate) fn if_no_window<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
+        self.notifiers.if_no_window(range, f)
     }
     /// Invalidation windows open now, on whatever thread.
     pub fn windows_open(&self) -> usize {

@@ -76,7 +76,7 @@ impl Mm {
         let exported = mem.flags(locked.pfn()).contains(FrameFlags::EXPORTED);
         if exported && !self.is_kept(cx, at, access, locked) {
             let exports = &self.machine().registry().exports;
-            exports.tell_now(mem, &mut cx.descend(), locked.pfn());
+            exports.notify(mem, &mut cx.descend(), locked.pfn());
         }
     }
     fn kept_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Kept<'_> {

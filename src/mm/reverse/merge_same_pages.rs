@@ -128,7 +128,7 @@ impl Mm {
         });
         window.close();
         // Whoever has the frame by number writes to it no more either, before it is compared.
-        self.machine().registry().exports.tell_now(mem, cx, pfn);
+        self.machine().registry().exports.notify(mem, cx, pfn);
         done == Some(true)
     }
     /// `replace_page`, if the page is still the one that was compared, and still protected.
