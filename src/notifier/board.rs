@@ -40,7 +40,7 @@ struct IssuedTicket {
     at: Vpn,
     /// Set when a window over the page has closed.
     page: bool,
-    /// Set when a window over a page of the block around it has closed: for a verdict on a huge page.
+    /// Set when a window over a page of its block has closed: for a verdict on a huge page.
     block: bool,
 }
 
