@@ -1,4 +1,11 @@
-//! Page numbers and address arithmetic. A number *names* a page; it never grants access to one.
+//! Page numbers, frame numbers, ranges of pages, and addresses of bytes.
+//!
+//! A number *names* a page or a frame; it never grants access to one.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `virt_addr` | the address of a byte that a process can map |
+//! | `bytes` | runs of bytes, cut at the boundaries of pages |
 
 mod bytes;
 mod virt_addr;
@@ -9,59 +16,61 @@ pub use virt_addr::{VirtAddr, VirtAddrNotValid};
 
 use std::fmt;
 
-/// Bytes in a page.
+/// The number of bytes in a page.
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
-/// log2 of [`PAGE_SIZE`].
+/// The binary logarithm of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
-/// Pages that one leaf table maps (2 MiB): `PTRS_PER_PTE`.
+/// The number of pages that one leaf table maps, 2 MiB (`PTRS_PER_PTE`).
 pub const PMD_PAGES: u64 = 512;
-/// Pages below one entry of the third level (1 GiB).
+/// The number of pages below one entry of the third level, 1 GiB.
 pub const PUD_PAGES: u64 = 512 * PMD_PAGES;
-/// Pages below one entry of the root (512 GiB).
+/// The number of pages below one entry of the root, 512 GiB.
 pub const PGD_PAGES: u64 = 512 * PUD_PAGES;
-/// First byte that a process can never map (x86-64, four levels): the space is `[0, TASK_SIZE)`.
+/// The first byte that a process can never map (x86-64, four levels): the address space is `[0,
+/// TASK_SIZE)`.
 pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
-/// [`TASK_SIZE`] in pages.
+/// The number of pages of an address space: [`TASK_SIZE`] in pages.
 pub const TASK_PAGES: u64 = TASK_SIZE >> PAGE_SHIFT;
 
-/// Virtual page number inside one address space.
+/// The number of a page in an address space.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vpn(pub u64);
 
 impl Vpn {
-    /// The page that holds byte `addr`.
+    /// Returns the page that holds byte `addr`.
     #[inline]
     pub const fn containing(addr: u64) -> Self {
         Self(addr >> PAGE_SHIFT)
     }
-    /// Address of the page's first byte.
+    /// Returns the address of the page's first byte.
     ///
-    /// A page number above `u64::MAX >> 12` has none; it gives the address of the last page that has one. Never that of a
-    /// page which an address space could map.
+    /// A page number above `u64::MAX >> 12` has no address; the result is then the address of the
+    /// last page that has one. An address space can map neither.
     #[inline]
     pub const fn addr(self) -> u64 {
         const LAST: u64 = u64::MAX >> PAGE_SHIFT;
         (if self.0 < LAST { self.0 } else { LAST }) << PAGE_SHIFT
     }
-    /// The page `n` pages above; saturates.
+    /// Returns the page `n` pages above; saturates at the highest number.
     #[inline]
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
         Self(self.0.saturating_add(n))
     }
-    /// The nearest multiple of `pages` (a power of two) at or below.
+    /// Returns the nearest multiple of `pages`, a power of two, at or below.
     #[inline]
     #[must_use]
     pub const fn align_down(self, pages: u64) -> Self {
         Self(self.0 & !(pages - 1))
     }
-    /// The nearest multiple of `pages` (a power of two) at or above; the last one there is if there is none above.
+    /// Returns the nearest multiple of `pages`, a power of two, at or above, or the highest
+    /// multiple if there is none above.
     #[inline]
     #[must_use]
     pub const fn align_up(self, pages: u64) -> Self {
         Self(self.0.saturating_add(pages - 1) & !(pages - 1))
     }
-    /// Whether this is a multiple of `pages` (a power of two).
+    /// Returns true if the number is a multiple of `pages`, a power of two.
     #[inline]
     pub const fn is_aligned(self, pages: u64) -> bool {
         self.0 & (pages - 1) == 0
@@ -80,12 +89,12 @@ impl fmt::Debug for Vpn {
     }
 }
 
-/// Physical frame number. Names a frame; no public function turns it into access.
+/// The number of a physical frame. No public function turns it into access to the frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pfn(pub(crate) u32);
 
 impl Pfn {
-    /// The number, for tracing and comparison.
+    /// Returns the number, for tracing and comparison.
     #[inline]
     pub const fn number(self) -> u32 {
         self.0
@@ -98,14 +107,14 @@ impl fmt::Debug for Pfn {
     }
 }
 
-/// Non-empty half-open range of pages.
+/// A range of pages, half-open and not empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VpnRange {
     start: Vpn,
     end: Vpn,
 }
 
-/// `0x1000-0x3000`: bytes, half-open.
+/// Writes the bytes of the range, half-open: `0x1000-0x3000`.
 impl fmt::Display for VpnRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}-{:#x}", self.start.addr(), self.end.addr())
@@ -123,12 +132,12 @@ pub struct EmptyRange {
 }
 
 impl VpnRange {
-    /// Every page number there is, more than any address space has.
+    /// Every page number, more than any address space has.
     pub const ALL: Self = Self {
         start: Vpn(0),
         end: Vpn(u64::MAX),
     };
-    /// `[start, end)`; `None` when empty or reversed.
+    /// Makes the range `[start, end)`; `None` if `end` is not above `start`.
     #[inline]
     pub const fn new(start: Vpn, end: Vpn) -> Option<Self> {
         if start.0 < end.0 {
@@ -149,12 +158,13 @@ impl VpnRange {
             None => Err(EmptyRange { start, end }),
         }
     }
-    /// Every page that a process can map: [`TASK_PAGES`] of them.
+    /// Every page that a process can map, [`TASK_PAGES`] pages.
     pub const TASK: Self = Self {
         start: Vpn(0),
         end: Vpn(TASK_PAGES),
     };
-    /// The range of exactly one page. `u64::MAX` is the end of a range and in none: it gives the page below it.
+    /// Makes the range of exactly one page. No range holds page `u64::MAX`, which can only be an
+    /// end; for it the result is the range of the page below.
     #[inline]
     pub const fn single(at: Vpn) -> Self {
         let end = at.plus(1);
@@ -172,37 +182,37 @@ impl VpnRange {
             end: start.plus(PMD_PAGES),
         }
     }
-    /// First page.
+    /// Returns the first page.
     #[inline]
     pub const fn start(self) -> Vpn {
         self.start
     }
-    /// One past the last page.
+    /// Returns the page after the last one.
     #[inline]
     pub const fn end(self) -> Vpn {
         self.end
     }
-    /// How many pages; at least 1.
+    /// Returns the number of pages, at least 1.
     #[inline]
     pub const fn pages(self) -> u64 {
         self.end.0 - self.start.0
     }
-    /// Whether `at` lies inside.
+    /// Returns true if the range holds the page.
     #[inline]
     pub const fn contains(self, at: Vpn) -> bool {
         self.start.0 <= at.0 && at.0 < self.end.0
     }
-    /// Whether all of `other` lies inside.
+    /// Returns true if the range holds every page of `other`.
     #[inline]
     pub const fn covers(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
-    /// Whether a page is in both.
+    /// Returns true if a page is in both ranges.
     #[inline]
     pub const fn overlaps(self, other: Self) -> bool {
         self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
-    /// The pages in both.
+    /// Returns the pages that are in both ranges.
     #[inline]
     pub const fn intersect(self, other: Self) -> Option<Self> {
         let start = if self.start.0 > other.start.0 {
@@ -217,7 +227,7 @@ impl VpnRange {
         };
         Self::new(start, end)
     }
-    /// Pages in ascending order.
+    /// Iterates over the pages in ascending order.
     #[inline]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Vpn> {
         (self.start.0..self.end.0).map(Vpn)
@@ -258,7 +268,7 @@ impl IntoIterator for VpnRange {
     }
 }
 
-/// The range of exactly that page.
+/// Makes the range of exactly one page.
 impl From<Vpn> for VpnRange {
     #[inline]
     fn from(at: Vpn) -> Self {

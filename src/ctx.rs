@@ -1,11 +1,14 @@
-//! What the current thread may do next: a token with two axes.
+//! Tokens that state, in types, the next lock that a thread may take and if it may block.
 //!
-//! * [`Rank`]: which lock may be taken next; the order of [`rank`] *is* the lock order;
-//! * [`Context`]: whether the thread may block ([`Sleepable`], [`Atomic`]).
+//! A [`Cx`] has two parameters:
 //!
-//! A [`Cx`] is derived by *mutably borrowing* its parent, so while a guard lives, what its lock forbids cannot be
-//! reached. There is one derivation, `descend`, and its two bounds are the whole rule set; the raw constructor is
-//! private to this file.
+//! * [`Rank`]: the locks that may be taken next; the order of [`rank`] *is* the lock order;
+//! * [`Context`]: [`Sleepable`] or [`Atomic`], that is, if the thread may block.
+//!
+//! A token is derived by *mutably borrowing* its parent. So while a guard lives, calls that its
+//! lock forbids do not compile. There is one derivation, `descend`, and its two bounds are the
+//! whole rule set; the raw constructor is private to this file
+//! (docs/adr/0001-the-token-carries-the-epoch-handle.md, docs/adr/0002-leaf-locks-and-closures.md).
 
 use crate::sync;
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
@@ -15,12 +18,13 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Whether blocking is permitted.
+/// The permission to block, or its absence.
 pub trait Context: sealed::Sealed + EnterFrom<Self> + Sized + 'static {}
 /// The thread may block.
 #[derive(Debug)]
 pub enum Sleepable {}
-/// A spin lock, an epoch pin or a non-blocking section is in force.
+/// The thread must not block: it holds a spin lock or an epoch pin, or is in a non-blocking
+/// section.
 #[derive(Debug)]
 pub enum Atomic {}
 impl sealed::Sealed for Sleepable {}
@@ -28,7 +32,8 @@ impl sealed::Sealed for Atomic {}
 impl Context for Sleepable {}
 impl Context for Atomic {}
 
-/// `Self` may be entered from `Outer`: atomic from anywhere, sleepable only from sleepable.
+/// `Self` may be entered from `Outer`: [`Atomic`] from any context, [`Sleepable`] only from
+/// `Sleepable`.
 #[diagnostic::on_unimplemented(
     message = "a context that may sleep cannot be entered from `{Outer}`",
     label = "would sleep in atomic context"
@@ -37,10 +42,10 @@ pub trait EnterFrom<Outer>: sealed::Sealed {}
 impl<Outer> EnterFrom<Outer> for Atomic {}
 impl EnterFrom<Sleepable> for Sleepable {}
 
-/// A rung of the lock ladder.
+/// A rank in the lock order.
 pub trait Rank: sealed::Sealed + 'static {}
 
-/// `Next` may be acquired while at `Self`.
+/// A lock of rank `Next` may be taken at rank `Self`.
 #[diagnostic::on_unimplemented(
     message = "lock rank `{Next}` must not be acquired at rank `{Self}`",
     label = "lock order violation",
@@ -48,8 +53,8 @@ pub trait Rank: sealed::Sealed + 'static {}
 )]
 pub trait Below<Next: Rank>: Rank {}
 
-/// No window is open, no reverse map locked and no callback running on this thread: it may wait until those of others have
-/// ended. So at most an mmap lock is held.
+/// The thread has no open window, no locked reverse map and no running callback, so it may wait
+/// until those of other threads have ended. It holds an mmap lock at most.
 #[diagnostic::on_unimplemented(
     message = "at rank `{Self}` one must not wait for windows and callbacks to end: this may be one of them",
     label = "would wait for itself",
@@ -79,9 +84,9 @@ pub mod rank {
         Idle,
         /// An address space's mmap lock is held.
         Mmap,
-        /// Pages are kept from coming into an object's cache, or from being cut out of it.
+        /// No page comes into an object's cache, and none is cut out of it.
         Cache,
-        /// A frame is locked: its owner and its place in it stand still.
+        /// A frame is locked: its owner and its place there do not change.
         Folio,
         /// A reverse-map lock is held.
         Rmap,
@@ -89,14 +94,15 @@ pub mod rank {
         Window,
         /// A page-table lock is held.
         Ptl,
-        /// Inside a callback of an external MMU.
+        /// A callback of an external MMU is running.
         Callback,
         /// A driver's gate is held.
         Gate,
     }
 }
 
-/// Reclamation of what lock-free readers may still see: a collector of one machine's own.
+/// The garbage collector of one machine: memory that lock-free readers may still see is freed
+/// later.
 #[derive(Clone, Debug)]
 pub struct Epoch(Collector);
 
@@ -107,21 +113,21 @@ impl Default for Epoch {
 }
 
 impl Epoch {
-    /// A collector that nobody has entered.
+    /// Makes a collector that no thread has entered.
     pub fn new() -> Self {
         Self(Collector::new())
     }
-    /// Whether the pin is one of this collector.
+    /// Returns true if the pin belongs to this collector.
     pub(crate) fn owns(&self, guard: &Guard) -> bool {
         guard.collector() == Some(&self.0)
     }
-    /// A participant without a token, for a `Drop` that must walk.
+    /// Registers a participant without a token, for a `Drop` that must walk.
     pub(crate) fn register(&self) -> LocalHandle {
         self.0.register()
     }
 }
 
-/// Capability token: rank `R`, context `C`, valid for `'t`. Not `Send`.
+/// A token of rank `R` and context `C`, valid for `'t`. It is not `Send`.
 #[must_use]
 pub struct Cx<'t, R: Rank, C: Context> {
     local: &'t LocalHandle,
@@ -130,13 +136,13 @@ pub struct Cx<'t, R: Rank, C: Context> {
 }
 type Kind<'t, R, C> = (&'t mut (), fn() -> (R, C), *mut ());
 
-/// A token outside of every lock: calls of an address space take it.
+/// A token outside of every lock, for calls of an address space.
 pub type CallCx<'t> = Cx<'t, rank::Idle, Sleepable>;
-/// A token below the mmap lock: objects get it when a fault asks them for a page.
+/// A token below the mmap lock, for objects that a fault asks for a page.
 pub type FaultCx<'t> = Cx<'t, rank::Mmap, Sleepable>;
-/// A token inside a callback of a driver that may sleep.
+/// A token inside of a driver's callback that may sleep.
 pub type CallbackCx<'t> = Cx<'t, rank::Callback, Sleepable>;
-/// A token inside a callback of a driver that must not sleep.
+/// A token inside of a driver's callback that must not sleep.
 pub type AtomicCallbackCx<'t> = Cx<'t, rank::Callback, Atomic>;
 /// A token below the lock of a frame.
 pub(crate) type FolioCx<'t> = Cx<'t, rank::Folio, Sleepable>;
@@ -154,7 +160,7 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     pub const fn reborrow(&mut self) -> Cx<'_, R, C> {
         Cx::forge(self.local)
     }
-    /// Derives the token of an inner lock. The two bounds are the rules.
+    /// Derives the token for the holder of an inner lock. The two bounds are the rules.
     #[inline(always)]
     pub(crate) fn descend<N: Rank, D: Context + EnterFrom<C>>(&mut self) -> Cx<'_, N, D>
     where
@@ -162,7 +168,8 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     {
         Cx::forge(self.local)
     }
-    /// [`descend`](Self::descend) by value.
+    /// Derives the token for the holder of an inner lock, as [`descend`](Self::descend) does, and
+    /// consumes this one.
     #[inline(always)]
     pub(crate) fn into_descended<N: Rank, D: Context + EnterFrom<C>>(self) -> Cx<'t, N, D>
     where
@@ -170,39 +177,43 @@ impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     {
         Cx::forge(self.local)
     }
-    /// Forbids blocking for as long as the result lives.
+    /// Forbids blocking while the result lives.
     pub const fn non_blocking(&mut self) -> Cx<'_, R, Atomic> {
         Cx::forge(self.local)
     }
-    /// Pins the reclamation epoch; nothing may sleep while the pin lives.
+    /// Pins the reclamation epoch; the thread must not sleep while the pin lives.
     ///
-    /// A pin that is forgotten ([`std::mem::forget`]) keeps in memory whatever is taken out from then on: drivers, table pages.
+    /// A pin that is forgotten ([`std::mem::forget`]) keeps in memory everything that is removed
+    /// from then on: drivers, table pages.
     pub fn pin(&mut self) -> Pinned<'_, R> {
         Pinned {
             guard: self.local.pin(),
             cx: Cx::forge(self.local),
         }
     }
-    /// Whether the thread entered with this collector.
+    /// Returns true if the thread entered with this collector.
     pub(crate) fn epoch_is(&self, epoch: &Epoch) -> bool {
         self.local.collector() == &epoch.0
     }
-    /// The collector that the thread entered with.
+    /// Returns the collector that the thread entered with.
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.local.collector().clone())
     }
 }
 
 impl Cx<'_, rank::Window, Sleepable> {
-    /// A reverse map is walked inside a window, as when part of a huge page is given up. A window is no lock, so the
-    /// order of locks still holds, as long as no reverse map is locked outside of it: the caller sees to that.
+    /// Derives the token of a reverse-map walk inside of a window, as when part of a huge page is
+    /// given up.
+    ///
+    /// A window is no lock, so the lock order still holds as long as no reverse map is locked
+    /// outside of the window; the caller guarantees that.
     pub(crate) const fn walk_inside(&mut self) -> Cx<'_, rank::Rmap, Sleepable> {
         Cx::forge(self.local)
     }
 }
 
 impl<R: Rank> Cx<'_, R, Sleepable> {
-    /// Blocks. Stands for every blocking primitive.
+    /// Blocks for a time. Stands for every blocking primitive.
     #[allow(clippy::disallowed_methods, reason = "this is the door")]
     pub fn sleep(&mut self, time: Duration) {
         sync::thread::sleep(time);
@@ -215,21 +226,21 @@ impl<R: Rank, C: Context> fmt::Debug for Cx<'_, R, C> {
     }
 }
 
-/// An epoch pin: what was reachable when it was taken stays.
+/// An epoch pin: everything that was reachable when it was taken stays in memory.
 pub struct Pinned<'p, R: Rank> {
     guard: Guard,
     cx: Cx<'p, R, Atomic>,
 }
 
 impl<R: Rank> Pinned<'_, R> {
-    /// The (atomic) token usable while pinned.
+    /// Returns the token for calls while pinned, which must not block.
     pub fn cx(&mut self) -> Cx<'_, R, Atomic> {
         self.cx.reborrow()
     }
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
     }
-    /// Pin and token at once.
+    /// Returns the pin and the token.
     pub(crate) fn parts(&mut self) -> (&Guard, Cx<'_, R, Atomic>) {
         (&self.guard, self.cx.reborrow())
     }
@@ -243,14 +254,14 @@ impl<R: Rank> fmt::Debug for Pinned<'_, R> {
 
 #[cfg(not(loom))]
 sync::thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
-// Its macro knows no constants.
+// The macro of loom accepts no constants.
 #[cfg(loom)]
 sync::thread_local!(static ENTERED: Cell<bool> = Cell::new(false));
 
-/// A thread that entered a machine: the root of all its tokens. Not `Send`.
+/// A thread that has entered a machine: the root of all its tokens. It is not `Send`.
 #[derive(Debug)]
 pub struct Thread {
-    /// Dropped first: the participant must not be the one that drops the collector which it is part of.
+    /// Dropped first: the participant must not be dropped after the collector that it is part of.
     local: LocalHandle,
     _collector: Epoch,
 }
@@ -265,7 +276,8 @@ impl Thread {
     ///
     /// # Errors
     ///
-    /// [`AlreadyEntered`] while another `Thread` of this thread lives: two roots would be two lock orders.
+    /// [`AlreadyEntered`] while another `Thread` of this thread lives: two roots would be two lock
+    /// orders.
     pub fn enter(epoch: &Epoch) -> Result<Self, AlreadyEntered> {
         if ENTERED.with(|e| e.replace(true)) {
             Err(AlreadyEntered)
@@ -276,7 +288,7 @@ impl Thread {
             })
         }
     }
-    /// The outermost token.
+    /// Returns the outermost token.
     pub const fn cx(&mut self) -> Cx<'_, rank::Idle, Sleepable> {
         Cx::forge(&self.local)
     }

@@ -106,7 +106,7 @@
 //!
 //! Denied but in eight files: `mm/page_table/node.rs` (table pages and the pointers between them), `mm/lock/mod.rs` and
 //! `sync/sharded_rwlock.rs` (locks that readers on different processors take without meeting), `notifier/epoch_list.rs`,
-//! `calls.rs` and `lazy.rs` (the chain), with the
+//! `grace.rs` and `once_arc.rs` (the chain), with the
 //! `remote` feature `frame/shared.rs` (memory that other processes map), and with the `host` feature `host/executor.rs`
 //! (a process that is recorded). Under a model checker `sync/checked.rs` has one line more.
 #![deny(unsafe_code)]

@@ -2,7 +2,7 @@
 
 use super::{PAGE_SIZE, Vpn};
 
-/// Page and offset of the bytes `[addr, addr + len)` if they lie in one.
+/// Returns page and offset of the bytes `[addr, addr + len)` if they lie in one page.
 #[inline]
 #[allow(clippy::cast_possible_truncation)]
 fn within_page(addr: u64, len: usize) -> Option<(Vpn, usize)> {
@@ -11,11 +11,11 @@ fn within_page(addr: u64, len: usize) -> Option<(Vpn, usize)> {
     fits.then(|| (Vpn::containing(addr), offset))
 }
 
-/// Bytes to load into, or to store.
+/// A buffer of bytes to load into, or to store.
 pub(crate) trait Bytes: Sized {
-    /// How many.
+    /// Returns the number of bytes.
     fn count(&self) -> usize;
-    /// The first `n`, and the rest.
+    /// Cuts the buffer after `n` bytes.
     fn cut(self, n: usize) -> (Self, Self);
 }
 
@@ -39,10 +39,10 @@ impl Bytes for &mut [u8] {
     }
 }
 
-/// Runs `f` on the parts of `bytes`, which stand for those from `addr` on, page by page: page, offset in it, part. Ends with the
-/// first error.
+/// Calls `f` for each page that the bytes from `addr` on lie in, with the page, the offset in it,
+/// and the part of `bytes` that lies there. Stops at the first error.
 ///
-/// Most accesses lie in one page, and have nothing to cut: `f` becomes part of the caller for them.
+/// Most accesses lie in one page and need no cut; for them `f` is inlined into the caller.
 #[inline(always)]
 pub(crate) fn by_page<B: Bytes, E>(
     addr: u64,
@@ -69,8 +69,11 @@ fn across_pages<B: Bytes, E>(
     Ok(())
 }
 
-/// Cuts the bytes `[addr, addr + len)` at page boundaries: page, offset in it, bytes. Nothing lies beyond the top of the
-/// 64-bit space: what would wrap is counted to the last page, which is never mapped.
+/// Cuts the bytes `[addr, addr + len)` at page boundaries, into triples of page, offset in the
+/// page, and number of bytes.
+///
+/// Bytes that would lie beyond the top of the 64-bit space are counted to its last page, which is
+/// never mapped.
 #[allow(clippy::cast_possible_truncation)]
 pub fn chunks(addr: u64, len: usize) -> impl Iterator<Item = (Vpn, usize, usize)> {
     let mut at = Some(addr);

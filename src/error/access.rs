@@ -7,21 +7,21 @@ use super::{
 };
 use thiserror::Error;
 
-/// An access could not be completed.
+/// The error of an access to memory that could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum FaultError {
-    /// Nothing mapped there: SIGSEGV with `SEGV_MAPERR`.
+    /// Nothing is mapped at the address: SIGSEGV with `SEGV_MAPERR`.
     #[error("nothing is mapped at {0:#x}")]
     NotMapped(u64),
     /// The mapping forbids this access: SIGSEGV with `SEGV_ACCERR`.
     #[error("access to {0:#x} is denied")]
     Denied(u64),
-    /// A guard marker (`MADV_GUARD_INSTALL`): SIGSEGV.
+    /// The page has a guard marker (`MADV_GUARD_INSTALL`): SIGSEGV.
     #[error("{0:#x} is guarded")]
     Guarded(u64),
-    /// Beyond the end of the object: SIGBUS.
+    /// The page lies beyond the end of the object: SIGBUS.
     #[error("{0:#x} lies beyond the end of its object")]
     Beyond(u64),
     /// The object could not give the page: SIGBUS.
@@ -32,19 +32,19 @@ pub enum FaultError {
         /// The object's error.
         why: ObjectError,
     },
-    /// Memory is used up; Linux would call its OOM killer.
+    /// Memory is used up, where Linux would call its OOM killer.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
-    /// The ticket was drawn from another address space.
+    /// The ticket was drawn by a driver of another address space.
     #[error("the ticket belongs to another address space")]
     WrongAddressSpace,
-    /// The ticket was drawn by a driver that subscribed to a range without this address.
+    /// The ticket was drawn by a driver of a range, and the address lies outside of that.
     #[error("{0:#x} lies outside of the range that the driver subscribed to")]
     Unsubscribed(u64),
 }
 
 impl FaultError {
-    /// The signal that a load or store would have raised; none when memory ran out.
+    /// Returns the signal that a load or store would have raised; `None` when memory ran out.
     pub const fn signal(self) -> Option<Signal> {
         match self {
             Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
@@ -52,7 +52,7 @@ impl FaultError {
             Self::NoMemory(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => None,
         }
     }
-    /// What a system call returns that touches the page for the user.
+    /// Returns the errno of a system call that accesses the page for the user.
     pub const fn errno(self) -> Errno {
         match self {
             Self::NoMemory(_) => Errno::ENOMEM,
@@ -62,20 +62,20 @@ impl FaultError {
     }
 }
 
-/// Not one byte could be copied between two address spaces.
+/// The error of a copy between two address spaces of which not one byte could be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// A page of the address space that copies.
+    /// A page of the calling address space could not be accessed.
     #[error("on the caller's side, {0}")]
     Own(FaultError),
-    /// A page of the other one.
+    /// A page of the other address space could not be accessed.
     #[error("on the other side, {0}")]
     Other(FaultError),
 }
 
 impl CopyError {
-    /// Linux's errno (`process_vm_readv`).
+    /// Returns Linux's errno (`process_vm_readv`).
     pub const fn errno(self) -> Errno {
         match self {
             Self::Own(_) | Self::Other(_) => Errno::EFAULT,
@@ -83,20 +83,20 @@ impl CopyError {
     }
 }
 
-/// Not one byte could be moved between a file and memory.
+/// The error of a transfer between a file and memory of which not one byte could be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TransferError {
-    /// A page of the memory.
+    /// A page of the memory could not be accessed.
     #[error("in memory, {0}")]
     Memory(FaultError),
-    /// The file.
+    /// The file could not be read or written.
     #[error("in the file, {0}")]
     File(ObjectError),
 }
 
 impl TransferError {
-    /// Linux's errno (`pread`, `pwrite`).
+    /// Returns Linux's errno (`pread`, `pwrite`).
     pub const fn errno(self) -> Errno {
         match self {
             Self::Memory(_) => Errno::EFAULT,

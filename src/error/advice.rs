@@ -8,16 +8,17 @@ use super::{
 };
 use thiserror::Error;
 
-/// `madvise` failed; VMAs before the failing one stay done, and after a [`Hole`](Self::Hole) all mapped ones are.
+/// The error of `madvise`. VMAs before the failing one keep the advice; after a
+/// [`Hole`](Self::Hole) all mapped ones do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MadviseError {
-    /// Unaligned address, or the range wraps.
+    /// The address is not page aligned, or the range wraps.
     #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
     Range {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
     /// The advice does not fit this VMA (locked, shared, not anonymous, …).
@@ -26,21 +27,21 @@ pub enum MadviseError {
     /// The object behind the mapping may not be changed through it (`MADV_REMOVE`).
     #[error("the mapping at {0:#x} may not change its object")]
     Denied(u64),
-    /// The object behind the mapping could not do it (`MADV_REMOVE`).
+    /// The object behind the mapping failed (`MADV_REMOVE`).
     #[error("the object mapped at {at:#x}: {why}")]
     Object {
-        /// Start of the mapping.
+        /// The first address of the mapping.
         at: u64,
         /// The object's error.
         why: ObjectError,
     },
-    /// Memory that has a name already, as a file (naming it).
+    /// The mapping has a name already, that of its file (`PR_SET_VMA_ANON_NAME`).
     #[error("the mapping at {0:#x} is not anonymous")]
     NotAnonymous(u64),
-    /// A page is in use otherwise: trying again might help (`MADV_COLLAPSE`).
+    /// A page has other users; a later call may succeed (`MADV_COLLAPSE`).
     #[error("a page at {0:#x} is in use otherwise")]
     Busy(u64),
-    /// A hole in the range; everything mapped was done.
+    /// The range has a hole; the advice was applied to everything mapped.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
     /// A page could not be populated.
@@ -49,16 +50,16 @@ pub enum MadviseError {
     /// Populating needs a right that the VMA does not have.
     #[error("the mapping at {0:#x} lacks the right to be populated so")]
     PopulateDenied(u64),
-    /// The list of VMAs: Linux turns its ENOMEM into EAGAIN here.
+    /// The list of VMAs could not be changed; Linux turns its ENOMEM into EAGAIN here.
     #[error(transparent)]
     Vma(#[from] VmaError),
-    /// Page tables for guard markers ran out.
+    /// Memory for the page tables of guard markers ran out.
     #[error("out of memory for {0}")]
     NoMemory(NoMemory),
 }
 
 impl MadviseError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
@@ -74,40 +75,42 @@ impl MadviseError {
     }
 }
 
-/// `mlock`, `mlock2`, `munlock`, `mlockall` or `munlockall` failed; VMAs before the failing one stay done.
+/// The error of `mlock`, `mlock2`, `munlock`, `mlockall` and `munlockall`. VMAs before the failing
+/// one keep the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MlockError {
-    /// Unknown or contradicting flags.
+    /// The flags are unknown, or contradict each other.
     #[error("flags {0:#x}")]
     Flags(u32),
     /// The range wraps.
     #[error("[{addr:#x}, +{len:#x}) wraps")]
     Wraps {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
-    /// No right to lock memory.
+    /// The caller has no right to lock memory.
     #[error("no right to lock memory")]
     Denied,
-    /// `RLIMIT_MEMLOCK`.
+    /// The pages would exceed `RLIMIT_MEMLOCK`.
     #[error("{0} pages exceed RLIMIT_MEMLOCK")]
     Limit(u64),
-    /// A hole in the range.
+    /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
     /// A page could not be made present; the VMA stays locked.
     #[error("populating failed: {0}")]
     Populate(#[from] FaultError),
-    /// The list of VMAs.
+    /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
 }
 
 impl MlockError {
-    /// Linux's errno: a fault while populating is ENOMEM, memory running out EAGAIN.
+    /// Returns Linux's errno: ENOMEM if a fault failed while populating, EAGAIN if memory ran out
+    /// there.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Flags(_) | Self::Wraps { .. } => Errno::EINVAL,
@@ -120,28 +123,28 @@ impl MlockError {
     }
 }
 
-/// `mincore` failed.
+/// The error of `mincore`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MincoreError {
-    /// Unaligned address.
+    /// The address is not page aligned.
     #[error("address {0:#x} is not page aligned")]
     Unaligned(u64),
-    /// Outside user space.
+    /// The range leaves user space.
     #[error("[{addr:#x}, +{len:#x}) leaves user space")]
     TooHigh {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
-    /// A hole in the range.
+    /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
 }
 
 impl MincoreError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Unaligned(_) => Errno::EINVAL,
@@ -150,34 +153,34 @@ impl MincoreError {
     }
 }
 
-/// `msync` failed; mapped parts of the range were synced.
+/// The error of `msync`. Mapped parts of the range were synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MsyncError {
-    /// Unknown flags, or `MS_SYNC` with `MS_ASYNC`.
+    /// The flags are unknown, or have both `MS_SYNC` and `MS_ASYNC`.
     #[error("flags {0:#x}")]
     Flags(u32),
-    /// Unaligned address.
+    /// The address is not page aligned.
     #[error("address {0:#x} is not page aligned")]
     Unaligned(u64),
     /// The range wraps.
     #[error("[{addr:#x}, +{len:#x}) wraps")]
     Wraps {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
-    /// A hole in the range.
+    /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
-    /// `MS_INVALIDATE` on a locked VMA.
+    /// The VMA is locked in memory, and the call has `MS_INVALIDATE`.
     #[error("the mapping at {0:#x} is locked")]
     Locked(u64),
-    /// Writeback failed; the walk ended there.
+    /// Writeback failed, and the call ended there.
     #[error("the object mapped at {at:#x}: {why}")]
     Object {
-        /// Start of the mapping.
+        /// The first address of the mapping.
         at: u64,
         /// The object's error.
         why: ObjectError,
@@ -185,7 +188,7 @@ pub enum MsyncError {
 }
 
 impl MsyncError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Flags(_) | Self::Unaligned(_) => Errno::EINVAL,
@@ -196,28 +199,28 @@ impl MsyncError {
     }
 }
 
-/// `mseal` failed; nothing changed unless the map limit stopped it half-way.
+/// The error of `mseal`. Nothing changed, unless the map limit stopped the call half-way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MsealError {
-    /// Unaligned address, or the range wraps.
+    /// The address is not page aligned, or the range wraps.
     #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
     Range {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
-    /// A hole in the range.
+    /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
-    /// The list of VMAs.
+    /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
 }
 
 impl MsealError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Range { .. } => Errno::EINVAL,
@@ -227,8 +230,8 @@ impl MsealError {
     }
 }
 
-/// `fork` failed; no child exists and the parent is as it was (its writable pages may have become
-/// copy-on-write, which no load or store can tell).
+/// The error of `fork`. There is no child, and the parent is unchanged, but for writable pages that
+/// may have become copy-on-write, which no load or store can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ForkError {
@@ -241,7 +244,7 @@ pub enum ForkError {
 }
 
 impl ForkError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         Errno::ENOMEM
     }

@@ -6,25 +6,25 @@ use super::{
 };
 use thiserror::Error;
 
-/// `munmap` failed; nothing changed.
+/// The error of `munmap`. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MunmapError {
-    /// Unaligned, empty, or beyond `TASK_SIZE`.
+    /// The range is not page aligned, empty, or beyond `TASK_SIZE`.
     #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
     Range {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
-    /// The list of VMAs.
+    /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
 }
 
 impl MunmapError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Range { .. } => Errno::EINVAL,
@@ -33,43 +33,43 @@ impl MunmapError {
     }
 }
 
-/// `mprotect` failed; VMAs before the failing one stay changed.
+/// The error of `mprotect`. VMAs before the failing one keep the new protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MprotectError {
-    /// Unknown bits, or both `PROT_GROWSDOWN` and `PROT_GROWSUP`.
+    /// The protection has unknown bits, or both `PROT_GROWSDOWN` and `PROT_GROWSUP`.
     #[error("protection {0:#x}")]
     Prot(u32),
-    /// Unaligned address.
+    /// The address is not page aligned.
     #[error("address {0:#x} is not page aligned")]
     Unaligned(u64),
     /// Address plus length wraps.
     #[error("[{addr:#x}, +{len:#x}) wraps")]
     Wraps {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
-    /// A hole in the range.
+    /// The range has a hole.
     #[error("nothing is mapped at {0:#x}")]
     Hole(u64),
-    /// `PROT_GROWSDOWN` or `PROT_GROWSUP` on a VMA that does not grow that way.
+    /// The call has `PROT_GROWSDOWN` or `PROT_GROWSUP`, and the VMA does not grow that way.
     #[error("the mapping at {0:#x} does not grow that way")]
     NotGrowing(u64),
     /// The VMA may never have this right.
     #[error("the mapping at {0:#x} may not have this protection")]
     Denied(u64),
-    /// A limit.
+    /// The change would exceed a limit.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The list of VMAs.
+    /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
 }
 
 impl MprotectError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) => Errno::EINVAL,
@@ -80,11 +80,11 @@ impl MprotectError {
     }
 }
 
-/// `mremap` failed; what a target or tail lost before a late failure stays lost, as on Linux.
+/// The error of `mremap`. After a late failure the target or the tail stays unmapped, as on Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MremapError {
-    /// Unknown or contradicting flags.
+    /// The flags are unknown, or contradict each other.
     #[error("mremap flags {0:#x}")]
     Flags(u32),
     /// An address is not page aligned.
@@ -96,42 +96,42 @@ pub enum MremapError {
     /// The new range does not fit below `TASK_SIZE`.
     #[error("new range [{addr:#x}, +{len:#x}) does not fit below TASK_SIZE")]
     TooHigh {
-        /// New address.
+        /// The new address, in bytes.
         addr: u64,
-        /// New length.
+        /// The new length, in bytes.
         len: u64,
     },
     /// Old and new ranges overlap.
     #[error("old and new ranges overlap at {0:#x}")]
     Overlap(u64),
-    /// Old length 0 on a private mapping.
+    /// The old length is 0, and the mapping is private.
     #[error("the mapping at {0:#x} is private and cannot be duplicated")]
     NotShared(u64),
     /// The page offset would wrap.
     #[error("the page offset of the grown mapping at {0:#x} wraps")]
     OffsetOverflow(u64),
-    /// Nothing mapped there, or the range leaves its VMA.
+    /// Nothing is mapped there, or the range leaves its VMA.
     #[error("{0:#x}: not mapped, or the range leaves its mapping")]
     BadRange(u64),
     /// The mapping may not be expanded.
     #[error("the mapping at {0:#x} may not be expanded")]
     DontExpand(u64),
-    /// `RLIMIT_MEMLOCK`.
+    /// The pages would exceed `RLIMIT_MEMLOCK`.
     #[error("{0} more locked pages exceed RLIMIT_MEMLOCK")]
     LockLimit(u64),
-    /// Cannot grow in place and may not move, or no hole is large enough.
+    /// The mapping cannot grow in place and may not move, or no hole is large enough.
     #[error("no room for {0:#x} bytes")]
     NoRoom(u64),
-    /// A limit.
+    /// The change would exceed a limit.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The list of VMAs.
+    /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
 }
 
 impl MremapError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Flags(_)

@@ -3,14 +3,14 @@
 use super::errno::Errno;
 use thiserror::Error;
 
-/// Changing the list of VMAs failed: the part that all operations share.
+/// The error of a change to the list of VMAs, which many calls make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VmaError {
     /// A split would exceed `max_map_count`.
     #[error("{count} mappings: a split would exceed max_map_count")]
     MapCount {
-        /// VMAs present.
+        /// The number of VMAs.
         count: usize,
     },
     /// An internal allocation failed.
@@ -22,7 +22,7 @@ pub enum VmaError {
 }
 
 impl VmaError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::MapCount { .. } | Self::NoMemory(_) => Errno::ENOMEM,
@@ -31,7 +31,7 @@ impl VmaError {
     }
 }
 
-/// What could not be allocated.
+/// The kind of memory that could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -53,26 +53,26 @@ pub enum NoMemory {
     Object,
 }
 
-/// A resource limit or the commit limit stands in the way.
+/// The error of a change that a resource limit or the commit limit forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LimitError {
-    /// `RLIMIT_AS`.
+    /// The pages would exceed `RLIMIT_AS`.
     #[error("{pages} more pages exceed RLIMIT_AS")]
     AddressSpace {
-        /// Pages asked for.
+        /// The number of pages that would be added.
         pages: u64,
     },
-    /// `RLIMIT_DATA`.
+    /// The pages would exceed `RLIMIT_DATA`.
     #[error("{pages} more pages exceed RLIMIT_DATA")]
     Data {
-        /// Pages asked for.
+        /// The number of pages that would be added.
         pages: u64,
     },
-    /// The overcommit rule refuses.
+    /// The overcommit rule forbids the pages.
     #[error("cannot commit {pages} more pages")]
     Commit {
-        /// Pages asked for.
+        /// The number of pages that would be added.
         pages: u64,
     },
 }
@@ -91,7 +91,7 @@ impl LimitError {
     }
 }
 
-/// An address above `TASK_SIZE` where one of a process is wanted; nothing changed.
+/// The error of a call with an address above `TASK_SIZE`. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{0:#x} lies above TASK_SIZE")]
 pub struct BeyondTask(
@@ -100,14 +100,15 @@ pub struct BeyondTask(
 );
 
 impl BeyondTask {
-    /// The address itself if it is one of a process, or the end of the address space.
+    /// Returns the address if it is at most [`TASK_SIZE`](crate::addr::TASK_SIZE), the end of an
+    /// address space.
     pub(crate) const fn check(addr: u64) -> Result<u64, Self> {
         if addr > crate::addr::TASK_SIZE {
             return Err(Self(addr));
         }
         Ok(addr)
     }
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         Errno::EINVAL
     }

@@ -1,8 +1,8 @@
-//! Numbers and signals of Linux, which every error can be turned into.
+//! Errno values and signals of Linux, and the trait of errors that stand for an errno.
 
 macro_rules! errnos {
     ($($(#[$m:meta])* $name:ident = $value:literal,)*) => {
-        /// The errno values that the modelled system calls return.
+        /// An errno value that a modelled system call returns.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(i32)]
         pub enum Errno { $($(#[$m])* $name = $value,)* }
@@ -14,7 +14,7 @@ macro_rules! errnos {
         }
 
         impl Errno {
-            /// The errno of a number, if the modelled system calls return it.
+            /// Returns the errno with this number; `None` if no modelled system call returns it.
             pub const fn from_raw(raw: i32) -> Option<Self> {
                 match raw {
                     $($value => Some(Self::$name),)*
@@ -32,7 +32,7 @@ errnos! {
     EIO = 5,
     /// A descriptor without the right that is needed.
     EBADF = 9,
-    /// Try again: a limit on locked memory, or a split refused at the map limit (`madvise`).
+    /// Try again: a limit on locked memory, or a split that the map limit forbids (`madvise`).
     EAGAIN = 11,
     /// Out of memory, address space or map entries.
     ENOMEM = 12,
@@ -57,7 +57,7 @@ errnos! {
 }
 
 impl Errno {
-    /// The number, positive as in `errno`.
+    /// Returns the number, positive as in `errno`.
     pub const fn raw(self) -> i32 {
         self as i32
     }
@@ -74,7 +74,7 @@ pub trait HasErrno: std::error::Error {
     fn errno(&self) -> Errno;
 }
 
-/// The signal that a faulting access would have raised.
+/// The signal that a faulting access raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// SIGSEGV.

@@ -6,11 +6,11 @@ use super::{
 };
 use thiserror::Error;
 
-/// `mmap` failed; nothing changed, unless the error says so.
+/// The error of `mmap`. Nothing changed, unless the variant states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MmapError {
-    /// The offset is not a multiple of the page size. Of huge pages that is found late, as for
+    /// The offset is not a multiple of the page size. For huge pages this is found late, as for
     /// [`NoHugePages`](Self::NoHugePages).
     #[error("offset {0:#x} is not page aligned")]
     Offset(u64),
@@ -23,8 +23,8 @@ pub enum MmapError {
     /// The length rounded up to huge pages wraps.
     #[error("length {0:#x} wraps when rounded up to huge pages")]
     HugeLength(u64),
-    /// `MAP_HUGETLB`: the pool has no huge pages for so many bytes. What was mapped at the place of the new mapping is
-    /// gone.
+    /// The pool has no huge pages for so many bytes (`MAP_HUGETLB`). Mappings at the place of the
+    /// new one are gone.
     #[error("no huge pages for {0:#x} bytes")]
     NoHugePages(u64),
     /// Offset plus length wraps.
@@ -33,60 +33,60 @@ pub enum MmapError {
     /// More than `max_map_count` mappings exist.
     #[error("{0} mappings already, max_map_count is reached")]
     MapCount(usize),
-    /// `MAP_FIXED` at an address that is not a multiple of the page size.
+    /// The address of a `MAP_FIXED` mapping is not a multiple of the page size.
     #[error("fixed address {0:#x} is not page aligned")]
     Unaligned(u64),
-    /// Longer than the address space, or a fixed range beyond its top.
+    /// The mapping is longer than the address space, or a fixed range lies beyond its top.
     #[error("[{addr:#x}, +{len:#x}) does not fit below TASK_SIZE")]
     TooHigh {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length, rounded up.
+        /// The length, rounded up, in bytes.
         len: u64,
     },
-    /// `MAP_FIXED` at one of the highest addresses, which Linux takes for the error of that number as soon as the place is
-    /// chosen: EPERM at -1.
+    /// The address of a `MAP_FIXED` mapping is one of the highest, which Linux takes for an error
+    /// number as soon as the place is chosen: EPERM at -1.
     #[error("fixed address {0:#x} is that of an error")]
     ErrorAddress(u64),
     /// No hole is large enough.
     #[error("no hole of {0:#x} bytes")]
     NoHole(u64),
-    /// `MAP_FIXED_NOREPLACE` over an existing mapping.
+    /// The range of a `MAP_FIXED_NOREPLACE` mapping overlaps another mapping.
     #[error("[{addr:#x}, +{len:#x}) overlaps an existing mapping")]
     Exists {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length, rounded up.
+        /// The length, rounded up, in bytes.
         len: u64,
     },
-    /// `MAP_LOCKED` without the right to lock.
+    /// The call has `MAP_LOCKED`, and the caller has no right to lock memory.
     #[error("no right to lock memory")]
     LockDenied,
-    /// `RLIMIT_MEMLOCK`.
+    /// The pages would exceed `RLIMIT_MEMLOCK`.
     #[error("{0} more locked pages exceed RLIMIT_MEMLOCK")]
     LockLimit(u64),
-    /// Flags that contradict each other or name no mapping type.
+    /// The flags contradict each other, or name no mapping type.
     #[error("mapping flags {0:#x}")]
     Flags(u32),
-    /// The file was not opened for what the mapping needs.
+    /// The file was not opened for the access that the mapping needs.
     #[error("the file was not opened for that")]
     Access,
     /// The object belongs to another machine.
     #[error("the object is on another machine")]
     OtherMachine,
-    /// `MAP_SHARED_VALIDATE` with a flag that the object does not know.
+    /// The object does not know a flag of a `MAP_SHARED_VALIDATE` mapping.
     #[error("mapping flags {0:#x} are not supported")]
     FlagsUnsupported(u32),
-    /// A limit.
+    /// The mapping would exceed a limit.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The list of VMAs.
+    /// The list of VMAs could not be changed.
     #[error(transparent)]
     Vma(#[from] VmaError),
 }
 
 impl MmapError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Offset(_)
@@ -98,7 +98,7 @@ impl MmapError {
             Self::ErrorAddress(addr) => {
                 match Errno::from_raw((addr as i64).wrapping_neg() as i32) {
                     Some(errno) => errno,
-                    // Of an error that no call here has, any will do.
+                    // No call here has an error of that number, so any errno will do.
                     None => Errno::ENOMEM,
                 }
             }
@@ -120,34 +120,34 @@ impl MmapError {
     }
 }
 
-/// `remap_file_pages` failed; nothing changed.
+/// The error of `remap_file_pages`. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RemapError {
-    /// A protection other than 0.
+    /// The protection is not 0.
     #[error("protection {0:#x}")]
     Prot(u32),
-    /// Less than a page, or the range wraps.
+    /// The range is shorter than a page, or wraps.
     #[error("[{addr:#x}, +{len:#x}) is not a range of pages")]
     Range {
-        /// Address asked for.
+        /// The address of the call, in bytes.
         addr: u64,
-        /// Length asked for.
+        /// The length of the call, in bytes.
         len: u64,
     },
     /// The page offset wraps.
     #[error("page offset {0:#x} wraps")]
     Offset(u64),
-    /// No shared mapping of one object throughout.
+    /// The range is not covered by shared mappings of one object and one kind.
     #[error("no shared mapping of one object and one kind throughout at {0:#x}")]
     Unsuitable(u64),
-    /// The new mapping.
+    /// The new mapping could not be made.
     #[error(transparent)]
     Mmap(#[from] MmapError),
 }
 
 impl RemapError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Mmap(e) => e.errno(),

@@ -1,7 +1,21 @@
-//! Every operation fails with its own enum; each variant carries the offending value and has Linux's errno.
+//! Errors: one enum for each operation.
 //!
-//! A failed operation changed nothing unless its documentation says that it, as Linux does, keeps what was done
-//! before the failure (`mprotect`, `madvise` and `mlock` over several VMAs).
+//! Guarantee: a failed operation changed nothing, unless its documentation states that it keeps the
+//! effect of its first part, as Linux does (`mprotect`, `madvise` and `mlock` over several VMAs).
+//! Each variant carries the offending value, and each error converts to the [`Errno`] that Linux
+//! returns. Further variants may be added, so a `match` needs a wildcard.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `conversions` | conversions of all errors to `Errno`, and of that to `std::io::Error` |
+//! | `mmap` | errors of the calls that map |
+//! | `change` | errors of the calls that change mappings |
+//! | `advice` | errors of the calls that advise, lock and inspect, and of `fork` |
+//! | `access` | errors of accesses to memory |
+//! | `object` | errors of memory objects |
+//! | `register` | errors of the registration of a driver |
+//! | `common` | errors that several calls share |
+//! | `errno` | errno values and signals |
 
 mod access;
 mod advice;

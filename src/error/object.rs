@@ -3,7 +3,7 @@
 use super::{common::NoMemory, errno::Errno};
 use thiserror::Error;
 
-/// A memory object could not do what was asked.
+/// The error of an operation on a memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -11,30 +11,30 @@ pub enum ObjectError {
     /// The page lies at or beyond the end.
     #[error("page {0} lies beyond the end of the object")]
     Beyond(u64),
-    /// An empty range, or one beyond the largest offset.
+    /// The range is empty, or lies beyond the largest offset.
     #[error("[{from:#x}, +{len:#x}) is no range of the object")]
     Range {
-        /// First byte.
+        /// The first byte.
         from: u64,
-        /// Bytes.
+        /// The number of bytes.
         len: u64,
     },
-    /// The size would exceed what objects can have.
+    /// The object would be larger than objects can be.
     #[error("{0:#x} bytes are more than an object can have")]
     TooLarge(u64),
-    /// The file was not opened for this.
+    /// The file was not opened for this access.
     #[error("the file was not opened for that")]
     Access,
-    /// The object cannot do it.
+    /// The object does not support the operation.
     #[error("the object cannot do that")]
     Unsupported,
     /// The store behind the object failed.
     #[error("block {0} cannot be read or written")]
     Io(u64),
-    /// The page had to be brought in first: fault again, and more of its neighbours may be there.
+    /// The page was read in first: the fault must be repeated, and may find more of its neighbours.
     #[error("the page was brought in: fault again")]
     Again,
-    /// What the object gave out for a page is not that page: a frame of another machine, or one that it does not own.
+    /// The object gave out a frame of another machine, or one that it does not own.
     #[error("the frame that was given out for page {0} is not that page of the object")]
     NotItsPage(u64),
     /// Memory is used up.
@@ -43,7 +43,7 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
-    /// Linux's errno.
+    /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Beyond(_) | Self::Range { .. } => Errno::EINVAL,

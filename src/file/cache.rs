@@ -17,7 +17,7 @@ use crate::{
     addr::Pfn,
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
-    rmap::{Evict, Mapping},
+    rmap::{Mapping, PageKeeper},
     sync::{Mutex, MutexGuard, OnceLock, RwLock},
 };
 use std::{
@@ -199,7 +199,7 @@ impl PageCache {
     }
 }
 
-impl Evict for PageCache {
+impl PageKeeper for PageCache {
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         let mem = &self.host.mem;
         let pfn = locked.pfn();

@@ -22,7 +22,7 @@ impl Host {
     }
     /// Tells the drivers of exported frames of those whose mappings went meanwhile, and lets go of these.
     pub(crate) fn settle_exports<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
-        self.registry.exports.settle(&self.mem, cx);
+        self.registry.exports.notify_deferred(&self.mem, cx);
     }
     /// The mapping of a new object.
     pub fn mapping(&self) -> Arc<Mapping> {

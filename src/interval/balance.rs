@@ -1,6 +1,8 @@
-//! No node but the root has less than a third of its entries in use. A full node first passes entries to a neighbour and
-//! splits only if both are nearly full, so that runs of neighbouring intervals, upwards or downwards, leave nodes seven
-//! eighths full.
+//! Balance of the tree.
+//!
+//! Guarantee: every node but the root has at least a third of its entries in use. A full node first
+//! passes entries to a neighbour, and splits only if both are nearly full. So runs of neighbouring
+//! intervals, upwards or downwards, leave nodes that are seven eighths full.
 
 use super::{
     item::{Key, NodeEntry},
@@ -8,7 +10,7 @@ use super::{
     tree::{Path, PathStep, Tree},
 };
 
-/// Fewest entries of a node on `level`, unless it is the root.
+/// The least number of entries of a node on `level` that is not the root.
 pub(super) const fn least(level: usize) -> usize {
     if level == 0 {
         LeafNode::<()>::MIN
@@ -17,7 +19,7 @@ pub(super) const fn least(level: usize) -> usize {
     }
 }
 
-/// [`MERGED`](super::node::Node::MERGED) on `level`.
+/// The most entries of two nodes on `level` that are [merged](super::node::Node::MERGED).
 const fn merged(level: usize) -> usize {
     if level == 0 {
         LeafNode::<()>::MERGED
@@ -27,7 +29,7 @@ const fn merged(level: usize) -> usize {
 }
 
 impl<V> Tree<V> {
-    /// What the parent of node `id` on `level` is to keep of it.
+    /// Returns the entry for node `id` on `level` in its parent.
     fn summary(&self, level: usize, id: u32) -> NodeEntry {
         if level == 0 {
             self.leaf(id).summary()
@@ -52,8 +54,8 @@ impl<V> Tree<V> {
         }
     }
 
-    /// Leaves no full node on the way to the leaf for `key`. One walk from the top suffices, as a node has room for one
-    /// more child by the time a child splits.
+    /// Splits or relieves every full node on the path to the leaf for `key`. One walk from the top
+    /// suffices, because a node has room for one more child by the time a child splits.
     pub(super) fn make_room(&mut self, key: Key) {
         if self.is_full(self.height, self.root) {
             let old = self.summary(self.height, self.root);
@@ -73,7 +75,8 @@ impl<V> Tree<V> {
         }
     }
 
-    /// Child `at` of `parent`, which stands on `level`, is full: shares with a neighbour that has room, or splits it.
+    /// Makes room in child `at` of `parent`, which is on `level`: passes entries to a neighbour
+    /// that has room, or splits the child.
     fn relieve(&mut self, level: usize, parent: u32, at: usize) {
         let node = self.inner(parent);
         let has_room = |at: usize| self.len_of(level - 1, *node.item(at)) <= merged(level - 1);
@@ -98,8 +101,8 @@ impl<V> Tree<V> {
         node.insert(at + 1, upper, right);
     }
 
-    /// Makes the nodes above a leaf right again that lost an interval up to `gone`: what they know of it, and that each
-    /// has enough entries. Stops where nothing changed.
+    /// Repairs the nodes above a leaf that lost an interval with end `gone`: their entries in the
+    /// parents, and their least number of entries. Stops where nothing changes.
     pub(super) fn climb(&mut self, path: &Path, gone: u64) {
         for (level, &PathStep { node, at }) in path.iter().enumerate().take(self.height + 1).skip(1)
         {
@@ -132,7 +135,8 @@ impl<V> Tree<V> {
         }
     }
 
-    /// Child `at` of `parent`, which stands on `level`, has too few entries: joins it with a neighbour, or gets some.
+    /// Fills child `at` of `parent`, which is on `level` and has too few entries: merges it with a
+    /// neighbour, or takes entries from that.
     fn fill_up(&mut self, level: usize, parent: u32, at: usize) {
         let at = at.saturating_sub(1);
         let node = self.inner(parent);
@@ -153,7 +157,7 @@ impl<V> Tree<V> {
         node.remove(at + 1);
     }
 
-    /// Shares the entries of children `at` and `at + 1` of `parent`, which stands on `level`.
+    /// Shares the entries of children `at` and `at + 1` of `parent`, which is on `level`, evenly.
     fn even_out(&mut self, level: usize, parent: u32, at: usize) {
         let node = self.inner(parent);
         let (left, right) = (*node.item(at), *node.item(at + 1));

@@ -1,4 +1,4 @@
-//! An ordered map of intervals: a short list, or a tree.
+//! An ordered map of intervals: one item, a short list, or a tree.
 
 use super::{
     item::{Item, Key, NodeEntry},
@@ -7,33 +7,35 @@ use super::{
 };
 use std::fmt;
 
-/// Intervals in the list at most.
+/// The most intervals in the list.
 const MANY: usize = 8;
-/// With so few left a tree becomes a list: far enough from [`MANY`] that no two neighbouring changes both convert.
+/// The number of intervals at which a tree becomes a list: so far from [`MANY`] that no two
+/// neighbouring changes both convert.
 const FEW: usize = 4;
 
-/// Map of non-empty, half-open intervals of `u64`, which may overlap and repeat, in the order of their [`Key`]s.
+/// A map of non-empty, half-open intervals of `u64`, which may overlap and be equal, in the order
+/// of their [`Key`]s.
 pub(crate) struct IntervalTree<V> {
     form: Form<V>,
 }
 
 enum Form<V> {
     One(Option<Item<V>>),
-    /// 2 to [`MANY`].
+    /// 2 to [`MANY`] intervals.
     List(Vec<Item<V>>),
-    /// More than [`FEW`].
+    /// More than [`FEW`] intervals.
     Tree(Box<Tree<V>>),
 }
 
 impl<V> IntervalTree<V> {
-    /// The empty tree; allocates nothing.
+    /// Makes an empty tree, without an allocation.
     pub(crate) const fn new() -> Self {
         Self {
             form: Form::One(None),
         }
     }
 
-    /// How many intervals.
+    /// Returns the number of intervals.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match &self.form {
@@ -43,17 +45,18 @@ impl<V> IntervalTree<V> {
         }
     }
 
-    /// Whether there is no interval.
+    /// Returns true if there is no interval.
     #[cfg(test)]
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
         matches!(self.form, Form::One(None))
     }
 
-    /// Adds the interval `[key.start, end)`.
+    /// Inserts the interval `[key.start, end)`.
     ///
     /// # Panics
-    /// If it is empty, or the key is there already; nothing changes then.
+    ///
+    /// If the interval is empty, or the key is there already; the tree is unchanged then.
     pub(crate) fn insert(&mut self, key: Key, end: u64, value: V) {
         assert!(key.start < end, "an empty interval, {key:?} to {end}");
         let entry = NodeEntry { key, end };
@@ -77,7 +80,7 @@ impl<V> IntervalTree<V> {
         }
     }
 
-    /// Takes out the interval with that key: its end and value.
+    /// Removes the interval with that key. Returns its end and value.
     pub(crate) fn remove(&mut self, key: Key) -> Option<(u64, V)> {
         let item = match &mut self.form {
             Form::One(one) => one.take_if(|item| item.entry.key == key)?,
@@ -100,7 +103,7 @@ impl<V> IntervalTree<V> {
         Some((item.entry.end, item.value))
     }
 
-    /// End and value of the interval with that key.
+    /// Returns end and value of the interval with that key.
     #[cfg(test)]
     pub(crate) fn get(&self, key: Key) -> Option<(u64, &V)> {
         let list = match &self.form {
@@ -112,7 +115,7 @@ impl<V> IntervalTree<V> {
         Some((item.entry.end, &item.value))
     }
 
-    /// The value of the interval with that key.
+    /// Returns the value of the interval with that key.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         let list = match &mut self.form {
             Form::One(one) => one.as_mut_slice(),
@@ -123,7 +126,7 @@ impl<V> IntervalTree<V> {
         Some(&mut list[at].value)
     }
 
-    /// The lowest key that is not below this one. O(log n).
+    /// Returns the lowest key that is not below this one. O(log n).
     pub(crate) fn at_or_above(&self, key: Key) -> Option<Key> {
         let list = match &self.form {
             Form::One(one) => one.as_slice(),
@@ -134,14 +137,15 @@ impl<V> IntervalTree<V> {
         list.get(at).map(|item| item.entry.key)
     }
 
-    /// Whether any interval shares a number with `[start, end)`. O(log n).
+    /// Returns true if an interval shares a number with `[start, end)`. O(log n).
     pub(crate) fn any_overlap(&self, start: u64, end: u64) -> bool {
         self.overlapping(start, end).next().is_some()
     }
 
-    /// The intervals that share at least one number with `[start, end)`, ascending by key; none if that is empty.
+    /// Iterates over the intervals that share a number with `[start, end)`, ascending by key; over
+    /// none, if that range is empty.
     ///
-    /// O(log n) for the query, and at most that for each hit; neighbouring hits share it.
+    /// O(log n) for the query, and at most that for each hit; neighbouring hits share the work.
     #[inline]
     pub(crate) fn overlapping(&self, start: u64, end: u64) -> Overlapping<'_, V> {
         let list = match &self.form {
@@ -153,19 +157,19 @@ impl<V> IntervalTree<V> {
         Overlapping::of_list(list, start, end)
     }
 
-    /// All intervals, ascending by key.
+    /// Iterates over all intervals, ascending by key.
     pub(crate) fn iter(&self) -> Overlapping<'_, V> {
-        // An interval ends above 0 and starts below the highest number, as it is not empty.
+        // An interval is not empty, so it ends above 0 and starts below the highest number.
         self.overlapping(0, u64::MAX)
     }
 }
 
-/// Why an insert panics.
+/// The message of a panic in an insertion.
 const TAKEN: &str = "each key is inserted once";
 
 /// A sorted list of intervals.
 trait Sorted {
-    /// The index of `key`, or else where it belongs.
+    /// Returns the index of `key`, or as an error the index at which it would be inserted.
     fn place(&self, key: Key) -> Result<usize, usize>;
 }
 

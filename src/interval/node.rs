@@ -1,22 +1,25 @@
-//! A node keeps its entries sorted by key, in one array a field, and its unused lanes such that they overlap nothing: a
-//! search is a count over a fixed array, a query a bit mask of one, and neither branches on the data.
+//! One node of the tree.
+//!
+//! A node keeps its entries sorted by key, in one array for each field. Unused places have values
+//! that overlap nothing. So a search counts over an array of fixed length, a query makes a bit mask
+//! of one, and neither branches on the data.
 
 use super::item::{Key, NodeEntry};
 
-/// Intervals a leaf can hold.
+/// The most intervals of a leaf.
 pub(super) const LEAF: usize = 64;
-/// Children an inner node can have: three levels hold 262,144 intervals. As many as a mask has bits: a level more costs a
-/// query more than comparing twice as many entries.
+/// The most children of an inner node: three levels hold 262,144 intervals. As many as a mask has
+/// bits, because one more level costs a query more than a comparison of twice as many entries.
 pub(super) const INNER: usize = 64;
-/// No node: the end of the free list.
+/// The number of no node: the end of the free list.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Keys in a cache line.
+/// The number of keys in a cache line.
 const BLOCK: usize = 8;
 
 /// A leaf: its entries are the intervals, with their values.
 pub(super) type LeafNode<V> = Node<Option<V>, LEAF>;
-/// An inner node: each entry sums up one child, which the item numbers.
+/// An inner node: each entry is the summary of one child, and the item is the number of the child.
 pub(super) type InnerNode = Node<u32, INNER>;
 
 /// Up to `WIDTH` entries in ascending order, each with a `T`.
@@ -25,7 +28,7 @@ pub(super) struct Node<T, const WIDTH: usize> {
     starts: [u64; WIDTH],
     ends: [u64; WIDTH],
     items: [T; WIDTH],
-    /// Last, as only entries with equal starts need it.
+    /// Behind the other arrays, because only entries with equal starts need it.
     seqs: [u64; WIDTH],
     len: u32,
     /// The next free node of the pool.
@@ -33,10 +36,11 @@ pub(super) struct Node<T, const WIDTH: usize> {
 }
 
 impl<T, const WIDTH: usize> Node<T, WIDTH> {
-    /// Fewest entries of a node that is not the root. A third: half would make a run of alternating inserts and
-    /// removals split and merge the same node again and again.
+    /// The least number of entries of a node that is not the root: a third, because with a half a
+    /// run of alternating insertions and removals would split and merge one node again and again.
     pub(super) const MIN: usize = WIDTH / 3;
-    /// Two nodes with at most this many entries together become one; with more they share them evenly.
+    /// Two nodes with at most this many entries together are merged; with more they share them
+    /// evenly.
     pub(super) const MERGED: usize = WIDTH - WIDTH / 4;
 
     #[inline]
@@ -76,7 +80,7 @@ impl<T, const WIDTH: usize> Node<T, WIDTH> {
         self.ends[at] = entry.end;
     }
 
-    /// What the parent is to keep of the node. Looks at all entries.
+    /// Returns the entry for this node in its parent. Reads all entries.
     pub(super) fn summary(&self) -> NodeEntry {
         NodeEntry {
             end: self.last_end(),
@@ -84,24 +88,25 @@ impl<T, const WIDTH: usize> Node<T, WIDTH> {
         }
     }
 
-    /// The highest end.
+    /// Returns the highest end.
     pub(super) fn last_end(&self) -> u64 {
         self.ends.iter().copied().fold(0, u64::max)
     }
 
-    /// How many entries are below `key`.
+    /// Returns the number of entries below `key`.
     #[inline]
     pub(super) fn below(&self, key: Key) -> usize {
         self.rank(key.start, |seq| seq < key.seq)
     }
 
-    /// Of several children, the one where `key` is or belongs.
+    /// Returns the index of the child in which `key` is or belongs.
     #[inline]
     pub(super) fn home_of(&self, key: Key) -> usize {
         self.rank(key.start, |seq| seq <= key.seq).saturating_sub(1)
     }
 
-    /// How many entries start below `start`, or at it with a low `seq`.
+    /// Returns the number of entries that start below `start`, or at it with a `seq` for which
+    /// `low` returns true.
     #[inline]
     fn rank(&self, start: u64, low: impl Fn(u64) -> bool) -> usize {
         let from = count(&self.starts, |other| other < start);
@@ -112,7 +117,7 @@ impl<T, const WIDTH: usize> Node<T, WIDTH> {
         from + self.seqs[from..to].partition_point(|&seq| low(seq))
     }
 
-    /// The entries that overlap `[from, to)`, one bit each.
+    /// Returns the entries that overlap `[from, to)`, one bit each.
     #[inline]
     pub(super) fn overlapping(&self, from: u64, to: u64) -> u64 {
         let below = count(&self.starts, |start| start < to);
@@ -159,7 +164,7 @@ impl<T: Default, const WIDTH: usize> Node<T, WIDTH> {
         item
     }
 
-    /// Forgets all entries from the first `len` on; their items are gone already.
+    /// Forgets all entries from index `len` on, whose items are gone already.
     fn truncate(&mut self, len: usize) {
         let unused = len..self.len();
         self.starts[unused.clone()].fill(u64::MAX);
@@ -185,7 +190,7 @@ impl<T: Default, const WIDTH: usize> Node<T, WIDTH> {
         }
     }
 
-    /// Moves entries inside the node; those in their way are gone already.
+    /// Moves entries inside of the node, over entries that are gone already.
     fn shift(&mut self, from: std::ops::Range<usize>, to: usize) {
         self.starts.copy_within(from.clone(), to);
         self.ends.copy_within(from.clone(), to);
@@ -207,10 +212,10 @@ impl<T: Default, const WIDTH: usize> Node<T, WIDTH> {
     }
 }
 
-/// How many of the ascending `keys` satisfy `low`, which holds for a prefix of them.
+/// Returns the number of the ascending `keys` for which `low` returns true; these are a prefix.
 ///
-/// The last key of each block tells the block, and only that one is looked at key by key: additions of comparisons, no
-/// branch.
+/// The last key of each block tells the block, and only that block is compared key by key:
+/// additions of comparisons, and no branch.
 #[inline]
 fn count<const WIDTH: usize>(keys: &[u64; WIDTH], low: impl Fn(u64) -> bool) -> usize {
     let (blocks, _) = keys.as_chunks::<BLOCK>();

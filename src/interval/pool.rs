@@ -1,8 +1,8 @@
-//! Nodes live in a vector and are named by `u32`: no pointers, so no unsafe code.
+//! Nodes by number: they live in a vector, so there are no pointers and no unsafe code.
 
 use super::node::{NONE, Node};
 
-/// Nodes of one kind; the free ones form a list through `next` and own no items.
+/// The nodes of one kind. The free ones form a list through `next` and own no items.
 pub(super) struct Nodes<T, const WIDTH: usize> {
     all: Vec<Node<T, WIDTH>>,
     free: u32,
@@ -32,7 +32,7 @@ impl<T: Default, const WIDTH: usize> Nodes<T, WIDTH> {
             .expect("two neighbours are two nodes")
     }
 
-    /// An empty node.
+    /// Returns the number of an empty node.
     pub(super) fn alloc(&mut self) -> u32 {
         if self.free != NONE {
             let id = self.free;
@@ -56,7 +56,7 @@ impl<T: Default, const WIDTH: usize> Nodes<T, WIDTH> {
         self.free = id;
     }
 
-    /// Gives the upper half of node `id` to a new right neighbour.
+    /// Moves the upper half of node `id` to a new right neighbour, and returns the number of that.
     pub(super) fn split(&mut self, id: u32) -> u32 {
         let new = self.alloc();
         let [left, right] = self.pair(id, new);

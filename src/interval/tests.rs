@@ -1,4 +1,4 @@
-//! Against a plain list, in random order and in the orders that hurt.
+//! Comparison with a plain list, in random order and in the orders that are hardest.
 
 use super::{IntervalTree, Key};
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
-//! The tree proper, for more intervals than a short list is good for: every operation walks one path from the root to a
-//! leaf, O(log n) however the intervals came to lie, and writes no nodes but those on it and their neighbours.
+//! The tree of more intervals than a short list is good for.
+//!
+//! Every operation walks one path from the root to a leaf, O(log n) however the intervals lie, and
+//! writes only the nodes on that path and their neighbours.
 
 use super::{
     item::{Item, Key, NodeEntry},
@@ -15,7 +17,7 @@ pub(super) struct Tree<V> {
     pub(super) leaves: Nodes<Option<V>, LEAF>,
     pub(super) inners: Nodes<u32, INNER>,
     pub(super) root: u32,
-    /// Levels of inner nodes above the leaves.
+    /// The number of levels of inner nodes above the leaves.
     pub(super) height: usize,
     pub(super) len: usize,
 }
@@ -24,7 +26,7 @@ pub(super) struct Tree<V> {
 #[derive(Clone, Copy, Default)]
 pub(super) struct PathStep {
     pub(super) node: u32,
-    /// Which entry of the node.
+    /// The index of an entry in the node.
     pub(super) at: usize,
 }
 
@@ -32,7 +34,7 @@ pub(super) struct PathStep {
 pub(super) type Path = [PathStep; LEVELS];
 
 impl<V> Tree<V> {
-    /// A tree of `all`, which are ascending.
+    /// Makes a tree of `all`, which are ascending.
     pub(super) fn of(all: impl IntoIterator<Item = Item<V>>) -> Self {
         let mut tree = Self {
             leaves: Nodes::new(),
@@ -58,7 +60,7 @@ impl<V> Tree<V> {
         self.inners.get(id)
     }
 
-    /// The leaf and the index of `key`.
+    /// Returns the leaf and the index of `key`.
     fn find(&self, key: Key) -> Option<PathStep> {
         let mut node = self.root;
         for _ in 0..self.height {
@@ -70,7 +72,7 @@ impl<V> Tree<V> {
         (at < leaf.len() && leaf.entry(at).key == key).then_some(PathStep { node, at })
     }
 
-    /// End and value of `key`.
+    /// Returns end and value of `key`.
     #[cfg(test)]
     pub(super) fn get(&self, key: Key) -> Option<(u64, &V)> {
         let PathStep { node, at } = self.find(key)?;
@@ -78,13 +80,13 @@ impl<V> Tree<V> {
         Some((leaf.entry(at).end, leaf.value(at)))
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         let PathStep { node, at } = self.find(key)?;
         self.leaves.get_mut(node).item_mut(at).as_mut()
     }
 
-    /// The path to where `key` is or belongs.
+    /// Returns the path to the place where `key` is or belongs.
     fn path(&self, key: Key) -> Path {
         let mut path = Path::default();
         let mut id = self.root;
@@ -99,7 +101,7 @@ impl<V> Tree<V> {
         path
     }
 
-    /// The lowest key that is not below this one.
+    /// Returns the lowest key that is not below this one.
     pub(super) fn at_or_above(&self, key: Key) -> Option<Key> {
         let path = self.path(key);
         let PathStep { node, at } = path[0];
@@ -114,9 +116,10 @@ impl<V> Tree<V> {
         })
     }
 
-    /// Adds an interval.
+    /// Inserts an interval.
     ///
     /// # Panics
+    ///
     /// If its key is there already.
     pub(super) fn insert(&mut self, item: Item<V>) {
         let Item { entry: new, value } = item;
@@ -145,7 +148,7 @@ impl<V> Tree<V> {
         }
     }
 
-    /// Takes an interval out. The last one leaves an empty leaf.
+    /// Removes an interval. The removal of the last one leaves an empty leaf.
     pub(super) fn remove(&mut self, key: Key) -> Option<Item<V>> {
         let path = self.path(key);
         let PathStep { node, at } = path[0];
@@ -166,7 +169,7 @@ impl<V> Tree<V> {
         Some(Item { entry, value })
     }
 
-    /// Takes everything out, in ascending order.
+    /// Removes all intervals, and returns them in ascending order.
     pub(super) fn drain(&mut self) -> Vec<Item<V>> {
         let mut all = Vec::with_capacity(self.len);
         while self.len > 0 {
@@ -181,7 +184,7 @@ impl<V> Tree<V> {
 }
 
 impl<V> LeafNode<V> {
-    /// The value of entry `at`.
+    /// Returns the value of entry `at`.
     #[inline]
     pub(super) fn value(&self, at: usize) -> &V {
         self.item(at).as_ref().expect("an interval has a value")

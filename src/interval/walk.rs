@@ -1,6 +1,8 @@
-//! A walk keeps a bit mask of each node on its way: the children still to be entered. A child is entered only if it
-//! begins before the end of the query and reaches beyond its start; but for the last one on each level, there is a hit
-//! in it.
+//! Queries of the tree, as an iterator.
+//!
+//! A walk keeps a bit mask for each node on its path: the children that are still to be entered. A
+//! child is entered only if it begins before the end of the query and reaches beyond its start. So
+//! a child that is entered has a hit, except perhaps the last one on each level.
 
 use std::iter::FusedIterator;
 
@@ -10,16 +12,16 @@ use super::{
     tree::{LEVELS, Tree},
 };
 
-/// The intervals of an [`IntervalTree`] that overlap some range, ascending by key.
+/// The intervals of a tree that overlap some range, ascending by key.
 pub(crate) struct Overlapping<'t, V> {
     page: Page<'t, V>,
-    /// What of the page is still to come.
+    /// The hits of the page that are still to come, one bit each.
     hits: u64,
-    /// Where the pages come from.
+    /// The source of the pages.
     walk: Option<Walk<'t, V>>,
 }
 
-/// Intervals that were looked at together.
+/// The intervals that are compared at once.
 enum Page<'t, V> {
     List(&'t [Item<V>]),
     Leaf(&'t LeafNode<V>),
@@ -31,13 +33,13 @@ struct Walk<'t, V> {
     to: u64,
     /// The lowest level on which there may be children to enter.
     level: usize,
-    /// The current node of each level from there on, `[1]` above the leaves.
+    /// The current node of each level from there on; `[1]` is the level above the leaves.
     nodes: [u32; LEVELS],
-    /// Its children still to be entered.
+    /// The children of these nodes that are still to be entered, one bit each.
     kids: [u64; LEVELS],
 }
 
-/// The lowest bit of `mask`, which it loses.
+/// Removes the lowest bit of `mask`, and returns its index.
 #[inline]
 const fn pop(mask: &mut u64) -> usize {
     let at = mask.trailing_zeros();
@@ -97,7 +99,7 @@ impl<'t, V> Overlapping<'t, V> {
 }
 
 impl<'t, V> Walk<'t, V> {
-    /// The next leaf with hits, and these.
+    /// Returns the next leaf with hits, and these.
     fn next_leaf(&mut self) -> Option<(&'t LeafNode<V>, u64)> {
         while self.level <= self.tree.height {
             if self.kids[self.level] == 0 {

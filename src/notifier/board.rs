@@ -40,8 +40,7 @@ struct IssuedTicket {
     at: Vpn,
     /// Set when a window over the page has closed.
     page: bool,
-    /// Set when a window over another page of the block has closed: a verdict on a huge page needs
-    /// it.
+    /// Set when a window over a page of its block has closed: for a verdict on a huge page.
     block: bool,
 }
 
@@ -161,6 +160,10 @@ impl Board {
             self.wide.0.changed.notify_all();
         }
     }
+    /// Returns true if a wide window overlaps `range`.
+    ///
+    /// Acquire pairs with the release of `end`: a length without the window shows its marks, which
+    /// is the second invariant.
     fn is_wide_open(&self, range: VpnRange) -> bool {
         let wide = &self.wide.0;
         wide.len.load(Ordering::Acquire) > 0

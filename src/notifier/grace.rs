@@ -1,13 +1,13 @@
 //! Grace periods: a window keeps the drivers that it collected, and writes to none of them.
 //!
-//! Guarantee: when [`GraceSlots::wait`] returns, every section under way knows of the removal that
-//! was waited for, so the removed value is in none of them. A section that began before the value
-//! was inserted, or after it was removed, is not waited for, however long it takes.
+//! Guarantee: when [`GraceSlots::wait`] returns, no section under way keeps the removed value, and
+//! none ever will. A section that began before the value was inserted, or after it was removed, is
+//! not waited for, however long it takes.
 //!
 //! How: changes (insertions and removals) are numbered. A section takes a slot, one that threads on
-//! other processors seldom use, and writes into it the number of the last change that it knows of.
-//! It may keep a value whose insertion has such a number. A thread that removes a value waits for
-//! the slots with numbers from the insertion on and below the removal.
+//! other processors seldom use, and writes into it the number of changes that it knows of. It may
+//! keep a value that one of these changes inserted. A thread that removes a value waits for the
+//! slots with numbers from the insertion on and below the removal.
 //!
 //! Sections and removers access slots with read-modify-write operations alone. So of a section and
 //! a remover, the second at a slot sees everything that the first did before: the remover finds the
@@ -16,14 +16,15 @@
 //! ```text
 //! section                               remover
 //! take slot: known = n
-//!                                       unlink the value
-//! read the list: keeps the value        removal is change n + 1
-//!                                       slots: n is below n + 1, wait
-//! free the slot, wake
+//! read the list: keep the value
+//!                                       unlink the value: change n + 1
+//!                                       slots: n is below n + 1, so wait
+//! free the slot, wake the remover
 //!                                       destroy the value
 //! ```
 //!
-//! Why not a counter in each value, and why no pin: docs/adr/0020-windows-write-to-no-driver.md.
+//! A counter in each driver would be a line that all windows write:
+//! docs/adr/0020-windows-write-to-no-driver.md.
 #![allow(unsafe_code)]
 
 use crate::sync::{

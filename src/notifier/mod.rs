@@ -74,7 +74,7 @@
 //! | `outcome` | access, verdict, reason to retry |
 //! | `translation` | pages, frames, and the registration that they belong to |
 //! | `blocks` | 2-MiB blocks, hashed to buckets |
-//! | `epoch_list`, `grace` | a list that is read without a lock, and the grace period of its removals |
+//! | `epoch_list`, `grace` | a list read without a lock, and the grace period of its removals |
 //! | `once_arc` | a shared pointer that is set once |
 //! | `test_hook` | a hook for tests, between a look-up and its use |
 //! | `models` | loom models of all this |

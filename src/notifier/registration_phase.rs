@@ -40,6 +40,9 @@ impl RegistrationPhase {
         self.alive.load(Ordering::SeqCst)
     }
     /// Ends the registration: no permit is given out from here on.
+    ///
+    /// Unregistration passes the gate after this, and a permit is checked under the gate. So when
+    /// the gate was passed, every earlier permit is gone and every later check sees the end.
     pub(super) fn forbid_permits(&self) {
         self.alive.store(false, Ordering::SeqCst);
     }

@@ -316,7 +316,7 @@ impl Oracle {
         for t in suspects {
             // Entry and translation were read at different times: what counts is that they disagree while no window is open.
             let still = mm
-                .quietly(t.range(), || self.still_wrong(mm, ext, &t))
+                .if_no_window(t.range(), || self.still_wrong(mm, ext, &t))
                 .flatten();
             if let Some(at) = still {
                 self.report(Finding::Incoherent {

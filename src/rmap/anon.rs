@@ -1,7 +1,12 @@
-//! The family tree of anonymous memory: `anon_vma`, `anon_vma_chain`.
+//! The family tree of anonymous memory (`anon_vma`, `anon_vma_chain`).
 //!
-//! Guarantee: the counts below are exact at every moment, since a link takes them when made and gives them back
-//! when dropped. The tree of a node holds every VMA that may map a page of it.
+//! Guarantee: the counts of a node are exact at every moment, because a link takes them when it is
+//! made and gives them back when it is dropped. The tree of a node holds every VMA that may map one
+//! of its pages.
+//!
+//! A fork gives a VMA a child node. Pages from before the fork belong to an ancestor, so a VMA is
+//! in the trees of all nodes of its chain; pages that it gets later belong to its own node. The
+//! rules follow Linux's exactly, because the merging of VMAs depends on them.
 
 use super::{
     owner::{FrameOwner, VisitPage, VisitPart},
@@ -18,11 +23,11 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
-/// One node of the family tree.
+/// A node of the family tree: the owner of anonymous pages.
 pub(crate) struct AnonVma {
     id: OwnerId,
     registry: Arc<Registry>,
-    /// The node forked from; none for a root.
+    /// The node that this one was forked from; `None` for a root.
     parent: Option<Arc<AnonVma>>,
     counts: Mutex<Counts>,
     tree: RmapTree,
@@ -30,11 +35,11 @@ pub(crate) struct AnonVma {
 
 #[derive(Default)]
 struct Counts {
-    /// Child nodes, plus one for a root (which is its own parent).
+    /// The number of child nodes, plus one for a root, which is its own parent.
     children: u32,
-    /// VMAs whose `anon_vma` this node is.
+    /// The number of VMAs whose own node this is.
     active: u32,
-    /// Chain entries that lead here.
+    /// The number of chain entries that lead here.
     linked: u32,
 }
 
@@ -69,7 +74,7 @@ impl AnonVma {
             return;
         }
         match &self.parent {
-            // Two nodes' locks are only ever taken child first, so this cannot cycle.
+            // The locks of two nodes are only ever taken child first, so this cannot deadlock.
             Some(parent) => parent.counts.lock().children -= 1,
             None => c.children -= 1,
         }
@@ -80,13 +85,14 @@ impl AnonVma {
     fn deactivate(&self) {
         self.counts.lock().active -= 1;
     }
-    /// May a forked VMA take this node over instead of a new one? (`anon_vma_clone`: no VMA of its own, at most
-    /// one child.) Keeps the tree of a process that forks and exits again and again from growing.
+    /// Returns true if a forked VMA may take this node over instead of a new one: no VMA has it as
+    /// its own, and it has at most one child (`anon_vma_clone`). This keeps the tree from growing
+    /// in a process that forks and exits again and again.
     fn reusable(&self) -> bool {
         let c = self.counts.lock();
         c.children < 2 && c.active == 0
     }
-    /// The oldest ancestor.
+    /// Returns the oldest ancestor.
     pub(crate) fn root(&self) -> &Self {
         let mut node = self;
         while let Some(parent) = &node.parent {
@@ -94,7 +100,7 @@ impl AnonVma {
         }
         node
     }
-    /// What a frame that is page `index` of this node says of its owner.
+    /// Returns the owner to note in a frame that is page `index` of this node.
     pub(crate) fn owner(&self, index: u64) -> Owner {
         Owner { id: self.id, index }
     }
@@ -114,7 +120,7 @@ impl FrameOwner for AnonVma {
         let mut split = 0;
         self.tree.walk(cx, from, to, |cx, spot, part| {
             split += spot.space.split_folio(cx, part, head);
-            // Counted anew: a fork may have mapped it once more meanwhile.
+            // Read anew for each VMA: a fork may have mapped the page once more meanwhile.
             split < mem.huge_mappings(head)
         });
         mem.forget_huge(head);
@@ -127,11 +133,11 @@ impl Drop for AnonVma {
     }
 }
 
-/// A VMA's place in the family: its own node, and every node whose pages it may map. Where the VMA lies is entered in
-/// all of them by [`follow`](Self::follow).
+/// A VMA's place in the family: its own node, and every node whose pages it may map.
+/// [`follow`](Self::follow) enters the VMA's place into the trees of all of them.
 pub(crate) struct AnonLink {
     node: Arc<AnonVma>,
-    /// Ancestors first, so that the locks of several are always taken in one order.
+    /// The nodes, ancestors first, so that the locks of several are always taken in one order.
     chain: SmallVec<[Arc<AnonVma>; 2]>,
     placed: Option<Placed>,
 }
@@ -144,11 +150,12 @@ struct Placed {
 }
 
 impl AnonLink {
-    /// A fresh family (first write fault of a VMA without a suitable neighbour).
+    /// Makes a link to a new family, for the first write fault of a VMA without a suitable
+    /// neighbour.
     pub(crate) fn fresh(registry: &Arc<Registry>) -> Self {
         Self::joining(AnonVma::new_root(registry))
     }
-    /// Shares a neighbour's node (`find_mergeable_anon_vma`).
+    /// Makes a link to a neighbour's node (`find_mergeable_anon_vma`).
     pub(crate) fn joining(node: Arc<AnonVma>) -> Self {
         node.link();
         node.activate();
@@ -158,7 +165,7 @@ impl AnonLink {
             placed: None,
         }
     }
-    /// The link of a forked child's VMA (`anon_vma_fork`).
+    /// Makes the link of a forked child's VMA (`anon_vma_fork`).
     pub(crate) fn fork(&self) -> Self {
         let mut chain = SmallVec::new();
         let mut reused = None;
@@ -182,16 +189,18 @@ impl AnonLink {
             placed: None,
         }
     }
-    /// The VMA's own node.
+    /// Returns the VMA's own node.
     pub(crate) fn node(&self) -> &Arc<AnonVma> {
         &self.node
     }
-    /// Never forked from a parent in this address space: only then may it be shared or merged freely.
+    /// Returns true if the chain has one node, that is, if the VMA was not forked from a parent:
+    /// only then its node may be shared, and the VMA merged, freely.
     pub(crate) fn is_singular(&self) -> bool {
         self.chain.len() == 1
     }
-    /// Enters where the VMA lies now into every node that it may have pages of. In each it is known throughout at the
-    /// old place, the new one, or both.
+    /// Enters the place of the VMA into the tree of every node in the chain. A walk in any of them
+    /// meets the VMA at the old place, at the new one, or at both, at each moment
+    /// (docs/adr/0005-reverse-maps-know-the-new-place-first.md).
     pub(crate) fn follow(&mut self, place: &VmaPlacement) {
         let (start, end, flags) = (place.pgoff, place.pgoff_end(), place.flags);
         match &mut self.placed {
@@ -216,13 +225,14 @@ impl AnonLink {
             }
         }
     }
-    /// Keeps walks over all of its nodes out while entries move.
+    /// Keeps walks in all trees of the chain out while entries move.
     pub(crate) fn freeze(&self) -> SmallVec<[Frozen<'_>; 2]> {
         self.chain.iter().map(|n| n.tree.freeze()).collect()
     }
 }
 
-/// `anon_vma_clone` for a split or a merge: same node, same chain; not entered anywhere yet.
+/// Makes a link with an equal node and chain for a split or a merge (`anon_vma_clone`). The link is
+/// not entered into any tree yet.
 impl Clone for AnonLink {
     fn clone(&self) -> Self {
         for node in &self.chain {
@@ -237,7 +247,7 @@ impl Clone for AnonLink {
     }
 }
 
-/// `unlink_anon_vmas`.
+/// Takes the VMA out of the trees and gives the counts back (`unlink_anon_vmas`).
 impl Drop for AnonLink {
     fn drop(&mut self) {
         for node in &self.chain {

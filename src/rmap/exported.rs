@@ -1,16 +1,23 @@
-//! Exported frames: drivers that keep a reverse map of their own (the rmap notifier of the "EMMU notifiers V5" proposal).
+//! Exported frames: frames of drivers that keep a reverse map of their own (the rmap notifier of
+//! the "EMMU notifiers V5" proposal).
 //!
-//! A driver that must sleep to drop a page, and knows by itself where it is used, has the frame flagged as exported. It
-//! is then told by frame, not by address: with the frame locked and no spin lock held, whenever all mappings of the frame
-//! go or lose the right to write.
+//! A driver that must sleep to drop a page, and knows by itself where the page is used, flags its
+//! frame as exported. The driver is then notified by frame, not by address: with the frame locked
+//! and no spin lock held, whenever all mappings of the frame go or lose the right to write.
 //!
-//! Guarantee: whatever takes the last mapping, the frame is freed only after the drivers were told. Two ways lead there. Who
-//! looks for the mappings of one frame (reclaim, migration, writeback, the removal of a file's page) has it locked and tells
-//! at once; the proposal's texts disagree whether that comes before or after the mappings themselves are dealt with, so the
-//! machine says which. Who drops or protects mappings by address (`munmap`, what is mapped over, `madvise`, copy-on-write,
-//! merging, collapse, `fork`, `mprotect`, `exit`, truncation) meets the frame under a page-table lock, in a window: it is kept
-//! until that has ended, and told before the operation is over. In a window that a user opened himself, and where an address
-//! space is dropped without [`exit`](crate::Mm::exit), it is kept until the next operation of the machine that tells.
+//! Guarantee: the drivers are notified before the frame is freed, by every path that takes its last
+//! mapping. There are two kinds of path (docs/adr/0025-exported-frames-wait.md):
+//!
+//! * Reclaim, migration, writeback and the removal of a file's page look for the mappings of one
+//!   frame. They have the frame locked, and notify at once. The texts of the proposal disagree on
+//!   the order of notification and mappings, so the machine is configured with it
+//!   ([`ExportOrder`]).
+//! * `munmap`, mappings over others, `madvise`, copy-on-write, merging, collapse, `fork`,
+//!   `mprotect`, `exit` and truncation drop or protect mappings by address. They meet the frame
+//!   under a page-table lock, in a window. The frame is kept until the window has ended, and the
+//!   drivers are notified before the operation returns. In a window that the user of the library
+//!   opened, and where an address space is dropped without [`exit`](crate::Mm::exit), the frame is
+//!   kept until the next operation of the machine that notifies.
 
 use crate::ctx::FolioCx;
 use crate::{
@@ -21,28 +28,30 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// A driver that is told by frame.
+/// A driver that is notified by frame.
 pub trait RmapNotifier: Send + Sync {
-    /// Drops every use of the frame, which is locked; may sleep. The frame is exported no more when this returns, or panics.
+    /// Drops every use of the frame, which is locked; may sleep. When this returns or panics, the
+    /// frame is no longer exported.
     fn invalidate_frame(&self, cx: FolioCx<'_>, pfn: Pfn);
 }
 
-/// When the drivers of exported frames are told by who looks for the mappings of one. Where mappings are dropped by address
-/// it is between the mappings and the frame, in either order.
+/// The moment at which operations that look for the mappings of one frame notify the drivers of
+/// exported frames. Operations that drop mappings by address notify after the mappings and before
+/// the frame is freed, in either order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExportOrder {
-    /// After the mappings were dealt with (V5, patch 4).
+    /// After the mappings (V5, patch 4).
     #[default]
     AfterRmaps,
-    /// Before (the README of V6 and V7).
+    /// Before the mappings (the README of V6 and V7).
     BeforeRmaps,
 }
 
-/// Names a registered driver, for taking it off again.
+/// The registration of a driver that is notified by frame; it is needed to end it.
 #[must_use]
 pub struct ExportRegistration(Arc<dyn RmapNotifier>);
 
-/// The drivers of a machine that are told by frame.
+/// The drivers of a machine that are notified by frame.
 #[derive(Default)]
 pub(crate) struct Exports {
     order: ExportOrder,
@@ -60,19 +69,26 @@ impl Exports {
         self.drivers.write().push(Arc::clone(&driver));
         ExportRegistration(driver)
     }
-    /// Calls in flight go on: a driver's memory lives as long as they do.
+    /// Ends a registration. Calls in flight continue: they keep the driver's memory.
     pub(crate) fn remove(&self, registration: &ExportRegistration) {
         let same = |d: &Arc<dyn RmapNotifier>| Arc::ptr_eq(d, &registration.0);
         self.drivers.write().retain(|d| !same(d));
     }
-    /// Tells every driver if the locked frame is exported and it is their turn.
-    pub(super) fn tell(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn, turn: ExportOrder) {
+    /// Notifies the drivers if the locked frame is exported, and `turn` is the order that the
+    /// machine is configured with.
+    pub(super) fn notify_in_turn(
+        &self,
+        mem: &PhysMem,
+        cx: &mut FolioCx<'_>,
+        pfn: Pfn,
+        turn: ExportOrder,
+    ) {
         if turn == self.order {
-            self.tell_now(mem, cx, pfn);
+            self.notify(mem, cx, pfn);
         }
     }
-    /// The same whoever's turn it is. Each driver is told, also if one before it panics.
-    pub(crate) fn tell_now(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn) {
+    /// Notifies every driver, even if one before it panics, if the locked frame is exported.
+    pub(crate) fn notify(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, pfn: Pfn) {
         if !mem.flags(pfn).contains(FrameFlags::EXPORTED) {
             return;
         }
@@ -85,26 +101,31 @@ impl Exports {
         mem.unexport(pfn);
         despite.resume();
     }
-    /// Tells of those frames that lost mappings, or the right to write, where nobody could be told; they may go after that.
+    /// Notifies the drivers of frames that lost mappings, or the right to write, at places where no
+    /// notification was possible. The frames may be freed after that.
     #[inline]
-    pub(crate) fn settle<R: Below<rank::Folio>>(
+    pub(crate) fn notify_deferred<R: Below<rank::Folio>>(
         &self,
         mem: &PhysMem,
         cx: &mut Cx<'_, R, Sleepable>,
     ) {
         if mem.has_deferred() {
-            self.settle_all(mem, cx);
+            self.notify_all_deferred(mem, cx);
         }
     }
     #[cold]
-    fn settle_all<R: Below<rank::Folio>>(&self, mem: &PhysMem, cx: &mut Cx<'_, R, Sleepable>) {
+    fn notify_all_deferred<R: Below<rank::Folio>>(
+        &self,
+        mem: &PhysMem,
+        cx: &mut Cx<'_, R, Sleepable>,
+    ) {
         let mut despite = Despite::default();
         while let Some((frame, lost)) = mem.next_deferred() {
             let locked = mem.lock(cx, frame);
             let pfn = locked.pfn();
-            // Another mapping may have it still, or again.
+            // Another mapping may still have the frame, or have it again.
             if lost == Lost::Write || mem.mapcount(pfn) == 0 {
-                despite.call(|| self.tell_now(mem, &mut cx.descend(), pfn));
+                despite.call(|| self.notify(mem, &mut cx.descend(), pfn));
             }
         }
         despite.resume();
@@ -112,8 +133,8 @@ impl Exports {
 }
 
 impl FrameLock<'_> {
-    /// Flags the frame as used by a driver with a reverse map of its own. To be done before the driver enters it there
-    /// (`mmu_rmap_export_page`).
+    /// Flags the frame as exported. The driver does this before it enters the frame in its own
+    /// reverse map (`mmu_rmap_export_page`).
     pub fn export(&self) {
         self.set_exported();
     }

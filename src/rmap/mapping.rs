@@ -1,4 +1,5 @@
-//! The reverse map of a memory object: which VMAs map which of its pages (`struct address_space`, `i_mmap`).
+//! The reverse map of a memory object: the VMAs that map its pages (`struct address_space`,
+//! `i_mmap`).
 
 use super::{
     exported::ExportOrder,
@@ -20,22 +21,24 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// Who maps an object. Every [`MemoryObject`](crate::file::MemoryObject) has one.
+/// The reverse map of a memory object. Every [`MemoryObject`](crate::file::MemoryObject) has one.
 pub struct Mapping {
     id: OwnerId,
     registry: Arc<Registry>,
     tree: RmapTree,
-    evict: OnceLock<Weak<dyn Evict>>,
+    keeper: OnceLock<Weak<dyn PageKeeper>>,
 }
 
-/// What reclaim asks of whoever keeps the pages of an object.
-pub(crate) trait Evict: Send + Sync {
-    /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the store has it. Says
-    /// whether it did; if not, the page stays.
+/// The cache that keeps the pages of an object, as reclaim uses it.
+pub(crate) trait PageKeeper: Send + Sync {
+    /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the
+    /// store has it. Returns false if the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
-    /// Writes a dirty page `index`, whose locked frame nothing maps, to its store. Says whether it did.
+    /// Writes page `index`, whose locked frame is dirty and nothing maps, to its store. Returns
+    /// true if that succeeded.
     fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool;
-    /// Takes `new` for page `index` instead of the locked frame, unless somebody else holds that. Says whether it did.
+    /// Takes frame `new` for page `index` in place of the locked frame. Returns false, and changes
+    /// nothing, if the locked frame has other references.
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
 }
 
@@ -45,33 +48,35 @@ impl Mapping {
             id: registry.add(Weak::<Self>::clone(me)),
             registry: Arc::clone(registry),
             tree: RmapTree::new(),
-            evict: OnceLock::new(),
+            keeper: OnceLock::new(),
         })
     }
-    /// What a frame that is page `index` of the object says of its owner.
+    /// Returns the owner to note in a frame that is page `index` of the object.
     pub(crate) fn owner(&self, index: u64) -> Owner {
         Owner { id: self.id, index }
     }
-    /// Says who keeps the pages, once.
-    pub(crate) fn set_keeper(&self, keeper: Weak<dyn Evict>) {
-        let _first = self.evict.set(keeper);
+    /// Installs the cache that keeps the pages; the first one stays.
+    pub(crate) fn set_keeper(&self, keeper: Weak<dyn PageKeeper>) {
+        let _first = self.keeper.set(keeper);
     }
-    fn keeper(&self) -> Option<Arc<dyn Evict>> {
-        self.evict.get().and_then(Weak::upgrade)
+    fn keeper(&self) -> Option<Arc<dyn PageKeeper>> {
+        self.keeper.get().and_then(Weak::upgrade)
     }
     pub(crate) fn is_on(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)
     }
-    /// VMAs that map a part of the object.
+    /// Returns the number of VMAs that map a part of the object.
     pub fn vmas(&self) -> usize {
         self.tree.len()
     }
-    /// Whether a VMA covers page `index`.
+    /// Returns true if a VMA covers page `index`.
     pub fn covers(&self, index: u64) -> bool {
         self.tree.maps(index, index + 1)
     }
-    /// Drops every mapping of pages `[from, to)`, VMA by VMA in the order of their page offsets, each in a window over
-    /// the part concerned, whether or not something is mapped there (`unmap_mapping_pages`).
+    /// Drops every mapping of pages `[from, to)` (`unmap_mapping_pages`).
+    ///
+    /// The VMAs come in the order of their page offsets. For each of them a window is opened over
+    /// the part that covers the pages, even if nothing is mapped there.
     pub fn unmap<R: Below<rank::Rmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -87,17 +92,19 @@ impl Mapping {
             true
         });
     }
-    /// Drops every mapping of one page, whose frame is locked, wherever it is really mapped.
+    /// Drops every mapping of one page, whose frame is locked, at the places where the frame is
+    /// really mapped.
     pub(crate) fn unmap_frame(&self, mem: &PhysMem, cx: &mut FolioCx<'_>, index: u64, pfn: Pfn) {
         let exports = &self.registry.exports;
-        exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::BeforeRmaps);
         self.walk(cx.descend(), index, pfn, &mut |cx, spot| {
             spot.space.unmap_frame(cx, spot, pfn);
             true
         });
-        exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
     }
-    /// Takes the right to write from every mapping of a page; says whether one had it (`folio_mkclean`).
+    /// Takes the right to write from every mapping of a page. Returns true if a mapping had it, or
+    /// was dirty (`folio_mkclean`).
     pub(crate) fn write_protect(
         &self,
         mem: &PhysMem,
@@ -106,13 +113,13 @@ impl Mapping {
         pfn: Pfn,
     ) -> bool {
         let exports = &self.registry.exports;
-        exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::BeforeRmaps);
         let mut dirty = false;
         self.walk(cx.descend(), index, pfn, &mut |cx, spot| {
             dirty |= spot.space.write_protect(cx, spot, pfn);
             true
         });
-        exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
+        exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
     /// Keeps walks out while entries move.
@@ -156,7 +163,7 @@ impl fmt::Debug for Mapping {
     }
 }
 
-/// A VMA's place in the map of its object; leaves it when dropped.
+/// A VMA's place in the reverse map of its object. The VMA leaves the map when this is dropped.
 pub(crate) struct FileLink {
     mapping: Arc<Mapping>,
     start: u64,
@@ -167,12 +174,13 @@ pub(crate) struct FileLink {
 }
 
 impl FileLink {
-    /// Enters a VMA.
+    /// Enters a VMA, behind all others that start at its page offset.
     pub(crate) fn new(mapping: &Arc<Mapping>, place: &VmaPlacement) -> Self {
         Self::with(mapping, place, mapping.tree.insert_last(place, None))
     }
-    /// Enters a forked VMA: directly behind its parent's, before all others that start there. So who walks to find all
-    /// mappings of a page, and stops at the last one, meets the same VMAs as on Linux.
+    /// Enters a forked VMA directly behind its parent's, before all others that start there. So a
+    /// walk that looks for the mappings of a page, and stops at the last one, meets the VMAs that
+    /// it would meet on Linux.
     pub(crate) fn fork(&self, place: &VmaPlacement) -> Self {
         let seq = match place.span().0 == self.start {
             true => self.mapping.tree.insert_after(place, &self.seq),
@@ -191,7 +199,8 @@ impl FileLink {
             range: place.range,
         }
     }
-    /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
+    /// Enters the new place of a VMA that was moved or resized, behind all others that start at its
+    /// page offset.
     pub(crate) fn moved(&mut self, place: &VmaPlacement) {
         let old = Some((self.start, &self.seq));
         self.seq = self.mapping.tree.insert_last(place, old);
@@ -199,9 +208,9 @@ impl FileLink {
         self.flags = place.flags;
         self.range = place.range;
     }
-    /// Follows the VMA: in place if only its flags are others.
+    /// Follows a change of the VMA: in place, if only its flags changed.
     pub(crate) fn follow(&mut self, place: &VmaPlacement) {
-        // The pages that a nonlinear VMA may map do not tell where it lies.
+        // The pages that a nonlinear VMA may map do not tell its place.
         let lies_elsewhere = place.nonlinear && self.range != place.range;
         if lies_elsewhere || (self.start, self.end) != place.span() {
             self.moved(place);

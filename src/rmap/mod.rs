@@ -1,20 +1,22 @@
 //! From a frame back to its mappings.
 //!
-//! Guarantee: whoever holds the lock of a reverse map knows every address space, and every address in it, that maps a
-//! page of its owner, and none of these changes meanwhile. An owner is a memory object ([`Mapping`]) or a node of
-//! anonymous memory (`AnonVma`); a frame names its owner and its page offset there.
+//! Guarantee: the holder of a reverse map's lock knows every address space, and every address in
+//! it, that maps a page of the owner, and none of these changes while the lock is held. An owner is
+//! a memory object ([`Mapping`]) or a node of anonymous memory (`AnonVma`); a frame names its owner
+//! by number, and its page offset there (docs/adr/0005-reverse-maps-know-the-new-place-first.md).
 //!
-//! | file | |
+//! | file | holds |
 //! | --- | --- |
+//! | `walk` | walks from a locked frame to everything that may map it |
 //! | `anon` | the family tree of anonymous memory, through forks |
-//! | `mapping` | the mappings of an object |
-//! | `tree` | VMAs by page offset, and the walk over them |
-//! | `space` | what can be asked of an address space on the way |
-//! | `walk` | from a frame to all that may map it |
-//! | `exported` | drivers that are told by frame |
+//! | `mapping` | the reverse map of an object |
 //! | `registry` | owners by number |
+//! | `owner` | the trait of an owner |
+//! | `tree` | VMAs by page offset, and walks over them |
+//! | `exported` | drivers that are notified by frame |
+//! | `target` | the trait of an address space, as a walk uses it |
 //!
-//! Which VMAs may merge depends on `AnonVma`, so its life cycle follows Linux's to the letter.
+//! The merging of VMAs depends on `AnonVma`, so its life cycle follows Linux's exactly.
 
 mod anon;
 mod exported;
@@ -28,7 +30,7 @@ mod walk;
 pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
 pub use mapping::Mapping;
-pub(crate) use mapping::{Evict, FileLink};
+pub(crate) use mapping::{FileLink, PageKeeper};
 pub(crate) use owner::FrameOwner;
 pub(crate) use registry::Registry;
 pub use target::EvenCows;

@@ -1,7 +1,8 @@
 //! Owners by number, so that a frame can name its owner in a few bits.
 //!
-//! A number outlives its owner only in frames that nothing maps any more; who looks it up then finds nobody, or a later
-//! owner in whose VMAs the frame is not. A walk checks each entry for the frame, so neither does harm.
+//! A number outlives its owner only in frames that nothing maps any more. A look-up by it then
+//! finds no owner, or a later one whose VMAs do not map the frame. A walk checks each entry for the
+//! frame, so neither does harm.
 
 use super::{
     exported::{ExportOrder, Exports},
@@ -13,7 +14,7 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// All owners of a machine, and the drivers that are told by frame.
+/// The owners of a machine, and the drivers that are notified by frame.
 #[derive(Default)]
 pub(crate) struct Registry {
     slots: Mutex<OwnerSlots>,
@@ -33,7 +34,7 @@ impl Registry {
             exports: Exports::new(order),
         }
     }
-    /// A number for the owner that `owner` will name.
+    /// Returns a number for an owner, which names it until [`remove`](Self::remove).
     ///
     /// # Panics
     ///
@@ -51,13 +52,14 @@ impl Registry {
     }
     pub(super) fn remove(&self, id: OwnerId) {
         let mut slots = self.slots.lock();
-        // Dropped after the lock: it is a weak handle only, but nothing needs to happen under it.
+        // Dropped after the lock. The handle is weak, but nothing needs to happen under the lock.
         let _old = slots.owners[id.0 as usize - 1].take();
         slots.free.push(id.0 - 1);
     }
+    /// Returns the owner with a number; `None` if it is gone.
     pub(crate) fn find(&self, id: OwnerId) -> Option<Arc<dyn FrameOwner>> {
         let owner = self.slots.lock().owners.get(id.0 as usize - 1).cloned()?;
-        // The lock is free again here: the last reference may go where this one is dropped.
+        // The lock is free here, so the caller may drop the last reference.
         owner?.upgrade()
     }
 }

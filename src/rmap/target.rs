@@ -1,4 +1,4 @@
-//! What a reverse map knows of an address space: where a mapping lies, and what can be asked of it there.
+//! The trait of an address space, as a reverse map uses it, and the place of a VMA in one.
 
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -7,78 +7,83 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// The token of a walk: a reverse-map lock is held, sleeping is allowed.
+/// The token of a walk: a reverse-map lock is held, and sleeping is allowed.
 pub(crate) type RmapCx<'c> = Cx<'c, rank::Rmap, Sleepable>;
 
-/// Whether private copies go together with the object's own pages.
+/// The treatment of private copies when pages of an object are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvenCows {
-    /// They stay: a hole was punched.
+    /// Private copies stay: a hole was punched.
     No,
-    /// They go: the file was cut.
+    /// Private copies go with the object's own pages: the file was cut.
     Yes,
 }
 
-/// What takes the place of a mapping.
+/// The replacement for a mapping that is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unmap {
-    /// Nothing, if the page can be had again: it is an object's, or was given up by `MADV_FREE` and not written since.
+    /// Nothing, if the page can be had again: it belongs to an object, or was given up by
+    /// `MADV_FREE` and not written since.
     Discard,
     /// An entry of the slot that the frame is cached for.
     Swap(SwapSlot),
-    /// A mark that the page is on its way; who faults on it waits for the lock of the frame.
+    /// A mark of a page that is being migrated; a fault on it waits for the lock of the frame.
     Migration,
 }
 
-/// What a mapping says of the use of its page.
+/// The use of a page by one mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Young {
-    /// Used.
+    /// The page was used.
     Yes,
-    /// Not used.
+    /// The page was not used.
     No,
-    /// Locked in memory.
+    /// The page is locked in memory.
     Locked,
 }
 
-/// Why a mapping stays.
+/// The reason for which a mapping stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnmapRefused {
-    /// It is locked in memory, or was written since it was given up.
+    /// The page is locked in memory, or was written since it was given up.
     Needed,
-    /// An external MMU would have to sleep, which was forbidden.
+    /// An external MMU would have to sleep, which the caller forbids.
     WouldBlock,
 }
 
-/// Whether external MMUs may sleep on the way.
+/// The permission of external MMUs to sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blocking {
-    /// They may.
+    /// External MMUs may sleep.
     May,
-    /// They may not: one that has to refuses.
+    /// External MMUs must not sleep: one that has to refuses.
     MustNot,
 }
 
-/// An address space, as it looks from a frame. Everything here is called with the lock of the reverse map held that
-/// led there, which keeps the mapping where it is.
+/// An address space, as it looks from a frame.
+///
+/// Every method is called with the lock of the reverse map held that led there, so the VMA keeps
+/// its place meanwhile.
 pub(crate) trait RmapTarget: Send + Sync {
-    /// Drops what `range` maps, in one window over it (`zap_page_range_single`).
+    /// Drops the mappings in `range`, in one window over it (`zap_page_range_single`).
     fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
-    /// Where in a nonlinear VMA the frame is mapped.
+    /// Returns the pages of a nonlinear VMA that map the frame.
     fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn>;
-    /// Drops what a nonlinear VMA maps of pages `[from, to)` of its object, in one window over all of it; their places are
-    /// kept in the entries.
+    /// Drops the mappings of pages `[from, to)` of the object in a nonlinear VMA, in one window
+    /// over all of the VMA. The entries keep their page offsets.
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64);
-    /// Drops the one mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
+    /// Drops the mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn);
-    /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries;
-    /// returns how many there still are (`try_to_migrate_one` for a split).
+    /// Opens a window over `part` and maps by small entries the pages there of the huge page that
+    /// begins with `head`. Returns the number of entries that map it in `part` afterwards
+    /// (`try_to_migrate_one` for a split).
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64;
-    /// Takes out the mapping of the locked frame at `spot` for good or for a while (`try_to_unmap_one`).
+    /// Takes out the mapping of the locked frame at `spot`, for good or for a while
+    /// (`try_to_unmap_one`).
     ///
     /// # Errors
     ///
-    /// [`UnmapRefused`]: this mapping must stay, so the frame does.
+    /// [`UnmapRefused`]: this mapping must stay, so the frame stays too.
     fn try_to_unmap(
         &self,
         cx: RmapCx<'_>,
@@ -87,32 +92,34 @@ pub(crate) trait RmapTarget: Send + Sync {
         how: Unmap,
         blocking: Blocking,
     ) -> Result<(), UnmapRefused>;
-    /// Puts the frame `new` where the mark of `old` is (`remove_migration_pte`).
+    /// Puts frame `new` in the place of the migration mark of `old` at `spot`
+    /// (`remove_migration_pte`).
     fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn);
-    /// Whether the mapping of the locked frame at `spot` was used since it was last asked, by the processor or through
-    /// any external MMU, all of which are asked (`folio_referenced_one`); `None`: the frame is not mapped there.
+    /// Reads and clears the use of the mapping of the locked frame at `spot`, by the processor and
+    /// by every external MMU (`folio_referenced_one`). `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;
-    /// Takes the right to write from the mapping of `pfn`, so that the next store is noticed; says whether it was
-    /// dirty or writable (`page_vma_mkclean_one`).
+    /// Takes the right to write from the mapping of `pfn` at `spot`, so that the next store faults.
+    /// Returns true if the mapping was dirty or writable (`page_vma_mkclean_one`).
     fn write_protect(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> bool;
 }
 
-/// One VMA, as a reverse map has it.
+/// A VMA, as a reverse map stores it.
 #[derive(Clone)]
 pub(crate) struct VmaPlacement {
     pub(crate) space: Weak<dyn RmapTarget>,
-    /// Where the first page lies.
+    /// The pages of the VMA.
     pub(crate) range: VpnRange,
-    /// Page offset of it.
+    /// The page offset of the first page.
     pub(crate) pgoff: u64,
-    /// The flags of the VMA; their meaning is the address space's.
+    /// The flags of the VMA, which only the address space interprets.
     pub(crate) flags: u64,
-    /// Its entries name pages in any order, so it may map every one.
+    /// Set if entries of the VMA name pages of the object in any order, so that it may map every
+    /// page.
     pub(crate) nonlinear: bool,
 }
 
 impl VmaPlacement {
-    /// The page offsets that it may map.
+    /// Returns the page offsets that the VMA may map, half-open.
     pub(super) fn span(&self) -> (u64, u64) {
         if self.nonlinear {
             (0, u64::MAX)
@@ -125,12 +132,12 @@ impl VmaPlacement {
     }
 }
 
-/// A page as a VMA would map it.
+/// A page of an address space, as a VMA would map it.
 pub(crate) struct MappedAt<'w> {
     pub(crate) space: &'w Arc<dyn RmapTarget>,
-    /// The page; of a nonlinear VMA the first.
+    /// The page; the first page of a nonlinear VMA.
     pub(crate) at: Vpn,
-    /// All of a nonlinear VMA: where in it a page is, its entries say.
+    /// All pages of a nonlinear VMA: its entries tell which of them map the page.
     pub(crate) nonlinear: Option<VpnRange>,
     /// The flags of the VMA.
     pub(crate) flags: u64,

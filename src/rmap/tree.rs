@@ -1,7 +1,10 @@
-//! The VMAs that map pages of one owner, by page offset: what `i_mmap` and the tree of an `anon_vma` have in common.
+//! The VMAs that map pages of one owner, by page offset: the common part of `i_mmap` and the tree
+//! of an `anon_vma`.
 //!
-//! Guarantee: a walk meets every VMA that maps the wanted pages throughout, in the order of page offsets, and of their
-//! coming where these are equal, but for forked VMAs of objects, which stand behind their parents'; none of them changes its place during the walk.
+//! Guarantee: a walk meets every VMA that maps the wanted pages throughout the walk, and none of
+//! them changes its place meanwhile. VMAs come in the order of their first page offset, and where
+//! these are equal in the order of their insertion; but a forked VMA of an object comes directly
+//! behind its parent's.
 
 use super::{
     owner::VisitPage,
@@ -15,19 +18,20 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Orders VMAs that start at the same page offset.
+/// The source of the numbers that order VMAs with equal page offsets.
 static NEXT: IdSource = IdSource::starting_at(0);
 
-/// Turns between two that were taken at the end of the line: so many times halved, one can stand between.
+/// The distance between the numbers of two VMAs that were inserted last: it can be halved 24 times,
+/// to insert a VMA between them.
 const SEQ_GAP: u64 = 1 << 24;
 
-/// The seq of a VMA among those of its tree that start at the same page offset. Changes under the lock of the tree
-/// alone.
+/// The number of a VMA among those of its tree that start at the same page offset. It changes only
+/// under the lock of the tree.
 #[derive(Clone, Debug)]
 pub(super) struct SeqCell(Arc<AtomicU64>);
 
 impl SeqCell {
-    /// Behind all others.
+    /// Returns a number behind all others.
     fn last() -> Self {
         Self(Arc::new(AtomicU64::new(next_seq() * SEQ_GAP)))
     }
@@ -45,18 +49,18 @@ impl SeqCell {
     }
 }
 
-/// A fresh place in that order, behind all others.
+/// Returns a number behind all others that this function returned.
 pub(super) fn next_seq() -> u64 {
     NEXT.next()
 }
 
-/// What the tree keeps of a VMA; the page offsets are its key.
+/// The record of a VMA in the tree; its page offsets are the key.
 struct Record {
     space: std::sync::Weak<dyn RmapTarget>,
     at: Vpn,
     flags: u64,
     nonlinear: Option<VpnRange>,
-    /// Of a tree in whose lines others are let in.
+    /// The number of the VMA, in a tree that inserts VMAs behind others.
     seq: Option<SeqCell>,
 }
 
@@ -72,10 +76,10 @@ impl Record {
     }
 }
 
-/// The tree and its lock.
+/// A tree of VMAs and its lock.
 pub(super) struct RmapTree(RwLock<IntervalTree<Record>>);
 
-/// The lock held exclusively: no walk is under way.
+/// The exclusive lock of a tree: no walk is under way.
 pub(crate) struct Frozen<'t> {
     _held: RwLockWriteGuard<'t, IntervalTree<Record>>,
 }
@@ -84,7 +88,7 @@ impl RmapTree {
     pub(super) fn new() -> Self {
         Self(RwLock::new(IntervalTree::new()))
     }
-    /// Adds a VMA, and takes out under the same lock what it was before.
+    /// Inserts a VMA, and removes its old record under the same lock.
     pub(super) fn insert(&self, key: Key, place: &VmaPlacement, old: Option<Key>) {
         let record = Record::of(place, None);
         let mut tree = self.0.write();
@@ -93,7 +97,8 @@ impl RmapTree {
         }
         tree.insert(key, place.span().1, record);
     }
-    /// Adds a VMA behind all that start where it does, and takes out under the same lock what it was before.
+    /// Inserts a VMA behind all that start at its page offset, and removes its old record under the
+    /// same lock.
     pub(super) fn insert_last(
         &self,
         place: &VmaPlacement,
@@ -109,7 +114,8 @@ impl RmapTree {
         tree.insert(seq.key(start), end, record);
         seq
     }
-    /// Adds a VMA directly behind another that starts where it does (`vma_interval_tree_insert_after`).
+    /// Inserts a VMA directly behind another that starts at its page offset
+    /// (`vma_interval_tree_insert_after`).
     pub(super) fn insert_after(&self, place: &VmaPlacement, first: &SeqCell) -> SeqCell {
         let (start, end) = place.span();
         let mut tree = self.0.write();
@@ -145,15 +151,16 @@ impl RmapTree {
             _held: self.0.write(),
         }
     }
-    /// VMAs in the tree.
+    /// Returns the number of VMAs in the tree.
     pub(super) fn len(&self) -> usize {
         self.0.read().len()
     }
-    /// Whether a VMA maps a page of `[from, to)`, by what the tree says.
+    /// Returns true if a record of the tree covers a page of `[from, to)`.
     pub(super) fn maps(&self, from: u64, to: u64) -> bool {
         self.0.read().any_overlap(from, to)
     }
-    /// Visits the part of each VMA that maps pages `[from, to)`; `visit` says whether to go on.
+    /// Visits the part of each VMA that maps pages `[from, to)`. The walk stops when `visit`
+    /// returns false.
     pub(super) fn walk(
         &self,
         mut cx: RmapCx<'_>,
@@ -161,7 +168,8 @@ impl RmapTree {
         to: u64,
         mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
     ) {
-        // Address spaces met; kept until the lock is gone, since the last one to drop such a handle takes the lock.
+        // The address spaces of the VMAs, kept until the lock is free: the `Drop` of the last
+        // handle on an address space takes the lock.
         let mut met: SmallVec<[Arc<dyn RmapTarget>; 8]> = SmallVec::new();
         let tree = self.0.read();
         for (key, end, record) in tree.overlapping(from, to) {
@@ -189,20 +197,21 @@ impl RmapTree {
     }
 }
 
-/// A number between this key's and the next one's in its line, if there is one.
+/// Returns a number between this key's and the next one's at its page offset; `None` if there is
+/// none.
 fn between(tree: &IntervalTree<Record>, key: Key) -> Option<u64> {
     let above = Key {
         seq: key.seq + 1,
         ..key
     };
     let next = tree.at_or_above(above).filter(|k| k.start == key.start);
-    // Who comes last of all later gets a multiple of `SEQ_GAP` that is above this.
+    // A VMA that is inserted last later gets a multiple of `SEQ_GAP` above this.
     let free = (key.seq / SEQ_GAP + 1) * SEQ_GAP;
     let gap = next.map_or(free, |next| next.seq) - key.seq;
     (gap > 1).then(|| key.seq + gap / 2)
 }
 
-/// Those that start at an offset get seqs that stand apart, in the same order.
+/// Renumbers the VMAs that start at a page offset, in the same order, with gaps between them.
 fn renumber(tree: &mut IntervalTree<Record>, start: u64) {
     let mut at = Key { start, seq: 0 };
     let mut line = Vec::new();
@@ -221,7 +230,8 @@ fn unlock(tree: RwLockReadGuard<'_, IntervalTree<Record>>) {
     drop(tree);
 }
 
-/// Where the VMA of a spot maps the frame, if that is not known from its page offset: a spot for each such page.
+/// Visits the spot itself, or, of a nonlinear VMA, each page that maps the frame. Returns false if
+/// a visit did.
 pub(super) fn each_page(
     mut cx: RmapCx<'_>,
     spot: &MappedAt<'_>,
@@ -253,7 +263,7 @@ mod tests {
     };
     use std::sync::Weak;
 
-    /// Nobody walks there.
+    /// An address space without mappings.
     struct Nowhere;
 
     impl RmapTarget for Nowhere {
@@ -285,7 +295,7 @@ mod tests {
         }
     }
 
-    /// A VMA that starts at page offset 5; `nth` tells which.
+    /// Makes a VMA that starts at page offset 5; `nth` tells them apart.
     fn place(nth: u64) -> VmaPlacement {
         VmaPlacement {
             space: Weak::<Nowhere>::new(),
@@ -296,7 +306,8 @@ mod tests {
         }
     }
 
-    /// Many more than seqs can be halved: the line is that of a list, in which each stands behind its parent.
+    /// Inserts far more VMAs than a gap can be halved, and compares their order with a list in
+    /// which each child is put behind its parent.
     #[test]
     fn forked_vmas_stand_directly_behind_their_parents() {
         let tree = RmapTree::new();
@@ -305,7 +316,7 @@ mod tests {
         let mut x = 7_u64;
         for nth in 0..if cfg!(miri) { 60 } else { 600 } {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            // Some come last, most are children: of the first, of the last, of any.
+            // Some VMAs come last, most are children: of the first VMA, of the last one, of any.
             let parent = match (x >> 33) % 8 {
                 0 => None,
                 1..4 => seqs.first(),

@@ -1,4 +1,4 @@
-//! From a locked frame to everything that may map it: `rmap_walk`.
+//! Walks from a locked frame to everything that may map it (`rmap_walk`).
 
 use super::{
     exported::ExportOrder,
@@ -13,8 +13,10 @@ use crate::{
     frame::{FrameLock, HUGE, PhysMem},
 };
 
-/// Visits every page of an address space that may map the frame, with the lock held that keeps it there. The visitor
-/// says whether to go on, and checks whether the frame is really mapped where it is led.
+/// Visits every page of an address space that may map the frame, with the lock held that keeps it
+/// there.
+///
+/// The visitor returns true to continue. It must check that the frame is really mapped at the page.
 pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
     registry: &Registry,
     cx: &mut Cx<'_, R, Sleepable>,
@@ -24,7 +26,8 @@ pub(crate) fn walk_frame<R: Below<rank::Rmap>>(
     walk_as(registry, cx, locked, locked.pfn(), visit);
 }
 
-/// The same of a frame that entries name by another number, `pfn`.
+/// Visits the pages that may map a frame, in nonlinear VMAs those whose entries name `pfn` instead
+/// of it.
 fn walk_as<R: Below<rank::Rmap>>(
     registry: &Registry,
     cx: &mut Cx<'_, R, Sleepable>,
@@ -40,7 +43,8 @@ fn walk_as<R: Below<rank::Rmap>>(
     }
 }
 
-/// The same for the huge page that a locked frame is part of.
+/// Maps by small entries, wherever it is mapped, the huge page that a locked frame is part of
+/// (`split_folio`).
 pub(crate) fn split_huge_of(
     registry: &Registry,
     mem: &PhysMem,
@@ -58,11 +62,11 @@ pub(crate) fn split_huge_of(
     }
 }
 
-/// Takes out every mapping of a locked frame, until none is left (`try_to_unmap`).
+/// Takes out every mapping of a locked frame (`try_to_unmap`).
 ///
 /// # Errors
 ///
-/// [`UnmapRefused`]: a mapping had to stay; those before it are gone.
+/// [`UnmapRefused`]: a mapping had to stay; the mappings before it are gone.
 pub(crate) fn unmap_frame(
     registry: &Registry,
     mem: &PhysMem,
@@ -73,45 +77,45 @@ pub(crate) fn unmap_frame(
 ) -> Result<(), UnmapRefused> {
     let pfn = locked.pfn();
     let exports = &registry.exports;
-    exports.tell(mem, cx, pfn, ExportOrder::BeforeRmaps);
+    exports.notify_in_turn(mem, cx, pfn, ExportOrder::BeforeRmaps);
     let mut out = Ok(());
     walk_frame(registry, cx, locked, |cx, spot| {
         out = spot.space.try_to_unmap(cx, spot, pfn, how, blocking);
         out.is_ok() && mem.mapcount(pfn) > 0
     });
-    exports.tell(mem, cx, pfn, ExportOrder::AfterRmaps);
+    exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
     match mem.mapcount(pfn) {
         0 => Ok(()),
         _ => out.and(Err(UnmapRefused::Needed)),
     }
 }
 
-/// Puts a frame back, or another in its place, wherever [`Unmap::Migration`] left a mark of `locked`
-/// (`remove_migration_ptes`). `at`: whose pages it is looked for among.
+/// Puts frame `new`, which may be the old one, in the place of every migration mark of `locked`
+/// (`remove_migration_ptes`). The marks are looked for where the owner of `new` may be mapped.
 pub(crate) fn restore(
     registry: &Registry,
     cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
     new: &FrameLock<'_>,
 ) {
-    // The new frame has the owner already; the old one may have lost it.
+    // The owner of the new frame is set by now; that of the old one may have been cleared.
     walk_as(registry, cx, new, locked.pfn(), |cx, spot| {
         spot.space.restore(cx, spot, locked.pfn(), new.pfn());
         true
     });
 }
 
-/// How a page was used since somebody last looked.
+/// The use of a page since it was last asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usage {
-    /// By this many mappings.
+    /// The page was used by this many mappings.
     By(u32),
-    /// It is locked in memory.
+    /// The page is locked in memory.
     Locked,
 }
 
-/// Asks every mapping of a locked frame, and every external MMU behind it, whether it was used, and clears what says
-/// so (`folio_referenced`). All are asked, whatever the first says, but for the rest after a locked one.
+/// Reads and clears the use of a locked frame by every mapping, and by every external MMU behind it
+/// (`folio_referenced`). All mappings are asked, except those after one that is locked in memory.
 pub(crate) fn referenced<R: Below<rank::Rmap>>(
     registry: &Registry,
     mem: &PhysMem,
@@ -132,7 +136,8 @@ pub(crate) fn referenced<R: Below<rank::Rmap>>(
             (Some(_), _) => {}
         }
         asked += 1;
-        // Counted only now: a mapping that was shared unasked is a mapping since it was asked.
+        // Counted only now: a mapping that a fork added, and that was not asked, is a mapping
+        // since.
         asked < mem.mapcount(pfn) && out != Usage::Locked
     });
     out

@@ -1,4 +1,4 @@
-//! Addresses of which each is taken once at a time.
+//! Addresses, each of which can be taken once at a time.
 
 use parking_lot::Mutex;
 use std::{
@@ -6,8 +6,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Addresses that are taken, in the whole process. Model checkers do not look at it, as at [`IdSource`](super::IdSource): no
-/// two of their threads take one address.
+/// The addresses that are taken, in the whole process. Model checkers do not see it, as they do not
+/// see [`IdSource`](super::IdSource): no two of their threads take one address.
 #[derive(Debug)]
 pub(crate) struct Addresses(Mutex<BTreeSet<usize>>);
 
@@ -23,7 +23,7 @@ impl Addresses {
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(BTreeSet::new()))
     }
-    /// `None`: it is taken.
+    /// Takes an address; `None` if it is taken.
     pub(crate) fn take<T: ?Sized>(&'static self, at: *const T) -> Option<TakenAddress> {
         let address = at.addr();
         self.0.lock().insert(address).then(|| TakenAddress {
@@ -35,7 +35,7 @@ impl Addresses {
 }
 
 impl TakenAddress {
-    /// Others may take it from here on.
+    /// Gives the address back: from here on it can be taken again.
     pub(crate) fn give_back(&self) {
         if self.taken.swap(false, Ordering::Relaxed) {
             self.of.0.lock().remove(&self.address);
@@ -62,7 +62,7 @@ mod tests {
         let other = TAKEN.take(&raw const b).unwrap();
         first.give_back();
         let again = TAKEN.take(&raw const a).unwrap();
-        // It was given back already, and is another's now.
+        // This value gave the address back before, so it belongs to another value now.
         drop(first);
         assert!(TAKEN.take(&raw const a).is_none());
         drop((again, other));

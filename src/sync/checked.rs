@@ -1,7 +1,8 @@
-//! What model checkers get: their own primitives, with the faces of those in `real`.
+//! The primitives of a model checker, with the interfaces of those in `real`.
 //!
-//! Both checkers offer the standard library's; `parking_lot`'s differ in that `lock` gives a guard and nothing else, and
-//! that a condition variable borrows it. And that a panic under one does not poison it: what it guards is put right by guards.
+//! Both checkers have the interface of the standard library. That of `parking_lot` differs: `lock`
+//! returns a guard and nothing else, a condition variable borrows the guard, and a panic under a
+//! lock does not poison it (guards repair the data).
 #![allow(unsafe_code)]
 
 #[cfg(loom)]
@@ -29,7 +30,7 @@ use std::{
 pub(crate) mod thread {
     pub(crate) use super::checker::thread::{spawn, yield_now};
 
-    /// No time passes under a checker.
+    /// Yields: no time passes under a checker.
     pub(crate) fn sleep(_time: std::time::Duration) {
         yield_now();
     }
@@ -38,7 +39,7 @@ pub(crate) mod thread {
 #[derive(Default)]
 pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
 
-/// The inner guard is away only while a condition variable has it.
+/// The inner guard is absent only while a condition variable has it.
 pub(crate) struct MutexGuard<'l, T>(Option<checker::sync::MutexGuard<'l, T>>);
 
 impl<T> Mutex<T> {
@@ -56,7 +57,7 @@ impl<T> Mutex<T> {
         };
         Some(MutexGuard(Some(guard)))
     }
-    /// Tries often, as no time passes.
+    /// Tries 200 times, because no time passes.
     pub(crate) fn try_lock_for(&self, _time: Duration) -> Option<MutexGuard<'_, T>> {
         (0..200).find_map(|_| {
             let guard = self.try_lock();
@@ -87,7 +88,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 #[derive(Default)]
 pub(crate) struct Condvar(checker::sync::Condvar);
 
-/// Whether a wait ended by its deadline.
+/// The outcome of a wait with a deadline.
 #[derive(Debug)]
 pub(crate) struct TimedOut(bool);
 
@@ -105,7 +106,7 @@ impl Condvar {
         let held = guard.0.take().expect("held");
         guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
-    /// Deadlines are infinitely far away.
+    /// Waits without a deadline: no time passes.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _end: Instant) -> TimedOut {
         self.wait(guard);
         TimedOut(false)
@@ -131,10 +132,11 @@ impl<T> RwLock<T> {
     }
 }
 
-/// Unlike the standard library's it makes a value outside of any lock, and drops it if it comes second.
+/// A cell that is set once. Unlike that of the standard library it makes a value outside of any
+/// lock, and drops the value if another thread has set one.
 pub(crate) struct OnceLock<T> {
     cell: std::sync::OnceLock<T>,
-    /// What the checker sees of it.
+    /// The state that the checker sees.
     ready: AtomicBool,
 }
 
@@ -159,7 +161,7 @@ impl<T> OnceLock<T> {
             return value;
         }
         if self.set(make()).is_err() {
-            // Whoever was first may not have come to say so.
+            // The thread that was first may not have set the flag yet.
             self.ready.store(true, Ordering::Release);
         }
         self.cell.get().expect("set by this thread or another")
@@ -201,7 +203,7 @@ pub(crate) struct RaceProbe {
     cell: loom::cell::UnsafeCell<()>,
 }
 
-// SAFETY: there is nothing in it; who accesses it at the same time is what loom is to say.
+// SAFETY: the cell is empty; loom reports accesses at the same time.
 #[cfg(loom)]
 unsafe impl Sync for RaceProbe {}
 
@@ -237,7 +239,7 @@ pub(crate) fn zeros<const N: usize>() -> [AtomicU64; N] {
 pub(crate) fn nulls<T, const N: usize>() -> [AtomicPtr<T>; N] {
     std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()))
 }
-/// The number of the thread: the last one in its name, the same in each execution.
+/// Returns the number of this thread: the last digit of its name, which is equal in each execution.
 pub(super) fn shard_index() -> usize {
     let name = format!("{:?}", checker::thread::current().id());
     let digit = |c: char| c.to_digit(10).and_then(|d| usize::try_from(d).ok());

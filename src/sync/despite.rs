@@ -1,11 +1,12 @@
-//! Calls of others' code, each of which must be made whether or not one before it panics.
+//! Calls of foreign code, each of which must be made even if one before it panics.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-/// Keeps the first panic of several calls until all of them were made.
+/// Keeps the first panic of several calls until all of them were made
+/// (docs/adr/0024-a-panic-does-or-undoes.md).
 #[derive(Default)]
 #[must_use = "the panic goes on with `resume`"]
 pub(crate) struct Despite(Option<Box<dyn Any + Send>>);
@@ -21,7 +22,7 @@ impl Despite {
             }
         }
     }
-    /// The first panic goes on, unless another one is under way already.
+    /// Continues with the first panic, unless this thread unwinds already.
     pub(crate) fn resume(self) {
         if let Some(why) = self.0
             && !panicking()
@@ -31,7 +32,7 @@ impl Despite {
     }
 }
 
-/// Whether this thread unwinds: a second panic would end the process.
+/// Returns true if this thread unwinds: a second panic would end the process.
 #[inline]
 pub(crate) fn panicking() -> bool {
     std::thread::panicking()

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Gives out ascending numbers, each once in the life of the process. Model checkers do not look at it: whoever draws
-/// first, the numbers differ, and nothing else may depend on them.
+/// A source of ascending numbers, each given out once in the life of the process.
+///
+/// Model checkers do not see it: in every order of threads the numbers differ, and nothing else may
+/// depend on them.
 #[derive(Debug)]
 pub(crate) struct IdSource(AtomicU64);
 

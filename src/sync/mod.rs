@@ -1,7 +1,18 @@
-//! The one place that names a lock, an atomic or a thread.
+//! The only module that names a lock, an atomic or a thread.
 //!
-//! Everything else imports from here, so that a model checker's primitives can take the place of these: `real` is what
-//! users get, `checked` is what `--cfg loom` and `--cfg shuttle` get. `docs/evidence.md` says what is checked with them.
+//! All other modules import from here, so that the primitives of a model checker can replace these
+//! under `--cfg loom` and `--cfg shuttle`. `docs/evidence.md` lists the properties that are checked
+//! so.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `real` | the primitives of users: locks of `parking_lot`, atomics of the standard library |
+//! | `checked` | the primitives of loom and shuttle, with equal interfaces |
+//! | `sharded` | a value for each of several groups of threads |
+//! | `sharded_rwlock` | a reader-writer lock whose readers do not meet |
+//! | `addresses` | addresses, each of which can be taken once at a time |
+//! | `id_source` | numbers that are given out once |
+//! | `despite` | calls that are made even if one before them panics |
 
 mod addresses;
 #[cfg(any(loom, shuttle))]

@@ -1,4 +1,4 @@
-//! What users get: `parking_lot`'s locks, the standard library's atomics and threads.
+//! The primitives of users: locks of `parking_lot`, atomics and threads of the standard library.
 
 pub(crate) use parking_lot::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -15,16 +15,18 @@ pub(crate) use std::{
     thread, thread_local,
 };
 
-/// Beside each access of `crossbeam-epoch`, which shuttle does not see: a place where it may switch. Nothing otherwise.
+/// Lets shuttle switch threads beside an access of `crossbeam-epoch`, which it does not see. Does
+/// nothing otherwise.
 #[inline]
 pub(crate) const fn switch_point() {}
 
-/// Stands between accesses whose order is sequentially consistent: loom takes them for acquire and release, and is told by a
-/// fence. Nothing otherwise.
+/// Tells loom that the accesses around it are sequentially consistent, by a fence: loom takes such
+/// accesses for acquire and release. Does nothing otherwise.
 #[inline]
 pub(crate) const fn sequential() {}
 
-/// Stands beside data that raw pointers lead to, so that loom can say who accesses them at the same time.
+/// Stands beside data that raw pointers lead to, so that loom can report accesses to them at the
+/// same time.
 #[derive(Debug)]
 pub(crate) struct RaceProbe;
 
@@ -33,37 +35,38 @@ impl RaceProbe {
     pub(crate) const fn new() -> Self {
         Self
     }
-    /// The data are read.
+    /// Notes that the data are read.
     #[inline]
     pub(crate) const fn read(&self) {}
-    /// The data are written, or go.
+    /// Notes that the data are written, or destroyed.
     #[inline]
     pub(crate) const fn write(&self) {}
 }
 
-/// The pointer, where nobody else has the atomic.
+/// Reads a pointer that no other thread can access.
 #[inline]
 pub(crate) fn atomic_get_mut<T>(at: &mut AtomicPtr<T>) -> *mut T {
     *at.get_mut()
 }
-/// Entries of a table page.
+/// Makes the entries of a table page, all zero.
 #[inline]
 pub(crate) const fn zeros<const N: usize>() -> [AtomicU64; N] {
     [const { AtomicU64::new(0) }; N]
 }
-/// Slots of a directory page.
+/// Makes the slots of a directory page, all null.
 #[inline]
 pub(crate) const fn nulls<T, const N: usize>() -> [AtomicPtr<T>; N] {
     [const { AtomicPtr::new(std::ptr::null_mut()) }; N]
 }
-/// The number of this thread, in the order in which threads first asked.
+/// Returns the number of this thread; threads are numbered in the order in which they first ask.
 #[inline]
 pub(super) fn shard_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed));
     LANE.with(|lane| *lane)
 }
-/// Twice as many as there are processors, as threads are dealt out in turn; a power of two.
+/// Returns the number of shards, a power of two: twice the number of processors, because threads
+/// are dealt out in turn.
 pub(super) fn shard_count() -> usize {
     static LANES: OnceLock<usize> = OnceLock::new();
     *LANES.get_or_init(|| {

@@ -1,11 +1,12 @@
-//! Values that threads do not share.
+//! Values for groups of threads, which so do not share a cache line.
 
-/// Keeps its value on cache lines of its own; two of them, as processors fetch lines in pairs.
+/// A value on cache lines of its own: two lines, because processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct CachePadded<T>(pub(crate) T);
 
-/// A value for each of several groups of threads, so that threads which run at the same time seldom meet.
+/// A value for each of several groups of threads, so that threads which run at the same time seldom
+/// meet.
 #[derive(Debug)]
 pub(crate) struct Sharded<T>(Box<[CachePadded<T>]>);
 
@@ -20,7 +21,7 @@ impl<T: Default> Sharded<T> {
 }
 
 impl<T> Sharded<T> {
-    /// The value of this thread's group: always the same.
+    /// Returns the value of this thread's group, which is always the same one.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
         &self.0[super::shard_index() & (self.0.len() - 1)].0

@@ -1,8 +1,10 @@
-//! A reader-writer lock for what is read often and by many: each reader writes to its thread's shard alone.
+//! A reader-writer lock for values that many threads read often: each reader writes to its thread's
+//! shard alone.
 //!
 //! Guarantee: that of a reader-writer lock.
 //!
-//! How: each shard has a lock of its own. A reader takes the one of its shard, a writer takes all of them, in their order.
+//! How: each shard has a lock. A reader takes the lock of its shard, a writer takes all locks in
+//! their order (docs/adr/0009-the-mmap-lock-has-lanes.md).
 #![allow(unsafe_code)]
 
 use super::{RwLock, Sharded};
@@ -14,7 +16,8 @@ pub(crate) struct ShardedRwLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: as of a reader-writer lock: readers in several threads share the value, and a writer may send it away.
+// SAFETY: as for a reader-writer lock: readers in several threads share the value, and a writer may
+// send it away.
 unsafe impl<T: Send + Sync> Sync for ShardedRwLock<T> {}
 
 impl<T> ShardedRwLock<T> {
@@ -24,17 +27,18 @@ impl<T> ShardedRwLock<T> {
             value: UnsafeCell::new(value),
         }
     }
-    /// Shows the value to `f`, which must not come here again.
+    /// Shows the value to `f`, which must not use this lock again.
     #[inline]
     pub(crate) fn read<O>(&self, f: impl FnOnce(&T) -> O) -> O {
         let _held = self.locks.mine().read();
-        // SAFETY: a writer holds the locks of all locks, so also the one held here.
+        // SAFETY: a writer holds the locks of all shards, so also the one that is held here.
         f(unsafe { &*self.value.get() })
     }
-    /// Lends the value to `f`, which must not come here again.
+    /// Lends the value to `f`, which must not use this lock again.
     pub(crate) fn write<O>(&self, f: impl FnOnce(&mut T) -> O) -> O {
         let _held: Vec<_> = self.locks.iter().map(RwLock::write).collect();
-        // SAFETY: a reader holds the lock of a shard, and another writer those of all; all are held here.
+        // SAFETY: a reader holds the lock of a shard, and another writer those of all; all are held
+        // here.
         f(unsafe { &mut *self.value.get() })
     }
 }

@@ -87,7 +87,7 @@ impl Mm {
         let exported = mem.flags(locked.pfn()).contains(FrameFlags::EXPORTED);
         if exported && !self.is_exportable(cx, at, access, locked) {
             let exports = &self.machine().registry().exports;
-            exports.tell_now(mem, &mut cx.descend(), locked.pfn());
+            exports.notify(mem, &mut cx.descend(), locked.pfn());
         }
     }
     fn exportable_at(&self, cx: &mut CallCx<'_>, at: Vpn, access: Access) -> Exportable<'_> {

@@ -21,8 +21,8 @@ impl Mm {
     }
     /// Runs `f`; returns its result if no window was open over `range` meanwhile. The range is one
     /// page, or pages of one 2-MiB block.
-    pub(crate) fn quietly<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
-        self.notifiers.quietly(range, f)
+    pub(crate) fn if_no_window<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
+        self.notifiers.if_no_window(range, f)
     }
     /// Lets an oracle watch the windows of this address space, which has an external MMU.
     pub(crate) fn set_watch(&self, watch: Arc<dyn WindowObserver>) {

@@ -120,7 +120,7 @@ impl Mm {
         });
         // A driver that has the frame by number must not write to it either, before the bytes are
         // compared.
-        self.machine().registry().exports.tell_now(mem, cx, pfn);
+        self.machine().registry().exports.notify(mem, cx, pfn);
         done
     }
     /// Replaces the page by `kept` (`replace_page`), if it is still the page that was compared, and
