@@ -7,7 +7,7 @@ use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
     FaultError, Machine,
     error::ObjectError,
-    file::{Backing, File, FileMode, MemoryObject, PageCache, Want},
+    file::{Backing, File, FileMode, MemoryObject, PageCache, PageRequest},
     frame::Frame,
     mm::MapFlags,
     rmap::Mapping,
@@ -57,7 +57,12 @@ impl MemoryObject for Strange {
     fn size(&self) -> u64 {
         8 * PAGE
     }
-    fn page(&self, mut cx: FaultCx<'_>, index: u64, _: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        _: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         let out = |_| ObjectError::Unsupported;
         let index = match self.how {
             How::Foreign | How::ForeignAround => return self.other.mem().alloc().map_err(out),
