@@ -1,15 +1,18 @@
-//! The pages of an object that are in memory: `i_pages`.
+//! The page cache of an object: its pages in memory, by number (`i_pages`).
 //!
-//! Guarantee: a frame in the cache has a reference from it and is owned by the object's mapping at its index; a frame
-//! that was taken out is mapped nowhere and owned by nobody. What [`get`](PageCache::get) returns is up to date.
+//! Guarantee: a frame in the cache has a reference from it and is owned by the object's mapping at
+//! its index; a frame that was taken out is mapped nowhere and has no owner. A page that
+//! [`get`](PageCache::get) returns is up to date.
 //!
-//! How: pages come in under [`Filling`](super::Filling), and are cut off under [`Cutting`](super::Cutting), which exclude each other. A
-//! page that is being read is in the cache, locked and not up to date: who wants it waits for its lock. No lock of the
-//! cache's own is held while a page is read.
+//! Pages come in under [`Filling`](super::Filling) and are cut off under
+//! [`Cutting`](super::Cutting), which exclude each other. A page that is being read is in the
+//! cache, locked and not up to date: a thread that wants it waits for its lock. No lock of the
+//! cache itself is held while a page is read
+//! (docs/adr/0007-pages-of-objects-are-mapped-under-their-lock.md).
 
 use super::{
     host::Host,
-    slots::{Slot, Slots},
+    slots::{PageSlot, PageSlots},
 };
 use crate::ctx::FolioCx;
 
@@ -25,24 +28,25 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// What becomes of pages under memory pressure.
+/// The fate of a cache's pages under memory pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
-    /// They go to swap.
+    /// Pages are written to swap.
     Swap,
-    /// A clean page can be read again; a dirty one is written back first, where the object says how.
+    /// A clean page is dropped, as it can be read again; a dirty page is written back first, if the
+    /// object can do it.
     Store,
-    /// They stay.
+    /// Pages stay.
     Nothing,
 }
 
-/// How dirty pages of a cache are written back when memory is looked for.
+/// Writes back dirty pages of a cache for reclaim.
 pub(super) trait WriteBack: Send + Sync {
-    /// Writes back page `index`, whose locked frame nothing maps.
+    /// Writes back page `index`, which is locked and not mapped.
     ///
     /// # Errors
     ///
-    /// [`ObjectError`]: it stays dirty.
+    /// [`ObjectError`]: the page stays dirty.
     fn write_back(
         &self,
         cx: &mut FolioCx<'_>,
@@ -51,19 +55,19 @@ pub(super) trait WriteBack: Send + Sync {
     ) -> Result<(), ObjectError>;
 }
 
-/// Frames by page number, and who maps them.
+/// The pages of an object in memory, by number, and the mappings of the object.
 pub struct PageCache {
     backing: Backing,
     host: Host,
     mapping: Arc<Mapping>,
-    pub(super) slots: Mutex<Slots>,
-    /// Held shared by who brings pages in, alone by who cuts them off (`invalidate_lock`).
+    pub(super) slots: Mutex<PageSlots>,
+    /// Held shared while pages come in, exclusively while pages are cut off (`invalidate_lock`).
     pub(super) extent: RwLock<()>,
     writer: OnceLock<Weak<dyn WriteBack>>,
 }
 
 impl PageCache {
-    /// An empty cache.
+    /// Creates an empty cache.
     ///
     /// # Errors
     ///
@@ -86,98 +90,99 @@ impl PageCache {
             }
         }))
     }
-    /// Says once how dirty pages are written back.
+    /// Sets the writer of dirty pages; the first one stays.
     pub(super) fn set_writer(&self, writer: Weak<dyn WriteBack>) {
         let _first = self.writer.set(writer);
     }
-    /// The machine's side.
+    /// Returns the part of the machine that the object uses.
     pub fn host(&self) -> &Host {
         &self.host
     }
-    /// Who maps the object.
+    /// Returns the reverse map of the object: all VMAs that map it.
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }
-    /// Pages in the cache.
+    /// Returns the number of pages in the cache.
     pub fn len(&self) -> u64 {
         self.slots.lock().len()
     }
-    /// Whether no page is in it.
+    /// Returns true if no page is in the cache.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The frame of page `index` if it is there and up to date.
+    /// Returns the frame of page `index` if it is in the cache and up to date.
     pub fn get(&self, index: u64) -> Option<Frame<'_>> {
-        // Until this has a reference of its own nobody takes the page out, which would give up the cache's.
+        // Held until the frame has a reference of this call: a thread that takes the page out in
+        // between would give up the last one, the cache's.
         let slots = self.slots.lock();
         match slots.get(index)? {
-            Slot::Frame(pfn) => Some(self.host.mem.get(pfn)),
-            Slot::Unread(_) | Slot::Swap(_) => None,
+            PageSlot::Frame(pfn) => Some(self.host.mem.get(pfn)),
+            PageSlot::Unread(_) | PageSlot::Swap(_) => None,
         }
     }
-    /// The first page at or above `from`, below `to`, that is in the cache, up to date or not.
+    /// Returns the first page in `[from, to)` that is in the cache, up to date or not.
     pub fn next(&self, from: u64, to: u64) -> Option<(u64, Frame<'_>)> {
         let slots = self.slots.lock();
         let mut at = from;
         loop {
             match slots.next(at, to)? {
-                (index, Slot::Frame(pfn) | Slot::Unread(pfn)) => {
+                (index, PageSlot::Frame(pfn) | PageSlot::Unread(pfn)) => {
                     return Some((index, self.host.mem.get(pfn)));
                 }
-                (index, Slot::Swap(_)) => at = index + 1,
+                (index, PageSlot::Swap(_)) => at = index + 1,
             }
         }
     }
-    /// Whether page `index` is nowhere: neither in the cache nor in swap.
+    /// Returns true if page `index` is neither in the cache nor in swap.
     pub(super) fn is_hole(&self, index: u64) -> bool {
         self.slots.lock().get(index).is_none()
     }
-    /// Whether page `index` is in swap.
+    /// Returns true if page `index` is in swap.
     pub(super) fn is_swapped(&self, index: u64) -> bool {
-        matches!(self.slots.lock().get(index), Some(Slot::Swap(_)))
+        matches!(self.slots.lock().get(index), Some(PageSlot::Swap(_)))
     }
-    /// The pages of `[from, to)` that are in swap.
+    /// Returns the pages of `[from, to)` that are in swap.
     pub(super) fn swapped(&self, from: u64, to: u64) -> Vec<u64> {
         let slots = self.slots.lock();
         let mut swapped = Vec::new();
         let mut at = from;
         while let Some((index, slot)) = slots.next(at, to) {
-            swapped.extend(matches!(slot, Slot::Swap(_)).then_some(index));
+            swapped.extend(matches!(slot, PageSlot::Swap(_)).then_some(index));
             at = index + 1;
         }
         swapped
     }
-    /// Whether the locked frame is still page `index`.
+    /// Returns true if the locked frame is page `index` of this cache; true until it is unlocked.
     pub fn holds(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.host.mem.owner(locked.pfn()) == Some(self.mapping.owner(index))
     }
-    /// Gives up the pages of `[from, to)` that are in swap.
+    /// Frees the swap slots of pages in `[from, to)`.
     pub(super) fn drop_swapped(&self, from: u64, to: u64) {
         let mut slots = self.slots.lock();
         let mut at = from;
         while let Some((index, slot)) = slots.next(at, to) {
-            if let Slot::Swap(slot) = slot {
+            if let PageSlot::Swap(slot) = slot {
                 slots.remove(index);
                 self.host.mem.swap_free(slot);
             }
             at = index + 1;
         }
     }
-    /// Takes page `index`, which the frame is, out of the cache.
+    /// Takes page `index`, which has this frame, out of the cache.
     pub(super) fn take(&self, index: u64, pfn: Pfn) {
         let mem = &self.host.mem;
         let old = self.slots.lock().remove(index);
         debug_assert!(
-            matches!(old, Some(Slot::Frame(p) | Slot::Unread(p)) if p == pfn),
+            matches!(old, Some(PageSlot::Frame(p) | PageSlot::Unread(p)) if p == pfn),
             "page {index}"
         );
         mem.set_owner(pfn, None);
         drop(mem.adopt(pfn));
     }
-    /// Puts a frame in as page `index`, under the lock of the slots.
+    /// Adds a frame as page `index`, under the lock of the slots; `read`: it is up to date.
     pub(super) fn put(
         &self,
-        mut slots: MutexGuard<'_, Slots>,
+        mut slots: MutexGuard<'_, PageSlots>,
         index: u64,
         frame: &Frame<'_>,
         read: bool,
@@ -189,8 +194,8 @@ impl PageCache {
         }
         mem.set_owner(pfn, Some(self.mapping.owner(index)));
         let slot = match read {
-            true => Slot::Frame(pfn),
-            false => Slot::Unread(pfn),
+            true => PageSlot::Frame(pfn),
+            false => PageSlot::Unread(pfn),
         };
         slots.insert(index, slot);
         if self.backing != Backing::Nothing {
@@ -204,8 +209,7 @@ impl PageKeeper for PageCache {
         let mem = &self.host.mem;
         let pfn = locked.pfn();
         let mut slots = self.slots.lock();
-        // The cache's reference and the caller's: somebody else is using it otherwise.
-        if !self.holds(locked, index) || mem.refcount(pfn) != 2 || mem.mapcount(pfn) != 0 {
+        if !self.holds(locked, index) || !mem.is_only_cached(pfn) {
             return false;
         }
         match self.backing {
@@ -216,9 +220,10 @@ impl PageKeeper for PageCache {
             }
             Backing::Swap => match mem.swap_store(pfn) {
                 Some(slot) => {
-                    slots.insert(index, Slot::Swap(slot));
+                    slots.insert(index, PageSlot::Swap(slot));
                 }
-                // Nobody has written to it, and it reads zero again when it is asked for: that takes no swap.
+                // The page was never written and reads as zero again after a fault: it needs no
+                // swap.
                 None if !mem.flags(pfn).contains(FrameFlags::DIRTY) && mem.reads_zero(pfn) => {
                     slots.remove(index);
                 }
@@ -238,12 +243,12 @@ impl PageKeeper for PageCache {
         let mem = &self.host.mem;
         let pfn = locked.pfn();
         let mut slots = self.slots.lock();
-        let idle = mem.refcount(pfn) == 2 && mem.mapcount(pfn) == 0;
-        let is_read = slots.get(index) == Some(Slot::Frame(pfn));
+        let idle = mem.is_only_cached(pfn);
+        let is_read = slots.get(index) == Some(PageSlot::Frame(pfn));
         if self.backing == Backing::Nothing || !self.holds(locked, index) || !idle || !is_read {
             return false;
         }
-        slots.insert(index, Slot::Frame(new.clone().into_raw()));
+        slots.insert(index, PageSlot::Frame(new.clone().into_raw()));
         drop(slots);
         mem.set_owner(new.pfn(), Some(self.mapping.owner(index)));
         mem.set_owner(pfn, None);
@@ -264,11 +269,11 @@ impl Drop for PageCache {
     fn drop(&mut self) {
         for slot in self.slots.get_mut().drain() {
             match slot {
-                Slot::Frame(pfn) | Slot::Unread(pfn) => {
+                PageSlot::Frame(pfn) | PageSlot::Unread(pfn) => {
                     self.host.mem.set_owner(pfn, None);
                     drop(self.host.mem.adopt(pfn));
                 }
-                Slot::Swap(slot) => self.host.mem.swap_free(slot),
+                PageSlot::Swap(slot) => self.host.mem.swap_free(slot),
             }
         }
     }

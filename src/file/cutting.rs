@@ -1,12 +1,14 @@
-//! Pages go for good: an object is cut, or a hole is punched in it.
+//! Cutting pages out of an object: truncation, and punching holes.
 //!
-//! Guarantee: while a [`Cutting`] lives no page comes into the cache but by who holds it. So blocks that are given up
-//! after the pages are read by nobody in between.
+//! Guarantee: while a [`Cutting`] lives, only its holder brings pages into the cache. So blocks
+//! that are released after their pages are not read again in between.
 //!
-//! Rule: *until the first page goes, a panic of a driver leaves all as it was; from then on the cut is finished first*, and
-//! the panic goes on after that. In between, a file would have lost what was in its pages and still show what lies below.
+//! Rule: *until the first page is removed, a panic of a driver leaves all as it was; from then on
+//! the cut is finished first*, and the panic goes on after that
+//! (docs/adr/0024-a-panic-does-or-undoes.md). An object that was cut in part would have lost the
+//! bytes of its pages and still show the bytes below.
 
-use super::{PageCache, filling::Filling, io::Reach};
+use super::{PageCache, filling::Filling, io::ByteSpan};
 use crate::ctx::FolioCx;
 
 use crate::{
@@ -19,17 +21,17 @@ use crate::{
 };
 use std::{fmt, ops::Range};
 
-/// Whether the bytes of a page that were zeroed in the cache have to be written back.
+/// The state of bytes that were zeroed in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Zeroed {
-    /// They have.
+    /// They have to be written back.
     Dirty,
-    /// The object sees to its blocks.
+    /// The object zeroes its blocks itself.
     Clean,
 }
 
-/// Pages may be cut out of a cache: none comes in meanwhile, by faults, reads or reading ahead
-/// (`filemap_invalidate_lock`).
+/// The right to cut pages out of a cache. No page comes in meanwhile, by faults, reads or
+/// read-ahead (`filemap_invalidate_lock`).
 #[must_use]
 pub struct Cutting<'c, 't> {
     filling: Filling<'c, 't>,
@@ -38,7 +40,8 @@ pub struct Cutting<'c, 't> {
 }
 
 impl PageCache {
-    /// Keeps pages from coming in, so that some can be cut off. Waits for those that are being read.
+    /// Keeps pages from coming in, so that some can be cut off. Waits for pages that are being
+    /// read.
     pub fn cutting<'c, 't, R: Below<rank::Cache>>(
         &'c self,
         cx: &'t mut Cx<'_, R, Sleepable>,
@@ -50,7 +53,7 @@ impl PageCache {
             _alone: alone,
         }
     }
-    /// Drops the mappings of a locked page.
+    /// Removes all mappings of a locked page.
     fn unmap(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) {
         let mem = self.host().mem();
         let pfn = locked.pfn();
@@ -58,7 +61,7 @@ impl PageCache {
             self.mapping().unmap_frame(mem, cx, index, pfn);
         }
     }
-    /// Takes a locked page out that nothing maps.
+    /// Takes a locked page that is not mapped out of the cache; its bytes are lost.
     fn take_clean(&self, locked: &FrameLock<'_>, index: u64) {
         let pfn = locked.pfn();
         self.host().mem().clear_flags(pfn, FrameFlags::DIRTY);
@@ -67,18 +70,20 @@ impl PageCache {
 }
 
 impl<'c, 't> Cutting<'c, 't> {
-    /// Pages may come in as well, by who cuts.
+    /// Returns the right to bring pages in, for the holder of this one.
     pub(super) fn filling(&mut self) -> &mut Filling<'c, 't> {
         &mut self.filling
     }
+    /// Returns the token below the lock.
     fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
         self.filling.cx()
     }
-    /// Brings back from swap the pages of which only a part goes, so that nothing can fail later.
+    /// Reads the pages at both ends of the range back from swap if the range ends inside of them,
+    /// so that nothing can fail later.
     ///
     /// # Errors
     ///
-    /// No frame is left; nothing was changed.
+    /// No frame is free; nothing was changed.
     pub fn bring_edges(&mut self, bytes: Range<u64>) -> Result<(), ObjectError> {
         for edge in [bytes.start, bytes.end] {
             if !edge.is_multiple_of(PAGE_SIZE) && self.cache.is_swapped(edge / PAGE_SIZE) {
@@ -87,17 +92,18 @@ impl<'c, 't> Cutting<'c, 't> {
         }
         Ok(())
     }
-    /// Takes pages `[from, to)` out, each under its lock; drops the mappings that a racing fault may have made
-    /// (`truncate_inode_pages_range`). Dirty ones are lost: that is the point.
+    /// Removes pages `[from, to)` from the cache, each under its lock, with the mappings that a
+    /// racing fault may have made (`truncate_inode_pages_range`). Dirty pages are lost on purpose.
     ///
     /// # Panics
     ///
-    /// When it is done, if a driver did.
+    /// If a driver panics, but after all pages were removed.
     pub fn remove(&mut self, from: u64, to: u64) {
         let mut despite = Despite::default();
         self.remove_despite(from, to, &mut despite);
         despite.resume();
     }
+    /// Removes pages `[from, to)`; collects the panics of drivers.
     fn remove_despite(&mut self, from: u64, to: u64, despite: &mut Despite) {
         let cache = self.cache;
         let mut at = from;
@@ -106,7 +112,7 @@ impl<'c, 't> Cutting<'c, 't> {
             if cache.holds(&locked, index) {
                 let mut cx = self.cx().descend::<rank::Folio, _>();
                 despite.call(|| cache.unmap(&mut cx, &locked, index));
-                // Where a driver kept a window from opening the page is mapped still.
+                // If a driver kept a window from opening, the page is still mapped and stays.
                 if cache.host().mem().mapcount(locked.pfn()) == 0 {
                     cache.take_clean(&locked, index);
                 }
@@ -115,16 +121,17 @@ impl<'c, 't> Cutting<'c, 't> {
         }
         cache.drop_swapped(from, to);
     }
-    /// What every object does when it is cut: both passes over all mappings, the pages between them, and zeros in the
-    /// rest of a partial last page that is in memory (`truncate_pagecache`).
+    /// Does all that every object does when it is truncated: both passes over all mappings, the
+    /// pages between them, and zeros in the rest of a partial last page that is in memory
+    /// (`truncate_pagecache`).
     ///
     /// # Panics
     ///
-    /// If a driver did: before anything is cut, or when all is.
+    /// If a driver panics: before anything is cut, or after all is.
     pub fn truncate(&mut self, size: u64) {
         self.truncate_as(size, Zeroed::Dirty).resume();
     }
-    /// The same; a panic goes on when the caller has done the rest.
+    /// Truncates the cache; the caller resumes a driver's panic after it has done the rest.
     pub(super) fn truncate_as(&mut self, size: u64, zeroed: Zeroed) -> Despite {
         let from = size.div_ceil(PAGE_SIZE);
         let mapping = self.cache.mapping();
@@ -132,24 +139,25 @@ impl<'c, 't> Cutting<'c, 't> {
         self.zero_rest(size, zeroed);
         let mut despite = Despite::default();
         self.remove_despite(from, u64::MAX, &mut despite);
-        // Private copies that a racing fault made of a page that was going.
+        // Private copies that a racing fault made of a page before it was removed.
         despite.call(|| mapping.unmap(self.cx(), from, u64::MAX, EvenCows::Yes));
         despite.call(|| self.cache.host().settle_exports(self.filling.cx()));
         despite
     }
-    /// The same for what every object does when a hole is punched (`truncate_pagecache_range`).
+    /// Does all that every object does when a hole is punched (`truncate_pagecache_range`): bytes
+    /// `[from, end)` read zero.
     ///
     /// # Panics
     ///
-    /// As [`truncate`](Self::truncate).
+    /// If a driver panics, as in [`truncate`](Self::truncate).
     pub fn punch(&mut self, from: u64, end: u64) {
         self.punch_as(from, end, Zeroed::Dirty).resume();
     }
-    /// The same; a panic goes on when the caller has done the rest.
+    /// Punches a hole; the caller resumes a driver's panic after it has done the rest.
     pub(super) fn punch_as(&mut self, from: u64, end: u64, zeroed: Zeroed) -> Despite {
         let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
-        // The last byte to be unmapped is `last * PAGE_SIZE - 1`, compared without a sign: of a hole that ends in page
-        // 0 it is the highest there is, as on Linux.
+        // The last byte to be unmapped is `last * PAGE_SIZE - 1`, compared without a sign: for a
+        // hole that ends in page 0 it is the highest byte there is, as on Linux.
         let unmapped = if last == 0 { u64::MAX } else { last };
         if first < unmapped {
             let mapping = self.cache.mapping();
@@ -164,7 +172,7 @@ impl<'c, 't> Cutting<'c, 't> {
         despite.call(|| self.cache.host().settle_exports(self.filling.cx()));
         despite
     }
-    /// Zeros the rest of the page that an end lies inside of.
+    /// Zeros the page that `end` lies inside of, from `end` on.
     pub(super) fn zero_rest(&mut self, end: u64, zeroed: Zeroed) {
         self.zero(
             end..end.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE),
@@ -183,7 +191,7 @@ impl<'c, 't> Cutting<'c, 't> {
         let mem = self.cache.host().mem();
         let locked = mem.lock(self.cx(), frame);
         if self.cache.holds(&locked, found) {
-            Reach::of(bytes).zero(locked.frame());
+            ByteSpan::of(bytes).zero(locked.frame());
             if zeroed == Zeroed::Dirty {
                 mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
             }

@@ -1,56 +1,56 @@
-//! A file with a page cache: read in around faults, dirtied by stores that its mappings must announce, written back.
+//! Files on disk: a page cache in front of a [`Store`].
+//!
+//! A fault that misses reads pages around it. A store through a shared mapping announces itself, so
+//! the file knows its dirty pages and writes them back. Reading is in `disk_read`, writeback in
+//! `write_back`, partial blocks in `edges`, short writes in `short_write`.
 
 use super::{
-    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Pattern, Store, Want, ahead::STRETCH,
-    cache::WriteBack, cutting::Zeroed, edges::rest_of_page, io::Reach, resized::Resized,
-    store::BLOCK,
+    Backing, Host, MemoryObject, PageCache, PageRequest, Store,
+    cutting::Zeroed,
+    io::{ByteSpan, rest_of_page},
+    object::{check_size, check_write},
+    size_change::SizeChange,
 };
-use crate::ctx::{CallCx, FaultCx, FolioCx};
-
 use crate::{
-    addr::{PAGE_SIZE, Pfn},
-    ctx::{Below, Cx, Sleepable, rank},
+    addr::PAGE_SIZE,
+    ctx::{CallCx, FaultCx},
     error::ObjectError,
-    frame::{Frame, FrameFlags, FrameLock, PhysMem},
+    frame::{Frame, FrameFlags},
     notifier::Access,
     rmap::Mapping,
     sync::{AtomicU64, Mutex, Ordering},
 };
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
-/// Pages read at once around a fault that finds nothing.
-const READ_AROUND: u64 = STRETCH;
 /// The most pages that one advice reads (`io_pages`: 1280 KiB).
 const READ_AHEAD: u64 = 320;
 
 /// A regular file on a block device, with blocks of a page each, as on ext4.
 ///
-/// Guarantee: bytes beyond the end read zero when the file grows over them, by whatever way; an operation that fails
-/// has changed neither size nor contents.
+/// Guarantee: bytes beyond the end read zero when the file grows over them, by any way. An
+/// operation that fails has changed neither size nor contents.
 pub struct DiskFile {
     name: Box<str>,
     pub(super) cache: Arc<PageCache>,
     pub(super) store: Box<dyn Store>,
     pub(super) size: AtomicU64,
-    /// Excludes writes, changes of the size and holes from each other (`inode_lock`).
+    /// Serializes writes, truncation and hole punching (`inode_lock`).
     pub(super) changing: Mutex<()>,
 }
 
 impl DiskFile {
-    /// A file of `size` bytes whose blocks are those of `store`.
+    /// Creates a file of `size` bytes whose blocks are those of `store`.
     ///
     /// # Errors
     ///
-    /// [`ObjectError::TooLarge`], or no memory for it.
+    /// [`ObjectError::TooLarge`], or no memory for the object.
     pub fn new(
         host: &Host,
         name: &str,
         size: u64,
         store: Box<dyn Store>,
     ) -> Result<Arc<Self>, ObjectError> {
-        if size > MAX_SIZE {
-            return Err(ObjectError::TooLarge(size));
-        }
+        check_size(size)?;
         let file = Arc::new(Self {
             name: name.into(),
             cache: PageCache::new(host, Backing::Store)?,
@@ -62,11 +62,11 @@ impl DiskFile {
         file.cache.set_writer(writer);
         Ok(file)
     }
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &dyn Store {
         &*self.store
     }
-    /// Dirty pages in the cache.
+    /// Returns the number of dirty pages in the cache.
     pub fn dirty(&self) -> u64 {
         let mut at = 0;
         let mut dirty = 0;
@@ -76,117 +76,10 @@ impl DiskFile {
         }
         dirty
     }
-    fn is_dirty(&self, frame: &Frame<'_>) -> bool {
+    /// Returns true if the page of this frame is dirty.
+    pub(super) fn is_dirty(&self, frame: &Frame<'_>) -> bool {
         let flags = self.cache.host().mem().flags(frame.pfn());
         flags.contains(FrameFlags::DIRTY)
-    }
-    /// The page, read if it is not there. `ends`: pages that the file has.
-    fn read_in<R: Below<rank::Cache>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        index: u64,
-        ends: impl Fn() -> u64,
-    ) -> Result<Frame<'_>, ObjectError> {
-        let mut filling = self.cache.filling(cx);
-        // Asked only now: nobody cuts the file meanwhile.
-        if index >= ends() {
-            return Err(ObjectError::Beyond(index));
-        }
-        let read = |frame: &Frame<'_>| {
-            let mut block = [0; BLOCK];
-            // What was read and zeroed in part is newer than the block.
-            if !self.is_dirty(frame) && self.store.read(index, &mut block)? {
-                frame.write(0, &block);
-            }
-            Ok(())
-        };
-        Ok(filling.get_or_make(index, read)?.0)
-    }
-    /// `do_sync_mmap_readahead`: a miss reads in what lies around it too, of code what the mapping has after it. A page
-    /// that is there, but not up to date, is read alone.
-    fn read_around(
-        &self,
-        cx: &mut FaultCx<'_>,
-        index: u64,
-        want: &Want,
-    ) -> Result<(), ObjectError> {
-        let (from, to) = match want.pattern {
-            _ if !self.cache.is_hole(index) => (index, index),
-            Pattern::Normal => {
-                let from = index.saturating_sub(READ_AROUND / 2);
-                (from, from + READ_AROUND)
-            }
-            Pattern::Code => (index, want.mapped.end.min(index + READ_AROUND)),
-            Pattern::Sequential => (index, index + READ_AROUND),
-            Pattern::Random => (index, index),
-        };
-        self.bring_in(cx, from..to);
-        self.read_in(cx, index, || self.pages()).map(|_| ())
-    }
-    /// Reads pages that are not there. It is a favour: what fails is not there, and what is there is left as it is.
-    pub(super) fn bring_in<R: Below<rank::Cache>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        pages: Range<u64>,
-    ) {
-        for index in pages.start..pages.end.min(self.pages()) {
-            if self.cache.is_hole(index) {
-                let _page = self.read_in(cx, index, || self.pages());
-            }
-        }
-    }
-    /// Writes one page back if it is dirty.
-    fn write_page<R: Below<rank::Folio>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        index: u64,
-        frame: Frame<'_>,
-    ) -> Result<(), ObjectError> {
-        let locked = self.cache.host().mem().lock(cx, frame);
-        if !self.cache.holds(&locked, index) || !self.is_dirty(locked.frame()) {
-            return Ok(());
-        }
-        self.write_back(&mut cx.descend(), &locked, index)
-    }
-}
-
-/// Dirty again, unless it was written.
-struct Redirty<'m>(&'m PhysMem, Pfn);
-
-impl Drop for Redirty<'_> {
-    fn drop(&mut self) {
-        self.0.set_flags(self.1, FrameFlags::DIRTY);
-    }
-}
-
-impl WriteBack for DiskFile {
-    /// The mappings first lose the right to write, so that no store is missed (`folio_clear_dirty_for_io`). What lies
-    /// beyond the end is not the file's: it is zeroed, in the page itself, so that every mapping shows it at once
-    /// (`ext4_bio_write_folio`).
-    fn write_back(
-        &self,
-        cx: &mut FolioCx<'_>,
-        locked: &FrameLock<'_>,
-        index: u64,
-    ) -> Result<(), ObjectError> {
-        let mem = self.cache.host().mem();
-        let pfn = locked.pfn();
-        if mem.mapcount(pfn) > 0 {
-            self.mapping().write_protect(mem, cx, index, pfn);
-        }
-        mem.watch_clean(pfn);
-        mem.clear_flags(pfn, FrameFlags::DIRTY | FrameFlags::RECLAIM);
-        let failed = Redirty(mem, pfn);
-        let begin = index * PAGE_SIZE;
-        let end = self.size().max(begin);
-        if end < begin + PAGE_SIZE {
-            Reach::of(end..begin + PAGE_SIZE).zero(locked.frame());
-        }
-        let mut block = [0; BLOCK];
-        mem.read(pfn, 0, &mut block);
-        self.store.write(index, &block)?;
-        std::mem::forget(failed);
-        Ok(())
     }
 }
 
@@ -200,12 +93,20 @@ impl MemoryObject for DiskFile {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
-    fn page(&self, mut cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
+    /// Returns a page of the cache; a miss reads it in and makes the fault start again. A page that
+    /// is about to be written becomes dirty, and a page that is mapped is no longer for reclaim.
+    fn page(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        want: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         if index >= self.pages() {
             return Err(ObjectError::Beyond(index));
         }
         let Some(frame) = self.cache.get(index) else {
-            // The mmap lock is let go for that, and the fault begins anew, as in `filemap_fault`.
+            // The fault releases the mmap lock for the read and starts again, as in
+            // `filemap_fault`.
             self.read_around(&mut cx, index, want)?;
             return Err(ObjectError::Again);
         };
@@ -224,19 +125,19 @@ impl MemoryObject for DiskFile {
     fn notes_writes(&self) -> bool {
         true
     }
-    /// As ext4 and xfs have it.
+    /// Returns true, as ext4 and xfs do.
     fn huge_aligned(&self) -> bool {
         true
     }
-    /// `ext4_setattr`: mappings are visited even if the file grows. What can fail comes first.
+    /// Sets the size, as `ext4_setattr` does: mappings are visited even if the file grows. All that
+    /// can fail comes before the first change.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
-        if size > MAX_SIZE {
-            return Err(ObjectError::TooLarge(size));
-        }
+        check_size(size)?;
         let changing = self.changing.lock();
         let mut cutting = self.cache.cutting(&mut cx);
         let old = self.size();
-        // What is cut shows no more of its last page; what grows loses what was stored beyond the old end.
+        // A shorter file shows no more of its last page; a longer one loses the bytes that were
+        // stored beyond the old end.
         let end = size.min(old);
         let edge = self.edge(cutting.filling(), end)?;
         if size > old
@@ -244,7 +145,7 @@ impl MemoryObject for DiskFile {
         {
             self.zero_edge(cutting.filling(), edge, rest_of_page(end));
         }
-        let resized = Resized::set(&self.size, size);
+        let resized = SizeChange::set(&self.size, size);
         let despite = cutting.truncate_as(size, Zeroed::Clean);
         resized.done();
         if size <= old {
@@ -258,7 +159,7 @@ impl MemoryObject for DiskFile {
         despite.resume();
         Ok(())
     }
-    /// `ext4_punch_hole`: nothing beyond the block in which the file ends.
+    /// Punches a hole, as `ext4_punch_hole` does: nothing beyond the block in which the file ends.
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
         let size = self.size();
@@ -297,7 +198,7 @@ impl MemoryObject for DiskFile {
         let mut failed = None;
         let mut at = from;
         while let Some((index, frame)) = self.cache.next(at, to) {
-            // A page that is being read is locked, and not dirty: it is not waited for.
+            // A page that is being read is locked and not dirty: this does not wait for it.
             if self.is_dirty(&frame)
                 && let Err(e) = self.write_page(&mut cx, index, frame)
             {
@@ -316,23 +217,21 @@ impl MemoryObject for DiskFile {
         let size = self.size();
         self.cache.read_bytes(size, offset, out, |index| {
             match self.read_in(&mut cx, index, || self.pages()) {
-                // Cut off meanwhile.
+                // The page was cut off meanwhile.
                 Err(ObjectError::Beyond(_)) => Ok(None),
                 page => page.map(Some),
             }
         })
     }
-    /// Beyond the end: what was stored between the old end and the first byte goes (`ext4_da_do_write_end`).
+    /// Writes bytes. A write beyond the end zeroes the bytes that were stored between the old end
+    /// and its first byte (`ext4_da_do_write_end`).
     fn write_at(
         &self,
         mut cx: CallCx<'_>,
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > MAX_SIZE {
-            return Err(ObjectError::TooLarge(end));
-        }
+        check_write(offset, bytes.len())?;
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -346,7 +245,7 @@ impl MemoryObject for DiskFile {
         let written = self.cache.write_bytes(offset, bytes, |index| {
             let frame = self.read_in(&mut cx, index, || u64::MAX)?;
             if index == begin / PAGE_SIZE && offset > old {
-                Reach::of(begin.max(old)..offset).zero(&frame);
+                ByteSpan::of(begin.max(old)..offset).zero(&frame);
             }
             Ok(frame)
         })?;
@@ -371,7 +270,7 @@ impl MemoryObject for DiskFile {
     fn read_ahead(&self, mut cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
         self.read_on(&mut cx, wanted, before);
     }
-    /// `force_page_cache_ra`.
+    /// Reads the pages of an advice in: `force_page_cache_ra`.
     fn will_need(&self, mut cx: CallCx<'_>, from: u64, to: u64) {
         self.bring_in(&mut cx, from..to.min(from.saturating_add(READ_AHEAD)));
     }

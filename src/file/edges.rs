@@ -1,14 +1,17 @@
-//! Blocks of a disk file of which only a part is zeroed: at its end, and at the edges of holes.
+//! Blocks of a disk file of which only a part is zeroed: at the end of the file, and at the edges
+//! of holes.
 //!
 //! The rules are ext4's (`ext4_block_zero_page_range`), where a block is a page:
 //!
-//! * a block that is allocated, or will be when its page is written back, is zeroed in the cache, and dirty by that. If
-//!   it had to be read for it, the page is in the cache, but not up to date;
-//! * of a hole nothing is zeroed and nothing becomes dirty. Its page is in the cache afterwards all the same.
+//! * a block that is allocated, or will be when its page is written back, is zeroed in the cache,
+//!   and so becomes dirty. If it had to be read for that, the page is in the cache, but not up to
+//!   date;
+//! * in a hole nothing is zeroed and nothing becomes dirty. The page is in the cache afterwards
+//!   nevertheless.
 //!
-//! Whatever can fail is done by [`DiskFile::edge`], before anything is changed.
+//! All that can fail is done by [`DiskFile::edge`], before anything is changed.
 
-use super::{DiskFile, filling::Filling, io::Reach, store::BLOCK};
+use super::{DiskFile, filling::Filling, io::ByteSpan, store::BLOCK};
 use crate::{
     addr::PAGE_SIZE,
     error::ObjectError,
@@ -16,19 +19,20 @@ use crate::{
 };
 use std::ops::Range;
 
-/// A block, a part of which can be zeroed now.
+/// A block in the cache, ready to be zeroed in part.
 pub(super) struct Edge<'c> {
     frame: Frame<'c>,
-    /// It is no hole, or will be none.
+    /// The block is no hole, or will be none after writeback.
     allocated: bool,
 }
 
 impl DiskFile {
-    /// The block that `at` lies inside of, brought in if it must be; none where a block begins.
+    /// Returns the block that `at` lies inside of, read if necessary; `None` if `at` is the
+    /// beginning of a block.
     ///
     /// # Errors
     ///
-    /// It could not be read, or no frame is left.
+    /// The block could not be read, or no frame is free.
     pub(super) fn edge<'c>(
         &'c self,
         filling: &mut Filling<'c, '_>,
@@ -55,7 +59,7 @@ impl DiskFile {
             allocated,
         }))
     }
-    /// Zeros bytes of the block.
+    /// Zeros bytes of the block, unless it is a hole.
     pub(super) fn zero_edge(
         &self,
         filling: &mut Filling<'_, '_>,
@@ -69,13 +73,8 @@ impl DiskFile {
         let index = bytes.start / PAGE_SIZE;
         let locked = mem.lock(filling.cx(), edge.frame.clone());
         if self.cache.holds(&locked, index) {
-            Reach::of(bytes).zero(locked.frame());
+            ByteSpan::of(bytes).zero(locked.frame());
             mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
         }
     }
-}
-
-/// From `at` to the end of its page.
-pub(super) fn rest_of_page(at: u64) -> Range<u64> {
-    at..at.next_multiple_of(PAGE_SIZE)
 }

@@ -1,6 +1,9 @@
-//! Pages come into a cache, one after the other with what cuts it.
+//! Bringing pages into a cache, excluded from cutting pages out of it.
+//!
+//! A new page is in the cache, locked and not up to date, while it is read. So one thread reads it,
+//! the others wait for its lock, and no lock of the cache is held meanwhile.
 
-use super::{PageCache, slots::Slot};
+use super::{PageCache, slots::PageSlot};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     error::{NoMemory, ObjectError},
@@ -9,17 +12,18 @@ use crate::{
 };
 use std::fmt;
 
-/// Pages may come into a cache: nobody cuts any off meanwhile. So what an object knows of its size holds as well.
+/// The right to bring pages into a cache. No page is cut off meanwhile, so the size of the object
+/// that the holder has read stays valid as a bound.
 #[must_use]
 pub struct Filling<'c, 't> {
     cache: &'c PageCache,
     cx: Cx<'t, rank::Cache, Sleepable>,
-    /// None: the whole lock is held by who lends this.
+    /// `None`: a [`Cutting`](super::Cutting) holds the lock exclusively and lends this.
     _shared: Option<RwLockReadGuard<'c, ()>>,
 }
 
 impl<'c, 't> Filling<'c, 't> {
-    /// For who holds the whole lock.
+    /// Returns the right for a caller that holds the lock exclusively.
     pub(super) fn lent(cache: &'c PageCache, cx: Cx<'t, rank::Cache, Sleepable>) -> Self {
         Self {
             cache,
@@ -27,17 +31,18 @@ impl<'c, 't> Filling<'c, 't> {
             _shared: None,
         }
     }
-    /// The token below the lock.
+    /// Returns the token below the lock.
     pub(super) fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
         &mut self.cx
     }
-    /// The frame of page `index`; a new one, which reads zero until `fill` has filled it, if there is none. Says
-    /// whether it is new. While `fill` works, the page is locked: who wants it waits, and `fill` must not.
+    /// Returns the frame of page `index`, and true if it is new. A missing page gets a new frame,
+    /// which reads zero until `fill` has filled it. `fill` runs with the page locked: threads that
+    /// want the page wait, and `fill` must not wait for them.
     ///
     /// # Errors
     ///
-    /// [`ObjectError::Beyond`] of a page that no object can have; no frame is left, or what `fill` returned. A new page is
-    /// not in the cache then.
+    /// [`ObjectError::Beyond`] for a page that no object can have; no frame is free, or the error
+    /// of `fill`. A new page is not in the cache then.
     pub fn get_or_make(
         &mut self,
         index: u64,
@@ -48,24 +53,25 @@ impl<'c, 't> Filling<'c, 't> {
             match self.find_or_add(index)? {
                 Found::Ready(frame) => return Ok((frame, false)),
                 Found::New(locked) => {
-                    let failed = TakeOut(cache, &locked, index);
+                    let failed = RemoveOnFailure(cache, &locked, index);
                     fill(locked.frame())?;
                     std::mem::forget(failed);
-                    cache.has_read(&locked, index);
+                    cache.mark_up_to_date(&locked, index);
                     return Ok((locked.frame().clone(), true));
                 }
                 Found::Unread(frame) => {
                     let locked = cache.host().mem().lock(&mut self.cx, frame);
                     if cache.is_unread(&locked, index) {
                         fill(locked.frame())?;
-                        cache.has_read(&locked, index);
+                        cache.mark_up_to_date(&locked, index);
                         return Ok((locked.frame().clone(), false));
                     }
                 }
             }
         }
     }
-    /// The locked frame of page `index` as it is, up to date or not; a new one that is not. Says whether it is.
+    /// Returns the locked frame of page `index`, a new one if it is missing, and true if it is up
+    /// to date.
     pub(super) fn get_or_add(&mut self, index: u64) -> Result<(FrameLock<'c>, bool), ObjectError> {
         let cache = self.cache;
         loop {
@@ -80,7 +86,7 @@ impl<'c, 't> Filling<'c, 't> {
             }
         }
     }
-    /// The page, or a new one, locked.
+    /// Returns the page in the cache or from swap, or a new one, locked.
     fn find_or_add(&self, index: u64) -> Result<Found<'c>, ObjectError> {
         if index >= MAX_INDEX {
             return Err(ObjectError::Beyond(index));
@@ -90,12 +96,12 @@ impl<'c, 't> Filling<'c, 't> {
         let slots = cache.slots.lock();
         let old = slots.get(index);
         match old {
-            Some(Slot::Frame(pfn)) => return Ok(Found::Ready(mem.get(pfn))),
-            Some(Slot::Unread(pfn)) => return Ok(Found::Unread(mem.get(pfn))),
-            Some(Slot::Swap(_)) | None => {}
+            Some(PageSlot::Frame(pfn)) => return Ok(Found::Ready(mem.get(pfn))),
+            Some(PageSlot::Unread(pfn)) => return Ok(Found::Unread(mem.get(pfn))),
+            Some(PageSlot::Swap(_)) | None => {}
         }
         let frame = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        if let Some(Slot::Swap(slot)) = old {
+        if let Some(PageSlot::Swap(slot)) = old {
             mem.swap_load(slot, &frame);
             mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
             cache.put(slots, index, &frame, true);
@@ -105,11 +111,11 @@ impl<'c, 't> Filling<'c, 't> {
         cache.put(slots, index, locked.frame(), false);
         Ok(Found::New(locked))
     }
-    /// The frame of page `index`, brought back from swap if it is there; `None`: a hole.
+    /// Returns the frame of page `index`, read back from swap if it is there; `None` for a hole.
     ///
     /// # Errors
     ///
-    /// No frame is left to bring it back to.
+    /// No frame is free to read it to.
     pub fn get_swapped(&mut self, index: u64) -> Result<Option<Frame<'c>>, ObjectError> {
         if self.cache.is_hole(index) {
             return Ok(None);
@@ -124,24 +130,27 @@ impl fmt::Debug for Filling<'_, '_> {
     }
 }
 
-/// What there is of a page that is wanted.
+/// The page that a look-up has found or made.
 enum Found<'c> {
+    /// In the cache and up to date.
     Ready(Frame<'c>),
+    /// In the cache, not up to date.
     Unread(Frame<'c>),
+    /// New in the cache, locked, not up to date.
     New(FrameLock<'c>),
 }
 
-/// A page that could not be read goes again, also when its reader panics.
-struct TakeOut<'a, 'c>(&'c PageCache, &'a FrameLock<'c>, u64);
+/// Takes a page out of the cache on drop: its read failed, or panicked.
+struct RemoveOnFailure<'a, 'c>(&'c PageCache, &'a FrameLock<'c>, u64);
 
-impl Drop for TakeOut<'_, '_> {
+impl Drop for RemoveOnFailure<'_, '_> {
     fn drop(&mut self) {
         self.0.take(self.2, self.1.pfn());
     }
 }
 
 impl PageCache {
-    /// Keeps pages from being cut off, so that some can come in.
+    /// Keeps pages from being cut off, so that some can come in. Waits for a cut that is under way.
     pub fn filling<'c, 't, R: Below<rank::Cache>>(
         &'c self,
         cx: &'t mut Cx<'_, R, Sleepable>,
@@ -152,13 +161,13 @@ impl PageCache {
             cx: cx.descend(),
         }
     }
-    /// Whether the locked frame is page `index`, and not up to date.
+    /// Returns true if the locked frame is page `index` and not up to date.
     fn is_unread(&self, locked: &FrameLock<'_>, index: u64) -> bool {
-        self.slots.lock().get(index) == Some(Slot::Unread(locked.pfn()))
+        self.slots.lock().get(index) == Some(PageSlot::Unread(locked.pfn()))
     }
-    /// The locked page is up to date from now on.
-    pub(super) fn has_read(&self, locked: &FrameLock<'_>, index: u64) {
+    /// Marks the locked page as up to date.
+    pub(super) fn mark_up_to_date(&self, locked: &FrameLock<'_>, index: u64) {
         let mut slots = self.slots.lock();
-        slots.insert(index, Slot::Frame(locked.pfn()));
+        slots.insert(index, PageSlot::Frame(locked.pfn()));
     }
 }

@@ -1,4 +1,4 @@
-//! What a machine lends to the objects on it.
+//! The parts of a machine that memory objects use.
 
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Memory, promises and the register of owners: what an object needs of its machine.
+/// The memory, the commit account and the registry of owners of a machine.
 #[derive(Clone, Debug)]
 pub struct Host {
     pub(crate) mem: Arc<PhysMem>,
@@ -16,15 +16,16 @@ pub struct Host {
 }
 
 impl Host {
-    /// The physical memory.
+    /// Returns the physical memory.
     pub fn mem(&self) -> &Arc<PhysMem> {
         &self.mem
     }
-    /// Tells the drivers of exported frames of those whose mappings went meanwhile, and lets go of these.
+    /// Tells drivers of the exported frames that lost a mapping meanwhile, and releases these
+    /// frames.
     pub(crate) fn settle_exports<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.registry.exports.notify_deferred(&self.mem, cx);
     }
-    /// The mapping of a new object.
+    /// Returns the mapping of a new object.
     pub fn mapping(&self) -> Arc<Mapping> {
         Mapping::new(&self.registry)
     }

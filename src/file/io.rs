@@ -8,14 +8,14 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Some bytes of one page.
-pub(super) struct Reach {
+/// A range of bytes inside of one page.
+pub(super) struct ByteSpan {
     from: usize,
     len: usize,
 }
 
-impl Reach {
-    /// Those of an object, which lie in one page.
+impl ByteSpan {
+    /// Returns the part of a page that a range of an object's bytes is; the range lies in one page.
     pub(super) fn of(bytes: Range<u64>) -> Self {
         let within = |n: u64| usize::try_from(n).expect("within a page");
         Self {
@@ -23,17 +23,24 @@ impl Reach {
             len: within(bytes.end.saturating_sub(bytes.start)),
         }
     }
+    /// Zeros these bytes of a frame.
     pub(super) fn zero(&self, frame: &Frame<'_>) {
         frame.write(self.from, &[0; BLOCK][..self.len]);
     }
 }
 
-/// Where in its page a byte lies.
+/// Returns the bytes from `at` to the end of its page.
+pub(super) fn rest_of_page(at: u64) -> Range<u64> {
+    at..at.next_multiple_of(PAGE_SIZE)
+}
+
+/// Returns the offset of a byte in its page.
 pub(super) fn within_page(offset: u64) -> usize {
     usize::try_from(offset % PAGE_SIZE).expect("within a page")
 }
 
-/// What is done before an error counts: a read or a write that has begun comes out short.
+/// Returns the number of bytes done if there are any: an error after them makes the call short, not
+/// failed.
 fn short(done: usize, ended: Result<(), ObjectError>) -> Result<usize, ObjectError> {
     match ended {
         Err(why) if done == 0 => Err(why),
@@ -42,7 +49,8 @@ fn short(done: usize, ended: Result<(), ObjectError>) -> Result<usize, ObjectErr
 }
 
 impl PageCache {
-    /// Copies bytes out, up to `size`; holes read zero. `page` brings a page that is not in the cache, or not.
+    /// Copies bytes out, up to `size`. `page` returns the frame of a page; a hole (`None`) reads
+    /// zero.
     pub(super) fn read_bytes<'c>(
         &'c self,
         size: u64,
@@ -63,7 +71,7 @@ impl PageCache {
         });
         short(done, ended)
     }
-    /// Copies bytes in; `page` brings each page.
+    /// Copies bytes in and marks their pages dirty. `page` returns the frame of a page.
     pub(super) fn write_bytes<'c>(
         &'c self,
         offset: u64,

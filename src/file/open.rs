@@ -1,4 +1,4 @@
-//! An open file: an object, and what may be done to it through this handle.
+//! Open files: an object, and the operations that a handle allows.
 
 use super::MemoryObject;
 use crate::ctx::CallCx;
@@ -10,25 +10,25 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// How a file was opened.
+/// The access mode that a file was opened with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FileMode {
-    /// `O_RDONLY`.
+    /// Reading only: `O_RDONLY`.
     ReadOnly,
-    /// `O_WRONLY`.
+    /// Writing only: `O_WRONLY`.
     WriteOnly,
-    /// `O_RDWR`.
+    /// Reading and writing: `O_RDWR`.
     #[default]
     ReadWrite,
 }
 
-/// An open file description. Mappings merge only if they are of the same one, as on Linux.
+/// An open file description. Mappings merge only if they share one, as on Linux.
 pub struct File {
     object: Arc<dyn MemoryObject>,
-    /// The object's, asked for once: no change of a layout depends on what it says.
+    /// The object's mapping, asked for once: no later answer of the object changes a layout.
     mapping: Arc<Mapping>,
     mode: FileMode,
-    /// Where the last read ended (`f_ra.prev_pos`).
+    /// The byte where the last read ended (`f_ra.prev_pos`); `u64::MAX`: no read yet.
     read_to: AtomicU64,
 }
 
@@ -43,27 +43,28 @@ impl File {
             read_to: AtomicU64::new(u64::MAX),
         })
     }
-    /// The object.
+    /// Returns the object.
     pub fn object(&self) -> &Arc<dyn MemoryObject> {
         &self.object
     }
-    /// Who maps it.
+    /// Returns the reverse map of the object.
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }
-    /// Whether it may be read.
+    /// Returns true if the file was opened for reading.
     pub fn is_readable(&self) -> bool {
         self.mode != FileMode::WriteOnly
     }
-    /// Whether it may be written.
+    /// Returns true if the file was opened for writing.
     pub fn is_writable(&self) -> bool {
         self.mode != FileMode::ReadOnly
     }
-    /// `pread`: bytes from `offset` on, up to the end; returns how many.
+    /// Reads bytes from `offset` on, up to the end, and returns their number: `pread`.
     ///
     /// # Errors
     ///
-    /// [`ObjectError::Access`] on a file opened for writing only, and the object's own.
+    /// [`ObjectError::Access`] if the file was opened for writing only, and the errors of the
+    /// object.
     pub fn read_at(
         &self,
         cx: CallCx<'_>,
@@ -77,11 +78,11 @@ impl File {
         }
         Ok(read)
     }
-    /// A reader got so far: what it got, not what was read in for it.
+    /// Records the end of a read: of the bytes that the reader got, without read-ahead.
     pub(crate) fn has_read_to(&self, end: u64) {
         self.read_to.store(end, Ordering::Relaxed);
     }
-    /// The first bytes of a read of `len`.
+    /// Reads the first bytes of a read of `len` bytes.
     pub(crate) fn read_part(
         &self,
         mut cx: CallCx<'_>,
@@ -98,11 +99,12 @@ impl File {
         self.object.read_ahead(cx.reborrow(), wanted, before);
         self.object.read_at(cx, offset, out)
     }
-    /// `pwrite`.
+    /// Writes bytes from `offset` on and returns their number: `pwrite`.
     ///
     /// # Errors
     ///
-    /// [`ObjectError::Access`] on a file opened for reading only, and the object's own.
+    /// [`ObjectError::Access`] if the file was opened for reading only, and the errors of the
+    /// object.
     pub fn write_at(
         &self,
         cx: CallCx<'_>,
@@ -111,7 +113,8 @@ impl File {
     ) -> Result<usize, ObjectError> {
         self.writable()?.write_at(cx, offset, bytes)
     }
-    /// A write whose bytes come from memory, a part of a page: see [`MemoryObject::write_begun`].
+    /// Writes part of a page from bytes in memory, of which the first are available: see
+    /// [`MemoryObject::write_begun`].
     pub(crate) fn write_begun(
         &self,
         cx: CallCx<'_>,
@@ -125,19 +128,21 @@ impl File {
             false => object.write_begun(cx, offset, bytes, len),
         }
     }
-    /// `ftruncate`.
+    /// Sets the size: `ftruncate`.
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         self.writable()?.truncate(cx, size)
     }
-    /// `fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)`.
+    /// Makes bytes `[from, from + len)` read zero: `fallocate(FALLOC_FL_PUNCH_HOLE |
+    /// FALLOC_FL_KEEP_SIZE)`.
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at); an empty range is [`ObjectError::Range`].
+    /// Those of [`write_at`](Self::write_at); [`ObjectError::Range`] for an empty range, or one
+    /// that ends above `i64::MAX`.
     pub fn punch_hole(&self, cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let object = self.writable()?;
         if len == 0
@@ -149,14 +154,15 @@ impl File {
         }
         object.punch_hole(cx, from, len)
     }
-    /// `fsync`.
+    /// Writes all dirty pages to the store: `fsync`.
     ///
     /// # Errors
     ///
-    /// The object's own.
+    /// Those of the object.
     pub fn sync(&self, cx: CallCx<'_>) -> Result<(), ObjectError> {
         self.object.sync(cx, 0, u64::MAX)
     }
+    /// Returns the object if the file was opened for writing.
     fn writable(&self) -> Result<&dyn MemoryObject, ObjectError> {
         if self.is_writable() {
             Ok(&*self.object)
@@ -172,7 +178,7 @@ impl fmt::Debug for File {
     }
 }
 
-/// Whether both are the same open file, or both none.
+/// Returns true if both are one open file, or both are none.
 pub(crate) fn same_file(a: Option<&Arc<File>>, b: Option<&Arc<File>>) -> bool {
     match (a, b) {
         (None, None) => true,

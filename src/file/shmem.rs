@@ -1,8 +1,12 @@
-//! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
+//! Shared memory: an object whose pages are in memory and in swap alone, named (`memfd`) or not
+//! (`MAP_SHARED | MAP_ANONYMOUS`).
 
 use super::{
-    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed, io::within_page,
-    resized::Resized,
+    Backing, Host, MAX_SIZE, MemoryObject, PageCache, PageRequest,
+    cutting::Zeroed,
+    io::within_page,
+    object::{check_size, check_write},
+    size_change::SizeChange,
 };
 use crate::ctx::{CallCx, FaultCx};
 use crate::{
@@ -14,30 +18,29 @@ use crate::{
 };
 use std::{borrow::Cow, fmt, sync::Arc};
 
-/// What `/proc/PID/maps` calls shared anonymous memory.
+/// The name of shared anonymous memory in `/proc/PID/maps`.
 pub(crate) const ANONYMOUS: &str = "/dev/zero (deleted)";
 
-/// Pages shared by everyone who maps them.
+/// A piece of shared memory: all mappings share its pages.
 pub struct Shmem {
     name: Box<str>,
     cache: Arc<PageCache>,
     size: AtomicU64,
-    /// Excludes changes of the size and holes from each other (`inode_lock`).
+    /// Serializes writes, truncation and hole punching (`inode_lock`).
     changing: Mutex<()>,
-    /// Promised pages, given back when the object goes; 0 where each page is promised as it comes.
+    /// The number of committed pages that the object gives back when it is dropped; 0 if none were
+    /// committed for it.
     charged: u64,
 }
 
 impl Shmem {
-    /// An object of `size` bytes, all of it a hole: what `memfd_create` and `ftruncate` make.
+    /// Creates an object of `size` bytes, all of it a hole: `memfd_create` and `ftruncate`.
     ///
     /// # Errors
     ///
-    /// [`ObjectError::TooLarge`], or no memory for it.
+    /// [`ObjectError::TooLarge`], or no memory for the object.
     pub fn memfd(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
-        if size > MAX_SIZE {
-            return Err(ObjectError::TooLarge(size));
-        }
+        check_size(size)?;
         Ok(Self::new(
             host,
             &format!("/memfd:{name} (deleted)"),
@@ -45,11 +48,11 @@ impl Shmem {
             0,
         )?)
     }
-    /// An object of `size` bytes that owns a promise of `charged` pages.
+    /// Creates an object of `size` bytes that takes over a commitment of `charged` pages.
     ///
     /// # Errors
     ///
-    /// [`NoMemory::Object`]; the promise stays the caller's then.
+    /// [`NoMemory::Object`]; the caller keeps the commitment then.
     pub(crate) fn new(
         host: &Host,
         name: &str,
@@ -64,6 +67,7 @@ impl Shmem {
             charged,
         }))
     }
+    /// Returns the frame of a page, made in a hole.
     fn frame(&self, mut cx: FaultCx<'_>, index: u64) -> Result<Frame<'_>, ObjectError> {
         let ready = self.cache.get(index).filter(|_| index < self.pages());
         if let Some(frame) = ready {
@@ -87,7 +91,12 @@ impl MemoryObject for Shmem {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
-    fn page(&self, cx: FaultCx<'_>, index: u64, _want: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        _want: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         self.frame(cx, index)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
@@ -99,19 +108,17 @@ impl MemoryObject for Shmem {
     fn is_nameless(&self) -> bool {
         &*self.name == ANONYMOUS
     }
-    /// `shmem_setattr`: mappings are visited only if whole pages are cut off. A cut, also to the size that it has, zeroes
-    /// the rest of the last page; growing does not.
+    /// Sets the size, as `shmem_setattr` does: mappings are visited only if whole pages are cut
+    /// off. A cut, even to the present size, zeroes the rest of the last page; growing does not.
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
-        if size > MAX_SIZE {
-            return Err(ObjectError::TooLarge(size));
-        }
+        check_size(size)?;
         let changing = self.changing.lock();
         let mut cutting = self.cache.cutting(&mut cx);
         let old = self.size();
         if size <= old {
             cutting.bring_edges(size..size)?;
         }
-        let resized = Resized::set(&self.size, size);
+        let resized = SizeChange::set(&self.size, size);
         let mut despite = Despite::default();
         if old > size.next_multiple_of(PAGE_SIZE) {
             despite = cutting.truncate_as(size, Zeroed::Dirty);
@@ -154,10 +161,7 @@ impl MemoryObject for Shmem {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > MAX_SIZE {
-            return Err(ObjectError::TooLarge(end));
-        }
+        check_write(offset, bytes.len())?;
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -171,7 +175,8 @@ impl MemoryObject for Shmem {
         drop(changing);
         Ok(written)
     }
-    /// `shmem_write_end`: the page is there and dirty, and the size what it is by the bytes that came, if only none.
+    /// Writes the available bytes, as `shmem_write_end` does: the page exists and is dirty, and the
+    /// file reaches to the last byte that came, or to `offset` if none did.
     fn write_begun(
         &self,
         mut cx: CallCx<'_>,
@@ -179,10 +184,7 @@ impl MemoryObject for Shmem {
         bytes: &[u8],
         len: usize,
     ) -> Result<usize, ObjectError> {
-        let end = offset.saturating_add(len as u64);
-        if end > MAX_SIZE {
-            return Err(ObjectError::TooLarge(end));
-        }
+        check_write(offset, len)?;
         let changing = self.changing.lock();
         let mut filling = self.cache.filling(&mut cx);
         let (frame, _) = filling.get_or_make(offset / PAGE_SIZE, |_| Ok(()))?;
@@ -197,7 +199,7 @@ impl MemoryObject for Shmem {
         drop(changing);
         Ok(bytes.len())
     }
-    /// `shmem_swapin_range`.
+    /// Reads the pages of an advice back from swap: `shmem_swapin_range`.
     fn will_need(&self, mut cx: CallCx<'_>, from: u64, to: u64) {
         for index in self.cache.swapped(from, to) {
             let _page = self.cache.filling(&mut cx).get_swapped(index);

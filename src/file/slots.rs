@@ -1,47 +1,52 @@
-//! Which frame holds which page of an object: page numbers in chunks, so that neighbours cost little.
+//! A map from the page numbers of an object to frames and swap slots, in chunks, so that neighbours
+//! cost little.
 
 use crate::{addr::Pfn, frame::SwapSlot};
 use std::collections::BTreeMap;
 
+/// The number of pages in a chunk.
 const CHUNK: u64 = 64;
 
-/// What an object has for a page.
+/// The place of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(super) enum PageSlot {
     /// A frame, with a reference.
     Frame(Pfn),
-    /// The same, of which nobody may map or read what it has: the page was not read in, or not all of it (no
-    /// `PG_uptodate`).
+    /// A frame, with a reference, that must not be mapped or read: the page was not read in, or not
+    /// all of it (no `PG_uptodate`).
     Unread(Pfn),
-    /// A slot of the swap device, with a count.
+    /// A slot of the swap device, with a reference.
     Swap(SwapSlot),
 }
 
+/// The places of consecutive pages, and how many there are.
 #[derive(Debug)]
 struct Chunk {
-    slots: [Option<Slot>; CHUNK as usize],
+    slots: [Option<PageSlot>; CHUNK as usize],
     used: u8,
 }
 
-/// Pages by number.
+/// The pages of an object that have a place, by number.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(super) struct PageSlots {
     chunks: BTreeMap<u64, Box<Chunk>>,
     used: u64,
 }
 
+/// Splits a page number into chunk and index.
 #[allow(clippy::cast_possible_truncation)]
 const fn split(index: u64) -> (u64, usize) {
     (index / CHUNK, (index % CHUNK) as usize)
 }
 
-impl Slots {
-    pub(super) fn get(&self, index: u64) -> Option<Slot> {
+impl PageSlots {
+    /// Returns the place of a page.
+    pub(super) fn get(&self, index: u64) -> Option<PageSlot> {
         let (chunk, i) = split(index);
         self.chunks.get(&chunk)?.slots[i]
     }
-    /// Puts a page in; returns what was there.
-    pub(super) fn insert(&mut self, index: u64, slot: Slot) -> Option<Slot> {
+    /// Sets the place of a page and returns the old one.
+    pub(super) fn insert(&mut self, index: u64, slot: PageSlot) -> Option<PageSlot> {
         let (chunk, i) = split(index);
         let chunk = self.chunks.entry(chunk).or_insert_with(|| {
             Box::new(Chunk {
@@ -56,7 +61,8 @@ impl Slots {
         }
         old
     }
-    pub(super) fn remove(&mut self, index: u64) -> Option<Slot> {
+    /// Removes the place of a page and returns it.
+    pub(super) fn remove(&mut self, index: u64) -> Option<PageSlot> {
         let (number, i) = split(index);
         let chunk = self.chunks.get_mut(&number)?;
         let old = chunk.slots[i].take()?;
@@ -67,12 +73,12 @@ impl Slots {
         }
         Some(old)
     }
-    /// Pages that are there.
+    /// Returns the number of pages that have a place.
     pub(super) fn len(&self) -> u64 {
         self.used
     }
-    /// The first page at or above `from` and below `to` that is there.
-    pub(super) fn next(&self, from: u64, to: u64) -> Option<(u64, Slot)> {
+    /// Returns the first page in `[from, to)` that has a place.
+    pub(super) fn next(&self, from: u64, to: u64) -> Option<(u64, PageSlot)> {
         let first = from / CHUNK;
         for (&number, chunk) in self.chunks.range(first..) {
             let base = number * CHUNK;
@@ -88,8 +94,8 @@ impl Slots {
         }
         None
     }
-    /// Takes everything out.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Slot> + use<> {
+    /// Removes all places and returns them.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = PageSlot> + use<> {
         self.used = 0;
         let chunks = std::mem::take(&mut self.chunks);
         chunks
@@ -100,21 +106,21 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use super::{Slot, Slots};
+    use super::{PageSlot, PageSlots};
     use crate::addr::Pfn;
     use std::collections::BTreeMap;
 
     #[test]
     fn it_is_a_map() {
-        let mut slots = Slots::default();
+        let mut slots = PageSlots::default();
         let mut model = BTreeMap::new();
         let mut x = 1_u64;
         for step in 0..5000_u32 {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let index = (x >> 33) % 700;
             if x >> 63 == 0 {
-                let old = slots.insert(index, Slot::Frame(Pfn(step)));
-                assert_eq!(old, model.insert(index, Slot::Frame(Pfn(step))));
+                let old = slots.insert(index, PageSlot::Frame(Pfn(step)));
+                assert_eq!(old, model.insert(index, PageSlot::Frame(Pfn(step))));
             } else {
                 assert_eq!(slots.remove(index), model.remove(&index));
             }

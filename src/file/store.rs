@@ -1,13 +1,13 @@
-//! What lies behind a page cache: a disk, as far as an address space can tell.
+//! Stores: the blocks behind a page cache, as a disk looks to an address space.
 
 use crate::{addr::PAGE_SIZE, sync::Mutex};
 use std::{collections::BTreeMap, fmt};
 
-/// Bytes in a page.
+/// The number of bytes in a block: a page.
 #[allow(clippy::cast_possible_truncation)]
 pub const BLOCK: usize = PAGE_SIZE as usize;
 
-/// A read or write of a block failed (`EIO`).
+/// A read or write of a block failed (`EIO`); its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("block {0} cannot be read or written")]
 pub struct StoreError(pub u64);
@@ -20,12 +20,14 @@ impl From<StoreError> for crate::error::ObjectError {
 
 /// Blocks of a page each, by page number.
 ///
-/// A store may be slow: it is called with the page in question locked and, but for writing, with the object kept from
-/// being cut; so who wants that page, or cuts the object, waits, and nobody else does. It may ask its own file for what
-/// needs no token, such as its size or its dirty pages. It must not wait for somebody who accesses, reads, writes or
-/// cuts the file: he may be waiting for this very page.
+/// A store may be slow. It is called with the page locked and, except for writing, with the object
+/// kept from being cut: only threads that want that page, or cut the object, wait for it. It may
+/// ask its own file for anything that needs no token, such as the size or the number of dirty
+/// pages. It must not wait for a thread that accesses, reads, writes or cuts the file: that thread
+/// may be waiting for this very page.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Fills `out` with block `index`; says whether there is one. A hole leaves `out` as it is, all zero.
+    /// Fills `out` with block `index` and returns true; returns false for a hole, and leaves `out`
+    /// as it is, all zero.
     ///
     /// # Errors
     ///
@@ -37,20 +39,20 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// [`StoreError`]: the page stays dirty.
     fn write(&self, index: u64, bytes: &[u8; BLOCK]) -> Result<(), StoreError>;
-    /// Makes holes of blocks `[from, to)`.
+    /// Makes blocks `[from, to)` holes.
     fn discard(&self, from: u64, to: u64);
-    /// Whether block `index` is a hole. A block that cannot be read is none.
+    /// Returns true if block `index` is a hole. A block that cannot be read is none.
     fn is_hole(&self, index: u64) -> bool {
         matches!(self.read(index, &mut [0; BLOCK]), Ok(false))
     }
 }
 
-/// A store in the memory of the host.
+/// A store in the memory of this process.
 #[derive(Debug, Default)]
 pub struct MemStore(Mutex<BTreeMap<u64, Box<[u8; BLOCK]>>>);
 
 impl MemStore {
-    /// Blocks that are no holes.
+    /// Returns the number of blocks that are no holes.
     pub fn blocks(&self) -> usize {
         self.0.lock().len()
     }

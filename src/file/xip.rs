@@ -1,12 +1,16 @@
-//! A file that is used in place: no page cache, its blocks are the frames that are mapped (`filemap_xip`, DAX).
+//! Files that are used in place: without a page cache, mappings show the blocks themselves
+//! (`filemap_xip`, DAX).
 //!
-//! A hole reads as one shared sparse page, mapped read-only. The first write to it gives the page a block, and before
-//! the new frame is seen anywhere, the sparse page is unmapped from every mapping of that page, window by window
-//! (`__xip_unmap`).
+//! A hole reads as one shared sparse page, mapped read-only. The first write to a page gives it a
+//! block; before the new frame can be seen, the sparse page is unmapped from every mapping of that
+//! page, window by window (`__xip_unmap`). The lock of the sparse page serializes that with faults.
 
 use super::{
-    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed, resized::Resized,
+    Backing, Host, MAX_SIZE, MemoryObject, PageCache, PageRequest,
+    cutting::Zeroed,
+    object::{check_size, check_write},
     sealed,
+    size_change::SizeChange,
 };
 use crate::ctx::{CallCx, FaultCx};
 use crate::{
@@ -22,23 +26,22 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// A file on memory that the processor addresses.
 pub struct XipFile {
     name: Box<str>,
-    /// The blocks: what has a frame is no hole.
+    /// The blocks: a page with a frame is no hole.
     blocks: Arc<PageCache>,
+    /// The page that every hole shows.
     sparse: crate::addr::Pfn,
     size: AtomicU64,
     changing: Mutex<()>,
 }
 
 impl XipFile {
-    /// A file of `size` bytes, all of it a hole.
+    /// Creates a file of `size` bytes, all of it a hole.
     ///
     /// # Errors
     ///
-    /// [`ObjectError::TooLarge`], or no memory for it.
+    /// [`ObjectError::TooLarge`], or no memory for the object.
     pub fn new(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
-        if size > MAX_SIZE {
-            return Err(ObjectError::TooLarge(size));
-        }
+        check_size(size)?;
         let blocks = PageCache::new(host, Backing::Nothing)?;
         let sparse = host.mem().alloc().map_err(|_| NoMemory::Frame)?;
         let owner = Owner {
@@ -55,14 +58,16 @@ impl XipFile {
             changing: Mutex::default(),
         }))
     }
-    /// Pages that are no holes.
+    /// Returns the number of pages that are no holes.
     pub fn blocks(&self) -> u64 {
         self.blocks.len()
     }
+    /// Returns a reference on the sparse page.
     fn sparse(&self) -> Frame<'_> {
         self.blocks.host().mem().get(self.sparse)
     }
-    /// Gives page `index` a block. The sparse page goes from everywhere first. `ends`: pages that the file has.
+    /// Gives page `index` a block, after the sparse page was unmapped there. `ends` returns the
+    /// number of pages of the file.
     fn fill<R: Below<rank::Cache>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -73,12 +78,12 @@ impl XipFile {
         if index >= ends() {
             return Err(ObjectError::Beyond(index));
         }
-        // The lock of the sparse page keeps faults from mapping it again before the block is there.
+        // Locked until the block exists: a fault cannot map the sparse page there again before.
         let locked = self.blocks.host().mem().lock(filling.cx(), self.sparse());
         if let Some(frame) = self.blocks.get(index) {
             return Ok(frame);
         }
-        // Before there is a block, so that the page is one or the other also when a driver panics.
+        // Before the block exists, so that the page is a hole or a block even if a driver panics.
         let mem = self.blocks.host().mem();
         let mut cx = filling.cx().descend::<rank::Folio, _>();
         self.mapping().unmap_frame(mem, &mut cx, index, self.sparse);
@@ -98,7 +103,12 @@ impl MemoryObject for XipFile {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
-    fn page(&self, mut cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        want: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         if index >= self.pages() {
             return Err(ObjectError::Beyond(index));
         }
@@ -110,13 +120,13 @@ impl MemoryObject for XipFile {
     }
     fn is_page(&self, locked: &FrameLock<'_>, index: u64, _: sealed::Ours) -> bool {
         if locked.pfn() == self.sparse {
-            // A block that came meanwhile has driven the sparse page out.
+            // A block that came meanwhile has replaced the sparse page.
             self.blocks.get(index).is_none() && index < self.pages()
         } else {
             self.blocks.holds(locked, index)
         }
     }
-    /// Nothing is mapped around: each page is a fault of its own, as with `filemap_xip`.
+    /// Returns no page: each is a fault of its own, as with `filemap_xip`.
     fn resident(&self, _index: u64) -> Option<Frame<'_>> {
         None
     }
@@ -124,16 +134,15 @@ impl MemoryObject for XipFile {
         true
     }
     fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
-        if size > MAX_SIZE {
-            return Err(ObjectError::TooLarge(size));
-        }
+        check_size(size)?;
         let changing = self.changing.lock();
         let mut cutting = self.blocks.cutting(&mut cx);
-        let resized = Resized::set(&self.size, size);
+        let resized = SizeChange::set(&self.size, size);
         let old = resized.old();
         let mut despite = Despite::default();
         if size < old {
-            // Who has asked for the old size, and maps the sparse page under its lock, is done: he is met below.
+            // A fault that has read the old size maps the sparse page under this lock: it is
+            // finished now, and the cut below finds its entry.
             let mem = self.blocks.host().mem();
             drop(mem.lock(cutting.filling().cx(), self.sparse()));
             despite = cutting.truncate_as(size, Zeroed::Dirty);
@@ -165,10 +174,7 @@ impl MemoryObject for XipFile {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > MAX_SIZE {
-            return Err(ObjectError::TooLarge(end));
-        }
+        check_write(offset, bytes.len())?;
         if bytes.is_empty() {
             return Ok(0);
         }

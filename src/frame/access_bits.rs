@@ -1,17 +1,24 @@
-//! What entries that go say of the use of their frames.
+//! Accessed and dirty bits of page-table entries and device entries, merged into the flags of their
+//! frames.
+//!
+//! An entry that is removed takes its bits along, so they move to the frame first: reclaim finds
+//! the page used, and writeback finds it dirty.
 
 use super::{flags::FrameFlags, mem::PhysMem};
 use crate::{addr::Pfn, sync::Ordering};
 
-/// The marks of an entry that goes, here or of an external MMU.
+/// The accessed and dirty bits of an entry that is removed, of a page table or of an external MMU.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AccessBits {
+    /// The page was accessed through the entry (`pte_young`).
     pub(crate) young: bool,
+    /// The page was written through the entry.
     pub(crate) dirty: bool,
 }
 
 impl PhysMem {
-    /// An entry of a page table that went had these marks.
+    /// Merges the bits of a removed page-table entry: a dirty entry makes the frame dirty, a young
+    /// one counts as an access.
     #[inline(never)]
     pub(super) fn merge_access_bits(&self, pfn: Pfn, used: AccessBits) {
         if used.dirty {
@@ -21,7 +28,11 @@ impl PhysMem {
             self.mark_accessed(pfn);
         }
     }
-    /// An entry of an external MMU goes, and passes on its marks.
+    /// Merges the bits of a removed entry of an external MMU.
+    ///
+    /// A dirty bit settles the debt of `DEVICE_DIRTY`: the device has told of its write. Both
+    /// changes are one atomic update, so that no look at the flags finds the frame neither dirty
+    /// nor owed a dirty bit.
     #[inline]
     pub(crate) fn merge_device_bits(&self, pfn: Pfn, used: AccessBits) {
         let mut marks = FrameFlags::empty();

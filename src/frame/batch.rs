@@ -1,7 +1,8 @@
-//! Frames by the batch: what populating a leaf takes, and unmapping one gives back, with one lock of the free list.
+//! Allocation and retirement of frames in batches, with one lock of the free list for each batch.
 //!
-//! Guarantee: everything is as if the frames had been taken, or given back, one after the other: their order, the counts,
-//! what an oracle sees, and where an allocation can be made to fail.
+//! Populating a leaf table takes a batch, unmapping one gives a batch back. Guarantee: the outcome
+//! is that of as many single calls, one after the other: the order of frames, the counts, the view
+//! of an oracle, and the allocation that fault injection picks.
 
 use super::{
     access_bits::AccessBits, flags::FrameFlags, free::BATCH, inject::AllocKind,
@@ -9,7 +10,9 @@ use super::{
 };
 use crate::addr::Pfn;
 
-/// Frames whose last reference is gone, on their way to the free list; they get there when this goes, if not before.
+/// Frames whose last reference is gone, collected on their way to the free list.
+///
+/// They get there when the batch is full or dropped, or by [`put_back`](Self::put_back).
 pub(crate) struct Retired<'m> {
     mem: &'m PhysMem,
     pfns: [u32; BATCH],
@@ -17,7 +20,7 @@ pub(crate) struct Retired<'m> {
 }
 
 impl PhysMem {
-    /// Collects frames that are unmapped.
+    /// Returns an empty collection for frames that are about to be unmapped.
     #[inline]
     pub(crate) fn retired(&self) -> Retired<'_> {
         Retired {
@@ -26,12 +29,14 @@ impl PhysMem {
             len: 0,
         }
     }
-    /// Takes `count` frames for as many entries in a row: each born with these flags, one mapping with its reference, and
-    /// an index of the owner above that of the frame before. `place` gets them one by one.
+    /// Allocates `count` frames for as many entries in a row, and passes each to `place`.
+    ///
+    /// Each frame starts with `flags`, one mapping that has its reference, and the next index of
+    /// the owner.
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`]; those before it have been placed.
+    /// [`OutOfFrames`]; the frames before it have been placed.
     pub(crate) fn alloc_mapped(
         &self,
         flags: FrameFlags,
@@ -42,7 +47,7 @@ impl PhysMem {
         let mut pfns = [Pfn(0); BATCH];
         let mut left = count;
         while left > 0 {
-            // One at a time where one of them may be made to fail.
+            // One at a time while fault injection counts allocations: each has a number of its own.
             let want = if self.inject().is_on() {
                 self.inject().check(AllocKind::Frame)?;
                 1
@@ -66,12 +71,13 @@ impl PhysMem {
 }
 
 impl<'m> Retired<'m> {
-    /// The memory that they are of.
+    /// Returns the memory that the frames belong to.
     #[inline]
     pub(crate) fn mem(&self) -> &'m PhysMem {
         self.mem
     }
-    /// An entry stops mapping the frame, and says how it was used; the last reference retires it.
+    /// Removes a mapping of the frame and merges the bits of its entry; the last reference retires
+    /// the frame.
     #[inline(always)]
     pub(crate) fn unmap(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.drop_mapping(pfn, used) {
@@ -83,7 +89,8 @@ impl<'m> Retired<'m> {
         self.pfns[self.len] = pfn.0;
         self.len += 1;
     }
-    /// The same of a frame that the caller has locked: whoever has it by number is told by the caller.
+    /// Removes a mapping of a frame that the caller has locked. The caller tells the driver of an
+    /// exported frame itself, so nothing is deferred.
     pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
             self.mem.merge_access_bits(pfn, used);
@@ -92,15 +99,18 @@ impl<'m> Retired<'m> {
         debug_assert!(!last, "its lock has a reference");
         self.still_referenced(pfn);
     }
+    /// Drops the cached copy of a frame that keeps a reference, if only the swap cache needs it.
     #[inline(never)]
     fn still_referenced(&mut self, pfn: Pfn) {
         if self.mem.in_swap_cache(pfn) && self.mem.mapcount(pfn) == 0 {
-            // Nothing maps it and nothing refers to its slot: neither is needed (`free_swap_cache`).
+            // The last mapping is gone and no entry refers to the slot: the cached copy is of no
+            // use (`free_swap_cache`). The batch goes first, to keep the order of single calls.
             self.put_back();
             let _in_use = self.mem.swap_cache_drop_idle(pfn);
         }
     }
-    /// Puts what there is on the free list: before anything else gives a frame back.
+    /// Puts the collected frames on the free list. Needed before a frame is given back by another
+    /// way.
     #[inline(never)]
     pub(crate) fn put_back(&mut self) {
         if self.len > 0 {

@@ -1,13 +1,16 @@
-//! Reading and writing the bytes of frames.
+//! Reading, writing, comparing and copying the bytes of frames.
+//!
+//! Without [contents](super::Contents::None), reads give zeros and writes are lost.
 
 use super::{contents::Page, mem::PhysMem, pfn::ZERO};
 use crate::addr::Pfn;
 
-/// What a read of a free frame gives in debug builds, so that a number kept too long shows.
+/// The bytes that a read of a free frame gives in debug builds, so that a number kept too long
+/// shows.
 const POISON: u8 = 0x6b;
 
 impl PhysMem {
-    /// Copies bytes of a frame into `out`.
+    /// Copies bytes of a frame, from `offset` on, into `out`.
     #[inline]
     pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
@@ -23,18 +26,20 @@ impl PhysMem {
     ///
     /// # Panics
     ///
-    /// If it is the zero page, in release builds too: every process would read what was written.
+    /// If the frame is the zero page, in release builds too: every process would read the bytes.
     pub(crate) fn write(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
         assert!(!pfn.is_zero(), "the zero page is written");
         if let Some(page) = self.page(pfn) {
             page.write(offset, bytes);
         }
     }
-    /// Whether the frame holds nothing but zeros; unknown, so `false`, without contents.
+    /// Returns true if the frame holds nothing but zeros; false without contents, as the bytes are
+    /// unknown.
     pub(crate) fn is_unused(&self, pfn: Pfn) -> bool {
         self.page(pfn).is_some_and(Page::is_zero)
     }
-    /// Whether two frames hold the same bytes; unknown, so `false`, without contents.
+    /// Returns true if two frames hold equal bytes; false without contents, as the bytes are
+    /// unknown.
     pub(crate) fn equal(&self, a: Pfn, b: Pfn) -> bool {
         match (self.page(a), self.page(b)) {
             (Some(Page::Own(a)), Some(Page::Own(b))) => a.equals(b),
@@ -43,11 +48,11 @@ impl PhysMem {
             _ => false,
         }
     }
-    /// Gives `to` the contents of `from`.
+    /// Copies the contents of `from` to `to`.
     ///
     /// # Panics
     ///
-    /// As [`write`](Self::write).
+    /// If `to` is the zero page, as [`write`](Self::write) does.
     pub(crate) fn copy(&self, from: Pfn, to: Pfn) {
         assert!(to != ZERO, "the zero page is written");
         match (self.page(from), self.page(to)) {

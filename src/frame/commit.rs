@@ -1,18 +1,20 @@
-//! How much memory has been promised: Linux's `vm_committed_as` and the overcommit modes.
+//! Committed memory: the pages that a machine has promised, and the overcommit modes that limit
+//! them (`vm_committed_as`).
 
 use crate::sync::{AtomicI64, Ordering, Sharded};
 
-/// `vm.overcommit_memory`.
+/// The overcommit mode of a machine: `vm.overcommit_memory`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overcommit {
-    /// 0: refuse only what exceeds all memory at once.
+    /// Mode 0: refuses only a charge that exceeds all memory at once.
     #[default]
     Heuristic,
-    /// 1: refuse nothing.
+    /// Mode 1: refuses nothing.
     Always,
-    /// 2: never promise more than this many pages.
+    /// Mode 2: never promises more than `limit` pages.
     Never {
-        /// `CommitLimit`, in pages.
+        /// The limit in pages: `CommitLimit`.
         limit: u64,
     },
 }
@@ -22,12 +24,12 @@ pub enum Overcommit {
 pub struct Commit {
     mode: Overcommit,
     total: u64,
-    /// By groups of threads; the sum counts.
+    /// Charged pages by group of threads; a single part may be negative, only the sum counts.
     pages: Sharded<AtomicI64>,
 }
 
 impl Commit {
-    /// An empty account; `total` is what the machine has, memory and swap, in pages.
+    /// Returns an empty account of a machine that has `total` pages of memory and swap.
     pub(crate) fn new(mode: Overcommit, total: u64) -> Self {
         Self {
             mode,
@@ -35,21 +37,25 @@ impl Commit {
             pages: Sharded::new(),
         }
     }
-    /// The mode.
+    /// Returns the overcommit mode.
     pub fn mode(&self) -> Overcommit {
         self.mode
     }
-    /// Pages promised now. Single charges are exact; during concurrent charges this may run ahead of the rule.
+    /// Returns the number of pages promised now. Single charges are exact; during concurrent
+    /// charges the number may exceed the limit for a moment.
     pub fn pages(&self) -> i64 {
         let lanes = self.pages.iter();
         lanes.map(|lane| lane.load(Ordering::SeqCst)).sum()
     }
-    /// Promises `pages` more (`__vm_enough_memory`); `false`, with nothing charged, where the mode refuses.
+    /// Promises `pages` more (`__vm_enough_memory`). Returns false, with nothing charged, if the
+    /// mode refuses.
     pub(crate) fn charge(&self, pages: u64) -> bool {
         let Ok(more) = i64::try_from(pages) else {
             return false;
         };
-        // Sequentially consistent, as is the sum: of two that race for the last page, one at least sees the other.
+        // SeqCst, as is the sum: of two charges that race for the last page, at least one sees the
+        // other and is refused. Charging first and taking back may refuse both; it never admits
+        // both.
         let lane = self.pages.mine();
         lane.fetch_add(more, Ordering::SeqCst);
         let fits = match self.mode {
@@ -62,12 +68,12 @@ impl Commit {
         }
         fits
     }
-    /// Promises `pages` more whatever the rule says (`vm_acct_memory`).
+    /// Promises `pages` more, even if the mode would refuse (`vm_acct_memory`).
     pub(crate) fn force(&self, pages: u64) {
         let more = i64::try_from(pages).expect("no mapping has 2^63 pages");
         self.pages.mine().fetch_add(more, Ordering::SeqCst);
     }
-    /// Takes a promise back.
+    /// Takes a promise of `pages` back.
     pub(crate) fn uncharge(&self, pages: u64) {
         let less = i64::try_from(pages).expect("only what was charged is given back");
         self.pages.mine().fetch_sub(less, Ordering::SeqCst);

@@ -1,27 +1,30 @@
-//! Size and kind of a memory.
+//! The configuration of a machine's memory: its size, its swap device, and the kind of its
+//! contents.
 
-/// Whether frames have contents.
+/// The kind of contents that frames have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Contents {
-    /// Real 4-KiB contents, made on the first write.
+    /// Real contents of 4 KiB, allocated by the first write.
     #[default]
     Real,
-    /// The same, and frames can be lent to other processes of the host: XPmem partitions there. While one is, its bytes lie
-    /// in memory that these processes have mapped; each byte is whole, as on hardware, and no more than that.
+    /// Real contents that can be lent to other processes of the host: XPmem partitions there. While
+    /// a frame is lent, its bytes lie in memory that these processes have mapped. Single bytes are
+    /// never torn there, as on hardware; longer accesses may be.
     #[cfg(all(feature = "remote", target_os = "linux"))]
     Shared,
-    /// None: reads give zeros, writes are lost. For very large spaces.
+    /// No contents: reads give zeros, writes are lost. For very large address spaces.
     None,
 }
 
-/// Size and kind of a machine's memory. `Default` is 256 MiB with contents.
+/// Size and kind of a machine's memory. The `Default` is 256 MiB with contents and no swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemConfig {
-    /// Frames of 4 KiB, the zero page not counted; at most 2^28.
+    /// The number of frames of 4 KiB, without the zero page; at most 2^28.
     pub frames: u32,
-    /// Whether they have contents.
+    /// The kind of contents of the frames.
     pub contents: Contents,
-    /// Slots of a page each on the swap device; 0: there is none.
+    /// The number of slots, of a page each, on the swap device; 0: there is no device.
     pub swap: u32,
 }
 

@@ -1,13 +1,14 @@
-//! The bytes of frames: made on the first write, zero until then, given back when the frame is retired.
+//! The place of a frame's bytes: none, in this process alone, or lendable to other processes.
 //!
-//! Each frame's bytes have a lock of their own, held for one copy: threads that race on a page, as guests do, see each
-//! other's accesses whole.
+//! The bytes of each frame have a lock of their own, held for one copy: threads that race on a
+//! page, as guests do, see each other's accesses whole. The bytes are allocated by the first write,
+//! read zero until then, and are released when the frame is retired.
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
 use super::lent::LendableBytes;
 use super::{config::Contents, page_bytes::PageBytes};
 
-/// What is kept for the frames of a chunk.
+/// The contents of all frames of a chunk.
 pub(super) enum Pages {
     None,
     Own(Box<[PageBytes]>),
@@ -16,6 +17,7 @@ pub(super) enum Pages {
 }
 
 impl Pages {
+    /// Returns the contents of `len` frames, all zero.
     pub(super) fn new(contents: Contents, len: u32) -> Self {
         match contents {
             Contents::None => Self::None,
@@ -24,7 +26,7 @@ impl Pages {
             Contents::Shared => Self::Shared((0..len).map(|_| LendableBytes::default()).collect()),
         }
     }
-    /// One of them; `None` without contents.
+    /// Returns the contents of frame `nth` of the chunk; `None` without contents.
     #[inline]
     pub(super) fn page(&self, nth: usize) -> Option<Page<'_>> {
         match self {
@@ -34,6 +36,7 @@ impl Pages {
             Self::Shared(spots) => Some(Page::Shared(&spots[nth])),
         }
     }
+    /// Returns the bytes of metadata.
     #[cfg(test)]
     pub(super) fn overhead(&self) -> usize {
         match self {
@@ -45,7 +48,7 @@ impl Pages {
     }
 }
 
-/// What is in a frame, wherever it is kept.
+/// The contents of one frame, wherever they lie.
 #[derive(Clone, Copy)]
 pub(super) enum Page<'m> {
     Own(&'m PageBytes),
@@ -53,7 +56,7 @@ pub(super) enum Page<'m> {
     Shared(&'m LendableBytes),
 }
 
-/// Calls the function of the same name where the page is kept.
+/// Calls the method of this name on either kind of contents.
 macro_rules! wherever {
     ($page:ident . $f:ident ( $($x:expr),* )) => {
         match $page {
@@ -65,20 +68,25 @@ macro_rules! wherever {
 }
 
 impl Page<'_> {
+    /// Copies bytes of the frame out.
+    #[inline]
     pub(super) fn read(self, offset: usize, out: &mut [u8]) {
         wherever!(self.read(offset, out));
     }
+    /// Stores bytes into the frame.
+    #[inline]
     pub(super) fn write(self, offset: usize, bytes: &[u8]) {
         wherever!(self.write(offset, bytes));
     }
+    /// Returns true if all bytes are zero.
     pub(super) fn is_zero(self) -> bool {
         wherever!(self.is_zero())
     }
-    /// Back to zero.
+    /// Releases the bytes: the frame reads zero again.
     pub(super) fn clear(self) {
         wherever!(self.clear());
     }
-    /// Whether anything was written.
+    /// Returns true if the frame has been written.
     #[cfg(test)]
     pub(super) fn is_made(self) -> bool {
         wherever!(self.is_made())

@@ -1,4 +1,7 @@
-//! Marking frames as exported, and keeping those that lose a mapping until their drivers have been told.
+//! Exporting frames to drivers that keep frame numbers, and deferring the notices that such a frame
+//! is no longer mapped.
+//!
+//! See `exported` for the guarantee, and docs/adr/0025-exported-frames-wait.md for the reason.
 
 use super::{
     exported::Lost,
@@ -8,26 +11,30 @@ use super::{
 use crate::{addr::Pfn, sync::Ordering};
 
 impl PhysMem {
-    /// Flags a locked frame.
+    /// Marks a locked frame as exported.
     pub(super) fn export(&self, pfn: Pfn) {
         let old = self.fetch_set(pfn, FrameFlags::EXPORTED);
         if !old.contains(FrameFlags::EXPORTED) {
             self.exported.flagged.fetch_add(1, Ordering::SeqCst);
         }
     }
-    /// The frame is exported no more.
+    /// Ends the export of a frame.
     pub(crate) fn unexport(&self, pfn: Pfn) {
         let old = self.fetch_clear(pfn, FrameFlags::EXPORTED);
         if old.contains(FrameFlags::EXPORTED) {
             self.exported.flagged.fetch_sub(1, Ordering::SeqCst);
         }
     }
-    /// Whether there are exported frames: then a change of mappings may have to tell of them. To be asked under the lock of
-    /// the entries that change: whoever exports a frame takes it once more after that.
+    /// Returns true if any frame is exported: a change of mappings may then owe a driver a notice.
+    ///
+    /// To be called under the lock of the entries that change. An export takes that lock once more
+    /// after it has counted itself here, so of an export and a change one sees the other: hence
+    /// SeqCst.
     pub(crate) fn has_exported(&self) -> bool {
         self.exported.flagged.load(Ordering::SeqCst) != 0
     }
-    /// Keeps an exported frame that loses something until it was told.
+    /// Keeps an exported frame that loses a mapping or a right, with a reference, until its driver
+    /// has been told.
     #[cold]
     #[inline(never)]
     pub(super) fn defer(&self, pfn: Pfn, lost: Lost) {
@@ -38,19 +45,19 @@ impl PhysMem {
             .waiting
             .store(deferred.len(), Ordering::SeqCst);
     }
-    /// An entry loses the right to write to a frame that it maps.
+    /// Records that an entry which maps the frame loses the right to write.
     #[inline]
     pub(crate) fn lose_write(&self, pfn: Pfn) {
         if self.flags(pfn).contains(FrameFlags::EXPORTED) {
             self.defer(pfn, Lost::Write);
         }
     }
-    /// Whether any wait to be told of.
+    /// Returns true if any notice is deferred.
     #[inline]
     pub(crate) fn has_deferred(&self) -> bool {
         self.exported.waiting.load(Ordering::SeqCst) != 0
     }
-    /// One of them, the first come first.
+    /// Takes the oldest deferred notice, with the reference that kept its frame.
     pub(crate) fn next_deferred(&self) -> Option<(Frame<'_>, Lost)> {
         let mut deferred = self.exported.deferred.lock();
         let (pfn, lost) = deferred.pop_front()?;

@@ -1,7 +1,10 @@
-//! Frames that a driver has by number: flagged, and kept until it was told that their mappings are gone.
+//! The exported frames of a machine: frames that a driver knows by number.
 //!
-//! Where a mapping goes, no frame can be locked, and nobody who sleeps be told. So a frame that is exported gets a reference
-//! there, and is put off until somebody who holds no lock below that of a frame tells of it: it is never freed before.
+//! Guarantee: an exported frame is not freed before its driver has been told that a mapping is
+//! gone. The place where a mapping goes holds a page-table lock: it can neither lock a frame nor
+//! call a driver that sleeps. So the frame gets a reference there and is deferred, until a caller
+//! that holds no lock below that of a frame tells the driver
+//! (docs/adr/0025-exported-frames-wait.md).
 
 use crate::{
     addr::Pfn,
@@ -9,22 +12,22 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// What happened to a frame that is exported.
+/// The loss that the driver of an exported frame must be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
-    /// A mapping, perhaps the last.
+    /// The frame lost a mapping, perhaps its last.
     Mapping,
-    /// The right to write.
+    /// A mapping of the frame lost the right to write.
     Write,
 }
 
-/// Exported frames of a machine.
+/// The exported frames of a machine, and the notices that are deferred.
 #[derive(Debug, Default)]
 pub(super) struct Exported {
-    /// How many are flagged.
+    /// The number of frames that have the flag.
     pub(super) flagged: AtomicUsize,
-    /// How many are in `deferred`.
+    /// The length of `deferred`, to be read without the lock.
     pub(super) waiting: AtomicUsize,
-    /// Those to be told of, each with a reference.
+    /// Notices to be given, oldest first; each holds a reference on its frame.
     pub(super) deferred: Mutex<VecDeque<(Pfn, Lost)>>,
 }

@@ -1,4 +1,4 @@
-//! What is known of a frame beside its counts.
+//! The flags of a frame: everything known of a frame but its counts and its owner.
 
 use bitflags::bitflags;
 
@@ -8,31 +8,31 @@ bitflags! {
     pub struct FrameFlags: u16 {
         /// Written since it was last clean.
         const DIRTY = 1;
-        /// Used through an external MMU since last looked.
+        /// Accessed through an external MMU since the last look.
         const ACCESSED = 1 << 1;
         /// Mapped by an external MMU that keeps its own reverse map.
         const EXPORTED = 1 << 2;
         /// Private anonymous memory.
         const ANON = 1 << 3;
-        /// Private anonymous memory that a single entry maps: written in place.
+        /// Private anonymous memory that a single entry maps: a store needs no copy.
         const ANON_EXCLUSIVE = 1 << 4;
-        /// Goes to swap, not to a file.
+        /// Reclaimed to swap, not to a file.
         const SWAP_BACKED = 1 << 5;
-        /// On a reclaim list.
+        /// On a list of reclaim.
         const LRU = 1 << 6;
-        /// On the active one.
+        /// On the active list of its kind.
         const ACTIVE = 1 << 7;
-        /// Somebody is at work on it.
+        /// Locked by a thread: see [`FrameLock`](super::FrameLock).
         const LOCKED = 1 << 8;
-        /// Memory was looked for: it is to be given up once its store has it. It is not mapped along with others.
+        /// Chosen by reclaim, and given up once its store has it. Fault-around does not map it.
         const RECLAIM = 1 << 9;
-        /// Seen in use once.
+        /// Found in use once by reclaim.
         const REFERENCED = 1 << 10;
-        /// Locked in memory.
+        /// Locked in memory by `mlock`.
         const UNEVICTABLE = 1 << 11;
-        /// Somebody waits for the lock.
+        /// A thread waits for the lock.
         const WAITERS = 1 << 12;
-        /// A copy of it is in swap, or has a slot there: `private` of the swap cache.
+        /// In the swap cache: the frame has a slot on the swap device (`PG_swapcache`).
         const SWAP_CACHE = 1 << 13;
         /// One of the 512 frames of a huge page that has not been split.
         const LARGE = 1 << 14;

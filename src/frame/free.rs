@@ -1,11 +1,12 @@
-//! Which frames are free, and who gets the next one.
+//! The free frames of a memory, and the order in which they are allocated.
 //!
-//! Guarantee: one thread gets the frame that it gave back last, then the others in that order, then those never used,
-//! ascending. Several threads get so among what each has at hand; memory is used up only when none has a frame left.
+//! Guarantee: a single thread gets the frame that it gave back last, then the others in that order,
+//! then the frames never used, in ascending order. Several threads get frames in that order from
+//! their own lanes. Allocation fails only when no lane has a frame left.
 //!
-//! How: each group of threads has a few frames at hand and changes nothing else; a pool has the rest, and passes them
-//! on by the batch (the kernel's per-cpu lists). What is at hand is the top of one stack of which the pool is the rest,
-//! so that a single thread cannot tell.
+//! Each group of threads has a lane with a few frames and changes nothing else; a pool has the rest
+//! and exchanges batches with the lanes, like the kernel's per-CPU lists. A lane is the top of one
+//! stack of which the pool is the rest, so a single thread sees one stack.
 
 use super::pfn::HUGE;
 use crate::{
@@ -14,40 +15,41 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Frames that change hands between a group and the pool at a time.
+/// The number of frames that move between a lane and the pool at a time.
 pub(super) const BATCH: usize = 64;
-/// More than this many are not kept at hand.
+/// The most frames that a lane keeps.
 const MOST: usize = 2 * BATCH;
 
-/// All frames of a memory that are free.
+/// All free frames of a memory.
 pub(super) struct FreeFrames {
     frames: u32,
     lanes: Sharded<Mutex<Lane>>,
     pool: Mutex<Pool>,
-    /// Retired frames in the pool; advanced under its lock, read without.
+    /// The number of retired frames in the pool; written under its lock, read without.
     pooled: AtomicUsize,
 }
 
-/// What a group of threads has at hand.
+/// The frames of one group of threads.
 #[derive(Default)]
 struct Lane {
-    /// Retired frames, the last one first to be used again.
+    /// Retired frames; the last is allocated first.
     stack: Vec<u32>,
     /// Frames never used.
     fresh: Range<u32>,
-    /// Frames that the group took, less those that it gave back.
+    /// Frames allocated by this group, less those that it gave back; the sum over all lanes is the
+    /// number in use.
     taken: i64,
 }
 
-/// The rest.
+/// The free frames that are in no lane.
 struct Pool {
     stack: Vec<u32>,
-    /// Frames never used begin here.
+    /// The first frame that was never used and is in no lane.
     next: u32,
 }
 
 impl FreeFrames {
-    /// Frames 1 to `frames`.
+    /// Returns the free list of frames 1 to `frames`, all free.
     pub(super) fn new(frames: u32) -> Self {
         Self {
             frames,
@@ -68,7 +70,8 @@ impl FreeFrames {
         drop(lane);
         self.take_any()
     }
-    /// Takes as many frames as `out` has room for, as far as they are at hand; says how many. None: all are in use.
+    /// Takes up to `out.len()` frames, as many as the lane has, and returns how many. Returns 0
+    /// only if all frames are in use.
     pub(super) fn take_many(&self, out: &mut [Pfn]) -> usize {
         let mut lane = self.lanes.mine().lock();
         let mut got = 0;
@@ -88,6 +91,8 @@ impl FreeFrames {
         }
         got
     }
+    /// Takes a frame of the lane, which gets a batch from the pool if it must. Retired frames of
+    /// the pool go before frames never used: hence the look at `pooled`.
     #[inline]
     fn take_from(&self, lane: &mut Lane) -> Option<Pfn> {
         if lane.stack.is_empty()
@@ -99,6 +104,7 @@ impl FreeFrames {
         lane.taken += 1;
         Some(Pfn(pfn))
     }
+    /// Moves a batch from the pool to the lane.
     fn refill(&self, lane: &mut Lane) {
         let mut pool = self.pool.lock();
         let rest = pool.stack.len().saturating_sub(BATCH);
@@ -111,7 +117,8 @@ impl FreeFrames {
             pool.next = end;
         }
     }
-    /// Takes a frame that another group has at hand. All are held at once, so that nothing is overlooked.
+    /// Takes a frame out of any lane. All lanes are locked at once, so that no frame is missed
+    /// while it moves between lane and pool.
     #[cold]
     fn take_any(&self) -> Option<Pfn> {
         let mut lanes = self.lock_all();
@@ -133,7 +140,7 @@ impl FreeFrames {
     pub(super) fn put(&self, pfn: Pfn) {
         self.put_many(&[pfn.0]);
     }
-    /// Puts frames back, the last one on top. At most [`BATCH`] of them.
+    /// Puts at most [`BATCH`] frames back; the last of them is allocated first.
     pub(super) fn put_many(&self, pfns: &[u32]) {
         debug_assert!(pfns.len() <= BATCH);
         let mut lane = self.lanes.mine().lock();
@@ -145,16 +152,16 @@ impl FreeFrames {
             self.pooled.store(pool.stack.len(), Ordering::Relaxed);
         }
     }
-    /// Frames in use.
+    /// Returns the number of frames in use.
     pub(super) fn in_use(&self) -> u32 {
         let taken: i64 = self.lock_all().iter().map(|lane| lane.taken).sum();
         u32::try_from(taken).expect("only what was taken is put back")
     }
-    /// What every group has, in one order for all.
+    /// Locks all lanes, always in one order: two threads that do so cannot deadlock.
     fn lock_all(&self) -> Vec<MutexGuard<'_, Lane>> {
         self.lanes.iter().map(Mutex::lock).collect()
     }
-    /// Puts what is at hand into the pool.
+    /// Moves the frames of all lanes into the pool.
     fn gather(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
         let mut pool = self.pool.lock();
         let mut fresh: Vec<Range<u32>> = lanes
@@ -175,8 +182,8 @@ impl FreeFrames {
         }
         self.pooled.store(pool.stack.len(), Ordering::Relaxed);
     }
-    /// Takes [`HUGE`] frames in a row, the first at a multiple of that: a block never used, else one all of whose
-    /// frames have been given back. Returns the first.
+    /// Takes [`HUGE`] frames in a row, the first at a multiple of [`HUGE`], and returns the first.
+    /// A block of frames never used is preferred to a block whose frames have all been given back.
     pub(super) fn take_block(&self) -> Option<Pfn> {
         let mut lanes = self.lock_all();
         self.gather(&mut lanes);
@@ -186,7 +193,7 @@ impl FreeFrames {
         lanes[0].taken += i64::from(HUGE);
         Some(Pfn(head))
     }
-    /// Bytes that the lists take.
+    /// Returns the bytes that the lists take.
     #[cfg(test)]
     pub(super) fn overhead(&self) -> usize {
         let at_hand: usize = self.lock_all().iter().map(|l| l.stack.capacity()).sum();
@@ -195,6 +202,7 @@ impl FreeFrames {
 }
 
 impl Pool {
+    /// Takes a block out of the pool, which holds all free frames now.
     fn block(&mut self, frames: u32) -> Option<u32> {
         let first = self.next.next_multiple_of(HUGE);
         if first + HUGE <= frames + 1 {
@@ -217,7 +225,7 @@ mod tests {
     use super::{BATCH, FreeFrames, MOST};
     use crate::addr::Pfn;
 
-    /// The list as one thread sees it.
+    /// The free list as a single thread sees it.
     struct Plain {
         stack: Vec<u32>,
         next: u32,
@@ -232,7 +240,7 @@ mod tests {
         };
         let mut held = Vec::new();
         for step in 0..40_000_usize {
-            // Batches as well: what they take and put is what as many single calls would.
+            // Batches too: they take and put the frames that as many single calls would.
             if step % 97 == 0 && held.len() + BATCH <= 4096 {
                 let mut out = [Pfn(0); BATCH];
                 let got = free.take_many(&mut out);
@@ -249,7 +257,7 @@ mod tests {
                 plain.stack.extend(&gone);
                 free.put_many(&gone);
             }
-            // Long runs of either kind, so that batches go both ways.
+            // Long runs of either kind, so that batches move both ways.
             if step / 700 % 5 % 2 == 0 && held.len() < 4096 {
                 let want = plain.stack.pop().unwrap_or_else(|| {
                     plain.next += 1;

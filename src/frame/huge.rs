@@ -1,7 +1,8 @@
 //! Huge pages: 512 frames in a row, the first at a multiple of 512.
 //!
-//! Each frame keeps its own counts, so that a huge page which is mapped in parts needs no accounts of its own; what
-//! concerns the whole is asked of all of them.
+//! Each frame keeps its own counts, so a huge page that is mapped in parts needs no accounts of its
+//! own; a question about the whole page asks all of its frames
+//! (docs/adr/0006-a-huge-page-is-a-marked-leaf.md).
 
 use super::{
     flags::FrameFlags,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::addr::Pfn;
 
-/// A new huge page: one reference on each frame, given back when dropped.
+/// A new huge page: one reference on each of its frames, given back on drop.
 #[derive(Debug)]
 pub(crate) struct HugeFrame<'m> {
     mem: &'m PhysMem,
@@ -20,15 +21,15 @@ pub(crate) struct HugeFrame<'m> {
 }
 
 impl PhysMem {
-    /// First frame of the huge page that reads as zero.
+    /// Returns the first frame number of the huge zero page.
     pub fn huge_zero_pfn(&self) -> Pfn {
         HUGE_ZERO
     }
-    /// 512 frames in a row that read as zero.
+    /// Allocates 512 frames in a row that read as zero.
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`] when there are none.
+    /// [`OutOfFrames`] if there is no free block, or by fault injection.
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
         let head = self.free.take_block();
@@ -42,20 +43,24 @@ impl PhysMem {
     pub(crate) fn adopt_huge(&self, head: Pfn) -> HugeFrame<'_> {
         HugeFrame { mem: self, head }
     }
-    /// The frames of a huge page; not those that were given back and are something else by now.
+    /// Returns the frames that are still part of the huge page; a frame that was given back, and
+    /// may be in other use, is left out.
     pub(crate) fn huge_parts(&self, head: Pfn) -> impl Iterator<Item = Pfn> {
         (0..HUGE)
             .map(move |i| head.nth(i))
             .filter(|&pfn| self.flags(pfn).contains(FrameFlags::LARGE))
     }
-    /// The generation in which `pfn` may be looked at as part of the huge page that began at `head` in its generation
-    /// `since`: its own if it still is that. Of a frame that has left the page, whatever it is by now, one that it is not in.
+    /// Returns the generation in which `pfn` may be viewed as part of the huge page that began at
+    /// `head` in generation `since`: the frame's own if it still is a part. For a frame that has
+    /// left the page, whatever its use now, the result is a generation that it is not in, so that a
+    /// view of it is stale.
     ///
-    /// A frame leaves it by being given back, or with all others when the page is split or given back whole; until a block
-    /// is free as a whole, no frame of it becomes part of a huge page again. So what still has a reference and the mark has
-    /// been there all the time, if the head has.
+    /// A frame leaves the page when it is given back, or with all others when the page is split or
+    /// given back whole. Until a block is free as a whole, no frame of it becomes part of a huge
+    /// page again. So a frame that still has a reference and the flag has been a part all the time,
+    /// if the head has not been retired.
     pub(crate) fn generation_within(&self, pfn: Pfn, head: Pfn, since: u32) -> u32 {
-        // First: a frame that goes from here on makes it stale.
+        // First: a frame that is retired from here on makes it stale.
         let now = self.generation(pfn);
         let is_part = || {
             self.refcount(pfn) > 0
@@ -68,13 +73,13 @@ impl PhysMem {
             now.wrapping_sub(1)
         }
     }
-    /// Entries that map any part of it, in whatever process.
+    /// Returns the number of entries, of all processes, that map any part of the huge page.
     pub(crate) fn huge_mappings(&self, head: Pfn) -> u64 {
         self.huge_parts(head)
             .map(|pfn| u64::from(self.mapcount(pfn)))
             .sum()
     }
-    /// The huge page is one no more: its frames go their own ways.
+    /// Ends the huge page: its frames are independent from now on.
     pub(crate) fn forget_huge(&self, head: Pfn) {
         for i in 0..HUGE {
             self.clear_flags(head.nth(i), FrameFlags::LARGE);
@@ -83,11 +88,12 @@ impl PhysMem {
 }
 
 impl HugeFrame<'_> {
-    /// Its first frame.
+    /// Returns the first frame of the page.
     pub(crate) fn head(&self) -> Pfn {
         self.head
     }
-    /// Leaves the references to the entries that map the frames.
+    /// Leaves the references to the entries that map the frames; [`PhysMem::adopt_huge`] takes them
+    /// back.
     pub(crate) fn into_raw(self) -> Pfn {
         std::mem::ManuallyDrop::new(self).head
     }

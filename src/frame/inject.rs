@@ -1,9 +1,10 @@
-//! Failing an allocation on purpose, to see that nothing is lost by it.
+//! Fault injection: allocations fail on purpose, so that tests can show that a failure loses
+//! nothing.
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use thiserror::Error;
 
-/// What is being allocated.
+/// The kind of an allocation that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AllocKind {
     /// A frame of physical memory.
@@ -18,18 +19,18 @@ pub enum AllocKind {
     Object,
 }
 
-/// The allocation was made to fail.
+/// The error of an allocation that was made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the allocation of a {0:?} was made to fail")]
 pub struct Injected(pub AllocKind);
 
-/// Makes a chosen allocation of a machine fail. Switched off, it costs one load.
+/// Makes a chosen allocation of a machine fail. Switched off, it costs each allocation one load.
 #[derive(Debug, Default)]
 pub struct Inject {
     on: AtomicBool,
-    /// Allocations asked for since [`arm`](Self::arm) or [`watch`](Self::watch).
+    /// The number of allocations since [`arm`](Self::arm) or [`watch`](Self::watch).
     asked: AtomicU64,
-    /// Number of the one to fail; 0: none.
+    /// The number of the allocation to fail; 0: none.
     nth: AtomicU64,
 }
 
@@ -44,23 +45,23 @@ impl Inject {
     pub fn watch(&self) {
         self.arm(0);
     }
-    /// Lets everything succeed again.
+    /// Ends counting and failing.
     pub fn disarm(&self) {
         self.on.store(false, Ordering::Release);
     }
-    /// Allocations asked for since [`arm`](Self::arm) or [`watch`](Self::watch).
+    /// Returns the number of allocations since [`arm`](Self::arm) or [`watch`](Self::watch).
     pub fn count(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
-    /// Whether allocations are counted or made to fail.
+    /// Returns true while allocations are counted or made to fail.
     pub(crate) fn is_on(&self) -> bool {
         self.on.load(Ordering::Acquire)
     }
-    /// To be asked before each allocation.
+    /// Counts an allocation that is about to be made.
     ///
     /// # Errors
     ///
-    /// [`Injected`] for the one that was chosen.
+    /// [`Injected`] if it was chosen to fail.
     pub(crate) fn check(&self, kind: AllocKind) -> Result<(), Injected> {
         if !self.is_on() {
             return Ok(());

@@ -1,4 +1,7 @@
-//! Lending the bytes of a frame, and taking them home.
+//! Lending the bytes of a frame to other processes, and taking them home.
+//!
+//! See `lent` for the guarantee, and docs/adr/0011-other-processes-share-the-memory.md for the
+//! design.
 
 use super::{
     config::Contents,
@@ -10,28 +13,32 @@ use super::{
 use crate::addr::Pfn;
 
 impl PhysMem {
-    /// Whether frames can be lent to other processes.
+    /// Returns true if frames of this memory can be lent to other processes.
     pub(crate) fn lends(&self) -> bool {
         self.contents() == Contents::Shared
     }
-    fn spot(&self, pfn: Pfn) -> &LendableBytes {
+    /// Returns the bytes of a frame of memory that lends.
+    fn lendable(&self, pfn: Pfn) -> &LendableBytes {
         match self.page(pfn) {
             Some(Page::Shared(spot)) => spot,
             _ => unreachable!("frames are lent of memory that lends"),
         }
     }
-    /// Moves a frame's bytes to a place in a loan, where others find them.
+    /// Moves the bytes of a frame to a place in a loan, where other processes reach them. A frame
+    /// that lies there already stays.
     ///
     /// # Errors
     ///
-    /// Where they are lent already.
+    /// The place where the bytes lie, if they are lent elsewhere.
     pub(crate) fn lend(&self, pfn: Pfn, to: &Place) -> Result<(), Place> {
-        self.spot(pfn).lend(to)
+        self.lendable(pfn).lend(to)
     }
-    /// Moves them back. Whoever had them has a copy at most, and who comes later finds none.
+    /// Moves the bytes of a frame back from a place in a loan, and zeroes that place: other
+    /// processes may have kept a copy, but a process that maps the memory later finds nothing.
     pub(crate) fn take_home(&self, pfn: Pfn, from: &Place) {
-        self.spot(pfn).take_home(from);
-        // Not punched: whoever may write the memory can hold that up.
+        self.lendable(pfn).take_home(from);
+        // Written, not punched: a process that may write to the memory can delay a punch for any
+        // time.
         from.loan.memory().write(from.at(), &[0; PAGE_BYTES]);
     }
 }
@@ -81,7 +88,7 @@ mod tests {
         let (peer, there) = (peer(&loan), place(&loan, 2));
         let (a, b) = (mem.alloc().unwrap(), mem.alloc().unwrap());
         a.write(7, &[1, 2]);
-        // What lay there before is not the frame's.
+        // Old bytes of the place are no part of the frame.
         peer.write(there.at(), &[5]);
         mem.lend(a.pfn(), &there).unwrap();
         let mut seen = [0; 9];

@@ -1,8 +1,10 @@
-//! Frames whose bytes are lent: they lie in memory that other processes have mapped, until they are taken home.
+//! Loans: memory that other processes have mapped, in which the bytes of lent frames lie until they
+//! are taken home.
 //!
-//! Guarantee: a frame's bytes are in one place at any time, here or in one [`Loan`]; every access of this process goes
-//! there. Once taken home, nothing that others do to the loan's memory reaches the frame, and a frame is given out only
-//! from home, so that its next owner finds zeros, whoever still has what mapped.
+//! Guarantee: the bytes of a frame are in one place at any time, at home or in one [`Loan`], and
+//! every access of this process goes there. After they were taken home, no store of another process
+//! to the memory of the loan reaches the frame. A frame is retired only with its bytes at home, so
+//! its next owner finds zeros, even if other processes still have the memory mapped.
 
 use super::{page_bytes::PageBytes, pfn::PAGE_BYTES, shared::SharedMemory};
 use crate::{
@@ -12,15 +14,16 @@ use crate::{
 };
 use std::{fmt, io, sync::Arc};
 
+/// Numbers of loans.
 static NEXT: IdSource = IdSource::starting_at(1);
 
-/// Whoever lends frames, and can make others give them back.
+/// The lender of a loan, which can make the borrowers give pages back.
 pub(crate) trait Lender: Send + Sync {
-    /// Has the page given back, and its frame taken home; `false` if there is no lender any more.
+    /// Has a page given back and its frame taken home. Returns false if the lender is gone.
     fn recall(&self, cx: &mut CallCx<'_>, page: Vpn) -> bool;
 }
 
-/// Memory that others have mapped.
+/// A piece of memory that other processes have mapped, for frames that are lent to them.
 pub(crate) struct Loan {
     id: u64,
     memory: SharedMemory,
@@ -29,7 +32,8 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
-    /// Memory for so many frames; `others_write`: those that have its descriptor.
+    /// Creates memory for `pages` frames. `others_write`: processes that get its descriptor may
+    /// write.
     pub(crate) fn new(
         pages: u32,
         others_write: bool,
@@ -42,35 +46,41 @@ impl Loan {
             over: AtomicBool::new(false),
         }))
     }
+    /// Returns the number of the loan, unique in this process.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
+    /// Returns the memory.
     pub(crate) fn memory(&self) -> &SharedMemory {
         &self.memory
     }
-    /// Nothing more is lent there.
+    /// Ends the loan: no more frames are lent to it.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Release);
     }
+    /// Returns true if the loan has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 }
 
-/// Where the bytes of a lent frame lie, and as which page of its lender.
+/// The place of a lent frame's bytes in a loan, and the page that the frame is to its lender.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
+    /// The loan.
     pub(crate) loan: Arc<Loan>,
-    /// Page of the loan's memory.
+    /// The page of the loan's memory.
     pub(crate) slot: u32,
+    /// The page of the lender.
     pub(crate) page: Vpn,
 }
 
 impl Place {
-    /// First byte in the memory.
+    /// Returns the offset of the first byte in the memory.
     pub(crate) fn at(&self) -> usize {
         self.slot as usize * PAGE_BYTES
     }
+    /// Returns true if both are one place.
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.loan, &other.loan) && self.slot == other.slot
     }
@@ -79,21 +89,23 @@ impl Place {
         self.loan.memory.read(self.at(), &mut bytes);
         bytes
     }
-    /// Has its lender take the frame home.
+    /// Has the lender take the frame home. Returns false if the lender is gone.
     pub(crate) fn recall(&self, cx: &mut CallCx<'_>) -> bool {
         self.loan.lender.recall(cx, self.page)
     }
 }
 
-/// What is in a frame that may be lent. The lock orders accesses of this process, wherever the bytes are.
+/// The bytes of a frame that can be lent. One lock orders the accesses of this process, at home and
+/// in a loan alike.
 #[derive(Default)]
 pub(super) struct LendableBytes {
     lent: Mutex<Option<Box<Place>>>,
-    /// Empty while the frame is lent.
+    /// The bytes while they are not lent; empty otherwise.
     home: PageBytes,
 }
 
 impl LendableBytes {
+    /// Copies `out.len()` bytes from `offset` on.
     pub(super) fn read(&self, offset: usize, out: &mut [u8]) {
         assert!(offset + out.len() <= PAGE_BYTES, "a read leaves its page");
         match &*self.lent.lock() {
@@ -101,6 +113,7 @@ impl LendableBytes {
             None => self.home.read(offset, out),
         }
     }
+    /// Stores `bytes` from `offset` on.
     pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(
             offset + bytes.len() <= PAGE_BYTES,
@@ -116,6 +129,7 @@ impl LendableBytes {
         self.read(0, &mut bytes);
         bytes
     }
+    /// Takes over a copy of the contents of another frame.
     pub(super) fn copy_from(&self, other: &Self) {
         let from = other.is_made().then(|| other.bytes());
         match from {
@@ -124,27 +138,30 @@ impl LendableBytes {
             None => {}
         }
     }
+    /// Returns true if the bytes are equal.
     pub(super) fn equals(&self, other: &Self) -> bool {
-        // One lock at a time.
+        // One lock at a time: two threads may compare two frames in either order.
         let mine = self.bytes();
         mine == other.bytes()
     }
+    /// Returns true if all bytes are zero.
     pub(super) fn is_zero(&self) -> bool {
         match &*self.lent.lock() {
             Some(place) => place.bytes().iter().all(|b| *b == 0),
             None => self.home.is_zero(),
         }
     }
-    /// Whether anything may have been written.
+    /// Returns true if the frame may have been written: a lent frame may have been, by a borrower.
     pub(super) fn is_made(&self) -> bool {
         self.lent.lock().is_some() || self.home.is_made()
     }
+    /// Releases the bytes, at home or lent.
     pub(super) fn clear(&self) {
         let mut lent = self.lent.lock();
         *lent = None;
         self.home.clear();
     }
-    /// Moves the bytes there, unless they are lent elsewhere: then that place is returned.
+    /// Moves the bytes to a place in a loan; returns the present place if they are lent elsewhere.
     pub(super) fn lend(&self, to: &Place) -> Result<(), Place> {
         let mut lent = self.lent.lock();
         match &*lent {
@@ -153,7 +170,7 @@ impl LendableBytes {
             None => {
                 let mut bytes = [0; PAGE_BYTES];
                 self.home.read(0, &mut bytes);
-                // All of the page: what was there before is no part of the frame.
+                // All of the page: old bytes of the place are no part of the frame.
                 to.loan.memory.write(to.at(), &bytes);
                 *lent = Some(Box::new(to.clone()));
                 self.home.clear();
@@ -161,7 +178,7 @@ impl LendableBytes {
             }
         }
     }
-    /// Moves the bytes back from there.
+    /// Moves the bytes back from a place, if they are there.
     pub(super) fn take_home(&self, from: &Place) {
         let mut lent = self.lent.lock();
         if lent.as_ref().is_some_and(|place| place.is(from)) {

@@ -1,31 +1,34 @@
-//! The lists that reclaim works through: who was used lately, who was not.
+//! The lists of reclaim: frames by kind, and by recent use.
 //!
-//! Guarantee: a frame is on one list at most, in the order in which it came there; a free frame is on none. Lists are
-//! kept only on a machine that has a swap device: where nothing can be given up, nobody pays for them.
+//! Guarantee: a frame is on at most one list, in the order in which it was added; a free frame is
+//! on none. Only a machine with a swap device has lists: a machine that can reclaim nothing pays
+//! nothing.
 
 use super::flags::FrameFlags;
 use crate::sync::Mutex;
 
-/// A list.
+/// One of the lists of reclaim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LruList {
     /// Private and shared memory, next to go to swap.
     InactiveAnon,
-    /// Private and shared memory, used more than once.
+    /// Private and shared memory that was used more than once.
     ActiveAnon,
-    /// Pages that can be had again, and lazily freed ones.
+    /// Pages that can be read again, and lazily freed ones.
     InactiveFile,
-    /// The same, used more than once.
+    /// Pages of this kind that were used more than once.
     ActiveFile,
 }
 
 impl LruList {
+    /// All lists, in the order in which reclaim visits them.
     pub(crate) const ALL: [Self; 4] = [
         Self::InactiveAnon,
         Self::ActiveAnon,
         Self::InactiveFile,
         Self::ActiveFile,
     ];
+    /// Returns the list that the flags of a frame choose.
     pub(super) fn of(flags: FrameFlags) -> Self {
         let active = flags.contains(FrameFlags::ACTIVE);
         match (flags.contains(FrameFlags::SWAP_BACKED), active) {
@@ -37,7 +40,8 @@ impl LruList {
     }
 }
 
-/// A frame's neighbours towards head and tail, and its list; 0 is the end of a list, as the zero page is on none.
+/// The neighbours of a frame towards head and tail, and its list. 0 marks the end of a list, as the
+/// zero page is on none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Link {
     pub(super) head: u32,
@@ -45,6 +49,7 @@ pub(super) struct Link {
     list: Option<u8>,
 }
 
+/// Head, tail and length of a list.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     head: u32,
@@ -52,6 +57,7 @@ pub(super) struct Ends {
     pub(super) len: u64,
 }
 
+/// Links by frame number, the four lists, and the cost of work on them.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     links: Vec<Link>,
@@ -59,18 +65,21 @@ pub(super) struct Lists {
     pub(super) cost: LruCost,
 }
 
-/// What work on the lists has cost of late: pages written out and pages looked at for nothing.
+/// The recent cost of work on the lists: pages written out, and pages that were looked at in vain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LruCost {
+    /// Cost of the lists of private and shared memory.
     pub(crate) anon: u64,
+    /// Cost of the lists of files.
     pub(crate) file: u64,
 }
 
-/// All lists of a machine.
+/// All lists of a machine, under one lock.
 #[derive(Debug, Default)]
 pub(super) struct Lru(pub(super) Mutex<Lists>);
 
 impl Lists {
+    /// Returns the link of a frame.
     pub(super) fn link(&mut self, pfn: u32) -> &mut Link {
         let i = pfn as usize;
         if i >= self.links.len() {
@@ -78,6 +87,7 @@ impl Lists {
         }
         &mut self.links[i]
     }
+    /// Adds a frame to the head of a list.
     pub(super) fn push(&mut self, list: u8, pfn: u32) {
         let old = std::mem::replace(&mut self.ends[usize::from(list)].head, pfn);
         let link = Link {
@@ -93,7 +103,7 @@ impl Lists {
             old => self.link(old).head = pfn,
         }
     }
-    /// Says whether it was on a list.
+    /// Removes a frame from its list. Returns true if it was on one.
     pub(super) fn remove(&mut self, pfn: u32) -> bool {
         let Link { head, tail, list } = *self.link(pfn);
         let Some(list) = list else {

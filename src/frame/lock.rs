@@ -1,7 +1,8 @@
-//! The lock of a frame: one bit in its flags, and a table of places to wait.
+//! The lock of a frame: one bit of its flags, and a table of places to wait.
 //!
-//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its place in it, also that in the swap cache, and
-//! nobody else unmaps, migrates or writes it back (`folio_lock`).
+//! Guarantee: while a [`FrameLock`] lives, the frame keeps its owner and its index, and its slot in
+//! the swap cache, and no other thread unmaps, migrates or writes back the page (`folio_lock`).
+//! docs/adr/0007-pages-of-objects-are-mapped-under-their-lock.md says why faults take it.
 
 use super::{
     flags::FrameFlags,
@@ -13,7 +14,7 @@ use crate::{
     ctx::{Cx, Rank, Sleepable},
 };
 
-/// The frame is locked by this thread, and has a reference.
+/// A locked frame, with a reference; unlocked on drop.
 #[derive(Debug)]
 #[must_use]
 pub struct FrameLock<'m> {
@@ -22,7 +23,7 @@ pub struct FrameLock<'m> {
 }
 
 impl PhysMem {
-    /// Locks a frame unless somebody has it locked.
+    /// Locks a frame, or gives the reference back if another thread has it locked.
     pub(crate) fn try_lock<'m>(&'m self, frame: Frame<'m>) -> Result<FrameLock<'m>, Frame<'m>> {
         let old = self.fetch_set(frame.pfn(), FrameFlags::LOCKED);
         if old.contains(FrameFlags::LOCKED) {
@@ -30,7 +31,7 @@ impl PhysMem {
         }
         Ok(FrameLock { mem: self, frame })
     }
-    /// Locks a frame; waits for whoever has it.
+    /// Locks a frame; waits while another thread has it locked.
     pub(crate) fn lock<'m, R: Rank>(
         &'m self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -45,14 +46,18 @@ impl PhysMem {
             let (mutex, changed) = self.waiters.of(frame.pfn());
             let mut held = mutex.lock();
             let old = self.fetch_set(frame.pfn(), FrameFlags::WAITERS);
-            // The holder clears both bits and takes the mutex before it wakes: no wake-up is lost.
+            // The holder clears both bits, then takes the mutex, then wakes. This thread holds the
+            // mutex from before it sets the waiter bit until it sleeps: no wake-up is lost.
             if old.contains(FrameFlags::LOCKED) {
                 changed.wait(&mut held);
             }
         }
     }
-    /// Waits until whoever has a frame locked lets go of it. Takes no reference, which would tell that holder that the frame
-    /// is in use (`migration_entry_wait_on_locked`); so the frame may be another page's by then.
+    /// Waits until the thread that has the frame locked unlocks it.
+    ///
+    /// Takes no reference: the holder counts references, and one more would tell it that the frame
+    /// is in use (`migration_entry_wait_on_locked`). So the frame may belong to another page on
+    /// return.
     pub(crate) fn wait_unlocked<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>, pfn: Pfn) {
         let _may_sleep = cx;
         let (mutex, changed) = self.waiters.of(pfn);
@@ -64,25 +69,26 @@ impl PhysMem {
         if old.contains(FrameFlags::LOCKED) {
             changed.wait(&mut held);
         } else {
-            // Nobody has it, and nobody waits for it.
+            // The lock was released, and no thread waits.
             self.clear_flags(pfn, FrameFlags::WAITERS);
         }
     }
 }
 
 impl<'m> FrameLock<'m> {
-    /// The frame's number.
+    /// Returns the number of the frame.
     pub fn pfn(&self) -> Pfn {
         self.frame.pfn()
     }
-    /// Who has it; stands still while it is locked.
+    /// Returns the owner of the frame, which does not change while the frame is locked.
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.mem.owner(self.pfn())
     }
+    /// Marks the frame as exported to a driver.
     pub(crate) fn set_exported(&self) {
         self.mem.export(self.pfn());
     }
-    /// The reference that came with the lock.
+    /// Returns the reference that the lock holds.
     pub fn frame(&self) -> &Frame<'m> {
         &self.frame
     }
@@ -101,7 +107,8 @@ impl Drop for FrameLock<'_> {
             drop(mutex.lock());
             changed.notify_all();
         }
-        // What went meanwhile left this frame to whoever had it locked.
+        // A thread that dropped the last mapping meanwhile found the frame locked and left its
+        // cached copy to the holder.
         if self.mem.in_swap_cache(pfn) {
             let _in_use = self.mem.swap_cache_drop_idle(pfn);
         }

@@ -1,4 +1,4 @@
-//! Moving frames between the lists of reclaim.
+//! Moving frames between the lists of reclaim, and the marks that decide about it.
 
 use super::{
     flags::FrameFlags,
@@ -8,11 +8,11 @@ use super::{
 use crate::addr::Pfn;
 
 impl PhysMem {
-    /// Whether lists are kept at all.
+    /// Returns true if this machine has lists: if it has a swap device.
     pub(crate) fn has_lru(&self) -> bool {
         self.swap().capacity() > 0
     }
-    /// Puts a frame at the head of the list that its flags say (`folio_add_lru`).
+    /// Adds a frame to the head of the list that its flags choose (`folio_add_lru`).
     pub(crate) fn lru_add(&self, pfn: Pfn) {
         if !self.has_lru() || self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
             return;
@@ -22,18 +22,19 @@ impl PhysMem {
         self.set_flags(pfn, FrameFlags::LRU);
         lists.push(LruList::of(self.flags(pfn)) as u8, pfn.0);
     }
-    /// Takes a frame off its list (`folio_isolate_lru`); says whether it was on one.
+    /// Removes a frame from its list (`folio_isolate_lru`). Returns true if it was on one.
     pub(crate) fn lru_remove(&self, pfn: Pfn) -> bool {
         if !self.flags(pfn).contains(FrameFlags::LRU) {
             return false;
         }
         let mut lists = self.lru.0.lock();
         let removed = lists.remove(pfn.0);
-        // Under the lock, as whoever adds it sets it there.
+        // Cleared under the lock, as the flag is set under it.
         self.clear_flags(pfn, FrameFlags::LRU);
         removed
     }
-    /// Gives a frame other flags, and moves it to the head of the list that they say, if it is on one.
+    /// Changes the flags of a frame, and moves it to the head of the list that the new flags
+    /// choose, if it is on a list.
     pub(crate) fn lru_move(&self, pfn: Pfn, set: FrameFlags, clear: FrameFlags) {
         let on = self.lru_remove(pfn);
         self.set_flags(pfn, set);
@@ -42,26 +43,26 @@ impl PhysMem {
             self.lru_add(pfn);
         }
     }
-    /// Takes a page that locked memory has off the lists (`mlock_folio`).
+    /// Removes a page of locked memory from the lists (`mlock_folio`).
     pub(crate) fn lru_lock(&self, pfn: Pfn) {
         self.lru_move(pfn, FrameFlags::UNEVICTABLE, FrameFlags::ACTIVE);
     }
-    /// And puts it back: that locked memory has it no more (`munlock_folio`). Another one that has it is noticed at the next
-    /// look.
+    /// Adds a page back that one piece of locked memory has given up (`munlock_folio`). If another
+    /// piece still has it, the next look of reclaim finds that out.
     pub(crate) fn lru_unlock(&self, pfn: Pfn) {
         if self.flags(pfn).contains(FrameFlags::UNEVICTABLE) {
             self.clear_flags(pfn, FrameFlags::UNEVICTABLE);
             self.lru_add(pfn);
         }
     }
-    /// Takes up to `most` frames from the tail of a list, those first that came first.
+    /// Takes up to `most` frames from the tail of a list, oldest first.
     pub(crate) fn lru_isolate(&self, list: LruList, most: u64) -> Vec<Frame<'_>> {
         let mut out = Vec::new();
         let mut lists = self.lru.0.lock();
         let mut at = lists.ends[list as usize].tail;
         while at != 0 && (out.len() as u64) < most {
             let next = lists.link(at).head;
-            // One that is just being freed takes itself off the list.
+            // A frame without a reference is being freed: its own retirement removes it.
             if let Some(frame) = self.try_get(Pfn(at)) {
                 lists.remove(at);
                 self.clear_flags(Pfn(at), FrameFlags::LRU);
@@ -71,17 +72,18 @@ impl PhysMem {
         }
         out
     }
-    /// Frames on a list.
+    /// Returns the number of frames on a list.
     pub(crate) fn lru_len(&self, list: LruList) -> u64 {
         self.lru.0.lock().ends[list as usize].len
     }
-    /// What the lists have cost of late.
+    /// Returns the recent cost of work on the lists.
     pub(crate) fn lru_cost(&self) -> LruCost {
         self.lru.0.lock().cost
     }
-    /// Working on a list has cost something (`lru_note_cost`). What was noted before counts half from then on: Linux
-    /// halves it when it exceeds a quarter of the pages that its statistics show, and they show none
-    /// ([`crate::reclaim`]).
+    /// Records the cost of work on a list (`lru_note_cost`), and halves all that was recorded.
+    ///
+    /// Linux halves it when it exceeds a quarter of the pages that its statistics show; they show
+    /// none here ([`crate::reclaim`]).
     pub(crate) fn lru_note_cost(&self, list: LruList, cost: u64) {
         if cost == 0 {
             return;
@@ -94,8 +96,8 @@ impl PhysMem {
         noted.anon /= 2;
         noted.file /= 2;
     }
-    /// A page was used through something that leaves no mark in an entry: the first time it is noted, the second time
-    /// it moves to the active list (`folio_mark_accessed`).
+    /// Records a use of a page that left no mark in an entry: the first sets a mark, the second
+    /// moves the page to the active list (`folio_mark_accessed`).
     pub(crate) fn mark_accessed(&self, pfn: Pfn) {
         if !self.has_lru() {
             return;

@@ -1,4 +1,7 @@
-//! Metadata of all frames, and who gets the next one.
+//! The physical memory of a machine, and a reference on one of its frames.
+//!
+//! Metadata and contents are made by the chunk, when the first frame of a chunk is used: a machine
+//! of a terabyte costs a directory until then.
 
 #[cfg(all(feature = "remote", target_os = "linux"))]
 use super::shared::SharedMemory;
@@ -24,8 +27,9 @@ use crate::{
 };
 use std::{fmt, mem::ManuallyDrop, sync::Arc};
 
-/// Frames whose metadata are made together; fewer in the last chunk.
+/// The number of frames whose metadata are made together; fewer in the last chunk.
 pub(super) const CHUNK: u32 = 1 << 14;
+/// Metadata and contents of consecutive frames.
 struct Chunk {
     meta: Metas,
     pages: Pages,
@@ -46,26 +50,26 @@ pub struct PhysMem {
 }
 
 impl PhysMem {
-    /// Memory of that size; nothing is allocated for it yet but a directory.
+    /// Creates the memory of a machine; nothing but a directory is allocated for it.
     ///
     /// # Panics
     ///
-    /// Where [`try_new`](Self::try_new) fails.
+    /// If [`try_new`](Self::try_new) fails.
     pub fn new(config: MemConfig) -> Self {
         Self::try_new(config).unwrap_or_else(|e| panic!("no such memory: {e}"))
     }
-    /// As [`new`](Self::new), with an error for what cannot be had.
+    /// Creates the memory of a machine, or returns an error if the configuration cannot be had.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: more than 2^28 frames. Of memory that can be lent to other processes, what the host said: it may
-    /// not seal memory.
+    /// `InvalidInput`: more than 2^28 frames. For memory that can be lent to other processes, the
+    /// error of the host, which may not support sealed memory.
     pub fn try_new(config: MemConfig) -> std::io::Result<Self> {
         if config.frames > 1 << 28 {
             let why = format!("{} frames are more than 2^28", config.frames);
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
         }
-        // Tried out once, before anybody counts on it.
+        // Tried once, before a caller relies on it.
         #[cfg(all(feature = "remote", target_os = "linux"))]
         if config.contents == Contents::Shared {
             SharedMemory::new(1, false)?;
@@ -84,26 +88,28 @@ impl PhysMem {
             quota: Quota::default(),
         })
     }
-    /// Frames there are.
+    /// Returns the number of frames, the zero page not counted.
     pub fn capacity(&self) -> u32 {
         self.config.frames
     }
+    /// Returns the kind of contents.
     pub(super) fn contents(&self) -> Contents {
         self.config.contents
     }
-    /// Frames in use now.
+    /// Returns the number of frames in use now.
     pub fn in_use(&self) -> u32 {
         self.free.in_use()
     }
-    /// Where to make allocations fail.
+    /// Returns the fault injection of this memory.
     pub fn inject(&self) -> &Inject {
         &self.inject
     }
-    /// The frame that reads as zero wherever nothing was written.
+    /// Returns the number of the zero page, which every hole reads.
     pub fn zero_pfn(&self) -> Pfn {
         ZERO
     }
 
+    /// Returns the chunk of a frame, made on first use.
     #[inline(always)]
     fn chunk(&self, pfn: Pfn) -> &Chunk {
         let chunk = &self.chunks[(pfn.0 / CHUNK) as usize];
@@ -112,6 +118,7 @@ impl PhysMem {
             None => chunk.get_or_init(|| self.new_chunk(pfn)),
         }
     }
+    /// Makes the chunk of a frame.
     #[cold]
     #[inline(never)]
     fn new_chunk(&self, pfn: Pfn) -> Chunk {
@@ -122,12 +129,13 @@ impl PhysMem {
             pages: Pages::new(self.config.contents, len),
         }
     }
+    /// Returns the metadata of a frame, which must not be a zero page.
     #[inline(always)]
     pub(super) fn meta(&self, pfn: Pfn) -> Meta<'_> {
         debug_assert!(pfn != ZERO, "the zero page has no counts");
         self.chunk(pfn).meta.of((pfn.0 % CHUNK) as usize)
     }
-    /// What is in a frame; `None` without contents.
+    /// Returns the contents of a frame; `None` without contents.
     #[inline]
     pub(super) fn page(&self, pfn: Pfn) -> Option<Page<'_>> {
         if self.config.contents == Contents::None {
@@ -136,22 +144,26 @@ impl PhysMem {
         self.chunk(pfn).pages.page((pfn.0 % CHUNK) as usize)
     }
 
-    /// Takes over a reference that a page-table entry or an object held.
+    /// Takes over a reference that a page-table entry or an object held by number.
+    #[inline]
     pub(crate) fn adopt(&self, pfn: Pfn) -> Frame<'_> {
         Frame::adopted(self, pfn)
     }
-    /// References on a frame, mappings among them; none on a zero page, which is not counted.
+    /// Returns the number of references on a frame, those of mappings included; 0 for a zero page,
+    /// which is not counted.
     ///
     /// # Panics
     ///
-    /// If the memory has no frame of that number: it is of another machine. So do the others that say something of a frame.
+    /// If this memory has no frame of that number: it is another machine's. The other methods that
+    /// look at a frame panic likewise.
     pub fn refcount(&self, pfn: Pfn) -> u32 {
         self.counts(pfn).0
     }
-    /// Entries that map a frame; none of a zero page, which is not counted.
+    /// Returns the number of entries that map a frame; 0 for a zero page, which is not counted.
     pub fn mapcount(&self, pfn: Pfn) -> u32 {
         self.counts(pfn).1
     }
+    /// Returns references and mappings; none for a zero page.
     #[inline]
     fn counts(&self, pfn: Pfn) -> (u32, u32) {
         if pfn.is_zero() {
@@ -159,25 +171,30 @@ impl PhysMem {
         }
         self.meta(pfn).counts.get()
     }
-    /// Times that a frame was retired. Wraps after 2^32.
+    /// Returns how often the frame was retired. Wraps after 2^32.
     #[inline]
     pub fn generation(&self, pfn: Pfn) -> u32 {
         self.generation_counter(pfn).load(Ordering::Acquire)
     }
-    /// Where that is counted. All zero pages have the place of the one that is never retired.
+    /// Returns the counter of retirements. All zero pages share the counter of page 0, which is
+    /// never retired.
     #[inline]
     pub(super) fn generation_counter(&self, pfn: Pfn) -> &AtomicU32 {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
         self.chunk(pfn).meta.of((pfn.0 % CHUNK) as usize).generation
     }
-    /// Who has the frame; meaningful while a reference is held.
+    /// Returns the owner of a frame and its index there; stable while the caller keeps the frame
+    /// from changing owner.
     pub(crate) fn owner(&self, pfn: Pfn) -> Option<Owner> {
         Owner::from_word(self.meta(pfn).owner.load(Ordering::Acquire))
     }
+    /// Sets the owner of a frame. Release, and Acquire in [`owner`](Self::owner): a thread that
+    /// finds an owner finds the frame as the owner set it up.
     pub(crate) fn set_owner(&self, pfn: Pfn, owner: Option<Owner>) {
         let word = owner.map_or(0, Owner::word);
         self.meta(pfn).owner.store(word, Ordering::Release);
     }
+    /// Sets flags and returns the old ones. AcqRel, as the lock bit is taken by it.
     pub(super) fn fetch_set(&self, pfn: Pfn, flags: FrameFlags) -> FrameFlags {
         let old = self
             .meta(pfn)
@@ -185,6 +202,7 @@ impl PhysMem {
             .fetch_or(flags.bits(), Ordering::AcqRel);
         FrameFlags::from_bits_retain(old)
     }
+    /// Clears flags and returns the old ones. AcqRel, as the lock bit is released by it.
     pub(super) fn fetch_clear(&self, pfn: Pfn, flags: FrameFlags) -> FrameFlags {
         let old = self
             .meta(pfn)
@@ -192,7 +210,7 @@ impl PhysMem {
             .fetch_and(!flags.bits(), Ordering::AcqRel);
         FrameFlags::from_bits_retain(old)
     }
-    /// What is known of a frame; nothing of a zero page.
+    /// Returns the flags of a frame; none for a zero page.
     #[inline]
     pub fn flags(&self, pfn: Pfn) -> FrameFlags {
         if pfn.is_zero() {
@@ -200,13 +218,17 @@ impl PhysMem {
         }
         self.meta(pfn).flags()
     }
-    /// Whether the frame is in the swap cache. Who takes its last mapping out asks after that, and reclaim counts the
-    /// mappings after it put the frame in: of two at the same time one sees the other, and frees the slot that nobody
-    /// refers to.
+    /// Returns true if the frame is in the swap cache.
+    ///
+    /// SeqCst, with the counts: the thread that removes the last mapping asks afterwards, and
+    /// reclaim counts the mappings after it has put the frame in. Of two at a time at least one
+    /// sees the other, and frees the slot that no entry refers to.
     pub(super) fn in_swap_cache(&self, pfn: Pfn) -> bool {
         let flags = self.meta(pfn).flags.load(Ordering::SeqCst);
         FrameFlags::from_bits_retain(flags).contains(FrameFlags::SWAP_CACHE)
     }
+    /// Sets flags; a frame that has them all is only read. SeqCst for the swap-cache flag, see
+    /// `in_swap_cache`.
     pub(crate) fn set_flags(&self, pfn: Pfn, flags: FrameFlags) {
         if !self.flags(pfn).contains(flags) {
             self.meta(pfn)
@@ -214,6 +236,7 @@ impl PhysMem {
                 .fetch_or(flags.bits(), Ordering::SeqCst);
         }
     }
+    /// Clears flags; a frame that has none of them is only read.
     pub(crate) fn clear_flags(&self, pfn: Pfn, flags: FrameFlags) {
         if self.flags(pfn).intersects(flags) {
             self.meta(pfn)
@@ -225,13 +248,14 @@ impl PhysMem {
 
 #[cfg(test)]
 impl PhysMem {
-    /// Bytes of metadata made so far: the directory, the chunks, the list of free frames; not what frames hold.
+    /// Returns the bytes of metadata made so far: directory, chunks and list of free frames,
+    /// without contents.
     pub(super) fn overhead(&self) -> usize {
         let made = self.chunks.iter().filter_map(OnceLock::get);
         let chunks: usize = made.map(|c| c.meta.overhead() + c.pages.overhead()).sum();
         size_of_val(&*self.chunks) + chunks + self.free.overhead()
     }
-    /// Whether a frame has a page of contents.
+    /// Returns true if a frame has a page of contents.
     pub(super) fn holds_page(&self, pfn: Pfn) -> bool {
         self.page(pfn).is_some_and(|p| p.is_made())
     }
@@ -247,25 +271,28 @@ impl fmt::Debug for PhysMem {
     }
 }
 
-/// One reference: the frame stays while this lives. Cloning takes another.
+/// One reference on a frame: the frame is not retired while this value lives. `Clone` takes another
+/// reference.
 pub struct Frame<'m> {
     mem: &'m PhysMem,
     pfn: Pfn,
 }
 
 impl<'m> Frame<'m> {
+    /// Takes over a reference; see [`PhysMem::adopt`].
+    #[inline]
     pub(super) fn adopted(mem: &'m PhysMem, pfn: Pfn) -> Self {
         Self { mem, pfn }
     }
-    /// Its number.
+    /// Returns the number of the frame.
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
-    /// Whether it is a frame of this memory, and not of another machine's.
+    /// Returns true if the frame belongs to this memory, not to another machine's.
     pub(crate) fn is_of(&self, mem: &PhysMem) -> bool {
         std::ptr::eq(self.mem, mem)
     }
-    /// Reads bytes.
+    /// Reads the bytes of the frame from `offset` on.
     ///
     /// # Panics
     ///
@@ -273,7 +300,7 @@ impl<'m> Frame<'m> {
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         self.mem.read(self.pfn, offset, out);
     }
-    /// Writes bytes.
+    /// Writes bytes to the frame from `offset` on.
     ///
     /// # Panics
     ///
@@ -281,7 +308,8 @@ impl<'m> Frame<'m> {
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         self.mem.write(self.pfn, offset, bytes);
     }
-    /// Leaves the reference to whatever keeps the number: [`PhysMem::adopt`] takes it back.
+    /// Turns the reference into a number for an entry or an object that keeps it;
+    /// [`PhysMem::adopt`] takes it back.
     pub(crate) fn into_raw(self) -> Pfn {
         ManuallyDrop::new(self).pfn
     }

@@ -1,32 +1,51 @@
-//! Simulated physical memory.
+//! The simulated physical memory of a machine.
 //!
-//! Guarantee: a frame lives exactly as long as somebody holds a reference on it, and whoever looks at it through a
-//! [`FrameView`] after that is caught. Metadata is 22 bytes a frame (16 more where contents are kept), made on demand,
-//! so that a machine of a terabyte costs what it uses.
+//! Guarantee: a frame lives exactly as long as it has a reference, and a use of a [`FrameView`]
+//! after that panics. Metadata take 22 bytes a frame, 16 more with contents, and are made on
+//! demand, so a machine of a terabyte costs only the part that it uses.
 //!
-//! | file | |
+//! Files of structures know no [`PhysMem`]; it has them as fields. Files of operations are methods
+//! of [`PhysMem`] and use each other through it.
+//!
+//! | file | structure |
 //! | --- | --- |
-//! | `arena` | all frames: allocation, retirement |
-//! | `meta` | what is known of each |
-//! | `free` | which frames are free, and who gets the next one |
-//! | `batch` | … of many at once |
-//! | `counts` | reference and map count in one word |
-//! | `contents` | what is in a frame |
-//! | `lent` | … while other processes have it |
+//! | `pfn` | numbers of frames: zero pages, huge pages |
+//! | `config` | size and kind of a memory |
+//! | `flags` | flags of a frame |
+//! | `owner` | the owner of a frame and its index there, in one word |
+//! | `counts` | reference count and map count, in one word |
+//! | `meta` | the metadata of a frame: counts, owner, generation, flags |
+//! | `page_bytes` | the bytes of one frame |
 //! | `shared` | memory that several processes map |
-//! | `handle` | owning a reference |
-//! | `huge` | 512 frames in a row |
-//! | `view` | looking at a frame that may be gone: the oracle |
-//! | `inject` | making an allocation fail on purpose |
-//! | `owner` | who has a frame, and where in him |
-//! | `wait` | the lock of a frame |
-//! | `exported` | frames that a driver has by number |
-//! | `used` | what entries that go say of it |
-//! | `watch` | where an oracle looks on |
-//! | `lru` | the lists that reclaim works through |
-//! | `swap` | the swap device and its cache |
+//! | `lent` | loans: memory where lent frames lie |
+//! | `contents` | the bytes of all frames of a chunk, of one kind or another |
+//! | `free` | the free frames, and their order |
+//! | `waiters` | places to wait for the lock of a frame |
+//! | `lists` | the lists of reclaim |
+//! | `read_ahead` | the number of pages to read from swap at once |
+//! | `swap_slots` | the swap device |
+//! | `exported` | frames that a driver knows by number |
+//! | `quota` | the limit of page tables |
+//! | `inject` | allocations that fail on purpose |
+//! | `observer` | the trait of an oracle that watches frames |
 //! | `commit` | memory promised, not yet used |
-//! | `quota` | memory that page tables are made of |
+//! | `mem` | [`PhysMem`], and [`Frame`]: a reference on a frame |
+//!
+//! | file | operations |
+//! | --- | --- |
+//! | `lifetime` | allocation, references and mappings, retirement |
+//! | `batch` | allocation and retirement of many frames |
+//! | `huge` | 512 frames in a row |
+//! | `access_bits` | bits of removed entries, merged into flags |
+//! | `bytes` | reading and writing |
+//! | `view` | looking at a frame without a reference: the oracle |
+//! | `lock` | the lock of a frame |
+//! | `lru` | moving between the lists of reclaim |
+//! | `swap_cache` | swapping out and in |
+//! | `export` | notices to the drivers of exported frames |
+//! | `lend` | lending bytes to other processes |
+//! | `tables` | taking and giving back page tables |
+//! | `tests` | counts, retirement, exhaustion, stale views |
 
 mod access_bits;
 mod batch;

@@ -1,11 +1,13 @@
-//! Where an oracle looks on when frames go.
+//! The interface of an oracle that watches frames.
 
 use crate::addr::Pfn;
 
-/// Told of what happens to frames. Called with any locks held: it may take gates, nothing else.
+/// Observes the frames of a memory. Called with any locks held: an implementation may take gates,
+/// and no other lock that is taken elsewhere.
 pub(crate) trait FrameWatch: Send + Sync {
-    /// The last reference is gone; the frame is about to be given to others.
+    /// The frame has lost its last reference and is about to become free.
     fn retiring(&self, pfn: Pfn);
-    /// The frame is taken for clean, or goes, but was written through an MMU that never said so.
+    /// The frame is taken for clean, or is retired, but was written through an MMU that has not
+    /// passed its dirty bit on.
     fn write_lost(&self, pfn: Pfn);
 }

@@ -1,30 +1,36 @@
-//! Who has a frame, and where in him: `folio->mapping` and `folio->index` in one word.
+//! The owner of a frame and the frame's index there, in one word: `folio->mapping` and
+//! `folio->index`.
 
-/// A node of anonymous memory or a memory object, by the number that it is registered under.
+/// The registered number of an owner: a node of anonymous memory, or a memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OwnerId(pub(crate) u32);
 
-/// The frame is page `index` of owner `id`.
+/// The owner of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
+    /// The owner's number.
     pub(crate) id: OwnerId,
+    /// The page of the owner that the frame is.
     pub(crate) index: u64,
 }
 
+/// The bits of the word that hold the index.
 const INDEX_BITS: u32 = 36;
-/// Page offsets are below this: 256 TiB.
+/// The bound of page indices: 256 TiB in pages.
 pub(crate) const MAX_INDEX: u64 = 1 << INDEX_BITS;
-/// Owners are numbered from 1 to this.
+/// The highest number of an owner; the lowest is 1.
 pub(crate) const MAX_ID: u32 = (1 << 28) - 1;
 
-/// Index of a page that an object shows at every hole; no object has so many pages.
+/// The index of the page that an object shows in every hole; no object has that many pages.
 pub(crate) const SPARSE_INDEX: u64 = MAX_INDEX - 1;
 
 impl Owner {
+    /// Packs the owner into a word, which is not 0 as numbers begin at 1.
     pub(super) fn word(self) -> u64 {
         debug_assert!(self.index < MAX_INDEX && self.id.0 <= MAX_ID);
         u64::from(self.id.0) << INDEX_BITS | self.index
     }
+    /// Unpacks an owner; `None` for the word 0.
     #[allow(clippy::cast_possible_truncation)]
     pub(super) fn from_word(word: u64) -> Option<Self> {
         (word != 0).then_some(Self {

@@ -1,9 +1,9 @@
-//! The bytes of one frame: made on the first write, zero until then.
+//! The bytes of one frame: allocated by the first write, zero until then.
 
 use super::pfn::PAGE_BYTES;
 use crate::sync::Mutex;
 
-/// Contents of one frame; none: all zero.
+/// The bytes of a frame under their lock; `None`: all zero.
 #[derive(Default)]
 pub(super) struct PageBytes(Mutex<Option<Box<[u8; PAGE_BYTES]>>>);
 
@@ -13,6 +13,7 @@ impl PageBytes {
     /// # Panics
     ///
     /// If the bytes leave the page.
+    #[inline]
     pub(super) fn read(&self, offset: usize, out: &mut [u8]) {
         match &*self.0.lock() {
             Some(page) => out.copy_from_slice(&page[offset..offset + out.len()]),
@@ -27,17 +28,20 @@ impl PageBytes {
     /// # Panics
     ///
     /// If the bytes leave the page.
+    #[inline]
     pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
         let mut held = self.0.lock();
         let page = held.get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
         page[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
-    /// Takes over the contents of another frame.
+    /// Takes over a copy of the contents of another frame; nothing is allocated if the other was
+    /// never written.
     pub(super) fn copy_from(&self, other: &Self) {
         let copy = other.0.lock().clone();
         *self.0.lock() = copy;
     }
-    /// Whether the bytes are the same; a copy of the one is compared, so that never two locks are held.
+    /// Returns true if the bytes are equal. Compares a copy of one, so that two locks are never
+    /// held.
     pub(super) fn equals(&self, other: &Self) -> bool {
         let mine = self.0.lock().clone();
         match (mine, &*other.0.lock()) {
@@ -47,19 +51,19 @@ impl PageBytes {
             (None, Some(page)) => page.iter().all(|&b| b == 0),
         }
     }
-    /// Whether all bytes are zero.
+    /// Returns true if all bytes are zero.
     pub(super) fn is_zero(&self) -> bool {
         match &*self.0.lock() {
             Some(page) => page.iter().all(|&b| b == 0),
             None => true,
         }
     }
-    /// Whether anything was written.
+    /// Returns true if the frame has been written.
     #[cfg(any(test, all(feature = "remote", target_os = "linux")))]
     pub(super) fn is_made(&self) -> bool {
         self.0.lock().is_some()
     }
-    /// Back to zero.
+    /// Releases the bytes: the frame reads zero again.
     pub(super) fn clear(&self) {
         drop(self.0.lock().take());
     }

@@ -1,8 +1,8 @@
-//! Page tables are made of memory too: how many a machine may have, and what was refused because no more was there.
+//! The limit of page tables on a machine, and a count of the allocations that were refused.
 
 use crate::sync::AtomicU64;
 
-/// Table pages in use, the most there may be, and refusals.
+/// The number of table pages in use, their limit, and refusals of either kind.
 #[derive(Debug)]
 pub(super) struct Quota {
     pub(super) most: u64,
@@ -11,12 +11,13 @@ pub(super) struct Quota {
     pub(super) no_table: AtomicU64,
 }
 
-/// How often a machine had no more memory to give. What was made to fail ([`Inject`](super::Inject)) does not count.
+/// The number of allocations that failed because the machine had no memory left. Failures on
+/// purpose ([`Inject`](super::Inject)) do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// Frames.
+    /// Refused frames.
     pub frames: u64,
-    /// Table pages.
+    /// Refused table pages.
     pub tables: u64,
 }
 

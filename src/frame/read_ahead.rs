@@ -1,35 +1,35 @@
-//! How many neighbours of a page are read from the swap device with it: `swapin_nr_pages`.
+//! Read-ahead of swap: the number of neighbours that are read with a page (`swapin_nr_pages`).
 //!
-//! As Linux does it for a device with heads to move: what was written together is read together, and the more as long as
-//! that turns out right.
+//! As on Linux for a rotating device: pages that were written together are read together, and the
+//! more, the more of them turn out to be wanted.
 
 use std::ops::Range;
 
-/// The most that is read at once (`vm.page-cluster` 3).
+/// The most pages that are read at once (`vm.page-cluster` 3).
 const MOST: u32 = 8;
 
-/// What reading ahead has come to. Linux starts with four hits when it boots; a machine here is one that has run a while,
-/// with none.
+/// The history of read-ahead. Linux begins with four hits at boot; a machine here is one that has
+/// run a while, and begins with none.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
-    /// Pages read ahead that were asked for, since the last look.
+    /// Pages read ahead that were then wanted, since the last read.
     hits: u32,
-    /// The page wanted when last there was no hit.
+    /// The page wanted at the last read without a hit.
     before: Option<u32>,
-    /// Pages read the last time.
+    /// The number of pages of the last read.
     last: u32,
 }
 
 impl ReadAhead {
-    /// A page that was read ahead is asked for.
+    /// Records that a page which was read ahead is wanted.
     pub(super) fn hit(&mut self) {
         self.hits += 1;
     }
-    /// The aligned block to read when `wanted` is.
+    /// Returns the aligned block of pages to read when `wanted` is.
     pub(super) fn window(&mut self, wanted: u32) -> Range<u32> {
         let hits = std::mem::take(&mut self.hits);
         let guess = match hits {
-            // Nothing to go by: only who goes through the device step by step is likely to go on.
+            // No hits: only a program that goes through the device page by page is likely to go on.
             0 if self.before.is_some_and(|b| wanted.abs_diff(b) == 1) => 2,
             0 => 1,
             hits => (hits + 2).max(4).next_power_of_two(),
@@ -37,7 +37,7 @@ impl ReadAhead {
         if hits == 0 {
             self.before = Some(wanted);
         }
-        // Shrinks by half at most.
+        // The window shrinks by half at most.
         let pages = guess.min(MOST).max(self.last / 2);
         self.last = pages;
         let start = wanted & !(pages - 1);

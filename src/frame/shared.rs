@@ -1,7 +1,10 @@
-//! Memory that several processes of the host have mapped: a file without a name (`memfd_create`), sealed in its size.
+//! Memory that several processes of the host map: an anonymous file (`memfd_create`) with a sealed
+//! size.
 //!
-//! Every process sees every store of the others at once, byte by byte. Bytes are accessed as atomics, since others access
-//! them without any lock of this process, whatever they promised.
+//! Every process sees the stores of the others at once, byte by byte. This process accesses the
+//! bytes as relaxed atomics: the others access them without any lock of this process, whatever they
+//! promise, and a plain access would be a data race.
+//! docs/adr/0011-other-processes-share-the-memory.md has the design.
 #![allow(unsafe_code)]
 
 use super::pfn::PAGE_BYTES;
@@ -15,7 +18,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// A piece of memory, mapped here.
+/// A piece of shared memory, mapped in this process.
 pub(crate) struct SharedMemory {
     file: File,
     map: MmapRaw,
@@ -28,8 +31,10 @@ const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::SEAL);
 
 impl SharedMemory {
-    /// New memory that reads as zero, writable here. Unless others may write, no descriptor of it allows writing, however
-    /// it was come by: the mapping that is made here is the last writable one (`F_SEAL_FUTURE_WRITE`).
+    /// Creates memory that reads as zero and is writable here.
+    ///
+    /// Unless `others_write`, no descriptor of the file allows writing, by whatever way a process
+    /// came by it: the mapping that is made here is the last writable one (`F_SEAL_FUTURE_WRITE`).
     pub(crate) fn new(pages: u32, others_write: bool) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create(c"emmu", flags)?);
@@ -43,7 +48,8 @@ impl SharedMemory {
         rustix::fs::fcntl_add_seals(&made.file, seals)?;
         Ok(made)
     }
-    /// Maps what another process made. `InvalidData` if its size can change, which would end whoever looks at it.
+    /// Maps memory that another process made. Fails with `InvalidData` if the size is not sealed:
+    /// shrinking it would kill each process that touches the lost part.
     pub(crate) fn open(fd: OwnedFd, writable: bool) -> io::Result<Self> {
         let file = File::from(fd);
         if !rustix::fs::fcntl_get_seals(&file)?.contains(SealFlags::SHRINK) {
@@ -51,6 +57,7 @@ impl SharedMemory {
         }
         Self::map(file, writable)
     }
+    /// Maps the file, which has its final size.
     fn map(file: File, writable: bool) -> io::Result<Self> {
         let map = if writable {
             MmapRaw::map_raw(&file)?
@@ -63,26 +70,28 @@ impl SharedMemory {
             writable,
         })
     }
-    /// The descriptor, to be passed on.
+    /// Returns the descriptor, to be sent to another process.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-    /// Whether it may be written here.
+    /// Returns true if this process may write to the memory.
     pub(crate) fn is_writable(&self) -> bool {
         self.writable
     }
-    /// Bytes.
+    /// Returns the length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
+    /// Returns `len` bytes from `at` on.
     fn part(&self, at: usize, len: usize) -> &[AtomicU8] {
-        // SAFETY: the mapping is that long and lives as long as `self`; its size is sealed, so that no access can fault.
-        // This process accesses it as atomic bytes alone, and any value that another one leaves there is one of a byte.
+        // SAFETY: the mapping is that long and lives as long as `self`. The size is sealed, so no
+        // access can fault. This process accesses the memory as atomic bytes alone, and any value
+        // that another process leaves there is a valid byte.
         let all: &[AtomicU8] =
             unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast(), self.map.len()) };
         &all[at..][..len]
     }
-    /// Loads bytes from `at` on.
+    /// Loads bytes from offset `at` on.
     ///
     /// # Panics
     ///
@@ -93,11 +102,11 @@ impl SharedMemory {
             .zip(from)
             .for_each(|(o, b)| *o = b.load(Relaxed));
     }
-    /// Stores bytes from `at` on.
+    /// Stores bytes from offset `at` on.
     ///
     /// # Panics
     ///
-    /// If they are not all in the memory, or it may only be read.
+    /// If they are not all in the memory, or the memory is read-only here.
     pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
         assert!(self.writable, "memory that may only be read is written");
         let to = self.part(at, bytes.len());

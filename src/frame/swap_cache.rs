@@ -1,4 +1,9 @@
-//! The swap cache: frames that have a slot of the swap device, or are read from one.
+//! Swapping out and in through the swap cache: frames that have a slot on the swap device.
+//!
+//! A frame is in the cache from when reclaim chooses a slot for it, or a fault reads it from a
+//! slot, until the slot is no longer needed. See `swap_slots` for the guarantee. The lock of the
+//! slots is a leaf of the lock order: references are dropped after it is released, as a retirement
+//! takes other locks.
 
 use super::{
     config::Contents,
@@ -12,14 +17,15 @@ use crate::{addr::Pfn, sync::Ordering};
 use std::ops::Range;
 
 impl PhysMem {
-    /// The swap device.
+    /// Returns the swap device.
     pub fn swap(&self) -> &Swap {
         &self.swap
     }
+    /// Takes a free slot; `None` if the device is full.
     fn take_slot(&self, slots: &mut SwapSlots) -> Option<SwapSlot> {
         let swap = &self.swap;
         let len = u32::try_from(slots.slots.len()).expect("below the capacity");
-        // On an empty device writing begins anew.
+        // On an empty device, writing starts at the beginning again.
         let from = if slots.free.len() == slots.slots.len() {
             0
         } else {
@@ -38,7 +44,7 @@ impl PhysMem {
         swap.used.fetch_add(1, Ordering::Relaxed);
         Some(SwapSlot(id))
     }
-    /// Gives a locked frame a slot and puts it into the swap cache; `None` when the device is full
+    /// Gives a locked frame a slot and adds it to the swap cache; `None` if the device is full
     /// (`folio_alloc_swap`).
     pub(crate) fn swap_cache_add(&self, frame: &Frame<'_>) -> Option<SwapSlot> {
         let pfn = frame.pfn();
@@ -49,19 +55,21 @@ impl PhysMem {
         self.set_flags(pfn, FrameFlags::SWAP_CACHE);
         Some(id)
     }
-    /// The slot that a frame is cached for.
+    /// Returns the slot that a frame is cached for.
     pub(crate) fn swap_slot(&self, pfn: Pfn) -> Option<SwapSlot> {
         if !self.flags(pfn).contains(FrameFlags::SWAP_CACHE) {
             return None;
         }
         self.swap.slots.lock().of_frame.get(&pfn).copied()
     }
-    /// One more entry refers to the slot (`swap_duplicate`).
+    /// Adds a reference of an entry to the slot (`swap_duplicate`).
     pub(crate) fn swap_dup(&self, slot: SwapSlot) {
         self.swap.slots.lock().slot(slot).count += 1;
     }
-    /// One entry less; a cached frame that nothing maps goes with the last, unless somebody has it locked, who may be about
-    /// to map it (`free_swap_and_cache`).
+    /// Removes a reference of an entry to the slot (`free_swap_and_cache`).
+    ///
+    /// With the last one, a cached frame that no entry maps leaves the cache too, unless it is
+    /// locked: the thread that has it locked may be about to map it.
     pub(crate) fn swap_free(&self, id: SwapSlot) {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
@@ -73,42 +81,53 @@ impl PhysMem {
         drop(slots);
         drop(cached);
     }
+    /// Frees the slot if it is no longer needed.
     fn release(&self, slots: &mut SwapSlots, id: SwapSlot) {
         if slots.release(id) {
             self.swap.used.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    /// Takes the frame out of the cache; the reference is the caller's to drop, outside the lock.
+    /// Removes the frame of a slot from the cache and returns the cache's reference; the caller
+    /// drops it after the lock of the slots.
     fn uncache(&self, slots: &mut SwapSlots, id: SwapSlot) -> Option<Frame<'_>> {
         let pfn = slots.slot(id).cached.take()?;
         slots.of_frame.remove(&pfn);
         self.clear_flags(pfn, FrameFlags::SWAP_CACHE);
-        // What is in memory alone now is not in swap.
+        // The bytes are in memory alone now.
         self.set_flags(pfn, FrameFlags::DIRTY);
         Some(self.adopt(pfn))
     }
-    /// Takes a frame out of the swap cache if no entry refers to its slot any more (`folio_free_swap`); says whether it
-    /// did. The frame is locked: reclaim has it so from when it chooses the slot until all entries refer to that, and a fault
-    /// from when it looks whether the frame still has the slot until it is mapped. Else the slot might be another page's by
-    /// then.
+    /// Removes a frame from the swap cache if no entry refers to its slot any more
+    /// (`folio_free_swap`). Returns true if it did.
+    ///
+    /// The frame is locked, and so the slot is not reused under the caller: reclaim holds the lock
+    /// from when it chooses the slot until all entries refer to it, and a fault from when it checks
+    /// that the frame still has the slot until the page is mapped.
     pub(crate) fn swap_cache_drop(&self, locked: &FrameLock<'_>) -> bool {
-        self.swap_cache_drop_if(locked.pfn(), || true)
+        self.uncache_if(locked.pfn(), |slot| slot.count == 0)
     }
-    /// The same of one that nothing maps and nobody has locked: its last mapping went just now, or its lock.
+    /// Removes a frame from the swap cache if no entry maps it, no entry refers to its slot, and no
+    /// thread has it locked. For the thread that removed the last mapping, or released the lock.
     pub(crate) fn swap_cache_drop_idle(&self, pfn: Pfn) -> bool {
-        self.swap_cache_drop_if(pfn, || self.is_idle(pfn))
+        self.uncache_if(pfn, |slot| slot.count == 0 && self.is_idle(pfn))
     }
-    /// Asked with the lock of the slots held, which whoever locks the frame takes after that, to see whether it is still
-    /// cached; and which it takes again after it let go. So of the two one sees the other.
+    /// Returns true if no entry maps the frame and no thread has it locked. To be called with the
+    /// lock of the slots held.
+    ///
+    /// A thread that locks the frame takes that lock after, to see whether the frame is still
+    /// cached, and again after it has unlocked the frame. So of this thread and that one, at least
+    /// one sees the other.
     fn is_idle(&self, pfn: Pfn) -> bool {
         self.mapcount(pfn) == 0 && !self.flags(pfn).contains(FrameFlags::LOCKED)
     }
-    fn swap_cache_drop_if(&self, pfn: Pfn, may: impl Fn() -> bool) -> bool {
+    /// Removes a frame from the swap cache if `may` allows it, which is called under the lock of the
+    /// slots. Returns true if it did.
+    fn uncache_if(&self, pfn: Pfn, may: impl FnOnce(&SlotState) -> bool) -> bool {
         let mut slots = self.swap.slots.lock();
         let Some(&id) = slots.of_frame.get(&pfn) else {
             return false;
         };
-        if slots.slot(id).count > 0 || !may() {
+        if !may(slots.slot(id)) {
             return false;
         }
         let frame = self.uncache(&mut slots, id);
@@ -117,15 +136,20 @@ impl PhysMem {
         drop(frame);
         true
     }
-    /// Has another frame cached in the place of a locked one that only the cache and the caller refer to
-    /// (`folio_migrate_mapping`); says whether it did.
+    /// Returns true if a cache and the caller have the only references to a frame, and no entry
+    /// maps it: with more, the page is in use.
+    pub(crate) fn is_only_cached(&self, pfn: Pfn) -> bool {
+        self.refcount(pfn) == 2 && self.mapcount(pfn) == 0
+    }
+    /// Replaces a locked frame in the cache by another one, if only the cache and the caller refer
+    /// to it (`folio_migrate_mapping`). Returns true if it did.
     pub(crate) fn swap_cache_move(&self, from: &FrameLock<'_>, to: &FrameLock<'_>) -> bool {
         let pfn = from.pfn();
         let mut slots = self.swap.slots.lock();
         let Some(&id) = slots.of_frame.get(&pfn) else {
             return false;
         };
-        if self.refcount(pfn) != 2 || self.mapcount(pfn) != 0 {
+        if !self.is_only_cached(pfn) {
             return false;
         }
         let new = to.frame().clone().into_raw();
@@ -147,7 +171,7 @@ impl PhysMem {
         slots.slot(id).page = self.image(pfn);
         self.clear_flags(pfn, FrameFlags::DIRTY);
     }
-    /// A copy of the frame's bytes; none if they are zero, or not modelled.
+    /// Returns a copy of the frame's bytes; `None` if they are all zero, or not modelled.
     fn image(&self, pfn: Pfn) -> Option<Box<[u8; PAGE_BYTES]>> {
         if self.contents() == Contents::None {
             return None;
@@ -156,28 +180,18 @@ impl PhysMem {
         self.read(pfn, 0, &mut page[..]);
         page.iter().any(|&b| b != 0).then_some(page)
     }
-    /// Whether all of the frame's bytes are zero, or not modelled.
+    /// Returns true if all bytes of the frame are zero, or not modelled.
     pub(crate) fn reads_zero(&self, pfn: Pfn) -> bool {
         self.image(pfn).is_none()
     }
-    /// Reclaims a clean cached frame that only the cache and the caller refer to: the slot keeps the page
-    /// (`__remove_mapping`). Says whether it did.
+    /// Removes a clean frame from the cache if only the cache and the caller refer to it; the slot
+    /// keeps the bytes (`__remove_mapping`). Returns true if it did.
     pub(crate) fn swap_evict(&self, pfn: Pfn) -> bool {
-        let mut slots = self.swap.slots.lock();
-        let Some(&id) = slots.of_frame.get(&pfn) else {
-            return false;
-        };
-        if self.refcount(pfn) != 2 || self.mapcount(pfn) != 0 {
-            return false;
-        }
-        let frame = self.uncache(&mut slots, id);
-        self.release(&mut slots, id);
-        drop(slots);
-        drop(frame);
-        true
+        self.uncache_if(pfn, |_| self.is_only_cached(pfn))
     }
-    /// The frame of a slot: the cached one, or `fresh` filled from the device and cached, and neighbours with it
-    /// (`swap_cluster_readahead`). `None` if the slot is free: whoever saw an entry that refers to it looks anew.
+    /// Returns the frame of a slot: the cached one, or `fresh`, filled from the device and cached,
+    /// together with neighbours (`swap_cluster_readahead`). `None` if the slot is free: the caller
+    /// saw an entry that has changed, and looks again.
     pub(crate) fn swap_read<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>) -> Option<Frame<'m>> {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
@@ -197,7 +211,7 @@ impl PhysMem {
         self.read_ahead(id.0 + 1..window.end);
         read
     }
-    /// Reads pages that private memory has there and that are not cached yet, as far as there are frames for them.
+    /// Reads pages of private memory that are not cached yet, as far as there are frames for them.
     fn read_ahead(&self, ids: Range<u32>) {
         for id in ids {
             let wanted = self
@@ -213,7 +227,8 @@ impl PhysMem {
             }
         }
     }
-    /// Reads a page into the cache, if it is not there and the slot is still in use (`__read_swap_cache_async`).
+    /// Reads a page into the cache, unless it is there or the slot is no longer in use
+    /// (`__read_swap_cache_async`).
     fn fill<'m>(&'m self, id: SwapSlot, fresh: Frame<'m>, ahead: bool) -> Option<Frame<'m>> {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);
@@ -235,11 +250,12 @@ impl PhysMem {
         self.lru_add(pfn);
         Some(fresh)
     }
-    /// Whether the slot has a frame in the cache.
+    /// Returns true if the slot has a frame in the cache.
     pub(crate) fn swap_is_cached(&self, id: SwapSlot) -> bool {
         self.swap.slots.lock().slot(id).cached.is_some()
     }
-    /// An object's page goes to the device without a cache: its bytes, and one count; `None` when it is full.
+    /// Writes the page of an object to a slot, without the cache; `None` if the device is full. The
+    /// object has the only reference to the slot.
     pub(crate) fn swap_store(&self, pfn: Pfn) -> Option<SwapSlot> {
         let page = self.image(pfn);
         let mut slots = self.swap.slots.lock();
@@ -250,7 +266,7 @@ impl PhysMem {
         slot.page = page;
         Some(id)
     }
-    /// And comes back: its bytes, and the slot goes.
+    /// Reads the page of an object back and frees its slot.
     pub(crate) fn swap_load(&self, id: SwapSlot, to: &Frame<'_>) {
         let mut slots = self.swap.slots.lock();
         let slot = slots.slot(id);

@@ -1,8 +1,8 @@
-//! The swap device, and the swap cache in front of it.
+//! The swap device: its slots, and the frames that are cached for them.
 //!
-//! Guarantee: a slot lives while page-table entries or objects count on it or a frame is cached for it; its contents
-//! are those of the page when it was last written out. A frame is cached for one slot at most, and the cache holds a
-//! reference on it.
+//! Guarantee: a slot lives while entries or objects refer to it, or a frame is cached for it; its
+//! contents are those of the page when it was last written out. A frame is cached for one slot at
+//! most, and the cache holds a reference on the frame.
 
 use super::pfn::PAGE_BYTES;
 use super::read_ahead::ReadAhead;
@@ -15,35 +15,38 @@ use std::{
     fmt,
 };
 
-/// A slot of the device.
+/// A slot of the swap device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SwapSlot(pub(crate) u32);
 
+/// The state of one slot.
 #[derive(Default)]
 pub(super) struct SlotState {
-    /// Entries and objects that refer to it.
+    /// The number of entries and objects that refer to the slot.
     pub(super) count: u32,
-    /// Frame in the swap cache.
+    /// The frame that is cached for the slot.
     pub(super) cached: Option<Pfn>,
-    /// That frame was read because a neighbour was wanted, and nobody has asked for it yet.
+    /// The cached frame was read ahead, and no access has wanted it yet.
     pub(super) ahead: bool,
-    /// Refers to it without a cache: an object.
+    /// An object refers to the slot; such a slot has no cached frame.
     pub(super) of_object: bool,
+    /// The bytes on the device; `None`: all zero.
     pub(super) page: Option<Box<[u8; PAGE_BYTES]>>,
 }
 
+/// All slots of a device, under its lock.
 #[derive(Default)]
 pub(super) struct SwapSlots {
     pub(super) slots: Vec<SlotState>,
     pub(super) free: BTreeSet<u32>,
-    /// Where the search for a free one begins: one page is written behind the other.
+    /// The search for a free slot begins here: pages are written one behind the other.
     pub(super) next: u32,
     pub(super) ahead: ReadAhead,
-    /// Which slot a cached frame is of.
+    /// The slot of each cached frame.
     pub(super) of_frame: HashMap<Pfn, SwapSlot>,
 }
 
-/// A device of fixed size; takes memory for what is in it.
+/// A swap device of fixed size, which takes memory for the pages that are on it.
 #[derive(Default)]
 pub struct Swap {
     pub(super) capacity: u32,
@@ -52,10 +55,12 @@ pub struct Swap {
 }
 
 impl SwapSlots {
+    /// Returns the state of a slot.
     pub(super) fn slot(&mut self, slot: SwapSlot) -> &mut SlotState {
         &mut self.slots[slot.0 as usize]
     }
-    /// Gives the slot back if nobody refers to it; says whether it did.
+    /// Frees the slot if no entry refers to it and no frame is cached for it. Returns true if it
+    /// did.
     pub(super) fn release(&mut self, id: SwapSlot) -> bool {
         let slot = self.slot(id);
         let unused = slot.count == 0 && slot.cached.is_none();
@@ -68,25 +73,27 @@ impl SwapSlots {
 }
 
 impl Swap {
+    /// Returns an empty device.
     pub(super) fn new(capacity: u32) -> Self {
         Self {
             capacity,
             ..Self::default()
         }
     }
-    /// Slots there are.
+    /// Returns the number of slots.
     pub fn capacity(&self) -> u32 {
         self.capacity
     }
-    /// Slots in use.
+    /// Returns the number of slots in use.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
-    /// More than half of it is used: caches are given up early (`vm_swap_full`).
+    /// Returns true if more than half of the device is in use: cached frames give their slots up
+    /// early then (`vm_swap_full`).
     pub(crate) fn is_scarce(&self) -> bool {
         self.used() * 2 > u64::from(self.capacity)
     }
-    /// Frames in the swap cache.
+    /// Returns the number of frames in the swap cache.
     pub fn cached(&self) -> usize {
         self.slots.lock().of_frame.len()
     }

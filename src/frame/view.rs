@@ -1,7 +1,8 @@
-//! Looking at a frame without holding a reference on it: the oracle for stale translations.
+//! Views of a frame without a reference: the oracle that catches stale translations.
 //!
-//! A view remembers how often its frame had been retired when it was made. Each access checks, before and after, that
-//! this has not changed: whoever uses a frame that was given back is caught in the act.
+//! A view remembers the generation of its frame. Each access checks, before and after, that the
+//! generation has not changed: a driver that uses a frame after it was given back is caught by a
+//! panic.
 
 use super::{flags::FrameFlags, mem::PhysMem};
 use crate::{
@@ -9,13 +10,13 @@ use crate::{
     sync::{AtomicU32, Ordering},
 };
 
-/// Read access to a frame, valid while the lock lives under which it was got.
+/// Read access to a frame, valid while the lock lives under which the view was made.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameView<'g> {
     mem: &'g PhysMem,
     pfn: Pfn,
     generation: u32,
-    /// Where the times that it is retired are counted: looked up once for all checks.
+    /// The counter of the frame's retirements, looked up once for all checks.
     retired: &'g AtomicU32,
 }
 
@@ -24,8 +25,9 @@ pub struct FrameView<'g> {
 pub struct FrameViewMut<'g>(FrameView<'g>);
 
 impl PhysMem {
-    /// A view of the frame as it was in that generation.
-    // Built in memory for a caller, its halves are written and read in other sizes, which costs more than all the rest.
+    /// Returns a view of the frame as it was in that generation.
+    // Always inlined: built in memory for a caller, its halves are written and read in different
+    // sizes, which costs more than the rest of an access.
     #[inline(always)]
     pub(crate) fn view(&self, pfn: Pfn, generation: u32) -> FrameView<'_> {
         FrameView {
@@ -35,7 +37,7 @@ impl PhysMem {
             retired: self.generation_counter(pfn),
         }
     }
-    /// The same with the right to write.
+    /// Returns a writable view of the frame as it was in that generation.
     #[inline(always)]
     pub(crate) fn view_mut(&self, pfn: Pfn, generation: u32) -> FrameViewMut<'_> {
         FrameViewMut(self.view(pfn, generation))
@@ -43,19 +45,20 @@ impl PhysMem {
 }
 
 impl FrameView<'_> {
-    /// Number of the frame, for tracing.
+    /// Returns the number of the frame, for tracing.
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
-    /// How often the frame had been retired when the view was made.
+    /// Returns the generation of the frame when the view was made: how often it had been retired.
     pub fn generation(&self) -> u32 {
         self.generation
     }
-    /// Whether the frame has been retired since the view was made.
+    /// Returns true if the frame has been retired since the view was made.
     #[inline]
     pub fn is_stale(&self) -> bool {
         self.retired.load(Ordering::Acquire) != self.generation
     }
+    /// Panics if the view is stale.
     #[inline]
     #[track_caller]
     fn check(&self) {
@@ -65,7 +68,7 @@ impl FrameView<'_> {
     ///
     /// # Panics
     ///
-    /// If the bytes leave the page, or the frame was retired: a stale translation was used.
+    /// If the bytes leave the page, or if the frame was retired: a stale translation was used.
     #[inline(always)]
     #[track_caller]
     pub fn read(&self, offset: usize, out: &mut [u8]) {
@@ -73,22 +76,22 @@ impl FrameView<'_> {
         self.mem.read(self.pfn, offset, out);
         self.check();
     }
-    /// One byte.
+    /// Reads one byte.
     ///
     /// # Panics
     ///
-    /// As [`read`](Self::read).
+    /// If [`read`](Self::read) does.
     #[track_caller]
     pub fn read_u8(&self, offset: usize) -> u8 {
         let mut byte = [0];
         self.read(offset, &mut byte);
         byte[0]
     }
-    /// Eight bytes, little-endian.
+    /// Reads eight bytes, little-endian.
     ///
     /// # Panics
     ///
-    /// As [`read`](Self::read).
+    /// If [`read`](Self::read) does.
     #[track_caller]
     pub fn read_u64(&self, offset: usize) -> u64 {
         let mut bytes = [0; 8];
@@ -98,7 +101,7 @@ impl FrameView<'_> {
 }
 
 impl<'g> FrameViewMut<'g> {
-    /// The view for reading.
+    /// Returns the view for reading.
     pub fn as_view(&self) -> FrameView<'g> {
         self.0
     }
@@ -106,7 +109,7 @@ impl<'g> FrameViewMut<'g> {
     ///
     /// # Panics
     ///
-    /// As [`FrameView::read`].
+    /// If [`FrameView::read`] does.
     #[track_caller]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.0.check();
@@ -114,13 +117,16 @@ impl<'g> FrameViewMut<'g> {
         self.0.mem.write(self.0.pfn, offset, bytes);
         self.0.check();
     }
-    /// [`write`](Self::write) as a device does it that has dirty bits of its own: the frame learns of it when the driver
-    /// passes its bit on, which the gate does when the [entry](crate::notifier::ShadowEntry::set_dirty) goes. What is stored
-    /// after that, through a TLB that was not flushed with the entry, is a lost write to an oracle (O6).
+    /// Stores `bytes` from `offset` on as a device does that has dirty bits of its own: the frame
+    /// becomes dirty when the driver passes the bit on.
+    ///
+    /// The gate passes it on when the [entry](crate::notifier::ShadowEntry::set_dirty) is removed.
+    /// A store after that, through a TLB that was not flushed with the entry, is a lost write to an
+    /// oracle (O6).
     ///
     /// # Panics
     ///
-    /// As [`FrameView::read`].
+    /// If [`FrameView::read`] does.
     #[track_caller]
     pub fn write_deferring_dirty(&mut self, offset: usize, bytes: &[u8]) {
         self.0.check();
@@ -128,11 +134,11 @@ impl<'g> FrameViewMut<'g> {
         self.0.mem.write(self.0.pfn, offset, bytes);
         self.0.check();
     }
-    /// Eight bytes, little-endian.
+    /// Stores eight bytes, little-endian, as [`write`](Self::write) does.
     ///
     /// # Panics
     ///
-    /// As [`FrameView::read`].
+    /// If [`FrameView::read`] does.
     #[track_caller]
     pub fn write_u64(&mut self, offset: usize, value: u64) {
         self.write(offset, &value.to_le_bytes());

@@ -1,13 +1,14 @@
-//! Places to wait for the lock of a frame.
+//! Places where threads wait for the lock of a frame.
 
 use crate::{
     addr::Pfn,
     sync::{Condvar, Mutex},
 };
 
+/// The number of places; frames share them by number.
 const BUCKETS: usize = 64;
 
-/// Where threads wait, by frame.
+/// A mutex and a condition variable per bucket of frames.
 #[derive(Debug)]
 pub(super) struct Waiters([(Mutex<()>, Condvar); BUCKETS]);
 
@@ -18,6 +19,7 @@ impl Default for Waiters {
 }
 
 impl Waiters {
+    /// Returns the place of a frame.
     pub(super) fn of(&self, pfn: Pfn) -> &(Mutex<()>, Condvar) {
         &self.0[pfn.0 as usize % BUCKETS]
     }

@@ -1,35 +1,38 @@
-//! What an oracle can find.
+//! The invariants that an oracle watches, and its findings.
 
 use crate::addr::{Pfn, Vpn, VpnRange};
 use std::{fmt, time::Duration};
 use thiserror::Error;
 
-/// The invariants that an [`Oracle`](super::Oracle) watches; their numbers are those of the conformance tables.
+/// The invariants that an [`Oracle`](super::Oracle) watches; their numbers are those of the
+/// conformance tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Invariant {
     /// O1: no translation leads to a frame that was given back.
     NoUseAfterFree,
-    /// O4: inside a window nobody has, or gets, a translation of its range; outside, a translation leads where the page
-    /// table does, with no more rights.
+    /// O4: inside a window no MMU has, or gets, a translation of its range; outside, a translation
+    /// leads where the page table does, with no more rights.
     Coherent,
-    /// O5: every reference is somebody's.
+    /// O5: every reference has an owner.
     ReferencesKept,
-    /// O3: a driver is told the end of each window that it was told the beginning of, and keeps count.
+    /// O3: a driver that was told the beginning of a window is told its end, and counts both.
     Paired,
-    /// O6: what was written through an MMU is known before the page is taken for clean.
+    /// O6: a write through an MMU is known before the page is taken for clean.
     DirtyKept,
-    /// O9: windows end, and faults get their pages, within the [deadline](super::Oracle::set_deadline).
+    /// O9: windows end, and faults get their pages, within the
+    /// [deadline](super::Oracle::set_deadline).
     Alive,
-    /// O11: nothing is translated when an address space gives its pages back.
+    /// O11: no translation is left when an address space gives its pages back.
     GoneAtExit,
-    /// O12: no window is open, and no counter of a driver is up, when an address space has ended.
+    /// O12: no window is open, and no driver counts one, when an address space has ended.
     QuietAtExit,
-    /// The oracle could look everywhere.
+    /// O0: the oracle could look everywhere.
     Auditable,
 }
 
 impl Invariant {
-    /// Its number in the tables: `O1` to `O12`.
+    /// Returns the number in the tables: `O1` to `O12`.
     pub const fn number(self) -> &'static str {
         match self {
             Self::NoUseAfterFree => "O1",
@@ -51,15 +54,16 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// One violation: who, where, which frame.
+/// A violation of an invariant, with the MMU, the pages and the frame.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Finding {
-    /// A frame is given back while somebody translates to it.
+    /// A frame is given back while an MMU translates to it.
     #[error("O1: {pfn:?} is given back while {mmu} translates {range} to it")]
     FreedWhileTranslated {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// The pages.
+        /// The pages of the translation.
         range: VpnRange,
         /// The frame.
         pfn: Pfn,
@@ -67,131 +71,133 @@ pub enum Finding {
     /// A translation lies in an open window.
     #[error("O4: {mmu} translates {range} to {pfn:?} {when} of the window over {window}")]
     InsideWindow {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// The pages.
+        /// The pages of the translation.
         range: VpnRange,
-        /// The frame.
+        /// The frame of the first page.
         pfn: Pfn,
-        /// The window.
+        /// The range of the window.
         window: VpnRange,
-        /// At the beginning or the end of it.
+        /// The moment: at the beginning or at the end of the window.
         when: &'static str,
     },
-    /// A translation does not say what the page table says.
+    /// A translation disagrees with the page table.
     #[error("O4: {mmu} translates {range} to {pfn:?}{}, the page table says {}", rw(*.writable), entry_text(*.primary))]
     Incoherent {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// The pages.
+        /// The pages of the translation.
         range: VpnRange,
-        /// The frame.
+        /// The frame of the first page.
         pfn: Pfn,
-        /// Whether the translation may be written through.
+        /// The translation allows writes.
         writable: bool,
-        /// What the page table has at the first page that differs, and whether it may be written.
+        /// The frame and the right to write in the page table, at the first page that differs.
         primary: Option<(Pfn, bool)>,
     },
-    /// References or mappings are left that nobody has.
+    /// References or mappings are left without an owner.
     #[error("O5: {what}: {count} left")]
     Leaked {
-        /// Of what.
+        /// The kind of things that are left.
         what: &'static str,
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// A frame is taken for clean, or goes, that was written through an MMU which never said so.
+    /// A frame is taken for clean, or is retired, but was written through an MMU that has not said
+    /// so.
     #[error("O6: what was written to {0:?} through an external MMU is not known to the frame")]
     LostWrite(
         /// The frame.
         Pfn,
     ),
-    /// An MMU gives up its reference on a frame, and still uses it.
+    /// An MMU gives up its reference on a frame, and still translates to it.
     #[error("O5: {mmu} gives up its reference on {pfn:?} while it translates {range} to it")]
     UnpinnedWhileTranslated {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// The pages.
+        /// The pages of the translation.
         range: VpnRange,
-        /// The frame.
+        /// The frame of the first page.
         pfn: Pfn,
     },
     /// A window has been open for too long.
     #[error("O9: the window over {window} is open since {after:.1?}{}", waits(*.waiting, *.slowest))]
     LongWindow {
-        /// The window.
+        /// The range of the window.
         window: VpnRange,
-        /// How long it has been on its way, or was.
+        /// How long the window has been open or opening, or was.
         after: Duration,
-        /// Who has been asked to acknowledge it and has not.
+        /// The driver that has been called and has not acknowledged.
         waiting: Option<&'static str>,
-        /// Who took longest to acknowledge it, and how long.
+        /// The driver that took longest to acknowledge, and its time.
         slowest: Option<(&'static str, Duration)>,
     },
-    /// An MMU tries again and again.
+    /// An MMU has tried for too long to get a page.
     #[error(
         "O9: {mmu} has tried {count} times in {after:.1?} to translate {at:?}, without success"
     )]
     NoProgress {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
         /// The page.
         at: Vpn,
-        /// How often it tried.
+        /// The number of tries.
         count: u64,
-        /// Since when.
+        /// The time since the first try.
         after: Duration,
     },
     /// An MMU counts windows while there is none: its faults wait for nothing.
     #[error("O3: {mmu} counts {count} windows as open since {after:.1?}, and there is none")]
     CountsWindows {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// How many.
+        /// The number that it counts.
         count: u64,
-        /// Since when, as far as was seen.
+        /// The time since the count was first seen.
         after: Duration,
     },
     /// An MMU counts windows when its address space has ended.
     #[error("O12: {mmu} counts {count} windows as open when the address space has ended")]
     CountsAtExit {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// How many.
+        /// The number that it counts.
         count: u64,
     },
-    /// A translation is left at the end of its address space.
+    /// A translation is left when its address space has ended.
     #[error("O11: {mmu} still translates {range} to {pfn:?} when the address space has ended")]
     LeftAtExit {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// The pages.
+        /// The pages of the translation.
         range: VpnRange,
-        /// The frame.
+        /// The frame of the first page.
         pfn: Pfn,
     },
-    /// Windows are left open at the end of an address space.
+    /// Windows are left open when an address space has ended.
     #[error("O12: {0} windows are open when the address space has ended")]
     WindowsLeft(
-        /// How many.
+        /// Their number.
         usize,
     ),
     /// A driver did not let the oracle look.
     #[error("O0: {0} could not be audited: its lock is held by somebody who waits")]
     Hidden(
-        /// The MMU.
+        /// The name of the MMU.
         &'static str,
     ),
-    /// A driver panicked when the oracle looked.
+    /// A driver panicked while the oracle looked.
     #[error("O0: {mmu} could not be audited: it panicked: {why}")]
     Panicked {
-        /// The MMU.
+        /// The name of the MMU.
         mmu: &'static str,
-        /// What the panic said.
+        /// The message of the panic.
         why: String,
     },
 }
 
+/// Names the driver that the window waits for, or that took longest.
 fn waits(waiting: Option<&str>, slowest: Option<(&str, Duration)>) -> String {
     match (waiting, slowest) {
         (Some(mmu), Some((_, took))) => format!(", waiting for {mmu} since {took:.1?}"),
@@ -200,10 +206,12 @@ fn waits(waiting: Option<&str>, slowest: Option<(&str, Duration)>) -> String {
     }
 }
 
+/// Words for the right to write.
 fn rw(writable: bool) -> &'static str {
     if writable { " for writing" } else { "" }
 }
 
+/// Words for a page-table entry.
 fn entry_text(entry: Option<(Pfn, bool)>) -> String {
     entry.map_or_else(
         || "nothing".to_owned(),
@@ -212,7 +220,7 @@ fn entry_text(entry: Option<(Pfn, bool)>) -> String {
 }
 
 impl Finding {
-    /// The invariant that was violated.
+    /// Returns the invariant that was violated.
     pub fn invariant(&self) -> Invariant {
         match self {
             Self::FreedWhileTranslated { .. } => Invariant::NoUseAfterFree,

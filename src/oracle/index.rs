@@ -1,8 +1,8 @@
-//! Where each frame may be translated.
+//! An index from frames to the pages that may be translated to them.
 //!
-//! No translation comes into being but by one that a driver was handed out, so those noted here are all that can exist,
-//! in tables and in hardware that nobody sees change. The notes of a frame go when it is given back: each has been asked
-//! about then.
+//! Every translation of an MMU comes from one that its driver was handed out. So the notes taken
+//! then cover all that can exist, also in hardware that changes unseen. The notes of a frame are
+//! removed when it is given back: each page has been looked at by then.
 
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -11,15 +11,15 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// Tells address spaces apart.
+/// The identity of an address space.
 pub(super) type SpaceKey = usize;
 
-/// Which page of which address space led to a frame since it was given back last.
+/// The pages, by address space, that led to a frame since it was last given back.
 #[derive(Debug, Default)]
 pub(super) struct Index(Mutex<BTreeSet<(Pfn, SpaceKey, Vpn)>>);
 
 impl Index {
-    /// These pages of the address space lead to these frames, or will.
+    /// Notes that pages of an address space lead, or will lead, to these frames.
     pub(super) fn note(&self, space: SpaceKey, t: &Translation) {
         // The zero page is never given back.
         if t.pfn().is_zero() {
@@ -30,7 +30,7 @@ impl Index {
             notes.insert((pfn, space, at));
         }
     }
-    /// Takes the notes of a frame out.
+    /// Removes the notes of a frame and returns them.
     pub(super) fn take(&self, pfn: Pfn) -> Vec<(SpaceKey, VpnRange)> {
         let mut notes = self.0.lock();
         let of_frame = (pfn, 0, Vpn(0))..=(pfn, usize::MAX, Vpn(u64::MAX));

@@ -1,4 +1,4 @@
-//! O9: every window ends, and every fault gets its page, in a time that somebody can wait for.
+//! O9: every window ends, and every fault gets its page, within a deadline.
 
 use super::{Finding, index::SpaceKey};
 use crate::{
@@ -11,22 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is waited for until somebody complains: longer than any deadline that a driver sets for others.
+/// The initial deadline: longer than any that a driver sets for other processes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A window on its way.
+/// A window that is open, or about to open.
 #[derive(Debug)]
 struct Open {
     range: VpnRange,
     since: Instant,
-    /// Who has been asked and has not answered.
+    /// The driver that has been called and has not acknowledged, and since when.
     asked: Option<(&'static str, Instant)>,
-    /// Who took longest so far.
+    /// The driver that took longest so far, and its time.
     slowest: Option<(&'static str, Duration)>,
+    /// The window has been reported.
     told: bool,
 }
 
-/// Tries of one driver for one page, without success.
+/// The failed tries of one driver to get one page.
 #[derive(Debug)]
 struct Tries {
     mmu: &'static str,
@@ -34,14 +35,14 @@ struct Tries {
     count: u64,
 }
 
-/// Windows that are open, and faults that have not got their page.
+/// Windows that are open, faults that wait for their page, and drivers whose counts are wrong.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    /// In ns.
+    /// The deadline in nanoseconds.
     deadline: AtomicU64,
     windows: Mutex<BTreeMap<(SpaceKey, u64), Open>>,
     tries: Mutex<HashMap<(RegId, Vpn), Tries>>,
-    /// Drivers that count windows where none is.
+    /// Drivers that count windows while none is open, and since when.
     counting: Mutex<HashMap<RegId, Instant>>,
 }
 
@@ -59,6 +60,7 @@ impl Default for Liveness {
 }
 
 impl Liveness {
+    /// Sets the deadline of everything that is watched here.
     pub(super) fn set_deadline(&self, deadline: Duration) {
         let ns = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
         self.deadline.store(ns, Ordering::Relaxed);
@@ -66,7 +68,7 @@ impl Liveness {
     fn deadline(&self) -> Duration {
         Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
-    /// Somebody is asked to acknowledge a window; the first one opens it.
+    /// A driver is called to acknowledge a window; the first call opens it here.
     pub(super) fn asking(&self, window: (SpaceKey, u64), range: VpnRange, mmu: &'static str) {
         let now = Instant::now();
         let mut windows = self.windows.lock();
@@ -80,18 +82,18 @@ impl Liveness {
         open.answered(now);
         open.asked = Some((mmu, now));
     }
-    /// Everybody has answered.
+    /// All drivers have acknowledged the window.
     pub(super) fn opened(&self, window: (SpaceKey, u64)) {
         if let Some(open) = self.windows.lock().get_mut(&window) {
             open.answered(Instant::now());
         }
     }
-    /// It has ended, or was refused.
+    /// The window has ended, or was refused. Returns a finding if that took too long.
     pub(super) fn closed(&self, window: (SpaceKey, u64)) -> Option<Finding> {
         let mut open = self.windows.lock().remove(&window)?;
         open.late(self.deadline())
     }
-    /// A driver tries to get a page.
+    /// A driver tries to get a page. Returns a finding if it has tried for too long.
     pub(super) fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn) -> Option<Finding> {
         let mut tries = self.tries.lock();
         let mine = tries.entry((reg, at)).or_insert_with(|| Tries {
@@ -100,17 +102,18 @@ impl Liveness {
             count: 0,
         });
         mine.count += 1;
-        // The clock costs more than the rest.
+        // Reading the clock costs more than all the rest.
         if mine.count.is_multiple_of(64) {
             return mine.late(at, self.deadline());
         }
         None
     }
-    /// It got it.
+    /// The driver has got the page.
     pub(super) fn got(&self, reg: RegId, at: Vpn) {
         self.tries.lock().remove(&(reg, at));
     }
-    /// A driver counts windows, or none, while none is there.
+    /// Records how many windows a driver counts while none is open. Returns a finding if that
+    /// lasts.
     pub(super) fn counts(&self, reg: RegId, mmu: &'static str, count: u64) -> Option<Finding> {
         let mut counting = self.counting.lock();
         if count == 0 {
@@ -121,7 +124,7 @@ impl Liveness {
         let after = since.elapsed();
         (after >= self.deadline()).then_some(Finding::CountsWindows { mmu, count, after })
     }
-    /// Everything that has been going on for too long.
+    /// Returns a finding for everything that has lasted too long.
     pub(super) fn look(&self) -> Vec<Finding> {
         let deadline = self.deadline();
         let mut windows = self.windows.lock();
@@ -137,6 +140,7 @@ impl Liveness {
 }
 
 impl Open {
+    /// The driver that was called last has acknowledged.
     fn answered(&mut self, now: Instant) {
         if let Some((mmu, since)) = self.asked.take() {
             let took = now - since;
@@ -145,7 +149,7 @@ impl Open {
             }
         }
     }
-    /// Told once a window.
+    /// Returns a finding, once for each window, if it is late.
     fn late(&mut self, deadline: Duration) -> Option<Finding> {
         let after = self.since.elapsed();
         if after < deadline || std::mem::replace(&mut self.told, true) {
@@ -162,7 +166,8 @@ impl Open {
 }
 
 impl Tries {
-    /// Told once a deadline. A look-up that takes long is not one that comes to nothing: that takes two.
+    /// Returns a finding, once for each deadline, if the look-up is late. One try that takes long
+    /// is not a look-up without success: that takes two.
     fn late(&mut self, at: Vpn, deadline: Duration) -> Option<Finding> {
         let after = self.since.elapsed();
         if after < deadline || self.count < 2 {

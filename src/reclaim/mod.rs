@@ -1,11 +1,17 @@
-//! Getting memory back: which pages go, and where to (`mm/vmscan.c`).
+//! Reclaim: getting memory back (`mm/vmscan.c`).
 //!
-//! Guarantee: a page is given up only when no page table and no external MMU has it any more, and its bytes are in
-//! swap, in its store, or promised to be unimportant.
+//! Guarantee: a page is given up only when no page table and no external MMU has it any more, and
+//! its bytes are in swap, in its store, or declared unimportant by the program.
 //!
-//! Linux decides some of it by statistics of the control group (whether active pages are too many, how much the lists
-//! cost, whether a page that comes back was missed) that it brings up to date every two seconds: a group that is younger
-//! has none, and reclaim goes by zeros. emmu has no clock, and goes by zeros always.
+//! Linux decides some of it by statistics of the control group, which it updates every two seconds:
+//! whether there are too many active pages, the cost of the lists, whether a page that comes back
+//! was missed. A younger group has none, and reclaim takes zeros. emmu has no clock, and always
+//! takes zeros (docs/adr/0012-reclaim-goes-by-zeros.md).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `pressure` | which pages, and how many: the passes over the lists |
+//! | `shrink` | giving up the pages of one list |
 
 mod pressure;
 mod shrink;

@@ -1,50 +1,55 @@
-//! Working through the lists until enough is free: `try_to_free_pages`, and until nothing is left: `force_empty`.
+//! Memory pressure: passes over the lists until enough is free (`try_to_free_pages`), or until
+//! nothing is left (`force_empty`).
 
-use super::shrink::{OffList, Reclaim, References};
+use super::shrink::{Isolated, Reclaim, References};
 use crate::{
     ctx::{Below, Cx, Sleepable, rank},
     frame::{FrameFlags, LruList},
     rmap::referenced,
 };
 
-/// Pages worked on at a time (`SWAP_CLUSTER_MAX`).
+/// The number of pages worked on at a time (`SWAP_CLUSTER_MAX`).
 const BATCH: u64 = 32;
-/// The share of each list that the first of the passes looks at: one in 2^12.
+/// The first pass looks at one page in 2^12 of each list; each further pass at twice as many.
 const DEF_PRIORITY: u32 = 12;
-/// Passes without a result after which nothing more is expected (`MAX_RECLAIM_RETRIES`).
+/// Passes without a result after which reclaim gives up (`MAX_RECLAIM_RETRIES`).
 const RETRIES: u32 = 16;
-/// How willing reclaim is to swap rather than to give up what can be read again (`vm.swappiness`), and the most it could be.
+/// The preference of swapping over dropping pages that can be read again (`vm.swappiness`).
 const SWAPPINESS: u64 = 60;
+/// The highest `vm.swappiness`.
 const MAX_SWAPPINESS: u64 = 200;
 
-/// Whether active pages may be made inactive.
+/// The treatment of active pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deactivate {
-    /// Only once all else has failed.
+    /// Active pages stay active.
     No,
-    /// Now.
+    /// Active pages become inactive, as all else has failed.
     Yes,
 }
 
-/// What is wanted, and what one attempt has come to (`scan_control`).
+/// The goal and the results of one attempt (`scan_control`).
 #[derive(Clone, Copy, Debug)]
 struct Control {
+    /// The number of frames to free.
     wanted: u64,
     deactivate: Deactivate,
+    /// The number of frames freed so far.
     freed: u64,
     /// Active pages were passed over.
-    spared: bool,
+    skipped_active: bool,
 }
 
-/// Pages to look at, list by list.
+/// Numbers of pages, by list.
 type Counts = [u64; 4];
 
-/// Which lists the pages of a kind are on.
+/// The lists of private and shared memory, the inactive one first.
 const ANON: [usize; 2] = [LruList::InactiveAnon as usize, LruList::ActiveAnon as usize];
+/// The lists of files, the inactive one first.
 const FILE: [usize; 2] = [LruList::InactiveFile as usize, LruList::ActiveFile as usize];
 
 impl Reclaim<'_> {
-    /// Frees at least `wanted` frames if that can be done; returns how many it freed.
+    /// Frees at least `wanted` frames if possible, and returns how many it freed.
     pub(crate) fn free<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -60,8 +65,8 @@ impl Reclaim<'_> {
         }
         freed
     }
-    /// Frees all that can be freed (`mem_cgroup_force_empty`); returns how many frames that were. Dirty pages of files are
-    /// written back: they can be freed from then on.
+    /// Frees all frames that can be freed (`mem_cgroup_force_empty`), and returns how many. Dirty
+    /// pages of files are written back, and can be freed by the next call.
     pub(crate) fn free_all<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> u64 {
         let mut freed = 0;
         let mut retries = RETRIES;
@@ -76,17 +81,18 @@ impl Reclaim<'_> {
         freed
     }
 
-    /// Until something is free: twice as gently, because what the first time only wrote out the second can free, then
-    /// with active pages too (`do_try_to_free_pages`).
+    /// Makes one attempt to free frames (`do_try_to_free_pages`): twice without active pages, as
+    /// the second time frees pages that the first time wrote out, then with active pages, if some
+    /// were passed over.
     fn attempt<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>, wanted: u64) -> u64 {
         let mut control = Control {
             wanted: wanted.max(BATCH),
             deactivate: Deactivate::No,
             freed: 0,
-            spared: false,
+            skipped_active: false,
         };
         for deactivate in [Deactivate::No, Deactivate::No, Deactivate::Yes] {
-            if deactivate == Deactivate::Yes && !control.spared {
+            if deactivate == Deactivate::Yes && !control.skipped_active {
                 break;
             }
             control.deactivate = deactivate;
@@ -102,7 +108,7 @@ impl Reclaim<'_> {
         }
         control.freed
     }
-    /// `shrink_lruvec`: the lists by turns, a batch of each.
+    /// Shrinks the lists by turns, a batch of each: `shrink_lruvec`.
     fn shrink_lists<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -112,7 +118,7 @@ impl Reclaim<'_> {
         let targets = self.scan_counts(priority);
         let mut left = targets;
         let mut freed = 0;
-        // Active private memory alone keeps nobody busy.
+        // Active private memory alone is not worked on.
         while left[LruList::InactiveAnon as usize] + left[FILE[0]] + left[FILE[1]] > 0 {
             for (list, left) in LruList::ALL.into_iter().zip(&mut left) {
                 let now = (*left).min(BATCH);
@@ -124,13 +130,14 @@ impl Reclaim<'_> {
             if freed < control.wanted {
                 continue;
             }
-            if !level(&targets, &mut left) {
+            if !keep_proportion(&targets, &mut left) {
                 break;
             }
         }
         control.freed += freed;
     }
-    /// `get_scan_count`: a share of each list, and of each kind the less the more it cost of late; in the last pass all.
+    /// Returns the number of pages to look at (`get_scan_count`): a share of each list, smaller for
+    /// a kind whose lists have cost more lately; all pages in the last pass.
     fn scan_counts(&self, priority: u32) -> Counts {
         let mem = self.mem();
         let mut counts = LruList::ALL.map(|list| mem.lru_len(list) >> priority);
@@ -147,10 +154,11 @@ impl Reclaim<'_> {
         }
         counts
     }
-    /// How much to look at pages of either kind, relative to each other (`calculate_pressure_balance`).
+    /// Returns the weights of private memory and files, relative to each other
+    /// (`calculate_pressure_balance`).
     fn balance(&self) -> (u64, u64) {
         let cost = self.mem().lru_cost();
-        // Neither is more than twice as dear as the other.
+        // No kind counts as more than twice as expensive as the other.
         let total = cost.anon + cost.file;
         let (anon, file) = (total + cost.anon, total + cost.file);
         let total = anon + file;
@@ -159,7 +167,7 @@ impl Reclaim<'_> {
             (MAX_SWAPPINESS - SWAPPINESS) * (total + 1) / (file + 1),
         )
     }
-    /// A batch of one list; how many frames are free now.
+    /// Works on a batch of one list; returns the number of frames freed.
     fn shrink_list<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -177,11 +185,12 @@ impl Reclaim<'_> {
                 return done.freed;
             }
             _ if control.deactivate == Deactivate::Yes => self.deactivate(cx, list, most),
-            _ => control.spared = true,
+            _ => control.skipped_active = true,
         }
         0
     }
-    /// `shrink_active_list`: pages become inactive, used or not; the mark is cleared, so that the next look is fair.
+    /// Makes a batch of active pages inactive, used or not (`shrink_active_list`). Clears their
+    /// accessed bits, so that the next look is fair.
     fn deactivate<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -190,7 +199,7 @@ impl Reclaim<'_> {
     ) {
         let mem = self.mem();
         let frames = mem.lru_isolate(list, most);
-        let batch = OffList { mem, frames };
+        let batch = Isolated { mem, frames };
         for frame in &batch.frames {
             if let Ok(locked) = mem.try_lock(frame.clone()) {
                 let mut cx = cx.descend::<rank::Folio, _>();
@@ -201,9 +210,9 @@ impl Reclaim<'_> {
     }
 }
 
-/// Enough is free: what is left is cut so that both kinds have been looked at in the proportion that was meant. Says
-/// whether there is anything to level.
-fn level(targets: &Counts, left: &mut Counts) -> bool {
+/// Reduces the rest of the work after enough is free, so that both kinds are looked at in the
+/// intended proportion. Returns false if one kind has nothing left: the work is done.
+fn keep_proportion(targets: &Counts, left: &mut Counts) -> bool {
     let sum = |counts: &Counts, kind: [usize; 2]| counts[kind[0]] + counts[kind[1]];
     let (anon, file) = (sum(left, ANON), sum(left, FILE));
     if anon == 0 || file == 0 {

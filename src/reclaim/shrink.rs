@@ -1,4 +1,8 @@
 //! Giving up the pages of a list: `shrink_folio_list`.
+//!
+//! Each page is locked, checked for recent use, unmapped through its reverse map, which opens
+//! windows, and then written or dropped. A driver's panic leaves no page off its list
+//! (docs/adr/0024-a-panic-does-or-undoes.md).
 
 use crate::ctx::FolioCx;
 use crate::{
@@ -12,56 +16,57 @@ use crate::{
 };
 use std::{cell::RefCell, sync::Arc};
 
-/// Whether pages in use lately are spared.
+/// The treatment of pages that were used lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum References {
-    /// Asked for by address: they go.
+    /// They are given up: the caller chose them by address.
     Ignore,
-    /// Used once since the last look: another round. More: to the active list.
+    /// A page used once since the last look gets another round; a page used more becomes active.
     Check,
 }
 
-/// What became of a page.
+/// The result of an attempt to give up a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Its frame is free.
+    /// The frame is free.
     Freed,
     /// Still needed, or busy.
     Kept,
-    /// Nothing maps it any more and it is on its way to swap: free when its turn comes again.
+    /// No longer mapped, and on the way to swap: its next turn frees it.
     Written,
-    /// An external MMU would have had to sleep: to be tried again when it may.
+    /// An external MMU would have to sleep: to be tried again where that is allowed.
     Deferred,
-    /// Used so much, or so hard to give up, that it goes to the active list.
+    /// Used so much, or so hard to give up, that it becomes active.
     Active,
 }
 
-/// How reclaim opens its windows.
+/// The context in which reclaim opens its windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RmapWindows {
     /// External MMUs may sleep, as on today's Linux.
     #[default]
     Sleepable,
-    /// First under a spin lock, as at the time of the proposal: an external MMU that would have to sleep refuses, the frame
-    /// is put off, and tried again when everybody may sleep.
+    /// First under a spin lock, as at the time of the proposal: if an external MMU would have to
+    /// sleep, it refuses, and the frame is tried again later, where all may sleep.
     AtomicFirst,
 }
 
-/// What came of a list of pages. What is kept goes back to the heads of their lists, in the order in which it came
-/// (`move_folios_to_lru`).
+/// The results of a list of pages. Kept pages return to the heads of their lists in the order in
+/// which they came (`move_folios_to_lru`).
 struct Batch<'r> {
     done: Shrunk,
-    kept: OffList<'r>,
+    kept: Isolated<'r>,
     deferred: Vec<Frame<'r>>,
 }
 
-/// Pages that are on no list of reclaim, and go back to theirs when this goes: also by a driver's panic.
-pub(super) struct OffList<'r> {
+/// Pages that are off the lists of reclaim; dropping this, also by a driver's panic, puts them
+/// back.
+pub(super) struct Isolated<'r> {
     pub(super) mem: &'r PhysMem,
     pub(super) frames: Vec<Frame<'r>>,
 }
 
-impl Drop for OffList<'_> {
+impl Drop for Isolated<'_> {
     fn drop(&mut self) {
         let mem = self.mem;
         self.frames
@@ -70,13 +75,13 @@ impl Drop for OffList<'_> {
     }
 }
 
-/// One that is being worked on.
-struct AtHand<'r> {
+/// The page that is being worked on; a panic puts it back to its list.
+struct IsolatedLock<'r> {
     mem: &'r PhysMem,
     locked: FrameLock<'r>,
 }
 
-impl Drop for AtHand<'_> {
+impl Drop for IsolatedLock<'_> {
     fn drop(&mut self) {
         if panicking() {
             self.mem.lru_add(self.locked.pfn());
@@ -84,24 +89,25 @@ impl Drop for AtHand<'_> {
     }
 }
 
-/// What giving up a list of pages came to.
+/// The outcome of giving up a list of pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shrunk {
     /// Frames that are free now.
     pub(crate) freed: u64,
-    /// Pages that were sent to swap and are free when their turn comes again.
+    /// Pages on the way to swap, which their next turn frees.
     pub(crate) written: u64,
 }
 
-/// Reclaim on one machine.
+/// Reclaim on one machine, for one call.
 pub(crate) struct Reclaim<'r> {
     host: &'r Host,
     windows: RmapWindows,
-    /// Pages of files that were found dirty: to be written back before more is given up.
+    /// Dirty pages of files, to be written back before more is given up.
     dirty: RefCell<Vec<Frame<'r>>>,
 }
 
 impl<'r> Reclaim<'r> {
+    /// Begins reclaim on a machine.
     pub(crate) fn new(host: &'r Host, windows: RmapWindows) -> Self {
         Self {
             host,
@@ -129,14 +135,14 @@ impl<'r> Reclaim<'r> {
         let mem = self.mem();
         let mut batch = Batch {
             done: Shrunk::default(),
-            kept: OffList {
+            kept: Isolated {
                 mem,
                 frames: Vec::new(),
             },
             deferred: Vec::new(),
         };
         self.try_each(cx, list, (references, first), &mut batch);
-        // Each has a reference from here, so none is freed while it waits. Its use was asked for already.
+        // Each has a reference here, so none is freed while it waits. Their use has been checked.
         let deferred = std::mem::take(&mut batch.deferred);
         self.try_each(
             cx,
@@ -144,10 +150,11 @@ impl<'r> Reclaim<'r> {
             (References::Ignore, Blocking::May),
             &mut batch,
         );
-        // Unused pages of huge ones that were split.
+        // Unused pages of huge pages that were split may have been exported.
         self.host.settle_exports(cx);
         batch.done
     }
+    /// Tries each page of a list once.
     fn try_each<R: Below<rank::Folio>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -157,16 +164,16 @@ impl<'r> Reclaim<'r> {
     ) {
         let mem = self.mem();
         list.reverse();
-        let mut rest = OffList { mem, frames: list };
+        let mut rest = Isolated { mem, frames: list };
         while let Some(frame) = rest.frames.pop() {
-            let at_hand = match mem.try_lock(frame) {
-                Ok(locked) => AtHand { mem, locked },
+            let isolated = match mem.try_lock(frame) {
+                Ok(locked) => IsolatedLock { mem, locked },
                 Err(frame) => {
                     batch.kept.frames.push(frame);
                     continue;
                 }
             };
-            let locked = &at_hand.locked;
+            let locked = &isolated.locked;
             let mut cx = cx.descend::<rank::Folio, _>();
             match self.shrink_one(&mut cx, locked, how) {
                 Fate::Freed => batch.done.freed += 1,
@@ -183,6 +190,7 @@ impl<'r> Reclaim<'r> {
             }
         }
     }
+    /// Tries to give up one locked page.
     fn shrink_one(
         &self,
         cx: &mut FolioCx<'_>,
@@ -199,7 +207,8 @@ impl<'r> Reclaim<'r> {
             return fate;
         }
         if flags.contains(FrameFlags::LARGE) {
-            // Page by page, as where swap has no room for all of it in a row (`split_folio_to_list`).
+            // Page by page, as Linux does if swap has no room for all of it in a row
+            // (`split_folio_to_list`).
             if blocking == Blocking::MustNot {
                 return Fate::Deferred;
             }
@@ -211,8 +220,11 @@ impl<'r> Reclaim<'r> {
             self.shrink_object(cx, locked, (references, blocking))
         }
     }
-    /// `folio_check_references`: every page starts out used, by the fault that made it; so one use since the last look
-    /// earns it another round, and only more, or a use in two rounds, a place among the active.
+    /// Returns the fate of a page that was used lately (`folio_check_references`); `None`: give it
+    /// up.
+    ///
+    /// Every page begins as used, by the fault that made it. So one use since the last look earns
+    /// another round, and only more, or uses in two rounds, make it active.
     fn check_references(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'r>) -> Option<Fate> {
         let mem = self.mem();
         let pfn = locked.pfn();
@@ -235,6 +247,8 @@ impl<'r> Reclaim<'r> {
             }
         }
     }
+    /// Gives up a page of private memory: unmaps it, and writes it to swap unless it may be
+    /// discarded.
     fn shrink_anon(
         &self,
         cx: &mut FolioCx<'_>,
@@ -246,7 +260,8 @@ impl<'r> Reclaim<'r> {
         let pfn = locked.pfn();
         let cached = flags.contains(FrameFlags::SWAP_CACHE);
         if mem.mapcount(pfn) == 0 && !cached {
-            return Fate::Kept; // Its last mapping went meanwhile, and this list's reference is the last.
+            // The last mapping was removed meanwhile; the reference of this list is the last.
+            return Fate::Kept;
         }
         let mut how = Unmap::Discard;
         if flags.contains(FrameFlags::SWAP_BACKED) {
@@ -259,19 +274,20 @@ impl<'r> Reclaim<'r> {
             return fate;
         }
         match how {
-            // Nothing refers to it but this list: dropping it frees it.
+            // Only this list refers to the frame: dropping the reference frees it.
             Unmap::Discard | Unmap::Migration => Fate::Freed,
             Unmap::Swap(_) => {
                 let written = mem.flags(pfn).contains(FrameFlags::DIRTY);
                 if written {
                     mem.swap_write(pfn);
                 }
-                // The device is at work on what was written (`pageout`): its turn comes again.
+                // The device is at work on the written page (`pageout`): its next turn frees it.
                 let later = written && references == References::Check;
                 if !later && mem.swap_evict(pfn) {
                     return Fate::Freed;
                 }
-                // Its last mapping went meanwhile by another way, so nobody will ask for it, nor tell that nobody does.
+                // Its last mapping was removed meanwhile by another way, so no entry will want it,
+                // and no later event frees it.
                 if mem.mapcount(pfn) == 0 && mem.swap_cache_drop(locked) {
                     return Fate::Freed;
                 }
@@ -279,24 +295,25 @@ impl<'r> Reclaim<'r> {
             }
         }
     }
-    /// The slot of a page that is to go to swap, a new one if need be (`folio_alloc_swap`).
+    /// Returns the slot of a page that goes to swap, a new one if necessary (`folio_alloc_swap`).
     fn slot(&self, locked: &FrameLock<'_>) -> Option<SwapSlot> {
         let mem = self.mem();
         let cached = mem.swap_slot(locked.pfn());
         cached.or_else(|| {
             let slot = mem.swap_cache_add(locked.frame())?;
-            // Its entries should be dirty; of one made clean on purpose the bytes count all the same.
+            // A page with a new slot must be written. Its entries should be dirty, but a program
+            // may have made them clean.
             mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
             Some(slot)
         })
     }
-    /// A page that stays needs no slot when slots are scarce.
-    fn spare(&self, locked: &FrameLock<'_>) {
+    /// Frees the slot of a page that stays, when slots are scarce.
+    fn free_scarce_slot(&self, locked: &FrameLock<'_>) {
         if self.mem().swap().is_scarce() {
             let _in_use = self.mem().swap_cache_drop(locked);
         }
     }
-    /// Takes all mappings out; what becomes of the page if they do not all go.
+    /// Removes all mappings of a page; returns its fate if some stay.
     fn unmap(
         &self,
         cx: &mut FolioCx<'_>,
@@ -312,11 +329,12 @@ impl<'r> Reclaim<'r> {
             Ok(()) => None,
             Err(UnmapRefused::WouldBlock) => Some(Fate::Deferred),
             Err(UnmapRefused::Needed) => {
-                self.spare(locked);
+                self.free_scarce_slot(locked);
                 Some(Fate::Active)
             }
         }
     }
+    /// Gives up a page of an object: unmaps it, and has its cache evict it.
     fn shrink_object(
         &self,
         cx: &mut FolioCx<'_>,
@@ -334,7 +352,7 @@ impl<'r> Reclaim<'r> {
         }
         let flags = mem.flags(locked.pfn());
         if flags.contains(FrameFlags::DIRTY) && !flags.contains(FrameFlags::SWAP_BACKED) {
-            // Reclaim writes no file itself; it marks the page, and wakes who does.
+            // Reclaim itself does not write files; it marks the page for the writer (`flush`).
             mem.set_flags(locked.pfn(), FrameFlags::RECLAIM);
             if references == References::Check && !flags.contains(FrameFlags::RECLAIM) {
                 self.dirty.borrow_mut().push(locked.frame().clone());
@@ -346,13 +364,13 @@ impl<'r> Reclaim<'r> {
             .is_some_and(|(owner, index)| owner.evict(locked, index));
         if evicted { Fate::Freed } else { Fate::Active }
     }
-    /// The owner of the page, and its index there.
+    /// Returns the owner of the page, and the page's index there.
     fn owner_of(&self, locked: &FrameLock<'_>) -> Option<(Arc<dyn FrameOwner>, u64)> {
         let owner = locked.owner()?;
         Some((self.host.registry.find(owner.id)?, owner.index))
     }
-    /// Writes back the pages of files that were found dirty (`wakeup_flusher_threads`); says whether any is clean now.
-    /// They go when their turn comes again.
+    /// Writes back the dirty pages of files that were found (`wakeup_flusher_threads`). Returns
+    /// true if any is clean now; its next turn frees it.
     pub(super) fn flush<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) -> bool {
         let mem = self.mem();
         let mut any = false;

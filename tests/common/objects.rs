@@ -5,7 +5,7 @@ use emmu::ctx::FaultCx;
 use emmu::{
     MachineConfig, MemConfig,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, Want, XipFile},
+    file::{DiskFile, File, FileMode, MemStore, MemoryObject, PageRequest, Shmem, XipFile},
     frame::Frame,
     rmap::Mapping,
 };
@@ -25,7 +25,7 @@ impl MemoryObject for Empty {
     fn size(&self) -> u64 {
         0
     }
-    fn page(&self, _: FaultCx<'_>, index: u64, _: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(&self, _: FaultCx<'_>, index: u64, _: &PageRequest) -> Result<Frame<'_>, ObjectError> {
         Err(ObjectError::Beyond(index))
     }
     fn resident(&self, _: u64) -> Option<Frame<'_>> {

@@ -5,7 +5,7 @@ use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
     FaultError, Machine,
     error::ObjectError,
-    file::{Backing, File, FileMode, MemoryObject, PageCache, Want},
+    file::{Backing, File, FileMode, MemoryObject, PageCache, PageRequest},
     frame::Frame,
     mm::MapFlags,
     rmap::Mapping,
@@ -55,7 +55,12 @@ impl MemoryObject for Strange {
     fn size(&self) -> u64 {
         8 * PAGE
     }
-    fn page(&self, mut cx: FaultCx<'_>, index: u64, _: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        _: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         let out = |_| ObjectError::Unsupported;
         let index = match self.how {
             How::Foreign | How::ForeignAround => return self.other.mem().alloc().map_err(out),

@@ -9,8 +9,8 @@ use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
     error::ObjectError,
     file::{
-        BLOCK, DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, Store, StoreError, Want,
-        XipFile,
+        BLOCK, DiskFile, File, FileMode, MemStore, MemoryObject, PageRequest, Shmem, Store,
+        StoreError, XipFile,
     },
     frame::Frame,
     mm::{Advice, MapFlags, Prot},
@@ -214,7 +214,12 @@ impl MemoryObject for BadObject {
         burn(&self.1, "size");
         self.0.size()
     }
-    fn page(&self, cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
+    fn page(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        want: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         burn(&self.1, "page");
         self.0.page(cx, index, want)
     }

@@ -14,14 +14,14 @@ use crate::mm::{
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     error::{FaultError, NoMemory, ObjectError},
-    file::{MemoryObject, Pattern, Want, sealed},
+    file::{MemoryObject, PageRequest, Pattern, sealed},
     frame::{Frame, FrameFlags, FrameLock},
     notifier::Access,
 };
 
 impl Vma {
     /// Returns the description of the fault that the object gets.
-    fn want(&self, access: Access) -> Want {
+    fn want(&self, access: Access) -> PageRequest {
         let pattern = if self.flags.contains(VmFlags::EXEC) {
             Pattern::Code
         } else if self.flags.contains(VmFlags::RAND_READ) {
@@ -31,7 +31,7 @@ impl Vma {
         } else {
             Pattern::Normal
         };
-        Want {
+        PageRequest {
             access,
             mapped: self.pgoff..self.pgoff_end(),
             pattern,

@@ -1,6 +1,11 @@
-//! The moments at which the oracle looks.
+//! The events at which an oracle looks: frames that are given back, and windows that open and end.
 
-use super::{Finding, Oracle, index::SpaceKey, key};
+use super::{
+    Finding,
+    audit::disagreement,
+    index::SpaceKey,
+    state::{Oracle, key},
+};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::FrameWatch,
@@ -10,10 +15,10 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// Sees frames go.
-pub(super) struct Frames(pub(super) Weak<Oracle>);
+/// Observes the frames of a machine.
+pub(super) struct FrameWatcher(pub(super) Weak<Oracle>);
 
-impl FrameWatch for Frames {
+impl FrameWatch for FrameWatcher {
     fn retiring(&self, pfn: Pfn) {
         let Some(oracle) = self.0.upgrade() else {
             return;
@@ -40,19 +45,20 @@ impl FrameWatch for Frames {
     }
 }
 
-/// Sees the windows of one address space.
-pub(super) struct Windows {
+/// Observes the windows of one address space.
+pub(super) struct WindowWatcher {
     oracle: Weak<Oracle>,
     mm: Weak<Mm>,
 }
 
-impl Windows {
+impl WindowWatcher {
     pub(super) fn new(oracle: &Arc<Oracle>, mm: &Arc<Mm>) -> Self {
         Self {
             oracle: Arc::downgrade(oracle),
             mm: Arc::downgrade(mm),
         }
     }
+    /// Reports all translations that lie in a window.
     fn look(&self, window: VpnRange, when: &'static str) {
         let Some(oracle) = self.oracle.upgrade() else {
             return;
@@ -69,6 +75,7 @@ impl Windows {
             });
         }
     }
+    /// Calls `f` with the oracle, if it still exists.
     fn with(&self, f: impl FnOnce(&Oracle)) {
         if let Some(oracle) = self.oracle.upgrade() {
             f(&oracle);
@@ -79,7 +86,7 @@ impl Windows {
     }
 }
 
-impl WindowObserver for Windows {
+impl WindowObserver for WindowWatcher {
     fn asking(&self, window: u64, range: VpnRange, mmu: &'static str) {
         self.with(|o| o.liveness.asking((self.space(), window), range, mmu));
     }
@@ -139,7 +146,7 @@ impl WindowObserver for Windows {
             return;
         };
         oracle.handed.fetch_add(1, Ordering::Relaxed);
-        if let Some(at) = super::disagreement(&mm, t) {
+        if let Some(at) = disagreement(&mm, t) {
             oracle.report(Finding::Incoherent {
                 mmu: "a permit",
                 range: t.range(),

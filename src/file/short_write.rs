@@ -1,19 +1,22 @@
-//! Writes whose bytes are not there: a program writes from memory that must be faulted in first.
+//! Writes to a disk file whose bytes are not all available: the program's memory must be faulted in
+//! first.
 //!
-//! Linux copies without faults while it holds the page of the file, and where nothing could be copied lets the page go,
-//! faults the memory in, and begins anew (`generic_perform_write`). What the first try leaves is ext4's
-//! (`ext4_da_do_write_end`, `block_write_end`), where a block is a page:
+//! Linux copies without faults while it holds the page of the file; if nothing could be copied, it
+//! releases the page, faults the memory in, and starts again (`generic_perform_write`). The first
+//! try leaves behind what ext4's leaves (`ext4_da_do_write_end`, `block_write_end`), where a block
+//! is a page:
 //!
-//! * the file reaches up to where the write begins, also if it fails in the end, and what was stored between the old end and that
-//!   place is zeroed;
-//! * a hole is one no more: it is a page of zeros, dirty;
-//! * a block that must be read since only a part of it is written was read. It is dirty if the write does not begin where it begins;
+//! * the file reaches up to the beginning of the write, even if the write fails in the end, and
+//!   bytes that were stored between the old end and that place are zeroed;
+//! * a hole becomes a dirty page of zeros;
+//! * a block that is written in part has been read. It is dirty unless the write begins at its
+//!   beginning;
 //! * a page that was not up to date takes no bytes of a short copy.
 
 use super::{
-    DiskFile, MAX_SIZE, MemoryObject,
-    edges::rest_of_page,
-    io::{Reach, within_page},
+    DiskFile, MemoryObject,
+    io::{ByteSpan, rest_of_page, within_page},
+    object::check_write,
     store::BLOCK,
 };
 use crate::ctx::CallCx;
@@ -25,7 +28,7 @@ use crate::{
 };
 
 impl DiskFile {
-    /// See [`MemoryObject::write_begun`].
+    /// Does a write of which only `bytes` are available: see [`MemoryObject::write_begun`].
     pub(super) fn write_short(
         &self,
         cx: &mut CallCx<'_>,
@@ -33,10 +36,7 @@ impl DiskFile {
         bytes: &[u8],
         len: usize,
     ) -> Result<usize, ObjectError> {
-        let end = offset.saturating_add(len as u64);
-        if end > MAX_SIZE {
-            return Err(ObjectError::TooLarge(end));
-        }
+        check_write(offset, len)?;
         let changing = self.changing.lock();
         let old = self.size();
         let begin = offset - offset % PAGE_SIZE;
@@ -49,7 +49,7 @@ impl DiskFile {
         let taken = if is_read { bytes } else { &[] };
         self.begin_block(&locked, is_read, (offset, taken), len)?;
         if offset > old {
-            Reach::of(begin.max(old)..offset).zero(locked.frame());
+            ByteSpan::of(begin.max(old)..offset).zero(locked.frame());
         }
         locked.frame().write(within_page(offset), taken);
         drop(locked);
@@ -62,7 +62,8 @@ impl DiskFile {
         drop(changing);
         Ok(taken.len())
     }
-    /// The page as `->write_begin` gives it, and marked as `->write_end` marks it when so many bytes were taken.
+    /// Prepares the page as `->write_begin` does, and marks it as `->write_end` does for the bytes
+    /// taken.
     fn begin_block(
         &self,
         locked: &FrameLock<'_>,
@@ -82,7 +83,7 @@ impl DiskFile {
             }
         }
         if !is_read && (is_hole || !all) {
-            self.cache.has_read(locked, index);
+            self.cache.mark_up_to_date(locked, index);
         }
         if is_hole || !offset.is_multiple_of(PAGE_SIZE) || !taken.is_empty() {
             mem.set_flags(locked.pfn(), FrameFlags::DIRTY);

@@ -1,21 +1,23 @@
-//! What a read brings in beside the pages that it wants.
+//! Read-ahead of a file: the pages that a read brings in beside the pages that it wants.
 //!
-//! Linux reads on where a program seems to go through the file: from its beginning, from where the last read of the same
-//! open file ended, or behind pages that are there already (`page_cache_sync_ra`). Any other read brings in what it wants.
-//! Left out is what is read when a program gets to the page that marks the end of such a stretch (`page_cache_async_ra`), which
-//! depends on the device.
+//! Linux reads on where a program seems to go through the file: from the beginning, from where the
+//! last read of the open file ended, or behind pages that are in memory already
+//! (`page_cache_sync_ra`). Any other read brings in the wanted pages alone. Not modelled: the read
+//! that begins when a program reaches the page that marks the end of such a stretch
+//! (`page_cache_async_ra`), which depends on the device.
 
-use super::{DiskFile, MemoryObject, PageCache};
+use super::PageCache;
 use crate::addr::PAGE_SIZE;
-use crate::ctx::CallCx;
 use std::ops::Range;
 
 /// The most pages of a stretch (`ra_pages`: 128 KiB).
 pub(super) const STRETCH: u64 = 32;
 
-/// The stretch that comes in for pages `wanted`, of which the first is missing. `before`: where the last read ended;
-/// `behind`: pages that are there in a row directly before, not more than [`STRETCH`] of them.
-fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
+/// Returns the stretch to read for pages `wanted`, of which the first is missing.
+///
+/// `before` is the byte where the last read ended; `behind` is the number of pages in memory
+/// directly before, [`STRETCH`] at most.
+pub(super) fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
     let (index, count) = (wanted.start, wanted.end - wanted.start);
     let goes_on = index.wrapping_sub(before / PAGE_SIZE) <= 1;
     let size = if index == 0 || count > STRETCH || goes_on {
@@ -23,7 +25,7 @@ fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
     } else if behind <= count {
         count
     } else if behind == index {
-        // All of the file so far.
+        // The file is in memory from its beginning.
         (2 * behind + count).min(STRETCH)
     } else {
         (behind + count).min(STRETCH)
@@ -31,7 +33,7 @@ fn stretch(wanted: Range<u64>, before: u64, behind: u64) -> Range<u64> {
     index..index.saturating_add(size)
 }
 
-/// `get_init_ra_size`.
+/// Returns the first size of a stretch: `get_init_ra_size`.
 fn first_size(count: u64) -> u64 {
     let size = count.checked_next_power_of_two().unwrap_or(STRETCH);
     match size {
@@ -42,24 +44,12 @@ fn first_size(count: u64) -> u64 {
 }
 
 impl PageCache {
-    /// Pages in a row before `index` that are in memory, at most `most` (`page_cache_prev_miss`).
-    fn in_a_row_before(&self, index: u64, most: u64) -> u64 {
+    /// Counts the pages in a row before `index` that are in memory, up to `most`
+    /// (`page_cache_prev_miss`).
+    pub(super) fn in_a_row_before(&self, index: u64, most: u64) -> u64 {
         let there = |at: &u64| self.next(*at, *at + 1).is_some();
         let before = (index.saturating_sub(most)..index).rev();
         before.take_while(there).count() as u64
-    }
-}
-
-impl DiskFile {
-    /// Brings in what a read of pages `wanted` brings in at once, if one of them is missing.
-    pub(super) fn read_on(&self, cx: &mut CallCx<'_>, mut wanted: Range<u64>, before: u64) {
-        wanted.end = wanted.end.min(self.pages());
-        let Some(missing) = wanted.clone().find(|&index| self.cache.is_hole(index)) else {
-            return;
-        };
-        wanted.start = missing;
-        let behind = self.cache.in_a_row_before(missing, STRETCH);
-        self.bring_in(cx, stretch(wanted, before, behind));
     }
 }
 

@@ -1,0 +1,88 @@
+//! Reading pages of a disk file into its cache: for a fault, a read, or an advice.
+
+use super::{
+    DiskFile, MemoryObject, PageRequest, Pattern,
+    read_ahead::{STRETCH, stretch},
+    store::BLOCK,
+};
+use crate::{
+    ctx::{Below, CallCx, Cx, FaultCx, Sleepable, rank},
+    error::ObjectError,
+    frame::Frame,
+};
+use std::ops::Range;
+
+/// The number of pages that a fault reads around a missing page.
+const READ_AROUND: u64 = STRETCH;
+
+impl DiskFile {
+    /// Returns the frame of a page, read from the store if it is missing. `ends` returns the number
+    /// of pages of the file.
+    pub(super) fn read_in<R: Below<rank::Cache>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        index: u64,
+        ends: impl Fn() -> u64,
+    ) -> Result<Frame<'_>, ObjectError> {
+        let mut filling = self.cache.filling(cx);
+        // Asked under the lock of the extent, as no other thread cuts the file now.
+        if index >= ends() {
+            return Err(ObjectError::Beyond(index));
+        }
+        let read = |frame: &Frame<'_>| {
+            let mut block = [0; BLOCK];
+            // A dirty page that is not up to date was read and zeroed in part: it is newer than the
+            // block.
+            if !self.is_dirty(frame) && self.store.read(index, &mut block)? {
+                frame.write(0, &block);
+            }
+            Ok(())
+        };
+        Ok(filling.get_or_make(index, read)?.0)
+    }
+    /// Reads a missing page and pages around it, as `do_sync_mmap_readahead` does: for code, the
+    /// pages of the mapping after it. A page that is there, but not up to date, is read alone.
+    pub(super) fn read_around(
+        &self,
+        cx: &mut FaultCx<'_>,
+        index: u64,
+        want: &PageRequest,
+    ) -> Result<(), ObjectError> {
+        let (from, to) = match want.pattern {
+            _ if !self.cache.is_hole(index) => (index, index),
+            Pattern::Normal => {
+                let from = index.saturating_sub(READ_AROUND / 2);
+                (from, from + READ_AROUND)
+            }
+            Pattern::Code => (index, want.mapped.end.min(index + READ_AROUND)),
+            Pattern::Sequential => (index, index + READ_AROUND),
+            Pattern::Random => (index, index),
+        };
+        self.bring_in(cx, from..to);
+        self.read_in(cx, index, || self.pages()).map(|_| ())
+    }
+    /// Reads those pages that are missing. A page that cannot be read stays missing, without an
+    /// error.
+    pub(super) fn bring_in<R: Below<rank::Cache>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        pages: Range<u64>,
+    ) {
+        for index in pages.start..pages.end.min(self.pages()) {
+            if self.cache.is_hole(index) {
+                let _page = self.read_in(cx, index, || self.pages());
+            }
+        }
+    }
+    /// Reads the pages that a read of pages `wanted` brings in, if one of them is missing; see
+    /// `read_ahead`.
+    pub(super) fn read_on(&self, cx: &mut CallCx<'_>, mut wanted: Range<u64>, before: u64) {
+        wanted.end = wanted.end.min(self.pages());
+        let Some(missing) = wanted.clone().find(|&index| self.cache.is_hole(index)) else {
+            return;
+        };
+        wanted.start = missing;
+        let behind = self.cache.in_a_row_before(missing, STRETCH);
+        self.bring_in(cx, stretch(wanted, before, behind));
+    }
+}

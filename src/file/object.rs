@@ -1,0 +1,199 @@
+//! The trait of memory objects, and the requests of an address space to them.
+
+use crate::{
+    addr::PAGE_SIZE,
+    ctx::{CallCx, FaultCx},
+    error::ObjectError,
+    frame::{Frame, FrameLock, MAX_INDEX},
+    notifier::Access,
+    rmap::Mapping,
+};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+
+/// The largest size of an object in bytes: just below 256 TiB.
+pub const MAX_SIZE: u64 = MAX_INDEX * PAGE_SIZE - PAGE_SIZE;
+
+/// Checks a size that an object is to have.
+pub(super) fn check_size(size: u64) -> Result<(), ObjectError> {
+    match size > MAX_SIZE {
+        true => Err(ObjectError::TooLarge(size)),
+        false => Ok(()),
+    }
+}
+
+/// Checks the size that an object is to have after a write of `len` bytes from `offset` on.
+pub(super) fn check_write(offset: u64, len: usize) -> Result<(), ObjectError> {
+    check_size(offset.saturating_add(len as u64))
+}
+
+/// The request of a fault for a page of an object, with the way the mapping is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageRequest {
+    /// `Write`: a shared mapping is about to write to the page.
+    pub access: Access,
+    /// The pages of the object that the mapping covers.
+    pub mapped: Range<u64>,
+    /// The pattern of use, for read-ahead.
+    pub pattern: Pattern,
+}
+
+/// The way a mapping is used, for read-ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pattern {
+    /// Unknown.
+    #[default]
+    Normal,
+    /// An executable mapping: code is read forwards.
+    Code,
+    /// Sequential: `MADV_SEQUENTIAL`.
+    Sequential,
+    /// Random: `MADV_RANDOM`.
+    Random,
+}
+
+/// A type that only this crate can name: methods that take it are for the objects of this crate to
+/// override.
+pub(crate) mod sealed {
+    /// The argument of such a method.
+    #[derive(Debug)]
+    pub struct Ours;
+}
+
+/// An object whose pages can be mapped.
+///
+/// The frames that it returns must belong to its machine and be owned by its mapping at their index
+/// ([`PageCache`](super::PageCache) sees to that): a fault that comes too late finds by the owner
+/// that a page has been cut off. A fault that gets another frame maps nothing and ends with
+/// [`ObjectError::NotItsPage`].
+pub trait MemoryObject: Send + Sync + fmt::Debug {
+    /// Returns the name that `/proc/PID/maps` shows.
+    fn name(&self) -> Cow<'_, str>;
+    /// Returns the reverse map of the object: all VMAs that map it.
+    fn mapping(&self) -> &Arc<Mapping>;
+    /// Returns the size in bytes. An access beyond the last page is SIGBUS.
+    fn size(&self) -> u64;
+    /// Returns the size in pages, a partial last page included.
+    fn pages(&self) -> u64 {
+        self.size().div_ceil(PAGE_SIZE)
+    }
+    /// Returns the frame of page `index`, made if the object has a hole there (`->fault`,
+    /// `->page_mkwrite`).
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]. [`ObjectError::Again`] makes the access fault again; after a few thousand
+    /// in a row the access fails.
+    fn page(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        want: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError>;
+    /// Returns the frame of page `index` if it can be mapped at once, without reading or waiting:
+    /// for fault-around.
+    fn resident(&self, index: u64) -> Option<Frame<'_>>;
+    /// Returns true if the locked frame is page `index` of this object, and stays so while locked.
+    /// Only objects of this crate override it.
+    #[doc(hidden)]
+    fn is_page(&self, locked: &FrameLock<'_>, index: u64, _: sealed::Ours) -> bool {
+        locked.owner() == Some(self.mapping().owner(index))
+    }
+    /// Returns true if the object must know of the first write to a clean page: shared mappings
+    /// then map it read-only (`vma_wants_writenotify`).
+    fn notes_writes(&self) -> bool {
+        false
+    }
+    /// Returns true for shared anonymous memory, which a program may name (`vma_is_anon_shmem`).
+    fn is_nameless(&self) -> bool {
+        false
+    }
+    /// Returns true if the pages are in memory alone (`shmem_mapping`).
+    fn is_memory(&self) -> bool {
+        false
+    }
+    /// Returns true if mappings are placed so that huge pages of the object would fit
+    /// (`->get_unmapped_area`).
+    fn huge_aligned(&self) -> bool {
+        false
+    }
+    /// Sets the size. Mappings of pages that are cut off are removed, private copies included.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]; [`ObjectError::Unsupported`] unless the object can do it. Nothing was
+    /// changed then. The size is the old one also if a driver panics on the way.
+    fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
+        let _unused = (cx, size);
+        Err(ObjectError::Unsupported)
+    }
+    /// Makes bytes `[from, from + len)` read zero; whole pages become holes. Private copies stay.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`truncate`](Self::truncate).
+    fn punch_hole(&self, cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let _unused = (cx, from, len);
+        Err(ObjectError::Unsupported)
+    }
+    /// Writes the dirty pages of `[from, to)` to the store (`vfs_fsync_range`).
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]: pages that could not be written stay dirty.
+    fn sync(&self, cx: CallCx<'_>, from: u64, to: u64) -> Result<(), ObjectError> {
+        let _unused = (cx, from, to);
+        Ok(())
+    }
+    /// Reads bytes from `offset` on, up to the end of the object or to a page that cannot be had,
+    /// and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`truncate`](Self::truncate), if no byte could be read.
+    fn read_at(&self, cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+        let _unused = (cx, offset, out);
+        Err(ObjectError::Unsupported)
+    }
+    /// Announces a read of pages `wanted`, so that the object can bring in more at once
+    /// (`page_cache_sync_ra`). The last read through the open file ended at byte `before`;
+    /// `u64::MAX`: there was none. A page that cannot be read stays missing.
+    fn read_ahead(&self, cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
+        let _unused = (cx, wanted, before);
+    }
+    /// Writes bytes from `offset` on, up to a page that cannot be had, extends the object if
+    /// necessary, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`truncate`](Self::truncate), if no byte was written.
+    fn write_at(&self, cx: CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<usize, ObjectError> {
+        let _unused = (cx, offset, bytes);
+        Err(ObjectError::Unsupported)
+    }
+    /// Writes within one page a range of `len` bytes from `offset` on, of which only the first,
+    /// `bytes`, are available now: the rest lies in memory that must be faulted in
+    /// (`->write_begin`, and `->write_end` with the bytes that were copied).
+    ///
+    /// Returns how many of `bytes` the object has taken, which may be none. Effects of a write that
+    /// precede its first byte take place nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`truncate`](Self::truncate).
+    fn write_begun(
+        &self,
+        cx: CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<usize, ObjectError> {
+        let _unused = len;
+        self.write_at(cx, offset, bytes)
+    }
+    /// Brings pages `[from, to)` into memory, as far as the object has them elsewhere and supports
+    /// it (`MADV_WILLNEED`). A page that cannot be read stays missing.
+    fn will_need(&self, cx: CallCx<'_>, from: u64, to: u64) {
+        let _unused = (cx, from, to);
+    }
+}

@@ -1,0 +1,50 @@
+//! Putting an oracle on a machine, and on the external MMUs of its address spaces.
+
+use super::{
+    index::Index,
+    liveness::Liveness,
+    state::{MIN_AUDIT_INTERVAL, Oracle, Watched, key},
+    watchers::{FrameWatcher, WindowWatcher},
+};
+use crate::{
+    mm::{Machine, Mm},
+    notifier::ExternalMmu,
+    sync::{AtomicU64, Mutex, RwLock},
+};
+use std::sync::Arc;
+
+impl Oracle {
+    /// Creates an oracle for a machine. A machine has one oracle: the first that is created
+    /// observes its frames.
+    pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
+        let oracle = Arc::new(Self {
+            machine: Arc::downgrade(machine),
+            watched: RwLock::default(),
+            findings: Mutex::default(),
+            index: Index::default(),
+            liveness: Liveness::default(),
+            happened: AtomicU64::new(0),
+            due: AtomicU64::new(MIN_AUDIT_INTERVAL),
+            handed: AtomicU64::new(0),
+        });
+        machine
+            .mem()
+            .set_watch(Arc::new(FrameWatcher(Arc::downgrade(&oracle))));
+        oracle
+    }
+    /// Watches an external MMU of an address space from now on.
+    pub fn watch(self: &Arc<Self>, mm: &Arc<Mm>, ext: Arc<dyn ExternalMmu>) {
+        mm.set_watch(Arc::new(WindowWatcher::new(self, mm)));
+        let watched = Watched {
+            mm: Arc::downgrade(mm),
+            ext: Arc::downgrade(&ext),
+            reg: mm.registration_of(&ext),
+        };
+        // The oracle has not seen how the MMU got its present translations.
+        let space = key(&watched.mm);
+        self.each(&*ext, &mut |t| self.index.note(space, t));
+        let mut all = self.watched.write();
+        all.retain(|w| w.ext.strong_count() > 0);
+        all.push(watched);
+    }
+}
