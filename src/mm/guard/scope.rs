@@ -1,4 +1,5 @@
-//! [`FaultScope`]: the locked layout, the right to open windows, and the postponed work of one fault.
+//! [`FaultScope`]: the locked layout, the right to open windows, and the postponed work of one
+//! fault.
 
 use super::{deferral::Deferral, lease::Lease};
 use crate::ctx::{Sleepable, rank};

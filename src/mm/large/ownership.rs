@@ -1,7 +1,7 @@
 //! Ownership of a huge page of private memory: whether this process alone maps it.
 //!
-//! The 2 MiB of a huge page are 512 frames in a row, each with the flag `LARGE`; the first one is the *head*. Several
-//! processes may map parts of them after a fork.
+//! The 2 MiB of a huge page are 512 frames in a row, each with the flag `LARGE`; the first one is
+//! the *head*. Several processes may map parts of them after a fork.
 
 use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
@@ -21,7 +21,8 @@ pub(super) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) 
 const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
 
 impl Mm {
-    /// The anonymous family that a huge page belongs to, and its half-open range of page offsets there.
+    /// The anonymous family that a huge page belongs to, and its half-open range of page offsets
+    /// there.
     pub(super) fn node_of(&self, head: Pfn) -> Option<(Arc<AnonVma>, (u64, u64))> {
         let machine = self.machine();
         let owner = machine.mem().owner(head)?;
@@ -33,8 +34,8 @@ impl Mm {
             OwnerRef::Mapping(_) => None,
         }
     }
-    /// Returns true if this process maps parts of a huge page of private memory and no other process does
-    /// (`!folio_maybe_mapped_shared`).
+    /// Returns true if this process maps parts of a huge page of private memory and no other
+    /// process does (`!folio_maybe_mapped_shared`).
     pub(in crate::mm) fn has_alone(&self, cx: &mut RmapCx<'_>, head: Pfn) -> bool {
         let mem = self.machine().mem();
         let Some((node, pages)) = self.node_of(head) else {
@@ -68,7 +69,8 @@ impl Mm {
             .unwrap_or_else(|e| match e {});
         found
     }
-    /// The pages of `range` that map parts of huge private pages: candidates for [`own_part`](Self::own_part).
+    /// The pages of `range` that map parts of huge private pages: candidates for
+    /// [`own_part`](Self::own_part).
     pub(in crate::mm) fn large_in<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -88,8 +90,8 @@ impl Mm {
             .unwrap_or_else(|e| match e {});
         found
     }
-    /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped in a row inside `range`,
-    /// so that it need not be split.
+    /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped
+    /// in a row inside `range`, so that it need not be split.
     pub(in crate::mm) fn own_part<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,

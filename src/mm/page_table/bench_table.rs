@@ -1,4 +1,5 @@
-//! The page table alone, without VMAs, frames and windows, for benchmarks against other page tables. Not a stable API.
+//! The page table alone, without VMAs, frames and windows, for benchmarks against other page
+//! tables. Not a stable API.
 
 use super::table::PageTable;
 use crate::mm::entry::pte::{Pte, RawPte, Rights};

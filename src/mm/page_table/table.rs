@@ -118,7 +118,8 @@ impl PageTable {
     pub(in crate::mm) fn make_pud_for(&self, at: Vpn, pin: Pin<'_>) -> Result<(), NoMemory> {
         self.make_pud(at, pin).map(|_| ())
     }
-    /// The table of 2-MiB entries for `at`, made with the tables above it if there is none (`pmd_alloc`).
+    /// The table of 2-MiB entries for `at`, made with the tables above it if there is none
+    /// (`pmd_alloc`).
     pub(in crate::mm) fn make_pmd<'g>(
         &'g self,
         at: Vpn,
@@ -152,9 +153,11 @@ impl PageTable {
         }
     }
 
-    /// Visits every leaf that overlaps `range`, ascending, with its part of the range; stops at the first error.
+    /// Visits every leaf that overlaps `range`, ascending, with its part of the range; stops at the
+    /// first error.
     ///
-    /// Costs one step for each table and for each run of empty slots; nothing above the address space.
+    /// Costs one step for each table and for each run of empty slots; nothing above the address
+    /// space.
     pub(in crate::mm) fn leaves<E>(
         &self,
         range: VpnRange,
@@ -184,7 +187,8 @@ impl PageTable {
         }
         Ok(())
     }
-    /// Start of the first 1-GiB block of `range` that has a table of 2-MiB entries, clipped to the range.
+    /// Start of the first 1-GiB block of `range` that has a table of 2-MiB entries, clipped to the
+    /// range.
     pub(in crate::mm) fn first_pmd(&self, range: VpnRange, pin: Pin<'_>) -> Option<Vpn> {
         let mut at = range.start();
         while at < range.end().min(Vpn(TASK_PAGES)) {

@@ -39,10 +39,11 @@ impl Zap {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Removes the entries of `range` that `what` selects and gives up their pages (`zap_page_range`).
+    /// Removes the entries of `range` that `what` selects and gives up their pages
+    /// (`zap_page_range`).
     ///
-    /// A huge page across an edge of the range is split first. A leaf that other address spaces share is left whole if it
-    /// lies in the range.
+    /// A huge page across an edge of the range is split first. A leaf that other address spaces
+    /// share is left whole if it lies in the range.
     pub(in crate::mm) fn zap(&mut self, range: VpnRange, what: Zap) {
         self.split_edges(range);
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
