@@ -13,7 +13,7 @@
 //! ```text
 //!  calls                          one file per system call
 //!  external   reverse             questions of drivers; questions of reverse maps
-//!  fault                          page faults, and what else makes pages present
+//!  fault                          page faults, and all else that makes pages present
 //!  edit                           merge, split and placement of VMAs
 //!  large                          huge pages that one process owns, and their split for good
 //!  guard                          the mmap lock held; the right to open windows
@@ -22,25 +22,25 @@
 //!  page_table                     tables, leaves and their locks
 //!  vma                            VMAs and the layout
 //!  lock                           the mmap lock
-//!  machine                        what address spaces share
+//!  machine                        memory, epoch, settings: shared by address spaces
 //!  entry                          words of entries, flags, arguments
 //! ```
 //!
 //! | question | room |
 //! | --- | --- |
-//! | what does a system call do, and in which order? | `calls` |
-//! | what happens at a page fault? | `fault` |
+//! | which steps does a system call take, and in which order? | `calls` |
+//! | how is a page fault resolved? | `fault` |
 //! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
 //! | where does a window open? | `window`; every opening goes through a [`Lease`] of `guard` |
 //! | how does a driver get a frame? | `external` |
-//! | what do reclaim, migration and same-page merging do to mappings? | `reverse` |
-//! | which table pages exist, and who may read them? | `page_table` |
+//! | how do reclaim, migration and same-page merging change mappings? | `reverse` |
+//! | which table pages exist, and how are they read without a lock? | `page_table` |
 //! | which lock guards a VMA? | the mmap lock, in `lock`; its guards are in `guard` |
 //! | which lock guards an entry? | that of its leaf, in `page_table` |
 //! | when is a huge page split for good? | `large` |
-//! | what do address spaces have in common? | `machine` |
-//! | what can an entry say? | `entry`, and `docs/entries.md` |
+//! | which structures do address spaces share? | `machine` |
+//! | which kinds of entries are there? | `entry`, and `docs/entries.md` |
 //! | which fields has an address space? | `space`; its mappings are in `vma` |
 
 mod calls;

@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 /// invalidation window before an entry loses rights or its page.
 pub struct Mm {
     pub(super) machine: Arc<Machine>,
-    /// The mmap lock and what it guards.
+    /// The mmap lock, and the VMAs that it guards.
     pub(super) layout: MmapLock<Layout>,
     /// Shared by faults and windows; each leaf has a lock of its own.
     pub(super) table: PageTable,

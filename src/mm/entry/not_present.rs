@@ -103,7 +103,8 @@ impl RawPte {
         }
     }
     /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not
-    /// accessed, since the child has not used the page yet. A mark is left alone, as on Linux.
+    /// accessed, since the child has not used the page yet. The age of a migrating page is unknown,
+    /// so a mark stays.
     #[inline]
     pub(in crate::mm) const fn inherited(self) -> Self {
         if self.counted().is_some() {

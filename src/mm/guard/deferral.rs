@@ -37,7 +37,7 @@ pub(in crate::mm) enum WindowWork {
     HugeZero { at: Vpn, head: Pfn, rights: Rights },
 }
 
-/// Whether a fault may postpone its work for a window, and the work once it did.
+/// The right of a fault to postpone its work for a window, and the work once it did.
 #[derive(Debug)]
 pub(in crate::mm) enum Deferral {
     /// The work is done at once: the caller has more to do under the lock.

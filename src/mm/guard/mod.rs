@@ -16,7 +16,7 @@
 //! | `yielding` | how an exclusive holder waits for conflicting operations, and lets others in |
 //! | `lease` | [`Lease`]: the right to open windows |
 //! | `scope` | [`FaultScope`]: everything that a fault works with |
-//! | `deferral` | [`WindowWork`], and whether a fault may leave it until the lock is released |
+//! | `deferral` | [`WindowWork`], which a fault may postpone until the lock is released |
 
 mod deferral;
 mod exclusive;

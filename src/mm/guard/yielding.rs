@@ -13,7 +13,7 @@ use crate::{
     ctx::{Sleepable, rank},
 };
 
-/// What an operation still does after it let others in, and so what its claim has to cover.
+/// The rest of an operation after it let others in, which decides the pages that its claim covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum AfterYield {
     /// It goes on changing VMAs: others must not change those that it can split or merge.
@@ -49,8 +49,8 @@ impl MmapWriteGuard<'_> {
         self.claim_range(VpnRange::ALL);
         self.pages.clear();
     }
-    /// Returns true if others should be let in: a driver may sleep, or a walk covers more than a
-    /// few pages.
+    /// Returns true if others should be let in: the operation named its pages, and a driver may
+    /// sleep or a walk covers more than a few pages.
     pub(in crate::mm) fn should_yield(&self, pages: u64) -> bool {
         let sleeps = || self.mm.notifiers.is_made() || self.mm.machine().mem().has_exported();
         !self.pages.is_empty() && (pages > LONG || sleeps())

@@ -55,18 +55,11 @@ impl Mm {
         let mem = self.machine().mem();
         let pinned = cx.pin();
         let mut found = 0;
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let Some(leaf) = leaf.lock() else {
-                    return Ok(());
-                };
-                found += part
-                    .iter()
-                    .filter(|&at| is_part(mem, &leaf, at, head))
-                    .count() as u64;
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        let pin = self.table.pin(pinned.guard());
+        self.table.for_each_locked_leaf(range, pin, |part, leaf| {
+            let parts = part.iter().filter(|&at| is_part(mem, &leaf, at, head));
+            found += parts.count() as u64;
+        });
         found
     }
     /// The pages of `range` that map parts of huge private pages: candidates for
@@ -80,14 +73,12 @@ impl Mm {
         let is_large = |pfn| mem.flags(pfn).contains(LARGE_ANON);
         let mut found = Vec::new();
         let pinned = cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, |at, pte| {
-                    found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
-                });
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        let pin = self.table.pin(pinned.guard());
+        self.table.for_each_leaf(range, pin, |part, leaf| {
+            leaf.peek_each(part, |at, pte| {
+                found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
+            });
+        });
         found
     }
     /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped

@@ -29,16 +29,13 @@ impl Mm {
         window.split_edges(part);
         window.split_huge(part.start());
         let mut found = 0;
-        window
-            .leaves_in(part, |txn| {
-                let range = txn.range();
-                let leaf = txn.leaf();
-                for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
-                    found += u64::from(!zero_unused(mem, leaf, at));
-                }
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        window.for_each_leaf_in(part, |txn| {
+            let range = txn.range();
+            let leaf = txn.leaf();
+            for at in range.iter().filter(|&at| is_part(mem, leaf, at, head)) {
+                found += u64::from(!zero_unused(mem, leaf, at));
+            }
+        });
         window.close();
         found
     }

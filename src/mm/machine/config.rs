@@ -28,11 +28,11 @@ pub struct MachineConfig {
     pub fault_around: u64,
     /// How reclaim opens its windows.
     pub rmap_windows: RmapWindows,
-    /// Whether drivers of exported frames are told before or after the mappings change.
+    /// Order in which drivers of exported frames are told: before or after the mappings change.
     pub export_order: ExportOrder,
     /// Places new mappings of whole multiples of 2 MiB at 2-MiB boundaries.
     pub align_huge: bool,
-    /// Whether a fork copies or shares page tables.
+    /// Copying or sharing of page tables at a fork.
     pub fork: ForkMode,
     /// Most page-table pages of all address spaces together; each holds 512 entries. An operation
     /// that needs more fails with ENOMEM, as on a kernel whose memory is used up by them. `None`

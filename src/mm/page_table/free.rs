@@ -102,7 +102,7 @@ impl PageTable {
         };
         let i = slot(at, PMD_PAGES);
         // Two threads may empty it, and one frees it: the slot may have another leaf by now. A
-        // shared leaf is not empty.
+        // shared leaf is skipped: it was not empty when it was last looked at.
         let Some(leaf) = pmd.seen(i, pin).filter(|seen| !seen.marks().is_shared()) else {
             return;
         };

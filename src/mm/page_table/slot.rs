@@ -125,8 +125,8 @@ impl<'g> LeafAt<'g> {
         let mut now = self;
         loop {
             let pte = now.seen.leaf.peek(at);
-            // If the leaf became another table's, its mark went before that table wrote an entry
-            // (acquire in `has_still`).
+            // Another table may own the leaf by now and have changed the entry. Then this slot had
+            // lost the leaf before that (acquire in `has_still`): look again.
             if !now.is_shared() || now.is_still_there() {
                 return view(pte, now.seen.marks());
             }

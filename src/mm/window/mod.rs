@@ -9,9 +9,9 @@
 //!
 //! 1. *Opening.* A [`Lease`](crate::mm::Lease) proves that the mappings are stable. The range goes
 //!    on the board, so that no driver can admit a translation from here on.
-//! 2. *Asking.* Every driver is called and drops its translations; it may sleep if the context is
-//!    `Sleepable`. The call that opens the window returns when all have done so
-//!    (`notifier/window.rs`).
+//! 2. *Asking.* Every driver that may have translations of the range is called and drops them. A
+//!    driver may sleep if the context is `Sleepable`. The call that opens the window returns when
+//!    all of them have done so (`notifier/window.rs`).
 //! 3. *Changing.* The operation walks the leaves of the range and changes entries under their
 //!    locks.
 //! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), tells each driver
@@ -79,13 +79,20 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     }
     /// Visits every leaf table in the window, ascending, with its lock held. Nothing can sleep
     /// inside.
-    pub fn for_each_leaf(&mut self, mut f: impl FnMut(&mut PteTxn<'_>)) {
+    pub fn for_each_leaf(&mut self, f: impl FnMut(&mut PteTxn<'_>)) {
         let range = self.range();
-        self.leaves_in(range, |txn| {
+        self.for_each_leaf_in(range, f);
+    }
+    /// Visits every leaf table of `range`, clipped to the window, ascending, with its lock held.
+    pub(in crate::mm) fn for_each_leaf_in(
+        &mut self,
+        range: VpnRange,
+        mut f: impl FnMut(&mut PteTxn<'_>),
+    ) {
+        let Ok(()) = self.leaves_in(range, |txn| {
             f(txn);
             Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
+        });
     }
     /// Visits every leaf table of `range`, clipped to the window, with its lock held; stops at the
     /// first error.
@@ -137,11 +144,9 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         }
         let mut f = Some(f);
         let mut out = None;
-        self.leaves_in(VpnRange::single(vpn), |txn| {
+        self.for_each_leaf_in(VpnRange::single(vpn), |txn| {
             out = f.take().map(|f| f(txn));
-            Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
+        });
         out
     }
     /// Frees the tables of an emptied range.

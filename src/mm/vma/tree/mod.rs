@@ -10,11 +10,11 @@
 //! it, which is at most two per level.
 //!
 //! ```text
-//!  inner      [10,95) gap 9                [120,400) gap 80          hole 95..120 is seen here
-//!               |                             |
-//!  leaf       [10,20) [29,60) [60,95)  -->  [120,200) [280,400)      hole 200..280 is the gap of the right entry
-//!               |       |       |             |         |
-//!  values      #4      #0      #1            #3        #2
+//!  inner   [10,95) gap 9               [120,400) gap 80      hole 95..120 is seen here
+//!            |                            |
+//!  leaf    [10,20) [29,60) [60,95) --> [120,200) [280,400)   hole 200..280: gap of the right entry
+//!            |       |       |            |         |
+//!  values   #4      #0      #1           #3        #2
 //! ```
 //!
 //! Memory of removed ranges is kept for later ones. All of it is given back when the tree becomes
