@@ -1,13 +1,47 @@
-//! The address space: VMAs, page table, faults, and one file for each operation.
+//! The address space: VMAs, page table, faults, invalidation windows, and one file for each system
+//! call.
 //!
-//! | question | file |
+//! An [`Mm`] has two structures. Its *layout* says which ranges are mapped, with which rights and
+//! objects; the mmap lock guards it. Its *page table* says which frame each page has by now; every
+//! leaf has a lock of its own, and look-ups take none. A fault fills the page table from the
+//! layout. An operation that takes rights or pages away opens an [`InvalidationWindow`] first, so
+//! that no external MMU keeps a translation that becomes stale.
+//!
+//! The code is in rooms. A room uses the types of the rooms below it, never of one above
+//! (`docs/adr/0026-rooms-of-the-address-space.md`):
+//!
+//! ```text
+//!  calls                          one file per system call
+//!  external   reverse             questions of drivers; questions of reverse maps
+//!  fault                          page faults, and all else that makes pages present
+//!  edit                           merge, split and placement of VMAs
+//!  large                          huge pages that one process owns, and their split for good
+//!  guard                          the mmap lock held; the right to open windows
+//!  window                         the invalidation window, and changes of entries in it
+//!  space                          struct Mm
+//!  page_table                     tables, leaves and their locks
+//!  vma                            VMAs and the layout
+//!  lock                           the mmap lock
+//!  machine                        memory, epoch, settings: shared by address spaces
+//!  entry                          words of entries, flags, arguments
+//! ```
+//!
+//! | question | room |
 //! | --- | --- |
-//! | when do VMAs merge, how are they split? | `merge`, `split` |
-//! | where does a mapping go? | `placement` |
-//! | where is copy-on-write decided? | `cow` (faults), `fork` (sharing) |
+//! | which steps does a system call take, and in which order? | `calls` |
+//! | how is a page fault resolved? | `fault` |
+//! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
+//! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
 //! | where does a window open? | `window`; every opening goes through a [`Lease`] of `guard` |
-//! | which table pages exist? | `page_table` |
-//! | which lock guards a VMA? | the mmap lock, in `mmap_lock` and `guard`; entries, the lock of their leaf in `page_table` |
+//! | how does a driver get a frame? | `external` |
+//! | how do reclaim, migration and same-page merging change mappings? | `reverse` |
+//! | which table pages exist, and how are they read without a lock? | `page_table` |
+//! | which lock guards a VMA? | the mmap lock, in `lock`; its guards are in `guard` |
+//! | which lock guards an entry? | that of its leaf, in `page_table` |
+//! | when is a huge page split for good? | `large` |
+//! | which structures do address spaces share? | `machine` |
+//! | which kinds of entries are there? | `entry`, and `docs/entries.md` |
+//! | which fields has an address space? | `space`; its mappings are in `vma` |
 
 mod calls;
 mod edit;

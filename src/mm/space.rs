@@ -15,14 +15,15 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// An address space: the memory of a process. [`fork`](Self::fork) makes a copy, [`exit`](Self::exit) ends it.
+/// An address space: the memory of a process. [`fork`](Self::fork) makes a copy,
+/// [`exit`](Self::exit) ends it.
 ///
-/// Threads share it as `Arc<Mm>`; every call takes the caller's token. The mmap lock guards the VMAs, a lock in each leaf
-/// table guards its entries, and an external MMU is told by an invalidation window before an entry loses rights or
-/// its page.
+/// Threads share it as `Arc<Mm>`; every call takes the caller's token. The mmap lock guards the
+/// VMAs, a lock in each leaf table guards its entries, and an external MMU is told by an
+/// invalidation window before an entry loses rights or its page.
 pub struct Mm {
     pub(super) machine: Arc<Machine>,
-    /// The mmap lock and what it guards.
+    /// The mmap lock, and the VMAs that it guards.
     pub(super) layout: MmapLock<Layout>,
     /// Shared by faults and windows; each leaf has a lock of its own.
     pub(super) table: PageTable,
@@ -36,7 +37,8 @@ impl Mm {
     pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
         Self::build(machine, |space| Layout::new(machine, space))
     }
-    /// Creates an address space whose layout is made by `layout`, which gets the address space for the reverse maps.
+    /// Creates an address space whose layout is made by `layout`, which gets the address space for
+    /// the reverse maps.
     pub(super) fn build(
         machine: &Arc<Machine>,
         layout: impl FnOnce(Weak<dyn RmapTarget>) -> Layout,
@@ -54,7 +56,8 @@ impl Mm {
         &self.machine
     }
 
-    /// Panics unless the token's thread entered this machine: only pins of this machine's epoch keep its table pages.
+    /// Panics unless the token's thread entered this machine: only pins of this machine's epoch
+    /// keep its table pages.
     pub(super) fn check_token<R: Rank>(&self, cx: &Cx<'_, R, Sleepable>) {
         self.machine.check_token(cx);
     }
@@ -67,7 +70,8 @@ impl Mm {
     pub fn set_limits(&self, cx: &mut CallCx<'_>, limits: Limits) {
         self.lock_exclusive(cx).layout.limits = limits;
     }
-    /// Sets the byte address below which mappings without an address are placed, rounded down to a page.
+    /// Sets the byte address below which mappings without an address are placed, rounded down to a
+    /// page.
     ///
     /// # Errors
     ///
@@ -81,7 +85,8 @@ impl Mm {
     pub fn map_count(&self, cx: &mut CallCx<'_>) -> usize {
         self.lock_shared_over(cx, None).layout.vmas.len()
     }
-    /// Returns how many pages are mapped and how many are in locked VMAs (`VmSize` and `VmLck`, in pages).
+    /// Returns how many pages are mapped and how many are in locked VMAs (`VmSize` and `VmLck`, in
+    /// pages).
     pub fn sizes(&self, cx: &mut CallCx<'_>) -> (u64, u64) {
         let g = self.lock_shared_over(cx, None);
         (g.layout.total_vm, g.layout.locked_vm)

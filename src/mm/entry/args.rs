@@ -1,7 +1,7 @@
 //! Arguments of the calls that map, and the checks that need nothing but the arguments.
 //!
-//! These checks run before any lock is taken, in the order of the kernel, so that a call with several mistakes reports
-//! the one that Linux reports.
+//! These checks run before any lock is taken, in the order of the kernel, so that a call with
+//! several mistakes reports the one that Linux reports.
 
 use super::flags::{MapFlags, MremapFlags, Prot};
 use crate::{
@@ -24,7 +24,8 @@ pub struct MmapArgs {
     pub flags: MapFlags,
     /// The file to map; `None` maps anonymous memory.
     pub file: Option<Arc<File>>,
-    /// Offset into the file in bytes. Must be a multiple of the page size, also where no file is mapped.
+    /// Offset into the file in bytes. Must be a multiple of the page size, also where no file is
+    /// mapped.
     pub offset: u64,
 }
 
@@ -131,8 +132,8 @@ pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     Ok(pages)
 }
 
-/// Returns how many base pages each huge page has that the arguments ask for; `None` without `HUGETLB`
-/// (`hstate_sizelog`).
+/// Returns how many base pages each huge page has that the arguments ask for; `None` without
+/// `HUGETLB` (`hstate_sizelog`).
 pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<u64>, MmapError> {
     let flags = args.flags;
     if !flags.contains(MapFlags::HUGETLB) {

@@ -35,8 +35,8 @@ bitflags! {
         const FIXED = 0x10;
         /// Anonymous memory: no file is mapped.
         const ANONYMOUS = 0x20;
-        /// Place the mapping in the second GiB, lowest hole first, for code of the small model (x86). A hint may
-        /// lie anywhere below 2 GiB.
+        /// Place the mapping in the second GiB, lowest hole first, for code of the small model
+        /// (x86). A hint may lie anywhere below 2 GiB.
         const MAP_32BIT = 0x40;
         /// A stack: a fault just below extends the mapping.
         const GROWSDOWN = 0x0100;
@@ -125,7 +125,8 @@ bitflags! {
         const MAYSHARE = 0x80;
         /// A stack that grows down.
         const GROWSDOWN = 0x100;
-        /// Has or had guard markers. Set for the whole VMA without a split; does not hinder a merge.
+        /// Has or had guard markers. Set for the whole VMA without a split; does not hinder a
+        /// merge.
         const MAYBE_GUARD = 0x800;
         /// Locked in memory.
         const LOCKED = 0x2000;
@@ -168,7 +169,8 @@ pub enum RemapMode {
     /// A new mapping replaces the old one (Linux since 4.0).
     #[default]
     Emulated,
-    /// The mapping stays one, and its entries name the pages of the object (Linux before 4.0, and the proposal).
+    /// The mapping stays one, and its entries name the pages of the object (Linux before 4.0, and
+    /// the proposal).
     Nonlinear,
 }
 
@@ -182,12 +184,13 @@ impl VmFlags {
     /// Bits of VMAs that `mlock` and same-page merging skip (`VM_SPECIAL`).
     pub const SPECIAL: Self = Self::DONTEXPAND;
 
-    /// Returns true for a private mapping that `mprotect` may make writable: its pages are copied on write.
+    /// Returns true for a private mapping that `mprotect` may make writable: its pages are copied
+    /// on write.
     pub const fn is_cow(self) -> bool {
         self.bits() & (Self::SHARED.bits() | Self::MAYWRITE.bits()) == Self::MAYWRITE.bits()
     }
-    /// Returns true if a new mapping is charged to the commit limit: private, writable, not `NORESERVE`
-    /// (`accountable_mapping`).
+    /// Returns true if a new mapping is charged to the commit limit: private, writable, not
+    /// `NORESERVE` (`accountable_mapping`).
     pub(in crate::mm) const fn accountable(self) -> bool {
         self.bits() & (Self::NORESERVE.bits() | Self::SHARED.bits() | Self::WRITE.bits())
             == Self::WRITE.bits()

@@ -1,11 +1,12 @@
 //! Vocabulary of the address space: page-table entries, flag words, arguments of calls.
 //!
-//! Nothing here locks, waits or looks into a table: every other room of `mm` uses this one, and this one uses none.
+//! Nothing here locks, waits or looks into a table: every other room of `mm` uses this one, and
+//! this one uses none.
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `pte` | [`RawPte`](pte::RawPte), the word of an entry, and [`Pte`](pte::Pte), its public reading |
-//! | `not_present` | entries without a page in memory: migration marks, swap slots, places in an object |
+//! | `pte` | `RawPte`, the word of an entry, and [`Pte`](pte::Pte), its public reading |
+//! | `not_present` | entries of absent pages: migration marks, swap slots, places in an object |
 //! | `release` | [`Detached`](release::Detached): the contents of an entry that left its table |
 //! | `merged` | the frames that same-page merging made |
 //! | `flags` | flag words with Linux's values |

@@ -1,4 +1,5 @@
-//! Entries of pages that are not in memory, and their change under fork, `mprotect` and the page's return.
+//! Entries of pages that are not in memory, and their change under fork, `mprotect` and the page's
+//! return.
 //!
 //! | entry | state of the page | refers to it by |
 //! | --- | --- | --- |
@@ -7,10 +8,11 @@
 //! | guard marker | must not exist | |
 //! | place | is a page of an object, mapped out of order | number of the page in the object |
 //!
-//! A mark and a slot keep the exclusiveness of the page to this entry; a mark also keeps writable, accessed and dirty.
-//! *The frame keeps none of this meanwhile.* So a fork can mark both copies as shared by changing the entries alone,
-//! and a page that comes back gets the state that its entry has by then. `docs/entries.md` has a table of every entry
-//! and every operation, with the test that shows it.
+//! A mark and a slot keep the exclusiveness of the page to this entry; a mark also keeps writable,
+//! accessed and dirty. *The frame keeps none of this meanwhile.* So a fork can mark both copies as
+//! shared by changing the entries alone, and a page that comes back gets the state that its entry
+//! has by then. `docs/entries.md` has a table of every entry and every operation, with the test
+//! that shows it.
 
 use super::pte::{
     ACCESSED, DIRTY, MIGRATION, MIGRATION_WRITE, PFN_SHIFT, RawPte, Rights, SWAP, SWAP_EXCLUSIVE,
@@ -18,7 +20,8 @@ use super::pte::{
 use crate::{addr::Pfn, frame::SwapSlot};
 
 impl RawPte {
-    /// An entry for a page in swap; `exclusive` if no other entry refers to the page (`pte_swp_mkexclusive`).
+    /// An entry for a page in swap; `exclusive` if no other entry refers to the page
+    /// (`pte_swp_mkexclusive`).
     #[inline]
     pub(in crate::mm) const fn swap(slot: SwapSlot, exclusive: bool) -> Self {
         let bits = (slot.0 as u64) << PFN_SHIFT | SWAP;
@@ -28,8 +31,8 @@ impl RawPte {
             bits
         })
     }
-    /// The migration mark that replaces this present entry while its page moves. The mark keeps writable, accessed
-    /// and dirty (`make_writable_migration_entry` and its siblings).
+    /// The migration mark that replaces this present entry while its page moves. The mark keeps
+    /// writable, accessed and dirty (`make_writable_migration_entry` and its siblings).
     #[inline]
     pub(in crate::mm) fn leaving(self, exclusive: bool) -> Self {
         let mut bits = u64::from(self.pfn().0) << PFN_SHIFT | MIGRATION;
@@ -42,10 +45,11 @@ impl RawPte {
         }
         Self(bits)
     }
-    /// The present entry that replaces this mark once the page is at `pfn` (`remove_migration_pte`).
+    /// The present entry that replaces this mark once the page is at `pfn`
+    /// (`remove_migration_pte`).
     ///
-    /// The entry has no right that the VMA lacks by now or that the mark did not keep. `dirty` is the dirtiness of the
-    /// frame: a clean frame makes a clean entry.
+    /// The entry has no right that the VMA lacks by now or that the mark did not keep. `dirty` is
+    /// the dirtiness of the frame: a clean frame makes a clean entry.
     #[inline]
     pub(in crate::mm) fn arrived(self, pfn: Pfn, vma: Rights, dirty: bool) -> Self {
         let rights = Rights {
@@ -85,8 +89,9 @@ impl RawPte {
     pub(in crate::mm) fn counted_or_migrating(self) -> Option<Pfn> {
         self.counted().or_else(|| self.migrating())
     }
-    /// The entry of private memory that fork leaves in the parent: read-only and not exclusive (`copy_present_ptes`,
-    /// `copy_nonpresent_pte`). Accessed and dirty stay; markers and the zero page stay as they are.
+    /// The entry of private memory that fork leaves in the parent: read-only and not exclusive
+    /// (`copy_present_ptes`, `copy_nonpresent_pte`). Accessed and dirty stay; markers and the zero
+    /// page stay as they are.
     #[inline]
     pub(in crate::mm) fn forked(self) -> Self {
         if self.counted().is_some() {
@@ -97,8 +102,9 @@ impl RawPte {
             self
         }
     }
-    /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not accessed, since the child
-    /// has not used the page yet. A mark is left alone, as on Linux.
+    /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not
+    /// accessed, since the child has not used the page yet. The age of a migrating page is unknown,
+    /// so a mark stays.
     #[inline]
     pub(in crate::mm) const fn inherited(self) -> Self {
         if self.counted().is_some() {
@@ -109,8 +115,8 @@ impl RawPte {
     }
     /// Applies a change of rights to an entry that is not present (`change_pte_range`).
     ///
-    /// A mark becomes writable only if a present entry in its place would be writable without a fault. Exclusiveness
-    /// stays.
+    /// A mark becomes writable only if a present entry in its place would be writable without a
+    /// fault. Exclusiveness stays.
     #[inline]
     pub(in crate::mm) fn reprotected(self, write: bool) -> Self {
         if self.migrating().is_none() {

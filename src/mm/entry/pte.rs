@@ -1,7 +1,8 @@
 //! The word of a page-table entry: its bits, its kinds and the changes that keep its kind.
 //!
-//! An entry is empty, present, or of one of the kinds of [`not_present`](super::not_present). A present entry keeps its
-//! frame in the bits where x86-64 has it. Everything here is arithmetic on a word: `page_table` reads and stores it.
+//! An entry is empty, present, or of one of the kinds of [`not_present`](super::not_present). A
+//! present entry keeps its frame in the bits where x86-64 has it. Everything here is arithmetic on
+//! a word: `page_table` reads and stores it.
 
 use crate::{addr::Pfn, frame::SwapSlot};
 
@@ -22,7 +23,8 @@ pub(in crate::mm) const PFN_SHIFT: u32 = 12;
 const KIND: u64 = 0b1110;
 const GUARD: u64 = 1 << 1;
 pub(in crate::mm) const SWAP: u64 = 1 << 2;
-/// Place in an object, of a nonlinear mapping: that page of the object belongs here and is not mapped now.
+/// Place in an object, of a nonlinear mapping: that page of the object belongs here and is not
+/// mapped now.
 const FILE: u64 = GUARD | SWAP;
 pub(in crate::mm) const MIGRATION: u64 = 1 << 3;
 /// Of a migration mark: the mapping was writable.

@@ -1,8 +1,9 @@
 //! The contents of an entry after it left its table, and the ways to give them up.
 //!
-//! An entry of a present page holds one reference and one mapping count of its frame; an entry of a page in swap holds
-//! a count on its slot. The code that clears an entry takes these over, as a [`Detached`] or as the bare word, and must
-//! give them up here. A frame whose last reference goes returns to the free list, alone or in a batch ([`Retired`]).
+//! An entry of a present page holds one reference and one mapping count of its frame; an entry of a
+//! page in swap holds a count on its slot. The code that clears an entry takes these over, as a
+//! [`Detached`] or as the bare word, and must give them up here. A frame whose last reference goes
+//! returns to the free list, alone or in a batch ([`Retired`]).
 
 use super::pte::RawPte;
 use crate::{
@@ -27,12 +28,13 @@ impl<'m> Detached<'m> {
 }
 
 impl Detached<'_> {
-    /// The frame that was mapped; `None` for the zero page and for entries of pages that are not in memory.
+    /// The frame that was mapped; `None` for the zero page and for entries of pages that are not in
+    /// memory.
     pub fn pfn(&self) -> Option<Pfn> {
         self.pte.counted()
     }
-    /// Gives up a mapping, if there was one, of a frame that the caller has locked. The caller tells the drivers that
-    /// have this frame exported.
+    /// Gives up a mapping, if there was one, of a frame that the caller has locked. The caller
+    /// tells the drivers that have this frame exported.
     pub(in crate::mm) fn give_up_locked(gone: Option<Self>) {
         let Some(gone) = gone.map(std::mem::ManuallyDrop::new) else {
             return;
@@ -49,8 +51,8 @@ impl Detached<'_> {
 pub(in crate::mm) fn drop_entry(mem: &PhysMem, pte: RawPte) {
     drop_entry_to(&mut mem.retired(), pte);
 }
-/// Gives up the contents of one of many entries: `retired` collects the frames whose last reference goes and frees
-/// them in batches.
+/// Gives up the contents of one of many entries: `retired` collects the frames whose last reference
+/// goes and frees them in batches.
 #[inline(always)]
 pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
     if let Some(pfn) = pte.counted() {

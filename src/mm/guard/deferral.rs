@@ -1,8 +1,10 @@
-//! Work of a fault that needs a window, and whether it waits until the fault has released the mmap lock.
+//! Work of a fault that needs a window, and whether it waits until the fault has released the mmap
+//! lock.
 //!
-//! A driver may sleep in a window. A fault therefore postpones this work, releases the lock, pins the pages of
-//! [`WindowWork::range`] with an [`MmapPin`](super::MmapPin) and opens the window then: an operation on other memory never
-//! waits for the driver. `fault/deferred.rs` does the work.
+//! A driver may sleep in a window. A fault therefore postpones this work, releases the lock, pins
+//! the pages of [`WindowWork::range`] with an [`MmapPin`](super::MmapPin) and opens the window
+//! then: an operation on other memory never waits for the driver. `fault/deferred.rs` does the
+//! work.
 
 use crate::addr::{Pfn, Vpn, VpnRange};
 use crate::mm::{
@@ -30,11 +32,12 @@ pub(in crate::mm) enum WindowWork {
     },
     /// Split the mapping of the huge page at this page into small entries.
     Split(Vpn),
-    /// Replace the huge zero page at `at` by the huge page that begins with `head` (`do_huge_zero_wp_pmd`).
+    /// Replace the huge zero page at `at` by the huge page that begins with `head`
+    /// (`do_huge_zero_wp_pmd`).
     HugeZero { at: Vpn, head: Pfn, rights: Rights },
 }
 
-/// Whether a fault may postpone its work for a window, and the work once it did.
+/// The right of a fault to postpone its work for a window, and the work once it did.
 #[derive(Debug)]
 pub(in crate::mm) enum Deferral {
     /// The work is done at once: the caller has more to do under the lock.
@@ -56,7 +59,8 @@ impl WindowWork {
 }
 
 impl Deferral {
-    /// Lets a fault that can release the lock postpone its work if a driver is registered, which might sleep.
+    /// Lets a fault that can release the lock postpone its work if a driver is registered, which
+    /// might sleep.
     pub(in crate::mm) fn of(mm: &Mm) -> Self {
         if mm.notifiers.is_made() {
             Self::Nothing

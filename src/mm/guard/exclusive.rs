@@ -15,14 +15,14 @@ pub struct MmapWriteGuard<'g> {
     pub(in crate::mm) cx: FaultCx<'g>,
     /// The pages that the operation works on; empty if it never gives exclusivity up.
     pub(super) pages: Ranges,
-    /// `pages` and the VMAs that contain or touch them: all that the operation can split or merge. Empty until another
-    /// operation has to be kept off them.
+    /// `pages` and the VMAs that contain or touch them: all that the operation can split or merge.
+    /// Empty until another operation has to be kept off them.
     pub(super) extent: Ranges,
 }
 
 impl Mm {
-    /// Takes the mmap lock exclusively, and keeps it so: waits for every other operation, and none goes on before the guard
-    /// is dropped.
+    /// Takes the mmap lock exclusively, and keeps it so: waits for every other operation, and none
+    /// goes on before the guard is dropped.
     ///
     /// # Panics
     ///
@@ -36,8 +36,8 @@ impl Mm {
         g
     }
     /// Takes the mmap lock exclusively for an operation that names its pages with
-    /// [`wait_for_conflicts`](MmapWriteGuard::wait_for_conflicts) before it changes a VMA. Operations on other memory may be
-    /// under way.
+    /// [`wait_for_conflicts`](MmapWriteGuard::wait_for_conflicts) before it changes a VMA.
+    /// Operations on other memory may be under way.
     pub(in crate::mm) fn lock_exclusive_some<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,

@@ -7,8 +7,8 @@ use crate::{
     notifier::{Event, OpenWindow, WouldBlock},
 };
 
-/// The right to open invalidation windows: it proves that a lock is held which keeps the mappings of one address space
-/// stable.
+/// The right to open invalidation windows: it proves that a lock is held which keeps the mappings
+/// of one address space stable.
 ///
 /// The context says whether drivers may sleep in the window: `Sleepable` or `Atomic`.
 pub struct Lease<'l, R: Rank, C: Context> {
@@ -17,8 +17,8 @@ pub struct Lease<'l, R: Rank, C: Context> {
 }
 
 impl<R: Rank + Below<rank::Folio>> Lease<'_, R, Sleepable> {
-    /// Tells the drivers of exported frames about each frame that lost its mappings. Due once a window that dropped
-    /// mappings has ended.
+    /// Tells the drivers of exported frames about each frame that lost its mappings. Due once a
+    /// window that dropped mappings has ended.
     #[inline]
     pub(in crate::mm) fn settle_exports(&mut self) {
         self.mm.machine().host().settle_exports(&mut self.cx);
@@ -57,8 +57,8 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
         let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, event);
         InvalidationWindow::new(self.mm, core)
     }
-    /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of [`window`](Self::window), this window cannot
-    /// be leaked.
+    /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of
+    /// [`window`](Self::window), this window cannot be leaked.
     pub fn with_window<T>(
         &mut self,
         range: VpnRange,
@@ -84,8 +84,8 @@ impl<R: Rank, C: Context> Lease<'_, R, C> {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`] if a driver would have to sleep. The drivers that had agreed by then have been told that the window
-    /// ended; no window is open.
+    /// [`WouldBlock`] if a driver would have to sleep. The drivers that had agreed by then have
+    /// been told that the window ended; no window is open.
     pub fn try_window(
         &mut self,
         range: VpnRange,

@@ -1,21 +1,22 @@
 //! Guards of the mmap lock, and the rights that holding it gives.
 //!
-//! Guarantee: only the guards of this room give a [`Lease`], and only a lease opens an invalidation window. So a window is
-//! open only while a lock keeps the VMAs under it as they are.
+//! Guarantee: only the guards of this room give a [`Lease`], and only a lease opens an invalidation
+//! window. So a window is open only while a lock keeps the VMAs under it as they are.
 //!
-//! An operation that changes VMAs holds the lock exclusively, for a short time. Before it opens a window or walks over many
-//! entries it gives exclusivity up except for its own pages ([`MmapWriteGuard::yield_while`]), so that a driver that sleeps
-//! delays only the users of these pages. An operation that only drops pages leaves the lock altogether and pins them
+//! An operation that changes VMAs holds the lock exclusively, for a short time. Before it opens a
+//! window or walks over many entries it gives exclusivity up except for its own pages
+//! ([`MmapWriteGuard::yield_while`]), so that a driver that sleeps delays only the users of these
+//! pages. An operation that only drops pages leaves the lock altogether and pins them
 //! ([`MmapPin`]). Why, and the cost: `docs/adr/0009-the-mmap-lock-has-lanes.md`.
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `shared` | [`MmapReadGuard`]: the lock held shared; [`MmapPin`]: some pages kept as they are without the lock |
+//! | `shared` | [`MmapReadGuard`]: the lock held shared; `MmapPin`: pages pinned without the lock |
 //! | `exclusive` | [`MmapWriteGuard`]: the lock held exclusively |
 //! | `yielding` | how an exclusive holder waits for conflicting operations, and lets others in |
 //! | `lease` | [`Lease`]: the right to open windows |
 //! | `scope` | [`FaultScope`]: everything that a fault works with |
-//! | `deferral` | [`WindowWork`], and whether a fault may leave it until the lock is released |
+//! | `deferral` | [`WindowWork`], which a fault may postpone until the lock is released |
 
 mod deferral;
 mod exclusive;

@@ -1,4 +1,5 @@
-//! [`FaultScope`]: the locked layout, the right to open windows, and the postponed work of one fault.
+//! [`FaultScope`]: the locked layout, the right to open windows, and the postponed work of one
+//! fault.
 
 use super::{deferral::Deferral, lease::Lease};
 use crate::ctx::{Sleepable, rank};
@@ -9,7 +10,7 @@ pub(in crate::mm) struct FaultScope<'h> {
     /// The VMAs, which nothing changes while the scope lives.
     pub(in crate::mm) layout: &'h Layout,
     pub(in crate::mm) lease: Lease<'h, rank::Mmap, Sleepable>,
-    /// Whether work for a window waits until the lock is released; [`Deferral::Never`] at first.
+    /// Postponed work for a window; [`Deferral::Never`] at first, so that work is done at once.
     pub(in crate::mm) deferral: Deferral,
 }
 

@@ -20,14 +20,16 @@ pub struct MmapReadGuard<'g> {
 
 /// Keeps the mappings of some pages as they are, without holding the mmap lock.
 ///
-/// An operation that would change these mappings waits until the pin is dropped; faults on the pages go on.
+/// An operation that would change these mappings waits until the pin is dropped; faults on the
+/// pages go on.
 pub(in crate::mm) struct MmapPin<'m> {
     mm: &'m Mm,
     _kept: Pinned<'m, Layout>,
 }
 
 impl Mm {
-    /// Takes the mmap lock shared, for work on any page: waits until no operation changes VMAs or works on pages.
+    /// Takes the mmap lock shared, for work on any page: waits until no operation changes VMAs or
+    /// works on pages.
     ///
     /// # Panics
     ///
@@ -38,8 +40,8 @@ impl Mm {
     ) -> MmapReadGuard<'g> {
         self.lock_shared_over(cx, Some(VpnRange::ALL))
     }
-    /// Takes the mmap lock shared for work on the pages of `range`, or with `None` for reading the layout alone. Does not
-    /// wait for an operation that works on other pages.
+    /// Takes the mmap lock shared for work on the pages of `range`, or with `None` for reading the
+    /// layout alone. Does not wait for an operation that works on other pages.
     #[inline]
     pub(in crate::mm) fn lock_shared_over<'g, R: Below<rank::Mmap>>(
         &'g self,

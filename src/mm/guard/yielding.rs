@@ -1,9 +1,10 @@
-//! How an exclusive holder of the mmap lock waits for conflicting operations, and lets others in for a time.
+//! How an exclusive holder of the mmap lock waits for conflicting operations, and lets others in
+//! for a time.
 //!
-//! An operation first names its pages and waits for conflicts on them. When it comes to a window, in which a driver may
-//! sleep, or to a long walk over entries, it leaves a [`Claim`] and lets others in. Readers of its pages wait meanwhile, and
-//! so do writers whose extent overlaps the claim; everything else goes on
-//! (`docs/adr/0009-the-mmap-lock-has-lanes.md`).
+//! An operation first names its pages and waits for conflicts on them. When it comes to a window,
+//! in which a driver may sleep, or to a long walk over entries, it leaves a [`Claim`] and lets
+//! others in. Readers of its pages wait meanwhile, and so do writers whose extent overlaps the
+//! claim; everything else goes on (`docs/adr/0009-the-mmap-lock-has-lanes.md`).
 
 use super::{exclusive::MmapWriteGuard, lease::Lease, scope::FaultScope};
 use crate::mm::lock::{Claim, Ranges};
@@ -12,7 +13,7 @@ use crate::{
     ctx::{Sleepable, rank},
 };
 
-/// What an operation still does after it let others in, and so what its claim has to cover.
+/// The rest of an operation after it let others in, which decides the pages that its claim covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum AfterYield {
     /// It goes on changing VMAs: others must not change those that it can split or merge.
@@ -25,11 +26,11 @@ pub(in crate::mm) enum AfterYield {
 const LONG: u64 = 64;
 
 impl MmapWriteGuard<'_> {
-    /// Names the pages that the operation works on, and returns true if no other operation works on them or on a VMA that
-    /// contains or touches them.
+    /// Names the pages that the operation works on, and returns true if no other operation works on
+    /// them or on a VMA that contains or touches them.
     ///
-    /// Otherwise waits for a change and returns false. Others changed VMAs meanwhile, so the caller looks at the layout
-    /// again and repeats the call.
+    /// Otherwise waits for a change and returns false. Others changed VMAs meanwhile, so the caller
+    /// looks at the layout again and repeats the call.
     pub(in crate::mm) fn wait_for_conflicts(&mut self, pages: &[VpnRange]) -> bool {
         self.pages = Ranges::from_slice(pages);
         self.extent.clear();
@@ -38,8 +39,8 @@ impl MmapWriteGuard<'_> {
             self.layout.wait_for_conflicts(&self.pages, &self.extent)
         }
     }
-    /// Names `range` as the operation's pages and waits until no other operation conflicts. For an operation whose pages do
-    /// not depend on the layout.
+    /// Names `range` as the operation's pages and waits until no other operation conflicts. For an
+    /// operation whose pages do not depend on the layout.
     pub(in crate::mm) fn claim_range(&mut self, range: VpnRange) {
         while !self.wait_for_conflicts(&[range]) {}
     }
@@ -48,7 +49,8 @@ impl MmapWriteGuard<'_> {
         self.claim_range(VpnRange::ALL);
         self.pages.clear();
     }
-    /// Returns true if others should be let in: a driver may sleep, or a walk covers more than a few pages.
+    /// Returns true if others should be let in: the operation named its pages, and a driver may
+    /// sleep or a walk covers more than a few pages.
     pub(in crate::mm) fn should_yield(&self, pages: u64) -> bool {
         let sleeps = || self.mm.notifiers.is_made() || self.mm.machine().mem().has_exported();
         !self.pages.is_empty() && (pages > LONG || sleeps())
@@ -74,7 +76,8 @@ impl MmapWriteGuard<'_> {
         }
     }
     /// Runs `f`, which opens windows or walks over `pages` pages, and lets others in meanwhile if
-    /// [`should_yield`](Self::should_yield) says so. The operation's own pages and those of `also` stay claimed.
+    /// [`should_yield`](Self::should_yield) says so. The operation's own pages and those of `also`
+    /// stay claimed.
     pub(in crate::mm) fn yield_while<T>(
         &mut self,
         pages: u64,
@@ -97,8 +100,8 @@ impl MmapWriteGuard<'_> {
             None => work(),
         }
     }
-    /// Runs `f`, which faults in the operation's own pages, and lets readers in meanwhile if a driver may sleep. Other
-    /// writers wait, because `f` looks at the layout.
+    /// Runs `f`, which faults in the operation's own pages, and lets readers in meanwhile if a
+    /// driver may sleep. Other writers wait, because `f` looks at the layout.
     pub(in crate::mm) fn yield_while_faulting<T>(
         &mut self,
         f: impl FnOnce(FaultScope<'_>) -> T,

@@ -1,8 +1,9 @@
 //! Pages of 2 MiB of private memory: whether one process alone maps them, and their split for good.
 //!
-//! Splitting a *mapping* of a huge page only clears the mark of a leaf (`page_table/huge_leaf.rs`); the page stays huge.
-//! Splitting the *page* splits every mapping of it and makes its frames single pages. That happens when a part of the page
-//! is given up (`MADV_DONTNEED`, `MADV_FREE`) and no other process maps it.
+//! Splitting a *mapping* of a huge page only clears the mark of a leaf (`page_table/huge_leaf.rs`);
+//! the page stays huge. Splitting the *page* splits every mapping of it and makes its frames single
+//! pages. That happens when a part of the page is given up (`MADV_DONTNEED`, `MADV_FREE`) and no
+//! other process maps it.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Ownership of a huge page of private memory: whether this process alone maps it.
 //!
-//! The 2 MiB of a huge page are 512 frames in a row, each with the flag `LARGE`; the first one is the *head*. Several
-//! processes may map parts of them after a fork.
+//! The 2 MiB of a huge page are 512 frames in a row, each with the flag `LARGE`; the first one is
+//! the *head*. Several processes may map parts of them after a fork.
 
 use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
@@ -28,8 +28,8 @@ impl Mm {
         let node = machine.registry().find(owner.id)?;
         Some((node, (owner.index, owner.index + u64::from(HUGE))))
     }
-    /// Returns true if this process maps parts of a huge page of private memory and no other process does
-    /// (`!folio_maybe_mapped_shared`).
+    /// Returns true if this process maps parts of a huge page of private memory and no other
+    /// process does (`!folio_maybe_mapped_shared`).
     pub(in crate::mm) fn has_alone(&self, cx: &mut RmapCx<'_>, head: Pfn) -> bool {
         let mem = self.machine().mem();
         let Some((node, pages)) = self.node_of(head) else {
@@ -49,21 +49,15 @@ impl Mm {
         let mem = self.machine().mem();
         let pinned = cx.pin();
         let mut found = 0;
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                let Some(leaf) = leaf.lock() else {
-                    return Ok(());
-                };
-                found += part
-                    .iter()
-                    .filter(|&at| is_part(mem, &leaf, at, head))
-                    .count() as u64;
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        let pin = self.table.pin(pinned.guard());
+        self.table.for_each_locked_leaf(range, pin, |part, leaf| {
+            let parts = part.iter().filter(|&at| is_part(mem, &leaf, at, head));
+            found += parts.count() as u64;
+        });
         found
     }
-    /// The pages of `range` that map parts of huge private pages: candidates for [`own_part`](Self::own_part).
+    /// The pages of `range` that map parts of huge private pages: candidates for
+    /// [`own_part`](Self::own_part).
     pub(in crate::mm) fn large_in<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -73,18 +67,16 @@ impl Mm {
         let is_large = |pfn| mem.flags(pfn).contains(LARGE_ANON);
         let mut found = Vec::new();
         let pinned = cx.pin();
-        self.table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, |at, pte| {
-                    found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
-                });
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+        let pin = self.table.pin(pinned.guard());
+        self.table.for_each_leaf(range, pin, |part, leaf| {
+            leaf.peek_each(part, |at, pte| {
+                found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
+            });
+        });
         found
     }
-    /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped in a row inside `range`,
-    /// so that it need not be split.
+    /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped
+    /// in a row inside `range`, so that it need not be split.
     pub(in crate::mm) fn own_part<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,

@@ -13,10 +13,11 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Announces a waiter and returns the count so far. The caller looks at claims and pins once more before it waits.
+    /// Announces a waiter and returns the count so far. The caller looks at claims and pins once
+    /// more before it waits.
     ///
-    /// The fence pairs with that of [`note`](Self::note): either the caller's second look sees that a pin is gone, or `note`
-    /// sees the waiter.
+    /// The fence pairs with that of [`note`](Self::note): either the caller's second look sees that
+    /// a pin is gone, or `note` sees the waiter.
     pub(super) fn expect(&self) -> u64 {
         self.waiting.fetch_add(1, SeqCst);
         sequential();

@@ -1,21 +1,25 @@
-//! The mmap lock: a reader-writer lock for many readers at once. A reader writes only to its thread's lane, a cache line of
-//! its own, so that faults of different threads do not slow each other down.
+//! The mmap lock: a reader-writer lock for many readers at once. A reader writes only to its
+//! thread's lane, a cache line of its own, so that faults of different threads do not slow each
+//! other down.
 //!
-//! Guarantee: that of a reader-writer lock. While a writer waits, no new reader enters; a reader that waited for a writer
-//! enters before the next writer. Beyond that, a thread that sleeps need not delay more than the pages that it works on: a
-//! writer can give exclusivity up for a time and keep a [`Claim`], a reader can leave and keep a [`Pinned`] range
+//! Guarantee: that of a reader-writer lock. While a writer waits, no new reader enters; a reader
+//! that waited for a writer enters before the next writer. Beyond that, a thread that sleeps need
+//! not delay more than the pages that it works on: a writer can give exclusivity up for a time and
+//! keep a [`Claim`], a reader can leave and keep a [`Pinned`] range
 //! (`docs/adr/0009-the-mmap-lock-has-lanes.md`).
 //!
-//! How: a reader counts itself in on its lane and then reads the state; a writer sets the state and then reads the counts
-//! of all lanes. Both sequences are sequentially consistent, so at least one sees the other, and the reader gives way.
-//! Acquire and release would not do: each side stores to one place and loads from another. Claims change only while their
-//! writer is alone, so a reader that is counted in reads them without a lock. Only a reader that is counted in pins a
-//! range, so a writer that is alone sees every pin.
+//! How: a reader counts itself in on its lane and then reads the state; a writer sets the state and
+//! then reads the counts of all lanes. Both sequences are sequentially consistent, so at least one
+//! sees the other, and the reader gives way. Acquire and release would not do: each side stores to
+//! one place and loads from another. Claims change only while their writer is alone, so a reader
+//! that is counted in reads them without a lock. Only a reader that is counted in pins a range, so
+//! a writer that is alone sees every pin.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | this one | [`MmapLock`] and its guards |
-//! | `claim` | [`Claim`] |
+//! | `claim` | [`Claim`]: the pages that a yielding writer keeps |
+//! | `lane` | the readers of a group of threads, and their pins |
 //! | `changes` | waiting for a claim or a pin to go |
 //! | `models` | loom models of claims and pins, each with a mistake that fails |
 //! | `tests` | tests with real threads |
@@ -23,6 +27,7 @@
 
 mod changes;
 mod claim;
+mod lane;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]
@@ -38,6 +43,7 @@ use crate::{
 };
 use changes::Changes;
 use claim::overlap;
+use lane::Lane;
 use std::{
     cell::UnsafeCell,
     hint::spin_loop,
@@ -54,15 +60,6 @@ const CLAIMED: usize = 2;
 
 static NEXT: IdSource = IdSource::starting_at(0);
 
-#[derive(Default)]
-struct Lane {
-    /// How many readers are counted in.
-    readers: AtomicUsize,
-    /// Number of `pins`: read without their lock.
-    pinned: AtomicUsize,
-    pins: Mutex<Vec<VpnRange>>,
-}
-
 /// A value behind the mmap lock.
 pub(super) struct MmapLock<T> {
     lanes: Sharded<Lane>,
@@ -78,7 +75,8 @@ pub(super) struct MmapLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: as for a reader-writer lock: readers in several threads share the value, and a writer may move it out.
+// SAFETY: as for a reader-writer lock: readers in several threads share the value, and a writer may
+// move it out.
 unsafe impl<T: Send + Sync> Sync for MmapLock<T> {}
 
 /// The lock held shared.
@@ -118,8 +116,8 @@ impl<T> MmapLock<T> {
             value: UnsafeCell::new(value),
         }
     }
-    /// Takes the lock shared for work on the pages of `range`, or with `None` for reading the value alone. Waits for a writer,
-    /// and for claims on these pages.
+    /// Takes the lock shared for work on the pages of `range`, or with `None` for reading the value
+    /// alone. Waits for a writer, and for claims on these pages.
     #[inline]
     pub(super) fn read(&self, range: Option<VpnRange>) -> ReadGuard<'_, T> {
         let lane = self.lanes.mine();
@@ -153,7 +151,8 @@ impl<T> MmapLock<T> {
         loop {
             if state == WRITING {
                 self.leave(lane);
-                // No writer is at work while this holds the turn, so the next one finds this reader counted in.
+                // No writer is at work while this holds the turn, so the next one finds this reader
+                // counted in.
                 let turn = self.turn.lock();
                 lane.readers.fetch_add(1, SeqCst);
                 drop(turn);
@@ -183,12 +182,13 @@ impl<T> MmapLock<T> {
     }
     #[cold]
     fn wake_writer(&self) {
-        // A writer reads the lanes and falls asleep under this mutex: either it saw this reader leave, or it sleeps by now
-        // and is woken.
+        // A writer reads the lanes and falls asleep under this mutex: either it saw this reader
+        // leave, or it sleeps by now and is woken.
         drop(self.asleep.lock());
         self.left.notify_all();
     }
-    /// Takes the lock exclusively. Other writers may have claims, and readers that left may have pins.
+    /// Takes the lock exclusively. Other writers may have claims, and readers that left may have
+    /// pins.
     pub(super) fn write(&self) -> WriteGuard<'_, T> {
         let turn = Some(self.be_alone());
         WriteGuard { lock: self, turn }
@@ -223,10 +223,7 @@ impl<T> MmapLock<T> {
     pub(super) fn pin(&self, held: &ReadGuard<'_, T>, range: VpnRange) -> Pinned<'_, T> {
         debug_assert!(std::ptr::eq(held.lock, self), "another lock's guard");
         let lane = self.lanes.mine();
-        let mut pins = lane.pins.lock();
-        pins.push(range);
-        lane.pinned.fetch_add(1, SeqCst);
-        drop(pins);
+        lane.pin(range);
         Pinned {
             lock: self,
             lane,
@@ -241,7 +238,8 @@ impl<T> MmapLock<T> {
 
 impl<T> ReadGuard<'_, T> {
     fn claims(&self) -> &[(u64, Claim)] {
-        // SAFETY: this reader is counted in, so no writer is alone, and only a writer that is alone changes the claims.
+        // SAFETY: this reader is counted in, so no writer is alone, and only a writer that is alone
+        // changes the claims.
         unsafe { &*self.lock.claims.get() }
     }
 }
@@ -250,7 +248,8 @@ impl<T> Deref for ReadGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this reader was counted in while there was no writer; each writer since waits until it is counted out.
+        // SAFETY: this reader was counted in while there was no writer; each writer since waits
+        // until it is counted out.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -264,11 +263,7 @@ impl<T> Drop for ReadGuard<'_, T> {
 
 impl<T> Drop for Pinned<'_, T> {
     fn drop(&mut self) {
-        let mut pins = self.lane.pins.lock();
-        let at = pins.iter().position(|range| *range == self.range);
-        pins.swap_remove(at.expect("pinned until now"));
-        self.lane.pinned.fetch_sub(1, SeqCst);
-        drop(pins);
+        self.lane.unpin(self.range);
         self.lock.changes.note();
     }
 }
@@ -276,28 +271,26 @@ impl<T> Drop for Pinned<'_, T> {
 impl<T> WriteGuard<'_, T> {
     /// Claims of other writers.
     pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
-        // SAFETY: only the writer whose turn it is changes the claims, and it is this writer's turn.
+        // SAFETY: only the writer whose turn it is changes the claims, and it is this writer's
+        // turn.
         let claims: &[(u64, Claim)] = unsafe { &*self.lock.claims.get() };
         claims.iter().map(|(_, claim)| claim)
     }
-    fn pinned(&self) -> bool {
-        let mut lanes = self.lock.lanes.iter();
-        lanes.any(|lane| lane.pinned.load(SeqCst) != 0)
-    }
     /// Returns true if there is no claim and no pin.
     pub(super) fn is_only_one(&self) -> bool {
-        self.claims().next().is_none() && !self.pinned()
+        self.claims().next().is_none() && !self.lock.lanes.iter().any(Lane::is_pinned)
     }
-    /// Returns true if a reader has pinned any of `pages` or another writer has claimed any of `extent`.
+    /// Returns true if a reader has pinned any of `pages` or another writer has claimed any of
+    /// `extent`.
     fn conflicts(&self, pages: &[VpnRange], extent: &[VpnRange]) -> bool {
-        let pinned = |lane: &Lane| {
-            lane.pinned.load(SeqCst) != 0 && overlap(lane.pins.lock().as_slice(), pages)
-        };
+        let pinned = |lane: &Lane| lane.has_pin_in(pages);
         self.claims().any(|c| overlap(&c.no_writers, extent)) || self.lock.lanes.iter().any(pinned)
     }
-    /// Returns true if no reader has pinned any of `pages` and no other writer has claimed any of `extent`.
+    /// Returns true if no reader has pinned any of `pages` and no other writer has claimed any of
+    /// `extent`.
     ///
-    /// Otherwise waits for a claim or a pin to go and returns false; others may have changed the value meanwhile.
+    /// Otherwise waits for a claim or a pin to go and returns false; others may have changed the
+    /// value meanwhile.
     pub(super) fn wait_for_conflicts(&mut self, pages: &[VpnRange], extent: &[VpnRange]) -> bool {
         if !self.conflicts(pages, extent) {
             return true;
@@ -320,7 +313,8 @@ impl<T> WriteGuard<'_, T> {
         drop(out);
         done
     }
-    /// Runs `f`, which reads the value, while other readers may enter. Other writers wait until `f` has returned.
+    /// Runs `f`, which reads the value, while other readers may enter. Other writers wait until `f`
+    /// has returned.
     pub(super) fn yield_while_shared<R>(&mut self, claim: Claim, f: impl FnOnce(&T) -> R) -> R {
         let (lock, lane) = (self.lock, self.lock.lanes.mine());
         lane.readers.fetch_add(1, SeqCst);
@@ -341,7 +335,8 @@ impl<T> WriteGuard<'_, T> {
     }
 }
 
-/// The time in which a writer lets others in. Dropping it, also by a panic, makes the writer alone again.
+/// The time in which a writer lets others in. Dropping it, also by a panic, makes the writer alone
+/// again.
 struct Outside<'g, 'l, T> {
     guard: &'g mut WriteGuard<'l, T>,
     id: u64,
@@ -350,7 +345,8 @@ struct Outside<'g, 'l, T> {
 impl<'g, 'l, T> Outside<'g, 'l, T> {
     fn go(guard: &'g mut WriteGuard<'l, T>, claim: Claim) -> Self {
         let id = NEXT.next();
-        // SAFETY: it is this writer's turn, and no reader is counted in but perhaps itself, which does not read the claims.
+        // SAFETY: it is this writer's turn, and no reader is counted in but perhaps itself, which
+        // does not read the claims.
         unsafe { &mut *guard.lock.claims.get() }.push((id, claim));
         guard.give_up();
         Self { guard, id }
@@ -372,7 +368,8 @@ impl<T> Deref for WriteGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: it is this writer's turn, and no reader is counted in; readers that come meanwhile give way.
+        // SAFETY: it is this writer's turn, and no reader is counted in; readers that come
+        // meanwhile give way.
         unsafe { &*self.lock.value.get() }
     }
 }

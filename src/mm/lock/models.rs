@@ -1,4 +1,5 @@
-//! Loom models of claims and pins: who works on a page, and who may.
+//! Loom models of claims and pins: no two threads work on one page at once. Each has a twin with a
+//! mistake, which fails.
 
 use super::{Claim, MmapLock, Ranges, ReadGuard};
 use crate::{
@@ -11,7 +12,7 @@ use std::sync::Arc;
 const A: VpnRange = VpnRange::single(Vpn(16));
 const B: VpnRange = VpnRange::single(Vpn(20));
 
-/// The layout, and what is in the tables of page [`A`].
+/// The layout behind the lock, and the table entry of page [`A`].
 struct Shared {
     lock: MmapLock<RaceProbe>,
     page: RaceProbe,
@@ -29,11 +30,11 @@ enum Mistake {
     None,
     /// The claim is of another page.
     OtherPage,
-    /// The layout is changed while others look at it.
+    /// The layout is changed while others read it.
     Layout,
     /// The page is not pinned.
     NoPin,
-    /// Who does not wait does not look either.
+    /// A reader that does not wait does not read the state either.
     Blind,
 }
 
@@ -47,7 +48,7 @@ fn claim(mistake: Mistake) -> Claim {
     }
 }
 
-/// An operation on a page, which changes the layout before and after it works on the tables.
+/// An operation on a page: it changes the layout before and after it works on the tables.
 fn operation(s: &Shared, mistake: Mistake) {
     let mut g = s.lock.write();
     while !g.wait_for_conflicts(&[A], &[A]) {}
@@ -55,14 +56,14 @@ fn operation(s: &Shared, mistake: Mistake) {
     g.yield_while(claim(mistake), || {
         s.page.write();
         if mistake == Mistake::Layout {
-            // SAFETY: none; this is the mistake.
+            // SAFETY: none; this is the mistake of this twin.
             unsafe { &*s.lock.value.get() }.write();
         }
     });
     g.write();
 }
 
-/// A fault on a page: it looks at the layout, then at the tables.
+/// A fault on a page: it reads the layout, then the tables.
 fn fault(s: &Shared, at: VpnRange) {
     let g = s.lock.read(Some(at));
     g.read();
@@ -71,7 +72,7 @@ fn fault(s: &Shared, at: VpnRange) {
     }
 }
 
-/// A fault that does not wait: it leaves the page to one that does if anything is in the way.
+/// A fault that does not wait: if there is a writer or a claim, a fault that waits does the work.
 fn hasty_fault(s: &Shared, mistake: Mistake) {
     let g = if mistake == Mistake::Blind {
         let lane = s.lock.lanes.mine();
@@ -122,7 +123,7 @@ fn two_operations(mistake: Mistake) {
     operation(&s, mistake);
     thread.join().unwrap();
 }
-/// The operation meets somebody who pinned the page and left the lock.
+/// The operation meets a thread that pinned the page and released the lock.
 fn pinned(mistake: Mistake) {
     let s = shared();
     let other = Arc::clone(&s);

@@ -1,4 +1,4 @@
-//! Readers and writers, claims and pins. For Miri as well.
+//! Readers and writers, claims and pins, with real threads; Miri runs these too.
 
 use super::{Claim, MmapLock, Ranges};
 use crate::addr::{Vpn, VpnRange};
@@ -97,7 +97,7 @@ fn others_come_in_while_a_claim_lasts() {
     *g = 1;
     g.yield_while(claim(A), || {
         std::thread::scope(|s| {
-            // Before the writer below or after it.
+            // Reads before or after the writer below.
             s.spawn(|| assert!((1..=2).contains(&*lock.read(Some(B)))));
             s.spawn(|| {
                 let mut g = lock.write();
@@ -125,7 +125,7 @@ fn who_wants_what_is_claimed_waits() {
             });
             std::thread::sleep(std::time::Duration::from_millis(20));
         });
-        // Both see it.
+        // The reader and the writer above see this store.
         *g = 1;
         drop(g);
     });

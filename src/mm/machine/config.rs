@@ -8,7 +8,8 @@ use crate::{
     rmap::ExportOrder,
 };
 
-/// Settings of a [`Machine`](super::Machine). `Default` is a machine of 256 MiB with Linux's default settings.
+/// Settings of a [`Machine`](super::Machine). `Default` is a machine of 256 MiB with Linux's
+/// default settings.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
     /// Physical memory.
@@ -21,22 +22,25 @@ pub struct MachineConfig {
     pub mmap_min_addr: u64,
     /// Pages that stay free below a growing stack (`stack_guard_gap`).
     pub stack_guard_gap: u64,
-    /// Pages that a read fault of a file maps at most, the faulting one included (`fault_around_bytes`). Rounded down
-    /// to a power of two between 1, which maps no other page, and 512 (`fault_around_bytes_set`).
+    /// Pages that a read fault of a file maps at most, the faulting one included
+    /// (`fault_around_bytes`). Rounded down to a power of two between 1, which maps no other page,
+    /// and 512 (`fault_around_bytes_set`).
     pub fault_around: u64,
     /// How reclaim opens its windows.
     pub rmap_windows: RmapWindows,
-    /// Whether drivers of exported frames are told before or after the mappings change.
+    /// Order in which drivers of exported frames are told: before or after the mappings change.
     pub export_order: ExportOrder,
     /// Places new mappings of whole multiples of 2 MiB at 2-MiB boundaries.
     pub align_huge: bool,
-    /// Whether a fork copies or shares page tables.
+    /// Copying or sharing of page tables at a fork.
     pub fork: ForkMode,
-    /// Most page-table pages of all address spaces together; each holds 512 entries. An operation that needs more fails
-    /// with ENOMEM, as on a kernel whose memory is used up by them. `None` allows as many as there are frames, since
-    /// they are made of the same memory, and 4096 at least.
+    /// Most page-table pages of all address spaces together; each holds 512 entries. An operation
+    /// that needs more fails with ENOMEM, as on a kernel whose memory is used up by them. `None`
+    /// allows as many as there are frames, since they are made of the same memory, and 4096 at
+    /// least.
     pub page_tables: Option<u64>,
-    /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as many as frames.
+    /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as
+    /// many as frames.
     pub commit_total: Option<u64>,
 }
 

@@ -1,8 +1,10 @@
-//! How a fork treats page tables, and the registry of the address spaces whose frame counts are behind.
+//! How a fork treats page tables, and the registry of the address spaces whose frame counts are
+//! behind.
 //!
-//! A fork that shares leaf tables counts nothing: the counts of the frames in a shared leaf include the new sharers only
-//! after a sharer has unshared the leaf, or after [`Machine::settle_counts`](super::Machine::settle_counts), which asks
-//! every registered space (`docs/adr/0014-a-shared-table-is-marked-in-its-slots.md`).
+//! A fork that shares leaf tables counts nothing: the counts of the frames in a shared leaf include
+//! the new sharers only after a sharer has unshared the leaf, or after
+//! [`Machine::settle_counts`](super::Machine::settle_counts), which asks every registered space
+//! (`docs/adr/0014-a-shared-table-is-marked-in-its-slots.md`).
 
 use crate::{
     ctx::CallCx,
@@ -16,11 +18,11 @@ pub enum ForkMode {
     /// Copies the tables, as Linux does: the cost grows with the number of pages.
     #[default]
     Copy,
-    /// Shares the tables of private anonymous memory, 2 MiB each, until parent or child accesses or changes that memory
-    /// and copies that table ("On-demand-fork", EuroSys 2021).
+    /// Shares the tables of private anonymous memory, 2 MiB each, until parent or child accesses or
+    /// changes that memory and copies that table ("On-demand-fork", EuroSys 2021).
     ///
-    /// The cost grows with the number of tables. In exchange a later fault or move that needs a table of its own may fail
-    /// for want of memory.
+    /// The cost grows with the number of tables. In exchange a later fault or move that needs a
+    /// table of its own may fail for want of memory.
     Share,
 }
 
@@ -30,7 +32,8 @@ pub(in crate::mm) trait SharesLeaves: Send + Sync {
     fn settle_leaves(&self, cx: &mut CallCx<'_>);
 }
 
-/// Address spaces that may have leaves whose frames are counted for too few sharers; each is registered once.
+/// Address spaces that may have leaves whose frames are counted for too few sharers; each is
+/// registered once.
 #[derive(Default)]
 pub(in crate::mm) struct ForkRegistry(Mutex<Vec<Weak<dyn SharesLeaves>>>);
 

@@ -1,14 +1,15 @@
 //! The machine: physical memory, epoch and settings that address spaces share.
 //!
-//! Every address space belongs to one [`Machine`], and every token to the machine that its thread entered. A call with
-//! the token of another machine panics: an epoch pin of that machine would not hold back the frames and table pages of
-//! this one (`docs/adr/0001-the-token-carries-the-epoch-handle.md`).
+//! Every address space belongs to one [`Machine`], and every token to the machine that its thread
+//! entered. A call with the token of another machine panics: an epoch pin of that machine would not
+//! hold back the frames and table pages of this one
+//! (`docs/adr/0001-the-token-carries-the-epoch-handle.md`).
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
 //! | `config` | [`MachineConfig`]: the settings |
-//! | `forks` | [`ForkMode`], and the registry of the address spaces that share page tables after a fork |
+//! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 
 mod config;
 mod forks;
@@ -92,8 +93,8 @@ impl Machine {
     pub fn host(&self) -> &Host {
         &self.host
     }
-    /// Panics unless the token's thread entered this machine: a token of another machine pins another epoch, so this
-    /// machine's table pages and frames could be freed under the caller.
+    /// Panics unless the token's thread entered this machine: a token of another machine pins
+    /// another epoch, so this machine's table pages and frames could be freed under the caller.
     pub(in crate::mm) fn check_token<R: Rank, C: Context>(&self, cx: &Cx<'_, R, C>) {
         assert!(
             cx.epoch_is(&self.epoch),
@@ -107,10 +108,12 @@ impl Machine {
     pub fn commit(&self) -> &Arc<Commit> {
         &self.host.commit
     }
-    /// Frees at least `wanted` frames if it can, and returns how many it freed (`try_to_free_pages`).
+    /// Frees at least `wanted` frames if it can, and returns how many it freed
+    /// (`try_to_free_pages`).
     ///
-    /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for accessed bits and told
-    /// before a page goes. A machine without a swap device keeps no lists of pages and frees nothing.
+    /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for
+    /// accessed bits and told before a page goes. A machine without a swap device keeps no lists of
+    /// pages and frees nothing.
     ///
     /// # Panics
     ///
@@ -119,8 +122,9 @@ impl Machine {
         self.check_token(cx);
         self.reclaimer().free(cx, wanted)
     }
-    /// Frees every frame that can be freed of those that the processes of this machine own, and returns how many it
-    /// freed: as if a memory control group around them were emptied (`memory.force_empty`).
+    /// Frees every frame that can be freed of those that the processes of this machine own, and
+    /// returns how many it freed: as if a memory control group around them were emptied
+    /// (`memory.force_empty`).
     ///
     /// # Panics
     ///
@@ -132,8 +136,8 @@ impl Machine {
     pub(in crate::mm) fn reclaimer(&self) -> Reclaim<'_> {
         Reclaim::new(&self.host, self.config.rmap_windows)
     }
-    /// Registers a driver of exported frames, which is told by frame number when it must stop using one
-    /// ([`RmapNotifier::invalidate_frame`]).
+    /// Registers a driver of exported frames, which is told by frame number when it must stop using
+    /// one ([`RmapNotifier::invalidate_frame`]).
     pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
         self.host.registry.exports.add(driver)
     }

@@ -1,4 +1,5 @@
-//! The page table alone, without VMAs, frames and windows, for benchmarks against other page tables. Not a stable API.
+//! The page table alone, without VMAs, frames and windows, for benchmarks against other page
+//! tables. Not a stable API.
 
 use super::table::PageTable;
 use crate::mm::entry::pte::{Pte, RawPte, Rights};
@@ -9,7 +10,7 @@ use crate::{
     frame::{MemConfig, PhysMem},
 };
 use crossbeam_epoch::{Guard, LocalHandle};
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 /// A page table without an address space around it.
 pub struct RawTable {
@@ -68,18 +69,15 @@ impl RawTable {
     pub fn unmap(&self, range: VpnRange) -> usize {
         let guard = self.local.pin();
         let mut cleared = 0;
-        self.table
-            .leaves(range, self.table.pin(&guard), |part, leaf| {
-                let leaf = leaf.lock().expect("nobody else sees this table");
-                for at in part.iter() {
-                    if !leaf.get(at).is_none() {
-                        leaf.set(at, RawPte::NONE);
-                        cleared += 1;
-                    }
+        let pin = self.table.pin(&guard);
+        self.table.for_each_locked_leaf(range, pin, |part, leaf| {
+            for at in part.iter() {
+                if !leaf.get(at).is_none() {
+                    leaf.set(at, RawPte::NONE);
+                    cleared += 1;
                 }
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+            }
+        });
         cleared
     }
     /// Pins the table for lookups.

@@ -1,8 +1,8 @@
 //! Freeing table pages that no VMA needs any more.
 //!
-//! Linux frees tables by the bounds of the neighbouring VMAs, not by emptiness, and so does this: which tables exist is
-//! visible (`docs/adr/0004-windows-show-tables.md`). A freed table is unlinked first and destroyed when every pin of that
-//! moment has ended.
+//! Linux frees tables by the bounds of the neighbouring VMAs, not by emptiness, and so does this:
+//! which tables exist is visible (`docs/adr/0004-windows-show-tables.md`). A freed table is
+//! unlinked first and destroyed when every pin of that moment has ended.
 
 use super::{
     index::{ENTRIES, slot},
@@ -21,8 +21,8 @@ pub(in crate::mm) struct Bounds {
 }
 
 impl Bounds {
-    /// Rounds `range` outwards to tables of `span` pages, without those that reach past the bounds: the tables that may be
-    /// freed at this level.
+    /// Rounds `range` outwards to tables of `span` pages, without those that reach past the bounds:
+    /// the tables that may be freed at this level.
     fn tables(self, range: VpnRange, span: u64) -> Option<VpnRange> {
         let mut start = range.start().align_down(span);
         if start < self.floor {
@@ -37,9 +37,11 @@ impl Bounds {
 }
 
 impl PageTable {
-    /// Frees the tables that only `range` needed, whose entries are gone already (`free_pgd_range`).
+    /// Frees the tables that only `range` needed, whose entries are gone already
+    /// (`free_pgd_range`).
     ///
-    /// Each level rounds the range outwards, and keeps a table that a neighbouring VMA reaches into.
+    /// Each level rounds the range outwards, and keeps a table that a neighbouring VMA reaches
+    /// into.
     pub(in crate::mm) fn free_range(&self, range: VpnRange, bounds: Bounds, pin: Pin<'_>) {
         let Some(range) = bounds.tables(range, PMD_PAGES) else {
             return;
@@ -92,13 +94,15 @@ impl PageTable {
         pud.retire(pin);
     }
 
-    /// Frees the leaf of `at` if it has no entry left (`try_to_free_pte`, for a large `MADV_DONTNEED`).
+    /// Frees the leaf of `at` if it has no entry left (`try_to_free_pte`, for a large
+    /// `MADV_DONTNEED`).
     pub(in crate::mm) fn free_if_empty(&self, at: Vpn, pin: Pin<'_>) {
         let Some(pmd) = self.pmd(at, pin) else {
             return;
         };
         let i = slot(at, PMD_PAGES);
-        // Two threads may empty it, and one frees it: the slot may have another leaf by now. A shared leaf is not empty.
+        // Two threads may empty it, and one frees it: the slot may have another leaf by now. A
+        // shared leaf is skipped: it was not empty when it was last looked at.
         let Some(leaf) = pmd.seen(i, pin).filter(|seen| !seen.marks().is_shared()) else {
             return;
         };

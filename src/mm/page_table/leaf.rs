@@ -1,7 +1,7 @@
 //! Last-level table pages: 512 entries, and the lock that guards every change of them.
 //!
-//! Entries are read with acquire and written with release: a walk without the lock that sees an entry sees the initialized
-//! frame behind it.
+//! Entries are read with acquire and written with release: a walk without the lock that sees an
+//! entry sees the initialized frame behind it.
 
 use super::index::{ENTRIES, index};
 use crate::{
@@ -23,14 +23,16 @@ pub(in crate::mm) struct Leaf {
     huge: AtomicBool,
 }
 
-/// How many tables have a leaf, and how far the counts of its frames know. Guarded by the lock of the leaf.
+/// How many tables have a leaf, and how far the counts of its frames know. Guarded by the lock of
+/// the leaf.
 pub(super) struct Sharers {
     /// Slots that the leaf is in.
     pub(super) tables: u32,
-    /// How many of these slots the counts of the frames include. If not all: as many as when the counts were last settled,
-    /// less the tables that left since.
+    /// How many of these slots the counts of the frames include. If not all: as many as when the
+    /// counts were last settled, less the tables that left since.
     pub(super) counted: u32,
-    /// The leaf was forked since the counts were settled: entries may still have rights, and frames be exclusive.
+    /// The leaf was forked since the counts were settled: entries may still have rights, and frames
+    /// be exclusive.
     pub(super) forked: bool,
 }
 
@@ -52,13 +54,14 @@ impl Leaf {
             huge: AtomicBool::new(false),
         })
     }
-    /// Takes the page-table lock of these 2 MiB. The leaf may be out of its table by then: the caller looks at the slot
-    /// afterwards.
+    /// Takes the page-table lock of these 2 MiB. The leaf may be out of its table by then: the
+    /// caller looks at the slot afterwards.
     pub(super) fn lock(&self) -> LockedLeaf<'_> {
         let held = self.lock.lock();
         LockedLeaf { leaf: self, held }
     }
-    /// Takes the locks of two leaves in the order of their addresses, so that two callers cannot deadlock.
+    /// Takes the locks of two leaves in the order of their addresses, so that two callers cannot
+    /// deadlock.
     pub(super) fn lock_pair<'l>(a: &'l Self, b: &'l Self) -> (LockedLeaf<'l>, LockedLeaf<'l>) {
         if ptr::from_ref(a) < ptr::from_ref(b) {
             let first = a.lock();
@@ -114,7 +117,8 @@ impl LockedLeaf<'_> {
     pub(in crate::mm) fn set(&self, at: Vpn, pte: RawPte) {
         self.leaf.ptes[index(at)].store(pte.0, Ordering::Release);
     }
-    /// Copies the entries of `part` into an empty leaf: `f` maps each that is not empty to its new values here and there.
+    /// Copies the entries of `part` into an empty leaf: `f` maps each that is not empty to its new
+    /// values here and there.
     #[inline]
     pub(in crate::mm) fn copy_to(
         &self,

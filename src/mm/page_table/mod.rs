@@ -1,21 +1,22 @@
 //! The page table: four levels of 512 entries, as x86-64 has them.
 //!
-//! Guarantee: a lookup takes no lock and never waits. It runs under an epoch pin, and a table page outlives every pin that
-//! could have seen it. Every change of an entry happens under the lock of its leaf
-//! (`docs/adr/0002-leaf-locks-and-closures.md`). Which table pages exist is the same as on Linux at every moment, because
-//! Linux makes it visible: it decides whether a window opens, and whether a move goes by entries or by whole tables
-//! (`docs/adr/0004-windows-show-tables.md`).
+//! Guarantee: a lookup takes no lock and never waits. It runs under an epoch pin, and a table page
+//! outlives every pin that could have seen it. Every change of an entry happens under the lock of
+//! its leaf (`docs/adr/0002-leaf-locks-and-closures.md`). Which table pages exist is the same as on
+//! Linux at every moment, because Linux makes it visible: it decides whether a window opens, and
+//! whether a move goes by entries or by whole tables (`docs/adr/0004-windows-show-tables.md`).
 //!
-//! No page above the address space has an entry, whatever a caller asks: the index into the root is compared, not masked
-//! ([`root_slot`](index::root_slot)), ranges are cut at the end of the address space, and no table is made above it. An
-//! index below the root is masked, because the root has decided by then which page is meant.
+//! No page above the address space has an entry, whatever a caller asks: the index into the root is
+//! compared, not masked ([`root_slot`](index::root_slot)), ranges are cut at the end of the address
+//! space, and no table is made above it. An index below the root is masked, because the root has
+//! decided by then which page is meant.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `table` | [`PageTable`]: the way down, growth, the walk over a range |
-//! | `node` | upper-level tables, the slots between them, their reclamation: the unsafe code |
+//! | `node` | upper-level tables, slots and their reclamation: the unsafe code |
 //! | `leaf` | the last level: 512 entries and their lock |
-//! | `slot` | [`LeafAt`]: a leaf as found in its slot, perhaps shared with other address spaces; its lock |
+//! | `slot` | [`LeafAt`]: a leaf as found in its slot, perhaps shared with other spaces |
 //! | `share` | sharing a leaf between address spaces, and leaving it |
 //! | `free` | freeing tables |
 //! | `relocate` | moving whole tables |

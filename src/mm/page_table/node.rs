@@ -1,15 +1,17 @@
 //! Upper-level table pages and the pointers between table pages: the unsafe code of the page table.
 //!
-//! Guarantee: a reference to a table page, taken under a pin, stays valid for as long as the pin and the page table both
-//! live. An unlinked page is destroyed only after every pin of that moment has ended.
+//! Guarantee: a reference to a table page, taken under a pin, stays valid for as long as the pin
+//! and the page table both live. An unlinked page is destroyed only after every pin of that moment
+//! has ended.
 //!
-//! How: a slot of a directory is null or owns a `Box` of a child. Slots change only through [`Dir::install`],
-//! [`Dir::take`], [`Dir::put`] and [`Dir::swap`]; a child that `take` yields is either put elsewhere or retired through the
-//! epoch. The lifetime of a child reference is bounded by the borrow of its parent (so by the table) and by the pin.
+//! How: a slot of a directory is null or owns a `Box` of a child. Slots change only through
+//! [`Dir::install`], [`Dir::take`], [`Dir::put`] and [`Dir::swap`]; a child that `take` yields is
+//! either put elsewhere or retired through the epoch. The lifetime of a child reference is bounded
+//! by the borrow of its parent (so by the table) and by the pin.
 //!
-//! A leaf may be in slots of several tables (see [`slot`](super::slot)). Each of these slots has [`Marks`] in the low bits
-//! of its pointer, and none of them owns the leaf; the last sharer removes its marks and becomes the owner. A marked leaf
-//! is never retired.
+//! A leaf may be in slots of several tables (see [`slot`](super::slot)). Each of these slots has
+//! [`Marks`] in the low bits of its pointer, and none of them owns the leaf; the last sharer
+//! removes its marks and becomes the owner. A marked leaf is never retired.
 #![allow(unsafe_code)]
 
 use super::{index::ENTRIES, leaf::Leaf};
@@ -27,7 +29,8 @@ pub(super) type Pud = Dir<Pmd>;
 /// The root: each slot spans 512 GiB.
 pub(super) type Pgd = Dir<Pud>;
 
-/// An epoch pin that was checked to be of this table's collector: it holds back the destruction of table pages.
+/// An epoch pin that was checked to be of this table's collector: it holds back the destruction of
+/// table pages.
 #[derive(Clone, Copy)]
 pub(in crate::mm) struct Pin<'p>(&'p Guard);
 
@@ -36,8 +39,8 @@ impl<'p> Pin<'p> {
     ///
     /// # Panics
     ///
-    /// If the guard is of another collector, which cannot happen: every entry point of the address space has checked its
-    /// token.
+    /// If the guard is of another collector, which cannot happen: every entry point of the address
+    /// space has checked its token.
     pub(super) fn new(epoch: &Epoch, guard: &'p Guard) -> Self {
         assert!(epoch.owns(guard), "pinned in another machine's epoch");
         Self(guard)
@@ -59,8 +62,8 @@ impl Marks {
     pub(super) const NONE: Self = Self(0);
     /// Other tables have the leaf as well.
     pub(super) const SHARED: Self = Self(1);
-    /// Other tables have the leaf as well, and this one inherited it by a fork: its entries count as not accessed, whatever
-    /// their bits say.
+    /// Other tables have the leaf as well, and this one inherited it by a fork: its entries count
+    /// as not accessed, whatever their bits say.
     pub(super) const INHERITED: Self = Self(3);
 
     pub(super) const fn is_shared(self) -> bool {
@@ -119,8 +122,8 @@ impl Seen<'_> {
 }
 
 impl Dir<Leaf> {
-    /// Returns how many slots from `i` on are empty. Slot `i` is counted without a look, since it may have been filled by
-    /// now.
+    /// Returns how many slots from `i` on are empty. Slot `i` is counted without a look, since it
+    /// may have been filled by now.
     pub(super) fn empty(&self, i: usize) -> u64 {
         let more = self.slots[i + 1..].iter();
         let empty = |slot: &&AtomicPtr<Leaf>| slot.load(Ordering::Relaxed).is_null();
@@ -130,13 +133,15 @@ impl Dir<Leaf> {
     #[inline]
     pub(super) fn seen<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<Seen<'g>> {
         let word = self.slots[i].load(Ordering::Acquire);
-        // SAFETY: as in `child`. A shared leaf is given to the epoch only after every slot has lost it.
+        // SAFETY: as in `child`. A shared leaf is given to the epoch only after every slot has lost
+        // it.
         let leaf = unsafe { plain(word).as_ref() }?;
         Some(Seen { leaf, word })
     }
     /// Returns true if the slot still has the same leaf with the same marks.
     ///
-    /// Acquire: a reader that finds them unchanged read the entry before any other table changed it.
+    /// Acquire: a reader that finds them unchanged read the entry before any other table changed
+    /// it.
     #[inline]
     pub(super) fn has_still(&self, i: usize, seen: Seen<'_>) -> bool {
         self.slots[i].load(Ordering::Acquire) == seen.word
@@ -145,8 +150,8 @@ impl Dir<Leaf> {
     pub(super) fn remark(&self, i: usize, seen: Seen<'_>, marks: Marks) -> bool {
         self.swap(i, seen.word, seen.marked(marks))
     }
-    /// Replaces a shared leaf by `own` or by nothing, if it is still there; returns whether it did. The caller holds the
-    /// lock of the shared leaf and counts this table out.
+    /// Replaces a shared leaf by `own` or by nothing, if it is still there; returns whether it did.
+    /// The caller holds the lock of the shared leaf and counts this table out.
     pub(super) fn leave(&self, i: usize, seen: Seen<'_>, own: Option<Box<Leaf>>) -> bool {
         debug_assert!(seen.marks().is_shared(), "it would be lost");
         let own = own.map_or(ptr::null_mut(), Box::into_raw);
@@ -168,8 +173,8 @@ impl Dir<Leaf> {
         drop(held);
         assert!(done, "a table is shared into an empty slot only");
     }
-    /// Replaces `from` by `to`; returns whether `from` was there. Needs no lock where a leaf is there, because `install` and
-    /// `put` store into empty slots only.
+    /// Replaces `from` by `to`; returns whether `from` was there. Needs no lock where a leaf is
+    /// there, because `install` and `put` store into empty slots only.
     fn swap(&self, i: usize, from: *mut Leaf, to: *mut Leaf) -> bool {
         self.slots[i]
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
@@ -183,8 +188,8 @@ pub(in crate::mm) struct Dir<C: Child> {
     lock: Mutex<()>,
 }
 
-/// A child taken out of its slot. Earlier pins may still read it, so it is not a `Box`, which would claim to be the only
-/// pointer.
+/// A child taken out of its slot. Earlier pins may still read it, so it is not a `Box`, which would
+/// claim to be the only pointer.
 #[must_use]
 pub(in crate::mm) struct Taken<C: Child>(NonNull<C>);
 
@@ -204,8 +209,9 @@ impl<C: Child> Dir<C> {
     #[inline]
     pub(in crate::mm) fn child<'g>(&'g self, i: usize, _pin: Pin<'g>) -> Option<&'g C> {
         let child = self.slots[i].load(Ordering::Acquire);
-        // SAFETY: a non-null slot owns a live `Box<C>`. It is freed only by `Taken::retire`, through the epoch that
-        // `_pin` holds back for 'g, or by dropping this directory, which the borrow for 'g forbids.
+        // SAFETY: a non-null slot owns a live `Box<C>`. It is freed only by `Taken::retire`,
+        // through the epoch that `_pin` holds back for 'g, or by dropping this directory, which the
+        // borrow for 'g forbids.
         unsafe { plain(child).as_ref() }
     }
     /// Links a new child unless another thread was first; returns whether it did.
@@ -245,8 +251,9 @@ impl<C: Child> Dir<C> {
 impl<C: Child> Taken<C> {
     /// The page itself, for counting the tables below it.
     pub(super) fn page(&self) -> &C {
-        // SAFETY: owned by this value, alive until it is put elsewhere or retired, both of which consume it; only shared
-        // references to it exist. Other tables that have it as well do not free it before this one has left.
+        // SAFETY: owned by this value, alive until it is put elsewhere or retired, both of which
+        // consume it; only shared references to it exist. Other tables that have it as well do not
+        // free it before this one has left.
         unsafe { &*plain(self.0.as_ptr()) }
     }
     /// Destroys the page and all below it once every present pin has ended.
@@ -258,11 +265,12 @@ impl<C: Child> Taken<C> {
         let child = self.0;
         assert!(is_own(child.as_ptr()), "a shared table is left, not freed");
         let destroy = move || {
-            // SAFETY: from `Box::into_raw`, unlinked, and every pin that could have seen it has gone.
+            // SAFETY: from `Box::into_raw`, unlinked, and every pin that could have seen it has
+            // gone.
             drop(unsafe { Box::from_raw(child.as_ptr()) });
         };
-        // SAFETY: the page is unlinked, so later pins cannot reach it; `C` is `Send` and 'static, so any thread may
-        // drop it at any later time.
+        // SAFETY: the page is unlinked, so later pins cannot reach it; `C` is `Send` and 'static,
+        // so any thread may drop it at any later time.
         unsafe { pin.0.defer_unchecked(destroy) };
     }
 }

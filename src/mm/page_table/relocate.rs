@@ -7,10 +7,11 @@ use crate::{
 };
 
 impl PageTable {
-    /// Moves 1 GiB by its one third-level entry; both addresses are multiples of 1 GiB (`move_normal_pud`).
+    /// Moves 1 GiB by its one third-level entry; both addresses are multiples of 1 GiB
+    /// (`move_normal_pud`).
     ///
-    /// Returns false if the source has no such table or the target has one already: the move must be done at a lower level.
-    /// The table above the target is made in any case.
+    /// Returns false if the source has no such table or the target has one already: the move must
+    /// be done at a lower level. The table above the target is made in any case.
     pub(in crate::mm) fn move_pud(
         &self,
         from: Vpn,
@@ -30,9 +31,11 @@ impl PageTable {
         }
         Ok(true)
     }
-    /// Moves 2 MiB by its one second-level entry; both addresses are multiples of 2 MiB (`move_normal_pmd`).
+    /// Moves 2 MiB by its one second-level entry; both addresses are multiples of 2 MiB
+    /// (`move_normal_pmd`).
     ///
-    /// Returns false as [`move_pud`](Self::move_pud) does. The table above the target is made in any case.
+    /// Returns false as [`move_pud`](Self::move_pud) does. The table above the target is made in
+    /// any case.
     pub(in crate::mm) fn move_pmd(
         &self,
         from: Vpn,

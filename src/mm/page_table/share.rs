@@ -1,8 +1,9 @@
-//! Sharing leaves between address spaces: fork without copying tables (Zhao et al., "On-demand-fork", EuroSys 2021).
+//! Sharing leaves between address spaces: fork without copying tables (Zhao et al.,
+//! "On-demand-fork", EuroSys 2021).
 //!
-//! [`PageTable::share`] links a leaf into a second table, [`PageTable::leave`] and [`PageTable::give_up_shared`] take it out
-//! of one. Reading and locking a
-//! shared leaf is in [`slot`](super::slot), the reasons in `docs/adr/0014-a-shared-table-is-marked-in-its-slots.md`.
+//! [`PageTable::share`] links a leaf into a second table, [`PageTable::leave`] and
+//! [`PageTable::give_up_shared`] take it out of one. Reading and locking a shared leaf is in
+//! [`slot`](super::slot), the reasons in `docs/adr/0014-a-shared-table-is-marked-in-its-slots.md`.
 
 use super::{
     index::slot,
@@ -17,10 +18,11 @@ use crate::{
 };
 
 impl PageTable {
-    /// Links a leaf of another table, found at `at` there, at the same place here, to be shared from now on.
+    /// Links a leaf of another table, found at `at` there, at the same place here, to be shared
+    /// from now on.
     ///
-    /// Returns false if it cannot be shared: a leaf is here already, the other one maps a huge page, or it was taken out or
-    /// changed hands meanwhile.
+    /// Returns false if it cannot be shared: a leaf is here already, the other one maps a huge
+    /// page, or it was taken out or changed hands meanwhile.
     pub(in crate::mm) fn share(
         &self,
         at: Vpn,
@@ -46,7 +48,8 @@ impl PageTable {
         pmd.join(slot(at, PMD_PAGES), leaf.seen);
         Ok(true)
     }
-    /// Takes a shared leaf out of this table; other tables keep it. `gone` gets each entry that was counted for this table.
+    /// Takes a shared leaf out of this table; other tables keep it. `gone` gets each entry that was
+    /// counted for this table.
     ///
     /// Returns false, and changes nothing, if no other table has the leaf.
     pub(in crate::mm) fn leave(&self, leaf: LeafAt<'_>, mut gone: impl FnMut(RawPte)) -> bool {
@@ -68,10 +71,11 @@ impl PageTable {
         self.give_tables(1);
         true
     }
-    /// Takes a shared leaf out of this table and gives up what its entries held, so that it is not copied only to be
-    /// emptied.
+    /// Takes a shared leaf out of this table and gives up what its entries held, so that it is not
+    /// copied only to be emptied.
     ///
-    /// Returns false, and changes nothing, if no other table has the leaf or if `part` is not all of it.
+    /// Returns false, and changes nothing, if no other table has the leaf or if `part` is not all
+    /// of it.
     pub(in crate::mm) fn give_up_shared(&self, part: VpnRange, leaf: LeafAt<'_>) -> bool {
         if part.pages() != PMD_PAGES {
             return false;

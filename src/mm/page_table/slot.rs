@@ -1,14 +1,15 @@
 //! [`LeafAt`]: a leaf as it was found in its slot, perhaps shared with other address spaces.
 //!
-//! Guarantee: a fork that shares leaves cannot be told from one that copied. A reader of an entry sees the value that the
-//! copy would hold; a caller that wants the lock of a shared leaf gets the lock of a leaf of its own, made then. Only the
-//! counts of a frame, read by its number, are behind until a sharer has unshared the leaf, or until
-//! [`LeafAt::settle_counts`].
+//! Guarantee: a fork that shares leaves cannot be told from one that copied. A reader of an entry
+//! sees the value that the copy would hold; a caller that wants the lock of a shared leaf gets the
+//! lock of a leaf of its own, made then. Only the counts of a frame, read by its number, are behind
+//! until a sharer has unshared the leaf, or until [`LeafAt::settle_counts`].
 //!
-//! How: a shared leaf is in a slot of each sharer's table. The slot is marked, as the R/W bit of a directory's entry
-//! protects everything below it. The entries keep their rights and are read as if they had none. The lock of the leaf guards
-//! [`Sharers`] and the marks. Entries of a shared leaf never change visibly. So a reader without a lock, whose leaf may have
-//! become another table's meanwhile, looks at its slot again after it read an entry: if the mark is still there, the entry
+//! How: a shared leaf is in a slot of each sharer's table. The slot is marked, as the R/W bit of a
+//! directory's entry protects everything below it. The entries keep their rights and are read as if
+//! they had none. The lock of the leaf guards [`Sharers`] and the marks. Entries of a shared leaf
+//! never change visibly. So a reader without a lock, whose leaf may have become another table's
+//! meanwhile, looks at its slot again after it read an entry: if the mark is still there, the entry
 //! was valid. `docs/adr/0014-a-shared-table-is-marked-in-its-slots.md` has the whole protocol.
 
 use super::{
@@ -27,7 +28,8 @@ fn whole() -> VpnRange {
     VpnRange::new(Vpn(0), Vpn(PMD_PAGES)).expect("not empty")
 }
 
-/// Adds `more` references to the frame or slot of an entry, for as many copies of it. The page is not exclusive afterwards.
+/// Adds `more` references to the frame or slot of an entry, for as many copies of it. The page is
+/// not exclusive afterwards.
 #[inline]
 pub(in crate::mm) fn count_copies(mem: &PhysMem, pte: RawPte, more: u32) {
     if let Some(pfn) = pte.counted() {
@@ -85,8 +87,8 @@ impl<'g> LeafAt<'g> {
     pub(super) fn is_still_there(&self) -> bool {
         self.pmd.has_still(self.i, self.seen)
     }
-    /// Returns true if the leaf maps a huge page as one. A shared leaf never does; the test of the marks comes first because
-    /// the leaf may become another table's and then map one.
+    /// Returns true if the leaf maps a huge page as one. A shared leaf never does; the test of the
+    /// marks comes first because the leaf may become another table's and then map one.
     #[inline]
     pub(in crate::mm) fn is_huge(&self) -> bool {
         !self.is_shared() && self.seen.leaf.is_huge()
@@ -112,7 +114,8 @@ impl<'g> LeafAt<'g> {
             }
         }
     }
-    /// Reads one entry of a shared leaf without the second look at the slot: a mistake, for the test that shows it.
+    /// Reads one entry of a shared leaf without the second look at the slot: a mistake, for the
+    /// test that shows it.
     #[cfg(test)]
     pub(super) fn peek_blindly(&self, at: Vpn) -> RawPte {
         view(self.seen.leaf.peek(at), self.seen.marks())
@@ -122,7 +125,8 @@ impl<'g> LeafAt<'g> {
         let mut now = self;
         loop {
             let pte = now.seen.leaf.peek(at);
-            // If the leaf became another table's, its mark went before that table wrote an entry (acquire in `has_still`).
+            // Another table may own the leaf by now and have changed the entry. Then this slot had
+            // lost the leaf before that (acquire in `has_still`): look again.
             if !now.is_shared() || now.is_still_there() {
                 return view(pte, now.seen.marks());
             }
@@ -132,7 +136,8 @@ impl<'g> LeafAt<'g> {
             }
         }
     }
-    /// Locks the leaf, unsharing it first if it is shared. Returns `None` if the slot is empty by now.
+    /// Locks the leaf, unsharing it first if it is shared. Returns `None` if the slot is empty by
+    /// now.
     ///
     /// Unsharing asks for no permission to allocate here: operations that must not fail use this.
     pub(in crate::mm) fn lock(self) -> Option<LockedLeaf<'g>> {
@@ -171,7 +176,8 @@ impl<'g> LeafAt<'g> {
             }
         }
     }
-    /// Locks two leaves that no other operation can take out of their slots meanwhile; locks once if they are the same.
+    /// Locks two leaves that no other operation can take out of their slots meanwhile; locks once
+    /// if they are the same.
     ///
     /// # Errors
     ///
@@ -197,7 +203,8 @@ impl<'g> LeafAt<'g> {
         Ok((a, Some(b)))
     }
 
-    /// Replaces the shared leaf by one of this table alone; does nothing if another thread was first.
+    /// Replaces the shared leaf by one of this table alone; does nothing if another thread was
+    /// first.
     #[cold]
     fn unshare(self, ask: impl Fn() -> Result<(), NoMemory>) -> Result<(), NoMemory> {
         let mut locked = self.seen.leaf.lock();
@@ -234,7 +241,8 @@ impl<'g> LeafAt<'g> {
     }
 }
 
-/// Adds the sharers that the counts of the frames do not know of, and marks the entries as a fork that copies would.
+/// Adds the sharers that the counts of the frames do not know of, and marks the entries as a fork
+/// that copies would.
 fn settle_counts(locked: &mut LockedLeaf<'_>, mem: &PhysMem) {
     let Sharers {
         tables,

@@ -2,7 +2,7 @@
 
 use super::{
     index::{root_slot, slot},
-    leaf::Leaf,
+    leaf::{Leaf, LockedLeaf},
     node::{Child, Dir, Pgd, Pin, Pmd, Pud},
     slot::LeafAt,
 };
@@ -14,7 +14,7 @@ use crate::{
     sync::{AtomicUsize, Ordering},
 };
 use crossbeam_epoch::Guard;
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 /// The page table of one address space.
 pub(in crate::mm) struct PageTable {
@@ -118,7 +118,8 @@ impl PageTable {
     pub(in crate::mm) fn make_pud_for(&self, at: Vpn, pin: Pin<'_>) -> Result<(), NoMemory> {
         self.make_pud(at, pin).map(|_| ())
     }
-    /// The table of 2-MiB entries for `at`, made with the tables above it if there is none (`pmd_alloc`).
+    /// The table of 2-MiB entries for `at`, made with the tables above it if there is none
+    /// (`pmd_alloc`).
     pub(in crate::mm) fn make_pmd<'g>(
         &'g self,
         at: Vpn,
@@ -152,9 +153,11 @@ impl PageTable {
         }
     }
 
-    /// Visits every leaf that overlaps `range`, ascending, with its part of the range; stops at the first error.
+    /// Visits every leaf that overlaps `range`, ascending, with its part of the range; stops at the
+    /// first error.
     ///
-    /// Costs one step for each table and for each run of empty slots; nothing above the address space.
+    /// Costs one step for each table and for each run of empty slots; nothing above the address
+    /// space.
     pub(in crate::mm) fn leaves<E>(
         &self,
         range: VpnRange,
@@ -184,7 +187,34 @@ impl PageTable {
         }
         Ok(())
     }
-    /// Start of the first 1-GiB block of `range` that has a table of 2-MiB entries, clipped to the range.
+    /// Visits every leaf that overlaps `range`, ascending, with its part of the range.
+    pub(in crate::mm) fn for_each_leaf(
+        &self,
+        range: VpnRange,
+        pin: Pin<'_>,
+        mut visit: impl FnMut(VpnRange, LeafAt<'_>),
+    ) {
+        let Ok(()) = self.leaves(range, pin, |part, leaf| {
+            visit(part, leaf);
+            Ok::<(), Infallible>(())
+        });
+    }
+    /// Visits every leaf that overlaps `range` with its lock held, ascending. A leaf that is taken
+    /// out of its slot meanwhile has no entries and is skipped.
+    pub(in crate::mm) fn for_each_locked_leaf(
+        &self,
+        range: VpnRange,
+        pin: Pin<'_>,
+        mut visit: impl FnMut(VpnRange, LockedLeaf<'_>),
+    ) {
+        self.for_each_leaf(range, pin, |part, leaf| {
+            if let Some(leaf) = leaf.lock() {
+                visit(part, leaf);
+            }
+        });
+    }
+    /// Start of the first 1-GiB block of `range` that has a table of 2-MiB entries, clipped to the
+    /// range.
     pub(in crate::mm) fn first_pmd(&self, range: VpnRange, pin: Pin<'_>) -> Option<Vpn> {
         let mut at = range.start();
         while at < range.end().min(Vpn(TASK_PAGES)) {

@@ -1,4 +1,4 @@
-//! Tables made, found, moved and freed; readers under a pin outlive the unlinking.
+//! Tables are made, found, moved, shared and freed; a reader under a pin outlives the unlinking.
 
 use super::{Bounds, LeafAt, PageTable};
 use crate::{
@@ -178,7 +178,7 @@ fn a_reader_under_a_pin_outlives_the_freeing_of_its_table() {
     assert_eq!(table.tables(), 0);
 }
 
-/// An entry that counts nothing and stays what it is.
+/// An entry that holds no count and that sharing does not change.
 fn mark(n: u64) -> RawPte {
     RawPte::file(n)
 }
@@ -214,11 +214,11 @@ fn a_shared_leaf_reads_as_its_copy_would_and_the_last_one_keeps_it() {
     assert_eq!(ours.peek(at), own.wrprotect());
     assert_eq!(theirs.peek(at), own.wrprotect().mkold());
     assert_eq!((mem.mapcount(pfn), child.tables()), (1, table.tables()));
-    // The child wants its own: both are counted, and what it does is its business.
+    // The child unshares: both are counted now, and its changes are its own.
     set(theirs, 7, own.wrprotect().mkold().mkyoung());
     assert_eq!(mem.mapcount(pfn), 2);
     assert_eq!(ours.peek(at), own.wrprotect());
-    // The parent is the last: it takes the table as it is, and no count changes.
+    // The parent is the last sharer: it takes the leaf as it is, and no count changes.
     drop(table.leaf(at, pin).unwrap().lock());
     assert_eq!(
         (mem.mapcount(pfn), table.leaf(at, pin).unwrap().peek(at)),
@@ -260,7 +260,7 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
             (true, i32::from(counted), false)
         );
         assert_eq!(mem.mapcount(pfn), 1);
-        // The last one does not leave: it empties its own.
+        // The last sharer does not leave: it empties its own leaf.
         let last = child.leaf(Vpn(7), pin).unwrap();
         assert!(!child.leave(last, |_| unreachable!("it is kept")));
         set(last, 7, RawPte::NONE);
@@ -271,7 +271,7 @@ fn a_shared_leaf_is_left_whether_counted_or_not() {
     }
 }
 
-/// Found before its table got a leaf of its own, read after another's owner had changed the old one.
+/// A leaf is found before its table unshares it, and read after another table changed it.
 #[test]
 fn who_is_late_does_not_read_what_has_become_anothers() {
     let (table, epoch) = table();
@@ -284,7 +284,7 @@ fn who_is_late_does_not_read_what_has_become_anothers() {
     set(table.leaf(Vpn(7), pin).unwrap(), 7, mark(2));
     set(child.leaf(Vpn(7), pin).unwrap(), 7, mark(3));
     assert_eq!(late.peek(Vpn(7)), mark(2));
-    // The twin: without another look at the slot it is the child's.
+    // The failing twin: without a second look at the slot the entry of the child is read.
     assert_eq!(late.peek_blindly(Vpn(7)), mark(3));
     table.free_all(pin);
     child.free_all(pin);

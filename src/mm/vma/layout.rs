@@ -1,4 +1,5 @@
-//! What the mmap lock guards: the VMAs, the accounts over them, the limits.
+//! [`Layout`]: the value behind the mmap lock. All VMAs of an address space, their accounts, the
+//! limits.
 
 use super::{Vma, tree::VmaTree};
 use crate::mm::{
@@ -14,23 +15,23 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// Resource limits of a process, in bytes; `u64::MAX` is no limit.
+/// Resource limits of an address space, in bytes; `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `RLIMIT_AS`.
+    /// Most bytes mapped (`RLIMIT_AS`).
     pub address_space: u64,
-    /// `RLIMIT_DATA`.
+    /// Most bytes of private writable memory (`RLIMIT_DATA`).
     pub data: u64,
-    /// `RLIMIT_STACK`.
+    /// Most bytes of a growing stack (`RLIMIT_STACK`).
     pub stack: u64,
-    /// `RLIMIT_MEMLOCK`.
+    /// Most bytes locked, without `ipc_lock` (`RLIMIT_MEMLOCK`).
     pub memlock: u64,
-    /// `CAP_IPC_LOCK`: locks without limit.
+    /// The right to lock memory without limit (`CAP_IPC_LOCK`).
     pub ipc_lock: bool,
 }
 
 impl Default for Limits {
-    /// No limits but a stack of 8 MiB, and the right to lock: what root has.
+    /// The limits of root: no limit but a stack of 8 MiB, and the right to lock.
     fn default() -> Self {
         Self {
             address_space: u64::MAX,
@@ -42,7 +43,8 @@ impl Default for Limits {
     }
 }
 
-/// Memory that is promised to what is about to be mapped; taken back unless that came to be.
+/// Pages charged to the commit limit for a mapping that is about to be made; uncharged on drop,
+/// unless [kept](Self::keep).
 #[must_use]
 pub(in crate::mm) struct Promise<'m> {
     commit: &'m Commit,
@@ -50,12 +52,12 @@ pub(in crate::mm) struct Promise<'m> {
 }
 
 impl<'m> Promise<'m> {
-    /// Takes over a promise that was made.
+    /// Takes over `pages` that were charged before.
     pub(in crate::mm) fn made(machine: &'m Machine, pages: u64) -> Self {
         let commit = machine.commit();
         Self { commit, pages }
     }
-    /// It belongs to the mapping from here on.
+    /// Passes the charge on to the mapping.
     pub(in crate::mm) fn keep(mut self) {
         self.pages = 0;
     }
@@ -69,13 +71,13 @@ impl Drop for Promise<'_> {
     }
 }
 
-/// The mappings of one address space.
+/// All VMAs of one address space, with accounts and limits.
 pub(in crate::mm) struct Layout {
     pub(in crate::mm) machine: Arc<Machine>,
-    /// The address space itself, for the reverse maps.
+    /// The address space, as the reverse maps refer to it.
     pub(in crate::mm) space: Weak<dyn RmapTarget>,
     pub(in crate::mm) vmas: VmaTree<Vma>,
-    /// Pages mapped: `mm->total_vm`.
+    /// Pages mapped (`mm->total_vm`).
     pub(in crate::mm) total_vm: u64,
     /// Pages in locked VMAs.
     pub(in crate::mm) locked_vm: u64,
@@ -85,24 +87,26 @@ pub(in crate::mm) struct Layout {
     pub(in crate::mm) start_brk: u64,
     /// Current break, in bytes.
     pub(in crate::mm) brk: u64,
-    /// What `remap_file_pages` does.
+    /// How `remap_file_pages` works.
     pub(in crate::mm) remap_mode: RemapMode,
-    /// Flags every new VMA gets: `mlockall(MCL_FUTURE)`.
+    /// Flags that every new VMA gets (`mlockall(MCL_FUTURE)`).
     pub(in crate::mm) def_flags: VmFlags,
     pub(in crate::mm) limits: Limits,
-    /// All memory that can be merged is to be (`MMF_VM_MERGE_ANY`).
+    /// All memory that same-page merging can merge is mergeable (`MMF_VM_MERGE_ANY`).
     pub(in crate::mm) merge_all: bool,
-    /// When it first had memory to be merged; none: it has none.
+    /// Place in the order in which the machine's address spaces first had mergeable memory; `None`
+    /// without such memory.
     pub(in crate::mm) merge_turn: Option<u64>,
-    /// Mappings without an address are placed below this.
+    /// Page below which mappings without an address are placed.
     pub(in crate::mm) mmap_base: Vpn,
-    /// Start address of the initial stack, for the name `[stack]`; 0: none.
+    /// Start address of the initial stack, for the name `[stack]`; 0 if there is none.
     pub(in crate::mm) start_stack: u64,
 }
 
 impl Layout {
+    /// Creates a layout without VMAs, for the address space `space`.
     pub(in crate::mm) fn new(machine: &Arc<Machine>, space: Weak<dyn RmapTarget>) -> Self {
-        // Any constant will do: Linux's depends on the stack limit and on chance.
+        // Linux's base depends on the stack limit and is random; any constant is within that.
         let mmap_base = Vpn::containing(TASK_SIZE - (128 << 20));
         Self {
             machine: Arc::clone(machine),
@@ -123,7 +127,8 @@ impl Layout {
         }
     }
 
-    /// `may_expand_vm`: room for `pages` more under `RLIMIT_AS` and `RLIMIT_DATA`.
+    /// Checks that `pages` more with these flags fit `RLIMIT_AS` and `RLIMIT_DATA`
+    /// (`may_expand_vm`).
     pub(in crate::mm) fn may_expand(&self, flags: VmFlags, pages: u64) -> Result<(), LimitError> {
         let over = |now: u64, limit: u64| {
             limit != u64::MAX && now.saturating_add(pages) > limit >> PAGE_SHIFT
@@ -136,15 +141,16 @@ impl Layout {
         }
         Ok(())
     }
-    /// `mlock_future_ok`: room for `pages` more locked ones.
+    /// Returns true if `pages` more may be locked (`mlock_future_ok`).
     pub(in crate::mm) fn may_lock(&self, pages: u64) -> bool {
         self.limits.ipc_lock
             || self.locked_vm.saturating_add(pages) <= self.limits.memlock >> PAGE_SHIFT
     }
-    /// `can_do_mlock`: the right to lock anything at all.
+    /// Returns true if anything may be locked at all (`can_do_mlock`).
     pub(in crate::mm) fn can_mlock(&self) -> bool {
         self.limits.ipc_lock || self.limits.memlock != 0
     }
+    /// Charges `pages` to the commit limit of the machine.
     pub(in crate::mm) fn charge(&self, pages: u64) -> Result<(), LimitError> {
         if self.machine.commit().charge(pages) {
             Ok(())
@@ -152,6 +158,7 @@ impl Layout {
             Err(LimitError::Commit { pages })
         }
     }
+    /// Takes `pages` off the commit account of the machine.
     pub(in crate::mm) fn uncharge(&self, pages: u64) {
         self.machine.commit().uncharge(pages);
     }
@@ -170,18 +177,18 @@ impl Layout {
             self.data_vm -= pages;
         }
     }
-    /// The same pages with other rights.
+    /// Moves `pages` in the accounts from one set of flags to another.
     pub(in crate::mm) fn reaccount(&mut self, old: VmFlags, new: VmFlags, pages: u64) {
         self.unaccount(old, pages);
         self.account(new, pages);
     }
 
-    /// Puts a VMA in; its reverse maps know it first.
+    /// Adds a VMA, after its reverse maps know it.
     pub(in crate::mm) fn insert(&mut self, mut vma: Vma) {
         vma.follow(&self.space);
         self.vmas.insert(vma);
     }
-    /// Changes the VMA that starts at `start`, its reverse maps with it.
+    /// Changes the VMA that starts at `start`, and its places in the reverse maps.
     pub(in crate::mm) fn change<T>(&mut self, start: Vpn, change: impl FnOnce(&mut Vma) -> T) -> T {
         let space = &self.space;
         self.vmas.update(start, |vma| {
@@ -190,7 +197,7 @@ impl Layout {
             out
         })
     }
-    /// The VMA at `start` is about to cover `range`: its reverse maps know that already.
+    /// Tells the reverse maps that the VMA at `start` is about to cover `range`.
     pub(in crate::mm) fn announce(&mut self, start: Vpn, range: VpnRange) {
         let space = &self.space;
         self.vmas.update(start, |vma| {
@@ -200,14 +207,14 @@ impl Layout {
             vma.follow_as(&place);
         });
     }
-    /// Waits until every walk that is now under way over a reverse map of these VMAs has ended.
+    /// Waits until every present walk over a reverse map of these VMAs has ended.
     pub(in crate::mm) fn drain_walks(&self) {
         for vma in self.vmas.iter() {
             drop(vma.walks().freeze());
         }
     }
 
-    /// Asks whether a VMA may be allocated.
+    /// Fails if the allocation of a VMA is made to fail on purpose ([`AllocKind::Vma`]).
     pub(in crate::mm) fn alloc_vma(&self) -> Result<(), VmaError> {
         self.inject(AllocKind::Vma, NoMemory::Vma)?;
         Ok(())
@@ -215,7 +222,7 @@ impl Layout {
     fn inject(&self, kind: AllocKind, what: NoMemory) -> Result<(), NoMemory> {
         self.machine.mem().inject().check(kind).map_err(|_| what)
     }
-    /// Refuses a split when the map is full (`split_vma`).
+    /// Fails if the address space has as many VMAs as it may have (`split_vma`).
     pub(in crate::mm) fn check_map_count(&self) -> Result<(), VmaError> {
         let count = self.vmas.len();
         if count >= self.machine.config().max_map_count {
@@ -224,13 +231,13 @@ impl Layout {
         Ok(())
     }
 
-    /// Gives the VMA at `at` an anon_vma if it has none: a suitable neighbour's, else a new one
-    /// (`__anon_vma_prepare`). Runs with the mmap lock held at least for reading.
+    /// Makes sure that the VMA at `at` has an anonymous family: that of a suitable neighbour, else
+    /// a new one (`__anon_vma_prepare`). The mmap lock is held at least shared.
     pub(in crate::mm) fn prepare_anon(&self, at: Vpn) -> Result<(), NoMemory> {
         let vma = self.vmas.get(at).expect("caller found a VMA there");
         self.anon_of(vma).map(|_| ())
     }
-    /// The node that new private pages of `vma` belong to, made if need be.
+    /// The anonymous family that new private pages of `vma` belong to, made if there is none.
     pub(in crate::mm) fn anon_of<'v>(&self, vma: &'v Vma) -> Result<&'v Arc<AnonVma>, NoMemory> {
         if let Some(link) = vma.anon.get() {
             return Ok(link.node());
@@ -241,10 +248,11 @@ impl Layout {
             None => AnonLink::fresh(self.machine.registry()),
         };
         link.follow(&vma.place(&self.space));
-        // A racing fault may have been first; its link is as good as this one.
+        // Another fault may have been first; its link serves as well.
         Ok(vma.anon.get_or_init(|| link).node())
     }
-    /// `find_mergeable_anon_vma`: the next VMA's before the previous one's.
+    /// The anonymous family of a neighbour that `vma` may join, the next VMA's before the previous
+    /// one's (`find_mergeable_anon_vma`).
     fn neighbour_anon(&self, vma: &Vma) -> Option<&AnonLink> {
         let single = |v: &'_ Vma| v.anon.get().is_some_and(AnonLink::is_singular);
         let next = self
@@ -258,7 +266,8 @@ impl Layout {
         });
         neighbour.and_then(|v| v.anon.get())
     }
-    /// The ranges, each with all of the VMAs that it has pages of or touches.
+    /// Extends each range by the VMAs that it overlaps or touches: all that an operation on it can
+    /// split or merge.
     pub(in crate::mm) fn extent_of(&self, ranges: &[VpnRange]) -> Ranges {
         let with = |range: &VpnRange| {
             let (first, last) = (
@@ -271,7 +280,7 @@ impl Layout {
         };
         ranges.iter().map(with).collect()
     }
-    /// Whether any VMA has a page in `range` (`find_vma_intersection`).
+    /// Returns true if any VMA has a page in `range` (`find_vma_intersection`).
     pub(in crate::mm) fn occupied(&self, range: VpnRange) -> bool {
         self.vmas
             .find_range(range.start())

@@ -1,4 +1,16 @@
-//! A VMA: a range of pages with one set of rights, one object behind it and one place in the anonymous family.
+//! VMAs: ranges of pages with one set of rights, one object behind them and one anonymous family;
+//! and the layout of an address space, which is all of its VMAs.
+//!
+//! Everything here changes only under the mmap lock held exclusively, but for the anonymous family
+//! of a VMA, which the first write fault sets once under the lock held shared. The reverse maps
+//! learn of a VMA's new place before its old place is given up, so that a walk over them never
+//! misses a page (`docs/adr/0005-reverse-maps-know-the-new-place-first.md`).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
+//! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
+//! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
 pub(in crate::mm) mod layout;
 pub(in crate::mm) mod tree;
@@ -13,27 +25,28 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
-/// One mapping. Its fields change only under the mmap lock held for writing, but for `anon`, which the first write
-/// fault sets once under the lock held for reading.
+/// One mapping. Its fields change only under the mmap lock held exclusively, but for `anon`, which
+/// the first write fault sets once under the lock held shared.
 #[derive(Debug)]
 pub(super) struct Vma {
     start: Vpn,
     end: Vpn,
-    /// Page offset of `start`: into the object, or for private anonymous memory the page number at which it was
-    /// mapped. Linear within the VMA.
+    /// Page offset of `start`: in the object, or for private anonymous memory the page number at
+    /// which it was mapped first. Linear within the VMA.
     pub(super) pgoff: u64,
     pub(super) flags: VmFlags,
-    /// None: private anonymous memory.
+    /// The mapped file; `None` for private anonymous memory.
     pub(super) file: Option<Arc<File>>,
-    /// Its place in the reverse map of the object, once it is in the layout.
+    /// Place in the reverse map of the object; set once the VMA is in the layout.
     file_link: Option<FileLink>,
-    /// Unset until the first private page is written ("unfaulted").
+    /// Place in the anonymous family; unset until the first private page is written ("unfaulted").
     pub(super) anon: OnceLock<AnonLink>,
-    /// What the program calls this memory; memory of different names does not merge.
+    /// Name that the program gave this memory; VMAs with different names do not merge.
     pub(super) label: Option<Arc<str>>,
 }
 
 impl Vma {
+    /// Creates a VMA that is in no layout and no reverse map yet.
     pub(super) fn new(
         range: VpnRange,
         pgoff: u64,
@@ -67,17 +80,17 @@ impl Vma {
     pub(super) fn pages(&self) -> u64 {
         self.end.0 - self.start.0
     }
-    /// Moves both ends, the page offset with the start (`vma_set_range`).
+    /// Sets both ends and the page offset of the new start (`vma_set_range`).
     pub(super) fn set_range(&mut self, range: VpnRange, pgoff: u64) {
         self.start = range.start();
         self.end = range.end();
         self.pgoff = pgoff;
     }
-    /// Page offset of `at`, which lies inside.
+    /// Page offset of `at`, which must lie inside.
     pub(super) fn pgoff_at(&self, at: Vpn) -> u64 {
         self.pgoff + (at.0 - self.start.0)
     }
-    /// Page offset that a VMA starting right behind this one must have to continue it.
+    /// Page offset that a VMA right behind this one needs to continue it.
     #[inline]
     pub(super) fn pgoff_end(&self) -> u64 {
         self.pgoff.wrapping_add(self.pages())
@@ -90,7 +103,9 @@ impl Vma {
     pub(super) fn anon_node(&self) -> Option<&Arc<AnonVma>> {
         self.anon.get().map(AnonLink::node)
     }
-    /// Same in everything but the place: what a split or a copy starts from (`vm_area_dup`, `anon_vma_clone`).
+    /// Copies the VMA for a split, a move or a fork, with another range and page offset
+    /// (`vm_area_dup`, `anon_vma_clone`). The copy is of the same anonymous family, and in no
+    /// reverse map yet.
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
         let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
         dup.label.clone_from(&self.label);
@@ -102,7 +117,7 @@ impl Vma {
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
         self.file.as_ref().map(|f| f.object())
     }
-    /// Where it lies, for the reverse maps.
+    /// Range, page offset and flags as the reverse maps keep them.
     pub(super) fn place(&self, space: &Weak<dyn RmapTarget>) -> VmaPlacement {
         VmaPlacement {
             space: space.clone(),
@@ -112,14 +127,14 @@ impl Vma {
             nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }
-    /// A forked VMA enters the reverse map of its object behind its parent's.
+    /// Enters a forked VMA into the reverse map of its object, right behind its parent.
     pub(super) fn follow_parent(&mut self, parent: &Self, space: &Weak<dyn RmapTarget>) {
         if let Some(link) = &parent.file_link {
             let place = self.place(space);
             self.file_link = Some(link.fork(&place));
         }
     }
-    /// Enters into the reverse maps where it lies now.
+    /// Enters the present place into the reverse maps.
     pub(super) fn follow(&mut self, space: &Weak<dyn RmapTarget>) {
         if self.file.is_none() && self.anon.get().is_none() {
             return;
@@ -127,8 +142,8 @@ impl Vma {
         let place = self.place(space);
         self.follow_as(&place);
     }
-    /// The same for where it is about to lie: before its neighbour gives the place up, so that a walk never misses
-    /// a page between the two.
+    /// Enters a future place into the reverse maps. Due before a neighbour gives that place up, so
+    /// that a walk never misses a page between the two.
     pub(super) fn follow_as(&mut self, place: &VmaPlacement) {
         match (&mut self.file_link, &self.file) {
             (Some(link), _) => link.follow(place),
@@ -141,22 +156,24 @@ impl Vma {
             link.follow(place);
         }
     }
-    /// Its reverse maps.
+    /// The reverse maps that lead to this VMA.
     pub(super) fn walks(&self) -> Walks {
         Walks {
             object: self.file.as_ref().map(|f| Arc::clone(f.mapping())),
             anon: self.anon.get().cloned(),
         }
     }
-    /// `vma_supports_mlock`: special and droppable memory is never locked.
+    /// Returns true if `mlock` may lock the VMA: special and droppable memory is never locked
+    /// (`vma_supports_mlock`).
     pub(super) fn may_be_locked(&self) -> bool {
         !self.flags.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
     }
-    /// `VM_SEALED`.
+    /// Returns true if `mseal` sealed the VMA (`VM_SEALED`).
     pub(super) fn is_sealed(&self) -> bool {
         self.flags.contains(VmFlags::SEALED)
     }
-    /// May the neighbours `self` and `next` share an anon_vma? They may differ in what mprotect can change.
+    /// Returns true if this VMA and its neighbour `next` may share an anonymous family: they differ
+    /// at most in rights that `mprotect` can change (`anon_vma_compatible`).
     pub(super) fn anon_compatible(&self, next: &Self) -> bool {
         self.end == next.start
             && same_file(self.file.as_ref(), next.file.as_ref())
@@ -165,14 +182,15 @@ impl Vma {
     }
 }
 
-/// The reverse maps that lead to a VMA, also when it is gone.
+/// The reverse maps that lead to a VMA; valid also after the VMA is gone.
 pub(super) struct Walks {
     object: Option<Arc<Mapping>>,
     anon: Option<AnonLink>,
 }
 
 impl Walks {
-    /// Keeps walks over them out.
+    /// Waits for the walks over these reverse maps and keeps new ones out until the result is
+    /// dropped.
     pub(super) fn freeze(&self) -> SmallVec<[Frozen<'_>; 4]> {
         let object = self.object.iter().map(|mapping| mapping.freeze());
         let anon = self.anon.as_ref().map(AnonLink::freeze);
@@ -189,7 +207,7 @@ impl Span for Vma {
     fn end(&self) -> Vpn {
         self.end
     }
-    /// The flags: together with the range what most who look a VMA up want.
+    /// The flags: most look-ups want the range and these, and then read no VMA.
     #[inline]
     fn tag(&self) -> u64 {
         self.flags.bits()

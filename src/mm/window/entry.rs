@@ -1,8 +1,10 @@
 //! Entries inside a window: the lock of one leaf ([`PteTxn`]) and one entry under it ([`PteSlot`]).
 //!
-//! These are the only public way to clear, downgrade or replace an entry. A [`PteTxn`] exists only inside the closure of a
-//! window's walk, under an epoch pin and the leaf's lock, with an atomic context: nothing can sleep while entries are
-//! locked (`docs/adr/0002-leaf-locks-and-closures.md`). Entries outside the window's range cannot be reached.
+//! These are the only public way to clear, downgrade or replace an entry. A [`PteTxn`] exists only
+//! inside the closure of a window's walk, under an epoch pin and the leaf's lock, with an atomic
+//! context: nothing can sleep while entries are locked
+//! (`docs/adr/0002-leaf-locks-and-closures.md`). Entries outside the window's range cannot be
+//! reached.
 
 use crate::mm::{
     entry::{
@@ -91,7 +93,8 @@ impl<'s> PteSlot<'s> {
         self.leaf.set(self.at, RawPte::NONE);
         Some(Detached::new(pte, self.mem))
     }
-    /// Replaces the entry, which the caller read as `pte`, by `left`, and returns the contents of `pte`.
+    /// Replaces the entry, which the caller read as `pte`, by `left`, and returns the contents of
+    /// `pte`.
     pub(in crate::mm) fn take(self, pte: RawPte, left: RawPte) -> Option<Detached<'s>> {
         self.leaf.set(self.at, left);
         Some(Detached::new(pte, self.mem))
@@ -106,7 +109,8 @@ impl<'s> PteSlot<'s> {
         }
         was
     }
-    /// Removes write permission and the dirty mark, so that the next store faults (`page_vma_mkclean_one`).
+    /// Removes write permission and the dirty mark, so that the next store faults
+    /// (`page_vma_mkclean_one`).
     pub(in crate::mm) fn write_protect_clean(self) {
         let pte = self.raw();
         if let Some(pfn) = pte.counted().filter(|_| pte.is_dirty()) {
@@ -114,7 +118,8 @@ impl<'s> PteSlot<'s> {
         }
         self.leaf.set(self.at, pte.wrprotect().mkclean());
     }
-    /// Replaces the rights. An entry that is not present notes the rights that its page will come back with.
+    /// Replaces the rights. An entry that is not present notes the rights that its page will come
+    /// back with.
     pub(in crate::mm) fn protect(self, rights: Rights) {
         let pte = self.raw();
         let new = match pte.is_present() {
@@ -125,7 +130,8 @@ impl<'s> PteSlot<'s> {
             self.leaf.set(self.at, new);
         }
     }
-    /// Notes that a writable entry is about to become read-only: drivers that have the frame exported are told later.
+    /// Notes that a writable entry is about to become read-only: drivers that have the frame
+    /// exported are told later.
     pub(in crate::mm) fn lose_write(&self, pte: RawPte) {
         if let Some(pfn) = pte.counted() {
             self.mem.lose_write(pfn);

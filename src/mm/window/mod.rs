@@ -1,17 +1,21 @@
-//! The invalidation window of an address space: the only way to take rights or pages from page-table entries.
+//! The invalidation window of an address space: the only way to take rights or pages from
+//! page-table entries.
 //!
-//! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its translations of the
-//! range and gets no new ones. Entries are cleared, downgraded or replaced through a window alone; filling an empty entry or
-//! giving rights back needs none.
+//! Guarantee: while an [`InvalidationWindow`] lives, every registered external MMU has dropped its
+//! translations of the range and gets no new ones. Entries are cleared, downgraded or replaced
+//! through a window alone; filling an empty entry or giving rights back needs none.
 //!
 //! A window goes through four steps:
 //!
-//! 1. *Opening.* A [`Lease`](crate::mm::Lease) proves that the mappings are stable. The range goes on the board, so that no
-//!    driver can admit a translation from here on.
-//! 2. *Asking.* Every driver is called and drops its translations; it may sleep if the context is `Sleepable`. The call that
-//!    opens the window returns when all have done so (`notifier/window.rs`).
-//! 3. *Changing.* The operation walks the leaves of the range and changes entries under their locks.
-//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), tells each driver that was asked.
+//! 1. *Opening.* A [`Lease`](crate::mm::Lease) proves that the mappings are stable. The range goes
+//!    on the board, so that no driver can admit a translation from here on.
+//! 2. *Asking.* Every driver that may have translations of the range is called and drops them. A
+//!    driver may sleep if the context is `Sleepable`. The call that opens the window returns when
+//!    all of them have done so (`notifier/window.rs`).
+//! 3. *Changing.* The operation walks the leaves of the range and changes entries under their
+//!    locks.
+//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), tells each driver
+//!    that was asked.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -38,7 +42,8 @@ use crate::{
 };
 use std::convert::Infallible;
 
-/// Proof that every external MMU has dropped its translations of a range, and cannot get new ones while this lives.
+/// Proof that every external MMU has dropped its translations of a range, and cannot get new ones
+/// while this lives.
 #[must_use = "the window ends when this is dropped"]
 pub struct InvalidationWindow<'w, C: Context> {
     mm: &'w Mm,
@@ -72,16 +77,25 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     pub fn range(&mut self) -> VpnRange {
         self.core.split().0.range()
     }
-    /// Visits every leaf table in the window, ascending, with its lock held. Nothing can sleep inside.
-    pub fn for_each_leaf(&mut self, mut f: impl FnMut(&mut PteTxn<'_>)) {
+    /// Visits every leaf table in the window, ascending, with its lock held. Nothing can sleep
+    /// inside.
+    pub fn for_each_leaf(&mut self, f: impl FnMut(&mut PteTxn<'_>)) {
         let range = self.range();
-        self.leaves_in(range, |txn| {
+        self.for_each_leaf_in(range, f);
+    }
+    /// Visits every leaf table of `range`, clipped to the window, ascending, with its lock held.
+    pub(in crate::mm) fn for_each_leaf_in(
+        &mut self,
+        range: VpnRange,
+        mut f: impl FnMut(&mut PteTxn<'_>),
+    ) {
+        let Ok(()) = self.leaves_in(range, |txn| {
             f(txn);
             Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
+        });
     }
-    /// Visits every leaf table of `range`, clipped to the window, with its lock held; stops at the first error.
+    /// Visits every leaf table of `range`, clipped to the window, with its lock held; stops at the
+    /// first error.
     pub(in crate::mm) fn leaves_in<E>(
         &mut self,
         range: VpnRange,
@@ -89,8 +103,8 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     ) -> Result<(), E> {
         self.leaves_or(range, |_, _, _| Ok(false), f)
     }
-    /// Visits the leaf tables of `range` as [`leaves_in`](Self::leaves_in) does, but first offers each, unlocked and perhaps
-    /// shared, to `instead`: a leaf for which that returns true is done.
+    /// Visits the leaf tables of `range` as [`leaves_in`](Self::leaves_in) does, but first offers
+    /// each, unlocked and perhaps shared, to `instead`: a leaf for which that returns true is done.
     pub(in crate::mm) fn leaves_or<E>(
         &mut self,
         range: VpnRange,
@@ -122,24 +136,23 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
             })
         })
     }
-    /// Runs `f` on the locked leaf that holds the entry of `vpn`; returns `None` if the window does not cover that page or
-    /// there is no table.
+    /// Runs `f` on the locked leaf that holds the entry of `vpn`; returns `None` if the window does
+    /// not cover that page or there is no table.
     pub fn lock_ptes<T>(&mut self, vpn: Vpn, f: impl FnOnce(&mut PteTxn<'_>) -> T) -> Option<T> {
         if !self.range().contains(vpn) {
             return None;
         }
         let mut f = Some(f);
         let mut out = None;
-        self.leaves_in(VpnRange::single(vpn), |txn| {
+        self.for_each_leaf_in(VpnRange::single(vpn), |txn| {
             out = f.take().map(|f| f(txn));
-            Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
+        });
         out
     }
     /// Frees the tables of an emptied range.
     ///
-    /// Pages and tables go before the window ends: a driver that drops its references only at the end still finds them gone.
+    /// Pages and tables go before the window ends: a driver that drops its references only at the
+    /// end still finds them gone.
     pub(in crate::mm) fn free_tables(&mut self, range: VpnRange, bounds: Bounds) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
@@ -147,7 +160,8 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
         mm.table
             .free_range(range, bounds, mm.table.pin(pinned.guard()));
     }
-    /// Frees the leaves that lie wholly in `range` and have no entry left (`reclaim_pt_is_enabled`).
+    /// Frees the leaves that lie wholly in `range` and have no entry left
+    /// (`reclaim_pt_is_enabled`).
     pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();

@@ -1,7 +1,7 @@
 //! Splitting the mapping of a huge page where a range ends inside it.
 //!
-//! The window of the operation may cover only a part of the 2 MiB. So the split opens a nested window over all of them, as
-//! Linux does (`__split_huge_pmd`).
+//! The window of the operation may cover only a part of the 2 MiB. So the split opens a nested
+//! window over all of them, as Linux does (`__split_huge_pmd`).
 
 use super::InvalidationWindow;
 use crate::mm::page_table::split_leaf;
@@ -20,7 +20,8 @@ impl InvalidationWindow<'_, Sleepable> {
             }
         }
     }
-    /// Splits the mapping of a huge page at `at`, if there is one, in a nested window (`split_huge_pmd`).
+    /// Splits the mapping of a huge page at `at`, if there is one, in a nested window
+    /// (`split_huge_pmd`).
     pub(in crate::mm) fn split_pmd(&mut self, at: Vpn) {
         let mm = self.mm;
         if !mm.is_huge(&mut self.core.split().1, at) {

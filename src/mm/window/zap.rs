@@ -39,10 +39,11 @@ impl Zap {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Removes the entries of `range` that `what` selects and gives up their pages (`zap_page_range`).
+    /// Removes the entries of `range` that `what` selects and gives up their pages
+    /// (`zap_page_range`).
     ///
-    /// A huge page across an edge of the range is split first. A leaf that other address spaces share is left whole if it
-    /// lies in the range.
+    /// A huge page across an edge of the range is split first. A leaf that other address spaces
+    /// share and that goes wholly is taken out of this table instead of being copied.
     pub(in crate::mm) fn zap(&mut self, range: VpnRange, what: Zap) {
         self.split_edges(range);
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
@@ -50,7 +51,7 @@ impl InvalidationWindow<'_, Sleepable> {
         let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>| {
             Ok(what == Zap::Mapping && mm.table.give_up_shared(part, leaf))
         };
-        self.leaves_or(range, left, |txn| {
+        let Ok(()) = self.leaves_or(range, left, |txn| {
             let mut retired = txn.mem.retired();
             txn.leaf.take_if(
                 txn.part,
@@ -63,8 +64,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 huge.push(txn.range());
             }
             Ok::<(), Infallible>(())
-        })
-        .unwrap_or_else(|e| match e {});
+        });
         // On Linux a huge page has no table, so its leaf goes as well.
         for part in huge {
             self.free_empty_leaves(part);

@@ -9,7 +9,7 @@ use crate::mm::{
     space::Mm,
     vma::{Vma, layout::Layout},
 };
-use std::{convert::Infallible, sync::Weak};
+use std::sync::Weak;
 
 impl Layout {
     /// Where the leaves of a VMA may be shared by a fork: where they have nothing else, if it is private anonymous memory
@@ -32,11 +32,7 @@ impl SharesLeaves for Mm {
         self.fork_member.unregister();
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         self.table
-            .leaves(all, pin, |_, leaf| {
-                leaf.settle_counts();
-                Ok::<(), Infallible>(())
-            })
-            .unwrap_or_else(|e| match e {});
+            .for_each_leaf(all, pin, |_, leaf| leaf.settle_counts());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What must hold of a tree at all times, read off every node anew.
+//! Every invariant of the tree, checked against the contents of every node.
 
 use super::climb::least;
 use super::finger::Finger;
@@ -7,14 +7,14 @@ use super::vma_tree::{Span, VmaTree};
 
 #[cfg(test)]
 impl<V> VmaTree<V> {
-    /// Memory in use or kept for use, all but what the values own.
+    /// Bytes in use or kept for later use, without memory that the values own.
     pub(super) const fn bytes(&self) -> usize {
         self.leaves.bytes() + self.inners.bytes() + self.values.bytes()
     }
 }
 
 impl<V: Span> VmaTree<V> {
-    /// Panics unless order, balance, keys, gaps, chains and counts are as they must be. Looks at everything: O(n).
+    /// Panics unless order, balance, keys, gaps, chains and counts are correct. Costs O(n).
     #[allow(
         dead_code,
         reason = "for tests, and for checks that a caller may want in a debug build"
@@ -74,7 +74,7 @@ impl<V: Span> VmaTree<V> {
         }
     }
 
-    /// Returns what the parent must know of the node, found from below.
+    /// Returns the entry that the parent of the node must have, computed from below.
     fn check_node(&self, level: usize, id: u32, order: &mut [Vec<u32>]) -> Entry {
         order[level].push(id);
         let fewest = if id != self.root || level != self.height {

@@ -1,5 +1,5 @@
-//! The way from a changed leaf up to the root. A change writes the nodes on one path and no others, and stops where an entry
-//! stays as it is.
+//! The way from a changed leaf up to the root. A change writes the nodes on one path and no others,
+//! and stops where an entry stays as it is.
 
 use super::{
     node::{Entry, Inner, Leaf},
@@ -40,8 +40,8 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Updates the nodes above a leaf after this `change` of its holes: their entries on the path, and the number of entries
-    /// of each. Stops at the first node that does not change.
+    /// Updates the nodes above a leaf after this `change` of its holes: their entries on the path,
+    /// and the number of entries of each. Stops at the first node that does not change.
     pub(super) fn climb(&mut self, path: &Path, change: Holes) {
         debug_assert_eq!(self.finger.leaf(), path.leaf().node);
         self.leaf_changed();
@@ -75,7 +75,8 @@ impl<V> VmaTree<V> {
         }
     }
 
-    /// Merges child `at` of `parent`, a node on `level`, with a neighbour or takes entries from one, because it has too few.
+    /// Merges child `at` of `parent`, a node on `level`, with a neighbour or takes entries from
+    /// one, because it has too few.
     fn fill_up(&mut self, level: usize, parent: u32, at: usize) {
         self.forget();
         let at = at.saturating_sub(1);

@@ -40,8 +40,9 @@ impl<V> VmaTree<V> {
 }
 
 impl<V> VmaTree<V> {
-    /// The path to the first range that ends after `start`, with the bounds that this range may extend to. If there is no such
-    /// range, the path to the place after the last one. The tree must not be empty.
+    /// The path to the first range that ends after `start`, with the bounds that this range may
+    /// extend to. If there is no such range, the path to the place after the last one. The tree
+    /// must not be empty.
     pub(super) fn path(&mut self, start: Vpn) -> Path {
         let mut path = self.point_at(start.0);
         let id = path.leaf().node;

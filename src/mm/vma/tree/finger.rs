@@ -1,5 +1,5 @@
-//! The finger: the path to the leaf that was used last. An operation reads and changes ranges around one place, so it walks
-//! down from the root once for all of them.
+//! The finger: the path to the leaf that was used last. An operation reads and changes ranges
+//! around one place, so it walks down from the root once for all of them.
 
 use super::path::Path;
 

@@ -1,14 +1,15 @@
 //! The highest or lowest hole of a wanted size, in O(log n).
 //!
-//! A subtree is entered only if its widest hole suffices. Cut to the bounds of the search, that hole may still be too
-//! small, but only in a subtree that a bound cuts, of which each level has two at most.
+//! A search enters a subtree only if its widest hole is large enough. Cut to the bounds of the
+//! search, that hole may still be too small, but only in a subtree that a bound cuts; each level
+//! has at most two of those.
 
 use crate::addr::Vpn;
 
 use super::node::Node;
 use super::vma_tree::VmaTree;
 
-/// A hole is looked for of `pages` pages within `[low, high)`.
+/// A search for a hole of `pages` pages within `[low, high)`.
 #[derive(Clone, Copy)]
 struct Wanted {
     pages: u64,
@@ -17,7 +18,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The part of hole `[from, to)` within the bounds, if it suffices.
+    /// The part of hole `[from, to)` within the bounds; `None` if it is too small.
     fn fit(self, from: u64, to: u64) -> Option<(u64, u64)> {
         let (from, to) = (from.max(self.low), to.min(self.high));
         (to.checked_sub(from)? >= self.pages).then_some((from, to))
@@ -35,8 +36,8 @@ impl Wanted {
 }
 
 impl<V> VmaTree<V> {
-    /// The highest place for `pages` pages (at least 1) within `[low, high)`: at the top of the highest hole that has
-    /// that many within the bounds. A first page.
+    /// First page of the highest place for `pages` pages (at least 1) within `[low, high)`: the top
+    /// of the highest hole that has that many pages within the bounds.
     pub(crate) fn highest_gap(&self, pages: u64, low: Vpn, high: Vpn) -> Option<Vpn> {
         let wanted = Wanted::new(pages, low, high);
         let Some((start, end)) = self.bounds() else {
@@ -48,8 +49,8 @@ impl<V> VmaTree<V> {
             .or_else(|| wanted.top(0, start))
     }
 
-    /// The lowest place for `pages` pages (at least 1) within `[low, high)`: at the bottom of the lowest hole that has
-    /// that many within the bounds. A first page.
+    /// First page of the lowest place for `pages` pages (at least 1) within `[low, high)`: the
+    /// bottom of the lowest hole that has that many pages within the bounds.
     pub(crate) fn lowest_gap(&self, pages: u64, low: Vpn, high: Vpn) -> Option<Vpn> {
         let wanted = Wanted::new(pages, low, high);
         let Some((start, end)) = self.bounds() else {

@@ -1,6 +1,8 @@
-//! An insert never leaves an overlap: the holes around its place are read on the way down. A full leaf first passes
-//! entries to a neighbour and splits only if both are nearly full, so that runs of neighbouring ranges, downwards as
-//! `mmap` places them or upwards, leave nodes seven eighths full.
+//! Inserting a range.
+//!
+//! An insert reads the hole around the new range on the way down and refuses an overlap. A full
+//! leaf first passes entries to a neighbour, and splits only if both are nearly full. So runs of
+//! neighbouring ranges, downwards as `mmap` places them or upwards, leave nodes seven eighths full.
 
 use super::climb::merged;
 use super::node::Entry;
@@ -11,7 +13,8 @@ impl<V: Span> VmaTree<V> {
     /// Adds a range.
     ///
     /// # Panics
-    /// If it is empty or overlaps one that is there.
+    ///
+    /// If it is empty or overlaps another.
     pub(crate) fn insert(&mut self, value: V) {
         let (start, end, note) = (value.start(), value.end(), value.tag());
         assert!(start < end, "an empty range at {start:?}");
@@ -45,8 +48,8 @@ impl<V: Span> VmaTree<V> {
         self.climb(&path, Holes { gone, made });
     }
 
-    /// Leaves no full node on the way to the leaf for `start`. One walk from the top suffices, as a node has room for
-    /// one more child by the time a child splits.
+    /// Makes room in every full node on the path to the leaf for `start`. One walk from the root is
+    /// enough, since a node has room for one more child by the time a child splits.
     fn make_room(&mut self, start: u64) {
         self.forget();
         if self.is_full(self.height, self.root) {
@@ -74,7 +77,8 @@ impl<V: Span> VmaTree<V> {
         }
     }
 
-    /// Child `at` of `parent`, which stands on `level`, is full: shares with a neighbour that has room, or splits it.
+    /// Makes room in the full child `at` of `parent`, a node on `level`: moves entries to a
+    /// neighbour that has room, or splits the child.
     fn relieve(&mut self, level: usize, parent: u32, at: usize) {
         let node = self.inner(parent);
         let has_room = |at: usize| self.len_of(level - 1, node.kid(at)) <= merged(level - 1);

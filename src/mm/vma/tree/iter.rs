@@ -1,4 +1,5 @@
-//! Iteration over ranges in ascending order. Each step reads the current leaf only, because leaves are chained.
+//! Iteration over ranges in ascending order. Each step reads the current leaf only, because leaves
+//! are chained.
 
 use super::{
     node::{Leaf, NONE},

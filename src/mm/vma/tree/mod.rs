@@ -1,23 +1,24 @@
-//! An ordered map of page ranges that never overlap. Finding a range, or a hole of a wanted size, takes O(log n) steps
-//! however the ranges lie.
+//! An ordered map of page ranges that never overlap. Finding a range, or a hole of a wanted size,
+//! takes O(log n) steps however the ranges lie.
 //!
-//! The map is a B+-tree with wide nodes. Values stay in one table for as long as they live; nodes hold plain page numbers,
-//! which a search reads without touching a value. An entry of an inner node keeps three facts about its subtree: the start of
-//! the first range, the end of the last one, and the widest hole *between* the two. A hole between neighbouring subtrees
-//! is visible one level higher, from the end of one and the start of the other, so a change updates only the nodes on its
-//! path. A search for a hole can enter a subtree in vain only where a bound of the search cuts it, which is at most two per
-//! level.
+//! The map is a B+-tree with wide nodes. Values stay in one table for as long as they live; nodes
+//! hold plain page numbers, which a search reads without touching a value. An entry of an inner
+//! node keeps three facts about its subtree: the start of the first range, the end of the last one,
+//! and the widest hole *between* the two. A hole between neighbouring subtrees is visible one level
+//! higher, from the end of one and the start of the other, so a change updates only the nodes on
+//! its path. A search for a hole can enter a subtree in vain only where a bound of the search cuts
+//! it, which is at most two per level.
 //!
 //! ```text
-//!  inner      [10,95) gap 9                [120,400) gap 80          hole 95..120 is seen here
-//!               |                             |
-//!  leaf       [10,20) [29,60) [60,95)  -->  [120,200) [280,400)      hole 200..280 is the gap of the right entry
-//!               |       |       |             |         |
-//!  values      #4      #0      #1            #3        #2
+//!  inner   [10,95) gap 9               [120,400) gap 80      hole 95..120 is seen here
+//!            |                            |
+//!  leaf    [10,20) [29,60) [60,95) --> [120,200) [280,400)   hole 200..280: gap of the right entry
+//!            |       |       |            |         |
+//!  values   #4      #0      #1           #3        #2
 //! ```
 //!
-//! Memory of removed ranges is kept for later ones. All of it is given back when the tree becomes empty, unless it is that
-//! of a single leaf.
+//! Memory of removed ranges is kept for later ones. All of it is given back when the tree becomes
+//! empty, unless it is that of a single leaf.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -1,12 +1,15 @@
-//! A node keeps its entries sorted and its unused keys at `u64::MAX`, so that a search is a count over fixed arrays
-//! without a branch on the data. Leaves and inner nodes are the same code; what an inner node keeps of the holes, a leaf
-//! has of the values.
+//! One node of the tree: sorted entries in fixed arrays.
+//!
+//! Unused keys are `u64::MAX`, so a search counts keys of the whole array without a branch on the
+//! data. Leaves and inner nodes share the code: a note is the widest hole in an inner node, and the
+//! tag of a value in a leaf.
 
 use crate::addr::{Vpn, VpnRange};
 
-/// Ranges a leaf can hold. Most processes have fewer in all, so it is not made as wide as would do no harm to large trees.
+/// Ranges that a leaf can hold. Larger leaves would suit large trees as well, but most processes
+/// have fewer ranges in all.
 pub(super) const LEAF: usize = 32;
-/// Children an inner node can have: three levels hold 65,530 ranges.
+/// Children that an inner node can have: three levels hold 65,530 ranges.
 pub(super) const INNER: usize = 64;
 /// No node: the end of a chain, and the `kid` of an unused entry.
 pub(super) const NONE: u32 = u32::MAX;
@@ -14,26 +17,26 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Keys in a cache line.
 const BLOCK: usize = 8;
 
-/// A leaf: its entries are the ranges themselves, `kid` numbers the value.
+/// A leaf: its entries are the ranges, and `kid` is the number of the value.
 pub(super) type Leaf = Node<LEAF, false>;
-/// An inner node: each entry sums up one child, `kid` numbers the child.
+/// An inner node: each entry sums up one child, and `kid` is the number of that child.
 pub(super) type Inner = Node<INNER, true>;
 
-/// What a node knows of one range or of one subtree.
+/// One range, or the sum of one subtree, as a node keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
     /// First page.
     pub(super) start: u64,
     /// One past the last page.
     pub(super) end: u64,
-    /// Of a subtree: pages of the widest hole between `start` and `end`. Of a range: the [`tag`](super::Span::tag) of its
-    /// value.
+    /// Of a subtree: pages of the widest hole between `start` and `end`. Of a range: the
+    /// [`tag`](super::Span::tag) of the value.
     pub(super) note: u64,
-    /// The child or the value.
+    /// Number of the child or of the value.
     pub(super) kid: u32,
 }
 
-/// Up to `WIDTH` entries in ascending order; `INNER` says what their notes are.
+/// Up to `WIDTH` entries in ascending order. `INNER` tells an inner node from a leaf.
 #[derive(Clone)]
 #[repr(align(64))]
 pub(super) struct Node<const WIDTH: usize, const INNER: bool> {
@@ -47,10 +50,10 @@ pub(super) struct Node<const WIDTH: usize, const INNER: bool> {
 }
 
 impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
-    /// Fewest entries of a node that is not the root. A third: half would make a run of alternating inserts and
-    /// removals split and merge the same node again and again.
+    /// Fewest entries of a node that is not the root. A third, because with half a run of
+    /// alternating inserts and removals would split and merge the same node again and again.
     pub(super) const MIN: usize = WIDTH / 3;
-    /// Two nodes with at most this many entries together become one; with more they share them evenly.
+    /// Most entries of two neighbours that are merged into one; with more they share them evenly.
     pub(super) const MERGED: usize = WIDTH - WIDTH / 4;
 
     pub(super) const EMPTY: Self = Self {
@@ -86,7 +89,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.kids[at]
     }
 
-    /// Entry `at` of a leaf.
+    /// Range and tag of entry `at` of a leaf.
     #[inline]
     pub(super) fn range(&self, at: usize) -> (VpnRange, u64) {
         let range = VpnRange::new(Vpn(self.starts[at]), Vpn(self.ends[at]));
@@ -98,7 +101,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.notes[at]
     }
 
-    /// Pages of the widest hole inside entry `at`: a range has none.
+    /// Pages of the widest hole inside entry `at`; 0 in a leaf.
     #[inline]
     pub(super) const fn gap(&self, at: usize) -> u64 {
         if INNER { self.notes[at] } else { 0 }
@@ -120,16 +123,15 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.notes[at] = entry.note;
     }
 
-    /// How many entries end at or before `at`: the index of the first that ends after it.
+    /// Returns how many entries end at or before `at`: the index of the first that ends after it.
     #[inline]
     pub(super) fn ending_by(&self, at: u64) -> usize {
-        // For the one `at` that unused keys do not exceed, they count too.
+        // Unused keys count too if `at` is the highest number.
         count(&self.ends, |end| end <= at).min(self.len())
     }
 
-    /// The first entry that ends after `at`, and its `kid`.
-    ///
-    /// Reads neither the length nor the starts, which lie in other cache lines.
+    /// Index and `kid` of the first entry that ends after `at`. Reads neither the length nor the
+    /// starts, which lie in other cache lines.
     #[inline]
     pub(super) fn seek(&self, at: u64) -> Option<(usize, u32)> {
         let index = count(&self.ends, |end| end <= at);
@@ -137,7 +139,8 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         (kid != NONE).then_some((index, kid))
     }
 
-    /// Of a leaf: the first range that ends after `at`, and its note. Does not read the kids, which lie in another line.
+    /// First range of a leaf that ends after `at`, and its tag. Does not read the kids, which lie
+    /// in another cache line.
     #[inline]
     pub(super) fn seek_range(&self, at: u64) -> Option<(VpnRange, u64)> {
         let index = count(&self.ends, |end| end <= at);
@@ -145,13 +148,13 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         (start != u64::MAX).then(|| self.range(index))
     }
 
-    /// How many entries start before `at`.
+    /// Returns how many entries start before `at`.
     #[inline]
     pub(super) fn starting_below(&self, at: u64) -> usize {
         count(&self.starts, |start| start < at)
     }
 
-    /// Of several children, the one where a range that starts at `start` is or belongs.
+    /// Index of the child that has, or would get, a range that starts at `start`.
     #[inline]
     pub(super) fn home_of(&self, start: u64) -> usize {
         self.ending_by(start).min(self.len() - 1)
@@ -177,7 +180,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.truncate(len - count);
     }
 
-    /// Forgets all entries from the first `len` on.
+    /// Removes all entries from index `len` on.
     pub(super) fn truncate(&mut self, len: usize) {
         let unused = len..self.len();
         self.starts[unused.clone()].fill(u64::MAX);
@@ -186,7 +189,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.len = len as u32;
     }
 
-    /// Moves entries between two neighbours until `left` has `want`.
+    /// Moves entries between two neighbours until `left` has `want` entries.
     pub(super) fn share(left: &mut Self, right: &mut Self, want: usize) {
         let (have, other) = (left.len(), right.len());
         if want >= have {
@@ -212,7 +215,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         self.notes[to].copy_from_slice(&source.notes[from]);
     }
 
-    /// The widest of the holes between entries and inside them. Looks at all of them.
+    /// The widest hole between entries or inside one. Looks at all entries.
     pub(super) fn widest(&self) -> u64 {
         let len = self.len();
         let inside = (0..len).map(|at| self.gap(at)).fold(0, u64::max);
@@ -220,7 +223,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         between.fold(inside, |gap, (start, end)| gap.max(start - end))
     }
 
-    /// The hole between entry `at` and the one before; 0 if either is not in this node.
+    /// Pages of the hole between entry `at` and the one before; 0 if this node lacks one of them.
     pub(super) fn hole_below(&self, at: usize) -> u64 {
         if 0 < at && at < self.len() {
             self.start(at) - self.end(at - 1)
@@ -229,7 +232,7 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
         }
     }
 
-    /// The widest of the holes below, inside and above entry `at`.
+    /// The widest hole below, inside or above entry `at`.
     pub(super) fn widest_at(&self, at: usize) -> u64 {
         self.gap(at)
             .max(self.hole_below(at))
@@ -242,10 +245,11 @@ impl<const WIDTH: usize, const INNER: bool> Node<WIDTH, INNER> {
     }
 }
 
-/// How many of the ascending `keys` satisfy `low`, which holds for a prefix of them.
+/// Counts the ascending `keys` that satisfy `low`, which holds for a prefix of them.
 ///
-/// The last keys of the blocks tell the block, and only of that one the others are looked at: additions of comparisons,
-/// no branch. One comparison says in which half the block is: of eight last keys at once the compiler makes something worse.
+/// The last key of each block of 8 finds the block, and only the keys of that block are compared:
+/// additions of comparisons, no branch. One comparison chooses the half to search, because the
+/// compiler makes worse code of comparing eight last keys at once.
 #[inline]
 fn count<const WIDTH: usize>(keys: &[u64; WIDTH], low: impl Fn(u64) -> bool) -> usize {
     let (blocks, _) = keys.as_chunks::<BLOCK>();

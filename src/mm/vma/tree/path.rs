@@ -45,8 +45,8 @@ pub(super) struct Holes {
 }
 
 impl Holes {
-    /// The widest hole after the change, given the widest one before; `None` if all holes must be looked at, which only the
-    /// loss of a widest one requires.
+    /// The widest hole after the change, given the widest one before; `None` if all holes must be
+    /// looked at, which only the loss of a widest one requires.
     pub(super) fn widest(self, old: u64) -> Option<u64> {
         if self.made >= old {
             Some(self.made)

@@ -1,9 +1,9 @@
-//! Nodes and values live in vectors and are named by `u32`: no pointers, so no unsafe code, and copying a tree for
-//! `fork` copies plain memory.
+//! Memory of nodes and values: vectors indexed by `u32`. There are no pointers, hence no unsafe
+//! code, and `fork` copies a tree as plain memory.
 
 use super::node::{NONE, Node};
 
-/// The number of the next place.
+/// The number of the next element of a vector of this length.
 fn number(len: usize) -> u32 {
     u32::try_from(len)
         .ok()
@@ -11,14 +11,15 @@ fn number(len: usize) -> u32 {
         .expect("fewer than 2^32 - 1 nodes and ranges fit in memory")
 }
 
-/// Makes room for one more, by a quarter at a time: doubling would leave up to half of a large tree unused.
+/// Makes room for one more element. Grows by a quarter: doubling would leave up to half of a large
+/// tree unused.
 fn reserve_one<T>(all: &mut Vec<T>, least: usize) {
     if all.len() == all.capacity() {
         all.reserve_exact(least.max(all.len() / 4));
     }
 }
 
-/// Nodes of one kind; the free ones form a list through `next`.
+/// Nodes of one kind; free ones form a list through `next`.
 #[derive(Clone)]
 pub(super) struct Nodes<const WIDTH: usize, const INNER: bool> {
     all: Vec<Node<WIDTH, INNER>>,
@@ -43,7 +44,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
         &mut self.all[id as usize]
     }
 
-    /// Nodes that there is memory for and have been used.
+    /// Returns how many nodes were ever used, the free ones included.
     pub(super) const fn len(&self) -> usize {
         self.all.len()
     }
@@ -54,7 +55,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
             .expect("two neighbours are two nodes")
     }
 
-    /// An empty node.
+    /// Returns the number of an empty node.
     pub(super) fn alloc(&mut self) -> u32 {
         if self.free == NONE {
             let id = number(self.all.len());
@@ -69,7 +70,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
         id
     }
 
-    /// Keeps node `id` for later.
+    /// Frees node `id` for later use.
     pub(super) fn release(&mut self, id: u32) {
         let free = self.free;
         let node = self.get_mut(id);
@@ -78,7 +79,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
         self.free = id;
     }
 
-    /// Gives the upper half of node `id` to a new right neighbour.
+    /// Moves the upper half of node `id` to a new right neighbour, and returns its number.
     pub(super) fn split(&mut self, id: u32) -> u32 {
         let new = self.alloc();
         let [left, right] = self.pair(id, new);
@@ -94,7 +95,7 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
         Node::share(left, right, left.len().midpoint(right.len()));
     }
 
-    /// Moves everything from `right` into `left` and frees `right`.
+    /// Moves all entries from `right` into `left` and frees `right`.
     pub(super) fn merge(&mut self, left: u32, right: u32) {
         let [l, r] = self.pair(left, right);
         Node::share(l, r, l.len() + r.len());
@@ -119,15 +120,15 @@ impl<const WIDTH: usize, const INNER: bool> Nodes<WIDTH, INNER> {
     }
 }
 
-/// A place for one value.
+/// Memory of one value.
 #[derive(Clone)]
 enum Slot<V> {
     Used(V),
-    /// Empty; the next empty one.
+    /// Free; the number of the next free one.
     Free(u32),
 }
 
-/// The values. Each stays in its place for life, whatever happens to the nodes.
+/// The values. Each keeps its number for life, however the nodes change.
 #[derive(Clone)]
 pub(super) struct Values<V> {
     all: Vec<Slot<V>>,

@@ -1,4 +1,4 @@
-//! Removal takes what lies in one leaf in one go, then restores the nodes above it once.
+//! Removing ranges: all those of one leaf at a time, with one update of the nodes above it.
 
 use crate::addr::{Vpn, VpnRange};
 
@@ -9,10 +9,11 @@ use super::path::{Holes, Path};
 use super::vma_tree::VmaTree;
 
 impl<V> VmaTree<V> {
-    /// Removes the range that starts at `start`.
+    /// Removes the range that starts at `start` and returns its value.
     ///
     /// # Panics
-    /// If none does.
+    ///
+    /// If no range starts there.
     pub(crate) fn remove(&mut self, start: Vpn) -> V {
         let path = self.path_of(start);
         self.remove_at(&path)
@@ -25,7 +26,7 @@ impl<V> VmaTree<V> {
         value
     }
 
-    /// Takes `count` entries out of the leaf at the end of `path`; their values are gone already.
+    /// Takes `count` entries out of the leaf at the end of `path`, whose values were taken already.
     fn cut(&mut self, path: &Path, count: usize) {
         let (node, at) = path.leaf().parts();
         self.len -= count;
@@ -34,7 +35,7 @@ impl<V> VmaTree<V> {
             return;
         }
         let leaf = self.leaves.get_mut(node);
-        // Between several there may have been any hole.
+        // Between several entries there may have been a hole of any size.
         let gone = if count == 1 {
             leaf.widest_at(at)
         } else {
@@ -55,7 +56,8 @@ impl<V> VmaTree<V> {
 }
 
 impl<V> VmaTree<V> {
-    /// The last range has gone, from `leaf`. What a tree of one leaf needs is kept: the next range comes soon.
+    /// Empties the tree after its last range went from `leaf`. The memory of a tree of one leaf is
+    /// kept, because the next range comes soon.
     fn clear(&mut self, leaf: u32) {
         if self.leaves.len() > 1 {
             *self = Self::new();
@@ -66,10 +68,11 @@ impl<V> VmaTree<V> {
         self.forget();
     }
 
-    /// Removes all ranges inside `pages` and returns them in ascending order.
+    /// Removes all ranges inside `pages` and returns their values in ascending order.
     ///
     /// # Panics
-    /// If one lies only partly inside; nothing is removed then.
+    ///
+    /// If a range lies only partly inside; nothing is removed then.
     pub(crate) fn drain_range(&mut self, pages: VpnRange) -> SmallVec<[V; 1]> {
         let (start, end) = (pages.start(), pages.end());
         let mut out = SmallVec::new();

@@ -35,7 +35,7 @@ fn pages(start: u64, end: u64) -> VpnRange {
     VpnRange::new(Vpn(start), Vpn(end)).expect("tests ask for non-empty ranges")
 }
 
-/// The tree and what it ought to contain.
+/// The tree, and a plain map with the expected contents.
 #[derive(Clone)]
 struct Pair {
     tree: VmaTree<Area>,
@@ -50,7 +50,7 @@ impl Pair {
         }
     }
 
-    /// Free pages around `[start, end)`, not counting the range that starts at `except`.
+    /// Returns true if `[start, end)` is free, apart from the range that starts at `except`.
     fn is_free(&self, start: u64, end: u64, except: Option<u64>) -> bool {
         let mut below = self
             .model
@@ -87,7 +87,7 @@ impl Pair {
         }
     }
 
-    /// Gives the range near `pick` new bounds, wherever they are free.
+    /// Gives the range near `pick` new bounds, if they are free.
     fn update(&mut self, pick: u64, start: u64, end: u64) {
         let Some(old) = self.start_at(pick) else {
             return;
@@ -109,7 +109,7 @@ impl Pair {
         self.model.insert(area.start, area);
     }
 
-    /// Drains `[start, end)`, widened so that nothing sticks out.
+    /// Drains `[start, end)`, widened so that no range lies partly inside.
     fn drain(&mut self, start: u64, end: u64) {
         let below = self
             .model
@@ -205,7 +205,8 @@ enum Op {
     Clone,
 }
 
-/// Page numbers: in a small crowded space, in a user's whole space, and at either end of all numbers.
+/// Page numbers: in a small crowded space, in the whole user space, and at either end of all
+/// numbers.
 fn page() -> impl Strategy<Value = u64> {
     prop_oneof![
         6 => 0..2_000u64,
@@ -268,7 +269,7 @@ fn apply(pair: &mut Pair, op: &Op) {
         Op::Look(at, to) => pair.check_lookups(at, to),
         Op::Clone => {
             let copy = pair.clone();
-            // Whatever happens to the original, the copy is whole.
+            // Changes of the original leave the copy whole.
             pair.remove(0);
             copy.check_whole();
         }
@@ -301,7 +302,7 @@ proptest! {
     }
 }
 
-/// A cheap generator of numbers that look random, the same each time.
+/// A cheap generator of pseudo-random numbers with a fixed seed.
 struct Numbers(u64);
 
 impl Numbers {
@@ -392,7 +393,7 @@ fn moves_within_a_large_tree_keep_every_gap_right() {
 fn runs_in_one_direction_leave_full_leaves() {
     let up = filled((0..50_000).map(|n| n * 2));
     let down = filled((0..50_000).rev().map(|n| n * 2));
-    // As a process has it: a program below, and `mmap` downwards from above it.
+    // The ranges of a process: a program at the bottom, and `mmap` downwards from the top.
     let between = filled((0..100).chain((200..50_000).rev().map(|n| n * 2)));
     for tree in [up, down, between] {
         tree.check();

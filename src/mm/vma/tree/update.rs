@@ -1,4 +1,4 @@
-//! A range may be changed in place; what the nodes know of it is read off it afterwards.
+//! Changing a range in place: the nodes read its bounds and tag again afterwards.
 
 use crate::addr::Vpn;
 
@@ -7,12 +7,15 @@ use super::path::Holes;
 use super::vma_tree::{Span, VmaTree};
 
 impl<V: Span> VmaTree<V> {
-    /// Lets `change` alter the range that starts at `start` in any way, its bounds included, and returns its result.
+    /// Lets `change` alter the range that starts at `start` in any way, its bounds included, and
+    /// returns the result of `change`.
     ///
-    /// Costs little more than the lookup while the bounds stay, and no more than rewriting one path while the range stays
-    /// between its neighbours. If `change` panics after altering the bounds, the tree must not be used again.
+    /// The cost is little more than the look-up if the bounds stay, and one path of nodes if the
+    /// range stays between its neighbours. If `change` panics after altering the bounds, the tree
+    /// must not be used again.
     ///
     /// # Panics
+    ///
     /// If no range starts at `start`, or if the altered range is empty or overlaps another.
     pub(crate) fn update<T>(&mut self, start: Vpn, change: impl FnOnce(&mut V) -> T) -> T {
         let path = self.path_of(start);
