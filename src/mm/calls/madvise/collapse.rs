@@ -49,8 +49,8 @@ impl Fail {
     }
 }
 
-/// Returns start and end of the whole 2-MiB blocks of a range, of which there may be none; `None` if
-/// not even a boundary of blocks lies in the range.
+/// Returns start and end of the whole 2-MiB blocks of a range, of which there may be none; `None`
+/// if not even a boundary of blocks lies in the range.
 fn blocks(part: VpnRange) -> Option<(Vpn, Vpn)> {
     let (from, to) = (
         part.start().align_up(PMD_PAGES),
