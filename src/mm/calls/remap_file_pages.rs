@@ -40,9 +40,9 @@ impl Mm {
     pub fn set_remap_mode(&self, cx: &mut CallCx<'_>, mode: RemapMode) {
         self.lock_exclusive(cx).layout.remap_mode = mode;
     }
-    /// Maps the pages from `pgoff` on of the object that is mapped shared at `addr` to `[addr, addr
-    /// + len)`; both are rounded down to pages. `prot` must be 0. Of the flags only `NONBLOCK`
-    /// counts: without it the pages are faulted in.
+    /// Maps pages of the object that is mapped shared at `addr`, from page `pgoff` of it on, to
+    /// `[addr, addr + len)`; `addr` and `len` are rounded down to pages. `prot` must be 0. Of the
+    /// flags only `NONBLOCK` counts: without it the pages are faulted in.
     ///
     /// Opens one window over the range, as any mapping that replaces another.
     ///
