@@ -1,4 +1,4 @@
-//! Names that a program gives to its anonymous memory: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`.
+//! Names of anonymous memory (`prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`).
 
 use super::vma_walk::{Visit, each_vma, part_at};
 use crate::ctx::CallCx;
@@ -9,18 +9,18 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The most bytes that a name has (`ANON_VMA_NAME_MAX_LEN` less its end).
+/// The greatest length of a name in bytes (`ANON_VMA_NAME_MAX_LEN` less the final zero).
 const LONGEST: usize = 79;
 
 impl Mm {
-    /// Names the anonymous memory in `[addr, addr + len)`, `len` rounded up to pages, or takes its name away. `maps`
-    /// shows the name, and neighbours of different names do not merge.
+    /// Names the anonymous memory in `[addr, addr + len)`, `len` rounded up to pages, or takes its
+    /// name away. `maps` shows the name, and neighbours of different names do not merge.
     ///
     /// # Errors
     ///
-    /// [`MadviseError`]: a bad range, a name that is too long or has other than plain characters (both
-    /// [`Range`](MadviseError::Range)), files ([`NotAnonymous`](MadviseError::NotAnonymous)). A hole is reported at
-    /// the end, when everything mapped was named.
+    /// [`MadviseError`]: a bad range, a name that is too long or has other than plain characters
+    /// (both [`Range`](MadviseError::Range)), files ([`NotAnonymous`](MadviseError::NotAnonymous)).
+    /// A hole is reported at the end, after all mapped memory was named.
     pub fn name_memory(
         &self,
         cx: &mut CallCx<'_>,
@@ -43,7 +43,8 @@ impl Mm {
     }
 }
 
-/// Printable, and nothing that would confuse a reader of `maps` or a shell.
+/// Returns true for a short name of printable characters, without those that a shell or a reader of
+/// `maps` would take for something else.
 fn is_name(name: &str) -> bool {
     let plain = |b: u8| matches!(b, b' '..=b'~') && !b"\\`$[]".contains(&b);
     name.len() <= LONGEST && name.bytes().all(plain)

@@ -1,4 +1,4 @@
-//! `brk` and the growing stack: the two mappings that extend themselves.
+//! `brk`: the heap, a mapping that one call extends and shortens.
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -13,7 +13,7 @@ use crate::{
     error::BeyondTask,
 };
 
-/// What the heap and a stack are made of: readable and writable private memory (`VM_DATA_DEFAULT_FLAGS`).
+/// The flags of the heap: readable and writable private memory (`VM_DATA_DEFAULT_FLAGS`).
 const DATA: VmFlags = VmFlags::READ
     .union(VmFlags::WRITE)
     .union(VmFlags::MAYREAD)
@@ -22,7 +22,7 @@ const DATA: VmFlags = VmFlags::READ
     .union(VmFlags::ACCOUNT);
 
 impl Mm {
-    /// Says where the heap begins, before its first growth; a whole program's loader does this.
+    /// Sets the start of the heap, before its first growth, as the loader of a program does.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Mm {
         g.layout.brk = addr;
         Ok(())
     }
-    /// Says where the initial stack is, so that `maps` can name it.
+    /// Sets the address of the initial stack, which `maps` then names `[stack]`.
     ///
     /// # Errors
     ///
@@ -44,8 +44,8 @@ impl Mm {
         self.lock_exclusive(cx).layout.start_stack = addr;
         Ok(())
     }
-    /// Moves the break to `addr` and returns where it is then: `addr`, or the old break if that could not be done
-    /// (there is no errno in `brk(2)`; the C library makes ENOMEM of it).
+    /// Moves the break to `addr` and returns its new place: `addr`, or the old break if the call
+    /// failed. `brk(2)` has no errno; the C library reports ENOMEM.
     pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
         let mut g = self.lock_exclusive_some(cx);
         while !g.settle_brk(addr) {}
@@ -59,7 +59,8 @@ impl Mm {
     }
 }
 
-/// The heap gives up `less`, unless that stays mapped.
+/// The heap gives up the pages `less`. When this is dropped, the break is at their start, unless
+/// they are still mapped.
 struct Shrinking<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
     less: VpnRange,
@@ -74,20 +75,21 @@ impl Drop for Shrinking<'_, '_> {
     }
 }
 
-/// The page at which a heap up to `addr` ends.
+/// Returns the page at which a heap up to byte `addr` ends.
 fn heap_end(addr: u64) -> Vpn {
     Vpn(addr.div_ceil(PAGE_SIZE))
 }
 
 impl MmapWriteGuard<'_> {
-    /// [`wait_for_conflicts`](Self::wait_for_conflicts) on what lies between the break and where it goes.
+    /// Declares the pages between the old break and the new as those on which the operation works;
+    /// see [`wait_for_conflicts`](Self::wait_for_conflicts).
     fn settle_brk(&mut self, addr: u64) -> bool {
         let (old, new) = (heap_end(self.layout.brk), heap_end(addr.min(TASK_SIZE)));
-        // A page more, so that two that move the break always meet.
+        // With one page more, so that two calls that move the break always conflict.
         let range = VpnRange::new(old.min(new), old.max(new).plus(1)).expect("not empty");
         self.wait_for_conflicts(&[range])
     }
-    /// Returns the new part if it must be populated.
+    /// Moves the break; returns the new part of the heap if that must be populated.
     fn set_brk(&mut self, addr: u64) -> Option<VpnRange> {
         let layout = &self.layout;
         if addr < layout.start_brk || addr > TASK_SIZE {
@@ -100,11 +102,11 @@ impl MmapWriteGuard<'_> {
         let (old, new) = (heap_end(layout.brk), heap_end(addr));
         if new < old {
             let less = VpnRange::new(new, old)?;
-            // Something must be there to be given back.
+            // Linux refuses to give back pages of which none is mapped.
             if !layout.occupied(less) {
                 return None;
             }
-            // A driver may panic: the break is where the heap ends in any case.
+            // A driver may panic: the break must be at the end of the heap all the same.
             let heap = Shrinking { guard: self, less };
             heap.guard.unmap(less, AfterYield::OnlyPages).ok()?;
         } else if let Some(more) = VpnRange::new(old, new) {
@@ -116,7 +118,7 @@ impl MmapWriteGuard<'_> {
         None
     }
 
-    /// `do_brk_flags`; one page must stay free above.
+    /// Extends the heap by `more` (`do_brk_flags`). One page must stay free above.
     fn grow_heap(&mut self, more: VpnRange) -> Option<()> {
         let layout = &self.layout;
         let above = layout.vmas.find(more.start());
@@ -138,7 +140,8 @@ impl MmapWriteGuard<'_> {
             file: None,
             copied_from: None,
         };
-        // What ends where the heap begins is none of it: only a VMA beyond that is extended.
+        // A VMA that ends at the start of the heap is not part of it: only a VMA beyond is
+        // extended.
         let start_brk = self.layout.start_brk;
         let heap = self.layout.vmas.before(more.start());
         let extends = heap.is_some_and(|v| v.end().addr() > start_brk);

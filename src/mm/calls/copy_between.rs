@@ -1,8 +1,10 @@
-//! `process_vm_readv` and `process_vm_writev`: bytes between two address spaces. `mm/process_vm_access.c`.
+//! Bytes between two address spaces: `process_vm_readv` and `process_vm_writev`
+//! (`mm/process_vm_access.c`).
 //!
-//! The other side's pages come first, many at a time, and are held; only when they are there is this side touched, as its
-//! own program would. So where the other side fails nothing of it is copied, and nothing of this side is faulted in; where this side
-//! fails, the other's pages are there all the same. One mmap lock is held at a time, and none while bytes are copied.
+//! The other side's pages come first, many at a time, and are held. Only then is this side
+//! accessed, as its own program would do. So if a page of the other side is missing, nothing of
+//! that page is copied, and this side is not faulted in; if this side fails, the other's pages are
+//! present all the same. The call holds one mmap lock at a time, and none while it copies bytes.
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -19,33 +21,34 @@ use crate::{
     notifier::Access,
 };
 
-/// Pages of the other side that are made present before any byte is copied (`PVM_MAX_USER_PAGES`).
+/// The number of the other side's pages that are made present before a byte is copied
+/// (`PVM_MAX_USER_PAGES`).
 const AT_ONCE: usize = 1024;
-/// The most bytes of one call (`MAX_RW_COUNT`).
+/// The greatest number of bytes that one call copies (`MAX_RW_COUNT`).
 const MOST: usize = (1 << 31) - PAGE_SIZE as usize;
 
 /// Bytes within one page of the other side.
 #[derive(Clone, Copy)]
 struct Piece {
     page: Vpn,
-    /// The first byte's address, which errors report.
+    /// The address of the first byte, which errors report.
     addr: u64,
-    /// The first byte's offset in the page.
+    /// The offset of the first byte in the page.
     offset: usize,
     len: usize,
 }
 
 impl Mm {
-    /// Copies `len` bytes from address `from` of this address space to address `to` of another (`process_vm_writev`), and
-    /// returns how many it copied: fewer than `len` where a page of either side is missing behind those, and at most 2 GiB
-    /// less a page.
+    /// Copies `len` bytes from address `from` of this address space to address `to` of another
+    /// (`process_vm_writev`). Returns the number of bytes copied: fewer than `len` if a page of
+    /// either side is missing after those, and at most 2 GiB less a page.
     ///
-    /// The pages written to need the right to be written, and are faulted in as by a store; stacks do not grow there. The
-    /// two may be one address space.
+    /// The other side's mappings must allow writes; their pages are faulted in as by a store, but
+    /// stacks do not grow. Both may be one address space.
     ///
     /// # Errors
     ///
-    /// [`CopyError`], where not even one byte could be copied.
+    /// [`CopyError`], if not even one byte could be copied.
     pub fn copy_to(
         &self,
         cx: &mut CallCx<'_>,
@@ -64,15 +67,16 @@ impl Mm {
             why.map_or(Ok(()), |e| Err((got, CopyError::Own(e))))
         })
     }
-    /// Copies `len` bytes from address `from` of another address space to address `to` of this one (`process_vm_readv`).
+    /// Copies `len` bytes from address `from` of another address space to address `to` of this one
+    /// (`process_vm_readv`).
     ///
-    /// The pages read need the right to be read. A private page that others may see as well is unshared first: its process
-    /// gets a copy of its own, in a window, as for any reader that keeps a page (`FAULT_FLAG_UNSHARE`). All else as with
-    /// [`copy_to`](Self::copy_to).
+    /// The other side's mappings must allow reads. A private page that other processes may have as
+    /// well is unshared first: its process gets a copy of its own, in a window, as for every reader
+    /// that keeps a page (`FAULT_FLAG_UNSHARE`). In all else like [`copy_to`](Self::copy_to).
     ///
     /// # Errors
     ///
-    /// [`CopyError`], where not even one byte could be copied.
+    /// [`CopyError`], if not even one byte could be copied.
     pub fn copy_from(
         &self,
         cx: &mut CallCx<'_>,
@@ -92,8 +96,9 @@ impl Mm {
         })
     }
 
-    /// Runs `copy` on piece after piece, each with where it lies on this side, when the other side's pages are there
-    /// (`process_vm_rw_single_vec`). An error of it says how much of the piece was copied.
+    /// Runs `copy` on each piece, when the other side's pages are present, with the address on this
+    /// side and a buffer of the piece's length (`process_vm_rw_single_vec`). An error of `copy` has
+    /// the number of bytes of the piece that it copied.
     fn copy_between(
         &self,
         cx: &mut CallCx<'_>,
@@ -105,7 +110,8 @@ impl Mm {
         self.check_token(cx);
         other.check_token(cx);
         let len = len.min(MOST);
-        // `import_iovec`: what does not lie below the top is refused before anything is done.
+        // A range beyond the top of the address space is refused before anything is done
+        // (`import_iovec`).
         if here > TASK_SIZE || len as u64 > TASK_SIZE - here {
             return Err(CopyError::Own(FaultError::NotMapped(here)));
         }
@@ -146,8 +152,8 @@ impl Mm {
         }
     }
 
-    /// Faults until a page is there for somebody else's access, and holds it (`pin_user_pages_remote`); the zero page needs
-    /// no holding.
+    /// Faults until a page is present for an access of another process, and holds it
+    /// (`pin_user_pages_remote`). The zero page needs no hold.
     fn make_present(
         &self,
         cx: &mut CallCx<'_>,
@@ -179,7 +185,8 @@ impl Mm {
     }
 }
 
-/// `check_vma_flags`: a reader needs the right to read, though a processor would be content with any.
+/// Returns true if the mapping allows the access (`check_vma_flags`): reading needs `READ`, though
+/// a processor could read with any right.
 fn is_open_to(vma: &Vma, access: Access) -> bool {
     vma.flags.contains(match access {
         Access::Read => VmFlags::READ,
@@ -188,7 +195,7 @@ fn is_open_to(vma: &Vma, access: Access) -> bool {
 }
 
 impl FaultScope<'_> {
-    /// The page, held, if it is there for the access; if not, one step was taken towards that.
+    /// Returns the page, held, if it is present for the access; `None` after one step towards that.
     fn hold_page<'m>(
         &mut self,
         mem: &'m PhysMem,
@@ -216,7 +223,7 @@ impl FaultScope<'_> {
     }
 }
 
-/// `gup_must_unshare`: a private page that its entry does not have for itself.
+/// Returns true for a private page that is not exclusive to its entry (`gup_must_unshare`).
 fn must_unshare(mem: &PhysMem, pte: RawPte) -> bool {
     pte.counted().is_some_and(|pfn| {
         let kind = FrameFlags::ANON | FrameFlags::ANON_EXCLUSIVE;

@@ -1,4 +1,4 @@
-//! The end of an address space: every driver is released once, then everything goes.
+//! The end of an address space: calls each driver's `release` once, then frees all memory.
 
 use crate::ctx::CallCx;
 use crate::mm::{entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout};
@@ -9,12 +9,13 @@ use crate::{
 use std::convert::Infallible;
 
 impl Mm {
-    /// Ends the address space: `release` to each external MMU, then all pages, tables and VMAs go, silently, as
-    /// nobody is left to be told (`exit_mmap`). What remains is an empty space; calling this again does nothing.
+    /// Ends the address space (`exit_mmap`): calls `release` of each external MMU, then frees all
+    /// pages, tables and VMAs. No window opens for that, since no driver is left. An empty address
+    /// space remains; a second call does nothing.
     ///
     /// # Panics
     ///
-    /// If a driver does, in its last callbacks; the address space has ended then, for it and everybody else.
+    /// If a driver does in `release`. The address space has ended all the same, for all drivers.
     pub fn exit(&self, cx: &mut CallCx<'_>) {
         let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();
@@ -68,11 +69,12 @@ impl Mm {
 }
 
 impl Drop for Mm {
-    /// An address space that was not ended by [`exit`](Self::exit) gives everything back here.
+    /// Frees the memory of an address space that was not ended by [`exit`](Self::exit).
     ///
     /// # Panics
     ///
-    /// If an external MMU is still registered: it cannot be released here, since `release` may sleep.
+    /// If an external MMU is still registered: it cannot be released here, since `release` may
+    /// sleep.
     fn drop(&mut self) {
         assert!(
             self.notifiers.is_empty(self.machine.epoch()) || std::thread::panicking(),

@@ -1,8 +1,9 @@
-//! `pread` and `pwrite`: bytes between a file and the memory of a program. `filemap_read`, `generic_perform_write`.
+//! Bytes between a file and the memory of a program: `pread` and `pwrite` (`filemap_read`,
+//! `generic_perform_write`).
 //!
-//! Neither holds a lock of the file while memory is faulted in, since the memory may be a mapping of that very file. So a
-//! write tries first with what is there, and the file may grow by that: the page that is faulted in then may be one
-//! that lay beyond its end before.
+//! Neither holds a lock of the file while memory is faulted in, since the memory may be a mapping
+//! of that file. So a write first takes the bytes that are present, and the file may grow by that;
+//! a page that is faulted in after that may have been beyond the file's end before.
 
 use crate::ctx::CallCx;
 use crate::mm::{fault::patience::Patience, space::Mm};
@@ -13,16 +14,17 @@ use crate::{
 };
 
 const PAGE: usize = PAGE_SIZE as usize;
-/// The most bytes of one call (`MAX_RW_COUNT`).
+/// The greatest number of bytes that one call copies (`MAX_RW_COUNT`).
 const MOST: usize = (1 << 31) - PAGE;
 
 impl Mm {
-    /// Copies `len` bytes of a file, from `offset` on, to address `addr`, as `pread` does; returns how many it copied: fewer
-    /// where the file ends or something is missing, and at most 2 GiB less a page.
+    /// Copies `len` bytes of a file, from `offset` on, to address `addr` (`pread`). Returns the
+    /// number of bytes copied: fewer than `len` if the file ends or a page is missing, and at most
+    /// 2 GiB less a page.
     ///
     /// # Errors
     ///
-    /// [`TransferError`], where not even one byte could be copied.
+    /// [`TransferError`], if not even one byte could be copied.
     pub fn read_file(
         &self,
         cx: &mut CallCx<'_>,
@@ -52,15 +54,17 @@ impl Mm {
         }
         Ok(done)
     }
-    /// Copies `len` bytes from address `addr` to a file, from `offset` on, as `pwrite` does; returns how many it copied: fewer
-    /// where something is missing, and at most 2 GiB less a page.
+    /// Copies `len` bytes from address `addr` to a file, from `offset` on (`pwrite`). Returns the
+    /// number of bytes copied: fewer than `len` if a page is missing, and at most 2 GiB less a
+    /// page.
     ///
-    /// A write that fails for the memory's sake has begun all the same, as on Linux: the file reaches up to `offset`
-    /// afterwards, and where it had a hole there the page is there ([`MemoryObject::write_begun`]).
+    /// A write that fails because of the memory has begun all the same, as on Linux: the file
+    /// reaches up to `offset` afterwards, and a hole there has become a page
+    /// ([`MemoryObject::write_begun`]).
     ///
     /// # Errors
     ///
-    /// [`TransferError`], where not even one byte could be copied.
+    /// [`TransferError`], if not even one byte could be copied.
     ///
     /// [`MemoryObject::write_begun`]: crate::file::MemoryObject::write_begun
     pub fn write_file(
@@ -103,7 +107,7 @@ impl Mm {
         }
         Ok(len.min(MOST))
     }
-    /// Bytes of one page of the file: at least one, unless the object takes none.
+    /// Writes bytes to one page of the file: at least one, unless the object takes none.
     fn write_part(
         &self,
         cx: &mut CallCx<'_>,
@@ -122,7 +126,7 @@ impl Mm {
                 return Ok(taken);
             }
             if had > 0 {
-                // Just these, so that none is missing.
+                // Only these, which are present.
                 len = had;
                 continue;
             }
@@ -140,7 +144,7 @@ impl Mm {
     }
 }
 
-/// How many of `len` bytes from `at` on lie in its page.
+/// Returns how many of `len` bytes from `at` on lie in the page of `at`.
 fn in_page(at: u64, len: usize) -> usize {
     let rest = usize::try_from(PAGE_SIZE - at % PAGE_SIZE).expect("within a page");
     len.min(rest)

@@ -1,8 +1,9 @@
-//! `MAP_HUGETLB`: memory of a pool of huge pages that is set aside. `fs/hugetlbfs/inode.c`.
+//! `MAP_HUGETLB`: memory from a pool of huge pages that is set aside (`fs/hugetlbfs/inode.c`).
 //!
-//! The pool of every machine here is empty, so nothing is ever mapped from it. How that fails is what programs see who
-//! try huge pages first: the arguments are checked, the place is found, what was mapped there is gone, and only then there
-//! are no pages. Linux lets `MAP_NORESERVE` through and raises SIGBUS at the first access; here it fails the same way.
+//! The pool of every machine here is empty, so no page is ever mapped from it. Programs that try
+//! huge pages first see the kernel's failure: the arguments are checked, the place is found, the
+//! old mappings there are removed, and only then is the pool found empty. Linux accepts
+//! `MAP_NORESERVE` and raises SIGBUS at the first access; here that fails like the rest.
 
 use crate::mm::{
     entry::{args::MmapArgs, flags::VmFlags},
@@ -16,8 +17,8 @@ use crate::{
 use std::convert::Infallible;
 
 impl MmapWriteGuard<'_> {
-    /// The mapping fails when the pages are to be reserved (`hugetlbfs_file_mmap`): the old mappings are gone by then, and
-    /// a window takes out what may have been mapped (`unmap_region`).
+    /// Fails at the reservation of the pages (`hugetlbfs_file_mmap`): the old mappings are gone by
+    /// then, and a window unmaps the range of the new one (`unmap_region`).
     pub(in crate::mm) fn refuse_huge(
         &mut self,
         range: VpnRange,

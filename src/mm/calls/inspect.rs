@@ -1,4 +1,4 @@
-//! Calls that look and check: `mincore`, `find_vma`; and `mseal`, which seals.
+//! Questions about mappings, `find_vma` and `mincore`, and `mseal`, which forbids changes.
 
 use super::vma_walk::part_of;
 use crate::ctx::CallCx;
@@ -13,17 +13,18 @@ use crate::{
     error::{MincoreError, MsealError},
 };
 
-/// What is mapped at a page.
+/// The VMA at a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VmaInfo {
     /// The pages of the VMA.
     pub range: VpnRange,
-    /// What it is.
+    /// The rights and properties of the VMA.
     pub flags: VmFlags,
 }
 
 impl MmapReadGuard<'_> {
-    /// The VMA that holds `at` (`vma_lookup`); O(log n) in VMAs.
+    /// Returns the VMA that holds page `at` (`vma_lookup`). Takes O(log n) in the number of VMAs.
     pub fn vma_at(&self, at: Vpn) -> Option<VmaInfo> {
         let found = self.layout.vmas.range_of(at);
         found.map(|(range, flags)| VmaInfo {
@@ -34,11 +35,12 @@ impl MmapReadGuard<'_> {
 }
 
 impl Mm {
-    /// Which pages of `[addr, addr + len)` are in memory: those with an entry, and those that their object has.
+    /// Returns for each page of `[addr, addr + len)` whether it is in memory: mapped, or in its
+    /// object's memory.
     ///
     /// # Errors
     ///
-    /// [`MincoreError`].
+    /// [`MincoreError`]: a bad range or a hole.
     pub fn mincore(
         &self,
         cx: &mut CallCx<'_>,
@@ -72,7 +74,8 @@ impl Mm {
         }
         Ok(out)
     }
-    /// What an entry says by itself, whatever the object has at its place (`mincore_pte_range`); a guard marker says nothing.
+    /// Returns the answer that an entry gives without a look at the object (`mincore_pte_range`);
+    /// `None` for a guard marker, which gives none.
     fn in_core(&self, vma: &Vma, pte: RawPte) -> Option<bool> {
         if pte.is_present() || pte.migrating().is_some() {
             Some(true)
@@ -83,11 +86,12 @@ impl Mm {
         }
     }
 
-    /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given other rights.
+    /// Seals `[addr, addr + len)`: its VMAs can no longer be unmapped, moved, replaced or given
+    /// other rights.
     ///
     /// # Errors
     ///
-    /// [`MsealError`]; nothing is sealed then, unless the map limit came in the way of a split.
+    /// [`MsealError`]. Nothing is sealed then, unless the map limit prevented a split.
     pub fn mseal(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MsealError> {
         let bad = MsealError::Range { addr, len };
         let end = len
@@ -104,7 +108,8 @@ impl Mm {
     }
 }
 
-/// For each page, whether its object has it in memory. What lies beyond the end of the object costs nothing.
+/// Returns for each page whether its object has it in memory. Pages beyond the end of the object
+/// cost nothing.
 fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     let mut parts = Vec::new();
     let mut at = range.start();
@@ -118,7 +123,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     let mut out = vec![false; nth(range.pages())];
     for (vma, part, object) in parts {
         let first = vma.pgoff_at(part.start());
-        // The page behind the last may be there too: a write began in it, and came to nothing.
+        // The page behind the last may be present too: a write began in it, but failed.
         let end = object.pages() + 1;
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {

@@ -1,4 +1,4 @@
-//! What a program loader does to a fresh address space: mappings with exactly the flags that it chooses.
+//! Mappings as a program loader makes them in a fresh address space, with exactly the given flags.
 
 use crate::ctx::CallCx;
 use crate::mm::{entry::flags::VmFlags, space::Mm, vma::Vma};
@@ -18,19 +18,19 @@ pub struct Segment {
     pub end: u64,
     /// All its flags; `ACCOUNT` charges its pages to the commit limit.
     pub flags: VmFlags,
-    /// What is mapped; none: private anonymous memory.
+    /// The mapped file; `None`: private anonymous memory.
     pub file: Option<Arc<File>>,
     /// Offset into the file in bytes; a multiple of the page size.
     pub offset: u64,
 }
 
 impl Mm {
-    /// Puts a mapping in as it is: a VMA of its own, merged with none, nothing faulted in.
+    /// Adds a mapping as a VMA of its own, which does not merge, and faults nothing in.
     ///
     /// # Errors
     ///
-    /// [`MmapError`] for a range that is empty, off page boundaries, too high or not free, and for what is refused
-    /// by a limit; nothing changed then.
+    /// [`MmapError`]: a range that is empty, off page boundaries, too high or not free; a limit.
+    /// Nothing changed then.
     pub fn install(&self, cx: &mut CallCx<'_>, segment: &Segment) -> Result<(), MmapError> {
         let Segment { start, end, .. } = *segment;
         let len = end.saturating_sub(start);

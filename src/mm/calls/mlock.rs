@@ -1,4 +1,7 @@
-//! `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall`.
+//! Locking of memory: `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall`.
+//!
+//! A locked page is on no list of reclaim, so it stays in memory. The pages of a locked VMA are
+//! faulted in at once, or with `ONFAULT` at their first access.
 
 use super::vma_walk::part_of;
 use crate::ctx::CallCx;
@@ -20,19 +23,19 @@ use crate::{
 use std::convert::Infallible;
 
 impl Mm {
-    /// Locks every page that `[addr, addr + len)` touches and faults them in.
+    /// Locks each page that `[addr, addr + len)` touches, and faults the pages in.
     ///
     /// # Errors
     ///
-    /// [`MlockError`]; VMAs locked before the failure stay locked.
+    /// [`MlockError`]; VMAs that were locked before the failure stay locked.
     pub fn mlock(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MlockError> {
         self.lock_range(cx, addr, len, VmFlags::LOCKED)
     }
-    /// [`mlock`](Self::mlock); with `ONFAULT` pages are locked when they come.
+    /// Locks pages as [`mlock`](Self::mlock) does; with `ONFAULT` each when it is faulted in.
     ///
     /// # Errors
     ///
-    /// As `mlock`, and unknown flags.
+    /// Like [`mlock`](Self::mlock); also for unknown flags.
     pub fn mlock2(
         &self,
         cx: &mut CallCx<'_>,
@@ -50,7 +53,7 @@ impl Mm {
         };
         self.lock_range(cx, addr, len, kind)
     }
-    /// Unlocks every page that `[addr, addr + len)` touches.
+    /// Unlocks each page that `[addr, addr + len)` touches.
     ///
     /// # Errors
     ///
@@ -63,11 +66,12 @@ impl Mm {
         g.claim_range(range);
         g.set_lock(range, VmFlags::empty())
     }
-    /// Locks what is mapped, what will be mapped, or both.
+    /// Locks all mapped memory, all memory mapped from now on, or both.
     ///
     /// # Errors
     ///
-    /// [`MlockError`] for flags, right and limit; VMAs that cannot be locked are passed over, as on Linux.
+    /// [`MlockError`]: unknown flags, a missing right, the limit. VMAs that cannot be locked are
+    /// passed over, as on Linux.
     pub fn mlockall(&self, cx: &mut CallCx<'_>, flags: MlockallFlags) -> Result<(), MlockError> {
         if flags.is_empty()
             || flags == MlockallFlags::ONFAULT
@@ -93,7 +97,7 @@ impl Mm {
         }
         Ok(())
     }
-    /// Unlocks everything, now and for the future.
+    /// Unlocks all memory, and no longer locks new memory.
     pub fn munlockall(&self, cx: &mut CallCx<'_>) {
         self.lock_exclusive(cx).set_lock_all(MlockallFlags::empty());
     }
@@ -112,7 +116,8 @@ impl Mm {
         if !g.layout.can_mlock() {
             return Err(MlockError::Denied);
         }
-        // The limit comes before the range, so that a range which wraps may well exceed it first.
+        // The limit is checked before the range, as on Linux: a range that wraps may exceed the
+        // limit first.
         g.check_lock_limit(addr, len)?;
         let Some(range) = touched(addr, len)? else {
             return Ok(());
@@ -123,15 +128,15 @@ impl Mm {
     }
 }
 
-/// Start and length of the pages that a range of bytes touches. A length that wraps in the rounding is 0, as it is on
-/// Linux.
+/// Returns start and length of the pages that a range of bytes touches. A length that wraps when
+/// rounded up is 0, as on Linux.
 fn rounded(addr: u64, len: u64) -> (u64, u64) {
     let offset = addr % PAGE_SIZE;
     let len = len.wrapping_add(offset).wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
     (addr - offset, len)
 }
 
-/// The pages that a range of bytes touches; none for an empty one.
+/// Returns the pages that a range of bytes touches; `None` for an empty range.
 fn touched(addr: u64, len: u64) -> Result<Option<VpnRange>, MlockError> {
     let (start, bytes) = rounded(addr, len);
     let end = start
@@ -141,7 +146,7 @@ fn touched(addr: u64, len: u64) -> Result<Option<VpnRange>, MlockError> {
 }
 
 impl MmapWriteGuard<'_> {
-    /// Pages of the range that are locked already are not counted twice.
+    /// Checks the limit of locked memory. Pages of the range that are locked already count once.
     fn check_lock_limit(&self, addr: u64, len: u64) -> Result<(), MlockError> {
         let limits = self.layout.limits;
         let already: u64 = touched(addr, len)
@@ -161,7 +166,7 @@ impl MmapWriteGuard<'_> {
         Ok(())
     }
 
-    /// `apply_vma_lock_flags`.
+    /// Locks or unlocks the VMAs of `range` (`apply_vma_lock_flags`).
     fn set_lock(&mut self, range: VpnRange, kind: VmFlags) -> Result<(), MlockError> {
         let mut at = range.start();
         while at < range.end() {
@@ -174,7 +179,8 @@ impl MmapWriteGuard<'_> {
         }
         Ok(())
     }
-    /// `mlock_fixup`. What cannot be locked is passed over.
+    /// Locks or unlocks part of a VMA (`mlock_fixup`); passes over a VMA that cannot be locked.
+    /// Returns the start of the VMA that holds the part then.
     fn set_lock_vma(&mut self, start: Vpn, part: VpnRange, kind: VmFlags) -> Result<Vpn, VmaError> {
         let vma = self.vma(start);
         let old = vma.flags;
@@ -197,7 +203,8 @@ impl MmapWriteGuard<'_> {
         }
         Ok(start)
     }
-    /// `apply_mlockall_flags`. Without `FUTURE` and `CURRENT`: unlock all.
+    /// Locks or unlocks all VMAs (`apply_mlockall_flags`): without `FUTURE` and `CURRENT` it
+    /// unlocks.
     fn set_lock_all(&mut self, flags: MlockallFlags) {
         let mut kind = VmFlags::LOCKED;
         if flags.contains(MlockallFlags::ONFAULT) {
@@ -223,7 +230,8 @@ impl MmapWriteGuard<'_> {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// Pages of the range leave the lists of reclaim, or come back to them (`mlock_vma_pages_range`).
+    /// Takes the pages of the range off the lists of reclaim, or puts them back
+    /// (`mlock_vma_pages_range`).
     fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
         let pinned = self.cx.pin();
@@ -231,7 +239,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
-/// The same of an address space that may have nobody else in it.
+/// Takes the mapped pages of `part` off the lists of reclaim, or puts them back. Needs no lock of
+/// the address space: its end uses this too.
 pub(in crate::mm) fn mark_unevictable(mm: &Mm, pin: Pin<'_>, part: VpnRange, locked: bool) {
     let mem = mm.machine().mem();
     mm.table

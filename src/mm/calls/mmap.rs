@@ -1,4 +1,5 @@
-//! `mmap`: checks in Linux's order, a place, the old mappings out, the new range merged or put in.
+//! `mmap`: checks the arguments in Linux's order, finds a place, removes the old mappings there,
+//! and merges or inserts the new range.
 
 use crate::ctx::CallCx;
 
@@ -21,15 +22,16 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// Maps `args.len` bytes and returns where, as `mmap(2)`.
+    /// Maps `args.len` bytes and returns their address (`mmap(2)`).
     ///
-    /// Opens one window over the range if it replaces a mapping, none otherwise. `POPULATE` and `LOCKED` fault the
-    /// pages in afterwards; failures of that are ignored, as on Linux.
+    /// Opens one window over the range if it replaces a mapping, none otherwise. `POPULATE` and
+    /// `LOCKED` fault the pages in afterwards; failures of that are ignored, as on Linux.
     ///
     /// # Errors
     ///
-    /// [`MmapError`]; nothing changed but, at worst, VMAs split at the ends of a fixed range, and the range left a
-    /// hole when the very last allocation failed, or when there are no huge pages for it (all as on Linux).
+    /// [`MmapError`]. At worst, VMAs were split at the ends of a fixed range; or the range was left
+    /// unmapped, if the very last allocation failed or there are no huge pages for it. All that is
+    /// as on Linux.
     pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let mut g = self.lock_exclusive_some(cx);
         let (range, locked) = g.do_mmap(args)?;
@@ -43,7 +45,7 @@ impl Mm {
 }
 
 impl MmapWriteGuard<'_> {
-    /// Returns the range, and whether it is locked.
+    /// Maps a range under the lock. Returns the range, and true if it is locked memory.
     pub(in crate::mm) fn do_mmap(
         &mut self,
         args: &MmapArgs,
@@ -72,7 +74,8 @@ impl MmapWriteGuard<'_> {
         Ok((range, flags.contains(VmFlags::LOCKED)))
     }
 
-    /// Rights and kind of the new VMA; the checks of locking and of contradicting flags.
+    /// Returns the flags of the new VMA; checks the right to lock memory and contradictions of
+    /// flags.
     fn vm_flags(&self, args: &MmapArgs, pages: u64) -> Result<VmFlags, MmapError> {
         let has = |f| args.flags.contains(f);
         let mut flags = VmFlags::from_prot(args.prot)
@@ -109,7 +112,8 @@ impl MmapWriteGuard<'_> {
         Ok(flags)
     }
 
-    /// `file_mmap_ok`: the object is of this machine, and no offset exceeds what an object can have.
+    /// Checks that the file's object is of this machine, and that no offset exceeds the greatest of
+    /// an object (`file_mmap_ok`).
     fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
         if !file.mapping().is_on(self.layout.machine.registry()) {
             return Err(MmapError::OtherMachine);
@@ -120,7 +124,8 @@ impl MmapWriteGuard<'_> {
         Ok(())
     }
 
-    /// Puts a checked range into the layout (`mmap_region`).
+    /// Puts a checked range into the layout (`mmap_region`). Returns the start of the VMA that
+    /// holds it.
     pub(in crate::mm) fn map_region(
         &mut self,
         range: VpnRange,
@@ -133,11 +138,12 @@ impl MmapWriteGuard<'_> {
         self.layout.may_expand(flags, range.pages() - old.pages)?;
         let accounted = flags.accountable();
         if accounted {
-            // What the replaced VMAs had promised passes on to the new one.
+            // The memory that was promised to the replaced VMAs passes on to the new one.
             self.recharge(range.pages(), old.accounted)?;
             flags |= VmFlags::ACCOUNT;
         }
-        // Until it is mapped: the last allocation may fail, a driver panic.
+        // Given back if the range is not mapped in the end: the last allocation may fail, a driver
+        // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
         self.detach(range, !accounted, AfterYield::KeepsEditing);
@@ -162,8 +168,8 @@ impl MmapWriteGuard<'_> {
         }
         Ok(start)
     }
-    /// The end of mapping what is to be locked (`__mmap_complete`): what cannot be locked is not, but it was neither
-    /// merged with such memory, nor is it spared being populated.
+    /// Counts a new range as locked (`__mmap_complete`). A VMA that cannot be locked loses the
+    /// flags only now, so it did not merge with unlocked memory, and is populated all the same.
     fn lock_new(&mut self, start: Vpn, pages: u64) {
         if self.vma(start).may_be_locked() {
             self.layout.locked_vm += pages;
@@ -179,7 +185,7 @@ impl MmapWriteGuard<'_> {
             Ok(())
         }
     }
-    /// A VMA of its own (`__mmap_new_vma`); shared anonymous memory gets its object here.
+    /// Inserts a VMA of its own (`__mmap_new_vma`). Shared anonymous memory gets its object here.
     fn insert_new(&mut self, new: NewRange) -> Result<Vpn, VmaError> {
         self.layout.alloc_vma()?;
         let file = match new.file {
@@ -191,7 +197,7 @@ impl MmapWriteGuard<'_> {
             .insert(Vma::new(new.range, new.pgoff, new.flags, file));
         Ok(start)
     }
-    /// `shmem_zero_setup`.
+    /// Makes the object of shared anonymous memory (`shmem_zero_setup`).
     fn zero_file(&self, new: &NewRange) -> Result<Arc<File>, VmaError> {
         let machine = &self.layout.machine;
         let pages = new.range.pages();
@@ -209,7 +215,7 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// The flags with what the mapping type adds, and which types there are.
+/// Adds the flags of the mapping's type; fails for unknown types.
 fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     let bad = Err(MmapError::Flags(args.flags.bits()));
     let grows = flags.contains(VmFlags::GROWSDOWN);
@@ -219,7 +225,7 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
         return file_flags(args, rights, flags);
     }
     if args.flags.contains(MapFlags::HUGETLB) {
-        // A file of the pool, made for this mapping alone.
+        // As for a file of the pool that is made for this mapping alone.
         return file_flags(args, (true, true), flags);
     }
     if kind == MapFlags::SHARED {
@@ -230,7 +236,7 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     } else if kind == MapFlags::PRIVATE {
         Ok(flags)
     } else if kind == MapFlags::DROPPABLE {
-        // The flag contradicts it; that all new memory is to be locked does not, and is passed over.
+        // `LOCKED` contradicts it. `mlockall` for new memory does not, and is ignored.
         if grows || args.flags.contains(MapFlags::LOCKED) {
             return bad;
         }
@@ -241,8 +247,8 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     }
 }
 
-/// Flags that a mapping of a file may have where every flag is looked at (`LEGACY_MAP_MASK`): the bits of sizes of huge pages are
-/// among them, and `FIXED_NOREPLACE` is not.
+/// The flags that a mapping of a file may have where unknown flags are refused (`LEGACY_MAP_MASK`).
+/// The bits of the huge page sizes are among them, `FIXED_NOREPLACE` is not.
 const VALID: MapFlags = MapFlags::from_bits_retain(0x7c04_0080)
     .union(MapFlags::SHARED_VALIDATE)
     .union(MapFlags::FIXED)
@@ -257,7 +263,8 @@ const VALID: MapFlags = MapFlags::from_bits_retain(0x7c04_0080)
     .union(MapFlags::NONBLOCK)
     .union(MapFlags::STACK);
 
-/// The same for a file: what was it opened for? Shared of a file that may not be written, it never may.
+/// Adds the flags of a mapping of a file, by the rights with which the file was opened. A shared
+/// mapping of a file that is not writable never becomes writable.
 fn file_flags(
     args: &MmapArgs,
     (readable, writable): (bool, bool),

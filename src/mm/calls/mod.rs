@@ -1,4 +1,31 @@
-//! System calls, a file each: what a process asks of its address space.
+//! System calls, one file each: the requests of a process to its address space.
+//!
+//! A call that changes VMAs takes the mmap lock exclusively and declares the pages on which it
+//! works (`settle`): calls on other memory run while it is in a window (ADR 0009). A call that
+//! fails leaves memory as it was, or as Linux leaves it; after a driver's panic each change is done
+//! or undone (ADR 0024). The other rooms of `mm` do the work that several calls share.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mmap` | `mmap` |
+//! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
+//! | `mprotect` | `mprotect` |
+//! | `mremap` | `mremap` |
+//! | `brk` | the heap; the addresses of heap and stack |
+//! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
+//! | `mlock` | `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall` |
+//! | `msync` | `msync` |
+//! | `inspect` | `find_vma`, `mincore`, `mseal` |
+//! | `remap_file_pages` | `remap_file_pages` |
+//! | `anon_name` | names of anonymous memory |
+//! | `hugetlb` | `MAP_HUGETLB` |
+//! | `fork` | `fork` |
+//! | `install` | mappings that a program loader makes |
+//! | `exit` | the end of an address space |
+//! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
+//! | `file_bytes` | `pread`, `pwrite` |
+//! | `proc_maps` | `/proc/PID/maps`, the pagemap |
+//! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;

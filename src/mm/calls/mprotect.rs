@@ -1,4 +1,4 @@
-//! `mprotect`: VMA by VMA, the flags changed and merged, then the entries inside a window.
+//! `mprotect`: changes and merges the flags of VMA after VMA, then the entries in a window.
 
 use super::vma_walk::part_of;
 use crate::ctx::CallCx;
@@ -26,12 +26,13 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// [`MprotectError`]. Errors of a single VMA, and holes, come when the walk gets there: what lies below has been
-    /// changed, and stays so.
+    /// [`MprotectError`]. An error of a single VMA, or a hole, shows when the walk gets there: the
+    /// memory below has been changed, and stays so.
     ///
     /// # Panics
     ///
-    /// If a driver does. Rights that were to be taken from the VMA that it concerned are there still then.
+    /// If a driver does. Then the VMA in whose window it panicked still has the rights that were to
+    /// be taken away.
     pub fn mprotect(
         &self,
         cx: &mut CallCx<'_>,
@@ -53,7 +54,7 @@ impl Mm {
     }
 }
 
-/// The checks before the lock; `None`: nothing to do.
+/// Checks the arguments before the lock is taken; `None`: nothing to do.
 fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {
     /// Accepted and ignored.
     const SEM: Prot = Prot::from_bits_retain(8);
@@ -78,7 +79,7 @@ fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, Mprot
     Ok(VpnRange::new(Vpn::containing(addr), Vpn::containing(end)))
 }
 
-/// What became of the rights of one VMA.
+/// The change of rights of one VMA.
 #[derive(Clone, Copy)]
 struct Change {
     part: VpnRange,
@@ -87,10 +88,11 @@ struct Change {
     charged: u64,
 }
 
-/// A VMA has new rights, and its entries are getting them.
+/// A VMA has new rights, and its entries are being changed.
 ///
-/// Should a driver's panic keep a window from opening, some entries have the old ones: a VMA must allow what its entries do.
-/// So rights that were taken come back, and those that were given stay: that to read at once, that to write by a fault.
+/// A driver's panic may keep a window from opening, so that some entries keep the old rights; a VMA
+/// must allow at least the rights of its entries (ADR 0024). So rights that were taken away come
+/// back, and rights that were given stay: reading at once, writing by a fault.
 struct Changing<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
     change: Change,
@@ -128,7 +130,7 @@ impl Drop for Changing<'_, '_> {
         }
         let Change { part, old, new, .. } = self.change;
         if !self.done && new.accessible() && !old.accessible() {
-            // A fault makes an entry writable, but looks at none that is there for a read.
+            // A fault makes a readable entry writable, but never a present entry readable.
             self.guard.make_readable(part);
         }
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
@@ -138,7 +140,8 @@ impl Drop for Changing<'_, '_> {
 }
 
 impl<'g> MmapWriteGuard<'g> {
-    /// `PROT_GROWSDOWN` takes in the rest of the stack below; otherwise the start must be mapped.
+    /// Returns the range to be changed: `PROT_GROWSDOWN` adds the stack below the range. Fails if
+    /// the start is not mapped.
     fn grow_range(&self, range: VpnRange, prot: Prot) -> Result<VpnRange, MprotectError> {
         let hole = MprotectError::Hole(range.start().addr());
         let vma = self.layout.vmas.find(range.start()).ok_or(hole)?;
@@ -178,13 +181,14 @@ impl<'g> MmapWriteGuard<'g> {
                 false => AfterYield::KeepsEditing,
             };
             let start = self.protect_vma(start, part, new, then)?;
-            // It may have merged with what follows.
+            // The VMA may have merged with the next.
             at = self.vma(start).end();
         }
         Ok(())
     }
 
-    /// `mprotect_fixup`. Returns the start of the VMA that holds `part` afterwards.
+    /// Changes the rights of `part` of a VMA (`mprotect_fixup`). Returns the start of the VMA that
+    /// holds the part then.
     fn protect_vma(
         &mut self,
         start: Vpn,
@@ -215,7 +219,8 @@ impl<'g> MmapWriteGuard<'g> {
         self.populate_locked(start, &change);
         Ok(start)
     }
-    /// A private mapping that becomes writable is promised its pages; one never written gives the promise back.
+    /// Charges the pages of a private mapping that becomes writable; gives back the charge of one
+    /// that was never written and becomes read-only.
     fn charge_change(
         &self,
         start: Vpn,
@@ -232,7 +237,7 @@ impl<'g> MmapWriteGuard<'g> {
         };
         let pages = part.pages();
         if new.contains(VmFlags::WRITE) {
-            // Only becoming data may be refused, not being it.
+            // The limit of data refuses memory that becomes data, not memory that is data already.
             if self.layout.may_expand(old, pages).is_ok() {
                 self.layout.may_expand(new, pages)?;
             }
@@ -248,7 +253,8 @@ impl<'g> MmapWriteGuard<'g> {
         let promise = Promise::made(self.mm.machine(), change.charged);
         Ok((change, promise))
     }
-    /// No window: nothing becomes wrong that an external MMU may hold.
+    /// Makes present entries readable. No window is needed: every translation that an external MMU
+    /// may hold stays right.
     fn make_readable(&mut self, part: VpnRange) {
         let rights = Rights {
             read: true,
@@ -268,16 +274,17 @@ impl<'g> MmapWriteGuard<'g> {
         let Change { part, old, new, .. } = *change;
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
         if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
-            // Locked memory that becomes writable is copied now, so that no write to it faults for long.
+            // Locked memory that becomes writable is copied now, so that later writes do not fault.
             self.yield_while_faulting(|mut held| {
                 let vma = held.layout.vmas.get(start).expect("just changed");
-                // As on Linux, a failure here shows at the access.
+                // A failure shows at the access, as on Linux.
                 let _best_effort = held.populate_vma(vma, part);
             });
         }
     }
 
-    /// `change_protection`: in each 512-GiB block one window, from the first 1 GiB that has a table to the end.
+    /// Changes the entries of `part` (`change_protection`): in each 512-GiB block one window, from
+    /// the first GiB with a table to the end.
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
         let vma = self.vma(start);
         let sharing = match vma.flags.contains(VmFlags::SHARED) {
@@ -293,7 +300,7 @@ impl<'g> MmapWriteGuard<'g> {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// `done`: every entry has its new rights.
+    /// Sets `done` when every entry has its new rights.
     fn change_protection(
         mut self,
         part: VpnRange,
@@ -319,7 +326,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         }
         *done = true;
     }
-    /// The part of `block` from its first table of 2-MiB entries on.
+    /// Returns the part of `block` from its first table of 2-MiB entries on.
     fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
         let mm = self.mm;
         let pinned = self.cx.pin();
@@ -328,18 +335,18 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
-/// What a write to a page means.
+/// The effect of a write to a page of the VMA.
 #[derive(Clone, Copy, Debug)]
 enum Sharing {
-    /// A copy.
+    /// The page is copied.
     Private,
-    /// The object is changed.
+    /// The object's page changes.
     Shared,
-    /// The same, and it must hear of the first write to a clean page.
+    /// The object's page changes, and the object must learn of the first write to a clean page.
     Announced,
 }
 
-/// Gives each entry the rights of its VMA.
+/// Gives each entry of a leaf the rights of its VMA.
 fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
     // One loop for both, so that the work on an entry is inlined into it.
     let loses_write = !rights.write && txn.mem().has_exported();
@@ -354,15 +361,15 @@ fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
     });
 }
 
-/// Gives one entry the rights of its VMA; write permission only where a write would copy and announce nothing
-/// (`can_change_pte_writable`).
+/// Gives one entry the rights of its VMA; the right to write only if a write neither copies nor
+/// must be announced to the object (`can_change_pte_writable`).
 #[inline]
 fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
     let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
     let silent = match sharing {
         Sharing::Private => slot.raw().counted().is_some_and(own),
         Sharing::Shared => true,
-        // Of a page on its way nothing is known for certain.
+        // Nothing certain is known of a page that moves.
         Sharing::Announced => slot.raw().is_present() && slot.raw().is_dirty(),
     };
     let writable = rights.write && silent;

@@ -1,4 +1,4 @@
-//! `msync`: what was stored through shared mappings goes to the object's store.
+//! `msync`: writes stores to shared mappings back to the object's storage.
 
 use super::vma_walk::{Visit, each_vma, part_at};
 use crate::ctx::CallCx;
@@ -15,9 +15,9 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// Writes back the dirty pages of the objects that are mapped shared in `[addr, addr + len)`, with `SYNC`. Each
-    /// page is write-protected first in every mapping, in a window each, so that the next store is noticed. Memory
-    /// without a store behind it has nothing to be written.
+    /// Writes back the dirty pages of the objects that are mapped shared in `[addr, addr + len)`,
+    /// with `SYNC`. Each page is write-protected first in every mapping, each in a window, so that
+    /// the next store faults. Memory without storage has nothing to write.
     ///
     /// # Errors
     ///
@@ -48,7 +48,8 @@ impl Mm {
             };
             let file = flags.contains(MsyncFlags::SYNC).then(|| shared_file(vma));
             let (start, end) = (vma.start(), vma.end());
-            // Writeback takes its own way to every mapping, this one among them, and its locks.
+            // Writeback finds every mapping through the reverse map, this one among them, with
+            // locks of its own: the mmap lock must be free.
             drop(g);
             if let Some(file) = file.flatten() {
                 file.object()
@@ -70,7 +71,7 @@ fn check_args(addr: u64, len: u64, flags: MsyncFlags) -> Result<Option<VpnRange>
     if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(MsyncError::Unaligned(addr));
     }
-    // A length that wraps when rounded up is 0, as it is on Linux.
+    // A length that wraps when rounded up is 0, as on Linux.
     let rounded = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
     let end = addr
         .checked_add(rounded)

@@ -1,4 +1,8 @@
-//! `munmap`: take VMAs out, then their pages inside one window, then the tables that nobody needs.
+//! `munmap`: takes VMAs out of the layout, then drops their pages in one window, then frees the
+//! tables that no VMA needs.
+//!
+//! The mmap lock is held exclusively only for the VMAs. While the drivers are called, other
+//! operations run, except on these pages (ADR 0009).
 
 use super::mlock::mark_unevictable;
 use crate::ctx::CallCx;
@@ -19,7 +23,7 @@ use crate::{
 };
 use smallvec::SmallVec;
 
-/// What the VMAs of a range amount to, before they are taken out.
+/// The sums over the VMAs of a range, before they are taken out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::mm) struct Gathered {
     pub(in crate::mm) pages: u64,
@@ -27,15 +31,17 @@ pub(in crate::mm) struct Gathered {
 }
 
 impl Mm {
-    /// Unmaps `[addr, addr + len)`, `len` rounded up to pages; holes in the range are fine.
+    /// Unmaps `[addr, addr + len)`, `len` rounded up to pages; the range may have holes.
     ///
     /// # Errors
     ///
-    /// [`MunmapError`]; nothing is unmapped then. As on Linux, a boundary may have been split already.
+    /// [`MunmapError`]; nothing is unmapped then. As on Linux, a boundary may have been split
+    /// already.
     ///
     /// # Panics
     ///
-    /// If a driver does. Where it on_panic at the beginning of a window, what lies in that window stays mapped.
+    /// If a driver does. If it panicked at the beginning of a window, the memory of that window
+    /// stays mapped.
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
         let mut g = self.lock_exclusive_some(cx);
@@ -45,7 +51,8 @@ impl Mm {
 }
 
 impl MmapWriteGuard<'_> {
-    /// `do_munmap` after its checks: one window over the whole requested range if anything is mapped in it.
+    /// Unmaps a checked range (`do_munmap`), in one window over all of it, if anything is mapped
+    /// there.
     pub(in crate::mm) fn unmap(
         &mut self,
         range: VpnRange,
@@ -59,7 +66,8 @@ impl MmapWriteGuard<'_> {
         Ok(())
     }
 
-    /// Splits the VMAs at both ends of `range`, so that it can be taken out (`vms_gather_munmap_vmas`).
+    /// Splits the VMAs at both ends of `range`, so that the range can be taken out
+    /// (`vms_gather_munmap_vmas`).
     pub(in crate::mm) fn gather(&mut self, range: VpnRange) -> Result<Gathered, VmaError> {
         let Some(first) = self.layout.vmas.find(range.start()) else {
             return Ok(Gathered::default());
@@ -69,7 +77,7 @@ impl MmapWriteGuard<'_> {
         }
         let first = (first.range(), first.is_sealed());
         if range.start() > first.0.start() {
-            // Two pieces would be left of it: only then can the map grow.
+            // Only a VMA that is left in two pieces adds to the number of VMAs.
             if range.end() < first.0.end() {
                 self.layout.check_map_count()?;
             }
@@ -98,13 +106,14 @@ impl MmapWriteGuard<'_> {
     }
 
     /// Takes the gathered VMAs of `range` out and drops their pages and tables (`vms_clear_ptes`,
-    /// `vms_complete_munmap_vmas`). `uncharge`: give their promised memory back as well.
+    /// `vms_complete_munmap_vmas`); with `uncharge` also gives their promised memory back.
     ///
-    /// Should a driver panic, each VMA is gone with its pages or back with them: see [`TakenOut`].
+    /// If a driver panics, each VMA is gone together with its pages, or back together with them;
+    /// see [`TakenOut`].
     pub(in crate::mm) fn detach(&mut self, range: VpnRange, uncharge: bool, then: AfterYield) {
         self.detach_or(OnPanic::Restore, range, uncharge, then);
     }
-    /// The same of VMAs that map nothing, and go in any case.
+    /// Takes out VMAs that map nothing. They do not come back after a driver's panic.
     pub(in crate::mm) fn detach_empty(
         &mut self,
         range: VpnRange,
@@ -120,7 +129,8 @@ impl MmapWriteGuard<'_> {
         };
         let freed = VpnRange::new(first.start(), last.end()).expect("in ascending order");
         let mut out = TakenOut::new(self, vmas, uncharge, on_panic);
-        // While others are let in, only tables that nobody can want are freed: those that lie in the range altogether.
+        // While other operations run, only tables that lie in the range altogether are freed, since
+        // no other mapping can need them.
         let work = if out.guard.has_tables(freed) {
             freed.pages()
         } else {
@@ -141,7 +151,7 @@ impl MmapWriteGuard<'_> {
             vmas.drop_pages(&mut window);
             window.free_tables(freed, bounds);
             window.close();
-            // The VMAs' objects and families go last, when nothing maps their pages any more.
+            // Objects and families go last, when none of their pages is mapped by these VMAs.
             vmas.list.clear();
         });
         drop(out);
@@ -152,13 +162,15 @@ impl MmapWriteGuard<'_> {
             table.free_range(freed, bounds, table.pin(pinned.guard()));
         }
     }
-    /// Whether there is any table of 2-MiB entries: what was moved away as a whole left none.
+    /// Returns true if there is a table of 2-MiB entries: a range that was moved as a whole has
+    /// none.
     fn has_tables(&mut self, range: VpnRange) -> bool {
         let table = &self.mm.table;
         let pinned = self.cx.pin();
         table.first_pmd(range, table.pin(pinned.guard())).is_some()
     }
-    /// Where the next mappings are, those that somebody is still unmapping among them.
+    /// Returns the bounds of the neighbouring mappings, those among them that another operation is
+    /// still unmapping.
     fn bounds(&self, freed: VpnRange) -> Bounds {
         let layout = &self.layout;
         let below = layout.vmas.range_before(freed.start());
@@ -176,10 +188,10 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// VMAs that nobody finds any more, ascending.
+/// VMAs that are out of the layout, ascending.
 struct RemovedVmas {
     list: SmallVec<[Vma; 1]>,
-    /// So many of them, the first ones, map nothing any more.
+    /// The number of VMAs, from the first on, whose pages are dropped.
     dropped: usize,
 }
 
@@ -198,20 +210,22 @@ impl RemovedVmas {
     }
 }
 
-/// VMAs are out of the layout and not of the accounts of promised memory, while their pages go.
+/// VMAs that are out of the layout, but not yet out of the account of promised memory, while their
+/// pages are dropped.
 ///
-/// Where a driver's panic keeps a window from opening, nothing in it may be unmapped: those VMAs come back as they were. They
-/// find their place free, since the operation keeps others off it.
+/// If a driver's panic keeps a window from opening, nothing in it may be unmapped: those VMAs come
+/// back as they were (ADR 0024). Their place is still free, since the operation keeps others off
+/// it.
 struct TakenOut<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
     vmas: RemovedVmas,
-    /// What was promised to them.
+    /// The pages that were promised to the VMAs.
     promised: u64,
     uncharge: bool,
     on_panic: OnPanic,
 }
 
-/// What VMAs do whose pages a driver's panic kept from being dropped.
+/// The end of VMAs whose pages were not dropped because of a driver's panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnPanic {
     Restore,
@@ -257,7 +271,7 @@ impl<'a, 'g> TakenOut<'a, 'g> {
                 if self.uncharge {
                     self.promised -= pages;
                 } else {
-                    // What was promised to it is somebody else's by now.
+                    // Their promise has passed to the new mapping, so they need another.
                     layout.machine.commit().force(pages);
                 }
             }

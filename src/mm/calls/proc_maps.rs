@@ -1,4 +1,4 @@
-//! What an address space looks like from outside: `/proc/PID/maps` and the pagemap.
+//! The outside view of an address space: `/proc/PID/maps` and the pagemap.
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -14,23 +14,24 @@ use std::fmt;
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MapsLine {
     /// First byte.
     pub start: u64,
     /// One past the last byte.
     pub end: u64,
-    /// What the VMA is.
+    /// The rights and properties of the VMA.
     pub flags: VmFlags,
     /// Offset into the object in bytes; 0 for anonymous memory.
     pub offset: u64,
     /// Name of the object, `[heap]`, `[stack]`, `[anon:NAME]`, `[anon_shmem:NAME]`, or empty.
     pub name: String,
-    /// No object behind it.
+    /// True if no object is mapped.
     pub anonymous: bool,
 }
 
 impl MapsLine {
-    /// The four letters: `rwxp`, `r--s`, ….
+    /// Returns the four letters of the rights: `rwxp`, `r--s`, ….
     pub fn perms(&self) -> String {
         self.letters().map(char::from).iter().collect()
     }
@@ -66,7 +67,7 @@ impl fmt::Display for MapsLine {
     }
 }
 
-/// What the page table says about a page that has an entry: the pagemap's view.
+/// The state of a page that has an entry, as the pagemap shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageState {
     /// Present, private anonymous memory.
@@ -89,7 +90,7 @@ impl PageState {
             let pfn = pte.pfn();
             Some(match pfn == mem.zero_pfn() {
                 true => Self::Zero,
-                // The pagemap does not tell the huge zero page from a file's.
+                // The pagemap shows the huge zero page as a page of a file.
                 false => Self::Object(pfn),
             })
         } else if let Some(pfn) = pte.counted() {
@@ -100,7 +101,7 @@ impl PageState {
                 Self::Object(pfn)
             })
         } else if pte.swap_slot().is_some() || pte.migrating().is_some() {
-            // The pagemap does not tell a page on its way from one in swap.
+            // The pagemap shows a page that moves as one in swap.
             Some(Self::Swap)
         } else {
             Some(Self::Guard)
@@ -109,26 +110,27 @@ impl PageState {
 }
 
 impl Mm {
-    /// The VMAs in ascending order, as `/proc/PID/maps` lists them.
+    /// Returns the VMAs, ascending, as `/proc/PID/maps` lists them.
     pub fn maps(&self, cx: &mut CallCx<'_>) -> Vec<MapsLine> {
         let g = self.lock_shared_over(cx, None);
         let layout = &*g.layout;
         layout.vmas.iter().map(|v| line(layout, v)).collect()
     }
-    /// Every page of `range` that has an entry, ascending.
+    /// Returns each page of `range` that has an entry, ascending.
     pub fn pagemap(&self, cx: &mut CallCx<'_>, range: VpnRange) -> Vec<(Vpn, PageState)> {
         let mut out = Vec::new();
         self.each_page(cx, range, |at, state| out.push((at, state)));
         out
     }
-    /// The same, one after the other.
+    /// Visits each page of `range` that has an entry, ascending; otherwise like
+    /// [`pagemap`](Self::pagemap).
     pub(crate) fn each_page(
         &self,
         cx: &mut CallCx<'_>,
         range: VpnRange,
         mut visit: impl FnMut(Vpn, PageState),
     ) {
-        // Who looks here looks at the frames' counts next.
+        // A reader of the pagemap reads the counts of the frames next.
         self.machine().settle_counts(cx);
         let mut g = self.lock_shared_over(cx, None);
         let mem = self.machine().mem();

@@ -1,5 +1,7 @@
-//! `remap_file_pages` as Linux has emulated it since 4.0: a new mapping of other pages of the same object in the place
-//! of the old.
+//! `remap_file_pages`: maps other pages of an object in the place of those of a shared mapping.
+//!
+//! Linux emulates the call since 4.0 by a new mapping of those pages; [`RemapMode::Nonlinear`] does
+//! as it did before, by entries that name their pages.
 
 use crate::ctx::CallCx;
 
@@ -23,19 +25,20 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// Says what [`remap_file_pages`](Self::remap_file_pages) does from now on; children of a fork do the same.
+    /// Sets the way in which [`remap_file_pages`](Self::remap_file_pages) works from now on, also
+    /// for children of a fork.
     pub fn set_remap_mode(&self, cx: &mut CallCx<'_>, mode: RemapMode) {
         self.lock_exclusive(cx).layout.remap_mode = mode;
     }
-    /// Maps pages from `pgoff` on of the object that is mapped shared at `addr` to `[addr, addr + len)`; both are
-    /// rounded down to pages. `prot` must be 0; of the flags only `NONBLOCK` counts: without it the pages are faulted
-    /// in.
+    /// Maps pages of the object that is mapped shared at `addr`, from page `pgoff` of it on, to
+    /// `[addr, addr + len)`; `addr` and `len` are rounded down to pages. `prot` must be 0. Of the
+    /// flags only `NONBLOCK` counts: without it the pages are faulted in.
     ///
-    /// One window over the range, as for any mapping that is replaced.
+    /// Opens one window over the range, as any mapping that replaces another.
     ///
     /// # Errors
     ///
-    /// [`RemapError`]; nothing changed, but as for [`mmap`](Self::mmap).
+    /// [`RemapError`]; nothing changed, except as for [`mmap`](Self::mmap).
     pub fn remap_file_pages(
         &self,
         cx: &mut CallCx<'_>,
@@ -83,8 +86,8 @@ fn check_range(addr: u64, len: u64, pgoff: u64) -> Result<VpnRange, RemapError> 
 }
 
 impl MmapWriteGuard<'_> {
-    /// The mapping that takes the place of what is there; that must be shared, of one file and with one set of flags
-    /// throughout.
+    /// Returns the arguments of the mapping that replaces the range. All of the range must be
+    /// shared, of one file and with one set of flags.
     fn remap_args(
         &self,
         range: VpnRange,
@@ -125,8 +128,8 @@ impl MmapWriteGuard<'_> {
 }
 
 impl MmapWriteGuard<'_> {
-    /// `populate_range` in one window: what is mapped goes, and each entry is told its page. The range must lie in one
-    /// shared mapping.
+    /// Unmaps the range in one window and names its page in each entry (the kernel's
+    /// `populate_range` until 4.0). The range must lie in one shared mapping.
     fn remap_nonlinear(&mut self, range: VpnRange, pgoff: u64) -> Result<(), RemapError> {
         let bad = RemapError::Unsuitable(range.start().addr());
         let vma = self.layout.vmas.get(range.start()).ok_or(bad)?;

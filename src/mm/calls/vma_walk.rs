@@ -14,8 +14,9 @@ pub(super) enum Visit {
     NothingAbove,
 }
 
-/// Visits the VMAs of `range`, ascending: `visit` finds the VMA at a page or above it, does the part
-/// of the range that lies in it, and says where to go on. The lock need not be held between visits.
+/// Visits the VMAs of `range`, ascending: `visit` finds the VMA at a page or above it, does the
+/// part of the range that lies in it, and returns where to go on. The lock need not be held between
+/// visits.
 ///
 /// # Errors
 ///

@@ -10,8 +10,8 @@ use crate::{
 
 impl Mm {
     /// Returns true if a page of `range` was used since its accessed state was last cleared, by the
-    /// processor or through an external MMU. Every MMU is asked, whatever the others answer. Clears
-    /// the accessed state of all, unless `kind` is `Test`.
+    /// processor or through an external MMU. Asks every MMU, also after one answered that the page
+    /// was used, and clears the accessed state of all, unless `kind` is `Test`.
     pub fn age(&self, cx: &mut CallCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let mut g = self.lock_shared_over(cx, Some(range));
         self.age_range(&mut g.cx, range, kind)

@@ -1,9 +1,9 @@
 //! Requests of drivers: registration, translations, accessed state, exports of frames.
 //!
-//! A driver of an external MMU calls these with its own locks released: each may take the mmap
-//! lock and fault. Only [`Mm::try_resolve`](crate::Mm::try_resolve) and
-//! [`Walker`](crate::mm::Walker) take no lock, so they may be used in any context. The other
-//! direction, the calls from an address space to its drivers, is [`crate::notifier`].
+//! A driver calls most of these with its own locks released, since they may take the mmap lock and
+//! fault. [`Mm::try_resolve`](crate::Mm::try_resolve) and [`Walker`](crate::mm::Walker) take no
+//! lock, so a driver may use them in any context. The other direction, the calls from an address
+//! space to its drivers, is [`crate::notifier`].
 //!
 //! | question | file |
 //! | --- | --- |

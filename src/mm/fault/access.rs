@@ -36,6 +36,24 @@ impl Mm {
     /// # Errors
     ///
     /// Like [`load`](Self::load). A copy-on-write opens its window before the store is done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Machine, MachineConfig, Mm, error::FaultError, mm::MmapArgs};
+    ///
+    /// let machine = Machine::new(MachineConfig::default());
+    /// let mut thread = machine.enter().unwrap();
+    /// let mut cx = thread.cx();
+    /// let mm = Mm::new(&machine);
+    /// let addr = mm.mmap(&mut cx, &MmapArgs::anonymous(0x2000))?;
+    /// mm.store(&mut cx, addr, 7)?;
+    /// assert_eq!(mm.load(&mut cx, addr), Ok(7));
+    /// mm.munmap(&mut cx, addr, 0x2000)?;
+    /// assert_eq!(mm.load(&mut cx, addr), Err(FaultError::NotMapped(addr)));
+    /// mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn store(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), FaultError> {
         self.write_bytes(cx, addr, &[byte])
     }

@@ -212,7 +212,7 @@ fn may_reuse(mem: &PhysMem, pfn: Pfn, reuse: Reuse) -> bool {
     if mem.refcount(pfn) > 1 + u32::from(cached) {
         return false;
     }
-    // Another operation works on the page, and may have ended before the copy is read.
+    // Another operation has the page locked: copy rather than wait for it.
     let Ok(locked) = mem.try_lock(mem.get(pfn)) else {
         return false;
     };

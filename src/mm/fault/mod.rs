@@ -23,8 +23,8 @@
 //! step has to know whether another thread was first. Memory for tables and frames is taken before
 //! a window opens, since nothing may fail in a window.
 //!
-//! Filling an empty entry and giving one more rights need no window: no translation that an
-//! external MMU may hold becomes wrong (ADR 0008). Copy-on-write does, and only `cow` copies.
+//! Filling an empty entry and giving one more rights need no window: every translation that an
+//! external MMU may hold stays right. Copy-on-write needs one, and only `cow` copies.
 //!
 //! | file | holds |
 //! | --- | --- |

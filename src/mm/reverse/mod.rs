@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `target` | the requests that an address space answers ([`RmapTarget`](crate::rmap::RmapTarget)) |
+//! | `target` | the answers of an address space ([`RmapTarget`](crate::rmap::RmapTarget)) |
 //! | `try_to_unmap` | unmapping a frame from one place, for reclaim and migration |
 //! | `migrate` | moving a page to another frame |
 //! | `merge_same_pages` | merging one page with another of equal bytes |

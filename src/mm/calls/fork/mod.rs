@@ -1,8 +1,16 @@
-//! `fork`: the child's VMAs, and the entries of those that have pages of their own.
+//! `fork`: copies the VMAs, and the entries of those that have pages of their own.
 //!
-//! Tables are copied only for VMAs with an anon_vma or guard markers (`vma_needs_copy`): what comes from an object is left to fault
-//! in again. Each private VMA that is copied is write-protected in the parent inside one window over all of it. With
-//! [`ForkMode::Share`] a leaf is not copied before somebody wants it.
+//! Tables are copied only for VMAs with an anonymous family or guard markers (`vma_needs_copy`);
+//! pages of an object fault in again. Each private VMA that is copied is write-protected in the
+//! parent in one window over all of it. With [`ForkMode::Share`] a leaf is copied at its first use
+//! instead (ADR 0014).
+//!
+//! A VMA of the child enters the reverse maps before its entries are made, so no walk misses an
+//! entry (ADR 0005).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `shared` | forks that share leaf tables, and the counts that they leave behind |
 
 pub(in crate::mm) mod shared;
 
@@ -28,26 +36,47 @@ use crate::{
 use std::sync::{Arc, Weak};
 
 impl Mm {
-    /// A child with the same memory, copied on write. External MMUs stay with the parent.
+    /// Makes a child with the same memory, copied on write. External MMUs stay with the parent.
     ///
     /// # Errors
     ///
     /// [`ForkError`]: no child exists then, and every count is as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Machine, MachineConfig, Mm, mm::MmapArgs};
+    ///
+    /// let machine = Machine::new(MachineConfig::default());
+    /// let mut thread = machine.enter().unwrap();
+    /// let mut cx = thread.cx();
+    /// let parent = Mm::new(&machine);
+    /// let addr = parent.mmap(&mut cx, &MmapArgs::anonymous(0x1000))?;
+    /// parent.store(&mut cx, addr, 1)?;
+    /// let child = parent.fork(&mut cx)?;
+    /// parent.store(&mut cx, addr, 2)?; // Copies the page in a window.
+    /// assert_eq!(child.load(&mut cx, addr), Ok(1));
+    /// child.exit(&mut cx);
+    /// parent.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fork(&self, cx: &mut CallCx<'_>) -> Result<Arc<Self>, ForkError> {
         self.fork_with(cx, self.machine().config().fork)
     }
-    /// The same in another way than the machine's.
+    /// Forks in the given mode instead of the machine's; see [`fork`](Self::fork).
     ///
     /// # Errors
     ///
-    /// As [`fork`](Self::fork).
+    /// Like [`fork`](Self::fork).
     pub fn fork_with(&self, cx: &mut CallCx<'_>, mode: ForkMode) -> Result<Arc<Self>, ForkError> {
         let mut g = self.lock_exclusive(cx);
         let child = Self::build(self.machine(), |space| g.layout.for_child(space));
-        // Nobody can wait for this lock: reverse maps lead to the child, but only to its page table.
+        // No thread can be waiting for this lock: reverse maps lead to the child, but only to its
+        // table.
         let mut layout = child.layout.write();
         let copied = g.copy_vmas(&child, &mut layout, mode);
-        // What the child shares nobody writes to any more.
+        // The shared pages are write-protected now: drivers that have exported frames among them
+        // are called.
         self.machine().host().settle_exports(&mut g.cx);
         copied?;
         drop(layout);
@@ -55,13 +84,15 @@ impl Mm {
             self.machine.forks.register(&self.fork_member);
             child.machine.forks.register(&child.fork_member);
         }
-        // A child that failed half-way gives back exactly what it got when it is dropped.
+        // A child that failed half-way gives back exactly the memory that it got, when it is
+        // dropped.
         Ok(child)
     }
 }
 
 impl Layout {
-    /// An empty layout with the settings a child inherits; locks are not among them.
+    /// Makes an empty layout with the settings that a child inherits; locks of memory are not among
+    /// them.
     fn for_child(&self, space: Weak<dyn RmapTarget>) -> Self {
         let mut child = Self::new(&self.machine, space);
         child.start_brk = self.start_brk;
@@ -75,7 +106,7 @@ impl Layout {
         child.mmap_base = self.mmap_base;
         child
     }
-    /// The child's copy of a VMA (`dup_mmap`).
+    /// Makes the child's copy of a VMA (`dup_mmap`).
     fn child_vma(&self, vma: &Vma) -> Result<Vma, NoMemory> {
         let inject = self.machine.mem().inject();
         inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
@@ -133,8 +164,8 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// `copy_page_range`: a private VMA inside a window, since its entries lose the right to write. `alone`: where leaves may
-/// be shared.
+/// Copies the entries of a VMA (`copy_page_range`); of a private VMA in a window, since its entries
+/// lose the right to write. The leaves in `alone` hold nothing but this VMA, so they may be shared.
 fn copy_range(
     mut lease: Lease<'_, rank::Mmap, Sleepable>,
     child: &Mm,
@@ -150,7 +181,7 @@ fn copy_range(
         let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
             Some(alone) if alone.covers(VpnRange::block_of(part.start())) => {
                 if mem.has_exported() && has_exported(mem, part, leaf) {
-                    return Ok(false); // Looked at entry by entry.
+                    return Ok(false); // Each entry needs a look.
                 }
                 child.table.share(part.start(), leaf, pin)
             }
@@ -171,7 +202,7 @@ fn copy_range(
             return Ok(());
         };
         if from.is_huge() {
-            return Ok(()); // The object's: left to fault in again.
+            return Ok(()); // A page of the object: it faults in again.
         }
         copy_leaf(child, pin, part, false, |to| {
             from.copy_to(to, part, |pte| (pte, share_shared(mem, pte)));
@@ -188,7 +219,7 @@ fn has_exported(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
     any
 }
 
-/// The child gets a table of 2-MiB entries wherever the parent has one, also an empty one.
+/// Makes a table of 2-MiB entries in the child for each that the parent has, also for an empty one.
 fn copy_upper<R: Rank>(
     parent: &Mm,
     child: &Mm,
@@ -213,8 +244,9 @@ fn copy_leaf(
     huge: bool,
     copy: impl FnOnce(&LockedLeaf<'_>),
 ) -> Result<(), NoMemory> {
-    // Held beside the parent's, whatever their addresses are. Only walks over reverse maps know the child by now, and
-    // they lock one leaf at a time.
+    // The child's leaf is locked while the parent's is, whatever their addresses are. That cannot
+    // deadlock: only walks over reverse maps know the child by now, and they lock one leaf at a
+    // time.
     let to = loop {
         if let Some(to) = child.table.make_leaf(part.start(), pin)?.lock() {
             break to;
@@ -228,7 +260,7 @@ fn copy_leaf(
 }
 
 impl PteTxn<'_> {
-    /// What is mapped privately here is the child's as well from now on.
+    /// Copies the private entries of this leaf to the child.
     fn share_into(&mut self, to: &LockedLeaf<'_>) {
         let mem = self.mem();
         let (leaf, range) = (self.leaf(), self.range());
@@ -244,7 +276,8 @@ impl PteTxn<'_> {
     }
 }
 
-/// Neither parent nor child may write to a private page from here on: the entries of both.
+/// Returns the entries of parent and child for a private page, to which neither may write from now
+/// on.
 #[inline]
 fn share_private(mem: &PhysMem, pte: RawPte) -> (RawPte, RawPte) {
     count_copies(mem, pte, 1);
@@ -252,7 +285,7 @@ fn share_private(mem: &PhysMem, pte: RawPte) -> (RawPte, RawPte) {
     (kept, kept.inherited())
 }
 
-/// A page of an object is shared as it is.
+/// Shares a page of an object as it is.
 fn share_shared(mem: &PhysMem, pte: RawPte) -> RawPte {
     match pte.counted() {
         Some(pfn) => {

@@ -1,5 +1,5 @@
-//! Fork without copying tables: where it may be done, and the counts that it leaves behind. The sharing itself is in
-//! [`page_table`](crate::mm::page_table).
+//! Forks that share leaf tables: where that is possible, and the counts that it leaves behind. The
+//! sharing itself is in [`page_table`](crate::mm::page_table) (ADR 0014).
 
 use crate::addr::{TASK_PAGES, Vpn, VpnRange};
 use crate::ctx::CallCx;
@@ -12,8 +12,8 @@ use crate::mm::{
 use std::sync::Weak;
 
 impl Layout {
-    /// Where the leaves of a VMA may be shared by a fork: where they have nothing else, if it is private anonymous memory
-    /// that parent and child do not treat differently.
+    /// Returns the range in which the leaves of a VMA hold nothing but this VMA, if a fork may
+    /// share them: private anonymous memory that parent and child do not treat differently.
     pub(in crate::mm) fn shares_tables(&self, vma: &Vma) -> Option<VpnRange> {
         let apart = VmFlags::LOCKED | VmFlags::WIPEONFORK | VmFlags::NONLINEAR;
         if !vma.is_anonymous() || !vma.flags.is_cow() || vma.flags.intersects(apart) {
@@ -37,10 +37,12 @@ impl SharesLeaves for Mm {
 }
 
 impl Machine {
-    /// Makes the counts of all frames ([`PhysMem::mapcount`](crate::frame::PhysMem::mapcount) and
-    /// [`refcount`](crate::frame::PhysMem::refcount)) and whether they are exclusive what they are after forks that copy:
-    /// by number nobody can tell that a frame is in a table that is shared ([`ForkMode::Share`](crate::mm::ForkMode::Share)). [`Mm::pagemap`] does
-    /// this by itself. Costs as much as those forks saved in counting, once.
+    /// Brings the counts of all frames ([`PhysMem::mapcount`](crate::frame::PhysMem::mapcount),
+    /// [`refcount`](crate::frame::PhysMem::refcount), and whether a frame is exclusive) to those
+    /// after forks that copy. The counts do not tell that a frame is in a shared table
+    /// ([`ForkMode::Share`](crate::mm::ForkMode::Share)).
+    ///
+    /// [`Mm::pagemap`] does this by itself. Takes once the time that those forks saved in counting.
     ///
     /// # Panics
     ///

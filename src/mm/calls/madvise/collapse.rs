@@ -1,4 +1,7 @@
-//! `MADV_COLLAPSE`: small pages become a huge one. `mm/khugepaged.c`.
+//! `MADV_COLLAPSE`: small pages become a huge one (`mm/khugepaged.c`).
+//!
+//! Per 2-MiB block: pages in swap come back under the mmap lock held shared, then the bytes are
+//! copied under the lock held exclusively, in one window over the block.
 
 use crate::ctx::CallCx;
 use crate::mm::calls::vma_walk::{Visit, each_vma, part_at};
@@ -21,16 +24,17 @@ use crate::{
     notifier::{Access, Event},
 };
 
-/// Why 2 MiB did not become a huge page (`enum scan_result`, as far as it decides what is returned).
+/// The reasons why 2 MiB did not become a huge page (`enum scan_result`, where it decides the
+/// result).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fail {
-    /// Nothing to be collapsed here; the next 2 MiB may do.
+    /// Nothing to collapse here; the next 2 MiB may do.
     Skip,
-    /// A page has references that no mapping accounts for: EAGAIN; the next 2 MiB may do.
+    /// A page has references beside its mappings: EAGAIN; the next 2 MiB may do.
     Busy,
-    /// The mapping, or a page in it, is not of the kind: EINVAL, at once.
+    /// The mapping, or a page in it, is of the wrong kind: EINVAL, at once.
     Never,
-    /// No huge page is left: ENOMEM, at once.
+    /// No huge page is free: ENOMEM, at once.
     NoMemory,
 }
 
@@ -44,7 +48,8 @@ impl Fail {
     }
 }
 
-/// The whole 2-MiB blocks of a range, first and last; `None`: it does not even reach from one boundary to another.
+/// Returns start and end of the whole 2-MiB blocks of a range, of which there may be none; `None`
+/// if not even a boundary of blocks lies in the range.
 fn blocks(part: VpnRange) -> Option<(Vpn, Vpn)> {
     let (from, to) = (
         part.start().align_up(PMD_PAGES),
@@ -54,7 +59,7 @@ fn blocks(part: VpnRange) -> Option<(Vpn, Vpn)> {
 }
 
 impl Mm {
-    /// VMA by VMA (`madvise_collapse`).
+    /// Collapses VMA by VMA (`madvise_collapse`).
     pub(in crate::mm) fn advise_collapse(
         &self,
         cx: &mut CallCx<'_>,
@@ -90,7 +95,8 @@ impl Mm {
         }
         failed.map_or(Ok(()), Err)
     }
-    /// One block: brought in from swap first, then copied with the mmap lock held exclusively (`collapse_huge_page`).
+    /// Collapses one block: reads pages back from swap, then copies with the mmap lock held
+    /// exclusively (`collapse_huge_page`).
     fn collapse_block(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let anonymous = match g.layout.vmas.get(at) {
@@ -105,7 +111,7 @@ impl Mm {
         let mem = self.machine().mem();
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf));
         let Some(scanned) = scanned else {
-            // Nothing here; but only where even the table above is missing does Linux look further.
+            // No page is here. Linux looks further only if the table above is missing too.
             let pinned = g.cx.pin();
             let above = self.table.has_pmd(at, self.table.pin(pinned.guard()));
             return Err(if above { Fail::Never } else { Fail::Skip });
@@ -126,8 +132,9 @@ impl Mm {
     }
 }
 
-/// `thp_vma_allowable_order` with `TVA_FORCED_COLLAPSE`: asked for or not, unless refused for good. Private memory must
-/// have been written once.
+/// Returns true if the VMA may hold huge pages after this advice (`thp_vma_allowable_order` with
+/// `TVA_FORCED_COLLAPSE`): whether it asked for them or not, but not if it refused them for good.
+/// Private memory must have been written once.
 fn may_collapse(vma: &Vma) -> bool {
     let written = vma.is_anonymous() && vma.anon.get().is_some();
     !vma.flags
@@ -136,20 +143,21 @@ fn may_collapse(vma: &Vma) -> bool {
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
 }
 
-/// Shared memory can be mapped huge only where addresses and page offsets are aligned alike.
+/// Returns true for shared memory whose addresses and page offsets are aligned alike, without which
+/// it cannot be mapped huge.
 fn shared_and_aligned(vma: &Vma) -> bool {
     vma.flags.contains(VmFlags::SHARED)
         && Vpn(vma.start().0.wrapping_sub(vma.pgoff)).is_aligned(PMD_PAGES)
 }
 
-/// What a block consists of.
+/// The contents of a block.
 enum Scan {
     Huge,
     Small { swapped: bool },
 }
 
-/// `hpage_collapse_scan_pmd`: holes, the zero page and pages in swap are welcome; all else must be private pages that
-/// only mappings refer to.
+/// Scans a block (`hpage_collapse_scan_pmd`): holes, the zero page and pages in swap may be
+/// collapsed; all else must be private pages with no reference beside their mappings.
 fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> Result<Scan, Fail> {
     if leaf.is_huge() {
         return Ok(Scan::Huge);
@@ -177,7 +185,8 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> Result<Scan, Fail> {
 }
 
 impl crate::mm::guard::FaultScope<'_> {
-    /// `__collapse_huge_page_swapin`: pages in swap come in, those on their way arrive; a guard marker is no page.
+    /// Reads pages in swap back, and waits for pages that move (`__collapse_huge_page_swapin`).
+    /// Fails at a guard marker.
     fn swap_in_block(&mut self, vma: &Vma, at: Vpn) -> Result<(), Fail> {
         for page in VpnRange::block_of(at).iter() {
             let pte = self.look(page).map_err(|_| Fail::NoMemory)?;
@@ -214,7 +223,8 @@ impl MmapWriteGuard<'_> {
         let walks = vma.walks();
         self.yield_while(0, AfterYield::OnlyPages, &[vma.range()], |lease| {
             let window = lease.into_window(VpnRange::block_of(at), Event::Clear);
-            // Reverse maps must not be walked while pages are in neither place (`anon_vma_lock_write`).
+            // Reverse maps must not be walked while pages are in neither place
+            // (`anon_vma_lock_write`).
             let _walks_wait = walks.freeze();
             window.collapse(at, huge, rights)
         })
@@ -222,12 +232,13 @@ impl MmapWriteGuard<'_> {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Under the lock of the leaf: `huge` takes the place of its pages.
+    /// Copies the pages of the block to `huge`, which takes their place, under the lock of the
+    /// leaf.
     fn collapse(mut self, at: Vpn, huge: HugeFrame<'_>, rights: Rights) -> Result<(), Fail> {
         let mem = self.mm().machine().mem();
         let copied = self.lock_ptes(at, |txn| {
             let leaf = txn.leaf();
-            // Looked at again: references may have come since.
+            // Scanned again, since the pages may have got references meanwhile.
             if let Scan::Huge = scan(mem, leaf)? {
                 return Ok(None);
             }

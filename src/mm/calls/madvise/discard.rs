@@ -1,4 +1,4 @@
-//! The advices that work on pages: dropping, lazy freeing, cooling, guard markers.
+//! Advice that changes pages: dropping, lazy freeing, cooling, guard markers.
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -17,7 +17,8 @@ use crate::{
 use std::convert::Infallible;
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// `MADV_DONTNEED`: one window, also when nothing is there. Leaves that a large range emptied are freed.
+    /// Drops the pages of `part` (`MADV_DONTNEED`), in one window, also if no page is there. Frees
+    /// leaves that a large range emptied.
     pub(in crate::mm) fn discard(&mut self, flags: VmFlags, part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
         if flags.contains(VmFlags::NONLINEAR) {
@@ -31,19 +32,21 @@ impl Lease<'_, rank::Mmap, Sleepable> {
 }
 
 impl MmapWriteGuard<'_> {
-    /// `MADV_FREE`: the pages are clean and old from here on, so that reclaim may drop them.
+    /// Marks the pages clean and old, so that reclaim may drop them (`MADV_FREE`).
     pub(in crate::mm) fn free_lazily(&mut self, part: VpnRange) {
         self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
             lease.free_lazily(part);
         });
     }
-    /// `MADV_COLD`: no window, since an entry that looks older is as good as before; but for a huge page that is split.
+    /// Marks the pages old (`MADV_COLD`). No window is needed, since a younger copy of an entry is
+    /// not wrong; only a huge page that must be split takes one.
     pub(in crate::mm) fn cool(&mut self, part: VpnRange) {
         self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
             lease.cool(part)
         });
     }
-    /// `MADV_GUARD_REMOVE`: no window, since a marker maps nothing.
+    /// Removes guard markers (`MADV_GUARD_REMOVE`). No window is needed, since a marker maps
+    /// nothing.
     pub(in crate::mm) fn remove_guards(&mut self, part: VpnRange) {
         let mm = self.mm;
         mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
@@ -52,13 +55,14 @@ impl MmapWriteGuard<'_> {
             }
         });
     }
-    /// `MADV_GUARD_INSTALL`: markers up to the first present page; that takes a window over the whole part.
+    /// Puts guard markers into `part` (`MADV_GUARD_INSTALL`). At the first page that is mapped it
+    /// drops the pages of the whole part in a window, and begins anew.
     pub(in crate::mm) fn install_guards(
         &mut self,
         start: Vpn,
         part: VpnRange,
     ) -> Result<(), MadviseError> {
-        // Markers are something that fork must copy: what tells it is the flag.
+        // Fork must copy markers: the flag tells it that there may be some.
         if self.vma(start).is_anonymous() {
             self.layout.prepare_anon(start).map_err(no_memory)?;
         }
@@ -79,7 +83,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         }
         Ok(())
     }
-    /// Marks page by page; `false` at the first one that is present.
+    /// Puts markers in page by page; returns false at the first page that is mapped.
     fn mark_guards(&mut self, part: VpnRange) -> Result<bool, MadviseError> {
         for at in part.iter() {
             let free = with_leaf(self.mm, &mut self.cx, at, |leaf| {
@@ -139,8 +143,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
-/// `madvise_free_pte_range`: a page in swap is dropped at once; one in memory is marked, unless others have it too and
-/// it has been written since it was clean.
+/// Frees one page lazily (`madvise_free_pte_range`): drops a page in swap at once, marks one in
+/// memory. A page that is dirty or in the swap cache is left alone if other processes map it.
 fn free_lazily(slot: PteSlot<'_>) {
     let (pte, mem) = (slot.raw(), slot.mem());
     if pte.swap_slot().is_some() {
@@ -155,7 +159,8 @@ fn free_lazily(slot: PteSlot<'_>) {
         return;
     }
     if flags.intersects(FrameFlags::SWAP_CACHE | FrameFlags::DIRTY) {
-        // Whoever has it locked, reclaim above all, has seen what is about to change.
+        // The holder of the page's lock, above all reclaim, relies on the state that would change
+        // here.
         let Ok(locked) = mem.try_lock(mem.get(pfn)) else {
             return;
         };

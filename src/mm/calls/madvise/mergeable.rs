@@ -1,4 +1,4 @@
-//! Which memory is to be merged, since when, and how it is unmerged (`ksm_madvise`).
+//! Mergeable memory: which memory is to be merged, and how it is unmerged (`ksm_madvise`).
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -13,7 +13,8 @@ use crate::{
     error::{FaultError, VmaError},
 };
 
-/// The flags of memory that is to be merged, if such memory can be (`ksm_compatible`).
+/// Returns the flags of mergeable memory; unchanged for memory that cannot be merged
+/// (`ksm_compatible`).
 pub(in crate::mm) fn with_merging(flags: VmFlags) -> VmFlags {
     let never = VmFlags::SHARED | VmFlags::MAYSHARE | VmFlags::SPECIAL | VmFlags::DROPPABLE;
     if flags.intersects(never) {
@@ -24,7 +25,8 @@ pub(in crate::mm) fn with_merging(flags: VmFlags) -> VmFlags {
 }
 
 impl Layout {
-    /// The flags of a new mapping (`ksm_vma_flags`).
+    /// Returns the flags of a new mapping: mergeable, if all memory is to be merged
+    /// (`ksm_vma_flags`).
     pub(in crate::mm) fn with_merge_all(&self, flags: VmFlags) -> VmFlags {
         if self.merge_all {
             with_merging(flags)
@@ -39,9 +41,9 @@ fn is_mergeable(vma: &Vma) -> bool {
 }
 
 impl Mm {
-    /// Says whether all memory is to be merged that can be, what is mapped later too, also by forks
-    /// (`PR_SET_MEMORY_MERGE`). Where it is not any more, merged pages become the process's own, each in a window. No VMA is
-    /// split, and none merges with its neighbour.
+    /// Sets whether all memory that can be merged is to be merged: also memory mapped later, and
+    /// that of forks (`PR_SET_MEMORY_MERGE`). When that ends, merged pages become the process's
+    /// own, each in a window. No VMA is split or merged with its neighbour.
     ///
     /// # Errors
     ///
@@ -73,12 +75,13 @@ impl Mm {
         g.layout.merge_all = all;
         Ok(())
     }
-    /// Whether all memory is to be merged (`PR_GET_MEMORY_MERGE`).
+    /// Returns true if all memory is to be merged (`PR_GET_MEMORY_MERGE`).
     pub fn merges_all(&self, cx: &mut CallCx<'_>) -> bool {
         self.lock_shared(cx).layout.merge_all
     }
-    /// When this address space first had mergeable memory, counted over the machine. One that has none any more is
-    /// forgotten, and comes last when it has some again.
+    /// Returns the rank of this address space by the time when it first had mergeable memory,
+    /// counted over the machine. An address space without any loses its rank, and comes last when
+    /// it has some again.
     pub(in crate::mm) fn merge_turn(&self, cx: &mut CallCx<'_>) -> Option<u64> {
         let mut g = self.lock_exclusive(cx);
         let some = g
@@ -94,13 +97,13 @@ impl Mm {
     pub(in crate::mm) fn leave_merging(&self, cx: &mut CallCx<'_>) {
         self.lock_exclusive(cx).layout.merge_turn = None;
     }
-    /// Where its mergeable memory lies.
+    /// Returns the ranges of the mergeable memory.
     pub(in crate::mm) fn mergeable_ranges(&self, cx: &mut CallCx<'_>) -> Vec<VpnRange> {
         let g = self.lock_shared_over(cx, None);
         let vmas = g.layout.vmas.iter().filter(|vma| is_mergeable(vma));
         vmas.map(Vma::range).collect()
     }
-    /// The pages of it that are there.
+    /// Returns the pages of the mergeable memory that are mapped.
     pub(in crate::mm) fn mergeable_pages(&self, cx: &mut CallCx<'_>) -> Vec<Vpn> {
         let mut pages = Vec::new();
         for range in self.mergeable_ranges(cx) {
@@ -116,8 +119,8 @@ impl Mm {
         });
         pages
     }
-    /// Merged pages of the range become the process's own, each in a window (`unmerge_ksm_pages`). Where memory runs out they
-    /// stay merged.
+    /// Gives the process pages of its own for the merged pages of the range, each in a window
+    /// (`unmerge_ksm_pages`). Where memory runs out they stay merged.
     pub(in crate::mm) fn unmerge(&self, cx: &mut CallCx<'_>, range: VpnRange) {
         for at in self.merged_in(cx, range) {
             let range = VpnRange::single(at);
@@ -127,13 +130,14 @@ impl Mm {
 }
 
 impl MmapWriteGuard<'_> {
-    /// The VMA is to be merged from here on: its address space has its turn.
+    /// Gives the address space its rank, when a VMA becomes mergeable.
     pub(in crate::mm) fn enter_merging(&mut self) {
         let layout = &mut *self.layout;
         let turns = &layout.machine.merge_turns;
         layout.merge_turn.get_or_insert_with(|| turns.next());
     }
-    /// `MADV_UNMERGEABLE`, before the flag goes; and what is about to move (`prep_move_vma`).
+    /// Unmerges the pages of `part`, before it loses the flag (`MADV_UNMERGEABLE`) or is moved
+    /// (`prep_move_vma`).
     pub(in crate::mm) fn unmerge_part(&mut self, part: VpnRange) -> Result<(), VmaError> {
         let merged = self.mm.merged_in(&mut self.cx, part);
         self.yield_while_faulting(|mut held| {
@@ -147,7 +151,8 @@ impl MmapWriteGuard<'_> {
 }
 
 impl FaultScope<'_> {
-    /// `break_ksm`: as for somebody else who reads the page, and keeps it.
+    /// Gives the process a page of its own at `at` if the page there is merged (`break_ksm`):
+    /// unshares it, as for a reader that keeps the page.
     fn unmerge_page(&mut self, at: Vpn) -> Result<(), FaultError> {
         let mm = self.lease.mm;
         let Some(vma) = self.layout.vmas.get(at) else {

@@ -1,4 +1,17 @@
-//! `madvise`: the walk over the VMAs, and the advices that only change flags.
+//! `madvise`: advice about a range, VMA by VMA.
+//!
+//! Advice that changes flags, or needs VMAs to stay, runs under the mmap lock held exclusively.
+//! Advice that only drops or reads pages takes the lock shared, and leaves it before a driver may
+//! sleep, with the range pinned (ADR 0009).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `discard` | `DONTNEED`, `FREE`, `COLD`, guard markers |
+//! | `pageout` | `PAGEOUT` |
+//! | `collapse` | `COLLAPSE` |
+//! | `mergeable` | `MERGEABLE`, `UNMERGEABLE`, and merging of all memory |
+//! | `remove` | `REMOVE` |
+//! | `will_need` | `WILLNEED` |
 
 pub(in crate::mm) mod collapse;
 pub(in crate::mm) mod discard;
@@ -32,8 +45,8 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// [`MadviseError`]. A hole is reported at the end, when everything mapped was done; any other error stops the
-    /// walk, and what lies below stays done.
+    /// [`MadviseError`]. A hole is reported at the end, after all mapped memory was handled. Any
+    /// other error stops the walk; the memory below has been handled, and stays so.
     pub fn madvise(
         &self,
         cx: &mut CallCx<'_>,
@@ -66,7 +79,7 @@ impl Mm {
         }
     }
 
-    /// `madvise_populate`: page by page; the first hole or fault ends it.
+    /// Faults the pages in one by one; the first hole or fault ends it (`madvise_populate`).
     fn advise_populate(
         &self,
         cx: &mut CallCx<'_>,
@@ -83,7 +96,7 @@ impl Mm {
 }
 
 impl Mm {
-    /// Dropping pages leaves the VMAs as they are (`madvise_lock`).
+    /// Drops pages, with the mmap lock held shared: the VMAs stay as they are (`madvise_lock`).
     fn advise_discard(
         &self,
         cx: &mut CallCx<'_>,
@@ -99,8 +112,8 @@ impl Mm {
             Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| lease.discard(flags, part))
         })
     }
-    /// VMA by VMA, `look` with the mmap lock held shared, then what it returned. If a driver may sleep in that, only the
-    /// range is kept as it is meanwhile.
+    /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
+    /// returned. If a driver may sleep in that, the lock is left, and only the range is pinned.
     pub(in crate::mm) fn each_pinned<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
         &self,
         cx: &mut CallCx<'_>,
@@ -144,7 +157,8 @@ impl MmapWriteGuard<'_> {
         })
     }
 
-    /// One VMA; returns the start of the one that holds `part` afterwards (`madvise_vma_behavior`).
+    /// Applies the advice to part of a VMA (`madvise_vma_behavior`). Returns the start of the VMA
+    /// that holds the part then.
     fn advise_vma(
         &mut self,
         start: Vpn,
@@ -168,7 +182,7 @@ impl MmapWriteGuard<'_> {
         Ok(start)
     }
 
-    /// The advices that are flags: split or merged like any other change.
+    /// Applies advice that changes flags, with splits and merges as for any other change.
     fn advise_flags(
         &mut self,
         start: Vpn,
@@ -189,7 +203,7 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// The flags of `vma` after the advice; none where it does not fit.
+/// Returns the flags of `vma` after the advice; `None` if the advice does not fit the VMA.
 fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     use VmFlags as F;
     let flags = vma.flags;
@@ -215,8 +229,9 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     })
 }
 
-/// Sealed memory refuses to lose data that no store could change (`can_madvise_modify`): private anonymous memory that
-/// may not be written. Of a file every mapping may lose its pages, also private copies made before it became read-only.
+/// Refuses advice that would lose data of sealed memory which no store could change
+/// (`can_madvise_modify`): private anonymous memory that is not writable. Every mapping of a file
+/// may lose its pages, also private copies made before it became read-only.
 pub(in crate::mm) fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
     let fixed = vma.is_anonymous() && !vma.flags.contains(VmFlags::WRITE);
     if vma.is_sealed() && discards(advice) && fixed {
@@ -225,7 +240,7 @@ pub(in crate::mm) fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), Madvi
     Ok(())
 }
 
-/// Advices that lose data (`is_discard`).
+/// Returns true for advice that loses data (`is_discard`).
 fn discards(advice: Advice) -> bool {
     matches!(
         advice,

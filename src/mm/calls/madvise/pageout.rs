@@ -1,4 +1,4 @@
-//! `MADV_PAGEOUT`: pages of a range are reclaimed at once, used lately or not.
+//! `MADV_PAGEOUT`: reclaims the pages of a range at once, whether they were used lately or not.
 
 use crate::ctx::{CallCx, FaultCx};
 use crate::mm::{entry::flags::VmFlags, guard::Lease, space::Mm};
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Mm {
-    /// VMA by VMA (`madvise_pageout`).
+    /// Reclaims VMA by VMA (`madvise_pageout`).
     pub(in crate::mm) fn advise_pageout(
         &self,
         cx: &mut CallCx<'_>,
@@ -27,7 +27,8 @@ impl Mm {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// What each leaf maps is gathered under its lock and reclaimed after it: lowest address first.
+    /// Gathers the pages of each leaf under its lock and reclaims them after that, from the lowest
+    /// leaf on.
     fn page_out(mut self, part: VpnRange) {
         let mm = self.mm;
         let mut rest = Some(part);
@@ -42,14 +43,15 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
-/// The pages of `range` in its first leaf: what has no table costs nothing.
+/// Returns the pages of `range` in its first leaf. Ranges without tables cost nothing.
 fn first_leaf(mm: &Mm, cx: &mut FaultCx<'_>, range: VpnRange) -> Option<VpnRange> {
     let pinned = cx.pin();
     let pin = mm.table.pin(pinned.guard());
     mm.table.leaves(range, pin, |part, _| Err(part)).err()
 }
 
-/// Frames of a leaf that no other entry maps: what others use is not this process's to give up.
+/// Takes the frames of a leaf off their lists that no other entry maps: this process may not give
+/// up pages that others use.
 fn own_pages<'m>(mm: &'m Mm, cx: &mut FaultCx<'_>, block: VpnRange) -> Vec<Frame<'m>> {
     let mem = mm.machine().mem();
     let mut list = Vec::new();
@@ -86,7 +88,7 @@ mod tests {
         thread::scope,
     };
 
-    /// When the first window opens, somebody else does something.
+    /// A driver whose first window lets another thread run.
     struct Meddler {
         gate: Gate<OrderedStore<u64>, (), Atomic>,
         once: Mutex<Option<Arc<Barrier>>>,
@@ -114,7 +116,7 @@ mod tests {
         })
     }
 
-    /// Reclaim takes the two pages from there in its hand.
+    /// Reclaims the two pages from `addr` on.
     fn shrink_two(machine: &Machine, mm: &Mm, cx: &mut CallCx<'_>, addr: u64) {
         let first = Vpn::containing(addr);
         let pages = VpnRange::new(first, first.plus(2)).unwrap();
@@ -125,8 +127,9 @@ mod tests {
         let _counts = machine.reclaimer().shrink(&mut cx, list, References::Check);
     }
 
-    /// While reclaim opens a window for the page before, the only mapping of the next one in its hand is replaced by a copy.
-    /// Nobody refers to the slot that it gets then, and nobody will come to say so.
+    /// While reclaim opens a window for the first page, a copy replaces the only mapping of the
+    /// second, which reclaim has taken already. The slot that the second gets then has no entry
+    /// that would free it later.
     #[test]
     fn a_page_copied_while_reclaim_holds_it_leaves_nothing_in_swap() {
         let machine = small();
@@ -138,7 +141,7 @@ mod tests {
         let second = addr + PAGE_SIZE;
         mm.store(&mut cx, addr, 1).unwrap();
         mm.store(&mut cx, second, 1).unwrap();
-        // A child that was there and is gone: the next store finds out whether the page is its own.
+        // The child is gone by the next store, which finds that the page is exclusive.
         let child = mm.fork(&mut cx).unwrap();
         child.exit(&mut cx);
         shrink_two(&machine, &mm, &mut cx, addr); // They were used.

@@ -1,4 +1,4 @@
-//! `MADV_REMOVE`: a hole in the object, which every mapping of it loses.
+//! `MADV_REMOVE`: punches a hole in the object, which every mapping of it loses.
 
 use super::check_sealed;
 use crate::ctx::CallCx;
@@ -16,7 +16,7 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// VMA by VMA; the mmap lock is let go while the object works (`madvise_remove`).
+    /// Punches VMA by VMA, without the mmap lock while the object works (`madvise_remove`).
     pub(in crate::mm) fn advise_remove(
         &self,
         cx: &mut CallCx<'_>,
@@ -42,7 +42,7 @@ impl Mm {
     }
 }
 
-/// The file to be punched, if this VMA may do it.
+/// Returns the file to be punched, if the VMA may do that.
 fn removable(vma: &Vma) -> Result<Arc<File>, MadviseError> {
     let at = vma.start().addr();
     check_sealed(vma, Advice::Remove)?;
@@ -50,7 +50,7 @@ fn removable(vma: &Vma) -> Result<Arc<File>, MadviseError> {
         Some(file) if !vma.flags.contains(VmFlags::LOCKED) => file,
         _ => return Err(MadviseError::Unsuitable(at)),
     };
-    // `vma_is_shared_maywrite`.
+    // The mapping must be shared and may become writable (`vma_is_shared_maywrite`).
     if !vma.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
         return Err(MadviseError::Denied(at));
     }

@@ -1,4 +1,4 @@
-//! `MADV_WILLNEED`: objects bring in what they have elsewhere.
+//! `MADV_WILLNEED`: asks objects to read pages into memory ahead of use.
 
 use crate::ctx::CallCx;
 use crate::mm::{
@@ -9,8 +9,8 @@ use crate::{addr::VpnRange, error::MadviseError};
 use std::sync::Arc;
 
 impl Mm {
-    /// VMA by VMA; the mmap lock is let go while the object reads (`madvise_willneed`). Nothing is mapped by it, and what
-    /// lies in swap for this process alone comes when it is used.
+    /// Asks VMA by VMA, without the mmap lock while the object reads (`madvise_willneed`). Maps
+    /// nothing; pages of private memory in swap come back at their use.
     pub(in crate::mm) fn advise_will_need(
         &self,
         cx: &mut CallCx<'_>,

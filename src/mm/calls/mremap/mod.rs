@@ -1,4 +1,10 @@
-//! `mremap`: resize in place, or move: copy the VMA, move the entries, unmap the source.
+//! `mremap`: resizes a mapping in place, or moves it: copies the VMA, moves the entries, unmaps the
+//! source.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `moving` | growing in place, and moving to another address |
+//! | `relocate` | moving the page-table entries |
 
 pub(in crate::mm) mod moving;
 pub(in crate::mm) mod relocate;
@@ -18,14 +24,14 @@ use crate::{
     error::{MremapError, VmaError},
 };
 
-/// One mapping being remapped: `struct vma_remap_struct`. Lengths are in pages.
+/// The remapping of one mapping (`struct vma_remap_struct`). Lengths are in pages.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mm) struct Remap {
     pub(in crate::mm) addr: Vpn,
     pub(in crate::mm) old: u64,
     pub(in crate::mm) new: u64,
     pub(in crate::mm) flags: MremapFlags,
-    /// Target address in bytes: it may lie off a page or anywhere until checked.
+    /// The target's byte address, unchecked: it may lie off a page or anywhere.
     pub(in crate::mm) new_addr: u64,
 }
 
@@ -33,7 +39,7 @@ impl Remap {
     pub(in crate::mm) fn has(&self, f: MremapFlags) -> bool {
         self.flags.contains(f)
     }
-    /// A new address is certain to be assigned (`vrm_implies_new_addr`).
+    /// Returns true if the mapping gets a new address in any case (`vrm_implies_new_addr`).
     pub(in crate::mm) fn moves(&self) -> bool {
         self.flags
             .intersects(MremapFlags::FIXED | MremapFlags::DONTUNMAP)
@@ -47,15 +53,15 @@ impl Remap {
 }
 
 impl Mm {
-    /// Resizes or moves a mapping; returns where it is.
+    /// Resizes or moves a mapping; returns its address.
     ///
-    /// A move opens its window twice over the source, as Linux does: once while the entries move, once while the
-    /// source is unmapped.
+    /// A move opens two windows over the source, as Linux does: one while the entries move, one
+    /// while the source is unmapped.
     ///
     /// # Errors
     ///
-    /// [`MremapError`]. Checks come before anything is unmapped; a move of several VMAs keeps the pieces moved before
-    /// the one that failed.
+    /// [`MremapError`]. Checks come before anything is unmapped. A move of several VMAs keeps the
+    /// pieces that were moved before the one that failed.
     pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
         let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
@@ -76,11 +82,12 @@ impl Mm {
         }
         Ok(addr.addr())
     }
-    /// Where `mremap` with these arguments would leave the mapping now, as far as its place decides.
+    /// Returns the address at which `mremap` with these arguments would leave the mapping now, as
+    /// far as the place decides that.
     ///
     /// # Errors
     ///
-    /// [`MremapError`] of the arguments, of the mapping and of the place; other checks are not made.
+    /// [`MremapError`] of the arguments, of the mapping and of the place; makes no other checks.
     pub fn would_remap_to(
         &self,
         cx: &mut CallCx<'_>,
@@ -99,9 +106,9 @@ impl Mm {
     }
 }
 
-/// `check_mremap_params`.
+/// Checks the arguments that do not depend on the mapping (`check_mremap_params`).
 fn check_args(args: &MremapArgs) -> Result<Remap, MremapError> {
-    // A length that wraps when rounded up is 0, as it is on Linux.
+    // A length that wraps when rounded up is 0, as on Linux.
     let pages = |len: u64| len.wrapping_add(PAGE_SIZE - 1) >> PAGE_SHIFT;
     let flags = args.flags;
     let (old, new) = (pages(args.old_len), pages(args.new_len));
@@ -140,7 +147,7 @@ fn check_target(remap: &Remap) -> Result<(), MremapError> {
     if !remap.has(MremapFlags::MAYMOVE) || resized {
         return Err(MremapError::Flags(remap.flags.bits()));
     }
-    // Both ends as 64-bit sums, as Linux compares them.
+    // Both ends are 64-bit sums that may wrap, as Linux compares them.
     let old_end = remap
         .addr
         .addr()
@@ -154,7 +161,8 @@ fn check_target(remap: &Remap) -> Result<(), MremapError> {
 type Remapped = (Vpn, Option<VpnRange>);
 
 impl MmapWriteGuard<'_> {
-    /// [`wait_for_conflicts`](Self::wait_for_conflicts) on where the mapping is, with what it grows by, and on where it will be.
+    /// Declares the pages on which the operation works: the mapping with the part by which it
+    /// grows, and its new place. See [`wait_for_conflicts`](Self::wait_for_conflicts).
     fn settle_remap(&mut self, remap: &Remap) -> bool {
         let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
         let mut own = Ranges::new();
@@ -167,7 +175,8 @@ impl MmapWriteGuard<'_> {
         }
         self.wait_for_conflicts(&own)
     }
-    /// A pure move may take several VMAs along, holes between them kept (`remap_move`, Linux 6.17).
+    /// Moves one or more VMAs, with the holes between them, without a change of size (`remap_move`,
+    /// Linux 6.17).
     fn remap_move(&mut self, whole: Remap) -> Result<Vpn, MremapError> {
         let missing = MremapError::BadRange(whole.addr.addr());
         let mut first = None;
@@ -198,7 +207,7 @@ impl MmapWriteGuard<'_> {
                 ..whole
             };
             self.check_vma(&piece)?;
-            let (to, _) = self.remap_to(piece)?;
+            let to = self.remap_to(piece)?;
             first.get_or_insert(to);
             target = to.plus(piece.new).addr();
             at = end;
@@ -208,7 +217,7 @@ impl MmapWriteGuard<'_> {
 
     fn remap_one(&mut self, remap: Remap) -> Result<Remapped, MremapError> {
         let locked = self.check_vma(&remap)?;
-        let (addr, _) = if remap.moves() {
+        let addr = if remap.moves() {
             self.remap_to(remap)?
         } else {
             self.remap_at(remap)?
@@ -217,7 +226,7 @@ impl MmapWriteGuard<'_> {
         Ok((addr, grown))
     }
 
-    /// `check_prep_vma`; returns whether the mapping is locked.
+    /// Checks the mapping (`check_prep_vma`). Returns true if it is locked.
     pub(in crate::mm) fn check_vma(&self, remap: &Remap) -> Result<bool, MremapError> {
         let bad = MremapError::BadRange(remap.addr.addr());
         let vma = self.layout.vmas.get(remap.addr).ok_or(bad)?;
@@ -256,41 +265,42 @@ impl MmapWriteGuard<'_> {
         Ok(locked)
     }
 
-    /// Not told where to: stay if possible (`mremap_at`).
-    fn remap_at(&mut self, remap: Remap) -> Result<(Vpn, ()), MremapError> {
+    /// Remaps without a new address given: stays in place if possible (`mremap_at`).
+    fn remap_at(&mut self, remap: Remap) -> Result<Vpn, MremapError> {
         if remap.new == remap.old {
-            return Ok((remap.addr, ()));
+            return Ok(remap.addr);
         }
         if remap.new < remap.old {
             self.shrink(&remap)?;
-            return Ok((remap.addr, ()));
+            return Ok(remap.addr);
         }
         if self.can_grow(&remap) {
             self.grow(&remap)?;
-            return Ok((remap.addr, ()));
+            return Ok(remap.addr);
         }
         if !remap.has(MremapFlags::MAYMOVE) {
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
         }
         let to = self.move_target(&remap)?;
-        Ok((self.move_vma(remap, to)?, ()))
+        self.move_vma(remap, to)
     }
 
-    /// Told where to (`mremap_to`).
-    fn remap_to(&mut self, mut remap: Remap) -> Result<(Vpn, ()), MremapError> {
+    /// Remaps to a new address (`mremap_to`).
+    fn remap_to(&mut self, mut remap: Remap) -> Result<Vpn, MremapError> {
         let bad = MremapError::BadRange(remap.addr.addr());
         if remap.has(MremapFlags::FIXED) {
             let target = Vpn::containing(remap.new_addr);
             let target = VpnRange::new(target, target.plus(remap.new)).expect("new is not 0");
             self.unmap(target, AfterYield::KeepsEditing)?;
-            // A target in the same VMA may have cut it.
+            // The VMA may have been cut by a target inside of it.
             self.layout.vmas.get(remap.addr).ok_or(bad)?;
         }
         if remap.new < remap.old {
             self.shrink(&remap)?;
             let vma = self.layout.vmas.get(remap.addr).ok_or(bad)?;
             if vma.flags.contains(VmFlags::ACCOUNT) {
-                // Linux asks for as much again as was cut off (`vrm_calc_charge`), wherever it was mapped.
+                // Linux charges once more as many pages as were cut off (`vrm_calc_charge`),
+                // wherever they were mapped.
                 self.layout.charge(remap.old - remap.new)?;
                 self.layout.uncharge(remap.old - remap.new);
             }
@@ -301,11 +311,12 @@ impl MmapWriteGuard<'_> {
             self.layout.may_expand(flags, remap.old)?;
         }
         let to = self.move_target(&remap)?;
-        Ok((self.move_vma(remap, to)?, ()))
+        self.move_vma(remap, to)
     }
 
     fn shrink(&mut self, remap: &Remap) -> Result<(), MremapError> {
-        // The tail may run past the VMA, over holes and other VMAs; it is checked as munmap does.
+        // The tail may extend beyond the VMA, over holes and other VMAs; it is checked as by
+        // munmap.
         let addr = remap.addr.plus(remap.new).addr();
         let len = (remap.old - remap.new) << PAGE_SHIFT;
         let range = check_range(addr, len)?;

@@ -1,4 +1,4 @@
-//! The two ways of `mremap` to get more room: growing in place, and moving.
+//! The two ways in which `mremap` gets more room: growing in place, and moving.
 
 use super::{
     Remap,
@@ -19,7 +19,8 @@ use crate::{
 };
 
 impl<'g> MmapWriteGuard<'g> {
-    /// The range ends with its VMA, and behind it nothing is mapped (`vrm_can_expand_in_place`).
+    /// Returns true if the range ends with its VMA and nothing is mapped behind it
+    /// (`vrm_can_expand_in_place`).
     pub(in crate::mm) fn can_grow(&self, remap: &Remap) -> bool {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let end = remap.addr.plus(remap.new);
@@ -27,7 +28,7 @@ impl<'g> MmapWriteGuard<'g> {
             && end.0 <= TASK_PAGES
             && VpnRange::new(vma.end(), end).is_some_and(|more| !self.layout.occupied(more))
     }
-    /// `expand_vma_in_place`: the new part merges with its VMA, and perhaps with the next.
+    /// Extends the VMA, which then may merge with the next (`expand_vma_in_place`).
     pub(in crate::mm) fn grow(&mut self, remap: &Remap) -> Result<(), MremapError> {
         let more = remap.new - remap.old;
         let promise = self.charge_move(remap, more)?;
@@ -47,7 +48,7 @@ impl<'g> MmapWriteGuard<'g> {
         self.account_moved(flags, more);
         Ok(())
     }
-    /// Promises `pages` more if the mapping is accounted.
+    /// Charges `pages` more if the mapping is accounted.
     fn charge_move(&self, remap: &Remap, pages: u64) -> Result<Promise<'g>, MremapError> {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
@@ -62,7 +63,8 @@ impl<'g> MmapWriteGuard<'g> {
         }
     }
 
-    /// `vrm_set_new_addr`: the fixed place, the hint, or anywhere; the source is still mapped.
+    /// Returns the target of a move (`vrm_set_new_addr`): the fixed place, the hint, or any; the
+    /// source is still mapped.
     pub(in crate::mm) fn move_target(&self, remap: &Remap) -> Result<VpnRange, MremapError> {
         let request = if remap.has(MremapFlags::FIXED) {
             AddrRequest::Fixed(remap.new_addr)
@@ -84,7 +86,7 @@ impl<'g> MmapWriteGuard<'g> {
             .map_err(|_| MremapError::NoRoom(remap.new << PAGE_SHIFT))
     }
 
-    /// `move_vma`. Failing half-way moves everything back.
+    /// Moves a mapping to `to` (`move_vma`). A failure half-way moves everything back.
     pub(in crate::mm) fn move_vma(
         &mut self,
         remap: Remap,
@@ -137,13 +139,15 @@ impl<'g> MmapWriteGuard<'g> {
         Ok(to.start())
     }
 
-    /// `copy_vma`: a VMA at the target, merged with its neighbours if it fits. Returns its start.
+    /// Makes the VMA at the target, merged with its neighbours if it fits (`copy_vma`). Returns its
+    /// start.
     fn copy_vma(&mut self, remap: &Remap, to: VpnRange) -> Result<Vpn, VmaError> {
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
         let unfaulted = vma.is_anonymous() && vma.anon.get().is_none();
         let new = NewRange {
             range: to,
-            // Without pages yet, the offset may follow the address: better chances to merge.
+            // Without pages yet, the offset may follow the address, which gives better chances to
+            // merge.
             pgoff: if unfaulted {
                 to.start().0
             } else {
@@ -162,7 +166,8 @@ impl<'g> MmapWriteGuard<'g> {
         self.layout.insert(copy);
         Ok(to.start())
     }
-    /// Tables ran out: the entries go back where their tables still are, and the copy goes.
+    /// Undoes a move for which no memory for tables was left: moves the entries back, where their
+    /// tables still are, and removes the copy.
     fn move_back(
         &mut self,
         remap: &Remap,
@@ -179,7 +184,7 @@ impl<'g> MmapWriteGuard<'g> {
                 from: moved,
                 to: remap.addr,
             };
-            // The source's tables were left in place, so this needs none.
+            // This needs no memory: the source's tables were left in place.
             let _cannot_stop = self.relocate(back, |_| ());
         }
         let gathered = self.gather(to);
@@ -195,7 +200,7 @@ impl<'g> MmapWriteGuard<'g> {
         VmaError::NoMemory(stopped.why).into()
     }
 
-    /// `unmap_source_vma`: what was promised to the source has passed to the copy.
+    /// Unmaps the source (`unmap_source_vma`). Its promise of memory has passed to the copy.
     fn unmap_source(&mut self, remap: &Remap) {
         if remap.old == 0 {
             return;
@@ -205,18 +210,21 @@ impl<'g> MmapWriteGuard<'g> {
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
             Ok(_) => self.detach_empty(range, !accounted, AfterYield::KeepsEditing),
-            // No memory for the split: the source stays, empty, and needs a promise of its own.
+            // No memory for the split: the source stays, without pages, and needs a promise of its
+            // own.
             Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
             Err(_) => {}
         }
     }
-    /// `dontunmap_complete`: the source stays, without lock and, if all of it was copied, without family.
+    /// Leaves the source mapped, unlocked, and without its family if all of it was copied
+    /// (`dontunmap_complete`).
     fn leave_source(&mut self, remap: &Remap, new_vma: Vpn) {
         let source = remap.source();
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let (start, whole) = (vma.start(), vma.range());
-        // The pages of the whole source stay counted as locked, though nothing will ever take them off again: Linux's
-        // account, which counts the copy as well, is what `RLIMIT_MEMLOCK` is held against.
+        // The pages of the source stay counted as locked, though nothing ever uncounts them: this
+        // is Linux's account, which counts the copy as well, and against which `RLIMIT_MEMLOCK` is
+        // checked.
         self.layout.change(start, |v| {
             v.flags -= VmFlags::LOCK_MASK;
             if new_vma != start && whole == source {
@@ -226,18 +234,18 @@ impl<'g> MmapWriteGuard<'g> {
     }
 }
 
-/// What has become of the copy of a VMA that is moved.
+/// The state of the copy of a VMA that is moved.
 enum CopyState {
-    /// It is in no account, and has these of its pages.
+    /// In no account yet; it has these of its pages.
     Moved(Moved),
-    /// It has all of them, and is counted.
+    /// It has all its pages, and is in the accounts.
     Counted,
-    /// So is what became of the source.
+    /// The source is unmapped or left as well.
     Done,
 }
 
-/// The copy of a VMA is in the layout. Should a driver panic before its pages moved there, it goes again; if after that, the
-/// source goes.
+/// The copy of a VMA is in the layout. If a driver panics before the pages moved, the copy is
+/// removed again; if after that, the source is (ADR 0024).
 struct Copied<'a, 'g> {
     guard: &'a mut MmapWriteGuard<'g>,
     remap: Remap,
@@ -264,7 +272,8 @@ impl Copied<'_, '_> {
         self.guard
             .relocate(mv, |moved| *state = CopyState::Moved(moved))
     }
-    /// Counts the copy, with a promise of its own: that of whoever made it is taken back.
+    /// Puts the copy into the accounts, with a promise of its own, since the caller's is taken
+    /// back.
     fn count(&mut self, promised: u64) {
         let vma = self.guard.layout.vmas.get(self.to.start());
         let flags = vma.expect("in the layout").flags;
@@ -273,7 +282,7 @@ impl Copied<'_, '_> {
             self.guard.layout.machine.commit().force(promised);
         }
     }
-    /// The source maps nothing any more, and its promise is the copy's.
+    /// Ends a move whose source maps nothing any more; the source's promise is the copy's.
     fn finish(&mut self) {
         if self.remap.has(MremapFlags::DONTUNMAP) {
             return self.guard.leave_source(&self.remap, self.new_vma);

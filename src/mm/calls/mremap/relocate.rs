@@ -1,4 +1,4 @@
-//! Moving the page-table entries of a range to another address: `move_page_tables`.
+//! Moves the page-table entries of a range to another address (`move_page_tables`).
 
 use crate::mm::{
     guard::{AfterYield, MmapWriteGuard},
@@ -21,30 +21,30 @@ pub(in crate::mm) struct Relocation {
     pub(in crate::mm) old_vma: Vpn,
     /// Start of the VMA that they go to.
     pub(in crate::mm) new_vma: Vpn,
-    /// The entries.
+    /// The pages whose entries move.
     pub(in crate::mm) from: VpnRange,
-    /// Where the first one goes.
+    /// The page to which the first entry moves.
     pub(in crate::mm) to: Vpn,
 }
 
-/// How many entries are at the target.
+/// The number of entries at the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum Moved {
     Nothing,
-    /// Perhaps none.
+    /// Any number, perhaps none.
     Some,
     All,
 }
 
-/// The move stopped: this many pages had been moved.
+/// A move that stopped after this many pages.
 pub(in crate::mm) struct Stopped {
     pub(in crate::mm) pages: u64,
     pub(in crate::mm) why: NoMemory,
 }
 
 impl MmapWriteGuard<'_> {
-    /// Moves the entries in one window over the old range; whole tables where both sides are aligned alike. `progress` hears
-    /// how many are at the target whenever that changes.
+    /// Moves the entries in one window over the old range; moves whole tables where both sides are
+    /// aligned alike. Calls `progress` whenever the number of entries at the target changes.
     pub(in crate::mm) fn relocate(
         &mut self,
         mv: Relocation,
@@ -53,7 +53,7 @@ impl MmapWriteGuard<'_> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
         let walks = self.vma(mv.old_vma).walks();
-        // Whole VMAs: a fault on one page may map those around it.
+        // Whole VMAs: a fault on one page may map the pages around it.
         let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
         let both = [
             range,
@@ -86,8 +86,9 @@ impl MmapWriteGuard<'_> {
         )
     }
 
-    /// Where to start: at the 2-MiB boundary below, if both sides lie equally far above one and nothing is mapped
-    /// between, so that a single entry can move (`try_realign_addr`). The window grows with it, as on Linux.
+    /// Returns the pages where the move begins: the 2-MiB boundary below, if both sides lie equally
+    /// far above one and nothing is mapped between, so that a single entry can move
+    /// (`try_realign_addr`). The window grows with it, as on Linux.
     fn realign(&self, mv: Relocation) -> (Vpn, Vpn) {
         let (from, to) = (mv.from.start(), mv.to);
         let offset = from.0 & (PMD_PAGES - 1);
@@ -100,23 +101,25 @@ impl MmapWriteGuard<'_> {
             (from, to)
         }
     }
-    /// `can_align_down`: the VMA starts here, and down to the boundary nothing is mapped.
+    /// Returns true if the VMA starts here, and nothing is mapped from the boundary below up to it
+    /// (`can_align_down`).
     fn free_below(&self, vma: Vpn, at: Vpn) -> bool {
         vma == at
             && VpnRange::new(at.align_down(PMD_PAGES), at)
-                // Nor is anybody still unmapping there: his pages would come along.
+                // Another operation must not be unmapping there either: its pages would move along.
                 .is_some_and(|below| !self.layout.occupied(below) && !self.claimed(below))
     }
 }
 
-/// About how many entries are moved, if all tables are there: those of the highest level at which both sides are aligned alike.
+/// Estimates how many entries move if all tables are present: entries of the highest level at which
+/// both sides are aligned alike.
 fn entries_to_move(range: VpnRange, to: Vpn) -> u64 {
     let alike = |span: u64| (range.start().0 ^ to.0) & (span - 1) == 0;
     let span = [PUD_PAGES, PMD_PAGES].into_iter().find(|&s| alike(s));
     range.pages() / span.unwrap_or(1)
 }
 
-/// One step of a move.
+/// The rest of a move.
 #[derive(Clone, Copy)]
 struct MoveStep {
     at: Vpn,
@@ -129,7 +132,8 @@ impl MoveStep {
         self.at = self.at.plus(pages);
         self.to = self.to.plus(pages);
     }
-    /// Pages up to the next boundary of `span` on either side, or the end (`get_extent`).
+    /// Returns the number of pages up to the next boundary of `span` on either side, or to the end
+    /// (`get_extent`).
     fn extent(self, span: u64) -> u64 {
         let up_to = |v: Vpn| span - (v.0 & (span - 1));
         up_to(self.at)
@@ -138,7 +142,8 @@ impl MoveStep {
     }
 }
 
-/// Entries are being moved in a window. A driver's panic, where a huge page must be split first, takes back what was moved.
+/// Entries that are being moved in a window. A driver's panic, possible if a huge page must be
+/// split first, takes the move back (ADR 0024).
 struct Moving<'w, F: FnMut(Moved)> {
     window: InvalidationWindow<'w, Sleepable>,
     walks: &'w Walks,
@@ -151,7 +156,8 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
     fn run(&mut self) -> Result<(), NoMemory> {
         (self.progress)(Moved::Some);
         while self.step.at < self.step.end {
-            // A walk would otherwise pass the target before, and the source after its entry moved (`take_rmap_locks`).
+            // A walk could otherwise pass the target before, and the source after its entry moved,
+            // and miss it (`take_rmap_locks`).
             let walks_wait = self.walks.freeze();
             match self.window.move_step(self.step)? {
                 Some(pages) => self.step.advance(pages),
@@ -164,7 +170,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
         (self.progress)(Moved::All);
         Ok(())
     }
-    /// The same entries_to_move from the target. Their tables are still there.
+    /// Moves the entries back. The tables of the source are still there.
     #[cold]
     fn take_back(&mut self) {
         let mut back = MoveStep {
@@ -176,7 +182,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
             let _walks_wait = self.walks.freeze();
             match self.window.move_step(back) {
                 Ok(Some(pages)) => back.advance(pages),
-                // What is left stays where it is mapped now.
+                // The entries that are left stay where they are mapped now.
                 Ok(None) | Err(_) => return,
             }
         }
@@ -193,8 +199,8 @@ impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Moves what one table entry of the highest usable level covers; returns how many pages that was, and nothing where a
-    /// huge page must be split first.
+    /// Moves the entries that one entry of the highest usable level covers. Returns the number of
+    /// pages, or `None` if a huge page must be split first.
     fn move_step(&mut self, step: MoveStep) -> Result<Option<u64>, NoMemory> {
         let mm = self.mm();
         let mut cx = self.cx();
@@ -217,7 +223,7 @@ impl InvalidationWindow<'_, Sleepable> {
             return Ok(Some(extent));
         }
         if old.is_huge() {
-            // Not as a whole: by its pages, and this step again.
+            // The huge page cannot move as a whole: split it, and repeat this step.
             return Ok(None);
         }
         let new = mm.table.make_leaf(step.to, pin)?;
@@ -226,7 +232,7 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
-/// `move_ptes`: both leaves locked; counts stay as they are, since entries only change their place.
+/// Moves entries between two locked leaves (`move_ptes`). Counts stay as they are.
 fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: MoveStep, pages: u64) -> Result<(), NoMemory> {
     let (from, to) = LeafAt::lock_pair(old, new)?;
     for i in 0..pages {
