@@ -90,8 +90,15 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Runs `look` on the store, as [`audit`](Self::audit) does.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
+        self.audited_parts(|store, _| look(store))
+    }
+    /// Runs `look` on the store and the driver's state, as [`audit`](Self::audit) does: for a driver
+    /// that keeps copies of translations in its state.
+    pub fn audited_parts(&self, look: impl FnOnce(&S, &T)) -> bool {
         let inner = self.inner.try_lock_for(AUDITED_WITHIN);
-        inner.map(|inner| look(&inner.store)).is_some()
+        inner
+            .map(|inner| look(&inner.store, &inner.state))
+            .is_some()
     }
     /// Locks the gate.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
@@ -244,7 +251,12 @@ impl Seat {
     /// Run-time check: drivers are long-lived objects behind `dyn`, so no brand can say whose gate this is.
     #[inline]
     pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
-        assert_eq!(self.reg, inv.reg(), "gate of another registration");
+        let range = inv.range();
+        assert_eq!(
+            self.reg,
+            inv.reg(),
+            "gate of another registration: it does not answer for {range}"
+        );
     }
 }
 
