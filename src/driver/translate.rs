@@ -31,7 +31,7 @@ pub enum TranslateError {
     /// The address space refuses the access, as it refuses a load or store of the process.
     #[error(transparent)]
     Fault(#[from] FaultError),
-    /// The driver has left its chain, or the address space has ended.
+    /// The driver has left its chain.
     #[error("page {at:?} is not translated: the driver is no longer registered")]
     Detached {
         /// The page that was asked for.
@@ -68,9 +68,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     ///
     /// # Errors
     ///
-    /// [`TranslateError::Fault`]: the access is refused, the page lies outside of the driver's
-    /// range, or the gate is one of another address space. [`TranslateError::Detached`]: the driver
-    /// was unregistered, or the address space ended.
+    /// [`TranslateError::Fault`]: the access is refused, as each one is after the address space has
+    /// ended; the page lies outside of the range that the driver subscribed to; or the gate belongs
+    /// to another address space. [`TranslateError::Detached`]: the driver was unregistered.
     pub fn translate<V>(
         &self,
         cx: &mut CallCx<'_>,
@@ -170,8 +170,7 @@ fn again(refused: Retry, at: Vpn, wait: impl FnOnce()) -> Result<(), TranslateEr
         Retry::Busy => wait(),
         Retry::Stale => {}
     }
-    // A window that is open may not be seen by the wait yet: of a registration that is not on the
-    // chain so far.
+    // A driver that is not on the chain yet is refused without a window to wait for.
     thread::yield_now();
     Ok(())
 }

@@ -1,5 +1,5 @@
 //@ error: E0119
-//@ contains: conflicting implementations of trait `ExternalMmu` for type `D`
+//@ contains: conflicting implementations of trait `emmu::driver::ExternalMmu` for type `D`
 #![allow(unused)]
 use emmu::driver::*;
 

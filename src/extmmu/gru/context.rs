@@ -27,6 +27,7 @@ static NEXT: IdSource = IdSource::starting_at(0);
 
 /// The exception that an instruction ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum GruFault {
     /// The address space refuses the access.
     #[error("GRU instruction at {addr:#x}: {why}")]

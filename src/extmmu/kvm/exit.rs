@@ -5,6 +5,7 @@ use thiserror::Error;
 
 /// An access left the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Exit {
     /// No memory slot has the frame (`KVM_EXIT_MMIO`).
     #[error("guest address {0:#x} is in no memory slot")]

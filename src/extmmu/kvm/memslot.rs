@@ -50,6 +50,7 @@ pub struct MemSlot {
 
 /// A slot cannot be set (`KVM_SET_USER_MEMORY_REGION`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum SlotError {
     /// The slot has no pages, or its pages leave the guest's or the host's address space.
     #[error("slot {0}: its frames or pages are none, or leave the address space")]

@@ -7,6 +7,7 @@ use thiserror::Error;
 /// An importer's access, or an attachment, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum XpmemError {
     /// The segment was removed, or its owner ended.
     #[error("segment {0:?} is gone")]
@@ -65,6 +66,7 @@ pub enum XpmemError {
 /// A resource of which a partition in another process may have a limited number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Limited {
     /// Attachments at a time.
     Attachments,

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 /// A partition had to be cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Failure {
     /// The partition did not answer.
     #[error(

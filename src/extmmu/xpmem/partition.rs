@@ -66,6 +66,7 @@ pub enum Manners {
 
 /// A breach of the protocol, for which a partition is fenced off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Breach {
     /// The partition answered a recall twice, or one that was never sent.
     #[error("it answered recall {0}, which it did not owe")]

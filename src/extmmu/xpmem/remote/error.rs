@@ -7,6 +7,7 @@ use thiserror::Error;
 
 /// A connection, attachment or access of a remote partition failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RemoteError {
     /// The owner refused.
     #[error(transparent)]

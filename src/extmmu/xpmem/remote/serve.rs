@@ -30,6 +30,7 @@ use thiserror::Error;
 
 /// A connection cannot be served.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ServeError {
     /// The machine's frames cannot be [lent](crate::Contents::Shared).
     #[error("the frames of this machine cannot be lent to other processes")]

@@ -4,4 +4,4 @@
 use emmu::driver::*;
 type Spin = Gate<OrderedStore<u64>, (), Atomic>;
 
-fn f(gate: &Spin, cx: &mut CallCx<'_>, mm: &Mm) { gate.translate(cx, mm, Vpn(0), Access::Read, |permit| drop(gate.lock(cx))); }
+fn f(gate: &Spin, cx: &mut CallCx<'_>, mm: &Mm) { let held = gate.lock(cx); gate.translate(cx, mm, Vpn(0), Access::Read, |permit| drop(permit.establish(0))); drop(held); }
