@@ -1,5 +1,5 @@
-//! A TLB without page tables and without references: what keeps it true is the notifier alone. First as it should be, then
-//! with a driver that forgets to purge, which the oracle finds.
+//! A TLB without page tables and without references: the notifier alone keeps it true. First with a
+//! driver that purges, then with two that do not, which the oracle finds.
 //!
 //! ```text
 //! cargo run --example gru_tlb
@@ -51,10 +51,12 @@ fn life(mistake: Option<GruMistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     let oracle = Oracle::new(&machine);
     oracle.watch(&mm, Arc::clone(&space) as Arc<dyn ExternalMmu>);
 
-    // The first instruction misses; the page is not there, so not the interrupt but the user's own call brings it.
+    // The first instruction misses. The page is not present, so the interrupt path cannot serve the
+    // miss, and the user path does.
     let context = GruContext::new(&space, 0)?;
     context.write(&mut cx, BASE, b"by the GRU")?;
-    // The next pages are the process's: the interrupt finds them, and enters their neighbours as well.
+    // The process stores to the next pages: the interrupt path finds them, and enters their
+    // neighbours as well.
     for n in 1..8 {
         mm.store(&mut cx, BASE + n * PAGE, 1)?;
     }
@@ -64,7 +66,8 @@ fn life(mistake: Option<GruMistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     }
     println!("  {} entries in the TLB", grus[0].tlb_len());
 
-    // Pages go: a purge, if anybody purges. A context that is not loaded is not purged at all.
+    // Pages go, and the window purges, if the driver does. A context that is not loaded is not
+    // purged: it will come back with another identifier.
     mm.madvise(&mut cx, BASE, 4 * PAGE, Advice::DontNeed)?;
     println!("  {} after four pages went", grus[0].tlb_len());
     context.unload();

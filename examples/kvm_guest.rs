@@ -1,5 +1,5 @@
-//! A guest in the memory of a process: it writes, the host forks, drops and moves pages under it, and the guest never sees
-//! a page that is not the process's.
+//! A guest in the memory of a process: it writes, the host forks and drops pages under it, and the
+//! guest never sees a page that is no longer the process's.
 //!
 //! ```text
 //! cargo run --example kvm_guest
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
 
-    // A process with 4 MiB, which it gives to a guest as its memory.
+    // A process maps 4 MiB, which become the memory of a guest.
     let host = Mm::new(&machine);
     host.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(RAM))?;
     let (vm, registration) = Vm::create(&mut cx, &host, VmConfig::default());
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     vcpu.write(&mut cx, 0x1000, b"written by the guest")?;
     println!("guest wrote; the process reads {:?}", text(&host, &mut cx)?);
 
-    // The process forks: every page of the guest loses its right to write, and the next store copies.
+    // The process forks: every page of the guest becomes read-only, and the next store copies.
     let child = host.fork(&mut cx)?;
     println!("fork: {} shadow entries are left", vm.entries(&mut cx));
     vcpu.write(&mut cx, 0x1000, b"WRITTEN")?;
@@ -53,19 +53,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the guest's page is {:?}", text(&host, &mut cx)?);
     child.exit(&mut cx);
 
-    // Live migration: which pages were written since the last look?
+    // Live migration: the log has the pages that were written since it was last read.
     println!("dirty log: {:?}", vm.dirty_log(&mut cx, 0)?);
     vcpu.store(&mut cx, 5 * PAGE, 1)?;
     println!("dirty log: {:?}", vm.dirty_log(&mut cx, 0)?);
 
-    // A balloon: the guest gave the page up, the host drops it, and it comes back as zeros.
+    // A balloon: the guest has given the page up, the host drops it, and the next load reads zeros.
     host.madvise(&mut cx, RAM, 2 * PAGE, Advice::DontNeed)?;
     println!(
         "after the balloon the guest reads {}",
         vcpu.load(&mut cx, 0x1000)?
     );
 
-    // What is not memory is a device: the access leaves the guest.
+    // An address beyond memory is a device: the access leaves the guest.
     println!(
         "beyond memory: {}",
         vcpu.load(&mut cx, PAGES * PAGE).unwrap_err()
@@ -80,10 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn text(
-    mm: &Mm,
-    cx: &mut emmu::ctx::Cx<'_, emmu::ctx::rank::Idle, emmu::ctx::Sleepable>,
-) -> Result<String, emmu::FaultError> {
+fn text(mm: &Mm, cx: &mut emmu::ctx::CallCx<'_>) -> Result<String, emmu::FaultError> {
     let mut bytes = [0; 20];
     mm.read_bytes(cx, RAM + 0x1000, &mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

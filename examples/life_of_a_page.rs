@@ -10,7 +10,7 @@ use emmu::{
     Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Pfn, Vpn},
     extmmu::{
-        Recorder, Told,
+        Recorded, Recorder,
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
     },
     frame::FrameFlags,
@@ -55,7 +55,10 @@ impl Scene {
         };
         let shadow = self.vm.entries(cx);
         let told = self.windows.take();
-        let windows = told.iter().filter(|t| matches!(t, Told::Window(_))).count();
+        let windows = told
+            .iter()
+            .filter(|t| matches!(t, Recorded::Window(_)))
+            .count();
         self.table.push(format!(
             "{step:<18} {vma:<5} {entry:<11} {frame:<26} {shadow:>6} {windows:>8}"
         ));

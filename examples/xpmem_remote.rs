@@ -1,5 +1,6 @@
-//! Memory of one process in three others, which are this program, started again. A page goes only when all who have it
-//! have answered; one of them is killed while it owes an answer, and one never answers.
+//! Memory of one process in three others, which are this program, started again. A page goes only
+//! when all processes that have it have answered. One of them is killed while it owes an answer, and
+//! one never answers.
 //!
 //! ```text
 //! cargo run --features remote --example xpmem_remote
@@ -17,7 +18,7 @@ use std::{env, os::unix::net::UnixListener, sync::Arc, thread, time::Instant};
 const BASE: u64 = 0x10_0000_0000;
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The other process: writes what it is told, and says what it read there before.
+/// The other process: for each line of input, prints the bytes of the memory and stores the line.
 fn remote(path: &str, segment: u128, manners: &str) -> Any<()> {
     let partition = RemotePartition::connect(path)?;
     if manners == "hangs" {
@@ -33,7 +34,7 @@ fn remote(path: &str, segment: u128, manners: &str) -> Any<()> {
     Ok(())
 }
 
-/// Has a remote write a word.
+/// Sends a word to a remote process, and prints its answer.
 fn tell(child: &mut Child, word: &str) -> Any<()> {
     writeln!(child.stdin.as_mut().ok_or("no input")?, "{word}")?;
     let mut seen = String::new();
@@ -44,7 +45,7 @@ fn tell(child: &mut Child, word: &str) -> Any<()> {
     Ok(())
 }
 
-/// Starts three remotes, and serves them.
+/// Starts three remote processes, and serves them.
 fn start(owner: &Arc<Owner>, segment: &str) -> Any<Vec<Child>> {
     let path = env::temp_dir().join(format!("xpmem-{}", id()));
     let listener = UnixListener::bind(&path)?;
@@ -65,7 +66,7 @@ fn main() -> Any<()> {
     if let [_, path, segment, manners] = &env::args().collect::<Vec<_>>()[..] {
         return remote(path, segment.parse()?, manners);
     }
-    // A machine whose frames others can map, a process on it, and what it exports.
+    // A machine whose frames other processes can map, and an address space that exports memory.
     let mut config = MachineConfig::default();
     config.memory.contents = Contents::Shared;
     let machine = Machine::try_new(config)?;
@@ -86,14 +87,14 @@ fn main() -> Any<()> {
 
     let mut children = start(&owner, &segment)?;
 
-    // The first two have the same page, in memory that all have mapped.
+    // The first two processes have one page, in memory that all have mapped.
     tell(&mut children[0], "from one")?;
     tell(&mut children[1], "from two")?;
     let since = Instant::now();
     mm.madvise(&mut cx, BASE, PAGE_SIZE, Advice::DontNeed)?;
     println!("both answered after {:.0?}: it is gone\n", since.elapsed());
 
-    // Again. The second is killed as the question comes, the third does not answer.
+    // Again. The second process is killed as the recall comes, the third does not answer.
     for (child, word) in children.iter_mut().zip(["first", "second", "third"]) {
         tell(child, word)?;
     }
@@ -105,7 +106,7 @@ fn main() -> Any<()> {
     println!("one was killed, one hung: {:.0?}", since.elapsed());
     owner.failures().iter().for_each(|f| println!("{f}"));
     tell(&mut children[0], "goes on")?;
-    // The third finds out as it goes on: what it has mapped is no page of anybody's any more.
+    // The third process notices at its next access: the memory that it has mapped holds no page.
     writeln!(children[2].stdin.as_mut().ok_or("no input")?, "late")?;
     let (id, status) = (children[2].id(), children[2].wait()?);
     println!("process {id} has given up: {status}\n\n{:#?}", owner.bill());

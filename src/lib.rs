@@ -9,6 +9,7 @@
 //! A [`Machine`] has physical memory ([`frame`]) and an epoch; a thread that [enters](Machine::enter) it gets the root
 //! of its tokens ([`ctx::Cx`]). An [`Mm`] is an address space on a machine: VMAs, a page table, faults. External MMUs
 //! implement [`notifier::ExternalMmu`] and are [registered](mm::MmapWriteGuard::register) on it.
+//! The author of a driver begins with [`driver`], which has all of it in one import.
 //!
 //! ```text
 //! VMA: page -> rights, object and offset       mm     (mmap lock)

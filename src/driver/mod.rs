@@ -1,18 +1,21 @@
 //! Everything that the author of a driver imports: `use emmu::driver::*`.
 //!
-//! A driver is an external MMU: it caches translations of an address space, and answers invalidation windows. It has
-//! three parts, and each has its place here.
+//! A driver is an external MMU: it caches translations of an address space, and answers
+//! invalidation windows. It has three parts, and each has its place here.
 //!
-//! 1. **A [`Gate`]**, the driver's lock with its translations inside. [`Mm::register`] hands a [`Seat`] to the closure
-//!    that builds the driver, and the gate is built on the seat. Translations lie in an [`OrderedStore`], in a
-//!    [`ShadowStore`] of the driver's own, or, for a device with nothing but TLBs, in [`NoStore`].
-//! 2. **The callbacks.** A driver whose gate spins implements [`SpinningMmu`]: one callback answers every window. A
-//!    driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows of atomic contexts.
-//! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and calls back with the gate
-//!    held and a [`Permit`].
+//! 1. **A [`Gate`]**, the driver's lock with its translations inside. [`Mm::register`] hands a
+//!    [`Seat`] to the closure that builds the driver, and the gate is built on the seat.
+//!    Translations lie in an [`OrderedStore`], in a [`ShadowStore`] of the driver's own, or, for a
+//!    device with nothing but TLBs, in [`NoStore`].
+//! 2. **The callbacks.** A driver whose gate spins implements [`SpinningMmu`]: one callback answers
+//!    every window. A driver whose gate sleeps implements [`ExternalMmu`], and refuses the windows
+//!    of atomic contexts.
+//! 3. **The miss.** [`Gate::translate`] looks a page up, waits for the windows in its way, and
+//!    calls back with the gate held and a [`Permit`].
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `references` | [`References`]: entries with or without a reference on their frames |
 //! | `spinning` | [`SpinningMmu`]: one callback for a driver whose gate spins |
 //! | `translate` | [`Gate::translate`], [`Gates::translate`]: the whole loop of a miss |
 //!
@@ -66,14 +69,18 @@
 //!
 //! # Locks of a driver's own
 //!
-//! * Callbacks run with locks of the address space held. A driver's own lock must not be held by a thread that waits for
-//!   the address space: for [`Mm::resolve`], `translate`, or any call that needs the mmap lock.
-//! * [`ExternalMmu::translations`] runs inside calls that the driver itself makes: an oracle looks when a gate is
-//!   passed, when a permit establishes an entry, and when a frame is given up. So no lock that `translations` takes may be
-//!   held across a call of a gate, a permit, or the address space, nor while a [`GateGuard`] is dropped.
-//! * State that an audit must see lies best in the gate, as its state `T`: [`Gate::audit`] and [`Gate::audited`] take the
-//!   gate with a time limit, and say so when it cannot be had.
+//! * Callbacks run with locks of the address space held. A driver's own lock must not be held by a
+//!   thread that waits for the address space: for [`Mm::resolve`], `translate`, or any call that
+//!   needs the mmap lock.
+//! * [`ExternalMmu::translations`] runs inside calls that the driver itself makes: an oracle looks
+//!   when a gate is passed, when a permit establishes an entry, and when a frame is given up. So no
+//!   lock that `translations` takes may be held across a call of a gate, a permit, or the address
+//!   space, nor while a [`GateGuard`] is dropped.
+//! * State that an audit must see lies best in the gate, as its state `T`: [`Gate::audit`] shows
+//!   the store, [`Gate::audited_parts`] store and state. Both take the gate with a time limit, and
+//!   return false if it cannot be had.
 
+mod references;
 mod spinning;
 mod translate;
 
@@ -90,5 +97,6 @@ pub use crate::{
         WouldBlock,
     },
 };
+pub use references::References;
 pub use spinning::SpinningMmu;
 pub use translate::TranslateError;

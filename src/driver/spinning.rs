@@ -1,7 +1,8 @@
 //! One callback for a driver whose gate spins.
 //!
-//! A window that may sleep and one that must not ask such a driver the same, and get the same answer. So the driver
-//! writes its callback once, for an atomic context, where everything that it may do is allowed in the other as well.
+//! A window that may sleep and one that must not ask such a driver the same, and get the same
+//! answer. So the driver writes its callback once, for an atomic context, where everything that it
+//! may do is allowed in the other as well.
 
 use crate::{
     addr::VpnRange,
@@ -13,17 +14,17 @@ use crate::{
 ///
 /// Each type with this trait is an [`ExternalMmu`]: [`invalidate`](Self::invalidate) answers
 /// [`invalidate_start`](ExternalMmu::invalidate_start) and
-/// [`try_invalidate_start`](ExternalMmu::try_invalidate_start), so no window is refused. The token is an atomic one, and
-/// an atomic token passes only a gate that spins:
+/// [`try_invalidate_start`](ExternalMmu::try_invalidate_start), so no window is refused. The token
+/// is an atomic one, and an atomic token passes only a gate that spins:
 ///
-/// ```compile_fail,E0277
+/// ```compile_fail,E0308
 /// use emmu::driver::*;
 ///
 /// struct Sleeper(Gate<OrderedStore<Vpn>, (), Sleepable>);
 ///
 /// impl SpinningMmu for Sleeper {
-///     fn invalidate<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-///         self.0.exclude_with(&mut cx, inv, |(), _, _| ()) // would sleep in atomic context
+///     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+///         self.0.exclude(cx, inv, |(), _, _| ()) // the gate wants a token that may sleep
 ///     }
 /// }
 /// ```

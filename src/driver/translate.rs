@@ -1,9 +1,10 @@
 //! The whole loop of a miss: ticket, look-up, permit; again for as long as windows are in the way.
 //!
-//! The loop must draw a new ticket for each look-up, hold no lock across the look-up, give up when the driver has left
-//! its chain, and wait when a window is open. Written by hand in its natural form, `match pending.admit(cx)` with a wait
-//! in the arm of [`Retry::Busy`], it does not compile: the permit in the other arm borrows the token to the end of the
-//! `match`. Here the permit goes to a closure that returns nothing borrowed, so the borrow ends with the call.
+//! The loop must draw a new ticket for each look-up, hold no lock across the look-up, give up when
+//! the driver has left its chain, and wait when a window is open. Written by hand in its natural
+//! form, `match pending.admit(cx)` with a wait in the arm of [`Retry::Busy`], it does not compile:
+//! the permit in the other arm borrows the token to the end of the `match`. Here the permit goes to
+//! a closure that returns nothing borrowed, so the borrow ends with the call.
 //!
 //! ```text
 //! ticket -> resolve -> admit: Ok       -> the closure, with the gate held
@@ -30,7 +31,7 @@ pub enum TranslateError {
     /// The address space refuses the access, as it refuses a load or store of the process.
     #[error(transparent)]
     Fault(#[from] FaultError),
-    /// The driver has left its chain, or the address space has ended.
+    /// The driver has left its chain.
     #[error("page {at:?} is not translated: the driver is no longer registered")]
     Detached {
         /// The page that was asked for.
@@ -49,22 +50,27 @@ impl TranslateError {
 }
 
 impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
-    /// Translates a page for an access, and runs `establish` with the gate held and the translation valid.
+    /// Translates a page for an access, and runs `establish` with the gate held and the translation
+    /// valid.
     ///
-    /// While `establish` runs, no window over the page is open, and none opens before the permit, or the guard that
-    /// comes of it, is dropped. It runs once, or not at all if the call fails. Most drivers end it with
-    /// [`Permit::establish`]; a driver without a store enters [`Permit::cached`] in a TLB. It must not take another
-    /// gate, nor wait for anything that waits for a window.
+    /// While `establish` runs, no window over the page is open, and none opens before the permit,
+    /// or the guard that comes of it, is dropped. It runs once, or not at all if the call fails.
+    /// Most drivers end it with [`Permit::establish`]; a driver without a store enters
+    /// [`Permit::cached`] in a TLB. It must not take another gate, nor wait for anything that waits
+    /// for a window.
     ///
-    /// Windows in the way are waited for: the call sleeps while one is open over the page, and looks the page up again
-    /// when one has closed since the look-up. A driver that subscribed to a range waits for the windows over all of it.
+    /// Windows in the way are waited for: the call sleeps while one is open over the page, and
+    /// looks the page up again when one has closed since the look-up. A driver that subscribed to a
+    /// range waits for the windows over all of it.
     ///
-    /// The caller holds no lock that a callback of the driver takes: the look-up may fault, and so open windows itself.
+    /// The caller holds no lock that a callback of the driver takes: the look-up may fault, and so
+    /// open windows itself.
     ///
     /// # Errors
     ///
-    /// [`TranslateError::Fault`]: the access is refused, the page lies outside of the driver's range, or the gate is one
-    /// of another address space. [`TranslateError::Detached`]: the driver was unregistered, or the address space ended.
+    /// [`TranslateError::Fault`]: the access is refused, as each one is after the address space has
+    /// ended; the page lies outside of the range that the driver subscribed to; or the gate belongs
+    /// to another address space. [`TranslateError::Detached`]: the driver was unregistered.
     pub fn translate<V>(
         &self,
         cx: &mut CallCx<'_>,
@@ -78,8 +84,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     {
         self.translate_with(cx, mm, |gate| gate.ticket(at, access), establish)
     }
-    /// [`translate`](Self::translate) with a ticket that `draw` draws for each look-up, as for a huge page:
-    /// `|gate| gate.ticket(at, access).allow_huge()`.
+    /// [`translate`](Self::translate) with a ticket that `draw` draws for each look-up, as for a
+    /// huge page: `|gate| gate.ticket(at, access).allow_huge()`.
     ///
     /// # Errors
     ///
@@ -109,8 +115,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 }
 
 impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
-    /// Translates a page for an access, and runs `establish` with the page's gate held: [`Gate::translate`], with the
-    /// same guarantees and errors.
+    /// Translates a page for an access, and runs `establish` with the page's gate held:
+    /// [`Gate::translate`], with the same guarantees and errors.
     ///
     /// # Errors
     ///
@@ -164,7 +170,7 @@ fn again(refused: Retry, at: Vpn, wait: impl FnOnce()) -> Result<(), TranslateEr
         Retry::Busy => wait(),
         Retry::Stale => {}
     }
-    // A window that is open may not be seen by the wait yet: of a registration that is not on the chain so far.
+    // A driver that is not on the chain yet is refused without a window to wait for.
     thread::yield_now();
     Ok(())
 }

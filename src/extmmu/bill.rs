@@ -1,4 +1,4 @@
-//! What an address space's life cost an external MMU.
+//! The cost of an address space's life to an external MMU: windows, faults, retries, and waits.
 
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
@@ -9,28 +9,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The counts. Times are of this run, everything else is the same in each run of one thread.
+/// Counts of the events of one MMU. Counts are the same in each run of one thread; times are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bill {
-    /// Windows that it was told of.
+    /// Windows that began.
     pub windows: u64,
-    /// Pages whose translations it dropped for them.
+    /// Pages whose translations were removed for windows.
     pub dropped: u64,
-    /// Translations that it made.
+    /// Translations that were established.
     pub faults: u64,
-    /// … of pages that it had dropped before.
+    /// Translations of pages that had been removed for a window before.
     pub refaults: u64,
-    /// Times that it had to look again, since a window was open or had closed meanwhile.
+    /// Look-ups that were repeated, since a window was open or had closed meanwhile.
     pub retries: u64,
-    /// Demands that others had to acknowledge, and did: flushes of processors, purges, answers of partitions.
+    /// Demands that others acknowledged: flushes of processors, purges, answers of partitions.
     pub acknowledgements: u64,
-    /// Times that what a demand goes through was busy with another one: purge handles.
+    /// Demands that waited for a resource in use by another demand, such as a purge handle.
     pub waits: u64,
     /// Aging calls.
     pub agings: u64,
-    /// From the beginning of windows to their ends, added up.
+    /// The time from the beginnings of windows to their ends, added up.
     pub in_windows: Duration,
-    /// The longest that one window held it off.
+    /// The longest time that one window was open.
     pub longest: Duration,
 }
 
@@ -54,15 +54,17 @@ impl std::ops::AddAssign for Bill {
 pub struct Span {
     /// The pages.
     pub range: VpnRange,
-    /// When it was told of the beginning.
+    /// The time at which the MMU was called for the beginning.
     pub begin: Instant,
-    /// When it was told of the end.
+    /// The time at which the MMU was called for the end.
     pub end: Instant,
 }
 
-/// Keeps a [`Bill`], and the windows one by one if somebody wants them.
+/// Counts into a [`Bill`], and records windows one by one from the first call of
+/// [`take_spans`](Self::take_spans) on.
 ///
-/// Who counts at the same time seldom meets: pages and windows are counted by 2-MiB block, everything else by thread.
+/// Threads that count at the same time seldom share a line: pages and windows are counted by 2-MiB
+/// block, all else by thread.
 #[derive(Debug)]
 pub struct Meter {
     shares: Box<[CachePadded<Mutex<Counts>>]>,
@@ -70,10 +72,10 @@ pub struct Meter {
     spans: AtomicBool,
 }
 
-/// A power of two. A model checker has enough with one.
+/// The number of shares, a power of two. One is enough for a model checker.
 const SHARES: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// What is counted of pages and windows of some blocks.
+/// The counts of the pages and windows of some blocks.
 #[derive(Debug, Default)]
 struct Counts {
     bill: Bill,
@@ -82,7 +84,7 @@ struct Counts {
     spans: Vec<Span>,
 }
 
-/// What is counted of no page.
+/// The counts that concern no page.
 #[derive(Debug, Default)]
 struct Tally {
     retries: AtomicU64,
@@ -91,14 +93,14 @@ struct Tally {
     agings: AtomicU64,
 }
 
-/// Pages, as bits of their blocks.
+/// A set of pages, as bits of their blocks.
 #[derive(Debug, Default)]
 struct Dropped(BTreeMap<u64, [u64; WORDS]>);
 
 const WORDS: usize = (PMD_PAGES / 64) as usize;
 
 impl Dropped {
-    /// The words that hold a range inside a block, and which of their bits.
+    /// Returns the words that hold a range inside a block, each with its bits.
     fn words(range: VpnRange) -> impl Iterator<Item = (usize, u64)> {
         let (first, end) = (range.start().0 % PMD_PAGES, range.pages());
         let end = first + end;
@@ -117,7 +119,7 @@ impl Dropped {
             of_block[nth] |= bits;
         }
     }
-    /// Whether any of them was there.
+    /// Removes the pages, and returns true if one of them was in the set.
     fn take(&mut self, range: VpnRange) -> bool {
         let Some(of_block) = self.0.get_mut(&(range.start().0 / PMD_PAGES)) else {
             return false;
@@ -140,7 +142,7 @@ impl Default for Meter {
     }
 }
 
-/// The parts of a range, block by block.
+/// Cuts a range at the boundaries of blocks.
 fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
     let mut from = range.start();
     std::iter::from_fn(move || {
@@ -152,13 +154,13 @@ fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
 }
 
 impl Meter {
-    /// The counts of the block of a page.
+    /// Returns the counts of the block of a page.
     fn share(&self, at: Vpn) -> &Mutex<Counts> {
         let hash = (at.0 / PMD_PAGES).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
         let nth = usize::try_from(hash).expect("six bits");
         &self.shares[nth % SHARES].0
     }
-    /// The counts so far.
+    /// Returns the counts so far.
     pub fn bill(&self) -> Bill {
         let mut bill = Bill::default();
         for share in &self.shares {
@@ -172,8 +174,8 @@ impl Meter {
         }
         bill
     }
-    /// The windows that have ended since the last call, in the order of their ends; none before the first call, with which
-    /// keeping them begins.
+    /// Returns the windows that have ended since the last call, in the order of their ends. The
+    /// first call begins the recording, and returns none.
     pub fn take_spans(&self) -> Vec<Span> {
         self.spans.store(true, Ordering::Relaxed);
         let mut spans = Vec::new();
@@ -183,7 +185,7 @@ impl Meter {
         spans.sort_by_key(|span| span.end);
         spans
     }
-    /// A window begins. The demand of a leave-taking, over everything, is none.
+    /// A window begins. The demand of an unregistration, over everything, is not counted.
     pub fn begin(&self, range: VpnRange) {
         if range == VpnRange::ALL {
             return;
@@ -193,11 +195,12 @@ impl Meter {
         counts.bill.windows += 1;
         counts.open.push((range, now));
     }
-    /// The translations of these pages went for a window.
+    /// Counts translations of these pages as removed for a window.
     pub fn dropped(&self, pages: VpnRange) {
         self.dropped_all([pages]);
     }
-    /// The same of many; neighbours are counted together.
+    /// Counts the translations of several runs of pages as removed; neighbours are counted
+    /// together.
     pub fn dropped_all(&self, pages: impl IntoIterator<Item = VpnRange>) {
         let mut pages = pages.into_iter();
         let Some(mut run) = pages.next() else { return };
@@ -211,7 +214,7 @@ impl Meter {
         self.drop_run(run);
     }
     fn drop_run(&self, run: VpnRange) {
-        // No page beyond has a translation.
+        // No page beyond the address space of a process has a translation.
         let run = run.intersect(VpnRange::TASK);
         for part in run.into_iter().flat_map(parts) {
             let mut counts = self.share(part.start()).lock();
@@ -234,32 +237,32 @@ impl Meter {
         counts.bill.in_windows += held;
         counts.bill.longest = counts.bill.longest.max(held);
     }
-    /// These pages, of one block, are translated from now on.
+    /// Counts a translation of these pages, all of one block.
     pub fn faulted(&self, pages: VpnRange) {
         let mut counts = self.share(pages.start()).lock();
         counts.bill.faults += 1;
         let again = counts.dropped.take(pages);
         counts.bill.refaults += u64::from(again);
     }
-    /// It had to look again.
+    /// Counts a look-up that was repeated.
     pub fn retried(&self) {
         let tally = self.tallies.mine();
         tally.retries.fetch_add(1, Ordering::Relaxed);
     }
-    /// Others acknowledged.
+    /// Counts acknowledgements of others.
     pub fn acknowledged(&self, times: u64) {
         let tally = self.tallies.mine();
         tally.acknowledgements.fetch_add(times, Ordering::Relaxed);
     }
-    /// A demand had to wait for another one.
+    /// Counts a demand that waited for another one.
     pub fn waited(&self) {
         self.tallies.mine().waits.fetch_add(1, Ordering::Relaxed);
     }
-    /// It was asked for accessed bits.
+    /// Counts an aging call.
     pub fn aged(&self) {
         self.tallies.mine().agings.fetch_add(1, Ordering::Relaxed);
     }
-    /// Windows that it was told the beginning of, not yet the end.
+    /// Returns the number of windows that have begun and not ended.
     pub fn open(&self) -> usize {
         self.shares.iter().map(|s| s.0.lock().open.len()).sum()
     }

@@ -1,4 +1,18 @@
-//! External MMUs to use, to read, and to copy from.
+//! External MMUs to use, to read, and to copy from: models of three drivers that Linux has or had,
+//! and the parts that they share.
+//!
+//! The three differ in how they answer a window. KVM and the GRU spin, so they answer every window
+//! at once; XPmem waits for other processes, so it lives on windows that may sleep. A driver of
+//! your own begins with [`driver`](crate::driver).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `kvm` | page tables of a virtual machine: gates that spin, two page sizes, dirty logging |
+//! | `gru` | TLBs without page tables: entries that nothing but the notifier keeps true |
+//! | `xpmem` | memory that other processes map: a gate that sleeps, answers from afar, two passes |
+//! | `recorder` | an MMU that translates nothing and records its callbacks |
+//! | `tlb` | a set-associative TLB for pages of 4 KiB and 2 MiB |
+//! | `bill` | counts of the windows, faults and retries of one MMU |
 
 mod bill;
 pub mod gru;
@@ -11,17 +25,7 @@ mod tlb;
 )]
 pub mod xpmem;
 
+pub use crate::driver::References;
 pub use bill::{Bill, Meter, Span};
-pub use recorder::{Recorder, Told};
+pub use recorder::{Recorded, Recorder};
 pub use tlb::{PageSize, Tlb};
-
-/// Whether a driver's entries hold references on their frames. A frame with a reference more than it has mappings is
-/// copied at the next write after a fork, where it would have been reused, and is not swapped out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum References {
-    /// None: the notifier alone keeps them true (KVM since 2.6.27).
-    #[default]
-    Unpinned,
-    /// One each, given up when the entry goes, after everybody has flushed or answered (KVM in early 2008, XPmem).
-    Pinned,
-}

@@ -1,27 +1,25 @@
-//! An external MMU that translates nothing and writes down what it is told.
+//! An external MMU that translates nothing and records its callbacks.
 
-use crate::ctx::{AtomicCallbackCx, CallbackCx};
 use crate::{
     addr::VpnRange,
-    ctx::Atomic,
-    notifier::{
-        Ack, AgeKind, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat, WouldBlock,
-    },
+    ctx::{Atomic, AtomicCallbackCx},
+    driver::SpinningMmu,
+    notifier::{Ack, AgeKind, Event, Gate, Invalidation, OrderedStore, Seat},
     sync::Mutex,
 };
 use std::sync::Arc;
 
-/// Something that the recorder was told.
+/// A callback that the recorder received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// The beginning of a window.
+pub enum Recorded {
+    /// A window over the range began.
     Window(VpnRange),
-    /// An aging call.
+    /// The pages of the range were aged.
     Age(VpnRange),
 }
 
-impl Told {
-    /// The pages that it was about.
+impl Recorded {
+    /// Returns the pages of the callback.
     pub fn range(&self) -> VpnRange {
         match *self {
             Self::Window(range) | Self::Age(range) => range,
@@ -29,56 +27,48 @@ impl Told {
     }
 }
 
-/// Records windows and aging calls in the order of their beginning.
+/// An external MMU that records windows and aging calls in the order of their beginning.
 pub struct Recorder {
     gate: Gate<OrderedStore<()>, (), Atomic>,
-    told: Mutex<Vec<(Told, Option<Event>)>>,
+    told: Mutex<Vec<(Recorded, Option<Event>)>>,
 }
 
 impl Recorder {
-    /// Builds the recorder around its seat.
+    /// Builds the recorder on its seat.
     pub fn new(seat: Seat) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(seat, OrderedStore::default(), ()),
             told: Mutex::default(),
         })
     }
-    /// What it was told since the last call.
-    pub fn take(&self) -> Vec<Told> {
+    /// Returns the callbacks since the last call, and forgets them.
+    pub fn take(&self) -> Vec<Recorded> {
         self.take_events()
             .into_iter()
             .map(|(told, _)| told)
             .collect()
     }
-    /// The same with the reason of each window.
-    pub fn take_events(&self) -> Vec<(Told, Option<Event>)> {
+    /// Returns the callbacks since the last call, each window with its reason, and forgets them.
+    pub fn take_events(&self) -> Vec<(Recorded, Option<Event>)> {
         std::mem::take(&mut self.told.lock())
     }
     fn note(&self, inv: &Invalidation<'_>) {
-        // Leaving the chain is a demand over everything; it is no window of the address space.
+        // Unregistration is a demand over everything, and no window of the address space.
         if inv.range() != VpnRange::ALL {
-            let told = (Told::Window(inv.range()), Some(inv.event()));
+            let told = (Recorded::Window(inv.range()), Some(inv.event()));
             self.told.lock().push(told);
         }
     }
 }
 
-impl ExternalMmu for Recorder {
-    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+impl SpinningMmu for Recorder {
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.note(&inv);
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
-    fn try_invalidate_start<'i>(
-        &self,
-        cx: AtomicCallbackCx<'_>,
-        inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        self.note(&inv);
-        Ok(self.gate.exclude(cx, inv, |(), _, _| ()))
-    }
     fn age(&self, cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let _unused = (cx, kind);
-        self.told.lock().push((Told::Age(range), None));
+        self.told.lock().push((Recorded::Age(range), None));
         false
     }
 }

@@ -1,7 +1,8 @@
-//! A translation lookaside buffer: few entries, found by page and address space, the oldest of a set going for the next.
+//! A translation lookaside buffer: few entries, found by page and address space. When a set is
+//! full, its oldest entry makes room.
 
-/// What an entry is found by, in one word, so that a set is compared at once: address space, page, size, and a bit that
-/// an empty slot does not have.
+/// The key of an entry in one word, so that a set is compared at once: address space, page, size,
+/// and a bit that an empty slot does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tag(u64);
 
@@ -10,23 +11,23 @@ const HUGE: u64 = 2;
 const PAGE_AT: u32 = 2;
 const ASID_AT: u32 = 38;
 const HUGE_SHIFT: u32 = 9;
-/// Pages that a tag can name.
+/// The number of pages that a tag can name.
 const PAGES: u64 = 1 << (ASID_AT - PAGE_AT);
 
-/// Whether a tag has the bits for it.
+/// Returns true if a tag has the bits for this address space and page.
 #[inline]
 const fn can_name(asid: u32, page: u64) -> bool {
     page < PAGES && asid >> (64 - ASID_AT) == 0
 }
 
 impl Tag {
-    /// Of one page.
+    /// The tag of one page.
     #[inline]
     fn small(asid: u32, page: u64) -> Self {
         debug_assert!(can_name(asid, page));
         Self(u64::from(asid) << ASID_AT | page << PAGE_AT | VALID)
     }
-    /// Of the 512 pages around it.
+    /// The tag of the 512 pages around a page.
     #[inline]
     fn huge(asid: u32, page: u64) -> Self {
         Self(Self::small(asid, page >> HUGE_SHIFT << HUGE_SHIFT).0 | HUGE)
@@ -38,12 +39,12 @@ impl Tag {
     fn asid(self) -> u32 {
         (self.0 >> ASID_AT) as u32
     }
-    /// The first page.
+    /// Returns the first page.
     #[inline]
     fn page(self) -> u64 {
         self.0 << (64 - ASID_AT) >> (64 - ASID_AT + PAGE_AT)
     }
-    /// Whether it is of a page of `[first, end)`.
+    /// Returns true if the entry translates a page of `[first, end)` of the address space.
     fn translates(self, asid: u32, first: u64, end: u64) -> bool {
         let pages = if self.is_huge() { 1 << HUGE_SHIFT } else { 1 };
         self.asid() == asid && self.page() < end && self.page() + pages > first
@@ -55,28 +56,30 @@ fn small(n: usize) -> u32 {
 }
 
 const WAYS: usize = 4;
-/// Entries of the largest TLB.
+/// The entries of the largest TLB.
 const MOST: usize = 1 << 20;
 
-/// A set-associative TLB of 4 ways with round-robin replacement, for pages and huge pages (512 pages). Address spaces have
-/// 26 bits, pages 36.
+/// A set-associative TLB of 4 ways with round-robin replacement, for pages and huge pages.
+///
+/// A huge page has 512 pages. The number of an address space has 26 bits, that of a page 36; an
+/// entry with a larger number is not cached.
 #[derive(Debug)]
 pub struct Tlb<T> {
-    /// The sets.
+    /// The tags, set by set.
     tags: Vec<[Tag; WAYS]>,
-    /// What the slots have, set after set.
+    /// The values of the slots, set after set.
     values: Vec<Option<T>>,
-    /// For each set, the way to go next.
+    /// For each set, the way that is replaced next.
     next: Vec<u8>,
-    /// The slots with an entry, in no order.
+    /// The slots in use, in no order.
     used: Vec<u32>,
-    /// For each slot with an entry, where it is among those.
+    /// For each slot in use, its index in `used`.
     place: Vec<u32>,
     huge: usize,
 }
 
 impl<T> Tlb<T> {
-    /// An empty TLB with at least that many entries; a power of two from 4 to 2^20.
+    /// Creates an empty TLB with at least `entries` entries: a power of two from 4 to 2^20.
     pub fn new(entries: usize) -> Self {
         let sets = entries.min(MOST).div_ceil(WAYS).max(1).next_power_of_two();
         Self {
@@ -88,15 +91,15 @@ impl<T> Tlb<T> {
             huge: 0,
         }
     }
-    /// Entries there is room for.
+    /// Returns the number of entries that have room.
     pub fn capacity(&self) -> usize {
         self.values.len()
     }
-    /// Entries in it.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.used.len()
     }
-    /// Whether there is none.
+    /// Returns true if the TLB has no entries.
     pub fn is_empty(&self) -> bool {
         self.used.is_empty()
     }
@@ -119,7 +122,7 @@ impl<T> Tlb<T> {
         let way = self.tags[set].iter().position(|t| *t == tag)?;
         Some(set * WAYS + way)
     }
-    /// The entry that translates a page, if it is there.
+    /// Returns the entry that translates a page.
     #[inline(always)]
     pub fn get(&self, asid: u32, page: u64) -> Option<&T> {
         if !can_name(asid, page) {
@@ -130,9 +133,12 @@ impl<T> Tlb<T> {
         let at = at.or_else(|| (self.huge > 0).then(huge).flatten())?;
         self.values[at].as_ref()
     }
-    /// Enters a translation of one page, or of the 512 around it; returns what had to go for want of room. Entries of single
-    /// pages among the 512 go too: they would be found first, and may say less. A page or an address space with too large a
-    /// number is not entered, and comes back.
+    /// Enters a translation of one page, or of the 512 pages around it, and returns the value that
+    /// had to make room.
+    ///
+    /// A huge entry removes the entries of single pages among its 512: these would be found first,
+    /// and may allow less. An address space or a page whose number is too large is not entered: the
+    /// value comes back.
     pub fn insert(&mut self, asid: u32, page: u64, size: PageSize, value: T) -> Option<T> {
         if !can_name(asid, page) {
             return Some(value);
@@ -174,13 +180,14 @@ impl<T> Tlb<T> {
             self.place[moved as usize] = place;
         }
     }
-    /// Drops every entry for which `keep` says no, given its address space and itself; how many went.
+    /// Removes every entry for which `keep`, given its address space and value, returns false.
+    /// Returns the number of entries removed.
     pub fn retain(&mut self, mut keep: impl FnMut(u32, &T) -> bool) -> usize {
         self.take_if(|tag, value| !keep(tag.asid(), value))
     }
     fn take_if(&mut self, mut goes: impl FnMut(Tag, &T) -> bool) -> usize {
         let before = self.used.len();
-        // From the end: an entry that goes is replaced by one that was asked for.
+        // From the end: `swap_remove` fills a gap with an entry that was looked at already.
         for nth in (0..before).rev() {
             let at = self.used[nth] as usize;
             let tag = self.tag_at(at);
@@ -190,8 +197,9 @@ impl<T> Tlb<T> {
         }
         before - self.used.len()
     }
-    /// Drops the entries of an address space that translate a page of `[first, end)`. Looks at no more of them than there
-    /// are, nor than can be of these pages.
+    /// Removes the entries of an address space that translate a page of `[first, end)`.
+    ///
+    /// The cost is bounded by the number of entries as well as by the number of pages.
     pub fn remove_in(&mut self, asid: u32, first: u64, end: u64) {
         if end.saturating_sub(first) > self.used.len() as u64 {
             self.take_if(|tag, _| tag.translates(asid, first, end));
@@ -209,19 +217,20 @@ impl<T> Tlb<T> {
             }
         }
     }
-    /// Drops everything; how many went.
+    /// Removes every entry, and returns their number.
     pub fn clear(&mut self) -> usize {
         self.retain(|_, _| false)
     }
-    /// Every entry, with its address space.
+    /// Iterates over the entries, each with its address space.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.used.iter().filter_map(|&at| {
             let value = self.values[at as usize].as_ref()?;
             Some((self.tag_at(at as usize).asid(), value))
         })
     }
-    /// Shows the entries of an address space that translate a page of `[first, end)`. Looks at no more of them than there
-    /// are, nor than can be of these pages.
+    /// Calls `visit` with the entries of an address space that translate a page of `[first, end)`.
+    ///
+    /// The cost is bounded by the number of entries as well as by the number of pages.
     pub fn for_each_in(&self, asid: u32, first: u64, end: u64, visit: &mut dyn FnMut(&T)) {
         if end.saturating_sub(first) > self.used.len() as u64 {
             let slots = self.used.iter().map(|&at| at as usize);
@@ -235,7 +244,7 @@ impl<T> Tlb<T> {
         }
         for page in first..end.min(PAGES) {
             let huge = Tag::huge(asid, page);
-            // A huge entry is met at the first of its pages that is asked for.
+            // A huge entry is shown once: at the first of its pages that the range has.
             let met = self.huge > 0 && (page == first || page == huge.page());
             let tags = [Some(Tag::small(asid, page)), met.then_some(huge)];
             let found = tags.into_iter().flatten().filter_map(|tag| self.find(tag));
@@ -246,17 +255,17 @@ impl<T> Tlb<T> {
     }
 }
 
-/// The size of a page.
+/// The size of a page that a TLB entry translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageSize {
     /// One page of 4 KiB.
     Small,
-    /// 512 of them, 2 MiB.
+    /// 512 pages, 2 MiB.
     Huge,
 }
 
 impl PageSize {
-    /// By the number of pages.
+    /// Returns the size of an entry that translates so many pages.
     pub fn of(pages: u64) -> Self {
         if pages == 1 { Self::Small } else { Self::Huge }
     }
@@ -308,7 +317,7 @@ mod tests {
         assert!(tlb.is_empty());
     }
 
-    /// Too large a number would be another's with its highest bits lost.
+    /// A number that is too large would, with its highest bits lost, be found as another one.
     #[test]
     fn what_a_tag_cannot_name_is_not_entered() {
         let mut tlb = Tlb::new(usize::MAX);

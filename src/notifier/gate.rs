@@ -80,8 +80,15 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// Runs `look` on the store for an audit. Returns false if the gate could not be locked within
     /// ten seconds.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
+        self.audited_parts(|store, _| look(store))
+    }
+    /// Runs `look` on the store and the driver's state, as [`audit`](Self::audit) does: for a driver
+    /// that keeps copies of translations in its state.
+    pub fn audited_parts(&self, look: impl FnOnce(&S, &T)) -> bool {
         let guarded = self.guarded.try_lock_for(AUDIT_TIMEOUT);
-        guarded.map(|guarded| look(&guarded.store)).is_some()
+        guarded
+            .map(|guarded| look(&guarded.store, &guarded.state))
+            .is_some()
     }
     /// Locks the gate.
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(

@@ -118,7 +118,12 @@ impl Seat {
     /// If the demand was made of another registration.
     #[inline]
     pub(super) fn check_owner(&self, inv: &Invalidation<'_>) {
-        assert_eq!(self.reg, inv.reg(), "gate of another registration");
+        let range = inv.range();
+        assert_eq!(
+            self.reg,
+            inv.reg(),
+            "gate of another registration: it does not answer for {range}"
+        );
     }
 }
 

@@ -19,7 +19,7 @@ use crate::ctx::CallCx;
 use crate::{
     addr::{Vpn, VpnRange},
     error::Errno,
-    extmmu::{Recorder, Told},
+    extmmu::{Recorded, Recorder},
     file::File,
     mm::{Machine, Merger, Mm},
 };
@@ -198,7 +198,7 @@ impl Family {
 
     /// What process 0 was told since this was asked last.
     pub(super) fn notified(&self) -> Vec<Notified> {
-        let here = |t: &&Told| self.arena.overlaps(t.range());
+        let here = |t: &&Recorded| self.arena.overlaps(t.range());
         self.recorder.take().iter().filter(here).map(told).collect()
     }
 

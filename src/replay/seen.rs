@@ -8,7 +8,7 @@ use crate::ctx::CallCx;
 
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    extmmu::Told,
+    extmmu::Recorded,
     mm::{MapsLine, Mm, PageState, VmFlags},
 };
 
@@ -58,10 +58,10 @@ pub(super) fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>)
 }
 
 /// What an external MMU was told.
-pub(super) fn told(told: &Told) -> Notified {
+pub(super) fn told(told: &Recorded) -> Notified {
     let (notice, range) = match told {
-        Told::Window(range) => (Notice::Unmap, range),
-        Told::Age(range) => (Notice::Age, range),
+        Recorded::Window(range) => (Notice::Unmap, range),
+        Recorded::Age(range) => (Notice::Age, range),
     };
     Notified {
         notice,

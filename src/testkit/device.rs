@@ -3,6 +3,7 @@
 use super::Broken;
 use crate::ctx::CallCx;
 use crate::{
+    driver::TranslateError,
     error::FaultError,
     extmmu::References,
     mm::Mm,
@@ -23,6 +24,15 @@ pub enum Refused {
     /// The device has a reason of its own. There is none that the kit takes for good.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<TranslateError> for Refused {
+    fn from(why: TranslateError) -> Self {
+        match why {
+            TranslateError::Fault(why) => Self::Fault(why),
+            TranslateError::Detached { .. } => Self::Gone,
+        }
+    }
 }
 
 /// Where a device keeps its translations.

@@ -4,13 +4,7 @@
 //! you whether it is coherent:
 //!
 //! ```
-//! use emmu::{
-//!     Mm,
-//!     addr::Vpn,
-//!     ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx},
-//!     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat, Translation, WouldBlock},
-//!     testkit::{Device, Refused, conformance},
-//! };
+//! use emmu::{driver::*, testkit::{Device, Refused, conformance}};
 //! use std::sync::Arc;
 //!
 //! /// A device with a table of translations.
@@ -20,30 +14,16 @@
 //!     fn new(seat: Seat) -> Arc<Self> {
 //!         Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
 //!     }
-//!     /// Makes a translation: ticket, look-up, permit; again as long as windows are in the way.
+//!     /// Makes a translation: again as long as windows are in the way.
 //!     fn miss(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
-//!         loop {
-//!             let pending = mm.resolve(cx, self.0.ticket(at, access))?;
-//!             match pending.admit(cx) {
-//!                 Ok(permit) => break drop(permit.establish(at)),
-//!                 Err(Retry::Detached) => return Err(Refused::Gone),
-//!                 Err(Retry::Busy | Retry::Stale) => std::thread::yield_now(),
-//!             }
-//!         }
+//!         self.0.translate(cx, mm, at, access, |permit| drop(permit.establish(at)))?;
 //!         Ok(())
 //!     }
 //! }
 //!
-//! impl ExternalMmu for Table {
-//!     fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+//! impl SpinningMmu for Table {
+//!     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
 //!         self.0.exclude(cx, inv, |(), _, _| ())
-//!     }
-//!     fn try_invalidate_start<'i>(
-//!         &self,
-//!         cx: AtomicCallbackCx<'_>,
-//!         inv: Invalidation<'i>,
-//!     ) -> Result<Ack<'i>, WouldBlock> {
-//!         Ok(self.0.exclude(cx, inv, |(), _, _| ()))
 //!     }
 //!     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
 //!         self.0.audit(visit)
@@ -86,7 +66,7 @@
 //! 1. `cargo add emmu`, and `cargo add emmu --dev --features testkit`: your device needs the library, its tests the kit.
 //!    A device that lives in tests alone needs the second only.
 //! 2. Write the MMU. What the example has is all that there must be: a [`Gate`](crate::notifier::Gate) around what you keep,
-//!    two callbacks that [`exclude`](crate::notifier::Gate::exclude) a range, and `translations`, so that an oracle can look.
+//!    a callback that [`exclude`](crate::notifier::Gate::exclude)s a range, and `translations`, so that an oracle can look.
 //!    A device with a lock that sleeps, a TLB, or acknowledgements from afar: the models in [`extmmu`](crate::extmmu).
 //! 3. Write [`Device`]: how a byte is read and written through it. Each access comes to an end; it tries again as
 //!    long as windows are in its way, and says [`Refused::Gone`] after its address space. If what [`Declared`] has by default is
@@ -197,7 +177,7 @@
 //! | everything that can fail made to fail, one at a time or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
 //! | on one thread, on many, in every schedule of a seed | [`Suite`], its three forms |
 //! | the mistakes that others made, caught | [`museum`] |
-//! | an IOTLB of 150 lines | `examples/iotlb.rs` |
+//! | an IOTLB of 90 lines | `examples/iotlb.rs` |
 
 mod aside;
 mod device;

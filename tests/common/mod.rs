@@ -5,7 +5,7 @@ use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::VpnRange,
     ctx::Thread,
-    extmmu::{Recorder, Told},
+    extmmu::{Recorded, Recorder},
     file::File,
     mm::{MapFlags, MmapArgs, Prot},
     notifier::Registration,
@@ -102,7 +102,9 @@ impl World {
         let page = |vpn: u64| vpn - BASE / PAGE;
         let told = self.recorder.take();
         let windows = told.iter().map(|told| match told {
-            Told::Window(range) | Told::Age(range) => (page(range.start().0), page(range.end().0)),
+            Recorded::Window(range) | Recorded::Age(range) => {
+                (page(range.start().0), page(range.end().0))
+            }
         });
         windows.collect()
     }
@@ -111,8 +113,8 @@ impl World {
         let page = |vpn: u64| vpn - BASE / PAGE;
         let told = self.recorder.take();
         let words = told.iter().map(|told| match told {
-            Told::Window(r) => format!("W{}..{}", page(r.start().0), page(r.end().0)),
-            Told::Age(r) => format!("A{}", page(r.start().0)),
+            Recorded::Window(r) => format!("W{}..{}", page(r.start().0), page(r.end().0)),
+            Recorded::Age(r) => format!("A{}", page(r.start().0)),
         });
         words.collect::<Vec<_>>().join(" ")
     }

@@ -1,15 +1,8 @@
 //! The kit's own promises: a device that hangs, panics, or leaves something behind is a verdict, whichever part of the kit it
 //! is given to, and never the end of the tests.
 
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
-    Mm,
-    addr::{Vpn, VpnRange},
-    ctx::Atomic,
-    notifier::{
-        Access, Ack, Cached, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat,
-        Translation, WouldBlock,
-    },
+    driver::*,
     testkit::{Attached, Device, Disturbances, Failure, Kit, Property, Refused, Seen, Suite},
 };
 use std::{
@@ -125,32 +118,19 @@ impl Faulty {
                     return Ok(done);
                 }
             }
-            let pending = mm.resolve(cx, self.gate.ticket(at, access))?;
-            match pending.admit(cx) {
-                Ok(permit) => {
-                    let cached = permit.cached();
-                    self.tlb.lock().unwrap().insert(at, cached);
-                    drop(permit.establish(at));
-                }
-                Err(Retry::Detached) => return Err(Refused::Gone),
-                Err(Retry::Busy | Retry::Stale) => std::thread::yield_now(),
-            }
+            self.gate.translate(cx, mm, at, access, |permit| {
+                let cached = permit.cached();
+                self.tlb.lock().unwrap().insert(at, cached);
+                drop(permit.establish(at));
+            })?;
         }
     }
 }
 
-impl ExternalMmu for Faulty {
-    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+impl SpinningMmu for Faulty {
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.begins(inv.range());
         self.gate.exclude(cx, inv, |(), range, _| self.flush(range))
-    }
-    fn try_invalidate_start<'i>(
-        &self,
-        cx: AtomicCallbackCx<'_>,
-        inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        self.begins(inv.range());
-        Ok(self.gate.exclude(cx, inv, |(), range, _| self.flush(range)))
     }
     fn invalidate_end(&self, _: AtomicCallbackCx<'_>, range: VpnRange) {
         self.flush(range);

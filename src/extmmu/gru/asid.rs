@@ -1,12 +1,15 @@
-//! Address space identifiers: 24 bits, the low three for the region of the address (`gru_assign_asid`).
+//! Address space identifiers: 24 bits, the low three for the region of the address
+//! (`gru_assign_asid`).
 
-/// The first one, and their distance.
+/// The first identifier, and the distance between two.
 pub(super) const STEP: u32 = 8;
-/// Highest that is given out.
+/// The highest identifier.
 pub(super) const MAX: u32 = 0x00ff_fff0;
 
-/// Gives out identifiers of one GRU. Never one that is in use; when all have been given out, the generation advances, and
-/// the TLB has to be flushed.
+/// The identifiers of one GRU.
+///
+/// An identifier in use is never given out again. When all have been given out, the generation
+/// advances, and the TLB must be flushed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asids {
     next: u32,
@@ -14,17 +17,18 @@ pub(super) struct Asids {
     generation: u32,
 }
 
-/// What the TLB has to do before a new identifier is used.
+/// The duty of the TLB before a new identifier is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// Forget everything: the identifiers begin anew.
+    /// Removes every entry: the identifiers begin anew.
     FlushAll,
 }
 
 impl Asids {
-    /// With identifiers up to `max`, fewer than the hardware has, to see them begin anew.
+    /// Gives out identifiers up to `max`. A test sets fewer than the hardware has, to see them
+    /// begin anew.
     pub(super) fn new(max: u32) -> Self {
         Self {
             next: STEP,
@@ -32,11 +36,12 @@ impl Asids {
             generation: 1,
         }
     }
-    /// How often they began anew.
+    /// Returns how often the identifiers began anew, plus one.
     pub(super) fn generation(self) -> u32 {
         self.generation
     }
-    /// Another identifier, none of those in use.
+    /// Returns a new identifier that is none of those in use, and the duty of the TLB before its
+    /// first use.
     pub(super) fn next(&mut self, in_use: &[u32]) -> (u32, Before) {
         let mut before = Before::Nothing;
         loop {
@@ -54,7 +59,7 @@ impl Asids {
     }
 }
 
-/// The identifier under which the TLB has an address: its region is in bits 61 and 62.
+/// Returns the identifier of an entry for the address: the region is in bits 61 and 62.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) const fn effective(asid: u32, addr: u64) -> u32 {
     asid + ((addr >> 61) & 3) as u32

@@ -14,17 +14,18 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
-/// Contexts that are loaded at a time.
+/// The number of contexts that can be loaded at a time.
 pub(super) const CONTEXTS: usize = 16;
 
-/// The size of a GRU.
+/// The configuration of a GRU.
 #[derive(Clone, Copy, Debug)]
 pub struct GruConfig {
     /// Entries of the TLB.
     pub tlb_entries: usize,
-    /// Highest address space identifier.
+    /// The highest address space identifier.
     pub max_asid: u32,
-    /// Pages entered ahead of a miss, behind it in the address space; 0: none. At most as many as the TLB has entries for.
+    /// The number of pages behind a miss that are entered ahead, at most as many as the TLB has
+    /// entries. 0: none.
     pub preload: u64,
 }
 
@@ -38,12 +39,12 @@ impl Default for GruConfig {
     }
 }
 
-/// What a GRU has done.
+/// Counts of the events of one GRU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GruStats {
     /// Purge instructions.
     pub purges: u64,
-    /// … that purged all pages of their address space, having more than 1023 to purge.
+    /// Purges of all pages of their address space, since the range had more than 1023 pages.
     pub whole_purges: u64,
     /// Purges saved because the context was not loaded.
     pub lazy_purges: u64,
@@ -51,31 +52,33 @@ pub struct GruStats {
     pub interrupt_dropins: u64,
     /// Drop-ins by the user path.
     pub user_dropins: u64,
-    /// Drop-ins that the hardware ignored, since a purge came first.
+    /// Drop-ins that the hardware ignored, since a purge had cancelled the miss.
     pub ignored_dropins: u64,
     /// Entries made ahead of a miss.
     pub preloads: u64,
-    /// Times that the whole TLB was flushed.
+    /// Flushes of the whole TLB.
     pub flushes: u64,
-    /// Cycles of purging, as the driver's comments estimate them: a fixed cost and one for each page.
+    /// Cycles of purges, as the driver's comments estimate them: a fixed cost and one for each
+    /// page.
     pub purge_cycles: u64,
-    /// Purges through a handle of the GRU's own blade; all others went through one of the shared ones.
+    /// Purges through a handle of the processor's own; all others used a shared one.
     pub local_purges: u64,
-    /// Times that the handle for a purge was busy with another one.
+    /// Purges that waited for their handle.
     pub handle_waits: u64,
-    /// Cycles of those others, at the most what was waited.
+    /// Cycles of the purges that were waited for: an upper bound of the waiting time.
     pub handle_wait_cycles: u64,
 }
 
 /// A context in a slot of the chip.
 pub(super) struct Loaded {
     pub(super) context: u64,
-    /// Those of its address space.
+    /// The trackers of its address space.
     pub(super) trackers: Weak<Trackers>,
-    /// Which of that address space's GRUs this one is.
+    /// The number of this GRU among those of the address space.
     pub(super) nth: usize,
     pub(super) asid: u32,
-    /// The misses that are being served, one for each instruction that waits, until a purge cancels them (the fault maps).
+    /// The misses in service, one for each waiting instruction; a purge removes them (the fault
+    /// maps).
     pub(super) armed: SmallVec<[Miss; 2]>,
 }
 
@@ -86,7 +89,7 @@ pub(super) struct Miss {
 }
 
 impl Loaded {
-    /// Whether the miss is still armed; it is not any more.
+    /// Cancels the miss, and returns true if it was armed.
     pub(super) fn disarm(&mut self, serial: u64) -> bool {
         let at = self.armed.iter().position(|miss| miss.serial == serial);
         at.map(|at| self.armed.swap_remove(at)).is_some()
@@ -99,20 +102,20 @@ pub(super) struct Chip {
     pub(super) asids: Asids,
     pub(super) stats: GruStats,
     victim: usize,
-    /// Misses so far.
+    /// The number of misses so far.
     pub(super) misses: u64,
 }
 
-/// A GRU.
+/// One GRU chiplet.
 pub struct Gru {
     pub(super) config: GruConfig,
-    /// Taken before `chip`.
+    /// Acquired before `chip`.
     pub(super) handles: Handles,
     pub(super) chip: Mutex<Chip>,
 }
 
 impl Gru {
-    /// GRUs of one machine, all alike, two on each blade.
+    /// Creates the GRUs of one machine, all with one configuration, two on each blade.
     pub fn several(count: usize, config: GruConfig) -> Vec<Arc<Self>> {
         let make = |nth| {
             Arc::new(Self {
@@ -130,14 +133,15 @@ impl Gru {
         };
         (0..count).map(make).collect()
     }
-    /// What it has done so far.
+    /// Returns the counts so far.
     pub fn stats(&self) -> GruStats {
         GruStats {
             handle_waits: self.handles.waits(),
             ..self.chip.lock().stats
         }
     }
-    /// Entries of its TLB, whether anybody can use them or not.
+    /// Returns the number of TLB entries, those under identifiers that are no longer in use
+    /// included.
     pub fn tlb_len(&self) -> usize {
         self.chip.lock().tlb.len()
     }
@@ -152,7 +156,7 @@ impl Chip {
         let mut loaded = self.slots.iter_mut().flatten();
         loaded.find(|l| l.context == context)
     }
-    /// Another identifier, none of a loaded context.
+    /// Returns a new identifier that no loaded context has.
     pub(super) fn new_asid(&mut self) -> u32 {
         let in_use: Vec<u32> = self.slots.iter().flatten().map(|l| l.asid).collect();
         let (asid, before) = self.asids.next(&in_use);
@@ -162,7 +166,7 @@ impl Chip {
         }
         asid
     }
-    /// A slot that is free, or made free: its context is stolen from.
+    /// Returns a free slot, or frees one by unloading its context.
     pub(super) fn free_slot(&mut self) -> (usize, Option<Loaded>) {
         if let Some(free) = self.slots.iter().position(Option::is_none) {
             return (free, None);

@@ -1,4 +1,8 @@
-//! A context: the instructions of a thread, or of several, and how their misses are served.
+//! Contexts: the instructions of one thread or several, and the two paths that serve their misses.
+//!
+//! A miss is armed with the chip locked, before the page is looked up. A purge of its pages cancels
+//! it, and the drop-in checks with the chip locked that the miss is still armed. So the pages need
+//! no ticket: the armed miss is the proof that no window has come between.
 
 use super::{
     asid::effective,
@@ -21,15 +25,16 @@ use thiserror::Error;
 
 static NEXT: IdSource = IdSource::starting_at(0);
 
-/// Why an instruction ended in an exception.
+/// The exception that an instruction ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum GruFault {
     /// The address space refuses the access.
     #[error("GRU instruction at {addr:#x}: {why}")]
     Fault {
-        /// Byte address.
+        /// The byte address.
         addr: u64,
-        /// What the address space said.
+        /// The error of the address space.
         why: FaultError,
     },
     /// The address space has ended.
@@ -37,34 +42,36 @@ pub enum GruFault {
     Gone,
 }
 
-/// A context is wanted of an address space that has no GRU.
+/// The address space is attached to no GRU, so it has no contexts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the address space is attached to no GRU")]
 pub struct NoGru;
 
-/// How a try to serve a miss went.
+/// The outcome of one attempt to serve a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dropin {
-    /// The entry is in the TLB, or the hardware ignored it; the instruction goes on.
+    /// The entry is in the TLB, or the hardware ignored it. The instruction is tried again.
     Done,
-    /// Not from an interrupt: the user has to (`CBR in user polling mode`).
+    /// The interrupt path cannot serve it; the user path must (`CBR in user polling mode`).
     ByUser,
-    /// The context is not loaded any more (`-EAGAIN`).
+    /// The context is no longer loaded (`-EAGAIN`).
     Unloaded,
 }
 
-/// A GRU context of one thread (`gru_thread_state`). It is loaded when it is used, and may be unloaded for others.
+/// A GRU context of one thread (`gru_thread_state`). It is loaded when it is used, and may be
+/// unloaded for other contexts.
 #[derive(Debug)]
 pub struct GruContext {
     pub(super) space: Arc<GruSpace>,
     pub(super) gru: Arc<Gru>,
-    /// Which one of the address space that is.
+    /// The number of the GRU among those of the address space.
     pub(super) chip: usize,
     pub(super) id: u64,
 }
 
 impl GruContext {
-    /// A context on one of the GRUs of the address space, by number modulo their count; not loaded yet.
+    /// Creates a context on one of the GRUs of the address space: number `chip`, modulo their
+    /// count. It is loaded by its first instruction.
     ///
     /// # Errors
     ///
@@ -78,15 +85,15 @@ impl GruContext {
             id: NEXT.next(),
         })
     }
-    /// The GRU that it runs on.
+    /// Returns the GRU that the context runs on.
     pub fn gru(&self) -> &Arc<Gru> {
         &self.gru
     }
-    /// Loads bytes (a `VLOAD` instruction); within a page at once.
+    /// Loads bytes (a `VLOAD` instruction); the bytes of one page are loaded at once.
     ///
     /// # Errors
     ///
-    /// [`GruFault`].
+    /// [`GruFault`]; the bytes before the page that failed have been loaded.
     pub fn read(&self, cx: &mut CallCx<'_>, addr: u64, out: &mut [u8]) -> Result<(), GruFault> {
         by_page(addr, out, |page, offset, part| {
             let at = page.addr() + offset as u64;
@@ -96,11 +103,11 @@ impl GruContext {
             })
         })
     }
-    /// Stores bytes (a `VSTORE` instruction); within a page at once.
+    /// Stores bytes (a `VSTORE` instruction); the bytes of one page are stored at once.
     ///
     /// # Errors
     ///
-    /// [`GruFault`].
+    /// [`GruFault`]; the bytes before the page that failed have been stored.
     pub fn write(&self, cx: &mut CallCx<'_>, addr: u64, bytes: &[u8]) -> Result<(), GruFault> {
         by_page(addr, bytes, |page, offset, part| {
             let at = page.addr() + offset as u64;
@@ -115,7 +122,7 @@ impl GruContext {
             })
         })
     }
-    /// Runs one instruction: through the TLB, or after a miss has been served.
+    /// Runs one instruction: through the TLB, or after its miss has been served.
     #[inline(always)]
     fn instruct(
         &self,
@@ -152,7 +159,7 @@ impl GruContext {
             serial,
         }
     }
-    /// A miss: the interrupt path first, then the user's.
+    /// Serves a miss: by the interrupt path, or else by the user path.
     #[cold]
     #[inline(never)]
     fn serve(
@@ -169,7 +176,7 @@ impl GruContext {
             Dropin::ByUser => self.call_os(cx, &mm, addr, access),
         }
     }
-    /// `gru_intr`: no lock, no sleep, a look at the page table as it is.
+    /// The interrupt path (`gru_intr`): a walk of the page table without locks, which never sleeps.
     fn interrupt(
         &self,
         cx: &mut Cx<'_, rank::Idle, Atomic>,
@@ -190,14 +197,15 @@ impl GruContext {
         let Some(pending) = found.map_err(|why| GruFault::Fault { addr, why })? else {
             return Ok(Dropin::ByUser);
         };
-        // The armed miss says whether this still holds, not the ticket.
+        // The armed miss proves that this still holds, not the ticket.
         let done = self.drop_in(addr, miss, pending.vouch(), |s| &mut s.interrupt_dropins);
         if done == Dropin::Done {
             self.preload(cx, mm, addr);
         }
         Ok(done)
     }
-    /// `gru_handle_user_call_os`: waits for windows to end, faults the page in, and tries again.
+    /// The user path (`gru_handle_user_call_os`): waits for the windows to end, faults the page in,
+    /// and tries again.
     fn call_os(
         &self,
         cx: &mut CallCx<'_>,
@@ -220,14 +228,16 @@ impl GruContext {
             .gate
             .ticket(Vpn::containing(addr), access)
             .allow_huge();
-        // The page is asked for, and let go at once: nothing but windows keeps the entry true.
+        // No reference is kept on the page: nothing but windows keeps the entry true.
         let found = mm.resolve(cx, ticket);
         let pending = found.map_err(|why| GruFault::Fault { addr, why })?;
-        // A fault may have opened a window of its own, which has purged: then the miss is armed no more.
+        // A fault may have opened a window of its own, which has purged: then the miss is no longer
+        // armed.
         self.drop_in(addr, miss, pending.vouch(), |s| &mut s.user_dropins);
         Ok(())
     }
-    /// `tfh_write_restart`: the hardware takes the entry if the miss is still armed.
+    /// Enters the translation if the miss is still armed; the hardware ignores it otherwise
+    /// (`tfh_write_restart`).
     fn drop_in(
         &self,
         addr: u64,
@@ -241,7 +251,8 @@ impl GruContext {
             return Dropin::Unloaded;
         };
         let asid = loaded.asid;
-        // With the chip locked: the purge of a release comes after this, or its mark was there before.
+        // With the chip locked: the purge of `release` either comes after this, or its mark is seen
+        // here.
         if !loaded.disarm(serial) || self.space.is_released() {
             chip.stats.ignored_dropins += 1;
             self.space.meter.retried();
@@ -252,8 +263,8 @@ impl GruContext {
         enter(&mut chip, effective(asid, addr), cached);
         Dropin::Done
     }
-    /// Enters pages behind a miss, from the far end backwards (`gru_preload_tlb`). Each has its own ticket, checked with
-    /// the chip locked: no miss is armed for it.
+    /// Enters pages behind a miss, the last one first (`gru_preload_tlb`). No miss is armed for
+    /// them, so each has a ticket of its own, which is validated with the chip locked.
     fn preload(&self, cx: &mut Cx<'_, rank::Idle, Atomic>, mm: &Mm, addr: u64) {
         let gru = &self.gru;
         let ahead = gru.config.preload.min(gru.config.tlb_entries as u64);
@@ -289,11 +300,13 @@ impl GruContext {
 #[path = "context_models.rs"]
 mod models;
 
-/// The instruction missed at `addr`: from here on a purge there is noticed. `None`: the context is not loaded.
+/// Arms a miss of the instruction at `addr`, so that a purge there cancels it from now on. Returns
+/// its serial number, or `None` if the context is not loaded.
 fn arm(chip: &mut Chip, context: u64, addr: u64) -> Option<u64> {
     let serial = chip.misses;
     let loaded = chip.slot_of(context)?;
-    // A drop-in may be of the huge page around it, so a purge anywhere in that cancels it.
+    // The drop-in may be of the huge page around `addr`, so a purge anywhere in it cancels the
+    // miss.
     let first = Vpn::containing(addr).align_down(PMD_PAGES);
     let pages = VpnRange::new(first, first.plus(PMD_PAGES)).expect("not empty");
     loaded.armed.push(Miss { serial, pages });
@@ -301,7 +314,8 @@ fn arm(chip: &mut Chip, context: u64, addr: u64) -> Option<u64> {
     Some(serial)
 }
 
-/// A miss that is being served: its own, whoever else uses the context. Dropped without a drop-in, it is given up.
+/// An armed miss of one instruction, although several may use the context. If it is dropped without
+/// a drop-in, the miss is disarmed.
 #[must_use]
 struct Armed<'c> {
     context: &'c GruContext,
@@ -309,7 +323,7 @@ struct Armed<'c> {
 }
 
 impl Armed<'_> {
-    /// For a drop-in, with the chip locked.
+    /// Returns the serial number for a drop-in, with the chip locked. The drop-in disarms the miss.
     fn into_serial(self) -> u64 {
         let serial = self.serial;
         std::mem::forget(self);

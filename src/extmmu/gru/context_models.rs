@@ -27,7 +27,7 @@ fn armed_miss(mistake: Option<GruMistake>) {
     context.load();
     let w = Arc::clone(&world);
     let other = loom::thread::spawn(move || {
-        // `instruct`, `interrupt` and `drop_in`, with one word for a page table.
+        // The steps of `instruct`, `interrupt` and `drop_in`, with one word for a page table.
         let serial = arm(&mut context.space.grus[0].lock(), context.id, PAGE.addr());
         let miss = context.armed(serial.expect("loaded"));
         if context.space.active() > 0 {

@@ -1,4 +1,5 @@
-//! Contexts come onto a GRU when they are used, and go when others want their place.
+//! Loading and unloading of contexts: a context is loaded when it is used, and unloaded when
+//! another one needs its slot.
 
 use super::{chip::Loaded, context::GruContext};
 use smallvec::SmallVec;
@@ -9,7 +10,7 @@ impl GruContext {
     #[cold]
     #[inline(never)]
     pub(super) fn load(&self) {
-        // Trackers before the chip, as a purge takes them.
+        // Trackers before the chip, the order in which a purge acquires them.
         let mut trackers = self.space.trackers.lock();
         let mut chip = self.gru.lock();
         if chip.slot_of(self.id).is_some() {
@@ -39,7 +40,7 @@ impl GruContext {
             armed: SmallVec::new(),
         });
     }
-    /// Takes it off the GRU; it is loaded again when it is used (`gru_unload_context`).
+    /// Unloads the context; its next instruction loads it again (`gru_unload_context`).
     pub fn unload(&self) {
         let mut trackers = self.space.trackers.lock();
         let mut chip = self.gru.lock();
@@ -57,8 +58,10 @@ impl Drop for GruContext {
     }
 }
 
-/// Takes a context of another address space into account as unloaded. `false`: that one's tracker is being used, and
-/// cannot be waited for with a chip locked; somebody else is chosen next time.
+/// Counts a context of another address space as unloaded.
+///
+/// Returns false if the trackers of that address space are locked: with a chip locked, the thread
+/// must not wait for them, and takes another slot the next time.
 fn steal(stolen: &Loaded) -> bool {
     let Some(trackers) = stolen.trackers.upgrade() else {
         return true;

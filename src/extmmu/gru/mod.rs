@@ -1,11 +1,16 @@
-//! The SGI GRU: user-level instructions on memory, translated by TLBs that hold no references and know no page tables.
+//! The SGI GRU: user-level instructions on memory, translated by TLBs that hold no references and
+//! walk no page tables.
 //!
-//! Nothing but the notifier keeps a TLB entry from outliving its page. The rules are those of `drivers/misc/sgi-gru`:
+//! Nothing but the notifier keeps a TLB entry from outliving its page. The rules are those of
+//! `drivers/misc/sgi-gru`:
 //!
-//! * a window first counts itself as active, then purges; its end counts itself out and wakes who waits;
-//! * a miss is dropped in by the interrupt path, which walks the page table without locks and never sleeps: if a window is
-//!   active or the page is not there, the instruction is left to the user path, which waits and faults;
-//! * a purge that comes between the miss and the drop-in cancels the miss, and the hardware ignores the drop-in:
+//! * a window first counts itself as active, then purges; its end counts itself out and wakes the
+//!   waiting threads;
+//! * the interrupt path serves a miss with a walk of the page table that takes no locks and never
+//!   sleeps. If a window is active or the page is not present, the instruction is left to the user
+//!   path, which waits and faults;
+//! * a purge that comes between the miss and the drop-in cancels the miss, and the hardware ignores
+//!   the drop-in:
 //!
 //! ```text
 //! window                       interrupt
@@ -19,19 +24,20 @@
 //!                              drop-in of A: ignored, not armed
 //! ```
 //!
-//! * a context that is not loaded is not purged: its address space identifier is given up, so that it comes back with a
-//!   new one, and finds nothing of what the TLB still has under the old.
+//! * a context that is not loaded is not purged: its address space gives its identifier up, so that
+//!   the context is loaded with a new one, which matches none of the entries under the old one.
 //!
-//! | file | |
+//! | file | holds |
 //! | --- | --- |
 //! | `asid` | identifiers of address spaces in a TLB, and their generations |
+//! | `tracker` | the state of an address space on each GRU |
 //! | `chip` | one GRU: TLB, loaded contexts, misses |
-//! | `space` | an address space on its GRUs |
-//! | `tracker` | what it knows of each of them |
-//! | `purge` | what a window does |
-//! | `tgh` | the handles that purges go through, and waiting for one |
-//! | `context` | instructions, and how their misses are served |
-//! | `load` | which contexts are on a GRU |
+//! | `space` | an address space on its GRUs: the driver, its active windows |
+//! | `purge` | the callbacks: a window purges |
+//! | `tgh` | the handles through which purges are issued, and the wait for one |
+//! | `context` | instructions, and the two paths that serve their misses |
+//! | `load` | loading and unloading of contexts |
+//! | `context_models` | loom models of the armed miss |
 
 mod asid;
 mod chip;

@@ -1,4 +1,5 @@
-//! What a window does.
+//! The callbacks of the driver: a window purges the TLBs of its range, and cancels the misses
+//! there.
 
 use super::{
     asid::effective,
@@ -7,16 +8,17 @@ use super::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, AtomicCallbackCx, CallbackCx, Context, Cx, EnterFrom, rank},
+    ctx::{AtomicCallbackCx, CallbackCx},
+    driver::SpinningMmu,
     extmmu::tlb::Tlb,
-    notifier::{Ack, Cached, ExternalMmu, Invalidation, Translation, WouldBlock},
+    notifier::{Ack, Cached, Invalidation, Translation},
     sync::Ordering,
 };
 use std::ops::RangeInclusive;
 
-/// Pages that one purge instruction can name; 1024 stands for all.
+/// The most pages that one purge instruction can name; 1024 stands for all.
 const MOST: u64 = 1023;
-/// Cycles of a purge, and of each page of it.
+/// The cycles of a purge, and of each page of it.
 const PURGE: u64 = 2000;
 const PER_PAGE: u64 = 4;
 
@@ -28,7 +30,8 @@ impl GruSpace {
             if tracker.asid == 0 {
                 continue;
             }
-            // Contexts are loaded and unloaded with the trackers locked.
+            // No context comes or goes meanwhile: contexts are loaded and unloaded with the
+            // trackers locked.
             if tracker.loaded > 0 {
                 let handle = gru.handles.take();
                 let mut chip = gru.lock();
@@ -45,21 +48,15 @@ impl GruSpace {
                 self.meter.acknowledged(1);
                 gone.iter().for_each(|pages| self.meter.dropped(*pages));
             } else if !self.made(GruMistake::NoLazyPurge) {
-                // Nobody can use it until it is loaded, and then it gets another.
+                // No instruction runs before the context is loaded, and then it gets another
+                // identifier.
                 tracker.asid = 0;
                 gru.lock().stats.lazy_purges += 1;
             }
         }
     }
-    fn start<'i, C: Context>(
-        &self,
-        mut cx: Cx<'_, rank::Callback, C>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i>
-    where
-        Atomic: EnterFrom<C>,
-    {
-        // Active before the purge: a drop-in that the purge does not see sees this.
+    fn start<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        // Active before the purge: a drop-in that comes after the purge finds the window active.
         if !self.made(GruMistake::LateActive) {
             self.active.fetch_add(1, Ordering::SeqCst);
         }
@@ -74,7 +71,7 @@ impl GruSpace {
         }
         match self.mistake {
             Some(GruMistake::LateActive) => {
-                // Time for others to use what is not purged.
+                // Time for others to use the entries that are not purged yet.
                 let long = if cfg!(any(loom, shuttle)) { 1 } else { 1000 };
                 (0..long).for_each(|_| crate::sync::thread::yield_now());
                 self.active.fetch_add(1, Ordering::SeqCst);
@@ -87,12 +84,13 @@ impl GruSpace {
 }
 
 impl GruSpace {
-    /// Runs `look` on each TLB, with the identifiers that entries of this address space can be used under.
+    /// Runs `look` on each TLB, with the identifiers under which its entries are usable now.
     fn usable(&self, mut look: impl FnMut(&Tlb<Cached>, RangeInclusive<u32>)) {
         let trackers = self.trackers.lock().clone();
         for (gru, tracker) in self.grus.iter().zip(trackers) {
             let chip = gru.lock();
-            // One that is not loaded and of an earlier generation comes back with another identifier.
+            // An address space that is not loaded and of an earlier generation returns with another
+            // identifier.
             let current = tracker.loaded > 0 || tracker.generation == chip.asids.generation();
             if tracker.asid != 0 && current {
                 let asids = tracker.asid..=effective(tracker.asid, u64::MAX);
@@ -103,7 +101,8 @@ impl GruSpace {
 }
 
 impl Chip {
-    /// Drops what the TLB has of the range for an address space, and cancels misses there; the pages that went.
+    /// Removes the entries of the range for an address space, and cancels its misses there. Returns
+    /// the pages of the entries.
     fn purge(&mut self, asid: u32, range: VpnRange, disarm: bool) -> Vec<VpnRange> {
         let pages = range.pages();
         let all = pages > MOST;
@@ -128,17 +127,10 @@ impl Chip {
     }
 }
 
-impl ExternalMmu for GruSpace {
-    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+impl SpinningMmu for GruSpace {
+    /// Purging spins, so no window is refused.
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.start(cx, inv)
-    }
-    /// Purging spins: there is never a reason to refuse.
-    fn try_invalidate_start<'i>(
-        &self,
-        cx: AtomicCallbackCx<'_>,
-        inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        Ok(self.start(cx, inv))
     }
     fn invalidate_end(&self, cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let _unused = cx;
@@ -155,7 +147,8 @@ impl ExternalMmu for GruSpace {
     }
     fn release(&self, cx: CallbackCx<'_>) {
         let _unused = cx;
-        // A miss that was on its way when everything was excluded is dropped in before this, and goes, or finds this.
+        // A drop-in that was on its way when everything was excluded either comes before this, and
+        // the purge removes it, or finds the mark.
         self.released.store(true, Ordering::Release);
         self.purge(VpnRange::ALL);
     }
@@ -165,7 +158,7 @@ impl ExternalMmu for GruSpace {
     fn windows(&self) -> u64 {
         self.active()
     }
-    /// What can be used: entries under the identifier that the address space has now.
+    /// Shows the usable entries: those under the identifier that the address space has now.
     fn translations(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.usable(|tlb, asids| {
             let mine = tlb.iter().filter(|(asid, _)| asids.contains(asid));

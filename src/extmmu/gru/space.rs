@@ -1,4 +1,4 @@
-//! An address space that GRUs work on: its windows that are open, and the contexts of each GRU.
+//! An address space that GRUs work on: the driver, its GRUs, and the windows that are active.
 
 use super::{chip::Gru, tracker::Trackers};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// GruMistakes that were made, or could be, in drivers of this kind.
+/// Mistakes that drivers of this kind have made or could make, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GruMistake {
     /// Windows do not purge.
@@ -21,21 +21,21 @@ pub enum GruMistake {
     NoLazyPurge,
     /// The purge comes at the end of the window.
     LatePurge,
-    /// Pages entered ahead are not asked about (B25).
+    /// Pages that are entered ahead are not validated (B25).
     BlindPreload,
     /// The last page of a range is not purged.
     ShortPurge,
     /// A window purges first and counts itself as active then.
     LateActive,
-    /// A window counts itself out when it has purged (B5).
+    /// A window counts itself out as soon as it has purged (B5).
     EarlyEnd,
     /// The end of a window does not count it out (B2).
     LostEnd,
-    /// What instructions store is not told to the frame (B26).
+    /// The frame is not marked dirty by stores of instructions (B26).
     LostDirty,
 }
 
-/// An address space whose memory GRUs work on.
+/// An address space whose memory GRUs work on (`gru_mm_struct`).
 pub struct GruSpace {
     pub(super) mm: Weak<Mm>,
     pub(super) grus: Vec<Arc<Gru>>,
@@ -51,7 +51,7 @@ pub struct GruSpace {
 }
 
 impl GruSpace {
-    /// Puts the GRUs on the chain of an address space.
+    /// Registers a driver for these GRUs on an address space.
     pub fn attach(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
@@ -81,19 +81,19 @@ impl GruSpace {
             released: AtomicBool::new(false),
         })
     }
-    /// What it had to pay so far.
+    /// Returns the counts of windows, faults and retries so far.
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
-    /// What keeps its bill.
+    /// Returns the meter that keeps the [`Bill`].
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
-    /// Windows open now.
+    /// Returns the number of windows that are open.
     pub fn active(&self) -> u64 {
         self.active.load(Ordering::Acquire)
     }
-    /// Whether the address space has ended.
+    /// Returns true if the address space has ended or the driver has left it.
     pub fn is_released(&self) -> bool {
         self.released.load(Ordering::Acquire)
     }

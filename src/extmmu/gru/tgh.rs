@@ -1,28 +1,31 @@
-//! The handles through which purges are issued (`grutlbpurge.c`): 24 a GRU, each for one purge at a time.
+//! The handles through which purges are issued (`grutlbpurge.c`): 24 on each GRU, each for one
+//! purge at a time.
 //!
-//! A processor of the GRU's own blade has one of the first 16 for itself; processors of other blades share the other
-//! eight, where the driver draws lots and this model takes turns, so that runs repeat.
+//! A processor of the GRU's own blade has one of the first 16 for itself. Processors of other
+//! blades share the other eight: the driver draws one at random, this model takes them in turn, so
+//! that runs repeat.
 
 use crate::sync::{AtomicU64, IdSource, Mutex, MutexGuard, Ordering, thread_local};
 use std::cell::Cell;
 
-/// Handles for processors of the GRU's own blade, and how many processors a blade has.
+/// The handles for processors of the GRU's own blade, and the processors of a blade.
 const LOCAL: usize = 16;
-/// Handles for everybody else.
+/// The handles for processors of other blades.
 const REMOTE: usize = 8;
 
 static NEXT: IdSource = IdSource::starting_at(0);
 
-// Until it says otherwise, a thread is on a processor of the first blade; threads are dealt out in turn.
+// A thread that never chose a processor is on one of the first blade; threads are dealt out in
+// turn.
 thread_local!(static PROCESSOR: Cell<usize> = Cell::new(usize::try_from(NEXT.next()).unwrap_or(0) % LOCAL));
 
-/// From now on this thread runs on that processor of the machine. Sixteen make a blade, which has two GRUs; processors that
-/// were never chosen are of the first.
+/// Places this thread on a processor of the machine, by number. Sixteen processors make a blade,
+/// which has two GRUs. A thread that never chose one is on the first blade.
 pub fn run_on(processor: usize) {
     PROCESSOR.with(|here| here.set(processor));
 }
 
-/// Those of one GRU. Each keeps how many cycles the last purge through it took.
+/// The handles of one GRU. Each records how many cycles the last purge through it took.
 pub(super) struct Handles {
     blade: usize,
     all: [Mutex<u64>; LOCAL + REMOTE],
@@ -30,11 +33,11 @@ pub(super) struct Handles {
     waits: AtomicU64,
 }
 
-/// A handle, taken.
+/// A handle in use.
 pub(super) struct Handle<'h> {
     cycles: MutexGuard<'h, u64>,
     pub(super) is_local: bool,
-    /// How long the purge took that was waited for.
+    /// The cycles of the purge that this one waited for.
     pub(super) waited: Option<u64>,
 }
 
@@ -47,11 +50,12 @@ impl Handles {
             waits: AtomicU64::new(0),
         }
     }
-    /// Times that a handle was busy.
+    /// Returns how often a handle was busy.
     pub(super) fn waits(&self) -> u64 {
         self.waits.load(Ordering::Relaxed)
     }
-    /// The handle for this thread (`get_lock_tgh_handle`); waits, without sleeping in the kernel's sense, while it is busy.
+    /// Acquires the handle for this thread (`get_lock_tgh_handle`), and waits while it is busy: by
+    /// spinning in the kernel, so an atomic context may.
     pub(super) fn take(&self) -> Handle<'_> {
         let processor = PROCESSOR.with(Cell::get);
         let is_local = processor / LOCAL == self.blade;
@@ -79,7 +83,7 @@ impl Handles {
 }
 
 impl Handle<'_> {
-    /// The purge is over.
+    /// Releases the handle after a purge.
     pub(super) fn done(mut self, cycles: u64) {
         *self.cycles = cycles;
     }

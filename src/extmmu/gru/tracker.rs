@@ -1,18 +1,22 @@
-//! What an address space knows of each GRU that it works on.
+//! The state of an address space on each GRU that it works on.
+//!
+//! A chip unloads contexts of other address spaces, and so must count in their trackers. It keeps
+//! no more of an address space than these.
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// What is known of the address space on one GRU.
+/// The state of the address space on one GRU.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tracker {
-    /// 0: none, or given up.
+    /// The identifier; 0 if there is none, or it was given up.
     pub(super) asid: u32,
     pub(super) generation: u32,
-    /// Contexts loaded there.
+    /// The number of contexts that are loaded there.
     pub(super) loaded: u32,
 }
 
-/// The trackers of one address space, by GRU. Taken before the lock of a chip, but for a try.
+/// The trackers of one address space, by GRU. Acquired before the lock of a chip; with a chip
+/// locked, they may only be tried.
 #[derive(Debug)]
 pub(super) struct Trackers(Mutex<Vec<Tracker>>);
 

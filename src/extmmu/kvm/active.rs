@@ -1,8 +1,9 @@
-//! Windows that are open, and changes of slots, which wait until none is.
+//! The count of open windows, and changes of slots, which wait until no window is open.
 //!
-//! Windows are counted by the gate of their first page, so that those elsewhere do not meet. A change announces itself
-//! before it adds up the counts; a window counts itself in before it looks for an announcement. So one of both sees the
-//! other (`mn_active_invalidate_count`, `mn_invalidate_lock`).
+//! Windows are counted by the gate of their first page, so windows elsewhere write to other lines.
+//! A change announces itself before it adds up the counts, and a window counts itself in before it
+//! looks for an announcement; both are `SeqCst`, so at least one of the two sees the other
+//! (`mn_active_invalidate_count`, `mn_invalidate_lock`).
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, CachePadded, Condvar, Mutex, Ordering};
 
@@ -11,7 +12,7 @@ pub(super) struct Active {
     counts: Box<[CachePadded<AtomicU64>]>,
     /// A change is under way. Written under the lock.
     changing: AtomicBool,
-    /// Changes that wait for windows to end. Written under the lock.
+    /// The number of changes that wait for windows to end. Written under the lock.
     waiting: AtomicUsize,
     lock: Mutex<()>,
     idle: Condvar,
@@ -29,23 +30,23 @@ impl Active {
             idle: Condvar::new(),
         }
     }
-    /// Windows that are open.
+    /// Returns the number of open windows.
     pub(super) fn count(&self) -> u64 {
         let counts = self.counts.iter();
         counts.map(|c| c.0.load(Ordering::SeqCst)).sum()
     }
-    /// A window begins, as soon as no change is under way.
+    /// Counts a window in, as soon as no change is under way.
     pub(super) fn begin(&self, place: usize) {
         let count = &self.counts[place].0;
         count.fetch_add(1, Ordering::SeqCst);
         if self.changing.load(Ordering::SeqCst) {
             self.end(place);
-            // Changes are made with this held.
+            // A change runs with this lock held.
             let _no_change = self.lock.lock();
             count.fetch_add(1, Ordering::SeqCst);
         }
     }
-    /// It ends.
+    /// Counts a window out, and wakes the changes that wait.
     pub(super) fn end(&self, place: usize) {
         self.counts[place].0.fetch_sub(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {

@@ -1,4 +1,4 @@
-//! The page of a gfn-to-pfn cache, as windows see it.
+//! The page of a gfn-to-pfn cache, as windows see it: a translation behind a lock of its own.
 
 use crate::{
     addr::VpnRange,
@@ -6,7 +6,7 @@ use crate::{
     sync::Mutex,
 };
 
-/// What windows see of a cache.
+/// The translation that a cache uses, if it is valid.
 #[derive(Debug, Default)]
 pub(super) struct CachedPage(pub(super) Mutex<Option<Cached>>);
 

@@ -1,45 +1,46 @@
-//! How a virtual machine behaves.
+//! The configuration of a virtual machine, and the mistakes that tests make on purpose.
 
 use crate::extmmu::References;
 
-/// What the processor's page-table walk notes in entries.
+/// The bits that the processor's page-table walk sets in entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessedBits {
-    /// Accessed bits.
+    /// The walk sets accessed bits.
     #[default]
     Present,
-    /// None, as in early EPT: aging takes an entry that exists for a used one and zaps it.
+    /// The walk sets none, as in early EPT: aging counts an entry that exists as used, and zaps it.
     Absent,
 }
 
-/// How a virtual machine behaves.
+/// The configuration of a virtual machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmConfig {
-    /// References on frames.
+    /// The policy for references on frames.
     pub references: References,
-    /// Accessed bits.
+    /// The presence of accessed bits.
     pub accessed: AccessedBits,
-    /// A mistake made on purpose, to see it found.
+    /// A mistake made on purpose, for a test that must find it.
     pub mistake: Option<KvmMistake>,
 }
 
-/// Mistakes that were made in drivers of this kind.
+/// Mistakes that drivers of this kind have made, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvmMistake {
     /// TLBs are not flushed when entries are zapped (B23).
     NoFlush,
-    /// They are flushed at the end of the window.
+    /// TLBs are flushed at the end of the window.
     LateFlush,
     /// The last page of a range is not flushed.
     ShortFlush,
-    /// What was looked up is used without asking whether it still holds (B11).
+    /// The result of a look-up is used without validation (B11).
     NoRetry,
     /// The dirty bit is not set in the entry (B26).
     LostDirty,
     /// A gfn-to-pfn cache becomes valid outside of its lock (B22).
     EarlyValid,
-    /// A gfn-to-pfn cache is not told of windows.
+    /// Windows do not invalidate gfn-to-pfn caches.
     DeafCache,
-    /// The end of a window does not find the slots that its beginning found, and does not count it out (B34).
+    /// The end of a window does not find the slots that its beginning found, and does not count it
+    /// out (B34).
     LostEnd,
 }

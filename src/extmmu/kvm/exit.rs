@@ -1,10 +1,11 @@
-//! Why an access left the guest.
+//! The reasons for which an access leaves the guest.
 
 use crate::error::FaultError;
 use thiserror::Error;
 
-/// Why a guest access left the guest.
+/// An access left the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Exit {
     /// No memory slot has the frame (`KVM_EXIT_MMIO`).
     #[error("guest address {0:#x} is in no memory slot")]
@@ -12,12 +13,12 @@ pub enum Exit {
     /// The frame is in a slot that the guest may not write (`KVM_EXIT_MMIO` for a store).
     #[error("guest address {0:#x} is in a read-only slot")]
     ReadOnly(u64),
-    /// The page behind it could not be had (`-EFAULT` of `KVM_RUN`).
+    /// The address space refuses the page (`-EFAULT` of `KVM_RUN`).
     #[error("guest address {gpa:#x}: {why}")]
     Fault {
-        /// Guest-physical byte address.
+        /// The guest-physical byte address.
         gpa: u64,
-        /// What the address space said.
+        /// The error of the address space.
         why: FaultError,
     },
     /// The address space has ended, or the machine was taken off its chain.

@@ -1,4 +1,4 @@
-//! Memory slots: which guest frames are which pages of the address space.
+//! Memory slots: the map of guest frames to pages of the address space.
 
 use crate::{
     addr::{Vpn, VpnRange},
@@ -13,7 +13,7 @@ use thiserror::Error;
 pub struct Gfn(pub u64);
 
 impl Gfn {
-    /// The frame of a guest-physical byte address.
+    /// Returns the frame of a guest-physical byte address.
     pub const fn containing(gpa: u64) -> Self {
         Self(gpa >> crate::addr::PAGE_SHIFT)
     }
@@ -23,12 +23,12 @@ impl Gfn {
 pub(super) const GFN_BITS: u32 = 36;
 
 bitflags! {
-    /// `KVM_MEM_*`.
+    /// The flags of a slot (`KVM_MEM_*`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct SlotFlags: u32 {
-        /// Pages that the guest writes are noted.
+        /// Pages that the guest writes are logged.
         const LOG_DIRTY_PAGES = 1;
-        /// Guest writes leave the guest.
+        /// Stores of the guest leave the guest.
         const READONLY = 1 << 1;
     }
 }
@@ -36,22 +36,23 @@ bitflags! {
 /// A range of guest frames and the pages behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemSlot {
-    /// Its number.
+    /// The number of the slot.
     pub id: u16,
-    /// First guest frame.
+    /// The first guest frame.
     pub gfn: Gfn,
-    /// Guest frames.
+    /// The number of guest frames.
     pub pages: u64,
-    /// Page of the address space behind the first.
+    /// The page of the address space behind the first frame.
     pub hva: Vpn,
-    /// How it behaves.
+    /// The flags.
     pub flags: SlotFlags,
 }
 
-/// Why a slot cannot be set (`KVM_SET_USER_MEMORY_REGION`).
+/// A slot cannot be set (`KVM_SET_USER_MEMORY_REGION`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum SlotError {
-    /// No pages, or they leave the guest's or the host's address space.
+    /// The slot has no pages, or its pages leave the guest's or the host's address space.
     #[error("slot {0}: its frames or pages are none, or leave the address space")]
     Range(u16),
     /// The frames belong to another slot.
@@ -59,19 +60,19 @@ pub enum SlotError {
     Overlap {
         /// The first frame of both.
         gfn: u64,
-        /// That slot.
+        /// The other slot.
         other: u16,
     },
-    /// A slot does not change its size or its pages.
+    /// The slot exists with another size or other pages.
     #[error("slot {0} exists with another size or other pages: delete it first")]
     Changed(u16),
-    /// There is no such slot.
+    /// The slot does not exist.
     #[error("slot {0} does not exist")]
     Missing(u16),
 }
 
 impl SlotError {
-    /// What the ioctl answers.
+    /// Returns the errno of the ioctl.
     pub fn errno(&self) -> Errno {
         match self {
             Self::Overlap { .. } => Errno::EEXIST,
@@ -81,19 +82,19 @@ impl SlotError {
 }
 
 impl MemSlot {
-    /// The pages behind it.
+    /// Returns the pages behind the slot.
     pub fn hvas(&self) -> VpnRange {
         VpnRange::new(self.hva, self.hva.plus(self.pages)).expect("a slot has pages")
     }
-    /// Whether a guest frame is one of it.
+    /// Returns true if the guest frame is one of the slot.
     pub fn contains(&self, gfn: Gfn) -> bool {
         (self.gfn.0..self.gfn.0 + self.pages).contains(&gfn.0)
     }
-    /// The page behind a guest frame of the slot.
+    /// Returns the page behind a guest frame of the slot.
     pub fn hva_of(&self, gfn: Gfn) -> Vpn {
         self.hva.plus(gfn.0 - self.gfn.0)
     }
-    /// Guest frames whose pages are in `range`, half-open.
+    /// Returns the guest frames whose pages are in `range`, half-open.
     pub fn gfns(&self, range: VpnRange) -> Option<(Gfn, Gfn)> {
         let part = self.hvas().intersect(range)?;
         let first = self.gfn.0 + (part.start().0 - self.hva.0);
@@ -113,35 +114,37 @@ impl MemSlot {
     }
 }
 
-/// All slots at one time. Never changed, only replaced.
+/// The slots of a machine at one moment: a value that is replaced as a whole, never changed.
 #[derive(Clone, Debug, Default)]
 pub struct MemSlots {
-    /// By guest frame.
+    /// Sorted by guest frame.
     by_gfn: Vec<MemSlot>,
-    /// By page, with the highest end of those up to here: an interval tree that never changes needs no more.
+    /// Sorted by page, each with the highest end up to it: an interval tree that never changes
+    /// needs no more.
     by_hva: Vec<(MemSlot, Vpn)>,
     generation: u64,
 }
 
 impl MemSlots {
-    /// Counts changes, by two: odd numbers are for the time of a change (`KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS`).
+    /// Returns the number of changes, times two: an odd number stands for a change under way
+    /// (`KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS`).
     pub fn generation(&self) -> u64 {
         self.generation
     }
-    /// All slots by guest frame.
+    /// Iterates over the slots by guest frame.
     pub fn iter(&self) -> impl Iterator<Item = &MemSlot> {
         self.by_gfn.iter()
     }
-    /// The slot with that number.
+    /// Returns the slot with that number.
     pub fn by_id(&self, id: u16) -> Option<&MemSlot> {
         self.by_gfn.iter().find(|s| s.id == id)
     }
-    /// The slot of a guest frame.
+    /// Returns the slot of a guest frame.
     pub fn find(&self, gfn: Gfn) -> Option<&MemSlot> {
         let at = self.by_gfn.partition_point(|s| s.gfn <= gfn);
         self.by_gfn[..at].last().filter(|s| s.contains(gfn))
     }
-    /// The slots with a page in `range`. Several may have the same page.
+    /// Iterates over the slots with a page in `range`. Several slots may have one page.
     pub fn overlapping(&self, range: VpnRange) -> impl Iterator<Item = &MemSlot> {
         let end = self.by_hva.partition_point(|(s, _)| s.hva < range.end());
         let near = self.by_hva[..end].iter().rev();
@@ -149,11 +152,11 @@ impl MemSlots {
             .map(|(slot, _)| slot)
             .filter(move |s| s.hvas().overlaps(range))
     }
-    /// The guest frames whose pages are in `range`, slot by slot, half-open.
+    /// Iterates over the guest frames whose pages are in `range`, slot by slot, half-open.
     pub(super) fn gfns(&self, range: VpnRange) -> impl Iterator<Item = (Gfn, Gfn)> {
         self.overlapping(range).filter_map(move |s| s.gfns(range))
     }
-    /// These with another one, or one that moved or has other flags.
+    /// Returns the slots with one added, moved, or changed in its flags.
     pub(super) fn with(&self, slot: MemSlot) -> Result<Arc<Self>, SlotError> {
         slot.check()?;
         if self
@@ -176,7 +179,7 @@ impl MemSlots {
         slots.push(slot);
         Ok(self.replaced(slots))
     }
-    /// These without one.
+    /// Returns the slots without one.
     pub(super) fn without(&self, id: u16) -> Result<Arc<Self>, SlotError> {
         let mut slots = self.by_gfn.clone();
         slots.retain(|s| s.id != id);

@@ -1,38 +1,42 @@
-//! KVM: a virtual machine whose memory is pages of an address space, translated by page tables of its own.
+//! KVM: a virtual machine whose memory is pages of an address space, translated by page tables of
+//! its own.
 //!
-//! It never sleeps in a callback. The rules are those of `virt/kvm/kvm_main.c` (5.12 and later), with one difference: there
-//! is not one mmu lock but several, the [gates](crate::notifier::Gates), each for some 2-MiB blocks of pages, with a count, a forbidden range
-//! and a sequence of its own. Windows and faults elsewhere meet none of it.
+//! Its callbacks never sleep. The rules are those of `virt/kvm/kvm_main.c` (5.12 and later), with
+//! one difference: the one mmu lock is split into several [gates](crate::notifier::Gates), each for
+//! some 2-MiB blocks of pages, with a count, a forbidden range and a sequence of its own. So
+//! windows and faults on other blocks do not contend.
 //!
-//! * a window first ends the validity of [gfn-to-pfn caches](PfnCache), then takes the mmu lock, counts itself in, widens the
-//!   forbidden range of guest frames, zaps, and flushes what it zapped from the TLBs of the processors before the lock goes
-//!   (`kvm_mmu_notifier_invalidate_range_start`); so lock by lock, for each that has pages of it;
-//! * its end advances the sequence before it counts itself out (`…_range_end`);
-//! * a fault takes the sequence, looks the page up, takes the lock, and tries again if its frame is in the forbidden
-//!   range or the sequence has moved (`mmu_invalidate_retry_gfn`);
-//! * memory slots do not change while a window is open.
+//! * A window first invalidates the [gfn-to-pfn caches](PfnCache). Then, gate by gate, it takes the
+//!   mmu lock, counts itself in, widens the forbidden range of guest frames, zaps, and flushes the
+//!   zapped pages from the TLBs of the processors before it releases the lock
+//!   (`kvm_mmu_notifier_invalidate_range_start`).
+//! * The end of a window advances the sequence before it counts itself out (`…_range_end`).
+//! * A fault reads the sequence, looks the page up, takes the lock, and tries again if its frame is
+//!   in the forbidden range or the sequence has moved (`mmu_invalidate_retry_gfn`).
+//! * Memory slots do not change while a window is open.
 //!
 //! ```text
 //! shadow page table: gfn -> frame       its page's gate  4 levels, 4 KiB and 2 MiB
-//! TLB of a processor: gfn -> frame      its own lock     filled under the page's gate, flushed under it
+//! TLB of a processor: gfn -> frame      its own lock     filled and flushed under the page's gate
 //! PfnCache: gpa -> frame                its own lock     validated under its own lock
 //! slots: gfn -> page                    replaced gate by gate, with no window open
 //! ```
 //!
-//! | file | |
+//! | file | holds |
 //! | --- | --- |
-//! | `vm` | the machine: gates, slots, TLBs, counts |
-//! | `config` | how it behaves |
-//! | `memslot` | which guest frames are which pages |
-//! | `shadow` | the page table |
+//! | `config` | configuration, and mistakes made on purpose |
+//! | `memslot` | the map of guest frames to pages |
+//! | `shadow` | the shadow page table |
+//! | `active` | the count of open windows, for which changes of slots wait |
+//! | `cached_page` | the page of a gfn-to-pfn cache, as windows see it |
+//! | `vm` | the machine: gates, slots, TLBs, sequences |
+//! | `exit` | the reasons for which an access leaves the guest |
 //! | `vcpu` | loads and stores of a processor |
-//! | `exit` | why an access leaves the guest |
-//! | `fault` | how an entry comes to be |
-//! | `notify` | what a window does |
-//! | `active` | windows that are open; changes of slots wait for none |
-//! | `slots` | changing slots; the dirty log |
-//! | `cached_page` | … as windows see it |
-//! | `pfncache` | the second consumer |
+//! | `fault` | the fault path |
+//! | `notify` | the callbacks: windows and aging |
+//! | `slots` | changes of slots, and the dirty log |
+//! | `pfncache` | gfn-to-pfn caches: pages that the host uses itself |
+//! | `models` | loom models of the sequence |
 
 mod active;
 mod cached_page;

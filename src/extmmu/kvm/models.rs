@@ -1,6 +1,8 @@
-//! Loom model of the machine's own account of windows: count and range under the mmu lock, sequence before the look-up.
+//! Loom model of the machine's own account of windows: count and range under the mmu lock, sequence
+//! before the look-up.
 //!
-//! Tickets are drawn late here, so that permits are blind to windows that closed before, and the account must do alone.
+//! Tickets are drawn late here, so permits do not notice windows that closed before, and the
+//! account has to notice them alone.
 
 use super::{Gfn, MemSlot, SlotFlags, Vm, VmConfig};
 use crate::{
@@ -16,7 +18,7 @@ use std::sync::{Arc, Weak};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     Nothing,
-    /// The sequence is read after the page was looked up.
+    /// The sequence is read after the look-up.
     LateSequence,
 }
 

@@ -1,4 +1,4 @@
-//! What a window does to a virtual machine.
+//! The callbacks of a virtual machine: the beginnings and ends of windows, aging, and audits.
 
 use super::{
     config::{AccessedBits, KvmMistake},
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, AtomicCallbackCx, CallbackCx, Context, Cx, EnterFrom, rank},
+    ctx::{Atomic, AtomicCallbackCx},
+    driver::SpinningMmu,
     notifier::{
-        Ack, AgeKind, Cached, ExternalMmu, GateGuard, Invalidation, ShadowEntry, ShadowStore,
-        Translation, WouldBlock,
+        Ack, AgeKind, Cached, GateGuard, Invalidation, ShadowEntry, ShadowStore, Translation,
     },
     sync::Ordering,
 };
@@ -20,25 +20,27 @@ use std::sync::Arc;
 
 type Gate<'p> = GateGuard<'p, ShadowPages, State, Atomic>;
 
-/// Pages that are flushed one by one.
+/// The most pages that are flushed one by one.
 const FEW: u64 = 512;
 
 impl State {
-    /// Enters a translation in a TLB, which zaps of these pages flush from now on.
+    /// Enters a translation in a TLB. From now on a zap of these pages flushes the TLB.
     pub(super) fn enter(&mut self, tlb: &SharedTlb, gfn: Gfn, cached: Cached) {
         if !self.tlbs.iter().any(|known| Arc::ptr_eq(known, tlb)) {
             self.tlbs.push(Arc::clone(tlb));
         }
         enter(&mut tlb.lock(), gfn, cached);
     }
-    /// Flushes the TLBs of all processors that have used these pages, and waits for them: each is between two
-    /// instructions when its lock is had.
+    /// Flushes the TLBs of all processors that have used these pages.
+    ///
+    /// The lock of a TLB is held during an instruction, so with the lock the processor is between
+    /// two instructions: it has seen the flush when this returns.
     pub(super) fn flush(&mut self) {
         for tlb in &self.tlbs {
             tlb.lock().clear();
         }
     }
-    /// Flushes what they have of some pages; everything for many.
+    /// Flushes some pages from these TLBs, or everything if the pages are many.
     fn flush_pages(&mut self, slots: &MemSlots, range: VpnRange) {
         if range.pages() > FEW {
             return self.flush();
@@ -50,7 +52,7 @@ impl State {
             }
         }
     }
-    /// One more window over these guest frames.
+    /// Widens the forbidden range by these guest frames.
     fn forbid(&mut self, first: Gfn, end: Gfn) {
         self.forbidden = Some(match self.forbidden {
             Some((s, e)) => (s.min(first), e.max(end)),
@@ -60,17 +62,10 @@ impl State {
 }
 
 impl Vm {
-    fn start<'i, C: Context>(
-        &self,
-        mut cx: Cx<'_, rank::Callback, C>,
-        inv: Invalidation<'i>,
-    ) -> Ack<'i>
-    where
-        Atomic: EnterFrom<C>,
-    {
+    fn start<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         let range = inv.range();
         let home = self.gates.place_of(range.start());
-        // Slots are frozen from here on.
+        // The slots do not change from here on.
         self.active.begin(home);
         self.meter.begin(range);
         // Before the mmu lock: a cache that becomes valid after this finds the window on the board.
@@ -88,7 +83,8 @@ impl Vm {
                     state.in_progress += 1;
                     self.count_over_slots(home, place, 1);
                 }
-                // What was entered without asking is in no table: there is something to flush all the same.
+                // An entry made without validation is in no table, so the flush must come all the
+                // same.
                 if !zapped.entries().is_empty() || self.made(KvmMistake::NoRetry) {
                     let pages = zapped.entries().iter().map(ShadowEntry::range);
                     self.meter.dropped_all(pages);
@@ -110,16 +106,17 @@ impl Vm {
             }
         }
     }
-    /// One window more or less over slots, at the gate that it begins in.
+    /// Adds `by` to the number of windows over slots, at the gate that the window begins in.
     fn count_over_slots(&self, home: usize, place: usize, by: u64) {
         if place == home {
             let count = &self.shares[home].0.over_slots;
             count.fetch_add(by, Ordering::Relaxed);
         }
     }
-    /// A window ends, as far as one gate is concerned.
+    /// Ends a window at one gate.
     fn end_at(&self, home: usize, place: usize, state: &mut State) {
-        // The sequence first: who no longer finds the window in progress finds that it has been.
+        // Release: a fault that no longer finds the window in progress must find the sequence
+        // advanced.
         self.shares[place].0.seq.fetch_add(1, Ordering::Release);
         state.in_progress = state
             .in_progress
@@ -130,7 +127,7 @@ impl Vm {
         }
         self.count_over_slots(home, place, u64::MAX);
     }
-    /// Ages the entries of one gate; whether one was young.
+    /// Ages the entries of one gate, and returns true if one was young.
     fn age_at(&self, gate: &mut Gate<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let mut young = false;
         match (self.config.accessed, kind) {
@@ -145,7 +142,8 @@ impl Vm {
             (AccessedBits::Present, _) => {
                 gate.store()
                     .in_hvas(range, &mut |e| young |= e.clear_accessed());
-                // Without the flush a processor goes on without setting the bit: a hint may be wrong.
+                // Without the flush a processor goes on without setting the bit: a hint may be
+                // wrong.
                 if young && kind == AgeKind::ClearFlush {
                     gate.state().flush();
                 }
@@ -155,17 +153,10 @@ impl Vm {
     }
 }
 
-impl ExternalMmu for Vm {
-    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+impl SpinningMmu for Vm {
+    /// The mmu lock spins, so no window is refused.
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.start(cx, inv)
-    }
-    /// The mmu lock spins: there is never a reason to refuse.
-    fn try_invalidate_start<'i>(
-        &self,
-        cx: AtomicCallbackCx<'_>,
-        inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        Ok(self.start(cx, inv))
     }
     fn invalidate_end(&self, mut cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let home = self.gates.place_of(range.start());
@@ -193,7 +184,7 @@ impl ExternalMmu for Vm {
         "KVM"
     }
     fn windows(&self) -> u64 {
-        // Those over slots that it has lost count of hold guests off as well.
+        // Windows over slots that the machine has lost count of hold guests off as well.
         let (active, over_slots) = self.in_progress();
         active.max(over_slots)
     }

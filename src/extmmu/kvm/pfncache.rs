@@ -1,8 +1,10 @@
-//! A gfn-to-pfn cache: one guest page that the host itself uses, without the mmu lock (`virt/kvm/pfncache.c`).
+//! Gfn-to-pfn caches: one guest page each that the host itself uses, without the mmu lock
+//! (`virt/kvm/pfncache.c`).
 //!
-//! Its validity is a second protocol beside that of the page table, and it must hold by itself: a window invalidates the
-//! cache before it comes to the mmu lock, and a refresh becomes valid under the cache's own lock, only if no window was
-//! in the way then.
+//! Their validity is a second protocol beside that of the page table, and it must hold by itself. A
+//! window invalidates the cache before it comes to the mmu lock. A refresh becomes valid under the
+//! cache's own lock, and only if no window over the page is open then, nor has closed since its
+//! ticket.
 //!
 //! ```text
 //! window                            refresh
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 impl Vm {
     pub(super) fn invalidate_caches(&self, range: VpnRange) {
-        // Of a cache that is made after this, the validation finds the window on the board.
+        // A cache created after this finds the window on the board when it validates its page.
         if self.has_caches.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -34,7 +36,7 @@ impl Vm {
             cache.invalidate(range);
         }
     }
-    /// A cache of the page of a guest-physical address, not valid yet.
+    /// Creates a cache of the page of a guest-physical address, not valid yet.
     pub fn pfn_cache(self: &Arc<Self>, gpa: u64) -> PfnCache {
         let page = Arc::new(CachedPage::default());
         let mut caches = self.caches.lock();
@@ -58,11 +60,12 @@ pub struct PfnCache {
 }
 
 impl PfnCache {
-    /// Whether it can be used without a refresh (`kvm_gpc_check`).
+    /// Returns true if the page can be used without a refresh (`kvm_gpc_check`).
     pub fn is_valid(&self) -> bool {
         self.page.0.lock().is_some()
     }
-    /// Makes it valid; whatever windows do, it is looked up anew (`kvm_gpc_refresh`).
+    /// Makes the cache valid; looks the page up anew for as long as windows are in the way
+    /// (`kvm_gpc_refresh`).
     ///
     /// # Errors
     ///
@@ -75,7 +78,8 @@ impl PfnCache {
             let ticket = vm
                 .gates
                 .ticket(slot.hva_of(Gfn::containing(gpa)), Access::Write);
-            // Not under the cache's lock: this may open a window of its own, which takes it.
+            // Outside of the cache's lock: the look-up may open a window of its own, which takes
+            // that lock.
             let found = mm.resolve(cx, ticket);
             let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
             if vm.made(KvmMistake::EarlyValid) {
@@ -95,7 +99,7 @@ impl PfnCache {
             crate::sync::thread::yield_now();
         }
     }
-    /// Loads bytes from `offset` in the page on, refreshing as needed.
+    /// Loads bytes from `offset` in the page on, with a refresh if there is no valid translation.
     ///
     /// # Errors
     ///
@@ -118,7 +122,8 @@ impl PfnCache {
             self.refresh(cx)?;
         }
     }
-    /// Stores bytes from `offset` in the page on, refreshing as needed; the frame is marked dirty.
+    /// Stores bytes from `offset` in the page on, with a refresh if there is no valid translation;
+    /// the frame is marked dirty.
     ///
     /// # Errors
     ///

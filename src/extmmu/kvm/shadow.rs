@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 const BITS: u32 = 9;
 const ENTRIES: usize = 1 << BITS;
-/// Level of the root; leaves are at 1 (4 KiB) and 2 (2 MiB).
+/// The level of the root; leaves are at 1 (4 KiB) and 2 (2 MiB).
 const TOP: u32 = 4;
 
-/// A shadow page-table entry.
+/// An entry of the shadow page table.
 enum Spte {
     Empty,
     Table(Box<Table>),
@@ -30,7 +30,7 @@ impl Spte {
 
 struct Table {
     slots: [Spte; ENTRIES],
-    /// Those that are not empty.
+    /// The number of slots that are not empty.
     used: u16,
 }
 
@@ -41,7 +41,7 @@ impl Table {
             used: 0,
         })
     }
-    /// Returns what was there.
+    /// Replaces an entry, and returns the old one.
     fn put(&mut self, i: usize, new: Spte) -> Spte {
         let old = std::mem::replace(&mut self.slots[i], new);
         self.used += u16::from(matches!(old, Spte::Empty));
@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-/// Guest frames under one entry of a table at `level`.
+/// The guest frames under one entry of a table at `level`.
 const fn span(level: u32) -> u64 {
     1 << (BITS * (level - 1))
 }
@@ -58,29 +58,30 @@ const fn index(gfn: u64, level: u32) -> usize {
     (gfn >> (BITS * (level - 1))) as usize & (ENTRIES - 1)
 }
 
-/// Shadow entries of one virtual machine, as far as their pages belong to one of its [gates](crate::notifier::Gates).
+/// The shadow entries of one virtual machine for the pages of one of its
+/// [gates](crate::notifier::Gates).
 #[derive(Default)]
 pub struct ShadowPages {
-    /// Made with the first entry. Tables stay when their entries go.
+    /// Allocated with the first entry. Tables stay when their entries go.
     root: Option<Box<Table>>,
     pub(super) slots: Arc<MemSlots>,
     entries: usize,
 }
 
 impl ShadowPages {
-    /// Leaf entries.
+    /// Returns the number of leaf entries.
     pub fn len(&self) -> usize {
         self.entries
     }
-    /// Whether there is none.
+    /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
-    /// The memory slots that the entries were made by.
+    /// Returns the memory slots by which the entries were made.
     pub fn slots(&self) -> &Arc<MemSlots> {
         &self.slots
     }
-    /// Takes out every entry with a guest frame in `[first, end)`.
+    /// Removes every entry with a guest frame in `[first, end)`.
     pub(super) fn take_gfns(&mut self, first: Gfn, end: Gfn, gone: &mut RemovedEntries) {
         let before = gone.len();
         if let Some(root) = self.root.as_mut().filter(|_| self.entries > 0) {
@@ -93,19 +94,20 @@ impl ShadowPages {
             show(root, TOP, 0, (first, end), visit);
         }
     }
-    /// Visits the entries whose pages are in `range`.
+    /// Calls `f` with the entries whose pages are in `range`.
     pub(super) fn in_hvas(&self, range: VpnRange, f: &mut dyn FnMut(&ShadowEntry)) {
         for (first, end) in self.slots.gfns(range) {
             self.in_gfns(first, end, f);
         }
     }
-    /// Visits the entries of `[first, end)`.
+    /// Calls `f` with the entries of guest frames in `[first, end)`.
     pub(super) fn in_gfns(&self, first: Gfn, end: Gfn, f: &mut dyn FnMut(&ShadowEntry)) {
         self.show(first.0, end.0, f);
     }
 }
 
-/// The indices of a table at `level` that begins at `base`, as far as they concern `[first, end)`.
+/// Returns the indices of a table at `level`, beginning at `base`, that have a frame of
+/// `[first, end)`.
 fn touched(level: u32, base: u64, first: u64, end: u64) -> impl Iterator<Item = (usize, u64)> {
     let top = base + span(level) * ENTRIES as u64;
     let (from, to) = (first.max(base), end.min(top));
@@ -134,7 +136,7 @@ fn take(table: &mut Table, level: u32, base: u64, first: u64, end: u64, gone: &m
     }
 }
 
-/// The same at the lowest level, where nothing else is.
+/// Removes entries at the lowest level, which has leaves only.
 fn take_leaves(table: &mut Table, base: u64, first: u64, end: u64, gone: &mut RemovedEntries) {
     let part =
         |gfn: u64| usize::try_from(gfn.saturating_sub(base)).map_or(ENTRIES, |n| n.min(ENTRIES));
@@ -164,7 +166,7 @@ fn show(
 
 impl ShadowStore for ShadowPages {
     type Key = Gfn;
-    /// The size of the leaf is that of the entry.
+    /// An entry of 512 pages becomes a leaf of 2 MiB.
     fn insert(&mut self, gfn: Gfn, entry: ShadowEntry) -> RemovedEntries {
         let mut gone = RemovedEntries::new();
         let (leaf, first) = if entry.range().pages() == PMD_PAGES {
@@ -176,7 +178,7 @@ impl ShadowStore for ShadowPages {
         for level in (leaf + 1..=TOP).rev() {
             let i = index(first, level);
             if !matches!(table.slots[i], Spte::Table(_)) {
-                // A huge entry gives way to small ones.
+                // A huge entry makes room for small ones.
                 gone.extend(table.put(i, Spte::Table(Table::new())).into_entry());
             }
             let Spte::Table(below) = &mut table.slots[i] else {

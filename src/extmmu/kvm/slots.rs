@@ -1,4 +1,4 @@
-//! Changing memory slots, and the dirty log.
+//! Changes of memory slots, and the dirty log.
 
 use super::{
     memslot::{Gfn, MemSlot, MemSlots, SlotError, SlotFlags},
@@ -13,8 +13,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Other memory slots, and the guest frames of the one that goes for them: first, how many. Made by
-/// [`Vm::set_memory`] and [`Vm::delete_memory`] alone.
+/// A new set of memory slots, and the guest frames whose entries go for it: the first, and their
+/// number.
+///
+/// Only [`Vm::set_memory`] and [`Vm::delete_memory`] create one.
 #[derive(Clone, Debug)]
 pub struct NewSlots {
     slots: Arc<MemSlots>,
@@ -32,8 +34,11 @@ impl Rearrange for ShadowPages {
 }
 
 impl Vm {
-    /// Adds a slot, moves it to other guest frames, or changes its flags (`KVM_SET_USER_MEMORY_REGION`). Waits until no
-    /// window is open: the end of a window must find the slots that its beginning found.
+    /// Adds a slot, moves it to other guest frames, or changes its flags
+    /// (`KVM_SET_USER_MEMORY_REGION`).
+    ///
+    /// Waits until no window is open: the end of a window must find the slots that its beginning
+    /// found.
     ///
     /// # Errors
     ///
@@ -41,7 +46,7 @@ impl Vm {
     pub fn set_memory(&self, cx: &mut CallCx<'_>, slot: MemSlot) -> Result<(), SlotError> {
         self.replace_slots(cx, slot.id, |slots| slots.with(slot))
     }
-    /// Deletes a slot.
+    /// Deletes a slot, as soon as no window is open.
     ///
     /// # Errors
     ///
@@ -49,7 +54,7 @@ impl Vm {
     pub fn delete_memory(&self, cx: &mut CallCx<'_>, id: u16) -> Result<(), SlotError> {
         self.replace_slots(cx, id, |slots| slots.without(id))
     }
-    /// The slots now.
+    /// Returns the slots now.
     pub fn slots(&self) -> Arc<MemSlots> {
         self.current()
     }
@@ -62,7 +67,8 @@ impl Vm {
         self.active.while_none(|| {
             let old = self.current();
             let new = change(&old)?;
-            // Who looks now finds the new ones, and tries again at gates that do not have them yet.
+            // A fault that looks now finds the new slots, and tries again at gates that do not have
+            // them yet.
             *self.slots.lock() = Arc::clone(&new);
             self.generation.store(new.generation(), Ordering::Release);
             if let Some(slot) = old.by_id(id) {
@@ -81,12 +87,14 @@ impl Vm {
             Ok(())
         })
     }
-    /// Pages of a slot that the guest has written since the last call, ascending, counted from its first. They can be
-    /// written again only after another fault, which notes them (`KVM_GET_DIRTY_LOG`).
+    /// Returns the pages of a slot that the guest has written since the last call, ascending,
+    /// counted from the first of the slot (`KVM_GET_DIRTY_LOG`).
+    ///
+    /// The pages are write-protected, so the next store to one faults, and logs it again.
     ///
     /// # Errors
     ///
-    /// [`SlotError::Missing`]: no such slot, or it does not log.
+    /// [`SlotError::Missing`]: the slot does not exist, or does not log.
     pub fn dirty_log(&self, cx: &mut CallCx<'_>, id: u16) -> Result<Vec<u64>, SlotError> {
         let slots = self.current();
         let logs = |s: &&MemSlot| s.flags.contains(SlotFlags::LOG_DIRTY_PAGES);

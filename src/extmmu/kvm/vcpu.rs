@@ -1,4 +1,4 @@
-//! A virtual processor: loads and stores of guest memory through its TLB.
+//! Virtual processors: loads and stores of guest memory through a TLB.
 
 use super::{
     exit::Exit,
@@ -15,24 +15,26 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A processor of a virtual machine. It may move to a thread of its own. It keeps the address space's object, not its
+/// A processor of a virtual machine.
+///
+/// It may move to a thread of its own. It keeps the object of the address space alive, not its
 /// memory (`mmgrab`).
 pub struct Vcpu {
     vm: Arc<Vm>,
     mm: Option<Arc<Mm>>,
     pub(super) tlb: SharedTlb,
-    /// The slots as it last saw them: what the gate says holds.
+    /// The slots as the processor last saw them. Those of the gate decide.
     slots: Mutex<Arc<MemSlots>>,
 }
 
-/// Enters a translation of the page of `gfn`, of whatever size.
+/// Enters a translation of the page of `gfn`, of either size.
 pub(super) fn enter(tlb: &mut Tlb<Cached>, gfn: Gfn, cached: Cached) {
     let pages = cached.range().pages();
     let _evicted = tlb.insert(0, gfn.0, PageSize::of(pages), cached);
 }
 
 impl Vm {
-    /// Another processor (`KVM_CREATE_VCPU`).
+    /// Creates a processor (`KVM_CREATE_VCPU`).
     pub fn vcpu(self: &Arc<Self>, cx: &mut CallCx<'_>) -> Vcpu {
         let _no_lock_is_held = cx;
         let tlb = Arc::new(Mutex::new(Tlb::new(TLB_ENTRIES)));
@@ -47,7 +49,7 @@ impl Vm {
 }
 
 impl Vcpu {
-    /// The machine.
+    /// Returns the machine.
     pub fn vm(&self) -> &Arc<Vm> {
         &self.vm
     }
@@ -69,27 +71,29 @@ impl Vcpu {
     pub fn store(&self, cx: &mut CallCx<'_>, gpa: u64, byte: u8) -> Result<(), Exit> {
         self.write(cx, gpa, &[byte])
     }
-    /// Loads `out.len()` bytes from guest-physical address `gpa` on; within a page at once.
+    /// Loads `out.len()` bytes from guest-physical address `gpa` on; the bytes of one page are
+    /// loaded at once.
     ///
     /// # Errors
     ///
-    /// [`Exit`]; what lies before the page that failed has been loaded.
+    /// [`Exit`]; the bytes before the page that failed have been loaded.
     pub fn read(&self, cx: &mut CallCx<'_>, gpa: u64, out: &mut [u8]) -> Result<(), Exit> {
         by_page(gpa, out, |page, offset, part| {
             self.read_page(cx, (page, offset), part)
         })
     }
-    /// Stores all of `bytes` from guest-physical address `gpa` on; within a page at once.
+    /// Stores all of `bytes` from guest-physical address `gpa` on; the bytes of one page are stored
+    /// at once.
     ///
     /// # Errors
     ///
-    /// [`Exit`]; what lies before the page that failed has been stored.
+    /// [`Exit`]; the bytes before the page that failed have been stored.
     pub fn write(&self, cx: &mut CallCx<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Exit> {
         by_page(gpa, bytes, |page, offset, part| {
             self.write_page(cx, (page, offset), part)
         })
     }
-    /// `page` is one of the guest: its number is a guest frame's.
+    /// `page` is a page of the guest: its number is that of a guest frame.
     #[inline]
     fn read_page(
         &self,
@@ -101,7 +105,8 @@ impl Vcpu {
         loop {
             let tlb = self.tlb.lock();
             if let Some(cached) = tlb.get(0, gfn.0) {
-                // The TLB stays locked, as an instruction is finished before a flush is answered.
+                // The TLB stays locked until the access is done: a flush waits for the end of an
+                // instruction.
                 let view = self.vm.gates.follow(cached, page_in(cached, gfn));
                 view.expect("one of its pages").read(offset, out);
                 return Ok(());
@@ -130,7 +135,7 @@ impl Vcpu {
             self.miss(cx, page.addr() + offset as u64, Access::Write)?;
         }
     }
-    /// Walks the shadow page table, and has the entry made if it is not there.
+    /// Walks the shadow page table, and faults if the entry is missing.
     #[cold]
     #[inline(never)]
     fn miss(&self, cx: &mut CallCx<'_>, gpa: u64, access: Access) -> Result<(), Exit> {
@@ -146,7 +151,8 @@ impl Vcpu {
     pub(super) fn mm(&self) -> Result<&Arc<Mm>, Exit> {
         self.mm.as_ref().ok_or(Exit::Gone)
     }
-    /// The slot of a guest address, if it allows the access. That it is the slot now, the gate has to say.
+    /// Returns the slot of a guest address, if it allows the access. Under the gate it may turn out
+    /// to have been replaced.
     pub(super) fn slot_for(&self, gpa: u64, access: Access) -> Result<MemSlot, Exit> {
         let mut slots = self.slots.lock();
         if slots.generation() != self.vm.generation.load(Ordering::Acquire) {
@@ -156,7 +162,7 @@ impl Vcpu {
     }
 }
 
-/// The page of the address space that a guest frame is, by a translation of it.
+/// Returns the page of the address space behind a guest frame, by a translation of it.
 #[inline]
 fn page_in(cached: &Cached, gfn: Gfn) -> Vpn {
     let range = cached.range();

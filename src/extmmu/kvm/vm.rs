@@ -20,31 +20,33 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// Entries of a processor's TLB.
+/// The number of entries of a processor's TLB.
 pub(super) const TLB_ENTRIES: usize = 1536;
 
-/// A processor's TLB, which others flush.
+/// A processor's TLB, which other processors flush.
 pub(super) type SharedTlb = Arc<Mutex<Tlb<Cached>>>;
 
-/// What an mmu lock guards beside its part of the page table.
+/// The state under an mmu lock, beside its part of the page table.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Windows over slots that are open.
+    /// The number of open windows over slots.
     pub(super) in_progress: u64,
-    /// Guest frames that they cover, taken together; never shrinks while one of them is open.
+    /// The guest frames of these windows, in one range that never shrinks while one of them is
+    /// open.
     pub(super) forbidden: Option<(Gfn, Gfn)>,
     /// The TLBs that have had translations of these pages.
     pub(super) tlbs: Vec<SharedTlb>,
-    /// Frames written by the guest, of slots that log.
+    /// The frames that the guest has written, of slots that log.
     pub(super) log: std::collections::BTreeSet<(u16, u64)>,
 }
 
-/// What is read without the mmu lock.
+/// The counters of one gate that are read without its mmu lock.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// `mmu_invalidate_seq`: windows over slots that have ended. Written under the gate.
+    /// The number of windows over slots that have ended (`mmu_invalidate_seq`). Written under the
+    /// gate.
     pub(super) seq: AtomicU64,
-    /// Windows over slots that begin at one of these pages and are open.
+    /// The number of open windows over slots that begin at one of these pages.
     pub(super) over_slots: AtomicU64,
 }
 
@@ -53,24 +55,24 @@ pub struct Vm {
     pub(super) mm: Weak<Mm>,
     pub(super) config: VmConfig,
     pub(super) gates: Gates<ShadowPages, State, Atomic>,
-    /// By the place of the gate.
+    /// Indexed by the place of the gate.
     pub(super) shares: Box<[CachePadded<Share>]>,
-    /// Windows that have begun and not ended, of any range.
+    /// The windows, over any range, that have begun and not ended.
     pub(super) active: Active,
-    /// The slots now; each gate has them too, and what it says holds.
+    /// The slots now. Each gate has a copy, and that copy decides.
     pub(super) slots: Mutex<Arc<MemSlots>>,
-    /// Their generation.
+    /// The generation of `slots`.
     pub(super) generation: AtomicU64,
     pub(super) caches: Mutex<Vec<Weak<CachedPage>>>,
-    /// How many there have been since one was gone.
+    /// The number of caches when they were last counted; 0 spares windows the lock.
     pub(super) has_caches: AtomicUsize,
-    /// All of them, for an audit.
+    /// The TLBs of all processors, for audits.
     pub(super) tlbs: RwLock<Vec<SharedTlb>>,
     pub(super) meter: Meter,
 }
 
 impl Vm {
-    /// A machine without memory slots, on the address space's chain (`KVM_CREATE_VM`).
+    /// Creates a machine without memory slots, registered on the address space (`KVM_CREATE_VM`).
     pub fn create(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
@@ -94,41 +96,43 @@ impl Vm {
             meter: Meter::default(),
         })
     }
-    /// What it had to pay so far.
+    /// Returns the counts of windows, faults and retries so far.
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
-    /// What keeps its bill.
+    /// Returns the meter that keeps the [`Bill`].
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
-    /// Shadow entries now.
+    /// Returns the number of shadow entries.
     pub fn entries(&self, cx: &mut CallCx<'_>) -> usize {
         let mut entries = 0;
         self.gates
             .each(cx, VpnRange::ALL, |_, gate| entries += gate.store().len());
         entries
     }
-    /// Windows over its slots that have ended (`mmu_invalidate_seq`), added up over the gates that they passed.
+    /// Returns the number of windows over slots that have ended (`mmu_invalidate_seq`), added up
+    /// over the gates that they passed.
     pub fn sequence(&self) -> u64 {
         self.shares
             .iter()
             .map(|s| s.0.seq.load(Ordering::Acquire))
             .sum()
     }
-    /// The sequence that a fault on this page has to watch.
+    /// Returns the sequence that a fault on this page must compare. Acquire pairs with the Release
+    /// of a window's end.
     pub(super) fn sequence_at(&self, at: Vpn) -> u64 {
         let share = &self.shares[self.gates.place_of(at)].0;
         share.seq.load(Ordering::Acquire)
     }
-    /// Windows that are open now: of any range, and of its slots (`mn_active_invalidate_count`,
-    /// `mmu_invalidate_in_progress`).
+    /// Returns the number of open windows: over any range, and over slots
+    /// (`mn_active_invalidate_count`, `mmu_invalidate_in_progress`).
     pub fn in_progress(&self) -> (u64, u64) {
         let shares = self.shares.iter();
         let over_slots = shares.map(|s| s.0.over_slots.load(Ordering::Relaxed)).sum();
         (self.active.count(), over_slots)
     }
-    /// Windows that are open now, of any range (`mn_active_invalidate_count`).
+    /// Returns the number of open windows over any range (`mn_active_invalidate_count`).
     pub fn active_windows(&self) -> u64 {
         self.active.count()
     }

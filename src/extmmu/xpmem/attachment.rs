@@ -1,9 +1,9 @@
-//! What an importer holds: pages of a segment, as memory of its partition (`xpmem_attach`).
+//! Attachments: pages of a segment, as memory of an importer's partition (`xpmem_attach`).
 
 use super::{
     config::XpmemMistake,
     error::XpmemError,
-    fault::{Delivery, Here, Wanted},
+    fault::{Delivery, Here, PageRequest},
     owner::Owner,
     partition::Partition,
     segment::{SegId, Segment},
@@ -16,7 +16,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Pages of a segment in a partition. Dropping it detaches; what the partition has of the pages goes with the next recall.
+/// Pages of a segment in a partition.
+///
+/// Dropping an attachment detaches it. The entries that the partition still has of its pages go
+/// with the next recall.
 #[derive(Debug)]
 pub struct Attachment {
     id: u64,
@@ -28,11 +31,12 @@ pub struct Attachment {
 }
 
 impl Owner {
-    /// Attaches `pages` of a segment, from its page `first` on, in a partition (`xpmem_get` and `xpmem_attach`).
+    /// Attaches `pages` pages of a segment, from its page `first` on, in a partition (`xpmem_get`
+    /// and `xpmem_attach`).
     ///
     /// # Errors
     ///
-    /// [`XpmemError`]: the segment is gone, smaller, or the partition is cut off.
+    /// [`XpmemError`]: the segment is gone or smaller, or the partition is cut off.
     pub fn import(
         self: &Arc<Self>,
         partition: &Arc<Partition>,
@@ -57,7 +61,7 @@ impl Owner {
     }
 }
 
-/// `pages` pages of `whole` from its `first` on.
+/// Returns `pages` pages of `whole`, from its page `first` on.
 fn part(whole: VpnRange, first: u64, pages: u64) -> Result<VpnRange, XpmemError> {
     let end = first.checked_add(pages).filter(|e| *e <= whole.pages());
     let range =
@@ -66,16 +70,18 @@ fn part(whole: VpnRange, first: u64, pages: u64) -> Result<VpnRange, XpmemError>
 }
 
 impl Attachment {
-    /// Pages.
+    /// Returns the number of pages.
     pub fn pages(&self) -> u64 {
         self.range.pages()
     }
-    /// Where it is attached.
+    /// Returns the partition that it is attached in.
     pub fn partition(&self) -> &Arc<Partition> {
         &self.partition
     }
-    /// Exports part of what is attached to others. The memory stays the first owner's: he is asked for pages, and he
-    /// recalls them; with this attachment the segment ends too.
+    /// Exports part of the attachment to others, as a segment of its own.
+    ///
+    /// The memory stays that of the first owner: faults ask that owner for pages, and that owner
+    /// recalls them. The new segment ends with this attachment.
     ///
     /// # Errors
     ///
@@ -88,18 +94,18 @@ impl Attachment {
         let range = part(self.range, first, pages)?;
         Ok(self.owner.insert(range, access, Some(self.id)))
     }
-    /// The segment that it is of, unless that is gone.
+    /// Returns the segment that was attached, unless it is gone.
     fn below(&self) -> Result<&Segment, XpmemError> {
         let there = self.of.is_there();
         there
             .then_some(&*self.of)
             .ok_or(XpmemError::NoSegment(self.segment))
     }
-    /// Loads bytes from byte `at` of the attachment on; within a page at once.
+    /// Loads bytes from byte `at` of the attachment on; the bytes of one page are loaded at once.
     ///
     /// # Errors
     ///
-    /// [`XpmemError`]; what lies before the page that failed has been loaded.
+    /// [`XpmemError`]; the bytes before the page that failed have been loaded.
     pub fn read(&self, cx: &mut CallCx<'_>, at: u64, out: &mut [u8]) -> Result<(), XpmemError> {
         by_page(at, out, |nth, offset, part| {
             let from = nth.addr() + offset as u64;
@@ -110,11 +116,11 @@ impl Attachment {
             })
         })
     }
-    /// Stores bytes from byte `at` of the attachment on; within a page at once.
+    /// Stores bytes from byte `at` of the attachment on; the bytes of one page are stored at once.
     ///
     /// # Errors
     ///
-    /// [`XpmemError`]; what lies before the page that failed has been stored.
+    /// [`XpmemError`]; the bytes before the page that failed have been stored.
     pub fn write(&self, cx: &mut CallCx<'_>, at: u64, bytes: &[u8]) -> Result<(), XpmemError> {
         by_page(at, bytes, |nth, offset, part| {
             let from = nth.addr() + offset as u64;
@@ -129,7 +135,8 @@ impl Attachment {
             })
         })
     }
-    /// Runs `f` on the partition's entry for byte `at`, having it made as long as there is none that `f` takes.
+    /// Runs `f` on the partition's entry for byte `at`, and faults for as long as there is none
+    /// that `f` accepts.
     #[inline]
     fn touch(
         &self,
@@ -148,7 +155,7 @@ impl Attachment {
             self.fault(cx, at, access, &mut Here)?;
         }
     }
-    /// The page of byte `at`, if the segment still allows that access.
+    /// Returns the page of byte `at`, if the segment still allows the access.
     #[inline]
     fn page(&self, at: u64, access: Access) -> Result<Vpn, XpmemError> {
         let page = self.range.start().0.checked_add(at / PAGE_SIZE).map(Vpn);
@@ -160,7 +167,7 @@ impl Attachment {
         }
         Ok(page)
     }
-    /// Has the partition's entry for byte `at` made.
+    /// Faults: makes the partition's entry for byte `at`.
     #[cold]
     #[inline(never)]
     pub(super) fn fault(
@@ -171,29 +178,30 @@ impl Attachment {
         delivery: &mut dyn Delivery,
     ) -> Result<(), XpmemError> {
         let page = self.page(at, access)?;
-        let wanted = Wanted {
+        let request = PageRequest {
             partition: &self.partition,
             of: &self.of,
             page,
             access,
         };
-        let made = self.owner.fault(cx, &wanted, delivery);
+        let made = self.owner.fault(cx, &request, delivery);
         made.map_err(|e| e.at(at, self.segment))
     }
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) fn segment(&self) -> SegId {
         self.segment
     }
-    /// The pages, and whether they may be written.
+    /// Returns the pages, and the access that the segment allows.
     #[cfg(all(feature = "remote", target_os = "linux"))]
-    pub(super) fn what(&self) -> Result<(VpnRange, Access), XpmemError> {
+    pub(super) fn extent(&self) -> Result<(VpnRange, Access), XpmemError> {
         Ok((self.range, self.below()?.access))
     }
-    /// Detaches (`xpmem_detach`): segments made of it are gone as well.
+    /// Detaches (`xpmem_detach`), and removes the segments that were made of the attachment.
     ///
     /// # Errors
     ///
-    /// [`XpmemError::NoSegment`] if one of these was removed meanwhile; it is detached all the same.
+    /// [`XpmemError::NoSegment`] if one of these was removed meanwhile; the attachment is gone all
+    /// the same.
     pub fn detach(self, cx: &mut CallCx<'_>) -> Result<(), XpmemError> {
         let mine = |s: &Segment| s.parent == Some(self.id);
         let segments = self.owner.segments.read();

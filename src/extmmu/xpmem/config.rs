@@ -1,9 +1,9 @@
-//! How an owner behaves.
+//! The configuration of an owner, and the mistakes that tests make on purpose.
 
 use crate::extmmu::References;
 use std::time::Duration;
 
-/// Mistakes made on purpose, to see them found.
+/// Mistakes made on purpose, for tests that must find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XpmemMistake {
     /// Windows recall nothing.
@@ -12,22 +12,22 @@ pub enum XpmemMistake {
     ShortRecall,
     /// Recalls come at the end of the window.
     LateRecall,
-    /// Answers are not waited for.
+    /// The window does not wait for the answers.
     NoWait,
     /// References are given up before the answers.
     EarlyUnpin,
-    /// What was looked up is exported without asking whether it still holds (B11).
+    /// The result of a look-up is exported without validation (B11).
     NoRetry,
-    /// What importers store is not told to the frame (B26).
+    /// The frame is not marked dirty by stores of importers (B26).
     LostDirty,
 }
 
-/// How an owner behaves.
+/// The configuration of an owner.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnerConfig {
-    /// How long a partition has for its answer.
+    /// The time that a partition has for its answer.
     pub deadline: Duration,
-    /// Whether exported frames are held.
+    /// The policy for references on exported frames.
     pub references: References,
     /// A mistake made on purpose.
     pub mistake: Option<XpmemMistake>,

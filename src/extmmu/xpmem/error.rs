@@ -1,12 +1,13 @@
-//! Why an importer gets nothing.
+//! Errors of an importer.
 
 use super::{partition::PartitionId, segment::SegId};
 use crate::error::FaultError;
 use thiserror::Error;
 
-/// Why an importer's access, or an attachment, was refused.
+/// An importer's access, or an attachment, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum XpmemError {
     /// The segment was removed, or its owner ended.
     #[error("segment {0:?} is gone")]
@@ -14,16 +15,16 @@ pub enum XpmemError {
         /// The segment.
         SegId,
     ),
-    /// The attachment was detached, or never was.
+    /// The attachment was detached, or never existed.
     #[error("there is no attachment {0}")]
     NoAttachment(
-        /// Its number.
+        /// The number of the attachment.
         u64,
     ),
-    /// The pages are not all of the segment.
+    /// Not all of the pages are in the segment.
     #[error("bytes {0:#x} and beyond are not in the segment")]
     Range(
-        /// First byte from the start of the segment.
+        /// The first byte, from the start of the segment.
         u64,
     ),
     /// The segment may only be read.
@@ -35,9 +36,9 @@ pub enum XpmemError {
     /// The owner's address space refuses the page.
     #[error("byte {at:#x} of the attachment: {why}")]
     Fault {
-        /// From the start of the attachment.
+        /// The byte, from the start of the attachment.
         at: u64,
-        /// What the owner's address space said.
+        /// The error of the owner's address space.
         why: FaultError,
     },
     /// The partition is dead, or was fenced off.
@@ -46,33 +47,34 @@ pub enum XpmemError {
         /// The partition.
         PartitionId,
     ),
-    /// The partition has as many of these as it may have.
+    /// The partition has reached a limit.
     #[error("no more than {0} {1}")]
     Limit(
-        /// So many.
+        /// The limit.
         u64,
-        /// Of what.
+        /// The resource.
         Limited,
     ),
-    /// The owner's host has no memory, or no descriptor, for what is to be lent.
+    /// The owner's host has no memory, or no descriptor, for the memory to be lent.
     #[error("the host refuses the memory: error {0}")]
     Host(
-        /// Its errno.
+        /// The errno of the host.
         i32,
     ),
 }
 
-/// What a partition in another process has only so many of.
+/// A resource of which a partition in another process may have a limited number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Limited {
     /// Attachments at a time.
     Attachments,
-    /// Segments that it made, at a time.
+    /// Segments made of attachments, at a time.
     Segments,
     /// Pages at a time.
     Pages,
-    /// Pieces of memory that it has mapped.
+    /// Pieces of memory that were sent to the partition.
     Memories,
 }
 

@@ -1,39 +1,40 @@
-//! Partitions that had to be cut off.
+//! The record of partitions that had to be cut off.
 
 use super::partition::{Breach, Partition, PartitionId};
 use crate::{addr::VpnRange, sync::Mutex};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
-/// A partition that had to be cut off.
+/// A partition had to be cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Failure {
-    /// It did not answer.
+    /// The partition did not answer.
     #[error(
         "partition {partition:?} has not answered the recall of {range} in {after:?}: it is fenced off"
     )]
     Hung {
-        /// Which one.
+        /// The partition.
         partition: PartitionId,
-        /// What it was asked to clear.
+        /// The pages that it was asked to clear.
         range: VpnRange,
-        /// How long it had.
+        /// The time that it had.
         after: Duration,
     },
-    /// It did what the protocol does not know.
+    /// The partition broke the protocol.
     #[error("partition {partition:?} is fenced off: {breach}")]
     Broke {
-        /// Which one.
+        /// The partition.
         partition: PartitionId,
-        /// What it did.
+        /// The breach.
         breach: Breach,
     },
 }
 
-/// Of failures that nobody asks for, the latest so many are kept.
+/// The number of failures that are kept, the latest ones, until they are taken.
 const MOST: usize = 1024;
 
-/// What nobody has asked for yet.
+/// The failures since they were last taken.
 #[derive(Default)]
 pub(super) struct Failures(Mutex<Vec<Failure>>);
 
@@ -45,7 +46,7 @@ impl Failures {
         }
         all.push(failure);
     }
-    /// Takes over what the partitions say of themselves.
+    /// Adds the breaches that the partitions have recorded.
     pub(super) fn note_breaches(&self, known: &[Arc<Partition>]) {
         for partition in known {
             if let Some(breach) = partition.take_breach() {

@@ -1,4 +1,10 @@
-//! How an importer comes by a page of the owner (`xpmem_fault_handler`).
+//! The fault path of an importer: it looks a page of the owner up, exports its frame, and enters it
+//! in the partition (`xpmem_fault_handler`).
+//!
+//! Recalls are held off twice, but not in between: while the ticket is drawn, so that no recall is
+//! in progress then, and while the page is entered, so that no recall comes before the partition
+//! has heard of it. The look-up itself may open a window of the owner's own, which recalls; held
+//! off, it would wait for itself.
 
 use super::{
     config::XpmemMistake,
@@ -16,39 +22,39 @@ use crate::{
     notifier::{Access, Cached, Permit, Retry, ShadowEntry, ShadowStore},
 };
 
-/// Why a page did not come.
+/// A fault failed.
 pub(super) enum NoPage {
     Refused(FaultError),
     Gone,
-    /// It cannot be put where the partition finds it.
+    /// The page cannot be put where the partition finds it.
     NoPlace(XpmemError),
 }
 
-/// Why a page is not put where the partition finds it.
+/// A page was not put where the partition finds it.
 pub(super) enum NotPut {
-    /// What was looked up does not hold any more.
+    /// The translation is no longer valid: look it up again.
     Again,
-    /// It lies elsewhere: this has it come home first.
+    /// The page is lent elsewhere. The function recalls it, and the fault is tried again.
     #[cfg_attr(not(all(feature = "remote", target_os = "linux")), allow(dead_code))]
     Elsewhere(Box<dyn FnOnce(&mut CallCx<'_>)>),
     #[cfg_attr(not(all(feature = "remote", target_os = "linux")), allow(dead_code))]
     Refused(XpmemError),
 }
 
-/// How a page comes to the partition that faulted on it.
+/// The way of a page to the partition that faulted on it.
 pub(super) trait Delivery {
-    /// Whether a translation for writing is welcome that was asked for reading.
+    /// Returns true if a fault for reading may get a writable translation.
     fn or_writable(&self) -> bool {
         false
     }
-    /// Puts the page where the partition finds it. No window is open over the page, and none opens before the partition
-    /// has been told.
+    /// Puts the page where the partition finds it. No window over the page is open, and none opens
+    /// before [`tell`](Self::tell) has returned.
     fn put(&mut self, cached: &Cached) -> Result<(), NotPut>;
-    /// Tells the partition.
+    /// Tells the partition of its page.
     fn tell(&mut self);
 }
 
-/// To a partition of this process, which finds its entries itself.
+/// The way to a partition of this process, which finds its entries itself.
 pub(super) struct Here;
 
 impl Delivery for Here {
@@ -69,7 +75,7 @@ impl NoPage {
 }
 
 /// A fault of a partition.
-pub(super) struct Wanted<'w> {
+pub(super) struct PageRequest<'w> {
     pub(super) partition: &'w Partition,
     pub(super) of: &'w Segment,
     pub(super) page: Vpn,
@@ -77,39 +83,40 @@ pub(super) struct Wanted<'w> {
 }
 
 impl Owner {
-    /// Exports the page, with a reference, and enters it in the partition, which is told before any window can recall the
-    /// page.
+    /// Exports the page, with a reference, and enters it in the partition. The partition is told
+    /// before any window can recall the page.
     pub(super) fn fault(
         &self,
         cx: &mut CallCx<'_>,
-        wanted: &Wanted<'_>,
+        request: &PageRequest<'_>,
         delivery: &mut dyn Delivery,
     ) -> Result<(), NoPage> {
         let mm = self.mm.upgrade().ok_or(NoPage::Gone)?;
         loop {
-            // Recalls wait while this is held, and this waits for those in progress.
+            // Waits for the recalls in progress, and holds new ones off.
             let blocked = self.keeper.block();
-            let ticket = self.gate.ticket(wanted.page, wanted.access);
+            let ticket = self.gate.ticket(request.page, request.access);
             let ticket = if delivery.or_writable() {
                 ticket.or_writable()
             } else {
                 ticket
             };
             drop(blocked);
-            // Nothing is held here: the look-up may copy the page, and so open a window that recalls.
+            // Holds nothing off: the look-up may copy the page, and so open a window that recalls.
             let pending = mm.resolve(cx, ticket).map_err(NoPage::Refused)?;
             if self.made(XpmemMistake::NoRetry) {
-                let key = (self.id, wanted.page);
-                let _alive = wanted.partition.enter(key, pending.vouch());
+                let key = (self.id, request.page);
+                let _alive = request.partition.enter(key, pending.vouch());
                 return Ok(());
             }
             let blocked = self.keeper.block();
-            // Whoever removes a segment recalls after it has ended.
-            if !wanted.of.is_there() {
+            // A segment ends before its removal recalls, so either this sees the end, or the recall
+            // sees the entry.
+            if !request.of.is_there() {
                 return Err(NoPage::Gone);
             }
             let exported = match pending.admit(cx) {
-                Ok(permit) => self.export(permit, wanted, delivery),
+                Ok(permit) => self.export(permit, request, delivery),
                 Err(Retry::Detached) => return Err(NoPage::Gone),
                 Err(Retry::Busy | Retry::Stale) => Err(NotPut::Again),
             };
@@ -124,28 +131,29 @@ impl Owner {
             crate::sync::thread::yield_now();
         }
     }
-    /// Enters what was looked up, recalls held off.
+    /// Enters an admitted translation; the caller holds recalls off.
     fn export(
         &self,
         permit: Permit<'_, Pages<ShadowEntry>, (), Sleepable>,
-        wanted: &Wanted<'_>,
+        request: &PageRequest<'_>,
         delivery: &mut dyn Delivery,
     ) -> Result<(), NotPut> {
-        let (page, range) = (wanted.page, permit.range());
+        let (page, range) = (request.page, permit.range());
         let guard = match self.config.references {
             References::Unpinned => permit.establish(page),
             References::Pinned => permit.establish_pinned(page),
         };
         let cached = guard.cached(&page).expect("just established");
         if cached.is_writable() && !self.made(XpmemMistake::LostDirty) {
-            // Of what another process stores, nobody tells the frame.
+            // The frame does not notice stores of other processes, so the entry counts as dirty
+            // from the start.
             let entry = ShadowStore::get(guard.store(), &page);
             entry.expect("just established").set_dirty();
         }
         delivery.put(&cached)?;
         self.meter.faulted(range);
-        // A partition that was cut off meanwhile gets nothing; its next access is told so.
-        let alive = wanted.partition.enter((self.id, page), cached);
+        // A partition that was cut off meanwhile gets nothing, and its next access fails.
+        let alive = request.partition.enter((self.id, page), cached);
         drop(guard);
         if alive {
             delivery.tell();

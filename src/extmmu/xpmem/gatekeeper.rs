@@ -1,4 +1,5 @@
-//! Faults against recalls: one number (`n_recall_PFNs`).
+//! The gatekeeper between faults and recalls: a number that is negative while faults hold recalls
+//! off, and positive while recalls keep faults waiting (`n_recall_PFNs`).
 
 use crate::sync::{Condvar, Mutex};
 
@@ -10,14 +11,15 @@ pub(super) struct Gatekeeper {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Negative: that many faults hold recalls off. Positive: that many recalls are in progress.
+    /// Negative: the number of faults that hold recalls off. Positive: the number of recalls in
+    /// progress.
     recalls: i64,
-    /// Recalls that are a window's. The others are the owner's own: it takes a segment back, or what a partition had that
-    /// is gone.
+    /// The number of recalls that belong to windows. The owner begins the others: to take a segment
+    /// back, or the pages of a partition that is gone.
     windows: u64,
 }
 
-/// A fault that holds recalls off.
+/// A fault that holds recalls off until this is dropped.
 pub(super) struct Blocked<'g>(&'g Gatekeeper);
 
 impl Gatekeeper {
@@ -30,11 +32,12 @@ impl Gatekeeper {
         counts.recalls -= 1;
         Blocked(self)
     }
-    /// Waits until no fault is in the way, and keeps new ones waiting (`xpmem_invalidate_PFNs`).
+    /// Waits until no fault holds recalls off, and keeps new faults waiting
+    /// (`xpmem_invalidate_PFNs`).
     pub(super) fn begin_recall(&self) {
         self.begin(0);
     }
-    /// The same, for a window.
+    /// Begins a recall, as [`begin_recall`](Self::begin_recall) does, that belongs to a window.
     pub(super) fn begin_window(&self) {
         self.begin(1);
     }
@@ -46,11 +49,11 @@ impl Gatekeeper {
         counts.recalls += 1;
         counts.windows += windows;
     }
-    /// Lets faults go on.
+    /// Ends a recall: faults go on when no other one is in progress.
     pub(super) fn end_recall(&self) {
         self.end(0);
     }
-    /// The same, after a window.
+    /// Ends a recall that belongs to a window.
     pub(super) fn end_window(&self) {
         self.end(1);
     }
@@ -61,11 +64,11 @@ impl Gatekeeper {
         drop(counts);
         self.changed.notify_all();
     }
-    /// Windows that have begun and not ended.
+    /// Returns the number of windows that have begun and not ended.
     pub(super) fn windows(&self) -> u64 {
         self.counts.lock().windows
     }
-    /// Recalls in progress, or, negative, faults in the way.
+    /// Returns the number of recalls in progress or, negative, of the faults that hold them off.
     pub(super) fn count(&self) -> i64 {
         self.counts.lock().recalls
     }

@@ -1,9 +1,13 @@
-//! What an owner has lent: each page lies in the memory of the segment through which it was asked for, one piece for those
-//! who may write the page, one for those who may read it, and in no other. So a partition that has a segment's memory finds
-//! there what the segment exports, and may write there what it may write.
+//! The ledger of an owner's lent pages: which page lies in which memory.
 //!
-//! A page that is asked for elsewhere comes home first: all who have it where it lies are asked to clear it. Memory that
-//! was sent to a partition is never used again once the partition has gone, since nobody knows who else has it by then.
+//! Each page lies in the memory of the segment through which it was asked for: in one piece for
+//! partitions that may write the page, in another for those that may read it, and in no other. So a
+//! partition that has a segment's memory finds there the pages that the segment exports, and can
+//! write those that it may write.
+//!
+//! A page that is asked for through another segment comes home first: all partitions that have it
+//! where it lies are asked to clear it. Memory that was sent to a partition is never used again
+//! once the partition has gone, since other processes may have it mapped by then (docs/adr/0011).
 
 use super::segment::SegId;
 use crate::{
@@ -14,22 +18,23 @@ use crate::{
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 
-/// Frames that the first piece of memory of a segment has room for; each further one has eight times as much as the one
-/// before, up to [`LARGEST`]. What is not in use of it takes no memory of the host.
+/// The frames for which the first piece of memory of a segment has room. Each further piece has
+/// eight times as much as the one before, up to [`LARGEST`]. Unused room takes no memory of the
+/// host.
 const FIRST: u32 = 64;
 const LARGEST: u32 = 1 << 18;
-/// What reads as the zero page in each piece: nothing is ever lent there.
+/// The slot that reads as the zero page in each piece: nothing is ever lent there.
 const ZERO_SLOT: u32 = 0;
 
-/// Why a page is not lent.
+/// A page was not lent.
 pub(super) enum NotLent {
-    /// It lies there, and must come home first.
+    /// The page lies at this place, and must come home first.
     Elsewhere(Place),
-    /// The host said so.
+    /// The host refused memory.
     Host(io::Error),
 }
 
-/// Everything that an owner has lent, and where.
+/// The pages that an owner has lent, and their memory.
 pub(super) struct Lent {
     machine: Arc<Machine>,
     state: Mutex<State>,
@@ -38,15 +43,15 @@ pub(super) struct Lent {
 #[derive(Default)]
 struct State {
     away: BTreeMap<Vpn, (Pfn, Place)>,
-    /// By segment, and whether those who have it may write.
+    /// By segment, and by the right of its holders to write.
     pieces: BTreeMap<(SegId, bool), Vec<Piece>>,
 }
 
-/// Memory of a segment, and what of it is in use.
+/// A piece of memory of a segment, and its slots in use.
 struct Piece {
     loan: Arc<Loan>,
     slots: u32,
-    /// Slots never used begin here.
+    /// The first slot that was never used.
     next: u32,
     free: Vec<u32>,
 }
@@ -76,11 +81,12 @@ impl Lent {
             state: Mutex::default(),
         }
     }
-    /// Pages that are away.
+    /// Returns the number of lent pages.
     pub(super) fn pages(&self) -> usize {
         self.state.lock().away.len()
     }
-    /// Lends the frame of a page to those who have the memory of the segment; the caller holds recalls off.
+    /// Lends the frame of a page to the holders of the segment's memory. The caller holds recalls
+    /// off; `lender` makes the lender of a new piece of memory.
     ///
     /// # Errors
     ///
@@ -121,7 +127,8 @@ impl Lent {
         away.insert(page, (pfn, place.clone()));
         Ok(place)
     }
-    /// Takes home what is away of the range. Whoever could use it in good faith has given it back.
+    /// Takes the lent pages of the range home. The holders that follow the protocol have cleared
+    /// them; the others lose them now.
     pub(super) fn take_home(&self, range: VpnRange) {
         let mut state = self.state.lock();
         while let Some((&page, _)) = state.away.range(range.start()..range.end()).next() {
@@ -134,11 +141,11 @@ impl Lent {
             }
         }
     }
-    /// Takes home what an owner lent that is gone: of it, nobody has anything.
+    /// Takes a page home whose owner has ended, so that it is in no ledger.
     pub(super) fn take_from_nobody(&self, pfn: Pfn, place: &Place) {
         self.machine.mem().take_home(pfn, place);
     }
-    /// The segment is gone: so is its memory.
+    /// Ends the memory of a segment that is gone.
     pub(super) fn end(&self, segment: SegId) {
         let mut state = self.state.lock();
         for writable in [false, true] {
@@ -146,7 +153,7 @@ impl Lent {
             gone.iter().flatten().for_each(|piece| piece.loan.end());
         }
     }
-    /// Ends memory, and says which pages are still away there.
+    /// Ends pieces of memory, and returns the pages that still lie there.
     pub(super) fn abandon(&self, loans: &[Arc<Loan>]) -> Vec<VpnRange> {
         let is_of = |loan: &Arc<Loan>| loans.iter().any(|l| Arc::ptr_eq(l, loan));
         let mut state = self.state.lock();
@@ -168,7 +175,7 @@ impl Lent {
     }
 }
 
-/// A slot of the pieces, with one made for it if need be.
+/// Returns a free slot of the pieces, and adds a piece if all are full.
 fn free_slot(
     lender: &dyn Fn() -> Box<dyn Lender>,
     pieces: &mut Vec<Piece>,

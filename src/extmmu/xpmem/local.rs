@@ -1,4 +1,4 @@
-//! A partition that is a thread of this process.
+//! Partitions that are threads of this process.
 
 use super::partition::{Link, Manners, Partition, PartitionId, Recall};
 use crate::sync::{
@@ -8,7 +8,7 @@ use crate::sync::{
 use std::sync::{Arc, Weak};
 
 impl Partition {
-    /// A partition, alive.
+    /// Creates a partition with a thread that answers its recalls.
     ///
     /// # Panics
     ///
@@ -17,29 +17,30 @@ impl Partition {
         let (recalls, asked) = channel();
         Arc::new_cyclic(|partition| {
             let partition = Weak::clone(partition);
-            // It ends when the partition goes, and with it the other end of the channel.
+            // The thread ends when the partition is dropped, and with it the other end of the
+            // channel.
             let _detached = thread::spawn(move || answer(&partition, &asked));
             Self::with_link(id, Box::new(Thread(recalls)))
         })
     }
-    /// Sets how it answers from now on.
+    /// Sets the manner of answering from now on.
     pub fn set_manners(&self, manners: Manners) {
         self.state.lock().manners = manners;
     }
 }
 
-/// The way to the partition's thread.
+/// The link to the partition's thread.
 struct Thread(Sender<Recall>);
 
 impl Link for Thread {
     fn ask(&self, recall: Recall) -> bool {
         self.0.send(recall).is_ok()
     }
-    /// Its entries are only reached through the partition, which is cut off.
+    /// The entries are reached only through the partition, which is cut off.
     fn fence(&self) {}
 }
 
-/// The partition's thread.
+/// Answers recalls, on the partition's thread.
 fn answer(partition: &Weak<Partition>, asked: &Receiver<Recall>) {
     while let Ok(recall) = asked.recv() {
         let Some(partition) = partition.upgrade() else {

@@ -1,14 +1,16 @@
-//! XPmem: memory of a process that other partitions map, who have to acknowledge before a page may go.
+//! XPmem: memory of a process that other partitions map, and that they must give back before a page
+//! goes.
 //!
-//! Its callbacks sleep, so it lives on sleepable windows alone and refuses the others. The rules are those of the driver
-//! that was posted with the notifiers in 2008:
+//! Its callbacks sleep, so it is called for sleepable windows alone and refuses the others. The
+//! rules are those of the driver that was posted with the notifiers in 2008:
 //!
-//! * the owner keeps a table of the frames that it has exported, each with a reference;
-//! * a window first waits until no fault is between its look-up and its entry, and keeps new ones waiting until its end;
-//! * then it recalls the range: every partition that has a page of it is asked to clear its entries, and must answer; only
-//!   then the references are given up;
-//! * a fault counts as in the way of windows only before and after it looks the page up: the look-up itself may copy the
-//!   page, which opens a window of the owner's own.
+//! * The owner keeps a table of the frames that it has exported, each with a reference.
+//! * A window first waits until no fault is between its look-up and its entry, and keeps new ones
+//!   waiting until its end.
+//! * Then it recalls the range: every partition that has a page of it is asked to clear its
+//!   entries, and must answer. Only then the references are given up.
+//! * A fault holds windows off before and after its look-up, not during it: the look-up itself may
+//!   copy the page, which opens a window of the owner's own.
 //!
 //! ```text
 //! window                          fault of an importer
@@ -20,25 +22,26 @@
 //! end                             block recalls; ticket is stale: again
 //! ```
 //!
-//! A partition that dies has answered. One that hangs has until the deadline; then it is fenced off, which is as good as
-//! dead, and [`Owner::failures`] says so.
+//! The death of a partition counts as its answer. A partition that hangs has until the deadline;
+//! then it is fenced off, which is as good as dead, and [`Owner::failures`] reports it.
 //!
-//! | file | |
+//! | file | holds |
 //! | --- | --- |
-//! | `owner` | segments, the frame table, what a window does |
-//! | `config` | how an owner behaves |
-//! | `error` | why an importer gets nothing |
-//! | `failure` | partitions that had to be cut off |
-//! | `fault` | how an importer comes by a page |
-//! | `pages` | a table by page |
-//! | `gatekeeper` | faults against recalls |
-//! | `partition` | what an owner knows of a partition: entries, answers, death |
-//! | `lent` | which page lies in which memory (feature `remote`) |
-//! | `local` | a partition that is a thread of this process |
-//! | `remote` | one that is another process (feature `remote`, on Linux) |
-//! | `segment` | what is exported, and its names |
-//! | `serial` | numbers |
-//! | `attachment` | what an importer holds |
+//! | `serial` | serial numbers of owners, segments and attachments |
+//! | `pages` | a table by page, 64 pages to a group |
+//! | `segment` | segments, and their names |
+//! | `partition` | a partition as its owner sees it: entries, owed answers, death |
+//! | `local` | partitions that are threads of this process |
+//! | `error` | errors of an importer |
+//! | `failure` | the record of partitions that were cut off |
+//! | `config` | the configuration of an owner, and mistakes made on purpose |
+//! | `gatekeeper` | faults hold recalls off, recalls keep faults waiting |
+//! | `lent` | the ledger of lent pages (feature `remote`, on Linux) |
+//! | `owner` | the driver: segments, the frame table, the callbacks |
+//! | `fault` | the fault path of an importer |
+//! | `attachment` | attachments, and accesses through them |
+//! | `remote` | partitions that are other processes (feature `remote`, on Linux) |
+//! | `models` | loom models of the gatekeeper |
 
 mod attachment;
 mod config;

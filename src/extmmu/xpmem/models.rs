@@ -1,4 +1,4 @@
-//! Loom model of a recall against a fault: who is counted in keeps the other out.
+//! Loom model of a recall against a fault: each, once counted in, keeps the other out.
 
 use super::gatekeeper::Gatekeeper;
 use crate::notifier::models::run;
@@ -9,11 +9,11 @@ use std::sync::Arc;
 struct Shared {
     keeper: Gatekeeper,
     frame: AtomicU64,
-    /// What the partition has.
+    /// The entry of the partition.
     remote: Mutex<Option<u64>>,
 }
 
-/// The mistake: the fault lets recalls go on before it has entered what it looked up.
+/// The mistake: the fault lets recalls go on before it has entered its page.
 fn recall_against_fault(mistake: bool) {
     let shared = Arc::new(Shared::default());
     let s = Arc::clone(&shared);
@@ -38,7 +38,7 @@ fn recall_against_fault(mistake: bool) {
     assert_eq!(shared.keeper.count(), 0);
 }
 
-/// Two recalls and a fault: a wake-up lost would be a deadlock, which loom finds.
+/// Two recalls and a fault. A lost wake-up would be a deadlock, which loom finds.
 fn nobody_sleeps_on() {
     let shared = Arc::new(Shared::default());
     let threads: Vec<_> = (0..2)

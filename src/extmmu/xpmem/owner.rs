@@ -1,4 +1,8 @@
-//! The owner of exported memory: segments, the frame table, and what a window does.
+//! The owner of exported memory, which is the driver: segments, the frame table, and the callbacks.
+//!
+//! A window has two passes. The first posts the recalls, so that the recalls of all owners are on
+//! their way before the first is waited for. The second waits for the answers, takes lent pages
+//! home, and only then gives the references up.
 
 use super::{
     config::{OwnerConfig, XpmemMistake},
@@ -33,7 +37,7 @@ pub struct Owner {
     pub(super) mm: Weak<Mm>,
     pub(super) id: u64,
     pub(super) config: OwnerConfig,
-    /// The frames exported, by page; each entry has a reference.
+    /// The exported frames, by page; each entry has a reference.
     pub(super) gate: Gate<Pages<ShadowEntry>, (), Sleepable>,
     pub(super) keeper: Gatekeeper,
     pub(super) segments: RwLock<BTreeMap<SegId, Arc<Segment>>>,
@@ -42,13 +46,13 @@ pub struct Owner {
     pub(super) meter: Meter,
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) lent: super::lent::Lent,
-    /// Partitions in other processes.
+    /// The number of partitions in other processes.
     #[cfg(all(feature = "remote", target_os = "linux"))]
     pub(super) seats: Arc<crate::sync::AtomicUsize>,
 }
 
 impl Owner {
-    /// Puts an owner on the chain of an address space.
+    /// Registers an owner on an address space.
     pub fn attach(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,
@@ -82,7 +86,8 @@ impl Owner {
         self.segments.write().insert(id, segment);
         id
     }
-    /// Takes a segment back: importers clear it, and those of segments made of it, then it is gone (`xpmem_remove`).
+    /// Takes a segment back (`xpmem_remove`): when this returns, no importer has an entry of its
+    /// pages, through this segment or one made of it.
     ///
     /// # Errors
     ///
@@ -92,13 +97,13 @@ impl Owner {
         let gone = gone.ok_or(XpmemError::NoSegment(id))?;
         gone.end();
         let range = gone.range;
-        // Nobody finds the segment any more. Who has pages of it gives them back; other segments fault them anew.
+        // No fault finds the segment from here on. Other segments over these pages fault them anew.
         self.take_back(cx, range);
         #[cfg(all(feature = "remote", target_os = "linux"))]
         self.lent.end(id);
         Ok(())
     }
-    /// Recalls pages that no window is about.
+    /// Recalls pages without a window.
     pub(super) fn take_back<R: Below<rank::Gate>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -110,8 +115,8 @@ impl Owner {
         self.gate.lock(cx).forget_range(range, |()| ());
         self.keeper.end_recall();
     }
-    /// What was lent to other processes comes home, whatever these go on doing with the memory where it was: all who could
-    /// use it in good faith have answered.
+    /// Takes the lent pages of the range home, whatever other processes go on doing with the memory
+    /// where they were: those that follow the protocol have answered.
     fn take_home(&self, range: VpnRange) {
         #[cfg(all(feature = "remote", target_os = "linux"))]
         self.lent.take_home(range);
@@ -121,30 +126,31 @@ impl Owner {
         let segments = self.segments.read();
         segments.get(&id).cloned().ok_or(XpmemError::NoSegment(id))
     }
-    /// What it had to pay so far.
+    /// Returns the counts of windows, faults and retries so far.
     pub fn bill(&self) -> Bill {
         self.meter.bill()
     }
-    /// What keeps its bill.
+    /// Returns the meter that keeps the [`Bill`].
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
-    /// Frames exported now, each with a reference.
+    /// Returns the number of exported frames, each with a reference.
     pub fn exported(&self, cx: &mut CallCx<'_>) -> usize {
         self.gate.lock(cx).store().len()
     }
-    /// Recalls in progress; negative: faults that hold them off.
+    /// Returns the number of recalls in progress or, negative, of the faults that hold them off.
     pub fn recalls(&self) -> i64 {
         self.keeper.count()
     }
-    /// Partitions that had to be fenced off since the last call; the latest 1024 of them.
+    /// Returns the partitions that had to be fenced off since the last call; the latest 1024 of
+    /// them.
     pub fn failures(&self) -> Vec<Failure> {
         self.failures.note_breaches(&self.partitions.read());
         self.failures.take()
     }
     pub(super) fn introduce(&self, partition: &Arc<Partition>) {
         let mut known = self.partitions.write();
-        // Those that come and go must not be kept for what they did.
+        // Partitions that come and go are not kept for the sake of their breaches.
         self.failures.note_breaches(&known);
         known.retain(|p| !p.is_cut_off());
         if !known.iter().any(|p| Arc::ptr_eq(p, partition)) {
@@ -154,7 +160,7 @@ impl Owner {
     pub(super) fn made(&self, mistake: XpmemMistake) -> bool {
         self.config.mistake == Some(mistake)
     }
-    /// Has every partition clear the range, and waits for all answers.
+    /// Recalls the range from every partition, and waits for all answers.
     fn recall(&self, range: VpnRange) {
         self.collect(self.post(range));
     }
@@ -189,7 +195,7 @@ impl Owner {
             }
         }
     }
-    /// A window begins.
+    /// Begins a window, and posts its recalls.
     fn begin(&self, range: VpnRange) -> Option<Posted> {
         self.meter.begin(range);
         self.keeper.begin_window();
@@ -199,7 +205,7 @@ impl Owner {
         );
         if silent { None } else { self.post(range) }
     }
-    /// All partitions have answered: references go.
+    /// Waits for the answers to a window's recalls, and gives the references up.
     fn finish<'i>(
         &self,
         mut cx: CallbackCx<'_>,
@@ -209,7 +215,7 @@ impl Owner {
         let range = inv.range();
         self.collect(posted);
         self.take_home(range);
-        // References go after the answers.
+        // After the answers: no partition has an entry any more when the references go.
         let ack = self.gate.exclude_with(&mut cx, inv, |(), zapped, _| {
             let pages = zapped.entries().iter().map(ShadowEntry::range);
             self.meter.dropped_all(pages);
@@ -221,7 +227,7 @@ impl Owner {
     }
 }
 
-/// Recalls that are on their way.
+/// Recalls on their way.
 struct Posted {
     range: VpnRange,
     asked: Vec<(Arc<Partition>, u64)>,
@@ -277,7 +283,8 @@ impl ExternalMmu for Owner {
     }
 }
 
-/// An exported frame is recalled by its number, with the frame locked: for machines that tell drivers by frame.
+/// For machines that call drivers by frame: recalls an exported frame by its number, with the frame
+/// locked.
 impl RmapNotifier for Owner {
     fn invalidate_frame(&self, mut cx: FolioCx<'_>, pfn: crate::addr::Pfn) {
         let mut pages = Vec::new();

@@ -1,4 +1,5 @@
-//! Something for each of many pages, 64 of them together: what is done to a range costs what the range holds.
+//! A sparse table by page, 64 pages to a group. An operation on a range costs as much as the range
+//! has values, not as many pages.
 
 use crate::{
     addr::{Vpn, VpnRange},
@@ -6,11 +7,11 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// Pages that lie together.
+/// The number of pages in a group.
 const GROUP: u64 = 64;
 
 struct Group<T> {
-    /// A bit for each slot that is in use.
+    /// A bit for each slot in use.
     present: u64,
     slots: [Option<T>; GROUP as usize],
 }
@@ -43,7 +44,7 @@ fn slot(page: Vpn) -> usize {
     usize::try_from(page.0 % GROUP).expect("small")
 }
 
-/// The bits of the group that are in a range.
+/// Returns the bits of a group that are in a range.
 fn mask(group: u64, range: VpnRange) -> u64 {
     let first = group * GROUP;
     let below = |at: Vpn| match at.0.saturating_sub(first) {
@@ -53,25 +54,25 @@ fn mask(group: u64, range: VpnRange) -> u64 {
     below(range.end()) & !below(range.start())
 }
 
-/// The places of the bits that are set.
+/// Iterates over the places of the bits that are set.
 fn places(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let place = bits.trailing_zeros() as usize;
-        // Takes the lowest bit away.
+        // Clears the lowest bit.
         bits &= bits.wrapping_sub(1);
         (place < 64).then_some(place)
     })
 }
 
 impl<T> Pages<T> {
-    /// Pages that have something.
+    /// Returns the number of pages with a value.
     pub(super) fn len(&self) -> usize {
         self.len
     }
     pub(super) fn get(&self, page: Vpn) -> Option<&T> {
         self.groups.get(&(page.0 / GROUP))?.slots[slot(page)].as_ref()
     }
-    /// Returns what the page had.
+    /// Sets the value of a page, and returns the old one.
     pub(super) fn put(&mut self, page: Vpn, value: T) -> Option<T> {
         let group = self.groups.entry(page.0 / GROUP).or_default();
         group.present |= 1 << slot(page);
@@ -84,18 +85,19 @@ impl<T> Pages<T> {
         let groups = self.groups.range(first..=last);
         groups.map(move |(nth, group)| (&**group, group.present & mask(*nth, range)))
     }
-    /// Whether a page of the range has something.
+    /// Returns true if a page of the range has a value.
     pub(super) fn any_in(&self, range: VpnRange) -> bool {
         self.groups_in(range).any(|(_, bits)| bits != 0)
     }
-    /// Shows what the pages of the range have, in their order.
+    /// Calls `visit` with the values of the range's pages, in ascending order.
     pub(super) fn show(&self, range: VpnRange, visit: &mut dyn FnMut(&T)) {
         for (group, bits) in self.groups_in(range) {
             let values = places(bits).filter_map(|place| group.slots[place].as_ref());
             values.for_each(&mut *visit);
         }
     }
-    /// Takes out what the pages of the range have; `taken` is told how many come next, and gets them.
+    /// Removes the values of the range's pages. `taken` is called for each group, with the number
+    /// of its values and an iterator over them.
     pub(super) fn take_in(
         &mut self,
         range: VpnRange,
@@ -123,7 +125,7 @@ impl<T> Pages<T> {
     }
 }
 
-/// The frame table: entries of one page each, by their page.
+/// The frame table of an owner: entries of one page each, by page.
 impl ShadowStore for Pages<ShadowEntry> {
     type Key = Vpn;
     fn insert(&mut self, page: Vpn, entry: ShadowEntry) -> RemovedEntries {

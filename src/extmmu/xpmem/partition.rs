@@ -1,5 +1,8 @@
-//! What an owner knows of a partition: the entries that only it can clear, and the answers that it owes. The same for a
-//! thread of this process and for another process; between the two differs how the question travels.
+//! A partition as its owner sees it: the entries that only the partition can clear, and the answers
+//! that it owes.
+//!
+//! This part is common to partitions that are threads of this process and to those that are other
+//! processes. The two differ in the [`Link`] over which questions travel.
 
 use super::pages::Pages;
 use crate::{
@@ -14,18 +17,18 @@ use std::{
 };
 use thiserror::Error;
 
-/// Nobody is waited for longer: from here on the clock may have no number.
+/// The longest time to wait for an answer: a later deadline may be beyond the clock.
 pub(super) const LONGEST: Duration = Duration::from_secs(1 << 32);
 
-/// Names a partition.
+/// The name of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartitionId(pub u32);
 
-/// Which owner, and which of his pages.
+/// An owner, and one of its pages.
 pub(super) type Key = (u64, Vpn);
 
-/// Clear these, and answer with the serial number.
+/// The demand to clear a range, to be answered with the serial number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recall {
     pub(super) serial: u64,
@@ -33,16 +36,17 @@ pub(super) struct Recall {
     pub(super) range: VpnRange,
 }
 
-/// How an owner's questions reach a partition.
+/// The way of an owner's questions to a partition.
 pub(super) trait Link: Send + Sync {
-    /// Puts a question; `false` if nobody is there to hear it.
+    /// Sends a question. Returns false if there is no one at the other end.
     fn ask(&self, recall: Recall) -> bool;
-    /// Nothing more is heard of the partition or told to it. Its entries are worth nothing: they lead through the
-    /// [`Partition`], or to memory that the pages are taken home from before anything else happens to them.
+    /// Cuts the link in both directions. The entries of the partition are worth nothing from then
+    /// on: they lead through the [`Partition`], or to memory that pages leave before anything else
+    /// happens to them.
     fn fence(&self);
 }
 
-/// How a partition answers recalls.
+/// The manner in which a partition answers recalls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Manners {
     /// At once.
@@ -54,33 +58,34 @@ pub enum Manners {
     Twice,
     /// Never.
     Hangs,
-    /// It dies of the question.
+    /// The partition dies of the question.
     Dies,
-    /// It answers without having cleared anything: a mistake, to see it found.
+    /// Without having cleared anything: a mistake, for a test that must find it.
     Lies,
 }
 
-/// What a partition did that the protocol does not know. It is fenced off for it.
+/// A breach of the protocol, for which a partition is fenced off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Breach {
-    /// It answered a recall twice, or one that it was never asked.
+    /// The partition answered a recall twice, or one that was never sent.
     #[error("it answered recall {0}, which it did not owe")]
     NotOwed(
-        /// The number that it gave.
+        /// The serial number of the answer.
         u64,
     ),
-    /// It sent what is no message.
+    /// The partition sent bytes that are no message.
     #[error("it sent what is no message")]
     Garbage,
-    /// It asked on, with more questions open than it was told that it may have.
+    /// The partition asked more questions at a time than it may.
     #[error("it asked more than {0} questions at once")]
     TooMany(
-        /// What it may have.
+        /// The limit.
         usize,
     ),
 }
 
-/// The entries of each owner, sorted by him: few, mostly one.
+/// The entries of each owner, sorted by owner: few, mostly one.
 #[derive(Default)]
 pub(super) struct ByOwner(SmallVec<[(u64, Pages<Cached>); 1]>);
 
@@ -109,7 +114,7 @@ impl ByOwner {
 pub(super) struct State {
     pub(super) entries: ByOwner,
     pub(super) manners: Manners,
-    /// Recalls that are not answered.
+    /// The recalls that are not answered.
     owed: BTreeMap<u64, Recall>,
     next: u64,
     cut_off: bool,
@@ -117,7 +122,8 @@ pub(super) struct State {
     breach: Option<Breach>,
 }
 
-/// A partition of the machine, as an owner sees it. One of this process has a thread of its own that answers recalls.
+/// A partition of the machine, as an owner sees it. One of this process has a thread of its own
+/// that answers recalls.
 pub struct Partition {
     id: PartitionId,
     pub(super) state: Mutex<State>,
@@ -125,12 +131,12 @@ pub struct Partition {
     link: Box<dyn Link>,
 }
 
-/// How a recall ended.
+/// The end of a recall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// All is cleared, by the partition or by its death.
+    /// All entries are cleared, by the partition or by its death.
     Cleared,
-    /// It has not answered, and is fenced off now.
+    /// The partition has not answered in time, and is fenced off now.
     Fenced,
 }
 
@@ -143,17 +149,17 @@ impl Partition {
             link,
         }
     }
-    /// Its name.
+    /// Returns the name.
     pub fn id(&self) -> PartitionId {
         self.id
     }
-    /// Ends it: its entries are gone, and what it owes counts as answered.
+    /// Kills the partition: its entries are gone, and the answers that it owes count as given.
     pub fn kill(&self) {
         self.state.lock().cut_off = true;
         self.link.fence();
         self.died();
     }
-    /// It is gone, whoever ended it.
+    /// Records the death of the partition, by whatever cause.
     pub(super) fn died(&self) {
         let mut state = self.state.lock();
         state.cut_off = true;
@@ -162,7 +168,7 @@ impl Partition {
         drop(state);
         self.answered.notify_all();
     }
-    /// It did what the protocol does not know.
+    /// Records a breach of the protocol, and kills the partition.
     pub(super) fn broke(&self, breach: Breach) {
         self.state.lock().breach.get_or_insert(breach);
         self.kill();
@@ -170,20 +176,20 @@ impl Partition {
     pub(super) fn take_breach(&self) -> Option<Breach> {
         self.state.lock().breach.take()
     }
-    /// Whether it is dead or fenced off.
+    /// Returns true if the partition is dead or fenced off.
     pub fn is_cut_off(&self) -> bool {
         self.state.lock().cut_off
     }
-    /// Entries that it could use now.
+    /// Returns the number of entries that the partition could use now.
     pub fn entries(&self) -> usize {
         let state = self.state.lock();
         state.entries.len()
     }
-    /// Answers that it has given, those too many among them.
+    /// Returns the number of answers that came, superfluous ones included.
     pub fn answers(&self) -> u64 {
         self.state.lock().answers
     }
-    /// Enters a page; `false` if the partition is cut off.
+    /// Enters a page. Returns false if the partition is cut off.
     pub(super) fn enter(&self, (owner, page): Key, cached: Cached) -> bool {
         let mut state = self.state.lock();
         if !state.cut_off {
@@ -211,8 +217,9 @@ impl Partition {
             pages.show(range, visit);
         }
     }
-    /// Asks for pages of an owner to be cleared; `None` if it has none of them. The answer is waited for by
-    /// [`wait`](Self::wait): all partitions are asked before the first is waited for.
+    /// Asks the partition to clear pages of an owner. Returns the serial number for
+    /// [`wait`](Self::wait), or `None` if the partition has none of the pages. A window asks all
+    /// partitions before it waits for the first.
     pub(super) fn ask(&self, owner: u64, range: VpnRange) -> Option<u64> {
         let mut state = self.state.lock();
         let pages = state.entries.of(owner);
@@ -233,11 +240,12 @@ impl Partition {
         }
         Some(serial)
     }
-    /// An answer has come. What a dead partition says is not heard.
+    /// Accepts an answer. Answers of a dead partition are ignored.
     ///
     /// # Errors
     ///
-    /// [`Breach::NotOwed`]: it was not asked, or had answered already. It is to be told by [`broke`](Self::broke).
+    /// [`Breach::NotOwed`]: the recall was never sent, or answered already. The caller reports it
+    /// with [`broke`](Self::broke).
     pub(super) fn answer(&self, serial: u64, cleared: bool) -> Result<(), Breach> {
         let mut state = self.state.lock();
         if state.cut_off {
@@ -253,8 +261,8 @@ impl Partition {
         self.answered.notify_all();
         Ok(())
     }
-    /// Waits for an answer, or for the death of who owes it. After the deadline the partition is fenced off: whatever
-    /// its threads do, they reach nothing any more.
+    /// Waits for an answer, or for the death of the partition. After the deadline the partition is
+    /// fenced off: its threads reach nothing from then on.
     pub(super) fn wait(&self, serial: u64, deadline: Instant) -> Answer {
         let mut state = self.state.lock();
         while state.owed.contains_key(&serial) {

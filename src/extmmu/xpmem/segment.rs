@@ -1,4 +1,4 @@
-//! Exported memory, and its names.
+//! Segments: exported memory, and its names.
 
 use crate::{
     addr::VpnRange,
@@ -7,12 +7,14 @@ use crate::{
 };
 use std::fmt;
 
-/// Names a segment of some owner. Whoever knows the name may attach the segment: it cannot be guessed, since half of it is
-/// drawn by the host (with the `remote` feature; without it no name leaves the process).
+/// The name of a segment of some owner.
+///
+/// A process that knows the name may attach the segment. A name cannot be guessed, since the host
+/// draws half of it at random (with the `remote` feature; without it no name leaves the process).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 pub struct SegId {
-    /// In the order in which segments are made.
+    /// Ascending in the order in which segments are made.
     serial: u64,
     secret: u64,
 }
@@ -24,11 +26,11 @@ impl SegId {
             secret: secret(),
         }
     }
-    /// The number, to tell it to another process that may attach the segment.
+    /// Returns the name as a number, for another process that may attach the segment.
     pub fn number(self) -> u128 {
         u128::from(self.serial) << 64 | u128::from(self.secret)
     }
-    /// The segment of that number; whether there is one shows when it is attached.
+    /// Returns the name for a number. The segment need not exist: attaching it shows.
     #[allow(clippy::cast_possible_truncation, reason = "each half by itself")]
     pub fn from_number(number: u128) -> Self {
         Self {
@@ -42,7 +44,7 @@ impl SegId {
 fn secret() -> u64 {
     let mut bytes = [0; 8];
     let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    // So few bytes come whole, and at once, from the time on when the host is up.
+    // So few bytes come whole, and at once, as soon as the host has booted.
     assert_eq!(drawn, Ok(bytes.len()), "the host draws numbers");
     u64::from_ne_bytes(bytes)
 }
@@ -51,21 +53,21 @@ fn secret() -> u64 {
     0
 }
 
-/// The secret is not told: what is printed is read by others than the partition.
+/// Without the secret: output is read by others than the partition.
 impl fmt::Debug for SegId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SegId({})", self.serial)
     }
 }
 
-/// Exported memory.
+/// An exported range.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Until it is taken back, or the owner ends.
+    /// Cleared when the segment is taken back, or the owner ends.
     is_there: AtomicBool,
     pub(super) range: VpnRange,
     pub(super) access: Access,
-    /// The attachment that it was made of, if its memory is somebody else's.
+    /// The attachment that it was made of, if its memory belongs to another owner.
     pub(super) parent: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers that owners, segments and attachments are told apart by.
+//! Serial numbers, unique in the process, of owners, segments and attachments.
 
 use crate::sync::IdSource;
 

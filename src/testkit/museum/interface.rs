@@ -1,12 +1,11 @@
 //! What a specimen shows to the chain and to the kit.
 
 use super::specimen::{Flaw, Specimen};
-use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
-
 use crate::{
-    addr::{PAGE_SIZE, Vpn, VpnRange},
-    mm::Mm,
-    notifier::{Access, Ack, AgeKind, ExternalMmu, Invalidation, Translation, WouldBlock},
+    driver::{
+        Access, Ack, AgeKind, AtomicCallbackCx, CallCx, CallbackCx, Invalidation, Mm, PAGE_SIZE,
+        SpinningMmu, Translation, Vpn, VpnRange,
+    },
     testkit::device::{Declared, Device, Refused},
 };
 
@@ -52,18 +51,10 @@ impl Device for Specimen {
     }
 }
 
-impl ExternalMmu for Specimen {
-    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+impl SpinningMmu for Specimen {
+    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
         self.begin(inv.range(), inv.event());
         self.gate.exclude(cx, inv, |(), _, _| ())
-    }
-    fn try_invalidate_start<'i>(
-        &self,
-        cx: AtomicCallbackCx<'_>,
-        inv: Invalidation<'i>,
-    ) -> Result<Ack<'i>, WouldBlock> {
-        self.begin(inv.range(), inv.event());
-        Ok(self.gate.exclude(cx, inv, |(), _, _| ()))
     }
     fn invalidate_end(&self, _cx: AtomicCallbackCx<'_>, range: VpnRange) {
         self.end(range);

@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: no method named `pfn` found for struct `emmu::notifier::Pending<'g, G>` in the current scope
+//@ contains: no method named `pfn` found for struct `emmu::driver::Pending<'g, G>` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

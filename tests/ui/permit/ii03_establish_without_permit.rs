@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: no method named `establish` found for struct `emmu::notifier::GateGuard<'p, S, T, C>` in the current scope
+//@ contains: no method named `establish` found for struct `emmu::driver::GateGuard<'p, S, T, C>` in the current scope
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

@@ -1,4 +1,5 @@
-//! What a remote partition has, what it asks, and what it answers.
+//! The remote side of a connection: the entries of a partition, its open questions, and the thread
+//! that hears the owner.
 
 use super::{
     error::RemoteError,
@@ -19,10 +20,10 @@ use std::{
     thread,
 };
 
-/// What a partition has at the other end of its socket; its attachments have it as well.
-pub(super) struct Inner {
+/// The partition's end of a socket, shared with its attachments.
+pub(super) struct Connection {
     pub(super) id: PartitionId,
-    /// That many questions may be open at a time.
+    /// The limit of open questions, as the owner sent it.
     pub(super) questions: usize,
     pub(super) stream: Arc<UnixStream>,
     /// Held while a message is written.
@@ -35,28 +36,29 @@ pub(super) struct Inner {
 pub(super) struct State {
     pub(super) memories: BTreeMap<u64, SharedMemory>,
     pub(super) entries: BTreeMap<u64, Grant>,
-    /// What was asked, and the reply once it has come.
+    /// The open questions by token, each with its reply once that has come.
     pub(super) asked: HashMap<u64, Option<Result<Reply, XpmemError>>>,
-    /// Pages that came and have not been used by who asked for them.
+    /// By token, pages that came and that the asking thread has not used yet.
     pub(super) unused: HashMap<u64, u64>,
     pub(super) next: u64,
     pub(super) manners: Manners,
     pub(super) closed: bool,
 }
 
-impl Inner {
+impl Connection {
     fn send(&self, message: &ToOwner) -> io::Result<()> {
         let _alone = self.writing.lock();
         send(&self.stream, message)
     }
-    /// Asks the owner, and waits for his reply.
+    /// Asks the owner, and waits for the reply.
     pub(super) fn ask(&self, request: Request) -> Result<Reply, RemoteError> {
         self.ask_with_token(request).map(|(_, reply)| reply)
     }
-    /// The same; a page that comes must be used under that token.
+    /// Asks the owner, and waits for the reply. A page that comes must be used under the token
+    /// returned.
     pub(super) fn ask_with_token(&self, request: Request) -> Result<(u64, Reply), RemoteError> {
         let mut state = self.state.lock();
-        // More at once would end the partition.
+        // The owner cuts off a partition that asks more at a time.
         while state.asked.len() >= self.questions && !state.closed {
             self.replied.wait(&mut state);
         }
@@ -81,7 +83,7 @@ impl Inner {
             self.replied.wait(&mut state);
         }
     }
-    /// Hears what the owner says, until he is gone.
+    /// Hears messages of the owner until the connection ends.
     pub(super) fn hear(&self, mut messages: Messages) {
         while let Ok(message) = messages.next() {
             let fine = match message {
@@ -106,17 +108,17 @@ impl Inner {
         drop(state);
         self.replied.notify_all();
     }
-    /// Takes a piece of memory; `false` if it was there already.
+    /// Maps a piece of memory. Returns false if the number is in use.
     fn map(&self, id: u64, memory: SharedMemory) -> bool {
         self.state.lock().memories.insert(id, memory).is_none()
     }
-    /// Gives a piece of memory up, and what it has there; `false` if it was never there.
+    /// Unmaps a piece of memory, and drops the entries in it. Returns false if it was not mapped.
     fn unmap(&self, id: u64) -> bool {
         let mut state = self.state.lock();
         state.entries.retain(|_, grant| grant.memory != id);
         state.memories.remove(&id).is_some()
     }
-    /// Takes a reply; `false` if it makes no sense.
+    /// Takes a reply. Returns false if it breaks the protocol.
     fn take(&self, token: u64, reply: Result<Reply, XpmemError>) -> bool {
         let mut state = self.state.lock();
         if let Ok(Reply::Page(grant)) = reply {
@@ -140,7 +142,7 @@ impl Inner {
         self.replied.notify_all();
         true
     }
-    /// Clears entries and answers; `false` if it is to die of it.
+    /// Clears entries and answers a recall. Returns false if the partition is to die of the recall.
     fn clear(&self, serial: u64, start: u64, end: u64) -> bool {
         let manners = self.state.lock().manners;
         match manners {
@@ -150,8 +152,10 @@ impl Inner {
             _ => {}
         }
         if manners != Manners::Lies {
-            // Accesses run under this lock: none is in progress when the answer goes. Who asked for a page uses it once before
-            // it goes, and is on the way: so those who take a page from each other all get on.
+            // Accesses hold this lock, so none is in progress when the answer goes. A page that a
+            // thread has asked for is used once before it is cleared: the thread is on its way.
+            // Without that, partitions that take a page from each other could go on for ever
+            // without an access.
             let mut state = self.state.lock();
             while state
                 .unused
@@ -167,7 +171,7 @@ impl Inner {
     }
 }
 
-impl std::fmt::Debug for Inner {
+impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RemotePartition")
             .field("id", &self.id)

@@ -1,29 +1,31 @@
-//! Why a remote partition gets nothing.
+//! Errors of a remote partition.
 
 use super::wire::{NoMessage, VERSION};
 use crate::extmmu::xpmem::XpmemError;
 use std::io;
 use thiserror::Error;
 
-/// Why a remote's connection, attachment or access failed.
+/// A connection, attachment or access of a remote partition failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RemoteError {
     /// The owner refused.
     #[error(transparent)]
     Refused(#[from] XpmemError),
-    /// The owner is gone, or has fenced this partition off. Nothing of it is mapped any more; connect anew.
+    /// The owner is gone, or has fenced this partition off. None of its memory is mapped any more;
+    /// connect anew.
     #[error("the owner is gone, or has fenced this partition off")]
     Closed,
     /// The owner speaks another version of the protocol.
     #[error("the owner speaks version {0}, not {VERSION}")]
     Version(
-        /// Its version.
+        /// The version.
         u32,
     ),
     /// The other side of the socket is no owner.
     #[error("the other side is no owner")]
     NoOwner,
-    /// The host said so.
+    /// The host refused.
     #[error(transparent)]
     Host(#[from] io::Error),
 }

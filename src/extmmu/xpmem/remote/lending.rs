@@ -1,4 +1,5 @@
-//! What an owner does with what it has lent.
+//! The owner's part in lending: recalls by the memory that a page lies in, and the end of a
+//! partition.
 
 use crate::{
     addr::{Vpn, VpnRange},
@@ -20,17 +21,18 @@ impl Lender for Weak<Owner> {
 }
 
 impl Owner {
-    /// Pages that lie in memory that other processes have mapped. They come home with the windows over them, and when a
-    /// partition goes that was sent the memory.
+    /// Returns the number of pages that lie in memory which other processes have mapped. A page
+    /// comes home with a window over it, and when a partition that was sent the memory goes.
     pub fn lent(&self) -> usize {
         self.lent.pages()
     }
-    /// Partitions in other processes that are served; those that are cut off among them until what they had is home.
+    /// Returns the number of partitions in other processes that are served. One that is cut off
+    /// counts until its pages are home.
     pub fn connections(&self) -> usize {
         self.seats.load(Relaxed)
     }
-    /// A partition goes that was sent this memory: nothing stays there, and nothing comes there again, for who knows what
-    /// other process has it mapped by now.
+    /// Ends memory that a partition which goes was sent, and takes its pages home. No page comes
+    /// there again: other processes may have the memory mapped by now.
     pub(super) fn abandon(&self, cx: &mut CallCx<'_>, loans: &[Arc<Loan>]) {
         for run in self.lent.abandon(loans) {
             self.take_back(cx, run);

@@ -1,4 +1,4 @@
-//! What partitions in other processes may have: whatever they ask for, the owner's process stays able to go on.
+//! Limits of partitions in other processes: the owner's process can go on, whatever they ask for.
 
 use crate::{
     notifier::Access,
@@ -6,12 +6,13 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How a partition is served.
+/// The configuration of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteConfig {
-    /// `Read`: it gets memory that nobody but the owner can write, by whatever descriptor.
+    /// `Read`: the partition gets only memory that no process but the owner can write, by any
+    /// descriptor.
     pub access: Access,
-    /// What it may have.
+    /// The limits of the partition.
     pub limits: Limits,
 }
 
@@ -24,28 +25,32 @@ impl Default for RemoteConfig {
     }
 }
 
-/// How much a partition may have at a time. Who wants more is told so ([`Limit`](crate::extmmu::xpmem::XpmemError::Limit)); who
-/// asks more questions is no partition of this protocol, and is cut off.
+/// Limits of one partition.
+///
+/// A request beyond a limit is refused ([`Limit`](crate::extmmu::xpmem::XpmemError::Limit)). A
+/// partition that asks more questions at a time than it may breaks the protocol, and is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Partitions of this owner that are connected, this one among them: two threads and a descriptor each.
+    /// Partitions of this owner that are connected, this one included; each has two threads and a
+    /// descriptor.
     pub connections: usize,
-    /// Questions that are not answered; from 1 to 128, and taken for the nearest of these. The partition is told, and keeps
-    /// to it.
+    /// Questions without an answer: from 1 to 128, and taken for the nearest of these. The
+    /// partition is sent the number, and keeps to it.
     pub questions: usize,
     /// Attachments.
     pub attachments: usize,
-    /// Segments that it made of them.
+    /// Segments that it made of attachments.
     pub segments: usize,
-    /// Pages that it has faulted in: each has a reference, and an entry of some 100 bytes.
+    /// Pages that it has faulted in; each has a reference, and an entry of some 100 bytes.
     pub pages: usize,
-    /// Pieces of memory that were sent to it, each of which costs the owner a descriptor: one or two for a segment of up to
-    /// 63 pages, two more for each eightfold size.
+    /// Pieces of memory that were sent to it, each of which costs the owner a descriptor: one or
+    /// two for a segment of up to 63 pages, two more for each eightfold size.
     pub memories: usize,
 }
 
 impl Limits {
-    /// The answers to so many have room in a socket of the host's usual size, with some recalls beside them.
+    /// The answers to so many questions, and some recalls beside them, have room in a socket of the
+    /// host's usual size.
     pub(super) const MOST_QUESTIONS: usize = 128;
 }
 
@@ -62,11 +67,11 @@ impl Default for Limits {
     }
 }
 
-/// A connection that is counted.
+/// The count of a connection, until this is dropped.
 pub(super) struct ConnectionSlot(Arc<AtomicUsize>);
 
 impl ConnectionSlot {
-    /// `None`: there are as many already.
+    /// Counts a connection. Returns `None` if there are `most` already.
     pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let more = |n| (n < most).then_some(n + 1);
         taken.fetch_update(Relaxed, Relaxed, more).ok()?;

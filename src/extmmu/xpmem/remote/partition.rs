@@ -1,7 +1,7 @@
-//! The remote side, as its users see it: attachments, and accesses through them.
+//! The remote side, for its users: attachments, and accesses through them.
 
 use super::{
-    entries::Inner,
+    entries::Connection,
     error::RemoteError,
     wire::{Attached, Messages, Reply, Request, ToRemote, VERSION},
 };
@@ -20,19 +20,21 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-/// A partition in this process, of an owner in another. It answers recalls on a thread of its own; dropped, it
-/// disconnects, and what it attached is [`Closed`](RemoteError::Closed).
+/// A partition in this process, of an owner in another one.
+///
+/// It answers recalls on a thread of its own. When it is dropped it disconnects, and its
+/// attachments are [`Closed`](RemoteError::Closed).
 #[derive(Debug)]
 pub struct RemotePartition {
-    inner: Arc<Inner>,
+    connection: Arc<Connection>,
     hears: Option<JoinHandle<()>>,
 }
 
 /// Pages of a segment, as memory of a remote partition.
 #[derive(Debug)]
 pub struct RemoteAttachment {
-    inner: Arc<Inner>,
-    what: Attached,
+    connection: Arc<Connection>,
+    attached: Attached,
 }
 
 impl RemotePartition {
@@ -40,11 +42,11 @@ impl RemotePartition {
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]: nobody listens, or it is no owner of this version.
+    /// [`RemoteError`]: no process listens, or it is no owner of this version.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, RemoteError> {
         Self::new(UnixStream::connect(path)?)
     }
-    /// The same on a socket that is connected.
+    /// Makes a partition of a socket that is connected to an owner.
     ///
     /// # Errors
     ///
@@ -63,7 +65,7 @@ impl RemotePartition {
         if version != VERSION {
             return Err(RemoteError::Version(version));
         }
-        let inner = Arc::new(Inner {
+        let connection = Arc::new(Connection {
             id: partition,
             questions: usize::try_from(questions).unwrap_or(usize::MAX).max(1),
             stream,
@@ -71,20 +73,20 @@ impl RemotePartition {
             state: Mutex::default(),
             replied: Condvar::new(),
         });
-        let heard = Arc::clone(&inner);
+        let heard = Arc::clone(&connection);
         let hears = Builder::new().spawn(move || heard.hear(messages))?;
         let hears = Some(hears);
-        Ok(Self { inner, hears })
+        Ok(Self { connection, hears })
     }
-    /// The name that the owner gave it.
+    /// Returns the name that the owner gave the partition.
     pub fn id(&self) -> PartitionId {
-        self.inner.id
+        self.connection.id
     }
-    /// Attaches `pages` of a segment, from its page `first` on.
+    /// Attaches `pages` pages of a segment, from its page `first` on.
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]: what the owner says, or that it is gone.
+    /// [`RemoteError`]: the owner refuses, or is gone.
     pub fn attach(
         &self,
         segment: SegId,
@@ -96,31 +98,31 @@ impl RemotePartition {
             first,
             pages,
         };
-        match self.inner.ask(request)? {
-            Reply::Attached(what) => Ok(RemoteAttachment {
-                inner: Arc::clone(&self.inner),
-                what,
+        match self.connection.ask(request)? {
+            Reply::Attached(attached) => Ok(RemoteAttachment {
+                connection: Arc::clone(&self.connection),
+                attached,
             }),
             _ => Err(RemoteError::NoOwner),
         }
     }
-    /// Entries that it could use now.
+    /// Returns the number of entries that the partition could use now.
     pub fn entries(&self) -> usize {
-        self.inner.state.lock().entries.len()
+        self.connection.state.lock().entries.len()
     }
-    /// Whether the owner is gone, or has fenced this partition off.
+    /// Returns true if the owner is gone, or has fenced this partition off.
     pub fn is_closed(&self) -> bool {
-        self.inner.state.lock().closed
+        self.connection.state.lock().closed
     }
-    /// Sets how it answers from now on: to try out an owner.
+    /// Sets the manner of answering from now on, to test an owner.
     pub fn set_manners(&self, manners: Manners) {
-        self.inner.state.lock().manners = manners;
+        self.connection.state.lock().manners = manners;
     }
 }
 
 impl Drop for RemotePartition {
     fn drop(&mut self) {
-        let _closed_already = self.inner.stream.shutdown(Shutdown::Both);
+        let _closed_already = self.connection.stream.shutdown(Shutdown::Both);
         if let Some(hears) = self.hears.take() {
             hears
                 .join()
@@ -130,15 +132,16 @@ impl Drop for RemotePartition {
 }
 
 impl RemoteAttachment {
-    /// Pages.
+    /// Returns the number of pages.
     pub fn pages(&self) -> u64 {
-        self.what.pages
+        self.attached.pages
     }
-    /// Loads bytes from byte `at` of the attachment on; each byte whole, the page not recalled meanwhile.
+    /// Loads bytes from byte `at` of the attachment on. Each byte is loaded whole, and the page is
+    /// not recalled meanwhile.
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]; what lies before the page that failed has been loaded.
+    /// [`RemoteError`]; the bytes before the page that failed have been loaded.
     pub fn read(&self, at: u64, out: &mut [u8]) -> Result<(), RemoteError> {
         by_page(at, out, |nth, offset, part| {
             let from = nth.addr() + offset as u64;
@@ -147,11 +150,12 @@ impl RemoteAttachment {
             })
         })
     }
-    /// Stores bytes from byte `at` of the attachment on; each byte whole, the page not recalled meanwhile.
+    /// Stores bytes from byte `at` of the attachment on. Each byte is stored whole, and the page is
+    /// not recalled meanwhile.
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]; what lies before the page that failed has been stored.
+    /// [`RemoteError`]; the bytes before the page that failed have been stored.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), RemoteError> {
         by_page(at, bytes, |nth, offset, part| {
             let to = nth.addr() + offset as u64;
@@ -160,33 +164,37 @@ impl RemoteAttachment {
             })
         })
     }
-    /// Exports part of what is attached to others, as [`Attachment::make`](crate::extmmu::xpmem::Attachment::make).
+    /// Exports part of the attachment to others, as
+    /// [`Attachment::make`](crate::extmmu::xpmem::Attachment::make) does.
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]: what the owner says, or that it is gone.
+    /// [`RemoteError`]: the owner refuses, or is gone.
     pub fn make(&self, first: u64, pages: u64, access: Access) -> Result<SegId, RemoteError> {
         let request = Request::Make {
-            handle: self.what.handle,
+            handle: self.attached.handle,
             first,
             pages,
             access,
         };
-        match self.inner.ask(request)? {
+        match self.connection.ask(request)? {
             Reply::Segment(id) => Ok(id),
             _ => Err(RemoteError::NoOwner),
         }
     }
-    /// Detaches: segments made of it are gone as well.
+    /// Detaches, and removes the segments that were made of the attachment.
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]: what the owner says, or that it is gone.
+    /// [`RemoteError`]: the owner refuses, or is gone.
     pub fn detach(self) -> Result<(), RemoteError> {
-        let handle = self.what.handle;
-        self.inner.ask(Request::Detach { handle }).map(|_done| ())
+        let handle = self.attached.handle;
+        self.connection
+            .ask(Request::Detach { handle })
+            .map(|_done| ())
     }
-    /// Runs `f` on the memory and the place of byte `at`'s page, which is not recalled while it runs.
+    /// Runs `f` on the memory and the place of byte `at`'s page, which is not recalled while it
+    /// runs.
     fn touch(
         &self,
         at: u64,
@@ -194,37 +202,38 @@ impl RemoteAttachment {
         f: impl FnOnce(&SharedMemory, usize),
     ) -> Result<(), RemoteError> {
         let nth = at / PAGE_SIZE;
-        if nth >= self.what.pages {
+        if nth >= self.attached.pages {
             return Err(XpmemError::Range(at).into());
         }
         let write = access == Access::Write;
-        // Who may only read must not use what another attachment of the page may write.
-        let mine = !write || self.what.access == Access::Write;
+        // An attachment for reading must not use an entry that another attachment of the page may
+        // write.
+        let mine = !write || self.attached.access == Access::Write;
         let mut asked = None;
         loop {
-            let mut state = self.inner.state.lock();
+            let mut state = self.connection.state.lock();
             if state.closed {
                 return Err(RemoteError::Closed);
             }
             let used = asked.and_then(|token| state.unused.remove(&token));
-            let entry = state.entries.get(&(self.what.first + nth));
+            let entry = state.entries.get(&(self.attached.first + nth));
             if let Some(grant) = entry.filter(|g| mine && (g.writable || !write)) {
                 let place = usize::try_from(grant.at).expect("checked when it came");
                 let memory = state.memories.get(&grant.memory);
                 f(memory.expect("its entries go with it"), place);
                 drop(state);
                 if used.is_some() {
-                    self.inner.replied.notify_all();
+                    self.connection.replied.notify_all();
                 }
                 return Ok(());
             }
             drop(state);
             if used.is_some() {
-                self.inner.replied.notify_all();
+                self.connection.replied.notify_all();
             }
-            let handle = self.what.handle;
+            let handle = self.attached.handle;
             let page = Request::Page { handle, at, access };
-            asked = Some(self.inner.ask_with_token(page)?.0);
+            asked = Some(self.connection.ask_with_token(page)?.0);
         }
     }
 }

@@ -1,5 +1,7 @@
-//! The owner's side of a connection: one thread that hears answers, one that works on questions. The second may open
-//! windows of its own, which wait for what the first hears.
+//! The owner's side of a connection: one thread that hears answers, one that works on questions.
+//!
+//! There must be two: the second may open windows of its own, and these wait for the answers that
+//! the first hears.
 
 use super::{
     limits::{ConnectionSlot, Limits, RemoteConfig},
@@ -26,8 +28,9 @@ use std::{
 };
 use thiserror::Error;
 
-/// Why a connection cannot be served.
+/// A connection cannot be served.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ServeError {
     /// The machine's frames cannot be [lent](crate::Contents::Shared).
     #[error("the frames of this machine cannot be lent to other processes")]
@@ -35,13 +38,13 @@ pub enum ServeError {
     /// The owner's address space has ended.
     #[error("the address space has ended")]
     Ended,
-    /// As many are connected as may be.
+    /// The limit of connections is reached.
     #[error("{0} partitions are connected")]
     Limit(
-        /// So many.
+        /// The limit.
         usize,
     ),
-    /// The host said so: it has no thread, for instance.
+    /// The host refused, for instance a thread.
     #[error(transparent)]
     Host(#[from] io::Error),
 }
@@ -51,34 +54,37 @@ pub enum ServeError {
 pub struct Remote(Arc<Partition>);
 
 impl Remote {
-    /// Its name.
+    /// Returns the name.
     pub fn id(&self) -> PartitionId {
         self.0.id()
     }
-    /// Whether it is dead or fenced off.
+    /// Returns true if the partition is dead or fenced off.
     pub fn is_cut_off(&self) -> bool {
         self.0.is_cut_off()
     }
-    /// Entries that it could use now.
+    /// Returns the number of entries that the partition could use now.
     pub fn entries(&self) -> usize {
         self.0.entries()
     }
-    /// Answers that it has given.
+    /// Returns the number of answers that came.
     pub fn answers(&self) -> u64 {
         self.0.answers()
     }
-    /// Fences it off: it is disconnected, and what it was lent is taken home. The process itself is left alone.
+    /// Fences the partition off: it is disconnected, and its pages are taken home. The process
+    /// itself is left alone.
     pub fn kill(&self) {
         self.0.kill();
     }
 }
 
 impl Owner {
-    /// Serves a partition at the other end of a socket. Returns at once; threads of its own serve it until it goes.
+    /// Serves a partition at the other end of a socket. Returns at once; two threads serve it until
+    /// it goes.
     ///
-    /// Nothing is known of the process at the other end, nor of those that have the socket as well. It gets the pages of
-    /// segments whose [names](crate::extmmu::xpmem::SegId) it knows, when it asks for them, in memory of these segments;
-    /// and loses them with their windows, whatever it does.
+    /// The process at the other end is not trusted, nor others that have the socket as well. It
+    /// gets pages of the segments whose [names](crate::extmmu::xpmem::SegId) it knows, when it asks
+    /// for them, in memory of these segments; and it loses them with the windows over them,
+    /// whatever it does.
     ///
     /// # Errors
     ///
@@ -111,7 +117,7 @@ impl Owner {
         let open = limits.questions.clamp(1, Limits::MOST_QUESTIONS);
         let seat = ConnectionSlot::take(&self.seats, limits.connections)
             .ok_or(ServeError::Limit(limits.connections))?;
-        // One thread does nothing but wait for what comes.
+        // The thread that hears blocks in reads, without a timeout.
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(None)?;
         let socket = Arc::new(Socket {
@@ -141,7 +147,7 @@ impl Owner {
     }
 }
 
-/// Hears what the partition says, until it is gone.
+/// Hears messages of the partition until the connection ends.
 fn hear(
     mut messages: Messages,
     partition: &Partition,
@@ -153,7 +159,7 @@ fn hear(
             Ok(ToOwner::Cleared { serial }) => partition.answer(serial, true),
             Ok(ToOwner::Ask { token, request }) => match questions.try_send((token, request)) {
                 Err(TrySendError::Full(_)) => Err(Breach::TooMany(most)),
-                // The worker ends before this thread only if it cannot go on.
+                // The worker ends before this thread only after a panic.
                 Err(TrySendError::Disconnected(_)) => return partition.kill(),
                 Ok(()) => Ok(()),
             },

@@ -1,4 +1,4 @@
-//! What a partition asks for, and what it gets.
+//! The thread that works on the questions of a partition: attach, make, detach, and faults.
 
 use super::{
     limits::{Limits, RemoteConfig},
@@ -27,10 +27,10 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
-/// A number of the partition's choice, and what it wants.
+/// A token of the partition's choice, and its request.
 pub(super) type Question = (u64, Request);
 
-/// Works on what a partition asks for.
+/// The worker of one partition.
 pub(super) struct Server {
     owner: Arc<Owner>,
     partition: Arc<Partition>,
@@ -38,17 +38,18 @@ pub(super) struct Server {
     access: Access,
     limits: Limits,
     attachments: BTreeMap<u64, Held>,
-    /// Memory that it was sent, of which segment.
+    /// The memory that the partition was sent, by number, with its segment.
     sent: BTreeMap<u64, (SegId, Arc<Loan>)>,
 }
 
-/// An attachment, and how many segments were made of it.
+/// An attachment, and the number of segments that were made of it.
 struct Held {
     attachment: Attachment,
     made: usize,
 }
 
-/// However the thread ends: the partition is not left waiting for it, and what was sent is not used again.
+/// Also after a panic: the partition does not wait for this thread, and the memory that it was sent
+/// is not used again.
 impl Drop for Server {
     fn drop(&mut self) {
         self.partition.kill();
@@ -56,7 +57,7 @@ impl Drop for Server {
     }
 }
 
-/// An error unless there are fewer than that many.
+/// Returns an error unless there are fewer than `most`.
 fn fewer(there: usize, most: usize, what: Limited) -> Result<(), XpmemError> {
     if there < most {
         Ok(())
@@ -82,20 +83,20 @@ impl Server {
             sent: BTreeMap::new(),
         }
     }
-    /// Until nobody asks any more.
+    /// Works on questions until the connection ends.
     pub(super) fn work(mut self, machine: &Arc<Machine>, asked: &Receiver<Question>) {
         let mut thread = machine.enter().expect("a new thread");
         let mut cx = thread.cx();
         while let Ok((token, request)) = asked.recv() {
             self.forget();
-            // A page has been sent when this returns, since no recall may come between.
+            // A fault sends its page itself, since no recall may come between.
             match self.work_on(&mut cx, token, request) {
                 Ok(None) => {}
                 Ok(Some(reply)) => self.reply(token, Ok(reply)),
                 Err(why) => self.reply(token, Err(why)),
             }
         }
-        // What it made of its attachments ends with it, and what it was sent is never used again.
+        // The segments that the partition made end with its attachments.
         for (_, held) in std::mem::take(&mut self.attachments) {
             let _gone_already = held.attachment.detach(&mut cx);
         }
@@ -109,7 +110,7 @@ impl Server {
             self.partition.kill();
         }
     }
-    /// Tells the partition which memory is over.
+    /// Tells the partition which of its memory has ended.
     fn forget(&mut self) {
         let (over, sent) = std::mem::take(&mut self.sent)
             .into_iter()
@@ -119,7 +120,7 @@ impl Server {
         over.into_keys()
             .for_each(|id| self.send(&ToRemote::Forget { id }));
     }
-    /// The partition has nothing to do any more with the memory of these segments.
+    /// Ends the memory of these segments that the partition was sent.
     fn abandon(&mut self, cx: &mut CallCx<'_>, which: impl Fn(SegId) -> bool) {
         let loans: Vec<Arc<Loan>> = self
             .sent
@@ -164,7 +165,7 @@ impl Server {
         fewer(there, most, Limited::Attachments)?;
         let owner = &self.owner;
         let attachment = owner.import(&self.partition, segment, first, pages)?;
-        let (range, access) = attachment.what()?;
+        let (range, access) = attachment.extent()?;
         let handle = fresh();
         let held = Held {
             attachment,
@@ -218,7 +219,7 @@ impl Server {
         let entries = self.partition.entries();
         fewer(entries, self.limits.pages, Limited::Pages)?;
         let attachment = &self.held(handle)?.attachment;
-        let (segment, (_, theirs)) = (attachment.segment(), attachment.what()?);
+        let (segment, (_, theirs)) = (attachment.segment(), attachment.extent()?);
         let writes = self.access == Access::Write && theirs == Access::Write;
         if access == Access::Write && !writes {
             return Err(XpmemError::ReadOnly(segment));
@@ -239,14 +240,14 @@ impl Server {
     }
 }
 
-/// A page on its way.
+/// A page on its way to the partition.
 struct Page<'s> {
     owner: &'s Arc<Owner>,
     socket: &'s Socket,
     partition: &'s Partition,
     limits: Limits,
     segment: SegId,
-    /// Whether it may have the page for writing.
+    /// The partition may have the page for writing.
     writes: bool,
     sent: &'s mut BTreeMap<u64, (SegId, Arc<Loan>)>,
     token: u64,
@@ -276,7 +277,8 @@ impl Page<'_> {
 }
 
 impl Delivery for Page<'_> {
-    /// So that those who write a page and those who read it find it in the same place.
+    /// Then a page lies in one place for partitions that write it and for those that only read it
+    /// so far.
     fn or_writable(&self) -> bool {
         self.writes
     }
@@ -301,7 +303,7 @@ impl Delivery for Page<'_> {
         let Some((grant, loan)) = self.grant.take() else {
             return;
         };
-        // The memory comes last: whatever else can fail has not.
+        // The memory is sent last, after all that can fail.
         let mut told = true;
         if !self.sent.contains_key(&loan.id()) {
             self.sent

@@ -1,4 +1,4 @@
-//! The owner's end of a socket.
+//! The owner's end of a socket, on which no send ever waits.
 
 use super::wire::{ToRemote, send_at_once};
 use crate::{
@@ -15,15 +15,16 @@ pub(super) struct Socket {
     pub(super) writing: Mutex<()>,
 }
 
-/// Nobody waits for a partition that does not read: it has room for every answer that it may ask for, and for recalls beside
-/// them. When there is none left, it is as good as dead.
+/// No send waits for a partition that does not read. The socket has room for every answer that the
+/// partition may ask for, and for recalls beside them; when there is no room left, the partition
+/// counts as dead.
 impl Socket {
-    /// `false` if it cannot be sent.
+    /// Sends a message. Returns false if it cannot be sent.
     pub(super) fn send(&self, message: &ToRemote) -> bool {
         let _alone = self.writing.lock();
         send_at_once(&self.stream, message, None).is_ok()
     }
-    /// Sends a piece of memory; the same.
+    /// Sends a piece of memory. Returns false if it cannot be sent.
     pub(super) fn send_memory(&self, loan: &Loan, writable: bool) -> bool {
         let _alone = self.writing.lock();
         let message = ToRemote::Memory {
@@ -42,7 +43,7 @@ impl Link for Arc<Socket> {
             end: recall.range.end().0,
         })
     }
-    /// The threads of the connection end by this, and the second of them takes home what was lent.
+    /// Ends both threads of the connection; the second of them takes the lent pages home.
     fn fence(&self) {
         let _closed_already = self.stream.shutdown(Shutdown::Both);
     }

@@ -1,5 +1,5 @@
-//! Messages, and how they travel: postcard with COBS framing, each ended by a zero byte; the descriptor of a piece of
-//! memory beside the message that speaks of it.
+//! Messages, and their way over a socket: postcard with COBS framing, each ended by a zero byte.
+//! The descriptor of a piece of memory travels beside the message that announces it.
 
 use crate::{
     extmmu::xpmem::{PartitionId, SegId, XpmemError},
@@ -22,30 +22,30 @@ use std::{
 };
 use thiserror::Error;
 
-/// Both sides must speak the same.
+/// The version of the protocol, which both sides must share.
 pub(super) const VERSION: u32 = 2;
-/// Longer frames are no messages.
+/// The most bytes of a message. A longer frame is none.
 const LONGEST: u64 = 256;
 
-/// Messages to a remote.
+/// Messages to a remote partition.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToRemote {
-    /// The first.
+    /// The first message.
     Welcome {
         version: u32,
         partition: PartitionId,
-        /// How many may be open at a time.
+        /// The limit of open questions.
         questions: u64,
     },
-    /// The descriptor beside this message is that of a piece of memory.
+    /// A piece of memory, whose descriptor travels beside this message.
     Memory { id: u64, writable: bool },
-    /// Nothing is in a piece of memory any more.
+    /// A piece of memory that has no pages any more.
     Forget { id: u64 },
     Reply {
         token: u64,
         reply: Result<Reply, XpmemError>,
     },
-    /// Clear the pages from `start` to before `end`.
+    /// The demand to clear the pages from `start` to before `end`.
     Recall { serial: u64, start: u64, end: u64 },
 }
 
@@ -60,13 +60,13 @@ pub(super) enum Reply {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Attached {
     pub(super) handle: u64,
-    /// The owner's page.
+    /// The number of the owner's first page.
     pub(super) first: u64,
     pub(super) pages: u64,
     pub(super) access: Access,
 }
 
-/// A page, and where in which piece of memory it lies.
+/// A page, and its place in a piece of memory.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Grant {
     pub(super) page: u64,
@@ -104,7 +104,7 @@ pub(super) enum Request {
     },
 }
 
-/// Why no message came.
+/// No message came.
 #[derive(Debug, Error)]
 pub(super) enum NoMessage {
     #[error("the other side is gone")]
@@ -117,12 +117,13 @@ fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     postcard::to_stdvec_cobs(message).map_err(io::Error::other)
 }
 
-/// Sends a message whole; the caller keeps others out.
+/// Sends a message. The caller keeps other senders out.
 pub(super) fn send<T: Serialize>(mut to: &UnixStream, message: &T) -> io::Result<()> {
     to.write_all(&encode(message)?)
 }
 
-/// Sends a message, and a descriptor beside its first byte, to somebody who may not read: all at once or not at all.
+/// Sends a message, with a descriptor beside its first byte, to a process that may not read: all at
+/// once or not at all.
 pub(super) fn send_at_once<T: Serialize>(
     to: &UnixStream,
     message: &T,
@@ -144,7 +145,8 @@ pub(super) fn send_at_once<T: Serialize>(
     }
 }
 
-/// What comes off a socket: bytes, and beside them descriptors, if any are wanted. Others are closed by the host.
+/// The bytes that come off a socket, and the descriptors beside them if they are wanted. The host
+/// closes the others.
 struct Incoming {
     stream: Arc<UnixStream>,
     descriptors: Option<VecDeque<OwnedFd>>,
@@ -169,7 +171,7 @@ impl Read for Incoming {
     }
 }
 
-/// Takes one message after the other.
+/// The messages of a socket, one after the other.
 pub(super) struct Messages(BufReader<Incoming>);
 
 impl Messages {
@@ -194,7 +196,7 @@ impl Messages {
             _ => postcard::from_bytes_cobs(&mut frame).map_err(|_| NoMessage::Garbage),
         }
     }
-    /// The descriptor that came beside the message before.
+    /// Returns the descriptor that came beside the last message.
     pub(super) fn descriptor(&mut self) -> Option<OwnedFd> {
         self.0.get_mut().descriptors.as_mut()?.pop_front()
     }
