@@ -1,5 +1,5 @@
 //@ error: E0277
-//@ contains: Gone` is not an iterator
+//@ contains: RemovedEntries` is not an iterator
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};

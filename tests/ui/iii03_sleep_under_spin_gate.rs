@@ -1,5 +1,5 @@
 //@ error: E0599
-//@ contains: no method named `sleep` found for struct `emmu::ctx::Cx<'_, emmu::ctx::rank::Gate, emmu::ctx::Atomic>` in the current scope
+//@ contains: no method named `sleep` found for struct `Cx<'_, emmu::ctx::rank::Gate, emmu::ctx::Atomic>` in the current scope
 #![allow(unused)]
 
 use emmu::ctx::{CallCx};
