@@ -14,10 +14,9 @@ use super::{
     host::Host,
     slots::{PageSlot, PageSlots},
 };
-use crate::ctx::FolioCx;
-
 use crate::{
     addr::Pfn,
+    ctx::FolioCx,
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
     rmap::{Mapping, PageKeeper},

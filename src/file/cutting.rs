@@ -9,11 +9,9 @@
 //! bytes of its pages and still show the bytes below.
 
 use super::{PageCache, filling::Filling, io::ByteSpan};
-use crate::ctx::FolioCx;
-
 use crate::{
     addr::PAGE_SIZE,
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
     error::ObjectError,
     frame::{FrameFlags, FrameLock},
     rmap::EvenCows,

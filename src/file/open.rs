@@ -1,9 +1,9 @@
 //! Open files: an object, and the operations that a handle allows.
 
 use super::MemoryObject;
-use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     error::ObjectError,
     rmap::Mapping,
     sync::{AtomicU64, Ordering},

@@ -8,9 +8,9 @@ use super::{
     object::{check_size, check_write},
     size_change::SizeChange,
 };
-use crate::ctx::{CallCx, FaultCx};
 use crate::{
     addr::PAGE_SIZE,
+    ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
     frame::{Frame, FrameFlags},
     rmap::Mapping,

@@ -19,9 +19,9 @@ use super::{
     object::check_write,
     store::BLOCK,
 };
-use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     error::ObjectError,
     frame::{FrameFlags, FrameLock},
     sync::Ordering,

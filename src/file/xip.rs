@@ -12,9 +12,8 @@ use super::{
     sealed,
     size_change::SizeChange,
 };
-use crate::ctx::{CallCx, FaultCx};
 use crate::{
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, CallCx, Cx, FaultCx, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{Frame, FrameFlags, FrameLock, Owner, SPARSE_INDEX},
     notifier::Access,

@@ -4,9 +4,8 @@
 //! windows, and then written or dropped. A driver's panic leaves no page off its list
 //! (docs/adr/0024-a-panic-does-or-undoes.md).
 
-use crate::ctx::FolioCx;
 use crate::{
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
     rmap::{
