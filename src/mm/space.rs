@@ -1,13 +1,14 @@
 //! [`Mm`]: the fields of an address space, and their construction.
 
 use super::{
+    entry::pte::RawPte,
     lock::MmapLock,
     machine::{ForkMember, Machine},
     page_table::{LockedLeaf, PageTable},
     vma::layout::{Layout, Limits},
 };
 use crate::{
-    addr::Vpn,
+    addr::{Vpn, VpnRange},
     ctx::{CallCx, Context, Cx, Rank, Sleepable},
     error::BeyondTask,
     notifier::Notifiers,
@@ -28,7 +29,7 @@ pub struct Mm {
     /// Shared by faults and windows; each leaf has a lock of its own.
     pub(super) table: PageTable,
     pub(super) fork_member: ForkMember,
-    /// One pointer; null until an external MMU is registered.
+    /// The chain of drivers: one pointer, null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
 }
 
@@ -103,6 +104,32 @@ impl Mm {
         let pinned = cx.pin();
         let pin = self.table.pin(pinned.guard());
         self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
+    }
+    /// Runs `f` on each leaf of `range` under its lock, ascending, with the part of `range` that lies
+    /// in it. Passes over ranges that have no table.
+    pub(super) fn for_each_locked_leaf<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        mut f: impl FnMut(VpnRange, &LockedLeaf<'_>),
+    ) {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table
+            .for_each_locked_leaf(range, pin, |part, leaf| f(part, &leaf));
+    }
+    /// Runs `f` on each entry of `range` that is not empty, ascending. Entries are read without their
+    /// locks, so each may have changed when `f` sees it.
+    pub(super) fn for_each_entry<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        mut f: impl FnMut(Vpn, RawPte),
+    ) {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        self.table
+            .for_each_leaf(range, pin, |part, leaf| leaf.peek_each(part, &mut f));
     }
     /// Runs `f` on the locked leaf of `at`; returns `None` if there is no leaf.
     pub(super) fn with_leaf_of<R: Rank, C: Context, T>(

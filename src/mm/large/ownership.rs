@@ -47,11 +47,9 @@ impl Mm {
     /// Counts the entries of `range` that map pages of the huge page.
     fn parts_in(&self, mut cx: RmapCx<'_>, range: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
-        let pinned = cx.pin();
         let mut found = 0;
-        let pin = self.table.pin(pinned.guard());
-        self.table.for_each_locked_leaf(range, pin, |part, leaf| {
-            let parts = part.iter().filter(|&at| is_part(mem, &leaf, at, head));
+        self.for_each_locked_leaf(&mut cx, range, |part, leaf| {
+            let parts = part.iter().filter(|&at| is_part(mem, leaf, at, head));
             found += parts.count() as u64;
         });
         found
@@ -66,12 +64,8 @@ impl Mm {
         let mem = self.machine().mem();
         let is_large = |pfn| mem.flags(pfn).contains(LARGE_ANON);
         let mut found = Vec::new();
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.table.for_each_leaf(range, pin, |part, leaf| {
-            leaf.peek_each(part, |at, pte| {
-                found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
-            });
+        self.for_each_entry(cx, range, |at, pte| {
+            found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
         });
         found
     }

@@ -39,7 +39,7 @@ impl Zap {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Removes the entries of `range` that `what` selects and gives up their pages
+    /// Removes the entries of `range` that the zap selects and gives up their pages
     /// (`zap_page_range`).
     ///
     /// A huge page across an edge of the range is split first. A leaf that other address spaces
