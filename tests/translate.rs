@@ -297,7 +297,6 @@ fn a_spinning_driver_answers_every_window() {
         } else {
             lease.window(range, Event::Clear).close();
         }
-        drop(lease);
         drop(guard);
         assert_eq!(entries(&mut cx), 0, "atomic: {atomic}");
     }
