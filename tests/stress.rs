@@ -284,6 +284,10 @@ mod remotes {
                 }
             }
             elder.kill();
+            // Their pages are taken home from those that are gone, each on a thread of its own.
+            while owner.connections() > 0 {
+                std::thread::yield_now();
+            }
             assert!(owner.failures().is_empty());
         };
         run(memory, meanwhile, &|| killed.load(Relaxed) > 1);

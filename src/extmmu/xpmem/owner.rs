@@ -184,7 +184,8 @@ impl Owner {
     pub fn exported(&self, cx: &mut Cx<'_, rank::Idle, Sleepable>) -> usize {
         self.gate.lock(cx).store().len()
     }
-    /// Recalls in progress; negative: faults that hold them off.
+    /// Recalls in progress; negative: faults that hold them off. A partition in another process that is gone is recalled from
+    /// as well, until it is no longer among the connections.
     pub fn recalls(&self) -> i64 {
         self.keeper.count()
     }
