@@ -27,6 +27,7 @@ impl Trial {
     ) -> Aside<T> {
         let (tell, told) = channel();
         let trial = Arc::clone(self);
+        self.log.joins();
         let _detached = std::thread::spawn(move || {
             let run = AssertUnwindSafe(|| {
                 let mut thread = trial.machine.enter().expect("a thread of its own");
@@ -37,6 +38,7 @@ impl Trial {
                 trial.see(Seen::Panicked(message(&*payload)));
                 Abort
             });
+            trial.log.leaves();
             let _nobody_waits = tell.send(came);
         });
         Aside {
