@@ -58,7 +58,7 @@ impl Devices {
         wait
     }
     fn wait(&self, posted: &Receiver<()>) {
-        let answered = posted.recv_timeout(Duration::from_secs(30));
+        let answered = posted.recv_timeout(Duration::from_secs(600));
         answered.expect("the devices meet only if all are asked before one is waited for");
         self.now.fetch_sub(1, SeqCst);
     }
