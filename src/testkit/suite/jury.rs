@@ -28,7 +28,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 pub struct Disturbances {
     /// Windows that nobody needs: over nothing, over everything, repeated, refused; memory pressure; slow neighbours.
     pub windows: bool,
-    /// Threads that use the devices all the time. What they read is not compared.
+    /// Threads that use the devices all the time. What they read is not compared. However busy the machine is, each uses each
+    /// device several times before the first operation, and before the end.
     pub threads: u32,
     /// This fails: which one of its kind, from 1, counted from when the devices are there.
     pub fault: Option<(Fault, u64)>,
