@@ -16,7 +16,7 @@ use crate::{
     oracle::{Finding, Oracle},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
 
 /// A kind of external MMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -267,7 +267,12 @@ impl Devices {
         if self.kinds.is_empty() {
             return;
         }
-        let oracle = self.oracle.get_or_insert_with(|| Oracle::new(mm.machine()));
+        let oracle = self.oracle.get_or_insert_with(|| {
+            let oracle = Oracle::new(mm.machine());
+            // How long a window takes is the machine's matter, and a replay says the same on every one.
+            oracle.set_deadline(Duration::MAX);
+            oracle
+        });
         for kind in &self.kinds {
             let device = Device::new(cx, mm, *kind);
             oracle.watch(mm, device.ext());

@@ -28,6 +28,7 @@ impl Trial {
     ) -> Aside<T> {
         let (tell, told) = channel();
         let trial = Arc::clone(self);
+        self.log.joins();
         let _detached = std::thread::spawn(move || {
             let run = AssertUnwindSafe(|| {
                 let mut thread = trial.machine.enter().expect("a thread of its own");
@@ -38,6 +39,7 @@ impl Trial {
                 trial.see(Seen::Panicked(message(&*payload)));
                 Abort
             });
+            trial.log.leaves();
             let _nobody_waits = tell.send(came);
         });
         Aside {

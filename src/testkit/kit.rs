@@ -153,6 +153,7 @@ impl Kit {
                 }
             }
         };
+        patience::until(self.deadline, || !log.lacks_the_cause());
         let (steps, seen) = log.take();
         let outcome = match (skipped, seen.is_empty()) {
             (_, false) => Outcome::Failed(seen),

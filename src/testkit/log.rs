@@ -1,6 +1,6 @@
 //! What was done and seen in one trial.
 
-use super::verdict::{Seen, Side, Step, in_order};
+use super::verdict::{Seen, Side, Step, in_order, is_echo};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// What is seen beyond that says nothing new.
@@ -13,6 +13,8 @@ pub(super) struct Log {
     seen: Mutex<Vec<Seen>>,
     /// Steps when something was seen first.
     cut: AtomicUsize,
+    /// Threads that may see something yet.
+    at_work: AtomicUsize,
 }
 
 impl Log {
@@ -50,5 +52,20 @@ impl Log {
     }
     pub(super) fn has_seen(&self) -> bool {
         !self.seen.lock().is_empty()
+    }
+    /// Another thread begins.
+    pub(super) fn joins(&self) {
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+    }
+    /// It has said what it saw.
+    pub(super) fn leaves(&self) {
+        self.at_work.fetch_sub(1, Ordering::Release);
+    }
+    /// Somebody may be about to say what all that was seen came of: whoever panicked first is still unwinding.
+    pub(super) fn lacks_the_cause(&self) -> bool {
+        // Who has left has said it.
+        let nobody = self.at_work.load(Ordering::Acquire) == 0;
+        let seen = self.seen.lock();
+        !nobody && !seen.is_empty() && seen.iter().all(is_echo)
     }
 }

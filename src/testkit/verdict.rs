@@ -106,15 +106,18 @@ impl Seen {
     }
 }
 
-/// What was seen, with a panic before what others say for it: they find a lock that it spoiled, on their own threads, and may be
-/// caught earlier.
-pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
-    let echoes = |s: &Seen| match s {
+/// What others say for a panic: they find a lock that it spoiled.
+pub(super) fn is_echo(seen: &Seen) -> bool {
+    match seen {
         Seen::Panicked(why) => why.contains("PoisonError"),
         Seen::Oracle(finding) => matches!(finding, Finding::Panicked { .. }),
         _ => false,
-    };
-    seen.sort_by_key(echoes);
+    }
+}
+
+/// What was seen, with a panic before what others say for it, on their own threads: they may be caught earlier.
+pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
+    seen.sort_by_key(is_echo);
     seen
 }
 

@@ -23,6 +23,7 @@ use std::{
 const BASE: u64 = 1 << 30;
 const PAGE: u64 = emmu::PAGE_SIZE;
 const PAGES: u64 = 64;
+const LONG: Duration = Duration::from_secs(600);
 
 struct World {
     mm: Arc<Mm>,
@@ -37,10 +38,18 @@ fn pages(from: u64, to: u64) -> VpnRange {
     VpnRange::new(page(from), page(to)).unwrap()
 }
 
+/// A partition that answers has all the time for it that the machine takes.
+fn patient() -> OwnerConfig {
+    OwnerConfig {
+        deadline: LONG,
+        ..OwnerConfig::default()
+    }
+}
+
 fn world(cx: &mut CallCx<'_>, machine: &Arc<Machine>, config: OwnerConfig) -> World {
     let mm = Mm::new(machine);
     let oracle = Oracle::new(machine);
-    oracle.set_deadline(Duration::from_secs(600));
+    oracle.set_deadline(LONG);
     mm.mmap(cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(BASE))
         .unwrap();
     let (owner, registration) = Owner::attach(cx, &mm, config);
@@ -80,7 +89,7 @@ impl World {
 }
 
 fn wait_until(done: impl Fn() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(600);
+    let limit = Instant::now() + LONG;
     while !done() {
         assert!(Instant::now() < limit, "it does not come");
         std::thread::sleep(Duration::from_millis(1));
@@ -95,7 +104,7 @@ fn load(cx: &mut CallCx<'_>, importer: &Attachment, page: u64) -> u8 {
 
 #[test]
 fn importers_see_the_owners_memory() {
-    with(OwnerConfig::default(), |cx, w| {
+    with(patient(), |cx, w| {
         let (a, b) = (
             Partition::new(PartitionId(1)),
             Partition::new(PartitionId(2)),
@@ -117,7 +126,7 @@ fn importers_see_the_owners_memory() {
 
 #[test]
 fn every_partition_answers_before_a_page_goes() {
-    with(OwnerConfig::default(), |cx, w| {
+    with(patient(), |cx, w| {
         let slow = Duration::from_millis(30);
         let all: Vec<_> = (0..3).map(|n| Partition::new(PartitionId(n))).collect();
         let importers: Vec<_> = all.iter().map(|p| w.import(p)).collect();
@@ -153,11 +162,11 @@ fn every_partition_answers_before_a_page_goes() {
 fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
     let within = |deadline| OwnerConfig {
         deadline,
-        ..OwnerConfig::default()
+        ..patient()
     };
     // One dies, and has all the time to do so; the other never answers.
-    let (long, short) = (Duration::from_secs(600), Duration::from_millis(50));
-    for (manners, deadline) in [(Manners::Dies, long), (Manners::Hangs, short)] {
+    let short = Duration::from_millis(50);
+    for (manners, deadline) in [(Manners::Dies, LONG), (Manners::Hangs, short)] {
         with(within(deadline), |cx, w| {
             let partition = Partition::new(PartitionId(2));
             let importer = w.import(&partition);
@@ -180,7 +189,7 @@ fn death_is_an_answer_and_a_hang_ends_by_the_deadline() {
 
 #[test]
 fn segments_end_with_their_owner_and_attachments_of_attachments_with_theirs() {
-    with(OwnerConfig::default(), |cx, w| {
+    with(patient(), |cx, w| {
         let (a, b) = (
             Partition::new(PartitionId(1)),
             Partition::new(PartitionId(2)),
@@ -216,7 +225,7 @@ fn segments_end_with_their_owner_and_attachments_of_attachments_with_theirs() {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    let w = world(&mut cx, &machine, OwnerConfig::default());
+    let w = world(&mut cx, &machine, patient());
     let importer = w.import(&Partition::new(PartitionId(1)));
     importer.write(&mut cx, 0, &[1]).unwrap();
     w.mm.exit(&mut cx);
@@ -242,7 +251,7 @@ fn the_oracle_names_each_mistake() {
         let mut cx = thread.cx();
         let config = OwnerConfig {
             mistake,
-            ..OwnerConfig::default()
+            ..patient()
         };
         let w = world(&mut cx, &machine, config);
         let partition = Partition::new(PartitionId(1));
@@ -279,7 +288,7 @@ fn references_that_go_before_the_answers_are_named() {
     let mut cx = thread.cx();
     let config = OwnerConfig {
         mistake: Some(XpmemMistake::EarlyUnpin),
-        ..OwnerConfig::default()
+        ..patient()
     };
     let w = world(&mut cx, &machine, config);
     let importer = w.import(&Partition::new(PartitionId(1)));
@@ -301,7 +310,7 @@ fn what_an_importer_stored_without_a_word_is_a_lost_write() {
     let mut cx = thread.cx();
     let config = OwnerConfig {
         mistake: Some(XpmemMistake::LostDirty),
-        ..OwnerConfig::default()
+        ..patient()
     };
     let w = world(&mut cx, &machine, config);
     let importer = w.import(&Partition::new(PartitionId(1)));
@@ -319,7 +328,7 @@ fn looked_at_meanwhile(deadline: Duration) -> Vec<Finding> {
     let mut cx = thread.cx();
     let config = OwnerConfig {
         deadline,
-        ..OwnerConfig::default()
+        ..patient()
     };
     let w = world(&mut cx, &machine, config);
     w.oracle.set_deadline(Duration::from_millis(30));
@@ -363,18 +372,14 @@ fn a_window_that_has_waited_too_long_is_named_with_who_took_longest() {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
-    let config = OwnerConfig {
-        deadline: Duration::from_secs(600),
-        ..OwnerConfig::default()
-    };
-    let w = world(&mut cx, &machine, config);
+    let w = world(&mut cx, &machine, patient());
     let slow = Partition::new(PartitionId(2));
     let importer = w.import(&slow);
     importer.write(&mut cx, 0, &[1]).unwrap();
     slow.set_manners(Manners::Slow(Duration::from_millis(100)));
     w.oracle.set_deadline(Duration::from_millis(30));
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
-    w.oracle.set_deadline(Duration::from_secs(600));
+    w.oracle.set_deadline(LONG);
     let found = w.oracle.take();
     let [
         Finding::LongWindow {

@@ -102,7 +102,7 @@ fn while_it_sleeps(
             operation(&mut thread.cx(), mm);
             done.store(true, SeqCst);
         });
-        let slept = wait_asleep.recv_timeout(Duration::from_secs(60));
+        let slept = wait_asleep.recv_timeout(Duration::from_secs(600));
         slept.expect("its window calls the driver");
         others_go_on(&mut cx, mm);
         let waiting = inside(&mut cx, &Scene { mm, scope: s });

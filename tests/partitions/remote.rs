@@ -255,7 +255,11 @@ fn a_frame_that_several_export_is_lent_by_one_at_a_time() {
         };
         w.mm.mremap(cx, again).unwrap();
         let child = w.mm.fork(cx).unwrap();
-        let (theirs, _stays) = Owner::attach(cx, &child, OwnerConfig::default());
+        let patient = OwnerConfig {
+            deadline: LONG,
+            ..OwnerConfig::default()
+        };
+        let (theirs, _stays) = Owner::attach(cx, &child, patient);
         let page = |at| VpnRange::single(Vpn::containing(at));
         let (near, _served) = w.near(1, RemoteConfig::default());
         let (mine, stream) = UnixStream::pair().unwrap();

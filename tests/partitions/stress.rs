@@ -275,6 +275,12 @@ mod remotes {
                 }
             }
             elder.kill();
+            // Their pages are taken home from those that are gone, each on a thread of its own.
+            let limit = Instant::now() + Duration::from_secs(600);
+            while owner.connections() > 0 {
+                assert!(Instant::now() < limit, "they are still served");
+                std::thread::sleep(Duration::from_millis(1));
+            }
             assert!(owner.failures().is_empty());
         };
         run(memory, meanwhile, &|| killed.load(Relaxed) > 1);

@@ -138,7 +138,8 @@ impl Owner {
     pub fn exported(&self, cx: &mut CallCx<'_>) -> usize {
         self.gate.lock(cx).store().len()
     }
-    /// Returns the number of recalls in progress or, negative, of the faults that hold them off.
+    /// Returns the number of recalls in progress or, negative, of the faults that hold them off. A
+    /// partition in another process that is gone counts until its connection is closed.
     pub fn recalls(&self) -> i64 {
         self.keeper.count()
     }

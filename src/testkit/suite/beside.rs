@@ -7,8 +7,8 @@ use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     notifier::Event,
     replay::Op,
-    sync::{Ordering, thread},
-    testkit::aside::message,
+    sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, thread},
+    testkit::{aside::message, verdict::Seen},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,6 +21,48 @@ pub(super) type User = std::thread::JoinHandle<()>;
 pub(super) type User = loom::thread::JoinHandle<()>;
 #[cfg(shuttle)]
 pub(super) type User = shuttle::thread::JoinHandle<()>;
+
+/// How far the threads are that use the devices. Nobody says when they get processor time, so the script waits for them now
+/// and then: what they find is found in every run.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// They end.
+    stop: AtomicBool,
+    /// How often they were waited for so far.
+    asked: AtomicU64,
+    /// Which time each has come to.
+    reached: Mutex<Vec<u64>>,
+    changed: Condvar,
+}
+
+impl Pace {
+    /// Rounds that each makes while it is waited for: every device is read and written in each.
+    const ROUNDS: u64 = 4;
+
+    pub(super) fn new(threads: u32) -> Self {
+        Self {
+            stop: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            reached: Mutex::new(vec![0; threads as usize]),
+            changed: Condvar::new(),
+        }
+    }
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+    /// Waits until each thread has made its rounds from now on, or has ended.
+    pub(super) fn wait(&self) {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut reached = self.reached.lock();
+        while reached.iter().any(|at| *at < asked) {
+            self.changed.wait(&mut reached);
+        }
+    }
+    fn reaches(&self, lane: u64, asked: u64) {
+        self.reached.lock()[lane as usize] = asked;
+        self.changed.notify_all();
+    }
+}
 
 /// A number that a step has by itself, in a script of that salt. What happens beside the step is drawn from it, and so stays
 /// with the step when others are left out, and when the script is run again from a file.
@@ -67,19 +109,30 @@ impl Jury<'_> {
             .iter()
             .map(|a| Arc::clone(&a.device))
             .collect();
-        let (stop, panics) = (Arc::clone(&self.stop), Arc::clone(&self.panics));
+        let (pace, panics) = (Arc::clone(&self.pace), Arc::clone(&self.panics));
+        let beat = Arc::clone(&self.beat);
         thread::spawn(move || {
             let work = AssertUnwindSafe(|| {
                 let mut thread = mm.machine().enter().expect("a thread of its own");
                 let mut cx = thread.cx();
+                let (mut reached, mut rounds) = (0, 0);
                 for n in lane.. {
-                    if stop.load(Ordering::Relaxed) {
+                    if pace.stop.load(Ordering::Relaxed) {
                         return;
                     }
+                    let asked = pace.asked.load(Ordering::Relaxed);
                     for device in &devices {
                         let addr = BASE + (n * 13 % (2 * PAGES)) * PAGE_SIZE;
                         let _maybe = device.read(&mut cx, &mm, addr);
                         let _maybe = device.write(&mut cx, &mm, addr + 8 + lane, 1);
+                    }
+                    if asked > reached {
+                        beat.moves_on();
+                        rounds += 1;
+                    }
+                    if rounds == Pace::ROUNDS {
+                        (reached, rounds) = (asked, 0);
+                        pace.reaches(lane, asked);
                     }
                     thread::yield_now();
                 }
@@ -87,6 +140,27 @@ impl Jury<'_> {
             if let Err(payload) = catch_unwind(work) {
                 panics.lock().push(message(&*payload));
             }
+            pace.reaches(lane, u64::MAX);
         })
+    }
+    /// Waits until each of its threads has used each device several times.
+    pub(super) fn meet(&self) {
+        if !self.users.is_empty() {
+            self.beat.does("the threads that use the devices");
+            self.pace.wait();
+            self.beat.goes_on();
+        }
+    }
+    /// Lets its threads go.
+    pub(super) fn dismiss(&mut self) {
+        if !self.users.is_empty() {
+            self.beat.does("the threads that use the devices end");
+        }
+        self.pace.stop();
+        for user in self.users.drain(..) {
+            let _caught_inside = user.join();
+        }
+        self.seen
+            .extend(self.panics.lock().drain(..).map(Seen::Panicked));
     }
 }

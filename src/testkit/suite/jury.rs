@@ -1,7 +1,7 @@
 //! Who follows a random script: devices that touch what process 0 touches, disturbances that must not matter, an oracle.
 
 use super::{
-    beside::{User, mark},
+    beside::{Pace, User, mark},
     watch::Beat,
 };
 use crate::ctx::CallCx;
@@ -14,7 +14,7 @@ use crate::{
     notifier::{Access, test_hook},
     oracle::Oracle,
     replay::{Follow, Header, Op, Outcome, Processes, Step},
-    sync::{AtomicBool, Mutex, Ordering},
+    sync::Mutex,
     testkit::{
         Checks, Fault, Kit, Reference,
         device::{Attached, Refused},
@@ -30,7 +30,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 pub struct Disturbances {
     /// Windows that nobody needs: over nothing, over everything, repeated, refused; memory pressure; slow neighbours.
     pub windows: bool,
-    /// Threads that use the devices all the time. What they read is not compared.
+    /// Threads that use the devices all the time. What they read is not compared. However busy the machine is, each uses each
+    /// device several times before the first operation, and before the end.
     pub threads: u32,
     /// This fails: which one of its kind, from 1, counted from when the devices are there.
     pub fault: Option<(Fault, u64)>,
@@ -58,14 +59,14 @@ pub(super) struct Jury<'k> {
     /// … for the step at hand ([`mark`]).
     mark: u64,
     /// Who watches hears of each step.
-    beat: Arc<Beat>,
+    pub(super) beat: Arc<Beat>,
     /// Everybody who lived.
     everybody: Processes,
     /// What devices did before the step.
     early: Vec<Result<u8, Refused>>,
     pub(super) seen: Vec<Seen>,
-    users: Vec<User>,
-    pub(super) stop: Arc<AtomicBool>,
+    pub(super) users: Vec<User>,
+    pub(super) pace: Arc<Pace>,
     pub(super) panics: Arc<Mutex<Vec<String>>>,
 }
 
@@ -96,7 +97,7 @@ impl<'k> Jury<'k> {
             early: Vec::new(),
             seen: Vec::new(),
             users: Vec::new(),
-            stop: Arc::default(),
+            pace: Arc::new(Pace::new(disturbances.threads)),
             panics: Arc::default(),
         }
     }
@@ -286,18 +287,6 @@ impl<'k> Jury<'k> {
             }
         }
     }
-    /// Lets its threads go.
-    pub(super) fn dismiss(&mut self) {
-        if !self.users.is_empty() {
-            self.beat.does("the threads that use the devices end");
-        }
-        self.stop.store(true, Ordering::Relaxed);
-        for user in self.users.drain(..) {
-            let _caught_inside = user.join();
-        }
-        self.seen
-            .extend(self.panics.lock().drain(..).map(Seen::Panicked));
-    }
 }
 
 impl Follow for Jury<'_> {
@@ -331,8 +320,11 @@ impl Follow for Jury<'_> {
         self.users = (0..lanes).map(|lane| self.user(lane)).collect();
     }
     fn disturb(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) {
-        self.beat.begins(actor, op);
+        let is_first = self.beat.begins(actor, op);
         self.mark = mark(self.salt, actor, op);
+        if is_first || (self.mark >> 52).is_multiple_of(8) {
+            self.meet();
+        }
         if self.disturbances.windows {
             self.make_noise(cx, self.mark);
             if let Some(reference) = &mut self.reference {
@@ -379,6 +371,9 @@ impl Follow for Jury<'_> {
         self.seen.is_empty()
     }
     fn finish(&mut self, cx: &mut CallCx<'_>, now: &Processes) {
+        if self.seen.is_empty() {
+            self.meet();
+        }
         self.dismiss();
         self.check(cx, now, self.checks);
         self.mm().machine().mem().inject().disarm();

@@ -15,7 +15,7 @@
 //! | form | | devices | what is found | found again by |
 //! | --- | --- | --- | --- | --- |
 //! | sequential | [`Suite::run`] | act before and after what process 0 does, on its thread | every wrong byte, right, count, leak | the script, which is short |
-//! | threaded | … with [`Disturbances::threads`] | are used all the time by so many threads beside the operations | what the oracle sees, panics, wrong outcomes | luck: the script is as it was drawn |
+//! | threaded | … with [`Disturbances::threads`] | are used all the time by so many threads beside the operations, which wait for them now and then | what the oracle sees, panics, wrong outcomes | luck: the script is as it was drawn |
 //! | scheduled | `Suite::scheduled` | the same as tasks of [shuttle](https://docs.rs/shuttle) | the same | the seed, which is printed; the script is short |
 //!
 //! The scheduled form exists where this crate is built with `--cfg shuttle`: its locks, atomics and threads are shuttle's then.

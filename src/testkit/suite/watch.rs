@@ -30,14 +30,21 @@ pub(super) struct Beat {
 }
 
 impl Beat {
-    /// A step, and what happens before it, begins.
-    pub(super) fn begins(&self, actor: u32, op: &Op) {
-        self.steps.lock().push((actor, op.clone()));
+    /// A step, and what happens before it, begins. Whether it is the first.
+    pub(super) fn begins(&self, actor: u32, op: &Op) -> bool {
         self.moves_on();
+        let mut steps = self.steps.lock();
+        steps.push((actor, op.clone()));
+        steps.len() == 1
     }
     /// Something that is no step begins.
     pub(super) fn does(&self, what: &'static str) {
         *self.beside.lock() = Some(what);
+        self.moves_on();
+    }
+    /// It is done, and a step goes on.
+    pub(super) fn goes_on(&self) {
+        *self.beside.lock() = None;
         self.moves_on();
     }
     /// Part of a step is done.
