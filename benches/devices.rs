@@ -1,5 +1,6 @@
-//! The devices beside the least that the same work can cost with the same structure, written by hand, turn by turn; and
-//! what a device notices of windows that are none of its business. What is measured is the ratio of the times.
+//! The devices beside the least that the same work can cost with the same structure, written by
+//! hand, turn by turn; and what a device notices of windows that are none of its business. What is
+//! measured is the ratio of the times.
 
 mod floor;
 mod ratio;
@@ -66,7 +67,8 @@ fn mapped(w: &mut World<'_>) {
     w.store(0..PAGES);
 }
 
-/// A window over the first pages that leaves them where they are: nobody has a translation afterwards.
+/// A window over the first pages that leaves them where they are: nobody has a translation
+/// afterwards.
 fn window(w: &mut World<'_>, pages: u64) {
     for prot in [Prot::READ, RW] {
         let len = pages * PAGE_SIZE;
@@ -137,7 +139,8 @@ fn gru(c: &mut Criterion<Ratio>) {
             },
             &mut || timed(|| (0..PAGES).for_each(|n| theirs.access(n, Shadowing::drop_in))),
         );
-        // A purge beside what it makes necessary: two windows, the second over nothing, and the entries page by page.
+        // A purge beside what it makes necessary: two windows, the second over nothing, and the
+        // entries page by page.
         let purged = hot;
         let loaded = |w: &mut World<'_>| (0..purged).for_each(|n| touch(w, n));
         let w = RefCell::new(w);
@@ -208,7 +211,8 @@ fn while_open<T>(mm: &Mm, f: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Faults while a window is open over other pages, beside the same without. None may try again for it.
+/// Faults while a window is open over other pages, beside the same without. None may try again for
+/// it.
 fn elsewhere(c: &mut Criterion<Ratio>) {
     with_world(|w| {
         mapped(w);

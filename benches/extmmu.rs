@@ -1,5 +1,6 @@
-//! What the models of external MMUs cost: accesses that hit, misses, and windows over pages that they translate, beside the
-//! same access of the address space itself and a hash map that is looked up, filled and cleared.
+//! What the models of external MMUs cost: accesses that hit, misses, and windows over pages that
+//! they translate, beside the same access of the address space itself and a hash map that is looked
+//! up, filled and cleared.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use emmu::ctx::CallCx;
@@ -129,8 +130,8 @@ fn hit(c: &mut Criterion) {
     group.finish();
 }
 
-/// A window over that many pages, all translated, that takes nothing but the translations: rights are given and taken.
-/// With `refill`, the time in which all are translated again.
+/// A window over that many pages, all translated, that takes nothing but the translations: rights
+/// are given and taken. With `refill`, the time in which all are translated again.
 fn windows(c: &mut Criterion, name: &str, refill: bool) {
     let mut group = c.benchmark_group(name);
     group

@@ -1,5 +1,5 @@
-//! Page faults, in time for one page. Each group has the same pages set in a plain table beside it; the quotient of the
-//! two is what an address space costs.
+//! Page faults, in time for one page. Each group has the same pages set in a plain table beside it;
+//! the quotient of the two is what an address space costs.
 //!
 //! Frames have no contents here, so no byte is cleared or copied: what is left is bookkeeping.
 
@@ -101,7 +101,8 @@ fn populate(c: &mut Criterion) {
     g.finish();
 }
 
-/// gVisor's: reads of pages that their object has, each in a VMA of its own, one in two pages of 250 MiB.
+/// gVisor's: reads of pages that their object has, each in a VMA of its own, one in two pages of
+/// 250 MiB.
 fn page_fault(c: &mut Criterion) {
     const REGION: u64 = 64_001;
     const READABLE: u64 = REGION / 2 + 1;

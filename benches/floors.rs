@@ -1,5 +1,5 @@
-//! emmu beside the least that the same work can cost, written by hand, turn by turn; what is measured is the ratio of the
-//! times.
+//! emmu beside the least that the same work can cost, written by hand, turn by turn; what is
+//! measured is the ratio of the times.
 
 mod chain;
 mod floor;
@@ -25,7 +25,8 @@ fn range(first: u64, count: u64) -> VpnRange {
     VpnRange::new(Vpn(number(first)), Vpn(number(first + count))).expect("not empty")
 }
 
-/// A window over eight pages, opened and closed, in a space with so many drivers that have nothing there.
+/// A window over eight pages, opened and closed, in a space with so many drivers that have nothing
+/// there.
 fn window(
     c: &mut Criterion<Ratio>,
     drivers: usize,
@@ -79,7 +80,8 @@ fn windows(c: &mut Criterion<Ratio>) {
 /// 256 MiB of pages.
 const PAGES: u64 = 64 << 10;
 
-/// Entries of a parent and of a child, and two counts for each frame: what no fork that copies tables can do without.
+/// Entries of a parent and of a child, and two counts for each frame: what no fork that copies
+/// tables can do without.
 struct Copied {
     parent: Vec<AtomicU64>,
     child: Vec<AtomicU64>,

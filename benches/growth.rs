@@ -1,4 +1,5 @@
-//! How cost grows with size: VMAs, pages, drivers, ten times as many at each step. `bench_report` draws it.
+//! How cost grows with size: VMAs, pages, drivers, ten times as many at each step. `bench_report`
+//! draws it.
 
 mod chain;
 mod floor;

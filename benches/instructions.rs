@@ -1,12 +1,13 @@
-//! Instructions that the hottest paths take, counted by callgrind: the same on every run, where times are not.
+//! Instructions that the hottest paths take, counted by callgrind: the same on every run, where
+//! times are not.
 //!
 //! ```text
 //! cargo install --locked gungraun-runner --version 0.20.0
 //! cargo bench --bench instructions
 //! ```
 //!
-//! Fails where a path takes more than `instructions.txt` says and a twentieth of it. Where a path has become longer for a
-//! reason, or shorter, `.ci/run baseline` writes the file anew.
+//! Fails where a path takes more than `instructions.txt` says and a twentieth of it. Where a path
+//! has become longer for a reason, or shorter, `.ci/run baseline` writes the file anew.
 
 #![allow(missing_docs)] // What the macros write has none.
 

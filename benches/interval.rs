@@ -1,5 +1,6 @@
-//! The tree in which drivers of ranges are found, beside other interval containers, among 100,000 ranges: the query of a
-//! window, and a driver that comes and goes. Then the same through the public interface.
+//! The tree in which drivers of ranges are found, beside other interval containers, among 100,000
+//! ranges: the query of a window, and a driver that comes and goes. Then the same through the
+//! public interface.
 
 // The tree is no public type: its source is compiled into this benchmark.
 #[allow(dead_code, unreachable_pub, clippy::all)]

@@ -1,5 +1,6 @@
-//! Benchmarks that other systems are known by, under their names and with their parameters, as far as two processors go:
-//! CortenMM's five, sv6's `mapbench`, NrOS's `unmaplat`. gVisor's are in `ops` and `faults`.
+//! Benchmarks that other systems are known by, under their names and with their parameters, as far
+//! as two processors go: CortenMM's five, sv6's `mapbench`, NrOS's `unmaplat`. gVisor's are in
+//! `ops` and `faults`.
 //!
 //! ```text
 //! cargo bench --bench known
@@ -65,8 +66,8 @@ fn map_and_touch(mm: &Mm, cx: &mut CallCx<'_>, at: u64) {
 fn nothing(_: &Mm, _: &mut CallCx<'_>, _: u64) {}
 
 impl Team {
-    /// `shuffled`: the pages of all threads lie in one area, in no order ("high" contention); else each thread has a
-    /// part of its own ("low").
+    /// `shuffled`: the pages of all threads lie in one area, in no order ("high" contention); else
+    /// each thread has a part of its own ("low").
     fn new(threads: usize, shuffled: bool) -> Self {
         let machine = machine();
         let mm = Mm::new(&machine);
@@ -82,8 +83,8 @@ impl Team {
             .collect();
         Self { machine, mm, pages }
     }
-    /// Lets every thread do `work` on each of its pages, so many rounds; returns how long a request took, times `iters`.
-    /// `before` and `after` are not in the time.
+    /// Lets every thread do `work` on each of its pages, so many rounds; returns how long a request
+    /// took, times `iters`. `before` and `after` are not in the time.
     fn run(&self, iters: u64, [before, work, after]: [Step; 3]) -> Duration {
         let rounds = iters.div_ceil(PAGES as u64);
         let start = Barrier::new(self.pages.len());
@@ -138,7 +139,8 @@ fn cortenmm(c: &mut Criterion) {
 /// Pages of a region of sv6's.
 const REGION: u64 = 64;
 
-/// What thread `who` of two does in one round of `mapbench`. Steps of one number run at the same time in both.
+/// What thread `who` of two does in one round of `mapbench`. Steps of one number run at the same
+/// time in both.
 type Mode = [fn(&Mm, &mut CallCx<'_>, usize); 3];
 
 fn region(who: usize) -> u64 {

@@ -1,6 +1,7 @@
-//! emmu beside the kernel that this runs on, at the same system calls, turn by turn; what is measured is the ratio of the
-//! times, ours by the kernel's. The kernel does more: it clears and copies pages, and enters and leaves by a trap. The
-//! ratio says what a model that does the bookkeeping alone costs beside the thing itself.
+//! emmu beside the kernel that this runs on, at the same system calls, turn by turn; what is
+//! measured is the ratio of the times, ours by the kernel's. The kernel does more: it clears and
+//! copies pages, and enters and leaves by a trap. The ratio says what a model that does the
+//! bookkeeping alone costs beside the thing itself.
 //!
 //! ```text
 //! cargo bench --bench linux
@@ -53,7 +54,8 @@ mod linux {
                 "fork of 64 Ki anonymous pages",
                 KERNEL,
                 &mut || {
-                    // The kernel's fork has write-protected our memory too: the first fork after it takes those faults.
+                    // The kernel's fork has write-protected our memory too: the first fork after it
+                    // takes those faults.
                     w.fork();
                     w.bury();
                     let time = timed(|| w.fork());

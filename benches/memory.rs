@@ -1,5 +1,6 @@
-//! Bytes of state for a mapped page beside the tables' entries: frames, reverse maps, VMAs, what tables have beside
-//! entries, room that is kept. Frames have no contents. Linux takes 64 for `struct page` alone.
+//! Bytes of state for a mapped page beside the tables' entries: frames, reverse maps, VMAs, what
+//! tables have beside entries, room that is kept. Frames have no contents. Linux takes 64 for
+//! `struct page` alone.
 //!
 //! ```text
 //! cargo bench --bench memory

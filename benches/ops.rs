@@ -1,5 +1,5 @@
-//! Whole operations on ranges, each beside what a plain table does to the same entries. Nobody is registered: windows
-//! cost one load.
+//! Whole operations on ranges, each beside what a plain table does to the same entries. Nobody is
+//! registered: windows cost one load.
 
 mod floor;
 mod world;
@@ -39,8 +39,8 @@ fn munmap(c: &mut Criterion) {
     g.finish();
 }
 
-/// Every page was written since the last fork. The floor: the entries set once more, write-protected, and once as a
-/// copy far away.
+/// Every page was written since the last fork. The floor: the entries set once more,
+/// write-protected, and once as a copy far away.
 fn fork(c: &mut Criterion) {
     const COPY: Range<u64> = FAR..FAR + PAGES;
     let mut g = group(c, "fork of 64 Ki pages");
@@ -61,7 +61,8 @@ fn fork(c: &mut Criterion) {
     g.finish();
 }
 
-/// The end of a child whose parent has all of its pages as well. The floor: as many entries cleared.
+/// The end of a child whose parent has all of its pages as well. The floor: as many entries
+/// cleared.
 fn exit(c: &mut Criterion) {
     let mut g = group(c, "exit of 64 Ki pages");
     g.throughput(Throughput::Elements(PAGES));
@@ -219,8 +220,8 @@ fn map_one(w: &mut World<'_>, n: u64) {
     w.map(n..n + 1, |a| a.prot(prot));
 }
 
-/// A pair of munmap and mmap of one page, by the number of VMAs: one of them, chosen at random, goes and comes back;
-/// or one more is put where the search for a place finds room, and goes.
+/// A pair of munmap and mmap of one page, by the number of VMAs: one of them, chosen at random,
+/// goes and comes back; or one more is put where the search for a place finds room, and goes.
 fn pairs(c: &mut Criterion) {
     let mut g = group(c, "munmap+mmap pair");
     floor(&mut g, "floor", 1 << 20, filled, |table, times| {
@@ -265,7 +266,8 @@ fn pairs(c: &mut Criterion) {
     g.finish();
 }
 
-/// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper half of it.
+/// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper
+/// half of it.
 fn scattered(count: u64) -> impl Iterator<Item = u64> {
     let mut state = 1_u64;
     std::iter::repeat_with(move || {

@@ -1,4 +1,5 @@
-//! emmu beside other crates at the same work, turn by turn; what is measured is the ratio of the times, ours by theirs.
+//! emmu beside other crates at the same work, turn by turn; what is measured is the ratio of the
+//! times, ours by theirs.
 //!
 //! ```text
 //! cargo bench --features internals --bench peers

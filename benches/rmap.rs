@@ -1,6 +1,8 @@
-//! Reverse maps: what it costs to find and drop one page among many mappings of a file, and through a deep chain of forks.
+//! Reverse maps: what it costs to find and drop one page among many mappings of a file, and through
+//! a deep chain of forks.
 //!
-//! Ten times as many mappings, or a chain eight times as deep, must cost about as much for a page that one of them maps.
+//! Ten times as many mappings, or a chain eight times as deep, must cost about as much for a page
+//! that one of them maps.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use emmu::{

@@ -1,5 +1,5 @@
-//! All shipped scripts, replayed and compared with what Linux did, on one core, alone and with all three external MMUs:
-//! time for a step beside 5 µs, of which 200,000 make a second.
+//! All shipped scripts, replayed and compared with what Linux did, on one core, alone and with all
+//! three external MMUs: time for a step beside 5 µs, of which 200,000 make a second.
 
 mod ratio;
 

@@ -1,6 +1,6 @@
-//! What an invalidation window costs by the number of external MMUs that are registered and have nothing in it: beside
-//! the least that a check can cost, a relaxed load, and beside the least that a chain can cost, an epoch pin and a walk
-//! over a list that calls somebody at each node.
+//! What an invalidation window costs by the number of external MMUs that are registered and have
+//! nothing in it: beside the least that a check can cost, a relaxed load, and beside the least that
+//! a chain can cost, an epoch pin and a walk over a list that calls somebody at each node.
 
 mod chain;
 
@@ -26,7 +26,8 @@ const BASE: u64 = 1 << 40;
 const PAGES: u64 = 1024;
 const CHAINS: [usize; 3] = [1, 4, 16];
 
-/// Opens and closes windows in a space with `drivers`, each of which translates `entries` pages elsewhere.
+/// Opens and closes windows in a space with `drivers`, each of which translates `entries` pages
+/// elsewhere.
 fn window(g: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, drivers: usize, entries: u64) {
     let machine = Machine::new(MachineConfig {
         memory: MemConfig {

@@ -1,5 +1,6 @@
-//! What XPmem costs: an access that hits, and a window by the number of partitions that have to answer, as threads and,
-//! with the `remote` feature, as processes. The page is faulted in again outside of the measured time.
+//! What XPmem costs: an access that hits, and a window by the number of partitions that have to
+//! answer, as threads and, with the `remote` feature, as processes. The page is faulted in again
+//! outside of the measured time.
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, measurement::WallTime};
 use emmu::ctx::CallCx;

@@ -1,6 +1,6 @@
 //! Memory of one process in three others, which are this program, started again. A page goes only
-//! when all processes that have it have answered. One of them is killed while it owes an answer, and
-//! one never answers.
+//! when all processes that have it have answered. One of them is killed while it owes an answer,
+//! and one never answers.
 //!
 //! ```text
 //! cargo run --features remote --example xpmem_remote

@@ -1,4 +1,5 @@
-//! The scheduled form of the kit's suite: random scripts with devices on process 0, in schedules of shuttle's.
+//! The scheduled form of the kit's suite: random scripts with devices on process 0, in schedules of
+//! shuttle's.
 //!
 //! `EMMU_TESTKIT_CASES` says how many scripts, `EMMU_TESTKIT_SEED` which ones, in which schedules.
 #![cfg(shuttle)]

@@ -1,8 +1,9 @@
-//! The compile-fail suite: each `tests/ui/RULE/*.rs` must be rejected, with exactly the error that it names.
+//! The compile-fail suite: each `tests/ui/RULE/*.rs` must be rejected, with exactly the error that
+//! it names.
 //!
-//! `//@ error: E0505` is the error code, or `lifetime` for the borrow checker's error without a code;
-//! each `//@ contains:` is text that the user must read. A file that names the wrong error, none, or more than one, or
-//! that does not say what the user reads, fails.
+//! `//@ error: E0505` is the error code, or `lifetime` for the borrow checker's error without a
+//! code; each `//@ contains:` is text that the user must read. A file that names the wrong error,
+//! none, or more than one, or that does not say what the user reads, fails.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! The chain's own price: drivers that have nothing to do, and beside them the plainest list behind an epoch.
+//! The chain's own price: drivers that have nothing to do, and beside them the plainest list behind
+//! an epoch.
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use crossbeam_epoch as epoch;

@@ -1,9 +1,10 @@
 //! Two threads against one, in one run: a stop watch for scaling.
 //!
-//! Every round measures thread 0 alone, both threads at once, and thread 1 alone, so that whatever the machine does
-//! meanwhile it does to all of them. Twice the time of one thread for its share, over the time of two threads for both
-//! shares, is the ratio: 2 is perfect. The second ratio is that of processor time, which other programs disturb less;
-//! it knows of lines that two processors pull at, not of a thread that waits.
+//! Every round measures thread 0 alone, both threads at once, and thread 1 alone, so that whatever
+//! the machine does meanwhile it does to all of them. Twice the time of one thread for its share,
+//! over the time of two threads for both shares, is the ratio: 2 is perfect. The second ratio is
+//! that of processor time, which other programs disturb less; it knows of lines that two processors
+//! pull at, not of a thread that waits.
 
 use emmu::Machine;
 use emmu::ctx::CallCx;
@@ -78,7 +79,8 @@ pub(crate) fn run(machine: &Arc<Machine>, name: &str, rounds: usize, race: &dyn 
 }
 
 fn measure(machine: &Arc<Machine>, rounds: usize, race: &dyn Race) -> Ratios {
-    // Who runs in the four laps of a round: the order of the single ones changes nothing that is measured.
+    // Who runs in the four laps of a round: the order of the single ones changes nothing that is
+    // measured.
     const LAPS: [&[usize]; 3] = [&[0], &[0, 1], &[1]];
     let barrier = Barrier::new(3);
     let guns: Vec<Gun> = (0..rounds * LAPS.len())
@@ -119,7 +121,8 @@ impl Ratios {
             wall: Vec::new(),
             cpu: Vec::new(),
         };
-        // Thread 0 runs in the first and second lap of a round, thread 1 in the second and third. The first round warms up.
+        // Thread 0 runs in the first and second lap of a round, thread 1 in the second and third.
+        // The first round warms up.
         for (zero, one) in zero.chunks(2).zip(one.chunks(2)).skip(1) {
             let alone = (zero[0].end - zero[0].start) + (one[1].end - one[1].start);
             let both = zero[1].end.max(one[0].end) - zero[1].start.min(one[0].start);

@@ -1,8 +1,8 @@
-//! The floor of every ratio: a four-level table of 512 entries a node that maps, unmaps and translates, and does
-//! nothing else. No VMA, no frame, no count, no lock, no epoch, no notifier.
+//! The floor of every ratio: a four-level table of 512 entries a node that maps, unmaps and
+//! translates, and does nothing else. No VMA, no frame, no count, no lock, no epoch, no notifier.
 //!
-//! A range costs one walk for each leaf, a page by itself one walk. Nodes are made on demand; unmapping frees the leaves
-//! that it covers whole, and keeps what is above.
+//! A range costs one walk for each leaf, a page by itself one walk. Nodes are made on demand;
+//! unmapping frees the leaves that it covers whole, and keeps what is above.
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use std::ops::Range;

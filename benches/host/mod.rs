@@ -38,7 +38,8 @@ fn munmap(at: *mut u8, len: usize) {
 }
 
 fn small_pages(at: *mut u8, len: usize) {
-    // SAFETY: advice about memory of our own. Without huge pages the kernel knows no such advice, which is as good.
+    // SAFETY: advice about memory of our own. Without huge pages the kernel knows no such advice,
+    // which is as good.
     let _ = unsafe { libc::madvise(at.cast(), len, libc::MADV_NOHUGEPAGE) };
 }
 

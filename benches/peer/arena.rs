@@ -1,4 +1,5 @@
-//! Where the peers' tables live: one block of zeroed, touched memory; a physical address is an offset in it.
+//! Where the peers' tables live: one block of zeroed, touched memory; a physical address is an
+//! offset in it.
 
 use std::{
     alloc::{Layout, alloc_zeroed},

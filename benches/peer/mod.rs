@@ -1,5 +1,6 @@
-//! Page tables of other crates, and one by hand, behind one trait: single-threaded, without frames, reverse maps or
-//! notifiers; each through its plainest safe interface, or its cursor where it has one.
+//! Page tables of other crates, and one by hand, behind one trait: single-threaded, without frames,
+//! reverse maps or notifiers; each through its plainest safe interface, or its cursor where it has
+//! one.
 #![allow(unsafe_code, clippy::multiple_unsafe_ops_per_block)]
 
 mod arena;
@@ -124,7 +125,8 @@ impl Table for X64 {
         let at: *mut PageTable = base()
             .wrapping_add(alloc().expect("there are frames"))
             .cast();
-        // SAFETY: a frame of our own, aligned, zeroed here, and used by this table alone until the block is reset.
+        // SAFETY: a frame of our own, aligned, zeroed here, and used by this table alone until the
+        // block is reset.
         Self(unsafe {
             (*at).zero();
             MappedPageTable::new(&mut *at, x64::Offset)

@@ -1,11 +1,13 @@
-//! Two contenders at the same work, turn by turn, and the quotient of their times: what a benchmark on a machine that
-//! others use can say.
+//! Two contenders at the same work, turn by turn, and the quotient of their times: what a benchmark
+//! on a machine that others use can say.
 //!
-//! A criterion measurement of its own: each sample is the time of as many of our turns as criterion wants iterations by
-//! that of as many of theirs, turn about, a millisecond or so apart. Criterion's statistics then are those of the ratio.
-//! `estimates.json` has them, and the name says against whom.
+//! A criterion measurement of its own: each sample is the time of as many of our turns as criterion
+//! wants iterations by that of as many of theirs, turn about, a millisecond or so apart.
+//! Criterion's statistics then are those of the ratio. `estimates.json` has them, and the name says
+//! against whom.
 //!
-//! Time is processor time of the thread: that of other programs, which come in between now and then, is nobody's.
+//! Time is processor time of the thread: that of other programs, which come in between now and
+//! then, is nobody's.
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use criterion::{
@@ -71,8 +73,8 @@ pub(crate) fn criterion() -> Criterion<Ratio> {
 /// One contender: a turn of its work, and how long the part of it that counts took.
 pub(crate) type Turn<'a> = &'a mut dyn FnMut() -> Duration;
 
-/// Measures how many times as long `ours` takes as `theirs`; a turn of both is the same work. `work` names the row,
-/// `against` the other side.
+/// Measures how many times as long `ours` takes as `theirs`; a turn of both is the same work.
+/// `work` names the row, `against` the other side.
 pub(crate) fn duel(
     c: &mut Criterion<Ratio>,
     work: &str,
@@ -109,7 +111,8 @@ pub(crate) fn timed<T>(f: impl FnOnce() -> T) -> Duration {
     cpu_time() - start
 }
 
-/// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper half of it.
+/// Numbers below `count` that jump about and do not soon come again: Knuth's generator, the upper
+/// half of it.
 pub(crate) fn scattered(count: u64) -> impl Iterator<Item = u64> {
     let mut state = 1_u64;
     std::iter::repeat_with(move || {

@@ -1,5 +1,6 @@
-//! What a device's hit and miss cannot do without, written by hand: a TLB in sets of four behind a lock, counts that say
-//! whether a frame is still the same, four-level tables, a note of each look-up. No oracle, no bill, no rights, no windows.
+//! What a device's hit and miss cannot do without, written by hand: a TLB in sets of four behind a
+//! lock, counts that say whether a frame is still the same, four-level tables, a note of each
+//! look-up. No oracle, no bill, no rights, no windows.
 
 use crate::floor::Floor;
 use crossbeam_epoch::{Collector, LocalHandle};
@@ -95,7 +96,8 @@ impl Shadowing {
             frames: Frames::new(pages),
         }
     }
-    /// What is known of a page, noted before and struck out after: under a pin, in a mapping, by the page table.
+    /// What is known of a page, noted before and struck out after: under a pin, in a mapping, by
+    /// the page table.
     fn look_up(&self, page: u64) -> u64 {
         locked(&self.board, |board| board.push((1, page)));
         let pin = self.epochs.pin();
@@ -117,7 +119,8 @@ impl Shadowing {
             serve(self, page);
         }
     }
-    /// What is not in the shadow table either is looked up, and entered unless the sequence has moved.
+    /// What is not in the shadow table either is looked up, and entered unless the sequence has
+    /// moved.
     pub(crate) fn fault(&self, page: u64) {
         if locked(&self.shadow, |shadow| shadow.translate(page)).is_some_and(|e| e != 0) {
             unreachable!("it is a miss");
@@ -131,7 +134,8 @@ impl Shadowing {
         });
         self.access(page, |_, _| unreachable!("it was entered"));
     }
-    /// A device without tables: armed with the TLB locked, looked up, dropped in with it locked again.
+    /// A device without tables: armed with the TLB locked, looked up, dropped in with it locked
+    /// again.
     pub(crate) fn drop_in(&self, page: u64) {
         let armed = locked(&self.tlb, |_| self.sequence.load(Ordering::Acquire));
         let entry = self.look_up(page);

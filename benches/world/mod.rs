@@ -1,4 +1,5 @@
-//! What the benchmarks of address spaces have in common: a machine, one space on it, and a stop watch.
+//! What the benchmarks of address spaces have in common: a machine, one space on it, and a stop
+//! watch.
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use crate::floor::Floor;
@@ -115,8 +116,8 @@ impl World<'_> {
     }
 }
 
-/// Times `iters` units of work in batches of at most `most`: `prepare` makes the next batch ready, unmeasured; `work`
-/// does as many units as it is told.
+/// Times `iters` units of work in batches of at most `most`: `prepare` makes the next batch ready,
+/// unmeasured; `work` does as many units as it is told.
 pub(crate) fn timed<S>(
     state: &mut S,
     (iters, most): (u64, u64),
@@ -136,7 +137,8 @@ pub(crate) fn timed<S>(
     total
 }
 
-/// A group, and how long its members are measured: preparing takes longer than the work, so not very long.
+/// A group, and how long its members are measured: preparing takes longer than the work, so not
+/// very long.
 pub(crate) fn group<'c>(c: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
     let mut group = c.benchmark_group(name);
     group

@@ -1,8 +1,8 @@
 //! Breaks the protocol in every way of `mutants/table.txt`, and shows that a loom model finds each.
 //!
-//! `cargo run --example mutants` runs all of them, `-- NAME…` some, `-- --list` says which there are. A copy of the crate
-//! with all breakages in it, each behind a switch, is built below `target/mutants`. What does not apply any more, or is not
-//! found, fails the run.
+//! `cargo run --example mutants` runs all of them, `-- NAME…` some, `-- --list` says which there
+//! are. A copy of the crate with all breakages in it, each behind a switch, is built below
+//! `target/mutants`. What does not apply any more, or is not found, fails the run.
 //!
 //! A model is a unit test under loom, or, written `races::NAME`, a test of `tests/shuttle`.
 
@@ -20,7 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A mutant that is not found in this time counts as a survivor: each model has run to its end by then.
+/// A mutant that is not found in this time counts as a survivor: each model has run to its end by
+/// then.
 const PATIENCE: Duration = Duration::from_secs(300);
 const SYNC: &str = "src/sync/mod.rs";
 const SWITCH: &str = "

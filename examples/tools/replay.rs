@@ -8,7 +8,8 @@
 //!     --svg bill.svg --trace timeline.json
 //! ```
 //!
-//! Exit status: 0, all went as on Linux; 1, a script did not; 2, input that cannot be read, or asks for more than the limits.
+//! Exit status: 0, all went as on Linux; 1, a script did not; 2, input that cannot be read, or asks
+//! for more than the limits.
 
 use clap::Parser;
 use emmu::replay::{
@@ -48,17 +49,20 @@ struct Args {
     /// Print at most this many reports.
     #[arg(long, value_name = "N", default_value_t = 5)]
     reports: usize,
-    /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem. For each is printed:
-    /// windows, pages dropped for them, faults, refaults of pages dropped before, retries because of windows,
-    /// acknowledgements by processors, GRUs and partitions, agings, time in windows, the longest hold-off.
+    /// External MMUs to attach to the first process, which touch what it touches: kvm, gru, xpmem.
+    /// For each is printed: windows, pages dropped for them, faults, refaults of pages dropped
+    /// before, retries because of windows, acknowledgements by processors, GRUs and partitions,
+    /// agings, time in windows, the longest hold-off.
     #[arg(long = "mmu", value_name = "NAME", value_delimiter = ',')]
     mmus: Vec<MmuKind>,
-    /// Draw the bill of each device over the time of a recorded program: windows, pages dropped, refaults, retries, time in
-    /// windows. Of several recordings each gets a figure of its own, its name before the ending.
+    /// Draw the bill of each device over the time of a recorded program: windows, pages dropped,
+    /// refaults, retries, time in windows. Of several recordings each gets a figure of its own, its
+    /// name before the ending.
     #[arg(long, value_name = "FILE", requires = "mmus")]
     svg: Option<PathBuf>,
-    /// Write a timeline of a recorded program (Chrome trace events), to be opened at ui.perfetto.dev: calls, faults,
-    /// windows by device, entries held. Of several recordings each gets a file of its own.
+    /// Write a timeline of a recorded program (Chrome trace events), to be opened at
+    /// ui.perfetto.dev: calls, faults, windows by device, entries held. Of several recordings each
+    /// gets a file of its own.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Bytes of all inputs together, decompressed.
@@ -79,8 +83,8 @@ struct Args {
     /// Processes that it may have at a time.
     #[arg(long, value_name = "N", default_value_t = Limits::default().processes)]
     max_processes: usize,
-    /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with calls.strace); without
-    /// any, the scripts that come with the library.
+    /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with
+    /// calls.strace); without any, the scripts that come with the library.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -285,8 +289,8 @@ fn scripts(
     Ok(scripts)
 }
 
-/// Runs all scripts on as many threads as there are processors; results come in the order of the scripts, and so does
-/// the first that cannot be run.
+/// Runs all scripts on as many threads as there are processors; results come in the order of the
+/// scripts, and so does the first that cannot be run.
 fn replay_all(scripts: &[Script], args: &Args) -> Result<Vec<Replayed>, ReplayError> {
     let limits = args.limits();
     let bar = progress(scripts.len());

@@ -1,10 +1,12 @@
-//! How far it goes: 1 TiB with 16 Mi pages touched all over it, and a map filled up to its 65,530 VMAs.
+//! How far it goes: 1 TiB with 16 Mi pages touched all over it, and a map filled up to its 65,530
+//! VMAs.
 //!
 //! ```text
 //! cargo run --release --example scale
 //! ```
 //!
-//! Fails if the first takes 1.5 GiB or more, or if in the second a munmap+mmap pair takes 5 µs or more.
+//! Fails if the first takes 1.5 GiB or more, or if in the second a munmap+mmap pair takes 5 µs or
+//! more.
 
 use emmu::ctx::CallCx;
 use emmu::{
@@ -92,8 +94,8 @@ fn memory() {
     }
 }
 
-/// Pages with a VMA each, as neighbours differ in their rights; then one after the other, chosen at random, is unmapped
-/// and mapped again.
+/// Pages with a VMA each, as neighbours differ in their rights; then one after the other, chosen at
+/// random, is unmapped and mapped again.
 fn full_map(cx: &mut CallCx<'_>, mm: &Mm) -> Outcome {
     let map = |cx: &mut CallCx<'_>, n: u64| {
         let prot = if n.is_multiple_of(2) {

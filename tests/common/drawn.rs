@@ -1,5 +1,6 @@
-//! What property tests draw: the same in every run, so that they say the same everywhere, and something new in an exploration
-//! (`EMMU_EXPLORE=1`, see docs/fuzzing.md). More of it with `PROPTEST_CASES`.
+//! What property tests draw: the same in every run, so that they say the same everywhere, and
+//! something new in an exploration (`EMMU_EXPLORE=1`, see docs/fuzzing.md). More of it with
+//! `PROPTEST_CASES`.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 use proptest::test_runner::{Config, RngSeed};
@@ -12,7 +13,8 @@ pub fn explores() -> bool {
     std::env::var_os("EMMU_EXPLORE").is_some_and(|v| !v.is_empty() && v != "0")
 }
 
-/// Scripts that a suite runs first, and where it saves those that fail: what an exploration finds is run ever after.
+/// Scripts that a suite runs first, and where it saves those that fail: what an exploration finds
+/// is run ever after.
 pub fn kept(suite: &str) -> std::path::PathBuf {
     let all = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions");
     std::path::Path::new(all).join(suite)

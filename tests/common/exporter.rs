@@ -1,4 +1,5 @@
-//! A process that exports all of its memory, watched by an oracle, and partitions in other processes that it serves.
+//! A process that exports all of its memory, watched by an oracle, and partitions in other
+//! processes that it serves.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 #[path = "skipped.rs"]

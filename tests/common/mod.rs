@@ -1,4 +1,5 @@
-//! A small language for tests: a world with one address space, pages by number, windows as page pairs.
+//! A small language for tests: a world with one address space, pages by number, windows as page
+//! pairs.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 use emmu::{
@@ -108,7 +109,8 @@ impl World {
         });
         windows.collect()
     }
-    /// What the recorder was told since the last call: `W3..5` a window over pages `[3, 5)`, `A3` aging of page 3.
+    /// What the recorder was told since the last call: `W3..5` a window over pages `[3, 5)`, `A3`
+    /// aging of page 3.
     pub fn told(&mut self) -> String {
         let page = |vpn: u64| vpn - BASE / PAGE;
         let told = self.recorder.take();

@@ -1,4 +1,5 @@
-//! A page on its way: something is done while all its mappings are marks. No clock: whoever must be somewhere says so.
+//! A page on its way: something is done while all its mappings are marks. No clock: whoever must be
+//! somewhere says so.
 
 use super::{World, at};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -148,8 +149,8 @@ impl World {
 }
 
 impl World {
-    /// Has another thread do something that waits for page `page`, which is on its way: the page arrives when that thread
-    /// waits.
+    /// Has another thread do something that waits for page `page`, which is on its way: the page
+    /// arrives when that thread waits.
     pub fn waits_for_moving<T: Send>(
         &mut self,
         page: u64,

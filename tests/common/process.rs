@@ -1,5 +1,6 @@
-//! A remote partition in a process of its own: the test binary, run again, which does what lines on its standard input
-//! say and prints an answer to each. It ends with its input, so with its parent at the latest.
+//! A remote partition in a process of its own: the test binary, run again, which does what lines on
+//! its standard input say and prints an answer to each. It ends with its input, so with its parent
+//! at the latest.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 use super::thief;
@@ -143,7 +144,8 @@ impl Drop for Process {
     }
 }
 
-/// The process, if this is one that was started by [`Meeting::start`], or left behind by one that was; whether it was.
+/// The process, if this is one that was started by [`Meeting::start`], or left behind by one that
+/// was; whether it was.
 pub fn serve_parent() -> bool {
     let Some(path) = std::env::var_os(SOCKET) else {
         return false;

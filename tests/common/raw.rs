@@ -1,5 +1,5 @@
-//! The other end of a partition's socket, without the library: whatever bytes it likes. The messages are those of
-//! `src/extmmu/xpmem/remote/wire.rs`.
+//! The other end of a partition's socket, without the library: whatever bytes it likes. The
+//! messages are those of `src/extmmu/xpmem/remote/wire.rs`.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 use super::exporter::{LONG, World};

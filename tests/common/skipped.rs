@@ -1,5 +1,5 @@
-//! What a test leaves out, said where everybody sees it: the harness keeps what a test that passes prints, but not what is
-//! written to standard error directly.
+//! What a test leaves out, said where everybody sees it: the harness keeps what a test that passes
+//! prints, but not what is written to standard error directly.
 #![allow(unreachable_pub)]
 
 use std::io::Write;

@@ -113,8 +113,8 @@ impl Store for Puppet {
     }
 }
 
-/// A little while, in which somebody who is not kept out has all the time that he needs. No verdict depends on it: who is
-/// kept out comes later.
+/// A little while, in which somebody who is not kept out has all the time that he needs. No verdict
+/// depends on it: who is kept out comes later.
 pub fn a_while(done: &dyn Fn() -> bool) {
     for _ in 0..60 {
         if done() {

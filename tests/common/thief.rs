@@ -1,5 +1,5 @@
-//! What a process that keeps to no protocol can do with the memory that it was sent: every descriptor of it is found, opened
-//! anew, read, written, and left to children.
+//! What a process that keeps to no protocol can do with the memory that it was sent: every
+//! descriptor of it is found, opened anew, read, written, and left to children.
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 use memmap2::MmapRaw;
@@ -31,7 +31,8 @@ pub fn loot(what: u64) -> usize {
     found
 }
 
-/// Fills everything with a byte, and maps it for writing; how many pages could be written, and how many pieces mapped.
+/// Fills everything with a byte, and maps it for writing; how many pages could be written, and how
+/// many pieces mapped.
 pub fn smash(byte: u8) -> (u64, usize) {
     let (mut written, mut mapped) = (0, 0);
     for path in memories() {

@@ -1,5 +1,5 @@
-//! The models of external MMUs are asked for addresses, pages and settings of all of 64 bits: an error comes back, and what the
-//! devices hold stays right.
+//! The models of external MMUs are asked for addresses, pages and settings of all of 64 bits: an
+//! error comes back, and what the devices hold stays right.
 
 use emmu::ctx::CallCx;
 use emmu::{

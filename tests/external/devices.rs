@@ -1,4 +1,5 @@
-//! Recorded scripts and programs with all three external MMUs attached: nothing changes, and the oracle is silent.
+//! Recorded scripts and programs with all three external MMUs attached: nothing changes, and the
+//! oracle is silent.
 
 use emmu::replay::{MmuKind, Summary, replay, replay_with, shipped};
 

@@ -1,4 +1,5 @@
-//! The XPmem model against the address space, watched by the oracle; each mistake is found and named.
+//! The XPmem model against the address space, watched by the oracle; each mistake is found and
+//! named.
 
 use emmu::ctx::CallCx;
 use emmu::{
@@ -321,7 +322,8 @@ fn what_an_importer_stored_without_a_word_is_a_lost_write() {
     w.mm.exit(&mut cx);
 }
 
-/// A window that waits that long for an answer which never comes; what whoever looks meanwhile finds first, if he comes in time.
+/// A window that waits that long for an answer which never comes; what whoever looks meanwhile
+/// finds first, if he comes in time.
 fn looked_at_meanwhile(deadline: Duration) -> Vec<Finding> {
     let machine = Machine::new(MachineConfig::default());
     let mut thread = machine.enter().unwrap();

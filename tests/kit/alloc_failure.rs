@@ -1,5 +1,5 @@
-//! Each allocation of a scenario is made to fail in turn: the error is typed, the counts stay exact, and the same call
-//! succeeds afterwards.
+//! Each allocation of a scenario is made to fail in turn: the error is typed, the counts stay
+//! exact, and the same call succeeds afterwards.
 
 use crate::common::{PAGE, RW, World, at, machine};
 use emmu::{
@@ -237,7 +237,8 @@ fn splits_and_guards() {
             assert!(w.get(13).is_err());
         },
     );
-    // Two for the protection, two for the advice, one for the hole and what a first attempt left behind.
+    // Two for the protection, two for the advice, one for the hole and what a first attempt left
+    // behind.
     assert!(failed >= 5, "{failed}");
 }
 

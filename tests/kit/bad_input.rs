@@ -1,4 +1,5 @@
-//! Input that is wrong, hostile or huge ends in an error that says where it stands: never in a panic, never nowhere.
+//! Input that is wrong, hostile or huge ends in an error that says where it stands: never in a
+//! panic, never nowhere.
 
 use emmu::ctx::CallCx;
 use emmu::{

@@ -1,4 +1,5 @@
-//! The models on trial: correct ones pass every property, each of their mistakes is caught by the one that should.
+//! The models on trial: correct ones pass every property, each of their mistakes is caught by the
+//! one that should.
 
 use emmu::{
     extmmu::{
@@ -41,7 +42,8 @@ mod xpmem_model {
 mod xpmem_slow {
     emmu::conformance_tests!(kit = super::slow_xpmem());
 }
-/// Partitions that die of the question, that answer twice, and that never do: the deadline is for them.
+/// Partitions that die of the question, that answer twice, and that never do: the deadline is for
+/// them.
 mod xpmem_dying {
     emmu::conformance_tests!(kit = super::partitions(super::Manners::Dies));
 }

@@ -1,6 +1,7 @@
 //! The bodies of the fuzz targets hold for inputs that are the same every time.
 //!
-//! `EMMU_FUZZ_INPUTS` is how many inputs each target gets, instead of a few hundred or thousand; `EMMU_FUZZ_SEED` draws others:
+//! `EMMU_FUZZ_INPUTS` is how many inputs each target gets, instead of a few hundred or thousand;
+//! `EMMU_FUZZ_SEED` draws others:
 //!
 //! ```text
 //! EMMU_FUZZ_INPUTS=1000000 cargo test --release --features testkit --test fuzz ops -- --nocapture
@@ -207,7 +208,8 @@ fn strace() {
     text("strace", "calls.strace.gz", fuzz::strace);
 }
 
-/// Lines of several recordings, as if one thread had called all of that behind an `execve`; sometimes mutated.
+/// Lines of several recordings, as if one thread had called all of that behind an `execve`;
+/// sometimes mutated.
 #[test]
 fn program() {
     let names = ["bad_arguments", "huge_pool", "segments", "redis"];
@@ -282,8 +284,8 @@ fn script() {
     hold("script", 4000, draw, fuzz::script);
 }
 
-/// Operations that were recorded, with bytes changed, and operations of which every byte is drawn: any, or of few values so
-/// that they meet.
+/// Operations that were recorded, with bytes changed, and operations of which every byte is drawn:
+/// any, or of few values so that they meet.
 #[test]
 fn ops() {
     let recorded: Vec<Vec<u8>> = shipped()

@@ -1,5 +1,5 @@
-//! The kit's own promises: a device that hangs, panics, or leaves something behind is a verdict, whichever part of the kit it
-//! is given to, and never the end of the tests.
+//! The kit's own promises: a device that hangs, panics, or leaves something behind is a verdict,
+//! whichever part of the kit it is given to, and never the end of the tests.
 
 use emmu::{
     driver::*,
@@ -227,8 +227,8 @@ fn a_hang_is_a_verdict_with_the_steps_that_led_there() {
     }
 }
 
-/// It takes its lock with it, so whoever asks it anything after that makes it panic again: an oracle, while memory is given
-/// back, and windows that end while the first panic unwinds.
+/// It takes its lock with it, so whoever asks it anything after that makes it panic again: an
+/// oracle, while memory is given back, and windows that end while the first panic unwinds.
 #[test]
 fn a_panic_is_a_verdict_and_the_first_one_comes_first() {
     let first =

@@ -1,5 +1,5 @@
-//! Random operations on a family of processes, against a model that knows nothing but pages: rights, contents, sharing,
-//! counts, accounts (`emmu::testkit::Reference`).
+//! Random operations on a family of processes, against a model that knows nothing but pages:
+//! rights, contents, sharing, counts, accounts (`emmu::testkit::Reference`).
 
 use emmu::testkit::{Profile, Suite};
 

@@ -1,5 +1,5 @@
-//! What the model of pages (`emmu::testkit::Reference`) knows of each kind of operation: short scripts, held against the library
-//! and against it.
+//! What the model of pages (`emmu::testkit::Reference`) knows of each kind of operation: short
+//! scripts, held against the library and against it.
 
 use emmu::{
     replay::{Parts, Report, read, replay_parts},

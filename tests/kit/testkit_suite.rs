@@ -1,5 +1,5 @@
-//! Random scripts with the models on them: correct ones stay silent whatever happens beside, mistakes are found, and what
-//! is found is short and can be run again.
+//! Random scripts with the models on them: correct ones stay silent whatever happens beside,
+//! mistakes are found, and what is found is short and can be run again.
 
 use emmu::ctx::CallCx;
 use emmu::{
@@ -79,7 +79,8 @@ fn a_mistake_is_found_made_short_and_run_again() {
     println!("{failure}");
     let steps = failure.script.steps.len();
     assert!(steps <= 4, "{steps} steps are not short:\n{failure}");
-    // The saved script reads, goes here as it says, and still shows the mistake, but no correct device does.
+    // The saved script reads, goes here as it says, and still shows the mistake, but no correct
+    // device does.
     let saved = failure.saved.clone().expect("saved");
     let text = std::fs::read(&saved).unwrap();
     let script = Script::parse("saved", &text).unwrap();

@@ -1,5 +1,5 @@
-//! The callouts of the "EMMU notifiers V5" proposal and of Linux, one test each: which windows (`W3..5`: pages 3 and 4)
-//! and aging calls (`A3`) an operation makes, or that it makes none.
+//! The callouts of the "EMMU notifiers V5" proposal and of Linux, one test each: which windows
+//! (`W3..5`: pages 3 and 4) and aging calls (`A3`) an operation makes, or that it makes none.
 
 use crate::common::{
     PAGE, RW, World, at,

@@ -1,5 +1,5 @@
-//! A driver that has frames by number is told of each before it is given up, whatever takes its last mapping; and the frame
-//! that it gets is the page's own.
+//! A driver that has frames by number is told of each before it is given up, whatever takes its
+//! last mapping; and the frame that it gets is the page's own.
 
 use crate::common::{
     PAGE, RW, World, at,
@@ -98,7 +98,8 @@ impl Exports {
     fn told(&self) -> Vec<(Pfn, u32)> {
         std::mem::take(&mut self.exporter.told.lock().unwrap())
     }
-    /// Exports pages 4 and 5, does something, and looks that the driver was told of both: their mappings were gone.
+    /// Exports pages 4 and 5, does something, and looks that the driver was told of both: their
+    /// mappings were gone.
     fn gone_by(mut self, work: impl FnOnce(&mut World)) {
         let pages = [4, 5].map(|n| self.export(n, Access::Write));
         work(&mut self.w);
@@ -260,8 +261,8 @@ fn forks() {
     }
 }
 
-/// What was exported before is told by the fork; what is exported after is a copy, so that neither process writes to a
-/// frame which a driver has for the other.
+/// What was exported before is told by the fork; what is exported after is a copy, so that neither
+/// process writes to a frame which a driver has for the other.
 #[test]
 fn what_a_driver_writes_after_a_fork_is_seen_by_one_process() {
     let mut x = Exports::private();

@@ -1,5 +1,5 @@
-//! A driver that gives up a reference of its own accord, and goes on using the page, is found out, in each of the ways in which
-//! references are given up.
+//! A driver that gives up a reference of its own accord, and goes on using the page, is found out,
+//! in each of the ways in which references are given up.
 
 use crate::common::{BASE, PAGE, at};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -131,8 +131,8 @@ fn so_must_whoever_puts_another_page_in_its_place() {
     }
 }
 
-/// A page that is pinned twice is still somebody's when it is given up once; and one that is pinned anew has a reference of
-/// its own.
+/// A page that is pinned twice is still somebody's when it is given up once; and one that is pinned
+/// anew has a reference of its own.
 #[test]
 fn another_reference_on_the_page_is_as_good() {
     let found = watched(|cx, mm, cache| {

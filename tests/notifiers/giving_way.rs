@@ -1,5 +1,6 @@
-//! A driver sleeps in its callback, for a window of an operation on some pages. Everybody else goes on: faults, operations on
-//! other pages, drivers that come and leave, the epoch. Who wants these pages waits, where Linux has him wait.
+//! A driver sleeps in its callback, for a window of an operation on some pages. Everybody else goes
+//! on: faults, operations on other pages, drivers that come and leave, the epoch. Who wants these
+//! pages waits, where Linux has him wait.
 
 use crate::common::{PAGE, RW, World, at, driver::Driver, machine};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -58,8 +59,8 @@ fn map(cx: &mut CallCx<'_>, mm: &Mm, from: u64, n: u64) {
     (from..from + n).for_each(|p| mm.store(cx, at(p), 1).unwrap());
 }
 
-/// Runs `operation` on a thread of its own and, while its first window sleeps, what everybody else does, then `inside`.
-/// None of it may wait for the operation: it would never return.
+/// Runs `operation` on a thread of its own and, while its first window sleeps, what everybody else
+/// does, then `inside`. None of it may wait for the operation: it would never return.
 fn while_it_sleeps(
     prepare: impl FnOnce(&mut CallCx<'_>, &Mm),
     operation: impl FnOnce(&mut CallCx<'_>, &Mm) + Send,
@@ -447,7 +448,8 @@ fn a_huge_page_that_is_copied() {
     );
 }
 
-/// The twin: what holds the mmap lock of its own accord holds up every operation, and behind it every fault.
+/// The twin: what holds the mmap lock of its own accord holds up every operation, and behind it
+/// every fault.
 #[test]
 fn who_holds_the_lock_holds_up_others() {
     let machine = machine(64);

@@ -1,4 +1,5 @@
-//! Drivers that subscribe to ranges: who is called, what makes their tickets stale, how they come and go under windows.
+//! Drivers that subscribe to ranges: who is called, what makes their tickets stale, how they come
+//! and go under windows.
 
 use crate::common::{
     BASE, PAGE, World, at,
@@ -248,8 +249,8 @@ fn removal_waits_for_the_windows_that_called_the_driver_and_for_no_others() {
     });
 }
 
-/// Where a refusal was not told to those who had agreed, their sequence stayed odd for ever (Linux, intervals before
-/// lists).
+/// Where a refusal was not told to those who had agreed, their sequence stayed odd for ever (Linux,
+/// intervals before lists).
 #[test]
 fn a_refused_window_leaves_no_subscription_waiting() {
     with_space!(cx, mm);

@@ -1,5 +1,5 @@
-//! The notifier protocol at run time: tickets and permits, refusals, ends, release, registration, all through the
-//! public interface and `Arc<dyn ExternalMmu>`.
+//! The notifier protocol at run time: tickets and permits, refusals, ends, release, registration,
+//! all through the public interface and `Arc<dyn ExternalMmu>`.
 
 use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
@@ -69,7 +69,8 @@ impl Spinner {
     fn take(&self) -> Vec<Told> {
         std::mem::take(&mut self.told.lock().unwrap())
     }
-    /// A translation of page `n`, again until admitted: looking up for writing may open a window itself.
+    /// A translation of page `n`, again until admitted: looking up for writing may open a window
+    /// itself.
     fn touch(&self, cx: &mut CallCx<'_>, mm: &Mm, n: u64, access: Access) -> u8 {
         loop {
             match self.try_touch(cx, mm, n, access) {
@@ -433,7 +434,8 @@ fn a_callback_that_panics_closes_its_window() {
     });
 }
 
-/// Whether a window over `range` gets by while somebody holds the gate. Where it must, it is waited for as long as it takes.
+/// Whether a window over `range` gets by while somebody holds the gate. Where it must, it is waited
+/// for as long as it takes.
 fn passes_held_gate(
     mm: &Mm,
     d: &Spinner,
@@ -524,8 +526,8 @@ fn drivers_come_and_go_while_windows_open_on_other_threads() {
     assert_eq!(machine.mem().in_use(), 0);
 }
 
-/// The core property under load: a driver that reads through its table never meets a frame that was given back (the
-/// view panics), and never a value of before an invalidation that it has answered.
+/// The core property under load: a driver that reads through its table never meets a frame that was
+/// given back (the view panics), and never a value of before an invalidation that it has answered.
 #[test]
 fn readers_never_meet_a_stale_frame() {
     with_driver!(cx, mm, d, reg: Spinner);

@@ -1,5 +1,5 @@
-//! What a driver that holds a page, or wants one, may rely on: pages that were given up lazily, and pages that may only be
-//! read.
+//! What a driver that holds a page, or wants one, may rely on: pages that were given up lazily, and
+//! pages that may only be read.
 
 use crate::common::{PAGE, RW, World, at, driver::Driver, machine, objects::swapping};
 use emmu::{
@@ -118,7 +118,8 @@ fn a_huge_page_that_cannot_be_written_is_refused_to_writers_and_read_by_others()
     w.end();
 }
 
-/// A device that asks for the zero page again and again does not use up its references, nor those of the page's own frame.
+/// A device that asks for the zero page again and again does not use up its references, nor those
+/// of the page's own frame.
 #[test]
 fn pages_that_are_exported_again_and_again() {
     let mut w = World::new();

@@ -1,4 +1,5 @@
-//! A driver is on one chain at a time, with a gate that answers for it, and what waits for it to leave can be named.
+//! A driver is on one chain at a time, with a gate that answers for it, and what waits for it to
+//! leave can be named.
 
 use crate::common::{BASE, PAGE, driver::Driver, machine};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -75,7 +76,8 @@ fn refused<T>(result: Result<T, RegisterError>) -> RegisterError {
     result.map(drop).unwrap_err()
 }
 
-/// Neither windows nor the exit could ever have its consent; so it is refused when it comes, and nothing has changed.
+/// Neither windows nor the exit could ever have its consent; so it is refused when it comes, and
+/// nothing has changed.
 #[test]
 fn a_driver_that_cannot_answer_is_not_registered() {
     let machine = machine(64);

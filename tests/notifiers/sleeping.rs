@@ -61,8 +61,8 @@ fn drop_pages(cx: &mut CallCx<'_>, mm: &Mm, range: VpnRange) {
     });
 }
 
-/// Runs `f` while a driver of the whole space sleeps in its callback for a window over page 0. What `f` does must not wait
-/// for it: it would never return.
+/// Runs `f` while a driver of the whole space sleeps in its callback for a window over page 0. What
+/// `f` does must not wait for it: it would never return.
 fn while_one_sleeps(f: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, &Sleeper)) {
     let machine = machine(4096);
     let mut thread = machine.enter().unwrap();

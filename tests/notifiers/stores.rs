@@ -1,4 +1,5 @@
-//! What leaves a gate does not come back, a store that says otherwise is found, and a view is of a frame that lives.
+//! What leaves a gate does not come back, a store that says otherwise is found, and a view is of a
+//! frame that lives.
 
 use crate::common::{BASE, PAGE, driver::Driver, machine};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -163,7 +164,8 @@ fn establish<S: ShadowStore<Key = u64>>(
     });
 }
 
-/// With debug assertions, as the table of guarantees says; each is said once, and not again when the driver goes.
+/// With debug assertions, as the table of guarantees says; each is said once, and not again when
+/// the driver goes.
 #[test]
 fn a_store_that_lies_is_found_by_the_next_window() {
     for (lie, text) in [
@@ -216,7 +218,8 @@ fn a_store_that_gives_what_it_hides_is_found_by_whoever_uses_it() {
     mm.exit(&mut cx);
 }
 
-/// In every build: a frame of another address space, or of another machine, is nobody's to look at here.
+/// In every build: a frame of another address space, or of another machine, is nobody's to look at
+/// here.
 #[test]
 fn an_entry_of_another_gate_is_refused() {
     for same_machine in [true, false] {
@@ -298,7 +301,8 @@ fn a_pinned_entry_that_a_store_drops_is_missed() {
     );
 }
 
-/// A window elsewhere in the block empties the account of where entries are only when none is there.
+/// A window elsewhere in the block empties the account of where entries are only when none is
+/// there.
 #[test]
 fn an_entry_is_found_by_its_window_after_others_have_gone() {
     let machine = machine(64);

@@ -197,8 +197,8 @@ impl ExternalMmu for Onlooker {
     }
 }
 
-/// The natural user: the recalls of all owners are out before the first answer is waited for. The partitions never answer, so
-/// whoever has waited for one has had to cut it off.
+/// The natural user: the recalls of all owners are out before the first answer is waited for. The
+/// partitions never answer, so whoever has waited for one has had to cut it off.
 #[test]
 fn recalls_of_several_owners_overlap() {
     let machine = machine(256);
@@ -297,7 +297,8 @@ impl ExternalMmu for Sender {
     }
 }
 
-/// A fault was admitted before the window, and tells the device of its entry when the window has begun.
+/// A fault was admitted before the window, and tells the device of its entry when the window has
+/// begun.
 fn fault_around_a_flush(under_gate: bool) -> Vec<Finding> {
     let machine = machine(256);
     let mut thread = machine.enter().unwrap();

@@ -3,7 +3,8 @@
 use crate::common::{PAGE, RW, World, at};
 use emmu::mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot};
 
-/// Runs an operation on a world with pages 0..16 mapped and pages 2..6 written, and shows its windows.
+/// Runs an operation on a world with pages 0..16 mapped and pages 2..6 written, and shows its
+/// windows.
 fn windows_of(work: impl FnOnce(&mut World)) -> Vec<(u64, u64)> {
     let mut w = World::new();
     w.map(0, 16, RW);

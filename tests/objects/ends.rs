@@ -1,5 +1,6 @@
-//! Where files end and have holes: which bytes are there, which are zeroed by what and when, which pages are in memory, up
-//! to date, dirty. Each script of `data/ends` was recorded on Linux 6.18, on ext4 with 4-KiB blocks or on a memfd.
+//! Where files end and have holes: which bytes are there, which are zeroed by what and when, which
+//! pages are in memory, up to date, dirty. Each script of `data/ends` was recorded on Linux 6.18,
+//! on ext4 with 4-KiB blocks or on a memfd.
 
 use emmu::{
     replay::{Report, Script, Summary, load, replay},
@@ -98,8 +99,8 @@ fn what_writeback_zeroed_is_gone_for_the_model_too() {
     as_recorded("model-drops-tail.jsonl");
 }
 
-/// One file by four open ones: a write through one is seen through all, what a file was not opened for is refused, and
-/// mappings of different ones do not merge.
+/// One file by four open ones: a write through one is seen through all, what a file was not opened
+/// for is refused, and mappings of different ones do not merge.
 #[test]
 fn a_file_may_be_opened_several_times() {
     let text = r#"{"profile":"ends","seed":0,"kernel":"6.18.44","page":4096,"arena":["0x10000000000","0x11000000000"],"files":{"f0":{"size":8192,"kind":"disk"}},"opens":{"g0":["f0","rw"],"g1":["f0","ro"],"g2":["f0","wo"]}}
@@ -124,7 +125,8 @@ fn a_file_may_be_opened_several_times() {
     }
 }
 
-/// Random scripts with odd sizes, offsets and lengths; recorded twice each, and cut where the two differed.
+/// Random scripts with odd sizes, offsets and lengths; recorded twice each, and cut where the two
+/// differed.
 #[test]
 fn random_scripts_with_odd_ends_go_as_on_linux() {
     let all = scripts("random");
@@ -151,8 +153,8 @@ fn the_model_of_pages_agrees_with_linux_about_odd_ends() {
     }
 }
 
-/// Reads, writes from memory that is not there, `MADV_WILLNEED`, and what `mincore` says after each; some of a kernel
-/// without swap.
+/// Reads, writes from memory that is not there, `MADV_WILLNEED`, and what `mincore` says after
+/// each; some of a kernel without swap.
 #[test]
 fn files_are_read_and_written_as_on_linux() {
     let all = scripts("reads");

@@ -1,5 +1,6 @@
-//! Whatever an operation on a file asks for is made to fail in turn: each allocation, each block that is read or written.
-//! What fails has changed neither size nor contents, and succeeds when it is done again.
+//! Whatever an operation on a file asks for is made to fail in turn: each allocation, each block
+//! that is read or written. What fails has changed neither size nor contents, and succeeds when it
+//! is done again.
 
 use crate::common::{PAGE, World, at, objects::swapping};
 use crate::stores::{Puppet, Strings};
@@ -214,7 +215,8 @@ fn a_block_that_fails_leaves_a_file_as_it_was() {
     }
 }
 
-/// `pwrite` and `pread` of several pages, one of which cannot be read: what came before it is done, and counts.
+/// `pwrite` and `pread` of several pages, one of which cannot be read: what came before it is done,
+/// and counts.
 #[test]
 fn a_write_that_fails_on_its_way_is_short() {
     let mut s = setting(Kind::Cold);

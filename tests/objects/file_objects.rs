@@ -1,4 +1,5 @@
-//! Objects of others that do not keep to what is asked of them: an error, and nothing of anybody else's is seen.
+//! Objects of others that do not keep to what is asked of them: an error, and nothing of anybody
+//! else's is seen.
 
 use crate::common::{PAGE, World, at, machine};
 use emmu::ctx::{CallCx, FaultCx};

@@ -1,4 +1,5 @@
-//! Files in several threads, ordered by their stores: what is cut off is read back by nobody, and nobody waits who need not.
+//! Files in several threads, ordered by their stores: what is cut off is read back by nobody, and
+//! nobody waits who need not.
 
 use crate::common::{PAGE, World, at, objects::swapping};
 use crate::stores::{Puppet, Strings, a_while};
@@ -25,7 +26,8 @@ struct Story {
     file: Arc<File>,
 }
 
-/// A file of 8 pages on a disk, each 7, of which nothing is in memory; mapped shared on pages 0 to 8.
+/// A file of 8 pages on a disk, each 7, of which nothing is in memory; mapped shared on pages 0 to
+/// 8.
 fn story() -> Story {
     let mut w = swapping(4096, 64);
     let strings = Arc::new(Strings::default());

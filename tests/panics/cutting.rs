@@ -1,4 +1,5 @@
-//! A file that is cut while a driver panics is cut or is not: what is left of it is neither older than it was, nor empty.
+//! A file that is cut while a driver panics is cut or is not: what is left of it is neither older
+//! than it was, nor empty.
 
 use crate::{
     common::PAGE,

@@ -91,7 +91,8 @@ fn mmap_over_what_is_there() {
             MapFlags::LOCKED => |w| w.map_with(4..8, RW, MapFlags::LOCKED),
             _ => |w| w.map(4..8, RW),
         };
-        // Told the end of the window, the drivers find the old mapping gone and the new one not there.
+        // Told the end of the window, the drivers find the old mapping gone and the new one not
+        // there.
         all(3, World::sixteen, work, |w| {
             w.reads(0..4, &[Some(1)]);
             w.reads_alike(4..8, &[Some(1), Some(0), None]);

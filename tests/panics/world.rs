@@ -232,8 +232,9 @@ impl World {
 /// Work on a world.
 type Step = fn(&mut World);
 
-/// Has the bomb go off in each of its callbacks during `work` in turn, on worlds that `prepare` made: of many calls of one
-/// callback in the first seven, and then in fewer. `check` gets every world after that, and once more after the work was done again. Returns how often it went off.
+/// Has the bomb go off in each of its callbacks during `work` in turn, on worlds that `prepare`
+/// made: of many calls of one callback in the first seven, and then in fewer. `check` gets every
+/// world after that, and once more after the work was done again. Returns how often it went off.
 pub fn blast(
     (on, windows): (On, RmapWindows),
     calls: &[Call],

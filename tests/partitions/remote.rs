@@ -1,4 +1,5 @@
-//! XPmem partitions that are other processes: what they see, what they answer, and every way in which they end.
+//! XPmem partitions that are other processes: what they see, what they answer, and every way in
+//! which they end.
 #![cfg(target_os = "linux")]
 
 use emmu::{
@@ -142,8 +143,8 @@ fn a_process_that_only_reads_gets_a_descriptor_that_only_reads() {
     });
 }
 
-/// The same page through segments of their own, for writing and for reading only, and by the owner itself: all see the same
-/// bytes, wherever they lie.
+/// The same page through segments of their own, for writing and for reading only, and by the owner
+/// itself: all see the same bytes, wherever they lie.
 #[test]
 fn a_page_that_is_asked_for_elsewhere_comes_home_first() {
     with(LONG, |cx, w| {

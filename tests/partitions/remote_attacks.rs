@@ -1,5 +1,5 @@
-//! Processes that keep to no protocol, each of which tries to get more than it was exported, to keep it for longer, or to
-//! bring the owner's process down.
+//! Processes that keep to no protocol, each of which tries to get more than it was exported, to
+//! keep it for longer, or to bring the owner's process down.
 #![cfg(target_os = "linux")]
 
 use emmu::ctx::CallCx;
@@ -50,8 +50,8 @@ fn only_reads() -> RemoteConfig {
 #[test]
 fn a_partition_finds_what_it_was_exported_and_nothing_else() {
     with(LONG, |cx, w| {
-        // Secrets: of an address space that exports nothing, of pages of this one that are not exported, of segments that
-        // others have.
+        // Secrets: of an address space that exports nothing, of pages of this one that are not
+        // exported, of segments that others have.
         let other = Mm::new(&w.machine);
         let args = MmapArgs::anonymous(PAGE).fixed(BASE);
         other.mmap(cx, &args).unwrap();
@@ -129,7 +129,8 @@ fn memory_that_may_only_be_read_is_written_by_no_descriptor() {
     });
 }
 
-/// A page that a process may only read because another has it as well: the one that it gets must not be writable for it.
+/// A page that a process may only read because another has it as well: the one that it gets must
+/// not be writable for it.
 #[test]
 fn a_page_that_is_copied_when_written_is_lent_for_reading() {
     with(LONG, |cx, w| {
@@ -183,7 +184,8 @@ fn a_child_that_a_partition_left_behind_reaches_nothing() {
         assert_eq!(p.call(&format!("loot {SECRET}")), "0");
         assert_ne!(p.call("smash 10"), "0 0");
         assert_kept(&w.mm, cx, BASE);
-        // Nor does it reach the other page, once the partition is seen to be gone; nor what others get from then on.
+        // Nor does it reach the other page, once the partition is seen to be gone; nor what others
+        // get from then on.
         wait_until(|| remote.is_cut_off() && w.owner.lent() == 0);
         let (friend, _served) = w.near(2, RemoteConfig::default());
         let whole = friend.attach(w.segment, 0, PAGES).unwrap();
@@ -293,7 +295,8 @@ fn a_segment_is_attached_by_who_knows_its_name() {
 
 // No process is killed.
 
-/// A process that connects, and leaves the socket to another: it is asked for its answer, and not killed for it.
+/// A process that connects, and leaves the socket to another: it is asked for its answer, and not
+/// killed for it.
 #[test]
 fn other_process_for_another() {
     let Some(path) = std::env::var_os("EMMU_TEST_SOCKET") else {

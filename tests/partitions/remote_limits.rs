@@ -1,5 +1,5 @@
-//! Partitions in other processes that ask for more than there is, or for what makes no sense: they are told so or cut off,
-//! and the owner goes on.
+//! Partitions in other processes that ask for more than there is, or for what makes no sense: they
+//! are told so or cut off, and the owner goes on.
 #![cfg(target_os = "linux")]
 
 use emmu::{

@@ -1,5 +1,5 @@
-//! All three models at once on one address space, from several threads, against random operations: the oracle stays
-//! silent and everything is given back. `EMMU_STRESS_SECONDS` makes it longer.
+//! All three models at once on one address space, from several threads, against random operations:
+//! the oracle stays silent and everything is given back. `EMMU_STRESS_SECONDS` makes it longer.
 //!
 //! ```text
 //! EMMU_STRESS_SECONDS=60 cargo test --release --features remote --test stress -- --nocapture
@@ -88,7 +88,8 @@ fn use_memory(
     }
 }
 
-/// Until the time is up, and the others have come to something: how long that takes is the machine's matter.
+/// Until the time is up, and the others have come to something: how long that takes is the
+/// machine's matter.
 fn operate(
     machine: &Arc<Machine>,
     mm: &Mm,
@@ -146,7 +147,8 @@ fn devices_and_operations_at_once() {
     run(MemConfig::default(), idle, &|| true);
 }
 
-/// Devices against operations, and `meanwhile` beside them until it is told to stop; `enough` says whether it may be.
+/// Devices against operations, and `meanwhile` beside them until it is told to stop; `enough` says
+/// whether it may be.
 fn run(
     memory: MemConfig,
     meanwhile: impl FnOnce(&Arc<Owner>, &AtomicBool) + Send,
@@ -243,8 +245,8 @@ mod remotes {
         process
     }
 
-    /// Two processes use the memory at a time; every second (every 100 ms in a short run) the elder one is killed and
-    /// another comes.
+    /// Two processes use the memory at a time; every second (every 100 ms in a short run) the elder
+    /// one is killed and another comes.
     #[test]
     fn a_remote_process_is_killed_every_second() {
         if crate::process::serve_parent() {

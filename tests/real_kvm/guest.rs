@@ -86,8 +86,8 @@ impl Guest {
                 memory_size: size,
                 userspace_addr: at,
             };
-            // SAFETY: the first is the mapping above, which lives as long as the machine; the second is memory that
-            // is only ever accessed as bytes of unknown value.
+            // SAFETY: the first is the mapping above, which lives as long as the machine; the
+            // second is memory that is only ever accessed as bytes of unknown value.
             unsafe { vm.set_user_memory_region(region) }.expect("a slot");
         }
         let vcpu = vm.create_vcpu(0).expect("a processor");
@@ -158,7 +158,8 @@ impl Guest {
                 Ok(VcpuExit::MmioWrite(..)) => refused = true,
                 Err(e) if e.errno() == libc::EINTR => {}
                 Err(e) if e.errno() == libc::EFAULT => {
-                    // With shadow entries a hole ends the run in the middle of the instruction: begin again.
+                    // With shadow entries a hole ends the run in the middle of the instruction:
+                    // begin again.
                     self.boot();
                     return None;
                 }
@@ -185,7 +186,8 @@ impl Guest {
         let msrs = Msrs::from_entries(&[msr]).expect("one");
         assert_eq!(self.vcpu.set_msrs(&msrs).expect("a clock"), 1);
     }
-    /// Advances the clock and has KVM write it, by entering the guest; returns the earliest time that can be read now.
+    /// Advances the clock and has KVM write it, by entering the guest; returns the earliest time
+    /// that can be read now.
     pub fn tick(&mut self) -> u64 {
         let now = self.vm.get_clock().expect("a clock").clock;
         let clock = now + 1_000_000;

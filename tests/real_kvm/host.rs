@@ -24,16 +24,16 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The next free place for an arena. So low that the kernel never chooses it by itself: a hole stays a hole while other
-/// tests map memory.
+/// The next free place for an arena. So low that the kernel never chooses it by itself: a hole
+/// stays a hole while other tests map memory.
 static NEXT: AtomicU64 = AtomicU64::new(0x110_0000_0000);
 
 pub struct Host {
     base: u64,
     guest: Guest,
     file: File,
-    /// Through which bytes go to and from memory: the kernel's accesses fault as a processor's do, and are refused
-    /// without a signal.
+    /// Through which bytes go to and from memory: the kernel's accesses fault as a processor's do,
+    /// and are refused without a signal.
     window: (PipeReader, PipeWriter),
     child: Option<Child>,
     has_clock: bool,
@@ -256,10 +256,12 @@ fn raw(result: io::Result<()>) -> Result<(), i32> {
     result.map_err(|e| e.raw_os_error().expect("an errno"))
 }
 
-/// The life of a child: answers requests, address and length, with what it reads there, until nobody asks.
+/// The life of a child: answers requests, address and length, with what it reads there, until
+/// nobody asks.
 fn serve(asked: i32, answering: i32) -> ! {
     let mut own = [0; 2];
-    // SAFETY: system calls on buffers of this function, and an address that is only passed to the kernel.
+    // SAFETY: system calls on buffers of this function, and an address that is only passed to the
+    // kernel.
     unsafe {
         if libc::pipe(own.as_mut_ptr()) != 0 {
             libc::_exit(2);

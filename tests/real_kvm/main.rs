@@ -1,21 +1,24 @@
-//! A real guest in a real virtual machine, and the KVM model on emmu, under the same operations of the host.
+//! A real guest in a real virtual machine, and the KVM model on emmu, under the same operations of
+//! the host.
 //!
-//! A scenario is data: a list of [`Step`]s. Two engines execute it, [`host`] on this kernel with `/dev/kvm` and [`model`] on
-//! emmu, and after every step both must have come to the same: the result of the call, what the guest reads on every page
-//! of its memory, what a forked child reads, what the file behind it holds, which windows the notifier saw.
+//! A scenario is data: a list of [`Step`]s. Two engines execute it, [`host`] on this kernel with
+//! `/dev/kvm` and [`model`] on emmu, and after every step both must have come to the same: the
+//! result of the call, what the guest reads on every page of its memory, what a forked child reads,
+//! what the file behind it holds, which windows the notifier saw.
 //!
 //! # What a guest proves
 //!
-//! Where KVM runs guests on hardware, the guest's loads go through shadow entries that only the notifier keeps true, and
-//! equal bytes are the proof of both. Where it emulates every instruction (`KVM_PVM` and a guest that does not speak its
-//! interface: no VMX or SVM on the machine), it reads through the host address, nothing can go stale, and the real side
-//! is only the truth about *contents*: the model still has shadow entries and TLBs, and they are what is tested. A hole
-//! is an MMIO exit on such a machine, `EFAULT` elsewhere; both count as refused.
+//! Where KVM runs guests on hardware, the guest's loads go through shadow entries that only the
+//! notifier keeps true, and equal bytes are the proof of both. Where it emulates every instruction
+//! (`KVM_PVM` and a guest that does not speak its interface: no VMX or SVM on the machine), it
+//! reads through the host address, nothing can go stale, and the real side is only the truth about
+//! *contents*: the model still has shadow entries and TLBs, and they are what is tested. A hole is
+//! an MMIO exit on such a machine, `EFAULT` elsewhere; both count as refused.
 //!
-//! The clock is different: KVM writes the guest's clock page through a gfn-to-pfn cache, a kernel mapping that on any kind
-//! of machine only the notifier keeps true (active count and sequence). So [`Step::Tick`] holds the model's
-//! [`PfnCache`](emmu::extmmu::kvm::PfnCache) against the real one: each tick must land in the page that is there now, and
-//! nowhere else.
+//! The clock is different: KVM writes the guest's clock page through a gfn-to-pfn cache, a kernel
+//! mapping that on any kind of machine only the notifier keeps true (active count and sequence). So
+//! [`Step::Tick`] holds the model's [`PfnCache`](emmu::extmmu::kvm::PfnCache) against the real one:
+//! each tick must land in the page that is there now, and nowhere else.
 //!
 //! Without `/dev/kvm` the tests say `skipped` and pass.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]

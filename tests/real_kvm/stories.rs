@@ -1,4 +1,5 @@
-//! Scenarios written by hand: each kind of thing that the host can do to a guest's memory, at least once.
+//! Scenarios written by hand: each kind of thing that the host can do to a guest's memory, at least
+//! once.
 
 use super::steps::{Rights, Step, What};
 use Step::*;

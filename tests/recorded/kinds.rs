@@ -1,4 +1,5 @@
-//! Recordings of kinds of memory that the archive's profiles do not have: `data/kinds`, one script a file.
+//! Recordings of kinds of memory that the archive's profiles do not have: `data/kinds`, one script
+//! a file.
 #![cfg(feature = "replay")]
 
 use emmu::{

@@ -1,4 +1,5 @@
-//! Recordings of real programs come out as on Linux; what is no recording is an error that says where.
+//! Recordings of real programs come out as on Linux; what is no recording is an error that says
+//! where.
 
 #![cfg(feature = "replay")]
 
@@ -16,7 +17,8 @@ use emmu::{
 use proptest::prelude::*;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-/// A small recording: these calls, no faults, one process with a page of code, a stack and what it ends with.
+/// A small recording: these calls, no faults, one process with a page of code, a stack and what it
+/// ends with.
 fn recording(calls: &str, last: &str) -> BTreeMap<String, Vec<u8>> {
     let initial = "\
 400000-401000 r-xp 00000000 fe:00 1 /bin/it
@@ -66,7 +68,8 @@ fn the_shipped_server_ends_as_on_linux() {
     assert!(outcome.processes.iter().all(|p| p.emmu.len() == 115));
 }
 
-/// Recordings of calls with arguments that are wrong in every way, of huge pages from a pool, of System V segments.
+/// Recordings of calls with arguments that are wrong in every way, of huge pages from a pool, of
+/// System V segments.
 #[test]
 fn calls_that_fail_end_as_on_linux() {
     for name in ["bad_arguments", "huge_pool", "segments"] {
@@ -262,7 +265,8 @@ fn named_memory_does_not_merge() {
     );
 }
 
-/// A child in whose name another layout than that of its program was recorded, or one of the first of two programs.
+/// A child in whose name another layout than that of its program was recorded, or one of the first
+/// of two programs.
 const CHILD: &str = "\
 400000-401000 r-xp 00000000 fe:00 1 /bin/child
 7ff000000000-7ff000021000 rw-p 00000000 00:00 0 [stack]

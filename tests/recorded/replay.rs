@@ -74,7 +74,8 @@ fn writeback_scripts_go_as_on_linux() {
     as_linux("writeback");
 }
 
-/// What is left depends on where the stacks of the recorded processes began, and on what was read from swap before.
+/// What is left depends on where the stacks of the recorded processes began, and on what was read
+/// from swap before.
 #[test]
 fn reclaim_scripts_go_as_on_linux_but_for_a_few() {
     let done = replayed("reclaim");

@@ -1,5 +1,6 @@
-//! A page that is on its way or in swap, and what another thread does to it meanwhile: forks, changes of rights, moves,
-//! discards, and faults that come late. The table is in `docs/entries.md`.
+//! A page that is on its way or in swap, and what another thread does to it meanwhile: forks,
+//! changes of rights, moves, discards, and faults that come late. The table is in
+//! `docs/entries.md`.
 
 use crate::run::{How, explore};
 use emmu::ctx::CallCx;
@@ -85,7 +86,8 @@ fn entry(mm: &Mm, cx: &mut CallCx<'_>, at: u64) -> Pte {
     mm.walker(cx).pte(Vpn::containing(at))
 }
 
-/// Two moves, so that one may hold what the other cannot move then. What the child writes is the child's.
+/// Two moves, so that one may hold what the other cannot move then. What the child writes is the
+/// child's.
 fn forked(mode: ForkMode) {
     let (machine, mm) = world(0);
     let forks = task(&mm, move |mm, cx| {
@@ -115,8 +117,8 @@ fn protected() {
         mm.exit(cx);
     });
 }
-/// The mapping comes back to where it was cut off, so that a walk of the reverse map meets the place where the page goes
-/// before the one where it is.
+/// The mapping comes back to where it was cut off, so that a walk of the reverse map meets the
+/// place where the page goes before the one where it is.
 fn remapped() {
     let (machine, mm) = world(0);
     let (home, away) = (BASE + PAGE, BASE + 64 * PAGE);
@@ -151,7 +153,8 @@ fn discarded() {
         mm.exit(cx);
     });
 }
-/// A fault that saw a slot comes late: the slot is another page's by then, and the entry refers to it as before.
+/// A fault that saw a slot comes late: the slot is another page's by then, and the entry refers to
+/// it as before.
 fn reused_slot() {
     let (machine, mm) = world(1);
     advise(&mm, &mut machine.enter().unwrap().cx(), Advice::PageOut);
@@ -173,8 +176,8 @@ fn reused_slot() {
         mm.exit(cx);
     });
 }
-/// A page in the swap cache is given up lazily, or found to be nobody else's, while reclaim makes its entry refer to the
-/// slot that it is cached for.
+/// A page in the swap cache is given up lazily, or found to be nobody else's, while reclaim makes
+/// its entry refer to the slot that it is cached for.
 fn given_up_in_reclaim(does: fn(&Mm, &mut CallCx<'_>), then: fn(u8) -> bool) {
     let (machine, mm) = world(2);
     {

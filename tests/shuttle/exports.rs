@@ -1,4 +1,5 @@
-//! A driver that has a frame by its number, and one that panics, against another thread on the same page.
+//! A driver that has a frame by its number, and one that panics, against another thread on the same
+//! page.
 
 use crate::run::{How, explore};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -64,7 +65,8 @@ impl RmapNotifier for Exporter {
     }
 }
 
-/// A page is exported while it is unmapped, and its frame used again: the driver does not use it then.
+/// A page is exported while it is unmapped, and its frame used again: the driver does not use it
+/// then.
 fn export_and_remap() {
     let (machine, mm) = world();
     let exporter = Arc::new(Exporter::default());
@@ -156,7 +158,8 @@ impl ExternalMmu for Bomb {
     }
 }
 
-/// A munmap comes to nothing by a driver's panic while another thread stores to the page, and maps what is free.
+/// A munmap comes to nothing by a driver's panic while another thread stores to the page, and maps
+/// what is free.
 fn panic_and_store() {
     let (machine, mm) = world();
     {

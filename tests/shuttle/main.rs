@@ -1,5 +1,6 @@
-//! The address space and its devices under shuttle: tasks that operate, fault and use devices, in schedules that are
-//! drawn at random, by PCT, or all that change their mind once. The oracle looks on (docs/evidence.md).
+//! The address space and its devices under shuttle: tasks that operate, fault and use devices, in
+//! schedules that are drawn at random, by PCT, or all that change their mind once. The oracle looks
+//! on (docs/evidence.md).
 //!
 //! | file | |
 //! | --- | --- |

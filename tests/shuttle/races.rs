@@ -1,5 +1,6 @@
-//! One page, one device that loads it, one operation that changes it: small enough that every schedule with one change
-//! of mind is run. What the device loads must be what the page held at some time during the load; and the oracle looks on.
+//! One page, one device that loads it, one operation that changes it: small enough that every
+//! schedule with one change of mind is run. What the device loads must be what the page held at
+//! some time during the load; and the oracle looks on.
 
 use crate::run::{How, explore, mistake, must_fail};
 use emmu::ctx::CallCx;
@@ -140,7 +141,8 @@ const REMAP: [Step; 3] = [
     (|mm, cx| map(mm, cx), Some(0)),
     (|mm, cx| mm.store(cx, BASE, 2).unwrap(), Some(2)),
 ];
-/// The child keeps the frame, so a device that goes on with it reads what is old, and not what is free.
+/// The child keeps the frame, so a device that goes on with it reads what is old, and not what is
+/// free.
 const FORK: [Step; 1] = [(
     |mm, cx| {
         let child = mm.fork(cx).unwrap();
@@ -151,7 +153,8 @@ const FORK: [Step; 1] = [(
     Some(2),
 )];
 
-/// The page goes to the one slot, which then is another page's: a device that saw the first one must not get it.
+/// The page goes to the one slot, which then is another page's: a device that saw the first one
+/// must not get it.
 const RECLAIM: [Step; 4] = [
     (|mm, cx| page_out(mm, cx), Some(1)),
     (

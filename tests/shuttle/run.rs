@@ -1,7 +1,8 @@
 //! Running a world in many schedules, replaying one, and twins that must be found.
 //!
-//! `EMMU_SCHEDULES` says how many are drawn, `EMMU_STRIDE=1` that a sweep leaves nothing out. A failing one is printed as a string, with the command that runs it alone.
-//! `EMMU_MISTAKE` makes a device make a mistake.
+//! `EMMU_SCHEDULES` says how many are drawn, `EMMU_STRIDE=1` that a sweep leaves nothing out. A
+//! failing one is printed as a string, with the command that runs it alone. `EMMU_MISTAKE` makes a
+//! device make a mistake.
 
 use crate::sweep::Sweep;
 use shuttle::{
@@ -20,7 +21,8 @@ use std::{
 /// How schedules are chosen.
 #[derive(Clone, Copy)]
 pub(crate) enum How {
-    /// Every one with one change, of that many tasks; of the last but one, at each so many of its steps.
+    /// Every one with one change, of that many tasks; of the last but one, at each so many of its
+    /// steps.
     Sweep(usize, usize),
     /// That many, if not asked otherwise.
     Random(usize),
@@ -40,8 +42,8 @@ pub(crate) fn mistake() -> Option<String> {
 
 thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
 
-/// Who panics says which schedule it was, and how to run it again. Shuttle's own hook, which prints the schedule, is put
-/// before this one.
+/// Who panics says which schedule it was, and how to run it again. Shuttle's own hook, which prints
+/// the schedule, is put before this one.
 fn tell_which() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -112,7 +114,8 @@ pub(crate) fn explore(hows: &[How], world: impl Fn() + Send + Sync + 'static) {
     }
 }
 
-/// Runs a test of this program in a process of its own, with these variables; what it printed, and whether it passed.
+/// Runs a test of this program in a process of its own, with these variables; what it printed, and
+/// whether it passed.
 fn run(test: &str, vars: &[(&str, &str)]) -> (String, bool) {
     let done = Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
@@ -134,8 +137,9 @@ fn failure(text: &str) -> (&str, &str) {
     (schedule, why.split("\nnote:").next().expect("the first"))
 }
 
-/// A twin: with the mistake the test fails, for the reason that it must, but not in its first schedule; and the string
-/// that is printed, run in another process, fails at the same place with the same words.
+/// A twin: with the mistake the test fails, for the reason that it must, but not in its first
+/// schedule; and the string that is printed, run in another process, fails at the same place with
+/// the same words.
 pub(crate) fn must_fail(test: &str, mistake: &str, why: &str) {
     let alone = ["EMMU_REPLAY", "EMMU_MISTAKE"];
     if alone.iter().any(|var| env::var_os(var).is_some()) {

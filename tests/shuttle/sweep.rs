@@ -1,8 +1,9 @@
 //! A scheduler that leaves nothing to chance: tasks run by priority, and once, somebody loses his.
 //!
-//! For every order of priorities among the tasks, and for every step at which there is a choice, there is one schedule in
-//! which the task that runs there falls behind all others. So a mistake that shows when one task is held up at one place,
-//! while others go on, is found, wherever that place is. PCT of depth 2 draws from the same schedules.
+//! For every order of priorities among the tasks, and for every step at which there is a choice,
+//! there is one schedule in which the task that runs there falls behind all others. So a mistake
+//! that shows when one task is held up at one place, while others go on, is found, wherever that
+//! place is. PCT of depth 2 draws from the same schedules.
 
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 
@@ -23,8 +24,8 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    /// Of that many tasks beside the first, which makes them and waits for them, and comes before all. The last but one is held up only at each
-    /// `stride`th of its steps.
+    /// Of that many tasks beside the first, which makes them and waits for them, and comes before
+    /// all. The last but one is held up only at each `stride`th of its steps.
     pub(crate) fn over(tasks: usize, stride: usize) -> Self {
         Self {
             orders: orders((1..=tasks).collect()),

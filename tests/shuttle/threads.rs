@@ -1,5 +1,5 @@
-//! Operations of two threads on one address space, without a device: a fork against a truncation, faults against a
-//! mapping that goes and comes. Small enough to be swept.
+//! Operations of two threads on one address space, without a device: a fork against a truncation,
+//! faults against a mapping that goes and comes. Small enough to be swept.
 
 use crate::run::{How, explore};
 use emmu::ctx::CallCx;
@@ -96,7 +96,8 @@ fn fault_and_remap() {
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
 }
 
-/// A mapping that comes where another one goes has its own pages only, and loses none to that one's end.
+/// A mapping that comes where another one goes has its own pages only, and loses none to that one's
+/// end.
 fn map_and_unmap() {
     let (machine, mm) = world();
     let anonymous = MmapArgs::anonymous(PAGE).fixed(BASE);
@@ -193,7 +194,8 @@ fn store_and_cut() {
     assert_eq!(machine.mem().in_use(), 0, "frames are left");
 }
 
-/// Clean pages of a file are looked up by a fault while reclaim gives them up and their frames become others' memory.
+/// Clean pages of a file are looked up by a fault while reclaim gives them up and their frames
+/// become others' memory.
 fn look_up_and_reclaim() {
     let (machine, mm, file) = on_disk();
     let other = Mm::new(&machine);

@@ -1,4 +1,5 @@
-//! A virtual machine, a GRU and an XPmem owner on one address space: one task operates, one faults, one uses all devices.
+//! A virtual machine, a GRU and an XPmem owner on one address space: one task operates, one faults,
+//! one uses all devices.
 
 use crate::run::{How, explore};
 use emmu::{

@@ -1,5 +1,5 @@
-//! No page above the address space is any page of it, and no number is too large: whatever a caller asks for, an error comes
-//! back, or nothing, and what is mapped stays as it is.
+//! No page above the address space is any page of it, and no number is too large: whatever a caller
+//! asks for, an error comes back, or nothing, and what is mapped stays as it is.
 
 use crate::common::{BASE, PAGE, at, driver::Driver};
 use emmu::ctx::CallCx;
@@ -205,7 +205,8 @@ fn where_mappings_begin_lies_in_the_address_space() {
     mm.exit(&mut cx);
 }
 
-/// `fault_around_bytes_set`: rounded down to a power of two, one page at the least, a table at the most.
+/// `fault_around_bytes_set`: rounded down to a power of two, one page at the least, a table at the
+/// most.
 #[test]
 fn any_setting_of_fault_around_maps_the_page() {
     for (setting, mapped) in [(0, 1), (1, 1), (3, 2), (16, 16), (u64::MAX, 32)] {
@@ -307,7 +308,8 @@ fn a_fixed_address_at_the_very_top_is_the_error_of_that_number() {
     );
 }
 
-/// Recorded on Linux 6.18.44: what is cut off before a move is asked for once more, if the mapping is accounted.
+/// Recorded on Linux 6.18.44: what is cut off before a move is asked for once more, if the mapping
+/// is accounted.
 #[test]
 fn a_move_that_cuts_off_more_than_there_is_may_not_be_promised() {
     let moved = |prot, more: MapFlags, cut: u64| {

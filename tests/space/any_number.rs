@@ -1,4 +1,5 @@
-//! Whatever number a call is given, of all of 64 bits, it is answered, nothing runs for ever, and all is given back in the end.
+//! Whatever number a call is given, of all of 64 bits, it is answered, nothing runs for ever, and
+//! all is given back in the end.
 
 use crate::common::{BASE, PAGE, at, driver::Driver};
 use emmu::ctx::CallCx;
@@ -268,7 +269,8 @@ fn use_file(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &File) {
     }
 }
 
-/// Whatever is asked for, nothing panics, nothing runs for ever, and in the end everything is given back.
+/// Whatever is asked for, nothing panics, nothing runs for ever, and in the end everything is given
+/// back.
 #[test]
 fn any_number_is_answered() {
     for seed in 0..200 {

@@ -97,7 +97,8 @@ fn an_error_says_which_side_and_what_was_copied_before_it_counts() {
     other.exit(cx);
 }
 
-/// What the other side lacks leaves this side as it was; what this side lacks, the other's pages are there for.
+/// What the other side lacks leaves this side as it was; what this side lacks, the other's pages
+/// are there for.
 #[test]
 fn the_other_sides_pages_come_first() {
     let (mut w, other) = two();
@@ -191,8 +192,8 @@ fn an_address_space_may_copy_within_itself() {
     other.exit(cx);
 }
 
-/// A huge page whose parts are held cannot be taken over in place: of one that a child had, all parts but the first are
-/// copied.
+/// A huge page whose parts are held cannot be taken over in place: of one that a child had, all
+/// parts but the first are copied.
 #[test]
 fn pages_that_are_held_keep_their_huge_page_from_being_reused() {
     let (mut w, other) = two();
@@ -215,7 +216,8 @@ fn pages_that_are_held_keep_their_huge_page_from_being_reused() {
     w.end();
 }
 
-/// Both directions at once, with writers waiting for both locks: no copy holds one while it waits for the other.
+/// Both directions at once, with writers waiting for both locks: no copy holds one while it waits
+/// for the other.
 #[test]
 fn opposite_copies_do_not_wait_for_each_other() {
     const ROUNDS: usize = 300;

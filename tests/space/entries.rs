@@ -1,5 +1,6 @@
-//! What an entry says of a page that is in swap, must not be touched, belongs to an object out of order, or is protected
-//! from all use: `docs/entries.md` has the table, and each of its cells names a test or a recorded script.
+//! What an entry says of a page that is in swap, must not be touched, belongs to an object out of
+//! order, or is protected from all use: `docs/entries.md` has the table, and each of its cells
+//! names a test or a recorded script.
 
 use crate::common::{
     PAGE, RW, World, at,
@@ -48,8 +49,8 @@ fn mincore(w: &mut World, from: u64, n: u64) -> Vec<bool> {
         .unwrap()
 }
 
-/// Slots, guards and protected pages under every operation, and where a page belongs that is one mapping's alone: as Linux
-/// recorded it.
+/// Slots, guards and protected pages under every operation, and where a page belongs that is one
+/// mapping's alone: as Linux recorded it.
 #[test]
 fn entries_go_as_on_linux() {
     let scripts = load(Path::new("data/entries")).unwrap();
@@ -63,7 +64,8 @@ fn entries_go_as_on_linux() {
     assert!(reports.is_empty(), "{}\n{reports}", Summary::of(&done));
 }
 
-/// `pte_swp_exclusive`: what was nobody else's comes back so; a fork makes it everybody's, whatever it does with tables.
+/// `pte_swp_exclusive`: what was nobody else's comes back so; a fork makes it everybody's, whatever
+/// it does with tables.
 #[test]
 fn a_slot_keeps_whether_its_page_is_shared() {
     let mut w = in_swap();
@@ -138,7 +140,8 @@ fn what_looks_for_pages_in_memory_passes_a_slot_by() {
     w.end();
 }
 
-/// `mincore_pte_range`: the entry decides, not what the object has at its place; of a marker the object's page counts.
+/// `mincore_pte_range`: the entry decides, not what the object has at its place; of a marker the
+/// object's page counts.
 #[test]
 fn residence_is_what_the_entry_says() {
     let mut w = swapping(256, 64);
@@ -183,7 +186,8 @@ fn a_cut_takes_slots_and_a_hole_does_not() {
     w.end();
 }
 
-/// `folio_migrate_mapping`: a page that is in the swap cache moves with its slot, which others may refer to.
+/// `folio_migrate_mapping`: a page that is in the swap cache moves with its slot, which others may
+/// refer to.
 #[test]
 fn a_page_in_the_swap_cache_moves_with_its_slot() {
     let mut w = in_swap();
@@ -216,8 +220,9 @@ impl ExternalMmu for Meanwhile {
     }
 }
 
-/// Reclaim has chosen the slot that the page is cached for, and is about to make its entry refer to that. `MADV_FREE`
-/// would give the slot up; it passes a page by that somebody is at work on (`folio_trylock`).
+/// Reclaim has chosen the slot that the page is cached for, and is about to make its entry refer to
+/// that. `MADV_FREE` would give the slot up; it passes a page by that somebody is at work on
+/// (`folio_trylock`).
 #[test]
 fn given_up_lazily_while_reclaim_has_it() {
     // Two slots: the next page that goes out gets the one that was given up last.
@@ -285,7 +290,8 @@ fn protected_pages_move_and_merge() {
     w.end();
 }
 
-/// Protected entries lead to their pages as before; those alone who have them write in place when they may again.
+/// Protected entries lead to their pages as before; those alone who have them write in place when
+/// they may again.
 #[test]
 fn protected_pages_are_forked_moved_and_collapsed() {
     for mode in [ForkMode::Copy, ForkMode::Share] {
@@ -335,7 +341,8 @@ fn slots_come_in_and_guards_keep_a_collapse_out() {
     w.end();
 }
 
-/// The entry of a nonlinear mapping keeps the number of its page whatever goes over it, until the mapping goes.
+/// The entry of a nonlinear mapping keeps the number of its page whatever goes over it, until the
+/// mapping goes.
 #[test]
 fn a_place_outlives_all_but_its_mapping() {
     let mut w = swapping(256, 64);
@@ -372,7 +379,8 @@ fn a_place_outlives_all_but_its_mapping() {
     w.end();
 }
 
-/// `folio_move_anon_rmap`: what is found to be one mapping's alone is looked for nowhere else; its sharers keep the oldest.
+/// `folio_move_anon_rmap`: what is found to be one mapping's alone is looked for nowhere else; its
+/// sharers keep the oldest.
 #[test]
 fn a_page_of_a_child_alone_opens_no_window_elsewhere() {
     let mut w = world();

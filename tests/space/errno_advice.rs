@@ -1,5 +1,5 @@
-//! Every errno of `madvise`, `mlock` and its kin, `mincore`, `msync` and `mseal`; where two errors compete, the one
-//! that Linux finds first; and what stays done when a walk stops.
+//! Every errno of `madvise`, `mlock` and its kin, `mincore`, `msync` and `mseal`; where two errors
+//! compete, the one that Linux finds first; and what stays done when a walk stops.
 
 use crate::common::{
     PAGE, RW, World, at,
@@ -227,7 +227,8 @@ fn madvise_loses_no_data_of_sealed_private_memory_that_cannot_be_written() {
     w.end();
 }
 
-/// `can_madvise_modify`: of a file, private copies are lost as well, though no store could have changed them.
+/// `can_madvise_modify`: of a file, private copies are lost as well, though no store could have
+/// changed them.
 #[test]
 fn madvise_takes_from_sealed_mappings_of_files_what_the_advice_takes_from_any() {
     let mut w = world();

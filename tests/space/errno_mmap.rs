@@ -1,5 +1,5 @@
-//! Every errno of `mmap`, `munmap`, `mprotect`, `brk` and `fork`; where two errors compete, the one that Linux finds
-//! first.
+//! Every errno of `mmap`, `munmap`, `mprotect`, `brk` and `fork`; where two errors compete, the one
+//! that Linux finds first.
 
 use crate::common::{
     PAGE, RW, World, at,

@@ -1,4 +1,5 @@
-//! What asks for more memory than there is ends with an error, however much it asks for, and leaves every count right.
+//! What asks for more memory than there is ends with an error, however much it asks for, and leaves
+//! every count right.
 
 use emmu::ctx::CallCx;
 use emmu::{

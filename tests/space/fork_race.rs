@@ -1,6 +1,7 @@
-//! What another thread takes from a process while it forks is not in the child either: the child's mappings are known to
-//! the reverse maps before entries are copied, behind those of the parent, and an entry is copied under the lock of its
-//! leaf. So a walk finds the parent's entry before it is copied, or the child's after.
+//! What another thread takes from a process while it forks is not in the child either: the child's
+//! mappings are known to the reverse maps before entries are copied, behind those of the parent,
+//! and an entry is copied under the lock of its leaf. So a walk finds the parent's entry before it
+//! is copied, or the child's after.
 
 use crate::common::{PAGE, World, at, calls::private, objects};
 use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
@@ -106,7 +107,8 @@ fn assert_cut(mm: &Mm, cx: &mut CallCx<'_>, who: &str) {
     }
 }
 
-/// The object is cut when the fork has come to a mapping, or is done with its entries: the child loses the rest too.
+/// The object is cut when the fork has come to a mapping, or is done with its entries: the child
+/// loses the rest too.
 fn cut_halfway(page: u64, when: When) {
     let (mut w, file) = mapped_twice();
     let (halfway, _stays) =
@@ -142,8 +144,8 @@ fn what_is_truncated_after_its_entries_were_copied_is_not_in_the_child() {
     cut_halfway(HIGH, When::After);
 }
 
-/// Forks while another thread does something to the pages, at another moment of the fork each time; then both are looked at,
-/// and the parent gets back what it lost.
+/// Forks while another thread does something to the pages, at another moment of the fork each time;
+/// then both are looked at, and the parent gets back what it lost.
 fn forks_beside(
     w: &mut World,
     take: impl Fn(&Mm, &mut CallCx<'_>) + Send,
@@ -197,7 +199,8 @@ fn what_another_thread_truncates_during_a_fork_is_not_in_the_child() {
     );
 }
 
-/// `munmap` takes the mmap lock that a fork holds: the child is from before it or from after it, with all pages or with none.
+/// `munmap` takes the mmap lock that a fork holds: the child is from before it or from after it,
+/// with all pages or with none.
 #[test]
 fn what_another_thread_unmaps_during_a_fork_is_in_the_child_as_a_whole_or_not_at_all() {
     let mut w = World::new();

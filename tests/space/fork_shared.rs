@@ -1,4 +1,5 @@
-//! A fork that shares tables comes out as one that copies them: results, windows, entries, counts, and nothing left.
+//! A fork that shares tables comes out as one that copies them: results, windows, entries, counts,
+//! and nothing left.
 
 use crate::common::{BASE, PAGE, RW, World, at};
 use emmu::{

@@ -103,8 +103,8 @@ fn move_some(
     left.then_some(at(page)..at(page + len))
 }
 
-/// One random operation; whether it succeeds does not matter. Says which memory moved and left its old
-/// place mapped.
+/// One random operation; whether it succeeds does not matter. Says which memory moved and left its
+/// old place mapped.
 fn step(dice: &mut Dice, mm: &Mm, thread: &mut Thread) -> Option<Range<u64>> {
     let cx = &mut thread.cx();
     let (page, len) = (dice.page(), dice.len());
@@ -166,8 +166,8 @@ fn locks(mm: &Mm, thread: &mut Thread) -> BTreeMap<u64, bool> {
     pages.collect()
 }
 
-/// Pages that were locked before this memory moved, and are mapped without being locked in its old place: all of a mapping,
-/// of whatever part moved.
+/// Pages that were locked before this memory moved, and are mapped without being locked in its old
+/// place: all of a mapping, of whatever part moved.
 fn left_behind(
     mm: &Mm,
     thread: &mut Thread,
@@ -259,8 +259,8 @@ fn lives_with_failing_allocations() {
     lives(Trouble::Injected);
 }
 
-/// What the accounts say at any moment is what the mappings add up to. Locked memory that moved and left its old place counts
-/// there too, for good, though it is not locked any more.
+/// What the accounts say at any moment is what the mappings add up to. Locked memory that moved and
+/// left its old place counts there too, for good, though it is not locked any more.
 #[test]
 fn the_accounts_are_exact_at_every_step() {
     for seed in 0..40 {

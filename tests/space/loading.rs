@@ -1,4 +1,5 @@
-//! What a program loader and a program's libraries rely on: segments as they are, places of large mappings, names.
+//! What a program loader and a program's libraries rely on: segments as they are, places of large
+//! mappings, names.
 
 use crate::common::{PAGE, RW, World, at, calls::READ};
 use emmu::{
@@ -28,7 +29,8 @@ fn what_holds_whole_stretches_of_a_file_is_aligned_by_them() {
     let mut w = World::new();
     let file = disk(&w);
     let of = |len, offset| MmapArgs::anonymous(len).file(&file, offset);
-    // Three megabytes from the second page on hold no whole stretch: right below, as small ones are.
+    // Three megabytes from the second page on hold no whole stretch: right below, as small ones
+    // are.
     let small = place(&mut w, &of(PAGE, 0));
     assert_eq!(place(&mut w, &of(3 * MIB, PAGE)) + 3 * MIB, small);
     assert_eq!(place(&mut w, &of(3 * MIB, 0)) % (2 * MIB), 0);

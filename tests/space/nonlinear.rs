@@ -11,7 +11,8 @@ use emmu::{
 };
 use std::sync::Arc;
 
-/// Pages 0..8 map a file of 8 pages, the file's page `p` starting with `p + 1`; every page was touched.
+/// Pages 0..8 map a file of 8 pages, the file's page `p` starting with `p + 1`; every page was
+/// touched.
 fn world() -> (World, Arc<File>) {
     let mut w = swapping(512, 64);
     let file = shmem(&mut w, 8);

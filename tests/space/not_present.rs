@@ -1,5 +1,5 @@
-//! What an entry says while its page is on its way, whatever goes over it meanwhile: `docs/entries.md` has the table, and
-//! each of its cells names a test.
+//! What an entry says while its page is on its way, whatever goes over it meanwhile:
+//! `docs/entries.md` has the table, and each of its cells names a test.
 
 use crate::common::{
     PAGE, RW, World, at,
@@ -35,7 +35,8 @@ fn is_writable(w: &mut World, page: u64) -> bool {
     matches!(w.pte(page), Pte::Present { write: true, .. })
 }
 
-/// Of a page that was nobody else's nothing is lost: it is written in place, and is as old and as dirty as before.
+/// Of a page that was nobody else's nothing is lost: it is written in place, and is as old and as
+/// dirty as before.
 #[test]
 fn a_move_keeps_what_the_entry_said() {
     for comes in BOTH {
@@ -55,8 +56,8 @@ fn a_move_keeps_what_the_entry_said() {
     }
 }
 
-/// `copy_nonpresent_pte`, `try_to_migrate_one`: the frame forgets that it is exclusive when the mark is made, and a fork
-/// makes the marks of parent and child forget it. So both copy.
+/// `copy_nonpresent_pte`, `try_to_migrate_one`: the frame forgets that it is exclusive when the
+/// mark is made, and a fork makes the marks of parent and child forget it. So both copy.
 #[test]
 fn forked_on_its_way_a_page_is_nobody_s_own() {
     for (comes, mode) in [
@@ -90,7 +91,8 @@ fn forked_on_its_way_a_page_is_nobody_s_own() {
     }
 }
 
-/// `change_pte_range`: the mark loses the right to write, and stays exclusive, also when the right comes back meanwhile.
+/// `change_pte_range`: the mark loses the right to write, and stays exclusive, also when the right
+/// comes back meanwhile.
 #[test]
 fn rights_change_on_its_way() {
     for comes in BOTH {
@@ -271,7 +273,8 @@ fn a_child_that_ends_on_its_way_leaves_it_to_its_parent() {
     }
 }
 
-/// `migration_entry_wait`: a fault waits for the page, and takes no reference that would keep it where it is.
+/// `migration_entry_wait`: a fault waits for the page, and takes no reference that would keep it
+/// where it is.
 #[test]
 fn a_fault_waits_for_it() {
     let mut w = world();
@@ -287,7 +290,8 @@ fn a_fault_waits_for_it() {
     w.end();
 }
 
-/// `folio_add_anon_rmap_pte`: what arrives in locked memory is locked, whatever it was when it left; populating waits for it.
+/// `folio_add_anon_rmap_pte`: what arrives in locked memory is locked, whatever it was when it
+/// left; populating waits for it.
 #[test]
 fn locked_or_unlocked_on_its_way() {
     let mut w = world();
@@ -349,7 +353,8 @@ fn a_page_of_an_object_arrives_everywhere() {
     }
 }
 
-/// `should_zap_folio`: a hole and a cut take the marks at once, and wait for the page alone; it comes back nowhere.
+/// `should_zap_folio`: a hole and a cut take the marks at once, and wait for the page alone; it
+/// comes back nowhere.
 #[test]
 fn a_page_of_an_object_is_cut_off_on_its_way() {
     for cut in [true, false] {
@@ -379,7 +384,8 @@ fn a_page_of_an_object_is_cut_off_on_its_way() {
     }
 }
 
-/// A VMA that becomes nonlinear meanwhile has the mark at its old place, and its page is brought back there.
+/// A VMA that becomes nonlinear meanwhile has the mark at its old place, and its page is brought
+/// back there.
 #[test]
 fn its_vma_becomes_nonlinear_on_its_way() {
     for comes in BOTH {

@@ -1,4 +1,5 @@
-//! Single rules of Linux that recordings taught, each by its name. Where a test has windows, they are those of a recording.
+//! Single rules of Linux that recordings taught, each by its name. Where a test has windows, they
+//! are those of a recording.
 
 use crate::common::{
     PAGE, RW, World, at,
@@ -174,7 +175,8 @@ fn without_a_pool_a_place_is_found_all_the_same() {
     w.end();
 }
 
-/// `folio_add_new_anon_rmap`: such pages are born not swap-backed, so they go where others would be swapped out.
+/// `folio_add_new_anon_rmap`: such pages are born not swap-backed, so they go where others would be
+/// swapped out.
 #[test]
 fn droppable_pages_are_dropped_not_swapped_out() {
     let mut w = swapping(64, 64);
@@ -197,8 +199,8 @@ fn droppable_pages_are_dropped_not_swapped_out() {
     w.end();
 }
 
-/// `vma_supports_mlock`: the flag alone is refused. What all new memory is locked by passes over it, but for being
-/// populated, and it merges with nothing.
+/// `vma_supports_mlock`: the flag alone is refused. What all new memory is locked by passes over
+/// it, but for being populated, and it merges with nothing.
 #[test]
 fn droppable_memory_is_mapped_unlocked_where_all_new_memory_is_locked() {
     let mut w = World::new();
@@ -318,7 +320,8 @@ fn a_page_is_merged_when_its_bytes_stood_still_for_a_scan() {
     w.end();
 }
 
-/// `wp_can_reuse_anon_folio`: a merged page is copied also by the last who has it; so for a reader from outside.
+/// `wp_can_reuse_anon_folio`: a merged page is copied also by the last who has it; so for a reader
+/// from outside.
 #[test]
 fn a_merged_page_is_nobodys_own() {
     let mut w = mergeable(&[1, 1]);
@@ -380,7 +383,8 @@ fn address_spaces_are_scanned_in_the_order_in_which_they_came() {
     w.end();
 }
 
-/// Neither rights nor the kind of the mapping matter, as long as it is private and its pages are its own.
+/// Neither rights nor the kind of the mapping matter, as long as it is private and its pages are
+/// its own.
 #[test]
 fn memory_without_rights_is_merged_and_shared_memory_is_not() {
     let mut w = mergeable(&[1, 1]);
@@ -412,7 +416,8 @@ fn a_mapping_that_stays_where_it_is_stays_merged() {
     w.end();
 }
 
-/// `PR_SET_MEMORY_MERGE`: what is there and what comes, but nothing that is shared or droppable, and no VMA is split.
+/// `PR_SET_MEMORY_MERGE`: what is there and what comes, but nothing that is shared or droppable,
+/// and no VMA is split.
 #[test]
 fn all_memory_is_merged_where_the_process_says_so() {
     let mut w = World::new();

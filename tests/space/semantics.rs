@@ -1,4 +1,5 @@
-//! What the calls do to memory: merging and splitting, placement, moves, locks, guards, forks. One test a rule.
+//! What the calls do to memory: merging and splitting, placement, moves, locks, guards, forks. One
+//! test a rule.
 
 use crate::common::{
     BASE, PAGE, RW, World, at,

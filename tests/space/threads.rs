@@ -1,5 +1,5 @@
-//! Several threads on one address space: no write is lost, no page shows what nobody wrote, and the counts are exact
-//! when all are done.
+//! Several threads on one address space: no write is lost, no page shows what nobody wrote, and the
+//! counts are exact when all are done.
 
 use crate::common::{PAGE, RW, at, calls::remap};
 use emmu::{
@@ -45,7 +45,8 @@ impl Crowd {
         let args = MmapArgs::anonymous(n * PAGE).fixed(at(from));
         self.mm.mmap(&mut thread.cx(), &args).expect("mappable");
     }
-    /// Runs one thread for each of `work` until all have done enough, then checks that nothing is left after exit.
+    /// Runs one thread for each of `work` until all have done enough, then checks that nothing is
+    /// left after exit.
     fn run(self, work: &[Work<'_>]) {
         let clock = Clock(AtomicUsize::new(work.len()));
         std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Imports inside a folder run one way: no circle among its files and subfolders.
 //!
-//! An import through a re-export counts as one of the file that defines the item. Methods are no ties: `impl Mm` may stand
-//! in any file that is above `struct Mm`.
+//! An import through a re-export counts as one of the file that defines the item. Methods are no
+//! ties: `impl Mm` may stand in any file that is above `struct Mm`.
 
 use crate::source::{Segments, code, modules, paths_from, uses};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,8 +106,8 @@ impl House {
     }
 }
 
-/// The nodes of a circle, if there is one: what remains when all without a way out are taken away, again and again, from
-/// either end.
+/// The nodes of a circle, if there is one: what remains when all without a way out are taken away,
+/// again and again, from either end.
 fn circle(mut edges: BTreeSet<(String, String)>) -> BTreeSet<(String, String)> {
     loop {
         let from: BTreeSet<_> = edges.iter().map(|e| e.0.clone()).collect();

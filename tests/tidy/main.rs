@@ -144,7 +144,8 @@ fn unsafe_code_and_locks_have_their_homes() {
     }
 }
 
-/// What `cargo test` runs is fixed, and what it leaves out is seen (CONTRIBUTING.md, tests-say-the-same).
+/// What `cargo test` runs is fixed, and what it leaves out is seen (CONTRIBUTING.md,
+/// tests-say-the-same).
 #[test]
 fn tests_draw_the_same_and_leave_nothing_out_in_silence() {
     let mine = Path::new("tidy/main.rs");

@@ -1,5 +1,5 @@
-//! Turns what criterion left in `target/criterion` into a Markdown table of ratios with what is to be reached, and into
-//! plots.
+//! Turns what criterion left in `target/criterion` into a Markdown table of ratios with what is to
+//! be reached, and into plots.
 //!
 //! ```text
 //! cargo bench --features internals,replay --bench peers --bench floors --bench linux --bench growth --bench interval \

@@ -97,7 +97,8 @@ fn bar(root: &Sheet<'_>, scale: &Scale, y: i32, outcome: &Outcome<'_>, m: &Measu
     Ok(())
 }
 
-/// Costs by size, from benchmarks whose group is called `growth: …` and whose name ends in a number.
+/// Costs by size, from benchmarks whose group is called `growth: …` and whose name ends in a
+/// number.
 pub(crate) fn growth(file: &Path, all: &[Measured]) -> Drawn {
     let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for m in all {

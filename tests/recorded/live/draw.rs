@@ -1,4 +1,5 @@
-//! Random scripts: a draw is numbers, and becomes an operation with the processes that live by then.
+//! Random scripts: a draw is numbers, and becomes an operation with the processes that live by
+//! then.
 
 use emmu::{
     PAGE_SIZE as PAGE,
@@ -470,7 +471,8 @@ impl Making {
     }
 }
 
-/// Flags that few programs give: of droppable memory, of huge pages that there are none of, of locks and hints.
+/// Flags that few programs give: of droppable memory, of huge pages that there are none of, of
+/// locks and hints.
 fn unusual(flags: MapFlags, d: &Draw) -> MapFlags {
     let types = MapFlags::SHARED | MapFlags::PRIVATE;
     match d.byte % 6 {

@@ -1,8 +1,9 @@
 //! Random scripts on the kernel that this runs on, and on emmu, compared step by step.
 //!
-//! A failure is shrunk, printed, and written as a script that `replay` takes. A difference counts only if the kernel does
-//! the same thing each time: a decision by load or by chance is no fault. The scripts are always the same; others with
-//! `EMMU_EXPLORE=1`, more with `PROPTEST_CASES`. Standard error says which scripts cannot be recorded or compared here.
+//! A failure is shrunk, printed, and written as a script that `replay` takes. A difference counts
+//! only if the kernel does the same thing each time: a decision by load or by chance is no fault.
+//! The scripts are always the same; others with `EMMU_EXPLORE=1`, more with `PROPTEST_CASES`.
+//! Standard error says which scripts cannot be recorded or compared here.
 #![allow(unreachable_pub)]
 
 mod draw;
@@ -141,7 +142,8 @@ fn pages_pushed_out() {
     compare(Profile::Swap);
 }
 
-/// A recording that is changed in one place differs there, in that part, and only if that part is compared.
+/// A recording that is changed in one place differs there, in that part, and only if that part is
+/// compared.
 #[test]
 fn each_part_is_compared() {
     let plan = draw::story();
