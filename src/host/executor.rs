@@ -1,4 +1,5 @@
-//! What a recorded process does: requests from a pipe, one after the other, by system calls and single accesses.
+//! What a recorded process does: requests from a pipe, one after the other, by system calls and
+//! single accesses.
 //!
 //! It was forked from a process with threads, so nothing here allocates, locks or unwinds.
 #![allow(unsafe_code)]
@@ -21,8 +22,8 @@ pub(super) type Request = [u64; 8];
 /// What it answers: kind and value.
 pub(super) type Answer = [u64; 2];
 
-/// Kinds of requests, the first word: the system call of number and arguments; load from an address; store a byte there;
-/// fork as a process; exit.
+/// Kinds of requests, the first word: the system call of number and arguments; load from an
+/// address; store a byte there; fork as a process; exit.
 pub(super) const CALL: u64 = 0;
 pub(super) const LOAD: u64 = 1;
 pub(super) const STORE: u64 = 2;
@@ -179,7 +180,8 @@ const EXPECTED: u64 = 0x656d_6d75_6d6d_7521;
 
 fn load(addr: u64) -> Answer {
     let mut got: u64 = 0;
-    // SAFETY: reads one byte, whatever it is; a fault goes on at the label, with the signal in the second byte.
+    // SAFETY: reads one byte, whatever it is; a fault goes on at the label, with the signal in the
+    // second byte.
     unsafe {
         asm!(
             "lea rdx, [rip + 2f]",

@@ -1,8 +1,9 @@
 //! Recording scripts on the kernel that this program runs on (Linux on x86-64).
 //!
-//! A [`Plan`] is what processes shall do; [`record`] has real processes do it and returns a [`Script`] with what the kernel
-//! did after each step, in the format of the recorded scripts. [`replay_parts`](crate::replay::replay_parts) runs it on this
-//! library and compares; anyone with an address space of their own can compare it in the same way.
+//! A [`Plan`] is what processes shall do; [`record`] has real processes do it and returns a
+//! [`Script`] with what the kernel did after each step, in the format of the recorded scripts.
+//! [`replay_parts`](crate::replay::replay_parts) runs it on this library and compares; anyone with
+//! an address space of their own can compare it in the same way.
 //!
 //! ```no_run
 //! use emmu::{host::{Plan, record}, replay::{Op, Report, replay_parts}};
@@ -26,19 +27,21 @@
 //! A script that is there already, such as one that `testkit::Suite` saved, is a plan too:
 //! `Plan::from(&script)`.
 //!
-//! Files of kind `disk` lie where temporary files do (`TMPDIR`), which must be an ext4 with blocks of a page.
+//! Files of kind `disk` lie where temporary files do (`TMPDIR`), which must be an ext4 with blocks
+//! of a page.
 //!
-//! What can be seen depends on rights, and [`Recording::parts`] says what was: outcomes always and, with them, the contents
-//! that loads returned; layouts always; page tables where `/proc/PID/pagemap` shows frames (`CAP_SYS_ADMIN`); windows where
-//! `/dev/kvm` and tracefs can be used: process 0 then holds a virtual machine, so that a real MMU notifier is registered,
-//! and the tracepoint `kvm_unmap_hva_range` tells what it is told. The kernel's rules are compared only where they are those
-//! that this library follows: on another release than 6.18, only outcomes are.
+//! What can be seen depends on rights, and [`Recording::parts`] says what was: outcomes always and,
+//! with them, the contents that loads returned; layouts always; page tables where
+//! `/proc/PID/pagemap` shows frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs can be
+//! used: process 0 then holds a virtual machine, so that a real MMU notifier is registered, and the
+//! tracepoint `kvm_unmap_hva_range` tells what it is told. The kernel's rules are compared only
+//! where they are those that this library follows: on another release than 6.18, only outcomes are.
 //!
 //! # How it runs
 //!
-//! The processes are forked from the calling one and do nothing but system calls, loads and stores in the arena, 64 GiB from
-//! 1 TiB on, where no kernel puts anything by itself. A signal of such an access is caught and is its outcome. They end
-//! with the recording, also when the caller dies.
+//! The processes are forked from the calling one and do nothing but system calls, loads and stores
+//! in the arena, 64 GiB from 1 TiB on, where no kernel puts anything by itself. A signal of such an
+//! access is caught and is its outcome. They end with the recording, also when the caller dies.
 
 mod call;
 mod executor;

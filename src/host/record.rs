@@ -25,12 +25,14 @@ pub struct Plan {
     pub name: String,
     /// The files there are, by name; filled as in every script.
     pub files: BTreeMap<String, FileSpec>,
-    /// Process and operation. Process 0 is there from the beginning. A step of a process that does not exist is left out.
+    /// Process and operation. Process 0 is there from the beginning. A step of a process that does
+    /// not exist is left out.
     pub steps: Vec<(u32, Op)>,
 }
 
 impl From<&Script> for Plan {
-    /// The operations of a script, of which the outcomes are not looked at, with the files that they name.
+    /// The operations of a script, of which the outcomes are not looked at, with the files that
+    /// they name.
     fn from(script: &Script) -> Self {
         let steps: Vec<_> = script
             .steps
@@ -62,7 +64,8 @@ pub enum Unavailable {
     /// Pages of another size.
     #[error("pages of {0} bytes, not 4096")]
     PageSize(usize),
-    /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process number too high.
+    /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process
+    /// number too high.
     #[error("step {nth}: {why}")]
     Step {
         /// The step, from 0.
@@ -138,8 +141,8 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// A file of the file system that temporary files are on, if that is ext4 with blocks of a page. It has no name any more,
-/// but one behind the last `@` in what `/proc/PID/maps` shows.
+/// A file of the file system that temporary files are on, if that is ext4 with blocks of a page. It
+/// has no name any more, but one behind the last `@` in what `/proc/PID/maps` shows.
 fn on_disk(name: &str) -> io::Result<File> {
     static NEXT: IdSource = IdSource::starting_at(0);
     let unique = format!("emmu-{}-{}@{name}", std::process::id(), NEXT.next());

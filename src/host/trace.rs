@@ -1,4 +1,5 @@
-//! What the real MMU notifier is told: the tracepoints of KVM, in an instance of tracefs of our own.
+//! What the real MMU notifier is told: the tracepoints of KVM, in an instance of tracefs of our
+//! own.
 
 use super::ARENA;
 use crate::replay::{Notice, Notified};
@@ -65,7 +66,8 @@ impl Trace {
     }
 }
 
-/// Threads of the kernel that look after anybody's memory, at times of their own. What they open is no part of a step.
+/// Threads of the kernel that look after anybody's memory, at times of their own. What they open is
+/// no part of a step.
 const CARETAKERS: [&str; 6] = [
     "kdamond",
     "khugepaged",
@@ -99,7 +101,8 @@ impl Drop for Trace {
         if let Ok(null) = File::open("/dev/null") {
             self.pipe = null;
         }
-        // A process that another thread forks has it, too, until it comes to closing what it does not need.
+        // A process that another thread forks has it, too, until it comes to closing what it does
+        // not need.
         for _ in 0..100 {
             if fs::remove_dir(&self.dir).is_ok() {
                 break;

@@ -1,5 +1,6 @@
-//! Whether processes look as they did on Linux. They nearly always do, so they are compared where they lie: no picture
-//! of them is made, as [`Observed`](super::compare::Observed) is one, until something differs.
+//! Whether processes look as they did on Linux. They nearly always do, so they are compared where
+//! they lie: no picture of them is made, as [`Observed`](super::compare::Observed) is one, until
+//! something differs.
 
 use super::{
     compare::{Expected, Parts},
@@ -53,7 +54,8 @@ pub(super) fn changed(step: &Step) -> impl Fn(u32) -> bool + '_ {
     move |p| p == step.actor || Some(p) == child || step.layouts.contains_key(&p)
 }
 
-/// Whether the processes have the VMAs and the pages that are expected of them in the arena; VMAs only of those that `changed`.
+/// Whether the processes have the VMAs and the pages that are expected of them in the arena; VMAs
+/// only of those that `changed`.
 ///
 /// Costs nothing for processes without page tables that did not: scripts may have many.
 pub(super) fn look_alike(

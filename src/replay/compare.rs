@@ -1,7 +1,7 @@
 //! Where a step went another way than Linux: the first of outcome, windows, layout, pages.
 //!
-//! A recording names only what changed; [`Expected`] keeps what it said last, and every process is compared
-//! after every step.
+//! A recording names only what changed; [`Expected`] keeps what it said last, and every process is
+//! compared after every step.
 
 use super::{
     pages::{Entry, PageTables, Run},
@@ -201,7 +201,8 @@ impl<'s> Expected<'s> {
     fn page_tables(&self, seen: &Observed) -> Option<Difference> {
         let nothing = PageTables::default();
         let linux = self.pages.unwrap_or(&nothing);
-        // A process without pages is as good as one that is not listed: those that exist were compared above.
+        // A process without pages is as good as one that is not listed: those that exist were
+        // compared above.
         let processes = || linux.processes().chain(seen.pages.processes());
         processes()
             .any(|p| linux.runs(p) != seen.pages.runs(p))
@@ -219,7 +220,8 @@ const LONGEST: usize = 16;
 
 /// Pages that differ between two sides, at most so many stretches of neighbours.
 ///
-/// Frames are matched as they come, so that one page more or less does not make all later numbers differ.
+/// Frames are matched as they come, so that one page more or less does not make all later numbers
+/// differ.
 pub fn differing_pages(sides: &Sides<PageTables>, most: usize) -> Vec<Stretch> {
     let mut processes: Vec<u32> = sides
         .linux

@@ -228,7 +228,8 @@ impl Device {
             Self::Xpmem(_, attached) => attached.partition().entries(),
         }
     }
-    /// Reads a byte, and writes it back if the program wrote it. What the address space refuses stays untouched.
+    /// Reads a byte, and writes it back if the program wrote it. What the address space refuses
+    /// stays untouched.
     fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
         let mut byte = [0];
         let write = access == Access::Write;
@@ -298,7 +299,8 @@ impl Devices {
         };
         self.devices.iter().map(one).collect()
     }
-    /// The windows that have ended since the last call, device by device; the first call begins to keep them.
+    /// The windows that have ended since the last call, device by device; the first call begins to
+    /// keep them.
     pub fn spans(&self) -> Vec<(MmuKind, Vec<Span>)> {
         let one = |device: &Device| (device.kind(), device.meter().take_spans());
         self.devices.iter().map(one).collect()

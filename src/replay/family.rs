@@ -25,7 +25,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The processes of a script, by number; process 0 has an external MMU that records what it is told.
+/// The processes of a script, by number; process 0 has an external MMU that records what it is
+/// told.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     /// The process that each thread beside the first ones is of.

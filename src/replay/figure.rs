@@ -1,8 +1,8 @@
 //! The bill of a replayed program, drawn over the time of the recording.
 //!
-//! One panel a quantity, all over the same time, counted up from the beginning; one line a device, told apart by colour
-//! (Okabe and Ito's, which colour-blind readers can tell apart) and by dashes, so that lines that coincide are seen, and
-//! print in black. Thin grey lines are forks.
+//! One panel a quantity, all over the same time, counted up from the beginning; one line a device,
+//! told apart by colour (Okabe and Ito's, which colour-blind readers can tell apart) and by dashes,
+//! so that lines that coincide are seen, and print in black. Thin grey lines are forks.
 
 use super::{
     devices::MmuKind,

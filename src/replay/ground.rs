@@ -1,5 +1,5 @@
-//! What a script stands on beside its files: its number or name, other ways in which files are open, and what was mapped
-//! before its first step.
+//! What a script stands on beside its files: its number or name, other ways in which files are
+//! open, and what was mapped before its first step.
 
 use crate::ctx::CallCx;
 use crate::{

@@ -1,4 +1,5 @@
-//! JSON objects in which no key stands twice, at no depth: which of two values was meant, nobody could say.
+//! JSON objects in which no key stands twice, at no depth: which of two values was meant, nobody
+//! could say.
 
 use serde::{
     Deserialize, Deserializer,

@@ -31,8 +31,8 @@ pub enum ReplayError {
     Input(#[from] InputError),
 }
 
-/// What inputs may cost. Nobody sees the defaults but whoever wants to exhaust the host: a step that needs more is an error
-/// that names the limit.
+/// What inputs may cost. Nobody sees the defaults but whoever wants to exhaust the host: a step
+/// that needs more is an error that names the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of all inputs that are read one after the other, decompressed.
@@ -50,8 +50,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of addresses with something in their page tables, 4 GiB
-    /// of them at once, 1024 processes.
+    /// 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of addresses with something in
+    /// their page tables, 4 GiB of them at once, 1024 processes.
     fn default() -> Self {
         Self {
             input: 256 << 20,
@@ -65,8 +65,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A machine that has no more than that. Promises are weighed against `total` pages: what the recorded machine may
-    /// have had.
+    /// A machine that has no more than that. Promises are weighed against `total` pages: what the
+    /// recorded machine may have had.
     pub(super) fn machine(&self, (total, swap): (u64, u32), rest: MachineConfig) -> Arc<Machine> {
         Machine::new(MachineConfig {
             memory: MemConfig {

@@ -9,7 +9,8 @@ use super::{
 use flate2::read::MultiGzDecoder;
 use std::{cmp::Ordering, fs, io::Read, path::Path};
 
-/// Recordings that come with the library: scripts one after the other, each starting with its header.
+/// Recordings that come with the library: scripts one after the other, each starting with its
+/// header.
 static SHIPPED: &[u8] = include_bytes!("../../data/scripts.jsonl.gz");
 
 /// Reads inputs one after the other, within [`Limits`] that hold for all of them together.
@@ -30,7 +31,8 @@ impl Inputs {
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
-    /// The script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural order of their names.
+    /// The script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural order of
+    /// their names.
     ///
     /// # Errors
     ///
@@ -145,7 +147,8 @@ fn split(archive: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The script in a file, or those in a folder, within the [`Limits`] that are usual ([`Inputs::scripts`]).
+/// The script in a file, or those in a folder, within the [`Limits`] that are usual
+/// ([`Inputs::scripts`]).
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! Recorded scripts of real memory operations, run and compared step by step with what Linux did.
 //!
-//! A script is a file of JSON lines: a header, then one operation a line with its outcome, the notices that a real MMU
-//! notifier got, the VMAs and the page tables (`data/README.md` has the format). [`load`] or [`shipped`]
-//! reads scripts, [`replay`] runs one on a machine of its own up to the first difference, [`Summary`] counts,
-//! [`Report`] shows a difference.
+//! A script is a file of JSON lines: a header, then one operation a line with its outcome, the
+//! notices that a real MMU notifier got, the VMAs and the page tables (`data/README.md` has the
+//! format). [`load`] or [`shipped`] reads scripts, [`replay`] runs one on a machine of its own up
+//! to the first difference, [`Summary`] counts, [`Report`] shows a difference.
 //!
 //! ```
 //! use emmu::replay::{Report, Summary, replay, shipped};
@@ -18,8 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Page tables are compared up to the names of their frames: Linux and this library agree when some renaming of
-//! frames, the same in all processes, makes their page tables equal.
+//! Page tables are compared up to the names of their frames: Linux and this library agree when some
+//! renaming of frames, the same in all processes, makes their page tables equal.
 
 mod agree;
 mod calls;

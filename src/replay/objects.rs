@@ -14,7 +14,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The files of a script, filled as its header says. The error says which limit they met, or what they are too large for.
+/// The files of a script, filled as its header says. The error says which limit they met, or what
+/// they are too large for.
 pub(super) fn open(
     cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,

@@ -8,7 +8,8 @@ use crate::addr::PAGE_SIZE;
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
 
-/// An operation and its arguments, as the process passed them: nothing here has been checked to make sense.
+/// An operation and its arguments, as the process passed them: nothing here has been checked to
+/// make sense.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -119,7 +120,8 @@ pub enum Op {
     Fsync { file: String },
     /// The kernel reclaims every page that these processes own.
     Reclaim {},
-    /// So many frames are freed, if that can be done. Of this library's own scripts, as what follows: no kernel can be asked.
+    /// So many frames are freed, if that can be done. Of this library's own scripts, as what
+    /// follows: no kernel can be asked.
     ///
     /// In a script they are `frames`: the key `pages` of a line has the page tables.
     Shrink {
@@ -131,7 +133,8 @@ pub enum Op {
         #[serde(with = "hex")]
         addr: u64,
     },
-    /// Private pages of all processes come to share the frame of the first of them, where they are equal to it.
+    /// Private pages of all processes come to share the frame of the first of them, where they are
+    /// equal to it.
     Merge {},
     /// `brk`.
     Brk {
@@ -228,8 +231,8 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
-    /// Equal pages of memory that is to be merged are (mode 1: four scans of `ksmd`), or all merged memory is unmerged
-    /// (mode 2).
+    /// Equal pages of memory that is to be merged are (mode 1: four scans of `ksmd`), or all merged
+    /// memory is unmerged (mode 2).
     Ksm {
         #[serde(default = "scans")]
         mode: u8,
@@ -243,7 +246,8 @@ pub enum Op {
     },
     /// A thread begins, which is known by this number; it has the memory of the process.
     Thread { thread: u32 },
-    /// These pages, each named by a process and an address, move to other frames, one after the other.
+    /// These pages, each named by a process and an address, move to other frames, one after the
+    /// other.
     MigrateMany { moves: Vec<(u32, Hex)> },
 }
 

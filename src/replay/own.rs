@@ -1,8 +1,10 @@
-//! The life that a recorded process had beside its script: memory outside of the arena, touched by every operation.
+//! The life that a recorded process had beside its script: memory outside of the arena, touched by
+//! every operation.
 //!
-//! Only pressure on memory makes a difference here, because reclaim works on these pages too. Which pages they are, and
-//! who touches them when, was read off the page faults of recorded processes. What a process had before the script began
-//! did not belong to the control group that is reclaimed; what it copied after a fork did.
+//! Only pressure on memory makes a difference here, because reclaim works on these pages too. Which
+//! pages they are, and who touches them when, was read off the page faults of recorded processes.
+//! What a process had before the script began did not belong to the control group that is
+//! reclaimed; what it copied after a fork did.
 
 use super::{limits::met, op::Op, script::Outcome};
 use crate::ctx::CallCx;
@@ -27,7 +29,8 @@ enum Page {
     Data,
     /// Variables of the thread: `errno`, its locale.
     Thread,
-    /// The thread's restartable sequence, which the kernel writes whenever it lets the thread go on.
+    /// The thread's restartable sequence, which the kernel writes whenever it lets the thread go
+    /// on.
     Rseq,
     /// Locks of the C library.
     Library,

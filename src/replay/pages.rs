@@ -1,9 +1,10 @@
-//! What page tables hold, in a form that is equal exactly when two sets of page tables are the same up to the names
-//! of their frames.
+//! What page tables hold, in a form that is equal exactly when two sets of page tables are the same
+//! up to the names of their frames.
 //!
-//! Frames are numbered in order of first sight, processes ascending, addresses ascending, over all processes at once: so
-//! a page that two processes share has one number in both. Neighbouring pages are kept as runs, as long as
-//! possible; comparing is comparing runs, and a huge page costs no more than a small one.
+//! Frames are numbered in order of first sight, processes ascending, addresses ascending, over all
+//! processes at once: so a page that two processes share has one number in both. Neighbouring pages
+//! are kept as runs, as long as possible; comparing is comparing runs, and a huge page costs no
+//! more than a small one.
 
 use crate::addr::{PAGE_SIZE, Pfn};
 use std::{
@@ -12,7 +13,8 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// Pages that one line may describe. More than any recording has; keeps a damaged one from filling the memory.
+/// Pages that one line may describe. More than any recording has; keeps a damaged one from filling
+/// the memory.
 pub const MAX_PAGES: u64 = 1 << 22;
 
 /// What an entry is.
@@ -267,7 +269,8 @@ impl Names {
     }
 }
 
-/// Spreads frame numbers over a table: no stranger chooses them, and all pages of all processes are looked up at each step.
+/// Spreads frame numbers over a table: no stranger chooses them, and all pages of all processes are
+/// looked up at each step.
 #[derive(Default)]
 struct FrameHasher(u64);
 
@@ -289,8 +292,8 @@ impl Hasher for FrameHasher {
 }
 
 impl Numbering {
-    /// The entries of a process, addresses ascending; processes come ascending too. A kind without frames
-    /// ignores what it is given.
+    /// The entries of a process, addresses ascending; processes come ascending too. A kind without
+    /// frames ignores what it is given.
     pub fn process(
         &mut self,
         process: u32,

@@ -1,7 +1,7 @@
 //! Reading a script: whatever the bytes, parsing ends in a script or in `file:line: why`.
 //!
-//! What is accepted is consistent in itself: every process acts between its fork and its exit, every file named
-//! exists, addresses lie in the arena and ascend, frame numbers appear in order.
+//! What is accepted is consistent in itself: every process acts between its fork and its exit,
+//! every file named exists, addresses lie in the arena and ascend, frame numbers appear in order.
 
 use super::{
     hex::Hex,
@@ -68,7 +68,8 @@ fn header(text: &str) -> Result<Header, String> {
     Ok(header)
 }
 
-/// Recordings have what `mprotect` reaches over as a number beside the rights; here it is part of their word.
+/// Recordings have what `mprotect` reaches over as a number beside the rights; here it is part of
+/// their word.
 fn with_growth(keys: &mut Map<String, Value>) -> Result<(), String> {
     let Some(bits) = keys.remove("grows") else {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Writing down what this library does with operations that nobody recorded, in the format of the recordings.
+//! Writing down what this library does with operations that nobody recorded, in the format of the
+//! recordings.
 
 use super::{
     family::Family,
@@ -17,8 +18,9 @@ pub type Processes = BTreeMap<u32, Arc<Mm>>;
 pub trait Follow {
     /// Process 0 is there, and has nothing.
     fn begin(&mut self, cx: &mut CallCx<'_>, first: &Arc<Mm>);
-    /// Before a step, something may happen that is no part of it. What happens should depend on the step alone, not on how
-    /// many there were before it: then it stays with the step when others are left out.
+    /// Before a step, something may happen that is no part of it. What happens should depend on the
+    /// step alone, not on how many there were before it: then it stays with the step when others
+    /// are left out.
     fn disturb(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op);
     /// The step is about to be done; what happens here is taken for part of it.
     fn before(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op);
@@ -31,8 +33,9 @@ pub trait Follow {
 /// Given the living processes, who does what next; nothing: it is over.
 pub type Next<'n> = dyn FnMut(&[u32]) -> Option<(u32, Op)> + 'n;
 
-/// Does what `next` says, given the living processes, until it says nothing, and writes it down in `script`, whose header
-/// says where. With `look`, windows, VMAs and page tables are written down too, so that a replay compares them.
+/// Does what `next` says, given the living processes, until it says nothing, and writes it down in
+/// `script`, whose header says where. With `look`, windows, VMAs and page tables are written down
+/// too, so that a replay compares them.
 ///
 /// # Panics
 ///

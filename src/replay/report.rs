@@ -1,4 +1,5 @@
-//! A difference as a person reads it: where, what was done, and the two sides, only as far as they differ.
+//! A difference as a person reads it: where, what was done, and the two sides, only as far as they
+//! differ.
 
 use super::{
     compare::{Difference, Sides, Stretch, differing_pages},

@@ -63,12 +63,14 @@ impl Replayed {
 ///
 /// # Errors
 ///
-/// [`ReplayError`]: the current thread works on a machine already, or the script asks for more than the usual [`Limits`].
+/// [`ReplayError`]: the current thread works on a machine already, or the script asks for more than
+/// the usual [`Limits`].
 pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
     replay_with(script, &[])
 }
 
-/// The same with external MMUs on process 0, which touch what it touches. They must make no difference.
+/// The same with external MMUs on process 0, which touch what it touches. They must make no
+/// difference.
 ///
 /// # Errors
 ///
@@ -90,7 +92,8 @@ pub fn replay_within(
     run(script, mmus, How::within(limits))
 }
 
-/// The same without external MMUs, comparing only some parts of each step: those that a recording has.
+/// The same without external MMUs, comparing only some parts of each step: those that a recording
+/// has.
 ///
 /// # Errors
 ///
@@ -100,7 +103,8 @@ pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, ReplayErr
     run(script, &[], How { parts, ..how })
 }
 
-/// The same without external MMUs, on a machine whose address spaces fork in the way given. It must make no difference.
+/// The same without external MMUs, on a machine whose address spaces fork in the way given. It must
+/// make no difference.
 ///
 /// # Errors
 ///
@@ -160,7 +164,8 @@ fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayEr
     })
 }
 
-/// Pages that promises are weighed against, and of swap: what the machine had that the scripts were recorded on.
+/// Pages that promises are weighed against, and of swap: what the machine had that the scripts were
+/// recorded on.
 const RECORDED: (u64, u32) = (1 << 20, 1 << 17);
 
 /// The first difference; `at` is the step that is under way.

@@ -43,8 +43,8 @@ pub struct Header {
     /// The other names under which files are open, and how.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub opens: BTreeMap<String, (String, OpenMode)>,
-    /// Pages of swap that the kernel had; none: more than the script needs. A kernel without swap keeps private pages that
-    /// it is advised to put out, and writes files back all the same.
+    /// Pages of swap that the kernel had; none: more than the script needs. A kernel without swap
+    /// keeps private pages that it is advised to put out, and writes files back all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<u32>,
     /// What process 0 began with.
@@ -227,7 +227,8 @@ pub struct Step {
     pub layouts: BTreeMap<u32, Vec<MapsRow>>,
     /// The page tables of all processes, if any changed.
     pub pages: Option<PageTables>,
-    /// The flags of the VMAs of each process where they changed: the letters of `VmFlags` in `/proc/PID/smaps`, sorted.
+    /// The flags of the VMAs of each process where they changed: the letters of `VmFlags` in
+    /// `/proc/PID/smaps`, sorted.
     pub vm_flags: BTreeMap<u32, Vec<String>>,
 }
 

@@ -14,8 +14,8 @@ use std::{
 
 /// One call or fault, and what it came to.
 ///
-/// There are two clocks. The recording's says when the program did it; the replay's, from its beginning on, how long it
-/// and the devices took here.
+/// There are two clocks. The recording's says when the program did it; the replay's, from its
+/// beginning on, how long it and the devices took here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Who did it, at which time of the recording.

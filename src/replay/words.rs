@@ -1,6 +1,7 @@
 //! The words a script is written in: hexadecimal addresses, protections, flag names, advice names.
 //!
-//! Each module here reads and writes one kind of word for serde; an unknown word is an error that names it.
+//! Each module here reads and writes one kind of word for serde; an unknown word is an error that
+//! names it.
 
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Deserializer, Serializer};
@@ -145,7 +146,8 @@ macro_rules! flag_words {
 }
 
 flag_words! {
-    /// Flags of `mmap`; `anonymous` goes without saying where there is no file. Bits without a word are a number.
+    /// Flags of `mmap`; `anonymous` goes without saying where there is no file. Bits without a word
+    /// are a number.
     map_flags, MapFlags,
     "shared" = SHARED, "private" = PRIVATE, "fixed" = FIXED, "fixed_noreplace" = FIXED_NOREPLACE,
     "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED, "anonymous" = ANONYMOUS, "32bit" = MAP_32BIT,

@@ -1,4 +1,5 @@
-//! How many pages a step may bring in, guard or lock, said before it is done: one line can ask for 64 TiB.
+//! How many pages a step may bring in, guard or lock, said before it is done: one line can ask for
+//! 64 TiB.
 
 use super::{limits::beyond, op::Op};
 use crate::ctx::CallCx;

@@ -1,12 +1,12 @@
-//! What was done and seen in one trial.
+//! [`Log`]: the steps and the violations of one trial.
 
 use super::verdict::{Seen, Side, Step, in_order};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
-/// What is seen beyond that says nothing new.
+/// Most violations of a log; more say nothing new.
 const MOST: usize = 50;
 
-/// What was done and seen, shared with who watches the time.
+/// Steps and violations, shared with the thread that watches the time.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     steps: Mutex<Vec<Step>>,
@@ -39,7 +39,7 @@ impl Log {
             .last()
             .map_or_else(String::new, |s| s.what.clone())
     }
-    /// Steps up to what was seen first, and what was seen.
+    /// Returns the steps up to the first violation, and the violations.
     pub(super) fn take(&self) -> (Vec<Step>, Vec<Seen>) {
         let seen = in_order(std::mem::take(&mut *self.seen.lock()));
         let mut steps = std::mem::take(&mut *self.steps.lock());

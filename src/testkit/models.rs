@@ -204,7 +204,8 @@ impl Device for Instructions {
     }
 }
 
-/// A partition that has the whole address space attached; when it dies, or is fenced off, another takes its place.
+/// A partition that has the whole address space attached; when it dies, or is fenced off, another
+/// takes its place.
 struct Importer {
     owner: Arc<Owner>,
     segment: SegId,
@@ -212,7 +213,8 @@ struct Importer {
     config: OwnerConfig,
 }
 
-/// An XPmem owner on trial, with a partition that answers like that. If it is cut off, its successors answer at once.
+/// Returns the kit of an XPmem owner with a partition of these manners. The successors of a
+/// partition that is cut off answer at once.
 pub fn xpmem(config: OwnerConfig, manners: Manners) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (owner, registration) = Owner::attach(cx, mm, config);

@@ -1,7 +1,9 @@
-//! An external MMU beside the one on trial: it has no translations, and acts at the moments that the chain gives it.
+//! [`Neighbour`]: an external MMU next to the one on trial, which has no translations and acts at
+//! chosen moments of the chain.
 //!
-//! Who registered last is asked first. A neighbour that registered before the device is asked after it: then the device
-//! has acknowledged, and no entry has changed yet. One that registered after it is asked before.
+//! The chain calls the driver that registered last first. A neighbour that registered before the
+//! device is therefore called after it: by then the device has acknowledged, and no entry has
+//! changed yet. A neighbour that registered after the device is called before it.
 
 use crate::ctx::{AtomicCallbackCx, CallbackCx};
 use crate::{
@@ -19,7 +21,7 @@ type Act = Box<dyn FnOnce(VpnRange) + Send>;
 /// See the module.
 pub(super) struct Neighbour {
     gate: Gate<NoStore, (), Sleepable>,
-    /// At the beginning of which window from now, and what.
+    /// The number of the window from now, and the action at its beginning.
     at_start: Mutex<Option<(u64, Act)>>,
     refuses: AtomicBool,
     /// The window of an atomic context to be refused, of those it is asked for; 0: none.
@@ -46,7 +48,7 @@ impl Neighbour {
     pub(super) fn at_next_start(&self, act: impl FnOnce(VpnRange) + Send + 'static) {
         self.at_start(1, act);
     }
-    /// The same at the beginning of the `nth` from now, from 1.
+    /// Runs `act` at the beginning of the `nth` window from now, from 1, on the window's thread.
     pub(super) fn at_start(&self, nth: u64, act: impl FnOnce(VpnRange) + Send + 'static) {
         *self.at_start.lock() = Some((nth, Box::new(act)));
     }

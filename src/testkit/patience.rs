@@ -1,9 +1,9 @@
-//! How long others are waited for: by the clock, and then by work.
+//! Waiting for other threads: by the clock, and then by work.
 //!
-//! A clock says nothing of a machine that is busy with other things: a second may pass in which a thread that could run does
-//! not. So when the time is over, whoever waits works, a fixed amount for each millisecond, and looks again. Processors
-//! are shared out evenly, so a thread that could run has had as much of one by then. Only what is blocked, or works
-//! without end, comes to nothing.
+//! The clock of a busy machine proves nothing: a second may pass in which a runnable thread does
+//! not run. At the end of the time the waiting thread therefore works, a fixed amount for each
+//! millisecond, and looks again. Processors are shared evenly, so a runnable thread has had as much
+//! of one by then. Only a thread that is blocked, or that works without end, still has no result.
 
 use std::{
     hint::black_box,
@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Rounds of work for each millisecond: about as long, in a debug build. A build that is optimised does them faster, and
-/// all else too.
+/// Rounds of work for each millisecond: about as long, in a debug build. An optimised build does
+/// them faster, and everything else too.
 const ROUNDS: u32 = 40_000;
 
-/// Waits for what is sent.
+/// Waits for a message, up to `time` by the clock and as much work.
 pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
     match from.recv_timeout(time) {
         Err(RecvTimeoutError::Timeout) => {}

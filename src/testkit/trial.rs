@@ -1,7 +1,8 @@
-//! The court room: a machine, a process with some memory, the device on trial between two neighbours, an oracle.
+//! [`Trial`]: the world of one check, with a machine, a process with some memory, the device
+//! between two neighbours, and an oracle.
 
 use super::{
-    device::{Attached, Device, Refused},
+    device::{Attach, Device, Refused},
     log::Log,
     neighbour::Neighbour,
     verdict::{Seen, Side},
@@ -28,10 +29,8 @@ pub(super) const PAGES: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Abort;
 
-/// What a property comes to.
+/// The result of a check.
 pub(super) type Run = Result<(), Abort>;
-
-pub(super) type Attach = dyn Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync;
 
 /// One device on trial.
 pub(super) struct Trial {
@@ -72,7 +71,7 @@ pub(super) fn config() -> MachineConfig {
     }
 }
 
-/// An oracle that leaves it to the kit to say what takes too long.
+/// Returns an oracle without a deadline: the kit itself judges the time.
 pub(super) fn watching(machine: &Arc<Machine>) -> Arc<Oracle> {
     let oracle = Oracle::new(machine);
     oracle.set_deadline(Duration::MAX);
@@ -123,7 +122,7 @@ impl Trial {
         }
     }
 
-    // What the process does.
+    // Actions of the process.
 
     /// Does something to the address space, and looks whether the oracle saw anything.
     pub(super) fn act<T>(
@@ -137,7 +136,7 @@ impl Trial {
         self.listen();
         out
     }
-    /// Hands over what the oracle has found so far.
+    /// Moves the findings of the oracle to the log.
     pub(super) fn listen(&self) {
         let coherent = self.device.declares().coherent;
         for finding in self.oracle.take() {
@@ -173,9 +172,9 @@ impl Trial {
         self.listen();
     }
 
-    // What the device does.
+    // Actions of the device.
 
-    /// One read; what the device says is written down.
+    /// Reads a byte with the device and logs the result.
     pub(super) fn read(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
         let got = self.device.read(cx, &self.mm, addr);
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
@@ -193,7 +192,7 @@ impl Trial {
         self.log.step(Side::Device, text);
         self.listen();
     }
-    /// The device reads what is there, or is refused as the process is.
+    /// Checks that the device reads the process's byte, or is refused as the process is.
     pub(super) fn agree(&self, cx: &mut CallCx<'_>, page: u64) {
         self.agree_at(cx, at(page));
     }
@@ -201,7 +200,7 @@ impl Trial {
         let got = self.read(cx, addr);
         self.compare(cx, addr, got);
     }
-    /// Whether that is what the process reads.
+    /// Compares a result of the device with a load of the process.
     pub(super) fn compare(&self, cx: &mut CallCx<'_>, addr: u64, got: Result<u8, Refused>) {
         let truth = self.mm.load(cx, addr);
         match (got, truth) {
@@ -212,7 +211,7 @@ impl Trial {
                 let what = format!("a read of {}: {why}", place(addr));
                 self.see(Seen::Allowed(what));
             }
-            // Denied to who wants to write, which it always does.
+            // A device that always looks up for writing may not read this page.
             (Err(Refused::Fault(FaultError::Denied(_))), Ok(_)) if self.writes_to_read() => {}
             (Err(why), Ok(_)) => {
                 let what = format!("a read of {}: {why}", place(addr));
@@ -235,7 +234,7 @@ impl Trial {
             }
         }
     }
-    /// The process reads what the device wrote.
+    /// Checks that the process reads the byte that the device wrote.
     pub(super) fn find(&self, cx: &mut CallCx<'_>, addr: u64, wanted: u8) {
         let got = self.mm.load(cx, addr).unwrap_or_default();
         if got != wanted && self.device.declares().coherent {

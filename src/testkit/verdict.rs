@@ -1,4 +1,4 @@
-//! What the kit says: the property, what was done, what was seen, and who saw it.
+//! [`Verdict`]: the property, the steps, the violations, and the oracle of each.
 
 use super::Property;
 use crate::oracle::Finding;
@@ -16,9 +16,9 @@ pub enum Side {
 /// Something that was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// By whom.
+    /// The side that acted.
     pub side: Side,
-    /// What.
+    /// The text of the step.
     pub what: String,
 }
 
@@ -31,18 +31,18 @@ pub enum Seen {
     Stale {
         /// Byte address.
         addr: u64,
-        /// What the device read.
+        /// The byte that the device read.
         got: u8,
-        /// What is there.
+        /// The byte in memory.
         wanted: u8,
     },
-    /// What the device wrote is not there.
+    /// A byte that the device wrote is missing.
     LostWrite {
         /// Byte address.
         addr: u64,
-        /// What the process reads.
+        /// The byte that the process reads.
         got: u8,
-        /// What the device wrote.
+        /// The byte that the device wrote.
         wanted: u8,
     },
     /// The device used a page while a window over it was open.
@@ -57,22 +57,22 @@ pub enum Seen {
     WouldBlock,
     /// Something did not come to an end.
     Stuck {
-        /// What.
+        /// The access or operation.
         what: String,
         /// How long it had.
         after: Duration,
     },
-    /// The device, or what it did to this library, panicked.
+    /// The device panicked, or made this library panic.
     Panicked(String),
-    /// Its counters are up with no window open.
+    /// Counters of the device are up with no window open.
     Unsettled(String),
-    /// It serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations) shows none: no oracle can
-    /// watch it.
+    /// The device serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations)
+    /// shows no entry: no oracle can watch it.
     Hidden(u64),
     /// A step came to something else than the [model of pages](super::Reference) says.
     Differs(String),
-    /// The structures of the processes are not what the [model of pages](super::Reference::check) says, or something is left
-    /// of them in the end.
+    /// The structures of the processes differ from the [model of pages](super::Reference::check),
+    /// or some are left in the end.
     Miscounted(String),
     /// A script that was kept cannot be read: why.
     Unreadable(String),
@@ -86,8 +86,9 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Who saw it: an invariant by its number, `bytes` (both sides were read), `time`, `panic`, `answer` (what a call
-    /// returned), `model` (the model of pages), `script` (a kept script).
+    /// Returns the source of the report: an invariant by its number, `bytes` (a comparison of both
+    /// sides), `time`, `panic`, `answer` (the result of a call), `model` (the model of pages),
+    /// `script` (a kept script).
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
@@ -106,8 +107,8 @@ impl Seen {
     }
 }
 
-/// What was seen, with a panic before what others say for it: they find a lock that it spoiled, on their own threads, and may be
-/// caught earlier.
+/// Sorts violations so that a panic comes before its echoes: other threads find the lock that the
+/// panic poisoned, and the kit may catch those earlier.
 pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
     let echoes = |s: &Seen| match s {
         Seen::Panicked(why) => why.contains("PoisonError"),
@@ -182,25 +183,26 @@ pub struct Verdict {
     pub property: Property,
     /// How it came out.
     pub outcome: Outcome,
-    /// What was done, up to where something was seen.
+    /// The steps, up to the first violation.
     pub steps: Vec<Step>,
-    /// What it took.
+    /// The duration of the check.
     pub time: Duration,
 }
 
 impl Verdict {
-    /// Whether something was seen.
+    /// Returns true if the check found a violation.
     pub fn is_failed(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_))
     }
-    /// What was seen.
+    /// Returns the violations.
     pub fn seen(&self) -> &[Seen] {
         match &self.outcome {
             Outcome::Failed(seen) => seen,
             _ => &[],
         }
     }
-    /// What was done last, in two columns: the process on the left, the device on the right. At most `lines` lines.
+    /// Returns the last steps in two columns, the process on the left and the device on the right,
+    /// in at most `lines` lines.
     pub fn schedule(&self, lines: usize) -> String {
         columns(&self.steps[self.steps.len().saturating_sub(lines)..])
     }
@@ -249,7 +251,7 @@ pub struct Conformance {
 }
 
 impl Conformance {
-    /// Whether nothing was seen.
+    /// Returns true if no property failed.
     pub fn passed(&self) -> bool {
         !self.verdicts.iter().any(Verdict::is_failed)
     }

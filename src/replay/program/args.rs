@@ -1,8 +1,9 @@
 //! Reading a call: its name, and the text between its parentheses.
 //!
-//! A pointer that leads nowhere is shown as a number where a string or a structure should be; such a call can only have
-//! failed. A flag word is as wide as the kernel's argument is: bits that the kernel does not look at go, and bits beyond
-//! what this library keeps become one that nobody knows.
+//! A pointer that leads nowhere is shown as a number where a string or a structure should be; such
+//! a call can only have failed. A flag word is as wide as the kernel's argument is: bits that the
+//! kernel does not look at go, and bits beyond what this library keeps become one that nobody
+//! knows.
 
 use super::{
     call::{Call, Descriptor, OpenAccess},

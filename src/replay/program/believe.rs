@@ -1,6 +1,7 @@
-//! Errors whose cause no recording shows: what a file is, which rights and limits a process has, how much memory the machine
-//! had, how its kernel was built. Where the rules of this library find no fault in a call, and it failed for such a
-//! reason, the recording is believed, and the call is not done.
+//! Errors whose cause no recording shows: what a file is, which rights and limits a process has,
+//! how much memory the machine had, how its kernel was built. Where the rules of this library find
+//! no fault in a call, and it failed for such a reason, the recording is believed, and the call is
+//! not done.
 
 use super::{
     call::{Call, Returned},
@@ -36,8 +37,8 @@ const OF_SEGMENTS: &[&str] = &[
     "EINVAL", "EIDRM", "EACCES", "EPERM", "ENOMEM", "ENFILE", "EMFILE",
 ];
 
-/// Whether the call failed for a reason that lies outside of everything that is followed; nothing came of it then but what
-/// this function did.
+/// Whether the call failed for a reason that lies outside of everything that is followed; nothing
+/// came of it then but what this function did.
 pub(super) fn failed(
     cx: &mut CallCx<'_>,
     mm: &Mm,
@@ -160,7 +161,8 @@ fn is_whole(cx: &mut CallCx<'_>, mm: &Mm, addr: u64, len: u64) -> bool {
     at >= end
 }
 
-/// Whether an error of `madvise` depends on how the kernel was built, or on the state of single pages.
+/// Whether an error of `madvise` depends on how the kernel was built, or on the state of single
+/// pages.
 fn is_of_kernel(advice: u64, errno: &str) -> bool {
     let known = i32::try_from(advice).ok().and_then(Advice::from_raw);
     match known {

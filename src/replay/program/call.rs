@@ -3,7 +3,8 @@
 use super::{text::unescape, words::value};
 use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
 
-/// A descriptor as `strace -y` shows it: `3</path>`, `3</path>(deleted)`; one that is not open is a number alone.
+/// A descriptor as `strace -y` shows it: `3</path>`, `3</path>(deleted)`; one that is not open is a
+/// number alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// Its number.

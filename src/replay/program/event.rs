@@ -1,7 +1,8 @@
 //! Calls and faults in the order in which they took effect.
 //!
-//! A call in one line took effect when it began: strace saw nothing else until it was over. A call that other lines
-//! cut in two took effect somewhere between; this module says when at the latest, `order` may say earlier.
+//! A call in one line took effect when it began: strace saw nothing else until it was over. A call
+//! that other lines cut in two took effect somewhere between; this module says when at the latest,
+//! `order` may say earlier.
 
 use super::{
     call::{Call, Returned},
@@ -43,7 +44,8 @@ pub struct Event {
     pub what: What,
 }
 
-/// The events of a recording in the order of their effects; the error is a line of the calls and why.
+/// The events of a recording in the order of their effects; the error is a line of the calls and
+/// why.
 pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (usize, String)> {
     let births = Births::new(lines, faults);
     let mut out = Vec::with_capacity(lines.len() + faults.len());

@@ -115,7 +115,8 @@ impl Family {
         );
         let _had_none = self.move_to(child, space);
     }
-    /// Puts a thread into another address space, or into none; returns the old one if nobody is left in it.
+    /// Puts a thread into another address space, or into none; returns the old one if nobody is
+    /// left in it.
     pub(super) fn move_to(&mut self, tid: u32, space: Option<SpaceId>) -> Option<Arc<Mm>> {
         if let Some(new) = space.and_then(|id| self.spaces.get_mut(id)?.as_mut()) {
             new.users += 1;

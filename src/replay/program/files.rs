@@ -14,7 +14,8 @@ use std::{
     sync::Arc,
 };
 
-/// The size of what nobody cut: a recording does not say how long a file is, so every page of it is there.
+/// The size of what nobody cut: a recording does not say how long a file is, so every page of it is
+/// there.
 const UNKNOWN: u64 = MAX_SIZE;
 
 /// What `/proc/PID/maps` adds to a name that is gone.
@@ -59,7 +60,8 @@ impl Descriptors {
     pub(super) fn remove(&mut self, file: &Descriptor) {
         self.0.remove(&file.number);
     }
-    /// What is open there, if this table was told of it: descriptors also come by ways that no call shows.
+    /// What is open there, if this table was told of it: descriptors also come by ways that no call
+    /// shows.
     pub(super) fn get(&self, file: &Descriptor) -> Option<&Opened> {
         let opened = self.0.get(&file.number)?;
         (opened.path == file.path).then_some(opened)
@@ -149,7 +151,8 @@ impl Objects {
             ..Opened::of(to, file)
         })
     }
-    /// `memfd_create`: a new object however often the name was used. Nothing says how much is written to it.
+    /// `memfd_create`: a new object however often the name was used. Nothing says how much is
+    /// written to it.
     pub(super) fn memfd(
         &mut self,
         to: &Descriptor,

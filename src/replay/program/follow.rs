@@ -40,7 +40,8 @@ pub(super) struct Follower<'p> {
     outcome: Outcome,
     /// Layouts that programs begin with, by the line of their `execve`.
     initial: BTreeMap<usize, &'p [super::maps::Row]>,
-    /// Processes whose final layout was taken while other threads of it still ran, and did not fit yet.
+    /// Processes whose final layout was taken while other threads of it still ran, and did not fit
+    /// yet.
     pending: Vec<(usize, SpaceId)>,
 }
 
@@ -77,7 +78,8 @@ impl<'p> Follower<'p> {
         }
     }
 
-    /// Every event; the error says what is wrong with the one that is under way, and `now` which that is.
+    /// Every event; the error says what is wrong with the one that is under way, and `now` which
+    /// that is.
     pub(super) fn all(
         &mut self,
         cx: &mut CallCx<'_>,
@@ -298,7 +300,8 @@ impl<'p> Follower<'p> {
             self.pending.push((nth, space));
         }
     }
-    /// The kernel's layout was taken a little after `exit_group` began, while other threads went on.
+    /// The kernel's layout was taken a little after `exit_group` began, while other threads went
+    /// on.
     fn recheck(&mut self, cx: &mut CallCx<'_>, space: SpaceId) {
         let Self {
             pending,

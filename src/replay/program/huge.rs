@@ -1,7 +1,9 @@
-//! Huge pages of a pool (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as a recording shows them.
+//! Huge pages of a pool (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as a recording shows
+//! them.
 //!
-//! How many pages the pool of the recorded machine had, its recording alone knows: so whether such a mapping came about, and
-//! where, is believed. It is a file's, which does not merge, is as long as whole pages, and is not cut inside of one.
+//! How many pages the pool of the recorded machine had, its recording alone knows: so whether such
+//! a mapping came about, and where, is believed. It is a file's, which does not merge, is as long
+//! as whole pages, and is not cut inside of one.
 
 use super::{
     call::{Call, Descriptor, Returned},
@@ -43,7 +45,8 @@ fn size(flags: MapFlags) -> u64 {
     }
 }
 
-/// The mapping as it came about: whole huge pages of `file`, where the kernel put them. What is populated shows in no layout.
+/// The mapping as it came about: whole huge pages of `file`, where the kernel put them. What is
+/// populated shows in no layout.
 pub(super) fn placed(args: MmapArgs, file: Arc<File>, returned: &Returned) -> MmapArgs {
     let whole = args.len.checked_next_multiple_of(size(args.flags));
     let kept = MapFlags::SHARED | MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
@@ -61,7 +64,8 @@ pub(super) fn placed(args: MmapArgs, file: Arc<File>, returned: &Returned) -> Mm
     }
 }
 
-/// What an `mmap` that failed did all the same: pages are asked for when nothing is left where they are to be.
+/// What an `mmap` that failed did all the same: pages are asked for when nothing is left where they
+/// are to be.
 pub(super) fn gave_up(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) {
     let Call::Mmap {
         addr, len, flags, ..

@@ -18,10 +18,12 @@ const MAY: VmFlags = VmFlags::MAYREAD
     .union(VmFlags::MAYWRITE)
     .union(VmFlags::MAYEXEC);
 
-/// An address space with the rows as they are, as `execve` makes it; the error says what is wrong with a row.
+/// An address space with the rows as they are, as `execve` makes it; the error says what is wrong
+/// with a row.
 ///
-/// What `/proc/PID/maps` does not show follows from what a row is: writable private memory is accounted, the stack
-/// grows down and has its arguments in it, all rows of one path are of one open file.
+/// What `/proc/PID/maps` does not show follows from what a row is: writable private memory is
+/// accounted, the stack grows down and has its arguments in it, all rows of one path are of one
+/// open file.
 pub(super) fn build(
     cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
@@ -119,8 +121,8 @@ pub(super) fn rows(cx: &mut CallCx<'_>, mm: &Mm) -> Vec<Row> {
     rows.filter(|r| !r.is_special()).collect()
 }
 
-/// Whether two rows say the same. Neither devices count, nor that a file lost its name since: no recorded call says
-/// so.
+/// Whether two rows say the same. Neither devices count, nor that a file lost its name since: no
+/// recorded call says so.
 pub(super) fn same(a: &Row, b: &Row) -> bool {
     let name = |r: &'_ Row| r.path.trim_end_matches(DELETED).len();
     (a.start, a.end, &a.perms, a.offset) == (b.start, b.end, &b.perms, b.offset)

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 /// Initial layouts by the line of the `execve` that left them.
 ///
-/// A layout is taken at the first `brk` of a process, so it is of the last `execve` before that. A process forks, calls
-/// `brk` and only then `execve`: its layout is of no program that it began. Without any `brk` it is of the first one.
+/// A layout is taken at the first `brk` of a process, so it is of the last `execve` before that. A
+/// process forks, calls `brk` and only then `execve`: its layout is of no program that it began.
+/// Without any `brk` it is of the first one.
 pub(super) fn by_execve(program: &Program) -> BTreeMap<usize, &[Row]> {
     let mut of_thread: BTreeMap<u32, u32> = BTreeMap::new();
     let mut processes: BTreeMap<u32, Seen> = BTreeMap::new();

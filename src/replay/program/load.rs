@@ -61,7 +61,8 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ),
 ];
 
-/// The recording that comes with the library: a Redis server that forks to save while it is written to.
+/// The recording that comes with the library: a Redis server that forks to save while it is written
+/// to.
 ///
 /// # Errors
 ///
@@ -90,8 +91,8 @@ impl Program {
         Inputs::new(Limits::default()).program(path)
     }
 
-    /// A recording from the contents of its files, by name, compressed or not, within the usual [`Limits`]. Files of other
-    /// names are passed over.
+    /// A recording from the contents of its files, by name, compressed or not, within the usual
+    /// [`Limits`]. Files of other names are passed over.
     ///
     /// # Errors
     ///
@@ -147,12 +148,13 @@ impl Program {
 }
 
 impl Inputs {
-    /// Reads the folder of a recording; each file may be compressed with gzip, `.gz` behind its name.
+    /// Reads the folder of a recording; each file may be compressed with gzip, `.gz` behind its
+    /// name.
     ///
     /// # Errors
     ///
-    /// [`ProgramError`]: the first file or line that is not what it should be; a part that is there twice; more bytes than may
-    /// be read.
+    /// [`ProgramError`]: the first file or line that is not what it should be; a part that is there
+    /// twice; more bytes than may be read.
     pub fn program(&mut self, path: &Path) -> Result<Program, ProgramError> {
         let name = path.display().to_string();
         let mut parts = Parts::default();
@@ -213,7 +215,8 @@ fn part_of<'f>(name: &str, file: &'f str) -> Result<Option<&'f str>, ProgramErro
 const INITIAL: &str = ".initial.maps";
 const FINAL: &str = ".final.maps";
 
-/// The process of `PID.initial.maps` and `PID.final.maps`, and whether it is the latter. There is one way to write it.
+/// The process of `PID.initial.maps` and `PID.final.maps`, and whether it is the latter. There is
+/// one way to write it.
 fn whose(name: &str) -> Option<(u32, bool)> {
     let initial = name.strip_suffix(INITIAL).map(|pid| (pid, false));
     let (pid, is_final) = initial.or_else(|| Some((name.strip_suffix(FINAL)?, true)))?;

@@ -25,7 +25,8 @@ pub struct Row {
 ///
 /// # Errors
 ///
-/// The first line that is none of `/proc/PID/maps`, that does not lie above the one before, or that no process could have.
+/// The first line that is none of `/proc/PID/maps`, that does not lie above the one before, or that
+/// no process could have.
 pub fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {
     let mut rows: Vec<Row> = Vec::new();
     for (n, line) in text.lines().enumerate() {
@@ -68,7 +69,8 @@ impl Row {
             && row.start < row.end;
         fine.then_some(row)
     }
-    /// Only the kernel's own page lies above what a process may map, and no file has more than 2^63 bytes.
+    /// Only the kernel's own page lies above what a process may map, and no file has more than 2^63
+    /// bytes.
     fn check(&self) -> Result<(), String> {
         const MOST: u64 = i64::MAX as u64;
         if self.end > TASK_SIZE && !self.is_special() {

@@ -1,7 +1,8 @@
 //! The order of calls that overlapped in time.
 //!
-//! Events come by the time at which they took effect at the latest. A call that other threads' lines cut in two may
-//! have been done earlier; the one who follows is asked, since results prove it.
+//! Events come by the time at which they took effect at the latest. A call that other threads'
+//! lines cut in two may have been done earlier; the one who follows is asked, since results prove
+//! it.
 
 use super::event::{Event, What};
 
@@ -28,7 +29,8 @@ impl<'e> Order<'e> {
             done: vec![false; events.len()],
         }
     }
-    /// The next event; `precedes` says whether one that ends later must come before the one that is due.
+    /// The next event; `precedes` says whether one that ends later must come before the one that is
+    /// due.
     pub(super) fn next(
         &mut self,
         mut precedes: impl FnMut(&Event, &Event) -> bool,

@@ -1,7 +1,7 @@
 //! The mappings that `mmap` and `shmat` ask for, with what is behind their descriptors in them.
 //!
-//! Where the kernel's choice of a place cannot be computed from a layout, the recorded place is asked for: `MAP_32BIT` begins
-//! at a random address, and huge pages come from a pool.
+//! Where the kernel's choice of a place cannot be computed from a layout, the recorded place is
+//! asked for: `MAP_32BIT` begins at a random address, and huge pages come from a pool.
 
 use super::{
     call::{Call, Descriptor, OpenAccess, Returned},
@@ -16,7 +16,8 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Arguments that the address space can be asked for, or the errno of those that come to no address space.
+/// Arguments that the address space can be asked for, or the errno of those that come to no address
+/// space.
 pub(super) type Asked = Result<MmapArgs, Errno>;
 
 /// What an `mmap` asks for; none where memory for the file ran out, and of other calls.
@@ -76,8 +77,8 @@ pub(super) fn map_args(
     Some(Ok(args))
 }
 
-/// The open file behind a descriptor and whether its pages are huge; one that came unseen is opened here, for reading and
-/// writing. None: the descriptor is not open; none within: no memory for it.
+/// The open file behind a descriptor and whether its pages are huge; one that came unseen is opened
+/// here, for reading and writing. None: the descriptor is not open; none within: no memory for it.
 fn opened(
     files: &Descriptors,
     objects: &mut Objects,

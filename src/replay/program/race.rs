@@ -15,8 +15,8 @@ use std::ops::Range;
 
 /// Whether `event`, seen to end later, must have taken effect before `due`.
 ///
-/// It must if `due` would not get its place now, and `event` would, or gives that place back; or if `due` gives memory
-/// back and `event` gets its place only before that.
+/// It must if `due` would not get its place now, and `event` would, or gives that place back; or if
+/// `due` gives memory back and `event` gets its place only before that.
 pub(super) fn precedes(
     cx: &mut CallCx<'_>,
     family: &mut Family,

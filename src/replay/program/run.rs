@@ -1,4 +1,5 @@
-//! Following a recording: one machine, the calls by this library's rules, the page faults as accesses.
+//! Following a recording: one machine, the calls by this library's rules, the page faults as
+//! accesses.
 
 use super::{
     follow::Follower,
@@ -21,13 +22,14 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`ReplayError`]: the current thread works on a machine already; or the call or fault, by file and line, that needs more
-/// than the limits, cannot have happened, or made this library panic.
+/// [`ReplayError`]: the current thread works on a machine already; or the call or fault, by file
+/// and line, that needs more than the limits, cannot have happened, or made this library panic.
 pub fn run(program: &Program) -> Result<Outcome, ReplayError> {
     run_on(&machine(), program, &mut Nobody)
 }
 
-/// A machine for recorded programs: the memory of the usual [`Limits`], of which nothing costs anything until it is used.
+/// A machine for recorded programs: the memory of the usual [`Limits`], of which nothing costs
+/// anything until it is used.
 pub fn machine() -> Arc<Machine> {
     machine_within(&Limits::default())
 }

@@ -1,4 +1,5 @@
-//! Lines of `strace -f -y --absolute-timestamps=format:unix,precision:ns`, as text: who, when, which call, what result.
+//! Lines of `strace -f -y --absolute-timestamps=format:unix,precision:ns`, as text: who, when,
+//! which call, what result.
 //!
 //! A call that another thread's line cut in two is joined again.
 

@@ -139,7 +139,8 @@ impl<'t> Scan<'t> {
     }
 }
 
-/// Undoes C's escapes: `\n`, `\"`, `\303`, `\x41`. Bytes that are not UTF-8 afterwards are replaced.
+/// Undoes C's escapes: `\n`, `\"`, `\303`, `\x41`. Bytes that are not UTF-8 afterwards are
+/// replaced.
 pub(super) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

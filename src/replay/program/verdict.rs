@@ -83,7 +83,8 @@ pub(super) fn equal(a: &[Row], b: &[Row]) -> bool {
 }
 
 impl Outcome {
-    /// Whether every process that could be followed has the kernel's final layout, and every call its result.
+    /// Whether every process that could be followed has the kernel's final layout, and every call
+    /// its result.
     pub fn is_whole(&self) -> bool {
         self.differing.is_empty() && !self.processes.iter().any(Process::is_wrong)
     }

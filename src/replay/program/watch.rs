@@ -19,7 +19,8 @@ pub struct Who {
     pub is_first: bool,
 }
 
-/// What a replay tells of. Every method may use the address space as a driver or another thread would.
+/// What a replay tells of. Every method may use the address space as a driver or another thread
+/// would.
 pub trait Watch {
     /// This is about to be followed.
     fn begins(&mut self, who: Who, what: &What) {
@@ -29,7 +30,8 @@ pub trait Watch {
     fn over(&mut self, cx: &mut CallCx<'_>, who: Who) {
         let _unused = (cx, who);
     }
-    /// The first process has its initial layout; nothing of it ran yet. Comes again if it calls `execve` again.
+    /// The first process has its initial layout; nothing of it ran yet. Comes again if it calls
+    /// `execve` again.
     fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         let _unused = (cx, mm);
     }

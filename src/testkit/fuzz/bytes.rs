@@ -1,4 +1,5 @@
-//! Scripts as bytes, eight to an operation: what is mutated byte by byte stays a script, and recorded scripts can be seeds.
+//! Scripts as bytes, eight to an operation: what is mutated byte by byte stays a script, and
+//! recorded scripts can be seeds.
 //!
 //! ```text
 //! who  kind  page  skew  pages  other  a  b
@@ -30,7 +31,7 @@ fn at(page: u8, skew: u8) -> u64 {
 fn file(n: u8) -> String {
     ["f0", "f1", "f2"][usize::from(n % 3)].to_owned()
 }
-/// The flags of `mmap` in a byte: what matters, and a few others.
+/// The flags of `mmap` in a byte: the relevant ones, and a few others.
 const FLAGS: [MapFlags; 8] = [
     MapFlags::SHARED,
     MapFlags::PRIVATE,
@@ -127,7 +128,7 @@ fn on_file(r: Record) -> Op {
         _ => Op::Fsync { file },
     }
 }
-/// What the kernel does to frames, and what is drawn less often.
+/// Operations of the kernel on frames, and operations that are drawn less often.
 fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
@@ -217,7 +218,8 @@ pub fn decode(bytes: &[u8]) -> Script {
     }
 }
 
-/// The bytes that are nearest to a script: its operations with their pages, as far as they lie in the zone.
+/// Returns the bytes that are nearest to a script: its operations with their pages, as far as they
+/// lie in the zone.
 pub fn encode(script: &Script) -> Vec<u8> {
     let start = script.header.arena().start;
     let one = |step: &Step| Nearest { start, step }.record();

@@ -1,5 +1,5 @@
-//! A driver as most were written: translations of its own, a count of windows, a sequence, and no help from a gate. It is
-//! sound, unless it is given a [`Flaw`].
+//! A driver as most were written: translations of its own, a count of windows, a sequence, and no
+//! help from a gate. The driver is sound, unless it has a [`Flaw`].
 
 use crate::ctx::CallCx;
 use crate::{
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// What is wrong with a specimen.
+/// The flaw of a specimen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the pieces of the museum say what each is")]
 pub enum Flaw {
@@ -88,7 +88,8 @@ pub(super) struct Specimen {
     born: ThreadId,
 }
 
-/// A specimen on trial. Those that hang are not waited for long; of all others the time says nothing.
+/// Returns the kit of a specimen. The deadline is short for flaws that hang; for all others the
+/// time proves nothing.
 pub(super) fn specimen(flaw: Option<Flaw>) -> Kit {
     let asid = Arc::new(Mutex::new(Inner::default()));
     let kit = Kit::new(move |seat| Specimen::new(seat, flaw, &asid));
@@ -119,7 +120,7 @@ impl Specimen {
     pub(super) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
-    /// What the beginning of a window does.
+    /// Handles the beginning of a window.
     pub(super) fn begin(&self, range: VpnRange, event: Event) {
         let _order = self.has(Flaw::LockHeld).then(|| self.faults.lock());
         let mut inner = self.inner.lock();
@@ -149,7 +150,7 @@ impl Specimen {
             self.drop_range(&mut inner, range);
         }
     }
-    /// What its end does. The sequence first, then the count.
+    /// Handles the end of a window: the sequence first, then the count.
     pub(super) fn end(&self, range: VpnRange) {
         let mut inner = self.inner.lock();
         inner.sequence += 1;
@@ -157,7 +158,8 @@ impl Specimen {
             self.drop_range(&mut inner, range);
         }
         match self.flaw {
-            // What it finds now was found at the beginning, it thinks.
+            // The flaw: a range without entries now counts as a range without entries at the
+            // beginning.
             Some(Flaw::Unbalanced) if !inner.touches(range) => {}
             Some(Flaw::BoolWindow) => inner.open.clear(),
             _ => {
@@ -240,7 +242,7 @@ impl Specimen {
         }
         Ok(inner.sequence)
     }
-    /// Whether what was looked up could be entered.
+    /// Enters a translation after a look-up; returns false if a window overtook the look-up.
     fn enter(&self, at: Vpn, cached: Cached, snapshot: u64) -> bool {
         let mut inner = self.inner.lock();
         let open = inner.open.iter().any(|r| r.overlaps(cached.range()));
@@ -280,7 +282,7 @@ impl Specimen {
         inner.entries.insert(key, entry);
         true
     }
-    /// The pages behind, for which nobody asks.
+    /// Looks up the following pages, without a request for them.
     fn preload(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn) {
         for n in 1..=2 {
             let next = at.plus(n);
@@ -338,7 +340,7 @@ impl Inner {
     fn use_entry(&mut self, at: Vpn, access: Access, wrong_stage: bool) -> Option<Entry> {
         let hot = self.hot == Some(at);
         let entry = self.find(at, wrong_stage)?;
-        // What the TLB has is used without a look at the table.
+        // The TLB's entry serves the access without a look at the table.
         entry.accessed |= !hot;
         entry.dirty |= access == Access::Write && entry.cached.is_writable();
         let entry = *entry;

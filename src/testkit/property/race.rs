@@ -1,5 +1,5 @@
-//! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on purpose, between a
-//! look-up of the device and what the device makes of it.
+//! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on
+//! purpose, between a look-up of the device and the use of its result.
 
 use crate::ctx::CallCx;
 use crate::{
@@ -26,7 +26,7 @@ const MANY: u64 = 256;
 
 type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
 
-/// What may happen to the page, and what leaves it in what state.
+/// The operations that change a page, and the state that each one leaves.
 const OPERATIONS: &[(&str, Meanwhile)] = &[
     ("dropped and written anew", |t, cx| {
         t.drop_pages(cx, PAGE, PAGE + 1);
@@ -198,7 +198,7 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let (got, _) = t.between(1..=20, overtake, || t.read(cx, at(PAGE)))?;
     t.compare(cx, at(PAGE), got);
     let (stop, stopped) = channel::<()>();
-    let storm = t.aside("a storm of windows", move |t, cx| {
+    let storm = t.timed_thread("a storm of windows", move |t, cx| {
         let mut windows: u64 = 0;
         while stopped.try_recv().is_err() {
             let page = windows % 4;
@@ -211,7 +211,7 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         }
         windows
     });
-    let user = t.aside("accesses in a storm of windows", |t, cx| {
+    let user = t.timed_thread("accesses in a storm of windows", |t, cx| {
         for n in 0..200_u64 {
             let came: Result<(), Refused> = match n % 2 {
                 0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),

@@ -47,7 +47,8 @@ pub(super) fn failures(t: &Arc<Trial>, _: &mut CallCx<'_>, kit: &Kit) -> Run {
     Ok(())
 }
 
-/// On a thread that is on no machine. Who watches the log sees whether it goes on.
+/// Runs `work` on a thread that is on no machine; the thread that watches the log sees its
+/// progress.
 fn apart(t: &Arc<Trial>, work: impl FnOnce(&Trial) -> Result<(), Box<Failure>> + Send + 'static) {
     let trial = Arc::clone(t);
     let done = std::thread::spawn(move || work(&trial)).join();

@@ -2,7 +2,7 @@
 
 use super::{
     Reference,
-    page::{Freed, Kind, PAGE, Page, Pages},
+    page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages},
 };
 use crate::ctx::CallCx;
 
@@ -15,20 +15,22 @@ use crate::{
 use std::collections::{BTreeMap, HashMap};
 
 bitflags::bitflags! {
-    /// What [`Reference::check`] looks at.
+    /// The parts that [`Reference::check`] compares.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Checks: u8 {
         /// VMAs cover the pages of the model, with their rights, and nothing else.
         const VMAS = 1;
-        /// What is in memory has the bytes of the model; zero pages have none; guards are where it has them.
+        /// Pages in memory have the bytes of the model; zero pages have none; guards are in the
+        /// model's places.
         const BYTES = 2;
         /// The reverse map of every frame leads to every page that maps it.
         const RMAP = 4;
-        /// A frame has as many mappings as entries, and no more references than those and its owner's. Not where devices
-        /// hold references.
+        /// A frame has as many mappings as entries, and no more references than those and its
+        /// owner's. Not valid while devices hold references.
         const COUNTS = 8;
-        /// Frames in use are those that an entry or an object has; promised memory is that of accounted VMAs and nameless
-        /// objects. Asked only while nothing was swapped out, and nobody but the processes used a page.
+        /// Frames in use are those that an entry or an object has; promised memory is that of
+        /// accounted VMAs and nameless objects. Valid only while nothing was swapped out, and while
+        /// no page was used from outside of the processes.
         const ACCOUNTS = 16;
     }
 }
@@ -100,9 +102,9 @@ impl Reference {
         }
         Ok(())
     }
-    /// An entry shows what the page has.
+    /// Compares an entry with the page of the model.
     fn entry(&self, machine: &Machine, page: &Page, state: PageState) -> Result<(), String> {
-        let nothing = super::Bytes::new();
+        let nothing = Bytes::new();
         let bytes = self.shown(page).unwrap_or(&nothing);
         match state {
             PageState::Guard if !page.guard => Err("is a guard".into()),
@@ -114,7 +116,8 @@ impl Reference {
                 let Some(frame) = machine.mem().try_get(pfn) else {
                     return Err(format!("leads to {pfn:?}, which is free"));
                 };
-                // Others may have written to it anew, after what was given up was taken.
+                // Threads next to the script may have written to the page again after its lazy
+                // free.
                 let renewed = self.copied && matches!(page.freed, Freed::Lazily | Freed::Perhaps);
                 if renewed || self.is_hazy(page) {
                     return Ok(());
@@ -145,7 +148,7 @@ impl Reference {
         mapped: &Mapped,
     ) -> Result<(), String> {
         let private = mapped.values().filter(|owned| !owned.by_object).count();
-        let resident = |o: &super::Object| {
+        let resident = |o: &Object| {
             // A file that is used in place has one page more, for its holes.
             o.pages.len() + usize::from(o.kind == Kind::File(FileKind::Xip))
         };

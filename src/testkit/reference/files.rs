@@ -1,8 +1,8 @@
-//! What is done to files themselves.
+//! Operations on files themselves.
 
 use super::{
-    Reference, must,
-    ops::{Came, DONE, Step},
+    Reference,
+    outcome::{Came, DONE, Step, must},
     page::{Kind, PAGE, Pages},
 };
 use crate::replay::{FileKind, Op, Outcome};
@@ -17,7 +17,7 @@ impl Reference {
                 must(&DONE, came)?;
                 let ends = [file.size, len];
                 file.resize(len);
-                // Private copies of what was cut off go with it.
+                // Private copies of cut pages go with the cut.
                 let end = len.div_ceil(PAGE);
                 for page in self.processes.values_mut().flat_map(Pages::values_mut) {
                     if page

@@ -1,40 +1,16 @@
-//! What each operation does to pages.
+//! The effect of each operation on pages.
 
 use super::{
     Reference,
     kinds::{Asked, asked, is_in_area},
-    must,
+    outcome::{Came, DONE, RWX, Step, errno, must, refusing, whole},
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
-    mm::{MapFlags, MremapFlags, Prot},
+    mm::{MapFlags, MremapFlags},
     replay::{Op, Outcome},
 };
 use std::ops::Range;
-
-pub(super) type Came<'o> = &'o Outcome;
-pub(super) type Step = Result<(), String>;
-
-pub(super) const DONE: Outcome = Outcome::Ret(0);
-
-pub(super) fn errno(name: &str) -> Outcome {
-    Outcome::Err(name.to_owned())
-}
-
-/// `ENOMEM` where something in the range is not mapped, as most calls on ranges say.
-pub(super) fn whole(hole: bool) -> Outcome {
-    if hole { errno("ENOMEM") } else { DONE }
-}
-
-/// A call that must be refused, with whatever errno comes first.
-pub(super) fn refusing(came: Came<'_>) -> Step {
-    match came {
-        Outcome::Ret(_) => Err(format!("it {came}, and the model of pages refuses")),
-        _ => Ok(()),
-    }
-}
-
-pub(super) const RWX: Prot = Prot::READ.union(Prot::WRITE).union(Prot::EXEC);
 
 impl Reference {
     pub(super) fn call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
@@ -82,7 +58,7 @@ impl Reference {
     fn looks_at(&self, range: &Range<u64>) -> bool {
         range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
-    /// What it knows nothing of. A refusal changes nothing.
+    /// Handles an operation outside of the model. A refusal changes nothing.
     pub(super) fn odd(&mut self, came: Came<'_>) -> Step {
         self.lost = matches!(came, Outcome::Ret(_));
         Ok(())
@@ -101,7 +77,7 @@ impl Reference {
             }
             Op::Mprotect { prot, .. } if RWX.contains(prot) => {
                 let all = self.pages_of(actor);
-                // What lies before a hole is changed.
+                // Pages before a hole change.
                 for number in range {
                     match all.get_mut(&number) {
                         Some(page) if page.sealed => return must(&errno("EPERM"), came),
@@ -229,7 +205,7 @@ impl Reference {
         });
         (self.objects.len() - 1, 0)
     }
-    /// Pages like the first, with what follows in its object.
+    /// Maps pages like the first one, with the following pages of its object.
     fn place(&mut self, actor: u32, range: Range<u64>, first: &Page, populate: bool) {
         for (nth, number) in (0..).zip(range) {
             let object = first.object.map(|(o, index)| (o, index + nth));
@@ -264,7 +240,7 @@ impl Reference {
             // Another length, or nothing said of moving: other errors come first.
             let plain = flags.contains(MremapFlags::MAYMOVE) && old == new;
             let Some(to) = pages(new_addr, new_len).filter(|_| plain) else {
-                // What lay there may have gone before a seal refused the rest.
+                // The old pages may be gone before a seal refused the rest.
                 let sealed = self.pages_of(actor).values().any(|page| page.sealed);
                 self.lost = sealed || matches!(came, Outcome::Ret(_));
                 return Ok(());
@@ -274,7 +250,7 @@ impl Reference {
             } else if !self.pages_of(actor).contains_key(&from) {
                 must(&errno("EFAULT"), came)
             } else if self.is_sealed(actor, &old) || self.is_sealed(actor, &to) {
-                // What lies before the seal has moved, VMA by VMA.
+                // The VMAs before the seal have moved, one by one.
                 self.lost = !self.is_sealed(actor, &(from..from + 1));
                 must(&errno("EPERM"), came)
             } else {
@@ -292,7 +268,8 @@ impl Reference {
             self.resize(actor, (old, new.end - from), flags, came)
         }
     }
-    /// Without a place to go to. Whether there is room is a matter of VMAs; but nothing may be grown over.
+    /// `mremap` without a target address. Room is a matter of VMAs; but a mapping may not grow over
+    /// another.
     fn resize(
         &mut self,
         actor: u32,
@@ -343,7 +320,7 @@ impl Reference {
         for number in from.clone() {
             if let Some(page) = all.remove(&number) {
                 if keep {
-                    // What is left behind is not locked any more.
+                    // The remaining page loses its lock.
                     let locked = false;
                     all.insert(
                         number,

@@ -1,40 +1,27 @@
-//! What happens beside the operations of a random script: windows that nobody needs, and threads that use the devices.
+//! The disturbances at work: windows without need, memory pressure, and threads that use the
+//! devices.
 
-use super::{draw::BASE, jury::Jury, profile::PAGES};
+use super::{
+    arena::{BASE, PAGES},
+    checker::Checker,
+    disturbances::User,
+};
 use crate::ctx::CallCx;
 
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     notifier::Event,
-    replay::Op,
     sync::{Ordering, thread},
-    testkit::aside::message,
+    testkit::timed_thread::message,
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-#[cfg(not(any(loom, shuttle)))]
-pub(super) type User = std::thread::JoinHandle<()>;
-#[cfg(loom)]
-pub(super) type User = loom::thread::JoinHandle<()>;
-#[cfg(shuttle)]
-pub(super) type User = shuttle::thread::JoinHandle<()>;
-
-/// A number that a step has by itself, in a script of that salt. What happens beside the step is drawn from it, and so stays
-/// with the step when others are left out, and when the script is run again from a file.
-pub(super) fn mark(salt: u64, actor: u32, op: &Op) -> u64 {
-    let text = format!("{actor} {op:?}");
-    let sum = text.bytes().fold(salt ^ 0xcbf2_9ce4_8422_2325, |sum, b| {
-        (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-    });
-    // The low bits of such sums are those of the last bytes.
-    sum ^ (sum >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-impl Jury<'_> {
-    /// What must not matter.
+impl Checker<'_> {
+    /// Opens the windows of `mark`, or reclaims all memory; the outcome of the step must not
+    /// change.
     pub(super) fn make_noise(&self, cx: &mut CallCx<'_>, mark: u64) {
         let mm = self.mm();
         let page = Vpn::containing(BASE).plus((mark >> 8) % PAGES);
@@ -59,7 +46,7 @@ impl Jury<'_> {
         lease.with_window(range, Event::ProtectionPage, |_| ());
         lease.with_window(range, Event::Unmap, |_| ());
     }
-    /// A thread that uses the devices until the end.
+    /// Starts a thread that uses the devices until the end of the script.
     pub(super) fn user(&self, lane: u64) -> User {
         let mm = self.mm();
         let devices: Vec<_> = self
