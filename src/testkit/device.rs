@@ -14,14 +14,15 @@ use thiserror::Error;
 
 /// An access that a device did not make.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Refused {
-    /// The address space refuses it, as it would refuse the process.
+    /// The address space refuses the access, as it would refuse the process.
     #[error("{0}")]
     Fault(#[from] FaultError),
     /// The address space has ended, or the device was taken off its chain.
     #[error("the device is no longer attached")]
     Gone,
-    /// The device has a reason of its own. There is none that the kit takes for good.
+    /// The device has a reason of its own. The kit accepts no such reason.
     #[error("{0}")]
     Other(String),
 }
@@ -35,14 +36,14 @@ impl From<TranslateError> for Refused {
     }
 }
 
-/// Where a device keeps its translations.
+/// The place of a device's translations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holds {
     /// In a table: a translation stays until a window drops it. The kit looks at 16 pages at once;
     /// a table with room for fewer, which evicts entries by itself, counts as a TLB.
     #[default]
     Table,
-    /// In a TLB: the last one is there.
+    /// In a TLB: the last translation is present.
     Tlb,
     /// Nowhere: each access translates anew.
     Nothing,
@@ -51,7 +52,7 @@ pub enum Holds {
 /// The declarations of a device. The kit requires the declared behaviour, no more and no less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
-    /// Where translations are. [`ExternalMmu::translations`] must show them.
+    /// The place of the translations. [`ExternalMmu::translations`] must show them.
     pub holds: Holds,
     /// References that entries hold on their frames.
     pub references: References,
@@ -77,7 +78,8 @@ pub struct Declared {
 }
 
 impl Default for Declared {
-    /// A table without references that spins, tells no age, and is coherent.
+    /// Returns the declarations of a table without references that spins, answers no aging, and is
+    /// coherent.
     fn default() -> Self {
         Self {
             holds: Holds::Table,
@@ -100,13 +102,13 @@ pub trait Device: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Refused`].
+    /// [`Refused`] if the device does not make the access.
     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused>;
-    /// Writes it.
+    /// Writes the byte at `addr` of the address space that the MMU was registered on.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
+    /// [`Refused`] if the device does not make the access.
     fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused>;
     /// Returns the declarations of the device.
     fn declares(&self) -> Declared {

@@ -16,7 +16,7 @@ pub enum Fault {
     Acknowledgement(Broken),
 }
 
-/// How an acknowledgement goes wrong.
+/// A way in which an acknowledgement goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The party that owes the acknowledgement dies of the request.
@@ -28,7 +28,7 @@ pub enum Broken {
 }
 
 impl Fault {
-    /// Every kind.
+    /// Every fault.
     pub const ALL: &'static [Self] = &[
         Self::Allocation,
         Self::WouldBlock,

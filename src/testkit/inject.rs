@@ -7,11 +7,11 @@ use std::{fmt::Display, sync::Arc};
 /// The effect of one failed allocation.
 #[derive(Debug)]
 pub enum Failed<E> {
-    /// The work said so; it is tried again, without a failure.
+    /// The work returned this error; it runs again, without a failure.
     Reported(E),
-    /// The work found a way around.
+    /// The work succeeded despite the failure.
     Absorbed,
-    /// There was no such allocation: this is the work without any failure.
+    /// No such allocation exists: the work ran without any failure.
     None,
 }
 

@@ -11,7 +11,7 @@ const MOST: usize = 50;
 pub(super) struct Log {
     steps: Mutex<Vec<Step>>,
     seen: Mutex<Vec<Seen>>,
-    /// Steps when something was seen first.
+    /// The number of steps before the first violation.
     cut: AtomicUsize,
 }
 

@@ -175,10 +175,11 @@
 //! hang waits for twice the [deadline](Kit::deadline).
 //!
 //! `EMMU_TESTKIT_CASES` makes the run deep: it sets the number of random scripts of
-//! [`Property::Scripts`] and of each [`Suite`], 10000 for a night. The scripts are equal in every run, so
-//! a test repeats its verdict; `EMMU_EXPLORE=1` draws others, and `EMMU_TESTKIT_SEED` repeats a draw: each
-//! failure prints its seed. [nextest](https://nexte.st) spreads the tests over machines (`cargo nextest
-//! run --features testkit --partition hash:1/4` and so on), as no two tests share anything.
+//! [`Property::Scripts`] and of each [`Suite`], 10000 for a night. The scripts are equal in every
+//! run, so a test repeats its verdict; `EMMU_EXPLORE=1` draws others, and `EMMU_TESTKIT_SEED`
+//! repeats a draw: each failure prints its seed. [nextest](https://nexte.st) spreads the tests over
+//! machines (`cargo nextest run --features testkit --partition hash:1/4` and so on), as no two
+//! tests share anything.
 //!
 //! # Entry points
 //!

@@ -32,7 +32,7 @@ pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTi
     last
 }
 
-/// Waits until `f` says yes; `false` if it does not.
+/// Waits until `f` returns true, and returns false if it does not in `time`.
 pub(super) fn until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + time;
     loop {
@@ -46,7 +46,7 @@ pub(super) fn until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Works for about as long, and looks after each millisecond's worth.
+/// Works for about `time`, and calls `f` after each millisecond's worth.
 fn work_until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     for _ in 0..=time.as_millis() {
         for round in 0..ROUNDS {
@@ -72,7 +72,7 @@ mod tests {
     fn what_is_late_by_the_clock_alone_is_waited_for() {
         let (tell, told) = channel();
         std::thread::spawn(move || {
-            // The clock has run out when this begins to work.
+            // The receiver's clock has run out by now.
             std::thread::sleep(Duration::from_millis(2));
             tell.send(7)
         });

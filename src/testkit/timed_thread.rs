@@ -95,7 +95,7 @@ impl Trial {
     }
 }
 
-/// Work on another thread.
+/// A thread with a time limit.
 pub(super) struct TimedThread<T> {
     what: String,
     told: Receiver<Result<T, Abort>>,
@@ -103,7 +103,7 @@ pub(super) struct TimedThread<T> {
 }
 
 impl<T> TimedThread<T> {
-    /// Waits for it, up to the deadline.
+    /// Waits for the thread, up to the deadline.
     pub(super) fn join(self) -> Result<T, Abort> {
         match patience::receive(&self.told, self.trial.deadline) {
             Ok(came) => came,

@@ -20,19 +20,19 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Where page 0 of the process lies.
+/// The address of page 0 of the process.
 pub(super) const BASE: u64 = 1 << 30;
-/// Pages that are mapped at first.
+/// Pages of the first mapping.
 pub(super) const PAGES: u64 = 16;
 
-/// Enough was seen; the property ends.
+/// The end of a check that cannot go on: the log has the violation.
 #[derive(Debug)]
 pub(super) struct Abort;
 
 /// The result of a check.
 pub(super) type Run = Result<(), Abort>;
 
-/// One device on trial.
+/// The world of one device on trial.
 pub(super) struct Trial {
     pub(super) machine: Arc<Machine>,
     pub(super) mm: Arc<Mm>,
@@ -41,9 +41,9 @@ pub(super) struct Trial {
     pub(super) mmu: Arc<dyn ExternalMmu>,
     registration: Mutex<Option<Registration>>,
     pub(super) log: Arc<Log>,
-    /// Asked before the device.
+    /// The neighbour that the chain calls before the device.
     pub(super) first: Arc<Neighbour>,
-    /// Asked after it.
+    /// The neighbour that the chain calls after the device.
     pub(super) last: Arc<Neighbour>,
     pub(super) deadline: Duration,
 }
@@ -56,7 +56,7 @@ pub(super) fn pages(from: u64, to: u64) -> VpnRange {
     VpnRange::new(page(from), page(to)).expect("not empty")
 }
 
-/// The machine that trials are on: with swap, and address 0 in it.
+/// Returns the machine of trials, with swap and with address 0 mappable.
 pub(super) fn machine() -> Arc<Machine> {
     Machine::new(config())
 }
@@ -113,7 +113,7 @@ impl Trial {
     pub(super) fn see(&self, seen: Seen) {
         self.log.see(seen);
     }
-    /// Takes the device off the chain; whether it was on it.
+    /// Takes the device off the chain, if it is on it.
     pub(super) fn unregister(&self, cx: &mut CallCx<'_>) {
         self.process("unregister");
         let registration = self.registration.lock().take();
@@ -124,7 +124,7 @@ impl Trial {
 
     // Actions of the process.
 
-    /// Does something to the address space, and looks whether the oracle saw anything.
+    /// Performs an operation on the address space, and logs the findings of the oracle.
     pub(super) fn act<T>(
         &self,
         cx: &mut CallCx<'_>,
@@ -150,7 +150,7 @@ impl Trial {
             mm.store(cx, at(page), byte).expect("mapped for writing");
         });
     }
-    /// Byte `n + 1` in each page of `[from, to)`.
+    /// Stores byte `n + 1` to each page of `[from, to)`.
     pub(super) fn fill(&self, cx: &mut CallCx<'_>, from: u64, to: u64) {
         for page in from..to {
             let byte = u8::try_from(page % 250 + 1).expect("small");
@@ -180,7 +180,7 @@ impl Trial {
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
         got
     }
-    /// One write.
+    /// Writes a byte with the device and logs the result.
     pub(super) fn write(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
         let done = self.device.write(cx, &self.mm, addr, byte);
         self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
@@ -223,7 +223,7 @@ impl Trial {
     fn writes_to_read(&self) -> bool {
         self.device.declares().always_writes
     }
-    /// The device writes, and the process finds it there.
+    /// Writes with the device and checks that the process reads the byte.
     pub(super) fn deliver(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
         let addr = at(page);
         match self.write(cx, addr, byte) {
@@ -241,7 +241,7 @@ impl Trial {
             self.see(Seen::LostWrite { addr, got, wanted });
         }
     }
-    /// The device must not make this access.
+    /// Logs a violation if the device made this access.
     pub(super) fn refused<T>(&self, what: &str, came: Result<T, Refused>) {
         if came.is_ok() && self.device.declares().coherent {
             self.see(Seen::Allowed(what.to_owned()));
@@ -249,7 +249,7 @@ impl Trial {
     }
 }
 
-/// An address as the steps show it.
+/// Returns an address in the form of the steps.
 pub(super) fn place(addr: u64) -> String {
     match addr.checked_sub(BASE) {
         Some(offset) if offset < (PAGES << 12) * 256 => format!("page {}", offset / PAGE_SIZE),

@@ -4,7 +4,7 @@ use super::Property;
 use crate::oracle::Finding;
 use std::{fmt, time::Duration};
 
-/// On which side something was done.
+/// The side of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The process, or the machine.
@@ -13,7 +13,7 @@ pub enum Side {
     Device,
 }
 
-/// Something that was done.
+/// A step of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The side that acted.
@@ -22,12 +22,12 @@ pub struct Step {
     pub what: String,
 }
 
-/// Something that must not be.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// The oracle looked at both sides and they differed.
+    /// The oracle found a difference between the device and the address space.
     Oracle(Finding),
-    /// The device read something else than the process.
+    /// The device read another byte than the process.
     Stale {
         /// Byte address.
         addr: u64,
@@ -51,15 +51,15 @@ pub enum Seen {
     Allowed(String),
     /// The device did not make an access that it must make.
     RefusedWrongly(String),
-    /// The page was used after its accessed state was cleared, and the device says that it was not.
+    /// A page was used after its accessed state was cleared, and the device says that it is old.
     Forgot(u64),
-    /// A window of an atomic context was refused by a device that says it does not sleep.
+    /// A device that declares not to sleep refused a window of an atomic context.
     WouldBlock,
-    /// Something did not come to an end.
+    /// An access or operation did not end.
     Stuck {
         /// The access or operation.
         what: String,
-        /// How long it had.
+        /// The time limit.
         after: Duration,
     },
     /// The device panicked, or made this library panic.
@@ -69,14 +69,14 @@ pub enum Seen {
     /// The device serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations)
     /// shows no entry: no oracle can watch it.
     Hidden(u64),
-    /// A step came to something else than the [model of pages](super::Reference) says.
+    /// The outcome of a step differs from the [model of pages](super::Reference).
     Differs(String),
     /// The structures of the processes differ from the [model of pages](super::Reference::check),
     /// or some are left in the end.
     Miscounted(String),
-    /// A script that was kept cannot be read: why.
+    /// A kept script cannot be read, for this reason.
     Unreadable(String),
-    /// There are more references than the device declares.
+    /// A frame has more references than the device declares.
     Held {
         /// Byte address of the page.
         addr: u64,
@@ -165,23 +165,23 @@ impl fmt::Display for Seen {
     }
 }
 
-/// How a property came out.
+/// The outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing was seen.
+    /// The check found no violation.
     Passed,
-    /// The device declares nothing that could be asked for.
+    /// The device does not declare the behaviour that the property is about, for this reason.
     Skipped(&'static str),
-    /// This was seen, in this order.
+    /// The check found these violations, in this order.
     Failed(Vec<Seen>),
 }
 
-/// One property, put to one device.
+/// The result of one property for one device.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// Which.
+    /// The property.
     pub property: Property,
-    /// How it came out.
+    /// The outcome.
     pub outcome: Outcome,
     /// The steps, up to the first violation.
     pub steps: Vec<Step>,
@@ -208,7 +208,7 @@ impl Verdict {
     }
 }
 
-/// Steps in two columns.
+/// Returns steps in two columns.
 pub(super) fn columns(steps: &[Step]) -> String {
     let left = |s: &Step| (s.side == Side::Process).then(|| s.what.chars().count());
     let wide = steps.iter().filter_map(left).max().unwrap_or(0).max(8) + 3;
@@ -243,10 +243,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// All properties, put to one device.
+/// The results of all properties for one device.
 #[derive(Clone, Debug)]
 pub struct Conformance {
-    /// One for each property.
+    /// One verdict for each property.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -255,16 +255,16 @@ impl Conformance {
     pub fn passed(&self) -> bool {
         !self.verdicts.iter().any(Verdict::is_failed)
     }
-    /// The properties that failed.
+    /// Returns the properties that failed.
     pub fn failed(&self) -> Vec<Property> {
         let failed = self.verdicts.iter().filter(|v| v.is_failed());
         failed.map(|v| v.property).collect()
     }
-    /// Panics with the report unless nothing was seen.
+    /// Panics with the report unless every property passed or was skipped.
     ///
     /// # Panics
     ///
-    /// If a property failed.
+    /// Panics if a property failed.
     #[track_caller]
     pub fn assert(&self) {
         assert!(self.passed(), "{self}");

@@ -57,11 +57,11 @@ fn written(script: &Script) {
     assert_eq!(again.to_jsonl(), text);
 }
 
-/// Any text as `calls.strace`: calls, or the line that is wrong.
+/// Checks that any text as `calls.strace` leads to calls, or to the line that is wrong.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn strace(text: &str) {
     ends(text, parse_strace(text).err());
 }
@@ -109,20 +109,20 @@ pub fn program(calls: &str, faults: &str) {
     assert_eq!(left, (0, 0), "something is left of it\n{calls}");
 }
 
-/// Any text as `faults.txt`: faults, or the line that is wrong.
+/// Checks that any text as `faults.txt` leads to faults, or to the line that is wrong.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn faults(text: &str) {
     ends(text, parse_faults(text).err());
 }
 
-/// Any text as `PID.maps`: rows, or the line that is wrong.
+/// Checks that any text as `PID.maps` leads to rows, or to the line that is wrong.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn maps(text: &str) {
     ends(text, parse_maps(text).err());
 }

@@ -1,4 +1,4 @@
-//! Coming and going, sleeping and locks.
+//! Registration, release, sleeping and locks.
 
 use super::{
     paper::{PaperStep::*, Violation},
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const M: usize = 0;
 
-/// Partitions that never answer, and how long they have.
+/// Returns the kit of partitions that never answer, with this deadline.
 fn silent(deadline: Duration) -> Kit {
     let config = OwnerConfig {
         deadline,

@@ -14,18 +14,18 @@ pub enum Shown {
         /// The oracles of which one reports first; see
         /// [`Seen::oracle`](crate::testkit::Seen::oracle).
         oracles: &'static [&'static str],
-        /// The schedule or device with the mistake.
+        /// The kit of the device with the mistake.
         broken: fn() -> Kit,
-        /// The sound twin.
+        /// The kit of the sound twin.
         sound: fn() -> Kit,
     },
     /// A schedule of the kernel on paper.
     Schedule {
         /// The violation that the schedule leads to.
         broken_by: Violation,
-        /// The schedule or device with the mistake.
+        /// The schedule with the mistake.
         broken: &'static [PaperStep],
-        /// The sound twin.
+        /// The schedule of the sound twin.
         sound: &'static [PaperStep],
     },
     /// A case of `tests/ui/`, by its name without `.rs`.

@@ -73,13 +73,13 @@ pub(super) struct Inner {
     /// Windows that are open.
     pub(super) open: Vec<VpnRange>,
     sequence: u64,
-    /// A short cut around the table, as a TLB is.
+    /// A short cut around the table, like a TLB.
     pub(super) hot: Option<Vpn>,
     refusals: BTreeSet<Vpn>,
     pub(super) released: bool,
 }
 
-/// See the module.
+/// A driver with at most one flaw; see the module.
 pub(super) struct Specimen {
     pub(super) gate: Gate<NoStore, (), Atomic>,
     pub(super) inner: Arc<Mutex<Inner>>,
@@ -178,7 +178,7 @@ impl Specimen {
         };
         let hit = |first: Vpn, e: &Entry| match self.flaw {
             Some(Flaw::OneOfHuge) => range.contains(first),
-            // A table that goes as a whole goes, and the walk cache still knows its entries.
+            // The table goes as a whole, but the walk cache keeps its entries.
             Some(Flaw::WalkCache) => {
                 !(range.start().is_aligned(PMD_PAGES) && range.pages() >= PMD_PAGES)
                     && e.cached.range().overlaps(range)
@@ -197,7 +197,7 @@ impl Specimen {
             inner.refusals.retain(|at| !range.contains(*at));
         }
     }
-    /// The frame learns that it was written.
+    /// Marks the frame dirty.
     fn tell_dirty(&self, entry: &Entry) {
         let at = entry.cached.range().start();
         if let Some(mut view) = self.gate.follow_mut(&entry.cached, at) {
@@ -206,7 +206,7 @@ impl Specimen {
             view.write(0, &byte);
         }
     }
-    /// Has a translation made.
+    /// Looks up and enters a translation.
     fn fault(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
         let mut tries = 0;
         loop {
@@ -248,7 +248,7 @@ impl Specimen {
         let open = inner.open.iter().any(|r| r.overlaps(cached.range()));
         let moved = match self.flaw {
             Some(Flaw::ShortSequence) => (inner.sequence ^ snapshot) & 0xff != 0,
-            // The sign makes a large unsigned number of it.
+            // As an unsigned number, a negative sequence is large.
             Some(Flaw::SignedSequence) => {
                 let narrow = i8::from_ne_bytes([inner.sequence.to_le_bytes()[0]]);
                 i64::try_from(snapshot & 0xff).is_ok_and(|s| s != i64::from(narrow))

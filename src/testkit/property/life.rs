@@ -50,7 +50,7 @@ pub(super) fn foreign_threads(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> R
 
 /// Windows from threads that have nothing to do with the device.
 fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
-    // Another thread of the process.
+    // A call on another thread of the process.
     t.elsewhere("madvise on another thread", |t, cx| {
         t.process("another thread:");
         t.drop_pages(cx, 0, 2);

@@ -16,7 +16,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Where a huge page fits.
+/// The address of an aligned huge page, in pages.
 const HUGE: u64 = 4 * PMD_PAGES;
 
 /// Pages of a huge page that are looked at.
@@ -208,7 +208,7 @@ pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             if came && !ask(cx, page, AgeKind::Test) {
                 t.see(Seen::Forgot(at(page)));
             }
-            // Looking does not clear, and others were not asked about.
+            // A test does not clear, and aging of one page leaves others alone.
             if came && !ask(cx, page, AgeKind::ClearFlush) {
                 t.see(Seen::Forgot(at(page)));
             }

@@ -17,9 +17,9 @@ use std::{
     time::Duration,
 };
 
-/// The page that the races are about.
+/// The page of the races.
 const PAGE: u64 = 3;
-/// Where it may be moved to.
+/// The page that moves go to.
 const AWAY: u64 = 200;
 /// Windows between a look-up and its use, so that a sequence of eight bits comes around.
 const MANY: u64 = 256;
@@ -87,7 +87,7 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
     ),
 ];
 
-/// Look-ups that one access may make and that are overtaken in turn.
+/// Look-ups of one access that windows overtake in turn.
 const LOOK_UPS: u32 = 4;
 
 pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
@@ -103,7 +103,7 @@ pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-/// The pages as they were.
+/// Restores the pages.
 fn prepare(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(at(0));
     t.act(cx, "mmap 0..16 anew", |mm, cx| {
@@ -124,7 +124,7 @@ fn overtaken_read(
     t.process(format!("(the page was {name})"));
     t.audit();
     t.compare(cx, at(PAGE), got);
-    // Its neighbours may have been looked up ahead.
+    // A device may have looked up neighbours ahead.
     (0..8).for_each(|page| t.agree(cx, page));
     Ok(there_was)
 }
@@ -192,7 +192,7 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         }
         (0..4).for_each(|page| t.agree(cx, page));
     }
-    // Overtaken again and again: there is no number of times after which giving up would be right.
+    // Windows overtake the access again and again: no number of retries would justify giving up.
     t.drop_pages(cx, 0, 4);
     let overtake: Meanwhile = |t, cx| t.drop_pages(cx, PAGE, PAGE + 1);
     let (got, _) = t.between(1..=20, overtake, || t.read(cx, at(PAGE)))?;

@@ -22,8 +22,8 @@ use std::{
     time::Duration,
 };
 
-/// How long an access that should be held off is given to show that it is not, once it has begun:
-/// by the clock, and as much work ([`patience`]).
+/// The time for an access that should be held off to prove otherwise, once it has begun: by the
+/// clock, and as much work ([`patience`]).
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) fn auditable(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
@@ -70,7 +70,7 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.agree(cx, 3);
     }
     t.last.refuse(false);
-    // A window in which nothing is done, twice, nested, and one for each event.
+    // Empty windows: twice, nested, and one for each event.
     for event in [
         Event::Unmap,
         Event::Clear,
@@ -97,7 +97,7 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 }
 
 pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
-    // Slow neighbours: a frame that goes too early has time to be found.
+    // Slow neighbours leave time to find a frame that is freed too early.
     t.first.delay(Duration::from_micros(50));
     t.last.delay(Duration::from_micros(50));
     for (from, to) in [
@@ -115,7 +115,7 @@ pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.audit();
         (0..PAGES).for_each(|page| t.agree(cx, page));
     }
-    // A page may be used, dropped, and given to others at once.
+    // A page is used, dropped, and given to others at once.
     for byte in 1..8 {
         t.put(cx, 4, byte);
         t.agree(cx, 4);
@@ -215,8 +215,8 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         let window = hold(t, from, to)?;
         let reader = reader(t, page);
         let waited = waits(t, &reader, page);
-        // The others do not wait for this window; or, of a device that holds off everybody while
-        // any is open, for its end.
+        // Reads of other pages do not wait for this window; a device that holds off all accesses
+        // during any window waits for its end.
         let other = t.timed_thread("a read of a page outside", move |t, cx| {
             t.device.read(cx, &t.mm, at(9))
         });
@@ -232,8 +232,8 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.fill(cx, from, to);
         t.agree(cx, page);
     }
-    // Between the device's answer and the change of the entries: the old page is still there to be
-    // looked up.
+    // Between the device's answer and the change of the entries the old page can still be looked
+    // up.
     for page in [0, 2] {
         t.fill(cx, 0, 4);
         t.agree(cx, page);
@@ -276,7 +276,7 @@ pub(super) fn overlap(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         (0..PAGES).for_each(|page| t.agree(cx, page));
         t.audit();
     }
-    // The same on one thread: a window in a window, from a fault in a window's neighbourhood.
+    // A window inside of a window on one thread: a fault next to an open window.
     t.fill(cx, 0, PAGES);
     for _ in 0..4 {
         let windows: Vec<_> = [(0, 4), (1, 3), (2, 9)]

@@ -68,7 +68,7 @@ impl Reference {
             Advice::DontFork | Advice::DoFork => {}
             Advice::WipeOnFork | Advice::KeepOnFork => {}
             Advice::GuardInstall | Advice::GuardRemove => {}
-            // Which pages share a frame is a matter of frames.
+            // Sharing of frames is a matter of frames.
             Advice::Mergeable | Advice::Unmergeable => {}
             Advice::DontDump | Advice::DoDump => {}
         }
@@ -97,7 +97,7 @@ impl Reference {
             self.make_present(actor, addr, write);
         }
     }
-    /// A page is there for an access that may be made. Written to, a private one is a copy.
+    /// Makes a page present for a permitted access. A write makes a private page a copy.
     pub(super) fn make_present(&mut self, process: u32, addr: u64, write: bool) {
         if self.is_hazy(&self.processes[&process][&(addr / PAGE)]) {
             return;

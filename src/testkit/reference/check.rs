@@ -1,4 +1,4 @@
-//! The structures of the processes, held against the model.
+//! The comparison of the processes' structures with the model.
 
 use super::{
     Reference,
@@ -45,7 +45,7 @@ struct Owned {
 }
 
 impl Reference {
-    /// Holds processes against the model, after a step. `now` has all processes of the script.
+    /// Compares processes with the model, after a step. `now` has all processes of the script.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Reference {
             }
             for (at, state) in mm.pagemap(cx, self.arena) {
                 let state = match state {
-                    // The pagemap does not tell the huge zero page from a file's.
+                    // The pagemap shows the huge zero page as a page of a file.
                     PageState::Object(pfn) if pfn.is_zero() => PageState::Zero,
                     state => state,
                 };
@@ -149,7 +149,7 @@ impl Reference {
     ) -> Result<(), String> {
         let private = mapped.values().filter(|owned| !owned.by_object).count();
         let resident = |o: &Object| {
-            // A file that is used in place has one page more, for its holes.
+            // A file that executes in place has one page more, for its holes.
             o.pages.len() + usize::from(o.kind == Kind::File(FileKind::Xip))
         };
         let wanted = private + self.objects.iter().map(resident).sum::<usize>();
@@ -175,7 +175,7 @@ impl Reference {
     }
 }
 
-/// The VMAs cover the pages with their rights.
+/// Compares the VMAs with the pages and their rights.
 fn vmas(cx: &mut CallCx<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
     let mut seen = BTreeMap::new();
     for line in mm.maps(cx) {
@@ -200,7 +200,7 @@ fn vmas(cx: &mut CallCx<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
     }
 }
 
-/// The counts of frames are those of the entries and owners.
+/// Compares the counts of frames with the entries and owners.
 fn counts(machine: &Machine, mapped: &Mapped) -> Result<(), String> {
     let mem = machine.mem();
     for (&pfn, owned) in mapped {

@@ -13,10 +13,10 @@ use crate::{
 
 /// The most bytes that one call moves.
 const MOST: u64 = (1 << 31) - PAGE;
-/// Pages of the other side that are there before any byte moves.
+/// Pages of the other side that must be present before any byte moves.
 const AT_ONCE: usize = 1024;
 
-/// Bytes up to the end of the page.
+/// Returns the number of bytes up to the end of the page.
 fn rest(addr: u64) -> u64 {
     PAGE - addr % PAGE
 }
@@ -160,7 +160,7 @@ impl Reference {
         let readable = page.is_some_and(|page| page.prot.contains(Prot::READ));
         (write || readable) && self.refusal(process, addr, write).is_none()
     }
-    /// From the other side to this one; how much.
+    /// Moves bytes from the other side to this one and returns their number.
     fn take(&mut self, actor: u32, to: u64, (other, at, n): (u32, u64, u64)) -> u64 {
         let bytes = self.seen(other, at, n);
         let mut done = 0;
@@ -172,7 +172,7 @@ impl Reference {
         }
         done
     }
-    /// From this side to the other; how much.
+    /// Moves bytes from this side to the other and returns their number.
     fn give(&mut self, actor: u32, from: u64, (other, at, n): (u32, u64, u64)) -> u64 {
         let mut bytes = Vec::new();
         let mut done = 0;

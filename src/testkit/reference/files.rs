@@ -52,7 +52,7 @@ impl Reference {
             _ => self.odd(came),
         }
     }
-    /// Blocks that were zeroed in part are in memory, where there is something to read from.
+    /// Notes that partly zeroed blocks are in memory, if the file has data there.
     fn edges(&mut self, at: [u64; 2], nth: usize) {
         let even = at.iter().all(|edge| edge.is_multiple_of(PAGE));
         self.resident &= even || self.objects[nth].kind != Kind::File(FileKind::Disk);

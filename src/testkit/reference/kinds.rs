@@ -12,7 +12,7 @@ use crate::{
 
 /// The bits of the type of a mapping.
 const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
-/// The flags that it knows, beside the type.
+/// The known flags, besides the type.
 const KNOWN: MapFlags = MapFlags::FIXED
     .union(MapFlags::FIXED_NOREPLACE)
     .union(MapFlags::MAP_32BIT)
@@ -32,7 +32,7 @@ pub(super) struct Pages {
 pub(super) enum Asked {
     /// The call must be refused, and nothing changes.
     Never,
-    /// Huge pages of a pool, of so many pages each.
+    /// Pool pages, of so many small pages each.
     Huge(u64),
     Pages(Pages),
     /// The model knows too little.
@@ -58,10 +58,10 @@ pub(super) fn asked(op: &Op) -> Asked {
     let validated = kind == MapFlags::SHARED_VALIDATE;
     let a_type = droppable || validated || kind == MapFlags::SHARED || kind == MapFlags::PRIVATE;
     let contradicts = if droppable {
-        // No file is dropped; nothing that is locked or a stack.
+        // Droppable memory is neither of a file, nor locked, nor a stack.
         of_file || huge || has(MapFlags::GROWSDOWN) || has(MapFlags::LOCKED)
     } else if huge || of_file {
-        // An open file does not become one of huge pages, and none grows.
+        // An open file has no pool pages, and does not grow down.
         (huge && of_file) || has(MapFlags::GROWSDOWN)
     } else {
         // `MAP_SHARED_VALIDATE` needs a file; only private memory is a stack.
@@ -81,7 +81,7 @@ pub(super) fn asked(op: &Op) -> Asked {
         return Asked::Unknown;
     }
     if validated && has(MapFlags::FIXED_NOREPLACE) {
-        // A flag that is not among those that are looked at.
+        // A flag outside of the known ones.
         return Asked::Never;
     }
     Asked::Pages(Pages {
@@ -121,7 +121,7 @@ impl Reference {
         refusing(came)?;
         let replaces =
             flags.contains(MapFlags::FIXED) && !flags.contains(MapFlags::FIXED_NOREPLACE);
-        // Where every flag is looked at, one of them may not be known.
+        // `MAP_SHARED_VALIDATE` refuses unknown flags.
         let unknown = *came == Outcome::Err("EOPNOTSUPP".to_owned())
             && flags & TYPE == MapFlags::SHARED_VALIDATE;
         if !replaces || unknown || len == 0 || !addr.is_multiple_of(size * PAGE) {

@@ -75,7 +75,7 @@ impl Reference {
             _ => unreachable!("the caller matched"),
         }
     }
-    /// The first page of a range that is not mapped, or its end.
+    /// Returns the first unmapped page of a range, or its end.
     fn end_of_mapped(&self, process: u32, range: &Range<u64>) -> u64 {
         let seen = self.processes[&process].range(range.clone());
         let in_a_row = (range.start..)
@@ -112,7 +112,7 @@ impl Reference {
         let all = self.processes.get_mut(&process).expect("it lives");
         for (_, page) in all.range_mut(range).filter(|(_, page)| !page.droppable) {
             page.locked = true;
-            // Which pages come in at this moment, and which of them of objects, is not known.
+            // The pages that come in now are unknown, and so are the objects' pages among them.
             self.resident = false;
             self.lost |= !page.shared && page.object.is_some();
         }

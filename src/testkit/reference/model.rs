@@ -12,7 +12,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// See the module.
+/// A model of the pages of processes that follows a script and checks each outcome.
 ///
 /// ```
 /// use emmu::{replay::{Header, Op, Outcome}, mm::{MapFlags, Prot}, testkit::Reference};
@@ -33,18 +33,18 @@ pub struct Reference {
     pub(super) processes: BTreeMap<u32, Pages>,
     /// Processes that lock all that they map.
     pub(super) locks_all: BTreeSet<u32>,
-    /// Where entries are looked for.
+    /// The range in which the model follows entries.
     pub(super) arena: VpnRange,
-    /// Something happened of which it knows too little.
+    /// A step outside of the model happened.
     pub(super) lost: bool,
     /// The model knows which pages of objects are in memory.
     pub(super) resident: bool,
-    /// Others write beside the script: a private page of an object may be a copy from any time.
+    /// Threads next to the script write: a private page of an object may be a copy from any time.
     pub(super) copied: bool,
 }
 
 impl Reference {
-    /// Process 0 with nothing mapped, and the files of a script.
+    /// Returns a model of process 0 with nothing mapped, and of the files of a script.
     pub fn new(header: &Header) -> Self {
         let (objects, mut files) = Object::files(header);
         for (name, (file, _)) in &header.opens {
@@ -100,7 +100,7 @@ impl Reference {
             match page.freed {
                 Freed::Lazily => page.freed = Freed::Perhaps,
                 Freed::No if page.droppable => page.freed = Freed::Perhaps,
-                // Dropped or not, written before or after: nothing of it is known.
+                // Dropped or not, written before or after: the bytes are unknown.
                 Freed::Hazy if page.droppable => page.own = None,
                 Freed::No | Freed::Perhaps | Freed::Hazy => {}
             }
@@ -150,19 +150,19 @@ impl Reference {
     pub(super) fn is_hazy(&self, page: &Page) -> bool {
         self.copied && !page.shared && page.object.is_some() && page.own.is_none()
     }
-    /// Why a process must be refused a read or a write of the byte at `addr`.
+    /// Returns the reason to refuse a process a read or write of the byte at `addr`, or `None`.
     pub fn refusal(&self, process: u32, addr: u64, write: bool) -> Option<FaultError> {
         let page = self.processes.get(&process)?.get(&split(addr).0);
         refusal(page, &self.objects, addr, write)
     }
 
-    /// As a read or a write of MAP_POPULATE, which says nothing where it must not.
+    /// Faults a page in for `MAP_POPULATE`, which ignores refusals.
     pub(super) fn populate(&mut self, process: u32, number: u64) {
         let addr = number * PAGE;
         let refused = self.refusal(process, addr, false);
         let seen = self.processes[&process].get(&number);
         if refused.is_some() || seen.is_some_and(|p| self.is_hazy(p)) {
-            // A copy that others made before may have older bytes.
+            // An earlier copy may have older bytes.
             return;
         }
         self.touch(process, addr);
@@ -208,7 +208,7 @@ impl Reference {
         self.put(actor, addr, &[byte]);
         Ok(())
     }
-    /// Bytes are written that lie in one page, which may be written.
+    /// Writes bytes to one writable page.
     pub(super) fn put(&mut self, actor: u32, addr: u64, new: &[u8]) {
         let mut bytes = self.bytes(actor, addr);
         let (number, first) = split(addr);
@@ -223,7 +223,7 @@ impl Reference {
         let seen = &self.processes[&actor][&number];
         let (hazy, uncertain) = (self.is_hazy(seen), self.tail_of(seen).is_some());
         let page = self.page(actor, addr);
-        // Whether the others are there is not to be seen from here.
+        // The presence of the other pages is unknown here.
         let shared = page.shared && page.object.is_some();
         let alone = hazy || page.freed == Freed::Perhaps || (uncertain && !shared);
         if alone {
@@ -252,7 +252,7 @@ impl Reference {
         let tail = self.tail_of(&self.processes[&process][&number]);
         tail.is_some_and(|tail| offset >= tail)
     }
-    /// A byte of such a tail was seen: all of it went, or nothing.
+    /// Notes that a load saw a byte of such a tail: all of the tail is gone, or none.
     pub(super) fn settle_tail(&mut self, process: u32, addr: u64, gone: bool) {
         let page = &self.processes[&process][&split(addr).0];
         let (object, _) = page.object.expect("an object's tail");
@@ -262,21 +262,21 @@ impl Reference {
             false => object.tail_perhaps = false,
         }
     }
-    /// A page of a process that may be accessed.
+    /// Returns an accessible page of a process.
     pub(super) fn page(&mut self, process: u32, addr: u64) -> &mut Page {
         let pages = self.processes.get_mut(&process).expect("it lives");
         pages.get_mut(&split(addr).0).expect("it is mapped")
     }
-    /// The page of the object behind an address is in memory from now on.
+    /// Notes that the page of the object behind an address is in memory from now on.
     pub(super) fn touch(&mut self, process: u32, addr: u64) {
         let page = self.page(process, addr);
         page.idle = false;
         if let (Some((object, index)), None) = (page.object, &page.own) {
             let object = &mut self.objects[object];
             match object.kind {
-                // A hole of a file that is used in place stays one until it is written.
+                // A hole of a file that executes in place stays a hole until a write.
                 Kind::File(FileKind::Xip) => return,
-                // More than this is read.
+                // Read-ahead brings in more than this page.
                 Kind::File(FileKind::Disk) if !object.pages.contains_key(&index) => {
                     self.resident = false;
                 }

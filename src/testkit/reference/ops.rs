@@ -38,7 +38,7 @@ impl Reference {
                 self.pressure();
                 must(&DONE, came)
             }
-            // How many moved, and were merged, is a matter of frames.
+            // The numbers of moved and merged pages are a matter of frames.
             Op::Migrate { .. } | Op::Merge {} | Op::Ksm { .. } => match came {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
@@ -54,7 +54,7 @@ impl Reference {
             _ => self.odd(came),
         }
     }
-    /// Entries are only looked at in the arena of the script.
+    /// Returns true if the range lies in the arena, where the model follows entries.
     fn looks_at(&self, range: &Range<u64>) -> bool {
         range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
@@ -152,7 +152,7 @@ impl Reference {
         self.forget_objects();
         Ok(())
     }
-    /// Where a mapping went; nowhere, if it was refused as it must be, or may be.
+    /// Returns the place of a mapping; `None` if the call was refused as it must be, or may be.
     fn mapped_to(
         &mut self,
         actor: u32,
@@ -193,7 +193,7 @@ impl Reference {
             None => Err(format!("it returns {at:#x}, which is taken")),
         }
     }
-    /// A new object of shared anonymous memory, from its beginning.
+    /// Returns a new object of shared anonymous memory, and its first index.
     fn nameless(&mut self, len: u64, promised: bool) -> (usize, u64) {
         let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
         self.objects.push(Object {
@@ -237,7 +237,7 @@ impl Reference {
         let keep = flags.contains(MremapFlags::DONTUNMAP);
         let from = old.start;
         if flags.contains(MremapFlags::FIXED) {
-            // Another length, or nothing said of moving: other errors come first.
+            // Another length, or no permission to move: other errors come first.
             let plain = flags.contains(MremapFlags::MAYMOVE) && old == new;
             let Some(to) = pages(new_addr, new_len).filter(|_| plain) else {
                 // The old pages may be gone before a seal refused the rest.

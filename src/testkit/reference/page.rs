@@ -17,7 +17,7 @@ pub(super) enum Freed {
     No,
     /// The page was freed lazily and is still in memory.
     Lazily,
-    /// Memory was looked for since: it reads as before or as zeros.
+    /// Memory pressure came since: the page reads as before or as zeros.
     Perhaps,
     /// A write came after the pressure: bytes that the model does not know may be anything.
     Hazy,
@@ -27,7 +27,7 @@ pub(super) enum Freed {
 #[derive(Clone, Debug)]
 pub(super) struct Page {
     pub(super) prot: Prot,
-    /// Object and index in it; none: private memory of no object.
+    /// Object and index; `None`: private memory without an object.
     pub(super) object: Option<(usize, u64)>,
     pub(super) shared: bool,
     /// Bytes of private memory or of a private copy. `None`: zeros, or the bytes of the object.
@@ -88,26 +88,26 @@ impl Page {
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) kind: Kind,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// The pages that are in memory, as far as that is known, with their bytes.
+    /// The known pages in memory, with their bytes.
     pub(super) pages: BTreeMap<u64, Bytes>,
     /// Memory pressure came: writeback may have zeroed bytes beyond the end of a disk file.
     pub(super) tail_perhaps: bool,
-    /// Memory was promised for all of it.
+    /// The commit limit counts all of the object.
     pub(super) promised: bool,
 }
 
 /// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Shared anonymous memory: it goes with its last page.
+    /// Shared anonymous memory: the object goes with its last page.
     Nameless,
     File(FileKind),
 }
 
 impl Object {
-    /// The files of a script, by name, as [`Header`] says that they are filled.
+    /// Returns the files of a script, by name, with the contents that the [`Header`] describes.
     pub(super) fn files(header: &Header) -> (Vec<Self>, BTreeMap<String, usize>) {
         let one = |file: &crate::replay::FileSpec| {
             let byte = |page| u8::try_from(page % 200 + 1).expect("at most 200");
@@ -127,7 +127,7 @@ impl Object {
     pub(super) fn reaches(&self, index: u64) -> bool {
         index < self.size.div_ceil(PAGE)
     }
-    /// Bytes of `[from, to)` become zeros; whole pages go.
+    /// Zeroes the bytes of `[from, to)` and removes whole pages.
     pub(super) fn cut(&mut self, from: u64, to: u64) {
         self.pages.retain(|&index, bytes| {
             let first = index * PAGE;
@@ -139,7 +139,7 @@ impl Object {
     fn is_disk(&self) -> bool {
         self.kind == Kind::File(FileKind::Disk)
     }
-    /// Bytes of `[from, to)` become zeros; no page goes.
+    /// Zeroes the bytes of `[from, to)` and removes no page.
     fn zero(&mut self, from: u64, to: u64) {
         let index = from / PAGE;
         if let Some(bytes) = self.pages.get_mut(&index) {
@@ -187,12 +187,12 @@ impl Object {
             _ => bytes.insert(offset, byte),
         };
     }
-    /// The bytes beyond the end in the last page: page, and where they begin.
+    /// Returns the bytes beyond the end in the last page: the page, and their first offset.
     pub(super) fn tail(&self) -> Option<(u64, u16)> {
         let (index, offset) = split(self.size);
         (self.is_disk() && offset > 0).then_some((index, offset))
     }
-    /// They are zeros now.
+    /// Zeroes the tail.
     pub(super) fn drop_tail(&mut self) {
         if self.tail().is_none() {
             return;
@@ -200,7 +200,7 @@ impl Object {
         self.zero(self.size, self.size.next_multiple_of(PAGE));
         self.tail_perhaps = false;
     }
-    /// Where bytes begin that are as they were, or zeros.
+    /// Returns the offset from which bytes are either unchanged or zeros.
     pub(super) fn uncertain(&self, index: u64) -> Option<u16> {
         let (last, offset) = self.tail().filter(|_| self.tail_perhaps)?;
         (last == index).then_some(offset)
@@ -209,7 +209,7 @@ impl Object {
 
 pub(super) const PAGE: u64 = crate::addr::PAGE_SIZE;
 
-/// Number of the page and offset in it of a byte address.
+/// Returns page number and offset of a byte address.
 pub(super) fn split(addr: u64) -> (u64, u16) {
     let offset = u16::try_from(addr % PAGE).expect("less than a page");
     (addr / PAGE, offset)
@@ -226,7 +226,7 @@ pub(super) fn pages(addr: u64, len: u64) -> Option<std::ops::Range<u64>> {
 /// A process: its pages by number.
 pub(super) type Pages = BTreeMap<u64, Page>;
 
-/// Why an access must be refused.
+/// Returns the reason to refuse an access, or `None`.
 pub(super) fn refusal(
     page: Option<&Page>,
     objects: &[Object],

@@ -1,4 +1,4 @@
-//! `mseal`: places and rights that stay.
+//! `mseal`: final places and rights.
 
 use super::{
     Reference,

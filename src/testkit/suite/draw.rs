@@ -4,7 +4,7 @@ use super::arena::any;
 use crate::addr::PAGE_SIZE;
 use proptest::prelude::*;
 
-/// The numbers of one operation.
+/// The numbers that become one operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draw {
     pub(super) kind: u32,
