@@ -70,7 +70,7 @@ fn map(op: &Op, fd: u64) -> Option<Request> {
     }
 }
 
-/// The same for what is done to a file itself, or between a file and memory.
+/// Returns the request for an operation on a file itself, or between a file and memory.
 fn on_file(op: &Op, fd: u64) -> Option<Request> {
     match *op {
         Op::ReadInto { off, addr, len, .. } => call(libc::SYS_pread64, [fd, addr, len, off, 0, 0]),
@@ -84,7 +84,7 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
             call(libc::SYS_fallocate, [fd, mode as u64, off, len, 0, 0])
         }
         Op::Pwrite { off, byte, .. } => {
-            // The processes are forks of this one: what is static lies where it lies here.
+            // The processes are forks of this one: static data has the address that it has here.
             let from = &raw const BYTES[usize::from(byte)];
             call(libc::SYS_pwrite64, [fd, from as u64, 1, off, 0, 0])
         }

@@ -1,6 +1,7 @@
-//! What a recorded process does: requests from a pipe, one after the other, by system calls and single accesses.
+//! The loop of a recorded process: requests from a pipe, one after the other, by system calls and
+//! single accesses.
 //!
-//! It was forked from a process with threads, so nothing here allocates, locks or unwinds.
+//! The process was forked from one with threads, so nothing here allocates, locks or unwinds.
 #![allow(unsafe_code)]
 #![allow(
     clippy::multiple_unsafe_ops_per_block,
@@ -16,13 +17,13 @@ use std::{
     ptr,
 };
 
-/// What is asked of a process.
+/// A request to a process.
 pub(super) type Request = [u64; 8];
-/// What it answers: kind and value.
+/// The answer to a request: kind and value.
 pub(super) type Answer = [u64; 2];
 
-/// Kinds of requests, the first word: the system call of number and arguments; load from an address; store a byte there;
-/// fork as a process; exit.
+/// Kinds of requests, the first word: the system call of number and arguments; load from an
+/// address; store a byte there; fork as a process; exit.
 pub(super) const CALL: u64 = 0;
 pub(super) const LOAD: u64 = 1;
 pub(super) const STORE: u64 = 2;
@@ -113,7 +114,7 @@ fn live(start: &Start<'_>) -> ! {
     }
 }
 
-/// Greets, then does what is asked.
+/// Greets, then serves requests.
 fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
     let (mut read, mut write) = ends[process];
     tell(write, [RETURNED, greeting]);
@@ -174,12 +175,13 @@ fn outcome(result: i64) -> Answer {
     [FAILED, errno as u64]
 }
 
-/// What a register holds while an access may fault, so that no other fault is taken for one.
+/// The value of a register while an access may fault, so that the handler recognises the fault.
 const EXPECTED: u64 = 0x656d_6d75_6d6d_7521;
 
 fn load(addr: u64) -> Answer {
     let mut got: u64 = 0;
-    // SAFETY: reads one byte, whatever it is; a fault goes on at the label, with the signal in the second byte.
+    // SAFETY: reads one byte, whatever it is; a fault goes on at the label, with the signal in the
+    // second byte.
     unsafe {
         asm!(
             "lea rdx, [rip + 2f]",

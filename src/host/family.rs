@@ -32,7 +32,7 @@ pub(super) struct Family {
     answer: Vec<PipeReader>,
     living: BTreeMap<u32, Process>,
     first: i32,
-    /// Whether process 0 holds a virtual machine.
+    /// True if process 0 holds a virtual machine.
     pub(super) has_vm: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What processes look like from outside: `/proc/PID/maps` and `/proc/PID/pagemap`, in the arena.
+//! The state of processes, from outside: `/proc/PID/maps` and `/proc/PID/pagemap`, in the arena.
 
 use super::ARENA;
 use crate::{
@@ -48,7 +48,7 @@ const FILE: u64 = 1 << 61;
 const GUARD: u64 = 1 << 58;
 const FRAME: u64 = (1 << 55) - 1;
 
-/// One page with an entry: its number, what it is, its frame.
+/// One page with an entry: its number, its kind, its frame.
 pub(super) type Entry = (u64, Kind, Option<Pfn>);
 
 /// The frame of a present page; none: not present, or not shown to us.

@@ -1,8 +1,9 @@
-//! Recording scripts on the kernel that this program runs on (Linux on x86-64).
+//! Recording of scripts on the kernel of this machine (Linux on x86-64).
 //!
-//! A [`Plan`] is what processes shall do; [`record`] has real processes do it and returns a [`Script`] with what the kernel
-//! did after each step, in the format of the recorded scripts. [`replay_parts`](crate::replay::replay_parts) runs it on this
-//! library and compares; anyone with an address space of their own can compare it in the same way.
+//! A [`Plan`] lists operations of processes. [`record`] executes them with real processes and
+//! returns a [`Script`] with the kernel's reaction to each step, in the format of the recorded
+//! scripts. [`replay_parts`](crate::replay::replay_parts) runs that script on this library and
+//! compares; another address space can be compared in the same way.
 //!
 //! ```no_run
 //! use emmu::{host::{Plan, record}, replay::{Op, Report, replay_parts}};
@@ -23,22 +24,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A script that is there already, such as one that `testkit::Suite` saved, is a plan too:
+//! An existing script, such as one that `testkit::Suite` saved, is a plan too:
 //! `Plan::from(&script)`.
 //!
-//! Files of kind `disk` lie where temporary files do (`TMPDIR`), which must be an ext4 with blocks of a page.
+//! Files of kind `disk` are on the file system of temporary files (`TMPDIR`), which must be ext4
+//! with blocks of a page.
 //!
-//! What can be seen depends on rights, and [`Recording::parts`] says what was: outcomes always and, with them, the contents
-//! that loads returned; layouts always; page tables where `/proc/PID/pagemap` shows frames (`CAP_SYS_ADMIN`); windows where
-//! `/dev/kvm` and tracefs can be used: process 0 then holds a virtual machine, so that a real MMU notifier is registered,
-//! and the tracepoint `kvm_unmap_hva_range` tells what it is told. The kernel's rules are compared only where they are those
-//! that this library follows: on another release than 6.18, only outcomes are.
+//! The visible parts depend on rights, and [`Recording::parts`] names them: outcomes always, with
+//! the contents that loads returned; layouts always; page tables where `/proc/PID/pagemap` shows
+//! frames (`CAP_SYS_ADMIN`); windows where `/dev/kvm` and tracefs are usable. In that case process
+//! 0 holds a virtual machine, so that a real MMU notifier is registered, and the tracepoint
+//! `kvm_unmap_hva_range` shows its invalidations. A comparison is limited to the rules that this
+//! library follows: on another release than 6.18, only outcomes count.
 //!
-//! # How it runs
+//! # Processes
 //!
-//! The processes are forked from the calling one and do nothing but system calls, loads and stores in the arena, 64 GiB from
-//! 1 TiB on, where no kernel puts anything by itself. A signal of such an access is caught and is its outcome. They end
-//! with the recording, also when the caller dies.
+//! The processes are forks of the calling one and do nothing but system calls, loads and stores in
+//! the arena, 64 GiB from 1 TiB on, where no kernel puts anything by itself. A handler catches the
+//! signal of such an access, which is its outcome. The processes end with the recording, also when
+//! the caller dies.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `record` | plans, and their recording |
+//! | `family`, `executor`, `call` | the processes, their loop, and its requests |
+//! | `look` | the state of the processes, from `/proc` |
+//! | `trace` | the invalidations of a real MMU notifier |
 
 mod call;
 mod executor;
@@ -51,7 +62,7 @@ pub use record::{Plan, Recording, Unavailable, record};
 
 use std::ops::Range;
 
-/// The addresses that a plan may use; what lies outside is not recorded.
+/// The addresses of a plan; a recording does not include others.
 pub const ARENA: Range<u64> = 0x100_0000_0000..0x110_0000_0000;
 
 /// The most processes of a plan, counting those that have exited.

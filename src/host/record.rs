@@ -1,4 +1,4 @@
-//! Recording: each step of a plan is done, then looked at.
+//! The recording: each step of a plan runs, then the recorder looks at the processes.
 
 use super::{ARENA, MAX_PROCESSES, RELEASE, call::request, family::Family, look, trace::Trace};
 use crate::{
@@ -18,19 +18,20 @@ use std::{
     os::{fd::AsRawFd, unix::fs::FileExt},
 };
 
-/// What processes shall do.
+/// The operations for real processes.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// What the script is called.
+    /// The name of the script.
     pub name: String,
     /// The files there are, by name; filled as in every script.
     pub files: BTreeMap<String, FileSpec>,
-    /// Process and operation. Process 0 is there from the beginning. A step of a process that does not exist is left out.
+    /// Process and operation. Process 0 exists from the beginning. A step of a process that does
+    /// not exist is skipped.
     pub steps: Vec<(u32, Op)>,
 }
 
 impl From<&Script> for Plan {
-    /// The operations of a script, of which the outcomes are not looked at, with the files that they name.
+    /// Returns the operations of a script, without the outcomes, and the files that they name.
     fn from(script: &Script) -> Self {
         let steps: Vec<_> = script
             .steps
@@ -44,17 +45,18 @@ impl From<&Script> for Plan {
     }
 }
 
-/// What the kernel did.
+/// The reaction of the kernel.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// Step by step.
     pub script: Script,
-    /// What of it can be compared with this library.
+    /// The parts that can be compared with this library.
     pub parts: Parts,
 }
 
 /// A plan cannot be recorded here.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unavailable {
     /// A system call or a file of `/proc` failed.
     #[error("recording failed: {0}")]
@@ -62,7 +64,8 @@ pub enum Unavailable {
     /// Pages of another size.
     #[error("pages of {0} bytes, not 4096")]
     PageSize(usize),
-    /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process number too high.
+    /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process
+    /// number too high.
     #[error("step {nth}: {why}")]
     Step {
         /// The step, from 0.
@@ -72,11 +75,11 @@ pub enum Unavailable {
     },
 }
 
-/// Has real processes do what is planned.
+/// Executes a plan with real processes.
 ///
 /// # Errors
 ///
-/// [`Unavailable`].
+/// [`Unavailable`] if a part of the plan or of the host does not allow a recording.
 pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
     let page = rustix::param::page_size();
     if page as u64 != PAGE_SIZE {
@@ -105,13 +108,13 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
     Ok(Recording { script, parts })
 }
 
-/// Whether pages can go to swap: `/proc/swaps` names a device below its title.
+/// Returns true if pages can go to swap: `/proc/swaps` names a device below its title.
 fn has_swap() -> bool {
     let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
     swaps.lines().count() > 1
 }
 
-/// What cannot be done is refused before anything is.
+/// Refuses an impossible plan before its first step.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
     if plan.files.values().any(|f| f.kind == FileKind::Xip) {
@@ -138,8 +141,8 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// A file of the file system that temporary files are on, if that is ext4 with blocks of a page. It has no name any more,
-/// but one behind the last `@` in what `/proc/PID/maps` shows.
+/// Returns a file on the file system of temporary files, if that is ext4 with blocks of a page. The
+/// file has no name any more, but one after the last `@` in `/proc/PID/maps`.
 fn on_disk(name: &str) -> io::Result<File> {
     static NEXT: IdSource = IdSource::starting_at(0);
     let unique = format!("emmu-{}-{}@{name}", std::process::id(), NEXT.next());
@@ -208,7 +211,7 @@ impl Recorder {
         recorder.probe(pid)?;
         Ok(recorder)
     }
-    /// Sees what can be seen: a page is mapped, read, written and unmapped.
+    /// Finds the visible parts: maps, reads, writes and unmaps a page.
     fn probe(&mut self, pid: i32) -> Result<(), Unavailable> {
         let (addr, len) = (ARENA.start, PAGE_SIZE);
         let map = Op::Mmap {

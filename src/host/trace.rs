@@ -1,4 +1,5 @@
-//! What the real MMU notifier is told: the tracepoints of KVM, in an instance of tracefs of our own.
+//! The invalidations of the real MMU notifier: the tracepoints of KVM, in an own instance of
+//! tracefs.
 
 use super::ARENA;
 use crate::replay::{Notice, Notified};
@@ -50,7 +51,7 @@ impl Trace {
         options.read(true).custom_flags(libc::O_NONBLOCK);
         options.open(dir.join("trace_pipe"))
     }
-    /// What was told over the arena since the last call, in order.
+    /// Returns the invalidations over the arena since the last call, in order.
     pub(super) fn take(&mut self) -> io::Result<Vec<Notified>> {
         let mut text = Vec::new();
         match self.pipe.read_to_end(&mut text) {
@@ -65,7 +66,8 @@ impl Trace {
     }
 }
 
-/// Threads of the kernel that look after anybody's memory, at times of their own. What they open is no part of a step.
+/// Threads of the kernel that maintain the memory of any process, at times of their own. Their
+/// windows are no part of a step.
 const CARETAKERS: [&str; 6] = [
     "kdamond",
     "khugepaged",
@@ -99,7 +101,8 @@ impl Drop for Trace {
         if let Ok(null) = File::open("/dev/null") {
             self.pipe = null;
         }
-        // A process that another thread forks has it, too, until it comes to closing what it does not need.
+        // A process that another thread forks has the pipe, too, until it closes its unneeded
+        // descriptors.
         for _ in 0..100 {
             if fs::remove_dir(&self.dir).is_ok() {
                 break;

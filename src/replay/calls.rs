@@ -81,7 +81,7 @@ fn map(cx: &mut CallCx<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outco
         .map_or_else(|e| failed(e.errno()), Outcome::Ret)
 }
 
-/// What is done to a file itself.
+/// Executes an operation on a file itself.
 pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome {
     match *op {
         Op::Ftruncate { len, .. } => done(file.truncate(cx.reborrow(), len), |e| e.errno()),
@@ -108,7 +108,8 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
     }
 }
 
-/// `SYNC_FILE_RANGE_WRITE`; the other two flags only wait for what is under way, and nothing is.
+/// `SYNC_FILE_RANGE_WRITE`; the other two flags only wait for writeback, which is never in progress
+/// here.
 const WRITES: u32 = 2;
 const RANGE_FLAGS: u32 = 7;
 
@@ -132,7 +133,7 @@ fn sync_range(cx: &mut CallCx<'_>, file: &File, (off, len): (u64, u64), flags: u
     )
 }
 
-/// What reading no byte returns in a script.
+/// The result of a read at the end of the file.
 const END_OF_FILE: u64 = 256;
 
 fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {

@@ -1,7 +1,7 @@
-//! Where a step went another way than Linux: the first of outcome, windows, layout, pages.
+//! The first difference of a step from Linux: of outcome, windows, layout, pages, in this order.
 //!
-//! A recording names only what changed; [`Expected`] keeps what it said last, and every process is compared
-//! after every step.
+//! A recording names only changes; [`Expected`] keeps the last state, and a replay compares every
+//! process after every step.
 
 use super::{
     pages::{Entry, PageTables, Run},
@@ -11,12 +11,12 @@ use bitflags::bitflags;
 use std::collections::BTreeMap;
 
 bitflags! {
-    /// What of a step is compared.
+    /// The compared parts of a step.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Parts: u8 {
         /// Return values, bytes that were loaded, errnos, signals.
         const OUTCOMES = 1;
-        /// What the external MMU was told.
+        /// Invalidations that the external MMU received.
         const WINDOWS = 1 << 1;
         /// VMAs.
         const LAYOUTS = 1 << 2;
@@ -27,12 +27,12 @@ bitflags! {
     }
 }
 
-/// What a step came to in this library.
+/// The state of this library after a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// How the operation ended.
+    /// The outcome of the operation.
     pub outcome: Outcome,
-    /// What the external MMU of process 0 was told.
+    /// Invalidations that the external MMU of process 0 received.
     pub notified: Vec<Notified>,
     /// The VMAs of every process.
     pub layouts: BTreeMap<u32, Vec<MapsRow>>,
@@ -42,12 +42,12 @@ pub struct Observed {
     pub vm_flags: BTreeMap<u32, Vec<String>>,
 }
 
-/// Two things that should have been equal.
+/// Two values that should be equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sides<T> {
-    /// What Linux did.
+    /// The side of Linux.
     pub linux: T,
-    /// What this library did.
+    /// The side of this library.
     pub emmu: T,
 }
 
@@ -60,25 +60,25 @@ impl<T: Clone + PartialEq> Sides<T> {
     }
 }
 
-/// The first difference of a step, or why it could not be run.
+/// The first difference of a step, or the panic that ended it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// Return value, errno or signal.
     Outcome(Sides<Outcome>),
-    /// What the external MMU was told.
+    /// Invalidations that the external MMU received.
     Windows(Sides<Vec<Notified>>),
     /// The VMAs of a process.
     Layout {
         /// The lowest process that differs.
         process: u32,
-        /// Its VMAs.
+        /// The VMAs of that process.
         sides: Sides<Vec<MapsRow>>,
     },
     /// The flags of a process's VMAs.
     VmFlags {
         /// The lowest process that differs.
         process: u32,
-        /// Their letters, VMA by VMA.
+        /// The letters, VMA by VMA.
         sides: Sides<Vec<String>>,
     },
     /// Page tables.
@@ -88,9 +88,9 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// The columns of a summary, in the order of comparison.
+    /// The columns of a summary, in the order of the comparison.
     pub const CAUSES: [&'static str; 5] = ["outcome", "windows", "layout", "pages", "panic"];
-    /// Which of [`CAUSES`](Self::CAUSES) this is.
+    /// Returns the index of this cause in [`CAUSES`](Self::CAUSES).
     pub fn cause(&self) -> usize {
         match self {
             Self::Outcome(_) => 0,
@@ -102,7 +102,7 @@ impl Difference {
     }
 }
 
-/// What Linux's processes look like after the steps so far.
+/// The state of Linux's processes after the steps so far.
 #[derive(Debug)]
 pub struct Expected<'s> {
     parts: Parts,
@@ -118,7 +118,7 @@ impl Default for Expected<'_> {
 }
 
 impl<'s> Expected<'s> {
-    /// Nothing yet; of all that comes, only these parts will be compared.
+    /// Returns the state before the first step; later comparisons are of these parts only.
     pub fn only(parts: Parts) -> Self {
         Self {
             parts,
@@ -127,7 +127,7 @@ impl<'s> Expected<'s> {
             vm_flags: BTreeMap::new(),
         }
     }
-    /// Goes on by one step.
+    /// Advances by one step.
     pub fn advance(&mut self, step: &'s Step) {
         for (&process, layout) in &step.layouts {
             self.layouts.insert(process, layout);
@@ -140,34 +140,35 @@ impl<'s> Expected<'s> {
         }
     }
 
-    /// Whether such parts are compared.
+    /// Returns true if this part is compared.
     pub(super) fn compares(&self, part: Parts) -> bool {
         self.parts.contains(part)
     }
-    /// The VMAs of a process.
+    /// Returns the VMAs of a process.
     pub(super) fn rows(&self, process: u32) -> &'s [MapsRow] {
         self.layouts.get(&process).copied().unwrap_or_default()
     }
-    /// The flags of the VMAs of a process, where the script has them.
+    /// Returns the flags of the VMAs of a process, where the script has them.
     pub(super) fn vm_flags(&self, process: u32) -> Option<&'s [String]> {
         self.vm_flags.get(&process).copied()
     }
-    /// The page table of a process.
+    /// Returns the page table of a process.
     pub(super) fn runs(&self, process: u32) -> &'s [Run] {
         self.pages.map_or(&[], |pages| pages.runs(process))
     }
-    /// Whether all pages are of processes that are there.
+    /// Returns true if all pages belong to processes that exist.
     pub(super) fn has_pages_of_none_but<T>(&self, there: &BTreeMap<u32, T>) -> bool {
         let mut listed = self.pages.into_iter().flat_map(PageTables::processes);
         listed.all(|p| there.contains_key(&p) || self.runs(p).is_empty())
     }
-    /// Whether a step ended, and told devices, as `step` did.
+    /// Returns true if outcome and invalidations of a step are those of `step`.
     pub(super) fn went(&self, step: &Step, outcome: &Outcome, notified: &[Notified]) -> bool {
         (!self.compares(Parts::OUTCOMES) || step.outcome == *outcome)
             && (!self.compares(Parts::WINDOWS) || step.notified == notified)
     }
 
-    /// The first way in which `seen` is not what `step`, just advanced over, led to on Linux.
+    /// Returns the first difference of `seen` from Linux's state after `step`, which was the last
+    /// one that [`advance`](Self::advance) took.
     pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
         let compared = |part| self.parts.contains(part).then_some(());
         let outcome = || Sides::unless_equal(&step.outcome, &seen.outcome).map(Difference::Outcome);
@@ -201,7 +202,8 @@ impl<'s> Expected<'s> {
     fn page_tables(&self, seen: &Observed) -> Option<Difference> {
         let nothing = PageTables::default();
         let linux = self.pages.unwrap_or(&nothing);
-        // A process without pages is as good as one that is not listed: those that exist were compared above.
+        // A process without pages equals one that is not listed: the loop above compared those that
+        // exist.
         let processes = || linux.processes().chain(seen.pages.processes());
         processes()
             .any(|p| linux.runs(p) != seen.pages.runs(p))
@@ -214,12 +216,13 @@ impl<'s> Expected<'s> {
     }
 }
 
-/// Pages of a stretch: what fits on a line.
+/// Most pages of a stretch, as many as fit on a line.
 const LONGEST: usize = 16;
 
-/// Pages that differ between two sides, at most so many stretches of neighbours.
+/// Returns the pages that differ between two sides, at most `most` stretches of neighbours.
 ///
-/// Frames are matched as they come, so that one page more or less does not make all later numbers differ.
+/// Frames are matched in order of appearance, so that one page more or less does not shift all
+/// later numbers.
 pub fn differing_pages(sides: &Sides<PageTables>, most: usize) -> Vec<Stretch> {
     let mut processes: Vec<u32> = sides
         .linux
@@ -266,11 +269,11 @@ pub fn differing_pages(sides: &Sides<PageTables>, most: usize) -> Vec<Stretch> {
 /// Neighbouring pages that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Whose.
+    /// The process.
     pub process: u32,
     /// First page.
     pub page: u64,
-    /// What Linux and this library have there.
+    /// The entries of Linux and of this library.
     pub sides: Vec<Sides<Option<Entry>>>,
 }
 
@@ -280,7 +283,7 @@ impl Stretch {
     }
 }
 
-/// Which frame number of one side is which of the other.
+/// The matching between frame numbers of the two sides.
 #[derive(Default)]
 struct Names {
     to_emmu: BTreeMap<u32, u32>,

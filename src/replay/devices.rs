@@ -1,4 +1,4 @@
-//! External MMUs that touch what a recorded process touches, and the bill that they get for it.
+//! External MMUs that access the memory of a recorded process along with it, and the cost of that.
 
 use super::program::{FaultKind, Watch, Who};
 use crate::ctx::CallCx;
@@ -29,11 +29,11 @@ pub enum MmuKind {
     Xpmem,
 }
 
-/// No such kind.
+/// The error of an unknown kind of external MMU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no external MMU is called {0:?}: kvm, gru, xpmem")]
 pub struct NoSuchMmu(
-    /// The name.
+    /// The unknown name.
     pub String,
 );
 
@@ -59,17 +59,17 @@ impl fmt::Display for MmuKind {
     }
 }
 
-/// What the devices of one replay had to pay, and what the oracle saw.
+/// The costs of the devices of one replay, and the findings of the oracle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presented {
     /// For each device its bill.
     pub bills: Vec<(MmuKind, Bill)>,
-    /// What was not coherent; nothing, if all is well.
+    /// Incoherences that the oracle found.
     pub findings: Vec<Finding>,
 }
 
 impl Presented {
-    /// Adds what another replay's devices had to pay.
+    /// Adds the costs and findings of another replay.
     pub fn add(&mut self, other: &Self) {
         for (kind, bill) in &other.bills {
             match self.bills.iter_mut().find(|(k, _)| k == kind) {
@@ -79,7 +79,7 @@ impl Presented {
         }
         self.findings.extend(other.findings.iter().cloned());
     }
-    /// Bills and findings as JSON; times in seconds.
+    /// Returns costs and findings as JSON; times in seconds.
     pub fn to_json(&self) -> Value {
         let bill = |(kind, b): &(MmuKind, Bill)| {
             json!({
@@ -102,7 +102,7 @@ impl Presented {
     }
 }
 
-/// The table, one line a device, and what the oracle says.
+/// The table, one line a device, and the findings of the oracle.
 impl fmt::Display for Presented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -134,18 +134,18 @@ impl fmt::Display for Presented {
     }
 }
 
-/// What one device has come to.
+/// The state of one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Which one.
+    /// The kind of the device.
     pub kind: MmuKind,
-    /// What it had to pay so far.
+    /// The cost so far.
     pub bill: Bill,
-    /// Entries that it has: of its page table, its TLB, its partition.
+    /// The number of its entries: of its page table, its TLB, its partition.
     pub held: usize,
 }
 
-/// Device by device, what it does its accesses with.
+/// The state that each kind of device needs for its accesses.
 enum Device {
     Kvm(Arc<Vm>, Vcpu),
     Gru(Arc<GruSpace>, GruContext),
@@ -228,7 +228,8 @@ impl Device {
             Self::Xpmem(_, attached) => attached.partition().entries(),
         }
     }
-    /// Reads a byte, and writes it back if the program wrote it. What the address space refuses stays untouched.
+    /// Reads a byte, and writes the byte back if the program wrote it. A refused access changes
+    /// nothing.
     fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
         let mut byte = [0];
         let write = access == Access::Write;
@@ -253,7 +254,7 @@ impl Device {
 }
 
 impl Devices {
-    /// Devices of these kinds, attached to nothing yet.
+    /// Returns devices of these kinds, attached to nothing yet.
     pub fn new(kinds: impl IntoIterator<Item = MmuKind>) -> Self {
         Self {
             kinds: kinds.into_iter().collect(),
@@ -262,7 +263,7 @@ impl Devices {
             presented: Presented::default(),
         }
     }
-    /// Attaches them to an address space, watched by an oracle.
+    /// Attaches the devices to an address space, under the watch of an oracle.
     pub fn attach(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         if self.kinds.is_empty() {
             return;
@@ -279,13 +280,14 @@ impl Devices {
             self.devices.push(device);
         }
     }
-    /// Each touches what the process touched.
+    /// Accesses the page that the process accessed, with each device.
     pub fn touch(&self, cx: &mut CallCx<'_>, addr: u64, access: Access) {
         for device in &self.devices {
             device.touch(cx, addr, access);
         }
     }
-    /// What each has paid so far, those of earlier programs of the process included, and holds now.
+    /// Returns the cost of each device so far, earlier programs of the process included, and its
+    /// number of entries now.
     pub fn standing(&self, cx: &mut CallCx<'_>) -> Vec<Standing> {
         let one = |device: &Device| {
             let before = self
@@ -303,7 +305,8 @@ impl Devices {
         };
         self.devices.iter().map(one).collect()
     }
-    /// The windows that have ended since the last call, device by device; the first call begins to keep them.
+    /// Returns the windows that have ended since the last call, device by device; the first call
+    /// begins to keep them.
     pub fn spans(&self) -> Vec<(MmuKind, Vec<Span>)> {
         let one = |device: &Device| (device.kind(), device.meter().take_spans());
         self.devices.iter().map(one).collect()
@@ -314,7 +317,7 @@ impl Devices {
             oracle.audit();
         }
     }
-    /// The address space has ended: nothing may be left of it.
+    /// Checks that nothing is left of the address space, which has ended.
     pub fn detach(&mut self, mm: &Arc<Mm>) {
         if let Some(oracle) = &self.oracle {
             oracle.audit_end(mm);
@@ -330,7 +333,7 @@ impl Devices {
             self.presented.add(&one);
         }
     }
-    /// What they had to pay, and what was not coherent.
+    /// Returns the costs of all devices, and the findings.
     pub fn presented(mut self) -> Presented {
         if let Some(oracle) = &self.oracle {
             self.presented.findings.extend(oracle.take());

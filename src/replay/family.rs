@@ -1,17 +1,17 @@
-//! The processes of a script, and what each operation does to them.
+//! The processes of a script, and the effect of each operation on them.
 
 use super::{
-    agree::{changed, look_alike},
+    background::Background,
     calls::{on_file, system_call},
     came::{failed, touched},
     compare::{Expected, Observed},
+    compare_pages::{changed, look_alike},
     limits::{Limits, beyond},
+    observe::{entry, row, told, vm_flags},
     op::Op,
-    own::Lives,
     pages::{Names, Numbering},
     process,
     script::{Notified, OURS, Outcome, Script, Step},
-    seen::{entry, row, told, vm_flags},
     work::Work,
 };
 use crate::ctx::CallCx;
@@ -25,7 +25,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The processes of a script, by number; process 0 has an external MMU that records what it is told.
+/// The processes of a script, by number; process 0 has an external MMU that records its
+/// invalidations.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
     /// The process that each thread beside the first ones is of.
@@ -34,8 +35,8 @@ pub(super) struct Family {
     merger: Merger,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
-    /// What they do beside it, where that matters.
-    lives: Option<Lives>,
+    /// The background memory of the processes, where reclaim can reach it.
+    background: Option<Background>,
 }
 
 impl Family {
@@ -52,16 +53,16 @@ impl Family {
         let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
         let has_pressure = script.steps.iter().any(|s| matches!(s.op, Op::Reclaim {}));
-        let lives = (recorded && has_pressure).then(|| Lives::begin(cx, machine, &mm));
-        let lives = match lives.transpose() {
-            Ok(lives) => lives,
+        let background = (recorded && has_pressure).then(|| Background::begin(cx, machine, &mm));
+        let background = match background.transpose() {
+            Ok(background) => background,
             Err(why) => {
                 mm.exit(cx);
                 return Err(why);
             }
         };
         Ok(Self {
-            lives,
+            background,
             processes: BTreeMap::from([(0, mm)]),
             threads: BTreeMap::new(),
             recorder,
@@ -82,7 +83,7 @@ impl Family {
         if forks && self.processes.len() >= limits.processes {
             return Some(beyond(limits.processes, "processes"));
         }
-        // What failed did not get that far.
+        // An operation that failed did no such work.
         let mm = self.processes.get(&step.actor)?;
         if !matches!(step.outcome, Outcome::Ret(_)) {
             return None;
@@ -102,19 +103,19 @@ impl Family {
     pub(super) fn living(&self) -> Vec<u32> {
         self.processes.keys().copied().collect()
     }
-    /// What process 0 was told so far is not asked for.
+    /// Drops the invalidations that process 0 received so far.
     pub(super) fn forget_told(&self) {
         let _told = self.recorder.take();
     }
     /// Lets process `actor` do `op`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.threads.get(&actor).copied().unwrap_or(actor);
-        if let Some(lives) = &self.lives {
-            lives.before(cx, &self.processes, actor, op);
+        if let Some(background) = &self.background {
+            background.before(cx, &self.processes, actor, op);
         }
         let outcome = self.operate(cx, actor, op);
-        if let Some(lives) = &mut self.lives {
-            lives.after(cx, &self.processes, (actor, op), &outcome);
+        if let Some(background) = &mut self.background {
+            background.after(cx, &self.processes, (actor, op), &outcome);
         }
         outcome
     }
@@ -169,7 +170,7 @@ impl Family {
         }
     }
 
-    /// What no process does.
+    /// Executes an operation of the kernel, not of a process.
     fn by_the_kernel(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
         match *op {
@@ -196,13 +197,14 @@ impl Family {
             .expect("the parser knows the files of the header only")
     }
 
-    /// What process 0 was told since this was asked last.
+    /// Returns the invalidations that process 0 received since the last call.
     pub(super) fn notified(&self) -> Vec<Notified> {
         let here = |t: &&Recorded| self.arena.overlaps(t.range());
         self.recorder.take().iter().filter(here).map(told).collect()
     }
 
-    /// Whether the processes look as expected; in the end their VMAs are all looked at.
+    /// Returns true if the processes are in the expected state; at the end of a script the
+    /// comparison includes all VMAs.
     pub(super) fn looks_as(
         &self,
         cx: &mut CallCx<'_>,
@@ -215,7 +217,7 @@ impl Family {
         })
     }
 
-    /// What the processes look like now.
+    /// Returns the current state of the processes.
     pub(super) fn observe(
         &self,
         cx: &mut CallCx<'_>,

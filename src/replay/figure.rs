@@ -1,8 +1,9 @@
-//! The bill of a replayed program, drawn over the time of the recording.
+//! The costs of a replayed program, drawn over the time of the recording.
 //!
-//! One panel a quantity, all over the same time, counted up from the beginning; one line a device, told apart by colour
-//! (Okabe and Ito's, which colour-blind readers can tell apart) and by dashes, so that lines that coincide are seen, and
-//! print in black. Thin grey lines are forks.
+//! Each quantity has a panel, and all panels have one time axis, from the beginning of the
+//! recording. Each device has a line. Colours (of Okabe and Ito, distinct for colour-blind readers)
+//! and dashes tell lines apart, so that coinciding lines stay visible, also in black print. Thin
+//! grey lines are forks.
 
 use super::{
     devices::MmuKind,
@@ -17,13 +18,14 @@ use plotters::{
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// Why there is no figure.
+/// The reason for a missing figure.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum FigureError {
-    /// No device was attached, or nothing happened to it.
+    /// No device was attached, or no device had an event.
     #[error("no external MMU was attached: there is no bill to draw (--mmu)")]
     Nothing,
-    /// The drawing library could not.
+    /// The drawing library failed.
     #[error("the figure cannot be drawn: {0}")]
     Drawing(String),
 }
@@ -32,7 +34,7 @@ const WIDTH: u32 = 860;
 const HEAD: u32 = 64;
 const PANEL: u32 = 128;
 const FOOT: u32 = 30;
-/// Points of a line; more cannot be seen.
+/// Most points of a line; more are invisible.
 const POINTS: f64 = 800.0;
 const FONT: &str = "Helvetica, Arial, sans-serif";
 const GREY: RGBColor = RGBColor(140, 140, 140);
@@ -41,7 +43,7 @@ type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64
 type Area<'b> = DrawingArea<SVGBackend<'b>, Shift>;
 type Line = Vec<(f64, Bill)>;
 
-/// What a panel shows.
+/// The quantity of a panel.
 struct Quantity {
     name: &'static str,
     of: fn(&Bill) -> f64,
@@ -88,11 +90,11 @@ fn label(kind: MmuKind) -> &'static str {
     }
 }
 
-/// The figure of one recording as SVG, with `title` above.
+/// Returns the figure of one recording as SVG, with `title` above.
 ///
 /// # Errors
 ///
-/// [`FigureError`].
+/// [`FigureError`] without devices, or if the drawing library fails.
 pub fn svg(title: &str, moments: &[Moment]) -> Result<String, FigureError> {
     let data = Data::new(moments)?;
     let panels = u32::try_from(PANELS.len()).expect("few");
@@ -123,7 +125,7 @@ impl Data {
         let mut lines: BTreeMap<MmuKind, Line> = BTreeMap::new();
         let mut now = 0.0_f64;
         for moment in moments {
-            // What was reordered was reordered by less than can be seen.
+            // Events are out of order by less than the figure can show.
             now = now.max(seconds(moment.who.at));
             for standing in &moment.standings {
                 let line = lines.entry(standing.kind).or_default();
@@ -287,7 +289,7 @@ fn lines(chart: &mut Chart<'_, '_>, quantity: &Quantity, data: &Data, top: f64) 
     Ok(())
 }
 
-/// A number as short as an axis wants it: 1500 as 1.5k.
+/// Formats a number for an axis: 1500 as 1.5k.
 fn short(value: f64) -> String {
     let (scaled, unit) = match value.abs() {
         v if v >= 1e6 => (value / 1e6, "M"),

@@ -1,5 +1,5 @@
-//! What a script stands on beside its files: its number or name, other ways in which files are open, and what was mapped
-//! before its first step.
+//! The world of a script besides its files: number or name, other open modes of files, and the
+//! mappings before the first step.
 
 use crate::ctx::CallCx;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The number of a script in its family, or the name that it has instead.
+/// The number of a script in its family, or its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Seed {
@@ -21,7 +21,7 @@ pub enum Seed {
 }
 
 impl Seed {
-    /// The number; 0 where there is a name instead.
+    /// Returns the number; 0 for a name.
     pub fn number(&self) -> u64 {
         match *self {
             Self::Number(number) => number,
@@ -45,16 +45,16 @@ impl fmt::Display for Seed {
     }
 }
 
-/// How a file of a script is open once more.
+/// The mode in which a file is open once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpenMode {
-    /// For reading.
+    /// Read only.
     #[serde(rename = "ro")]
     ReadOnly,
-    /// For writing.
+    /// Write only.
     #[serde(rename = "wo")]
     WriteOnly,
-    /// For both.
+    /// Read and write.
     #[serde(rename = "rw")]
     ReadWrite,
 }
@@ -69,19 +69,19 @@ impl From<OpenMode> for FileMode {
     }
 }
 
-/// The most mappings that a script may begin with.
+/// Most mappings of process 0 before the first step.
 const MOST: usize = 1024;
-/// The most bytes of heap that a script may begin with: each page of it may be touched.
+/// Most bytes of heap before the first step: a script may touch each page of it.
 const MOST_HEAP: u64 = 64 << 20;
 
-/// What process 0 had before the first step, where that matters: what it is, numbers as they are.
+/// The state of process 0 before the first step, where it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Before {
-    /// Start of the heap, the break, and the heap's pages that were there. Empty: there is no heap.
+    /// Start of the heap, the break, and the present pages of the heap. Empty: no heap.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     heap: Vec<u64>,
-    /// Mappings without an address are placed below this.
+    /// The kernel places mappings without an address below this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     mmap_base: Option<u64>,
     /// Start and end of each mapping; the last is the stack.
@@ -127,7 +127,7 @@ impl Before {
             None => Ok(()),
         }
     }
-    /// Makes it so.
+    /// Brings an address space into this state.
     pub(super) fn make(&self, cx: &mut CallCx<'_>, mm: &Mm) {
         if let Some(base) = self.mmap_base {
             mm.set_mmap_base(cx, base)
@@ -135,7 +135,7 @@ impl Before {
         }
         for (nth, &[start, end]) in self.initial.iter().enumerate() {
             let mut flags = VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
-            // What the kernel put beside the program merges with nothing.
+            // Mappings of the kernel next to the program merge with nothing.
             flags |= if nth + 1 == self.initial.len() {
                 VmFlags::GROWSDOWN
             } else {
@@ -149,7 +149,7 @@ impl Before {
                 offset: 0,
             };
             mm.install(cx, &segment).expect("they ascend");
-            // The program runs, so their tables are there.
+            // The program runs, so the tables of these mappings exist.
             mm.load(cx, start).expect("just mapped");
         }
         if let [start, brk, ref pages @ ..] = *self.heap {

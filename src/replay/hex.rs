@@ -1,6 +1,6 @@
 //! Numbers that scripts write in hexadecimal.
 
-use super::words::hex;
+use super::wire_words::hex;
 use serde::{Deserialize, Serialize};
 
 /// A number that scripts write in hexadecimal.

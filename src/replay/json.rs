@@ -1,4 +1,5 @@
-//! JSON objects in which no key stands twice, at no depth: which of two values was meant, nobody could say.
+//! JSON objects without duplicate keys, at any depth: of two values for one key, neither could be
+//! trusted.
 
 use serde::{
     Deserialize, Deserializer,

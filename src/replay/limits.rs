@@ -1,4 +1,4 @@
-//! What an input may cost before it is refused, and the errors that say so.
+//! The limits of an input, and the errors that name them.
 
 use crate::{
     ctx::AlreadyEntered,
@@ -8,7 +8,7 @@ use crate::{
 use std::sync::Arc;
 use thiserror::Error;
 
-/// An input that cannot be read or followed: which file, which line, why.
+/// An input that cannot be read or followed: file, line and reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{file}:{line}: {why}")]
 pub struct InputError {
@@ -16,42 +16,43 @@ pub struct InputError {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// The reason.
     pub why: String,
 }
 
-/// Why a replay came to no result.
+/// The reason for a replay without a result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ReplayError {
-    /// The current thread works on a machine already.
+    /// The current thread is on a machine already.
     #[error(transparent)]
     Entered(#[from] AlreadyEntered),
-    /// The input asks for more than the [`Limits`], contradicts itself, or made this library panic.
+    /// The input exceeds the [`Limits`], contradicts itself, or made this library panic.
     #[error(transparent)]
     Input(#[from] InputError),
 }
 
-/// What inputs may cost. Nobody sees the defaults but whoever wants to exhaust the host: a step that needs more is an error
-/// that names the limit.
+/// Limits on the cost of an input. Only an input that would exhaust the host meets the defaults; a
+/// step beyond a limit is an error that names the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all inputs that are read one after the other, decompressed.
+    /// Bytes of all inputs of one reader, decompressed.
     pub input: u64,
-    /// Bytes of all files of a script together, which are filled before it begins.
+    /// Bytes of all files of a script together, filled before the first step.
     pub files: u64,
-    /// Pages of 4 KiB that all processes and files have at a time.
+    /// Pages of 4 KiB of all processes and files at a time.
     pub pages: u32,
-    /// Page-table pages that all processes have at a time.
+    /// Page-table pages of all processes at a time.
     pub tables: u64,
     /// Pages that one step may bring in, guard or lock.
     pub step: u64,
-    /// Processes that live at a time.
+    /// Processes at a time.
     pub processes: usize,
 }
 
 impl Default for Limits {
-    /// 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of addresses with something in their page tables, 4 GiB
-    /// of them at once, 1024 processes.
+    /// Returns the usual limits: 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of
+    /// addresses with something in their page tables, 4 GiB of them in one step, 1024 processes.
     fn default() -> Self {
         Self {
             input: 256 << 20,
@@ -65,8 +66,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A machine that has no more than that. Promises are weighed against `total` pages: what the recorded machine may
-    /// have had.
+    /// Returns a machine with this much memory and no more. The commit limit counts `total` pages,
+    /// the assumed memory of the recorded machine.
     pub(super) fn machine(&self, (total, swap): (u64, u32), rest: MachineConfig) -> Arc<Machine> {
         Machine::new(MachineConfig {
             memory: MemConfig {
@@ -81,7 +82,8 @@ impl Limits {
     }
 }
 
-/// Which limit of a machine was met between two moments; none: it had all that was asked of it.
+/// Returns the limit of the machine that was met since `before`; `None` if every request was
+/// granted.
 pub(super) fn met(machine: &Machine, before: Refused) -> Option<String> {
     let now = machine.mem().refused();
     if now.frames > before.frames {
@@ -92,7 +94,7 @@ pub(super) fn met(machine: &Machine, before: Refused) -> Option<String> {
     (now.tables > before.tables).then(|| beyond(tables, "page tables"))
 }
 
-/// More than so many of those.
+/// Returns the text of an exceeded limit.
 pub(super) fn beyond(most: impl std::fmt::Display, what: &str) -> String {
     format!("more than {most} {what}, which is the limit")
 }

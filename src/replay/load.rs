@@ -1,6 +1,6 @@
-//! Scripts from files, from folders, and the ones that come with the library.
+//! Scripts from files, from folders, and from the library itself.
 //!
-//! Compressed or not, large or broken: reading ends in scripts or in `file:line: why`.
+//! Any input, compressed or not, large or broken, leads to scripts or to `file:line: why`.
 
 use super::{
     limits::{InputError, Limits, beyond},
@@ -9,32 +9,35 @@ use super::{
 use flate2::read::MultiGzDecoder;
 use std::{cmp::Ordering, fs, io::Read, path::Path};
 
-/// Recordings that come with the library: scripts one after the other, each starting with its header.
+/// Recordings that come with the library: scripts one after the other, each starting with its
+/// header.
 static SHIPPED: &[u8] = include_bytes!("../../data/scripts.jsonl.gz");
 
-/// Reads inputs one after the other, within [`Limits`] that hold for all of them together.
+/// A reader of several inputs, with [`Limits`] for all of them together.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     limits: Limits,
-    /// Bytes that may still be read.
+    /// Bytes that the limits still allow.
     left: u64,
 }
 
 impl Inputs {
-    /// Nothing has been read yet.
+    /// Returns a reader with these limits.
     pub fn new(limits: Limits) -> Self {
         let left = limits.input;
         Self { limits, left }
     }
-    /// What holds for them.
+    /// Returns the limits of these inputs.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
-    /// The script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural order of their names.
+    /// Reads the script in a file, or those in a folder (`.jsonl` and `.jsonl.gz`), in natural
+    /// order of their names.
     ///
     /// # Errors
     ///
-    /// The first script that cannot be read; a folder without any; more bytes than may be read.
+    /// The first script that cannot be read; a folder without any; more bytes than the limits
+    /// allow.
     pub fn scripts(&mut self, path: &Path) -> Result<Vec<Script>, ScriptError> {
         if !path.is_dir() {
             return Ok(vec![self.script(path)?]);
@@ -62,7 +65,7 @@ impl Inputs {
         script.check_files(&self.limits)?;
         Ok(script)
     }
-    /// What is in a file, decompressed.
+    /// Returns the contents of a file, decompressed.
     pub(super) fn file(&mut self, path: &Path) -> Result<Vec<u8>, InputError> {
         let name = path.display().to_string();
         let file = fs::File::open(path).map_err(|e| unread(&name, &e))?;
@@ -73,7 +76,7 @@ impl Inputs {
         read.map_err(|e| unread(&name, &e))?;
         self.bytes(&name, bytes)
     }
-    /// Bytes that were read, decompressed.
+    /// Returns the bytes of an input, decompressed.
     pub(super) fn bytes(&mut self, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, InputError> {
         self.has_room_for(name, &bytes)?;
         let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -109,7 +112,7 @@ pub(super) fn unread(name: &str, why: &std::io::Error) -> InputError {
     at(name, format!("cannot be read: {why}"))
 }
 
-/// The scripts that come with the library, in natural order of their names.
+/// Returns the scripts that come with the library, in natural order of their names.
 ///
 /// # Errors
 ///
@@ -145,20 +148,22 @@ fn split(archive: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The script in a file, or those in a folder, within the [`Limits`] that are usual ([`Inputs::scripts`]).
+/// Reads the script in a file, or those in a folder, within the usual [`Limits`]
+/// ([`Inputs::scripts`]).
 ///
 /// # Errors
 ///
-/// As there.
+/// As [`Inputs::scripts`].
 pub fn load(path: &Path) -> Result<Vec<Script>, ScriptError> {
     Inputs::new(Limits::default()).scripts(path)
 }
 
-/// A script from the contents of a file, compressed with gzip or not, within the usual [`Limits`].
+/// Reads a script from the contents of a file, compressed with gzip or not, within the usual
+/// [`Limits`].
 ///
 /// # Errors
 ///
-/// The first line that is not what it should be.
+/// The first line that is wrong.
 pub fn read(name: &str, bytes: &[u8]) -> Result<Script, ScriptError> {
     let limits = Limits::default();
     let bytes = Inputs::new(limits).bytes(name, bytes.to_vec())?;
@@ -167,7 +172,7 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Script, ScriptError> {
     Ok(script)
 }
 
-/// Compares names with the numbers in them taken as numbers: `dense-2` before `dense-10`.
+/// Compares names in natural order, digits as numbers: `dense-2` before `dense-10`.
 pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut a_parts, mut b_parts) = (parts(a), parts(b));
     loop {
@@ -187,7 +192,7 @@ pub fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Stretches of digits and of anything else, with whether they are digits.
+/// Splits a text into stretches of digits and of other characters; the flag is true for digits.
 fn parts(text: &str) -> impl Iterator<Item = (bool, &str)> {
     let digit = |c: &char| c.is_ascii_digit();
     let mut rest = text;

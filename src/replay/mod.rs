@@ -1,9 +1,9 @@
-//! Recorded scripts of real memory operations, run and compared step by step with what Linux did.
+//! Recorded scripts of real memory operations, run and compared with Linux step by step.
 //!
-//! A script is a file of JSON lines: a header, then one operation a line with its outcome, the notices that a real MMU
-//! notifier got, the VMAs and the page tables (`data/README.md` has the format). [`load`] or [`shipped`]
-//! reads scripts, [`replay`] runs one on a machine of its own up to the first difference, [`Summary`] counts,
-//! [`Report`] shows a difference.
+//! A script is a file of JSON lines: a header, then one operation a line with its outcome, the
+//! notices of a real MMU notifier, the VMAs and the page tables (`data/README.md` has the format).
+//! [`load`] or [`shipped`] reads scripts, [`replay`] runs one on a machine of its own up to the
+//! first difference, [`Summary`] counts, [`Report`] shows a difference.
 //!
 //! ```
 //! use emmu::replay::{Report, Summary, replay, shipped};
@@ -18,13 +18,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Page tables are compared up to the names of their frames: Linux and this library agree when some renaming of
-//! frames, the same in all processes, makes their page tables equal.
+//! Page tables are compared up to the names of their frames: Linux and this library agree if one
+//! renaming of frames, for all processes at once, makes their page tables equal.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `script`, `op`, `ground` | a script as types: header, steps, operations, initial state |
+//! | `parse`, `write`, `load` | reading, writing and finding scripts |
+//! | `json`, `wire_words`, `hex` | the words of the format |
+//! | `run` | the replay of a script |
+//! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
+//! | `background` | memory of a recorded process outside of the arena |
+//! | `came` | results of the library as outcomes of scripts |
+//! | `limits`, `work` | the limits of an input, and the cost of a step |
+//! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
+//! | `report`, `summary` | a difference in readable form, and the counts of many scripts |
+//! | `record` | the recording of this library |
+//! | `devices` | external MMUs that take part in a replay |
+//! | `timeline`, `trace`, `figure` | the events of a replay, for viewers |
+//! | `program` | recordings of real programs |
+//! | `round_trip` | a test: every operation reads back as written |
 
-mod agree;
+mod background;
 mod calls;
 mod came;
 mod compare;
+mod compare_pages;
 mod devices;
 mod family;
 #[cfg(feature = "svg")]
@@ -35,8 +54,8 @@ mod json;
 mod limits;
 mod load;
 mod objects;
+mod observe;
 mod op;
-mod own;
 mod pages;
 mod parse;
 mod process;
@@ -45,11 +64,10 @@ mod record;
 mod report;
 mod run;
 mod script;
-mod seen;
 mod summary;
 mod timeline;
 mod trace;
-mod words;
+mod wire_words;
 mod work;
 mod write;
 

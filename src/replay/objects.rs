@@ -1,4 +1,4 @@
-//! The files of a script.
+//! The files of a script, made and filled.
 
 use super::{
     limits::met,
@@ -14,7 +14,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The files of a script, filled as its header says. The error says which limit they met, or what they are too large for.
+/// Opens the files of a script, filled as its header says. The error names the limit that a file
+/// exceeds.
 pub(super) fn open(
     cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,

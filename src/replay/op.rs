@@ -2,13 +2,13 @@
 
 use super::{
     hex::Hex,
-    words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
+    wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
 use crate::addr::PAGE_SIZE;
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
 
-/// An operation and its arguments, as the process passed them: nothing here has been checked to make sense.
+/// An operation and its arguments, as the process passed them: no argument has been checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -119,9 +119,10 @@ pub enum Op {
     Fsync { file: String },
     /// The kernel reclaims every page that these processes own.
     Reclaim {},
-    /// So many frames are freed, if that can be done. Of this library's own scripts, as what follows: no kernel can be asked.
+    /// The kernel frees so many frames, if possible. Only scripts of this library have this
+    /// operation and the following ones: no kernel offers them.
     ///
-    /// In a script they are `frames`: the key `pages` of a line has the page tables.
+    /// In a script the number is `frames`: the key `pages` of a line has the page tables.
     Shrink {
         #[serde(rename = "frames")]
         pages: u64,
@@ -131,7 +132,8 @@ pub enum Op {
         #[serde(with = "hex")]
         addr: u64,
     },
-    /// Private pages of all processes come to share the frame of the first of them, where they are equal to it.
+    /// Private pages of all processes come to share the frame of the first page that they are equal
+    /// to.
     Merge {},
     /// `brk`.
     Brk {
@@ -222,14 +224,14 @@ pub enum Op {
         advice: Advice,
         flags: u32,
     },
-    /// The same of the process itself.
+    /// `process_madvise` of the process itself.
     SelfProcessMadvise {
         iov: Vec<(Hex, u64)>,
         #[serde(with = "advice")]
         advice: Advice,
     },
-    /// Equal pages of memory that is to be merged are (mode 1: four scans of `ksmd`), or all merged memory is unmerged
-    /// (mode 2).
+    /// `ksmd` merges equal pages of mergeable memory (mode 1: four scans), or unmerges all merged
+    /// memory (mode 2).
     Ksm {
         #[serde(default = "scans")]
         mode: u8,
@@ -243,7 +245,8 @@ pub enum Op {
     },
     /// A thread begins, which is known by this number; it has the memory of the process.
     Thread { thread: u32 },
-    /// These pages, each named by a process and an address, move to other frames, one after the other.
+    /// These pages, each named by a process and an address, move to other frames, one after the
+    /// other.
     MigrateMany { moves: Vec<(u32, Hex)> },
 }
 
@@ -256,7 +259,7 @@ fn scans() -> u8 {
     1
 }
 
-/// What a resource limit limits.
+/// The resource of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resource {
@@ -279,12 +282,12 @@ pub(super) const GET_MERGE: u32 = 68;
 const MOST_BITS: u64 = 64;
 
 impl Op {
-    /// `msync` with `MS_SYNC`.
+    /// Returns an `msync` with `MS_SYNC`.
     pub fn msync(addr: u64, len: u64) -> Self {
         let flags = MsyncFlags::SYNC;
         Self::Msync { addr, len, flags }
     }
-    /// The process beside the acting one that takes part.
+    /// Returns the other processes that take part.
     pub(super) fn targets(&self) -> impl Iterator<Item = u32> {
         let (target, moves): (_, &[_]) = match self {
             Self::PvmRead { target, .. }
@@ -295,7 +298,7 @@ impl Op {
         };
         target.into_iter().chain(moves.iter().map(|m| m.0))
     }
-    /// Why no script can have it, if none can.
+    /// Returns the reason if no script can have this operation.
     pub(super) fn refused(&self) -> Option<String> {
         match *self {
             Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
@@ -313,7 +316,7 @@ impl Op {
             _ => None,
         }
     }
-    /// The file that the operation names.
+    /// Returns the file that the operation names.
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Mmap { file, .. } => file.as_deref(),
@@ -328,7 +331,7 @@ impl Op {
             _ => None,
         }
     }
-    /// Whether success returns an address, which scripts write in hexadecimal.
+    /// Returns true if success returns an address, which scripts write in hexadecimal.
     pub(super) fn returns_address(&self) -> bool {
         matches!(
             self,

@@ -1,9 +1,10 @@
-//! What page tables hold, in a form that is equal exactly when two sets of page tables are the same up to the names
-//! of their frames.
+//! Page tables in a normal form: two sets of page tables are equal up to the names of their frames
+//! if and only if their normal forms are equal.
 //!
-//! Frames are numbered in order of first sight, processes ascending, addresses ascending, over all processes at once: so
-//! a page that two processes share has one number in both. Neighbouring pages are kept as runs, as long as
-//! possible; comparing is comparing runs, and a huge page costs no more than a small one.
+//! Frames are numbered in order of first sight, processes ascending, addresses ascending, over all
+//! processes at once, so a page that two processes share has one number in both. Neighbouring pages
+//! form runs of maximal length; a comparison compares runs, and a huge page costs no more than a
+//! small one.
 
 use crate::addr::{PAGE_SIZE, Pfn};
 use std::{
@@ -12,10 +13,11 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// Pages that one line may describe. More than any recording has; keeps a damaged one from filling the memory.
+/// Most pages that one line may describe. No recording has more; the limit keeps a damaged one from
+/// filling the memory.
 pub const MAX_PAGES: u64 = 1 << 22;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Present, anonymous.
@@ -38,11 +40,11 @@ impl Kind {
         ('w', Self::Swap),
         ('g', Self::Guard),
     ];
-    /// The letter of its tokens.
+    /// Returns the letter of its tokens.
     pub fn letter(self) -> char {
         Self::ALL.iter().find(|k| k.1 == self).map_or('?', |k| k.0)
     }
-    /// Whether its tokens carry a frame number.
+    /// Returns true if tokens of this kind carry a frame number.
     pub fn has_frame(self) -> bool {
         matches!(self, Self::Anon | Self::Object)
     }
@@ -51,22 +53,22 @@ impl Kind {
 /// Neighbouring pages of one kind; their frame numbers, if they have any, count up from `frame`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Number of the first page.
+    /// The number of the first page.
     pub page: u64,
-    /// How many pages; at least 1.
+    /// The number of pages; at least 1.
     pub len: u64,
-    /// What they are.
+    /// The kind of the entries.
     pub kind: Kind,
-    /// Number of the first frame; 0 for kinds without.
+    /// The number of the first frame; 0 for kinds without frames.
     pub frame: u32,
 }
 
 impl Run {
-    /// One past the last page.
+    /// Returns the page after the last one.
     pub fn end(&self) -> u64 {
         self.page + self.len
     }
-    /// The entry of page `page`, which lies inside.
+    /// Returns the entry of a page of the run.
     fn entry(&self, page: u64) -> Entry {
         let nth = u32::try_from(page - self.page).unwrap_or(u32::MAX);
         let frame = if self.kind.has_frame() {
@@ -79,7 +81,7 @@ impl Run {
             frame,
         }
     }
-    /// Adds a run behind others, to the last of them if it continues that one.
+    /// Appends a run, or extends the last run if the new one continues it.
     pub(super) fn append(runs: &mut Vec<Self>, run: Self) {
         match runs.last_mut() {
             Some(last) if last.continued_by(&run) => last.len += run.len,
@@ -108,9 +110,9 @@ impl fmt::Display for Run {
 /// One page's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// The kind of the entry.
     pub kind: Kind,
-    /// Its frame's number; 0 for kinds without.
+    /// The number of the frame; 0 for kinds without frames.
     pub frame: u32,
 }
 
@@ -119,15 +121,15 @@ pub struct Entry {
 pub struct PageTables(BTreeMap<u32, Vec<Run>>);
 
 impl PageTables {
-    /// The runs of a process, addresses ascending; none for a process that is not there.
+    /// Returns the runs of a process, addresses ascending; none for a process that does not exist.
     pub fn runs(&self, process: u32) -> &[Run] {
         self.0.get(&process).map_or(&[], Vec::as_slice)
     }
-    /// Every process.
+    /// Returns every process.
     pub fn processes(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.keys().copied()
     }
-    /// Every entry of a process: page number and what it holds.
+    /// Returns every entry of a process, with its page number.
     pub fn entries(&self, process: u32) -> impl Iterator<Item = (u64, Entry)> + '_ {
         let expand = |run: &'_ Run| {
             let run = *run;
@@ -137,21 +139,21 @@ impl PageTables {
     }
 }
 
-/// Gathers the page tables that a script's line describes; every token is checked.
+/// The builder of page tables from a line of a script; it checks every token.
 #[derive(Debug, Default)]
 pub struct Parser {
     tables: PageTables,
-    /// Frame numbers below this have been seen.
+    /// All frame numbers below this one are in use.
     next_frame: u64,
     pages: u64,
 }
 
 impl Parser {
-    /// The processes that follow must ascend.
+    /// Begins a process; numbers must ascend.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// The reason.
     pub fn process(&mut self, process: u32) -> Result<(), String> {
         if self
             .tables
@@ -164,11 +166,11 @@ impl Parser {
         self.tables.0.insert(process, Vec::new());
         Ok(())
     }
-    /// The entries from page `first` on, of the process named last.
+    /// Adds the entries from page `first` on, of the last process.
     ///
     /// # Errors
     ///
-    /// Why the tokens are wrong.
+    /// The reason why the tokens are wrong.
     pub fn list(&mut self, first: u64, tokens: &str) -> Result<(), String> {
         let mut at = first;
         for word in tokens.split_ascii_whitespace() {
@@ -212,13 +214,13 @@ impl Parser {
         Run::append(runs, run);
         Ok(())
     }
-    /// What was gathered.
+    /// Returns the page tables.
     pub fn finish(self) -> PageTables {
         self.tables
     }
 }
 
-/// `a3`, `a3..7`, `z`, `z*4`: kind, first frame, how many.
+/// Parses `a3`, `a3..7`, `z`, `z*4`: kind, first frame, number of pages.
 fn token(word: &str) -> Result<(Kind, u32, u64), String> {
     let bad = || format!("{word:?} is not a page token");
     let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -246,14 +248,14 @@ fn token(word: &str) -> Result<(Kind, u32, u64), String> {
     }
 }
 
-/// Gathers page tables as they are, numbering their frames.
+/// The builder of page tables from entries; it numbers their frames.
 #[derive(Debug, Default)]
 pub struct Numbering {
     tables: PageTables,
     names: Names,
 }
 
-/// Numbers of frames, in the order of first sight.
+/// The numbers of frames, in order of first sight.
 #[derive(Debug, Default)]
 pub(super) struct Names(HashMap<Pfn, u32, BuildHasherDefault<FrameHasher>>);
 
@@ -267,7 +269,8 @@ impl Names {
     }
 }
 
-/// Spreads frame numbers over a table: no stranger chooses them, and all pages of all processes are looked up at each step.
+/// The hasher of frame numbers. No attacker chooses the numbers, and every step looks up all pages
+/// of all processes.
 #[derive(Default)]
 struct FrameHasher(u64);
 
@@ -289,8 +292,8 @@ impl Hasher for FrameHasher {
 }
 
 impl Numbering {
-    /// The entries of a process, addresses ascending; processes come ascending too. A kind without frames
-    /// ignores what it is given.
+    /// Adds the entries of a process, addresses ascending; processes ascend too. Kinds without
+    /// frames ignore the frame.
     pub fn process(
         &mut self,
         process: u32,
@@ -309,7 +312,7 @@ impl Numbering {
         }
         self.tables.0.insert(process, runs);
     }
-    /// What was gathered.
+    /// Returns the page tables.
     pub fn finish(self) -> PageTables {
         self.tables
     }

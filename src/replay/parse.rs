@@ -1,7 +1,7 @@
-//! Reading a script: whatever the bytes, parsing ends in a script or in `file:line: why`.
+//! The parser of scripts: any bytes lead to a script or to `file:line: why`.
 //!
-//! What is accepted is consistent in itself: every process acts between its fork and its exit, every file named
-//! exists, addresses lie in the arena and ascend, frame numbers appear in order.
+//! An accepted script is consistent in itself: every process acts between its fork and its exit,
+//! every named file exists, addresses lie in the arena and ascend, frame numbers appear in order.
 
 use super::{
     hex::Hex,
@@ -9,7 +9,7 @@ use super::{
     op::Op,
     pages::{PageTables, Parser},
     script::{FILELESS, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
-    words::hex_word,
+    wire_words::hex_word,
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
 use serde::Deserialize;
@@ -17,11 +17,11 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Script {
-    /// Reads a script; `name` is what errors and reports call it.
+    /// Reads a script; errors and reports call it `name`.
     ///
     /// # Errors
     ///
-    /// The first line that is not what it should be.
+    /// The first line that is wrong.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, ScriptError> {
         let at = |line, why| ScriptError {
             file: name.into(),
@@ -68,7 +68,7 @@ fn header(text: &str) -> Result<Header, String> {
     Ok(header)
 }
 
-/// Recordings have what `mprotect` reaches over as a number beside the rights; here it is part of their word.
+/// Moves the `grows` number of a recorded `mprotect` into the word of its rights.
 fn with_growth(keys: &mut Map<String, Value>) -> Result<(), String> {
     let Some(bits) = keys.remove("grows") else {
         return Ok(());
@@ -131,14 +131,14 @@ fn notified(list: Value) -> Result<Vec<Notified>, String> {
     list.into_iter().map(one).collect()
 }
 
-/// Where the last page of the largest file begins.
+/// The beginning of the last page of the largest file.
 const MOST_OFFSET: u64 = i64::MAX as u64 - (PAGE_SIZE - 1);
 
-/// What the lines so far say of the processes.
+/// The state of the processes after the lines so far.
 struct World<'h> {
     header: &'h Header,
     live: BTreeSet<u32>,
-    /// Threads beside the first of each process.
+    /// Threads besides the first one of each process.
     threads: BTreeSet<u32>,
 }
 
@@ -181,7 +181,7 @@ impl World<'_> {
         })
     }
 
-    /// Follows the processes and checks the names used.
+    /// Applies an operation to the processes, and checks the names that it uses.
     fn happen(&mut self, actor: u32, op: &Op, outcome: &Outcome) -> Result<(), String> {
         if !self.live.contains(&actor) && !self.threads.contains(&actor) {
             return Err(format!("process {actor} does not exist"));

@@ -1,4 +1,4 @@
-//! What processes of a script do to their limits, with files' bytes, and to one another.
+//! Operations of processes on their limits, on bytes of files, and on one another.
 
 use super::{
     came::failed,
@@ -98,7 +98,7 @@ pub(super) fn migrate(cx: &mut CallCx<'_>, processes: &Processes, moves: &[(u32,
     Outcome::Ret(moved)
 }
 
-/// Merges what can be merged; how many frames that freed.
+/// Merges equal pages and returns the number of freed frames.
 pub(super) fn merge(cx: &mut CallCx<'_>, processes: &Processes, arena: VpnRange) -> Outcome {
     let mut pages = Vec::new();
     for mm in processes.values() {
@@ -130,7 +130,7 @@ pub(super) fn merging(
     Outcome::Ret(0)
 }
 
-/// What one process does to the memory of another.
+/// Executes an operation of one process on the memory of another.
 pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outcome {
     let copied = |copied: Result<usize, crate::error::CopyError>| match copied {
         Ok(bytes) => Outcome::Ret(bytes as u64),
@@ -154,7 +154,7 @@ pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Out
             flags,
             ..
         } => {
-            // What is somebody else's can be advised of little (`process_madvise_remote_valid`).
+            // Another process's memory takes only some advice (`process_madvise_remote_valid`).
             let harmless = matches!(
                 advice,
                 Advice::Cold | Advice::PageOut | Advice::WillNeed | Advice::Collapse

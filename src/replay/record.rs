@@ -1,4 +1,5 @@
-//! Writing down what this library does with operations that nobody recorded, in the format of the recordings.
+//! The recording of this library: operations without a recorded outcome, executed and written in
+//! the format of the recordings.
 
 use super::{
     family::Family,
@@ -10,33 +11,36 @@ use crate::ctx::CallCx;
 use crate::mm::{Machine, Mm};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Processes by number.
+/// The processes of a script, by number.
 pub type Processes = BTreeMap<u32, Arc<Mm>>;
 
-/// Somebody who is there when operations are done.
+/// An observer of the operations of a recording.
 pub trait Follow {
-    /// Process 0 is there, and has nothing.
+    /// Called with process 0, which has no mappings yet.
     fn begin(&mut self, cx: &mut CallCx<'_>, first: &Arc<Mm>);
-    /// Before a step, something may happen that is no part of it. What happens should depend on the step alone, not on how
-    /// many there were before it: then it stays with the step when others are left out.
+    /// Called before a step, for activity outside of the step. The activity should depend on the
+    /// step alone, not on the number of steps before: then it stays with the step in a shorter
+    /// script.
     fn disturb(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op);
-    /// The step is about to be done; what happens here is taken for part of it.
+    /// Called right before the step; activity here counts as a part of the step.
     fn before(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op);
-    /// It was done, and these processes are there now; `false` ends the script here.
+    /// Called after the step with the processes that exist now; `false` ends the script.
     fn after(&mut self, cx: &mut CallCx<'_>, step: &Step, now: &Processes) -> bool;
-    /// Nothing more will be done; the processes exit after this.
+    /// Called after the last step; the processes exit after this.
     fn finish(&mut self, cx: &mut CallCx<'_>, now: &Processes);
 }
 
-/// Given the living processes, who does what next; nothing: it is over.
+/// The source of operations: given the living processes, returns the next process and its
+/// operation, or `None` at the end.
 pub type Next<'n> = dyn FnMut(&[u32]) -> Option<(u32, Op)> + 'n;
 
-/// Does what `next` says, given the living processes, until it says nothing, and writes it down in `script`, whose header
-/// says where. With `look`, windows, VMAs and page tables are written down too, so that a replay compares them.
+/// Executes the operations of `next` and records them in `script`, whose header describes the
+/// world. With `look`, the script also gets windows, VMAs and page tables, which a replay then
+/// compares.
 ///
 /// # Panics
 ///
-/// If the machine has no memory for the files of the script.
+/// Panics if the machine has no memory for the files of the script.
 pub fn record(
     cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
@@ -82,7 +86,7 @@ pub fn record(
     family.end(cx);
 }
 
-/// What the processes look like after a step, as far as it is new.
+/// Writes the changes of the processes in a step.
 fn written(
     cx: &mut CallCx<'_>,
     family: &Family,
@@ -100,7 +104,7 @@ fn written(
     step.pages = Some(seen.pages);
 }
 
-/// A script that has no steps yet.
+/// Returns a script without steps.
 pub fn blank(name: &str, header: Header) -> Script {
     Script {
         name: name.to_owned(),

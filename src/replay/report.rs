@@ -1,4 +1,5 @@
-//! A difference as a person reads it: where, what was done, and the two sides, only as far as they differ.
+//! [`Report`]: a difference in readable form, with its place, the operation, and the two sides as
+//! far as they differ.
 
 use super::{
     compare::{Difference, Sides, Stretch, differing_pages},
@@ -10,10 +11,10 @@ use crate::addr::PAGE_SIZE;
 use serde_json::{Value, json};
 use std::fmt;
 
-/// Lines shown of a side; what lies beyond is counted.
+/// Most lines of a side; the report counts the rest.
 const MOST: usize = 12;
 
-/// The report on one script that went another way than on Linux.
+/// The report on one script that differs from Linux.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'r> {
     script: &'r Replayed,
@@ -21,11 +22,11 @@ pub struct Report<'r> {
 }
 
 impl<'r> Report<'r> {
-    /// None for a script that went as on Linux to its end.
+    /// Returns the report; `None` for a script that went as on Linux to its end.
     pub fn of(script: &'r Replayed) -> Option<Self> {
         script.first.as_ref().map(|first| Self { script, first })
     }
-    /// The same for machines.
+    /// Returns the report as JSON.
     pub fn to_json(&self) -> Value {
         let cause = cause(&self.first.difference);
         let step: Value = serde_json::from_str(&self.first.step).unwrap_or_default();

@@ -259,7 +259,7 @@ fn every_operation_is_read_back_as_it_was_written() {
     }
 }
 
-/// What serde knows of the enum, so that an operation nobody draws here is found.
+/// Serde's list of the variants, so that the test fails for an operation without a draw.
 #[test]
 fn every_operation_there_is_was_drawn() {
     let why = serde_json::from_str::<Op>(r#"{"op":"?"}"#).expect_err("no operation");

@@ -1,4 +1,5 @@
-//! Runs a script: one machine, one family of processes, compared with Linux after every step.
+//! The replay of a script: one machine, one family of processes, compared with Linux after every
+//! step.
 
 use super::{
     compare::{Difference, Expected, Parts},
@@ -22,36 +23,36 @@ use std::{
     sync::Arc,
 };
 
-/// How far a script went as on Linux.
+/// The result of a replay: the progress of a script until its first difference.
 #[derive(Clone, Debug)]
 pub struct Replayed {
-    /// The script's name.
+    /// The name of the script.
     pub name: String,
-    /// The family it belongs to.
+    /// The family of the script.
     pub profile: String,
-    /// Its steps.
+    /// Number of steps of the script.
     pub steps: usize,
-    /// The steps that went as on Linux, up to the first that did not.
+    /// Number of steps that went as on Linux, up to the first that did not.
     pub agreed: usize,
-    /// The first step that went another way; nothing after it was run.
+    /// The first step that differs; later steps did not run.
     pub first: Option<First>,
-    /// What external MMUs had to pay, if any were attached.
+    /// Costs of the external MMUs, if any were attached.
     pub presented: Presented,
 }
 
-/// The step at which a script left Linux's way.
+/// The first step of a script that differs from Linux.
 #[derive(Clone, Debug)]
 pub struct First {
-    /// Its line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// What was done, as JSON.
+    /// The operation, as JSON.
     pub step: String,
-    /// What differed.
+    /// The difference.
     pub difference: Difference,
 }
 
 impl Replayed {
-    /// Whether every step went as on Linux.
+    /// Returns true if every step went as on Linux.
     pub fn is_whole(&self) -> bool {
         self.first.is_none()
     }
@@ -63,25 +64,27 @@ impl Replayed {
 ///
 /// # Errors
 ///
-/// [`ReplayError`]: the current thread works on a machine already, or the script asks for more than the usual [`Limits`].
+/// [`ReplayError`] if the current thread is on a machine already, or if the script exceeds the
+/// usual [`Limits`].
 pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
     replay_with(script, &[])
 }
 
-/// The same with external MMUs on process 0, which touch what it touches. They must make no difference.
+/// Runs a script as [`replay`] does, with external MMUs on process 0 that access the same pages.
+/// The external MMUs must make no difference.
 ///
 /// # Errors
 ///
-/// As above.
+/// As [`replay`].
 pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, ReplayError> {
     replay_within(script, mmus, &Limits::default())
 }
 
-/// The same within other limits.
+/// Runs a script as [`replay_with`] does, within other limits.
 ///
 /// # Errors
 ///
-/// As above.
+/// As [`replay`].
 pub fn replay_within(
     script: &Script,
     mmus: &[MmuKind],
@@ -90,27 +93,29 @@ pub fn replay_within(
     run(script, mmus, How::within(limits))
 }
 
-/// The same without external MMUs, comparing only some parts of each step: those that a recording has.
+/// Runs a script as [`replay`] does, and compares only some parts of each step: those that a
+/// recording has.
 ///
 /// # Errors
 ///
-/// As above.
+/// As [`replay`].
 pub fn replay_parts(script: &Script, parts: Parts) -> Result<Replayed, ReplayError> {
     let how = How::within(&Limits::default());
     run(script, &[], How { parts, ..how })
 }
 
-/// The same without external MMUs, on a machine whose address spaces fork in the way given. It must make no difference.
+/// Runs a script as [`replay`] does, on a machine whose address spaces fork in the given way. The
+/// way must make no difference.
 ///
 /// # Errors
 ///
-/// As above.
+/// As [`replay`].
 pub fn replay_forking(script: &Script, fork: ForkMode) -> Result<Replayed, ReplayError> {
     let how = How::within(&Limits::default());
     run(script, &[], How { fork, ..how })
 }
 
-/// How a script is run.
+/// The settings of a replay.
 struct How {
     parts: Parts,
     fork: ForkMode,
@@ -160,10 +165,10 @@ fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayEr
     })
 }
 
-/// Pages that promises are weighed against, and of swap: what the machine had that the scripts were recorded on.
+/// Pages of the commit limit, and of swap: those of the machine that recorded the scripts.
 const RECORDED: (u64, u32) = (1 << 20, 1 << 17);
 
-/// The first difference; `at` is the step that is under way.
+/// Returns the first difference; `at` is the current step.
 fn steps(
     script: &Script,
     mmus: &[MmuKind],
@@ -210,7 +215,7 @@ fn steps(
     }
 }
 
-/// A script that is under way.
+/// A running script.
 struct Going<'r> {
     machine: &'r Arc<Machine>,
     family: Family,
@@ -221,7 +226,7 @@ struct Going<'r> {
 }
 
 impl<'r> Going<'r> {
-    /// Does a step; what differs then, or which limit it met.
+    /// Executes a step; returns the difference, or the limit that the step met.
     fn step(
         &mut self,
         cx: &mut CallCx<'_>,
@@ -258,7 +263,7 @@ fn refused(script: &Script, line: usize, why: String) -> ReplayError {
     InputError { file, line, why }.into()
 }
 
-/// What process 0 touched, its devices touch.
+/// Accesses the page that process 0 accessed, with each device.
 fn touch(cx: &mut CallCx<'_>, devices: &Devices, actor: u32, op: &Op, outcome: &Outcome) {
     if actor != 0 || !matches!(outcome, Outcome::Ret(_)) {
         return;

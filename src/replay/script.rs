@@ -1,4 +1,4 @@
-//! A recorded script as types: its header, its steps, and what Linux did at each.
+//! A recorded script as types: its header, its steps, and the reaction of Linux to each.
 
 use super::{
     ground::{Before, OpenMode, Seed},
@@ -14,17 +14,17 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, ops::Range};
 
-/// A script could not be read.
+/// A script that could not be read.
 pub type ScriptError = InputError;
 
-/// What a row of a layout is of, where there is no file: these are the names of no file.
+/// Names in the last column of a layout for memory without a file; no file may have them.
 pub(super) const FILELESS: [&str; 3] = ["anon", "zero", "heap"];
 
-/// The kernel in the header of scripts that this library alone has run: no
-/// outcome is recorded in them.
+/// The kernel in the header of scripts that only this library has run: no outcome is recorded in
+/// them.
 pub const OURS: &str = "emmu";
 
-/// The first line of a script: how it was recorded.
+/// The first line of a script: the circumstances of the recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -36,24 +36,25 @@ pub struct Header {
     pub kernel: String,
     /// Bytes in a page.
     pub page: u64,
-    /// First and end address of what was observed; nothing else was ever mapped there.
+    /// First and end address of the observed range; nothing else was ever mapped there.
     arena: [Hex; 2],
-    /// The files there were, by name.
+    /// The files, by name.
     pub files: BTreeMap<String, FileSpec>,
-    /// The other names under which files are open, and how.
+    /// The other names under which files are open, and their modes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub opens: BTreeMap<String, (String, OpenMode)>,
-    /// Pages of swap that the kernel had; none: more than the script needs. A kernel without swap keeps private pages that
-    /// it is advised to put out, and writes files back all the same.
+    /// Pages of swap that the kernel had; `None`: more than the script needs. A kernel without swap
+    /// keeps private pages despite the advice to page them out, but writes files back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<u32>,
-    /// What process 0 began with.
+    /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
 }
 
 impl Header {
-    /// The header of script number `seed` of a family, recorded on that kernel in that arena.
+    /// Returns the header of script number `seed` of a family, recorded on that kernel in that
+    /// arena.
     pub fn new(
         profile: &str,
         seed: u64,
@@ -73,18 +74,18 @@ impl Header {
             before: Box::default(),
         }
     }
-    /// The name of the script that begins with this.
+    /// Returns the name of the script with this header.
     pub fn name(&self) -> String {
         match &self.seed {
             Seed::Number(number) => format!("{}-{number}", self.profile),
             Seed::Name(name) => name.clone(),
         }
     }
-    /// Whether a file is open under that name.
+    /// Returns true if a file is open under that name.
     pub(super) fn has_file(&self, name: &str) -> bool {
         self.files.contains_key(name) || self.opens.contains_key(name)
     }
-    /// The addresses that were observed.
+    /// Returns the observed addresses.
     pub fn arena(&self) -> Range<u64> {
         self.arena[0].0..self.arena[1].0
     }
@@ -114,9 +115,9 @@ impl Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What it was.
+    /// The kind of the file.
     pub kind: FileKind,
 }
 
@@ -128,19 +129,19 @@ pub enum FileKind {
     Memfd,
     /// A file of a disk file system.
     Disk,
-    /// A file on memory, used in place. In no recording.
+    /// A file on memory that executes in place. No recording has one.
     Xip,
 }
 
-/// How an operation ended.
+/// The outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It returned this.
+    /// The operation returned this value.
     Ret(u64),
-    /// It failed with the errno of this name.
+    /// The operation failed with the errno of this name.
     Err(String),
-    /// It raised a signal.
+    /// The operation raised a signal.
     Signal(#[serde(serialize_with = "signal_name")] Signal),
 }
 
@@ -148,22 +149,22 @@ fn signal_name<S: serde::Serializer>(signal: &Signal, s: S) -> Result<S::Ok, S::
     s.collect_str(signal)
 }
 
-/// Something that the external MMU was told.
+/// A kind of notice of the external MMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// An invalidation window opened and closed.
     Unmap,
-    /// Asked whether the range was used, and to forget it (`clear_flush_young`).
+    /// A query and reset of the accessed state (`clear_flush_young`).
     Age,
-    /// Asked whether the range was used (`test_young`).
+    /// A query of the accessed state (`test_young`).
     TestAge,
 }
 
 /// One notice over `[start, end)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notified {
-    /// What.
+    /// The kind of the notice.
     pub notice: Notice,
     /// First byte.
     pub start: u64,
@@ -191,7 +192,7 @@ pub struct MapsRow {
     pub end: u64,
     /// `rw-p`.
     pub perms: String,
-    /// Offset into what is mapped, in bytes; 0 for private anonymous memory.
+    /// Offset into the object, in bytes; 0 for private anonymous memory.
     pub offset: u64,
     /// `anon`, `zero` (shared anonymous memory) or a file's name.
     pub what: String,
@@ -210,29 +211,30 @@ impl fmt::Display for MapsRow {
     }
 }
 
-/// One operation and what Linux did.
+/// One operation and the reaction of Linux.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The line, from 1.
     pub line: usize,
     /// The process that acted.
     pub actor: u32,
-    /// What it did.
+    /// The operation.
     pub op: Op,
-    /// How that ended.
+    /// The outcome of the operation.
     pub outcome: Outcome,
-    /// What the external MMU of process 0 was told, in order.
+    /// The notices of the external MMU of process 0, in order.
     pub notified: Vec<Notified>,
     /// The VMAs of each process that has other ones now.
     pub layouts: BTreeMap<u32, Vec<MapsRow>>,
     /// The page tables of all processes, if any changed.
     pub pages: Option<PageTables>,
-    /// The flags of the VMAs of each process where they changed: the letters of `VmFlags` in `/proc/PID/smaps`, sorted.
+    /// The flags of the VMAs of each process with changes: the letters of `VmFlags` in
+    /// `/proc/PID/smaps`, sorted.
     pub vm_flags: BTreeMap<u32, Vec<String>>,
 }
 
 impl Step {
-    /// The operation as JSON, without what came of it.
+    /// Returns the operation as JSON, without its outcome.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct Line<'a> {
@@ -251,16 +253,16 @@ impl Step {
 /// A whole script.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// The name it was read under.
+    /// The name of the script in errors and reports.
     pub name: String,
-    /// Its first line.
+    /// The first line.
     pub header: Header,
-    /// The others.
+    /// The other lines.
     pub steps: Vec<Step>,
 }
 
 impl Script {
-    /// A replay fills its files.
+    /// Checks that the files of a replay stay within the limits.
     pub(super) fn check_files(&self, limits: &Limits) -> Result<(), ScriptError> {
         let sizes = self.header.files.values().map(|file| file.size);
         let all = sizes.fold(0_u64, u64::saturating_add);

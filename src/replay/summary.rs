@@ -1,4 +1,4 @@
-//! How many steps and scripts went as on Linux, family by family.
+//! [`Summary`]: the numbers of steps and scripts that went as on Linux, family by family.
 
 use super::{
     compare::Difference,
@@ -11,15 +11,15 @@ use std::{collections::BTreeMap, fmt};
 /// The counts over a set of scripts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Scripts.
+    /// Number of scripts.
     pub scripts: usize,
-    /// Their steps.
+    /// Number of their steps.
     pub steps: usize,
-    /// Steps as on Linux, up to each script's first difference.
+    /// Number of steps as on Linux, up to each script's first difference.
     pub agreed: usize,
-    /// Scripts that went as on Linux to their end.
+    /// Number of scripts that went as on Linux to their end.
     pub whole: usize,
-    /// Scripts by cause of the first difference, in the order of [`Difference::CAUSES`].
+    /// Number of scripts by cause of the first difference, in the order of [`Difference::CAUSES`].
     pub causes: [usize; Difference::CAUSES.len()],
 }
 
@@ -36,7 +36,8 @@ impl Tally {
             *count += 1;
         }
     }
-    /// Steps as on Linux in hundredths of a percent, rounded; 100 % only when all are.
+    /// Returns the share of steps as on Linux in hundredths of a percent, rounded; 100 % only if
+    /// all are.
     fn hundredths(&self) -> usize {
         let rounded = (self.agreed * 20_000 + self.steps) / (2 * self.steps).max(1);
         if self.agreed == self.steps {
@@ -61,7 +62,7 @@ impl Tally {
     }
 }
 
-/// The counts of every family and of all.
+/// The counts of every family and of all scripts.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     profiles: BTreeMap<String, Tally>,
@@ -69,7 +70,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts what came of these scripts.
+    /// Counts the results of these scripts.
     pub fn of(scripts: &[Replayed]) -> Self {
         let mut summary = Self::default();
         for script in scripts {
@@ -82,15 +83,15 @@ impl Summary {
         }
         summary
     }
-    /// The counts of a family.
+    /// Returns the counts of a family.
     pub fn profile(&self, name: &str) -> Option<&Tally> {
         self.profiles.get(name)
     }
-    /// The counts of all.
+    /// Returns the counts of all scripts.
     pub fn total(&self) -> &Tally {
         &self.total
     }
-    /// `replayed 40 scripts, 2573 steps: 2573 as Linux (100.00 %)`.
+    /// Returns `replayed 40 scripts, 2573 steps: 2573 as Linux (100.00 %)`.
     pub fn line(&self) -> String {
         let Tally {
             scripts,
@@ -103,7 +104,7 @@ impl Summary {
             self.total.percent()
         )
     }
-    /// All counts, and for each script how far it went and why no further.
+    /// Returns all counts, and for each script its progress and the reason of its end.
     pub fn to_json(&self, scripts: &[Replayed]) -> Value {
         let profiles: BTreeMap<_, _> = self
             .profiles
@@ -124,7 +125,7 @@ impl Summary {
     }
 }
 
-/// The table, one line a family, and below it what is not there yet.
+/// The table, one line a family, and below it the list of missing features.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self

@@ -1,4 +1,4 @@
-//! Parsing refuses what is wrong and says where; comparing finds exactly the first difference.
+//! Parsing refuses wrong lines and names them; comparing finds exactly the first difference.
 
 use super::{
     Difference, Expected, Kind, MapsRow, Numbering, Observed, Outcome, Script, Sides,
@@ -24,7 +24,7 @@ fn spoiled(old: &str, new: &str) -> String {
     }
 }
 
-/// Damage to a step and what is said of it.
+/// Damage to a step, and the words of its error.
 const DAMAGES: &[(&str, &str, &str)] = &[
     (r#""as":0,"#, "", "missing \"as\""),
     (r#""as":0"#, r#""as":-1"#, "\"as\": invalid value"),

@@ -1,4 +1,4 @@
-//! What a replayed program and its devices did, moment by moment.
+//! The events of a replayed program and of its devices, moment by moment.
 
 use super::{
     devices::{Devices, MmuKind, Standing},
@@ -12,51 +12,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One call or fault, and what it came to.
+/// One call or fault, and its effect.
 ///
-/// There are two clocks. The recording's says when the program did it; the replay's, from its beginning on, how long it
-/// and the devices took here.
+/// There are two clocks. The clock of the recording gives the time of the event in the program; the
+/// clock of the replay, which starts with the replay, gives the time that the event and the devices
+/// took here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Who did it, at which time of the recording.
+    /// The acting process and thread, with the time of the recording.
     pub who: Who,
-    /// What it was.
+    /// The event.
     pub what: Followed,
-    /// When it began here.
+    /// The begin, on the clock of the replay.
     pub begin: Duration,
-    /// When it, and the devices' part in it, was over here.
+    /// The end, devices included, on the clock of the replay.
     pub end: Duration,
-    /// Windows that ended in it, device by device.
+    /// Windows that ended in this moment, device by device.
     pub holds: Vec<Hold>,
-    /// Where the devices stand after it; empty while there are none.
+    /// The state of the devices after this moment; empty without devices.
     pub standings: Vec<Standing>,
 }
 
-/// What a moment was.
+/// The kind of a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
     /// A system call, as recorded.
     Call(String),
-    /// A page fault: of what kind, at which address.
+    /// A page fault, with its kind and its address.
     Fault(FaultKind, u64),
     /// A thread's end.
     Ended,
 }
 
-/// A window, as it held one device off; on the replay's clock.
+/// A window of one device, on the clock of the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// The device.
+    /// The kind of the device.
     pub kind: MmuKind,
     /// The pages.
     pub range: VpnRange,
-    /// When the device was told of its beginning.
+    /// The time at which the device heard of the begin.
     pub begin: Duration,
-    /// When it was told of its end.
+    /// The time at which the device heard of the end.
     pub end: Duration,
 }
 
-/// Devices that follow a recorded program's first process, and a record of it.
+/// Devices that follow a recorded program's first process, and the record of its events.
 #[derive(Debug)]
 pub struct Timeline {
     devices: Devices,
@@ -66,7 +67,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Nothing yet.
+    /// Returns an empty timeline of these devices.
     pub fn new(devices: Devices) -> Self {
         Self {
             devices,
@@ -75,7 +76,7 @@ impl Timeline {
             moments: Vec::new(),
         }
     }
-    /// The devices, and everything that happened, in its order.
+    /// Returns the devices, and all moments in order.
     pub fn finish(self) -> (Devices, Vec<Moment>) {
         (self.devices, self.moments)
     }

@@ -1,9 +1,10 @@
 //! A timeline in the trace event format that Perfetto and `chrome://tracing` open.
 //!
-//! Each recorded process is a process with its threads as tracks; calls and faults are slices. Each device is a process
-//! with a track of the windows that held it off, one inside the other where they nest, and counters: the entries that it
-//! holds, and its pages dropped and refaults so far. Times are the replay's, in µs; each slice of the program has its
-//! recorded time, in ns, among its arguments, as text, since JSON's numbers have no room for it.
+//! Each recorded process is a process with its threads as tracks; calls and faults are slices. Each
+//! device is a process with a track of the windows that held it off, nested as the windows nest,
+//! and with counters: its entries, and its dropped pages and refaults so far. Times are the
+//! replay's, in µs. Each slice of the program has its recorded time, in ns, among its arguments, as
+//! text, since JSON's numbers have no room for it.
 
 use super::{
     devices::Standing,
@@ -17,8 +18,8 @@ use std::{collections::BTreeSet, time::Duration};
 /// Numbers of devices as processes: above all that Linux gives out.
 const FIRST_DEVICE: u32 = 1 << 22;
 
-/// The trace of one recording, which `name` is shown as; one JSON object when it is serialised, event by event: there may
-/// be millions.
+/// Returns the trace of one recording, shown as `name`: one JSON object, serialised event by event,
+/// as there may be millions.
 pub fn trace<'m>(name: &'m str, moments: &'m [Moment]) -> impl Serialize + 'm {
     Trace {
         unit: "ns",
@@ -114,7 +115,7 @@ fn window(hold: &Hold) -> Value {
     })
 }
 
-/// The counts that are not what they were.
+/// Returns the counters that have changed.
 fn counters(moment: &Moment, before: &[Standing]) -> Vec<Value> {
     let counts = |s: &Standing| {
         [

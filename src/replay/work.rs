@@ -1,4 +1,5 @@
-//! How many pages a step may bring in, guard or lock, said before it is done: one line can ask for 64 TiB.
+//! The number of pages that a step may bring in, guard or lock, known before the step: one line can
+//! ask for 64 TiB.
 
 use super::{limits::beyond, op::Op};
 use crate::ctx::CallCx;
@@ -15,7 +16,7 @@ pub(super) enum Work {
     Little,
     /// In a mapping of so many bytes that it makes.
     New(u64),
-    /// In what is mapped between these addresses.
+    /// In the mappings between these addresses.
     Mapped(u64, u64),
 }
 

@@ -1,4 +1,4 @@
-//! Writing a script: what is written is read back as the same.
+//! The writer of scripts: a written script reads back as equal.
 
 use super::{
     pages::{PageTables, Run},
@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 impl Script {
-    /// The script in the format that it is read from: its header, then a step a line.
+    /// Returns the script in the format of [`parse`](Script::parse): its header, then a step a
+    /// line.
     pub fn to_jsonl(&self) -> String {
         let header = json!(self.header).to_string();
         let mut lines = vec![header];

@@ -1,4 +1,4 @@
-//! What the kit needs of a device beside its callbacks: a way to use memory through it, and what it says of itself.
+//! [`Device`]: the use of memory through an external MMU, and the declarations of a device.
 
 use super::Broken;
 use crate::ctx::CallCx;
@@ -14,14 +14,15 @@ use thiserror::Error;
 
 /// An access that a device did not make.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Refused {
-    /// The address space refuses it, as it would refuse the process.
+    /// The address space refuses the access, as it would refuse the process.
     #[error("{0}")]
     Fault(#[from] FaultError),
     /// The address space has ended, or the device was taken off its chain.
     #[error("the device is no longer attached")]
     Gone,
-    /// The device has a reason of its own. There is none that the kit takes for good.
+    /// The device has a reason of its own. The kit accepts no such reason.
     #[error("{0}")]
     Other(String),
 }
@@ -35,44 +36,50 @@ impl From<TranslateError> for Refused {
     }
 }
 
-/// Where a device keeps its translations.
+/// The place of a device's translations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holds {
-    /// In a table: what was translated stays translated until a window. The kit looks at 16 pages at once; a table with room
-    /// for fewer, which gives entries up by itself, is a TLB to it.
+    /// In a table: a translation stays until a window drops it. The kit looks at 16 pages at once;
+    /// a table with room for fewer, which evicts entries by itself, counts as a TLB.
     #[default]
     Table,
-    /// In a TLB: the last one is there.
+    /// In a TLB: the last translation is present.
     Tlb,
     /// Nowhere: each access translates anew.
     Nothing,
 }
 
-/// What a device says of itself. The kit asks for no more than that, and for no less.
+/// The declarations of a device. The kit requires the declared behaviour, no more and no less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
-    /// Where translations are. [`ExternalMmu::translations`] must show them.
+    /// The place of the translations. [`ExternalMmu::translations`] must show them.
     pub holds: Holds,
-    /// Whether entries hold references on their frames.
+    /// References that entries hold on their frames.
     pub references: References,
-    /// Its callbacks sleep: it may refuse any window of an atomic context. One that does not sleep refuses none.
+    /// The callbacks sleep, so the device may refuse any window of an atomic context. A device that
+    /// does not sleep refuses none.
     pub sleeps: bool,
-    /// Its answers to aging can be relied on: after an access the page is young. Otherwise they are not looked at.
+    /// The answers to aging are reliable: after an access the page is young. The kit ignores the
+    /// answers of a device that declares `false`.
     pub ages: bool,
-    /// It remembers refusals, as some IOMMUs do: the kit gives rights back and looks whether it notices.
+    /// The device remembers refusals, as some IOMMUs do. The kit then restores rights and checks
+    /// that the device notices.
     pub caches_refusals: bool,
-    /// It looks pages up for writing even to read them, so it cannot read what may not be written.
+    /// The device looks pages up for writing even for a read, so it cannot read a page that it may
+    /// not write.
     ///
-    /// What a device looks up for writing, on the thread of the access, may be more than it writes: private pages are copied
-    /// by it, and the kit knows. Of look-ups on threads of the device's own it does not.
+    /// A look-up for writing on the thread of the access copies a private page, and the kit
+    /// notices. Look-ups on threads of the device itself go unnoticed.
     pub always_writes: bool,
-    /// It follows its address space. Devices that keep pinned pages and say so (RDMA without paging) do not: what they
-    /// read is not compared, only what they use after it was given back.
+    /// The device follows its address space. Devices that keep pinned pages and say so (RDMA
+    /// without paging) do not. The kit does not compare the bytes that such a device reads; only a
+    /// use of returned pages counts against it.
     pub coherent: bool,
 }
 
 impl Default for Declared {
-    /// A table without references that spins, tells no age, and is coherent.
+    /// Returns the declarations of a table without references that spins, answers no aging, and is
+    /// coherent.
     fn default() -> Self {
         Self {
             holds: Holds::Table,
@@ -88,35 +95,40 @@ impl Default for Declared {
 
 /// A device whose memory accesses go through an external MMU.
 ///
-/// Accesses come from several threads. Each must come to an end once the windows in its way have closed: the device
-/// waits, or tries again, by itself.
+/// Accesses come from several threads. Each must come to an end once the windows in its way have
+/// closed: the device waits, or tries again, by itself.
 pub trait Device: Send + Sync {
     /// Reads the byte at `addr` of the address space that the MMU was registered on.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
+    /// [`Refused`] if the device does not make the access.
     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused>;
-    /// Writes it.
+    /// Writes the byte at `addr` of the address space that the MMU was registered on.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
+    /// [`Refused`] if the device does not make the access.
     fn write(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u8) -> Result<(), Refused>;
-    /// What it says of itself.
+    /// Returns the declarations of the device.
     fn declares(&self) -> Declared {
         Declared::default()
     }
-    /// The next acknowledgement that it owes shall go wrong like that, if it is given by somebody who can fail: a remote
-    /// partition, another processor, a wire. Whether it can; a device that acknowledges by itself says no.
+    /// Makes the next acknowledgement that the device owes go wrong, and returns true if that is
+    /// possible.
     ///
-    /// However it goes wrong, the device must end the window, and accesses must go on: by a successor of whoever
-    /// failed, if need be.
+    /// A failure is possible if another party gives the acknowledgement: a remote partition,
+    /// another processor, a wire. A device that acknowledges by itself returns false.
+    ///
+    /// However the acknowledgement fails, the device must end the window, and accesses must go on,
+    /// through a successor of the failed party if need be.
     fn break_acknowledgement(&self, how: Broken) -> bool {
         let _unused = how;
         false
     }
-    /// Asked when no window is open and no access under way: what is still counted, if anything is.
+    /// Returns a description of the counters that are not zero, or `None`.
+    ///
+    /// The kit calls this while no window is open and no access is in progress.
     fn unsettled(&self) -> Option<String> {
         None
     }
@@ -124,13 +136,16 @@ pub trait Device: Send + Sync {
 
 /// A device on the chain of an address space.
 pub struct Attached {
-    /// What accesses memory.
+    /// The device that accesses memory.
     pub device: Arc<dyn Device>,
-    /// What is on the chain.
+    /// The driver on the chain.
     pub mmu: Arc<dyn ExternalMmu>,
-    /// Its place on the chain.
+    /// The registration of the driver on the chain.
     pub registration: Registration,
 }
+
+/// A constructor of a device for an address space.
+pub(super) type Attach = dyn Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync;
 
 impl std::fmt::Debug for Attached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,31 +1,34 @@
-//! Faults that a suite injects: what fails, and in which way.
+//! [`Fault`]: the kinds of operations that a suite can make fail, and the ways to fail.
 
 use std::fmt::{self, Display};
 
-/// What can be made to fail in a script.
+/// A kind of operation that a suite can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An allocation of the machine: a frame, a table page, a VMA, a node of a reverse map, an object.
+    /// An allocation of the machine: a frame, a table page, a VMA, a node of a reverse map, an
+    /// object.
     Allocation,
-    /// A window that must not block: somebody refuses it after the devices have agreed. Reclaim opens such windows first.
+    /// A window that must not block: a driver refuses it after the devices have agreed. Reclaim
+    /// opens such windows first.
     WouldBlock,
-    /// An acknowledgement of a device, in one of these ways ([`Device::break_acknowledgement`](super::Device)).
+    /// An acknowledgement of a device, in one of these ways
+    /// ([`Device::break_acknowledgement`](super::Device)).
     Acknowledgement(Broken),
 }
 
-/// How an acknowledgement goes wrong.
+/// A way in which an acknowledgement goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Who would have to give it dies of the question.
+    /// The party that owes the acknowledgement dies of the request.
     Dies,
-    /// It never comes.
+    /// The acknowledgement never comes.
     Hangs,
-    /// It comes twice.
+    /// The acknowledgement comes twice.
     Twice,
 }
 
 impl Fault {
-    /// Every kind.
+    /// Every fault.
     pub const ALL: &'static [Self] = &[
         Self::Allocation,
         Self::WouldBlock,

@@ -1,27 +1,30 @@
-//! Failing what can fail: each one of its kind in a piece of work in turn, until none is left.
+//! Injection of failures: each operation of a kind fails in turn, until none is left.
 
 use super::{Failure, Suite, fault::Fault};
 use crate::{mm::Machine, replay::Script};
 use std::{fmt::Display, sync::Arc};
 
-/// What failing one allocation came to.
+/// The effect of one failed allocation.
 #[derive(Debug)]
 pub enum Failed<E> {
-    /// The work said so; it is tried again, without a failure.
+    /// The work returned this error; it runs again, without a failure.
     Reported(E),
-    /// The work found a way around.
+    /// The work succeeded despite the failure.
     Absorbed,
-    /// There was no such allocation: this is the work without any failure.
+    /// No such allocation exists: the work ran without any failure.
     None,
 }
 
-/// Runs `work` again and again, each time in a world made by `prepare`, failing its 1st, 2nd, … allocation on the machine
-/// of the world, until none is left to fail; how many there were. After a failure that was reported the work is done
-/// again. `check` gets every world in the end.
+/// Runs `work` once for each of its allocations, with that allocation failing, and returns the
+/// number of allocations.
+///
+/// Each run has a world of its own, which `prepare` makes, and the allocations are those of the
+/// world's machine. After an error of `work` the function runs `work` again, without a failure.
+/// `check` receives every world in the end.
 ///
 /// # Panics
 ///
-/// If the work fails though no allocation failed, or fails again.
+/// Panics if `work` returns an error though no allocation failed, or returns one again.
 pub fn fail_each<W, E: Display>(
     prepare: impl Fn() -> W,
     machine: impl Fn(&W) -> Arc<Machine>,
@@ -58,15 +61,16 @@ pub fn fail_each<W, E: Display>(
 }
 
 impl Suite {
-    /// Runs a script again and again, with the devices of this suite, failing the 1st, 2nd, … of that kind, until none is
-    /// left to fail; how many there were. Operations may be refused for it, but nothing may be lost or incoherent.
+    /// Runs a script once for each operation of kind `fault`, with that one failing, and returns
+    /// the number of such operations.
     ///
-    /// For acknowledgements the windows are counted: at each one in turn, the devices are told to spoil the next
-    /// acknowledgement that they owe.
+    /// The devices of this suite take part. Operations may be refused for the failure, but nothing
+    /// may be lost or incoherent. For acknowledgements the suite counts windows: at each one in
+    /// turn, the devices spoil the next acknowledgement that they owe.
     ///
     /// # Errors
     ///
-    /// [`Failure`].
+    /// [`Failure`] of the first run that fails.
     pub fn fail_each(&self, script: &Script, fault: Fault) -> Result<u64, Box<Failure>> {
         for nth in 1.. {
             let mut failing = self.clone();

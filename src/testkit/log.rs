@@ -1,19 +1,19 @@
-//! What was done and seen in one trial.
+//! [`Log`]: the steps and the violations of one trial.
 
 use super::verdict::{Seen, Side, Step, in_order, is_echo};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
-/// What is seen beyond that says nothing new.
+/// Most violations of a log; more say nothing new.
 const MOST: usize = 50;
 
-/// What was done and seen, shared with who watches the time.
+/// Steps and violations, shared with the thread that watches the time.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     steps: Mutex<Vec<Step>>,
     seen: Mutex<Vec<Seen>>,
-    /// Steps when something was seen first.
+    /// The number of steps before the first violation.
     cut: AtomicUsize,
-    /// Threads that may see something yet.
+    /// Threads that may still report something.
     at_work: AtomicUsize,
 }
 
@@ -41,7 +41,7 @@ impl Log {
             .last()
             .map_or_else(String::new, |s| s.what.clone())
     }
-    /// Steps up to what was seen first, and what was seen.
+    /// Returns the steps up to the first violation, and the violations.
     pub(super) fn take(&self) -> (Vec<Step>, Vec<Seen>) {
         let seen = in_order(std::mem::take(&mut *self.seen.lock()));
         let mut steps = std::mem::take(&mut *self.steps.lock());
@@ -53,17 +53,18 @@ impl Log {
     pub(super) fn has_seen(&self) -> bool {
         !self.seen.lock().is_empty()
     }
-    /// Another thread begins.
+    /// Notes that another thread begins to work.
     pub(super) fn joins(&self) {
         self.at_work.fetch_add(1, Ordering::Relaxed);
     }
-    /// It has said what it saw.
+    /// Notes that a thread has reported everything that it saw.
     pub(super) fn leaves(&self) {
         self.at_work.fetch_sub(1, Ordering::Release);
     }
-    /// Somebody may be about to say what all that was seen came of: whoever panicked first is still unwinding.
+    /// Returns true if a thread may still report the cause of all reports so far: the thread that
+    /// panicked first is still unwinding.
     pub(super) fn lacks_the_cause(&self) -> bool {
-        // Who has left has said it.
+        // Acquire: a thread that has left has reported before.
         let nobody = self.at_work.load(Ordering::Acquire) == 0;
         let seen = self.seen.lock();
         !nobody && !seen.is_empty() && seen.iter().all(is_echo)

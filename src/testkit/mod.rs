@@ -1,7 +1,7 @@
-//! External MMUs put on trial.
+//! A test kit for external MMUs: trials that find incoherent translations.
 //!
-//! You have written an [`ExternalMmu`](crate::notifier::ExternalMmu). Say how memory is used through it, and the kit tells
-//! you whether it is coherent:
+//! Give the kit an [`ExternalMmu`](crate::notifier::ExternalMmu) and a way to use memory through
+//! it. The kit checks whether the device is coherent:
 //!
 //! ```
 //! use emmu::{driver::*, testkit::{Device, Refused, conformance}};
@@ -14,7 +14,7 @@
 //!     fn new(seat: Seat) -> Arc<Self> {
 //!         Arc::new(Self(Gate::new(seat, OrderedStore::default(), ())))
 //!     }
-//!     /// Makes a translation: again as long as windows are in the way.
+//!     /// Makes a translation; repeats the look-up while windows are open.
 //!     fn miss(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
 //!         self.0.translate(cx, mm, at, access, |permit| drop(permit.establish(at)))?;
 //!         Ok(())
@@ -55,7 +55,7 @@
 //! conformance(Table::new).assert();
 //! ```
 //!
-//! In a test it is one line, which makes a `#[test]` of each [`Property`]:
+//! In a test one line makes a `#[test]` of each [`Property`]:
 //!
 //! ```rs
 //! emmu::conformance_tests!(Table::new);
@@ -63,17 +63,22 @@
 //!
 //! # From nothing to a verdict
 //!
-//! 1. `cargo add emmu`, and `cargo add emmu --dev --features testkit`: your device needs the library, its tests the kit.
-//!    A device that lives in tests alone needs the second only.
-//! 2. Write the MMU. What the example has is all that there must be: a [`Gate`](crate::notifier::Gate) around what you keep,
-//!    a callback that [`exclude`](crate::notifier::Gate::exclude)s a range, and `translations`, so that an oracle can look.
-//!    A device with a lock that sleeps, a TLB, or acknowledgements from afar: the models in [`extmmu`](crate::extmmu).
-//! 3. Write [`Device`]: how a byte is read and written through it. Each access comes to an end; it tries again as
-//!    long as windows are in its way, and says [`Refused::Gone`] after its address space. If what [`Declared`] has by default is
-//!    not what your device is, say what it is.
-//! 4. `emmu::conformance_tests!(Table::new);` and `cargo test`. A device that is built from more than its
-//!    [`Seat`](crate::notifier::Seat), or registers itself: [`Kit::attaching`]. So also one that comes from another crate than its
-//!    tests, as those in `tests/` do, where [`Device`] cannot be implemented for it: a type of the test's own has it, and uses it.
+//! 1. `cargo add emmu`, and `cargo add emmu --dev --features testkit`: your device needs the
+//!    library, its tests need the kit. A device that lives in tests alone needs the second command
+//!    only.
+//! 2. Write the MMU. The example has the necessary parts: a [`Gate`](crate::notifier::Gate) around
+//!    the store of translations, a callback that [`exclude`](crate::notifier::Gate::exclude)s a
+//!    range, and `translations`, which shows the store to an oracle. For a device with a lock that
+//!    sleeps, a TLB, or remote acknowledgements, see the models in [`extmmu`](crate::extmmu).
+//! 3. Write [`Device`]: the read and the write of a byte through the MMU. Each access must end. An
+//!    access tries again while windows are in its way, and returns [`Refused::Gone`] after the end
+//!    of the address space. Override [`Device::declares`] if the defaults of [`Declared`] do not
+//!    fit.
+//! 4. Write `emmu::conformance_tests!(Table::new);` and run `cargo test`. Use [`Kit::attaching`]
+//!    for a device that needs more than its [`Seat`](crate::notifier::Seat), or that registers
+//!    itself. Use it also if the device comes from another crate than its tests, as those in
+//!    `tests/` do: the test cannot implement [`Device`] for a foreign type, so a type of the test
+//!    implements it and uses the device.
 //!
 //! ```rs
 //! struct User(Arc<Table>); // impl Device for User
@@ -89,7 +94,7 @@
 //!
 //! # Reading a failure
 //!
-//! The process is on the left, your device on the right, and what was seen below:
+//! A report shows the process on the left, the device on the right, and the violation below:
 //!
 //! ```text
 //! retry                  FAILED   what was looked up before a window is not used after it
@@ -101,10 +106,13 @@
 //!   seen: the device reads 4 at 0x40003000, where 201 is: a stale translation
 //! ```
 //!
-//! The last line of the right column is what your device did wrong, the one on the left above it what it did not hear of. `O4` and the like are the
-//! invariants of the [oracle](crate::oracle), which looks at what `translations` shows; the numbers are explained there.
+//! The last line of the right column is the error of the device; the line above it on the left is
+//! the change that the device missed. `O4` and the like are the invariants of the
+//! [oracle](crate::oracle), which checks the translations that `translations` shows; its
+//! documentation explains the numbers.
 //!
-//! `scripts` and `failures` run whole scripts on another machine. What fails is made as short as it can be and saved:
+//! `scripts` and `failures` run whole scripts on another machine. The kit shortens a script that
+//! fails and saves it:
 //!
 //! ```text
 //! scripts                FAILED   whatever the processes do, the device reads and writes what they would
@@ -116,70 +124,100 @@
 //!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, the page table says nothing
 //! ```
 //!
-//! Run it again, with your device, without it, and on the kernel of your machine:
+//! Run the script again with your device, without it, and on the kernel of your machine:
 //!
 //! ```rs
 //! let script = replay::read("it", &std::fs::read(path)?)?;
 //! Suite::new([Kit::new(Table::new)]).again(&script)?;   // your device: fails until it is right
-//! assert!(replay::replay(&script)?.is_whole());         // this library does what the script says that it did
+//! assert!(replay::replay(&script)?.is_whole());         // this library repeats the recorded outcomes
 //! let linux = host::record(&Plan::from(&script))?;      // feature `host`: real processes do the same
 //! println!("{}", linux.script.to_jsonl());
 //! ```
 //!
-//! A folder of such scripts, given to [`Suite::regressions`], is run first from then on.
+//! Pass a folder of such scripts to [`Suite::regressions`]: from then on they run first.
 //!
-//! # How it finds what it finds
+//! # Methods
 //!
-//! Each property runs on a machine of its own, where your device is registered between two neighbours of the kit's, and
-//! watched by an [oracle](crate::oracle). Nothing is left to luck:
+//! Each property runs on a machine of its own. Your device is registered between two neighbours
+//! that belong to the kit, and an [oracle](crate::oracle) watches it. The kit provokes each race on
+//! purpose:
 //!
-//! * **Look-ups are overtaken on purpose.** When your device has looked up a page, and before it learns what was found,
-//!   another thread drops, moves, protects, copies or migrates that page: each operation at each look-up in turn. Whoever
-//!   would use what was found is found out in the first run ([`Property::Retry`]).
-//! * **Windows are stopped in the middle.** The neighbour that is asked after your device acts while the window is open and
-//!   the page table still has the old entry ([`Property::HoldsOff`]), or refuses, so that you are told the end of a window
-//!   that never was ([`Property::Pairing`]).
-//! * **Both sides are read.** What the device reads is compared with what the process reads, byte by byte.
-//! * **Time is watched.** What hangs is reported with the steps that led there; nothing waits for ever. A machine that is
-//!   busy with other things is no hang: when the [deadline](Kit::deadline) is over, the kit first works for as long itself.
-//! * **Panics are verdicts.** One of your device is caught and reported, before what others say for it, and a device is
-//!   not called while its panic unwinds.
+//! * **Windows overtake look-ups.** After a look-up of your device, and before the result reaches
+//!   it, another thread drops, moves, protects, copies or migrates that page: each operation at
+//!   each look-up in turn. A device that uses the old result fails in the first run
+//!   ([`Property::Retry`]).
+//! * **Windows stop in the middle.** The neighbour that the chain calls after your device acts
+//!   while the window is open and the page table still has the old entry ([`Property::HoldsOff`]),
+//!   or refuses the window, so that your device receives the end of a window that never opened
+//!   ([`Property::Pairing`]).
+//! * **Both sides are read.** The kit compares the device's bytes with the process's, byte by byte.
+//! * **Time is limited.** The kit reports a hang with the steps that led there and never waits for
+//!   ever. A busy machine is no hang: at the [deadline](Kit::deadline) the kit first works for as
+//!   long itself.
+//! * **Panics are verdicts.** The kit catches a panic of your device, reports it before its echoes
+//!   on other threads, and does not call the device while its panic unwinds.
 //!
-//! A [`Verdict`] says what was done, in two columns, what was seen, and who saw it ([`Seen::oracle`]).
+//! A [`Verdict`] holds the steps, in two columns, the violations, and the oracle that reported each
+//! ([`Seen::oracle`]).
 //!
-//! # What it asks for
+//! # Requirements on the device
 //!
-//! What you [declare](Declared), no more: references or none, sleeping or not, aging told or not, refusals remembered or
-//! not, coherent or not. What is legal is never blamed: windows that are larger than needed, repeated or empty, accesses
-//! held off by windows elsewhere, entries that are dropped for no reason, retries for no reason, pages said to be young
-//! that are not.
+//! The kit requires the behaviour that the device [declares](Declared), and no more: references or
+//! none, sleeping or not, answers to aging or not, remembered refusals or not, coherent or not. The
+//! kit accepts all legal behaviour: windows that are larger than needed, repeated or empty,
+//! accesses held off by windows elsewhere, entries dropped without need, retries without need, and
+//! "young" for a page that is not.
 //!
-//! # How long it takes
+//! # Duration
 //!
-//! A verdict of all properties takes 1.5 seconds of one processor in a debug build (the IOTLB of `examples/`), most of it for 64 random
-//! scripts. A device that hangs takes more: each property that shows it waits for twice the [deadline](Kit::deadline).
+//! All properties take 1.5 seconds of one processor in a debug build (the IOTLB of `examples/`),
+//! most of it for 64 random scripts. A device that hangs takes more: each property that shows the
+//! hang waits for twice the [deadline](Kit::deadline).
 //!
-//! `EMMU_TESTKIT_CASES` makes the run deep: so many random scripts of [`Property::Scripts`] and of each [`Suite`], 10000
-//! for a night. They are the same scripts each time, so a test says today what it said yesterday; `EMMU_EXPLORE=1` draws
-//! others, and `EMMU_TESTKIT_SEED` what was drawn before: each failure prints its own.
-//! [nextest](https://nexte.st) spreads it over machines: the tests are made to be partitioned, `cargo nextest run --features testkit
-//! --partition hash:1/4` and so on, as no two share anything.
+//! `EMMU_TESTKIT_CASES` makes the run deep: it sets the number of random scripts of
+//! [`Property::Scripts`] and of each [`Suite`], 10000 for a night. The scripts are equal in every
+//! run, so a test repeats its verdict; `EMMU_EXPLORE=1` draws others, and `EMMU_TESTKIT_SEED`
+//! repeats a draw: each failure prints its seed. [nextest](https://nexte.st) spreads the tests over
+//! machines (`cargo nextest run --features testkit --partition hash:1/4` and so on), as no two
+//! tests share anything.
 //!
-//! # More of it
+//! # Entry points
 //!
-//! | | |
+//! | for | use |
 //! | --- | --- |
 //! | all properties, in a call | [`conformance`], [`Kit::run`] |
 //! | … as tests | [`conformance_tests!`](crate::conformance_tests) |
 //! | the models of this library on trial | [`kvm`], [`pfn_caches`], [`gru`], [`xpmem`] |
 //! | random operations on processes, with any set of devices | [`Suite`] |
-//! | the model of pages that they are held against, for an address space of your own too | [`Reference`] |
-//! | everything that can fail made to fail, one at a time or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
-//! | on one thread, on many, in every schedule of a seed | [`Suite`], its three forms |
-//! | the mistakes that others made, caught | [`museum`] |
+//! | the model of pages, also for an address space of your own | [`Reference`] |
+//! | the failure of each operation that can fail, in turn or at random | [`Suite::fail_each`], [`Disturbances::random_faults`], [`fail_each`] |
+//! | one thread, many, or every schedule of a seed | [`Suite`], its three forms |
+//! | historical mistakes, each with the check that catches it | [`museum`] |
 //! | an IOTLB of 90 lines | `examples/iotlb.rs` |
+//!
+//! # Files
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `conformance` | the trial: all properties, one, or one test for each |
+//! | `kit` | the way to build a device, and the limits of its trial |
+//! | `catalogue` | names and statements of the properties |
+//! | `property` | the checks of the properties |
+//! | `suite` | random scripts |
+//! | `reference` | the model of pages |
+//! | `museum` | historical mistakes |
+//! | `fuzz` | fuzz targets |
+//! | `models` | kits for the models of this library |
+//! | `inject`, `fault` | the failure of each operation in turn, and the kinds of faults |
+//! | `trial` | machine, process, neighbours and oracle of one check |
+//! | `timed_thread`, `patience` | threads with a deadline, and waiting on a busy machine |
+//! | `neighbour` | a driver that acts inside of windows |
+//! | `device` | the trait of a device, and its declarations |
+//! | `verdict`, `log` | steps, violations and reports |
+//! | `settings` | the variables of the environment |
 
-mod aside;
+mod catalogue;
+mod conformance;
 mod device;
 mod fault;
 pub mod fuzz;
@@ -192,16 +230,19 @@ mod neighbour;
 mod patience;
 mod property;
 mod reference;
+mod settings;
 mod suite;
+mod timed_thread;
 mod trial;
 mod verdict;
 
+pub use catalogue::Property;
+pub use conformance::conformance;
 pub use device::{Attached, Declared, Device, Holds, Refused};
 pub use fault::{Broken, Fault};
 pub use inject::{Failed, fail_each};
-pub use kit::{Kit, conformance};
+pub use kit::Kit;
 pub use models::{gru, kvm, pfn_caches, xpmem};
-pub use property::Property;
 pub use reference::{Checks, Reference};
 pub use suite::{Disturbances, Failure, Profile, Suite};
 pub use verdict::{Conformance, Outcome, Seen, Side, Step, Verdict};

@@ -32,7 +32,7 @@ struct Guest {
     config: VmConfig,
 }
 
-/// A virtual machine on trial.
+/// Returns the kit of a virtual machine.
 pub fn kvm(config: VmConfig) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (vm, registration) = whole_machine(cx, mm, config);
@@ -98,13 +98,13 @@ impl Device for Guest {
     }
 }
 
-/// The host's own use of guest pages, through gfn-to-pfn caches.
+/// The host's use of guest pages, through gfn-to-pfn caches.
 struct HostUser {
     vm: Arc<Vm>,
     caches: Mutex<BTreeMap<u64, Arc<PfnCache>>>,
 }
 
-/// The gfn-to-pfn caches of a virtual machine on trial.
+/// Returns the kit of a virtual machine's gfn-to-pfn caches.
 pub fn pfn_caches(config: VmConfig) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (vm, registration) = whole_machine(cx, mm, config);
@@ -161,7 +161,7 @@ struct Instructions {
     context: GruContext,
 }
 
-/// A GRU on trial.
+/// Returns the kit of a GRU.
 pub fn gru(config: GruConfig, mistake: Option<GruMistake>) -> Kit {
     Kit::attaching(move |cx, mm| {
         let grus = Gru::several(1, config);
@@ -204,7 +204,8 @@ impl Device for Instructions {
     }
 }
 
-/// A partition that has the whole address space attached; when it dies, or is fenced off, another takes its place.
+/// A partition that has the whole address space attached; when it dies, or is fenced off, another
+/// takes its place.
 struct Importer {
     owner: Arc<Owner>,
     segment: SegId,
@@ -212,7 +213,8 @@ struct Importer {
     config: OwnerConfig,
 }
 
-/// An XPmem owner on trial, with a partition that answers like that. If it is cut off, its successors answer at once.
+/// Returns the kit of an XPmem owner with a partition of these manners. The successors of a
+/// partition that is cut off answer at once.
 pub fn xpmem(config: OwnerConfig, manners: Manners) -> Kit {
     Kit::attaching(move |cx, mm| {
         let (owner, registration) = Owner::attach(cx, mm, config);

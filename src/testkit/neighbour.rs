@@ -1,7 +1,9 @@
-//! An external MMU beside the one on trial: it has no translations, and acts at the moments that the chain gives it.
+//! [`Neighbour`]: an external MMU next to the one on trial, which has no translations and acts at
+//! chosen moments of the chain.
 //!
-//! Who registered last is asked first. A neighbour that registered before the device is asked after it: then the device
-//! has acknowledged, and no entry has changed yet. One that registered after it is asked before.
+//! The chain calls the driver that registered last first. A neighbour that registered before the
+//! device is therefore called after it: by then the device has acknowledged, and no entry has
+//! changed yet. A neighbour that registered after the device is called before it.
 
 use crate::ctx::{AtomicCallbackCx, CallbackCx};
 use crate::{
@@ -16,17 +18,17 @@ use std::{sync::Arc, time::Duration};
 
 type Act = Box<dyn FnOnce(VpnRange) + Send>;
 
-/// See the module.
+/// A driver without translations that acts inside of windows; see the module.
 pub(super) struct Neighbour {
     gate: Gate<NoStore, (), Sleepable>,
-    /// At the beginning of which window from now, and what.
+    /// The number of the window from now, and the action at its beginning.
     at_start: Mutex<Option<(u64, Act)>>,
     refuses: AtomicBool,
-    /// The window of an atomic context to be refused, of those it is asked for; 0: none.
+    /// The number, from 1, of the atomic window that the neighbour refuses; 0: none.
     refused: AtomicU64,
     tries: AtomicU64,
     windows: AtomicU64,
-    /// Microseconds that each callback takes.
+    /// Duration of each callback in microseconds.
     delay: AtomicU64,
 }
 
@@ -42,31 +44,31 @@ impl Neighbour {
             delay: AtomicU64::new(0),
         })
     }
-    /// At the beginning of the next window, `act` is run on the window's thread.
+    /// Runs `act` at the beginning of the next window, on the window's thread.
     pub(super) fn at_next_start(&self, act: impl FnOnce(VpnRange) + Send + 'static) {
         self.at_start(1, act);
     }
-    /// The same at the beginning of the `nth` from now, from 1.
+    /// Runs `act` at the beginning of the `nth` window from now, from 1, on the window's thread.
     pub(super) fn at_start(&self, nth: u64, act: impl FnOnce(VpnRange) + Send + 'static) {
         *self.at_start.lock() = Some((nth, Box::new(act)));
     }
-    /// Windows that it was told of so far, of contexts that may sleep.
+    /// Returns the number of windows so far whose contexts may sleep.
     pub(super) fn windows(&self) -> u64 {
         self.windows.load(Ordering::Relaxed)
     }
-    /// Refuses the `nth` window of an atomic context from the beginning, from 1.
+    /// Refuses the `nth` atomic window since the registration, from 1.
     pub(super) fn refuse_one(&self, nth: u64) {
         self.refused.store(nth, Ordering::Relaxed);
     }
-    /// Windows of atomic contexts that it was asked for so far.
+    /// Returns the number of atomic windows so far.
     pub(super) fn tries(&self) -> u64 {
         self.tries.load(Ordering::Relaxed)
     }
-    /// Refuses windows of atomic contexts, or not. It does not at first.
+    /// Sets whether the neighbour refuses all atomic windows. Default: no.
     pub(super) fn refuse(&self, refuse: bool) {
         self.refuses.store(refuse, Ordering::Relaxed);
     }
-    /// Lets its callbacks take that long.
+    /// Sets the duration of each callback.
     pub(super) fn delay(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.delay.store(micros, Ordering::Relaxed);
@@ -98,7 +100,7 @@ impl ExternalMmu for Neighbour {
         self.dawdle();
         self.gate.exclude(cx, inv, |(), _, _| ())
     }
-    /// In the second pass: devices of two passes have not acknowledged in the first.
+    /// Acts in the second pass: devices of two passes have not acknowledged in the first.
     fn invalidate_begin<'s, 'i>(
         &'s self,
         _cx: CallbackCx<'_>,

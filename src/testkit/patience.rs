@@ -1,9 +1,9 @@
-//! How long others are waited for: by the clock, and then by work.
+//! Waiting for other threads: by the clock, and then by work.
 //!
-//! A clock says nothing of a machine that is busy with other things: a second may pass in which a thread that could run does
-//! not. So when the time is over, whoever waits works, a fixed amount for each millisecond, and looks again. Processors
-//! are shared out evenly, so a thread that could run has had as much of one by then. Only what is blocked, or works
-//! without end, comes to nothing.
+//! The clock of a busy machine proves nothing: a second may pass in which a runnable thread does
+//! not run. At the end of the time the waiting thread therefore works, a fixed amount for each
+//! millisecond, and looks again. Processors are shared evenly, so a runnable thread has had as much
+//! of one by then. Only a thread that is blocked, or that works without end, still has no result.
 
 use std::{
     hint::black_box,
@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Rounds of work for each millisecond: about as long, however the build is optimised. Under an interpreter, fewer.
+/// Rounds of work for each millisecond: about as long, however the build is optimised. An
+/// interpreter does fewer.
 const ROUNDS: u64 = if cfg!(miri) { 400 } else { 100_000 };
 
-/// Waits for what is sent.
+/// Waits for a message, up to `time` by the clock and as much work.
 pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
     match from.recv_timeout(time) {
         Err(RecvTimeoutError::Timeout) => {}
@@ -31,7 +32,7 @@ pub(super) fn receive<T>(from: &Receiver<T>, time: Duration) -> Result<T, RecvTi
     last
 }
 
-/// Waits until `f` says yes; `false` if it does not.
+/// Waits until `f` returns true, and returns false if it does not in `time`.
 pub(super) fn until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + time;
     loop {
@@ -45,10 +46,11 @@ pub(super) fn until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Works for about as long, and looks after each millisecond's worth.
+/// Works for about `time`, and calls `f` after each millisecond's worth.
 fn work_until(time: Duration, mut f: impl FnMut() -> bool) -> bool {
     for _ in 0..=time.as_millis() {
-        // Each waits for the one before, and no compiler makes a division of numbers that it does not know faster.
+        // Each division waits for the one before, and no optimisation shortens a division of
+        // unknown numbers.
         let mut sum = 1;
         for _ in 0..ROUNDS {
             sum = u64::MAX / (black_box(sum) | 1);
@@ -74,7 +76,7 @@ mod tests {
     fn what_is_late_by_the_clock_alone_is_waited_for() {
         let (tell, told) = channel();
         std::thread::spawn(move || {
-            // The clock has run out when this begins to work.
+            // The receiver's clock has run out by now.
             std::thread::sleep(Duration::from_millis(2));
             tell.send(7)
         });

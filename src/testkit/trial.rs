@@ -1,7 +1,8 @@
-//! The court room: a machine, a process with some memory, the device on trial between two neighbours, an oracle.
+//! [`Trial`]: the world of one check, with a machine, a process with some memory, the device
+//! between two neighbours, and an oracle.
 
 use super::{
-    device::{Attached, Device, Refused},
+    device::{Attach, Device, Refused},
     log::Log,
     neighbour::Neighbour,
     verdict::{Seen, Side},
@@ -19,21 +20,19 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Where page 0 of the process lies.
+/// The address of page 0 of the process.
 pub(super) const BASE: u64 = 1 << 30;
-/// Pages that are mapped at first.
+/// Pages of the first mapping.
 pub(super) const PAGES: u64 = 16;
 
-/// Enough was seen; the property ends.
+/// The end of a check that cannot go on: the log has the violation.
 #[derive(Debug)]
 pub(super) struct Abort;
 
-/// What a property comes to.
+/// The result of a check.
 pub(super) type Run = Result<(), Abort>;
 
-pub(super) type Attach = dyn Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync;
-
-/// One device on trial.
+/// The world of one device on trial.
 pub(super) struct Trial {
     pub(super) machine: Arc<Machine>,
     pub(super) mm: Arc<Mm>,
@@ -42,9 +41,9 @@ pub(super) struct Trial {
     pub(super) mmu: Arc<dyn ExternalMmu>,
     registration: Mutex<Option<Registration>>,
     pub(super) log: Arc<Log>,
-    /// Asked before the device.
+    /// The neighbour that the chain calls before the device.
     pub(super) first: Arc<Neighbour>,
-    /// Asked after it.
+    /// The neighbour that the chain calls after the device.
     pub(super) last: Arc<Neighbour>,
     pub(super) deadline: Duration,
 }
@@ -57,7 +56,7 @@ pub(super) fn pages(from: u64, to: u64) -> VpnRange {
     VpnRange::new(page(from), page(to)).expect("not empty")
 }
 
-/// The machine that trials are on: with swap, and address 0 in it.
+/// Returns the machine of trials, with swap and with address 0 mappable.
 pub(super) fn machine() -> Arc<Machine> {
     Machine::new(config())
 }
@@ -72,7 +71,7 @@ pub(super) fn config() -> MachineConfig {
     }
 }
 
-/// An oracle that leaves it to the kit to say what takes too long.
+/// Returns an oracle without a deadline: the kit itself judges the time.
 pub(super) fn watching(machine: &Arc<Machine>) -> Arc<Oracle> {
     let oracle = Oracle::new(machine);
     oracle.set_deadline(Duration::MAX);
@@ -114,7 +113,7 @@ impl Trial {
     pub(super) fn see(&self, seen: Seen) {
         self.log.see(seen);
     }
-    /// Takes the device off the chain; whether it was on it.
+    /// Takes the device off the chain, if it is on it.
     pub(super) fn unregister(&self, cx: &mut CallCx<'_>) {
         self.process("unregister");
         let registration = self.registration.lock().take();
@@ -123,9 +122,9 @@ impl Trial {
         }
     }
 
-    // What the process does.
+    // Actions of the process.
 
-    /// Does something to the address space, and looks whether the oracle saw anything.
+    /// Performs an operation on the address space, and logs the findings of the oracle.
     pub(super) fn act<T>(
         &self,
         cx: &mut CallCx<'_>,
@@ -137,7 +136,7 @@ impl Trial {
         self.listen();
         out
     }
-    /// Hands over what the oracle has found so far.
+    /// Moves the findings of the oracle to the log.
     pub(super) fn listen(&self) {
         let coherent = self.device.declares().coherent;
         for finding in self.oracle.take() {
@@ -151,7 +150,7 @@ impl Trial {
             mm.store(cx, at(page), byte).expect("mapped for writing");
         });
     }
-    /// Byte `n + 1` in each page of `[from, to)`.
+    /// Stores byte `n + 1` to each page of `[from, to)`.
     pub(super) fn fill(&self, cx: &mut CallCx<'_>, from: u64, to: u64) {
         for page in from..to {
             let byte = u8::try_from(page % 250 + 1).expect("small");
@@ -173,15 +172,15 @@ impl Trial {
         self.listen();
     }
 
-    // What the device does.
+    // Actions of the device.
 
-    /// One read; what the device says is written down.
+    /// Reads a byte with the device and logs the result.
     pub(super) fn read(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, Refused> {
         let got = self.device.read(cx, &self.mm, addr);
         self.note("reads", addr, got.as_ref().map(|b| b.to_string()));
         got
     }
-    /// One write.
+    /// Writes a byte with the device and logs the result.
     pub(super) fn write(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), Refused> {
         let done = self.device.write(cx, &self.mm, addr, byte);
         self.note("writes", addr, done.as_ref().map(|()| byte.to_string()));
@@ -193,7 +192,7 @@ impl Trial {
         self.log.step(Side::Device, text);
         self.listen();
     }
-    /// The device reads what is there, or is refused as the process is.
+    /// Checks that the device reads the process's byte, or is refused as the process is.
     pub(super) fn agree(&self, cx: &mut CallCx<'_>, page: u64) {
         self.agree_at(cx, at(page));
     }
@@ -201,7 +200,7 @@ impl Trial {
         let got = self.read(cx, addr);
         self.compare(cx, addr, got);
     }
-    /// Whether that is what the process reads.
+    /// Compares a result of the device with a load of the process.
     pub(super) fn compare(&self, cx: &mut CallCx<'_>, addr: u64, got: Result<u8, Refused>) {
         let truth = self.mm.load(cx, addr);
         match (got, truth) {
@@ -212,7 +211,7 @@ impl Trial {
                 let what = format!("a read of {}: {why}", place(addr));
                 self.see(Seen::Allowed(what));
             }
-            // Denied to who wants to write, which it always does.
+            // A device that always looks up for writing may not read this page.
             (Err(Refused::Fault(FaultError::Denied(_))), Ok(_)) if self.writes_to_read() => {}
             (Err(why), Ok(_)) => {
                 let what = format!("a read of {}: {why}", place(addr));
@@ -224,7 +223,7 @@ impl Trial {
     fn writes_to_read(&self) -> bool {
         self.device.declares().always_writes
     }
-    /// The device writes, and the process finds it there.
+    /// Writes with the device and checks that the process reads the byte.
     pub(super) fn deliver(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
         let addr = at(page);
         match self.write(cx, addr, byte) {
@@ -235,14 +234,14 @@ impl Trial {
             }
         }
     }
-    /// The process reads what the device wrote.
+    /// Checks that the process reads the byte that the device wrote.
     pub(super) fn find(&self, cx: &mut CallCx<'_>, addr: u64, wanted: u8) {
         let got = self.mm.load(cx, addr).unwrap_or_default();
         if got != wanted && self.device.declares().coherent {
             self.see(Seen::LostWrite { addr, got, wanted });
         }
     }
-    /// The device must not make this access.
+    /// Logs a violation if the device made this access.
     pub(super) fn refused<T>(&self, what: &str, came: Result<T, Refused>) {
         if came.is_ok() && self.device.declares().coherent {
             self.see(Seen::Allowed(what.to_owned()));
@@ -250,7 +249,7 @@ impl Trial {
     }
 }
 
-/// An address as the steps show it.
+/// Returns an address in the form of the steps.
 pub(super) fn place(addr: u64) -> String {
     match addr.checked_sub(BASE) {
         Some(offset) if offset < (PAGES << 12) * 256 => format!("page {}", offset / PAGE_SIZE),

@@ -1,10 +1,10 @@
-//! What the kit says: the property, what was done, what was seen, and who saw it.
+//! [`Verdict`]: the property, the steps, the violations, and the oracle of each.
 
 use super::Property;
 use crate::oracle::Finding;
 use std::{fmt, time::Duration};
 
-/// On which side something was done.
+/// The side of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The process, or the machine.
@@ -13,36 +13,36 @@ pub enum Side {
     Device,
 }
 
-/// Something that was done.
+/// A step of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// By whom.
+    /// The side that acted.
     pub side: Side,
-    /// What.
+    /// The text of the step.
     pub what: String,
 }
 
-/// Something that must not be.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// The oracle looked at both sides and they differed.
+    /// The oracle found a difference between the device and the address space.
     Oracle(Finding),
-    /// The device read something else than the process.
+    /// The device read another byte than the process.
     Stale {
         /// Byte address.
         addr: u64,
-        /// What the device read.
+        /// The byte that the device read.
         got: u8,
-        /// What is there.
+        /// The byte in memory.
         wanted: u8,
     },
-    /// What the device wrote is not there.
+    /// A byte that the device wrote is missing.
     LostWrite {
         /// Byte address.
         addr: u64,
-        /// What the process reads.
+        /// The byte that the process reads.
         got: u8,
-        /// What the device wrote.
+        /// The byte that the device wrote.
         wanted: u8,
     },
     /// The device used a page while a window over it was open.
@@ -51,32 +51,32 @@ pub enum Seen {
     Allowed(String),
     /// The device did not make an access that it must make.
     RefusedWrongly(String),
-    /// The page was used after its accessed state was cleared, and the device says that it was not.
+    /// A page was used after its accessed state was cleared, and the device says that it is old.
     Forgot(u64),
-    /// A window of an atomic context was refused by a device that says it does not sleep.
+    /// A device that declares not to sleep refused a window of an atomic context.
     WouldBlock,
-    /// Something did not come to an end.
+    /// An access or operation did not end.
     Stuck {
-        /// What.
+        /// The access or operation.
         what: String,
-        /// How long it had.
+        /// The time limit.
         after: Duration,
     },
-    /// The device, or what it did to this library, panicked.
+    /// The device panicked, or made this library panic.
     Panicked(String),
-    /// Its counters are up with no window open.
+    /// Counters of the device are up with no window open.
     Unsettled(String),
-    /// It serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations) shows none: no oracle can
-    /// watch it.
+    /// The device serves accesses, and [`translations`](crate::notifier::ExternalMmu::translations)
+    /// shows no entry: no oracle can watch it.
     Hidden(u64),
-    /// A step came to something else than the [model of pages](super::Reference) says.
+    /// The outcome of a step differs from the [model of pages](super::Reference).
     Differs(String),
-    /// The structures of the processes are not what the [model of pages](super::Reference::check) says, or something is left
-    /// of them in the end.
+    /// The structures of the processes differ from the [model of pages](super::Reference::check),
+    /// or some are left in the end.
     Miscounted(String),
-    /// A script that was kept cannot be read: why.
+    /// A kept script cannot be read, for this reason.
     Unreadable(String),
-    /// There are more references than the device declares.
+    /// A frame has more references than the device declares.
     Held {
         /// Byte address of the page.
         addr: u64,
@@ -86,8 +86,9 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Who saw it: an invariant by its number, `bytes` (both sides were read), `time`, `panic`, `answer` (what a call
-    /// returned), `model` (the model of pages), `script` (a kept script).
+    /// Returns the source of the report: an invariant by its number, `bytes` (a comparison of both
+    /// sides), `time`, `panic`, `answer` (the result of a call), `model` (the model of pages),
+    /// `script` (a kept script).
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
@@ -106,7 +107,7 @@ impl Seen {
     }
 }
 
-/// What others say for a panic: they find a lock that it spoiled.
+/// Returns true for an echo of a panic: a report about the lock that the panic poisoned.
 pub(super) fn is_echo(seen: &Seen) -> bool {
     match seen {
         Seen::Panicked(why) => why.contains("PoisonError"),
@@ -115,7 +116,8 @@ pub(super) fn is_echo(seen: &Seen) -> bool {
     }
 }
 
-/// What was seen, with a panic before what others say for it, on their own threads: they may be caught earlier.
+/// Sorts violations so that a panic comes before its echoes: other threads find the lock that the
+/// panic poisoned, and the kit may catch those earlier.
 pub(super) fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
     seen.sort_by_key(is_echo);
     seen
@@ -167,49 +169,50 @@ impl fmt::Display for Seen {
     }
 }
 
-/// How a property came out.
+/// The outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing was seen.
+    /// The check found no violation.
     Passed,
-    /// The device declares nothing that could be asked for.
+    /// The device does not declare the behaviour that the property is about, for this reason.
     Skipped(&'static str),
-    /// This was seen, in this order.
+    /// The check found these violations, in this order.
     Failed(Vec<Seen>),
 }
 
-/// One property, put to one device.
+/// The result of one property for one device.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// Which.
+    /// The property.
     pub property: Property,
-    /// How it came out.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was done, up to where something was seen.
+    /// The steps, up to the first violation.
     pub steps: Vec<Step>,
-    /// What it took.
+    /// The duration of the check.
     pub time: Duration,
 }
 
 impl Verdict {
-    /// Whether something was seen.
+    /// Returns true if the check found a violation.
     pub fn is_failed(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_))
     }
-    /// What was seen.
+    /// Returns the violations.
     pub fn seen(&self) -> &[Seen] {
         match &self.outcome {
             Outcome::Failed(seen) => seen,
             _ => &[],
         }
     }
-    /// What was done last, in two columns: the process on the left, the device on the right. At most `lines` lines.
+    /// Returns the last steps in two columns, the process on the left and the device on the right,
+    /// in at most `lines` lines.
     pub fn schedule(&self, lines: usize) -> String {
         columns(&self.steps[self.steps.len().saturating_sub(lines)..])
     }
 }
 
-/// Steps in two columns.
+/// Returns steps in two columns.
 pub(super) fn columns(steps: &[Step]) -> String {
     let left = |s: &Step| (s.side == Side::Process).then(|| s.what.chars().count());
     let wide = steps.iter().filter_map(left).max().unwrap_or(0).max(8) + 3;
@@ -244,28 +247,28 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// All properties, put to one device.
+/// The results of all properties for one device.
 #[derive(Clone, Debug)]
 pub struct Conformance {
-    /// One for each property.
+    /// One verdict for each property.
     pub verdicts: Vec<Verdict>,
 }
 
 impl Conformance {
-    /// Whether nothing was seen.
+    /// Returns true if no property failed.
     pub fn passed(&self) -> bool {
         !self.verdicts.iter().any(Verdict::is_failed)
     }
-    /// The properties that failed.
+    /// Returns the properties that failed.
     pub fn failed(&self) -> Vec<Property> {
         let failed = self.verdicts.iter().filter(|v| v.is_failed());
         failed.map(|v| v.property).collect()
     }
-    /// Panics with the report unless nothing was seen.
+    /// Panics with the report unless every property passed or was skipped.
     ///
     /// # Panics
     ///
-    /// If a property failed.
+    /// Panics if a property failed.
     #[track_caller]
     pub fn assert(&self) {
         assert!(self.passed(), "{self}");

@@ -1,21 +1,21 @@
-//! Reading a call: its name, and the text between its parentheses.
+//! The parser of calls: the name, and the text between the parentheses.
 //!
-//! A pointer that leads nowhere is shown as a number where a string or a structure should be; such a call can only have
-//! failed. A flag word is as wide as the kernel's argument is: bits that the kernel does not look at go, and bits beyond
-//! what this library keeps become one that nobody knows.
+//! An invalid pointer appears as a number where a string or a structure should be; such a call can
+//! only have failed. A flag word is as wide as the kernel's argument: bits that the kernel ignores
+//! are dropped, and bits beyond this library's flags become one unknown bit.
 
 use super::{
     call::{Call, Descriptor, OpenAccess},
+    strace_words::value,
     text::{arguments, unescape},
-    words::value,
 };
 use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
 
-/// What a pointer to characters leads to.
+/// The target of a pointer to characters.
 enum Text {
     Is(String),
     Null,
-    /// It could not be read.
+    /// The pointer was invalid.
     Nowhere,
 }
 
@@ -30,7 +30,7 @@ impl Args<'_> {
     fn number(&self, nth: usize) -> Result<u64, String> {
         value(self.text(nth)?)
     }
-    /// What is not there is 0.
+    /// Returns the argument; 0 if it is missing.
     fn number_or_0(&self, nth: usize) -> Result<u64, String> {
         self.0.get(nth).map_or(Ok(0), |text| value(text))
     }
@@ -39,17 +39,17 @@ impl Args<'_> {
         let bits = self.number(nth)? & u64::from(u32::MAX);
         Ok(u32::try_from(bits).unwrap_or_default())
     }
-    /// A `long` of which every bit counts: what does not fit is a bit that no call knows.
+    /// A `long` of which every bit counts: bits that do not fit become one unknown bit.
     fn long(&self, nth: usize) -> Result<u32, String> {
         const UNKNOWN: u32 = 1 << 31;
         let above = self.number(nth)? >> 32 != 0;
         Ok(self.int(nth)? | if above { UNKNOWN } else { 0 })
     }
-    /// Whether that word stands among the flags.
+    /// Returns true if that word is among the flags.
     fn has(&self, nth: usize, flag: &str) -> Result<bool, String> {
         Ok(self.text(nth)?.split('|').any(|word| word == flag))
     }
-    /// Whether `fallocate` is to punch a hole; no file system does so without keeping the size.
+    /// Returns true if `fallocate` punches a hole; no file system does so without keeping the size.
     fn punches(&self) -> Result<bool, String> {
         Ok(self.has(1, "FALLOC_FL_PUNCH_HOLE")? && self.has(1, "FALLOC_FL_KEEP_SIZE")?)
     }
@@ -70,7 +70,7 @@ impl Args<'_> {
 }
 
 impl Call {
-    /// From a name and what stands between the parentheses.
+    /// Parses a call from its name and the text between the parentheses.
     pub(super) fn parse(name: &str, text: &str) -> Result<Self, String> {
         let args = Args(arguments(text));
         let found = match name {
@@ -141,7 +141,7 @@ impl Call {
     fn mprotect(name: &str, args: &Args<'_>) -> Result<Self, String> {
         let (addr, len) = (args.number(0)?, args.number(1)?);
         let prot = Prot::from_bits_retain(args.long(2)?);
-        // Without a key it is `mprotect`.
+        // Without a key the call is `mprotect`.
         let keyed = name == "pkey_mprotect" && args.int(3)? != u32::MAX;
         Ok(match keyed {
             true => Self::PkeyMprotect { addr, len, prot },
@@ -163,7 +163,7 @@ impl Call {
     }
     fn mmap(args: &Args<'_>) -> Result<Self, String> {
         let flags = MapFlags::from_bits_retain(args.int(3)?);
-        // Only this kind of mapping looks at every bit.
+        // Only this kind of mapping checks every bit.
         let validates = flags.contains(MapFlags::SHARED_VALIDATE);
         let flags = if validates {
             args.long(3)?
@@ -188,7 +188,8 @@ impl Call {
             new_addr: args.number_or_0(4)?,
         })
     }
-    /// The flags of `clone` stand somewhere among its arguments, those of `clone3` in a structure.
+    /// Parses `clone`, whose flags are among its arguments, and `clone3`, whose flags are in a
+    /// structure.
     fn cloned(name: &str, text: &str) -> Self {
         let has = |flag: &str| {
             text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')

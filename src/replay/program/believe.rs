@@ -1,6 +1,8 @@
-//! Errors whose cause no recording shows: what a file is, which rights and limits a process has, how much memory the machine
-//! had, how its kernel was built. Where the rules of this library find no fault in a call, and it failed for such a
-//! reason, the recording is believed, and the call is not done.
+//! Errors whose cause no recording shows: kinds of files, rights and limits of processes, the
+//! memory of the machine, the configuration of its kernel.
+//!
+//! If the rules of this library accept a call that failed for such a reason, the replay takes the
+//! recorded error and skips the call.
 
 use super::{
     call::{Call, Returned},
@@ -12,7 +14,7 @@ use crate::ctx::CallCx;
 
 use crate::mm::{Advice, MapFlags, Mm, MremapArgs, Prot};
 
-/// Errors of files: what they are, their rights, seals, leases, drivers.
+/// Errors of files: kinds, rights, seals, leases, drivers.
 const OF_FILES: &[&str] = &[
     "EACCES",
     "EPERM",
@@ -31,13 +33,13 @@ const OF_FILES: &[&str] = &[
 ];
 /// Errors of the rights and limits of a process.
 const OF_LIMITS: &[&str] = &["EPERM", "EAGAIN"];
-/// The same of segments, which also go unseen.
+/// Errors of segments, whose files may be unknown too.
 const OF_SEGMENTS: &[&str] = &[
     "EINVAL", "EIDRM", "EACCES", "EPERM", "ENOMEM", "ENFILE", "EMFILE",
 ];
 
-/// Whether the call failed for a reason that lies outside of everything that is followed; nothing came of it then but what
-/// this function did.
+/// Returns true if the call failed for a reason outside of the replayed state; such a call had no
+/// other effect than those that this function causes.
 pub(super) fn failed(
     cx: &mut CallCx<'_>,
     mm: &Mm,
@@ -77,12 +79,12 @@ pub(super) fn failed(
             file.is_open() && among(OF_FILES)
         }
         Call::Mlock { addr, len, .. } => {
-            // A limit is looked at before the pages.
+            // The kernel checks the limit before the pages.
             among(OF_LIMITS) || errno == "ENOMEM" && is_whole(cx, mm, addr, len)
         }
         Call::Mlockall { .. } => among(OF_LIMITS) || errno == "ENOMEM",
         Call::Madvise { advice, .. } => is_of_kernel(advice, errno),
-        // Keys are given out by a call that is not followed.
+        // The replay does not follow the call that allocates keys.
         Call::PkeyMprotect { .. } => errno == "EINVAL",
         // Kernels may be built without names for memory.
         Call::NameMemory { .. } => true,
@@ -111,7 +113,8 @@ pub(super) fn remap_args(call: &Call) -> Option<MremapArgs> {
     })
 }
 
-/// Whether that error of an `mmap` comes from its file, from limits or from the size of memory.
+/// Returns true if this error of an `mmap` comes from its file, from limits or from the size of
+/// memory.
 fn is_outside(files: &Descriptors, call: &Call, errno: &str) -> bool {
     let Call::Mmap {
         prot,
@@ -124,9 +127,9 @@ fn is_outside(files: &Descriptors, call: &Call, errno: &str) -> bool {
     };
     let anonymous = flags.contains(MapFlags::ANONYMOUS);
     if !anonymous {
-        // Sockets, pipes and devices have drivers, which say what they like.
+        // Sockets, pipes and devices have drivers with errors of their own.
         let driver = !file.path.starts_with('/') || file.path.starts_with("/dev/");
-        // How a file was opened is known if its opening was seen.
+        // The mode of a file is known if its opening was seen.
         let seen = files.get(file).is_some() && errno == "EACCES";
         if driver || OF_FILES.contains(&errno) && !seen {
             return true;
@@ -146,7 +149,7 @@ fn is_outside(files: &Descriptors, call: &Call, errno: &str) -> bool {
     }
 }
 
-/// Whether every page of a range is mapped.
+/// Returns true if every page of a range is mapped.
 fn is_whole(cx: &mut CallCx<'_>, mm: &Mm, addr: u64, len: u64) -> bool {
     let Some(end) = addr.checked_add(len) else {
         return false;
@@ -160,7 +163,8 @@ fn is_whole(cx: &mut CallCx<'_>, mm: &Mm, addr: u64, len: u64) -> bool {
     at >= end
 }
 
-/// Whether an error of `madvise` depends on how the kernel was built, or on the state of single pages.
+/// Returns true if an error of `madvise` depends on the configuration of the kernel, or on the
+/// state of single pages.
 fn is_of_kernel(advice: u64, errno: &str) -> bool {
     let known = i32::try_from(advice).ok().and_then(Advice::from_raw);
     match known {

@@ -1,10 +1,10 @@
-//! Pages that a call of a recorded program may bring in, guard or lock.
+//! The number of pages that a call of a recorded program may bring in, guard or lock.
 
 use super::call::Call;
 use crate::{mm::Advice, replay::work::Work};
 
 impl Work {
-    /// The work of a call, known before it is done.
+    /// Returns the work of a call, before the call.
     pub(super) fn of_call(call: &Call) -> Self {
         match *call {
             Call::Mmap { len, flags, .. } => Self::mapping(len, flags),

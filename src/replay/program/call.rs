@@ -1,16 +1,17 @@
-//! The calls that an address space, its files and its processes feel, typed.
+//! The calls that affect an address space, its files or its processes, typed.
 
-use super::{text::unescape, words::value};
+use super::{strace_words::value, text::unescape};
 use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
 
-/// A descriptor as `strace -y` shows it: `3</path>`, `3</path>(deleted)`; one that is not open is a number alone.
+/// A descriptor in the form of `strace -y`: `3</path>`, `3</path>(deleted)`; a closed one is a
+/// number alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// Its number.
+    /// The number.
     pub number: i32,
-    /// What it leads to; nothing: it is not open.
+    /// The path of the file; empty for a closed descriptor.
     pub path: String,
-    /// Whether that name is gone.
+    /// True if the name was deleted.
     pub deleted: bool,
 }
 
@@ -27,7 +28,7 @@ pub enum Call {
         len: u64,
         prot: Prot,
         flags: MapFlags,
-        /// Not looked at where `flags` say that the memory is anonymous.
+        /// Ignored if `flags` make the memory anonymous.
         file: Descriptor,
         offset: u64,
     },
@@ -41,7 +42,7 @@ pub enum Call {
         len: u64,
         prot: Prot,
     },
-    /// `pkey_mprotect` with a key. Whether that was given out, the recording alone knows.
+    /// `pkey_mprotect` with a key. Only the recording shows the validity of the key.
     PkeyMprotect {
         addr: u64,
         len: u64,
@@ -88,7 +89,7 @@ pub enum Call {
     Brk {
         addr: u64,
     },
-    /// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`; no name: it is taken away.
+    /// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`; without a name the call removes it.
     NameMemory {
         addr: u64,
         len: u64,
@@ -145,11 +146,11 @@ pub enum Call {
     Shmdt {
         addr: u64,
     },
-    /// Nothing that a layout shows.
+    /// A call that no layout shows.
     Other,
 }
 
-/// What a file was opened for.
+/// The access mode of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenAccess {
     /// `O_RDONLY`.
@@ -162,7 +163,7 @@ pub enum OpenAccess {
     Path,
 }
 
-/// How a call ended.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Returned {
     /// A number or an address.
@@ -171,12 +172,12 @@ pub enum Returned {
     File(Descriptor),
     /// The name of an errno.
     Error(String),
-    /// `?`: it did not return, or was interrupted.
+    /// `?`: the call did not return, or was interrupted.
     Never,
 }
 
 impl Returned {
-    /// From what stands behind `=`.
+    /// Parses the text after `=`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let first = text.split_whitespace().next().unwrap_or_default();
         if let Some(error) = text.strip_prefix("-1 ") {
@@ -191,7 +192,7 @@ impl Returned {
         }
         value(first).map(Self::Value)
     }
-    /// The number of a result that is one.
+    /// Returns the number of a result that is one.
     pub fn value(&self) -> Option<u64> {
         match self {
             Self::Value(n) => Some(*n),
@@ -202,7 +203,7 @@ impl Returned {
 }
 
 impl Descriptor {
-    /// Whether a file is behind it.
+    /// Returns true if the descriptor is open.
     pub fn is_open(&self) -> bool {
         !self.path.is_empty()
     }

@@ -1,7 +1,8 @@
 //! Calls and faults in the order in which they took effect.
 //!
-//! A call in one line took effect when it began: strace saw nothing else until it was over. A call that other lines
-//! cut in two took effect somewhere between; this module says when at the latest, `order` may say earlier.
+//! A call in one line took effect at its beginning: strace saw nothing else until the end of the
+//! call. A call that other lines cut in two took effect somewhere between; this module gives the
+//! latest time, and `order` may choose an earlier one.
 
 use super::{
     call::{Call, Returned},
@@ -10,14 +11,14 @@ use super::{
 };
 use std::collections::BTreeSet;
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A thread called the kernel.
     Call {
-        /// What it asked for.
+        /// The call.
         call: Call,
-        /// How that ended.
+        /// The result.
         returned: Returned,
         /// Call and result as text, shortened.
         text: String,
@@ -28,22 +29,23 @@ pub enum What {
     Fault(Fault),
 }
 
-/// Something that happened to a process.
+/// An event of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When it began, in ns.
+    /// The begin, in ns.
     pub start: u64,
-    /// When it took effect, at the latest, in ns.
+    /// The latest time of the effect, in ns.
     pub at: u64,
-    /// The line it began in, in the file it comes from.
+    /// The line of the begin, in the event's file.
     pub line: usize,
     /// The thread.
     pub tid: u32,
-    /// What it was.
+    /// The event itself.
     pub what: What,
 }
 
-/// The events of a recording in the order of their effects; the error is a line of the calls and why.
+/// Returns the events of a recording in the order of their effects; the error is a line of the
+/// calls and a reason.
 pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (usize, String)> {
     let births = Births::new(lines, faults);
     let mut out = Vec::with_capacity(lines.len() + faults.len());
@@ -57,7 +59,7 @@ pub(super) fn events(lines: &[Line], faults: &[Fault]) -> Result<Vec<Event>, (us
         tid: fault.tid,
         what: What::Fault(*fault),
     }));
-    // Nobody does anything before he was born.
+    // No thread acts before its birth.
     let is_birth = |e: &Event| {
         matches!(
             &e.what,
@@ -97,7 +99,7 @@ fn event(line: &Line, births: &Births) -> Result<Event, String> {
     Ok(event)
 }
 
-/// When each thread did anything.
+/// The times of each thread's events.
 struct Births(BTreeSet<(u32, u64)>);
 
 impl Births {
@@ -106,7 +108,8 @@ impl Births {
         let faults = faults.iter().map(|f| (f.tid, f.at));
         Self(calls.chain(faults).collect())
     }
-    /// A child is there before it does anything, and when its parent is told of it.
+    /// Returns the latest time of a child's birth: before the child's first event, and before its
+    /// parent hears of it.
     fn latest(&self, clone: &Line, returned: &Returned) -> u64 {
         let child = returned.value().and_then(|tid| u32::try_from(tid).ok());
         let first = child.and_then(|tid| {

@@ -1,20 +1,20 @@
-//! Who runs where: threads, the address spaces they share, their descriptors.
+//! Threads, the address spaces that they share, and their descriptors.
 
 use super::files::Descriptors;
 use crate::mm::Mm;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Names an address space among those of a family.
+/// The index of an address space in a family.
 pub(super) type SpaceId = usize;
 
 /// A thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task {
-    /// Its process.
+    /// The process.
     pub(super) pid: u32,
-    /// Where it runs; none: in a program whose initial layout was not recorded.
+    /// The address space; `None`: a program without a recorded initial layout.
     pub(super) space: Option<SpaceId>,
-    /// Its table of descriptors.
+    /// The table of descriptors.
     pub(super) table: usize,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Task {
 struct Space {
     mm: Arc<Mm>,
     users: usize,
-    /// Whether the heap's beginning is known.
+    /// True if the heap's beginning is known.
     has_heap: bool,
 }
 
@@ -31,7 +31,7 @@ struct Space {
 pub(super) struct Family {
     tasks: BTreeMap<u32, Task>,
     spaces: Vec<Option<Space>>,
-    /// Those that are there.
+    /// The number of living threads.
     alive: usize,
     tables: Vec<Descriptors>,
 }
@@ -52,21 +52,21 @@ impl Family {
         }
         &mut self.tables[table]
     }
-    /// Address spaces that somebody is in.
+    /// Returns the number of address spaces with threads.
     pub(super) fn spaces(&self) -> usize {
         self.alive
     }
-    /// Whether the heap's beginning is known.
+    /// Returns true if the heap's beginning is known.
     pub(super) fn knows_heap(&self, space: SpaceId) -> bool {
         let space = self.spaces.get(space).and_then(Option::as_ref);
         space.is_none_or(|s| s.has_heap)
     }
-    /// Says that the heap's beginning is known from now on; returns whether it was.
+    /// Notes that the heap's beginning is known; returns true if it was known before.
     pub(super) fn know_heap(&mut self, space: SpaceId) -> bool {
         let space = self.spaces.get_mut(space).and_then(Option::as_mut);
         space.is_none_or(|s| std::mem::replace(&mut s.has_heap, true))
     }
-    /// The first thread of the first process, before its `execve`.
+    /// Adds the first thread of the first process, before its `execve`.
     pub(super) fn begin(&mut self, tid: u32) {
         self.tasks.insert(
             tid,
@@ -77,7 +77,7 @@ impl Family {
             },
         );
     }
-    /// A new address space without threads in it.
+    /// Adds an address space without threads.
     pub(super) fn add_space(&mut self, mm: Arc<Mm>, like: Option<SpaceId>) -> SpaceId {
         let like = like.and_then(|id| self.spaces.get(id)?.as_ref());
         let has_heap = like.is_some_and(|s| s.has_heap);
@@ -89,7 +89,7 @@ impl Family {
         }));
         self.spaces.len() - 1
     }
-    /// A thread is born, in its parent's process or in one of its own.
+    /// Adds a thread to its parent's process, or to one of its own.
     pub(super) fn clone_task(
         &mut self,
         child: u32,
@@ -115,7 +115,8 @@ impl Family {
         );
         let _had_none = self.move_to(child, space);
     }
-    /// Puts a thread into another address space, or into none; returns the old one if nobody is left in it.
+    /// Puts a thread into another address space, or into none; returns the old address space if
+    /// that is empty now.
     pub(super) fn move_to(&mut self, tid: u32, space: Option<SpaceId>) -> Option<Arc<Mm>> {
         if let Some(new) = space.and_then(|id| self.spaces.get_mut(id)?.as_mut()) {
             new.users += 1;
@@ -124,7 +125,7 @@ impl Family {
         let old = std::mem::replace(&mut task.space, space)?;
         self.leave(old)
     }
-    /// A thread is gone; returns its address space if nobody is left in it.
+    /// Ends a thread; returns its address space if that is empty now.
     pub(super) fn end(&mut self, tid: u32) -> Option<Arc<Mm>> {
         let old = self.tasks.remove(&tid)?.space?;
         self.leave(old)
@@ -140,7 +141,7 @@ impl Family {
             None
         }
     }
-    /// The other threads of a process.
+    /// Returns the other threads of a process.
     pub(super) fn others(&self, pid: u32, tid: u32) -> Vec<u32> {
         let mine = self
             .tasks
@@ -148,7 +149,7 @@ impl Family {
             .filter(|(t, k)| k.pid == pid && **t != tid);
         mine.map(|(t, _)| *t).collect()
     }
-    /// Every thread that is left.
+    /// Returns every living thread.
     pub(super) fn tids(&self) -> Vec<u32> {
         self.tasks.keys().copied().collect()
     }

@@ -3,7 +3,7 @@
 use super::text::{Text, decimal, hexadecimal, time};
 use std::fmt;
 
-/// What an access that faulted was.
+/// The access of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A load.
@@ -19,21 +19,21 @@ pub enum Kind {
 pub struct Fault {
     /// The process.
     pub pid: u32,
-    /// Its thread.
+    /// The thread.
     pub tid: u32,
-    /// When, in ns.
+    /// The time, in ns.
     pub at: u64,
     /// The access.
     pub kind: Kind,
-    /// Where.
+    /// The address.
     pub addr: u64,
 }
 
-/// Every fault of a recording; the error is the number of a line, from 1, and why.
+/// Reads every fault of a recording.
 ///
 /// # Errors
 ///
-/// The first line that is no fault.
+/// Number, from 1, and reason of the first line that is no fault.
 pub fn parse(text: &str) -> Result<Vec<Fault>, (usize, String)> {
     let rows = text.lines().enumerate();
     rows.filter(|(_, row)| !row.trim().is_empty())
@@ -69,7 +69,7 @@ impl Fault {
     }
 }
 
-/// The line it was read from.
+/// The line of the fault in `faults.txt`.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {

@@ -14,20 +14,21 @@ use std::{
     sync::Arc,
 };
 
-/// The size of what nobody cut: a recording does not say how long a file is, so every page of it is there.
+/// The size of a file that no call cut: a recording does not contain the lengths of files, so every
+/// page exists.
 const UNKNOWN: u64 = MAX_SIZE;
 
-/// What `/proc/PID/maps` adds to a name that is gone.
+/// The suffix of a deleted name in `/proc/PID/maps`.
 pub(super) const DELETED: &str = " (deleted)";
 
-/// What an open descriptor leads to.
+/// The file behind an open descriptor.
 #[derive(Clone, Debug)]
 pub(super) struct Opened {
     path: String,
     file: Arc<File>,
-    /// Opened with `O_PATH`: calls that want a file are told that it is not open.
+    /// The file was opened with `O_PATH`: calls that need a file treat the descriptor as closed.
     path_only: bool,
-    /// Its pages are huge ones of the kernel's pool.
+    /// The pages are huge ones of the kernel's pool.
     pub(super) huge: bool,
 }
 
@@ -42,7 +43,7 @@ impl Opened {
             huge,
         }
     }
-    /// The file, for a call that does something with it.
+    /// Returns the file, for a call that uses its contents.
     pub(super) fn file(&self) -> Option<&Arc<File>> {
         (!self.path_only).then_some(&self.file)
     }
@@ -59,7 +60,8 @@ impl Descriptors {
     pub(super) fn remove(&mut self, file: &Descriptor) {
         self.0.remove(&file.number);
     }
-    /// What is open there, if this table was told of it: descriptors also come by ways that no call shows.
+    /// Returns the open file, if a call showed its opening: descriptors also come by ways that no
+    /// call shows.
     pub(super) fn get(&self, file: &Descriptor) -> Option<&Opened> {
         let opened = self.0.get(&file.number)?;
         (opened.path == file.path).then_some(opened)
@@ -78,7 +80,7 @@ struct Segment {
 /// An open file of a segment: each `shmat` has one of its own.
 pub(super) struct Attached {
     pub(super) file: Arc<File>,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
     pub(super) huge: bool,
 }
@@ -88,15 +90,16 @@ pub(super) struct Attached {
 pub(super) struct Objects {
     machine: Arc<Machine>,
     named: BTreeMap<String, Arc<dyn MemoryObject>>,
-    /// Paths with no disk behind.
+    /// Paths without a disk.
     in_memory: BTreeSet<String>,
     segments: BTreeMap<u64, Segment>,
-    /// Names of what has huge pages.
+    /// Names of objects with huge pages.
     huge: BTreeSet<String>,
 }
 
 impl Objects {
-    /// `rows`: every layout of the recording; they tell what lies on a disk.
+    /// Returns an empty table. `rows` are the rows of all layouts of the recording; they tell which
+    /// files lie on a disk.
     pub(super) fn new<'r>(machine: &Arc<Machine>, rows: impl Iterator<Item = &'r Row>) -> Self {
         let in_memory = rows.filter(|r| r.device == 0 && r.path.starts_with('/'));
         Self {
@@ -110,7 +113,7 @@ impl Objects {
         }
     }
 
-    /// The object of that name, made when it is first met.
+    /// Returns the object of that name, and makes it at the first use.
     pub(super) fn named(&mut self, name: &str) -> Result<Arc<dyn MemoryObject>, ObjectError> {
         if let Some(object) = self.named.get(name) {
             return Ok(Arc::clone(object));
@@ -131,7 +134,7 @@ impl Objects {
         })
     }
 
-    /// A file just opened, as the result of the call names it.
+    /// Opens a file, named by the result of the call.
     pub(super) fn open(
         &mut self,
         to: &Descriptor,
@@ -149,7 +152,8 @@ impl Objects {
             ..Opened::of(to, file)
         })
     }
-    /// `memfd_create`: a new object however often the name was used. Nothing says how much is written to it.
+    /// `memfd_create`: a new object, even if the name was used before. No recording shows its
+    /// contents.
     pub(super) fn memfd(
         &mut self,
         to: &Descriptor,
@@ -164,7 +168,7 @@ impl Objects {
             ..Opened::of(to, file)
         })
     }
-    /// The file behind an anonymous mapping of huge pages.
+    /// Returns a file for an anonymous mapping of huge pages.
     pub(super) fn huge_memory(&mut self) -> Result<Arc<File>, ObjectError> {
         let name = format!("/anon_hugepage{DELETED}");
         let object = Shmem::new(self.machine.host(), &name, UNKNOWN, 0)?;
@@ -176,12 +180,13 @@ impl Objects {
             self.huge.insert(object.name().into_owned());
         }
     }
-    /// Whether there are huge pages behind mappings of that name; none: behind any.
+    /// Returns true if mappings of that name have huge pages; without a name, true if any mapping
+    /// has.
     pub(super) fn is_huge(&self, name: Option<&str>) -> bool {
         name.map_or(!self.huge.is_empty(), |name| self.huge.contains(name))
     }
 
-    /// `shmget`, which returned `id`. An id comes again when its segment was taken away.
+    /// Notes that `shmget` returned `id`. An id comes again after the removal of its segment.
     pub(super) fn add_segment(
         &mut self,
         id: u64,
@@ -206,7 +211,7 @@ impl Objects {
         self.segments.insert(id, segment);
         Ok(())
     }
-    /// An open file of segment `id`.
+    /// Returns an open file of segment `id`.
     pub(super) fn attach(&self, id: u64, mode: FileMode) -> Option<Attached> {
         let segment = self.segments.get(&id)?;
         Some(Attached {
@@ -217,7 +222,7 @@ impl Objects {
     }
 }
 
-/// The name that `/proc/PID/maps` has for what a descriptor leads to.
+/// Returns the name that `/proc/PID/maps` has for the file of a descriptor.
 fn shown(file: &Descriptor) -> String {
     let gone = if file.deleted { DELETED } else { "" };
     format!("{}{gone}", file.path)

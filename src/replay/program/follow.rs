@@ -1,10 +1,10 @@
-//! What each event of a recording does to processes, descriptors and address spaces.
+//! The effect of each event of a recording on processes, descriptors and address spaces.
 
 use super::{
-    act::{act, correct},
     believe,
     call::{Call, Returned},
     event::{Event, What},
+    execute::{correct, execute},
     family::{Family, SpaceId, Task},
     faults::{Fault, Kind},
     files::Objects,
@@ -38,9 +38,10 @@ pub(super) struct Follower<'p> {
     family: Family,
     objects: Objects,
     outcome: Outcome,
-    /// Layouts that programs begin with, by the line of their `execve`.
+    /// The initial layouts of programs, by the line of their `execve`.
     initial: BTreeMap<usize, &'p [super::maps::Row]>,
-    /// Processes whose final layout was taken while other threads of it still ran, and did not fit yet.
+    /// Processes whose final layout was recorded while other threads still ran, and did not fit
+    /// yet.
     pending: Vec<(usize, SpaceId)>,
 }
 
@@ -77,7 +78,7 @@ impl<'p> Follower<'p> {
         }
     }
 
-    /// Every event; the error says what is wrong with the one that is under way, and `now` which that is.
+    /// Follows every event; after an error, `now` is the place of the event that failed.
     pub(super) fn all(
         &mut self,
         cx: &mut CallCx<'_>,
@@ -99,13 +100,13 @@ impl<'p> Follower<'p> {
         }
         done.map(|()| mem::take(&mut self.outcome))
     }
-    /// Everybody exits.
+    /// Ends every process.
     pub(super) fn end_all(&mut self, cx: &mut CallCx<'_>) {
         for tid in self.family.tids() {
             self.end(cx, tid);
         }
     }
-    /// What no kernel can have done, and what is more than may be followed.
+    /// Refuses events that no kernel can have produced, and events beyond the limits.
     fn check(&self, cx: &mut CallCx<'_>, event: &Event) -> Result<(), String> {
         let What::Call { call, returned, .. } = &event.what else {
             return Ok(());
@@ -167,7 +168,7 @@ impl<'p> Follower<'p> {
                 text,
             } => {
                 self.processes(cx, (who, event.line), task, call, returned);
-                // `execve` may just have put it somewhere.
+                // An earlier `execve` may have moved the thread.
                 let Some(space) = self.family.space_of(event.tid) else {
                     self.outcome.unknown += 1;
                     return;
@@ -194,7 +195,7 @@ impl<'p> Follower<'p> {
             self.outcome.unknown += 1;
             return;
         };
-        // The kernel's own page above all.
+        // Above all, the kernel's own page.
         if fault.addr >= TASK_SIZE {
             return;
         }
@@ -207,7 +208,7 @@ impl<'p> Follower<'p> {
         self.watch.touched(cx, mm, who, fault.addr, fault.kind);
     }
 
-    /// The calls that make, change and end processes.
+    /// Follows the calls that make, change and end processes.
     fn processes(
         &mut self,
         cx: &mut CallCx<'_>,
@@ -222,7 +223,7 @@ impl<'p> Follower<'p> {
             Call::Clone { vm, thread, files } => {
                 let child = returned.value().and_then(|c| u32::try_from(c).ok());
                 if let Some(child) = child.filter(|c| *c > 0) {
-                    // Its number was given out anew: its end went unseen.
+                    // A new process has its number: its end went unseen.
                     self.end(cx, child);
                     let space = match (vm, task.space) {
                         (false, Some(space)) => self.fork(cx, space),
@@ -239,7 +240,8 @@ impl<'p> Follower<'p> {
         Some(self.family.add_space(child, Some(space)))
     }
 
-    /// A new program, if its layout was recorded; else nothing is known from here on.
+    /// Starts a new program if its layout was recorded; otherwise the process is unknown from here
+    /// on.
     fn exec(&mut self, cx: &mut CallCx<'_>, who: Who, line: usize) {
         for other in self.family.others(who.pid, who.tid) {
             self.end(cx, other);
@@ -279,7 +281,7 @@ impl<'p> Follower<'p> {
         mm.exit(cx);
     }
 
-    /// `exit_group`: its layout is what the kernel's is compared with.
+    /// `exit_group`: compares the layout with the kernel's final layout.
     fn finish(&mut self, cx: &mut CallCx<'_>, pid: u32, space: Option<SpaceId>) {
         let processes = &mut self.outcome.processes;
         let Some(nth) = processes.iter().position(|p| p.pid == pid) else {
@@ -298,7 +300,8 @@ impl<'p> Follower<'p> {
             self.pending.push((nth, space));
         }
     }
-    /// The kernel's layout was taken a little after `exit_group` began, while other threads went on.
+    /// Repeats the comparison: the kernel's layout was recorded a little after `exit_group` began,
+    /// while other threads went on.
     fn recheck(&mut self, cx: &mut CallCx<'_>, space: SpaceId) {
         let Self {
             pending,
@@ -332,13 +335,13 @@ impl<'p> Follower<'p> {
         if let (Call::Brk { .. }, Some(start)) = (call, returned.value())
             && !self.family.know_heap(space)
         {
-            // The first answer is where the heap begins.
+            // The first answer is the beginning of the heap.
             if let Err(e) = self.family.mm(space)?.set_start_brk(cx, start) {
                 return Some(e.to_string());
             }
         }
         self.describe(task.table, call, returned);
-        // Nobody knows whether it was done.
+        // The effect of a call without a result is unknown.
         if *returned == Returned::Never {
             return None;
         }
@@ -347,7 +350,7 @@ impl<'p> Follower<'p> {
         if believe::failed(cx, &mm, (table, &mut self.objects), call, returned) {
             return None;
         }
-        let did = act(cx, &mm, (table, &mut self.objects), call, returned)?;
+        let did = execute(cx, &mm, (table, &mut self.objects), call, returned)?;
         let same = match (&did, returned) {
             (Ok(mine), Returned::Value(theirs)) => mine == theirs,
             (Err(mine), Returned::Error(theirs)) => mine.to_string() == *theirs,
@@ -360,7 +363,7 @@ impl<'p> Follower<'p> {
         Some(did.map_or_else(|e| e.to_string(), |at| format!("{at:#x}")))
     }
 
-    /// What a call did to the table of descriptors and to the segments.
+    /// Applies a call to the table of descriptors and to the segments.
     fn describe(&mut self, table: usize, call: &Call, returned: &Returned) {
         let table = self.family.descriptors(table);
         let objects = &mut self.objects;

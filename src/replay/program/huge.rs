@@ -1,7 +1,9 @@
-//! Huge pages of a pool (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as a recording shows them.
+//! Huge pages of a pool (`MAP_HUGETLB`, `MFD_HUGETLB`, `SHM_HUGETLB`), as far as a recording shows
+//! them.
 //!
-//! How many pages the pool of the recorded machine had, its recording alone knows: so whether such a mapping came about, and
-//! where, is believed. It is a file's, which does not merge, is as long as whole pages, and is not cut inside of one.
+//! Only the recording knows the size of the recorded machine's pool, so the replay takes success
+//! and place of such a mapping from it. The mapping is one of a file: it does not merge, its length
+//! is a multiple of its page size, and a call cannot cut inside of a page.
 
 use super::{
     call::{Call, Descriptor, Returned},
@@ -19,15 +21,15 @@ use std::sync::Arc;
 /// `MAP_HUGETLB`; the six bits from 26 on are the logarithm of the size, 0 for the usual one.
 const HUGETLB: u32 = 0x4_0000;
 const SHIFT: u32 = 26;
-/// Bytes of a huge page, where nothing is said of its size.
+/// Bytes of a huge page, if the call names no size.
 const USUAL: u64 = 2 << 20;
 
-/// Whether `mmap` asks for huge pages.
+/// Returns true if `mmap` asks for huge pages.
 pub(super) fn wants(flags: MapFlags) -> bool {
     flags.bits() & HUGETLB != 0
 }
 
-/// Whether an `mmap` would have huge pages behind it.
+/// Returns true if an `mmap` would have huge pages behind it.
 pub(super) fn is_behind(files: &Descriptors, flags: MapFlags, file: &Descriptor) -> bool {
     match flags.contains(MapFlags::ANONYMOUS) {
         true => wants(flags),
@@ -35,7 +37,7 @@ pub(super) fn is_behind(files: &Descriptors, flags: MapFlags, file: &Descriptor)
     }
 }
 
-/// Bytes of the huge pages that `mmap` asks for.
+/// Returns the size of the huge pages that `mmap` asks for.
 fn size(flags: MapFlags) -> u64 {
     match flags.bits() >> SHIFT {
         0 => USUAL,
@@ -43,7 +45,8 @@ fn size(flags: MapFlags) -> u64 {
     }
 }
 
-/// The mapping as it came about: whole huge pages of `file`, where the kernel put them. What is populated shows in no layout.
+/// Returns the mapping as recorded: whole huge pages of `file`, at the kernel's place. No layout
+/// shows populated pages.
 pub(super) fn placed(args: MmapArgs, file: Arc<File>, returned: &Returned) -> MmapArgs {
     let whole = args.len.checked_next_multiple_of(size(args.flags));
     let kept = MapFlags::SHARED | MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
@@ -61,7 +64,8 @@ pub(super) fn placed(args: MmapArgs, file: Arc<File>, returned: &Returned) -> Mm
     }
 }
 
-/// What an `mmap` that failed did all the same: pages are asked for when nothing is left where they are to be.
+/// Applies the effect of an `mmap` that failed: the kernel unmaps the target range before it asks
+/// for pages.
 pub(super) fn gave_up(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) {
     let Call::Mmap {
         addr, len, flags, ..
@@ -75,12 +79,13 @@ pub(super) fn gave_up(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) {
         && fixed
         && addr.is_multiple_of(page)
     {
-        // A range that cannot be cut out was refused before anything was.
+        // The kernel refuses a range that it cannot cut out before any change.
         let _refused = mm.munmap(cx, addr, len);
     }
 }
 
-/// Whether a call would cut a mapping inside of a huge page: `EINVAL` then (`hugetlb_vm_op_split`).
+/// Returns true if a call would cut a mapping inside of a huge page, which is `EINVAL`
+/// (`hugetlb_vm_op_split`).
 pub(super) fn is_cut(
     cx: &mut CallCx<'_>,
     mm: &Mm,

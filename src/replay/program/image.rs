@@ -1,4 +1,4 @@
-//! The layout that `execve` leaves: installed as it was recorded.
+//! The layout after `execve`, installed as recorded.
 
 use super::{
     files::{DELETED, Objects},
@@ -13,15 +13,17 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What `mprotect` may set.
+/// The rights that `mprotect` may set.
 const MAY: VmFlags = VmFlags::MAYREAD
     .union(VmFlags::MAYWRITE)
     .union(VmFlags::MAYEXEC);
 
-/// An address space with the rows as they are, as `execve` makes it; the error says what is wrong with a row.
+/// Returns an address space with these rows, as `execve` makes it; the error names the row that is
+/// wrong.
 ///
-/// What `/proc/PID/maps` does not show follows from what a row is: writable private memory is accounted, the stack
-/// grows down and has its arguments in it, all rows of one path are of one open file.
+/// Properties outside of `/proc/PID/maps` follow from the kind of a row: writable private memory is
+/// accounted, the stack grows down and has its arguments in it, and all rows of one path belong to
+/// one open file.
 pub(super) fn build(
     cx: &mut CallCx<'_>,
     machine: &Arc<Machine>,
@@ -41,7 +43,7 @@ pub(super) fn build(
 fn fill(cx: &mut CallCx<'_>, mm: &Mm, objects: &mut Objects, rows: &[Row]) -> Result<(), String> {
     let mut files: BTreeMap<&str, Arc<File>> = BTreeMap::new();
     let mut top = 0;
-    // The page of the kernel above all is no memory of the process.
+    // The page of the kernel is no memory of the process.
     for row in rows.iter().filter(|r| r.end <= TASK_SIZE) {
         let cannot = |why: &dyn std::fmt::Display| format!("{row}: {why}");
         let is_stack = row.path == "[stack]";
@@ -73,7 +75,7 @@ fn fill(cx: &mut CallCx<'_>, mm: &Mm, objects: &mut Objects, rows: &[Row]) -> Re
             top = row.end;
         }
     }
-    // The loader of the program is the first thing placed by itself, right below the base.
+    // The loader of the program is the first mapping that the kernel places, right below the base.
     if top > 0 {
         mm.set_mmap_base(cx, top).map_err(|e| e.to_string())?;
     }
@@ -105,7 +107,7 @@ fn flags(row: &Row) -> VmFlags {
     flags
 }
 
-/// What an address space looks like, without what the kernel maps by itself.
+/// Returns the rows of an address space, without the kernel's own mappings.
 pub(super) fn rows(cx: &mut CallCx<'_>, mm: &Mm) -> Vec<Row> {
     let lines = mm.maps(cx);
     let rows = lines.iter().map(|line| Row {
@@ -119,8 +121,8 @@ pub(super) fn rows(cx: &mut CallCx<'_>, mm: &Mm) -> Vec<Row> {
     rows.filter(|r| !r.is_special()).collect()
 }
 
-/// Whether two rows say the same. Neither devices count, nor that a file lost its name since: no recorded call says
-/// so.
+/// Returns true if two rows are equal. Devices do not count, and neither does a deleted name, as no
+/// recorded call shows the deletion.
 pub(super) fn same(a: &Row, b: &Row) -> bool {
     let name = |r: &'_ Row| r.path.trim_end_matches(DELETED).len();
     (a.start, a.end, &a.perms, a.offset) == (b.start, b.end, &b.perms, b.offset)

@@ -1,4 +1,4 @@
-//! Which `execve` a recorded initial layout is of.
+//! The assignment of recorded initial layouts to `execve` calls.
 
 use super::{
     call::{Call, Returned},
@@ -8,10 +8,12 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// Initial layouts by the line of the `execve` that left them.
+/// Returns the initial layouts by the line of the `execve` that left them.
 ///
-/// A layout is taken at the first `brk` of a process, so it is of the last `execve` before that. A process forks, calls
-/// `brk` and only then `execve`: its layout is of no program that it began. Without any `brk` it is of the first one.
+/// The recorder takes a layout at the first `brk` of a process, so the layout belongs to the last
+/// `execve` before that call. The layout of a process that forks, calls `brk` and only then
+/// `execve` belongs to no program of that process. Without any `brk` the layout belongs to the
+/// first `execve`.
 pub(super) fn by_execve(program: &Program) -> BTreeMap<usize, &[Row]> {
     let mut of_thread: BTreeMap<u32, u32> = BTreeMap::new();
     let mut processes: BTreeMap<u32, Seen> = BTreeMap::new();
@@ -44,7 +46,7 @@ pub(super) fn by_execve(program: &Program) -> BTreeMap<usize, &[Row]> {
     layouts.collect()
 }
 
-/// What a process did, by lines.
+/// The calls of a process, by lines.
 #[derive(Default)]
 struct Seen {
     first: Option<usize>,

@@ -18,7 +18,7 @@ pub type ProgramError = InputError;
 /// A recording of a program, read and ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Where it comes from.
+    /// The name of the recording, from its folder.
     pub name: String,
     /// Calls and faults in the order in which they took effect.
     pub events: Vec<Event>,
@@ -32,9 +32,9 @@ pub struct Program {
 
 /// The calls of a recording.
 pub(super) const CALLS: &str = "calls.strace";
-/// Its page faults.
+/// The page faults of a recording.
 pub(super) const FAULTS: &str = "faults.txt";
-/// What the name of a compressed file ends in.
+/// The end of the names of compressed files.
 const PACKED: &str = ".gz";
 
 /// Files of the recording that comes with the library.
@@ -61,7 +61,8 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ),
 ];
 
-/// The recording that comes with the library: a Redis server that forks to save while it is written to.
+/// Returns the recording that comes with the library: a Redis server that forks to save during
+/// writes.
 ///
 /// # Errors
 ///
@@ -73,7 +74,7 @@ pub fn shipped() -> Result<Program, ProgramError> {
     Program::from_files("redis", files.collect())
 }
 
-/// Whether `path` is a folder with a recording of a program in it.
+/// Returns true if `path` is a folder with a recording of a program in it.
 pub fn is_program(path: &Path) -> bool {
     [CALLS.to_owned(), format!("{CALLS}{PACKED}")]
         .iter()
@@ -81,17 +82,17 @@ pub fn is_program(path: &Path) -> bool {
 }
 
 impl Program {
-    /// Reads the folder of a recording, within the [`Limits`] that are usual ([`Inputs::program`]).
+    /// Reads the folder of a recording, within the usual [`Limits`] ([`Inputs::program`]).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Inputs::program`].
     pub fn load(path: &Path) -> Result<Self, ProgramError> {
         Inputs::new(Limits::default()).program(path)
     }
 
-    /// A recording from the contents of its files, by name, compressed or not, within the usual [`Limits`]. Files of other
-    /// names are passed over.
+    /// Reads a recording from the contents of its files, by name, compressed or not, within the
+    /// usual [`Limits`]. The function skips files of other names.
     ///
     /// # Errors
     ///
@@ -115,7 +116,7 @@ impl Program {
                 in_file(name, file, (1, why))
             })
         };
-        // Errors name the file as it is there.
+        // Errors name the file as found, compressed or not.
         let at = |file: &str, why| {
             let there = parts.0.get(file).map_or(file, |(there, _)| there);
             in_file(name, there, why)
@@ -147,12 +148,13 @@ impl Program {
 }
 
 impl Inputs {
-    /// Reads the folder of a recording; each file may be compressed with gzip, `.gz` behind its name.
+    /// Reads the folder of a recording; each file may be compressed with gzip, with `.gz` at the
+    /// end of its name.
     ///
     /// # Errors
     ///
-    /// [`ProgramError`]: the first file or line that is not what it should be; a part that is there twice; more bytes than may
-    /// be read.
+    /// [`ProgramError`] for the first wrong file or line, for a part that exists twice, and for
+    /// more bytes than the limits allow.
     pub fn program(&mut self, path: &Path) -> Result<Program, ProgramError> {
         let name = path.display().to_string();
         let mut parts = Parts::default();
@@ -173,7 +175,7 @@ impl Inputs {
 struct Parts(BTreeMap<String, (String, String)>);
 
 impl Parts {
-    /// Bytes that are not UTF-8 are replaced, since paths may hold any.
+    /// Adds a file; bytes that are not UTF-8 are replaced, since paths may hold any.
     fn add(
         &mut self,
         name: &str,
@@ -198,7 +200,7 @@ fn in_file(name: &str, file: &str, (line, why): (usize, String)) -> ProgramError
     }
 }
 
-/// The part of a recording that a file of that name is, if it is one.
+/// Returns the part of a recording that a file of that name is, or `None`.
 fn part_of<'f>(name: &str, file: &'f str) -> Result<Option<&'f str>, ProgramError> {
     let part = file.strip_suffix(PACKED).unwrap_or(file);
     let is_layout = [INITIAL, FINAL].iter().any(|end| part.ends_with(end));
@@ -209,11 +211,12 @@ fn part_of<'f>(name: &str, file: &'f str) -> Result<Option<&'f str>, ProgramErro
     Ok((part == CALLS || part == FAULTS || is_layout).then_some(part))
 }
 
-/// What the names of layouts end in.
+/// The end of the names of initial layouts.
 const INITIAL: &str = ".initial.maps";
 const FINAL: &str = ".final.maps";
 
-/// The process of `PID.initial.maps` and `PID.final.maps`, and whether it is the latter. There is one way to write it.
+/// Returns the process of `PID.initial.maps` or `PID.final.maps`, and true for the latter. Each
+/// name has one spelling.
 fn whose(name: &str) -> Option<(u32, bool)> {
     let initial = name.strip_suffix(INITIAL).map(|pid| (pid, false));
     let (pid, is_final) = initial.or_else(|| Some((name.strip_suffix(FINAL)?, true)))?;

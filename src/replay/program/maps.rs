@@ -15,17 +15,18 @@ pub struct Row {
     pub perms: String,
     /// Offset into the file in bytes.
     pub offset: u64,
-    /// Major number of the device; 0 where there is no disk behind.
+    /// Major number of the device; 0 without a disk.
     pub device: u64,
-    /// What the last column says.
+    /// The text of the last column.
     pub path: String,
 }
 
-/// The rows of a file; the error is the number of a line, from 1, and why.
+/// Reads the rows of a file.
 ///
 /// # Errors
 ///
-/// The first line that is none of `/proc/PID/maps`, that does not lie above the one before, or that no process could have.
+/// Number, from 1, and reason of the first line that is not one of `/proc/PID/maps`, that does not
+/// lie above the line before, or that no process could have.
 pub fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {
     let mut rows: Vec<Row> = Vec::new();
     for (n, line) in text.lines().enumerate() {
@@ -68,7 +69,8 @@ impl Row {
             && row.start < row.end;
         fine.then_some(row)
     }
-    /// Only the kernel's own page lies above what a process may map, and no file has more than 2^63 bytes.
+    /// Checks that only the kernel's own page lies above the range of user addresses, and that no
+    /// file has more than 2^63 bytes.
     fn check(&self) -> Result<(), String> {
         const MOST: u64 = i64::MAX as u64;
         if self.end > TASK_SIZE && !self.is_special() {
@@ -83,7 +85,7 @@ impl Row {
         }
         Ok(())
     }
-    /// What the kernel maps by itself; no layout is compared there.
+    /// Returns true for a mapping of the kernel's own, which no comparison includes.
     pub fn is_special(&self) -> bool {
         matches!(
             &*self.path,
@@ -92,7 +94,7 @@ impl Row {
     }
 }
 
-/// The kernel's format; the inode is 0.
+/// The kernel's format, with inode 0.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

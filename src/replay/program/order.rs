@@ -1,17 +1,18 @@
 //! The order of calls that overlapped in time.
 //!
-//! Events come by the time at which they took effect at the latest. A call that other threads' lines cut in two may
-//! have been done earlier; the one who follows is asked, since results prove it.
+//! Events come in the order of the latest times of their effects. A call that other threads' lines
+//! cut in two may have happened earlier; a callback decides, since recorded results prove the
+//! order.
 
 use super::event::{Event, What};
 
-/// Hands out events.
+/// The events in the order of their effects.
 pub(super) struct Order<'e> {
     events: &'e [Event],
     next: usize,
-    /// Calls that have begun before others ended: their places, ascending.
+    /// Indices of the calls that overlapped the ends of others, ascending.
     split: Vec<usize>,
-    /// Split calls before this one in the list have been handed out, one and all.
+    /// All split calls before this index have been returned.
     first_split: usize,
     done: Vec<bool>,
 }
@@ -28,7 +29,8 @@ impl<'e> Order<'e> {
             done: vec![false; events.len()],
         }
     }
-    /// The next event; `precedes` says whether one that ends later must come before the one that is due.
+    /// Returns the next event; `precedes` returns true if an event that ends later must come before
+    /// the one that is due.
     pub(super) fn next(
         &mut self,
         mut precedes: impl FnMut(&Event, &Event) -> bool,
@@ -56,7 +58,7 @@ impl<'e> Order<'e> {
         {
             self.first_split += 1;
         }
-        /// Calls under way at a time are as many as threads; a few more do no harm.
+        /// A call overlaps at most as many others as there are threads; a few more do no harm.
         const FAR: usize = 64;
         let ahead = self.split.iter().skip(self.first_split).take(FAR).copied();
         let mut under_way = ahead.filter(|&n| n != self.next && self.done.get(n) == Some(&false));

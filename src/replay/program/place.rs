@@ -1,7 +1,7 @@
-//! The mappings that `mmap` and `shmat` ask for, with what is behind their descriptors in them.
+//! The mappings of `mmap` and `shmat`, with the objects behind their descriptors.
 //!
-//! Where the kernel's choice of a place cannot be computed from a layout, the recorded place is asked for: `MAP_32BIT` begins
-//! at a random address, and huge pages come from a pool.
+//! Where the kernel's choice of a place does not follow from a layout, the replay asks for the
+//! recorded place: `MAP_32BIT` begins at a random address, and huge pages come from a pool.
 
 use super::{
     call::{Call, Descriptor, OpenAccess, Returned},
@@ -16,10 +16,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Arguments that the address space can be asked for, or the errno of those that come to no address space.
+/// Arguments for the address space, or the errno of a call that does not reach one.
 pub(super) type Asked = Result<MmapArgs, Errno>;
 
-/// What an `mmap` asks for; none where memory for the file ran out, and of other calls.
+/// Returns the request of an `mmap`; `None` if memory for the file ran out, and for other calls.
 pub(super) fn map_args(
     files: &Descriptors,
     objects: &mut Objects,
@@ -52,7 +52,7 @@ pub(super) fn map_args(
         }
         return Some(Ok(unchanced(args, returned)));
     }
-    // The order is the kernel's: the offset comes before the descriptor, and that before all else.
+    // The kernel checks the offset before the descriptor, and the descriptor before all else.
     if !offset.is_multiple_of(PAGE_SIZE) {
         return Some(Err(Errno::EINVAL));
     }
@@ -67,7 +67,7 @@ pub(super) fn map_args(
         return Some(Err(Errno::EINVAL));
     }
     let mut args = unchanced(args, returned);
-    // Shared, it is anonymous memory by another name.
+    // A shared mapping of `/dev/zero` is anonymous memory.
     if file.path == "/dev/zero" && flags.contains(MapFlags::SHARED) {
         args.flags |= MapFlags::ANONYMOUS;
     } else {
@@ -76,8 +76,9 @@ pub(super) fn map_args(
     Some(Ok(args))
 }
 
-/// The open file behind a descriptor and whether its pages are huge; one that came unseen is opened here, for reading and
-/// writing. None: the descriptor is not open; none within: no memory for it.
+/// Returns the open file behind a descriptor, and true if its pages are huge. The function opens a
+/// file whose opening went unseen, for reading and writing. Outer `None`: the descriptor is closed;
+/// inner `None`: no memory for the file.
 fn opened(
     files: &Descriptors,
     objects: &mut Objects,
@@ -94,7 +95,7 @@ fn opened(
     Some(unseen.and_then(|o| Some((Arc::clone(o.file()?), false))))
 }
 
-/// `MAP_32BIT` begins to look at a random address: there the recording decides.
+/// Replaces a random choice of the kernel (`MAP_32BIT`) by the recorded place.
 fn unchanced(mut args: MmapArgs, returned: &Returned) -> MmapArgs {
     if let Some(at) = returned.value()
         && args.flags.contains(MapFlags::MAP_32BIT)
@@ -112,7 +113,7 @@ const SHM_RND: u64 = 0o20_000;
 const SHM_REMAP: u64 = 0o40_000;
 const SHM_EXEC: u64 = 0o100_000;
 
-/// The mapping that a `shmat` makes (`do_shmat`); none of other calls.
+/// Returns the mapping of a `shmat` (`do_shmat`); `None` for other calls.
 pub(super) fn attach_args(objects: &Objects, call: &Call, returned: &Returned) -> Option<Asked> {
     let Call::Shmat { id, addr, flags } = *call else {
         return None;
@@ -133,7 +134,7 @@ pub(super) fn attach_args(objects: &Objects, call: &Call, returned: &Returned) -
     let Some(attached) = objects.attach(id, mode) else {
         return Some(Err(Errno::EINVAL));
     };
-    // What wraps replaces nothing, and finds no place.
+    // A range that wraps replaces nothing, and finds no place.
     let wraps = place.is_some_and(|at| at.checked_add(attached.size).is_none());
     if wraps && !has(SHM_REMAP) {
         return Some(Err(Errno::EINVAL));
@@ -161,7 +162,7 @@ pub(super) fn attach_args(objects: &Objects, call: &Call, returned: &Returned) -
     }))
 }
 
-/// Where a segment must be attached; none: anywhere. An address that is none can replace nothing.
+/// Returns the requested address of a segment; `None`: any. An invalid address can replace nothing.
 fn attach_place(addr: u64, round: bool, remap: bool) -> Result<Option<u64>, Errno> {
     let inside = addr % PAGE_SIZE;
     let place = addr - inside;

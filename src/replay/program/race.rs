@@ -1,4 +1,4 @@
-//! Which of two calls that overlapped in time was first: only in one order do they end as recorded.
+//! The order of two calls that overlapped in time: only one order leads to the recorded results.
 
 use super::{
     believe::remap_args,
@@ -13,10 +13,10 @@ use crate::ctx::CallCx;
 use crate::mm::Mm;
 use std::ops::Range;
 
-/// Whether `event`, seen to end later, must have taken effect before `due`.
+/// Returns true if `event`, which ended later, must have taken effect before `due`.
 ///
-/// It must if `due` would not get its place now, and `event` would, or gives that place back; or if `due` gives memory
-/// back and `event` gets its place only before that.
+/// That is so if `due` would not get its place now, and `event` would, or gives that place back; or
+/// if `due` gives memory back and `event` gets its place only before that.
 pub(super) fn precedes(
     cx: &mut CallCx<'_>,
     family: &mut Family,
@@ -72,7 +72,8 @@ fn parts(event: &Event) -> Option<(&Call, &Returned)> {
     }
 }
 
-/// Whether a call that is given a place would be given the recorded one now; none for other calls.
+/// Returns true if a call with a kernel-chosen place would get the recorded one now; `None` for
+/// other calls.
 fn fits(
     cx: &mut CallCx<'_>,
     family: &mut Family,

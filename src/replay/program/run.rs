@@ -1,4 +1,5 @@
-//! Following a recording: one machine, the calls by this library's rules, the page faults as accesses.
+//! The replay of a recording: one machine, the calls by this library's rules, the page faults as
+//! accesses.
 
 use super::{
     follow::Follower,
@@ -21,18 +22,19 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`ReplayError`]: the current thread works on a machine already; or the call or fault, by file and line, that needs more
-/// than the limits, cannot have happened, or made this library panic.
+/// [`ReplayError`] if the current thread is on a machine already; or the call or fault, by file and
+/// line, that exceeds the limits, cannot have happened, or made this library panic.
 pub fn run(program: &Program) -> Result<Outcome, ReplayError> {
     run_on(&machine(), program, &mut Nobody)
 }
 
-/// A machine for recorded programs: the memory of the usual [`Limits`], of which nothing costs anything until it is used.
+/// Returns a machine for recorded programs, with the memory of the usual [`Limits`]; memory costs
+/// nothing until its first use.
 pub fn machine() -> Arc<Machine> {
     machine_within(&Limits::default())
 }
 
-/// The same within other limits.
+/// Returns a machine for recorded programs, within other limits.
 pub fn machine_within(limits: &Limits) -> Arc<Machine> {
     /// 64 GiB: how much the recorded machine had, no recording says.
     const RECORDED: (u64, u32) = (1 << 24, 0);
@@ -52,7 +54,7 @@ pub fn run_on(
     run_within(machine, program, watch, &Limits::default())
 }
 
-/// The same within other limits of processes.
+/// Follows a recording as [`run_on`] does, within other limits of processes.
 ///
 /// # Errors
 ///

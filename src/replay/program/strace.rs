@@ -1,20 +1,21 @@
-//! Lines of `strace -f -y --absolute-timestamps=format:unix,precision:ns`, as text: who, when, which call, what result.
+//! Lines of `strace -f -y --absolute-timestamps=format:unix,precision:ns`, as text: thread, time,
+//! call, result.
 //!
-//! A call that another thread's line cut in two is joined again.
+//! The parser joins a call that another thread's line cut in two.
 
 use super::text::{Text, close_of, decimal, time};
 use std::collections::HashMap;
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// A whole call, or one joined from two lines.
     Call {
-        /// Its name.
+        /// The name.
         name: String,
-        /// What stands between the parentheses.
+        /// The text between the parentheses.
         args: String,
-        /// What stands behind `=`.
+        /// The text after `=`.
         result: String,
     },
     /// The thread is gone.
@@ -34,12 +35,12 @@ pub struct Line {
     pub start: u64,
     /// When it was resumed, in ns; `start` for a call in one line.
     pub end: u64,
-    /// What it is.
+    /// The content.
     pub body: Body,
 }
 
 impl Line {
-    /// Whether other threads did something while it was under way.
+    /// Returns true if other threads acted during the call.
     pub fn is_split(&self) -> bool {
         self.end > self.start
     }
@@ -51,7 +52,7 @@ enum Part<'l> {
     Whole(Body),
     /// Up to `<unfinished ...>`.
     FirstPass(&'l str),
-    /// What follows `<... name resumed>`.
+    /// The name, and the text after `<... name resumed>`.
     Resumed(&'l str, &'l str),
 }
 
@@ -94,7 +95,7 @@ pub fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
         }
         lines.push(line);
     }
-    // What was never resumed did not return: the thread ended in it.
+    // A call that never resumed did not return: its thread ended in it.
     for (index, head) in begun.into_values() {
         if let (Ok(body), Some(line)) = (parse_call(&format!("{head}) = ?")), lines.get_mut(index))
         {

@@ -1,11 +1,11 @@
 //! The small change of a recording's text: words, times, numbers, quoted strings, arguments.
 
-/// What is left of a line.
+/// The rest of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'t>(pub(super) &'t str);
 
 impl<'t> Text<'t> {
-    /// The next word; what is left begins with the one after it.
+    /// Returns the next word; the rest begins with the one after it.
     pub(super) fn word(&mut self) -> Option<&'t str> {
         let text = self.0.trim_start();
         let end = text.find(char::is_whitespace).unwrap_or(text.len());
@@ -139,7 +139,8 @@ impl<'t> Scan<'t> {
     }
 }
 
-/// Undoes C's escapes: `\n`, `\"`, `\303`, `\x41`. Bytes that are not UTF-8 afterwards are replaced.
+/// Undoes C's escapes: `\n`, `\"`, `\303`, `\x41`. Bytes that are not UTF-8 afterwards are
+/// replaced.
 pub(super) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

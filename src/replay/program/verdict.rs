@@ -1,4 +1,4 @@
-//! What a replay came to, beside what the kernel did.
+//! [`Outcome`]: the result of a replay, next to the kernel's.
 
 use super::{image::same, maps::Row};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ pub enum Verdict {
     Equal,
     /// Not every line.
     Differs,
-    /// Nothing says with what layout the program began that the process ended in.
+    /// No layout shows the beginning of the program that the process ended in.
     NoBeginning,
     /// The recording has its final layout, but not its `exit_group`.
     NoEnd,
@@ -20,11 +20,11 @@ pub enum Verdict {
 /// A process whose final layout was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
+    /// The number.
     pub pid: u32,
     /// How it compares.
     pub verdict: Verdict,
-    /// The kernel's final layout, without what it maps by itself.
+    /// The kernel's final layout, without the kernel's own mappings.
     pub linux: Vec<Row>,
     /// The replay's.
     pub emmu: Vec<Row>,
@@ -33,15 +33,15 @@ pub struct Process {
 /// A call that ended in another way than recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Differing {
-    /// Its line in the recording.
+    /// The line in the recording.
     pub line: usize,
     /// Call and result as recorded.
     pub call: String,
-    /// What it returned here.
+    /// The result of the replay.
     pub emmu: String,
 }
 
-/// What became of a replayed program.
+/// The result of a replayed program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The program's name.
@@ -71,19 +71,21 @@ impl Process {
             self.emmu.get(cut(&self.emmu)).unwrap_or_default(),
         )
     }
-    /// Whether it could be followed from its beginning to its end, and came out differently.
+    /// Returns true if the process was followed from its beginning to its end and its layout
+    /// differs.
     pub fn is_wrong(&self) -> bool {
         matches!(self.verdict, Verdict::Differs | Verdict::NoEnd)
     }
 }
 
-/// Whether both layouts have the same lines.
+/// Returns true if both layouts have equal lines.
 pub(super) fn equal(a: &[Row], b: &[Row]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
 }
 
 impl Outcome {
-    /// Whether every process that could be followed has the kernel's final layout, and every call its result.
+    /// Returns true if every process that could be followed has the kernel's final layout, and
+    /// every call its result.
     pub fn is_whole(&self) -> bool {
         self.differing.is_empty() && !self.processes.iter().any(Process::is_wrong)
     }

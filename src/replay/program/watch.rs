@@ -1,4 +1,4 @@
-//! Someone who looks on while a program is replayed.
+//! [`Watch`]: an observer of the replay of a program.
 
 use super::{call::Call, event::What, faults::Kind};
 use crate::ctx::CallCx;
@@ -6,30 +6,32 @@ use crate::ctx::CallCx;
 use crate::mm::Mm;
 use std::sync::Arc;
 
-/// Who did something, and when.
+/// The thread that acted, and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
     /// The time of the recording, in ns.
     pub at: u64,
     /// The process.
     pub pid: u32,
-    /// Its thread.
+    /// The thread.
     pub tid: u32,
-    /// Whether it is the process that the recording began with.
+    /// True for the process that the recording began with.
     pub is_first: bool,
 }
 
-/// What a replay tells of. Every method may use the address space as a driver or another thread would.
+/// An observer of a replay. Every method may use the address space as a driver or another thread
+/// would.
 pub trait Watch {
     /// This is about to be followed.
     fn begins(&mut self, who: Who, what: &What) {
         let _unused = (who, what);
     }
-    /// It has been followed, and whoever looks on has been told of it.
+    /// The event is over, and all observers have heard of it.
     fn over(&mut self, cx: &mut CallCx<'_>, who: Who) {
         let _unused = (cx, who);
     }
-    /// The first process has its initial layout; nothing of it ran yet. Comes again if it calls `execve` again.
+    /// The first process has its initial layout and has not run yet. Called again if that process
+    /// calls `execve` again.
     fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         let _unused = (cx, mm);
     }

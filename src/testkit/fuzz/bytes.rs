@@ -1,4 +1,5 @@
-//! Scripts as bytes, eight to an operation: what is mutated byte by byte stays a script, and recorded scripts can be seeds.
+//! Scripts as bytes, eight to an operation: after any mutation of the bytes the input is still a
+//! script, and recorded scripts can be seeds.
 //!
 //! ```text
 //! who  kind  page  skew  pages  other  a  b
@@ -12,9 +13,9 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 
 const BASE: u64 = 1 << 40;
-/// Pages that are used; some lie about the end of a table.
+/// Pages of the scripts; some lie at the end of a table.
 const ZONE: u64 = 64;
-/// The first of them.
+/// The first page.
 const FIRST: u64 = 512 - ZONE / 2;
 const MOST: usize = 64;
 const PROCESSES: u32 = 6;
@@ -22,7 +23,7 @@ const RECORD: usize = 8;
 
 type Record = [u8; RECORD];
 
-/// An address: mostly of a page, sometimes between.
+/// Returns an address: mostly of a page, sometimes inside of one.
 fn at(page: u8, skew: u8) -> u64 {
     let odd = if skew > 240 { u64::from(skew) } else { 0 };
     BASE + (FIRST + u64::from(page) % ZONE) * PAGE + odd
@@ -30,7 +31,7 @@ fn at(page: u8, skew: u8) -> u64 {
 fn file(n: u8) -> String {
     ["f0", "f1", "f2"][usize::from(n % 3)].to_owned()
 }
-/// The flags of `mmap` in a byte: what matters, and a few others.
+/// The flags of `mmap` in a byte: the relevant ones, and a few others.
 const FLAGS: [MapFlags; 8] = [
     MapFlags::SHARED,
     MapFlags::PRIVATE,
@@ -41,14 +42,14 @@ const FLAGS: [MapFlags; 8] = [
     MapFlags::GROWSDOWN,
     MapFlags::LOCKED,
 ];
-/// One more, from the byte that says whether an address is odd.
+/// A flag from the byte that also makes an address odd.
 const MORE: [MapFlags; 4] = [
     MapFlags::empty(),
     MapFlags::DROPPABLE,
     MapFlags::HUGETLB,
     MapFlags::MAP_32BIT,
 ];
-/// A number of pages: mostly a few, sometimes none, or as many as there are.
+/// Returns a number of pages: mostly a few, sometimes none, or all.
 fn len(pages: u8) -> u64 {
     match pages {
         255 => u64::MAX - PAGE,
@@ -127,7 +128,7 @@ fn on_file(r: Record) -> Op {
         _ => Op::Fsync { file },
     }
 }
-/// What the kernel does to frames, and what is drawn less often.
+/// Operations of the kernel on frames, and operations that are drawn less often.
 fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
@@ -169,7 +170,7 @@ fn of_frames(r: Record) -> Op {
     }
 }
 
-/// The script that bytes are.
+/// Returns the script that the bytes encode.
 pub fn decode(bytes: &[u8]) -> Script {
     let spec = |pages, kind| FileSpec {
         size: pages * PAGE,
@@ -217,7 +218,8 @@ pub fn decode(bytes: &[u8]) -> Script {
     }
 }
 
-/// The bytes that are nearest to a script: its operations with their pages, as far as they lie in the zone.
+/// Returns the bytes that are nearest to a script: its operations with their pages, as far as they
+/// lie in the zone.
 pub fn encode(script: &Script) -> Vec<u8> {
     let start = script.header.arena().start;
     let one = |step: &Step| Nearest { start, step }.record();

@@ -1,7 +1,9 @@
-//! What must hold for any bytes: the bodies of the fuzz targets, for whoever has bytes to give.
+//! The bodies of the fuzz targets: invariants that hold for any bytes.
 //!
-//! `fuzz/` gives them to libFuzzer, which looks for what was not seen yet; `tests/kit/fuzz.rs` gives them bytes that are the same
-//! every time.
+//! `fuzz/` gives the bytes of libFuzzer, which looks for new paths; `tests/kit/fuzz.rs` gives fixed
+//! bytes.
+//!
+//! The operations of a script are encoded in `bytes`.
 
 mod bytes;
 
@@ -16,12 +18,14 @@ use crate::replay::{
     read,
 };
 
-/// Any operations by any processes: the library does not panic, its own checks included, every step comes to what the
-/// kit's model of pages says, as long as that has something to say, and the script is read back as it is written.
+/// Checks any operations by any processes.
+///
+/// The library does not panic, its own checks included; every step agrees with the kit's model of
+/// pages as long as the model is not lost; and a written script reads back as equal.
 ///
 /// # Panics
 ///
-/// If not; the message has the script as `.jsonl`, for `replay`, and for a real kernel.
+/// Panics if not; the message has the script as `.jsonl`, for `replay` and for a real kernel.
 pub fn ops(bytes: &[u8]) {
     let script = decode(bytes);
     if let Err(failure) = Suite::new([]).again(&script) {
@@ -32,11 +36,12 @@ pub fn ops(bytes: &[u8]) {
     }
 }
 
-/// Reading a script ends in a script or in the line that is wrong; a script that is written is read back as the same.
+/// Checks that reading a script ends in a script or in the line that is wrong, and that a written
+/// script reads back as equal.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn script(bytes: &[u8]) {
     match read("fuzz", bytes) {
         Ok(script) => written(&script),
@@ -52,21 +57,21 @@ fn written(script: &Script) {
     assert_eq!(again.to_jsonl(), text);
 }
 
-/// Any text as `calls.strace`: calls, or the line that is wrong.
+/// Checks that any text as `calls.strace` leads to calls, or to the line that is wrong.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn strace(text: &str) {
     ends(text, parse_strace(text).err());
 }
 
-/// Any text as the calls and faults of a program, as far as it can be read: following it ends in an outcome or in an error that
-/// names the line, and no panic.
+/// Checks that any text, read as the calls and faults of a program as far as possible, ends in an
+/// outcome or in an error that names the line, and in no panic.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn program(calls: &str, faults: &str) {
     const LAYOUT: &str = "\
 400000-401000 r-xp 00000000 fe:00 1 /bin/it
@@ -104,20 +109,20 @@ pub fn program(calls: &str, faults: &str) {
     assert_eq!(left, (0, 0), "something is left of it\n{calls}");
 }
 
-/// Any text as `faults.txt`: faults, or the line that is wrong.
+/// Checks that any text as `faults.txt` leads to faults, or to the line that is wrong.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn faults(text: &str) {
     ends(text, parse_faults(text).err());
 }
 
-/// Any text as `PID.maps`: rows, or the line that is wrong.
+/// Checks that any text as `PID.maps` leads to rows, or to the line that is wrong.
 ///
 /// # Panics
 ///
-/// If not.
+/// Panics if not.
 pub fn maps(text: &str) {
     ends(text, parse_maps(text).err());
 }

@@ -1,11 +1,12 @@
 //! Rights, dirty bits, aging.
 
 use super::{
-    Broken,
-    Do::*,
-    Piece,
-    Shown::{Device, Schedule},
-    flawed,
+    paper::{PaperStep::*, Violation},
+    piece::{
+        Piece,
+        Shown::{Device, Schedule},
+        flawed,
+    },
 };
 use crate::{
     extmmu::kvm::{KvmMistake, VmConfig},
@@ -73,7 +74,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "EMMU notifiers V5 avoids it: a bitwise or",
         what: "Both M and N were used; the question ends with the yes of M, and N's bit stays set for ever.",
         shown: Schedule {
-            broken_by: Broken::StillYoung,
+            broken_by: Violation::StillYoung,
             broken: &[
                 Register(M),
                 Register(N),

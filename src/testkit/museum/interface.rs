@@ -1,4 +1,4 @@
-//! What a specimen shows to the chain and to the kit.
+//! The interfaces of a specimen: [`Device`] for the kit, and the driver's callbacks for the chain.
 
 use super::specimen::{Flaw, Specimen};
 use crate::{

@@ -1,11 +1,12 @@
-//! Coming and going, sleeping and locks.
+//! Registration, release, sleeping and locks.
 
 use super::{
-    Broken,
-    Do::*,
-    Piece,
-    Shown::{Device, Schedule, Type},
-    flawed,
+    paper::{PaperStep::*, Violation},
+    piece::{
+        Piece,
+        Shown::{Device, Schedule, Type},
+        flawed,
+    },
 };
 use crate::{
     extmmu::xpmem::{Manners, OwnerConfig},
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 const M: usize = 0;
 
-/// Partitions that never answer, and how long they have.
+/// Returns the kit of partitions that never answer, with this deadline.
 fn silent(deadline: Duration) -> Kit {
     let config = OwnerConfig {
         deadline,
@@ -32,7 +33,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "167f154fa536c2c70c9d.1214440018@duo.random (mm_take_all_locks)",
         what: "A window began before M was there: M is told its end.",
         shown: Schedule {
-            broken_by: Broken::EndWithoutBegin,
+            broken_by: Violation::EndWithoutBegin,
             broken: &[Map(0, 1), Register(M), Clear(0), End(M), Quiet],
             sound: &[Map(0, 1), Clear(0), Register(M), Begin(M, 0), End(M), Quiet],
         },
@@ -44,7 +45,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "7f466032dc9e; Jason Wang, 20190807070617.23716-5-jasowang@redhat.com",
         what: "M is taken off in the middle of a window, its count stays up, and it is used again.",
         shown: Schedule {
-            broken_by: Broken::Unended,
+            broken_by: Violation::Unended,
             broken: &[Register(M), Begin(M, 0), Unhash(M), Register(M), Quiet],
             sound: &[
                 Register(M),
@@ -63,7 +64,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "3ad3d901bbcf; again by 751efd8610d3 (2013); d34883d4e35c",
         what: "M is off the list before it is released: reclaim frees a page in between, and nobody tells M.",
         shown: Schedule {
-            broken_by: Broken::UseAfterFree,
+            broken_by: Violation::UseAfterFree,
             broken: &[
                 Register(M),
                 Map(0, 1),
@@ -94,7 +95,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "Gunthorpe 2019, get and put with call_srcu",
         what: "The driver's memory is freed while a walk of the list still leads to it.",
         shown: Schedule {
-            broken_by: Broken::CalledAfterFree,
+            broken_by: Violation::CalledAfterFree,
             broken: &[Register(M), Unhash(M), FreeDriver(M), Begin(M, 0)],
             sound: &[
                 Register(M),
@@ -113,7 +114,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "319561669a59",
         what: "Removal samples the sequence outside of the lock, returns early, and the end finds freed memory.",
         shown: Schedule {
-            broken_by: Broken::CalledAfterFree,
+            broken_by: Violation::CalledAfterFree,
             broken: &[Register(M), Begin(M, 0), Unhash(M), FreeDriver(M), End(M)],
             sound: &[
                 Register(M),

@@ -1,11 +1,12 @@
 //! Look-ups against windows.
 
 use super::{
-    Broken,
-    Do::*,
-    Piece,
-    Shown::{Device, Schedule, Type},
-    flawed,
+    paper::{PaperStep::*, Violation},
+    piece::{
+        Piece,
+        Shown::{Device, Schedule, Type},
+        flawed,
+    },
 };
 use crate::{
     extmmu::{
@@ -70,7 +71,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "EMMU notifiers V5: why invalidate_page is called under the lock of the entry",
         what: "Told first, cleared afterwards: a fault comes in between.",
         shown: Schedule {
-            broken_by: Broken::UseAfterFree,
+            broken_by: Violation::UseAfterFree,
             broken: &[
                 Register(M),
                 Map(0, 1),
@@ -103,7 +104,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "20170831211738.17922-1-jglisse@redhat.com; 369ea8242c0f; bugzilla 197951",
         what: "invalidate_page moved behind the unlock: the page is freed before the driver is told.",
         shown: Schedule {
-            broken_by: Broken::UseAfterFree,
+            broken_by: Violation::UseAfterFree,
             broken: &[
                 Register(M),
                 Map(0, 1),
@@ -134,7 +135,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "Documentation/mm/mmu_notifier.rst, case B; 0f10851ea475",
         what: "Page 0 is copied and written, then page 1: the device sees the new page 1, then the old page 0.",
         shown: Schedule {
-            broken_by: Broken::Order,
+            broken_by: Violation::Order,
             broken: &[
                 Register(M),
                 Map(0, 1),
@@ -200,7 +201,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "kvm_mmu_notifier_invalidate_range_end and its write barrier",
         what: "The count goes down before the sequence goes up: in between a fault finds no window, and none that was.",
         shown: Schedule {
-            broken_by: Broken::Stale,
+            broken_by: Violation::Stale,
             broken: &[
                 Register(M),
                 Map(0, 1),

@@ -1,11 +1,12 @@
 //! Begins, ends, and the shape of windows.
 
 use super::{
-    Broken,
-    Do::*,
-    Piece,
-    Shown::{Schedule, Type},
-    flawed,
+    paper::{PaperStep::*, Violation},
+    piece::{
+        Piece,
+        Shown::{Schedule, Type},
+        flawed,
+    },
 };
 
 const M: usize = 0;
@@ -19,7 +20,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "Holt, 20080201104959.GJ26420@sgi.com",
         what: "The path that reuses a page jumps to the end of the one that copies it: an end without its beginning.",
         shown: Schedule {
-            broken_by: Broken::EndWithoutBegin,
+            broken_by: Violation::EndWithoutBegin,
             broken: &[Register(M), Map(0, 1), End(M), Quiet],
             sound: &[Register(M), Map(0, 1), Begin(M, 0), End(M), Quiet],
         },
@@ -31,7 +32,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "20080201050623.344041545@sgi.com; v18 turned the return into a break",
         what: "Out of memory in the middle of a fork: the error returns past the end of the window.",
         shown: Schedule {
-            broken_by: Broken::Unended,
+            broken_by: Violation::Unended,
             broken: &[Register(M), Map(0, 1), Begin(M, 0), WriteProtect(0), Quiet],
             sound: &[
                 Register(M),
@@ -82,7 +83,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "c2655835fd8c; 20210311180057.1582638-1-seanjc@google.com",
         what: "M agreed, N refuses, and the caller skips the end: M waits for ever.",
         shown: Schedule {
-            broken_by: Broken::Unended,
+            broken_by: Violation::Unended,
             broken: &[Register(M), Register(N), Begin(M, 0), Refuse(N), Quiet],
             sound: &[
                 Register(M),
@@ -101,7 +102,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "5.15 mm/mmu_notifier.c; no report found",
         what: "Intervals have counted the window, the list refuses it, and nobody counts the intervals out.",
         shown: Schedule {
-            broken_by: Broken::Unended,
+            broken_by: Violation::Unended,
             broken: &[
                 Register(N),
                 Begin(N, 0),

@@ -1,5 +1,7 @@
-//! A kernel on paper: a few pages, a few frames, drivers on a list, and steps that are done one at a time in the order of
-//! a schedule. It can make the mistakes that this library's types exclude, so that they can be seen.
+//! A kernel on paper: a few pages, a few frames, drivers on a list, and a schedule that the kernel
+//! executes step by step.
+//!
+//! The paper kernel can make the mistakes that the types of this library exclude.
 
 use crate::testkit::verdict::{Side, Step};
 use std::fmt;
@@ -8,82 +10,82 @@ const PAGES: usize = 4;
 const FRAMES: usize = 8;
 const DRIVERS: usize = 2;
 
-/// One step. Pages and frames are numbers, and so are drivers.
+/// A step of a schedule. Numbers identify drivers, pages and frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Do {
-    /// A driver is told the beginning of a window: it counts itself in, drops the page and flushes.
+pub enum PaperStep {
+    /// `invalidate_range_start`: the driver counts the window in, drops the page and flushes.
     Begin(usize, usize),
-    /// It refuses to (`-EAGAIN`).
+    /// A driver refuses the window (`-EAGAIN`).
     Refuse(usize),
-    /// It is told the end: the sequence advances, then it counts itself out.
+    /// `invalidate_range_end`: the sequence advances, then the driver counts the window out.
     End(usize),
     /// The first half of an end.
     EndSequence(usize),
     /// The second half of an end.
     EndCount(usize),
-    /// Told of one page, with no window: it drops it and flushes.
+    /// A call for one page, without a window: the driver drops the page and flushes.
     Point(usize, usize),
     /// The page table loses an entry.
     Clear(usize),
-    /// The page table gets one.
+    /// The page table gets an entry.
     Map(usize, usize),
-    /// The entry of a page may not be written any more.
+    /// The entry of a page loses its write bit.
     WriteProtect(usize),
-    /// A frame is given back.
+    /// A frame returns to the allocator.
     Free(usize),
-    /// The processor writes.
+    /// The processor writes to a page.
     Store(usize),
-    /// A fault of a driver: it takes its sequence.
+    /// A fault of a driver begins: the driver takes a snapshot of its sequence.
     Snapshot(usize),
-    /// It looks a page up.
+    /// The fault looks a page up.
     LookUp(usize, usize),
-    /// It looks at its count, and begins again if it is up.
+    /// The fault begins again if a window is open.
     CheckCount(usize),
-    /// It looks at its sequence, and begins again if it has moved.
+    /// The fault begins again if the sequence has moved since the snapshot.
     CheckSequence(usize),
-    /// It enters what it has looked up, unless it has to begin again.
+    /// The driver enters the result of the look-up, unless the fault begins again.
     Enter(usize, usize),
     /// The device reads.
     Use(usize, usize),
     /// The device writes.
     Write(usize, usize),
-    /// A driver is on the list from here on.
+    /// A driver joins the list.
     Register(usize),
-    /// It is not any more.
+    /// A driver leaves the list.
     Unhash(usize),
-    /// It is told the end: it drops everything.
+    /// The address space ends: the driver drops everything.
     Release(usize),
-    /// Its memory is freed.
+    /// The memory of a driver is freed.
     FreeDriver(usize),
-    /// All are asked whether they were used, and asked to forget it.
+    /// Aging clears the young bit of every driver.
     AgeAll,
-    /// The first that says yes ends the question.
+    /// Aging stops at the first young driver.
     AgeUntilOne,
-    /// The history ends here: nothing is under way any more.
+    /// The schedule ends: nothing is in progress.
     Quiet,
 }
 
-/// What is violated.
+/// A rule that a schedule violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
-    /// O1: a frame that was given back can still be used.
+pub enum Violation {
+    /// O1: a device can still use a freed frame.
     UseAfterFree,
     /// O3: an end without its beginning.
     EndWithoutBegin,
-    /// O4: what was entered is not what the page table says.
+    /// O4: a driver entered a translation that the page table does not have.
     Stale,
     /// A device sees an old value after a newer one (the memory model of the processor).
     Order,
-    /// O10: what was cleared is still set.
+    /// O10: a cleared young bit is still set.
     StillYoung,
-    /// O12: a beginning without its end: every fault waits for ever.
+    /// O12: a beginning without its end, so that every fault waits for ever.
     Unended,
-    /// A driver is called whose memory was freed.
+    /// The kernel called a driver whose memory was freed.
     CalledAfterFree,
 }
 
-impl Broken {
-    /// Its number in the tables of invariants, or a word.
+impl Violation {
+    /// Returns the number of the violated invariant, or a word.
     pub const fn oracle(self) -> &'static str {
         match self {
             Self::UseAfterFree => "O1",
@@ -97,7 +99,7 @@ impl Broken {
     }
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UseAfterFree => "O1: a frame is free, and a device can still use it",
@@ -122,10 +124,10 @@ struct Driver {
     snapshot: u32,
     found: Option<(usize, bool)>,
     again: bool,
-    /// For each page a frame, and whether it may be written.
+    /// For each page its frame and write bit.
     has: [Option<(usize, bool)>; PAGES],
     young: bool,
-    /// The newest write that its device has seen.
+    /// The newest write that the device has seen.
     saw: u32,
 }
 
@@ -134,7 +136,7 @@ struct Driver {
 struct Paper {
     table: [Option<(usize, bool)>; PAGES],
     free: [bool; FRAMES],
-    /// When each page was written last, and which write each frame holds.
+    /// The last write to each page, and the write that each frame holds.
     written: [u32; PAGES],
     holds: [u32; FRAMES],
     now: u32,
@@ -142,103 +144,103 @@ struct Paper {
 }
 
 impl Paper {
-    fn step(&mut self, step: Do) -> Result<(), Broken> {
+    fn step(&mut self, step: PaperStep) -> Result<(), Violation> {
         match step {
-            Do::Begin(d, page) => {
+            PaperStep::Begin(d, page) => {
                 self.alive(d)?;
                 let driver = &mut self.drivers[d];
                 driver.count += 1;
                 driver.has[page] = None;
             }
-            Do::Refuse(d) => self.alive(d)?,
-            Do::End(d) => {
-                self.step(Do::EndSequence(d))?;
-                self.step(Do::EndCount(d))?;
+            PaperStep::Refuse(d) => self.alive(d)?,
+            PaperStep::End(d) => {
+                self.step(PaperStep::EndSequence(d))?;
+                self.step(PaperStep::EndCount(d))?;
             }
-            Do::EndSequence(d) => {
+            PaperStep::EndSequence(d) => {
                 self.alive(d)?;
                 self.drivers[d].sequence += 1;
             }
-            Do::EndCount(d) => {
+            PaperStep::EndCount(d) => {
                 self.alive(d)?;
                 self.drivers[d].count -= 1;
                 if self.drivers[d].count < 0 {
-                    return Err(Broken::EndWithoutBegin);
+                    return Err(Violation::EndWithoutBegin);
                 }
             }
-            Do::Point(d, page) => {
+            PaperStep::Point(d, page) => {
                 self.alive(d)?;
                 self.drivers[d].sequence += 1;
                 self.drivers[d].has[page] = None;
             }
-            Do::Clear(page) => self.table[page] = None,
-            Do::Map(page, frame) => {
+            PaperStep::Clear(page) => self.table[page] = None,
+            PaperStep::Map(page, frame) => {
                 self.free[frame] = false;
                 self.table[page] = Some((frame, true));
             }
-            Do::WriteProtect(page) => {
+            PaperStep::WriteProtect(page) => {
                 self.table[page] = self.table[page].map(|(f, _)| (f, false));
             }
-            Do::Free(frame) => return self.give_back(frame),
-            Do::Store(page) => self.store(page),
+            PaperStep::Free(frame) => return self.give_back(frame),
+            PaperStep::Store(page) => self.store(page),
             other => return self.driver_step(other),
         }
         Ok(())
     }
-    fn driver_step(&mut self, step: Do) -> Result<(), Broken> {
+    fn driver_step(&mut self, step: PaperStep) -> Result<(), Violation> {
         match step {
-            Do::Snapshot(d) => self.drivers[d].snapshot = self.drivers[d].sequence,
-            Do::LookUp(d, page) => self.drivers[d].found = self.table[page],
-            Do::CheckCount(d) => self.drivers[d].again |= self.drivers[d].count > 0,
-            Do::CheckSequence(d) => {
+            PaperStep::Snapshot(d) => self.drivers[d].snapshot = self.drivers[d].sequence,
+            PaperStep::LookUp(d, page) => self.drivers[d].found = self.table[page],
+            PaperStep::CheckCount(d) => self.drivers[d].again |= self.drivers[d].count > 0,
+            PaperStep::CheckSequence(d) => {
                 let driver = &mut self.drivers[d];
                 driver.again |= driver.sequence != driver.snapshot;
             }
-            Do::Enter(d, page) => {
+            PaperStep::Enter(d, page) => {
                 let driver = &mut self.drivers[d];
                 if driver.again {
                     driver.again = false;
                 } else {
                     driver.has[page] = driver.found;
                     if driver.found != self.table[page] {
-                        return Err(Broken::Stale);
+                        return Err(Violation::Stale);
                     }
                 }
             }
-            Do::Use(d, page) => return self.read(d, page),
-            Do::Write(d, page) => {
+            PaperStep::Use(d, page) => return self.read(d, page),
+            PaperStep::Write(d, page) => {
                 if let Some((_, true)) = self.drivers[d].has[page]
                     && !matches!(self.table[page], Some((_, true)))
                 {
-                    return Err(Broken::Stale);
+                    return Err(Violation::Stale);
                 }
             }
-            Do::Register(d) => self.drivers[d].on_list = true,
-            Do::Unhash(d) => self.drivers[d].on_list = false,
-            Do::Release(d) => self.drivers[d].has = [None; PAGES],
-            Do::FreeDriver(d) => self.drivers[d].freed = true,
-            Do::AgeAll => self.drivers.iter_mut().for_each(|d| d.young = false),
-            Do::AgeUntilOne => {
+            PaperStep::Register(d) => self.drivers[d].on_list = true,
+            PaperStep::Unhash(d) => self.drivers[d].on_list = false,
+            PaperStep::Release(d) => self.drivers[d].has = [None; PAGES],
+            PaperStep::FreeDriver(d) => self.drivers[d].freed = true,
+            PaperStep::AgeAll => self.drivers.iter_mut().for_each(|d| d.young = false),
+            PaperStep::AgeUntilOne => {
                 if let Some(first) = self.drivers.iter_mut().find(|d| d.young) {
                     first.young = false;
                 }
             }
-            Do::Quiet => return self.quiet(),
+            PaperStep::Quiet => return self.quiet(),
             _ => {}
         }
         Ok(())
     }
-    fn alive(&self, d: usize) -> Result<(), Broken> {
+    fn alive(&self, d: usize) -> Result<(), Violation> {
         if self.drivers[d].freed {
-            return Err(Broken::CalledAfterFree);
+            return Err(Violation::CalledAfterFree);
         }
         Ok(())
     }
-    fn give_back(&mut self, frame: usize) -> Result<(), Broken> {
+    fn give_back(&mut self, frame: usize) -> Result<(), Violation> {
         self.free[frame] = true;
         let has = |d: &Driver| d.has.iter().flatten().any(|(f, _)| *f == frame);
         if self.drivers.iter().any(has) {
-            return Err(Broken::UseAfterFree);
+            return Err(Violation::UseAfterFree);
         }
         Ok(())
     }
@@ -249,34 +251,34 @@ impl Paper {
             self.holds[frame] = self.now;
         }
     }
-    fn read(&mut self, d: usize, page: usize) -> Result<(), Broken> {
+    fn read(&mut self, d: usize, page: usize) -> Result<(), Violation> {
         let Some((frame, _)) = self.drivers[d].has[page] else {
             return Ok(());
         };
         if self.free[frame] {
-            return Err(Broken::UseAfterFree);
+            return Err(Violation::UseAfterFree);
         }
         self.drivers[d].young = true;
         let there = self.holds[frame];
-        // A write to this page came before one that was seen already, and is not there.
+        // The device has seen a later write, but not an earlier one to this page.
         if there < self.written[page] && self.written[page] < self.drivers[d].saw {
-            return Err(Broken::Order);
+            return Err(Violation::Order);
         }
         self.drivers[d].saw = self.drivers[d].saw.max(there);
         Ok(())
     }
-    fn quiet(&self) -> Result<(), Broken> {
+    fn quiet(&self) -> Result<(), Violation> {
         if self.drivers.iter().any(|d| !d.freed && d.count > 0) {
-            return Err(Broken::Unended);
+            return Err(Violation::Unended);
         }
         if self.drivers.iter().any(|d| d.young) {
-            return Err(Broken::StillYoung);
+            return Err(Violation::StillYoung);
         }
         Ok(())
     }
 }
 
-impl Do {
+impl PaperStep {
     fn side(self) -> Side {
         match self {
             Self::Snapshot(_)
@@ -291,7 +293,7 @@ impl Do {
     }
 }
 
-impl fmt::Display for Do {
+impl fmt::Display for PaperStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |d: usize| if d == 0 { "M" } else { "N" };
         match *self {
@@ -324,8 +326,9 @@ impl fmt::Display for Do {
     }
 }
 
-/// Does the steps in their order. What was done, up to what was violated, if anything was.
-pub(super) fn play(schedule: &[Do]) -> (Vec<Step>, Option<Broken>) {
+/// Executes the steps in order, up to the first violation; returns the executed steps and the
+/// violation.
+pub(super) fn play(schedule: &[PaperStep]) -> (Vec<Step>, Option<Violation>) {
     let mut paper = Paper::default();
     let mut done = Vec::new();
     for step in schedule {

@@ -1,11 +1,12 @@
-//! What other systems found in themselves.
+//! Mistakes that other systems found in themselves.
 
 use super::{
-    Broken,
-    Do::*,
-    Piece,
-    Shown::{Device, Schedule, Type},
-    flawed,
+    paper::{PaperStep::*, Violation},
+    piece::{
+        Piece,
+        Shown::{Device, Schedule, Type},
+        flawed,
+    },
 };
 use crate::{
     extmmu::kvm::{KvmMistake, VmConfig},
@@ -87,7 +88,7 @@ pub(super) const PIECES: &[Piece] = &[
         reference: "captureInvalidations in pkg/sentry/mm",
         what: "A page is invalidated in the parent while the child is being made, and the child, M's twin N, keeps it.",
         shown: Schedule {
-            broken_by: Broken::UseAfterFree,
+            broken_by: Violation::UseAfterFree,
             broken: &[
                 Register(M),
                 Register(N),

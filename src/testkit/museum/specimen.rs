@@ -1,5 +1,5 @@
-//! A driver as most were written: translations of its own, a count of windows, a sequence, and no help from a gate. It is
-//! sound, unless it is given a [`Flaw`].
+//! A driver as most were written: translations of its own, a count of windows, a sequence, and no
+//! help from a gate. The driver is sound, unless it has a [`Flaw`].
 
 use crate::ctx::CallCx;
 use crate::{
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// What is wrong with a specimen.
+/// The flaw of a specimen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the pieces of the museum say what each is")]
 pub enum Flaw {
@@ -73,13 +73,13 @@ pub(super) struct Inner {
     /// Windows that are open.
     pub(super) open: Vec<VpnRange>,
     sequence: u64,
-    /// A short cut around the table, as a TLB is.
+    /// A short cut around the table, like a TLB.
     pub(super) hot: Option<Vpn>,
     refusals: BTreeSet<Vpn>,
     pub(super) released: bool,
 }
 
-/// See the module.
+/// A driver with at most one flaw; see the module.
 pub(super) struct Specimen {
     pub(super) gate: Gate<NoStore, (), Atomic>,
     pub(super) inner: Arc<Mutex<Inner>>,
@@ -88,7 +88,8 @@ pub(super) struct Specimen {
     born: ThreadId,
 }
 
-/// A specimen on trial. Those that hang are not waited for long; of all others the time says nothing.
+/// Returns the kit of a specimen. The deadline is short for flaws that hang; for all others the
+/// time proves nothing.
 pub(super) fn specimen(flaw: Option<Flaw>) -> Kit {
     let asid = Arc::new(Mutex::new(Inner::default()));
     let kit = Kit::new(move |seat| Specimen::new(seat, flaw, &asid));
@@ -119,7 +120,7 @@ impl Specimen {
     pub(super) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
-    /// What the beginning of a window does.
+    /// Handles the beginning of a window.
     pub(super) fn begin(&self, range: VpnRange, event: Event) {
         let _order = self.has(Flaw::LockHeld).then(|| self.faults.lock());
         let mut inner = self.inner.lock();
@@ -149,7 +150,7 @@ impl Specimen {
             self.drop_range(&mut inner, range);
         }
     }
-    /// What its end does. The sequence first, then the count.
+    /// Handles the end of a window: the sequence first, then the count.
     pub(super) fn end(&self, range: VpnRange) {
         let mut inner = self.inner.lock();
         inner.sequence += 1;
@@ -157,7 +158,8 @@ impl Specimen {
             self.drop_range(&mut inner, range);
         }
         match self.flaw {
-            // What it finds now was found at the beginning, it thinks.
+            // The flaw: a range without entries now counts as a range without entries at the
+            // beginning.
             Some(Flaw::Unbalanced) if !inner.touches(range) => {}
             Some(Flaw::BoolWindow) => inner.open.clear(),
             _ => {
@@ -176,7 +178,7 @@ impl Specimen {
         };
         let hit = |first: Vpn, e: &Entry| match self.flaw {
             Some(Flaw::OneOfHuge) => range.contains(first),
-            // A table that goes as a whole goes, and the walk cache still knows its entries.
+            // The table goes as a whole, but the walk cache keeps its entries.
             Some(Flaw::WalkCache) => {
                 !(range.start().is_aligned(PMD_PAGES) && range.pages() >= PMD_PAGES)
                     && e.cached.range().overlaps(range)
@@ -195,7 +197,7 @@ impl Specimen {
             inner.refusals.retain(|at| !range.contains(*at));
         }
     }
-    /// The frame learns that it was written.
+    /// Marks the frame dirty.
     fn tell_dirty(&self, entry: &Entry) {
         let at = entry.cached.range().start();
         if let Some(mut view) = self.gate.follow_mut(&entry.cached, at) {
@@ -204,7 +206,7 @@ impl Specimen {
             view.write(0, &byte);
         }
     }
-    /// Has a translation made.
+    /// Looks up and enters a translation.
     fn fault(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn, access: Access) -> Result<(), Refused> {
         let mut tries = 0;
         loop {
@@ -240,13 +242,13 @@ impl Specimen {
         }
         Ok(inner.sequence)
     }
-    /// Whether what was looked up could be entered.
+    /// Enters a translation after a look-up; returns false if a window overtook the look-up.
     fn enter(&self, at: Vpn, cached: Cached, snapshot: u64) -> bool {
         let mut inner = self.inner.lock();
         let open = inner.open.iter().any(|r| r.overlaps(cached.range()));
         let moved = match self.flaw {
             Some(Flaw::ShortSequence) => (inner.sequence ^ snapshot) & 0xff != 0,
-            // The sign makes a large unsigned number of it.
+            // As an unsigned number, a negative sequence is large.
             Some(Flaw::SignedSequence) => {
                 let narrow = i8::from_ne_bytes([inner.sequence.to_le_bytes()[0]]);
                 i64::try_from(snapshot & 0xff).is_ok_and(|s| s != i64::from(narrow))
@@ -280,7 +282,7 @@ impl Specimen {
         inner.entries.insert(key, entry);
         true
     }
-    /// The pages behind, for which nobody asks.
+    /// Looks up the following pages, without a request for them.
     fn preload(&self, cx: &mut CallCx<'_>, mm: &Mm, at: Vpn) {
         for n in 1..=2 {
             let next = at.plus(n);
@@ -338,7 +340,7 @@ impl Inner {
     fn use_entry(&mut self, at: Vpn, access: Access, wrong_stage: bool) -> Option<Entry> {
         let hot = self.hot == Some(at);
         let entry = self.find(at, wrong_stage)?;
-        // What the TLB has is used without a look at the table.
+        // The TLB's entry serves the access without a look at the table.
         entry.accessed |= !hot;
         entry.dirty |= access == Access::Write && entry.cached.is_writable();
         let entry = *entry;

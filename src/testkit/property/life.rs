@@ -8,9 +8,9 @@ use crate::{
     mm::{Advice, MmapArgs},
     testkit::{
         Kit,
-        aside::Aside,
         device::Refused,
         patience,
+        timed_thread::TimedThread,
         trial::{PAGES, Run, Trial, at},
         verdict::Seen,
     },
@@ -50,12 +50,12 @@ pub(super) fn foreign_threads(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> R
 
 /// Windows from threads that have nothing to do with the device.
 fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
-    // Another thread of the process.
+    // A call on another thread of the process.
     t.elsewhere("madvise on another thread", |t, cx| {
         t.process("another thread:");
         t.drop_pages(cx, 0, 2);
     })?;
-    // Somebody who only has the file.
+    // A thread outside of the process cuts the file.
     let cut = Arc::clone(file);
     t.elsewhere("truncate by another process", move |t, cx| {
         t.act(cx, "another process cuts the file at page 2", |_, cx| {
@@ -63,7 +63,7 @@ fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
             cut.truncate(cx.reborrow(), 8 * PAGE_SIZE).expect("longer");
         });
     })?;
-    // Somebody who looks for memory.
+    // Reclaim runs on another thread.
     t.elsewhere("reclaim by another thread", |t, cx| {
         t.act(
             cx,
@@ -82,7 +82,7 @@ fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
 fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
     let users: Vec<_> = (0..3_u64)
         .map(|lane| {
-            t.aside("accesses of several threads", move |t, cx| {
+            t.timed_thread("accesses of several threads", move |t, cx| {
                 for n in 0..50 {
                     let _refused = t.device.write(cx, &t.mm, at(lane * 4 + n % 4), 1);
                     let _refused = t.device.read(cx, &t.mm, at(n % PAGES));
@@ -94,7 +94,7 @@ fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
         t.mm.madvise(cx, at(n % 8), 4 * PAGE_SIZE, Advice::DontNeed)
             .expect("mapped");
     }
-    users.into_iter().try_for_each(Aside::join)
+    users.into_iter().try_for_each(TimedThread::join)
 }
 
 /// An access fails for want of memory and for no other reason.
@@ -161,7 +161,7 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     let users: Vec<_> = (0..2_u64)
         .map(|lane| {
             let running = running.clone();
-            t.aside("accesses while the address space ends", move |t, cx| {
+            t.timed_thread("accesses while the address space ends", move |t, cx| {
                 for n in 0_u64.. {
                     let came = match (n + lane) % 2 {
                         0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
@@ -189,7 +189,7 @@ pub(super) fn exits(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             mm.exit(cx)
         })
     })?;
-    users.into_iter().try_for_each(Aside::join)?;
+    users.into_iter().try_for_each(TimedThread::join)?;
     Ok(())
 }
 
@@ -210,10 +210,10 @@ pub(super) fn release(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-/// The device is taken off while accesses are under way, on a thread that must get away with a refusal.
+/// Takes the device off while accesses are in progress, on a thread that must survive a refusal.
 fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
     let (begin, begun) = channel();
-    let user = t.aside("accesses while the device is taken off", move |t, cx| {
+    let user = t.timed_thread("accesses while the device is taken off", move |t, cx| {
         for n in 0_u64.. {
             if n == 20 {
                 let _told = begin.send(());
@@ -250,7 +250,7 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
             t.read(cx, at(page)),
         );
     }
-    // What happens now reaches nobody; the next device of its kind knows nothing of what was.
+    // No device hears of these changes; the next device of this kind begins with nothing.
     for page in 0..8 {
         t.drop_pages(cx, page, page + 1);
         t.put(cx, page, 150);

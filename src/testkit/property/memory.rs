@@ -1,4 +1,4 @@
-//! What memory is like: shared by forks, protected, huge, written, used, held.
+//! Properties of memory: sharing by forks, rights, huge pages, writes, aging, references.
 
 use crate::ctx::CallCx;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Where a huge page fits.
+/// The address of an aligned huge page, in pages.
 const HUGE: u64 = 4 * PMD_PAGES;
 
 /// Pages of a huge page that are looked at.
@@ -116,12 +116,13 @@ pub(super) fn forks(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
                 )));
             }
         };
-        // The process copies what the device has for reading, and the device follows to the copy.
+        // The process copies the page that the device has for reading, and the device follows to
+        // the copy.
         (0..2).for_each(|page| t.agree(cx, page));
         t.put(cx, 0, 90);
         t.agree(cx, 0);
         child_keeps(cx, 0, 30 + round);
-        // The device writes, and the child keeps what it had.
+        // The device writes, and the child keeps its old byte.
         t.deliver(cx, 1, 91);
         child_keeps(cx, 1, 30 + round);
         // The child copies, and nothing changes here.
@@ -198,7 +199,7 @@ pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         for page in 0..4 {
             t.agree(cx, page);
             t.deliver(cx, page, round);
-            // The processor's own bits are cleared too, so what comes is the device's word.
+            // This clears the processor's bits too, so any remaining bit is the device's.
             let _was = ask(cx, page, AgeKind::ClearFlush);
             let came = match (page + u64::from(round)) % 2 {
                 0 => t.read(cx, at(page)).is_ok(),
@@ -207,7 +208,7 @@ pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             if came && !ask(cx, page, AgeKind::Test) {
                 t.see(Seen::Forgot(at(page)));
             }
-            // Looking does not clear, and others were not asked about.
+            // A test does not clear, and aging of one page leaves others alone.
             if came && !ask(cx, page, AgeKind::ClearFlush) {
                 t.see(Seen::Forgot(at(page)));
             }

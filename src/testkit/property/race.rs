@@ -1,5 +1,5 @@
-//! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on purpose, between a
-//! look-up of the device and what the device makes of it.
+//! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on
+//! purpose, between a look-up of the device and the use of its result.
 
 use crate::ctx::CallCx;
 use crate::{
@@ -17,16 +17,16 @@ use std::{
     time::Duration,
 };
 
-/// The page that the races are about.
+/// The page of the races.
 const PAGE: u64 = 3;
-/// Where it may be moved to.
+/// The page that moves go to.
 const AWAY: u64 = 200;
 /// Windows between a look-up and its use, so that a sequence of eight bits comes around.
 const MANY: u64 = 256;
 
 type Meanwhile = fn(&Arc<Trial>, &mut CallCx<'_>);
 
-/// What may happen to the page, and what leaves it in what state.
+/// The operations that change a page, and the state that each one leaves.
 const OPERATIONS: &[(&str, Meanwhile)] = &[
     ("dropped and written anew", |t, cx| {
         t.drop_pages(cx, PAGE, PAGE + 1);
@@ -87,7 +87,7 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
     ),
 ];
 
-/// Look-ups that one access may make and that are overtaken in turn.
+/// Look-ups of one access that windows overtake in turn.
 const LOOK_UPS: u32 = 4;
 
 pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
@@ -103,7 +103,7 @@ pub(super) fn retry(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     Ok(())
 }
 
-/// The pages as they were.
+/// Restores the pages.
 fn prepare(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     let args = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(at(0));
     t.act(cx, "mmap 0..16 anew", |mm, cx| {
@@ -124,7 +124,7 @@ fn overtaken_read(
     t.process(format!("(the page was {name})"));
     t.audit();
     t.compare(cx, at(PAGE), got);
-    // Its neighbours may have been looked up ahead.
+    // A device may have looked up neighbours ahead.
     (0..8).for_each(|page| t.agree(cx, page));
     Ok(there_was)
 }
@@ -192,13 +192,13 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         }
         (0..4).for_each(|page| t.agree(cx, page));
     }
-    // Overtaken again and again: there is no number of times after which giving up would be right.
+    // Windows overtake the access again and again: no number of retries would justify giving up.
     t.drop_pages(cx, 0, 4);
     let overtake: Meanwhile = |t, cx| t.drop_pages(cx, PAGE, PAGE + 1);
     let (got, _) = t.between(1..=20, overtake, || t.read(cx, at(PAGE)))?;
     t.compare(cx, at(PAGE), got);
     let (stop, stopped) = channel::<()>();
-    let storm = t.aside("a storm of windows", move |t, cx| {
+    let storm = t.timed_thread("a storm of windows", move |t, cx| {
         let mut windows: u64 = 0;
         while stopped.try_recv().is_err() {
             let page = windows % 4;
@@ -211,7 +211,7 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         }
         windows
     });
-    let user = t.aside("accesses in a storm of windows", |t, cx| {
+    let user = t.timed_thread("accesses in a storm of windows", |t, cx| {
         for n in 0..200_u64 {
             let came: Result<(), Refused> = match n % 2 {
                 0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),

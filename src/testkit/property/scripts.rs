@@ -31,7 +31,7 @@ pub(super) fn failures(t: &Arc<Trial>, _: &mut CallCx<'_>, kit: &Kit) -> Run {
     apart(t, move |t| {
         let script = Script::parse("busy", BUSY.as_bytes()).expect("it is part of the kit");
         let faults = Fault::ALL.iter().filter(|fault| match fault {
-            // A device may wait for long; `Suite::fail_each` asks those for it that do not.
+            // A device may wait long for this one; tests of such devices call `Suite::fail_each`.
             Fault::Acknowledgement(Broken::Hangs) => false,
             Fault::Acknowledgement(_) => remote,
             _ => true,
@@ -47,7 +47,8 @@ pub(super) fn failures(t: &Arc<Trial>, _: &mut CallCx<'_>, kit: &Kit) -> Run {
     Ok(())
 }
 
-/// On a thread that is on no machine. Who watches the log sees whether it goes on.
+/// Runs `work` on a thread that is on no machine; the thread that watches the log sees its
+/// progress.
 fn apart(t: &Arc<Trial>, work: impl FnOnce(&Trial) -> Result<(), Box<Failure>> + Send + 'static) {
     let trial = Arc::clone(t);
     let done = std::thread::spawn(move || work(&trial)).join();

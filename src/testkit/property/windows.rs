@@ -1,4 +1,4 @@
-//! What windows do to translations, whatever their shape.
+//! The effect of windows of every shape on translations.
 
 use crate::ctx::CallCx;
 use crate::{
@@ -7,9 +7,9 @@ use crate::{
     notifier::Event,
     testkit::{
         Kit,
-        aside::Aside,
         device::Holds,
         patience,
+        timed_thread::TimedThread,
         trial::{PAGES, Run, Trial, at, pages},
         verdict::Seen,
     },
@@ -22,8 +22,8 @@ use std::{
     time::Duration,
 };
 
-/// How long an access that should be held off is given to show that it is not, once it has begun: by the clock, and as much
-/// work ([`patience`]).
+/// The time for an access that should be held off to prove otherwise, once it has begun: by the
+/// clock, and as much work ([`patience`]).
 const A_WHILE: Duration = Duration::from_millis(20);
 
 pub(super) fn auditable(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
@@ -50,13 +50,13 @@ pub(super) fn auditable(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 
 pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     t.fill(cx, 0, PAGES);
-    // Over what is translated, what is not, and both.
+    // Ranges with translations, without any, and with both.
     for (from, to) in [(0, 1), (8, 9), (0, 9), (3, 3 + 1)] {
         t.agree(cx, 0);
         t.drop_pages(cx, from, to);
         t.agree(cx, from);
     }
-    // Refused by somebody after the device had agreed: it is told the end.
+    // A later driver refuses the window after the device agreed: the device receives the end.
     t.last.refuse(true);
     for _ in 0..3 {
         t.agree(cx, 1);
@@ -70,7 +70,7 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.agree(cx, 3);
     }
     t.last.refuse(false);
-    // A window in which nothing is done, twice, nested, and one for each event.
+    // Empty windows: twice, nested, and one for each event.
     for event in [
         Event::Unmap,
         Event::Clear,
@@ -97,7 +97,7 @@ pub(super) fn pairing(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 }
 
 pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
-    // Slow neighbours: a frame that goes too early has time to be found.
+    // Slow neighbours leave time to find a frame that is freed too early.
     t.first.delay(Duration::from_micros(50));
     t.last.delay(Duration::from_micros(50));
     for (from, to) in [
@@ -115,7 +115,7 @@ pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.audit();
         (0..PAGES).for_each(|page| t.agree(cx, page));
     }
-    // A page may be used, dropped, and given to others at once.
+    // A page is used, dropped, and given to others at once.
     for byte in 1..8 {
         t.put(cx, 4, byte);
         t.agree(cx, 4);
@@ -145,15 +145,16 @@ pub(super) fn drops_range(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 /// A window that another thread holds open.
 struct Held {
     close: Sender<()>,
-    thread: Aside<()>,
+    thread: TimedThread<()>,
 }
 
-/// Opens a window over pages `[from, to)` on another thread, in which their entries are cleared when `clear` says so.
+/// Opens a window over pages `[from, to)` on another thread, in which their entries are cleared
+/// when `clear` says so.
 fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::trial::Abort> {
     let (open, opened) = channel();
     let (close, closed) = channel();
     t.process(format!("a window over pages {from}..{to} opens"));
-    let thread = t.aside("a window over a few pages", move |t, cx| {
+    let thread = t.timed_thread("a window over a few pages", move |t, cx| {
         let mut g = t.mm.lock_shared(cx);
         let mut lease = g.lease();
         let mut window = lease.window(pages(from, to), Event::Clear);
@@ -181,9 +182,9 @@ impl Held {
 }
 
 /// A read of a page on another thread, which begins now.
-fn reader(t: &Arc<Trial>, page: u64) -> Aside<Result<u8, crate::testkit::Refused>> {
+fn reader(t: &Arc<Trial>, page: u64) -> TimedThread<Result<u8, crate::testkit::Refused>> {
     let (begin, begun) = channel();
-    let read = t.aside(format!("a read of page {page}"), move |t, cx| {
+    let read = t.timed_thread(format!("a read of page {page}"), move |t, cx| {
         let _told = begin.send(());
         t.device.read(cx, &t.mm, at(page))
     });
@@ -192,7 +193,7 @@ fn reader(t: &Arc<Trial>, page: u64) -> Aside<Result<u8, crate::testkit::Refused
 }
 
 /// The read is not done while the window is open.
-fn waits(t: &Trial, reader: &Aside<Result<u8, crate::testkit::Refused>>, page: u64) -> Run {
+fn waits(t: &Trial, reader: &TimedThread<Result<u8, crate::testkit::Refused>>, page: u64) -> Run {
     if let Some(came) = reader.within(A_WHILE)? {
         let came = came.map_or_else(|e| e.to_string(), |b| b.to_string());
         let what = format!("a read of page {page}: {came}");
@@ -214,8 +215,9 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         let window = hold(t, from, to)?;
         let reader = reader(t, page);
         let waited = waits(t, &reader, page);
-        // The others do not wait for this window; or, of a device that holds off everybody while any is open, for its end.
-        let other = t.aside("a read of a page outside", move |t, cx| {
+        // Reads of other pages do not wait for this window; a device that holds off all accesses
+        // during any window waits for its end.
+        let other = t.timed_thread("a read of a page outside", move |t, cx| {
             t.device.read(cx, &t.mm, at(9))
         });
         let came = other.within(A_WHILE);
@@ -230,7 +232,8 @@ pub(super) fn holds_off(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.fill(cx, from, to);
         t.agree(cx, page);
     }
-    // Between the device's answer and the change of the entries: the old page is still there to be looked up.
+    // Between the device's answer and the change of the entries the old page can still be looked
+    // up.
     for page in [0, 2] {
         t.fill(cx, 0, 4);
         t.agree(cx, page);
@@ -273,7 +276,7 @@ pub(super) fn overlap(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         (0..PAGES).for_each(|page| t.agree(cx, page));
         t.audit();
     }
-    // The same on one thread: a window in a window, from a fault in a window's neighbourhood.
+    // A window inside of a window on one thread: a fault next to an open window.
     t.fill(cx, 0, PAGES);
     for _ in 0..4 {
         let windows: Vec<_> = [(0, 4), (1, 3), (2, 9)]
@@ -317,7 +320,7 @@ pub(super) fn reach(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         t.audit();
         (0..PAGES).for_each(|page| t.agree(cx, page));
     }
-    // What does not lie at page boundaries in bytes does in windows.
+    // Byte ranges inside of pages become windows of whole pages.
     t.fill(cx, 0, PAGES);
     (0..PAGES).for_each(|page| t.agree(cx, page));
     t.act(cx, "munmap 100 bytes of page 7", |mm, cx| {

@@ -1,15 +1,15 @@
-//! What advice does to pages.
+//! The effect of `madvise` on pages.
 
 use super::{
-    Reference, must,
-    ops::{Came, Step, errno, whole},
+    Reference,
+    outcome::{Came, Step, errno, must, whole},
     page::{Freed, PAGE, Page},
 };
 use crate::{mm::Advice, replay::Outcome};
 use std::ops::Range;
 
 impl Page {
-    /// What advice does to it, or why it is refused.
+    /// Applies advice to the page, or returns the errno of the refusal.
     fn advised(&mut self, advice: Advice) -> Option<&'static str> {
         if self.keeps_from(advice) {
             return Some("EPERM");
@@ -22,7 +22,7 @@ impl Page {
             Advice::Free | Advice::WipeOnFork if self.object.is_some() => return Some("EINVAL"),
             Advice::DontNeed | Advice::DontNeedLocked => self.clear(),
             Advice::Free if self.freed == Freed::Hazy => self.own = None,
-            // What is out goes at once.
+            // A page that is out goes at once.
             Advice::Free if self.idle => self.freed = Freed::Perhaps,
             Advice::Free if self.freed == Freed::No => self.freed = Freed::Lazily,
             Advice::WipeOnFork => self.wipe = true,
@@ -55,7 +55,8 @@ impl Reference {
             }
             Advice::Remove => return self.remove(actor, range, came),
             Advice::PageOut => self.pages_out(),
-            // What size pages have is a matter of frames; but one that was never used may come in with its neighbours.
+            // The size of pages is a matter of frames; but a page without a use so far may come in
+            // with its neighbours.
             Advice::HugePage | Advice::NoHugePage => self.resident = false,
             Advice::Collapse => {
                 self.resident = false;
@@ -67,7 +68,7 @@ impl Reference {
             Advice::DontFork | Advice::DoFork => {}
             Advice::WipeOnFork | Advice::KeepOnFork => {}
             Advice::GuardInstall | Advice::GuardRemove => {}
-            // Which pages share a frame is a matter of frames.
+            // Sharing of frames is a matter of frames.
             Advice::Mergeable | Advice::Unmergeable => {}
             Advice::DontDump | Advice::DoDump => {}
         }
@@ -84,7 +85,8 @@ impl Reference {
         must(&whole(hole), came)
     }
 
-    /// Pages are brought in one by one, up to the first that must be refused. Written to, a private one is a copy from then on.
+    /// Brings pages in one by one, up to the first one that must be refused. A write makes a
+    /// private page a copy.
     fn bring_in(&mut self, actor: u32, range: Range<u64>, write: bool) {
         self.resident = false;
         for number in range {
@@ -95,7 +97,7 @@ impl Reference {
             self.make_present(actor, addr, write);
         }
     }
-    /// A page is there for an access that may be made. Written to, a private one is a copy.
+    /// Makes a page present for a permitted access. A write makes a private page a copy.
     pub(super) fn make_present(&mut self, process: u32, addr: u64, write: bool) {
         if self.is_hazy(&self.processes[&process][&(addr / PAGE)]) {
             return;
@@ -105,8 +107,8 @@ impl Reference {
             self.copy_now(process, addr);
         }
     }
-    /// Holes are punched VMA by VMA, past what is not mapped; one that cannot have any ends it, and where VMAs end is not
-    /// known.
+    /// `MADV_REMOVE` punches holes VMA by VMA, past unmapped pages. A VMA that cannot have holes
+    /// ends the call, and the model does not know the ends of VMAs.
     fn remove(&mut self, actor: u32, range: Range<u64>, came: Came<'_>) -> Step {
         let begun = self.pages_of(actor).range(range).next().is_some();
         self.lost = begun || matches!(came, Outcome::Ret(_));

@@ -1,8 +1,8 @@
-//! The structures of the processes, held against the model.
+//! The comparison of the processes' structures with the model.
 
 use super::{
     Reference,
-    page::{Freed, Kind, PAGE, Page, Pages},
+    page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages},
 };
 use crate::ctx::CallCx;
 
@@ -15,20 +15,22 @@ use crate::{
 use std::collections::{BTreeMap, HashMap};
 
 bitflags::bitflags! {
-    /// What [`Reference::check`] looks at.
+    /// The parts that [`Reference::check`] compares.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Checks: u8 {
         /// VMAs cover the pages of the model, with their rights, and nothing else.
         const VMAS = 1;
-        /// What is in memory has the bytes of the model; zero pages have none; guards are where it has them.
+        /// Pages in memory have the bytes of the model; zero pages have none; guards are in the
+        /// model's places.
         const BYTES = 2;
         /// The reverse map of every frame leads to every page that maps it.
         const RMAP = 4;
-        /// A frame has as many mappings as entries, and no more references than those and its owner's. Not where devices
-        /// hold references.
+        /// A frame has as many mappings as entries, and no more references than those and its
+        /// owner's. Not valid while devices hold references.
         const COUNTS = 8;
-        /// Frames in use are those that an entry or an object has; promised memory is that of accounted VMAs and nameless
-        /// objects. Asked only while nothing was swapped out, and nobody but the processes used a page.
+        /// Frames in use are those that an entry or an object has; promised memory is that of
+        /// accounted VMAs and nameless objects. Valid only while nothing was swapped out, and while
+        /// no page was used from outside of the processes.
         const ACCOUNTS = 16;
     }
 }
@@ -43,7 +45,7 @@ struct Owned {
 }
 
 impl Reference {
-    /// Holds processes against the model, after a step. `now` has all processes of the script.
+    /// Compares processes with the model, after a step. `now` has all processes of the script.
     ///
     /// # Errors
     ///
@@ -75,7 +77,7 @@ impl Reference {
             }
             for (at, state) in mm.pagemap(cx, self.arena) {
                 let state = match state {
-                    // The pagemap does not tell the huge zero page from a file's.
+                    // The pagemap shows the huge zero page as a page of a file.
                     PageState::Object(pfn) if pfn.is_zero() => PageState::Zero,
                     state => state,
                 };
@@ -100,9 +102,9 @@ impl Reference {
         }
         Ok(())
     }
-    /// An entry shows what the page has.
+    /// Compares an entry with the page of the model.
     fn entry(&self, machine: &Machine, page: &Page, state: PageState) -> Result<(), String> {
-        let nothing = super::Bytes::new();
+        let nothing = Bytes::new();
         let bytes = self.shown(page).unwrap_or(&nothing);
         match state {
             PageState::Guard if !page.guard => Err("is a guard".into()),
@@ -114,7 +116,8 @@ impl Reference {
                 let Some(frame) = machine.mem().try_get(pfn) else {
                     return Err(format!("leads to {pfn:?}, which is free"));
                 };
-                // Others may have written to it anew, after what was given up was taken.
+                // Threads next to the script may have written to the page again after its lazy
+                // free.
                 let renewed = self.copied && matches!(page.freed, Freed::Lazily | Freed::Perhaps);
                 if renewed || self.is_hazy(page) {
                     return Ok(());
@@ -145,8 +148,8 @@ impl Reference {
         mapped: &Mapped,
     ) -> Result<(), String> {
         let private = mapped.values().filter(|owned| !owned.by_object).count();
-        let resident = |o: &super::Object| {
-            // A file that is used in place has one page more, for its holes.
+        let resident = |o: &Object| {
+            // A file that executes in place has one page more, for its holes.
             o.pages.len() + usize::from(o.kind == Kind::File(FileKind::Xip))
         };
         let wanted = private + self.objects.iter().map(resident).sum::<usize>();
@@ -172,7 +175,7 @@ impl Reference {
     }
 }
 
-/// The VMAs cover the pages with their rights.
+/// Compares the VMAs with the pages and their rights.
 fn vmas(cx: &mut CallCx<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
     let mut seen = BTreeMap::new();
     for line in mm.maps(cx) {
@@ -197,7 +200,7 @@ fn vmas(cx: &mut CallCx<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
     }
 }
 
-/// The counts of frames are those of the entries and owners.
+/// Compares the counts of frames with the entries and owners.
 fn counts(machine: &Machine, mapped: &Mapped) -> Result<(), String> {
     let mem = machine.mem();
     for (&pfn, owned) in mapped {

@@ -1,8 +1,8 @@
 //! Bytes that calls move: from a file into memory, from one process to another.
 
 use super::{
-    Reference, must,
-    ops::{Came, Step, errno},
+    Reference,
+    outcome::{Came, Step, errno, must},
     page::{Freed, PAGE, split},
 };
 use crate::{
@@ -13,18 +13,18 @@ use crate::{
 
 /// The most bytes that one call moves.
 const MOST: u64 = (1 << 31) - PAGE;
-/// Pages of the other side that are there before any byte moves.
+/// Pages of the other side that must be present before any byte moves.
 const AT_ONCE: usize = 1024;
 
-/// Bytes up to the end of the page.
+/// Returns the number of bytes up to the end of the page.
 fn rest(addr: u64) -> u64 {
     PAGE - addr % PAGE
 }
-/// Whether bytes lie where a process may have memory.
+/// Returns true if the bytes lie in the range of user addresses.
 fn is_user(addr: u64, len: u64) -> bool {
     addr.checked_add(len).is_some_and(|end| end <= TASK_SIZE)
 }
-/// What moved, or that nothing did because something was missing.
+/// Returns the number of moved bytes, or `EFAULT` if none moved because a page was missing.
 fn moved(bytes: u64, missing: bool) -> Outcome {
     match missing && bytes == 0 {
         true => errno("EFAULT"),
@@ -36,7 +36,8 @@ fn moved(bytes: u64, missing: bool) -> Outcome {
 type Piece = (u64, u64);
 
 impl Reference {
-    /// What a process reads there, within a page that it may read. What is not known makes the model lost.
+    /// Returns the bytes that a process reads within a readable page. An unknown byte makes the
+    /// model lost.
     fn seen(&mut self, process: u32, addr: u64, len: u64) -> Vec<u8> {
         let page = &self.processes[&process][&(addr / PAGE)];
         let unknown = self.is_hazy(page)
@@ -49,7 +50,8 @@ impl Reference {
         (0..len).map(at).collect()
     }
 
-    /// `pread` into memory: page after page, up to the end of the file or to what cannot be written.
+    /// `pread` into memory: page after page, up to the end of the file or to the first page that
+    /// the process cannot write.
     pub(super) fn read_into(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         let Op::ReadInto {
             ref file,
@@ -86,7 +88,8 @@ impl Reference {
         must(&moved(done, missing), came)
     }
 
-    /// `process_vm_readv` and `process_vm_writev`: the other side's pages come first, and only then bytes move.
+    /// `process_vm_readv` and `process_vm_writev`: the pages of the other side come first, and only
+    /// then bytes move.
     pub(super) fn copy_between(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         let (addr, len, other, remote, write) = match *op {
             Op::PvmRead {
@@ -129,7 +132,7 @@ impl Reference {
             }
         }
     }
-    /// The other side's next pieces, which are there now; and whether what follows them is missing.
+    /// Returns the other side's next pieces, now present, and true if a page after them is missing.
     fn present(
         &mut self,
         other: u32,
@@ -150,14 +153,14 @@ impl Reference {
         }
         (present, false)
     }
-    /// Whether somebody else may read or write a process's byte: a reader needs the right to read, where a processor is
-    /// content with any.
+    /// Returns true if another process may read or write this byte: a reader needs the right to
+    /// read, though the processor accepts any right.
     fn is_open(&self, process: u32, addr: u64, write: bool) -> bool {
         let page = self.processes[&process].get(&(addr / PAGE));
         let readable = page.is_some_and(|page| page.prot.contains(Prot::READ));
         (write || readable) && self.refusal(process, addr, write).is_none()
     }
-    /// From the other side to this one; how much.
+    /// Moves bytes from the other side to this one and returns their number.
     fn take(&mut self, actor: u32, to: u64, (other, at, n): (u32, u64, u64)) -> u64 {
         let bytes = self.seen(other, at, n);
         let mut done = 0;
@@ -169,7 +172,7 @@ impl Reference {
         }
         done
     }
-    /// From this side to the other; how much.
+    /// Moves bytes from this side to the other and returns their number.
     fn give(&mut self, actor: u32, from: u64, (other, at, n): (u32, u64, u64)) -> u64 {
         let mut bytes = Vec::new();
         let mut done = 0;

@@ -1,8 +1,8 @@
-//! What is done to files themselves.
+//! Operations on files themselves.
 
 use super::{
-    Reference, must,
-    ops::{Came, DONE, Step},
+    Reference,
+    outcome::{Came, DONE, Step, must},
     page::{Kind, PAGE, Pages},
 };
 use crate::replay::{FileKind, Op, Outcome};
@@ -17,7 +17,7 @@ impl Reference {
                 must(&DONE, came)?;
                 let ends = [file.size, len];
                 file.resize(len);
-                // Private copies of what was cut off go with it.
+                // Private copies of cut pages go with the cut.
                 let end = len.div_ceil(PAGE);
                 for page in self.processes.values_mut().flat_map(Pages::values_mut) {
                     if page
@@ -52,7 +52,7 @@ impl Reference {
             _ => self.odd(came),
         }
     }
-    /// Blocks that were zeroed in part are in memory, where there is something to read from.
+    /// Notes that partly zeroed blocks are in memory, if the file has data there.
     fn edges(&mut self, at: [u64; 2], nth: usize) {
         let even = at.iter().all(|edge| edge.is_multiple_of(PAGE));
         self.resident &= even || self.objects[nth].kind != Kind::File(FileKind::Disk);

@@ -1,8 +1,8 @@
-//! What the flags of a mapping ask for.
+//! The flags of `mmap`.
 
 use super::{
-    Reference, must,
-    ops::{Came, RWX, Step, errno, refusing},
+    Reference,
+    outcome::{Came, RWX, Step, errno, must, refusing},
     page::{PAGE, pages},
 };
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
     replay::{Op, Outcome},
 };
 
-/// The bits that say what a mapping is.
+/// The bits of the type of a mapping.
 const TYPE: MapFlags = MapFlags::from_bits_retain(0x0f);
-/// The flags that it knows, beside the type.
+/// The known flags, besides the type.
 const KNOWN: MapFlags = MapFlags::FIXED
     .union(MapFlags::FIXED_NOREPLACE)
     .union(MapFlags::MAP_32BIT)
@@ -22,7 +22,7 @@ const KNOWN: MapFlags = MapFlags::FIXED
 /// Pages in the smallest huge page.
 const HUGE: u64 = 512;
 
-/// What pages a mapping has.
+/// The kind of pages of a mapping.
 #[derive(Clone, Copy)]
 pub(super) struct Pages {
     pub(super) shared: bool,
@@ -30,16 +30,16 @@ pub(super) struct Pages {
 }
 
 pub(super) enum Asked {
-    /// It must be refused, and nothing changes.
+    /// The call must be refused, and nothing changes.
     Never,
-    /// Huge pages of a pool, of so many pages each.
+    /// Pool pages, of so many small pages each.
     Huge(u64),
     Pages(Pages),
-    /// It knows too little.
+    /// The model knows too little.
     Unknown,
 }
 
-/// What an `mmap` asks for.
+/// Returns the request of an `mmap`.
 pub(super) fn asked(op: &Op) -> Asked {
     let Op::Mmap {
         prot,
@@ -58,13 +58,13 @@ pub(super) fn asked(op: &Op) -> Asked {
     let validated = kind == MapFlags::SHARED_VALIDATE;
     let a_type = droppable || validated || kind == MapFlags::SHARED || kind == MapFlags::PRIVATE;
     let contradicts = if droppable {
-        // No file is dropped; nothing that is locked or a stack.
+        // Droppable memory is neither of a file, nor locked, nor a stack.
         of_file || huge || has(MapFlags::GROWSDOWN) || has(MapFlags::LOCKED)
     } else if huge || of_file {
-        // An open file does not become one of huge pages, and none grows.
+        // An open file has no pool pages, and does not grow down.
         (huge && of_file) || has(MapFlags::GROWSDOWN)
     } else {
-        // Who wants every flag looked at names a file; only private memory is a stack.
+        // `MAP_SHARED_VALIDATE` needs a file; only private memory is a stack.
         validated || (kind == MapFlags::SHARED && has(MapFlags::GROWSDOWN))
     };
     if !a_type || contradicts || !off.is_multiple_of(PAGE) {
@@ -81,7 +81,7 @@ pub(super) fn asked(op: &Op) -> Asked {
         return Asked::Unknown;
     }
     if validated && has(MapFlags::FIXED_NOREPLACE) {
-        // A flag that is not among those that are looked at.
+        // A flag outside of the known ones.
         return Asked::Never;
     }
     Asked::Pages(Pages {
@@ -90,7 +90,8 @@ pub(super) fn asked(op: &Op) -> Asked {
     })
 }
 
-/// Whether a mapping may have gone there: `MAP_32BIT` is the second GiB, or what was asked for below its end.
+/// Returns true if the kernel may choose this address: `MAP_32BIT` means the second GiB, or the
+/// hint below its end.
 pub(super) fn is_in_area(op: &Op, at: u64) -> bool {
     let Op::Mmap {
         addr, len, flags, ..
@@ -104,8 +105,8 @@ pub(super) fn is_in_area(op: &Op, at: u64) -> bool {
 }
 
 impl Reference {
-    /// There are no huge pages of a pool: the mapping is refused, but what was mapped in its place is gone by then, if all
-    /// that is asked for makes sense.
+    /// Checks an `mmap` that asks for pool pages, of which there are none. The call fails, but the
+    /// mappings in its place are gone by then if the arguments are valid.
     pub(super) fn no_huge(&mut self, actor: u32, op: &Op, size: u64, came: Came<'_>) -> Step {
         let Op::Mmap {
             addr,
@@ -120,7 +121,7 @@ impl Reference {
         refusing(came)?;
         let replaces =
             flags.contains(MapFlags::FIXED) && !flags.contains(MapFlags::FIXED_NOREPLACE);
-        // Where every flag is looked at, one of them may not be known.
+        // `MAP_SHARED_VALIDATE` refuses unknown flags.
         let unknown = *came == Outcome::Err("EOPNOTSUPP".to_owned())
             && flags & TYPE == MapFlags::SHARED_VALIDATE;
         if !replaces || unknown || len == 0 || !addr.is_multiple_of(size * PAGE) {

@@ -1,17 +1,19 @@
-//! Locks: which pages have them, and what is refused for that.
+//! Locks: the pages with a lock, and the refusals that follow.
 //!
-//! A lock brings pages in. Of private memory and shared objects that changes no byte; of a private page of a file it is a
-//! copy of what the file has at a moment that is not known in all cases: from then on the model is lost.
+//! A lock brings pages in. That changes no byte of private memory and of shared objects. A private
+//! page of a file becomes a copy of the file at a moment that the model does not know in all cases:
+//! from then on the model is lost.
 
 use super::{
-    Reference, must,
-    ops::{Came, DONE, Step, errno, whole},
+    Reference,
+    outcome::{Came, DONE, Step, errno, must, whole},
     page::{PAGE, Page},
 };
 use crate::{mm::Advice, replay::Op};
 use std::ops::Range;
 
-/// The pages that a range of bytes touches, whole as in the part; none where it wraps. The rounding may wrap to nothing.
+/// Returns the pages that a range of bytes touches, whole or in part; none if the range wraps. The
+/// rounding may wrap to nothing.
 fn touched(addr: u64, len: u64) -> Option<Range<u64>> {
     let first = addr / PAGE;
     let bytes = len.wrapping_add(addr % PAGE).wrapping_add(PAGE - 1);
@@ -21,7 +23,7 @@ fn touched(addr: u64, len: u64) -> Option<Range<u64>> {
 }
 
 impl Page {
-    /// Whether it is locked, and the advice would have it go.
+    /// Returns true if the page is locked and the advice would discard it.
     pub(super) fn stays_in(&self, advice: Advice) -> bool {
         let goes = matches!(
             advice,
@@ -49,7 +51,7 @@ impl Reference {
                 }
                 must(&whole(end < range.end), came)
             }
-            // Something now or from now on: 1, 2; only what is there, of those: 4.
+            // Something now or from now on: 1, 2; only present pages of those: 4.
             Op::Mlockall { flags } if !matches!(flags, 1..=3 | 5..=7) => {
                 must(&errno("EINVAL"), came)
             }
@@ -73,7 +75,7 @@ impl Reference {
             _ => unreachable!("the caller matched"),
         }
     }
-    /// The first page of a range that is not mapped, or its end.
+    /// Returns the first unmapped page of a range, or its end.
     fn end_of_mapped(&self, process: u32, range: &Range<u64>) -> u64 {
         let seen = self.processes[&process].range(range.clone());
         let in_a_row = (range.start..)
@@ -81,7 +83,8 @@ impl Reference {
             .take_while(|(n, (at, _))| n == *at);
         range.start + in_a_row.count() as u64
     }
-    /// What lies before a hole is locked. Brought in, if it must be: a page that cannot be is as one that is not there.
+    /// Locks the pages before the first hole and brings them in if `brings_in` is set. A page that
+    /// cannot come in counts as a hole.
     fn lock_range(
         &mut self,
         actor: u32,
@@ -104,12 +107,12 @@ impl Reference {
         }
         must(&whole(missing), came)
     }
-    /// What can be locked is.
+    /// Locks the pages of a range that can be locked.
     pub(super) fn lock_pages(&mut self, process: u32, range: Range<u64>) {
         let all = self.processes.get_mut(&process).expect("it lives");
         for (_, page) in all.range_mut(range).filter(|(_, page)| !page.droppable) {
             page.locked = true;
-            // Which pages come in at this moment, and which of them of objects, is not known.
+            // The pages that come in now are unknown, and so are the objects' pages among them.
             self.resident = false;
             self.lost |= !page.shared && page.object.is_some();
         }

@@ -1,40 +1,16 @@
-//! What each operation does to pages.
+//! The effect of each operation on pages.
 
 use super::{
     Reference,
     kinds::{Asked, asked, is_in_area},
-    must,
+    outcome::{Came, DONE, RWX, Step, errno, must, refusing, whole},
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
-    mm::{MapFlags, MremapFlags, Prot},
+    mm::{MapFlags, MremapFlags},
     replay::{Op, Outcome},
 };
 use std::ops::Range;
-
-pub(super) type Came<'o> = &'o Outcome;
-pub(super) type Step = Result<(), String>;
-
-pub(super) const DONE: Outcome = Outcome::Ret(0);
-
-pub(super) fn errno(name: &str) -> Outcome {
-    Outcome::Err(name.to_owned())
-}
-
-/// `ENOMEM` where something in the range is not mapped, as most calls on ranges say.
-pub(super) fn whole(hole: bool) -> Outcome {
-    if hole { errno("ENOMEM") } else { DONE }
-}
-
-/// A call that must be refused, with whatever errno comes first.
-pub(super) fn refusing(came: Came<'_>) -> Step {
-    match came {
-        Outcome::Ret(_) => Err(format!("it {came}, and the model of pages refuses")),
-        _ => Ok(()),
-    }
-}
-
-pub(super) const RWX: Prot = Prot::READ.union(Prot::WRITE).union(Prot::EXEC);
 
 impl Reference {
     pub(super) fn call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
@@ -62,7 +38,7 @@ impl Reference {
                 self.pressure();
                 must(&DONE, came)
             }
-            // How many moved, and were merged, is a matter of frames.
+            // The numbers of moved and merged pages are a matter of frames.
             Op::Migrate { .. } | Op::Merge {} | Op::Ksm { .. } => match came {
                 Outcome::Ret(_) => Ok(()),
                 other => Err(format!("it {other}, and the model of pages returns")),
@@ -78,11 +54,11 @@ impl Reference {
             _ => self.odd(came),
         }
     }
-    /// Entries are only looked at in the arena of the script.
+    /// Returns true if the range lies in the arena, where the model follows entries.
     fn looks_at(&self, range: &Range<u64>) -> bool {
         range.start >= self.arena.start().0 && range.end <= self.arena.end().0
     }
-    /// What it knows nothing of. A refusal changes nothing.
+    /// Handles an operation outside of the model. A refusal changes nothing.
     pub(super) fn odd(&mut self, came: Came<'_>) -> Step {
         self.lost = matches!(came, Outcome::Ret(_));
         Ok(())
@@ -101,7 +77,7 @@ impl Reference {
             }
             Op::Mprotect { prot, .. } if RWX.contains(prot) => {
                 let all = self.pages_of(actor);
-                // What lies before a hole is changed.
+                // Pages before a hole change.
                 for number in range {
                     match all.get_mut(&number) {
                         Some(page) if page.sealed => return must(&errno("EPERM"), came),
@@ -176,7 +152,7 @@ impl Reference {
         self.forget_objects();
         Ok(())
     }
-    /// Where a mapping went; nowhere, if it was refused as it must be, or may be.
+    /// Returns the place of a mapping; `None` if the call was refused as it must be, or may be.
     fn mapped_to(
         &mut self,
         actor: u32,
@@ -217,7 +193,7 @@ impl Reference {
             None => Err(format!("it returns {at:#x}, which is taken")),
         }
     }
-    /// A new object of shared anonymous memory, from its beginning.
+    /// Returns a new object of shared anonymous memory, and its first index.
     fn nameless(&mut self, len: u64, promised: bool) -> (usize, u64) {
         let (kind, size) = (Kind::Nameless, len.next_multiple_of(PAGE));
         self.objects.push(Object {
@@ -229,7 +205,7 @@ impl Reference {
         });
         (self.objects.len() - 1, 0)
     }
-    /// Pages like the first, with what follows in its object.
+    /// Maps pages like the first one, with the following pages of its object.
     fn place(&mut self, actor: u32, range: Range<u64>, first: &Page, populate: bool) {
         for (nth, number) in (0..).zip(range) {
             let object = first.object.map(|(o, index)| (o, index + nth));
@@ -261,10 +237,10 @@ impl Reference {
         let keep = flags.contains(MremapFlags::DONTUNMAP);
         let from = old.start;
         if flags.contains(MremapFlags::FIXED) {
-            // Another length, or nothing said of moving: other errors come first.
+            // Another length, or no permission to move: other errors come first.
             let plain = flags.contains(MremapFlags::MAYMOVE) && old == new;
             let Some(to) = pages(new_addr, new_len).filter(|_| plain) else {
-                // What lay there may have gone before a seal refused the rest.
+                // The old pages may be gone before a seal refused the rest.
                 let sealed = self.pages_of(actor).values().any(|page| page.sealed);
                 self.lost = sealed || matches!(came, Outcome::Ret(_));
                 return Ok(());
@@ -274,7 +250,7 @@ impl Reference {
             } else if !self.pages_of(actor).contains_key(&from) {
                 must(&errno("EFAULT"), came)
             } else if self.is_sealed(actor, &old) || self.is_sealed(actor, &to) {
-                // What lies before the seal has moved, VMA by VMA.
+                // The VMAs before the seal have moved, one by one.
                 self.lost = !self.is_sealed(actor, &(from..from + 1));
                 must(&errno("EPERM"), came)
             } else {
@@ -292,7 +268,8 @@ impl Reference {
             self.resize(actor, (old, new.end - from), flags, came)
         }
     }
-    /// Without a place to go to. Whether there is room is a matter of VMAs; but nothing may be grown over.
+    /// `mremap` without a target address. Room is a matter of VMAs; but a mapping may not grow over
+    /// another.
     fn resize(
         &mut self,
         actor: u32,
@@ -343,7 +320,7 @@ impl Reference {
         for number in from.clone() {
             if let Some(page) = all.remove(&number) {
                 if keep {
-                    // What is left behind is not locked any more.
+                    // The remaining page loses its lock.
                     let locked = false;
                     all.insert(
                         number,

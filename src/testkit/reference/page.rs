@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 /// Bytes of a page that are not 0, by offset.
 pub(super) type Bytes = BTreeMap<u16, u8>;
 
-/// What became of a page that may go lazily (`MADV_FREE`).
+/// The state of a page after `MADV_FREE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freed {
-    /// It is in use.
+    /// The page is in use.
     No,
-    /// It was given up, and is still there.
+    /// The page was freed lazily and is still in memory.
     Lazily,
-    /// Memory was looked for since: it reads as before or as zeros.
+    /// Memory pressure came since: the page reads as before or as zeros.
     Perhaps,
-    /// It was written after that: bytes that it is not known to have may be anything.
+    /// A write came after the pressure: bytes that the model does not know may be anything.
     Hazy,
 }
 
@@ -27,22 +27,22 @@ pub(super) enum Freed {
 #[derive(Clone, Debug)]
 pub(super) struct Page {
     pub(super) prot: Prot,
-    /// Object and index in it; none: private memory of no object.
+    /// Object and index; `None`: private memory without an object.
     pub(super) object: Option<(usize, u64)>,
     pub(super) shared: bool,
-    /// Its own bytes: of private memory, or of a private copy. None: zeros, or what the object has.
+    /// Bytes of private memory or of a private copy. `None`: zeros, or the bytes of the object.
     pub(super) own: Option<Bytes>,
     pub(super) guard: bool,
     pub(super) no_fork: bool,
     pub(super) wipe: bool,
-    /// Its rights and its place are for good.
+    /// Rights and place are final (`mseal`).
     pub(super) sealed: bool,
-    /// Whoever looks for memory may drop it, written or not.
+    /// Reclaim may drop the page, written or not.
     pub(super) droppable: bool,
-    /// It stays in memory.
+    /// The page stays in memory.
     pub(super) locked: bool,
     pub(super) freed: Freed,
-    /// It was not used since memory was looked for.
+    /// The page was not used since the last memory pressure.
     pub(super) idle: bool,
 }
 
@@ -63,11 +63,11 @@ impl Page {
             idle: false,
         }
     }
-    /// Its own bytes go; what is behind it shows again.
+    /// Drops the private bytes; the object shows again.
     pub(super) fn clear(&mut self) {
         (self.own, self.freed) = (None, Freed::No);
     }
-    /// The page that `mremap` leaves behind, and what it grows by.
+    /// Returns the page that `mremap` leaves behind, and that a mapping grows by.
     pub(super) fn fresh(&self) -> Self {
         Self {
             own: None,
@@ -84,30 +84,30 @@ impl Page {
     }
 }
 
-/// What is behind shared and file pages.
+/// The object behind shared and file pages.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) kind: Kind,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// The pages that are in memory, as far as that is known, with their bytes.
+    /// The known pages in memory, with their bytes.
     pub(super) pages: BTreeMap<u64, Bytes>,
-    /// Memory was looked for: bytes beyond the end of a disk file may have gone with a page that was written back.
+    /// Memory pressure came: writeback may have zeroed bytes beyond the end of a disk file.
     pub(super) tail_perhaps: bool,
-    /// Memory was promised for all of it.
+    /// The commit limit counts all of the object.
     pub(super) promised: bool,
 }
 
 /// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Shared anonymous memory: it goes with its last page.
+    /// Shared anonymous memory: the object goes with its last page.
     Nameless,
     File(FileKind),
 }
 
 impl Object {
-    /// The files of a script, by name, as [`Header`] says that they are filled.
+    /// Returns the files of a script, by name, with the contents that the [`Header`] describes.
     pub(super) fn files(header: &Header) -> (Vec<Self>, BTreeMap<String, usize>) {
         let one = |file: &crate::replay::FileSpec| {
             let byte = |page| u8::try_from(page % 200 + 1).expect("at most 200");
@@ -127,7 +127,7 @@ impl Object {
     pub(super) fn reaches(&self, index: u64) -> bool {
         index < self.size.div_ceil(PAGE)
     }
-    /// Bytes of `[from, to)` become zeros; whole pages go.
+    /// Zeroes the bytes of `[from, to)` and removes whole pages.
     pub(super) fn cut(&mut self, from: u64, to: u64) {
         self.pages.retain(|&index, bytes| {
             let first = index * PAGE;
@@ -139,15 +139,15 @@ impl Object {
     fn is_disk(&self) -> bool {
         self.kind == Kind::File(FileKind::Disk)
     }
-    /// Bytes of `[from, to)` become zeros; no page goes.
+    /// Zeroes the bytes of `[from, to)` and removes no page.
     fn zero(&mut self, from: u64, to: u64) {
         let index = from / PAGE;
         if let Some(bytes) = self.pages.get_mut(&index) {
             bytes.retain(|&offset, _| !(from..to).contains(&(index * PAGE + u64::from(offset))));
         }
     }
-    /// `ftruncate`. A cut zeroes the rest of the last page, of most files also one to the size that they have; a disk file
-    /// that grows loses what was stored beyond its end.
+    /// `ftruncate`. A cut zeroes the rest of the last page, for most files even at an unchanged
+    /// size; a disk file that grows loses the bytes beyond its end.
     pub(super) fn resize(&mut self, size: u64) {
         if size > self.size && self.is_disk() {
             self.drop_tail();
@@ -162,7 +162,8 @@ impl Object {
         }
         self.size = size;
     }
-    /// `fallocate` with `FALLOC_FL_PUNCH_HOLE`: of a disk file nothing behind the page in which it ends.
+    /// `fallocate` with `FALLOC_FL_PUNCH_HOLE`. Of a disk file, nothing after the page with its end
+    /// changes.
     pub(super) fn punch(&mut self, from: u64, to: u64) {
         if !self.is_disk() {
             self.cut(from, to);
@@ -171,11 +172,11 @@ impl Object {
             self.cut(from, if to > self.size { last } else { to });
         }
     }
-    /// One byte is written. A disk file that grows by it loses what was stored beyond its end.
+    /// Writes one byte. A disk file that grows by it loses the bytes beyond its end.
     pub(super) fn write(&mut self, at: u64, byte: u8) {
         if at > self.size && self.is_disk() {
             self.zero(self.size, at.min(self.size.next_multiple_of(PAGE)));
-            // What is left of the tail lies behind the byte, in the same page: no more beyond a full page.
+            // The rest of the tail lies after the byte, in the same page: a full page has none.
             self.tail_perhaps &= at / PAGE == self.size / PAGE;
         }
         self.size = self.size.max(at + 1);
@@ -186,12 +187,12 @@ impl Object {
             _ => bytes.insert(offset, byte),
         };
     }
-    /// The bytes beyond the end in the last page: page, and where they begin.
+    /// Returns the bytes beyond the end in the last page: the page, and their first offset.
     pub(super) fn tail(&self) -> Option<(u64, u16)> {
         let (index, offset) = split(self.size);
         (self.is_disk() && offset > 0).then_some((index, offset))
     }
-    /// They are zeros now.
+    /// Zeroes the tail.
     pub(super) fn drop_tail(&mut self) {
         if self.tail().is_none() {
             return;
@@ -199,7 +200,7 @@ impl Object {
         self.zero(self.size, self.size.next_multiple_of(PAGE));
         self.tail_perhaps = false;
     }
-    /// Where bytes begin that are as they were, or zeros.
+    /// Returns the offset from which bytes are either unchanged or zeros.
     pub(super) fn uncertain(&self, index: u64) -> Option<u16> {
         let (last, offset) = self.tail().filter(|_| self.tail_perhaps)?;
         (last == index).then_some(offset)
@@ -208,13 +209,14 @@ impl Object {
 
 pub(super) const PAGE: u64 = crate::addr::PAGE_SIZE;
 
-/// Number of the page and offset in it of a byte address.
+/// Returns page number and offset of a byte address.
 pub(super) fn split(addr: u64) -> (u64, u16) {
     let offset = u16::try_from(addr % PAGE).expect("less than a page");
     (addr / PAGE, offset)
 }
 
-/// The numbers of the pages of `[addr, addr + len)`; none for what begins inside of a page, is empty or is huge.
+/// Returns the page numbers of `[addr, addr + len)`; `None` if the range begins inside of a page,
+/// is empty or is too long.
 pub(super) fn pages(addr: u64, len: u64) -> Option<std::ops::Range<u64>> {
     let n = len.div_ceil(PAGE);
     let first = addr / PAGE;
@@ -224,7 +226,7 @@ pub(super) fn pages(addr: u64, len: u64) -> Option<std::ops::Range<u64>> {
 /// A process: its pages by number.
 pub(super) type Pages = BTreeMap<u64, Page>;
 
-/// Why an access must be refused.
+/// Returns the reason to refuse an access, or `None`.
 pub(super) fn refusal(
     page: Option<&Page>,
     objects: &[Object],

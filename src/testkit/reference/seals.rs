@@ -1,15 +1,16 @@
-//! `mseal`: places and rights that stay.
+//! `mseal`: final places and rights.
 
 use super::{
-    Reference, must,
-    ops::{Came, DONE, Step, errno},
+    Reference,
+    outcome::{Came, DONE, Step, errno, must},
     page::{PAGE, Page, pages},
 };
 use crate::mm::{Advice, Prot};
 use std::ops::Range;
 
 impl Page {
-    /// Whether it is sealed, has what no store could change, and the advice would lose it.
+    /// Returns true if the page is sealed, no store could change it, and the advice would discard
+    /// it.
     pub(super) fn keeps_from(&self, advice: Advice) -> bool {
         let loses = matches!(
             advice,
@@ -25,12 +26,12 @@ impl Page {
 }
 
 impl Reference {
-    /// Whether any of these pages is sealed.
+    /// Returns true if any of these pages is sealed.
     pub(super) fn is_sealed(&self, process: u32, range: &Range<u64>) -> bool {
         let mut seen = self.processes[&process].range(range.clone());
         seen.any(|(_, page)| page.sealed)
     }
-    /// All of a range is sealed, or nothing: what is not mapped is no part of it.
+    /// `mseal` of a range: all of its pages, or none if the range has a hole.
     pub(super) fn seal(&mut self, actor: u32, (addr, len): (u64, u64), came: Came<'_>) -> Step {
         let end = len
             .checked_next_multiple_of(PAGE)

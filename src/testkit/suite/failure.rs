@@ -1,6 +1,6 @@
-//! What a suite found, and where it is kept.
+//! [`Failure`]: the report of a suite, and the file of its script.
 
-use super::{Suite, case::Ran, profile::header};
+use super::{case::Ran, config::Suite, dispatch::header};
 use crate::{
     replay::{Script, ScriptError, blank},
     testkit::{Broken, Fault, Seen},
@@ -10,22 +10,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a suite found.
+/// A script that failed, with the violations and the seed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What was seen in the short script.
+    /// The violations in the short script.
     pub seen: Vec<Seen>,
-    /// The short script, with what this library did at each step.
+    /// The short script, with the outcome of this library at each step.
     pub script: Script,
-    /// What was made to fail, and which one of its kind, from 1.
+    /// The injected fault, and its number among its kind, from 1.
     pub fault: Option<(Fault, u64)>,
-    /// What the suite drew from ([`Suite::seed`]).
+    /// The seed of the suite ([`Suite::seed`]).
     pub seed: u64,
-    /// Where the script was saved, if it could be.
+    /// The path of the saved script; `None` if the write failed.
     pub saved: Option<PathBuf>,
 }
 
 impl Suite {
+    /// Saves the script of a case and returns the report.
     pub(super) fn failure(&self, ran: Ran, fault: Option<(Fault, u64)>) -> Failure {
         let temporary = std::env::temp_dir();
         let folder = self.regressions.as_deref().unwrap_or(&temporary);
@@ -38,7 +39,7 @@ impl Suite {
             saved,
         }
     }
-    /// A kept script that cannot be read: there is nothing to run.
+    /// Returns the report of a kept script that cannot be read.
     pub(super) fn unreadable(&self, why: &ScriptError) -> Failure {
         Failure {
             seen: vec![Seen::Unreadable(why.to_string())],
@@ -50,7 +51,7 @@ impl Suite {
     }
 }
 
-/// What can be made to fail, as the names of files have it.
+/// Returns the word for a fault in the names of files.
 fn short(fault: Fault) -> &'static str {
     match fault {
         Fault::Allocation => "allocation",
@@ -61,7 +62,7 @@ fn short(fault: Fault) -> &'static str {
     }
 }
 
-/// What the file of that name was saved with.
+/// Returns the fault in the name of a file.
 pub(super) fn fault_of(name: &str) -> Option<(Fault, u64)> {
     let name = name.strip_suffix(".gz").unwrap_or(name);
     let (_, last) = name.strip_suffix(".jsonl")?.rsplit_once('.')?;
@@ -70,7 +71,7 @@ pub(super) fn fault_of(name: &str) -> Option<(Fault, u64)> {
     Some((*fault, nth.parse().ok()?))
 }
 
-/// Writes a script under a name that its text gives it, and what was made to fail.
+/// Writes a script to a file whose name is a hash of its text and the injected fault.
 fn save(folder: &Path, script: &Script, fault: Option<(Fault, u64)>) -> Option<PathBuf> {
     let text = script.to_jsonl();
     let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
@@ -110,7 +111,7 @@ mod tests {
         replay::blank,
         testkit::{
             Fault,
-            suite::profile::{Profile, header},
+            suite::{dispatch::header, profile::Profile},
         },
     };
 

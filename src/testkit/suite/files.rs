@@ -1,8 +1,9 @@
-//! The profile of files: what is done to one that is mapped three times, with odd sizes, offsets and lengths.
+//! The profile of files: operations on one file with three mappings, with odd sizes, offsets and
+//! lengths.
 
 use super::{
-    draw::{Draw, at},
-    profile::{FILE_PAGES, On, any, byte_in, remap, weighed},
+    arena::{FILE_PAGES, On, any, at, odd, remap, weighed},
+    draw::{Draw, byte_in},
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -10,23 +11,19 @@ use crate::{
     replay::Op,
 };
 
-/// Where the file is mapped: shared, shared, private. The second moves to the last and back.
+/// Pages of the mappings: shared, shared, private. The second one moves to `SECOND_MOVED` and
+/// back.
 pub(super) const SHARED_AT: u64 = 0;
 pub(super) const SECOND_AT: u64 = 20;
 pub(super) const PRIVATE_AT: u64 = 40;
 const SECOND_MOVED: u64 = 60;
 
-/// The pages that are looked at.
+/// Returns the pages of a look.
 pub(super) fn looked_at() -> Vec<u64> {
     let all = [SHARED_AT, SECOND_AT, PRIVATE_AT, SECOND_MOVED];
     all.into_iter()
         .flat_map(|from| from..from + FILE_PAGES)
         .collect()
-}
-
-/// Bytes that an end or a hole lies beside a page's beginning.
-pub(super) fn odd(number: u64) -> u64 {
-    any(&[0, 0, 1, 7, 100, 2048, PAGE_SIZE - 1], number)
 }
 
 const ON_FILES: &[(u32, On)] = &[
@@ -44,7 +41,7 @@ const ON_FILES: &[(u32, On)] = &[
     (2, On::Exit),
 ];
 
-/// What a draw is.
+/// Returns the operation of a draw on file `nth`.
 pub(super) fn op(d: Draw, nth: u32) -> Option<Op> {
     let page = d.page % FILE_PAGES;
     Some(match weighed(d.kind, ON_FILES) {
@@ -81,7 +78,7 @@ pub(super) fn op(d: Draw, nth: u32) -> Option<Op> {
     })
 }
 
-/// What is done to the file itself.
+/// Returns the operation on the file itself, not on a mapping.
 fn on_file(on: On, d: Draw, file: String) -> Option<Op> {
     let page = d.page % FILE_PAGES;
     let off = page * PAGE_SIZE;

@@ -1,8 +1,9 @@
-//! The profile of huge pages: three of them, split, protected, moved and dropped in parts, and collapsed again.
+//! The profile of huge pages: three of them, split, protected, moved and dropped in parts, and
+//! collapsed again.
 
 use super::{
-    draw::{Draw, RW, at},
-    profile::{On, any, remap, weighed},
+    arena::{On, RW, any, at, remap, weighed},
+    draw::Draw,
 };
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES},
@@ -10,20 +11,20 @@ use crate::{
     replay::Op,
 };
 
-/// Huge pages that are mapped at first; moves go up to one more.
+/// Huge pages of the first mapping; moves reach one more.
 const HUGE: u64 = 3;
-/// Pages that may be used.
+/// Pages of the profile.
 pub(super) const ARENA: u64 = (HUGE + 1) * PMD_PAGES;
-/// The pages of each that are looked at and named: about its ends and its middle.
+/// The pages of each huge page that operations name: near its ends and its middle.
 const CORNERS: [u64; 7] = [0, 1, 255, 256, 257, 510, 511];
 
-/// Mapped, and huge when they are used.
+/// Returns a mapping and the advice that makes its faults huge.
 pub(super) fn opening() -> Vec<Op> {
     let (addr, len) = (at(0), HUGE * PMD_PAGES * PAGE_SIZE);
     vec![map(0, HUGE), huge(addr, len)]
 }
 
-/// The pages that everybody looks at.
+/// Returns the pages of a look.
 pub(super) fn looked_at() -> Vec<u64> {
     let huge = 0..=HUGE;
     huge.flat_map(|h| CORNERS.map(|n| h * PMD_PAGES + n))
@@ -63,12 +64,13 @@ fn huge(addr: u64, len: u64) -> Op {
     Op::Madvise { addr, len, advice }
 }
 
+/// Returns the operation of a draw.
 pub(super) fn op(d: Draw) -> Option<Op> {
     let (nth, other) = (d.page % HUGE, d.other % (HUGE + 1));
     let whole = (at(nth * PMD_PAGES), PMD_PAGES * PAGE_SIZE);
     let corner = any(&CORNERS, d.other);
     let page = nth * PMD_PAGES + corner;
-    // A page, a few, half of it, all of it, or from there into the next.
+    // One page, a few, a half, the rest, or a range that reaches into the next huge page.
     let rest = PMD_PAGES - corner;
     let n = any(&[1, 1, 2, 256, rest, rest, PMD_PAGES], d.n);
     let (addr, len) = (at(page), n * PAGE_SIZE);
@@ -85,7 +87,7 @@ pub(super) fn op(d: Draw) -> Option<Op> {
         On::Map => map(nth, 1),
         On::Huge => huge(whole.0, whole.1),
         On::Collapse => advise(whole, Advice::Collapse),
-        // Mostly as a whole, to where a huge page fits.
+        // Most moves are of a whole huge page, to an aligned place.
         On::Move => match d.byte.is_multiple_of(4) {
             true => remap(page, n, other * PMD_PAGES + corner / 2, false),
             false => remap(nth * PMD_PAGES, PMD_PAGES, other * PMD_PAGES, false),

@@ -1,11 +1,12 @@
-//! The scheduled form: the operations are one task of shuttle's, devices are used by others, and every schedule comes from a
-//! seed.
+//! The scheduled form of a suite: one task of shuttle runs the operations, others use the devices,
+//! and every schedule comes from a seed.
 
 use super::{
-    Failure, Suite,
     case::{Case, Ran},
+    config::Suite,
+    failure::Failure,
 };
-use crate::testkit::{Seen, aside::message};
+use crate::testkit::{Seen, timed_thread::message};
 use shuttle::{Config, Runner, scheduler::RandomScheduler};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,14 +14,16 @@ use std::{
 };
 
 impl Suite {
-    /// Runs each script in so many schedules drawn from the seed of the suite, with [`Disturbances::threads`] tasks that use the
-    /// devices, or one; how many scripts were run. The same seed gives the same scripts in the same schedules.
+    /// Runs each script in `schedules` schedules and returns the number of scripts.
+    ///
+    /// [`Disturbances::threads`] tasks use the devices, at least one. The seed of the suite
+    /// determines scripts and schedules.
     ///
     /// [`Disturbances::threads`]: super::Disturbances::threads
     ///
     /// # Errors
     ///
-    /// [`Failure`]: the short script fails in one of its schedules.
+    /// [`Failure`] if a script fails in one of its schedules.
     pub fn scheduled(&self, schedules: usize) -> Result<u32, Box<Failure>> {
         println!("EMMU_TESTKIT_SEED={}", self.seed);
         let mut suite = self.clone();
@@ -29,7 +32,7 @@ impl Suite {
         suite.explore(true, &mut |_| (), &run)?;
         Ok(self.cases)
     }
-    /// What came of the first schedule that failed, or of the last.
+    /// Returns the result of the first schedule that failed, or of the last one.
     fn in_schedules(&self, case: &Case, schedules: usize) -> Ran {
         let mut config = Config::new();
         config.stack_size = 1 << 20;
@@ -41,7 +44,8 @@ impl Suite {
         let run = AssertUnwindSafe(|| {
             runner.run(move || {
                 let mut last = out.lock().unwrap_or_else(PoisonError::into_inner);
-                // One that failed is enough; a panic would be reported again and again while the script is made short.
+                // Skip the rest after a failure: each panic would print again while the script
+                // shrinks.
                 if last.as_ref().is_none_or(|ran| ran.seen.is_empty()) {
                     *last = None;
                     drop(last);
@@ -58,7 +62,7 @@ impl Suite {
             asked: 0,
             is_over: true,
         });
-        // A deadlock ends a schedule without a word of what ran in it.
+        // A deadlock ends a schedule without a result.
         if let (Err(payload), true) = (came, ran.seen.is_empty()) {
             ran.seen.push(Seen::Panicked(message(&*payload)));
         }

@@ -1,6 +1,7 @@
-//! The words a script is written in: hexadecimal addresses, protections, flag names, advice names.
+//! The words of a script: hexadecimal addresses, protections, flag names, advice names.
 //!
-//! Each module here reads and writes one kind of word for serde; an unknown word is an error that names it.
+//! Each module here reads and writes one kind of word for serde; an unknown word is an error that
+//! names it.
 
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Deserializer, Serializer};
@@ -62,7 +63,7 @@ pub(super) mod msync_flags {
     }
 }
 
-/// What is left of a set of bits once all that have a word are told: `0x80`.
+/// Returns the bits that have no word: `0x80`.
 fn rest_word(bits: u32) -> Option<String> {
     (bits != 0).then(|| format!("{bits:#x}"))
 }
@@ -145,7 +146,7 @@ macro_rules! flag_words {
 }
 
 flag_words! {
-    /// Flags of `mmap`; `anonymous` goes without saying where there is no file. Bits without a word are a number.
+    /// Flags of `mmap`; `anonymous` is implied without a file. Bits without a word are a number.
     map_flags, MapFlags,
     "shared" = SHARED, "private" = PRIVATE, "fixed" = FIXED, "fixed_noreplace" = FIXED_NOREPLACE,
     "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED, "anonymous" = ANONYMOUS, "32bit" = MAP_32BIT,

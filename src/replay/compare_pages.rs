@@ -1,12 +1,13 @@
-//! Whether processes look as they did on Linux. They nearly always do, so they are compared where they lie: no picture
-//! of them is made, as [`Observed`](super::compare::Observed) is one, until something differs.
+//! The comparison of processes with Linux, in place. Processes nearly always agree, so the
+//! comparison makes no copy of them, as [`Observed`](super::compare::Observed) is one, until
+//! something differs.
 
 use super::{
     compare::{Expected, Parts},
+    observe::{entry, is_row, vm_flags},
     op::Op,
     pages::{Kind, Names, Run},
     script::{MapsRow, Step},
-    seen::{entry, is_row, vm_flags},
 };
 use crate::ctx::CallCx;
 
@@ -53,9 +54,10 @@ pub(super) fn changed(step: &Step) -> impl Fn(u32) -> bool + '_ {
     move |p| p == step.actor || Some(p) == child || step.layouts.contains_key(&p)
 }
 
-/// Whether the processes have the VMAs and the pages that are expected of them in the arena; VMAs only of those that `changed`.
+/// Returns true if the processes have the expected VMAs and pages in the arena; VMAs only of those
+/// that `changed`.
 ///
-/// Costs nothing for processes without page tables that did not: scripts may have many.
+/// Costs nothing for processes without page tables that did not change: scripts may have many.
 pub(super) fn look_alike(
     cx: &mut CallCx<'_>,
     processes: &BTreeMap<u32, Arc<Mm>>,

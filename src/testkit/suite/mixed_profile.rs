@@ -1,9 +1,9 @@
-//! The profile that devices are tried with: something of everything. Process 0, which has them, acts most often.
+//! The profile for trials of devices: operations of every kind. Process 0, which has the devices,
+//! acts most often.
 
 use super::{
-    draw::{Draw, RW, at},
-    files::odd,
-    profile::{FILE_PAGES, PAGES, PROCESSES, any, remap},
+    arena::{FILE_PAGES, PAGES, PROCESSES, RW, any, at, odd, remap},
+    draw::Draw,
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -11,7 +11,7 @@ use crate::{
     replay::Op,
 };
 
-/// What a draw is, and who does it.
+/// Returns the operation of a draw and its process.
 pub(super) fn op(d: Draw, who: u32, living: &[u32], fresh: u32) -> (u32, Op) {
     let actor = if d.who < 3 { 0 } else { who };
     let (page, other) = (d.page % PAGES, d.other % PAGES);

@@ -1,4 +1,5 @@
-//! Other threads of a trial, each with a time limit, and what they do between a look-up and its use.
+//! Other threads of a trial, each with a time limit, and actions between a look-up and the use of
+//! its result.
 
 use super::{
     patience,
@@ -21,11 +22,11 @@ use std::{
 
 impl Trial {
     /// Runs `f` on a thread of its own.
-    pub(super) fn aside<T: Send + 'static>(
+    pub(super) fn timed_thread<T: Send + 'static>(
         self: &Arc<Self>,
         what: impl Into<String>,
         f: impl FnOnce(&Arc<Self>, &mut CallCx<'_>) -> T + Send + 'static,
-    ) -> Aside<T> {
+    ) -> TimedThread<T> {
         let (tell, told) = channel();
         let trial = Arc::clone(self);
         self.log.joins();
@@ -34,7 +35,7 @@ impl Trial {
                 let mut thread = trial.machine.enter().expect("a thread of its own");
                 f(&trial, &mut thread.cx())
             });
-            // Said at once: what others say for it comes behind.
+            // Report the panic at once, before its echoes on other threads.
             let came = catch_unwind(run).map_err(|payload| {
                 trial.see(Seen::Panicked(message(&*payload)));
                 Abort
@@ -42,7 +43,7 @@ impl Trial {
             trial.log.leaves();
             let _nobody_waits = tell.send(came);
         });
-        Aside {
+        TimedThread {
             what: what.into(),
             told,
             trial: Arc::clone(self),
@@ -54,10 +55,11 @@ impl Trial {
         what: &str,
         f: impl FnOnce(&Arc<Self>, &mut CallCx<'_>) -> T + Send + 'static,
     ) -> Result<T, Abort> {
-        self.aside(what, f).join()
+        self.timed_thread(what, f).join()
     }
-    /// Runs `access` on this thread, and `meanwhile` on another between each of these look-ups (from 1) of it and what comes
-    /// of them. Whether there was such a look-up.
+    /// Runs `access` on this thread, and `meanwhile` on another thread between each of these
+    /// look-ups (from 1) of the access and the use of its result. Returns true if there was such a
+    /// look-up.
     pub(super) fn between<T>(
         self: &Arc<Self>,
         look_ups: RangeInclusive<u32>,
@@ -95,15 +97,15 @@ impl Trial {
     }
 }
 
-/// Work on another thread.
-pub(super) struct Aside<T> {
+/// A thread with a time limit.
+pub(super) struct TimedThread<T> {
     what: String,
     told: Receiver<Result<T, Abort>>,
     trial: Arc<Trial>,
 }
 
-impl<T> Aside<T> {
-    /// Waits for it, up to the deadline.
+impl<T> TimedThread<T> {
+    /// Waits for the thread, up to the deadline.
     pub(super) fn join(self) -> Result<T, Abort> {
         match patience::receive(&self.told, self.trial.deadline) {
             Ok(came) => came,
@@ -117,7 +119,7 @@ impl<T> Aside<T> {
             Err(RecvTimeoutError::Disconnected) => Err(Abort),
         }
     }
-    /// What came of it within `time`, if anything did.
+    /// Returns the result if the thread ends within `time`.
     pub(super) fn within(&self, time: Duration) -> Result<Option<T>, Abort> {
         match patience::receive(&self.told, time) {
             Ok(came) => came.map(Some),

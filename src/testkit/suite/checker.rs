@@ -1,8 +1,12 @@
-//! Who follows a random script: devices that touch what process 0 touches, disturbances that must not matter, an oracle.
+//! [`Checker`]: follows a random script step by step and checks each one.
+//!
+//! Devices make every access of process 0, disturbances act next to it, and an oracle and a model
+//! of pages judge the outcome.
 
 use super::{
-    beside::{Pace, User, mark},
-    watch::Beat,
+    beat::Beat,
+    disturbances::{Disturbances, User, mark},
+    pace::Pace,
 };
 use crate::ctx::CallCx;
 
@@ -25,44 +29,31 @@ use crate::{
 };
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-/// What happens beside the operations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Disturbances {
-    /// Windows that nobody needs: over nothing, over everything, repeated, refused; memory pressure; slow neighbours.
-    pub windows: bool,
-    /// Threads that use the devices all the time. What they read is not compared. However busy the machine is, each uses each
-    /// device several times before the first operation, and before the end.
-    pub threads: u32,
-    /// This fails: which one of its kind, from 1, counted from when the devices are there.
-    pub fault: Option<(Fault, u64)>,
-    /// In most scripts something fails, drawn like the operations.
-    pub random_faults: bool,
-}
-
-pub(super) struct Jury<'k> {
+/// The state of a checked script; see the module.
+pub(super) struct Checker<'k> {
     kits: &'k [Kit],
     pub(super) disturbances: Disturbances,
     oracle: Arc<Oracle>,
     first: Option<Arc<Mm>>,
     pub(super) attached: Vec<Attached>,
-    /// Asked after the devices.
+    /// A neighbour that the chain calls after the devices.
     last: Option<Arc<Neighbour>>,
-    /// Asked before them.
+    /// A neighbour that the chain calls before the devices.
     foremost: Option<Arc<Neighbour>>,
-    /// Not where memory is made to be wanting: what is refused then is not said beforehand.
+    /// The model of pages; `None` if allocations fail, as the model cannot predict those refusals.
     reference: Option<Reference>,
     checks: Checks,
-    /// Reverse maps are looked at after every step.
+    /// Checks the reverse maps after every step, not after one in four.
     every_rmap: bool,
-    /// What all that the script does not say is drawn from.
+    /// The source of all choices that the script does not contain.
     salt: u64,
-    /// … for the step at hand ([`mark`]).
+    /// The [`mark`] of the current step.
     mark: u64,
-    /// Who watches hears of each step.
+    /// Tells the watching thread of each step.
     pub(super) beat: Arc<Beat>,
-    /// Everybody who lived.
-    everybody: Processes,
-    /// What devices did before the step.
+    /// Every process of the script, also those that have ended.
+    processes: Processes,
+    /// Outcomes of the accesses that devices made before the step.
     early: Vec<Result<u8, Refused>>,
     pub(super) seen: Vec<Seen>,
     pub(super) users: Vec<User>,
@@ -70,7 +61,7 @@ pub(super) struct Jury<'k> {
     pub(super) panics: Arc<Mutex<Vec<String>>>,
 }
 
-impl<'k> Jury<'k> {
+impl<'k> Checker<'k> {
     pub(super) fn new(
         machine: &Arc<Machine>,
         kits: &'k [Kit],
@@ -93,7 +84,7 @@ impl<'k> Jury<'k> {
             salt: header.seed.number(),
             mark: 0,
             beat: Arc::clone(beat),
-            everybody: Processes::new(),
+            processes: Processes::new(),
             early: Vec::new(),
             seen: Vec::new(),
             users: Vec::new(),
@@ -104,7 +95,7 @@ impl<'k> Jury<'k> {
     pub(super) fn mm(&self) -> Arc<Mm> {
         Arc::clone(self.first.as_ref().expect("it has begun"))
     }
-    /// An allocation of this script is made to fail.
+    /// Returns true if an allocation of this script fails.
     fn failing(&self) -> bool {
         matches!(self.disturbances.fault, Some((Fault::Allocation, _)))
     }
@@ -112,8 +103,10 @@ impl<'k> Jury<'k> {
         self.seen
             .extend(self.oracle.take().into_iter().map(Seen::Oracle));
     }
-    /// Every device makes the access of the step. What it looks up for writing on the way, to write or to read, there or
-    /// elsewhere, is copied if it is private, as a process's own pages are when it writes.
+    /// Makes the access of the step with every device.
+    ///
+    /// A look-up for writing copies a private page, as a store of the process does. The model hears
+    /// of every such look-up, whatever the access and the page.
     fn access(&mut self, cx: &mut CallCx<'_>, op: &Op) -> Vec<Result<u8, Refused>> {
         let written: Rc<RefCell<Vec<Vpn>>> = Rc::default();
         let seen = Rc::clone(&written);
@@ -146,7 +139,7 @@ impl<'k> Jury<'k> {
             })
             .collect()
     }
-    /// Devices and process agree on an access.
+    /// Compares the outcomes of the devices with the outcome of the process.
     fn judge(&mut self, came: Vec<Result<u8, Refused>>, step: &Step) {
         let (addr, stored) = match step.op {
             Op::Load { addr } => (addr, None),
@@ -166,9 +159,9 @@ impl<'k> Jury<'k> {
                 }
                 (Ok(_), Outcome::Err(why)) if self.failing() && why == "ENOMEM" => None,
                 (Ok(_), _) => Some(Seen::Allowed(format!("an access to {addr:#x}"))),
-                // Memory that was made to be wanting for one was there for the other.
+                // The injected failure hits one side alone.
                 (Err(Refused::Fault(FaultError::NoMemory(_))), _) if self.failing() => None,
-                // It wants to write even to read.
+                // A device that always looks up for writing may not read this page.
                 (Err(Refused::Fault(FaultError::Denied(_))), _) if writes && stored.is_none() => {
                     None
                 }
@@ -180,7 +173,7 @@ impl<'k> Jury<'k> {
             self.seen.extend(seen);
         }
     }
-    /// How often what is to fail was asked for.
+    /// Returns the number of operations of the failing kind so far.
     pub(super) fn asked(&self, machine: &Machine) -> u64 {
         match self.disturbances.fault {
             None => 0,
@@ -191,7 +184,7 @@ impl<'k> Jury<'k> {
             }
         }
     }
-    /// Makes that fail which is to fail.
+    /// Arms the fault of this script.
     fn arm(&mut self, cx: &mut CallCx<'_>) {
         let first = self.mm();
         match self.disturbances.fault {
@@ -218,7 +211,7 @@ impl<'k> Jury<'k> {
             }
         }
     }
-    /// What the model says of a step, and of what the processes are now.
+    /// Compares a step, and the processes after it, with the model.
     fn refer(&mut self, cx: &mut CallCx<'_>, step: &Step, now: &Processes) {
         let Some(reference) = &mut self.reference else {
             return;
@@ -231,7 +224,7 @@ impl<'k> Jury<'k> {
         let refusal = access.and_then(|(addr, w)| reference.refusal(step.actor, addr, w));
         let said = reference.step(step.actor, &step.op, &step.outcome);
         self.seen.extend(said.err().map(Seen::Differs));
-        // A signal says less than an error: what is refused once is refused again.
+        // A signal has no reason: repeat the refused access to learn its error.
         if let (Some((addr, write)), Some(wanted), Some(mm)) =
             (access, refusal, now.get(&step.actor))
             && !reference.is_lost()
@@ -248,7 +241,7 @@ impl<'k> Jury<'k> {
         let now_and_then = self.mark >> 48;
         if !matches!(step.op, Op::Load { .. }) || now_and_then.is_multiple_of(16) {
             let mut checks = self.checks;
-            // It takes longest.
+            // This check takes longest.
             checks.set(
                 Checks::RMAP,
                 self.every_rmap || now_and_then.is_multiple_of(4),
@@ -266,7 +259,8 @@ impl<'k> Jury<'k> {
             self.seen.extend(said.err().map(Seen::Miscounted));
         }
     }
-    /// What has to be true when all processes have ended. The devices are still there: an oracle sees none that is gone.
+    /// Checks that nothing is left when all processes have ended. The devices still exist: an
+    /// oracle cannot see one that is gone.
     pub(super) fn conclude(&mut self, cx: &mut CallCx<'_>, machine: &Machine) {
         if let Some(first) = self.first.take() {
             self.oracle.audit_end(&first);
@@ -274,7 +268,7 @@ impl<'k> Jury<'k> {
         self.oracle.audit_empty(cx, 0);
         self.listen();
         let swap = machine.mem().swap();
-        let tables: usize = self.everybody.values().map(|mm| mm.tables()).sum();
+        let tables: usize = self.processes.values().map(|mm| mm.tables()).sum();
         for (what, left) in [
             ("page tables", tables as i64),
             ("promised pages", machine.commit().pages()),
@@ -289,10 +283,10 @@ impl<'k> Jury<'k> {
     }
 }
 
-impl Follow for Jury<'_> {
+impl Follow for Checker<'_> {
     fn begin(&mut self, cx: &mut CallCx<'_>, first: &Arc<Mm>) {
         self.first = Some(Arc::clone(first));
-        self.everybody.insert(0, Arc::clone(first));
+        self.processes.insert(0, Arc::clone(first));
         let refused = matches!(self.disturbances.fault, Some((Fault::WouldBlock, _)));
         if self.disturbances.windows || refused {
             let (last, _stays) = first.register(cx, Neighbour::new);
@@ -305,7 +299,7 @@ impl Follow for Jury<'_> {
             self.attached.push(attached);
         }
         if !self.attached.is_empty() {
-            // Devices bring pages in that the script does not name.
+            // Devices fault pages in that the script does not name.
             self.checks.remove(Checks::ACCOUNTS);
         }
         let pinned = |a: &Attached| a.device.declares().references == References::Pinned;
@@ -365,7 +359,7 @@ impl Follow for Jury<'_> {
         if let Op::Fork { child } = step.op
             && let Some(mm) = now.get(&child)
         {
-            self.everybody.insert(child, Arc::clone(mm));
+            self.processes.insert(child, Arc::clone(mm));
         }
         self.refer(cx, step, now);
         self.seen.is_empty()

@@ -86,8 +86,8 @@ const WORDS: &[(&str, u64)] = &[
     ("FALLOC_FL_UNSHARE_RANGE", 64),
 ];
 
-/// The value of `4096`, `0x1000`, `0600`, `4*1024`, `1<<20`, `PROT_READ|PROT_WRITE`, with or without comments.
-/// Negative numbers wrap, as in a register.
+/// Returns the value of `4096`, `0x1000`, `0600`, `4*1024`, `1<<20`, `PROT_READ|PROT_WRITE`, with
+/// or without comments. Negative numbers wrap, as in a register.
 pub(super) fn value(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is not a number or a known flag");
     without_comments(text)

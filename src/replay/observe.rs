@@ -1,4 +1,4 @@
-//! What is seen of processes, in the words of a script.
+//! The observation of processes, in the words of a script.
 
 use super::{
     pages::Kind,
@@ -23,7 +23,7 @@ pub(super) fn row(line: &MapsLine) -> MapsRow {
     }
 }
 
-/// Whether a script has the line so: equal to its [`row`].
+/// Returns true if the script has this line: a line that equals its [`row`].
 pub(super) fn is_row(line: &MapsLine, row: &MapsRow) -> bool {
     (line.start, line.end, line.offset) == (row.start, row.end, row.offset)
         && line.letters() == row.perms.as_bytes()
@@ -57,7 +57,7 @@ pub(super) fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>)
     (page.0, kind, pfn)
 }
 
-/// What an external MMU was told.
+/// Returns the notice of a recorded invalidation.
 pub(super) fn told(told: &Recorded) -> Notified {
     let (notice, range) = match told {
         Recorded::Window(range) => (Notice::Unmap, range),

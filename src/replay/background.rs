@@ -1,8 +1,9 @@
-//! The life that a recorded process had beside its script: memory outside of the arena, touched by every operation.
+//! Background memory of recorded processes: pages outside of the arena, which every operation of
+//! the recorder touched.
 //!
-//! Only pressure on memory makes a difference here, because reclaim works on these pages too. Which pages they are, and
-//! who touches them when, was read off the page faults of recorded processes. What a process had before the script began
-//! did not belong to the control group that is reclaimed; what it copied after a fork did.
+//! These pages matter only under memory pressure, because reclaim works on them too. The pages and
+//! the moments of their accesses come from the page faults of recorded processes. Memory from
+//! before the script did not belong to the reclaimed control group; copies after a fork did.
 
 use super::{limits::met, op::Op, script::Outcome};
 use crate::ctx::CallCx;
@@ -27,7 +28,7 @@ enum Page {
     Data,
     /// Variables of the thread: `errno`, its locale.
     Thread,
-    /// The thread's restartable sequence, which the kernel writes whenever it lets the thread go on.
+    /// The thread's restartable sequence, which the kernel writes whenever the thread resumes.
     Rseq,
     /// Locks of the C library.
     Library,
@@ -42,9 +43,10 @@ const PAGES: u64 = Page::Stack as u64 + 1;
 
 /// The lives of all processes of a script.
 #[derive(Default)]
-pub(super) struct Lives {
+pub(super) struct Background {
     parents: BTreeMap<u32, u32>,
-    /// Who has waited for a child before: the loader looks a function up at its first call.
+    /// Processes that have waited for a child before: the loader resolves a function at its first
+    /// call.
     waited: BTreeSet<u32>,
 }
 
@@ -67,7 +69,7 @@ fn wake(cx: &mut CallCx<'_>, mm: &Mm) {
     write(cx, mm, &[Page::Stack]);
 }
 
-impl Lives {
+impl Background {
     /// The first process, before its script begins. The error says which limit it met.
     pub(super) fn begin(cx: &mut CallCx<'_>, machine: &Machine, mm: &Mm) -> Result<Self, String> {
         let before = machine.mem().refused();
@@ -148,7 +150,7 @@ impl Lives {
             }
         }
     }
-    /// Its parent, if there still is one, waits for it.
+    /// Lets the parent, if there still is one, wait for the process.
     fn ended(&mut self, cx: &mut CallCx<'_>, processes: &Processes, actor: u32) {
         let parent = self.parents.get(&actor);
         let Some((&parent, mm)) = parent.and_then(|p| processes.get_key_value(p)) else {

@@ -1,4 +1,4 @@
-//! One call, done by the rules of this library.
+//! The execution of one recorded call, by the rules of this library.
 
 use super::{
     believe::remap_args,
@@ -14,17 +14,17 @@ use crate::{
     mm::{Advice, Mm, MremapArgs, MremapFlags},
 };
 
-/// What a result is worth comparing with: the value or the errno, or nothing.
-pub(super) type Did = Option<Result<u64, Errno>>;
+/// The comparable result of a call: the value or the errno, or nothing.
+pub(super) type CallResult = Option<Result<u64, Errno>>;
 
-/// Does a call that only an address space and its files take part in, and that ended as recorded.
-pub(super) fn act(
+/// Executes a call of one address space and its files that ended as recorded.
+pub(super) fn execute(
     cx: &mut CallCx<'_>,
     mm: &Mm,
     files: (&Descriptors, &mut Objects),
     call: &Call,
     returned: &Returned,
-) -> Did {
+) -> CallResult {
     if let Some(errno) = huge::is_cut(cx, mm, files.1, call) {
         return Some(Err(errno));
     }
@@ -42,8 +42,8 @@ pub(super) fn act(
     })
 }
 
-/// The calls that name a file. Of one that came unseen nobody knows how it was opened.
-fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> Did {
+/// The calls that name a file. The mode of a file whose opening went unseen is unknown.
+fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult {
     /// The largest length of a file.
     const MOST: u64 = i64::MAX as u64;
     let (Call::Ftruncate { file, .. } | Call::PunchHole { file, .. }) = call else {
@@ -75,7 +75,7 @@ fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> Did {
 }
 
 /// The calls that only name a range.
-fn plain(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) -> Did {
+fn plain(cx: &mut CallCx<'_>, mm: &Mm, call: &Call) -> CallResult {
     Some(match *call {
         Call::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
         Call::Mprotect { addr, len, prot } | Call::PkeyMprotect { addr, len, prot } => {
@@ -122,7 +122,7 @@ fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Result<u64,
 }
 
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.
-fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<Asked>) -> Did {
+fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<Asked>) -> CallResult {
     Some(args?.and_then(|args| {
         mm.mmap(cx, &args).map_err(|e| match e.errno() {
             Errno::EEXIST => Errno::EINVAL,
@@ -131,7 +131,7 @@ fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<Asked>) -> Did {
     }))
 }
 
-/// `shmdt`: what is left of the segment that was attached at `addr`.
+/// `shmdt`: unmaps the rest of the segment that was attached at `addr`.
 fn detach(cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
     let is_left = |start: u64, offset: u64, name: &str| {
         name.starts_with("/SYSV") && start.checked_sub(addr) == Some(offset)
@@ -149,7 +149,7 @@ fn detach(cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u64, Errno> {
     Ok(0)
 }
 
-/// Puts a mapping where the kernel put it, so that one difference is not followed by hundreds.
+/// Moves a mapping to the kernel's place, so that one difference does not lead to hundreds.
 pub(super) fn correct(
     cx: &mut CallCx<'_>,
     mm: &Mm,
@@ -164,7 +164,7 @@ pub(super) fn correct(
     let (Some(addr), Some(new_addr)) = (mine, new_addr) else {
         return;
     };
-    // What cannot be moved stays: the difference has been noted.
+    // A mapping that cannot move stays: the difference is recorded already.
     let _stays = mm.mremap(
         cx,
         MremapArgs {
