@@ -39,7 +39,7 @@ impl Trial {
                 trial.see(Seen::Panicked(message(&*payload)));
                 Abort
             });
-            let _nobody_waits = tell.send(came);
+            let _receiver_gone = tell.send(came);
         });
         TimedThread {
             what: what.into(),
