@@ -1,9 +1,10 @@
-//! An operation as the request that a process gets.
+//! Operations as requests to a process.
 
 use super::executor::{BYTES, CALL, LOAD, Request, STORE};
 use crate::{mm::MapFlags, replay::Op};
 
-/// The request for an operation on memory or on a file; `fd` is the file that it names.
+/// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
+/// names.
 pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
     let fd = fd.map_or(u64::MAX, |fd| fd as u64);
     match *op {

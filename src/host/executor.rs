@@ -35,7 +35,7 @@ pub(super) const RETURNED: u64 = 0;
 pub(super) const FAILED: u64 = 1;
 pub(super) const SIGNALLED: u64 = 2;
 
-/// Every byte, to be written from.
+/// Every byte, as a source of writes.
 pub(super) static BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut n = 0;
@@ -46,17 +46,17 @@ pub(super) static BYTES: [u8; 256] = {
     bytes
 };
 
-/// The ends of the pipes of each process: where it reads requests and writes answers.
+/// The pipe ends of each process: requests in, answers out.
 pub(super) type Ends = [(RawFd, RawFd); MAX_PROCESSES as usize];
 
-/// How the first process begins.
+/// The start conditions of the first process.
 pub(super) struct Start<'a> {
     pub(super) ends: Ends,
-    /// The descriptors that it needs, ascending; all others of the caller must not stay open in it.
+    /// The descriptors that the process needs, ascending; the process closes all others.
     pub(super) keep: &'a [RawFd],
-    /// Hold a virtual machine open.
+    /// The process holds a virtual machine.
     pub(super) kvm: bool,
-    /// No huge pages, whatever the system's setting.
+    /// The process has no huge pages, whatever the system's setting.
     pub(super) no_thp: bool,
 }
 
@@ -96,7 +96,7 @@ fn live(start: &Start<'_>) -> ! {
         if start.no_thp {
             libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
         }
-        // Children that exit are nobody's business.
+        // The kernel reaps children of this process.
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = caught as *const () as usize;
@@ -109,7 +109,7 @@ fn live(start: &Start<'_>) -> ! {
             let kvm = libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
             vm = libc::ioctl(kvm, KVM_CREATE_VM, 0);
         }
-        // Whether it has one.
+        // The greeting is 1 with a virtual machine, and 0 without.
         serve(&start.ends, 0, u64::from(vm >= 0))
     }
 }

@@ -1,4 +1,4 @@
-//! The processes of a recording, seen from the one that records.
+//! The processes of a recording, as the recorder sees them.
 
 use super::{
     MAX_PROCESSES,
@@ -22,7 +22,7 @@ use std::{
 /// A living process.
 struct Process {
     pid: i32,
-    /// Readable once it has ended.
+    /// A descriptor that becomes readable at the process's end.
     end: OwnedFd,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// Process 0 alone. `kvm`: it shall hold a virtual machine, if it can.
-    /// Its descriptors beside the pipes: `files`.
+    /// Starts process 0 with the descriptors `files`; with `kvm`, process 0 holds a virtual machine
+    /// if possible.
     pub(super) fn start(kvm: bool, files: impl Iterator<Item = RawFd>) -> io::Result<Self> {
         let (mut ask, mut answer, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         let mut ends: Ends = Ends::default();
@@ -78,7 +78,7 @@ impl Family {
         self.living.insert(process, Process { pid, end });
         Ok(())
     }
-    /// Living processes and their numbers for the system, ascending.
+    /// Returns the living processes with their numbers in the system, ascending.
     pub(super) fn living(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         self.living.iter().map(|(&n, process)| (n, process.pid))
     }
@@ -94,7 +94,7 @@ impl Family {
         };
         Ok([word()?, word()?])
     }
-    /// Has a process do something.
+    /// Sends a request to a process and returns the outcome.
     pub(super) fn ask(&mut self, process: u32, request: Request) -> io::Result<Outcome> {
         self.tell(process, request)?;
         Ok(outcome(self.hear(process)?))
@@ -116,7 +116,7 @@ impl Family {
             failed => Ok(failed),
         }
     }
-    /// Lets a process exit and waits until its memory is gone.
+    /// Ends a process and waits until its memory is freed.
     pub(super) fn exit(&mut self, process: u32) -> io::Result<Outcome> {
         let mut request = Request::default();
         request[0] = EXIT;

@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// The VMAs of a process.
+/// Returns the VMAs of a process.
 pub(super) fn layout(pid: i32) -> io::Result<Vec<MapsRow>> {
     let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let rows = text.lines().filter_map(row);
@@ -51,7 +51,7 @@ const FRAME: u64 = (1 << 55) - 1;
 /// One page with an entry: its number, its kind, its frame.
 pub(super) type Entry = (u64, Kind, Option<Pfn>);
 
-/// The frame of a present page; none: not present, or not shown to us.
+/// Returns the frame of a present page; `None`: not present, or not visible.
 pub(super) fn frame(pid: i32, page: u64) -> io::Result<Option<u64>> {
     let entry = File::open(format!("/proc/{pid}/pagemap"))?;
     let mut bytes = [0; 8];
@@ -60,7 +60,7 @@ pub(super) fn frame(pid: i32, page: u64) -> io::Result<Option<u64>> {
     Ok(Some(entry & FRAME).filter(|f| entry & PRESENT != 0 && *f != 0))
 }
 
-/// The entries of a process under these VMAs; `zero` is the frame of the zero page.
+/// Returns the entries of a process under these VMAs; `zero` is the frame of the zero page.
 pub(super) fn entries(pid: i32, layout: &[MapsRow], zero: u64) -> io::Result<Vec<Entry>> {
     let file = File::open(format!("/proc/{pid}/pagemap"))?;
     let mut all = Vec::new();

@@ -65,7 +65,7 @@ use std::ops::Range;
 /// The addresses of a plan; a recording does not include others.
 pub const ARENA: Range<u64> = 0x100_0000_0000..0x110_0000_0000;
 
-/// The most processes of a plan, counting those that have exited.
+/// Most processes of a plan, those that have exited included.
 pub const MAX_PROCESSES: u32 = 8;
 
 /// The release whose rules this library follows.

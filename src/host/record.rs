@@ -23,7 +23,7 @@ use std::{
 pub struct Plan {
     /// The name of the script.
     pub name: String,
-    /// The files there are, by name; filled as in every script.
+    /// The files, by name, filled as in every script.
     pub files: BTreeMap<String, FileSpec>,
     /// Process and operation. Process 0 exists from the beginning. A step of a process that does
     /// not exist is skipped.
@@ -48,20 +48,20 @@ impl From<&Script> for Plan {
 /// The reaction of the kernel.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// Step by step.
+    /// The recorded script.
     pub script: Script,
     /// The parts that can be compared with this library.
     pub parts: Parts,
 }
 
-/// A plan cannot be recorded here.
+/// The reason why a plan cannot be recorded here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
     /// A system call or a file of `/proc` failed.
     #[error("recording failed: {0}")]
     Io(#[from] io::Error),
-    /// Pages of another size.
+    /// The pages of this machine have another size.
     #[error("pages of {0} bytes, not 4096")]
     PageSize(usize),
     /// An operation that cannot be recorded: `reclaim`, a file of this library's own, a process
@@ -70,7 +70,7 @@ pub enum Unavailable {
     Step {
         /// The step, from 0.
         nth: usize,
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -170,7 +170,7 @@ struct Recorder {
     trace: Option<Trace>,
     kernel: String,
     parts: Parts,
-    /// The frame of the zero page, if frames are shown.
+    /// The frame of the zero page, if frames are visible.
     zero: u64,
     layouts: BTreeMap<u32, Vec<MapsRow>>,
     pages: PageTables,

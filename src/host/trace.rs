@@ -19,7 +19,7 @@ const EVENTS: [(&str, Notice); 3] = [
     ("kvm_test_age_hva", Notice::TestAge),
 ];
 
-/// Follows one process and those that it forks.
+/// A trace of one process and of its descendants.
 pub(super) struct Trace {
     dir: PathBuf,
     pipe: File,
@@ -97,7 +97,7 @@ fn notified(line: &str) -> Option<Notified> {
 impl Drop for Trace {
     fn drop(&mut self) {
         let _off = fs::write(self.dir.join("events/kvm/enable"), "0");
-        // The instance cannot go while its pipe is open.
+        // The kernel removes an instance only after its pipe is closed.
         if let Ok(null) = File::open("/dev/null") {
             self.pipe = null;
         }

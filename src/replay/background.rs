@@ -18,10 +18,10 @@ use std::{
     sync::Arc,
 };
 
-/// Where the pages lie.
+/// The address of the pages.
 const BASE: u64 = 1 << 30;
 
-/// A page.
+/// A page of the background.
 #[derive(Clone, Copy)]
 enum Page {
     /// Variables of the program, its buffer for commands among them.
@@ -34,14 +34,14 @@ enum Page {
     Library,
     /// Variables of the loader.
     Loader,
-    /// More of them.
+    /// More variables of the loader.
     Loader2,
     Stack,
 }
 
 const PAGES: u64 = Page::Stack as u64 + 1;
 
-/// The lives of all processes of a script.
+/// The background memory of all processes of a script.
 #[derive(Default)]
 pub(super) struct Background {
     parents: BTreeMap<u32, u32>,
@@ -62,7 +62,7 @@ fn write(cx: &mut CallCx<'_>, mm: &Mm, pages: &[Page]) {
         let _no_frame = mm.store(cx, BASE + page as u64 * PAGE_SIZE, 1);
     }
 }
-/// A command arrives and is taken apart.
+/// Touches the pages of a command's arrival.
 fn wake(cx: &mut CallCx<'_>, mm: &Mm) {
     write(cx, mm, &[Page::Data, Page::Rseq]);
     read(cx, mm, &[Page::Stack, Page::Thread]);
@@ -70,7 +70,8 @@ fn wake(cx: &mut CallCx<'_>, mm: &Mm) {
 }
 
 impl Background {
-    /// The first process, before its script begins. The error says which limit it met.
+    /// Maps the background of the first process, before its script begins. The error names the
+    /// limit that the process met.
     pub(super) fn begin(cx: &mut CallCx<'_>, machine: &Machine, mm: &Mm) -> Result<Self, String> {
         let before = machine.mem().refused();
         let pages = MmapArgs::anonymous(PAGES * PAGE_SIZE).fixed(BASE);
@@ -89,13 +90,13 @@ impl Background {
         }
         Ok(Self::default())
     }
-    /// Before a process acts.
+    /// Touches pages before an operation of a process.
     pub(super) fn before(&self, cx: &mut CallCx<'_>, processes: &Processes, actor: u32, op: &Op) {
         let Some(mm) = processes.get(&actor) else {
             return;
         };
         match op {
-            // These are done from outside.
+            // Operations from outside of the process touch no page of it.
             Op::Reclaim {} | Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } => {}
             Op::Load { .. } | Op::Store { .. } | Op::Fork { .. } => wake(cx, mm),
             Op::Exit {} => {
@@ -109,7 +110,7 @@ impl Background {
             }
         }
     }
-    /// After it acted.
+    /// Touches pages after an operation of a process.
     pub(super) fn after(
         &mut self,
         cx: &mut CallCx<'_>,
@@ -128,7 +129,7 @@ impl Background {
             _ => {}
         }
     }
-    /// The parent goes on first; then the child takes stock of itself.
+    /// Touches pages of parent, then child, after a fork.
     fn forked(&mut self, cx: &mut CallCx<'_>, processes: &Processes, (actor, child): (u32, u32)) {
         if let Some(mm) = processes.get(&actor) {
             write(cx, mm, &[Page::Stack]);

@@ -1,4 +1,4 @@
-//! The calls of a script, done on an address space.
+//! The execution of a script's calls on an address space.
 
 use super::{came::failed, op::Op, process::own_call, script::Outcome};
 use crate::ctx::CallCx;
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The calls that only one address space takes part in.
+/// Executes a call that involves one address space only.
 pub(super) fn system_call(
     cx: &mut CallCx<'_>,
     mm: &Mm,
@@ -113,7 +113,8 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
 const WRITES: u32 = 2;
 const RANGE_FLAGS: u32 = 7;
 
-/// The pages that the bytes touch; no length: to the end (`ksys_sync_file_range`).
+/// Writes back the pages that the bytes touch; without a length, to the end
+/// (`ksys_sync_file_range`).
 fn sync_range(cx: &mut CallCx<'_>, file: &File, (off, len): (u64, u64), flags: u32) -> Outcome {
     let end = off.checked_add(len).filter(|&end| end <= i64::MAX as u64);
     let Some(end) = end.filter(|_| flags & !RANGE_FLAGS == 0) else {

@@ -17,15 +17,15 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The runs of a process that are still to come.
+/// The remaining expected runs of a process.
 struct Ahead<'r> {
     runs: &'r [Run],
-    /// Pages of the first that have been seen.
+    /// Pages of the first run that were compared already.
     seen: u64,
 }
 
 impl Ahead<'_> {
-    /// Goes on by one entry, if that is the next one.
+    /// Advances by one entry, if that is the next one.
     fn is_next(
         &mut self,
         (page, kind, frame): (u64, Kind, Option<Pfn>),
@@ -45,7 +45,7 @@ impl Ahead<'_> {
     }
 }
 
-/// The processes whose VMAs a step can have changed; all, where nothing is said of it.
+/// Returns the processes whose VMAs a step can have changed; all, for a step that does not tell.
 pub(super) fn changed(step: &Step) -> impl Fn(u32) -> bool + '_ {
     let child = match step.op {
         Op::Fork { child } => Some(child),

@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// invalidations.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
-    /// The process that each thread beside the first ones is of.
+    /// The process of each thread besides the first ones.
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
     merger: Merger,
@@ -40,7 +40,8 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// The first process with the files of a script; the error says which limit these met.
+    /// Returns a family of the first process with the files of a script; the error names the limit
+    /// that the files met.
     pub(super) fn new(
         cx: &mut CallCx<'_>,
         machine: &Arc<Machine>,
@@ -72,7 +73,7 @@ impl Family {
                 .expect("a header with an empty arena is refused"),
         })
     }
-    /// Which limit an operation would meet.
+    /// Returns the limit that an operation would meet.
     pub(super) fn is_too_much(
         &self,
         cx: &mut CallCx<'_>,
@@ -91,15 +92,15 @@ impl Family {
         Work::of_op(&step.op).is_too_much(cx, mm, limits.step)
     }
 
-    /// Process 0.
+    /// Returns process 0.
     pub(super) fn first(&self) -> Arc<Mm> {
         Arc::clone(&self.processes[&0])
     }
-    /// The processes that have not exited, by number.
+    /// Returns the processes that have not exited, by number.
     pub(super) fn processes(&self) -> &BTreeMap<u32, Arc<Mm>> {
         &self.processes
     }
-    /// Their numbers.
+    /// Returns their numbers.
     pub(super) fn living(&self) -> Vec<u32> {
         self.processes.keys().copied().collect()
     }
@@ -107,7 +108,7 @@ impl Family {
     pub(super) fn forget_told(&self) {
         let _told = self.recorder.take();
     }
-    /// Lets process `actor` do `op`.
+    /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.threads.get(&actor).copied().unwrap_or(actor);
         if let Some(background) = &self.background {
@@ -244,7 +245,7 @@ impl Family {
         }
     }
 
-    /// Lets everyone exit, children first.
+    /// Ends every process, children first.
     pub(super) fn end(self, cx: &mut CallCx<'_>) {
         for mm in self.processes.into_values().rev() {
             mm.exit(cx);

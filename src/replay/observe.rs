@@ -12,7 +12,7 @@ use crate::{
     mm::{MapsLine, Mm, PageState, VmFlags},
 };
 
-/// A line of the maps as a script has it.
+/// Returns a line of the maps in the form of a script.
 pub(super) fn row(line: &MapsLine) -> MapsRow {
     MapsRow {
         start: line.start,
@@ -45,7 +45,7 @@ fn what(line: &MapsLine) -> &str {
     }
 }
 
-/// An entry of a page table.
+/// Returns an entry of a page table in the form of a script.
 pub(super) fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>) {
     let (kind, pfn) = match state {
         PageState::Anon(pfn) => (Kind::Anon, Some(pfn)),
@@ -99,7 +99,7 @@ const LETTERS: [(&str, VmFlags); 25] = [
     ("wr", VmFlags::WRITE),
 ];
 
-/// The flags of the VMAs in the arena, each as its letters.
+/// Returns the flags of the VMAs in the arena, each as its letters.
 pub(super) fn vm_flags(cx: &mut CallCx<'_>, mm: &Mm, arena: VpnRange) -> Vec<String> {
     let lines = mm.maps(cx);
     let inside = lines

@@ -1,4 +1,4 @@
-//! One recorded operation, typed. Reading and writing one gives the same JSON again.
+//! One recorded operation, typed. Writing an operation that was read gives equal JSON.
 
 use super::{
     hex::Hex,
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     reason = "the fields are the arguments of the system call of that name"
 )]
 pub enum Op {
-    /// `mmap`; no file: anonymous.
+    /// `mmap`; anonymous without a file.
     Mmap {
         #[serde(with = "hex")]
         addr: u64,
@@ -94,30 +94,30 @@ pub enum Op {
         addr: u64,
         len: u64,
     },
-    /// One byte is read.
+    /// A load of one byte.
     Load {
         #[serde(with = "hex")]
         addr: u64,
     },
-    /// One byte is written.
+    /// A store of one byte.
     Store {
         #[serde(with = "hex")]
         addr: u64,
         byte: u8,
     },
-    /// The process forks; `child` is the number that the new process is known by.
+    /// A fork; `child` is the number of the new process.
     Fork { child: u32 },
-    /// The process exits.
+    /// An exit of the process.
     Exit {},
-    /// A file is cut or extended.
+    /// `ftruncate`.
     Ftruncate { file: String, len: u64 },
     /// `fallocate` with `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
     PunchHole { file: String, off: u64, len: u64 },
-    /// One byte of a file is written.
+    /// A `pwrite` of one byte.
     Pwrite { file: String, off: u64, byte: u8 },
     /// `fsync`.
     Fsync { file: String },
-    /// The kernel reclaims every page that these processes own.
+    /// Reclaim of every page that these processes own.
     Reclaim {},
     /// The kernel frees so many frames, if possible. Only scripts of this library have this
     /// operation and the following ones: no kernel offers them.
@@ -127,7 +127,7 @@ pub enum Op {
         #[serde(rename = "frames")]
         pages: u64,
     },
-    /// The page moves to another frame.
+    /// Migration of the page to another frame.
     Migrate {
         #[serde(with = "hex")]
         addr: u64,
@@ -151,7 +151,7 @@ pub enum Op {
     Mlockall { flags: u32 },
     /// `munlockall`.
     Munlockall {},
-    /// `mincore`, of at most 64 pages; it returns a bit for each, the lowest for the first.
+    /// `mincore`, of at most 64 pages; returns a bit for each, the lowest for the first.
     Mincore {
         #[serde(with = "hex")]
         addr: u64,
@@ -163,7 +163,7 @@ pub enum Op {
         addr: u64,
         len: u64,
     },
-    /// A resource limit is set: to so many bytes, or to so many more than are in use, or to none.
+    /// A new resource limit: so many bytes, or so many more than are in use, or none.
     Rlimit {
         which: Resource,
         #[serde(deserialize_with = "nullable")]
@@ -171,7 +171,7 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         over: bool,
     },
-    /// The process gives `CAP_IPC_LOCK` up.
+    /// The end of the process's `CAP_IPC_LOCK`.
     DropIpcLock {},
     /// `process_vm_readv`: from `remote` of process `target` to `addr`.
     PvmRead {
@@ -191,7 +191,7 @@ pub enum Op {
         #[serde(with = "hex")]
         remote: u64,
     },
-    /// One byte of a file is read; it returns 256 at the end of the file.
+    /// A `pread` of one byte; returns 256 at the end of the file.
     Pread { file: String, off: u64 },
     /// `sync_file_range`.
     SyncFileRange {
@@ -216,7 +216,7 @@ pub enum Op {
         addr: u64,
         len: u64,
     },
-    /// `process_madvise` of another process; it returns the bytes advised.
+    /// `process_madvise` of another process; returns the number of advised bytes.
     ProcessMadvise {
         target: u32,
         iov: Vec<(Hex, u64)>,
@@ -243,10 +243,9 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "is_zero")]
         a3: u64,
     },
-    /// A thread begins, which is known by this number; it has the memory of the process.
+    /// A new thread with this number; it shares the memory of the process.
     Thread { thread: u32 },
-    /// These pages, each named by a process and an address, move to other frames, one after the
-    /// other.
+    /// Migration of these pages, each named by a process and an address, one after the other.
     MigrateMany { moves: Vec<(u32, Hex)> },
 }
 
@@ -278,7 +277,7 @@ pub(super) const SET_MERGE: u32 = 67;
 /// `PR_GET_MEMORY_MERGE`.
 pub(super) const GET_MERGE: u32 = 68;
 
-/// The most pages that a script asks `mincore` about: a bit each.
+/// Most pages of a `mincore`: the result has a bit for each.
 const MOST_BITS: u64 = 64;
 
 impl Op {

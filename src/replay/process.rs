@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The calls of one process that no file takes part in.
+/// Executes a call of one process that involves no file.
 pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
     let done = |result: Result<(), Errno>| result.map_or_else(failed, |()| Outcome::Ret(0));
     match *op {
@@ -86,7 +86,7 @@ fn set_limit(cx: &mut CallCx<'_>, mm: &Mm, which: Resource, bytes: Option<u64>, 
 
 type Processes = BTreeMap<u32, Arc<Mm>>;
 
-/// Page after page moves; how many did.
+/// Migrates page after page and returns the number of moved pages.
 pub(super) fn migrate(cx: &mut CallCx<'_>, processes: &Processes, moves: &[(u32, Hex)]) -> Outcome {
     let mut moved = 0;
     for &(process, Hex(addr)) in moves {
@@ -112,7 +112,7 @@ pub(super) fn merge(cx: &mut CallCx<'_>, processes: &Processes, arena: VpnRange)
     Outcome::Ret(machine.map_or(0, |machine| machine.merge_same_pages(cx, &pages) as u64))
 }
 
-/// Scans until nothing changes any more, as long as a recording let them: four times.
+/// Scans as often as a recording did, four times: after that nothing changes.
 pub(super) fn merging(
     cx: &mut CallCx<'_>,
     merger: &mut Merger,
@@ -168,7 +168,8 @@ pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Out
     }
 }
 
-/// Range by range, up to the first error; it counts only where it is the first (`vector_madvise`).
+/// Advises range by range, up to the first error, which counts only for the first range
+/// (`vector_madvise`).
 fn advise(cx: &mut CallCx<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
     let mut advised = 0;
     for &(Hex(addr), len) in iov {
@@ -181,7 +182,7 @@ fn advise(cx: &mut CallCx<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> O
     Outcome::Ret(advised)
 }
 
-/// Bytes between a file and the memory of a process.
+/// Moves bytes between a file and the memory of a process.
 pub(super) fn with_file(cx: &mut CallCx<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
     let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     let moved = match *op {

@@ -49,7 +49,7 @@ impl<'r> Report<'r> {
     }
 }
 
-/// The column of the summary that the difference counts in.
+/// Returns the column of the summary that counts this difference.
 fn cause(difference: &Difference) -> &'static str {
     Difference::CAUSES
         .get(difference.cause())
@@ -170,7 +170,7 @@ fn page_sides(sides: &Sides<PageTables>) -> Sides<Vec<String>> {
     }
 }
 
-/// Entries as a script writes them; `-` where there is none.
+/// Returns entries in the form of a script; `-` for no entry.
 fn tokens(first: u64, entries: impl Iterator<Item = Option<Entry>>) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut runs: Vec<Run> = Vec::new();

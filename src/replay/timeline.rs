@@ -123,7 +123,7 @@ impl Watch for Timeline {
     }
     fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         self.devices.started(cx, mm);
-        // From now on each window is kept.
+        // From now on the devices keep each window.
         let _none_yet = self.devices.spans();
     }
     fn touched(

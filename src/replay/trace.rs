@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
-/// Numbers of devices as processes: above all that Linux gives out.
+/// Process numbers of devices, above all numbers of Linux.
 const FIRST_DEVICE: u32 = 1 << 22;
 
 /// Returns the trace of one recording, shown as `name`: one JSON object, serialised event by event,
@@ -60,7 +60,7 @@ fn micros(at: Duration) -> f64 {
     at.as_secs_f64() * 1e6
 }
 
-/// Names of processes and threads.
+/// Returns the names of processes and threads.
 fn tracks(name: &str, moments: &[Moment]) -> Vec<Value> {
     let label = |what: &str, pid: u32, tid: u32, name: String| json!({"ph": "M", "name": what, "pid": pid, "tid": tid, "args": {"name": name}});
     let threads: BTreeSet<_> = moments.iter().map(|m| (m.who.pid, m.who.tid)).collect();

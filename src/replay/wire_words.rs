@@ -6,7 +6,7 @@
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// `"0x1000"` as a number. Only lower-case `0x` and digits: no sign, no blank.
+/// Parses `"0x1000"`: a lower-case `0x` and digits, without sign or blank.
 pub(super) fn hex_word(word: &str) -> Result<u64, String> {
     let digits = word.strip_prefix("0x").unwrap_or_default();
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -15,7 +15,7 @@ pub(super) fn hex_word(word: &str) -> Result<u64, String> {
     u64::from_str_radix(digits, 16).map_err(|_| format!("{word} does not fit in 64 bits"))
 }
 
-/// `String`, not `&str`: a word that comes out of a buffered value cannot be borrowed.
+/// Reads a `String`, not a `&str`: a word from a buffered value cannot be borrowed.
 fn word<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     String::deserialize(d)
 }
@@ -33,7 +33,7 @@ pub(super) mod hex {
     }
 }
 
-/// A key that may be null but not missing.
+/// Reads a key that may be null but not missing.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,
 ) -> Result<Option<T>, D::Error> {
@@ -68,7 +68,7 @@ fn rest_word(bits: u32) -> Option<String> {
     (bits != 0).then(|| format!("{bits:#x}"))
 }
 
-/// Bits as [`rest_word`] writes them.
+/// Parses the form of [`rest_word`].
 fn rest_bits(word: &str) -> Option<u32> {
     u32::try_from(hex_word(word).ok()?).ok()
 }

@@ -9,12 +9,12 @@ use crate::{
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
 };
 
-/// Where a step may have to do something for every single page.
+/// The pages for which a step may do work one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Nowhere.
+    /// None.
     Little,
-    /// In a mapping of so many bytes that it makes.
+    /// All pages of a new mapping of so many bytes.
     New(u64),
     /// In the mappings between these addresses.
     Mapped(u64, u64),
@@ -63,7 +63,7 @@ impl Work {
             _ => Self::Little,
         }
     }
-    /// Says so if it is more than `most` pages.
+    /// Returns the text of the limit if the work is more than `most` pages.
     pub(super) fn is_too_much(self, cx: &mut CallCx<'_>, mm: &Mm, most: u64) -> Option<String> {
         let bytes = match self {
             Self::Little => return None,

@@ -65,7 +65,7 @@ fn row(row: &MapsRow) -> Value {
     ])
 }
 
-/// Runs one after the other make a list; a gap begins another.
+/// Adjacent runs form a list; a gap begins another one.
 fn pages(tables: &PageTables) -> Value {
     let lists = |runs: &[Run]| {
         let neighbours = runs.chunk_by(|a, b| a.end() == b.page);

@@ -41,7 +41,7 @@ impl Trial {
                 Abort
             });
             trial.log.leaves();
-            let _nobody_waits = tell.send(came);
+            let _receiver_gone = tell.send(came);
         });
         TimedThread {
             what: what.into(),

@@ -48,13 +48,13 @@ pub(super) fn precedes(
         return false;
     };
     let hole = hole(cx, mm, freed);
-    // Once that memory is free, the event would be placed at its upper end.
+    // In the freed memory, the event would get the upper end.
     placed(objects, event)
         .is_some_and(|at| hole.end > at.end && hole.end - hole.start >= at.end - at.start)
         && fits(cx, family, objects, event) == Some(true)
 }
 
-/// The hole that is there once `freed` is.
+/// Returns the hole after the release of `freed`.
 fn hole(cx: &mut CallCx<'_>, mm: &Mm, freed: Range<u64>) -> Range<u64> {
     let maps = mm.maps(cx);
     let below = maps.iter().rev().find(|l| l.start < freed.start);
@@ -102,7 +102,7 @@ fn fits(
     Some(place == returned.value())
 }
 
-/// The memory that a call gets.
+/// Returns the memory that a call gets.
 fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     let start = returned.value()?;
@@ -114,7 +114,7 @@ fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
     Some(start..start.saturating_add(len))
 }
 
-/// The memory that a call gives back.
+/// Returns the memory that a call gives back.
 fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     match *call {

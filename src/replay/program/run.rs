@@ -36,7 +36,7 @@ pub fn machine() -> Arc<Machine> {
 
 /// Returns a machine for recorded programs, within other limits.
 pub fn machine_within(limits: &Limits) -> Arc<Machine> {
-    /// 64 GiB: how much the recorded machine had, no recording says.
+    /// 64 GiB: no recording contains the memory of its machine.
     const RECORDED: (u64, u32) = (1 << 24, 0);
     limits.machine(RECORDED, MachineConfig::default())
 }
@@ -70,7 +70,7 @@ pub fn run_within(
     let now = Cell::new((CALLS, 1));
     let mut follower = Follower::new(machine, program, watch, limits);
     let done = caught(|| follower.all(&mut cx, &now));
-    // Devices that were told of a panic, too, have an end.
+    // After a panic, too, every process must exit, so that devices are released.
     let ended = caught(|| {
         follower.end_all(&mut cx);
         Ok(())
@@ -83,7 +83,7 @@ pub fn run_within(
     })
 }
 
-/// A panic becomes an error.
+/// Turns a panic into an error.
 fn caught<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(what))
         .unwrap_or_else(|payload| Err(format!("panic: {}", message(payload.as_ref()))))

@@ -18,7 +18,7 @@ pub enum Body {
         /// The text after `=`.
         result: String,
     },
-    /// The thread is gone.
+    /// The thread ended.
     Ended,
     /// A signal, a stop, a call that never returned: nothing to follow.
     Nothing,
@@ -27,13 +27,13 @@ pub enum Body {
 /// An event of a recording: a call from beginning to end, or the end of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The line that it began in, from 1.
+    /// The line of the begin, from 1.
     pub line: usize,
     /// The thread.
     pub tid: u32,
-    /// When it began, in ns.
+    /// The begin, in ns.
     pub start: u64,
-    /// When it was resumed, in ns; `start` for a call in one line.
+    /// The time of the resumption, in ns; `start` for a call in one line.
     pub end: u64,
     /// The content.
     pub body: Body,
@@ -46,21 +46,21 @@ impl Line {
     }
 }
 
-/// One line on its own.
+/// A single line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part<'l> {
     Whole(Body),
-    /// Up to `<unfinished ...>`.
-    FirstPass(&'l str),
+    /// The text up to `<unfinished ...>`.
+    Unfinished(&'l str),
     /// The name, and the text after `<... name resumed>`.
     Resumed(&'l str, &'l str),
 }
 
-/// The lines of a recording, joined; the error names the line.
+/// Reads and joins the lines of a recording.
 ///
 /// # Errors
 ///
-/// The number of the first line that is none of strace's, from 1, and why.
+/// Number, from 1, and reason of the first line that is not one of strace's.
 pub fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
     let mut lines: Vec<Line> = Vec::new();
     let mut begun: HashMap<u32, (usize, &str)> = HashMap::new();
@@ -78,7 +78,7 @@ pub fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
         };
         match part {
             Part::Whole(body) => line.body = body,
-            Part::FirstPass(head) => {
+            Part::Unfinished(head) => {
                 begun.insert(tid, (lines.len(), head));
             }
             Part::Resumed(name, tail) => {
@@ -132,13 +132,13 @@ fn parse_part(rest: &str) -> Result<Part<'_>, String> {
             .split_once(" resumed>")
             .ok_or("\"<... \" without \"resumed>\"")?;
         return Ok(match tail.strip_suffix(CUT) {
-            // Cut again: the thread died in it.
+            // A second cut: the thread died in the call.
             Some(_) => Part::Whole(Body::Nothing),
             None => Part::Resumed(name, tail),
         });
     }
     match rest.strip_suffix(CUT) {
-        Some(head) => Ok(Part::FirstPass(head)),
+        Some(head) => Ok(Part::Unfinished(head)),
         None => parse_call(rest).map(Part::Whole),
     }
 }
@@ -163,7 +163,7 @@ fn parse_call(text: &str) -> Result<Body, String> {
     })
 }
 
-/// The beginning of a long line.
+/// Returns the beginning of a long line.
 pub(super) fn shorten(text: &str) -> String {
     const MOST: usize = 80;
     let mut out: String = text.chars().take(MOST).collect();

@@ -1,8 +1,8 @@
-//! Numbers and names of flags as strace prints them.
+//! Numbers and names of flags in the form of strace.
 
 use super::text::{decimal, hexadecimal};
 
-/// Every name that an argument of a followed call may have. Names do not clash between calls.
+/// Every name in an argument of a followed call. Names do not clash between calls.
 const WORDS: &[(&str, u64)] = &[
     ("NULL", 0),
     ("PROT_NONE", 0),

@@ -1,4 +1,4 @@
-//! The small change of a recording's text: words, times, numbers, quoted strings, arguments.
+//! The parts of a recording's text: words, times, numbers, quoted strings, arguments.
 
 /// The rest of a line.
 #[derive(Clone, Copy, Debug)]
@@ -15,19 +15,19 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Digits alone: no sign.
+/// Parses digits alone, without a sign.
 pub(super) fn decimal(word: &str) -> Option<u64> {
     let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| word.parse().ok()).flatten()
 }
 
-/// Hexadecimal digits alone: neither sign nor `0x`.
+/// Parses hexadecimal digits alone, without a sign or `0x`.
 pub(super) fn hexadecimal(word: &str) -> Option<u64> {
     let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_hexdigit());
     digits.then(|| u64::from_str_radix(word, 16).ok()).flatten()
 }
 
-/// Seconds and nine digits behind the point, in ns.
+/// Parses seconds and nine digits after the point, as ns.
 pub(super) fn time(word: &str) -> Option<u64> {
     let (seconds, rest) = word.split_once('.')?;
     if rest.len() != 9 {
@@ -38,7 +38,7 @@ pub(super) fn time(word: &str) -> Option<u64> {
         .checked_add(decimal(rest)?)
 }
 
-/// Where the parenthesis closes that was opened before `text`.
+/// Returns the offset of the parenthesis that closes one before `text`.
 pub(super) fn close_of(text: &str) -> Option<usize> {
     let mut scan = Scan::new(text);
     while let Some((at, byte)) = scan.next() {
@@ -49,7 +49,7 @@ pub(super) fn close_of(text: &str) -> Option<usize> {
     None
 }
 
-/// The arguments: cut at commas that are in no brackets, strings or comments.
+/// Splits arguments at commas outside of brackets, strings and comments.
 pub(super) fn arguments(text: &str) -> Vec<&str> {
     let mut out = Vec::new();
     let mut from = 0;
@@ -67,11 +67,11 @@ pub(super) fn arguments(text: &str) -> Vec<&str> {
     out
 }
 
-/// Runs over the bytes of a call that are in no string, no comment and no path of a descriptor.
+/// A scan over the bytes of a call outside of strings, comments and paths of descriptors.
 struct Scan<'t> {
     bytes: &'t [u8],
     at: usize,
-    /// Brackets open; -1 behind the one that was opened before.
+    /// Number of open brackets; -1 after the bracket before the text closed.
     depth: i32,
 }
 
@@ -86,7 +86,7 @@ impl<'t> Scan<'t> {
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(self.at + ahead).copied()
     }
-    /// The next byte outside of all that; brackets have been counted.
+    /// Returns the next such byte and counts brackets.
     fn next(&mut self) -> Option<(usize, u8)> {
         loop {
             let at = self.at;

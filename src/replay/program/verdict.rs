@@ -4,16 +4,16 @@ use super::{image::same, maps::Row};
 use serde_json::{Value, json};
 use std::fmt;
 
-/// How the final layout of a process compares with the kernel's.
+/// The comparison of a process's final layout with the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every line is the same.
+    /// Every line is equal.
     Equal,
-    /// Not every line.
+    /// Some lines differ.
     Differs,
     /// No layout shows the beginning of the program that the process ended in.
     NoBeginning,
-    /// The recording has its final layout, but not its `exit_group`.
+    /// The recording has the final layout, but not the `exit_group`.
     NoEnd,
 }
 
@@ -22,15 +22,15 @@ pub enum Verdict {
 pub struct Process {
     /// The number.
     pub pid: u32,
-    /// How it compares.
+    /// The comparison.
     pub verdict: Verdict,
     /// The kernel's final layout, without the kernel's own mappings.
     pub linux: Vec<Row>,
-    /// The replay's.
+    /// The final layout of the replay.
     pub emmu: Vec<Row>,
 }
 
-/// A call that ended in another way than recorded.
+/// A call with another result than recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Differing {
     /// The line in the recording.
@@ -44,24 +44,24 @@ pub struct Differing {
 /// The result of a replayed program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The program's name.
+    /// The name of the program.
     pub name: String,
-    /// Calls of processes whose layout is known.
+    /// Number of calls of processes with a known layout.
     pub calls: usize,
-    /// Page faults of such processes.
+    /// Number of page faults of such processes.
     pub faults: usize,
-    /// Those of them that were signals here.
+    /// Number of those faults that were signals here.
     pub refused: usize,
-    /// Events of programs whose beginning is not known.
+    /// Number of events of programs with an unknown beginning.
     pub unknown: usize,
     /// Every process with a final layout, ascending.
     pub processes: Vec<Process>,
-    /// Calls that ended in another way.
+    /// Calls with another result.
     pub differing: Vec<Differing>,
 }
 
 impl Process {
-    /// The first lines that differ: the kernel's and the replay's, at most `most` of each.
+    /// Returns the first lines that differ: the kernel's and the replay's, at most `most` of each.
     pub fn first_differing(&self, most: usize) -> (&[Row], &[Row]) {
         let pairs = self.linux.iter().zip(&self.emmu);
         let equal = pairs.take_while(|(a, b)| same(a, b)).count();
@@ -89,7 +89,7 @@ impl Outcome {
     pub fn is_whole(&self) -> bool {
         self.differing.is_empty() && !self.processes.iter().any(Process::is_wrong)
     }
-    /// Everything as one JSON object; layouts only of processes that differ.
+    /// Returns everything as one JSON object, with layouts only of processes that differ.
     pub fn to_json(&self) -> Value {
         let rows = |rows: &[Row]| -> Vec<String> { rows.iter().map(Row::to_string).collect() };
         let process = |p: &Process| {
@@ -126,7 +126,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Lines that are shown of each side.
+/// Most lines of each side.
 const SHOWN: usize = 4;
 
 impl fmt::Display for Outcome {

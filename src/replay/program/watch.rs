@@ -22,7 +22,7 @@ pub struct Who {
 /// An observer of a replay. Every method may use the address space as a driver or another thread
 /// would.
 pub trait Watch {
-    /// This is about to be followed.
+    /// The event is about to happen.
     fn begins(&mut self, who: Who, what: &What) {
         let _unused = (who, what);
     }
@@ -35,11 +35,11 @@ pub trait Watch {
     fn started(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
         let _unused = (cx, mm);
     }
-    /// A recorded page fault was followed: the program touched `addr`.
+    /// The program touched `addr`, in a recorded page fault.
     fn touched(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, who: Who, addr: u64, access: Kind) {
         let _unused = (cx, mm, who, addr, access);
     }
-    /// A call was followed.
+    /// The program made a call.
     fn called(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>, who: Who, call: &Call) {
         let _unused = (cx, mm, who, call);
     }
@@ -49,7 +49,7 @@ pub trait Watch {
     }
 }
 
-/// Looks away.
+/// An observer that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nobody;
 

@@ -3,7 +3,9 @@
 //! `fuzz/` gives the bytes of libFuzzer, which looks for new paths; `tests/kit/fuzz.rs` gives fixed
 //! bytes.
 //!
-//! The operations of a script are encoded in `bytes`.
+//! | file | holds |
+//! | --- | --- |
+//! | `bytes` | the encoding of scripts as bytes |
 
 mod bytes;
 
