@@ -117,7 +117,7 @@ fn life() -> Result<Vec<String>, Box<dyn Error>> {
     scene.row(&mut cx, "the child exits");
     mm.madvise(&mut cx, AT, PAGE_SIZE, Advice::PageOut)?;
     scene.row(&mut cx, "reclaim");
-    assert_eq!(mm.load(&mut cx, AT)?, 2, "what the guest stored");
+    assert_eq!(mm.load(&mut cx, AT)?, 2, "the guest's store");
     scene.row(&mut cx, "a load, from swap");
     mm.munmap(&mut cx, AT, PAGE_SIZE)?;
     scene.row(&mut cx, "munmap");
