@@ -1,5 +1,5 @@
-//! A TLB without page tables and without references: the notifier alone keeps it true. First with a
-//! driver that purges, then with two that do not, which the oracle finds.
+//! A TLB without page tables and without references: only the notifier keeps it coherent. It runs
+//! with a driver that purges, then with two that make a mistake, which the oracle finds.
 //!
 //! ```text
 //! cargo run --example gru_tlb
@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(GruMistake::LatePurge),
         ),
     ];
-    for (what, mistake) in drivers {
-        println!("{what}:");
+    for (driver, mistake) in drivers {
+        println!("{driver}:");
         let findings = life(mistake)?;
         findings.iter().take(3).for_each(|f| println!("  {f}"));
         println!("  the oracle has found {}\n", findings.len());
@@ -52,10 +52,10 @@ fn life(mistake: Option<GruMistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     oracle.watch(&mm, Arc::clone(&space) as Arc<dyn ExternalMmu>);
 
     // The first instruction misses. The page is not present, so the interrupt path cannot serve the
-    // miss, and the user path does.
+    // miss; the user path serves it.
     let context = GruContext::new(&space, 0)?;
     context.write(&mut cx, BASE, b"by the GRU")?;
-    // The process stores to the next pages: the interrupt path finds them, and enters their
+    // The process stores to the next pages. The interrupt path finds them, and preloads their
     // neighbours as well.
     for n in 1..8 {
         mm.store(&mut cx, BASE + n * PAGE, 1)?;
@@ -66,8 +66,8 @@ fn life(mistake: Option<GruMistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     }
     println!("  {} entries in the TLB", grus[0].tlb_len());
 
-    // Pages go, and the window purges, if the driver does. A context that is not loaded is not
-    // purged: it will come back with another identifier.
+    // Pages go, and the driver purges in the window unless it makes the mistake. A context that is
+    // not loaded needs no purge: it will be loaded again with another identifier.
     mm.madvise(&mut cx, BASE, 4 * PAGE, Advice::DontNeed)?;
     println!("  {} after four pages went", grus[0].tlb_len());
     context.unload();

@@ -1,5 +1,5 @@
-//! A guest in the memory of a process: it writes, the host forks and drops pages under it, and the
-//! guest never sees a page that is no longer the process's.
+//! A guest in the memory of a process. The guest writes, the host forks and drops pages meanwhile,
+//! and the guest never reads a page that the process has lost.
 //!
 //! ```text
 //! cargo run --example kvm_guest
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut thread = machine.enter()?;
     let mut cx = thread.cx();
 
-    // A process maps 4 MiB, which become the memory of a guest.
+    // A process maps 4 MiB, and a guest gets them as its memory.
     let host = Mm::new(&machine);
     host.mmap(&mut cx, &MmapArgs::anonymous(PAGES * PAGE).fixed(RAM))?;
     let (vm, registration) = Vm::create(&mut cx, &host, VmConfig::default());
@@ -53,19 +53,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the guest's page is {:?}", text(&host, &mut cx)?);
     child.exit(&mut cx);
 
-    // Live migration: the log has the pages that were written since it was last read.
+    // Live migration: the log has the pages that were written since the last read of the log.
     println!("dirty log: {:?}", vm.dirty_log(&mut cx, 0)?);
     vcpu.store(&mut cx, 5 * PAGE, 1)?;
     println!("dirty log: {:?}", vm.dirty_log(&mut cx, 0)?);
 
-    // A balloon: the guest has given the page up, the host drops it, and the next load reads zeros.
+    // A balloon: the guest gives the page up, the host drops it, and the next load reads zeros.
     host.madvise(&mut cx, RAM, 2 * PAGE, Advice::DontNeed)?;
     println!(
         "after the balloon the guest reads {}",
         vcpu.load(&mut cx, 0x1000)?
     );
 
-    // An address beyond memory is a device: the access leaves the guest.
+    // An address beyond memory belongs to a device: the access leaves the guest.
     println!(
         "beyond memory: {}",
         vcpu.load(&mut cx, PAGES * PAGE).unwrap_err()

@@ -1,4 +1,4 @@
-//! One page from `mmap` to `munmap`, with all that leads to its frame after each step.
+//! One page from `mmap` to `munmap`, and after each step everything that leads to its frame.
 //! `docs/life-of-a-page.md` explains the table that this prints.
 //!
 //! ```text
@@ -18,10 +18,10 @@ use emmu::{
 };
 use std::{error::Error, sync::Arc};
 
-/// Where the page is.
+/// The address of the page.
 const AT: u64 = 0x4000_0000;
 
-/// What a step is seen through: the guest that uses the page, and a recorder of windows.
+/// The observers of a step: the guest that uses the page, and a recorder of windows.
 struct Scene {
     machine: Arc<Machine>,
     mm: Arc<Mm>,
@@ -31,13 +31,13 @@ struct Scene {
 }
 
 impl Scene {
-    /// The counts of a frame, and whether a single entry maps it for good.
+    /// The counts of a frame, and its exclusive flag: a single entry will ever map it.
     fn frame(&self, pfn: Pfn) -> String {
         let mem = self.machine.mem();
         let exclusive = mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-        let whose = if exclusive { "exclusive" } else { "shared" };
+        let sharing = if exclusive { "exclusive" } else { "shared" };
         let (refs, maps) = (mem.refcount(pfn), mem.mapcount(pfn));
-        format!("{refs} refs, {maps} maps, {whose}")
+        format!("{refs} refs, {maps} maps, {sharing}")
     }
     /// One row of the table: the page after a step, arrow by arrow.
     fn row(&mut self, cx: &mut CallCx<'_>, step: &str) {
@@ -54,10 +54,10 @@ impl Scene {
             Pte::Guard => ("guard".to_owned(), "-".to_owned()),
         };
         let shadow = self.vm.entries(cx);
-        let told = self.windows.take();
-        let windows = told
+        let recorded = self.windows.take();
+        let windows = recorded
             .iter()
-            .filter(|t| matches!(t, Recorded::Window(_)))
+            .filter(|call| matches!(call, Recorded::Window(_)))
             .count();
         self.table.push(format!(
             "{step:<18} {vma:<5} {entry:<11} {frame:<26} {shadow:>6} {windows:>8}"
@@ -65,7 +65,7 @@ impl Scene {
     }
 }
 
-/// A guest whose memory is the page.
+/// Creates a guest whose memory is the page.
 fn guest(cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Result<(Arc<Vm>, Vcpu), Box<dyn Error>> {
     let (vm, _stays) = Vm::create(cx, mm, VmConfig::default());
     let memory = MemSlot {
@@ -80,7 +80,7 @@ fn guest(cx: &mut CallCx<'_>, mm: &Arc<Mm>) -> Result<(Arc<Vm>, Vcpu), Box<dyn E
     Ok((vm, vcpu))
 }
 
-/// The life of the page, a row after each step.
+/// Plays the life of the page, and returns a row for each step.
 fn life() -> Result<Vec<String>, Box<dyn Error>> {
     let memory = MemConfig {
         swap: 16,
@@ -117,7 +117,7 @@ fn life() -> Result<Vec<String>, Box<dyn Error>> {
     scene.row(&mut cx, "the child exits");
     mm.madvise(&mut cx, AT, PAGE_SIZE, Advice::PageOut)?;
     scene.row(&mut cx, "reclaim");
-    assert_eq!(mm.load(&mut cx, AT)?, 2, "what the guest stored");
+    assert_eq!(mm.load(&mut cx, AT)?, 2, "the guest's store");
     scene.row(&mut cx, "a load, from swap");
     mm.munmap(&mut cx, AT, PAGE_SIZE)?;
     scene.row(&mut cx, "munmap");

@@ -1,11 +1,14 @@
-//! A walk through the museum: what was wrong, what happened in which order, who notices.
+//! A walk through the museum of mistakes: each piece with its mistake, its schedule, and the check
+//! that catches it.
 //!
-//!     cargo run --features testkit --example museum [NUMBER…]
+//! ```text
+//! cargo run --features testkit --example museum -- [NUMBER…]
+//! ```
 
 use emmu::testkit::museum::Piece;
 
 fn main() {
-    // Some pieces panic when they are caught; the report says so.
+    // A few pieces panic when they are caught; the report says so.
     std::panic::set_hook(Box::new(|_| ()));
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let all = Piece::all();
@@ -17,8 +20,8 @@ fn main() {
         let showing = piece.show();
         println!("{piece}\n  caught by {}", piece.catcher());
         print!("{}", showing.schedule);
-        for (oracle, what) in showing.seen.iter().take(2) {
-            println!("  [{oracle}] {what}");
+        for (oracle, report) in showing.seen.iter().take(2) {
+            println!("  [{oracle}] {report}");
         }
         println!();
         shown += 1;

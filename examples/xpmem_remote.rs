@@ -1,5 +1,5 @@
 //! Memory of one process in three others, which are this program, started again. A page goes only
-//! when all processes that have it have answered. One of them is killed while it owes an answer,
+//! after all processes that have it have answered. One of them is killed while it owes an answer,
 //! and one never answers.
 //!
 //! ```text
@@ -18,7 +18,8 @@ use std::{env, os::unix::net::UnixListener, sync::Arc, thread, time::Instant};
 const BASE: u64 = 0x10_0000_0000;
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The other process: for each line of input, prints the bytes of the memory and stores the line.
+/// Runs the other process: for each line of input, prints the bytes of the memory and stores the
+/// line.
 fn remote(path: &str, segment: u128, manners: &str) -> Any<()> {
     let partition = RemotePartition::connect(path)?;
     if manners == "hangs" {
@@ -45,7 +46,7 @@ fn tell(child: &mut Child, word: &str) -> Any<()> {
     Ok(())
 }
 
-/// Starts three remote processes, and serves them.
+/// Starts three remote processes, and serves their connections.
 fn start(owner: &Arc<Owner>, segment: &str) -> Any<Vec<Child>> {
     let path = env::temp_dir().join(format!("xpmem-{}", id()));
     let listener = UnixListener::bind(&path)?;
@@ -87,14 +88,17 @@ fn main() -> Any<()> {
 
     let mut children = start(&owner, &segment)?;
 
-    // The first two processes have one page, in memory that all have mapped.
+    // The first two processes use one page, in memory that all three have mapped.
     tell(&mut children[0], "from one")?;
     tell(&mut children[1], "from two")?;
     let since = Instant::now();
     mm.madvise(&mut cx, BASE, PAGE_SIZE, Advice::DontNeed)?;
-    println!("both answered after {:.0?}: it is gone\n", since.elapsed());
+    println!(
+        "both answered after {:.0?}: the page is gone\n",
+        since.elapsed()
+    );
 
-    // Again. The second process is killed as the recall comes, the third does not answer.
+    // Once more. The second process is killed when the recall comes; the third does not answer.
     for (child, word) in children.iter_mut().zip(["first", "second", "third"]) {
         tell(child, word)?;
     }
@@ -106,7 +110,7 @@ fn main() -> Any<()> {
     println!("one was killed, one hung: {:.0?}", since.elapsed());
     owner.failures().iter().for_each(|f| println!("{f}"));
     tell(&mut children[0], "goes on")?;
-    // The third process notices at its next access: the memory that it has mapped holds no page.
+    // The third process notices at its next access: its mapped memory holds no page.
     writeln!(children[2].stdin.as_mut().ok_or("no input")?, "late")?;
     let (id, status) = (children[2].id(), children[2].wait()?);
     println!("process {id} has given up: {status}\n\n{:#?}", owner.bill());

@@ -120,8 +120,8 @@ impl PhysMem {
     fn is_idle(&self, pfn: Pfn) -> bool {
         self.mapcount(pfn) == 0 && !self.flags(pfn).contains(FrameFlags::LOCKED)
     }
-    /// Removes a frame from the swap cache if `may` allows it, which is called under the lock of the
-    /// slots. Returns true if it did.
+    /// Removes a frame from the swap cache if `may` allows it, which is called under the lock of
+    /// the slots. Returns true if it did.
     fn uncache_if(&self, pfn: Pfn, may: impl FnOnce(&SlotState) -> bool) -> bool {
         let mut slots = self.swap.slots.lock();
         let Some(&id) = slots.of_frame.get(&pfn) else {

@@ -105,8 +105,8 @@ impl Mm {
         let pin = self.table.pin(pinned.guard());
         self.table.leaf(at, pin).is_some_and(|leaf| leaf.is_huge())
     }
-    /// Runs `f` on each leaf of `range` under its lock, ascending, with the part of `range` that lies
-    /// in it. Passes over ranges that have no table.
+    /// Runs `f` on each leaf of `range` under its lock, ascending, with the part of `range` that
+    /// lies in it. Passes over ranges that have no table.
     pub(super) fn for_each_locked_leaf<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
@@ -118,8 +118,8 @@ impl Mm {
         self.table
             .for_each_locked_leaf(range, pin, |part, leaf| f(part, &leaf));
     }
-    /// Runs `f` on each entry of `range` that is not empty, ascending. Entries are read without their
-    /// locks, so each may have changed when `f` sees it.
+    /// Runs `f` on each entry of `range` that is not empty, ascending. Entries are read without
+    /// their locks, so each may have changed when `f` sees it.
     pub(super) fn for_each_entry<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,

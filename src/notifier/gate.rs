@@ -82,8 +82,8 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
         self.audited_parts(|store, _| look(store))
     }
-    /// Runs `look` on the store and the driver's state, as [`audit`](Self::audit) does: for a driver
-    /// that keeps copies of translations in its state.
+    /// Runs `look` on the store and the driver's state, as [`audit`](Self::audit) does: for a
+    /// driver that keeps copies of translations in its state.
     pub fn audited_parts(&self, look: impl FnOnce(&S, &T)) -> bool {
         let guarded = self.guarded.try_lock_for(AUDIT_TIMEOUT);
         guarded

@@ -270,7 +270,8 @@ impl Devices {
         }
         let oracle = self.oracle.get_or_insert_with(|| {
             let oracle = Oracle::new(mm.machine());
-            // How long a window takes is the machine's matter, and a replay says the same on every one.
+            // How long a window takes is the machine's matter, and a replay says the same on every
+            // one.
             oracle.set_deadline(Duration::MAX);
             oracle
         });

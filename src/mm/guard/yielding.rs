@@ -16,7 +16,8 @@ use crate::{
 /// The rest of an operation after it let others in, which decides the pages that its claim covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum AfterYield {
-    /// The operation goes on changing VMAs: others must not change those that it can split or merge.
+    /// The operation goes on changing VMAs: others must not change those that it can split or
+    /// merge.
     KeepsEditing,
     /// The operation changes no more VMAs: others must only keep off its pages.
     OnlyPages,

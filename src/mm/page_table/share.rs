@@ -71,8 +71,8 @@ impl PageTable {
         self.give_tables(1);
         true
     }
-    /// Takes a shared leaf out of this table and gives up the contents of its entries, so that it is
-    /// not copied only to be emptied.
+    /// Takes a shared leaf out of this table and gives up the contents of its entries, so that it
+    /// is not copied only to be emptied.
     ///
     /// Returns false, and changes nothing, if no other table has the leaf or if `part` is not all
     /// of it.

@@ -236,9 +236,9 @@ impl<'g> MmapWriteGuard<'g> {
 
 /// The state of the copy of a VMA that is moved.
 enum CopyState {
-    /// In no account yet; it has these of its pages.
+    /// In no account yet; the new place has these pages.
     Moved(Moved),
-    /// It has all its pages, and is in the accounts.
+    /// Complete: all pages are at the new place, and the accounts know it.
     Counted,
     /// The source is unmapped or left as well.
     Done,
