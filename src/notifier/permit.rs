@@ -3,7 +3,7 @@
 //! A driver draws a [`Ticket`], has its page looked up, which gives a [`Pending`] frame that cannot
 //! be read, and has the ticket checked under its gate ([`Pending::admit`]). Only the [`Permit`]
 //! that comes of this can establish an entry. Each step consumes the value of the step before
-//! (docs/adr/0010-tickets-lie-on-the-board.md, docs/adr/0008-who-may-keep-a-translation.md).
+//! (ADRs 8 and 10).
 
 use super::{
     cached::Cached,

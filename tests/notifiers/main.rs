@@ -13,5 +13,6 @@ mod references;
 mod registering;
 mod sleeping;
 mod stores;
+mod translate;
 mod two_pass;
 mod windows;

@@ -1,9 +1,7 @@
 //! `Gate::translate` and `Gates::translate`: the loop of a miss, with windows in the way at fixed
 //! moments, and the drivers of `emmu::driver`.
 
-mod common;
-
-use common::{BASE, PAGE, at};
+use crate::common::{BASE, PAGE, at};
 use emmu::{
     Machine,
     driver::*,
