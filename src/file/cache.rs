@@ -208,6 +208,10 @@ impl Evict for PageCache {
         if !self.holds(locked, index) || mem.refcount(pfn) != 2 || mem.mapcount(pfn) != 0 {
             return false;
         }
+        // A huge page is split first.
+        if mem.flags(pfn).contains(FrameFlags::LARGE) {
+            return false;
+        }
         match self.backing {
             Backing::Nothing => return false,
             Backing::Store if mem.flags(pfn).contains(FrameFlags::DIRTY) => return false,

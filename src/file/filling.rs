@@ -27,6 +27,9 @@ impl<'c, 't> Filling<'c, 't> {
             _shared: None,
         }
     }
+    pub(super) fn cache(&self) -> &'c PageCache {
+        self.cache
+    }
     /// The token below the lock.
     pub(super) fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
         &mut self.cx

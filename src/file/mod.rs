@@ -16,7 +16,10 @@ mod cutting;
 mod disk;
 mod edges;
 mod filling;
+mod folios;
+mod gather;
 mod host;
+mod huge_policy;
 mod io;
 mod open;
 mod resized;
@@ -31,6 +34,7 @@ pub use cutting::Cutting;
 pub use disk::DiskFile;
 pub use filling::Filling;
 pub use host::Host;
+pub use huge_policy::HugePolicy;
 pub(crate) use open::same_file;
 pub use open::{File, FileMode};
 pub(crate) use shmem::ANONYMOUS;
@@ -60,6 +64,11 @@ pub struct Want {
     pub mapped: Range<u64>,
     /// How the mapping is used.
     pub pattern: Pattern,
+    /// Page number of an address less page offset, which is the same for all of the mapping: how both are aligned to each
+    /// other.
+    pub skew: u64,
+    /// Huge pages were advised for the mapping.
+    pub advised: bool,
 }
 
 /// How a mapping is used, for reading ahead.
@@ -129,6 +138,25 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// Whether mappings are placed so that huge pages of the object would fit (`->get_unmapped_area`).
     fn huge_aligned(&self) -> bool {
         false
+    }
+    /// Makes pages `[first, first + 512)` one huge page, in memory and not mapped (`collapse_file`). What an object can have
+    /// instead of small pages is not for others to decide.
+    #[doc(hidden)]
+    fn collapse(&self, cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
+        let _unused = (cx, first);
+        Err(ObjectError::Unsupported)
+    }
+    /// The locked first frame of the huge page that page `index` is part of, if it is part of one: a whole one while that is
+    /// locked.
+    #[doc(hidden)]
+    fn huge_page(&self, cx: FaultCx<'_>, index: u64, _: sealed::Ours) -> Option<FrameLock<'_>> {
+        let _unused = (cx, index);
+        None
+    }
+    /// The pages that are in memory with page `index`, if that is, as one folio. A hint.
+    #[doc(hidden)]
+    fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
+        index..index + 1
     }
     /// Sets the size. Mappings of what is cut off are dropped, private copies included.
     ///

@@ -1,18 +1,18 @@
 //! Shared memory: an object whose pages live in memory alone, named (`memfd`) or not (`MAP_SHARED | MAP_ANONYMOUS`).
 
 use super::{
-    Backing, Host, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed, io::within_page,
-    resized::Resized,
+    Backing, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, Want, cutting::Zeroed,
+    huge_policy::Asks, io::within_page, resized::Resized, sealed,
 };
 use crate::ctx::{CallCx, FaultCx};
 use crate::{
     addr::PAGE_SIZE,
     error::{NoMemory, ObjectError},
-    frame::{Frame, FrameFlags},
+    frame::{Frame, FrameFlags, FrameLock},
     rmap::Mapping,
     sync::{AtomicU64, Despite, Mutex, Ordering},
 };
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 /// What `/proc/PID/maps` calls shared anonymous memory.
 pub(crate) const ANONYMOUS: &str = "/dev/zero (deleted)";
@@ -24,6 +24,8 @@ pub struct Shmem {
     size: AtomicU64,
     /// Excludes changes of the size and holes from each other (`inode_lock`).
     changing: Mutex<()>,
+    /// Whether pages come in alone.
+    policy: HugePolicy,
     /// Promised pages, given back when the object goes; 0 where each page is promised as it comes.
     charged: u64,
 }
@@ -61,10 +63,39 @@ impl Shmem {
             cache: PageCache::new(host, Backing::Swap)?,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
+            policy: HugePolicy::Never,
             charged,
         }))
     }
-    fn frame(&self, mut cx: FaultCx<'_>, index: u64) -> Result<Frame<'_>, ObjectError> {
+    /// A file of `size` bytes of a file system in memory that was mounted so, all of it a hole.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::TooLarge`], or no memory for it.
+    pub fn tmpfs(
+        host: &Host,
+        path: &str,
+        size: u64,
+        policy: HugePolicy,
+    ) -> Result<Arc<Self>, ObjectError> {
+        if size > MAX_SIZE {
+            return Err(ObjectError::TooLarge(size));
+        }
+        Ok(Arc::new(Self {
+            name: path.into(),
+            cache: PageCache::new(host, Backing::Swap)?,
+            size: AtomicU64::new(size),
+            changing: Mutex::default(),
+            policy,
+            charged: 0,
+        }))
+    }
+    fn frame(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        want: &Want,
+    ) -> Result<Frame<'_>, ObjectError> {
         let ready = self.cache.get(index).filter(|_| index < self.pages());
         if let Some(frame) = ready {
             return Ok(frame);
@@ -73,7 +104,7 @@ impl Shmem {
         if index >= self.pages() {
             return Err(ObjectError::Beyond(index));
         }
-        Ok(filling.get_or_make(index, |_| Ok(()))?.0)
+        filling.get_or_make_as(index, (self.policy, self.size()), Asks::Fault(want))
     }
 }
 
@@ -87,14 +118,24 @@ impl MemoryObject for Shmem {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
-    fn page(&self, cx: FaultCx<'_>, index: u64, _want: &Want) -> Result<Frame<'_>, ObjectError> {
-        self.frame(cx, index)
+    fn page(&self, cx: FaultCx<'_>, index: u64, want: &Want) -> Result<Frame<'_>, ObjectError> {
+        self.frame(cx, index, want)
+    }
+    fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
+        self.cache.together(index)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
         self.cache.get(index)
     }
     fn is_memory(&self) -> bool {
         true
+    }
+    fn collapse(&self, mut cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
+        let mut cutting = self.cache.cutting(&mut cx);
+        cutting.gather(first)
+    }
+    fn huge_page(&self, mut cx: FaultCx<'_>, index: u64, _: sealed::Ours) -> Option<FrameLock<'_>> {
+        self.cache.lock_huge(&mut cx, index)
     }
     fn is_nameless(&self) -> bool {
         &*self.name == ANONYMOUS
@@ -116,7 +157,7 @@ impl MemoryObject for Shmem {
         if old > size.next_multiple_of(PAGE_SIZE) {
             despite = cutting.truncate_as(size, Zeroed::Dirty);
         } else if size <= old {
-            cutting.zero_rest(size, Zeroed::Dirty);
+            despite = cutting.trim(size);
         }
         resized.done();
         drop(cutting);
@@ -164,7 +205,7 @@ impl MemoryObject for Shmem {
         let changing = self.changing.lock();
         let written = self.cache.write_bytes(offset, bytes, |index| {
             let mut filling = self.cache.filling(&mut cx);
-            Ok(filling.get_or_make(index, |_| Ok(()))?.0)
+            filling.get_or_make_as(index, (self.policy, self.size()), Asks::Write(end))
         })?;
         self.size
             .fetch_max(offset + written as u64, Ordering::AcqRel);
@@ -185,7 +226,8 @@ impl MemoryObject for Shmem {
         }
         let changing = self.changing.lock();
         let mut filling = self.cache.filling(&mut cx);
-        let (frame, _) = filling.get_or_make(offset / PAGE_SIZE, |_| Ok(()))?;
+        let how = (self.policy, self.size());
+        let frame = filling.get_or_make_as(offset / PAGE_SIZE, how, Asks::Write(end))?;
         frame.write(within_page(offset), bytes);
         self.cache
             .host()

@@ -1,5 +1,6 @@
 //! Which frame holds which page of an object: page numbers in chunks, so that neighbours cost little.
 
+use super::folios::Folios;
 use crate::{addr::Pfn, frame::SwapSlot};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,8 @@ struct Chunk {
 pub(super) struct Slots {
     chunks: BTreeMap<u64, Box<Chunk>>,
     used: u64,
+    /// Which of them came together; a page that leaves, or goes to swap, leaves its folio.
+    pub(super) folios: Folios,
 }
 
 #[allow(clippy::cast_possible_truncation)]
@@ -50,6 +53,9 @@ impl Slots {
             })
         });
         let old = chunk.slots[i].replace(slot);
+        if matches!(slot, Slot::Swap(_)) {
+            self.folios.forget(index);
+        }
         if old.is_none() {
             chunk.used += 1;
             self.used += 1;
@@ -60,6 +66,7 @@ impl Slots {
         let (number, i) = split(index);
         let chunk = self.chunks.get_mut(&number)?;
         let old = chunk.slots[i].take()?;
+        self.folios.forget(index);
         chunk.used -= 1;
         self.used -= 1;
         if chunk.used == 0 {
@@ -91,6 +98,7 @@ impl Slots {
     /// Takes everything out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Slot> + use<> {
         self.used = 0;
+        self.folios.clear();
         let chunks = std::mem::take(&mut self.chunks);
         chunks
             .into_values()

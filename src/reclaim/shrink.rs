@@ -7,7 +7,7 @@ use crate::{
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
     rmap::{
         Blocking, Mapping, OwnerRef, Unmap, UnmapRefused, Usage, referenced, split_huge_of,
-        unmap_frame,
+        split_object_huge, unmap_frame,
     },
     sync::panicking,
 };
@@ -204,7 +204,12 @@ impl<'r> Reclaim<'r> {
             if blocking == Blocking::MustNot {
                 return Fate::Deferred;
             }
-            split_huge_of(&self.host.registry, self.mem(), cx, locked);
+            let (registry, mem) = (&self.host.registry, self.mem());
+            if flags.contains(FrameFlags::ANON) {
+                split_huge_of(registry, mem, cx, locked);
+            } else if !split_object_huge(registry, mem, cx, locked) {
+                return Fate::Kept;
+            }
         }
         if flags.intersects(FrameFlags::ANON | FrameFlags::SWAP_CACHE) {
             self.shrink_anon(cx, locked, flags, (references, blocking))
@@ -261,7 +266,7 @@ impl<'r> Reclaim<'r> {
         }
         match how {
             // Nothing refers to it but this list: dropping it frees it.
-            Unmap::Discard | Unmap::Migration => Fate::Freed,
+            Unmap::Discard | Unmap::Replace | Unmap::Migration => Fate::Freed,
             Unmap::Swap(_) => {
                 let written = mem.flags(pfn).contains(FrameFlags::DIRTY);
                 if written {

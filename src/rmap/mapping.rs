@@ -149,6 +149,15 @@ impl Mapping {
                 visit(cx, spot)
             });
     }
+    /// Visits the part of each VMA that may map pages `[from, to)`.
+    pub(super) fn walk_range(
+        &self,
+        cx: RmapCx<'_>,
+        (from, to): (u64, u64),
+        visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
+    ) {
+        self.tree.walk(cx, from, to, visit);
+    }
     /// Keeps walks out while entries move.
     pub(crate) fn freeze(&self) -> Frozen<'_> {
         self.tree.freeze()
@@ -203,6 +212,10 @@ impl FileLink {
             flags: place.flags,
             range: place.range,
         }
+    }
+    /// Adds flags to those that walks are told of, whoever walks: no lock of the tree is taken.
+    pub(crate) fn add_flags(&self, flags: u64) {
+        self.turn.add_flags(flags);
     }
     /// The VMA lies elsewhere now, or covers more or less: it goes to the end of those that start where it does.
     pub(crate) fn moved(&mut self, place: &VmaPlacement) {

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `anon` | the family tree of anonymous memory, through forks |
 //! | `mapping` | the mappings of an object |
+//! | `large` | huge pages of objects |
 //! | `tree` | VMAs by page offset, and the walk over them |
 //! | `space` | what can be asked of an address space on the way |
 //! | `walk` | from a frame to all that may map it |
@@ -18,6 +19,7 @@
 
 mod anon;
 mod exported;
+mod large;
 mod mapping;
 mod registry;
 mod space;
@@ -26,6 +28,7 @@ mod walk;
 
 pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
+pub(crate) use large::split_object_huge;
 pub use mapping::Mapping;
 pub(crate) use mapping::{Evict, FileLink};
 pub(crate) use registry::{OwnerRef, Registry};

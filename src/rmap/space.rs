@@ -26,6 +26,8 @@ pub(crate) enum Unmap {
     Discard,
     /// An entry of the slot that the frame is cached for.
     Swap(SwapSlot),
+    /// Nothing, also of locked memory: another frame becomes the page.
+    Replace,
     /// A mark that the page is on its way; who faults on it waits for the lock of the frame.
     Migration,
 }
@@ -71,9 +73,12 @@ pub(crate) trait RmapTarget: Send + Sync {
     fn unmap_nonlinear(&self, cx: RmapCx<'_>, vma: VpnRange, from: u64, to: u64);
     /// Drops the one mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn);
-    /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries;
-    /// returns how many there still are (`try_to_migrate_one` for a split).
+    /// Opens a window over `part` and maps what is there of the huge page that begins with `head` by small entries, or not at
+    /// all if it is an object's; returns how many there still are (`try_to_migrate_one`, `try_to_unmap_one` for a split).
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64;
+    /// Gives up the table of the 2 MiB at `spot`, of which the huge page that begins with `head` has become the object's, in a
+    /// window over them; not if they could not be mapped as one (`retract_page_tables`).
+    fn retract(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, head: Pfn);
     /// Takes out the mapping of the locked frame at `spot` for good or for a while (`try_to_unmap_one`).
     ///
     /// # Errors

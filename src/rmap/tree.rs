@@ -21,18 +21,34 @@ const APART: u64 = 1 << 24;
 /// The turn of a VMA among those of its tree that start at the same page offset. Changes under the lock of the tree
 /// alone.
 #[derive(Clone, Debug)]
-pub(super) struct Turn(Arc<AtomicU64>);
+pub(super) struct Turn(Arc<Standing>);
+
+#[derive(Debug)]
+struct Standing {
+    seq: AtomicU64,
+    /// Flags that the VMA got since it stands there; changed without the lock.
+    flags: AtomicU64,
+}
 
 impl Turn {
     /// Behind all others.
     fn last() -> Self {
-        Self(Arc::new(AtomicU64::new(next_seq() * APART)))
+        Self::of(next_seq() * APART)
     }
     fn of(seq: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(seq)))
+        Self(Arc::new(Standing {
+            seq: AtomicU64::new(seq),
+            flags: AtomicU64::new(0),
+        }))
     }
     fn seq(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.seq.load(Ordering::Relaxed)
+    }
+    pub(super) fn add_flags(&self, flags: u64) {
+        self.0.flags.fetch_or(flags, Ordering::Release);
+    }
+    fn flags(&self) -> u64 {
+        self.0.flags.load(Ordering::Acquire)
     }
     fn key(&self, start: u64) -> Key {
         Key {
@@ -168,7 +184,7 @@ impl Tree {
             let spot = MappedAt {
                 space: &space,
                 at: part.expect("it overlaps").start(),
-                flags: record.flags,
+                flags: record.flags | record.turn.as_ref().map_or(0, Turn::flags),
                 nonlinear: record.nonlinear,
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
@@ -205,7 +221,7 @@ fn line_up(tree: &mut IntervalTree<Record>, start: u64) {
     }
     for (end, record) in line {
         let turn = record.turn.as_ref().expect("let in with one");
-        turn.0.store(Turn::last().seq(), Ordering::Relaxed);
+        turn.0.seq.store(Turn::last().seq(), Ordering::Relaxed);
         tree.insert(turn.key(start), end, record);
     }
 }
@@ -259,6 +275,7 @@ mod tests {
         fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
             0
         }
+        fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
         fn try_to_unmap(
             &self,
             _: RmapCx<'_>,

@@ -48,10 +48,13 @@ impl FaultScope<'_> {
         let mem = self.lease.mm.machine().mem();
         let shared = vma.flags.contains(VmFlags::SHARED);
         let huge = self.lease.mm.is_huge(&mut self.lease.cx, at);
-        if huge && !shared && self.fault_huge_protected(vma, at)? {
+        if huge && self.fault_huge_protected(vma, at)? {
             return Ok(());
         }
         let seen = if huge { self.look(at)? } else { seen };
+        if seen.is_none() {
+            return Ok(()); // An object's: its mapping went as a whole, and the page is faulted in again.
+        }
         if vma.notes_writes() {
             return self.announce_write(vma, at, seen);
         }

@@ -7,6 +7,7 @@ use super::with_leaf;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::FaultScope,
+    large::object::Came,
     vma::Vma,
 };
 use crate::{
@@ -33,6 +34,8 @@ impl Vma {
             access,
             mapped: self.pgoff..self.pgoff_end(),
             pattern,
+            skew: self.start().0.wrapping_sub(self.pgoff),
+            advised: self.flags.contains(VmFlags::HUGEPAGE),
         }
     }
 }
@@ -48,6 +51,10 @@ impl<'h> FaultScope<'h> {
         access: Access,
     ) -> Result<(), FaultError> {
         let shared = vma.flags.contains(VmFlags::SHARED);
+        let own = access == Access::Read || shared;
+        if own && self.fault_huge_object(vma, object, at, (access, Came::Before))? {
+            return Ok(());
+        }
         match access {
             Access::Read => self.read_fault(vma, object, at),
             Access::Write if shared => self.shared_fault(vma, object, at),
@@ -64,7 +71,9 @@ impl<'h> FaultScope<'h> {
         if self.fault_around(vma, object, at)? {
             return Ok(());
         }
-        let locked = self.lock_page(vma, object, at, Access::Read)?;
+        let Some(locked) = self.lock_or_map(vma, object, at, Access::Read)? else {
+            return Ok(());
+        };
         let pte = RawPte::frame(locked.pfn(), vma.mapped_rights());
         self.install_page(vma, at, &locked, pte)?;
         Ok(())
@@ -76,7 +85,9 @@ impl<'h> FaultScope<'h> {
         object: &dyn MemoryObject,
         at: Vpn,
     ) -> Result<(), FaultError> {
-        let locked = self.lock_page(vma, object, at, Access::Write)?;
+        let Some(locked) = self.lock_or_map(vma, object, at, Access::Write)? else {
+            return Ok(());
+        };
         let pte = RawPte::frame(locked.pfn(), vma.rights()).mkdirty();
         self.install_page(vma, at, &locked, pte)?;
         Ok(())
@@ -174,9 +185,11 @@ impl<'h> FaultScope<'h> {
             .min(at.align_down(PMD_PAGES).plus(PMD_PAGES))
             .min(vma.end());
         let around = VpnRange::new(from, to).expect("at lies inside");
+        let around = vma.with_folios(object, around);
         let resident = |page: Vpn| -> Option<FrameLock<'_>> {
             let index = vma.pgoff_at(page);
-            let frame: Frame<'_> = (index < object.pages()).then(|| object.resident(index))??;
+            let there = index < object.pages() || vma.is_across_end(object, page);
+            let frame: Frame<'_> = there.then(|| object.resident(index))??;
             // What reclaim has written back, and would give up next, is not mapped along with others.
             if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
                 return None;

@@ -7,6 +7,7 @@ pub(in crate::mm) mod access;
 pub(in crate::mm) mod cow;
 pub(in crate::mm) mod deferred;
 pub(in crate::mm) mod file;
+pub(in crate::mm) mod folio;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod patience;

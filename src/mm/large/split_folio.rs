@@ -119,6 +119,11 @@ impl Mm {
     /// One VMA on the way; returns how many entries of it map the page still.
     pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
+        // The first frame of private memory may have left it, and be anything by now but part of another.
+        if mem.flags(head).intersection(LARGE_ANON) == FrameFlags::LARGE {
+            self.drop_parts(cx, part, head);
+            return 0;
+        }
         let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
         window.split_edges(part);
         window.split_huge(part.start());

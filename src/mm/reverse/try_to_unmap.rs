@@ -62,7 +62,8 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
     let mem = slot.mem();
     let pte = slot.raw();
     // Memory that is locked may move; it may not go.
-    if flags.contains(VmFlags::LOCKED) && how != Unmap::Migration {
+    let goes = !matches!(how, Unmap::Migration | Unmap::Replace);
+    if flags.contains(VmFlags::LOCKED) && goes {
         return Err(UnmapRefused::Needed);
     }
     let nonlinear = flags.contains(VmFlags::NONLINEAR);
@@ -87,7 +88,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             }
             Detached::give_up_locked(slot.clear());
         }
-        Unmap::Discard => {
+        Unmap::Discard | Unmap::Replace => {
             // Its use has been asked for; that it ends is none.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));

@@ -239,6 +239,8 @@ impl Layout {
             None => AnonLink::fresh(self.machine.registry()),
         };
         link.follow(&vma.place(&self.space));
+        // Before the first page is there.
+        vma.note_written();
         // A racing fault may have been first; its link is as good as this one.
         Ok(vma.anon.get_or_init(|| link).node())
     }

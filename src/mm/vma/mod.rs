@@ -13,6 +13,9 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
+/// Of a VMA of an object, in its reverse map: private pages of it were written (`vma->anon_vma`).
+pub(super) const WRITTEN: VmFlags = VmFlags::from_bits_retain(1 << 63);
+
 /// One mapping. Its fields change only under the mmap lock held for writing, but for `anon`, which the first write
 /// fault sets once under the lock held for reading.
 #[derive(Debug)]
@@ -102,13 +105,22 @@ impl Vma {
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
         self.file.as_ref().map(|f| f.object())
     }
+    /// A private page of it is being written: the reverse map of its object knows.
+    pub(super) fn note_written(&self) {
+        if let Some(link) = &self.file_link {
+            link.add_flags(WRITTEN.bits());
+        }
+    }
     /// Where it lies, for the reverse maps.
     pub(super) fn place(&self, space: &Weak<dyn RmapTarget>) -> VmaPlacement {
         VmaPlacement {
             space: space.clone(),
             range: self.range(),
             pgoff: self.pgoff,
-            flags: self.flags.bits(),
+            flags: match self.file.is_some() && self.anon.get().is_some() {
+                true => self.flags.bits() | WRITTEN.bits(),
+                false => self.flags.bits(),
+            },
             nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }

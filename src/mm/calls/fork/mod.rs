@@ -159,6 +159,9 @@ fn copy_range(
         };
         return window.leaves_or(range, shared, |txn| {
             let is_huge = txn.leaf().is_huge();
+            if is_huge && !vma.is_anonymous() {
+                return Ok(()); // The object's: left to fault in again.
+            }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
                 txn.share_into(to)
             })

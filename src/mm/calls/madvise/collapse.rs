@@ -23,7 +23,7 @@ use crate::{
 
 /// Why 2 MiB did not become a huge page (`enum scan_result`, as far as it decides what is returned).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fail {
+pub(in crate::mm) enum Fail {
     /// Nothing to be collapsed here; the next 2 MiB may do.
     Skip,
     /// A page has references that no mapping accounts for: EAGAIN; the next 2 MiB may do.
@@ -106,7 +106,8 @@ impl Mm {
             _ => return Err(Fail::Never),
         };
         if !anonymous {
-            return Err(Fail::Never);
+            drop(g);
+            return self.collapse_object(cx, at);
         }
         let mem = self.machine().mem();
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf));
@@ -134,17 +135,19 @@ impl Mm {
 
 /// `thp_vma_allowable_order` with `TVA_FORCED_COLLAPSE`: asked for or not, unless refused for good. Private memory must
 /// have been written once.
-fn may_collapse(vma: &Vma) -> bool {
+pub(in crate::mm) fn may_collapse(vma: &Vma) -> bool {
     let written = vma.is_anonymous() && vma.anon.get().is_some();
     !vma.flags
         .intersects(VmFlags::NOHUGEPAGE.union(VmFlags::SPECIAL))
-        && (written || shared_and_aligned(vma))
+        && (written || in_memory_and_aligned(vma))
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
 }
 
-/// Shared memory can be mapped huge only where addresses and page offsets are aligned alike.
-fn shared_and_aligned(vma: &Vma) -> bool {
-    vma.flags.contains(VmFlags::SHARED)
+/// Pages of an object become huge ones only of one that has them in memory alone, and are mapped as such only where addresses
+/// and page offsets are aligned alike.
+fn in_memory_and_aligned(vma: &Vma) -> bool {
+    vma.object().is_some_and(|object| object.is_memory())
+        && !vma.flags.contains(VmFlags::NONLINEAR)
         && Vpn(vma.start().0.wrapping_sub(vma.pgoff)).is_aligned(PMD_PAGES)
 }
 

@@ -1,6 +1,7 @@
 //! `madvise`: the walk over the VMAs, and the advices that only change flags.
 
 pub(in crate::mm) mod collapse;
+pub(in crate::mm) mod collapse_object;
 pub(in crate::mm) mod discard;
 pub(in crate::mm) mod mergeable;
 pub(in crate::mm) mod pageout;
