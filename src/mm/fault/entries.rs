@@ -6,49 +6,11 @@
 
 use crate::mm::{entry::pte::RawPte, guard::FaultScope, page_table::LockedLeaf, space::Mm};
 use crate::{
-    addr::{Vpn, VpnRange},
-    ctx::{Context, Cx, FaultCx, Rank},
+    addr::Vpn,
+    ctx::FaultCx,
     error::NoMemory,
     frame::{Frame, FrameFlags},
 };
-use std::convert::Infallible;
-
-impl Mm {
-    /// Runs `f` on each leaf of `range`, under its lock, with the part of `range` that lies in it;
-    /// ascending. Passes over ranges that have no table.
-    pub(in crate::mm) fn for_each_locked_leaf<R: Rank, C: Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        range: VpnRange,
-        mut f: impl FnMut(VpnRange, &LockedLeaf<'_>),
-    ) {
-        let pinned = cx.pin();
-        let Ok(()) = self
-            .table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                if let Some(leaf) = leaf.lock() {
-                    f(part, &leaf);
-                }
-                Ok::<(), Infallible>(())
-            });
-    }
-    /// Runs `f` on each page of `range` that has a table, with its entry, ascending. Entries are
-    /// read without their locks, so each may have changed when `f` sees it.
-    pub(in crate::mm) fn for_each_entry<R: Rank, C: Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        range: VpnRange,
-        mut f: impl FnMut(Vpn, RawPte),
-    ) {
-        let pinned = cx.pin();
-        let Ok(()) = self
-            .table
-            .leaves(range, self.table.pin(pinned.guard()), |part, leaf| {
-                leaf.peek_each(part, &mut f);
-                Ok::<(), Infallible>(())
-            });
-    }
-}
 
 impl FaultScope<'_> {
     /// Reads the entry of `at`, without its lock. Makes the upper tables, which stay behind even
