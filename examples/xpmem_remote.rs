@@ -93,10 +93,8 @@ fn main() -> Any<()> {
     tell(&mut children[1], "from two")?;
     let since = Instant::now();
     mm.madvise(&mut cx, BASE, PAGE_SIZE, Advice::DontNeed)?;
-    println!(
-        "both answered after {:.0?}: the page is gone\n",
-        since.elapsed()
-    );
+    let took = since.elapsed();
+    println!("both answered after {took:.0?}: the page is gone\n");
 
     // Once more. The second process is killed when the recall comes; the third does not answer.
     for (child, word) in children.iter_mut().zip(["first", "second", "third"]) {

@@ -211,6 +211,10 @@ impl PageKeeper for PageCache {
         if !self.holds(locked, index) || !mem.is_only_cached(pfn) {
             return false;
         }
+        // A huge page is split first.
+        if mem.flags(pfn).contains(FrameFlags::LARGE) {
+            return false;
+        }
         match self.backing {
             Backing::Nothing => return false,
             Backing::Store if mem.flags(pfn).contains(FrameFlags::DIRTY) => return false,

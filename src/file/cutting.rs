@@ -73,8 +73,12 @@ impl<'c, 't> Cutting<'c, 't> {
         &mut self.filling
     }
     /// Returns the token below the lock.
-    fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
+    pub(super) fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
         self.filling.cx()
+    }
+    /// Returns the cache whose pages are cut.
+    pub(super) fn cache(&self) -> &'c PageCache {
+        self.cache
     }
     /// Reads the pages at both ends of the range back from swap if the range ends inside of them,
     /// so that nothing can fail later.
@@ -102,10 +106,11 @@ impl<'c, 't> Cutting<'c, 't> {
         despite.resume();
     }
     /// Removes pages `[from, to)`; collects the panics of drivers.
-    fn remove_despite(&mut self, from: u64, to: u64, despite: &mut Despite) {
+    pub(super) fn remove_despite(&mut self, from: u64, to: u64, despite: &mut Despite) {
         let cache = self.cache;
         let mut at = from;
         while let Some((index, frame)) = cache.next(at, to) {
+            self.give_up_huge(index);
             let locked = cache.host().mem().lock(self.cx(), frame);
             if cache.holds(&locked, index) {
                 let mut cx = self.cx().descend::<rank::Folio, _>();
@@ -134,6 +139,7 @@ impl<'c, 't> Cutting<'c, 't> {
         let from = size.div_ceil(PAGE_SIZE);
         let mapping = self.cache.mapping();
         mapping.unmap(self.cx(), from, u64::MAX, EvenCows::Yes);
+        self.split_edges(size..u64::MAX);
         self.zero_rest(size, zeroed);
         let mut despite = Despite::default();
         self.remove_despite(from, u64::MAX, &mut despite);
@@ -161,6 +167,7 @@ impl<'c, 't> Cutting<'c, 't> {
             let mapping = self.cache.mapping();
             mapping.unmap(self.cx(), first, unmapped, EvenCows::No);
         }
+        self.split_edges(from..end);
         self.zero(from..end.min(first.saturating_mul(PAGE_SIZE)), zeroed);
         self.zero(from.max(last * PAGE_SIZE)..end, zeroed);
         let mut despite = Despite::default();

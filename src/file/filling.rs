@@ -31,6 +31,10 @@ impl<'c, 't> Filling<'c, 't> {
             _shared: None,
         }
     }
+    /// Returns the cache that is filled.
+    pub(super) fn cache(&self) -> &'c PageCache {
+        self.cache
+    }
     /// Returns the token below the lock.
     pub(super) fn cx(&mut self) -> &mut Cx<'t, rank::Cache, Sleepable> {
         &mut self.cx

@@ -18,8 +18,11 @@
 //! | `host` | the parts of a machine that objects use |
 //! | `cache` | the page cache, and its answers to reclaim |
 //! | `slots` | pages by number: a frame or a swap slot |
+//! | `folios` | pages that came in together, and are mapped together |
 //! | `filling` | bringing pages in |
+//! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
+//! | `gather` | making huge pages of small ones, and splitting them |
 //! | `io` | reading and writing bytes through the cache |
 //! | `size_change` | a change of the size that may be undone |
 //! | `store` | the blocks behind a cache |
@@ -38,7 +41,10 @@ mod disk;
 mod disk_read;
 mod edges;
 mod filling;
+mod folios;
+mod gather;
 mod host;
+mod huge_policy;
 mod io;
 mod object;
 mod open;
@@ -56,6 +62,7 @@ pub use cutting::Cutting;
 pub use disk::DiskFile;
 pub use filling::Filling;
 pub use host::Host;
+pub use huge_policy::HugePolicy;
 pub(crate) use object::sealed;
 pub use object::{MAX_SIZE, MemoryObject, PageRequest, Pattern};
 pub(crate) use open::same_file;

@@ -36,6 +36,11 @@ pub struct PageRequest {
     pub mapped: Range<u64>,
     /// The pattern of use, for read-ahead.
     pub pattern: Pattern,
+    /// Page number of an address less its page offset, the same in all of the mapping: it tells how
+    /// addresses and page offsets are aligned to each other.
+    pub skew: u64,
+    /// Set if huge pages were advised for the mapping.
+    pub advised: bool,
 }
 
 /// The way a mapping is used, for read-ahead.
@@ -116,6 +121,25 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// (`->get_unmapped_area`).
     fn huge_aligned(&self) -> bool {
         false
+    }
+    /// Makes pages `[first, first + 512)` one huge page, in memory and not mapped
+    /// (`collapse_file`). Only objects of this crate override it.
+    #[doc(hidden)]
+    fn collapse(&self, cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
+        let _unused = (cx, first);
+        Err(ObjectError::Unsupported)
+    }
+    /// Returns the locked first frame of the huge page that page `index` is part of; `None` if it
+    /// is part of none. The huge page is whole while that frame is locked.
+    #[doc(hidden)]
+    fn huge_page(&self, cx: FaultCx<'_>, index: u64, _: sealed::Ours) -> Option<FrameLock<'_>> {
+        let _unused = (cx, index);
+        None
+    }
+    /// Returns the pages that are in memory as one folio with page `index`: a hint.
+    #[doc(hidden)]
+    fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
+        index..index + 1
     }
     /// Sets the size. Mappings of pages that are cut off are removed, private copies included.
     ///

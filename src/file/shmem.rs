@@ -2,21 +2,23 @@
 //! (`MAP_SHARED | MAP_ANONYMOUS`).
 
 use super::{
-    Backing, Host, MAX_SIZE, MemoryObject, PageCache, PageRequest,
+    Backing, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
     cutting::Zeroed,
+    huge_policy::PageNeed,
     io::within_page,
     object::{check_size, check_write},
+    sealed,
     size_change::SizeChange,
 };
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
-    frame::{Frame, FrameFlags},
+    frame::{Frame, FrameFlags, FrameLock},
     rmap::Mapping,
     sync::{AtomicU64, Despite, Mutex, Ordering},
 };
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 /// The name of shared anonymous memory in `/proc/PID/maps`.
 pub(crate) const ANONYMOUS: &str = "/dev/zero (deleted)";
@@ -28,6 +30,8 @@ pub struct Shmem {
     size: AtomicU64,
     /// Serializes writes, truncation and hole punching (`inode_lock`).
     changing: Mutex<()>,
+    /// The sizes in which pages come in.
+    policy: HugePolicy,
     /// The number of committed pages that the object gives back when it is dropped; 0 if none were
     /// committed for it.
     charged: u64,
@@ -64,11 +68,39 @@ impl Shmem {
             cache: PageCache::new(host, Backing::Swap)?,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
+            policy: HugePolicy::Never,
             charged,
         }))
     }
+    /// Creates a file of `size` bytes, all of it a hole, in a file system in memory (`tmpfs`) that
+    /// is mounted with the policy.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::TooLarge`], or no memory for the object.
+    pub fn tmpfs(
+        host: &Host,
+        path: &str,
+        size: u64,
+        policy: HugePolicy,
+    ) -> Result<Arc<Self>, ObjectError> {
+        check_size(size)?;
+        Ok(Arc::new(Self {
+            name: path.into(),
+            cache: PageCache::new(host, Backing::Swap)?,
+            size: AtomicU64::new(size),
+            changing: Mutex::default(),
+            policy,
+            charged: 0,
+        }))
+    }
     /// Returns the frame of a page, made in a hole.
-    fn frame(&self, mut cx: FaultCx<'_>, index: u64) -> Result<Frame<'_>, ObjectError> {
+    fn frame(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        want: &PageRequest,
+    ) -> Result<Frame<'_>, ObjectError> {
         let ready = self.cache.get(index).filter(|_| index < self.pages());
         if let Some(frame) = ready {
             return Ok(frame);
@@ -77,7 +109,7 @@ impl Shmem {
         if index >= self.pages() {
             return Err(ObjectError::Beyond(index));
         }
-        Ok(filling.get_or_make(index, |_| Ok(()))?.0)
+        filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Fault(want))
     }
 }
 
@@ -95,15 +127,25 @@ impl MemoryObject for Shmem {
         &self,
         cx: FaultCx<'_>,
         index: u64,
-        _want: &PageRequest,
+        want: &PageRequest,
     ) -> Result<Frame<'_>, ObjectError> {
-        self.frame(cx, index)
+        self.frame(cx, index, want)
+    }
+    fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
+        self.cache.together(index)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
         self.cache.get(index)
     }
     fn is_memory(&self) -> bool {
         true
+    }
+    fn collapse(&self, mut cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
+        let mut cutting = self.cache.cutting(&mut cx);
+        cutting.gather(first)
+    }
+    fn huge_page(&self, mut cx: FaultCx<'_>, index: u64, _: sealed::Ours) -> Option<FrameLock<'_>> {
+        self.cache.lock_huge(&mut cx, index)
     }
     fn is_nameless(&self) -> bool {
         &*self.name == ANONYMOUS
@@ -123,7 +165,7 @@ impl MemoryObject for Shmem {
         if old > size.next_multiple_of(PAGE_SIZE) {
             despite = cutting.truncate_as(size, Zeroed::Dirty);
         } else if size <= old {
-            cutting.zero_rest(size, Zeroed::Dirty);
+            despite = cutting.trim(size);
         }
         resized.done();
         drop(cutting);
@@ -162,13 +204,14 @@ impl MemoryObject for Shmem {
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
         check_write(offset, bytes.len())?;
+        let end = offset + bytes.len() as u64;
         if bytes.is_empty() {
             return Ok(0);
         }
         let changing = self.changing.lock();
         let written = self.cache.write_bytes(offset, bytes, |index| {
             let mut filling = self.cache.filling(&mut cx);
-            Ok(filling.get_or_make(index, |_| Ok(()))?.0)
+            filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Write(end))
         })?;
         self.size
             .fetch_max(offset + written as u64, Ordering::AcqRel);
@@ -185,9 +228,11 @@ impl MemoryObject for Shmem {
         len: usize,
     ) -> Result<usize, ObjectError> {
         check_write(offset, len)?;
+        let end = offset + len as u64;
         let changing = self.changing.lock();
         let mut filling = self.cache.filling(&mut cx);
-        let (frame, _) = filling.get_or_make(offset / PAGE_SIZE, |_| Ok(()))?;
+        let how = (self.policy, self.size());
+        let frame = filling.get_or_make_as(offset / PAGE_SIZE, how, PageNeed::Write(end))?;
         frame.write(within_page(offset), bytes);
         self.cache
             .host()

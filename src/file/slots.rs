@@ -1,6 +1,7 @@
 //! A map from the page numbers of an object to frames and swap slots, in chunks, so that neighbours
 //! cost little.
 
+use super::folios::Folios;
 use crate::{addr::Pfn, frame::SwapSlot};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,8 @@ struct Chunk {
 pub(super) struct PageSlots {
     chunks: BTreeMap<u64, Box<Chunk>>,
     used: u64,
+    /// The pages that came in together. A page that leaves, or goes to swap, dissolves its folio.
+    pub(super) folios: Folios,
 }
 
 /// Splits a page number into chunk and index.
@@ -55,6 +58,9 @@ impl PageSlots {
             })
         });
         let old = chunk.slots[i].replace(slot);
+        if matches!(slot, PageSlot::Swap(_)) {
+            self.folios.forget(index);
+        }
         if old.is_none() {
             chunk.used += 1;
             self.used += 1;
@@ -66,6 +72,7 @@ impl PageSlots {
         let (number, i) = split(index);
         let chunk = self.chunks.get_mut(&number)?;
         let old = chunk.slots[i].take()?;
+        self.folios.forget(index);
         chunk.used -= 1;
         self.used -= 1;
         if chunk.used == 0 {
@@ -97,6 +104,7 @@ impl PageSlots {
     /// Removes all places and returns them.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = PageSlot> + use<> {
         self.used = 0;
+        self.folios.clear();
         let chunks = std::mem::take(&mut self.chunks);
         chunks
             .into_values()

@@ -117,8 +117,9 @@ fn has_swap() -> bool {
 /// Refuses an impossible plan before its first step.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    if plan.files.values().any(|f| f.kind == FileKind::Xip) {
-        return refuse(0, "no kernel has files of that kind");
+    let known = |kind| matches!(kind, FileKind::Memfd | FileKind::Disk);
+    if plan.files.values().any(|f| !known(f.kind)) {
+        return refuse(0, "files of that kind cannot be made here");
     }
     for (nth, (_, op)) in plan.steps.iter().enumerate() {
         match op {

@@ -9,7 +9,8 @@ use crate::{
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
     rmap::{
-        Blocking, FrameOwner, Unmap, UnmapRefused, Usage, referenced, split_huge_of, unmap_frame,
+        Blocking, FrameOwner, Unmap, UnmapRefused, Usage, referenced, split_huge_of,
+        split_object_huge, unmap_frame,
     },
     sync::panicking,
 };
@@ -211,7 +212,12 @@ impl<'r> Reclaim<'r> {
             if blocking == Blocking::MustNot {
                 return Fate::Deferred;
             }
-            split_huge_of(&self.host.registry, self.mem(), cx, locked);
+            let (registry, mem) = (&self.host.registry, self.mem());
+            if flags.contains(FrameFlags::ANON) {
+                split_huge_of(registry, mem, cx, locked);
+            } else if !split_object_huge(registry, mem, cx, locked) {
+                return Fate::Kept;
+            }
         }
         if flags.intersects(FrameFlags::ANON | FrameFlags::SWAP_CACHE) {
             self.shrink_anon(cx, locked, flags, (references, blocking))
@@ -274,7 +280,7 @@ impl<'r> Reclaim<'r> {
         }
         match how {
             // Only this list refers to the frame: dropping the reference frees it.
-            Unmap::Discard | Unmap::Migration => Fate::Freed,
+            Unmap::Discard | Unmap::Replace | Unmap::Migration => Fate::Freed,
             Unmap::Swap(_) => {
                 let written = mem.flags(pfn).contains(FrameFlags::DIRTY);
                 if written {

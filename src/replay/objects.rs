@@ -45,6 +45,9 @@ fn filled(
     let (host, gone) = (machine.host(), format!("/{name} (deleted)"));
     let object: Arc<dyn MemoryObject> = match about.kind {
         FileKind::Memfd => Shmem::memfd(host, name, about.size)?,
+        kind @ (FileKind::Shm | FileKind::ShmWithinSize | FileKind::ShmAdvise) => {
+            Shmem::tmpfs(host, &gone, about.size, kind.policy())?
+        }
         FileKind::Disk => DiskFile::new(host, &gone, about.size, Box::<MemStore>::default())?,
         FileKind::Xip => XipFile::new(host, &gone, about.size)?,
     };

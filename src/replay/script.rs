@@ -10,6 +10,7 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     error::Signal,
+    file::HugePolicy,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, ops::Range};
@@ -127,10 +128,34 @@ pub struct FileSpec {
 pub enum FileKind {
     /// A shmem object.
     Memfd,
+    /// A file of a file system in memory that is mounted with `huge=always`.
+    Shm,
+    /// A file of a file system in memory that is mounted with `huge=within_size`.
+    #[serde(rename = "shm_within_size")]
+    ShmWithinSize,
+    /// A file of a file system in memory that is mounted with `huge=advise`.
+    #[serde(rename = "shm_advise")]
+    ShmAdvise,
     /// A file of a disk file system.
     Disk,
     /// A file on memory that executes in place. No recording has one.
     Xip,
+}
+
+impl FileKind {
+    /// Returns true if pages of such a file may come in together.
+    pub(crate) fn comes_together(self) -> bool {
+        self.policy() != HugePolicy::Never
+    }
+    /// Returns the policy by which pages of a file in memory come in together.
+    pub(super) fn policy(self) -> HugePolicy {
+        match self {
+            Self::Shm => HugePolicy::Always,
+            Self::ShmWithinSize => HugePolicy::WithinSize,
+            Self::ShmAdvise => HugePolicy::Advise,
+            Self::Memfd | Self::Disk | Self::Xip => HugePolicy::Never,
+        }
+    }
 }
 
 /// The outcome of an operation.

@@ -5,7 +5,7 @@ use super::{
     exported::ExportOrder,
     owner::{FrameOwner, VisitPage},
     registry::Registry,
-    target::{EvenCows, RmapCx, VmaPlacement},
+    target::{EvenCows, MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, RmapTree, SeqCell, each_page},
 };
 use crate::ctx::FolioCx;
@@ -122,6 +122,15 @@ impl Mapping {
         exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
+    /// Visits the part of each VMA that may map pages `[from, to)`.
+    pub(super) fn walk_range(
+        &self,
+        cx: RmapCx<'_>,
+        (from, to): (u64, u64),
+        visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
+    ) {
+        self.tree.walk(cx, from, to, visit);
+    }
     /// Keeps walks out while entries move.
     pub(crate) fn freeze(&self) -> Frozen<'_> {
         self.tree.freeze()
@@ -134,6 +143,17 @@ impl FrameOwner for Mapping {
             .walk(cx, index, index + 1, |cx, spot, _: VpnRange| {
                 each_page(cx, spot, pfn, visit)
             });
+    }
+    fn unmap_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, (from, to): (u64, u64)) {
+        self.tree.walk(cx, from, to, |cx, spot, part| {
+            match spot.nonlinear {
+                Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
+                None => {
+                    let _still_mapped = spot.space.split_folio(cx, part, head);
+                }
+            }
+            mem.huge_mappings(head) > 0
+        });
     }
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.keeper()
@@ -198,6 +218,11 @@ impl FileLink {
             flags: place.flags,
             range: place.range,
         }
+    }
+    /// Adds flags to those that walks get with the VMA, until it is entered anew. Takes no lock of
+    /// the tree.
+    pub(crate) fn add_flags(&self, flags: u64) {
+        self.seq.add_flags(flags);
     }
     /// Enters the new place of a VMA that was moved or resized, behind all others that start at its
     /// page offset.

@@ -10,6 +10,7 @@
 //! | `walk` | walks from a locked frame to everything that may map it |
 //! | `anon` | the family tree of anonymous memory, through forks |
 //! | `mapping` | the reverse map of an object |
+//! | `large` | … its huge pages: dropped from all page tables at once |
 //! | `registry` | owners by number |
 //! | `owner` | the trait of an owner |
 //! | `tree` | VMAs by page offset, and walks over them |
@@ -20,6 +21,7 @@
 
 mod anon;
 mod exported;
+mod large;
 mod mapping;
 mod owner;
 mod registry;
@@ -29,6 +31,7 @@ mod walk;
 
 pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
+pub(crate) use large::split_object_huge;
 pub use mapping::Mapping;
 pub(crate) use mapping::{FileLink, PageKeeper};
 pub(crate) use owner::FrameOwner;

@@ -21,15 +21,23 @@ pub(crate) trait FrameOwner: Send + Sync {
     /// map held. In nonlinear VMAs the pages are those whose entries name frame `pfn`.
     fn walk(&self, cx: RmapCx<'_>, index: u64, pfn: Pfn, visit: &mut VisitPage<'_>);
 
-    /// Visits the part of each VMA that may map one of `pages`, the page offsets of a huge page.
+    /// Visits the part of each VMA that may map one of `pages`, the page offsets of a huge page of
+    /// private memory.
     fn walk_huge(&self, cx: RmapCx<'_>, pages: (u64, u64), visit: &mut VisitPart<'_>) {
         let _unused = (cx, pages, visit);
     }
 
-    /// Maps by small entries, at every place where it is mapped, the huge page that begins with
-    /// frame `head` and has the page offsets `pages`. Afterwards the page is no huge page
-    /// (`split_folio`).
+    /// Maps by small entries, at every place where it is mapped, the huge page of private memory
+    /// that begins with frame `head` and has the page offsets `pages`. Afterwards the page is no
+    /// huge page (`split_folio`).
     fn split_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, pages: (u64, u64)) {
+        let _unused = (mem, cx, head, pages);
+    }
+
+    /// Drops the mappings of the huge page of an object that begins with the locked frame `head`
+    /// and has the page offsets `pages`: VMA by VMA, each in a window over its part, until no
+    /// mapping is left. The first VMA gets its window in any case (`try_to_unmap`).
+    fn unmap_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, pages: (u64, u64)) {
         let _unused = (mem, cx, head, pages);
     }
 

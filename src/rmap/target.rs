@@ -27,6 +27,8 @@ pub(crate) enum Unmap {
     Discard,
     /// An entry of the slot that the frame is cached for.
     Swap(SwapSlot),
+    /// Nothing, and locked memory too: another frame becomes the page of the object.
+    Replace,
     /// A mark of a page that is being migrated; a fault on it waits for the lock of the frame.
     Migration,
 }
@@ -75,9 +77,14 @@ pub(crate) trait RmapTarget: Send + Sync {
     /// Drops the mapping of the locked frame at `spot`, if it is there (`unmap_mapping_folio`).
     fn unmap_frame(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn);
     /// Opens a window over `part` and maps by small entries the pages there of the huge page that
-    /// begins with `head`. Returns the number of entries that map it in `part` afterwards
-    /// (`try_to_migrate_one` for a split).
+    /// begins with `head`; drops them instead if the page belongs to an object. Returns the number
+    /// of entries that map it in `part` afterwards (`try_to_migrate_one`, `try_to_unmap_one` for a
+    /// split).
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64;
+    /// Drops the table of the 2 MiB at `spot`, in a window over them, since the huge page that
+    /// begins with `head` now holds these pages of the object. The table stays if the pages cannot
+    /// be mapped as one (`retract_page_tables`).
+    fn retract(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, head: Pfn);
     /// Takes out the mapping of the locked frame at `spot`, for good or for a while
     /// (`try_to_unmap_one`).
     ///

@@ -28,18 +28,36 @@ const SEQ_GAP: u64 = 1 << 24;
 /// The number of a VMA among those of its tree that start at the same page offset. It changes only
 /// under the lock of the tree.
 #[derive(Clone, Debug)]
-pub(super) struct SeqCell(Arc<AtomicU64>);
+pub(super) struct SeqCell(Arc<VmaState>);
+
+/// The part of a VMA's record that changes in place.
+#[derive(Debug)]
+struct VmaState {
+    seq: AtomicU64,
+    /// Flags that the VMA got since it was entered; they change without the lock.
+    flags: AtomicU64,
+}
 
 impl SeqCell {
     /// Returns a number behind all others.
     fn last() -> Self {
-        Self(Arc::new(AtomicU64::new(next_seq() * SEQ_GAP)))
+        Self::of(next_seq() * SEQ_GAP)
     }
     fn of(seq: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(seq)))
+        Self(Arc::new(VmaState {
+            seq: AtomicU64::new(seq),
+            flags: AtomicU64::new(0),
+        }))
     }
     fn seq(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.seq.load(Ordering::Relaxed)
+    }
+    /// Adds flags to those of the VMA, for all walks from here on.
+    pub(super) fn add_flags(&self, flags: u64) {
+        self.0.flags.fetch_or(flags, Ordering::Release);
+    }
+    fn flags(&self) -> u64 {
+        self.0.flags.load(Ordering::Acquire)
     }
     fn key(&self, start: u64) -> Key {
         Key {
@@ -183,7 +201,7 @@ impl RmapTree {
             let spot = MappedAt {
                 space: &space,
                 at: part.expect("it overlaps").start(),
-                flags: record.flags,
+                flags: record.flags | record.seq.as_ref().map_or(0, SeqCell::flags),
                 nonlinear: record.nonlinear,
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
@@ -221,7 +239,7 @@ fn renumber(tree: &mut IntervalTree<Record>, start: u64) {
     }
     for (end, record) in line {
         let seq = record.seq.as_ref().expect("let in with one");
-        seq.0.store(SeqCell::last().seq(), Ordering::Relaxed);
+        seq.0.seq.store(SeqCell::last().seq(), Ordering::Relaxed);
         tree.insert(seq.key(start), end, record);
     }
 }
@@ -276,6 +294,7 @@ mod tests {
         fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
             0
         }
+        fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
         fn try_to_unmap(
             &self,
             _: RmapCx<'_>,

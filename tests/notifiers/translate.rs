@@ -64,7 +64,7 @@ fn read<T, C: Context>(page: Vpn) -> impl FnOnce(Permit<'_, OrderedStore<Vpn>, T
 
 /// An address space of 16 pages, the byte of page n being n + 1.
 fn world() -> (Arc<Machine>, Arc<Mm>) {
-    let machine = common::machine(4096);
+    let machine = crate::common::machine(4096);
     let mm = Mm::new(&machine);
     other(&machine, |cx| {
         mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))

@@ -16,3 +16,7 @@ mod file_objects;
 mod file_races;
 #[cfg(feature = "testkit")]
 mod files;
+#[cfg(feature = "testkit")]
+mod huge_shared;
+mod huge_shared_races;
+mod huge_tmpfs;

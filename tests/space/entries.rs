@@ -407,8 +407,8 @@ fn the_table_names_what_is_there() {
     let read = |path: &str| std::fs::read_to_string(path).unwrap();
     let table = read("docs/entries.md");
     let there: String = [
-        "tests/not_present.rs",
-        "tests/entries.rs",
+        "tests/space/not_present.rs",
+        "tests/space/entries.rs",
         "tests/shuttle/entries.rs",
         "tests/shuttle/races.rs",
         "mutants/table.txt",

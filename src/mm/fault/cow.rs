@@ -49,10 +49,14 @@ impl FaultScope<'_> {
         let mem = self.lease.mm.machine().mem();
         let shared = vma.flags.contains(VmFlags::SHARED);
         let huge = self.lease.mm.is_huge(&mut self.lease.cx, at);
-        if huge && !shared && self.fault_huge_protected(vma, at)? {
+        if huge && self.fault_huge_protected(vma, at)? {
             return Ok(());
         }
         let seen = if huge { self.look(at)? } else { seen };
+        if seen.is_none() {
+            // The mapping of an object's huge page was dropped as a whole: the access faults again.
+            return Ok(());
+        }
         if vma.notes_writes() {
             return self.notify_object(vma, at, seen);
         }

@@ -5,7 +5,7 @@
 //! truncation holds that lock when it takes the page from the object, and drops the mappings that
 //! were made before (ADR 0007).
 
-use super::entries::with_leaf;
+use super::{entries::with_leaf, huge_object::Came};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::FaultScope,
@@ -35,6 +35,8 @@ impl Vma {
             access,
             mapped: self.pgoff..self.pgoff_end(),
             pattern,
+            skew: self.start().0.wrapping_sub(self.pgoff),
+            advised: self.flags.contains(VmFlags::HUGEPAGE),
         }
     }
 }
@@ -50,6 +52,10 @@ impl<'h> FaultScope<'h> {
         access: Access,
     ) -> Result<(), FaultError> {
         let shared = vma.flags.contains(VmFlags::SHARED);
+        let maps_object = access == Access::Read || shared;
+        if maps_object && self.fault_huge_object(vma, object, at, (access, Came::Before))? {
+            return Ok(());
+        }
         match access {
             Access::Read => self.read_fault(vma, object, at),
             Access::Write if shared => self.shared_fault(vma, object, at),
@@ -67,7 +73,9 @@ impl<'h> FaultScope<'h> {
         if self.fault_around(vma, object, at)? {
             return Ok(());
         }
-        let locked = self.lock_page(vma, object, at, Access::Read)?;
+        let Some(locked) = self.lock_or_map(vma, object, at, Access::Read)? else {
+            return Ok(());
+        };
         let pte = RawPte::frame(locked.pfn(), vma.mapped_rights());
         self.install_page(vma, at, &locked, pte)?;
         Ok(())
@@ -79,7 +87,9 @@ impl<'h> FaultScope<'h> {
         object: &dyn MemoryObject,
         at: Vpn,
     ) -> Result<(), FaultError> {
-        let locked = self.lock_page(vma, object, at, Access::Write)?;
+        let Some(locked) = self.lock_or_map(vma, object, at, Access::Write)? else {
+            return Ok(());
+        };
         let pte = RawPte::frame(locked.pfn(), vma.rights()).mkdirty();
         self.install_page(vma, at, &locked, pte)?;
         Ok(())
@@ -179,9 +189,11 @@ impl<'h> FaultScope<'h> {
             .min(at.align_down(PMD_PAGES).plus(PMD_PAGES))
             .min(vma.end());
         let around = VpnRange::new(from, to).expect("at lies inside");
+        let around = vma.with_folios(object, around);
         let resident = |page: Vpn| -> Option<FrameLock<'_>> {
             let index = vma.pgoff_at(page);
-            let frame: Frame<'_> = (index < object.pages()).then(|| object.resident(index))??;
+            let exists = index < object.pages() || vma.is_across_end(object, page);
+            let frame: Frame<'_> = exists.then(|| object.resident(index))??;
             // A page that reclaim has written back, and will drop next, is not mapped along with
             // others.
             if !frame.is_of(mem) || mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {

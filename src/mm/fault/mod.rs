@@ -34,7 +34,9 @@
 //! | `deferred` | the window of a fault, opened when the mmap lock is released |
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
 //! | `file` | pages of objects: read, private write, shared write |
-//! | `huge` | pages of 2 MiB |
+//! | `folio` | pages of an object that came in together, mapped together |
+//! | `huge` | pages of 2 MiB of private memory |
+//! | `huge_object` | pages of 2 MiB of an object |
 //! | `migration_wait` | waiting for a page that moves |
 //! | `nonlinear` | entries that name a page of their object |
 //! | `patience` | a limit to the steps of one access |
@@ -49,7 +51,9 @@ pub(in crate::mm) mod cow;
 pub(in crate::mm) mod deferred;
 pub(in crate::mm) mod entries;
 pub(in crate::mm) mod file;
+pub(in crate::mm) mod folio;
 pub(in crate::mm) mod huge;
+pub(in crate::mm) mod huge_object;
 mod migration_wait;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod patience;

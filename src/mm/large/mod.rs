@@ -1,4 +1,4 @@
-//! Pages of 2 MiB of private memory: whether one process alone maps them, and their split for good.
+//! Pages of 2 MiB: whether one process alone maps a private one, and their split for good.
 //!
 //! Splitting a *mapping* of a huge page only clears the mark of a leaf (`page_table/huge_leaf.rs`);
 //! the page stays huge. Splitting the *page* splits every mapping of it and makes its frames single
@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | `ownership` | which huge pages a range has, and whether this process alone maps them |
 //! | `split` | splitting such a page |
+//! | `object` | dropping the mappings of huge pages of objects |
 
+pub(in crate::mm) mod object;
 pub(in crate::mm) mod ownership;
 pub(in crate::mm) mod split;

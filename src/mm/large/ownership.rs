@@ -18,7 +18,7 @@ pub(super) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) 
     leaf.get(at).counted().is_some_and(part)
 }
 
-const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
+pub(super) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
 
 impl Mm {
     /// The owner of a huge page, and its half-open range of page offsets there.

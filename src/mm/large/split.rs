@@ -3,10 +3,11 @@
 //! The reverse map leads to every VMA that might map a part. Each VMA sees a window until all
 //! mappings are found, even where only one process maps the page.
 
-use super::ownership::is_part;
+use super::ownership::{LARGE_ANON, is_part};
 use crate::mm::{guard::Lease, page_table::zero_unused, space::Mm};
 use crate::{
     addr::{Pfn, VpnRange},
+    frame::FrameFlags,
     notifier::Event,
     rmap::RmapCx,
 };
@@ -22,9 +23,15 @@ impl Mm {
         node.split_huge(mem, cx, head, pages);
     }
     /// Splits the mappings of the huge page in one VMA, in a window over `part`, and returns how
-    /// many entries there still map the page.
+    /// many entries there still map the page. The mappings of an object's page are dropped.
     pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
+        // The first frame may have left a private huge page and be in other use by now, but not as
+        // part of another huge page. So a part that is not private belongs to an object.
+        if mem.flags(head).intersection(LARGE_ANON) == FrameFlags::LARGE {
+            self.drop_parts(cx, part, head);
+            return 0;
+        }
         let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
         window.split_edges(part);
         window.split_huge(part.start());

@@ -47,12 +47,19 @@ impl RmapTarget for Mm {
         if !self.has_frame(&mut cx, spot, pfn) {
             return;
         }
+        if self.is_huge(&mut cx, spot.at) {
+            // All pages of a huge page go together.
+            return Lease { mm: self, cx }.drop_block(spot.at);
+        }
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
             Detached::give_up_locked(slot.clear());
         });
     }
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         self.split_folio_at(cx, part, head)
+    }
+    fn retract(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, head: Pfn) {
+        self.retract_at(cx, spot, head);
     }
     fn try_to_unmap(
         &self,

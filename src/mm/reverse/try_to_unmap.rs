@@ -65,7 +65,8 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
     let mem = slot.mem();
     let pte = slot.raw();
     // Locked memory may move, but must not be reclaimed.
-    if flags.contains(VmFlags::LOCKED) && how != Unmap::Migration {
+    let is_reclaimed = !matches!(how, Unmap::Migration | Unmap::Replace);
+    if flags.contains(VmFlags::LOCKED) && is_reclaimed {
         return Err(UnmapRefused::Needed);
     }
     let nonlinear = flags.contains(VmFlags::NONLINEAR);
@@ -90,7 +91,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             }
             Detached::give_up_locked(slot.clear());
         }
-        Unmap::Discard => {
+        Unmap::Discard | Unmap::Replace => {
             // The page's use was asked for before; that its mapping ends is no use.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));

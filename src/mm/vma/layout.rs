@@ -248,6 +248,8 @@ impl Layout {
             None => AnonLink::fresh(self.machine.registry()),
         };
         link.follow(&vma.place(&self.space));
+        // Walks must know it before the first private page is mapped.
+        vma.note_written();
         // Another fault may have been first; its link serves as well.
         Ok(vma.anon.get_or_init(|| link).node())
     }

@@ -25,6 +25,9 @@ use crate::{
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
 
+/// A mark in the reverse map of an object: private pages of the VMA were written (`vma->anon_vma`).
+pub(super) const WRITTEN: VmFlags = VmFlags::from_bits_retain(1 << 63);
+
 /// One mapping. Its fields change only under the mmap lock held exclusively, but for `anon`, which
 /// the first write fault sets once under the lock held shared.
 #[derive(Debug)]
@@ -117,13 +120,22 @@ impl Vma {
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
         self.file.as_ref().map(|f| f.object())
     }
+    /// Notes in the reverse map of the object that a private page is about to be written.
+    pub(super) fn note_written(&self) {
+        if let Some(link) = &self.file_link {
+            link.add_flags(WRITTEN.bits());
+        }
+    }
     /// Range, page offset and flags as the reverse maps keep them.
     pub(super) fn place(&self, space: &Weak<dyn RmapTarget>) -> VmaPlacement {
         VmaPlacement {
             space: space.clone(),
             range: self.range(),
             pgoff: self.pgoff,
-            flags: self.flags.bits(),
+            flags: match self.file.is_some() && self.anon.get().is_some() {
+                true => self.flags.bits() | WRITTEN.bits(),
+                false => self.flags.bits(),
+            },
             nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }

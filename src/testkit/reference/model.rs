@@ -62,7 +62,8 @@ impl Reference {
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,
-            resident: true,
+            // The model does not know which pages come in along with a page.
+            resident: !header.files.values().any(|f| f.kind.comes_together()),
             copied: false,
         }
     }

@@ -1,5 +1,5 @@
-//! The profile of huge pages: three of them, split, protected, moved and dropped in parts, and
-//! collapsed again.
+//! The profile of huge pages: three of them, of private and of shared memory, split, protected,
+//! moved and dropped in parts, and collapsed again.
 
 use super::{
     arena::{On, RW, any, at, remap, weighed},
@@ -21,7 +21,11 @@ const CORNERS: [u64; 7] = [0, 1, 255, 256, 257, 510, 511];
 /// Returns a mapping and the advice that makes its faults huge.
 pub(super) fn opening() -> Vec<Op> {
     let (addr, len) = (at(0), HUGE * PMD_PAGES * PAGE_SIZE);
-    vec![map(0, HUGE), huge(addr, len)]
+    vec![
+        map(0, HUGE - 1, MapFlags::PRIVATE),
+        map(HUGE - 1, 1, MapFlags::SHARED),
+        huge(addr, len),
+    ]
 }
 
 /// Returns the pages of a look.
@@ -49,12 +53,12 @@ const OPERATIONS: &[(u32, On)] = &[
     (1, On::Exit),
 ];
 
-fn map(first: u64, n: u64) -> Op {
+fn map(first: u64, n: u64, kind: MapFlags) -> Op {
     Op::Mmap {
         addr: at(first * PMD_PAGES),
         len: n * PMD_PAGES * PAGE_SIZE,
         prot: RW,
-        flags: MapFlags::PRIVATE | MapFlags::FIXED,
+        flags: kind | MapFlags::FIXED,
         file: None,
         off: 0,
     }
@@ -84,7 +88,11 @@ pub(super) fn op(d: Draw) -> Option<Op> {
             Op::Mprotect { addr, len, prot }
         }
         On::Unmap => Op::Munmap { addr, len },
-        On::Map => map(nth, 1),
+        On::Map => map(
+            nth,
+            1,
+            any(&[MapFlags::PRIVATE, MapFlags::SHARED], d.byte.into()),
+        ),
         On::Huge => huge(whole.0, whole.1),
         On::Collapse => advise(whole, Advice::Collapse),
         // Most moves are of a whole huge page, to an aligned place.

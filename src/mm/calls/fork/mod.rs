@@ -189,6 +189,9 @@ fn copy_range(
         };
         return window.leaves_or(range, shared, |txn| {
             let is_huge = txn.leaf().is_huge();
+            if is_huge && !vma.is_anonymous() {
+                return Ok(()); // The child faults the object's page in again.
+            }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
                 txn.share_into(to)
             })

@@ -27,7 +27,7 @@ use crate::{
 /// The reasons why 2 MiB did not become a huge page (`enum scan_result`, where it decides the
 /// result).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fail {
+pub(super) enum Fail {
     /// Nothing to collapse here; the next 2 MiB may do.
     Skip,
     /// A page has references beside its mappings: EAGAIN; the next 2 MiB may do.
@@ -106,7 +106,8 @@ impl Mm {
             _ => return Err(Fail::Never),
         };
         if !anonymous {
-            return Err(Fail::Never);
+            drop(g);
+            return self.collapse_object(cx, at);
         }
         let mem = self.machine().mem();
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf));
@@ -135,18 +136,19 @@ impl Mm {
 /// Returns true if the VMA may hold huge pages after this advice (`thp_vma_allowable_order` with
 /// `TVA_FORCED_COLLAPSE`): whether it asked for them or not, but not if it refused them for good.
 /// Private memory must have been written once.
-fn may_collapse(vma: &Vma) -> bool {
+pub(super) fn may_collapse(vma: &Vma) -> bool {
     let written = vma.is_anonymous() && vma.anon.get().is_some();
     !vma.flags
         .intersects(VmFlags::NOHUGEPAGE.union(VmFlags::SPECIAL))
-        && (written || shared_and_aligned(vma))
+        && (written || in_memory_and_aligned(vma))
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
 }
 
-/// Returns true for shared memory whose addresses and page offsets are aligned alike, without which
-/// it cannot be mapped huge.
-fn shared_and_aligned(vma: &Vma) -> bool {
-    vma.flags.contains(VmFlags::SHARED)
+/// Returns true for an object whose pages are in memory alone, mapped so that addresses and page
+/// offsets are aligned alike: other pages of objects do not become huge, or cannot be mapped huge.
+fn in_memory_and_aligned(vma: &Vma) -> bool {
+    vma.object().is_some_and(|object| object.is_memory())
+        && !vma.flags.contains(VmFlags::NONLINEAR)
         && Vpn(vma.start().0.wrapping_sub(vma.pgoff)).is_aligned(PMD_PAGES)
 }
 

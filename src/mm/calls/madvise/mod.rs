@@ -9,11 +9,13 @@
 //! | `discard` | `DONTNEED`, `FREE`, `COLD`, guard markers |
 //! | `pageout` | `PAGEOUT` |
 //! | `collapse` | `COLLAPSE` |
+//! | `collapse_object` | … of an object's memory |
 //! | `mergeable` | `MERGEABLE`, `UNMERGEABLE`, and merging of all memory |
 //! | `remove` | `REMOVE` |
 //! | `will_need` | `WILLNEED` |
 
 pub(in crate::mm) mod collapse;
+mod collapse_object;
 pub(in crate::mm) mod discard;
 pub(in crate::mm) mod mergeable;
 pub(in crate::mm) mod pageout;

@@ -1,0 +1,112 @@
+//! `MADV_COLLAPSE` of an object's memory (`mm/khugepaged.c`).
+//!
+//! The object makes a huge page of its small pages, and this address space maps it as one. Other
+//! address spaces do so when they fault.
+
+use super::collapse::{Fail, may_collapse};
+use crate::mm::{
+    entry::{flags::VmFlags, pte::RawPte},
+    fault::{
+        entries::with_leaf,
+        huge_object::{Whole, set_whole},
+    },
+    guard::{Lease, MmapPin, MmapReadGuard},
+    large::object::{TableStays, check_parts},
+    space::Mm,
+    vma::Vma,
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::{CallCx, Sleepable, rank},
+    error::ObjectError,
+    file::{MemoryObject, sealed},
+    notifier::Event,
+};
+use std::sync::Arc;
+
+impl From<TableStays> for Fail {
+    fn from(why: TableStays) -> Self {
+        match why {
+            TableStays::NotPresent => Self::Skip,
+            TableStays::OtherPage => Self::Never,
+        }
+    }
+}
+
+impl MmapReadGuard<'_> {
+    /// Returns the VMA of a block that may be mapped by a huge page of its object, and the object
+    /// (`hugepage_vma_revalidate`).
+    fn of_object(&self, at: Vpn) -> Result<(&Vma, &Arc<dyn MemoryObject>), Fail> {
+        let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
+        let object = vma.object().ok_or(Fail::Never)?;
+        match may_collapse(vma) && vma.range().covers(VpnRange::block_of(at)) {
+            true => Ok((vma, object)),
+            false => Err(Fail::Never),
+        }
+    }
+}
+
+impl Mm {
+    /// Collapses one block. No mmap lock is held while the object works.
+    pub(super) fn collapse_object(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
+        let (object, first) = {
+            let g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
+            let (vma, object) = g.of_object(at)?;
+            (Arc::clone(object), vma.pgoff_at(at))
+        };
+        let done = object.collapse(cx.reborrow(), first, sealed::Ours);
+        done.map_err(|why| match why {
+            ObjectError::Again => Fail::Busy,
+            ObjectError::NoMemory(_) => Fail::NoMemory,
+            _ => Fail::Never,
+        })?;
+        self.map_collapsed(cx, at)
+    }
+    /// Maps the new huge page as one (`collapse_pte_mapped_thp`).
+    fn map_collapsed(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
+        let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
+        if self.is_huge(&mut g.cx, at) {
+            return Ok(());
+        }
+        let (vma, object) = g.of_object(at)?;
+        let object = Arc::clone(object);
+        let (index, rights) = (vma.pgoff_at(at), vma.mapped_rights());
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        // A driver may sleep in the window.
+        let pin = MmapPin::new(self, &g, VpnRange::block_of(at));
+        drop(g);
+        let mut lease = pin.lease(cx);
+        let found = object.huge_page(lease.cx.reborrow(), index, sealed::Ours);
+        let Some(first) = found else {
+            return Err(Fail::Skip); // The page was split meanwhile.
+        };
+        lease.map_whole(
+            at,
+            Whole {
+                head: first.pfn(),
+                first: RawPte::frame(first.pfn(), rights),
+                as_one: true,
+                locked,
+            },
+        )
+    }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Drops the table of a block, if it maps only parts of the huge page, and maps that as one.
+    fn map_whole(&mut self, at: Vpn, how: Whole) -> Result<(), Fail> {
+        let mm = self.mm;
+        let small = mm.with_leaf_of(&mut self.cx, at, |leaf| check_parts(leaf, at, how.head));
+        if let Some(parts) = small {
+            parts?;
+            let window = self.window(VpnRange::block_of(at), Event::Clear);
+            window.drop_table(at, how.head)?;
+        }
+        let mem = mm.machine().mem();
+        let set = with_leaf(mm, &mut self.cx, at, |leaf| set_whole(mem, leaf, at, how));
+        match set {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Fail::Never),
+        }
+    }
+}

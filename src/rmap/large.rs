@@ -1,0 +1,87 @@
+//! Huge pages of objects: dropped from all page tables at once.
+
+use super::{mapping::Mapping, registry::Registry, target::EvenCows};
+use crate::ctx::FolioCx;
+
+use crate::{
+    addr::{PMD_PAGES, Pfn},
+    ctx::{Below, Cx, Sleepable, rank},
+    frame::{FrameFlags, FrameLock, HUGE, PhysMem},
+};
+
+impl Mapping {
+    /// Drops, in every address space, the table that mapped the small pages of a block whose place
+    /// the huge page that begins with the locked frame `head` has taken (`retract_page_tables`).
+    pub(crate) fn retract<R: Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        first: u64,
+        head: Pfn,
+    ) {
+        let pages = (first, first + u64::from(HUGE));
+        self.walk_range(cx.descend(), pages, |cx, spot, part| {
+            let fits = part.pages() == u64::from(HUGE) && part.start().is_aligned(PMD_PAGES);
+            if fits && spot.nonlinear.is_none() {
+                spot.space.retract(cx, spot, head);
+            }
+            true
+        });
+    }
+    /// Drops mappings of a half-open range of pages, VMA by VMA, each in a window over its part, as
+    /// long as `mapped` returns true. The first VMA gets its window in any case.
+    pub(crate) fn unmap_while<R: Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        pages: (u64, u64),
+        mapped: impl Fn() -> bool,
+    ) {
+        self.walk_range(cx.descend(), pages, |cx, spot, part| {
+            match spot.nonlinear {
+                Some(vma) => spot.space.unmap_nonlinear(cx, vma, pages.0, pages.1),
+                None => spot.space.unmap_range(cx, part, EvenCows::No),
+            }
+            mapped()
+        });
+    }
+}
+
+/// Splits the huge page of an object that a locked frame is part of into small pages, which nothing
+/// maps then. Returns false, and the page stays huge, if its first frame is locked elsewhere, or a
+/// part of it is locked in memory.
+pub(crate) fn split_object_huge(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    locked: &FrameLock<'_>,
+) -> bool {
+    let (pfn, head) = (locked.pfn(), locked.pfn().head());
+    let Some(owner) = locked.owner() else {
+        return false;
+    };
+    let Some(mapping) = registry.find(owner.id) else {
+        return false;
+    };
+    // The lock of the first frame guards the huge page.
+    let _whole = match pfn == head {
+        true => None,
+        false => match mem.try_get(head).map(|head| mem.try_lock(head)) {
+            Some(Ok(whole)) => Some(whole),
+            Some(Err(_)) | None => return false,
+        },
+    };
+    if !mem.flags(pfn).contains(FrameFlags::LARGE) {
+        return true; // Another thread was first.
+    }
+    let kept = |part| mem.flags(part).contains(FrameFlags::UNEVICTABLE);
+    if mem.huge_parts(head).any(kept) {
+        return false;
+    }
+    let first = owner.index - u64::from(pfn.0 - head.0);
+    let pages = (first, first + u64::from(HUGE));
+    mapping.unmap_huge(mem, cx.descend(), head, pages);
+    let split = mem.huge_mappings(head) == 0;
+    if split {
+        mem.forget_huge(head);
+    }
+    split
+}
