@@ -4,7 +4,7 @@ use emmu::{
     Machine, MachineConfig, Mm, Overcommit, PAGE_SIZE,
     ctx::CallCx,
     frame::{Contents, MemConfig},
-    mm::{ForkMode, MmapArgs, MremapArgs, MremapFlags},
+    mm::{Advice, ForkMode, MmapArgs, MremapArgs, MremapFlags},
 };
 use std::sync::Arc;
 
@@ -149,4 +149,25 @@ fn a_refused_move_needs_no_vma_to_remove_its_copy() {
         assert!(mm.load(cx, target).is_err(), "the copy is gone, {nth}");
         ends_empty(cx, &machine, &mm);
     }
+}
+
+/// A huge page whose leaf is refused gives its frames back.
+#[test]
+fn a_huge_page_without_a_leaf_leaks_no_frame() {
+    let machine = machine(ForkMode::Copy);
+    let mut thread = machine.enter().expect("no machine is in use");
+    let cx = &mut thread.cx();
+    let mm = Mm::new(&machine);
+    let at = 4 * GIB;
+    map(cx, &mm, at, 8 * BLOCK);
+    // The tables above the leaf.
+    mm.store(cx, at, 1).expect("there is room");
+    mm.madvise(cx, at, 8 * BLOCK, Advice::HugePage)
+        .expect("it is anonymous");
+    let filler = use_up_tables(cx, &machine);
+    let before = machine.mem().in_use();
+    assert!(mm.store(cx, at + BLOCK, 1).is_err(), "no leaf was left");
+    assert_eq!(machine.mem().in_use(), before);
+    filler.exit(cx);
+    ends_empty(cx, &machine, &mm);
 }
