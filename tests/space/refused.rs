@@ -3,8 +3,9 @@
 use emmu::{
     Machine, MachineConfig, Mm, Overcommit, PAGE_SIZE,
     ctx::CallCx,
+    file::{File, FileMode, Shmem},
     frame::{Contents, MemConfig},
-    mm::{Advice, ForkMode, MmapArgs, MremapArgs, MremapFlags},
+    mm::{Advice, ForkMode, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot, RemapMode},
 };
 use std::sync::Arc;
 
@@ -170,4 +171,31 @@ fn a_huge_page_without_a_leaf_leaks_no_frame() {
     assert_eq!(machine.mem().in_use(), before);
     filler.exit(cx);
     ends_empty(cx, &machine, &mm);
+}
+
+/// A range of which one page has a table and the other has none.
+#[test]
+fn pages_are_remapped_all_or_none() {
+    let machine = machine(ForkMode::Copy);
+    let mut thread = machine.enter().expect("no machine is in use");
+    let cx = &mut thread.cx();
+    let mm = Mm::new(&machine);
+    mm.set_remap_mode(cx, RemapMode::Nonlinear);
+    let shmem = Shmem::memfd(machine.host(), "x", 2 * BLOCK).expect("there is room");
+    let file = File::open(shmem, FileMode::ReadWrite);
+    for (n, byte) in [(0, 1), (1, 2), (2, 3)] {
+        file.write_at(cx.reborrow(), n * PAGE_SIZE, &[byte])
+            .expect("there is room");
+    }
+    let (at, len) = (2 * GIB + BLOCK - PAGE_SIZE, 2 * PAGE_SIZE);
+    let args = MmapArgs::anonymous(len).fixed(at).file(&file, 0).shared();
+    mm.mmap(cx, &args).expect("nothing is there");
+    assert_eq!(mm.load(cx, at), Ok(1));
+    let filler = use_up_tables(cx, &machine);
+    let remapped = mm.remap_file_pages(cx, at, len, Prot::empty(), 1, MapFlags::NONBLOCK);
+    filler.exit(cx);
+    assert!(remapped.is_err(), "no table was left");
+    let bytes = [0, PAGE_SIZE].map(|page| mm.load(cx, at + page));
+    assert_eq!(bytes, [Ok(1), Ok(2)]);
+    mm.exit(cx);
 }
