@@ -7,6 +7,7 @@ mod callouts;
 mod exports;
 mod given_up;
 mod giving_way;
+mod huge_slots;
 mod interval;
 mod protocol;
 mod references;
