@@ -110,3 +110,28 @@ fn no_driver_reaches_a_part_of_a_huge_page_that_was_cleared() {
         oracle.assert_silent();
     });
 }
+
+/// What page 5 is mapped to by a pinned entry of its own gives way to one of the huge page, which holds it too.
+#[test]
+fn a_reference_on_the_huge_page_is_one_on_each_part() {
+    world(|cx, mm, d, oracle| {
+        let ticket = d.gate.ticket(page(5), Access::Read);
+        let permit = mm.resolve(cx, ticket).unwrap().admit(cx).unwrap();
+        drop(permit.establish_pinned(7));
+        assert_eq!(translate(cx, mm, d, 5, Access::Read).range().pages(), 512);
+        oracle.assert_silent();
+    });
+}
+
+#[test]
+fn a_reference_on_one_part_is_none_on_the_huge_page() {
+    world(|cx, mm, d, oracle| {
+        let huge = translate(cx, mm, d, 5, Access::Read);
+        *d.kept.lock().unwrap() = Some(huge.translation());
+        let ticket = d.gate.ticket(page(0), Access::Read);
+        let permit = mm.resolve(cx, ticket).unwrap().admit(cx).unwrap();
+        drop(permit.establish_pinned(7));
+        assert_eq!(oracle.take().len(), 1, "511 frames have no reference");
+        *d.kept.lock().unwrap() = None;
+    });
+}
