@@ -15,4 +15,5 @@ mod registering;
 mod sleeping;
 mod stores;
 mod two_pass;
+mod unmerging;
 mod windows;
