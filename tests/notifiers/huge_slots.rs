@@ -1,5 +1,5 @@
-//! An operation that changes one entry of a huge page leaves small entries: a driver that asks for the huge page gets the
-//! one page.
+//! An operation that changes one entry of a huge page leaves small entries: a driver that asks for
+//! the huge page gets the one page.
 
 use crate::common::{BASE, PAGE, at};
 use emmu::ctx::{CallCx, CallbackCx};
@@ -111,7 +111,7 @@ fn no_driver_reaches_a_part_of_a_huge_page_that_was_cleared() {
     });
 }
 
-/// What page 5 is mapped to by a pinned entry of its own gives way to one of the huge page, which holds it too.
+/// A pinned entry of page 5 gives way to one of the huge page, which holds that frame too.
 #[test]
 fn a_reference_on_the_huge_page_is_one_on_each_part() {
     world(|cx, mm, d, oracle| {
