@@ -6,6 +6,7 @@
 use super::{
     observer::WindowObserver, removed::RemovedEntries, seat::Seat, translation::Translation,
 };
+use crate::addr::VpnRange;
 use smallvec::SmallVec;
 
 fn unpin(seat: &Seat, translation: &Translation) {
@@ -24,9 +25,32 @@ pub(super) struct DeferredUnpins<'p> {
 
 struct DeferredUnpin {
     translation: Translation,
-    /// Set when no other entry with a reference leads to the frame: no translation to it may be
-    /// left.
-    last: bool,
+    /// The parts to whose frames no other entry with a reference leads: no translation to them may
+    /// be left.
+    last: SmallVec<[Translation; 1]>,
+}
+
+/// Returns the parts of a translation to whose frames none of `held` leads: an entry of one page
+/// may hold one frame of a huge page, and the entry of a huge page holds each frame of it.
+fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Translation; 1]> {
+    let mut parts: SmallVec<[Translation; 1]> = SmallVec::new();
+    for (at, pfn) in gone.range().iter().zip(gone.frames()) {
+        if held.iter().any(|t| t.leads_to(pfn)) {
+            continue;
+        }
+        let grown = parts.last_mut().filter(|part| part.range().end() == at);
+        match grown {
+            Some(part) => {
+                part.range = VpnRange::new(part.range().start(), at.plus(1)).expect("it grows");
+            }
+            None => parts.push(Translation {
+                range: VpnRange::single(at),
+                pfn,
+                ..*gone
+            }),
+        }
+    }
+    parts
 }
 
 impl<'p> DeferredUnpins<'p> {
@@ -39,19 +63,22 @@ impl<'p> DeferredUnpins<'p> {
     }
     /// Takes over the references of removed entries.
     ///
-    /// `held` returns true if another entry with a reference leads to the frames of a translation.
-    /// It is called only if an observer is installed.
+    /// `held` returns the other entries with a reference that overlap a translation. It is called
+    /// only if an observer is installed.
     #[inline]
     pub(super) fn take(
         &mut self,
         gone: &mut RemovedEntries,
-        mut held: impl FnMut(&Translation) -> bool,
+        mut held: impl FnMut(&Translation) -> Vec<Translation>,
     ) {
         for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
             entry.take_reference();
             let translation = entry.translation();
             let watched = self.seat.board.observer.get().is_some();
-            let last = watched && !held(&translation);
+            let last = match watched {
+                true => parts_apart_from(&translation, &held(&translation)),
+                false => SmallVec::new(),
+            };
             self.all.push(DeferredUnpin { translation, last });
         }
     }
@@ -65,8 +92,8 @@ impl<'p> DeferredUnpins<'p> {
     }
     #[cold]
     fn unpin_all(&self) {
-        let last = self.all.iter().filter(|one| one.last);
-        let last: SmallVec<[Translation; 1]> = last.map(|one| one.translation).collect();
+        let last = self.all.iter().flat_map(|one| one.last.iter().copied());
+        let last: SmallVec<[Translation; 1]> = last.collect();
         let seat = self.seat;
         seat.board
             .observe(|w| w.given_up(seat.reg, &last, self.handed));

@@ -115,11 +115,11 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         pass_on_dirty(self.mem, &gone);
         let store = &self.guarded.store;
         self.deferred.take(&mut gone, |t| {
-            let mut held = false;
+            let mut pinned = Vec::new();
             store.for_each_in(t.range(), &mut |e| {
-                held |= e.is_pinned() && e.pfn() == t.pfn()
+                pinned.extend(e.is_pinned().then(|| e.translation()));
             });
-            held
+            pinned
         });
     }
     /// Returns the token for calls that are made while the gate is held.

@@ -39,8 +39,10 @@ struct VmaState {
 }
 
 impl SeqCell {
-    /// Returns a number behind all others.
-    fn last() -> Self {
+    /// Returns a number behind all others of the tree, which the caller has locked. A number drawn
+    /// before the lock could lie before those of VMAs that came first, and a number between two of
+    /// these could be the same.
+    fn last(_locked: &mut IntervalTree<Record>) -> Self {
         Self::of(next_seq() * SEQ_GAP)
     }
     fn of(seq: u64) -> Self {
@@ -123,9 +125,9 @@ impl RmapTree {
         old: Option<(u64, &SeqCell)>,
     ) -> SeqCell {
         let (start, end) = place.span();
-        let seq = SeqCell::last();
-        let record = Record::of(place, Some(&seq));
         let mut tree = self.0.write();
+        let seq = SeqCell::last(&mut tree);
+        let record = Record::of(place, Some(&seq));
         if let Some((start, old)) = old {
             tree.remove(old.key(start));
         }
@@ -239,7 +241,7 @@ fn renumber(tree: &mut IntervalTree<Record>, start: u64) {
     }
     for (end, record) in line {
         let seq = record.seq.as_ref().expect("let in with one");
-        seq.0.seq.store(SeqCell::last().seq(), Ordering::Relaxed);
+        seq.0.seq.store(SeqCell::last(tree).seq(), Ordering::Relaxed);
         tree.insert(seq.key(start), end, record);
     }
 }
@@ -272,7 +274,7 @@ pub(super) fn each_page(
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{RmapTree, SeqCell, VmaPlacement, Vpn, VpnRange};
+    use super::{RmapTree, SEQ_GAP, SeqCell, VmaPlacement, Vpn, VpnRange, next_seq};
     use crate::{
         addr::Pfn,
         rmap::target::{
@@ -323,6 +325,21 @@ mod tests {
             flags: 0,
             nonlinear: false,
         }
+    }
+
+    /// A number that was drawn before the lock of the tree could be given to a child in between.
+    #[test]
+    fn a_vma_draws_its_number_under_the_lock_of_its_tree() {
+        let tree = RmapTree::new();
+        let locked = tree.freeze();
+        std::thread::scope(|s| {
+            let inserting = s.spawn(|| tree.insert_last(&place(0), None));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let drawn_meanwhile = SeqCell::of(next_seq() * SEQ_GAP);
+            drop(locked);
+            let inserted = inserting.join().unwrap();
+            assert!(inserted.seq() > drawn_meanwhile.seq());
+        });
     }
 
     /// Inserts far more VMAs than a gap can be halved, and compares their order with a list in

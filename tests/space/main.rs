@@ -23,6 +23,7 @@ mod loading;
 mod memory;
 mod nonlinear;
 mod not_present;
+mod refused;
 mod rules;
 mod semantics;
 mod threads;

@@ -16,7 +16,7 @@ use crate::mm::{
     window::InvalidationWindow,
 };
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
     ctx::Sleepable,
     error::{MmapError, NoMemory, RemapError, VmaError},
     file::{MAX_SIZE, same_file},
@@ -38,7 +38,7 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// [`RemapError`]; nothing changed, except as for [`mmap`](Self::mmap).
+    /// [`RemapError`]; no page is mapped elsewhere, except as for [`mmap`](Self::mmap).
     pub fn remap_file_pages(
         &self,
         cx: &mut CallCx<'_>,
@@ -156,14 +156,18 @@ impl MmapWriteGuard<'_> {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
+    /// Names the pages once all tables are there, so that a refused table changes no entry.
     fn fill(&mut self, mm: &Mm, range: VpnRange, pgoff: u64) -> Result<(), NoMemory> {
         self.split_edges(range);
+        let mut at = range.start();
+        while at < range.end() {
+            self.split_huge(at);
+            let mut cx = self.cx();
+            let pinned = cx.pin();
+            mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+            at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
+        }
         for at in range.iter() {
-            {
-                let mut cx = self.cx();
-                let pinned = cx.pin();
-                mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
-            }
             let entry = RawPte::file(pgoff + (at.0 - range.start().0));
             self.lock_ptes(at, |txn| txn.slot(at).map(|slot| drop(slot.replace(entry))));
         }

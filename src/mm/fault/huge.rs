@@ -14,7 +14,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Rank, Sleepable, rank},
     error::{FaultError, NoMemory},
-    frame::{FrameFlags, HUGE, PhysMem},
+    frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
     notifier::{Access, Event},
 };
 
@@ -65,23 +65,23 @@ impl<'h> FaultScope<'h> {
             self.set_huge(at, |i| RawPte::zero(zero.nth(i), rights))?;
             return Ok(true);
         }
-        let Some(head) = self.new_huge(vma, at)? else {
+        let Some(huge) = self.new_huge(vma, at)? else {
             return Ok(false);
         };
-        let rights = vma.rights();
+        let (head, rights) = (huge.head(), vma.rights());
         let mapped = self.set_huge(at, |i| {
             mem.map_inc(head.nth(i));
             mem.lru_add(head.nth(i));
             RawPte::frame(head.nth(i), rights).mkdirty()
         })?;
-        if !mapped {
-            // Another thread was first.
-            (0..HUGE).for_each(|i| drop(mem.adopt(head.nth(i))));
+        if mapped {
+            // Unless another thread was first, the entries have the references now.
+            let _mapped = huge.into_raw();
         }
         Ok(true)
     }
     /// Allocates a huge page for private memory; `None`: none is free, small pages will do.
-    fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<Pfn>, NoMemory> {
+    fn new_huge(&mut self, vma: &Vma, at: Vpn) -> Result<Option<HugeFrame<'h>>, NoMemory> {
         let mem = self.lease.mm.machine().mem();
         let node = self.layout.anon_of(vma)?;
         let Ok(frame) = mem.alloc_huge() else {
@@ -93,7 +93,7 @@ impl<'h> FaultScope<'h> {
             mem.set_flags(head.nth(i), vma.new_anon());
             mem.set_owner(head.nth(i), Some(node.owner(index + u64::from(i))));
         }
-        Ok(Some(frame.into_raw()))
+        Ok(Some(frame))
     }
     /// Fills a new leaf and marks it. Returns false if the leaf has entries already.
     fn set_huge(&mut self, at: Vpn, pte: impl Fn(u32) -> RawPte) -> Result<bool, NoMemory> {
@@ -156,10 +156,10 @@ impl<'h> FaultScope<'h> {
     /// Replaces the huge zero page by a new huge page, in one window over all of it
     /// (`do_huge_zero_wp_pmd`).
     fn replace_huge_zero(&mut self, vma: &Vma, at: Vpn) -> Result<bool, NoMemory> {
-        let Some(head) = self.new_huge(vma, at)? else {
+        let Some(huge) = self.new_huge(vma, at)? else {
             return Ok(self.split_or_defer(at));
         };
-        let rights = vma.rights();
+        let (head, rights) = (huge.into_raw(), vma.rights());
         self.in_window(WindowWork::HugeZero { at, head, rights });
         Ok(true)
     }

@@ -79,6 +79,10 @@ impl PageTable {
     pub(in crate::mm) fn leaf<'g>(&'g self, at: Vpn, pin: Pin<'g>) -> Option<LeafAt<'g>> {
         LeafAt::find(&self.mem, self.pmd(at, pin)?, slot(at, PMD_PAGES), pin)
     }
+    /// Returns true if the third-level table above `at` exists.
+    pub(in crate::mm) fn has_pud(&self, at: Vpn, pin: Pin<'_>) -> bool {
+        self.third(at, pin).is_some()
+    }
     /// Returns true if the table of 2-MiB entries above `at` exists (`mm_find_pmd`).
     pub(in crate::mm) fn has_pmd(&self, at: Vpn, pin: Pin<'_>) -> bool {
         self.third(at, pin)

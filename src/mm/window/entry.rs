@@ -90,13 +90,21 @@ impl<'s> PteSlot<'s> {
         if pte.is_none() {
             return None;
         }
-        self.leaf.set(self.at, RawPte::NONE);
+        self.put(RawPte::NONE);
         Some(Detached::new(pte, self.mem))
+    }
+    /// Changes this entry alone: a leaf that was marked huge has small entries from now on. Else a
+    /// look-up of the huge page would take the first entry's frame and rights for all of them.
+    fn put(&self, pte: RawPte) {
+        if self.leaf.is_huge() {
+            self.leaf.set_huge(false);
+        }
+        self.leaf.set(self.at, pte);
     }
     /// Replaces the entry, which the caller read as `pte`, by `left`, and returns the contents of
     /// `pte`.
     pub(in crate::mm) fn take(self, pte: RawPte, left: RawPte) -> Option<Detached<'s>> {
-        self.leaf.set(self.at, left);
+        self.put(left);
         Some(Detached::new(pte, self.mem))
     }
     /// Removes write permission and returns whether it was set.
@@ -105,7 +113,7 @@ impl<'s> PteSlot<'s> {
         let was = pte.is_present() && pte.may_write();
         if was {
             self.lose_write(pte);
-            self.leaf.set(self.at, pte.wrprotect());
+            self.put(pte.wrprotect());
         }
         was
     }
@@ -116,7 +124,7 @@ impl<'s> PteSlot<'s> {
         if let Some(pfn) = pte.counted().filter(|_| pte.is_dirty()) {
             self.mem.set_flags(pfn, FrameFlags::DIRTY);
         }
-        self.leaf.set(self.at, pte.wrprotect().mkclean());
+        self.put(pte.wrprotect().mkclean());
     }
     /// Replaces the rights. An entry that is not present notes the rights that its page will come
     /// back with.
@@ -140,7 +148,7 @@ impl<'s> PteSlot<'s> {
     /// Replaces the mapping and returns the old contents; `None` if the entry was empty.
     pub(in crate::mm) fn replace(self, new: RawPte) -> Option<Detached<'s>> {
         let pte = self.raw();
-        self.leaf.set(self.at, new);
+        self.put(new);
         (!pte.is_none()).then(|| Detached::new(pte, self.mem))
     }
     /// Changes marks or rights of the page that is mapped: no reference is dropped.

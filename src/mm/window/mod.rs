@@ -38,7 +38,7 @@ use super::{
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::{Atomic, Context, Cx, Sleepable, rank},
-    notifier::OpenWindow,
+    notifier::{Event, OpenWindow},
 };
 use std::convert::Infallible;
 
@@ -54,6 +54,16 @@ impl<'w> InvalidationWindow<'w, Sleepable> {
     /// The token for calls inside the window; it may sleep.
     pub fn cx(&mut self) -> Cx<'_, rank::Window, Sleepable> {
         self.core.split().1
+    }
+    /// Opens a window over `range` inside of this one.
+    pub(in crate::mm) fn nested(
+        &mut self,
+        range: VpnRange,
+        event: Event,
+    ) -> InvalidationWindow<'_, Sleepable> {
+        let mm = self.mm;
+        let Ok(core) = self.core.nested(&mm.notifiers, range, event);
+        InvalidationWindow::new(mm, core)
     }
 }
 

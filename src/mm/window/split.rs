@@ -28,8 +28,7 @@ impl InvalidationWindow<'_, Sleepable> {
             return;
         }
         let block = VpnRange::block_of(at);
-        let Ok(core) = self.core.nested(&mm.notifiers, block, Event::Clear);
-        let mut window = InvalidationWindow::new(mm, core);
+        let mut window = self.nested(block, Event::Clear);
         window.split_huge(at);
         window.close();
     }

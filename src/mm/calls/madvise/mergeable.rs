@@ -124,7 +124,9 @@ impl Mm {
     pub(in crate::mm) fn unmerge(&self, cx: &mut CallCx<'_>, range: VpnRange) {
         for at in self.merged_in(cx, range) {
             let range = VpnRange::single(at);
-            let _stays = self.with_fault_scope(cx, range, |scope| scope.unmerge_page(at));
+            while let (Ok(true), _) =
+                self.with_fault_scope(cx, range, |scope| scope.unmerge_page(at))
+            {}
         }
     }
 }
@@ -141,7 +143,10 @@ impl MmapWriteGuard<'_> {
     pub(in crate::mm) fn unmerge_part(&mut self, part: VpnRange) -> Result<(), VmaError> {
         let merged = self.mm.merged_in(&mut self.cx, part);
         self.yield_while_faulting(|mut held| {
-            merged.into_iter().try_for_each(|at| held.unmerge_page(at))
+            for at in merged {
+                while held.unmerge_page(at)? {}
+            }
+            Ok(())
         })
         .map_err(|e| match e {
             FaultError::NoMemory(why) => VmaError::NoMemory(why),
@@ -152,17 +157,24 @@ impl MmapWriteGuard<'_> {
 
 impl FaultScope<'_> {
     /// Gives the process a page of its own at `at` if the page there is merged (`break_ksm`):
-    /// unshares it, as for a reader that keeps the page.
-    fn unmerge_page(&mut self, at: Vpn) -> Result<(), FaultError> {
+    /// unshares it, as for a reader that keeps the page. Returns false if it is not merged.
+    ///
+    /// The page stays merged if its entry changes before it is replaced, as by an access that marks
+    /// it. So the caller repeats the call until it returns false.
+    fn unmerge_page(&mut self, at: Vpn) -> Result<bool, FaultError> {
         let mm = self.lease.mm;
         let Some(vma) = self.layout.vmas.get(at) else {
-            return Ok(());
+            return Ok(false);
         };
         let pte = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| leaf.get(at));
         let merged = pte.filter(|pte| {
             pte.counted()
                 .is_some_and(|pfn| is_merged(mm.machine().mem(), pfn))
         });
-        merged.map_or(Ok(()), |pte| self.unshare(vma, at, pte))
+        let Some(pte) = merged else {
+            return Ok(false);
+        };
+        self.unshare(vma, at, pte)?;
+        Ok(true)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Remap,
-    relocate::{Moved, Relocation, Stopped},
+    relocate::{Moved, Relocation},
 };
 use crate::mm::{
     edit::{
@@ -15,7 +15,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
-    error::{MremapError, VmaError},
+    error::{MremapError, NoMemory, VmaError},
 };
 
 impl<'g> MmapWriteGuard<'g> {
@@ -126,10 +126,11 @@ impl<'g> MmapWriteGuard<'g> {
         let moved = copy.move_entries();
         copy.guard.account_moved(flags, to.pages());
         promise.keep();
-        if let Err(stopped) = moved {
+        if let Err(why) = moved {
             copy.state = CopyState::Done;
             drop(copy);
-            return Err(self.move_back(&remap, new_vma, to, &stopped, more));
+            self.remove_copy(&remap, to, more);
+            return Err(VmaError::NoMemory(why).into());
         }
         copy.state = CopyState::Counted;
         if !dontunmap {
@@ -166,38 +167,15 @@ impl<'g> MmapWriteGuard<'g> {
         self.layout.insert(copy);
         Ok(to.start())
     }
-    /// Undoes a move for which no memory for tables was left: moves the entries back, where their
-    /// tables still are, and removes the copy.
-    fn move_back(
-        &mut self,
-        remap: &Remap,
-        new_vma: Vpn,
-        to: VpnRange,
-        stopped: &Stopped,
-        more: u64,
-    ) -> MremapError {
-        if let Some(moved) = VpnRange::new(to.start(), to.start().plus(stopped.pages)) {
-            let old_vma = self.layout.vmas.get(remap.addr).expect("still mapped");
-            let back = Relocation {
-                old_vma: new_vma,
-                new_vma: old_vma.start(),
-                from: moved,
-                to: remap.addr,
-            };
-            // This needs no memory: the source's tables were left in place.
-            let _cannot_stop = self.relocate(back, |_| ());
-        }
-        let gathered = self.gather(to);
-        debug_assert!(
-            gathered.is_ok(),
-            "the copy is a VMA of its own, or ends one"
-        );
+    /// Removes the copy, which has no pages. This cannot fail: an error has to leave the source and
+    /// the copy's neighbours as they were, even if the copy had merged with those.
+    fn remove_copy(&mut self, remap: &Remap, to: VpnRange, more: u64) {
+        self.cut_out(to);
         let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
         let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
-        self.detach(to, false, AfterYield::KeepsEditing);
+        self.detach_empty(to, false, AfterYield::KeepsEditing);
         drop(promise);
-        VmaError::NoMemory(stopped.why).into()
     }
 
     /// Unmaps the source (`unmap_source_vma`). Its promise of memory has passed to the copy.
@@ -255,7 +233,7 @@ struct Copied<'a, 'g> {
 }
 
 impl Copied<'_, '_> {
-    fn move_entries(&mut self) -> Result<(), Stopped> {
+    fn move_entries(&mut self) -> Result<(), NoMemory> {
         if self.remap.old == 0 {
             return Ok(()); // Duplicated, not moved: pages fault in from the object.
         }

@@ -36,20 +36,18 @@ pub(in crate::mm) enum Moved {
     All,
 }
 
-/// A move that stopped after this many pages.
-pub(in crate::mm) struct Stopped {
-    pub(in crate::mm) pages: u64,
-    pub(in crate::mm) why: NoMemory,
-}
-
 impl MmapWriteGuard<'_> {
     /// Moves the entries in one window over the old range; moves whole tables where both sides are
     /// aligned alike. Calls `progress` whenever the number of entries at the target changes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`]: a table at the target was refused. Every entry is where it was.
     pub(in crate::mm) fn relocate(
         &mut self,
         mv: Relocation,
         mut progress: impl FnMut(Moved),
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), NoMemory> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
         let walks = self.vma(mv.old_vma).walks();
@@ -78,10 +76,11 @@ impl MmapWriteGuard<'_> {
                     step,
                     progress: &mut progress,
                 };
-                moving.run().map_err(|why| {
-                    let pages = moving.step.at.0.saturating_sub(mv.from.start().0);
-                    Stopped { pages, why }
-                })
+                let moved = moving.run();
+                if moved.is_err() {
+                    moving.undo();
+                }
+                moved
             },
         )
     }
@@ -142,8 +141,8 @@ impl MoveStep {
     }
 }
 
-/// Entries that are being moved in a window. A driver's panic, possible if a huge page must be
-/// split first, takes the move back (ADR 0024).
+/// Entries that are being moved in a window. A refused table takes the move back, and so does a
+/// driver's panic, possible if a huge page must be split first (ADR 0024).
 struct Moving<'w, F: FnMut(Moved)> {
     window: InvalidationWindow<'w, Sleepable>,
     walks: &'w Walks,
@@ -170,30 +169,33 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
         (self.progress)(Moved::All);
         Ok(())
     }
-    /// Moves the entries back. The tables of the source are still there.
+    /// Moves the entries back in a window over the target, inside of this one.
     #[cold]
-    fn take_back(&mut self) {
-        let mut back = MoveStep {
+    fn undo(&mut self) {
+        let back = self.back();
+        if let Some(moved) = VpnRange::new(back.at, back.end) {
+            let mut window = self.window.nested(moved, Event::Unmap);
+            window.take_back(back, self.walks);
+        }
+        (self.progress)(Moved::Nothing);
+        self.step = self.begin;
+    }
+    /// Returns the steps that take the move back.
+    fn back(&self) -> MoveStep {
+        MoveStep {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
-        };
-        while back.at < back.end {
-            let _walks_wait = self.walks.freeze();
-            match self.window.move_step(back) {
-                Ok(Some(pages)) => back.advance(pages),
-                // The entries that are left stay where they are mapped now.
-                Ok(None) | Err(_) => return,
-            }
         }
-        (self.progress)(Moved::Nothing);
     }
 }
 
 impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
     fn drop(&mut self) {
         if panicking() && self.step.at < self.step.end {
-            self.take_back();
+            let back = self.back();
+            self.window.take_back(back, self.walks);
+            (self.progress)(Moved::Nothing);
         }
     }
 }
@@ -229,6 +231,44 @@ impl InvalidationWindow<'_, Sleepable> {
         let new = mm.table.make_leaf(step.to, pin)?;
         move_ptes(old, new, step, extent)?;
         Ok(Some(extent))
+    }
+    /// Takes a move back, and makes no table for it: nothing was moved from where the source has
+    /// none, but tables that went as a whole.
+    fn take_back(&mut self, mut back: MoveStep, walks: &Walks) {
+        while back.at < back.end {
+            let _walks_wait = walks.freeze();
+            let pages = self.step_back(back);
+            back.advance(pages);
+        }
+    }
+    /// Moves back what [`move_step`](Self::move_step) moved, and returns the number of pages.
+    fn step_back(&mut self, step: MoveStep) -> u64 {
+        const NO_TABLE: &str = "both sides have the tables above, and leaves of their own";
+        let mm = self.mm();
+        let mut cx = self.cx();
+        let pinned = cx.pin();
+        let pin = mm.table.pin(pinned.guard());
+        let extent = step.extent(PUD_PAGES);
+        if !mm.table.has_pmd(step.at, pin) || !mm.table.has_pud(step.to, pin) {
+            return extent;
+        }
+        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin).expect(NO_TABLE) {
+            return extent;
+        }
+        if !mm.table.has_pmd(step.to, pin) {
+            return extent;
+        }
+        let extent = step.extent(PMD_PAGES);
+        let Some(old) = mm.table.leaf(step.at, pin) else {
+            return extent;
+        };
+        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin).expect(NO_TABLE) {
+            return extent;
+        }
+        if let Some(new) = mm.table.leaf(step.to, pin) {
+            move_ptes(old, new, step, extent).expect(NO_TABLE);
+        }
+        extent
     }
 }
 
