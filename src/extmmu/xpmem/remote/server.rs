@@ -98,7 +98,7 @@ impl Server {
         }
         // The segments that the partition made end with its attachments.
         for (_, held) in std::mem::take(&mut self.attachments) {
-            let _gone_already = held.attachment.detach(&mut cx);
+            held.attachment.detach(&mut cx);
         }
         self.abandon(&mut cx, |_| true);
     }
@@ -201,13 +201,13 @@ impl Server {
         let held = self.attachments.remove(&handle);
         let held = held.ok_or(XpmemError::NoAttachment(handle))?;
         let segment = held.attachment.segment();
-        let detached = held.attachment.detach(cx);
+        held.attachment.detach(cx);
         let others = &mut self.attachments.values();
         if !others.any(|held| held.attachment.segment() == segment) {
             self.abandon(cx, |s| s == segment);
             self.forget();
         }
-        detached.map(|()| Reply::Done)
+        Ok(Reply::Done)
     }
     fn page(
         &mut self,
