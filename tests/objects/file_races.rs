@@ -156,6 +156,28 @@ fn a_slow_store_holds_up_those_alone_who_want_its_page() {
     assert_eq!(reading.join().unwrap(), Ok(7));
 }
 
+/// A write that makes the file longer stands between two of its pages.
+#[test]
+fn what_is_written_beyond_the_end_is_kept_by_a_writeback_beside_it() {
+    let mut s = story();
+    let (machine, file) = (Arc::clone(&s.w.machine), Arc::clone(&s.file));
+    *s.strings.guarded.lock().unwrap() = Some(PAGES + 2);
+    s.strings.door.shut();
+    let writing = thread::spawn(move || {
+        let mut thread = machine.enter().unwrap();
+        file.write_at(thread.cx(), PAGES * PAGE + 1, &[9; 4 * 4096])
+    });
+    s.strings.door.wait();
+    s.file.sync(s.w.thread.cx()).unwrap();
+    s.strings.door.open();
+    assert_eq!(writing.join().unwrap(), Ok(4 * 4096));
+    s.file.sync(s.w.thread.cx()).unwrap();
+    let mut seen = vec![0; 4 * 4096];
+    let read = s.file.read_at(s.w.thread.cx(), PAGES * PAGE + 1, &mut seen);
+    assert_eq!(read, Ok(seen.len()));
+    assert!(seen.iter().all(|byte| *byte == 9));
+}
+
 #[test]
 fn who_waits_for_a_page_that_cannot_be_read_tries_for_himself() {
     let s = story();
