@@ -8,6 +8,7 @@ mod exports;
 mod given_up;
 mod giving_way;
 mod interval;
+mod locked_frames;
 mod protocol;
 mod references;
 mod registering;
