@@ -117,6 +117,15 @@ impl Owner {
         self.gate.lock(cx).forget_range(range, |()| ());
         self.keeper.end_recall();
     }
+    /// Gives up the frame of a page that was exported, and that no partition was given.
+    pub(super) fn forget_unused(&self, cx: &mut CallCx<'_>, page: Vpn) {
+        let key = (self.id, page);
+        let has = |p: &Arc<Partition>| matches!(p.with_entry(key, |_| Some(())), Ok(Some(())));
+        let used = self.partitions.read().iter().any(has);
+        if !used {
+            self.take_back(cx, VpnRange::single(page));
+        }
+    }
     /// Takes the lent pages of the range home, whatever other processes go on doing with the memory
     /// where they were: those that follow the protocol have answered.
     fn take_home(&self, range: VpnRange) {
