@@ -68,6 +68,9 @@ pub enum MmapError {
     /// The flags contradict each other, or name no mapping type.
     #[error("mapping flags {0:#x}")]
     Flags(u32),
+    /// No call can give a mapping these flags, or not this kind of mapping.
+    #[error("a mapping has no flags {0:#x}")]
+    SegmentFlags(u64),
     /// The file was not opened for the access that the mapping needs.
     #[error("the file was not opened for that")]
     Access,
@@ -93,6 +96,7 @@ impl MmapError {
             | Self::ZeroLength
             | Self::HugeLength(_)
             | Self::Unaligned(_)
+            | Self::SegmentFlags(_)
             | Self::Flags(_) => Errno::EINVAL,
             #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
             Self::ErrorAddress(addr) => {

@@ -7,7 +7,7 @@
 use super::{
     Backing, Host, MemoryObject, PageCache, PageRequest, Store,
     cutting::Zeroed,
-    io::{ByteSpan, rest_of_page},
+    io::{ByteSpan, rest_of_page, write_by_page},
     object::{check_size, check_write},
     size_change::SizeChange,
 };
@@ -225,6 +225,9 @@ impl MemoryObject for DiskFile {
     }
     /// Writes bytes. A write beyond the end zeroes the bytes that were stored between the old end
     /// and its first byte (`ext4_da_do_write_end`).
+    ///
+    /// The size grows with each page, under the lock of the page: a write-back, which zeroes what
+    /// lies beyond the end, finds the new bytes inside the file, or not there yet.
     fn write_at(
         &self,
         mut cx: CallCx<'_>,
@@ -238,23 +241,28 @@ impl MemoryObject for DiskFile {
         let changing = self.changing.lock();
         let old = self.size();
         let begin = offset - offset % PAGE_SIZE;
-        let tail = match begin > old {
+        let mut tail = match begin > old {
             true => self.edge(&mut self.cache.filling(&mut cx), old)?,
             false => None,
         };
-        let written = self.cache.write_bytes(offset, bytes, |index| {
+        let mem = self.cache.host().mem();
+        let written = write_by_page(offset, bytes, |index, within, part| {
             let frame = self.read_in(&mut cx, index, || u64::MAX)?;
-            if index == begin / PAGE_SIZE && offset > old {
-                ByteSpan::of(begin.max(old)..offset).zero(&frame);
+            if let Some(tail) = tail.take() {
+                let mut filling = self.cache.filling(&mut cx);
+                self.zero_edge(&mut filling, &tail, rest_of_page(old));
             }
-            Ok(frame)
+            // The page stays in the cache: `frame` is a reference, and nothing is cut off now.
+            let locked = mem.lock(&mut cx, frame);
+            if index == begin / PAGE_SIZE && offset > old {
+                ByteSpan::of(begin.max(old)..offset).zero(locked.frame());
+            }
+            locked.frame().write(within, part);
+            mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+            let end = index * PAGE_SIZE + (within + part.len()) as u64;
+            self.size.fetch_max(end, Ordering::AcqRel);
+            Ok(())
         })?;
-        if let Some(tail) = tail {
-            let mut filling = self.cache.filling(&mut cx);
-            self.zero_edge(&mut filling, &tail, rest_of_page(old));
-        }
-        self.size
-            .fetch_max(offset + written as u64, Ordering::AcqRel);
         drop(changing);
         Ok(written)
     }

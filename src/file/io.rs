@@ -48,6 +48,22 @@ fn short(done: usize, ended: Result<(), ObjectError>) -> Result<usize, ObjectErr
     }
 }
 
+/// Writes bytes page by page: `write` gets the page's number, the offset in it, and the bytes.
+/// Returns the number of bytes written.
+pub(super) fn write_by_page(
+    offset: u64,
+    bytes: &[u8],
+    mut write: impl FnMut(u64, usize, &[u8]) -> Result<(), ObjectError>,
+) -> Result<usize, ObjectError> {
+    let mut done = 0;
+    let ended = by_page(offset, bytes, |at, within, part| {
+        write(at.0, within, part)?;
+        done += part.len();
+        Ok::<(), ObjectError>(())
+    });
+    short(done, ended)
+}
+
 impl PageCache {
     /// Copies bytes out, up to `size`. `page` returns the frame of a page; a hole (`None`) reads
     /// zero.
@@ -78,14 +94,11 @@ impl PageCache {
         bytes: &[u8],
         mut page: impl FnMut(u64) -> Result<Frame<'c>, ObjectError>,
     ) -> Result<usize, ObjectError> {
-        let mut done = 0;
-        let ended = by_page(offset, bytes, |at, within, part| {
-            let frame = page(at.0)?;
+        write_by_page(offset, bytes, |index, within, part| {
+            let frame = page(index)?;
             frame.write(within, part);
             self.host().mem().set_flags(frame.pfn(), FrameFlags::DIRTY);
-            done += part.len();
-            Ok::<(), ObjectError>(())
-        });
-        short(done, ended)
+            Ok(())
+        })
     }
 }

@@ -48,16 +48,25 @@ impl DiskFile {
         let (locked, is_read) = filling.get_or_add(offset / PAGE_SIZE)?;
         let taken = if is_read { bytes } else { &[] };
         self.begin_block(&locked, is_read, (offset, taken), len)?;
-        if offset > old {
-            ByteSpan::of(begin.max(old)..offset).zero(locked.frame());
-        }
-        locked.frame().write(within_page(offset), taken);
+        // The lock of the old last page is not taken under that of another page.
+        let frame = locked.frame().clone();
         drop(locked);
         if let Some(tail) = tail {
             self.zero_edge(&mut filling, &tail, rest_of_page(old));
         }
+        // The size grows under the lock of the page, as in `write_at`.
+        let mem = self.cache.host().mem();
+        let locked = mem.lock(filling.cx(), frame);
+        if offset > old {
+            ByteSpan::of(begin.max(old)..offset).zero(locked.frame());
+        }
+        if !taken.is_empty() {
+            locked.frame().write(within_page(offset), taken);
+            mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+        }
         self.size
             .fetch_max(offset + taken.len() as u64, Ordering::AcqRel);
+        drop(locked);
         drop(filling);
         drop(changing);
         Ok(taken.len())

@@ -20,6 +20,8 @@ use crate::{
 pub struct FrameLock<'m> {
     mem: &'m PhysMem,
     frame: Frame<'m>,
+    /// The holder may write the frame.
+    writable: bool,
 }
 
 impl PhysMem {
@@ -29,7 +31,11 @@ impl PhysMem {
         if old.contains(FrameFlags::LOCKED) {
             return Err(frame);
         }
-        Ok(FrameLock { mem: self, frame })
+        Ok(FrameLock {
+            mem: self,
+            frame,
+            writable: true,
+        })
     }
     /// Locks a frame; waits while another thread has it locked.
     pub(crate) fn lock<'m, R: Rank>(
@@ -88,8 +94,33 @@ impl<'m> FrameLock<'m> {
     pub(crate) fn set_exported(&self) {
         self.mem.export(self.pfn());
     }
+    /// Lets the holder read the frame, and not write it.
+    pub(crate) fn forbid_writing(&mut self) {
+        self.writable = false;
+    }
+    /// Reads the bytes of the frame from `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If they leave the page.
+    pub fn read(&self, offset: usize, out: &mut [u8]) {
+        self.frame.read(offset, out);
+    }
+    /// Writes bytes to the frame from `offset` on. Returns false, and writes nothing, if the frame
+    /// was locked for reading.
+    ///
+    /// # Panics
+    ///
+    /// If they leave the page.
+    #[must_use]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> bool {
+        if self.writable {
+            self.frame.write(offset, bytes);
+        }
+        self.writable
+    }
     /// Returns the reference that the lock holds.
-    pub fn frame(&self) -> &Frame<'m> {
+    pub(crate) fn frame(&self) -> &Frame<'m> {
         &self.frame
     }
 }

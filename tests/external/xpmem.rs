@@ -213,7 +213,7 @@ fn segments_end_with_their_owner_and_attachments_of_attachments_with_theirs() {
             ib.read(cx, 7 * PAGE, &mut [0]),
             Err(XpmemError::Range(7 * PAGE))
         );
-        ia.detach(cx).unwrap();
+        ia.detach(cx);
         assert_eq!(ib.read(cx, 0, &mut [0]), Err(XpmemError::NoSegment(again)));
         let ia = w.import(&a);
         w.owner.remove(cx, w.segment).unwrap();

@@ -272,7 +272,7 @@ fn what_a_driver_writes_after_a_fork_is_seen_by_one_process() {
     assert_eq!(x.told(), [(before, 2)]);
     let write = |_: Cx<'_, rank::Folio, Sleepable>, locked: &emmu::frame::FrameLock<'_>| {
         locked.export();
-        locked.frame().write(0, &[77]);
+        assert!(locked.write(0, &[77]));
         locked.pfn()
     };
     let after = mm
@@ -480,7 +480,7 @@ fn a_page_of_a_mapping_that_cannot_be_written() {
         x.w.put(n, 7);
         let read = |_: Cx<'_, rank::Folio, Sleepable>, locked: &emmu::frame::FrameLock<'_>| {
             let mut byte = [0];
-            locked.frame().read(0, &mut byte);
+            locked.read(0, &mut byte);
             (locked.pfn(), byte[0])
         };
         let now = mm.with_locked_frame(&mut x.cx(), at(n), Access::Read, read);

@@ -5,9 +5,11 @@ use crate::common::{PAGE, World, at, objects::swapping};
 use crate::stores::{Puppet, Strings, a_while};
 use emmu::{
     FaultError, Machine, Mm,
+    ctx::{CallbackCx, Sleepable},
     error::ObjectError,
     file::{DiskFile, File, FileMode, MemoryObject},
-    mm::{Advice, MapFlags},
+    mm::{Advice, MapFlags, MmapArgs},
+    notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore},
 };
 use std::{
     sync::{
@@ -15,6 +17,7 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
+    time::Duration,
 };
 
 const PAGES: u64 = 8;
@@ -137,7 +140,7 @@ fn reading_ahead_ends_where_the_file_was_cut_meanwhile() {
 }
 
 #[test]
-fn a_slow_store_holds_up_those_alone_who_want_its_page() {
+fn aslow_store_holds_up_those_alone_who_want_its_page() {
     let mut s = story();
     assert_eq!(s.w.get(1), Ok(7));
     *s.strings.guarded.lock().unwrap() = Some(5);
@@ -156,6 +159,90 @@ fn a_slow_store_holds_up_those_alone_who_want_its_page() {
     assert!(s.object.resident(5).is_none(), "it is being read");
     s.strings.door.open();
     assert_eq!(reading.join().unwrap(), Ok(7));
+}
+
+/// A write that makes the file longer stands between two of its pages.
+#[test]
+fn what_is_written_beyond_the_end_is_kept_by_a_writeback_beside_it() {
+    let mut s = story();
+    let (machine, file) = (Arc::clone(&s.w.machine), Arc::clone(&s.file));
+    *s.strings.guarded.lock().unwrap() = Some(PAGES + 2);
+    s.strings.door.shut();
+    let writing = thread::spawn(move || {
+        let mut thread = machine.enter().unwrap();
+        file.write_at(thread.cx(), PAGES * PAGE + 1, &[9; 4 * 4096])
+    });
+    s.strings.door.wait();
+    s.file.sync(s.w.thread.cx()).unwrap();
+    s.strings.door.open();
+    assert_eq!(writing.join().unwrap(), Ok(4 * 4096));
+    s.file.sync(s.w.thread.cx()).unwrap();
+    let mut seen = vec![0; 4 * 4096];
+    let read = s.file.read_at(s.w.thread.cx(), PAGES * PAGE + 1, &mut seen);
+    assert_eq!(read, Ok(seen.len()));
+    assert!(seen.iter().all(|byte| *byte == 9));
+}
+
+/// Sleeps in its callback once, while a page is written back.
+struct Slow {
+    gate: Gate<OrderedStore<u64>, (), Sleepable>,
+    armed: AtomicBool,
+    inside: AtomicBool,
+}
+
+impl ExternalMmu for Slow {
+    fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        if self.armed.swap(false, SeqCst) {
+            self.inside.store(true, SeqCst);
+            // The other thread stores meanwhile, or waits for the lock of the page.
+            thread::sleep(Duration::from_millis(100));
+        }
+        self.gate.exclude_entries(cx, inv)
+    }
+}
+
+/// `present`: the process that stores has the page for reading.
+fn stored_during_writeback(present: bool) {
+    let mut s = story();
+    let (slow, registration) = s.w.mm.register(&mut s.w.thread.cx(), |seat| {
+        Arc::new(Slow {
+            gate: Gate::new(seat, OrderedStore::default(), ()),
+            armed: AtomicBool::new(false),
+            inside: AtomicBool::new(false),
+        })
+    });
+    s.w.put(3, 1);
+    let cx = &mut s.w.thread.cx();
+    let two = Mm::new(&s.w.machine);
+    let args = MmapArgs::anonymous(PAGE).file(&s.file, 3 * PAGE).shared();
+    two.mmap(cx, &args.fixed(at(3))).unwrap();
+    if present {
+        two.load(cx, at(3)).unwrap();
+    }
+    slow.armed.store(true, SeqCst);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut thread = s.w.machine.enter().unwrap();
+            s.file.sync(thread.cx()).unwrap();
+        });
+        while !slow.inside.load(SeqCst) {
+            thread::yield_now();
+        }
+        two.store(cx, at(3) + 8, 77).unwrap();
+    });
+    assert_eq!(s.object.dirty(), 1, "present: {present}");
+    s.file.sync(cx.reborrow()).unwrap();
+    let mut block = [0; 4096];
+    s.object.store().read(3, &mut block).unwrap();
+    assert_eq!((block[0], block[8]), (1, 77), "present: {present}");
+    two.exit(cx);
+    registration.unregister(cx);
+}
+
+#[test]
+fn what_is_stored_while_the_page_is_written_back_is_dirty_afterwards() {
+    stored_during_writeback(true);
+    stored_during_writeback(false);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod thief;
 mod remote;
 mod remote_attacks;
 mod remote_limits;
+mod revoked;
 mod stress;
 
 /// The other process of these tests: this binary, run again with this test alone.

@@ -132,6 +132,32 @@ fn numbers_beyond_everything_are_errors() {
 }
 
 #[test]
+fn a_page_that_is_refused_for_want_of_memory_is_neither_exported_nor_lent() {
+    with(LONG, |cx, w| {
+        let limits = Limits {
+            memories: 1,
+            ..Limits::default()
+        };
+        let (near, _served) = w.near(1, with_limits(limits));
+        let whole = near.attach(w.segment, 0, PAGES).unwrap();
+        whole.write(0, &[1]).unwrap();
+        let made = whole.make(0, 8, Access::Write).unwrap();
+        let part = near.attach(made, 0, 8).unwrap();
+        for n in 1..8 {
+            assert!(part.write(n * PAGE, &[1]).is_err());
+        }
+        assert_eq!((w.owner.exported(cx), w.owner.lent()), (1, 1));
+        // Nor is a page taken from those that have it.
+        let (other, _served) = w.near(2, with_limits(limits));
+        let theirs = other.attach(w.segment, 0, PAGES).unwrap();
+        theirs.write(40 * PAGE, &[1]).unwrap();
+        let part = other.attach(made, 0, 8).unwrap();
+        assert!(part.write(0, &[1]).is_err());
+        assert_eq!((near.entries(), w.owner.lent()), (1, 2));
+    });
+}
+
+#[test]
 fn a_partition_has_no_more_than_it_may_have() {
     with(LONG, |_cx, w| {
         let limits = Limits {

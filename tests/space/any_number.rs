@@ -184,7 +184,7 @@ fn change(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &Arc<File>) {
         13 => tried(mm.name_memory(cx, a, b, Some("drawn"))),
         14 => tried(mm.remap_file_pages(cx, a, b, Prot::empty(), c, MapFlags::NONBLOCK)),
         _ => {
-            let flags = VmFlags::READ | VmFlags::MAYREAD;
+            let flags = VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYWRITE;
             let file = None;
             tried(mm.install(
                 cx,

@@ -1,9 +1,9 @@
 //! What a program loader and a program's libraries rely on: segments as they are, places of large
 //! mappings, names.
 
-use crate::common::{PAGE, RW, World, at, calls::READ};
+use crate::common::{PAGE, RW, World, at, calls::READ, machine};
 use emmu::{
-    Errno,
+    Errno, Machine,
     file::{DiskFile, File, FileMode, MemStore},
     mm::{MapFlags, MmapArgs, MremapArgs, MremapFlags, Segment, VmFlags},
 };
@@ -121,6 +121,71 @@ fn segments_are_installed_as_they_are() {
     };
     assert_eq!(put(&odd), Err(Errno::EINVAL));
     assert_eq!((w.spans(), w.promised()), (vec![(0, 2), (2, 4)], 4));
+    w.end();
+}
+
+/// Flags, files and offsets that `mmap` refuses, or cannot give.
+#[test]
+fn what_no_call_can_map_is_not_installed() {
+    let mut w = World::new();
+    let other = machine(16);
+    let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
+    let usual = VmFlags::READ | VmFlags::WRITE | may;
+    let shared = usual | VmFlags::SHARED | VmFlags::MAYSHARE;
+    let object = |of: &Machine| {
+        let store = Box::<MemStore>::default();
+        DiskFile::new(of.host(), "/f", MIB, store).expect("memory")
+    };
+    let file = Some(File::open(object(&w.machine), FileMode::ReadWrite));
+    let read = Some(File::open(object(&w.machine), FileMode::ReadOnly));
+    let write = Some(File::open(object(&w.machine), FileMode::WriteOnly));
+    let foreign = Some(File::open(object(&other), FileMode::ReadWrite));
+    let mut put = |flags, file: &Option<Arc<File>>, offset| {
+        let segment = Segment {
+            start: at(0),
+            end: at(4),
+            flags,
+            file: file.clone(),
+            offset,
+        };
+        let put = w.mm.install(&mut w.thread.cx(), &segment);
+        put.map_err(|e| e.errno())
+    };
+    for flags in [
+        usual | VmFlags::LOCKED,
+        usual | VmFlags::LOCKONFAULT,
+        usual | VmFlags::MERGEABLE,
+        usual | VmFlags::NONLINEAR,
+        usual | VmFlags::DROPPABLE,
+        usual | VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
+        usual | VmFlags::ACCOUNT | VmFlags::NORESERVE,
+        usual - VmFlags::MAYREAD,
+        usual - VmFlags::WRITE - VmFlags::MAYWRITE,
+        usual | VmFlags::from_bits_retain(1 << 60),
+        usual | VmFlags::SHARED,
+        usual | VmFlags::MAYSHARE,
+        shared,
+    ] {
+        assert_eq!(put(flags, &None, 0), Err(Errno::EINVAL), "{flags:?}");
+    }
+    for flags in [
+        usual | VmFlags::NONLINEAR,
+        usual | VmFlags::GROWSDOWN,
+        usual | VmFlags::SHARED,
+        usual | VmFlags::MAYSHARE,
+        shared | VmFlags::WIPEONFORK,
+        shared | VmFlags::ACCOUNT,
+    ] {
+        assert_eq!(put(flags, &file, 0), Err(Errno::EINVAL), "{flags:?}");
+    }
+    assert_eq!(put(shared, &foreign, 0), Err(Errno::ENODEV));
+    assert_eq!(put(shared, &read, 0), Err(Errno::EACCES));
+    assert_eq!(put(usual, &write, 0), Err(Errno::EACCES));
+    for offset in [1 << 62, u64::MAX - PAGE + 1] {
+        assert_eq!(put(shared, &file, offset), Err(Errno::EOVERFLOW));
+    }
+    let of_read = VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::MAYSHARE;
+    assert_eq!(put(of_read, &read, 0), Ok(()));
     w.end();
 }
 

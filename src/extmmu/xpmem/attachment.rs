@@ -6,7 +6,7 @@ use super::{
     fault::{Delivery, Here, PageRequest},
     owner::Owner,
     partition::Partition,
-    segment::{SegId, Segment},
+    segment::{Parent, SegId, Segment},
     serial::fresh,
 };
 use crate::{
@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 /// Pages of a segment in a partition.
 ///
-/// Dropping an attachment detaches it. The entries that the partition still has of its pages go
-/// with the next recall.
+/// Dropping an attachment detaches it, and ends the segments that were made of it. The entries that
+/// partitions still have of the pages go with the next recall.
 #[derive(Debug)]
 pub struct Attachment {
     id: u64,
@@ -92,7 +92,12 @@ impl Attachment {
             return Err(XpmemError::ReadOnly(self.segment));
         }
         let range = part(self.range, first, pages)?;
-        Ok(self.owner.insert(range, access, Some(self.id)))
+        let parent = Parent {
+            segment: self.segment,
+            attachment: self.id,
+        };
+        let segment = Segment::new(range, access, Some(parent));
+        self.owner.segments.write().add_made(segment, parent)
     }
     /// Returns the segment that was attached, unless it is gone.
     fn below(&self) -> Result<&Segment, XpmemError> {
@@ -196,22 +201,18 @@ impl Attachment {
     pub(super) fn extent(&self) -> Result<(VpnRange, Access), XpmemError> {
         Ok((self.range, self.below()?.access))
     }
-    /// Detaches (`xpmem_detach`), and removes the segments that were made of the attachment.
-    ///
-    /// # Errors
-    ///
-    /// [`XpmemError::NoSegment`] if one of these was removed meanwhile; the attachment is gone all
-    /// the same.
-    pub fn detach(self, cx: &mut CallCx<'_>) -> Result<(), XpmemError> {
-        let mine = |s: &Segment| s.parent == Some(self.id);
-        let segments = self.owner.segments.read();
-        let made: Vec<SegId> = segments
-            .iter()
-            .filter(|(_, s)| mine(s))
-            .map(|(id, _)| *id)
-            .collect();
-        drop(segments);
-        made.into_iter()
-            .try_for_each(|id| self.owner.remove(cx, id))
+    /// Detaches (`xpmem_detach`), and removes the segments that were made of the attachment, with
+    /// all that were made of these: when this returns, no importer has an entry of their pages
+    /// through them.
+    pub fn detach(self, cx: &mut CallCx<'_>) {
+        let gone = self.owner.segments.write().end_made_of(self.id);
+        self.owner.recall_ended(cx, &gone);
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let gone = self.owner.segments.write().end_made_of(self.id);
+        self.owner.forget_ended(&gone);
     }
 }

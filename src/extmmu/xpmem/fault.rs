@@ -125,7 +125,10 @@ impl Owner {
                 Ok(()) => return Ok(()),
                 Err(NotPut::Again) => {}
                 Err(NotPut::Elsewhere(come_home)) => come_home(cx),
-                Err(NotPut::Refused(why)) => return Err(NoPage::NoPlace(why)),
+                Err(NotPut::Refused(why)) => {
+                    self.forget_unused(cx, request.page);
+                    return Err(NoPage::NoPlace(why));
+                }
             }
             self.meter.retried();
             crate::sync::thread::yield_now();

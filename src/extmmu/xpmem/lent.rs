@@ -30,6 +30,8 @@ const ZERO_SLOT: u32 = 0;
 pub(super) enum NotLent {
     /// The page lies at this place, and must come home first.
     Elsewhere(Place),
+    /// A new piece of memory is needed for it, and there may be none.
+    NoRoom,
     /// The host refused memory.
     Host(io::Error),
 }
@@ -86,14 +88,14 @@ impl Lent {
         self.state.lock().away.len()
     }
     /// Lends the frame of a page to the holders of the segment's memory. The caller holds recalls
-    /// off; `lender` makes the lender of a new piece of memory.
+    /// off; `lender` makes the lender of a new piece of memory, if there may be one.
     ///
     /// # Errors
     ///
     /// [`NotLent`]; nothing has changed then.
     pub(super) fn lend(
         &self,
-        lender: &dyn Fn() -> Box<dyn Lender>,
+        lender: Option<&dyn Fn() -> Box<dyn Lender>>,
         (segment, writable): (SegId, bool),
         page: Vpn,
         pfn: Pfn,
@@ -102,6 +104,9 @@ impl Lent {
         let State { away, pieces } = &mut *state;
         let pieces = pieces.entry((segment, writable)).or_default();
         pieces.retain(|piece| !piece.loan.is_over());
+        if pieces.is_empty() && lender.is_none() {
+            return Err(NotLent::NoRoom);
+        }
         if let Some((_, place)) = away.get(&page) {
             let here = pieces.iter().any(|p| Arc::ptr_eq(&p.loan, &place.loan));
             return if here {
@@ -111,7 +116,7 @@ impl Lent {
             };
         }
         let zero = pfn.is_zero();
-        let (nth, slot) = free_slot(lender, pieces, writable, zero).map_err(NotLent::Host)?;
+        let (nth, slot) = free_slot(lender, pieces, writable, zero)?;
         let place = Place {
             loan: Arc::clone(&pieces[nth].loan),
             slot,
@@ -177,11 +182,11 @@ impl Lent {
 
 /// Returns a free slot of the pieces, and adds a piece if all are full.
 fn free_slot(
-    lender: &dyn Fn() -> Box<dyn Lender>,
+    lender: Option<&dyn Fn() -> Box<dyn Lender>>,
     pieces: &mut Vec<Piece>,
     writable: bool,
     zero: bool,
-) -> io::Result<(usize, u32)> {
+) -> Result<(usize, u32), NotLent> {
     if zero && !pieces.is_empty() {
         return Ok((0, ZERO_SLOT));
     }
@@ -190,7 +195,9 @@ fn free_slot(
         return Ok(found);
     }
     let slots = pieces.last().map_or(FIRST, |p| LARGEST.min(p.slots * 8));
-    pieces.push(Piece::new(lender(), slots, writable)?);
+    let lender = lender.ok_or(NotLent::NoRoom)?;
+    let piece = Piece::new(lender(), slots, writable);
+    pieces.push(piece.map_err(NotLent::Host)?);
     let nth = pieces.len() - 1;
     let slot = if zero {
         ZERO_SLOT

@@ -30,6 +30,7 @@
 //! | `serial` | serial numbers of owners, segments and attachments |
 //! | `pages` | a table by page, 64 pages to a group |
 //! | `segment` | segments, and their names |
+//! | `segments` | the segments of an owner, which end with those that they were made of |
 //! | `partition` | a partition as its owner sees it: entries, owed answers, death |
 //! | `local` | partitions that are threads of this process |
 //! | `error` | errors of an importer |
@@ -60,6 +61,7 @@ mod partition;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub mod remote;
 mod segment;
+mod segments;
 mod serial;
 
 pub use attachment::Attachment;

@@ -12,6 +12,7 @@ use super::{
     pages::Pages,
     partition::{Answer, LONGEST, Partition},
     segment::{SegId, Segment},
+    segments::{Ended, Segments},
     serial::fresh,
 };
 use crate::{
@@ -27,7 +28,6 @@ use crate::{
     sync::RwLock,
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -40,7 +40,7 @@ pub struct Owner {
     /// The exported frames, by page; each entry has a reference.
     pub(super) gate: Gate<Pages<ShadowEntry>, (), Sleepable>,
     pub(super) keeper: Gatekeeper,
-    pub(super) segments: RwLock<BTreeMap<SegId, Arc<Segment>>>,
+    pub(super) segments: RwLock<Segments>,
     partitions: RwLock<Vec<Arc<Partition>>>,
     failures: Failures,
     pub(super) meter: Meter,
@@ -78,13 +78,8 @@ impl Owner {
     }
     /// Exports pages (`xpmem_make`); they need not be mapped yet.
     pub fn make(&self, range: VpnRange, access: Access) -> SegId {
-        self.insert(range, access, None)
-    }
-    pub(super) fn insert(&self, range: VpnRange, access: Access, parent: Option<u64>) -> SegId {
-        let id = SegId::fresh();
-        let segment = Arc::new(Segment::new(range, access, parent));
-        self.segments.write().insert(id, segment);
-        id
+        let segment = Segment::new(range, access, None);
+        self.segments.write().add(segment)
     }
     /// Takes a segment back (`xpmem_remove`): when this returns, no importer has an entry of its
     /// pages, through this segment or one made of it.
@@ -93,15 +88,22 @@ impl Owner {
     ///
     /// [`XpmemError::NoSegment`].
     pub fn remove(&self, cx: &mut CallCx<'_>, id: SegId) -> Result<(), XpmemError> {
-        let gone = self.segments.write().remove(&id);
-        let gone = gone.ok_or(XpmemError::NoSegment(id))?;
-        gone.end();
-        let range = gone.range;
-        // No fault finds the segment from here on. Other segments over these pages fault them anew.
-        self.take_back(cx, range);
-        #[cfg(all(feature = "remote", target_os = "linux"))]
-        self.lent.end(id);
+        let gone = self.segments.write().end(id)?;
+        self.recall_ended(cx, &gone);
         Ok(())
+    }
+    /// Recalls the pages of segments that have ended, each with those that were made of it. No
+    /// fault finds them any more; other segments over these pages fault them anew.
+    pub(super) fn recall_ended(&self, cx: &mut CallCx<'_>, gone: &Ended) {
+        // A segment has no page that the one that it was made of does not have.
+        gone.ranges().for_each(|range| self.take_back(cx, range));
+        self.forget_ended(gone);
+    }
+    /// Ends the memory of segments that have ended.
+    pub(super) fn forget_ended(&self, gone: &Ended) {
+        #[cfg(all(feature = "remote", target_os = "linux"))]
+        gone.ids().for_each(|id| self.lent.end(id));
+        let _without_memory = gone;
     }
     /// Recalls pages without a window.
     pub(super) fn take_back<R: Below<rank::Gate>>(
@@ -115,6 +117,15 @@ impl Owner {
         self.gate.lock(cx).forget_range(range, |()| ());
         self.keeper.end_recall();
     }
+    /// Gives up the frame of a page that was exported, and that no partition was given.
+    pub(super) fn forget_unused(&self, cx: &mut CallCx<'_>, page: Vpn) {
+        let key = (self.id, page);
+        let has = |p: &Arc<Partition>| matches!(p.with_entry(key, |_| Some(())), Ok(Some(())));
+        let used = self.partitions.read().iter().any(has);
+        if !used {
+            self.take_back(cx, VpnRange::single(page));
+        }
+    }
     /// Takes the lent pages of the range home, whatever other processes go on doing with the memory
     /// where they were: those that follow the protocol have answered.
     fn take_home(&self, range: VpnRange) {
@@ -123,8 +134,7 @@ impl Owner {
         let _home_already = range;
     }
     pub(super) fn segment(&self, id: SegId) -> Result<Arc<Segment>, XpmemError> {
-        let segments = self.segments.read();
-        segments.get(&id).cloned().ok_or(XpmemError::NoSegment(id))
+        self.segments.read().get(id)
     }
     /// Returns the counts of windows, faults and retries so far.
     pub fn bill(&self) -> Bill {
@@ -259,10 +269,8 @@ impl ExternalMmu for Owner {
     }
     fn release(&self, cx: CallbackCx<'_>) {
         let _unused = cx;
-        let gone = std::mem::take(&mut *self.segments.write());
-        gone.values().for_each(|segment| segment.end());
-        #[cfg(all(feature = "remote", target_os = "linux"))]
-        gone.keys().for_each(|id| self.lent.end(*id));
+        let gone = self.segments.write().end_all();
+        self.forget_ended(&gone);
     }
     fn name(&self) -> &'static str {
         "XPmem"

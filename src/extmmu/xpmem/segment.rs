@@ -67,12 +67,20 @@ pub(super) struct Segment {
     is_there: AtomicBool,
     pub(super) range: VpnRange,
     pub(super) access: Access,
-    /// The attachment that it was made of, if its memory belongs to another owner.
-    pub(super) parent: Option<u64>,
+    /// The attachment that it was made of, if it was made of one.
+    pub(super) parent: Option<Parent>,
+}
+
+/// What a segment was made of. It ends with both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parent {
+    /// The segment that is attached there.
+    pub(super) segment: SegId,
+    pub(super) attachment: u64,
 }
 
 impl Segment {
-    pub(super) fn new(range: VpnRange, access: Access, parent: Option<u64>) -> Self {
+    pub(super) fn new(range: VpnRange, access: Access, parent: Option<Parent>) -> Self {
         Self {
             is_there: AtomicBool::new(true),
             range,

@@ -16,7 +16,9 @@ pub struct Segment {
     pub start: u64,
     /// One past the last byte; a multiple of the page size.
     pub end: u64,
-    /// All its flags; `ACCOUNT` charges its pages to the commit limit.
+    /// All its flags, which must be ones that `mmap`, `mprotect` and `madvise` can give such a
+    /// mapping. `ACCOUNT` charges its pages to the commit limit. A locked mapping, or one whose
+    /// pages may be merged, is made by a call after this one.
     pub flags: VmFlags,
     /// The mapped file; `None`: private anonymous memory.
     pub file: Option<Arc<File>>,
@@ -29,8 +31,9 @@ impl Mm {
     ///
     /// # Errors
     ///
-    /// [`MmapError`]: a range that is empty, off page boundaries, too high or not free; a limit.
-    /// Nothing changed then.
+    /// [`MmapError`]: a range that is empty, off page boundaries, too high or not free; flags that
+    /// no mapping of that kind has; a file that was not opened for them, is on another machine, or
+    /// has no such offset; a limit. Nothing changed then.
     pub fn install(&self, cx: &mut CallCx<'_>, segment: &Segment) -> Result<(), MmapError> {
         let Segment { start, end, .. } = *segment;
         let len = end.saturating_sub(start);
@@ -45,7 +48,11 @@ impl Mm {
         }
         let range = VpnRange::new(Vpn::containing(start), Vpn::containing(end))
             .ok_or(MmapError::ZeroLength)?;
+        check_flags(segment)?;
         let mut g = self.lock_exclusive(cx);
+        if let Some(file) = &segment.file {
+            g.check_file(file, segment.offset >> PAGE_SHIFT, range.pages())?;
+        }
         let layout = &mut *g.layout;
         if layout.occupied(range) {
             return Err(MmapError::Exists { addr: start, len });
@@ -62,5 +69,47 @@ impl Mm {
         layout.account(segment.flags, range.pages());
         layout.insert(Vma::new(range, pgoff, segment.flags, segment.file.clone()));
         Ok(())
+    }
+}
+
+/// The flags that no call gives any mapping without more work than the flag: to count locked
+/// memory, to look for pages to merge, to set markers.
+const NEVER: VmFlags = VmFlags::LOCK_MASK
+    .union(VmFlags::MERGEABLE)
+    .union(VmFlags::MAYBE_GUARD)
+    .union(VmFlags::NONLINEAR);
+
+/// Checks that the calls that map, and those that advise, can give a mapping these flags.
+fn check_flags(segment: &Segment) -> Result<(), MmapError> {
+    let flags = segment.flags;
+    let has = |all| flags.contains(all);
+    let may = VmFlags::from_bits_truncate((flags & VmFlags::ACCESS).bits() << 4);
+    let shared = flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE);
+    let droppable = VmFlags::WIPEONFORK | VmFlags::NORESERVE | VmFlags::DONTDUMP;
+    let mut possible = VmFlags::all().contains(flags)
+        && !flags.intersects(NEVER)
+        && has(may)
+        && !has(VmFlags::ACCOUNT | VmFlags::NORESERVE)
+        && !has(VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE)
+        && !(has(VmFlags::DROPPABLE) && (!has(droppable) || has(VmFlags::GROWSDOWN)));
+    possible &= match shared {
+        // Without the right to become writable, a fork would not protect its private pages.
+        false => has(VmFlags::MAYWRITE),
+        // Of a file that is not writable, it only shows as shared.
+        true => has(VmFlags::MAYSHARE) && has(VmFlags::SHARED) == has(VmFlags::MAYWRITE),
+    };
+    let anonymous = VmFlags::GROWSDOWN | VmFlags::WIPEONFORK | VmFlags::DROPPABLE;
+    possible &= match &segment.file {
+        // Shared anonymous memory is of an object, which `mmap` makes.
+        None => !shared,
+        Some(_) => !flags.intersects(anonymous) && !(shared && has(VmFlags::ACCOUNT)),
+    };
+    if !possible {
+        return Err(MmapError::SegmentFlags(flags.bits()));
+    }
+    match &segment.file {
+        Some(file) if !file.is_readable() => Err(MmapError::Access),
+        Some(file) if has(VmFlags::SHARED) && !file.is_writable() => Err(MmapError::Access),
+        _ => Ok(()),
     }
 }

@@ -114,7 +114,7 @@ impl MmapWriteGuard<'_> {
 
     /// Checks that the file's object is of this machine, and that no offset exceeds the greatest of
     /// an object (`file_mmap_ok`).
-    fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
+    pub(super) fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
         if !file.mapping().is_on(self.layout.machine.registry()) {
             return Err(MmapError::OtherMachine);
         }

@@ -39,6 +39,9 @@ impl Mm {
     /// for a long-term pin (`FAULT_FLAG_UNSHARE`). So a later write to the page goes to this frame,
     /// or the driver is called.
     ///
+    /// For [`Access::Write`] the frame counts as written; for [`Access::Read`] it cannot be
+    /// ([`FrameLock::write`]).
+    ///
     /// # Errors
     ///
     /// [`FaultError`], as for the access itself.
@@ -55,10 +58,16 @@ impl Mm {
         loop {
             match self.exportable_at(cx, at, access) {
                 Exportable::Frame(frame) => {
-                    let locked = mem.lock(cx, frame);
+                    let mut locked = mem.lock(cx, frame);
                     // The page was reclaimed, copied or unmapped during the wait for the lock: look
                     // again.
                     if self.is_exportable(cx, at, access, &locked) {
+                        match access {
+                            Access::Read => locked.forbid_writing(),
+                            // Neither the entry nor the frame notices what `f` writes
+                            // (`follow_page_pte`).
+                            Access::Write => mem.set_flags(locked.pfn(), FrameFlags::DIRTY),
+                        }
                         let out = f(cx.descend(), &locked);
                         self.notify_if_lost(cx, at, access, &locked);
                         return Ok(out);

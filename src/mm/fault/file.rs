@@ -140,6 +140,9 @@ impl<'h> FaultScope<'h> {
     }
     /// Returns page `index` of the object, locked, for the fault at `at`; otherwise like
     /// [`lock_page`](Self::lock_page).
+    ///
+    /// A page that is about to be written is marked dirty under its lock, if its object wants to
+    /// know: a write-back that had the lock before has made it clean (`fault_dirty_shared_page`).
     pub(in crate::mm) fn lock_index<'f>(
         &mut self,
         vma: &Vma,
@@ -165,10 +168,13 @@ impl<'h> FaultScope<'h> {
             return Err(FaultError::Object { addr, why });
         }
         let locked = mem.lock(&mut self.lease.cx, frame);
-        match object.is_page(&locked, index, sealed::Ours) {
-            true => Ok(locked),
-            false => Err(FaultError::Object { addr, why }),
+        if !object.is_page(&locked, index, sealed::Ours) {
+            return Err(FaultError::Object { addr, why });
         }
+        if access == Access::Write && object.notes_writes() {
+            mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+        }
+        Ok(locked)
     }
 
     /// Maps the pages that the object has in memory in the aligned block around `at`, within the

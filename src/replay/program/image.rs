@@ -54,7 +54,8 @@ fn fill(cx: &mut CallCx<'_>, mm: &Mm, objects: &mut Objects, rows: &[Row]) -> Re
             Some(Arc::clone(file))
         } else {
             let object = objects.named(&row.path).map_err(|e| cannot(&e))?;
-            let file = File::open(object, FileMode::ReadOnly);
+            // Which of the rights it has, is not shown; a shared row needs it to be writable.
+            let file = File::open(object, FileMode::ReadWrite);
             files.insert(&row.path, Arc::clone(&file));
             Some(file)
         };

@@ -98,7 +98,7 @@ impl Server {
         }
         // The segments that the partition made end with its attachments.
         for (_, held) in std::mem::take(&mut self.attachments) {
-            let _gone_already = held.attachment.detach(&mut cx);
+            held.attachment.detach(&mut cx);
         }
         self.abandon(&mut cx, |_| true);
     }
@@ -201,13 +201,13 @@ impl Server {
         let held = self.attachments.remove(&handle);
         let held = held.ok_or(XpmemError::NoAttachment(handle))?;
         let segment = held.attachment.segment();
-        let detached = held.attachment.detach(cx);
+        held.attachment.detach(cx);
         let others = &mut self.attachments.values();
         if !others.any(|held| held.attachment.segment() == segment) {
             self.abandon(cx, |s| s == segment);
             self.forget();
         }
-        detached.map(|()| Reply::Done)
+        Ok(Reply::Done)
     }
     fn page(
         &mut self,
@@ -255,12 +255,24 @@ struct Page<'s> {
 }
 
 impl Page<'_> {
+    /// Returns an error if the partition may not be sent more memory.
+    fn may_get_memory(&self) -> Result<(), NotPut> {
+        let limit = fewer(self.sent.len(), self.limits.memories, Limited::Memories);
+        limit.map_err(NotPut::Refused)
+    }
+    /// Finds a place for the page. The partition's limit is asked before memory is made for it.
     fn place(&self, cached: &Cached, writable: bool) -> Result<Place, NotPut> {
         let (page, pfn) = (cached.range().start(), cached.translation().pfn());
         let lent = &self.owner.lent;
         let lender = || Box::new(Arc::downgrade(self.owner)) as Box<dyn Lender>;
-        let placed = lent.lend(&lender, (self.segment, writable), page, pfn);
+        let limit = self.may_get_memory();
+        let lender: Option<&dyn Fn() -> Box<dyn Lender>> = match &limit {
+            Ok(()) => Some(&lender),
+            Err(_) => None,
+        };
+        let placed = lent.lend(lender, (self.segment, writable), page, pfn);
         placed.map_err(|why| match why {
+            NotLent::NoRoom => limit.expect_err("there may be no more"),
             NotLent::Elsewhere(place) => {
                 let owner = Arc::clone(self.owner);
                 NotPut::Elsewhere(Box::new(move |cx| {
@@ -286,8 +298,7 @@ impl Delivery for Page<'_> {
         let writable = self.writes && cached.is_writable();
         let place = self.place(cached, writable)?;
         if !self.sent.contains_key(&place.loan.id()) {
-            let limit = fewer(self.sent.len(), self.limits.memories, Limited::Memories);
-            limit.map_err(NotPut::Refused)?;
+            self.may_get_memory()?;
         }
         let Vpn(page) = place.page;
         let grant = Grant {
