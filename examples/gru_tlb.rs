@@ -66,8 +66,8 @@ fn life(mistake: Option<GruMistake>) -> Result<Vec<Finding>, Box<dyn Error>> {
     }
     println!("  {} entries in the TLB", grus[0].tlb_len());
 
-    // Pages go, and the driver purges in the window unless it makes the mistake. A context that is not
-    // loaded needs no purge: it will be loaded again with another identifier.
+    // Pages go, and the driver purges in the window unless it makes the mistake. A context that is
+    // not loaded needs no purge: it will be loaded again with another identifier.
     mm.madvise(&mut cx, BASE, 4 * PAGE, Advice::DontNeed)?;
     println!("  {} after four pages went", grus[0].tlb_len());
     context.unload();
