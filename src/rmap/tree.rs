@@ -241,7 +241,9 @@ fn renumber(tree: &mut IntervalTree<Record>, start: u64) {
     }
     for (end, record) in line {
         let seq = record.seq.as_ref().expect("let in with one");
-        seq.0.seq.store(SeqCell::last(tree).seq(), Ordering::Relaxed);
+        seq.0
+            .seq
+            .store(SeqCell::last(tree).seq(), Ordering::Relaxed);
         tree.insert(seq.key(start), end, record);
     }
 }

@@ -27,7 +27,8 @@ struct Slow {
 
 impl ExternalMmu for Slow {
     fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        if let Some((read, done)) = self.reader.lock().unwrap().take() {
+        let reader = self.reader.lock().unwrap().take();
+        if let Some((read, done)) = reader {
             read.send(()).unwrap();
             // A reader of the second page may have to wait for this window.
             let _read = done.recv_timeout(Duration::from_millis(300));

@@ -102,7 +102,7 @@ fn check_flags(segment: &Segment) -> Result<(), MmapError> {
     possible &= match &segment.file {
         // Shared anonymous memory is of an object, which `mmap` makes.
         None => !shared,
-        Some(_) => !flags.intersects(anonymous) && !(shared && has(VmFlags::ACCOUNT)),
+        Some(_) => !(flags.intersects(anonymous) || shared && has(VmFlags::ACCOUNT)),
     };
     if !possible {
         return Err(MmapError::SegmentFlags(flags.bits()));

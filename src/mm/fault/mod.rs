@@ -163,17 +163,17 @@ impl FaultScope<'_> {
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
             }
-            pte if let Some(index) = pte.file_index() => {
-                let object = vma
-                    .object()
-                    .expect("only a mapping of an object names its pages")
-                    .as_ref();
-                self.fault_nonlinear(vma, object, (at, pte), index, access)
-            }
-            pte => match pte.swap_slot() {
-                Some(slot) => self.fault_swapped(vma, at, access, pte, slot),
+            pte => match (pte.file_index(), pte.swap_slot()) {
+                (Some(index), _) => {
+                    let object = vma
+                        .object()
+                        .expect("only a mapping of an object names its pages")
+                        .as_ref();
+                    self.fault_nonlinear(vma, object, (at, pte), index, access)
+                }
+                (None, Some(slot)) => self.fault_swapped(vma, at, access, pte, slot),
                 // Another thread was first, or the page moves.
-                None => {
+                (None, None) => {
                     self.wait_for_migration(pte);
                     Ok(())
                 }
