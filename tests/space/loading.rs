@@ -124,68 +124,91 @@ fn segments_are_installed_as_they_are() {
     w.end();
 }
 
-/// Flags, files and offsets that `mmap` refuses, or cannot give.
+const MAY: VmFlags = VmFlags::MAYREAD
+    .union(VmFlags::MAYWRITE)
+    .union(VmFlags::MAYEXEC);
+const USUAL: VmFlags = VmFlags::READ.union(VmFlags::WRITE).union(MAY);
+const SHARED: VmFlags = USUAL.union(VmFlags::SHARED).union(VmFlags::MAYSHARE);
+
+fn opened(of: &Machine, mode: FileMode) -> Option<Arc<File>> {
+    let store = Box::<MemStore>::default();
+    let disk = DiskFile::new(of.host(), "/f", MIB, store).expect("memory");
+    Some(File::open(disk, mode))
+}
+
+/// Installs four pages.
+fn put(w: &mut World, flags: VmFlags, file: &Option<Arc<File>>, offset: u64) -> Result<(), Errno> {
+    let segment = Segment {
+        start: at(0),
+        end: at(4),
+        flags,
+        file: file.clone(),
+        offset,
+    };
+    let put = w.mm.install(&mut w.thread.cx(), &segment);
+    put.map_err(|e| e.errno())
+}
+
+/// Flags that `mmap` refuses, or cannot give.
 #[test]
-fn what_no_call_can_map_is_not_installed() {
+fn flags_of_no_call_are_not_installed() {
+    let mut w = World::new();
+    let file = opened(&w.machine, FileMode::ReadWrite);
+    for flags in [
+        USUAL | VmFlags::LOCKED,
+        USUAL | VmFlags::LOCKONFAULT,
+        USUAL | VmFlags::MERGEABLE,
+        USUAL | VmFlags::NONLINEAR,
+        USUAL | VmFlags::DROPPABLE,
+        USUAL | VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
+        USUAL | VmFlags::ACCOUNT | VmFlags::NORESERVE,
+        USUAL - VmFlags::MAYREAD,
+        USUAL - VmFlags::WRITE - VmFlags::MAYWRITE,
+        USUAL | VmFlags::from_bits_retain(1 << 60),
+        USUAL | VmFlags::SHARED,
+        USUAL | VmFlags::MAYSHARE,
+        SHARED,
+    ] {
+        assert_eq!(
+            put(&mut w, flags, &None, 0),
+            Err(Errno::EINVAL),
+            "{flags:?}"
+        );
+    }
+    for flags in [
+        USUAL | VmFlags::NONLINEAR,
+        USUAL | VmFlags::GROWSDOWN,
+        USUAL | VmFlags::SHARED,
+        USUAL | VmFlags::MAYSHARE,
+        SHARED | VmFlags::WIPEONFORK,
+        SHARED | VmFlags::ACCOUNT,
+    ] {
+        assert_eq!(
+            put(&mut w, flags, &file, 0),
+            Err(Errno::EINVAL),
+            "{flags:?}"
+        );
+    }
+    w.end();
+}
+
+/// Files and offsets that `mmap` refuses.
+#[test]
+fn files_that_no_call_maps_are_not_installed() {
     let mut w = World::new();
     let other = machine(16);
-    let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
-    let usual = VmFlags::READ | VmFlags::WRITE | may;
-    let shared = usual | VmFlags::SHARED | VmFlags::MAYSHARE;
-    let object = |of: &Machine| {
-        let store = Box::<MemStore>::default();
-        DiskFile::new(of.host(), "/f", MIB, store).expect("memory")
-    };
-    let file = Some(File::open(object(&w.machine), FileMode::ReadWrite));
-    let read = Some(File::open(object(&w.machine), FileMode::ReadOnly));
-    let write = Some(File::open(object(&w.machine), FileMode::WriteOnly));
-    let foreign = Some(File::open(object(&other), FileMode::ReadWrite));
-    let mut put = |flags, file: &Option<Arc<File>>, offset| {
-        let segment = Segment {
-            start: at(0),
-            end: at(4),
-            flags,
-            file: file.clone(),
-            offset,
-        };
-        let put = w.mm.install(&mut w.thread.cx(), &segment);
-        put.map_err(|e| e.errno())
-    };
-    for flags in [
-        usual | VmFlags::LOCKED,
-        usual | VmFlags::LOCKONFAULT,
-        usual | VmFlags::MERGEABLE,
-        usual | VmFlags::NONLINEAR,
-        usual | VmFlags::DROPPABLE,
-        usual | VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
-        usual | VmFlags::ACCOUNT | VmFlags::NORESERVE,
-        usual - VmFlags::MAYREAD,
-        usual - VmFlags::WRITE - VmFlags::MAYWRITE,
-        usual | VmFlags::from_bits_retain(1 << 60),
-        usual | VmFlags::SHARED,
-        usual | VmFlags::MAYSHARE,
-        shared,
-    ] {
-        assert_eq!(put(flags, &None, 0), Err(Errno::EINVAL), "{flags:?}");
-    }
-    for flags in [
-        usual | VmFlags::NONLINEAR,
-        usual | VmFlags::GROWSDOWN,
-        usual | VmFlags::SHARED,
-        usual | VmFlags::MAYSHARE,
-        shared | VmFlags::WIPEONFORK,
-        shared | VmFlags::ACCOUNT,
-    ] {
-        assert_eq!(put(flags, &file, 0), Err(Errno::EINVAL), "{flags:?}");
-    }
-    assert_eq!(put(shared, &foreign, 0), Err(Errno::ENODEV));
-    assert_eq!(put(shared, &read, 0), Err(Errno::EACCES));
-    assert_eq!(put(usual, &write, 0), Err(Errno::EACCES));
+    let file = opened(&w.machine, FileMode::ReadWrite);
+    let read = opened(&w.machine, FileMode::ReadOnly);
+    let write = opened(&w.machine, FileMode::WriteOnly);
+    let foreign = opened(&other, FileMode::ReadWrite);
+    assert_eq!(put(&mut w, SHARED, &foreign, 0), Err(Errno::ENODEV));
+    assert_eq!(put(&mut w, SHARED, &read, 0), Err(Errno::EACCES));
+    assert_eq!(put(&mut w, USUAL, &write, 0), Err(Errno::EACCES));
     for offset in [1 << 62, u64::MAX - PAGE + 1] {
-        assert_eq!(put(shared, &file, offset), Err(Errno::EOVERFLOW));
+        assert_eq!(put(&mut w, SHARED, &file, offset), Err(Errno::EOVERFLOW));
     }
     let of_read = VmFlags::READ | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::MAYSHARE;
-    assert_eq!(put(of_read, &read, 0), Ok(()));
+    assert_eq!(put(&mut w, of_read, &read, 0), Ok(()));
     w.end();
 }
 
