@@ -1,4 +1,5 @@
-//! A frame that is locked for a driver: what it writes is kept, and what may only be read is not written.
+//! A frame that is locked for a driver: what it writes is kept, and what may only be read is not
+//! written.
 
 use crate::common::{PAGE, RW, at, objects::swapping};
 use emmu::{

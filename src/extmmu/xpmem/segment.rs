@@ -71,7 +71,7 @@ pub(super) struct Segment {
     pub(super) parent: Option<Parent>,
 }
 
-/// What a segment was made of. It ends with both.
+/// The segment and the attachment of which a segment was made. It ends with either of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parent {
     /// The segment that is attached there.

@@ -1,8 +1,8 @@
 //! The segments of an owner.
 //!
 //! Guarantee: a segment is there only while all are there that it was made of, down to the one that
-//! the owner made. Whoever ends a segment ends those made of it in the same step, and none is made
-//! of one that has ended.
+//! the owner made. The step that ends a segment ends those made of it as well, and none is made of
+//! one that has ended.
 
 use super::{
     error::XpmemError,
