@@ -81,7 +81,8 @@
 //!
 //! # Lock order
 //!
-//! A token has a rank; each lock moves it down this list, and nothing moves it up.
+//! A token has a rank; each lock moves it down this list. One way leads up: a window of an
+//! operation that holds no reverse map walks them when it gives up part of a huge page.
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space
@@ -89,13 +90,13 @@
 //!     Folio     the lock of a frame
 //!       Rmap      the lock of a reverse map
 //!         Window    an invalidation window: no lock, but a place in the order
-//!           Ptl       the lock of a leaf table; nothing below it sleeps
-//!             Callback  inside a callback of a driver
-//!               Gate      the gate of a driver
+//!           Ptl       the lock of a leaf table; its holder does not sleep
+//!           Callback  inside a callback of a driver; no leaf table is locked then
+//!             Gate      the gate of a driver
 //! ```
 //!
 //! * A thread holds one mmap lock at a time. A copy between two address spaces takes one after the
-//!   other. `fork` holds the parent's alone: no other thread has the child yet.
+//!   other. `fork` locks the child's layout as well, which no other thread has yet.
 //! * Two leaf tables are locked in the order of their addresses. `fork` locks the parent's leaf
 //!   before the child's: a reverse map that finds the child's leaf meanwhile holds no other. A leaf
 //!   that address spaces share has one lock; the copy of it is new and unknown to others.

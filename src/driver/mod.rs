@@ -69,9 +69,19 @@
 //!
 //! # Locks of a driver's own
 //!
-//! * Callbacks run with locks of the address space held. A driver's own lock must not be held by a
-//!   thread that waits for the address space: for [`Mm::resolve`], `translate`, or any call that
-//!   needs the mmap lock.
+//! * A callback runs with locks of the address space held; which ones depends on the opener of the
+//!   window. No leaf table is locked, and no epoch is pinned.
+//!
+//!   | opener | held during the callback |
+//!   | --- | --- |
+//!   | a call such as `munmap` or `mprotect` | a claim on its own pages; the mmap lock is yielded |
+//!   | a fault that copies | a pin on its page; the mmap lock is released |
+//!   | `fork`, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
+//!   | a window of a caller under [`Mm::lock_shared`] | the mmap lock, shared |
+//!   | reclaim, migration, merging, truncation | the lock of a reverse map, mostly of a frame too |
+//!
+//!   So a driver's own lock must not be held by a thread that waits for the address space: for
+//!   [`Mm::resolve`], `translate`, or any call that needs the mmap lock.
 //! * [`ExternalMmu::translations`] runs inside calls that the driver itself makes: an oracle looks
 //!   when a gate is passed, when a permit establishes an entry, and when a frame is given up. So no
 //!   lock that `translations` takes may be held across a call of a gate, a permit, or the address

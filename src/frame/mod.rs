@@ -33,7 +33,7 @@
 //!
 //! | file | operations |
 //! | --- | --- |
-//! | `lifetime` | allocation, references and mappings, retirement |
+//! | `lifetime` | allocation, references and mappings, and where a frame is given back |
 //! | `batch` | allocation and retirement of many frames |
 //! | `huge` | 512 frames in a row |
 //! | `access_bits` | bits of removed entries, merged into flags |

@@ -38,6 +38,7 @@
 //! | which table pages exist, and how are they read without a lock? | `page_table` |
 //! | which lock guards a VMA? | the mmap lock, in `lock`; its guards are in `guard` |
 //! | which lock guards an entry? | that of its leaf, in `page_table` |
+//! | where is a frame given back? | `window` (`zap`) drops entries; `frame::lifetime` retires the frame |
 //! | when is a huge page split for good? | `large` |
 //! | which structures do address spaces share? | `machine` |
 //! | which kinds of entries are there? | `entry`, and `docs/entries.md` |

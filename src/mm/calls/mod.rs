@@ -1,9 +1,10 @@
 //! System calls, one file each: the requests of a process to its address space.
 //!
 //! A call that changes VMAs takes the mmap lock exclusively and declares the pages on which it
-//! works (`settle`): calls on other memory run while it is in a window (ADR 0009). A call that
-//! fails leaves memory as it was, or as Linux leaves it; after a driver's panic each change is done
-//! or undone (ADR 0024). The other rooms of `mm` do the work that several calls share.
+//! works (`claim_range`, `wait_for_conflicts`): calls on other memory run while it is in a window
+//! (ADR 0009). A call that fails leaves memory as it was, or as Linux leaves it; after a driver's
+//! panic each change is done or undone (ADR 0024). The other rooms of `mm` do the work that several
+//! calls share.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! Copy-on-write: the decision whether a write to a read-only entry copies (`do_wp_page`). No other
-//! file decides that.
+//! Copy-on-write: the decision whether a write to a read-only entry copies (`do_wp_page`). For
+//! entries of huge pages `huge` decides it.
 //!
 //! * Shared memory: the entry becomes writable.
 //! * A private frame to which no other process has access (marked exclusive, or the entry's

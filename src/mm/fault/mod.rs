@@ -24,7 +24,9 @@
 //! a window opens, since nothing may fail in a window.
 //!
 //! Filling an empty entry and giving one more rights need no window: every translation that an
-//! external MMU may hold stays right. Copy-on-write needs one, and only `cow` copies.
+//! external MMU may hold stays right. Copy-on-write needs one: `cow` decides
+//! it for small pages, `huge` for huge ones. A first write to a private page of an object finds no
+//! entry to change, and `file` copies it without a window.
 //!
 //! | file | holds |
 //! | --- | --- |
