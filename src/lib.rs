@@ -156,9 +156,11 @@ pub use frame::{Contents, MemConfig, Overcommit};
 pub use mm::{Machine, MachineConfig, Mm};
 
 /// Guarantees: how each one holds, and the test that shows it.
+#[cfg(doc)]
 #[doc = include_str!("../docs/guarantees.md")]
 pub mod guarantees {}
 /// The words of this crate that have a meaning of their own.
+#[cfg(doc)]
 #[doc = include_str!("../docs/glossary.md")]
 pub mod glossary {}
 
