@@ -19,7 +19,7 @@ use crate::{
     ctx::{CallCx, Context, EnterFrom, Sleepable},
     error::{Errno, FaultError},
     mm::Mm,
-    notifier::{Access, Gate, Gates, Permit, Retry, Seated, ShadowStore, Ticket},
+    notifier::{Access, Admits, Gate, Gates, Permit, PermitOf, Retry, ShadowStore, Ticket},
     sync::thread,
 };
 use thiserror::Error;
@@ -94,23 +94,13 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         &self,
         cx: &mut CallCx<'_>,
         mm: &Mm,
-        mut draw: impl FnMut(&Self) -> Ticket<'_, Self>,
+        draw: impl FnMut(&Self) -> Ticket<'_, Self>,
         establish: impl FnOnce(Permit<'_, S, T, C>) -> V,
     ) -> Result<V, TranslateError>
     where
         C: EnterFrom<Sleepable>,
     {
-        loop {
-            let ticket = draw(self);
-            let at = ticket.vpn();
-            let pending = mm.resolve(cx, ticket)?;
-            let range = pending.range();
-            let refused = match pending.admit(cx) {
-                Ok(permit) => return Ok(establish(permit)),
-                Err(refused) => refused,
-            };
-            again(refused, at, || self.wait_idle(cx, range))?;
-        }
+        translate_at(self, cx, mm, draw, establish)
     }
 }
 
@@ -143,34 +133,39 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
         &self,
         cx: &mut CallCx<'_>,
         mm: &Mm,
-        mut draw: impl FnMut(&Self) -> Ticket<'_, Self>,
+        draw: impl FnMut(&Self) -> Ticket<'_, Self>,
         establish: impl FnOnce(Permit<'_, S, T, C>) -> V,
     ) -> Result<V, TranslateError>
     where
         C: EnterFrom<Sleepable>,
     {
-        loop {
-            let ticket = draw(self);
-            let at = ticket.vpn();
-            let pending = mm.resolve(cx, ticket)?;
-            let range = pending.range();
-            let refused = match pending.admit(cx) {
-                Ok(permit) => return Ok(establish(permit)),
-                Err(refused) => refused,
-            };
-            again(refused, at, || self.seat().wait_idle(range))?;
-        }
+        translate_at(self, cx, mm, draw, establish)
     }
 }
 
-/// Waits until another look-up is worth while.
-fn again(refused: Retry, at: Vpn, wait: impl FnOnce()) -> Result<(), TranslateError> {
-    match refused {
-        Retry::Detached => return Err(TranslateError::Detached { at }),
-        Retry::Busy => wait(),
-        Retry::Stale => {}
+/// The loop, for one gate and for several.
+fn translate_at<G: Admits, V>(
+    gate: &G,
+    cx: &mut CallCx<'_>,
+    mm: &Mm,
+    mut draw: impl FnMut(&G) -> Ticket<'_, G>,
+    establish: impl FnOnce(PermitOf<'_, G>) -> V,
+) -> Result<V, TranslateError>
+where
+    G::Context: EnterFrom<Sleepable>,
+{
+    loop {
+        let ticket = draw(gate);
+        let at = ticket.vpn();
+        let pending = mm.resolve(cx, ticket)?;
+        let range = pending.range();
+        match pending.admit(cx) {
+            Ok(permit) => return Ok(establish(permit)),
+            Err(Retry::Detached) => return Err(TranslateError::Detached { at }),
+            Err(Retry::Busy) => gate.seat().wait_idle(range),
+            Err(Retry::Stale) => {}
+        }
+        // A driver that is not on the chain yet is refused without a window to wait for.
+        thread::yield_now();
     }
-    // A driver that is not on the chain yet is refused without a window to wait for.
-    thread::yield_now();
-    Ok(())
 }

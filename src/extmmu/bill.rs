@@ -2,6 +2,7 @@
 
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
+    notifier::{block_of, hash_of},
     sync::{AtomicBool, AtomicU64, CachePadded, Mutex, Ordering, Sharded},
 };
 use std::{
@@ -114,14 +115,14 @@ impl Dropped {
         })
     }
     fn add(&mut self, range: VpnRange) {
-        let of_block = self.0.entry(range.start().0 / PMD_PAGES).or_default();
+        let of_block = self.0.entry(block_of(range.start())).or_default();
         for (nth, bits) in Self::words(range) {
             of_block[nth] |= bits;
         }
     }
     /// Removes the pages, and returns true if one of them was in the set.
     fn take(&mut self, range: VpnRange) -> bool {
-        let Some(of_block) = self.0.get_mut(&(range.start().0 / PMD_PAGES)) else {
+        let Some(of_block) = self.0.get_mut(&block_of(range.start())) else {
             return false;
         };
         Self::words(range).fold(false, |any, (nth, bits)| {
@@ -146,7 +147,7 @@ impl Default for Meter {
 fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
     let mut from = range.start();
     std::iter::from_fn(move || {
-        let end = from.align_down(PMD_PAGES).plus(PMD_PAGES).min(range.end());
+        let end = VpnRange::block_of(from).end().min(range.end());
         let part = VpnRange::new(from, end)?;
         from = end;
         Some(part)
@@ -156,9 +157,7 @@ fn parts(range: VpnRange) -> impl Iterator<Item = VpnRange> {
 impl Meter {
     /// Returns the counts of the block of a page.
     fn share(&self, at: Vpn) -> &Mutex<Counts> {
-        let hash = (at.0 / PMD_PAGES).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-        let nth = usize::try_from(hash).expect("six bits");
-        &self.shares[nth % SHARES].0
+        &self.shares[hash_of(block_of(at)) % SHARES].0
     }
     /// Returns the counts so far.
     pub fn bill(&self) -> Bill {

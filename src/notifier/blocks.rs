@@ -12,7 +12,7 @@ pub(super) const NARROW: u64 = 8;
 
 /// The number of the block that holds a page.
 #[inline]
-pub(super) fn block_of(at: Vpn) -> u64 {
+pub(crate) fn block_of(at: Vpn) -> u64 {
     at.0 / PMD_PAGES
 }
 
@@ -24,7 +24,7 @@ pub(super) fn blocks_of(range: VpnRange) -> (u64, u64) {
 
 /// Hashes the number of a block to a number below 64.
 #[inline]
-pub(super) fn hash_of(block: u64) -> usize {
+pub(crate) fn hash_of(block: u64) -> usize {
     let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
     usize::try_from(hash).expect("six bits")
 }

@@ -101,21 +101,6 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         GateGuard::new(self.guarded.lock(), &self.seat, cx.descend())
     }
 
-    /// Locks the gate for new entries of `range`, and notes the range in the filter. The caller
-    /// checks the ticket next.
-    pub(super) fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
-        &'p self,
-        cx: &'p mut Cx<'_, R, D>,
-        range: VpnRange,
-    ) -> GateGuard<'p, S, T, C>
-    where
-        C: EnterFrom<D>,
-    {
-        let guard = self.lock(cx);
-        self.filter.note(range);
-        guard
-    }
-
     /// Removes every entry in the range, runs `f` on the driver's state under the lock, and returns
     /// the proof.
     ///

@@ -13,8 +13,8 @@ use super::{
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
     guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
-    outcome::{Access, Retry},
-    permit::{Pending, Permit, Seated, Ticket},
+    outcome::Access,
+    permit::{Admits, Seated, Ticket},
     removed::RemovedEntries,
     seat::Seat,
     store::ShadowStore,
@@ -43,6 +43,23 @@ type GateLock<S, T> = CachePadded<Mutex<GuardedStore<S, T>>>;
 impl<S: ShadowStore, T, C: Context> Seated for Gates<S, T, C> {
     fn seat(&self) -> &Seat {
         &self.seat
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Admits for Gates<S, T, C> {
+    type Store = S;
+    type State = T;
+    type Context = C;
+
+    fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
+        &'p self,
+        cx: &'p mut Cx<'_, R, D>,
+        range: VpnRange,
+    ) -> GateGuard<'p, S, T, C>
+    where
+        C: EnterFrom<D>,
+    {
+        self.lock(cx, range.start())
     }
 }
 
@@ -175,26 +192,6 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
     #[inline(always)]
     pub fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
         self.seat.follow_mut(cached, at)
-    }
-}
-
-impl<S: ShadowStore, T, C: Context> Pending<'_, Gates<S, T, C>> {
-    /// Locks the gate of the page and checks the ticket under it.
-    ///
-    /// # Errors
-    ///
-    /// [`Retry`], as for a pending frame of a single gate.
-    pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
-        self,
-        cx: &'p mut Cx<'_, R, D>,
-    ) -> Result<Permit<'p, S, T, C>, Retry>
-    where
-        Self: 'p,
-        C: EnterFrom<D>,
-    {
-        let gates = self.gate();
-        let at = self.range().start();
-        self.admit_under(|| gates.lock(cx, at))
     }
 }
 

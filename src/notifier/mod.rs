@@ -113,6 +113,7 @@ pub(crate) mod test_hook;
 mod translation;
 mod window;
 
+pub(crate) use blocks::{block_of, hash_of};
 pub use cached::Cached;
 pub use chain::Registration;
 pub use driver::{
@@ -124,7 +125,7 @@ pub use gates::Gates;
 pub(crate) use notifiers::Notifiers;
 pub(crate) use observer::WindowObserver;
 pub use outcome::{Access, Retry};
-pub(crate) use permit::Seated;
+pub(crate) use permit::{Admits, PermitOf, Seated};
 pub use permit::{Pending, Permit, Ticket};
 pub use removed::RemovedEntries;
 pub use seat::Seat;

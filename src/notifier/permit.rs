@@ -56,17 +56,57 @@ pub struct Permit<'p, S: ShadowStore, T, C: Context> {
 }
 
 mod sealed {
-    use super::Seat;
+    use super::{Below, Context, Cx, EnterFrom, GateGuard, Seat, ShadowStore, VpnRange, rank};
     /// A gate, or several: the holder of a registration's seat.
     pub trait Seated {
         fn seat(&self) -> &Seat;
     }
+    /// The lock of new entries: the gate, or the one of several that the pages belong to.
+    pub trait Admits: Seated {
+        type Store: ShadowStore;
+        type State;
+        type Context: Context;
+
+        /// Locks the gate for new entries of `range`, whose pages lie in one block. The caller
+        /// checks the ticket next.
+        fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
+            &'p self,
+            cx: &'p mut Cx<'_, R, D>,
+            range: VpnRange,
+        ) -> GateGuard<'p, Self::Store, Self::State, Self::Context>
+        where
+            Self::Context: EnterFrom<D>;
+    }
 }
-pub(crate) use sealed::Seated;
+pub(crate) use sealed::{Admits, Seated};
+
+/// The permit of a gate, or of the one of several that the page belongs to.
+pub(crate) type PermitOf<'p, G> =
+    Permit<'p, <G as Admits>::Store, <G as Admits>::State, <G as Admits>::Context>;
 
 impl<S: ShadowStore, T, C: Context> Seated for Gate<S, T, C> {
     fn seat(&self) -> &Seat {
         &self.seat
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Admits for Gate<S, T, C> {
+    type Store = S;
+    type State = T;
+    type Context = C;
+
+    fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
+        &'p self,
+        cx: &'p mut Cx<'_, R, D>,
+        range: VpnRange,
+    ) -> GateGuard<'p, S, T, C>
+    where
+        C: EnterFrom<D>,
+    {
+        let guard = self.lock(cx);
+        // Under the lock: a window that asks the filter later finds the range noted.
+        self.filter.note(range);
+        guard
     }
 }
 
@@ -155,8 +195,8 @@ impl<'g, G: Seated> Ticket<'g, G> {
     }
 }
 
-impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
-    /// Locks the gate and checks the ticket under it.
+impl<G: Admits> Pending<'_, G> {
+    /// Locks the gate of the page and checks the ticket under it.
     ///
     /// # Errors
     ///
@@ -164,10 +204,10 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
     pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
         self,
         cx: &'p mut Cx<'_, R, D>,
-    ) -> Result<Permit<'p, S, T, C>, Retry>
+    ) -> Result<Permit<'p, G::Store, G::State, G::Context>, Retry>
     where
         Self: 'p,
-        C: EnterFrom<D>,
+        G::Context: EnterFrom<D>,
     {
         let (gate, range) = (self.ticket.gate, self.found.range);
         self.admit_under(|| gate.lock_for(cx, range))
@@ -191,9 +231,6 @@ impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
 }
 
 impl<'g, G: Seated> Pending<'g, G> {
-    pub(super) fn gate(&self) -> &'g G {
-        self.ticket.gate
-    }
     /// Locks the gate by `lock`, and checks the ticket under it.
     pub(super) fn admit_under<'p, S: ShadowStore, T, C: Context>(
         self,

@@ -12,7 +12,7 @@ use super::{
 use crate::ctx::CallCx;
 
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange, by_page},
+    addr::{Vpn, VpnRange, by_page},
     ctx::{Atomic, Cx, rank},
     error::FaultError,
     extmmu::tlb::PageSize,
@@ -307,8 +307,7 @@ fn arm(chip: &mut Chip, context: u64, addr: u64) -> Option<u64> {
     let loaded = chip.slot_of(context)?;
     // The drop-in may be of the huge page around `addr`, so a purge anywhere in it cancels the
     // miss.
-    let first = Vpn::containing(addr).align_down(PMD_PAGES);
-    let pages = VpnRange::new(first, first.plus(PMD_PAGES)).expect("not empty");
+    let pages = VpnRange::block_of(Vpn::containing(addr));
     loaded.armed.push(Miss { serial, pages });
     chip.misses += 1;
     Some(serial)

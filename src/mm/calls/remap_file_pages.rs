@@ -16,7 +16,7 @@ use crate::mm::{
     window::InvalidationWindow,
 };
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::Sleepable,
     error::{MmapError, NoMemory, RemapError, VmaError},
     file::{MAX_SIZE, same_file},
@@ -165,7 +165,7 @@ impl InvalidationWindow<'_, Sleepable> {
             let mut cx = self.cx();
             let pinned = cx.pin();
             mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
-            at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
+            at = VpnRange::block_of(at).end();
         }
         for at in range.iter() {
             let entry = RawPte::file(pgoff + (at.0 - range.start().0));

@@ -12,7 +12,7 @@ use crate::mm::{
     vma::Vma,
 };
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{Vpn, VpnRange},
     error::{FaultError, NoMemory, ObjectError},
     file::{MemoryObject, PageRequest, Pattern, sealed},
     frame::{Frame, FrameFlags, FrameLock},
@@ -192,7 +192,7 @@ impl<'h> FaultScope<'h> {
         // The block begins with the VMA if that begins inside of it, and keeps its length.
         let to = from
             .plus(block)
-            .min(at.align_down(PMD_PAGES).plus(PMD_PAGES))
+            .min(VpnRange::block_of(at).end())
             .min(vma.end());
         let around = VpnRange::new(from, to).expect("at lies inside");
         let around = vma.with_folios(object, around);

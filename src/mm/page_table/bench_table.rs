@@ -4,7 +4,7 @@
 use super::table::PageTable;
 use crate::mm::entry::pte::{Pte, RawPte, Rights};
 use crate::{
-    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::Epoch,
     error::NoMemory,
     frame::{MemConfig, PhysMem},
@@ -52,7 +52,7 @@ impl RawTable {
         let pin = self.table.pin(&guard);
         let (mut at, mut number) = (range.start(), first);
         while at < range.end() {
-            let end = at.align_down(PMD_PAGES).plus(PMD_PAGES).min(range.end());
+            let end = VpnRange::block_of(at).end().min(range.end());
             let leaf = self.table.make_leaf(at, pin)?.lock();
             let leaf = leaf.expect("nobody else sees this table");
             while at < end {
