@@ -29,6 +29,14 @@ pub(super) const fn at(page: u64) -> u64 {
     BASE + page * PAGE_SIZE
 }
 
+/// Returns the FNV-1a hash of a text, from a salt on.
+pub(super) fn hash_of(salt: u64, text: &str) -> u64 {
+    text.bytes()
+        .fold(salt ^ 0xcbf2_9ce4_8422_2325, |sum, byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
+}
+
 /// Returns the entry that `number` selects; the weights add up to 100.
 pub(super) fn weighed<T: Copy>(number: u32, all: &[(u32, T)]) -> T {
     let mut left = number;

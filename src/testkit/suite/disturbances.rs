@@ -1,5 +1,6 @@
 //! [`Disturbances`]: concurrent activity that must not change the outcome of a script.
 
+use super::arena::hash_of;
 use crate::{replay::Op, testkit::Fault};
 
 /// Activity next to the operations of a script: extra windows, threads, injected faults.
@@ -32,10 +33,7 @@ pub(super) type User = shuttle::thread::JoinHandle<()>;
 /// The disturbances of a step come from its mark. They stay with the step when a shorter script
 /// leaves others out, and when a script runs again from a file.
 pub(super) fn mark(salt: u64, actor: u32, op: &Op) -> u64 {
-    let text = format!("{actor} {op:?}");
-    let sum = text.bytes().fold(salt ^ 0xcbf2_9ce4_8422_2325, |sum, b| {
-        (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-    });
+    let sum = hash_of(salt, &format!("{actor} {op:?}"));
     // The low bits of the sum depend on the last bytes alone: mix in the high ones.
     sum ^ (sum >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -1,6 +1,6 @@
 //! [`Failure`]: the report of a suite, and the file of its script.
 
-use super::{case::Ran, config::Suite, dispatch::header};
+use super::{arena::hash_of, case::Ran, config::Suite, dispatch::header};
 use crate::{
     replay::{Script, ScriptError, blank},
     testkit::{Broken, Fault, Seen},
@@ -74,9 +74,7 @@ pub(super) fn fault_of(name: &str) -> Option<(Fault, u64)> {
 /// Writes a script to a file whose name is a hash of its text and the injected fault.
 fn save(folder: &Path, script: &Script, fault: Option<(Fault, u64)>) -> Option<PathBuf> {
     let text = script.to_jsonl();
-    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let sum = hash_of(0, &text);
     let made = fault.map(|(fault, nth)| format!(".{}-{nth}", short(fault)));
     let made = made.unwrap_or_default();
     let path = folder.join(format!("emmu-{sum:016x}{made}.jsonl"));
