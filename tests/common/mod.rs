@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub mod calls;
 pub mod driver;
 pub mod moving;
+pub mod numbered;
 pub mod objects;
 
 /// Where page 0 of a test lies.

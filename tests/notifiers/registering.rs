@@ -1,49 +1,21 @@
 //! A driver is on one chain at a time, with a gate that answers for it, and what waits for it to
 //! leave can be named.
 
-use crate::common::{BASE, PAGE, driver::Driver, machine};
-use emmu::ctx::{CallCx, CallbackCx};
+use crate::common::{
+    BASE, PAGE,
+    driver::Driver,
+    machine,
+    numbered::{filled, page, said, window},
+};
+use emmu::ctx::CallbackCx;
 
 use emmu::{
-    Machine, Mm,
-    addr::{Vpn, VpnRange},
+    addr::VpnRange,
     ctx::Atomic,
     error::{Errno, RegisterError},
-    mm::MmapArgs,
     notifier::{Ack, Event, ExternalMmu, Gate, Gates, Invalidation, OrderedStore, Seat},
 };
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock},
-};
-
-fn page(n: u64) -> Vpn {
-    Vpn::containing(BASE + n * PAGE)
-}
-
-fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
-    let mm = Mm::new(machine);
-    mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
-        .unwrap();
-    for n in 0..16 {
-        mm.store(cx, BASE + n * PAGE, n as u8).unwrap();
-    }
-    mm
-}
-
-/// What the panic of `f` says; none: it did not panic.
-fn said(f: impl FnOnce()) -> Option<String> {
-    let panicked = catch_unwind(AssertUnwindSafe(f)).err()?;
-    let text = panicked.downcast_ref::<String>().cloned();
-    text.or_else(|| Some((*panicked.downcast_ref::<&str>()?).to_owned()))
-}
-
-/// A window over one page, by hand: nothing changes in it.
-fn window(cx: &mut CallCx<'_>, mm: &Mm, n: u64) {
-    let mut guard = mm.lock_shared(cx);
-    let mut lease = guard.lease();
-    drop(lease.window(VpnRange::single(page(n)), Event::Clear));
-}
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A driver whose gate is made when it pleases.
 struct Late {

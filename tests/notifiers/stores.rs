@@ -1,54 +1,28 @@
 //! What leaves a gate does not come back, a store that says otherwise is found, and a view is of a
 //! frame that lives.
 
-use crate::common::{BASE, PAGE, driver::Driver, machine};
+use crate::common::{
+    BASE, PAGE,
+    driver::Driver,
+    machine,
+    numbered::{filled, page, said, window},
+};
 use emmu::ctx::{CallCx, CallbackCx};
 
 use emmu::{
-    Machine, Mm,
+    Mm,
     addr::{PMD_PAGES, Vpn, VpnRange},
     ctx::Atomic,
     mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Rearrange,
-        RemovedEntries, Seat, ShadowEntry, ShadowStore,
+        Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Rearrange, RemovedEntries,
+        Seat, ShadowEntry, ShadowStore,
     },
 };
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
-};
-
-fn page(n: u64) -> Vpn {
-    Vpn::containing(BASE + n * PAGE)
-}
-
-fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
-    let mm = Mm::new(machine);
-    mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
-        .unwrap();
-    for n in 0..16 {
-        mm.store(cx, BASE + n * PAGE, n as u8).unwrap();
-    }
-    mm
-}
+use std::sync::{Arc, Mutex};
 
 /// Whatever it is.
 fn done<T>(_: T) {}
-
-/// What the panic of `f` says; none: it did not panic.
-fn said(f: impl FnOnce()) -> Option<String> {
-    let panicked = catch_unwind(AssertUnwindSafe(f)).err()?;
-    let text = panicked.downcast_ref::<String>().cloned();
-    text.or_else(|| Some((*panicked.downcast_ref::<&str>()?).to_owned()))
-}
-
-/// A window over one page, by hand: nothing changes in it.
-fn window(cx: &mut CallCx<'_>, mm: &Mm, n: u64) {
-    let mut guard = mm.lock_shared(cx);
-    let mut lease = guard.lease();
-    drop(lease.window(VpnRange::single(page(n)), Event::Clear));
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
@@ -139,6 +113,11 @@ impl<S: ShadowStore + Send + Sync> ExternalMmu for Of<S> {
     }
 }
 
+/// Tells the store of the driver how to lie from now on.
+fn tell(cx: &mut CallCx<'_>, driver: &Of<Liar>, lie: Lie) {
+    driver.0.lock(cx).rearrange(Do::Lie(lie), |()| ());
+}
+
 fn liar(pocket: &Pocket) -> impl FnOnce(Seat) -> Arc<Of<Liar>> {
     let store = Liar {
         entries: Vec::new(),
@@ -181,15 +160,12 @@ fn a_store_that_lies_is_found_by_the_next_window() {
         let (driver, registration) = mm.register(&mut cx, liar(&Pocket::default()));
         establish(&mut cx, &mm, &driver.0, 1, false);
         window(&mut cx, &mm, 2);
-        driver.0.lock(&mut cx).rearrange(Do::Lie(lie), |()| ());
+        tell(&mut cx, &driver, lie);
         let found = said(|| window(&mut cx, &mm, 1)).unwrap_or_default();
         if cfg!(debug_assertions) {
             assert!(found.starts_with(text), "{lie:?}: {found}");
         }
-        driver
-            .0
-            .lock(&mut cx)
-            .rearrange(Do::Lie(Lie::None), |()| ());
+        tell(&mut cx, &driver, Lie::None);
         registration.unregister(&mut cx);
         mm.exit(&mut cx);
         assert_eq!(machine.mem().in_use(), 0);
@@ -231,15 +207,9 @@ fn an_entry_of_another_gate_is_refused() {
             let mm = filled(&mut cx, &first);
             let (driver, registration) = mm.register(&mut cx, liar(&pocket));
             establish(&mut cx, &mm, &driver.0, 1, false);
-            driver
-                .0
-                .lock(&mut cx)
-                .rearrange(Do::Lie(Lie::Pockets), |()| ());
+            tell(&mut cx, &driver, Lie::Pockets);
             let _found = said(|| window(&mut cx, &mm, 1));
-            driver
-                .0
-                .lock(&mut cx)
-                .rearrange(Do::Lie(Lie::None), |()| ());
+            tell(&mut cx, &driver, Lie::None);
             registration.unregister(&mut cx);
             mm.exit(&mut cx);
         }
@@ -282,16 +252,10 @@ fn a_pinned_entry_that_a_store_drops_is_missed() {
     let mm = filled(&mut cx, &machine);
     let (driver, registration) = mm.register(&mut cx, liar(&Pocket::default()));
     establish(&mut cx, &mm, &driver.0, 1, true);
-    driver
-        .0
-        .lock(&mut cx)
-        .rearrange(Do::Lie(Lie::Drops), |()| ());
+    tell(&mut cx, &driver, Lie::Drops);
     let found = said(|| establish(&mut cx, &mm, &driver.0, 1, true)).unwrap();
     assert!(found.starts_with("a store dropped"), "{found}");
-    driver
-        .0
-        .lock(&mut cx)
-        .rearrange(Do::Lie(Lie::None), |()| ());
+    tell(&mut cx, &driver, Lie::None);
     registration.unregister(&mut cx);
     mm.exit(&mut cx);
     assert_eq!(

@@ -109,6 +109,14 @@ fn window<'s>(
     close
 }
 
+/// Counts a ticket, and acts after the first.
+fn at_first(tickets: &mut u32, act: impl FnOnce()) {
+    *tickets += 1;
+    if *tickets == 1 {
+        act();
+    }
+}
+
 #[test]
 fn a_window_that_closes_after_the_ticket_makes_it_look_again() {
     let (machine, mm) = world();
@@ -129,10 +137,7 @@ fn a_window_that_closes_after_the_ticket_makes_it_look_again() {
         &mm,
         |gate| {
             let ticket = gate.ticket(page, Access::Read);
-            tickets += 1;
-            if tickets == 1 {
-                drop_it();
-            }
+            at_first(&mut tickets, &drop_it);
             ticket
         },
         read(page),
@@ -144,10 +149,7 @@ fn a_window_that_closes_after_the_ticket_makes_it_look_again() {
         &mm,
         |gates| {
             let ticket = gates.ticket(page, Access::Read);
-            tickets += 1;
-            if tickets == 1 {
-                drop_it();
-            }
+            at_first(&mut tickets, &drop_it);
             ticket
         },
         read(page),
@@ -177,10 +179,7 @@ fn a_window_that_is_open_is_waited_for() {
                     &mm,
                     |gate| {
                         let ticket = gate.ticket(page, Access::Read);
-                        tickets += 1;
-                        if tickets == 1 {
-                            close.send(()).unwrap();
-                        }
+                        at_first(&mut tickets, || close.send(()).unwrap());
                         ticket
                     },
                     |_| closed.load(SeqCst),
@@ -191,10 +190,7 @@ fn a_window_that_is_open_is_waited_for() {
                     &mm,
                     |gates| {
                         let ticket = gates.ticket(page, Access::Read);
-                        tickets += 1;
-                        if tickets == 1 {
-                            close.send(()).unwrap();
-                        }
+                        at_first(&mut tickets, || close.send(()).unwrap());
                         ticket
                     },
                     |_| closed.load(SeqCst),

@@ -1,8 +1,11 @@
 //! No page above the address space is any page of it, and no number is too large: whatever a caller
 //! asks for, an error comes back, or nothing, and what is mapped stays as it is.
 
-use crate::common::{BASE, PAGE, at, driver::Driver};
-use emmu::ctx::CallCx;
+use crate::common::{
+    BASE, PAGE, at,
+    driver::Driver,
+    numbered::{ALIAS, filled, machine_with_swap},
+};
 
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm, TASK_SIZE,
@@ -12,32 +15,6 @@ use emmu::{
     mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot, Pte},
     notifier::{Access, AgeKind, Event},
 };
-use std::sync::Arc;
-
-/// From here on four levels of tables begin anew.
-const ALIAS: u64 = 1 << 48;
-
-fn machine() -> Arc<Machine> {
-    Machine::new(MachineConfig {
-        memory: MemConfig {
-            frames: 2048,
-            swap: 64,
-            ..MemConfig::default()
-        },
-        ..MachineConfig::default()
-    })
-}
-
-/// Sixteen pages from `BASE` on, of which each has its number in its first byte.
-fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
-    let mm = Mm::new(machine);
-    mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
-        .unwrap();
-    for n in 0..16 {
-        mm.store(cx, at(n), n as u8).unwrap();
-    }
-    mm
-}
 
 fn page(addr: u64) -> Vpn {
     Vpn::containing(addr)
@@ -54,7 +31,7 @@ fn aliases() -> impl Iterator<Item = u64> {
 
 #[test]
 fn an_access_above_the_address_space_finds_nothing() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = filled(&mut cx, &machine);
@@ -93,7 +70,7 @@ fn an_access_above_the_address_space_finds_nothing() {
 /// Drivers were told nothing of the page, so nothing of it may change.
 #[test]
 fn a_window_above_the_address_space_reaches_no_entry() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = filled(&mut cx, &machine);
@@ -115,7 +92,7 @@ fn a_window_above_the_address_space_reaches_no_entry() {
 
 #[test]
 fn a_driver_gets_no_translation_above_the_address_space() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = filled(&mut cx, &machine);
@@ -145,7 +122,7 @@ fn a_driver_gets_no_translation_above_the_address_space() {
 /// A range over everything costs what is there.
 #[test]
 fn a_range_may_be_larger_than_the_address_space() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = filled(&mut cx, &machine);
@@ -168,7 +145,7 @@ fn a_range_may_be_larger_than_the_address_space() {
 /// `MADV_PAGEOUT` of 64 TiB with a page at each end visits two leaves, not 33 million blocks.
 #[test]
 fn paging_out_costs_what_is_there() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
@@ -185,7 +162,7 @@ fn paging_out_costs_what_is_there() {
 
 #[test]
 fn where_mappings_begin_lies_in_the_address_space() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
@@ -263,7 +240,7 @@ fn settings_without_sense_are_errors() {
 
 #[test]
 fn an_object_has_no_page_that_its_owner_cannot_name() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let cache = PageCache::new(machine.host(), Backing::Swap).unwrap();
@@ -287,7 +264,7 @@ fn an_object_has_no_page_that_its_owner_cannot_name() {
 /// Recorded on Linux 6.18.44: the place is chosen, and is an error with its sign changed.
 #[test]
 fn a_fixed_address_at_the_very_top_is_the_error_of_that_number() {
-    let machine = machine();
+    let machine = machine_with_swap();
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let mm = Mm::new(&machine);
@@ -313,7 +290,7 @@ fn a_fixed_address_at_the_very_top_is_the_error_of_that_number() {
 #[test]
 fn a_move_that_cuts_off_more_than_there_is_may_not_be_promised() {
     let moved = |prot, more: MapFlags, cut: u64| {
-        let machine = machine();
+        let machine = machine_with_swap();
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
         let mm = Mm::new(&machine);

@@ -1,11 +1,15 @@
 //! Whatever number a call is given, of all of 64 bits, it is answered, nothing runs for ever, and
 //! all is given back in the end.
 
-use crate::common::{BASE, PAGE, at, driver::Driver};
+use crate::common::{
+    BASE, PAGE, at,
+    driver::Driver,
+    numbered::{ALIAS, filled, machine_with_swap},
+};
 use emmu::ctx::CallCx;
 
 use emmu::{
-    Machine, MachineConfig, MemConfig, Mm, TASK_SIZE,
+    Mm, TASK_SIZE,
     addr::{Vpn, VpnRange},
     file::{File, FileMode, Shmem},
     mm::{
@@ -15,31 +19,6 @@ use emmu::{
     notifier::{Access, AgeKind, Event},
 };
 use std::sync::Arc;
-
-/// From here on four levels of tables begin anew.
-const ALIAS: u64 = 1 << 48;
-
-fn machine() -> Arc<Machine> {
-    Machine::new(MachineConfig {
-        memory: MemConfig {
-            frames: 2048,
-            swap: 64,
-            ..MemConfig::default()
-        },
-        ..MachineConfig::default()
-    })
-}
-
-/// Sixteen pages from `BASE` on, of which each has its number in its first byte.
-fn filled(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
-    let mm = Mm::new(machine);
-    mm.mmap(cx, &MmapArgs::anonymous(16 * PAGE).fixed(BASE))
-        .unwrap();
-    for n in 0..16 {
-        mm.store(cx, at(n), n as u8).unwrap();
-    }
-    mm
-}
 
 fn page(addr: u64) -> Vpn {
     Vpn::containing(addr)
@@ -274,7 +253,7 @@ fn use_file(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &File) {
 #[test]
 fn any_number_is_answered() {
     for seed in 0..200 {
-        let machine = machine();
+        let machine = machine_with_swap();
         let mut thread = machine.enter().unwrap();
         let mut cx = thread.cx();
         let object = Shmem::memfd(machine.host(), "drawn", 16 * PAGE).unwrap();
