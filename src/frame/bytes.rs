@@ -11,7 +11,7 @@ const POISON: u8 = 0x6b;
 
 impl PhysMem {
     /// Copies bytes of a frame, from `offset` on, into `out`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&self, pfn: Pfn, offset: usize, out: &mut [u8]) {
         let pfn = if pfn.is_zero() { ZERO } else { pfn };
         let Some(page) = self.page(pfn) else {
