@@ -3,11 +3,10 @@
 //! up, filled and cleared.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::{
         References,
         gru::{Gru, GruConfig, GruContext, GruSpace},

@@ -9,12 +9,10 @@ mod interval;
 mod ratio;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use emmu::ctx::CallbackCx;
-
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallbackCx},
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
 };
 use interval::{IntervalTree, Key};

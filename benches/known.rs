@@ -10,11 +10,10 @@ mod floor;
 mod world;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
     addr::Vpn,
+    ctx::CallCx,
     extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
     mm::MmapArgs,
 };

@@ -6,12 +6,10 @@
 mod duel;
 
 use duel::{Race, run};
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallCx, CallbackCx},
     extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},
     mm::{Advice, MapFlags, MmapArgs, Prot},
     notifier::{Access, Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},

@@ -3,11 +3,10 @@
 //! outside of the measured time.
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, measurement::WallTime};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::xpmem::{Attachment, Owner, OwnerConfig, Partition, PartitionId, SegId},
     mm::{Advice, MmapArgs},
     notifier::Access,

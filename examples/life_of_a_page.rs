@@ -5,10 +5,10 @@
 //! cargo run --example life_of_a_page
 //! ```
 
-use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE,
     addr::{Pfn, Vpn},
+    ctx::CallCx,
     extmmu::{
         Recorded, Recorder,
         kvm::{Gfn, MemSlot, SlotFlags, Vcpu, Vm, VmConfig},

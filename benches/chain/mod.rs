@@ -3,12 +3,10 @@
 #![allow(dead_code)] // Each benchmark uses a part of it.
 
 use crossbeam_epoch as epoch;
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Mm, PAGE_SIZE,
     addr::{Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallCx, CallbackCx},
     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
 };
 use std::{

@@ -6,8 +6,7 @@
 //! that of processor time, which other programs disturb less; it knows of lines that two processors
 //! pull at, not of a thread that waits.
 
-use emmu::Machine;
-use emmu::ctx::CallCx;
+use emmu::{Machine, ctx::CallCx};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     hint::spin_loop,

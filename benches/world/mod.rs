@@ -4,10 +4,9 @@
 
 use crate::floor::Floor;
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
+    ctx::CallCx,
     mm::{ForkMode, MmapArgs, Prot},
 };
 use std::{

@@ -8,9 +8,9 @@
 //! Fails if the first takes 1.5 GiB or more, or if in the second a munmap+mmap pair takes 5 µs or
 //! more.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm, Overcommit, PAGE_SIZE,
+    ctx::CallCx,
     mm::{MapFlags, MmapArgs, Prot},
 };
 use std::{

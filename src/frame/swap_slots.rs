@@ -4,8 +4,7 @@
 //! contents are those of the page when it was last written out. A frame is cached for one slot at
 //! most, and the cache holds a reference on the frame.
 
-use super::pfn::PAGE_BYTES;
-use super::read_ahead::ReadAhead;
+use super::{pfn::PAGE_BYTES, read_ahead::ReadAhead};
 use crate::{
     addr::Pfn,
     sync::{AtomicU64, Mutex, Ordering},

@@ -5,9 +5,11 @@
 //! invariant, so an `Ack` of one call answers no other.
 
 use super::translation::{RegId, Translation};
-use crate::ctx::{AtomicCallbackCx, CallbackCx};
+use crate::{
+    addr::VpnRange,
+    ctx::{AtomicCallbackCx, CallbackCx},
+};
 
-use crate::addr::VpnRange;
 use std::marker::PhantomData;
 
 /// The brand of one callback: an invariant lifetime, fresh for each call.

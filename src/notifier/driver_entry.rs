@@ -9,11 +9,9 @@ use super::{
     subscription::Subscription,
     translation::RegId,
 };
-use crate::ctx::CallbackCx;
-
 use crate::{
     addr::VpnRange,
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, CallbackCx, Cx, Sleepable, rank},
     sync::{Condvar, Mutex, TakenAddress},
 };
 use smallvec::SmallVec;

@@ -9,11 +9,9 @@ use super::{
     Access, Ack, AgeKind, Event, ExternalMmu, FirstPass, Gate, Invalidation, Notifiers, OpenWindow,
     OrderedStore, Registration, Seat, ShadowStore, chain::Chain, driver::demand,
 };
-use crate::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
-
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Atomic, Epoch, Thread},
+    ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx, Epoch, Thread},
     frame::{Contents, MemConfig, PhysMem},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Despite, Ordering, thread},
 };

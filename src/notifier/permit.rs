@@ -204,7 +204,7 @@ impl<G: Admits> Pending<'_, G> {
     pub fn admit<'p, R: Below<rank::Gate>, D: Context>(
         self,
         cx: &'p mut Cx<'_, R, D>,
-    ) -> Result<Permit<'p, G::Store, G::State, G::Context>, Retry>
+    ) -> Result<PermitOf<'p, G>, Retry>
     where
         Self: 'p,
         G::Context: EnterFrom<D>,

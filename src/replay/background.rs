@@ -6,10 +6,9 @@
 //! before the script did not belong to the reclaimed control group; copies after a fork did.
 
 use super::{limits::met, op::Op, script::Outcome};
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::FaultError,
     mm::{Machine, Mm, MmapArgs, PageState},
 };

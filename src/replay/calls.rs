@@ -1,10 +1,9 @@
 //! The execution of a script's calls on an address space.
 
 use super::{came::failed, op::Op, process::own_call, script::Outcome};
-use crate::ctx::CallCx;
-
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     error::Errno,
     file::File,
     mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},

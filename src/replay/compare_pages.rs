@@ -9,10 +9,9 @@ use super::{
     pages::{Kind, Names, Run},
     script::{MapsRow, Step},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
+    ctx::CallCx,
     mm::Mm,
 };
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,10 +1,9 @@
 //! External MMUs that access the memory of a recorded process along with it, and the cost of that.
 
 use super::program::{FaultKind, Watch, Who};
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::{
         Bill, Meter, References, Span,
         gru::{Gru, GruConfig, GruContext, GruSpace},

@@ -14,10 +14,9 @@ use super::{
     script::{Notified, OURS, Outcome, Script, Step},
     work::Work,
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     error::Errno,
     extmmu::{Recorded, Recorder},
     file::File,

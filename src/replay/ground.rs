@@ -1,9 +1,9 @@
 //! The world of a script besides its files: number or name, other open modes of files, and the
 //! mappings before the first step.
 
-use crate::ctx::CallCx;
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
+    ctx::CallCx,
     file::FileMode,
     mm::{Mm, Segment, VmFlags},
 };

@@ -4,10 +4,9 @@ use super::{
     limits::met,
     script::{FileKind, FileSpec, Script},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     error::ObjectError,
     file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, XipFile},
     mm::Machine,

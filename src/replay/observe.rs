@@ -4,10 +4,9 @@ use super::{
     pages::Kind,
     script::{MapsRow, Notice, Notified},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::Recorded,
     mm::{MapsLine, Mm, PageState, VmFlags},
 };

@@ -4,8 +4,10 @@ use super::{
     hex::Hex,
     wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
-use crate::addr::PAGE_SIZE;
-use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
+use crate::{
+    addr::PAGE_SIZE,
+    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
+};
 use serde::{Deserialize, Serialize};
 
 /// An operation and its arguments, as the process passed them: no argument has been checked.

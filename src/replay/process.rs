@@ -6,10 +6,9 @@ use super::{
     op::{GET_MERGE, Op, Resource},
     script::Outcome,
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
+    ctx::CallCx,
     error::{Errno, MadviseError},
     file::File,
     mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},

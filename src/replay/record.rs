@@ -6,9 +6,10 @@ use super::{
     op::Op,
     script::{Header, MapsRow, Outcome, Script, Step},
 };
-use crate::ctx::CallCx;
-
-use crate::mm::{Machine, Mm};
+use crate::{
+    ctx::CallCx,
+    mm::{Machine, Mm},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The processes of a script, by number.

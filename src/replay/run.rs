@@ -10,9 +10,8 @@ use super::{
     pages::Names,
     script::{Outcome, Script, Step},
 };
-use crate::ctx::CallCx;
-
 use crate::{
+    ctx::CallCx,
     mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
     oracle::message,

@@ -4,9 +4,7 @@ use super::{
     devices::{Devices, MmuKind, Standing},
     program::{Call, FaultKind, Watch, What, Who},
 };
-use crate::ctx::CallCx;
-
-use crate::{addr::VpnRange, mm::Mm};
+use crate::{addr::VpnRange, ctx::CallCx, mm::Mm};
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -2,10 +2,9 @@
 //! ask for 64 TiB.
 
 use super::{limits::beyond, op::Op};
-use crate::ctx::CallCx;
-
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
 };
 

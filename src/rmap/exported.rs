@@ -19,10 +19,9 @@
 //!   opened, and where an address space is dropped without [`exit`](crate::Mm::exit), the frame is
 //!   kept until the next operation of the machine that notifies.
 
-use crate::ctx::FolioCx;
 use crate::{
     addr::Pfn,
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{FrameFlags, FrameLock, Lost, PhysMem},
     sync::{Despite, RwLock},
 };

@@ -1,11 +1,9 @@
 //! Huge pages of objects: dropped from all page tables at once.
 
 use super::{mapping::Mapping, registry::Registry, target::EvenCows};
-use crate::ctx::FolioCx;
-
 use crate::{
     addr::{PMD_PAGES, Pfn},
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{FrameFlags, FrameLock, HUGE, PhysMem},
 };
 

@@ -8,11 +8,9 @@ use super::{
     target::{EvenCows, MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, RmapTree, SeqCell, each_page},
 };
-use crate::ctx::FolioCx;
-
 use crate::{
     addr::{Pfn, VpnRange},
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{Frame, FrameLock, Owner, OwnerId, PhysMem},
     sync::OnceLock,
 };

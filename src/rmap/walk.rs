@@ -5,11 +5,9 @@ use super::{
     registry::Registry,
     target::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused, Young},
 };
-use crate::ctx::FolioCx;
-
 use crate::{
     addr::Pfn,
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{FrameLock, HUGE, PhysMem},
 };
 

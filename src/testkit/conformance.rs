@@ -10,9 +10,9 @@ use super::{
     trial::{Abort, Trial, machine},
     verdict::{Conformance, Outcome, Seen, Verdict},
 };
-use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     notifier::{ExternalMmu, Seat},
 };
 use std::{

@@ -1,8 +1,8 @@
 //! [`Device`]: the use of memory through an external MMU, and the declarations of a device.
 
 use super::Broken;
-use crate::ctx::CallCx;
 use crate::{
+    ctx::CallCx,
     driver::TranslateError,
     error::FaultError,
     extmmu::References,

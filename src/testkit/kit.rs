@@ -4,8 +4,8 @@ use super::{
     device::{Attach, Attached, Device},
     settings,
 };
-use crate::ctx::CallCx;
 use crate::{
+    ctx::CallCx,
     mm::Mm,
     notifier::{ExternalMmu, Seat},
 };

@@ -4,10 +4,9 @@ use super::{
     Broken, Kit,
     device::{Attached, Declared, Device, Holds, Refused},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::{
         gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace},
         kvm::{AccessedBits, Exit, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},

@@ -5,10 +5,9 @@
 //! device is therefore called after it: by then the device has acknowledged, and no entry has
 //! changed yet. A neighbour that registered after the device is called before it.
 
-use crate::ctx::{AtomicCallbackCx, CallbackCx};
 use crate::{
     addr::VpnRange,
-    ctx::Sleepable,
+    ctx::{AtomicCallbackCx, CallbackCx, Sleepable},
     notifier::{
         Ack, ExternalMmu, FirstPass, Gate, Invalidation, NoStore, Seat, SecondPass, WouldBlock,
     },

@@ -6,10 +6,9 @@ use super::{
     trial::{Abort, Run, Trial, place},
     verdict::{Seen, Side},
 };
-use crate::ctx::CallCx;
 
 pub(super) use crate::oracle::message;
-use crate::{notifier::test_hook, sync::Mutex};
+use crate::{ctx::CallCx, notifier::test_hook, sync::Mutex};
 use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},

@@ -7,10 +7,9 @@ use super::{
     neighbour::Neighbour,
     verdict::{Seen, Side},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::FaultError,
     frame::MemConfig,
     mm::{Advice, Machine, MachineConfig, Mm, MmapArgs},

@@ -1,10 +1,9 @@
 //! The calls by page numbers, with Linux's errno as their error.
 
 use super::{PAGE, World, at};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Errno, Mm,
+    ctx::CallCx,
     error::{
         ForkError, MadviseError, MincoreError, MlockError, MmapError, MprotectError, MremapError,
         MsealError, MsyncError, MunmapError,

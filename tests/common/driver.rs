@@ -1,10 +1,9 @@
 //! A driver with a table that counts what it is told, for one range or for all of an address space.
 
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Sleepable},
+    ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat, ShadowStore,
         WouldBlock,

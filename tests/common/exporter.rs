@@ -6,11 +6,10 @@
 pub mod skipped;
 
 use super::process::{Meeting, Process};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Contents, Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::xpmem::{
         Owner, OwnerConfig, PartitionId, SegId,
         remote::{Remote, RemoteConfig, RemotePartition},

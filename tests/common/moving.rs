@@ -2,12 +2,10 @@
 //! somewhere says so.
 
 use super::{World, at};
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Mm,
     addr::{Pfn, Vpn},
-    ctx::{Cx, Sleepable, rank},
+    ctx::{CallCx, CallbackCx, Cx, Sleepable, rank},
     frame::FrameFlags,
     mm::Pte,
     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},

@@ -1,9 +1,9 @@
 //! Objects of a test's own.
 
 use super::{PAGE, World};
-use emmu::ctx::FaultCx;
 use emmu::{
     MachineConfig, MemConfig,
+    ctx::FaultCx,
     error::ObjectError,
     file::{DiskFile, File, FileMode, MemStore, MemoryObject, PageRequest, Shmem, XipFile},
     frame::Frame,

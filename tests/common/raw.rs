@@ -3,9 +3,13 @@
 #![allow(unreachable_pub, dead_code)] // Each test uses its part.
 
 use super::exporter::{LONG, World};
-use emmu::extmmu::xpmem::remote::{Remote, RemoteConfig};
-use emmu::extmmu::xpmem::{PartitionId, SegId, XpmemError};
-use emmu::notifier::Access;
+use emmu::{
+    extmmu::xpmem::{
+        PartitionId, SegId, XpmemError,
+        remote::{Remote, RemoteConfig},
+    },
+    notifier::Access,
+};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use serde::{Deserialize, Serialize};
 use std::{

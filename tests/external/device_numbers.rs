@@ -1,10 +1,10 @@
 //! The models of external MMUs are asked for addresses, pages and settings of all of 64 bits: an
 //! error comes back, and what the devices hold stays right.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::{
         gru::{Gru, GruConfig, GruContext, GruFault, GruSpace, NoGru},
         kvm::{Exit, Gfn, MemSlot, SlotError, SlotFlags, Vm, VmConfig},

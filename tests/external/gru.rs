@@ -1,8 +1,8 @@
 //! The GRU model against the address space, watched by the oracle; each mistake is found and named.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
+    ctx::CallCx,
     extmmu::gru::{Gru, GruConfig, GruContext, GruFault, GruMistake, GruSpace, run_on},
     mm::{Advice, MmapArgs},
     notifier::{ExternalMmu, Registration},

@@ -1,12 +1,14 @@
 //! The KVM model against the address space, watched by the oracle; each mistake is found and named.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
-    extmmu::References,
-    extmmu::kvm::{
-        AccessedBits, Exit, Gfn, KvmMistake, MemSlot, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
+    ctx::CallCx,
+    extmmu::{
+        References,
+        kvm::{
+            AccessedBits, Exit, Gfn, KvmMistake, MemSlot, SlotError, SlotFlags, Vcpu, Vm, VmConfig,
+        },
     },
     mm::{Advice, MmapArgs, Prot},
     notifier::{AgeKind, ExternalMmu, Registration},

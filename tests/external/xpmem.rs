@@ -1,10 +1,10 @@
 //! The XPmem model against the address space, watched by the oracle; each mistake is found and
 //! named.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     extmmu::xpmem::{
         Attachment, Breach, Failure, Manners, Owner, OwnerConfig, Partition, PartitionId, SegId,
         XpmemError, XpmemMistake,

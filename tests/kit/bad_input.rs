@@ -1,9 +1,9 @@
 //! Input that is wrong, hostile or huge ends in an error that says where it stands: never in a
 //! panic, never nowhere.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Mm,
+    ctx::CallCx,
     replay::{
         Devices, Inputs, Limits, MmuKind, ReplayError, load,
         program::{

@@ -8,6 +8,7 @@ use emmu::{
         kvm::{self, AccessedBits, VmConfig},
         xpmem::{self, Manners, OwnerConfig},
     },
+    testkit,
     testkit::{Kit, Property},
 };
 use std::time::Duration;
@@ -53,7 +54,6 @@ mod xpmem_answering_twice {
 mod xpmem_hanging {
     emmu::conformance_tests!(kit = super::partitions(super::Manners::Hangs));
 }
-use emmu::testkit;
 
 /// Its scripts that once failed are run first.
 fn kept(kit: Kit, name: &str) -> Kit {

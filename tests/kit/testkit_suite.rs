@@ -1,9 +1,9 @@
 //! Random scripts with the models on them: correct ones stay silent whatever happens beside,
 //! mistakes are found, and what is found is short and can be run again.
 
-use emmu::ctx::CallCx;
 use emmu::{
     FaultError, Mm,
+    ctx::CallCx,
     extmmu::{
         gru::{self, GruConfig},
         kvm::{self, VmConfig},

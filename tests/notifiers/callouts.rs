@@ -5,11 +5,9 @@ use crate::common::{
     PAGE, RW, World, at,
     objects::{disk, shmem, swapping, xip},
 };
-use emmu::ctx::{AtomicCallbackCx, CallbackCx};
-
 use emmu::{
     addr::Pfn,
-    ctx::{Cx, Sleepable, rank},
+    ctx::{AtomicCallbackCx, CallbackCx, Cx, Sleepable, rank},
     file::File,
     mm::{Advice, MachineConfig, MapFlags, MremapArgs, MremapFlags, Prot},
     notifier::{Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat, WouldBlock},

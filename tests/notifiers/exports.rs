@@ -5,12 +5,10 @@ use crate::common::{
     PAGE, RW, World, at,
     objects::{self, swapping},
 };
-use emmu::ctx::CallCx;
-
 use emmu::{
     FaultError, Machine, Mm,
     addr::Pfn,
-    ctx::{Cx, Sleepable, rank},
+    ctx::{CallCx, Cx, Sleepable, rank},
     file::File,
     mm::{Advice, ForkMode, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot, RemapMode},
     notifier::Access,

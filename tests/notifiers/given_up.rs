@@ -2,12 +2,10 @@
 //! in each of the ways in which references are given up.
 
 use crate::common::{BASE, PAGE, at};
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallCx, CallbackCx},
     mm::MmapArgs,
     notifier::{
         Access, Ack, Cached, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat,

@@ -3,11 +3,9 @@
 //! pages waits, where Linux has him wait.
 
 use crate::common::{PAGE, RW, World, at, driver::Driver, machine};
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
-    ctx::Sleepable,
+    ctx::{CallCx, CallbackCx, Sleepable},
     error::MadviseError,
     mm::{Advice, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat},

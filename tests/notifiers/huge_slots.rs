@@ -2,11 +2,10 @@
 //! the huge page gets the one page.
 
 use crate::common::{BASE, PAGE, at};
-use emmu::ctx::{CallCx, CallbackCx};
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallCx, CallbackCx},
     mm::{Advice, MmapArgs, PteSlot},
     notifier::{
         Access, Ack, Cached, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat,

@@ -1,11 +1,10 @@
 //! The notifier protocol at run time: tickets and permits, refusals, ends, release, registration,
 //! all through the public interface and `Arc<dyn ExternalMmu>`.
 
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     FaultError, Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Sleepable},
+    ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
     mm::{Advice, MmapArgs, Prot},
     notifier::{
         Access, Ack, AgeKind, Event, ExternalMmu, Gate, Invalidation, NoStore, OrderedStore, Retry,

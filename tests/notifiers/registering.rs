@@ -7,11 +7,9 @@ use crate::common::{
     machine,
     numbered::{filled, page, said, window},
 };
-use emmu::ctx::CallbackCx;
-
 use emmu::{
     addr::VpnRange,
-    ctx::Atomic,
+    ctx::{Atomic, CallbackCx},
     error::{Errno, RegisterError},
     notifier::{Ack, Event, ExternalMmu, Gate, Gates, Invalidation, OrderedStore, Seat},
 };

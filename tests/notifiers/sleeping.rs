@@ -1,12 +1,10 @@
 //! A callback that sleeps holds up its own window, and nothing else.
 
 use crate::common::{BASE, PAGE, World, at, driver::Driver, machine};
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
-
 use emmu::{
     Mm,
     addr::VpnRange,
-    ctx::Sleepable,
+    ctx::{AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
     mm::MmapArgs,
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Retry, Seat},
 };

@@ -7,12 +7,10 @@ use crate::common::{
     machine,
     numbered::{filled, page, said, window},
 };
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Mm,
     addr::{PMD_PAGES, Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallCx, CallbackCx},
     mm::{Advice, MmapArgs},
     notifier::{
         Access, Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Rearrange, RemovedEntries,

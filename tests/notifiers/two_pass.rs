@@ -1,12 +1,10 @@
 //! Invalidation in two passes: every device is set going before the first is waited for.
 
 use crate::common::{BASE, PAGE, World, at, machine};
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
-
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Atomic, Sleepable},
+    ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
     extmmu::xpmem::{Attachment, Manners, Owner, OwnerConfig, Partition, PartitionId},
     mm::{Advice, MmapArgs},
     notifier::{

@@ -1,11 +1,10 @@
 //! Merged pages become a process's own again, even if it reads them while a driver is asked.
 
 use crate::common::{BASE, PAGE, at};
-use emmu::ctx::{CallCx, CallbackCx};
 use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::Sleepable,
+    ctx::{CallCx, CallbackCx, Sleepable},
     frame::FrameFlags,
     mm::{Advice, Merger, MmapArgs, Pte},
     notifier::{Ack, AgeKind, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},

@@ -2,8 +2,10 @@
 //! that is read or written. What fails has changed neither size nor contents, and succeeds when it
 //! is done again.
 
-use crate::common::{PAGE, World, at, objects::swapping};
-use crate::stores::{Puppet, Strings};
+use crate::{
+    common::{PAGE, World, at, objects::swapping},
+    stores::{Puppet, Strings},
+};
 use emmu::{
     Errno, FaultError,
     error::ObjectError,

@@ -2,9 +2,9 @@
 //! else's is seen.
 
 use crate::common::{PAGE, World, at, machine};
-use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
     FaultError, Machine,
+    ctx::{CallCx, FaultCx},
     error::ObjectError,
     file::{Backing, File, FileMode, MemoryObject, PageCache, PageRequest},
     frame::Frame,

@@ -1,8 +1,10 @@
 //! Files in several threads, ordered by their stores: what is cut off is read back by nobody, and
 //! nobody waits who need not.
 
-use crate::common::{PAGE, World, at, objects::swapping};
-use crate::stores::{Puppet, Strings, a_while};
+use crate::{
+    common::{PAGE, World, at, objects::swapping},
+    stores::{Puppet, Strings, a_while},
+};
 use emmu::{
     FaultError, Machine, Mm,
     ctx::{CallbackCx, Sleepable},

@@ -2,12 +2,10 @@
 //! The thread acts inside the windows of that, so the order is the same each time.
 
 use crate::common::{PAGE, World, at, objects::shmem};
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Errno, Machine, Mm,
     addr::VpnRange,
-    ctx::Atomic,
+    ctx::{Atomic, CallCx, CallbackCx},
     file::File,
     mm::{Advice, MapFlags, MmapArgs},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Registration, Seat},

@@ -1,10 +1,9 @@
 //! A driver that panics when it is told to, in any of its callbacks.
 
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
 use emmu::{
     Mm,
     addr::{Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, AtomicCallbackCx, CallCx, CallbackCx},
     notifier::{
         Access, Ack, AgeKind, ExternalMmu, FirstPass, Gate, Invalidation, OrderedStore, Seat,
         SecondPass, Translation, WouldBlock,

@@ -2,7 +2,8 @@
 //! than it was, nor empty.
 
 use crate::{
-    common::PAGE,
+    bomb::Call,
+    common::{PAGE, at},
     world::{On, World},
 };
 use emmu::{
@@ -21,8 +22,6 @@ use std::{
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
-
-use crate::{bomb::Call, common::at};
 
 /// Has frames by number, and panics when it is told of the how manieth.
 #[derive(Default)]

@@ -5,8 +5,8 @@ use crate::{
     common::{PAGE, at},
     world::{On, World, blast},
 };
-use emmu::ctx::{CallCx, FaultCx};
 use emmu::{
+    ctx::{CallCx, FaultCx},
     error::ObjectError,
     file::{
         BLOCK, DiskFile, File, FileMode, MemStore, MemoryObject, PageRequest, Shmem, Store,

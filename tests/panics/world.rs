@@ -4,12 +4,10 @@ use crate::{
     bomb::{Bomb, Call},
     common::{BASE, PAGE, RW, at, driver::Driver},
 };
-use emmu::ctx::CallCx;
-
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::Thread,
+    ctx::{CallCx, Thread},
     file::File,
     mm::{MapFlags, MmapArgs, Prot, VmFlags},
     notifier::{Access, Registration},

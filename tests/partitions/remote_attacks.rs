@@ -2,9 +2,9 @@
 //! keep it for longer, or to bring the owner's process down.
 #![cfg(target_os = "linux")]
 
-use emmu::ctx::CallCx;
 use emmu::{
     Mm,
+    ctx::CallCx,
     extmmu::xpmem::{
         Manners, PartitionId, SegId, XpmemError,
         remote::{RemoteConfig, RemoteError, RemotePartition},
@@ -25,8 +25,10 @@ use std::{
     },
 };
 
-use crate::exporter::{BASE, LONG, PAGE, PAGES, attach, pages, wait_until, with};
-use crate::raw::{Reply, Request};
+use crate::{
+    exporter::{BASE, LONG, PAGE, PAGES, attach, pages, wait_until, with},
+    raw::{Reply, Request},
+};
 
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
 

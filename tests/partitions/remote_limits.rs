@@ -18,8 +18,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::exporter::{BASE, LONG, PAGE, PAGES, World, pages, wait_until, with};
-use crate::raw::{Raw, Request, ToOwner};
+use crate::{
+    exporter::{BASE, LONG, PAGE, PAGES, World, pages, wait_until, with},
+    raw::{Raw, Request, ToOwner},
+};
 
 fn with_limits(limits: Limits) -> RemoteConfig {
     RemoteConfig {

@@ -3,11 +3,10 @@
 use super::steps::{
     ARENA, Engine, FILE_PAGES, Fresh, GPA, OFFSET, PAGE, PAGES, Rights, Seen, Step, TIME, What,
 };
-use emmu::ctx::CallCx;
-
 use emmu::{
     Errno, Machine, MachineConfig, Mm,
     addr::Vpn,
+    ctx::CallCx,
     extmmu::kvm::{Gfn, KvmMistake, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},
     file::{File, FileMode, Shmem},
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},

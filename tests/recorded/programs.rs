@@ -3,9 +3,9 @@
 
 #![cfg(feature = "replay")]
 
-use emmu::ctx::CallCx;
 use emmu::{
     Mm,
+    ctx::CallCx,
     replay::{
         Devices, MmuKind,
         program::{

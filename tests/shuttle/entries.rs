@@ -3,12 +3,10 @@
 //! `docs/entries.md`.
 
 use crate::run::{How, explore};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::Vpn,
-    ctx::{Cx, Sleepable, rank},
+    ctx::CallCx,
     extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig},
     file::{File, FileMode, Shmem},
     mm::{Advice, ForkMode, MapFlags, MmapArgs, MremapArgs, MremapFlags, Prot, Pte},

@@ -2,12 +2,10 @@
 //! page.
 
 use crate::run::{How, explore};
-use emmu::ctx::{CallCx, CallbackCx};
-
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Atomic, Cx, Sleepable, rank},
+    ctx::{Atomic, CallCx, CallbackCx, Cx, Sleepable, rank},
     mm::{MmapArgs, PageState},
     notifier::{
         Access, Ack, ExternalMmu, FirstPass, Gate, Invalidation, OrderedStore, Seat, SecondPass,

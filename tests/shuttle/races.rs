@@ -3,12 +3,10 @@
 //! some time during the load; and the oracle looks on.
 
 use crate::run::{How, explore, mistake, must_fail};
-use emmu::ctx::CallCx;
-
 use emmu::{
     Machine, MachineConfig, MemConfig, Mm,
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Sleepable, rank},
+    ctx::CallCx,
     extmmu::{
         gru::{self, Gru, GruConfig, GruContext, GruSpace},
         kvm::{self, Gfn, MemSlot, PfnCache, SlotFlags, Vcpu, Vm, VmConfig},

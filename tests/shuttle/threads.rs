@@ -2,11 +2,9 @@
 //! faults against a mapping that goes and comes. Small enough to be swept.
 
 use crate::run::{How, explore};
-use emmu::ctx::CallCx;
-
 use emmu::{
     FaultError, Machine, MachineConfig, MemConfig, Mm,
-    ctx::{Cx, Sleepable, rank},
+    ctx::CallCx,
     file::{DiskFile, File, FileMode, MemStore, Shmem},
     mm::MmapArgs,
 };

@@ -6,11 +6,10 @@ use crate::common::{
     driver::Driver,
     numbered::{ALIAS, filled, machine_with_swap},
 };
-use emmu::ctx::CallCx;
-
 use emmu::{
     Mm, TASK_SIZE,
     addr::{Vpn, VpnRange},
+    ctx::CallCx,
     file::{File, FileMode, Shmem},
     mm::{
         Advice, MapFlags, MlockFlags, MmapArgs, MremapArgs, MremapFlags, MsyncFlags, Prot, Segment,

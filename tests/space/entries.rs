@@ -6,11 +6,9 @@ use crate::common::{
     PAGE, RW, World, at,
     objects::{shmem, swapping},
 };
-use emmu::ctx::CallbackCx;
-
 use emmu::{
     FaultError,
-    ctx::Sleepable,
+    ctx::{CallbackCx, Sleepable},
     mm::{Advice, ForkMode, MapFlags, MremapFlags, Prot, Pte, RemapMode},
     notifier::{Ack, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},
     replay::{Report, Summary, load, replay},

@@ -1,9 +1,9 @@
 //! What asks for more memory than there is ends with an error, however much it asks for, and leaves
 //! every count right.
 
-use emmu::ctx::CallCx;
 use emmu::{
     Machine, MachineConfig, Mm, PAGE_SIZE,
+    ctx::CallCx,
     error::Errno,
     frame::{Contents, MemConfig},
     mm::{Advice, ForkMode, MapFlags, MmapArgs, Prot},

@@ -4,12 +4,10 @@
 //! is copied, or the child's after.
 
 use crate::common::{PAGE, World, at, calls::private, objects};
-use emmu::ctx::{AtomicCallbackCx, CallCx, CallbackCx};
-
 use emmu::{
     FaultError, Machine, Mm,
     addr::{Vpn, VpnRange},
-    ctx::Sleepable,
+    ctx::{AtomicCallbackCx, CallCx, CallbackCx, Sleepable},
     file::File,
     mm::MapFlags,
     notifier::{Ack, Event, ExternalMmu, Gate, Invalidation, OrderedStore, Seat},

@@ -9,11 +9,9 @@ use super::{
     chip::{Chip, Gru, GruStats, Miss},
     space::{GruMistake, GruSpace},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{Vpn, VpnRange, by_page},
-    ctx::{Atomic, Cx, rank},
+    ctx::{Atomic, CallCx, Cx, rank},
     error::FaultError,
     extmmu::tlb::PageSize,
     mm::Mm,

@@ -1,8 +1,10 @@
 //! Loom model of a recall against a fault: each, once counted in, keeps the other out.
 
 use super::gatekeeper::Gatekeeper;
-use crate::notifier::models::run;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::{
+    notifier::models::run,
+    sync::{AtomicU64, Mutex, Ordering},
+};
 use std::sync::Arc;
 
 #[derive(Default)]

@@ -1,10 +1,10 @@
 //! Names of anonymous memory (`prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`).
 
 use super::vma_walk::{Visit, each_vma, part_at};
-use crate::ctx::CallCx;
 use crate::mm::{guard::MmapWriteGuard, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::MadviseError,
 };
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! `brk`: the heap, a mapping that one call extends and shortens.
 
-use crate::ctx::CallCx;
 use crate::mm::{
     edit::merge::NewRange,
     entry::flags::VmFlags,
@@ -10,6 +9,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::BeyondTask,
 };
 

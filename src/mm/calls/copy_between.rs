@@ -6,7 +6,6 @@
 //! that page is copied, and this side is not faulted in; if this side fails, the other's pages are
 //! present all the same. The call holds one mmap lock at a time, and none while it copies bytes.
 
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::patience::Patience,
@@ -16,6 +15,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange, chunks},
+    ctx::CallCx,
     error::{CopyError, FaultError},
     frame::{Frame, FrameFlags, PhysMem},
     notifier::Access,

@@ -1,9 +1,9 @@
 //! The end of an address space: calls each driver's `release` once, then frees all memory.
 
-use crate::ctx::CallCx;
 use crate::mm::{entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout};
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     sync::Despite,
 };
 use std::convert::Infallible;

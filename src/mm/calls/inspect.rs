@@ -1,7 +1,6 @@
 //! Questions about mappings, `find_vma` and `mincore`, and `mseal`, which forbids changes.
 
 use super::vma_walk::part_of;
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::{MmapReadGuard, MmapWriteGuard},
@@ -10,6 +9,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::{MincoreError, MsealError},
 };
 

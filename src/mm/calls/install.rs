@@ -1,9 +1,9 @@
 //! Mappings as a program loader makes them in a fresh address space, with exactly the given flags.
 
-use crate::ctx::CallCx;
 use crate::mm::{entry::flags::VmFlags, space::Mm, vma::Vma};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     error::MmapError,
     file::File,
 };

@@ -4,7 +4,6 @@
 //! faulted in at once, or with `ONFAULT` at their first access.
 
 use super::vma_walk::part_of;
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         errors::Errors,
@@ -17,7 +16,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
-    ctx::{Sleepable, rank},
+    ctx::{CallCx, Sleepable, rank},
     error::{MlockError, VmaError},
 };
 use std::convert::Infallible;

@@ -1,8 +1,6 @@
 //! `mmap`: checks the arguments in Linux's order, finds a place, removes the old mappings there,
 //! and merges or inserts the new range.
 
-use crate::ctx::CallCx;
-
 use crate::mm::{
     edit::merge::NewRange,
     entry::{
@@ -15,6 +13,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::{MmapError, VmaError},
     file::{ANONYMOUS, File, FileMode, MAX_SIZE, Shmem},
     frame::Overcommit,

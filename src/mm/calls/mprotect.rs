@@ -1,7 +1,6 @@
 //! `mprotect`: changes and merges the flags of VMA after VMA, then the entries in a window.
 
 use super::vma_walk::part_of;
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         flags::{Prot, VmFlags},
@@ -14,7 +13,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
-    ctx::{Sleepable, rank},
+    ctx::{CallCx, Sleepable, rank},
     error::{LimitError, MprotectError},
     frame::FrameFlags,
     notifier::Event,

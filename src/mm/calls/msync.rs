@@ -1,7 +1,6 @@
 //! `msync`: writes stores to shared mappings back to the object's storage.
 
 use super::vma_walk::{Visit, each_vma, part_at};
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::{MsyncFlags, VmFlags},
     space::Mm,
@@ -9,6 +8,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::MsyncError,
     file::File,
 };

@@ -5,8 +5,6 @@
 //! operations run, except on these pages (ADR 0009).
 
 use super::mlock::mark_unevictable;
-use crate::ctx::CallCx;
-
 use crate::mm::{
     entry::{args::check_range, flags::VmFlags},
     guard::{AfterYield, MmapWriteGuard},
@@ -17,7 +15,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::Sleepable,
+    ctx::{CallCx, Sleepable},
     error::{MunmapError, VmaError},
     notifier::Event,
 };

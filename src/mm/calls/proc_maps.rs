@@ -1,6 +1,5 @@
 //! The outside view of an address space: `/proc/PID/maps` and the pagemap.
 
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     space::Mm,
@@ -8,6 +7,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, Pfn, Vpn, VpnRange},
+    ctx::CallCx,
     frame::{FrameFlags, PhysMem},
 };
 use std::fmt;

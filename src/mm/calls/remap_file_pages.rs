@@ -3,8 +3,6 @@
 //! Linux emulates the call since 4.0 by a new mapping of those pages; [`RemapMode::Nonlinear`] does
 //! as it did before, by entries that name their pages.
 
-use crate::ctx::CallCx;
-
 use crate::mm::{
     entry::{
         args::MmapArgs,
@@ -17,7 +15,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
-    ctx::Sleepable,
+    ctx::{CallCx, Sleepable},
     error::{MmapError, NoMemory, RemapError, VmaError},
     file::{MAX_SIZE, same_file},
     notifier::Event,

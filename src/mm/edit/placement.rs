@@ -1,7 +1,6 @@
 //! The place of a mapping: the address asked for, or the highest hole that is large enough
 //! (`get_unmapped_area`).
 
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         args::{MmapArgs, TYPE, check_args, size_of_pages},
@@ -13,6 +12,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, PMD_PAGES, TASK_PAGES, TASK_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::MmapError,
     file::File,
 };

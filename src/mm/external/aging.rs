@@ -1,10 +1,9 @@
 //! Aging: finds and clears the accessed state of pages, in the page table and in external MMUs.
 
-use crate::ctx::CallCx;
 use crate::mm::space::Mm;
 use crate::{
     addr::VpnRange,
-    ctx::{Below, Cx, Sleepable, rank},
+    ctx::{Below, CallCx, Cx, Sleepable, rank},
     notifier::AgeKind,
 };
 

@@ -3,7 +3,6 @@
 //! Guarantee: such a driver is called before an exported frame is given up, whatever takes its last
 //! mapping (ADR 0025). So it gets a frame locked, while the frame is known to be mapped.
 
-use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::patience::Patience,
@@ -11,6 +10,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
+    ctx::{CallCx, FolioCx},
     error::FaultError,
     frame::{Frame, FrameFlags, FrameLock},
     notifier::Access,

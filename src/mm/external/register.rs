@@ -4,14 +4,13 @@
 //! ([`Mm::subscribe`]). Only the first registration of an address space takes the mmap lock: it
 //! makes the board on which windows are announced from then on.
 
-use crate::ctx::CallCx;
 use crate::mm::{
     guard::{MmapReadGuard, MmapWriteGuard},
     space::Mm,
 };
 use crate::{
     addr::VpnRange,
-    ctx::{Cx, Outside, Sleepable},
+    ctx::{CallCx, Cx, Outside, Sleepable},
     error::RegisterError,
     notifier::{ExternalMmu, Registration, Seat},
 };

@@ -6,8 +6,6 @@
 //! it is not, as in hardware.
 
 use super::patience::Patience;
-use crate::ctx::CallCx;
-
 use crate::mm::{
     entry::pte::RawPte,
     page_table::{LeafAt, LockedLeaf},
@@ -15,7 +13,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Pfn, Vpn, by_page},
-    ctx::{Cx, Sleepable},
+    ctx::{CallCx, Cx, Sleepable},
     error::FaultError,
     notifier::Access,
 };

@@ -5,8 +5,6 @@
 //! a fault defers; the VMAs are looked up anew after that.
 
 use super::patience::Patience;
-use crate::ctx::CallCx;
-
 use crate::mm::{
     entry::{
         errors::{Errors, PopulateError},
@@ -20,6 +18,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PMD_PAGES, TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     error::{FaultError, NoMemory},
     notifier::Access,
 };

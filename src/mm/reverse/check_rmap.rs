@@ -1,10 +1,9 @@
 //! The check of the page table against the reverse maps: each mapping must be found from its frame.
 
-use crate::ctx::CallCx;
-
 use crate::mm::{entry::merged::is_merged, space::Mm};
 use crate::{
     addr::{Pfn, TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     rmap::walk_frame,
 };
 use std::sync::Arc;

@@ -5,8 +5,6 @@
 //! [`merge_same_pages`](super::merge_same_pages) merges the single page.
 
 use super::merge_same_pages::MergeInto;
-use crate::ctx::CallCx;
-
 use crate::mm::{
     entry::{flags::VmFlags, merged::is_merged},
     machine::Machine,
@@ -14,6 +12,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     frame::Frame,
 };
 use std::{

@@ -6,7 +6,6 @@
 //! other frames. It counts as shared however few mappings are left, and it stays in memory: it is
 //! on no list of reclaim, and does not move.
 
-use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
     entry::{
         flags::VmFlags,
@@ -18,7 +17,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::rank,
+    ctx::{CallCx, FolioCx, rank},
     frame::{Frame, FrameFlags},
     notifier::Event,
     rmap::split_huge_of,

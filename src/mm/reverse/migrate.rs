@@ -6,7 +6,6 @@
 //! Either way they get the rights that the entries say by then
 //! ([`not_present`](crate::mm::entry::not_present)).
 
-use crate::ctx::{CallCx, FolioCx};
 use crate::mm::{
     entry::{flags::VmFlags, pte::Rights},
     machine::Machine,
@@ -14,6 +13,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Pfn, Vpn},
+    ctx::{CallCx, FolioCx},
     error::NoMemory,
     frame::{Frame, FrameFlags, FrameLock},
     rmap::{Blocking, MappedAt, RmapCx, Unmap, restore, unmap_frame},

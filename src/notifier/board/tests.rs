@@ -1,8 +1,10 @@
 //! Verdicts are exact, and no ticket or window is left behind.
 
 use super::{Board, Verdict};
-use crate::addr::{PMD_PAGES, Vpn, VpnRange};
-use crate::notifier::blocks::NARROW;
+use crate::{
+    addr::{PMD_PAGES, Vpn, VpnRange},
+    notifier::blocks::NARROW,
+};
 use proptest::prelude::*;
 
 fn range(a: u64, b: u64) -> VpnRange {

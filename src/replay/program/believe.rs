@@ -10,9 +10,10 @@ use super::{
     huge,
     place::{attach_args, map_args},
 };
-use crate::ctx::CallCx;
-
-use crate::mm::{Advice, MapFlags, Mm, MremapArgs, Prot};
+use crate::{
+    ctx::CallCx,
+    mm::{Advice, MapFlags, Mm, MremapArgs, Prot},
+};
 
 /// Errors of files: kinds, rights, seals, leases, drivers.
 const OF_FILES: &[&str] = &[

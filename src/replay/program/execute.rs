@@ -7,9 +7,8 @@ use super::{
     huge,
     place::{Asked, attach_args, map_args},
 };
-use crate::ctx::CallCx;
-
 use crate::{
+    ctx::CallCx,
     error::Errno,
     mm::{Advice, Mm, MremapArgs, MremapFlags},
 };

@@ -15,10 +15,9 @@ use super::{
     verdict::{Differing, Outcome, Process, Verdict, equal},
     watch::{Watch, Who},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     TASK_SIZE,
+    ctx::CallCx,
     mm::{Machine, Mm},
     replay::{
         limits::{self, Limits, beyond},

@@ -9,9 +9,8 @@ use super::{
     call::{Call, Descriptor, Returned},
     files::{Descriptors, Objects},
 };
-use crate::ctx::CallCx;
-
 use crate::{
+    ctx::CallCx,
     error::Errno,
     file::File,
     mm::{MapFlags, Mm, MmapArgs},

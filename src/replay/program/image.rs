@@ -4,10 +4,9 @@ use super::{
     files::{DELETED, Objects},
     maps::Row,
 };
-use crate::ctx::CallCx;
-
 use crate::{
     TASK_SIZE,
+    ctx::CallCx,
     file::{File, FileMode},
     mm::{Machine, Mm, Segment, VmFlags},
 };

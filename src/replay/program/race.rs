@@ -8,9 +8,8 @@ use super::{
     files::Objects,
     place::{attach_args, map_args},
 };
-use crate::ctx::CallCx;
+use crate::{ctx::CallCx, mm::Mm};
 
-use crate::mm::Mm;
 use std::ops::Range;
 
 /// Returns true if `event`, which ended later, must have taken effect before `due`.

@@ -1,9 +1,8 @@
 //! [`Watch`]: an observer of the replay of a program.
 
 use super::{call::Call, event::What, faults::Kind};
-use crate::ctx::CallCx;
+use crate::{ctx::CallCx, mm::Mm};
 
-use crate::mm::Mm;
 use std::sync::Arc;
 
 /// The thread that acted, and the time.

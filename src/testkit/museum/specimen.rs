@@ -1,10 +1,9 @@
 //! A driver as most were written: translations of its own, a count of windows, a sequence, and no
 //! help from a gate. The driver is sound, unless it has a [`Flaw`].
 
-use crate::ctx::CallCx;
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
-    ctx::Atomic,
+    ctx::{Atomic, CallCx},
     error::FaultError,
     mm::Mm,
     notifier::{Access, Cached, Event, Gate, NoStore, Seat, test_hook},

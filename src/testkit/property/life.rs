@@ -1,8 +1,8 @@
 //! Other threads, failing allocations, the end of address spaces and of devices.
 
-use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     error::FaultError,
     file::{File, FileMode, Shmem},
     mm::{Advice, MmapArgs},

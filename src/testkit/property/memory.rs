@@ -1,8 +1,8 @@
 //! Properties of memory: sharing by forks, rights, huge pages, writes, aging, references.
 
-use crate::ctx::CallCx;
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     error::FaultError,
     file::{DiskFile, File, FileMode, MemStore},
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, PageState, Prot},

@@ -1,9 +1,9 @@
 //! Look-ups that windows overtake. The kit does not wait for such races: it plays each of them on
 //! purpose, between a look-up of the device and the use of its result.
 
-use crate::ctx::CallCx;
 use crate::{
     addr::PAGE_SIZE,
+    ctx::CallCx,
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, Prot},
     testkit::{
         Kit,

@@ -1,7 +1,7 @@
 //! Whole scripts: random ones, and a busy one in which everything fails once.
 
-use crate::ctx::CallCx;
 use crate::{
+    ctx::CallCx,
     replay::Script,
     testkit::{
         Broken, Disturbances, Failure, Fault, Kit, Suite,

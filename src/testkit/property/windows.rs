@@ -1,8 +1,8 @@
 //! The effect of windows of every shape on translations.
 
-use crate::ctx::CallCx;
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     mm::MmapArgs,
     notifier::Event,
     testkit::{

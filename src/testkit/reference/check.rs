@@ -4,10 +4,9 @@ use super::{
     Reference,
     page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages},
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::Pfn,
+    ctx::CallCx,
     frame::FrameFlags,
     mm::{Machine, Mm, PageState, Prot, VmFlags},
     replay::{FileKind, Processes},

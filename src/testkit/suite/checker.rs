@@ -8,10 +8,9 @@ use super::{
     disturbances::{Disturbances, User, mark},
     pace::Pace,
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::Vpn,
+    ctx::CallCx,
     error::FaultError,
     extmmu::References,
     mm::{Machine, Mm},

@@ -7,10 +7,9 @@ use super::{
     disturbances::User,
     pace::Pace,
 };
-use crate::ctx::CallCx;
-
 use crate::{
     addr::{PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
     notifier::Event,
     sync::{Ordering, thread},
     testkit::{timed_thread::message, verdict::Seen},

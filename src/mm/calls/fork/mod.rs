@@ -14,8 +14,6 @@
 
 pub(in crate::mm) mod shared;
 
-use crate::ctx::CallCx;
-
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::{Lease, MmapWriteGuard},
@@ -27,7 +25,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PUD_PAGES, VpnRange},
-    ctx::{Cx, Rank, Sleepable, rank},
+    ctx::{CallCx, Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
     frame::{AllocKind, FrameFlags, PhysMem},
     notifier::Event,

@@ -1,13 +1,15 @@
 //! Forks that share leaf tables: where that is possible, and the counts that it leaves behind. The
 //! sharing itself is in [`page_table`](crate::mm::page_table) (ADR 0014).
 
-use crate::addr::{TASK_PAGES, Vpn, VpnRange};
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::flags::VmFlags,
     machine::{Machine, SharesLeaves},
     space::Mm,
     vma::{Vma, layout::Layout},
+};
+use crate::{
+    addr::{TASK_PAGES, Vpn, VpnRange},
+    ctx::CallCx,
 };
 use std::sync::Weak;
 

@@ -3,9 +3,8 @@
 //! Per 2-MiB block: pages in swap come back under the mmap lock held shared, then the bytes are
 //! copied under the lock held exclusively, in one window over the block.
 
-use crate::ctx::CallCx;
-use crate::mm::calls::vma_walk::{Visit, each_vma, part_at};
 use crate::mm::{
+    calls::vma_walk::{Visit, each_vma, part_at},
     entry::{
         flags::VmFlags,
         pte::{RawPte, Rights},
@@ -18,7 +17,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
-    ctx::Sleepable,
+    ctx::{CallCx, Sleepable},
     error::MadviseError,
     frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
     notifier::{Access, Event},

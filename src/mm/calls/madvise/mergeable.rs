@@ -1,6 +1,5 @@
 //! Mergeable memory: which memory is to be merged, and how it is unmerged (`ksm_madvise`).
 
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{flags::VmFlags, merged::is_merged},
     guard::{FaultScope, MmapWriteGuard},
@@ -9,7 +8,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{Vpn, VpnRange},
-    ctx::{Cx, Rank, Sleepable},
+    ctx::{CallCx, Cx, Rank, Sleepable},
     error::{FaultError, VmaError},
 };
 

@@ -23,7 +23,6 @@ pub(in crate::mm) mod remove;
 pub(in crate::mm) mod will_need;
 
 use super::vma_walk::{Visit, each_vma, part_at};
-use crate::ctx::CallCx;
 use mergeable::with_merging;
 
 use crate::mm::{
@@ -37,7 +36,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
-    ctx::{Sleepable, rank},
+    ctx::{CallCx, Sleepable, rank},
     error::{MadviseError, VmaError},
     notifier::Access,
 };

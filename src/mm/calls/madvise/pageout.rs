@@ -1,10 +1,9 @@
 //! `MADV_PAGEOUT`: reclaims the pages of a range at once, whether they were used lately or not.
 
-use crate::ctx::{CallCx, FaultCx};
 use crate::mm::{entry::flags::VmFlags, guard::Lease, space::Mm};
 use crate::{
     addr::VpnRange,
-    ctx::{Sleepable, rank},
+    ctx::{CallCx, FaultCx, Sleepable, rank},
     error::MadviseError,
     frame::{Frame, FrameFlags},
     reclaim::References,

@@ -1,7 +1,6 @@
 //! `MADV_REMOVE`: punches a hole in the object, which every mapping of it loses.
 
 use super::check_sealed;
-use crate::ctx::CallCx;
 use crate::mm::{
     calls::vma_walk::{Visit, each_vma, part_at},
     entry::flags::{Advice, VmFlags},
@@ -10,6 +9,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
+    ctx::CallCx,
     error::MadviseError,
     file::File,
 };

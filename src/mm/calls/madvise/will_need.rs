@@ -1,11 +1,10 @@
 //! `MADV_WILLNEED`: asks objects to read pages into memory ahead of use.
 
-use crate::ctx::CallCx;
 use crate::mm::{
     calls::vma_walk::{Visit, each_vma, part_at},
     space::Mm,
 };
-use crate::{addr::VpnRange, error::MadviseError};
+use crate::{addr::VpnRange, ctx::CallCx, error::MadviseError};
 use std::sync::Arc;
 
 impl Mm {

@@ -9,7 +9,6 @@
 pub(in crate::mm) mod moving;
 pub(in crate::mm) mod relocate;
 
-use crate::ctx::CallCx;
 use crate::mm::{
     entry::{
         args::{MremapArgs, check_range},
@@ -21,6 +20,7 @@ use crate::mm::{
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::{MremapError, VmaError},
 };
 

@@ -1,9 +1,11 @@
 //! Every invariant of the tree, checked against the contents of every node.
 
-use super::climb::least;
-use super::finger::Finger;
-use super::node::{Entry, NONE, Node};
-use super::vma_tree::{Span, VmaTree};
+use super::{
+    climb::least,
+    finger::Finger,
+    node::{Entry, NONE, Node},
+    vma_tree::{Span, VmaTree},
+};
 
 #[cfg(test)]
 impl<V> VmaTree<V> {

@@ -6,8 +6,7 @@
 
 use crate::addr::Vpn;
 
-use super::node::Node;
-use super::vma_tree::VmaTree;
+use super::{node::Node, vma_tree::VmaTree};
 
 /// A search for a hole of `pages` pages within `[low, high)`.
 #[derive(Clone, Copy)]

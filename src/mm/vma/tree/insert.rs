@@ -4,10 +4,12 @@
 //! leaf first passes entries to a neighbour, and splits only if both are nearly full. So runs of
 //! neighbouring ranges, downwards as `mmap` places them or upwards, leave nodes seven eighths full.
 
-use super::climb::merged;
-use super::node::Entry;
-use super::path::Holes;
-use super::vma_tree::{Span, VmaTree};
+use super::{
+    climb::merged,
+    node::Entry,
+    path::Holes,
+    vma_tree::{Span, VmaTree},
+};
 
 impl<V: Span> VmaTree<V> {
     /// Adds a range.

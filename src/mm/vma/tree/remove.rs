@@ -4,9 +4,11 @@ use crate::addr::{Vpn, VpnRange};
 
 use smallvec::SmallVec;
 
-use super::node::NONE;
-use super::path::{Holes, Path};
-use super::vma_tree::VmaTree;
+use super::{
+    node::NONE,
+    path::{Holes, Path},
+    vma_tree::VmaTree,
+};
 
 impl<V> VmaTree<V> {
     /// Removes the range that starts at `start` and returns its value.

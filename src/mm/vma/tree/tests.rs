@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::node::LEAF;
-use super::{Span, VmaTree};
+use super::{Span, VmaTree, node::LEAF};
 use crate::addr::{Vpn, VpnRange};
 
 #[derive(Clone, PartialEq, Eq, Debug)]

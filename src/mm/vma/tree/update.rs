@@ -2,9 +2,11 @@
 
 use crate::addr::Vpn;
 
-use super::node::Entry;
-use super::path::Holes;
-use super::vma_tree::{Span, VmaTree};
+use super::{
+    node::Entry,
+    path::Holes,
+    vma_tree::{Span, VmaTree},
+};
 
 impl<V: Span> VmaTree<V> {
     /// Lets `change` alter the range that starts at `start` in any way, its bounds included, and
