@@ -137,7 +137,7 @@ fn a_window_that_closes_after_the_ticket_makes_it_look_again() {
         &mm,
         |gate| {
             let ticket = gate.ticket(page, Access::Read);
-            at_first(&mut tickets, &drop_it);
+            at_first(&mut tickets, drop_it);
             ticket
         },
         read(page),
@@ -149,7 +149,7 @@ fn a_window_that_closes_after_the_ticket_makes_it_look_again() {
         &mm,
         |gates| {
             let ticket = gates.ticket(page, Access::Read);
-            at_first(&mut tickets, &drop_it);
+            at_first(&mut tickets, drop_it);
             ticket
         },
         read(page),
