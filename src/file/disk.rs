@@ -16,7 +16,6 @@ use crate::{
     ctx::{CallCx, FaultCx},
     error::ObjectError,
     frame::{Frame, FrameFlags},
-    notifier::Access,
     rmap::Mapping,
     sync::{AtomicU64, Mutex, Ordering},
 };
@@ -113,9 +112,6 @@ impl MemoryObject for DiskFile {
         let mem = self.cache.host().mem();
         if mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
             mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
-        }
-        if want.access == Access::Write {
-            mem.set_flags(frame.pfn(), FrameFlags::DIRTY);
         }
         Ok(frame)
     }
