@@ -28,6 +28,25 @@ impl Recorded {
 }
 
 /// An external MMU that records windows and aging calls in the order of their beginning.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::{MmapArgs, Prot}, notifier::Event};
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+///
+/// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// mm.store(&mut cx, at, 7)?;
+/// mm.mprotect(&mut cx, at, PAGE_SIZE, Prot::READ)?;
+/// let [(_, event)] = recorder.take_events()[..] else { panic!("one window") };
+/// assert_eq!(event, Some(Event::ProtectionVma));
+/// mm.unregister(&mut cx, registration);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Recorder {
     gate: Gate<OrderedStore<()>, (), Atomic>,
     told: Mutex<Vec<(Recorded, Option<Event>)>>,

@@ -24,6 +24,36 @@ const MAX_FINDINGS: usize = 100;
 pub(super) const MIN_AUDIT_INTERVAL: u64 = 1024;
 
 /// Watches the external MMUs that it was shown.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{
+///     PAGE_SIZE,
+///     extmmu::gru::{Gru, GruConfig, GruContext, GruMistake, GruSpace},
+///     mm::{Advice, MmapArgs},
+///     oracle::{Invariant, Oracle},
+/// };
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+///
+/// let oracle = Oracle::new(&machine);
+/// let grus = Gru::several(1, GruConfig::default());
+/// let mistake = Some(GruMistake::NoPurge); // this driver ignores its windows
+/// let (space, _registration) = GruSpace::attach(&mut cx, &mm, &grus, mistake);
+/// oracle.watch(&mm, space.clone());
+///
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// GruContext::new(&space, 0)?.write(&mut cx, at, b"by the GRU")?;
+/// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+/// let findings = oracle.take();
+/// assert_eq!(findings[0].invariant(), Invariant::Coherent);
+/// println!("{}", findings[0]);
+/// # mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Oracle {
     pub(super) machine: Weak<Machine>,
     pub(super) watched: RwLock<Vec<Watched>>,

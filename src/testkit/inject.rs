@@ -25,6 +25,28 @@ pub enum Failed<E> {
 /// # Panics
 ///
 /// Panics if `work` returns an error though no allocation failed, or returns one again.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{Machine, MachineConfig, Mm, PAGE_SIZE, mm::MmapArgs, testkit::fail_each};
+///
+/// let prepare = || Machine::new(MachineConfig::default());
+/// let allocations = fail_each(
+///     prepare,
+///     |machine| machine.clone(),
+///     |machine| {
+///         let mut thread = machine.enter().expect("one world at a time");
+///         let mut cx = thread.cx();
+///         let mm = Mm::new(machine);
+///         let args = MmapArgs::anonymous(PAGE_SIZE);
+///         let at = mm.mmap(&mut cx, &args).map_err(|why| why.errno())?;
+///         mm.store(&mut cx, at, 7).map_err(|why| why.errno())
+///     },
+///     |machine, _failed| assert_eq!(machine.mem().in_use(), 0, "nothing is left"),
+/// );
+/// assert!(allocations > 0);
+/// ```
 pub fn fail_each<W, E: Display>(
     prepare: impl Fn() -> W,
     machine: impl Fn(&W) -> Arc<Machine>,

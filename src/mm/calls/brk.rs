@@ -46,6 +46,20 @@ impl Mm {
     }
     /// Moves the break to `addr` and returns its new place: `addr`, or the old break if the call
     /// failed. `brk(2)` has no errno; the C library reports ENOMEM.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// mm.set_start_brk(&mut cx, 0x5000_0000)?;
+    /// assert_eq!(mm.brk(&mut cx, 0x5000_1800), 0x5000_1800);
+    /// mm.store(&mut cx, 0x5000_17ff, 7)?;
+    /// assert_eq!(mm.brk(&mut cx, 0), 0x5000_1800); // below the start: the break stays
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
         let mut g = self.lock_exclusive_some(cx);
         while !g.settle_brk(addr) {}

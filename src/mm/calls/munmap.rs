@@ -40,6 +40,23 @@ impl Mm {
     ///
     /// If a driver does. If it panicked at the beginning of a window, the memory of that window
     /// stays mapped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{FaultError, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(3 * PAGE_SIZE))?;
+    /// let middle = at + PAGE_SIZE;
+    /// mm.munmap(&mut cx, middle, PAGE_SIZE)?;
+    /// assert_eq!(mm.map_count(&mut cx), 2);
+    /// assert_eq!(mm.load(&mut cx, middle), Err(FaultError::NotMapped(middle)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
         let mut g = self.lock_exclusive_some(cx);

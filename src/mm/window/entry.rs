@@ -29,6 +29,17 @@ pub struct PteTxn<'p> {
 }
 
 /// One entry in a window, under the page-table lock.
+///
+/// The locks of an address space give none; an
+/// [`InvalidationWindow`](crate::mm::InvalidationWindow) does:
+///
+/// ```compile_fail,E0599
+/// use emmu::{addr::Vpn, mm::MmapWriteGuard};
+///
+/// fn unmap(guard: &mut MmapWriteGuard<'_>, page: Vpn) {
+///     guard.lock_ptes(page, |entries| entries.slot(page)); // open a window: `guard.lease()`
+/// }
+/// ```
 pub struct PteSlot<'s> {
     leaf: &'s LockedLeaf<'s>,
     mem: &'s PhysMem,

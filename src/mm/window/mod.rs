@@ -44,6 +44,30 @@ use std::convert::Infallible;
 
 /// Proof that every external MMU has dropped its translations of a range, and cannot get new ones
 /// while this lives.
+///
+/// Entries lose pages and rights between its beginning and its end:
+///
+/// ```
+/// use emmu::{ctx::Sleepable, mm::InvalidationWindow};
+///
+/// fn drop_all(mut window: InvalidationWindow<'_, Sleepable>) {
+///     window.for_each_leaf(|entries| entries.for_each(|entry| drop(entry.clear())));
+///     window.close();
+/// }
+/// ```
+///
+/// It cannot end while an entry is locked, which could change after the end:
+///
+/// ```compile_fail,E0505
+/// use emmu::{addr::Vpn, ctx::Sleepable, mm::InvalidationWindow};
+///
+/// fn drop_page(mut window: InvalidationWindow<'_, Sleepable>, page: Vpn) {
+///     window.lock_ptes(page, |entries| {
+///         window.close();
+///         entries.slot(page).map(|entry| drop(entry.clear()));
+///     });
+/// }
+/// ```
 #[must_use = "the window ends when this is dropped"]
 pub struct InvalidationWindow<'w, C: Context> {
     mm: &'w Mm,

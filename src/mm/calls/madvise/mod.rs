@@ -48,6 +48,25 @@ impl Mm {
     ///
     /// [`MadviseError`]. A hole is reported at the end, after all mapped memory was handled. Any
     /// other error stops the walk; the memory below has been handled, and stays so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert_eq!(recorder.take().len(), 1, "an external MMU drops the page first");
+    /// assert_eq!(mm.load(&mut cx, at)?, 0);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn madvise(
         &self,
         cx: &mut CallCx<'_>,

@@ -62,6 +62,26 @@ impl Mm {
     ///
     /// [`MremapError`]. Checks come before anything is unmapped. A move of several VMAs keeps the
     /// pieces that were moved before the one that failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::{MmapArgs, MremapArgs, MremapFlags}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let addr = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, addr, 7)?;
+    /// let (old_len, new_len) = (PAGE_SIZE, 4 * PAGE_SIZE);
+    /// let flags = MremapFlags::MAYMOVE;
+    /// let args = MremapArgs { addr, old_len, new_len, flags, new_addr: 0 };
+    /// let at = mm.mremap(&mut cx, args)?;
+    /// assert_eq!(mm.load(&mut cx, at)?, 7);
+    /// assert_eq!(mm.load(&mut cx, at + 3 * PAGE_SIZE)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
         let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
