@@ -49,7 +49,7 @@ impl Recorded {
 /// ```
 pub struct Recorder {
     gate: Gate<OrderedStore<()>, (), Atomic>,
-    told: Mutex<Vec<(Recorded, Option<Event>)>>,
+    recorded: Mutex<Vec<(Recorded, Option<Event>)>>,
 }
 
 impl Recorder {
@@ -57,25 +57,25 @@ impl Recorder {
     pub fn new(seat: Seat) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(seat, OrderedStore::default(), ()),
-            told: Mutex::default(),
+            recorded: Mutex::default(),
         })
     }
     /// Returns the callbacks since the last call, and forgets them.
     pub fn take(&self) -> Vec<Recorded> {
         self.take_events()
             .into_iter()
-            .map(|(told, _)| told)
+            .map(|(recorded, _)| recorded)
             .collect()
     }
     /// Returns the callbacks since the last call, each window with its reason, and forgets them.
     pub fn take_events(&self) -> Vec<(Recorded, Option<Event>)> {
-        std::mem::take(&mut self.told.lock())
+        std::mem::take(&mut self.recorded.lock())
     }
     fn note(&self, inv: &Invalidation<'_>) {
         // Unregistration is a demand over everything, and no window of the address space.
         if inv.range() != VpnRange::ALL {
-            let told = (Recorded::Window(inv.range()), Some(inv.event()));
-            self.told.lock().push(told);
+            let recorded = (Recorded::Window(inv.range()), Some(inv.event()));
+            self.recorded.lock().push(recorded);
         }
     }
 }
@@ -87,7 +87,7 @@ impl SpinningMmu for Recorder {
     }
     fn age(&self, cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let _unused = (cx, kind);
-        self.told.lock().push((Recorded::Age(range), None));
+        self.recorded.lock().push((Recorded::Age(range), None));
         false
     }
 }
@@ -95,7 +95,7 @@ impl SpinningMmu for Recorder {
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recorder")
-            .field("told", &self.told.lock().len())
+            .field("recorded", &self.recorded.lock().len())
             .finish_non_exhaustive()
     }
 }

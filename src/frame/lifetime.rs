@@ -174,17 +174,17 @@ impl PhysMem {
     pub(crate) fn set_watch(&self, watch: Arc<dyn FrameWatch>) {
         let _first = self.watch.get_or_init(|| watch);
     }
-    /// Tells the observer of a retirement, if there is an observer.
+    /// Reports to the observer a retirement, if there is an observer.
     #[inline]
     pub(super) fn watch_retirement(&self, pfn: Pfn) {
         if let Some(watch) = self.watch.get() {
-            self.tell_retirement(&**watch, pfn);
+            self.report_retirement(&**watch, pfn);
         }
     }
     /// Apart, so that a machine without an observer pays one load and a branch.
     #[cold]
     #[inline(never)]
-    fn tell_retirement(&self, watch: &dyn FrameWatch, pfn: Pfn) {
+    fn report_retirement(&self, watch: &dyn FrameWatch, pfn: Pfn) {
         watch.retiring(pfn);
         self.watch_clean(pfn);
     }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 /// [`exit`](Self::exit) ends it.
 ///
 /// Threads share it as `Arc<Mm>`; every call takes the caller's token. The mmap lock guards the
-/// VMAs, a lock in each leaf table guards its entries, and an external MMU is told by an
+/// VMAs, a lock in each leaf table guards its entries, and an external MMU is called by an
 /// invalidation window before an entry loses rights or its page.
 pub struct Mm {
     pub(super) machine: Arc<Machine>,

@@ -208,7 +208,7 @@ pub enum AgeKind {
 /// (docs/adr/0024-a-panic-does-or-undoes.md). A panic at the end of a window continues when the
 /// operation is complete, and the other drivers are notified of the end first.
 ///
-/// The library does not repair the driver's own state. A driver that panics when it is asked for
+/// The library does not repair the driver's own state. A driver that panics when it is called for
 /// everything, as an address space ends, keeps its entries; a later look at a frame that was given
 /// back is caught.
 #[diagnostic::on_unimplemented(

@@ -16,7 +16,7 @@ pub enum Invariant {
     Coherent,
     /// O5: every reference has an owner.
     ReferencesKept,
-    /// O3: a driver that was told the beginning of a window is told its end, and counts both.
+    /// O3: a driver that was called at the beginning of a window is notified of its end, and counts both.
     Paired,
     /// O6: a write through an MMU is known before the page is taken for clean.
     DirtyKept,

@@ -130,7 +130,7 @@ impl Oracle {
     }
     /// Visits all translations of an MMU.
     pub(super) fn each(&self, ext: &dyn ExternalMmu, visit: &mut dyn FnMut(&Translation)) {
-        let shown = self.asked(ext, || ext.translations(&mut |t| visit(&t)));
+        let shown = self.guarded_call(ext, || ext.translations(&mut |t| visit(&t)));
         self.hidden(ext, shown);
     }
     /// Visits the translations of an MMU that touch a range.
@@ -140,7 +140,7 @@ impl Oracle {
         range: VpnRange,
         visit: &mut dyn FnMut(&Translation),
     ) {
-        let shown = self.asked(ext, || ext.translations_in(range, &mut |t| visit(&t)));
+        let shown = self.guarded_call(ext, || ext.translations_in(range, &mut |t| visit(&t)));
         self.hidden(ext, shown);
     }
     /// Reports a driver that did not show its translations.
@@ -151,14 +151,14 @@ impl Oracle {
     }
     /// Returns the number of windows that a driver counts as open.
     pub(super) fn counted(&self, ext: &dyn ExternalMmu) -> u64 {
-        self.asked(ext, || ext.windows()).unwrap_or(0)
+        self.guarded_call(ext, || ext.windows()).unwrap_or(0)
     }
     /// Calls a driver, and returns its answer if there is one.
     ///
     /// A driver is called at any moment, with locks of the address space held, and from
     /// destructors. So its panic ends here and is a finding. While this thread unwinds, no driver
     /// is called at all: it may be the one that panicked, in the middle of a change.
-    fn asked<T>(&self, ext: &dyn ExternalMmu, question: impl FnOnce() -> T) -> Option<T> {
+    fn guarded_call<T>(&self, ext: &dyn ExternalMmu, question: impl FnOnce() -> T) -> Option<T> {
         if std::thread::panicking() {
             return None;
         }

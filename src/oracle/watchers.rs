@@ -87,8 +87,8 @@ impl WindowWatcher {
 }
 
 impl WindowObserver for WindowWatcher {
-    fn asking(&self, window: u64, range: VpnRange, mmu: &'static str) {
-        self.with(|o| o.liveness.asking((self.space(), window), range, mmu));
+    fn calling(&self, window: u64, range: VpnRange, mmu: &'static str) {
+        self.with(|o| o.liveness.calling((self.space(), window), range, mmu));
     }
     fn opened(&self, window: u64, range: VpnRange) {
         self.with(|o| o.liveness.opened((self.space(), window)));

@@ -62,7 +62,7 @@ impl Mm {
     /// ```
     pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
         let mut g = self.lock_exclusive_some(cx);
-        while !g.settle_brk(addr) {}
+        while !g.claim_brk(addr) {}
         let grown = g.set_brk(addr);
         let now = g.layout.brk;
         drop(g);
@@ -97,7 +97,7 @@ fn heap_end(addr: u64) -> Vpn {
 impl MmapWriteGuard<'_> {
     /// Declares the pages between the old break and the new as those on which the operation works;
     /// see [`wait_for_conflicts`](Self::wait_for_conflicts).
-    fn settle_brk(&mut self, addr: u64) -> bool {
+    fn claim_brk(&mut self, addr: u64) -> bool {
         let (old, new) = (heap_end(self.layout.brk), heap_end(addr.min(TASK_SIZE)));
         // With one page more, so that two calls that move the break always conflict.
         let range = VpnRange::new(old.min(new), old.max(new).plus(1)).expect("not empty");

@@ -166,7 +166,7 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
-        self.detach(range, !accounted, AfterYield::KeepsEditing);
+        self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,

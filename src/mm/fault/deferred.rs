@@ -1,7 +1,7 @@
 //! The window of a fault, opened after the mmap lock is released.
 //!
 //! A driver may sleep in a window. So a fault that needs one defers it, if there is a driver: it
-//! releases the mmap lock with the window's pages pinned, and an operation on other mappings does
+//! releases the mmap lock with the window's pages claimed, and an operation on other mappings does
 //! not wait for the driver (ADR 0009). Without drivers the window is opened under the lock at once.
 //!
 //! A fault decides and allocates everything before its window; [`WindowWork`] carries the result,
@@ -9,7 +9,7 @@
 
 use crate::mm::{
     entry::pte::{RawPte, Rights},
-    guard::{Deferral, FaultScope, Lease, MmapPin, WindowWork},
+    guard::{Deferral, FaultScope, Lease, MmapSharedClaim, WindowWork},
     page_table::LockedLeaf,
     space::Mm,
     window::InvalidationWindow,
@@ -49,7 +49,7 @@ impl Mm {
     /// Runs `f` with the mmap lock held shared over `range`; then releases the lock, and opens the
     /// window that `f` deferred. Returns true beside the result of `f` if there was one.
     ///
-    /// The window's pages stay pinned ([`MmapPin`]) between the lock and the end of the window: no
+    /// The window's pages stay claimed ([`MmapSharedClaim`]) between the lock and the end of the window: no
     /// operation changes their mappings, operations on other pages do not wait for the drivers.
     #[inline]
     pub(in crate::mm) fn with_fault_scope<R: Below<rank::Mmap>, T>(
@@ -65,9 +65,9 @@ impl Mm {
         let Deferral::Work(work) = scope.deferral else {
             return (out, false);
         };
-        let pin = MmapPin::new(self, &g, work.range());
+        let claim = MmapSharedClaim::new(self, &g, work.range());
         drop(g);
-        pin.lease(cx).finish(work);
+        claim.lease(cx).finish(work);
         (out, true)
     }
 }

@@ -1,8 +1,8 @@
 //! Work of a fault that needs a window, and whether it waits until the fault has released the mmap
 //! lock.
 //!
-//! A driver may sleep in a window. A fault therefore postpones this work, releases the lock, pins
-//! the pages of [`WindowWork::range`] with an [`MmapPin`](super::MmapPin) and opens the window
+//! A driver may sleep in a window. A fault therefore postpones this work, releases the lock, claims
+//! the pages of [`WindowWork::range`] with an [`MmapSharedClaim`](super::MmapSharedClaim) and opens the window
 //! then: an operation on other memory never waits for the driver. `fault/deferred.rs` does the
 //! work.
 
@@ -49,7 +49,7 @@ pub(in crate::mm) enum Deferral {
 }
 
 impl WindowWork {
-    /// The pages that are pinned until the work is done, and that the window covers.
+    /// The pages that are claimed until the work is done, and that the window covers.
     pub(in crate::mm) fn range(&self) -> VpnRange {
         match *self {
             Self::Copy { at, .. } => VpnRange::single(at),

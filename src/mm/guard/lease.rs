@@ -31,7 +31,7 @@ pub struct Lease<'l, R: Rank, C: Context> {
 }
 
 impl<R: Rank + Below<rank::Folio>> Lease<'_, R, Sleepable> {
-    /// Tells the drivers of exported frames about each frame that lost its mappings. Due once a
+    /// Notifies the drivers of exported frames of each frame that lost its mappings. Due once a
     /// window that dropped mappings has ended.
     #[inline]
     pub(in crate::mm) fn settle_exports(&mut self) {
@@ -142,7 +142,7 @@ impl<R: Rank, C: Context> Lease<'_, R, C> {
     /// # Errors
     ///
     /// [`WouldBlock`] if a driver would have to sleep. The drivers that had agreed by then have
-    /// been told that the window ended; no window is open.
+    /// been notified that the window ended; no window is open.
     ///
     /// # Examples
     ///

@@ -136,7 +136,7 @@ impl Machine {
     /// (`try_to_free_pages`).
     ///
     /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for
-    /// accessed bits and told before a page goes. A machine without a swap device keeps no lists of
+    /// accessed bits, and called before a page goes. A machine without a swap device keeps no lists of
     /// pages and frees nothing.
     ///
     /// # Panics
@@ -179,8 +179,8 @@ impl Machine {
     pub(in crate::mm) fn reclaimer(&self) -> Reclaim<'_> {
         Reclaim::new(&self.host, self.config.rmap_windows)
     }
-    /// Registers a driver of exported frames, which is told by frame number when it must stop using
-    /// one ([`RmapNotifier::invalidate_frame`]).
+    /// Registers a driver of exported frames, which is notified by frame number when it must stop
+    /// using one ([`RmapNotifier::invalidate_frame`]).
     pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
         self.host.registry.exports.add(driver)
     }

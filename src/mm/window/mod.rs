@@ -9,13 +9,13 @@
 //!
 //! 1. *Opening.* A [`Lease`](crate::mm::Lease) proves that the mappings are stable. The range goes
 //!    on the board, so that no driver can admit a translation from here on.
-//! 2. *Asking.* Every driver that may have translations of the range is called and drops them. A
+//! 2. *Calling.* Every driver that may have translations of the range is called and drops them. A
 //!    driver may sleep if the context is `Sleepable`. The call that opens the window returns when
 //!    all of them have done so (`notifier/window.rs`).
 //! 3. *Changing.* The operation walks the leaves of the range and changes entries under their
 //!    locks.
-//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), tells each driver
-//!    that was asked.
+//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), notifies each
+//!    driver that was called.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -2,7 +2,7 @@
 //!
 //! Advice that changes flags, or needs VMAs to stay, runs under the mmap lock held exclusively.
 //! Advice that only drops or reads pages takes the lock shared, and leaves it before a driver may
-//! sleep, with the range pinned (ADR 0009).
+//! sleep, with the range claimed (ADR 0009).
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -30,7 +30,7 @@ use crate::mm::{
         errors::PopulateError,
         flags::{Advice, VmFlags},
     },
-    guard::{Lease, MmapPin, MmapWriteGuard},
+    guard::{Lease, MmapSharedClaim, MmapWriteGuard},
     space::Mm,
     vma::Vma,
 };
@@ -123,7 +123,7 @@ impl Mm {
         range: VpnRange,
         advice: Advice,
     ) -> Result<(), MadviseError> {
-        self.each_pinned(cx, range, |vma, part| {
+        self.each_claimed(cx, range, |vma, part| {
             check_sealed(vma, advice)?;
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
@@ -133,14 +133,14 @@ impl Mm {
         })
     }
     /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
-    /// returned. If a driver may sleep in that, the lock is left, and only the range is pinned.
-    pub(in crate::mm) fn each_pinned<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
+    /// returned. If a driver may sleep in that, the lock is left, and only the range is claimed.
+    pub(in crate::mm) fn each_claimed<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
         &self,
         cx: &mut CallCx<'_>,
         range: VpnRange,
         mut look: impl FnMut(&Vma, VpnRange) -> Result<W, MadviseError>,
     ) -> Result<(), MadviseError> {
-        let mut pin = None;
+        let mut claim = None;
         each_vma(range, MadviseError::Hole, |at| {
             let mut g = self.lock_shared_over(cx, Some(range));
             let (vma, part) = match part_at(g.layout.vmas.find(at), at, range) {
@@ -149,9 +149,9 @@ impl Mm {
             };
             let work = look(vma, part)?;
             if self.notifiers.is_made() {
-                let pin = pin.get_or_insert_with(|| MmapPin::new(self, &g, range));
+                let claim = claim.get_or_insert_with(|| MmapSharedClaim::new(self, &g, range));
                 drop(g);
-                let mut lease = pin.lease(cx);
+                let mut lease = claim.lease(cx);
                 work(lease.again());
                 lease.settle_exports();
             } else {

@@ -85,7 +85,7 @@ impl Mm {
     pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
         let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
-        while !g.settle_remap(&remap) {}
+        while !g.claim_remap(&remap) {}
         let limit = g.layout.machine.config().max_map_count;
         let count = g.layout.vmas.len();
         if remap.moves() && count + 2 >= limit.saturating_sub(3) {
@@ -183,7 +183,7 @@ type Remapped = (Vpn, Option<VpnRange>);
 impl MmapWriteGuard<'_> {
     /// Declares the pages on which the operation works: the mapping with the part by which it
     /// grows, and its new place. See [`wait_for_conflicts`](Self::wait_for_conflicts).
-    fn settle_remap(&mut self, remap: &Remap) -> bool {
+    fn claim_remap(&mut self, remap: &Remap) -> bool {
         let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
         let mut own = Ranges::new();
         own.push(range(remap.addr, remap.old.max(remap.new)));
