@@ -185,8 +185,11 @@ impl PhysMem {
     #[cold]
     #[inline(never)]
     fn report_retirement(&self, watch: &dyn FrameWatch, pfn: Pfn) {
-        watch.retiring(pfn);
-        self.watch_clean(pfn);
+        let owes_dirty = self.flags(pfn).contains(FrameFlags::DEVICE_DIRTY);
+        watch.retiring(pfn, owes_dirty);
+        if owes_dirty {
+            self.clear_flags(pfn, FrameFlags::DEVICE_DIRTY);
+        }
     }
     /// Checks the claim that the frame is clean and that no external MMU has it: a dirty bit that a
     /// device still owes is reported as a lost write.

@@ -6,9 +6,9 @@
 //! A window acts in this order:
 //!
 //! 1. The window is written on the **board** of the address space.
-//! 2. The **chain** of registered MMUs is read, and each of them is called to drop the range. An MMU
-//!    answers with an [`Ack`], which it gets only by passing its own **gate**: the lock with its
-//!    shadow entries inside, from which the gate removes those of the range.
+//! 2. The **chain** of registered MMUs is read, and each of them is called to drop the range. An
+//!    MMU answers with an [`Ack`], which it gets only by passing its own **gate**: the lock with
+//!    its shadow entries inside, from which the gate removes those of the range.
 //! 3. Page-table entries change.
 //! 4. The window leaves the board, and the MMUs that acknowledged its beginning are notified of its
 //!    end.

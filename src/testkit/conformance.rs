@@ -87,7 +87,7 @@ impl Kit {
                 Err(RecvTimeoutError::Timeout) => {
                     if !log.has_seen() {
                         log.see(Seen::Stuck {
-                            what: format!("what comes after: {}", log.last()),
+                            what: format!("the step after \"{}\"", log.last()),
                             after: self.deadline * 2,
                         });
                     }

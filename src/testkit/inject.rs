@@ -63,7 +63,7 @@ pub fn fail_each<W, E: Display>(
         inject.disarm();
         if asked < nth {
             if let Err(why) = outcome {
-                panic!("nothing failed, yet the work did: {why}");
+                panic!("no allocation failed, and the work returned an error: {why}");
             }
             check(world, Failed::None);
             return nth - 1;
@@ -72,7 +72,9 @@ pub fn fail_each<W, E: Display>(
             Ok(()) => Failed::Absorbed,
             Err(why) => {
                 if let Err(again) = work(&mut world) {
-                    panic!("again, after allocation {nth} failed with {why}: {again}");
+                    panic!(
+                        "allocation {nth} failed, and the work returned: {why}; without a failure it returned: {again}"
+                    );
                 }
                 Failed::Reported(why)
             }

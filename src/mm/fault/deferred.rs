@@ -49,8 +49,9 @@ impl Mm {
     /// Runs `f` with the mmap lock held shared over `range`; then releases the lock, and opens the
     /// window that `f` deferred. Returns true beside the result of `f` if there was one.
     ///
-    /// The window's pages stay claimed ([`MmapSharedClaim`]) between the lock and the end of the window: no
-    /// operation changes their mappings, operations on other pages do not wait for the drivers.
+    /// The window's pages stay claimed ([`MmapSharedClaim`]) between the lock and the end of the
+    /// window: no operation changes their mappings, operations on other pages do not wait for the
+    /// drivers.
     #[inline]
     pub(in crate::mm) fn with_fault_scope<R: Below<rank::Mmap>, T>(
         &self,

@@ -2,9 +2,9 @@
 //! lock.
 //!
 //! A driver may sleep in a window. A fault therefore postpones this work, releases the lock, claims
-//! the pages of [`WindowWork::range`] with an [`MmapSharedClaim`](super::MmapSharedClaim) and opens the window
-//! then: an operation on other memory never waits for the driver. `fault/deferred.rs` does the
-//! work.
+//! the pages of [`WindowWork::range`] with an [`MmapSharedClaim`](super::MmapSharedClaim) and opens
+//! the window then: an operation on other memory never waits for the driver. `fault/deferred.rs`
+//! does the work.
 
 use crate::addr::{Pfn, Vpn, VpnRange};
 use crate::mm::{

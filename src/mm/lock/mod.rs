@@ -12,8 +12,8 @@
 //! then reads the counts of all lanes. Both sequences are sequentially consistent, so at least one
 //! sees the other, and the reader gives way. Acquire and release would not do: each side stores to
 //! one place and loads from another. Claims change only while their writer is alone, so a reader
-//! that is counted in reads them without a lock. Only a reader that is counted in claims a range, so
-//! a writer that is alone sees every claim.
+//! that is counted in reads them without a lock. Only a reader that is counted in claims a range,
+//! so a writer that is alone sees every claim.
 //!
 //! | file | holds |
 //! | --- | --- |

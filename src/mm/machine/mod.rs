@@ -136,8 +136,8 @@ impl Machine {
     /// (`try_to_free_pages`).
     ///
     /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for
-    /// accessed bits, and called before a page goes. A machine without a swap device keeps no lists of
-    /// pages and frees nothing.
+    /// accessed bits, and called before a page goes. A machine without a swap device keeps no lists
+    /// of pages and frees nothing.
     ///
     /// # Panics
     ///
