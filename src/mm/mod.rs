@@ -7,6 +7,9 @@
 //! layout. An operation that takes rights or pages away opens an [`InvalidationWindow`] first, so
 //! that no external MMU keeps a translation that becomes stale.
 //!
+//! `docs/life-of-a-page.md` leads through the code twice, file by file: a store of a device that
+//! misses and copies, and `munmap` with a driver registered.
+//!
 //! The code is in rooms. A room uses the types of the rooms below it, never of one above
 //! (`docs/adr/0026-rooms-of-the-address-space.md`):
 //!

@@ -1,5 +1,5 @@
-//! [`FaultScope`]: everything that one fault works with; and the window that a fault postpones until
-//! the mmap lock is released.
+//! [`FaultScope`]: everything that one fault works with; and the window that a fault postpones
+//! until the mmap lock is released.
 //!
 //! A driver may sleep in a window. So a fault that needs one defers it, if there is a driver: it
 //! releases the mmap lock with the window's pages pinned, and an operation on other mappings does

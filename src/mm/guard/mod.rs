@@ -1,9 +1,9 @@
 //! Guards of the mmap lock, and the rights that holding it gives.
 //!
 //! Guarantee: only a [`Lease`](super::Lease) opens an invalidation window, and outside of `mm` only
-//! the guards of this room give one. So a window is open only while a lock keeps its entries reachable: the mmap
-//! lock or pinned pages, for calls and faults; the lock of a reverse map, for the rooms that walk
-//! one (`reverse`, `large`), which make their lease themselves.
+//! the guards of this room give one. So a window is open only while a lock keeps its entries
+//! reachable: the mmap lock or pinned pages, for calls and faults; the lock of a reverse map, for
+//! the rooms that walk one (`reverse`, `large`), which make their lease themselves.
 //!
 //! An operation that changes VMAs holds the lock exclusively, for a short time. Before it opens a
 //! window or walks over many entries it gives exclusivity up except for its own pages
