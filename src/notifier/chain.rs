@@ -133,8 +133,8 @@ impl Chain {
             ready: AtomicBool::new(false),
         }
     }
-    /// Collects the drivers that a window over `range` has to call. Epoch pin and lock end before
-    /// this returns, so callbacks may sleep.
+    /// Collects the drivers that a window over `range` has to call, and calls none. Epoch pin and
+    /// lock end before this returns, so callbacks may sleep.
     #[inline]
     pub(super) fn callees<R: Rank, C: Context>(
         &self,
