@@ -62,6 +62,9 @@ mod window;
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::proc_maps::{MapsLine, PageState};
+pub use calls::vma_cost::VmaChange;
+pub use edit::agree::MergeBarrier;
+pub use edit::plan::VmaCost;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,

@@ -26,6 +26,7 @@
 //! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
+//! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
 pub(in crate::mm) mod anon_name;
@@ -46,4 +47,5 @@ pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod remap_file_pages;
+pub(in crate::mm) mod vma_cost;
 mod vma_walk;
