@@ -5,6 +5,7 @@ mod prose;
 #[path = "../common/skipped.rs"]
 mod skipped;
 mod source;
+mod walks;
 mod words;
 
 use skipped::skipped;
