@@ -61,6 +61,7 @@ mod window;
 
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
@@ -69,6 +70,7 @@ pub use entry::flags::{
 pub use entry::pte::Pte;
 pub use entry::release::Detached;
 pub use external::walker::Walker;
+pub use fault::follow::PinKind;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use machine::{ForkMode, Machine, MachineConfig};
 #[cfg(feature = "internals")]

@@ -4,11 +4,12 @@
 //! process after every step.
 
 use super::{
+    op::Op,
     pages::{Entry, PageTables, Run},
     script::{MapsRow, Notified, Outcome, Step},
 };
 use bitflags::bitflags;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 bitflags! {
     /// The compared parts of a step.
@@ -109,6 +110,8 @@ pub struct Expected<'s> {
     layouts: BTreeMap<u32, &'s [MapsRow]>,
     pages: Option<&'s PageTables>,
     vm_flags: BTreeMap<u32, &'s [String]>,
+    /// Processes that were killed in a step after which no recorder looked.
+    killed: BTreeSet<u32>,
 }
 
 impl Default for Expected<'_> {
@@ -125,6 +128,7 @@ impl<'s> Expected<'s> {
             layouts: BTreeMap::new(),
             pages: None,
             vm_flags: BTreeMap::new(),
+            killed: BTreeSet::new(),
         }
     }
     /// Advances by one step.
@@ -137,6 +141,9 @@ impl<'s> Expected<'s> {
         }
         if step.pages.is_some() {
             self.pages = step.pages.as_ref();
+        }
+        if let Op::ExitAndReap { target } = step.op {
+            self.killed.insert(target);
         }
     }
 
@@ -154,6 +161,9 @@ impl<'s> Expected<'s> {
     }
     /// Returns the page table of a process.
     pub(super) fn runs(&self, process: u32) -> &'s [Run] {
+        if self.killed.contains(&process) {
+            return &[];
+        }
         self.pages.map_or(&[], |pages| pages.runs(process))
     }
     /// Returns true if all pages belong to processes that exist.
@@ -206,7 +216,7 @@ impl<'s> Expected<'s> {
         // exist.
         let processes = || linux.processes().chain(seen.pages.processes());
         processes()
-            .any(|p| linux.runs(p) != seen.pages.runs(p))
+            .any(|p| self.runs(p) != seen.pages.runs(p))
             .then(|| {
                 Difference::Pages(Sides {
                     linux: linux.clone(),
