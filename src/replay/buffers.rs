@@ -13,8 +13,9 @@ use std::{collections::BTreeMap, sync::Arc};
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     pinned: BTreeMap<u32, HeldPages>,
-    /// The pipes that a process has open, the last one last; forked processes have the same.
-    pipes: BTreeMap<u32, Vec<Arc<HeldPages>>>,
+    /// The pipes that a process has open, the last one last, with their pages if there are any;
+    /// forked processes have the same.
+    pipes: BTreeMap<u32, Vec<Option<Arc<HeldPages>>>>,
 }
 
 impl Buffers {
@@ -34,12 +35,10 @@ impl Buffers {
             }
             Op::Unpin {} => closed(self.pinned.remove(&actor)),
             Op::Vmsplice { addr, len } => {
-                mm.get_pages(cx, addr, bytes(len))
-                    .map_or_else(refused, |pages| {
-                        let spliced = pages.len() as u64;
-                        self.pipes.entry(actor).or_default().push(Arc::new(pages));
-                        Outcome::Ret(spliced)
-                    })
+                let spliced = mm.get_pages(cx, addr, bytes(len)).map(Arc::new);
+                let pipe = spliced.as_ref().ok().map(Arc::clone);
+                self.pipes.entry(actor).or_default().push(pipe);
+                spliced.map_or_else(refused, |pages| Outcome::Ret(pages.len() as u64))
             }
             Op::Drain {} => closed(self.pipes.get_mut(&actor).and_then(Vec::pop)),
             ref other => unreachable!("{other:?} is not of a buffer"),

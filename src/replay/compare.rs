@@ -9,7 +9,7 @@ use super::{
     script::{MapsRow, Notified, Outcome, Step},
 };
 use bitflags::bitflags;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 bitflags! {
     /// The compared parts of a step.
@@ -110,8 +110,8 @@ pub struct Expected<'s> {
     layouts: BTreeMap<u32, &'s [MapsRow]>,
     pages: Option<&'s PageTables>,
     vm_flags: BTreeMap<u32, &'s [String]>,
-    /// Processes that were killed in a step after which no recorder looked.
-    killed: BTreeSet<u32>,
+    /// No recorder looked at the page tables since a process was killed.
+    unseen: bool,
 }
 
 impl Default for Expected<'_> {
@@ -128,7 +128,7 @@ impl<'s> Expected<'s> {
             layouts: BTreeMap::new(),
             pages: None,
             vm_flags: BTreeMap::new(),
-            killed: BTreeSet::new(),
+            unseen: false,
         }
     }
     /// Advances by one step.
@@ -142,14 +142,13 @@ impl<'s> Expected<'s> {
         if step.pages.is_some() {
             self.pages = step.pages.as_ref();
         }
-        if let Op::ExitAndReap { target } = step.op {
-            self.killed.insert(target);
-        }
+        let killed = matches!(step.op, Op::ExitAndReap { .. });
+        self.unseen = step.pages.is_none() && (self.unseen || killed);
     }
 
     /// Returns true if this part is compared.
     pub(super) fn compares(&self, part: Parts) -> bool {
-        self.parts.contains(part)
+        self.parts.contains(part) && !(part == Parts::PAGES && self.unseen)
     }
     /// Returns the VMAs of a process.
     pub(super) fn rows(&self, process: u32) -> &'s [MapsRow] {
@@ -161,9 +160,6 @@ impl<'s> Expected<'s> {
     }
     /// Returns the page table of a process.
     pub(super) fn runs(&self, process: u32) -> &'s [Run] {
-        if self.killed.contains(&process) {
-            return &[];
-        }
         self.pages.map_or(&[], |pages| pages.runs(process))
     }
     /// Returns true if all pages belong to processes that exist.
@@ -180,7 +176,7 @@ impl<'s> Expected<'s> {
     /// Returns the first difference of `seen` from Linux's state after `step`, which was the last
     /// one that [`advance`](Self::advance) took.
     pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
-        let compared = |part| self.parts.contains(part).then_some(());
+        let compared = |part| self.compares(part).then_some(());
         let outcome = || Sides::unless_equal(&step.outcome, &seen.outcome).map(Difference::Outcome);
         let windows =
             || Sides::unless_equal(&step.notified, &seen.notified).map(Difference::Windows);
@@ -216,7 +212,7 @@ impl<'s> Expected<'s> {
         // exist.
         let processes = || linux.processes().chain(seen.pages.processes());
         processes()
-            .any(|p| self.runs(p) != seen.pages.runs(p))
+            .any(|p| linux.runs(p) != seen.pages.runs(p))
             .then(|| {
                 Difference::Pages(Sides {
                     linux: linux.clone(),
