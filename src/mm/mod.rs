@@ -64,6 +64,7 @@ mod window;
 
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
 pub use calls::vma_cost::VmaChange;
 pub use edit::agree::MergeBarrier;
@@ -75,6 +76,7 @@ pub use entry::flags::{
 pub use entry::pte::Pte;
 pub use entry::release::Detached;
 pub use external::walker::Walker;
+pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
 pub use machine::{ForkMode, Machine, MachineConfig};
 #[cfg(feature = "internals")]

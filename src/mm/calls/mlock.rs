@@ -232,7 +232,7 @@ impl MmapWriteGuard<'_> {
 impl Lease<'_, rank::Mmap, Sleepable> {
     /// Takes the pages of the range off the lists of reclaim, or puts them back
     /// (`mlock_vma_pages_range`).
-    fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
+    pub(super) fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
         let pinned = self.cx.pin();
         mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);

@@ -11,6 +11,7 @@
 //! | `collapse` | `COLLAPSE` |
 //! | `collapse_object` | … of an object's memory |
 //! | `mergeable` | `MERGEABLE`, `UNMERGEABLE`, and merging of all memory |
+//! | `process` | several ranges, of another process (`process_madvise`) |
 //! | `remove` | `REMOVE` |
 //! | `will_need` | `WILLNEED` |
 
@@ -19,6 +20,7 @@ mod collapse_object;
 pub(in crate::mm) mod discard;
 pub(in crate::mm) mod mergeable;
 pub(in crate::mm) mod pageout;
+pub(in crate::mm) mod process;
 pub(in crate::mm) mod remove;
 pub(in crate::mm) mod will_need;
 
