@@ -74,7 +74,7 @@ pub use entry::flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
 };
 pub use entry::pte::Pte;
-pub use entry::release::Detached;
+pub use entry::release::RemovedPte;
 pub use external::walker::Walker;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};

@@ -8,7 +8,7 @@ use super::{
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
     limits::{Limits, beyond},
-    observe::{entry, row, told, vm_flags},
+    observe::{entry, notice, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
     process,
@@ -107,8 +107,8 @@ impl Family {
         self.processes.keys().copied().collect()
     }
     /// Drops the invalidations that process 0 received so far.
-    pub(super) fn forget_told(&self) {
-        let _told = self.recorder.take();
+    pub(super) fn forget_notices(&self) {
+        let _notices = self.recorder.take();
     }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
@@ -222,7 +222,12 @@ impl Family {
     /// Returns the invalidations that process 0 received since the last call.
     pub(super) fn notified(&self) -> Vec<Notified> {
         let here = |t: &&Recorded| self.arena.overlaps(t.range());
-        self.recorder.take().iter().filter(here).map(told).collect()
+        self.recorder
+            .take()
+            .iter()
+            .filter(here)
+            .map(notice)
+            .collect()
     }
 
     /// Returns true if the processes are in the expected state; at the end of a script the

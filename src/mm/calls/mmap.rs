@@ -31,6 +31,27 @@ impl Mm {
     /// [`MmapError`]. At worst, VMAs were split at the ends of a fixed range; or the range was left
     /// unmapped, if the very last allocation failed or there are no huge pages for it. All that is
     /// as on Linux.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Errno, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    ///
+    /// // A mapping at a fixed address replaces the mapping there.
+    /// let again = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE).fixed(at))?;
+    /// assert_eq!((again, mm.load(&mut cx, at)?), (at, 0));
+    ///
+    /// let refused = mm.mmap(&mut cx, &MmapArgs::anonymous(0)).unwrap_err();
+    /// assert_eq!(refused.errno(), Errno::EINVAL);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let mut g = self.lock_exclusive_some(cx);
         let (range, locked) = g.do_mmap(args)?;
@@ -155,7 +176,7 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
-        self.detach(range, !accounted, AfterYield::KeepsEditing);
+        self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,

@@ -33,6 +33,21 @@ impl Mm {
     ///
     /// If a driver does. Then the VMA in whose window it panicked still has the rights that were to
     /// be taken away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, Signal, mm::{MmapArgs, Prot}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.mprotect(&mut cx, at, PAGE_SIZE, Prot::READ)?;
+    /// let refused = mm.store(&mut cx, at, 7).unwrap_err();
+    /// assert_eq!(refused.signal(), Some(Signal::Segv));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mprotect(
         &self,
         cx: &mut CallCx<'_>,

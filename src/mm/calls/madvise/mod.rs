@@ -2,7 +2,7 @@
 //!
 //! Advice that changes flags, or needs VMAs to stay, runs under the mmap lock held exclusively.
 //! Advice that only drops or reads pages takes the lock shared, and leaves it before a driver may
-//! sleep, with the range pinned (ADR 0009).
+//! sleep, with the range claimed (ADR 0009).
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -32,7 +32,7 @@ use crate::mm::{
         errors::PopulateError,
         flags::{Advice, VmFlags},
     },
-    guard::{MmapPin, MmapWriteGuard},
+    guard::{MmapSharedClaim, MmapWriteGuard},
     space::Mm,
     vma::Vma,
     window::Lease,
@@ -51,6 +51,25 @@ impl Mm {
     ///
     /// [`MadviseError`]. A hole is reported at the end, after all mapped memory was handled. Any
     /// other error stops the walk; the memory below has been handled, and stays so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert_eq!(recorder.take().len(), 1, "an external MMU drops the page first");
+    /// assert_eq!(mm.load(&mut cx, at)?, 0);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn madvise(
         &self,
         cx: &mut CallCx<'_>,
@@ -107,7 +126,7 @@ impl Mm {
         range: VpnRange,
         advice: Advice,
     ) -> Result<(), MadviseError> {
-        self.each_pinned(cx, range, |vma, part| {
+        self.each_claimed(cx, range, |vma, part| {
             check_sealed(vma, advice)?;
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
@@ -117,14 +136,14 @@ impl Mm {
         })
     }
     /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
-    /// returned. If a driver may sleep in that, the lock is left, and only the range is pinned.
-    pub(in crate::mm) fn each_pinned<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
+    /// returned. If a driver may sleep in that, the lock is left, and only the range is claimed.
+    pub(in crate::mm) fn each_claimed<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
         &self,
         cx: &mut CallCx<'_>,
         range: VpnRange,
         mut look: impl FnMut(&Vma, VpnRange) -> Result<W, MadviseError>,
     ) -> Result<(), MadviseError> {
-        let mut pin = None;
+        let mut claim = None;
         each_vma(range, MadviseError::Hole, |at| {
             let mut g = self.lock_shared_over(cx, Some(range));
             let (vma, part) = match part_at(g.layout.vmas.find(at), at, range) {
@@ -133,9 +152,9 @@ impl Mm {
             };
             let work = look(vma, part)?;
             if self.notifiers.is_made() {
-                let pin = pin.get_or_insert_with(|| MmapPin::new(self, &g, range));
+                let claim = claim.get_or_insert_with(|| MmapSharedClaim::new(self, &g, range));
                 drop(g);
-                let mut lease = pin.lease(cx);
+                let mut lease = claim.lease(cx);
                 work(lease.again());
                 lease.settle_exports();
             } else {
