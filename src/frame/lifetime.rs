@@ -49,8 +49,8 @@ impl<'m> Retired<'m> {
         self.pfns[self.len] = pfn.0;
         self.len += 1;
     }
-    /// Removes a mapping of a frame that the caller has locked. The caller notifies the driver of an
-    /// exported frame itself, so nothing is deferred.
+    /// Removes a mapping of a frame that the caller has locked. The caller notifies the driver of
+    /// an exported frame itself, so nothing is deferred.
     pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
             self.mem.merge_access_bits(pfn, used);

@@ -11,6 +11,7 @@
 //! | `mmap` | `mmap` |
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
+//! | `change_protection` | new rights of entries, for `mprotect` |
 //! | `mremap` | `mremap` |
 //! | `brk` | the heap; the addresses of heap and stack |
 //! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
@@ -35,6 +36,7 @@
 pub(in crate::mm) mod access_remote;
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
+mod change_protection;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
