@@ -10,8 +10,8 @@
 mod bytes;
 mod virt_addr;
 
-pub(crate) use bytes::by_page;
 pub use bytes::chunks;
+pub(crate) use bytes::{Bytes, by_page};
 pub use virt_addr::{VirtAddr, VirtAddrNotValid};
 
 use std::fmt;

@@ -201,7 +201,7 @@ impl MmapWriteGuard<'_> {
         let vma = self.vma(start);
         let old = vma.flags;
         let new = (old - VmFlags::LOCK_MASK) | kind;
-        if new == old || !vma.may_be_locked() {
+        if new == old || !old.may_be_locked() {
             return Ok(start);
         }
         let start = self.modify(start, part, new)?;
@@ -248,7 +248,7 @@ impl MmapWriteGuard<'_> {
 impl Lease<'_, rank::Mmap, Sleepable> {
     /// Takes the pages of the range off the lists of reclaim, or puts them back
     /// (`mlock_vma_pages_range`).
-    fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
+    pub(super) fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
         let pinned = self.cx.pin();
         mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);

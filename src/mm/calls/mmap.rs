@@ -81,17 +81,27 @@ impl MmapWriteGuard<'_> {
                 break range;
             }
         };
-        let flags = self.vm_flags(args, pages)?;
-        let pgoff = match &args.file {
-            Some(_) => args.offset >> PAGE_SHIFT,
-            None if flags.contains(VmFlags::SHARED) => 0,
-            None => range.start().0,
-        };
+        let (flags, pgoff) = self.new_mapping(args, range)?;
         if let Some(size) = size_of_pages(args)? {
             match self.refuse_huge(range, flags, (args, size))? {}
         }
         self.map_region(range, flags, pgoff, args.file.clone())?;
         Ok((range, flags.contains(VmFlags::LOCKED)))
+    }
+
+    /// Returns flags and page offset of the new VMA.
+    pub(super) fn new_mapping(
+        &self,
+        args: &MmapArgs,
+        range: VpnRange,
+    ) -> Result<(VmFlags, u64), MmapError> {
+        let flags = self.vm_flags(args, range.pages())?;
+        let pgoff = match &args.file {
+            Some(_) => args.offset >> PAGE_SHIFT,
+            None if flags.contains(VmFlags::SHARED) => 0,
+            None => range.start().0,
+        };
+        Ok((flags, pgoff))
     }
 
     /// Returns the flags of the new VMA; checks the right to lock memory and contradictions of
@@ -191,7 +201,7 @@ impl MmapWriteGuard<'_> {
     /// Counts a new range as locked (`__mmap_complete`). A VMA that cannot be locked loses the
     /// flags only now, so it did not merge with unlocked memory, and is populated all the same.
     fn lock_new(&mut self, start: Vpn, pages: u64) {
-        if self.vma(start).may_be_locked() {
+        if self.vma(start).flags.may_be_locked() {
             self.layout.locked_vm += pages;
         } else {
             self.layout.change(start, |v| v.flags -= VmFlags::LOCK_MASK);

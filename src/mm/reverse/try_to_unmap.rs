@@ -97,7 +97,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             RemovedPte::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
-            let mark = pte.leaving(no_more_exclusive(mem, pfn));
+            let mark = pte.leaving(no_more_exclusive(mem, pfn)?);
             // The accessed state goes to the migration entry, not to the frame.
             RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
             if flags.contains(VmFlags::LOCKED) {
@@ -106,8 +106,8 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             }
         }
         Unmap::Swap(swap) => {
+            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn)?);
             mem.swap_dup(swap);
-            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn));
             RemovedPte::give_up_locked(slot.replace(left));
         }
     }
@@ -116,9 +116,12 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
 
 /// Moves the mark of exclusive use from the frame to the entry that is left: later changes of that
 /// entry know nothing of the frame (`folio_try_share_anon_rmap_pte`). Returns true if the page was
-/// exclusive.
-fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> bool {
+/// exclusive. A pinned page stays: its process would get another frame.
+fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> Result<bool, UnmapRefused> {
     let exclusive = mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
+    if exclusive && mem.is_pinned(pfn) {
+        return Err(UnmapRefused::Needed);
+    }
     mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-    exclusive
+    Ok(exclusive)
 }

@@ -11,6 +11,7 @@
 //! | `collapse` | `COLLAPSE` |
 //! | `collapse_object` | … of an object's memory |
 //! | `mergeable` | `MERGEABLE`, `UNMERGEABLE`, and merging of all memory |
+//! | `process` | several ranges, of another process (`process_madvise`) |
 //! | `remove` | `REMOVE` |
 //! | `will_need` | `WILLNEED` |
 
@@ -19,6 +20,7 @@ mod collapse_object;
 pub(in crate::mm) mod discard;
 pub(in crate::mm) mod mergeable;
 pub(in crate::mm) mod pageout;
+pub(in crate::mm) mod process;
 pub(in crate::mm) mod remove;
 pub(in crate::mm) mod will_need;
 
@@ -211,7 +213,8 @@ impl MmapWriteGuard<'_> {
         advice: Advice,
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
-        let new = advised_flags(vma, advice).ok_or(MadviseError::Unsuitable(start.addr()))?;
+        let new = advised_flags(vma.flags, vma.is_anonymous(), advice);
+        let new = new.ok_or(MadviseError::Unsuitable(start.addr()))?;
         if new == vma.flags {
             return Ok(start);
         }
@@ -224,10 +227,10 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// Returns the flags of `vma` after the advice; `None` if the advice does not fit the VMA.
-fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
+/// Returns the flags of a VMA after the advice; `None` if the advice does not fit the VMA, or
+/// changes no flags.
+pub(super) fn advised_flags(flags: VmFlags, anonymous: bool, advice: Advice) -> Option<VmFlags> {
     use VmFlags as F;
-    let flags = vma.flags;
     let droppable = flags.contains(F::DROPPABLE);
     Some(match advice {
         Advice::Normal => flags - (F::RAND_READ | F::SEQ_READ),
@@ -235,7 +238,7 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
         Advice::Random => (flags - F::SEQ_READ) | F::RAND_READ,
         Advice::DontFork => flags | F::DONTCOPY,
         Advice::DoFork => flags - F::DONTCOPY,
-        Advice::WipeOnFork if !vma.is_anonymous() || flags.contains(F::SHARED) => return None,
+        Advice::WipeOnFork if !anonymous || flags.contains(F::SHARED) => return None,
         Advice::WipeOnFork => flags | F::WIPEONFORK,
         Advice::KeepOnFork if droppable => return None,
         Advice::KeepOnFork => flags - F::WIPEONFORK,
@@ -250,15 +253,20 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     })
 }
 
-/// Refuses advice that would lose data of sealed memory which no store could change
-/// (`can_madvise_modify`): private anonymous memory that is not writable. Every mapping of a file
-/// may lose its pages, also private copies made before it became read-only.
+/// Refuses advice that would lose data of sealed memory which no store could change.
 pub(in crate::mm) fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
-    let fixed = vma.is_anonymous() && !vma.flags.contains(VmFlags::WRITE);
-    if vma.is_sealed() && discards(advice) && fixed {
+    if is_sealed_against(vma.flags, vma.is_anonymous(), advice) {
         return Err(VmaError::Sealed(vma.start().addr()).into());
     }
     Ok(())
+}
+
+/// Returns true if the advice would lose data of sealed memory which no store could change
+/// (`can_madvise_modify`): private anonymous memory that is not writable. Every mapping of a file
+/// may lose its pages, also private copies made before it became read-only.
+pub(super) fn is_sealed_against(flags: VmFlags, anonymous: bool, advice: Advice) -> bool {
+    let fixed = anonymous && !flags.contains(VmFlags::WRITE);
+    flags.contains(VmFlags::SEALED) && discards(advice) && fixed
 }
 
 /// Returns true for advice that loses data (`is_discard`).
