@@ -22,7 +22,7 @@ pub struct Step {
     pub what: String,
 }
 
-/// A violation.
+/// The violation of a property, as the kit or its oracle saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The oracle found a difference between the device and the address space.
