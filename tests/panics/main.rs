@@ -9,5 +9,6 @@ mod cutting;
 mod files;
 mod layouts;
 mod leaving;
+mod moving_back;
 mod pages;
 mod world;
