@@ -22,6 +22,7 @@ pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
     /// Dropped after the lock, so that references are given up with the gate unlocked.
     deferred: DeferredUnpins<'p>,
+    seat: &'p Seat,
     pub(super) mem: &'p PhysMem,
     pub(super) cx: Cx<'p, rank::Gate, C>,
 }
@@ -35,6 +36,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         Self {
             guarded,
             deferred: DeferredUnpins::new(seat),
+            seat,
             mem: &seat.mem,
             cx,
         }
@@ -81,7 +83,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     /// The TLB must be filled while the gate is held, or by hardware that ignores a translation
     /// which comes too late.
     pub fn cached(&self, key: &S::Key) -> Option<Cached> {
-        Some(Cached(self.guarded.get(key)?.translation()))
+        Some(self.seat.cache(self.guarded.get(key)?.translation()))
     }
     /// Copies the translation under `key` for a TLB if `want` returns true for the entry. `want`
     /// may set the accessed and dirty bits of the entry. See [`cached`](Self::cached).
@@ -91,7 +93,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         want: impl FnOnce(&ShadowEntry) -> bool,
     ) -> Option<Cached> {
         let entry = self.guarded.get(key).filter(|e| want(e))?;
-        Some(Cached(entry.translation()))
+        Some(self.seat.cache(entry.translation()))
     }
     /// Removes the entry under `key`. Cached copies must be flushed before this gate is unlocked,
     /// which gives up the reference of the entry.
