@@ -47,9 +47,13 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
     pub(super) fn is_empty(&self) -> bool {
         self.entries == Some(0)
     }
-    /// Returns the entry under a key.
+    /// Returns the entry under a key; none once the registration ends.
     #[inline]
     pub(super) fn get(&self, key: &S::Key) -> Option<&ShadowEntry> {
+        // A driver that panicked when it was asked to drop everything still has its entries.
+        if !self.phase.is_alive() {
+            return None;
+        }
         let entry = self.store.get(key)?;
         if entry.brand() != self.brand {
             foreign_entry(entry);

@@ -7,6 +7,7 @@ mod bomb;
 mod common;
 mod cutting;
 mod files;
+mod flushing;
 mod layouts;
 mod leaving;
 mod moving_back;
