@@ -4,7 +4,8 @@
 //! its translations, and so find a driver that gave up a reference and kept the translation.
 
 use super::{
-    observer::WindowObserver, removed::RemovedEntries, seat::Seat, translation::Translation,
+    observer::WindowObserver, removed::RemovedEntries, seat::Seat, shadow_entry::ShadowEntry,
+    translation::Translation,
 };
 use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
@@ -71,7 +72,9 @@ impl<'p> DeferredUnpins<'p> {
         gone: &mut RemovedEntries,
         mut held: impl FnMut(&Translation) -> Vec<Translation>,
     ) {
-        for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+        let brand = self.seat.brand;
+        let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+        for entry in gone.entries_mut().iter_mut().filter(own) {
             entry.take_reference();
             let translation = entry.translation();
             // The store is the driver's code, and may be the part that panicked.

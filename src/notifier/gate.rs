@@ -153,7 +153,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let zapped = Invalidated::new(inv.range(), leaving.gone.entries());
         f(&mut guarded.state, &zapped, cx.reborrow());
         // After the flush: stores through a TLB until then are reported as well.
-        pass_on_dirty(&self.seat.mem, &leaving.gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
         drop(guard);
         leaving.unpin_after_unlock();
         inv.ack()
@@ -181,7 +181,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
         guarded.zap_into(inv.range(), &mut leaving.gone);
         f(&mut guarded.state, inv.range());
-        pass_on_dirty(&self.seat.mem, &leaving.gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
         drop(guarded);
         leaving.unpin_after_unlock();
         Ok(inv.ack())
@@ -231,7 +231,7 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         if guard.guarded.is_empty() {
             self.filter.clear();
         }
-        pass_on_dirty(&self.seat.mem, &leaving.gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
         drop(guard);
         leaving.unpin_after_unlock();
         inv.ack()

@@ -114,7 +114,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     }
     /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
-        pass_on_dirty(&self.seat.mem, &gone);
+        pass_on_dirty(self.seat, &gone);
         let store = &self.guarded.store;
         self.deferred.take(&mut gone, |t| {
             let mut pinned = Vec::new();

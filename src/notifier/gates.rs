@@ -166,7 +166,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             let zapped = Invalidated::new(range, leaving.gone.entries());
             f(nth, store, state, &zapped);
             // After the flush: stores through a TLB until then are reported as well.
-            pass_on_dirty(&self.seat.mem, &leaving.gone);
+            pass_on_dirty(&self.seat, &leaving.gone);
             drop(guard);
             leaving.unpin_after_unlock();
         }

@@ -150,15 +150,16 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
             // The store is the driver's code, and may be the part that panicked.
             despite.call(|| self.store.remove_range(VpnRange::ALL, &mut gone));
             despite.call(|| self.account_removed(gone.entries()));
-            unpin(&self.mem, &mut gone);
+            unpin(&self.mem, self.brand, &mut gone);
             despite.resume();
         }
     }
 }
 
-/// Reports the dirty and accessed bits of removed entries to their frames.
-pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
-    for entry in gone.entries() {
+/// Reports the dirty and accessed bits of removed entries of this registration to their frames.
+pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
+    let (mem, brand) = (&seat.mem, seat.brand);
+    for entry in gone.entries().iter().filter(|e| e.brand() == brand) {
         let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
         if !young && !dirty {
             continue;
@@ -170,9 +171,11 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     }
 }
 
-/// Gives up the references of removed entries.
-pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
-    for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+/// Gives up the references of removed entries of this registration. An entry that a store had from
+/// elsewhere may be of another machine.
+fn unpin(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
+    let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+    for entry in gone.entries_mut().iter_mut().filter(own) {
         entry.take_reference();
         for pfn in entry.translation().frames() {
             drop(mem.adopt(pfn));
@@ -202,7 +205,7 @@ impl<'s> LeavingEntries<'s> {
         if gone.entries().iter().any(ShadowEntry::is_pinned) {
             seat.board
                 .observe(|w| w.unpinning(seat.reg, gone.entries()));
-            unpin(&seat.mem, gone);
+            unpin(&seat.mem, seat.brand, gone);
         }
         gone.clear();
     }
@@ -213,8 +216,8 @@ impl Drop for LeavingEntries<'_> {
     fn drop(&mut self) {
         // Left over by a panic alone, which also was the end of the guard of the gate.
         if !self.gone.is_empty() {
-            pass_on_dirty(&self.seat.mem, &self.gone);
-            unpin(&self.seat.mem, &mut self.gone);
+            pass_on_dirty(self.seat, &self.gone);
+            unpin(&self.seat.mem, self.seat.brand, &mut self.gone);
         }
     }
 }
