@@ -100,8 +100,8 @@ struct ManyGates {
 
 impl SpinningMmu for ManyGates {
     fn invalidate<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        let flush = |_, _: &_, (): &mut (), _: &_| self.fuse.burn();
-        self.gates.exclude_with(&mut cx, inv, flush)
+        self.gates
+            .exclude_with(&mut cx, inv, |_, _, (), _| self.fuse.burn())
     }
 }
 
