@@ -66,6 +66,7 @@ fn run(drops: In, work: fn(&mut CallCx<'_>, &Mm, &File)) {
     let mut args = args.file(&file, 0);
     args.flags = MapFlags::FIXED | MapFlags::SHARED;
     mm.mmap(&mut cx, &args).unwrap();
+    drop(args);
     for n in (0..PAGES).chain(FILE..FILE + 4) {
         mm.store(&mut cx, at(n), 1).unwrap();
     }

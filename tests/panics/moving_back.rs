@@ -1,4 +1,5 @@
-//! A move that a driver's panic takes back: another driver may have a page at its new place by then.
+//! A move that a driver's panic takes back: another driver may have a page at its new place by
+//! then.
 
 use crate::common::{PAGE, RW, at, machine};
 use emmu::{
