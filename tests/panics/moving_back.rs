@@ -61,6 +61,16 @@ fn take(machine: &Machine, mm: &Mm, reader: &Reader, page: Vpn) {
     drop(permit.establish(page));
 }
 
+fn remap(addr: u64, len: u64, new_addr: u64) -> MremapArgs {
+    MremapArgs {
+        addr,
+        old_len: len,
+        new_len: len,
+        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
+        new_addr,
+    }
+}
+
 #[test]
 fn a_translation_of_the_new_place_goes_when_the_pages_move_back() {
     const FIRST: u64 = 512;
@@ -95,13 +105,7 @@ fn a_translation_of_the_new_place_goes_when_the_pages_move_back() {
     };
     // The windows of the move and of the split of the first huge page come before.
     *bomb.fuse.lock().unwrap() = Some((2, Box::new(act)));
-    let args = MremapArgs {
-        addr: at(FIRST),
-        old_len: len,
-        new_len: len,
-        flags: MremapFlags::MAYMOVE | MremapFlags::FIXED,
-        new_addr: at(NEW),
-    };
+    let args = remap(at(FIRST), len, at(NEW));
     let ended = catch_unwind(AssertUnwindSafe(|| mm.mremap(&mut cx, args)));
     let why = ended.expect_err("it panics");
     assert_eq!(why.downcast_ref(), Some(&"the bomb"));
