@@ -14,9 +14,9 @@ use super::{
     gate_guard::GateGuard,
     guarded_store::{GuardedStore, LeavingEntries, pass_on_dirty},
     outcome::Access,
-    permit::{Admits, Seated, Ticket},
     seat::Seat,
     store::ShadowStore,
+    ticket::{Admits, Seated, Ticket},
 };
 use crate::{
     addr::{Vpn, VpnRange},
