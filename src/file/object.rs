@@ -70,7 +70,8 @@ pub(crate) mod sealed {
 /// The frames that it returns must belong to its machine and be owned by its mapping at their index
 /// ([`PageCache`](super::PageCache) sees to that): a fault that comes too late finds by the owner
 /// that a page has been cut off. A fault that gets another frame maps nothing and ends with
-/// [`ObjectError::NotItsPage`].
+/// [`ObjectError::NotItsPage`]. An object that says it read or wrote more bytes than it was given
+/// has read or written all of them.
 pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// Returns the name that `/proc/PID/maps` shows.
     fn name(&self) -> Cow<'_, str>;

@@ -116,7 +116,8 @@ impl File {
         let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
         let before = self.read_to.load(Ordering::Relaxed);
         self.object.read_ahead(cx.reborrow(), wanted, before);
-        self.object.read_at(cx, offset, out)
+        let read = self.object.read_at(cx, offset, out)?;
+        Ok(read.min(out.len()))
     }
     /// Writes bytes from `offset` on and returns their number: `pwrite`.
     ///
@@ -130,7 +131,8 @@ impl File {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        self.writable()?.write_at(cx, offset, bytes)
+        let written = self.writable()?.write_at(cx, offset, bytes)?;
+        Ok(written.min(bytes.len()))
     }
     /// Writes part of a page from bytes in memory, of which the first are available: see
     /// [`MemoryObject::write_begun`].
@@ -142,10 +144,11 @@ impl File {
         len: usize,
     ) -> Result<usize, ObjectError> {
         let object = self.writable()?;
-        match bytes.len() == len {
+        let taken = match bytes.len() == len {
             true => object.write_at(cx, offset, bytes),
             false => object.write_begun(cx, offset, bytes, len),
-        }
+        };
+        Ok(taken?.min(bytes.len()))
     }
     /// Sets the size: `ftruncate`.
     ///

@@ -4,9 +4,10 @@
 //! its translations, and so find a driver that gave up a reference and kept the translation.
 
 use super::{
-    observer::WindowObserver, removed::RemovedEntries, seat::Seat, translation::Translation,
+    observer::WindowObserver, removed::RemovedEntries, seat::Seat, shadow_entry::ShadowEntry,
+    translation::Translation,
 };
-use crate::addr::VpnRange;
+use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
 
 fn unpin(seat: &Seat, translation: &Translation) {
@@ -71,10 +72,13 @@ impl<'p> DeferredUnpins<'p> {
         gone: &mut RemovedEntries,
         mut held: impl FnMut(&Translation) -> Vec<Translation>,
     ) {
-        for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+        let brand = self.seat.brand;
+        let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+        for entry in gone.entries_mut().iter_mut().filter(own) {
             entry.take_reference();
             let translation = entry.translation();
-            let watched = self.seat.board.observer.get().is_some();
+            // The store is the driver's code, and may be the part that panicked.
+            let watched = self.seat.board.observer.get().is_some() && !panicking();
             let last = match watched {
                 true => parts_apart_from(&translation, &held(&translation)),
                 false => SmallVec::new(),
@@ -95,8 +99,10 @@ impl<'p> DeferredUnpins<'p> {
         let last = self.all.iter().flat_map(|one| one.last.iter().copied());
         let last: SmallVec<[Translation; 1]> = last.collect();
         let seat = self.seat;
-        seat.board
-            .observe(|w| w.given_up(seat.reg, &last, self.handed));
+        if !panicking() {
+            seat.board
+                .observe(|w| w.given_up(seat.reg, &last, self.handed));
+        }
         self.all
             .iter()
             .for_each(|one| unpin(seat, &one.translation));

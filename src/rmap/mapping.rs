@@ -2,6 +2,7 @@
 //! `i_mmap`).
 
 use super::{
+    after_walks::after_walks,
     exported::ExportOrder,
     owner::{FrameOwner, VisitPage},
     registry::Registry,
@@ -247,7 +248,8 @@ impl FileLink {
 
 impl Drop for FileLink {
     fn drop(&mut self) {
-        self.mapping.tree.remove_at(self.start, &self.seq);
+        let (mapping, start, seq) = (Arc::clone(&self.mapping), self.start, self.seq.clone());
+        after_walks(move || mapping.tree.remove_at(start, &seq));
     }
 }
 
