@@ -10,6 +10,7 @@
 
 use super::{
     cached::Cached,
+    deferred_unpin::last_parts,
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
@@ -152,8 +153,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         f(&mut guarded.state, &zapped, cx.reborrow());
         // After the flush: stores through a TLB until then are reported as well.
         pass_on_dirty(mem, &gone);
+        let last = last_parts(&self.seat, &gone, &guard.guarded.store);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone, &last);
         inv.ack()
     }
 
@@ -179,8 +181,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let mut gone = guarded.zap(inv.range());
         f(&mut guarded.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
+        let last = last_parts(&self.seat, &gone, &guarded.store);
         drop(guarded);
-        unpin_after_unlock(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone, &last);
         Ok(inv.ack())
     }
 }
@@ -228,8 +231,9 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
             self.filter.clear();
         }
         pass_on_dirty(guard.mem, &gone);
+        let last = last_parts(&self.seat, &gone, &guard.guarded.store);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        unpin_after_unlock(&self.seat, &mut gone, &last);
         inv.ack()
     }
 }

@@ -9,6 +9,7 @@
 use super::{
     blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
+    deferred_unpin::last_parts,
     driver::{Ack, Invalidation},
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
@@ -168,8 +169,9 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             f(nth, store, state, &Invalidated::new(range, gone.entries()));
             // After the flush: stores through a TLB until then are reported as well.
             pass_on_dirty(&self.seat.mem, &gone);
+            let last = last_parts(&self.seat, &gone, &guard.guarded.store);
             drop(guard);
-            unpin_after_unlock(&self.seat, &mut gone);
+            unpin_after_unlock(&self.seat, &mut gone, &last);
         }
         inv.ack()
     }

@@ -11,7 +11,7 @@ use super::{
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::{Rearrange, ShadowStore},
-    translation::Brand,
+    translation::{Brand, Translation},
 };
 use crate::{
     addr::VpnRange,
@@ -179,13 +179,12 @@ pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     }
 }
 
-/// Gives up the references of removed entries, with the gate unlocked, and notifies the observer
-/// first.
+/// Gives up the references of removed entries, with the gate unlocked, and first notifies the
+/// observer of the parts to whose frames no other entry has one.
 #[inline]
-pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
+pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries, last: &[Translation]) {
     if gone.entries().iter().any(ShadowEntry::is_pinned) {
-        seat.board
-            .observe(|w| w.unpinning(seat.reg, gone.entries()));
+        seat.board.observe(|w| w.unpinning(seat.reg, last));
         unpin(&seat.mem, gone);
     }
 }
