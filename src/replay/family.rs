@@ -6,7 +6,7 @@ use super::{
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
-    limits::{Limits, beyond},
+    limits::{self, Limits, beyond},
     observe::{entry, row, told, vm_flags},
     op::Op,
     pages::{Names, Numbering},
@@ -28,6 +28,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// invalidations.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
+    /// Of each process, the number of processes that it descends from by forks, itself included.
+    lines: BTreeMap<u32, usize>,
     /// The process of each thread besides the first ones.
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
@@ -48,7 +50,11 @@ impl Family {
     ) -> Result<Self, String> {
         let files = super::objects::open(cx, machine, script)?;
         let mm = Mm::new(machine);
-        script.header.before.make(cx, &mm);
+        let before = machine.mem().refused();
+        if let Err(why) = script.header.before.make(cx, &mm) {
+            mm.exit(cx);
+            return Err(limits::met(machine, before).unwrap_or_else(|| why.to_string()));
+        }
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
@@ -64,6 +70,7 @@ impl Family {
         Ok(Self {
             background,
             processes: BTreeMap::from([(0, mm)]),
+            lines: BTreeMap::from([(0, 1)]),
             threads: BTreeMap::new(),
             recorder,
             merger: Merger::new(machine),
@@ -79,18 +86,34 @@ impl Family {
         step: &Step,
         limits: &Limits,
     ) -> Option<String> {
-        let forks = matches!(step.op, Op::Fork { .. });
-        if forks && self.processes.len() >= limits.processes {
-            return Some(beyond(limits.processes, "processes"));
+        if matches!(step.op, Op::Fork { .. }) {
+            return self.is_one_too_many(cx, step.actor, limits);
         }
         // An operation that failed did no such work.
-        let mm = self.processes.get(&step.actor)?;
+        let mm = self.processes.get(&self.process_of(step.actor))?;
         if !matches!(step.outcome, Outcome::Ret(_)) {
             return None;
         }
         Work::of_op(&step.op).is_too_much(cx, mm, limits.step)
     }
 
+    /// Returns the limit that a fork would meet.
+    fn is_one_too_many(&self, cx: &mut CallCx<'_>, actor: u32, limits: &Limits) -> Option<String> {
+        if self.processes.len() >= limits.processes {
+            return Some(beyond(limits.processes, "processes"));
+        }
+        let mut mappings = |(process, mm): (&u32, &Arc<Mm>), more| {
+            mm.map_count(cx).saturating_mul(self.lines[process] + more)
+        };
+        let all: usize = self.processes.iter().map(|one| mappings(one, 0)).sum();
+        let parent = self.processes.get_key_value(&self.process_of(actor))?;
+        let met = all.saturating_add(mappings(parent, 1)) > limits.mappings;
+        met.then(|| beyond(limits.mappings, "mappings"))
+    }
+    /// Returns the process of an actor: its own number, unless it is another thread of a process.
+    fn process_of(&self, actor: u32) -> u32 {
+        self.threads.get(&actor).copied().unwrap_or(actor)
+    }
     /// Returns process 0.
     pub(super) fn first(&self) -> Arc<Mm> {
         Arc::clone(&self.processes[&0])
@@ -109,7 +132,7 @@ impl Family {
     }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
-        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
+        let actor = self.process_of(actor);
         if let Some(background) = &self.background {
             background.before(cx, &self.processes, actor, op);
         }
@@ -128,6 +151,8 @@ impl Family {
             Op::Fork { child } => match mm.fork(cx) {
                 Ok(mm) => {
                     self.processes.insert(child, mm);
+                    let line = self.lines[&actor] + 1;
+                    self.lines.insert(child, line);
                     Outcome::Ret(u64::from(child))
                 }
                 Err(e) => failed(e.errno()),
@@ -135,6 +160,8 @@ impl Family {
             Op::Exit {} => {
                 mm.exit(cx);
                 self.processes.remove(&actor);
+                self.lines.remove(&actor);
+                self.threads.retain(|_, process| *process != actor);
                 Outcome::Ret(0)
             }
             Op::Thread { thread } => {
