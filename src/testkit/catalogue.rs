@@ -47,6 +47,8 @@ properties! {
     Reach "reach": "a range may be larger than what is mapped, lie across tables, be everything, or hold nothing",
     /// Page 0 and the last page.
     Edges "edges": "the first and the last page of an address space are pages like others",
+    /// Bytes within a page.
+    Bytes "bytes": "each byte of a page is read and written where it is, and no other changes",
     /// Huge pages.
     HugePages "huge_pages": "a huge page goes as a whole when part of it goes, and comes back in parts",
     /// Windows from threads outside of the process.
