@@ -206,7 +206,12 @@ pub(super) fn rights(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             t.deliver(cx, 2, 61);
         }
     }
-    // A mapping where there was none opens no window: no refusal may be remembered.
+    mapped_anew(t, cx);
+    Ok(())
+}
+
+/// A mapping where there was none opens no window: no refusal may be remembered.
+fn mapped_anew(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
     for _ in 0..2 {
         match t.read(cx, at(PAGES)) {
             Err(Refused::Fault(FaultError::NotMapped(_))) | Ok(_) => {}
@@ -226,7 +231,6 @@ pub(super) fn rights(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             mm.munmap(cx, at(PAGES), PAGE_SIZE).expect("mapped");
         });
     }
-    Ok(())
 }
 
 pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
