@@ -149,20 +149,12 @@ impl Family {
             .expect("the parser lets only living processes act");
         match *op {
             Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    let line = self.lines[&actor] + 1;
-                    self.lines.insert(child, line);
-                    Outcome::Ret(u64::from(child))
-                }
+                Ok(mm) => self.add(child, actor, mm),
                 Err(e) => failed(e.errno()),
             },
             Op::Exit {} => {
                 mm.exit(cx);
-                self.processes.remove(&actor);
-                self.lines.remove(&actor);
-                self.threads.retain(|_, process| *process != actor);
-                Outcome::Ret(0)
+                self.remove(actor)
             }
             Op::Thread { thread } => {
                 self.threads.insert(thread, actor);
@@ -195,6 +187,19 @@ impl Family {
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
+    }
+    /// Adds a child.
+    fn add(&mut self, child: u32, parent: u32, mm: Arc<Mm>) -> Outcome {
+        self.processes.insert(child, mm);
+        self.lines.insert(child, self.lines[&parent] + 1);
+        Outcome::Ret(u64::from(child))
+    }
+    /// Removes a process that has ended, and its threads.
+    fn remove(&mut self, process: u32) -> Outcome {
+        self.processes.remove(&process);
+        self.lines.remove(&process);
+        self.threads.retain(|_, of| *of != process);
+        Outcome::Ret(0)
     }
 
     /// Executes an operation of the kernel, not of a process.
