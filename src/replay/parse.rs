@@ -215,6 +215,11 @@ impl World<'_> {
             (Op::Exit {}, _) if self.threads.contains_key(&actor) => {
                 Err(format!("{actor} is a thread, and exits with its process"))
             }
+            (Op::ExitAndReap { target: gone }, _) => {
+                self.live.remove(gone);
+                self.threads.retain(|_, process| process != gone);
+                Ok(())
+            }
             (Op::Exit {}, _) => {
                 self.live.remove(&actor);
                 self.threads.retain(|_, process| *process != actor);

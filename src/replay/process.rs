@@ -5,12 +5,11 @@ use super::{
     hex::Hex,
     op::{GET_MERGE, Op, Resource},
     script::Outcome,
-    work::MOST_BYTES,
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_SIZE, VpnRange},
+    addr::{PAGE_SIZE, VpnRange},
     ctx::CallCx,
-    error::{Errno, MadviseError},
+    error::Errno,
     file::File,
     mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
 };
@@ -60,10 +59,7 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
             }
             done(mm.set_merge_all(cx, a2 != 0).map_err(|e| e.errno()))
         }
-        Op::SelfProcessMadvise { ref iov, advice } => match ranges(iov) {
-            Ok(iov) => advise(cx, mm, &iov, advice),
-            Err(errno) => failed(errno),
-        },
+        Op::SelfProcessMadvise { ref iov, advice } => advise(cx, mm, mm, iov, advice),
         ref other => unreachable!("{other:?} is not such a call"),
     }
 }
@@ -151,65 +147,29 @@ pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Out
         Op::PvmWrite {
             addr, len, remote, ..
         } => copied(mm.copy_to(cx, addr, (other, remote), bytes(len))),
+        Op::ProcessMadvise { flags, .. } if flags != 0 => failed(Errno::EINVAL),
         Op::ProcessMadvise {
-            ref iov,
-            advice,
-            flags,
-            ..
-        } => {
-            // Another process's memory takes only some advice (`process_madvise_remote_valid`).
-            let harmless = matches!(
-                advice,
-                Advice::Cold | Advice::PageOut | Advice::WillNeed | Advice::Collapse
-            );
-            let allowed = harmless || std::ptr::eq(mm, other);
-            match ranges(iov) {
-                Ok(_) if flags != 0 || !allowed => failed(Errno::EINVAL),
-                Ok(iov) => advise(cx, other, &iov, advice),
-                Err(_) if flags != 0 => failed(Errno::EINVAL),
-                Err(errno) => failed(errno),
+            ref iov, advice, ..
+        } => advise(cx, mm, other, iov, advice),
+        Op::MemRead { addr, .. } => {
+            let mut byte = [0];
+            match other.read_remote(cx, addr, &mut byte) {
+                Ok(_) => Outcome::Ret(byte[0].into()),
+                Err(e) => failed(e.errno()),
             }
         }
+        Op::MemWrite { addr, byte, .. } => match other.write_remote(cx, addr, &[byte]) {
+            Ok(written) => Outcome::Ret(written as u64),
+            Err(e) => failed(e.errno()),
+        },
         ref other => unreachable!("{other:?} is not of two processes"),
     }
 }
 
-/// The most ranges of a call (`UIO_MAXIOV`).
-const MOST_RANGES: usize = 1024;
-
-/// Checks the ranges of a call, and cuts off what lies behind the first 2 GiB less a page in all
-/// (`import_iovec`).
-fn ranges(iov: &[(Hex, u64)]) -> Result<Vec<(u64, u64)>, Errno> {
-    let signed = |&(_, len): &(Hex, u64)| i64::try_from(len).is_ok();
-    if iov.len() > MOST_RANGES || !iov.iter().all(signed) {
-        return Err(Errno::EINVAL);
-    }
-    let mut left = MOST_BYTES;
-    let checked = iov.iter().map(|&(Hex(addr), len)| {
-        let part = len.min(left);
-        // One range alone is cut before it is checked (`import_ubuf`).
-        let end = addr.checked_add(if iov.len() == 1 { part } else { len });
-        left -= part;
-        match end.is_some_and(|end| end <= TASK_SIZE) {
-            true => Ok((addr, part)),
-            false => Err(Errno::EFAULT),
-        }
-    });
-    checked.collect()
-}
-
-/// Advises range by range, up to the first error, which counts only for the first range
-/// (`vector_madvise`).
-fn advise(cx: &mut CallCx<'_>, mm: &Mm, iov: &[(u64, u64)], advice: Advice) -> Outcome {
-    let mut advised = 0;
-    for &(addr, len) in iov {
-        match mm.madvise(cx, addr, len, advice) {
-            Ok(()) => advised += len,
-            Err(e) if advised == 0 => return failed(MadviseError::errno(e)),
-            Err(_) => break,
-        }
-    }
-    Outcome::Ret(advised)
+fn advise(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
+    let ranges: Vec<_> = iov.iter().map(|&(Hex(addr), len)| (addr, len)).collect();
+    mm.process_madvise(cx, other, &ranges, advice)
+        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
 }
 
 /// Moves bytes between a file and the memory of a process.

@@ -8,8 +8,8 @@ use crate::{
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
 };
 
-/// The most bytes that one call moves or advises (`MAX_RW_COUNT`).
-pub(super) const MOST_BYTES: u64 = 0x7fff_f000;
+/// The most bytes that one call advises (`MAX_RW_COUNT`).
+const MOST_BYTES: u64 = 0x7fff_f000;
 
 /// The pages for which a step may do work one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Work {
     pub(super) fn of_op(op: &Op) -> Self {
         match *op {
             Op::Mmap { len, flags, .. } => Self::mapping(len, flags),
-            Op::Mlock { addr, len } => Self::range(addr, len),
+            Op::Mlock { addr, len } | Op::Pin { addr, len } => Self::range(addr, len),
             Op::Mlock2 { addr, len, flags } => {
                 Self::locked(MlockFlags::from_bits_retain(flags), addr, len)
             }

@@ -27,3 +27,4 @@ mod refused;
 mod rules;
 mod semantics;
 mod threads;
+mod vma_cost;

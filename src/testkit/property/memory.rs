@@ -123,7 +123,10 @@ fn shared_moved_collapsed(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
         };
         mm.mremap(cx, args).expect("room");
     });
-    t.refused("a read of where it was", t.read(cx, at(HUGE + 1)));
+    t.refused(
+        "a read of the place that the huge page left",
+        t.read(cx, at(HUGE + 1)),
+    );
     agree_in_corners(t, cx, 2 * HUGE);
     t.act(cx, "MADV_COLLAPSE", |mm, cx| {
         // References may be in the way, as on Linux.
@@ -216,7 +219,7 @@ fn mapped_anew(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
         match t.read(cx, at(PAGES)) {
             Err(Refused::Fault(FaultError::NotMapped(_))) | Ok(_) => {}
             Err(other) => t.see(Seen::RefusedWrongly(format!(
-                "a read of page {PAGES} with `{other}`: nothing is mapped there"
+                "a read of page {PAGES} with `{other}`: no mapping"
             ))),
         }
         t.refused("a read of an unmapped page", t.read(cx, at(PAGES)));
