@@ -180,8 +180,9 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         Err(ObjectError::Unsupported)
     }
     /// Announces a read of the first of pages `wanted`, with the others to follow, so that the
-    /// object can bring in more at once (`page_cache_sync_ra`). The last read through the open file ended at byte `before`;
-    /// `u64::MAX`: there was none. A page that cannot be read stays missing.
+    /// object can bring in more at once (`page_cache_sync_ra`). The last read through the open file
+    /// ended at byte `before`; `u64::MAX`: there was none. A page that cannot be read stays
+    /// missing.
     fn read_ahead(&self, cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
         let _unused = (cx, wanted, before);
     }

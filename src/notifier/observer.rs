@@ -18,8 +18,8 @@ pub(crate) trait WindowObserver: Send + Sync {
     fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn);
     /// The check has succeeded: the driver may keep the translation.
     fn got(&self, reg: RegId, at: Vpn);
-    /// The driver's references on the frames of these parts of removed entries are about to be given
-    /// up, its gate unlocked, and no other entry has one.
+    /// The driver's references on the frames of these parts of removed entries are about to be
+    /// given up, its gate unlocked, and no other entry has one.
     fn unpinning(&self, reg: RegId, gone: &[Translation]);
     /// Returns the number of translations that were handed out and established so far.
     fn handed(&self) -> u64;

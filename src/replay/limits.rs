@@ -57,8 +57,8 @@ pub struct Limits {
 
 impl Default for Limits {
     /// Returns the usual limits: 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of
-    /// addresses with something in their page tables, 4 GiB of them in one step, 1024 processes with
-    /// four million mappings and a million descriptors.
+    /// addresses with something in their page tables, 4 GiB of them in one step, 1024 processes
+    /// with four million mappings and a million descriptors.
     fn default() -> Self {
         Self {
             input: 256 << 20,

@@ -1,5 +1,5 @@
-//! Mistakes that show in one byte of a page, in one refusal, in one entry that made room for another;
-//! and a device that is slow and sound.
+//! Mistakes that show in one byte of a page, in one refusal, in one entry that made room for
+//! another; and a device that is slow and sound.
 
 use emmu::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
