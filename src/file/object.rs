@@ -180,9 +180,10 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         let _unused = (cx, offset, out);
         Err(ObjectError::Unsupported)
     }
-    /// Announces a read of pages `wanted`, so that the object can bring in more at once
-    /// (`page_cache_sync_ra`). The last read through the open file ended at byte `before`;
-    /// `u64::MAX`: there was none. A page that cannot be read stays missing.
+    /// Announces a read of the first of pages `wanted`, with the others to follow, so that the
+    /// object can bring in more at once (`page_cache_sync_ra`). The last read through the open file
+    /// ended at byte `before`; `u64::MAX`: there was none. A page that cannot be read stays
+    /// missing.
     fn read_ahead(&self, cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
         let _unused = (cx, wanted, before);
     }

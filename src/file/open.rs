@@ -2,7 +2,7 @@
 
 use super::MemoryObject;
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{PAGE_SIZE, by_page},
     ctx::CallCx,
     error::ObjectError,
     rmap::Mapping,
@@ -86,22 +86,37 @@ impl File {
     /// object.
     pub fn read_at(
         &self,
-        cx: CallCx<'_>,
+        mut cx: CallCx<'_>,
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
-        let len = out.len();
-        let read = self.read_part(cx, offset, out, len)?;
-        if read > 0 {
-            self.has_read_to(offset.saturating_add(read as u64));
+        if out.is_empty() {
+            return self.read_part(cx, offset, out, 0);
         }
-        Ok(read)
+        let len = out.len();
+        let mut done = 0;
+        let ended = by_page(offset, out, |_, _, part| {
+            let (from, size) = (offset.saturating_add(done as u64), part.len());
+            let read = self.read_part(cx.reborrow(), from, part, len - done);
+            done += *read.as_ref().unwrap_or(&0);
+            match read {
+                Ok(read) if read == size => Ok(()),
+                short => Err(short.map(|_| ())),
+            }
+        });
+        if done > 0 {
+            self.has_read_to(offset.saturating_add(done as u64));
+        }
+        match ended {
+            Err(Err(why)) if done == 0 => Err(why),
+            _ => Ok(done),
+        }
     }
     /// Records the end of a read: of the bytes that the reader got, without read-ahead.
     pub(crate) fn has_read_to(&self, end: u64) {
         self.read_to.store(end, Ordering::Relaxed);
     }
-    /// Reads the first bytes of a read of `len` bytes.
+    /// Reads the first bytes, within one page, of a read of `len` bytes.
     pub(crate) fn read_part(
         &self,
         mut cx: CallCx<'_>,

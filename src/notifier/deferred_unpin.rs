@@ -5,7 +5,7 @@
 
 use super::{
     observer::WindowObserver, removed::RemovedEntries, seat::Seat, shadow_entry::ShadowEntry,
-    translation::Translation,
+    store::ShadowStore, translation::Translation,
 };
 use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
@@ -52,6 +52,32 @@ fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Trans
         }
     }
     parts
+}
+
+/// Returns the entries of a store that overlap a translation and have a reference.
+pub(super) fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
+    let mut pinned = Vec::new();
+    store.for_each_in(t.range(), &mut |e| {
+        pinned.extend(e.is_pinned().then(|| e.translation()));
+    });
+    pinned
+}
+
+/// Returns the parts of removed entries with a reference to whose frames no entry of the store with
+/// a reference leads. Nothing without an observer, which alone asks.
+#[inline]
+pub(super) fn last_parts<S: ShadowStore>(
+    seat: &Seat,
+    gone: &RemovedEntries,
+    store: &S,
+) -> SmallVec<[Translation; 1]> {
+    if seat.board.observer.get().is_none() {
+        return SmallVec::new();
+    }
+    let pinned = gone.entries().iter().filter(|e| e.is_pinned());
+    let gone = pinned.map(ShadowEntry::translation);
+    gone.flat_map(|t| parts_apart_from(&t, &held(store, &t)))
+        .collect()
 }
 
 impl<'p> DeferredUnpins<'p> {

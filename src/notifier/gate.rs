@@ -10,6 +10,7 @@
 
 use super::{
     cached::Cached,
+    deferred_unpin::last_parts,
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
@@ -257,8 +258,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         f(&mut guarded.state, &zapped, cx.reborrow());
         // After the flush: stores through a TLB until then are reported as well.
         pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        leaving.unpin_after_unlock();
+        leaving.unpin_after_unlock(&last);
         inv.ack()
     }
 
@@ -285,8 +287,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         guarded.zap_into(inv.range(), &mut leaving.gone);
         f(&mut guarded.state, inv.range());
         pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guarded.store);
         drop(guarded);
-        leaving.unpin_after_unlock();
+        leaving.unpin_after_unlock(&last);
         Ok(inv.ack())
     }
 }
@@ -335,8 +338,9 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
             self.filter.clear();
         }
         pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        leaving.unpin_after_unlock();
+        leaving.unpin_after_unlock(&last);
         inv.ack()
     }
 }

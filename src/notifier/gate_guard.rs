@@ -2,7 +2,7 @@
 
 use super::{
     cached::Cached,
-    deferred_unpin::DeferredUnpins,
+    deferred_unpin::{DeferredUnpins, held},
     guarded_store::{GuardedStore, pass_on_dirty},
     removed::RemovedEntries,
     seat::Seat,
@@ -139,13 +139,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
         pass_on_dirty(self.seat, &gone);
         let store = &self.guarded.store;
-        self.deferred.take(&mut gone, |t| {
-            let mut pinned = Vec::new();
-            store.for_each_in(t.range(), &mut |e| {
-                pinned.extend(e.is_pinned().then(|| e.translation()));
-            });
-            pinned
-        });
+        self.deferred.take(&mut gone, |t| held(store, t));
     }
     /// Returns the token for calls that are made while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {

@@ -9,6 +9,7 @@
 use super::{
     blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
+    deferred_unpin::last_parts,
     driver::{Ack, Invalidation},
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
@@ -167,8 +168,9 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             f(nth, store, state, &zapped);
             // After the flush: stores through a TLB until then are reported as well.
             pass_on_dirty(&self.seat, &leaving.gone);
+            let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
             drop(guard);
-            leaving.unpin_after_unlock();
+            leaving.unpin_after_unlock(&last);
         }
         inv.ack()
     }

@@ -11,7 +11,7 @@ use super::{
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::{Rearrange, ShadowStore},
-    translation::Brand,
+    translation::{Brand, Translation},
 };
 use crate::{
     addr::VpnRange,
@@ -198,13 +198,13 @@ impl<'s> LeavingEntries<'s> {
         let gone = RemovedEntries::new();
         Self { seat, gone }
     }
-    /// Gives up the references, with the gate unlocked, and notifies the observer first.
+    /// Gives up the references, with the gate unlocked, and first notifies the observer of the parts
+    /// to whose frames no other entry has one.
     #[inline]
-    pub(super) fn unpin_after_unlock(&mut self) {
+    pub(super) fn unpin_after_unlock(&mut self, last: &[Translation]) {
         let (seat, gone) = (self.seat, &mut self.gone);
         if gone.entries().iter().any(ShadowEntry::is_pinned) {
-            seat.board
-                .observe(|w| w.unpinning(seat.reg, gone.entries()));
+            seat.board.observe(|w| w.unpinning(seat.reg, last));
             unpin(&seat.mem, seat.brand, gone);
         }
         gone.clear();

@@ -70,7 +70,7 @@ impl Mapping {
     }
     /// Returns true if a VMA covers page `index`.
     pub fn covers(&self, index: u64) -> bool {
-        self.tree.maps(index, index + 1)
+        self.tree.maps(index, index.saturating_add(1))
     }
     /// Drops every mapping of pages `[from, to)` (`unmap_mapping_pages`).
     ///

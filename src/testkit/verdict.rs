@@ -45,6 +45,15 @@ pub enum Seen {
         /// The byte that the device wrote.
         wanted: u8,
     },
+    /// A write of the device changed a byte beside the one that it was to write.
+    Overwritten {
+        /// Byte address.
+        addr: u64,
+        /// The byte that the process reads.
+        got: u8,
+        /// The byte that was there.
+        wanted: u8,
+    },
     /// The device used a page while a window over it was open.
     NotHeldOff(String),
     /// The device made an access that it must not make.
@@ -92,7 +101,7 @@ impl Seen {
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
-            Self::Stale { .. } | Self::LostWrite { .. } => "bytes",
+            Self::Stale { .. } | Self::LostWrite { .. } | Self::Overwritten { .. } => "bytes",
             Self::NotHeldOff(_) => "O4",
             Self::Stuck { .. } => "time",
             Self::Panicked(_) => "panic",
@@ -137,6 +146,12 @@ impl fmt::Display for Seen {
                 write!(
                     f,
                     "the device wrote {wanted} to {addr:#x}, and memory has {got} there: a lost write"
+                )
+            }
+            Self::Overwritten { addr, got, wanted } => {
+                write!(
+                    f,
+                    "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
                 )
             }
             Self::NotHeldOff(what) => write!(
