@@ -133,7 +133,7 @@ fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
     let remote = at(other, skew);
-    match a % 12 {
+    match a % 18 {
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
@@ -161,11 +161,21 @@ fn of_frames(r: Record) -> Op {
             target: 0,
             remote,
         },
-        _ => Op::PvmWrite {
+        11 => Op::PvmWrite {
             addr,
             len,
             target: 0,
             remote,
+        },
+        12 => Op::Pin { addr, len },
+        13 => Op::Unpin {},
+        14 => Op::Vmsplice { addr, len },
+        15 => Op::Drain {},
+        16 => Op::MemRead { addr, target: 0 },
+        _ => Op::MemWrite {
+            addr,
+            target: 0,
+            byte: b,
         },
     }
 }

@@ -14,7 +14,8 @@
 //!
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`,
 //! `mprotect`, `mremap` in all forms, `madvise`, `msync`, `mseal`, `mlock` and its variants, loads
-//! and stores of any byte, reads of files into memory, copies between processes, `fork`, `exit`,
+//! and stores of any byte, reads of files into memory, copies between processes, pins, references in
+//! pipes, accesses by force, `fork`, `exit`,
 //! `ftruncate`, `punch_hole`, `pwrite`, `fsync`, reclaim, migration, merging; files of every size
 //! and offset, with ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and
 //! a machine without a pool of huge pages.
@@ -34,6 +35,7 @@
 //! | `seals` | `mseal` |
 //! | `files` | operations on files |
 //! | `copies` | reads into memory, copies between processes |
+//! | `holds` | pages that are pinned or referenced, accesses by force |
 //! | `check` | the comparison with the structures of the processes |
 //! | `page` | pages and objects |
 //! | `outcome` | expected outcomes |
@@ -42,6 +44,7 @@ mod advise;
 mod check;
 mod copies;
 mod files;
+mod holds;
 mod kinds;
 mod locks;
 mod model;
