@@ -239,6 +239,7 @@ fn collapsed_memory_does_not_leak_into_a_child() {
             w.advise(from, n, Advice::DoFork).unwrap();
         }
         let child = w.fork();
+        w.advise(0, HUGE, Advice::DoFork).unwrap();
         w.advise(0, HUGE, Advice::Collapse).unwrap();
         (0..HUGE).for_each(|page| w.put(page, 2));
         for page in from..from + n {
