@@ -217,6 +217,9 @@ impl<'r> Reclaim<'r> {
                 return Fate::Deferred;
             }
             let (registry, mem) = (&self.host.registry, self.mem());
+            if mem.is_pinned(locked.pfn()) {
+                return Fate::Kept; // It stays whole (`can_split_folio`).
+            }
             if flags.contains(FrameFlags::ANON) {
                 split_huge_of(registry, mem, cx, locked);
             } else if !split_object_huge(registry, mem, cx, locked) {

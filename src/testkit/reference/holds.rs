@@ -49,6 +49,7 @@ impl Reference {
     pub(super) fn hold(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         match *op {
             Op::Pin { addr, len } => {
+                self.holds.pinned.remove(&actor);
                 let bounded = len > 0 && len <= 1 << 30;
                 let whole = bounded && self.hold_up_to(actor, (addr, len), true) == Some(len);
                 if !whole {
