@@ -59,7 +59,10 @@ mod tests {
     fn pins_are_counted_by_frame_and_over_a_range() {
         let pinned = PinnedFrames::default();
         [7, 7, 9].map(|pfn| pinned.add(Pfn(pfn)));
-        assert_eq!([0..7, 7..8, 7..10].map(|part| pinned.count(part)), [0, 2, 3]);
+        assert_eq!(
+            [0..7, 7..8, 7..10].map(|part| pinned.count(part)),
+            [0, 2, 3]
+        );
         [9, 7].map(|pfn| pinned.remove(Pfn(pfn)));
         assert!(pinned.any());
         pinned.remove(Pfn(7));

@@ -7,10 +7,9 @@
 //! with force gets private pages that the program itself may not access; the entry keeps the rights
 //! of its mapping.
 
-use super::patience::Patience;
+use super::{Patience, scope::FaultScope};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
     space::Mm,
     vma::Vma,
 };
