@@ -13,7 +13,7 @@ use super::{
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    guarded_store::{GuardedStore, pass_on_dirty, put_after_unlock},
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::ShadowStore,
@@ -153,7 +153,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         // After the flush: stores through a TLB until then are reported as well.
         pass_on_dirty(mem, &gone);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        put_after_unlock(&self.seat, &mut gone);
         inv.ack()
     }
 
@@ -180,7 +180,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         f(&mut guarded.state, inv.range());
         pass_on_dirty(&self.seat.mem, &gone);
         drop(guarded);
-        unpin_after_unlock(&self.seat, &mut gone);
+        put_after_unlock(&self.seat, &mut gone);
         Ok(inv.ack())
     }
 }
@@ -229,7 +229,7 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         }
         pass_on_dirty(guard.mem, &gone);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        put_after_unlock(&self.seat, &mut gone);
         inv.ack()
     }
 }

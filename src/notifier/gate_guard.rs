@@ -2,7 +2,7 @@
 
 use super::{
     cached::Cached,
-    deferred_unpin::DeferredUnpins,
+    deferred_put::DeferredPuts,
     guarded_store::{GuardedStore, pass_on_dirty},
     removed::RemovedEntries,
     seat::Seat,
@@ -21,7 +21,7 @@ use crate::{
 pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
     /// Dropped after the lock, so that references are given up with the gate unlocked.
-    deferred: DeferredUnpins<'p>,
+    deferred: DeferredPuts<'p>,
     pub(super) mem: &'p PhysMem,
     pub(super) cx: Cx<'p, rank::Gate, C>,
 }
@@ -34,7 +34,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     ) -> Self {
         Self {
             guarded,
-            deferred: DeferredUnpins::new(seat),
+            deferred: DeferredPuts::new(seat),
             mem: &seat.mem,
             cx,
         }
@@ -115,11 +115,11 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         pass_on_dirty(self.mem, &gone);
         let store = &self.guarded.store;
         self.deferred.take(&mut gone, |t| {
-            let mut pinned = Vec::new();
+            let mut held = Vec::new();
             store.for_each_in(t.range(), &mut |e| {
-                pinned.extend(e.is_pinned().then(|| e.translation()));
+                held.extend(e.is_held().then(|| e.translation()));
             });
-            pinned
+            held
         });
     }
     /// Returns the token for calls that are made while the gate is held.

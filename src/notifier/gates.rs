@@ -12,7 +12,7 @@ use super::{
     driver::{Ack, Invalidation},
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    guarded_store::{GuardedStore, pass_on_dirty, put_after_unlock},
     outcome::Access,
     permit::{Admits, Seated, Ticket},
     removed::RemovedEntries,
@@ -169,7 +169,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             // After the flush: stores through a TLB until then are reported as well.
             pass_on_dirty(&self.seat.mem, &gone);
             drop(guard);
-            unpin_after_unlock(&self.seat, &mut gone);
+            put_after_unlock(&self.seat, &mut gone);
         }
         inv.ack()
     }

@@ -150,7 +150,7 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
             let mut gone = RemovedEntries::new();
             self.store.remove_range(VpnRange::ALL, &mut gone);
             self.account_removed(gone.entries());
-            unpin(&self.mem, &mut gone);
+            put(&self.mem, &mut gone);
         }
     }
 }
@@ -170,8 +170,8 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
 }
 
 /// Gives up the references of removed entries.
-pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
-    for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+pub(super) fn put(mem: &PhysMem, gone: &mut RemovedEntries) {
+    for entry in gone.entries_mut().iter_mut().filter(|e| e.is_held()) {
         entry.take_reference();
         for pfn in entry.translation().frames() {
             drop(mem.adopt(pfn));
@@ -182,10 +182,10 @@ pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
 /// Gives up the references of removed entries, with the gate unlocked, and notifies the observer
 /// first.
 #[inline]
-pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
-    if gone.entries().iter().any(ShadowEntry::is_pinned) {
+pub(super) fn put_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
+    if gone.entries().iter().any(ShadowEntry::is_held) {
         seat.board
-            .observe(|w| w.unpinning(seat.reg, gone.entries()));
-        unpin(&seat.mem, gone);
+            .observe(|w| w.giving_up(seat.reg, gone.entries()));
+        put(&seat.mem, gone);
     }
 }

@@ -103,11 +103,11 @@ impl WindowObserver for WindowWatcher {
     fn got(&self, reg: RegId, at: Vpn) {
         self.with(|o| o.liveness.got(reg, at));
     }
-    fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]) {
+    fn giving_up(&self, reg: RegId, entries: &[ShadowEntry]) {
         self.with(|oracle| {
             if let Some(ext) = oracle.driver_of(reg) {
-                let pinned = entries.iter().filter(|e| e.is_pinned());
-                pinned.for_each(|e| oracle.still_translated(&*ext, e));
+                let held = entries.iter().filter(|e| e.is_held());
+                held.for_each(|e| oracle.still_translated(&*ext, e));
             }
         });
     }

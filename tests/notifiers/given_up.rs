@@ -34,7 +34,7 @@ impl Cache {
         let pending = mm.resolve(cx, ticket).unwrap();
         let permit = pending.admit(cx).ok().unwrap();
         self.tlb.lock().unwrap().push(permit.cached());
-        drop(permit.establish_pinned(slot));
+        drop(permit.establish_held(slot));
     }
     fn flush(&self, page: u64) {
         let page = Vpn::containing(at(page));
@@ -95,7 +95,7 @@ fn watched(work: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, &Cache)) -> Vec<Finding>
 
 fn names_page_0(found: &[Finding]) -> bool {
     let page = VpnRange::single(Vpn::containing(at(0)));
-    matches!(found, [Finding::UnpinnedWhileTranslated { range, .. }] if *range == page)
+    matches!(found, [Finding::GivenUpWhileTranslated { range, .. }] if *range == page)
 }
 
 #[test]

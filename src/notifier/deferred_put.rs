@@ -9,21 +9,21 @@ use super::{
 use crate::addr::VpnRange;
 use smallvec::SmallVec;
 
-fn unpin(seat: &Seat, translation: &Translation) {
+fn put(seat: &Seat, translation: &Translation) {
     for pfn in translation.frames() {
         drop(seat.mem.adopt(pfn));
     }
 }
 
 /// The references to give up when the gate is unlocked.
-pub(super) struct DeferredUnpins<'p> {
+pub(super) struct DeferredPuts<'p> {
     seat: &'p Seat,
-    all: SmallVec<[DeferredUnpin; 1]>,
+    all: SmallVec<[DeferredPut; 1]>,
     /// The observer's count of translations handed out, read just before the gate is unlocked.
     handed: u64,
 }
 
-struct DeferredUnpin {
+struct DeferredPut {
     translation: Translation,
     /// The parts to whose frames no other entry with a reference leads: no translation to them may
     /// be left.
@@ -53,7 +53,7 @@ fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Trans
     parts
 }
 
-impl<'p> DeferredUnpins<'p> {
+impl<'p> DeferredPuts<'p> {
     pub(super) fn new(seat: &'p Seat) -> Self {
         Self {
             seat,
@@ -71,7 +71,7 @@ impl<'p> DeferredUnpins<'p> {
         gone: &mut RemovedEntries,
         mut held: impl FnMut(&Translation) -> Vec<Translation>,
     ) {
-        for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+        for entry in gone.entries_mut().iter_mut().filter(|e| e.is_held()) {
             entry.take_reference();
             let translation = entry.translation();
             let watched = self.seat.board.observer.get().is_some();
@@ -79,7 +79,7 @@ impl<'p> DeferredUnpins<'p> {
                 true => parts_apart_from(&translation, &held(&translation)),
                 false => SmallVec::new(),
             };
-            self.all.push(DeferredUnpin { translation, last });
+            self.all.push(DeferredPut { translation, last });
         }
     }
     /// Notes the observer's count. The gate is unlocked next.
@@ -91,24 +91,22 @@ impl<'p> DeferredUnpins<'p> {
         }
     }
     #[cold]
-    fn unpin_all(&self) {
+    fn put_all(&self) {
         let last = self.all.iter().flat_map(|one| one.last.iter().copied());
         let last: SmallVec<[Translation; 1]> = last.collect();
         let seat = self.seat;
         seat.board
             .observe(|w| w.given_up(seat.reg, &last, self.handed));
-        self.all
-            .iter()
-            .for_each(|one| unpin(seat, &one.translation));
+        self.all.iter().for_each(|one| put(seat, &one.translation));
     }
 }
 
 /// Gives the references up. The gate has been unlocked: the guard's fields are dropped in order.
-impl Drop for DeferredUnpins<'_> {
+impl Drop for DeferredPuts<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.all.is_empty() {
-            self.unpin_all();
+            self.put_all();
         }
     }
 }
