@@ -58,12 +58,15 @@ mod tests {
     #[test]
     fn pins_are_counted_by_frame_and_over_a_range() {
         let pinned = PinnedFrames::default();
-        [7, 7, 9].map(|pfn| pinned.add(Pfn(pfn)));
+        for pfn in [7, 7, 9] {
+            pinned.add(Pfn(pfn));
+        }
         assert_eq!(
             [0..7, 7..8, 7..10].map(|part| pinned.count(part)),
             [0, 2, 3]
         );
-        [9, 7].map(|pfn| pinned.remove(Pfn(pfn)));
+        pinned.remove(Pfn(9));
+        pinned.remove(Pfn(7));
         assert!(pinned.any());
         pinned.remove(Pfn(7));
         assert!(!pinned.any());

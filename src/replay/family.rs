@@ -128,27 +128,11 @@ impl Family {
             .get(&actor)
             .expect("the parser lets only living processes act");
         match *op {
-            Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    self.buffers.fork(actor, child);
-                    Outcome::Ret(u64::from(child))
-                }
-                Err(e) => failed(e.errno()),
-            },
-            Op::Exit {} => {
-                mm.exit(cx);
-                self.processes.remove(&actor);
-                self.buffers.exit(actor);
-                Outcome::Ret(0)
+            Op::Fork { .. } | Op::Exit {} | Op::ExitAndReap { .. } | Op::Thread { .. } => {
+                self.begin_or_end(cx, actor, op)
             }
-            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
             Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
                 self.buffers.act(cx, mm, actor, op)
-            }
-            Op::Thread { thread } => {
-                self.threads.insert(thread, actor);
-                Outcome::Ret(0)
             }
             Op::Ftruncate { .. }
             | Op::PunchHole { .. }
@@ -181,15 +165,39 @@ impl Family {
         }
     }
 
-    /// Kills a process and takes its memory before it ends.
-    fn exit_and_reap(&mut self, cx: &mut CallCx<'_>, target: u32) -> Outcome {
-        let Some(mm) = self.processes.remove(&target) else {
-            return failed(Errno::EINVAL);
-        };
-        let reaped = mm.process_mrelease(cx);
-        mm.exit(cx);
-        self.buffers.exit(target);
-        reaped.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
+    /// Executes an operation with which a process or a thread begins or ends.
+    fn begin_or_end(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = Arc::clone(&self.processes[&actor]);
+        match *op {
+            Op::Fork { child } => match mm.fork(cx) {
+                Ok(mm) => {
+                    self.processes.insert(child, mm);
+                    self.buffers.fork(actor, child);
+                    Outcome::Ret(u64::from(child))
+                }
+                Err(e) => failed(e.errno()),
+            },
+            Op::Exit {} => {
+                self.end_one(cx, actor);
+                Outcome::Ret(0)
+            }
+            Op::ExitAndReap { target } => {
+                let reaped = self.processes[&target].process_mrelease(cx);
+                self.end_one(cx, target);
+                reaped.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
+            }
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
+            }
+            ref other => unreachable!("{other:?} begins or ends nothing"),
+        }
+    }
+    fn end_one(&mut self, cx: &mut CallCx<'_>, process: u32) {
+        if let Some(mm) = self.processes.remove(&process) {
+            mm.exit(cx);
+        }
+        self.buffers.exit(process);
     }
 
     /// Executes an operation of the kernel, not of a process.

@@ -163,11 +163,9 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
     }
 }
 
-/// One between a process and something else.
-fn draw_between(kind: u64, n: &mut Numbers) -> Op {
-    let (addr, len, other) = (n.any(), n.any(), n.any());
-    let (target, advice) = (0, Advice::Cold);
-    match (kind, other % 2) {
+/// One that holds pages, or takes them by force.
+fn draw_held(kind: u64, (addr, len): (u64, u64), target: u32, which: u64) -> Op {
+    match (kind, which) {
         (38, 0) => Op::Pin { addr, len },
         (38, _) => Op::Unpin {},
         (39, 0) => Op::Vmsplice {
@@ -181,7 +179,16 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
             target,
             byte: 7,
         },
-        (41, _) => Op::ExitAndReap { target },
+        _ => Op::ExitAndReap { target },
+    }
+}
+
+/// One between a process and something else.
+fn draw_between(kind: u64, n: &mut Numbers) -> Op {
+    let (addr, len, other) = (n.any(), n.any(), n.any());
+    let (target, advice) = (0, Advice::Cold);
+    match (kind, other % 2) {
+        (38.., _) => draw_held(kind, (addr, len), target, other % 2),
         (35, 0) => Op::PvmRead {
             addr,
             len,

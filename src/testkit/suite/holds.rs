@@ -51,23 +51,7 @@ pub(super) fn op(d: Draw, file: u32, living: &[u32]) -> Option<Op> {
             byte: d.byte,
         },
         On::Load => Op::Load { addr },
-        On::Pin => match d.other % 3 {
-            0 => Op::Unpin {},
-            _ => Op::Pin { addr, len },
-        },
-        On::Splice => match d.other % 3 {
-            0 => Op::Drain {},
-            _ => Op::Vmsplice { addr, len },
-        },
-        On::Force => {
-            let target = any(living, d.other);
-            let addr = addr + byte_in(d);
-            let byte = d.byte;
-            match d.n % 3 {
-                0 => Op::MemRead { addr, target },
-                _ => Op::MemWrite { addr, target, byte },
-            }
-        }
+        kind @ (On::Pin | On::Splice | On::Force) => hold(kind, d, (addr, len), living),
         On::Fork => Op::Fork { child: 0 },
         On::Exit => Op::Exit {},
         On::Protect => {
@@ -97,4 +81,25 @@ pub(super) fn op(d: Draw, file: u32, living: &[u32]) -> Option<Op> {
         },
         _ => return None,
     })
+}
+
+/// A pin, a pipe, or an access by force, or the end of one of the former.
+fn hold(kind: On, d: Draw, (addr, len): (u64, u64), living: &[u32]) -> Op {
+    let (target, byte) = (any(living, d.other), d.byte);
+    let forced = addr + byte_in(d);
+    match (kind, d.other % 3) {
+        (On::Pin, 0) => Op::Unpin {},
+        (On::Pin, _) => Op::Pin { addr, len },
+        (On::Splice, 0) => Op::Drain {},
+        (On::Splice, _) => Op::Vmsplice { addr, len },
+        _ if d.n.is_multiple_of(3) => Op::MemRead {
+            addr: forced,
+            target,
+        },
+        _ => Op::MemWrite {
+            addr: forced,
+            target,
+            byte,
+        },
+    }
 }
