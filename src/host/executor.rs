@@ -23,8 +23,8 @@ pub(super) type Request = [u64; 8];
 pub(super) type Answer = [u64; 2];
 
 /// Kinds of requests, the first word: the system call of number and arguments; load from an
-/// address; store a byte there; fork as a process; exit; pin bytes from an address on as a buffer of
-/// io_uring, and end that; splice such bytes into a new pipe, and close the last pipe.
+/// address; store a byte there; fork as a process; exit; pin bytes from an address on as a buffer
+/// of io_uring, and end that; splice such bytes into a new pipe, and close the last pipe.
 pub(super) const CALL: u64 = 0;
 pub(super) const LOAD: u64 = 1;
 pub(super) const STORE: u64 = 2;
@@ -164,7 +164,7 @@ fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
 /// Most pipes of a process.
 const PIPES: usize = 64;
 
-/// What the kernel's I/O holds of a process.
+/// The ring and the pipes of a process, whose memory they hold.
 struct Held {
     /// The ring with the buffer, or -1.
     ring: RawFd,

@@ -1,8 +1,8 @@
 //! Pages that the kernel's I/O or a device holds: pins and references (`pin_user_pages`,
 //! `get_user_pages`).
 //!
-//! A held page is read and written by its frame, past the page table. What the process does with
-//! its mapping does not end the hold: after `munmap`, `MADV_DONTNEED` or a truncation the holder
+//! A held page is read and written by its frame, past the page table. No change of the mapping ends
+//! the hold: after `munmap`, `MADV_DONTNEED` or a truncation the holder
 //! has the frame alone.
 
 use crate::mm::{
@@ -40,8 +40,8 @@ impl Mm {
     /// (`pin_user_pages`, as for buffers of io_uring).
     ///
     /// Each page is faulted in for the access. A private page becomes the process's own, by a copy
-    /// in a window if it must, also for reading: so the holder sees what the process writes later,
-    /// and the process what the holder writes. It stays so: `fork` copies it for the child at once.
+    /// in a window if it must, also for reading: so the holder sees later writes of the process,
+    /// and the process those of the holder. It stays so: `fork` copies it for the child at once.
     /// The mapping of the page is not held.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! [`Reference`]: the state of the model, and the dispatch of a step.
 
 use super::{
-    holds::Holds,
+    held::Holds,
     outcome::must,
     page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages, refusal, split},
 };
