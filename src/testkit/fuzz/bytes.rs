@@ -169,7 +169,11 @@ fn of_frames(r: Record) -> Op {
         },
         12 => Op::Pin { addr, len },
         13 => Op::Unpin {},
-        14 => Op::Vmsplice { addr, len },
+        // More than a pipe takes is no script.
+        14 => Op::Vmsplice {
+            addr,
+            len: len.min(12 * PAGE),
+        },
         15 => Op::Drain {},
         16 => Op::MemRead { addr, target: 0 },
         _ => Op::MemWrite {
