@@ -28,7 +28,6 @@ pub(crate) enum References {
 /// The result of an attempt to give up a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// The frame is free.
     Freed,
     /// Still needed, or busy.
     Kept,
@@ -210,8 +209,7 @@ impl<'r> Reclaim<'r> {
             return Fate::Kept;
         }
         if flags.contains(FrameFlags::LARGE) {
-            // Page by page, as Linux does if swap has no room for all of it in a row
-            // (`split_folio_to_list`).
+            // Page by page, as if swap had no room for all in a row (`split_folio_to_list`).
             if blocking == Blocking::MustNot {
                 return Fate::Deferred;
             }

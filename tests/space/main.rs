@@ -29,3 +29,4 @@ mod remote;
 mod rules;
 mod semantics;
 mod threads;
+mod vma_cost;

@@ -46,6 +46,24 @@ impl Mm {
     /// # Errors
     ///
     /// [`CopyError`], if not even one byte could be copied.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Mm, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let other = Mm::new(&machine);
+    /// let from = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let to = other.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.write_bytes(&mut cx, from, b"letter")?;
+    /// assert_eq!(mm.copy_to(&mut cx, from, (&other, to), 6)?, 6);
+    /// assert_eq!(other.load(&mut cx, to)?, b'l');
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn copy_to(
         &self,
         cx: &mut CallCx<'_>,

@@ -11,6 +11,7 @@
 //! | `mmap` | `mmap` |
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
+//! | `change_protection` | new rights of entries, for `mprotect` |
 //! | `mremap` | `mremap` |
 //! | `brk` | the heap; the addresses of heap and stack |
 //! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
@@ -29,11 +30,13 @@
 //! | `process_mrelease` | `process_mrelease` |
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
+//! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
 pub(in crate::mm) mod access_remote;
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
+mod change_protection;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
@@ -52,4 +55,5 @@ pub(in crate::mm) mod pin;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
+pub(in crate::mm) mod vma_cost;
 mod vma_walk;

@@ -40,7 +40,7 @@ impl Mm {
     /// (`pin_user_pages`, as for buffers of io_uring).
     ///
     /// Each page is faulted in for the access. A private page becomes the process's own, by a copy
-    /// in a window if it must, also for reading: so the holder sees later writes of the process,
+    /// in a window if it must, also for reading: so the holder sees later stores of the process,
     /// and the process those of the holder. It stays so: `fork` copies it for the child at once.
     /// The mapping of the page is not held.
     ///
@@ -166,8 +166,8 @@ impl HeldPages {
         });
         len
     }
-    /// Writes bytes from offset `at` on; returns how many, fewer at the end, and none to pages that
-    /// are held for reading.
+    /// Writes bytes from offset `at` on; returns how many were written: fewer at the end of the
+    /// range, and none if the pages are held for reading.
     pub fn write_at(&self, at: usize, bytes: &[u8]) -> usize {
         if self.access == Access::Read {
             return 0;

@@ -71,7 +71,7 @@ impl FaultScope<'_> {
         }
     }
 
-    /// Gathers the facts about the private page at `at`, before the lock of its entry is taken.
+    /// Collects the facts about the private page at `at`, before the lock of its entry is taken.
     fn reuse(&mut self, vma: &Vma, at: Vpn, page: Option<Pfn>) -> Reuse {
         let mem = self.lease.mm.machine().mem();
         let large = page.filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE));

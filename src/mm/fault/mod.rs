@@ -16,7 +16,7 @@
 //!     a file's page   a nonlinear mapping: the page that the entry names
 //!     in swap         read back through the swap cache
 //!     on its way      wait until migration has ended
-//! the mmap lock is released; a window that the fault deferred opens now, with its pages pinned
+//! the mmap lock is released; a window that the fault deferred opens now, with its pages claimed
 //! ```
 //!
 //! A fault takes one step and returns: the access tries again, and faults again if it must. So no

@@ -2,7 +2,7 @@
 //! `try_to_migrate_one`).
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte, release::Detached},
+    entry::{flags::VmFlags, pte::RawPte, release::RemovedPte},
     space::Mm,
     window::{InvalidationWindow, Lease, PteSlot},
 };
@@ -88,18 +88,18 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
                 return Err(UnmapRefused::Needed);
             }
-            Detached::give_up_locked(slot.clear());
+            RemovedPte::give_up_locked(slot.clear());
         }
         Unmap::Discard | Unmap::Replace => {
             // The page's use was asked for before; that its mapping ends is no use.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
-            Detached::give_up_locked(slot.take(pte.mkold(), left));
+            RemovedPte::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
             let mark = pte.leaving(no_more_exclusive(mem, pfn)?);
             // The accessed state goes to the migration entry, not to the frame.
-            Detached::give_up_locked(slot.take(pte.mkold(), mark));
+            RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
             if flags.contains(VmFlags::LOCKED) {
                 // The mappings that come back lock it again, if they are locked then.
                 mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
@@ -108,7 +108,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         Unmap::Swap(swap) => {
             let left = RawPte::swap(swap, no_more_exclusive(mem, pfn)?);
             mem.swap_dup(swap);
-            Detached::give_up_locked(slot.replace(left));
+            RemovedPte::give_up_locked(slot.replace(left));
         }
     }
     Ok(())
