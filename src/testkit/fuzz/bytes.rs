@@ -167,6 +167,13 @@ fn of_frames(r: Record) -> Op {
             target: 0,
             remote,
         },
+        kind => on_holds(kind, (addr, len), b),
+    }
+}
+/// Pins, pipes, and accesses by force.
+fn on_holds(kind: u8, (addr, len): (u64, u64), byte: u8) -> Op {
+    let target = 0;
+    match kind {
         12 => Op::Pin { addr, len },
         13 => Op::Unpin {},
         // More than a pipe takes is no script.
@@ -175,12 +182,8 @@ fn of_frames(r: Record) -> Op {
             len: len.min(12 * PAGE),
         },
         15 => Op::Drain {},
-        16 => Op::MemRead { addr, target: 0 },
-        _ => Op::MemWrite {
-            addr,
-            target: 0,
-            byte: b,
-        },
+        16 => Op::MemRead { addr, target },
+        _ => Op::MemWrite { addr, target, byte },
     }
 }
 
