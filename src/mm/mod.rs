@@ -33,6 +33,7 @@
 //! | --- | --- |
 //! | which steps does a system call take, and in which order? | `calls` |
 //! | how is a page fault resolved? | `fault` |
+//! | how do other processes and the kernel's I/O get a page? | `fault` (`follow`) |
 //! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
 //! | where does a window open? | `window`: a [`Lease`] opens it; the guards of `guard` give one |

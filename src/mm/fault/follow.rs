@@ -59,7 +59,7 @@ pub(in crate::mm) struct Follow {
     pub(in crate::mm) force: bool,
 }
 
-/// The property that a present page lacks for its user.
+/// The reason why a page that is present cannot be handed out.
 enum Lacks {
     /// The process has it perhaps not alone.
     Own,
