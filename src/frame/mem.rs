@@ -11,6 +11,7 @@ use super::{
     exported::Exported,
     flags::FrameFlags,
     free::FreeFrames,
+    huge_pool::HugePools,
     inject::Inject,
     lists::Lru,
     meta::{Meta, Metas},
@@ -47,6 +48,7 @@ pub struct PhysMem {
     pub(super) exported: Exported,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
+    pub(super) pools: HugePools,
 }
 
 impl PhysMem {
@@ -86,6 +88,7 @@ impl PhysMem {
             exported: Exported::default(),
             watch: OnceLock::new(),
             quota: Quota::default(),
+            pools: HugePools::default(),
         })
     }
     /// Returns the number of frames, the zero page not counted.

@@ -45,6 +45,19 @@ impl fmt::Display for Seed {
     }
 }
 
+/// Returns the number of huge pages in the pool of recordings whose header does not tell it.
+pub(super) fn usual_pool(profile: &str, seed: &Seed) -> u64 {
+    match (profile, seed) {
+        ("huge", _) => 14,
+        ("kind", Seed::Name(name)) => match &**name {
+            "hugetlb_private" | "hugetlb_shared" | "hugetlb_file" => 24,
+            "hugetlb_exhausted" => 4,
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
 /// The mode in which a file is open once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpenMode {

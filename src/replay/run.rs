@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     ctx::CallCx,
+    frame::HugePoolConfig,
     mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
     oracle::message,
@@ -176,6 +177,10 @@ fn steps(
 ) -> Result<(Option<Difference>, Presented), ReplayError> {
     let rest = MachineConfig {
         fork: how.fork,
+        huge_pages: HugePoolConfig {
+            pages: script.header.huge_pages(),
+            overcommit: 0,
+        },
         ..MachineConfig::default()
     };
     let (total, swap) = RECORDED;

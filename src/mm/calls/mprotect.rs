@@ -8,7 +8,7 @@ use crate::mm::{
     },
     guard::{AfterYield, Lease, MmapWriteGuard},
     space::Mm,
-    vma::layout::Promise,
+    vma::{hugetlb::with_shared_tables, layout::Promise},
     window::{PteSlot, PteTxn},
 };
 use crate::{
@@ -240,7 +240,11 @@ impl<'g> MmapWriteGuard<'g> {
             if self.layout.may_expand(old, pages).is_ok() {
                 self.layout.may_expand(new, pages)?;
             }
-            let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+            let exempt = VmFlags::ACCOUNT
+                | VmFlags::WRITE
+                | VmFlags::HUGETLB
+                | VmFlags::SHARED
+                | VmFlags::NORESERVE;
             if !old.intersects(exempt) {
                 self.layout.charge(pages)?;
                 change.charged = pages;
@@ -283,7 +287,8 @@ impl<'g> MmapWriteGuard<'g> {
     }
 
     /// Changes the entries of `part` (`change_protection`): in each 512-GiB block one window, from
-    /// the first GiB with a table to the end.
+    /// the first GiB with a table to the end. Huge pages of a pool have one window in any case
+    /// (`hugetlb_change_protection`).
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
         let vma = self.vma(start);
         let sharing = match vma.flags.contains(VmFlags::SHARED) {
@@ -292,6 +297,15 @@ impl<'g> MmapWriteGuard<'g> {
             true => Sharing::Shared,
         };
         let rights = vma.rights();
+        if vma.flags.contains(VmFlags::HUGETLB) {
+            let rights = vma.mapped_rights();
+            let wide = with_shared_tables(vma.range(), vma.flags, part);
+            return self.yield_while(part.pages(), then, &[], |mut lease| {
+                let mut window = lease.window(wide, Event::ProtectionVma);
+                window.for_each_leaf_in(part, |txn| change_leaf(txn, rights, Sharing::Shared));
+                *done = true;
+            });
+        }
         self.yield_while(part.pages(), then, &[], |lease| {
             lease.change_protection(part, (rights, sharing), done);
         });

@@ -38,6 +38,7 @@
 //! | `file` | pages of objects: read, private write, shared write |
 //! | `folio` | pages of an object that came in together, mapped together |
 //! | `huge` | pages of 2 MiB of private memory |
+//! | `hugetlb` | huge pages of a pool |
 //! | `huge_object` | pages of 2 MiB of an object |
 //! | `migration_wait` | waiting for a page that moves |
 //! | `nonlinear` | entries that name a page of their object |
@@ -56,6 +57,7 @@ pub(in crate::mm) mod file;
 pub(in crate::mm) mod folio;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod huge_object;
+pub(in crate::mm) mod hugetlb;
 mod migration_wait;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod patience;
@@ -152,6 +154,9 @@ impl FaultScope<'_> {
         at: Vpn,
         access: Access,
     ) -> Result<(), FaultError> {
+        if let Some(file) = vma.hugetlb() {
+            return self.fault_hugetlb(vma, file, at, access);
+        }
         let (seen, has_leaf) = self.look_for_leaf(at)?;
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());

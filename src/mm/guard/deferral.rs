@@ -7,10 +7,14 @@
 //! work.
 
 use crate::addr::{Pfn, Vpn, VpnRange};
+use crate::frame::PoolPage;
 use crate::mm::{
     entry::pte::{RawPte, Rights},
     space::Mm,
 };
+
+use crate::rmap::Mapping;
+use std::sync::Arc;
 
 /// Work for a window. It owns the references on the frames that it names.
 #[derive(Debug)]
@@ -35,6 +39,21 @@ pub(in crate::mm) enum WindowWork {
     /// Replace the huge zero page at `at` by the huge page that begins with `head`
     /// (`do_huge_zero_wp_pmd`).
     HugeZero { at: Vpn, head: Pfn, rights: Rights },
+    /// Replace the huge page of a pool, whose first entry was `seen`, by its copy (`hugetlb_wp`).
+    HugetlbCopy {
+        page: VpnRange,
+        seen: RawPte,
+        new: PoolPage,
+        rights: Rights,
+    },
+    /// Take the huge page that begins with `head` away from the processes that have no reservation
+    /// for it; it is `pages` of the object (`unmap_ref_private`).
+    Steal {
+        page: VpnRange,
+        mapping: Arc<Mapping>,
+        pages: (u64, u64),
+        head: Pfn,
+    },
 }
 
 /// The right of a fault to postpone its work for a window, and the work once it did.
@@ -54,6 +73,7 @@ impl WindowWork {
         match *self {
             Self::Copy { at, .. } => VpnRange::single(at),
             Self::Split(at) | Self::HugeZero { at, .. } => VpnRange::block_of(at),
+            Self::HugetlbCopy { page, .. } | Self::Steal { page, .. } => page,
         }
     }
 }

@@ -187,7 +187,8 @@ fn copy_range(
         };
         return window.leaves_or(range, shared, |txn| {
             let is_huge = txn.leaf().is_huge();
-            if is_huge && !vma.is_anonymous() {
+            let pooled = vma.flags.contains(VmFlags::HUGETLB);
+            if is_huge && !vma.is_anonymous() && !pooled {
                 return Ok(()); // The child faults the object's page in again.
             }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
