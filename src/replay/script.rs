@@ -1,7 +1,7 @@
 //! A recorded script as types: its header, its steps, and the reaction of Linux to each.
 
 use super::{
-    ground::{Before, OpenMode, Seed, usual_pool},
+    ground::{Before, OpenMode, Seed, possible_pools},
     hex::Hex,
     limits::{InputError, Limits, beyond},
     op::Op,
@@ -90,11 +90,13 @@ impl Header {
             Seed::Name(name) => name.clone(),
         }
     }
-    /// Returns the number of huge pages in the pool. Recordings that were made before the header
-    /// told it have that of their family.
-    pub fn huge_pages(&self) -> u64 {
-        self.pool
-            .unwrap_or_else(|| usual_pool(&self.profile, &self.seed))
+    /// Returns the number of huge pages in the pool; several for recordings of a time when the
+    /// header did not tell it, and it is one of these.
+    pub fn huge_pages(&self) -> Vec<u64> {
+        self.pool.map_or_else(
+            || possible_pools(&self.profile, &self.seed),
+            |pool| vec![pool],
+        )
     }
     /// Sets the number of huge pages in the pool.
     #[must_use]

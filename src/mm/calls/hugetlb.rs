@@ -40,6 +40,10 @@ impl MmapWriteGuard<'_> {
         };
         let old = self.gather(range)?;
         self.layout.may_expand(flags, range.pages() - old.pages)?;
+        // Files that only the old mappings have live until the call has ended (`delayed_fput`), and
+        // so do the promises to them; those to private mappings end at once.
+        let replaced = self.layout.vmas.range(range);
+        let _files: Vec<_> = replaced.filter_map(|vma| vma.file.clone()).collect();
         self.detach(range, true, AfterYield::KeepsEditing);
         self.layout.alloc_vma()?;
         let reserve = match self.reserve(range, flags, pgoff, &file) {
