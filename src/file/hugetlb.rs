@@ -68,7 +68,17 @@ impl HugetlbFile {
     pub(crate) fn nameless(host: &Host, size: u64, huge: HugeSize) -> Result<Arc<Self>, NoMemory> {
         Self::new(host, NAMELESS, size, huge)
     }
-    fn new(host: &Host, name: &str, size: u64, huge: HugeSize) -> Result<Arc<Self>, NoMemory> {
+    /// Creates a file with a name, of whole pages.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory::Object`].
+    pub(crate) fn new(
+        host: &Host,
+        name: &str,
+        size: u64,
+        huge: HugeSize,
+    ) -> Result<Arc<Self>, NoMemory> {
         let inject = host.mem.inject();
         inject
             .check(AllocKind::Object)
