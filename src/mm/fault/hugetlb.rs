@@ -8,13 +8,15 @@
 //! A fault first maps a private page read-only, and a write faults again (`hugetlb_no_page`,
 //! `hugetlb_wp`). No window opens for the second step, since a new page has no other mapping.
 
-use super::entries::with_leaf;
+use super::{
+    entries::with_leaf,
+    scope::{FaultScope, WindowWork},
+};
 use crate::mm::{
     entry::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    guard::{FaultScope, WindowWork},
     page_table::LockedLeaf,
     vma::Vma,
 };

@@ -6,10 +6,9 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, release::Detached},
-    guard::Lease,
     space::Mm,
     vma::hugetlb::{OWNER, STOLEN, with_shared_tables},
-    window::{PteSlot, Zap},
+    window::{Lease, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
