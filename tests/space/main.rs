@@ -17,6 +17,8 @@ mod exhaustion;
 mod fork_race;
 mod fork_shared;
 mod growing;
+mod hugetlb;
+mod hugetlb_model;
 mod leaks;
 mod limits;
 mod loading;
