@@ -121,7 +121,7 @@ impl FreeFrames {
     #[cold]
     fn take_any(&self) -> Option<Pfn> {
         let mut lanes = self.lock_all();
-        self.gather(&mut lanes);
+        self.empty_lanes(&mut lanes);
         let mut pool = self.pool.lock();
         let pfn = match pool.stack.pop() {
             Some(pfn) => pfn,
@@ -161,7 +161,7 @@ impl FreeFrames {
         self.lanes.iter().map(Mutex::lock).collect()
     }
     /// Moves the frames of all lanes into the pool.
-    fn gather(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
+    fn empty_lanes(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
         let mut pool = self.pool.lock();
         let mut fresh: Vec<Range<u32>> = lanes
             .iter_mut()
@@ -185,7 +185,7 @@ impl FreeFrames {
     /// block of frames never used is preferred to a block whose frames have all been given back.
     pub(super) fn take_block(&self, size: u32) -> Option<Pfn> {
         let mut lanes = self.lock_all();
-        self.gather(&mut lanes);
+        self.empty_lanes(&mut lanes);
         let mut pool = self.pool.lock();
         let head = pool.block(size, self.frames)?;
         self.pooled.store(pool.stack.len(), Ordering::Relaxed);

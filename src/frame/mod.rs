@@ -25,6 +25,7 @@
 //! | `read_ahead` | the number of pages to read from swap at once |
 //! | `swap_slots` | the swap device |
 //! | `exported` | frames that a driver knows by number |
+//! | `pinned` | frames that are pinned, and how often |
 //! | `quota` | the limit of page tables |
 //! | `huge_pool` | pools of huge pages, and their reservations |
 //! | `resv_map` | the pages of a mapping or file that have a reservation |
@@ -46,6 +47,7 @@
 //! | `lru` | moving between the lists of reclaim |
 //! | `swap_cache` | swapping out and in |
 //! | `export` | notices to the drivers of exported frames |
+//! | `pin` | pinning frames |
 //! | `lend` | lending bytes to other processes |
 //! | `tables` | taking and giving back page tables |
 //! | `tests` | counts, retirement, exhaustion, stale views |
@@ -78,6 +80,8 @@ mod observer;
 mod owner;
 mod page_bytes;
 mod pfn;
+mod pin;
+mod pinned;
 mod pool_pages;
 mod quota;
 mod read_ahead;
@@ -110,6 +114,7 @@ pub use mem::{Frame, PhysMem};
 pub(crate) use observer::FrameWatch;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub(crate) use pfn::HUGE;
+pub(crate) use pin::HeldFrame;
 pub(crate) use pool_pages::{Claim, PoolPage};
 pub use quota::Refused;
 pub(crate) use resv_map::ResvMap;

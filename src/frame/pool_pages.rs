@@ -254,6 +254,17 @@ impl PoolPage {
     }
 }
 
+impl PoolPage {
+    /// Leaves the page to entries that have references of their own.
+    pub(crate) fn leave(self) {
+        let (mem, frames) = (Arc::clone(&self.mem), self.size.frames());
+        let head = self.keep();
+        for i in 0..frames {
+            drop(mem.adopt(head.nth(i)));
+        }
+    }
+}
+
 /// Undoes the taking, as `restore_reserve_on_error` does.
 impl Drop for PoolPage {
     fn drop(&mut self) {

@@ -14,7 +14,8 @@ use emmu::{
     },
     file::{File, FileMode, HugetlbFile},
     frame::Contents,
-    mm::{Advice, MapFlags, MmapArgs, PageState},
+    mm::{Advice, MapFlags, MmapArgs, PageState, PinKind},
+    notifier::Access,
 };
 use std::sync::Arc;
 
@@ -440,4 +441,38 @@ fn all_sorts(w: &mut World, f: &Arc<File>) -> Option<()> {
     copied?;
     done(moved)?;
     done(w.store(8 * HUGE, 3))
+}
+
+/// `copy_hugetlb_page_range`: a pinned page stays with the parent, and the child gets a page of its
+/// own, if there is one that nobody was promised.
+#[test]
+fn a_fork_copies_a_pinned_huge_page() {
+    let mut w = pool(3, 0);
+    w.map_huge(0, 2);
+    w.put(7, 1);
+    let mm = Arc::clone(&w.mm);
+    let buffer = mm.pin(
+        &mut w.thread.cx(),
+        at(7),
+        4096,
+        Access::Write,
+        PinKind::LongTerm,
+    );
+    let buffer = buffer.expect("it is mapped");
+    let child = w.fork();
+    assert_eq!(w.pool(), (3, 1, 1, 0));
+    w.told();
+    assert_eq!(buffer.write_at(0, &[2]), 1);
+    assert_eq!(w.get(7), Ok(2));
+    w.put(7, 3);
+    assert_eq!(w.told(), "", "the page is the parent's own");
+    assert_eq!(w.inside(&child, |w| (w.get(7), w.get(8))), (Ok(1), Ok(0)));
+    w.mm.fork(&mut w.thread.cx())
+        .expect_err("the last page is promised");
+    assert_eq!(w.pool(), (3, 1, 1, 0));
+    w.reap(&child);
+    w.unmap(0, 2);
+    assert_eq!(w.pool(), (3, 2, -1, 0), "the holder keeps the page");
+    drop(buffer);
+    w.end_with(3);
 }

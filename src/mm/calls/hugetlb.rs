@@ -44,7 +44,7 @@ impl MmapWriteGuard<'_> {
         // so do the promises to them; those to private mappings end at once.
         let replaced = self.layout.vmas.range(range);
         let _files: Vec<_> = replaced.filter_map(|vma| vma.file.clone()).collect();
-        self.detach(range, true, AfterYield::KeepsEditing);
+        self.complete_unmap(range, true, AfterYield::KeepsEditing);
         self.layout.alloc_vma()?;
         let reserve = match self.reserve(range, flags, pgoff, &file) {
             Ok(reserve) => reserve,

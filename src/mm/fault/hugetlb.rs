@@ -30,7 +30,7 @@ use crate::{
 use std::sync::Arc;
 
 /// The first flags of a frame of private memory.
-const NEW: FrameFlags = FrameFlags::ANON.union(FrameFlags::ANON_EXCLUSIVE);
+pub(in crate::mm) const NEW: FrameFlags = FrameFlags::ANON.union(FrameFlags::ANON_EXCLUSIVE);
 
 /// The outcome of a look at a read-only entry that is to be written.
 enum Write {
