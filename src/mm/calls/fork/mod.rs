@@ -205,19 +205,29 @@ fn copy_range(
             if is_huge && !vma.is_anonymous() && !pooled {
                 return Ok(()); // The child faults the object's page in again.
             }
-            copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| match map_copy(
-                mem,
-                (&copies, copy),
-                to,
-                txn.range(),
-            ) {
-                true => Ok(()),
-                false => txn.share_into(to, copy),
+            copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
+                let copied = map_copy(mem, (&copies, copy), to, txn.range());
+                if copied {
+                    Ok(())
+                } else {
+                    txn.share_into(to, copy)
+                }
             })?
         })?;
         copies.into_values().for_each(PoolPage::leave);
         return Ok(());
     }
+    copy_shared(lease, child, range)
+}
+
+/// Copies the entries of a VMA that is not private.
+fn copy_shared(
+    mut lease: Lease<'_, rank::Mmap, Sleepable>,
+    child: &Mm,
+    range: VpnRange,
+) -> Result<(), NoMemory> {
+    let parent = lease.mm;
+    let mem = parent.machine().mem();
     copy_upper(parent, child, &mut lease.cx, range)?;
     let pinned = lease.cx.pin();
     let pin = parent.table.pin(pinned.guard());
