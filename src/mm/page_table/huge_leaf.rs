@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// Maps frames that follow each other in an empty leaf, which is marked; `first` is its first entry.
+/// Maps frames that follow each other in an empty leaf, which is marked; `first` is its first
+/// entry.
 pub(in crate::mm) fn fill_part(
     mem: &PhysMem,
     leaf: &LockedLeaf<'_>,
