@@ -19,7 +19,7 @@ use crate::{
     rmap::{EvenCows, Mapping},
     sync::{AtomicU64, Despite, Mutex, MutexGuard, Ordering},
 };
-use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
+use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 /// The name of a mapping with `MAP_HUGETLB` in `/proc/PID/maps`.
 const NAMELESS: &str = "/anon_hugepage (deleted)";
@@ -94,6 +94,10 @@ impl HugetlbFile {
             faulting: Mutex::default(),
             changing: Mutex::default(),
         }))
+    }
+    /// Returns an object as the file of huge pages that it is.
+    pub(crate) fn of(object: &dyn MemoryObject) -> Option<&Self> {
+        object.of_a_pool(sealed::Ours)?.downcast_ref()
     }
     /// Returns the size of the pages.
     pub fn huge_size(&self) -> HugeSize {
@@ -266,7 +270,7 @@ impl MemoryObject for HugetlbFile {
             page.map(|head| self.host.mem.get(head.nth(nth)))
         })
     }
-    fn hugetlb(&self, _: sealed::Ours) -> Option<&HugetlbFile> {
+    fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {
         Some(self)
     }
     /// Sets the size (`hugetlb_vmtruncate`). Every mapping is visited from there on, also when the
@@ -290,8 +294,8 @@ impl MemoryObject for HugetlbFile {
         despite.resume();
         Ok(())
     }
-    /// Punches a hole (`hugetlbfs_punch_hole`): whole pages are unmapped and leave the file, private
-    /// copies included; of other pages the bytes are zeroed.
+    /// Punches a hole (`hugetlbfs_punch_hole`): whole pages are unmapped and leave the file,
+    /// private copies included; of other pages the bytes are zeroed.
     fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let end = from.saturating_add(len).min(MAX_SIZE);
         if from >= end {

@@ -1,6 +1,5 @@
 //! The trait of memory objects, and the requests of an address space to them.
 
-use super::HugetlbFile;
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
@@ -9,7 +8,7 @@ use crate::{
     notifier::Access,
     rmap::Mapping,
 };
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{any::Any, borrow::Cow, fmt, ops::Range, sync::Arc};
 
 /// The largest size of an object in bytes: just below 256 TiB.
 pub const MAX_SIZE: u64 = MAX_INDEX * PAGE_SIZE - PAGE_SIZE;
@@ -143,9 +142,9 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
         index..index + 1
     }
-    /// Returns the file of huge pages that this is.
+    /// Returns the object itself, if its pages are huge pages of a pool.
     #[doc(hidden)]
-    fn hugetlb(&self, _: sealed::Ours) -> Option<&HugetlbFile> {
+    fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {
         None
     }
     /// Sets the size. Mappings of pages that are cut off are removed, private copies included.

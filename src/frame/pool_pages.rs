@@ -21,7 +21,7 @@ use std::{fmt, sync::Arc};
 /// The use of a reservation by a page that is taken.
 #[derive(Clone, Debug)]
 pub(crate) enum Claim {
-    /// None: only a page that nobody was promised.
+    /// None: only a page that is not promised.
     None,
     /// Of a file's page: the map of the file, and the index.
     File(Arc<ResvMap>, u64),

@@ -134,8 +134,8 @@ impl Header {
     }
 }
 
-/// A file that a script maps. Byte 0 of page `p` starts as `p % 200 + 1`, all others as zero; a file
-/// of huge pages is all zero.
+/// A file that a script maps. Byte 0 of page `p` starts as `p % 200 + 1`, all others as zero; a
+/// file of huge pages is all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {

@@ -1,10 +1,10 @@
 //! The trait of an address space, as a reverse map uses it, and the place of a VMA in one.
 
-use super::tree::SeqCell;
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     frame::SwapSlot,
+    sync::{AtomicU64, Ordering},
 };
 use std::sync::{Arc, Weak};
 
@@ -156,14 +156,15 @@ pub(crate) struct MappedAt<'w> {
     pub(crate) vma: VpnRange,
     /// The flags of the VMA.
     pub(crate) flags: u64,
-    pub(super) state: Option<&'w SeqCell>,
+    /// The flags that the VMA of an object got since it was entered.
+    pub(super) marks: Option<&'w AtomicU64>,
 }
 
 impl MappedAt<'_> {
     /// Adds flags to those of the VMA of an object.
     pub(crate) fn mark(&self, flags: u64) {
-        if let Some(state) = self.state {
-            state.add_flags(flags);
+        if let Some(marks) = self.marks {
+            marks.fetch_or(flags, Ordering::Release);
         }
     }
 }

@@ -215,7 +215,7 @@ impl RmapTree {
                     .or_else(|| VpnRange::new(record.at, at(end)))
                     .expect("not empty"),
                 nonlinear: record.nonlinear,
-                state: record.seq.as_ref(),
+                marks: record.seq.as_ref().map(|seq| &seq.0.flags),
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
             met.push(space);

@@ -13,7 +13,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, VpnRange},
     error::{MmapError, VmaError},
-    file::{File, FileMode, HugetlbFile, VmaReserve, sealed},
+    file::{File, FileMode, HugetlbFile, VmaReserve},
     frame::HugeSize,
     notifier::Event,
 };
@@ -80,7 +80,7 @@ impl MmapWriteGuard<'_> {
         pgoff: u64,
         file: &File,
     ) -> Result<Option<VmaReserve>, MmapError> {
-        let object = file.object().hugetlb(sealed::Ours);
+        let object = HugetlbFile::of(&**file.object());
         let object = object.expect("the caller has a file of huge pages");
         let grain = object.huge_size().pages();
         if !pgoff.is_multiple_of(grain) {

@@ -5,7 +5,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     error::MmapError,
-    file::{File, sealed},
+    file::{File, HugetlbFile},
 };
 use std::sync::Arc;
 
@@ -121,7 +121,7 @@ fn check_flags(segment: &Segment) -> Result<(), MmapError> {
         // Shared anonymous memory is of an object, which `mmap` makes.
         None => !shared,
         // Huge pages of a pool are promised by `mmap`.
-        Some(file) if file.object().hugetlb(sealed::Ours).is_some() => false,
+        Some(file) if HugetlbFile::of(&**file.object()).is_some() => false,
         Some(_) => !(flags.intersects(anonymous) || shared && has(VmFlags::ACCOUNT)),
     };
     if !possible {

@@ -7,7 +7,7 @@ use super::flags::{MapFlags, MremapFlags, Prot};
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     error::{MmapError, MunmapError},
-    file::{File, sealed},
+    file::{File, HugetlbFile},
     frame::HugeSize,
 };
 use std::sync::Arc;
@@ -159,7 +159,7 @@ pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
 pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<HugeSize>, MmapError> {
     let flags = args.flags;
     let file = args.file.as_ref();
-    if let Some(file) = file.and_then(|file| file.object().hugetlb(sealed::Ours)) {
+    if let Some(file) = file.and_then(|file| HugetlbFile::of(&**file.object())) {
         return Ok(Some(file.huge_size()));
     }
     if !flags.contains(MapFlags::HUGETLB) {

@@ -17,7 +17,7 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    page_table::LockedLeaf,
+    page_table::{LockedLeaf, fill_part},
     vma::Vma,
 };
 use crate::{
@@ -58,22 +58,6 @@ pub(in crate::mm) fn change_part(
     for at in part.iter() {
         leaf.set(at, f(leaf.get(at)));
     }
-}
-
-/// Maps the frames from `head` on in an empty leaf.
-pub(in crate::mm) fn fill_part(
-    mem: &PhysMem,
-    leaf: &LockedLeaf<'_>,
-    part: VpnRange,
-    first: RawPte,
-    map: impl Fn(&PhysMem, Pfn),
-) {
-    for (i, at) in (0..HUGE).zip(part.iter()) {
-        let pfn = first.pfn().nth(i);
-        map(mem, pfn);
-        leaf.set(at, first.with_pfn(pfn));
-    }
-    leaf.set_huge(true);
 }
 
 impl FaultScope<'_> {

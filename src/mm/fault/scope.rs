@@ -8,14 +8,13 @@
 //! A fault decides and allocates everything before its window; [`WindowWork`] carries the result,
 //! and in the window it is only put in place, if the entry is still the one that was seen.
 
-use super::hugetlb::fill_part;
 use crate::mm::{
     entry::{
         pte::{RawPte, Rights},
         release::drop_entry_to,
     },
     guard::{MmapReadGuard, MmapSharedClaim},
-    page_table::LockedLeaf,
+    page_table::{LockedLeaf, fill_part},
     space::Mm,
     vma::layout::Layout,
     window::{InvalidationWindow, Lease},
@@ -206,8 +205,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             } => return mapping.steal(&mut self.cx, pages, head),
             work => work,
         };
-        // The frames are adopted before the window opens: a driver's panic may keep it from opening,
-        // and the frames must be given back then.
+        // The frames are adopted before the window opens: a driver's panic may keep it from
+        // opening, and the frames must be given back then.
         let frames = Frames::of(self.mm.machine().mem(), &work);
         let mut window = self.window(range, Event::Clear);
         window.put_in_place(work, frames);

@@ -5,7 +5,7 @@ use super::Vma;
 use crate::mm::entry::flags::VmFlags;
 use crate::{
     addr::{PUD_PAGES, Vpn, VpnRange},
-    file::{HugetlbFile, sealed},
+    file::HugetlbFile,
 };
 
 /// A mark in the reverse map of the file: the VMA has a reservation (`HPAGE_RESV_OWNER`).
@@ -19,7 +19,7 @@ impl Vma {
     pub(in crate::mm) fn hugetlb(&self) -> Option<&HugetlbFile> {
         // The flag first: most VMAs need no question to their object.
         let huge = self.flags.contains(VmFlags::HUGETLB);
-        self.object().filter(|_| huge)?.hugetlb(sealed::Ours)
+        HugetlbFile::of(&**self.object().filter(|_| huge)?)
     }
     /// Returns how many base pages each page of the VMA has (`vma_kernel_pagesize`).
     pub(in crate::mm) fn grain(&self) -> u64 {

@@ -5,8 +5,8 @@
 
 use crate::mm::{
     entry::pte::RawPte,
-    fault::hugetlb::{NEW, fill_part},
-    page_table::LockedLeaf,
+    fault::hugetlb::NEW,
+    page_table::{LockedLeaf, fill_part},
     vma::Vma,
     window::InvalidationWindow,
 };

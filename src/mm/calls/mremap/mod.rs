@@ -249,8 +249,8 @@ impl MmapWriteGuard<'_> {
         Ok((addr, grown))
     }
 
-    /// Rounds the lengths up to huge pages, if the mapping has such of a pool (`align_hugetlb`). Its
-    /// addresses must be aligned, the new one even if it is not used, and it cannot grow.
+    /// Rounds the lengths up to huge pages, if the mapping has such of a pool (`align_hugetlb`).
+    /// Its addresses must be aligned, the new one even if it is not used, and it cannot grow.
     fn by_huge_pages(&self, mut remap: Remap) -> Result<Remap, MremapError> {
         let vma = self.layout.vmas.get(remap.addr);
         let Some(vma) = vma.filter(|v| v.flags.contains(VmFlags::HUGETLB) && !v.is_sealed()) else {
