@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | [`Shmem`] | in memory alone, and in swap (`memfd`, shared anonymous memory) |
 //! | [`DiskFile`] | a page cache in front of a [`Store`], dirty pages, writeback |
+//! | [`SecretMem`] | in memory alone, for the processes that map them |
+//! | [`Device`] | none: `/dev/zero`, and files that cannot be mapped |
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
 //! | yours | as you like: [`PageCache`] keeps them |
 //!
@@ -20,6 +22,9 @@
 //! | `slots` | pages by number: a frame or a swap slot |
 //! | `folios` | pages that came in together, and are mapped together |
 //! | `filling` | bringing pages in |
+//! | `fallocate` | [`FallocateMode`]: changes of a file's blocks |
+//! | `advice` | [`FileAdvice`], and the writeback of a part of a file |
+//! | `seals` | [`Seals`] of shared memory |
 //! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
 //! | `gather` | making huge pages of small ones, and splitting them |
@@ -27,19 +32,28 @@
 //! | `size_change` | a change of the size that may be undone |
 //! | `store` | the blocks behind a cache |
 //! | `shmem` | [`Shmem`] |
+//! | `secret` | [`SecretMem`] |
+//! | `device` | [`Device`] |
 //! | `xip` | [`XipFile`] |
 //! | `disk` | [`DiskFile`] |
 //! | `disk_read` | … reading its pages |
 //! | `read_ahead` | … the number of pages to read at once |
 //! | `write_back` | … writing its dirty pages |
+//! | `disk_ranges` | … changing its blocks |
+//! | `direct` | … transfers past the cache |
 //! | `edges` | … blocks that are zeroed in part |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
+mod advice;
 mod cache;
 mod cutting;
+mod device;
+mod direct;
 mod disk;
+mod disk_ranges;
 mod disk_read;
 mod edges;
+mod fallocate;
 mod filling;
 mod folios;
 mod gather;
@@ -49,6 +63,8 @@ mod io;
 mod object;
 mod open;
 mod read_ahead;
+mod seals;
+mod secret;
 mod shmem;
 mod short_write;
 mod size_change;
@@ -57,9 +73,13 @@ mod store;
 mod write_back;
 mod xip;
 
+pub use advice::{FileAdvice, SyncRangeFlags};
 pub use cache::{Backing, PageCache};
 pub use cutting::Cutting;
+pub use device::{Device, Mappable};
+pub(crate) use direct::SECTOR;
 pub use disk::DiskFile;
+pub use fallocate::FallocateMode;
 pub use filling::Filling;
 pub use host::Host;
 pub use huge_policy::HugePolicy;
@@ -67,6 +87,9 @@ pub(crate) use object::sealed;
 pub use object::{MAX_SIZE, MemoryObject, PageRequest, Pattern};
 pub(crate) use open::same_file;
 pub use open::{File, FileMode};
+pub(crate) use seals::{Coming, MayWrite};
+pub use seals::Seals;
+pub use secret::SecretMem;
 pub(crate) use shmem::ANONYMOUS;
 pub use shmem::Shmem;
 pub use store::{BLOCK, MemStore, Store, StoreError};

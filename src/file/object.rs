@@ -1,5 +1,6 @@
 //! The trait of memory objects, and the requests of an address space to them.
 
+use super::{DiskFile, FallocateMode, Mappable, Shmem};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
@@ -41,6 +42,8 @@ pub struct PageRequest {
     pub skew: u64,
     /// Set if huge pages were advised for the mapping.
     pub advised: bool,
+    /// Set if the process and its advice allow huge pages for the mapping.
+    pub huge: bool,
 }
 
 /// The way a mapping is used, for read-ahead.
@@ -122,6 +125,38 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn huge_aligned(&self) -> bool {
         false
     }
+    /// Returns true if page `index` is in memory (`mincore`).
+    fn in_core(&self, index: u64) -> bool {
+        self.resident(index).is_some()
+    }
+    /// Returns true if only accesses of the processes that map the object reach its pages
+    /// (`secretmem_mapping`). Its mappings are shared, and locked in memory.
+    fn is_secret(&self) -> bool {
+        false
+    }
+    /// Returns true if the object knows `MAP_SYNC`, which it may refuse (`FOP_MMAP_SYNC`).
+    fn knows_sync(&self) -> bool {
+        false
+    }
+    /// Returns true if the number of the object's mappings has a meaning for it: a merge of VMAs
+    /// must remove none (`vm_operations_struct.close`).
+    fn counts_mappings(&self) -> bool {
+        false
+    }
+    /// Returns what a mapping shows.
+    fn mappable(&self) -> Mappable {
+        Mappable::Pages
+    }
+    /// Returns the file on disk that this is.
+    #[doc(hidden)]
+    fn disk(&self, _: sealed::Ours) -> Option<&DiskFile> {
+        None
+    }
+    /// Returns the shared memory that this is (`shmem_file`).
+    #[doc(hidden)]
+    fn shmem(&self, _: sealed::Ours) -> Option<&Shmem> {
+        None
+    }
     /// Makes pages `[first, first + 512)` one huge page, in memory and not mapped
     /// (`collapse_file`). Only objects of this crate override it.
     #[doc(hidden)]
@@ -159,6 +194,29 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn punch_hole(&self, cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let _unused = (cx, from, len);
         Err(ObjectError::Unsupported)
+    }
+    /// Changes the blocks of bytes `[from, from + len)`, which are some and end below `i64::MAX`, as
+    /// the mode says (`->fallocate`). The mode is one that Linux knows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`truncate`](Self::truncate).
+    fn fallocate(
+        &self,
+        cx: CallCx<'_>,
+        mode: FallocateMode,
+        from: u64,
+        len: u64,
+    ) -> Result<(), ObjectError> {
+        match mode == FallocateMode::PUNCH_HOLE | FallocateMode::KEEP_SIZE {
+            true => self.punch_hole(cx, from, len),
+            false => Err(ObjectError::Unsupported),
+        }
+    }
+    /// Gives up the pages of these bytes that are in memory and elsewhere too, and that nothing maps
+    /// (`POSIX_FADV_DONTNEED`). Pages that lie in the bytes only in part stay.
+    fn dont_need(&self, cx: CallCx<'_>, bytes: Range<u64>) {
+        let _unused = (cx, bytes);
     }
     /// Writes the dirty pages of `[from, to)` to the store (`vfs_fsync_range`).
     ///

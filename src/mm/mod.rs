@@ -62,15 +62,18 @@ mod window;
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::proc_maps::{MapsLine, PageState};
+pub use calls::shm::ShmFlags;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
-    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
+    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, ThpDisable,
+    VmFlags,
 };
+pub use entry::policy::{MbindFlags, PolicyMode};
 pub use entry::pte::Pte;
 pub use entry::release::Detached;
 pub use external::walker::Walker;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
-pub use machine::{ForkMode, Machine, MachineConfig};
+pub use machine::{ForkMode, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;

@@ -154,7 +154,7 @@ impl Mm {
 
     /// Faults until a page is present for an access of another process, and holds it
     /// (`pin_user_pages_remote`). The zero page needs no hold.
-    fn make_present(
+    pub(in crate::mm) fn make_present(
         &self,
         cx: &mut CallCx<'_>,
         at: Vpn,
@@ -170,6 +170,9 @@ impl Mm {
             let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
                 let layout = scope.layout;
                 let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
+                if vma.is_secret() {
+                    return Err(FaultError::Secret(addr));
+                }
                 if !is_open_to(vma, access) {
                     return Err(FaultError::Denied(addr));
                 }

@@ -12,6 +12,10 @@
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
 //! | `mremap` | `mremap` |
+//! | `file_kinds` | what the kind of a file says to its mapping |
+//! | `shm` | `shmat`, `shmdt` |
+//! | `mbind` | `mbind` |
+//! | `thp_disable` | the setting that keeps huge pages from a process |
 //! | `brk` | the heap; the addresses of heap and stack |
 //! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
 //! | `mlock` | `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall` |
@@ -25,19 +29,23 @@
 //! | `exit` | the end of an address space |
 //! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
 //! | `file_bytes` | `pread`, `pwrite` |
+//! | `direct_io` | `pread`, `pwrite` past the cache of a file |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
 pub(in crate::mm) mod copy_between;
+pub(in crate::mm) mod direct_io;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
+pub(in crate::mm) mod file_kinds;
 pub(in crate::mm) mod fork;
 pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod inspect;
 pub(in crate::mm) mod install;
 pub(in crate::mm) mod madvise;
+pub(in crate::mm) mod mbind;
 pub(in crate::mm) mod mlock;
 pub(in crate::mm) mod mmap;
 pub(in crate::mm) mod mprotect;
@@ -46,4 +54,6 @@ pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod remap_file_pages;
+pub(in crate::mm) mod shm;
+pub(in crate::mm) mod thp_disable;
 mod vma_walk;

@@ -14,7 +14,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
-    error::{LimitError, MprotectError},
+    error::{KeyError, LimitError, MprotectError},
     frame::FrameFlags,
     notifier::Event,
 };
@@ -39,9 +39,28 @@ impl Mm {
         len: u64,
         prot: Prot,
     ) -> Result<(), MprotectError> {
+        self.pkey_mprotect(cx, (addr, len), prot, NO_KEY)
+    }
+    /// Changes rights as [`mprotect`](Self::mprotect) does, and gives the range a protection key; -1
+    /// is none. The processor has no keys, so every other key is refused (`pkey_mprotect`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`mprotect`](Self::mprotect); [`MprotectError::Key`] after the checks of the
+    /// arguments.
+    pub fn pkey_mprotect(
+        &self,
+        cx: &mut CallCx<'_>,
+        (addr, len): (u64, u64),
+        prot: Prot,
+        key: i32,
+    ) -> Result<(), MprotectError> {
         let Some(range) = check_args(addr, len, prot)? else {
             return Ok(());
         };
+        if key != NO_KEY {
+            return Err(MprotectError::Key(key));
+        }
         let mut g = self.lock_exclusive_some(cx);
         let range = loop {
             let range = g.grow_range(range, prot)?;
@@ -51,7 +70,18 @@ impl Mm {
         };
         g.protect(range, prot)
     }
+    /// Asks for a protection key (`pkey_alloc`): the processor has none.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], always.
+    pub fn pkey_alloc(&self) -> Result<u32, KeyError> {
+        Err(KeyError)
+    }
 }
+
+/// The number that names no protection key.
+const NO_KEY: i32 = -1;
 
 /// Checks the arguments before the lock is taken; `None`: nothing to do.
 fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {

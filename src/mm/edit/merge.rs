@@ -8,7 +8,11 @@
 //! A driver may panic in the window that splits a huge page; so that window comes before any change
 //! of the layout (ADR 0024).
 
-use crate::mm::{entry::flags::VmFlags, guard::MmapWriteGuard, vma::Vma};
+use crate::mm::{
+    entry::{flags::VmFlags, policy::MemPolicy},
+    guard::MmapWriteGuard,
+    vma::Vma,
+};
 use crate::{
     addr::{Vpn, VpnRange},
     error::VmaError,
@@ -26,6 +30,16 @@ pub(in crate::mm) struct NewRange {
     pub(in crate::mm) file: Option<Arc<File>>,
     /// Start of the VMA that is moved here: its anonymous family comes along.
     pub(in crate::mm) copied_from: Option<Vpn>,
+    /// The device through which private memory is mapped: `/dev/zero`.
+    pub(in crate::mm) device: Option<Arc<File>>,
+}
+
+/// The properties that a part of a VMA is to have.
+#[derive(Clone)]
+pub(in crate::mm) struct Wanted {
+    pub(in crate::mm) flags: VmFlags,
+    pub(in crate::mm) label: Option<Arc<str>>,
+    pub(in crate::mm) policy: Option<MemPolicy>,
 }
 
 /// The properties with which a neighbour must agree.
@@ -36,6 +50,8 @@ struct Candidate<'a> {
     file: Option<&'a Arc<File>>,
     anon: Option<&'a AnonLink>,
     label: Option<&'a Arc<str>>,
+    policy: Option<MemPolicy>,
+    device: Option<&'a Arc<File>>,
 }
 
 impl<'a> Candidate<'a> {
@@ -45,6 +61,8 @@ impl<'a> Candidate<'a> {
         neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
             && same_file(neighbour.file.as_ref(), self.file)
             && neighbour.label.as_ref() == self.label
+            && neighbour.policy == self.policy
+            && same_file(neighbour.device.as_ref(), self.device)
             && match (neighbour.anon.get(), self.anon) {
                 (None, None) => true,
                 // One side has pages, the other none: they may merge, unless those pages were
@@ -116,6 +134,8 @@ impl MmapWriteGuard<'_> {
             file: new.file.as_ref(),
             anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
             label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
+            policy: new.copied_from.and_then(|at| self.vma(at).policy),
+            device: new.device.as_ref(),
         };
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
@@ -130,7 +150,10 @@ impl MmapWriteGuard<'_> {
         let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
         let right = vmas.find_range(new.range.end()).filter(alike);
         let right = right.and_then(|(range, _)| vmas.get(range.start()));
-        let right = candidate.right(right, left);
+        // Between two neighbours, the right one would go.
+        let right = candidate
+            .right(right, left)
+            .filter(|right| left.is_none() || right.may_be_merged());
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         let copied = new.copied_from.and_then(|at| self.clone_anon(at));
         match (left, right) {
@@ -176,19 +199,27 @@ impl MmapWriteGuard<'_> {
         range: VpnRange,
         flags: VmFlags,
     ) -> Result<Vpn, VmaError> {
-        let label = self.vma(start).label.clone();
-        self.modify_as(start, range, flags, label)
+        let wanted = self.wanted(start);
+        self.modify_as(start, range, Wanted { flags, ..wanted })
     }
-    /// Gives the range a name beside the flags (`vma_modify_name`); otherwise like
-    /// [`modify`](Self::modify).
+    /// Returns the properties that the VMA at `start` has now.
+    pub(in crate::mm) fn wanted(&self, start: Vpn) -> Wanted {
+        let vma = self.vma(start);
+        Wanted {
+            flags: vma.flags,
+            label: vma.label.clone(),
+            policy: vma.policy,
+        }
+    }
+    /// Gives the range other properties beside the flags (`vma_modify_name`,
+    /// `vma_modify_policy`); otherwise like [`modify`](Self::modify).
     pub(in crate::mm) fn modify_as(
         &mut self,
         start: Vpn,
         range: VpnRange,
-        flags: VmFlags,
-        label: Option<Arc<str>>,
+        wanted: Wanted,
     ) -> Result<Vpn, VmaError> {
-        if let Some(merged) = self.merge_existing(start, range, flags, label.as_ref()) {
+        if let Some(merged) = self.merge_existing(start, range, &wanted) {
             return Ok(merged);
         }
         let whole = self.vma(start).range();
@@ -199,8 +230,9 @@ impl MmapWriteGuard<'_> {
             self.split(range.start(), range.end())?;
         }
         self.layout.change(range.start(), |v| {
-            v.flags = flags;
-            v.label = label;
+            v.flags = wanted.flags;
+            v.label = wanted.label;
+            v.policy = wanted.policy;
         });
         Ok(range.start())
     }
@@ -210,9 +242,9 @@ impl MmapWriteGuard<'_> {
         &mut self,
         start: Vpn,
         range: VpnRange,
-        flags: VmFlags,
-        label: Option<&Arc<str>>,
+        wanted: &Wanted,
     ) -> Option<Vpn> {
+        let flags = wanted.flags;
         let vmas = &self.layout.vmas;
         let middle = self.vma(start);
         let whole = middle.range();
@@ -226,14 +258,21 @@ impl MmapWriteGuard<'_> {
             flags,
             file: middle.file.as_ref(),
             anon: middle.anon.get(),
-            label,
+            label: wanted.label.as_ref(),
+            policy: wanted.policy,
+            device: middle.device.as_ref(),
         };
+        if left_side && right_side && !middle.may_be_merged() {
+            return None;
+        }
         let left = left_side
             .then(|| candidate.left(vmas.before(start)))
             .flatten();
+        // Between two neighbours, the right one would go as well.
         let right = right_side
             .then(|| candidate.right(vmas.get(whole.end()), left))
-            .flatten();
+            .flatten()
+            .filter(|right| left.is_none() || right.may_be_merged());
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         match (left, right) {
             (None, None) => None,

@@ -9,13 +9,16 @@
 //! | --- | --- |
 //! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
 //! | `config` | [`MachineConfig`]: the settings |
+//! | `segments` | segments of System V |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 
 mod config;
 mod forks;
+mod segments;
 
 pub use config::MachineConfig;
 pub use forks::ForkMode;
+pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
 
 use crate::{
@@ -36,6 +39,7 @@ pub struct Machine {
     host: Host,
     epoch: Epoch,
     pub(in crate::mm) forks: ForkRegistry,
+    pub(in crate::mm) segments: segments::Segments,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
 }
@@ -70,6 +74,7 @@ impl Machine {
             },
             epoch: Epoch::new(),
             forks: ForkRegistry::default(),
+            segments: segments::Segments::default(),
             merge_turns: IdSource::starting_at(0),
         }))
     }

@@ -1,0 +1,125 @@
+//! Bytes between a file and the memory of a program, past the cache of the file: `pread` and
+//! `pwrite` with `O_DIRECT` (`iomap_dio_rw`).
+//!
+//! The file is made ready first; only then are the pages of the memory made present, as many as one
+//! request takes, and kept while bytes move. A page that cannot be had fails the whole call, though
+//! the bytes of the requests before it have moved.
+
+use crate::mm::space::Mm;
+use crate::{
+    addr::{PAGE_SIZE, chunks},
+    ctx::CallCx,
+    error::{FaultError, ObjectError, TransferError},
+    file::{DiskFile, MemoryObject, SECTOR},
+    frame::Frame,
+    notifier::Access,
+};
+
+/// The most bytes of one request (`BIO_MAX_VECS` pages).
+const REQUEST: usize = 256 * PAGE_SIZE as usize;
+
+impl Mm {
+    /// Reads bytes of the file's store to memory. Returns how many of them are the file's; the rest
+    /// of the memory is zero.
+    pub(super) fn read_direct(
+        &self,
+        cx: &mut CallCx<'_>,
+        (disk, offset): (&DiskFile, u64),
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        check(offset, addr, len)?;
+        if offset >= disk.size() {
+            return Ok(0);
+        }
+        let file = TransferError::File;
+        disk.begin_direct_read(cx, offset, len).map_err(file)?;
+        let mut bytes = vec![0; len.min(REQUEST)];
+        let mut moved = 0;
+        let mut own = 0;
+        while moved < len {
+            let part = &mut bytes[..(len - moved).min(REQUEST)];
+            let there = addr + moved as u64;
+            let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Write);
+            let part = &mut part[..ready];
+            own += disk
+                .read_direct(offset + moved as u64, part)
+                .map_err(file)?;
+            self.write_bytes(cx, there, part)
+                .map_err(TransferError::Memory)?;
+            if let Some(why) = why {
+                return Err(TransferError::Memory(why));
+            }
+            moved += ready;
+        }
+        Ok(own)
+    }
+    /// Writes bytes of memory to the file's store.
+    pub(super) fn write_direct(
+        &self,
+        cx: &mut CallCx<'_>,
+        (disk, offset): (&DiskFile, u64),
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        check(offset, addr, len)?;
+        if len == 0 {
+            return Ok(0);
+        }
+        let file = TransferError::File;
+        let direct = disk.begin_direct_write(cx, offset, len).map_err(file)?;
+        let mut bytes = vec![0; len.min(REQUEST)];
+        let mut moved = 0;
+        while moved < len {
+            let part = &mut bytes[..(len - moved).min(REQUEST)];
+            let there = addr + moved as u64;
+            let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Read);
+            let part = &mut part[..ready];
+            self.read_bytes(cx, there, part)
+                .map_err(TransferError::Memory)?;
+            let at = offset + moved as u64;
+            match direct {
+                true => disk.write_direct(cx, at, part).map_err(file)?,
+                false => drop(disk.write_through(cx, at, part).map_err(file)?),
+            }
+            if let Some(why) = why {
+                return Err(TransferError::Memory(why));
+            }
+            moved += ready;
+        }
+        Ok(moved)
+    }
+    /// Makes the pages of `[addr, addr + len)` present for an access and holds them
+    /// (`iov_iter_extract_pages`). Returns them, the number of bytes from `addr` on that are there,
+    /// in whole sectors, and the error that stopped it.
+    fn hold(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        len: usize,
+        access: Access,
+    ) -> (Vec<Frame<'_>>, usize, Option<FaultError>) {
+        let mut held = Vec::new();
+        let mut ready = 0;
+        for (page, _, part) in chunks(addr, len) {
+            match self.make_present(cx, page, addr.max(page.addr()), access) {
+                Ok(frame) => held.extend(frame),
+                Err(why) => {
+                    let sector = usize::try_from(SECTOR).expect("small");
+                    return (held, ready - ready % sector, Some(why));
+                }
+            }
+            ready += part;
+        }
+        (held, ready, None)
+    }
+}
+
+/// Checks that memory and file are aligned to sectors.
+fn check(offset: u64, addr: u64, len: usize) -> Result<(), TransferError> {
+    DiskFile::check_direct(offset, len).map_err(TransferError::File)?;
+    match addr.is_multiple_of(SECTOR) {
+        true => Ok(()),
+        false => Err(TransferError::File(ObjectError::Unaligned { offset, len })),
+    }
+}
