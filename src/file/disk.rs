@@ -37,6 +37,8 @@ pub struct DiskFile {
     pub(super) size: AtomicU64,
     /// Serializes writes, truncation and hole punching (`inode_lock`).
     pub(super) changing: Mutex<()>,
+    /// Pages on their way from the disk, ascending: see `disk_read`.
+    pub(super) arriving: Mutex<Vec<u64>>,
 }
 
 impl DiskFile {
@@ -58,6 +60,7 @@ impl DiskFile {
             store,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
+            arriving: Mutex::default(),
         });
         let writer: std::sync::Weak<Self> = Arc::downgrade(&file);
         file.cache.set_writer(writer);
@@ -111,6 +114,7 @@ impl MemoryObject for DiskFile {
             self.read_around(&mut cx, index, want)?;
             return Err(ObjectError::Again);
         };
+        self.arrive();
         let mem = self.cache.host().mem();
         if mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
             mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
@@ -118,7 +122,13 @@ impl MemoryObject for DiskFile {
         Ok(frame)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
-        self.cache.get(index)
+        self.cache.get(index).filter(|_| !self.is_arriving(index))
+    }
+    fn mapped_around(&self, _: sealed::Ours) {
+        self.arrive();
+    }
+    fn in_core(&self, index: u64) -> bool {
+        self.cache.get(index).is_some()
     }
     fn notes_writes(&self) -> bool {
         true

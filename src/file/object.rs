@@ -101,6 +101,9 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// Returns the frame of page `index` if it can be mapped at once, without reading or waiting:
     /// for fault-around.
     fn resident(&self, index: u64) -> Option<Frame<'_>>;
+    /// Tells the object that a fault has mapped what is [`resident`](Self::resident) around a page.
+    #[doc(hidden)]
+    fn mapped_around(&self, _: sealed::Ours) {}
     /// Returns true if the locked frame is page `index` of this object, and stays so while locked.
     /// Only objects of this crate override it.
     #[doc(hidden)]

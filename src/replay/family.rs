@@ -12,6 +12,7 @@ use super::{
     pages::{Names, Numbering},
     process,
     script::{Notified, OURS, Outcome, Script, Step},
+    special::Special,
     work::Work,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub(super) struct Family {
     recorder: Arc<Recorder>,
     merger: Merger,
     files: BTreeMap<String, Arc<File>>,
+    special: Special,
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
@@ -68,6 +70,7 @@ impl Family {
             recorder,
             merger: Merger::new(machine),
             files,
+            special: Special::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
         })
@@ -107,6 +110,15 @@ impl Family {
     pub(super) fn forget_told(&self) {
         let _told = self.recorder.take();
     }
+    /// Learns what only the outcome of a step tells: the contents of files by path.
+    pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, step: &Step) {
+        let Some(mm) = self.processes.get(&step.actor) else {
+            return;
+        };
+        if let (&Op::Load { addr }, &Outcome::Ret(byte)) = (&step.op, &step.outcome) {
+            self.special.believe(cx, mm, addr, byte);
+        }
+    }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.threads.get(&actor).copied().unwrap_or(actor);
@@ -124,6 +136,12 @@ impl Family {
             .processes
             .get(&actor)
             .expect("the parser lets only living processes act");
+        if Special::is_of(op) {
+            return self.special.execute(cx, mm, op, &mut self.files);
+        }
+        if let Some(outcome) = self.special.is_closed(op) {
+            return outcome;
+        }
         match *op {
             Op::Fork { child } => match mm.fork(cx) {
                 Ok(mm) => {
@@ -146,11 +164,18 @@ impl Family {
             | Op::Pwrite { .. }
             | Op::Pread { .. }
             | Op::Fsync { .. }
-            | Op::SyncFileRange { .. } => {
+            | Op::SyncFileRange { .. }
+            | Op::Fallocate { .. }
+            | Op::DirectWrite { .. }
+            | Op::FadviseDontneed { .. }
+            | Op::Seal { .. } => {
                 let name = op.file().expect("it names one");
                 on_file(cx, self.file(name), op)
             }
-            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
+            Op::ReadInto { ref file, .. }
+            | Op::WriteFrom { ref file, .. }
+            | Op::DirectRead { ref file, .. }
+            | Op::DirectWriteFrom { ref file, .. } => {
                 process::with_file(cx, mm, self.file(file), op)
             }
             Op::PvmRead { target, .. }
@@ -166,7 +191,11 @@ impl Family {
             | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+            ref call => {
+                // A name without a file is that of a descriptor that anonymous memory ignores.
+                let file = call.file().and_then(|name| self.files.get(name));
+                system_call(cx, mm, call, file)
+            }
         }
     }
 

@@ -23,12 +23,13 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `script`, `op`, `ground` | a script as types: header, steps, operations, initial state |
+//! | `script`, `op`, `about_op`, `ground` | a script as types: header, steps, operations, initial state |
 //! | `parse`, `write`, `load` | reading, writing and finding scripts |
 //! | `json`, `wire_words`, `hex` | the words of the format |
 //! | `run` | the replay of a script |
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |
+//! | `special` | files by path, secret memory, segments, policies: the operations of single kinds |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work` | the limits of an input, and the cost of a step |
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
@@ -39,6 +40,7 @@
 //! | `program` | recordings of real programs |
 //! | `round_trip` | a test: every operation reads back as written |
 
+mod about_op;
 mod background;
 mod calls;
 mod came;
@@ -64,6 +66,7 @@ mod record;
 mod report;
 mod run;
 mod script;
+mod special;
 mod summary;
 mod timeline;
 mod trace;

@@ -37,8 +37,13 @@ fn what(line: &MapsLine) -> &str {
             "anon"
         };
     }
-    match line.name.strip_suffix(" (deleted)").unwrap_or(&line.name) {
+    let gone = line.name.strip_suffix(" (deleted)");
+    match gone.unwrap_or(&line.name) {
         "/dev/zero" => "zero",
+        "/secretmem" => "secret",
+        name if name.starts_with("/SYSV") => "sysv",
+        // A file that the script opened by its path.
+        name if gone.is_none() => name,
         // `/memfd:f0` or a path.
         name => name.rsplit(['/', ':']).next().unwrap_or(name),
     }
@@ -70,7 +75,7 @@ pub(super) fn told(told: &Recorded) -> Notified {
 }
 
 /// The letters of `VmFlags` in `/proc/PID/smaps` (`show_smap_vma_flags`), sorted.
-const LETTERS: [(&str, VmFlags); 25] = [
+const LETTERS: [(&str, VmFlags); 26] = [
     ("ac", VmFlags::ACCOUNT),
     ("dc", VmFlags::DONTCOPY),
     ("dd", VmFlags::DONTDUMP),
@@ -91,6 +96,7 @@ const LETTERS: [(&str, VmFlags); 25] = [
     ("nr", VmFlags::NORESERVE),
     ("rd", VmFlags::READ),
     ("rr", VmFlags::RAND_READ),
+    ("sf", VmFlags::SYNC),
     ("sh", VmFlags::SHARED),
     ("sl", VmFlags::SEALED),
     ("sr", VmFlags::SEQ_READ),

@@ -214,6 +214,7 @@ impl<'h> FaultScope<'h> {
             .iter()
             .filter_map(|p| Some((p, resident(p)?)))
             .collect();
+        object.mapped_around(sealed::Ours);
         let Some((first, _)) = frames.first() else {
             return Ok(false);
         };

@@ -15,7 +15,7 @@
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`,
 //! `mprotect`, `mremap` in all forms, `madvise`, `msync`, `mseal`, `mlock` and its variants, loads
 //! and stores of any byte, reads of files into memory, copies between processes, `fork`, `exit`,
-//! `ftruncate`, `punch_hole`, `pwrite`, `fsync`, reclaim, migration, merging; files of every size
+//! `ftruncate`, `fallocate`, `pwrite`, also direct, `fsync`, advice, `mbind`, reclaim, migration, merging; files of every size
 //! and offset, with ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and
 //! a machine without a pool of huge pages.
 //!
@@ -33,6 +33,7 @@
 //! | `locks` | `mlock` and its variants |
 //! | `seals` | `mseal` |
 //! | `files` | operations on files |
+//! | `ranges` | `fallocate`, transfers past the cache of a file |
 //! | `copies` | reads into memory, copies between processes |
 //! | `check` | the comparison with the structures of the processes |
 //! | `page` | pages and objects |
@@ -48,6 +49,7 @@ mod model;
 mod ops;
 mod outcome;
 mod page;
+mod ranges;
 mod seals;
 
 pub use check::Checks;
