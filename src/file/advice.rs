@@ -102,23 +102,13 @@ fn whole_pages(bytes: &Range<u64>, size: u64) -> Range<u64> {
 }
 
 impl DiskFile {
-    /// Writes back the dirty pages that the bytes touch, and drops the clean pages among them that
-    /// nothing maps (`mapping_try_invalidate`). A page that was just written stays: its writeback
-    /// has begun, no more.
+    /// Writes back the dirty pages that the bytes touch, then drops those pages among them that are
+    /// clean and that nothing maps (`mapping_try_invalidate`).
     pub(super) fn drop_unneeded(&self, cx: &mut CallCx<'_>, bytes: Range<u64>) {
         let touched = bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE);
         let whole = whole_pages(&bytes, self.size());
-        let mut written = Vec::new();
-        let mut at = touched.start;
-        while let Some((index, frame)) = self.cache.next(at, touched.end) {
-            if self.is_dirty(&frame) {
-                // A page that cannot be written stays dirty, and in memory.
-                let _failed = self.write_page(cx, index, frame);
-                written.push(index);
-            }
-            at = index + 1;
-        }
-        let mut cutting = self.cache.cutting(cx);
-        cutting.drop_idle(whole, |index| written.binary_search(&index).is_ok());
+        // A page that cannot be written stays dirty, and in memory.
+        let _failed = self.write_pages(cx, touched);
+        self.cache.cutting(cx).drop_idle(whole);
     }
 }

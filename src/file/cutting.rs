@@ -213,15 +213,12 @@ impl<'c, 't> Cutting<'c, 't> {
         despite.resume();
         all
     }
-    /// Drops the clean pages of a range that nothing uses, but those that `keep` names
-    /// (`mapping_evict_folio`).
-    pub(super) fn drop_idle(&mut self, pages: Range<u64>, keep: impl Fn(u64) -> bool) {
+    /// Drops the clean pages of a range that nothing uses (`mapping_evict_folio`).
+    pub(super) fn drop_idle(&mut self, pages: Range<u64>) {
         let cache = self.cache;
         let mut at = pages.start;
         while let Some((index, frame)) = cache.next(at, pages.end) {
-            if !keep(index)
-                && let Ok(locked) = cache.host().mem().try_lock(frame)
-            {
+            if let Ok(locked) = cache.host().mem().try_lock(frame) {
                 let _stays = cache.evict(&locked, index);
             }
             at = index + 1;

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{ops::Range, sync::Arc};
 
-/// The bytes of a sector: offsets, lengths and addresses of direct transfers are multiples of it.
+/// The bytes of a sector: offsets and lengths of direct transfers are multiples of it.
 pub(crate) const SECTOR: u64 = 512;
 
 /// Returns the pages that a range of bytes touches.
@@ -90,7 +90,8 @@ impl DiskFile {
         Ok(gone)
     }
     /// Writes bytes to the store, and drops the pages that came in meanwhile. The file grows to the
-    /// end of the bytes; the rest of its old last page reads zero then.
+    /// end of the bytes; the rest of its old last page reads zero then. If the store fails, the
+    /// blocks below the failing one have their bytes, and the size is the old one.
     pub(crate) fn write_direct(
         &self,
         cx: &mut CallCx<'_>,
@@ -104,7 +105,7 @@ impl DiskFile {
             self.zero_stored_tail(&mut cutting, old)?;
         }
         let mut block = [0; BLOCK];
-        by_page(offset, bytes, |at, within, part| {
+        let written = by_page(offset, bytes, |at, within, part| {
             block.fill(0);
             if part.len() < BLOCK {
                 self.store.read(at.0, &mut block)?;
@@ -112,12 +113,14 @@ impl DiskFile {
             block[within..within + part.len()].copy_from_slice(part);
             self.store.write(at.0, &block)?;
             Ok::<(), ObjectError>(())
-        })?;
-        self.size.fetch_max(end, Ordering::AcqRel);
+        });
+        if written.is_ok() {
+            self.size.fetch_max(end, Ordering::AcqRel);
+        }
         let _stays = cutting.invalidate(pages(offset, bytes.len()));
         drop(cutting);
         drop(changing);
-        Ok(())
+        written
     }
     /// Zeroes the bytes behind the end of the file, in the cache and in the store.
     fn zero_stored_tail(

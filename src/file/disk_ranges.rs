@@ -32,6 +32,7 @@ impl DiskFile {
         from: u64,
         len: u64,
     ) -> Result<(), ObjectError> {
+        check_size(from + len)?;
         let keep = mode.contains(FallocateMode::KEEP_SIZE);
         match mode - FallocateMode::KEEP_SIZE {
             FallocateMode::PUNCH_HOLE => self.punch_hole(cx, from, len),
@@ -45,7 +46,6 @@ impl DiskFile {
     /// Allocates blocks up to `end`: the file reaches there, unless it keeps its size
     /// (`ext4_do_fallocate`).
     fn allocate(&self, mut cx: CallCx<'_>, end: u64, keep: bool) -> Result<(), ObjectError> {
-        check_size(end)?;
         let changing = self.changing.lock();
         let old = self.size();
         if !keep && end > old {
@@ -65,7 +65,6 @@ impl DiskFile {
         bytes: Range<u64>,
         keep: bool,
     ) -> Result<(), ObjectError> {
-        check_size(bytes.end)?;
         let changing = self.changing.lock();
         let old = self.size();
         let grows = !keep && bytes.end > old;

@@ -9,7 +9,7 @@ use crate::mm::space::Mm;
 use crate::{
     addr::{PAGE_SIZE, chunks},
     ctx::CallCx,
-    error::{FaultError, ObjectError, TransferError},
+    error::{FaultError, TransferError},
     file::{DiskFile, MemoryObject, SECTOR},
     frame::Frame,
     notifier::Access,
@@ -28,7 +28,7 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        check(offset, addr, len)?;
+        DiskFile::check_direct(offset, len).map_err(TransferError::File)?;
         if offset >= disk.size() {
             return Ok(0);
         }
@@ -62,7 +62,7 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        check(offset, addr, len)?;
+        DiskFile::check_direct(offset, len).map_err(TransferError::File)?;
         if len == 0 {
             return Ok(0);
         }
@@ -112,14 +112,5 @@ impl Mm {
             ready += part;
         }
         (held, ready, None)
-    }
-}
-
-/// Checks that memory and file are aligned to sectors.
-fn check(offset: u64, addr: u64, len: usize) -> Result<(), TransferError> {
-    DiskFile::check_direct(offset, len).map_err(TransferError::File)?;
-    match addr.is_multiple_of(SECTOR) {
-        true => Ok(()),
-        false => Err(TransferError::File(ObjectError::Unaligned { offset, len })),
     }
 }

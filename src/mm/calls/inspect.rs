@@ -127,7 +127,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
         let end = object.pages() + 1;
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
-            out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();
+            out[nth(part.start().0 - range.start().0 + n)] = object.in_core(first + n);
         }
     }
     Ok(out)

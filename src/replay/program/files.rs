@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MAX_SIZE, MemStore, MemoryObject, Shmem},
+    file::{
+        Device, DiskFile, File, FileMode, MAX_SIZE, MemStore, MemoryObject, SecretMem, Shmem,
+    },
     mm::Machine,
 };
 use std::{
@@ -127,6 +129,9 @@ impl Objects {
         let path = name.trim_end_matches(DELETED);
         let in_memory = self.in_memory.contains(path)
             || ["/dev/shm/", "/memfd:"].iter().any(|p| path.starts_with(p));
+        if path == "/dev/zero" {
+            return Ok(Device::zero(host));
+        }
         Ok(if in_memory {
             Shmem::new(host, name, UNKNOWN, 0)?
         } else {
@@ -158,15 +163,23 @@ impl Objects {
         &mut self,
         to: &Descriptor,
         name: &str,
-        huge: bool,
+        (huge, sealable): (bool, bool),
     ) -> Result<Opened, ObjectError> {
-        let object = Shmem::memfd(self.machine.host(), name, UNKNOWN)?;
+        let object = match sealable {
+            true => Shmem::sealable(self.machine.host(), name, UNKNOWN)?,
+            false => Shmem::memfd(self.machine.host(), name, UNKNOWN)?,
+        };
         self.note_huge(huge, &*object);
         let file = File::open(object, FileMode::ReadWrite);
         Ok(Opened {
             huge,
             ..Opened::of(to, file)
         })
+    }
+    /// `memfd_secret`: the memory has no size until a call sets it.
+    pub(super) fn secret(&self, to: &Descriptor) -> Result<Opened, ObjectError> {
+        let object = SecretMem::new(self.machine.host())?;
+        Ok(Opened::of(to, File::open(object, FileMode::ReadWrite)))
     }
     /// Returns a file for an anonymous mapping of huge pages.
     pub(super) fn huge_memory(&mut self) -> Result<Arc<File>, ObjectError> {

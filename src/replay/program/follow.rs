@@ -372,8 +372,20 @@ impl<'p> Follower<'p> {
                     table.insert(to, opened);
                 }
             }
-            (Call::Memfd { name, huge }, Returned::File(to)) => {
-                if let Ok(opened) = objects.memfd(to, name, *huge) {
+            (
+                Call::Memfd {
+                    name,
+                    huge,
+                    sealable,
+                },
+                Returned::File(to),
+            ) => {
+                if let Ok(opened) = objects.memfd(to, name, (*huge, *sealable)) {
+                    table.insert(to, opened);
+                }
+            }
+            (Call::Secret, Returned::File(to)) => {
+                if let Ok(opened) = objects.secret(to) {
                     table.insert(to, opened);
                 }
             }

@@ -216,6 +216,8 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
         Advice::DontFork => flags | F::DONTCOPY,
         Advice::DoFork => flags - F::DONTCOPY,
         Advice::WipeOnFork if !vma.is_anonymous() || flags.contains(F::SHARED) => return None,
+        // A device is a file, though its memory is anonymous.
+        Advice::WipeOnFork if vma.device.is_some() => return None,
         Advice::WipeOnFork => flags | F::WIPEONFORK,
         Advice::KeepOnFork if droppable => return None,
         Advice::KeepOnFork => flags - F::WIPEONFORK,
