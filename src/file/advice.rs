@@ -4,7 +4,7 @@
 use super::{DiskFile, File, MemoryObject};
 use crate::{addr::PAGE_SIZE, ctx::CallCx, error::ObjectError};
 use bitflags::bitflags;
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 /// An advice of `posix_fadvise`, with Linux's numbers: those that change what is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +104,27 @@ fn whole_pages(bytes: &Range<u64>, size: u64) -> Range<u64> {
 impl DiskFile {
     /// Writes back the dirty pages that the bytes touch, then drops those pages among them that are
     /// clean and that nothing maps (`mapping_try_invalidate`).
+    ///
+    /// Linux begins the writeback and tries at once: a page that was written stays. Only where a
+    /// clean page stays mapped, it waits for the other processors and tries again, by which time the
+    /// writeback is over.
     pub(super) fn drop_unneeded(&self, cx: &mut CallCx<'_>, bytes: Range<u64>) {
         let touched = bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE);
         let whole = whole_pages(&bytes, self.size());
-        // A page that cannot be written stays dirty, and in memory.
-        let _failed = self.write_pages(cx, touched);
-        self.cache.cutting(cx).drop_idle(whole);
+        let mut written = BTreeSet::new();
+        let mut at = touched.start;
+        while let Some((index, frame)) = self.cache.next(at, touched.end) {
+            if self.is_dirty(&frame) {
+                // A page that cannot be written stays dirty, and in memory.
+                let _failed = self.write_page(cx, index, frame);
+                written.insert(index);
+            }
+            at = index + 1;
+        }
+        let mut cutting = self.cache.cutting(cx);
+        let is_written = |index| written.contains(&index);
+        if cutting.drop_idle(whole.clone(), is_written) {
+            cutting.drop_idle(whole, |_| false);
+        }
     }
 }

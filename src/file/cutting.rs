@@ -213,16 +213,20 @@ impl<'c, 't> Cutting<'c, 't> {
         despite.resume();
         all
     }
-    /// Drops the clean pages of a range that nothing uses (`mapping_evict_folio`).
-    pub(super) fn drop_idle(&mut self, pages: Range<u64>) {
+    /// Drops the clean pages of a range that nothing uses, but those that `keep` names
+    /// (`mapping_evict_folio`). Returns true if one of the others stays.
+    pub(super) fn drop_idle(&mut self, pages: Range<u64>, keep: impl Fn(u64) -> bool) -> bool {
         let cache = self.cache;
+        let mut stays = false;
         let mut at = pages.start;
         while let Some((index, frame)) = cache.next(at, pages.end) {
-            if let Ok(locked) = cache.host().mem().try_lock(frame) {
-                let _stays = cache.evict(&locked, index);
+            if !keep(index) {
+                let locked = cache.host().mem().try_lock(frame);
+                stays |= !locked.is_ok_and(|locked| cache.evict(&locked, index));
             }
             at = index + 1;
         }
+        stays
     }
     /// Zeros the page that `end` lies inside of, from `end` on.
     pub(super) fn zero_rest(&mut self, end: u64, zeroed: Zeroed) {
