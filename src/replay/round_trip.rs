@@ -39,7 +39,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 38;
+const KINDS: u64 = 57;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -159,7 +159,87 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         34 => Op::MigrateMany {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
+        38.. => draw_special(kind, n),
         _ => draw_between(kind, n),
+    }
+}
+
+/// One on a file, or on memory of a single kind.
+fn draw_special(kind: u64, n: &mut Numbers) -> Op {
+    let (addr, off, len, flags, file) = (n.any(), n.any(), n.any(), n.bits(), n.file());
+    let prot = Prot::from_bits_retain(n.bits());
+    match kind {
+        38 => Op::Fallocate {
+            file,
+            mode: flags,
+            off,
+            len,
+        },
+        39 => Op::DirectWrite {
+            file,
+            off,
+            len: len % 4096,
+            byte: 7,
+        },
+        40 => Op::DirectRead {
+            file,
+            off,
+            addr,
+            len,
+        },
+        41 => Op::DirectWriteFrom {
+            file,
+            off,
+            addr,
+            len,
+        },
+        42 => Op::FadviseDontneed { file, off, len },
+        43 => Op::Seal { file, seals: flags },
+        44 => Op::Secret { len },
+        45 => Op::MmapSecret {
+            addr,
+            len,
+            prot,
+            flags: MapFlags::from_bits_retain(flags),
+        },
+        46 => Op::Exec { addr },
+        _ => draw_of_settings(kind, (addr, len), (flags, prot)),
+    }
+}
+
+fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Prot)) -> Op {
+    match kind {
+        47 => Op::Shmget { len, flags },
+        48 => Op::Shmat { addr, flags },
+        49 => Op::Shmdt { addr },
+        50 => Op::Shmrm {},
+        51 => Op::PkeyAlloc {},
+        52 => Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey: -1,
+        },
+        53 => Op::Mbind {
+            addr,
+            len,
+            mode: flags,
+            flags,
+        },
+        54 => Op::Prctl {
+            option: 41 + flags % 2,
+            a2: addr,
+            a3: len,
+        },
+        55 => Op::Open {
+            path: "/dev/zero".into(),
+            mode: flags,
+            name: "z".into(),
+        },
+        _ => Op::BadFd {
+            name: "b".into(),
+            fd: -1,
+        },
     }
 }
 

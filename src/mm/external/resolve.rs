@@ -6,7 +6,7 @@
 //! be read: admission checks the ticket under the driver's lock.
 
 use crate::mm::{
-    entry::pte::RawPte, fault::patience::Patience, page_table::LeafAt, space::Mm, vma::Vma,
+    entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm, vma::Vma,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},

@@ -7,11 +7,10 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::drop_entry_to},
-    guard::Lease,
     page_table::LockedLeaf,
     space::Mm,
     vma::WRITTEN,
-    window::{InvalidationWindow, Zap},
+    window::{InvalidationWindow, Lease, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},

@@ -3,9 +3,8 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::Detached},
-    guard::Lease,
     space::Mm,
-    window::{InvalidationWindow, PteSlot},
+    window::{InvalidationWindow, Lease, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},

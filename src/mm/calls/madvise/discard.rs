@@ -3,9 +3,9 @@
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::entries::with_leaf,
-    guard::{AfterYield, Lease, MmapWriteGuard},
+    guard::{AfterYield, MmapWriteGuard},
     page_table::shared_huge,
-    window::{InvalidationWindow, PteSlot, Zap},
+    window::{InvalidationWindow, Lease, PteSlot, Zap},
 };
 use crate::{
     addr::{Vpn, VpnRange},
