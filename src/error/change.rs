@@ -75,7 +75,9 @@ impl MprotectError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) | Self::Key(_) => Errno::EINVAL,
+            Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) | Self::Key(_) => {
+                Errno::EINVAL
+            }
             Self::Wraps { .. } | Self::Hole(_) | Self::Limit(_) => Errno::ENOMEM,
             Self::Denied(_) => Errno::EACCES,
             Self::Vma(e) => e.errno(),

@@ -1,6 +1,6 @@
 //! Devices without pages of their own: `/dev/zero`, and files that nothing can map.
 
-use super::{Host, MemoryObject, PageRequest};
+use super::{Host, Mappable, MemoryObject, PageRequest};
 use crate::{
     ctx::{CallCx, FaultCx},
     error::ObjectError,
@@ -8,18 +8,6 @@ use crate::{
     rmap::Mapping,
 };
 use std::{borrow::Cow, sync::Arc};
-
-/// What a mapping of a file shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mappable {
-    /// The pages of the object.
-    Pages,
-    /// New memory that reads zero: shared memory of its own for a shared mapping, anonymous memory
-    /// that keeps the name for a private one.
-    Zeros,
-    /// Nothing: the file cannot be mapped.
-    No,
-}
 
 /// A device, or another file without pages.
 #[derive(Debug)]

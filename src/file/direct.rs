@@ -4,64 +4,31 @@
 //! before a write, they are written back and dropped, with their mappings; after a write, pages that
 //! came in meanwhile are dropped again. Private copies stay.
 
-use super::{DiskFile, File, FileMode, MemoryObject, cutting::Cutting, object::check_write, sealed,
-    store::BLOCK};
+use super::{
+    DiskFile, MemoryObject,
+    cutting::{Cutting, Zeroed},
+    object::check_write,
+    sealed::Direct,
+    store::BLOCK,
+};
 use crate::{
     addr::{PAGE_SIZE, by_page},
     ctx::CallCx,
     error::ObjectError,
     sync::Ordering,
 };
-use std::{ops::Range, sync::Arc};
-
-/// The bytes of a sector: offsets and lengths of direct transfers are multiples of it.
-pub(crate) const SECTOR: u64 = 512;
+use std::ops::Range;
 
 /// Returns the pages that a range of bytes touches.
 fn pages(offset: u64, len: usize) -> Range<u64> {
     offset / PAGE_SIZE..offset.saturating_add(len as u64).div_ceil(PAGE_SIZE)
 }
 
-impl File {
-    /// Opens an object for transfers that bypass its cache, if it has one (`O_DIRECT`). Objects in
-    /// memory have none: their transfers are the usual ones.
-    pub fn open_direct(object: Arc<dyn MemoryObject>, mode: FileMode) -> Arc<Self> {
-        Self::opened(object, mode, true)
-    }
-    /// Returns the file to which transfers go directly; `None`: they go through the cache.
-    pub(crate) fn direct(&self) -> Option<&DiskFile> {
-        match self.is_direct {
-            true => self.object().disk(sealed::Ours),
-            false => None,
-        }
-    }
-}
-
-impl DiskFile {
-    /// Checks that a direct transfer is one of whole sectors.
-    pub(crate) fn check_direct(offset: u64, len: usize) -> Result<(), ObjectError> {
-        match (offset | len as u64).is_multiple_of(SECTOR) {
-            true => Ok(()),
-            false => Err(ObjectError::Unaligned { offset, len }),
-        }
-    }
-    /// Prepares a direct read: the store has all bytes of the range afterwards.
-    pub(crate) fn begin_direct_read(
-        &self,
-        cx: &mut CallCx<'_>,
-        offset: u64,
-        len: usize,
-    ) -> Result<(), ObjectError> {
-        Self::check_direct(offset, len)?;
+impl Direct for DiskFile {
+    fn begin_read(&self, cx: &mut CallCx<'_>, offset: u64, len: usize) -> Result<(), ObjectError> {
         self.write_pages(cx, pages(offset, len))
     }
-    /// Reads bytes of the store; behind the last block they are zero. Returns how many of them are
-    /// the file's.
-    pub(crate) fn read_direct(
-        &self,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<usize, ObjectError> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
         let size = self.size();
         let mut block = [0; BLOCK];
         by_page(offset, &mut *out, |at, within, part| {
@@ -73,15 +40,12 @@ impl DiskFile {
         let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
         Ok(left.min(out.len()))
     }
-    /// Prepares a direct write: no page of the range is in the cache afterwards. Returns false if
-    /// one stays, because it was written again: the write must go through the cache.
-    pub(crate) fn begin_direct_write(
+    fn begin_write(
         &self,
         cx: &mut CallCx<'_>,
         offset: u64,
         len: usize,
     ) -> Result<bool, ObjectError> {
-        Self::check_direct(offset, len)?;
         check_write(offset, len)?;
         let changing = self.changing.lock();
         self.write_pages(cx, pages(offset, len))?;
@@ -89,15 +53,7 @@ impl DiskFile {
         drop(changing);
         Ok(gone)
     }
-    /// Writes bytes to the store, and drops the pages that came in meanwhile. The file grows to the
-    /// end of the bytes; the rest of its old last page reads zero then. If the store fails, the
-    /// blocks below the failing one have their bytes, and the size is the old one.
-    pub(crate) fn write_direct(
-        &self,
-        cx: &mut CallCx<'_>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), ObjectError> {
+    fn write(&self, cx: &mut CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
         let (old, end) = (self.size(), offset + bytes.len() as u64);
         let mut cutting = self.cache.cutting(cx);
@@ -122,15 +78,26 @@ impl DiskFile {
         drop(changing);
         written
     }
+    fn write_through(
+        &self,
+        cx: &mut CallCx<'_>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, ObjectError> {
+        let written = self.write_at(cx.reborrow(), offset, bytes)?;
+        self.write_pages(cx, pages(offset, written))?;
+        Ok(written)
+    }
+}
+
+impl DiskFile {
     /// Zeroes the bytes behind the end of the file, in the cache and in the store.
     fn zero_stored_tail(
         &self,
         cutting: &mut Cutting<'_, '_>,
         size: u64,
     ) -> Result<(), ObjectError> {
-        let Ok(within) = usize::try_from(size % PAGE_SIZE) else {
-            return Ok(());
-        };
+        let within = super::io::within_page(size);
         let mut block = [0; BLOCK];
         if within == 0 {
             return Ok(());
@@ -140,48 +107,7 @@ impl DiskFile {
             block[within..].fill(0);
             self.store.write(size / PAGE_SIZE, &block)?;
         }
-        cutting.zero_rest(size, super::cutting::Zeroed::Clean);
+        cutting.zero_rest(size, Zeroed::Clean);
         Ok(())
-    }
-    /// Reads bytes directly: `pread` with `O_DIRECT`.
-    pub(super) fn pread_direct(
-        &self,
-        mut cx: CallCx<'_>,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<usize, ObjectError> {
-        Self::check_direct(offset, out.len())?;
-        if offset >= self.size() {
-            return Ok(0);
-        }
-        self.begin_direct_read(&mut cx, offset, out.len())?;
-        self.read_direct(offset, out)
-    }
-    /// Writes bytes directly: `pwrite` with `O_DIRECT`.
-    pub(super) fn pwrite_direct(
-        &self,
-        mut cx: CallCx<'_>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<usize, ObjectError> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        match self.begin_direct_write(&mut cx, offset, bytes.len())? {
-            true => self.write_direct(&mut cx, offset, bytes).map(|()| bytes.len()),
-            false => self.write_through(&mut cx, offset, bytes),
-        }
-    }
-    /// Writes bytes through the cache, and at once to the store: what a direct write does that
-    /// could not drop all pages.
-    pub(crate) fn write_through(
-        &self,
-        cx: &mut CallCx<'_>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<usize, ObjectError> {
-        let written = self.write_at(cx.reborrow(), offset, bytes)?;
-        self.write_pages(cx, pages(offset, written))?;
-        Ok(written)
     }
 }

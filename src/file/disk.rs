@@ -208,7 +208,7 @@ impl MemoryObject for DiskFile {
     fn dont_need(&self, mut cx: CallCx<'_>, bytes: Range<u64>) {
         self.drop_unneeded(&mut cx, bytes);
     }
-    fn disk(&self, _: sealed::Ours) -> Option<&DiskFile> {
+    fn direct(&self, _: sealed::Ours) -> Option<&dyn sealed::Direct> {
         Some(self)
     }
     /// Returns true, as ext4 does; no file here can keep the promise.

@@ -5,7 +5,7 @@
 //! that an address space can see (`ext4_get_block`), so it is one here.
 
 use super::{
-    DiskFile, FallocateMode, MemoryObject,
+    DiskFile, FallocateMode, MemoryObject, StoreError,
     cutting::{Cutting, Zeroed},
     io::rest_of_page,
     object::check_size,
@@ -14,7 +14,7 @@ use crate::{
     addr::PAGE_SIZE,
     ctx::{Below, CallCx, Cx, Sleepable, rank},
     error::ObjectError,
-    sync::Ordering,
+    sync::{Despite, Ordering},
 };
 use std::ops::Range;
 
@@ -133,8 +133,8 @@ impl DiskFile {
     fn finish_move(
         &self,
         cutting: Cutting<'_, '_>,
-        despite: crate::sync::Despite,
-        moved: Result<u64, super::StoreError>,
+        despite: Despite,
+        moved: Result<u64, StoreError>,
         on_failure: u64,
     ) -> Result<(), ObjectError> {
         let size = moved.unwrap_or(on_failure);

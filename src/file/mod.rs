@@ -22,9 +22,9 @@
 //! | `slots` | pages by number: a frame or a swap slot |
 //! | `folios` | pages that came in together, and are mapped together |
 //! | `filling` | bringing pages in |
-//! | `fallocate` | [`FallocateMode`]: changes of a file's blocks |
+//! | `fallocate`, `mode` | changes of a file's blocks: [`FallocateMode`] |
 //! | `advice` | [`FileAdvice`], and the writeback of a part of a file |
-//! | `seals` | [`Seals`] of shared memory |
+//! | `seals`, `sealing` | [`Seals`] of shared memory |
 //! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
 //! | `gather` | making huge pages of small ones, and splitting them |
@@ -41,6 +41,7 @@
 //! | `write_back` | … writing its dirty pages |
 //! | `disk_ranges` | … changing its blocks |
 //! | `direct` | … transfers past the cache |
+//! | `open_direct` | files that are open for such transfers |
 //! | `edges` | … blocks that are zeroed in part |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
@@ -60,9 +61,12 @@ mod gather;
 mod host;
 mod huge_policy;
 mod io;
+mod mode;
 mod object;
 mod open;
+mod open_direct;
 mod read_ahead;
+mod sealing;
 mod seals;
 mod secret;
 mod shmem;
@@ -76,19 +80,19 @@ mod xip;
 pub use advice::{FileAdvice, SyncRangeFlags};
 pub use cache::{Backing, PageCache};
 pub use cutting::Cutting;
-pub use device::{Device, Mappable};
-pub(crate) use direct::SECTOR;
+pub use device::Device;
 pub use disk::DiskFile;
-pub use fallocate::FallocateMode;
 pub use filling::Filling;
 pub use host::Host;
 pub use huge_policy::HugePolicy;
+pub use mode::FallocateMode;
 pub(crate) use object::sealed;
-pub use object::{MAX_SIZE, MemoryObject, PageRequest, Pattern};
+pub use object::{MAX_SIZE, Mappable, MemoryObject, PageRequest, Pattern};
 pub(crate) use open::same_file;
 pub use open::{File, FileMode};
-pub(crate) use seals::{Coming, MayWrite};
+pub(crate) use open_direct::SECTOR;
 pub use seals::Seals;
+pub(crate) use seals::{Coming, MayWrite};
 pub use secret::SecretMem;
 pub(crate) use shmem::ANONYMOUS;
 pub use shmem::Shmem;

@@ -1,6 +1,6 @@
 //! The trait of memory objects, and the requests of an address space to them.
 
-use super::{DiskFile, FallocateMode, Mappable, Shmem};
+use super::{mode::FallocateMode, seals::SealState};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
@@ -60,12 +60,59 @@ pub enum Pattern {
     Random,
 }
 
+/// What a mapping of a file shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mappable {
+    /// The pages of the object.
+    Pages,
+    /// New memory that reads zero: shared memory of its own for a shared mapping, anonymous memory
+    /// that keeps the name for a private one.
+    Zeros,
+    /// Nothing: the file cannot be mapped.
+    No,
+}
+
 /// A type that only this crate can name: methods that take it are for the objects of this crate to
 /// override.
 pub(crate) mod sealed {
+    use crate::{ctx::CallCx, error::ObjectError};
+
     /// The argument of such a method.
     #[derive(Debug)]
     pub struct Ours;
+
+    /// Bytes between the store of an object and memory, past the cache.
+    pub trait Direct {
+        /// Prepares a read: the store has all bytes of the range afterwards.
+        fn begin_read(
+            &self,
+            cx: &mut CallCx<'_>,
+            offset: u64,
+            len: usize,
+        ) -> Result<(), ObjectError>;
+        /// Reads bytes of the store; behind the last block they are zero. Returns how many of them
+        /// are the object's.
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError>;
+        /// Prepares a write: no page of the range is in the cache afterwards. Returns false if one
+        /// stays, because it was written again: the write must go through the cache.
+        fn begin_write(
+            &self,
+            cx: &mut CallCx<'_>,
+            offset: u64,
+            len: usize,
+        ) -> Result<bool, ObjectError>;
+        /// Writes bytes to the store, and drops the pages that came in meanwhile. The object grows
+        /// to the end of the bytes; the rest of its old last page reads zero then. If the store
+        /// fails, the blocks below the failing one have their bytes, and the size is the old one.
+        fn write(&self, cx: &mut CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<(), ObjectError>;
+        /// Writes bytes through the cache, and at once to the store.
+        fn write_through(
+            &self,
+            cx: &mut CallCx<'_>,
+            offset: u64,
+            bytes: &[u8],
+        ) -> Result<usize, ObjectError>;
+    }
 }
 
 /// An object whose pages can be mapped.
@@ -150,14 +197,14 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn mappable(&self) -> Mappable {
         Mappable::Pages
     }
-    /// Returns the file on disk that this is.
+    /// Returns the way past the cache of the object, if it has one.
     #[doc(hidden)]
-    fn disk(&self, _: sealed::Ours) -> Option<&DiskFile> {
+    fn direct(&self, _: sealed::Ours) -> Option<&dyn sealed::Direct> {
         None
     }
-    /// Returns the shared memory that this is (`shmem_file`).
+    /// Returns the seals, of an object that has some (`memfd_file_seals_ptr`).
     #[doc(hidden)]
-    fn shmem(&self, _: sealed::Ours) -> Option<&Shmem> {
+    fn seal_state(&self, _: sealed::Ours) -> Option<&SealState> {
         None
     }
     /// Makes pages `[first, first + 512)` one huge page, in memory and not mapped

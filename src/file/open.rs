@@ -81,8 +81,8 @@ impl File {
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
-        if let Some(disk) = self.direct().filter(|_| self.is_readable()) {
-            return disk.pread_direct(cx, offset, out);
+        if let Some(direct) = self.direct().filter(|_| self.is_readable()) {
+            return self.read_direct(direct, cx, offset, out);
         }
         let len = out.len();
         let read = self.read_part(cx, offset, out, len)?;
@@ -126,7 +126,7 @@ impl File {
     ) -> Result<usize, ObjectError> {
         let object = self.writable()?;
         match self.direct() {
-            Some(disk) => disk.pwrite_direct(cx, offset, bytes),
+            Some(direct) => Self::write_direct(direct, cx, offset, bytes),
             None => object.write_at(cx, offset, bytes),
         }
     }

@@ -1,6 +1,5 @@
 //! Seals of shared memory: what nobody may do to it any more (`mm/memfd.c`).
 
-use super::{File, Shmem, sealed};
 use crate::{
     error::{ObjectError, SealError},
     rmap::Mapping,
@@ -37,7 +36,7 @@ impl Seals {
 
 /// The seals of an object, and the shared mappings of it that are about to be made.
 #[derive(Debug)]
-pub(super) struct SealState(Mutex<State>);
+pub struct SealState(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -75,7 +74,7 @@ impl SealState {
         sealed_if(self.get().intersects(Seals::WRITES))
     }
     /// Adds seals. A seal against all writes needs that no mapping can write.
-    fn add(&self, mut seals: Seals, mapping: &Mapping) -> Result<(), SealError> {
+    pub(super) fn add(&self, mut seals: Seals, mapping: &Mapping) -> Result<(), SealError> {
         let mut state = self.0.lock();
         if state.seals.contains(Seals::SEAL) {
             return Err(SealError::Sealed);
@@ -89,6 +88,19 @@ impl SealState {
         }
         state.seals |= seals;
         Ok(())
+    }
+}
+
+impl SealState {
+    /// Announces a shared mapping that may come to write (`check_write_seal`,
+    /// `mapping_map_writable`).
+    pub(super) fn announce(&self) -> MayWrite<'_> {
+        let mut state = self.0.lock();
+        if state.seals.intersects(Seals::WRITES) {
+            return MayWrite::Never;
+        }
+        state.coming += 1;
+        MayWrite::Yes(Coming(Some(self)))
     }
 }
 
@@ -112,58 +124,17 @@ pub(crate) enum MayWrite<'s> {
 #[must_use]
 pub(crate) struct Coming<'s>(Option<&'s SealState>);
 
+impl Coming<'_> {
+    /// Returns the announcement of a mapping that no seal concerns.
+    pub(super) fn unsealed() -> Self {
+        Self(None)
+    }
+}
+
 impl Drop for Coming<'_> {
     fn drop(&mut self) {
         if let Some(state) = self.0 {
             state.0.lock().coming -= 1;
         }
-    }
-}
-
-impl File {
-    /// Adds seals to the object, on top of those that it has: `fcntl(F_ADD_SEALS)`.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`], in the order of its variants; no seal was added.
-    pub fn add_seals(&self, seals: Seals) -> Result<(), SealError> {
-        if !self.is_writable() {
-            return Err(SealError::NotWritable);
-        }
-        if !Seals::all().contains(seals) {
-            return Err(SealError::Unknown(seals.bits()));
-        }
-        let object = self.object().shmem(sealed::Ours);
-        let object = object.ok_or(SealError::Unsupported)?;
-        object.seals.add(seals, self.mapping())
-    }
-    /// Returns the seals of the object: `fcntl(F_GET_SEALS)`.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError::Unsupported`] for an object of another kind.
-    pub fn seals(&self) -> Result<Seals, SealError> {
-        let object = self.object().shmem(sealed::Ours);
-        object.map_or(Err(SealError::Unsupported), |o| Ok(o.seals.get()))
-    }
-    /// Announces a shared mapping that may come to write (`check_write_seal`,
-    /// `mapping_map_writable`).
-    pub(crate) fn announce_shared(&self) -> MayWrite<'_> {
-        let Some(object) = self.object().shmem(sealed::Ours) else {
-            return MayWrite::Yes(Coming(None));
-        };
-        let mut state = object.seals.0.lock();
-        if state.seals.intersects(Seals::WRITES) {
-            return MayWrite::Never;
-        }
-        state.coming += 1;
-        MayWrite::Yes(Coming(Some(&object.seals)))
-    }
-}
-
-impl Shmem {
-    /// Returns the seals.
-    pub fn seals(&self) -> Seals {
-        self.seals.get()
     }
 }

@@ -33,7 +33,7 @@ pub struct Shmem {
     changing: Mutex<()>,
     /// The sizes in which pages come in.
     policy: HugePolicy,
-    pub(super) seals: SealState,
+    seals: SealState,
     /// The mappings are attachments of a segment, which counts them.
     is_segment: bool,
     /// The number of committed pages that the object gives back when it is dropped; 0 if none were
@@ -190,8 +190,8 @@ impl MemoryObject for Shmem {
     fn counts_mappings(&self) -> bool {
         self.is_segment
     }
-    fn shmem(&self, _: sealed::Ours) -> Option<&Shmem> {
-        Some(self)
+    fn seal_state(&self, _: sealed::Ours) -> Option<&SealState> {
+        Some(&self.seals)
     }
     fn collapse(&self, mut cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
         let mut cutting = self.cache.cutting(&mut cx);

@@ -117,7 +117,9 @@ impl Store for MemStore {
         let mut blocks = self.0.lock();
         let behind = blocks.split_off(&to);
         drop(blocks.split_off(&from));
-        let moved = behind.into_iter().map(|(at, block)| (at - (to - from), block));
+        let moved = behind
+            .into_iter()
+            .map(|(at, block)| (at - (to - from), block));
         blocks.extend(moved);
         Ok(())
     }

@@ -126,7 +126,10 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
         }
         Op::SyncFileRange {
             off, len, flags, ..
-        } => call(libc::SYS_sync_file_range, [fd, off, len, flags.into(), 0, 0]),
+        } => call(
+            libc::SYS_sync_file_range,
+            [fd, off, len, flags.into(), 0, 0],
+        ),
         Op::Seal { seals, .. } => {
             let add = libc::F_ADD_SEALS as u64;
             call(libc::SYS_fcntl, [fd, add, seals.into(), 0, 0, 0])

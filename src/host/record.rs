@@ -5,8 +5,8 @@ use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        FileKind, FileSpec, Header, MapsRow, Numbering, Op, OpenMode, Outcome, PageTables, Parts, Script,
-        Step,
+        FileKind, FileSpec, Header, MapsRow, Numbering, Op, OpenMode, Outcome, PageTables, Parts,
+        Script, Step,
     },
     sync::IdSource,
 };
@@ -131,10 +131,7 @@ fn has_swap() -> bool {
 /// Refuses an impossible plan before its first step.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    let known = |kind| matches!(
-        kind,
-        FileKind::Memfd | FileKind::Sealable | FileKind::Disk
-    );
+    let known = |kind| matches!(kind, FileKind::Memfd | FileKind::Sealable | FileKind::Disk);
     if plan.files.values().any(|f| !known(f.kind)) {
         return refuse(0, "files of that kind cannot be made here");
     }
@@ -233,7 +230,9 @@ impl Recorder {
             files.insert(name.clone(), file);
         }
         for (name, (of, mode)) in &plan.opens {
-            let file = files.get(of).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+            let file = files
+                .get(of)
+                .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
             let again = reopened(file, *mode)?;
             files.insert(name.clone(), again);
         }

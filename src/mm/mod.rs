@@ -68,8 +68,8 @@ pub use calls::proc_maps::{MapsLine, PageState};
 pub use calls::shm::ShmFlags;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
-    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, ThpDisable,
-    VmFlags,
+    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode,
+    ThpDisable, VmFlags,
 };
 pub use entry::policy::{MbindFlags, PolicyMode};
 pub use entry::pte::Pte;

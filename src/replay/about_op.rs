@@ -54,9 +54,9 @@ impl Op {
                 Some(format!("option {option} of prctl"))
             }
             Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
-            Self::DirectWrite { len, .. } if len > MOST_WRITTEN => {
-                Some(format!("a direct write of {len} bytes, more than {MOST_WRITTEN}"))
-            }
+            Self::DirectWrite { len, .. } if len > MOST_WRITTEN => Some(format!(
+                "a direct write of {len} bytes, more than {MOST_WRITTEN}"
+            )),
             _ => None,
         }
     }

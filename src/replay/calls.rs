@@ -119,7 +119,9 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
             off, len, flags, ..
         } => {
             let flags = SyncRangeFlags::from_bits_retain(flags);
-            done(file.sync_range(cx.reborrow(), off, len, flags), |e| e.errno())
+            done(file.sync_range(cx.reborrow(), off, len, flags), |e| {
+                e.errno()
+            })
         }
         ref other => unreachable!("{other:?} is not done to a file"),
     }

@@ -205,9 +205,6 @@ impl World<'_> {
         match (op, outcome) {
             (Op::Open { path, name, .. }, Outcome::Ret(_)) => self.open(name, path),
             (Op::BadFd { name, .. }, Outcome::Ret(_)) => self.open(name, ""),
-            (Op::Open { .. } | Op::BadFd { .. }, _) => {
-                Err("no script can have a file that was not opened".into())
-            }
             (Op::Fork { child: new } | Op::Thread { thread: new }, Outcome::Ret(_))
                 if self.live.contains(new) || self.threads.contains(new) =>
             {

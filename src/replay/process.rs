@@ -1,9 +1,9 @@
 //! Operations of processes on their limits, on bytes of files, and on one another.
 
 use super::{
+    about_op::{GET_MERGE, GET_THP_DISABLE, SET_MERGE, SET_THP_DISABLE},
     came::failed,
     hex::Hex,
-    about_op::{GET_MERGE, GET_THP_DISABLE, SET_MERGE, SET_THP_DISABLE},
     op::{Op, Resource},
     script::Outcome,
     special,

@@ -7,9 +7,7 @@ use crate::{
     ctx::CallCx,
     error::Errno,
     file::{Device, DiskFile, File, FileMode, MemStore, MemoryObject, SecretMem},
-    mm::{
-        Machine, MapFlags, MbindFlags, Mm, MmapArgs, PolicyMode, ShmFlags, ShmGetFlags, ShmId,
-    },
+    mm::{Machine, MapFlags, MbindFlags, Mm, MmapArgs, PolicyMode, ShmFlags, ShmGetFlags, ShmId},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,9 +42,7 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
             len,
             prot,
             pkey,
-        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey), |e| {
-            e.errno()
-        }),
+        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey), |e| e.errno()),
         Op::Mbind {
             addr,
             len,

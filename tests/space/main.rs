@@ -25,5 +25,6 @@ mod nonlinear;
 mod not_present;
 mod refused;
 mod rules;
+mod segments;
 mod semantics;
 mod threads;

@@ -10,7 +10,7 @@ use crate::{
     addr::{PAGE_SIZE, chunks},
     ctx::CallCx,
     error::{FaultError, TransferError},
-    file::{DiskFile, MemoryObject, SECTOR},
+    file::{File, SECTOR, sealed::Direct},
     frame::Frame,
     notifier::Access,
 };
@@ -24,16 +24,16 @@ impl Mm {
     pub(super) fn read_direct(
         &self,
         cx: &mut CallCx<'_>,
-        (disk, offset): (&DiskFile, u64),
+        (file, disk, offset): (&File, &dyn Direct, u64),
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        DiskFile::check_direct(offset, len).map_err(TransferError::File)?;
-        if offset >= disk.size() {
+        File::check_direct(offset, len).map_err(TransferError::File)?;
+        if offset >= file.object().size() {
             return Ok(0);
         }
-        let file = TransferError::File;
-        disk.begin_direct_read(cx, offset, len).map_err(file)?;
+        let failed = TransferError::File;
+        disk.begin_read(cx, offset, len).map_err(failed)?;
         let mut bytes = vec![0; len.min(REQUEST)];
         let mut moved = 0;
         let mut own = 0;
@@ -42,9 +42,7 @@ impl Mm {
             let there = addr + moved as u64;
             let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Write);
             let part = &mut part[..ready];
-            own += disk
-                .read_direct(offset + moved as u64, part)
-                .map_err(file)?;
+            own += disk.read(offset + moved as u64, part).map_err(failed)?;
             self.write_bytes(cx, there, part)
                 .map_err(TransferError::Memory)?;
             if let Some(why) = why {
@@ -58,16 +56,16 @@ impl Mm {
     pub(super) fn write_direct(
         &self,
         cx: &mut CallCx<'_>,
-        (disk, offset): (&DiskFile, u64),
+        (disk, offset): (&dyn Direct, u64),
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        DiskFile::check_direct(offset, len).map_err(TransferError::File)?;
+        File::check_direct(offset, len).map_err(TransferError::File)?;
         if len == 0 {
             return Ok(0);
         }
-        let file = TransferError::File;
-        let direct = disk.begin_direct_write(cx, offset, len).map_err(file)?;
+        let failed = TransferError::File;
+        let direct = disk.begin_write(cx, offset, len).map_err(failed)?;
         let mut bytes = vec![0; len.min(REQUEST)];
         let mut moved = 0;
         while moved < len {
@@ -79,8 +77,8 @@ impl Mm {
                 .map_err(TransferError::Memory)?;
             let at = offset + moved as u64;
             match direct {
-                true => disk.write_direct(cx, at, part).map_err(file)?,
-                false => drop(disk.write_through(cx, at, part).map_err(file)?),
+                true => disk.write(cx, at, part).map_err(failed)?,
+                false => drop(disk.write_through(cx, at, part).map_err(failed)?),
             }
             if let Some(why) = why {
                 return Err(TransferError::Memory(why));

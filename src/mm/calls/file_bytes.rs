@@ -34,7 +34,7 @@ impl Mm {
     ) -> Result<usize, TransferError> {
         let len = self.check_transfer(cx, file.is_readable(), addr, len)?;
         if let Some(disk) = file.direct() {
-            return self.read_direct(cx, (disk, offset), addr, len);
+            return self.read_direct(cx, (file, disk, offset), addr, len);
         }
         let mut bytes = [0; PAGE];
         let mut done = 0;

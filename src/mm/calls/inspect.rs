@@ -134,8 +134,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
 }
 
 fn in_object(vma: &Vma, index: u64) -> bool {
-    vma.object()
-        .is_some_and(|object| object.in_core(index))
+    vma.object().is_some_and(|object| object.in_core(index))
 }
 
 impl MmapWriteGuard<'_> {

@@ -67,11 +67,7 @@ impl MmapWriteGuard<'_> {
             false => Ok(()),
         }
     }
-    fn set_policy(
-        &mut self,
-        range: VpnRange,
-        policy: Option<MemPolicy>,
-    ) -> Result<(), MbindError> {
+    fn set_policy(&mut self, range: VpnRange, policy: Option<MemPolicy>) -> Result<(), MbindError> {
         self.check_mapped(range, policy)?;
         let mut at = range.start();
         while let Some(vma) = self.layout.vmas.find(at) {

@@ -18,7 +18,6 @@ use crate::{
 };
 use bitflags::bitflags;
 
-
 bitflags! {
     /// Flags of `shmat`, with Linux's values.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,4 +138,3 @@ impl MmapWriteGuard<'_> {
             .is_some_and(|range| self.layout.occupied(range))
     }
 }
-

@@ -238,12 +238,7 @@ impl MmapWriteGuard<'_> {
     }
 
     /// Makes `range` part of a neighbour that agrees (`vma_merge_existing_range`).
-    fn merge_existing(
-        &mut self,
-        start: Vpn,
-        range: VpnRange,
-        wanted: &Wanted,
-    ) -> Option<Vpn> {
+    fn merge_existing(&mut self, start: Vpn, range: VpnRange, wanted: &Wanted) -> Option<Vpn> {
         let flags = wanted.flags;
         let vmas = &self.layout.vmas;
         let middle = self.vma(start);

@@ -18,8 +18,8 @@ mod segments;
 
 pub use config::MachineConfig;
 pub use forks::ForkMode;
-pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+pub use segments::{ShmGetFlags, ShmId, ShmStat};
 
 use crate::{
     ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread},

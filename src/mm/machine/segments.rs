@@ -129,12 +129,7 @@ impl Machine {
         table.by_id.insert(id, Segment::Present { key, memory });
         Ok(id)
     }
-    fn new_segment(
-        &self,
-        key: i32,
-        size: u64,
-        flags: ShmGetFlags,
-    ) -> Result<Arc<Shmem>, ShmError> {
+    fn new_segment(&self, key: i32, size: u64, flags: ShmGetFlags) -> Result<Arc<Shmem>, ShmError> {
         let pages = match flags.contains(ShmGetFlags::NORESERVE) {
             true => 0,
             false => size.div_ceil(PAGE_SIZE),

@@ -48,9 +48,8 @@ pub(super) fn execute(
 fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult {
     /// The largest length of a file.
     const MOST: u64 = i64::MAX as u64;
-    let (Call::Ftruncate { file, .. }
-    | Call::Fallocate { file, .. }
-    | Call::AddSeals { file, .. }) = call
+    let (Call::Ftruncate { file, .. } | Call::Fallocate { file, .. } | Call::AddSeals { file, .. }) =
+        call
     else {
         return None;
     };

@@ -6,9 +6,7 @@ use super::{
 };
 use crate::{
     error::ObjectError,
-    file::{
-        Device, DiskFile, File, FileMode, MAX_SIZE, MemStore, MemoryObject, SecretMem, Shmem,
-    },
+    file::{Device, DiskFile, File, FileMode, MAX_SIZE, MemStore, MemoryObject, SecretMem, Shmem},
     mm::Machine,
 };
 use std::{

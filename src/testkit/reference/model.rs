@@ -56,7 +56,8 @@ impl Reference {
         let mut opens = header.opens.values();
         let usual = |mode| matches!(mode, OpenMode::ReadWrite | OpenMode::Direct);
         let lost = opens.any(|&(_, mode)| !usual(mode));
-        let direct = |(name, of): (&String, &(_, _))| (of.1 == OpenMode::Direct).then(|| name.clone());
+        let direct =
+            |(name, of): (&String, &(_, _))| (of.1 == OpenMode::Direct).then(|| name.clone());
         let arena = header.arena();
         Self {
             objects,

@@ -112,7 +112,11 @@ impl Reference {
             }
             Op::SyncFileRange {
                 off, len, flags, ..
-            } if flags > 7 || off.checked_add(len).is_none_or(|end| i64::try_from(end).is_err()) => {
+            } if flags > 7
+                || off
+                    .checked_add(len)
+                    .is_none_or(|end| i64::try_from(end).is_err()) =>
+            {
                 must(&errno("EINVAL"), came)
             }
             Op::FadviseDontneed { .. } | Op::SyncFileRange { .. } => {
@@ -124,12 +128,7 @@ impl Reference {
             _ => self.odd(came),
         }
     }
-    fn fallocate(
-        &mut self,
-        nth: usize,
-        (mode, off, len): (u32, u64, u64),
-        came: Came<'_>,
-    ) -> Step {
+    fn fallocate(&mut self, nth: usize, (mode, off, len): (u32, u64, u64), came: Came<'_>) -> Step {
         const MOST: u64 = i64::MAX as u64;
         if len == 0 || len > MOST || off > MOST {
             return must(&errno("EINVAL"), came);

@@ -128,6 +128,11 @@ fn ends_and_holes_of_files_anywhere() {
 }
 
 #[test]
+fn blocks_changed_and_passed_by() {
+    compare(Profile::Blocks);
+}
+
+#[test]
 fn bad_arguments() {
     compare(Profile::Errors);
 }

@@ -100,7 +100,9 @@ impl Mm {
     fn collapse_block(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let anonymous = match g.layout.vmas.get(at) {
-            Some(vma) if may_collapse(&g.layout, vma) && vma.range().covers(VpnRange::block_of(at)) => {
+            Some(vma)
+                if may_collapse(&g.layout, vma) && vma.range().covers(VpnRange::block_of(at)) =>
+            {
                 vma.is_anonymous()
             }
             _ => return Err(Fail::Never),
@@ -209,7 +211,9 @@ impl MmapWriteGuard<'_> {
     fn copy_block(&mut self, at: Vpn) -> Result<(), Fail> {
         let mem = self.mm.machine().mem();
         let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
-        if !vma.is_anonymous() || !may_collapse(&self.layout, vma) || !vma.range().covers(VpnRange::block_of(at))
+        if !vma.is_anonymous()
+            || !may_collapse(&self.layout, vma)
+            || !vma.range().covers(VpnRange::block_of(at))
         {
             return Err(Fail::Never);
         }
