@@ -11,7 +11,8 @@ pub enum ObjectError {
     /// The page lies at or beyond the end.
     #[error("page {0} lies beyond the end of the object")]
     Beyond(u64),
-    /// The range is empty, lies beyond the largest offset, or is none that the operation can change.
+    /// The range is empty, lies beyond the largest offset, or is none that the operation can
+    /// change.
     #[error("[{from:#x}, +{len:#x}) is no range of the object")]
     Range {
         /// The first byte.

@@ -106,8 +106,8 @@ impl DiskFile {
     /// clean and that nothing maps (`mapping_try_invalidate`).
     ///
     /// Linux begins the writeback and tries at once: a page that was written stays. Only where a
-    /// clean page stays mapped, it waits for the other processors and tries again, by which time the
-    /// writeback is over.
+    /// clean page stays mapped, it waits for the other processors and tries again, by which time
+    /// the writeback is over.
     pub(super) fn drop_unneeded(&self, cx: &mut CallCx<'_>, bytes: Range<u64>) {
         let touched = bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE);
         let whole = whole_pages(&bytes, self.size());

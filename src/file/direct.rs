@@ -1,8 +1,8 @@
 //! Bytes of a disk file that bypass its cache: `O_DIRECT` (`iomap_dio_rw`).
 //!
 //! The store and the cache stay one file: before a read, dirty pages of the range are written back;
-//! before a write, they are written back and dropped, with their mappings; after a write, pages that
-//! came in meanwhile are dropped again. Private copies stay.
+//! before a write, they are written back and dropped, with their mappings; after a write, pages
+//! that came in meanwhile are dropped again. Private copies stay.
 
 use super::{
     DiskFile, MemoryObject,

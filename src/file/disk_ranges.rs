@@ -24,7 +24,7 @@ fn pages(from: u64, len: u64) -> Range<u64> {
 }
 
 impl DiskFile {
-    /// Does what the mode says to bytes `[from, from + len)`.
+    /// Does to bytes `[from, from + len)` as the mode says.
     pub(super) fn change_range(
         &self,
         cx: CallCx<'_>,
@@ -91,8 +91,8 @@ impl DiskFile {
         despite.resume();
         Ok(())
     }
-    /// Takes blocks out (`ext4_collapse_range`). What moves is written back first, and leaves the
-    /// cache.
+    /// Takes blocks out (`ext4_collapse_range`). Pages that move are written back first, and leave
+    /// the cache.
     fn take_out(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
         let size = self.size();
@@ -111,7 +111,8 @@ impl DiskFile {
         drop(changing);
         Ok(())
     }
-    /// Puts a hole in (`ext4_insert_range`). What moves is written back first, and leaves the cache.
+    /// Puts a hole in (`ext4_insert_range`). Pages that move are written back first, and leave the
+    /// cache.
     fn put_in(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
         let size = self.size();

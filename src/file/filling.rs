@@ -90,8 +90,8 @@ impl<'c, 't> Filling<'c, 't> {
             }
         }
     }
-    /// Makes sure that page `index` has a frame: a missing page gets one that reads zero, and is not
-    /// up to date until its first use. The page is dirty, so that it is not lost before that
+    /// Makes sure that page `index` has a frame: a missing page gets one that reads zero, and is
+    /// not up to date until its first use. The page is dirty, so that it is not lost before that
     /// (`SGP_FALLOC`).
     ///
     /// # Errors

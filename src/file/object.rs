@@ -60,7 +60,7 @@ pub enum Pattern {
     Random,
 }
 
-/// What a mapping of a file shows.
+/// The memory that a mapping of a file shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mappable {
     /// The pages of the object.
@@ -245,8 +245,8 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         let _unused = (cx, from, len);
         Err(ObjectError::Unsupported)
     }
-    /// Changes the blocks of bytes `[from, from + len)`, which are some and end below `i64::MAX`, as
-    /// the mode says (`->fallocate`). The mode is one that Linux knows.
+    /// Changes the blocks of bytes `[from, from + len)`, which are some and end below `i64::MAX`,
+    /// as the mode says (`->fallocate`). The mode is one that Linux knows.
     ///
     /// # Errors
     ///
@@ -263,8 +263,8 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
             false => Err(ObjectError::Unsupported),
         }
     }
-    /// Gives up the pages of these bytes that are in memory and elsewhere too, and that nothing maps
-    /// (`POSIX_FADV_DONTNEED`). Pages that lie in the bytes only in part stay.
+    /// Gives up the pages of these bytes that are in memory and elsewhere too, and that nothing
+    /// maps (`POSIX_FADV_DONTNEED`). Pages that lie in the bytes only in part stay.
     fn dont_need(&self, cx: CallCx<'_>, bytes: Range<u64>) {
         let _unused = (cx, bytes);
     }

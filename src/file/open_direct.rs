@@ -21,7 +21,8 @@ impl File {
             false => None,
         }
     }
-    /// Checks that a direct transfer is one of whole sectors.
+    /// Checks that a direct transfer is one of whole sectors. The object is prepared for it by then,
+    /// as on Linux, which finds out when it makes the request for the disk.
     pub(crate) fn check_direct(offset: u64, len: usize) -> Result<(), ObjectError> {
         match (offset | len as u64).is_multiple_of(SECTOR) {
             true => Ok(()),
@@ -36,11 +37,11 @@ impl File {
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
-        Self::check_direct(offset, out.len())?;
-        if offset >= self.object().size() {
+        if out.is_empty() || offset >= self.object().size() {
             return Ok(0);
         }
         direct.begin_read(&mut cx, offset, out.len())?;
+        Self::check_direct(offset, out.len())?;
         direct.read(offset, out)
     }
     /// Writes bytes directly: `pwrite` with `O_DIRECT`.
@@ -50,11 +51,12 @@ impl File {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        Self::check_direct(offset, bytes.len())?;
         if bytes.is_empty() {
             return Ok(0);
         }
-        match direct.begin_write(&mut cx, offset, bytes.len())? {
+        let is_gone = direct.begin_write(&mut cx, offset, bytes.len())?;
+        Self::check_direct(offset, bytes.len())?;
+        match is_gone {
             true => direct.write(&mut cx, offset, bytes).map(|()| bytes.len()),
             false => direct.write_through(&mut cx, offset, bytes),
         }

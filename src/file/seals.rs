@@ -1,4 +1,4 @@
-//! Seals of shared memory: what nobody may do to it any more (`mm/memfd.c`).
+//! Seals of shared memory: operations that it refuses from then on (`mm/memfd.c`).
 
 use crate::{
     error::{ObjectError, SealError},
@@ -111,12 +111,12 @@ fn sealed_if(forbidden: bool) -> Result<(), ObjectError> {
     }
 }
 
-/// What seals allow a shared mapping.
+/// The rights that seals leave to a shared mapping.
 #[must_use]
 pub(crate) enum MayWrite<'s> {
-    /// It may write, or come to; no seal against that is added while this lives.
+    /// To write, now or later; no seal against that is added while this lives.
     Yes(Coming<'s>),
-    /// It never may.
+    /// Not to write, ever.
     Never,
 }
 

@@ -42,8 +42,7 @@ bitflags! {
 }
 
 impl FrameFlags {
-    /// A page of secret memory: private to nobody, and yet no second reader has it. No other page
-    /// has this flag without `ANON`.
+    /// A page of secret memory. No other page has this flag without `ANON`.
     pub const SECRET: Self = Self::ANON_EXCLUSIVE;
 
     /// Returns true for a page of secret memory.

@@ -1,5 +1,5 @@
-//! Operations of single kinds of scripts: files by their path, secret memory, a segment of System V,
-//! protection keys and policies.
+//! Operations of single kinds of scripts: files by their path, secret memory, a segment of System
+//! V, protection keys and policies.
 
 use super::{came::failed, op::Op, script::Outcome};
 use crate::{
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-/// What a script has besides the files of its header.
+/// The things that a script names besides the files of its header.
 #[derive(Debug, Default)]
 pub(super) struct Special {
     /// Names of descriptors that are not open.

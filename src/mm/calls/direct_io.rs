@@ -28,12 +28,12 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        File::check_direct(offset, len).map_err(TransferError::File)?;
-        if offset >= file.object().size() {
+        if len == 0 || offset >= file.object().size() {
             return Ok(0);
         }
         let failed = TransferError::File;
         disk.begin_read(cx, offset, len).map_err(failed)?;
+        File::check_direct(offset, len).map_err(failed)?;
         let mut bytes = vec![0; len.min(REQUEST)];
         let mut moved = 0;
         let mut own = 0;
@@ -60,12 +60,12 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<usize, TransferError> {
-        File::check_direct(offset, len).map_err(TransferError::File)?;
         if len == 0 {
             return Ok(0);
         }
         let failed = TransferError::File;
         let direct = disk.begin_write(cx, offset, len).map_err(failed)?;
+        File::check_direct(offset, len).map_err(failed)?;
         let mut bytes = vec![0; len.min(REQUEST)];
         let mut moved = 0;
         while moved < len {

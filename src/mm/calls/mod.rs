@@ -11,9 +11,10 @@
 //! | `mmap` | `mmap` |
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
+//! | `pkeys` | `pkey_mprotect`, `pkey_alloc` |
 //! | `mremap` | `mremap` |
 //! | `file_kinds` | what the kind of a file says to its mapping |
-//! | `shm` | `shmat`, `shmdt` |
+//! | `shm` | `shmget`, `shmat`, `shmdt`, `shmctl` |
 //! | `mbind` | `mbind` |
 //! | `thp_disable` | the setting that keeps huge pages from a process |
 //! | `brk` | the heap; the addresses of heap and stack |
@@ -52,6 +53,7 @@ pub(in crate::mm) mod mprotect;
 pub(in crate::mm) mod mremap;
 pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
+pub(in crate::mm) mod pkeys;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod remap_file_pages;
 pub(in crate::mm) mod shm;

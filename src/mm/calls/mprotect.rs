@@ -15,7 +15,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
-    error::{KeyError, LimitError, MprotectError},
+    error::{LimitError, MprotectError},
     frame::FrameFlags,
     notifier::Event,
 };
@@ -40,16 +40,11 @@ impl Mm {
         len: u64,
         prot: Prot,
     ) -> Result<(), MprotectError> {
-        self.pkey_mprotect(cx, (addr, len), prot, NO_KEY)
+        self.protect_range(cx, (addr, len), prot, NO_KEY)
     }
-    /// Changes rights as [`mprotect`](Self::mprotect) does, and gives the range a protection key; -1
-    /// is none. The processor has no keys, so every other key is refused (`pkey_mprotect`).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`mprotect`](Self::mprotect); [`MprotectError::Key`] after the checks of the
-    /// arguments.
-    pub fn pkey_mprotect(
+    /// Changes rights, and gives the range a protection key, of which no other than [`NO_KEY`]
+    /// exists; the key is looked at after the arguments (`do_mprotect_pkey`).
+    pub(super) fn protect_range(
         &self,
         cx: &mut CallCx<'_>,
         (addr, len): (u64, u64),
@@ -71,18 +66,10 @@ impl Mm {
         };
         g.protect(range, prot)
     }
-    /// Asks for a protection key (`pkey_alloc`): the processor has none.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyError`], always.
-    pub fn pkey_alloc(&self) -> Result<u32, KeyError> {
-        Err(KeyError)
-    }
 }
 
 /// The number that names no protection key.
-const NO_KEY: i32 = -1;
+pub(super) const NO_KEY: i32 = -1;
 
 /// Checks the arguments before the lock is taken; `None`: nothing to do.
 fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {

@@ -1,4 +1,4 @@
-//! Segments of System V in an address space: `shmat` and `shmdt` (`ipc/shm.c`).
+//! Segments of System V: `shmget`, `shmat`, `shmdt`, `shmctl` (`ipc/shm.c`).
 
 use crate::mm::{
     entry::{
@@ -6,7 +6,7 @@ use crate::mm::{
         flags::{MapFlags, Prot},
     },
     guard::{AfterYield, MmapWriteGuard},
-    machine::ShmId,
+    machine::{Machine, ShmGetFlags, ShmId, ShmStat},
     space::Mm,
     vma::Vma,
 };
@@ -30,6 +30,38 @@ bitflags! {
         const REMAP = 0o40_000;
         /// The mapping may be executed.
         const EXEC = 0o100_000;
+    }
+}
+
+impl Machine {
+    /// Returns the segment of that key, or makes one of `size` bytes (`shmget`). Key 0 always makes
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError`].
+    pub fn shmget(&self, key: i32, size: u64, flags: ShmGetFlags) -> Result<ShmId, ShmError> {
+        if !ShmGetFlags::all().contains(flags) {
+            return Err(ShmError::Flags(flags.bits()));
+        }
+        self.segments.get_or_make(self.host(), (key, size), flags)
+    }
+    /// Removes a segment (`shmctl(IPC_RMID)`): its key is free, and the segment goes with its last
+    /// mapping. Until then it can be attached by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::NoSegment`].
+    pub fn shm_remove(&self, id: ShmId) -> Result<(), ShmError> {
+        self.segments.remove(id)
+    }
+    /// Returns the state of a segment (`shmctl(IPC_STAT)`).
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::NoSegment`].
+    pub fn shm_stat(&self, id: ShmId) -> Result<ShmStat, ShmError> {
+        self.segments.stat(id)
     }
 }
 

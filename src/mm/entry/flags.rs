@@ -56,8 +56,8 @@ bitflags! {
         const STACK = 0x0002_0000;
         /// Memory of the pool of huge pages. The pool is empty here, so the call fails.
         const HUGETLB = 0x0004_0000;
-        /// Promise that stores reach the store of the object at once. Objects without a store ignore
-        /// it; no file on disk here keeps the promise.
+        /// Promise that stores reach the store of the object at once. Objects without a store
+        /// ignore it; no file on disk here keeps the promise.
         const SYNC = 0x0008_0000;
         /// Map exactly at the address given, and fail if a mapping is there.
         const FIXED_NOREPLACE = 0x0010_0000;
@@ -168,15 +168,15 @@ bitflags! {
     }
 }
 
-/// What keeps huge pages from a process (`PR_SET_THP_DISABLE`).
+/// The memory of a process that gets no huge pages (`PR_SET_THP_DISABLE`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThpDisable {
-    /// Nothing.
+    /// None.
     #[default]
     No,
-    /// Only memory for which they were advised, or that is collapsed by advice, gets them.
+    /// All but memory for which they were advised, or that is collapsed by advice.
     ExceptAdvised,
-    /// No memory gets them.
+    /// All.
     Completely,
 }
 

@@ -60,8 +60,8 @@ bitflags! {
 pub(in crate::mm) struct MemPolicy(PolicyMode);
 
 impl MemPolicy {
-    /// Returns the policy of that mode for `nodes`, a bit each; `None` is the default
-    /// (`mpol_new`, `mpol_set_nodemask`). All policies for the one node differ by their modes alone.
+    /// Returns the policy of that mode for `nodes`, a bit each; `None` is the default (`mpol_new`,
+    /// `mpol_set_nodemask`). All policies for the one node differ by their modes alone.
     pub(in crate::mm) fn new(mode: PolicyMode, nodes: u64) -> Result<Option<Self>, MbindError> {
         let bad = MbindError::Policy {
             mode: mode as u32,

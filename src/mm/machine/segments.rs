@@ -1,10 +1,9 @@
-//! The segments of System V of a machine: `shmget` and `shmctl` (`ipc/shm.c`).
+//! The segments of System V of a machine (`ipc/shm.c`).
 
-use super::Machine;
 use crate::{
     addr::PAGE_SIZE,
     error::{LimitError, ShmError},
-    file::{MAX_SIZE, MemoryObject, Shmem},
+    file::{Host, MAX_SIZE, MemoryObject, Shmem},
     sync::Mutex,
 };
 use bitflags::bitflags;
@@ -86,20 +85,14 @@ impl Segments {
         let size = memory.size();
         Ok((memory, size))
     }
-}
-
-impl Machine {
-    /// Returns the segment of that key, or makes one of `size` bytes (`shmget`). Key 0 always makes
-    /// one.
-    ///
-    /// # Errors
-    ///
-    /// [`ShmError`].
-    pub fn shmget(&self, key: i32, size: u64, flags: ShmGetFlags) -> Result<ShmId, ShmError> {
-        if !ShmGetFlags::all().contains(flags) {
-            return Err(ShmError::Flags(flags.bits()));
-        }
-        let mut table = self.segments.0.lock();
+    /// Returns the segment of a key, or makes one (`ipcget`).
+    pub(in crate::mm) fn get_or_make(
+        &self,
+        host: &Host,
+        (key, size): (i32, u64),
+        flags: ShmGetFlags,
+    ) -> Result<ShmId, ShmError> {
+        let mut table = self.0.lock();
         // Segments that were removed, and whose last mapping is gone.
         table.by_id.retain(|_, segment| segment.memory().is_some());
         let found = table.by_id.iter().find(|(_, s)| s.has_key(key));
@@ -123,50 +116,47 @@ impl Machine {
         if table.by_id.len() >= MOST {
             return Err(ShmError::TooMany(table.by_id.len()));
         }
-        let memory = self.new_segment(key, size, flags)?;
+        let memory = new_memory(host, (key, size), flags)?;
         let id = ShmId(table.next);
         table.next += 1;
         table.by_id.insert(id, Segment::Present { key, memory });
         Ok(id)
     }
-    fn new_segment(&self, key: i32, size: u64, flags: ShmGetFlags) -> Result<Arc<Shmem>, ShmError> {
-        let pages = match flags.contains(ShmGetFlags::NORESERVE) {
-            true => 0,
-            false => size.div_ceil(PAGE_SIZE),
-        };
-        if !self.commit().charge(pages) {
-            return Err(LimitError::Commit { pages }.into());
-        }
-        let name = format!("/SYSV{key:08x} (deleted)");
-        let made = Shmem::segment(self.host(), &name, size, pages);
-        Ok(made.inspect_err(|_| self.commit().uncharge(pages))?)
-    }
-    /// Removes a segment (`shmctl(IPC_RMID)`): its key is free, and the segment goes with its last
-    /// mapping. Until then it can be attached by its number.
-    ///
-    /// # Errors
-    ///
-    /// [`ShmError::NoSegment`].
-    pub fn shm_remove(&self, id: ShmId) -> Result<(), ShmError> {
-        let memory = self.segments.get(id)?.0;
+    /// Removes a segment.
+    pub(in crate::mm) fn remove(&self, id: ShmId) -> Result<(), ShmError> {
+        let memory = self.get(id)?.0;
         let removed = Segment::Removed(Arc::downgrade(&memory));
-        let before = self.segments.0.lock().by_id.insert(id, removed);
+        let before = self.0.lock().by_id.insert(id, removed);
         // Freed without the lock of the table, if nothing maps it.
         drop((before, memory));
         Ok(())
     }
-    /// Returns the state of a segment (`shmctl(IPC_STAT)`).
-    ///
-    /// # Errors
-    ///
-    /// [`ShmError::NoSegment`].
-    pub fn shm_stat(&self, id: ShmId) -> Result<ShmStat, ShmError> {
-        let (memory, size) = self.segments.get(id)?;
-        let table = self.segments.0.lock();
+    /// Returns the state of a segment.
+    pub(in crate::mm) fn stat(&self, id: ShmId) -> Result<ShmStat, ShmError> {
+        let (memory, size) = self.get(id)?;
+        let table = self.0.lock();
         Ok(ShmStat {
             size,
             attached: memory.mapping().vmas(),
             removed: matches!(table.by_id.get(&id), Some(Segment::Removed(_))),
         })
     }
+}
+
+/// Makes the memory of a segment, and commits it (`newseg`).
+fn new_memory(
+    host: &Host,
+    (key, size): (i32, u64),
+    flags: ShmGetFlags,
+) -> Result<Arc<Shmem>, ShmError> {
+    let pages = match flags.contains(ShmGetFlags::NORESERVE) {
+        true => 0,
+        false => size.div_ceil(PAGE_SIZE),
+    };
+    if !host.commit.charge(pages) {
+        return Err(LimitError::Commit { pages }.into());
+    }
+    let name = format!("/SYSV{key:08x} (deleted)");
+    let made = Shmem::segment(host, &name, size, pages);
+    Ok(made.inspect_err(|_| host.commit.uncharge(pages))?)
 }

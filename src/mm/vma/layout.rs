@@ -94,7 +94,7 @@ pub(in crate::mm) struct Layout {
     pub(in crate::mm) limits: Limits,
     /// All memory that same-page merging can merge is mergeable (`MMF_VM_MERGE_ANY`).
     pub(in crate::mm) merge_all: bool,
-    /// What keeps huge pages from the process.
+    /// The memory that gets no huge pages.
     pub(in crate::mm) thp: ThpDisable,
     /// Place in the order in which the machine's address spaces first had mergeable memory; `None`
     /// without such memory.

@@ -195,8 +195,8 @@ impl Vma {
     pub(super) fn may_be_locked(&self) -> bool {
         !self.flags.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
     }
-    /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA stays
-    /// locked.
+    /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
+    /// stays locked.
     pub(super) fn is_secret(&self) -> bool {
         self.object().is_some_and(|object| object.is_secret())
     }

@@ -5,7 +5,7 @@
 //! are dropped, and bits beyond this library's flags become one unknown bit.
 
 use super::{
-    call::{Call, Descriptor, OpenAccess},
+    call::{Call, Descriptor, MemfdKind, OpenAccess},
     strace_words::value,
     text::{arguments, unescape},
 };
@@ -209,9 +209,11 @@ impl Call {
             "memfd_create" => match args.string(0)? {
                 Text::Is(name) => Self::Memfd {
                     name,
-                    huge: args.has(1, "MFD_HUGETLB")?,
-                    sealable: args.has(1, "MFD_ALLOW_SEALING")?
-                        || args.has(1, "MFD_NOEXEC_SEAL")?,
+                    kind: MemfdKind {
+                        huge: args.has(1, "MFD_HUGETLB")?,
+                        sealable: args.has(1, "MFD_ALLOW_SEALING")?
+                            || args.has(1, "MFD_NOEXEC_SEAL")?,
+                    },
                 },
                 Text::Null | Text::Nowhere => Self::Other,
             },

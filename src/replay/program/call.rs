@@ -113,10 +113,7 @@ pub enum Call {
     /// `memfd_create`.
     Memfd {
         name: String,
-        /// `MFD_HUGETLB`.
-        huge: bool,
-        /// `MFD_ALLOW_SEALING`, or a flag that implies it.
-        sealable: bool,
+        kind: MemfdKind,
     },
     Close {
         file: Descriptor,
@@ -159,6 +156,15 @@ pub enum Call {
     },
     /// A call that no layout shows.
     Other,
+}
+
+/// The flags of a `memfd_create`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemfdKind {
+    /// `MFD_HUGETLB`.
+    pub huge: bool,
+    /// `MFD_ALLOW_SEALING`, or a flag that implies it.
+    pub sealable: bool,
 }
 
 /// The access mode of an open file.

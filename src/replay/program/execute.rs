@@ -70,8 +70,8 @@ fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult 
         Call::Fallocate {
             mode, offset, len, ..
         } => {
-            // What allocates or inserts shows in no layout, and needs the size of the file, which no
-            // recording has.
+            // What allocates or inserts shows in no layout, and needs the size of the file, which
+            // no recording has.
             let shows = FallocateMode::PUNCH_HOLE
                 | FallocateMode::ZERO_RANGE
                 | FallocateMode::COLLAPSE_RANGE;

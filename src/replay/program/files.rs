@@ -1,7 +1,7 @@
 //! Files, shared memory and descriptors of recorded processes.
 
 use super::{
-    call::{Descriptor, OpenAccess},
+    call::{Descriptor, MemfdKind, OpenAccess},
     maps::Row,
 };
 use crate::{
@@ -161,7 +161,7 @@ impl Objects {
         &mut self,
         to: &Descriptor,
         name: &str,
-        (huge, sealable): (bool, bool),
+        MemfdKind { huge, sealable }: MemfdKind,
     ) -> Result<Opened, ObjectError> {
         let object = match sealable {
             true => Shmem::sealable(self.machine.host(), name, UNKNOWN)?,

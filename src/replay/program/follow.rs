@@ -372,15 +372,8 @@ impl<'p> Follower<'p> {
                     table.insert(to, opened);
                 }
             }
-            (
-                Call::Memfd {
-                    name,
-                    huge,
-                    sealable,
-                },
-                Returned::File(to),
-            ) => {
-                if let Ok(opened) = objects.memfd(to, name, (*huge, *sealable)) {
+            (Call::Memfd { name, kind }, Returned::File(to)) => {
+                if let Ok(opened) = objects.memfd(to, name, *kind) {
                     table.insert(to, opened);
                 }
             }
