@@ -31,7 +31,7 @@ mod policy;
 mod register;
 mod segment;
 
-pub use access::{CopyError, FaultError, TransferError};
+pub use access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
 pub use common::{BeyondTask, LimitError, NoMemory, VmaError};

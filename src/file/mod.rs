@@ -27,7 +27,7 @@
 //! | `seals`, `sealing` | [`Seals`] of shared memory |
 //! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
-//! | `gather` | making huge pages of small ones, and splitting them |
+//! | `collapse` | making huge pages of small ones, and splitting them |
 //! | `io` | reading and writing bytes through the cache |
 //! | `size_change` | a change of the size that may be undone |
 //! | `store` | the blocks behind a cache |
@@ -47,6 +47,7 @@
 
 mod advice;
 mod cache;
+mod collapse;
 mod cutting;
 mod device;
 mod direct;
@@ -57,7 +58,6 @@ mod edges;
 mod fallocate;
 mod filling;
 mod folios;
-mod gather;
 mod host;
 mod huge_policy;
 mod io;

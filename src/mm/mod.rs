@@ -64,8 +64,12 @@ mod window;
 
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
 pub use calls::shm::ShmFlags;
+pub use calls::vma_cost::VmaChange;
+pub use edit::agree::MergeBarrier;
+pub use edit::plan::VmaCost;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode,
@@ -73,8 +77,9 @@ pub use entry::flags::{
 };
 pub use entry::policy::{MbindFlags, PolicyMode};
 pub use entry::pte::Pte;
-pub use entry::release::Detached;
+pub use entry::release::RemovedPte;
 pub use external::walker::Walker;
+pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
 pub use machine::{ForkMode, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat};
 #[cfg(feature = "internals")]

@@ -1,6 +1,6 @@
 //! What a replay must know of an operation before it executes it.
 
-use super::op::{Op, Resource};
+use super::{op::Op, resource::Resource};
 use crate::{addr::PAGE_SIZE, mm::MsyncFlags};
 
 /// `PR_SET_MEMORY_MERGE`.
@@ -22,6 +22,9 @@ const MOST_WRITTEN: u64 = 64 << 20;
 /// Most pages of a `mincore`: the result has a bit for each.
 const MOST_BITS: u64 = 64;
 
+/// Pages that a new pipe takes (`PIPE_DEF_BUFFERS`); a writer of more waits.
+const PIPE_PAGES: u64 = 16;
+
 impl Op {
     /// Returns an `msync` with `MS_SYNC`.
     pub fn msync(addr: u64, len: u64) -> Self {
@@ -33,7 +36,10 @@ impl Op {
         let (target, moves): (_, &[_]) = match self {
             Self::PvmRead { target, .. }
             | Self::PvmWrite { target, .. }
-            | Self::ProcessMadvise { target, .. } => (Some(*target), &[]),
+            | Self::ProcessMadvise { target, .. }
+            | Self::MemRead { target, .. }
+            | Self::MemWrite { target, .. }
+            | Self::ExitAndReap { target } => (Some(*target), &[]),
             Self::MigrateMany { moves } => (None, moves),
             _ => (None, &[]),
         };
@@ -44,6 +50,9 @@ impl Op {
         match *self {
             Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
                 Some(format!("mincore of {len} bytes, more than 64 pages"))
+            }
+            Self::Vmsplice { len, .. } if len > PIPE_PAGES * PAGE_SIZE => {
+                Some(format!("vmsplice of {len} bytes, more than a pipe takes"))
             }
             Self::Rlimit { which, over, .. }
                 if over && !matches!(which, Resource::As | Resource::Memlock) =>

@@ -2,12 +2,13 @@
 
 use super::{
     background::Background,
+    buffers::Buffers,
     calls::{on_file, system_call},
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
     limits::{Limits, beyond},
-    observe::{entry, row, told, vm_flags},
+    observe::{entry, notice, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
     process,
@@ -33,6 +34,7 @@ pub(super) struct Family {
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
     merger: Merger,
+    buffers: Buffers,
     files: BTreeMap<String, Arc<File>>,
     special: Special,
     arena: VpnRange,
@@ -69,6 +71,7 @@ impl Family {
             threads: BTreeMap::new(),
             recorder,
             merger: Merger::new(machine),
+            buffers: Buffers::default(),
             files,
             special: Special::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
@@ -107,8 +110,8 @@ impl Family {
         self.processes.keys().copied().collect()
     }
     /// Drops the invalidations that process 0 received so far.
-    pub(super) fn forget_told(&self) {
-        let _told = self.recorder.take();
+    pub(super) fn forget_notices(&self) {
+        let _notices = self.recorder.take();
     }
     /// Learns what only the outcome of a step tells: the contents of files by path.
     pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, step: &Step) {
@@ -146,6 +149,7 @@ impl Family {
             Op::Fork { child } => match mm.fork(cx) {
                 Ok(mm) => {
                     self.processes.insert(child, mm);
+                    self.buffers.fork(actor, child);
                     Outcome::Ret(u64::from(child))
                 }
                 Err(e) => failed(e.errno()),
@@ -153,7 +157,12 @@ impl Family {
             Op::Exit {} => {
                 mm.exit(cx);
                 self.processes.remove(&actor);
+                self.buffers.exit(actor);
                 Outcome::Ret(0)
+            }
+            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
+            Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
+                self.buffers.act(cx, mm, actor, op)
             }
             Op::Thread { thread } => {
                 self.threads.insert(thread, actor);
@@ -180,7 +189,9 @@ impl Family {
             }
             Op::PvmRead { target, .. }
             | Op::PvmWrite { target, .. }
-            | Op::ProcessMadvise { target, .. } => {
+            | Op::ProcessMadvise { target, .. }
+            | Op::MemRead { target, .. }
+            | Op::MemWrite { target, .. } => {
                 process::to_other(cx, mm, &self.processes[&target], op)
             }
             Op::Reclaim {}
@@ -197,6 +208,17 @@ impl Family {
                 system_call(cx, mm, call, file)
             }
         }
+    }
+
+    /// Kills a process and takes its memory before it ends.
+    fn exit_and_reap(&mut self, cx: &mut CallCx<'_>, target: u32) -> Outcome {
+        let Some(mm) = self.processes.remove(&target) else {
+            return failed(Errno::EINVAL);
+        };
+        let reaped = mm.process_mrelease(cx);
+        mm.exit(cx);
+        self.buffers.exit(target);
+        reaped.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
     }
 
     /// Executes an operation of the kernel, not of a process.
@@ -229,7 +251,12 @@ impl Family {
     /// Returns the invalidations that process 0 received since the last call.
     pub(super) fn notified(&self) -> Vec<Notified> {
         let here = |t: &&Recorded| self.arena.overlaps(t.range());
-        self.recorder.take().iter().filter(here).map(told).collect()
+        self.recorder
+            .take()
+            .iter()
+            .filter(here)
+            .map(notice)
+            .collect()
     }
 
     /// Returns true if the processes are in the expected state; at the end of a script the

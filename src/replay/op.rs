@@ -2,6 +2,7 @@
 
 use super::{
     hex::Hex,
+    resource::Resource,
     wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
@@ -229,6 +230,38 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
+    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to.
+    Pin {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// The end of the pin of the process.
+    Unpin {},
+    /// `vmsplice` of memory into a new pipe, which keeps references on its pages.
+    Vmsplice {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// The process closes the pipe of its last `vmsplice`; processes that were forked since have it
+    /// still.
+    Drain {},
+    /// A read of one byte from `/proc/PID/mem` of process `target`.
+    MemRead {
+        #[serde(with = "hex")]
+        addr: u64,
+        target: u32,
+    },
+    /// A write of one byte to `/proc/PID/mem` of process `target`.
+    MemWrite {
+        #[serde(with = "hex")]
+        addr: u64,
+        target: u32,
+        byte: u8,
+    },
+    /// Process `target` is killed; `process_mrelease` frees its memory before it ends.
+    ExitAndReap { target: u32 },
     /// `ksmd` merges equal pages of mergeable memory (mode 1: four scans), or unmerges all merged
     /// memory (mode 2).
     Ksm {
@@ -357,18 +390,4 @@ fn is_none(flags: &u32) -> bool {
 
 fn scans() -> u8 {
     1
-}
-
-/// The resource of a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Resource {
-    /// `RLIMIT_AS`.
-    As,
-    /// `RLIMIT_DATA`.
-    Data,
-    /// `RLIMIT_STACK`.
-    Stack,
-    /// `RLIMIT_MEMLOCK`.
-    Memlock,
 }

@@ -28,3 +28,4 @@ mod rules;
 mod segments;
 mod semantics;
 mod threads;
+mod vma_cost;

@@ -5,13 +5,16 @@
 //! request takes, and kept while bytes move. A page that cannot be had fails the whole call, though
 //! the bytes of the requests before it have moved.
 
-use crate::mm::space::Mm;
+use crate::mm::{
+    fault::follow::{Follow, Hold, PinKind},
+    space::Mm,
+};
 use crate::{
     addr::{PAGE_SIZE, chunks},
     ctx::CallCx,
     error::{FaultError, TransferError},
     file::{File, SECTOR, sealed::Direct},
-    frame::Frame,
+    frame::HeldFrame,
     notifier::Access,
 };
 
@@ -96,11 +99,16 @@ impl Mm {
         addr: u64,
         len: usize,
         access: Access,
-    ) -> (Vec<Frame<'_>>, usize, Option<FaultError>) {
+    ) -> (Vec<HeldFrame<'_>>, usize, Option<FaultError>) {
+        let how = Follow {
+            access,
+            hold: Hold::Pin(PinKind::Short),
+            force: false,
+        };
         let mut held = Vec::new();
         let mut ready = 0;
         for (page, _, part) in chunks(addr, len) {
-            match self.make_present(cx, page, addr.max(page.addr()), access) {
+            match self.hold_page(cx, (page, addr.max(page.addr())), how) {
                 Ok(frame) => held.extend(frame),
                 Err(why) => {
                     let sector = usize::try_from(SECTOR).expect("small");

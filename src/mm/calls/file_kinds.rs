@@ -188,7 +188,7 @@ impl MmapWriteGuard<'_> {
             self.layout.charge(more)?;
             drop(Promise::made(self.mm.machine(), more));
         }
-        self.detach(range, true, AfterYield::OnlyPages);
+        self.complete_unmap(range, true, AfterYield::OnlyPages);
         Err(why)
     }
 }

@@ -8,6 +8,7 @@
 //! A driver may panic in the window that splits a huge page; so that window comes before any change
 //! of the layout (ADR 0024).
 
+use super::agree::Traits;
 use crate::mm::{
     entry::{flags::VmFlags, policy::MemPolicy},
     guard::MmapWriteGuard,
@@ -16,7 +17,7 @@ use crate::mm::{
 use crate::{
     addr::{Vpn, VpnRange},
     error::VmaError,
-    file::{File, same_file},
+    file::File,
     rmap::AnonLink,
 };
 use std::sync::Arc;
@@ -40,63 +41,6 @@ pub(in crate::mm) struct Wanted {
     pub(in crate::mm) flags: VmFlags,
     pub(in crate::mm) label: Option<Arc<str>>,
     pub(in crate::mm) policy: Option<MemPolicy>,
-}
-
-/// The properties with which a neighbour must agree.
-struct Candidate<'a> {
-    range: VpnRange,
-    pgoff: u64,
-    flags: VmFlags,
-    file: Option<&'a Arc<File>>,
-    anon: Option<&'a AnonLink>,
-    label: Option<&'a Arc<str>>,
-    policy: Option<MemPolicy>,
-    device: Option<&'a Arc<File>>,
-}
-
-impl<'a> Candidate<'a> {
-    /// Returns true if the neighbour has these properties (`is_mergeable_vma`,
-    /// `is_mergeable_anon_vma`).
-    fn agrees(&self, neighbour: &Vma) -> bool {
-        neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
-            && same_file(neighbour.file.as_ref(), self.file)
-            && neighbour.label.as_ref() == self.label
-            && neighbour.policy == self.policy
-            && same_file(neighbour.device.as_ref(), self.device)
-            && match (neighbour.anon.get(), self.anon) {
-                (None, None) => true,
-                // One side has pages, the other none: they may merge, unless those pages were
-                // inherited by a fork.
-                (Some(link), None) | (None, Some(link)) => link.is_singular(),
-                (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
-            }
-    }
-    /// Returns the VMA that ends where this range starts, if it can grow over the range
-    /// (`can_vma_merge_left`).
-    fn left<'v>(&self, prev: Option<&'v Vma>) -> Option<&'v Vma> {
-        prev.filter(|p| {
-            p.end() == self.range.start() && p.pgoff_end() == self.pgoff && self.agrees(p)
-        })
-    }
-    /// Returns the VMA that starts where this range ends, if it can grow over the range
-    /// (`can_vma_merge_right`).
-    fn right<'v>(&self, next: Option<&'v Vma>, left: Option<&Vma>) -> Option<&'v Vma> {
-        next.filter(|n| {
-            n.start() == self.range.end()
-                && n.pgoff == self.pgoff.wrapping_add(self.range.pages())
-                && self.agrees(n)
-                && left.is_none_or(|l| families_agree(l, n))
-        })
-    }
-}
-
-/// Returns true if the two neighbours, which both fit the range between, fit each other
-/// (`are_anon_vmas_compatible`).
-fn families_agree(a: &Vma, b: &Vma) -> bool {
-    match (a.anon_node(), b.anon_node()) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        _ => true,
-    }
 }
 
 fn span(start: Vpn, end: Vpn) -> VpnRange {
@@ -127,7 +71,7 @@ impl MmapWriteGuard<'_> {
     /// of the VMA that holds the range then.
     pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
         let vmas = &self.layout.vmas;
-        let candidate = Candidate {
+        let candidate = Traits {
             range: new.range,
             pgoff: new.pgoff,
             flags: new.flags,
@@ -136,6 +80,7 @@ impl MmapWriteGuard<'_> {
             label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
             policy: new.copied_from.and_then(|at| self.vma(at).policy),
             device: new.device.as_ref(),
+            stays: false,
         };
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
@@ -150,10 +95,7 @@ impl MmapWriteGuard<'_> {
         let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
         let right = vmas.find_range(new.range.end()).filter(alike);
         let right = right.and_then(|(range, _)| vmas.get(range.start()));
-        // Between two neighbours, the right one would go.
-        let right = candidate
-            .right(right, left)
-            .filter(|right| left.is_none() || right.may_be_merged());
+        let right = candidate.right(right, left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         let copied = new.copied_from.and_then(|at| self.clone_anon(at));
         match (left, right) {
@@ -247,7 +189,7 @@ impl MmapWriteGuard<'_> {
         if flags.intersects(VmFlags::SPECIAL) || !(left_side || right_side) {
             return None;
         }
-        let candidate = Candidate {
+        let candidate = Traits {
             range,
             pgoff: middle.pgoff_at(range.start()),
             flags,
@@ -256,18 +198,17 @@ impl MmapWriteGuard<'_> {
             label: wanted.label.as_ref(),
             policy: wanted.policy,
             device: middle.device.as_ref(),
+            stays: !middle.may_be_merged(),
         };
-        if left_side && right_side && !middle.may_be_merged() {
+        if left_side && right_side && candidate.stays {
             return None;
         }
         let left = left_side
             .then(|| candidate.left(vmas.before(start)))
             .flatten();
-        // Between two neighbours, the right one would go as well.
         let right = right_side
             .then(|| candidate.right(vmas.get(whole.end()), left))
-            .flatten()
-            .filter(|right| left.is_none() || right.may_be_merged());
+            .flatten();
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
         match (left, right) {
             (None, None) => None,

@@ -190,11 +190,6 @@ impl Vma {
             anon: self.anon.get().cloned(),
         }
     }
-    /// Returns true if `mlock` may lock the VMA: special and droppable memory is never locked
-    /// (`vma_supports_mlock`).
-    pub(super) fn may_be_locked(&self) -> bool {
-        !self.flags.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
-    }
     /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
     /// stays locked.
     pub(super) fn is_secret(&self) -> bool {
