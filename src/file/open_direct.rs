@@ -13,16 +13,16 @@ impl File {
     pub fn open_direct(object: Arc<dyn MemoryObject>, mode: FileMode) -> Arc<Self> {
         Self::opened(object, mode, true)
     }
-    /// Returns the way past the cache, for a file that is open for it; `None`: transfers go through
-    /// the cache.
+    /// Returns the way past the cache, for a file that is open for it; `None`: transfers go
+    /// through the cache.
     pub(crate) fn direct(&self) -> Option<&dyn Direct> {
         match self.is_direct {
             true => self.object().direct(sealed::Ours),
             false => None,
         }
     }
-    /// Checks that a direct transfer is one of whole sectors. The object is prepared for it by then,
-    /// as on Linux, which finds out when it makes the request for the disk.
+    /// Checks that a direct transfer is one of whole sectors. The object is prepared for it by
+    /// then, as on Linux, which finds out when it makes the request for the disk.
     pub(crate) fn check_direct(offset: u64, len: usize) -> Result<(), ObjectError> {
         match (offset | len as u64).is_multiple_of(SECTOR) {
             true => Ok(()),

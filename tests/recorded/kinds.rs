@@ -93,6 +93,7 @@ fn every_kind_is_there() {
         "sealed_discards",
         "seals_more",
         "secret_more",
+        "secretmem",
         "shmem_collapse",
         "shmem_thp",
         "shmthp",
