@@ -7,6 +7,7 @@
 use super::{
     DiskFile, MemoryObject,
     cutting::{Cutting, Zeroed},
+    io::within_page,
     object::check_write,
     sealed::Direct,
     store::BLOCK,
@@ -55,11 +56,8 @@ impl Direct for DiskFile {
     }
     fn write(&self, cx: &mut CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<(), ObjectError> {
         let changing = self.changing.lock();
-        let (old, end) = (self.size(), offset + bytes.len() as u64);
-        let mut cutting = self.cache.cutting(cx);
-        if end > old {
-            self.zero_stored_tail(&mut cutting, old)?;
-        }
+        // Keeps pages that hold older bytes from coming in meanwhile.
+        let cutting = self.cache.cutting(cx);
         let mut block = [0; BLOCK];
         let written = by_page(offset, bytes, |at, within, part| {
             block.fill(0);
@@ -70,13 +68,38 @@ impl Direct for DiskFile {
             self.store.write(at.0, &block)?;
             Ok::<(), ObjectError>(())
         });
-        if written.is_ok() {
-            self.size.fetch_max(end, Ordering::AcqRel);
-        }
-        let _stays = cutting.invalidate(pages(offset, bytes.len()));
         drop(cutting);
         drop(changing);
         written
+    }
+    fn end_write(
+        &self,
+        cx: &mut CallCx<'_>,
+        range: Range<u64>,
+        succeeded: bool,
+    ) -> Result<(), ObjectError> {
+        let changing = self.changing.lock();
+        let mut cutting = self.cache.cutting(cx);
+        let old = self.size();
+        let mut grown = Ok(());
+        if succeeded && range.end > old {
+            if range.start > old {
+                grown = self.zero_stored_tail(&mut cutting, old, range.start);
+            }
+            if grown.is_ok() {
+                self.size.store(range.end, Ordering::Release);
+            }
+        }
+        // Blocks behind the end are none.
+        let behind = self.size().div_ceil(PAGE_SIZE)..range.end.div_ceil(PAGE_SIZE);
+        if !behind.is_empty() {
+            self.store.discard(behind.start, behind.end);
+        }
+        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let _stays = cutting.invalidate(pages(range.start, len));
+        drop(cutting);
+        drop(changing);
+        grown
     }
     fn write_through(
         &self,
@@ -91,22 +114,28 @@ impl Direct for DiskFile {
 }
 
 impl DiskFile {
-    /// Zeroes the bytes behind the end of the file, in the cache and in the store.
+    /// Zeroes the rest of the last page of a file of `size` bytes, up to byte `until`, in the cache
+    /// and in the store.
     fn zero_stored_tail(
         &self,
         cutting: &mut Cutting<'_, '_>,
         size: u64,
+        until: u64,
     ) -> Result<(), ObjectError> {
-        let within = super::io::within_page(size);
-        let mut block = [0; BLOCK];
+        let (index, within) = (size / PAGE_SIZE, within_page(size));
         if within == 0 {
             return Ok(());
         }
-        if self.store.read(size / PAGE_SIZE, &mut block)? && block[within..] != [0; BLOCK][within..]
-        {
-            block[within..].fill(0);
-            self.store.write(size / PAGE_SIZE, &block)?;
+        let end = match until / PAGE_SIZE == index {
+            true => within_page(until),
+            false => BLOCK,
+        };
+        let mut block = [0; BLOCK];
+        if self.store.read(index, &mut block)? && block[within..end].iter().any(|&byte| byte != 0) {
+            block[within..end].fill(0);
+            self.store.write(index, &block)?;
         }
+        // A page that was written to the store leaves the cache next.
         cutting.zero_rest(size, Zeroed::Clean);
         Ok(())
     }

@@ -48,7 +48,7 @@ impl HugePolicy {
     /// brings in a huge page or one page alone, a write any number between.
     fn orders(self, index: u64, size: u64, need: PageNeed<'_>) -> RangeInclusive<u32> {
         let (least, end, advised) = match need {
-            PageNeed::Fault(want) if !want.huge => return 1..=0,
+            PageNeed::Fault(want) if !want.huge => return RangeInclusive::new(1, 0),
             PageNeed::Fault(want) => (ORDER, size, want.advised),
             PageNeed::Write(end) => (1, size.max(end), false),
         };

@@ -76,6 +76,7 @@ pub enum Mappable {
 /// override.
 pub(crate) mod sealed {
     use crate::{ctx::CallCx, error::ObjectError};
+    use std::ops::Range;
 
     /// The argument of such a method.
     #[derive(Debug)]
@@ -101,10 +102,18 @@ pub(crate) mod sealed {
             offset: u64,
             len: usize,
         ) -> Result<bool, ObjectError>;
-        /// Writes bytes to the store, and drops the pages that came in meanwhile. The object grows
-        /// to the end of the bytes; the rest of its old last page reads zero then. If the store
-        /// fails, the blocks below the failing one have their bytes, and the size is the old one.
+        /// Writes bytes to the store. If it fails, the blocks below the failing one have their
+        /// bytes.
         fn write(&self, cx: &mut CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<(), ObjectError>;
+        /// Ends a write of which the store has the bytes of the range: drops the pages that came in
+        /// meanwhile. The object grows to the end of the range if the write succeeded, and the rest
+        /// of its old last page reads zero; otherwise its size stays.
+        fn end_write(
+            &self,
+            cx: &mut CallCx<'_>,
+            range: Range<u64>,
+            succeeded: bool,
+        ) -> Result<(), ObjectError>;
         /// Writes bytes through the cache, and at once to the store.
         fn write_through(
             &self,

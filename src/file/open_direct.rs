@@ -57,7 +57,12 @@ impl File {
         let is_gone = direct.begin_write(&mut cx, offset, bytes.len())?;
         Self::check_direct(offset, bytes.len())?;
         match is_gone {
-            true => direct.write(&mut cx, offset, bytes).map(|()| bytes.len()),
+            true => {
+                let end = offset + bytes.len() as u64;
+                let written = direct.write(&mut cx, offset, bytes);
+                let ended = direct.end_write(&mut cx, offset..end, written.is_ok());
+                written.and(ended).map(|()| bytes.len())
+            }
             false => direct.write_through(&mut cx, offset, bytes),
         }
     }

@@ -168,6 +168,28 @@ impl Family {
                 self.threads.insert(thread, actor);
                 Outcome::Ret(0)
             }
+            Op::PvmRead { target, .. }
+            | Op::PvmWrite { target, .. }
+            | Op::ProcessMadvise { target, .. }
+            | Op::MemRead { target, .. }
+            | Op::MemWrite { target, .. } => {
+                process::to_other(cx, mm, &self.processes[&target], op)
+            }
+            Op::Reclaim {}
+            | Op::Shrink { .. }
+            | Op::Migrate { .. }
+            | Op::MigrateMany { .. }
+            | Op::Merge {}
+            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
+            Op::Load { addr } => touched(mm.load(cx, addr)),
+            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
+            ref call => self.call(cx, mm, call),
+        }
+    }
+
+    /// Executes a call of one process: on a file, between a file and memory, or on memory.
+    fn call(&self, cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
+        match *op {
             Op::Ftruncate { .. }
             | Op::PunchHole { .. }
             | Op::Pwrite { .. }
@@ -187,21 +209,6 @@ impl Family {
             | Op::DirectWriteFrom { ref file, .. } => {
                 process::with_file(cx, mm, self.file(file), op)
             }
-            Op::PvmRead { target, .. }
-            | Op::PvmWrite { target, .. }
-            | Op::ProcessMadvise { target, .. }
-            | Op::MemRead { target, .. }
-            | Op::MemWrite { target, .. } => {
-                process::to_other(cx, mm, &self.processes[&target], op)
-            }
-            Op::Reclaim {}
-            | Op::Shrink { .. }
-            | Op::Migrate { .. }
-            | Op::MigrateMany { .. }
-            | Op::Merge {}
-            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
-            Op::Load { addr } => touched(mm.load(cx, addr)),
-            Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => {
                 // A name without a file is that of a descriptor that anonymous memory ignores.
                 let file = call.file().and_then(|name| self.files.get(name));

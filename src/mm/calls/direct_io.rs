@@ -69,26 +69,44 @@ impl Mm {
         let failed = TransferError::File;
         let direct = disk.begin_write(cx, offset, len).map_err(failed)?;
         File::check_direct(offset, len).map_err(failed)?;
-        let mut bytes = vec![0; len.min(REQUEST)];
         let mut moved = 0;
-        while moved < len {
-            let part = &mut bytes[..(len - moved).min(REQUEST)];
-            let there = addr + moved as u64;
+        let written = self.write_requests(cx, (disk, offset, direct), (addr, len), &mut moved);
+        if direct {
+            let range = offset..offset + moved as u64;
+            let ended = disk.end_write(cx, range, written.is_ok());
+            ended.map_err(failed)?;
+        }
+        written.map(|()| moved)
+    }
+    /// Writes request after request, and counts the bytes that have `moved`.
+    fn write_requests(
+        &self,
+        cx: &mut CallCx<'_>,
+        (disk, offset, direct): (&dyn Direct, u64, bool),
+        (addr, len): (u64, usize),
+        moved: &mut usize,
+    ) -> Result<(), TransferError> {
+        let mut bytes = vec![0; len.min(REQUEST)];
+        while *moved < len {
+            let part = &mut bytes[..(len - *moved).min(REQUEST)];
+            let there = addr + *moved as u64;
             let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Read);
             let part = &mut part[..ready];
             self.read_bytes(cx, there, part)
                 .map_err(TransferError::Memory)?;
-            let at = offset + moved as u64;
-            match direct {
-                true => disk.write(cx, at, part).map_err(failed)?,
-                false => drop(disk.write_through(cx, at, part).map_err(failed)?),
-            }
+            let at = offset + *moved as u64;
+            let written = match direct {
+                _ if ready == 0 => Ok(()),
+                true => disk.write(cx, at, part),
+                false => disk.write_through(cx, at, part).map(|_| ()),
+            };
+            *moved += ready;
+            written.map_err(TransferError::File)?;
             if let Some(why) = why {
                 return Err(TransferError::Memory(why));
             }
-            moved += ready;
         }
-        Ok(moved)
+        Ok(())
     }
     /// Makes the pages of `[addr, addr + len)` present for an access and holds them
     /// (`iov_iter_extract_pages`). Returns them, the number of bytes from `addr` on that are there,

@@ -67,21 +67,26 @@ impl MmapWriteGuard<'_> {
         self.vma(of).anon.get().cloned()
     }
 
-    /// Adds a free range to its neighbours if they agree (`vma_merge_new_range`). Returns the start
-    /// of the VMA that holds the range then.
-    pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
-        let vmas = &self.layout.vmas;
-        let candidate = Traits {
+    /// Returns the properties of a range to be mapped; a range that is moved has those of its VMA.
+    fn traits_of<'a>(&'a self, new: &'a NewRange) -> Traits<'a> {
+        let from = new.copied_from.map(|at| self.vma(at));
+        Traits {
             range: new.range,
             pgoff: new.pgoff,
             flags: new.flags,
             file: new.file.as_ref(),
-            anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
-            label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
-            policy: new.copied_from.and_then(|at| self.vma(at).policy),
+            anon: from.and_then(|vma| vma.anon.get()),
+            label: from.and_then(|vma| vma.label.as_ref()),
+            policy: from.and_then(|vma| vma.policy),
             device: new.device.as_ref(),
             stays: false,
-        };
+        }
+    }
+    /// Adds a free range to its neighbours if they agree (`vma_merge_new_range`). Returns the start
+    /// of the VMA that holds the range then.
+    pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let candidate = self.traits_of(new);
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
