@@ -71,7 +71,7 @@ impl Mm {
         File::check_direct(offset, len).map_err(failed)?;
         let mut moved = 0;
         let written = self.write_requests(cx, (disk, offset, direct), (addr, len), &mut moved);
-        if direct {
+        if direct && moved > 0 {
             let range = offset..offset + moved as u64;
             let ended = disk.end_write(cx, range, written.is_ok());
             ended.map_err(failed)?;
