@@ -2,7 +2,7 @@
 
 use super::MemoryObject;
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{PAGE_SIZE, by_page},
     ctx::CallCx,
     error::ObjectError,
     rmap::Mapping,
@@ -96,25 +96,40 @@ impl File {
     /// object; [`ObjectError::Unaligned`] for a direct transfer.
     pub fn read_at(
         &self,
-        cx: CallCx<'_>,
+        mut cx: CallCx<'_>,
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
         if let Some(direct) = self.direct().filter(|_| self.is_readable()) {
             return self.read_direct(direct, cx, offset, out);
         }
-        let len = out.len();
-        let read = self.read_part(cx, offset, out, len)?;
-        if read > 0 {
-            self.has_read_to(offset.saturating_add(read as u64));
+        if out.is_empty() {
+            return self.read_part(cx, offset, out, 0);
         }
-        Ok(read)
+        let len = out.len();
+        let mut done = 0;
+        let ended = by_page(offset, out, |_, _, part| {
+            let (from, size) = (offset.saturating_add(done as u64), part.len());
+            let read = self.read_part(cx.reborrow(), from, part, len - done);
+            done += *read.as_ref().unwrap_or(&0);
+            match read {
+                Ok(read) if read == size => Ok(()),
+                short => Err(short.map(|_| ())),
+            }
+        });
+        if done > 0 {
+            self.has_read_to(offset.saturating_add(done as u64));
+        }
+        match ended {
+            Err(Err(why)) if done == 0 => Err(why),
+            _ => Ok(done),
+        }
     }
     /// Records the end of a read: of the bytes that the reader got, without read-ahead.
     pub(crate) fn has_read_to(&self, end: u64) {
         self.read_to.store(end, Ordering::Relaxed);
     }
-    /// Reads the first bytes of a read of `len` bytes.
+    /// Reads the first bytes, within one page, of a read of `len` bytes.
     pub(crate) fn read_part(
         &self,
         mut cx: CallCx<'_>,
@@ -129,7 +144,8 @@ impl File {
         let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
         let before = self.read_to.load(Ordering::Relaxed);
         self.object.read_ahead(cx.reborrow(), wanted, before);
-        self.object.read_at(cx, offset, out)
+        let read = self.object.read_at(cx, offset, out)?;
+        Ok(read.min(out.len()))
     }
     /// Writes bytes from `offset` on and returns their number: `pwrite`.
     ///
@@ -146,7 +162,7 @@ impl File {
         let object = self.writable()?;
         match self.direct() {
             Some(direct) => Self::write_direct(direct, cx, offset, bytes),
-            None => object.write_at(cx, offset, bytes),
+            None => Ok(object.write_at(cx, offset, bytes)?.min(bytes.len())),
         }
     }
     /// Writes part of a page from bytes in memory, of which the first are available: see
@@ -159,10 +175,11 @@ impl File {
         len: usize,
     ) -> Result<usize, ObjectError> {
         let object = self.writable()?;
-        match bytes.len() == len {
+        let taken = match bytes.len() == len {
             true => object.write_at(cx, offset, bytes),
             false => object.write_begun(cx, offset, bytes, len),
-        }
+        };
+        Ok(taken?.min(bytes.len()))
     }
     /// Sets the size: `ftruncate`.
     ///

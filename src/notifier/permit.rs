@@ -176,15 +176,16 @@ impl<'g, G: Seated> Pending<'g, G> {
         seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
-        Ok(Cached(self.found))
+        Ok(seat.cache(self.found))
     }
     /// Returns the translation without any check, for hardware that makes its own: a miss that a
     /// purge has cancelled meanwhile is ignored there. In any other use this creates a stale
     /// translation.
     pub fn vouch(self) -> Cached {
-        self.ticket.gate.seat().handed_out(&self.found);
-        self.ticket.gate.seat().got(self.ticket.vpn);
-        Cached(self.found)
+        let seat = self.ticket.gate.seat();
+        seat.handed_out(&self.found);
+        seat.got(self.ticket.vpn);
+        seat.cache(self.found)
     }
     /// Returns the pages that the look-up found.
     pub fn range(&self) -> VpnRange {
@@ -195,13 +196,13 @@ impl<'g, G: Seated> Pending<'g, G> {
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Returns the frame of the page, for reading.
     pub fn frame(&self) -> FrameView<'_> {
-        let cached = Cached(self.found);
+        let cached = self.seat.cache(self.found);
         let view = self.seat.follow(&cached, self.vpn);
         view.expect("the page that was asked for is in what was found")
     }
     /// Returns the frame of the page, for writing; `None` if the translation does not allow that.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
-        let cached = Cached(self.found);
+        let cached = self.seat.cache(self.found);
         self.seat.follow_mut(&cached, self.vpn)
     }
     /// Returns the number of the page's frame.
@@ -234,7 +235,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// it becomes, lives.
     pub fn cached(&self) -> Cached {
         self.seat.got(self.vpn);
-        Cached(self.found)
+        self.seat.cache(self.found)
     }
     /// Returns the driver's state.
     pub fn state(&mut self) -> &mut T {

@@ -44,7 +44,7 @@ impl Script {
         let mut world = World {
             header: &header,
             live: BTreeSet::from([0]),
-            threads: BTreeSet::new(),
+            threads: BTreeMap::new(),
             opened: BTreeMap::new(),
         };
         let steps = lines
@@ -139,8 +139,8 @@ const MOST_OFFSET: u64 = i64::MAX as u64 - (PAGE_SIZE - 1);
 struct World<'h> {
     header: &'h Header,
     live: BTreeSet<u32>,
-    /// Threads besides the first one of each process.
-    threads: BTreeSet<u32>,
+    /// Threads besides the first one of each process, with their processes.
+    threads: BTreeMap<u32, u32>,
     /// The paths of the files that the script opened, by their names; empty for a descriptor that
     /// is not open.
     opened: BTreeMap<String, String>,
@@ -187,7 +187,7 @@ impl World<'_> {
 
     /// Applies an operation to the processes, and checks the names that it uses.
     fn happen(&mut self, actor: u32, op: &Op, outcome: &Outcome) -> Result<(), String> {
-        if !self.live.contains(&actor) && !self.threads.contains(&actor) {
+        if !self.live.contains(&actor) && !self.threads.contains_key(&actor) {
             return Err(format!("process {actor} does not exist"));
         }
         if let Some(target) = op.targets().find(|target| !self.live.contains(target)) {
@@ -205,8 +205,8 @@ impl World<'_> {
         match (op, outcome) {
             (Op::Open { path, name, .. }, Outcome::Ret(_)) => self.open(name, path),
             (Op::BadFd { name, .. }, Outcome::Ret(_)) => self.open(name, ""),
-            (Op::Fork { child: new } | Op::Thread { thread: new }, Outcome::Ret(_))
-                if self.live.contains(new) || self.threads.contains(new) =>
+            (Op::Fork { child: new } | Op::Thread { thread: new }, _)
+                if self.live.contains(new) || self.threads.contains_key(new) =>
             {
                 Err(format!("process {new} exists already"))
             }
@@ -215,18 +215,21 @@ impl World<'_> {
                 Ok(())
             }
             (Op::Thread { thread }, Outcome::Ret(_)) => {
-                self.threads.insert(*thread);
+                let process = self.threads.get(&actor).copied().unwrap_or(actor);
+                self.threads.insert(*thread, process);
                 Ok(())
             }
-            (Op::Exit {}, _) if self.threads.contains(&actor) => {
+            (Op::Exit {}, _) if self.threads.contains_key(&actor) => {
                 Err(format!("{actor} is a thread, and exits with its process"))
             }
             (Op::ExitAndReap { target: gone }, _) => {
                 self.live.remove(gone);
+                self.threads.retain(|_, process| process != gone);
                 Ok(())
             }
             (Op::Exit {}, _) => {
                 self.live.remove(&actor);
+                self.threads.retain(|_, process| *process != actor);
                 Ok(())
             }
             _ => Ok(()),

@@ -8,6 +8,9 @@ use crate::{
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
 };
 
+/// The most bytes that one call advises (`MAX_RW_COUNT`).
+const MOST_BYTES: u64 = 0x7fff_f000;
+
 /// The pages for which a step may do work one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -33,6 +36,16 @@ impl Work {
             Op::DirectRead { addr, len, .. } | Op::DirectWriteFrom { addr, len, .. } => {
                 Self::range(addr, len)
             }
+            Op::SelfProcessMadvise { ref iov, advice }
+            | Op::ProcessMadvise {
+                ref iov, advice, ..
+            } => match Self::advised(0, 0, Some(advice)) {
+                Self::Little => Self::Little,
+                _ => {
+                    let all = iov.iter().map(|range| range.1);
+                    Self::New(all.fold(0, u64::saturating_add).min(MOST_BYTES))
+                }
+            },
             _ => Self::Little,
         }
     }

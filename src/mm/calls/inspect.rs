@@ -172,7 +172,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     for (vma, part, object) in parts {
         let first = vma.pgoff_at(part.start());
         // The page behind the last may be present too: a write began in it, but failed.
-        let end = object.pages() + 1;
+        let end = object.pages().saturating_add(1);
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
             out[nth(part.start().0 - range.start().0 + n)] = object.in_core(first + n);
