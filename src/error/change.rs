@@ -57,6 +57,9 @@ pub enum MprotectError {
     /// The call has `PROT_GROWSDOWN` or `PROT_GROWSUP`, and the VMA does not grow that way.
     #[error("the mapping at {0:#x} does not grow that way")]
     NotGrowing(u64),
+    /// No such protection key was allocated: the processor has none.
+    #[error("protection key {0}")]
+    Key(i32),
     /// The VMA may never have this right.
     #[error("the mapping at {0:#x} may not have this protection")]
     Denied(u64),
@@ -72,7 +75,9 @@ impl MprotectError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) => Errno::EINVAL,
+            Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) | Self::Key(_) => {
+                Errno::EINVAL
+            }
             Self::Wraps { .. } | Self::Hole(_) | Self::Limit(_) => Errno::ENOMEM,
             Self::Denied(_) => Errno::EACCES,
             Self::Vma(e) => e.errno(),

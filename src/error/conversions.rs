@@ -7,8 +7,10 @@ use super::{
     common::{BeyondTask, LimitError, NoMemory, VmaError},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
-    object::ObjectError,
+    object::{ObjectError, SealError},
+    policy::{KeyError, MbindError},
     register::RegisterError,
+    segment::ShmError,
 };
 use std::io;
 
@@ -34,8 +36,10 @@ have_errno! {
     CopyError
     FaultError
     ForkError
+    KeyError
     LimitError
     MadviseError
+    MbindError
     MincoreError
     MlockError
     MmapError
@@ -51,6 +55,8 @@ have_errno! {
     ReleaseError
     RemapError
     RemoteAccessError
+    SealError
+    ShmError
     TransferError
     VmaError
 }

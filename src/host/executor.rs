@@ -51,6 +51,9 @@ pub(super) static BYTES: [u8; 256] = {
     bytes
 };
 
+/// The set of nodes that has node 0 alone.
+pub(super) static FIRST_NODE: u64 = 1;
+
 /// The pipe ends of each process: requests in, answers out.
 pub(super) type Ends = [(RawFd, RawFd); MAX_PROCESSES as usize];
 

@@ -68,19 +68,22 @@ pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
+pub use calls::shm::ShmFlags;
 pub use calls::vma_cost::VmaChange;
 pub use edit::agree::MergeBarrier;
 pub use edit::plan::VmaCost;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
-    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
+    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode,
+    ThpDisable, VmFlags,
 };
+pub use entry::policy::{MbindFlags, PolicyMode};
 pub use entry::pte::Pte;
 pub use entry::release::RemovedPte;
 pub use external::walker::Walker;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
-pub use machine::{ForkMode, Machine, MachineConfig};
+pub use machine::{ForkMode, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;

@@ -74,6 +74,9 @@ pub enum OpenMode {
     /// Read and write.
     #[serde(rename = "rw")]
     ReadWrite,
+    /// Read and write, past the cache of the file.
+    #[serde(rename = "direct")]
+    Direct,
 }
 
 impl From<OpenMode> for FileMode {
@@ -81,7 +84,7 @@ impl From<OpenMode> for FileMode {
         match mode {
             OpenMode::ReadOnly => Self::ReadOnly,
             OpenMode::WriteOnly => Self::WriteOnly,
-            OpenMode::ReadWrite => Self::ReadWrite,
+            OpenMode::ReadWrite | OpenMode::Direct => Self::ReadWrite,
         }
     }
 }

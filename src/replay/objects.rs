@@ -1,6 +1,7 @@
 //! The files of a script, made and filled.
 
 use super::{
+    ground::OpenMode,
     limits::met,
     script::{FileKind, FileSpec, Script},
 };
@@ -31,7 +32,11 @@ pub(super) fn open(
     }
     for (name, (file, mode)) in &script.header.opens {
         let object = Arc::clone(files[file].object());
-        files.insert(name.clone(), File::open(object, (*mode).into()));
+        let file = match mode {
+            OpenMode::Direct => File::open_direct(object, FileMode::ReadWrite),
+            mode => File::open(object, (*mode).into()),
+        };
+        files.insert(name.clone(), file);
     }
     Ok(files)
 }
@@ -45,6 +50,7 @@ fn filled(
     let (host, gone) = (machine.host(), format!("/{name} (deleted)"));
     let object: Arc<dyn MemoryObject> = match about.kind {
         FileKind::Memfd => Shmem::memfd(host, name, about.size)?,
+        FileKind::Sealable => Shmem::sealable(host, name, about.size)?,
         kind @ (FileKind::Shm | FileKind::ShmWithinSize | FileKind::ShmAdvise) => {
             Shmem::tmpfs(host, &gone, about.size, kind.policy())?
         }

@@ -39,7 +39,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 42;
+const KINDS: u64 = 61;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -159,7 +159,87 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         34 => Op::MigrateMany {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
+        42.. => draw_special(kind, n),
         _ => draw_between(kind, n),
+    }
+}
+
+/// One on a file, or on memory of a single kind.
+fn draw_special(kind: u64, n: &mut Numbers) -> Op {
+    let (addr, off, len, flags, file) = (n.any(), n.any(), n.any(), n.bits(), n.file());
+    let prot = Prot::from_bits_retain(n.bits());
+    match kind {
+        42 => Op::Fallocate {
+            file,
+            mode: flags,
+            off,
+            len,
+        },
+        43 => Op::DirectWrite {
+            file,
+            off,
+            len: len % 4096,
+            byte: 7,
+        },
+        44 => Op::DirectRead {
+            file,
+            off,
+            addr,
+            len,
+        },
+        45 => Op::DirectWriteFrom {
+            file,
+            off,
+            addr,
+            len,
+        },
+        46 => Op::FadviseDontneed { file, off, len },
+        47 => Op::Seal { file, seals: flags },
+        48 => Op::Secret { len },
+        49 => Op::MmapSecret {
+            addr,
+            len,
+            prot,
+            flags: MapFlags::from_bits_retain(flags),
+        },
+        50 => Op::Exec { addr },
+        _ => draw_of_settings(kind, (addr, len), (flags, prot)),
+    }
+}
+
+fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Prot)) -> Op {
+    match kind {
+        51 => Op::Shmget { len, flags },
+        52 => Op::Shmat { addr, flags },
+        53 => Op::Shmdt { addr },
+        54 => Op::Shmrm {},
+        55 => Op::PkeyAlloc {},
+        56 => Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey: -1,
+        },
+        57 => Op::Mbind {
+            addr,
+            len,
+            mode: flags,
+            flags,
+        },
+        58 => Op::Prctl {
+            option: 41 + flags % 2,
+            a2: addr,
+            a3: len,
+        },
+        59 => Op::Open {
+            path: "/dev/zero".into(),
+            mode: flags,
+            name: "z".into(),
+        },
+        _ => Op::BadFd {
+            name: "b".into(),
+            fd: -1,
+        },
     }
 }
 

@@ -285,6 +285,7 @@ impl<'r> Going<'r> {
         if let Some(why) = family.is_too_much(cx, step, self.limits) {
             return Err(why);
         }
+        family.believe(cx, step);
         let outcome = family.act(cx, step.actor, &step.op);
         if let Some(why) = limits::met(self.machine, before) {
             return Err(why);

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 pub type ScriptError = InputError;
 
 /// Names in the last column of a layout for memory without a file; no file may have them.
-pub(super) const FILELESS: [&str; 4] = ["anon", "zero", "heap", "hugetlb"];
+pub(super) const FILELESS: [&str; 6] = ["anon", "zero", "heap", "hugetlb", "secret", "sysv"];
 
 /// The kernel in the header of scripts that only this library has run: no outcome is recorded in
 /// them.
@@ -151,6 +151,8 @@ pub struct FileSpec {
 pub enum FileKind {
     /// A shmem object.
     Memfd,
+    /// A shmem object that takes seals.
+    Sealable,
     /// A file of a file system in memory that is mounted with `huge=always`.
     Shm,
     /// A file of a file system in memory that is mounted with `huge=within_size`.
@@ -180,7 +182,9 @@ impl FileKind {
             Self::Shm => HugePolicy::Always,
             Self::ShmWithinSize => HugePolicy::WithinSize,
             Self::ShmAdvise => HugePolicy::Advise,
-            Self::Memfd | Self::Disk | Self::Xip | Self::Hugetlb => HugePolicy::Never,
+            Self::Memfd | Self::Sealable | Self::Disk | Self::Xip | Self::Hugetlb => {
+                HugePolicy::Never
+            }
         }
     }
 }

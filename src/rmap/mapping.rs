@@ -121,6 +121,11 @@ impl Mapping {
         exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
     }
+    /// Returns true if a shared mapping can write, or become writable (`i_mmap_writable`).
+    pub(crate) fn is_writable(&self) -> bool {
+        const SHARED_MAYWRITE: u64 = 0x8 | 0x20;
+        self.tree.has_with(SHARED_MAYWRITE)
+    }
     /// Visits the part of each VMA that may map pages `[from, to)`.
     pub(super) fn walk_range(
         &self,

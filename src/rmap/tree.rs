@@ -183,6 +183,12 @@ impl RmapTree {
     pub(super) fn maps(&self, from: u64, to: u64) -> bool {
         self.0.read().any_overlap(from, to)
     }
+    /// Returns true if a VMA has all of these flags.
+    pub(super) fn has_with(&self, flags: u64) -> bool {
+        let tree = self.0.read();
+        tree.overlapping(0, u64::MAX)
+            .any(|(_, _, record)| record.flags & flags == flags)
+    }
     /// Visits the part of each VMA that maps pages `[from, to)`. The walk stops when `visit`
     /// returns false.
     pub(super) fn walk(

@@ -29,6 +29,7 @@ mod not_present;
 mod refused;
 mod remote;
 mod rules;
+mod segments;
 mod semantics;
 mod threads;
 mod vma_cost;

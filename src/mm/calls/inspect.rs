@@ -184,15 +184,14 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
         let end = object.pages().saturating_add(1);
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
-            out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();
+            out[nth(part.start().0 - range.start().0 + n)] = object.in_core(first + n);
         }
     }
     Ok(out)
 }
 
 fn in_object(vma: &Vma, index: u64) -> bool {
-    vma.object()
-        .is_some_and(|object| object.resident(index).is_some())
+    vma.object().is_some_and(|object| object.in_core(index))
 }
 
 impl MmapWriteGuard<'_> {

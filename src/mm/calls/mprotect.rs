@@ -51,9 +51,23 @@ impl Mm {
         len: u64,
         prot: Prot,
     ) -> Result<(), MprotectError> {
+        self.protect_range(cx, (addr, len), prot, NO_KEY)
+    }
+    /// Changes rights, and gives the range a protection key, of which no other than [`NO_KEY`]
+    /// exists; the key is looked at after the arguments (`do_mprotect_pkey`).
+    pub(super) fn protect_range(
+        &self,
+        cx: &mut CallCx<'_>,
+        (addr, len): (u64, u64),
+        prot: Prot,
+        key: i32,
+    ) -> Result<(), MprotectError> {
         let Some(range) = check_args(addr, len, prot)? else {
             return Ok(());
         };
+        if key != NO_KEY {
+            return Err(MprotectError::Key(key));
+        }
         let mut g = self.lock_exclusive_some(cx);
         let range = loop {
             let range = g.grow_range(range, prot)?;
@@ -64,6 +78,9 @@ impl Mm {
         g.protect(range, prot)
     }
 }
+
+/// The number that names no protection key.
+pub(super) const NO_KEY: i32 = -1;
 
 /// Checks the arguments before the lock is taken; `None`: nothing to do.
 fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {

@@ -1,5 +1,6 @@
 //! Why neighbouring VMAs are two, and how many VMAs an operation takes, before it is done.
 
+use super::file_kinds::{Source, heed_seals};
 use super::{madvise, mprotect};
 use crate::mm::{
     edit::{
@@ -92,10 +93,13 @@ impl Mm {
         let g = self.lock_exclusive_some(cx);
         let pages = check_args(args)?;
         let range = g.find_place(args, pages)?;
-        let (mut flags, pgoff) = g.new_mapping(args, range)?;
-        if size_of_pages(args)?.is_some() {
-            flags |= VmFlags::HUGETLB | VmFlags::DONTEXPAND;
-        }
+        let (flags, pgoff) = g.new_mapping(args, range)?;
+        let (flags, _coming) = heed_seals(args.file.as_deref(), flags)?;
+        let flags = match size_of_pages(args)? {
+            Some(_) => flags | VmFlags::HUGETLB | VmFlags::DONTEXPAND,
+            None => g.prepare_mapping(args.file.as_deref(), flags, pages)?,
+        };
+        let source = Source::of(args.file.as_ref(), flags);
         let accounted = match flags.accountable() {
             true => VmFlags::ACCOUNT,
             false => VmFlags::empty(),
@@ -104,14 +108,20 @@ impl Mm {
             range,
             pgoff,
             flags: g.layout.with_merge_all(flags | accounted),
-            file: args.file.as_ref(),
+            file: source.file.as_ref(),
             anon: None,
             label: None,
+            policy: None,
+            device: source.device.as_ref(),
+            stays: false,
         };
         let mut plan = Plan::around(&g.layout.vmas, range);
         plan.check();
         plan.unmap(range);
-        plan.map(new, args.file.is_some() || !flags.contains(VmFlags::SHARED));
+        plan.map(
+            new,
+            source.file.is_some() || !flags.contains(VmFlags::SHARED),
+        );
         Ok(plan.cost())
     }
 }
@@ -127,7 +137,8 @@ fn protected(vma: &Traits<'_>, prot: Prot) -> Option<VmFlags> {
 fn advised(vma: &Traits<'_>, advice: Advice) -> Option<VmFlags> {
     let (flags, anonymous) = (vma.flags, vma.file.is_none());
     let sealed = madvise::is_sealed_against(flags, anonymous, advice);
-    madvise::advised_flags(flags, anonymous, advice).filter(|_| !sealed)
+    let nameless = anonymous && vma.device.is_none();
+    madvise::advised_flags(flags, nameless, advice).filter(|_| !sealed)
 }
 
 fn locked(vma: &Traits<'_>, kind: VmFlags) -> Option<VmFlags> {

@@ -187,6 +187,9 @@ impl Mm {
             let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
                 let layout = scope.layout;
                 let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
+                if vma.is_secret() {
+                    return Err(FaultError::Secret(addr));
+                }
                 if !vma.lets_follow(how) {
                     return Err(FaultError::Denied(addr));
                 }

@@ -9,14 +9,17 @@
 //! | --- | --- |
 //! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
 //! | `config` | [`MachineConfig`]: the settings |
+//! | `segments` | segments of System V |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 
 mod config;
 mod forks;
+mod segments;
 
 pub use config::MachineConfig;
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+pub use segments::{ShmGetFlags, ShmId, ShmStat};
 
 use crate::{
     ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread},
@@ -36,6 +39,7 @@ pub struct Machine {
     host: Host,
     epoch: Epoch,
     pub(in crate::mm) forks: ForkRegistry,
+    pub(in crate::mm) segments: segments::Segments,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
 }
@@ -84,6 +88,7 @@ impl Machine {
             },
             epoch: Epoch::new(),
             forks: ForkRegistry::default(),
+            segments: segments::Segments::default(),
             merge_turns: IdSource::starting_at(0),
         }))
     }

@@ -17,7 +17,10 @@ pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod layout;
 pub(in crate::mm) mod tree;
 
-use super::{entry::flags::VmFlags, vma::tree::Span};
+use super::{
+    entry::{flags::VmFlags, policy::MemPolicy},
+    vma::tree::Span,
+};
 use crate::{
     addr::{Vpn, VpnRange},
     file::{File, MemoryObject, VmaReserve, same_file},
@@ -53,6 +56,10 @@ pub(super) struct Vma {
     /// A huge page was taken away before the VMA was entered into the reverse map; see
     /// [`is_stolen`](Self::is_stolen).
     stolen: bool,
+    /// The nodes from which its memory comes; `None`: the default.
+    pub(super) policy: Option<MemPolicy>,
+    /// The device through which anonymous memory was mapped: `/dev/zero`.
+    pub(super) device: Option<Arc<File>>,
 }
 
 impl Vma {
@@ -74,6 +81,8 @@ impl Vma {
             label: None,
             reserve: None,
             stolen: false,
+            policy: None,
+            device: None,
         }
     }
     #[inline]
@@ -120,12 +129,18 @@ impl Vma {
     /// reverse map yet, and has no reservation.
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
         let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
-        dup.label.clone_from(&self.label);
+        dup.copy_traits(self);
         dup.stolen = self.is_stolen();
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }
         dup
+    }
+    /// Takes over what the other has besides range, flags, file and family.
+    pub(super) fn copy_traits(&mut self, other: &Self) {
+        self.label.clone_from(&other.label);
+        self.device.clone_from(&other.device);
+        self.policy = other.policy;
     }
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
         self.file.as_ref().map(|f| f.object())
@@ -190,6 +205,20 @@ impl Vma {
             anon: self.anon.get().cloned(),
         }
     }
+    /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
+    /// stays locked.
+    pub(super) fn is_secret(&self) -> bool {
+        self.object().is_some_and(|object| object.is_secret())
+    }
+    /// Returns true if a merge of VMAs may remove this one (`can_merge_remove_vma`).
+    pub(super) fn may_be_merged(&self) -> bool {
+        !self.object().is_some_and(|o| o.counts_mappings())
+    }
+    /// Returns true if one `mremap` may move the VMA along with others (`vma_multi_allowed`): its
+    /// file chooses no addresses of its own.
+    pub(super) fn moves_with_others(&self) -> bool {
+        self.device.is_none() && self.may_be_merged()
+    }
     /// Returns true if `mseal` sealed the VMA (`VM_SEALED`).
     pub(super) fn is_sealed(&self) -> bool {
         self.flags.contains(VmFlags::SEALED)
@@ -199,6 +228,8 @@ impl Vma {
     pub(super) fn anon_compatible(&self, next: &Self) -> bool {
         self.end == next.start
             && same_file(self.file.as_ref(), next.file.as_ref())
+            && same_file(self.device.as_ref(), next.device.as_ref())
+            && self.policy == next.policy
             && (self.flags ^ next.flags) - VmFlags::ACCESS - VmFlags::STICKY == VmFlags::empty()
             && next.pgoff == self.pgoff_end()
     }

@@ -1,13 +1,16 @@
 //! Files, shared memory and descriptors of recorded processes.
 
 use super::{
-    call::{Descriptor, OpenAccess},
+    call::{Descriptor, MemfdKind, OpenAccess},
     maps::Row,
 };
 use crate::{
     addr::PAGE_SIZE,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, Host, HugetlbFile, MAX_SIZE, MemStore, MemoryObject, Shmem},
+    file::{
+        Device, DiskFile, File, FileMode, Host, HugetlbFile, MAX_SIZE, MemStore, MemoryObject,
+        SecretMem, Shmem,
+    },
     frame::HugeSize,
     mm::Machine,
 };
@@ -130,6 +133,9 @@ impl Objects {
         let path = name.trim_end_matches(DELETED);
         let in_memory = self.in_memory.contains(path)
             || ["/dev/shm/", "/memfd:"].iter().any(|p| path.starts_with(p));
+        if path == "/dev/zero" {
+            return Ok(Device::zero(host));
+        }
         Ok(if in_memory {
             Shmem::new(host, name, UNKNOWN, 0)?
         } else {
@@ -161,16 +167,23 @@ impl Objects {
         &mut self,
         to: &Descriptor,
         name: &str,
-        huge: bool,
+        MemfdKind { huge, sealable }: MemfdKind,
     ) -> Result<Opened, ObjectError> {
         let host = self.machine.host();
-        let name = format!("/memfd:{name}{DELETED}");
-        let object = memory(host, &name, UNKNOWN, huge)?;
+        let object = match sealable && !huge {
+            true => Shmem::sealable(host, name, UNKNOWN)?,
+            false => memory(host, &format!("/memfd:{name}{DELETED}"), UNKNOWN, huge)?,
+        };
         let file = File::open(object, FileMode::ReadWrite);
         Ok(Opened {
             huge,
             ..Opened::of(to, file)
         })
+    }
+    /// `memfd_secret`: the memory has no size until a call sets it.
+    pub(super) fn secret(&self, to: &Descriptor) -> Result<Opened, ObjectError> {
+        let object = SecretMem::new(self.machine.host())?;
+        Ok(Opened::of(to, File::open(object, FileMode::ReadWrite)))
     }
 
     /// Notes that `shmget` returned `id`. An id comes again after the removal of its segment.

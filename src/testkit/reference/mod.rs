@@ -15,9 +15,10 @@
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`,
 //! `mprotect`, `mremap` in all forms, `madvise`, `msync`, `mseal`, `mlock` and its variants, loads
 //! and stores of any byte, reads of files into memory, copies between processes, pins, references
-//! in pipes, accesses by force, `fork`, `exit`, `ftruncate`, `punch_hole`, `pwrite`, `fsync`,
-//! reclaim, migration, merging; files of every size and offset, with ext4's and shmem's rules for
-//! the bytes beyond their ends; droppable memory; and a machine without a pool of huge pages.
+//! in pipes, accesses by force, `fork`, `exit`, `ftruncate`, `fallocate`, `pwrite`, also direct,
+//! `fsync`, advice, `mbind`, reclaim, migration, merging; files of every size and offset, with
+//! ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and a machine
+//! without a pool of huge pages.
 //!
 //! The model accepts the recorded outcome where only VMAs determine it: the place of a mapping
 //! without `FIXED`, and growth in place. After the success of any other operation
@@ -33,6 +34,7 @@
 //! | `locks` | `mlock` and its variants |
 //! | `seals` | `mseal` |
 //! | `files` | operations on files |
+//! | `ranges` | `fallocate`, transfers past the cache of a file |
 //! | `copies` | reads into memory, copies between processes |
 //! | `holds` | pinning and referencing pages, accesses by force |
 //! | `held` | the processes with pinned buffers and open pipes |
@@ -52,6 +54,7 @@ mod model;
 mod ops;
 mod outcome;
 mod page;
+mod ranges;
 mod seals;
 
 pub use check::Checks;

@@ -31,6 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Reference {
     pub(super) objects: Vec<Object>,
     pub(super) files: BTreeMap<String, usize>,
+    /// The names under which files are open for direct transfers.
+    pub(super) direct: BTreeSet<String>,
     pub(super) processes: BTreeMap<u32, Pages>,
     /// Processes that lock all that they map.
     pub(super) locks_all: BTreeSet<u32>,
@@ -55,11 +57,15 @@ impl Reference {
         }
         // A file that is not open for both reading and writing is outside of the model.
         let mut opens = header.opens.values();
-        let lost = opens.any(|(_, mode)| *mode != OpenMode::ReadWrite);
+        let usual = |mode| matches!(mode, OpenMode::ReadWrite | OpenMode::Direct);
+        let lost = opens.any(|&(_, mode)| !usual(mode));
+        let direct =
+            |(name, of): (&String, &(_, _))| (of.1 == OpenMode::Direct).then(|| name.clone());
         let arena = header.arena();
         Self {
             objects,
             files,
+            direct: header.opens.iter().filter_map(direct).collect(),
             processes: BTreeMap::from([(0, Pages::new())]),
             locks_all: BTreeSet::new(),
             holds: Holds::default(),

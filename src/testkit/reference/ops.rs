@@ -41,6 +41,11 @@ impl Reference {
             Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
                 self.on_file(op, came)
             }
+            Op::Fallocate { .. }
+            | Op::DirectWrite { .. }
+            | Op::FadviseDontneed { .. }
+            | Op::SyncFileRange { .. } => self.on_range_of_file(op, came),
+            Op::Mbind { .. } => self.policy(actor, op, came),
             Op::Reclaim {} | Op::Shrink { .. } => {
                 self.pressure();
                 must(&DONE, came)
@@ -114,6 +119,29 @@ impl Reference {
             Op::Madvise { advice, .. } => self.advise(actor, range, advice, came),
             _ => self.odd(came),
         }
+    }
+
+    /// `mbind`: a policy changes no page. A hole is an error, but for the default policy.
+    fn policy(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
+        let Op::Mbind {
+            addr,
+            len,
+            mode,
+            flags,
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let (Some(range), 0..=3, 0..=7) = (pages(addr, len), mode, flags) else {
+            return self.odd(came);
+        };
+        let all = &self.processes[&actor];
+        let mut mapped = range.map(|n| all.contains_key(&n));
+        let hole = match mode {
+            0 => !mapped.any(|there| there),
+            _ => !mapped.all(|there| there),
+        };
+        must(&if hole { errno("EFAULT") } else { DONE }, came)
     }
 
     fn map(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {

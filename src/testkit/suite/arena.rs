@@ -76,6 +76,7 @@ pub(super) enum On {
     Write,
     Truncate,
     Punch,
+    Blocks,
     Sync,
     Fork,
     Exit,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MapFlags},
-    replay::{FileKind, FileSpec, Header, OURS, Op},
+    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode},
 };
 use std::collections::BTreeMap;
 
@@ -30,7 +30,12 @@ pub(super) fn header(profile: Profile) -> Header {
         _ => 4 * PAGES,
     };
     let end = BASE + pages * PAGE_SIZE;
-    Header::new("testkit", 0, OURS, BASE..end, files)
+    let mut header = Header::new("testkit", 0, OURS, BASE..end, files);
+    for nth in 0..3 {
+        let direct = (format!("f{nth}"), OpenMode::Direct);
+        header.opens.insert(format!("d{nth}"), direct);
+    }
+    header
 }
 
 /// Returns the operations at the beginning of every script of a profile.

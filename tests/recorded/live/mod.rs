@@ -138,6 +138,11 @@ fn pages_that_are_held_and_forced() {
 }
 
 #[test]
+fn blocks_changed_and_passed_by() {
+    compare(Profile::Blocks);
+}
+
+#[test]
 fn bad_arguments() {
     compare(Profile::Errors);
 }

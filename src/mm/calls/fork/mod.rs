@@ -107,6 +107,7 @@ impl Layout {
         // `ksm_fork`.
         child.merge_all = self.merge_all;
         child.merge_turn = self.merge_turn.map(|_| self.machine.merge_turns.next());
+        child.thp = self.thp;
         child.remap_mode = self.remap_mode;
         child.mmap_base = self.mmap_base;
         child
@@ -117,7 +118,7 @@ impl Layout {
         inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
         let flags = vma.flags - VmFlags::LOCK_MASK;
         let mut copy = Vma::new(vma.range(), vma.pgoff, flags, vma.file.clone());
-        copy.label.clone_from(&vma.label);
+        copy.copy_traits(vma);
         if !flags.contains(VmFlags::WIPEONFORK)
             && let Some(link) = vma.anon.get()
         {

@@ -226,7 +226,9 @@ impl MmapWriteGuard<'_> {
         advice: Advice,
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
-        let new = advised_flags(vma.flags, vma.is_anonymous(), advice);
+        // A device is a file, though its memory is anonymous.
+        let nameless = vma.is_anonymous() && vma.device.is_none();
+        let new = advised_flags(vma.flags, nameless, advice);
         let new = new.ok_or(MadviseError::Unsuitable(start.addr()))?;
         if new == vma.flags {
             return Ok(start);

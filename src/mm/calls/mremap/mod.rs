@@ -205,9 +205,10 @@ impl MmapWriteGuard<'_> {
         let mut last_end = whole.addr;
         let mut at = whole.addr;
         while at < whole.end() {
-            let Some(vma) = self.layout.vmas.find(at).map(crate::mm::vma::Vma::range) else {
+            let Some(vma) = self.layout.vmas.find(at) else {
                 break;
             };
+            let (vma, with_others) = (vma.range(), vma.moves_with_others());
             if vma.start() >= whole.end() {
                 break;
             }
@@ -216,6 +217,9 @@ impl MmapWriteGuard<'_> {
             }
             let start = vma.start().max(at);
             let end = vma.end().min(whole.end());
+            if !with_others && (first.is_some() || vma.end() < whole.end()) {
+                return Err(MremapError::BadRange(start.addr()));
+            }
             if first.is_some() {
                 target += (vma.start().0 - last_end.0) << PAGE_SHIFT;
             }

@@ -40,6 +40,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
+            device: vma.device.clone(),
         };
         if self.merge_new(&new).is_none() {
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
@@ -158,6 +159,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags: vma.flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
+            device: vma.device.clone(),
         };
         if let Some(start) = self.merge_new(&new) {
             return Ok(start);
