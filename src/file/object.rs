@@ -1,5 +1,6 @@
 //! The trait of memory objects, and the requests of an address space to them.
 
+use super::HugetlbFile;
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
@@ -141,6 +142,11 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     #[doc(hidden)]
     fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
         index..index + 1
+    }
+    /// Returns the file of huge pages that this is.
+    #[doc(hidden)]
+    fn hugetlb(&self, _: sealed::Ours) -> Option<&HugetlbFile> {
+        None
     }
     /// Sets the size. Mappings of pages that are cut off are removed, private copies included.
     ///

@@ -32,6 +32,7 @@ fn row(line: &str) -> Option<MapsRow> {
         "" => "anon",
         path if path.starts_with('[') => "anon",
         "/dev/zero" => "zero",
+        "/anon_hugepage" => "hugetlb",
         path => path.rsplit(['/', ':', '@']).next()?,
     };
     Some(MapsRow {

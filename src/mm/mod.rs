@@ -44,6 +44,7 @@
 //! | which lock guards an entry? | that of its leaf, in `page_table` |
 //! | where is a frame given back? | `window` (`zap`) drops entries; `frame::lifetime` retires the frame |
 //! | when is a huge page split for good? | `large` |
+//! | where do huge pages of a pool come in and go? | `fault` and `calls` (`hugetlb`); `frame` has the pool |
 //! | which structures do address spaces share? | `machine` |
 //! | which kinds of entries are there? | `entry`, and `docs/entries.md` |
 //! | which fields has an address space? | `space`; its mappings are in `vma` |

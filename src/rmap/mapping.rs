@@ -86,7 +86,7 @@ impl Mapping {
         self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
             match spot.nonlinear {
                 Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => spot.space.unmap_range(cx, part, cows),
+                None => spot.space.unmap_range(cx, spot, part, cows),
             }
             true
         });
@@ -222,6 +222,10 @@ impl FileLink {
     /// the tree.
     pub(crate) fn add_flags(&self, flags: u64) {
         self.seq.add_flags(flags);
+    }
+    /// Returns the flags that walks get with the VMA.
+    pub(crate) fn flags(&self) -> u64 {
+        self.flags | self.seq.flags()
     }
     /// Enters the new place of a VMA that was moved or resized, behind all others that start at its
     /// page offset.

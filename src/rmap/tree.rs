@@ -59,7 +59,7 @@ impl SeqCell {
     pub(super) fn add_flags(&self, flags: u64) {
         self.0.flags.fetch_or(flags, Ordering::Release);
     }
-    fn flags(&self) -> u64 {
+    pub(super) fn flags(&self) -> u64 {
         self.0.flags.load(Ordering::Acquire)
     }
     fn key(&self, start: u64) -> Key {
@@ -210,7 +210,12 @@ impl RmapTree {
                 space: &space,
                 at: part.expect("it overlaps").start(),
                 flags: record.flags | record.seq.as_ref().map_or(0, SeqCell::flags),
+                vma: record
+                    .nonlinear
+                    .or_else(|| VpnRange::new(record.at, at(end)))
+                    .expect("not empty"),
                 nonlinear: record.nonlinear,
+                state: record.seq.as_ref(),
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
             met.push(space);
@@ -295,7 +300,8 @@ mod tests {
     struct Nowhere;
 
     impl RmapTarget for Nowhere {
-        fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: EvenCows) {}
+        fn unmap_range(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: EvenCows) {}
+        fn steal(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
         fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
             Vec::new()
         }

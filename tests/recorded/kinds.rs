@@ -8,31 +8,7 @@ use emmu::{
 };
 use std::{collections::BTreeSet, path::Path};
 
-fn scripts() -> Vec<Script> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/kinds");
-    load(&folder).expect("all can be read")
-}
-
-#[test]
-fn recorded_kinds_go_as_on_linux() {
-    for script in scripts() {
-        let done = replay(&script).expect("this thread works on nothing else");
-        let report = Report::of(&done).map(|report| report.to_string());
-        assert_eq!(report, None, "{}", done.name);
-    }
-}
-
-/// So they do where forks share tables; counts of frames decide about copies and merges.
-#[test]
-fn recorded_kinds_go_as_on_linux_where_forks_share_tables() {
-    for script in scripts() {
-        let done = replay_forking(&script, ForkMode::Share).expect("as above");
-        let report = Report::of(&done).map(|report| report.to_string());
-        assert_eq!(report, None, "{}", done.name);
-    }
-}
-
-/// The profiles, and the scripts written by hand.
+/// What the folder is there for.
 const KINDS: &[&str] = &[
     "advise",
     "collapse_and_cut",
@@ -47,6 +23,19 @@ const KINDS: &[&str] = &[
     "grows",
     "guards_shared",
     "heap",
+    "huge",
+    "hugetlb_args",
+    "hugetlb_calls",
+    "hugetlb_files",
+    "hugetlb_gib",
+    "hugetlb_mlock",
+    "hugetlb_over",
+    "hugetlb_private",
+    "hugetlb_reserve",
+    "hugetlb_shared",
+    "hugetlb_steal",
+    "hugetlb_steal_more",
+    "hugetlb_tables",
     "ksm",
     "ksm_all",
     "ksm_run2",
@@ -85,6 +74,30 @@ const KINDS: &[&str] = &[
     "unwritten_collapse",
     "vmspliced",
 ];
+
+fn scripts() -> Vec<Script> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/kinds");
+    load(&folder).expect("all can be read")
+}
+
+#[test]
+fn recorded_kinds_go_as_on_linux() {
+    for script in scripts() {
+        let done = replay(&script).expect("this thread works on nothing else");
+        let report = Report::of(&done).map(|report| report.to_string());
+        assert_eq!(report, None, "{}", done.name);
+    }
+}
+
+/// So they do where forks share tables; counts of frames decide about copies and merges.
+#[test]
+fn recorded_kinds_go_as_on_linux_where_forks_share_tables() {
+    for script in scripts() {
+        let done = replay_forking(&script, ForkMode::Share).expect("as above");
+        let report = Report::of(&done).map(|report| report.to_string());
+        assert_eq!(report, None, "{}", done.name);
+    }
+}
 
 /// Every kind that the folder is there for is in it, and none is empty.
 #[test]

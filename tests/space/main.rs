@@ -18,6 +18,8 @@ mod fork_race;
 mod fork_shared;
 mod growing;
 mod holds;
+mod hugetlb;
+mod hugetlb_model;
 mod leaks;
 mod limits;
 mod loading;

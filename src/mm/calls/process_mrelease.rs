@@ -27,7 +27,7 @@ impl Mm {
         while let Some(vma) = g.layout.vmas.before(top) {
             let (range, flags) = (vma.range(), vma.flags);
             top = range.start();
-            if flags.contains(VmFlags::SHARED) {
+            if flags.intersects(VmFlags::SHARED | VmFlags::HUGETLB) {
                 continue;
             }
             let mut lease = g.lease();

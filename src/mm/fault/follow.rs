@@ -157,7 +157,8 @@ impl FaultScope<'_> {
         };
         // The mapping of an object's huge page is dropped as a whole, and a read would map it as a
         // whole again.
-        let huge = !vma.is_anonymous() && mm.is_huge(&mut self.lease.cx, at);
+        let of_file = !vma.is_anonymous() && vma.hugetlb().is_none();
+        let huge = of_file && mm.is_huge(&mut self.lease.cx, at);
         self.unshare(vma, at, pte)?;
         Ok(Step::Again(if huge { Access::Write } else { makes }))
     }
