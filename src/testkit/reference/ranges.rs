@@ -93,6 +93,9 @@ impl Reference {
             Op::DirectWrite { off, len, byte, .. } => {
                 let direct = direct && object.kind == Kind::File(FileKind::Disk);
                 if direct && !(off | len).is_multiple_of(SECTOR) {
+                    // The pages of the range are written back and dropped all the same.
+                    object.tail_perhaps |= object.tail().is_some();
+                    self.resident = false;
                     return must(&errno("EINVAL"), came);
                 }
                 if len == 0 || len > LONG || off > LONG {
