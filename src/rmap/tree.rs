@@ -1,5 +1,4 @@
-//! The VMAs that map pages of one owner, by page offset: the common part of `i_mmap` and the tree
-//! of an `anon_vma`.
+//! The VMAs that map pages of one owner, by page offset: `i_mmap`, and the tree of an `anon_vma`.
 //!
 //! Guarantee: a walk meets every VMA that maps the wanted pages throughout the walk, and none of
 //! them changes its place meanwhile. VMAs come in the order of their first page offset, and where
@@ -63,10 +62,8 @@ impl SeqCell {
         self.0.flags.load(Ordering::Acquire)
     }
     fn key(&self, start: u64) -> Key {
-        Key {
-            start,
-            seq: self.seq(),
-        }
+        let seq = self.seq();
+        Key { start, seq }
     }
 }
 
