@@ -32,6 +32,7 @@
 //! | `kinds` | the flags of `mmap` |
 //! | `advise` | `madvise` |
 //! | `locks` | `mlock` and its variants |
+//! | `policy` | `mbind` |
 //! | `seals` | `mseal` |
 //! | `files` | operations on files |
 //! | `ranges` | `fallocate`, transfers past the cache of a file |
@@ -54,6 +55,7 @@ mod model;
 mod ops;
 mod outcome;
 mod page;
+mod policy;
 mod ranges;
 mod seals;
 
