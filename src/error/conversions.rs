@@ -9,6 +9,7 @@ use super::{
     mmap::{MmapError, RemapError},
     object::ObjectError,
     register::RegisterError,
+    userfault::{ClearRefsError, ScanError, UserfaultError},
 };
 use std::io;
 
@@ -31,6 +32,7 @@ macro_rules! have_errno {
 
 have_errno! {
     BeyondTask
+    ClearRefsError
     CopyError
     FaultError
     ForkError
@@ -48,7 +50,9 @@ have_errno! {
     ObjectError
     RegisterError
     RemapError
+    ScanError
     TransferError
+    UserfaultError
     VmaError
 }
 

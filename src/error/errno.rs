@@ -28,6 +28,10 @@ macro_rules! errnos {
 errnos! {
     /// Operation not permitted.
     EPERM = 1,
+    /// Nothing is mapped or registered there (userfaultfd).
+    ENOENT = 2,
+    /// The process has ended.
+    ESRCH = 3,
     /// Reading or writing a store failed.
     EIO = 5,
     /// A descriptor without the right that is needed.

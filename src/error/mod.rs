@@ -14,6 +14,7 @@
 //! | `access` | errors of accesses to memory |
 //! | `object` | errors of memory objects |
 //! | `register` | errors of the registration of a driver |
+//! | `userfault` | errors of userfaultfd, `PAGEMAP_SCAN` and `clear_refs` |
 //! | `common` | errors that several calls share |
 //! | `errno` | errno values and signals |
 
@@ -26,6 +27,7 @@ mod errno;
 mod mmap;
 mod object;
 mod register;
+mod userfault;
 
 pub use access::{CopyError, FaultError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
@@ -35,3 +37,4 @@ pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
 pub use object::ObjectError;
 pub use register::RegisterError;
+pub use userfault::{ClearRefsError, ScanError, UserfaultError};

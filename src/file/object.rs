@@ -141,6 +141,35 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
         index..index + 1
     }
+    /// Returns true if the object has page `index`, in memory or in swap: it is no hole.
+    #[doc(hidden)]
+    fn has_page(&self, index: u64, _: sealed::Ours) -> bool {
+        self.resident(index).is_some()
+    }
+    /// Returns the frame of page `index`, read back from swap if it is there; `None` for a hole.
+    #[doc(hidden)]
+    fn page_there(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        _: sealed::Ours,
+    ) -> Result<Option<Frame<'_>>, ObjectError> {
+        let _unused = cx;
+        Ok(self.resident(index))
+    }
+    /// Fills the hole at page `index` with a page that begins with `bytes`, and returns its frame;
+    /// `None` if no hole is there.
+    #[doc(hidden)]
+    fn provide(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        bytes: &[u8],
+        _: sealed::Ours,
+    ) -> Result<Option<Frame<'_>>, ObjectError> {
+        let _unused = (cx, index, bytes);
+        Err(ObjectError::Unsupported)
+    }
     /// Sets the size. Mappings of pages that are cut off are removed, private copies included.
     ///
     /// # Errors

@@ -61,13 +61,19 @@ mod window;
 
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::pagemap_scan::{PageRegion, Scan, ScanArgs};
 pub use calls::proc_maps::{MapsLine, PageState};
+pub use calls::userfault::{UffdMessage, Userfault};
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
 };
 pub use entry::pte::Pte;
 pub use entry::release::Detached;
+pub use entry::uffd_flags::{
+    FillMode, MoveMode, PageCategories, PageFaultFlags, ProtectMode, RegisterMode, ScanFlags,
+    UffdFeatures,
+};
 pub use external::walker::Walker;
 pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
 pub use machine::{ForkMode, Machine, MachineConfig};
@@ -76,4 +82,5 @@ pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;
 pub use space::Mm;
 pub use vma::layout::Limits;
+pub use vma::userfault::PageFault;
 pub use window::{InvalidationWindow, PteSlot, PteTxn};

@@ -12,6 +12,8 @@ use super::{
     pages::{Names, Numbering},
     process,
     script::{Notified, OURS, Outcome, Script, Step},
+    uffd_op::{More, Results},
+    userfaults::{Userfaults, clear_refs, protected, scan},
     work::Work,
 };
 use crate::{
@@ -33,6 +35,9 @@ pub(super) struct Family {
     recorder: Arc<Recorder>,
     merger: Merger,
     files: BTreeMap<String, Arc<File>>,
+    userfaults: Userfaults,
+    /// The results of the last operation beside its outcome.
+    results: Results,
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
@@ -68,6 +73,8 @@ impl Family {
             recorder,
             merger: Merger::new(machine),
             files,
+            userfaults: Userfaults::default(),
+            results: Results::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
         })
@@ -110,6 +117,7 @@ impl Family {
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.threads.get(&actor).copied().unwrap_or(actor);
+        self.results = Results::default();
         if let Some(background) = &self.background {
             background.before(cx, &self.processes, actor, op);
         }
@@ -128,6 +136,7 @@ impl Family {
             Op::Fork { child } => match mm.fork(cx) {
                 Ok(mm) => {
                     self.processes.insert(child, mm);
+                    self.userfaults.forked(actor, child);
                     Outcome::Ret(u64::from(child))
                 }
                 Err(e) => failed(e.errno()),
@@ -135,6 +144,7 @@ impl Family {
             Op::Exit {} => {
                 mm.exit(cx);
                 self.processes.remove(&actor);
+                self.userfaults.exited(cx, actor);
                 Outcome::Ret(0)
             }
             Op::Thread { thread } => {
@@ -166,10 +176,30 @@ impl Family {
             | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
+            Op::PagemapScan(ref of) => {
+                let done = scan(cx, &self.processes[&of.target], of);
+                self.with_results(done)
+            }
+            Op::ClearRefs(ref of) => {
+                let done = clear_refs(cx, &self.processes[&of.target], of.value);
+                self.with_results(done)
+            }
+            ref call if call.is_userfault() => {
+                let done = self.userfaults.act(cx, (actor, mm), call);
+                self.with_results(done)
+            }
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
     }
 
+    fn with_results(&mut self, (outcome, results): (Outcome, Results)) -> Outcome {
+        self.results = results;
+        outcome
+    }
+    /// Returns the results of the last operation beside its outcome.
+    pub(super) fn results(&self) -> &Results {
+        &self.results
+    }
     /// Executes an operation of the kernel, not of a process.
     fn by_the_kernel(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
@@ -226,6 +256,10 @@ impl Family {
     ) -> Observed {
         let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
         let mut numbering = Numbering::default();
+        let mut more = Box::new(More {
+            results: self.results.clone(),
+            ..More::default()
+        });
         for (&process, mm) in &self.processes {
             let lines = mm.maps(cx);
             let inside = lines
@@ -233,6 +267,8 @@ impl Family {
                 .filter(|l| self.arena.contains(Vpn::containing(l.start)));
             layouts.insert(process, inside.map(row).collect());
             flags.insert(process, vm_flags(cx, mm, self.arena));
+            more.protected
+                .insert(process, protected(cx, mm, self.arena));
             numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
         }
         Observed {
@@ -241,6 +277,7 @@ impl Family {
             layouts,
             pages: numbering.finish(),
             vm_flags: flags,
+            more,
         }
     }
 

@@ -29,6 +29,7 @@
 //! | `run` | the replay of a script |
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |
+//! | `uffd_op`, `userfaults` | userfaultfds: arguments, results, execution |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work` | the limits of an input, and the cost of a step |
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
@@ -67,6 +68,8 @@ mod script;
 mod summary;
 mod timeline;
 mod trace;
+mod uffd_op;
+mod userfaults;
 mod wire_words;
 mod work;
 mod write;
@@ -95,3 +98,7 @@ pub use script::{
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};
 pub use trace::trace;
+pub use uffd_op::{
+    Answered, Clear, Copy, FaultLoad, FaultStore, Fill, Moded, More, Move, Open, Part, Resolve,
+    Results, ScanOf,
+};

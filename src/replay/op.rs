@@ -2,6 +2,7 @@
 
 use super::{
     hex::Hex,
+    uffd_op,
     wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
 use crate::{
@@ -249,6 +250,36 @@ pub enum Op {
     Thread { thread: u32 },
     /// Migration of these pages, each named by a process and an address, one after the other.
     MigrateMany { moves: Vec<(u32, Hex)> },
+    /// `userfaultfd` and `UFFDIO_API`.
+    Uffd(uffd_op::Open),
+    /// The end of the process's userfaultfd.
+    UffdClose {},
+    /// `UFFDIO_REGISTER`.
+    UffdRegister(uffd_op::Moded),
+    /// `UFFDIO_UNREGISTER`.
+    UffdUnregister(uffd_op::Part),
+    /// `UFFDIO_WAKE`.
+    UffdWake(uffd_op::Part),
+    /// `UFFDIO_COPY` of pages that are filled with one byte.
+    UffdCopy(uffd_op::Copy),
+    /// `UFFDIO_ZEROPAGE`.
+    UffdZeropage(uffd_op::Fill),
+    /// `UFFDIO_CONTINUE`.
+    UffdContinue(uffd_op::Fill),
+    /// `UFFDIO_POISON`.
+    UffdPoison(uffd_op::Fill),
+    /// `UFFDIO_WRITEPROTECT`.
+    UffdWriteprotect(uffd_op::Moded),
+    /// `UFFDIO_MOVE`.
+    UffdMove(uffd_op::Move),
+    /// A load that waits for answers.
+    FaultLoad(uffd_op::FaultLoad),
+    /// A store that waits for answers.
+    FaultStore(uffd_op::FaultStore),
+    /// `PAGEMAP_SCAN`.
+    PagemapScan(uffd_op::ScanOf),
+    /// A write to `/proc/PID/clear_refs`.
+    ClearRefs(uffd_op::Clear),
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
@@ -282,6 +313,9 @@ pub(super) const GET_MERGE: u32 = 68;
 /// Most pages of a `mincore`: the result has a bit for each.
 const MOST_BITS: u64 = 64;
 
+/// Most bytes of a copy: they are held in memory.
+const MOST_COPIED: u64 = 64 << 20;
+
 impl Op {
     /// Returns an `msync` with `MS_SYNC`.
     pub fn msync(addr: u64, len: u64) -> Self {
@@ -293,7 +327,9 @@ impl Op {
         let (target, moves): (_, &[_]) = match self {
             Self::PvmRead { target, .. }
             | Self::PvmWrite { target, .. }
-            | Self::ProcessMadvise { target, .. } => (Some(*target), &[]),
+            | Self::ProcessMadvise { target, .. }
+            | Self::PagemapScan(uffd_op::ScanOf { target, .. })
+            | Self::ClearRefs(uffd_op::Clear { target, .. }) => (Some(*target), &[]),
             Self::MigrateMany { moves } => (None, moves),
             _ => (None, &[]),
         };
@@ -313,9 +349,35 @@ impl Op {
             Self::Prctl { option, .. } if !matches!(option, SET_MERGE | GET_MERGE) => {
                 Some(format!("option {option} of prctl"))
             }
+            Self::UffdCopy(ref copy) if copy.len > MOST_COPIED => {
+                Some(format!("a copy of {} bytes, more than 64 MiB", copy.len))
+            }
+            Self::FaultLoad(uffd_op::FaultLoad { ref resolve, .. })
+            | Self::FaultStore(uffd_op::FaultStore { ref resolve, .. }) => {
+                resolve.iter().find_map(|answer| answer.0.refused())
+            }
             Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
             _ => None,
         }
+    }
+    /// Returns true if the operation is on a userfaultfd, or waits for one.
+    pub(super) fn is_userfault(&self) -> bool {
+        matches!(
+            self,
+            Self::Uffd(_)
+                | Self::UffdClose {}
+                | Self::UffdRegister(_)
+                | Self::UffdUnregister(_)
+                | Self::UffdWake(_)
+                | Self::UffdCopy(_)
+                | Self::UffdZeropage(_)
+                | Self::UffdContinue(_)
+                | Self::UffdPoison(_)
+                | Self::UffdWriteprotect(_)
+                | Self::UffdMove(_)
+                | Self::FaultLoad(_)
+                | Self::FaultStore(_)
+        )
     }
     /// Returns the file that the operation names.
     pub fn file(&self) -> Option<&str> {

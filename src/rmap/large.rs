@@ -36,7 +36,7 @@ impl Mapping {
         self.walk_range(cx.descend(), pages, |cx, spot, part| {
             match spot.nonlinear {
                 Some(vma) => spot.space.unmap_nonlinear(cx, vma, pages.0, pages.1),
-                None => spot.space.unmap_range(cx, part, EvenCows::No),
+                None => spot.space.unmap_range(cx, part, spot.flags, EvenCows::No),
             }
             mapped()
         });

@@ -85,7 +85,7 @@ impl Mapping {
         self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
             match spot.nonlinear {
                 Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => spot.space.unmap_range(cx, part, cows),
+                None => spot.space.unmap_range(cx, part, spot.flags, cows),
             }
             true
         });

@@ -67,8 +67,9 @@ pub(crate) enum Blocking {
 /// Every method is called with the lock of the reverse map held that led there, so the VMA keeps
 /// its place meanwhile.
 pub(crate) trait RmapTarget: Send + Sync {
-    /// Drops the mappings in `range`, in one window over it (`zap_page_range_single`).
-    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
+    /// Drops the mappings in `range`, of a VMA with these flags, in one window over it
+    /// (`zap_page_range_single`).
+    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, flags: u64, cows: EvenCows);
     /// Returns the pages of a nonlinear VMA that map the frame.
     fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn>;
     /// Drops the mappings of pages `[from, to)` of the object in a nonlinear VMA, in one window

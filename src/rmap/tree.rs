@@ -289,7 +289,7 @@ mod tests {
     struct Nowhere;
 
     impl RmapTarget for Nowhere {
-        fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: EvenCows) {}
+        fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: EvenCows) {}
         fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
             Vec::new()
         }

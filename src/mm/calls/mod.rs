@@ -11,6 +11,7 @@
 //! | `mmap` | `mmap` |
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
+//! | `change_protection` | the change of rights in entries, for `mprotect` and userfaultfd |
 //! | `mremap` | `mremap` |
 //! | `brk` | the heap; the addresses of heap and stack |
 //! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
@@ -26,10 +27,15 @@
 //! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
+//! | `userfault` | userfaultfd: registration, answers, messages |
+//! | `pagemap_scan` | `PAGEMAP_SCAN` |
+//! | `clear_refs` | `/proc/PID/clear_refs` |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
+pub(in crate::mm) mod change_protection;
+pub(in crate::mm) mod clear_refs;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
@@ -44,6 +50,8 @@ pub(in crate::mm) mod mprotect;
 pub(in crate::mm) mod mremap;
 pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
+pub(in crate::mm) mod pagemap_scan;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod remap_file_pages;
+pub(in crate::mm) mod userfault;
 mod vma_walk;

@@ -1,24 +1,20 @@
 //! `mprotect`: changes and merges the flags of VMA after VMA, then the entries in a window.
 
-use super::vma_walk::part_of;
+use super::{change_protection::Protection, vma_walk::part_of};
 use crate::mm::{
     entry::{
         flags::{Prot, VmFlags},
         pte::Rights,
     },
-    guard::{AfterYield, Lease, MmapWriteGuard},
+    guard::{AfterYield, MmapWriteGuard},
     space::Mm,
     vma::layout::Promise,
-    window::{PteSlot, PteTxn},
 };
 use crate::{
-    addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
-    ctx::{CallCx, Sleepable, rank},
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::{LimitError, MprotectError},
-    frame::FrameFlags,
-    notifier::Event,
 };
-use std::convert::Infallible;
 
 impl Mm {
     /// Changes the rights of `[addr, addr + len)`, `len` rounded up to pages.
@@ -282,98 +278,13 @@ impl<'g> MmapWriteGuard<'g> {
         }
     }
 
-    /// Changes the entries of `part` (`change_protection`): in each 512-GiB block one window, from
-    /// the first GiB with a table to the end.
+    /// Gives the entries of `part` the rights of their VMA.
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
-        let vma = self.vma(start);
-        let sharing = match vma.flags.contains(VmFlags::SHARED) {
-            false => Sharing::Private,
-            true if vma.notes_writes() => Sharing::Announced,
-            true => Sharing::Shared,
-        };
-        let rights = vma.rights();
+        let new = Protection::of(self.vma(start));
         self.yield_while(part.pages(), then, &[], |lease| {
-            lease.change_protection(part, (rights, sharing), done);
+            lease
+                .change_protection(part, new, done)
+                .expect("only markers need new tables");
         });
     }
-}
-
-impl Lease<'_, rank::Mmap, Sleepable> {
-    /// Sets `done` when every entry has its new rights.
-    fn change_protection(
-        mut self,
-        part: VpnRange,
-        (rights, sharing): (Rights, Sharing),
-        done: &mut bool,
-    ) {
-        let mut at = part.start();
-        while at < part.end() {
-            let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
-            let block = VpnRange::new(at, next).expect("next lies above at");
-            if let Some(range) = self.with_tables(block) {
-                let mut window = self.window(range, Event::ProtectionVma);
-                window.split_edges(range);
-                window
-                    .leaves_in(range, |txn| {
-                        change_leaf(txn, rights, sharing);
-                        Ok::<(), Infallible>(())
-                    })
-                    .unwrap_or_else(|e| match e {});
-                *done = next == part.end();
-            }
-            at = next;
-        }
-        *done = true;
-    }
-    /// Returns the part of `block` from its first table of 2-MiB entries on.
-    fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        let first = mm.table.first_pmd(block, mm.table.pin(pinned.guard()))?;
-        VpnRange::new(first, block.end())
-    }
-}
-
-/// The effect of a write to a page of the VMA.
-#[derive(Clone, Copy, Debug)]
-enum Sharing {
-    /// The page is copied.
-    Private,
-    /// The object's page changes.
-    Shared,
-    /// The object's page changes, and the object must learn of the first write to a clean page.
-    Announced,
-}
-
-/// Gives each entry of a leaf the rights of its VMA.
-fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
-    // One loop for both, so that the work on an entry is inlined into it.
-    let loses_write = !rights.write && txn.mem().has_exported();
-    txn.for_each(|slot| {
-        if loses_write {
-            let pte = slot.raw();
-            if pte.may_write() {
-                slot.lose_write(pte);
-            }
-        }
-        change_pte(slot, rights, sharing);
-    });
-}
-
-/// Gives one entry the rights of its VMA; the right to write only if a write neither copies nor
-/// must be announced to the object (`can_change_pte_writable`).
-#[inline]
-fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
-    let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-    let silent = match sharing {
-        Sharing::Private => slot.raw().counted().is_some_and(own),
-        Sharing::Shared => true,
-        // Nothing certain is known of a page that moves.
-        Sharing::Announced => slot.raw().is_present() && slot.raw().is_dirty(),
-    };
-    let writable = rights.write && silent;
-    slot.protect(Rights {
-        write: writable,
-        ..rights
-    });
 }

@@ -59,7 +59,9 @@ impl MmapWriteGuard<'_> {
         self.layout.vmas.focus(range.start());
         if self.layout.occupied(range) {
             self.gather(range)?;
+            let told = self.watchers(range);
             self.detach(range, true, then);
+            told.send();
         }
         Ok(())
     }

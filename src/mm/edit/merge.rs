@@ -8,7 +8,14 @@
 //! A driver may panic in the window that splits a huge page; so that window comes before any change
 //! of the layout (ADR 0024).
 
-use crate::mm::{entry::flags::VmFlags, guard::MmapWriteGuard, vma::Vma};
+use crate::mm::{
+    entry::flags::VmFlags,
+    guard::MmapWriteGuard,
+    vma::{
+        Vma,
+        userfault::{Context, same_userfault},
+    },
+};
 use crate::{
     addr::{Vpn, VpnRange},
     error::VmaError,
@@ -28,6 +35,14 @@ pub(in crate::mm) struct NewRange {
     pub(in crate::mm) copied_from: Option<Vpn>,
 }
 
+/// The properties that a part of a VMA is to have.
+#[derive(Clone)]
+pub(in crate::mm) struct Wanted {
+    pub(in crate::mm) flags: VmFlags,
+    pub(in crate::mm) label: Option<Arc<str>>,
+    pub(in crate::mm) userfault: Option<Arc<Context>>,
+}
+
 /// The properties with which a neighbour must agree.
 struct Candidate<'a> {
     range: VpnRange,
@@ -36,6 +51,7 @@ struct Candidate<'a> {
     file: Option<&'a Arc<File>>,
     anon: Option<&'a AnonLink>,
     label: Option<&'a Arc<str>>,
+    userfault: Option<&'a Arc<Context>>,
 }
 
 impl<'a> Candidate<'a> {
@@ -45,6 +61,7 @@ impl<'a> Candidate<'a> {
         neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
             && same_file(neighbour.file.as_ref(), self.file)
             && neighbour.label.as_ref() == self.label
+            && same_userfault(neighbour.userfault.as_ref(), self.userfault)
             && match (neighbour.anon.get(), self.anon) {
                 (None, None) => true,
                 // One side has pages, the other none: they may merge, unless those pages were
@@ -116,6 +133,9 @@ impl MmapWriteGuard<'_> {
             file: new.file.as_ref(),
             anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
             label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
+            userfault: new
+                .copied_from
+                .and_then(|at| self.vma(at).userfault.as_ref()),
         };
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
@@ -176,19 +196,27 @@ impl MmapWriteGuard<'_> {
         range: VpnRange,
         flags: VmFlags,
     ) -> Result<Vpn, VmaError> {
-        let label = self.vma(start).label.clone();
-        self.modify_as(start, range, flags, label)
+        let wanted = self.wanted(start);
+        self.modify_as(start, range, Wanted { flags, ..wanted })
     }
-    /// Gives the range a name beside the flags (`vma_modify_name`); otherwise like
-    /// [`modify`](Self::modify).
+    /// Returns the properties that the VMA at `start` has now.
+    pub(in crate::mm) fn wanted(&self, start: Vpn) -> Wanted {
+        let vma = self.vma(start);
+        Wanted {
+            flags: vma.flags,
+            label: vma.label.clone(),
+            userfault: vma.userfault.clone(),
+        }
+    }
+    /// Gives the range other properties beside the flags (`vma_modify_name`,
+    /// `vma_modify_flags_uffd`); otherwise like [`modify`](Self::modify).
     pub(in crate::mm) fn modify_as(
         &mut self,
         start: Vpn,
         range: VpnRange,
-        flags: VmFlags,
-        label: Option<Arc<str>>,
+        wanted: Wanted,
     ) -> Result<Vpn, VmaError> {
-        if let Some(merged) = self.merge_existing(start, range, flags, label.as_ref()) {
+        if let Some(merged) = self.merge_existing(start, range, &wanted) {
             return Ok(merged);
         }
         let whole = self.vma(start).range();
@@ -199,20 +227,16 @@ impl MmapWriteGuard<'_> {
             self.split(range.start(), range.end())?;
         }
         self.layout.change(range.start(), |v| {
-            v.flags = flags;
-            v.label = label;
+            v.flags = wanted.flags;
+            v.label = wanted.label;
+            v.userfault = wanted.userfault;
         });
         Ok(range.start())
     }
 
     /// Makes `range` part of a neighbour that agrees (`vma_merge_existing_range`).
-    fn merge_existing(
-        &mut self,
-        start: Vpn,
-        range: VpnRange,
-        flags: VmFlags,
-        label: Option<&Arc<str>>,
-    ) -> Option<Vpn> {
+    fn merge_existing(&mut self, start: Vpn, range: VpnRange, wanted: &Wanted) -> Option<Vpn> {
+        let flags = wanted.flags;
         let vmas = &self.layout.vmas;
         let middle = self.vma(start);
         let whole = middle.range();
@@ -226,7 +250,8 @@ impl MmapWriteGuard<'_> {
             flags,
             file: middle.file.as_ref(),
             anon: middle.anon.get(),
-            label,
+            label: wanted.label.as_ref(),
+            userfault: wanted.userfault.as_ref(),
         };
         let left = left_side
             .then(|| candidate.left(vmas.before(start)))

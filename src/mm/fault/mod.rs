@@ -11,11 +11,13 @@
 //!   FaultScope::fault, by the entry
 //!     empty           a huge page, if the VMA asks for those and no table is there
 //!                     private anonymous memory: the zero page or a new frame; else the file's page
-//!     guard marker    Guarded
+//!     guard marker    Guarded; a marker of poison: Poisoned
 //!     read-only       on a write: copy, or make writable in place
 //!     a file's page   a nonlinear mapping: the page that the entry names
 //!     in swap         read back through the swap cache
 //!     on its way      wait until migration has ended
+//!   where the VMA is registered with userfaultfd, an absent page and a write to a protected one
+//!     become a message: Userfault, and the access faults again after the answer
 //! the mmap lock is released; a window that the fault deferred opens now, with its pages pinned
 //! ```
 //!
@@ -46,6 +48,7 @@
 //! | `rights` | the rights that a VMA gives to an entry |
 //! | `stack_growth` | a stack that extends down to the fault |
 //! | `swap` | pages in swap |
+//! | `userfault` | faults that userfaultfd handles |
 
 pub(in crate::mm) mod access;
 mod anon;
@@ -63,6 +66,7 @@ pub(in crate::mm) mod populate;
 mod rights;
 mod stack_growth;
 pub(in crate::mm) mod swap;
+mod userfault;
 
 use super::{entry::flags::VmFlags, guard::FaultScope, space::Mm, vma::Vma};
 use crate::{
@@ -119,6 +123,7 @@ impl Mm {
         }
         let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
             let layout = scope.layout;
+            scope.byte = Some(addr);
             match layout.vmas.find(at) {
                 Some(vma) if vma.start() <= at => {
                     if !vma.allows(needs) {
@@ -153,15 +158,19 @@ impl FaultScope<'_> {
         access: Access,
     ) -> Result<(), FaultError> {
         let (seen, has_leaf) = self.look_for_leaf(at)?;
+        if seen.is_wp_marker() && !vma.is_uffd_wp() {
+            return Ok(self.clear_marker(at)?);
+        }
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());
         }
         match seen {
-            pte if pte.is_none() => match &vma.file {
+            pte if pte.is_vacant() => match &vma.file {
                 None => self.fault_anonymous(vma, at, access, has_leaf),
                 Some(file) => self.fault_file(vma, file.object().as_ref(), at, access),
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
+            pte if pte.is_poison() => Err(FaultError::Poisoned(at.addr())),
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
             }
@@ -190,6 +199,8 @@ impl FaultError {
         match self {
             Self::Guarded(_) => Self::Guarded(addr),
             Self::Beyond(_) => Self::Beyond(addr),
+            Self::Poisoned(_) => Self::Poisoned(addr),
+            Self::Unhandled(_) => Self::Unhandled(addr),
             e => e,
         }
     }

@@ -42,7 +42,8 @@ impl Vma {
     /// it: without the right to write where a private mapping must copy, or the object must learn
     /// of the write.
     pub(in crate::mm) fn mapped_rights(&self) -> Rights {
-        if self.flags.contains(VmFlags::SHARED) && !self.notes_writes() {
+        let caught = self.notes_writes() || self.is_uffd_wp();
+        if self.flags.contains(VmFlags::SHARED) && !caught {
             self.rights()
         } else {
             self.read_only()

@@ -12,6 +12,8 @@ pub(in crate::mm) struct FaultScope<'h> {
     pub(in crate::mm) lease: Lease<'h, rank::Mmap, Sleepable>,
     /// Postponed work for a window; [`Deferral::Never`] at first, so that work is done at once.
     pub(in crate::mm) deferral: Deferral,
+    /// The byte of the access, if one byte is accessed.
+    pub(in crate::mm) byte: Option<u64>,
 }
 
 impl<'h> FaultScope<'h> {
@@ -21,6 +23,7 @@ impl<'h> FaultScope<'h> {
             layout,
             lease,
             deferral,
+            byte: None,
         }
     }
 }

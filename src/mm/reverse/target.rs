@@ -8,7 +8,7 @@ use crate::mm::{
     entry::{flags::VmFlags, release::Detached},
     guard::Lease,
     space::Mm,
-    window::{PteSlot, Zap},
+    window::{Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -20,13 +20,14 @@ use crate::{
 const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
 
 impl RmapTarget for Mm {
-    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows) {
+    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, flags: u64, cows: EvenCows) {
+        let marks = Marks::of(false, VmFlags::from_bits_retain(flags));
         let mut window = Lease { mm: self, cx }.into_window(range, Event::Clear);
         window.zap(
             range,
             match cows {
-                EvenCows::Yes => Zap::Pages,
-                EvenCows::No => Zap::ObjectPages,
+                EvenCows::Yes => Zap::Pages(marks),
+                EvenCows::No => Zap::ObjectPages(marks),
             },
         );
         window.close();

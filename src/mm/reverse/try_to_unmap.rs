@@ -5,7 +5,7 @@ use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::Detached},
     guard::Lease,
     space::Mm,
-    window::{InvalidationWindow, PteSlot},
+    window::{InvalidationWindow, Marks, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},
@@ -94,7 +94,10 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         Unmap::Discard | Unmap::Replace => {
             // The page's use was asked for before; that its mapping ends is no use.
             let place = mem.owner(pfn).filter(|_| nonlinear);
-            let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
+            let left = match place {
+                Some(owner) => RawPte::file(owner.index),
+                None => Marks::of(false, flags).after(pte),
+            };
             Detached::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
@@ -108,7 +111,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         }
         Unmap::Swap(swap) => {
             mem.swap_dup(swap);
-            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn));
+            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn)).in_place_of(pte);
             Detached::give_up_locked(slot.replace(left));
         }
     }

@@ -10,10 +10,12 @@
 //! | --- | --- |
 //! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
 //! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
+//! | `userfault` | [`Context`](userfault::Context): a userfaultfd, as the VMAs know it |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
 pub(in crate::mm) mod layout;
 pub(in crate::mm) mod tree;
+pub(in crate::mm) mod userfault;
 
 use super::{entry::flags::VmFlags, vma::tree::Span};
 use crate::{
@@ -46,6 +48,8 @@ pub(super) struct Vma {
     pub(super) anon: OnceLock<AnonLink>,
     /// Name that the program gave this memory; VMAs with different names do not merge.
     pub(super) label: Option<Arc<str>>,
+    /// The userfaultfd that the VMA is registered with, in the ways that its flags say.
+    pub(super) userfault: Option<Arc<userfault::Context>>,
 }
 
 impl Vma {
@@ -65,6 +69,7 @@ impl Vma {
             file_link: None,
             anon: OnceLock::new(),
             label: None,
+            userfault: None,
         }
     }
     #[inline]
@@ -112,6 +117,7 @@ impl Vma {
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
         let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
         dup.label.clone_from(&self.label);
+        dup.userfault.clone_from(&self.userfault);
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }

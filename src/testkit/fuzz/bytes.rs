@@ -208,6 +208,7 @@ pub fn decode(bytes: &[u8]) -> Script {
             notified: Vec::new(),
             layouts: BTreeMap::new(),
             vm_flags: BTreeMap::new(),
+            more: Box::default(),
             pages: None,
         });
     }

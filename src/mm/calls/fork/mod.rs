@@ -14,6 +14,7 @@
 
 pub(in crate::mm) mod shared;
 
+use super::userfault::events::ForkEvents;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     guard::{Lease, MmapWriteGuard},
@@ -72,12 +73,14 @@ impl Mm {
         // No thread can be waiting for this lock: reverse maps lead to the child, but only to its
         // table.
         let mut layout = child.layout.write();
-        let copied = g.copy_vmas(&child, &mut layout, mode);
+        let mut told = ForkEvents::default();
+        let copied = g.copy_vmas(&child, &mut layout, (mode, &mut told));
         // The shared pages are write-protected now: drivers that have exported frames among them
         // are called.
         self.machine().host().settle_exports(&mut g.cx);
         copied?;
         drop(layout);
+        told.send();
         if mode == ForkMode::Share {
             self.machine.forks.register(&self.fork_member);
             child.machine.forks.register(&child.fork_member);
@@ -124,7 +127,12 @@ impl Layout {
 }
 
 impl MmapWriteGuard<'_> {
-    fn copy_vmas(&mut self, child: &Mm, to: &mut Layout, mode: ForkMode) -> Result<(), ForkError> {
+    fn copy_vmas(
+        &mut self,
+        child: &Mm,
+        to: &mut Layout,
+        (mode, told): (ForkMode, &mut ForkEvents),
+    ) -> Result<(), ForkError> {
         let mm = self.mm;
         let from = &*self.layout;
         for vma in from.vmas.iter() {
@@ -140,22 +148,24 @@ impl MmapWriteGuard<'_> {
                     from.uncharge(vma.pages());
                 }
             })?;
+            told.inherit(vma, &mut copy, child);
             to.account(copy.flags, copy.pages());
+            let protected = copy.is_uffd_wp();
             let has_pages = copy.anon.get().is_some()
-                || copy.flags.contains(VmFlags::NONLINEAR)
+                || copy.flags.intersects(VmFlags::NONLINEAR | VmFlags::UFFD_WP)
                 || (copy.flags & (VmFlags::MAYBE_GUARD | VmFlags::WIPEONFORK)
                     == VmFlags::MAYBE_GUARD);
             copy.follow_parent(vma, &to.space);
             to.insert(copy);
             if has_pages {
-                let alone = (mode == ForkMode::Share)
+                let alone = (mode == ForkMode::Share && vma.userfault.is_none())
                     .then(|| from.shares_tables(vma))
                     .flatten();
                 let lease = Lease {
                     mm,
                     cx: self.cx.reborrow(),
                 };
-                copy_range(lease, child, vma, alone)?;
+                copy_range(lease, child, vma, (alone, protected))?;
             }
         }
         Ok(())
@@ -164,11 +174,12 @@ impl MmapWriteGuard<'_> {
 
 /// Copies the entries of a VMA (`copy_page_range`); of a private VMA in a window, since its entries
 /// lose the right to write. The leaves in `alone` hold nothing but this VMA, so they may be shared.
+/// The child keeps the write protection of userfaultfd if it is `protected`.
 fn copy_range(
     mut lease: Lease<'_, rank::Mmap, Sleepable>,
     child: &Mm,
     vma: &Vma,
-    alone: Option<VpnRange>,
+    (alone, protected): (Option<VpnRange>, bool),
 ) -> Result<(), NoMemory> {
     let range = vma.range();
     let parent = lease.mm;
@@ -191,7 +202,7 @@ fn copy_range(
                 return Ok(()); // The child faults the object's page in again.
             }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
-                txn.share_into(to)
+                txn.share_into(to, protected)
             })
         });
     }
@@ -206,7 +217,7 @@ fn copy_range(
             return Ok(()); // A page of the object: it faults in again.
         }
         copy_leaf(child, pin, part, false, |to| {
-            from.copy_to(to, part, |pte| (pte, share_shared(mem, pte)));
+            from.copy_to(to, part, |pte| (pte, share_shared(mem, pte, protected)));
         })
     })
 }
@@ -262,17 +273,17 @@ fn copy_leaf(
 
 impl PteTxn<'_> {
     /// Copies the private entries of this leaf to the child.
-    fn share_into(&mut self, to: &LockedLeaf<'_>) {
+    fn share_into(&mut self, to: &LockedLeaf<'_>, protected: bool) {
         let mem = self.mem();
         let (leaf, range) = (self.leaf(), self.range());
         if !mem.has_exported() {
-            return leaf.copy_to(to, range, |pte| share_private(mem, pte));
+            return leaf.copy_to(to, range, |pte| share_private(mem, pte, protected));
         }
         leaf.copy_to(to, range, |pte| {
             if let Some(pfn) = pte.counted() {
                 mem.lose_write(pfn);
             }
-            share_private(mem, pte)
+            share_private(mem, pte, protected)
         });
     }
 }
@@ -280,14 +291,21 @@ impl PteTxn<'_> {
 /// Returns the entries of parent and child for a private page, to which neither may write from now
 /// on.
 #[inline]
-fn share_private(mem: &PhysMem, pte: RawPte) -> (RawPte, RawPte) {
+fn share_private(mem: &PhysMem, pte: RawPte, protected: bool) -> (RawPte, RawPte) {
     count_copies(mem, pte, 1);
     let kept = pte.forked();
-    (kept, kept.inherited())
+    match protected {
+        true => (kept, kept.inherited_protected()),
+        false => (kept, kept.inherited()),
+    }
 }
 
 /// Shares a page of an object as it is.
-fn share_shared(mem: &PhysMem, pte: RawPte) -> RawPte {
+fn share_shared(mem: &PhysMem, pte: RawPte, protected: bool) -> RawPte {
+    let pte = match protected {
+        true => pte,
+        false => pte.clear_uffd_wp(),
+    };
     match pte.counted() {
         Some(pfn) => {
             mem.share(pfn);

@@ -5,7 +5,8 @@ use crate::mm::{
     fault::entries::with_leaf,
     guard::{AfterYield, Lease, MmapWriteGuard},
     page_table::shared_huge,
-    window::{InvalidationWindow, PteSlot, Zap},
+    vma::Vma,
+    window::{InvalidationWindow, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -19,12 +20,12 @@ use std::convert::Infallible;
 impl Lease<'_, rank::Mmap, Sleepable> {
     /// Drops the pages of `part` (`MADV_DONTNEED`), in one window, also if no page is there. Frees
     /// leaves that a large range emptied.
-    pub(in crate::mm) fn discard(&mut self, flags: VmFlags, part: VpnRange) {
+    pub(in crate::mm) fn discard(&mut self, (flags, marks): (VmFlags, Marks), part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
         if flags.contains(VmFlags::NONLINEAR) {
             window.forget_pages(part, 0, u64::MAX);
         } else {
-            window.zap(part, Zap::Pages);
+            window.zap(part, Zap::Pages(marks));
         }
         window.free_empty_leaves(part);
         window.close();
@@ -62,6 +63,7 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
     ) -> Result<(), MadviseError> {
+        let marks = self.vma(start).marks();
         // Fork must copy markers: the flag tells it that there may be some.
         if self.vma(start).is_anonymous() {
             self.layout.prepare_anon(start).map_err(no_memory)?;
@@ -69,26 +71,38 @@ impl MmapWriteGuard<'_> {
         self.layout
             .change(start, |vma| vma.flags |= VmFlags::MAYBE_GUARD);
         self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
-            lease.install_guards(part)
+            lease.install_guards(part, marks)
         })
     }
 }
 
+impl Vma {
+    /// What happens to the write protection of userfaultfd when pages of this VMA are dropped.
+    pub(in crate::mm) fn marks(&self) -> Marks {
+        Marks::of(self.is_anonymous(), self.flags)
+    }
+}
+
 impl Lease<'_, rank::Mmap, Sleepable> {
-    fn install_guards(mut self, part: VpnRange) -> Result<(), MadviseError> {
-        while !self.mark_guards(part)? {
+    fn install_guards(mut self, part: VpnRange, marks: Marks) -> Result<(), MadviseError> {
+        let mut dropped = false;
+        while !self.mark_guards(part, dropped)? {
             let mut window = self.window(part, Event::Clear);
-            window.zap(part, Zap::Pages);
+            window.zap(part, Zap::Pages(marks));
             window.close();
+            dropped = true;
         }
         Ok(())
     }
-    /// Puts markers in page by page; returns false at the first page that is mapped.
-    fn mark_guards(&mut self, part: VpnRange) -> Result<bool, MadviseError> {
+    /// Puts markers in page by page; returns false at the first page that is mapped. Once the pages
+    /// were `dropped`, guards also take the place of the markers of write protection that they
+    /// left: Linux 6.18 does not get past those, and tries for ever.
+    fn mark_guards(&mut self, part: VpnRange, dropped: bool) -> Result<bool, MadviseError> {
         for at in part.iter() {
             let free = with_leaf(self.mm, &mut self.cx, at, |leaf| {
                 let pte = leaf.get(at);
-                let present = !pte.is_none() && !pte.is_guard();
+                let free = pte.is_none() || (dropped && pte.is_wp_marker());
+                let present = !free && !pte.is_guard();
                 if !present {
                     leaf.set(at, RawPte::GUARD);
                 }

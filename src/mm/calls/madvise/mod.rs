@@ -109,8 +109,9 @@ impl Mm {
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
-            let flags = vma.flags;
-            Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| lease.discard(flags, part))
+            let how = (vma.flags, vma.marks());
+            vma.tell_removed(part);
+            Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| lease.discard(how, part))
         })
     }
     /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
@@ -173,7 +174,10 @@ impl MmapWriteGuard<'_> {
         match advice {
             Advice::Free | Advice::Cold if locked => return Err(unsuitable),
             Advice::Free if !vma.is_anonymous() => return Err(unsuitable),
-            Advice::Free => self.free_lazily(part),
+            Advice::Free => {
+                vma.tell_removed(part);
+                self.free_lazily(part);
+            }
             Advice::Cold => self.cool(part),
             Advice::GuardInstall if locked => return Err(unsuitable),
             Advice::GuardInstall => self.install_guards(start, part)?,

@@ -25,6 +25,8 @@ pub(in crate::mm) struct Relocation {
     pub(in crate::mm) from: VpnRange,
     /// The page to which the first entry moves.
     pub(in crate::mm) to: Vpn,
+    /// The write protection of userfaultfd does not move (`vma_has_uffd_without_event_remap`).
+    pub(in crate::mm) unprotects: bool,
 }
 
 /// The number of entries at the target.
@@ -68,6 +70,7 @@ impl MmapWriteGuard<'_> {
                     at: start,
                     to,
                     end: range.end(),
+                    unprotects: mv.unprotects,
                 };
                 let mut moving = Moving {
                     window: lease.into_window(range, Event::Unmap),
@@ -124,6 +127,7 @@ struct MoveStep {
     at: Vpn,
     to: Vpn,
     end: Vpn,
+    unprotects: bool,
 }
 
 impl MoveStep {
@@ -186,6 +190,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
+            unprotects: false,
         }
     }
 }
@@ -212,7 +217,8 @@ impl InvalidationWindow<'_, Sleepable> {
         if !mm.table.has_pmd(step.at, pin) {
             return Ok(Some(extent));
         }
-        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
+        let whole = !step.unprotects;
+        if whole && extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
             return Ok(Some(extent));
         }
         mm.table.make_pud_for(step.to, pin)?;
@@ -221,7 +227,15 @@ impl InvalidationWindow<'_, Sleepable> {
             return Ok(Some(extent));
         };
         mm.table.make_pmd(step.to, pin)?;
-        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+        let whole = whole || old.is_huge();
+        if whole && extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+            if step.unprotects {
+                let block = VpnRange::block_of(step.to);
+                mm.table.for_each_locked_leaf(block, pin, |part, leaf| {
+                    let each = part.iter().map(|at| (at, leaf.get(at)));
+                    each.for_each(|(at, pte)| leaf.set(at, pte.clear_uffd_wp()));
+                });
+            }
             return Ok(Some(extent));
         }
         if old.is_huge() {
@@ -280,7 +294,11 @@ fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: MoveStep, pages: u64) -> Re
         let pte = from.get(at);
         if !pte.is_none() {
             from.set(at, crate::mm::entry::pte::RawPte::NONE);
-            to.as_ref().unwrap_or(&from).set(step.to.plus(i), pte);
+            let moved = match step.unprotects {
+                true => pte.clear_uffd_wp(),
+                false => pte,
+            };
+            to.as_ref().unwrap_or(&from).set(step.to.plus(i), moved);
         }
     }
     Ok(())
