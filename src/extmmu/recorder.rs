@@ -54,7 +54,7 @@ impl Recorder {
     }
     fn note(&self, inv: &Invalidation<'_>) {
         // Unregistration is a demand over everything, and no window of the address space.
-        if inv.range() != VpnRange::ALL {
+        if inv.range() != VpnRange::ALL || inv.event() == Event::SoftDirty {
             let told = (Recorded::Window(inv.range()), Some(inv.event()));
             self.told.lock().push(told);
         }

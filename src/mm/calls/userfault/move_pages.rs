@@ -166,7 +166,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             match self.move_some(rest, to, sides)? {
                 Step::Moved(more) => *pages += more,
                 Step::Locked(pfn) => self.mm.machine().mem().wait_unlocked(&mut self.cx, pfn),
-                Step::Split(_) => {}
+                Step::Split(_) => unreachable!("it was split, or that failed"),
             }
         }
         Ok(())
@@ -192,12 +192,17 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             }
         }
         let mut window = self.window(rest, Event::Clear);
-        let step = window.move_stretch(rest, to, sides)?;
+        let mut step = window.move_stretch(rest, to, sides)?;
         if let Step::Split(head) = step {
             mm.split_own(window.cx().walk_inside(), head);
+            step = window.move_stretch(rest, to, sides)?;
         }
         window.close();
-        Ok(step)
+        match step {
+            // Something else holds the huge page.
+            Step::Split(_) => Err(UserfaultError::Shared(at.addr())),
+            step => Ok(step),
+        }
     }
     /// Moves a huge page as a whole, or splits its mapping and returns `None`.
     fn move_huge(
