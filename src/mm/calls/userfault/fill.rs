@@ -5,12 +5,12 @@ use super::Userfault;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, uffd_flags::FillMode},
     guard::FaultScope,
-    vma::Vma,
+    vma::{Vma, layout::Layout},
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::{ObjectError, UserfaultError},
+    error::{NoMemory, ObjectError, UserfaultError},
     file::{MemoryObject, sealed},
     frame::{Frame, FrameFlags},
 };
@@ -111,6 +111,9 @@ impl Userfault {
         let protect = mode.contains(FillMode::WP);
         let filled = |scope: &mut FaultScope<'_>| {
             let vma = scope.layout.vmas.get(range.start());
+            if let Some(vma) = vma {
+                scope.layout.prepare_private(vma)?;
+            }
             let vma = vma.filter(|vma| vma.end() >= range.end() && vma.userfault.is_some());
             let vma = vma.ok_or(UserfaultError::NotRegistered(addr))?;
             self.check_steady()?;
@@ -128,6 +131,17 @@ impl Userfault {
             self.0.wake(woken.expect("a page was filled"));
         }
         Ok(done)
+    }
+}
+
+impl Layout {
+    /// Gives private memory its anonymous family, as Linux does before any check of the memory
+    /// (`find_vma_and_prepare_anon`): a later fork shows it.
+    pub(super) fn prepare_private(&self, vma: &Vma) -> Result<(), NoMemory> {
+        match vma.flags.contains(VmFlags::SHARED) {
+            true => Ok(()),
+            false => self.anon_of(vma).map(drop),
+        }
     }
 }
 

@@ -127,11 +127,10 @@ impl Userfault {
             let vma = layout.vmas.get(at);
             vma.ok_or(UserfaultError::NotRegistered(at.addr()))
         };
-        let (source, target) = (mapped(from)?, mapped(to)?);
-        let node = match target.is_anonymous() {
-            true => Arc::clone(layout.anon_of(target)?),
-            false => return Err(UserfaultError::Unsuitable(to.start().addr())),
-        };
+        let target = mapped(to)?;
+        layout.prepare_private(target)?;
+        let source = mapped(from)?;
+        let unsuitable = UserfaultError::Unsuitable(to.start().addr());
         let fits = |vma: &Vma, range: VpnRange| {
             vma.is_anonymous() && !vma.flags.contains(VmFlags::SHARED) && vma.range().covers(range)
         };
@@ -142,10 +141,10 @@ impl Userfault {
             || !fits(target, to)
             || !(same && writable && target.is_registered_with(&self.0))
         {
-            return Err(UserfaultError::Unsuitable(to.start().addr()));
+            return Err(unsuitable);
         }
         Ok(Sides {
-            node,
+            node: Arc::clone(layout.anon_of(target)?),
             pgoff: target.pgoff.wrapping_sub(target.start().0),
             rights: target.rights(),
             holes: mode.contains(MoveMode::ALLOW_SRC_HOLES),
