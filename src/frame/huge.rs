@@ -5,9 +5,9 @@
 //! (docs/adr/0006-a-huge-page-is-a-marked-leaf.md).
 
 use super::{
+    alloc::OutOfFrames,
     flags::FrameFlags,
     inject::AllocKind,
-    lifetime::OutOfFrames,
     mem::PhysMem,
     pfn::{HUGE, HUGE_ZERO},
 };

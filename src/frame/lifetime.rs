@@ -1,110 +1,92 @@
-//! The life of a frame: allocation, references and mappings, retirement.
+//! References and mappings of a frame, and its retirement.
 //!
 //! Guarantee: a frame is retired by the thread that gives up the last reference, exactly once.
 //! Retirement first makes every [view](super::FrameView) of the frame stale, then clears the
 //! contents, then puts the frame on the free list.
+//!
+//! A large unmapping collects its frames in [`Retired`], which puts a batch of them on the free
+//! list under one lock. The outcome is that of as many single calls, one after the other: the order
+//! of frames, the counts, the view of an oracle.
 
 use super::{
     access_bits::AccessBits,
     config::Contents,
     exported::Lost,
     flags::FrameFlags,
-    inject::{AllocKind, Injected},
+    free::BATCH,
     mem::{Frame, PhysMem},
     meta::Meta,
     observer::FrameWatch,
-    owner::Owner,
 };
 use crate::{addr::Pfn, sync::Ordering};
 use std::sync::Arc;
-use thiserror::Error;
 
-/// No frame could be allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum OutOfFrames {
-    /// All frames are in use; their number.
-    #[error("all {0} frames are in use")]
-    UsedUp(u32),
-    /// Fault injection made the allocation fail.
-    #[error(transparent)]
-    Injected(#[from] Injected),
+/// Frames whose last reference is gone, collected on their way to the free list.
+///
+/// They get there when the batch is full or dropped, or by [`put_back`](Self::put_back).
+pub(crate) struct Retired<'m> {
+    mem: &'m PhysMem,
+    pfns: [u32; BATCH],
+    len: usize,
+}
+
+impl<'m> Retired<'m> {
+    /// Returns the memory that the frames belong to.
+    #[inline]
+    pub(crate) fn mem(&self) -> &'m PhysMem {
+        self.mem
+    }
+    /// Removes a mapping of the frame and merges the bits of its entry; the last reference retires
+    /// the frame.
+    #[inline(always)]
+    pub(crate) fn unmap(&mut self, pfn: Pfn, used: AccessBits) {
+        if !self.mem.drop_mapping(pfn, used) {
+            return self.still_referenced(pfn);
+        }
+        if self.len == BATCH {
+            self.put_back();
+        }
+        self.pfns[self.len] = pfn.0;
+        self.len += 1;
+    }
+    /// Removes a mapping of a frame that the caller has locked. The caller tells the driver of an
+    /// exported frame itself, so nothing is deferred.
+    pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: AccessBits) {
+        if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
+            self.mem.merge_access_bits(pfn, used);
+        }
+        let last = self.mem.drop_merged_mapping(pfn);
+        debug_assert!(!last, "its lock has a reference");
+        self.still_referenced(pfn);
+    }
+    /// Drops the cached copy of a frame that keeps a reference, if only the swap cache needs it.
+    #[inline(never)]
+    fn still_referenced(&mut self, pfn: Pfn) {
+        if self.mem.in_swap_cache(pfn) && self.mem.mapcount(pfn) == 0 {
+            // The last mapping is gone and no entry refers to the slot: the cached copy is of no
+            // use (`free_swap_cache`). The batch goes first, to keep the order of single calls.
+            self.put_back();
+            let _in_use = self.mem.swap_cache_drop_idle(pfn);
+        }
+    }
+    /// Puts the collected frames on the free list. Needed before a frame is given back by another
+    /// way.
+    #[inline(never)]
+    pub(crate) fn put_back(&mut self) {
+        if self.len > 0 {
+            self.mem.free.put_many(&self.pfns[..self.len]);
+            self.len = 0;
+        }
+    }
+}
+
+impl Drop for Retired<'_> {
+    fn drop(&mut self) {
+        self.put_back();
+    }
 }
 
 impl PhysMem {
-    /// Allocates a frame that reads as zero, with one reference.
-    ///
-    /// For a single thread the order is fixed: the frame retired last comes first, then the frames
-    /// never used, in ascending order.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfFrames`] if all frames are in use, or by fault injection.
-    pub fn alloc(&self) -> Result<Frame<'_>, OutOfFrames> {
-        self.alloc_as(FrameFlags::empty(), None)
-    }
-    /// Allocates a frame with flags and an owner.
-    pub(crate) fn alloc_as(
-        &self,
-        flags: FrameFlags,
-        owner: Option<Owner>,
-    ) -> Result<Frame<'_>, OutOfFrames> {
-        self.inject.check(AllocKind::Frame)?;
-        let pfn = self.free.take();
-        let Some(pfn) = pfn else {
-            self.note_no_frame();
-            return Err(OutOfFrames::UsedUp(self.config.frames));
-        };
-        self.init_allocated(pfn, flags, owner);
-        Ok(self.adopt(pfn))
-    }
-    /// Initializes a frame off the free list with one reference. Flags and owner are stored before
-    /// the count: a thread that gets another reference by the number finds them.
-    pub(super) fn init_allocated(&self, pfn: Pfn, flags: FrameFlags, owner: Option<Owner>) {
-        let meta = self.meta(pfn);
-        meta.flags.store(flags.bits(), Ordering::Relaxed);
-        meta.owner
-            .store(owner.map_or(0, Owner::word), Ordering::Relaxed);
-        meta.counts.init_allocated(pfn);
-    }
-    /// Initializes a frame off the free list with one mapping, which owns the reference.
-    #[inline]
-    pub(super) fn init_mapped(&self, pfn: Pfn, flags: FrameFlags, owner: Owner) {
-        let meta = self.meta(pfn);
-        meta.flags.store(flags.bits(), Ordering::Relaxed);
-        meta.owner.store(owner.word(), Ordering::Relaxed);
-        meta.counts.init_mapped(pfn);
-    }
-    /// Retires a frame whose last reference is gone.
-    fn retire(&self, pfn: Pfn) {
-        self.leave(pfn, self.meta(pfn));
-        self.free.put(pfn);
-    }
-    /// Does all of a retirement but the free list, to which a batch adds many frames at once.
-    #[inline]
-    fn leave(&self, pfn: Pfn, meta: Meta<'_>) {
-        self.watch_retirement(pfn);
-        if (meta.flags()).intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
-            self.lru_remove(pfn);
-            self.unexport(pfn);
-        }
-        // The generation first: from here on every view of the frame is stale. No other thread
-        // writes it, as this one gave up the last reference. Release: a view that has read bytes of
-        // the frame's next life finds the new generation in its second check.
-        let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
-        meta.generation.store(next, Ordering::Release);
-        if self.config.contents != Contents::None {
-            self.clear_page(pfn);
-        }
-    }
-    /// Releases the contents; apart, so that `leave` stays small.
-    #[inline(never)]
-    fn clear_page(&self, pfn: Pfn) {
-        if let Some(page) = self.page(pfn) {
-            page.clear();
-        }
-    }
-
     /// Takes one more reference on a frame that has one.
     pub(crate) fn get(&self, pfn: Pfn) -> Frame<'_> {
         self.meta(pfn).counts.get_ref(pfn);
@@ -140,12 +122,21 @@ impl PhysMem {
             meta.flags.fetch_and(!exclusive, Ordering::Relaxed);
         }
     }
+    /// Returns an empty collection for frames that are about to be unmapped.
+    #[inline]
+    pub(crate) fn retired(&self) -> Retired<'_> {
+        Retired {
+            mem: self,
+            pfns: [0; BATCH],
+            len: 0,
+        }
+    }
     /// Removes a mapping and merges the bits of its entry. Returns true if that was the last
     /// reference: the frame is retired then, but for the free list.
     ///
     /// An exported frame gets a reference and a deferred notice first, and so stays.
     #[inline]
-    pub(super) fn drop_mapping(&self, pfn: Pfn, used: AccessBits) -> bool {
+    fn drop_mapping(&self, pfn: Pfn, used: AccessBits) -> bool {
         let flags = self.meta(pfn).flags();
         // No later reader asks for the bits of private memory that is not exported.
         let asked = FrameFlags::ANON | FrameFlags::EXPORTED;
@@ -162,7 +153,7 @@ impl PhysMem {
     /// Removes a mapping whose bits were merged before. The caller has the frame locked, or has
     /// deferred its notice.
     #[inline]
-    pub(super) fn drop_merged_mapping(&self, pfn: Pfn) -> bool {
+    fn drop_merged_mapping(&self, pfn: Pfn) -> bool {
         let meta = self.meta(pfn);
         let last = meta.counts.unshare(pfn);
         if last {
@@ -170,13 +161,45 @@ impl PhysMem {
         }
         last
     }
+    /// Retires a frame whose last reference is gone.
+    fn retire(&self, pfn: Pfn) {
+        self.leave(pfn, self.meta(pfn));
+        self.free.put(pfn);
+    }
+    /// Does all of a retirement but the free list, to which a batch adds many frames at once.
+    #[inline]
+    fn leave(&self, pfn: Pfn, meta: Meta<'_>) {
+        self.watch_retirement(pfn);
+        if (meta.flags()).intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
+            self.lru_remove(pfn);
+            self.unexport(pfn);
+        }
+        // The generation first: from here on every view of the frame is stale. No other thread
+        // writes it, as this one gave up the last reference. Release: a view that has read bytes of
+        // the frame's next life finds the new generation in its second check.
+        let next = meta.generation.load(Ordering::Relaxed).wrapping_add(1);
+        meta.generation.store(next, Ordering::Release);
+        if self.config.contents != Contents::None {
+            self.clear_page(pfn);
+        }
+    }
+    /// Releases the contents; apart, so that `leave` stays small.
+    #[inline(never)]
+    fn clear_page(&self, pfn: Pfn) {
+        if let Some(page) = self.page(pfn) {
+            page.clear();
+        }
+    }
+}
+
+impl PhysMem {
     /// Sets the observer of the machine's frames; the first one stays.
     pub(crate) fn set_watch(&self, watch: Arc<dyn FrameWatch>) {
         let _first = self.watch.get_or_init(|| watch);
     }
     /// Tells the observer of a retirement, if there is an observer.
     #[inline]
-    pub(super) fn watch_retirement(&self, pfn: Pfn) {
+    fn watch_retirement(&self, pfn: Pfn) {
         if let Some(watch) = self.watch.get() {
             self.tell_retirement(&**watch, pfn);
         }

@@ -33,8 +33,8 @@
 //!
 //! | file | operations |
 //! | --- | --- |
-//! | `lifetime` | allocation, references and mappings, and where a frame is given back |
-//! | `batch` | allocation and retirement of many frames |
+//! | `alloc` | allocation of one frame, or of many |
+//! | `lifetime` | references and mappings, and where a frame is given back |
 //! | `huge` | 512 frames in a row |
 //! | `access_bits` | bits of removed entries, merged into flags |
 //! | `bytes` | reading and writing |
@@ -48,7 +48,7 @@
 //! | `tests` | counts, retirement, exhaustion, stale views |
 
 mod access_bits;
-mod batch;
+mod alloc;
 mod bytes;
 mod commit;
 mod config;
@@ -87,7 +87,7 @@ mod view;
 mod waiters;
 
 pub(crate) use access_bits::AccessBits;
-pub(crate) use batch::Retired;
+pub use alloc::OutOfFrames;
 pub use commit::{Commit, Overcommit};
 pub use config::{Contents, MemConfig};
 pub(crate) use exported::Lost;
@@ -96,7 +96,7 @@ pub(crate) use huge::HugeFrame;
 pub use inject::{AllocKind, Inject, Injected};
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use lent::{Lender, Loan, Place};
-pub use lifetime::OutOfFrames;
+pub(crate) use lifetime::Retired;
 pub(crate) use lists::LruList;
 pub use lock::FrameLock;
 pub use mem::{Frame, PhysMem};

@@ -7,6 +7,9 @@
 //! layout. An operation that takes rights or pages away opens an [`InvalidationWindow`] first, so
 //! that no external MMU keeps a translation that becomes stale.
 //!
+//! `docs/life-of-a-page.md` leads through the code twice, file by file: a store of a device that
+//! misses and copies, and `munmap` with a driver registered.
+//!
 //! The code is in rooms. A room uses the types of the rooms below it, never of one above
 //! (`docs/adr/0026-rooms-of-the-address-space.md`):
 //!
@@ -16,8 +19,8 @@
 //!  fault                          page faults, and all else that makes pages present
 //!  edit                           merge, split and placement of VMAs
 //!  large                          huge pages that one process owns, and their split for good
-//!  guard                          the mmap lock held; the right to open windows
-//!  window                         the invalidation window, and changes of entries in it
+//!  guard                          the mmap lock held
+//!  window                         the right to open windows, the window, changes of entries in it
 //!  space                          struct Mm
 //!  page_table                     tables, leaves and their locks
 //!  vma                            VMAs and the layout
@@ -32,7 +35,7 @@
 //! | how is a page fault resolved? | `fault` |
 //! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
-//! | where does a window open? | `window`; every opening goes through a [`Lease`] of `guard` |
+//! | where does a window open? | `window`: a [`Lease`] opens it; the guards of `guard` give one |
 //! | how does a driver get a frame? | `external` |
 //! | how do reclaim, migration and same-page merging change mappings? | `reverse` |
 //! | which table pages exist, and how are they read without a lock? | `page_table` |
@@ -75,7 +78,7 @@ pub use entry::uffd_flags::{
     UffdFeatures,
 };
 pub use external::walker::Walker;
-pub use guard::{Lease, MmapReadGuard, MmapWriteGuard};
+pub use guard::{MmapReadGuard, MmapWriteGuard};
 pub use machine::{ForkMode, Machine, MachineConfig};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
@@ -83,4 +86,4 @@ pub use reverse::ksmd::Merger;
 pub use space::Mm;
 pub use vma::layout::Limits;
 pub use vma::userfault::PageFault;
-pub use window::{InvalidationWindow, PteSlot, PteTxn};
+pub use window::{InvalidationWindow, Lease, PteSlot, PteTxn};

@@ -123,10 +123,10 @@ impl Chain {
             ready: AtomicBool::new(false),
         }
     }
-    /// Collects the drivers that a window over `range` has to call. Epoch pin and lock end before
-    /// this returns, so callbacks may sleep.
+    /// Collects the drivers that a window over `range` has to call, and calls none. Epoch pin and
+    /// lock end before this returns, so callbacks may sleep.
     #[inline]
-    pub(super) fn ask<R: Rank, C: Context>(
+    pub(super) fn callees<R: Rank, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,
         range: VpnRange,

@@ -87,6 +87,7 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
         self.account_removed(gone.entries());
         gone
     }
+    /// Removes the entries of a range.
     pub(super) fn zap(&mut self, range: VpnRange) -> RemovedEntries {
         let mut gone = RemovedEntries::new();
         self.zap_into(range, &mut gone);

@@ -127,6 +127,7 @@ impl Seat {
     }
 }
 
+/// Reports to the observer, if there is one.
 impl Seat {
     pub(super) fn tried(&self, at: Vpn) {
         let mmu = || self.phase.name();

@@ -31,12 +31,17 @@ pub trait WindowContext: Context {
     type Refusal: std::fmt::Debug;
     /// The second pass that a driver may leave.
     type Deferred<'s>;
+    /// Calls the driver, which drops the range by passing its gate ([`Gate::exclude`]): the only
+    /// way to the proof. Or it only begins to, and leaves a second pass.
+    ///
+    /// [`Gate::exclude`]: super::Gate::exclude
     #[doc(hidden)]
     fn ask<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
     ) -> Result<FirstPass<'i, Self::Deferred<'s>>, Self::Refusal>;
+    /// Runs the second pass of a driver.
     #[doc(hidden)]
     fn finish<'i>(
         deferred: Self::Deferred<'_>,
@@ -155,11 +160,12 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         opening.ask_all(chain, event)?;
         Ok(opening.live.take())
     }
+    /// Writes the window on the board, and asks each driver of its range to drop it.
     fn ask_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
         let id = chain.board.next_window_id();
-        let asked = chain.ask(&mut self.cx, self.range, id);
+        let asked = chain.callees(&mut self.cx, self.range, id);
         let asked = self.live.insert(asked);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
@@ -194,6 +200,7 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
     }
 }
 
+/// Takes the window from the board, and notifies the drivers that acknowledged it.
 #[inline(never)]
 fn end<C: Context>(mut asked: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
     let (id, open) = asked.state();

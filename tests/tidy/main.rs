@@ -5,6 +5,7 @@ mod prose;
 #[path = "../common/skipped.rs"]
 mod skipped;
 mod source;
+mod walks;
 
 use skipped::skipped;
 use source::files;

@@ -62,36 +62,6 @@ impl State {
 }
 
 impl Vm {
-    fn start<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        let range = inv.range();
-        let home = self.gates.place_of(range.start());
-        // The slots do not change from here on.
-        self.active.begin(home);
-        self.meter.begin(range);
-        // Before the mmu lock: a cache that becomes valid after this finds the window on the board.
-        if !self.made(KvmMistake::DeafCache) {
-            self.invalidate_caches(range);
-        }
-        self.gates
-            .exclude_with(&mut cx, inv, |place, store, state, zapped| {
-                let mut hit = false;
-                for (first, end) in store.slots().gfns(range) {
-                    hit = true;
-                    state.forbid(first, end);
-                }
-                if hit {
-                    state.in_progress += 1;
-                    self.count_over_slots(home, place, 1);
-                }
-                // An entry made without validation is in no table, so the flush must come all the
-                // same.
-                if !zapped.entries().is_empty() || self.made(KvmMistake::NoRetry) {
-                    let pages = zapped.entries().iter().map(ShadowEntry::range);
-                    self.meter.dropped_all(pages);
-                    self.flush_for(store, state, range);
-                }
-            })
-    }
     fn flush_for(&self, store: &ShadowPages, state: &mut State, range: VpnRange) {
         match self.config.mistake {
             Some(KvmMistake::NoFlush | KvmMistake::LateFlush) => {}
@@ -155,8 +125,35 @@ impl Vm {
 
 impl SpinningMmu for Vm {
     /// The mmu lock spins, so no window is refused.
-    fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
-        self.start(cx, inv)
+    fn invalidate<'i>(&self, mut cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+        let range = inv.range();
+        let home = self.gates.place_of(range.start());
+        // The slots do not change from here on.
+        self.active.begin(home);
+        self.meter.begin(range);
+        // Before the mmu lock: a cache that becomes valid after this finds the window on the board.
+        if !self.made(KvmMistake::DeafCache) {
+            self.invalidate_caches(range);
+        }
+        self.gates
+            .exclude_with(&mut cx, inv, |place, store, state, zapped| {
+                let mut hit = false;
+                for (first, end) in store.slots().gfns(range) {
+                    hit = true;
+                    state.forbid(first, end);
+                }
+                if hit {
+                    state.in_progress += 1;
+                    self.count_over_slots(home, place, 1);
+                }
+                // An entry made without validation is in no table, so the flush must come all the
+                // same.
+                if !zapped.entries().is_empty() || self.made(KvmMistake::NoRetry) {
+                    let pages = zapped.entries().iter().map(ShadowEntry::range);
+                    self.meter.dropped_all(pages);
+                    self.flush_for(store, state, range);
+                }
+            })
     }
     fn invalidate_end(&self, mut cx: AtomicCallbackCx<'_>, range: VpnRange) {
         let home = self.gates.place_of(range.start());

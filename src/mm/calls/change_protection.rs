@@ -8,10 +8,9 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    guard::Lease,
     space::Mm,
     vma::Vma,
-    window::{InvalidationWindow, PteSlot, PteTxn},
+    window::{InvalidationWindow, Lease, PteSlot, PteTxn},
 };
 use crate::{
     addr::{PGD_PAGES, PMD_PAGES, VpnRange},

@@ -8,8 +8,8 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    fault::patience::Patience,
-    guard::FaultScope,
+    fault::Patience,
+    fault::scope::FaultScope,
     space::Mm,
     vma::Vma,
 };

@@ -5,7 +5,7 @@
 //! of that file. So a write first takes the bytes that are present, and the file may grow by that;
 //! a page that is faulted in after that may have been beyond the file's end before.
 
-use crate::mm::{fault::patience::Patience, space::Mm};
+use crate::mm::{fault::Patience, space::Mm};
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     ctx::CallCx,

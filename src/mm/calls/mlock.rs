@@ -9,10 +9,11 @@ use crate::mm::{
         errors::Errors,
         flags::{MlockFlags, MlockallFlags, VmFlags},
     },
-    guard::{AfterYield, Lease, MmapWriteGuard},
+    guard::{AfterYield, MmapWriteGuard},
     page_table::Pin,
     space::Mm,
     vma::Vma,
+    window::Lease,
 };
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},

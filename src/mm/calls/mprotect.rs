@@ -6,6 +6,7 @@ use crate::mm::{
         flags::{Prot, VmFlags},
         pte::Rights,
     },
+    fault::scope::FaultScope,
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
     vma::layout::Promise,
@@ -270,8 +271,9 @@ impl<'g> MmapWriteGuard<'g> {
         let locked_read_only = old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED);
         if locked_read_only == VmFlags::LOCKED && new.contains(VmFlags::WRITE) {
             // Locked memory that becomes writable is copied now, so that later writes do not fault.
-            self.yield_while_faulting(|mut held| {
-                let vma = held.layout.vmas.get(start).expect("just changed");
+            self.yield_while_reading(|layout, lease| {
+                let mut held = FaultScope::new(layout, lease);
+                let vma = layout.vmas.get(start).expect("just changed");
                 // A failure shows at the access, as on Linux.
                 let _best_effort = held.populate_vma(vma, part);
             });

@@ -11,11 +11,11 @@ use crate::mm::{
         pte::RawPte,
         uffd_flags::{PageCategories, ScanFlags},
     },
-    guard::{Lease, MmapPin},
+    guard::MmapPin,
     page_table::LockedLeaf,
     space::Mm,
     vma::Vma,
-    window::InvalidationWindow,
+    window::{InvalidationWindow, Lease},
 };
 use crate::{
     addr::{PAGE_SIZE, PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_SIZE, Vpn, VpnRange},

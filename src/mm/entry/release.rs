@@ -47,12 +47,13 @@ impl Detached<'_> {
     }
 }
 
-/// Gives up the contents of an entry that is no longer in a table.
+/// Gives up the contents of an entry that is no longer in a table: its mapping, and the frame if
+/// that was the last reference.
 pub(in crate::mm) fn drop_entry(mem: &PhysMem, pte: RawPte) {
     drop_entry_to(&mut mem.retired(), pte);
 }
-/// Gives up the contents of one of many entries: `retired` collects the frames whose last reference
-/// goes and frees them in batches.
+/// Gives up the contents of one of many entries, as [`drop_entry`] does: `retired` collects the
+/// frames whose last reference goes and frees them in batches.
 #[inline(always)]
 pub(in crate::mm) fn drop_entry_to(retired: &mut Retired<'_>, pte: RawPte) {
     if let Some(pfn) = pte.counted() {

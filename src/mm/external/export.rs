@@ -5,7 +5,7 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    fault::patience::Patience,
+    fault::Patience,
     space::Mm,
 };
 use crate::{

@@ -5,7 +5,7 @@
 //! the ticket stale. `resolve` finds the frame and returns a `Pending`, from which the frame cannot
 //! be read: admission checks the ticket under the driver's lock.
 
-use crate::mm::{entry::pte::RawPte, fault::patience::Patience, page_table::LeafAt, space::Mm};
+use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},

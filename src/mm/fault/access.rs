@@ -5,7 +5,7 @@
 //! translation. Within one page an access is atomic against changes of the page table, across pages
 //! it is not, as in hardware.
 
-use super::patience::Patience;
+use super::Patience;
 use crate::mm::{
     entry::pte::RawPte,
     page_table::{LeafAt, LockedLeaf},

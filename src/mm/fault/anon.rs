@@ -2,9 +2,9 @@
 //!
 //! A load maps the zero page, which all of the machine's memory shares; a store gets a frame.
 
+use super::scope::FaultScope;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
     vma::Vma,
 };
 use crate::{

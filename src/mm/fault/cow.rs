@@ -8,9 +8,9 @@
 //! * All else, the zero page included: a copy takes the page's place, in a window over the one
 //!   page.
 
+use super::scope::{FaultScope, WindowWork};
 use crate::mm::{
     entry::{flags::VmFlags, merged::is_merged, pte::RawPte},
-    guard::{FaultScope, WindowWork},
     page_table::LockedLeaf,
     vma::Vma,
 };

@@ -4,7 +4,8 @@
 //! still the one that was seen. A leaf can be taken out of the table between its look-up and its
 //! lock (a large `MADV_DONTNEED` frees empty leaves): then the walk begins anew.
 
-use crate::mm::{entry::pte::RawPte, guard::FaultScope, page_table::LockedLeaf, space::Mm};
+use super::scope::FaultScope;
+use crate::mm::{entry::pte::RawPte, page_table::LockedLeaf, space::Mm};
 use crate::{
     addr::Vpn,
     ctx::FaultCx,
@@ -18,7 +19,7 @@ impl FaultScope<'_> {
     pub(in crate::mm) fn look(&mut self, at: Vpn) -> Result<RawPte, NoMemory> {
         Ok(self.look_for_leaf(at)?.0)
     }
-    /// Does what [`look`](Self::look) does; returns true beside the entry if there is a leaf.
+    /// Reads the entry as [`look`](Self::look) does, and returns true beside it if there is a leaf.
     pub(super) fn look_for_leaf(&mut self, at: Vpn) -> Result<(RawPte, bool), NoMemory> {
         let mm = self.lease.mm;
         let pinned = self.lease.cx.pin();

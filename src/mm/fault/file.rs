@@ -5,10 +5,9 @@
 //! truncation holds that lock when it takes the page from the object, and drops the mappings that
 //! were made before (ADR 0007).
 
-use super::{entries::with_leaf, huge_object::Came};
+use super::{entries::with_leaf, huge_object::Came, scope::FaultScope};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
     vma::Vma,
 };
 use crate::{

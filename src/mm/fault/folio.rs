@@ -1,10 +1,9 @@
 //! Mapping the pages of an object together that came in together (`finish_fault`,
 //! `filemap_map_folio_range`).
 
-use super::{entries::with_leaf, huge_object::Came};
+use super::{entries::with_leaf, huge_object::Came, scope::FaultScope};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
     vma::Vma,
 };
 use crate::{

@@ -5,10 +5,11 @@
 //! the mark splits the mapping. This file does the things that Linux does differently with the one
 //! entry, its windows above all.
 
+use super::scope::{FaultScope, WindowWork};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::{FaultScope, Lease, WindowWork},
     vma::Vma,
+    window::Lease,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},

@@ -3,10 +3,9 @@
 //! Such a page is mapped under the lock of its first frame, which guards all of it
 //! (`large/object.rs`).
 
-use super::entries::with_leaf;
+use super::{entries::with_leaf, scope::FaultScope};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
     page_table::LockedLeaf,
     vma::Vma,
 };

@@ -25,27 +25,28 @@
 //! step has to know whether another thread was first. Memory for tables and frames is taken before
 //! a window opens, since nothing may fail in a window.
 //!
+//! An entry may have fewer rights than its VMA, never more: a write that the VMA allows and the
+//! entry does not is a fault, where copy-on-write is decided and an object learns of the write.
+//!
 //! Filling an empty entry and giving one more rights need no window: every translation that an
-//! external MMU may hold stays right. Copy-on-write needs one: `cow` decides
-//! it for small pages, `huge` for huge ones. A first write to a private page of an object finds no
-//! entry to change, and `file` copies it without a window.
+//! external MMU may hold stays right. Copy-on-write needs one: `cow` decides it for small pages,
+//! `huge` for huge ones. A first write to a private page of an object finds no entry to change, and
+//! `file` copies it without a window.
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | this one | the decision, the rights that a VMA gives, the patience of an access |
 //! | `access` | loads and stores of a processor, which fault until the entry allows them |
 //! | `anon` | private anonymous memory: the zero page, new frames |
 //! | `cow` | a write to a read-only page: the decision whether to copy; unsharing |
-//! | `deferred` | the window of a fault, opened when the mmap lock is released |
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
 //! | `file` | pages of objects: read, private write, shared write |
 //! | `folio` | pages of an object that came in together, mapped together |
 //! | `huge` | pages of 2 MiB of private memory |
 //! | `huge_object` | pages of 2 MiB of an object |
-//! | `migration_wait` | waiting for a page that moves |
 //! | `nonlinear` | entries that name a page of their object |
-//! | `patience` | a limit to the steps of one access |
 //! | `populate` | faulting in ranges ahead of use |
-//! | `rights` | the rights that a VMA gives to an entry |
+//! | `scope` | all that a fault works with; its window, opened when the mmap lock is released |
 //! | `stack_growth` | a stack that extends down to the fault |
 //! | `swap` | pages in swap |
 //! | `userfault` | faults that userfaultfd handles |
@@ -53,28 +54,33 @@
 pub(in crate::mm) mod access;
 mod anon;
 pub(in crate::mm) mod cow;
-pub(in crate::mm) mod deferred;
 pub(in crate::mm) mod entries;
 pub(in crate::mm) mod file;
 pub(in crate::mm) mod folio;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod huge_object;
-mod migration_wait;
 pub(in crate::mm) mod nonlinear;
-pub(in crate::mm) mod patience;
 pub(in crate::mm) mod populate;
-mod rights;
+pub(in crate::mm) mod scope;
 mod stack_growth;
 pub(in crate::mm) mod swap;
 mod userfault;
 
-use super::{entry::flags::VmFlags, guard::FaultScope, space::Mm, vma::Vma};
+use super::{
+    entry::{
+        flags::VmFlags,
+        pte::{RawPte, Rights},
+    },
+    space::Mm,
+    vma::Vma,
+};
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    error::FaultError,
+    error::{FaultError, ObjectError},
     notifier::Access,
 };
+use scope::FaultScope;
 
 /// The result of a step of a fault.
 enum FaultStep {
@@ -82,6 +88,36 @@ enum FaultStep {
     Taken,
     /// A stack starts above the page: it must grow first, which needs the lock exclusively.
     GrowStack,
+}
+
+/// The most steps of one access that may be repeated because of its object: far more often than a
+/// page can be read in, and reclaimed or cut off again, between two steps.
+const PATIENCE: u32 = 4096;
+
+/// The number of steps of one access that had to be repeated because of the object behind its page.
+///
+/// A fault may find that its page was read in only now, or was cut off before it could be locked;
+/// then it begins anew. Each time another thread has made progress, so only an object that never
+/// gives out its page would keep an access for ever.
+#[derive(Debug, Default)]
+pub(in crate::mm) struct Patience(u32);
+
+impl Patience {
+    /// Returns `Ok` if the access may fault again after the outcome `step`; else the error with
+    /// which it ends.
+    pub(in crate::mm) fn allow_retry(
+        &mut self,
+        step: Result<(), FaultError>,
+    ) -> Result<(), FaultError> {
+        let again = |why| matches!(why, ObjectError::Again | ObjectError::NotItsPage(_));
+        match step {
+            Err(FaultError::Object { why, .. }) if again(why) && self.0 < PATIENCE => {
+                self.0 += 1;
+                Ok(())
+            }
+            step => step,
+        }
+    }
 }
 
 impl Mm {
@@ -149,6 +185,47 @@ impl Mm {
     }
 }
 
+impl Vma {
+    /// Returns true if the VMA allows the access at all (`access_error`).
+    pub(in crate::mm) fn allows(&self, access: Access) -> bool {
+        match access {
+            Access::Read => self.flags.accessible(),
+            Access::Write => self.flags.contains(VmFlags::WRITE),
+        }
+    }
+    /// Returns the rights of an entry about which only this VMA decides.
+    pub(in crate::mm) fn rights(&self) -> Rights {
+        Rights {
+            // x86 has no write-only and no execute-only page.
+            read: self.flags.accessible(),
+            write: self.flags.contains(VmFlags::WRITE),
+        }
+    }
+    /// Returns the VMA's rights without the right to write.
+    pub(in crate::mm) fn read_only(&self) -> Rights {
+        Rights {
+            write: false,
+            ..self.rights()
+        }
+    }
+    /// Returns true for a shared mapping whose object must learn of the first write to a clean
+    /// page (`vma_wants_writenotify`).
+    pub(in crate::mm) fn notes_writes(&self) -> bool {
+        self.flags.contains(VmFlags::SHARED) && self.object().is_some_and(|o| o.notes_writes())
+    }
+    /// Returns the rights of an entry that maps the object's own page before the first write to
+    /// it: without the right to write where a private mapping must copy, or the object must learn
+    /// of the write.
+    pub(in crate::mm) fn mapped_rights(&self) -> Rights {
+        let caught = self.notes_writes() || self.is_uffd_wp();
+        if self.flags.contains(VmFlags::SHARED) && !caught {
+            self.rights()
+        } else {
+            self.read_only()
+        }
+    }
+}
+
 impl FaultScope<'_> {
     /// Takes one step towards a page at `at` that is present for `access`, which `vma` allows.
     pub(in crate::mm) fn fault(
@@ -189,6 +266,17 @@ impl FaultScope<'_> {
                     Ok(())
                 }
             },
+        }
+    }
+    /// Waits until the page of a migration entry has arrived (`migration_entry_wait`); returns at
+    /// once for other entries.
+    ///
+    /// A migration holds the lock of the old frame until its entries are mappings again, so the
+    /// wait is for that lock.
+    pub(in crate::mm) fn wait_for_migration(&mut self, entry: RawPte) {
+        let mem = self.lease.mm.machine().mem();
+        if let Some(pfn) = entry.migrating() {
+            mem.wait_unlocked(&mut self.lease.cx, pfn);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! An entry that is not present keeps the index of its page. A reverse map cannot compute where
 //! such a VMA maps a page, so it searches all entries of the VMA.
 
-use crate::mm::{entry::pte::RawPte, guard::FaultScope, vma::Vma, window::InvalidationWindow};
+use super::scope::FaultScope;
+use crate::mm::{entry::pte::RawPte, vma::Vma, window::InvalidationWindow};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::Context,

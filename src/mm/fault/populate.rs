@@ -4,14 +4,13 @@
 //! A range is populated under one shared hold of the mmap lock, which is left for each window that
 //! a fault defers; the VMAs are looked up anew after that.
 
-use super::patience::Patience;
+use super::{Patience, scope::FaultScope};
 use crate::mm::{
     entry::{
         errors::{Errors, PopulateError},
         flags::VmFlags,
         pte::RawPte,
     },
-    guard::FaultScope,
     page_table::LeafAt,
     space::Mm,
     vma::Vma,

@@ -3,9 +3,9 @@
 //! The page comes back through the swap cache, so all entries of its slot get the same frame again.
 //! The only remaining user of a page gets it writable.
 
+use super::scope::FaultScope;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::FaultScope,
     vma::Vma,
 };
 use crate::{

@@ -3,13 +3,13 @@
 //! Such a fault leaves a message for the handler and ends with [`FaultError::Userfault`]: it holds
 //! no lock while it waits. The access repeats it after the answer, or at any time before.
 
+use super::scope::FaultScope;
 use crate::mm::{
     entry::{
         flags::VmFlags,
         pte::RawPte,
         uffd_flags::{PageFaultFlags, UffdFeatures},
     },
-    guard::FaultScope,
     vma::{Vma, userfault::PageFault},
 };
 use crate::{

@@ -1,10 +1,10 @@
 //! The mmap lock held shared, and pages that stay pinned after it is released.
 
-use super::{lease::Lease, scope::FaultScope};
 use crate::mm::{
     lock::{Pinned, ReadGuard},
     space::Mm,
     vma::layout::Layout,
+    window::Lease,
 };
 use crate::{
     addr::VpnRange,
@@ -84,13 +84,5 @@ impl MmapReadGuard<'_> {
             mm: self.mm,
             cx: self.cx.reborrow(),
         }
-    }
-    /// Everything that a fault works with. Work for windows is done at once.
-    pub(in crate::mm) fn held(&mut self) -> FaultScope<'_> {
-        let lease = Lease {
-            mm: self.mm,
-            cx: self.cx.reborrow(),
-        };
-        FaultScope::new(&self.layout, lease)
     }
 }

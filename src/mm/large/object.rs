@@ -7,11 +7,10 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::drop_entry_to},
-    guard::Lease,
     page_table::LockedLeaf,
     space::Mm,
     vma::WRITTEN,
-    window::{InvalidationWindow, Marks, Zap},
+    window::{InvalidationWindow, Lease, Marks, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},

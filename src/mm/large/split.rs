@@ -4,7 +4,7 @@
 //! mappings are found, even where only one process maps the page.
 
 use super::ownership::{LARGE_ANON, is_part};
-use crate::mm::{guard::Lease, page_table::zero_unused, space::Mm};
+use crate::mm::{page_table::zero_unused, space::Mm, window::Lease};
 use crate::{
     addr::{Pfn, VpnRange},
     frame::FrameFlags,

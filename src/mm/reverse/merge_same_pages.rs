@@ -11,9 +11,9 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    guard::{Lease, MmapPin},
+    guard::MmapPin,
     space::Mm,
-    window::PteSlot,
+    window::{Lease, PteSlot},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},

@@ -6,9 +6,8 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, release::Detached},
-    guard::Lease,
     space::Mm,
-    window::{Marks, PteSlot, Zap},
+    window::{Lease, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},

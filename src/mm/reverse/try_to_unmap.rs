@@ -3,9 +3,8 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::Detached},
-    guard::Lease,
     space::Mm,
-    window::{InvalidationWindow, Marks, PteSlot},
+    window::{InvalidationWindow, Lease, Marks, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},

@@ -7,8 +7,8 @@
 //!
 //! A window goes through four steps:
 //!
-//! 1. *Opening.* A [`Lease`](crate::mm::Lease) proves that the mappings are stable. The range goes
-//!    on the board, so that no driver can admit a translation from here on.
+//! 1. *Opening.* A [`Lease`] proves that the mappings are stable. The range goes on the board, so
+//!    that no driver can admit a translation from here on.
 //! 2. *Asking.* Every driver that may have translations of the range is called and drops them. A
 //!    driver may sleep if the context is `Sleepable`. The call that opens the window returns when
 //!    all of them have done so (`notifier/window.rs`).
@@ -19,7 +19,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | this one | [`InvalidationWindow`]: the walk over its leaves, the tables that it frees |
+//! | this one | [`Lease`], which opens a window; [`InvalidationWindow`]: the walk over its leaves |
 //! | `entry` | [`PteTxn`] and [`PteSlot`]: entries under the lock of their leaf |
 //! | `zap` | dropping all pages of a range |
 //! | `split` | splitting huge pages at the edges of a range, in a nested window |
@@ -37,10 +37,19 @@ use super::{
 };
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
-    ctx::{Atomic, Context, Cx, Sleepable, rank},
-    notifier::{Event, OpenWindow},
+    ctx::{Atomic, Below, Context, Cx, Rank, Sleepable, rank},
+    notifier::{Event, OpenWindow, WouldBlock},
 };
 use std::convert::Infallible;
+
+/// The right to open invalidation windows: it proves that a lock is held which keeps the mappings
+/// of one address space stable.
+///
+/// The context says whether drivers may sleep in the window: `Sleepable` or `Atomic`.
+pub struct Lease<'l, R: Rank, C: Context> {
+    pub(in crate::mm) mm: &'l Mm,
+    pub(in crate::mm) cx: Cx<'l, R, C>,
+}
 
 /// Proof that every external MMU has dropped its translations of a range, and cannot get new ones
 /// while this lives.
@@ -48,6 +57,90 @@ use std::convert::Infallible;
 pub struct InvalidationWindow<'w, C: Context> {
     mm: &'w Mm,
     core: OpenWindow<'w, C>,
+}
+
+impl<'l, R: Rank> Lease<'l, R, Sleepable> {
+    /// Lends the lease for a shorter time.
+    #[inline(always)]
+    pub(in crate::mm) fn again(&mut self) -> Lease<'_, R, Sleepable> {
+        Lease {
+            mm: self.mm,
+            cx: self.cx.reborrow(),
+        }
+    }
+    /// Opens a window over `range`. Drivers may sleep in it, and none can refuse it.
+    ///
+    /// Returns once every driver has dropped its translations of the range.
+    #[inline(always)]
+    pub fn window(&mut self, range: VpnRange, event: Event) -> InvalidationWindow<'_, Sleepable>
+    where
+        R: Below<rank::Window>,
+    {
+        self.again().into_window(range, event)
+    }
+    /// Opens a window over `range` that lives as long as the lease could.
+    #[inline(always)]
+    pub(in crate::mm) fn into_window(
+        self,
+        range: VpnRange,
+        event: Event,
+    ) -> InvalidationWindow<'l, Sleepable>
+    where
+        R: Below<rank::Window>,
+    {
+        let Ok(core) = OpenWindow::<Sleepable>::open(&self.mm.notifiers, self.cx, range, event);
+        InvalidationWindow::new(self.mm, core)
+    }
+    /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of
+    /// [`window`](Self::window), this window cannot be leaked.
+    pub fn with_window<T>(
+        &mut self,
+        range: VpnRange,
+        event: Event,
+        f: impl FnOnce(&mut InvalidationWindow<'_, Sleepable>) -> T,
+    ) -> T
+    where
+        R: Below<rank::Window>,
+    {
+        f(&mut self.window(range, event))
+    }
+}
+
+impl<R: Rank, C: Context> Lease<'_, R, C> {
+    /// Lends the lease for windows in which nothing may block.
+    pub fn non_blocking(&mut self) -> Lease<'_, R, Atomic> {
+        Lease {
+            mm: self.mm,
+            cx: self.cx.non_blocking(),
+        }
+    }
+    /// Opens a window over `range` without blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`] if a driver would have to sleep. The drivers that had agreed by then have
+    /// been told that the window ended; no window is open.
+    pub fn try_window(
+        &mut self,
+        range: VpnRange,
+        event: Event,
+    ) -> Result<InvalidationWindow<'_, Atomic>, WouldBlock>
+    where
+        R: Below<rank::Window>,
+    {
+        let cx = self.cx.non_blocking();
+        let core = OpenWindow::<Atomic>::open(&self.mm.notifiers, cx, range, event)?;
+        Ok(InvalidationWindow::new(self.mm, core))
+    }
+}
+
+impl<R: Rank + Below<rank::Folio>> Lease<'_, R, Sleepable> {
+    /// Tells the drivers of exported frames about each frame that lost its mappings. Due once a
+    /// window that dropped mappings has ended.
+    #[inline]
+    pub(in crate::mm) fn settle_exports(&mut self) {
+        self.mm.machine().host().settle_exports(&mut self.cx);
+    }
 }
 
 impl<'w> InvalidationWindow<'w, Sleepable> {
@@ -76,7 +169,7 @@ impl<'w> InvalidationWindow<'w, Atomic> {
 
 impl<'w, C: Context> InvalidationWindow<'w, C> {
     #[inline(always)]
-    pub(in crate::mm) fn new(mm: &'w Mm, core: OpenWindow<'w, C>) -> Self {
+    fn new(mm: &'w Mm, core: OpenWindow<'w, C>) -> Self {
         Self { mm, core }
     }
     /// The address space.

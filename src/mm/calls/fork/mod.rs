@@ -17,12 +17,12 @@ pub(in crate::mm) mod shared;
 use super::userfault::events::ForkEvents;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
-    guard::{Lease, MmapWriteGuard},
+    guard::MmapWriteGuard,
     machine::ForkMode,
     page_table::{LeafAt, LockedLeaf, Pin, count_copies},
     space::Mm,
     vma::{Vma, layout::Layout},
-    window::PteTxn,
+    window::{Lease, PteTxn},
 };
 use crate::{
     addr::{PUD_PAGES, VpnRange},

@@ -9,6 +9,7 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
+    fault::scope::FaultScope,
     guard::{AfterYield, MmapWriteGuard},
     page_table::LockedLeaf,
     space::Mm,
@@ -127,7 +128,7 @@ impl Mm {
             Scan::Small { swapped } => swapped,
         };
         if swapped {
-            let mut held = g.held();
+            let mut held = FaultScope::of(&mut g);
             let vma = held.layout.vmas.get(at).expect("found above");
             held.swap_in_block(vma, at)?;
         }
@@ -198,7 +199,7 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, armed: bool) -> Result<Scan, Fail>
     Ok(Scan::Small { swapped })
 }
 
-impl crate::mm::guard::FaultScope<'_> {
+impl FaultScope<'_> {
     /// Reads pages in swap back, and waits for pages that move (`__collapse_huge_page_swapin`).
     /// Fails at a guard marker.
     fn swap_in_block(&mut self, vma: &Vma, at: Vpn) -> Result<(), Fail> {

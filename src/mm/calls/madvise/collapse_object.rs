@@ -10,10 +10,11 @@ use crate::mm::{
         entries::with_leaf,
         huge_object::{Whole, set_whole},
     },
-    guard::{Lease, MmapPin, MmapReadGuard},
+    guard::{MmapPin, MmapReadGuard},
     large::object::{TableStays, check_parts},
     space::Mm,
     vma::Vma,
+    window::Lease,
 };
 use crate::{
     addr::{Vpn, VpnRange},

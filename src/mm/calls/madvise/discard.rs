@@ -3,10 +3,10 @@
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::entries::with_leaf,
-    guard::{AfterYield, Lease, MmapWriteGuard},
+    guard::{AfterYield, MmapWriteGuard},
     page_table::shared_huge,
     vma::Vma,
-    window::{InvalidationWindow, Marks, PteSlot, Zap},
+    window::{InvalidationWindow, Lease, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Vpn, VpnRange},

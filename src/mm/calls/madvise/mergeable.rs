@@ -2,7 +2,8 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, merged::is_merged},
-    guard::{FaultScope, MmapWriteGuard},
+    fault::scope::FaultScope,
+    guard::MmapWriteGuard,
     space::Mm,
     vma::{Vma, layout::Layout},
 };
@@ -141,7 +142,8 @@ impl MmapWriteGuard<'_> {
     /// (`prep_move_vma`).
     pub(in crate::mm) fn unmerge_part(&mut self, part: VpnRange) -> Result<(), VmaError> {
         let merged = self.mm.merged_in(&mut self.cx, part);
-        self.yield_while_faulting(|mut held| {
+        self.yield_while_reading(|layout, lease| {
+            let mut held = FaultScope::new(layout, lease);
             for at in merged {
                 while held.unmerge_page(at)? {}
             }

@@ -30,9 +30,10 @@ use crate::mm::{
         errors::PopulateError,
         flags::{Advice, VmFlags},
     },
-    guard::{Lease, MmapPin, MmapWriteGuard},
+    guard::{MmapPin, MmapWriteGuard},
     space::Mm,
     vma::Vma,
+    window::Lease,
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},

@@ -1,6 +1,6 @@
 //! `MADV_PAGEOUT`: reclaims the pages of a range at once, whether they were used lately or not.
 
-use crate::mm::{entry::flags::VmFlags, guard::Lease, space::Mm};
+use crate::mm::{entry::flags::VmFlags, space::Mm, window::Lease};
 use crate::{
     addr::VpnRange,
     ctx::{CallCx, FaultCx, Sleepable, rank},

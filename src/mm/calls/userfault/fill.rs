@@ -4,7 +4,7 @@
 use super::Userfault;
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, uffd_flags::FillMode},
-    guard::FaultScope,
+    fault::scope::FaultScope,
     vma::{Vma, layout::Layout},
 };
 use crate::{

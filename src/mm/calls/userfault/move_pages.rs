@@ -7,11 +7,11 @@ use crate::mm::{
         pte::{RawPte, Rights},
         uffd_flags::MoveMode,
     },
-    guard::{Lease, MmapPin},
+    guard::MmapPin,
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
     vma::{Vma, layout::Layout},
-    window::InvalidationWindow,
+    window::{InvalidationWindow, Lease},
 };
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES, Pfn, Vpn, VpnRange},

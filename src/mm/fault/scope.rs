@@ -1,4 +1,5 @@
-//! The window of a fault, opened after the mmap lock is released.
+//! [`FaultScope`]: everything that one fault works with; and the window that a fault postpones
+//! until the mmap lock is released.
 //!
 //! A driver may sleep in a window. So a fault that needs one defers it, if there is a driver: it
 //! releases the mmap lock with the window's pages pinned, and an operation on other mappings does
@@ -9,17 +10,74 @@
 
 use crate::mm::{
     entry::pte::{RawPte, Rights},
-    guard::{Deferral, FaultScope, Lease, MmapPin, WindowWork},
+    guard::{MmapPin, MmapReadGuard},
     page_table::LockedLeaf,
     space::Mm,
-    window::InvalidationWindow,
+    vma::layout::Layout,
+    window::{InvalidationWindow, Lease},
 };
 use crate::{
-    addr::{Pfn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
     frame::{Frame, HUGE, HugeFrame, PhysMem},
     notifier::Event,
 };
+
+/// Everything that a fault works with, from a guard of either kind.
+pub(in crate::mm) struct FaultScope<'h> {
+    /// The VMAs, which nothing changes while the scope lives.
+    pub(in crate::mm) layout: &'h Layout,
+    pub(in crate::mm) lease: Lease<'h, rank::Mmap, Sleepable>,
+    deferral: Deferral,
+    /// The byte of the access, if one byte is accessed.
+    pub(in crate::mm) byte: Option<u64>,
+}
+
+/// The right of a fault to postpone its work for a window, and the work once it did.
+#[derive(Debug)]
+enum Deferral {
+    /// The work is done at once: the caller has more to do under the lock.
+    Never,
+    /// The work may be postponed; there is none yet.
+    Nothing,
+    /// This work was postponed.
+    Work(WindowWork),
+}
+
+/// Work for a window. It owns the references on the frames that it names.
+#[derive(Debug)]
+pub(in crate::mm) enum WindowWork {
+    /// Replace the entry `seen` at `at` by `pte`, which maps `copy` (`wp_page_copy`).
+    Copy {
+        /// The page that was written to.
+        at: Vpn,
+        /// The entry that was copied from: the work is void if another one is there by now.
+        seen: RawPte,
+        /// The new frame.
+        copy: Pfn,
+        /// The new entry.
+        pte: RawPte,
+        /// The frame that was copied; `None` for the zero page.
+        original: Option<Pfn>,
+        /// The VMA is locked: the copy replaces the original among the locked pages.
+        locked: bool,
+    },
+    /// Split the mapping of the huge page at this page into small entries.
+    Split(Vpn),
+    /// Replace the huge zero page at `at` by the huge page that begins with `head`
+    /// (`do_huge_zero_wp_pmd`).
+    HugeZero { at: Vpn, head: Pfn, rights: Rights },
+}
+
+impl WindowWork {
+    /// The pages that are pinned until the work is done, and that the window covers.
+    fn range(&self) -> VpnRange {
+        match *self {
+            Self::Copy { at, .. } => VpnRange::single(at),
+            Self::Split(at) | Self::HugeZero { at, .. } => VpnRange::block_of(at),
+        }
+    }
+}
 
 /// The references that belong to deferred work: dropped, unless the work puts them in place.
 enum Frames<'m> {
@@ -59,8 +117,11 @@ impl Mm {
         f: impl FnOnce(&mut FaultScope<'_>) -> T,
     ) -> (T, bool) {
         let mut g = self.lock_shared_over(cx, Some(range));
-        let mut scope = g.held();
-        scope.deferral = Deferral::of(self);
+        let mut scope = FaultScope::of(&mut g);
+        // Only a driver makes it worth while to release the lock first: it might sleep.
+        if self.notifiers.is_made() {
+            scope.deferral = Deferral::Nothing;
+        }
         let out = f(&mut scope);
         let Deferral::Work(work) = scope.deferral else {
             return (out, false);
@@ -72,7 +133,25 @@ impl Mm {
     }
 }
 
-impl FaultScope<'_> {
+impl<'h> FaultScope<'h> {
+    /// A scope whose work for windows is done at once.
+    pub(in crate::mm) fn new(layout: &'h Layout, lease: Lease<'h, rank::Mmap, Sleepable>) -> Self {
+        let deferral = Deferral::Never;
+        Self {
+            layout,
+            lease,
+            deferral,
+            byte: None,
+        }
+    }
+    /// A scope under the lock held shared. Work for windows is done at once.
+    pub(in crate::mm) fn of(g: &'h mut MmapReadGuard<'_>) -> Self {
+        let lease = Lease {
+            mm: g.mm,
+            cx: g.cx.reborrow(),
+        };
+        Self::new(&g.layout, lease)
+    }
     pub(in crate::mm) fn can_defer(&self) -> bool {
         matches!(self.deferral, Deferral::Nothing)
     }
@@ -91,8 +170,9 @@ impl FaultScope<'_> {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Does the work in a window over its pages, if they are still as the fault saw them.
     #[inline]
-    pub(in crate::mm) fn finish(&mut self, work: WindowWork) {
+    fn finish(&mut self, work: WindowWork) {
         let range = work.range();
         let WindowWork::Split(at) = work else {
             // The frames are adopted before the window opens: a driver's panic may keep it from
