@@ -176,23 +176,20 @@ impl Family {
             | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            Op::PagemapScan(ref of) => {
-                let done = scan(cx, &self.processes[&of.target], of);
-                self.with_results(done)
-            }
-            Op::ClearRefs(ref of) => {
-                let done = clear_refs(cx, &self.processes[&of.target], of.value);
-                self.with_results(done)
-            }
-            ref call if call.is_userfault() => {
-                let done = self.userfaults.act(cx, (actor, mm), call);
-                self.with_results(done)
-            }
+            ref call if call.has_results() => self.with_results(cx, actor, call),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
     }
 
-    fn with_results(&mut self, (outcome, results): (Outcome, Results)) -> Outcome {
+    /// Executes an operation that has more results than its outcome.
+    fn with_results(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
+        let (outcome, results) = match op {
+            Op::PagemapScan(of) => scan(cx, &self.processes[&of.target], of),
+            Op::ClearRefs(of) => clear_refs(cx, &self.processes[&of.target], of.value),
+            call => self
+                .userfaults
+                .act(cx, (actor, &self.processes[&actor]), call),
+        };
         self.results = results;
         outcome
     }

@@ -360,25 +360,6 @@ impl Op {
             _ => None,
         }
     }
-    /// Returns true if the operation is on a userfaultfd, or waits for one.
-    pub(super) fn is_userfault(&self) -> bool {
-        matches!(
-            self,
-            Self::Uffd(_)
-                | Self::UffdClose {}
-                | Self::UffdRegister(_)
-                | Self::UffdUnregister(_)
-                | Self::UffdWake(_)
-                | Self::UffdCopy(_)
-                | Self::UffdZeropage(_)
-                | Self::UffdContinue(_)
-                | Self::UffdPoison(_)
-                | Self::UffdWriteprotect(_)
-                | Self::UffdMove(_)
-                | Self::FaultLoad(_)
-                | Self::FaultStore(_)
-        )
-    }
     /// Returns the file that the operation names.
     pub fn file(&self) -> Option<&str> {
         match self {

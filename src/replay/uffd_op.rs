@@ -173,6 +173,30 @@ pub struct Answered {
     pub moved: Option<i64>,
 }
 
+impl Op {
+    /// Returns true if the operation is on a userfaultfd or the pagemap, or waits for an answer.
+    pub(crate) fn has_results(&self) -> bool {
+        matches!(
+            self,
+            Self::Uffd(_)
+                | Self::UffdClose {}
+                | Self::UffdRegister(_)
+                | Self::UffdUnregister(_)
+                | Self::UffdWake(_)
+                | Self::UffdCopy(_)
+                | Self::UffdZeropage(_)
+                | Self::UffdContinue(_)
+                | Self::UffdPoison(_)
+                | Self::UffdWriteprotect(_)
+                | Self::UffdMove(_)
+                | Self::FaultLoad(_)
+                | Self::FaultStore(_)
+                | Self::PagemapScan(_)
+                | Self::ClearRefs(_)
+        )
+    }
+}
+
 impl Results {
     /// The keys of the results in a line.
     pub(super) const KEYS: [&'static str; 5] = ["copied", "done", "moved", "regions", "events"];

@@ -159,7 +159,6 @@ impl Userfaults {
         let Some(Open { uffd, .. }) = self.open.get(&owner) else {
             return only(failed(Errno::EBADF));
         };
-        let mode = |mode: &Option<u64>| FillMode::from_bits_retain(mode.unwrap_or(0));
         match op {
             Op::UffdRegister(r) => {
                 let mode = RegisterMode::from_bits_retain(r.mode);
@@ -171,53 +170,60 @@ impl Userfaults {
                 let mode = ProtectMode::from_bits_retain(r.mode);
                 only(done(uffd.write_protect(cx, r.addr, r.len, mode)))
             }
-            Op::UffdPoison(f) => {
-                let poisoned = uffd.poison(cx, f.addr, f.len, mode(&f.mode));
-                only(filled(poisoned, f.len).0)
-            }
-            Op::UffdCopy(f) => {
-                let bytes = vec![f.byte; usize::try_from(f.len).expect("refused by the parser")];
-                let (outcome, copied) = filled(uffd.copy(cx, f.addr, &bytes, mode(&f.mode)), f.len);
-                let copied = Some(copied);
-                (
-                    outcome,
-                    Results {
-                        copied,
-                        ..Results::default()
-                    },
-                )
-            }
-            Op::UffdZeropage(f) | Op::UffdContinue(f) => {
-                let mode = mode(&f.mode);
-                let result = match op {
-                    Op::UffdZeropage(_) => uffd.zeropage(cx, f.addr, f.len, mode),
-                    _ => uffd.map_present(cx, f.addr, f.len, mode),
-                };
-                let (outcome, done) = filled(result, f.len);
-                let done = Some(done);
-                (
-                    outcome,
-                    Results {
-                        done,
-                        ..Results::default()
-                    },
-                )
-            }
-            Op::UffdMove(m) => {
-                let mode = MoveMode::from_bits_retain(m.mode.unwrap_or(0));
-                let (outcome, moved) =
-                    filled(uffd.move_pages(cx, m.addr, (m.src, m.len), mode), m.len);
-                let moved = Some(moved);
-                (
-                    outcome,
-                    Results {
-                        moved,
-                        ..Results::default()
-                    },
-                )
-            }
-            other => unreachable!("{other:?} is not of a userfaultfd"),
+            other => fill(cx, uffd, other),
         }
+    }
+}
+
+/// Executes a call that fills or moves pages.
+fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, op: &Op) -> Done {
+    let mode = |mode: &Option<u64>| FillMode::from_bits_retain(mode.unwrap_or(0));
+    match op {
+        Op::UffdPoison(f) => {
+            let poisoned = uffd.poison(cx, f.addr, f.len, mode(&f.mode));
+            only(filled(poisoned, f.len).0)
+        }
+        Op::UffdCopy(f) => {
+            let bytes = vec![f.byte; usize::try_from(f.len).expect("refused by the parser")];
+            let (outcome, copied) = filled(uffd.copy(cx, f.addr, &bytes, mode(&f.mode)), f.len);
+            let copied = Some(copied);
+            (
+                outcome,
+                Results {
+                    copied,
+                    ..Results::default()
+                },
+            )
+        }
+        Op::UffdZeropage(f) | Op::UffdContinue(f) => {
+            let mode = mode(&f.mode);
+            let result = match op {
+                Op::UffdZeropage(_) => uffd.zeropage(cx, f.addr, f.len, mode),
+                _ => uffd.map_present(cx, f.addr, f.len, mode),
+            };
+            let (outcome, done) = filled(result, f.len);
+            let done = Some(done);
+            (
+                outcome,
+                Results {
+                    done,
+                    ..Results::default()
+                },
+            )
+        }
+        Op::UffdMove(m) => {
+            let mode = MoveMode::from_bits_retain(m.mode.unwrap_or(0));
+            let (outcome, moved) = filled(uffd.move_pages(cx, m.addr, (m.src, m.len), mode), m.len);
+            let moved = Some(moved);
+            (
+                outcome,
+                Results {
+                    moved,
+                    ..Results::default()
+                },
+            )
+        }
+        other => unreachable!("{other:?} is not of a userfaultfd"),
     }
 }
 

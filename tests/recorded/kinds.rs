@@ -47,6 +47,7 @@ fn every_kind_is_there() {
         .collect();
     let expected = [
         "advise",
+        "clear_refs",
         "collapse_and_cut",
         "collapse_locked",
         "collapse_of_holes",
@@ -67,6 +68,7 @@ fn every_kind_is_there() {
         "multi",
         "no_huge_pool",
         "opens",
+        "pagemap_scan",
         "pageout_kinds",
         "place",
         "place64",
@@ -80,7 +82,14 @@ fn every_kind_is_there() {
         "threads",
         "tmpfs_advise",
         "tmpfs_within",
+        "uffd_minor",
+        "uffd_missing",
+        "uffd_move",
+        "uffd_wp",
+        "uffd_wp_async",
+        "uffdsig",
         "unwritten_collapse",
+        "wpasync",
     ];
     assert_eq!(names, expected.map(str::to_owned).into());
 }

@@ -109,7 +109,7 @@ impl FaultScope<'_> {
         })?;
         match original {
             Some(original) => self.copy(vma, at, seen, Some(original), |copy| {
-                RawPte::frame(copy, vma.read_only())
+                RawPte::frame(copy, vma.read_only()).in_place_of(seen)
             }),
             None => Ok(()),
         }

@@ -65,10 +65,12 @@ impl Zap {
                 (!stays).then(|| marks.after(pte))
             }
             // Migrating pages of the object too, which then arrive nowhere (`should_zap_folio`).
-            Self::ObjectPages(marks) => pte
-                .counted_or_migrating()
-                .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON))
-                .then(|| marks.after(pte)),
+            Self::ObjectPages(marks) => {
+                let page = pte.counted_or_migrating();
+                let objects = page.is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON));
+                // The zero page, which userfaultfd may put there, is no copy (`vm_normal_page`).
+                (objects || pte.is_zero_page()).then(|| marks.after(pte))
+            }
         }
     }
 }

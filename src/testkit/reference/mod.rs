@@ -34,6 +34,7 @@
 //! | `seals` | `mseal` |
 //! | `files` | operations on files |
 //! | `copies` | reads into memory, copies between processes |
+//! | `tracked` | tracked writes |
 //! | `check` | the comparison with the structures of the processes |
 //! | `page` | pages and objects |
 //! | `outcome` | expected outcomes |
@@ -49,6 +50,7 @@ mod ops;
 mod outcome;
 mod page;
 mod seals;
+mod tracked;
 
 pub use check::Checks;
 pub use model::Reference;

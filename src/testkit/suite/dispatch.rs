@@ -5,7 +5,7 @@ use super::{
     draw::Draw,
     files, huge, mixed_profile, pages,
     profile::Profile,
-    swap,
+    swap, tracked,
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -47,6 +47,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
     let ops = match profile {
         Profile::Mixed | Profile::Pages => Vec::new(),
         Profile::Huge => huge::opening(),
+        Profile::Tracked => tracked::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Files => vec![
             map(files::SHARED_AT, FILE_PAGES, MapFlags::SHARED, name()),
@@ -61,7 +62,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
 pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
     let pages: Vec<u64> = match profile {
         Profile::Mixed => (0..2 * PAGES).collect(),
-        Profile::Pages => (0..ARENA + AROUND).collect(),
+        Profile::Pages | Profile::Tracked => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
         Profile::Huge => huge::looked_at(),
         Profile::Files => files::looked_at(),
@@ -92,7 +93,7 @@ impl Profile {
         match self {
             Self::Mixed | Self::Huge => false,
             // A draw that gives no operation stands for a look.
-            Self::Pages => op.is_none(),
+            Self::Pages | Self::Tracked => op.is_none(),
             Self::Files | Self::Swap => !out,
         }
     }
@@ -110,8 +111,10 @@ impl Profile {
             Self::Files => files::op(d, file),
             Self::Swap => swap::op(d),
             Self::Huge => huge::op(d),
+            Self::Tracked => tracked::op(d),
         };
         match op {
+            Some(op) if tracked::is_of_the_first(&op) => Some((0, op)),
             Some(Op::Fork { .. }) => room.then_some((who, Op::Fork { child: fresh })),
             Some(Op::Exit {}) if who == 0 => None,
             op => Some((who, op?)),

@@ -17,4 +17,6 @@ pub enum Profile {
     Swap,
     /// Huge pages: split by operations on their parts, moved, paged out and collapsed.
     Huge,
+    /// [`Pages`](Self::Pages) whose writes are tracked by userfaultfd and scans.
+    Tracked,
 }

@@ -100,7 +100,7 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::MapCount { count }.into());
         }
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
-        let context = vma.userfault.clone();
+        let (context, flags) = (vma.userfault.clone(), vma.flags);
         if vma.flags.contains(VmFlags::MERGEABLE)
             && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
         {
@@ -113,12 +113,6 @@ impl<'g> MmapWriteGuard<'g> {
             remap.new - remap.old
         };
         let promise = self.charge_move(&remap, more)?;
-        let flags = self
-            .layout
-            .vmas
-            .get(remap.addr)
-            .expect("checked before")
-            .flags;
         let new_vma = self.copy_vma(&remap, to)?;
         let mut copy = Copied {
             guard: self,

@@ -13,11 +13,12 @@
 //! | `register` | registration, its end, closing |
 //! | `fill` | answers that bring pages: `UFFDIO_COPY`, `ZEROPAGE`, `CONTINUE`, `POISON` |
 //! | `protect` | `UFFDIO_WRITEPROTECT` |
-//! | `move_pages` | `UFFDIO_MOVE` |
+//! | `move_pages`, `move_page` | `UFFDIO_MOVE` |
 //! | `events` | events: fork, move, drop and end of mappings |
 
 pub(in crate::mm) mod events;
 mod fill;
+mod move_page;
 mod move_pages;
 mod protect;
 mod register;

@@ -1,12 +1,11 @@
 //! `UFFDIO_MOVE`: pages of private memory go to absent pages of registered memory, without a copy.
 
-use super::Userfault;
+use super::{
+    Userfault,
+    move_page::{Sides, Step, lock_own, move_page},
+};
 use crate::mm::{
-    entry::{
-        flags::VmFlags,
-        pte::{RawPte, Rights},
-        uffd_flags::MoveMode,
-    },
+    entry::{flags::VmFlags, pte::RawPte, uffd_flags::MoveMode},
     guard::MmapPin,
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
@@ -14,60 +13,13 @@ use crate::mm::{
     window::{InvalidationWindow, Lease},
 };
 use crate::{
-    addr::{PAGE_SIZE, PMD_PAGES, Pfn, Vpn, VpnRange},
+    addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
     error::{NoMemory, UserfaultError},
-    frame::{FrameFlags, FrameLock, HUGE, Owner, PhysMem},
+    frame::{FrameFlags, HUGE},
     notifier::Event,
-    rmap::AnonVma,
 };
 use std::sync::Arc;
-
-/// Mappings between which pages move.
-struct Sides {
-    /// The anonymous family of the target.
-    node: Arc<AnonVma>,
-    /// Page offset of page 0 in the target's VMA, wrapping.
-    pgoff: u64,
-    rights: Rights,
-    holes: bool,
-}
-
-impl Sides {
-    /// The owner of a page that is mapped at `at` in the target.
-    fn owner(&self, at: Vpn) -> Owner {
-        self.node.owner(at.0.wrapping_add(self.pgoff))
-    }
-    /// The entry that takes the place of `pte` at the target. A moved page is its process's own,
-    /// so it may be written at once.
-    fn arrives(&self, mem: &PhysMem, pte: RawPte) -> RawPte {
-        let pte = pte.clear_uffd_wp();
-        if pte.is_zero_page() {
-            let write = false;
-            RawPte::zero(
-                mem.zero_pfn(),
-                Rights {
-                    write,
-                    ..self.rights
-                },
-            )
-        } else if pte.is_present() {
-            pte.with_rights(self.rights)
-        } else {
-            pte
-        }
-    }
-}
-
-/// The outcome of one step.
-enum Step {
-    /// So many pages moved.
-    Moved(u64),
-    /// A page of a huge page is next: it must be split for good first.
-    Split(Pfn),
-    /// The page is in use by another operation: wait for it.
-    Locked(Pfn),
-}
 
 impl Userfault {
     /// Moves the pages of `[src, src + len)` to `dst` (`UFFDIO_MOVE`). Every page must belong to
@@ -322,78 +274,4 @@ impl InvalidationWindow<'_, Sleepable> {
             Ok(Step::Moved(u64::from(HUGE)))
         })?
     }
-}
-
-/// Moves one page. Returns `Moved(1)` if it does not move together with others, `Moved(0)` if it
-/// may.
-fn move_page(
-    mem: &PhysMem,
-    (source, at): (&LockedLeaf<'_>, Vpn),
-    (target, to): (&LockedLeaf<'_>, Vpn),
-    sides: &Sides,
-) -> Result<Step, UserfaultError> {
-    let pte = source.get(at);
-    let shared = UserfaultError::Shared(at.addr());
-    if !target.get(to).is_none() {
-        return Err(UserfaultError::Exists(to.addr()));
-    }
-    if pte.is_none() {
-        return match sides.holes {
-            true => Ok(Step::Moved(1)),
-            false => Err(UserfaultError::Hole(at.addr())),
-        };
-    }
-    let mut together = 0;
-    let _locked = if let Some(pfn) = pte.counted() {
-        if !mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE) {
-            return Err(shared);
-        }
-        if mem.flags(pfn).contains(FrameFlags::LARGE) {
-            return Ok(Step::Split(pfn.head()));
-        }
-        match lock_own(mem, pfn, at)? {
-            Ok(locked) => {
-                mem.set_owner(pfn, Some(sides.owner(to)));
-                Some(locked)
-            }
-            Err(step) => return Ok(step),
-        }
-    } else if let Some(pfn) = pte.migrating() {
-        return Ok(Step::Locked(pfn));
-    } else if let Some(slot) = pte.swap_slot() {
-        if !pte.is_swap_exclusive() {
-            return Err(shared);
-        }
-        together = 1;
-        match mem.swap_cached(slot) {
-            None => None,
-            Some(frame) => match mem.try_lock(frame) {
-                Ok(locked) => {
-                    mem.set_owner(locked.pfn(), Some(sides.owner(to)));
-                    Some(locked)
-                }
-                Err(frame) => return Ok(Step::Locked(frame.pfn())),
-            },
-        }
-    } else if pte.is_zero_page() {
-        together = 1;
-        None
-    } else {
-        return Err(UserfaultError::Marker(at.addr()));
-    };
-    source.set(at, RawPte::NONE);
-    target.set(to, sides.arrives(mem, pte));
-    Ok(Step::Moved(together))
-}
-
-/// Locks the frame of a page that this process alone has: its owner may change then.
-fn lock_own(
-    mem: &PhysMem,
-    pfn: Pfn,
-    at: Vpn,
-) -> Result<Result<FrameLock<'_>, Step>, UserfaultError> {
-    if !mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE) {
-        return Err(UserfaultError::Shared(at.addr()));
-    }
-    Ok(mem.try_lock(mem.get(pfn)).map_err(|_| Step::Locked(pfn)))
 }

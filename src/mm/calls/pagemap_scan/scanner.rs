@@ -1,173 +1,34 @@
-//! `PAGEMAP_SCAN`: reports pages by category, and write-protects those that it reports.
-//!
-//! A page is *written* if it does not have the mark of write protection: of memory that is
-//! registered with an asynchronous userfaultfd, the pages that were written since the last scan.
-//! What a device writes counts as well: the window of the scan takes its translations, so it must
-//! fault again, and that lifts the mark.
+//! A scan that is going on: what it selects, reports and protects.
 
-use super::change_protection::Protection;
+use super::{
+    args::{PageRegion, ScanArgs},
+    walk::Walk,
+};
 use crate::mm::{
+    calls::change_protection::Protection,
     entry::{
         pte::RawPte,
         uffd_flags::{PageCategories, ScanFlags},
     },
-    guard::MmapPin,
     page_table::LockedLeaf,
-    space::Mm,
     vma::Vma,
-    window::{InvalidationWindow, Lease},
 };
 use crate::{
-    addr::{PAGE_SIZE, PGD_PAGES, PMD_PAGES, PUD_PAGES, TASK_SIZE, Vpn, VpnRange},
-    ctx::{CallCx, Cx, Rank, Sleepable, rank},
+    addr::{Vpn, VpnRange},
     error::ScanError,
     frame::{FrameFlags, PhysMem},
-    notifier::Event,
 };
 use std::sync::Arc;
 
-/// The arguments of a scan (`struct pm_scan_arg`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScanArgs {
-    /// First byte; a multiple of the page size.
-    pub start: u64,
-    /// One past the last byte; rounded up to pages.
-    pub end: u64,
-    /// Protects pages, checks memory.
-    pub flags: ScanFlags,
-    /// Most regions that are reported; with 0, pages are protected and none is reported.
-    pub regions: usize,
-    /// Most pages that are reported; 0 is no limit.
-    pub pages: u64,
-    /// Categories that are inverted before the masks are compared.
-    pub inverted: PageCategories,
-    /// Categories that a page must have, all of them.
-    pub mask: PageCategories,
-    /// Categories of which a page must have one, unless this is empty.
-    pub any_of: PageCategories,
-    /// Categories that are reported.
-    pub reported: PageCategories,
-}
-
-/// Neighbouring pages of the same reported categories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRegion {
-    /// First byte.
-    pub start: u64,
-    /// One past the last byte.
-    pub end: u64,
-    /// The reported categories that the pages have.
-    pub categories: PageCategories,
-}
-
-/// The result of a scan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scan {
-    /// The pages that were found, ascending.
-    pub regions: Vec<PageRegion>,
-    /// The byte at which the scan ended: the end of its range, or the first byte that is not
-    /// reported because a limit was met.
-    pub end: u64,
-}
-
-impl Mm {
-    /// Scans `[start, end)` (`do_pagemap_scan`). With [`ScanFlags::WP_MATCHING`] one window opens
-    /// over all of the range, and every page that is reported and written gets the mark of write
-    /// protection, under the lock under which it was read: no write is lost or reported twice.
-    ///
-    /// # Errors
-    ///
-    /// [`ScanError`]. [`ScanError::NotTracked`]: the pages below were protected.
-    pub fn pagemap_scan(&self, cx: &mut CallCx<'_>, args: &ScanArgs) -> Result<Scan, ScanError> {
-        let range = check(args)?;
-        let mut scan = Scanner::new(args);
-        let mut rest = range;
-        while let Some(now) = rest {
-            match self.scan_once(cx, now, &mut scan) {
-                Ok(()) => rest = None,
-                Err(Stop::Failed(why)) => return Err(why),
-                Err(Stop::Full(end)) => {
-                    scan.end = Some(end);
-                    scan.flush();
-                    let enough = args.regions == 0 || scan.is_done();
-                    rest = match enough {
-                        true => None,
-                        false => VpnRange::new(end, now.end()),
-                    };
-                    if !enough {
-                        scan.end = None;
-                    }
-                }
-            }
-        }
-        scan.flush();
-        let end = range.map_or(args.start, |range| range.end().addr());
-        Ok(Scan {
-            regions: scan.out,
-            end: scan.end.map_or(end, Vpn::addr),
-        })
-    }
-    fn scan_once(
-        &self,
-        cx: &mut CallCx<'_>,
-        range: VpnRange,
-        scan: &mut Scanner<'_>,
-    ) -> Result<(), Stop> {
-        let g = self.lock_shared_over(cx, Some(range));
-        let parts: Vec<Part> = g
-            .layout
-            .vmas
-            .range(range)
-            .map(|v| Part::of(v, range))
-            .collect();
-        let pin = MmapPin::new(self, &g, range);
-        drop(g);
-        let mut lease = pin.lease(cx);
-        let scanned = match scan.protects() {
-            true => {
-                let mut window = lease.window(range, Event::ProtectionVma);
-                parts
-                    .iter()
-                    .try_for_each(|part| scan.part(&mut window, part))
-            }
-            false => parts
-                .iter()
-                .try_for_each(|part| scan.part(&mut lease, part)),
-        };
-        lease.settle_exports();
-        scanned
-    }
-}
-
-/// Checks the arguments (`pagemap_scan_get_args`); `None`: the range is empty.
-fn check(args: &ScanArgs) -> Result<Option<VpnRange>, ScanError> {
-    let ScanArgs { start, end, .. } = *args;
-    if !ScanFlags::all().contains(args.flags) {
-        return Err(ScanError::Flags(args.flags.bits()));
-    }
-    let used = args.inverted | args.mask | args.any_of | args.reported;
-    if !PageCategories::all().contains(used) {
-        return Err(ScanError::Categories(used.bits()));
-    }
-    if !start.is_multiple_of(PAGE_SIZE) {
-        return Err(ScanError::Unaligned(start));
-    }
-    if end < start || end > TASK_SIZE {
-        return Err(ScanError::Range { start, end });
-    }
-    let end = end.next_multiple_of(PAGE_SIZE);
-    Ok(VpnRange::new(Vpn::containing(start), Vpn::containing(end)))
-}
-
 /// The part of a VMA that is scanned.
-struct Part {
+pub(super) struct Part {
     pages: VpnRange,
     categories: PageCategories,
     protect: Protection,
 }
 
 impl Part {
-    fn of(vma: &Vma, range: VpnRange) -> Self {
+    pub(super) fn of(vma: &Vma, range: VpnRange) -> Self {
         let tracked = vma.is_wp_async() && vma.uses_markers();
         Self {
             pages: vma.range().intersect(range).expect("it overlaps"),
@@ -184,90 +45,28 @@ impl Part {
 }
 
 /// The end of a walk.
-enum Stop {
+pub(super) enum Stop {
     /// A limit is met; the first page that was not reported.
     Full(Vpn),
     Failed(ScanError),
-}
-
-/// The page table as a scan walks it: under a window if it protects.
-trait Walk {
-    fn mm(&self) -> &Mm;
-    /// Runs `f` on the leaf of `at`, locked; `None` if there is none.
-    fn leaf<T>(&mut self, at: Vpn, f: impl FnOnce(&LockedLeaf<'_>) -> T) -> Option<T>;
-    /// The first page behind the hole at `at`.
-    fn behind_hole(&mut self, at: Vpn) -> Vpn;
-    fn split(&mut self, at: Vpn);
-    fn protect(&mut self, part: VpnRange, how: Protection) -> Result<(), ScanError>;
-}
-
-/// The first page behind the missing table at `at`, of the highest level that is missing.
-fn behind_hole<R: Rank>(mm: &Mm, cx: &mut Cx<'_, R, Sleepable>, at: Vpn) -> Vpn {
-    let pinned = cx.pin();
-    let pin = mm.table.pin(pinned.guard());
-    let span = if !mm.table.has_pud(at, pin) {
-        PGD_PAGES
-    } else if !mm.table.has_pmd(at, pin) {
-        PUD_PAGES
-    } else {
-        PMD_PAGES
-    };
-    at.align_down(span).plus(span)
-}
-
-impl Walk for Lease<'_, rank::Mmap, Sleepable> {
-    fn mm(&self) -> &Mm {
-        self.mm
-    }
-    fn leaf<T>(&mut self, at: Vpn, f: impl FnOnce(&LockedLeaf<'_>) -> T) -> Option<T> {
-        self.mm.with_leaf_of(&mut self.cx, at, f)
-    }
-    fn behind_hole(&mut self, at: Vpn) -> Vpn {
-        behind_hole(self.mm, &mut self.cx, at)
-    }
-    fn split(&mut self, _: Vpn) {
-        unreachable!("nothing is protected without a window")
-    }
-    fn protect(&mut self, _: VpnRange, _: Protection) -> Result<(), ScanError> {
-        unreachable!("nothing is protected without a window")
-    }
-}
-
-impl Walk for InvalidationWindow<'_, Sleepable> {
-    fn mm(&self) -> &Mm {
-        InvalidationWindow::mm(self)
-    }
-    fn leaf<T>(&mut self, at: Vpn, f: impl FnOnce(&LockedLeaf<'_>) -> T) -> Option<T> {
-        self.lock_ptes(at, |txn| f(txn.leaf()))
-    }
-    fn behind_hole(&mut self, at: Vpn) -> Vpn {
-        let mm = InvalidationWindow::mm(self);
-        behind_hole(mm, &mut self.cx(), at)
-    }
-    fn split(&mut self, at: Vpn) {
-        self.split_pmd(at);
-    }
-    fn protect(&mut self, part: VpnRange, how: Protection) -> Result<(), ScanError> {
-        Ok(self.protect_inside(part, how)?)
-    }
 }
 
 /// Most regions that are gathered under one hold of the mmap lock.
 const AT_ONCE: usize = 512;
 
 /// A scan that is going on.
-struct Scanner<'a> {
+pub(super) struct Scanner<'a> {
     args: &'a ScanArgs,
     found: u64,
     /// Regions since the last flush, and the most that fit.
     buffer: Vec<PageRegion>,
     room: usize,
-    out: Vec<PageRegion>,
-    end: Option<Vpn>,
+    pub(super) out: Vec<PageRegion>,
+    pub(super) end: Option<Vpn>,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(args: &'a ScanArgs) -> Self {
+    pub(super) fn new(args: &'a ScanArgs) -> Self {
         Self {
             args,
             found: 0,
@@ -277,7 +76,7 @@ impl<'a> Scanner<'a> {
             end: None,
         }
     }
-    fn protects(&self) -> bool {
+    pub(super) fn protects(&self) -> bool {
         self.args.flags.contains(ScanFlags::WP_MATCHING)
     }
     fn most(&self) -> u64 {
@@ -286,16 +85,16 @@ impl<'a> Scanner<'a> {
             pages => pages,
         }
     }
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.found == self.most() || self.out.len() == self.args.regions
     }
     /// Passes the gathered regions on (`pagemap_scan_flush_buffer`).
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.out.append(&mut self.buffer);
         self.room = (self.args.regions - self.out.len()).min(AT_ONCE);
     }
     /// Scans a part of a VMA (`pagemap_scan_test_walk`).
-    fn part(&mut self, walk: &mut impl Walk, part: &Part) -> Result<(), Stop> {
+    pub(super) fn part(&mut self, walk: &mut impl Walk, part: &Part) -> Result<(), Stop> {
         if !part.is_tracked() {
             if self.args.flags.contains(ScanFlags::CHECK_WPASYNC) {
                 let at = part.pages.start().addr();
