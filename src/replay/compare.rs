@@ -42,7 +42,7 @@ pub struct Observed {
     pub pages: PageTables,
     /// The flags of the VMAs of every process, as letters.
     pub vm_flags: BTreeMap<u32, Vec<String>>,
-    /// What userfaultfd and the pagemap add: of every process.
+    /// Results, and the pages that userfaultfd protects in every process.
     pub more: Box<More>,
 }
 

@@ -99,6 +99,6 @@ pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};
 pub use trace::trace;
 pub use uffd_op::{
-    Answered, Clear, Copy, FaultLoad, FaultStore, Fill, Moded, More, Move, Open, Part, Resolve,
-    Results, ScanOf,
+    Answer, Answered, Clear, Copy, FaultLoad, FaultStore, Fill, Moded, More, Move, Open, Part,
+    Resolve, Results, ScanOf,
 };

@@ -354,7 +354,12 @@ impl Op {
             }
             Self::FaultLoad(uffd_op::FaultLoad { ref resolve, .. })
             | Self::FaultStore(uffd_op::FaultStore { ref resolve, .. }) => {
-                resolve.iter().find_map(|answer| answer.0.refused())
+                let long = |answer: &uffd_op::Resolve| match &answer.0 {
+                    uffd_op::Answer::UffdCopy(copy) => copy.len > MOST_COPIED,
+                    _ => false,
+                };
+                let any = resolve.iter().any(long);
+                any.then(|| "an answer that copies more than 64 MiB".to_owned())
             }
             Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
             _ => None,

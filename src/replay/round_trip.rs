@@ -219,7 +219,7 @@ fn draw_userfault(kind: u64, n: &mut Numbers) -> Op {
         len,
         mode: some,
     };
-    let resolve = vec![Resolve(Op::UffdZeropage(fill.clone()))];
+    let resolve = vec![Resolve(Answer::UffdZeropage(fill.clone()))];
     let of = mode.map(|_| 0);
     match kind {
         38 => Op::Uffd(Open { features: mode }),

@@ -257,7 +257,7 @@ pub struct Step {
     /// The flags of the VMAs of each process with changes: the letters of `VmFlags` in
     /// `/proc/PID/smaps`, sorted.
     pub vm_flags: BTreeMap<u32, Vec<String>>,
-    /// What userfaultfd and the pagemap add.
+    /// Results beside the outcome, and the pages that userfaultfd protects.
     pub more: Box<More>,
 }
 

@@ -1,7 +1,7 @@
 //! The arguments of operations on userfaultfds and on the pagemap, and their results beside the
 //! outcome.
 
-use super::{hex::Hex, op::Op, wire_words::hex};
+use super::{hex::Hex, wire_words::hex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -103,9 +103,25 @@ arguments! {
     }
 }
 
-/// An answer of a handler: an operation, written as its name and its arguments.
+/// A call of a handler on its userfaultfd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the operations of the same names")]
+pub enum Answer {
+    UffdRegister(Moded),
+    UffdUnregister(Part),
+    UffdWake(Part),
+    UffdCopy(Copy),
+    UffdZeropage(Fill),
+    UffdContinue(Fill),
+    UffdPoison(Fill),
+    UffdWriteprotect(Moded),
+    UffdMove(Move),
+}
+
+/// An answer of a handler, written as its name and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolve(pub Op);
+pub struct Resolve(pub Answer);
 
 impl Serialize for Resolve {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -121,14 +137,9 @@ impl Serialize for Resolve {
 impl<'de> Deserialize<'de> for Resolve {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let (name, mut keys): (String, Map<String, Value>) = Deserialize::deserialize(d)?;
-        if !name.starts_with("uffd_") {
-            return Err(D::Error::custom(format!(
-                "{name:?} is no answer to a fault"
-            )));
-        }
         keys.insert("op".into(), Value::String(name));
-        let op = Op::deserialize(Value::Object(keys)).map_err(D::Error::custom)?;
-        Ok(Self(op))
+        let answer = Answer::deserialize(Value::Object(keys)).map_err(D::Error::custom)?;
+        Ok(Self(answer))
     }
 }
 
@@ -173,30 +184,6 @@ pub struct Answered {
     pub moved: Option<i64>,
 }
 
-impl Op {
-    /// Returns true if the operation is on a userfaultfd or the pagemap, or waits for an answer.
-    pub(crate) fn has_results(&self) -> bool {
-        matches!(
-            self,
-            Self::Uffd(_)
-                | Self::UffdClose {}
-                | Self::UffdRegister(_)
-                | Self::UffdUnregister(_)
-                | Self::UffdWake(_)
-                | Self::UffdCopy(_)
-                | Self::UffdZeropage(_)
-                | Self::UffdContinue(_)
-                | Self::UffdPoison(_)
-                | Self::UffdWriteprotect(_)
-                | Self::UffdMove(_)
-                | Self::FaultLoad(_)
-                | Self::FaultStore(_)
-                | Self::PagemapScan(_)
-                | Self::ClearRefs(_)
-        )
-    }
-}
-
 impl Results {
     /// The keys of the results in a line.
     pub(super) const KEYS: [&'static str; 5] = ["copied", "done", "moved", "regions", "events"];
@@ -208,7 +195,7 @@ impl Results {
     }
 }
 
-/// What a line says of userfaultfd and the pagemap.
+/// The part of a line that is about userfaultfd and the pagemap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct More {
     /// The results of the operation beside its outcome.

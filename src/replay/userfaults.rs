@@ -8,7 +8,7 @@ use super::{
     hex::Hex,
     op::Op,
     script::Outcome,
-    uffd_op::{Answered, Resolve, Results, ScanOf},
+    uffd_op::{Answer, Answered, Resolve, Results, ScanOf},
 };
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
@@ -105,7 +105,10 @@ impl Userfaults {
                     mm.store(cx, fault.addr, fault.byte).map(|()| 0)
                 })
             }
-            other => self.answer(cx, actor, other),
+            other => match Answer::of(other) {
+                Some(answer) => self.answer(cx, actor, &answer),
+                None => unreachable!("{other:?} is not of a userfaultfd"),
+            },
         }
     }
     /// Repeats an access until it does not wait, and answers each message as the script says.
@@ -122,12 +125,12 @@ impl Userfaults {
             let waits = matches!(result, Err(FaultError::Userfault(_)));
             let message = self.open.get(&of).filter(|_| waits);
             let message = message.and_then(|open| open.uffd.read());
-            let (Some(UffdMessage::PageFault(fault)), Some(Resolve(op))) =
+            let (Some(UffdMessage::PageFault(fault)), Some(Resolve(call))) =
                 (message, answers.next())
             else {
                 break touched(result);
             };
-            let (answer, results) = self.answer(cx, of, op);
+            let (answer, results) = self.answer(cx, of, call);
             let (ret, err) = match answer {
                 Outcome::Ret(ret) => (Some(ret), None),
                 Outcome::Err(errno) => (None, Some(errno)),
@@ -155,35 +158,35 @@ impl Userfaults {
         (outcome, results)
     }
     /// Executes a call on the userfaultfd that process `owner` made.
-    fn answer(&self, cx: &mut CallCx<'_>, owner: u32, op: &Op) -> Done {
+    fn answer(&self, cx: &mut CallCx<'_>, owner: u32, call: &Answer) -> Done {
         let Some(Open { uffd, .. }) = self.open.get(&owner) else {
             return only(failed(Errno::EBADF));
         };
-        match op {
-            Op::UffdRegister(r) => {
+        match call {
+            Answer::UffdRegister(r) => {
                 let mode = RegisterMode::from_bits_retain(r.mode);
                 only(done(uffd.register(cx, r.addr, r.len, mode)))
             }
-            Op::UffdUnregister(r) => only(done(uffd.unregister(cx, r.addr, r.len))),
-            Op::UffdWake(r) => only(done(uffd.wake(r.addr, r.len))),
-            Op::UffdWriteprotect(r) => {
+            Answer::UffdUnregister(r) => only(done(uffd.unregister(cx, r.addr, r.len))),
+            Answer::UffdWake(r) => only(done(uffd.wake(r.addr, r.len))),
+            Answer::UffdWriteprotect(r) => {
                 let mode = ProtectMode::from_bits_retain(r.mode);
                 only(done(uffd.write_protect(cx, r.addr, r.len, mode)))
             }
-            other => fill(cx, uffd, other),
+            call => fill(cx, uffd, call),
         }
     }
 }
 
 /// Executes a call that fills or moves pages.
-fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, op: &Op) -> Done {
+fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, call: &Answer) -> Done {
     let mode = |mode: &Option<u64>| FillMode::from_bits_retain(mode.unwrap_or(0));
-    match op {
-        Op::UffdPoison(f) => {
+    match call {
+        Answer::UffdPoison(f) => {
             let poisoned = uffd.poison(cx, f.addr, f.len, mode(&f.mode));
             only(filled(poisoned, f.len).0)
         }
-        Op::UffdCopy(f) => {
+        Answer::UffdCopy(f) => {
             let bytes = vec![f.byte; usize::try_from(f.len).expect("refused by the parser")];
             let (outcome, copied) = filled(uffd.copy(cx, f.addr, &bytes, mode(&f.mode)), f.len);
             let copied = Some(copied);
@@ -195,10 +198,10 @@ fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, op: &Op) -> Done {
                 },
             )
         }
-        Op::UffdZeropage(f) | Op::UffdContinue(f) => {
+        Answer::UffdZeropage(f) | Answer::UffdContinue(f) => {
             let mode = mode(&f.mode);
-            let result = match op {
-                Op::UffdZeropage(_) => uffd.zeropage(cx, f.addr, f.len, mode),
+            let result = match call {
+                Answer::UffdZeropage(_) => uffd.zeropage(cx, f.addr, f.len, mode),
                 _ => uffd.map_present(cx, f.addr, f.len, mode),
             };
             let (outcome, done) = filled(result, f.len);
@@ -211,7 +214,7 @@ fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, op: &Op) -> Done {
                 },
             )
         }
-        Op::UffdMove(m) => {
+        Answer::UffdMove(m) => {
             let mode = MoveMode::from_bits_retain(m.mode.unwrap_or(0));
             let (outcome, moved) = filled(uffd.move_pages(cx, m.addr, (m.src, m.len), mode), m.len);
             let moved = Some(moved);
@@ -223,7 +226,7 @@ fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, op: &Op) -> Done {
                 },
             )
         }
-        other => unreachable!("{other:?} is not of a userfaultfd"),
+        other => unreachable!("{other:?} fills no page"),
     }
 }
 
@@ -245,6 +248,40 @@ fn filled(result: Result<u64, UserfaultError>, len: u64) -> (Outcome, i64) {
         }
         Err(why @ (E::Handshake | E::Range { .. } | E::Ended)) => (failed(why.errno()), 0),
         Err(why) => (failed(why.errno()), -i64::from(why.errno().raw())),
+    }
+}
+
+impl Answer {
+    /// Returns the operation as a call on a userfaultfd, if it is one.
+    fn of(op: &Op) -> Option<Self> {
+        Some(match op {
+            Op::UffdRegister(r) => Self::UffdRegister(r.clone()),
+            Op::UffdUnregister(r) => Self::UffdUnregister(r.clone()),
+            Op::UffdWake(r) => Self::UffdWake(r.clone()),
+            Op::UffdCopy(f) => Self::UffdCopy(f.clone()),
+            Op::UffdZeropage(f) => Self::UffdZeropage(f.clone()),
+            Op::UffdContinue(f) => Self::UffdContinue(f.clone()),
+            Op::UffdPoison(f) => Self::UffdPoison(f.clone()),
+            Op::UffdWriteprotect(r) => Self::UffdWriteprotect(r.clone()),
+            Op::UffdMove(m) => Self::UffdMove(m.clone()),
+            _ => return None,
+        })
+    }
+}
+
+impl Op {
+    /// Returns true if the operation is on a userfaultfd or the pagemap, or waits for an answer.
+    pub(crate) fn has_results(&self) -> bool {
+        Answer::of(self).is_some()
+            || matches!(
+                self,
+                Self::Uffd(_)
+                    | Self::UffdClose {}
+                    | Self::FaultLoad(_)
+                    | Self::FaultStore(_)
+                    | Self::PagemapScan(_)
+                    | Self::ClearRefs(_)
+            )
     }
 }
 

@@ -112,8 +112,8 @@ impl RawPte {
     pub(in crate::mm) const fn inherited(self) -> Self {
         self.clear_uffd_wp().inherited_protected()
     }
-    /// As [`inherited`](Self::inherited) for a child whose memory is registered like its parent's:
-    /// the write protection stays.
+    /// The entry of a child whose memory is registered like its parent's: as
+    /// [`inherited`](Self::inherited), but the write protection stays.
     #[inline]
     pub(in crate::mm) const fn inherited_protected(self) -> Self {
         if self.counted().is_some() {

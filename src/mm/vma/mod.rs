@@ -11,9 +11,11 @@
 //! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
 //! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
 //! | `userfault` | [`Context`](userfault::Context): a userfaultfd, as the VMAs know it |
+//! | `registered` | a VMA that is registered with one |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
 pub(in crate::mm) mod layout;
+mod registered;
 pub(in crate::mm) mod tree;
 pub(in crate::mm) mod userfault;
 

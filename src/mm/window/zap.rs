@@ -27,7 +27,7 @@ pub(in crate::mm) enum Zap {
 /// The write protection of userfaultfd over a page that is dropped, while its mapping stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm) enum Marks {
-    /// It goes: private memory.
+    /// The protection goes, with its markers: private memory.
     Go,
     /// Markers stay, and pages leave none: memory of an object.
     Stay,
@@ -37,7 +37,7 @@ pub(in crate::mm) enum Marks {
 }
 
 impl Marks {
-    /// Returns what happens in a VMA with these flags.
+    /// Returns the fate in a VMA with these flags.
     pub(in crate::mm) fn of(anonymous: bool, flags: VmFlags) -> Self {
         match (anonymous, flags.contains(VmFlags::UFFD_WP)) {
             (true, _) => Self::Go,

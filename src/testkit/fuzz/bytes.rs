@@ -185,7 +185,7 @@ fn on_userfault(r: Record) -> Op {
     let fill = Fill { addr, len, mode };
     match (a / 16 + b) % 16 {
         0 => Op::Uffd(Open {
-            // All but the events: nobody reads those.
+            // All but the events, which are never read.
             features: Some(0x1_fe11 & !(u64::from(other) << 7)),
         }),
         1 => Op::UffdClose {},

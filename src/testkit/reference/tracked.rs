@@ -1,5 +1,5 @@
-//! Tracked writes: what userfaultfd and scans change is nothing that an access can see, but no write
-//! may be missing in a scan.
+//! Tracked writes: an access cannot see the effect of userfaultfd and of scans, but no write may be
+//! missing in a scan.
 
 use super::{model::Reference, outcome::must};
 use crate::{
@@ -46,7 +46,8 @@ impl Reference {
             self.written.retain(|page| !range.contains(*page));
         }
     }
-    /// Notes what a step of process `actor` wrote, and forgets what it may have unmapped or moved.
+    /// Notes the page that a step of process `actor` wrote; forgets pages that it may have unmapped
+    /// or moved.
     pub(super) fn note_written(&mut self, actor: u32, op: &Op, came: &Outcome) {
         let keeps = matches!(
             op,

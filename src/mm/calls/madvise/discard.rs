@@ -77,7 +77,7 @@ impl MmapWriteGuard<'_> {
 }
 
 impl Vma {
-    /// What happens to the write protection of userfaultfd when pages of this VMA are dropped.
+    /// Returns the fate of userfaultfd's write protection over pages of this VMA that are dropped.
     pub(in crate::mm) fn marks(&self) -> Marks {
         Marks::of(self.is_anonymous(), self.flags)
     }

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// The userfaultfds that a fork makes for the child, each with that of the parent. Without
-/// [`send`](Self::send) the fork failed, and nobody is told.
+/// [`send`](Self::send) the fork failed, and no handler is told.
 #[derive(Default)]
 pub(in crate::mm) struct ForkEvents(Vec<(Arc<Context>, Arc<Context>)>);
 
