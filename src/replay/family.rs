@@ -121,7 +121,10 @@ impl Family {
         if let Some(background) = &self.background {
             background.before(cx, &self.processes, actor, op);
         }
-        let outcome = self.operate(cx, actor, op);
+        let outcome = match op.has_results() {
+            true => self.with_results(cx, actor, op),
+            false => self.operate(cx, actor, op),
+        };
         if let Some(background) = &mut self.background {
             background.after(cx, &self.processes, (actor, op), &outcome);
         }
@@ -176,7 +179,6 @@ impl Family {
             | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call if call.has_results() => self.with_results(cx, actor, call),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
     }

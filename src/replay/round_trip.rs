@@ -219,8 +219,6 @@ fn draw_userfault(kind: u64, n: &mut Numbers) -> Op {
         len,
         mode: some,
     };
-    let resolve = vec![Resolve(Answer::UffdZeropage(fill.clone()))];
-    let of = mode.map(|_| 0);
     match kind {
         38 => Op::Uffd(Open { features: mode }),
         39 => Op::UffdClose {},
@@ -243,10 +241,22 @@ fn draw_userfault(kind: u64, n: &mut Numbers) -> Op {
             len,
             mode,
         }),
+        _ => draw_fault(kind, n, fill),
+    }
+}
+
+/// An access that waits, or an operation on the pagemap.
+fn draw_fault(kind: u64, n: &mut Numbers, fill: super::uffd_op::Fill) -> Op {
+    use super::uffd_op::*;
+    let (addr, some) = (n.any(), n.any());
+    let mode = some.is_multiple_of(2).then_some(some);
+    let of = mode.map(|_| 0);
+    let resolve = vec![Resolve(Answer::UffdZeropage(fill))];
+    match kind {
         49 => Op::FaultLoad(FaultLoad { addr, resolve, of }),
         50 => Op::FaultStore(FaultStore {
             addr,
-            byte,
+            byte: n.bits().to_le_bytes()[0],
             resolve,
             of,
         }),
@@ -254,7 +264,7 @@ fn draw_userfault(kind: u64, n: &mut Numbers) -> Op {
             target: 0,
             flags: some,
             start: addr,
-            end: len,
+            end: n.any(),
             mask: some,
             inverted: mode,
             anyof: mode,

@@ -126,16 +126,15 @@ impl MmapWriteGuard<'_> {
     /// of the VMA that holds the range then.
     pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
         let vmas = &self.layout.vmas;
+        let source = new.copied_from.map(|at| self.vma(at));
         let candidate = Candidate {
             range: new.range,
             pgoff: new.pgoff,
             flags: new.flags,
             file: new.file.as_ref(),
-            anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
-            label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
-            userfault: new
-                .copied_from
-                .and_then(|at| self.vma(at).userfault.as_ref()),
+            anon: source.and_then(|vma| vma.anon.get()),
+            label: source.and_then(|vma| vma.label.as_ref()),
+            userfault: source.and_then(|vma| vma.userfault.as_ref()),
         };
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
@@ -149,10 +148,9 @@ impl MmapWriteGuard<'_> {
         let left = vmas.range_before(new.range.start()).filter(alike);
         let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
         let right = vmas.find_range(new.range.end()).filter(alike);
-        let right = right.and_then(|(range, _)| vmas.get(range.start()));
-        let right = candidate.right(right, left);
+        let right = candidate.right(right.and_then(|(range, _)| vmas.get(range.start())), left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
-        let copied = new.copied_from.and_then(|at| self.clone_anon(at));
+        let copied = source.and_then(|vma| vma.anon.get().cloned());
         match (left, right) {
             (None, None) => None,
             (Some(left), right) => {
@@ -162,12 +160,11 @@ impl MmapWriteGuard<'_> {
                     self.inherit_anon(left.start(), removed.anon.get().cloned());
                 }
                 self.inherit_anon(left.start(), copied);
-                let sticky =
-                    removed.as_ref().map_or(new.flags, |r| r.flags | new.flags) & VmFlags::STICKY;
+                let flags = removed.as_ref().map_or(new.flags, |r| r.flags | new.flags);
                 // The removed VMA's records stay in the reverse maps until the grown VMA covers its
                 // pages.
                 self.layout.change(left.start(), |v| {
-                    v.flags |= sticky;
+                    v.flags |= flags & VmFlags::STICKY;
                     v.set_range(span(left.start(), end), v.pgoff);
                 });
                 Some(left.start())

@@ -77,7 +77,7 @@ fn tracking(d: Draw) -> Op {
         4 | 5 => Op::UffdWriteprotect(Moded {
             addr,
             len,
-            mode: u64::from(d.byte % 3 != 0),
+            mode: u64::from(!d.byte.is_multiple_of(3)),
         }),
         6 | 7 => scan(ScanFlags::WP_MATCHING),
         _ => scan(ScanFlags::empty()),

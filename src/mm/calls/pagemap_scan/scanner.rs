@@ -1,4 +1,4 @@
-//! A scan that is going on: what it selects, reports and protects.
+//! A scan that is going on: the pages that it selects, reports and protects.
 
 use super::{
     args::{PageRegion, ScanArgs},

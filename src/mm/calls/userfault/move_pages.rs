@@ -89,10 +89,8 @@ impl Userfault {
         let alike = VmFlags::ACCESS | VmFlags::LOCKED;
         let same = (source.flags ^ target.flags) & alike == VmFlags::empty();
         let writable = source.flags.contains(VmFlags::WRITE);
-        if !fits(source, from)
-            || !fits(target, to)
-            || !(same && writable && target.is_registered_with(&self.0))
-        {
+        let registered = target.is_registered_with(&self.0);
+        if !(fits(source, from) && fits(target, to) && same && writable && registered) {
             return Err(unsuitable);
         }
         Ok(Sides {
@@ -137,10 +135,10 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         if mm.is_huge(&mut self.cx, to) {
             return Err(UserfaultError::Exists(to.addr()));
         }
-        if mm.is_huge(&mut self.cx, at) {
-            if let Some(step) = self.move_huge(rest, to, sides)? {
-                return Ok(step);
-            }
+        if mm.is_huge(&mut self.cx, at)
+            && let Some(step) = self.move_huge(rest, to, sides)?
+        {
+            return Ok(step);
         }
         let mut window = self.window(rest, Event::Clear);
         let mut step = window.move_stretch(rest, to, sides)?;
