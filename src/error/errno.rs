@@ -58,6 +58,8 @@ errnos! {
     EOVERFLOW = 75,
     /// Operation not supported.
     EOPNOTSUPP = 95,
+    /// The page is poisoned.
+    EHWPOISON = 133,
 }
 
 impl Errno {

@@ -132,9 +132,11 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
-    /// Reports pages that have no table (`pagemap_scan_pte_hole`).
+    /// Reports pages that have no table (`pagemap_scan_pte_hole`). They count as written where
+    /// writes are tracked; empty entries of a table do so everywhere.
     fn hole(&mut self, walk: &mut impl Walk, hole: VpnRange, part: &Part) -> Result<(), Stop> {
-        let categories = part.categories | PageCategories::WRITTEN;
+        let mut categories = part.categories;
+        categories.set(PageCategories::WRITTEN, part.is_tracked());
         if !self.is_interesting(categories) {
             return Ok(());
         }

@@ -213,8 +213,10 @@ impl FaultScope<'_> {
                 self.map(at, frame, pte.protected_if(protect))
             }
             (answer, Some(object)) => {
-                // A page is not given to the object if it cannot be mapped.
-                if !(seen.is_none() || seen.is_marker()) {
+                // A page is not given to the object if it cannot be mapped. One that the object has
+                // is looked for first.
+                let gives = !matches!(answer, Answer::Present);
+                if gives && !(seen.is_none() || seen.is_marker()) {
                     return Err(exists);
                 }
                 self.fill_shared(vma, object, (at, answer), protect)
