@@ -75,7 +75,7 @@
 //!   | opener | held during the callback |
 //!   | --- | --- |
 //!   | a call such as `munmap` or `mprotect` | a claim on its own pages; the mmap lock is yielded |
-//!   | a fault that copies | a pin on its page; the mmap lock is released |
+//!   | a fault that copies | a claim on its page; the mmap lock is released |
 //!   | `fork`, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
 //!   | a window of a caller under [`Mm::lock_shared`] | the mmap lock, shared |
 //!   | reclaim, migration, merging, truncation | the lock of a reverse map, mostly of a frame too |

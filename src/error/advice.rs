@@ -24,6 +24,9 @@ pub enum MadviseError {
     /// The advice does not fit this VMA (locked, shared, not anonymous, …).
     #[error("the mapping at {0:#x} does not take this advice")]
     Unsuitable(u64),
+    /// The memory of another process does not take this advice (`process_madvise`); its number.
+    #[error("the memory of another process does not take advice {0}")]
+    OfAnother(i32),
     /// The object behind the mapping may not be changed through it (`MADV_REMOVE`).
     #[error("the mapping at {0:#x} may not change its object")]
     Denied(u64),
@@ -62,7 +65,10 @@ impl MadviseError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
+            Self::Range { .. }
+            | Self::Unsuitable(_)
+            | Self::PopulateDenied(_)
+            | Self::OfAnother(_) => Errno::EINVAL,
             Self::Denied(_) => Errno::EACCES,
             Self::NotAnonymous(_) => Errno::EBADF,
             Self::Object { why, .. } => why.errno(),

@@ -29,7 +29,7 @@ mod object;
 mod register;
 mod userfault;
 
-pub use access::{CopyError, FaultError, TransferError};
+pub use access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
 pub use common::{BeyondTask, LimitError, NoMemory, VmaError};

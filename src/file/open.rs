@@ -34,6 +34,25 @@ pub struct File {
 
 impl File {
     /// Opens an object.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::file::{File, FileMode, Shmem};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    ///
+    /// let object = Shmem::memfd(machine.host(), "notes", 0)?;
+    /// let file = File::open(object.clone(), FileMode::ReadWrite);
+    /// file.write_at(cx.reborrow(), 0, b"first")?;
+    /// let mut bytes = [0; 8];
+    /// assert_eq!(file.read_at(cx.reborrow(), 0, &mut bytes)?, 5);
+    ///
+    /// let read_only = File::open(object, FileMode::ReadOnly);
+    /// assert!(read_only.write_at(cx.reborrow(), 0, b"second").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(object: Arc<dyn MemoryObject>, mode: FileMode) -> Arc<Self> {
         let mapping = Arc::clone(object.mapping());
         Arc::new(Self {

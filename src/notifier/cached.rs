@@ -14,6 +14,45 @@ use crate::{
 ///
 /// The driver that keeps one must drop it when a window asks for that: under the lock that its
 /// invalidation callback takes, or by hardware that ignores a translation which comes too late.
+///
+/// It gives no access by itself. The driver's gate does, which checks its registration:
+///
+/// ```compile_fail,E0599
+/// use emmu::driver::*;
+///
+/// fn first_byte(cached: Cached) -> u8 {
+///     cached.frame().read_u8(0) // `gate.follow(&cached, page)`
+/// }
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{driver::*, mm::MmapArgs};
+/// use std::sync::Arc;
+/// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+/// # impl SpinningMmu for Device {
+/// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+/// #         self.0.exclude(cx, inv, |(), _, _| ())
+/// #     }
+/// # }
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+/// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+/// # let (device, _registration) = mm.register(&mut cx, new);
+///
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// let page = Vpn::containing(at);
+/// let cached = |permit: Permit<'_, _, _, _>| permit.cached();
+/// let cached = device.0.translate(&mut cx, &mm, page, Access::Read, cached)?;
+/// // No window has opened since: a TLB is valid only until the callback flushes it.
+/// assert_eq!(device.0.follow(&cached, page).map(|frame| frame.read_u8(0)), Some(0));
+/// assert!(device.0.follow(&cached, page.plus(1)).is_none());
+/// # mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a translation that is not kept is lost"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cached(pub(super) Translation);

@@ -17,6 +17,29 @@ use crate::{
 };
 
 /// A locked gate.
+///
+/// Each look at an entry ends before the gate is unlocked, and a window locks the gate first. So no
+/// translation outlives the beginning of a window over it:
+///
+/// ```
+/// use emmu::driver::*;
+///
+/// fn first_byte(gate: GateGuard<'_, OrderedStore<Vpn>, (), Atomic>) -> Option<u8> {
+///     Some(gate.lookup(&Vpn(16))?.read_u8(0))
+/// }
+/// ```
+///
+/// A view that is kept does not compile:
+///
+/// ```compile_fail,E0505
+/// use emmu::driver::*;
+///
+/// fn first_byte(gate: GateGuard<'_, OrderedStore<Vpn>, (), Atomic>) -> Option<u8> {
+///     let frame = gate.lookup(&Vpn(16))?;
+///     drop(gate); // a window may begin here
+///     Some(frame.read_u8(0))
+/// }
+/// ```
 #[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,

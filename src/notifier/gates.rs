@@ -14,10 +14,10 @@ use super::{
     gate_guard::GateGuard,
     guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
     outcome::Access,
-    permit::{Admits, Seated, Ticket},
     removed::RemovedEntries,
     seat::Seat,
     store::ShadowStore,
+    ticket::{Admits, Seated, Ticket},
 };
 use crate::{
     addr::{Vpn, VpnRange},

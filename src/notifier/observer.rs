@@ -10,7 +10,7 @@ use crate::addr::{Vpn, VpnRange};
 /// gates and nothing else.
 pub(crate) trait WindowObserver: Send + Sync {
     /// A window is about to ask a driver to acknowledge.
-    fn asking(&self, window: u64, range: VpnRange, mmu: &'static str);
+    fn calling(&self, window: u64, range: VpnRange, mmu: &'static str);
     /// A window is open: every driver has acknowledged.
     fn opened(&self, window: u64, range: VpnRange);
     /// An open window is about to end.

@@ -124,6 +124,8 @@ pub struct Expected<'s> {
     vm_flags: BTreeMap<u32, &'s [String]>,
     /// The pages that userfaultfd write-protects; `None` before the first userfaultfd.
     protected: Option<BTreeMap<u32, &'s [u64]>>,
+    /// No recorder looked at the page tables since a process was killed.
+    unseen: bool,
 }
 
 impl Default for Expected<'_> {
@@ -141,6 +143,7 @@ impl<'s> Expected<'s> {
             pages: None,
             vm_flags: BTreeMap::new(),
             protected: None,
+            unseen: false,
         }
     }
     /// Advances by one step.
@@ -159,11 +162,13 @@ impl<'s> Expected<'s> {
             let changed = step.more.protected.iter();
             all.extend(changed.map(|(&process, pages)| (process, pages.as_slice())));
         }
+        let killed = matches!(step.op, Op::ExitAndReap { .. });
+        self.unseen = step.pages.is_none() && (self.unseen || killed);
     }
 
     /// Returns true if this part is compared.
     pub(super) fn compares(&self, part: Parts) -> bool {
-        self.parts.contains(part)
+        self.parts.contains(part) && !(part == Parts::PAGES && self.unseen)
     }
     /// Returns the VMAs of a process.
     pub(super) fn rows(&self, process: u32) -> &'s [MapsRow] {
@@ -203,7 +208,7 @@ impl<'s> Expected<'s> {
     /// Returns the first difference of `seen` from Linux's state after `step`, which was the last
     /// one that [`advance`](Self::advance) took.
     pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
-        let compared = |part| self.parts.contains(part).then_some(());
+        let compared = |part| self.compares(part).then_some(());
         let outcome = || Sides::unless_equal(&step.outcome, &seen.outcome).map(Difference::Outcome);
         let results = || {
             let (linux, emmu) = (&step.more.results, &seen.more.results);

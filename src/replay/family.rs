@@ -2,12 +2,13 @@
 
 use super::{
     background::Background,
+    buffers::Buffers,
     calls::{on_file, system_call},
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
     limits::{Limits, beyond},
-    observe::{entry, row, told, vm_flags},
+    observe::{entry, notice, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
     process,
@@ -34,6 +35,7 @@ pub(super) struct Family {
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
     merger: Merger,
+    buffers: Buffers,
     files: BTreeMap<String, Arc<File>>,
     userfaults: Userfaults,
     /// The results of the last operation beside its outcome.
@@ -72,6 +74,7 @@ impl Family {
             threads: BTreeMap::new(),
             recorder,
             merger: Merger::new(machine),
+            buffers: Buffers::default(),
             files,
             userfaults: Userfaults::default(),
             results: Results::default(),
@@ -111,8 +114,8 @@ impl Family {
         self.processes.keys().copied().collect()
     }
     /// Drops the invalidations that process 0 received so far.
-    pub(super) fn forget_told(&self) {
-        let _told = self.recorder.take();
+    pub(super) fn forget_notices(&self) {
+        let _notices = self.recorder.take();
     }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
@@ -140,6 +143,7 @@ impl Family {
                 Ok(mm) => {
                     self.processes.insert(child, mm);
                     self.userfaults.forked(actor, child);
+                    self.buffers.fork(actor, child);
                     Outcome::Ret(u64::from(child))
                 }
                 Err(e) => failed(e.errno()),
@@ -148,7 +152,12 @@ impl Family {
                 mm.exit(cx);
                 self.processes.remove(&actor);
                 self.userfaults.exited(cx, actor);
+                self.buffers.exit(actor);
                 Outcome::Ret(0)
+            }
+            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
+            Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
+                self.buffers.act(cx, mm, actor, op)
             }
             Op::Thread { thread } => {
                 self.threads.insert(thread, actor);
@@ -168,7 +177,9 @@ impl Family {
             }
             Op::PvmRead { target, .. }
             | Op::PvmWrite { target, .. }
-            | Op::ProcessMadvise { target, .. } => {
+            | Op::ProcessMadvise { target, .. }
+            | Op::MemRead { target, .. }
+            | Op::MemWrite { target, .. } => {
                 process::to_other(cx, mm, &self.processes[&target], op)
             }
             Op::Reclaim {}
@@ -199,6 +210,18 @@ impl Family {
     pub(super) fn results(&self) -> &Results {
         &self.results
     }
+    /// Kills a process and takes its memory before it ends.
+    fn exit_and_reap(&mut self, cx: &mut CallCx<'_>, target: u32) -> Outcome {
+        let Some(mm) = self.processes.remove(&target) else {
+            return failed(Errno::EINVAL);
+        };
+        let reaped = mm.process_mrelease(cx);
+        mm.exit(cx);
+        self.buffers.exit(target);
+        self.userfaults.exited(cx, target);
+        reaped.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
+    }
+
     /// Executes an operation of the kernel, not of a process.
     fn by_the_kernel(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
@@ -229,7 +252,12 @@ impl Family {
     /// Returns the invalidations that process 0 received since the last call.
     pub(super) fn notified(&self) -> Vec<Notified> {
         let here = |t: &&Recorded| self.arena.overlaps(t.range());
-        self.recorder.take().iter().filter(here).map(told).collect()
+        self.recorder
+            .take()
+            .iter()
+            .filter(here)
+            .map(notice)
+            .collect()
     }
 
     /// Returns true if the processes are in the expected state; at the end of a script the

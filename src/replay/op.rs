@@ -5,10 +5,7 @@ use super::{
     uffd_op,
     wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
-use crate::{
-    addr::PAGE_SIZE,
-    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
-};
+use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
 
 /// An operation and its arguments, as the process passed them: no argument has been checked.
@@ -233,6 +230,38 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
+    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to.
+    Pin {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// The end of the pin of the process.
+    Unpin {},
+    /// `vmsplice` of memory into a new pipe, which keeps references on its pages.
+    Vmsplice {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// The process closes the pipe of its last `vmsplice`; processes that were forked since have it
+    /// still.
+    Drain {},
+    /// A read of one byte from `/proc/PID/mem` of process `target`.
+    MemRead {
+        #[serde(with = "hex")]
+        addr: u64,
+        target: u32,
+    },
+    /// A write of one byte to `/proc/PID/mem` of process `target`.
+    MemWrite {
+        #[serde(with = "hex")]
+        addr: u64,
+        target: u32,
+        byte: u8,
+    },
+    /// Process `target` is killed; `process_mrelease` frees its memory before it ends.
+    ExitAndReap { target: u32 },
     /// `ksmd` merges equal pages of mergeable memory (mode 1: four scans), or unmerges all merged
     /// memory (mode 2).
     Ksm {
@@ -310,12 +339,6 @@ pub(super) const SET_MERGE: u32 = 67;
 /// `PR_GET_MEMORY_MERGE`.
 pub(super) const GET_MERGE: u32 = 68;
 
-/// Most pages of a `mincore`: the result has a bit for each.
-const MOST_BITS: u64 = 64;
-
-/// Most bytes of a copy: they are held in memory.
-const MOST_COPIED: u64 = 64 << 20;
-
 impl Op {
     /// Returns an `msync` with `MS_SYNC`.
     pub fn msync(addr: u64, len: u64) -> Self {
@@ -329,41 +352,14 @@ impl Op {
             | Self::PvmWrite { target, .. }
             | Self::ProcessMadvise { target, .. }
             | Self::PagemapScan(uffd_op::ScanOf { target, .. })
-            | Self::ClearRefs(uffd_op::Clear { target, .. }) => (Some(*target), &[]),
+            | Self::ClearRefs(uffd_op::Clear { target, .. })
+            | Self::MemRead { target, .. }
+            | Self::MemWrite { target, .. }
+            | Self::ExitAndReap { target } => (Some(*target), &[]),
             Self::MigrateMany { moves } => (None, moves),
             _ => (None, &[]),
         };
         target.into_iter().chain(moves.iter().map(|m| m.0))
-    }
-    /// Returns the reason if no script can have this operation.
-    pub(super) fn refused(&self) -> Option<String> {
-        match *self {
-            Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
-                Some(format!("mincore of {len} bytes, more than 64 pages"))
-            }
-            Self::Rlimit { which, over, .. }
-                if over && !matches!(which, Resource::As | Resource::Memlock) =>
-            {
-                Some(format!("{which:?} over what is in use is not known"))
-            }
-            Self::Prctl { option, .. } if !matches!(option, SET_MERGE | GET_MERGE) => {
-                Some(format!("option {option} of prctl"))
-            }
-            Self::UffdCopy(ref copy) if copy.len > MOST_COPIED => {
-                Some(format!("a copy of {} bytes, more than 64 MiB", copy.len))
-            }
-            Self::FaultLoad(uffd_op::FaultLoad { ref resolve, .. })
-            | Self::FaultStore(uffd_op::FaultStore { ref resolve, .. }) => {
-                let long = |answer: &uffd_op::Resolve| match &answer.0 {
-                    uffd_op::Answer::UffdCopy(copy) => copy.len > MOST_COPIED,
-                    _ => false,
-                };
-                let any = resolve.iter().any(long);
-                any.then(|| "an answer that copies more than 64 MiB".to_owned())
-            }
-            Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
-            _ => None,
-        }
     }
     /// Returns the file that the operation names.
     pub fn file(&self) -> Option<&str> {

@@ -224,6 +224,10 @@ impl World<'_> {
             (Op::Exit {}, _) if self.threads.contains(&actor) => {
                 Err(format!("{actor} is a thread, and exits with its process"))
             }
+            (Op::ExitAndReap { target: gone }, _) => {
+                self.live.remove(gone);
+                Ok(())
+            }
             (Op::Exit {}, _) => {
                 self.live.remove(&actor);
                 Ok(())

@@ -145,6 +145,7 @@ pub enum FileKind {
 
 impl FileKind {
     /// Returns true if pages of such a file may come in together.
+    #[cfg(feature = "testkit")]
     pub(crate) fn comes_together(self) -> bool {
         self.policy() != HugePolicy::Never
     }

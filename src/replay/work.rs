@@ -23,7 +23,7 @@ impl Work {
     pub(super) fn of_op(op: &Op) -> Self {
         match *op {
             Op::Mmap { len, flags, .. } => Self::mapping(len, flags),
-            Op::Mlock { addr, len } => Self::range(addr, len),
+            Op::Mlock { addr, len } | Op::Pin { addr, len } => Self::range(addr, len),
             Op::Mlock2 { addr, len, flags } => {
                 Self::locked(MlockFlags::from_bits_retain(flags), addr, len)
             }

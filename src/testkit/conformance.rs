@@ -52,6 +52,16 @@ impl Kit {
     ///
     /// The call returns even if the device hangs; the machine and the threads of that check then
     /// leak.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{extmmu::gru::GruConfig, testkit::{Property, gru}};
+    ///
+    /// let kit = gru(GruConfig::default(), None);
+    /// let verdict = kit.check(Property::HoldsOff);
+    /// assert!(!verdict.is_failed(), "{verdict}");
+    /// ```
     pub fn check(&self, property: Property) -> Verdict {
         let began = Instant::now();
         let log = Arc::new(Log::default());
@@ -77,7 +87,7 @@ impl Kit {
                 Err(RecvTimeoutError::Timeout) => {
                     if !log.has_seen() {
                         log.see(Seen::Stuck {
-                            what: format!("what comes after: {}", log.last()),
+                            what: format!("the step after \"{}\"", log.last()),
                             after: self.deadline * 2,
                         });
                     }

@@ -29,3 +29,4 @@ mod rules;
 mod semantics;
 mod threads;
 mod userfault;
+mod vma_cost;

@@ -25,16 +25,21 @@
 //! | `install` | mappings that a program loader makes |
 //! | `exit` | the end of an address space |
 //! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
+//! | `access_remote` | `/proc/PID/mem`, `ptrace` |
+//! | `pin` | pages for I/O: pins and references |
+//! | `process_mrelease` | `process_mrelease` |
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
 //! | `userfault` | userfaultfd: registration, answers, messages |
 //! | `pagemap_scan` | `PAGEMAP_SCAN` |
 //! | `clear_refs` | `/proc/PID/clear_refs` |
+//! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
+pub(in crate::mm) mod access_remote;
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
-pub(in crate::mm) mod change_protection;
+mod change_protection;
 pub(in crate::mm) mod clear_refs;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod exit;
@@ -51,7 +56,10 @@ pub(in crate::mm) mod mremap;
 pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
 pub(in crate::mm) mod pagemap_scan;
+pub(in crate::mm) mod pin;
 pub(in crate::mm) mod proc_maps;
+pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
 pub(in crate::mm) mod userfault;
+pub(in crate::mm) mod vma_cost;
 mod vma_walk;

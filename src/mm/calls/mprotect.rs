@@ -29,6 +29,21 @@ impl Mm {
     ///
     /// If a driver does. Then the VMA in whose window it panicked still has the rights that were to
     /// be taken away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, Signal, mm::{MmapArgs, Prot}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.mprotect(&mut cx, at, PAGE_SIZE, Prot::READ)?;
+    /// let refused = mm.store(&mut cx, at, 7).unwrap_err();
+    /// assert_eq!(refused.signal(), Some(Signal::Segv));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mprotect(
         &self,
         cx: &mut CallCx<'_>,
@@ -166,8 +181,7 @@ impl<'g> MmapWriteGuard<'g> {
             let vma = self.layout.vmas.get(at);
             let vma = vma.ok_or(MprotectError::Hole(at.addr()))?;
             let new = vma.flags.with_prot(prot);
-            let may = VmFlags::from_bits_retain(vma.flags.bits() >> 4) & VmFlags::ACCESS;
-            if !may.contains(new & VmFlags::ACCESS) {
+            if !may_have(vma.flags, new) {
                 return Err(MprotectError::Denied(vma.start().addr()));
             }
             let part = part_of(vma, at, range);
@@ -237,14 +251,12 @@ impl<'g> MmapWriteGuard<'g> {
             if self.layout.may_expand(old, pages).is_ok() {
                 self.layout.may_expand(new, pages)?;
             }
-            let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
-            if !old.intersects(exempt) {
-                self.layout.charge(pages)?;
-                change.charged = pages;
-                change.new |= VmFlags::ACCOUNT;
-            }
-        } else if old.contains(VmFlags::ACCOUNT) && vma.is_anonymous() && vma.anon.get().is_none() {
-            change.new -= VmFlags::ACCOUNT;
+        }
+        let unwritten = vma.is_anonymous() && vma.anon.get().is_none();
+        change.new = accounted(old, new, unwritten);
+        if (change.new - old).contains(VmFlags::ACCOUNT) {
+            self.layout.charge(pages)?;
+            change.charged = pages;
         }
         let promise = Promise::made(self.mm.machine(), change.charged);
         Ok((change, promise))
@@ -289,4 +301,23 @@ impl<'g> MmapWriteGuard<'g> {
                 .expect("only markers need new tables");
         });
     }
+}
+
+/// Returns true if a VMA with flags `old` may get the rights in `new`.
+pub(super) fn may_have(old: VmFlags, new: VmFlags) -> bool {
+    let may = VmFlags::from_bits_retain(old.bits() >> 4) & VmFlags::ACCESS;
+    may.contains(new & VmFlags::ACCESS)
+}
+
+/// Returns the flags `new` of a VMA whose rights change: private memory that becomes writable is
+/// accounted, and memory that becomes read-only no longer is, if it is anonymous and `unwritten`.
+pub(super) fn accounted(old: VmFlags, new: VmFlags, unwritten: bool) -> VmFlags {
+    let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+    if new.contains(VmFlags::WRITE) && !old.intersects(exempt) {
+        return new | VmFlags::ACCOUNT;
+    }
+    if !new.contains(VmFlags::WRITE) && unwritten {
+        return new - VmFlags::ACCOUNT;
+    }
+    new
 }

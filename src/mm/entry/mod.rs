@@ -9,7 +9,7 @@
 //! | `not_present` | entries of absent pages: migration marks, swap slots, places in an object |
 //! | `uffd_flags` | flag words of userfaultfd and of `PAGEMAP_SCAN`, with Linux's values |
 //! | `userfault` | the mark of write protection by userfaultfd, and its markers |
-//! | `release` | [`Detached`](release::Detached): the contents of an entry that left its table |
+//! | `release` | [`RemovedPte`](release::RemovedPte): the contents of an entry that left its table |
 //! | `merged` | the frames that same-page merging made |
 //! | `flags` | flag words with Linux's values |
 //! | `args` | arguments of `mmap` and `mremap`, and their checks |

@@ -2,7 +2,7 @@
 //!
 //! Every fault goes through this file: of a processor ([`Mm::fault_in`], from `access`), of a
 //! device (`external::resolve`), of `mmap` and `mlock` that fault in ahead (`populate`), and of
-//! copies between address spaces (`calls::copy_between`). The decision is in two steps:
+//! pages that others than the program get (`follow`). The decision is in two steps:
 //!
 //! ```text
 //! fault_in       the mmap lock, shared, over the page
@@ -18,7 +18,7 @@
 //!     on its way      wait until migration has ended
 //!   where the VMA is registered with userfaultfd, an absent page and a write to a protected one
 //!     become a message: Userfault, and the access faults again after the answer
-//! the mmap lock is released; a window that the fault deferred opens now, with its pages pinned
+//! the mmap lock is released; a window that the fault deferred opens now, with its pages claimed
 //! ```
 //!
 //! A fault takes one step and returns: the access tries again, and faults again if it must. So no
@@ -42,6 +42,7 @@
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
 //! | `file` | pages of objects: read, private write, shared write |
 //! | `folio` | pages of an object that came in together, mapped together |
+//! | `follow` | pages for others than the program itself: another process, I/O |
 //! | `huge` | pages of 2 MiB of private memory |
 //! | `huge_object` | pages of 2 MiB of an object |
 //! | `nonlinear` | entries that name a page of their object |
@@ -57,6 +58,7 @@ pub(in crate::mm) mod cow;
 pub(in crate::mm) mod entries;
 pub(in crate::mm) mod file;
 pub(in crate::mm) mod folio;
+pub(in crate::mm) mod follow;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod huge_object;
 pub(in crate::mm) mod nonlinear;
@@ -238,6 +240,9 @@ impl FaultScope<'_> {
         if seen.is_wp_marker() && !vma.is_uffd_wp() {
             return Ok(self.clear_marker(at)?);
         }
+        if seen.is_vacant() && self.layout.released && !vma.flags.contains(VmFlags::SHARED) {
+            return Err(FaultError::Released(at.addr())); // `check_stable_address_space`
+        }
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());
         }
@@ -287,6 +292,7 @@ impl FaultError {
         match self {
             Self::Guarded(_) => Self::Guarded(addr),
             Self::Beyond(_) => Self::Beyond(addr),
+            Self::Released(_) => Self::Released(addr),
             Self::Poisoned(_) => Self::Poisoned(addr),
             Self::Unhandled(_) => Self::Unhandled(addr),
             e => e,

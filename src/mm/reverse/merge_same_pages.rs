@@ -11,7 +11,7 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    guard::MmapPin,
+    guard::MmapSharedClaim,
     space::Mm,
     window::{Lease, PteSlot},
 };
@@ -72,7 +72,7 @@ impl Mm {
         if vma.flags.contains(VmFlags::SHARED) || !vma.flags.contains(of) {
             return None;
         }
-        let _pin = MmapPin::new(self, &g, range);
+        let _claim = MmapSharedClaim::new(self, &g, range);
         drop(g);
         let locked = mem.try_lock(page).ok()?;
         let mut cx = cx.descend::<rank::Folio, _>();

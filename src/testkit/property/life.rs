@@ -137,7 +137,9 @@ pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run
         child.exit(cx);
         if asked < nth {
             if !went_well {
-                t.see(Seen::RefusedWrongly("a write that had all memory".into()));
+                t.see(Seen::RefusedWrongly(
+                    "a write for which there is memory".into(),
+                ));
             }
             return Ok(());
         }
@@ -213,7 +215,7 @@ pub(super) fn release(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 /// Takes the device off while accesses are in progress, on a thread that must survive a refusal.
 fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
     let (begin, begun) = channel();
-    let user = t.timed_thread("accesses while the device is taken off", move |t, cx| {
+    let user = t.timed_thread("accesses while the device is unregistered", move |t, cx| {
         for n in 0_u64.. {
             if n == 20 {
                 let _told = begin.send(());
@@ -241,12 +243,12 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
     for page in 0..8 {
         t.mmu.translations(&mut |tr| {
             t.see(Seen::Allowed(format!(
-                "a translation of {} by a device that was taken off",
+                "a translation of {} by a device that is unregistered",
                 tr.range()
             )));
         });
         t.refused(
-            "a read by a device that was taken off",
+            "a read by a device that is unregistered",
             t.read(cx, at(page)),
         );
     }
@@ -263,12 +265,12 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         let text = got.as_ref().map_or_else(ToString::to_string, u8::to_string);
         t.log.step(
             crate::testkit::Side::Device,
-            format!("the new one reads page {page}: {text}"),
+            format!("the new device reads page {page}: {text}"),
         );
         t.compare(cx, at(page), got);
     }
     t.audit();
     t.mm.unregister(cx, next.registration);
-    t.process("it is taken off too");
+    t.process("that one is unregistered too");
     Ok(())
 }

@@ -92,7 +92,10 @@ fn shared_moved_collapsed(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
         };
         mm.mremap(cx, args).expect("room");
     });
-    t.refused("a read of where it was", t.read(cx, at(HUGE + 1)));
+    t.refused(
+        "a read of the place that the huge page left",
+        t.read(cx, at(HUGE + 1)),
+    );
     agree_in_corners(t, cx, 2 * HUGE);
     t.act(cx, "MADV_COLLAPSE", |mm, cx| {
         // References may be in the way, as on Linux.
@@ -175,7 +178,7 @@ pub(super) fn rights(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             t.deliver(cx, 2, 61);
         }
     }
-    let guarded = [(PAGES, "nothing is mapped there")];
+    let guarded = [(PAGES, "no mapping")];
     for (page, why) in guarded {
         match t.read(cx, at(page)) {
             Err(Refused::Fault(FaultError::NotMapped(_))) | Ok(_) => {}

@@ -34,7 +34,7 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
     }),
     ("dropped", |t, cx| t.drop_pages(cx, 0, PAGES)),
     ("unmapped and mapped anew", |t, cx| {
-        t.act(cx, "mmap 2..5 over what is there", |mm, cx| {
+        t.act(cx, "mmap 2..5 over the mapping there", |mm, cx| {
             let args = MmapArgs::anonymous(3 * PAGE_SIZE).fixed(at(2));
             mm.mmap(cx, &args).expect("room");
         });

@@ -175,7 +175,7 @@ impl<'g> MmapWriteGuard<'g> {
         let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
         let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
-        self.detach_empty(to, false, AfterYield::KeepsEditing);
+        self.complete_unmap_empty(to, false, AfterYield::KeepsEditing);
         drop(promise);
     }
 
@@ -190,7 +190,7 @@ impl<'g> MmapWriteGuard<'g> {
         match self.gather(range) {
             Ok(_) => {
                 let told = self.watchers(range);
-                self.detach_empty(range, !accounted, AfterYield::KeepsEditing);
+                self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing);
                 told.send();
             }
             // No memory for the split: the source stays, without pages, and needs a promise of its

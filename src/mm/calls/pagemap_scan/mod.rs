@@ -17,7 +17,7 @@ mod walk;
 
 pub use args::{PageRegion, Scan, ScanArgs};
 
-use crate::mm::{guard::MmapPin, space::Mm};
+use crate::mm::{guard::MmapSharedClaim, space::Mm};
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::CallCx,
@@ -77,9 +77,9 @@ impl Mm {
             .range(range)
             .map(|v| Part::of(v, range))
             .collect();
-        let pin = MmapPin::new(self, &g, range);
+        let claim = MmapSharedClaim::new(self, &g, range);
         drop(g);
-        let mut lease = pin.lease(cx);
+        let mut lease = claim.lease(cx);
         let scanned = match scan.protects() {
             true => {
                 let mut window = lease.window(range, Event::ProtectionVma);

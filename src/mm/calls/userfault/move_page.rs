@@ -131,7 +131,7 @@ pub(super) fn lock_own(
     pfn: Pfn,
     at: Vpn,
 ) -> Result<Result<FrameLock<'_>, Step>, UserfaultError> {
-    if !mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE) {
+    if !mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE) || mem.is_pinned(pfn) {
         return Err(UserfaultError::Shared(at.addr()));
     }
     Ok(mem.try_lock(mem.get(pfn)).map_err(|_| Step::Locked(pfn)))

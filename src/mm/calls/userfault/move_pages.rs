@@ -6,7 +6,7 @@ use super::{
 };
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, uffd_flags::MoveMode},
-    guard::MmapPin,
+    guard::MmapSharedClaim,
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
     vma::{Vma, layout::Layout},
@@ -52,9 +52,9 @@ impl Userfault {
         let g = mm.lock_shared_over(cx, Some(both));
         let sides = self.sides(&g.layout, (from, to), mode)?;
         self.check_steady()?;
-        let pin = MmapPin::new(&mm, &g, both);
+        let claim = MmapSharedClaim::new(&mm, &g, both);
         drop(g);
-        let mut lease = pin.lease(cx);
+        let mut lease = claim.lease(cx);
         let mut pages = 0;
         let moved = lease.move_all((from, to.start()), &sides, &mut pages);
         lease.settle_exports();

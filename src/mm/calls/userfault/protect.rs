@@ -2,7 +2,7 @@
 
 use super::Userfault;
 use crate::mm::{
-    calls::change_protection::Protection, entry::uffd_flags::ProtectMode, guard::MmapPin,
+    calls::change_protection::Protection, entry::uffd_flags::ProtectMode, guard::MmapSharedClaim,
 };
 use crate::{ctx::CallCx, error::UserfaultError};
 
@@ -45,9 +45,9 @@ impl Userfault {
             parts.push((part, Protection::by_userfault(vma, protect)));
             result = Ok(());
         }
-        let pin = MmapPin::new(&mm, &g, range);
+        let claim = MmapSharedClaim::new(&mm, &g, range);
         drop(g);
-        let mut lease = pin.lease(cx);
+        let mut lease = claim.lease(cx);
         for (part, new) in parts {
             let changed = lease.again().change_protection(part, new, &mut false);
             lease.settle_exports();
