@@ -139,29 +139,11 @@ impl Family {
             .get(&actor)
             .expect("the parser lets only living processes act");
         match *op {
-            Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    self.userfaults.forked(actor, child);
-                    self.buffers.fork(actor, child);
-                    Outcome::Ret(u64::from(child))
-                }
-                Err(e) => failed(e.errno()),
-            },
-            Op::Exit {} => {
-                mm.exit(cx);
-                self.processes.remove(&actor);
-                self.userfaults.exited(cx, actor);
-                self.buffers.exit(actor);
-                Outcome::Ret(0)
+            Op::Fork { .. } | Op::Exit {} | Op::ExitAndReap { .. } | Op::Thread { .. } => {
+                self.begin_or_end(cx, actor, op)
             }
-            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
             Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
                 self.buffers.act(cx, mm, actor, op)
-            }
-            Op::Thread { thread } => {
-                self.threads.insert(thread, actor);
-                Outcome::Ret(0)
             }
             Op::Ftruncate { .. }
             | Op::PunchHole { .. }
@@ -194,6 +176,34 @@ impl Family {
         }
     }
 
+    /// Executes an operation that begins or ends a process or a thread.
+    fn begin_or_end(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = &self.processes[&actor];
+        match *op {
+            Op::Fork { child } => match mm.fork(cx) {
+                Ok(mm) => {
+                    self.processes.insert(child, mm);
+                    self.userfaults.forked(actor, child);
+                    self.buffers.fork(actor, child);
+                    Outcome::Ret(u64::from(child))
+                }
+                Err(e) => failed(e.errno()),
+            },
+            Op::Exit {} => {
+                mm.exit(cx);
+                self.processes.remove(&actor);
+                self.userfaults.exited(cx, actor);
+                self.buffers.exit(actor);
+                Outcome::Ret(0)
+            }
+            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
+            }
+            ref other => unreachable!("{other:?} begins and ends nothing"),
+        }
+    }
     /// Executes an operation that has more results than its outcome.
     fn with_results(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let (outcome, results) = match op {
