@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 /// Operations and the words that say them.
 const SAID: &[(&str, &[&str])] = &[
     ("Mm::brk", &["brk"]),
+    ("Mm::clear_refs", &["clear_refs"]),
     ("Mm::copy_from", &["pvm_read"]),
     ("Mm::copy_to", &["pvm_write"]),
     ("Mm::exit", &["exit"]),
     ("Mm::get_pages", &["vmsplice"]),
+    ("Mm::pagemap_scan", &["pagemap_scan"]),
     ("Mm::pin", &["pin"]),
     ("Mm::process_madvise", &["process_madvise"]),
     ("Mm::process_mrelease", &["exit_and_reap"]),
@@ -37,6 +39,8 @@ const SAID: &[(&str, &[&str])] = &[
     ("Mm::set_limits", &["rlimit", "drop_ipc_lock"]),
     ("Mm::set_merge_all", &["prctl"]),
     ("Mm::store", &["store"]),
+    ("Mm::userfaultfd", &["uffd"]),
+    ("Mm::wait_for_answer", &["fault_load", "fault_store"]),
     ("Mm::write_file", &["write_from"]),
     ("File::punch_hole", &["punch_hole"]),
     ("File::read_at", &["pread"]),
@@ -55,6 +59,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
         &[
             "Mm::maps",
             "Mm::pagemap",
+            "Mm::protected_pages",
             "Mm::map_count",
             "Mm::sizes",
             "Mm::tables",

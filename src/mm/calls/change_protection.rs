@@ -220,6 +220,9 @@ fn change_leaf(txn: &mut PteTxn<'_>, new: Protection) {
 #[inline]
 fn change_pte(slot: PteSlot<'_>, new: Protection) {
     let old = slot.raw();
+    if old.is_guard() || old.is_poison() {
+        return; // No access to the page ever succeeds.
+    }
     let marked = match new.marks {
         MarkChange::Keep => old,
         MarkChange::Set { .. } => old.mkuffd_wp(),

@@ -38,16 +38,13 @@ impl RawPte {
     pub(in crate::mm) const fn is_marker(self) -> bool {
         self.is_guard() || self.is_poison() || self.is_wp_marker()
     }
-    /// Sets the mark, and takes the right to write. An empty entry becomes the marker; the markers
-    /// of guards and of poisoned pages stay, since no access to those pages ever succeeds.
+    /// Sets the mark, and takes the right to write. An empty entry becomes the marker.
     #[inline]
     pub(in crate::mm) const fn mkuffd_wp(self) -> Self {
         if self.is_none() {
             Self::WP_MARKER
         } else if self.is_present() {
             Self(self.wrprotect().0 | UFFD_WP)
-        } else if self.is_guard() || self.is_poison() {
-            self
         } else {
             let right = if self.migrating().is_some() {
                 MIGRATION_WRITE
@@ -122,7 +119,9 @@ mod tests {
             assert_eq!((pte.file_index(), pte.counted()), (None, None));
         }
         for pte in [RawPte::GUARD, poison] {
-            assert_eq!(pte.mkuffd_wp(), pte);
+            let marked = pte.mkuffd_wp();
+            assert!(marked.is_marker() && marked.is_uffd_wp() && !marked.is_vacant());
+            assert_eq!(marked.clear_uffd_wp(), pte);
         }
     }
 }

@@ -164,8 +164,9 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
-/// Frees one page lazily (`madvise_free_pte_range`): drops a page in swap, and poison, at once, marks
-/// one in memory. A page that is dirty or in the swap cache is left alone if other processes map it.
+/// Frees one page lazily (`madvise_free_pte_range`): drops a page in swap, and poison, at once,
+/// marks one in memory. A page that is dirty or in the swap cache is left alone if other processes
+/// map it.
 fn free_lazily(slot: PteSlot<'_>) {
     let (pte, mem) = (slot.raw(), slot.mem());
     if pte.swap_slot().is_some() || pte.is_poison() {

@@ -24,6 +24,8 @@ use std::sync::Arc;
 pub(super) struct Part {
     pages: VpnRange,
     categories: PageCategories,
+    /// Absent pages can be protected.
+    has_markers: bool,
     protect: Protection,
 }
 
@@ -36,6 +38,7 @@ impl Part {
                 true => PageCategories::WPALLOWED,
                 false => PageCategories::empty(),
             },
+            has_markers: vma.uses_markers(),
             protect: Protection::by_userfault(vma, true),
         }
     }
@@ -133,10 +136,10 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
     /// Reports pages that have no table (`pagemap_scan_pte_hole`). They count as written where
-    /// writes are tracked; empty entries of a table do so everywhere.
+    /// absent pages can be protected; empty entries of a table do so everywhere.
     fn hole(&mut self, walk: &mut impl Walk, hole: VpnRange, part: &Part) -> Result<(), Stop> {
         let mut categories = part.categories;
-        categories.set(PageCategories::WRITTEN, part.is_tracked());
+        categories.set(PageCategories::WRITTEN, part.has_markers);
         if !self.is_interesting(categories) {
             return Ok(());
         }
