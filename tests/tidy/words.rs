@@ -160,7 +160,7 @@ fn words() -> BTreeSet<String> {
     let all = &text[start..start + text[start..].find("\n}").expect("its end")];
     let variants = all.lines().filter_map(|line| {
         let name = line.strip_prefix("    ")?;
-        let end = name.find([' ', ','])?;
+        let end = name.find([' ', ',', '('])?;
         name.starts_with(|c: char| c.is_ascii_uppercase())
             .then(|| snake(&name[..end]))
     });
