@@ -116,6 +116,10 @@ pub enum MremapError {
     /// The mapping may not be expanded.
     #[error("the mapping at {0:#x} may not be expanded")]
     DontExpand(u64),
+    /// The mapping has huge pages: its addresses must be multiples of their size, and it does not
+    /// grow.
+    #[error("the mapping at {0:#x} moves by whole huge pages, and does not grow")]
+    WholeHugePages(u64),
     /// The pages would exceed `RLIMIT_MEMLOCK`.
     #[error("{0} more locked pages exceed RLIMIT_MEMLOCK")]
     LockLimit(u64),
@@ -140,6 +144,7 @@ impl MremapError {
             | Self::TooHigh { .. }
             | Self::Overlap(_)
             | Self::NotShared(_)
+            | Self::WholeHugePages(_)
             | Self::OffsetOverflow(_) => Errno::EINVAL,
             Self::BadRange(_) | Self::DontExpand(_) => Errno::EFAULT,
             Self::LockLimit(_) => Errno::EAGAIN,

@@ -54,6 +54,8 @@ errnos! {
     EINVAL = 22,
     /// Beyond the largest size of an object.
     EFBIG = 27,
+    /// No huge page is left in the pool.
+    ENOSPC = 28,
     /// Value too large.
     EOVERFLOW = 75,
     /// Operation not supported.

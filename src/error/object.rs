@@ -37,6 +37,16 @@ pub enum ObjectError {
     /// The object gave out a frame of another machine, or one that it does not own.
     #[error("the frame that was given out for page {0} is not that page of the object")]
     NotItsPage(u64),
+    /// The size is not a multiple of the file's huge pages.
+    #[error("{0:#x} bytes are no whole number of huge pages")]
+    NotWhole(u64),
+    /// The pool has no huge page left that was not promised to others, or another process took
+    /// this one, which it had reserved.
+    #[error("the pool has no huge page for it")]
+    NoHugePage,
+    /// The file is written through its mappings only.
+    #[error("the file is written through its mappings only")]
+    OnlyMapped,
     /// Memory is used up.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -46,7 +56,10 @@ impl ObjectError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Beyond(_) | Self::Range { .. } => Errno::EINVAL,
+            Self::Beyond(_) | Self::Range { .. } | Self::NotWhole(_) | Self::OnlyMapped => {
+                Errno::EINVAL
+            }
+            Self::NoHugePage => Errno::ENOSPC,
             Self::TooLarge(_) => Errno::EFBIG,
             Self::Access => Errno::EBADF,
             Self::Unsupported => Errno::EOPNOTSUPP,

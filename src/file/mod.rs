@@ -9,6 +9,7 @@
 //! | [`Shmem`] | in memory alone, and in swap (`memfd`, shared anonymous memory) |
 //! | [`DiskFile`] | a page cache in front of a [`Store`], dirty pages, writeback |
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
+//! | [`HugetlbFile`] | huge pages from a pool that is set aside |
 //! | yours | as you like: [`PageCache`] keeps them |
 //!
 //! | file | holds |
@@ -33,6 +34,8 @@
 //! | `read_ahead` | … the number of pages to read at once |
 //! | `write_back` | … writing its dirty pages |
 //! | `edges` | … blocks that are zeroed in part |
+//! | `hugetlb` | [`HugetlbFile`] |
+//! | `huge_reserve` | … the reservation of a private mapping of it |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
 mod cache;
@@ -45,6 +48,8 @@ mod filling;
 mod folios;
 mod host;
 mod huge_policy;
+mod huge_reserve;
+mod hugetlb;
 mod io;
 mod object;
 mod open;
@@ -63,6 +68,8 @@ pub use disk::DiskFile;
 pub use filling::Filling;
 pub use host::Host;
 pub use huge_policy::HugePolicy;
+pub(crate) use huge_reserve::VmaReserve;
+pub use hugetlb::HugetlbFile;
 pub(crate) use object::sealed;
 pub use object::{MAX_SIZE, MemoryObject, PageRequest, Pattern};
 pub(crate) use open::same_file;

@@ -1,6 +1,6 @@
 //! Operations as requests to a process.
 
-use super::executor::{BYTES, CALL, LOAD, Request, STORE};
+use super::executor::{BYTES, CALL, DRAIN, LOAD, PIN, Request, SPLICE, STORE, UNPIN};
 use crate::{mm::MapFlags, replay::Op};
 
 /// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
@@ -42,6 +42,10 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         }
         Op::Mseal { addr, len } => call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
         Op::Load { addr } => Some([LOAD, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Pin { addr, len } => Some([PIN, addr, len, 0, 0, 0, 0, 0]),
+        Op::Unpin {} => Some([UNPIN, 0, 0, 0, 0, 0, 0, 0]),
+        Op::Vmsplice { addr, len } => Some([SPLICE, addr, len, 0, 0, 0, 0, 0]),
+        Op::Drain {} => Some([DRAIN, 0, 0, 0, 0, 0, 0, 0]),
         Op::Store { addr, byte } => Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0]),
         ref other => on_file(other, fd),
     }

@@ -130,7 +130,7 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
             Op::Fork { child } if *child >= MAX_PROCESSES => {
                 return refuse(nth, "too many processes");
             }
-            op if !matches!(op, Op::Fork { .. } | Op::Exit {}) && request(op, None).is_none() => {
+            op if !is_own(op) && request(op, None).is_none() => {
                 return refuse(nth, "an operation that only other recorders do");
             }
             op if op.file().is_some_and(|f| !plan.files.contains_key(f)) => {
@@ -140,6 +140,14 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
         }
     }
     Ok(())
+}
+
+/// Returns true for an operation that the recorder does, not a process alone.
+fn is_own(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Fork { .. } | Op::Exit {} | Op::MemRead { .. } | Op::MemWrite { .. }
+    )
 }
 
 /// Returns a file on the file system of temporary files, if that is ext4 with blocks of a page. The
@@ -244,6 +252,10 @@ impl Recorder {
         match op {
             Op::Fork { child } => self.family.fork(actor, *child),
             Op::Exit {} => self.family.exit(actor),
+            Op::MemRead { addr, target } => look::force(self.family.pid(*target)?, *addr, None),
+            Op::MemWrite { addr, target, byte } => {
+                look::force(self.family.pid(*target)?, *addr, Some(*byte))
+            }
             op => {
                 let file = op.file().and_then(|name| self.files.get(name));
                 let request = request(op, file.map(AsRawFd::as_raw_fd));

@@ -33,6 +33,7 @@
 //! | --- | --- |
 //! | which steps does a system call take, and in which order? | `calls` |
 //! | how is a page fault resolved? | `fault` |
+//! | how do other processes and the kernel's I/O get a page? | `fault` (`follow`) |
 //! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
 //! | where does a window open? | `window`: a [`Lease`] opens it; the guards of `guard` give one |
@@ -43,6 +44,7 @@
 //! | which lock guards an entry? | that of its leaf, in `page_table` |
 //! | where is a frame given back? | `window` (`zap`) drops entries; `frame::lifetime` retires the frame |
 //! | when is a huge page split for good? | `large` |
+//! | where do huge pages of a pool come in and go? | `fault` and `calls` (`hugetlb`); `frame` has the pool |
 //! | which structures do address spaces share? | `machine` |
 //! | which kinds of entries are there? | `entry`, and `docs/entries.md` |
 //! | which fields has an address space? | `space`; its mappings are in `vma` |

@@ -220,8 +220,9 @@ pub trait ExternalMmu: Send + Sync {
     /// Drops every reference to the range, and makes none until the window ends. May block.
     fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i>;
 
-    /// Begins to drop the range, for a driver that starts work elsewhere and then waits for it
-    /// (`invalidate_finish`).
+    /// Begins to drop the range; by default drops all of it, by
+    /// [`invalidate_start`](Self::invalidate_start). A driver that starts work elsewhere and then
+    /// waits for it (`invalidate_finish`) has its own.
     ///
     /// The window calls this for every driver, and then every second pass, so that all drivers wait
     /// at the same time.

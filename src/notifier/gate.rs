@@ -10,10 +10,11 @@
 
 use super::{
     cached::Cached,
+    deferred_put::last_parts,
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    guarded_store::{GuardedStore, LeavingEntries, pass_on_dirty},
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::ShadowStore,
@@ -108,6 +109,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Runs `look` on the store for an audit. Returns false if the gate could not be locked within
     /// ten seconds.
+    ///
+    /// `look` runs with the gate locked, and no token says so: it must call neither this gate nor
+    /// the address space, whose windows would wait for the gate.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
         self.audited_parts(|store, _| look(store))
     }
@@ -246,17 +250,17 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         C: EnterFrom<D>,
     {
         self.seat.check_owner(&inv);
+        let mut leaving = LeavingEntries::new(&self.seat);
         let mut guard = self.lock(cx);
-        let GateGuard {
-            guarded, mem, cx, ..
-        } = &mut guard;
-        let mut gone = guarded.zap(inv.range());
-        let zapped = Invalidated::new(inv.range(), gone.entries());
+        let GateGuard { guarded, cx, .. } = &mut guard;
+        guarded.zap_into(inv.range(), &mut leaving.gone);
+        let zapped = Invalidated::new(inv.range(), leaving.gone.entries());
         f(&mut guarded.state, &zapped, cx.reborrow());
         // After the flush: stores through a TLB until then are reported as well.
-        pass_on_dirty(mem, &gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        leaving.put_after_unlock(&last);
         inv.ack()
     }
 
@@ -278,12 +282,14 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     ) -> Result<Ack<'i>, WouldBlock> {
         self.seat.check_owner(&inv);
         let _unused = cx;
+        let mut leaving = LeavingEntries::new(&self.seat);
         let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
-        let mut gone = guarded.zap(inv.range());
+        guarded.zap_into(inv.range(), &mut leaving.gone);
         f(&mut guarded.state, inv.range());
-        pass_on_dirty(&self.seat.mem, &gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guarded.store);
         drop(guarded);
-        unpin_after_unlock(&self.seat, &mut gone);
+        leaving.put_after_unlock(&last);
         Ok(inv.ack())
     }
 }
@@ -325,14 +331,16 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         C: EnterFrom<D>,
     {
         self.seat.check_owner(&inv);
+        let mut leaving = LeavingEntries::new(&self.seat);
         let mut guard = self.lock(&mut cx);
-        let mut gone = guard.guarded.zap(inv.range());
+        guard.guarded.zap_into(inv.range(), &mut leaving.gone);
         if guard.guarded.is_empty() {
             self.filter.clear();
         }
-        pass_on_dirty(guard.mem, &gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        leaving.put_after_unlock(&last);
         inv.ack()
     }
 }

@@ -176,15 +176,16 @@ impl<'g, G: Seated> Pending<'g, G> {
         seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
-        Ok(Cached(self.found))
+        Ok(seat.cache(self.found))
     }
     /// Returns the translation without any check, for hardware that makes its own: a miss that a
     /// purge has cancelled meanwhile is ignored there. In any other use this creates a stale
     /// translation.
     pub fn vouch(self) -> Cached {
-        self.ticket.gate.seat().handed_out(&self.found);
-        self.ticket.gate.seat().got(self.ticket.vpn);
-        Cached(self.found)
+        let seat = self.ticket.gate.seat();
+        seat.handed_out(&self.found);
+        seat.got(self.ticket.vpn);
+        seat.cache(self.found)
     }
     /// Returns the pages that the look-up found.
     pub fn range(&self) -> VpnRange {
@@ -195,13 +196,13 @@ impl<'g, G: Seated> Pending<'g, G> {
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Returns the frame of the page, for reading.
     pub fn frame(&self) -> FrameView<'_> {
-        let cached = Cached(self.found);
+        let cached = self.seat.cache(self.found);
         let view = self.seat.follow(&cached, self.vpn);
         view.expect("the page that was asked for is in what was found")
     }
     /// Returns the frame of the page, for writing; `None` if the translation does not allow that.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
-        let cached = Cached(self.found);
+        let cached = self.seat.cache(self.found);
         self.seat.follow_mut(&cached, self.vpn)
     }
     /// Returns the number of the page's frame.
@@ -234,7 +235,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// it becomes, lives.
     pub fn cached(&self) -> Cached {
         self.seat.got(self.vpn);
-        Cached(self.found)
+        self.seat.cache(self.found)
     }
     /// Returns the driver's state.
     pub fn state(&mut self) -> &mut T {
@@ -250,20 +251,20 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     /// Puts the translation into the store with a reference on each frame (`get_page`), which the
     /// gate gives up when the entry is removed. Keeps the gate locked.
-    pub fn establish_pinned(self, key: S::Key) -> GateGuard<'p, S, T, C> {
+    pub fn establish_held(self, key: S::Key) -> GateGuard<'p, S, T, C> {
         self.record(key, true)
     }
-    fn record(mut self, key: S::Key, pinned: bool) -> GateGuard<'p, S, T, C> {
+    fn record(mut self, key: S::Key, held: bool) -> GateGuard<'p, S, T, C> {
         self.seat.established(&self.found);
         self.seat.got(self.vpn);
         // The zero page has no reference count.
-        let pinned = pinned && !self.found.pfn.is_zero();
-        if pinned {
+        let held = held && !self.found.pfn.is_zero();
+        if held {
             for pfn in self.found.frames() {
                 let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
             }
         }
-        let entry = ShadowEntry::new(self.found, pinned);
+        let entry = ShadowEntry::new(self.found, held);
         let gone = self.guard.guarded.insert(key, entry);
         self.guard.discard(gone);
         self.guard

@@ -160,7 +160,8 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
         opening.call_all(chain, event)?;
         Ok(opening.live.take())
     }
-    /// Writes the window on the board, and calls each driver of its range, which drops it.
+    /// Writes the window on the board, and calls each driver of its range, which drops it: in
+    /// `invalidate_begin`, or by its default in `invalidate_start`, or `SpinningMmu::invalidate`.
     fn call_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);

@@ -10,7 +10,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::FrameWatch,
     mm::Mm,
-    notifier::{RegId, ShadowEntry, Translation, WindowObserver},
+    notifier::{RegId, Translation, WindowObserver},
     sync::Ordering,
 };
 use std::sync::{Arc, Weak};
@@ -109,11 +109,10 @@ impl WindowObserver for WindowWatcher {
     fn got(&self, reg: RegId, at: Vpn) {
         self.with(|o| o.liveness.got(reg, at));
     }
-    fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]) {
+    fn giving_up(&self, reg: RegId, gone: &[Translation]) {
         self.with(|oracle| {
             if let Some(ext) = oracle.driver_of(reg) {
-                let pinned = entries.iter().filter(|e| e.is_pinned());
-                pinned.for_each(|e| oracle.still_translated(&*ext, e));
+                gone.iter().for_each(|t| oracle.still_translated(&*ext, t));
             }
         });
     }

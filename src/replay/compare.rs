@@ -103,7 +103,7 @@ pub enum Difference {
 impl Difference {
     /// The columns of a summary, in the order of the comparison.
     pub const CAUSES: [&'static str; 5] = ["outcome", "windows", "layout", "pages", "panic"];
-    /// Returns the index of this cause in [`CAUSES`](Self::CAUSES).
+    /// Returns the index in [`CAUSES`](Self::CAUSES) of the cause of this difference.
     pub fn cause(&self) -> usize {
         match self {
             Self::Outcome(_) | Self::Results(_) => 0,

@@ -7,7 +7,7 @@ use super::{
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
-    limits::{Limits, beyond},
+    limits::{self, Limits, beyond},
     observe::{entry, notice, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
@@ -31,6 +31,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// invalidations.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
+    /// Of each process, the number of processes that it descends from by forks, itself included.
+    lines: BTreeMap<u32, usize>,
     /// The process of each thread besides the first ones.
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
@@ -55,7 +57,11 @@ impl Family {
     ) -> Result<Self, String> {
         let files = super::objects::open(cx, machine, script)?;
         let mm = Mm::new(machine);
-        script.header.before.make(cx, &mm);
+        let before = machine.mem().refused();
+        if let Err(why) = script.header.before.make(cx, &mm) {
+            mm.exit(cx);
+            return Err(limits::met(machine, before).unwrap_or_else(|| why.to_string()));
+        }
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
@@ -71,6 +77,7 @@ impl Family {
         Ok(Self {
             background,
             processes: BTreeMap::from([(0, mm)]),
+            lines: BTreeMap::from([(0, 1)]),
             threads: BTreeMap::new(),
             recorder,
             merger: Merger::new(machine),
@@ -89,18 +96,34 @@ impl Family {
         step: &Step,
         limits: &Limits,
     ) -> Option<String> {
-        let forks = matches!(step.op, Op::Fork { .. });
-        if forks && self.processes.len() >= limits.processes {
-            return Some(beyond(limits.processes, "processes"));
+        if matches!(step.op, Op::Fork { .. }) {
+            return self.is_one_too_many(cx, step.actor, limits);
         }
         // An operation that failed did no such work.
-        let mm = self.processes.get(&step.actor)?;
+        let mm = self.processes.get(&self.process_of(step.actor))?;
         if !matches!(step.outcome, Outcome::Ret(_)) {
             return None;
         }
         Work::of_op(&step.op).is_too_much(cx, mm, limits.step)
     }
 
+    /// Returns the limit that a fork would meet.
+    fn is_one_too_many(&self, cx: &mut CallCx<'_>, actor: u32, limits: &Limits) -> Option<String> {
+        if self.processes.len() >= limits.processes {
+            return Some(beyond(limits.processes, "processes"));
+        }
+        let mut mappings = |(process, mm): (&u32, &Arc<Mm>), more| {
+            mm.map_count(cx).saturating_mul(self.lines[process] + more)
+        };
+        let all: usize = self.processes.iter().map(|one| mappings(one, 0)).sum();
+        let parent = self.processes.get_key_value(&self.process_of(actor))?;
+        let met = all.saturating_add(mappings(parent, 1)) > limits.mappings;
+        met.then(|| beyond(limits.mappings, "mappings"))
+    }
+    /// Returns the process of an actor: its own number, unless it is another thread of a process.
+    fn process_of(&self, actor: u32) -> u32 {
+        self.threads.get(&actor).copied().unwrap_or(actor)
+    }
     /// Returns process 0.
     pub(super) fn first(&self) -> Arc<Mm> {
         Arc::clone(&self.processes[&0])
@@ -119,7 +142,7 @@ impl Family {
     }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
-        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
+        let actor = self.process_of(actor);
         self.results = Results::default();
         if let Some(background) = &self.background {
             background.before(cx, &self.processes, actor, op);
@@ -175,26 +198,35 @@ impl Family {
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
     }
+    /// Adds a child.
+    fn add(&mut self, child: u32, parent: u32, mm: Arc<Mm>) -> Outcome {
+        self.processes.insert(child, mm);
+        self.lines.insert(child, self.lines[&parent] + 1);
+        self.userfaults.forked(parent, child);
+        self.buffers.fork(parent, child);
+        Outcome::Ret(u64::from(child))
+    }
+    /// Removes a process that has ended, and its threads.
+    fn remove(&mut self, cx: &mut CallCx<'_>, process: u32) -> Outcome {
+        self.processes.remove(&process);
+        self.lines.remove(&process);
+        self.threads.retain(|_, of| *of != process);
+        self.userfaults.exited(cx, process);
+        self.buffers.exit(process);
+        Outcome::Ret(0)
+    }
 
     /// Executes an operation that begins or ends a process or a thread.
     fn begin_or_end(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let mm = &self.processes[&actor];
         match *op {
             Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    self.userfaults.forked(actor, child);
-                    self.buffers.fork(actor, child);
-                    Outcome::Ret(u64::from(child))
-                }
+                Ok(mm) => self.add(child, actor, mm),
                 Err(e) => failed(e.errno()),
             },
             Op::Exit {} => {
                 mm.exit(cx);
-                self.processes.remove(&actor);
-                self.userfaults.exited(cx, actor);
-                self.buffers.exit(actor);
-                Outcome::Ret(0)
+                self.remove(cx, actor)
             }
             Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
             Op::Thread { thread } => {
@@ -222,14 +254,13 @@ impl Family {
     }
     /// Kills a process and takes its memory before it ends.
     fn exit_and_reap(&mut self, cx: &mut CallCx<'_>, target: u32) -> Outcome {
-        let Some(mm) = self.processes.remove(&target) else {
+        let Some(mm) = self.processes.get(&target) else {
             return failed(Errno::EINVAL);
         };
         let reaped = mm.process_mrelease(cx);
         mm.exit(cx);
-        self.buffers.exit(target);
-        self.userfaults.exited(cx, target);
-        reaped.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
+        let gone = self.remove(cx, target);
+        reaped.map_or_else(|e| failed(e.errno()), |()| gone)
     }
 
     /// Executes an operation of the kernel, not of a process.

@@ -8,7 +8,8 @@ use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, XipFile},
+    file::{DiskFile, File, FileMode, HugetlbFile, MemStore, MemoryObject, Shmem, XipFile},
+    frame::HugeSize,
     mm::Machine,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -49,8 +50,12 @@ fn filled(
         }
         FileKind::Disk => DiskFile::new(host, &gone, about.size, Box::<MemStore>::default())?,
         FileKind::Xip => XipFile::new(host, &gone, about.size)?,
+        FileKind::Hugetlb => HugetlbFile::memfd(host, name, about.size, HugeSize::Mib2)?,
     };
     let file = File::open(object, FileMode::ReadWrite);
+    if about.kind == FileKind::Hugetlb {
+        return Ok(file); // No call writes to it.
+    }
     for page in 0..about.size.div_ceil(PAGE_SIZE) {
         let byte = u8::try_from(page % 200 + 1).expect("at most 200");
         file.write_at(cx.reborrow(), page * PAGE_SIZE, &[byte])?;

@@ -39,6 +39,7 @@ fn what(line: &MapsLine) -> &str {
     }
     match line.name.strip_suffix(" (deleted)").unwrap_or(&line.name) {
         "/dev/zero" => "zero",
+        "/anon_hugepage" => "hugetlb",
         // `/memfd:f0` or a path.
         name => name.rsplit(['/', ':']).next().unwrap_or(name),
     }
@@ -73,7 +74,7 @@ pub(super) fn notice(recorded: &Recorded) -> Notified {
 }
 
 /// The letters of `VmFlags` in `/proc/PID/smaps` (`show_smap_vma_flags`), sorted.
-const LETTERS: [(&str, VmFlags); 28] = [
+const LETTERS: [(&str, VmFlags); 29] = [
     ("ac", VmFlags::ACCOUNT),
     ("dc", VmFlags::DONTCOPY),
     ("dd", VmFlags::DONTDUMP),
@@ -83,6 +84,7 @@ const LETTERS: [(&str, VmFlags); 28] = [
     ("gd", VmFlags::GROWSDOWN),
     ("gu", VmFlags::MAYBE_GUARD),
     ("hg", VmFlags::HUGEPAGE),
+    ("ht", VmFlags::HUGETLB),
     ("lf", VmFlags::LOCKONFAULT),
     ("lo", VmFlags::LOCKED),
     ("me", VmFlags::MAYEXEC),

@@ -230,7 +230,8 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
-    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to.
+    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to. It takes the
+    /// place of the one that the process had.
     Pin {
         #[serde(with = "hex")]
         addr: u64,

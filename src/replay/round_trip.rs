@@ -40,7 +40,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 53;
+const KINDS: u64 = 57;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -160,8 +160,28 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         34 => Op::MigrateMany {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
-        35..38 => draw_between(kind, n),
-        _ => draw_userfault(kind, n),
+        35..42 => draw_between(kind, n),
+        _ => draw_userfault(kind - 4, n),
+    }
+}
+
+/// One that holds pages, or takes them by force.
+fn draw_held(kind: u64, (addr, len): (u64, u64), target: u32, which: u64) -> Op {
+    match (kind, which) {
+        (38, 0) => Op::Pin { addr, len },
+        (38, _) => Op::Unpin {},
+        (39, 0) => Op::Vmsplice {
+            addr,
+            len: len % (1 << 16),
+        },
+        (39, _) => Op::Drain {},
+        (40, 0) => Op::MemRead { addr, target },
+        (40, _) => Op::MemWrite {
+            addr,
+            target,
+            byte: 7,
+        },
+        _ => Op::ExitAndReap { target },
     }
 }
 
@@ -170,6 +190,7 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
     let (addr, len, other) = (n.any(), n.any(), n.any());
     let (target, advice) = (0, Advice::Cold);
     match (kind, other % 2) {
+        (38.., _) => draw_held(kind, (addr, len), target, other % 2),
         (35, 0) => Op::PvmRead {
             addr,
             len,

@@ -8,6 +8,9 @@ use crate::{
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
 };
 
+/// The most bytes that one call advises (`MAX_RW_COUNT`).
+const MOST_BYTES: u64 = 0x7fff_f000;
+
 /// The pages for which a step may do work one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -31,6 +34,16 @@ impl Work {
             Op::UffdWriteprotect(ref r) => Self::range(r.addr, r.len),
             Op::PagemapScan(ref s) => Self::range(s.start, s.end.saturating_sub(s.start)),
             Op::Madvise { addr, len, advice } => Self::advised(addr, len, Some(advice)),
+            Op::SelfProcessMadvise { ref iov, advice }
+            | Op::ProcessMadvise {
+                ref iov, advice, ..
+            } => match Self::advised(0, 0, Some(advice)) {
+                Self::Little => Self::Little,
+                _ => {
+                    let all = iov.iter().map(|range| range.1);
+                    Self::New(all.fold(0, u64::saturating_add).min(MOST_BYTES))
+                }
+            },
             _ => Self::Little,
         }
     }

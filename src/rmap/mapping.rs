@@ -2,6 +2,7 @@
 //! `i_mmap`).
 
 use super::{
+    after_walks::after_walks,
     exported::ExportOrder,
     owner::{FrameOwner, VisitPage},
     registry::Registry,
@@ -69,7 +70,7 @@ impl Mapping {
     }
     /// Returns true if a VMA covers page `index`.
     pub fn covers(&self, index: u64) -> bool {
-        self.tree.maps(index, index + 1)
+        self.tree.maps(index, index.saturating_add(1))
     }
     /// Drops every mapping of pages `[from, to)` (`unmap_mapping_pages`).
     ///
@@ -85,7 +86,7 @@ impl Mapping {
         self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
             match spot.nonlinear {
                 Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => spot.space.unmap_range(cx, part, spot.flags, cows),
+                None => spot.space.unmap_range(cx, spot, part, cows),
             }
             true
         });
@@ -222,6 +223,10 @@ impl FileLink {
     pub(crate) fn add_flags(&self, flags: u64) {
         self.seq.add_flags(flags);
     }
+    /// Returns the flags that walks get with the VMA.
+    pub(crate) fn flags(&self) -> u64 {
+        self.flags | self.seq.flags()
+    }
     /// Enters the new place of a VMA that was moved or resized, behind all others that start at its
     /// page offset.
     pub(crate) fn moved(&mut self, place: &VmaPlacement) {
@@ -247,7 +252,8 @@ impl FileLink {
 
 impl Drop for FileLink {
     fn drop(&mut self) {
-        self.mapping.tree.remove_at(self.start, &self.seq);
+        let (mapping, start, seq) = (Arc::clone(&self.mapping), self.start, self.seq.clone());
+        after_walks(move || mapping.tree.remove_at(start, &seq));
     }
 }
 

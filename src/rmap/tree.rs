@@ -7,6 +7,7 @@
 //! behind its parent's.
 
 use super::{
+    after_walks::TreeLocked,
     owner::VisitPage,
     target::{MappedAt, RmapCx, RmapTarget, VmaPlacement},
 };
@@ -58,7 +59,7 @@ impl SeqCell {
     pub(super) fn add_flags(&self, flags: u64) {
         self.0.flags.fetch_or(flags, Ordering::Release);
     }
-    fn flags(&self) -> u64 {
+    pub(super) fn flags(&self) -> u64 {
         self.0.flags.load(Ordering::Acquire)
     }
     fn key(&self, start: u64) -> Key {
@@ -102,6 +103,8 @@ pub(super) struct RmapTree(RwLock<IntervalTree<Record>>);
 /// The exclusive lock of a tree: no walk is under way.
 pub(crate) struct Frozen<'t> {
     _held: RwLockWriteGuard<'t, IntervalTree<Record>>,
+    /// Dropped after the lock.
+    _locking: TreeLocked,
 }
 
 impl RmapTree {
@@ -169,6 +172,7 @@ impl RmapTree {
     pub(super) fn freeze(&self) -> Frozen<'_> {
         Frozen {
             _held: self.0.write(),
+            _locking: TreeLocked::note(),
         }
     }
     /// Returns the number of VMAs in the tree.
@@ -188,6 +192,8 @@ impl RmapTree {
         to: u64,
         mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
     ) {
+        // Dropped after the lock.
+        let _locking = TreeLocked::note();
         // The address spaces of the VMAs, kept until the lock is free: the `Drop` of the last
         // handle on an address space takes the lock.
         let mut met: SmallVec<[Arc<dyn RmapTarget>; 8]> = SmallVec::new();
@@ -204,7 +210,12 @@ impl RmapTree {
                 space: &space,
                 at: part.expect("it overlaps").start(),
                 flags: record.flags | record.seq.as_ref().map_or(0, SeqCell::flags),
+                vma: record
+                    .nonlinear
+                    .or_else(|| VpnRange::new(record.at, at(end)))
+                    .expect("not empty"),
                 nonlinear: record.nonlinear,
+                state: record.seq.as_ref(),
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
             met.push(space);
@@ -289,7 +300,8 @@ mod tests {
     struct Nowhere;
 
     impl RmapTarget for Nowhere {
-        fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: EvenCows) {}
+        fn unmap_range(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: EvenCows) {}
+        fn steal(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
         fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
             Vec::new()
         }

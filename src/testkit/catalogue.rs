@@ -47,6 +47,8 @@ properties! {
     Reach "reach": "the device serves windows of any range: beyond the mappings, across tables, of all pages, of none",
     /// Page 0 and the last page.
     Edges "edges": "the device treats the first and the last page of an address space as it treats the others",
+    /// Bytes within a page.
+    Bytes "bytes": "the device reads and writes each byte of a page in its place, and changes no other",
     /// Huge pages.
     HugePages "huge_pages": "the device drops a huge page as a whole when a window takes part of it, and translates the parts again",
     /// Windows from threads outside of the process.
@@ -95,7 +97,7 @@ impl Property {
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }
-            Self::References if declared.references == References::Pinned => {
+            Self::References if declared.references == References::Held => {
                 Some("it declares references")
             }
             _ => None,

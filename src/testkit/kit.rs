@@ -88,6 +88,7 @@ impl Kit {
     /// much of a processor by then.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
+        let deadline = deadline.min(settings::LONGEST);
         Self { deadline, ..self }
     }
     /// Sets the number of random scripts of [`Property::Scripts`](super::Property::Scripts).

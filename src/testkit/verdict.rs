@@ -22,7 +22,7 @@ pub struct Step {
     pub what: String,
 }
 
-/// A violation.
+/// The violation of a property, as the kit or its oracle saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The oracle found a difference between the device and the address space.
@@ -43,6 +43,15 @@ pub enum Seen {
         /// The byte that the process reads.
         got: u8,
         /// The byte that the device wrote.
+        wanted: u8,
+    },
+    /// A write of the device changed a byte beside the one that it was to write.
+    Overwritten {
+        /// Byte address.
+        addr: u64,
+        /// The byte that the process reads.
+        got: u8,
+        /// The byte that was there.
         wanted: u8,
     },
     /// The device used a page while a window over it was open.
@@ -92,7 +101,7 @@ impl Seen {
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
-            Self::Stale { .. } | Self::LostWrite { .. } => "bytes",
+            Self::Stale { .. } | Self::LostWrite { .. } | Self::Overwritten { .. } => "bytes",
             Self::NotHeldOff(_) => "O4",
             Self::Stuck { .. } => "time",
             Self::Panicked(_) => "panic",
@@ -137,6 +146,12 @@ impl fmt::Display for Seen {
                 write!(
                     f,
                     "the device wrote {wanted} to {addr:#x}, and memory has {got} there: a lost write"
+                )
+            }
+            Self::Overwritten { addr, got, wanted } => {
+                write!(
+                    f,
+                    "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
                 )
             }
             Self::NotHeldOff(what) => write!(

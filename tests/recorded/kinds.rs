@@ -8,6 +8,82 @@ use emmu::{
 };
 use std::{collections::BTreeSet, path::Path};
 
+/// What the folder is there for.
+const KINDS: &[&str] = &[
+    "advise",
+    "clear_refs",
+    "collapse_and_cut",
+    "collapse_locked",
+    "collapse_of_holes",
+    "copies",
+    "droppable",
+    "droppable_twice",
+    "file_collapse",
+    "force",
+    "force_huge",
+    "grows",
+    "guards_shared",
+    "heap",
+    "huge",
+    "hugetlb_args",
+    "hugetlb_calls",
+    "hugetlb_files",
+    "hugetlb_gib",
+    "hugetlb_mlock",
+    "hugetlb_over",
+    "hugetlb_private",
+    "hugetlb_reserve",
+    "hugetlb_shared",
+    "hugetlb_steal",
+    "hugetlb_steal_more",
+    "hugetlb_tables",
+    "ksm",
+    "ksm_all",
+    "ksm_run2",
+    "limits",
+    "locked_and_kept",
+    "merge_all",
+    "merges",
+    "mrelease_more",
+    "multi",
+    "no_huge_pool",
+    "opens",
+    "pagemap_scan",
+    "pageout_kinds",
+    "pinned_files",
+    "pinned_fork",
+    "pinned_huge",
+    "pinned_huge_advice",
+    "pinned_moves",
+    "pinned_other",
+    "pins",
+    "place",
+    "place64",
+    "process_madvise",
+    "process_mrelease",
+    "ptrace_force",
+    "ptrace_force_files",
+    "remote",
+    "sealed_discards",
+    "shmem_collapse",
+    "shmem_thp",
+    "shmthp",
+    "spliced_huge",
+    "thp",
+    "threads",
+    "tmpfs_advise",
+    "tmpfs_within",
+    "uffd_minor",
+    "uffd_missing",
+    "uffd_move",
+    "uffd_wp",
+    "uffd_wp_async",
+    "uffdsig",
+    "unwritten_collapse",
+    "vmspliced",
+    "wpasync",
+];
+
 fn scripts() -> Vec<Script> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/kinds");
     load(&folder).expect("all can be read")
@@ -33,53 +109,6 @@ fn recorded_kinds_go_as_on_linux_where_forks_share_tables() {
 }
 
 /// Every kind that the folder is there for, by profile or by name.
-const KINDS: [&str; 44] = [
-    "advise",
-    "clear_refs",
-    "collapse_and_cut",
-    "collapse_locked",
-    "collapse_of_holes",
-    "copies",
-    "droppable",
-    "droppable_twice",
-    "file_collapse",
-    "grows",
-    "guards_shared",
-    "heap",
-    "ksm",
-    "ksm_all",
-    "ksm_run2",
-    "limits",
-    "locked_and_kept",
-    "merge_all",
-    "merges",
-    "multi",
-    "no_huge_pool",
-    "opens",
-    "pagemap_scan",
-    "pageout_kinds",
-    "place",
-    "place64",
-    "process_madvise",
-    "remote",
-    "sealed_discards",
-    "shmem_collapse",
-    "shmem_thp",
-    "shmthp",
-    "thp",
-    "threads",
-    "tmpfs_advise",
-    "tmpfs_within",
-    "uffd_minor",
-    "uffd_missing",
-    "uffd_move",
-    "uffd_wp",
-    "uffd_wp_async",
-    "uffdsig",
-    "unwritten_collapse",
-    "wpasync",
-];
-
 /// Every kind that the folder is there for is in it, and none is empty.
 #[test]
 fn every_kind_is_there() {
@@ -93,7 +122,8 @@ fn every_kind_is_there() {
             }
         })
         .collect();
-    assert_eq!(names, KINDS.map(str::to_owned).into());
+    let expected: BTreeSet<String> = KINDS.iter().map(|kind| (*kind).to_owned()).collect();
+    assert_eq!(names, expected);
 }
 
 /// What the other tests would not notice: a flag of a VMA, an errno of a new call.

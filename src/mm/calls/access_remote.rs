@@ -39,9 +39,9 @@ impl Mm {
         });
         some(done, read)
     }
-    /// Writes memory of this process for another one, whatever the rights of its mappings: private
-    /// memory that could be made writable, and shared memory that is writable. Returns the number
-    /// of bytes written: fewer if a page after those cannot be had.
+    /// Writes memory of this process for another one, as a debugger does. Private memory need not
+    /// be writable, only such that `mprotect` could make it so; shared memory must be writable.
+    /// Returns the number of bytes written: fewer if a page after those cannot be had.
     ///
     /// # Errors
     ///

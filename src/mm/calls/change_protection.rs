@@ -113,6 +113,18 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         *done = true;
         Ok(())
     }
+    /// Changes huge pages of a pool in one window, over `wide` (`hugetlb_change_protection`).
+    pub(super) fn protect_huge_pages(mut self, wide: VpnRange, part: VpnRange, rights: Rights) {
+        let new = Protection {
+            rights,
+            sharing: Sharing::Shared,
+            registered: false,
+            anonymous: false,
+            marks: MarkChange::Keep,
+        };
+        let mut window = self.window(wide, Event::ProtectionVma);
+        window.for_each_leaf_in(part, |txn| change_leaf(txn, new));
+    }
 }
 
 impl Mm {

@@ -1,6 +1,6 @@
 //! `/proc/PID/clear_refs`: forgets that pages were used.
 
-use crate::mm::space::Mm;
+use crate::mm::{entry::flags::VmFlags, space::Mm};
 use crate::{
     addr::VpnRange, ctx::CallCx, error::ClearRefsError, frame::FrameFlags, notifier::Event,
 };
@@ -43,7 +43,9 @@ impl Mm {
         let mut g = self.lock_shared(cx);
         let chosen = |anonymous| number == ALL || (number == ANON) == anonymous;
         let vmas = g.layout.vmas.iter();
-        let parts = vmas.filter(|vma| chosen(vma.is_anonymous()));
+        // Huge pages of a pool have no entry that the walk knows.
+        let small = vmas.filter(|vma| !vma.flags.contains(VmFlags::HUGETLB));
+        let parts = small.filter(|vma| chosen(vma.is_anonymous()));
         let parts: Vec<VpnRange> = parts.map(|vma| vma.range()).collect();
         for part in parts {
             self.for_each_locked_leaf(&mut g.cx, part, |part, leaf| {

@@ -96,6 +96,15 @@ impl Mm {
         let mut at = range.start();
         while let Some(vma) = g.layout.vmas.get(at).filter(|_| at < range.end()) {
             let part = part_of(vma, at, range);
+            if vma.flags.contains(VmFlags::HUGETLB) {
+                // Where there is a table, only the entries count (`mincore_hugetlb`).
+                let pinned = g.cx.pin();
+                let pin = self.table.pin(pinned.guard());
+                for page in part.iter().filter(|&page| self.table.has_pmd(page, pin)) {
+                    let i = page.0 - range.start().0;
+                    out[usize::try_from(i).expect("fits the vector")] = false;
+                }
+            }
             self.for_each_entry(&mut g.cx, part, |page, pte| {
                 let i = page.0 - range.start().0;
                 if let Some(in_core) = self.in_core(vma, pte) {
@@ -172,7 +181,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     for (vma, part, object) in parts {
         let first = vma.pgoff_at(part.start());
         // The page behind the last may be present too: a write began in it, but failed.
-        let end = object.pages() + 1;
+        let end = object.pages().saturating_add(1);
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
             out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();

@@ -82,10 +82,13 @@ impl MmapWriteGuard<'_> {
             }
         };
         let (flags, pgoff) = self.new_mapping(args, range)?;
-        if let Some(size) = size_of_pages(args)? {
-            match self.refuse_huge(range, flags, (args, size))? {}
+        match (size_of_pages(args)?, &args.file) {
+            (Some(huge), file) => {
+                let pgoff = args.offset >> PAGE_SHIFT;
+                self.map_hugetlb(range, flags, (huge, pgoff), file.clone())?;
+            }
+            (None, file) => _ = self.map_region(range, flags, pgoff, file.clone())?,
         }
-        self.map_region(range, flags, pgoff, args.file.clone())?;
         Ok((range, flags.contains(VmFlags::LOCKED)))
     }
 
@@ -136,7 +139,8 @@ impl MmapWriteGuard<'_> {
             self.layout.machine.config().overcommit,
             Overcommit::Never { .. }
         );
-        if has(MapFlags::NORESERVE) && !never {
+        let is_huge = size_of_pages(args)?.is_some();
+        if has(MapFlags::NORESERVE) && (!never || is_huge) {
             flags |= VmFlags::NORESERVE;
         }
         Ok(flags)
@@ -202,7 +206,7 @@ impl MmapWriteGuard<'_> {
     }
     /// Counts a new range as locked (`__mmap_complete`). A VMA that cannot be locked loses the
     /// flags only now, so it did not merge with unlocked memory, and is populated all the same.
-    fn lock_new(&mut self, start: Vpn, pages: u64) {
+    pub(super) fn lock_new(&mut self, start: Vpn, pages: u64) {
         if self.vma(start).flags.may_be_locked() {
             self.layout.locked_vm += pages;
         } else {
@@ -257,7 +261,7 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
         return file_flags(args, rights, flags);
     }
     if args.flags.contains(MapFlags::HUGETLB) {
-        // As for a file of the pool that is made for this mapping alone.
+        // As for the file of huge pages that is made for this mapping alone.
         return file_flags(args, (true, true), flags);
     }
     if kind == MapFlags::SHARED {

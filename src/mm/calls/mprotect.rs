@@ -9,7 +9,7 @@ use crate::mm::{
     fault::scope::FaultScope,
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
-    vma::layout::Promise,
+    vma::{hugetlb::with_shared_tables, layout::Promise},
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
@@ -292,9 +292,20 @@ impl<'g> MmapWriteGuard<'g> {
         }
     }
 
-    /// Gives the entries of `part` the rights of their VMA.
+    /// Changes the entries of `part` (`change_protection`): in each 512-GiB block one window, from
+    /// the first GiB with a table to the end. Huge pages of a pool have one window in any case
+    /// (`hugetlb_change_protection`).
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
-        let new = Protection::of(self.vma(start));
+        let vma = self.vma(start);
+        if vma.flags.contains(VmFlags::HUGETLB) {
+            let rights = vma.mapped_rights();
+            let wide = with_shared_tables(vma.range(), vma.flags, part);
+            return self.yield_while(part.pages(), then, &[], |lease| {
+                lease.protect_huge_pages(wide, part, rights);
+                *done = true;
+            });
+        }
+        let new = Protection::of(vma);
         self.yield_while(part.pages(), then, &[], |lease| {
             lease
                 .change_protection(part, new, done)
@@ -312,7 +323,8 @@ pub(super) fn may_have(old: VmFlags, new: VmFlags) -> bool {
 /// Returns the flags `new` of a VMA whose rights change: private memory that becomes writable is
 /// accounted, and memory that becomes read-only no longer is, if it is anonymous and `unwritten`.
 pub(super) fn accounted(old: VmFlags, new: VmFlags, unwritten: bool) -> VmFlags {
-    let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+    let exempt =
+        VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::HUGETLB | VmFlags::SHARED | VmFlags::NORESERVE;
     if new.contains(VmFlags::WRITE) && !old.intersects(exempt) {
         return new | VmFlags::ACCOUNT;
     }

@@ -166,8 +166,8 @@ impl HeldPages {
         });
         len
     }
-    /// Writes bytes from offset `at` on; returns how many, fewer at the end, and none to pages that
-    /// are held for reading.
+    /// Writes bytes from offset `at` on; returns how many were written: fewer at the end of the
+    /// range, and none if the pages are held for reading.
     pub fn write_at(&self, at: usize, bytes: &[u8]) -> usize {
         if self.access == Access::Read {
             return 0;

@@ -25,9 +25,9 @@ impl Mm {
         let mut refused = None;
         let mut top = Vpn(TASK_PAGES);
         while let Some(vma) = g.layout.vmas.before(top) {
-            let (range, flags, marks) = (vma.range(), vma.flags, vma.marks());
+            let (range, flags, marks) = (vma.range(), vma.flags, vma.zap_marks());
             top = range.start();
-            if flags.contains(VmFlags::SHARED) {
+            if flags.intersects(VmFlags::SHARED | VmFlags::HUGETLB) {
                 continue;
             }
             let mut lease = g.lease();

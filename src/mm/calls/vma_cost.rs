@@ -7,7 +7,7 @@ use crate::mm::{
         plan::{Plan, VmaCost},
     },
     entry::{
-        args::{MmapArgs, check_args},
+        args::{MmapArgs, check_args, size_of_pages},
         flags::{Advice, MlockFlags, Prot, VmFlags},
     },
     space::Mm,
@@ -92,7 +92,10 @@ impl Mm {
         let g = self.lock_exclusive_some(cx);
         let pages = check_args(args)?;
         let range = g.find_place(args, pages)?;
-        let (flags, pgoff) = g.new_mapping(args, range)?;
+        let (mut flags, pgoff) = g.new_mapping(args, range)?;
+        if size_of_pages(args)?.is_some() {
+            flags |= VmFlags::HUGETLB | VmFlags::DONTEXPAND;
+        }
         let accounted = match flags.accountable() {
             true => VmFlags::ACCOUNT,
             false => VmFlags::empty(),

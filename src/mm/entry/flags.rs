@@ -54,7 +54,8 @@ bitflags! {
         const NONBLOCK = 0x0001_0000;
         /// A thread's stack: the mapping gets no huge pages; no other effect.
         const STACK = 0x0002_0000;
-        /// Memory of the pool of huge pages. The pool is empty here, so the call fails.
+        /// Memory of huge pages from a pool ([`HugePoolConfig`](crate::HugePoolConfig)). Without
+        /// free pages for it the call fails.
         const HUGETLB = 0x0004_0000;
         /// Map exactly at the address given, and fail if a mapping is there.
         const FIXED_NOREPLACE = 0x0010_0000;
@@ -148,6 +149,8 @@ bitflags! {
         const ACCOUNT = 0x10_0000;
         /// Never charged to the commit limit.
         const NORESERVE = 0x20_0000;
+        /// Huge pages of a pool.
+        const HUGETLB = 0x40_0000;
         /// Entries map pages of the object in any order (`remap_file_pages`).
         const NONLINEAR = 0x80_0000;
         /// Emptied in the child by fork.

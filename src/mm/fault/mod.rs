@@ -44,6 +44,7 @@
 //! | `folio` | pages of an object that came in together, mapped together |
 //! | `follow` | pages for others than the program itself: another process, I/O |
 //! | `huge` | pages of 2 MiB of private memory |
+//! | `hugetlb` | huge pages of a pool |
 //! | `huge_object` | pages of 2 MiB of an object |
 //! | `nonlinear` | entries that name a page of their object |
 //! | `populate` | faulting in ranges ahead of use |
@@ -61,6 +62,7 @@ pub(in crate::mm) mod folio;
 pub(in crate::mm) mod follow;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod huge_object;
+pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod populate;
 pub(in crate::mm) mod scope;
@@ -236,6 +238,9 @@ impl FaultScope<'_> {
         at: Vpn,
         access: Access,
     ) -> Result<(), FaultError> {
+        if let Some(file) = vma.hugetlb() {
+            return self.fault_hugetlb(vma, file, at, access);
+        }
         let (seen, has_leaf) = self.look_for_leaf(at)?;
         if seen.is_wp_marker() && !vma.is_uffd_wp() {
             return Ok(self.clear_marker(at)?);

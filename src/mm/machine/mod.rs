@@ -68,6 +68,10 @@ impl Machine {
         let frames = u64::from(config.memory.frames);
         let tables = config.page_tables.unwrap_or(frames.max(LEAST_TABLES));
         let mem = Arc::new(PhysMem::try_new(config.memory)?.with_tables(tables));
+        for (size, pool) in config.pools() {
+            mem.set_huge_pages(size, pool.pages);
+            mem.set_huge_overcommit(size, pool.overcommit);
+        }
         let total = config.commit_total.unwrap_or(frames);
         let commit = Arc::new(Commit::new(config.overcommit, total));
         let registry = Arc::new(Registry::new(config.export_order));

@@ -9,11 +9,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
+//! | `hugetlb` | VMAs of huge pages from a pool |
 //! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
 //! | `userfault` | [`Context`](userfault::Context): a userfaultfd, as the VMAs know it |
 //! | `registered` | a VMA that is registered with one |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
+pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod layout;
 mod registered;
 pub(in crate::mm) mod tree;
@@ -22,7 +24,7 @@ pub(in crate::mm) mod userfault;
 use super::{entry::flags::VmFlags, vma::tree::Span};
 use crate::{
     addr::{Vpn, VpnRange},
-    file::{File, MemoryObject, same_file},
+    file::{File, MemoryObject, VmaReserve, same_file},
     rmap::{AnonLink, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
     sync::OnceLock,
 };
@@ -52,6 +54,11 @@ pub(super) struct Vma {
     pub(super) label: Option<Arc<str>>,
     /// The userfaultfd that the VMA is registered with, in the ways that its flags say.
     pub(super) userfault: Option<Arc<userfault::Context>>,
+    /// The huge pages that were promised to this private mapping.
+    pub(super) reserve: Option<VmaReserve>,
+    /// A huge page was taken away before the VMA was entered into the reverse map; see
+    /// [`is_stolen`](Self::is_stolen).
+    stolen: bool,
 }
 
 impl Vma {
@@ -72,6 +79,8 @@ impl Vma {
             anon: OnceLock::new(),
             label: None,
             userfault: None,
+            reserve: None,
+            stolen: false,
         }
     }
     #[inline]
@@ -115,11 +124,12 @@ impl Vma {
     }
     /// Copies the VMA for a split, a move or a fork, with another range and page offset
     /// (`vm_area_dup`, `anon_vma_clone`). The copy is of the same anonymous family, and in no
-    /// reverse map yet.
+    /// reverse map yet, and has no reservation.
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
         let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
         dup.label.clone_from(&self.label);
         dup.userfault.clone_from(&self.userfault);
+        dup.stolen = self.is_stolen();
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }
@@ -134,16 +144,21 @@ impl Vma {
             link.add_flags(WRITTEN.bits());
         }
     }
+    /// The marks in the reverse maps beside the flags.
+    fn marks(&self) -> VmFlags {
+        let written = self.file.is_some() && self.anon.get().is_some();
+        match written {
+            true => WRITTEN | self.huge_marks(),
+            false => self.huge_marks(),
+        }
+    }
     /// Range, page offset and flags as the reverse maps keep them.
     pub(super) fn place(&self, space: &Weak<dyn RmapTarget>) -> VmaPlacement {
         VmaPlacement {
             space: space.clone(),
             range: self.range(),
             pgoff: self.pgoff,
-            flags: match self.file.is_some() && self.anon.get().is_some() {
-                true => self.flags.bits() | WRITTEN.bits(),
-                false => self.flags.bits(),
-            },
+            flags: (self.flags | self.marks()).bits(),
             nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }

@@ -4,7 +4,6 @@ use super::{
     believe::remap_args,
     call::{Call, Returned},
     files::{Descriptors, Objects},
-    huge,
     place::{Asked, attach_args, map_args},
 };
 use crate::{
@@ -24,9 +23,6 @@ pub(super) fn execute(
     call: &Call,
     returned: &Returned,
 ) -> CallResult {
-    if let Some(errno) = huge::is_cut(cx, mm, files.1, call) {
-        return Some(Err(errno));
-    }
     Some(match *call {
         Call::Mmap { .. } => {
             let args = map_args(files.0, files.1, call, returned)?;

@@ -5,8 +5,10 @@ use super::{
     maps::Row,
 };
 use crate::{
+    addr::PAGE_SIZE,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MAX_SIZE, MemStore, MemoryObject, Shmem},
+    file::{DiskFile, File, FileMode, Host, HugetlbFile, MAX_SIZE, MemStore, MemoryObject, Shmem},
+    frame::HugeSize,
     mm::Machine,
 };
 use std::{
@@ -51,14 +53,18 @@ impl Opened {
 
 /// Descriptors of one process, or of several that share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Descriptors(BTreeMap<i32, Opened>);
+pub(super) struct Descriptors(Arc<BTreeMap<i32, Opened>>);
 
 impl Descriptors {
+    /// Returns the number of open descriptors.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
     pub(super) fn insert(&mut self, to: &Descriptor, opened: Opened) {
-        self.0.insert(to.number, opened);
+        Arc::make_mut(&mut self.0).insert(to.number, opened);
     }
     pub(super) fn remove(&mut self, file: &Descriptor) {
-        self.0.remove(&file.number);
+        Arc::make_mut(&mut self.0).remove(&file.number);
     }
     /// Returns the open file, if a call showed its opening: descriptors also come by ways that no
     /// call shows.
@@ -93,8 +99,6 @@ pub(super) struct Objects {
     /// Paths without a disk.
     in_memory: BTreeSet<String>,
     segments: BTreeMap<u64, Segment>,
-    /// Names of objects with huge pages.
-    huge: BTreeSet<String>,
 }
 
 impl Objects {
@@ -109,7 +113,6 @@ impl Objects {
                 .map(|r| r.path.trim_end_matches(DELETED).to_owned())
                 .collect(),
             segments: BTreeMap::new(),
-            huge: BTreeSet::new(),
         }
     }
 
@@ -160,30 +163,14 @@ impl Objects {
         name: &str,
         huge: bool,
     ) -> Result<Opened, ObjectError> {
-        let object = Shmem::memfd(self.machine.host(), name, UNKNOWN)?;
-        self.note_huge(huge, &*object);
+        let host = self.machine.host();
+        let name = format!("/memfd:{name}{DELETED}");
+        let object = memory(host, &name, UNKNOWN, huge)?;
         let file = File::open(object, FileMode::ReadWrite);
         Ok(Opened {
             huge,
             ..Opened::of(to, file)
         })
-    }
-    /// Returns a file for an anonymous mapping of huge pages.
-    pub(super) fn huge_memory(&mut self) -> Result<Arc<File>, ObjectError> {
-        let name = format!("/anon_hugepage{DELETED}");
-        let object = Shmem::new(self.machine.host(), &name, UNKNOWN, 0)?;
-        self.note_huge(true, &*object);
-        Ok(File::open(object, FileMode::ReadWrite))
-    }
-    fn note_huge(&mut self, huge: bool, object: &dyn MemoryObject) {
-        if huge {
-            self.huge.insert(object.name().into_owned());
-        }
-    }
-    /// Returns true if mappings of that name have huge pages; without a name, true if any mapping
-    /// has.
-    pub(super) fn is_huge(&self, name: Option<&str>) -> bool {
-        name.map_or(!self.huge.is_empty(), |name| self.huge.contains(name))
     }
 
     /// Notes that `shmget` returned `id`. An id comes again after the removal of its segment.
@@ -200,8 +187,7 @@ impl Objects {
             return Ok(());
         }
         let name = format!("/SYSV{key:08x}{DELETED}");
-        let object = Shmem::new(self.machine.host(), &name, size, 0)?;
-        self.note_huge(huge, &*object);
+        let object = memory(self.machine.host(), &name, size, huge)?;
         let segment = Segment {
             key,
             object,
@@ -220,6 +206,24 @@ impl Objects {
             huge: segment.huge,
         })
     }
+}
+
+/// Makes an object in memory, of huge pages or of small ones.
+fn memory(
+    host: &Host,
+    name: &str,
+    size: u64,
+    huge: bool,
+) -> Result<Arc<dyn MemoryObject>, ObjectError> {
+    const PAGES: HugeSize = HugeSize::Mib2;
+    Ok(match huge {
+        true => {
+            let page = PAGES.pages() * PAGE_SIZE;
+            let whole = size.min(MAX_SIZE - page).next_multiple_of(page);
+            HugetlbFile::new(host, name, whole, PAGES)?
+        }
+        false => Shmem::new(host, name, size, 0)?,
+    })
 }
 
 /// Returns the name that `/proc/PID/maps` has for the file of a descriptor.

@@ -133,8 +133,8 @@ fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
     let remote = at(other, skew);
-    match a % 16 {
-        12..=15 => on_userfault(r),
+    match a % 22 {
+        18..=21 => on_userfault(r),
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
@@ -162,12 +162,29 @@ fn of_frames(r: Record) -> Op {
             target: 0,
             remote,
         },
-        _ => Op::PvmWrite {
+        11 => Op::PvmWrite {
             addr,
             len,
             target: 0,
             remote,
         },
+        kind => on_holds(kind, (addr, len), b),
+    }
+}
+/// Pins, pipes, and accesses by force.
+fn on_holds(kind: u8, (addr, len): (u64, u64), byte: u8) -> Op {
+    let target = 0;
+    match kind {
+        12 => Op::Pin { addr, len },
+        13 => Op::Unpin {},
+        // More than a pipe takes is no script.
+        14 => Op::Vmsplice {
+            addr,
+            len: len.min(12 * PAGE),
+        },
+        15 => Op::Drain {},
+        16 => Op::MemRead { addr, target },
+        _ => Op::MemWrite { addr, target, byte },
     }
 }
 

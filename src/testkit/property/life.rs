@@ -82,12 +82,15 @@ fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
 fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
     let users: Vec<_> = (0..3_u64)
         .map(|lane| {
-            t.timed_thread("accesses of several threads", move |t, cx| {
-                for n in 0..50 {
+            t.timed_calls(
+                "an access of one of several threads",
+                50,
+                move |t, cx, n| {
                     let _refused = t.device.write(cx, &t.mm, at(lane * 4 + n % 4), 1);
                     let _refused = t.device.read(cx, &t.mm, at(n % PAGES));
-                }
-            })
+                    true
+                },
+            )
         })
         .collect();
     for n in 0..30 {

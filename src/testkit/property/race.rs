@@ -211,18 +211,16 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         }
         windows
     });
-    let user = t.timed_thread("accesses in a storm of windows", |t, cx| {
-        for n in 0..200_u64 {
-            let came: Result<(), Refused> = match n % 2 {
-                0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
-                _ => t.device.write(cx, &t.mm, at(n % 8), 1),
-            };
-            if let Err(why) = came {
-                let what = format!("an access to page {} in a storm: {why}", n % 8);
-                t.see(Seen::RefusedWrongly(what));
-                return;
-            }
+    let user = t.timed_calls("an access in a storm of windows", 200, |t, cx, n| {
+        let came: Result<(), Refused> = match n % 2 {
+            0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
+            _ => t.device.write(cx, &t.mm, at(n % 8), 1),
+        };
+        if let Err(why) = &came {
+            let what = format!("an access to page {} in a storm: {why}", n % 8);
+            t.see(Seen::RefusedWrongly(what));
         }
+        came.is_ok()
     });
     let done = user.join();
     let _gone = stop.send(());

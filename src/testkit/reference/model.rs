@@ -1,6 +1,7 @@
 //! [`Reference`]: the state of the model, and the dispatch of a step.
 
 use super::{
+    held::Holds,
     outcome::must,
     page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages, refusal, split},
 };
@@ -33,6 +34,8 @@ pub struct Reference {
     pub(super) processes: BTreeMap<u32, Pages>,
     /// Processes that lock all that they map.
     pub(super) locks_all: BTreeSet<u32>,
+    /// Pages that the kernel's I/O holds.
+    pub(super) holds: Holds,
     /// The range in which the model follows entries.
     pub(super) arena: VpnRange,
     /// A step outside of the model happened.
@@ -61,6 +64,7 @@ impl Reference {
             files,
             processes: BTreeMap::from([(0, Pages::new())]),
             locks_all: BTreeSet::new(),
+            holds: Holds::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,
@@ -180,6 +184,10 @@ impl Reference {
         if let Some(why) = self.refusal(actor, addr, false) {
             return refused(why, came);
         }
+        self.read(actor, addr, came)
+    }
+    /// Reads one byte of a page that can be read.
+    pub(super) fn read(&mut self, actor: u32, addr: u64, came: &Outcome) -> Result<(), String> {
         let (byte, freed) = self.byte(actor, addr);
         if let (Freed::Hazy, None, Outcome::Ret(_)) = (freed, byte, came) {
             self.touch(actor, addr);

@@ -19,11 +19,18 @@ impl Reference {
             Op::Mremap { .. } => self.mremap(actor, op, came),
             Op::Fork { child } => self.fork(actor, child, came),
             Op::Exit {} => {
-                self.processes.remove(&actor);
-                self.locks_all.remove(&actor);
-                self.forget_objects();
+                self.exit(actor);
                 must(&DONE, came)
             }
+            // A driver that would have to sleep keeps memory until the end, which follows.
+            Op::ExitAndReap { target } => {
+                self.exit(target);
+                must(&DONE, came).or(must(&errno("EAGAIN"), came))
+            }
+            Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
+                self.hold(actor, op, came)
+            }
+            Op::MemRead { .. } | Op::MemWrite { .. } => self.force(op, came),
             Op::Munmap { addr, len }
             | Op::Mprotect { addr, len, .. }
             | Op::Madvise { addr, len, .. }
@@ -54,6 +61,12 @@ impl Reference {
             ref tracking if tracking.has_results() => self.tracking(tracking, came),
             _ => self.odd(came),
         }
+    }
+    fn exit(&mut self, process: u32) {
+        self.processes.remove(&process);
+        self.locks_all.remove(&process);
+        self.holds.exit(process);
+        self.forget_objects();
     }
     /// Returns true if the range lies in the arena, where the model follows entries.
     fn looks_at(&self, range: &Range<u64>) -> bool {
@@ -348,6 +361,7 @@ impl Reference {
             page.locked = false;
         }
         self.processes.insert(child, pages);
+        self.holds.fork(actor, child);
         Ok(())
     }
 

@@ -82,6 +82,9 @@ pub(super) enum On {
     Look,
     Huge,
     Collapse,
+    Pin,
+    Splice,
+    Force,
 }
 
 /// Returns a distance in bytes from the beginning of a page, for ends and holes.

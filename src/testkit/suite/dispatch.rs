@@ -3,7 +3,7 @@
 use super::{
     arena::{ARENA, AROUND, BASE, FEW, FILE_PAGES, PAGES, PROCESSES, RW, at},
     draw::Draw,
-    files, huge, mixed_profile, pages,
+    files, holds, huge, mixed_profile, pages,
     profile::Profile,
     swap, tracked,
 };
@@ -49,6 +49,10 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
         Profile::Huge => huge::opening(),
         Profile::Tracked => tracked::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
+        Profile::Holds => vec![
+            map(0, FEW / 2, MapFlags::PRIVATE, None),
+            map(FEW / 2, FEW / 2, MapFlags::PRIVATE, name()),
+        ],
         Profile::Files => vec![
             map(files::SHARED_AT, FILE_PAGES, MapFlags::SHARED, name()),
             map(files::SECOND_AT, FILE_PAGES, MapFlags::SHARED, name()),
@@ -64,6 +68,7 @@ pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
         Profile::Mixed => (0..2 * PAGES).collect(),
         Profile::Pages | Profile::Tracked => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
+        Profile::Holds => (0..2 * FEW).collect(),
         Profile::Huge => huge::looked_at(),
         Profile::Files => files::looked_at(),
     };
@@ -91,7 +96,7 @@ impl Profile {
             )
         );
         match self {
-            Self::Mixed | Self::Huge => false,
+            Self::Mixed | Self::Huge | Self::Holds => false,
             // A draw that gives no operation stands for a look.
             Self::Pages | Self::Tracked => op.is_none(),
             Self::Files | Self::Swap => !out,
@@ -112,6 +117,7 @@ impl Profile {
             Self::Swap => swap::op(d),
             Self::Huge => huge::op(d),
             Self::Tracked => tracked::op(d),
+            Self::Holds => holds::op(d, file, living),
         };
         match op {
             Some(op) if tracked::is_of_the_first(&op) => Some((0, op)),

@@ -19,4 +19,7 @@ pub enum Profile {
     Huge,
     /// [`Pages`](Self::Pages) whose writes are tracked by userfaultfd and scans.
     Tracked,
+    /// A few pages of up to 6 processes that the kernel's I/O pins or references, and that other
+    /// processes read and write by force: forked, protected, moved, reclaimed, migrated.
+    Holds,
 }

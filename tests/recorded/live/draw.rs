@@ -20,6 +20,8 @@ pub enum Profile {
     Swap,
     /// A file on a disk and one of memory, with ends and holes anywhere.
     Ends,
+    /// Pins, references, and accesses by force, beside forks.
+    Holds,
 }
 
 /// The numbers of one operation.
@@ -74,6 +76,9 @@ enum Kind {
     Lock,
     Unlock,
     File,
+    Pin,
+    Splice,
+    Force,
 }
 
 fn weights(profile: Profile) -> Vec<(u32, Kind)> {
@@ -96,6 +101,7 @@ fn weights(profile: Profile) -> Vec<(u32, Kind)> {
         Profile::Errors => all.extend([(3, Lock), (3, Unlock), (8, File)]),
         Profile::Swap => all.extend([(10, Madvise), (10, Load)]),
         Profile::Ends => all.extend([(50, File), (10, Store), (10, Load)]),
+        Profile::Holds => all.extend([(4, Fork), (2, Exit), (12, Pin), (8, Splice), (12, Force)]),
     }
     all
 }
@@ -120,6 +126,15 @@ const SWAPPING: &[Advice] = &[
     Advice::DontNeed,
     Advice::Free,
     Advice::Cold,
+];
+/// Without lazy frees: a processor's batch of such pages holds references as well.
+const HELD: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontFork,
+    Advice::WipeOnFork,
+    Advice::Cold,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
 ];
 /// For files: they are put out, punched, read alone.
 const OUT: &[Advice] = &[
@@ -297,6 +312,7 @@ impl Making {
                     Profile::Errors => ANY,
                     Profile::Swap => SWAPPING,
                     Profile::Ends => OUT,
+                    Profile::Holds => HELD,
                     _ => USUAL,
                 };
                 let advice = pick(all, d.choice);
@@ -325,8 +341,21 @@ impl Making {
             }
             Kind::Lock | Kind::Unlock => self.lock(kind, addr, len, d),
             Kind::File => self.on_file(addr, len, d)?,
+            Kind::Pin | Kind::Splice | Kind::Force => self.hold(kind, addr, len, d),
         };
         Some((actor, op))
+    }
+    fn hold(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
+        let living: Vec<u32> = self.living.iter().copied().collect();
+        let target = pick(&living, d.choice);
+        match (kind, d.byte % 3) {
+            (Kind::Pin, 0) => Op::Unpin {},
+            (Kind::Pin, _) => Op::Pin { addr, len },
+            (Kind::Splice, 0) => Op::Drain {},
+            (Kind::Splice, _) => Op::Vmsplice { addr, len },
+            (_, 0) => Op::MemRead { addr, target },
+            (_, byte) => Op::MemWrite { addr, target, byte },
+        }
     }
     fn lock(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
         match kind {

@@ -20,7 +20,7 @@ mod pinned;
 pub(in crate::mm) mod shared;
 
 use super::userfault::events::ForkEvents;
-use pinned::{copy_page, must_copy};
+use pinned::{PoolCopies, copy_page, map_copy, must_copy};
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -35,7 +35,7 @@ use crate::{
     addr::{PUD_PAGES, VpnRange},
     ctx::{CallCx, Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
-    frame::{AllocKind, FrameFlags, PhysMem},
+    frame::{AllocKind, FrameFlags, PhysMem, PoolPage},
     notifier::Event,
     rmap::{AnonLink, RmapTarget},
 };
@@ -193,7 +193,11 @@ fn copy_range(
     if vma.flags.is_cow() {
         let mut window = lease.window(range, Event::ProtectionPage);
         copy_upper(parent, child, &mut window.cx(), range)?;
-        if mem.has_pinned() {
+        let pooled = vma.flags.contains(VmFlags::HUGETLB);
+        let mut copies = PoolCopies::new();
+        if mem.has_pinned() && pooled {
+            copies = window.copy_pooled(vma, copy)?;
+        } else if mem.has_pinned() {
             window.split_pinned(range);
         }
         let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
@@ -205,16 +209,34 @@ fn copy_range(
             }
             _ => Ok(false),
         };
-        return window.leaves_or(range, shared, |txn| {
+        window.leaves_or(range, shared, |txn| {
             let is_huge = txn.leaf().is_huge();
-            if is_huge && !vma.is_anonymous() {
+            if is_huge && !vma.is_anonymous() && !pooled {
                 return Ok(()); // The child faults the object's page in again.
             }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
-                txn.share_into(to, copy)
+                let copied = map_copy(mem, (&copies, copy), to, txn.range());
+                if copied {
+                    Ok(())
+                } else {
+                    txn.share_into(to, copy)
+                }
             })?
-        });
+        })?;
+        copies.into_values().for_each(PoolPage::leave);
+        return Ok(());
     }
+    copy_shared(lease, child, (range, copy))
+}
+
+/// Copies the entries of a VMA that is not private.
+fn copy_shared(
+    mut lease: Lease<'_, rank::Mmap, Sleepable>,
+    child: &Mm,
+    (range, copy): (VpnRange, &Vma),
+) -> Result<(), NoMemory> {
+    let parent = lease.mm;
+    let mem = parent.machine().mem();
     copy_upper(parent, child, &mut lease.cx, range)?;
     let pinned = lease.cx.pin();
     let pin = parent.table.pin(pinned.guard());

@@ -32,6 +32,19 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Drops huge pages of a pool, in a window that also covers tables that others may share.
+    pub(in crate::mm) fn discard_hugetlb(
+        &mut self,
+        (part, window): (VpnRange, VpnRange),
+        is_owner: bool,
+    ) {
+        let mut window = self.window(window, Event::Clear);
+        window.zap_hugetlb(part, is_owner);
+        window.close();
+    }
+}
+
 impl MmapWriteGuard<'_> {
     /// Marks the pages clean and old, so that reclaim may drop them (`MADV_FREE`).
     pub(in crate::mm) fn free_lazily(&mut self, part: VpnRange) {
@@ -63,7 +76,7 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
     ) -> Result<(), MadviseError> {
-        let marks = self.vma(start).marks();
+        let marks = self.vma(start).zap_marks();
         // Fork must copy markers: the flag tells it that there may be some.
         if self.vma(start).is_anonymous() {
             self.layout.prepare_anon(start).map_err(no_memory)?;
@@ -78,7 +91,7 @@ impl MmapWriteGuard<'_> {
 
 impl Vma {
     /// Returns the fate of userfaultfd's write protection over pages of this VMA that are dropped.
-    pub(in crate::mm) fn marks(&self) -> Marks {
+    pub(in crate::mm) fn zap_marks(&self) -> Marks {
         Marks::of(self.is_anonymous(), self.flags)
     }
 }

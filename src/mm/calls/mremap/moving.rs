@@ -14,7 +14,7 @@ use crate::mm::{
         uffd_flags::UffdFeatures,
     },
     guard::{AfterYield, MmapWriteGuard},
-    vma::layout::Promise,
+    vma::{Vma, layout::Promise},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
@@ -131,6 +131,7 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::NoMemory(why).into());
         }
         copy.state = CopyState::Counted;
+        copy.hand_over();
         if let Some(context) = context {
             copy.guard.tell_moved(&context, (&remap, to), copy.new_vma);
         }
@@ -262,6 +263,21 @@ impl Copied<'_, '_> {
         let vma = vma.expect("still mapped");
         vma.userfault.is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
     }
+    /// Gives the reservation of moved huge pages to the copy. Pages of the source that did not move
+    /// stay promised, but to no mapping, as on Linux (`clear_vma_resv_huge_pages`).
+    fn hand_over(&mut self) {
+        let layout = &mut self.guard.layout;
+        let source = layout.vmas.get(self.remap.addr).map(Vma::start);
+        let reserve = source.and_then(|start| layout.change(start, |vma| vma.reserve.take()));
+        let Some(mut reserve) = reserve else {
+            return;
+        };
+        layout.change(self.new_vma, |vma| {
+            let first = vma.huge_index(vma.start());
+            reserve.narrow(first..first + vma.pages() / vma.grain());
+            vma.reserve = Some(reserve);
+        });
+    }
     /// Puts the copy into the accounts, with a promise of its own, since the caller's is taken
     /// back.
     fn count(&mut self, promised: u64) {
@@ -299,6 +315,7 @@ impl Drop for Copied<'_, '_> {
             CopyState::Moved(Moved::Nothing) => self.guard.drop_empty(self.to),
             CopyState::Moved(Moved::Some) => self.count(self.to.pages()),
             CopyState::Moved(Moved::All) => {
+                self.hand_over();
                 let apart = self.remap.has(MremapFlags::DONTUNMAP);
                 let passed_on = if apart { 0 } else { self.remap.old };
                 self.count(self.to.pages() - passed_on);

@@ -1,9 +1,10 @@
 //! Moves the page-table entries of a range to another address (`move_page_tables`).
 
 use crate::mm::{
+    entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
     page_table::LeafAt,
-    vma::Walks,
+    vma::{Walks, hugetlb::with_shared_tables},
     window::InvalidationWindow,
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     ctx::Sleepable,
     error::NoMemory,
     notifier::Event,
-    sync::panicking,
+    sync::Despite,
 };
 
 /// A move of page-table entries within one address space.
@@ -52,6 +53,9 @@ impl MmapWriteGuard<'_> {
     ) -> Result<(), NoMemory> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
+        let vma = self.vma(mv.old_vma);
+        let whole_pages = vma.flags.contains(VmFlags::HUGETLB);
+        let wide = with_shared_tables(vma.range(), vma.flags, range);
         let walks = self.vma(mv.old_vma).walks();
         // Whole VMAs: a fault on one page may map the pages around it.
         let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
@@ -71,19 +75,23 @@ impl MmapWriteGuard<'_> {
                     to,
                     end: range.end(),
                     unprotects: mv.unprotects,
+                    whole_pages,
                 };
                 let mut moving = Moving {
-                    window: lease.into_window(range, Event::Unmap),
+                    window: lease.into_window(wide, Event::Unmap),
                     walks: &walks,
                     begin: step,
                     step,
                     progress: &mut progress,
                 };
-                let moved = moving.run();
-                if moved.is_err() {
+                let mut despite = Despite::default();
+                let moved = despite.call(|| moving.run());
+                if moved != Some(Ok(())) {
                     moving.undo();
                 }
-                moved
+                drop(moving);
+                despite.resume();
+                moved.expect("it did not panic")
             },
         )
     }
@@ -128,6 +136,8 @@ struct MoveStep {
     to: Vpn,
     end: Vpn,
     unprotects: bool,
+    /// Only huge pages of a pool move, each alone (`move_hugetlb_page_tables`).
+    whole_pages: bool,
 }
 
 impl MoveStep {
@@ -155,6 +165,15 @@ struct Moving<'w, F: FnMut(Moved)> {
     progress: F,
 }
 
+/// The tables of the place to which entries move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TargetTables {
+    /// They are made.
+    Made,
+    /// They are there, or no entry has come from where there is none.
+    Kept,
+}
+
 impl<F: FnMut(Moved)> Moving<'_, F> {
     fn run(&mut self) -> Result<(), NoMemory> {
         (self.progress)(Moved::Some);
@@ -162,7 +181,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
             // A walk could otherwise pass the target before, and the source after its entry moved,
             // and miss it (`take_rmap_locks`).
             let walks_wait = self.walks.freeze();
-            match self.window.move_step(self.step)? {
+            match self.window.move_step(self.step, TargetTables::Made)? {
                 Some(pages) => self.step.advance(pages),
                 None => {
                     drop(walks_wait);
@@ -173,60 +192,67 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
         (self.progress)(Moved::All);
         Ok(())
     }
-    /// Moves the entries back in a window over the target, inside of this one.
+    /// Moves the entries back in a window over the target, inside of this one: a driver may have
+    /// translations of them there.
     #[cold]
     fn undo(&mut self) {
-        let back = self.back();
-        if let Some(moved) = VpnRange::new(back.at, back.end) {
-            let mut window = self.window.nested(moved, Event::Unmap);
-            window.take_back(back, self.walks);
-        }
-        (self.progress)(Moved::Nothing);
-        self.step = self.begin;
-    }
-    /// Returns the steps that take the move back.
-    fn back(&self) -> MoveStep {
-        MoveStep {
+        let back = MoveStep {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
             unprotects: false,
+            whole_pages: self.begin.whole_pages,
+        };
+        let mut despite = Despite::default();
+        if let Some(moved) = VpnRange::new(back.at, back.end) {
+            let (window, walks) = (&mut self.window, self.walks);
+            let taken = despite.call(|| {
+                let mut window = window.nested(moved, Event::Unmap);
+                window.take_back(back, walks);
+            });
+            if taken.is_none() {
+                // A driver panicked, and a move that failed must not stay half done.
+                window.take_back(back, walks);
+            }
         }
-    }
-}
-
-impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
-    fn drop(&mut self) {
-        if panicking() && self.step.at < self.step.end {
-            let back = self.back();
-            self.window.take_back(back, self.walks);
-            (self.progress)(Moved::Nothing);
-        }
+        (self.progress)(Moved::Nothing);
+        despite.resume();
     }
 }
 
 impl InvalidationWindow<'_, Sleepable> {
     /// Moves the entries that one entry of the highest usable level covers. Returns the number of
     /// pages, or `None` if a huge page must be split first.
-    fn move_step(&mut self, step: MoveStep) -> Result<Option<u64>, NoMemory> {
+    fn move_step(&mut self, step: MoveStep, tables: TargetTables) -> Result<Option<u64>, NoMemory> {
+        let makes = tables == TargetTables::Made;
         let mm = self.mm();
         let mut cx = self.cx();
         let pinned = cx.pin();
         let pin = mm.table.pin(pinned.guard());
         let extent = step.extent(PUD_PAGES);
-        if !mm.table.has_pmd(step.at, pin) {
+        if !mm.table.has_pmd(step.at, pin) || !makes && !mm.table.has_pud(step.to, pin) {
             return Ok(Some(extent));
         }
         let whole = !step.unprotects;
-        if whole && extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
+        let by_table = whole && !step.whole_pages && extent == PUD_PAGES;
+        if by_table && mm.table.move_pud(step.at, step.to, pin)? {
             return Ok(Some(extent));
         }
-        mm.table.make_pud_for(step.to, pin)?;
+        if makes {
+            mm.table.make_pud_for(step.to, pin)?;
+        } else if !mm.table.has_pmd(step.to, pin) {
+            return Ok(Some(extent));
+        }
         let extent = step.extent(PMD_PAGES);
         let Some(old) = mm.table.leaf(step.at, pin) else {
             return Ok(Some(extent));
         };
-        mm.table.make_pmd(step.to, pin)?;
+        if makes {
+            mm.table.make_pmd(step.to, pin)?;
+        }
+        if makes && step.whole_pages {
+            mm.table.free_if_empty(step.to, pin);
+        }
         let whole = whole || old.is_huge();
         if whole && extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
             if step.unprotects {
@@ -242,8 +268,13 @@ impl InvalidationWindow<'_, Sleepable> {
             // The huge page cannot move as a whole: split it, and repeat this step.
             return Ok(None);
         }
-        let new = mm.table.make_leaf(step.to, pin)?;
-        move_ptes(old, new, step, extent)?;
+        let new = match tables {
+            TargetTables::Made => Some(mm.table.make_leaf(step.to, pin)?),
+            TargetTables::Kept => mm.table.leaf(step.to, pin),
+        };
+        if let Some(new) = new {
+            move_ptes(old, new, step, extent)?;
+        }
         Ok(Some(extent))
     }
     /// Takes a move back, and makes no table for it: nothing was moved from where the source has
@@ -251,38 +282,10 @@ impl InvalidationWindow<'_, Sleepable> {
     fn take_back(&mut self, mut back: MoveStep, walks: &Walks) {
         while back.at < back.end {
             let _walks_wait = walks.freeze();
-            let pages = self.step_back(back);
-            back.advance(pages);
+            let moved = self.move_step(back, TargetTables::Kept);
+            let pages = moved.expect("both sides have the tables above, and leaves of their own");
+            back.advance(pages.expect("a huge page has moved as a whole or is split"));
         }
-    }
-    /// Moves back what [`move_step`](Self::move_step) moved, and returns the number of pages.
-    fn step_back(&mut self, step: MoveStep) -> u64 {
-        const NO_TABLE: &str = "both sides have the tables above, and leaves of their own";
-        let mm = self.mm();
-        let mut cx = self.cx();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        let extent = step.extent(PUD_PAGES);
-        if !mm.table.has_pmd(step.at, pin) || !mm.table.has_pud(step.to, pin) {
-            return extent;
-        }
-        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin).expect(NO_TABLE) {
-            return extent;
-        }
-        if !mm.table.has_pmd(step.to, pin) {
-            return extent;
-        }
-        let extent = step.extent(PMD_PAGES);
-        let Some(old) = mm.table.leaf(step.at, pin) else {
-            return extent;
-        };
-        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin).expect(NO_TABLE) {
-            return extent;
-        }
-        if let Some(new) = mm.table.leaf(step.to, pin) {
-            move_ptes(old, new, step, extent).expect(NO_TABLE);
-        }
-        extent
     }
 }
 

@@ -192,13 +192,13 @@ impl Vma {
     }
     /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
     /// private anonymous and shared memory; memory of other objects only for write protection that
-    /// sends no messages.
+    /// sends no messages. Huge pages of a pool are not served.
     fn may_be_registered(&self, flags: VmFlags, asynchronous: bool) -> bool {
         let flags = flags & VmFlags::UFFD;
         let memory = self.object().is_some_and(|object| object.is_memory());
         if self
             .flags
-            .intersects(VmFlags::DROPPABLE | VmFlags::NONLINEAR)
+            .intersects(VmFlags::DROPPABLE | VmFlags::NONLINEAR | VmFlags::HUGETLB)
         {
             return false;
         }
