@@ -200,7 +200,7 @@ fn on_userfault(r: Record) -> Op {
         mode: u64::from(other % most),
     };
     let fill = Fill { addr, len, mode };
-    match (a / 16 ^ b) % 16 {
+    match ((a / 16) ^ b) % 16 {
         0 => Op::Uffd(Open {
             // All but the events, which are never read.
             features: Some(0x1_fe11 & !(u64::from(other) << 7)),

@@ -3,7 +3,8 @@
 use crate::mm::{
     entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
-    page_table::LeafAt,
+    page_table::{LeafAt, Pin},
+    space::Mm,
     vma::{Walks, hugetlb::with_shared_tables},
     window::InvalidationWindow,
 };
@@ -256,11 +257,7 @@ impl InvalidationWindow<'_, Sleepable> {
         let whole = whole || old.is_huge();
         if whole && extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
             if step.unprotects {
-                let block = VpnRange::block_of(step.to);
-                mm.table.for_each_locked_leaf(block, pin, |part, leaf| {
-                    let each = part.iter().map(|at| (at, leaf.get(at)));
-                    each.for_each(|(at, pte)| leaf.set(at, pte.clear_uffd_wp()));
-                });
+                unprotect_block(mm, step.to, pin);
             }
             return Ok(Some(extent));
         }
@@ -287,6 +284,15 @@ impl InvalidationWindow<'_, Sleepable> {
             back.advance(pages.expect("a huge page has moved as a whole or is split"));
         }
     }
+}
+
+/// Lifts the write protection of a block that moved with its table.
+fn unprotect_block(mm: &Mm, at: Vpn, pin: Pin<'_>) {
+    let block = VpnRange::block_of(at);
+    mm.table.for_each_locked_leaf(block, pin, |part, leaf| {
+        let each = part.iter().map(|at| (at, leaf.get(at)));
+        each.for_each(|(at, pte)| leaf.set(at, pte.clear_uffd_wp()));
+    });
 }
 
 /// Moves entries between two locked leaves (`move_ptes`). Counts stay as they are.
