@@ -52,6 +52,8 @@ impl Scene {
             }
             Pte::Swap(_) => ("in swap".to_owned(), "-".to_owned()),
             Pte::Guard => ("guard".to_owned(), "-".to_owned()),
+            Pte::Protected => ("protected".to_owned(), "-".to_owned()),
+            Pte::Poisoned => ("poisoned".to_owned(), "-".to_owned()),
         };
         let shadow = self.vm.entries(cx);
         let recorded = self.windows.take();

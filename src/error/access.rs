@@ -40,6 +40,17 @@ pub enum FaultError {
         /// The object's error.
         why: ObjectError,
     },
+    /// The access waits for a userfaultfd: its handler has a message, and the access must be
+    /// repeated after the answer.
+    #[error("the access to {0:#x} waits for userfaultfd")]
+    Userfault(u64),
+    /// The page is absent or write-protected, and the userfaultfd wants a signal instead of a
+    /// message (`UFFD_FEATURE_SIGBUS`): SIGBUS.
+    #[error("userfaultfd refuses the access to {0:#x}")]
+    Unhandled(u64),
+    /// The page was poisoned by userfaultfd: SIGBUS.
+    #[error("{0:#x} is poisoned")]
+    Poisoned(u64),
     /// Memory is used up, where Linux would call its OOM killer.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -52,12 +63,18 @@ pub enum FaultError {
 }
 
 impl FaultError {
-    /// Returns the signal that a load or store would have raised; `None` when memory ran out.
+    /// Returns the signal that a load or store would have raised; `None` when memory ran out, or
+    /// the access waits.
     pub const fn signal(self) -> Option<Signal> {
         match self {
             Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
-            Self::Beyond(_) | Self::Released(_) | Self::Object { .. } => Some(Signal::Bus),
-            Self::NoMemory(_)
+            Self::Beyond(_)
+            | Self::Released(_)
+            | Self::Object { .. }
+            | Self::Unhandled(_)
+            | Self::Poisoned(_) => Some(Signal::Bus),
+            Self::Userfault(_)
+            | Self::NoMemory(_)
             | Self::WrongAddressSpace
             | Self::Unsubscribed(_)
             | Self::Secret(_) => None,
@@ -67,6 +84,8 @@ impl FaultError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::NoMemory(_) => Errno::ENOMEM,
+            // No errno of Linux, where the call would wait: it must be repeated.
+            Self::Userfault(_) => Errno::EAGAIN,
             Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
             _ => Errno::EFAULT,
         }

@@ -91,6 +91,7 @@ impl MadviseError {
             Self::Object { why, .. } => why.errno(),
             Self::Busy(_) => Errno::EAGAIN,
             Self::Hole(_) | Self::NoMemory(_) => Errno::ENOMEM,
+            Self::Populate(FaultError::Poisoned(_)) => Errno::EHWPOISON,
             Self::Populate(e) => e.errno(),
             Self::Vma(e @ (VmaError::Sealed(_) | VmaError::InsideHugePage(_))) => e.errno(),
             Self::Vma(_) => Errno::EAGAIN,

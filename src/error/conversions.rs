@@ -11,6 +11,7 @@ use super::{
     policy::{KeyError, MbindError},
     register::RegisterError,
     segment::ShmError,
+    userfault::{ClearRefsError, ScanError, UserfaultError},
 };
 use std::io;
 
@@ -33,6 +34,7 @@ macro_rules! have_errno {
 
 have_errno! {
     BeyondTask
+    ClearRefsError
     CopyError
     FaultError
     ForkError
@@ -55,9 +57,11 @@ have_errno! {
     ReleaseError
     RemapError
     RemoteAccessError
+    ScanError
     SealError
     ShmError
     TransferError
+    UserfaultError
     VmaError
 }
 

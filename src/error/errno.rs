@@ -28,8 +28,10 @@ macro_rules! errnos {
 errnos! {
     /// Operation not permitted.
     EPERM = 1,
-    /// No segment has that key.
+    /// Nothing is mapped or registered there (userfaultfd), or no segment has that key.
     ENOENT = 2,
+    /// The process has ended.
+    ESRCH = 3,
     /// Reading or writing a store failed.
     EIO = 5,
     /// A descriptor without the right that is needed.
@@ -58,6 +60,8 @@ errnos! {
     EOVERFLOW = 75,
     /// Operation not supported.
     EOPNOTSUPP = 95,
+    /// The page is poisoned.
+    EHWPOISON = 133,
 }
 
 impl Errno {

@@ -16,6 +16,7 @@
 //! | `policy` | errors of memory policies and protection keys |
 //! | `segment` | errors of segments of System V |
 //! | `register` | errors of the registration of a driver |
+//! | `userfault` | errors of userfaultfd, `PAGEMAP_SCAN` and `clear_refs` |
 //! | `common` | errors that several calls share |
 //! | `errno` | errno values and signals |
 
@@ -30,6 +31,7 @@ mod object;
 mod policy;
 mod register;
 mod segment;
+mod userfault;
 
 pub use access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
@@ -41,3 +43,4 @@ pub use object::{ObjectError, SealError};
 pub use policy::{KeyError, MbindError};
 pub use register::RegisterError;
 pub use segment::ShmError;
+pub use userfault::{ClearRefsError, ScanError, UserfaultError};

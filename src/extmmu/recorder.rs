@@ -73,7 +73,7 @@ impl Recorder {
     }
     fn note(&self, inv: &Invalidation<'_>) {
         // Unregistration is a demand over everything, and no window of the address space.
-        if inv.range() != VpnRange::ALL {
+        if inv.range() != VpnRange::ALL || inv.event() == Event::SoftDirty {
             let recorded = (Recorded::Window(inv.range()), Some(inv.event()));
             self.recorded.lock().push(recorded);
         }

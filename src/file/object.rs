@@ -236,6 +236,35 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
         index..index + 1
     }
+    /// Returns true if the object has page `index`, in memory or in swap: it is no hole.
+    #[doc(hidden)]
+    fn has_page(&self, index: u64, _: sealed::Ours) -> bool {
+        self.resident(index).is_some()
+    }
+    /// Returns the frame of page `index`, read back from swap if it is there; `None` for a hole.
+    #[doc(hidden)]
+    fn page_there(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        _: sealed::Ours,
+    ) -> Result<Option<Frame<'_>>, ObjectError> {
+        let _unused = cx;
+        Ok(self.resident(index))
+    }
+    /// Fills the hole at page `index` with a page that begins with `bytes`, and returns its frame;
+    /// `None` if no hole is there.
+    #[doc(hidden)]
+    fn provide(
+        &self,
+        cx: FaultCx<'_>,
+        index: u64,
+        bytes: &[u8],
+        _: sealed::Ours,
+    ) -> Result<Option<Frame<'_>>, ObjectError> {
+        let _unused = (cx, index, bytes);
+        Err(ObjectError::Unsupported)
+    }
     /// Returns the object itself, if its pages are huge pages of a pool.
     #[doc(hidden)]
     fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {

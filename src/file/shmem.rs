@@ -184,6 +184,35 @@ impl MemoryObject for Shmem {
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
         self.cache.get(index)
     }
+    fn has_page(&self, index: u64, _: sealed::Ours) -> bool {
+        !self.cache.is_hole(index)
+    }
+    fn page_there(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        _: sealed::Ours,
+    ) -> Result<Option<Frame<'_>>, ObjectError> {
+        self.cache.filling(&mut cx).get_swapped(index)
+    }
+    /// Adds the page that userfaultfd gives (`shmem_mfill_atomic_pte`).
+    fn provide(
+        &self,
+        mut cx: FaultCx<'_>,
+        index: u64,
+        bytes: &[u8],
+        _: sealed::Ours,
+    ) -> Result<Option<Frame<'_>>, ObjectError> {
+        let mut filling = self.cache.filling(&mut cx);
+        if index >= self.pages() {
+            return Err(ObjectError::Beyond(index));
+        }
+        let (frame, is_new) = filling.get_or_make(index, |frame| {
+            frame.write(0, bytes);
+            Ok(())
+        })?;
+        Ok(is_new.then_some(frame))
+    }
     fn is_memory(&self) -> bool {
         true
     }

@@ -254,6 +254,11 @@ impl PhysMem {
     pub(crate) fn swap_is_cached(&self, id: SwapSlot) -> bool {
         self.swap.slots.lock().slot(id).cached.is_some()
     }
+    /// Returns the frame that is cached for the slot.
+    pub(crate) fn swap_cached(&self, id: SwapSlot) -> Option<Frame<'_>> {
+        let cached = self.swap.slots.lock().slot(id).cached;
+        cached.map(|pfn| self.get(pfn))
+    }
     /// Writes the page of an object to a slot, without the cache; `None` if the device is full. The
     /// object has the only reference to the slot.
     pub(crate) fn swap_store(&self, pfn: Pfn) -> Option<SwapSlot> {

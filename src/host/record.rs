@@ -341,6 +341,7 @@ impl Recorder {
             layouts,
             pages: see_pages.then_some(pages),
             vm_flags: BTreeMap::new(),
+            more: Box::default(),
         })
     }
 }

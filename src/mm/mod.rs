@@ -66,9 +66,11 @@ mod window;
 
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::pagemap_scan::{PageRegion, Scan, ScanArgs};
 pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
 pub use calls::shm::ShmFlags;
+pub use calls::userfault::{UffdMessage, Userfault};
 pub use calls::vma_cost::VmaChange;
 pub use edit::agree::MergeBarrier;
 pub use edit::plan::VmaCost;
@@ -80,6 +82,10 @@ pub use entry::flags::{
 pub use entry::policy::{MbindFlags, PolicyMode};
 pub use entry::pte::Pte;
 pub use entry::release::RemovedPte;
+pub use entry::uffd_flags::{
+    FillMode, MoveMode, PageCategories, PageFaultFlags, ProtectMode, RegisterMode, ScanFlags,
+    UffdFeatures,
+};
 pub use external::walker::Walker;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
@@ -89,4 +95,5 @@ pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;
 pub use space::Mm;
 pub use vma::layout::Limits;
+pub use vma::userfault::PageFault;
 pub use window::{InvalidationWindow, Lease, PteSlot, PteTxn};

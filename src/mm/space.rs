@@ -29,6 +29,8 @@ pub struct Mm {
     /// Shared by faults and windows; each leaf has a lock of its own.
     pub(super) table: PageTable,
     pub(super) fork_member: ForkMember,
+    /// This address space, for handles that do not keep it.
+    pub(super) me: Weak<Self>,
     /// The chain of drivers: one pointer, null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
 }
@@ -64,6 +66,7 @@ impl Mm {
             layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
             fork_member: ForkMember::new(me.clone()),
+            me: me.clone(),
             notifiers: Notifiers::new(),
         })
     }

@@ -7,6 +7,7 @@ use super::{
     op::Op,
     pages::{Entry, PageTables, Run},
     script::{MapsRow, Notified, Outcome, Step},
+    uffd_op::{More, Results},
 };
 use bitflags::bitflags;
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub struct Observed {
     pub pages: PageTables,
     /// The flags of the VMAs of every process, as letters.
     pub vm_flags: BTreeMap<u32, Vec<String>>,
+    /// Results, and the pages that userfaultfd protects in every process.
+    pub more: Box<More>,
 }
 
 /// Two values that should be equal.
@@ -66,6 +69,8 @@ impl<T: Clone + PartialEq> Sides<T> {
 pub enum Difference {
     /// Return value, errno or signal.
     Outcome(Sides<Outcome>),
+    /// Results of the operation beside its outcome.
+    Results(Sides<Results>),
     /// Invalidations that the external MMU received.
     Windows(Sides<Vec<Notified>>),
     /// The VMAs of a process.
@@ -84,6 +89,13 @@ pub enum Difference {
     },
     /// Page tables.
     Pages(Sides<PageTables>),
+    /// The pages of a process that userfaultfd write-protects.
+    Protected {
+        /// The lowest process that differs.
+        process: u32,
+        /// The addresses of the pages.
+        sides: Sides<Vec<u64>>,
+    },
     /// The library panicked, with this message.
     Panic(String),
 }
@@ -94,10 +106,10 @@ impl Difference {
     /// Returns the index in [`CAUSES`](Self::CAUSES) of the cause of this difference.
     pub fn cause(&self) -> usize {
         match self {
-            Self::Outcome(_) => 0,
+            Self::Outcome(_) | Self::Results(_) => 0,
             Self::Windows(_) => 1,
             Self::Layout { .. } | Self::VmFlags { .. } => 2,
-            Self::Pages(_) => 3,
+            Self::Pages(_) | Self::Protected { .. } => 3,
             Self::Panic(_) => 4,
         }
     }
@@ -110,6 +122,8 @@ pub struct Expected<'s> {
     layouts: BTreeMap<u32, &'s [MapsRow]>,
     pages: Option<&'s PageTables>,
     vm_flags: BTreeMap<u32, &'s [String]>,
+    /// The pages that userfaultfd write-protects; `None` before the first userfaultfd.
+    protected: Option<BTreeMap<u32, &'s [u64]>>,
     /// No recorder looked at the page tables since a process was killed.
     unseen: bool,
 }
@@ -128,6 +142,7 @@ impl<'s> Expected<'s> {
             layouts: BTreeMap::new(),
             pages: None,
             vm_flags: BTreeMap::new(),
+            protected: None,
             unseen: false,
         }
     }
@@ -141,6 +156,11 @@ impl<'s> Expected<'s> {
         }
         if step.pages.is_some() {
             self.pages = step.pages.as_ref();
+        }
+        if matches!(step.op, Op::Uffd(_)) || !step.more.protected.is_empty() {
+            let all = self.protected.get_or_insert_with(BTreeMap::new);
+            let changed = step.more.protected.iter();
+            all.extend(changed.map(|(&process, pages)| (process, pages.as_slice())));
         }
         let killed = matches!(step.op, Op::ExitAndReap { .. });
         self.unseen = step.pages.is_none() && (self.unseen || killed);
@@ -158,6 +178,12 @@ impl<'s> Expected<'s> {
     pub(super) fn vm_flags(&self, process: u32) -> Option<&'s [String]> {
         self.vm_flags.get(&process).copied()
     }
+    /// Returns the pages of a process that userfaultfd write-protects, once there was a
+    /// userfaultfd.
+    pub(super) fn protected(&self, process: u32) -> Option<&'s [u64]> {
+        let all = self.protected.as_ref()?;
+        Some(all.get(&process).copied().unwrap_or_default())
+    }
     /// Returns the page table of a process.
     pub(super) fn runs(&self, process: u32) -> &'s [Run] {
         self.pages.map_or(&[], |pages| pages.runs(process))
@@ -167,9 +193,15 @@ impl<'s> Expected<'s> {
         let mut listed = self.pages.into_iter().flat_map(PageTables::processes);
         listed.all(|p| there.contains_key(&p) || self.runs(p).is_empty())
     }
-    /// Returns true if outcome and invalidations of a step are those of `step`.
-    pub(super) fn went(&self, step: &Step, outcome: &Outcome, notified: &[Notified]) -> bool {
-        (!self.compares(Parts::OUTCOMES) || step.outcome == *outcome)
+    /// Returns true if outcome, results and invalidations of a step are those of `step`.
+    pub(super) fn went(
+        &self,
+        step: &Step,
+        (outcome, results): (&Outcome, &Results),
+        notified: &[Notified],
+    ) -> bool {
+        let same = step.outcome == *outcome && step.more.results == *results;
+        (!self.compares(Parts::OUTCOMES) || same)
             && (!self.compares(Parts::WINDOWS) || step.notified == notified)
     }
 
@@ -178,13 +210,25 @@ impl<'s> Expected<'s> {
     pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
         let compared = |part| self.compares(part).then_some(());
         let outcome = || Sides::unless_equal(&step.outcome, &seen.outcome).map(Difference::Outcome);
+        let results = || {
+            let (linux, emmu) = (&step.more.results, &seen.more.results);
+            Sides::unless_equal(linux, emmu).map(Difference::Results)
+        };
         let windows =
             || Sides::unless_equal(&step.notified, &seen.notified).map(Difference::Windows);
-        (compared(Parts::OUTCOMES).and_then(|()| outcome()))
+        (compared(Parts::OUTCOMES).and_then(|()| outcome().or_else(results)))
             .or_else(|| compared(Parts::WINDOWS).and_then(|()| windows()))
             .or_else(|| compared(Parts::LAYOUTS).and_then(|()| self.layout(seen)))
             .or_else(|| compared(Parts::FLAGS).and_then(|()| self.flags(seen)))
             .or_else(|| compared(Parts::PAGES).and_then(|()| self.page_tables(seen)))
+            .or_else(|| compared(Parts::PAGES).and_then(|()| self.protection(seen)))
+    }
+    fn protection(&self, seen: &Observed) -> Option<Difference> {
+        seen.more.protected.iter().find_map(|(&process, emmu)| {
+            let linux = self.protected(process)?.to_vec();
+            let sides = Sides::unless_equal(&linux, emmu)?;
+            Some(Difference::Protected { process, sides })
+        })
     }
 
     fn layout(&self, seen: &Observed) -> Option<Difference> {

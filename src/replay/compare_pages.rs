@@ -8,6 +8,7 @@ use super::{
     op::Op,
     pages::{Kind, Names, Run},
     script::{MapsRow, Step},
+    userfaults::protected,
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -75,6 +76,10 @@ pub(super) fn look_alike(
             .flatten();
         (!vmas || lies_so(cx, mm, arena, expected.rows(process)))
             && flags.is_none_or(|flags| vm_flags(cx, mm, arena) == flags)
+            && (!expected.compares(pages)
+                || expected
+                    .protected(process)
+                    .is_none_or(|pages| protected(cx, mm, arena) == pages))
             && (!expected.compares(pages) || maps_so(cx, mm, arena, expected.runs(process), names))
     }) && (!expected.compares(pages) || expected.has_pages_of_none_but(processes))
 }

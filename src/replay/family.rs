@@ -14,6 +14,8 @@ use super::{
     process,
     script::{Notified, OURS, Outcome, Script, Step},
     special::Special,
+    uffd_op::{More, Results},
+    userfaults::{Userfaults, clear_refs, protected, scan},
     work::Work,
 };
 use crate::{
@@ -39,6 +41,9 @@ pub(super) struct Family {
     buffers: Buffers,
     files: BTreeMap<String, Arc<File>>,
     special: Special,
+    userfaults: Userfaults,
+    /// The results of the last operation beside its outcome.
+    results: Results,
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
@@ -81,6 +86,8 @@ impl Family {
             buffers: Buffers::default(),
             files,
             special: Special::default(),
+            userfaults: Userfaults::default(),
+            results: Results::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
         })
@@ -148,10 +155,14 @@ impl Family {
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.process_of(actor);
+        self.results = Results::default();
         if let Some(background) = &self.background {
             background.before(cx, &self.processes, actor, op);
         }
-        let outcome = self.operate(cx, actor, op);
+        let outcome = match op.has_results() {
+            true => self.with_results(cx, actor, op),
+            false => self.operate(cx, actor, op),
+        };
         if let Some(background) = &mut self.background {
             background.after(cx, &self.processes, (actor, op), &outcome);
         }
@@ -169,21 +180,11 @@ impl Family {
             return outcome;
         }
         match *op {
-            Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => self.add(child, actor, mm),
-                Err(e) => failed(e.errno()),
-            },
-            Op::Exit {} => {
-                mm.exit(cx);
-                self.remove(actor)
+            Op::Fork { .. } | Op::Exit {} | Op::ExitAndReap { .. } | Op::Thread { .. } => {
+                self.begin_or_end(cx, actor, op)
             }
-            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
             Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
                 self.buffers.act(cx, mm, actor, op)
-            }
-            Op::Thread { thread } => {
-                self.threads.insert(thread, actor);
-                Outcome::Ret(0)
             }
             Op::PvmRead { target, .. }
             | Op::PvmWrite { target, .. }
@@ -237,18 +238,56 @@ impl Family {
     fn add(&mut self, child: u32, parent: u32, mm: Arc<Mm>) -> Outcome {
         self.processes.insert(child, mm);
         self.lines.insert(child, self.lines[&parent] + 1);
+        self.userfaults.forked(parent, child);
         self.buffers.fork(parent, child);
         Outcome::Ret(u64::from(child))
     }
     /// Removes a process that has ended, and its threads.
-    fn remove(&mut self, process: u32) -> Outcome {
+    fn remove(&mut self, cx: &mut CallCx<'_>, process: u32) -> Outcome {
         self.processes.remove(&process);
         self.lines.remove(&process);
         self.threads.retain(|_, of| *of != process);
+        self.userfaults.exited(cx, process);
         self.buffers.exit(process);
         Outcome::Ret(0)
     }
 
+    /// Executes an operation that begins or ends a process or a thread.
+    fn begin_or_end(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
+        let mm = &self.processes[&actor];
+        match *op {
+            Op::Fork { child } => match mm.fork(cx) {
+                Ok(mm) => self.add(child, actor, mm),
+                Err(e) => failed(e.errno()),
+            },
+            Op::Exit {} => {
+                mm.exit(cx);
+                self.remove(cx, actor)
+            }
+            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
+            Op::Thread { thread } => {
+                self.threads.insert(thread, actor);
+                Outcome::Ret(0)
+            }
+            ref other => unreachable!("{other:?} begins and ends nothing"),
+        }
+    }
+    /// Executes an operation that has more results than its outcome.
+    fn with_results(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
+        let (outcome, results) = match op {
+            Op::PagemapScan(of) => scan(cx, &self.processes[&of.target], of),
+            Op::ClearRefs(of) => clear_refs(cx, &self.processes[&of.target], of.value),
+            call => self
+                .userfaults
+                .act(cx, (actor, &self.processes[&actor]), call),
+        };
+        self.results = results;
+        outcome
+    }
+    /// Returns the results of the last operation beside its outcome.
+    pub(super) fn results(&self) -> &Results {
+        &self.results
+    }
     /// Kills a process and takes its memory before it ends.
     fn exit_and_reap(&mut self, cx: &mut CallCx<'_>, target: u32) -> Outcome {
         let Some(mm) = self.processes.get(&target) else {
@@ -256,7 +295,7 @@ impl Family {
         };
         let reaped = mm.process_mrelease(cx);
         mm.exit(cx);
-        let gone = self.remove(target);
+        let gone = self.remove(cx, target);
         reaped.map_or_else(|e| failed(e.errno()), |()| gone)
     }
 
@@ -321,6 +360,10 @@ impl Family {
     ) -> Observed {
         let (mut layouts, mut flags) = (BTreeMap::new(), BTreeMap::new());
         let mut numbering = Numbering::default();
+        let mut more = Box::new(More {
+            results: self.results.clone(),
+            ..More::default()
+        });
         for (&process, mm) in &self.processes {
             let lines = mm.maps(cx);
             let inside = lines
@@ -328,6 +371,8 @@ impl Family {
                 .filter(|l| self.arena.contains(Vpn::containing(l.start)));
             layouts.insert(process, inside.map(row).collect());
             flags.insert(process, vm_flags(cx, mm, self.arena));
+            more.protected
+                .insert(process, protected(cx, mm, self.arena));
             numbering.process(process, mm.pagemap(cx, self.arena).into_iter().map(entry));
         }
         Observed {
@@ -336,6 +381,7 @@ impl Family {
             layouts,
             pages: numbering.finish(),
             vm_flags: flags,
+            more,
         }
     }
 

@@ -31,8 +31,9 @@
 //! | `background` | memory of a recorded process outside of the arena |
 //! | `buffers` | memory that the kernel's I/O holds for processes |
 //! | `special` | files by path, secret memory, segments, policies: the operations of single kinds |
+//! | `uffd_op`, `userfaults` | userfaultfds: arguments, results, execution |
 //! | `came` | results of the library as outcomes of scripts |
-//! | `limits`, `work` | the limits of an input, and the cost of a step |
+//! | `limits`, `work`, `refused` | the limits of an input, and the cost of a step |
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
 //! | `report`, `summary` | a difference in readable form, and the counts of many scripts |
 //! | `record` | the recording of this library |
@@ -65,6 +66,7 @@ mod parse;
 mod process;
 pub mod program;
 mod record;
+mod refused;
 mod report;
 mod resource;
 mod run;
@@ -73,6 +75,8 @@ mod special;
 mod summary;
 mod timeline;
 mod trace;
+mod uffd_op;
+mod userfaults;
 mod wire_words;
 mod work;
 mod write;
@@ -102,3 +106,7 @@ pub use script::{
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};
 pub use trace::trace;
+pub use uffd_op::{
+    Answer, Answered, Clear, Copy, FaultLoad, FaultStore, Fill, Moded, More, Move, Open, Part,
+    Resolve, Results, ScanOf,
+};

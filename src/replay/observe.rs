@@ -71,12 +71,15 @@ pub(super) fn notice(recorded: &Recorded) -> Notified {
     Notified {
         notice,
         start: range.start().addr(),
-        end: range.end().addr(),
+        end: match *range == VpnRange::ALL {
+            true => u64::MAX,
+            false => range.end().addr(),
+        },
     }
 }
 
 /// The letters of `VmFlags` in `/proc/PID/smaps` (`show_smap_vma_flags`), sorted.
-const LETTERS: [(&str, VmFlags); 27] = [
+const LETTERS: [(&str, VmFlags); 30] = [
     ("ac", VmFlags::ACCOUNT),
     ("dc", VmFlags::DONTCOPY),
     ("dd", VmFlags::DONTDUMP),
@@ -102,6 +105,9 @@ const LETTERS: [(&str, VmFlags); 27] = [
     ("sh", VmFlags::SHARED),
     ("sl", VmFlags::SEALED),
     ("sr", VmFlags::SEQ_READ),
+    ("ui", VmFlags::UFFD_MINOR),
+    ("um", VmFlags::UFFD_MISSING),
+    ("uw", VmFlags::UFFD_WP),
     ("wf", VmFlags::WIPEONFORK),
     ("wr", VmFlags::WRITE),
 ];

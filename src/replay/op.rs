@@ -3,6 +3,7 @@
 use super::{
     hex::Hex,
     resource::Resource,
+    uffd_op,
     wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
@@ -377,6 +378,36 @@ pub enum Op {
         mode: u32,
         flags: u32,
     },
+    /// `userfaultfd` and `UFFDIO_API`.
+    Uffd(uffd_op::Open),
+    /// The end of the process's userfaultfd.
+    UffdClose {},
+    /// `UFFDIO_REGISTER`.
+    UffdRegister(uffd_op::Moded),
+    /// `UFFDIO_UNREGISTER`.
+    UffdUnregister(uffd_op::Part),
+    /// `UFFDIO_WAKE`.
+    UffdWake(uffd_op::Part),
+    /// `UFFDIO_COPY` of pages that are filled with one byte.
+    UffdCopy(uffd_op::Copy),
+    /// `UFFDIO_ZEROPAGE`.
+    UffdZeropage(uffd_op::Fill),
+    /// `UFFDIO_CONTINUE`.
+    UffdContinue(uffd_op::Fill),
+    /// `UFFDIO_POISON`.
+    UffdPoison(uffd_op::Fill),
+    /// `UFFDIO_WRITEPROTECT`.
+    UffdWriteprotect(uffd_op::Moded),
+    /// `UFFDIO_MOVE`.
+    UffdMove(uffd_op::Move),
+    /// A load that waits for answers.
+    FaultLoad(uffd_op::FaultLoad),
+    /// A store that waits for answers.
+    FaultStore(uffd_op::FaultStore),
+    /// `PAGEMAP_SCAN`.
+    PagemapScan(uffd_op::ScanOf),
+    /// A write to `/proc/PID/clear_refs`.
+    ClearRefs(uffd_op::Clear),
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

@@ -9,6 +9,7 @@ use super::{
     op::Op,
     pages::{PageTables, Parser},
     script::{FILELESS, Header, MapsRow, Notice, Notified, Outcome, Script, ScriptError, Step},
+    uffd_op::{More, Results},
     wire_words::hex_word,
 };
 use crate::{addr::PAGE_SIZE, error::Signal};
@@ -156,9 +157,11 @@ impl World<'_> {
             .and_then(Value::as_str)
             .ok_or("missing \"op\"")?
             .to_owned();
-        let [ret, err, signal, notify, maps, pages, flags] =
-            ["ret", "err", "signal", "notify", "maps", "pages", "vmflags"]
-                .map(|key| keys.remove(key));
+        let [ret, err, signal, notify, maps, pages, flags, protected] = [
+            "ret", "err", "signal", "notify", "maps", "pages", "vmflags", "uffd_wp",
+        ]
+        .map(|key| keys.remove(key));
+        let results = Results::take(&mut keys)?;
         with_growth(&mut keys)?;
         let op = Op::deserialize(Value::Object(keys)).map_err(|e| format!("{name}: {e}"))?;
         let outcome = outcome(&op, ret, err, signal).map_err(|why| format!("{name}: {why}"))?;
@@ -167,7 +170,14 @@ impl World<'_> {
         let layouts = maps.map(|maps| self.layouts(maps)).transpose();
         let pages = pages.map(|pages| self.pages(pages)).transpose();
         let vm_flags = flags.map(|flags| self.vm_flags(flags)).transpose();
+        let protected = protected.map(|pages| self.protected(pages)).transpose();
         Ok(Step {
+            more: Box::new(More {
+                results,
+                protected: protected
+                    .map_err(|why| format!("uffd_wp: {why}"))?
+                    .unwrap_or_default(),
+            }),
             line,
             actor,
             op,
@@ -300,6 +310,16 @@ impl World<'_> {
             serde_json::from_value(flags).map_err(|e| e.to_string())?;
         let of_process = |(process, flags): (String, _)| Ok((self.process(&process)?, flags));
         flags.into_iter().map(of_process).collect()
+    }
+
+    fn protected(&self, pages: Value) -> Result<BTreeMap<u32, Vec<u64>>, String> {
+        let pages: BTreeMap<String, Vec<Hex>> =
+            serde_json::from_value(pages).map_err(|e| e.to_string())?;
+        let of_process = |(process, pages): (String, Vec<Hex>)| {
+            let pages = pages.into_iter().map(|Hex(page)| page).collect();
+            Ok((self.process(&process)?, pages))
+        };
+        pages.into_iter().map(of_process).collect()
     }
 
     fn pages(&self, pages: Value) -> Result<PageTables, String> {

@@ -5,6 +5,7 @@ use super::{
     family::Family,
     op::Op,
     script::{Header, MapsRow, Outcome, Script, Step},
+    uffd_op::More,
 };
 use crate::{
     ctx::CallCx,
@@ -73,6 +74,10 @@ pub fn record(
             layouts: BTreeMap::new(),
             pages: None,
             vm_flags: BTreeMap::new(),
+            more: Box::new(More {
+                results: family.results().clone(),
+                ..More::default()
+            }),
         };
         if look {
             written(cx, &family, outcome, &mut step, &mut before);

@@ -100,6 +100,7 @@ fn side(f: &mut fmt::Formatter<'_>, who: &str, lines: &[String]) -> fmt::Result 
 fn sides(difference: &Difference) -> Sides<Vec<String>> {
     match difference {
         Difference::Outcome(s) => both(s, |o| vec![o.to_string()]),
+        Difference::Results(s) => both(s, |r| vec![serde_json::json!(r).to_string()]),
         Difference::Windows(s) => both(s, |l: &Vec<Notified>| strings(l.iter())),
         Difference::Layout { process, sides } => layout_sides(*process, sides),
         Difference::VmFlags { process, sides } => both(sides, |vmas| {
@@ -109,6 +110,11 @@ fn sides(difference: &Difference) -> Sides<Vec<String>> {
             flags.collect()
         }),
         Difference::Pages(s) => page_sides(s),
+        Difference::Protected { process, sides } => both(sides, |pages| {
+            let pages = pages.iter().map(|page| format!("{page:#x}"));
+            let pages: Vec<String> = pages.collect();
+            vec![format!("process {process} protected: {}", pages.join(" "))]
+        }),
         Difference::Panic(_) => Sides {
             linux: vec![],
             emmu: vec![],

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of a line that say something else than the operation.
-const OF_THE_LINE: [&str; 8] = [
-    "as", "ret", "err", "signal", "notify", "maps", "vmflags", "pages",
+const OF_THE_LINE: [&str; 14] = [
+    "as", "ret", "err", "signal", "notify", "maps", "vmflags", "pages", "uffd_wp", "copied",
+    "done", "moved", "regions", "events",
 ];
 
 /// Numbers in an order that depends on nothing else (`splitmix64`).
@@ -39,7 +40,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 61;
+const KINDS: u64 = 76;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -159,8 +160,9 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         34 => Op::MigrateMany {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
-        42.. => draw_special(kind, n),
-        _ => draw_between(kind, n),
+        35..42 => draw_between(kind, n),
+        42..61 => draw_special(kind, n),
+        _ => draw_userfault(kind - 23, n),
     }
 }
 
@@ -306,6 +308,76 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
     }
 }
 
+/// An operation on a userfaultfd or the pagemap.
+fn draw_userfault(kind: u64, n: &mut Numbers) -> Op {
+    use super::uffd_op::*;
+    let (addr, len, some) = (n.any(), n.any() % (1 << 26), n.any());
+    let mode = some.is_multiple_of(2).then_some(some);
+    let byte = n.bits().to_le_bytes()[0];
+    let fill = Fill { addr, len, mode };
+    let moded = Moded {
+        addr,
+        len,
+        mode: some,
+    };
+    match kind {
+        38 => Op::Uffd(Open { features: mode }),
+        39 => Op::UffdClose {},
+        40 => Op::UffdRegister(moded),
+        41 => Op::UffdUnregister(Part { addr, len }),
+        42 => Op::UffdWake(Part { addr, len }),
+        43 => Op::UffdCopy(Copy {
+            addr,
+            len,
+            byte,
+            mode,
+        }),
+        44 => Op::UffdZeropage(fill),
+        45 => Op::UffdContinue(fill),
+        46 => Op::UffdPoison(fill),
+        47 => Op::UffdWriteprotect(moded),
+        48 => Op::UffdMove(Move {
+            addr,
+            src: some,
+            len,
+            mode,
+        }),
+        _ => draw_fault(kind, n, fill),
+    }
+}
+
+/// An access that waits, or an operation on the pagemap.
+fn draw_fault(kind: u64, n: &mut Numbers, fill: super::uffd_op::Fill) -> Op {
+    use super::uffd_op::*;
+    let (addr, some) = (n.any(), n.any());
+    let mode = some.is_multiple_of(2).then_some(some);
+    let of = mode.map(|_| 0);
+    let resolve = vec![Resolve(Answer::UffdZeropage(fill))];
+    match kind {
+        49 => Op::FaultLoad(FaultLoad { addr, resolve, of }),
+        50 => Op::FaultStore(FaultStore {
+            addr,
+            byte: n.bits().to_le_bytes()[0],
+            resolve,
+            of,
+        }),
+        51 => Op::PagemapScan(ScanOf {
+            target: 0,
+            flags: some,
+            start: addr,
+            end: n.any(),
+            mask: some,
+            inverted: mode,
+            anyof: mode,
+            ret_mask: mode,
+        }),
+        _ => Op::ClearRefs(Clear {
+            target: 0,
+            value: i64::from(n.bits()),
+        }),
+    }
+}
+
 /// A script of one operation that came to `outcome`.
 fn script(op: Op, outcome: Outcome) -> Script {
     let kind = FileKind::Memfd;
@@ -319,6 +391,7 @@ fn script(op: Op, outcome: Outcome) -> Script {
         notified: Vec::new(),
         layouts: BTreeMap::new(),
         vm_flags: BTreeMap::new(),
+        more: Box::default(),
         pages: None,
     };
     Script {

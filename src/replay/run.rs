@@ -293,7 +293,8 @@ impl<'r> Going<'r> {
         touch(cx, self.devices, step.actor, &step.op, &outcome);
         let notified = family.notified();
         let looked = (&self.expected, &mut self.names);
-        if self.expected.went(step, &outcome, &notified)
+        let came = (&outcome, family.results());
+        if self.expected.went(step, came, &notified)
             && family.looks_as(cx, looked, (!is_last).then_some(step))
         {
             return Ok(None);

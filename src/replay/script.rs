@@ -6,6 +6,7 @@ use super::{
     limits::{InputError, Limits, beyond},
     op::Op,
     pages::PageTables,
+    uffd_op::More,
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
@@ -287,6 +288,8 @@ pub struct Step {
     /// The flags of the VMAs of each process with changes: the letters of `VmFlags` in
     /// `/proc/PID/smaps`, sorted.
     pub vm_flags: BTreeMap<u32, Vec<String>>,
+    /// Results beside the outcome, and the pages that userfaultfd protects.
+    pub more: Box<More>,
 }
 
 impl Step {

@@ -260,6 +260,7 @@ fn perfect(script: &Script) -> (Expected<'_>, Observed) {
             layouts: layouts.clone(),
             pages,
             vm_flags: BTreeMap::new(),
+            more: Box::default(),
         });
     }
     (expected, seen.expect("a script has steps"))

@@ -44,6 +44,15 @@ fn line(step: &Step) -> Value {
     if !step.vm_flags.is_empty() {
         line.insert("vmflags".into(), json!(step.vm_flags));
     }
+    if let Ok(Value::Object(results)) = serde_json::to_value(&step.more.results) {
+        line.extend(results);
+    }
+    if !step.more.protected.is_empty() {
+        let words = |pages: &Vec<u64>| pages.iter().map(|&page| hex(page)).collect::<Vec<_>>();
+        let all = step.more.protected.iter();
+        let all: BTreeMap<_, _> = all.map(|(p, pages)| (p, words(pages))).collect();
+        line.insert("uffd_wp".into(), json!(all));
+    }
     Value::Object(line)
 }
 

@@ -203,6 +203,20 @@ fn what_fails_by_a_fault_is_kept_with_it() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Write protection by userfaultfd that sends no messages changes no outcome, and no write is
+/// missing in a scan, whoever made it.
+#[test]
+fn tracked_writes_are_reported() {
+    for devices in [Vec::new(), all().into()] {
+        let suite = Suite::new(devices).profile(Profile::Tracked).cases(32);
+        let suite = suite.regressions(crate::drawn::kept("tracked"));
+        silent(&suite.disturbed(Disturbances {
+            windows: true,
+            ..Disturbances::default()
+        }));
+    }
+}
+
 #[test]
 fn huge_pages_are_split_moved_and_collapsed() {
     for devices in [Vec::new(), all().into()] {

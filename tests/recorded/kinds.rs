@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, path::Path};
 const KINDS: &[&str] = &[
     "advise",
     "bad_files",
+    "clear_refs",
     "collapse_and_cut",
     "collapse_locked",
     "collapse_of_holes",
@@ -64,6 +65,7 @@ const KINDS: &[&str] = &[
     "multi",
     "no_huge_pool",
     "opens",
+    "pagemap_scan",
     "pageout_kinds",
     "pinned_files",
     "pinned_fork",
@@ -97,8 +99,15 @@ const KINDS: &[&str] = &[
     "threads",
     "tmpfs_advise",
     "tmpfs_within",
+    "uffd_minor",
+    "uffd_missing",
+    "uffd_move",
+    "uffd_wp",
+    "uffd_wp_async",
+    "uffdsig",
     "unwritten_collapse",
     "vmspliced",
+    "wpasync",
 ];
 
 fn scripts() -> Vec<Script> {
@@ -125,6 +134,7 @@ fn recorded_kinds_go_as_on_linux_where_forks_share_tables() {
     }
 }
 
+/// Every kind that the folder is there for, by profile or by name.
 /// Every kind that the folder is there for is in it, and none is empty.
 #[test]
 fn every_kind_is_there() {

@@ -407,6 +407,7 @@ fn the_table_names_what_is_there() {
     let there: String = [
         "tests/space/not_present.rs",
         "tests/space/entries.rs",
+        "tests/space/userfault.rs",
         "tests/shuttle/entries.rs",
         "tests/shuttle/races.rs",
         "mutants/table.txt",

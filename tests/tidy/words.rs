@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 /// Operations and the words that say them.
 const SAID: &[(&str, &[&str])] = &[
     ("Mm::brk", &["brk"]),
+    ("Mm::clear_refs", &["clear_refs"]),
     ("Mm::copy_from", &["pvm_read"]),
     ("Mm::copy_to", &["pvm_write"]),
     ("Mm::exit", &["exit"]),
     ("Mm::get_pages", &["vmsplice"]),
+    ("Mm::pagemap_scan", &["pagemap_scan"]),
     ("Mm::pin", &["pin"]),
     ("Mm::process_madvise", &["process_madvise"]),
     ("Mm::process_mrelease", &["exit_and_reap"]),
@@ -44,6 +46,8 @@ const SAID: &[(&str, &[&str])] = &[
     ("Mm::shmat", &["shmat"]),
     ("Mm::shmdt", &["shmdt"]),
     ("Mm::store", &["store"]),
+    ("Mm::userfaultfd", &["uffd"]),
+    ("Mm::wait_for_answer", &["fault_load", "fault_store"]),
     ("Mm::write_file", &["write_from", "direct_write_from"]),
     ("File::add_seals", &["seal"]),
     ("File::advise", &["fadvise_dontneed"]),
@@ -68,6 +72,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
         &[
             "Mm::maps",
             "Mm::pagemap",
+            "Mm::protected_pages",
             "Mm::map_count",
             "Mm::sizes",
             "Mm::tables",
@@ -172,7 +177,7 @@ fn words() -> BTreeSet<String> {
     let all = &text[start..start + text[start..].find("\n}").expect("its end")];
     let variants = all.lines().filter_map(|line| {
         let name = line.strip_prefix("    ")?;
-        let end = name.find([' ', ','])?;
+        let end = name.find([' ', ',', '('])?;
         name.starts_with(|c: char| c.is_ascii_uppercase())
             .then(|| snake(&name[..end]))
     });

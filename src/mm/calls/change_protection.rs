@@ -1,73 +1,216 @@
-//! Entries get the rights of their VMA, in windows (`change_protection`).
+//! Changes of the rights of entries (`change_protection`): for `mprotect`, and for the write
+//! protection of userfaultfd.
+//!
+//! In each 512-GiB block one window opens, from the first GiB with a table to the end.
 
 use crate::mm::{
-    entry::pte::Rights,
-    window::{Lease, PteSlot, PteTxn},
+    entry::{
+        flags::VmFlags,
+        pte::{RawPte, Rights},
+    },
+    space::Mm,
+    vma::Vma,
+    window::{InvalidationWindow, Lease, PteSlot, PteTxn},
 };
 use crate::{
-    addr::{PGD_PAGES, VpnRange},
-    ctx::{Sleepable, rank},
+    addr::{PGD_PAGES, PMD_PAGES, VpnRange},
+    ctx::{Cx, Rank, Sleepable, rank},
+    error::NoMemory,
     frame::FrameFlags,
     notifier::Event,
 };
-use std::convert::Infallible;
+use smallvec::SmallVec;
 
 /// The effect of a write to a page of the VMA.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Sharing {
+enum Sharing {
     /// The page is copied.
     Private,
     /// The object's page changes.
     Shared,
-    /// The object's page changes, and the object must learn of the first write to a clean page.
+    /// The object's page changes, and the first write to a clean page must be caught.
     Announced,
 }
 
+/// The change of the marks of write protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MarkChange {
+    Keep,
+    /// Every page gets the mark; with `absent` also those that are not there, by markers.
+    Set {
+        absent: bool,
+    },
+    Clear,
+}
+
+/// The rights that the entries of a VMA are to have.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm) struct Protection {
+    rights: Rights,
+    sharing: Sharing,
+    /// The VMA is registered for write protection: a page with the mark may not be written.
+    registered: bool,
+    anonymous: bool,
+    marks: MarkChange,
+}
+
+impl Protection {
+    /// The rights of the VMA; marks stay.
+    pub(in crate::mm) fn of(vma: &Vma) -> Self {
+        let shared = vma.flags.contains(VmFlags::SHARED);
+        Self {
+            rights: vma.rights(),
+            sharing: match shared {
+                false => Sharing::Private,
+                true if vma.notes_writes() || vma.is_uffd_wp() => Sharing::Announced,
+                true => Sharing::Shared,
+            },
+            registered: vma.is_uffd_wp(),
+            anonymous: vma.is_anonymous(),
+            marks: MarkChange::Keep,
+        }
+    }
+    /// The rights of the VMA, and write protection by userfaultfd over all of it, or over none of
+    /// it (`uffd_wp_range`).
+    pub(in crate::mm) fn by_userfault(vma: &Vma, protect: bool) -> Self {
+        let absent = vma.uses_markers();
+        Self {
+            marks: match protect {
+                true => MarkChange::Set { absent },
+                false => MarkChange::Clear,
+            },
+            ..Self::of(vma)
+        }
+    }
+    /// Returns true if absent pages get markers, for which there must be tables.
+    fn needs_tables(&self) -> bool {
+        self.marks == MarkChange::Set { absent: true }
+    }
+    /// Returns true if huge pages are split: a marker stands for a small page
+    /// (`pgtable_split_needed`).
+    fn splits_all(&self) -> bool {
+        !self.anonymous && matches!(self.marks, MarkChange::Set { .. })
+    }
+}
+
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// Sets `done` when every entry has its new rights.
-    pub(super) fn change_protection(
+    /// Changes the entries of `part`; sets `done` when every entry has its new rights.
+    ///
+    /// # Errors
+    ///
+    /// No memory for the tables of markers; only then.
+    pub(in crate::mm) fn change_protection(
         mut self,
         part: VpnRange,
-        (rights, sharing): (Rights, Sharing),
+        new: Protection,
         done: &mut bool,
-    ) {
+    ) -> Result<(), NoMemory> {
+        for range in self.mm.protected_blocks(&mut self.cx, part, new)? {
+            let mut window = self.window(range, Event::ProtectionVma);
+            window.change_protection(range, new)?;
+            *done = range.end() == part.end();
+        }
+        *done = true;
+        Ok(())
+    }
+    /// Changes huge pages of a pool in one window, over `wide` (`hugetlb_change_protection`).
+    pub(super) fn protect_huge_pages(mut self, wide: VpnRange, part: VpnRange, rights: Rights) {
+        let new = Protection {
+            rights,
+            sharing: Sharing::Shared,
+            registered: false,
+            anonymous: false,
+            marks: MarkChange::Keep,
+        };
+        let mut window = self.window(wide, Event::ProtectionVma);
+        window.for_each_leaf_in(part, |txn| change_leaf(txn, new));
+    }
+}
+
+impl Mm {
+    /// Returns the ranges in which `part` is changed: of each 512-GiB block the part from its first
+    /// table of 2-MiB entries on.
+    fn protected_blocks<R: Rank>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        part: VpnRange,
+        new: Protection,
+    ) -> Result<SmallVec<[VpnRange; 1]>, NoMemory> {
+        if new.needs_tables() {
+            self.make_leaves(cx, part)?;
+        }
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        let mut blocks = SmallVec::new();
         let mut at = part.start();
         while at < part.end() {
             let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
             let block = VpnRange::new(at, next).expect("next lies above at");
-            if let Some(range) = self.with_tables(block) {
-                let mut window = self.window(range, Event::ProtectionVma);
-                window.split_edges(range);
-                window
-                    .leaves_in(range, |txn| {
-                        change_leaf(txn, rights, sharing);
-                        Ok::<(), Infallible>(())
-                    })
-                    .unwrap_or_else(|e| match e {});
-                *done = next == part.end();
-            }
+            let first = self.table.first_pmd(block, pin);
+            blocks.extend(first.and_then(|first| VpnRange::new(first, next)));
             at = next;
         }
-        *done = true;
+        Ok(blocks)
     }
-    /// Changes huge pages of a pool in one window, over `wide` (`hugetlb_change_protection`).
-    pub(super) fn protect_huge_pages(mut self, wide: VpnRange, part: VpnRange, rights: Rights) {
-        let mut window = self.window(wide, Event::ProtectionVma);
-        window.for_each_leaf_in(part, |txn| change_leaf(txn, rights, Sharing::Shared));
+    /// Makes every leaf of the range.
+    fn make_leaves<R: Rank>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        range: VpnRange,
+    ) -> Result<(), NoMemory> {
+        let pinned = cx.pin();
+        let pin = self.table.pin(pinned.guard());
+        let mut at = range.start();
+        while at < range.end() {
+            self.table.make_leaf(at, pin)?;
+            at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
+        }
+        Ok(())
     }
-    /// Returns the part of `block` from its first table of 2-MiB entries on.
-    fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        let first = mm.table.first_pmd(block, mm.table.pin(pinned.guard()))?;
-        VpnRange::new(first, block.end())
+}
+
+impl InvalidationWindow<'_, Sleepable> {
+    /// Changes the entries of `part` in windows inside of this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::change_protection`].
+    pub(in crate::mm) fn protect_inside(
+        &mut self,
+        part: VpnRange,
+        new: Protection,
+    ) -> Result<(), NoMemory> {
+        let mm = self.mm();
+        for range in mm.protected_blocks(&mut self.cx(), part, new)? {
+            let mut window = self.nested(range, Event::ProtectionVma);
+            window.change_protection(range, new)?;
+        }
+        Ok(())
+    }
+    fn change_protection(&mut self, range: VpnRange, new: Protection) -> Result<(), NoMemory> {
+        self.split_edges(range);
+        if new.splits_all() {
+            let mut at = range.start();
+            while at < range.end() {
+                self.split_pmd(at);
+                at = at.align_down(PMD_PAGES).plus(PMD_PAGES);
+            }
+            let mm = self.mm();
+            if new.needs_tables() {
+                // The split of an object's huge page dropped its table.
+                mm.make_leaves(&mut self.cx(), range)?;
+            }
+        }
+        self.for_each_leaf_in(range, |txn| change_leaf(txn, new));
+        Ok(())
     }
 }
 
 /// Gives each entry of a leaf the rights of its VMA.
-fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
+fn change_leaf(txn: &mut PteTxn<'_>, new: Protection) {
     // One loop for both, so that the work on an entry is inlined into it.
-    let loses_write = !rights.write && txn.mem().has_exported();
+    let marks = matches!(new.marks, MarkChange::Set { .. });
+    let loses_write = (!new.rights.write || marks) && txn.mem().has_exported();
     txn.for_each(|slot| {
         if loses_write {
             let pte = slot.raw();
@@ -75,24 +218,41 @@ fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
                 slot.lose_write(pte);
             }
         }
-        change_pte(slot, rights, sharing);
+        change_pte(slot, new);
     });
+    if new.needs_tables() {
+        let leaf = txn.leaf();
+        let empty = txn.range().iter().filter(|&at| leaf.get(at).is_none());
+        empty.for_each(|at| leaf.set(at, RawPte::WP_MARKER));
+    }
 }
 
 /// Gives one entry the rights of its VMA; the right to write only if a write neither copies nor
-/// must be announced to the object (`can_change_pte_writable`).
+/// must be caught (`can_change_pte_writable`).
 #[inline]
-fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
+fn change_pte(slot: PteSlot<'_>, new: Protection) {
+    let old = slot.raw();
+    if old.is_guard() || old.is_poison() {
+        return; // No access to the page ever succeeds.
+    }
+    let marked = match new.marks {
+        MarkChange::Keep => old,
+        MarkChange::Set { .. } => old.mkuffd_wp(),
+        MarkChange::Clear => old.clear_uffd_wp(),
+    };
     let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-    let silent = match sharing {
-        Sharing::Private => slot.raw().counted().is_some_and(own),
+    let silent = match new.sharing {
+        Sharing::Private => marked.counted().is_some_and(own),
         Sharing::Shared => true,
         // Nothing certain is known of a page that moves.
-        Sharing::Announced => slot.raw().is_present() && slot.raw().is_dirty(),
+        Sharing::Announced => marked.is_present() && marked.is_dirty(),
     };
-    let writable = rights.write && silent;
-    slot.protect(Rights {
-        write: writable,
-        ..rights
-    });
+    let caught = new.registered && marked.is_uffd_wp();
+    slot.protect_as(
+        marked,
+        Rights {
+            write: new.rights.write && silent && !caught,
+            ..new.rights
+        },
+    );
 }

@@ -41,6 +41,9 @@ impl Mm {
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
+        for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
+            context.wake(VpnRange::ALL);
+        }
         let pinned = g.cx.pin();
         let pin = self.table.pin(pinned.guard());
         self.tear_down(layout, pin);

@@ -189,7 +189,9 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
+        let told = self.watchers(range);
         self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
+        told.send();
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,

@@ -12,7 +12,7 @@
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
 //! | `pkeys` | `pkey_mprotect`, `pkey_alloc` |
-//! | `change_protection` | new rights of entries, for `mprotect` |
+//! | `change_protection` | the change of rights in entries, for `mprotect` and userfaultfd |
 //! | `mremap` | `mremap` |
 //! | `file_kinds` | what the kind of a file says to its mapping |
 //! | `shm` | `shmget`, `shmat`, `shmdt`, `shmctl` |
@@ -36,6 +36,9 @@
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `direct_io` | `pread`, `pwrite` past the cache of a file |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
+//! | `userfault` | userfaultfd: registration, answers, messages |
+//! | `pagemap_scan` | `PAGEMAP_SCAN` |
+//! | `clear_refs` | `/proc/PID/clear_refs` |
 //! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
@@ -43,6 +46,7 @@ pub(in crate::mm) mod access_remote;
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
 mod change_protection;
+pub(in crate::mm) mod clear_refs;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod direct_io;
 pub(in crate::mm) mod exit;
@@ -60,6 +64,7 @@ pub(in crate::mm) mod mprotect;
 pub(in crate::mm) mod mremap;
 pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
+pub(in crate::mm) mod pagemap_scan;
 pub(in crate::mm) mod pin;
 pub(in crate::mm) mod pkeys;
 pub(in crate::mm) mod proc_maps;
@@ -67,5 +72,6 @@ pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
 pub(in crate::mm) mod shm;
 pub(in crate::mm) mod thp_disable;
+pub(in crate::mm) mod userfault;
 pub(in crate::mm) mod vma_cost;
 mod vma_walk;

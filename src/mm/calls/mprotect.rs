@@ -1,6 +1,6 @@
 //! `mprotect`: changes and merges the flags of VMA after VMA, then the entries in a window.
 
-use super::{change_protection::Sharing, vma_walk::part_of};
+use super::{change_protection::Protection, vma_walk::part_of};
 use crate::mm::{
     entry::{
         flags::{Prot, VmFlags},
@@ -314,12 +314,6 @@ impl<'g> MmapWriteGuard<'g> {
     /// (`hugetlb_change_protection`).
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
         let vma = self.vma(start);
-        let sharing = match vma.flags.contains(VmFlags::SHARED) {
-            false => Sharing::Private,
-            true if vma.notes_writes() => Sharing::Announced,
-            true => Sharing::Shared,
-        };
-        let rights = vma.rights();
         if vma.flags.contains(VmFlags::HUGETLB) {
             let rights = vma.mapped_rights();
             let wide = with_shared_tables(vma.range(), vma.flags, part);
@@ -328,8 +322,11 @@ impl<'g> MmapWriteGuard<'g> {
                 *done = true;
             });
         }
+        let new = Protection::of(vma);
         self.yield_while(part.pages(), then, &[], |lease| {
-            lease.change_protection(part, (rights, sharing), done);
+            lease
+                .change_protection(part, new, done)
+                .expect("only markers need new tables");
         });
     }
 }

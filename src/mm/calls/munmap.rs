@@ -76,7 +76,9 @@ impl MmapWriteGuard<'_> {
         self.layout.vmas.focus(range.start());
         if self.layout.occupied(range) {
             self.gather(range)?;
+            let told = self.watchers(range);
             self.complete_unmap(range, true, then);
+            told.send();
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ pub enum PageState {
     Object(Pfn),
     /// The zero page.
     Zero,
-    /// In swap.
+    /// In swap; or a marker of userfaultfd, which the pagemap shows so as well.
     Swap,
     /// A guard marker.
     Guard,
@@ -100,11 +100,11 @@ impl PageState {
             } else {
                 Self::Object(pfn)
             })
-        } else if pte.swap_slot().is_some() || pte.migrating().is_some() {
-            // The pagemap shows a page that moves as one in swap.
-            Some(Self::Swap)
-        } else {
+        } else if pte.is_guard() {
             Some(Self::Guard)
+        } else {
+            // The pagemap shows a page that moves, and a marker, as one in swap.
+            Some(Self::Swap)
         }
     }
 }
@@ -135,6 +135,16 @@ impl Mm {
     pub fn pagemap(&self, cx: &mut CallCx<'_>, range: VpnRange) -> Vec<(Vpn, PageState)> {
         let mut out = Vec::new();
         self.each_page(cx, range, |at, state| out.push((at, state)));
+        out
+    }
+    /// Returns each page of `range` that userfaultfd write-protects, present or not, ascending (bit
+    /// 57 of the pagemap).
+    pub fn protected_pages(&self, cx: &mut CallCx<'_>, range: VpnRange) -> Vec<Vpn> {
+        let mut out = Vec::new();
+        let mut g = self.lock_shared_over(cx, None);
+        self.for_each_entry(&mut g.cx, range, |at, pte| {
+            out.extend(pte.is_uffd_wp().then_some(at));
+        });
         out
     }
     /// Visits each page of `range` that has an entry, ascending; otherwise like

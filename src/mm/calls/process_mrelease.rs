@@ -26,7 +26,7 @@ impl Mm {
         let mut refused = None;
         let mut top = Vpn(TASK_PAGES);
         while let Some(vma) = g.layout.vmas.before(top) {
-            let (range, flags) = (vma.range(), vma.flags);
+            let (range, flags, marks) = (vma.range(), vma.flags, vma.zap_marks());
             top = range.start();
             if flags.intersects(VmFlags::SHARED | VmFlags::HUGETLB) {
                 continue;
@@ -36,7 +36,7 @@ impl Mm {
                 lease.again().mark_unevictable(range, false);
             }
             match lease.try_window(range, Event::Unmap) {
-                Ok(mut window) => window.zap_whole(range, Zap::Pages),
+                Ok(mut window) => window.zap_whole(range, Zap::Pages(marks)),
                 Err(_) => refused = refused.or(Some(ReleaseError(top.addr()))),
             }
             lease.settle_exports();

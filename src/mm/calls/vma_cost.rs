@@ -114,6 +114,7 @@ impl Mm {
             policy: None,
             device: source.device.as_ref(),
             stays: false,
+            userfault: None,
         };
         let mut plan = Plan::around(&g.layout.vmas, range);
         plan.check();

@@ -3,7 +3,10 @@
 
 use crate::mm::{
     entry::{flags::VmFlags, policy::MemPolicy},
-    vma::Vma,
+    vma::{
+        Vma,
+        userfault::{Context, same_userfault},
+    },
 };
 use crate::{addr::VpnRange, file::File, file::same_file, rmap::AnonLink};
 use std::sync::Arc;
@@ -41,6 +44,8 @@ pub enum MergeBarrier {
     Policy,
     /// The object counts its mappings, so a merge removes none of them.
     Counted,
+    /// The two are registered with different userfaultfds.
+    Userfault,
 }
 
 /// The properties of a range of pages that decide about merging.
@@ -57,6 +62,7 @@ pub(in crate::mm) struct Traits<'a> {
     pub(in crate::mm) device: Option<&'a Arc<File>>,
     /// The object counts its mappings: a merge must not remove this one (`can_merge_remove_vma`).
     pub(in crate::mm) stays: bool,
+    pub(in crate::mm) userfault: Option<&'a Arc<Context>>,
 }
 
 impl<'a> Traits<'a> {
@@ -72,6 +78,7 @@ impl<'a> Traits<'a> {
             policy: vma.policy,
             device: vma.device.as_ref(),
             stays: !vma.may_be_merged(),
+            userfault: vma.userfault.as_ref(),
         }
     }
     #[inline]
@@ -106,6 +113,7 @@ impl<'a> Traits<'a> {
             && same_file(self.device, other.device)
             && self.label == other.label
             && self.policy == other.policy
+            && same_userfault(self.userfault, other.userfault)
             && self.family_barrier(other).is_none()
     }
     /// Returns true if `prev` ends where this range starts, and can grow over it
@@ -162,6 +170,7 @@ impl<'a> Traits<'a> {
             (self.label != next.label).then_some(MergeBarrier::Name),
             (self.policy != next.policy).then_some(MergeBarrier::Policy),
             next.stays.then_some(MergeBarrier::Counted),
+            (!same_userfault(self.userfault, next.userfault)).then_some(MergeBarrier::Userfault),
         ];
         reasons.into_iter().flatten().collect()
     }

@@ -12,7 +12,7 @@ use super::agree::Traits;
 use crate::mm::{
     entry::{flags::VmFlags, policy::MemPolicy},
     guard::MmapWriteGuard,
-    vma::Vma,
+    vma::{Vma, userfault::Context},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -41,6 +41,7 @@ pub(in crate::mm) struct Wanted {
     pub(in crate::mm) flags: VmFlags,
     pub(in crate::mm) label: Option<Arc<str>>,
     pub(in crate::mm) policy: Option<MemPolicy>,
+    pub(in crate::mm) userfault: Option<Arc<Context>>,
 }
 
 fn span(start: Vpn, end: Vpn) -> VpnRange {
@@ -78,6 +79,7 @@ impl MmapWriteGuard<'_> {
             anon: from.and_then(|vma| vma.anon.get()),
             label: from.and_then(|vma| vma.label.as_ref()),
             policy: from.and_then(|vma| vma.policy),
+            userfault: from.and_then(|vma| vma.userfault.as_ref()),
             device: new.device.as_ref(),
             stays: false,
         }
@@ -99,10 +101,9 @@ impl MmapWriteGuard<'_> {
         let left = vmas.range_before(new.range.start()).filter(alike);
         let left = candidate.left(left.and_then(|(range, _)| vmas.get(range.start())));
         let right = vmas.find_range(new.range.end()).filter(alike);
-        let right = right.and_then(|(range, _)| vmas.get(range.start()));
-        let right = candidate.right(right, left);
+        let right = candidate.right(right.and_then(|(range, _)| vmas.get(range.start())), left);
         let (left, right) = (left.map(Vma::range), right.map(Vma::range));
-        let copied = new.copied_from.and_then(|at| self.clone_anon(at));
+        let copied = candidate.anon.cloned();
         match (left, right) {
             (None, None) => None,
             (Some(left), right) => {
@@ -112,12 +113,11 @@ impl MmapWriteGuard<'_> {
                     self.inherit_anon(left.start(), removed.anon.get().cloned());
                 }
                 self.inherit_anon(left.start(), copied);
-                let sticky =
-                    removed.as_ref().map_or(new.flags, |r| r.flags | new.flags) & VmFlags::STICKY;
+                let flags = removed.as_ref().map_or(new.flags, |r| r.flags | new.flags);
                 // The removed VMA's records stay in the reverse maps until the grown VMA covers its
                 // pages.
                 self.layout.change(left.start(), |v| {
-                    v.flags |= sticky;
+                    v.flags |= flags & VmFlags::STICKY;
                     v.set_range(span(left.start(), end), v.pgoff);
                 });
                 Some(left.start())
@@ -156,10 +156,11 @@ impl MmapWriteGuard<'_> {
             flags: vma.flags,
             label: vma.label.clone(),
             policy: vma.policy,
+            userfault: vma.userfault.clone(),
         }
     }
-    /// Gives the range other properties beside the flags (`vma_modify_name`,
-    /// `vma_modify_policy`); otherwise like [`modify`](Self::modify).
+    /// Gives the range other properties beside the flags (`vma_modify_name`, `vma_modify_policy`,
+    /// `vma_modify_flags_uffd`); otherwise like [`modify`](Self::modify).
     pub(in crate::mm) fn modify_as(
         &mut self,
         start: Vpn,
@@ -180,6 +181,7 @@ impl MmapWriteGuard<'_> {
             v.flags = wanted.flags;
             v.label = wanted.label;
             v.policy = wanted.policy;
+            v.userfault = wanted.userfault;
         });
         Ok(range.start())
     }
@@ -204,6 +206,7 @@ impl MmapWriteGuard<'_> {
             policy: wanted.policy,
             device: middle.device.as_ref(),
             stays: !middle.may_be_merged(),
+            userfault: wanted.userfault.as_ref(),
         };
         if left_side && right_side && candidate.stays {
             return None;

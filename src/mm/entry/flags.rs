@@ -129,9 +129,13 @@ bitflags! {
         const MAYSHARE = 0x80;
         /// A stack that grows down.
         const GROWSDOWN = 0x100;
+        /// Faults on absent pages go to userfaultfd.
+        const UFFD_MISSING = 0x200;
         /// Has or had guard markers. Set for the whole VMA without a split; does not hinder a
         /// merge.
         const MAYBE_GUARD = 0x800;
+        /// Writes to protected pages go to userfaultfd.
+        const UFFD_WP = 0x1000;
         /// Locked in memory.
         const LOCKED = 0x2000;
         /// `MADV_SEQUENTIAL`.
@@ -166,6 +170,8 @@ bitflags! {
         const SYNC = 1 << 48;
         /// `MAP_DROPPABLE`.
         const DROPPABLE = 1 << 40;
+        /// Faults on pages that the object has, and the table has not, go to userfaultfd.
+        const UFFD_MINOR = 1 << 41;
         /// `mseal`.
         const SEALED = 1 << 42;
     }
@@ -201,6 +207,10 @@ impl VmFlags {
     pub const LOCK_MASK: Self = Self::LOCKED.union(Self::LOCKONFAULT);
     /// Bits that do not hinder a merge; the merged VMA has those of both (`VM_STICKY`).
     pub const STICKY: Self = Self::MAYBE_GUARD;
+    /// The ways in which a VMA is registered with userfaultfd (`__VM_UFFD_FLAGS`).
+    pub const UFFD: Self = Self::UFFD_MISSING
+        .union(Self::UFFD_WP)
+        .union(Self::UFFD_MINOR);
     /// Bits of VMAs that `mlock` and same-page merging skip (`VM_SPECIAL`).
     pub const SPECIAL: Self = Self::DONTEXPAND;
 

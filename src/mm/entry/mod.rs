@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | `pte` | `RawPte`, the word of an entry, and [`Pte`](pte::Pte), its public reading |
 //! | `not_present` | entries of absent pages: migration marks, swap slots, places in an object |
+//! | `uffd_flags` | flag words of userfaultfd and of `PAGEMAP_SCAN`, with Linux's values |
+//! | `userfault` | the mark of write protection by userfaultfd, and its markers |
 //! | `release` | [`RemovedPte`](release::RemovedPte): the contents of an entry that left its table |
 //! | `merged` | the frames that same-page merging made |
 //! | `flags` | flag words with Linux's values |
@@ -22,3 +24,5 @@ pub(in crate::mm) mod not_present;
 pub(in crate::mm) mod policy;
 pub(in crate::mm) mod pte;
 pub(in crate::mm) mod release;
+pub(in crate::mm) mod uffd_flags;
+pub(in crate::mm) mod userfault;

@@ -16,6 +16,7 @@
 
 use super::pte::{
     ACCESSED, DIRTY, MIGRATION, MIGRATION_WRITE, PFN_SHIFT, RawPte, Rights, SWAP, SWAP_EXCLUSIVE,
+    UFFD_WP,
 };
 use crate::{addr::Pfn, frame::SwapSlot};
 
@@ -36,7 +37,7 @@ impl RawPte {
     #[inline]
     pub(in crate::mm) fn leaving(self, exclusive: bool) -> Self {
         let mut bits = u64::from(self.pfn().0) << PFN_SHIFT | MIGRATION;
-        bits |= self.0 & (ACCESSED | DIRTY);
+        bits |= self.0 & (ACCESSED | DIRTY | UFFD_WP);
         if self.may_write() {
             bits |= MIGRATION_WRITE;
         }
@@ -58,6 +59,7 @@ impl RawPte {
         };
         let pte = Self::frame(pfn, rights);
         let pte = if self.is_young() { pte } else { pte.mkold() };
+        let pte = pte.in_place_of(self);
         match self.is_dirty() && dirty {
             true => Self(pte.0 | DIRTY),
             false => pte,
@@ -104,9 +106,16 @@ impl RawPte {
     }
     /// The entry that the child of a fork gets, applied after [`forked`](Self::forked): not
     /// accessed, since the child has not used the page yet. The age of a migrating page is unknown,
-    /// so a mark stays.
+    /// so a mark stays. The write protection of userfaultfd goes, since the child's memory is not
+    /// registered.
     #[inline]
     pub(in crate::mm) const fn inherited(self) -> Self {
+        self.clear_uffd_wp().inherited_protected()
+    }
+    /// The entry of a child whose memory is registered like its parent's: as
+    /// [`inherited`](Self::inherited), but the write protection stays.
+    #[inline]
+    pub(in crate::mm) const fn inherited_protected(self) -> Self {
         if self.counted().is_some() {
             self.mkold()
         } else {

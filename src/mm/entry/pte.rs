@@ -29,6 +29,12 @@ const FILE: u64 = GUARD | SWAP;
 pub(in crate::mm) const MIGRATION: u64 = 1 << 3;
 /// Of a migration mark: the mapping was writable.
 pub(in crate::mm) const MIGRATION_WRITE: u64 = 1 << 4;
+/// Marker of a page that is absent and write-protected by userfaultfd (`PTE_MARKER_UFFD_WP`).
+pub(in crate::mm) const MARKER: u64 = GUARD | MIGRATION;
+/// Marker of a page that userfaultfd poisoned (`PTE_MARKER_POISONED`).
+pub(in crate::mm) const POISON: u64 = SWAP | MIGRATION;
+/// Of every kind of entry: userfaultfd write-protects the page (`pte_uffd_wp`, `pte_swp_uffd_wp`).
+pub(in crate::mm) const UFFD_WP: u64 = 1 << 11;
 /// Of a swap entry or a migration mark: no other entry refers to the page (`pte_swp_exclusive`).
 pub(in crate::mm) const SWAP_EXCLUSIVE: u64 = 1 << 7;
 
@@ -198,6 +204,10 @@ pub enum Pte {
     Swap(SwapSlot),
     /// A guard marker: access is SIGSEGV.
     Guard,
+    /// The page is absent and write-protected by userfaultfd.
+    Protected,
+    /// The page was poisoned by userfaultfd: access is SIGBUS.
+    Poisoned,
 }
 
 impl From<RawPte> for Pte {
@@ -210,6 +220,10 @@ impl From<RawPte> for Pte {
             }
         } else if raw.is_guard() {
             Self::Guard
+        } else if raw.is_wp_marker() {
+            Self::Protected
+        } else if raw.is_poison() {
+            Self::Poisoned
         } else if let Some(slot) = raw.swap_slot() {
             Self::Swap(slot)
         } else {

@@ -47,18 +47,24 @@ impl<'h> FaultScope<'h> {
         let mem = self.lease.mm.machine().mem();
         if access == Access::Read {
             let zero = RawPte::zero(mem.zero_pfn(), vma.read_only());
+            let missing = vma.flags.contains(VmFlags::UFFD_MISSING);
             self.with_leaf(at, |leaf| {
-                if leaf.get(at).is_none() {
-                    leaf.set(at, zero);
+                let old = leaf.get(at);
+                if old.is_vacant() && !missing {
+                    leaf.set(at, zero.in_place_of(old));
                 }
             })?;
-            return Ok(());
+            let handed = self.hand_over_missing(vma, at, access);
+            return handed.unwrap_or(Ok(()));
         }
         // The table comes first, as on Linux: it stays where no frame can be allocated.
         if !has_leaf {
             self.with_leaf(at, |_| ())?;
         }
         let frame = self.new_anon(vma, at)?;
+        if let Some(handed) = self.hand_over_missing(vma, at, access) {
+            return handed;
+        }
         let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
         self.install(at, frame, pte)?;
         Ok(())
@@ -66,7 +72,7 @@ impl<'h> FaultScope<'h> {
 
     /// Allocates a frame for a private page of `vma` (`folio_prealloc`,
     /// `folio_add_new_anon_rmap`).
-    pub(super) fn new_anon(&mut self, vma: &Vma, at: Vpn) -> Result<Frame<'h>, NoMemory> {
+    pub(in crate::mm) fn new_anon(&mut self, vma: &Vma, at: Vpn) -> Result<Frame<'h>, NoMemory> {
         let mem = self.lease.mm.machine().mem();
         let node = self.layout.anon_of(vma)?;
         let owner = node.owner(vma.pgoff_at(at));

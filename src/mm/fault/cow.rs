@@ -48,6 +48,13 @@ impl FaultScope<'_> {
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let shared = vma.flags.contains(VmFlags::SHARED);
+        let mut seen = seen;
+        if seen.is_uffd_wp() && vma.is_uffd_wp() {
+            match self.write_to_protected(vma, at, seen)? {
+                Some(lifted) => seen = lifted,
+                None => return Ok(()),
+            }
+        }
         let huge = self.lease.mm.is_huge(&mut self.lease.cx, at);
         if huge && self.fault_huge_protected(vma, at)? {
             return Ok(());
@@ -107,7 +114,7 @@ impl FaultScope<'_> {
         match decision {
             WriteDecision::Done => Ok(()),
             WriteDecision::Copy(original) => self.copy(vma, at, seen, original, |copy| {
-                RawPte::frame(copy, vma.read_only())
+                RawPte::frame(copy, vma.read_only()).in_place_of(seen)
             }),
         }
     }

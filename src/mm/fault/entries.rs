@@ -45,7 +45,8 @@ impl FaultScope<'_> {
     ) -> Result<T, NoMemory> {
         with_leaf(self.lease.mm, &mut self.lease.cx, at, f)
     }
-    /// Puts a frame into the entry of `at` if that is still empty; else gives the frame back.
+    /// Puts a frame into the entry of `at` if that is still vacant; else gives the frame back. The
+    /// page has the mark of write protection if a marker was there.
     pub(super) fn install(
         &mut self,
         at: Vpn,
@@ -54,10 +55,11 @@ impl FaultScope<'_> {
     ) -> Result<(), NoMemory> {
         let mem = self.lease.mm.machine().mem();
         self.with_leaf(at, |leaf| {
-            if leaf.get(at).is_none() {
+            let old = leaf.get(at);
+            if old.is_vacant() {
                 let pfn = frame.into_raw();
                 mem.map_inc(pfn);
-                leaf.set(at, pte);
+                leaf.set(at, pte.in_place_of(old));
                 // An object's page is on a list already.
                 if mem.flags(pfn).contains(FrameFlags::ANON) {
                     mem.lru_add(pfn);

@@ -70,8 +70,13 @@ impl<'h> FaultScope<'h> {
         object: &dyn MemoryObject,
         at: Vpn,
     ) -> Result<(), FaultError> {
-        if self.fault_around(vma, object, at)? {
+        // Every page must fault (`uffd_disable_fault_around`).
+        let alone = VmFlags::UFFD_WP | VmFlags::UFFD_MINOR;
+        if !vma.flags.intersects(alone) && self.fault_around(vma, object, at)? {
             return Ok(());
+        }
+        if let Some(handed) = self.hand_over_object(vma, object, (at, Access::Read)) {
+            return handed;
         }
         let Some(locked) = self.lock_or_map(vma, object, at, Access::Read)? else {
             return Ok(());
@@ -87,6 +92,9 @@ impl<'h> FaultScope<'h> {
         object: &dyn MemoryObject,
         at: Vpn,
     ) -> Result<(), FaultError> {
+        if let Some(handed) = self.hand_over_object(vma, object, (at, Access::Write)) {
+            return handed;
+        }
         let Some(locked) = self.lock_or_map(vma, object, at, Access::Write)? else {
             return Ok(());
         };
@@ -104,6 +112,9 @@ impl<'h> FaultScope<'h> {
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         let copy = self.new_anon(vma, at)?;
+        if let Some(handed) = self.hand_over_object(vma, object, (at, Access::Write)) {
+            return handed;
+        }
         let locked = self.lock_page(vma, object, at, Access::Read)?;
         mem.copy(locked.pfn(), copy.pfn());
         let pte = RawPte::frame(copy.pfn(), vma.rights()).mkdirty();

@@ -87,7 +87,9 @@ impl<'h> FaultScope<'h> {
         (at, locked): (Vpn, &FrameLock<'_>),
         access: Access,
     ) -> Result<bool, NoMemory> {
-        let Some(folio) = vma.folio_at(object, at) else {
+        let folio = vma.folio_at(object, at);
+        // Each page must be able to fault alone (`userfaultfd_armed` in `finish_fault`).
+        let Some(folio) = folio.filter(|_| vma.userfault.is_none()) else {
             return Ok(false);
         };
         let mem = self.lease.mm.machine().mem();

@@ -54,12 +54,15 @@ impl<'h> FaultScope<'h> {
         vma: &Vma,
         at: Vpn,
         access: Access,
-    ) -> Result<bool, NoMemory> {
+    ) -> Result<bool, FaultError> {
         let allowed = self.layout.allows_huge(vma.flags, false);
         if !allowed || !vma.wants_huge(at) || self.has_leaf(at) {
             return Ok(false);
         }
         self.layout.anon_of(vma)?;
+        if let Some(handed) = self.hand_over_missing(vma, at, access) {
+            return handed.map(|()| true);
+        }
         let mem = self.lease.mm.machine().mem();
         if access == Access::Read {
             let rights = vma.read_only();
@@ -171,7 +174,7 @@ impl<'h> FaultScope<'h> {
     }
     /// Splits the mapping of the huge page at `at`. Returns true if that was deferred: the fault is
     /// over then, and the access faults again.
-    fn split_or_defer(&mut self, at: Vpn) -> bool {
+    pub(super) fn split_or_defer(&mut self, at: Vpn) -> bool {
         let later = self.can_defer();
         self.in_window(WindowWork::Split(at));
         later

@@ -46,7 +46,9 @@ impl Vma {
     fn fits_huge(&self, at: Vpn) -> bool {
         let aligned = Vpn(self.start().0.wrapping_sub(self.pgoff)).is_aligned(PMD_PAGES);
         let linear = !self.flags.contains(VmFlags::NONLINEAR);
-        aligned && linear && self.range().covers(VpnRange::block_of(at))
+        // A page of a huge page must be able to fault alone (`userfaultfd_armed`).
+        let alone = self.userfault.is_some();
+        aligned && linear && !alone && self.range().covers(VpnRange::block_of(at))
     }
 }
 

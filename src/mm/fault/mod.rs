@@ -11,11 +11,13 @@
 //!   FaultScope::fault, by the entry
 //!     empty           a huge page, if the VMA asks for those and no table is there
 //!                     private anonymous memory: the zero page or a new frame; else the file's page
-//!     guard marker    Guarded
+//!     guard marker    Guarded; a marker of poison: Poisoned
 //!     read-only       on a write: copy, or make writable in place
 //!     a file's page   a nonlinear mapping: the page that the entry names
 //!     in swap         read back through the swap cache
 //!     on its way      wait until migration has ended
+//!   where the VMA is registered with userfaultfd, an absent page and a write to a protected one
+//!     become a message: Userfault, and the access faults again after the answer
 //! the mmap lock is released; a window that the fault deferred opens now, with its pages claimed
 //! ```
 //!
@@ -49,6 +51,7 @@
 //! | `scope` | all that a fault works with; its window, opened when the mmap lock is released |
 //! | `stack_growth` | a stack that extends down to the fault |
 //! | `swap` | pages in swap |
+//! | `userfault` | faults that userfaultfd handles |
 
 pub(in crate::mm) mod access;
 mod anon;
@@ -65,6 +68,7 @@ pub(in crate::mm) mod populate;
 pub(in crate::mm) mod scope;
 mod stack_growth;
 pub(in crate::mm) mod swap;
+mod userfault;
 
 use super::{
     entry::{
@@ -159,6 +163,7 @@ impl Mm {
         }
         let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
             let layout = scope.layout;
+            scope.byte = Some(addr);
             match layout.vmas.find(at) {
                 Some(vma) if vma.start() <= at => {
                     if !vma.allows(needs) {
@@ -216,7 +221,8 @@ impl Vma {
     /// it: without the right to write where a private mapping must copy, or the object must learn
     /// of the write.
     pub(in crate::mm) fn mapped_rights(&self) -> Rights {
-        if self.flags.contains(VmFlags::SHARED) && !self.notes_writes() {
+        let caught = self.notes_writes() || self.is_uffd_wp();
+        if self.flags.contains(VmFlags::SHARED) && !caught {
             self.rights()
         } else {
             self.read_only()
@@ -236,18 +242,22 @@ impl FaultScope<'_> {
             return self.fault_hugetlb(vma, file, at, access);
         }
         let (seen, has_leaf) = self.look_for_leaf(at)?;
-        if seen.is_none() && self.layout.released && !vma.flags.contains(VmFlags::SHARED) {
+        if seen.is_wp_marker() && !vma.is_uffd_wp() {
+            return Ok(self.clear_marker(at)?);
+        }
+        if seen.is_vacant() && self.layout.released && !vma.flags.contains(VmFlags::SHARED) {
             return Err(FaultError::Released(at.addr())); // `check_stable_address_space`
         }
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());
         }
         match seen {
-            pte if pte.is_none() => match &vma.file {
+            pte if pte.is_vacant() => match &vma.file {
                 None => self.fault_anonymous(vma, at, access, has_leaf),
                 Some(file) => self.fault_file(vma, file.object().as_ref(), at, access),
             },
             pte if pte.is_guard() => Err(FaultError::Guarded(at.addr())),
+            pte if pte.is_poison() => Err(FaultError::Poisoned(at.addr())),
             pte if pte.is_present() && access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
             }
@@ -288,6 +298,8 @@ impl FaultError {
             Self::Guarded(_) => Self::Guarded(addr),
             Self::Beyond(_) => Self::Beyond(addr),
             Self::Released(_) => Self::Released(addr),
+            Self::Poisoned(_) => Self::Poisoned(addr),
+            Self::Unhandled(_) => Self::Unhandled(addr),
             e => e,
         }
     }

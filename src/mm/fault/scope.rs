@@ -34,6 +34,8 @@ pub(in crate::mm) struct FaultScope<'h> {
     pub(in crate::mm) layout: &'h Layout,
     pub(in crate::mm) lease: Lease<'h, rank::Mmap, Sleepable>,
     deferral: Deferral,
+    /// The byte of the access, if one byte is accessed.
+    pub(in crate::mm) byte: Option<u64>,
 }
 
 /// The right of a fault to postpone its work for a window, and the work once it did.
@@ -163,6 +165,7 @@ impl<'h> FaultScope<'h> {
             layout,
             lease,
             deferral,
+            byte: None,
         }
     }
     /// A scope under the lock held shared. Work for windows is done at once.

@@ -80,9 +80,11 @@ impl FaultScope<'_> {
                 mem.set_owner(pfn, Some(owner));
                 mem.set_flags(pfn, FrameFlags::ANON);
             }
-            let mut pte = RawPte::frame(pfn, vma.read_only());
+            let mut pte = RawPte::frame(pfn, vma.read_only()).in_place_of(seen);
             if exclusive {
                 mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
+            }
+            if exclusive && !(pte.is_uffd_wp() && vma.is_uffd_wp()) {
                 pte = pte.with_rights(vma.rights());
                 if access == Access::Write && pte.may_write() {
                     pte = pte.mkdirty();

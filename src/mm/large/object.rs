@@ -10,7 +10,7 @@ use crate::mm::{
     page_table::LockedLeaf,
     space::Mm,
     vma::WRITTEN,
-    window::{InvalidationWindow, Lease, Zap},
+    window::{InvalidationWindow, Lease, Marks, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -20,8 +20,8 @@ use crate::{
     rmap::{MappedAt, RmapCx},
 };
 
-/// VMAs whose tables stay: those in which private pages were written, and those with guard markers.
-const KEEPS_TABLES: VmFlags = WRITTEN.union(VmFlags::MAYBE_GUARD);
+/// VMAs whose tables stay: those in which private pages were written, and those with markers.
+const KEEPS_TABLES: VmFlags = WRITTEN.union(VmFlags::MAYBE_GUARD).union(VmFlags::UFFD_WP);
 
 /// The reasons why a table cannot give way to a huge page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl<R: Rank + Below<rank::Window>> Lease<'_, R, Sleepable> {
     pub(in crate::mm) fn drop_block(&mut self, at: Vpn) {
         let block = VpnRange::block_of(at);
         let mut window = self.window(block, Event::Clear);
-        window.zap(block, Zap::Pages);
+        window.zap(block, Zap::Pages(Marks::Stay));
         window.free_empty_leaves(block);
         window.close();
     }

@@ -41,7 +41,7 @@ pub(in crate::mm) fn zero_unused(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn) 
             read: pte.may_read(),
             write: false,
         };
-        leaf.set(at, RawPte::zero(mem.zero_pfn(), rights));
+        leaf.set(at, RawPte::zero(mem.zero_pfn(), rights).in_place_of(pte));
         drop_entry(mem, pte);
     }
     unused

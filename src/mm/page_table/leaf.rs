@@ -158,12 +158,25 @@ impl LockedLeaf<'_> {
         &self,
         part: VpnRange,
         takes: impl Fn(RawPte) -> bool,
+        f: impl FnMut(RawPte),
+    ) {
+        self.replace_if(part, |pte| takes(pte).then_some(RawPte::NONE), f);
+    }
+    /// Replaces the entries of `part` that are not empty by what `leaves` returns, if it returns
+    /// something; `f` gets each old entry.
+    #[inline]
+    pub(in crate::mm) fn replace_if(
+        &self,
+        part: VpnRange,
+        leaves: impl Fn(RawPte) -> Option<RawPte>,
         mut f: impl FnMut(RawPte),
     ) {
         for entry in &self.leaf.ptes[index(part.start())..=index(Vpn(part.end().0 - 1))] {
             let old = RawPte(entry.load(Ordering::Relaxed));
-            if !old.is_none() && takes(old) {
-                entry.store(RawPte::NONE.0, Ordering::Release);
+            if !old.is_none()
+                && let Some(left) = leaves(old)
+            {
+                entry.store(left.0, Ordering::Release);
                 f(old);
             }
         }

@@ -8,7 +8,7 @@ use crate::mm::{
     entry::{flags::VmFlags, release::RemovedPte},
     space::Mm,
     vma::hugetlb::{OWNER, STOLEN, with_shared_tables},
-    window::{Lease, PteSlot, Zap},
+    window::{Lease, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -28,11 +28,12 @@ impl RmapTarget for Mm {
             window.zap_hugetlb(range, flags.contains(OWNER));
             return window.close();
         }
+        let marks = Marks::of(false, flags);
         window.zap(
             range,
             match cows {
-                EvenCows::Yes => Zap::Pages,
-                EvenCows::No => Zap::ObjectPages,
+                EvenCows::Yes => Zap::Pages(marks),
+                EvenCows::No => Zap::ObjectPages(marks),
             },
         );
         window.close();

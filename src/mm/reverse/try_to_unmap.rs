@@ -4,7 +4,7 @@
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, release::RemovedPte},
     space::Mm,
-    window::{InvalidationWindow, Lease, PteSlot},
+    window::{InvalidationWindow, Lease, Marks, PteSlot},
 };
 use crate::{
     addr::{Pfn, VpnRange},
@@ -93,7 +93,10 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         Unmap::Discard | Unmap::Replace => {
             // The page's use was asked for before; that its mapping ends is no use.
             let place = mem.owner(pfn).filter(|_| nonlinear);
-            let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
+            let left = match place {
+                Some(owner) => RawPte::file(owner.index),
+                None => Marks::of(false, flags).after(pte),
+            };
             RemovedPte::give_up_locked(slot.take(pte.mkold(), left));
         }
         Unmap::Migration => {
@@ -108,7 +111,7 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
         Unmap::Swap(swap) => {
             let left = RawPte::swap(swap, no_more_exclusive(mem, pfn)?);
             mem.swap_dup(swap);
-            RemovedPte::give_up_locked(slot.replace(left));
+            RemovedPte::give_up_locked(slot.replace(left.in_place_of(pte)));
         }
     }
     Ok(())

@@ -11,11 +11,15 @@
 //! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
 //! | `hugetlb` | VMAs of huge pages from a pool |
 //! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
+//! | `userfault` | [`Context`](userfault::Context): a userfaultfd, as the VMAs know it |
+//! | `registered` | a VMA that is registered with one |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
 pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod layout;
+mod registered;
 pub(in crate::mm) mod tree;
+pub(in crate::mm) mod userfault;
 
 use super::{
     entry::{flags::VmFlags, policy::MemPolicy},
@@ -51,6 +55,8 @@ pub(super) struct Vma {
     pub(super) anon: OnceLock<AnonLink>,
     /// Name that the program gave this memory; VMAs with different names do not merge.
     pub(super) label: Option<Arc<str>>,
+    /// The userfaultfd that the VMA is registered with, in the ways that its flags say.
+    pub(super) userfault: Option<Arc<userfault::Context>>,
     /// The huge pages that were promised to this private mapping.
     pub(super) reserve: Option<VmaReserve>,
     /// A huge page was taken away before the VMA was entered into the reverse map; see
@@ -79,6 +85,7 @@ impl Vma {
             file_link: None,
             anon: OnceLock::new(),
             label: None,
+            userfault: None,
             reserve: None,
             stolen: false,
             policy: None,
@@ -140,6 +147,7 @@ impl Vma {
     pub(super) fn copy_traits(&mut self, other: &Self) {
         self.label.clone_from(&other.label);
         self.device.clone_from(&other.device);
+        self.userfault.clone_from(&other.userfault);
         self.policy = other.policy;
     }
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {

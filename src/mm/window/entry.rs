@@ -137,15 +137,14 @@ impl<'s> PteSlot<'s> {
         }
         self.put(pte.wrprotect().mkclean());
     }
-    /// Replaces the rights. An entry that is not present notes the rights that its page will come
-    /// back with.
-    pub(in crate::mm) fn protect(self, rights: Rights) {
-        let pte = self.raw();
+    /// Replaces the entry by `pte`, of the same page, with these rights. An entry that is not
+    /// present notes the rights that its page will come back with.
+    pub(in crate::mm) fn protect_as(self, pte: RawPte, rights: Rights) {
         let new = match pte.is_present() {
             true => pte.with_rights(rights),
             false => pte.reprotected(rights.write),
         };
-        if new != pte {
+        if new != self.raw() {
             self.leaf.set(self.at, new);
         }
     }

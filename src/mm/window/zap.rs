@@ -2,7 +2,7 @@
 
 use super::InvalidationWindow;
 use crate::mm::{
-    entry::{pte::RawPte, release::drop_entry_to},
+    entry::{flags::VmFlags, pte::RawPte, release::drop_entry_to},
     page_table::{LeafAt, LockedLeaf, Pin},
 };
 use crate::{
@@ -19,21 +19,58 @@ pub(in crate::mm) enum Zap {
     /// All: the mapping goes.
     Mapping,
     /// All but guard markers (`MADV_DONTNEED`, a truncated file).
-    Pages,
+    Pages(Marks),
     /// Pages of the object alone, not private copies (a hole punched in a file).
-    ObjectPages,
+    ObjectPages(Marks),
+}
+
+/// The write protection of userfaultfd over a page that is dropped, while its mapping stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm) enum Marks {
+    /// The protection goes, with its markers: private memory.
+    Go,
+    /// Markers stay, and pages leave none: memory of an object.
+    Stay,
+    /// Markers stay, and a protected page leaves one: memory of an object that is registered for
+    /// write protection (`pte_install_uffd_wp_if_needed`).
+    Left,
+}
+
+impl Marks {
+    /// Returns the fate in a VMA with these flags.
+    pub(in crate::mm) fn of(anonymous: bool, flags: VmFlags) -> Self {
+        match (anonymous, flags.contains(VmFlags::UFFD_WP)) {
+            (true, _) => Self::Go,
+            (false, false) => Self::Stay,
+            (false, true) => Self::Left,
+        }
+    }
+    /// Returns the entry that `pte` leaves when its page is dropped.
+    pub(in crate::mm) fn after(self, pte: RawPte) -> RawPte {
+        match self {
+            Self::Left if pte.is_uffd_wp() => RawPte::WP_MARKER,
+            _ => RawPte::NONE,
+        }
+    }
 }
 
 impl Zap {
+    /// Returns the entry that takes the place of `pte`; `None` if that stays.
     #[inline]
-    fn takes(self, pte: RawPte, mem: &PhysMem) -> bool {
+    fn leaves(self, pte: RawPte, mem: &PhysMem) -> Option<RawPte> {
         match self {
-            Self::Mapping => true,
-            Self::Pages => !pte.is_guard(),
+            Self::Mapping => Some(RawPte::NONE),
+            Self::Pages(marks) => {
+                let stays = pte.is_guard() || (pte.is_wp_marker() && marks != Marks::Go);
+                (!stays).then(|| marks.after(pte))
+            }
             // Migrating pages of the object too, which then arrive nowhere (`should_zap_folio`).
-            Self::ObjectPages => pte
-                .counted_or_migrating()
-                .is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON)),
+            Self::ObjectPages(marks) => {
+                let page = pte.counted_or_migrating();
+                let objects = page.is_some_and(|pfn| !mem.flags(pfn).contains(FrameFlags::ANON));
+                // The zero page, which userfaultfd may put there, is no copy (`vm_normal_page`).
+                (objects || pte.is_zero_page()).then(|| marks.after(pte))
+            }
         }
     }
 }
@@ -61,9 +98,9 @@ impl<C: Context> InvalidationWindow<'_, C> {
         };
         let Ok(()) = self.leaves_or(range, left, |txn| {
             let mut retired = txn.mem.retired();
-            txn.leaf.take_if(
+            txn.leaf.replace_if(
                 txn.part,
-                |pte| what.takes(pte, txn.mem),
+                |pte| what.leaves(pte, txn.mem),
                 |pte| drop_entry_to(&mut retired, pte),
             );
             drop(retired);

@@ -37,6 +37,7 @@
 //! | `files` | operations on files |
 //! | `ranges` | `fallocate`, transfers past the cache of a file |
 //! | `copies` | reads into memory, copies between processes |
+//! | `tracked` | tracked writes |
 //! | `holds` | pinning and referencing pages, accesses by force |
 //! | `held` | the processes with pinned buffers and open pipes |
 //! | `check` | the comparison with the structures of the processes |
@@ -58,6 +59,7 @@ mod page;
 mod policy;
 mod ranges;
 mod seals;
+mod tracked;
 
 pub use check::Checks;
 pub use model::Reference;

@@ -46,6 +46,8 @@ pub struct Reference {
     pub(super) resident: bool,
     /// Threads next to the script write: a private page of an object may be a copy from any time.
     pub(super) copied: bool,
+    /// The pages of process 0 that were certainly written since they were last protected.
+    pub(super) written: BTreeSet<Vpn>,
 }
 
 impl Reference {
@@ -75,6 +77,7 @@ impl Reference {
             // The model does not know which pages come in along with a page.
             resident: !header.files.values().any(|f| f.kind.comes_together()),
             copied: false,
+            written: BTreeSet::new(),
         }
     }
     /// Returns true after a step outside of the model, from which on every outcome is accepted.
@@ -90,6 +93,7 @@ impl Reference {
         if self.lost {
             return Ok(());
         }
+        self.note_written(actor, op, came);
         match *op {
             Op::Load { addr } => self.load(actor, addr, came),
             Op::Store { addr, byte } => self.store(actor, addr, byte, came),

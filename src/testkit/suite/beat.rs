@@ -69,6 +69,7 @@ impl Beat {
             notified: Vec::new(),
             layouts: BTreeMap::new(),
             vm_flags: BTreeMap::new(),
+            more: Box::default(),
             pages: None,
         };
         script.steps = (2..).zip(self.steps.lock().clone()).map(step).collect();

@@ -222,6 +222,7 @@ impl<'k> Checker<'k> {
         };
         let refusal = access.and_then(|(addr, w)| reference.refusal(step.actor, addr, w));
         let said = reference.step(step.actor, &step.op, &step.outcome);
+        let said = said.and_then(|()| reference.scanned(&step.op, &step.more.results));
         self.seen.extend(said.err().map(Seen::Differs));
         // A signal has no reason: repeat the refused access to learn its error.
         if let (Some((addr, write)), Some(wanted), Some(mm)) =

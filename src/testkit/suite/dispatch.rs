@@ -5,7 +5,7 @@ use super::{
     draw::Draw,
     files, holds, huge, mixed_profile, pages,
     profile::Profile,
-    swap,
+    swap, tracked,
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -52,6 +52,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
     let ops = match profile {
         Profile::Mixed | Profile::Pages => Vec::new(),
         Profile::Huge => huge::opening(),
+        Profile::Tracked => tracked::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
         Profile::Holds => vec![
             map(0, FEW / 2, MapFlags::PRIVATE, None),
@@ -70,7 +71,7 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
 pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
     let pages: Vec<u64> = match profile {
         Profile::Mixed => (0..2 * PAGES).collect(),
-        Profile::Pages => (0..ARENA + AROUND).collect(),
+        Profile::Pages | Profile::Tracked => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
         Profile::Holds => (0..2 * FEW).collect(),
         Profile::Huge => huge::looked_at(),
@@ -102,7 +103,7 @@ impl Profile {
         match self {
             Self::Mixed | Self::Huge | Self::Holds => false,
             // A draw that gives no operation stands for a look.
-            Self::Pages => op.is_none(),
+            Self::Pages | Self::Tracked => op.is_none(),
             Self::Files | Self::Swap => !out,
         }
     }
@@ -120,9 +121,11 @@ impl Profile {
             Self::Files => files::op(d, file),
             Self::Swap => swap::op(d),
             Self::Huge => huge::op(d),
+            Self::Tracked => tracked::op(d),
             Self::Holds => holds::op(d, file, living),
         };
         match op {
+            Some(op) if tracked::is_of_the_first(&op) => Some((0, op)),
             Some(Op::Fork { .. }) => room.then_some((who, Op::Fork { child: fresh })),
             Some(Op::Exit {}) if who == 0 => None,
             op => Some((who, op?)),

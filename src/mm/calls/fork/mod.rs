@@ -19,6 +19,7 @@
 mod pinned;
 pub(in crate::mm) mod shared;
 
+use super::userfault::events::ForkEvents;
 use pinned::{PoolCopies, copy_page, map_copy, must_copy};
 
 use crate::mm::{
@@ -79,12 +80,14 @@ impl Mm {
         // No thread can be waiting for this lock: reverse maps lead to the child, but only to its
         // table.
         let mut layout = child.layout.write();
-        let copied = g.copy_vmas(&child, &mut layout, mode);
+        let mut told = ForkEvents::default();
+        let copied = g.copy_vmas(&child, &mut layout, (mode, &mut told));
         // The shared pages are write-protected now: drivers that have exported frames among them
         // are called.
         self.machine().host().settle_exports(&mut g.cx);
         copied?;
         drop(layout);
+        told.send();
         if mode == ForkMode::Share {
             self.machine.forks.register(&self.fork_member);
             child.machine.forks.register(&child.fork_member);
@@ -132,7 +135,12 @@ impl Layout {
 }
 
 impl MmapWriteGuard<'_> {
-    fn copy_vmas(&mut self, child: &Mm, to: &mut Layout, mode: ForkMode) -> Result<(), ForkError> {
+    fn copy_vmas(
+        &mut self,
+        child: &Mm,
+        to: &mut Layout,
+        (mode, told): (ForkMode, &mut ForkEvents),
+    ) -> Result<(), ForkError> {
         let mm = self.mm;
         let from = &*self.layout;
         for vma in from.vmas.iter() {
@@ -148,16 +156,17 @@ impl MmapWriteGuard<'_> {
                     from.uncharge(vma.pages());
                 }
             })?;
+            told.inherit(vma, &mut copy, child);
             to.account(copy.flags, copy.pages());
             let has_pages = copy.anon.get().is_some()
-                || copy.flags.contains(VmFlags::NONLINEAR)
+                || copy.flags.intersects(VmFlags::NONLINEAR | VmFlags::UFFD_WP)
                 || (copy.flags & (VmFlags::MAYBE_GUARD | VmFlags::WIPEONFORK)
                     == VmFlags::MAYBE_GUARD);
             copy.follow_parent(vma, &to.space);
             to.insert(copy);
             if has_pages {
                 let copy = to.vmas.get(vma.start()).expect("it was inserted");
-                let alone = (mode == ForkMode::Share)
+                let alone = (mode == ForkMode::Share && vma.userfault.is_none())
                     .then(|| from.shares_tables(vma))
                     .flatten();
                 let lease = Lease {
@@ -218,14 +227,14 @@ fn copy_range(
         copies.into_values().for_each(PoolPage::leave);
         return Ok(());
     }
-    copy_shared(lease, child, range)
+    copy_shared(lease, child, (range, copy))
 }
 
 /// Copies the entries of a VMA that is not private.
 fn copy_shared(
     mut lease: Lease<'_, rank::Mmap, Sleepable>,
     child: &Mm,
-    range: VpnRange,
+    (range, copy): (VpnRange, &Vma),
 ) -> Result<(), NoMemory> {
     let parent = lease.mm;
     let mem = parent.machine().mem();
@@ -240,7 +249,8 @@ fn copy_shared(
             return Ok(()); // A page of the object: it faults in again.
         }
         copy_leaf(child, pin, part, false, |to| {
-            from.copy_to(to, part, |pte| (pte, share_shared(mem, pte)));
+            let protected = copy.is_uffd_wp();
+            from.copy_to(to, part, |pte| (pte, share_shared(mem, pte, protected)));
         })
     })
 }
@@ -303,9 +313,10 @@ impl PteTxn<'_> {
     /// Copies the private entries of this leaf to the child, in whose VMA `copy` they are.
     fn share_into(&mut self, to: &LockedLeaf<'_>, copy: &Vma) -> Result<(), NoMemory> {
         let mem = self.mem();
+        let protected = copy.is_uffd_wp();
         let (leaf, range) = (self.leaf(), self.range());
         if !mem.has_exported() && !mem.has_pinned() {
-            leaf.copy_to(to, range, |pte| share_private(mem, pte));
+            leaf.copy_to(to, range, |pte| share_private(mem, pte, protected));
             return Ok(());
         }
         let mut out = Ok(());
@@ -314,12 +325,16 @@ impl PteTxn<'_> {
             if let Some(pfn) = pinned {
                 let made = out.and_then(|()| copy_page(mem, copy, pfn));
                 out = made.map(|_| ());
-                return (pte, made.unwrap_or(RawPte::NONE));
+                let made = made.unwrap_or(RawPte::NONE);
+                return match protected {
+                    true => (pte, made.in_place_of(pte)),
+                    false => (pte, made),
+                };
             }
             if let Some(pfn) = pte.counted() {
                 mem.lose_write(pfn);
             }
-            share_private(mem, pte)
+            share_private(mem, pte, protected)
         });
         out
     }
@@ -328,14 +343,21 @@ impl PteTxn<'_> {
 /// Returns the entries of parent and child for a private page, to which neither may write from now
 /// on.
 #[inline]
-fn share_private(mem: &PhysMem, pte: RawPte) -> (RawPte, RawPte) {
+fn share_private(mem: &PhysMem, pte: RawPte, protected: bool) -> (RawPte, RawPte) {
     count_copies(mem, pte, 1);
     let kept = pte.forked();
-    (kept, kept.inherited())
+    match protected {
+        true => (kept, kept.inherited_protected()),
+        false => (kept, kept.inherited()),
+    }
 }
 
 /// Shares a page of an object as it is.
-fn share_shared(mem: &PhysMem, pte: RawPte) -> RawPte {
+fn share_shared(mem: &PhysMem, pte: RawPte, protected: bool) -> RawPte {
+    let pte = match protected {
+        true => pte,
+        false => pte.clear_uffd_wp(),
+    };
     match pte.counted() {
         Some(pfn) => {
             mem.share(pfn);

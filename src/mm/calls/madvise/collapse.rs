@@ -112,7 +112,13 @@ impl Mm {
             return self.collapse_object(cx, at);
         }
         let mem = self.machine().mem();
-        let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf));
+        // Each page of registered memory must be able to fault alone: no hole may be filled.
+        let armed = g
+            .layout
+            .vmas
+            .get(at)
+            .is_some_and(|vma| vma.userfault.is_some());
+        let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, armed));
         let Some(scanned) = scanned else {
             // No page is here. Linux looks further only if the table above is missing too.
             let pinned = g.cx.pin();
@@ -161,15 +167,22 @@ enum Scan {
 }
 
 /// Scans a block (`hpage_collapse_scan_pmd`): holes, the zero page and pages in swap may be
-/// collapsed; all else must be private pages with no reference beside their mappings.
-fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>) -> Result<Scan, Fail> {
+/// collapsed; all else must be private pages with no reference beside their mappings. In memory
+/// that is registered with userfaultfd (`armed`) neither holes nor protected pages may.
+fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, armed: bool) -> Result<Scan, Fail> {
     if leaf.is_huge() {
         return Ok(Scan::Huge);
     }
     let mut swapped = false;
     for at in (0..PMD_PAGES).map(Vpn) {
         let pte = leaf.get(at);
+        if pte.is_uffd_wp() {
+            return Err(Fail::Never);
+        }
         if pte.is_none() || pte.is_zero_page() {
+            if armed {
+                return Err(Fail::Never);
+            }
             continue;
         }
         let Some(pfn) = pte.counted() else {
@@ -194,7 +207,7 @@ impl FaultScope<'_> {
     fn swap_in_block(&mut self, vma: &Vma, at: Vpn) -> Result<(), Fail> {
         for page in VpnRange::block_of(at).iter() {
             let pte = self.look(page).map_err(|_| Fail::NoMemory)?;
-            if pte.is_guard() {
+            if pte.is_guard() || pte.is_poison() {
                 return Err(Fail::Never);
             }
             self.wait_for_migration(pte);
@@ -219,6 +232,7 @@ impl MmapWriteGuard<'_> {
         }
         let node = vma.anon_node().ok_or(Fail::Never)?;
         let (rights, flags) = (vma.rights(), vma.new_anon());
+        let armed = vma.userfault.is_some();
         let index = vma.pgoff_at(at);
         let huge = mem.alloc_huge().map_err(|_| Fail::NoMemory)?;
         for i in 0..HUGE {
@@ -232,7 +246,7 @@ impl MmapWriteGuard<'_> {
             // Reverse maps must not be walked while pages are in neither place
             // (`anon_vma_lock_write`).
             let _walks_wait = walks.freeze();
-            window.collapse(at, huge, rights)
+            window.collapse(at, huge, (rights, armed))
         })
     }
 }
@@ -240,12 +254,17 @@ impl MmapWriteGuard<'_> {
 impl InvalidationWindow<'_, Sleepable> {
     /// Copies the pages of the block to `huge`, which takes their place, under the lock of the
     /// leaf.
-    fn collapse(mut self, at: Vpn, huge: HugeFrame<'_>, rights: Rights) -> Result<(), Fail> {
+    fn collapse(
+        mut self,
+        at: Vpn,
+        huge: HugeFrame<'_>,
+        (rights, armed): (Rights, bool),
+    ) -> Result<(), Fail> {
         let mem = self.mm().machine().mem();
         let copied = self.lock_ptes(at, |txn| {
             let leaf = txn.leaf();
             // Scanned again, since the pages may have got references meanwhile.
-            if let Scan::Huge = scan(mem, leaf)? {
+            if let Scan::Huge = scan(mem, leaf, armed)? {
                 return Ok(None);
             }
             if VpnRange::block_of(at)

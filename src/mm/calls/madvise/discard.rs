@@ -5,7 +5,8 @@ use crate::mm::{
     fault::entries::with_leaf,
     guard::{AfterYield, MmapWriteGuard},
     page_table::shared_huge,
-    window::{InvalidationWindow, Lease, PteSlot, Zap},
+    vma::Vma,
+    window::{InvalidationWindow, Lease, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -19,12 +20,12 @@ use std::convert::Infallible;
 impl Lease<'_, rank::Mmap, Sleepable> {
     /// Drops the pages of `part` (`MADV_DONTNEED`), in one window, also if no page is there. Frees
     /// leaves that a large range emptied.
-    pub(in crate::mm) fn discard(&mut self, flags: VmFlags, part: VpnRange) {
+    pub(in crate::mm) fn discard(&mut self, (flags, marks): (VmFlags, Marks), part: VpnRange) {
         let mut window = self.window(part, Event::Clear);
         if flags.contains(VmFlags::NONLINEAR) {
             window.forget_pages(part, 0, u64::MAX);
         } else {
-            window.zap(part, Zap::Pages);
+            window.zap(part, Zap::Pages(marks));
         }
         window.free_empty_leaves(part);
         window.close();
@@ -75,6 +76,7 @@ impl MmapWriteGuard<'_> {
         start: Vpn,
         part: VpnRange,
     ) -> Result<(), MadviseError> {
+        let marks = self.vma(start).zap_marks();
         // Fork must copy markers: the flag tells it that there may be some.
         if self.vma(start).is_anonymous() {
             self.layout.prepare_anon(start).map_err(no_memory)?;
@@ -82,26 +84,38 @@ impl MmapWriteGuard<'_> {
         self.layout
             .change(start, |vma| vma.flags |= VmFlags::MAYBE_GUARD);
         self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
-            lease.install_guards(part)
+            lease.install_guards(part, marks)
         })
     }
 }
 
+impl Vma {
+    /// Returns the fate of userfaultfd's write protection over pages of this VMA that are dropped.
+    pub(in crate::mm) fn zap_marks(&self) -> Marks {
+        Marks::of(self.is_anonymous(), self.flags)
+    }
+}
+
 impl Lease<'_, rank::Mmap, Sleepable> {
-    fn install_guards(mut self, part: VpnRange) -> Result<(), MadviseError> {
-        while !self.mark_guards(part)? {
+    fn install_guards(mut self, part: VpnRange, marks: Marks) -> Result<(), MadviseError> {
+        let mut dropped = false;
+        while !self.mark_guards(part, dropped)? {
             let mut window = self.window(part, Event::Clear);
-            window.zap(part, Zap::Pages);
+            window.zap(part, Zap::Pages(marks));
             window.close();
+            dropped = true;
         }
         Ok(())
     }
-    /// Puts markers in page by page; returns false at the first page that is mapped.
-    fn mark_guards(&mut self, part: VpnRange) -> Result<bool, MadviseError> {
+    /// Puts markers in page by page; returns false at the first page that is mapped. Once the pages
+    /// were `dropped`, guards also take the place of the markers of write protection that they
+    /// left: Linux 6.18 does not get past those, and tries for ever.
+    fn mark_guards(&mut self, part: VpnRange, dropped: bool) -> Result<bool, MadviseError> {
         for at in part.iter() {
             let free = with_leaf(self.mm, &mut self.cx, at, |leaf| {
                 let pte = leaf.get(at);
-                let present = !pte.is_none() && !pte.is_guard();
+                let free = pte.is_none() || (dropped && pte.is_wp_marker());
+                let present = !free && !pte.is_guard();
                 if !present {
                     leaf.set(at, RawPte::GUARD);
                 }
@@ -163,11 +177,12 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
-/// Frees one page lazily (`madvise_free_pte_range`): drops a page in swap at once, marks one in
-/// memory. A page that is dirty or in the swap cache is left alone if other processes map it.
+/// Frees one page lazily (`madvise_free_pte_range`): drops a page in swap, and poison, at once,
+/// marks one in memory. A page that is dirty or in the swap cache is left alone if other processes
+/// map it.
 fn free_lazily(slot: PteSlot<'_>) {
     let (pte, mem) = (slot.raw(), slot.mem());
-    if pte.swap_slot().is_some() {
+    if pte.swap_slot().is_some() || pte.is_poison() {
         drop(slot.clear());
         return;
     }

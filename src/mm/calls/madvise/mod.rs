@@ -131,7 +131,9 @@ impl Mm {
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
-            let (flags, is_owner) = (vma.flags, vma.is_owner());
+            let (how, is_owner) = ((vma.flags, vma.zap_marks()), vma.is_owner());
+            vma.tell_removed(part);
+            let flags = vma.flags;
             let (part, window) = match vma.flags.contains(VmFlags::HUGETLB) {
                 true => whole_huge_pages(vma, part)?,
                 false => (Some(part), part),
@@ -139,7 +141,7 @@ impl Mm {
             Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| {
                 match part.filter(|_| flags.contains(VmFlags::HUGETLB)) {
                     Some(part) => lease.discard_hugetlb((part, window), is_owner),
-                    None => part.into_iter().for_each(|part| lease.discard(flags, part)),
+                    None => part.into_iter().for_each(|part| lease.discard(how, part)),
                 }
             })
         })
@@ -208,7 +210,10 @@ impl MmapWriteGuard<'_> {
             }
             Advice::Free | Advice::Cold if locked => return Err(unsuitable),
             Advice::Free if !vma.is_anonymous() => return Err(unsuitable),
-            Advice::Free => self.free_lazily(part),
+            Advice::Free => {
+                vma.tell_removed(part);
+                self.free_lazily(part);
+            }
             Advice::Cold => self.cool(part),
             Advice::GuardInstall if locked => return Err(unsuitable),
             Advice::GuardInstall => self.install_guards(start, part)?,

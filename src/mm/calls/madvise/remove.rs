@@ -31,6 +31,7 @@ impl Mm {
             let file = removable(vma)?;
             let from = vma.pgoff_at(at) * PAGE_SIZE;
             let start = vma.start();
+            vma.tell_removed(part);
             drop(g);
             file.punch_hole(cx.reborrow(), from, part.pages() * PAGE_SIZE)
                 .map_err(|why| MadviseError::Object {

@@ -231,6 +231,12 @@ impl MmapWriteGuard<'_> {
                 new_addr: target,
                 ..whole
             };
+            let registered = self.layout.vmas.get(start);
+            let registered = registered.is_some_and(|vma| vma.userfault.is_some());
+            // A move of registered memory is told alone (`vma_multi_allowed`).
+            if registered && (first.is_some() || vma.end() < whole.end()) {
+                return Err(missing);
+            }
             let piece = self.by_huge_pages(piece)?;
             self.check_vma(&piece)?;
             let to = self.remap_to(piece)?;

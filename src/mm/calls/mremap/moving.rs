@@ -9,7 +9,10 @@ use crate::mm::{
         merge::NewRange,
         placement::{AddrRequest, Area, Place},
     },
-    entry::flags::{MremapFlags, VmFlags},
+    entry::{
+        flags::{MremapFlags, VmFlags},
+        uffd_flags::UffdFeatures,
+    },
     guard::{AfterYield, MmapWriteGuard},
     vma::{Vma, layout::Promise},
 };
@@ -98,6 +101,7 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::MapCount { count }.into());
         }
         let vma = self.layout.vmas.get(remap.addr).expect("checked before");
+        let (context, flags) = (vma.userfault.clone(), vma.flags);
         if vma.flags.contains(VmFlags::MERGEABLE)
             && let Some(part) = VpnRange::new(remap.addr, remap.addr.plus(remap.old))
         {
@@ -110,12 +114,6 @@ impl<'g> MmapWriteGuard<'g> {
             remap.new - remap.old
         };
         let promise = self.charge_move(&remap, more)?;
-        let flags = self
-            .layout
-            .vmas
-            .get(remap.addr)
-            .expect("checked before")
-            .flags;
         let new_vma = self.copy_vma(&remap, to)?;
         let mut copy = Copied {
             guard: self,
@@ -135,6 +133,9 @@ impl<'g> MmapWriteGuard<'g> {
         }
         copy.state = CopyState::Counted;
         copy.hand_over();
+        if let Some(context) = context {
+            copy.guard.tell_moved(&context, (&remap, to), copy.new_vma);
+        }
         if !dontunmap {
             copy.guard.unmap_source(&remap);
             copy.state = CopyState::Done;
@@ -190,7 +191,11 @@ impl<'g> MmapWriteGuard<'g> {
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
-            Ok(_) => self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing),
+            Ok(_) => {
+                let told = self.watchers(range);
+                self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing);
+                told.send();
+            }
             // No memory for the split: the source stays, without pages, and needs a promise of its
             // own.
             Err(_) if accounted => self.layout.machine.commit().force(range.pages()),
@@ -248,10 +253,17 @@ impl Copied<'_, '_> {
             new_vma: self.new_vma,
             from: self.remap.source(),
             to: self.to.start(),
+            unprotects: self.drops_marks(),
         };
         let state = &mut self.state;
         self.guard
             .relocate(mv, |moved| *state = CopyState::Moved(moved))
+    }
+    /// Returns true if the memory is registered with userfaultfd and does not stay so by a move.
+    fn drops_marks(&self) -> bool {
+        let vma = self.guard.layout.vmas.get(self.remap.addr);
+        let vma = vma.expect("still mapped");
+        vma.userfault.is_some() && vma.userfault_told(UffdFeatures::EVENT_REMAP).is_none()
     }
     /// Gives the reservation of moved huge pages to the copy. Pages of the source that did not move
     /// stay promised, but to no mapping, as on Linux (`clear_vma_resv_huge_pages`).

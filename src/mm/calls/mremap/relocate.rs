@@ -3,7 +3,8 @@
 use crate::mm::{
     entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
-    page_table::LeafAt,
+    page_table::{LeafAt, Pin},
+    space::Mm,
     vma::{Walks, hugetlb::with_shared_tables},
     window::InvalidationWindow,
 };
@@ -26,6 +27,8 @@ pub(in crate::mm) struct Relocation {
     pub(in crate::mm) from: VpnRange,
     /// The page to which the first entry moves.
     pub(in crate::mm) to: Vpn,
+    /// The write protection of userfaultfd does not move (`vma_has_uffd_without_event_remap`).
+    pub(in crate::mm) unprotects: bool,
 }
 
 /// The number of entries at the target.
@@ -72,6 +75,7 @@ impl MmapWriteGuard<'_> {
                     at: start,
                     to,
                     end: range.end(),
+                    unprotects: mv.unprotects,
                     whole_pages,
                 };
                 let mut moving = Moving {
@@ -132,6 +136,7 @@ struct MoveStep {
     at: Vpn,
     to: Vpn,
     end: Vpn,
+    unprotects: bool,
     /// Only huge pages of a pool move, each alone (`move_hugetlb_page_tables`).
     whole_pages: bool,
 }
@@ -196,6 +201,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
+            unprotects: false,
             whole_pages: self.begin.whole_pages,
         };
         let mut despite = Despite::default();
@@ -228,7 +234,8 @@ impl InvalidationWindow<'_, Sleepable> {
         if !mm.table.has_pmd(step.at, pin) || !makes && !mm.table.has_pud(step.to, pin) {
             return Ok(Some(extent));
         }
-        let by_table = !step.whole_pages && extent == PUD_PAGES;
+        let whole = !step.unprotects;
+        let by_table = whole && !step.whole_pages && extent == PUD_PAGES;
         if by_table && mm.table.move_pud(step.at, step.to, pin)? {
             return Ok(Some(extent));
         }
@@ -247,7 +254,11 @@ impl InvalidationWindow<'_, Sleepable> {
         if makes && step.whole_pages {
             mm.table.free_if_empty(step.to, pin);
         }
-        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+        let whole = whole || old.is_huge();
+        if whole && extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
+            if step.unprotects {
+                unprotect_block(mm, step.to, pin);
+            }
             return Ok(Some(extent));
         }
         if old.is_huge() {
@@ -275,6 +286,15 @@ impl InvalidationWindow<'_, Sleepable> {
     }
 }
 
+/// Lifts the write protection of a block that moved with its table.
+fn unprotect_block(mm: &Mm, at: Vpn, pin: Pin<'_>) {
+    let block = VpnRange::block_of(at);
+    mm.table.for_each_locked_leaf(block, pin, |part, leaf| {
+        let each = part.iter().map(|at| (at, leaf.get(at)));
+        each.for_each(|(at, pte)| leaf.set(at, pte.clear_uffd_wp()));
+    });
+}
+
 /// Moves entries between two locked leaves (`move_ptes`). Counts stay as they are.
 fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: MoveStep, pages: u64) -> Result<(), NoMemory> {
     let (from, to) = LeafAt::lock_pair(old, new)?;
@@ -283,7 +303,11 @@ fn move_ptes(old: LeafAt<'_>, new: LeafAt<'_>, step: MoveStep, pages: u64) -> Re
         let pte = from.get(at);
         if !pte.is_none() {
             from.set(at, crate::mm::entry::pte::RawPte::NONE);
-            to.as_ref().unwrap_or(&from).set(step.to.plus(i), pte);
+            let moved = match step.unprotects {
+                true => pte.clear_uffd_wp(),
+                false => pte,
+            };
+            to.as_ref().unwrap_or(&from).set(step.to.plus(i), moved);
         }
     }
     Ok(())

@@ -1,0 +1,97 @@
+//! `PAGEMAP_SCAN`: reports pages by category, and write-protects those that it reports.
+//!
+//! A page is *written* if it does not have the mark of write protection: of memory that is
+//! registered with an asynchronous userfaultfd, the pages that were written since the last scan.
+//! What a device writes counts as well: the window of the scan takes its translations, so it must
+//! fault again, and that lifts the mark.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `args` | arguments and results |
+//! | `scanner` | a scan that is going on |
+//! | `walk` | the page table as a scan walks it |
+
+mod args;
+mod scanner;
+mod walk;
+
+pub use args::{PageRegion, Scan, ScanArgs};
+
+use crate::mm::{guard::MmapSharedClaim, space::Mm};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::CallCx,
+    error::ScanError,
+    notifier::Event,
+};
+use args::check;
+use scanner::{Part, Scanner, Stop};
+
+impl Mm {
+    /// Scans `[start, end)` (`do_pagemap_scan`). With [`ScanFlags::WP_MATCHING`] one window opens
+    /// over all of the range, and every page that is reported and written gets the mark of write
+    /// protection, under the lock under which it was read: no write is lost or reported twice.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError`]. [`ScanError::NotTracked`]: the pages below were protected.
+    pub fn pagemap_scan(&self, cx: &mut CallCx<'_>, args: &ScanArgs) -> Result<Scan, ScanError> {
+        let range = check(args)?;
+        let mut scan = Scanner::new(args);
+        let mut rest = range;
+        while let Some(now) = rest {
+            match self.scan_once(cx, now, &mut scan) {
+                Ok(()) => rest = None,
+                Err(Stop::Failed(why)) => return Err(why),
+                Err(Stop::Full(end)) => {
+                    scan.end = Some(end);
+                    scan.flush();
+                    let enough = args.regions == 0 || scan.is_done();
+                    rest = match enough {
+                        true => None,
+                        false => VpnRange::new(end, now.end()),
+                    };
+                    if !enough {
+                        scan.end = None;
+                    }
+                }
+            }
+        }
+        scan.flush();
+        let end = range.map_or(args.start, |range| range.end().addr());
+        Ok(Scan {
+            regions: scan.out,
+            end: scan.end.map_or(end, Vpn::addr),
+        })
+    }
+    fn scan_once(
+        &self,
+        cx: &mut CallCx<'_>,
+        range: VpnRange,
+        scan: &mut Scanner<'_>,
+    ) -> Result<(), Stop> {
+        let g = self.lock_shared_over(cx, Some(range));
+        let parts: Vec<Part> = g
+            .layout
+            .vmas
+            .range(range)
+            .map(|v| Part::of(v, range))
+            .collect();
+        let claim = MmapSharedClaim::new(self, &g, range);
+        drop(g);
+        let mut lease = claim.lease(cx);
+        let scanned = match scan.protects() {
+            true => {
+                let mut window = lease.window(range, Event::ProtectionVma);
+                parts
+                    .iter()
+                    .try_for_each(|part| scan.part(&mut window, part))
+            }
+            false => parts
+                .iter()
+                .try_for_each(|part| scan.part(&mut lease, part)),
+        };
+        lease.settle_exports();
+        scanned
+    }
+}

@@ -1,0 +1,62 @@
+//! `UFFDIO_WRITEPROTECT`.
+
+use super::Userfault;
+use crate::mm::{
+    calls::change_protection::Protection, entry::uffd_flags::ProtectMode, guard::MmapSharedClaim,
+};
+use crate::{ctx::CallCx, error::UserfaultError};
+
+impl Userfault {
+    /// Write-protects the pages of `[addr, addr + len)`, or lifts their protection and wakes the
+    /// accesses that wait there (`mwriteprotect_range`). One window opens over the part of each
+    /// VMA, in both directions.
+    ///
+    /// # Errors
+    ///
+    /// [`UserfaultError`]. [`NotRegistered`](UserfaultError::NotRegistered): the VMAs below that
+    /// one have changed, and stay so.
+    pub fn write_protect(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        len: u64,
+        mode: ProtectMode,
+    ) -> Result<(), UserfaultError> {
+        if self.0.is_running() {
+            self.check_steady()?;
+        }
+        let (mm, range) = self.begin(addr, len)?;
+        let protect = mode.contains(ProtectMode::WP);
+        let wakes = !mode.contains(ProtectMode::DONTWAKE);
+        if !ProtectMode::all().contains(mode) || (protect && !wakes) {
+            return Err(UserfaultError::Mode(mode.bits()));
+        }
+        let g = mm.lock_shared_over(cx, Some(range));
+        self.check_steady()?;
+        let missing = Err(UserfaultError::NotRegistered(addr));
+        let mut parts = Vec::new();
+        let mut result = missing;
+        for vma in g.layout.vmas.range(range) {
+            if !vma.is_uffd_wp() {
+                result = missing;
+                break;
+            }
+            let part = vma.range().intersect(range).expect("it overlaps");
+            parts.push((part, Protection::by_userfault(vma, protect)));
+            result = Ok(());
+        }
+        let claim = MmapSharedClaim::new(&mm, &g, range);
+        drop(g);
+        let mut lease = claim.lease(cx);
+        for (part, new) in parts {
+            let changed = lease.again().change_protection(part, new, &mut false);
+            lease.settle_exports();
+            changed?;
+        }
+        result?;
+        if !protect && wakes {
+            self.0.wake(range);
+        }
+        Ok(())
+    }
+}

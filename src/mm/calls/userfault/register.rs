@@ -1,0 +1,210 @@
+//! Registration of memory with a userfaultfd, and its end.
+
+use super::Userfault;
+use crate::mm::{
+    calls::change_protection::Protection,
+    edit::merge::Wanted,
+    entry::{
+        flags::VmFlags,
+        uffd_flags::{RegisterMode, UffdFeatures},
+    },
+    guard::{AfterYield, MmapWriteGuard},
+    vma::{Vma, userfault::Context},
+};
+use crate::{
+    addr::{Vpn, VpnRange},
+    ctx::CallCx,
+    error::UserfaultError,
+};
+use std::sync::Arc;
+
+impl Userfault {
+    /// Registers the mapped memory of `[addr, addr + len)` for the faults of `mode`
+    /// (`UFFDIO_REGISTER`). VMAs are split and merged as by `mprotect`; holes are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`UserfaultError`]; nothing is registered then, unless a split failed half-way.
+    pub fn register(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        len: u64,
+        mode: RegisterMode,
+    ) -> Result<(), UserfaultError> {
+        let bad = UserfaultError::Mode(mode.bits());
+        let mm = self.space()?;
+        let modes = [
+            (RegisterMode::MISSING, VmFlags::UFFD_MISSING),
+            (RegisterMode::WP, VmFlags::UFFD_WP),
+            (RegisterMode::MINOR, VmFlags::UFFD_MINOR),
+        ];
+        let asked = modes.iter().filter(|(asked, _)| mode.contains(*asked));
+        let flags = asked.fold(VmFlags::empty(), |all, (_, flag)| all | *flag);
+        if mode.is_empty() || !RegisterMode::all().contains(mode) {
+            return Err(bad);
+        }
+        let range = super::check_range(&mm, addr, len)?;
+        let mut g = mm.lock_exclusive_some(cx);
+        g.claim_range(range);
+        let mut found = false;
+        for vma in g.layout.vmas.range(range) {
+            self.check_vma(vma, flags)?;
+            found = true;
+        }
+        if !found {
+            return Err(UserfaultError::NothingMapped(addr));
+        }
+        g.each_vma_in(range, |g, start, part| {
+            let vma = g.vma(start);
+            if vma.is_registered_with(&self.0) && vma.flags.contains(flags) {
+                return Ok(start);
+            }
+            let wanted = g.wanted(start);
+            let wanted = Wanted {
+                flags: (wanted.flags - VmFlags::UFFD) | flags,
+                userfault: Some(Arc::clone(&self.0)),
+                ..wanted
+            };
+            Ok(g.modify_as(start, part, wanted)?)
+        })
+    }
+    fn check_vma(&self, vma: &Vma, flags: VmFlags) -> Result<(), UserfaultError> {
+        let at = vma.start().addr();
+        if !vma.may_be_registered(flags, self.0.has(UffdFeatures::WP_ASYNC)) {
+            return Err(UserfaultError::Unsuitable(at));
+        }
+        if !vma.flags.contains(VmFlags::MAYWRITE) {
+            return Err(UserfaultError::Denied(at));
+        }
+        match vma.userfault {
+            Some(_) if !vma.is_registered_with(&self.0) => Err(UserfaultError::Taken(at)),
+            _ => Ok(()),
+        }
+    }
+    /// Ends the registration of `[addr, addr + len)` (`UFFDIO_UNREGISTER`): lifts write protection
+    /// in one window a VMA, and wakes the accesses that wait for absent pages.
+    ///
+    /// # Errors
+    ///
+    /// [`UserfaultError`]; nothing is changed then, unless a split failed half-way.
+    pub fn unregister(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        len: u64,
+    ) -> Result<(), UserfaultError> {
+        let (mm, range) = self.begin(addr, len)?;
+        let asynchronous = self.0.has(UffdFeatures::WP_ASYNC);
+        let mut g = mm.lock_exclusive_some(cx);
+        g.claim_range(range);
+        let mut found = false;
+        for vma in g.layout.vmas.range(range) {
+            let other = vma.userfault.is_some() && !vma.is_registered_with(&self.0);
+            if other || !vma.may_be_registered(vma.flags, asynchronous) {
+                return Err(UserfaultError::Unsuitable(vma.start().addr()));
+            }
+            found = true;
+        }
+        if !found {
+            return Err(UserfaultError::NothingMapped(addr));
+        }
+        g.each_vma_in(range, |g, start, part| {
+            let vma = g.vma(start);
+            if vma.userfault.is_none() {
+                return Ok(start);
+            }
+            if vma.flags.contains(VmFlags::UFFD_MISSING) {
+                self.0.wake(part);
+            }
+            g.end_registration(start, part)
+        })
+    }
+    /// Closes the userfaultfd: its memory is registered no longer, write protection is lifted, and
+    /// every access that waits tries again (`userfaultfd_release`).
+    ///
+    /// A VMA that cannot be split or merged for want of memory keeps its boundaries.
+    pub fn close(self, cx: &mut CallCx<'_>) {
+        if let Ok(mm) = self.space() {
+            let mut g = mm.lock_exclusive_some(cx);
+            g.claim_range(VpnRange::ALL);
+            let mut at = Vpn(0);
+            while let Some(vma) = g.layout.vmas.find(at) {
+                let (start, range) = (vma.start(), vma.range());
+                let ours = vma.is_registered_with(&self.0);
+                at = match ours.then(|| g.end_registration(start, range)) {
+                    Some(Ok(start)) => g.vma(start).end(),
+                    _ => range.end(),
+                };
+            }
+        }
+        self.0.close();
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// Runs `f` on the part of each VMA that lies in `range`, ascending. `f` gets the start of the
+    /// VMA, and returns the start of the VMA that holds the part afterwards.
+    fn each_vma_in(
+        &mut self,
+        range: VpnRange,
+        mut f: impl FnMut(&mut Self, Vpn, VpnRange) -> Result<Vpn, UserfaultError>,
+    ) -> Result<(), UserfaultError> {
+        let mut at = range.start();
+        while let Some(rest) = VpnRange::new(at, range.end()) {
+            let Some(vma) = self.layout.vmas.find(at) else {
+                break;
+            };
+            let Some(part) = vma.range().intersect(rest) else {
+                break;
+            };
+            let start = vma.start();
+            let start = f(self, start, part)?;
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+    /// Ends the registration of `part` of the VMA at `start` (`userfaultfd_clear_vma`). Returns the
+    /// start of the VMA that holds the part then.
+    fn end_registration(&mut self, start: Vpn, part: VpnRange) -> Result<Vpn, UserfaultError> {
+        let vma = self.vma(start);
+        if vma.is_uffd_wp() {
+            let lifted = Protection::by_userfault(vma, false);
+            self.yield_while(part.pages(), AfterYield::KeepsEditing, &[], |lease| {
+                lease.change_protection(part, lifted, &mut false)
+            })?;
+        }
+        let wanted = self.wanted(start);
+        let wanted = Wanted {
+            flags: wanted.flags - VmFlags::UFFD,
+            userfault: None,
+            ..wanted
+        };
+        Ok(self.modify_as(start, part, wanted)?)
+    }
+}
+
+impl Vma {
+    /// Returns true if the VMA is registered with this userfaultfd.
+    pub(super) fn is_registered_with(&self, context: &Arc<Context>) -> bool {
+        let own = self.userfault.as_ref();
+        own.is_some_and(|own| Arc::ptr_eq(own, context))
+    }
+    /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
+    /// private anonymous and shared memory; memory of other objects only for write protection that
+    /// sends no messages. Huge pages of a pool are not served.
+    fn may_be_registered(&self, flags: VmFlags, asynchronous: bool) -> bool {
+        let flags = flags & VmFlags::UFFD;
+        let memory = self.object().is_some_and(|object| object.is_memory());
+        if self
+            .flags
+            .intersects(VmFlags::DROPPABLE | VmFlags::NONLINEAR | VmFlags::HUGETLB)
+        {
+            return false;
+        }
+        if flags.contains(VmFlags::UFFD_MINOR) && !memory {
+            return false;
+        }
+        (asynchronous && flags == VmFlags::UFFD_WP) || self.is_anonymous() || memory
+    }
+}
