@@ -4,7 +4,7 @@ use super::{
     access::{CopyError, FaultError, TransferError},
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
-    common::{BeyondTask, LimitError, NoMemory, VmaError},
+    common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
     object::ObjectError,
@@ -34,6 +34,7 @@ have_errno! {
     CopyError
     FaultError
     ForkError
+    LimitBusy
     LimitError
     MadviseError
     MincoreError
@@ -48,6 +49,7 @@ have_errno! {
     ObjectError
     RegisterError
     RemapError
+    SwapError
     TransferError
     VmaError
 }

@@ -30,7 +30,7 @@ mod register;
 pub use access::{CopyError, FaultError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
-pub use common::{BeyondTask, LimitError, NoMemory, VmaError};
+pub use common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
 pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
 pub use object::ObjectError;

@@ -73,7 +73,7 @@ pub use entry::pte::Pte;
 pub use entry::release::Detached;
 pub use external::walker::Walker;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
-pub use machine::{ForkMode, Machine, MachineConfig};
+pub use machine::{ForkMode, KhugepagedLimits, Machine, MachineConfig};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;

@@ -141,8 +141,7 @@ impl Reclaim<'_> {
     fn scan_counts(&self, priority: u32) -> Counts {
         let mem = self.mem();
         let mut counts = LruList::ALL.map(|list| mem.lru_len(list) >> priority);
-        let swap = mem.swap();
-        if swap.used() >= u64::from(swap.capacity()) {
+        if mem.swap().is_full() {
             ANON.iter().for_each(|&l| counts[l] = 0);
         } else if priority > 0 {
             let (anon, file) = self.balance();

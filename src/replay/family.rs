@@ -6,6 +6,7 @@ use super::{
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
+    daemons,
     limits::{Limits, beyond},
     observe::{entry, row, told, vm_flags},
     op::Op,
@@ -36,6 +37,8 @@ pub(super) struct Family {
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
+    /// A kernel recorded the script.
+    recorded: bool,
 }
 
 impl Family {
@@ -63,6 +66,7 @@ impl Family {
         };
         Ok(Self {
             background,
+            recorded,
             processes: BTreeMap::from([(0, mm)]),
             threads: BTreeMap::new(),
             recorder,
@@ -163,7 +167,12 @@ impl Family {
             | Op::Migrate { .. }
             | Op::MigrateMany { .. }
             | Op::Merge {}
-            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
+            | Op::Ksm { .. }
+            | Op::Khugepaged { .. }
+            | Op::DropCaches { .. }
+            | Op::Swapoff {}
+            | Op::Swapon {}
+            | Op::Limit { .. } => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
@@ -188,6 +197,11 @@ impl Family {
             Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
             Op::Merge {} => process::merge(cx, &self.processes, self.arena),
             Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
+            Op::Khugepaged { .. }
+            | Op::DropCaches { .. }
+            | Op::Swapoff {}
+            | Op::Swapon {}
+            | Op::Limit { .. } => daemons::act(cx, mm, op, self.recorded),
             ref other => unreachable!("{other:?} is done by a process"),
         }
     }

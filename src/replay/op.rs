@@ -249,6 +249,17 @@ pub enum Op {
     Thread { thread: u32 },
     /// Migration of these pages, each named by a process and an address, one after the other.
     MigrateMany { moves: Vec<(u32, Hex)> },
+    /// `MADV_HUGEPAGE` of these ranges of the process, then full scans of `khugepaged`.
+    Khugepaged { advise: Vec<(Hex, u64)> },
+    /// A write to `/proc/sys/vm/drop_caches`; 2: the shrinkers, which split huge pages of which a
+    /// part was given back.
+    DropCaches { value: u32 },
+    /// `swapoff` of the only swap device.
+    Swapoff {},
+    /// `swapon` of it.
+    Swapon {},
+    /// A limit of the memory of all processes, in bytes (`memory.limit_in_bytes`).
+    Limit { bytes: u64 },
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
@@ -312,6 +323,9 @@ impl Op {
             }
             Self::Prctl { option, .. } if !matches!(option, SET_MERGE | GET_MERGE) => {
                 Some(format!("option {option} of prctl"))
+            }
+            Self::DropCaches { value } if value != 2 => {
+                Some(format!("{value} written to drop_caches"))
             }
             Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
             _ => None,

@@ -41,4 +41,7 @@ pub(crate) use target::{
     Blocking, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, VmaPlacement, Young,
 };
 pub(crate) use tree::Frozen;
-pub(crate) use walk::{Usage, referenced, restore, split_huge_of, unmap_frame, walk_frame};
+pub(crate) use walk::{
+    Usage, referenced, restore, restore_huge_page, split_huge_of, unmap_frame, unmap_huge_page,
+    walk_frame,
+};

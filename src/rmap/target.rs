@@ -102,6 +102,20 @@ pub(crate) trait RmapTarget: Send + Sync {
     /// Puts frame `new` in the place of the migration mark of `old` at `spot`
     /// (`remove_migration_pte`).
     fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn);
+    /// Replaces the mappings in `part`, the part of a VMA at `spot`, of the huge page that begins
+    /// with the locked frame `head` by migration marks, in one window over `part`
+    /// (`try_to_migrate_one`).
+    fn leave_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn);
+    /// Puts the frames of the huge page that begins with `new` in the place of the migration marks
+    /// in `part` of the one that begins with `old`. A page that was mapped as one is so again, if
+    /// all of it is still there (`remove_migration_pmd`, `remove_migration_pte`).
+    fn restore_huge(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        pages: (Pfn, Pfn),
+    );
     /// Reads and clears the use of the mapping of the locked frame at `spot`, by the processor and
     /// by every external MMU (`folio_referenced_one`). `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;

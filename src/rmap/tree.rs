@@ -310,6 +310,8 @@ mod tests {
             Ok(())
         }
         fn restore(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn, _: Pfn) {}
+        fn leave_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
+        fn restore_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: (Pfn, Pfn)) {}
         fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
             None
         }

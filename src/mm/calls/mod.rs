@@ -26,6 +26,8 @@
 //! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
+//! | `swapoff` | `swapoff`, `swapon` |
+//! | `khugepaged` | huge pages of small ones, without advice for the moment |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
 pub(in crate::mm) mod anon_name;
@@ -37,6 +39,7 @@ pub(in crate::mm) mod fork;
 pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod inspect;
 pub(in crate::mm) mod install;
+pub(in crate::mm) mod khugepaged;
 pub(in crate::mm) mod madvise;
 pub(in crate::mm) mod mlock;
 pub(in crate::mm) mod mmap;
@@ -46,4 +49,5 @@ pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod remap_file_pages;
+mod swapoff;
 mod vma_walk;

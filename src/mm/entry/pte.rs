@@ -29,6 +29,9 @@ const FILE: u64 = GUARD | SWAP;
 pub(in crate::mm) const MIGRATION: u64 = 1 << 3;
 /// Of a migration mark: the mapping was writable.
 pub(in crate::mm) const MIGRATION_WRITE: u64 = 1 << 4;
+/// Of a migration mark: the page is part of a huge page that was mapped as one
+/// (`is_pmd_migration_entry`).
+pub(in crate::mm) const MIGRATION_AS_ONE: u64 = 1 << 8;
 /// Of a swap entry or a migration mark: no other entry refers to the page (`pte_swp_exclusive`).
 pub(in crate::mm) const SWAP_EXCLUSIVE: u64 = 1 << 7;
 

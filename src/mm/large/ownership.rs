@@ -13,12 +13,12 @@ use crate::{
 use std::sync::Arc;
 
 /// Returns true if the entry maps a page of the huge page that begins with `head`.
-pub(super) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
+pub(in crate::mm) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
     let part = |pfn: Pfn| pfn.head() == head && mem.flags(pfn).contains(FrameFlags::LARGE);
     leaf.get(at).counted().is_some_and(part)
 }
 
-pub(super) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
+pub(in crate::mm) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
 
 impl Mm {
     /// The owner of a huge page, and its half-open range of page offsets there.

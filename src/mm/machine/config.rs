@@ -39,6 +39,8 @@ pub struct MachineConfig {
     /// allows as many as there are frames, since they are made of the same memory, and 4096 at
     /// least.
     pub page_tables: Option<u64>,
+    /// How [`khugepaged`](super::Machine::khugepaged) chooses memory.
+    pub khugepaged: KhugepagedLimits,
     /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as
     /// many as frames.
     pub commit_total: Option<u64>,
@@ -48,6 +50,29 @@ impl MachineConfig {
     /// Pages of the aligned block that a read fault of a file maps.
     pub(in crate::mm) fn fault_around_pages(&self) -> u64 {
         1 << self.fault_around.clamp(1, PMD_PAGES).ilog2()
+    }
+}
+
+/// The pages of each kind that 2 MiB may have if
+/// [`khugepaged`](super::Machine::khugepaged) shall make a huge page of them
+/// (`/sys/kernel/mm/transparent_hugepage/khugepaged`). `Default` has Linux's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KhugepagedLimits {
+    /// Pages without memory of their own: holes and the zero page (`max_ptes_none`).
+    pub none: u32,
+    /// Pages that another process maps as well (`max_ptes_shared`).
+    pub shared: u32,
+    /// Pages in swap (`max_ptes_swap`).
+    pub swap: u32,
+}
+
+impl Default for KhugepagedLimits {
+    fn default() -> Self {
+        Self {
+            none: 511,
+            shared: 256,
+            swap: 64,
+        }
     }
 }
 
@@ -68,6 +93,7 @@ impl Default for MachineConfig {
             align_huge: true,
             fork: ForkMode::default(),
             page_tables: None,
+            khugepaged: KhugepagedLimits::default(),
             commit_total: None,
         }
     }

@@ -10,13 +10,18 @@
 //! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
 //! | `config` | [`MachineConfig`]: the settings |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
+//! | `spaces` | all address spaces |
+//! | `limit` | the limit of memory, and reclaim for an allocation that met it |
 
 mod config;
 mod forks;
+mod limit;
+mod spaces;
 
-pub use config::MachineConfig;
+pub use config::{KhugepagedLimits, MachineConfig};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
     ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread},
@@ -36,6 +41,7 @@ pub struct Machine {
     host: Host,
     epoch: Epoch,
     pub(in crate::mm) forks: ForkRegistry,
+    pub(in crate::mm) spaces: Spaces,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
 }
@@ -70,6 +76,7 @@ impl Machine {
             },
             epoch: Epoch::new(),
             forks: ForkRegistry::default(),
+            spaces: Spaces::default(),
             merge_turns: IdSource::starting_at(0),
         }))
     }
