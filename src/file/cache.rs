@@ -204,6 +204,9 @@ impl PageCache {
 }
 
 impl PageKeeper for PageCache {
+    fn forget_folio(&self, index: u64) {
+        self.slots.lock().folios.forget(index);
+    }
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         let mem = &self.host.mem;
         let pfn = locked.pfn();

@@ -88,7 +88,10 @@ impl PhysMem {
                     return None;
                 }
                 let parts: Vec<Pfn> = (0..HUGE).map(|i| head.nth(i)).filter(is_part).collect();
-                parts.first().copied().filter(|_| parts.len() < HUGE as usize)
+                parts
+                    .first()
+                    .copied()
+                    .filter(|_| parts.len() < HUGE as usize)
             })
             .collect()
     }

@@ -10,7 +10,7 @@ use crate::{
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
     rmap::{
         Blocking, FrameOwner, Unmap, UnmapRefused, Usage, referenced, split_huge_of,
-        split_object_huge, unmap_frame,
+        split_object_huge, unmap_frame, unmap_object_huge,
     },
     sync::panicking,
 };
@@ -215,6 +215,10 @@ impl<'r> Reclaim<'r> {
             let (registry, mem) = (&self.host.registry, self.mem());
             if flags.contains(FrameFlags::ANON) {
                 split_huge_of(registry, mem, cx, locked);
+            } else if flags.contains(FrameFlags::SWAP_BACKED) && !mem.swap().is_on() {
+                // There is nowhere to write it (`shmem_writeout`).
+                let unmapped = unmap_object_huge(registry, mem, cx, locked);
+                return if unmapped { Fate::Active } else { Fate::Kept };
             } else if !split_object_huge(registry, mem, cx, locked) {
                 return Fate::Kept;
             }

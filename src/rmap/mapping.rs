@@ -30,6 +30,8 @@ pub struct Mapping {
 
 /// The cache that keeps the pages of an object, as reclaim uses it.
 pub(crate) trait PageKeeper: Send + Sync {
+    /// Notes that the huge page that page `index` is part of was split into single pages.
+    fn forget_folio(&self, index: u64);
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the
     /// store has it. Returns false if the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
@@ -161,6 +163,11 @@ impl FrameOwner for Mapping {
             }
             mem.huge_mappings(head) > 0
         });
+    }
+    fn forget_folio(&self, index: u64) {
+        if let Some(keeper) = self.keeper() {
+            keeper.forget_folio(index);
+        }
     }
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.keeper()

@@ -42,6 +42,12 @@ pub(crate) trait FrameOwner: Send + Sync {
         let _unused = (mem, cx, head, pages);
     }
 
+    /// Notes that the huge page of an object that page `index` is part of was split into single
+    /// pages.
+    fn forget_folio(&self, index: u64) {
+        let _unused = index;
+    }
+
     /// Gives up page `index`, whose locked frame nothing maps any more. Returns false if the page
     /// stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {

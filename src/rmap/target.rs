@@ -109,13 +109,7 @@ pub(crate) trait RmapTarget: Send + Sync {
     /// Puts the frames of the huge page that begins with `new` in the place of the migration marks
     /// in `part` of the one that begins with `old`. A page that was mapped as one is so again, if
     /// all of it is still there (`remove_migration_pmd`, `remove_migration_pte`).
-    fn restore_huge(
-        &self,
-        cx: RmapCx<'_>,
-        spot: &MappedAt<'_>,
-        part: VpnRange,
-        pages: (Pfn, Pfn),
-    );
+    fn restore_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, pages: (Pfn, Pfn));
     /// Reads and clears the use of the mapping of the locked frame at `spot`, by the processor and
     /// by every external MMU (`folio_referenced_one`). `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;

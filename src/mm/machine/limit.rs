@@ -51,6 +51,9 @@ impl Machine {
     ) -> bool {
         self.mem().is_at_limit()
             && error.errno() == Errno::ENOMEM
-            && self.reclaimer().free(&mut cx.descend::<rank::Mmap, Sleepable>(), 1) > 0
+            && self
+                .reclaimer()
+                .free(&mut cx.descend::<rank::Mmap, Sleepable>(), 1)
+                > 0
     }
 }

@@ -11,11 +11,13 @@
 //! | `config` | [`MachineConfig`]: the settings |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 //! | `spaces` | all address spaces |
+//! | `merged_pages` | the merged pages, and where they are mapped |
 //! | `limit` | the limit of memory, and reclaim for an allocation that met it |
 
 mod config;
 mod forks;
 mod limit;
+mod merged_pages;
 mod spaces;
 
 pub use config::{KhugepagedLimits, MachineConfig};
@@ -32,6 +34,7 @@ use crate::{
     sync::IdSource,
 };
 use config::LEAST_TABLES;
+use merged_pages::MergedPages;
 use std::sync::Arc;
 
 /// A machine: physical memory and everything else that its address spaces share.
@@ -42,6 +45,7 @@ pub struct Machine {
     epoch: Epoch,
     pub(in crate::mm) forks: ForkRegistry,
     pub(in crate::mm) spaces: Spaces,
+    pub(in crate::mm) merged: MergedPages,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
 }
@@ -77,6 +81,7 @@ impl Machine {
             epoch: Epoch::new(),
             forks: ForkRegistry::default(),
             spaces: Spaces::default(),
+            merged: MergedPages::default(),
             merge_turns: IdSource::starting_at(0),
         }))
     }

@@ -8,7 +8,7 @@
 //! ([`not_present`](crate::mm::entry::not_present)).
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::Rights},
+    entry::{flags::VmFlags, merged::is_merged, pte::Rights},
     machine::Machine,
     page_table::LockedLeaf,
     space::Mm,
@@ -122,7 +122,12 @@ impl Mm {
             return false;
         }
         mem.copy(from, to);
-        mem.set_flags(to, flags & OF_THE_PAGE);
+        let merged = if is_merged(mem, from) {
+            FrameFlags::UNEVICTABLE
+        } else {
+            FrameFlags::empty()
+        };
+        mem.set_flags(to, flags & (OF_THE_PAGE | merged));
         if flags.contains(FrameFlags::ANON) {
             let alone = match flags.contains(FrameFlags::SWAP_CACHE) {
                 true => mem.swap_cache_move(old, new),
@@ -130,6 +135,7 @@ impl Mm {
             };
             if alone {
                 mem.set_owner(to, Some(owner));
+                machine.merged.moved(owner.id, to);
             }
             return alone;
         }

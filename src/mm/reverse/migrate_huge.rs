@@ -9,12 +9,8 @@ use super::{
     try_to_unmap::{AsOne, leave},
 };
 use crate::mm::{
-    entry::flags::VmFlags,
-    large::ownership::is_part,
-    machine::Machine,
-    page_table::LockedLeaf,
-    space::Mm,
-    window::Lease,
+    entry::flags::VmFlags, large::ownership::is_part, machine::Machine, page_table::LockedLeaf,
+    space::Mm, window::Lease,
 };
 use crate::{
     addr::{PMD_PAGES, Pfn, Vpn, VpnRange},

@@ -10,8 +10,8 @@ impl Machine {
     ///
     /// Linux does this under memory pressure (the shrinker of its deferred list, also at
     /// `/proc/sys/vm/drop_caches`). Reclaim of single pages splits the huge pages that it meets by
-    /// itself. The pages are split in the order of their frames; each VMA that maps one sees a
-    /// window over its part.
+    /// itself. The huge page that was allocated last is split first, as the kernel's scan does
+    /// with pages that it has not met before; each VMA that maps one sees a window over its part.
     ///
     /// # Panics
     ///
@@ -19,7 +19,10 @@ impl Machine {
     pub fn split_deferred(&self, cx: &mut CallCx<'_>) -> usize {
         self.check_token(cx);
         let partly = self.mem().partly_given_back();
-        let split = partly.into_iter().filter(|&pfn| self.split_huge_page(cx, pfn));
+        let split = partly
+            .into_iter()
+            .rev()
+            .filter(|&pfn| self.split_huge_page(cx, pfn));
         split.count()
     }
 }
