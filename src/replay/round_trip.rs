@@ -39,7 +39,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 38;
+const KINDS: u64 = 41;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -192,6 +192,13 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
             addr,
             len,
         },
+        (38, 0) => Op::Khugepaged {
+            advise: vec![(Hex(addr), len)],
+        },
+        (38, _) => Op::DropCaches { value: 2 },
+        (39, 0) => Op::Swapoff {},
+        (39, _) => Op::Swapon {},
+        (40, _) => Op::Limit { bytes: len },
         (_, 0) => Op::ProcessMadvise {
             target,
             iov: vec![(Hex(addr), len)],

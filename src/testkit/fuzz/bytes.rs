@@ -133,7 +133,7 @@ fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
     let remote = at(other, skew);
-    match a % 12 {
+    match a % 16 {
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
@@ -161,6 +161,12 @@ fn of_frames(r: Record) -> Op {
             target: 0,
             remote,
         },
+        12 => Op::Khugepaged {
+            advise: Vec::new(),
+        },
+        13 => Op::DropCaches { value: 2 },
+        14 => Op::Swapoff {},
+        15 => Op::Swapon {},
         _ => Op::PvmWrite {
             addr,
             len,

@@ -82,6 +82,10 @@ pub(super) enum On {
     Look,
     Huge,
     Collapse,
+    /// `khugepaged` scans, or huge pages that were given back in part are split.
+    Scan,
+    /// The swap device is taken out of use, or put in use.
+    Swap,
 }
 
 /// Returns a distance in bytes from the beginning of a page, for ends and holes.
