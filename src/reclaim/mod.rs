@@ -12,7 +12,9 @@
 //! | --- | --- |
 //! | `pressure` | which pages, and how many: the passes over the lists |
 //! | `shrink` | giving up the pages of one list |
+//! | `deferred` | splitting huge pages of which a part was given back |
 
+mod deferred;
 mod pressure;
 mod shrink;
 

@@ -98,6 +98,10 @@ impl Reclaim<'_> {
             control.deactivate = deactivate;
             for priority in (0..=DEF_PRIORITY).rev() {
                 self.shrink_lists(cx, priority, &mut control);
+                if priority == 0 {
+                    // The shrinker of huge pages begins when all else was looked at.
+                    self.split_deferred(cx);
+                }
                 if control.freed >= control.wanted {
                     break;
                 }

@@ -174,7 +174,11 @@ fn a_merged_page_moves_with_all_its_places() {
     let child = w.fork();
     w.told();
     assert!(moves(&mut w, 1));
-    assert_eq!(w.told(), "W2..3 W1..2 W0..1", "the last that was merged first");
+    assert_eq!(
+        w.told(),
+        "W2..3 W1..2 W0..1",
+        "the last that was merged first"
+    );
     assert_eq!(pfn(&mut w, 0), pfn(&mut w, 2));
     assert_eq!(pfn(&mut w, 0), w.inside(&child, |w| pfn(w, 1)));
     w.put(0, 7);
@@ -246,10 +250,16 @@ fn khugepaged_makes_huge_pages_where_they_are_wanted() {
 #[test]
 fn khugepaged_heeds_its_limits() {
     let limits = KhugepagedLimits::default();
-    let mut none = small_pages(KhugepagedLimits { none: 507, ..limits });
+    let mut none = small_pages(KhugepagedLimits {
+        none: 507,
+        ..limits
+    });
     assert_eq!(khugepaged(&mut none).0, 0);
     none.end();
-    let mut shared = small_pages(KhugepagedLimits { shared: 3, ..limits });
+    let mut shared = small_pages(KhugepagedLimits {
+        shared: 3,
+        ..limits
+    });
     let child = shared.fork();
     shared.put(HUGE, 1);
     shared.told();
@@ -306,7 +316,10 @@ fn swapoff_brings_every_page_back_without_a_window() {
     // Nothing goes to a device that is not in use.
     w.advise(0, 8, Advice::PageOut).unwrap();
     assert_eq!(w.machine.mem().swap().used(), 0);
-    assert_eq!(machine.swapoff(&mut w.thread.cx()), Err(SwapError::NotInUse));
+    assert_eq!(
+        machine.swapoff(&mut w.thread.cx()),
+        Err(SwapError::NotInUse)
+    );
     assert_eq!(machine.swapon(), Ok(()));
     assert_eq!(machine.swapon(), Err(SwapError::InUse));
     w.advise(0, 8, Advice::PageOut).unwrap();
@@ -342,7 +355,10 @@ fn a_fault_at_the_limit_of_memory_reclaims_first() {
     w.map(0, 64, RW);
     w.fill(0, 24);
     let machine = Arc::clone(&w.machine);
-    assert_eq!(machine.set_memory_limit(&mut w.thread.cx(), Some(40)), Ok(()));
+    assert_eq!(
+        machine.set_memory_limit(&mut w.thread.cx(), Some(40)),
+        Ok(())
+    );
     w.told();
     let most = || u64::from(machine.mem().in_use()) + machine.mem().tables_in_use();
     for n in 24..60 {
@@ -371,7 +387,10 @@ fn a_limit_that_nothing_can_be_reclaimed_for_is_refused_or_ends_the_fault() {
     assert_eq!(busy.unwrap_err().errno(), Errno::EBUSY);
     w.put(24, 1); // The limit is none, as before.
     let now = u64::from(machine.mem().in_use()) + machine.mem().tables_in_use();
-    assert_eq!(machine.set_memory_limit(&mut w.thread.cx(), Some(now)), Ok(()));
+    assert_eq!(
+        machine.set_memory_limit(&mut w.thread.cx(), Some(now)),
+        Ok(())
+    );
     let store = w.mm.store(&mut w.thread.cx(), at(30), 1);
     assert_eq!(store, Err(FaultError::NoMemory(NoMemory::Frame)));
     w.munmap(0, 4).unwrap();
@@ -388,7 +407,10 @@ fn pages_of_files_make_room_under_the_limit() {
     (0..32).for_each(|n| assert_eq!(w.get(n), Ok(n as u8 + 1)));
     w.map(64, 32, RW);
     let machine = Arc::clone(&w.machine);
-    assert_eq!(machine.set_memory_limit(&mut w.thread.cx(), Some(48)), Ok(()));
+    assert_eq!(
+        machine.set_memory_limit(&mut w.thread.cx(), Some(48)),
+        Ok(())
+    );
     w.fill(64, 32);
     (0..32).for_each(|n| assert_eq!(w.get(n), Ok(n as u8 + 1)));
     assert_eq!(machine.set_memory_limit(&mut w.thread.cx(), None), Ok(()));

@@ -125,7 +125,7 @@ impl Machine {
     ///
     /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for
     /// accessed bits and told before a page goes. A machine without a swap device keeps no lists of
-    /// pages and frees nothing.
+    /// pages, and only splits huge pages ([`split_deferred`](Self::split_deferred)).
     ///
     /// # Panics
     ///
@@ -144,6 +144,21 @@ impl Machine {
     pub fn reclaim_all(&self, cx: &mut CallCx<'_>) -> u64 {
         self.check_token(cx);
         self.reclaimer().free_all(cx)
+    }
+    /// Splits every huge page of private memory of which a part was given back, so that the rest of
+    /// it is single pages, and returns how many were split. Pages that hold only zeros are given
+    /// back as well: the zero page takes their place.
+    ///
+    /// Linux does this by the shrinker of its deferred list, under memory pressure and at
+    /// `/proc/sys/vm/drop_caches`; reclaim does it here too. Each VMA that maps such a page sees a
+    /// window over its part.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn split_deferred(&self, cx: &mut CallCx<'_>) -> usize {
+        self.check_token(cx);
+        self.reclaimer().split_deferred(cx)
     }
     pub(in crate::mm) fn reclaimer(&self) -> Reclaim<'_> {
         Reclaim::new(&self.host, self.config.rmap_windows)

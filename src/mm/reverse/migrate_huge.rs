@@ -18,9 +18,7 @@ use crate::{
     error::NoMemory,
     frame::{Frame, FrameFlags, FrameLock, HUGE, HugeFrame, PhysMem},
     notifier::Event,
-    rmap::{
-        MappedAt, RmapCx, restore_huge_page, split_huge_of, split_object_huge, unmap_huge_page,
-    },
+    rmap::{MappedAt, RmapCx, restore_huge_page, unmap_huge_page},
 };
 
 impl Mm {
@@ -52,7 +50,7 @@ impl Mm {
         if parts.first() == Some(&pfn.head()) {
             parts.rotate_left(1);
         }
-        if !machine.split_huge_page(cx, pfn) {
+        if !machine.reclaimer().split(cx, pfn) {
             return Ok(None);
         }
         // Those that held only zeros are free, and may become the new frames of others.
@@ -233,33 +231,5 @@ impl Drop for HugeMarks<'_> {
                 mem.lru_add(self.to.pfn().nth(i));
             }
         }
-    }
-}
-
-impl Machine {
-    /// Splits the huge page that frame `pfn` is part of, wherever it is mapped (`split_folio`).
-    /// Returns false, and the page stays huge, if it cannot be split.
-    pub(super) fn split_huge_page(&self, cx: &mut CallCx<'_>, pfn: Pfn) -> bool {
-        let mem = self.mem();
-        let Some(part) = mem.try_get(pfn) else {
-            return false;
-        };
-        let locked = mem.lock(cx, part);
-        let split = {
-            let cx = &mut cx.descend();
-            let flags = mem.flags(pfn);
-            if !flags.contains(FrameFlags::LARGE) {
-                true // Another thread was first.
-            } else if flags.contains(FrameFlags::ANON) {
-                split_huge_of(self.registry(), mem, cx, &locked);
-                true
-            } else {
-                split_object_huge(self.registry(), mem, cx, &locked)
-            }
-        };
-        drop(locked);
-        // Drivers that have frames of it by number are called after its lock is released.
-        self.host().settle_exports(cx);
-        split
     }
 }

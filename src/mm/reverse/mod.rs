@@ -11,7 +11,6 @@
 //! | `try_to_unmap` | unmapping a frame from one place, for reclaim and migration |
 //! | `migrate` | moving a page to another frame |
 //! | `migrate_huge` | … a huge page, as a whole or split |
-//! | `split_deferred` | splitting huge pages that were given back in part |
 //! | `merge_same_pages` | merging one page with another of equal bytes |
 //! | `ksmd` | the passes of merging over many pages |
 //! | `check_rmap` | the check that reverse maps lead to every mapping |
@@ -21,6 +20,5 @@ pub(in crate::mm) mod ksmd;
 pub(in crate::mm) mod merge_same_pages;
 pub(in crate::mm) mod migrate;
 mod migrate_huge;
-mod split_deferred;
 pub(in crate::mm) mod target;
 pub(in crate::mm) mod try_to_unmap;

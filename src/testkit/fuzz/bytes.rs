@@ -161,9 +161,7 @@ fn of_frames(r: Record) -> Op {
             target: 0,
             remote,
         },
-        12 => Op::Khugepaged {
-            advise: Vec::new(),
-        },
+        12 => Op::Khugepaged { advise: Vec::new() },
         13 => Op::DropCaches { value: 2 },
         14 => Op::Swapoff {},
         15 => Op::Swapon {},
