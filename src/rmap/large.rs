@@ -43,9 +43,9 @@ impl Mapping {
     }
 }
 
-/// Splits the huge page of an object that a locked frame is part of into single pages, which nothing
-/// maps then (`split_folio`). Returns false, and the page stays huge, if its first frame is locked
-/// elsewhere, or a part of it is locked in memory.
+/// Splits the huge page of an object that a locked frame is part of into single pages, which
+/// nothing maps then (`split_folio`). Returns false, and the page stays huge, if its first frame is
+/// locked elsewhere, or a part of it is locked in memory.
 pub(crate) fn split_object_huge(
     registry: &Registry,
     mem: &PhysMem,
@@ -69,9 +69,9 @@ pub(crate) fn unmap_object_huge(
 /// The fate of a huge page that is unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Becomes {
-    /// It is split into single pages.
+    /// The page is split into single pages.
     Small,
-    /// It stays huge.
+    /// The page stays huge.
     Unmapped,
 }
 

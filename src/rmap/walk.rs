@@ -104,8 +104,8 @@ pub(crate) fn restore(
 }
 
 /// Replaces every mapping of a huge page, whose frames are all locked, by migration marks: VMA by
-/// VMA, each in a window over its part, until no mapping is left (`try_to_migrate`). Returns true if
-/// none is left.
+/// VMA, each in a window over its part, until no mapping is left (`try_to_migrate`). Returns true
+/// if none is left.
 pub(crate) fn unmap_huge_page(
     registry: &Registry,
     mem: &PhysMem,

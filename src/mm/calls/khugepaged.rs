@@ -13,9 +13,9 @@ use crate::{
 
 impl Machine {
     /// Scans the private memory of all address spaces that asked for huge pages
-    /// (`MADV_HUGEPAGE`), and makes a huge page of each aligned 2 MiB of small pages that the limits
-    /// allow ([`KhugepagedLimits`](super::super::KhugepagedLimits)), in one window each. Returns how
-    /// many.
+    /// (`MADV_HUGEPAGE`), and makes a huge page of each aligned 2 MiB of small pages that the
+    /// limits allow ([`KhugepagedLimits`](super::super::KhugepagedLimits)), in one window each.
+    /// Returns how many.
     ///
     /// The address spaces come in the order in which they were made, each from its lowest address.
     /// Linux does the same in a thread of its own, some pages at a time. Shared memory and pages of

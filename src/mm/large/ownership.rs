@@ -100,8 +100,8 @@ impl Mm {
             }
         }
     }
-    /// The frame at `at` if it is a part of an object's huge page that is not mapped in a row inside
-    /// `range`.
+    /// The frame at `at` if it is a part of an object's huge page that is not mapped in a row
+    /// inside `range`.
     fn part_of_object(&self, cx: &mut FaultCx<'_>, range: VpnRange, at: Vpn) -> Option<Pfn> {
         let mem = self.machine().mem();
         let is_part = |&pfn: &Pfn| mem.flags(pfn).intersection(LARGE_ANON) == FrameFlags::LARGE;
@@ -129,8 +129,8 @@ impl Mm {
     }
 }
 
-/// Returns true if all of the huge page is mapped in the block of `at`, in a row, and the block lies
-/// in `range`.
+/// Returns true if all of the huge page is mapped in the block of `at`, in a row, and the block
+/// lies in `range`.
 fn is_whole(leaf: &LockedLeaf<'_>, range: VpnRange, at: Vpn, head: Pfn) -> bool {
     let block = VpnRange::block_of(at);
     let is_nth = |(i, page): (u32, Vpn)| leaf.get(page).counted() == Some(head.nth(i));

@@ -44,7 +44,7 @@ impl Reference {
                 came => must(&DONE, came),
             },
             Op::DropCaches { .. } => must(&DONE, came),
-            Op::Khugepaged { advise } if advise.is_empty() => must(&DONE, came),
+            Op::Khugepaged { ref advise } if advise.is_empty() => must(&DONE, came),
             // The numbers of moved and merged pages are a matter of frames.
             Op::Migrate { .. } | Op::Merge {} | Op::Ksm { .. } => match came {
                 Outcome::Ret(_) => Ok(()),

@@ -51,9 +51,9 @@ pub(in crate::mm::calls) enum By<'l> {
 /// The huge page of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mm::calls) enum Collapsed {
-    /// It was made now.
+    /// The huge page was made now.
     Now,
-    /// It was there before.
+    /// The huge page was there before.
     Before,
 }
 
