@@ -264,7 +264,8 @@ impl PageKeeper for PageCache {
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
         for index in self.swapped(0, u64::MAX) {
             // Another page that cannot be read stays where it is.
-            if let Err(ObjectError::NoMemory(why)) = self.filling(cx).get_swapped(index) {
+            let back = self.filling(cx).get_swapped(index).map(drop);
+            if let Err(ObjectError::NoMemory(why)) = back {
                 return Err(why);
             }
         }

@@ -162,17 +162,7 @@ impl Family {
             | Op::ProcessMadvise { target, .. } => {
                 process::to_other(cx, mm, &self.processes[&target], op)
             }
-            Op::Reclaim {}
-            | Op::Shrink { .. }
-            | Op::Migrate { .. }
-            | Op::MigrateMany { .. }
-            | Op::Merge {}
-            | Op::Ksm { .. }
-            | Op::Khugepaged { .. }
-            | Op::DropCaches { .. }
-            | Op::Swapoff {}
-            | Op::Swapon {}
-            | Op::Limit { .. } => self.by_the_kernel(cx, actor, op),
+            ref op if op.is_of_the_kernel() => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
@@ -197,12 +187,7 @@ impl Family {
             Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
             Op::Merge {} => process::merge(cx, &self.processes, self.arena),
             Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
-            Op::Khugepaged { .. }
-            | Op::DropCaches { .. }
-            | Op::Swapoff {}
-            | Op::Swapon {}
-            | Op::Limit { .. } => daemons::act(cx, mm, op, self.recorded),
-            ref other => unreachable!("{other:?} is done by a process"),
+            ref other => daemons::act(cx, mm, other, self.recorded),
         }
     }
     fn file(&self, name: &str) -> &Arc<File> {
