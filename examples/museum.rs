@@ -6,8 +6,9 @@
 //! ```
 
 use emmu::testkit::museum::Piece;
+use std::process::ExitCode;
 
-fn main() {
+fn main() -> ExitCode {
     // A few pieces panic when they are caught; the report says so.
     std::panic::set_hook(Box::new(|_| ()));
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -27,4 +28,8 @@ fn main() {
         shown += 1;
     }
     println!("{shown} of {} pieces", all.len());
+    if shown == 0 {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

@@ -10,8 +10,8 @@
 mod bytes;
 mod virt_addr;
 
-pub(crate) use bytes::by_page;
 pub use bytes::chunks;
+pub(crate) use bytes::{Bytes, by_page};
 pub use virt_addr::{VirtAddr, VirtAddrNotValid};
 
 use std::fmt;
@@ -108,6 +108,19 @@ impl fmt::Debug for Pfn {
 }
 
 /// A range of pages, half-open and not empty.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::addr::{Vpn, VpnRange};
+///
+/// let range = VpnRange::try_from(Vpn(3)..Vpn(6))?;
+/// assert_eq!(range.pages(), 3);
+/// assert!(range.contains(Vpn(5)) && !range.contains(Vpn(6)));
+/// assert_eq!(range.intersect(VpnRange::single(Vpn(4))), Some(VpnRange::from(Vpn(4))));
+/// assert_eq!(VpnRange::new(Vpn(6), Vpn(6)), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VpnRange {
     start: Vpn,

@@ -128,6 +128,17 @@ impl Epoch {
 }
 
 /// A token of rank `R` and context `C`, valid for `'t`. It is not `Send`.
+///
+/// A lock of a lower rank than the token's cannot be taken. A thread that holds a driver's gate
+/// cannot take the mmap lock, which the opener of a window may hold while it waits for that gate:
+///
+/// ```compile_fail,E0277
+/// use emmu::driver::*;
+///
+/// fn backwards(mm: &Mm, mut gate: GateGuard<'_, OrderedStore<Vpn>, (), Sleepable>) {
+///     let _deadlock = mm.lock_shared(&mut gate.cx());
+/// }
+/// ```
 #[must_use]
 pub struct Cx<'t, R: Rank, C: Context> {
     local: &'t LocalHandle,
@@ -144,8 +155,8 @@ pub type FaultCx<'t> = Cx<'t, rank::Mmap, Sleepable>;
 pub type CallbackCx<'t> = Cx<'t, rank::Callback, Sleepable>;
 /// A token inside of a driver's callback that must not sleep.
 pub type AtomicCallbackCx<'t> = Cx<'t, rank::Callback, Atomic>;
-/// A token below the lock of a frame.
-pub(crate) type FolioCx<'t> = Cx<'t, rank::Folio, Sleepable>;
+/// A token below the lock of a frame, for drivers that are notified by frame.
+pub type FolioCx<'t> = Cx<'t, rank::Folio, Sleepable>;
 
 impl<'t, R: Rank, C: Context> Cx<'t, R, C> {
     #[inline(always)]

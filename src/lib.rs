@@ -10,7 +10,7 @@
 //!
 //! This crate is that mechanism with the rules as types. It follows the "EMMU notifiers V5"
 //! proposal (Christoph Lameter, 2008) and behaves as Linux 6.18 does: same results, same errors,
-//! same page tables, same windows.
+//! same page tables, same windows. Only the choice of pages for reclaim may differ.
 //!
 //! # The picture
 //!
@@ -48,7 +48,7 @@
 //!
 //! let at = parent.mmap(&mut cx, &MmapArgs::anonymous(16 << 10))?;
 //! parent.store(&mut cx, at, 1)?;
-//! let child = parent.fork(&mut cx)?; // window: the VMA becomes read-only
+//! let child = parent.fork(&mut cx)?; // window: the entries become read-only
 //! parent.store(&mut cx, at, 2)?; // window: one page is copied
 //! assert_eq!(child.load(&mut cx, at)?, 1);
 //! assert_eq!(mmu.take().len(), 2);
@@ -82,7 +82,8 @@
 //! # Lock order
 //!
 //! A token has a rank; each lock moves it down this list. One way leads up: a window of an
-//! operation that holds no reverse map walks them when it gives up part of a huge page.
+//! operation that holds no reverse map takes their locks, to give up part of a huge page, and to
+//! keep walks out while `mremap` or a collapse moves entries.
 //!
 //! ```text
 //! Mmap      the mmap lock of an address space
@@ -100,11 +101,12 @@
 //! * Two leaf tables are locked in the order of their addresses. `fork` locks the parent's leaf
 //!   before the child's: a reverse map that finds the child's leaf meanwhile holds no other. A leaf
 //!   that address spaces share has one lock; the copy of it is new and unknown to others.
-//! * Locks of single structures (the board, the frame list, reclaim's lists, swap, a directory of
-//!   tables, an object's pages, the forks of a machine) are leaves of this order: no lock is taken
-//!   under them, and no store of an object is read or written. A store is read under `Cache` and
-//!   the page's lock, so that a cut waits until the page is complete. The lock over frames that an
-//!   XPmem owner lent is a leaf as well, except that it moves the contents of frames.
+//! * Locks of single structures (the board, the frame list, reclaim's lists, swap, a directory
+//!   of tables, an object's pages, the forks of a machine) are leaves of this order: no lock of
+//!   another structure is taken under them, and no store of an object is read or written. A
+//!   store is read under `Cache` and the page's lock, so that a cut waits until the page is
+//!   complete. The lock over frames that an XPmem owner lent is a leaf as well, except that it
+//!   moves the contents of frames.
 //!
 //! # Unsafe code
 //!

@@ -83,6 +83,12 @@ struct Args {
     /// Processes that it may have at a time.
     #[arg(long, value_name = "N", default_value_t = Limits::default().processes)]
     max_processes: usize,
+    /// Mappings of all processes at a time, when one of them forks.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().mappings)]
+    max_mappings: usize,
+    /// Open descriptors of all processes at a time, when one of them forks.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().descriptors)]
+    max_descriptors: usize,
     /// Scripts (.jsonl, .jsonl.gz), folders of them, or recordings of programs (folders with
     /// calls.strace); without any, the scripts that come with the library.
     #[arg(value_name = "PATH")]
@@ -98,6 +104,8 @@ impl Args {
             tables: self.max_tables,
             step: self.max_step,
             processes: self.max_processes,
+            mappings: self.max_mappings,
+            descriptors: self.max_descriptors,
         }
     }
 }
@@ -227,7 +235,10 @@ fn write_timeline(
     }
     if let Some(file) = args.trace.as_ref().map(place) {
         let out = fs::File::create(&file).map_err(|e| cannot(&file, e))?;
-        serde_json::to_writer(io::BufWriter::new(out), &trace(&name, moments))?;
+        let mut out = io::BufWriter::new(out);
+        let written = serde_json::to_writer(&mut out, &trace(&name, moments));
+        let written = written.map_err(io::Error::from).and_then(|()| out.flush());
+        written.map_err(|e| cannot(&file, e))?;
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::fmt;
 /// An address of a byte that a process can map.
 ///
 /// Guarantee: the address lies below [`TASK_SIZE`]. Calls that take any 64-bit number, because they
-/// must refuse a wrong one as Linux does, have `u64` parameters; `u64::from` gives them the number.
+/// must refuse a wrong one as Linux does, have `u64` parameters; `u64::from` gives them the number
+/// (docs/adr/0027-calls-take-addresses-as-numbers.md).
 ///
 /// ```
 /// use emmu::addr::{VirtAddr, Vpn, VirtAddrNotValid};

@@ -75,10 +75,13 @@
 //!   | opener | held during the callback |
 //!   | --- | --- |
 //!   | a call such as `munmap` or `mprotect` | a claim on its own pages; the mmap lock is yielded |
-//!   | a fault that copies | a pin on its page; the mmap lock is released |
-//!   | `fork`, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
+//!   | a fault that copies | a claim on its page; the mmap lock is released |
+//!   | a call whose pages are faulted in under its lock: `mprotect` of locked private memory, `MADV_UNMERGEABLE`, `process_mrelease` | the mmap lock, shared |
 //!   | a window of a caller under [`Mm::lock_shared`] | the mmap lock, shared |
-//!   | reclaim, migration, merging, truncation | the lock of a reverse map, mostly of a frame too |
+//!   | `fork`, the end of merging of all memory, a window of a caller under [`Mm::lock_exclusive`] | the mmap lock, exclusive |
+//!   | merging of equal pages | the lock of a frame, a claim on the page |
+//!   | reclaim, migration, truncation | the lock of a reverse map, mostly of a frame too |
+//!   | the end of a window of a collapse | reverse maps, beside the above |
 //!
 //!   So a driver's own lock must not be held by a thread that waits for the address space: for
 //!   [`Mm::resolve`], `translate`, or any call that needs the mmap lock.

@@ -3,6 +3,10 @@
 //! A window that may sleep and one that must not ask such a driver the same, and get the same
 //! answer. So the driver writes its callback once, for an atomic context, where everything that it
 //! may do is allowed in the other as well.
+//!
+//! The other callbacks are declared once more, with the same defaults. A trait of these callbacks
+//! that both kinds of driver share would remove that, but then every driver has a second `impl`; a
+//! wrapper `Spinning<D>` would hide the driver's own type behind its registration.
 
 use crate::{
     addr::VpnRange,

@@ -66,11 +66,54 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// The caller holds no lock that a callback of the driver takes: the look-up may fault, and so
     /// open windows itself.
     ///
+    /// The permit cannot leave the closure:
+    ///
+    /// ```compile_fail
+    /// use emmu::driver::*;
+    ///
+    /// fn keep(gate: &Gate<OrderedStore<Vpn>, (), Atomic>, cx: &mut CallCx<'_>, mm: &Mm) {
+    ///     let permit = gate.translate(cx, mm, Vpn(16), Access::Read, |permit| permit);
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`TranslateError::Fault`]: the access is refused, as each one is after the address space has
     /// ended; the page lies outside of the range that the driver subscribed to; or the gate belongs
     /// to another address space. [`TranslateError::Detached`]: the driver was unregistered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Errno, driver::*, mm::MmapArgs};
+    /// use std::sync::Arc;
+    /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+    /// # impl SpinningMmu for Device {
+    /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #     }
+    /// # }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+    /// # let (device, _registration) = mm.register(&mut cx, new);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// let establish = |permit: Permit<'_, _, _, _>| drop(permit.establish(page));
+    /// device.0.translate(&mut cx, &mm, page, Access::Write, establish)?;
+    /// if let Some(mut frame) = device.0.lock(&mut cx).lookup_mut(&page) {
+    ///     frame.write(0, b"by the device");
+    /// }
+    /// assert_eq!(mm.load(&mut cx, at)?, b'b');
+    ///
+    /// let refused = device.0.translate(&mut cx, &mm, Vpn(0), Access::Read, |_| ());
+    /// assert_eq!(refused.unwrap_err().errno(), Errno::EFAULT);
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn translate<V>(
         &self,
         cx: &mut CallCx<'_>,

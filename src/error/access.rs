@@ -24,6 +24,10 @@ pub enum FaultError {
     /// The page lies beyond the end of the object: SIGBUS.
     #[error("{0:#x} lies beyond the end of its object")]
     Beyond(u64),
+    /// The memory of the process was taken away while it is being killed (`process_mrelease`):
+    /// SIGBUS.
+    #[error("the memory at {0:#x} was released")]
+    Released(u64),
     /// The object could not give the page: SIGBUS.
     #[error("the page of {addr:#x} cannot be had: {why}")]
     Object {
@@ -48,7 +52,7 @@ impl FaultError {
     pub const fn signal(self) -> Option<Signal> {
         match self {
             Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
-            Self::Beyond(_) | Self::Object { .. } => Some(Signal::Bus),
+            Self::Beyond(_) | Self::Released(_) | Self::Object { .. } => Some(Signal::Bus),
             Self::NoMemory(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => None,
         }
     }
@@ -102,5 +106,58 @@ impl TransferError {
             Self::Memory(_) => Errno::EFAULT,
             Self::File(why) => why.errno(),
         }
+    }
+}
+
+/// The error of a pin, or of references on pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The range leaves the address space.
+    #[error("[{addr:#x}, +{len:#x}) leaves the address space")]
+    Range {
+        /// The address of the call, in bytes.
+        addr: u64,
+        /// The length of the call, in bytes.
+        len: usize,
+    },
+    /// A page could not be had. [`FaultError::Denied`]: the mapping lacks the right, or its file
+    /// must know of each write and cannot under a long-term pin.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+}
+
+impl PinError {
+    /// Returns Linux's errno (`pin_user_pages`).
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Range { .. } => Errno::EFAULT,
+            Self::Fault(e) => e.errno(),
+        }
+    }
+}
+
+/// The error of an access to another process's memory of which not one byte could be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("in the other process, {0}")]
+pub struct RemoteAccessError(pub FaultError);
+
+impl RemoteAccessError {
+    /// Returns Linux's errno, `EIO` whatever the reason (`mem_rw`, `ptrace`).
+    pub const fn errno(self) -> Errno {
+        Errno::EIO
+    }
+}
+
+/// The error of `process_mrelease`: a driver would have had to sleep. The memory of other mappings
+/// has been released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a driver of the mapping at {0:#x} would have to sleep")]
+pub struct ReleaseError(pub u64);
+
+impl ReleaseError {
+    /// Returns Linux's errno.
+    pub const fn errno(self) -> Errno {
+        Errno::EAGAIN
     }
 }

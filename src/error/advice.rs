@@ -24,6 +24,23 @@ pub enum MadviseError {
     /// The advice does not fit this VMA (locked, shared, not anonymous, …).
     #[error("the mapping at {0:#x} does not take this advice")]
     Unsuitable(u64),
+    /// The memory of another process does not take this advice (`process_madvise`); its number.
+    #[error("the memory of another process does not take advice {0}")]
+    OfAnother(i32),
+    /// One call has more than 1024 ranges (`process_madvise`); their number.
+    #[error("{0} ranges are more than 1024")]
+    TooManyRanges(usize),
+    /// The length of a range is negative as a signed number (`process_madvise`).
+    #[error("a range of {0:#x} bytes is too long")]
+    TooLong(u64),
+    /// A range ends above all addresses of a process (`process_madvise`).
+    #[error("[{addr:#x}, +{len:#x}) ends above the memory of a process")]
+    BeyondTask {
+        /// The address of the range, in bytes.
+        addr: u64,
+        /// The length of the range, in bytes.
+        len: u64,
+    },
     /// The object behind the mapping may not be changed through it (`MADV_REMOVE`).
     #[error("the mapping at {0:#x} may not change its object")]
     Denied(u64),
@@ -62,7 +79,13 @@ impl MadviseError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. } | Self::Unsuitable(_) | Self::PopulateDenied(_) => Errno::EINVAL,
+            Self::Range { .. }
+            | Self::Unsuitable(_)
+            | Self::PopulateDenied(_)
+            | Self::OfAnother(_)
+            | Self::TooManyRanges(_)
+            | Self::TooLong(_) => Errno::EINVAL,
+            Self::BeyondTask { .. } => Errno::EFAULT,
             Self::Denied(_) => Errno::EACCES,
             Self::NotAnonymous(_) => Errno::EBADF,
             Self::Object { why, .. } => why.errno(),

@@ -1,7 +1,7 @@
 //! Conversions of every error to its [`Errno`], and of that to an error of the standard library.
 
 use super::{
-    access::{CopyError, FaultError, TransferError},
+    access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError},
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
@@ -47,8 +47,11 @@ have_errno! {
     MunmapError
     NoMemory
     ObjectError
+    PinError
     RegisterError
+    ReleaseError
     RemapError
+    RemoteAccessError
     SwapError
     TransferError
     VmaError

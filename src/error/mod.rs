@@ -27,7 +27,7 @@ mod mmap;
 mod object;
 mod register;
 
-pub use access::{CopyError, FaultError, TransferError};
+pub use access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
 pub use common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError};

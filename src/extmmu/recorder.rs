@@ -29,9 +29,28 @@ impl Recorded {
 }
 
 /// An external MMU that records windows and aging calls in the order of their beginning.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::{MmapArgs, Prot}, notifier::Event};
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+///
+/// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// mm.store(&mut cx, at, 7)?;
+/// mm.mprotect(&mut cx, at, PAGE_SIZE, Prot::READ)?;
+/// let [(_, event)] = recorder.take_events()[..] else { panic!("one window") };
+/// assert_eq!(event, Some(Event::ProtectionVma));
+/// mm.unregister(&mut cx, registration);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Recorder {
     gate: Gate<OrderedStore<()>, (), Atomic>,
-    told: Mutex<Vec<(Recorded, Option<Event>)>>,
+    recorded: Mutex<Vec<(Recorded, Option<Event>)>>,
 }
 
 impl Recorder {
@@ -39,25 +58,25 @@ impl Recorder {
     pub fn new(seat: Seat) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(seat, OrderedStore::default(), ()),
-            told: Mutex::default(),
+            recorded: Mutex::default(),
         })
     }
     /// Returns the callbacks since the last call, and forgets them.
     pub fn take(&self) -> Vec<Recorded> {
         self.take_events()
             .into_iter()
-            .map(|(told, _)| told)
+            .map(|(recorded, _)| recorded)
             .collect()
     }
     /// Returns the callbacks since the last call, each window with its reason, and forgets them.
     pub fn take_events(&self) -> Vec<(Recorded, Option<Event>)> {
-        std::mem::take(&mut self.told.lock())
+        std::mem::take(&mut self.recorded.lock())
     }
     fn note(&self, inv: &Invalidation<'_>) {
         // Unregistration is a demand over everything, and no window of the address space.
         if inv.range() != VpnRange::ALL {
-            let told = (Recorded::Window(inv.range()), Some(inv.event()));
-            self.told.lock().push(told);
+            let recorded = (Recorded::Window(inv.range()), Some(inv.event()));
+            self.recorded.lock().push(recorded);
         }
     }
 }
@@ -70,7 +89,7 @@ impl SpinningMmu for Recorder {
     fn age(&self, cx: AtomicCallbackCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let _unused = cx;
         if kind != AgeKind::Test {
-            self.told.lock().push((Recorded::Age(range), None));
+            self.recorded.lock().push((Recorded::Age(range), None));
         }
         false
     }
@@ -79,7 +98,7 @@ impl SpinningMmu for Recorder {
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recorder")
-            .field("told", &self.told.lock().len())
+            .field("recorded", &self.recorded.lock().len())
             .finish_non_exhaustive()
     }
 }

@@ -74,15 +74,14 @@ impl DiskFile {
             }
         }
     }
-    /// Reads the pages that a read of pages `wanted` brings in, if one of them is missing; see
-    /// `read_ahead`.
+    /// Reads the pages that a read of pages `wanted` brings in when it finds the first of them
+    /// missing; see `read_ahead`.
     pub(super) fn read_on(&self, cx: &mut CallCx<'_>, mut wanted: Range<u64>, before: u64) {
         wanted.end = wanted.end.min(self.pages());
-        let Some(missing) = wanted.clone().find(|&index| self.cache.is_hole(index)) else {
+        if wanted.is_empty() || !self.cache.is_hole(wanted.start) {
             return;
-        };
-        wanted.start = missing;
-        let behind = self.cache.in_a_row_before(missing, STRETCH);
+        }
+        let behind = self.cache.in_a_row_before(wanted.start, STRETCH);
         self.bring_in(cx, stretch(wanted, before, behind));
     }
 }

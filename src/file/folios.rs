@@ -4,7 +4,7 @@
 //! cut off, and forgotten when one page of it leaves alone.
 //!
 //! Nothing else depends on folios: each page has a frame of its own, with its own counts. Only the
-//! 512 frames of a huge page lie in a row ([`gather`](super::gather)).
+//! 512 frames of a huge page lie in a row ([`collapse`](super::collapse)).
 
 use std::{collections::BTreeMap, ops::Range};
 

@@ -20,7 +20,7 @@ impl Host {
     pub fn mem(&self) -> &Arc<PhysMem> {
         &self.mem
     }
-    /// Tells drivers of the exported frames that lost a mapping meanwhile, and releases these
+    /// Notifies drivers of the exported frames that lost a mapping meanwhile, and releases these
     /// frames.
     pub(crate) fn settle_exports<R: Below<rank::Folio>>(&self, cx: &mut Cx<'_, R, Sleepable>) {
         self.registry.exports.notify_deferred(&self.mem, cx);

@@ -22,7 +22,7 @@
 //! | `filling` | bringing pages in |
 //! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
-//! | `gather` | making huge pages of small ones, and splitting them |
+//! | `collapse` | making huge pages of small ones, and splitting them |
 //! | `io` | reading and writing bytes through the cache |
 //! | `size_change` | a change of the size that may be undone |
 //! | `store` | the blocks behind a cache |
@@ -36,13 +36,13 @@
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
 mod cache;
+mod collapse;
 mod cutting;
 mod disk;
 mod disk_read;
 mod edges;
 mod filling;
 mod folios;
-mod gather;
 mod host;
 mod huge_policy;
 mod io;

@@ -70,7 +70,8 @@ pub(crate) mod sealed {
 /// The frames that it returns must belong to its machine and be owned by its mapping at their index
 /// ([`PageCache`](super::PageCache) sees to that): a fault that comes too late finds by the owner
 /// that a page has been cut off. A fault that gets another frame maps nothing and ends with
-/// [`ObjectError::NotItsPage`].
+/// [`ObjectError::NotItsPage`]. An object that says it read or wrote more bytes than it was given
+/// has read or written all of them.
 pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// Returns the name that `/proc/PID/maps` shows.
     fn name(&self) -> Cow<'_, str>;
@@ -179,9 +180,10 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         let _unused = (cx, offset, out);
         Err(ObjectError::Unsupported)
     }
-    /// Announces a read of pages `wanted`, so that the object can bring in more at once
-    /// (`page_cache_sync_ra`). The last read through the open file ended at byte `before`;
-    /// `u64::MAX`: there was none. A page that cannot be read stays missing.
+    /// Announces a read of the first of pages `wanted`, with the others to follow, so that the
+    /// object can bring in more at once (`page_cache_sync_ra`). The last read through the open file
+    /// ended at byte `before`; `u64::MAX`: there was none. A page that cannot be read stays
+    /// missing.
     fn read_ahead(&self, cx: CallCx<'_>, wanted: Range<u64>, before: u64) {
         let _unused = (cx, wanted, before);
     }

@@ -2,7 +2,7 @@
 
 use super::MemoryObject;
 use crate::{
-    addr::PAGE_SIZE,
+    addr::{PAGE_SIZE, by_page},
     ctx::CallCx,
     error::ObjectError,
     rmap::Mapping,
@@ -34,6 +34,25 @@ pub struct File {
 
 impl File {
     /// Opens an object.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::file::{File, FileMode, Shmem};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    ///
+    /// let object = Shmem::memfd(machine.host(), "notes", 0)?;
+    /// let file = File::open(object.clone(), FileMode::ReadWrite);
+    /// file.write_at(cx.reborrow(), 0, b"first")?;
+    /// let mut bytes = [0; 8];
+    /// assert_eq!(file.read_at(cx.reborrow(), 0, &mut bytes)?, 5);
+    ///
+    /// let read_only = File::open(object, FileMode::ReadOnly);
+    /// assert!(read_only.write_at(cx.reborrow(), 0, b"second").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(object: Arc<dyn MemoryObject>, mode: FileMode) -> Arc<Self> {
         let mapping = Arc::clone(object.mapping());
         Arc::new(Self {
@@ -67,22 +86,37 @@ impl File {
     /// object.
     pub fn read_at(
         &self,
-        cx: CallCx<'_>,
+        mut cx: CallCx<'_>,
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
-        let len = out.len();
-        let read = self.read_part(cx, offset, out, len)?;
-        if read > 0 {
-            self.has_read_to(offset.saturating_add(read as u64));
+        if out.is_empty() {
+            return self.read_part(cx, offset, out, 0);
         }
-        Ok(read)
+        let len = out.len();
+        let mut done = 0;
+        let ended = by_page(offset, out, |_, _, part| {
+            let (from, size) = (offset.saturating_add(done as u64), part.len());
+            let read = self.read_part(cx.reborrow(), from, part, len - done);
+            done += *read.as_ref().unwrap_or(&0);
+            match read {
+                Ok(read) if read == size => Ok(()),
+                short => Err(short.map(|_| ())),
+            }
+        });
+        if done > 0 {
+            self.has_read_to(offset.saturating_add(done as u64));
+        }
+        match ended {
+            Err(Err(why)) if done == 0 => Err(why),
+            _ => Ok(done),
+        }
     }
     /// Records the end of a read: of the bytes that the reader got, without read-ahead.
     pub(crate) fn has_read_to(&self, end: u64) {
         self.read_to.store(end, Ordering::Relaxed);
     }
-    /// Reads the first bytes of a read of `len` bytes.
+    /// Reads the first bytes, within one page, of a read of `len` bytes.
     pub(crate) fn read_part(
         &self,
         mut cx: CallCx<'_>,
@@ -97,7 +131,8 @@ impl File {
         let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
         let before = self.read_to.load(Ordering::Relaxed);
         self.object.read_ahead(cx.reborrow(), wanted, before);
-        self.object.read_at(cx, offset, out)
+        let read = self.object.read_at(cx, offset, out)?;
+        Ok(read.min(out.len()))
     }
     /// Writes bytes from `offset` on and returns their number: `pwrite`.
     ///
@@ -111,7 +146,8 @@ impl File {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        self.writable()?.write_at(cx, offset, bytes)
+        let written = self.writable()?.write_at(cx, offset, bytes)?;
+        Ok(written.min(bytes.len()))
     }
     /// Writes part of a page from bytes in memory, of which the first are available: see
     /// [`MemoryObject::write_begun`].
@@ -123,10 +159,11 @@ impl File {
         len: usize,
     ) -> Result<usize, ObjectError> {
         let object = self.writable()?;
-        match bytes.len() == len {
+        let taken = match bytes.len() == len {
             true => object.write_at(cx, offset, bytes),
             false => object.write_begun(cx, offset, bytes, len),
-        }
+        };
+        Ok(taken?.min(bytes.len()))
     }
     /// Sets the size: `ftruncate`.
     ///

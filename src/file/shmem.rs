@@ -142,7 +142,7 @@ impl MemoryObject for Shmem {
     }
     fn collapse(&self, mut cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
         let mut cutting = self.cache.cutting(&mut cx);
-        cutting.gather(first)
+        cutting.collapse(first)
     }
     fn huge_page(&self, mut cx: FaultCx<'_>, index: u64, _: sealed::Ours) -> Option<FrameLock<'_>> {
         self.cache.lock_huge(&mut cx, index)

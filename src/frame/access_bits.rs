@@ -30,7 +30,7 @@ impl PhysMem {
     }
     /// Merges the bits of a removed entry of an external MMU.
     ///
-    /// A dirty bit settles the debt of `DEVICE_DIRTY`: the device has told of its write. Both
+    /// A dirty bit ends `DEVICE_DIRTY`: the device has told of its write. Both
     /// changes are one atomic update, so that no look at the flags finds the frame neither dirty
     /// nor owed a dirty bit.
     #[inline]

@@ -34,7 +34,7 @@ impl PhysMem {
         self.exported.flagged.load(Ordering::SeqCst) != 0
     }
     /// Keeps an exported frame that loses a mapping or a right, with a reference, until its driver
-    /// has been told.
+    /// has been notified.
     #[cold]
     #[inline(never)]
     pub(super) fn defer(&self, pfn: Pfn, lost: Lost) {

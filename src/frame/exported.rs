@@ -1,9 +1,9 @@
 //! The exported frames of a machine: frames that a driver knows by number.
 //!
-//! Guarantee: an exported frame is not freed before its driver has been told that a mapping is
+//! Guarantee: an exported frame is not freed before its driver has been notified that a mapping is
 //! gone. The place where a mapping goes holds a page-table lock: it can neither lock a frame nor
 //! call a driver that sleeps. So the frame gets a reference there and is deferred, until a caller
-//! that holds no lock below that of a frame tells the driver
+//! that holds no lock below that of a frame notifies the driver
 //! (docs/adr/0025-exported-frames-wait.md).
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// The loss that the driver of an exported frame must be told of.
+/// The loss that the driver of an exported frame must be notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
     /// The frame lost a mapping, perhaps its last.

@@ -122,7 +122,7 @@ impl FreeFrames {
     #[cold]
     fn take_any(&self) -> Option<Pfn> {
         let mut lanes = self.lock_all();
-        self.gather(&mut lanes);
+        self.empty_lanes(&mut lanes);
         let mut pool = self.pool.lock();
         let pfn = match pool.stack.pop() {
             Some(pfn) => pfn,
@@ -162,7 +162,7 @@ impl FreeFrames {
         self.lanes.iter().map(Mutex::lock).collect()
     }
     /// Moves the frames of all lanes into the pool.
-    fn gather(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
+    fn empty_lanes(&self, lanes: &mut [MutexGuard<'_, Lane>]) {
         let mut pool = self.pool.lock();
         let mut fresh: Vec<Range<u32>> = lanes
             .iter_mut()
@@ -186,7 +186,7 @@ impl FreeFrames {
     /// A block of frames never used is preferred to a block whose frames have all been given back.
     pub(super) fn take_block(&self) -> Option<Pfn> {
         let mut lanes = self.lock_all();
-        self.gather(&mut lanes);
+        self.empty_lanes(&mut lanes);
         let mut pool = self.pool.lock();
         let head = pool.block(self.frames)?;
         self.pooled.store(pool.stack.len(), Ordering::Relaxed);

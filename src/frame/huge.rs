@@ -101,6 +101,12 @@ impl PhysMem {
             .map(|pfn| u64::from(self.mapcount(pfn)))
             .sum()
     }
+    /// Returns true if anything but entries has a reference on a part of the huge page: it cannot
+    /// be split then (`can_split_folio`).
+    pub(crate) fn is_huge_held(&self, head: Pfn) -> bool {
+        self.huge_parts(head)
+            .any(|pfn| self.refcount(pfn) > self.mapcount(pfn))
+    }
     /// Ends the huge page: its frames are independent from now on.
     pub(crate) fn forget_huge(&self, head: Pfn) {
         for i in 0..HUGE {

@@ -49,8 +49,8 @@ impl<'m> Retired<'m> {
         self.pfns[self.len] = pfn.0;
         self.len += 1;
     }
-    /// Removes a mapping of a frame that the caller has locked. The caller tells the driver of an
-    /// exported frame itself, so nothing is deferred.
+    /// Removes a mapping of a frame that the caller has locked. The caller notifies the driver of
+    /// an exported frame itself, so nothing is deferred.
     pub(crate) fn unmap_locked(&mut self, pfn: Pfn, used: AccessBits) {
         if !self.mem.flags(pfn).contains(FrameFlags::ANON) {
             self.mem.merge_access_bits(pfn, used);
@@ -197,19 +197,22 @@ impl PhysMem {
     pub(crate) fn set_watch(&self, watch: Arc<dyn FrameWatch>) {
         let _first = self.watch.get_or_init(|| watch);
     }
-    /// Tells the observer of a retirement, if there is an observer.
+    /// Reports to the observer a retirement, if there is an observer.
     #[inline]
     fn watch_retirement(&self, pfn: Pfn) {
         if let Some(watch) = self.watch.get() {
-            self.tell_retirement(&**watch, pfn);
+            self.report_retirement(&**watch, pfn);
         }
     }
     /// Apart, so that a machine without an observer pays one load and a branch.
     #[cold]
     #[inline(never)]
-    fn tell_retirement(&self, watch: &dyn FrameWatch, pfn: Pfn) {
-        watch.retiring(pfn);
-        self.watch_clean(pfn);
+    fn report_retirement(&self, watch: &dyn FrameWatch, pfn: Pfn) {
+        let owes_dirty = self.flags(pfn).contains(FrameFlags::DEVICE_DIRTY);
+        watch.retiring(pfn, owes_dirty);
+        if owes_dirty {
+            self.clear_flags(pfn, FrameFlags::DEVICE_DIRTY);
+        }
     }
     /// Checks the claim that the frame is clean and that no external MMU has it: a dirty bit that a
     /// device still owes is reported as a lost write.

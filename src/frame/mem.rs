@@ -17,6 +17,7 @@ use super::{
     observer::FrameWatch,
     owner::Owner,
     pfn::ZERO,
+    pinned::PinnedFrames,
     quota::Quota,
     swap_slots::Swap,
     waiters::Waiters,
@@ -45,6 +46,7 @@ pub struct PhysMem {
     pub(super) swap: Swap,
     pub(super) lru: Lru,
     pub(super) exported: Exported,
+    pub(super) pinned: PinnedFrames,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
 }
@@ -84,6 +86,7 @@ impl PhysMem {
             swap: Swap::new(config.swap),
             lru: Lru::default(),
             exported: Exported::default(),
+            pinned: PinnedFrames::default(),
             watch: OnceLock::new(),
             quota: Quota::default(),
         })

@@ -25,6 +25,7 @@
 //! | `read_ahead` | the number of pages to read from swap at once |
 //! | `swap_slots` | the swap device |
 //! | `exported` | frames that a driver knows by number |
+//! | `pinned` | frames that are pinned, and how often |
 //! | `quota` | the limit of page tables |
 //! | `inject` | allocations that fail on purpose |
 //! | `observer` | the trait of an oracle that watches frames |
@@ -43,6 +44,7 @@
 //! | `lru` | moving between the lists of reclaim |
 //! | `swap_cache` | swapping out and in |
 //! | `export` | notices to the drivers of exported frames |
+//! | `pin` | pinning frames |
 //! | `lend` | lending bytes to other processes |
 //! | `tables` | taking and giving back page tables |
 //! | `tests` | counts, retirement, exhaustion, stale views |
@@ -74,6 +76,8 @@ mod observer;
 mod owner;
 mod page_bytes;
 mod pfn;
+mod pin;
+mod pinned;
 mod quota;
 mod read_ahead;
 #[cfg(all(feature = "remote", target_os = "linux"))]
@@ -103,6 +107,7 @@ pub use mem::{Frame, PhysMem};
 pub(crate) use observer::FrameWatch;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub(crate) use pfn::HUGE;
+pub(crate) use pin::HeldFrame;
 pub use quota::Refused;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;

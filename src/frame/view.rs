@@ -62,7 +62,11 @@ impl FrameView<'_> {
     #[inline]
     #[track_caller]
     fn check(&self) {
-        assert!(!self.is_stale(), "stale reference to {:?}", self.pfn);
+        assert!(
+            !self.is_stale(),
+            "stale reference to {:?}: the frame was given back after its look-up",
+            self.pfn
+        );
     }
     /// Copies `out.len()` bytes from `offset` on.
     ///

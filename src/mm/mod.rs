@@ -64,14 +64,19 @@ mod window;
 
 pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
+pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
+pub use calls::vma_cost::VmaChange;
+pub use edit::agree::MergeBarrier;
+pub use edit::plan::VmaCost;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
     Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
 };
 pub use entry::pte::Pte;
-pub use entry::release::Detached;
+pub use entry::release::RemovedPte;
 pub use external::walker::Walker;
+pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
 pub use machine::{ForkMode, KhugepagedLimits, Machine, MachineConfig};
 #[cfg(feature = "internals")]

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 /// [`exit`](Self::exit) ends it.
 ///
 /// Threads share it as `Arc<Mm>`; every call takes the caller's token. The mmap lock guards the
-/// VMAs, a lock in each leaf table guards its entries, and an external MMU is told by an
+/// VMAs, a lock in each leaf table guards its entries, and an external MMU is called by an
 /// invalidation window before an entry loses rights or its page.
 pub struct Mm {
     pub(super) machine: Arc<Machine>,
@@ -35,6 +35,21 @@ pub struct Mm {
 
 impl Mm {
     /// Creates an empty address space on `machine`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{FaultError, Mm, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    ///
+    /// let (one, other) = (Mm::new(&machine), Mm::new(&machine));
+    /// let at = one.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// one.store(&mut cx, at, 7)?;
+    /// assert_eq!(other.load(&mut cx, at), Err(FaultError::NotMapped(at)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(machine: &Arc<Machine>) -> Arc<Self> {
         Self::build(machine, |space| Layout::new(machine, space))
     }

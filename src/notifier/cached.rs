@@ -4,7 +4,10 @@
 //! time. The driver must drop it when a window asks for that. A use after its frame was given back
 //! is caught by the [`FrameView`], and the [oracle](crate::oracle) finds a stale one where it lies.
 
-use super::{seat::Seat, translation::Translation};
+use super::{
+    seat::Seat,
+    translation::{RegId, Translation},
+};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::{FrameView, FrameViewMut},
@@ -14,27 +17,70 @@ use crate::{
 ///
 /// The driver that keeps one must drop it when a window asks for that: under the lock that its
 /// invalidation callback takes, or by hardware that ignores a translation which comes too late.
+///
+/// It gives no access by itself. The driver's gate does, which checks its registration:
+///
+/// ```compile_fail,E0599
+/// use emmu::driver::*;
+///
+/// fn first_byte(cached: Cached) -> u8 {
+///     cached.frame().read_u8(0) // `gate.follow(&cached, page)`
+/// }
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{driver::*, mm::MmapArgs};
+/// use std::sync::Arc;
+/// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+/// # impl SpinningMmu for Device {
+/// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+/// #         self.0.exclude(cx, inv, |(), _, _| ())
+/// #     }
+/// # }
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+/// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+/// # let (device, _registration) = mm.register(&mut cx, new);
+///
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// let page = Vpn::containing(at);
+/// let cached = |permit: Permit<'_, _, _, _>| permit.cached();
+/// let cached = device.0.translate(&mut cx, &mm, page, Access::Read, cached)?;
+/// // No window has opened since: a TLB is valid only until the callback flushes it.
+/// assert_eq!(device.0.follow(&cached, page).map(|frame| frame.read_u8(0)), Some(0));
+/// assert!(device.0.follow(&cached, page.plus(1)).is_none());
+/// # mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a translation that is not kept is lost"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cached(pub(super) Translation);
+pub struct Cached {
+    found: Translation,
+    /// The registration, in full: the brand of a translation is not unique.
+    reg: RegId,
+}
 
 impl Cached {
     /// Returns the pages, the frames and the rights of the translation.
     pub fn translation(&self) -> Translation {
-        self.0
+        self.found
     }
     /// Returns the pages of the translation.
     #[inline]
     pub fn range(&self) -> VpnRange {
-        self.0.range
+        self.found.range
     }
     /// Returns true if the translation allows writing.
     pub fn is_writable(&self) -> bool {
-        self.0.writable
+        self.found.writable
     }
     /// Returns a copy without the right to write.
     pub fn read_only(mut self) -> Self {
-        self.0.writable = false;
+        self.found.writable = false;
         self
     }
 }
@@ -43,22 +89,86 @@ impl Seat {
     /// Returns the frame of a page if the translation belongs to this registration.
     #[inline(always)]
     fn frame_of(&self, cached: &Cached, at: Vpn) -> Option<Pfn> {
-        let pfn = cached.0.frame_of(at)?;
-        (cached.0.brand == self.brand).then_some(pfn)
+        let pfn = cached.found.frame_of(at)?;
+        (cached.reg == self.reg).then_some(pfn)
+    }
+    /// Returns a translation of this registration as a TLB holds it.
+    #[inline(always)]
+    pub(super) fn cache(&self, found: Translation) -> Cached {
+        Cached {
+            found,
+            reg: self.reg,
+        }
     }
     /// Follows a cached translation for reading. Returns `None` if it does not translate `at`, or
     /// belongs to another registration.
     #[inline(always)]
     pub(crate) fn follow(&self, cached: &Cached, at: Vpn) -> Option<FrameView<'_>> {
         let pfn = self.frame_of(cached, at)?;
-        Some(self.mem.view(pfn, cached.0.generation_of(&self.mem, pfn)))
+        Some(
+            self.mem
+                .view(pfn, cached.found.generation_of(&self.mem, pfn)),
+        )
     }
     /// Follows a cached translation for writing. Returns `None` if it does not translate `at`, does
     /// not allow writing, or belongs to another registration.
     #[inline(always)]
     pub(crate) fn follow_mut(&self, cached: &Cached, at: Vpn) -> Option<FrameViewMut<'_>> {
-        let pfn = self.frame_of(cached, at).filter(|_| cached.0.writable)?;
-        let generation = cached.0.generation_of(&self.mem, pfn);
+        let pfn = self
+            .frame_of(cached, at)
+            .filter(|_| cached.found.writable)?;
+        let generation = cached.found.generation_of(&self.mem, pfn);
         Some(self.mem.view_mut(pfn, generation))
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use crate::{
+        addr::{Vpn, VpnRange},
+        frame::{Contents, MemConfig, PhysMem},
+        notifier::{
+            registration_phase::RegistrationPhase,
+            seat::Seat,
+            translation::{Brand, RegId, Translation},
+        },
+    };
+    use std::sync::Arc;
+
+    #[test]
+    fn a_registration_of_the_same_brand_does_not_follow_it() {
+        let mem = Arc::new(PhysMem::new(MemConfig {
+            frames: 4,
+            contents: Contents::None,
+            swap: 0,
+        }));
+        let seat = |reg: RegId| Seat {
+            reg,
+            brand: reg.brand(),
+            board: Arc::default(),
+            phase: Arc::new(RegistrationPhase::new()),
+            mem: Arc::clone(&mem),
+            sub: None,
+        };
+        let [own, later] = [5, 5 + (1 << Brand::BITS)].map(|reg| seat(RegId(reg)));
+        assert_eq!(own.brand, later.brand);
+        let frame = mem.alloc().unwrap();
+        let at = Vpn(1);
+        let cached = own.cache(Translation {
+            range: VpnRange::single(at),
+            pfn: frame.pfn(),
+            generation: mem.generation(frame.pfn()),
+            writable: true,
+            brand: own.brand,
+        });
+        let follows = |seat: &Seat| {
+            let may = [
+                seat.follow(&cached, at).is_some(),
+                seat.follow_mut(&cached, at).is_some(),
+            ];
+            assert_eq!(may[0], may[1]);
+            may[0]
+        };
+        assert_eq!((follows(&own), follows(&later)), (true, false));
     }
 }

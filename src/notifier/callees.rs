@@ -104,7 +104,7 @@ impl<'w> Callees<'w> {
     /// Returns the callees to notify of the end, the last one called first. The window is
     /// [closed](Self::close) before.
     #[inline]
-    pub(super) fn told(&self) -> impl Iterator<Item = &DriverEntry> {
+    pub(super) fn to_notify(&self) -> impl Iterator<Item = &DriverEntry> {
         let progress = self.0.local();
         let subs = progress.subs.len();
         let of_all = self.0.values().take(progress.agreed.get() - subs).rev();

@@ -24,6 +24,16 @@ use std::sync::Arc;
 ///
 /// [`unregister`](Self::unregister) ends it, from anywhere but a window or a callback. Dropping the
 /// value leaves the driver registered, which is safe and never stale, until the address space ends.
+///
+/// In a window it would wait for that window:
+///
+/// ```compile_fail,E0277
+/// use emmu::{ctx::Sleepable, mm::InvalidationWindow, notifier::Registration};
+///
+/// fn leave(window: &mut InvalidationWindow<'_, Sleepable>, registration: Registration) {
+///     registration.unregister(&mut window.cx());
+/// }
+/// ```
 #[must_use = "dropping it leaves the driver registered until the address space ends"]
 pub struct Registration {
     pub(super) chain: Arc<Chain>,

@@ -4,9 +4,10 @@
 //! its translations, and so find a driver that gave up a reference and kept the translation.
 
 use super::{
-    observer::WindowObserver, removed::RemovedEntries, seat::Seat, translation::Translation,
+    observer::WindowObserver, removed::RemovedEntries, seat::Seat, shadow_entry::ShadowEntry,
+    store::ShadowStore, translation::Translation,
 };
-use crate::addr::VpnRange;
+use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
 
 fn unpin(seat: &Seat, translation: &Translation) {
@@ -53,6 +54,32 @@ fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Trans
     parts
 }
 
+/// Returns the entries of a store that overlap a translation and have a reference.
+pub(super) fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
+    let mut pinned = Vec::new();
+    store.for_each_in(t.range(), &mut |e| {
+        pinned.extend(e.is_pinned().then(|| e.translation()));
+    });
+    pinned
+}
+
+/// Returns the parts of removed entries with a reference to whose frames no entry of the store with
+/// a reference leads. Nothing without an observer, which alone asks.
+#[inline]
+pub(super) fn last_parts<S: ShadowStore>(
+    seat: &Seat,
+    gone: &RemovedEntries,
+    store: &S,
+) -> SmallVec<[Translation; 1]> {
+    if seat.board.observer.get().is_none() {
+        return SmallVec::new();
+    }
+    let pinned = gone.entries().iter().filter(|e| e.is_pinned());
+    let gone = pinned.map(ShadowEntry::translation);
+    gone.flat_map(|t| parts_apart_from(&t, &held(store, &t)))
+        .collect()
+}
+
 impl<'p> DeferredUnpins<'p> {
     pub(super) fn new(seat: &'p Seat) -> Self {
         Self {
@@ -71,10 +98,13 @@ impl<'p> DeferredUnpins<'p> {
         gone: &mut RemovedEntries,
         mut held: impl FnMut(&Translation) -> Vec<Translation>,
     ) {
-        for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+        let brand = self.seat.brand;
+        let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+        for entry in gone.entries_mut().iter_mut().filter(own) {
             entry.take_reference();
             let translation = entry.translation();
-            let watched = self.seat.board.observer.get().is_some();
+            // The store is the driver's code, and may be the part that panicked.
+            let watched = self.seat.board.observer.get().is_some() && !panicking();
             let last = match watched {
                 true => parts_apart_from(&translation, &held(&translation)),
                 false => SmallVec::new(),
@@ -95,8 +125,10 @@ impl<'p> DeferredUnpins<'p> {
         let last = self.all.iter().flat_map(|one| one.last.iter().copied());
         let last: SmallVec<[Translation; 1]> = last.collect();
         let seat = self.seat;
-        seat.board
-            .observe(|w| w.given_up(seat.reg, &last, self.handed));
+        if !panicking() {
+            seat.board
+                .observe(|w| w.given_up(seat.reg, &last, self.handed));
+        }
         self.all
             .iter()
             .for_each(|one| unpin(seat, &one.translation));

@@ -47,6 +47,37 @@ pub struct Invalidation<'i> {
 }
 
 /// The proof that the driver's gate has excluded the range of one callback.
+///
+/// Only a gate makes one, of the demand of this very callback:
+///
+/// ```
+/// use emmu::driver::*;
+///
+/// struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+///
+/// impl SpinningMmu for Device {
+///     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+///         self.0.exclude(cx, inv, |(), _, _| ())
+///     }
+/// }
+/// ```
+///
+/// The proof of one demand does not answer another, which the lifetime `'i` tells apart:
+///
+/// ```compile_fail
+/// use emmu::driver::*;
+///
+/// type Table = Gate<OrderedStore<Vpn>, (), Atomic>;
+///
+/// fn answer<'i, 'o>(
+///     gate: &Table,
+///     cx: CallbackCx<'_>,
+///     demand: Invalidation<'i>,
+///     other: Invalidation<'o>,
+/// ) -> Ack<'i> {
+///     gate.exclude(cx, other, |(), _, _| ())
+/// }
+/// ```
 #[must_use = "the callback returns this"]
 #[derive(Debug)]
 pub struct Ack<'i> {
@@ -158,6 +189,17 @@ pub enum AgeKind {
 /// ranges in which the MMU has no translation. The types enforce the protocol: a driver must pass
 /// its gate to answer, it cannot sleep where it must not, and it cannot re-enter the address space.
 ///
+/// A callback cannot call the address space, whose locks are held around it. Its token has too high
+/// a rank:
+///
+/// ```compile_fail,E0308
+/// use emmu::driver::*;
+///
+/// fn in_callback(mm: &Mm, mut cx: CallbackCx<'_>) {
+///     let _ = mm.munmap(&mut cx, 0x10000, PAGE_SIZE);
+/// }
+/// ```
+///
 /// # Panics
 ///
 /// A callback may panic; the panic continues from the operation that opened the window. A panic
@@ -166,7 +208,7 @@ pub enum AgeKind {
 /// (docs/adr/0024-a-panic-does-or-undoes.md). A panic at the end of a window continues when the
 /// operation is complete, and the other drivers are notified of the end first.
 ///
-/// The library does not repair the driver's own state. A driver that panics when it is asked for
+/// The library does not repair the driver's own state. A driver that panics when it is called for
 /// everything, as an address space ends, keeps its entries; a later look at a frame that was given
 /// back is caught.
 #[diagnostic::on_unimplemented(
@@ -178,8 +220,9 @@ pub trait ExternalMmu: Send + Sync {
     /// Drops every reference to the range, and makes none until the window ends. May block.
     fn invalidate_start<'i>(&self, cx: CallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i>;
 
-    /// Begins to drop the range, for a driver that starts work elsewhere and then waits for it
-    /// (`invalidate_finish`).
+    /// Begins to drop the range; by default drops all of it, by
+    /// [`invalidate_start`](Self::invalidate_start). A driver that starts work elsewhere and then
+    /// waits for it (`invalidate_finish`) has its own.
     ///
     /// The window calls this for every driver, and then every second pass, so that all drivers wait
     /// at the same time.

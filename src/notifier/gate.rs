@@ -10,10 +10,11 @@
 
 use super::{
     cached::Cached,
+    deferred_unpin::last_parts,
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    guarded_store::{GuardedStore, LeavingEntries, pass_on_dirty},
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::ShadowStore,
@@ -70,6 +71,35 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
 
     /// Shows the translations in the store to an audit, which may hold any locks but this one.
     /// Returns false if the gate could not be locked within ten seconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{driver::*, mm::MmapArgs};
+    /// use std::sync::Arc;
+    /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+    /// # impl SpinningMmu for Device {
+    /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #     }
+    /// # }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+    /// # let (device, _registration) = mm.register(&mut cx, new);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// let establish = |permit: Permit<'_, _, _, _>| drop(permit.establish(page));
+    /// device.0.translate(&mut cx, &mm, page, Access::Read, establish)?;
+    /// let mut pages = Vec::new();
+    /// assert!(device.0.audit(&mut |translation| pages.push(translation.range())));
+    /// assert_eq!(pages, [VpnRange::single(page)]);
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn audit(&self, visit: &mut dyn FnMut(Translation)) -> bool {
         self.audited(|store| store.for_each(&mut |e| visit(e.translation())))
     }
@@ -79,6 +109,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     }
     /// Runs `look` on the store for an audit. Returns false if the gate could not be locked within
     /// ten seconds.
+    ///
+    /// `look` runs with the gate locked, and no token says so: it must call neither this gate nor
+    /// the address space, whose windows would wait for the gate.
     pub fn audited(&self, look: impl FnOnce(&S)) -> bool {
         self.audited_parts(|store, _| look(store))
     }
@@ -91,6 +124,38 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
             .is_some()
     }
     /// Locks the gate.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{driver::*, mm::MmapArgs};
+    /// use std::sync::Arc;
+    /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+    /// # impl SpinningMmu for Device {
+    /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #     }
+    /// # }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+    /// # let (device, _registration) = mm.register(&mut cx, new);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// let establish = |permit: Permit<'_, _, _, _>| drop(permit.establish(page));
+    /// device.0.translate(&mut cx, &mm, page, Access::Read, establish)?;
+    /// let mut guard = device.0.lock(&mut cx);
+    /// assert_eq!(guard.lookup(&page).map(|frame| frame.read_u8(0)), Some(0));
+    /// assert!(guard.lookup_mut(&page).is_none(), "translated for reading");
+    /// guard.forget(&page);
+    /// assert!(guard.lookup(&page).is_none());
+    /// drop(guard);
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock<'p, R: Below<rank::Gate>, D: Context>(
         &'p self,
         cx: &'p mut Cx<'_, R, D>,
@@ -133,6 +198,48 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     /// # Panics
     ///
     /// If the demand was made of another registration.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{driver::*, mm::{Advice, MmapArgs}};
+    /// use std::sync::Arc;
+    ///
+    /// /// A device with a TLB of one entry, which lies under the gate.
+    /// struct Device(Gate<OrderedStore<Vpn>, Option<Cached>, Atomic>);
+    ///
+    /// impl SpinningMmu for Device {
+    ///     fn invalidate<'i>(
+    ///         &self,
+    ///         mut cx: AtomicCallbackCx<'_>,
+    ///         inv: Invalidation<'i>,
+    ///     ) -> Ack<'i> {
+    ///         self.0.exclude_with(&mut cx, inv, |tlb, gone, _| {
+    ///             if !gone.entries().is_empty() {
+    ///                 *tlb = None;
+    ///             }
+    ///         })
+    ///     }
+    /// }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), None)));
+    /// let (device, registration) = mm.register(&mut cx, new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// device.0.translate(&mut cx, &mm, page, Access::Read, |mut permit| {
+    ///     let cached = permit.cached();
+    ///     *permit.state() = Some(cached);
+    ///     drop(permit.establish(page));
+    /// })?;
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert!(device.0.lock(&mut cx).state().is_none(), "flushed in the window");
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn exclude_with<'i, D: Context>(
         &self,
         cx: &mut Cx<'_, rank::Callback, D>,
@@ -143,17 +250,17 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         C: EnterFrom<D>,
     {
         self.seat.check_owner(&inv);
+        let mut leaving = LeavingEntries::new(&self.seat);
         let mut guard = self.lock(cx);
-        let GateGuard {
-            guarded, mem, cx, ..
-        } = &mut guard;
-        let mut gone = guarded.zap(inv.range());
-        let zapped = Invalidated::new(inv.range(), gone.entries());
+        let GateGuard { guarded, cx, .. } = &mut guard;
+        guarded.zap_into(inv.range(), &mut leaving.gone);
+        let zapped = Invalidated::new(inv.range(), leaving.gone.entries());
         f(&mut guarded.state, &zapped, cx.reborrow());
         // After the flush: stores through a TLB until then are reported as well.
-        pass_on_dirty(mem, &gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        leaving.unpin_after_unlock(&last);
         inv.ack()
     }
 
@@ -175,12 +282,14 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
     ) -> Result<Ack<'i>, WouldBlock> {
         self.seat.check_owner(&inv);
         let _unused = cx;
+        let mut leaving = LeavingEntries::new(&self.seat);
         let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
-        let mut gone = guarded.zap(inv.range());
+        guarded.zap_into(inv.range(), &mut leaving.gone);
         f(&mut guarded.state, inv.range());
-        pass_on_dirty(&self.seat.mem, &gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guarded.store);
         drop(guarded);
-        unpin_after_unlock(&self.seat, &mut gone);
+        leaving.unpin_after_unlock(&last);
         Ok(inv.ack())
     }
 }
@@ -222,14 +331,16 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         C: EnterFrom<D>,
     {
         self.seat.check_owner(&inv);
+        let mut leaving = LeavingEntries::new(&self.seat);
         let mut guard = self.lock(&mut cx);
-        let mut gone = guard.guarded.zap(inv.range());
+        guard.guarded.zap_into(inv.range(), &mut leaving.gone);
         if guard.guarded.is_empty() {
             self.filter.clear();
         }
-        pass_on_dirty(guard.mem, &gone);
+        pass_on_dirty(&self.seat, &leaving.gone);
+        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        unpin_after_unlock(&self.seat, &mut gone);
+        leaving.unpin_after_unlock(&last);
         inv.ack()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     cached::Cached,
-    deferred_unpin::DeferredUnpins,
+    deferred_unpin::{DeferredUnpins, held},
     guarded_store::{GuardedStore, pass_on_dirty},
     removed::RemovedEntries,
     seat::Seat,
@@ -12,17 +12,40 @@ use super::{
 use crate::{
     addr::VpnRange,
     ctx::{Context, Cx, rank},
-    frame::{FrameView, FrameViewMut, PhysMem},
+    frame::{FrameView, FrameViewMut},
     sync::MutexGuard,
 };
 
 /// A locked gate.
+///
+/// Each look at an entry ends before the gate is unlocked, and a window locks the gate first. So no
+/// translation outlives the beginning of a window over it:
+///
+/// ```
+/// use emmu::driver::*;
+///
+/// fn first_byte(gate: GateGuard<'_, OrderedStore<Vpn>, (), Atomic>) -> Option<u8> {
+///     Some(gate.lookup(&Vpn(16))?.read_u8(0))
+/// }
+/// ```
+///
+/// A view that is kept does not compile:
+///
+/// ```compile_fail,E0505
+/// use emmu::driver::*;
+///
+/// fn first_byte(gate: GateGuard<'_, OrderedStore<Vpn>, (), Atomic>) -> Option<u8> {
+///     let frame = gate.lookup(&Vpn(16))?;
+///     drop(gate); // a window may begin here
+///     Some(frame.read_u8(0))
+/// }
+/// ```
 #[must_use = "the gate is held only while this lives"]
 pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
     /// Dropped after the lock, so that references are given up with the gate unlocked.
     deferred: DeferredUnpins<'p>,
-    pub(super) mem: &'p PhysMem,
+    seat: &'p Seat,
     pub(super) cx: Cx<'p, rank::Gate, C>,
 }
 
@@ -35,7 +58,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         Self {
             guarded,
             deferred: DeferredUnpins::new(seat),
-            mem: &seat.mem,
+            seat,
             cx,
         }
     }
@@ -60,28 +83,29 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     where
         S: Rearrange,
     {
-        let gone = self.guarded.rearrange(how);
-        flush(&mut self.guarded.state);
-        self.discard(gone);
+        let mut leaving = Discarding::from(self);
+        let Discarding { guard, gone } = &mut leaving;
+        guard.guarded.rearrange(how, gone);
+        flush(&mut guard.guarded.state);
     }
     /// Follows the translation under `key` for reading: the first frame, if the page is huge.
     pub fn lookup(&self, key: &S::Key) -> Option<FrameView<'_>> {
         let t = self.guarded.get(key)?.translation();
-        Some(self.mem.view(t.pfn(), t.generation()))
+        Some(self.seat.mem.view(t.pfn(), t.generation()))
     }
     /// Follows the translation under `key` for writing: the first frame, if the page is huge.
     /// Returns `None` if the translation does not allow writing.
     pub fn lookup_mut(&mut self, key: &S::Key) -> Option<FrameViewMut<'_>> {
         let entry = self.guarded.get(key).filter(|e| e.is_writable())?;
         let t = entry.translation();
-        Some(self.mem.view_mut(t.pfn(), t.generation()))
+        Some(self.seat.mem.view_mut(t.pfn(), t.generation()))
     }
     /// Copies the translation under `key` for a TLB.
     ///
     /// The TLB must be filled while the gate is held, or by hardware that ignores a translation
     /// which comes too late.
     pub fn cached(&self, key: &S::Key) -> Option<Cached> {
-        Some(Cached(self.guarded.get(key)?.translation()))
+        Some(self.seat.cache(self.guarded.get(key)?.translation()))
     }
     /// Copies the translation under `key` for a TLB if `want` returns true for the entry. `want`
     /// may set the accessed and dirty bits of the entry. See [`cached`](Self::cached).
@@ -91,7 +115,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
         want: impl FnOnce(&ShadowEntry) -> bool,
     ) -> Option<Cached> {
         let entry = self.guarded.get(key).filter(|e| want(e))?;
-        Some(Cached(entry.translation()))
+        Some(self.seat.cache(entry.translation()))
     }
     /// Removes the entry under `key`. Cached copies must be flushed before this gate is unlocked,
     /// which gives up the reference of the entry.
@@ -104,27 +128,42 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     /// `flush` must flush the cached copies of the entries. Unlocking this gate gives up their
     /// references.
     pub fn forget_range(&mut self, range: VpnRange, flush: impl FnOnce(&mut T)) -> bool {
-        let gone = self.guarded.zap(range);
+        let mut leaving = Discarding::from(self);
+        let Discarding { guard, gone } = &mut leaving;
+        guard.guarded.zap_into(range, gone);
         let any = !gone.is_empty();
-        flush(&mut self.guarded.state);
-        self.discard(gone);
+        flush(&mut guard.guarded.state);
         any
     }
     /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
-        pass_on_dirty(self.mem, &gone);
+        pass_on_dirty(self.seat, &gone);
         let store = &self.guarded.store;
-        self.deferred.take(&mut gone, |t| {
-            let mut pinned = Vec::new();
-            store.for_each_in(t.range(), &mut |e| {
-                pinned.extend(e.is_pinned().then(|| e.translation()));
-            });
-            pinned
-        });
+        self.deferred.take(&mut gone, |t| held(store, t));
     }
     /// Returns the token for calls that are made while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {
         self.cx.reborrow()
+    }
+}
+
+/// Entries that the driver itself removes. They are discarded when this is dropped, after the
+/// flush, also if the store or the flush panics.
+struct Discarding<'g, 'p, S: ShadowStore, T, C: Context> {
+    guard: &'g mut GateGuard<'p, S, T, C>,
+    gone: RemovedEntries,
+}
+
+impl<'g, 'p, S: ShadowStore, T, C: Context> Discarding<'g, 'p, S, T, C> {
+    fn from(guard: &'g mut GateGuard<'p, S, T, C>) -> Self {
+        let gone = RemovedEntries::new();
+        Self { guard, gone }
+    }
+}
+
+impl<S: ShadowStore, T, C: Context> Drop for Discarding<'_, '_, S, T, C> {
+    fn drop(&mut self) {
+        self.guard.discard(std::mem::take(&mut self.gone));
     }
 }
 

@@ -9,15 +9,15 @@
 use super::{
     blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
+    deferred_unpin::last_parts,
     driver::{Ack, Invalidation},
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, pass_on_dirty, unpin_after_unlock},
+    guarded_store::{GuardedStore, LeavingEntries, pass_on_dirty},
     outcome::Access,
-    permit::{Admits, Seated, Ticket},
-    removed::RemovedEntries,
     seat::Seat,
     store::ShadowStore,
+    ticket::{Admits, Seated, Ticket},
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -159,22 +159,25 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
         self.seat.check_owner(&inv);
         let range = inv.range();
         // One buffer for all gates: a large one is memory that the allocator gets from the kernel.
-        let mut gone = RemovedEntries::new();
+        let mut leaving = LeavingEntries::new(&self.seat);
         for nth in indices(gates_of(range)) {
-            gone.clear();
             let mut guard = self.lock_nth(cx, nth);
-            guard.guarded.zap_into(range, &mut gone);
+            guard.guarded.zap_into(range, &mut leaving.gone);
             let GuardedStore { store, state, .. } = &mut *guard.guarded;
-            f(nth, store, state, &Invalidated::new(range, gone.entries()));
+            let zapped = Invalidated::new(range, leaving.gone.entries());
+            f(nth, store, state, &zapped);
             // After the flush: stores through a TLB until then are reported as well.
-            pass_on_dirty(&self.seat.mem, &gone);
+            pass_on_dirty(&self.seat, &leaving.gone);
+            let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
             drop(guard);
-            unpin_after_unlock(&self.seat, &mut gone);
+            leaving.unpin_after_unlock(&last);
         }
         inv.ack()
     }
     /// Runs `look` on each store that has pages of `range`, for an audit. Returns false if a gate
     /// could not be locked within ten seconds.
+    ///
+    /// For `look` the rule of [`Gate::audited`](super::Gate::audited) holds.
     pub fn audited(&self, range: VpnRange, mut look: impl FnMut(&S)) -> bool {
         indices(gates_of(range)).fold(true, |all, nth| {
             let guarded = self.gates[nth].0.try_lock_for(AUDIT_TIMEOUT);

@@ -11,11 +11,12 @@ use super::{
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::{Rearrange, ShadowStore},
-    translation::Brand,
+    translation::{Brand, Translation},
 };
 use crate::{
     addr::VpnRange,
     frame::{AccessBits, PhysMem},
+    sync::Despite,
 };
 use std::{ptr, sync::Arc};
 
@@ -46,9 +47,13 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
     pub(super) fn is_empty(&self) -> bool {
         self.entries == Some(0)
     }
-    /// Returns the entry under a key.
+    /// Returns the entry under a key; none once the registration ends.
     #[inline]
     pub(super) fn get(&self, key: &S::Key) -> Option<&ShadowEntry> {
+        // A driver that panicked when it was asked to drop everything still has its entries.
+        if !self.phase.is_alive() {
+            return None;
+        }
         let entry = self.store.get(key)?;
         if entry.brand() != self.brand {
             foreign_entry(entry);
@@ -78,20 +83,14 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
         self.account_removed(gone.entries());
         gone
     }
-    pub(super) fn rearrange(&mut self, how: S::How) -> RemovedEntries
+    /// Has the store rearrange itself. The entries that it removes come into a buffer, which is
+    /// empty before.
+    pub(super) fn rearrange(&mut self, how: S::How, gone: &mut RemovedEntries)
     where
         S: Rearrange,
     {
-        let mut gone = RemovedEntries::new();
-        self.store.rearrange(how, &mut gone);
+        self.store.rearrange(how, gone);
         self.account_removed(gone.entries());
-        gone
-    }
-    /// Removes the entries of a range.
-    pub(super) fn zap(&mut self, range: VpnRange) -> RemovedEntries {
-        let mut gone = RemovedEntries::new();
-        self.zap_into(range, &mut gone);
-        gone
     }
     /// Removes the entries of a range into a buffer, which is empty before.
     pub(super) fn zap_into(&mut self, range: VpnRange, gone: &mut RemovedEntries) {
@@ -145,19 +144,22 @@ fn foreign_entry(entry: &ShadowEntry) -> ! {
 impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
     fn drop(&mut self) {
         self.phase.gate_dropped();
-        // The store is the driver's code, and may be the part that panicked.
-        if !self.is_empty() && !std::thread::panicking() {
+        if !self.is_empty() {
             let mut gone = RemovedEntries::new();
-            self.store.remove_range(VpnRange::ALL, &mut gone);
-            self.account_removed(gone.entries());
-            unpin(&self.mem, &mut gone);
+            let mut despite = Despite::default();
+            // The store is the driver's code, and may be the part that panicked.
+            despite.call(|| self.store.remove_range(VpnRange::ALL, &mut gone));
+            despite.call(|| self.account_removed(gone.entries()));
+            unpin(&self.mem, self.brand, &mut gone);
+            despite.resume();
         }
     }
 }
 
-/// Reports the dirty and accessed bits of removed entries to their frames.
-pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
-    for entry in gone.entries() {
+/// Reports the dirty and accessed bits of removed entries of this registration to their frames.
+pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
+    let (mem, brand) = (&seat.mem, seat.brand);
+    for entry in gone.entries().iter().filter(|e| e.brand() == brand) {
         let (young, dirty) = (entry.is_accessed(), entry.is_dirty());
         if !young && !dirty {
             continue;
@@ -169,9 +171,11 @@ pub(super) fn pass_on_dirty(mem: &PhysMem, gone: &RemovedEntries) {
     }
 }
 
-/// Gives up the references of removed entries.
-pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
-    for entry in gone.entries_mut().iter_mut().filter(|e| e.is_pinned()) {
+/// Gives up the references of removed entries of this registration. An entry that a store had from
+/// elsewhere may be of another machine.
+fn unpin(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
+    let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+    for entry in gone.entries_mut().iter_mut().filter(own) {
         entry.take_reference();
         for pfn in entry.translation().frames() {
             drop(mem.adopt(pfn));
@@ -179,13 +183,41 @@ pub(super) fn unpin(mem: &PhysMem, gone: &mut RemovedEntries) {
     }
 }
 
-/// Gives up the references of removed entries, with the gate unlocked, and notifies the observer
-/// first.
-#[inline]
-pub(super) fn unpin_after_unlock(seat: &Seat, gone: &mut RemovedEntries) {
-    if gone.entries().iter().any(ShadowEntry::is_pinned) {
-        seat.board
-            .observe(|w| w.unpinning(seat.reg, gone.entries()));
-        unpin(&seat.mem, gone);
+/// Entries that a window removes from a gate, made before the gate is locked.
+///
+/// Guarantee: their dirty bits reach the frames, and their references are given up once the gate is
+/// unlocked, also if the store or the driver panics in between.
+pub(super) struct LeavingEntries<'s> {
+    seat: &'s Seat,
+    pub(super) gone: RemovedEntries,
+}
+
+impl<'s> LeavingEntries<'s> {
+    #[inline]
+    pub(super) fn new(seat: &'s Seat) -> Self {
+        let gone = RemovedEntries::new();
+        Self { seat, gone }
+    }
+    /// Gives up the references, with the gate unlocked, and first notifies the observer of the parts
+    /// to whose frames no other entry has one.
+    #[inline]
+    pub(super) fn unpin_after_unlock(&mut self, last: &[Translation]) {
+        let (seat, gone) = (self.seat, &mut self.gone);
+        if gone.entries().iter().any(ShadowEntry::is_pinned) {
+            seat.board.observe(|w| w.unpinning(seat.reg, last));
+            unpin(&seat.mem, seat.brand, gone);
+        }
+        gone.clear();
+    }
+}
+
+impl Drop for LeavingEntries<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Left over by a panic alone, which also was the end of the guard of the gate.
+        if !self.gone.is_empty() {
+            pass_on_dirty(self.seat, &self.gone);
+            unpin(&self.seat.mem, self.seat.brand, &mut self.gone);
+        }
     }
 }

@@ -6,9 +6,9 @@
 //! A window acts in this order:
 //!
 //! 1. The window is written on the **board** of the address space.
-//! 2. The **chain** of registered MMUs is read, and each of them is asked to drop the range. An MMU
-//!    answers with an [`Ack`], which it gets only by passing its own **gate**: the lock with its
-//!    shadow entries inside, from which the gate removes those of the range.
+//! 2. The **chain** of registered MMUs is read, and each of them is called to drop the range. An
+//!    MMU answers with an [`Ack`], which it gets only by passing its own **gate**: the lock with
+//!    its shadow entries inside, from which the gate removes those of the range.
 //! 3. Page-table entries change.
 //! 4. The window leaves the board, and the MMUs that acknowledged its beginning are notified of its
 //!    end.
@@ -51,7 +51,8 @@
 //! | --- | --- |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
-//! | `permit` | ticket, pending frame, permit: how a translation is established |
+//! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
+//! | `permit` | pending frame and permit: how a translation is established |
 //! | `notifiers` | the drivers as an address space has them: register, age, end |
 //! | `chain` | the registered drivers, and the end of a registration |
 //! | `callees` | the drivers that one window calls |
@@ -110,6 +111,7 @@ mod subscription;
 mod subscriptions;
 #[cfg(feature = "testkit")]
 pub(crate) mod test_hook;
+mod ticket;
 mod translation;
 mod window;
 
@@ -125,12 +127,14 @@ pub use gates::Gates;
 pub(crate) use notifiers::Notifiers;
 pub(crate) use observer::WindowObserver;
 pub use outcome::{Access, Retry};
-pub(crate) use permit::{Admits, PermitOf, Seated};
-pub use permit::{Pending, Permit, Ticket};
+pub(crate) use permit::PermitOf;
+pub use permit::{Pending, Permit};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
 pub use shadow_entry::ShadowEntry;
 pub use store::{NoStore, OrderedStore, Rearrange, ShadowStore};
+pub use ticket::Ticket;
+pub(crate) use ticket::{Admits, Seated};
 pub(crate) use translation::RegId;
 pub use translation::Translation;
 pub(crate) use window::OpenWindow;

@@ -167,14 +167,14 @@ enum Known {
     New,
     /// The driver has drawn a ticket with no window open, and so knows that every open window calls
     /// it.
-    Settled,
+    Drained,
 }
 
 /// The mistake: the page is looked up before the ticket is drawn.
 fn window_against_permit(window: VpnRange, range: Option<VpnRange>, known: Known, mistake: bool) {
     let world = World::new();
     let (driver, _stays) = world.register_on(range, Driver::new);
-    if known == Known::Settled {
+    if known == Known::Drained {
         drop(driver.gate.ticket(PAGE, Access::Read));
     }
     let (w, d) = (Arc::clone(&world), Arc::clone(&driver));
@@ -222,9 +222,9 @@ fn registration_against_window(
 }
 
 fn window_in_wrong_order(world: &World, mut cx: CallCx<'_>) {
-    let asked = world.chain().ask(&mut cx, RANGE, 0);
+    let callees = world.chain().callees(&mut cx, RANGE, 0);
     world.chain().board.begin(RANGE);
-    for entry in asked.entries() {
+    for entry in callees.entries() {
         let Ok(None::<Infallible>) = demand(RANGE, Event::Clear, entry.reg, |inv| {
             let ack = entry.ext.invalidate_start(cx.descend(), inv);
             Ok::<_, Infallible>(FirstPass::Done(ack))
@@ -352,7 +352,7 @@ mod tests {
         window_against_permit(RANGE, None, New) permit a_late_ticket "stale entry"
         window_against_permit(WIDE, None, New) permit_in_wide_window a_late_ticket_in_wide_window "stale entry"
         window_against_permit(RANGE, Some(RANGE), New) permit_of_interval a_late_ticket_of_interval "stale entry"
-        window_against_permit(RANGE, Some(RANGE), Settled) permit_of_settled_interval a_late_ticket_of_settled_interval "stale entry"
+        window_against_permit(RANGE, Some(RANGE), Drained) permit_of_drained_interval a_late_ticket_of_drained_interval "stale entry"
         window_that_passes_a_gate() gate_passed_by a_permit_unnoted "an entry inside a window"
         window_that_finds_a_gate() gate_found a_gate_that_forgets "an entry inside a window"
         registration_against_window(RANGE, None, 1) registration a_chain_read_before_the_board "stale entry"

@@ -1,16 +1,13 @@
 //! The interface through which an oracle observes the protocol.
 
-use super::{
-    shadow_entry::ShadowEntry,
-    translation::{RegId, Translation},
-};
+use super::translation::{RegId, Translation};
 use crate::addr::{Vpn, VpnRange};
 
 /// An observer of one address space. Its methods are called with any locks held, so they may lock
 /// gates and nothing else.
 pub(crate) trait WindowObserver: Send + Sync {
     /// A window is about to ask a driver to acknowledge.
-    fn asking(&self, window: u64, range: VpnRange, mmu: &'static str);
+    fn calling(&self, window: u64, range: VpnRange, mmu: &'static str);
     /// A window is open: every driver has acknowledged.
     fn opened(&self, window: u64, range: VpnRange);
     /// An open window is about to end.
@@ -21,9 +18,9 @@ pub(crate) trait WindowObserver: Send + Sync {
     fn tried(&self, reg: RegId, mmu: &'static str, at: Vpn);
     /// The check has succeeded: the driver may keep the translation.
     fn got(&self, reg: RegId, at: Vpn);
-    /// The driver's references on the frames of these entries are about to be given up, its gate
-    /// unlocked.
-    fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]);
+    /// The driver's references on the frames of these parts of removed entries are about to be
+    /// given up, its gate unlocked, and no other entry has one.
+    fn unpinning(&self, reg: RegId, gone: &[Translation]);
     /// Returns the number of translations that were handed out and established so far.
     fn handed(&self) -> u64;
     /// A driver gave these translations up by itself, and has unlocked its gate. Its references on

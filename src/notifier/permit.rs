@@ -7,13 +7,12 @@
 
 use super::{
     cached::Cached,
-    gate::Gate,
     gate_guard::GateGuard,
-    notifiers::Notifiers,
     outcome::{Access, Retry},
-    seat::{Seat, Snapshot},
+    seat::Seat,
     shadow_entry::ShadowEntry,
     store::ShadowStore,
+    ticket::{Admits, Seated, Ticket},
     translation::Translation,
 };
 use crate::{
@@ -22,23 +21,17 @@ use crate::{
     frame::{FrameView, FrameViewMut},
 };
 
-/// A place on the board of windows, drawn from the gate `G` before the page table is read.
-///
-/// A ticket that is forgotten ([`std::mem::forget`]) keeps its place while the address space lives,
-/// and every window over its 2-MiB block passes it.
-#[must_use = "a ticket is for `Mm::resolve`"]
-pub struct Ticket<'g, G> {
-    gate: &'g G,
-    vpn: Vpn,
-    access: Access,
-    snapshot: Snapshot<'g>,
-    /// Set if a translation of the huge page around the page is welcome.
-    huge: bool,
-    /// Set if a ticket for reading may give a writable translation.
-    or_writable: bool,
-}
-
 /// A frame that was found for a page, but may already be gone: nothing of it can be read.
+///
+/// The page may have changed since the look-up, so a pending frame has no view:
+///
+/// ```compile_fail,E0599
+/// use emmu::driver::*;
+///
+/// fn first_byte(pending: Pending<'_, Gate<OrderedStore<Vpn>, (), Atomic>>) -> u8 {
+///     pending.frame().read_u8(0) // `admit` checks the ticket, and gives a permit
+/// }
+/// ```
 #[must_use = "a frame that was found is of no use before `admit`"]
 pub struct Pending<'g, G> {
     ticket: Ticket<'g, G>,
@@ -47,6 +40,30 @@ pub struct Pending<'g, G> {
 
 /// The right to establish a translation: the gate is held, and the ticket was checked under it, so
 /// no overlapping window is open.
+///
+/// A view of the frame ends before the permit does, and the permit with its gate:
+///
+/// ```
+/// use emmu::driver::*;
+///
+/// fn first_byte(permit: Permit<'_, OrderedStore<Vpn>, (), Atomic>) -> u8 {
+///     let byte = permit.frame().read_u8(0);
+///     drop(permit); // unlocks the gate: windows open again
+///     byte
+/// }
+/// ```
+///
+/// A read after that does not compile:
+///
+/// ```compile_fail,E0505
+/// use emmu::driver::*;
+///
+/// fn first_byte(permit: Permit<'_, OrderedStore<Vpn>, (), Atomic>) -> u8 {
+///     let frame = permit.frame();
+///     drop(permit);
+///     frame.read_u8(0) // the page may be gone
+/// }
+/// ```
 #[must_use = "nothing is translated before `establish`"]
 pub struct Permit<'p, S: ShadowStore, T, C: Context> {
     guard: GateGuard<'p, S, T, C>,
@@ -55,100 +72,9 @@ pub struct Permit<'p, S: ShadowStore, T, C: Context> {
     found: Translation,
 }
 
-mod sealed {
-    use super::{Below, Context, Cx, EnterFrom, GateGuard, Seat, ShadowStore, VpnRange, rank};
-    /// A gate, or several: the holder of a registration's seat.
-    pub trait Seated {
-        fn seat(&self) -> &Seat;
-    }
-    /// The lock of new entries: the gate, or the one of several that the pages belong to.
-    pub trait Admits: Seated {
-        type Store: ShadowStore;
-        type State;
-        type Context: Context;
-
-        /// Locks the gate for new entries of `range`, whose pages lie in one block. The caller
-        /// checks the ticket next.
-        fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
-            &'p self,
-            cx: &'p mut Cx<'_, R, D>,
-            range: VpnRange,
-        ) -> GateGuard<'p, Self::Store, Self::State, Self::Context>
-        where
-            Self::Context: EnterFrom<D>;
-    }
-}
-pub(crate) use sealed::{Admits, Seated};
-
 /// The permit of a gate, or of the one of several that the page belongs to.
 pub(crate) type PermitOf<'p, G> =
     Permit<'p, <G as Admits>::Store, <G as Admits>::State, <G as Admits>::Context>;
-
-impl<S: ShadowStore, T, C: Context> Seated for Gate<S, T, C> {
-    fn seat(&self) -> &Seat {
-        &self.seat
-    }
-}
-
-impl<S: ShadowStore, T, C: Context> Admits for Gate<S, T, C> {
-    type Store = S;
-    type State = T;
-    type Context = C;
-
-    fn lock_for<'p, R: Below<rank::Gate>, D: Context>(
-        &'p self,
-        cx: &'p mut Cx<'_, R, D>,
-        range: VpnRange,
-    ) -> GateGuard<'p, S, T, C>
-    where
-        C: EnterFrom<D>,
-    {
-        let guard = self.lock(cx);
-        // Under the lock: a window that asks the filter later finds the range noted.
-        self.filter.note(range);
-        guard
-    }
-}
-
-impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
-    /// Draws a ticket for one page, before anything about the page is looked up.
-    pub fn ticket(&self, vpn: Vpn, access: Access) -> Ticket<'_, Self> {
-        Ticket::draw(self, self.seat.snapshot(vpn), vpn, access)
-    }
-}
-
-impl<'g, G> Ticket<'g, G> {
-    pub(super) fn draw(gate: &'g G, snapshot: Snapshot<'g>, vpn: Vpn, access: Access) -> Self {
-        Self {
-            gate,
-            vpn,
-            access,
-            snapshot,
-            huge: false,
-            or_writable: false,
-        }
-    }
-    /// Accepts a translation of the whole huge page, if the page is part of one that is mapped by
-    /// one entry.
-    pub fn allow_huge(mut self) -> Self {
-        self.huge = true;
-        self
-    }
-    /// Accepts a writable translation for a ticket for reading, where the page table allows writing
-    /// already.
-    pub fn or_writable(mut self) -> Self {
-        self.or_writable = true;
-        self
-    }
-    /// Returns the page.
-    pub fn vpn(&self) -> Vpn {
-        self.vpn
-    }
-    /// Returns the access that the ticket is for.
-    pub fn access(&self) -> Access {
-        self.access
-    }
-}
 
 impl<'g, G: Seated> Ticket<'g, G> {
     /// Makes a pending frame of the outcome of a look-up: the pages of `range` are mapped to the
@@ -172,27 +98,6 @@ impl<'g, G: Seated> Ticket<'g, G> {
             ticket: self,
         }
     }
-    /// Returns true if the ticket was drawn from a driver of this address space.
-    pub(crate) fn is_of(&self, notifiers: &Notifiers) -> bool {
-        let board = &self.gate.seat().board;
-        notifiers
-            .chain()
-            .is_some_and(|chain| std::sync::Arc::ptr_eq(&chain.board, board))
-    }
-    /// Returns true if the driver is notified of windows over the page.
-    pub(crate) fn is_covered(&self) -> bool {
-        self.gate.seat().covers(VpnRange::single(self.vpn))
-    }
-    /// Returns true if the ticket accepts a translation of all of `block`, and the driver is
-    /// notified of windows over it.
-    pub(crate) fn allows_huge(&self, block: VpnRange) -> bool {
-        self.huge && self.gate.seat().covers(block)
-    }
-    /// Returns true if the ticket cannot succeed: a window over the page is open that did not call
-    /// the driver, or the driver is being unregistered.
-    pub(crate) fn is_early(&self) -> bool {
-        self.snapshot.is_early() || !self.gate.seat().phase.is_alive()
-    }
 }
 
 impl<G: Admits> Pending<'_, G> {
@@ -215,7 +120,7 @@ impl<G: Admits> Pending<'_, G> {
 }
 
 #[cfg(all(test, loom))]
-impl<S: ShadowStore, T, C: Context> Pending<'_, Gate<S, T, C>> {
+impl<S: ShadowStore, T, C: Context> Pending<'_, super::gate::Gate<S, T, C>> {
     /// Does not note the page in the gate's filter: the mistake that a model must find.
     pub(super) fn admit_unnoted<'p, R: Below<rank::Gate>, D: Context>(
         self,
@@ -271,15 +176,16 @@ impl<'g, G: Seated> Pending<'g, G> {
         seat.check(self.found.range, self.ticket.snapshot)?;
         seat.got(self.ticket.vpn);
         seat.handed_out(&self.found);
-        Ok(Cached(self.found))
+        Ok(seat.cache(self.found))
     }
     /// Returns the translation without any check, for hardware that makes its own: a miss that a
     /// purge has cancelled meanwhile is ignored there. In any other use this creates a stale
     /// translation.
     pub fn vouch(self) -> Cached {
-        self.ticket.gate.seat().handed_out(&self.found);
-        self.ticket.gate.seat().got(self.ticket.vpn);
-        Cached(self.found)
+        let seat = self.ticket.gate.seat();
+        seat.handed_out(&self.found);
+        seat.got(self.ticket.vpn);
+        seat.cache(self.found)
     }
     /// Returns the pages that the look-up found.
     pub fn range(&self) -> VpnRange {
@@ -290,13 +196,13 @@ impl<'g, G: Seated> Pending<'g, G> {
 impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// Returns the frame of the page, for reading.
     pub fn frame(&self) -> FrameView<'_> {
-        let cached = Cached(self.found);
+        let cached = self.seat.cache(self.found);
         let view = self.seat.follow(&cached, self.vpn);
         view.expect("the page that was asked for is in what was found")
     }
     /// Returns the frame of the page, for writing; `None` if the translation does not allow that.
     pub fn frame_mut(&mut self) -> Option<FrameViewMut<'_>> {
-        let cached = Cached(self.found);
+        let cached = self.seat.cache(self.found);
         self.seat.follow_mut(&cached, self.vpn)
     }
     /// Returns the number of the page's frame.
@@ -329,7 +235,7 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     /// it becomes, lives.
     pub fn cached(&self) -> Cached {
         self.seat.got(self.vpn);
-        Cached(self.found)
+        self.seat.cache(self.found)
     }
     /// Returns the driver's state.
     pub fn state(&mut self) -> &mut T {

@@ -69,7 +69,7 @@ impl RegistrationPhase {
     }
     /// Notes that no window is open that began before [`mark_listed`](Self::mark_listed).
     pub(super) fn mark_drained(&self) {
-        debug_assert!(self.is_listed(), "settled before windows see it");
+        debug_assert!(self.is_listed(), "drained before windows see it");
         self.phase.store(DRAINED, Ordering::Release);
     }
 }

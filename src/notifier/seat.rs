@@ -19,6 +19,19 @@ use crate::{
 use std::sync::Arc;
 
 /// The right to make the gate, or the gates, of one registration. It cannot be forged or cloned.
+///
+/// A registration has one gate, since windows pass only that one. A gate takes the seat:
+///
+/// ```compile_fail,E0382
+/// use emmu::driver::*;
+///
+/// type Table = Gate<OrderedStore<Vpn>, (), Atomic>;
+///
+/// fn two_gates(seat: Seat) -> (Table, Table) {
+///     let new = |seat| Gate::new(seat, OrderedStore::default(), ());
+///     (new(seat), new(seat)) // no window would reach the second
+/// }
+/// ```
 pub struct Seat {
     pub(super) reg: RegId,
     pub(super) brand: Brand,

@@ -36,7 +36,7 @@ pub trait WindowContext: Context {
     ///
     /// [`Gate::exclude`]: super::Gate::exclude
     #[doc(hidden)]
-    fn ask<'s, 'i>(
+    fn call<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
@@ -53,7 +53,7 @@ pub trait WindowContext: Context {
 impl WindowContext for Sleepable {
     type Refusal = Infallible;
     type Deferred<'s> = SecondPass<'s>;
-    fn ask<'s, 'i>(
+    fn call<'s, 'i>(
         ext: &'s dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
@@ -73,7 +73,7 @@ impl WindowContext for Sleepable {
 impl WindowContext for Atomic {
     type Refusal = WouldBlock;
     type Deferred<'s> = Infallible;
-    fn ask<'i>(
+    fn call<'i>(
         ext: &dyn ExternalMmu,
         cx: Cx<'_, rank::Callback, Self>,
         inv: Invalidation<'i>,
@@ -157,44 +157,45 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
             range,
             cx,
         };
-        opening.ask_all(chain, event)?;
+        opening.call_all(chain, event)?;
         Ok(opening.live.take())
     }
-    /// Writes the window on the board, and asks each driver of its range to drop it.
-    fn ask_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
+    /// Writes the window on the board, and calls each driver of its range, which drops it: in
+    /// `invalidate_begin`, or by its default in `invalidate_start`, or `SpinningMmu::invalidate`.
+    fn call_all(&mut self, chain: &'w Chain, event: Event) -> Result<(), C::Refusal> {
         // The board before the chain: a driver that registers later finds the window on the board.
         chain.board.begin(self.range);
         let id = chain.board.next_window_id();
-        let asked = chain.callees(&mut self.cx, self.range, id);
-        let asked = self.live.insert(asked);
+        let callees = chain.callees(&mut self.cx, self.range, id);
+        let callees = self.live.insert(callees);
         // First passes of all drivers, and then the second passes: so all drivers wait at the same
         // time.
         let mut deferred: SmallVec<[(&DriverEntry, C::Deferred<'_>); 1]> = SmallVec::new();
         let watched = chain.board.observer.get().is_some();
-        for entry in asked.entries() {
+        for entry in callees.entries() {
             if watched {
                 chain
                     .board
-                    .observe(|w| w.asking(id, self.range, entry.ext.name()));
+                    .observe(|w| w.calling(id, self.range, entry.ext.name()));
             }
             let cx = self.cx.descend();
             let left = demand(self.range, event, entry.reg, |inv| {
-                C::ask(&*entry.ext, cx, inv)
+                C::call(&*entry.ext, cx, inv)
             })?;
-            asked.agrees();
+            callees.agrees();
             if let Some(left) = left {
                 deferred.push((entry, left));
             }
         }
         for (entry, left) in deferred {
-            let asking = |w: &dyn WindowObserver| w.asking(id, self.range, entry.ext.name());
-            chain.board.observe(asking);
+            let calling = |w: &dyn WindowObserver| w.calling(id, self.range, entry.ext.name());
+            chain.board.observe(calling);
             let cx = self.cx.descend();
             let Ok(None::<Infallible>) = demand(self.range, event, entry.reg, |inv| {
                 Ok::<_, Infallible>(FirstPass::Done(C::finish(left, cx, inv)))
             });
         }
-        asked.opened();
+        callees.opened();
         chain.board.observe(|w| w.opened(id, self.range));
         Ok(())
     }
@@ -202,20 +203,20 @@ impl<'a, 'w, C: WindowContext> Opening<'a, 'w, C> {
 
 /// Takes the window from the board, and notifies the drivers that acknowledged it.
 #[inline(never)]
-fn end<C: Context>(mut asked: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
-    let (id, open) = asked.state();
+fn end<C: Context>(mut callees: Callees<'_>, mut cx: Cx<'_, rank::Window, C>, range: VpnRange) {
+    let (id, open) = callees.state();
     if open {
-        asked.board().observe(|w| w.closing(range));
+        callees.board().observe(|w| w.closing(range));
     }
-    asked.board().end(range);
-    asked.close();
-    let _closed = ReportClosed(asked.board(), id);
+    callees.board().end(range);
+    callees.close();
+    let _closed = ReportClosed(callees.board(), id);
     let mut ends = EndNotifications {
-        rest: asked.told(),
-        tell: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
+        rest: callees.to_notify(),
+        notify: |entry: &DriverEntry| entry.ext.invalidate_end(cx.descend(), range),
     };
     if !panicking() {
-        ends.rest.by_ref().for_each(&mut ends.tell);
+        ends.rest.by_ref().for_each(&mut ends.notify);
     }
 }
 
@@ -233,7 +234,7 @@ impl Drop for ReportClosed<'_> {
 /// drivers are notified when this is dropped.
 struct EndNotifications<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> {
     rest: I,
-    tell: F,
+    notify: F,
 }
 
 impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)> Drop
@@ -255,7 +256,7 @@ impl<'e, I: Iterator<Item = &'e DriverEntry>, F: FnMut(&'e DriverEntry)>
     fn notify_despite_panics(&mut self) {
         let mut despite = Despite::default();
         for entry in self.rest.by_ref() {
-            despite.call(|| (self.tell)(entry));
+            despite.call(|| (self.notify)(entry));
         }
         despite.resume();
     }
@@ -276,16 +277,16 @@ impl<C: Context> OpenWindow<'_, C> {
 impl<C: Context> Drop for OpenWindow<'_, C> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(asked) = self.live.take() {
-            end(asked, self.cx.reborrow(), self.range);
+        if let Some(callees) = self.live.take() {
+            end(callees, self.cx.reborrow(), self.range);
         }
     }
 }
 
 impl<C: Context> Drop for Opening<'_, '_, C> {
     fn drop(&mut self) {
-        if let Some(asked) = self.live.take() {
-            end(asked, self.cx.reborrow(), self.range);
+        if let Some(callees) = self.live.take() {
+            end(callees, self.cx.reborrow(), self.range);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     addr::{Pfn, Vpn},
     ctx::CallCx,
     mm::Mm,
-    notifier::{ExternalMmu, ShadowEntry, Translation},
+    notifier::{ExternalMmu, Translation},
     sync::Ordering,
 };
 use std::{sync::Arc, time::Duration};
@@ -109,10 +109,9 @@ impl Oracle {
             open => self.report(Finding::WindowsLeft(open)),
         }
     }
-    /// Reports translations to the frames of an entry whose references are being given up.
-    pub(super) fn still_translated(&self, ext: &dyn ExternalMmu, entry: &ShadowEntry) {
-        let translated = self.translated(ext, &entry.translation());
-        self.report_all(translated);
+    /// Reports translations to frames on which the last reference of the driver is given up.
+    pub(super) fn still_translated(&self, ext: &dyn ExternalMmu, gone: &Translation) {
+        self.report_all(self.translated(ext, gone));
     }
     /// Reports translations to frames that a driver gives up by itself, unless a translation was
     /// handed out meanwhile: the driver may have got the page again, and may use it.

@@ -16,7 +16,8 @@ pub enum Invariant {
     Coherent,
     /// O5: every reference has an owner.
     ReferencesKept,
-    /// O3: a driver that was told the beginning of a window is told its end, and counts both.
+    /// O3: a driver that was called at the beginning of a window is notified of its end, and counts
+    /// both.
     Paired,
     /// O6: a write through an MMU is known before the page is taken for clean.
     DirtyKept,
@@ -83,7 +84,7 @@ pub enum Finding {
         when: &'static str,
     },
     /// A translation disagrees with the page table.
-    #[error("O4: {mmu} translates {range} to {pfn:?}{}, the page table says {}", rw(*.writable), entry_text(*.primary))]
+    #[error("O4: {mmu} translates {range} to {pfn:?}{}, and the page table maps {}", rw(*.writable), entry_text(*.primary))]
     Incoherent {
         /// The name of the MMU.
         mmu: &'static str,
@@ -97,7 +98,7 @@ pub enum Finding {
         primary: Option<(Pfn, bool)>,
     },
     /// References or mappings are left without an owner.
-    #[error("O5: {what}: {count} left")]
+    #[error("O5: {count} {what} are left without an owner")]
     Leaked {
         /// The kind of things that are left.
         what: &'static str,
@@ -106,11 +107,13 @@ pub enum Finding {
     },
     /// A frame is taken for clean, or is retired, but was written through an MMU that has not said
     /// so.
-    #[error("O6: what was written to {0:?} through an external MMU is not known to the frame")]
-    LostWrite(
+    #[error("O6: an external MMU has written to {}{pfn:?}, and its entry went without the dirty bit", page(*.range))]
+    LostWrite {
         /// The frame.
-        Pfn,
-    ),
+        pfn: Pfn,
+        /// A page that led to the frame, if the oracle saw its translation.
+        range: Option<VpnRange>,
+    },
     /// An MMU gives up its reference on a frame, and still translates to it.
     #[error("O5: {mmu} gives up its reference on {pfn:?} while it translates {range} to it")]
     UnpinnedWhileTranslated {
@@ -122,7 +125,7 @@ pub enum Finding {
         pfn: Pfn,
     },
     /// A window has been open for too long.
-    #[error("O9: the window over {window} is open since {after:.1?}{}", waits(*.waiting, *.slowest))]
+    #[error("O9: the window over {window} has been open for {after:.1?}{}", waits(*.waiting, *.slowest))]
     LongWindow {
         /// The range of the window.
         window: VpnRange,
@@ -148,7 +151,7 @@ pub enum Finding {
         after: Duration,
     },
     /// An MMU counts windows while there is none: its faults wait for nothing.
-    #[error("O3: {mmu} counts {count} windows as open since {after:.1?}, and there is none")]
+    #[error("O3: {mmu} has counted {count} open windows for {after:.1?}, and no window is open")]
     CountsWindows {
         /// The name of the MMU.
         mmu: &'static str,
@@ -158,7 +161,7 @@ pub enum Finding {
         after: Duration,
     },
     /// An MMU counts windows when its address space has ended.
-    #[error("O12: {mmu} counts {count} windows as open when the address space has ended")]
+    #[error("O12: {mmu} counts {count} open windows after the address space has ended")]
     CountsAtExit {
         /// The name of the MMU.
         mmu: &'static str,
@@ -166,7 +169,7 @@ pub enum Finding {
         count: u64,
     },
     /// A translation is left when its address space has ended.
-    #[error("O11: {mmu} still translates {range} to {pfn:?} when the address space has ended")]
+    #[error("O11: {mmu} still translates {range} to {pfn:?} after the address space has ended")]
     LeftAtExit {
         /// The name of the MMU.
         mmu: &'static str,
@@ -176,19 +179,19 @@ pub enum Finding {
         pfn: Pfn,
     },
     /// Windows are left open when an address space has ended.
-    #[error("O12: {0} windows are open when the address space has ended")]
+    #[error("O12: {0} windows are open after the address space has ended")]
     WindowsLeft(
         /// Their number.
         usize,
     ),
     /// A driver did not let the oracle look.
-    #[error("O0: {0} could not be audited: its lock is held by somebody who waits")]
+    #[error("O0: the oracle cannot look at {0}: another thread holds its lock, and waits")]
     Hidden(
         /// The name of the MMU.
         &'static str,
     ),
     /// A driver panicked while the oracle looked.
-    #[error("O0: {mmu} could not be audited: it panicked: {why}")]
+    #[error("O0: the oracle cannot look at {mmu}, which panics: {why}")]
     Panicked {
         /// The name of the MMU.
         mmu: &'static str,
@@ -200,10 +203,15 @@ pub enum Finding {
 /// Names the driver that the window waits for, or that took longest.
 fn waits(waiting: Option<&str>, slowest: Option<(&str, Duration)>) -> String {
     match (waiting, slowest) {
-        (Some(mmu), Some((_, took))) => format!(", waiting for {mmu} since {took:.1?}"),
-        (_, Some((mmu, took))) => format!(", of which {mmu} took {took:.1?} to acknowledge it"),
+        (Some(mmu), Some((_, took))) => format!(", and has waited for {mmu} for {took:.1?}"),
+        (_, Some((mmu, took))) => format!("; {mmu} took {took:.1?} of that to acknowledge it"),
         _ => String::new(),
     }
+}
+
+/// Names the page of a frame.
+fn page(range: Option<VpnRange>) -> String {
+    range.map_or_else(String::new, |range| format!("{range}, "))
 }
 
 /// Words for the right to write.
@@ -228,7 +236,7 @@ impl Finding {
             Self::Leaked { .. } | Self::UnpinnedWhileTranslated { .. } => Invariant::ReferencesKept,
             Self::CountsWindows { .. } => Invariant::Paired,
             Self::LongWindow { .. } | Self::NoProgress { .. } => Invariant::Alive,
-            Self::LostWrite(_) => Invariant::DirtyKept,
+            Self::LostWrite { .. } => Invariant::DirtyKept,
             Self::LeftAtExit { .. } => Invariant::GoneAtExit,
             Self::WindowsLeft(_) | Self::CountsAtExit { .. } => Invariant::QuietAtExit,
             Self::Hidden(_) | Self::Panicked { .. } => Invariant::Auditable,

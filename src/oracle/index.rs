@@ -9,7 +9,7 @@ use crate::{
     notifier::Translation,
     sync::Mutex,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// The identity of an address space.
 pub(super) type SpaceKey = usize;
@@ -17,6 +17,11 @@ pub(super) type SpaceKey = usize;
 /// The pages, by address space, that led to a frame since it was last given back.
 #[derive(Debug, Default)]
 pub(super) struct Index(Mutex<BTreeSet<(Pfn, SpaceKey, Vpn)>>);
+
+/// Returns the range of all notes of a frame.
+fn notes_of(pfn: Pfn) -> RangeInclusive<(Pfn, SpaceKey, Vpn)> {
+    (pfn, 0, Vpn(0))..=(pfn, usize::MAX, Vpn(u64::MAX))
+}
 
 impl Index {
     /// Notes that pages of an address space lead, or will lead, to these frames.
@@ -30,11 +35,16 @@ impl Index {
             notes.insert((pfn, space, at));
         }
     }
+    /// Returns the first page of the notes of a frame.
+    pub(super) fn first(&self, pfn: Pfn) -> Option<VpnRange> {
+        let notes = self.0.lock();
+        let (_, _, at) = notes.range(notes_of(pfn)).next()?;
+        Some(VpnRange::single(*at))
+    }
     /// Removes the notes of a frame and returns them.
     pub(super) fn take(&self, pfn: Pfn) -> Vec<(SpaceKey, VpnRange)> {
         let mut notes = self.0.lock();
-        let of_frame = (pfn, 0, Vpn(0))..=(pfn, usize::MAX, Vpn(u64::MAX));
-        let found: Vec<_> = notes.range(of_frame).copied().collect();
+        let found: Vec<_> = notes.range(notes_of(pfn)).copied().collect();
         found.iter().for_each(|note| {
             notes.remove(note);
         });

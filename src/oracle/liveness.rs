@@ -20,11 +20,11 @@ struct Open {
     range: VpnRange,
     since: Instant,
     /// The driver that has been called and has not acknowledged, and since when.
-    asked: Option<(&'static str, Instant)>,
+    called: Option<(&'static str, Instant)>,
     /// The driver that took longest so far, and its time.
     slowest: Option<(&'static str, Duration)>,
     /// The window has been reported.
-    told: bool,
+    reported: bool,
 }
 
 /// The failed tries of one driver to get one page.
@@ -69,18 +69,18 @@ impl Liveness {
         Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
     /// A driver is called to acknowledge a window; the first call opens it here.
-    pub(super) fn asking(&self, window: (SpaceKey, u64), range: VpnRange, mmu: &'static str) {
+    pub(super) fn calling(&self, window: (SpaceKey, u64), range: VpnRange, mmu: &'static str) {
         let now = Instant::now();
         let mut windows = self.windows.lock();
         let open = windows.entry(window).or_insert(Open {
             range,
             since: now,
-            asked: None,
+            called: None,
             slowest: None,
-            told: false,
+            reported: false,
         });
         open.answered(now);
-        open.asked = Some((mmu, now));
+        open.called = Some((mmu, now));
     }
     /// All drivers have acknowledged the window.
     pub(super) fn opened(&self, window: (SpaceKey, u64)) {
@@ -142,7 +142,7 @@ impl Liveness {
 impl Open {
     /// The driver that was called last has acknowledged.
     fn answered(&mut self, now: Instant) {
-        if let Some((mmu, since)) = self.asked.take() {
+        if let Some((mmu, since)) = self.called.take() {
             let took = now - since;
             if self.slowest.is_none_or(|(_, most)| took > most) {
                 self.slowest = Some((mmu, took));
@@ -152,10 +152,10 @@ impl Open {
     /// Returns a finding, once for each window, if it is late.
     fn late(&mut self, deadline: Duration) -> Option<Finding> {
         let after = self.since.elapsed();
-        if after < deadline || std::mem::replace(&mut self.told, true) {
+        if after < deadline || std::mem::replace(&mut self.reported, true) {
             return None;
         }
-        let waiting = self.asked.map(|(mmu, since)| (mmu, since.elapsed()));
+        let waiting = self.called.map(|(mmu, since)| (mmu, since.elapsed()));
         Some(Finding::LongWindow {
             window: self.range,
             after,

@@ -24,6 +24,36 @@ const MAX_FINDINGS: usize = 100;
 pub(super) const MIN_AUDIT_INTERVAL: u64 = 1024;
 
 /// Watches the external MMUs that it was shown.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{
+///     PAGE_SIZE,
+///     extmmu::gru::{Gru, GruConfig, GruContext, GruMistake, GruSpace},
+///     mm::{Advice, MmapArgs},
+///     oracle::{Invariant, Oracle},
+/// };
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+///
+/// let oracle = Oracle::new(&machine);
+/// let grus = Gru::several(1, GruConfig::default());
+/// let mistake = Some(GruMistake::NoPurge); // this driver ignores its windows
+/// let (space, _registration) = GruSpace::attach(&mut cx, &mm, &grus, mistake);
+/// oracle.watch(&mm, space.clone());
+///
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+/// GruContext::new(&space, 0)?.write(&mut cx, at, b"by the GRU")?;
+/// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+/// let findings = oracle.take();
+/// assert_eq!(findings[0].invariant(), Invariant::Coherent);
+/// println!("{}", findings[0]);
+/// # mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Oracle {
     pub(super) machine: Weak<Machine>,
     pub(super) watched: RwLock<Vec<Watched>>,
@@ -100,7 +130,7 @@ impl Oracle {
     }
     /// Visits all translations of an MMU.
     pub(super) fn each(&self, ext: &dyn ExternalMmu, visit: &mut dyn FnMut(&Translation)) {
-        let shown = self.asked(ext, || ext.translations(&mut |t| visit(&t)));
+        let shown = self.guarded_call(ext, || ext.translations(&mut |t| visit(&t)));
         self.hidden(ext, shown);
     }
     /// Visits the translations of an MMU that touch a range.
@@ -110,7 +140,7 @@ impl Oracle {
         range: VpnRange,
         visit: &mut dyn FnMut(&Translation),
     ) {
-        let shown = self.asked(ext, || ext.translations_in(range, &mut |t| visit(&t)));
+        let shown = self.guarded_call(ext, || ext.translations_in(range, &mut |t| visit(&t)));
         self.hidden(ext, shown);
     }
     /// Reports a driver that did not show its translations.
@@ -121,14 +151,14 @@ impl Oracle {
     }
     /// Returns the number of windows that a driver counts as open.
     pub(super) fn counted(&self, ext: &dyn ExternalMmu) -> u64 {
-        self.asked(ext, || ext.windows()).unwrap_or(0)
+        self.guarded_call(ext, || ext.windows()).unwrap_or(0)
     }
     /// Calls a driver, and returns its answer if there is one.
     ///
     /// A driver is called at any moment, with locks of the address space held, and from
     /// destructors. So its panic ends here and is a finding. While this thread unwinds, no driver
     /// is called at all: it may be the one that panicked, in the middle of a change.
-    fn asked<T>(&self, ext: &dyn ExternalMmu, question: impl FnOnce() -> T) -> Option<T> {
+    fn guarded_call<T>(&self, ext: &dyn ExternalMmu, question: impl FnOnce() -> T) -> Option<T> {
         if std::thread::panicking() {
             return None;
         }

@@ -10,7 +10,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     frame::FrameWatch,
     mm::Mm,
-    notifier::{RegId, ShadowEntry, Translation, WindowObserver},
+    notifier::{RegId, Translation, WindowObserver},
     sync::Ordering,
 };
 use std::sync::{Arc, Weak};
@@ -19,11 +19,13 @@ use std::sync::{Arc, Weak};
 pub(super) struct FrameWatcher(pub(super) Weak<Oracle>);
 
 impl FrameWatch for FrameWatcher {
-    fn retiring(&self, pfn: Pfn) {
+    fn retiring(&self, pfn: Pfn, owes_dirty: bool) {
         let Some(oracle) = self.0.upgrade() else {
             return;
         };
-        for (space, at) in oracle.index.take(pfn) {
+        let pages = oracle.index.take(pfn);
+        let range = pages.first().map(|(_, range)| *range);
+        for (space, at) in pages {
             oracle.happened();
             for ext in oracle.drivers_of(space) {
                 oracle.each_in(&*ext, at, &mut |t| {
@@ -37,10 +39,14 @@ impl FrameWatch for FrameWatcher {
                 });
             }
         }
+        if owes_dirty {
+            oracle.report(Finding::LostWrite { pfn, range });
+        }
     }
     fn write_lost(&self, pfn: Pfn) {
         if let Some(oracle) = self.0.upgrade() {
-            oracle.report(Finding::LostWrite(pfn));
+            let range = oracle.index.first(pfn);
+            oracle.report(Finding::LostWrite { pfn, range });
         }
     }
 }
@@ -87,8 +93,8 @@ impl WindowWatcher {
 }
 
 impl WindowObserver for WindowWatcher {
-    fn asking(&self, window: u64, range: VpnRange, mmu: &'static str) {
-        self.with(|o| o.liveness.asking((self.space(), window), range, mmu));
+    fn calling(&self, window: u64, range: VpnRange, mmu: &'static str) {
+        self.with(|o| o.liveness.calling((self.space(), window), range, mmu));
     }
     fn opened(&self, window: u64, range: VpnRange) {
         self.with(|o| o.liveness.opened((self.space(), window)));
@@ -103,11 +109,10 @@ impl WindowObserver for WindowWatcher {
     fn got(&self, reg: RegId, at: Vpn) {
         self.with(|o| o.liveness.got(reg, at));
     }
-    fn unpinning(&self, reg: RegId, entries: &[ShadowEntry]) {
+    fn unpinning(&self, reg: RegId, gone: &[Translation]) {
         self.with(|oracle| {
             if let Some(ext) = oracle.driver_of(reg) {
-                let pinned = entries.iter().filter(|e| e.is_pinned());
-                pinned.for_each(|e| oracle.still_translated(&*ext, e));
+                gone.iter().for_each(|t| oracle.still_translated(&*ext, t));
             }
         });
     }

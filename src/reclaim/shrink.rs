@@ -28,7 +28,6 @@ pub(crate) enum References {
 /// The result of an attempt to give up a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// The frame is free.
     Freed,
     /// Still needed, or busy.
     Kept,
@@ -206,9 +205,12 @@ impl<'r> Reclaim<'r> {
         {
             return fate;
         }
+        let anon = FrameFlags::ANON | FrameFlags::SWAP_BACKED | FrameFlags::SWAP_CACHE;
+        if flags & anon == anon - FrameFlags::SWAP_CACHE && self.mem().is_pinned(locked.pfn()) {
+            return Fate::Kept; // It gets no slot, so no window.
+        }
         if flags.contains(FrameFlags::LARGE) {
-            // Page by page, as Linux does if swap has no room for all of it in a row
-            // (`split_folio_to_list`).
+            // Page by page, as if swap had no room for all in a row (`split_folio_to_list`).
             if blocking == Blocking::MustNot {
                 return Fate::Deferred;
             }
@@ -354,6 +356,9 @@ impl<'r> Reclaim<'r> {
             return fate;
         }
         let mem = self.mem();
+        if mem.is_pinned(locked.pfn()) {
+            return Fate::Active; // No entry maps it, so it gets no more pins; its holder writes it.
+        }
         let writes = FrameFlags::SWAP_BACKED | FrameFlags::DIRTY;
         if references == References::Check && mem.flags(locked.pfn()).contains(writes) {
             mem.clear_flags(locked.pfn(), FrameFlags::DIRTY);

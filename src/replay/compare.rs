@@ -4,6 +4,7 @@
 //! process after every step.
 
 use super::{
+    op::Op,
     pages::{Entry, PageTables, Run},
     script::{MapsRow, Notified, Outcome, Step},
 };
@@ -90,7 +91,7 @@ pub enum Difference {
 impl Difference {
     /// The columns of a summary, in the order of the comparison.
     pub const CAUSES: [&'static str; 5] = ["outcome", "windows", "layout", "pages", "panic"];
-    /// Returns the index of this cause in [`CAUSES`](Self::CAUSES).
+    /// Returns the index in [`CAUSES`](Self::CAUSES) of the cause of this difference.
     pub fn cause(&self) -> usize {
         match self {
             Self::Outcome(_) => 0,
@@ -109,6 +110,8 @@ pub struct Expected<'s> {
     layouts: BTreeMap<u32, &'s [MapsRow]>,
     pages: Option<&'s PageTables>,
     vm_flags: BTreeMap<u32, &'s [String]>,
+    /// No recorder looked at the page tables since a process was killed.
+    unseen: bool,
 }
 
 impl Default for Expected<'_> {
@@ -125,6 +128,7 @@ impl<'s> Expected<'s> {
             layouts: BTreeMap::new(),
             pages: None,
             vm_flags: BTreeMap::new(),
+            unseen: false,
         }
     }
     /// Advances by one step.
@@ -138,11 +142,13 @@ impl<'s> Expected<'s> {
         if step.pages.is_some() {
             self.pages = step.pages.as_ref();
         }
+        let killed = matches!(step.op, Op::ExitAndReap { .. });
+        self.unseen = step.pages.is_none() && (self.unseen || killed);
     }
 
     /// Returns true if this part is compared.
     pub(super) fn compares(&self, part: Parts) -> bool {
-        self.parts.contains(part)
+        self.parts.contains(part) && !(part == Parts::PAGES && self.unseen)
     }
     /// Returns the VMAs of a process.
     pub(super) fn rows(&self, process: u32) -> &'s [MapsRow] {
@@ -170,7 +176,7 @@ impl<'s> Expected<'s> {
     /// Returns the first difference of `seen` from Linux's state after `step`, which was the last
     /// one that [`advance`](Self::advance) took.
     pub fn difference(&self, step: &Step, seen: &Observed) -> Option<Difference> {
-        let compared = |part| self.parts.contains(part).then_some(());
+        let compared = |part| self.compares(part).then_some(());
         let outcome = || Sides::unless_equal(&step.outcome, &seen.outcome).map(Difference::Outcome);
         let windows =
             || Sides::unless_equal(&step.notified, &seen.notified).map(Difference::Windows);

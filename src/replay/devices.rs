@@ -322,9 +322,9 @@ impl Devices {
         if let Some(oracle) = &self.oracle {
             oracle.audit_end(mm);
         }
-        self.settle();
+        self.take_bills();
     }
-    fn settle(&mut self) {
+    fn take_bills(&mut self) {
         for device in self.devices.drain(..) {
             let one = Presented {
                 bills: vec![(device.kind(), device.meter().bill())],
@@ -365,7 +365,7 @@ impl Watch for Devices {
     }
     fn ended(&mut self, _cx: &mut CallCx<'_>, _mm: &Arc<Mm>) {
         self.audit();
-        self.settle();
+        self.take_bills();
     }
 }
 

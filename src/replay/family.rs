@@ -2,13 +2,14 @@
 
 use super::{
     background::Background,
+    buffers::Buffers,
     calls::{on_file, system_call},
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
     daemons,
-    limits::{Limits, beyond},
-    observe::{entry, row, told, vm_flags},
+    limits::{self, Limits, beyond},
+    observe::{entry, notice, row, vm_flags},
     op::Op,
     pages::{Names, Numbering},
     process,
@@ -29,10 +30,13 @@ use std::{collections::BTreeMap, sync::Arc};
 /// invalidations.
 pub(super) struct Family {
     processes: BTreeMap<u32, Arc<Mm>>,
+    /// Of each process, the number of processes that it descends from by forks, itself included.
+    lines: BTreeMap<u32, usize>,
     /// The process of each thread besides the first ones.
     threads: BTreeMap<u32, u32>,
     recorder: Arc<Recorder>,
     merger: Merger,
+    buffers: Buffers,
     files: BTreeMap<String, Arc<File>>,
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
@@ -51,7 +55,11 @@ impl Family {
     ) -> Result<Self, String> {
         let files = super::objects::open(cx, machine, script)?;
         let mm = Mm::new(machine);
-        script.header.before.make(cx, &mm);
+        let before = machine.mem().refused();
+        if let Err(why) = script.header.before.make(cx, &mm) {
+            mm.exit(cx);
+            return Err(limits::met(machine, before).unwrap_or_else(|| why.to_string()));
+        }
         let (recorder, _registration) = mm.register(cx, Recorder::new);
         let arena = script.header.arena();
         let recorded = script.header.kernel != OURS;
@@ -68,9 +76,11 @@ impl Family {
             background,
             recorded,
             processes: BTreeMap::from([(0, mm)]),
+            lines: BTreeMap::from([(0, 1)]),
             threads: BTreeMap::new(),
             recorder,
             merger: Merger::new(machine),
+            buffers: Buffers::default(),
             files,
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
@@ -83,18 +93,34 @@ impl Family {
         step: &Step,
         limits: &Limits,
     ) -> Option<String> {
-        let forks = matches!(step.op, Op::Fork { .. });
-        if forks && self.processes.len() >= limits.processes {
-            return Some(beyond(limits.processes, "processes"));
+        if matches!(step.op, Op::Fork { .. }) {
+            return self.is_one_too_many(cx, step.actor, limits);
         }
         // An operation that failed did no such work.
-        let mm = self.processes.get(&step.actor)?;
+        let mm = self.processes.get(&self.process_of(step.actor))?;
         if !matches!(step.outcome, Outcome::Ret(_)) {
             return None;
         }
         Work::of_op(&step.op).is_too_much(cx, mm, limits.step)
     }
 
+    /// Returns the limit that a fork would meet.
+    fn is_one_too_many(&self, cx: &mut CallCx<'_>, actor: u32, limits: &Limits) -> Option<String> {
+        if self.processes.len() >= limits.processes {
+            return Some(beyond(limits.processes, "processes"));
+        }
+        let mut mappings = |(process, mm): (&u32, &Arc<Mm>), more| {
+            mm.map_count(cx).saturating_mul(self.lines[process] + more)
+        };
+        let all: usize = self.processes.iter().map(|one| mappings(one, 0)).sum();
+        let parent = self.processes.get_key_value(&self.process_of(actor))?;
+        let met = all.saturating_add(mappings(parent, 1)) > limits.mappings;
+        met.then(|| beyond(limits.mappings, "mappings"))
+    }
+    /// Returns the process of an actor: its own number, unless it is another thread of a process.
+    fn process_of(&self, actor: u32) -> u32 {
+        self.threads.get(&actor).copied().unwrap_or(actor)
+    }
     /// Returns process 0.
     pub(super) fn first(&self) -> Arc<Mm> {
         Arc::clone(&self.processes[&0])
@@ -108,12 +134,12 @@ impl Family {
         self.processes.keys().copied().collect()
     }
     /// Drops the invalidations that process 0 received so far.
-    pub(super) fn forget_told(&self) {
-        let _told = self.recorder.take();
+    pub(super) fn forget_notices(&self) {
+        let _notices = self.recorder.take();
     }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
-        let actor = self.threads.get(&actor).copied().unwrap_or(actor);
+        let actor = self.process_of(actor);
         if let Some(background) = &self.background {
             background.before(cx, &self.processes, actor, op);
         }
@@ -130,16 +156,16 @@ impl Family {
             .expect("the parser lets only living processes act");
         match *op {
             Op::Fork { child } => match mm.fork(cx) {
-                Ok(mm) => {
-                    self.processes.insert(child, mm);
-                    Outcome::Ret(u64::from(child))
-                }
+                Ok(mm) => self.add(child, actor, mm),
                 Err(e) => failed(e.errno()),
             },
             Op::Exit {} => {
                 mm.exit(cx);
-                self.processes.remove(&actor);
-                Outcome::Ret(0)
+                self.remove(actor)
+            }
+            Op::ExitAndReap { target } => self.exit_and_reap(cx, target),
+            Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
+                self.buffers.act(cx, mm, actor, op)
             }
             Op::Thread { thread } => {
                 self.threads.insert(thread, actor);
@@ -159,7 +185,9 @@ impl Family {
             }
             Op::PvmRead { target, .. }
             | Op::PvmWrite { target, .. }
-            | Op::ProcessMadvise { target, .. } => {
+            | Op::ProcessMadvise { target, .. }
+            | Op::MemRead { target, .. }
+            | Op::MemWrite { target, .. } => {
                 process::to_other(cx, mm, &self.processes[&target], op)
             }
             ref op if op.is_of_the_kernel() => self.by_the_kernel(cx, actor, op),
@@ -167,6 +195,32 @@ impl Family {
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
         }
+    }
+    /// Adds a child.
+    fn add(&mut self, child: u32, parent: u32, mm: Arc<Mm>) -> Outcome {
+        self.processes.insert(child, mm);
+        self.lines.insert(child, self.lines[&parent] + 1);
+        self.buffers.fork(parent, child);
+        Outcome::Ret(u64::from(child))
+    }
+    /// Removes a process that has ended, and its threads.
+    fn remove(&mut self, process: u32) -> Outcome {
+        self.processes.remove(&process);
+        self.lines.remove(&process);
+        self.threads.retain(|_, of| *of != process);
+        self.buffers.exit(process);
+        Outcome::Ret(0)
+    }
+
+    /// Kills a process and takes its memory before it ends.
+    fn exit_and_reap(&mut self, cx: &mut CallCx<'_>, target: u32) -> Outcome {
+        let Some(mm) = self.processes.get(&target) else {
+            return failed(Errno::EINVAL);
+        };
+        let reaped = mm.process_mrelease(cx);
+        mm.exit(cx);
+        let gone = self.remove(target);
+        reaped.map_or_else(|e| failed(e.errno()), |()| gone)
     }
 
     /// Executes an operation of the kernel, not of a process.
@@ -199,7 +253,12 @@ impl Family {
     /// Returns the invalidations that process 0 received since the last call.
     pub(super) fn notified(&self) -> Vec<Notified> {
         let here = |t: &&Recorded| self.arena.overlaps(t.range());
-        self.recorder.take().iter().filter(here).map(told).collect()
+        self.recorder
+            .take()
+            .iter()
+            .filter(here)
+            .map(notice)
+            .collect()
     }
 
     /// Returns true if the processes are in the expected state; at the end of a script the

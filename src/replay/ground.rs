@@ -4,6 +4,7 @@
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE},
     ctx::CallCx,
+    error::FaultError,
     file::FileMode,
     mm::{Mm, Segment, VmFlags},
 };
@@ -128,7 +129,11 @@ impl Before {
         }
     }
     /// Brings an address space into this state.
-    pub(super) fn make(&self, cx: &mut CallCx<'_>, mm: &Mm) {
+    ///
+    /// # Errors
+    ///
+    /// The first page that found no memory.
+    pub(super) fn make(&self, cx: &mut CallCx<'_>, mm: &Mm) -> Result<(), FaultError> {
         if let Some(base) = self.mmap_base {
             mm.set_mmap_base(cx, base)
                 .expect("checked when it was read");
@@ -150,15 +155,16 @@ impl Before {
             };
             mm.install(cx, &segment).expect("they ascend");
             // The program runs, so the tables of these mappings exist.
-            mm.load(cx, start).expect("just mapped");
+            mm.load(cx, start)?;
         }
         if let [start, brk, ref pages @ ..] = *self.heap {
             mm.set_start_brk(cx, start)
                 .expect("checked when it was read");
             let _all = mm.brk(cx, brk);
             for &page in pages {
-                mm.store(cx, page, 1).expect("a page of the heap");
+                mm.store(cx, page, 1)?;
             }
         }
+        Ok(())
     }
 }

@@ -48,11 +48,17 @@ pub struct Limits {
     pub step: u64,
     /// Processes at a time.
     pub processes: usize,
+    /// Mappings of all processes at a time, when one of them forks; those of a process whose line
+    /// has several forks count once for each.
+    pub mappings: usize,
+    /// Open descriptors of all processes at a time, when one of them forks.
+    pub descriptors: usize,
 }
 
 impl Default for Limits {
     /// Returns the usual limits: 256 MiB of input, 256 MiB of files, 2 GiB of memory, 32 GiB of
-    /// addresses with something in their page tables, 4 GiB of them in one step, 1024 processes.
+    /// addresses with something in their page tables, 4 GiB of them in one step, 1024 processes
+    /// with four million mappings and a million descriptors.
     fn default() -> Self {
         Self {
             input: 256 << 20,
@@ -61,6 +67,8 @@ impl Default for Limits {
             tables: 1 << 14,
             step: 1 << 20,
             processes: 1024,
+            mappings: 1 << 22,
+            descriptors: 1 << 20,
         }
     }
 }

@@ -164,6 +164,18 @@ pub fn load(path: &Path) -> Result<Vec<Script>, ScriptError> {
 /// # Errors
 ///
 /// The first line that is wrong.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::replay::{read, shipped};
+///
+/// let script = &shipped()?[0];
+/// let text = script.to_jsonl();
+/// assert_eq!(read("again", text.as_bytes())?.to_jsonl(), text);
+/// assert!(read("nothing", b"{}").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read(name: &str, bytes: &[u8]) -> Result<Script, ScriptError> {
     let limits = Limits::default();
     let bytes = Inputs::new(limits).bytes(name, bytes.to_vec())?;

@@ -29,6 +29,7 @@
 //! | `run` | the replay of a script |
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |
+//! | `buffers` | memory that the kernel's I/O holds for processes |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work` | the limits of an input, and the cost of a step |
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
@@ -41,6 +42,7 @@
 //! | `round_trip` | a test: every operation reads back as written |
 
 mod background;
+mod buffers;
 mod calls;
 mod came;
 mod compare;

@@ -57,8 +57,8 @@ pub(super) fn entry((page, state): (Vpn, PageState)) -> (u64, Kind, Option<Pfn>)
 }
 
 /// Returns the notice of a recorded invalidation.
-pub(super) fn told(told: &Recorded) -> Notified {
-    let (notice, range) = match told {
+pub(super) fn notice(recorded: &Recorded) -> Notified {
+    let (notice, range) = match recorded {
         Recorded::Window(range) => (Notice::Unmap, range),
         Recorded::Age(range) => (Notice::Age, range),
     };

@@ -232,6 +232,38 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
+    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to.
+    Pin {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// The end of the pin of the process.
+    Unpin {},
+    /// `vmsplice` of memory into a new pipe, which keeps references on its pages.
+    Vmsplice {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// The process closes the pipe of its last `vmsplice`; processes that were forked since have it
+    /// still.
+    Drain {},
+    /// A read of one byte from `/proc/PID/mem` of process `target`.
+    MemRead {
+        #[serde(with = "hex")]
+        addr: u64,
+        target: u32,
+    },
+    /// A write of one byte to `/proc/PID/mem` of process `target`.
+    MemWrite {
+        #[serde(with = "hex")]
+        addr: u64,
+        target: u32,
+        byte: u8,
+    },
+    /// Process `target` is killed; `process_mrelease` frees its memory before it ends.
+    ExitAndReap { target: u32 },
     /// `ksmd` merges equal pages of mergeable memory (mode 1: four scans), or unmerges all merged
     /// memory (mode 2).
     Ksm {
@@ -293,6 +325,9 @@ pub(super) const GET_MERGE: u32 = 68;
 /// Most pages of a `mincore`: the result has a bit for each.
 const MOST_BITS: u64 = 64;
 
+/// Pages that a new pipe takes (`PIPE_DEF_BUFFERS`); a writer of more waits.
+const PIPE_PAGES: u64 = 16;
+
 impl Op {
     /// Returns an `msync` with `MS_SYNC`.
     pub fn msync(addr: u64, len: u64) -> Self {
@@ -304,7 +339,10 @@ impl Op {
         let (target, moves): (_, &[_]) = match self {
             Self::PvmRead { target, .. }
             | Self::PvmWrite { target, .. }
-            | Self::ProcessMadvise { target, .. } => (Some(*target), &[]),
+            | Self::ProcessMadvise { target, .. }
+            | Self::MemRead { target, .. }
+            | Self::MemWrite { target, .. }
+            | Self::ExitAndReap { target } => (Some(*target), &[]),
             Self::MigrateMany { moves } => (None, moves),
             _ => (None, &[]),
         };
@@ -315,6 +353,9 @@ impl Op {
         match *self {
             Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
                 Some(format!("mincore of {len} bytes, more than 64 pages"))
+            }
+            Self::Vmsplice { len, .. } if len > PIPE_PAGES * PAGE_SIZE => {
+                Some(format!("vmsplice of {len} bytes, more than a pipe takes"))
             }
             Self::Rlimit { which, over, .. }
                 if over && !matches!(which, Resource::As | Resource::Memlock) =>

@@ -44,7 +44,7 @@ impl Script {
         let mut world = World {
             header: &header,
             live: BTreeSet::from([0]),
-            threads: BTreeSet::new(),
+            threads: BTreeMap::new(),
         };
         let steps = lines
             .map(|(line, text)| world.step(line, text).map_err(|why| at(line, why)))
@@ -138,8 +138,8 @@ const MOST_OFFSET: u64 = i64::MAX as u64 - (PAGE_SIZE - 1);
 struct World<'h> {
     header: &'h Header,
     live: BTreeSet<u32>,
-    /// Threads besides the first one of each process.
-    threads: BTreeSet<u32>,
+    /// Threads besides the first one of each process, with their processes.
+    threads: BTreeMap<u32, u32>,
 }
 
 impl World<'_> {
@@ -183,7 +183,7 @@ impl World<'_> {
 
     /// Applies an operation to the processes, and checks the names that it uses.
     fn happen(&mut self, actor: u32, op: &Op, outcome: &Outcome) -> Result<(), String> {
-        if !self.live.contains(&actor) && !self.threads.contains(&actor) {
+        if !self.live.contains(&actor) && !self.threads.contains_key(&actor) {
             return Err(format!("process {actor} does not exist"));
         }
         if let Some(target) = op.targets().find(|target| !self.live.contains(target)) {
@@ -198,8 +198,8 @@ impl World<'_> {
             return Err(format!("file {file:?} is not in the header"));
         }
         match (op, outcome) {
-            (Op::Fork { child: new } | Op::Thread { thread: new }, Outcome::Ret(_))
-                if self.live.contains(new) || self.threads.contains(new) =>
+            (Op::Fork { child: new } | Op::Thread { thread: new }, _)
+                if self.live.contains(new) || self.threads.contains_key(new) =>
             {
                 Err(format!("process {new} exists already"))
             }
@@ -208,14 +208,21 @@ impl World<'_> {
                 Ok(())
             }
             (Op::Thread { thread }, Outcome::Ret(_)) => {
-                self.threads.insert(*thread);
+                let process = self.threads.get(&actor).copied().unwrap_or(actor);
+                self.threads.insert(*thread, process);
                 Ok(())
             }
-            (Op::Exit {}, _) if self.threads.contains(&actor) => {
+            (Op::Exit {}, _) if self.threads.contains_key(&actor) => {
                 Err(format!("{actor} is a thread, and exits with its process"))
+            }
+            (Op::ExitAndReap { target: gone }, _) => {
+                self.live.remove(gone);
+                self.threads.retain(|_, process| process != gone);
+                Ok(())
             }
             (Op::Exit {}, _) => {
                 self.live.remove(&actor);
+                self.threads.retain(|_, process| *process != actor);
                 Ok(())
             }
             _ => Ok(()),

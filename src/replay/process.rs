@@ -9,7 +9,7 @@ use super::{
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
     ctx::CallCx,
-    error::{Errno, MadviseError},
+    error::Errno,
     file::File,
     mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
 };
@@ -59,7 +59,7 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
             }
             done(mm.set_merge_all(cx, a2 != 0).map_err(|e| e.errno()))
         }
-        Op::SelfProcessMadvise { ref iov, advice } => advise(cx, mm, iov, advice),
+        Op::SelfProcessMadvise { ref iov, advice } => advise(cx, mm, mm, iov, advice),
         ref other => unreachable!("{other:?} is not such a call"),
     }
 }
@@ -147,38 +147,29 @@ pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Out
         Op::PvmWrite {
             addr, len, remote, ..
         } => copied(mm.copy_to(cx, addr, (other, remote), bytes(len))),
+        Op::ProcessMadvise { flags, .. } if flags != 0 => failed(Errno::EINVAL),
         Op::ProcessMadvise {
-            ref iov,
-            advice,
-            flags,
-            ..
-        } => {
-            // Another process's memory takes only some advice (`process_madvise_remote_valid`).
-            let harmless = matches!(
-                advice,
-                Advice::Cold | Advice::PageOut | Advice::WillNeed | Advice::Collapse
-            );
-            if flags != 0 || !(harmless || std::ptr::eq(mm, other)) {
-                return failed(Errno::EINVAL);
+            ref iov, advice, ..
+        } => advise(cx, mm, other, iov, advice),
+        Op::MemRead { addr, .. } => {
+            let mut byte = [0];
+            match other.read_remote(cx, addr, &mut byte) {
+                Ok(_) => Outcome::Ret(byte[0].into()),
+                Err(e) => failed(e.errno()),
             }
-            advise(cx, other, iov, advice)
         }
+        Op::MemWrite { addr, byte, .. } => match other.write_remote(cx, addr, &[byte]) {
+            Ok(written) => Outcome::Ret(written as u64),
+            Err(e) => failed(e.errno()),
+        },
         ref other => unreachable!("{other:?} is not of two processes"),
     }
 }
 
-/// Advises range by range, up to the first error, which counts only for the first range
-/// (`vector_madvise`).
-fn advise(cx: &mut CallCx<'_>, mm: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
-    let mut advised = 0;
-    for &(Hex(addr), len) in iov {
-        match mm.madvise(cx, addr, len, advice) {
-            Ok(()) => advised += len,
-            Err(e) if advised == 0 => return failed(MadviseError::errno(e)),
-            Err(_) => break,
-        }
-    }
-    Outcome::Ret(advised)
+fn advise(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
+    let ranges: Vec<_> = iov.iter().map(|&(Hex(addr), len)| (addr, len)).collect();
+    mm.process_madvise(cx, other, &ranges, advice)
+        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
 }
 
 /// Moves bytes between a file and the memory of a process.

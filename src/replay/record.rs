@@ -59,7 +59,7 @@ pub fn record(
         let nth = script.steps.len();
         follow.disturb(cx, actor, &op);
         if look {
-            family.forget_told();
+            family.forget_notices();
         }
         follow.before(cx, actor, &op);
         let outcome = family.act(cx, actor, &op);

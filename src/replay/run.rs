@@ -65,6 +65,17 @@ impl Replayed {
 ///
 /// [`ReplayError`] if the current thread is on a machine already, or if the script exceeds the
 /// usual [`Limits`].
+///
+/// # Examples
+///
+/// ```
+/// use emmu::replay::{replay, shipped};
+///
+/// let scripts = shipped()?;
+/// let replayed = replay(&scripts[0])?;
+/// assert!(replayed.is_whole(), "every step went as on Linux");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
     replay_with(script, &[])
 }
@@ -75,6 +86,17 @@ pub fn replay(script: &Script) -> Result<Replayed, ReplayError> {
 /// # Errors
 ///
 /// As [`replay`].
+///
+/// # Examples
+///
+/// ```
+/// use emmu::replay::{MmuKind, replay_with, shipped};
+///
+/// let scripts = shipped()?;
+/// let replayed = replay_with(&scripts[0], &[MmuKind::Kvm, MmuKind::Gru])?;
+/// assert!(replayed.is_whole());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn replay_with(script: &Script, mmus: &[MmuKind]) -> Result<Replayed, ReplayError> {
     replay_within(script, mmus, &Limits::default())
 }

@@ -54,8 +54,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Returns the header of script number `seed` of a family, recorded on that kernel in that
-    /// arena.
+    /// Returns the header of script number `seed` of a family, recorded on a kernel of release
+    /// `kernel`; all its addresses lie in `arena`.
     pub fn new(
         profile: &str,
         seed: u64,
@@ -144,6 +144,7 @@ pub enum FileKind {
 
 impl FileKind {
     /// Returns true if pages of such a file may come in together.
+    #[cfg(feature = "testkit")]
     pub(crate) fn comes_together(self) -> bool {
         self.policy() != HugePolicy::Never
     }

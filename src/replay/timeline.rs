@@ -78,7 +78,7 @@ impl Timeline {
     pub fn finish(self) -> (Devices, Vec<Moment>) {
         (self.devices, self.moments)
     }
-    fn gather(&mut self, cx: &mut CallCx<'_>) {
+    fn collect_spans(&mut self, cx: &mut CallCx<'_>) {
         let began = self.began;
         let since = |at: Instant| at.saturating_duration_since(began);
         let Some(now) = &mut self.now else { return };
@@ -113,7 +113,7 @@ impl Watch for Timeline {
         });
     }
     fn over(&mut self, cx: &mut CallCx<'_>, _who: Who) {
-        self.gather(cx);
+        self.collect_spans(cx);
         if let Some(mut moment) = self.now.take() {
             moment.end = self.began.elapsed();
             self.moments.push(moment);
@@ -138,7 +138,7 @@ impl Watch for Timeline {
         self.devices.called(cx, mm, who, call);
     }
     fn ended(&mut self, cx: &mut CallCx<'_>, mm: &Arc<Mm>) {
-        self.gather(cx);
+        self.collect_spans(cx);
         self.devices.ended(cx, mm);
     }
 }

@@ -8,6 +8,9 @@ use crate::{
     mm::{Advice, MapFlags, MlockFlags, MlockallFlags, Mm},
 };
 
+/// The most bytes that one call advises (`MAX_RW_COUNT`).
+const MOST_BYTES: u64 = 0x7fff_f000;
+
 /// The pages for which a step may do work one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -23,12 +26,22 @@ impl Work {
     pub(super) fn of_op(op: &Op) -> Self {
         match *op {
             Op::Mmap { len, flags, .. } => Self::mapping(len, flags),
-            Op::Mlock { addr, len } => Self::range(addr, len),
+            Op::Mlock { addr, len } | Op::Pin { addr, len } => Self::range(addr, len),
             Op::Mlock2 { addr, len, flags } => {
                 Self::locked(MlockFlags::from_bits_retain(flags), addr, len)
             }
             Op::Mlockall { flags } => Self::all_locked(MlockallFlags::from_bits_retain(flags)),
             Op::Madvise { addr, len, advice } => Self::advised(addr, len, Some(advice)),
+            Op::SelfProcessMadvise { ref iov, advice }
+            | Op::ProcessMadvise {
+                ref iov, advice, ..
+            } => match Self::advised(0, 0, Some(advice)) {
+                Self::Little => Self::Little,
+                _ => {
+                    let all = iov.iter().map(|range| range.1);
+                    Self::New(all.fold(0, u64::saturating_add).min(MOST_BYTES))
+                }
+            },
             _ => Self::Little,
         }
     }

@@ -51,8 +51,12 @@ fn hex(number: u64) -> Value {
     Value::String(format!("{number:#x}"))
 }
 
-fn notified(told: &Notified) -> Value {
-    json!([told.notice, hex(told.start), hex(told.end)])
+fn notified(notified_of: &Notified) -> Value {
+    json!([
+        notified_of.notice,
+        hex(notified_of.start),
+        hex(notified_of.end)
+    ])
 }
 
 fn row(row: &MapsRow) -> Value {

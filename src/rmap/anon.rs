@@ -9,6 +9,7 @@
 //! rules follow Linux's exactly, because the merging of VMAs depends on them.
 
 use super::{
+    after_walks::after_walks,
     owner::{FrameOwner, VisitPage, VisitPart},
     registry::Registry,
     target::{MappedAt, RmapCx, VmaPlacement},
@@ -263,13 +264,17 @@ impl Clone for AnonLink {
 /// Takes the VMA out of the trees and gives the counts back (`unlink_anon_vmas`).
 impl Drop for AnonLink {
     fn drop(&mut self) {
-        for node in &self.chain {
-            if let Some(placed) = self.placed {
-                node.tree.remove(placed.key);
+        let chain = std::mem::take(&mut self.chain);
+        let (node, placed) = (Arc::clone(&self.node), self.placed);
+        after_walks(move || {
+            for node in &chain {
+                if let Some(placed) = placed {
+                    node.tree.remove(placed.key);
+                }
+                node.unlink();
             }
-            node.unlink();
-        }
-        self.node.deactivate();
+            node.deactivate();
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 //! `i_mmap`).
 
 use super::{
+    after_walks::after_walks,
     exported::ExportOrder,
     owner::{FrameOwner, VisitPage, VisitPart},
     registry::Registry,
@@ -77,7 +78,7 @@ impl Mapping {
     }
     /// Returns true if a VMA covers page `index`.
     pub fn covers(&self, index: u64) -> bool {
-        self.tree.maps(index, index + 1)
+        self.tree.maps(index, index.saturating_add(1))
     }
     /// Drops every mapping of pages `[from, to)` (`unmap_mapping_pages`).
     ///
@@ -270,7 +271,8 @@ impl FileLink {
 
 impl Drop for FileLink {
     fn drop(&mut self) {
-        self.mapping.tree.remove_at(self.start, &self.seq);
+        let (mapping, start, seq) = (Arc::clone(&self.mapping), self.start, self.seq.clone());
+        after_walks(move || mapping.tree.remove_at(start, &seq));
     }
 }
 

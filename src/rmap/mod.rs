@@ -15,11 +15,13 @@
 //! | `registry` | owners by number |
 //! | `owner` | the trait of an owner |
 //! | `tree` | VMAs by page offset, and walks over them |
+//! | `after_walks` | VMAs that are dropped during a walk leave the trees after it |
 //! | `exported` | drivers that are notified by frame |
 //! | `target` | the trait of an address space, as a walk uses it |
 //!
 //! The merging of VMAs depends on `AnonVma`, so its life cycle follows Linux's exactly.
 
+mod after_walks;
 mod anon;
 mod exported;
 mod large;

@@ -7,6 +7,7 @@
 //! behind its parent's.
 
 use super::{
+    after_walks::TreeLocked,
     owner::VisitPage,
     target::{MappedAt, RmapCx, RmapTarget, VmaPlacement},
 };
@@ -102,6 +103,8 @@ pub(super) struct RmapTree(RwLock<IntervalTree<Record>>);
 /// The exclusive lock of a tree: no walk is under way.
 pub(crate) struct Frozen<'t> {
     _held: RwLockWriteGuard<'t, IntervalTree<Record>>,
+    /// Dropped after the lock.
+    _locking: TreeLocked,
 }
 
 impl RmapTree {
@@ -169,6 +172,7 @@ impl RmapTree {
     pub(super) fn freeze(&self) -> Frozen<'_> {
         Frozen {
             _held: self.0.write(),
+            _locking: TreeLocked::note(),
         }
     }
     /// Returns the number of VMAs in the tree.
@@ -188,6 +192,8 @@ impl RmapTree {
         to: u64,
         mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
     ) {
+        // Dropped after the lock.
+        let _locking = TreeLocked::note();
         // The address spaces of the VMAs, kept until the lock is free: the `Drop` of the last
         // handle on an address space takes the lock.
         let mut met: SmallVec<[Arc<dyn RmapTarget>; 8]> = SmallVec::new();

@@ -32,53 +32,55 @@ macro_rules! properties {
 
 properties! {
     /// Visibility to the oracle (O0).
-    Auditable "auditable": "what it translates is shown to who audits it",
+    Auditable "auditable": "`translations` shows every translation that the device can use",
     /// Pairs of begin and end, and the counters of open windows.
-    Pairing "pairing": "when a window has ended, however it went, accesses go on",
+    Pairing "pairing": "accesses go on after each window, also after one that was refused",
     /// Invalidation proper: the promise that all others build on.
-    DropsRange "drops_range": "inside a window nothing of its range is translated, and what comes after is read anew",
+    DropsRange "drops_range": "the device translates no page of an open window, and looks the pages up again afterwards",
     /// Accesses during a window.
-    HoldsOff "holds_off": "inside a window no access to its range is made, and none to others is in its way",
+    HoldsOff "holds_off": "an open window holds off accesses to its own pages, and to no others",
     /// Look-ups that a window overtakes.
-    Retry "retry": "what was looked up before a window is not used after it",
+    Retry "retry": "the device does not use a look-up that a window has overtaken",
     /// Several windows.
-    Overlap "overlap": "windows that overlap or nest hold off until the last of them has ended",
+    Overlap "overlap": "windows that overlap or nest hold accesses off until the last of them ends",
     /// Ranges of odd shapes.
-    Reach "reach": "a range may be larger than what is mapped, lie across tables, be everything, or hold nothing",
+    Reach "reach": "the device serves windows of any range: beyond the mappings, across tables, of all pages, of none",
     /// Page 0 and the last page.
-    Edges "edges": "the first and the last page of an address space are pages like others",
+    Edges "edges": "the device treats the first and the last page of an address space as it treats the others",
+    /// Bytes within a page.
+    Bytes "bytes": "the device reads and writes each byte of a page in its place, and changes no other",
     /// Huge pages.
-    HugePages "huge_pages": "a huge page goes as a whole when part of it goes, and comes back in parts",
+    HugePages "huge_pages": "the device drops a huge page as a whole when a window takes part of it, and translates the parts again",
     /// Windows from threads outside of the process.
-    ForeignThreads "foreign_threads": "windows come from any thread, with or without the process at work",
+    ForeignThreads "foreign_threads": "the device serves windows of any thread, of the process or not",
     /// Copy-on-write.
-    Forks "forks": "a fork takes the right to write, a copy takes the page",
+    Forks "forks": "a fork takes the right to write from the device, and a copy takes the page",
     /// Access rights.
-    Rights "rights": "no access is made that the mapping forbids, and none refused that it allows again",
+    Rights "rights": "the device makes no access that the mapping forbids, and makes each that the mapping allows again",
     /// Aging.
-    Aging "aging": "a page that was used since its accessed state was cleared is young",
+    Aging "aging": "the device says that a page is young if it used the page since the accessed state was cleared",
     /// Dirty bits.
-    Dirty "dirty": "what was written is known before a page is written back, swapped out or freed",
+    Dirty "dirty": "the frame knows each write of the device before the page is written back, swapped out or freed",
     /// References.
-    References "references": "references are those that it declares, and none is left",
+    References "references": "the device holds the references that it declares, and leaves none behind",
     /// Faults that open windows over the page they look up.
     Reentrant "reentrant": "a look-up may open a window over its own page",
     /// Windows of atomic contexts, which must not block.
-    AtomicWindows "atomic_windows": "a window that must not block is served at once, or refused by a device that sleeps",
+    AtomicWindows "atomic_windows": "the device serves a window that must not block at once; a device that sleeps may refuse it",
     /// Allocations that fail.
     AllocFailure "alloc_failure": "an access that finds no memory is refused, loses nothing, and succeeds later",
     /// Liveness.
-    Progress "progress": "while windows come and go, accesses come to an end",
+    Progress "progress": "accesses come to an end while windows come and go",
     /// The end of an address space under load.
-    Exits "exits": "an address space may end, and others next to it, while accesses are under way",
+    Exits "exits": "an address space, or another one next to it, may end while accesses are in progress",
     /// Accesses after the end of an address space.
-    Release "release": "when the address space has ended nothing is translated, and no access is made",
+    Release "release": "the device translates nothing and makes no access after the address space has ended",
     /// Unregistration of the device.
-    Unregister "unregister": "a device that was taken off translates nothing, and another one begins with nothing",
+    Unregister "unregister": "an unregistered device translates nothing, and its successor begins with nothing",
     /// Whole scripts in which each operation that can fail does so once.
-    Failures "failures": "whatever fails, allocations, windows, answers from afar, accesses go on and nothing is lost",
+    Failures "failures": "accesses go on and nothing is lost when an allocation, a window or an acknowledgement fails",
     /// Random scripts.
-    Scripts "scripts": "whatever the processes do, the device reads and writes what they would",
+    Scripts "scripts": "the device reads and writes the bytes that the processes would, in any script",
 }
 
 impl Property {
@@ -91,7 +93,7 @@ impl Property {
     pub(super) fn needs(self, declared: &Declared) -> Option<&'static str> {
         match self {
             Self::Auditable if declared.holds == Holds::Nothing => Some("it keeps no translations"),
-            Self::Aging if !declared.ages => Some("it tells no age"),
+            Self::Aging if !declared.ages => Some("it does not answer aging"),
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }

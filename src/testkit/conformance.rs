@@ -52,6 +52,16 @@ impl Kit {
     ///
     /// The call returns even if the device hangs; the machine and the threads of that check then
     /// leak.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{extmmu::gru::GruConfig, testkit::{Property, gru}};
+    ///
+    /// let kit = gru(GruConfig::default(), None);
+    /// let verdict = kit.check(Property::HoldsOff);
+    /// assert!(!verdict.is_failed(), "{verdict}");
+    /// ```
     pub fn check(&self, property: Property) -> Verdict {
         let began = Instant::now();
         let log = Arc::new(Log::default());
@@ -77,7 +87,7 @@ impl Kit {
                 Err(RecvTimeoutError::Timeout) => {
                     if !log.has_seen() {
                         log.see(Seen::Stuck {
-                            what: format!("what comes after: {}", log.last()),
+                            what: format!("the step after \"{}\"", log.last()),
                             after: self.deadline * 2,
                         });
                     }
@@ -184,7 +194,7 @@ impl Trial {
 macro_rules! conformance_tests {
     (kit = $kit:expr) => {
         $crate::conformance_tests!(@ $kit;
-            auditable pairing drops_range holds_off retry overlap reach edges huge_pages foreign_threads forks
+            auditable pairing drops_range holds_off retry overlap reach edges bytes huge_pages foreign_threads forks
             rights aging dirty references reentrant atomic_windows alloc_failure progress exits release unregister failures scripts);
     };
     (@ $kit:expr; $($name:ident)*) => { $(

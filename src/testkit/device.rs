@@ -19,8 +19,8 @@ pub enum Refused {
     /// The address space refuses the access, as it would refuse the process.
     #[error("{0}")]
     Fault(#[from] FaultError),
-    /// The address space has ended, or the device was taken off its chain.
-    #[error("the device is no longer attached")]
+    /// The address space has ended, or the device was unregistered.
+    #[error("the device is no longer registered")]
     Gone,
     /// The device has a reason of its own. The kit accepts no such reason.
     #[error("{0}")]

@@ -42,10 +42,10 @@ impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Allocation => "an allocation",
-            Self::WouldBlock => "a window that must not block, refused",
-            Self::Acknowledgement(Broken::Dies) => "an acknowledgement, by a death",
-            Self::Acknowledgement(Broken::Hangs) => "an acknowledgement, which never comes",
-            Self::Acknowledgement(Broken::Twice) => "an acknowledgement, which comes twice",
+            Self::WouldBlock => "a window that must not block",
+            Self::Acknowledgement(Broken::Dies) => "an acknowledgement (the other side dies)",
+            Self::Acknowledgement(Broken::Hangs) => "an acknowledgement (it never comes)",
+            Self::Acknowledgement(Broken::Twice) => "an acknowledgement (it comes twice)",
         })
     }
 }

@@ -25,6 +25,28 @@ pub enum Failed<E> {
 /// # Panics
 ///
 /// Panics if `work` returns an error though no allocation failed, or returns one again.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{Machine, MachineConfig, Mm, PAGE_SIZE, mm::MmapArgs, testkit::fail_each};
+///
+/// let prepare = || Machine::new(MachineConfig::default());
+/// let allocations = fail_each(
+///     prepare,
+///     |machine| machine.clone(),
+///     |machine| {
+///         let mut thread = machine.enter().expect("one world at a time");
+///         let mut cx = thread.cx();
+///         let mm = Mm::new(machine);
+///         let args = MmapArgs::anonymous(PAGE_SIZE);
+///         let at = mm.mmap(&mut cx, &args).map_err(|why| why.errno())?;
+///         mm.store(&mut cx, at, 7).map_err(|why| why.errno())
+///     },
+///     |machine, _failed| assert_eq!(machine.mem().in_use(), 0, "nothing is left"),
+/// );
+/// assert!(allocations > 0);
+/// ```
 pub fn fail_each<W, E: Display>(
     prepare: impl Fn() -> W,
     machine: impl Fn(&W) -> Arc<Machine>,
@@ -41,7 +63,7 @@ pub fn fail_each<W, E: Display>(
         inject.disarm();
         if asked < nth {
             if let Err(why) = outcome {
-                panic!("nothing failed, yet the work did: {why}");
+                panic!("no allocation failed, and the work returned an error: {why}");
             }
             check(world, Failed::None);
             return nth - 1;
@@ -50,7 +72,9 @@ pub fn fail_each<W, E: Display>(
             Ok(()) => Failed::Absorbed,
             Err(why) => {
                 if let Err(again) = work(&mut world) {
-                    panic!("again, after allocation {nth} failed with {why}: {again}");
+                    panic!(
+                        "allocation {nth} failed, and the work returned: {why}; without a failure it returned: {again}"
+                    );
                 }
                 Failed::Reported(why)
             }

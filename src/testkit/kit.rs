@@ -38,6 +38,39 @@ impl Kit {
     ///
     /// The kit calls `attach` once for each property, with an address space that permits every
     /// operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Mm, ctx::CallCx, extmmu::Recorder, testkit::*};
+    /// use std::sync::Arc;
+    ///
+    /// /// A device without translations: each access goes through the page table.
+    /// struct Loads;
+    /// impl Device for Loads {
+    ///     fn read(&self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64) -> Result<u8, Refused> {
+    ///         Ok(mm.load(cx, addr)?)
+    ///     }
+    ///     fn write(
+    ///         &self,
+    ///         cx: &mut CallCx<'_>,
+    ///         mm: &Mm,
+    ///         addr: u64,
+    ///         byte: u8,
+    ///     ) -> Result<(), Refused> {
+    ///         Ok(mm.store(cx, addr, byte)?)
+    ///     }
+    ///     fn declares(&self) -> Declared {
+    ///         Declared { holds: Holds::Nothing, ..Declared::default() }
+    ///     }
+    /// }
+    ///
+    /// let kit = Kit::attaching(|cx, mm| {
+    ///     let (mmu, registration) = mm.register(cx, Recorder::new);
+    ///     Attached { device: Arc::new(Loads), mmu, registration }
+    /// });
+    /// kit.assert(Property::Rights);
+    /// ```
     pub fn attaching(
         attach: impl Fn(&mut CallCx<'_>, &Arc<Mm>) -> Attached + Send + Sync + 'static,
     ) -> Self {
@@ -55,6 +88,7 @@ impl Kit {
     /// much of a processor by then.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
+        let deadline = deadline.min(settings::LONGEST);
         Self { deadline, ..self }
     }
     /// Sets the number of random scripts of [`Property::Scripts`](super::Property::Scripts).

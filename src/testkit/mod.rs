@@ -97,13 +97,13 @@
 //! A report shows the process on the left, the device on the right, and the violation below:
 //!
 //! ```text
-//! retry                  FAILED   what was looked up before a window is not used after it
+//! retry                  FAILED   the device does not use a look-up that a window has overtaken
 //!     store n + 1 to pages 0..16
 //!                                  has looked up page 3
 //!     madvise 3..4 DontNeed
 //!     store 201 to page 3
 //!                                  reads page 3: 4
-//!   seen: the device reads 4 at 0x40003000, where 201 is: a stale translation
+//!   seen: the device reads 4 at 0x40003000, and memory has 201 there: a stale translation
 //! ```
 //!
 //! The last line of the right column is the error of the device; the line above it on the left is
@@ -115,13 +115,13 @@
 //! fails and saves it:
 //!
 //! ```text
-//! scripts                FAILED   whatever the processes do, the device reads and writes what they would
+//! scripts                FAILED   the device reads and writes the bytes that the processes would, in any script
 //!     {"as":0,"op":"mmap","addr":"0x1000000c000","len":32768,…}  returns 0x1000000c000
 //!     {"as":0,"op":"store","addr":"0x1000000d000","byte":7}  returns 0
 //!     {"as":0,"op":"madvise","addr":"0x1000000d000","len":4096,"advice":"dontneed"}  returns 0
 //!     drawn from EMMU_TESTKIT_SEED=7241113480209853124
 //!     saved as /tmp/emmu-aabc878ff0bef485.jsonl
-//!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, the page table says nothing
+//!   seen: O4: a table translates 0x1000000d000-0x1000000e000 to pfn:0x41, and the page table maps nothing
 //! ```
 //!
 //! Run the script again with your device, without it, and on the kernel of your machine:

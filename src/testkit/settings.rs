@@ -3,10 +3,16 @@
 //! Without any variable a run draws from a fixed seed, so that a test gives the same verdict every
 //! time.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 /// The seed of a run that sets none.
 const SEED: u64 = 0x0e0e_5eed;
+
+/// The longest deadline: a later one may be beyond the clock.
+pub(super) const LONGEST: Duration = Duration::from_secs(1 << 32);
 
 /// Reads a variable of the environment; `None` if the variable is unset or does not parse.
 pub(super) fn env<T: std::str::FromStr>(name: &str) -> Option<T> {

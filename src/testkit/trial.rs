@@ -145,8 +145,12 @@ impl Trial {
         }
     }
     pub(super) fn put(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
-        self.act(cx, format!("store {byte} to page {page}"), |mm, cx| {
-            mm.store(cx, at(page), byte).expect("mapped for writing");
+        self.put_at(cx, at(page), byte);
+    }
+    pub(super) fn put_at(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) {
+        let text = format!("store {byte} to {}", place(addr));
+        self.act(cx, text, |mm, cx| {
+            mm.store(cx, addr, byte).expect("mapped for writing");
         });
     }
     /// Stores byte `n + 1` to each page of `[from, to)`.
@@ -224,7 +228,9 @@ impl Trial {
     }
     /// Writes with the device and checks that the process reads the byte.
     pub(super) fn deliver(&self, cx: &mut CallCx<'_>, page: u64, byte: u8) {
-        let addr = at(page);
+        self.deliver_at(cx, at(page), byte);
+    }
+    pub(super) fn deliver_at(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) {
         match self.write(cx, addr, byte) {
             Ok(()) => self.find(cx, addr, byte),
             Err(why) => {
@@ -240,6 +246,13 @@ impl Trial {
             self.see(Seen::LostWrite { addr, got, wanted });
         }
     }
+    /// Checks that the process still reads a byte that the device has not written.
+    pub(super) fn undisturbed(&self, cx: &mut CallCx<'_>, addr: u64, wanted: u8) {
+        let got = self.mm.load(cx, addr).unwrap_or_default();
+        if got != wanted && self.device.declares().coherent {
+            self.see(Seen::Overwritten { addr, got, wanted });
+        }
+    }
     /// Logs a violation if the device made this access.
     pub(super) fn refused<T>(&self, what: &str, came: Result<T, Refused>) {
         if came.is_ok() && self.device.declares().coherent {
@@ -251,7 +264,10 @@ impl Trial {
 /// Returns an address in the form of the steps.
 pub(super) fn place(addr: u64) -> String {
     match addr.checked_sub(BASE) {
-        Some(offset) if offset < (PAGES << 12) * 256 => format!("page {}", offset / PAGE_SIZE),
+        Some(offset) if offset < (PAGES << 12) * 256 => match offset % PAGE_SIZE {
+            0 => format!("page {}", offset / PAGE_SIZE),
+            byte => format!("page {}, byte {byte}", offset / PAGE_SIZE),
+        },
         _ => format!("{addr:#x}"),
     }
 }

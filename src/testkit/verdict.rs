@@ -22,7 +22,7 @@ pub struct Step {
     pub what: String,
 }
 
-/// A violation.
+/// The violation of a property, as the kit or its oracle saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The oracle found a difference between the device and the address space.
@@ -43,6 +43,15 @@ pub enum Seen {
         /// The byte that the process reads.
         got: u8,
         /// The byte that the device wrote.
+        wanted: u8,
+    },
+    /// A write of the device changed a byte beside the one that it was to write.
+    Overwritten {
+        /// Byte address.
+        addr: u64,
+        /// The byte that the process reads.
+        got: u8,
+        /// The byte that was there.
         wanted: u8,
     },
     /// The device used a page while a window over it was open.
@@ -92,7 +101,7 @@ impl Seen {
     pub fn oracle(&self) -> &'static str {
         match self {
             Self::Oracle(finding) => finding.invariant().number(),
-            Self::Stale { .. } | Self::LostWrite { .. } => "bytes",
+            Self::Stale { .. } | Self::LostWrite { .. } | Self::Overwritten { .. } => "bytes",
             Self::NotHeldOff(_) => "O4",
             Self::Stuck { .. } => "time",
             Self::Panicked(_) => "panic",
@@ -130,40 +139,49 @@ impl fmt::Display for Seen {
             Self::Stale { addr, got, wanted } => {
                 write!(
                     f,
-                    "the device reads {got} at {addr:#x}, where {wanted} is: a stale translation"
+                    "the device reads {got} at {addr:#x}, and memory has {wanted} there: a stale translation"
                 )
             }
             Self::LostWrite { addr, got, wanted } => {
                 write!(
                     f,
-                    "the device wrote {wanted} at {addr:#x}, where {got} is: a lost write"
+                    "the device wrote {wanted} to {addr:#x}, and memory has {got} there: a lost write"
                 )
             }
-            Self::NotHeldOff(what) => write!(f, "O4: inside of an open window: {what}"),
-            Self::Allowed(what) => write!(f, "must be refused: {what}"),
-            Self::RefusedWrongly(what) => write!(f, "must not be refused: {what}"),
+            Self::Overwritten { addr, got, wanted } => {
+                write!(
+                    f,
+                    "the device wrote beside {addr:#x}, and changed the byte there from {wanted} to {got}"
+                )
+            }
+            Self::NotHeldOff(what) => write!(
+                f,
+                "O4: the device makes an access in an open window: {what}"
+            ),
+            Self::Allowed(what) => write!(f, "the device must refuse {what}"),
+            Self::RefusedWrongly(what) => write!(f, "the device must not refuse {what}"),
             Self::Forgot(addr) => write!(
                 f,
-                "O10: the page at {addr:#x} was used after its accessed state was cleared, and is said to be old"
+                "O10: the device says that the page at {addr:#x} is old, and has used it since the accessed state was cleared"
             ),
             Self::WouldBlock => f.write_str(
-                "a window that must not block is refused by a device that says it never blocks",
+                "a device that declares not to sleep refuses a window that must not block",
             ),
             Self::Stuck { what, after } => {
-                write!(f, "does not come to an end in {after:?}: {what}")
+                write!(f, "after {after:?} there is no end of {what}")
             }
             Self::Panicked(why) => write!(f, "panic: {why}"),
-            Self::Unsettled(what) => write!(f, "O12: no window is open, and {what}"),
+            Self::Unsettled(what) => write!(f, "O12: {what}, though no window is open"),
             Self::Hidden(addr) => write!(
                 f,
-                "O0: the page at {addr:#x} was just used, and `translations` does not show it: nothing can be watched"
+                "O0: the device used the page at {addr:#x}, and `translations` does not show it: no oracle can watch it"
             ),
             Self::Differs(what) => write!(f, "model: {what}"),
             Self::Miscounted(what) => write!(f, "model: {what}"),
             Self::Unreadable(why) => write!(f, "a kept script cannot be read: {why}"),
             Self::Held { addr, extra } => write!(
                 f,
-                "O5: {extra} references more than mappings on the page at {addr:#x}, of a device that says it takes none"
+                "O5: the page at {addr:#x} has {extra} more references than mappings, and the device declares that it takes none"
             ),
         }
     }

@@ -242,7 +242,10 @@ fn what_an_instruction_stored_without_a_word_is_a_lost_write() {
     context.write(&mut cx, BASE, &[1]).unwrap();
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     let found = w.oracle.take();
-    assert!(matches!(found[..], [Finding::LostWrite(_)]), "{found:?}");
+    assert!(
+        matches!(found[..], [Finding::LostWrite { range: Some(_), .. }]),
+        "{found:?}"
+    );
     w.mm.exit(&mut cx);
 }
 

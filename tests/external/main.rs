@@ -5,4 +5,5 @@ mod device_numbers;
 mod devices;
 mod gru;
 mod kvm;
+mod pfn_cache;
 mod xpmem;

@@ -233,6 +233,118 @@ fn processes_and_files_of_a_script_have_limits() {
     assert!(why.to_string().starts_with(says), "{why}");
 }
 
+#[test]
+fn a_thread_ends_with_its_process_and_a_child_is_new() {
+    let thread = r#"{"as":1,"op":"thread","thread":5,"ret":0}"#;
+    let exit = r#"{"as":1,"op":"exit","ret":0}"#;
+    let fork = |child: u32, came: &str| format!(r#"{{"as":0,"op":"fork","child":{child},{came}}}"#);
+    let born = fork(1, r#""ret":1"#);
+    let load = r#"{"as":5,"op":"load","addr":"0x10000000000","signal":"SIGSEGV"}"#;
+    let says = |lines: &[&str], says: &str| {
+        let script = read("s", format!("{WIDE}\n{}\n", lines.join("\n")).as_bytes());
+        let why = script.expect_err(says).to_string();
+        assert_eq!(why, says);
+    };
+    says(
+        &[&born, thread, exit, load],
+        "s:5: process 5 does not exist",
+    );
+    // Its number is free again.
+    let again = [&*born, thread, exit, &fork(5, r#""ret":5"#)].join("\n");
+    let script = read("s", format!("{WIDE}\n{again}\n").as_bytes()).expect("a script");
+    assert!(replay(&script).expect("no limit is met").is_whole());
+    for child in [0, 1] {
+        let failed = fork(child, r#""err":"ENOMEM""#);
+        says(
+            &[&born, &failed],
+            &format!("s:3: process {child} exists already"),
+        );
+    }
+}
+
+#[test]
+fn what_a_script_begins_with_has_limits() {
+    let begins = |extra: &str| {
+        let header = WIDE.replacen("\"files\"", &format!("\"extra\":{extra},\"files\""), 1);
+        let exit = r#"{"as":0,"op":"exit","ret":0}"#;
+        read("s", format!("{header}\n{exit}\n").as_bytes()).expect("a script")
+    };
+    let heap = begins(r#"{"heap":[4294967296,4295000064,4294967296,4294971392,4294975488]}"#);
+    let mappings = begins(r#"{"initial":[[4294967296,4294971392],[8589934592,8589938688]]}"#);
+    let few = Limits {
+        pages: 2,
+        tables: 4,
+        ..Limits::default()
+    };
+    for (script, says) in [
+        (&heap, "s:1: more than 2 pages of memory"),
+        (&mappings, "s:1: more than 4 page tables"),
+    ] {
+        assert!(replay(script).expect("there is room").is_whole());
+        refused(replay_within(script, &[], &few), says);
+    }
+}
+
+#[test]
+fn the_ranges_of_one_call_are_few_and_their_bytes_are_cut_off() {
+    const AT: &str = "0x10000000000";
+    let cold = |ranges: &[(&str, u64)], came: &str| {
+        let range = |(at, len): &(&str, u64)| format!("[\"{at}\",{len}]");
+        let ranges = ranges.iter().map(range).collect::<Vec<_>>().join(",");
+        let step = format!(
+            r#"{{"as":0,"op":"self_process_madvise","iov":[{ranges}],"advice":"cold",{came}}}"#
+        );
+        let script = read("s", format!("{WIDE}\n{MAP}\n{step}\n").as_bytes()).expect("a script");
+        let replayed = replay(&script).expect("no limit is met");
+        assert!(replayed.is_whole(), "{:?}", replayed.first);
+    };
+    cold(&vec![(AT, 1 << 46); 262_145], r#""err":"EINVAL""#);
+    cold(&[(AT, 1 << 63), (AT, 4096)], r#""err":"EINVAL""#);
+    cold(&[(AT, 1 << 46), (AT, 4096)], r#""ret":2147479552"#);
+    cold(&[(AT, 1 << 46)], r#""ret":2147479552"#);
+    cold(&[(AT, 4096), ("0x7fffffffe000", 8192)], r#""err":"EFAULT""#);
+    // A thread does no more work in one step than its process, nor does a call of many ranges.
+    let populate = r#""advice":"populate_read""#;
+    let thread = r#"{"as":0,"op":"thread","thread":5,"ret":0}"#;
+    let by_thread = format!(
+        r#"{{"as":5,"op":"madvise","addr":"{AT}","len":70368744177664,{populate},"ret":0}}"#
+    );
+    let by_ranges = format!(
+        r#"{{"as":0,"op":"self_process_madvise","iov":[["{AT}",1073741824]],{populate},"ret":1073741824}}"#
+    );
+    for (limit, step) in [(1 << 20, by_thread), (1 << 10, by_ranges)] {
+        let lines = format!("{WIDE}\n{MAP}\n{thread}\n{step}\n");
+        let script = read("s", lines.as_bytes()).expect("a script");
+        let limits = Limits {
+            step: limit,
+            ..Limits::default()
+        };
+        let says = format!("s:4: more than {limit} pages in one step");
+        refused(replay_within(&script, &[], &limits), &says);
+    }
+}
+
+#[test]
+fn forks_multiply_mappings_only_up_to_a_limit() {
+    let limits = Limits {
+        mappings: 8,
+        ..Limits::default()
+    };
+    // The first child counts twice, its child three times.
+    let row = r#"["0x10000000000","0x410000000000","rw-p","0x0","anon"]"#;
+    let fork = |n: u32| {
+        let parent = n - 1;
+        format!(r#"{{"as":{parent},"op":"fork","child":{n},"ret":{n},"maps":{{"{n}":[{row}]}}}}"#)
+    };
+    let lines = [MAP.to_owned(), fork(1), fork(2), fork(3)].join("\n");
+    let script = read("s", format!("{WIDE}\n{lines}\n").as_bytes()).expect("a script");
+    assert!(replay(&script).expect("no limit is met").is_whole());
+    refused(
+        replay_within(&script, &[], &limits),
+        "s:5: more than 8 mappings, which is the limit",
+    );
+}
+
 /// A small recording: these calls behind its `execve`, and other files.
 fn recording(calls: &str, more: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     let layout = "\
@@ -400,6 +512,57 @@ fn one_line_of_a_program_does_not_exhaust_the_host() {
         within(&forks),
         "it/calls.strace:4: more than 3 processes, which is the limit",
     );
+}
+
+#[test]
+fn clones_of_a_program_multiply_mappings_and_descriptors_only_up_to_a_limit() {
+    let ends = |calls: &str, limits: &Limits, says: &str| {
+        let machine = machine_within(limits);
+        let ended = run_within(&machine, &program(calls), &mut Nothing, limits);
+        match says {
+            "" => drop(ended.expect("no limit is met")),
+            _ => refused(ended, says),
+        }
+    };
+    let open: String = (1..5)
+        .map(|n| format!("7 1.00000{n}000 open(\"/f{n}\", O_RDWR) = {n}</f{n}>\n"))
+        .collect();
+    let clone =
+        |parent: u32, how: &str, child: u32| format!("{parent} 1.0000{child}000 {how} = {child}\n");
+    let vfork = |child| clone(7, "vfork()", child);
+    let few = Limits {
+        descriptors: 12,
+        ..Limits::default()
+    };
+    let says = "it/calls.strace:8: more than 12 descriptors, which is the limit";
+    ends(
+        &format!("{open}{}{}{}", vfork(10), vfork(11), vfork(12)),
+        &few,
+        says,
+    );
+    // The table of a process that has ended is gone.
+    let exit = |tid: u32| format!("{tid} 1.0000{tid}500 +++ exited with 0 +++\n");
+    let one_by_one = (10..20).map(|n| vfork(n) + &exit(n)).collect::<String>();
+    ends(&format!("{open}{one_by_one}"), &few, "");
+    let most = Limits {
+        processes: 3,
+        ..Limits::default()
+    };
+    let says = "it/calls.strace:4: more than 3 processes, which is the limit";
+    ends(
+        &format!("{}{}{}", vfork(10), vfork(11), vfork(12)),
+        &most,
+        says,
+    );
+    // Three mappings; the child counts twice, its child three times.
+    let most = Limits {
+        mappings: 17,
+        ..Limits::default()
+    };
+    let fork = |parent, child| clone(parent, "clone(child_stack=NULL, flags=SIGCHLD)", child);
+    let says = "it/calls.strace:3: more than 17 mappings, which is the limit";
+    ends(&format!("{}{}", fork(7, 10), fork(10, 11)), &most, says);
+    ends(&fork(7, 10), &most, "");
 }
 
 /// Looks away.

@@ -13,5 +13,6 @@ mod kit_verdicts;
 mod model;
 mod model_kinds;
 mod museum;
+mod small_mistakes;
 mod swap;
 mod testkit_suite;

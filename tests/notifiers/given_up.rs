@@ -6,18 +6,20 @@ use emmu::{
     Machine, MachineConfig, Mm,
     addr::{Vpn, VpnRange},
     ctx::{Atomic, CallCx, CallbackCx},
-    mm::MmapArgs,
+    mm::{Advice, MmapArgs},
     notifier::{
-        Access, Ack, Cached, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat,
-        Translation,
+        Access, Ack, Cached, Event, ExternalMmu, Gate, GateGuard, Invalidation, OrderedStore, Seat,
+        Ticket, Translation,
     },
     oracle::{Finding, Oracle},
 };
 use std::sync::{Arc, Mutex};
 
+type Slots = Gate<OrderedStore<u64>, (), Atomic>;
+
 /// Slots that hold pinned pages, and a TLB that whoever gives a page up must flush.
 struct Cache {
-    gate: Gate<OrderedStore<u64>, (), Atomic>,
+    gate: Slots,
     tlb: Mutex<Vec<Cached>>,
 }
 
@@ -31,6 +33,9 @@ impl Cache {
     /// Pins a page in a slot.
     fn pin(&self, cx: &mut CallCx<'_>, mm: &Mm, slot: u64, page: u64) {
         let ticket = self.gate.ticket(Vpn::containing(at(page)), Access::Write);
+        self.pin_with(cx, mm, slot, ticket);
+    }
+    fn pin_with(&self, cx: &mut CallCx<'_>, mm: &Mm, slot: u64, ticket: Ticket<'_, Slots>) {
         let pending = mm.resolve(cx, ticket).unwrap();
         let permit = pending.admit(cx).ok().unwrap();
         self.tlb.lock().unwrap().push(permit.cached());
@@ -140,4 +145,36 @@ fn another_reference_on_the_page_is_as_good() {
         cache.pin(cx, mm, 0, 0);
     });
     assert_eq!(found, []);
+}
+
+/// A huge page that a window takes, and a page of it beside the window that has an entry of its
+/// own.
+#[test]
+fn a_page_beside_a_window_needs_a_reference_of_its_own_and_no_other() {
+    const HUGE: u64 = 1 << 31;
+    const LEN: u64 = 512 * PAGE;
+    for pinned in [true, false] {
+        let found = watched(|cx, mm, cache| {
+            mm.mmap(cx, &MmapArgs::anonymous(LEN).fixed(HUGE)).unwrap();
+            mm.madvise(cx, HUGE, LEN, Advice::HugePage).unwrap();
+            mm.store(cx, HUGE, 1).unwrap();
+            let (first, beside) = (Vpn::containing(HUGE), Vpn::containing(HUGE + 5 * PAGE));
+            let ticket = cache.gate.ticket(first, Access::Write).allow_huge();
+            cache.pin_with(cx, mm, 0, ticket);
+            cache.pin_with(cx, mm, 1, cache.gate.ticket(beside, Access::Write));
+            if !pinned {
+                cache.gate.lock(cx).forget(&1);
+            }
+            let window = VpnRange::single(first);
+            mm.lock_shared(cx)
+                .lease()
+                .with_window(window, Event::Clear, |_| ());
+            cache.tlb.lock().unwrap().clear();
+            mm.munmap(cx, HUGE, LEN).unwrap();
+        });
+        let late = matches!(&found[..], [Finding::UnpinnedWhileTranslated { range, .. }]
+            if range.pages() == 1);
+        assert_eq!(late, !pinned, "{found:?}");
+        assert!(!pinned || found.is_empty(), "{found:?}");
+    }
 }

@@ -9,6 +9,7 @@ mod given_up;
 mod giving_way;
 mod huge_slots;
 mod interval;
+mod last_handles;
 mod locked_frames;
 mod protocol;
 mod references;

@@ -190,3 +190,25 @@ fn shared_memory_comes_back_from_swap_where_it_will_be_needed() {
     w.advise(0, 16, Advice::WillNeed).unwrap();
     assert_eq!(present(&mut w).len(), 16);
 }
+
+/// Pages in the cache, of the first 256.
+fn cached(file: &File) -> usize {
+    let there = |n: &u64| file.object().resident(*n).is_some();
+    (0..256).filter(there).count()
+}
+
+/// A long read looks at a page when it comes there: what it reads ahead does not depend on how much
+/// is left, and it takes as long for each page.
+#[test]
+fn a_long_read_that_ends_early_has_read_ahead_once() {
+    let mut w = World::new();
+    let file = disk(&mut w, 1).1;
+    file.truncate(w.thread.cx(), 0).unwrap();
+    file.truncate(w.thread.cx(), 256 * PAGE).unwrap();
+    w.map(0, 3, crate::common::RW);
+    assert_eq!(read(&mut w, &file, 0, 0, 256 * P), Ok(3 * P));
+    assert_eq!(cached(&file), 32);
+    let mut bytes = vec![0; 40 * P];
+    assert_eq!(file.read_at(w.thread.cx(), 0, &mut bytes), Ok(40 * P));
+    assert_eq!(cached(&file), 64);
+}

@@ -1,7 +1,7 @@
 //! Objects of others that do not keep to what is asked of them: an error, and nothing of anybody
 //! else's is seen.
 
-use crate::common::{PAGE, World, at, machine};
+use crate::common::{PAGE, RW, World, at, machine};
 use emmu::{
     FaultError, Machine,
     ctx::{CallCx, FaultCx},
@@ -35,6 +35,8 @@ enum How {
     Asks,
     /// `fill` panics, once.
     Panics,
+    /// It read and wrote more than it was given, and has more pages than there are.
+    Boasts,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl MemoryObject for Strange {
             How::Unowned => return self.here.mem().alloc().map_err(out),
             How::Again => return Err(ObjectError::Again),
             How::Other => index + 1,
-            How::Asks | How::Panics => index,
+            How::Asks | How::Panics | How::Boasts => index,
         };
         let mut filling = self.cache.filling(&mut cx);
         let (frame, _new) = filling.get_or_make(index, |frame| {
@@ -90,13 +92,31 @@ impl MemoryObject for Strange {
             _ => self.cache.get(index),
         }
     }
-    fn read_at(&self, _: CallCx<'_>, _: u64, _: &mut [u8]) -> Result<usize, ObjectError> {
-        Ok(0)
+    fn pages(&self) -> u64 {
+        match self.how {
+            How::Boasts => u64::MAX,
+            _ => 8,
+        }
+    }
+    fn read_at(&self, _: CallCx<'_>, _: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+        out.fill(7);
+        Ok(match self.how {
+            How::Boasts => usize::MAX,
+            _ => 0,
+        })
+    }
+    fn write_at(&self, _: CallCx<'_>, _: u64, _: &[u8]) -> Result<usize, ObjectError> {
+        Ok(usize::MAX)
     }
 }
 
 /// Such an object, mapped shared on pages 0 to 8; the machine beside it.
 fn strange(how: How) -> (World, Arc<Machine>) {
+    let (w, other, _) = strange_file(how);
+    (w, other)
+}
+
+fn strange_file(how: How) -> (World, Arc<Machine>, Arc<File>) {
     let mut w = World::on(machine(4096));
     let other = machine(64);
     let object = Arc::new(Strange {
@@ -108,7 +128,7 @@ fn strange(how: How) -> (World, Arc<Machine>) {
     });
     let file = File::open(object, FileMode::ReadWrite);
     w.map_file(0, 8, &file, 0, MapFlags::SHARED);
-    (w, other)
+    (w, other, file)
 }
 
 /// A load and a store end with that error; nothing is mapped, and every frame is given back.
@@ -165,5 +185,24 @@ fn a_page_whose_filling_panicked_can_be_had_later() {
     let loaded = catch_unwind(AssertUnwindSafe(|| w.get(2)));
     assert!(loaded.is_err());
     assert_eq!(w.get(2), Ok(7));
+    w.end();
+}
+
+#[test]
+fn a_count_beyond_what_was_given_is_all_of_it() {
+    let (mut w, _other, file) = strange_file(How::Boasts);
+    w.map(16, 2, RW);
+    let cx = &mut w.thread.cx();
+    let mut bytes = [0; 16];
+    assert_eq!(file.read_at(cx.reborrow(), 0, &mut bytes), Ok(16));
+    assert_eq!(file.write_at(cx.reborrow(), 0, &bytes), Ok(16));
+    let (addr, len) = (at(16), 5000);
+    assert_eq!(w.mm.write_file(cx, (&file, 0), addr, len), Ok(len));
+    assert_eq!(w.mm.read_file(cx, (&file, 0), addr, len), Ok(len));
+    let ends = [addr, addr + len as u64 - 1, addr + len as u64];
+    let loaded = ends.map(|addr| w.mm.load(cx, addr));
+    assert_eq!(loaded, [Ok(7), Ok(7), Ok(0)]);
+    let cached = w.mm.mincore(cx, at(0), 8 * PAGE).unwrap();
+    assert!(cached.iter().all(|is| !is));
     w.end();
 }

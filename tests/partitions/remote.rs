@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::exporter::{BASE, LONG, PAGE, PAGES, pages, wait_until, with};
+use crate::{
+    exporter::{BASE, LONG, PAGE, PAGES, pages, wait_until, with},
+    raw::ToOwner,
+};
 
 #[test]
 fn a_process_sees_the_owners_memory_and_the_owner_its() {
@@ -401,7 +404,10 @@ fn an_answer_that_is_not_owed_and_bytes_that_are_no_message() {
         assert_eq!(w.owner.failures(), [broke(1, Breach::NotOwed(0))]);
 
         let endless: &[u8] = &[1; 1 << 16];
-        for (id, bytes) in [(2, &b"hello\0"[..]), (3, &[0]), (4, endless)] {
+        // A message, and more in its frame.
+        let more = (ToOwner::Cleared { serial: 0 }, 7_u8);
+        let more = postcard::to_stdvec_cobs(&more).unwrap();
+        for (id, bytes) in [(2, &b"hello\0"[..]), (3, &[0]), (4, endless), (5, &*more)] {
             let (mine, mut theirs) = UnixStream::pair().unwrap();
             let served = w
                 .owner

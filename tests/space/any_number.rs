@@ -232,7 +232,7 @@ fn look(draw: &mut Draw, cx: &mut CallCx<'_>, (mm, other): (&Mm, &Mm), driver: &
 /// One call on a file, or a registration.
 fn use_file(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &File) {
     let (a, b) = (draw.number(), draw.number());
-    match draw.below(5) {
+    match draw.below(6) {
         0 => tried(file.read_at(cx.reborrow(), a, &mut [0; 5000])),
         1 if !(64 * PAGE..=1 << 60).contains(&a) => {
             tried(file.write_at(cx.reborrow(), a, &[1; 5000]))
@@ -240,6 +240,7 @@ fn use_file(draw: &mut Draw, cx: &mut CallCx<'_>, mm: &Mm, file: &File) {
         1 => {}
         2 => tried(file.truncate(cx.reborrow(), a)),
         3 => tried(file.punch_hole(cx.reborrow(), a, b)),
+        4 => tried(file.object().mapping().covers(a)),
         _ => {
             let (_, registration) = mm.subscribe(cx, draw.range(), Driver::new);
             registration.unregister(cx);

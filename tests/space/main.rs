@@ -29,3 +29,4 @@ mod refused;
 mod rules;
 mod semantics;
 mod threads;
+mod vma_cost;

@@ -6,6 +6,7 @@ mod prose;
 mod skipped;
 mod source;
 mod walks;
+mod words;
 
 use skipped::skipped;
 use source::files;

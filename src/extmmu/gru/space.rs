@@ -52,6 +52,31 @@ pub struct GruSpace {
 
 impl GruSpace {
     /// Registers a driver for these GRUs on an address space.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::extmmu::gru::{Gru, GruConfig, GruContext, GruSpace};
+    /// use emmu::{PAGE_SIZE, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let grus = Gru::several(1, GruConfig::default());
+    /// let (space, registration) = GruSpace::attach(&mut cx, &mm, &grus, None);
+    /// let context = GruContext::new(&space, 0)?;
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// context.write(&mut cx, at, b"G")?;
+    /// assert_eq!((mm.load(&mut cx, at)?, grus[0].tlb_len()), (b'G', 1));
+    ///
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?; // a window: the TLB is purged
+    /// let mut byte = [7];
+    /// context.read(&mut cx, at, &mut byte)?;
+    /// assert_eq!(byte, [0]);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn attach(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,

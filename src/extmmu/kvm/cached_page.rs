@@ -8,16 +8,24 @@ use crate::{
 
 /// The translation that a cache uses, if it is valid.
 #[derive(Debug, Default)]
-pub(super) struct CachedPage(pub(super) Mutex<Option<Cached>>);
+pub(super) struct CachedPage(pub(super) Mutex<Option<OfSlots>>);
+
+/// A translation by the slots of one generation. Windows know nothing of slots, so a change of
+/// slots makes it void by the generation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfSlots {
+    pub(super) cached: Cached,
+    pub(super) generation: u64,
+}
 
 impl CachedPage {
     pub(super) fn show(&self, visit: &mut dyn FnMut(Translation)) {
         let held = *self.0.lock();
-        held.iter().for_each(|cached| visit(cached.translation()));
+        held.iter().for_each(|of| visit(of.cached.translation()));
     }
     pub(super) fn invalidate(&self, range: VpnRange) {
         let mut held = self.0.lock();
-        if held.is_some_and(|c| c.range().overlaps(range)) {
+        if held.is_some_and(|of| of.cached.range().overlaps(range)) {
             *held = None;
         }
     }

@@ -21,7 +21,7 @@ pub enum Exit {
         /// The error of the address space.
         why: FaultError,
     },
-    /// The address space has ended, or the machine was taken off its chain.
+    /// The address space has ended, or the machine was unregistered.
     #[error("the address space behind the guest is gone")]
     Gone,
 }

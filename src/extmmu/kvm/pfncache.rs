@@ -4,7 +4,8 @@
 //! Their validity is a second protocol beside that of the page table, and it must hold by itself. A
 //! window invalidates the cache before it comes to the mmu lock. A refresh becomes valid under the
 //! cache's own lock, and only if no window over the page is open then, nor has closed since its
-//! ticket.
+//! ticket. A change of the slots makes every cache void: a refresh notes the generation of the
+//! slots in which it found the page, and each use compares it (`kvm_gpc_check`).
 //!
 //! ```text
 //! window                            refresh
@@ -14,11 +15,17 @@
 //!                                   cache lock: window on the board -> look up again
 //! ```
 
-use super::{cached_page::CachedPage, config::KvmMistake, exit::Exit, memslot::Gfn, vm::Vm};
+use super::{
+    cached_page::{CachedPage, OfSlots},
+    config::KvmMistake,
+    exit::Exit,
+    memslot::Gfn,
+    vm::Vm,
+};
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
     ctx::CallCx,
-    notifier::{Access, Retry},
+    notifier::{Access, Cached, Retry},
     sync::Ordering,
 };
 use std::sync::Arc;
@@ -60,9 +67,16 @@ pub struct PfnCache {
 }
 
 impl PfnCache {
-    /// Returns true if the page can be used without a refresh (`kvm_gpc_check`).
+    /// Returns true if the page can be used without a refresh: no window over it has come, and no
+    /// slot has changed (`kvm_gpc_check`).
     pub fn is_valid(&self) -> bool {
-        self.page.0.lock().is_some()
+        self.usable(&self.page.0.lock()).is_some()
+    }
+    /// Returns the translation, if it is of the slots that the machine has now.
+    fn usable<'c>(&self, held: &'c Option<OfSlots>) -> Option<&'c Cached> {
+        let now = self.vm.generation.load(Ordering::Acquire);
+        let of = held.as_ref().filter(|of| of.generation == now)?;
+        Some(&of.cached)
     }
     /// Makes the cache valid; looks the page up anew for as long as windows are in the way
     /// (`kvm_gpc_refresh`).
@@ -74,7 +88,9 @@ impl PfnCache {
         let (vm, gpa) = (&self.vm, self.gpa);
         let mm = vm.mm()?;
         loop {
-            let slot = vm.current().allowing(gpa, Access::Write)?;
+            let slots = vm.current();
+            let (slot, generation) = (slots.allowing(gpa, Access::Write)?, slots.generation());
+            let of = |cached| OfSlots { cached, generation };
             let ticket = vm
                 .gates
                 .ticket(slot.hva_of(Gfn::containing(gpa)), Access::Write);
@@ -83,13 +99,13 @@ impl PfnCache {
             let found = mm.resolve(cx, ticket);
             let pending = found.map_err(|why| Exit::Fault { gpa, why })?;
             if vm.made(KvmMistake::EarlyValid) {
-                *self.page.0.lock() = Some(pending.vouch());
+                *self.page.0.lock() = Some(of(pending.vouch()));
                 return Ok(());
             }
             let mut held = self.page.0.lock();
             match pending.validate() {
                 Ok(cached) => {
-                    *held = Some(cached);
+                    *held = Some(of(cached));
                     return Ok(());
                 }
                 Err(Retry::Detached) => return Err(Exit::Gone),
@@ -112,7 +128,7 @@ impl PfnCache {
         check(offset, out.len());
         loop {
             let held = self.page.0.lock();
-            if let Some(cached) = &*held {
+            if let Some(cached) = self.usable(&held) {
                 let at = cached.range().start();
                 let view = self.vm.gates.follow(cached, at).expect("its page");
                 view.read(offset, out);
@@ -136,7 +152,7 @@ impl PfnCache {
         check(offset, bytes.len());
         loop {
             let held = self.page.0.lock();
-            if let Some(cached) = &*held {
+            if let Some(cached) = self.usable(&held) {
                 let at = cached.range().start();
                 let view = self.vm.gates.follow_mut(cached, at);
                 view.expect("refreshed for writing").write(offset, bytes);

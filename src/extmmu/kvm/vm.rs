@@ -73,6 +73,28 @@ pub struct Vm {
 
 impl Vm {
     /// Creates a machine without memory slots, registered on the address space (`KVM_CREATE_VM`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::extmmu::kvm::{Gfn, MemSlot, SlotFlags, Vm, VmConfig};
+    /// use emmu::{PAGE_SIZE, addr::Vpn, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// // Four pages of the process are the guest's memory, from guest address 0 on.
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 * PAGE_SIZE))?;
+    /// let (vm, registration) = Vm::create(&mut cx, &mm, VmConfig::default());
+    /// let (hva, flags) = (Vpn::containing(at), SlotFlags::empty());
+    /// vm.set_memory(&mut cx, MemSlot { id: 0, gfn: Gfn(0), pages: 4, hva, flags })?;
+    ///
+    /// vm.vcpu(&mut cx).store(&mut cx, PAGE_SIZE, 7)?;
+    /// assert_eq!(mm.load(&mut cx, at + PAGE_SIZE)?, 7);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,

@@ -53,6 +53,36 @@ pub struct Owner {
 
 impl Owner {
     /// Registers an owner on an address space.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{
+    ///     PAGE_SIZE,
+    ///     addr::{Vpn, VpnRange},
+    ///     extmmu::xpmem::{Owner, OwnerConfig, Partition, PartitionId},
+    ///     mm::MmapArgs,
+    ///     notifier::Access,
+    /// };
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let (owner, registration) = Owner::attach(&mut cx, &mm, OwnerConfig::default());
+    /// let segment = owner.make(VpnRange::single(Vpn::containing(at)), Access::Write);
+    ///
+    /// let partition = Partition::new(PartitionId(1));
+    /// let attachment = owner.import(&partition, segment, 0, 1)?;
+    /// attachment.write(&mut cx, 0, b"from afar")?;
+    /// assert_eq!(mm.load(&mut cx, at)?, b'f');
+    ///
+    /// mm.munmap(&mut cx, at, PAGE_SIZE)?; // a window: the partition gives its entry up
+    /// assert_eq!(partition.entries(), 0);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn attach(
         cx: &mut CallCx<'_>,
         mm: &Arc<Mm>,

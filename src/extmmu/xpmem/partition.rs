@@ -122,8 +122,8 @@ pub(super) struct State {
     breach: Option<Breach>,
 }
 
-/// A partition of the machine, as an owner sees it. One of this process has a thread of its own
-/// that answers recalls.
+/// A partition of the machine, as an owner sees it. A partition in this process has a thread that
+/// answers the owner's recalls: requests to give pages back before a window goes on.
 pub struct Partition {
     id: PartitionId,
     pub(super) state: Mutex<State>,

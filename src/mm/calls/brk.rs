@@ -46,9 +46,23 @@ impl Mm {
     }
     /// Moves the break to `addr` and returns its new place: `addr`, or the old break if the call
     /// failed. `brk(2)` has no errno; the C library reports ENOMEM.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// mm.set_start_brk(&mut cx, 0x5000_0000)?;
+    /// assert_eq!(mm.brk(&mut cx, 0x5000_1800), 0x5000_1800);
+    /// mm.store(&mut cx, 0x5000_17ff, 7)?;
+    /// assert_eq!(mm.brk(&mut cx, 0), 0x5000_1800); // below the start: the break stays
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn brk(&self, cx: &mut CallCx<'_>, addr: u64) -> u64 {
         let mut g = self.lock_exclusive_some(cx);
-        while !g.settle_brk(addr) {}
+        while !g.claim_brk(addr) {}
         let grown = g.set_brk(addr);
         let now = g.layout.brk;
         drop(g);
@@ -83,7 +97,7 @@ fn heap_end(addr: u64) -> Vpn {
 impl MmapWriteGuard<'_> {
     /// Declares the pages between the old break and the new as those on which the operation works;
     /// see [`wait_for_conflicts`](Self::wait_for_conflicts).
-    fn settle_brk(&mut self, addr: u64) -> bool {
+    fn claim_brk(&mut self, addr: u64) -> bool {
         let (old, new) = (heap_end(self.layout.brk), heap_end(addr.min(TASK_SIZE)));
         // With one page more, so that two calls that move the break always conflict.
         let range = VpnRange::new(old.min(new), old.max(new).plus(1)).expect("not empty");

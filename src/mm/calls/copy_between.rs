@@ -1,23 +1,20 @@
 //! Bytes between two address spaces: `process_vm_readv` and `process_vm_writev`
 //! (`mm/process_vm_access.c`).
 //!
-//! The other side's pages come first, many at a time, and are held. Only then is this side
+//! The other side's pages come first, many at a time, and are pinned. Only then is this side
 //! accessed, as its own program would do. So if a page of the other side is missing, nothing of
 //! that page is copied, and this side is not faulted in; if this side fails, the other's pages are
 //! present all the same. The call holds one mmap lock at a time, and none while it copies bytes.
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte},
-    fault::Patience,
-    fault::scope::FaultScope,
+    fault::follow::{Follow, Hold, PinKind},
     space::Mm,
-    vma::Vma,
 };
 use crate::{
-    addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange, chunks},
+    addr::{PAGE_SIZE, TASK_SIZE, Vpn, chunks},
     ctx::CallCx,
     error::{CopyError, FaultError},
-    frame::{Frame, FrameFlags, PhysMem},
+    frame::HeldFrame,
     notifier::Access,
 };
 
@@ -49,6 +46,24 @@ impl Mm {
     /// # Errors
     ///
     /// [`CopyError`], if not even one byte could be copied.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Mm, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let other = Mm::new(&machine);
+    /// let from = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let to = other.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.write_bytes(&mut cx, from, b"letter")?;
+    /// assert_eq!(mm.copy_to(&mut cx, from, (&other, to), 6)?, 6);
+    /// assert_eq!(other.load(&mut cx, to)?, b'l');
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn copy_to(
         &self,
         cx: &mut CallCx<'_>,
@@ -124,12 +139,17 @@ impl Mm {
             len,
         });
         let mut bytes = [0; PAGE_SIZE as usize];
-        let mut present: Vec<(Piece, Option<Frame<'_>>)> = Vec::new();
+        let how = Follow {
+            access,
+            hold: Hold::Pin(PinKind::Short),
+            force: false,
+        };
+        let mut present: Vec<(Piece, Option<HeldFrame<'_>>)> = Vec::new();
         loop {
             present.clear();
             let mut missing = None;
             for piece in pieces.by_ref().take(AT_ONCE) {
-                match other.make_present(cx, piece.page, piece.addr, access) {
+                match other.hold_page(cx, (piece.page, piece.addr), how) {
                     Ok(held) => present.push((piece, held)),
                     Err(e) => missing = Some(CopyError::Other(e)),
                 }
@@ -151,82 +171,4 @@ impl Mm {
             }
         }
     }
-
-    /// Faults until a page is present for an access of another process, and holds it
-    /// (`pin_user_pages_remote`). The zero page needs no hold.
-    fn make_present(
-        &self,
-        cx: &mut CallCx<'_>,
-        at: Vpn,
-        addr: u64,
-        access: Access,
-    ) -> Result<Option<Frame<'_>>, FaultError> {
-        if addr >= TASK_SIZE {
-            return Err(FaultError::NotMapped(addr));
-        }
-        let mem = self.machine().mem();
-        let mut patience = Patience::default();
-        loop {
-            let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
-                let layout = scope.layout;
-                let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
-                if !is_open_to(vma, access) {
-                    return Err(FaultError::Denied(addr));
-                }
-                let held = scope.hold_page(mem, vma, at, access);
-                held.map_err(|e| e.at_byte(addr))
-            });
-            match step {
-                Ok(Some(held)) => return Ok(held),
-                Ok(None) => {}
-                Err(e) => patience.allow_retry(Err(e))?,
-            }
-        }
-    }
-}
-
-/// Returns true if the mapping allows the access (`check_vma_flags`): reading needs `READ`, though
-/// a processor could read with any right.
-fn is_open_to(vma: &Vma, access: Access) -> bool {
-    vma.flags.contains(match access {
-        Access::Read => VmFlags::READ,
-        Access::Write => VmFlags::WRITE,
-    })
-}
-
-impl FaultScope<'_> {
-    /// Returns the page, held, if it is present for the access; `None` after one step towards that.
-    fn hold_page<'m>(
-        &mut self,
-        mem: &'m PhysMem,
-        vma: &Vma,
-        at: Vpn,
-        access: Access,
-    ) -> Result<Option<Option<Frame<'m>>>, FaultError> {
-        let mm = self.lease.mm;
-        let looked = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| {
-            let pte = leaf.get(at);
-            let right = access == Access::Read || pte.may_write();
-            if !pte.is_present() || !pte.may_read() || !right {
-                return None;
-            }
-            if access == Access::Read && must_unshare(mem, pte) {
-                return Some(Err(pte));
-            }
-            Some(Ok(pte.counted().map(|pfn| mem.get(pfn))))
-        });
-        match looked.flatten() {
-            Some(Ok(held)) => Ok(Some(held)),
-            Some(Err(pte)) => self.unshare(vma, at, pte).map(|()| None),
-            None => self.fault(vma, at, access).map(|()| None),
-        }
-    }
-}
-
-/// Returns true for a private page that is not exclusive to its entry (`gup_must_unshare`).
-fn must_unshare(mem: &PhysMem, pte: RawPte) -> bool {
-    pte.counted().is_some_and(|pfn| {
-        let kind = FrameFlags::ANON | FrameFlags::ANON_EXCLUSIVE;
-        mem.flags(pfn) & kind == FrameFlags::ANON
-    })
 }

@@ -16,6 +16,23 @@ impl Mm {
     /// # Panics
     ///
     /// If a driver does in `release`. The address space has ended all the same, for all drivers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (_recorder, _registration) = mm.register(&mut cx, Recorder::new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// mm.exit(&mut cx); // the external MMU is released, then all pages are freed
+    /// assert_eq!(machine.mem().in_use(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn exit(&self, cx: &mut CallCx<'_>) {
         let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();

@@ -35,7 +35,9 @@ impl Mm {
         let len = self.check_transfer(cx, file.is_readable(), addr, len)?;
         let mut bytes = [0; PAGE];
         let mut done = 0;
-        while done < len {
+        let mut read_to = None;
+        let mut ended = Ok(());
+        while done < len && ended.is_ok() {
             let from = offset.saturating_add(done as u64);
             let part = &mut bytes[..in_page(from, len - done)];
             let read = file
@@ -44,15 +46,19 @@ impl Mm {
             let put = match read {
                 Ok(0) => break,
                 Ok(n) => self.write_up_to(cx, addr + done as u64, &part[..n]),
-                Err(why) => return some(done, why),
+                Err(why) => {
+                    ended = Err(why);
+                    break;
+                }
             };
             done += put.0;
-            file.has_read_to(offset.saturating_add(done as u64));
-            if let Some(why) = put.1 {
-                return some(done, TransferError::Memory(why));
-            }
+            read_to = Some(offset.saturating_add(done as u64));
+            ended = put.1.map_or(Ok(()), |why| Err(TransferError::Memory(why)));
         }
-        Ok(done)
+        if let Some(end) = read_to {
+            file.has_read_to(end);
+        }
+        ended.map_or_else(|why| some(done, why), |()| Ok(done))
     }
     /// Copies `len` bytes from address `addr` to a file, from `offset` on (`pwrite`). Returns the
     /// number of bytes copied: fewer than `len` if a page is missing, and at most 2 GiB less a

@@ -27,7 +27,7 @@ impl MmapWriteGuard<'_> {
     ) -> Result<Infallible, MmapError> {
         let old = self.gather(range)?;
         self.layout.may_expand(flags, range.pages() - old.pages)?;
-        self.detach(range, true, AfterYield::KeepsEditing);
+        self.complete_unmap(range, true, AfterYield::KeepsEditing);
         self.yield_while(0, AfterYield::OnlyPages, &[range], |lease| {
             lease.into_window(range, Event::Unmap).close();
         });

@@ -25,6 +25,23 @@ pub struct VmaInfo {
 
 impl MmapReadGuard<'_> {
     /// Returns the VMA that holds page `at` (`vma_lookup`). Takes O(log n) in the number of VMAs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::Vpn, mm::{MmapArgs, VmFlags}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 * PAGE_SIZE))?;
+    /// let guard = mm.lock_shared(&mut cx);
+    /// let vma = guard.vma_at(Vpn::containing(at + PAGE_SIZE)).expect("mapped");
+    /// assert_eq!((vma.range.start(), vma.range.pages()), (Vpn::containing(at), 4));
+    /// assert!(vma.flags.contains(VmFlags::WRITE));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn vma_at(&self, at: Vpn) -> Option<VmaInfo> {
         let found = self.layout.vmas.range_of(at);
         found.map(|(range, flags)| VmaInfo {
@@ -41,6 +58,21 @@ impl Mm {
     /// # Errors
     ///
     /// [`MincoreError`]: a bad range or a hole.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// mm.store(&mut cx, at + PAGE_SIZE, 7)?;
+    /// assert_eq!(mm.mincore(&mut cx, at, 2 * PAGE_SIZE)?, [false, true]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mincore(
         &self,
         cx: &mut CallCx<'_>,
@@ -92,6 +124,22 @@ impl Mm {
     /// # Errors
     ///
     /// [`MsealError`]. Nothing is sealed then, unless the map limit prevented a split.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Errno, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.mseal(&mut cx, at, PAGE_SIZE)?;
+    /// let refused = mm.munmap(&mut cx, at, PAGE_SIZE).unwrap_err();
+    /// assert_eq!(refused.errno(), Errno::EPERM);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mseal(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MsealError> {
         let bad = MsealError::Range { addr, len };
         let end = len
@@ -124,7 +172,7 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
     for (vma, part, object) in parts {
         let first = vma.pgoff_at(part.start());
         // The page behind the last may be present too: a write began in it, but failed.
-        let end = object.pages() + 1;
+        let end = object.pages().saturating_add(1);
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
             out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();

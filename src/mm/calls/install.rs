@@ -34,6 +34,23 @@ impl Mm {
     /// [`MmapError`]: a range that is empty, off page boundaries, too high or not free; flags that
     /// no mapping of that kind has; a file that was not opened for them, is on another machine, or
     /// has no such offset; a limit. Nothing changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::mm::{Segment, VmFlags};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let may = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
+    /// let flags = VmFlags::READ | VmFlags::EXEC | may;
+    /// let text = Segment { start: 0x40_0000, end: 0x40_2000, flags, file: None, offset: 0 };
+    /// mm.install(&mut cx, &text)?;
+    /// assert_eq!(mm.maps(&mut cx)[0].perms(), "r-xp");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn install(&self, cx: &mut CallCx<'_>, segment: &Segment) -> Result<(), MmapError> {
         let Segment { start, end, .. } = *segment;
         let len = end.saturating_sub(start);

@@ -28,6 +28,22 @@ impl Mm {
     /// # Errors
     ///
     /// [`MlockError`]; VMAs that were locked before the failure stay locked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// mm.mlock(&mut cx, at, PAGE_SIZE)?;
+    /// assert_eq!(mm.mincore(&mut cx, at, 2 * PAGE_SIZE)?, [true, false]);
+    /// assert_eq!(mm.sizes(&mut cx), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mlock(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MlockError> {
         self.lock_range(cx, addr, len, VmFlags::LOCKED)
     }
@@ -185,7 +201,7 @@ impl MmapWriteGuard<'_> {
         let vma = self.vma(start);
         let old = vma.flags;
         let new = (old - VmFlags::LOCK_MASK) | kind;
-        if new == old || !vma.may_be_locked() {
+        if new == old || !old.may_be_locked() {
             return Ok(start);
         }
         let start = self.modify(start, part, new)?;
@@ -232,7 +248,7 @@ impl MmapWriteGuard<'_> {
 impl Lease<'_, rank::Mmap, Sleepable> {
     /// Takes the pages of the range off the lists of reclaim, or puts them back
     /// (`mlock_vma_pages_range`).
-    fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
+    pub(super) fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
         let pinned = self.cx.pin();
         mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);

@@ -31,6 +31,27 @@ impl Mm {
     /// [`MmapError`]. At worst, VMAs were split at the ends of a fixed range; or the range was left
     /// unmapped, if the very last allocation failed or there are no huge pages for it. All that is
     /// as on Linux.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Errno, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    ///
+    /// // A mapping at a fixed address replaces the mapping there.
+    /// let again = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE).fixed(at))?;
+    /// assert_eq!((again, mm.load(&mut cx, at)?), (at, 0));
+    ///
+    /// let refused = mm.mmap(&mut cx, &MmapArgs::anonymous(0)).unwrap_err();
+    /// assert_eq!(refused.errno(), Errno::EINVAL);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mmap(&self, cx: &mut CallCx<'_>, args: &MmapArgs) -> Result<u64, MmapError> {
         let mut g = self.lock_exclusive_some(cx);
         let (range, locked) = g.do_mmap(args)?;
@@ -60,17 +81,27 @@ impl MmapWriteGuard<'_> {
                 break range;
             }
         };
-        let flags = self.vm_flags(args, pages)?;
-        let pgoff = match &args.file {
-            Some(_) => args.offset >> PAGE_SHIFT,
-            None if flags.contains(VmFlags::SHARED) => 0,
-            None => range.start().0,
-        };
+        let (flags, pgoff) = self.new_mapping(args, range)?;
         if let Some(size) = size_of_pages(args)? {
             match self.refuse_huge(range, flags, (args, size))? {}
         }
         self.map_region(range, flags, pgoff, args.file.clone())?;
         Ok((range, flags.contains(VmFlags::LOCKED)))
+    }
+
+    /// Returns flags and page offset of the new VMA.
+    pub(super) fn new_mapping(
+        &self,
+        args: &MmapArgs,
+        range: VpnRange,
+    ) -> Result<(VmFlags, u64), MmapError> {
+        let flags = self.vm_flags(args, range.pages())?;
+        let pgoff = match &args.file {
+            Some(_) => args.offset >> PAGE_SHIFT,
+            None if flags.contains(VmFlags::SHARED) => 0,
+            None => range.start().0,
+        };
+        Ok((flags, pgoff))
     }
 
     /// Returns the flags of the new VMA; checks the right to lock memory and contradictions of
@@ -145,7 +176,7 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
-        self.detach(range, !accounted, AfterYield::KeepsEditing);
+        self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
         flags = self.layout.with_merge_all(flags);
         let new = NewRange {
             range,
@@ -170,7 +201,7 @@ impl MmapWriteGuard<'_> {
     /// Counts a new range as locked (`__mmap_complete`). A VMA that cannot be locked loses the
     /// flags only now, so it did not merge with unlocked memory, and is populated all the same.
     fn lock_new(&mut self, start: Vpn, pages: u64) {
-        if self.vma(start).may_be_locked() {
+        if self.vma(start).flags.may_be_locked() {
             self.layout.locked_vm += pages;
         } else {
             self.layout.change(start, |v| v.flags -= VmFlags::LOCK_MASK);

@@ -11,6 +11,7 @@
 //! | `mmap` | `mmap` |
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
+//! | `change_protection` | new rights of entries, for `mprotect` |
 //! | `mremap` | `mremap` |
 //! | `brk` | the heap; the addresses of heap and stack |
 //! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
@@ -24,14 +25,20 @@
 //! | `install` | mappings that a program loader makes |
 //! | `exit` | the end of an address space |
 //! | `copy_between` | `process_vm_readv`, `process_vm_writev` |
+//! | `access_remote` | `/proc/PID/mem`, `ptrace` |
+//! | `pin` | pages for I/O: pins and references |
+//! | `process_mrelease` | `process_mrelease` |
 //! | `file_bytes` | `pread`, `pwrite` |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
+//! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
+pub(in crate::mm) mod access_remote;
 pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
+mod change_protection;
 pub(in crate::mm) mod copy_between;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
@@ -47,7 +54,10 @@ pub(in crate::mm) mod mprotect;
 pub(in crate::mm) mod mremap;
 pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
+pub(in crate::mm) mod pin;
 pub(in crate::mm) mod proc_maps;
+pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
 mod swapoff;
+pub(in crate::mm) mod vma_cost;
 mod vma_walk;

@@ -1,6 +1,6 @@
 //! `mprotect`: changes and merges the flags of VMA after VMA, then the entries in a window.
 
-use super::vma_walk::part_of;
+use super::{change_protection::Sharing, vma_walk::part_of};
 use crate::mm::{
     entry::{
         flags::{Prot, VmFlags},
@@ -10,16 +10,12 @@ use crate::mm::{
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
     vma::layout::Promise,
-    window::{Lease, PteSlot, PteTxn},
 };
 use crate::{
-    addr::{PAGE_SIZE, PGD_PAGES, Vpn, VpnRange},
-    ctx::{CallCx, Sleepable, rank},
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
     error::{LimitError, MprotectError},
-    frame::FrameFlags,
-    notifier::Event,
 };
-use std::convert::Infallible;
 
 impl Mm {
     /// Changes the rights of `[addr, addr + len)`, `len` rounded up to pages.
@@ -33,6 +29,21 @@ impl Mm {
     ///
     /// If a driver does. Then the VMA in whose window it panicked still has the rights that were to
     /// be taken away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, Signal, mm::{MmapArgs, Prot}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.mprotect(&mut cx, at, PAGE_SIZE, Prot::READ)?;
+    /// let refused = mm.store(&mut cx, at, 7).unwrap_err();
+    /// assert_eq!(refused.signal(), Some(Signal::Segv));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mprotect(
         &self,
         cx: &mut CallCx<'_>,
@@ -170,8 +181,7 @@ impl<'g> MmapWriteGuard<'g> {
             let vma = self.layout.vmas.get(at);
             let vma = vma.ok_or(MprotectError::Hole(at.addr()))?;
             let new = vma.flags.with_prot(prot);
-            let may = VmFlags::from_bits_retain(vma.flags.bits() >> 4) & VmFlags::ACCESS;
-            if !may.contains(new & VmFlags::ACCESS) {
+            if !may_have(vma.flags, new) {
                 return Err(MprotectError::Denied(vma.start().addr()));
             }
             let part = part_of(vma, at, range);
@@ -241,14 +251,12 @@ impl<'g> MmapWriteGuard<'g> {
             if self.layout.may_expand(old, pages).is_ok() {
                 self.layout.may_expand(new, pages)?;
             }
-            let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
-            if !old.intersects(exempt) {
-                self.layout.charge(pages)?;
-                change.charged = pages;
-                change.new |= VmFlags::ACCOUNT;
-            }
-        } else if old.contains(VmFlags::ACCOUNT) && vma.is_anonymous() && vma.anon.get().is_none() {
-            change.new -= VmFlags::ACCOUNT;
+        }
+        let unwritten = vma.is_anonymous() && vma.anon.get().is_none();
+        change.new = accounted(old, new, unwritten);
+        if (change.new - old).contains(VmFlags::ACCOUNT) {
+            self.layout.charge(pages)?;
+            change.charged = pages;
         }
         let promise = Promise::made(self.mm.machine(), change.charged);
         Ok((change, promise))
@@ -300,82 +308,21 @@ impl<'g> MmapWriteGuard<'g> {
     }
 }
 
-impl Lease<'_, rank::Mmap, Sleepable> {
-    /// Sets `done` when every entry has its new rights.
-    fn change_protection(
-        mut self,
-        part: VpnRange,
-        (rights, sharing): (Rights, Sharing),
-        done: &mut bool,
-    ) {
-        let mut at = part.start();
-        while at < part.end() {
-            let next = at.align_down(PGD_PAGES).plus(PGD_PAGES).min(part.end());
-            let block = VpnRange::new(at, next).expect("next lies above at");
-            if let Some(range) = self.with_tables(block) {
-                let mut window = self.window(range, Event::ProtectionVma);
-                window.split_edges(range);
-                window
-                    .leaves_in(range, |txn| {
-                        change_leaf(txn, rights, sharing);
-                        Ok::<(), Infallible>(())
-                    })
-                    .unwrap_or_else(|e| match e {});
-                *done = next == part.end();
-            }
-            at = next;
-        }
-        *done = true;
+/// Returns true if a VMA with flags `old` may get the rights in `new`.
+pub(super) fn may_have(old: VmFlags, new: VmFlags) -> bool {
+    let may = VmFlags::from_bits_retain(old.bits() >> 4) & VmFlags::ACCESS;
+    may.contains(new & VmFlags::ACCESS)
+}
+
+/// Returns the flags `new` of a VMA whose rights change: private memory that becomes writable is
+/// accounted, and memory that becomes read-only no longer is, if it is anonymous and `unwritten`.
+pub(super) fn accounted(old: VmFlags, new: VmFlags, unwritten: bool) -> VmFlags {
+    let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+    if new.contains(VmFlags::WRITE) && !old.intersects(exempt) {
+        return new | VmFlags::ACCOUNT;
     }
-    /// Returns the part of `block` from its first table of 2-MiB entries on.
-    fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
-        let mm = self.mm;
-        let pinned = self.cx.pin();
-        let first = mm.table.first_pmd(block, mm.table.pin(pinned.guard()))?;
-        VpnRange::new(first, block.end())
+    if !new.contains(VmFlags::WRITE) && unwritten {
+        return new - VmFlags::ACCOUNT;
     }
-}
-
-/// The effect of a write to a page of the VMA.
-#[derive(Clone, Copy, Debug)]
-enum Sharing {
-    /// The page is copied.
-    Private,
-    /// The object's page changes.
-    Shared,
-    /// The object's page changes, and the object must learn of the first write to a clean page.
-    Announced,
-}
-
-/// Gives each entry of a leaf the rights of its VMA.
-fn change_leaf(txn: &mut PteTxn<'_>, rights: Rights, sharing: Sharing) {
-    // One loop for both, so that the work on an entry is inlined into it.
-    let loses_write = !rights.write && txn.mem().has_exported();
-    txn.for_each(|slot| {
-        if loses_write {
-            let pte = slot.raw();
-            if pte.may_write() {
-                slot.lose_write(pte);
-            }
-        }
-        change_pte(slot, rights, sharing);
-    });
-}
-
-/// Gives one entry the rights of its VMA; the right to write only if a write neither copies nor
-/// must be announced to the object (`can_change_pte_writable`).
-#[inline]
-fn change_pte(slot: PteSlot<'_>, rights: Rights, sharing: Sharing) {
-    let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-    let silent = match sharing {
-        Sharing::Private => slot.raw().counted().is_some_and(own),
-        Sharing::Shared => true,
-        // Nothing certain is known of a page that moves.
-        Sharing::Announced => slot.raw().is_present() && slot.raw().is_dirty(),
-    };
-    let writable = rights.write && silent;
-    slot.protect(Rights {
-        write: writable,
-        ..rights
-    });
+    new
 }

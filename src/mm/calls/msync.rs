@@ -22,6 +22,27 @@ impl Mm {
     /// # Errors
     ///
     /// [`MsyncError`]; a hole is reported at the end, an object's error at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::file::{DiskFile, File, FileMode, MemStore};
+    /// use emmu::{PAGE_SIZE, mm::{MmapArgs, MsyncFlags}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let store = Box::new(MemStore::default());
+    /// let disk = DiskFile::new(machine.host(), "/data", PAGE_SIZE, store)?;
+    /// let file = File::open(disk.clone(), FileMode::ReadWrite);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE).file(&file, 0).shared())?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// assert_eq!(disk.dirty(), 1);
+    /// mm.msync(&mut cx, at, PAGE_SIZE, MsyncFlags::SYNC)?;
+    /// assert_eq!(disk.dirty(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn msync(
         &self,
         cx: &mut CallCx<'_>,

@@ -40,6 +40,23 @@ impl Mm {
     ///
     /// If a driver does. If it panicked at the beginning of a window, the memory of that window
     /// stays mapped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{FaultError, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(3 * PAGE_SIZE))?;
+    /// let middle = at + PAGE_SIZE;
+    /// mm.munmap(&mut cx, middle, PAGE_SIZE)?;
+    /// assert_eq!(mm.map_count(&mut cx), 2);
+    /// assert_eq!(mm.load(&mut cx, middle), Err(FaultError::NotMapped(middle)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn munmap(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MunmapError> {
         let range = check_range(addr, len)?;
         let mut g = self.lock_exclusive_some(cx);
@@ -59,7 +76,7 @@ impl MmapWriteGuard<'_> {
         self.layout.vmas.focus(range.start());
         if self.layout.occupied(range) {
             self.gather(range)?;
-            self.detach(range, true, then);
+            self.complete_unmap(range, true, then);
         }
         Ok(())
     }
@@ -108,19 +125,30 @@ impl MmapWriteGuard<'_> {
     ///
     /// If a driver panics, each VMA is gone together with its pages, or back together with them;
     /// see [`TakenOut`].
-    pub(in crate::mm) fn detach(&mut self, range: VpnRange, uncharge: bool, then: AfterYield) {
-        self.detach_or(OnPanic::Restore, range, uncharge, then);
-    }
-    /// Takes out VMAs that map nothing. They do not come back after a driver's panic.
-    pub(in crate::mm) fn detach_empty(
+    pub(in crate::mm) fn complete_unmap(
         &mut self,
         range: VpnRange,
         uncharge: bool,
         then: AfterYield,
     ) {
-        self.detach_or(OnPanic::Remove, range, uncharge, then);
+        self.complete_unmap_or(OnPanic::Restore, range, uncharge, then);
     }
-    fn detach_or(&mut self, on_panic: OnPanic, range: VpnRange, uncharge: bool, then: AfterYield) {
+    /// Takes out VMAs that map nothing. They do not come back after a driver's panic.
+    pub(in crate::mm) fn complete_unmap_empty(
+        &mut self,
+        range: VpnRange,
+        uncharge: bool,
+        then: AfterYield,
+    ) {
+        self.complete_unmap_or(OnPanic::Remove, range, uncharge, then);
+    }
+    fn complete_unmap_or(
+        &mut self,
+        on_panic: OnPanic,
+        range: VpnRange,
+        uncharge: bool,
+        then: AfterYield,
+    ) {
         let vmas = self.layout.vmas.drain_range(range);
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else {
             return;

@@ -111,6 +111,21 @@ impl PageState {
 
 impl Mm {
     /// Returns the VMAs, ascending, as `/proc/PID/maps` lists them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::mm::MmapArgs;
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// mm.mmap(&mut cx, &MmapArgs::anonymous(0x1000).fixed(0x10000))?;
+    /// let maps = mm.maps(&mut cx);
+    /// assert_eq!(maps[0].to_string().trim_end(), "00010000-00011000 rw-p 00000000 00:00 0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn maps(&self, cx: &mut CallCx<'_>) -> Vec<MapsLine> {
         let g = self.lock_shared_over(cx, None);
         let layout = &*g.layout;

@@ -37,6 +37,22 @@ impl Mm {
     /// # Errors
     ///
     /// [`RemapError`]; no page is mapped elsewhere, except as for [`mmap`](Self::mmap).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::{MapFlags, MmapArgs, Prot}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 * PAGE_SIZE).shared())?;
+    /// mm.store(&mut cx, at + 3 * PAGE_SIZE, 7)?;
+    /// mm.remap_file_pages(&mut cx, at, PAGE_SIZE, Prot::empty(), 3, MapFlags::empty())?;
+    /// assert_eq!(mm.load(&mut cx, at)?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remap_file_pages(
         &self,
         cx: &mut CallCx<'_>,

@@ -8,11 +8,12 @@
 //! A driver may panic in the window that splits a huge page; so that window comes before any change
 //! of the layout (ADR 0024).
 
+use super::agree::Traits;
 use crate::mm::{entry::flags::VmFlags, guard::MmapWriteGuard, vma::Vma};
 use crate::{
     addr::{Vpn, VpnRange},
     error::VmaError,
-    file::{File, same_file},
+    file::File,
     rmap::AnonLink,
 };
 use std::sync::Arc;
@@ -26,59 +27,6 @@ pub(in crate::mm) struct NewRange {
     pub(in crate::mm) file: Option<Arc<File>>,
     /// Start of the VMA that is moved here: its anonymous family comes along.
     pub(in crate::mm) copied_from: Option<Vpn>,
-}
-
-/// The properties with which a neighbour must agree.
-struct Candidate<'a> {
-    range: VpnRange,
-    pgoff: u64,
-    flags: VmFlags,
-    file: Option<&'a Arc<File>>,
-    anon: Option<&'a AnonLink>,
-    label: Option<&'a Arc<str>>,
-}
-
-impl<'a> Candidate<'a> {
-    /// Returns true if the neighbour has these properties (`is_mergeable_vma`,
-    /// `is_mergeable_anon_vma`).
-    fn agrees(&self, neighbour: &Vma) -> bool {
-        neighbour.flags - VmFlags::STICKY == self.flags - VmFlags::STICKY
-            && same_file(neighbour.file.as_ref(), self.file)
-            && neighbour.label.as_ref() == self.label
-            && match (neighbour.anon.get(), self.anon) {
-                (None, None) => true,
-                // One side has pages, the other none: they may merge, unless those pages were
-                // inherited by a fork.
-                (Some(link), None) | (None, Some(link)) => link.is_singular(),
-                (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
-            }
-    }
-    /// Returns the VMA that ends where this range starts, if it can grow over the range
-    /// (`can_vma_merge_left`).
-    fn left<'v>(&self, prev: Option<&'v Vma>) -> Option<&'v Vma> {
-        prev.filter(|p| {
-            p.end() == self.range.start() && p.pgoff_end() == self.pgoff && self.agrees(p)
-        })
-    }
-    /// Returns the VMA that starts where this range ends, if it can grow over the range
-    /// (`can_vma_merge_right`).
-    fn right<'v>(&self, next: Option<&'v Vma>, left: Option<&Vma>) -> Option<&'v Vma> {
-        next.filter(|n| {
-            n.start() == self.range.end()
-                && n.pgoff == self.pgoff.wrapping_add(self.range.pages())
-                && self.agrees(n)
-                && left.is_none_or(|l| families_agree(l, n))
-        })
-    }
-}
-
-/// Returns true if the two neighbours, which both fit the range between, fit each other
-/// (`are_anon_vmas_compatible`).
-fn families_agree(a: &Vma, b: &Vma) -> bool {
-    match (a.anon_node(), b.anon_node()) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        _ => true,
-    }
 }
 
 fn span(start: Vpn, end: Vpn) -> VpnRange {
@@ -109,7 +57,7 @@ impl MmapWriteGuard<'_> {
     /// of the VMA that holds the range then.
     pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
         let vmas = &self.layout.vmas;
-        let candidate = Candidate {
+        let candidate = Traits {
             range: new.range,
             pgoff: new.pgoff,
             flags: new.flags,
@@ -220,7 +168,7 @@ impl MmapWriteGuard<'_> {
         if flags.intersects(VmFlags::SPECIAL) || !(left_side || right_side) {
             return None;
         }
-        let candidate = Candidate {
+        let candidate = Traits {
             range,
             pgoff: middle.pgoff_at(range.start()),
             flags,

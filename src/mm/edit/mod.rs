@@ -7,9 +7,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `placement` | the place of a mapping without a fixed address |
+//! | `agree` | the rule by which two ranges become one VMA |
 //! | `merge` | merging of a new or changed range with its neighbours |
+//! | `plan` | the number of VMAs that an operation would leave |
 //! | `split` | splitting a VMA in two |
 
+pub(in crate::mm) mod agree;
 pub(in crate::mm) mod merge;
 pub(in crate::mm) mod placement;
+pub(in crate::mm) mod plan;
 pub(in crate::mm) mod split;

@@ -12,6 +12,27 @@ use crate::{
 use std::sync::Arc;
 
 /// Arguments of [`Mm::mmap`](crate::mm::Mm::mmap), as the system call gets them.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{PAGE_SIZE, file::{File, FileMode, Shmem}, mm::{MmapArgs, Prot}};
+/// # let machine = emmu::Machine::new(Default::default());
+/// # let mut thread = machine.enter()?;
+/// # let mut cx = thread.cx();
+/// # let mm = emmu::Mm::new(&machine);
+///
+/// // One page of a file, from its second page on, shared and read-only.
+/// let memory = Shmem::memfd(machine.host(), "log", 4 * PAGE_SIZE)?;
+/// let file = File::open(memory, FileMode::ReadWrite);
+/// let args = MmapArgs::anonymous(PAGE_SIZE).file(&file, PAGE_SIZE).shared().prot(Prot::READ);
+/// let at = mm.mmap(&mut cx, &args)?;
+///
+/// file.write_at(cx.reborrow(), PAGE_SIZE, b"entry")?;
+/// assert_eq!(mm.load(&mut cx, at)?, b'e');
+/// assert_eq!(mm.maps(&mut cx)[0].perms(), "r--s");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct MmapArgs {
     /// Wanted address in bytes: a hint unless the flags make it fixed; 0 is no wish.

@@ -205,6 +205,11 @@ impl VmFlags {
     pub(in crate::mm) const fn accessible(self) -> bool {
         self.intersects(Self::ACCESS)
     }
+    /// Returns true if `mlock` may lock the VMA: special and droppable memory is never locked
+    /// (`vma_supports_mlock`).
+    pub(in crate::mm) fn may_be_locked(self) -> bool {
+        !self.intersects(Self::SPECIAL | Self::DROPPABLE)
+    }
     /// Replaces the rights by those of `prot`.
     pub(in crate::mm) fn with_prot(self, prot: Prot) -> Self {
         (self - Self::ACCESS) | Self::from_prot(prot)

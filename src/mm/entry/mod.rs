@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `pte` | `RawPte`, the word of an entry, and [`Pte`](pte::Pte), its public reading |
 //! | `not_present` | entries of absent pages: migration marks, swap slots, places in an object |
-//! | `release` | [`Detached`](release::Detached): the contents of an entry that left its table |
+//! | `release` | [`RemovedPte`](release::RemovedPte): the contents of an entry that left its table |
 //! | `merged` | the frames that same-page merging made |
 //! | `flags` | flag words with Linux's values |
 //! | `args` | arguments of `mmap` and `mremap`, and their checks |

@@ -2,8 +2,8 @@
 //!
 //! An entry of a present page holds one reference and one mapping count of its frame; an entry of a
 //! page in swap holds a count on its slot. The code that clears an entry takes these over, as a
-//! [`Detached`] or as the bare word, and must give them up here. A frame whose last reference goes
-//! returns to the free list, alone or in a batch ([`Retired`]).
+//! [`RemovedPte`] or as the bare word, and must give them up here. A frame whose last reference
+//! goes returns to the free list, alone or in a batch ([`Retired`]).
 
 use super::pte::RawPte;
 use crate::{
@@ -15,26 +15,26 @@ use crate::{
 ///
 /// Dropping it gives up the mapping, and frees the frame if that was its last reference.
 #[must_use = "dropping it gives up the mapping; say so with `drop`"]
-pub struct Detached<'m> {
+pub struct RemovedPte<'m> {
     pte: RawPte,
     mem: &'m PhysMem,
 }
 
-impl<'m> Detached<'m> {
+impl<'m> RemovedPte<'m> {
     #[inline]
     pub(in crate::mm) fn new(pte: RawPte, mem: &'m PhysMem) -> Self {
         Self { pte, mem }
     }
 }
 
-impl Detached<'_> {
+impl RemovedPte<'_> {
     /// The frame that was mapped; `None` for the zero page and for entries of pages that are not in
     /// memory.
     pub fn pfn(&self) -> Option<Pfn> {
         self.pte.counted()
     }
     /// Gives up a mapping, if there was one, of a frame that the caller has locked. The caller
-    /// tells the drivers that have this frame exported.
+    /// notifies the drivers that have this frame exported.
     pub(in crate::mm) fn give_up_locked(gone: Option<Self>) {
         let Some(gone) = gone.map(std::mem::ManuallyDrop::new) else {
             return;
@@ -69,7 +69,7 @@ fn drop_slot(retired: &mut Retired<'_>, slot: SwapSlot) {
     retired.mem().swap_free(slot);
 }
 
-impl Drop for Detached<'_> {
+impl Drop for RemovedPte<'_> {
     fn drop(&mut self) {
         drop_entry(self.mem, self.pte);
     }

@@ -11,6 +11,23 @@ impl Mm {
     /// Returns true if a page of `range` was used since its accessed state was last cleared, by the
     /// processor or through an external MMU. Asks every MMU, also after one answered that the page
     /// was used, and clears the accessed state of all, unless `kind` is `Test`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::{Vpn, VpnRange}, mm::MmapArgs, notifier::AgeKind};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = VpnRange::single(Vpn::containing(at));
+    /// mm.store(&mut cx, at, 7)?;
+    /// assert!(mm.age(&mut cx, page, AgeKind::Clear), "used since it was mapped");
+    /// assert!(!mm.age(&mut cx, page, AgeKind::Clear), "not used since then");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn age(&self, cx: &mut CallCx<'_>, range: VpnRange, kind: AgeKind) -> bool {
         let mut g = self.lock_shared_over(cx, Some(range));
         self.age_range(&mut g.cx, range, kind)

@@ -45,6 +45,38 @@ impl Mm {
     /// # Errors
     ///
     /// [`FaultError`], as for the access itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::Pfn, ctx::FolioCx, mm::MmapArgs};
+    /// use emmu::{notifier::Access, rmap::RmapNotifier};
+    /// use std::sync::{Arc, Mutex};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// /// A driver that knows its frames by number.
+    /// struct Exporter(Mutex<Vec<Pfn>>);
+    /// impl RmapNotifier for Exporter {
+    ///     fn invalidate_frame(&self, _: FolioCx<'_>, pfn: Pfn) {
+    ///         self.0.lock().unwrap().retain(|kept| *kept != pfn);
+    ///     }
+    /// }
+    ///
+    /// let exporter = Arc::new(Exporter(Mutex::default()));
+    /// let registration = machine.register_exports(exporter.clone());
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.with_locked_frame(&mut cx, at, Access::Write, |_, frame| {
+    ///     frame.export();
+    ///     exporter.0.lock().unwrap().push(frame.pfn());
+    /// })?;
+    /// mm.munmap(&mut cx, at, PAGE_SIZE)?; // the last mapping goes: the driver is called
+    /// assert!(exporter.0.lock().unwrap().is_empty());
+    /// machine.unregister_exports(&registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_locked_frame<T>(
         &self,
         cx: &mut CallCx<'_>,

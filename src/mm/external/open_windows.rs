@@ -8,7 +8,8 @@ use crate::{
 use std::sync::Arc;
 
 impl Mm {
-    /// Returns the number of invalidation windows that are open now, on any thread.
+    /// Returns the number of invalidation windows that are open now, on any thread, if the address
+    /// space has, or had, an external MMU. Without one nothing counts them, and the answer is 0.
     pub fn windows_open(&self) -> usize {
         self.notifiers.windows_open()
     }

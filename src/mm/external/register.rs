@@ -26,6 +26,25 @@ impl Mm {
     /// # Panics
     ///
     /// Where [`try_register`](Self::try_register) fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::{Vpn, VpnRange}, extmmu::{Recorded, Recorder}, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// mm.munmap(&mut cx, at, PAGE_SIZE)?;
+    /// let page = VpnRange::single(Vpn::containing(at));
+    /// assert_eq!(recorder.take(), [Recorded::Window(page)]);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn register<E: ExternalMmu + 'static>(
         &self,
         cx: &mut CallCx<'_>,
@@ -40,6 +59,24 @@ impl Mm {
     ///
     /// [`RegisterError`]: `build` made no gate of the seat, or returned a driver that is
     /// registered. Nothing changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::extmmu::Recorder;
+    /// use std::sync::Arc;
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// // This closure makes no gate of the seat, so windows would not reach the driver.
+    /// let refused = mm.try_register(&mut cx, |_seat| Arc::clone(&recorder));
+    /// assert!(refused.is_err());
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_register<E: ExternalMmu + 'static>(
         &self,
         cx: &mut CallCx<'_>,
@@ -57,6 +94,28 @@ impl Mm {
     /// # Panics
     ///
     /// Where [`try_subscribe`](Self::try_subscribe) fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::{Vpn, VpnRange}, extmmu::Recorder, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// let first = VpnRange::single(Vpn::containing(at));
+    /// let (recorder, registration) = mm.subscribe(&mut cx, first, Recorder::new);
+    /// mm.write_bytes(&mut cx, at, &[7; 2 * PAGE_SIZE as usize])?;
+    ///
+    /// mm.madvise(&mut cx, at + PAGE_SIZE, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert!(recorder.take().is_empty(), "the second page is not its own");
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert_eq!(recorder.take().len(), 1);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn subscribe<E: ExternalMmu + 'static>(
         &self,
         cx: &mut CallCx<'_>,

@@ -28,6 +28,37 @@ impl Mm {
     ///
     /// [`FaultError`], as for the access itself; also for a ticket of another address space, or of
     /// a driver that did not subscribe to the page.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{driver::*, mm::MmapArgs};
+    /// use std::sync::Arc;
+    /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+    /// # impl SpinningMmu for Device {
+    /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #     }
+    /// # }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+    /// # let (device, _registration) = mm.register(&mut cx, new);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// // `Gate::translate` takes these steps, and repeats them while windows are in the way.
+    /// let ticket = device.0.ticket(page, Access::Read);
+    /// let pending = mm.resolve(&mut cx, ticket)?; // faults the page in
+    /// let permit = pending.admit(&mut cx)?; // locks the gate and checks the ticket
+    /// assert_eq!(permit.frame().read_u8(0), 0);
+    /// drop(permit.establish(page));
+    /// assert!(device.0.lock(&mut cx).lookup(&page).is_some());
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve<'g, G: Seated, R: Below<rank::Mmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
@@ -51,6 +82,35 @@ impl Mm {
     /// # Errors
     ///
     /// [`FaultError::WrongAddressSpace`], [`FaultError::Unsubscribed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{driver::*, mm::MmapArgs};
+    /// use std::sync::Arc;
+    /// # struct Device(Gate<OrderedStore<Vpn>, (), Atomic>);
+    /// # impl SpinningMmu for Device {
+    /// #     fn invalidate<'i>(&self, cx: AtomicCallbackCx<'_>, inv: Invalidation<'i>) -> Ack<'i> {
+    /// #         self.0.exclude(cx, inv, |(), _, _| ())
+    /// #     }
+    /// # }
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    /// # let new = |seat| Arc::new(Device(Gate::new(seat, OrderedStore::default(), ())));
+    /// # let (device, _registration) = mm.register(&mut cx, new);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// let ticket = device.0.ticket(page, Access::Read);
+    /// assert!(mm.try_resolve(&mut cx, ticket)?.is_none(), "no fault");
+    /// mm.store(&mut cx, at, 7)?;
+    /// let ticket = device.0.ticket(page, Access::Read);
+    /// assert!(mm.try_resolve(&mut cx, ticket)?.is_some());
+    /// # mm.exit(&mut cx);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_resolve<'g, G: Seated, R: Below<rank::Ptl>, C: Context>(
         &self,
         cx: &mut Cx<'_, R, C>,

@@ -13,6 +13,23 @@ impl Mm {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::Vpn, mm::{MmapArgs, Pte}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// let page = Vpn::containing(at);
+    /// assert_eq!(mm.walker(&mut cx).pte(page), Pte::None);
+    /// mm.store(&mut cx, at, 7)?;
+    /// assert!(matches!(mm.walker(&mut cx).pte(page), Pte::Present { write: true, .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn walker<'w, R: Below<rank::Ptl>, C: Context>(
         &'w self,
         cx: &'w mut Cx<'_, R, C>,

@@ -78,6 +78,28 @@ impl Mm {
     /// # Errors
     ///
     /// Like [`load`](Self::load); the pages below the failing one have been written.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{FaultError, PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE).fixed(0x10000))?;
+    /// let across = at + PAGE_SIZE - 4;
+    /// mm.write_bytes(&mut cx, across, b"two pages")?;
+    /// let mut bytes = [0; 9];
+    /// mm.read_bytes(&mut cx, across, &mut bytes)?;
+    /// assert_eq!(&bytes, b"two pages");
+    ///
+    /// // The error names the first byte that cannot be written.
+    /// let end = at + 2 * PAGE_SIZE;
+    /// assert_eq!(mm.write_bytes(&mut cx, end - 1, &[1, 2]), Err(FaultError::NotMapped(end)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write_bytes(
         &self,
         cx: &mut CallCx<'_>,
@@ -219,7 +241,7 @@ impl Mm {
         let vma = layout
             .vmas
             .get(at)
-            .filter(|vma| vma.file.is_none() && vma.allows(Access::Read));
+            .filter(|vma| vma.file.is_none() && vma.allows(Access::Read) && !layout.released);
         // A shared table would have to be copied first, which may fail for want of memory.
         let (Some(vma), false) = (vma, leaf.is_shared()) else {
             return Err(f);

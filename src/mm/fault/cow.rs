@@ -71,7 +71,7 @@ impl FaultScope<'_> {
         }
     }
 
-    /// Gathers the facts about the private page at `at`, before the lock of its entry is taken.
+    /// Collects the facts about the private page at `at`, before the lock of its entry is taken.
     fn reuse(&mut self, vma: &Vma, at: Vpn, page: Option<Pfn>) -> Reuse {
         let mem = self.lease.mm.machine().mem();
         let large = page.filter(|&pfn| mem.flags(pfn).contains(FrameFlags::LARGE));
@@ -82,9 +82,9 @@ impl FaultScope<'_> {
     }
 
     /// Makes the page behind the entry `seen` this process's own, by a copy if it must, and leaves
-    /// the entry read-only: for a reader that keeps the page (`FAULT_FLAG_UNSHARE`). A huge page
-    /// that this process does not have alone only gets its mapping split; the caller looks at the
-    /// entry again.
+    /// the entry read-only: for a reader that keeps the page (`FAULT_FLAG_UNSHARE`). The copy of
+    /// the zero page is a zeroed frame. A huge page that this process does not have alone only gets
+    /// its mapping split; the caller looks at the entry again.
     pub(in crate::mm) fn unshare(
         &mut self,
         vma: &Vma,
@@ -93,18 +93,19 @@ impl FaultScope<'_> {
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
         if self.lease.mm.is_huge(&mut self.lease.cx, at) {
-            return self.unshare_huge(at);
+            return self.unshare_huge(vma, at);
         }
         let reuse = self.reuse(vma, at, seen.counted());
-        let original = self.with_leaf(at, |leaf| {
-            let pfn = seen.counted().filter(|_| leaf.get(at) == seen)?;
-            (!may_reuse(mem, pfn, reuse)).then(|| mem.get(pfn))
+        let decision = self.with_leaf(at, |leaf| match seen.counted() {
+            _ if leaf.get(at) != seen => WriteDecision::Done,
+            Some(pfn) if may_reuse(mem, pfn, reuse) => WriteDecision::Done,
+            page => WriteDecision::Copy(page.map(|pfn| mem.get(pfn))),
         })?;
-        match original {
-            Some(original) => self.copy(vma, at, seen, Some(original), |copy| {
+        match decision {
+            WriteDecision::Done => Ok(()),
+            WriteDecision::Copy(original) => self.copy(vma, at, seen, original, |copy| {
                 RawPte::frame(copy, vma.read_only())
             }),
-            None => Ok(()),
         }
     }
 

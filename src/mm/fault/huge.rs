@@ -136,9 +136,13 @@ impl<'h> FaultScope<'h> {
         Ok(reused || self.split_or_defer(at))
     }
     /// Makes the huge page this process's own for a reader that keeps it, or splits its mapping;
-    /// see [`unshare`](Self::unshare).
-    pub(in crate::mm) fn unshare_huge(&mut self, at: Vpn) -> Result<(), FaultError> {
+    /// see [`unshare`](Self::unshare). A new huge page takes the place of the huge zero page.
+    pub(in crate::mm) fn unshare_huge(&mut self, vma: &Vma, at: Vpn) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
+        if self.with_leaf(at, |leaf| leaf.is_huge() && leaf.get(at).is_zero_page())? {
+            self.replace_huge_zero(vma, at)?;
+            return Ok(());
+        }
         let own = self.with_leaf(at, |leaf| {
             let Some(pfn) = leaf.get(at).counted().filter(|_| leaf.is_huge()) else {
                 return true; // Another page is mapped by now.

@@ -2,7 +2,7 @@
 //!
 //! Every fault goes through this file: of a processor ([`Mm::fault_in`], from `access`), of a
 //! device (`external::resolve`), of `mmap` and `mlock` that fault in ahead (`populate`), and of
-//! copies between address spaces (`calls::copy_between`). The decision is in two steps:
+//! pages that others than the program get (`follow`). The decision is in two steps:
 //!
 //! ```text
 //! fault_in       the mmap lock, shared, over the page
@@ -16,7 +16,7 @@
 //!     a file's page   a nonlinear mapping: the page that the entry names
 //!     in swap         read back through the swap cache
 //!     on its way      wait until migration has ended
-//! the mmap lock is released; a window that the fault deferred opens now, with its pages pinned
+//! the mmap lock is released; a window that the fault deferred opens now, with its pages claimed
 //! ```
 //!
 //! A fault takes one step and returns: the access tries again, and faults again if it must. So no
@@ -40,6 +40,7 @@
 //! | `entries` | how a fault reads an entry, makes its table, and puts a frame in |
 //! | `file` | pages of objects: read, private write, shared write |
 //! | `folio` | pages of an object that came in together, mapped together |
+//! | `follow` | pages for others than the program itself: another process, I/O |
 //! | `huge` | pages of 2 MiB of private memory |
 //! | `huge_object` | pages of 2 MiB of an object |
 //! | `nonlinear` | entries that name a page of their object |
@@ -54,6 +55,7 @@ pub(in crate::mm) mod cow;
 pub(in crate::mm) mod entries;
 pub(in crate::mm) mod file;
 pub(in crate::mm) mod folio;
+pub(in crate::mm) mod follow;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod huge_object;
 pub(in crate::mm) mod nonlinear;
@@ -231,6 +233,9 @@ impl FaultScope<'_> {
         access: Access,
     ) -> Result<(), FaultError> {
         let (seen, has_leaf) = self.look_for_leaf(at)?;
+        if seen.is_none() && self.layout.released && !vma.flags.contains(VmFlags::SHARED) {
+            return Err(FaultError::Released(at.addr())); // `check_stable_address_space`
+        }
         if seen.is_none() && self.fault_huge(vma, at, access)? {
             return Ok(());
         }
@@ -279,6 +284,7 @@ impl FaultError {
         match self {
             Self::Guarded(_) => Self::Guarded(addr),
             Self::Beyond(_) => Self::Beyond(addr),
+            Self::Released(_) => Self::Released(addr),
             e => e,
         }
     }

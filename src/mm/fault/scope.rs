@@ -2,7 +2,7 @@
 //! until the mmap lock is released.
 //!
 //! A driver may sleep in a window. So a fault that needs one defers it, if there is a driver: it
-//! releases the mmap lock with the window's pages pinned, and an operation on other mappings does
+//! releases the mmap lock with the window's pages claimed, and an operation on other mappings does
 //! not wait for the driver (ADR 0009). Without drivers the window is opened under the lock at once.
 //!
 //! A fault decides and allocates everything before its window; [`WindowWork`] carries the result,
@@ -10,7 +10,7 @@
 
 use crate::mm::{
     entry::pte::{RawPte, Rights},
-    guard::{MmapPin, MmapReadGuard},
+    guard::{MmapReadGuard, MmapSharedClaim},
     page_table::LockedLeaf,
     space::Mm,
     vma::layout::Layout,
@@ -68,7 +68,7 @@ pub(in crate::mm) enum WindowWork {
 }
 
 impl WindowWork {
-    /// The pages that are pinned until the work is done, and that the window covers.
+    /// The pages that are claimed until the work is done, and that the window covers.
     fn range(&self) -> VpnRange {
         match *self {
             Self::Copy { at, .. } => VpnRange::single(at),
@@ -105,8 +105,9 @@ impl Mm {
     /// Runs `f` with the mmap lock held shared over `range`; then releases the lock, and opens the
     /// window that `f` deferred. Returns true beside the result of `f` if there was one.
     ///
-    /// The window's pages stay pinned ([`MmapPin`]) between the lock and the end of the window: no
-    /// operation changes their mappings, operations on other pages do not wait for the drivers.
+    /// The window's pages stay claimed ([`MmapSharedClaim`]) between the lock and the end of the
+    /// window: no operation changes their mappings, operations on other pages do not wait for the
+    /// drivers.
     #[inline]
     pub(in crate::mm) fn with_fault_scope<R: Below<rank::Mmap>, T>(
         &self,
@@ -124,9 +125,9 @@ impl Mm {
         let Deferral::Work(work) = scope.deferral else {
             return (out, false);
         };
-        let pin = MmapPin::new(self, &g, work.range());
+        let claim = MmapSharedClaim::new(self, &g, work.range());
         drop(g);
-        pin.lease(cx).finish(work);
+        claim.lease(cx).finish(work);
         (out, true)
     }
 }

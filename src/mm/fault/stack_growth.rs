@@ -11,7 +11,7 @@ use crate::{
 impl Mm {
     /// Extends the stack above `at` down to `at`. Fails where no stack is above, or a limit or
     /// a neighbour forbids it.
-    pub(super) fn grow_stack<R: Below<rank::Mmap>>(
+    pub(in crate::mm) fn grow_stack<R: Below<rank::Mmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         at: Vpn,

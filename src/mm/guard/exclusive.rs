@@ -49,6 +49,24 @@ impl Mm {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{addr::VpnRange, extmmu::{Recorded, Recorder}, notifier::Event};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let mut guard = mm.lock_exclusive(&mut cx);
+    /// // No operation runs between the registration and the window.
+    /// let (recorder, registration) = guard.register(Recorder::new);
+    /// guard.lease().with_window(VpnRange::TASK, Event::Clear, |_| ());
+    /// guard.unregister(registration);
+    /// assert_eq!(recorder.take(), [Recorded::Window(VpnRange::TASK)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock_exclusive<'g, R: Below<rank::Mmap>>(
         &'g self,
         cx: &'g mut Cx<'_, R, Sleepable>,

@@ -1,7 +1,7 @@
-//! The mmap lock held shared, and pages that stay pinned after it is released.
+//! The mmap lock held shared, and pages that stay claimed after it is released.
 
 use crate::mm::{
-    lock::{Pinned, ReadGuard},
+    lock::{ReadGuard, SharedClaim},
     space::Mm,
     vma::layout::Layout,
     window::Lease,
@@ -20,11 +20,11 @@ pub struct MmapReadGuard<'g> {
 
 /// Keeps the mappings of some pages as they are, without holding the mmap lock.
 ///
-/// An operation that would change these mappings waits until the pin is dropped; faults on the
+/// An operation that would change these mappings waits until the claim is dropped; faults on the
 /// pages go on.
-pub(in crate::mm) struct MmapPin<'m> {
+pub(in crate::mm) struct MmapSharedClaim<'m> {
     mm: &'m Mm,
-    _kept: Pinned<'m, Layout>,
+    _kept: SharedClaim<'m, Layout>,
 }
 
 impl Mm {
@@ -57,15 +57,15 @@ impl Mm {
     }
 }
 
-impl<'m> MmapPin<'m> {
-    /// Pins `range`. The guard `held` may be dropped afterwards.
+impl<'m> MmapSharedClaim<'m> {
+    /// Claims `range`. The guard `held` may be dropped afterwards.
     pub(in crate::mm) fn new(mm: &'m Mm, held: &MmapReadGuard<'_>, range: VpnRange) -> Self {
         Self {
             mm,
-            _kept: mm.layout.pin(&held.layout, range),
+            _kept: mm.layout.claim_shared(&held.layout, range),
         }
     }
-    /// Gives the right to open windows over the pinned pages.
+    /// Gives the right to open windows over the claimed pages.
     pub(in crate::mm) fn lease<'l, R: Below<rank::Mmap>>(
         &'l self,
         cx: &'l mut Cx<'_, R, Sleepable>,

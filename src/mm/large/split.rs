@@ -14,13 +14,16 @@ use crate::{
 
 impl Mm {
     /// Splits the huge page that begins with `head`. Pages of it that hold only zeros are given
-    /// back.
-    pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, head: Pfn) {
+    /// back. Returns false, and opens no window, if the page is held by more than its mappings.
+    pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, head: Pfn) -> bool {
         let mem = self.machine().mem();
-        let Some((node, pages)) = self.node_of(head) else {
-            return;
-        };
-        node.split_huge(mem, cx, head, pages);
+        if mem.is_huge_held(head) {
+            return false;
+        }
+        if let Some((node, pages)) = self.node_of(head) {
+            node.split_huge(mem, cx, head, pages);
+        }
+        true
     }
     /// Splits the mappings of the huge page in one VMA, in a window over `part`, and returns how
     /// many entries there still map the page. The mappings of an object's page are dropped.

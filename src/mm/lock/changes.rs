@@ -1,10 +1,10 @@
-//! Waiting for a claim or a pin to go.
+//! Waiting for a claim to go.
 //!
 //! The code that removes one pays a load of a cache line which no thread writes while none waits.
 
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering::SeqCst, sequential};
 
-/// Counts the claims and pins that went while a thread waited for that.
+/// Counts the claims that went while a thread waited for that.
 #[derive(Default)]
 pub(super) struct Changes {
     waiting: AtomicUsize,
@@ -13,11 +13,11 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Announces a waiter and returns the count so far. The caller looks at claims and pins once
+    /// Announces a waiter and returns the count so far. The caller looks at the claims once
     /// more before it waits.
     ///
     /// The fence pairs with that of [`note`](Self::note): either the caller's second look sees that
-    /// a pin is gone, or `note` sees the waiter.
+    /// a claim is gone, or `note` sees the waiter.
     pub(super) fn expect(&self) -> u64 {
         self.waiting.fetch_add(1, SeqCst);
         sequential();
@@ -36,7 +36,7 @@ impl Changes {
     pub(super) fn expect_no_more(&self) {
         self.waiting.fetch_sub(1, SeqCst);
     }
-    /// Wakes the waiters, because a claim or a pin went.
+    /// Wakes the waiters, because a claim went.
     pub(super) fn note(&self) {
         sequential();
         if self.waiting.load(SeqCst) != 0 {

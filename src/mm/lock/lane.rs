@@ -1,4 +1,4 @@
-//! A lane: the readers of a group of threads, and the ranges that they pinned.
+//! A lane: the readers of a group of threads, and the ranges that they claim.
 
 use super::claim::overlap;
 use crate::{
@@ -11,33 +11,33 @@ use crate::{
 pub(super) struct Lane {
     /// How many readers are counted in.
     pub(super) readers: AtomicUsize,
-    /// Length of `pins`, read without their lock.
-    pinned: AtomicUsize,
-    pins: Mutex<Vec<VpnRange>>,
+    /// Length of `claims`, read without their lock.
+    count: AtomicUsize,
+    claims: Mutex<Vec<VpnRange>>,
 }
 
 impl Lane {
-    /// Pins a range for a reader that is counted in.
-    pub(super) fn pin(&self, range: VpnRange) {
-        let mut pins = self.pins.lock();
-        pins.push(range);
-        self.pinned.fetch_add(1, SeqCst);
-        drop(pins);
+    /// Claims a range for a reader that is counted in.
+    pub(super) fn claim(&self, range: VpnRange) {
+        let mut claims = self.claims.lock();
+        claims.push(range);
+        self.count.fetch_add(1, SeqCst);
+        drop(claims);
     }
-    /// Removes a pin of `range`.
-    pub(super) fn unpin(&self, range: VpnRange) {
-        let mut pins = self.pins.lock();
-        let at = pins.iter().position(|pinned| *pinned == range);
-        pins.swap_remove(at.expect("pinned until now"));
-        self.pinned.fetch_sub(1, SeqCst);
-        drop(pins);
+    /// Removes a claim of `range`.
+    pub(super) fn unclaim(&self, range: VpnRange) {
+        let mut claims = self.claims.lock();
+        let at = claims.iter().position(|claimed| *claimed == range);
+        claims.swap_remove(at.expect("claimed until now"));
+        self.count.fetch_sub(1, SeqCst);
+        drop(claims);
     }
-    /// Returns true if any range is pinned.
-    pub(super) fn is_pinned(&self) -> bool {
-        self.pinned.load(SeqCst) != 0
+    /// Returns true if any range is claimed.
+    pub(super) fn has_claims(&self) -> bool {
+        self.count.load(SeqCst) != 0
     }
-    /// Returns true if a pinned range overlaps one of `pages`.
-    pub(super) fn has_pin_in(&self, pages: &[VpnRange]) -> bool {
-        self.is_pinned() && overlap(self.pins.lock().as_slice(), pages)
+    /// Returns true if a claimed range overlaps one of `pages`.
+    pub(super) fn has_claim_in(&self, pages: &[VpnRange]) -> bool {
+        self.has_claims() && overlap(self.claims.lock().as_slice(), pages)
     }
 }

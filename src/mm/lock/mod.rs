@@ -5,23 +5,23 @@
 //! Guarantee: that of a reader-writer lock. While a writer waits, no new reader enters; a reader
 //! that waited for a writer enters before the next writer. Beyond that, a thread that sleeps need
 //! not delay more than the pages that it works on: a writer can give exclusivity up for a time and
-//! keep a [`Claim`], a reader can leave and keep a [`Pinned`] range
+//! keep a [`Claim`], a reader can leave and keep a [`SharedClaim`]
 //! (`docs/adr/0009-the-mmap-lock-has-lanes.md`).
 //!
 //! How: a reader counts itself in on its lane and then reads the state; a writer sets the state and
 //! then reads the counts of all lanes. Both sequences are sequentially consistent, so at least one
 //! sees the other, and the reader gives way. Acquire and release would not do: each side stores to
 //! one place and loads from another. Claims change only while their writer is alone, so a reader
-//! that is counted in reads them without a lock. Only a reader that is counted in pins a range, so
-//! a writer that is alone sees every pin.
+//! that is counted in reads them without a lock. Only a reader that is counted in claims a range,
+//! so a writer that is alone sees every claim.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | this one | [`MmapLock`] and its guards |
 //! | `claim` | [`Claim`]: the pages that a yielding writer keeps |
-//! | `lane` | the readers of a group of threads, and their pins |
-//! | `changes` | waiting for a claim or a pin to go |
-//! | `models` | loom models of claims and pins, each with a mistake that fails |
+//! | `lane` | the readers of a group of threads, and their shared claims |
+//! | `changes` | waiting for a claim to go |
+//! | `models` | loom models of claims, each with a mistake that fails |
 //! | `tests` | tests with real threads |
 #![allow(unsafe_code)]
 
@@ -95,9 +95,9 @@ pub(super) struct WriteGuard<'l, T> {
     turn: Option<MutexGuard<'l, ()>>,
 }
 
-/// A pinned range: writers that claim any of it wait until this is dropped.
+/// A range that a reader claims: writers that claim any of it wait until this is dropped.
 #[must_use]
-pub(super) struct Pinned<'l, T> {
+pub(super) struct SharedClaim<'l, T> {
     lock: &'l MmapLock<T>,
     lane: &'l Lane,
     range: VpnRange,
@@ -188,7 +188,7 @@ impl<T> MmapLock<T> {
         self.left.notify_all();
     }
     /// Takes the lock exclusively. Other writers may have claims, and readers that left may have
-    /// pins.
+    /// shared claims.
     pub(super) fn write(&self) -> WriteGuard<'_, T> {
         let turn = Some(self.be_alone());
         WriteGuard { lock: self, turn }
@@ -219,12 +219,16 @@ impl<T> MmapLock<T> {
             self.left.wait(&mut held);
         }
     }
-    /// Keeps writers off `range` until the pin is dropped, also after the guard is.
-    pub(super) fn pin(&self, held: &ReadGuard<'_, T>, range: VpnRange) -> Pinned<'_, T> {
+    /// Keeps writers off `range` until the claim is dropped, also after the guard is.
+    pub(super) fn claim_shared(
+        &self,
+        held: &ReadGuard<'_, T>,
+        range: VpnRange,
+    ) -> SharedClaim<'_, T> {
         debug_assert!(std::ptr::eq(held.lock, self), "another lock's guard");
         let lane = self.lanes.mine();
-        lane.pin(range);
-        Pinned {
+        lane.claim(range);
+        SharedClaim {
             lock: self,
             lane,
             range,
@@ -261,9 +265,9 @@ impl<T> Drop for ReadGuard<'_, T> {
     }
 }
 
-impl<T> Drop for Pinned<'_, T> {
+impl<T> Drop for SharedClaim<'_, T> {
     fn drop(&mut self) {
-        self.lane.unpin(self.range);
+        self.lane.unclaim(self.range);
         self.lock.changes.note();
     }
 }
@@ -276,27 +280,27 @@ impl<T> WriteGuard<'_, T> {
         let claims: &[(u64, Claim)] = unsafe { &*self.lock.claims.get() };
         claims.iter().map(|(_, claim)| claim)
     }
-    /// Returns true if there is no claim and no pin.
+    /// Returns true if there is no claim of either kind.
     pub(super) fn is_only_one(&self) -> bool {
-        self.claims().next().is_none() && !self.lock.lanes.iter().any(Lane::is_pinned)
+        self.claims().next().is_none() && !self.lock.lanes.iter().any(Lane::has_claims)
     }
-    /// Returns true if a reader has pinned any of `pages` or another writer has claimed any of
+    /// Returns true if a reader claims any of `pages` or another writer claims any of
     /// `extent`.
     fn conflicts(&self, pages: &[VpnRange], extent: &[VpnRange]) -> bool {
-        let pinned = |lane: &Lane| lane.has_pin_in(pages);
-        self.claims().any(|c| overlap(&c.no_writers, extent)) || self.lock.lanes.iter().any(pinned)
+        let claimed = |lane: &Lane| lane.has_claim_in(pages);
+        self.claims().any(|c| overlap(&c.no_writers, extent)) || self.lock.lanes.iter().any(claimed)
     }
-    /// Returns true if no reader has pinned any of `pages` and no other writer has claimed any of
+    /// Returns true if no reader claims any of `pages` and no other writer claims any of
     /// `extent`.
     ///
-    /// Otherwise waits for a claim or a pin to go and returns false; others may have changed the
+    /// Otherwise waits for a claim to go and returns false; others may have changed the
     /// value meanwhile.
     pub(super) fn wait_for_conflicts(&mut self, pages: &[VpnRange], extent: &[VpnRange]) -> bool {
         if !self.conflicts(pages, extent) {
             return true;
         }
         let seen = self.lock.changes.expect();
-        // A second look: a pin may have gone before this writer was counted as waiting.
+        // A second look: a claim may have gone before this writer was counted as waiting.
         if !self.conflicts(pages, extent) {
             self.lock.changes.expect_no_more();
             return true;

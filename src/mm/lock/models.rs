@@ -1,4 +1,4 @@
-//! Loom models of claims and pins: no two threads work on one page at once. Each has a twin with a
+//! Loom models of claims: no two threads work on one page at once. Each has a twin with a
 //! mistake, which fails.
 
 use super::{Claim, MmapLock, Ranges, ReadGuard};
@@ -32,8 +32,8 @@ enum Mistake {
     OtherPage,
     /// The layout is changed while others read it.
     Layout,
-    /// The page is not pinned.
-    NoPin,
+    /// The page is not claimed.
+    NoSharedClaim,
     /// A reader that does not wait does not read the state either.
     Blind,
 }
@@ -123,17 +123,17 @@ fn two_operations(mistake: Mistake) {
     operation(&s, mistake);
     thread.join().unwrap();
 }
-/// The operation meets a thread that pinned the page and released the lock.
-fn pinned(mistake: Mistake) {
+/// The operation meets a thread that claimed the page and released the lock.
+fn claimed(mistake: Mistake) {
     let s = shared();
     let other = Arc::clone(&s);
     let thread = loom::thread::spawn(move || operation(&other, Mistake::None));
     let g = s.lock.read(Some(A));
-    let pin = (mistake != Mistake::NoPin).then(|| s.lock.pin(&g, A));
+    let claim = (mistake != Mistake::NoSharedClaim).then(|| s.lock.claim_shared(&g, A));
     g.read();
     drop(g);
     s.page.write();
-    drop(pin);
+    drop(claim);
     thread.join().unwrap();
 }
 
@@ -178,12 +178,12 @@ fn mmap_two_claims_apart() {
     });
 }
 #[test]
-fn mmap_pin() {
-    run::holds("mmap_pin", || pinned(Mistake::None));
+fn mmap_shared_claim() {
+    run::holds("mmap_shared_claim", || claimed(Mistake::None));
 }
 #[test]
-fn mmap_not_pinned() {
-    run::fails("mmap_not_pinned", "Causality violation", || {
-        pinned(Mistake::NoPin)
+fn mmap_not_claimed() {
+    run::fails("mmap_not_claimed", "Causality violation", || {
+        claimed(Mistake::NoSharedClaim)
     });
 }

@@ -1,4 +1,4 @@
-//! Readers and writers, claims and pins, with real threads; Miri runs these too.
+//! Readers and writers, claims of both kinds, with real threads; Miri runs these too.
 
 use super::{Claim, MmapLock, Ranges};
 use crate::addr::{Vpn, VpnRange};
@@ -133,11 +133,11 @@ fn who_wants_what_is_claimed_waits() {
 }
 
 #[test]
-fn writers_of_a_pinned_range_wait() {
+fn writers_of_a_claimed_range_wait() {
     let lock = MmapLock::new(());
     let left = AtomicBool::new(false);
     let held = lock.read(Some(A));
-    let pin = lock.pin(&held, A);
+    let claim = lock.claim_shared(&held, A);
     drop(held);
     std::thread::scope(|s| {
         let other = s.spawn(|| {
@@ -152,7 +152,7 @@ fn writers_of_a_pinned_range_wait() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(!other.is_finished());
         left.store(true, SeqCst);
-        drop(pin);
+        drop(claim);
     });
     assert!(lock.write().is_only_one());
 }
@@ -172,7 +172,7 @@ fn a_claim_ends_with_a_panic() {
 }
 
 #[test]
-fn claims_pins_readers_and_writers_at_once() {
+fn claims_readers_and_writers_at_once() {
     let lock = MmapLock::new((0_u64, 0_u64));
     let rounds = ROUNDS / 5;
     std::thread::scope(|s| {
@@ -197,9 +197,9 @@ fn claims_pins_readers_and_writers_at_once() {
                     for _ in 0..rounds {
                         let g = lock.read(Some(own));
                         assert_eq!(g.0, g.1);
-                        let pin = lock.pin(&g, own);
+                        let claim = lock.claim_shared(&g, own);
                         drop(g);
-                        drop(pin);
+                        drop(claim);
                     }
                 }
             });

@@ -28,7 +28,7 @@ pub struct MachineConfig {
     pub fault_around: u64,
     /// How reclaim opens its windows.
     pub rmap_windows: RmapWindows,
-    /// Order in which drivers of exported frames are told: before or after the mappings change.
+    /// Order in which drivers of exported frames are notified: before or after the mappings change.
     pub export_order: ExportOrder,
     /// Places new mappings of whole multiples of 2 MiB at 2-MiB boundaries.
     pub align_huge: bool,

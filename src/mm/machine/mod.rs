@@ -56,6 +56,16 @@ impl Machine {
     /// # Panics
     ///
     /// As [`PhysMem::new`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Machine, MachineConfig, MemConfig};
+    ///
+    /// let memory = MemConfig { frames: 1024, ..MemConfig::default() };
+    /// let machine = Machine::new(MachineConfig { memory, ..MachineConfig::default() });
+    /// assert_eq!(machine.mem().in_use(), 0);
+    /// ```
     pub fn new(config: MachineConfig) -> Arc<Self> {
         Self::try_new(config).unwrap_or_else(|e| panic!("no such machine: {e}"))
     }
@@ -90,6 +100,20 @@ impl Machine {
     /// # Errors
     ///
     /// [`AlreadyEntered`] while another `Thread` of this thread lives, of this or another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Machine, MachineConfig, Mm};
+    ///
+    /// let machine = Machine::new(MachineConfig::default());
+    /// let mut thread = machine.enter()?;
+    /// assert!(machine.enter().is_err(), "one source of tokens for a thread");
+    ///
+    /// let mut cx = thread.cx(); // the token that every call borrows
+    /// assert_eq!(Mm::new(&machine).map_count(&mut cx), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn enter(&self) -> Result<Thread, AlreadyEntered> {
         Thread::enter(&self.epoch)
     }
@@ -124,8 +148,8 @@ impl Machine {
     /// (`try_to_free_pages`).
     ///
     /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for
-    /// accessed bits and told before a page goes. A machine without a swap device keeps no lists of
-    /// pages, and only splits huge pages ([`split_deferred`](Self::split_deferred)).
+    /// accessed bits, and called before a page goes. A machine without a swap device keeps no lists
+    /// of pages, and only splits huge pages ([`split_deferred`](Self::split_deferred)).
     ///
     /// # Panics
     ///
@@ -141,6 +165,25 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Machine, MachineConfig, MemConfig, Mm, PAGE_SIZE, mm::MmapArgs};
+    ///
+    /// let memory = MemConfig { swap: 64, ..MemConfig::default() };
+    /// let machine = Machine::new(MachineConfig { memory, ..MachineConfig::default() });
+    /// let mut thread = machine.enter()?;
+    /// let mut cx = thread.cx();
+    /// let mm = Mm::new(&machine);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    ///
+    /// assert_eq!(machine.reclaim_all(&mut cx), 1);
+    /// assert_eq!(machine.mem().in_use(), 0);
+    /// assert_eq!(mm.load(&mut cx, at)?, 7); // comes back from swap
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reclaim_all(&self, cx: &mut CallCx<'_>) -> u64 {
         self.check_token(cx);
         self.reclaimer().free_all(cx)
@@ -163,8 +206,8 @@ impl Machine {
     pub(in crate::mm) fn reclaimer(&self) -> Reclaim<'_> {
         Reclaim::new(&self.host, self.config.rmap_windows)
     }
-    /// Registers a driver of exported frames, which is told by frame number when it must stop using
-    /// one ([`RmapNotifier::invalidate_frame`]).
+    /// Registers a driver of exported frames, which is notified by frame number when it must stop
+    /// using one ([`RmapNotifier::invalidate_frame`]).
     pub fn register_exports(&self, driver: Arc<dyn RmapNotifier>) -> ExportRegistration {
         self.host.registry.exports.add(driver)
     }

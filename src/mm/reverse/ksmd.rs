@@ -32,6 +32,24 @@ impl Machine {
     /// # Panics
     ///
     /// If the token is of a thread that entered another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(2 * PAGE_SIZE))?;
+    /// for page in [at, at + PAGE_SIZE] {
+    ///     mm.store(&mut cx, page, 7)?;
+    /// }
+    /// assert_eq!(machine.merge_same_pages(&mut cx, &[(&mm, at), (&mm, at + PAGE_SIZE)]), 1);
+    /// assert_eq!(machine.mem().in_use(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn merge_same_pages(&self, cx: &mut CallCx<'_>, pages: &[(&Mm, u64)]) -> usize {
         self.check_token(cx);
         // A frame is known by its number, which is unique only within a machine.

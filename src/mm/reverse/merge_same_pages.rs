@@ -11,7 +11,7 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    guard::MmapPin,
+    guard::MmapSharedClaim,
     machine::Machine,
     space::Mm,
     vma::layout::Layout,
@@ -76,7 +76,7 @@ impl Mm {
             return None;
         }
         let place = g.layout.merged_place(at)?;
-        let _pin = MmapPin::new(self, &g, range);
+        let _claim = MmapSharedClaim::new(self, &g, range);
         drop(g);
         let locked = mem.try_lock(page).ok()?;
         let mut cx = cx.descend::<rank::Folio, _>();

@@ -44,6 +44,25 @@ impl Mm {
     ///
     /// [`NoMemory::Frame`]; nothing changed, but a huge page may have been split and parts of it
     /// moved.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::MmapArgs};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// assert!(mm.migrate(&mut cx, at)?.is_some());
+    /// assert!(!recorder.take().is_empty(), "an external MMU drops the page first");
+    /// assert_eq!(mm.load(&mut cx, at)?, 7);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn migrate(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<Option<Pfn>, NoMemory> {
         let mem = self.machine().mem();
         let at = Vpn::containing(addr);

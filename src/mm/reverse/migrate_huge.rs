@@ -18,7 +18,7 @@ use crate::{
     error::NoMemory,
     frame::{Frame, FrameFlags, FrameLock, HUGE, HugeFrame, PhysMem},
     notifier::Event,
-    rmap::{MappedAt, RmapCx, restore_huge_page, unmap_huge_page},
+    rmap::{MappedAt, RmapCx, UnmapRefused, restore_huge_page, unmap_huge_page},
 };
 
 impl Mm {
@@ -78,7 +78,8 @@ impl Mm {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
         let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
-        window.for_each_leaf_in(part, |txn| {
+        // A page that is pinned stays, and so will the others.
+        let _pinned = window.leaves_in(part, |txn| {
             let size = match txn.leaf().is_huge() {
                 true => AsOne::Yes,
                 false => AsOne::No,
@@ -88,9 +89,10 @@ impl Mm {
                     && let Some(slot) = txn.slot(at)
                     && let Some(pfn) = slot.raw().counted()
                 {
-                    leave(slot, pfn, flags, size);
+                    leave(slot, pfn, flags, size)?;
                 }
             }
+            Ok::<(), UnmapRefused>(())
         });
         window.close();
     }

@@ -5,7 +5,7 @@
 //! checks the entry again, in the window.
 
 use crate::mm::{
-    entry::{flags::VmFlags, release::Detached},
+    entry::{flags::VmFlags, release::RemovedPte},
     space::Mm,
     window::{Lease, PteSlot, Zap},
 };
@@ -51,7 +51,7 @@ impl RmapTarget for Mm {
             return Lease { mm: self, cx }.drop_block(spot.at);
         }
         self.at_frame(cx, spot, pfn, Event::Clear, |slot| {
-            Detached::give_up_locked(slot.clear());
+            RemovedPte::give_up_locked(slot.clear());
         });
     }
     fn split_folio(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {

@@ -2,7 +2,7 @@
 //! `try_to_migrate_one`).
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::RawPte, release::Detached},
+    entry::{flags::VmFlags, pte::RawPte, release::RemovedPte},
     space::Mm,
     window::{InvalidationWindow, Lease, PteSlot},
 };
@@ -88,19 +88,19 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             if mem.refcount(pfn) != 1 + mem.mapcount(pfn) {
                 return Err(UnmapRefused::Needed);
             }
-            Detached::give_up_locked(slot.clear());
+            RemovedPte::give_up_locked(slot.clear());
         }
         Unmap::Discard | Unmap::Replace => {
             // The page's use was asked for before; that its mapping ends is no use.
             let place = mem.owner(pfn).filter(|_| nonlinear);
             let left = place.map_or(RawPte::NONE, |owner| RawPte::file(owner.index));
-            Detached::give_up_locked(slot.take(pte.mkold(), left));
+            RemovedPte::give_up_locked(slot.take(pte.mkold(), left));
         }
-        Unmap::Migration => leave(slot, pfn, flags, AsOne::No),
+        Unmap::Migration => leave(slot, pfn, flags, AsOne::No)?,
         Unmap::Swap(swap) => {
+            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn)?);
             mem.swap_dup(swap);
-            let left = RawPte::swap(swap, no_more_exclusive(mem, pfn));
-            Detached::give_up_locked(slot.replace(left));
+            RemovedPte::give_up_locked(slot.replace(left));
         }
     }
     Ok(())
@@ -116,30 +116,43 @@ pub(super) enum AsOne {
 }
 
 /// Replaces the mapping of a locked frame by a migration mark.
-pub(super) fn leave(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, size: AsOne) {
+///
+/// # Errors
+///
+/// [`UnmapRefused::Needed`]: the frame is pinned.
+pub(super) fn leave(
+    slot: PteSlot<'_>,
+    pfn: Pfn,
+    flags: VmFlags,
+    size: AsOne,
+) -> Result<(), UnmapRefused> {
     let mem = slot.mem();
     let pte = slot.raw();
     if pte.is_dirty() {
         mem.set_flags(pfn, FrameFlags::DIRTY);
     }
-    let mark = pte.leaving(no_more_exclusive(mem, pfn));
+    let mark = pte.leaving(no_more_exclusive(mem, pfn)?);
     let mark = match size {
         AsOne::Yes => mark.of_huge(),
         AsOne::No => mark,
     };
     // The accessed state goes to the migration entry, not to the frame.
-    Detached::give_up_locked(slot.take(pte.mkold(), mark));
+    RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
     if flags.contains(VmFlags::LOCKED) {
         // The mappings that come back lock it again, if they are locked then.
         mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
     }
+    Ok(())
 }
 
 /// Moves the mark of exclusive use from the frame to the entry that is left: later changes of that
 /// entry know nothing of the frame (`folio_try_share_anon_rmap_pte`). Returns true if the page was
-/// exclusive.
-fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> bool {
+/// exclusive. A pinned page stays: its process would get another frame.
+fn no_more_exclusive(mem: &PhysMem, pfn: Pfn) -> Result<bool, UnmapRefused> {
     let exclusive = mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
+    if exclusive && mem.is_pinned(pfn) {
+        return Err(UnmapRefused::Needed);
+    }
     mem.clear_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
-    exclusive
+    Ok(exclusive)
 }

@@ -99,6 +99,9 @@ pub(in crate::mm) struct Layout {
     pub(in crate::mm) merge_turn: Option<u64>,
     /// Page below which mappings without an address are placed.
     pub(in crate::mm) mmap_base: Vpn,
+    /// Private memory was taken from the process, which is being killed: it must not fault in again
+    /// as zeros (`MMF_UNSTABLE`).
+    pub(in crate::mm) released: bool,
     /// Start address of the initial stack, for the name `[stack]`; 0 if there is none.
     pub(in crate::mm) start_stack: u64,
 }
@@ -123,6 +126,7 @@ impl Layout {
             merge_all: false,
             merge_turn: None,
             mmap_base,
+            released: false,
             start_stack: 0,
         }
     }

@@ -175,11 +175,6 @@ impl Vma {
             anon: self.anon.get().cloned(),
         }
     }
-    /// Returns true if `mlock` may lock the VMA: special and droppable memory is never locked
-    /// (`vma_supports_mlock`).
-    pub(super) fn may_be_locked(&self) -> bool {
-        !self.flags.intersects(VmFlags::SPECIAL | VmFlags::DROPPABLE)
-    }
     /// Returns true if `mseal` sealed the VMA (`VM_SEALED`).
     pub(super) fn is_sealed(&self) -> bool {
         self.flags.contains(VmFlags::SEALED)

@@ -9,7 +9,7 @@
 use crate::mm::{
     entry::{
         pte::{Pte, RawPte, Rights},
-        release::Detached,
+        release::RemovedPte,
     },
     page_table::{LockedLeaf, Pin},
 };
@@ -29,6 +29,17 @@ pub struct PteTxn<'p> {
 }
 
 /// One entry in a window, under the page-table lock.
+///
+/// The locks of an address space give none; an
+/// [`InvalidationWindow`](crate::mm::InvalidationWindow) does:
+///
+/// ```compile_fail,E0599
+/// use emmu::{addr::Vpn, mm::MmapWriteGuard};
+///
+/// fn unmap(guard: &mut MmapWriteGuard<'_>, page: Vpn) {
+///     guard.lock_ptes(page, |entries| entries.slot(page)); // open a window: `guard.lease()`
+/// }
+/// ```
 pub struct PteSlot<'s> {
     leaf: &'s LockedLeaf<'s>,
     mem: &'s PhysMem,
@@ -85,13 +96,13 @@ impl<'s> PteSlot<'s> {
         self.leaf.get(self.at)
     }
     /// Empties the entry and returns its contents; `None` if it was empty.
-    pub fn clear(self) -> Option<Detached<'s>> {
+    pub fn clear(self) -> Option<RemovedPte<'s>> {
         let pte = self.raw();
         if pte.is_none() {
             return None;
         }
         self.put(RawPte::NONE);
-        Some(Detached::new(pte, self.mem))
+        Some(RemovedPte::new(pte, self.mem))
     }
     /// Changes this entry alone: a leaf that was marked huge has small entries from now on. Else a
     /// look-up of the huge page would take the first entry's frame and rights for all of them.
@@ -103,9 +114,9 @@ impl<'s> PteSlot<'s> {
     }
     /// Replaces the entry, which the caller read as `pte`, by `left`, and returns the contents of
     /// `pte`.
-    pub(in crate::mm) fn take(self, pte: RawPte, left: RawPte) -> Option<Detached<'s>> {
+    pub(in crate::mm) fn take(self, pte: RawPte, left: RawPte) -> Option<RemovedPte<'s>> {
         self.put(left);
-        Some(Detached::new(pte, self.mem))
+        Some(RemovedPte::new(pte, self.mem))
     }
     /// Removes write permission and returns whether it was set.
     pub fn write_protect(self) -> bool {
@@ -139,17 +150,17 @@ impl<'s> PteSlot<'s> {
         }
     }
     /// Notes that a writable entry is about to become read-only: drivers that have the frame
-    /// exported are told later.
+    /// exported are notified later.
     pub(in crate::mm) fn lose_write(&self, pte: RawPte) {
         if let Some(pfn) = pte.counted() {
             self.mem.lose_write(pfn);
         }
     }
     /// Replaces the mapping and returns the old contents; `None` if the entry was empty.
-    pub(in crate::mm) fn replace(self, new: RawPte) -> Option<Detached<'s>> {
+    pub(in crate::mm) fn replace(self, new: RawPte) -> Option<RemovedPte<'s>> {
         let pte = self.raw();
         self.put(new);
-        (!pte.is_none()).then(|| Detached::new(pte, self.mem))
+        (!pte.is_none()).then(|| RemovedPte::new(pte, self.mem))
     }
     /// Changes marks or rights of the page that is mapped: no reference is dropped.
     pub(in crate::mm) fn set(self, pte: RawPte) {

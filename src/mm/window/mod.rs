@@ -9,13 +9,13 @@
 //!
 //! 1. *Opening.* A [`Lease`] proves that the mappings are stable. The range goes on the board, so
 //!    that no driver can admit a translation from here on.
-//! 2. *Asking.* Every driver that may have translations of the range is called and drops them. A
+//! 2. *Calling.* Every driver that may have translations of the range is called and drops them. A
 //!    driver may sleep if the context is `Sleepable`. The call that opens the window returns when
 //!    all of them have done so (`notifier/window.rs`).
 //! 3. *Changing.* The operation walks the leaves of the range and changes entries under their
 //!    locks.
-//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), tells each driver
-//!    that was asked.
+//! 4. *Ending.* Dropping the window, or [`close`](InvalidationWindow::close), notifies each
+//!    driver that was called.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -46,6 +46,20 @@ use std::convert::Infallible;
 /// of one address space stable.
 ///
 /// The context says whether drivers may sleep in the window: `Sleepable` or `Atomic`.
+///
+/// A window borrows the lease, and the lease the lock. So the mappings stay until the window has
+/// ended:
+///
+/// ```compile_fail,E0505
+/// use emmu::{addr::VpnRange, mm::MmapReadGuard, notifier::Event};
+///
+/// fn too_early(mut guard: MmapReadGuard<'_>, range: VpnRange) {
+///     let mut lease = guard.lease();
+///     let window = lease.window(range, Event::Clear);
+///     drop(guard); // another thread could unmap the range
+///     window.close();
+/// }
+/// ```
 pub struct Lease<'l, R: Rank, C: Context> {
     pub(in crate::mm) mm: &'l Mm,
     pub(in crate::mm) cx: Cx<'l, R, C>,
@@ -53,6 +67,30 @@ pub struct Lease<'l, R: Rank, C: Context> {
 
 /// Proof that every external MMU has dropped its translations of a range, and cannot get new ones
 /// while this lives.
+///
+/// Entries lose pages and rights between its beginning and its end:
+///
+/// ```
+/// use emmu::{ctx::Sleepable, mm::InvalidationWindow};
+///
+/// fn drop_all(mut window: InvalidationWindow<'_, Sleepable>) {
+///     window.for_each_leaf(|entries| entries.for_each(|entry| drop(entry.clear())));
+///     window.close();
+/// }
+/// ```
+///
+/// It cannot end while an entry is locked, which could change after the end:
+///
+/// ```compile_fail,E0505
+/// use emmu::{addr::Vpn, ctx::Sleepable, mm::InvalidationWindow};
+///
+/// fn drop_page(mut window: InvalidationWindow<'_, Sleepable>, page: Vpn) {
+///     window.lock_ptes(page, |entries| {
+///         window.close();
+///         entries.slot(page).map(|entry| drop(entry.clear()));
+///     });
+/// }
+/// ```
 #[must_use = "the window ends when this is dropped"]
 pub struct InvalidationWindow<'w, C: Context> {
     mm: &'w Mm,
@@ -71,6 +109,27 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
     /// Opens a window over `range`. Drivers may sleep in it, and none can refuse it.
     ///
     /// Returns once every driver has dropped its translations of the range.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{addr::{Vpn, VpnRange}, extmmu::Recorder, notifier::Event};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// let mut guard = mm.lock_shared(&mut cx);
+    /// let mut lease = guard.lease();
+    /// let window = lease.window(VpnRange::single(Vpn(16)), Event::Clear);
+    /// assert_eq!((recorder.take().len(), mm.windows_open()), (1, 1));
+    /// window.close();
+    /// assert_eq!(mm.windows_open(), 0);
+    /// drop(guard);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline(always)]
     pub fn window(&mut self, range: VpnRange, event: Event) -> InvalidationWindow<'_, Sleepable>
     where
@@ -93,6 +152,28 @@ impl<'l, R: Rank> Lease<'l, R, Sleepable> {
     }
     /// Opens a window over `range`, runs `f` in it and ends it. Unlike that of
     /// [`window`](Self::window), this window cannot be leaked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, addr::{Vpn, VpnRange}, mm::MmapArgs, notifier::Event};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// let page = Vpn::containing(at);
+    /// let mut guard = mm.lock_shared(&mut cx);
+    /// let was_present = guard.lease().with_window(page.into(), Event::Clear, |window| {
+    ///     window.lock_ptes(page, |ptes| ptes.slot(page).and_then(|slot| slot.clear()).is_some())
+    /// });
+    /// drop(guard);
+    /// assert_eq!(was_present, Some(true));
+    /// assert_eq!(mm.load(&mut cx, at)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_window<T>(
         &mut self,
         range: VpnRange,
@@ -119,7 +200,26 @@ impl<R: Rank, C: Context> Lease<'_, R, C> {
     /// # Errors
     ///
     /// [`WouldBlock`] if a driver would have to sleep. The drivers that had agreed by then have
-    /// been told that the window ended; no window is open.
+    /// been notified that the window ended; no window is open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{addr::VpnRange, extmmu::xpmem::{Owner, OwnerConfig}, notifier::Event};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// // This driver waits for answers of its importers, so it refuses.
+    /// let (_owner, registration) = Owner::attach(&mut cx, &mm, OwnerConfig::default());
+    /// let mut guard = mm.lock_shared(&mut cx);
+    /// assert!(guard.lease().try_window(VpnRange::TASK, Event::Clear).is_err());
+    /// assert_eq!(mm.windows_open(), 0);
+    /// drop(guard);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_window(
         &mut self,
         range: VpnRange,
@@ -135,7 +235,7 @@ impl<R: Rank, C: Context> Lease<'_, R, C> {
 }
 
 impl<R: Rank + Below<rank::Folio>> Lease<'_, R, Sleepable> {
-    /// Tells the drivers of exported frames about each frame that lost its mappings. Due once a
+    /// Notifies the drivers of exported frames of each frame that lost its mappings. Due once a
     /// window that dropped mappings has ended.
     #[inline]
     pub(in crate::mm) fn settle_exports(&mut self) {

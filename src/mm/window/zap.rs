@@ -7,7 +7,7 @@ use crate::mm::{
 };
 use crate::{
     addr::VpnRange,
-    ctx::Sleepable,
+    ctx::{Context, Sleepable},
     frame::{FrameFlags, PhysMem},
 };
 use smallvec::SmallVec;
@@ -46,6 +46,14 @@ impl InvalidationWindow<'_, Sleepable> {
     /// share and that goes wholly is taken out of this table instead of being copied.
     pub(in crate::mm) fn zap(&mut self, range: VpnRange, what: Zap) {
         self.split_edges(range);
+        self.zap_whole(range, what);
+    }
+}
+
+impl<C: Context> InvalidationWindow<'_, C> {
+    /// Does as [`zap`](InvalidationWindow::zap) does, where no huge page lies across an edge of the
+    /// range.
+    pub(in crate::mm) fn zap_whole(&mut self, range: VpnRange, what: Zap) {
         let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
         let mm = self.mm;
         let left = |part: VpnRange, leaf: LeafAt<'_>, _: Pin<'_>| {

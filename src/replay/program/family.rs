@@ -1,7 +1,11 @@
 //! Threads, the address spaces that they share, and their descriptors.
 
 use super::files::Descriptors;
-use crate::mm::Mm;
+use crate::{
+    ctx::CallCx,
+    mm::Mm,
+    replay::limits::{Limits, beyond},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The index of an address space in a family.
@@ -24,16 +28,35 @@ struct Space {
     users: usize,
     /// True if the heap's beginning is known.
     has_heap: bool,
+    /// The address spaces that this one descends from by forks, itself included.
+    line: usize,
+}
+
+impl Space {
+    /// Returns the mappings, each counted once for each address space that may share its pages: so
+    /// many entries the reverse maps have of it at most.
+    fn mappings(&self, cx: &mut CallCx<'_>) -> usize {
+        self.mm.map_count(cx).saturating_mul(self.line)
+    }
+}
+
+/// A table of descriptors.
+#[derive(Debug, Default)]
+struct Table {
+    open: Descriptors,
+    users: usize,
 }
 
 /// All threads of a recording.
 #[derive(Debug, Default)]
 pub(super) struct Family {
     tasks: BTreeMap<u32, Task>,
-    spaces: Vec<Option<Space>>,
-    /// The number of living threads.
-    alive: usize,
-    tables: Vec<Descriptors>,
+    /// The address spaces with threads.
+    spaces: BTreeMap<SpaceId, Space>,
+    next_space: SpaceId,
+    /// The tables of living threads.
+    tables: BTreeMap<usize, Table>,
+    next_table: usize,
 }
 
 impl Family {
@@ -41,53 +64,81 @@ impl Family {
         self.tasks.get(&tid).copied()
     }
     pub(super) fn mm(&self, space: SpaceId) -> Option<&Arc<Mm>> {
-        self.spaces.get(space)?.as_ref().map(|s| &s.mm)
+        self.spaces.get(&space).map(|s| &s.mm)
     }
     pub(super) fn space_of(&self, tid: u32) -> Option<SpaceId> {
         self.task(tid)?.space
     }
     pub(super) fn descriptors(&mut self, table: usize) -> &mut Descriptors {
-        if self.tables.len() <= table {
-            self.tables.resize_with(table + 1, Descriptors::default);
-        }
-        &mut self.tables[table]
+        &mut self.tables.entry(table).or_default().open
     }
-    /// Returns the number of address spaces with threads.
-    pub(super) fn spaces(&self) -> usize {
-        self.alive
+    /// Returns the limit that a new child of `parent` would meet.
+    pub(super) fn limit_met(
+        &self,
+        cx: &mut CallCx<'_>,
+        parent: Task,
+        (vm, files): (bool, bool),
+        limits: &Limits,
+    ) -> Option<String> {
+        let most = limits.processes;
+        if !vm && self.spaces.len() >= most || !files && self.tables.len() >= most {
+            return Some(beyond(most, "processes"));
+        }
+        if let Some(space) = parent.space.filter(|_| !vm) {
+            let all: usize = self.spaces.values().map(|s| s.mappings(cx)).sum();
+            let space = self.spaces.get(&space)?;
+            let more = space.mappings(cx) + space.mm.map_count(cx);
+            if all.saturating_add(more) > limits.mappings {
+                return Some(beyond(limits.mappings, "mappings"));
+            }
+        }
+        let copied = self.tables.get(&parent.table).filter(|_| !files)?;
+        let all: usize = self.tables.values().map(|t| t.open.len()).sum();
+        let met = all + copied.open.len() > limits.descriptors;
+        met.then(|| beyond(limits.descriptors, "descriptors"))
     }
     /// Returns true if the heap's beginning is known.
     pub(super) fn knows_heap(&self, space: SpaceId) -> bool {
-        let space = self.spaces.get(space).and_then(Option::as_ref);
-        space.is_none_or(|s| s.has_heap)
+        self.spaces.get(&space).is_none_or(|s| s.has_heap)
     }
     /// Notes that the heap's beginning is known; returns true if it was known before.
     pub(super) fn know_heap(&mut self, space: SpaceId) -> bool {
-        let space = self.spaces.get_mut(space).and_then(Option::as_mut);
+        let space = self.spaces.get_mut(&space);
         space.is_none_or(|s| std::mem::replace(&mut s.has_heap, true))
     }
     /// Adds the first thread of the first process, before its `execve`.
     pub(super) fn begin(&mut self, tid: u32) {
+        let table = self.add_table(Descriptors::default());
         self.tasks.insert(
             tid,
             Task {
                 pid: tid,
                 space: None,
-                table: 0,
+                table,
             },
         );
     }
+    fn add_table(&mut self, open: Descriptors) -> usize {
+        let table = self.next_table;
+        self.next_table += 1;
+        self.tables.insert(table, Table { open, users: 1 });
+        table
+    }
     /// Adds an address space without threads.
     pub(super) fn add_space(&mut self, mm: Arc<Mm>, like: Option<SpaceId>) -> SpaceId {
-        let like = like.and_then(|id| self.spaces.get(id)?.as_ref());
+        let like = like.and_then(|id| self.spaces.get(&id));
         let has_heap = like.is_some_and(|s| s.has_heap);
-        self.alive += 1;
-        self.spaces.push(Some(Space {
+        let line = 1 + like.map_or(0, |s| s.line);
+        let id = self.next_space;
+        self.next_space += 1;
+        let space = Space {
             mm,
             users: 0,
             has_heap,
-        }));
-        self.spaces.len() - 1
+            line,
+        };
+        self.spaces.insert(id, space);
+        id
     }
     /// Adds a thread to its parent's process, or to one of its own.
     pub(super) fn clone_task(
@@ -98,11 +149,11 @@ impl Family {
         (thread, files): (bool, bool),
     ) {
         let table = if files {
+            self.tables.entry(parent.table).or_default().users += 1;
             parent.table
         } else {
             let copy = self.descriptors(parent.table).clone();
-            self.tables.push(copy);
-            self.tables.len() - 1
+            self.add_table(copy)
         };
         let pid = if thread { parent.pid } else { child };
         self.tasks.insert(
@@ -118,7 +169,7 @@ impl Family {
     /// Puts a thread into another address space, or into none; returns the old address space if
     /// that is empty now.
     pub(super) fn move_to(&mut self, tid: u32, space: Option<SpaceId>) -> Option<Arc<Mm>> {
-        if let Some(new) = space.and_then(|id| self.spaces.get_mut(id)?.as_mut()) {
+        if let Some(new) = space.and_then(|id| self.spaces.get_mut(&id)) {
             new.users += 1;
         }
         let task = self.tasks.get_mut(&tid)?;
@@ -127,19 +178,22 @@ impl Family {
     }
     /// Ends a thread; returns its address space if that is empty now.
     pub(super) fn end(&mut self, tid: u32) -> Option<Arc<Mm>> {
-        let old = self.tasks.remove(&tid)?.space?;
-        self.leave(old)
-    }
-    fn leave(&mut self, space: SpaceId) -> Option<Arc<Mm>> {
-        let slot = self.spaces.get_mut(space)?;
-        let users = &mut slot.as_mut()?.users;
-        *users -= 1;
-        if *users == 0 {
-            self.alive -= 1;
-            slot.take().map(|s| s.mm)
-        } else {
-            None
+        let task = self.tasks.remove(&tid)?;
+        if let Some(table) = self.tables.get_mut(&task.table) {
+            table.users -= 1;
+            if table.users == 0 {
+                self.tables.remove(&task.table);
+            }
         }
+        self.leave(task.space?)
+    }
+    fn leave(&mut self, id: SpaceId) -> Option<Arc<Mm>> {
+        let space = self.spaces.get_mut(&id)?;
+        space.users -= 1;
+        if space.users > 0 {
+            return None;
+        }
+        self.spaces.remove(&id).map(|space| space.mm)
     }
     /// Returns the other threads of a process.
     pub(super) fn others(&self, pid: u32, tid: u32) -> Vec<u32> {

@@ -51,14 +51,18 @@ impl Opened {
 
 /// Descriptors of one process, or of several that share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Descriptors(BTreeMap<i32, Opened>);
+pub(super) struct Descriptors(Arc<BTreeMap<i32, Opened>>);
 
 impl Descriptors {
+    /// Returns the number of open descriptors.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
     pub(super) fn insert(&mut self, to: &Descriptor, opened: Opened) {
-        self.0.insert(to.number, opened);
+        Arc::make_mut(&mut self.0).insert(to.number, opened);
     }
     pub(super) fn remove(&mut self, file: &Descriptor) {
-        self.0.remove(&file.number);
+        Arc::make_mut(&mut self.0).remove(&file.number);
     }
     /// Returns the open file, if a call showed its opening: descriptors also come by ways that no
     /// call shows.

@@ -20,7 +20,7 @@ use crate::{
     ctx::CallCx,
     mm::{Machine, Mm},
     replay::{
-        limits::{self, Limits, beyond},
+        limits::{self, Limits},
         work::Work,
     },
 };
@@ -122,15 +122,13 @@ impl<'p> Follower<'p> {
                     None => Ok(()),
                 }
             }
-            Call::Clone { vm, .. } => {
-                let most = self.limits.processes;
+            Call::Clone { vm, files, .. } => {
                 if returned.value() == Some(event.tid.into()) {
                     return Err(format!("thread {} is its own child", event.tid));
                 }
-                if !vm && self.family.spaces() >= most {
-                    return Err(beyond(most, "processes"));
-                }
-                Ok(())
+                let kept = (vm, files);
+                let why = self.family.limit_met(cx, task, kept, self.limits);
+                why.map_or(Ok(()), Err)
             }
             _ if returned.value().is_some() => {
                 let mm = task.space.and_then(|space| self.family.mm(space));
@@ -308,12 +306,15 @@ impl<'p> Follower<'p> {
             outcome,
             ..
         } = self;
+        let waits = pending.iter().any(|&(_, at)| at == space);
+        let mm = family.mm(space).filter(|_| waits);
+        let rows = mm.map(|mm| image::rows(cx, mm)).unwrap_or_default();
         pending.retain(|&(nth, at)| {
             let process = outcome.processes.get_mut(nth);
-            let (Some(process), Some(mm)) = (process, family.mm(at)) else {
+            let (Some(process), Some(_)) = (process, family.mm(at)) else {
                 return false;
             };
-            let fits = at == space && equal(&process.linux, &image::rows(cx, mm));
+            let fits = at == space && equal(&process.linux, &rows);
             if fits {
                 process.emmu.clone_from(&process.linux);
                 process.verdict = Verdict::Equal;

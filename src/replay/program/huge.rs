@@ -10,6 +10,7 @@ use super::{
     files::{Descriptors, Objects},
 };
 use crate::{
+    addr::Vpn,
     ctx::CallCx,
     error::Errno,
     file::File,
@@ -102,6 +103,15 @@ pub(super) fn is_cut(
         _ => return None,
     };
     let end = addr.checked_add(len)?;
+    let guard = mm.lock_shared(cx);
+    let inside = |at: u64| {
+        let vma = guard.vma_at(Vpn::containing(at));
+        vma.is_some_and(|vma| vma.range.start().addr() < at)
+    };
+    if !inside(addr) && !inside(end) {
+        return None;
+    }
+    drop(guard);
     let lines = mm.maps(cx);
     let mut huge = lines.iter().filter(|l| objects.is_huge(Some(&*l.name)));
     let cuts = |at: u64, start: u64, end: u64| start < at && at < end && !at.is_multiple_of(USUAL);

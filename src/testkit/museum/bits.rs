@@ -22,7 +22,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2023,
         system: "Linux, SMMU with ATS",
         reference: "6bbd42e2df8f (Popple)",
-        what: "A device remembers that a page may not be written, and is not told, or does not hear, that it may again.",
+        what: "A device remembers that a page may not be written, and never learns that it may again.",
         shown: flawed!(RefusalsKept, Rights, "answer"),
     },
     Piece {
@@ -30,7 +30,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "KVM, page_mkclean without a notice",
         reference: "EMMU notifiers V5, patch 3",
-        what: "What the device wrote is not known when the page is taken for clean: the write is lost.",
+        what: "The kernel takes a page for clean that the device has written: the write is lost.",
         shown: Device {
             property: Property::Dirty,
             oracles: &["O6", "bytes"],
@@ -48,7 +48,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers that drop an entry and its dirty bit",
         reference: "EMMU notifiers V5, patch 1: mark the page dirty if the external entry is",
-        what: "The dirty bit goes with the entry that is dropped.",
+        what: "The driver drops an entry and its dirty bit with it.",
         shown: flawed!(LostDirty, Dirty, "O6" | "bytes"),
     },
     Piece {
@@ -56,7 +56,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2024,
         system: "Linux, MGLRU",
         reference: "Houghton, 20240529180510.2295118-3, 20240611002145.2078921-9",
-        what: "Nobody asks the device for its accessed bits: what it uses most is reclaimed.",
+        what: "Reclaim does not ask the device for accessed bits: the pages that it uses most are reclaimed.",
         shown: flawed!(NeverYoung, Aging, "O10"),
     },
     Piece {
@@ -64,7 +64,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2011,
         system: "Linux, test_young of khugepaged, until 2025",
         reference: "8ee53820edfd, 394bfac1c7f7",
-        what: "Another page is asked about than the one that is meant.",
+        what: "Aging asks the device about another page than the one it means.",
         shown: flawed!(WrongPage, Aging, "O10"),
     },
     Piece {
@@ -72,7 +72,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "aging with an or that stops early",
         reference: "EMMU notifiers V5 avoids it: a bitwise or",
-        what: "Both M and N were used; the question ends with the yes of M, and N's bit stays set for ever.",
+        what: "Both M and N used the page; aging stops at the yes of M, and N's bit stays set for ever.",
         shown: Schedule {
             broken_by: Violation::StillYoung,
             broken: &[
@@ -108,7 +108,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2015,
         system: "aging without a flush",
         reference: "1d7715c676a1 (clear_young), for hints alone",
-        what: "The bit is cleared in the table, the TLB still has it set: the page looks idle while it is used.",
+        what: "Aging clears the bit in the table, and the TLB has it set: the page looks idle while the device uses it.",
         shown: flawed!(NoFlushAtAging, Aging, "O10"),
     },
 ];

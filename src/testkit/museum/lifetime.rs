@@ -31,7 +31,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "EMMU notifiers V5, registration in the middle of a window",
         reference: "167f154fa536c2c70c9d.1214440018@duo.random (mm_take_all_locks)",
-        what: "A window began before M was there: M is told its end.",
+        what: "M registers in an open window, and is notified of the end of a window that it did not see begin.",
         shown: Schedule {
             broken_by: Violation::EndWithoutBegin,
             broken: &[Map(0, 1), Register(M), Clear(0), End(M), Quiet],
@@ -43,7 +43,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2019,
         system: "vhost",
         reference: "7f466032dc9e; Jason Wang, 20190807070617.23716-5-jasowang@redhat.com",
-        what: "M is taken off in the middle of a window, its count stays up, and it is used again.",
+        what: "M is unregistered in a window, its count stays up, and it is registered again.",
         shown: Schedule {
             broken_by: Violation::Unended,
             broken: &[Register(M), Begin(M, 0), Unhash(M), Register(M), Quiet],
@@ -62,7 +62,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2012,
         system: "Linux, exit against reclaim",
         reference: "3ad3d901bbcf; again by 751efd8610d3 (2013); d34883d4e35c",
-        what: "M is off the list before it is released: reclaim frees a page in between, and nobody tells M.",
+        what: "M is off the list before it is released: reclaim frees a page in between, and no window calls M.",
         shown: Schedule {
             broken_by: Violation::UseAfterFree,
             broken: &[
@@ -93,7 +93,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2019,
         system: "HMM and others, unregister_no_release",
         reference: "Gunthorpe 2019, get and put with call_srcu",
-        what: "The driver's memory is freed while a walk of the list still leads to it.",
+        what: "The driver's memory is freed while a walk of the list can still reach it.",
         shown: Schedule {
             broken_by: Violation::CalledAfterFree,
             broken: &[Register(M), Unhash(M), FreeDriver(M), Begin(M, 0)],
@@ -131,7 +131,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2017,
         system: "XPMEM, SGX, UCX",
         reference: "hpc/xpmem#45, openucx/xpmem#12, intel/linux-sgx-driver PR#58",
-        what: "A driver is taken off from within its own callback, and waits for that callback.",
+        what: "A driver unregisters in its own callback, and waits for that callback.",
         shown: Type("context/iii19_unregister_in_callback"),
     },
     Piece {
@@ -139,7 +139,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "SGI GRU, no release",
         reference: "drivers/misc/sgi-gru/grutlbpurge.c; mmu_notifier_put",
-        what: "Nothing is dropped at the end of the address space: its pages are freed under live translations.",
+        what: "The driver drops nothing at the end of the address space, whose pages are freed under live translations.",
         shown: flawed!(DeafToTheEnd, Release, "O1" | "O11" | "O4"),
     },
     Piece {
@@ -147,7 +147,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2020,
         system: "XPMEM",
         reference: "hpc/xpmem PR#50, PR#51; xpmem_mmu_notifier.c compares tgids",
-        what: "Only windows of the owner's own thread are taken for windows; those of khugepaged, KSM, reclaim are dropped.",
+        what: "The driver ignores windows of other threads than the owner's: those of khugepaged, KSM, reclaim.",
         shown: flawed!(
             OwnThreadOnly,
             ForeignThreads,
@@ -175,7 +175,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2019,
         system: "drivers that allocate in a callback",
         reference: "23b68395c7c7 (lockdep); tuhhosg/exmap PR#3",
-        what: "A callback asks the address space for memory, whose reclaim needs the callback.",
+        what: "A callback allocates memory, and the reclaim for that needs the callback.",
         shown: Type("context/iii16_callback_reenters_mm"),
     },
     Piece {
@@ -183,7 +183,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2010,
         system: "Linux, mmu_gather before the window",
         reference: "Steiner, 20100125174556.GA23003@sgi.com",
-        what: "Something of this processor's own is held when a window begins, which may sleep.",
+        what: "The kernel holds per-processor state when a window begins, which may sleep.",
         shown: Type("context/iii06_sleep_while_pinned"),
     },
     Piece {
@@ -191,7 +191,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "XPMEM, a partition that does not answer",
         reference: "openucx/xpmem#12; hpc/xpmem#45 (D state)",
-        what: "The other side is gone, and its answer is waited for without end.",
+        what: "The driver waits without a limit for the answer of a side that is gone.",
         shown: Device {
             property: Property::DropsRange,
             oracles: &["time"],
@@ -204,7 +204,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "XPMEM, two address spaces that export to each other",
         reference: "20080401205637.474020250@sgi.com: mmap locks in address order",
-        what: "Each fault holds one mmap lock and wants the other.",
+        what: "Each of two faults holds one mmap lock and waits for the other.",
         shown: Type("context/iii15_mmap_under_mmap"),
     },
     Piece {

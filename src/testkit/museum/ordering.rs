@@ -45,7 +45,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "KVM on notifiers V7",
         reference: "Arcangeli, 20080216104827.GI11732@v2.random; Holt, 20080216115138.GA11391",
-        what: "A page is looked up, dropped and freed, and then entered: nobody asks whether it still holds.",
+        what: "The driver looks a page up, a window drops the page, and the driver enters it without a check.",
         shown: flawed!(NoRetry, Retry, "bytes" | "panic" | "O1" | "O4"),
     },
     Piece {
@@ -53,7 +53,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers with a count and no sequence",
         reference: "Arcangeli, 20080218123551.GS11732",
-        what: "A window that opened and closed between the look-up and the entry has left no trace in a count.",
+        what: "The driver checks a count alone: a window that opens and closes between look-up and entry leaves no trace.",
         shown: flawed!(CountOnly, Retry, "bytes" | "panic" | "O1" | "O4"),
     },
     Piece {
@@ -61,7 +61,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers with a sequence and no count",
         reference: "Holt, 20080216115138.GA11391",
-        what: "The sequence moves at the end of a window, and the old page is looked up in the middle of it.",
+        what: "The driver checks a sequence alone, which moves at the end of a window: a look-up in the window finds the old page.",
         shown: flawed!(SequenceOnly, HoldsOff, "O4"),
     },
     Piece {
@@ -69,7 +69,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers without windows",
         reference: "EMMU notifiers V5: why invalidate_page is called under the lock of the entry",
-        what: "Told first, cleared afterwards: a fault comes in between.",
+        what: "The kernel calls the driver before it clears the entry: a fault comes in between.",
         shown: Schedule {
             broken_by: Violation::UseAfterFree,
             broken: &[
@@ -102,7 +102,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2017,
         system: "Linux 4.13, invalidate_page after the lock",
         reference: "20170831211738.17922-1-jglisse@redhat.com; 369ea8242c0f; bugzilla 197951",
-        what: "invalidate_page moved behind the unlock: the page is freed before the driver is told.",
+        what: "The kernel calls invalidate_page after it unlocks the table: the page is freed before the call.",
         shown: Schedule {
             broken_by: Violation::UseAfterFree,
             broken: &[
@@ -175,7 +175,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2014,
         system: "Linux, hugetlb copies; khugepaged (2022)",
         reference: "e8569dd299db; f268f6cf875f, 2ba99c5e0881 (Jann Horn)",
-        what: "An entry changes, and there is no window.",
+        what: "The kernel changes an entry without a window.",
         shown: Type("window/i01_no_window_no_clear"),
     },
     Piece {
@@ -183,7 +183,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2012,
         system: "Linux, change_pte inside of a window",
         reference: "6bdb913f0a70; removed by f7842747d13d (2024)",
-        what: "A driver enters a page because it is told to, while windows over it are open.",
+        what: "change_pte makes a driver enter a page while windows over it are open.",
         shown: Type("permit/ii03_establish_without_permit"),
     },
     Piece {
@@ -191,7 +191,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2023,
         system: "KVM on arm64",
         reference: "13ec9308a857",
-        what: "The sequence is taken after the page was looked up, not before.",
+        what: "The driver takes the sequence after the look-up, not before.",
         shown: flawed!(LateSnapshot, Retry, "bytes" | "panic" | "O1" | "O4"),
     },
     Piece {
@@ -236,7 +236,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2023,
         system: "KVM 6.1, mmu_seq in an int",
         reference: "82d811ff5665; ba6e3fe25543",
-        what: "A sequence is kept in something narrow and signed: it never compares equal again, and the fault spins.",
+        what: "The driver keeps the sequence in a narrow signed type: it never compares equal again, and the fault spins.",
         shown: flawed!(SignedSequence, Progress, "time"),
     },
     Piece {
@@ -252,7 +252,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2023,
         system: "KVM, ranges of windows",
         reference: "20230921203331.3746712-10-seanjc@google.com",
-        what: "The range of a window is noted only if something was mapped there: an empty range is not held off.",
+        what: "The driver notes the range of a window only if it has an entry there, so it does not hold off an empty range.",
         shown: flawed!(OnlyMapped, HoldsOff, "O4"),
     },
     Piece {
@@ -273,7 +273,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2022,
         system: "KVM, gfn-to-pfn cache",
         reference: "58cd407ca4c6",
-        what: "A second consumer is not told of windows at all.",
+        what: "No window calls a second consumer of the translations.",
         shown: Device {
             property: Property::DropsRange,
             oracles: &["O4", "O1"],
@@ -286,7 +286,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2022,
         system: "KVM, a lock that is dropped before the flush",
         reference: "048f49809c52, a835429cda91",
-        what: "Entries are zapped, the TLBs keep them.",
+        what: "The driver zaps entries and does not flush the TLBs.",
         shown: Device {
             property: Property::DropsRange,
             oracles: &["O4", "O1"],
@@ -299,7 +299,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2022,
         system: "KVM, a walk in batches",
         reference: "048f49809c52",
-        what: "A large range is worked through in batches, and only the last of them is flushed.",
+        what: "The driver zaps a large range in batches, and flushes only the last of them.",
         shown: flawed!(LastBatch, DropsRange, "O4" | "O1"),
     },
     Piece {
@@ -320,7 +320,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2009,
         system: "SGI GRU, gru_preload_tlb",
         reference: "drivers/misc/sgi-gru/grufault.c; xpmem's prefault window",
-        what: "Pages that are entered ahead of a miss are not asked about one by one.",
+        what: "The driver checks the page of a miss, and enters the pages ahead of it unchecked.",
         shown: Device {
             property: Property::Retry,
             oracles: &["O4", "O1", "bytes", "panic"],

@@ -18,7 +18,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "EMMU notifiers V5, do_wp_page",
         reference: "Holt, 20080201104959.GJ26420@sgi.com",
-        what: "The path that reuses a page jumps to the end of the one that copies it: an end without its beginning.",
+        what: "The path that reuses a page jumps to the end of the path that copies it: a window ends that has not begun.",
         shown: Schedule {
             broken_by: Violation::EndWithoutBegin,
             broken: &[Register(M), Map(0, 1), End(M), Quiet],
@@ -30,7 +30,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "EMMU notifiers V5, copy_page_range",
         reference: "20080201050623.344041545@sgi.com; v18 turned the return into a break",
-        what: "Out of memory in the middle of a fork: the error returns past the end of the window.",
+        what: "A fork runs out of memory, and the error path returns without the end of the window.",
         shown: Schedule {
             broken_by: Violation::Unended,
             broken: &[Register(M), Map(0, 1), Begin(M, 0), WriteProtect(0), Quiet],
@@ -49,7 +49,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "EMMU notifiers V5, zap_page_range",
         reference: "20080201050623.344041545@sgi.com; 2ec74c3ef2d8",
-        what: "`end` is overwritten on the way, so the end of a window has another range than its beginning.",
+        what: "The code overwrites `end`, so the end of a window has another range than its beginning.",
         shown: Type("window/i12_swap_scoped_windows"),
     },
     Piece {
@@ -57,7 +57,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers with one current range",
         reference: "EMMU notifiers V5, patch 2: hugetlb nests (1) in (0)",
-        what: "The driver keeps one current range: a second window overwrites the first, which still holds.",
+        what: "The driver keeps one current range: a second window overwrites the first, which is still open.",
         shown: flawed!(SingleRange, Overlap, "O4" | "O12" | "bytes"),
     },
     Piece {
@@ -65,7 +65,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers with a flag for a count",
         reference: "EMMU notifiers V5, patch 2; Gunthorpe 2019 on drivers' own counters",
-        what: "A window is a flag: the end of the first of two lets faults in.",
+        what: "The driver counts windows in a flag: the end of the first of two windows lets faults in.",
         shown: flawed!(BoolWindow, Overlap, "O4" | "O12" | "bytes"),
     },
     Piece {
@@ -73,7 +73,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2008,
         system: "drivers that drop at the end",
         reference: "EMMU notifiers V5, unmap_region frees inside of the window",
-        what: "A driver without references drops its entries at the end of the window, when the pages are gone.",
+        what: "A driver without references drops its entries at the end of the window, after the pages are freed.",
         shown: flawed!(DropAtEnd, DropsRange, "O4" | "O1"),
     },
     Piece {
@@ -81,7 +81,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2021,
         system: "Linux, mn_hlist_invalidate_range_start",
         reference: "c2655835fd8c; 20210311180057.1582638-1-seanjc@google.com",
-        what: "M agreed, N refuses, and the caller skips the end: M waits for ever.",
+        what: "M acknowledges, N refuses, and the caller skips the end: M waits for ever.",
         shown: Schedule {
             broken_by: Violation::Unended,
             broken: &[Register(M), Register(N), Begin(M, 0), Refuse(N), Quiet],
@@ -100,7 +100,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2021,
         system: "Linux, interval notifiers and a list notifier that refuses",
         reference: "5.15 mm/mmu_notifier.c; no report found",
-        what: "Intervals have counted the window, the list refuses it, and nobody counts the intervals out.",
+        what: "The intervals count the window, the list refuses it, and the intervals never see an end.",
         shown: Schedule {
             broken_by: Violation::Unended,
             broken: &[
@@ -127,7 +127,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2018,
         system: "Linux, OOM reaper",
         reference: "93065ac753e4; Tetsuo Handa, August 2018",
-        what: "What was opened before a window that is refused is left open by the early `continue`.",
+        what: "A window is refused, and the early `continue` leaves the windows before it open.",
         shown: Type("window/i02_window_dropped_under_its_entries"),
     },
     Piece {
@@ -143,7 +143,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2021,
         system: "KVM, memory slots that change in a window",
         reference: "52ac8b358b0c, 071064f14d87",
-        what: "A window is counted if something was there at its beginning, and uncounted if something is at its end.",
+        what: "The driver counts a window up if its range has an entry at the beginning, and down if it has one at the end.",
         shown: flawed!(Unbalanced, Pairing, "time"),
     },
     Piece {
@@ -151,7 +151,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2025,
         system: "amd xdna driver",
         reference: "amd/xdna-driver PR#1540",
-        what: "The callback does not wait for a transfer that is under way: it goes on after the page was given back.",
+        what: "The callback does not wait for a transfer in progress, which goes on after the page is freed.",
         shown: flawed!(Unlocked, Retry, "bytes" | "panic"),
     },
 ];

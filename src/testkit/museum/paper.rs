@@ -102,15 +102,17 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::UseAfterFree => "O1: a frame is free, and a device can still use it",
-            Self::EndWithoutBegin => "O3: an end without its beginning, the count is negative",
-            Self::Stale => "O4: the device has what the page table does not have any more",
-            Self::Order => "the device sees an old value after a newer one",
-            Self::StillYoung => {
-                "O10: asked to forget, a device did not: the page is young for ever"
+            Self::UseAfterFree => "O1: a device can use a frame that is free",
+            Self::EndWithoutBegin => {
+                "O3: a window ends that has not begun, and the count is negative"
             }
-            Self::Unended => "O12: a beginning without its end: faults wait for ever",
-            Self::CalledAfterFree => "a driver is called whose memory is gone",
+            Self::Stale => "O4: a device translates a page that the page table no longer maps so",
+            Self::Order => "a device sees an old value after a newer one",
+            Self::StillYoung => {
+                "O10: a device keeps a young bit that aging clears: the page stays young"
+            }
+            Self::Unended => "O12: a window has begun and never ends: faults wait for ever",
+            Self::CalledAfterFree => "the kernel calls a driver whose memory is freed",
         })
     }
 }
@@ -319,9 +321,9 @@ impl fmt::Display for PaperStep {
             Self::Unhash(d) => write!(f, "take {} off the list", name(d)),
             Self::Release(d) => write!(f, "release({}): drop everything", name(d)),
             Self::FreeDriver(d) => write!(f, "free the memory of {}", name(d)),
-            Self::AgeAll => f.write_str("clear_flush_young: every driver is asked"),
-            Self::AgeUntilOne => f.write_str("clear_flush_young: until one says yes"),
-            Self::Quiet => f.write_str("(nothing is under way any more)"),
+            Self::AgeAll => f.write_str("clear_flush_young: ask every driver"),
+            Self::AgeUntilOne => f.write_str("clear_flush_young: ask until one says yes"),
+            Self::Quiet => f.write_str("(nothing is in progress)"),
         }
     }
 }

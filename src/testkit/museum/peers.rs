@@ -29,7 +29,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2025,
         system: "litebox",
         reference: "microsoft/litebox#848",
-        what: "Frames are given back, and the TLB is flushed afterwards.",
+        what: "The driver lets frames go, and flushes the TLB afterwards.",
         shown: Device {
             property: Property::DropsRange,
             oracles: &["O4", "O1"],
@@ -50,7 +50,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2025,
         system: "RISC-V IOMMU model",
         reference: "riscv-iommu#780",
-        what: "Two stages have pages of different sizes, and the entry gets the larger: a page leads to its neighbour.",
+        what: "Two stages have pages of different sizes, and the TLB takes the larger: a page leads to its neighbour.",
         shown: flawed!(WrongStage, DropsRange, "bytes"),
     },
     Piece {
@@ -58,7 +58,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2024,
         system: "Asterinas",
         reference: "asterinas/asterinas#862",
-        what: "A copy-on-write only gives more rights, so nothing is flushed; but it leads to another page.",
+        what: "The driver does not flush after a copy-on-write, which gives more rights, but leads to another page.",
         shown: flawed!(IgnoresCopies, Forks, "O4" | "O1" | "bytes" | "panic"),
     },
     Piece {
@@ -66,7 +66,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2025,
         system: "Asterinas",
         reference: "asterinas/asterinas#3920",
-        what: "An address space identifier is used again, and the TLB still has what the last one left.",
+        what: "The driver reuses an address space identifier, and the TLB still has entries of its last user.",
         shown: flawed!(
             SharedAsid,
             Unregister,
@@ -78,7 +78,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2025,
         system: "Asterinas",
         reference: "asterinas/asterinas#1961",
-        what: "Other processors are waited for in a context that must not wait.",
+        what: "The driver waits for other processors in a context that must not wait.",
         shown: Type("context/iii01_dyn_sleeper_from_atomic"),
     },
     Piece {
@@ -86,7 +86,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2019,
         system: "gVisor, MemoryManager.Fork",
         reference: "captureInvalidations in pkg/sentry/mm",
-        what: "A page is invalidated in the parent while the child is being made, and the child, M's twin N, keeps it.",
+        what: "A window invalidates a page of the parent during a fork, and N, the child's copy of M, keeps it.",
         shown: Schedule {
             broken_by: Violation::UseAfterFree,
             broken: &[
@@ -125,7 +125,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2021,
         system: "vhost IOTLB; VT-d (e7ad6c2a4b1a)",
         reference: "vhost_iotlb_add_range of the full 64-bit range",
-        what: "The length of everything overflows, and everything is nothing.",
+        what: "The length of the range of all pages overflows to 0, so the driver drops nothing.",
         shown: flawed!(OverflowAtAll, Reach, "O4" | "O1" | "bytes"),
     },
     Piece {
@@ -133,7 +133,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2023,
         system: "exmap",
         reference: "tuhhosg/exmap PR#3",
-        what: "Page tables are allocated from within an invalidation, under the lock that this needs.",
+        what: "A callback allocates page tables, under the lock that the invalidation needs.",
         shown: Type("context/iii20_system_call_in_callback"),
     },
     Piece {
@@ -141,7 +141,7 @@ pub(super) const PIECES: &[Piece] = &[
         year: 2025,
         system: "Nanvix",
         reference: "nanvix/nanvix#2244",
-        what: "A table is freed, and the entry that led to it stays in the walk cache.",
+        what: "The driver frees a table, and the walk cache keeps the entry that leads to it.",
         shown: flawed!(WalkCache, DropsRange, "O4" | "O1"),
     },
 ];

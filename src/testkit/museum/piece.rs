@@ -33,6 +33,17 @@ pub enum Shown {
 }
 
 /// One mistake.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::testkit::museum::Piece;
+///
+/// let pieces = Piece::all();
+/// let piece = pieces.iter().find(|piece| piece.id == "B22").expect("in the catalogue");
+/// assert!(!piece.show().seen.is_empty(), "the mistake is caught");
+/// assert!(piece.show_sound().seen.is_empty(), "its sound twin is not blamed");
+/// ```
 #[derive(Clone, Copy)]
 pub struct Piece {
     /// Number in the catalogue: `B1` to `B48` for Linux and its drivers, the system's name for

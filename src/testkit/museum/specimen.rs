@@ -187,7 +187,7 @@ impl Specimen {
         inner.entries.retain(|first, entry| {
             let gone = hit(*first, entry);
             if gone && entry.dirty && !self.has(Flaw::LostDirty) {
-                self.tell_dirty(entry);
+                self.pass_on_dirty(entry);
             }
             !gone
         });
@@ -197,7 +197,7 @@ impl Specimen {
         }
     }
     /// Marks the frame dirty.
-    fn tell_dirty(&self, entry: &Entry) {
+    fn pass_on_dirty(&self, entry: &Entry) {
         let at = entry.cached.range().start();
         if let Some(mut view) = self.gate.follow_mut(&entry.cached, at) {
             let mut byte = [0];

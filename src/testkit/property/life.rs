@@ -82,12 +82,15 @@ fn strangers(t: &Arc<Trial>, file: &Arc<File>) -> Run {
 fn several_users(t: &Arc<Trial>, cx: &mut CallCx<'_>) -> Run {
     let users: Vec<_> = (0..3_u64)
         .map(|lane| {
-            t.timed_thread("accesses of several threads", move |t, cx| {
-                for n in 0..50 {
+            t.timed_calls(
+                "an access of one of several threads",
+                50,
+                move |t, cx, n| {
                     let _refused = t.device.write(cx, &t.mm, at(lane * 4 + n % 4), 1);
                     let _refused = t.device.read(cx, &t.mm, at(n % PAGES));
-                }
-            })
+                    true
+                },
+            )
         })
         .collect();
     for n in 0..30 {
@@ -137,7 +140,9 @@ pub(super) fn alloc_failure(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run
         child.exit(cx);
         if asked < nth {
             if !went_well {
-                t.see(Seen::RefusedWrongly("a write that had all memory".into()));
+                t.see(Seen::RefusedWrongly(
+                    "a write for which there is memory".into(),
+                ));
             }
             return Ok(());
         }
@@ -213,7 +218,7 @@ pub(super) fn release(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
 /// Takes the device off while accesses are in progress, on a thread that must survive a refusal.
 fn taken_off_beside_accesses(t: &Arc<Trial>) -> Run {
     let (begin, begun) = channel();
-    let user = t.timed_thread("accesses while the device is taken off", move |t, cx| {
+    let user = t.timed_thread("accesses while the device is unregistered", move |t, cx| {
         for n in 0_u64.. {
             if n == 20 {
                 let _told = begin.send(());
@@ -241,12 +246,12 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
     for page in 0..8 {
         t.mmu.translations(&mut |tr| {
             t.see(Seen::Allowed(format!(
-                "a translation of {} by a device that was taken off",
+                "a translation of {} by a device that is unregistered",
                 tr.range()
             )));
         });
         t.refused(
-            "a read by a device that was taken off",
+            "a read by a device that is unregistered",
             t.read(cx, at(page)),
         );
     }
@@ -263,12 +268,12 @@ pub(super) fn unregister(t: &Arc<Trial>, cx: &mut CallCx<'_>, kit: &Kit) -> Run 
         let text = got.as_ref().map_or_else(ToString::to_string, u8::to_string);
         t.log.step(
             crate::testkit::Side::Device,
-            format!("the new one reads page {page}: {text}"),
+            format!("the new device reads page {page}: {text}"),
         );
         t.compare(cx, at(page), got);
     }
     t.audit();
     t.mm.unregister(cx, next.registration);
-    t.process("it is taken off too");
+    t.process("that one is unregistered too");
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! Properties of memory: sharing by forks, rights, huge pages, writes, aging, references.
+//! Properties of memory: bytes, sharing by forks, rights, huge pages, writes, aging, references.
 
 use crate::{
     addr::{PAGE_SIZE, PMD_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     error::FaultError,
     file::{DiskFile, File, FileMode, MemStore},
+    frame::FrameFlags,
     mm::{Advice, MmapArgs, MremapArgs, MremapFlags, PageState, Prot},
     notifier::AgeKind,
     testkit::{
@@ -39,6 +40,36 @@ fn fresh_huge(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
         t.put(cx, HUGE + n, u8::try_from(n % 100 + 1).expect("small"));
     }
     agree_in_corners(t, cx, HUGE);
+}
+
+/// Bytes of a page that are looked at: the first and the last, and some in one word.
+const OFFSETS: [u64; 6] = [0, 1, 7, 8, 2051, PAGE_SIZE - 1];
+
+pub(super) fn bytes(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
+    for round in 0..3_u8 {
+        t.drop_pages(cx, 0, 4);
+        for page in 0..4 {
+            let mut bytes: [u8; OFFSETS.len()] = std::array::from_fn(|n| {
+                let n = u8::try_from(n).expect("small");
+                50 * round + 10 * u8::try_from(page).expect("small") + n + 1
+            });
+            for (offset, byte) in OFFSETS.into_iter().zip(bytes) {
+                t.put_at(cx, at(page) + offset, byte);
+            }
+            OFFSETS
+                .iter()
+                .for_each(|offset| t.agree_at(cx, at(page) + offset));
+            for (nth, offset) in OFFSETS.into_iter().enumerate() {
+                bytes[nth] = 200 + round;
+                t.deliver_at(cx, at(page) + offset, bytes[nth]);
+                for (offset, byte) in OFFSETS.into_iter().zip(bytes) {
+                    t.undisturbed(cx, at(page) + offset, byte);
+                }
+            }
+        }
+        t.audit();
+    }
+    Ok(())
 }
 
 pub(super) fn huge_pages(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
@@ -92,7 +123,10 @@ fn shared_moved_collapsed(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
         };
         mm.mremap(cx, args).expect("room");
     });
-    t.refused("a read of where it was", t.read(cx, at(HUGE + 1)));
+    t.refused(
+        "a read of the place that the huge page left",
+        t.read(cx, at(HUGE + 1)),
+    );
     agree_in_corners(t, cx, 2 * HUGE);
     t.act(cx, "MADV_COLLAPSE", |mm, cx| {
         // References may be in the way, as on Linux.
@@ -175,17 +209,31 @@ pub(super) fn rights(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
             t.deliver(cx, 2, 61);
         }
     }
-    let guarded = [(PAGES, "nothing is mapped there")];
-    for (page, why) in guarded {
-        match t.read(cx, at(page)) {
+    mapped_anew(t, cx);
+    Ok(())
+}
+
+/// A mapping where there was none opens no window: no refusal may be remembered.
+fn mapped_anew(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
+    for _ in 0..2 {
+        match t.read(cx, at(PAGES)) {
             Err(Refused::Fault(FaultError::NotMapped(_))) | Ok(_) => {}
             Err(other) => t.see(Seen::RefusedWrongly(format!(
-                "a read of page {page} with `{other}`: {why}"
+                "a read of page {PAGES} with `{other}`: no mapping"
             ))),
         }
-        t.refused("a read of an unmapped page", t.read(cx, at(page)));
+        t.refused("a read of an unmapped page", t.read(cx, at(PAGES)));
+        t.refused("a write to an unmapped page", t.write(cx, at(PAGES), 1));
+        t.act(cx, format!("mmap {PAGES}, next to the others"), |mm, cx| {
+            let args = MmapArgs::anonymous(PAGE_SIZE).fixed(at(PAGES));
+            mm.mmap(cx, &args).expect("room");
+        });
+        t.agree(cx, PAGES);
+        t.deliver(cx, PAGES, 5);
+        t.act(cx, format!("munmap {PAGES}"), |mm, cx| {
+            mm.munmap(cx, at(PAGES), PAGE_SIZE).expect("mapped");
+        });
     }
-    Ok(())
 }
 
 pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
@@ -223,7 +271,35 @@ pub(super) fn aging(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
     if used && !young {
         t.see(Seen::Forgot(at(5)));
     }
+    evicted(t, cx);
     Ok(())
+}
+
+/// A device that gives an entry up to make room reports the use of the page to the frame.
+fn evicted(t: &Arc<Trial>, cx: &mut CallCx<'_>) {
+    for page in 0..4 {
+        t.drop_pages(cx, page, page + 1);
+        t.put(cx, page, 8);
+        let _was = t.mm.age(cx, pages(page, page + 1), AgeKind::ClearFlush);
+        if is_marked(t, cx, page) || t.read(cx, at(page)).is_err() {
+            continue; // It was used before, or not now.
+        }
+        let others = (0..PAGES).filter(|other| *other != page);
+        others.for_each(|other| t.agree(cx, other));
+        let is_young = t.mm.age(cx, pages(page, page + 1), AgeKind::Test);
+        if !is_young && !is_marked(t, cx, page) {
+            t.see(Seen::Forgot(at(page)));
+        }
+    }
+}
+
+/// Returns true if the frame of a page has been reported as used.
+fn is_marked(t: &Trial, cx: &mut CallCx<'_>, page: u64) -> bool {
+    let entries = t.mm.pagemap(cx, pages(page, page + 1));
+    let marked = |pfn| t.machine.mem().flags(pfn).contains(FrameFlags::ACCESSED);
+    entries
+        .iter()
+        .any(|(_, state)| matches!(state, PageState::Anon(pfn) if marked(*pfn)))
 }
 
 pub(super) fn dirty(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {

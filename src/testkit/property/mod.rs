@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `windows` | translations during windows, and windows of every shape |
 //! | `race` | look-ups that windows overtake |
-//! | `memory` | forks, rights, writes, references, huge pages |
+//! | `memory` | bytes, forks, rights, writes, references, huge pages |
 //! | `life` | other threads, failures, exit, unregistration |
 //! | `scripts` | whole scripts, random and failing |
 //! | `busy` (`.jsonl`) | the script in which each operation fails once |
@@ -38,6 +38,7 @@ impl Property {
             Self::Overlap => windows::overlap,
             Self::Reach => windows::reach,
             Self::Edges => windows::edges,
+            Self::Bytes => memory::bytes,
             Self::HugePages => memory::huge_pages,
             Self::ForeignThreads => life::foreign_threads,
             Self::Forks => memory::forks,

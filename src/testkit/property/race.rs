@@ -34,7 +34,7 @@ const OPERATIONS: &[(&str, Meanwhile)] = &[
     }),
     ("dropped", |t, cx| t.drop_pages(cx, 0, PAGES)),
     ("unmapped and mapped anew", |t, cx| {
-        t.act(cx, "mmap 2..5 over what is there", |mm, cx| {
+        t.act(cx, "mmap 2..5 over the mapping there", |mm, cx| {
             let args = MmapArgs::anonymous(3 * PAGE_SIZE).fixed(at(2));
             mm.mmap(cx, &args).expect("room");
         });
@@ -211,18 +211,16 @@ pub(super) fn progress(t: &Arc<Trial>, cx: &mut CallCx<'_>, _: &Kit) -> Run {
         }
         windows
     });
-    let user = t.timed_thread("accesses in a storm of windows", |t, cx| {
-        for n in 0..200_u64 {
-            let came: Result<(), Refused> = match n % 2 {
-                0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
-                _ => t.device.write(cx, &t.mm, at(n % 8), 1),
-            };
-            if let Err(why) = came {
-                let what = format!("an access to page {} in a storm: {why}", n % 8);
-                t.see(Seen::RefusedWrongly(what));
-                return;
-            }
+    let user = t.timed_calls("an access in a storm of windows", 200, |t, cx, n| {
+        let came: Result<(), Refused> = match n % 2 {
+            0 => t.device.read(cx, &t.mm, at(n % 8)).map(|_| ()),
+            _ => t.device.write(cx, &t.mm, at(n % 8), 1),
+        };
+        if let Err(why) = &came {
+            let what = format!("an access to page {} in a storm: {why}", n % 8);
+            t.see(Seen::RefusedWrongly(what));
         }
+        came.is_ok()
     });
     let done = user.join();
     let _gone = stop.send(());

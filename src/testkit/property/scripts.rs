@@ -38,7 +38,7 @@ pub(super) fn failures(t: &Arc<Trial>, _: &mut CallCx<'_>, kit: &Kit) -> Run {
         });
         for fault in faults {
             t.process(format!(
-                "a busy script, again and again; each time fails {fault}"
+                "a busy script, many times; in each run {fault} fails"
             ));
             suite.fail_each(&script, *fault)?;
         }
@@ -62,7 +62,7 @@ fn apart(t: &Arc<Trial>, work: impl FnOnce(&Trial) -> Result<(), Box<Failure>> +
         t.process(format!("{}  {}", step.to_json(), step.outcome));
     }
     if let Some((fault, nth)) = failure.fault {
-        t.process(format!("made to fail: {fault}, number {nth}"));
+        t.process(format!("the kit lets {fault} fail, number {nth}"));
     }
     if failure.fault.is_none() {
         t.process(format!("drawn from EMMU_TESTKIT_SEED={}", failure.seed));

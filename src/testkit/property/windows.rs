@@ -173,7 +173,7 @@ fn hold(t: &Arc<Trial>, from: u64, to: u64) -> Result<Held, crate::testkit::tria
 
 impl Held {
     fn close(self, t: &Trial) -> Run {
-        t.process("it clears the entries and ends");
+        t.process("the window clears the entries and ends");
         let _told = self.close.send(());
         self.thread.join()?;
         t.listen();

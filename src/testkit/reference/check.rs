@@ -132,7 +132,9 @@ impl Reference {
                     frame.read(offset.into(), &mut got);
                     if got != [wanted] {
                         let [got] = got;
-                        return Err(format!("shows {got} at byte {offset}, where {wanted} is"));
+                        return Err(format!(
+                            "has {got} at byte {offset}, and the model has {wanted}"
+                        ));
                     }
                 }
                 Ok(())
@@ -155,7 +157,7 @@ impl Reference {
         let got = machine.mem().in_use() as usize;
         if got != wanted {
             return Err(format!(
-                "{got} frames are in use, and {wanted} are had by somebody"
+                "{got} frames are in use, and {wanted} have an owner"
             ));
         }
         let accounted = |mm: &std::sync::Arc<Mm>| -> u64 {
@@ -168,7 +170,9 @@ impl Reference {
             now.values().map(accounted).sum::<u64>() + nameless.map(|o| o.size / PAGE).sum::<u64>();
         let got = machine.commit().pages();
         if i64::try_from(wanted) != Ok(got) {
-            return Err(format!("{got} pages are promised, and {wanted} asked for"));
+            return Err(format!(
+                "{got} pages are committed, and the mappings need {wanted}"
+            ));
         }
         Ok(())
     }

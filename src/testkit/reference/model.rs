@@ -183,7 +183,7 @@ impl Reference {
         }
         let byte = byte.unwrap_or_default();
         if byte != 0 && self.is_uncertain(actor, addr) {
-            self.settle_tail(actor, addr, *came == Outcome::Ret(0));
+            self.decide_tail(actor, addr, *came == Outcome::Ret(0));
         }
         let byte = self.byte(actor, addr).0.unwrap_or_default();
         let gone = freed == Freed::Perhaps && *came == Outcome::Ret(0);
@@ -254,7 +254,7 @@ impl Reference {
         tail.is_some_and(|tail| offset >= tail)
     }
     /// Notes that a load saw a byte of such a tail: all of the tail is gone, or none.
-    pub(super) fn settle_tail(&mut self, process: u32, addr: u64, gone: bool) {
+    pub(super) fn decide_tail(&mut self, process: u32, addr: u64, gone: bool) {
         let page = &self.processes[&process][&split(addr).0];
         let (object, _) = page.object.expect("an object's tail");
         let object = &mut self.objects[object];

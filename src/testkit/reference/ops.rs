@@ -190,14 +190,14 @@ impl Reference {
             return Ok(None);
         };
         if !is_in_area(op, at) {
-            return Err(format!("it returns {at:#x}, and that is not low enough"));
+            return Err(format!("it returns {at:#x}, which is not low enough"));
         }
         match pages(at, len).filter(|range| !taken(range)) {
             Some(range) => {
                 self.lost |= !self.looks_at(&range);
                 Ok(Some(range))
             }
-            None => Err(format!("it returns {at:#x}, which is taken")),
+            None => Err(format!("it returns {at:#x}, where another mapping lies")),
         }
     }
     /// Returns a new object of shared anonymous memory, and its first index.
@@ -300,13 +300,13 @@ impl Reference {
         };
         let to = at / PAGE;
         if to != from && !flags.contains(MremapFlags::MAYMOVE) {
-            return Err("it moved, and nobody had allowed it".into());
+            return Err("it moved the mapping without MREMAP_MAYMOVE".into());
         }
         let grown = old.end - from..len;
         let all = &self.processes[&actor];
         let begin = if to == from { grown.start } else { 0 };
         if all.range(to + begin..to + len).next().is_some() || !all.contains_key(&(old.end - 1)) {
-            return Err(format!("it returns {at:#x}, where something else is"));
+            return Err(format!("it returns {at:#x}, where another mapping lies"));
         }
         let last = all[&(old.end - 1)].clone();
         self.lost |= !self.looks_at(&(to..to + len));

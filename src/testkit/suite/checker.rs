@@ -270,7 +270,7 @@ impl<'k> Checker<'k> {
         let tables: usize = self.processes.values().map(|mm| mm.tables()).sum();
         for (what, left) in [
             ("page tables", tables as i64),
-            ("promised pages", machine.commit().pages()),
+            ("committed pages", machine.commit().pages()),
             ("slots of swap", swap.used() as i64),
             ("frames in the swap cache", swap.cached() as i64),
         ] {

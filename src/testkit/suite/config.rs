@@ -3,7 +3,7 @@
 use super::{disturbances::Disturbances, profile::Profile};
 use crate::testkit::{
     Kit,
-    settings::{at_least, depth, seed},
+    settings::{LONGEST, at_least, depth, seed},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -70,6 +70,7 @@ impl Suite {
     /// machine does not cause a hang, as that method explains.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
+        let deadline = deadline.min(LONGEST);
         Self { deadline, ..self }
     }
     /// Sets the activity next to the operations. Default: none.

@@ -89,14 +89,14 @@ impl fmt::Display for Failure {
             writeln!(f, "  {}  {}", step.to_json(), step.outcome)?;
         }
         if let Some((fault, nth)) = self.fault {
-            writeln!(f, "  made to fail: {fault}, number {nth}")?;
+            writeln!(f, "  the kit lets {fault} fail, number {nth}")?;
         }
         for seen in self.seen.iter().take(5) {
             writeln!(f, "  seen: {seen}")?;
         }
         match &self.saved {
             Some(path) => writeln!(f, "  saved as {}", path.display())?,
-            None => writeln!(f, "  it could not be saved")?,
+            None => writeln!(f, "  the script could not be saved")?,
         }
         write!(f, "  drawn from EMMU_TESTKIT_SEED={}", self.seed)
     }

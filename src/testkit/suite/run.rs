@@ -88,6 +88,17 @@ impl Suite {
     ///
     /// [`Failure`] if a step differs from the model, the oracle reports a violation, or the script
     /// panics or hangs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{extmmu::gru::GruConfig, replay::shipped, testkit::{Suite, gru}};
+    ///
+    /// let scripts = shipped()?;
+    /// let suite = Suite::new([gru(GruConfig::default(), None)]);
+    /// suite.again(&scripts[0]).expect("the device makes no difference");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn again(&self, script: &Script) -> Result<(), Box<Failure>> {
         self.count(script).map(|_| ())
     }

@@ -187,13 +187,20 @@ impl Messages {
             descriptors: Some(VecDeque::new()),
         }))
     }
-    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<T, NoMessage> {
+    /// Returns the next message. A frame is one if it is the encoding of one: no other bytes stand
+    /// in it.
+    pub(super) fn next<T: Serialize + DeserializeOwned>(&mut self) -> Result<T, NoMessage> {
         let mut frame = Vec::new();
         let read = (&mut self.0).take(LONGEST).read_until(0, &mut frame);
         match read.map_err(NoMessage::Gone)? {
             0 => Err(NoMessage::Gone(io::ErrorKind::UnexpectedEof.into())),
             _ if !frame.ends_with(&[0]) => Err(NoMessage::Garbage),
-            _ => postcard::from_bytes_cobs(&mut frame).map_err(|_| NoMessage::Garbage),
+            _ => {
+                let message = postcard::from_bytes_cobs(&mut frame.clone());
+                let message = message.map_err(|_| NoMessage::Garbage)?;
+                let is_its_encoding = encode(&message).is_ok_and(|bytes| bytes == frame);
+                is_its_encoding.then_some(message).ok_or(NoMessage::Garbage)
+            }
         }
     }
     /// Returns the descriptor that came beside the last message.

@@ -8,11 +8,18 @@
 //! A VMA of the child enters the reverse maps before its entries are made, so no walk misses an
 //! entry (ADR 0005).
 //!
+//! A private page that is pinned is copied for the child at once: the parent, and the holder of the
+//! pin, keep the page (`copy_present_page`).
+//!
 //! | file | holds |
 //! | --- | --- |
+//! | `pinned` | pages that are copied at once |
 //! | `shared` | forks that share leaf tables, and the counts that they leave behind |
 
+mod pinned;
 pub(in crate::mm) mod shared;
+
+use pinned::{copy_page, must_copy};
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -148,6 +155,7 @@ impl MmapWriteGuard<'_> {
             copy.follow_parent(vma, &to.space);
             to.insert(copy);
             if has_pages {
+                let copy = to.vmas.get(vma.start()).expect("it was inserted");
                 let alone = (mode == ForkMode::Share)
                     .then(|| from.shares_tables(vma))
                     .flatten();
@@ -155,7 +163,7 @@ impl MmapWriteGuard<'_> {
                     mm,
                     cx: self.cx.reborrow(),
                 };
-                copy_range(lease, child, vma, alone)?;
+                copy_range(lease, (child, copy), vma, alone)?;
             }
         }
         Ok(())
@@ -166,7 +174,7 @@ impl MmapWriteGuard<'_> {
 /// lose the right to write. The leaves in `alone` hold nothing but this VMA, so they may be shared.
 fn copy_range(
     mut lease: Lease<'_, rank::Mmap, Sleepable>,
-    child: &Mm,
+    (child, copy): (&Mm, &Vma),
     vma: &Vma,
     alone: Option<VpnRange>,
 ) -> Result<(), NoMemory> {
@@ -176,10 +184,13 @@ fn copy_range(
     if vma.flags.is_cow() {
         let mut window = lease.window(range, Event::ProtectionPage);
         copy_upper(parent, child, &mut window.cx(), range)?;
+        if mem.has_pinned() {
+            window.split_pinned(range);
+        }
         let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
             Some(alone) if alone.covers(VpnRange::block_of(part.start())) => {
-                if mem.has_exported() && has_exported(mem, part, leaf) {
-                    return Ok(false); // Each entry needs a look.
+                if needs_look(mem, part, leaf) {
+                    return Ok(false);
                 }
                 child.table.share(part.start(), leaf, pin)
             }
@@ -191,8 +202,8 @@ fn copy_range(
                 return Ok(()); // The child faults the object's page in again.
             }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
-                txn.share_into(to)
-            })
+                txn.share_into(to, copy)
+            })?
         });
     }
     copy_upper(parent, child, &mut lease.cx, range)?;
@@ -211,12 +222,17 @@ fn copy_range(
     })
 }
 
-fn has_exported(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
+/// Returns true if a page of the leaf is exported or pinned: each entry needs a look then.
+fn needs_look(mem: &PhysMem, part: VpnRange, leaf: LeafAt<'_>) -> bool {
     let mut any = false;
-    leaf.peek_each(part, |_, pte| {
-        let exported = |pfn| mem.flags(pfn).contains(FrameFlags::EXPORTED);
-        any |= pte.counted().is_some_and(exported);
-    });
+    if mem.has_exported() || mem.has_pinned() {
+        leaf.peek_each(part, |_, pte| {
+            let exported = |pfn| mem.flags(pfn).contains(FrameFlags::EXPORTED);
+            any |= pte
+                .counted()
+                .is_some_and(|pfn| exported(pfn) || mem.is_pinned(pfn));
+        });
+    }
     any
 }
 
@@ -238,13 +254,13 @@ fn copy_upper<R: Rank>(
 }
 
 /// Makes the child's leaf and runs `copy` on it.
-fn copy_leaf(
+fn copy_leaf<T>(
     child: &Mm,
     pin: Pin<'_>,
     part: VpnRange,
     huge: bool,
-    copy: impl FnOnce(&LockedLeaf<'_>),
-) -> Result<(), NoMemory> {
+    copy: impl FnOnce(&LockedLeaf<'_>) -> T,
+) -> Result<T, NoMemory> {
     // The child's leaf is locked while the parent's is, whatever their addresses are. That cannot
     // deadlock: only walks over reverse maps know the child by now, and they lock one leaf at a
     // time.
@@ -253,27 +269,36 @@ fn copy_leaf(
             break to;
         }
     };
-    copy(&to);
+    let copied = copy(&to);
     if huge {
         to.set_huge(true);
     }
-    Ok(())
+    Ok(copied)
 }
 
 impl PteTxn<'_> {
-    /// Copies the private entries of this leaf to the child.
-    fn share_into(&mut self, to: &LockedLeaf<'_>) {
+    /// Copies the private entries of this leaf to the child, in whose VMA `copy` they are.
+    fn share_into(&mut self, to: &LockedLeaf<'_>, copy: &Vma) -> Result<(), NoMemory> {
         let mem = self.mem();
         let (leaf, range) = (self.leaf(), self.range());
-        if !mem.has_exported() {
-            return leaf.copy_to(to, range, |pte| share_private(mem, pte));
+        if !mem.has_exported() && !mem.has_pinned() {
+            leaf.copy_to(to, range, |pte| share_private(mem, pte));
+            return Ok(());
         }
+        let mut out = Ok(());
         leaf.copy_to(to, range, |pte| {
+            let pinned = pte.counted().filter(|&pfn| must_copy(mem, pfn));
+            if let Some(pfn) = pinned {
+                let made = out.and_then(|()| copy_page(mem, copy, pfn));
+                out = made.map(|_| ());
+                return (pte, made.unwrap_or(RawPte::NONE));
+            }
             if let Some(pfn) = pte.counted() {
                 mem.lose_write(pfn);
             }
             share_private(mem, pte)
         });
+        out
     }
 }
 

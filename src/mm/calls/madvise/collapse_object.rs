@@ -10,7 +10,7 @@ use crate::mm::{
         entries::with_leaf,
         huge_object::{Whole, set_whole},
     },
-    guard::{MmapPin, MmapReadGuard},
+    guard::{MmapReadGuard, MmapSharedClaim},
     large::object::{TableStays, check_parts},
     space::Mm,
     vma::Vma,
@@ -74,9 +74,9 @@ impl Mm {
         let (index, rights) = (vma.pgoff_at(at), vma.mapped_rights());
         let locked = vma.flags.contains(VmFlags::LOCKED);
         // A driver may sleep in the window.
-        let pin = MmapPin::new(self, &g, VpnRange::block_of(at));
+        let claim = MmapSharedClaim::new(self, &g, VpnRange::block_of(at));
         drop(g);
-        let mut lease = pin.lease(cx);
+        let mut lease = claim.lease(cx);
         let found = object.huge_page(lease.cx.reborrow(), index, sealed::Ours);
         let Some(first) = found else {
             return Err(Fail::Skip); // The page was split meanwhile.

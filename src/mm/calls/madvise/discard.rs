@@ -8,7 +8,7 @@ use crate::mm::{
     window::{InvalidationWindow, Lease, PteSlot, Zap},
 };
 use crate::{
-    addr::{Vpn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::{Sleepable, rank},
     error::{MadviseError, NoMemory},
     frame::FrameFlags,
@@ -102,11 +102,15 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn free_lazily(self, part: VpnRange) {
         let mut window = self.into_window(part, Event::Clear);
-        split_own_parts(&mut window, part);
+        let whole = split_own_parts(&mut window, part);
         window
             .leaves_in(part, |txn| {
                 if !shared_huge(txn.mem(), txn.leaf()) {
-                    txn.for_each(free_lazily);
+                    txn.for_each(|slot| {
+                        if !is_part_of(&whole, slot.raw()) {
+                            free_lazily(slot);
+                        }
+                    });
                 }
                 Ok::<(), Infallible>(())
             })
@@ -115,11 +119,13 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn cool(mut self, part: VpnRange) {
         let mm = self.mm;
+        let mut whole = Vec::new();
         for at in mm.large_in(&mut self.cx, part) {
             if let Some(head) = mm.own_part(&mut self.cx, part, at) {
                 let mut cx = self.cx.descend();
-                if mm.has_alone(&mut cx, head) {
-                    mm.split_own(cx, head);
+                let first = !whole.contains(&head);
+                if first && mm.has_alone(&mut cx, head) && !mm.split_own(cx, head) {
+                    whole.push(head);
                 }
             }
         }
@@ -131,8 +137,9 @@ impl Lease<'_, rank::Mmap, Sleepable> {
             }
             for at in part.iter() {
                 let pte = leaf.get(at);
-                let Some(pfn) = pte.counted().filter(|&pfn| mem.mapcount(pfn) == 1) else {
-                    continue; // Other processes may use it.
+                let own = |pfn: &Pfn| mem.mapcount(*pfn) == 1 && !whole.contains(&pfn.head());
+                let Some(pfn) = pte.counted().filter(own) else {
+                    continue; // Others may use it.
                 };
                 leaf.set(at, pte.mkold());
                 mem.clear_flags(pfn, FrameFlags::REFERENCED);
@@ -182,16 +189,25 @@ fn no_memory(e: NoMemory) -> MadviseError {
     MadviseError::NoMemory(e)
 }
 
-/// Splits the huge pages of this process alone that lie only partly in `range`.
-fn split_own_parts(window: &mut InvalidationWindow<'_, Sleepable>, range: VpnRange) {
+/// Splits the huge pages of this process alone that lie only partly in `range`. Returns those that
+/// are held, and so stay whole.
+fn split_own_parts(window: &mut InvalidationWindow<'_, Sleepable>, range: VpnRange) -> Vec<Pfn> {
     let mm = window.mm();
     let mut cx = window.cx();
+    let mut whole = Vec::new();
     for at in mm.large_in(&mut cx, range) {
         if let Some(head) = mm.own_part(&mut cx, range, at) {
             let mut inside = cx.walk_inside();
-            if mm.has_alone(&mut inside, head) {
-                mm.split_own(inside, head);
+            let first = !whole.contains(&head);
+            if first && mm.has_alone(&mut inside, head) && !mm.split_own(inside, head) {
+                whole.push(head);
             }
         }
     }
+    whole
+}
+
+/// Returns true if the entry maps a part of one of these huge pages.
+fn is_part_of(heads: &[Pfn], pte: RawPte) -> bool {
+    !heads.is_empty() && pte.counted().is_some_and(|pfn| heads.contains(&pfn.head()))
 }

@@ -2,7 +2,7 @@
 //!
 //! Advice that changes flags, or needs VMAs to stay, runs under the mmap lock held exclusively.
 //! Advice that only drops or reads pages takes the lock shared, and leaves it before a driver may
-//! sleep, with the range pinned (ADR 0009).
+//! sleep, with the range claimed (ADR 0009).
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -11,6 +11,7 @@
 //! | `collapse` | `COLLAPSE` |
 //! | `collapse_object` | … of an object's memory |
 //! | `mergeable` | `MERGEABLE`, `UNMERGEABLE`, and merging of all memory |
+//! | `process` | several ranges, of another process (`process_madvise`) |
 //! | `remove` | `REMOVE` |
 //! | `will_need` | `WILLNEED` |
 
@@ -19,6 +20,7 @@ mod collapse_object;
 pub(in crate::mm) mod discard;
 pub(in crate::mm) mod mergeable;
 pub(in crate::mm) mod pageout;
+pub(in crate::mm) mod process;
 pub(in crate::mm) mod remove;
 pub(in crate::mm) mod will_need;
 
@@ -30,7 +32,7 @@ use crate::mm::{
         errors::PopulateError,
         flags::{Advice, VmFlags},
     },
-    guard::{MmapPin, MmapWriteGuard},
+    guard::{MmapSharedClaim, MmapWriteGuard},
     space::Mm,
     vma::Vma,
     window::Lease,
@@ -49,6 +51,25 @@ impl Mm {
     ///
     /// [`MadviseError`]. A hole is reported at the end, after all mapped memory was handled. Any
     /// other error stops the walk; the memory below has been handled, and stays so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, extmmu::Recorder, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let (recorder, registration) = mm.register(&mut cx, Recorder::new);
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 7)?;
+    /// mm.madvise(&mut cx, at, PAGE_SIZE, Advice::DontNeed)?;
+    /// assert_eq!(recorder.take().len(), 1, "an external MMU drops the page first");
+    /// assert_eq!(mm.load(&mut cx, at)?, 0);
+    /// mm.unregister(&mut cx, registration);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn madvise(
         &self,
         cx: &mut CallCx<'_>,
@@ -105,7 +126,7 @@ impl Mm {
         range: VpnRange,
         advice: Advice,
     ) -> Result<(), MadviseError> {
-        self.each_pinned(cx, range, |vma, part| {
+        self.each_claimed(cx, range, |vma, part| {
             check_sealed(vma, advice)?;
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
@@ -115,14 +136,14 @@ impl Mm {
         })
     }
     /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
-    /// returned. If a driver may sleep in that, the lock is left, and only the range is pinned.
-    pub(in crate::mm) fn each_pinned<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
+    /// returned. If a driver may sleep in that, the lock is left, and only the range is claimed.
+    pub(in crate::mm) fn each_claimed<W: FnOnce(Lease<'_, rank::Mmap, Sleepable>)>(
         &self,
         cx: &mut CallCx<'_>,
         range: VpnRange,
         mut look: impl FnMut(&Vma, VpnRange) -> Result<W, MadviseError>,
     ) -> Result<(), MadviseError> {
-        let mut pin = None;
+        let mut claim = None;
         each_vma(range, MadviseError::Hole, |at| {
             let mut g = self.lock_shared_over(cx, Some(range));
             let (vma, part) = match part_at(g.layout.vmas.find(at), at, range) {
@@ -131,9 +152,9 @@ impl Mm {
             };
             let work = look(vma, part)?;
             if self.notifiers.is_made() {
-                let pin = pin.get_or_insert_with(|| MmapPin::new(self, &g, range));
+                let claim = claim.get_or_insert_with(|| MmapSharedClaim::new(self, &g, range));
                 drop(g);
-                let mut lease = pin.lease(cx);
+                let mut lease = claim.lease(cx);
                 work(lease.again());
                 lease.settle_exports();
             } else {
@@ -192,7 +213,8 @@ impl MmapWriteGuard<'_> {
         advice: Advice,
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
-        let new = advised_flags(vma, advice).ok_or(MadviseError::Unsuitable(start.addr()))?;
+        let new = advised_flags(vma.flags, vma.is_anonymous(), advice);
+        let new = new.ok_or(MadviseError::Unsuitable(start.addr()))?;
         if new == vma.flags {
             return Ok(start);
         }
@@ -205,10 +227,10 @@ impl MmapWriteGuard<'_> {
     }
 }
 
-/// Returns the flags of `vma` after the advice; `None` if the advice does not fit the VMA.
-fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
+/// Returns the flags of a VMA after the advice; `None` if the advice does not fit the VMA, or
+/// changes no flags.
+pub(super) fn advised_flags(flags: VmFlags, anonymous: bool, advice: Advice) -> Option<VmFlags> {
     use VmFlags as F;
-    let flags = vma.flags;
     let droppable = flags.contains(F::DROPPABLE);
     Some(match advice {
         Advice::Normal => flags - (F::RAND_READ | F::SEQ_READ),
@@ -216,7 +238,7 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
         Advice::Random => (flags - F::SEQ_READ) | F::RAND_READ,
         Advice::DontFork => flags | F::DONTCOPY,
         Advice::DoFork => flags - F::DONTCOPY,
-        Advice::WipeOnFork if !vma.is_anonymous() || flags.contains(F::SHARED) => return None,
+        Advice::WipeOnFork if !anonymous || flags.contains(F::SHARED) => return None,
         Advice::WipeOnFork => flags | F::WIPEONFORK,
         Advice::KeepOnFork if droppable => return None,
         Advice::KeepOnFork => flags - F::WIPEONFORK,
@@ -231,15 +253,20 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Option<VmFlags> {
     })
 }
 
-/// Refuses advice that would lose data of sealed memory which no store could change
-/// (`can_madvise_modify`): private anonymous memory that is not writable. Every mapping of a file
-/// may lose its pages, also private copies made before it became read-only.
+/// Refuses advice that would lose data of sealed memory which no store could change.
 pub(in crate::mm) fn check_sealed(vma: &Vma, advice: Advice) -> Result<(), MadviseError> {
-    let fixed = vma.is_anonymous() && !vma.flags.contains(VmFlags::WRITE);
-    if vma.is_sealed() && discards(advice) && fixed {
+    if is_sealed_against(vma.flags, vma.is_anonymous(), advice) {
         return Err(VmaError::Sealed(vma.start().addr()).into());
     }
     Ok(())
+}
+
+/// Returns true if the advice would lose data of sealed memory which no store could change
+/// (`can_madvise_modify`): private anonymous memory that is not writable. Every mapping of a file
+/// may lose its pages, also private copies made before it became read-only.
+pub(super) fn is_sealed_against(flags: VmFlags, anonymous: bool, advice: Advice) -> bool {
+    let fixed = anonymous && !flags.contains(VmFlags::WRITE);
+    flags.contains(VmFlags::SEALED) && discards(advice) && fixed
 }
 
 /// Returns true for advice that loses data (`is_discard`).

@@ -16,7 +16,7 @@ impl Mm {
         cx: &mut CallCx<'_>,
         range: VpnRange,
     ) -> Result<(), MadviseError> {
-        self.each_pinned(cx, range, |vma, part| {
+        self.each_claimed(cx, range, |vma, part| {
             if vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
@@ -26,7 +26,7 @@ impl Mm {
 }
 
 impl Lease<'_, rank::Mmap, Sleepable> {
-    /// Gathers the pages of each leaf under its lock and reclaims them after that, from the lowest
+    /// Collects the pages of each leaf under its lock and reclaims them after that, from the lowest
     /// leaf on.
     fn page_out(mut self, part: VpnRange) {
         let mm = self.mm;

@@ -62,10 +62,30 @@ impl Mm {
     ///
     /// [`MremapError`]. Checks come before anything is unmapped. A move of several VMAs keeps the
     /// pieces that were moved before the one that failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{PAGE_SIZE, mm::{MmapArgs, MremapArgs, MremapFlags}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let addr = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, addr, 7)?;
+    /// let (old_len, new_len) = (PAGE_SIZE, 4 * PAGE_SIZE);
+    /// let flags = MremapFlags::MAYMOVE;
+    /// let args = MremapArgs { addr, old_len, new_len, flags, new_addr: 0 };
+    /// let at = mm.mremap(&mut cx, args)?;
+    /// assert_eq!(mm.load(&mut cx, at)?, 7);
+    /// assert_eq!(mm.load(&mut cx, at + 3 * PAGE_SIZE)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mremap(&self, cx: &mut CallCx<'_>, args: MremapArgs) -> Result<u64, MremapError> {
         let mut g = self.lock_exclusive_some(cx);
         let remap = check_args(&args)?;
-        while !g.settle_remap(&remap) {}
+        while !g.claim_remap(&remap) {}
         let limit = g.layout.machine.config().max_map_count;
         let count = g.layout.vmas.len();
         if remap.moves() && count + 2 >= limit.saturating_sub(3) {
@@ -163,7 +183,7 @@ type Remapped = (Vpn, Option<VpnRange>);
 impl MmapWriteGuard<'_> {
     /// Declares the pages on which the operation works: the mapping with the part by which it
     /// grows, and its new place. See [`wait_for_conflicts`](Self::wait_for_conflicts).
-    fn settle_remap(&mut self, remap: &Remap) -> bool {
+    fn claim_remap(&mut self, remap: &Remap) -> bool {
         let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
         let mut own = Ranges::new();
         own.push(range(remap.addr, remap.old.max(remap.new)));

@@ -174,7 +174,7 @@ impl<'g> MmapWriteGuard<'g> {
         let accounted = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = accounted.flags.contains(VmFlags::ACCOUNT);
         let promise = Promise::made(self.mm.machine(), if accounted { more } else { 0 });
-        self.detach_empty(to, false, AfterYield::KeepsEditing);
+        self.complete_unmap_empty(to, false, AfterYield::KeepsEditing);
         drop(promise);
     }
 
@@ -187,7 +187,7 @@ impl<'g> MmapWriteGuard<'g> {
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
-            Ok(_) => self.detach_empty(range, !accounted, AfterYield::KeepsEditing),
+            Ok(_) => self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing),
             // No memory for the split: the source stays, without pages, and needs a promise of its
             // own.
             Err(_) if accounted => self.layout.machine.commit().force(range.pages()),

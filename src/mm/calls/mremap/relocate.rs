@@ -11,7 +11,7 @@ use crate::{
     ctx::Sleepable,
     error::NoMemory,
     notifier::Event,
-    sync::panicking,
+    sync::Despite,
 };
 
 /// A move of page-table entries within one address space.
@@ -76,11 +76,14 @@ impl MmapWriteGuard<'_> {
                     step,
                     progress: &mut progress,
                 };
-                let moved = moving.run();
-                if moved.is_err() {
+                let mut despite = Despite::default();
+                let moved = despite.call(|| moving.run());
+                if moved != Some(Ok(())) {
                     moving.undo();
                 }
-                moved
+                drop(moving);
+                despite.resume();
+                moved.expect("it did not panic")
             },
         )
     }
@@ -151,6 +154,15 @@ struct Moving<'w, F: FnMut(Moved)> {
     progress: F,
 }
 
+/// The tables of the place to which entries move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TargetTables {
+    /// They are made.
+    Made,
+    /// They are there, or no entry has come from where there is none.
+    Kept,
+}
+
 impl<F: FnMut(Moved)> Moving<'_, F> {
     fn run(&mut self) -> Result<(), NoMemory> {
         (self.progress)(Moved::Some);
@@ -158,7 +170,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
             // A walk could otherwise pass the target before, and the source after its entry moved,
             // and miss it (`take_rmap_locks`).
             let walks_wait = self.walks.freeze();
-            match self.window.move_step(self.step)? {
+            match self.window.move_step(self.step, TargetTables::Made)? {
                 Some(pages) => self.step.advance(pages),
                 None => {
                     drop(walks_wait);
@@ -169,58 +181,60 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
         (self.progress)(Moved::All);
         Ok(())
     }
-    /// Moves the entries back in a window over the target, inside of this one.
+    /// Moves the entries back in a window over the target, inside of this one: a driver may have
+    /// translations of them there.
     #[cold]
     fn undo(&mut self) {
-        let back = self.back();
-        if let Some(moved) = VpnRange::new(back.at, back.end) {
-            let mut window = self.window.nested(moved, Event::Unmap);
-            window.take_back(back, self.walks);
-        }
-        (self.progress)(Moved::Nothing);
-        self.step = self.begin;
-    }
-    /// Returns the steps that take the move back.
-    fn back(&self) -> MoveStep {
-        MoveStep {
+        let back = MoveStep {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
+        };
+        let mut despite = Despite::default();
+        if let Some(moved) = VpnRange::new(back.at, back.end) {
+            let (window, walks) = (&mut self.window, self.walks);
+            let taken = despite.call(|| {
+                let mut window = window.nested(moved, Event::Unmap);
+                window.take_back(back, walks);
+            });
+            if taken.is_none() {
+                // A driver panicked, and a move that failed must not stay half done.
+                window.take_back(back, walks);
+            }
         }
-    }
-}
-
-impl<F: FnMut(Moved)> Drop for Moving<'_, F> {
-    fn drop(&mut self) {
-        if panicking() && self.step.at < self.step.end {
-            let back = self.back();
-            self.window.take_back(back, self.walks);
-            (self.progress)(Moved::Nothing);
-        }
+        (self.progress)(Moved::Nothing);
+        despite.resume();
     }
 }
 
 impl InvalidationWindow<'_, Sleepable> {
     /// Moves the entries that one entry of the highest usable level covers. Returns the number of
     /// pages, or `None` if a huge page must be split first.
-    fn move_step(&mut self, step: MoveStep) -> Result<Option<u64>, NoMemory> {
+    fn move_step(&mut self, step: MoveStep, tables: TargetTables) -> Result<Option<u64>, NoMemory> {
+        let makes = tables == TargetTables::Made;
         let mm = self.mm();
         let mut cx = self.cx();
         let pinned = cx.pin();
         let pin = mm.table.pin(pinned.guard());
         let extent = step.extent(PUD_PAGES);
-        if !mm.table.has_pmd(step.at, pin) {
+        if !mm.table.has_pmd(step.at, pin) || !makes && !mm.table.has_pud(step.to, pin) {
             return Ok(Some(extent));
         }
         if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
             return Ok(Some(extent));
         }
-        mm.table.make_pud_for(step.to, pin)?;
+        if makes {
+            mm.table.make_pud_for(step.to, pin)?;
+        } else if !mm.table.has_pmd(step.to, pin) {
+            return Ok(Some(extent));
+        }
         let extent = step.extent(PMD_PAGES);
         let Some(old) = mm.table.leaf(step.at, pin) else {
             return Ok(Some(extent));
         };
-        mm.table.make_pmd(step.to, pin)?;
+        if makes {
+            mm.table.make_pmd(step.to, pin)?;
+        }
         if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
             return Ok(Some(extent));
         }
@@ -228,8 +242,13 @@ impl InvalidationWindow<'_, Sleepable> {
             // The huge page cannot move as a whole: split it, and repeat this step.
             return Ok(None);
         }
-        let new = mm.table.make_leaf(step.to, pin)?;
-        move_ptes(old, new, step, extent)?;
+        let new = match tables {
+            TargetTables::Made => Some(mm.table.make_leaf(step.to, pin)?),
+            TargetTables::Kept => mm.table.leaf(step.to, pin),
+        };
+        if let Some(new) = new {
+            move_ptes(old, new, step, extent)?;
+        }
         Ok(Some(extent))
     }
     /// Takes a move back, and makes no table for it: nothing was moved from where the source has
@@ -237,38 +256,10 @@ impl InvalidationWindow<'_, Sleepable> {
     fn take_back(&mut self, mut back: MoveStep, walks: &Walks) {
         while back.at < back.end {
             let _walks_wait = walks.freeze();
-            let pages = self.step_back(back);
-            back.advance(pages);
+            let moved = self.move_step(back, TargetTables::Kept);
+            let pages = moved.expect("both sides have the tables above, and leaves of their own");
+            back.advance(pages.expect("a huge page has moved as a whole or is split"));
         }
-    }
-    /// Moves back what [`move_step`](Self::move_step) moved, and returns the number of pages.
-    fn step_back(&mut self, step: MoveStep) -> u64 {
-        const NO_TABLE: &str = "both sides have the tables above, and leaves of their own";
-        let mm = self.mm();
-        let mut cx = self.cx();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        let extent = step.extent(PUD_PAGES);
-        if !mm.table.has_pmd(step.at, pin) || !mm.table.has_pud(step.to, pin) {
-            return extent;
-        }
-        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin).expect(NO_TABLE) {
-            return extent;
-        }
-        if !mm.table.has_pmd(step.to, pin) {
-            return extent;
-        }
-        let extent = step.extent(PMD_PAGES);
-        let Some(old) = mm.table.leaf(step.at, pin) else {
-            return extent;
-        };
-        if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin).expect(NO_TABLE) {
-            return extent;
-        }
-        if let Some(new) = mm.table.leaf(step.to, pin) {
-            move_ptes(old, new, step, extent).expect(NO_TABLE);
-        }
-        extent
     }
 }
 

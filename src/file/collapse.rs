@@ -118,7 +118,7 @@ impl<'c> Cutting<'c, '_> {
     /// [`ObjectError::Again`] if a page is in use beside its mappings, [`ObjectError::NoMemory`] if
     /// no huge page is free, [`ObjectError::Beyond`] if all pages are holes. No byte is lost then,
     /// but pages may have lost their mappings.
-    pub(super) fn gather(&mut self, first: u64) -> Result<(), ObjectError> {
+    pub(super) fn collapse(&mut self, first: u64) -> Result<(), ObjectError> {
         debug_assert!(first.is_multiple_of(PMD_PAGES));
         if self.cache().has_huge(first) {
             return Ok(());
