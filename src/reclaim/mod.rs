@@ -12,9 +12,9 @@
 //! | --- | --- |
 //! | `pressure` | which pages, and how many: the passes over the lists |
 //! | `shrink` | giving up the pages of one list |
-//! | `deferred` | splitting huge pages of which a part was given back |
+//! | `huge` | splitting huge pages: those to be given up, and those given back in part |
 
-mod deferred;
+mod huge;
 mod pressure;
 mod shrink;
 

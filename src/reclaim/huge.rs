@@ -1,14 +1,39 @@
-//! Splitting the huge pages of which a part was given back (`deferred_split_scan`).
+//! Splitting huge pages: those that are to be given up (`split_folio_to_list`), and those of which a
+//! part was given back (`deferred_split_scan`).
 
-use super::shrink::Reclaim;
+use super::shrink::{Fate, Reclaim};
 use crate::{
     addr::Pfn,
-    ctx::{Below, Cx, Sleepable, rank},
-    frame::FrameFlags,
-    rmap::{split_huge_of, split_object_huge},
+    ctx::{Below, Cx, FolioCx, Sleepable, rank},
+    frame::{FrameFlags, FrameLock},
+    rmap::{Blocking, split_huge_of, split_object_huge, unmap_object_huge},
 };
 
 impl Reclaim<'_> {
+    /// Splits the huge page of a locked frame that is to be given up: page by page, as if swap had
+    /// no room for all in a row. Returns the fate of the frame if it is not given up.
+    pub(super) fn split_first(
+        &self,
+        cx: &mut FolioCx<'_>,
+        locked: &FrameLock<'_>,
+        flags: FrameFlags,
+        blocking: Blocking,
+    ) -> Option<Fate> {
+        if blocking == Blocking::MustNot {
+            return Some(Fate::Deferred);
+        }
+        let (registry, mem) = (&self.host().registry, self.mem());
+        if flags.contains(FrameFlags::ANON) {
+            split_huge_of(registry, mem, cx, locked);
+        } else if flags.contains(FrameFlags::SWAP_BACKED) && !mem.swap().is_on() {
+            // There is nowhere to write it (`shmem_writeout`).
+            let unmapped = unmap_object_huge(registry, mem, cx, locked);
+            return Some(if unmapped { Fate::Active } else { Fate::Kept });
+        } else if !split_object_huge(registry, mem, cx, locked) {
+            return Some(Fate::Kept);
+        }
+        None
+    }
     /// Splits every huge page of private memory of which a part was given back, and returns how
     /// many. The page that was allocated last comes first, as the kernel's scan does with pages
     /// that it has not met before.
