@@ -198,8 +198,8 @@ impl<'s> LeavingEntries<'s> {
         let gone = RemovedEntries::new();
         Self { seat, gone }
     }
-    /// Gives up the references, with the gate unlocked, and first notifies the observer of the parts
-    /// to whose frames no other entry has one.
+    /// Gives up the references, with the gate unlocked, and first notifies the observer of the
+    /// parts to whose frames no other entry has one.
     #[inline]
     pub(super) fn unpin_after_unlock(&mut self, last: &[Translation]) {
         let (seat, gone) = (self.seat, &mut self.gone);

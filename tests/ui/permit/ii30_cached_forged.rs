@@ -1,7 +1,7 @@
-//@ error: E0423
+//@ error: E0451
 //@ contains: private
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
 
-fn f(t: Translation) -> Cached { Cached(t) }
+fn f(old: Cached, found: Translation) -> Cached { Cached { found, ..old } }
