@@ -13,6 +13,24 @@ use crate::{
 /// reverse maps) when its limit was set: this library does not count them.
 const KERNEL_OBJECTS: u64 = 2;
 
+/// Returns true if the kernel does this by itself, not for a process.
+pub(super) fn is_of_the_kernel(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reclaim {}
+            | Op::Shrink { .. }
+            | Op::Migrate { .. }
+            | Op::MigrateMany { .. }
+            | Op::Merge {}
+            | Op::Ksm { .. }
+            | Op::Khugepaged { .. }
+            | Op::DropCaches { .. }
+            | Op::Swapoff {}
+            | Op::Swapon {}
+            | Op::Limit { .. }
+    )
+}
+
 /// Executes the operation for a process; `recorded`: a kernel recorded the script.
 pub(super) fn act(cx: &mut CallCx<'_>, mm: &Mm, op: &Op, recorded: bool) -> Outcome {
     let machine = mm.machine();

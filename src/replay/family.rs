@@ -190,7 +190,7 @@ impl Family {
             | Op::MemWrite { target, .. } => {
                 process::to_other(cx, mm, &self.processes[&target], op)
             }
-            ref op if op.is_of_the_kernel() => self.by_the_kernel(cx, actor, op),
+            ref op if daemons::is_of_the_kernel(op) => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),

@@ -387,23 +387,6 @@ impl Op {
             _ => None,
         }
     }
-    /// Returns true if the kernel does this by itself, not for a process.
-    pub(super) fn is_of_the_kernel(&self) -> bool {
-        matches!(
-            self,
-            Self::Reclaim {}
-                | Self::Shrink { .. }
-                | Self::Migrate { .. }
-                | Self::MigrateMany { .. }
-                | Self::Merge {}
-                | Self::Ksm { .. }
-                | Self::Khugepaged { .. }
-                | Self::DropCaches { .. }
-                | Self::Swapoff {}
-                | Self::Swapon {}
-                | Self::Limit { .. }
-        )
-    }
     /// Returns true if success returns an address, which scripts write in hexadecimal.
     pub(super) fn returns_address(&self) -> bool {
         matches!(
