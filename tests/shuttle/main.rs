@@ -8,7 +8,6 @@
 //! | `sweep` | a scheduler: every schedule with one change of mind |
 //! | `races` | one device that loads, one operation: small enough to be swept |
 //! | `entries` | a page on its way or in swap, and what goes over it meanwhile |
-//! | `huge` | a huge page that moves or is cut, against another thread |
 //! | `threads` | operations against each other, without a device |
 //! | `exports` | a driver that has a frame by number, and one that panics, against another thread |
 //! | `whole` | all devices and all operations at once |
@@ -16,7 +15,6 @@
 
 mod entries;
 mod exports;
-mod huge;
 mod races;
 mod run;
 mod sweep;
