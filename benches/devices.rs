@@ -162,7 +162,7 @@ fn xpmem(c: &mut Criterion<Ratio>) {
     with_world(|w| {
         mapped(w);
         let config = OwnerConfig {
-            references: References::Unpinned,
+            references: References::None,
             ..OwnerConfig::default()
         };
         let (owner, _stays) = Owner::attach(&mut w.cx, &w.mm, config);

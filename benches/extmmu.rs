@@ -57,7 +57,7 @@ fn device(cx: &mut CallCx<'_>, mm: &Arc<Mm>, kind: &str) -> Device {
         }
         _ => {
             let config = OwnerConfig {
-                references: References::Unpinned,
+                references: References::None,
                 ..OwnerConfig::default()
             };
             let (owner, _stays) = Owner::attach(cx, mm, config);

@@ -154,7 +154,7 @@ pub mod testkit;
 
 pub use addr::{PAGE_SIZE, TASK_SIZE};
 pub use error::{Errno, FaultError, Signal};
-pub use frame::{Contents, MemConfig, Overcommit};
+pub use frame::{Contents, HugePool, HugePoolConfig, HugeSize, MemConfig, Overcommit};
 pub use mm::{Machine, MachineConfig, Mm};
 
 /// Guarantees: how each one holds, and the test that shows it.

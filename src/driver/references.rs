@@ -9,9 +9,9 @@ pub enum References {
     /// No references: the notifier alone keeps the entries true (KVM since 2.6.27). Made with
     /// [`Permit::establish`](crate::notifier::Permit::establish).
     #[default]
-    Unpinned,
+    None,
     /// One reference for each entry, given up when the entry goes, after all processors have
     /// flushed or all partitions have answered (KVM in early 2008, XPmem). Made with
-    /// [`Permit::establish_pinned`](crate::notifier::Permit::establish_pinned).
-    Pinned,
+    /// [`Permit::establish_held`](crate::notifier::Permit::establish_held).
+    Held,
 }

@@ -21,6 +21,10 @@ pub enum FaultError {
     /// The page has a guard marker (`MADV_GUARD_INSTALL`): SIGSEGV.
     #[error("{0:#x} is guarded")]
     Guarded(u64),
+    /// The page is secret: only the processes that map it reach it, not a driver and not another
+    /// process.
+    #[error("{0:#x} is secret memory")]
+    Secret(u64),
     /// The page lies beyond the end of the object: SIGBUS.
     #[error("{0:#x} lies beyond the end of its object")]
     Beyond(u64),
@@ -53,7 +57,10 @@ impl FaultError {
         match self {
             Self::NotMapped(_) | Self::Denied(_) | Self::Guarded(_) => Some(Signal::Segv),
             Self::Beyond(_) | Self::Released(_) | Self::Object { .. } => Some(Signal::Bus),
-            Self::NoMemory(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => None,
+            Self::NoMemory(_)
+            | Self::WrongAddressSpace
+            | Self::Unsubscribed(_)
+            | Self::Secret(_) => None,
         }
     }
     /// Returns the errno of a system call that accesses the page for the user.

@@ -92,7 +92,7 @@ impl MadviseError {
             Self::Busy(_) => Errno::EAGAIN,
             Self::Hole(_) | Self::NoMemory(_) => Errno::ENOMEM,
             Self::Populate(e) => e.errno(),
-            Self::Vma(VmaError::Sealed(_)) => Errno::EPERM,
+            Self::Vma(e @ (VmaError::Sealed(_) | VmaError::InsideHugePage(_))) => e.errno(),
             Self::Vma(_) => Errno::EAGAIN,
         }
     }

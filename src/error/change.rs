@@ -57,6 +57,9 @@ pub enum MprotectError {
     /// The call has `PROT_GROWSDOWN` or `PROT_GROWSUP`, and the VMA does not grow that way.
     #[error("the mapping at {0:#x} does not grow that way")]
     NotGrowing(u64),
+    /// No such protection key was allocated: the processor has none.
+    #[error("protection key {0}")]
+    Key(i32),
     /// The VMA may never have this right.
     #[error("the mapping at {0:#x} may not have this protection")]
     Denied(u64),
@@ -72,7 +75,9 @@ impl MprotectError {
     /// Returns Linux's errno.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) => Errno::EINVAL,
+            Self::Prot(_) | Self::Unaligned(_) | Self::NotGrowing(_) | Self::Key(_) => {
+                Errno::EINVAL
+            }
             Self::Wraps { .. } | Self::Hole(_) | Self::Limit(_) => Errno::ENOMEM,
             Self::Denied(_) => Errno::EACCES,
             Self::Vma(e) => e.errno(),
@@ -116,6 +121,10 @@ pub enum MremapError {
     /// The mapping may not be expanded.
     #[error("the mapping at {0:#x} may not be expanded")]
     DontExpand(u64),
+    /// The mapping has huge pages: its addresses must be multiples of their size, and it does not
+    /// grow.
+    #[error("the mapping at {0:#x} moves by whole huge pages, and does not grow")]
+    WholeHugePages(u64),
     /// The pages would exceed `RLIMIT_MEMLOCK`.
     #[error("{0} more locked pages exceed RLIMIT_MEMLOCK")]
     LockLimit(u64),
@@ -140,6 +149,7 @@ impl MremapError {
             | Self::TooHigh { .. }
             | Self::Overlap(_)
             | Self::NotShared(_)
+            | Self::WholeHugePages(_)
             | Self::OffsetOverflow(_) => Errno::EINVAL,
             Self::BadRange(_) | Self::DontExpand(_) => Errno::EFAULT,
             Self::LockLimit(_) => Errno::EAGAIN,

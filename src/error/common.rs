@@ -19,6 +19,9 @@ pub enum VmaError {
     /// The VMA at this address is sealed (`mseal`).
     #[error("the mapping at {0:#x} is sealed")]
     Sealed(u64),
+    /// The VMA at this address maps huge pages, and would be split inside of one.
+    #[error("the mapping at {0:#x} cannot be split inside of a huge page")]
+    InsideHugePage(u64),
 }
 
 impl VmaError {
@@ -27,6 +30,7 @@ impl VmaError {
         match self {
             Self::MapCount { .. } | Self::NoMemory(_) => Errno::ENOMEM,
             Self::Sealed(_) => Errno::EPERM,
+            Self::InsideHugePage(_) => Errno::EINVAL,
         }
     }
 }

@@ -7,8 +7,10 @@ use super::{
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
-    object::ObjectError,
+    object::{ObjectError, SealError},
+    policy::{KeyError, MbindError},
     register::RegisterError,
+    segment::ShmError,
 };
 use std::io;
 
@@ -34,9 +36,11 @@ have_errno! {
     CopyError
     FaultError
     ForkError
+    KeyError
     LimitBusy
     LimitError
     MadviseError
+    MbindError
     MincoreError
     MlockError
     MmapError
@@ -52,6 +56,8 @@ have_errno! {
     ReleaseError
     RemapError
     RemoteAccessError
+    SealError
+    ShmError
     SwapError
     TransferError
     VmaError

@@ -28,6 +28,8 @@ macro_rules! errnos {
 errnos! {
     /// Operation not permitted.
     EPERM = 1,
+    /// No segment has that key.
+    ENOENT = 2,
     /// Reading or writing a store failed.
     EIO = 5,
     /// A descriptor without the right that is needed.
@@ -50,6 +52,8 @@ errnos! {
     EINVAL = 22,
     /// Beyond the largest size of an object.
     EFBIG = 27,
+    /// No place left: no huge page in the pool, the most segments, or the most pages of them.
+    ENOSPC = 28,
     /// Value too large.
     EOVERFLOW = 75,
     /// Operation not supported.

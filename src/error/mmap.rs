@@ -71,6 +71,22 @@ pub enum MmapError {
     /// No call can give a mapping these flags, or not this kind of mapping.
     #[error("a mapping has no flags {0:#x}")]
     SegmentFlags(u64),
+    /// The file cannot be mapped.
+    #[error("the file cannot be mapped")]
+    Unmappable,
+    /// Nothing of the file may be executed.
+    #[error("nothing of the file may be executed")]
+    NoExec,
+    /// The object is sealed against writes, and the mapping would write.
+    #[error("the object is sealed against writes")]
+    WriteSealed,
+    /// The object cannot keep the promise of `MAP_SYNC`. Mappings at the place of the new one are
+    /// gone.
+    #[error("stores to the object do not reach its store at once")]
+    NotSynchronous,
+    /// Secret memory cannot be mapped privately. Mappings at the place of the new one are gone.
+    #[error("secret memory is shared")]
+    PrivateSecret,
     /// The file was not opened for the access that the mapping needs.
     #[error("the file was not opened for that")]
     Access,
@@ -97,6 +113,7 @@ impl MmapError {
             | Self::HugeLength(_)
             | Self::Unaligned(_)
             | Self::SegmentFlags(_)
+            | Self::PrivateSecret
             | Self::Flags(_) => Errno::EINVAL,
             #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
             Self::ErrorAddress(addr) => {
@@ -108,11 +125,11 @@ impl MmapError {
             }
             Self::OffsetOverflow(_) => Errno::EOVERFLOW,
             Self::Exists { .. } => Errno::EEXIST,
-            Self::LockDenied => Errno::EPERM,
+            Self::LockDenied | Self::NoExec | Self::WriteSealed => Errno::EPERM,
             Self::LockLimit(_) => Errno::EAGAIN,
-            Self::FlagsUnsupported(_) => Errno::EOPNOTSUPP,
+            Self::FlagsUnsupported(_) | Self::NotSynchronous => Errno::EOPNOTSUPP,
             Self::Access => Errno::EACCES,
-            Self::OtherMachine => Errno::ENODEV,
+            Self::OtherMachine | Self::Unmappable => Errno::ENODEV,
             Self::Vma(e) => e.errno(),
             Self::Length(_)
             | Self::MapCount(_)

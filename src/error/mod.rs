@@ -13,6 +13,8 @@
 //! | `advice` | errors of the calls that advise, lock and inspect, and of `fork` |
 //! | `access` | errors of accesses to memory |
 //! | `object` | errors of memory objects |
+//! | `policy` | errors of memory policies and protection keys |
+//! | `segment` | errors of segments of System V |
 //! | `register` | errors of the registration of a driver |
 //! | `common` | errors that several calls share |
 //! | `errno` | errno values and signals |
@@ -25,7 +27,9 @@ mod conversions;
 mod errno;
 mod mmap;
 mod object;
+mod policy;
 mod register;
+mod segment;
 
 pub use access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError};
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
@@ -33,5 +37,7 @@ pub use change::{MprotectError, MremapError, MunmapError};
 pub use common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
 pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
-pub use object::ObjectError;
+pub use object::{ObjectError, SealError};
+pub use policy::{KeyError, MbindError};
 pub use register::RegisterError;
+pub use segment::ShmError;

@@ -96,8 +96,10 @@ impl PageCache {
         let mut at = first;
         while let Some((index, slot)) = slots.next(at, first + PMD_PAGES) {
             let held = match slot {
-                PageSlot::Frame(pfn) => mem.refcount(pfn) != 1 + mem.mapcount(pfn),
-                PageSlot::Unread(_) => true,
+                // A page that was reserved, and never used, is a page as any other.
+                PageSlot::Frame(pfn) | PageSlot::Unread(pfn) => {
+                    mem.refcount(pfn) != 1 + mem.mapcount(pfn)
+                }
                 PageSlot::Swap(_) => false,
             };
             if held {

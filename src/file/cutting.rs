@@ -14,7 +14,7 @@ use crate::{
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
     error::ObjectError,
     frame::{FrameFlags, FrameLock},
-    rmap::EvenCows,
+    rmap::{EvenCows, PageKeeper},
     sync::{Despite, RwLockWriteGuard},
 };
 use std::{fmt, ops::Range};
@@ -176,6 +176,57 @@ impl<'c, 't> Cutting<'c, 't> {
         }
         despite.call(|| self.cache.host().settle_exports(self.filling.cx()));
         despite
+    }
+    /// Drops the clean pages of a range with their mappings, private copies excepted
+    /// (`invalidate_inode_pages2_range`): one pass over all mappings from the first mapped page on,
+    /// then page by page. Returns false if a page stays, since it is dirty.
+    ///
+    /// # Panics
+    ///
+    /// If a driver panics; pages whose window was kept from opening stay, mapped.
+    pub(super) fn invalidate(&mut self, pages: Range<u64>) -> bool {
+        let cache = self.cache;
+        let mem = cache.host().mem();
+        let mut despite = Despite::default();
+        let (mut passed, mut all) = (false, true);
+        let mut at = pages.start;
+        while let Some((index, frame)) = cache.next(at, pages.end) {
+            if !passed && mem.mapcount(frame.pfn()) > 0 {
+                let mapping = cache.mapping();
+                despite.call(|| mapping.unmap(self.cx(), index, pages.end, EvenCows::No));
+                passed = true;
+            }
+            let locked = mem.lock(self.cx(), frame);
+            if cache.holds(&locked, index) {
+                let mut cx = self.cx().descend::<rank::Folio, _>();
+                despite.call(|| cache.unmap(&mut cx, &locked, index));
+                let dirty = mem.flags(locked.pfn()).contains(FrameFlags::DIRTY);
+                if dirty || mem.mapcount(locked.pfn()) > 0 {
+                    all = false;
+                } else {
+                    cache.take(index, locked.pfn());
+                }
+            }
+            at = index + 1;
+        }
+        despite.call(|| cache.host().settle_exports(self.filling.cx()));
+        despite.resume();
+        all
+    }
+    /// Drops the clean pages of a range that nothing uses, but those that `keep` names
+    /// (`mapping_evict_folio`). Returns true if one of the others stays.
+    pub(super) fn drop_idle(&mut self, pages: Range<u64>, keep: impl Fn(u64) -> bool) -> bool {
+        let cache = self.cache;
+        let mut stays = false;
+        let mut at = pages.start;
+        while let Some((index, frame)) = cache.next(at, pages.end) {
+            if !keep(index) {
+                let locked = cache.host().mem().try_lock(frame);
+                stays |= !locked.is_ok_and(|locked| cache.evict(&locked, index));
+            }
+            at = index + 1;
+        }
+        stays
     }
     /// Zeros the page that `end` lies inside of, from `end` on.
     pub(super) fn zero_rest(&mut self, end: u64, zeroed: Zeroed) {

@@ -2,13 +2,15 @@
 //!
 //! A fault that misses reads pages around it. A store through a shared mapping announces itself, so
 //! the file knows its dirty pages and writes them back. Reading is in `disk_read`, writeback in
-//! `write_back`, partial blocks in `edges`, short writes in `short_write`.
+//! `write_back`, changes of blocks in `disk_ranges`, partial blocks in `edges`, short writes in
+//! `short_write`, transfers past the cache in `direct`.
 
 use super::{
-    Backing, Host, MemoryObject, PageCache, PageRequest, Store,
+    Backing, FallocateMode, Host, MemoryObject, PageCache, PageRequest, Store,
     cutting::Zeroed,
     io::{ByteSpan, rest_of_page, write_by_page},
     object::{check_size, check_write},
+    sealed,
     size_change::SizeChange,
 };
 use crate::{
@@ -35,6 +37,8 @@ pub struct DiskFile {
     pub(super) size: AtomicU64,
     /// Serializes writes, truncation and hole punching (`inode_lock`).
     pub(super) changing: Mutex<()>,
+    /// Pages on their way from the disk, ascending: see `disk_read`.
+    pub(super) arriving: Mutex<Vec<u64>>,
 }
 
 impl DiskFile {
@@ -56,6 +60,7 @@ impl DiskFile {
             store,
             size: AtomicU64::new(size),
             changing: Mutex::default(),
+            arriving: Mutex::default(),
         });
         let writer: std::sync::Weak<Self> = Arc::downgrade(&file);
         file.cache.set_writer(writer);
@@ -109,6 +114,7 @@ impl MemoryObject for DiskFile {
             self.read_around(&mut cx, index, want)?;
             return Err(ObjectError::Again);
         };
+        self.arrive();
         let mem = self.cache.host().mem();
         if mem.flags(frame.pfn()).contains(FrameFlags::RECLAIM) {
             mem.clear_flags(frame.pfn(), FrameFlags::RECLAIM);
@@ -116,7 +122,13 @@ impl MemoryObject for DiskFile {
         Ok(frame)
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
-        self.cache.get(index)
+        self.cache.get(index).filter(|_| !self.is_arriving(index))
+    }
+    fn mapped_around(&self, _: sealed::Ours) {
+        self.arrive();
+    }
+    fn in_core(&self, index: u64) -> bool {
+        self.cache.get(index).is_some()
     }
     fn notes_writes(&self) -> bool {
         true
@@ -170,18 +182,9 @@ impl MemoryObject for DiskFile {
         };
         let mut cutting = self.cache.cutting(&mut cx);
         let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
-        let low = self.edge(cutting.filling(), from)?;
-        let high = match last < first {
-            true => None, // The hole lies inside of one block.
-            false => self.edge(cutting.filling(), end)?,
-        };
+        let edges = self.edges(cutting.filling(), from..end)?;
         let despite = cutting.punch_as(from, end, Zeroed::Clean);
-        if let Some(edge) = low {
-            self.zero_edge(cutting.filling(), &edge, from..end.min(first * PAGE_SIZE));
-        }
-        if let Some(edge) = high {
-            self.zero_edge(cutting.filling(), &edge, last * PAGE_SIZE..end);
-        }
+        self.zero_edges(cutting.filling(), &edges);
         if first < last {
             self.store.discard(first, last);
         }
@@ -191,18 +194,26 @@ impl MemoryObject for DiskFile {
         Ok(())
     }
     fn sync(&self, mut cx: CallCx<'_>, from: u64, to: u64) -> Result<(), ObjectError> {
-        let mut failed = None;
-        let mut at = from;
-        while let Some((index, frame)) = self.cache.next(at, to) {
-            // A page that is being read is locked and not dirty: this does not wait for it.
-            if self.is_dirty(&frame)
-                && let Err(e) = self.write_page(&mut cx, index, frame)
-            {
-                failed.get_or_insert(e);
-            }
-            at = index + 1;
-        }
-        failed.map_or(Ok(()), Err)
+        self.write_pages(&mut cx, from..to)
+    }
+    fn fallocate(
+        &self,
+        cx: CallCx<'_>,
+        mode: FallocateMode,
+        from: u64,
+        len: u64,
+    ) -> Result<(), ObjectError> {
+        self.change_range(cx, mode, from, len)
+    }
+    fn dont_need(&self, mut cx: CallCx<'_>, bytes: Range<u64>) {
+        self.drop_unneeded(&mut cx, bytes);
+    }
+    fn direct(&self, _: sealed::Ours) -> Option<&dyn sealed::Direct> {
+        Some(self)
+    }
+    /// Returns true, as ext4 does; no file here can keep the promise.
+    fn knows_sync(&self) -> bool {
+        true
     }
     fn read_at(
         &self,

@@ -24,6 +24,17 @@ impl DiskFile {
         index: u64,
         ends: impl Fn() -> u64,
     ) -> Result<Frame<'_>, ObjectError> {
+        Ok(self.read_in_noting(cx, index, ends)?.0)
+    }
+    /// Reads a page as [`read_in`](Self::read_in) does; returns true with it if its bytes had to
+    /// come from a block of the store.
+    fn read_in_noting<R: Below<rank::Cache>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        index: u64,
+        ends: impl Fn() -> u64,
+    ) -> Result<(Frame<'_>, bool), ObjectError> {
+        let mut stored = false;
         let mut filling = self.cache.filling(cx);
         // Asked under the lock of the extent, as no other thread cuts the file now.
         if index >= ends() {
@@ -35,13 +46,18 @@ impl DiskFile {
             // block.
             if !self.is_dirty(frame) && self.store.read(index, &mut block)? {
                 frame.write(0, &block);
+                stored = true;
             }
             Ok(())
         };
-        Ok(filling.get_or_make(index, read)?.0)
+        let frame = filling.get_or_make(index, read)?.0;
+        Ok((frame, stored))
     }
     /// Reads a missing page and pages around it, as `do_sync_mmap_readahead` does: for code, the
     /// pages of the mapping after it. A page that is there, but not up to date, is read alone.
+    ///
+    /// A page that is a hole is there at once, and the fault goes on before the blocks of the pages
+    /// around it have come from the disk: those are *arriving* until the fault is over.
     pub(super) fn read_around(
         &self,
         cx: &mut FaultCx<'_>,
@@ -58,8 +74,25 @@ impl DiskFile {
             Pattern::Sequential => (index, index + READ_AROUND),
             Pattern::Random => (index, index),
         };
-        self.bring_in(cx, from..to);
+        let (mut arriving, mut waits) = (Vec::new(), false);
+        for page in from..to.min(self.pages()) {
+            if self.cache.is_hole(page)
+                && let Ok((_, true)) = self.read_in_noting(cx, page, || self.pages())
+            {
+                arriving.push(page);
+                waits |= page == index;
+            }
+        }
+        *self.arriving.lock() = if waits { Vec::new() } else { arriving };
         self.read_in(cx, index, || self.pages()).map(|_| ())
+    }
+    /// Returns true if the page is on its way from the disk, for a fault that did not wait for it.
+    pub(super) fn is_arriving(&self, index: u64) -> bool {
+        self.arriving.lock().binary_search(&index).is_ok()
+    }
+    /// Ends the arrival of pages.
+    pub(super) fn arrive(&self) {
+        self.arriving.lock().clear();
     }
     /// Reads those pages that are missing. A page that cannot be read stays missing, without an
     /// error.

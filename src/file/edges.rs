@@ -26,7 +26,39 @@ pub(super) struct Edge<'c> {
     allocated: bool,
 }
 
+/// The blocks at both ends of a range that are zeroed in part, and the bytes of them.
+pub(super) struct Edges<'c>([Option<(Edge<'c>, Range<u64>)>; 2]);
+
 impl DiskFile {
+    /// Returns the blocks that the range covers in part: at most two, or one that it lies inside of
+    /// (`ext4_zero_partial_blocks`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`edge`](Self::edge).
+    pub(super) fn edges<'c>(
+        &'c self,
+        filling: &mut Filling<'c, '_>,
+        bytes: Range<u64>,
+    ) -> Result<Edges<'c>, ObjectError> {
+        let first = bytes.start.next_multiple_of(PAGE_SIZE);
+        let last = bytes.end - bytes.end % PAGE_SIZE;
+        let low = self.edge(filling, bytes.start)?;
+        let high = match last < first {
+            true => None, // The range lies inside of one block.
+            false => self.edge(filling, bytes.end)?,
+        };
+        Ok(Edges([
+            low.map(|edge| (edge, bytes.start..bytes.end.min(first))),
+            high.map(|edge| (edge, last..bytes.end)),
+        ]))
+    }
+    /// Zeros the bytes of the range in both blocks, unless they are holes.
+    pub(super) fn zero_edges(&self, filling: &mut Filling<'_, '_>, edges: &Edges<'_>) {
+        for (edge, bytes) in edges.0.iter().flatten() {
+            self.zero_edge(filling, edge, bytes.clone());
+        }
+    }
     /// Returns the block that `at` lies inside of, read if necessary; `None` if `at` is the
     /// beginning of a block.
     ///

@@ -90,6 +90,36 @@ impl<'c, 't> Filling<'c, 't> {
             }
         }
     }
+    /// Makes sure that page `index` has a frame: a missing page gets one that reads zero, and is
+    /// not up to date until its first use. The page is dirty, so that it is not lost before that
+    /// (`SGP_FALLOC`).
+    ///
+    /// # Errors
+    ///
+    /// No frame is free.
+    pub(super) fn reserve(&mut self, index: u64) -> Result<(), ObjectError> {
+        let mem = self.cache.host().mem();
+        let (locked, _) = self.get_or_add(index)?;
+        mem.set_flags(locked.pfn(), FrameFlags::DIRTY);
+        Ok(())
+    }
+    /// Takes pages out of the cache that were reserved and never used since (`shmem_undo_range` of
+    /// a failed `fallocate`).
+    pub(super) fn unreserve(&mut self, pages: std::ops::Range<u64>) {
+        let cache = self.cache;
+        let mut at = pages.start;
+        while let Some((index, frame)) = cache.next(at, pages.end) {
+            let locked = cache.host().mem().lock(&mut self.cx, frame);
+            if cache.is_unread(&locked, index) {
+                cache
+                    .host()
+                    .mem()
+                    .clear_flags(locked.pfn(), FrameFlags::DIRTY);
+                cache.take(index, locked.pfn());
+            }
+            at = index + 1;
+        }
+    }
     /// Returns the page in the cache or from swap, or a new one, locked.
     fn find_or_add(&self, index: u64) -> Result<Found<'c>, ObjectError> {
         if index >= MAX_INDEX {
@@ -168,6 +198,10 @@ impl PageCache {
     /// Returns true if the locked frame is page `index` and not up to date.
     fn is_unread(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.slots.lock().get(index) == Some(PageSlot::Unread(locked.pfn()))
+    }
+    /// Returns true if page `index` has a frame that is not up to date.
+    pub(super) fn is_reserved(&self, index: u64) -> bool {
+        matches!(self.slots.lock().get(index), Some(PageSlot::Unread(_)))
     }
     /// Marks the locked page as up to date.
     pub(super) fn mark_up_to_date(&self, locked: &FrameLock<'_>, index: u64) {

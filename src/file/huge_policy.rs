@@ -48,6 +48,7 @@ impl HugePolicy {
     /// brings in a huge page or one page alone, a write any number between.
     fn orders(self, index: u64, size: u64, need: PageNeed<'_>) -> RangeInclusive<u32> {
         let (least, end, advised) = match need {
+            PageNeed::Fault(want) if !want.huge => return RangeInclusive::new(1, 0),
             PageNeed::Fault(want) => (ORDER, size, want.advised),
             PageNeed::Write(end) => (1, size.max(end), false),
         };
@@ -91,11 +92,20 @@ impl<'c> Filling<'c, '_> {
         (policy, size): (HugePolicy, u64),
         need: PageNeed<'_>,
     ) -> Result<Frame<'c>, ObjectError> {
+        self.bring_together(index, (policy, size), need);
+        Ok(self.get_or_make(index, |_| Ok(()))?.0)
+    }
+    /// Brings in a missing page with its neighbours, if the policy allows more than the page alone.
+    pub(super) fn bring_together(
+        &mut self,
+        index: u64,
+        (policy, size): (HugePolicy, u64),
+        need: PageNeed<'_>,
+    ) {
         let orders = policy.orders(index, size, need);
         if !orders.is_empty() && index < MAX_INDEX - u64::from(HUGE) {
             self.cache().bring_folio(index, orders, need);
         }
-        Ok(self.get_or_make(index, |_| Ok(()))?.0)
     }
 }
 

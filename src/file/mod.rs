@@ -8,7 +8,10 @@
 //! | --- | --- |
 //! | [`Shmem`] | in memory alone, and in swap (`memfd`, shared anonymous memory) |
 //! | [`DiskFile`] | a page cache in front of a [`Store`], dirty pages, writeback |
+//! | [`SecretMem`] | in memory alone, for the processes that map them |
+//! | [`Device`] | none: `/dev/zero`, and files that cannot be mapped |
 //! | [`XipFile`] | in place: no cache, holes show one shared page |
+//! | [`HugetlbFile`] | huge pages from a pool that is set aside |
 //! | yours | as you like: [`PageCache`] keeps them |
 //!
 //! | file | holds |
@@ -20,6 +23,9 @@
 //! | `slots` | pages by number: a frame or a swap slot |
 //! | `folios` | pages that came in together, and are mapped together |
 //! | `filling` | bringing pages in |
+//! | `fallocate`, `mode` | changes of a file's blocks: [`FallocateMode`] |
+//! | `advice` | [`FileAdvice`], and the writeback of a part of a file |
+//! | `seals`, `sealing` | [`Seals`] of shared memory |
 //! | `huge_policy` | … several at once: [`HugePolicy`] |
 //! | `cutting` | cutting pages out |
 //! | `collapse` | making huge pages of small ones, and splitting them |
@@ -27,28 +33,47 @@
 //! | `size_change` | a change of the size that may be undone |
 //! | `store` | the blocks behind a cache |
 //! | `shmem` | [`Shmem`] |
+//! | `secret` | [`SecretMem`] |
+//! | `device` | [`Device`] |
 //! | `xip` | [`XipFile`] |
 //! | `disk` | [`DiskFile`] |
 //! | `disk_read` | … reading its pages |
 //! | `read_ahead` | … the number of pages to read at once |
 //! | `write_back` | … writing its dirty pages |
+//! | `disk_ranges` | … changing its blocks |
+//! | `direct` | … transfers past the cache |
+//! | `open_direct` | files that are open for such transfers |
 //! | `edges` | … blocks that are zeroed in part |
+//! | `hugetlb` | [`HugetlbFile`] |
+//! | `huge_reserve` | … the reservation of a private mapping of it |
 //! | `short_write` | … writes whose bytes must be faulted in first |
 
+mod advice;
 mod cache;
 mod collapse;
 mod cutting;
+mod device;
+mod direct;
 mod disk;
+mod disk_ranges;
 mod disk_read;
 mod edges;
+mod fallocate;
 mod filling;
 mod folios;
 mod host;
 mod huge_policy;
+mod huge_reserve;
+mod hugetlb;
 mod io;
+mod mode;
 mod object;
 mod open;
+mod open_direct;
 mod read_ahead;
+mod sealing;
+mod seals;
+mod secret;
 mod shmem;
 mod short_write;
 mod size_change;
@@ -57,16 +82,25 @@ mod store;
 mod write_back;
 mod xip;
 
+pub use advice::{FileAdvice, SyncRangeFlags};
 pub use cache::{Backing, PageCache};
 pub use cutting::Cutting;
+pub use device::Device;
 pub use disk::DiskFile;
 pub use filling::Filling;
 pub use host::Host;
 pub use huge_policy::HugePolicy;
+pub(crate) use huge_reserve::VmaReserve;
+pub use hugetlb::HugetlbFile;
+pub use mode::FallocateMode;
 pub(crate) use object::sealed;
-pub use object::{MAX_SIZE, MemoryObject, PageRequest, Pattern};
+pub use object::{MAX_SIZE, Mappable, MemoryObject, PageRequest, Pattern};
 pub(crate) use open::same_file;
 pub use open::{File, FileMode};
+pub(crate) use open_direct::SECTOR;
+pub use seals::Seals;
+pub(crate) use seals::{Coming, MayWrite};
+pub use secret::SecretMem;
 pub(crate) use shmem::ANONYMOUS;
 pub use shmem::Shmem;
 pub use store::{BLOCK, MemStore, Store, StoreError};

@@ -1,5 +1,6 @@
 //! The trait of memory objects, and the requests of an address space to them.
 
+use super::{mode::FallocateMode, seals::SealState};
 use crate::{
     addr::PAGE_SIZE,
     ctx::{CallCx, FaultCx},
@@ -8,7 +9,7 @@ use crate::{
     notifier::Access,
     rmap::Mapping,
 };
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{any::Any, borrow::Cow, fmt, ops::Range, sync::Arc};
 
 /// The largest size of an object in bytes: just below 256 TiB.
 pub const MAX_SIZE: u64 = MAX_INDEX * PAGE_SIZE - PAGE_SIZE;
@@ -41,6 +42,8 @@ pub struct PageRequest {
     pub skew: u64,
     /// Set if huge pages were advised for the mapping.
     pub advised: bool,
+    /// Set if the process and its advice allow huge pages for the mapping.
+    pub huge: bool,
 }
 
 /// The way a mapping is used, for read-ahead.
@@ -57,12 +60,68 @@ pub enum Pattern {
     Random,
 }
 
+/// The memory that a mapping of a file shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mappable {
+    /// The pages of the object.
+    Pages,
+    /// New memory that reads zero: shared memory of its own for a shared mapping, anonymous memory
+    /// that keeps the name for a private one.
+    Zeros,
+    /// Nothing: the file cannot be mapped.
+    No,
+}
+
 /// A type that only this crate can name: methods that take it are for the objects of this crate to
 /// override.
 pub(crate) mod sealed {
+    use crate::{ctx::CallCx, error::ObjectError};
+    use std::ops::Range;
+
     /// The argument of such a method.
     #[derive(Debug)]
     pub struct Ours;
+
+    /// Bytes between the store of an object and memory, past the cache.
+    pub trait Direct {
+        /// Prepares a read: the store has all bytes of the range afterwards.
+        fn begin_read(
+            &self,
+            cx: &mut CallCx<'_>,
+            offset: u64,
+            len: usize,
+        ) -> Result<(), ObjectError>;
+        /// Reads bytes of the store; behind the last block they are zero. Returns how many of them
+        /// are the object's.
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError>;
+        /// Prepares a write: no page of the range is in the cache afterwards. Returns false if one
+        /// stays, because it was written again: the write must go through the cache.
+        fn begin_write(
+            &self,
+            cx: &mut CallCx<'_>,
+            offset: u64,
+            len: usize,
+        ) -> Result<bool, ObjectError>;
+        /// Writes bytes to the store. If it fails, the blocks below the failing one have their
+        /// bytes.
+        fn write(&self, cx: &mut CallCx<'_>, offset: u64, bytes: &[u8]) -> Result<(), ObjectError>;
+        /// Ends a write of which the store has the bytes of the range: drops the pages that came in
+        /// meanwhile. The object grows to the end of the range if the write succeeded, and the rest
+        /// of its old last page reads zero; otherwise its size stays.
+        fn end_write(
+            &self,
+            cx: &mut CallCx<'_>,
+            range: Range<u64>,
+            succeeded: bool,
+        ) -> Result<(), ObjectError>;
+        /// Writes bytes through the cache, and at once to the store.
+        fn write_through(
+            &self,
+            cx: &mut CallCx<'_>,
+            offset: u64,
+            bytes: &[u8],
+        ) -> Result<usize, ObjectError>;
+    }
 }
 
 /// An object whose pages can be mapped.
@@ -99,6 +158,9 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     /// Returns the frame of page `index` if it can be mapped at once, without reading or waiting:
     /// for fault-around.
     fn resident(&self, index: u64) -> Option<Frame<'_>>;
+    /// Tells the object that a fault has mapped what is [`resident`](Self::resident) around a page.
+    #[doc(hidden)]
+    fn mapped_around(&self, _: sealed::Ours) {}
     /// Returns true if the locked frame is page `index` of this object, and stays so while locked.
     /// Only objects of this crate override it.
     #[doc(hidden)]
@@ -123,6 +185,38 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn huge_aligned(&self) -> bool {
         false
     }
+    /// Returns true if page `index` is in memory (`mincore`).
+    fn in_core(&self, index: u64) -> bool {
+        self.resident(index).is_some()
+    }
+    /// Returns true if only accesses of the processes that map the object reach its pages
+    /// (`secretmem_mapping`). Its mappings are shared, and locked in memory.
+    fn is_secret(&self) -> bool {
+        false
+    }
+    /// Returns true if the object knows `MAP_SYNC`, which it may refuse (`FOP_MMAP_SYNC`).
+    fn knows_sync(&self) -> bool {
+        false
+    }
+    /// Returns true if the number of the object's mappings has a meaning for it: a merge of VMAs
+    /// must remove none (`vm_operations_struct.close`).
+    fn counts_mappings(&self) -> bool {
+        false
+    }
+    /// Returns what a mapping shows.
+    fn mappable(&self) -> Mappable {
+        Mappable::Pages
+    }
+    /// Returns the way past the cache of the object, if it has one.
+    #[doc(hidden)]
+    fn direct(&self, _: sealed::Ours) -> Option<&dyn sealed::Direct> {
+        None
+    }
+    /// Returns the seals, of an object that has some (`memfd_file_seals_ptr`).
+    #[doc(hidden)]
+    fn seal_state(&self, _: sealed::Ours) -> Option<&SealState> {
+        None
+    }
     /// Makes pages `[first, first + 512)` one huge page, in memory and not mapped
     /// (`collapse_file`). Only objects of this crate override it.
     #[doc(hidden)]
@@ -142,6 +236,11 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn together(&self, index: u64, _: sealed::Ours) -> Range<u64> {
         index..index + 1
     }
+    /// Returns the object itself, if its pages are huge pages of a pool.
+    #[doc(hidden)]
+    fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {
+        None
+    }
     /// Sets the size. Mappings of pages that are cut off are removed, private copies included.
     ///
     /// # Errors
@@ -160,6 +259,29 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
     fn punch_hole(&self, cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
         let _unused = (cx, from, len);
         Err(ObjectError::Unsupported)
+    }
+    /// Changes the blocks of bytes `[from, from + len)`, which are some and end below `i64::MAX`,
+    /// as the mode says (`->fallocate`). The mode is one that Linux knows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`truncate`](Self::truncate).
+    fn fallocate(
+        &self,
+        cx: CallCx<'_>,
+        mode: FallocateMode,
+        from: u64,
+        len: u64,
+    ) -> Result<(), ObjectError> {
+        match mode == FallocateMode::PUNCH_HOLE | FallocateMode::KEEP_SIZE {
+            true => self.punch_hole(cx, from, len),
+            false => Err(ObjectError::Unsupported),
+        }
+    }
+    /// Gives up the pages of these bytes that are in memory and elsewhere too, and that nothing
+    /// maps (`POSIX_FADV_DONTNEED`). Pages that lie in the bytes only in part stay.
+    fn dont_need(&self, cx: CallCx<'_>, bytes: Range<u64>) {
+        let _unused = (cx, bytes);
     }
     /// Writes the dirty pages of `[from, to)` to the store (`vfs_fsync_range`).
     ///

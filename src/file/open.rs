@@ -28,6 +28,8 @@ pub struct File {
     /// The object's mapping, asked for once: no later answer of the object changes a layout.
     mapping: Arc<Mapping>,
     mode: FileMode,
+    /// Transfers bypass the cache of the object, if it has one (`O_DIRECT`).
+    pub(super) is_direct: bool,
     /// The byte where the last read ended (`f_ra.prev_pos`); `u64::MAX`: no read yet.
     read_to: AtomicU64,
 }
@@ -54,11 +56,19 @@ impl File {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(object: Arc<dyn MemoryObject>, mode: FileMode) -> Arc<Self> {
+        Self::opened(object, mode, false)
+    }
+    pub(super) fn opened(
+        object: Arc<dyn MemoryObject>,
+        mode: FileMode,
+        is_direct: bool,
+    ) -> Arc<Self> {
         let mapping = Arc::clone(object.mapping());
         Arc::new(Self {
             object,
             mapping,
             mode,
+            is_direct,
             read_to: AtomicU64::new(u64::MAX),
         })
     }
@@ -83,13 +93,16 @@ impl File {
     /// # Errors
     ///
     /// [`ObjectError::Access`] if the file was opened for writing only, and the errors of the
-    /// object.
+    /// object; [`ObjectError::Unaligned`] for a direct transfer.
     pub fn read_at(
         &self,
         mut cx: CallCx<'_>,
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
+        if let Some(direct) = self.direct().filter(|_| self.is_readable()) {
+            return self.read_direct(direct, cx, offset, out);
+        }
         if out.is_empty() {
             return self.read_part(cx, offset, out, 0);
         }
@@ -146,8 +159,11 @@ impl File {
         offset: u64,
         bytes: &[u8],
     ) -> Result<usize, ObjectError> {
-        let written = self.writable()?.write_at(cx, offset, bytes)?;
-        Ok(written.min(bytes.len()))
+        let object = self.writable()?;
+        match self.direct() {
+            Some(direct) => Self::write_direct(direct, cx, offset, bytes),
+            None => Ok(object.write_at(cx, offset, bytes)?.min(bytes.len())),
+        }
     }
     /// Writes part of a page from bytes in memory, of which the first are available: see
     /// [`MemoryObject::write_begun`].
@@ -173,24 +189,6 @@ impl File {
     pub fn truncate(&self, cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
         self.writable()?.truncate(cx, size)
     }
-    /// Makes bytes `[from, from + len)` read zero: `fallocate(FALLOC_FL_PUNCH_HOLE |
-    /// FALLOC_FL_KEEP_SIZE)`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`write_at`](Self::write_at); [`ObjectError::Range`] for an empty range, or one
-    /// that ends above `i64::MAX`.
-    pub fn punch_hole(&self, cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
-        let object = self.writable()?;
-        if len == 0
-            || from
-                .checked_add(len)
-                .is_none_or(|end| end > i64::MAX as u64)
-        {
-            return Err(ObjectError::Range { from, len });
-        }
-        object.punch_hole(cx, from, len)
-    }
     /// Writes all dirty pages to the store: `fsync`.
     ///
     /// # Errors
@@ -200,7 +198,7 @@ impl File {
         self.object.sync(cx, 0, u64::MAX)
     }
     /// Returns the object if the file was opened for writing.
-    fn writable(&self) -> Result<&dyn MemoryObject, ObjectError> {
+    pub(super) fn writable(&self) -> Result<&dyn MemoryObject, ObjectError> {
         if self.is_writable() {
             Ok(&*self.object)
         } else {

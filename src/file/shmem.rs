@@ -2,12 +2,13 @@
 //! (`MAP_SHARED | MAP_ANONYMOUS`).
 
 use super::{
-    Backing, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
+    Backing, FallocateMode, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
     cutting::Zeroed,
     huge_policy::PageNeed,
     io::within_page,
     object::{check_size, check_write},
     sealed,
+    seals::SealState,
     size_change::SizeChange,
 };
 use crate::{
@@ -32,6 +33,9 @@ pub struct Shmem {
     changing: Mutex<()>,
     /// The sizes in which pages come in.
     policy: HugePolicy,
+    seals: SealState,
+    /// The mappings are attachments of a segment, which counts them.
+    is_segment: bool,
     /// The number of committed pages that the object gives back when it is dropped; 0 if none were
     /// committed for it.
     charged: u64,
@@ -45,12 +49,46 @@ impl Shmem {
     /// [`ObjectError::TooLarge`], or no memory for the object.
     pub fn memfd(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
         check_size(size)?;
-        Ok(Self::new(
-            host,
-            &format!("/memfd:{name} (deleted)"),
-            size,
-            0,
-        )?)
+        Ok(Arc::new(Self::plain(host, &memfd_name(name), size)?))
+    }
+    /// Creates an object like [`memfd`](Self::memfd) that takes seals
+    /// ([`File::add_seals`](super::File::add_seals)): `memfd_create(MFD_ALLOW_SEALING)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`memfd`](Self::memfd).
+    pub fn sealable(host: &Host, name: &str, size: u64) -> Result<Arc<Self>, ObjectError> {
+        check_size(size)?;
+        let mut made = Self::plain(host, &memfd_name(name), size)?;
+        made.seals = SealState::new(true);
+        Ok(Arc::new(made))
+    }
+    /// Creates the memory of a segment, which takes over a commitment of `charged` pages.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory::Object`]; the caller keeps the commitment then.
+    pub(crate) fn segment(
+        host: &Host,
+        name: &str,
+        size: u64,
+        charged: u64,
+    ) -> Result<Arc<Self>, NoMemory> {
+        let mut made = Self::plain(host, name, size)?;
+        (made.is_segment, made.charged) = (true, charged);
+        Ok(Arc::new(made))
+    }
+    fn plain(host: &Host, name: &str, size: u64) -> Result<Self, NoMemory> {
+        Ok(Self {
+            name: name.into(),
+            cache: PageCache::new(host, Backing::Swap)?,
+            size: AtomicU64::new(size),
+            changing: Mutex::default(),
+            policy: HugePolicy::Never,
+            seals: SealState::new(false),
+            is_segment: false,
+            charged: 0,
+        })
     }
     /// Creates an object of `size` bytes that takes over a commitment of `charged` pages.
     ///
@@ -63,14 +101,9 @@ impl Shmem {
         size: u64,
         charged: u64,
     ) -> Result<Arc<Self>, NoMemory> {
-        Ok(Arc::new(Self {
-            name: name.into(),
-            cache: PageCache::new(host, Backing::Swap)?,
-            size: AtomicU64::new(size),
-            changing: Mutex::default(),
-            policy: HugePolicy::Never,
-            charged,
-        }))
+        let mut made = Self::plain(host, name, size)?;
+        made.charged = charged;
+        Ok(Arc::new(made))
     }
     /// Creates a file of `size` bytes, all of it a hole, in a file system in memory (`tmpfs`) that
     /// is mounted with the policy.
@@ -85,14 +118,9 @@ impl Shmem {
         policy: HugePolicy,
     ) -> Result<Arc<Self>, ObjectError> {
         check_size(size)?;
-        Ok(Arc::new(Self {
-            name: path.into(),
-            cache: PageCache::new(host, Backing::Swap)?,
-            size: AtomicU64::new(size),
-            changing: Mutex::default(),
-            policy,
-            charged: 0,
-        }))
+        let mut made = Self::plain(host, path, size)?;
+        made.policy = policy;
+        Ok(Arc::new(made))
     }
     /// Returns the frame of a page, made in a hole.
     fn frame(
@@ -111,6 +139,25 @@ impl Shmem {
         }
         filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Fault(want))
     }
+    /// Gives a frame to each page that has none. If one cannot be had, those go again that were
+    /// not used since.
+    fn reserve(&self, cx: &mut CallCx<'_>, pages: Range<u64>, end: u64) -> Result<(), ObjectError> {
+        let mut filling = self.cache.filling(cx);
+        for index in pages.clone() {
+            let how = (self.policy, self.size());
+            filling.bring_together(index, how, PageNeed::Write(end));
+            if let Err(why) = filling.reserve(index) {
+                filling.unreserve(pages.start..index);
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the name of a `memfd` in `/proc/PID/maps`.
+fn memfd_name(name: &str) -> String {
+    format!("/memfd:{name} (deleted)")
 }
 
 impl MemoryObject for Shmem {
@@ -140,6 +187,12 @@ impl MemoryObject for Shmem {
     fn is_memory(&self) -> bool {
         true
     }
+    fn counts_mappings(&self) -> bool {
+        self.is_segment
+    }
+    fn seal_state(&self, _: sealed::Ours) -> Option<&SealState> {
+        Some(&self.seals)
+    }
     fn collapse(&self, mut cx: CallCx<'_>, first: u64, _: sealed::Ours) -> Result<(), ObjectError> {
         let mut cutting = self.cache.cutting(&mut cx);
         cutting.collapse(first)
@@ -157,6 +210,7 @@ impl MemoryObject for Shmem {
         let changing = self.changing.lock();
         let mut cutting = self.cache.cutting(&mut cx);
         let old = self.size();
+        self.seals.check_size(old, size)?;
         if size <= old {
             cutting.bring_edges(size..size)?;
         }
@@ -179,6 +233,7 @@ impl MemoryObject for Shmem {
             return Ok(());
         }
         let changing = self.changing.lock();
+        self.seals.check_punch()?;
         let mut cutting = self.cache.cutting(&mut cx);
         cutting.bring_edges(from..end)?;
         cutting.punch(from, end);
@@ -186,6 +241,33 @@ impl MemoryObject for Shmem {
         drop(changing);
         Ok(())
     }
+    /// Allocates, or punches a hole; nothing else can be done to memory (`shmem_fallocate`).
+    fn fallocate(
+        &self,
+        mut cx: CallCx<'_>,
+        mode: FallocateMode,
+        from: u64,
+        len: u64,
+    ) -> Result<(), ObjectError> {
+        let keep = FallocateMode::KEEP_SIZE;
+        if mode == FallocateMode::PUNCH_HOLE | keep {
+            return self.punch_hole(cx, from, len);
+        }
+        if !keep.contains(mode) {
+            return Err(ObjectError::Unsupported);
+        }
+        let end = from + len;
+        check_size(end)?;
+        let changing = self.changing.lock();
+        self.seals.check_size(self.size(), end.max(self.size()))?;
+        self.reserve(&mut cx, from / PAGE_SIZE..end.div_ceil(PAGE_SIZE), end)?;
+        if !mode.contains(keep) {
+            self.size.fetch_max(end, Ordering::AcqRel);
+        }
+        drop(changing);
+        Ok(())
+    }
+    /// A page that was reserved, and never used, is read as a hole.
     fn read_at(
         &self,
         mut cx: CallCx<'_>,
@@ -194,7 +276,10 @@ impl MemoryObject for Shmem {
     ) -> Result<usize, ObjectError> {
         let size = self.size();
         self.cache.read_bytes(size, offset, out, |index| {
-            self.cache.filling(&mut cx).get_swapped(index)
+            match self.cache.is_reserved(index) {
+                true => Ok(None),
+                false => self.cache.filling(&mut cx).get_swapped(index),
+            }
         })
     }
     fn write_at(
@@ -210,6 +295,8 @@ impl MemoryObject for Shmem {
         }
         let changing = self.changing.lock();
         let written = self.cache.write_bytes(offset, bytes, |index| {
+            let part = (index + 1).saturating_mul(PAGE_SIZE).min(end);
+            self.seals.check_write(self.size(), part)?;
             let mut filling = self.cache.filling(&mut cx);
             filling.get_or_make_as(index, (self.policy, self.size()), PageNeed::Write(end))
         })?;
@@ -230,6 +317,7 @@ impl MemoryObject for Shmem {
         check_write(offset, len)?;
         let end = offset + len as u64;
         let changing = self.changing.lock();
+        self.seals.check_write(self.size(), end)?;
         let mut filling = self.cache.filling(&mut cx);
         let how = (self.policy, self.size());
         let frame = filling.get_or_make_as(offset / PAGE_SIZE, how, PageNeed::Write(end))?;

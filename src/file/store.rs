@@ -41,9 +41,46 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn write(&self, index: u64, bytes: &[u8; BLOCK]) -> Result<(), StoreError>;
     /// Makes blocks `[from, to)` holes.
     fn discard(&self, from: u64, to: u64);
+    /// Takes blocks `[from, to)` out: those behind them, up to `end`, move down into their place,
+    /// and the last blocks become holes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the blocks below the failing one have moved, the others have not.
+    fn collapse(&self, from: u64, to: u64, end: u64) -> Result<(), StoreError> {
+        for index in to..end {
+            copy_block(self, index, index - (to - from))?;
+        }
+        self.discard(end - (to - from), end);
+        Ok(())
+    }
+    /// Puts `count` holes in front of block `at`: the blocks from there on, up to `end`, move up.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the blocks above the failing one have moved, the others have not.
+    fn insert(&self, at: u64, count: u64, end: u64) -> Result<(), StoreError> {
+        for index in (at..end).rev() {
+            copy_block(self, index, index + count)?;
+        }
+        self.discard(at, at + count);
+        Ok(())
+    }
     /// Returns true if block `index` is a hole. A block that cannot be read is none.
     fn is_hole(&self, index: u64) -> bool {
         matches!(self.read(index, &mut [0; BLOCK]), Ok(false))
+    }
+}
+
+/// Copies a block, or makes a hole like another.
+fn copy_block<S: Store + ?Sized>(store: &S, from: u64, to: u64) -> Result<(), StoreError> {
+    let mut block = [0; BLOCK];
+    match store.read(from, &mut block)? {
+        true => store.write(to, &block),
+        false => {
+            store.discard(to, to + 1);
+            Ok(())
+        }
     }
 }
 
@@ -75,6 +112,22 @@ impl Store for MemStore {
         let mut blocks = self.0.lock();
         let mut above = blocks.split_off(&from);
         blocks.append(&mut above.split_off(&to));
+    }
+    fn collapse(&self, from: u64, to: u64, _: u64) -> Result<(), StoreError> {
+        let mut blocks = self.0.lock();
+        let behind = blocks.split_off(&to);
+        drop(blocks.split_off(&from));
+        let moved = behind
+            .into_iter()
+            .map(|(at, block)| (at - (to - from), block));
+        blocks.extend(moved);
+        Ok(())
+    }
+    fn insert(&self, at: u64, count: u64, _: u64) -> Result<(), StoreError> {
+        let mut blocks = self.0.lock();
+        let behind = blocks.split_off(&at);
+        blocks.extend(behind.into_iter().map(|(at, block)| (at + count, block)));
+        Ok(())
     }
     fn is_hole(&self, index: u64) -> bool {
         !self.0.lock().contains_key(&index)

@@ -40,3 +40,13 @@ bitflags! {
         const DEVICE_DIRTY = 1 << 15;
     }
 }
+
+impl FrameFlags {
+    /// A page of secret memory. No other page has this flag without `ANON`.
+    pub const SECRET: Self = Self::ANON_EXCLUSIVE;
+
+    /// Returns true for a page of secret memory.
+    pub fn is_secret(self) -> bool {
+        self & (Self::ANON | Self::ANON_EXCLUSIVE) == Self::SECRET
+    }
+}

@@ -8,7 +8,6 @@
 //! and exchanges batches with the lanes, like the kernel's per-CPU lists. A lane is the top of one
 //! stack of which the pool is the rest, so a single thread sees one stack.
 
-use super::pfn::HUGE;
 use crate::{
     addr::Pfn,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Sharded},
@@ -182,16 +181,21 @@ impl FreeFrames {
         }
         self.pooled.store(pool.stack.len(), Ordering::Relaxed);
     }
-    /// Takes [`HUGE`] frames in a row, the first at a multiple of [`HUGE`], and returns the first.
-    /// A block of frames never used is preferred to a block whose frames have all been given back.
-    pub(super) fn take_block(&self) -> Option<Pfn> {
+    /// Takes `size` frames in a row, the first at a multiple of `size`, and returns the first. A
+    /// block of frames never used is preferred to a block whose frames have all been given back.
+    pub(super) fn take_block(&self, size: u32) -> Option<Pfn> {
         let mut lanes = self.lock_all();
         self.empty_lanes(&mut lanes);
         let mut pool = self.pool.lock();
-        let head = pool.block(self.frames)?;
+        let head = pool.block(size, self.frames)?;
         self.pooled.store(pool.stack.len(), Ordering::Relaxed);
-        lanes[0].taken += i64::from(HUGE);
+        lanes[0].taken += i64::from(size);
         Some(Pfn(head))
+    }
+    /// Puts a block back.
+    pub(super) fn put_block(&self, head: Pfn, size: u32) {
+        let pfns: Vec<u32> = (head.0..head.0 + size).rev().collect();
+        pfns.chunks(BATCH).for_each(|batch| self.put_many(batch));
     }
     /// Returns the bytes that the lists take.
     #[cfg(test)]
@@ -203,20 +207,20 @@ impl FreeFrames {
 
 impl Pool {
     /// Takes a block out of the pool, which holds all free frames now.
-    fn block(&mut self, frames: u32) -> Option<u32> {
-        let first = self.next.next_multiple_of(HUGE);
-        if first + HUGE <= frames + 1 {
+    fn block(&mut self, size: u32, frames: u32) -> Option<u32> {
+        let first = self.next.next_multiple_of(size);
+        if first + size <= frames + 1 {
             self.stack.extend((self.next..first).rev());
-            self.next = first + HUGE;
+            self.next = first + size;
             return Some(first);
         }
         let mut count = std::collections::BTreeMap::new();
         for pfn in &self.stack {
-            *count.entry(pfn / HUGE).or_insert(0) += 1;
+            *count.entry(pfn / size).or_insert(0) += 1;
         }
-        let block = count.into_iter().find(|&(_, n)| n == HUGE)?.0;
-        self.stack.retain(|pfn| pfn / HUGE != block);
-        Some(block * HUGE)
+        let block = count.into_iter().find(|&(_, n)| n == size)?.0;
+        self.stack.retain(|pfn| pfn / size != block);
+        Some(block * size)
     }
 }
 
@@ -293,14 +297,14 @@ mod tests {
     fn a_block_leaves_the_frames_before_it_to_others() {
         let free = FreeFrames::new(2047);
         assert_eq!(free.take(), Some(Pfn(1)));
-        assert_eq!(free.take_block(), Some(Pfn(512)));
+        assert_eq!(free.take_block(512), Some(Pfn(512)));
         assert_eq!((free.take(), free.in_use()), (Some(Pfn(2)), 514));
         for n in 512..1024 {
             free.put(Pfn(n));
         }
-        assert_eq!(free.take_block(), Some(Pfn(1024)));
-        assert_eq!(free.take_block(), Some(Pfn(1536)));
-        assert_eq!(free.take_block(), Some(Pfn(512)));
-        assert_eq!(free.take_block(), None);
+        assert_eq!(free.take_block(512), Some(Pfn(1024)));
+        assert_eq!(free.take_block(512), Some(Pfn(1536)));
+        assert_eq!(free.take_block(512), Some(Pfn(512)));
+        assert_eq!(free.take_block(512), None);
     }
 }

@@ -33,7 +33,7 @@ impl PhysMem {
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
         self.check_limit(HUGE.into())?;
-        let head = self.free.take_block();
+        let head = self.free.take_block(HUGE);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
             self.init_allocated(head.nth(i), FrameFlags::LARGE, None);

@@ -132,7 +132,7 @@ impl PhysMem {
         }
     }
     /// Removes a mapping and merges the bits of its entry. Returns true if that was the last
-    /// reference: the frame is retired then, but for the free list.
+    /// reference, and the frame is retired now but for the free list.
     ///
     /// An exported frame gets a reference and a deferred notice first, and so stays.
     #[inline]
@@ -155,22 +155,21 @@ impl PhysMem {
     #[inline]
     fn drop_merged_mapping(&self, pfn: Pfn) -> bool {
         let meta = self.meta(pfn);
-        let last = meta.counts.unshare(pfn);
-        if last {
-            self.leave(pfn, meta);
-        }
-        last
+        meta.counts.unshare(pfn) && self.leave(pfn, meta)
     }
     /// Retires a frame whose last reference is gone.
     fn retire(&self, pfn: Pfn) {
-        self.leave(pfn, self.meta(pfn));
-        self.free.put(pfn);
+        if self.leave(pfn, self.meta(pfn)) {
+            self.free.put(pfn);
+        }
     }
     /// Does all of a retirement but the free list, to which a batch adds many frames at once.
+    /// Returns false for a part of a huge page of a pool, which goes back there instead.
     #[inline]
-    fn leave(&self, pfn: Pfn, meta: Meta<'_>) {
+    fn leave(&self, pfn: Pfn, meta: Meta<'_>) -> bool {
         self.watch_retirement(pfn);
-        if (meta.flags()).intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
+        let flags = meta.flags();
+        if flags.intersects(FrameFlags::LRU | FrameFlags::EXPORTED) {
             self.lru_remove(pfn);
             self.unexport(pfn);
         }
@@ -182,6 +181,7 @@ impl PhysMem {
         if self.config.contents != Contents::None {
             self.clear_page(pfn);
         }
+        !(flags.contains(FrameFlags::LARGE) && self.return_to_pool(pfn))
     }
     /// Releases the contents; apart, so that `leave` stays small.
     #[inline(never)]

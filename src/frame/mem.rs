@@ -11,6 +11,7 @@ use super::{
     exported::Exported,
     flags::FrameFlags,
     free::FreeFrames,
+    huge_pool::HugePools,
     inject::Inject,
     lists::Lru,
     meta::{Meta, Metas},
@@ -49,6 +50,7 @@ pub struct PhysMem {
     pub(super) pinned: PinnedFrames,
     pub(super) watch: OnceLock<Arc<dyn FrameWatch>>,
     pub(super) quota: Quota,
+    pub(super) pools: HugePools,
 }
 
 impl PhysMem {
@@ -89,6 +91,7 @@ impl PhysMem {
             pinned: PinnedFrames::default(),
             watch: OnceLock::new(),
             quota: Quota::default(),
+            pools: HugePools::default(),
         })
     }
     /// Returns the number of frames, the zero page not counted.

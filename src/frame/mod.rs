@@ -27,6 +27,8 @@
 //! | `exported` | frames that a driver knows by number |
 //! | `pinned` | frames that are pinned, and how often |
 //! | `quota` | the limit of page tables |
+//! | `huge_pool` | pools of huge pages, and their reservations |
+//! | `resv_map` | the pages of a mapping or file that have a reservation |
 //! | `inject` | allocations that fail on purpose |
 //! | `observer` | the trait of an oracle that watches frames |
 //! | `commit` | memory promised, not yet used |
@@ -37,6 +39,7 @@
 //! | `alloc` | allocation of one frame, or of many |
 //! | `lifetime` | references and mappings, and where a frame is given back |
 //! | `huge` | 512 frames in a row |
+//! | `pool_pages` | huge pages taken from a pool, and given back to it |
 //! | `access_bits` | bits of removed entries, merged into flags |
 //! | `bytes` | reading and writing |
 //! | `view` | looking at a frame without a reference: the oracle |
@@ -61,6 +64,7 @@ mod exported;
 mod flags;
 mod free;
 mod huge;
+mod huge_pool;
 mod inject;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod lend;
@@ -78,8 +82,10 @@ mod page_bytes;
 mod pfn;
 mod pin;
 mod pinned;
+mod pool_pages;
 mod quota;
 mod read_ahead;
+mod resv_map;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod shared;
 mod swap_cache;
@@ -97,6 +103,7 @@ pub use config::{Contents, MemConfig};
 pub(crate) use exported::Lost;
 pub use flags::FrameFlags;
 pub(crate) use huge::HugeFrame;
+pub use huge_pool::{HugePool, HugePoolConfig, HugeSize};
 pub use inject::{AllocKind, Inject, Injected};
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use lent::{Lender, Loan, Place};
@@ -108,7 +115,9 @@ pub(crate) use observer::FrameWatch;
 pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub(crate) use pfn::HUGE;
 pub(crate) use pin::HeldFrame;
+pub(crate) use pool_pages::{Claim, PoolPage};
 pub use quota::Refused;
+pub(crate) use resv_map::ResvMap;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;
 pub use swap_slots::{Swap, SwapSlot};

@@ -40,6 +40,15 @@ impl PhysMem {
     pub(crate) fn is_pinned(&self, pfn: Pfn) -> bool {
         self.has_pinned() && self.look_for_pins(pfn)
     }
+    /// Returns true if reclaim leaves the page where it is, without a window, because it is pinned:
+    /// private memory gets no slot of swap (`shrink_folio_list`), a huge page stays whole
+    /// (`can_split_folio`).
+    pub(crate) fn is_kept_by_pin(&self, pfn: Pfn) -> bool {
+        let anon = FrameFlags::ANON | FrameFlags::SWAP_BACKED;
+        let flags = self.flags(pfn);
+        let slotless = flags & (anon | FrameFlags::SWAP_CACHE) == anon;
+        (slotless || flags.contains(FrameFlags::LARGE)) && self.is_pinned(pfn)
+    }
     #[cold]
     #[inline(never)]
     fn look_for_pins(&self, pfn: Pfn) -> bool {

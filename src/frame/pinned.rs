@@ -50,3 +50,31 @@ impl PinnedFrames {
         pins.range(pfns).map(|(_, &count)| u64::from(count)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Pfn, PinnedFrames};
+
+    #[test]
+    fn pins_are_counted_by_frame_and_over_a_range() {
+        let pinned = PinnedFrames::default();
+        for pfn in [7, 7, 9] {
+            pinned.add(Pfn(pfn));
+        }
+        assert_eq!(
+            [0..7, 7..8, 7..10].map(|part| pinned.count(part)),
+            [0, 2, 3]
+        );
+        pinned.remove(Pfn(9));
+        pinned.remove(Pfn(7));
+        assert!(pinned.any());
+        pinned.remove(Pfn(7));
+        assert!(!pinned.any());
+    }
+
+    #[test]
+    #[should_panic(expected = "a pinned frame is unpinned")]
+    fn a_frame_is_not_unpinned_once_too_often() {
+        PinnedFrames::default().remove(Pfn(7));
+    }
+}

@@ -1,6 +1,6 @@
 //! Operations as requests to a process.
 
-use super::executor::{BYTES, CALL, LOAD, Request, STORE};
+use super::executor::{BYTES, CALL, DRAIN, FIRST_NODE, LOAD, PIN, Request, SPLICE, STORE, UNPIN};
 use crate::{mm::MapFlags, replay::Op};
 
 /// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
@@ -42,8 +42,45 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
         }
         Op::Mseal { addr, len } => call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
         Op::Load { addr } => Some([LOAD, addr, 0, 0, 0, 0, 0, 0]),
+        Op::Pin { addr, len } => Some([PIN, addr, len, 0, 0, 0, 0, 0]),
+        Op::Unpin {} => Some([UNPIN, 0, 0, 0, 0, 0, 0, 0]),
+        Op::Vmsplice { addr, len } => Some([SPLICE, addr, len, 0, 0, 0, 0, 0]),
+        Op::Drain {} => Some([DRAIN, 0, 0, 0, 0, 0, 0, 0]),
         Op::Store { addr, byte } => Some([STORE, addr, byte.into(), 0, 0, 0, 0, 0]),
-        ref other => on_file(other, fd),
+        ref other => policy(other).or_else(|| on_file(other, fd)),
+    }
+}
+
+/// Returns the request for an operation on keys, policies or settings. Requests for keys are left
+/// out: the answer depends on the processor.
+fn policy(op: &Op) -> Option<Request> {
+    match *op {
+        Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey: -1,
+        } => call(
+            libc::SYS_pkey_mprotect,
+            [addr, len, prot.bits().into(), u64::MAX, 0, 0],
+        ),
+        Op::Mbind {
+            addr,
+            len,
+            mode,
+            flags,
+        } => {
+            let (nodes, bits) = match mode {
+                0 => (0, 0),
+                _ => (&raw const FIRST_NODE as u64, 2),
+            };
+            call(
+                libc::SYS_mbind,
+                [addr, len, mode.into(), nodes, bits, flags.into()],
+            )
+        }
+        Op::Prctl { option, a2, a3 } => call(libc::SYS_prctl, [option.into(), a2, a3, 0, 0, 0]),
+        _ => None,
     }
 }
 
@@ -83,6 +120,29 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
         Op::PunchHole { off, len, .. } => {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
             call(libc::SYS_fallocate, [fd, mode as u64, off, len, 0, 0])
+        }
+        Op::Fallocate { mode, off, len, .. } => {
+            call(libc::SYS_fallocate, [fd, mode.into(), off, len, 0, 0])
+        }
+        Op::FadviseDontneed { off, len, .. } => {
+            let advice = libc::POSIX_FADV_DONTNEED as u64;
+            call(libc::SYS_fadvise64, [fd, off, len, advice, 0, 0])
+        }
+        Op::SyncFileRange {
+            off, len, flags, ..
+        } => call(
+            libc::SYS_sync_file_range,
+            [fd, off, len, flags.into(), 0, 0],
+        ),
+        Op::Seal { seals, .. } => {
+            let add = libc::F_ADD_SEALS as u64;
+            call(libc::SYS_fcntl, [fd, add, seals.into(), 0, 0, 0])
+        }
+        Op::DirectRead { off, addr, len, .. } => {
+            call(libc::SYS_pread64, [fd, addr, len, off, 0, 0])
+        }
+        Op::DirectWriteFrom { off, addr, len, .. } => {
+            call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }
         Op::Pwrite { off, byte, .. } => {
             // The processes are forks of this one: static data has the address that it has here.

@@ -23,12 +23,17 @@ pub(super) type Request = [u64; 8];
 pub(super) type Answer = [u64; 2];
 
 /// Kinds of requests, the first word: the system call of number and arguments; load from an
-/// address; store a byte there; fork as a process; exit.
+/// address; store a byte there; fork as a process; exit; pin bytes from an address on as a buffer
+/// of io_uring, and end that; splice such bytes into a new pipe, and close the last pipe.
 pub(super) const CALL: u64 = 0;
 pub(super) const LOAD: u64 = 1;
 pub(super) const STORE: u64 = 2;
 pub(super) const FORK: u64 = 3;
 pub(super) const EXIT: u64 = 4;
+pub(super) const PIN: u64 = 5;
+pub(super) const UNPIN: u64 = 6;
+pub(super) const SPLICE: u64 = 7;
+pub(super) const DRAIN: u64 = 8;
 
 /// Kinds of answers.
 pub(super) const RETURNED: u64 = 0;
@@ -45,6 +50,9 @@ pub(super) static BYTES: [u8; 256] = {
     }
     bytes
 };
+
+/// The set of nodes that has node 0 alone.
+pub(super) static FIRST_NODE: u64 = 1;
 
 /// The pipe ends of each process: requests in, answers out.
 pub(super) type Ends = [(RawFd, RawFd); MAX_PROCESSES as usize];
@@ -118,6 +126,7 @@ fn live(start: &Start<'_>) -> ! {
 fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
     let (mut read, mut write) = ends[process];
     tell(write, [RETURNED, greeting]);
+    let mut held = Held::default();
     loop {
         let mut request: Request = [0; 8];
         let size = size_of_val(&request);
@@ -134,15 +143,124 @@ fn serve(ends: &Ends, process: usize, greeting: u64) -> ! {
                 // SAFETY: parent and child go on with system calls only.
                 let pid = unsafe { libc::fork() };
                 if pid == 0 {
+                    held.forked();
                     (read, write) = ends[request[1] as usize % ends.len()];
                     [RETURNED, 0]
                 } else {
                     outcome(i64::from(pid))
                 }
             }
-            _ => leave(0),
+            PIN => held.pin(request[1], request[2]),
+            UNPIN => held.unpin(),
+            SPLICE => held.splice(request[1], request[2]),
+            DRAIN => held.drain(),
+            _ => {
+                // The end of a ring gives its buffers back some time later.
+                let _none_pinned = held.unpin();
+                leave(0)
+            }
         };
         tell(write, answer);
+    }
+}
+
+/// Most pipes of a process.
+const PIPES: usize = 64;
+
+/// The ring and the pipes of a process, whose memory they hold.
+struct Held {
+    /// The ring with the buffer, or -1.
+    ring: RawFd,
+    pinned: bool,
+    pipes: [[RawFd; 2]; PIPES],
+    open: usize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            ring: -1,
+            pinned: false,
+            pipes: [[-1; 2]; PIPES],
+            open: 0,
+        }
+    }
+}
+
+const REGISTER_BUFFERS: u64 = 0;
+const UNREGISTER_BUFFERS: u64 = 1;
+/// The answer to a request for a descriptor that is not open.
+const NOT_OPEN: Answer = [FAILED, libc::EBADF as u64];
+
+impl Held {
+    /// Forgets the ring, which is the parent's; the pipes are open here too.
+    fn forked(&mut self) {
+        if self.ring >= 0 {
+            // SAFETY: the ring's own descriptor, which nothing uses any more.
+            unsafe { libc::close(self.ring) };
+        }
+        (self.ring, self.pinned) = (-1, false);
+    }
+    fn register(&self, what: u64, buffers: *const libc::iovec, n: u64) -> Answer {
+        // SAFETY: the kernel reads `n` buffers.
+        let done =
+            unsafe { libc::syscall(libc::SYS_io_uring_register, self.ring, what, buffers, n) };
+        outcome(done)
+    }
+    fn pin(&mut self, addr: u64, len: u64) -> Answer {
+        if self.ring < 0 {
+            // Parameters of the ring, all zero, which the kernel fills in.
+            let mut about = [0_u64; 15];
+            // SAFETY: into an array of that size.
+            let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, about.as_mut_ptr()) };
+            if ring < 0 {
+                return outcome(ring);
+            }
+            self.ring = ring as RawFd;
+        }
+        let _none_before = self.unpin();
+        let buffer = libc::iovec {
+            iov_base: ptr::without_provenance_mut(addr as usize),
+            iov_len: len as usize,
+        };
+        let came = self.register(REGISTER_BUFFERS, &raw const buffer, 1);
+        self.pinned = came[0] == RETURNED;
+        came
+    }
+    fn unpin(&mut self) -> Answer {
+        if !self.pinned {
+            return NOT_OPEN;
+        }
+        self.pinned = false;
+        self.register(UNREGISTER_BUFFERS, ptr::null(), 0)
+    }
+    fn splice(&mut self, addr: u64, len: u64) -> Answer {
+        let Some(pipe) = self.pipes.get_mut(self.open) else {
+            return [FAILED, libc::EMFILE as u64];
+        };
+        // SAFETY: two descriptors come into an array of two.
+        let made = unsafe { libc::pipe(pipe.as_mut_ptr()) };
+        if made != 0 {
+            return outcome(-1);
+        }
+        self.open += 1;
+        let from = libc::iovec {
+            iov_base: ptr::without_provenance_mut(addr as usize),
+            iov_len: len as usize,
+        };
+        // SAFETY: the kernel reads one buffer, and takes pages of the arena.
+        outcome(unsafe { libc::vmsplice(pipe[1], &raw const from, 1, 0) } as i64)
+    }
+    fn drain(&mut self) -> Answer {
+        let Some(last) = self.open.checked_sub(1) else {
+            return NOT_OPEN;
+        };
+        self.open = last;
+        for fd in self.pipes[last] {
+            // SAFETY: a pipe's own descriptors.
+            unsafe { libc::close(fd) };
+        }
+        [RETURNED, 0]
     }
 }
 

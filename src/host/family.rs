@@ -82,6 +82,11 @@ impl Family {
     pub(super) fn living(&self) -> impl Iterator<Item = (u32, i32)> + '_ {
         self.living.iter().map(|(&n, process)| (n, process.pid))
     }
+    /// Returns the number in the system of a living process.
+    pub(super) fn pid(&self, process: u32) -> io::Result<i32> {
+        let found = self.living.get(&process).map(|process| process.pid);
+        found.ok_or_else(|| io::Error::other(format!("no process {process} is there")))
+    }
     fn tell(&mut self, process: u32, request: Request) -> io::Result<()> {
         let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.ask[process as usize].write_all(&bytes)

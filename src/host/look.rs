@@ -1,9 +1,11 @@
-//! The state of processes, from outside: `/proc/PID/maps` and `/proc/PID/pagemap`, in the arena.
+//! The state of processes, from outside: `/proc/PID/maps`, `/proc/PID/pagemap` and `/proc/PID/mem`,
+//! in the arena.
 
 use super::ARENA;
 use crate::{
     addr::{PAGE_SIZE, Pfn},
-    replay::{Kind, MapsRow},
+    error::Errno,
+    replay::{Kind, MapsRow, Outcome},
 };
 use std::{
     fs::{self, File},
@@ -30,6 +32,7 @@ fn row(line: &str) -> Option<MapsRow> {
         "" => "anon",
         path if path.starts_with('[') => "anon",
         "/dev/zero" => "zero",
+        "/anon_hugepage" => "hugetlb",
         path => path.rsplit(['/', ':', '@']).next()?,
     };
     Some(MapsRow {
@@ -38,6 +41,28 @@ fn row(line: &str) -> Option<MapsRow> {
         perms,
         offset: if path.is_empty() { 0 } else { offset },
         what: what.to_owned(),
+    })
+}
+
+/// Reads or writes one byte of `/proc/PID/mem`, and returns the outcome.
+pub(super) fn force(pid: i32, addr: u64, write: Option<u8>) -> io::Result<Outcome> {
+    let mem = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/{pid}/mem"))?;
+    let mut byte = [write.unwrap_or_default()];
+    let done = match write {
+        Some(_) => mem.write_at(&byte, addr),
+        None => mem.read_at(&mut byte, addr),
+    };
+    Ok(match (done, write) {
+        (Ok(written), Some(_)) => Outcome::Ret(written as u64),
+        (Ok(_), None) => Outcome::Ret(byte[0].into()),
+        (Err(e), _) => {
+            let raw = e.raw_os_error().ok_or(io::ErrorKind::InvalidData)?;
+            let known = Errno::from_raw(raw);
+            Outcome::Err(known.map_or_else(|| format!("E{raw}"), |e| e.to_string()))
+        }
     })
 }
 

@@ -10,12 +10,12 @@
 //!
 //! let plan = Plan {
 //!     name: "one store".into(),
-//!     files: Default::default(),
 //!     steps: vec![
 //!         (0, serde_json::from_str::<Op>(r#"{"op": "mmap", "addr": "0x10000000000", "len": 8192,
 //!             "prot": "rw-", "flags": ["private", "fixed"], "file": null, "off": 0}"#)?),
 //!         (0, Op::Store { addr: 1 << 40, byte: 1 }),
 //!     ],
+//!     ..Plan::default()
 //! };
 //! let recording = record(&plan)?;
 //! println!("{}", recording.script.to_jsonl());

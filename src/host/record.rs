@@ -5,8 +5,8 @@ use crate::{
     addr::PAGE_SIZE,
     mm::{MapFlags, Prot},
     replay::{
-        FileKind, FileSpec, Header, MapsRow, Numbering, Op, Outcome, PageTables, Parts, Script,
-        Step,
+        FileKind, FileSpec, Header, MapsRow, Numbering, Op, OpenMode, Outcome, PageTables, Parts,
+        Script, Step,
     },
     sync::IdSource,
 };
@@ -15,7 +15,10 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    os::{fd::AsRawFd, unix::fs::FileExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
 };
 
 /// The operations for real processes.
@@ -25,6 +28,8 @@ pub struct Plan {
     pub name: String,
     /// The files, by name, filled as in every script.
     pub files: BTreeMap<String, FileSpec>,
+    /// Other names under which files are open, and their modes.
+    pub opens: BTreeMap<String, (String, OpenMode)>,
     /// Process and operation. Process 0 exists from the beginning. A step of a process that does
     /// not exist is skipped.
     pub steps: Vec<(u32, Op)>,
@@ -38,10 +43,18 @@ impl From<&Script> for Plan {
             .iter()
             .map(|step| (step.actor, step.op.clone()))
             .collect();
+        let named = |name: &String| steps.iter().any(|(_, op)| op.file() == Some(name));
+        let mut opens = script.header.opens.clone();
+        opens.retain(|name, _| named(name));
         let mut files = script.header.files.clone();
-        files.retain(|name, _| steps.iter().any(|(_, op)| op.file() == Some(name)));
+        files.retain(|name, _| named(name) || opens.values().any(|(of, _)| of == name));
         let name = script.name.clone();
-        Self { name, files, steps }
+        Self {
+            name,
+            files,
+            opens,
+            steps,
+        }
     }
 }
 
@@ -99,6 +112,7 @@ pub fn record(plan: &Plan) -> Result<Recording, Unavailable> {
     }
     let mut header = Header::new(&plan.name, 0, &recorder.kernel, ARENA, plan.files.clone());
     header.swap = (!has_swap()).then_some(0);
+    header.opens.clone_from(&plan.opens);
     let script = Script {
         name: plan.name.clone(),
         header,
@@ -117,7 +131,7 @@ fn has_swap() -> bool {
 /// Refuses an impossible plan before its first step.
 fn check(plan: &Plan) -> Result<(), Unavailable> {
     let refuse = |nth, why| Err(Unavailable::Step { nth, why });
-    let known = |kind| matches!(kind, FileKind::Memfd | FileKind::Disk);
+    let known = |kind| matches!(kind, FileKind::Memfd | FileKind::Sealable | FileKind::Disk);
     if plan.files.values().any(|f| !known(f.kind)) {
         return refuse(0, "files of that kind cannot be made here");
     }
@@ -130,16 +144,41 @@ fn check(plan: &Plan) -> Result<(), Unavailable> {
             Op::Fork { child } if *child >= MAX_PROCESSES => {
                 return refuse(nth, "too many processes");
             }
-            op if !matches!(op, Op::Fork { .. } | Op::Exit {}) && request(op, None).is_none() => {
+            op if !is_own(op) && request(op, None).is_none() => {
                 return refuse(nth, "an operation that only other recorders do");
             }
-            op if op.file().is_some_and(|f| !plan.files.contains_key(f)) => {
+            op if op.file().is_some_and(|f| !is_open(plan, f)) => {
                 return refuse(nth, "a file that is not in the plan");
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Returns true for an operation that the recorder does, not a process alone.
+fn is_own(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Fork { .. } | Op::Exit {} | Op::MemRead { .. } | Op::MemWrite { .. }
+    )
+}
+
+fn is_open(plan: &Plan, name: &str) -> bool {
+    plan.files.contains_key(name) || plan.opens.contains_key(name)
+}
+
+/// Opens a file once more, in another mode.
+fn reopened(file: &File, mode: OpenMode) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut how = File::options();
+    match mode {
+        OpenMode::ReadOnly => how.read(true),
+        OpenMode::WriteOnly => how.write(true),
+        OpenMode::ReadWrite => how.read(true).write(true),
+        OpenMode::Direct => how.read(true).write(true).custom_flags(libc::O_DIRECT),
+    };
+    how.open(path)
 }
 
 /// Returns a file on the file system of temporary files, if that is ext4 with blocks of a page. The
@@ -183,7 +222,13 @@ impl Recorder {
         for (name, about) in &plan.files {
             let file = match about.kind {
                 FileKind::Disk => on_disk(name)?,
-                _ => File::from(memfd_create(name, MemfdFlags::empty()).map_err(io::Error::from)?),
+                kind => {
+                    let flags = match kind {
+                        FileKind::Sealable => MemfdFlags::ALLOW_SEALING,
+                        _ => MemfdFlags::empty(),
+                    };
+                    File::from(memfd_create(name, flags).map_err(io::Error::from)?)
+                }
             };
             file.set_len(about.size)?;
             for page in 0..about.size.div_ceil(PAGE_SIZE) {
@@ -191,6 +236,13 @@ impl Recorder {
                 file.write_all_at(&[byte], page * PAGE_SIZE)?;
             }
             files.insert(name.clone(), file);
+        }
+        for (name, (of, mode)) in &plan.opens {
+            let file = files
+                .get(of)
+                .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+            let again = reopened(file, *mode)?;
+            files.insert(name.clone(), again);
         }
         let family = Family::start(true, files.values().map(AsRawFd::as_raw_fd))?;
         let pid = family.living().next().map_or(0, |(_, pid)| pid);
@@ -244,6 +296,10 @@ impl Recorder {
         match op {
             Op::Fork { child } => self.family.fork(actor, *child),
             Op::Exit {} => self.family.exit(actor),
+            Op::MemRead { addr, target } => look::force(self.family.pid(*target)?, *addr, None),
+            Op::MemWrite { addr, target, byte } => {
+                look::force(self.family.pid(*target)?, *addr, Some(*byte))
+            }
             op => {
                 let file = op.file().and_then(|name| self.files.get(name));
                 let request = request(op, file.map(AsRawFd::as_raw_fd));

@@ -19,7 +19,8 @@ const EVENTS: [(&str, Notice); 3] = [
     ("kvm_test_age_hva", Notice::TestAge),
 ];
 
-/// A trace of one process and of its descendants.
+/// A trace of one process, of its descendants, and of the thread that made the trace: what the
+/// recorder does to a process by `/proc` is a step too.
 pub(super) struct Trace {
     dir: PathBuf,
     pipe: File,
@@ -43,7 +44,10 @@ impl Trace {
     fn open(dir: &Path, pid: i32) -> io::Result<File> {
         fs::write(dir.join("buffer_size_kb"), "256")?;
         fs::write(dir.join("options/event-fork"), "1")?;
-        fs::write(dir.join("set_event_pid"), pid.to_string())?;
+        let me = fs::read_link("/proc/thread-self")?;
+        let me = me.file_name().and_then(|tid| tid.to_str());
+        let both = format!("{pid} {}", me.unwrap_or_default());
+        fs::write(dir.join("set_event_pid"), both)?;
         for (event, _) in EVENTS {
             fs::write(dir.join("events/kvm").join(event).join("enable"), "1")?;
         }

@@ -33,6 +33,7 @@
 //! | --- | --- |
 //! | which steps does a system call take, and in which order? | `calls` |
 //! | how is a page fault resolved? | `fault` |
+//! | how do other processes and the kernel's I/O get a page? | `fault` (`follow`) |
 //! | where is copy-on-write decided? | `fault` (the write), `calls` (fork shares the pages) |
 //! | when do VMAs merge, how are they split, where does a mapping go? | `edit` |
 //! | where does a window open? | `window`: a [`Lease`] opens it; the guards of `guard` give one |
@@ -43,6 +44,7 @@
 //! | which lock guards an entry? | that of its leaf, in `page_table` |
 //! | where is a frame given back? | `window` (`zap`) drops entries; `frame::lifetime` retires the frame |
 //! | when is a huge page split for good? | `large` |
+//! | where do huge pages of a pool come in and go? | `fault` and `calls` (`hugetlb`); `frame` has the pool |
 //! | which structures do address spaces share? | `machine` |
 //! | which kinds of entries are there? | `entry`, and `docs/entries.md` |
 //! | which fields has an address space? | `space`; its mappings are in `vma` |
@@ -66,19 +68,24 @@ pub use calls::inspect::VmaInfo;
 pub use calls::install::Segment;
 pub use calls::pin::HeldPages;
 pub use calls::proc_maps::{MapsLine, PageState};
+pub use calls::shm::ShmFlags;
 pub use calls::vma_cost::VmaChange;
 pub use edit::agree::MergeBarrier;
 pub use edit::plan::VmaCost;
 pub use entry::args::{MmapArgs, MremapArgs};
 pub use entry::flags::{
-    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode, VmFlags,
+    Advice, MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot, RemapMode,
+    ThpDisable, VmFlags,
 };
+pub use entry::policy::{MbindFlags, PolicyMode};
 pub use entry::pte::Pte;
 pub use entry::release::RemovedPte;
 pub use external::walker::Walker;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
-pub use machine::{ForkMode, KhugepagedLimits, Machine, MachineConfig};
+pub use machine::{
+    ForkMode, KhugepagedLimits, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat,
+};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;

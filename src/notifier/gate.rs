@@ -10,7 +10,7 @@
 
 use super::{
     cached::Cached,
-    deferred_unpin::last_parts,
+    deferred_put::last_parts,
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
@@ -260,7 +260,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         pass_on_dirty(&self.seat, &leaving.gone);
         let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        leaving.unpin_after_unlock(&last);
+        leaving.put_after_unlock(&last);
         inv.ack()
     }
 
@@ -289,7 +289,7 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         pass_on_dirty(&self.seat, &leaving.gone);
         let last = last_parts(&self.seat, &leaving.gone, &guarded.store);
         drop(guarded);
-        leaving.unpin_after_unlock(&last);
+        leaving.put_after_unlock(&last);
         Ok(inv.ack())
     }
 }
@@ -340,7 +340,7 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         pass_on_dirty(&self.seat, &leaving.gone);
         let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
         drop(guard);
-        leaving.unpin_after_unlock(&last);
+        leaving.put_after_unlock(&last);
         inv.ack()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     cached::Cached,
-    deferred_unpin::{DeferredUnpins, held},
+    deferred_put::{DeferredPuts, held},
     guarded_store::{GuardedStore, pass_on_dirty},
     removed::RemovedEntries,
     seat::Seat,
@@ -44,7 +44,7 @@ use crate::{
 pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
     pub(super) guarded: MutexGuard<'p, GuardedStore<S, T>>,
     /// Dropped after the lock, so that references are given up with the gate unlocked.
-    deferred: DeferredUnpins<'p>,
+    deferred: DeferredPuts<'p>,
     seat: &'p Seat,
     pub(super) cx: Cx<'p, rank::Gate, C>,
 }
@@ -57,7 +57,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     ) -> Self {
         Self {
             guarded,
-            deferred: DeferredUnpins::new(seat),
+            deferred: DeferredPuts::new(seat),
             seat,
             cx,
         }

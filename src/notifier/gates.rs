@@ -9,7 +9,7 @@
 use super::{
     blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
-    deferred_unpin::last_parts,
+    deferred_put::last_parts,
     driver::{Ack, Invalidation},
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
@@ -170,7 +170,7 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             pass_on_dirty(&self.seat, &leaving.gone);
             let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
             drop(guard);
-            leaving.unpin_after_unlock(&last);
+            leaving.put_after_unlock(&last);
         }
         inv.ack()
     }

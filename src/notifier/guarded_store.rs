@@ -150,7 +150,7 @@ impl<S: ShadowStore, T> Drop for GuardedStore<S, T> {
             // The store is the driver's code, and may be the part that panicked.
             despite.call(|| self.store.remove_range(VpnRange::ALL, &mut gone));
             despite.call(|| self.account_removed(gone.entries()));
-            unpin(&self.mem, self.brand, &mut gone);
+            put(&self.mem, self.brand, &mut gone);
             despite.resume();
         }
     }
@@ -173,8 +173,8 @@ pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
 
 /// Gives up the references of removed entries of this registration. An entry that a store had from
 /// elsewhere may be of another machine.
-fn unpin(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
-    let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+fn put(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
+    let own = |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;
     for entry in gone.entries_mut().iter_mut().filter(own) {
         entry.take_reference();
         for pfn in entry.translation().frames() {
@@ -201,11 +201,11 @@ impl<'s> LeavingEntries<'s> {
     /// Gives up the references, with the gate unlocked, and first notifies the observer of the
     /// parts to whose frames no other entry has one.
     #[inline]
-    pub(super) fn unpin_after_unlock(&mut self, last: &[Translation]) {
+    pub(super) fn put_after_unlock(&mut self, last: &[Translation]) {
         let (seat, gone) = (self.seat, &mut self.gone);
-        if gone.entries().iter().any(ShadowEntry::is_pinned) {
-            seat.board.observe(|w| w.unpinning(seat.reg, last));
-            unpin(&seat.mem, seat.brand, gone);
+        if gone.entries().iter().any(ShadowEntry::is_held) {
+            seat.board.observe(|w| w.giving_up(seat.reg, last));
+            put(&seat.mem, seat.brand, gone);
         }
         gone.clear();
     }
@@ -217,7 +217,7 @@ impl Drop for LeavingEntries<'_> {
         // Left over by a panic alone, which also was the end of the guard of the gate.
         if !self.gone.is_empty() {
             pass_on_dirty(self.seat, &self.gone);
-            unpin(&self.seat.mem, self.seat.brand, &mut self.gone);
+            put(&self.seat.mem, self.seat.brand, &mut self.gone);
         }
     }
 }

@@ -62,7 +62,7 @@
 //! | `gate_guard` | all that a driver may do while it holds its gate |
 //! | `gate_filter` | the blocks in which a gate may have entries |
 //! | `guarded_store` | the contents of a gate, which are counted |
-//! | `deferred_unpin` | references that are given up after the gate is unlocked |
+//! | `deferred_put` | references that are given up after the gate is unlocked |
 //! | `cached` | translations outside of a gate: the contents of a TLB |
 //! | `seat` | a driver's place on the chain, against which its tickets are checked |
 //! | `board` | the windows that are open, and the tickets that are drawn |
@@ -85,7 +85,7 @@ mod board;
 mod cached;
 mod callees;
 mod chain;
-mod deferred_unpin;
+mod deferred_put;
 mod driver;
 mod driver_entry;
 mod epoch_list;

@@ -20,7 +20,7 @@ pub(crate) trait WindowObserver: Send + Sync {
     fn got(&self, reg: RegId, at: Vpn);
     /// The driver's references on the frames of these parts of removed entries are about to be
     /// given up, its gate unlocked, and no other entry has one.
-    fn unpinning(&self, reg: RegId, gone: &[Translation]);
+    fn giving_up(&self, reg: RegId, gone: &[Translation]);
     /// Returns the number of translations that were handed out and established so far.
     fn handed(&self) -> u64;
     /// A driver gave these translations up by itself, and has unlocked its gate. Its references on

@@ -251,20 +251,20 @@ impl<'p, S: ShadowStore, T, C: Context> Permit<'p, S, T, C> {
     }
     /// Puts the translation into the store with a reference on each frame (`get_page`), which the
     /// gate gives up when the entry is removed. Keeps the gate locked.
-    pub fn establish_pinned(self, key: S::Key) -> GateGuard<'p, S, T, C> {
+    pub fn establish_held(self, key: S::Key) -> GateGuard<'p, S, T, C> {
         self.record(key, true)
     }
-    fn record(mut self, key: S::Key, pinned: bool) -> GateGuard<'p, S, T, C> {
+    fn record(mut self, key: S::Key, held: bool) -> GateGuard<'p, S, T, C> {
         self.seat.established(&self.found);
         self.seat.got(self.vpn);
         // The zero page has no reference count.
-        let pinned = pinned && !self.found.pfn.is_zero();
-        if pinned {
+        let held = held && !self.found.pfn.is_zero();
+        if held {
             for pfn in self.found.frames() {
                 let _kept_by_the_entry = self.seat.mem.get(pfn).into_raw();
             }
         }
-        let entry = ShadowEntry::new(self.found, pinned);
+        let entry = ShadowEntry::new(self.found, held);
         let gone = self.guard.guarded.insert(key, entry);
         self.guard.discard(gone);
         self.guard

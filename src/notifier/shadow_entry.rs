@@ -21,14 +21,14 @@ pub struct ShadowEntry {
 const HUGE: u64 = 1 << 36;
 const WRITABLE: u64 = 1 << 37;
 /// Set in an entry that has a reference on each frame.
-const PINNED: u64 = 1 << 38;
+const HELD: u64 = 1 << 38;
 const ACCESSED: u64 = 1 << 39;
 const DIRTY: u64 = 1 << 40;
 // The bits above are the brand.
 const _: () = assert!(DIRTY.trailing_zeros() + 1 + Brand::BITS == u64::BITS);
 
 impl ShadowEntry {
-    pub(super) fn new(translation: Translation, pinned: bool) -> Self {
+    pub(super) fn new(translation: Translation, held: bool) -> Self {
         let Translation {
             range,
             pfn,
@@ -38,7 +38,7 @@ impl ShadowEntry {
         } = translation;
         debug_assert!(matches!(range.pages(), 1 | PMD_PAGES) && range.start().0 < HUGE);
         let bit = |is: bool, bit: u64| if is { bit } else { 0 };
-        let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(pinned, PINNED);
+        let bits = bit(range.pages() > 1, HUGE) | bit(writable, WRITABLE) | bit(held, HELD);
         Self {
             word: AtomicU64::new(range.start().0 | bits | brand.word()),
             pfn,
@@ -52,7 +52,7 @@ impl ShadowEntry {
     }
     /// Takes the reference from the entry: the caller gives it up.
     pub(super) fn take_reference(&mut self) {
-        self.word.fetch_and(!PINNED, Ordering::Relaxed);
+        self.word.fetch_and(!HELD, Ordering::Relaxed);
     }
     #[inline]
     fn word(&self) -> u64 {
@@ -88,8 +88,8 @@ impl ShadowEntry {
         self.has(WRITABLE)
     }
     /// Returns true if the entry has a reference on each frame.
-    pub fn is_pinned(&self) -> bool {
-        self.has(PINNED)
+    pub fn is_held(&self) -> bool {
+        self.has(HELD)
     }
     /// Returns the translation of the entry, for an audit or a TLB.
     #[inline]
@@ -138,7 +138,7 @@ impl ShadowEntry {
 impl Drop for ShadowEntry {
     fn drop(&mut self) {
         // One panic at a time is enough.
-        let lost = self.is_pinned() && !std::thread::panicking();
+        let lost = self.is_held() && !std::thread::panicking();
         assert!(
             !lost,
             "a store dropped {self:?} rather than hand it back: its frames are lost"
@@ -150,7 +150,7 @@ impl std::fmt::Debug for ShadowEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ShadowEntry")
             .field("translation", &self.translation())
-            .field("pinned", &self.is_pinned())
+            .field("held", &self.is_held())
             .field("accessed", &self.is_accessed())
             .field("dirty", &self.is_dirty())
             .finish()
@@ -167,7 +167,7 @@ mod tests {
         if !cfg!(any(loom, shuttle)) {
             assert_eq!(size_of::<ShadowEntry>(), 16);
         }
-        for (first, pages, writable, pinned) in [
+        for (first, pages, writable, held) in [
             (7, 1, false, true),
             ((1 << 36) - PMD_PAGES, PMD_PAGES, true, false),
         ] {
@@ -178,11 +178,8 @@ mod tests {
                 writable,
                 brand: RegId(u64::MAX).brand(),
             };
-            let mut entry = ShadowEntry::new(translation, pinned);
-            assert_eq!(
-                (entry.translation(), entry.is_pinned()),
-                (translation, pinned)
-            );
+            let mut entry = ShadowEntry::new(translation, held);
+            assert_eq!((entry.translation(), entry.is_held()), (translation, held));
             assert!(!entry.is_accessed() && !entry.is_dirty());
             entry.set_dirty();
             assert!(entry.clear_accessed() && !entry.clear_accessed() && entry.is_dirty());
@@ -194,7 +191,7 @@ mod tests {
             );
             assert_ne!(entry.brand(), RegId(0).brand());
             entry.take_reference();
-            assert!(!entry.is_pinned());
+            assert!(!entry.is_held());
         }
     }
 }

@@ -126,7 +126,7 @@ impl Oracle {
         let mut found = Vec::new();
         self.each_in(ext, gone.range(), &mut |t| {
             if gone.frames().any(|pfn| t.leads_to(pfn)) {
-                found.push(Finding::UnpinnedWhileTranslated {
+                found.push(Finding::GivenUpWhileTranslated {
                     mmu: ext.name(),
                     range: t.range(),
                     pfn: t.pfn(),

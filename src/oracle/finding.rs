@@ -116,7 +116,7 @@ pub enum Finding {
     },
     /// An MMU gives up its reference on a frame, and still translates to it.
     #[error("O5: {mmu} gives up its reference on {pfn:?} while it translates {range} to it")]
-    UnpinnedWhileTranslated {
+    GivenUpWhileTranslated {
         /// The name of the MMU.
         mmu: &'static str,
         /// The pages of the translation.
@@ -233,7 +233,7 @@ impl Finding {
         match self {
             Self::FreedWhileTranslated { .. } => Invariant::NoUseAfterFree,
             Self::InsideWindow { .. } | Self::Incoherent { .. } => Invariant::Coherent,
-            Self::Leaked { .. } | Self::UnpinnedWhileTranslated { .. } => Invariant::ReferencesKept,
+            Self::Leaked { .. } | Self::GivenUpWhileTranslated { .. } => Invariant::ReferencesKept,
             Self::CountsWindows { .. } => Invariant::Paired,
             Self::LongWindow { .. } | Self::NoProgress { .. } => Invariant::Alive,
             Self::LostWrite { .. } => Invariant::DirtyKept,

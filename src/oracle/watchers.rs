@@ -109,7 +109,7 @@ impl WindowObserver for WindowWatcher {
     fn got(&self, reg: RegId, at: Vpn) {
         self.with(|o| o.liveness.got(reg, at));
     }
-    fn unpinning(&self, reg: RegId, gone: &[Translation]) {
+    fn giving_up(&self, reg: RegId, gone: &[Translation]) {
         self.with(|oracle| {
             if let Some(ext) = oracle.driver_of(reg) {
                 gone.iter().for_each(|t| oracle.still_translated(&*ext, t));

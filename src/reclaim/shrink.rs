@@ -202,9 +202,8 @@ impl<'r> Reclaim<'r> {
         {
             return fate;
         }
-        let anon = FrameFlags::ANON | FrameFlags::SWAP_BACKED | FrameFlags::SWAP_CACHE;
-        if flags & anon == anon - FrameFlags::SWAP_CACHE && self.mem().is_pinned(locked.pfn()) {
-            return Fate::Kept; // It gets no slot, so no window.
+        if self.mem().is_kept_by_pin(locked.pfn()) {
+            return Fate::Kept;
         }
         if flags.contains(FrameFlags::LARGE)
             && let Some(fate) = self.split_first(cx, locked, flags, blocking)
@@ -295,8 +294,7 @@ impl<'r> Reclaim<'r> {
     /// Returns the slot of a page that goes to swap, a new one if necessary (`folio_alloc_swap`).
     fn slot(&self, locked: &FrameLock<'_>) -> Option<SwapSlot> {
         let mem = self.mem();
-        let cached = mem.swap_slot(locked.pfn());
-        cached.or_else(|| {
+        mem.swap_slot(locked.pfn()).or_else(|| {
             let slot = mem.swap_cache_add(locked.frame())?;
             // A page with a new slot must be written. Its entries should be dirty, but a program
             // may have made them clean.
@@ -343,7 +341,7 @@ impl<'r> Reclaim<'r> {
         }
         let mem = self.mem();
         if mem.is_pinned(locked.pfn()) {
-            return Fate::Active; // No entry maps it, so it gets no more pins; its holder writes it.
+            return Fate::Active; // Its holder may write.
         }
         let writes = FrameFlags::SWAP_BACKED | FrameFlags::DIRTY;
         if references == References::Check && mem.flags(locked.pfn()).contains(writes) {

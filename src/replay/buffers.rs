@@ -24,9 +24,13 @@ impl Buffers {
         let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
         let refused = |e: PinError| failed(e.errno());
         match *op {
-            // `io_buffer_validate`.
-            Op::Pin { len, .. } if len == 0 || len > 1 << 30 => failed(Errno::EFAULT),
             Op::Pin { addr, len } => {
+                // A ring takes its buffers only while it has none.
+                self.pinned.remove(&actor);
+                // `io_buffer_validate`.
+                if len == 0 || len > 1 << 30 {
+                    return failed(Errno::EFAULT);
+                }
                 let pinned = mm.pin(cx, addr, bytes(len), Access::Write, PinKind::LongTerm);
                 pinned.map_or_else(refused, |pages| {
                     self.pinned.insert(actor, pages);

@@ -2,10 +2,9 @@
 
 use super::{came::failed, op::Op, process::own_call, script::Outcome};
 use crate::{
-    addr::PAGE_SIZE,
     ctx::CallCx,
     error::Errno,
-    file::File,
+    file::{FallocateMode, File, FileAdvice, Seals, SyncRangeFlags},
     mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
 };
 use std::sync::Arc;
@@ -91,6 +90,22 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
             let written = file.write_at(cx.reborrow(), off, &[byte]);
             written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
         }
+        Op::Fallocate { mode, off, len, .. } => {
+            let mode = FallocateMode::from_bits_retain(mode);
+            done(file.fallocate(cx.reborrow(), mode, off, len), |e| e.errno())
+        }
+        Op::DirectWrite { off, len, byte, .. } => {
+            let bytes = vec![byte; usize::try_from(len).expect("the parser limits it")];
+            let written = file.write_at(cx.reborrow(), off, &bytes);
+            written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+        }
+        Op::FadviseDontneed { off, len, .. } => {
+            let advice = FileAdvice::DontNeed;
+            done(file.advise(cx.reborrow(), off, len, advice), |e| e.errno())
+        }
+        Op::Seal { seals, .. } => done(file.add_seals(Seals::from_bits_retain(seals)), |e| {
+            e.errno()
+        }),
         Op::Fsync { .. } => done(file.sync(cx.reborrow()), |e| e.errno()),
         Op::Pread { off, .. } => {
             let mut byte = [0];
@@ -102,35 +117,14 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
         }
         Op::SyncFileRange {
             off, len, flags, ..
-        } => sync_range(cx, file, (off, len), flags),
+        } => {
+            let flags = SyncRangeFlags::from_bits_retain(flags);
+            done(file.sync_range(cx.reborrow(), off, len, flags), |e| {
+                e.errno()
+            })
+        }
         ref other => unreachable!("{other:?} is not done to a file"),
     }
-}
-
-/// `SYNC_FILE_RANGE_WRITE`; the other two flags only wait for writeback, which is never in progress
-/// here.
-const WRITES: u32 = 2;
-const RANGE_FLAGS: u32 = 7;
-
-/// Writes back the pages that the bytes touch; without a length, to the end
-/// (`ksys_sync_file_range`).
-fn sync_range(cx: &mut CallCx<'_>, file: &File, (off, len): (u64, u64), flags: u32) -> Outcome {
-    let end = off.checked_add(len).filter(|&end| end <= i64::MAX as u64);
-    let Some(end) = end.filter(|_| flags & !RANGE_FLAGS == 0) else {
-        return failed(Errno::EINVAL);
-    };
-    if flags & WRITES == 0 {
-        return Outcome::Ret(0);
-    }
-    let to = if len == 0 {
-        u64::MAX
-    } else {
-        end.div_ceil(PAGE_SIZE)
-    };
-    done(
-        file.object().sync(cx.reborrow(), off / PAGE_SIZE, to),
-        |e| e.errno(),
-    )
 }
 
 /// The result of a read at the end of the file.

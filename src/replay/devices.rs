@@ -188,7 +188,7 @@ impl Device {
             MmuKind::Xpmem => {
                 // References would show: Linux copies a page that has more of them than mappings.
                 let config = OwnerConfig {
-                    references: References::Unpinned,
+                    references: References::None,
                     ..OwnerConfig::default()
                 };
                 let (owner, _stays) = Owner::attach(cx, mm, config);

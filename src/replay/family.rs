@@ -14,6 +14,7 @@ use super::{
     pages::{Names, Numbering},
     process,
     script::{Notified, OURS, Outcome, Script, Step},
+    special::Special,
     work::Work,
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Family {
     merger: Merger,
     buffers: Buffers,
     files: BTreeMap<String, Arc<File>>,
+    special: Special,
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
@@ -82,6 +84,7 @@ impl Family {
             merger: Merger::new(machine),
             buffers: Buffers::default(),
             files,
+            special: Special::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
         })
@@ -137,6 +140,15 @@ impl Family {
     pub(super) fn forget_notices(&self) {
         let _notices = self.recorder.take();
     }
+    /// Learns what only the outcome of a step tells: the contents of files by path.
+    pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, step: &Step) {
+        let Some(mm) = self.processes.get(&step.actor) else {
+            return;
+        };
+        if let (&Op::Load { addr }, &Outcome::Ret(byte)) = (&step.op, &step.outcome) {
+            self.special.believe(cx, mm, addr, byte);
+        }
+    }
     /// Executes an operation of process `actor`.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, actor: u32, op: &Op) -> Outcome {
         let actor = self.process_of(actor);
@@ -154,6 +166,12 @@ impl Family {
             .processes
             .get(&actor)
             .expect("the parser lets only living processes act");
+        if Special::is_of(op) {
+            return self.special.execute(cx, mm, op, &mut self.files);
+        }
+        if let Some(outcome) = self.special.is_closed(op) {
+            return outcome;
+        }
         match *op {
             Op::Fork { child } => match mm.fork(cx) {
                 Ok(mm) => self.add(child, actor, mm),
@@ -171,18 +189,6 @@ impl Family {
                 self.threads.insert(thread, actor);
                 Outcome::Ret(0)
             }
-            Op::Ftruncate { .. }
-            | Op::PunchHole { .. }
-            | Op::Pwrite { .. }
-            | Op::Pread { .. }
-            | Op::Fsync { .. }
-            | Op::SyncFileRange { .. } => {
-                let name = op.file().expect("it names one");
-                on_file(cx, self.file(name), op)
-            }
-            Op::ReadInto { ref file, .. } | Op::WriteFrom { ref file, .. } => {
-                process::with_file(cx, mm, self.file(file), op)
-            }
             Op::PvmRead { target, .. }
             | Op::PvmWrite { target, .. }
             | Op::ProcessMadvise { target, .. }
@@ -193,7 +199,37 @@ impl Family {
             ref op if daemons::is_of_the_kernel(op) => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
-            ref call => system_call(cx, mm, call, call.file().map(|f| self.file(f))),
+            ref call => self.call(cx, mm, call),
+        }
+    }
+
+    /// Executes a call of one process: on a file, between a file and memory, or on memory.
+    fn call(&self, cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
+        match *op {
+            Op::Ftruncate { .. }
+            | Op::PunchHole { .. }
+            | Op::Pwrite { .. }
+            | Op::Pread { .. }
+            | Op::Fsync { .. }
+            | Op::SyncFileRange { .. }
+            | Op::Fallocate { .. }
+            | Op::DirectWrite { .. }
+            | Op::FadviseDontneed { .. }
+            | Op::Seal { .. } => {
+                let name = op.file().expect("it names one");
+                on_file(cx, self.file(name), op)
+            }
+            Op::ReadInto { ref file, .. }
+            | Op::WriteFrom { ref file, .. }
+            | Op::DirectRead { ref file, .. }
+            | Op::DirectWriteFrom { ref file, .. } => {
+                process::with_file(cx, mm, self.file(file), op)
+            }
+            ref call => {
+                // A name without a file is that of a descriptor that anonymous memory ignores.
+                let file = call.file().and_then(|name| self.files.get(name));
+                system_call(cx, mm, call, file)
+            }
         }
     }
     /// Adds a child.

@@ -23,13 +23,14 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `script`, `op`, `ground` | a script as types: header, steps, operations, initial state |
+//! | `script`, `op`, `about_op`, `resource`, `ground` | a script as types: header, steps, operations, initial state |
 //! | `parse`, `write`, `load` | reading, writing and finding scripts |
 //! | `json`, `wire_words`, `hex` | the words of the format |
 //! | `run` | the replay of a script |
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |
 //! | `buffers` | memory that the kernel's I/O holds for processes |
+//! | `special` | files by path, secret memory, segments, policies: the operations of single kinds |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work` | the limits of an input, and the cost of a step |
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
@@ -41,6 +42,7 @@
 //! | `program` | recordings of real programs |
 //! | `round_trip` | a test: every operation reads back as written |
 
+mod about_op;
 mod background;
 mod buffers;
 mod calls;
@@ -66,8 +68,10 @@ mod process;
 pub mod program;
 mod record;
 mod report;
+mod resource;
 mod run;
 mod script;
+mod special;
 mod summary;
 mod timeline;
 mod trace;
@@ -88,10 +92,11 @@ pub use ground::{Before, OpenMode, Seed};
 pub use hex::Hex;
 pub use limits::{InputError, Limits, ReplayError};
 pub use load::{Inputs, load, natural, read, shipped};
-pub use op::{Op, Resource};
+pub use op::Op;
 pub use pages::{Entry, Kind, MAX_PAGES, Numbering, PageTables, Parser, Run};
 pub use record::{Follow, Next, Processes, blank, record};
 pub use report::Report;
+pub use resource::Resource;
 pub use run::{First, Replayed, replay, replay_forking, replay_parts, replay_with, replay_within};
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, OURS, Outcome, Script, ScriptError, Step,

@@ -1,6 +1,7 @@
 //! The files of a script, made and filled.
 
 use super::{
+    ground::OpenMode,
     limits::met,
     script::{FileKind, FileSpec, Script},
 };
@@ -8,7 +9,8 @@ use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MemStore, MemoryObject, Shmem, XipFile},
+    file::{DiskFile, File, FileMode, HugetlbFile, MemStore, MemoryObject, Shmem, XipFile},
+    frame::HugeSize,
     mm::Machine,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,7 +32,11 @@ pub(super) fn open(
     }
     for (name, (file, mode)) in &script.header.opens {
         let object = Arc::clone(files[file].object());
-        files.insert(name.clone(), File::open(object, (*mode).into()));
+        let file = match mode {
+            OpenMode::Direct => File::open_direct(object, FileMode::ReadWrite),
+            mode => File::open(object, (*mode).into()),
+        };
+        files.insert(name.clone(), file);
     }
     Ok(files)
 }
@@ -44,13 +50,18 @@ fn filled(
     let (host, gone) = (machine.host(), format!("/{name} (deleted)"));
     let object: Arc<dyn MemoryObject> = match about.kind {
         FileKind::Memfd => Shmem::memfd(host, name, about.size)?,
+        FileKind::Sealable => Shmem::sealable(host, name, about.size)?,
         kind @ (FileKind::Shm | FileKind::ShmWithinSize | FileKind::ShmAdvise) => {
             Shmem::tmpfs(host, &gone, about.size, kind.policy())?
         }
         FileKind::Disk => DiskFile::new(host, &gone, about.size, Box::<MemStore>::default())?,
         FileKind::Xip => XipFile::new(host, &gone, about.size)?,
+        FileKind::Hugetlb => HugetlbFile::memfd(host, name, about.size, HugeSize::Mib2)?,
     };
     let file = File::open(object, FileMode::ReadWrite);
+    if about.kind == FileKind::Hugetlb {
+        return Ok(file); // No call writes to it.
+    }
     for page in 0..about.size.div_ceil(PAGE_SIZE) {
         let byte = u8::try_from(page % 200 + 1).expect("at most 200");
         file.write_at(cx.reborrow(), page * PAGE_SIZE, &[byte])?;

@@ -37,8 +37,14 @@ fn what(line: &MapsLine) -> &str {
             "anon"
         };
     }
-    match line.name.strip_suffix(" (deleted)").unwrap_or(&line.name) {
+    let gone = line.name.strip_suffix(" (deleted)");
+    match gone.unwrap_or(&line.name) {
         "/dev/zero" => "zero",
+        "/anon_hugepage" => "hugetlb",
+        "/secretmem" => "secret",
+        name if name.starts_with("/SYSV") => "sysv",
+        // A file that the script opened by its path.
+        name if gone.is_none() => name,
         // `/memfd:f0` or a path.
         name => name.rsplit(['/', ':']).next().unwrap_or(name),
     }
@@ -70,7 +76,7 @@ pub(super) fn notice(recorded: &Recorded) -> Notified {
 }
 
 /// The letters of `VmFlags` in `/proc/PID/smaps` (`show_smap_vma_flags`), sorted.
-const LETTERS: [(&str, VmFlags); 25] = [
+const LETTERS: [(&str, VmFlags); 27] = [
     ("ac", VmFlags::ACCOUNT),
     ("dc", VmFlags::DONTCOPY),
     ("dd", VmFlags::DONTDUMP),
@@ -80,6 +86,7 @@ const LETTERS: [(&str, VmFlags); 25] = [
     ("gd", VmFlags::GROWSDOWN),
     ("gu", VmFlags::MAYBE_GUARD),
     ("hg", VmFlags::HUGEPAGE),
+    ("ht", VmFlags::HUGETLB),
     ("lf", VmFlags::LOCKONFAULT),
     ("lo", VmFlags::LOCKED),
     ("me", VmFlags::MAYEXEC),
@@ -91,6 +98,7 @@ const LETTERS: [(&str, VmFlags); 25] = [
     ("nr", VmFlags::NORESERVE),
     ("rd", VmFlags::READ),
     ("rr", VmFlags::RAND_READ),
+    ("sf", VmFlags::SYNC),
     ("sh", VmFlags::SHARED),
     ("sl", VmFlags::SEALED),
     ("sr", VmFlags::SEQ_READ),

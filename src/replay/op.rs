@@ -2,12 +2,10 @@
 
 use super::{
     hex::Hex,
+    resource::Resource,
     wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
-use crate::{
-    addr::PAGE_SIZE,
-    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
-};
+use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
 
 /// An operation and its arguments, as the process passed them: no argument has been checked.
@@ -232,7 +230,8 @@ pub enum Op {
         #[serde(with = "advice")]
         advice: Advice,
     },
-    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to.
+    /// `io_uring_register`: a long-term pin on memory, as a buffer that is written to. It takes the
+    /// place of the one that the process had.
     Pin {
         #[serde(with = "hex")]
         addr: u64,
@@ -270,7 +269,7 @@ pub enum Op {
         #[serde(default = "scans")]
         mode: u8,
     },
-    /// `prctl`: `PR_SET_MEMORY_MERGE` (67) or `PR_GET_MEMORY_MERGE` (68).
+    /// `prctl` with an option that is known: see `about_op`.
     Prctl {
         option: u32,
         a2: u64,
@@ -292,6 +291,103 @@ pub enum Op {
     Swapon {},
     /// A limit of the memory of all processes, in bytes (`memory.limit_in_bytes`).
     Limit { bytes: u64 },
+    /// `fallocate`.
+    Fallocate {
+        file: String,
+        mode: u32,
+        off: u64,
+        len: u64,
+    },
+    /// A `pwrite` of equal bytes, from memory that no process of the script has.
+    DirectWrite {
+        file: String,
+        off: u64,
+        len: u64,
+        byte: u8,
+    },
+    /// `pread` of a file that is open for direct transfers into memory of the process.
+    DirectRead {
+        file: String,
+        off: u64,
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// `pwrite` to such a file from memory of the process.
+    DirectWriteFrom {
+        file: String,
+        off: u64,
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+    },
+    /// `posix_fadvise` with `POSIX_FADV_DONTNEED`.
+    FadviseDontneed { file: String, off: u64, len: u64 },
+    /// `fcntl(F_ADD_SEALS)`.
+    Seal { file: String, seals: u32 },
+    /// `memfd_secret` and `ftruncate`: the secret memory of the script from here on.
+    Secret { len: u64 },
+    /// `mmap` of the secret memory.
+    MmapSecret {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        #[serde(with = "prot")]
+        prot: Prot,
+        #[serde(with = "map_flags")]
+        flags: MapFlags,
+    },
+    /// `open` of a file by its path: the script names it so from here on.
+    Open {
+        path: String,
+        mode: u32,
+        name: String,
+    },
+    /// A name for a descriptor that is not open.
+    BadFd { name: String, fd: i64 },
+    /// A jump to an address where an instruction to return is.
+    Exec {
+        #[serde(with = "hex")]
+        addr: u64,
+    },
+    /// `shmget` of a new segment: that of the script from here on.
+    Shmget {
+        len: u64,
+        #[serde(default, skip_serializing_if = "is_none")]
+        flags: u32,
+    },
+    /// `shmat` of the segment.
+    Shmat {
+        #[serde(with = "hex")]
+        addr: u64,
+        flags: u32,
+    },
+    /// `shmdt`.
+    Shmdt {
+        #[serde(with = "hex")]
+        addr: u64,
+    },
+    /// `shmctl(IPC_RMID)` of the segment.
+    Shmrm {},
+    /// `pkey_alloc`.
+    PkeyAlloc {},
+    /// `pkey_mprotect`.
+    PkeyMprotect {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        #[serde(with = "prot")]
+        prot: Prot,
+        pkey: i32,
+    },
+    /// `mbind` to node 0; the default policy, 0, without nodes.
+    Mbind {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        mode: u32,
+        flags: u32,
+    },
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
@@ -299,99 +395,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_none(flags: &u32) -> bool {
+    *flags == 0
+}
+
 fn scans() -> u8 {
     1
-}
-
-/// The resource of a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Resource {
-    /// `RLIMIT_AS`.
-    As,
-    /// `RLIMIT_DATA`.
-    Data,
-    /// `RLIMIT_STACK`.
-    Stack,
-    /// `RLIMIT_MEMLOCK`.
-    Memlock,
-}
-
-/// `PR_SET_MEMORY_MERGE`.
-pub(super) const SET_MERGE: u32 = 67;
-/// `PR_GET_MEMORY_MERGE`.
-pub(super) const GET_MERGE: u32 = 68;
-
-/// Most pages of a `mincore`: the result has a bit for each.
-const MOST_BITS: u64 = 64;
-
-/// Pages that a new pipe takes (`PIPE_DEF_BUFFERS`); a writer of more waits.
-const PIPE_PAGES: u64 = 16;
-
-impl Op {
-    /// Returns an `msync` with `MS_SYNC`.
-    pub fn msync(addr: u64, len: u64) -> Self {
-        let flags = MsyncFlags::SYNC;
-        Self::Msync { addr, len, flags }
-    }
-    /// Returns the other processes that take part.
-    pub(super) fn targets(&self) -> impl Iterator<Item = u32> {
-        let (target, moves): (_, &[_]) = match self {
-            Self::PvmRead { target, .. }
-            | Self::PvmWrite { target, .. }
-            | Self::ProcessMadvise { target, .. }
-            | Self::MemRead { target, .. }
-            | Self::MemWrite { target, .. }
-            | Self::ExitAndReap { target } => (Some(*target), &[]),
-            Self::MigrateMany { moves } => (None, moves),
-            _ => (None, &[]),
-        };
-        target.into_iter().chain(moves.iter().map(|m| m.0))
-    }
-    /// Returns the reason if no script can have this operation.
-    pub(super) fn refused(&self) -> Option<String> {
-        match *self {
-            Self::Mincore { len, .. } if len.div_ceil(PAGE_SIZE) > MOST_BITS => {
-                Some(format!("mincore of {len} bytes, more than 64 pages"))
-            }
-            Self::Vmsplice { len, .. } if len > PIPE_PAGES * PAGE_SIZE => {
-                Some(format!("vmsplice of {len} bytes, more than a pipe takes"))
-            }
-            Self::Rlimit { which, over, .. }
-                if over && !matches!(which, Resource::As | Resource::Memlock) =>
-            {
-                Some(format!("{which:?} over what is in use is not known"))
-            }
-            Self::Prctl { option, .. } if !matches!(option, SET_MERGE | GET_MERGE) => {
-                Some(format!("option {option} of prctl"))
-            }
-            Self::DropCaches { value } if value != 2 => {
-                Some(format!("{value} written to drop_caches"))
-            }
-            Self::Ksm { mode } if !matches!(mode, 1 | 2) => Some(format!("mode {mode} of ksm")),
-            _ => None,
-        }
-    }
-    /// Returns the file that the operation names.
-    pub fn file(&self) -> Option<&str> {
-        match self {
-            Self::Mmap { file, .. } => file.as_deref(),
-            Self::Ftruncate { file, .. }
-            | Self::PunchHole { file, .. }
-            | Self::Pwrite { file, .. }
-            | Self::Fsync { file }
-            | Self::Pread { file, .. }
-            | Self::SyncFileRange { file, .. }
-            | Self::ReadInto { file, .. }
-            | Self::WriteFrom { file, .. } => Some(file),
-            _ => None,
-        }
-    }
-    /// Returns true if success returns an address, which scripts write in hexadecimal.
-    pub(super) fn returns_address(&self) -> bool {
-        matches!(
-            self,
-            Self::Mmap { .. } | Self::Mremap { .. } | Self::Brk { .. }
-        )
-    }
 }

@@ -45,6 +45,7 @@ impl Script {
             header: &header,
             live: BTreeSet::from([0]),
             threads: BTreeMap::new(),
+            opened: BTreeMap::new(),
         };
         let steps = lines
             .map(|(line, text)| world.step(line, text).map_err(|why| at(line, why)))
@@ -140,6 +141,9 @@ struct World<'h> {
     live: BTreeSet<u32>,
     /// Threads besides the first one of each process, with their processes.
     threads: BTreeMap<u32, u32>,
+    /// The paths of the files that the script opened, by their names; empty for a descriptor that
+    /// is not open.
+    opened: BTreeMap<String, String>,
 }
 
 impl World<'_> {
@@ -194,10 +198,13 @@ impl World<'_> {
         }
         if let Some(file) = op.file()
             && !self.header.has_file(file)
+            && !self.opened.contains_key(file)
         {
             return Err(format!("file {file:?} is not in the header"));
         }
         match (op, outcome) {
+            (Op::Open { path, name, .. }, Outcome::Ret(_)) => self.open(name, path),
+            (Op::BadFd { name, .. }, Outcome::Ret(_)) => self.open(name, ""),
             (Op::Fork { child: new } | Op::Thread { thread: new }, _)
                 if self.live.contains(new) || self.threads.contains_key(new) =>
             {
@@ -229,6 +236,21 @@ impl World<'_> {
         }
     }
 
+    fn open(&mut self, name: &str, path: &str) -> Result<(), String> {
+        if self.header.has_file(name) {
+            return Err(format!("file {name:?} is open already"));
+        }
+        self.opened.insert(name.to_owned(), path.to_owned());
+        Ok(())
+    }
+
+    /// Returns true if a line of a layout can have this in its last column.
+    fn is_mapped(&self, what: &str) -> bool {
+        FILELESS.contains(&what)
+            || self.header.files.contains_key(what)
+            || self.opened.values().any(|path| path == what)
+    }
+
     fn layouts(&self, maps: Value) -> Result<BTreeMap<u32, Vec<MapsRow>>, String> {
         type Rows = Vec<(String, String, String, String, String)>;
         let maps: BTreeMap<String, Rows> =
@@ -253,7 +275,7 @@ impl World<'_> {
                 if !are_perms(&perms) {
                     return Err(format!("{perms:?} are not permissions such as \"rw-p\""));
                 }
-                if !FILELESS.contains(&&*what) && !self.header.files.contains_key(&what) {
+                if !self.is_mapped(&what) {
                     return Err(format!("file {what:?} is not in the header"));
                 }
                 let offset = hex_word(&offset)?;

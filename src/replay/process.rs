@@ -1,17 +1,20 @@
 //! Operations of processes on their limits, on bytes of files, and on one another.
 
 use super::{
+    about_op::{GET_MERGE, GET_THP_DISABLE, SET_MERGE, SET_THP_DISABLE},
     came::failed,
     hex::Hex,
-    op::{GET_MERGE, Op, Resource},
+    op::Op,
+    resource::Resource,
     script::Outcome,
+    special,
 };
 use crate::{
     addr::{PAGE_SIZE, VpnRange},
     ctx::CallCx,
     error::Errno,
     file::File,
-    mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState},
+    mm::{Advice, Merger, MlockFlags, MlockallFlags, Mm, PageState, ThpDisable},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -50,17 +53,38 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
             mm.set_limits(cx, limits);
             Outcome::Ret(0)
         }
-        Op::Prctl { option, a2, a3 } if a3 != 0 || (option == GET_MERGE && a2 != 0) => {
-            failed(Errno::EINVAL)
-        }
-        Op::Prctl { option, a2, .. } => {
-            if option == GET_MERGE {
-                return Outcome::Ret(mm.merges_all(cx).into());
-            }
-            done(mm.set_merge_all(cx, a2 != 0).map_err(|e| e.errno()))
-        }
+        Op::Prctl { option, a2, a3 } => prctl(cx, mm, option, (a2, a3)),
         Op::SelfProcessMadvise { ref iov, advice } => advise(cx, mm, mm, iov, advice),
-        ref other => unreachable!("{other:?} is not such a call"),
+        ref other => special::own_call(cx, mm, other),
+    }
+}
+
+/// `prctl`; the arguments behind the third are 0.
+fn prctl(cx: &mut CallCx<'_>, mm: &Mm, option: u32, (a2, a3): (u64, u64)) -> Outcome {
+    const EXCEPT_ADVISED: u64 = 2;
+    let refused = failed(Errno::EINVAL);
+    match (option, a2, a3) {
+        (SET_MERGE, on, 0) => match mm.set_merge_all(cx, on != 0) {
+            Ok(()) => Outcome::Ret(0),
+            Err(e) => failed(e.errno()),
+        },
+        (GET_MERGE, 0, 0) => Outcome::Ret(mm.merges_all(cx).into()),
+        (GET_THP_DISABLE, 0, 0) => Outcome::Ret(match mm.thp_disable(cx) {
+            ThpDisable::No => 0,
+            ThpDisable::ExceptAdvised => 1 | EXCEPT_ADVISED,
+            ThpDisable::Completely => 1,
+        }),
+        (SET_THP_DISABLE, on, flags) => {
+            let setting = match (on != 0, flags) {
+                (false, 0) => ThpDisable::No,
+                (true, 0) => ThpDisable::Completely,
+                (true, EXCEPT_ADVISED) => ThpDisable::ExceptAdvised,
+                _ => return refused,
+            };
+            mm.set_thp_disable(cx, setting);
+            Outcome::Ret(0)
+        }
+        _ => refused,
     }
 }
 
@@ -176,8 +200,12 @@ fn advise(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, iov: &[(Hex, u64)], advice: 
 pub(super) fn with_file(cx: &mut CallCx<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
     let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     let moved = match *op {
-        Op::ReadInto { off, addr, len, .. } => mm.read_file(cx, (file, off), addr, bytes(len)),
-        Op::WriteFrom { off, addr, len, .. } => mm.write_file(cx, (file, off), addr, bytes(len)),
+        Op::ReadInto { off, addr, len, .. } | Op::DirectRead { off, addr, len, .. } => {
+            mm.read_file(cx, (file, off), addr, bytes(len))
+        }
+        Op::WriteFrom { off, addr, len, .. } | Op::DirectWriteFrom { off, addr, len, .. } => {
+            mm.write_file(cx, (file, off), addr, bytes(len))
+        }
         ref other => unreachable!("{other:?} moves no bytes"),
     };
     match moved {

@@ -39,7 +39,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 41;
+const KINDS: u64 = 66;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -159,7 +159,122 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         34 => Op::MigrateMany {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
+        61.. => draw_daemon(kind, n),
+        42.. => draw_special(kind, n),
         _ => draw_between(kind, n),
+    }
+}
+
+/// One on a file, or on memory of a single kind.
+fn draw_special(kind: u64, n: &mut Numbers) -> Op {
+    let (addr, off, len, flags, file) = (n.any(), n.any(), n.any(), n.bits(), n.file());
+    let prot = Prot::from_bits_retain(n.bits());
+    match kind {
+        42 => Op::Fallocate {
+            file,
+            mode: flags,
+            off,
+            len,
+        },
+        43 => Op::DirectWrite {
+            file,
+            off,
+            len: len % 4096,
+            byte: 7,
+        },
+        44 => Op::DirectRead {
+            file,
+            off,
+            addr,
+            len,
+        },
+        45 => Op::DirectWriteFrom {
+            file,
+            off,
+            addr,
+            len,
+        },
+        46 => Op::FadviseDontneed { file, off, len },
+        47 => Op::Seal { file, seals: flags },
+        48 => Op::Secret { len },
+        49 => Op::MmapSecret {
+            addr,
+            len,
+            prot,
+            flags: MapFlags::from_bits_retain(flags),
+        },
+        50 => Op::Exec { addr },
+        _ => draw_of_settings(kind, (addr, len), (flags, prot)),
+    }
+}
+
+fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Prot)) -> Op {
+    match kind {
+        51 => Op::Shmget { len, flags },
+        52 => Op::Shmat { addr, flags },
+        53 => Op::Shmdt { addr },
+        54 => Op::Shmrm {},
+        55 => Op::PkeyAlloc {},
+        56 => Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey: -1,
+        },
+        57 => Op::Mbind {
+            addr,
+            len,
+            mode: flags,
+            flags,
+        },
+        58 => Op::Prctl {
+            option: 41 + flags % 2,
+            a2: addr,
+            a3: len,
+        },
+        59 => Op::Open {
+            path: "/dev/zero".into(),
+            mode: flags,
+            name: "z".into(),
+        },
+        _ => Op::BadFd {
+            name: "b".into(),
+            fd: -1,
+        },
+    }
+}
+
+/// One of the kernel by itself.
+fn draw_daemon(kind: u64, n: &mut Numbers) -> Op {
+    let (addr, len) = (n.any(), n.any());
+    match kind {
+        61 => Op::Khugepaged {
+            advise: vec![(Hex(addr), len)],
+        },
+        62 => Op::DropCaches { value: 2 },
+        63 => Op::Swapoff {},
+        64 => Op::Swapon {},
+        _ => Op::Limit { bytes: len },
+    }
+}
+
+/// One that holds pages, or takes them by force.
+fn draw_held(kind: u64, (addr, len): (u64, u64), target: u32, which: u64) -> Op {
+    match (kind, which) {
+        (38, 0) => Op::Pin { addr, len },
+        (38, _) => Op::Unpin {},
+        (39, 0) => Op::Vmsplice {
+            addr,
+            len: len % (1 << 16),
+        },
+        (39, _) => Op::Drain {},
+        (40, 0) => Op::MemRead { addr, target },
+        (40, _) => Op::MemWrite {
+            addr,
+            target,
+            byte: 7,
+        },
+        _ => Op::ExitAndReap { target },
     }
 }
 
@@ -168,6 +283,7 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
     let (addr, len, other) = (n.any(), n.any(), n.any());
     let (target, advice) = (0, Advice::Cold);
     match (kind, other % 2) {
+        (38.., _) => draw_held(kind, (addr, len), target, other % 2),
         (35, 0) => Op::PvmRead {
             addr,
             len,
@@ -192,13 +308,6 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
             addr,
             len,
         },
-        (38, 0) => Op::Khugepaged {
-            advise: vec![(Hex(addr), len)],
-        },
-        (38, _) => Op::DropCaches { value: 2 },
-        (39, 0) => Op::Swapoff {},
-        (39, _) => Op::Swapon {},
-        (40, _) => Op::Limit { bytes: len },
         (_, 0) => Op::ProcessMadvise {
             target,
             iov: vec![(Hex(addr), len)],

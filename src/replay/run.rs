@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     ctx::CallCx,
+    frame::HugePoolConfig,
     mm::{ForkMode, Machine, MachineConfig},
     notifier::Access,
     oracle::message,
@@ -155,8 +156,28 @@ impl How {
 
 fn run(script: &Script, mmus: &[MmuKind], how: How) -> Result<Replayed, ReplayError> {
     script.check_files(&how.limits)?;
+    let mut best = None;
+    for pool in script.header.huge_pages() {
+        let replayed = run_once(script, mmus, (&how, pool))?;
+        let is_better = |best: &Replayed| replayed.agreed > best.agreed;
+        if best.as_ref().is_none_or(is_better) {
+            best = Some(replayed);
+        }
+        if best.as_ref().is_some_and(Replayed::is_whole) {
+            break;
+        }
+    }
+    Ok(best.expect("a pool has a size"))
+}
+
+/// Runs a script with so many huge pages in the pool.
+fn run_once(
+    script: &Script,
+    mmus: &[MmuKind],
+    (how, pool): (&How, u64),
+) -> Result<Replayed, ReplayError> {
     let at = Cell::new(0);
-    let run = AssertUnwindSafe(|| steps(script, mmus, &how, &at));
+    let run = AssertUnwindSafe(|| steps(script, mmus, (how, pool), &at));
     let (found, presented) = match catch_unwind(run) {
         Ok(done) => done?,
         Err(payload) => {
@@ -193,11 +214,15 @@ const RECORDED: (u64, u32) = (1 << 20, 1 << 17);
 fn steps(
     script: &Script,
     mmus: &[MmuKind],
-    how: &How,
+    (how, pool): (&How, u64),
     at: &Cell<usize>,
 ) -> Result<(Option<Difference>, Presented), ReplayError> {
     let rest = MachineConfig {
         fork: how.fork,
+        huge_pages: HugePoolConfig {
+            pages: pool,
+            overcommit: 0,
+        },
         ..MachineConfig::default()
     };
     let (total, swap) = RECORDED;
@@ -260,6 +285,7 @@ impl<'r> Going<'r> {
         if let Some(why) = family.is_too_much(cx, step, self.limits) {
             return Err(why);
         }
+        family.believe(cx, step);
         let outcome = family.act(cx, step.actor, &step.op);
         if let Some(why) = limits::met(self.machine, before) {
             return Err(why);

@@ -1,7 +1,7 @@
 //! A recorded script as types: its header, its steps, and the reaction of Linux to each.
 
 use super::{
-    ground::{Before, OpenMode, Seed},
+    ground::{Before, OpenMode, Seed, possible_pools},
     hex::Hex,
     limits::{InputError, Limits, beyond},
     op::Op,
@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 pub type ScriptError = InputError;
 
 /// Names in the last column of a layout for memory without a file; no file may have them.
-pub(super) const FILELESS: [&str; 3] = ["anon", "zero", "heap"];
+pub(super) const FILELESS: [&str; 6] = ["anon", "zero", "heap", "hugetlb", "secret", "sysv"];
 
 /// The kernel in the header of scripts that only this library has run: no outcome is recorded in
 /// them.
@@ -48,6 +48,13 @@ pub struct Header {
     /// keeps private pages despite the advice to page them out, but writes files back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<u32>,
+    /// Huge pages of 2 MiB in the pool; `None`: see [`huge_pages`](Self::huge_pages).
+    #[serde(
+        default,
+        rename = "huge_pages",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pool: Option<u64>,
     /// The initial state of process 0.
     #[serde(default, rename = "extra", skip_serializing_if = "Before::is_nothing")]
     pub(super) before: Box<Before>,
@@ -72,6 +79,7 @@ impl Header {
             files,
             opens: BTreeMap::new(),
             swap: None,
+            pool: None,
             before: Box::default(),
         }
     }
@@ -81,6 +89,20 @@ impl Header {
             Seed::Number(number) => format!("{}-{number}", self.profile),
             Seed::Name(name) => name.clone(),
         }
+    }
+    /// Returns the number of huge pages in the pool; several for recordings of a time when the
+    /// header did not tell it, and it is one of these.
+    pub fn huge_pages(&self) -> Vec<u64> {
+        self.pool.map_or_else(
+            || possible_pools(&self.profile, &self.seed),
+            |pool| vec![pool],
+        )
+    }
+    /// Sets the number of huge pages in the pool.
+    #[must_use]
+    pub fn with_huge_pages(self, pages: u64) -> Self {
+        let pool = Some(pages);
+        Self { pool, ..self }
     }
     /// Returns true if a file is open under that name.
     pub(super) fn has_file(&self, name: &str) -> bool {
@@ -112,7 +134,8 @@ impl Header {
     }
 }
 
-/// A file that a script maps. Byte 0 of page `p` starts as `p % 200 + 1`, all others as zero.
+/// A file that a script maps. Byte 0 of page `p` starts as `p % 200 + 1`, all others as zero; a
+/// file of huge pages is all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
@@ -128,6 +151,8 @@ pub struct FileSpec {
 pub enum FileKind {
     /// A shmem object.
     Memfd,
+    /// A shmem object that takes seals.
+    Sealable,
     /// A file of a file system in memory that is mounted with `huge=always`.
     Shm,
     /// A file of a file system in memory that is mounted with `huge=within_size`.
@@ -140,6 +165,9 @@ pub enum FileKind {
     Disk,
     /// A file on memory that executes in place. No recording has one.
     Xip,
+    /// A file of huge pages of 2 MiB (`MFD_HUGETLB`), which starts as a hole.
+    #[serde(rename = "hugefd")]
+    Hugetlb,
 }
 
 impl FileKind {
@@ -154,7 +182,9 @@ impl FileKind {
             Self::Shm => HugePolicy::Always,
             Self::ShmWithinSize => HugePolicy::WithinSize,
             Self::ShmAdvise => HugePolicy::Advise,
-            Self::Memfd | Self::Disk | Self::Xip => HugePolicy::Never,
+            Self::Memfd | Self::Sealable | Self::Disk | Self::Xip | Self::Hugetlb => {
+                HugePolicy::Never
+            }
         }
     }
 }
@@ -220,7 +250,7 @@ pub struct MapsRow {
     pub perms: String,
     /// Offset into the object, in bytes; 0 for private anonymous memory.
     pub offset: u64,
-    /// `anon`, `zero` (shared anonymous memory) or a file's name.
+    /// `anon`, `zero` (shared anonymous memory), `hugetlb` (`MAP_HUGETLB`) or a file's name.
     pub what: String,
 }
 
@@ -290,7 +320,10 @@ pub struct Script {
 impl Script {
     /// Checks that the files of a replay stay within the limits.
     pub(super) fn check_files(&self, limits: &Limits) -> Result<(), ScriptError> {
-        let sizes = self.header.files.values().map(|file| file.size);
+        // A file of huge pages starts as a hole, and costs nothing.
+        let filled = |file: &&FileSpec| file.kind != FileKind::Hugetlb;
+        let files = self.header.files.values().filter(filled);
+        let sizes = files.map(|file| file.size);
         let all = sizes.fold(0_u64, u64::saturating_add);
         if all <= limits.files {
             return Ok(());

@@ -151,7 +151,7 @@ flag_words! {
     "shared" = SHARED, "private" = PRIVATE, "fixed" = FIXED, "fixed_noreplace" = FIXED_NOREPLACE,
     "noreserve" = NORESERVE, "populate" = POPULATE, "locked" = LOCKED, "anonymous" = ANONYMOUS, "32bit" = MAP_32BIT,
     "shared_validate" = SHARED_VALIDATE, "growsdown" = GROWSDOWN, "stack" = STACK, "droppable" = DROPPABLE, "nonblock" = NONBLOCK,
-    "denywrite" = DENYWRITE, "executable" = EXECUTABLE, "hugetlb" = HUGETLB, "huge_2mb" = HUGE_2MB, "huge_1gb" = HUGE_1GB,
+    "denywrite" = DENYWRITE, "executable" = EXECUTABLE, "hugetlb" = HUGETLB, "sync" = SYNC, "huge_2mb" = HUGE_2MB, "huge_1gb" = HUGE_1GB,
 }
 flag_words! {
     /// Flags of `mremap`.

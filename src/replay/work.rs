@@ -32,6 +32,10 @@ impl Work {
             }
             Op::Mlockall { flags } => Self::all_locked(MlockallFlags::from_bits_retain(flags)),
             Op::Madvise { addr, len, advice } => Self::advised(addr, len, Some(advice)),
+            Op::Fallocate { len, .. } | Op::DirectWrite { len, .. } => Self::New(len),
+            Op::DirectRead { addr, len, .. } | Op::DirectWriteFrom { addr, len, .. } => {
+                Self::range(addr, len)
+            }
             Op::SelfProcessMadvise { ref iov, advice }
             | Op::ProcessMadvise {
                 ref iov, advice, ..

@@ -25,6 +25,19 @@ impl Mapping {
             true
         });
     }
+    /// Takes a huge page of a pool that begins with `head` away from private mappings of `pages`
+    /// that have no reservation, for the process that has one (`unmap_ref_private`).
+    pub(crate) fn steal<R: Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        pages: (u64, u64),
+        head: Pfn,
+    ) {
+        self.walk_range(cx.descend(), pages, |cx, spot, part| {
+            spot.space.steal(cx, spot, part, head);
+            true
+        });
+    }
     /// Drops mappings of a half-open range of pages, VMA by VMA, each in a window over its part, as
     /// long as `mapped` returns true. The first VMA gets its window in any case.
     pub(crate) fn unmap_while<R: Below<rank::Rmap>>(
@@ -36,7 +49,7 @@ impl Mapping {
         self.walk_range(cx.descend(), pages, |cx, spot, part| {
             match spot.nonlinear {
                 Some(vma) => spot.space.unmap_nonlinear(cx, vma, pages.0, pages.1),
-                None => spot.space.unmap_range(cx, part, EvenCows::No),
+                None => spot.space.unmap_range(cx, spot, part, EvenCows::No),
             }
             mapped()
         });

@@ -94,7 +94,7 @@ impl Mapping {
         self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
             match spot.nonlinear {
                 Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => spot.space.unmap_range(cx, part, cows),
+                None => spot.space.unmap_range(cx, spot, part, cows),
             }
             true
         });
@@ -128,6 +128,11 @@ impl Mapping {
         });
         exports.notify_in_turn(mem, cx, pfn, ExportOrder::AfterRmaps);
         dirty
+    }
+    /// Returns true if a shared mapping can write, or become writable (`i_mmap_writable`).
+    pub(crate) fn is_writable(&self) -> bool {
+        const SHARED_MAYWRITE: u64 = 0x8 | 0x20;
+        self.tree.has_with(SHARED_MAYWRITE)
     }
     /// Visits the part of each VMA that may map pages `[from, to)`.
     pub(super) fn walk_range(
@@ -245,6 +250,10 @@ impl FileLink {
     /// the tree.
     pub(crate) fn add_flags(&self, flags: u64) {
         self.seq.add_flags(flags);
+    }
+    /// Returns the flags that walks get with the VMA.
+    pub(crate) fn flags(&self) -> u64 {
+        self.flags | self.seq.flags()
     }
     /// Enters the new place of a VMA that was moved or resized, behind all others that start at its
     /// page offset.

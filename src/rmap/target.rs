@@ -4,6 +4,7 @@ use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Cx, Sleepable, rank},
     frame::SwapSlot,
+    sync::{AtomicU64, Ordering},
 };
 use std::sync::{Arc, Weak};
 
@@ -67,8 +68,13 @@ pub(crate) enum Blocking {
 /// Every method is called with the lock of the reverse map held that led there, so the VMA keeps
 /// its place meanwhile.
 pub(crate) trait RmapTarget: Send + Sync {
-    /// Drops the mappings in `range`, in one window over it (`zap_page_range_single`).
-    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows);
+    /// Drops the mappings in `range`, a part of the VMA at `spot`, in one window over it
+    /// (`zap_page_range_single`).
+    fn unmap_range(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, range: VpnRange, cows: EvenCows);
+    /// Drops the mapping of the huge page of a pool that begins with `head`, in a window over
+    /// `part`, and notes that the VMA at `spot` lost it; does nothing if the VMA is shared or has
+    /// a reservation (`unmap_ref_private`).
+    fn steal(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn);
     /// Returns the pages of a nonlinear VMA that map the frame.
     fn mapped_at(&self, cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn>;
     /// Drops the mappings of pages `[from, to)` of the object in a nonlinear VMA, in one window
@@ -154,6 +160,19 @@ pub(crate) struct MappedAt<'w> {
     pub(crate) at: Vpn,
     /// All pages of a nonlinear VMA: its entries tell which of them map the page.
     pub(crate) nonlinear: Option<VpnRange>,
+    /// All pages of the VMA.
+    pub(crate) vma: VpnRange,
     /// The flags of the VMA.
     pub(crate) flags: u64,
+    /// The flags that the VMA of an object got since it was entered.
+    pub(super) marks: Option<&'w AtomicU64>,
+}
+
+impl MappedAt<'_> {
+    /// Adds flags to those of the VMA of an object.
+    pub(crate) fn mark(&self, flags: u64) {
+        if let Some(marks) = self.marks {
+            marks.fetch_or(flags, Ordering::Release);
+        }
+    }
 }

@@ -59,7 +59,7 @@ impl SeqCell {
     pub(super) fn add_flags(&self, flags: u64) {
         self.0.flags.fetch_or(flags, Ordering::Release);
     }
-    fn flags(&self) -> u64 {
+    pub(super) fn flags(&self) -> u64 {
         self.0.flags.load(Ordering::Acquire)
     }
     fn key(&self, start: u64) -> Key {
@@ -183,6 +183,12 @@ impl RmapTree {
     pub(super) fn maps(&self, from: u64, to: u64) -> bool {
         self.0.read().any_overlap(from, to)
     }
+    /// Returns true if a VMA has all of these flags.
+    pub(super) fn has_with(&self, flags: u64) -> bool {
+        let tree = self.0.read();
+        tree.overlapping(0, u64::MAX)
+            .any(|(_, _, record)| record.flags & flags == flags)
+    }
     /// Visits the part of each VMA that maps pages `[from, to)`. The walk stops when `visit`
     /// returns false.
     pub(super) fn walk(
@@ -210,7 +216,12 @@ impl RmapTree {
                 space: &space,
                 at: part.expect("it overlaps").start(),
                 flags: record.flags | record.seq.as_ref().map_or(0, SeqCell::flags),
+                vma: record
+                    .nonlinear
+                    .or_else(|| VpnRange::new(record.at, at(end)))
+                    .expect("not empty"),
                 nonlinear: record.nonlinear,
+                marks: record.seq.as_ref().map(|seq| &seq.0.flags),
             };
             let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
             met.push(space);
@@ -295,7 +306,8 @@ mod tests {
     struct Nowhere;
 
     impl RmapTarget for Nowhere {
-        fn unmap_range(&self, _: RmapCx<'_>, _: VpnRange, _: EvenCows) {}
+        fn unmap_range(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: EvenCows) {}
+        fn steal(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
         fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
             Vec::new()
         }

@@ -97,7 +97,7 @@ impl Property {
             Self::Scripts | Self::Failures if !declared.coherent => {
                 Some("it does not follow its address space")
             }
-            Self::References if declared.references == References::Pinned => {
+            Self::References if declared.references == References::Held => {
                 Some("it declares references")
             }
             _ => None,

@@ -83,7 +83,7 @@ impl Default for Declared {
     fn default() -> Self {
         Self {
             holds: Holds::Table,
-            references: References::Unpinned,
+            references: References::None,
             sleeps: false,
             ages: false,
             caches_refusals: false,

@@ -108,6 +108,12 @@ impl Store for Puppet {
         }
         self.0.blocks.discard(from, to);
     }
+    fn collapse(&self, from: u64, to: u64, end: u64) -> Result<(), StoreError> {
+        self.0.blocks.collapse(from, to, end)
+    }
+    fn insert(&self, at: u64, count: u64, end: u64) -> Result<(), StoreError> {
+        self.0.blocks.insert(at, count, end)
+    }
     fn is_hole(&self, index: u64) -> bool {
         self.0.blocks.is_hole(index)
     }

@@ -159,7 +159,7 @@ fn a_huge_page_is_one_entry_until_it_is_split() {
 #[test]
 fn pinned_entries_keep_their_frames_and_give_them_back() {
     let config = VmConfig {
-        references: References::Pinned,
+        references: References::Held,
         ..VmConfig::default()
     };
     with(config, |cx, g, vcpu| {
@@ -318,7 +318,7 @@ fn references_that_go_before_the_flush_are_named() {
     let mut thread = machine.enter().unwrap();
     let mut cx = thread.cx();
     let config = VmConfig {
-        references: References::Pinned,
+        references: References::Held,
         mistake: Some(KvmMistake::LateFlush),
         ..VmConfig::default()
     };
@@ -328,7 +328,7 @@ fn references_that_go_before_the_flush_are_named() {
     g.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     let found = g.oracle.take();
     assert!(
-        matches!(found[0], Finding::UnpinnedWhileTranslated { mmu: "KVM", range, .. }
+        matches!(found[0], Finding::GivenUpWhileTranslated { mmu: "KVM", range, .. }
             if range == VpnRange::single(Vpn::containing(BASE))),
         "{found:?}"
     );

@@ -297,7 +297,7 @@ fn references_that_go_before_the_answers_are_named() {
     w.mm.madvise(&mut cx, BASE, PAGE, Advice::DontNeed).unwrap();
     let found = w.oracle.take();
     assert!(
-        matches!(found[..], [Finding::UnpinnedWhileTranslated { mmu: "XPmem", range, .. }]
+        matches!(found[..], [Finding::GivenUpWhileTranslated { mmu: "XPmem", range, .. }]
             if range == pages(0, 1)),
         "{found:?}"
     );

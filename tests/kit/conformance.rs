@@ -68,7 +68,7 @@ fn partitions(manners: Manners) -> Kit {
 }
 fn old_kvm() -> Kit {
     testkit::kvm(VmConfig {
-        references: References::Pinned,
+        references: References::Held,
         accessed: AccessedBits::Absent,
         mistake: None,
     })
@@ -82,7 +82,7 @@ fn preloading_gru(mistake: Option<gru::GruMistake>) -> Kit {
 }
 fn slow_xpmem() -> Kit {
     let config = OwnerConfig {
-        references: References::Unpinned,
+        references: References::None,
         ..OwnerConfig::default()
     };
     testkit::xpmem(config, Manners::Slow(Duration::from_micros(300)))

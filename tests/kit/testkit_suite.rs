@@ -214,3 +214,35 @@ fn huge_pages_are_split_moved_and_collapsed() {
         }));
     }
 }
+
+#[test]
+fn pages_are_pinned_referenced_and_written_by_force() {
+    for devices in [Vec::new(), all().into()] {
+        let suite = Suite::new(devices).profile(Profile::Holds).cases(64);
+        let suite = suite.regressions(crate::drawn::kept("holds"));
+        silent(&suite.steps(50));
+    }
+}
+
+/// Each allocation of a script with pins fails in turn, those of a fork's copies among them.
+#[test]
+fn nothing_is_lost_where_pages_are_held_and_memory_runs_out() {
+    let text = format!(
+        "{}\n{}",
+        r#"{"profile":"testkit","seed":0,"kernel":"emmu","page":4096,"arena":["0x10000000000","0x10040000000"],"files":{}}"#,
+        r#"{"as":0,"op":"mmap","addr":"0x10000000000","len":16384,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x10000000000"}
+{"as":0,"op":"store","addr":"0x10000000000","byte":1,"ret":0}
+{"as":0,"op":"pin","addr":"0x10000000000","len":12288,"ret":0}
+{"as":0,"op":"fork","child":1,"ret":1}
+{"as":0,"op":"vmsplice","addr":"0x10000001000","len":8192,"ret":8192}
+{"as":1,"op":"mem_write","addr":"0x10000003000","target":0,"byte":7,"ret":1}
+{"as":0,"op":"fork","child":2,"ret":2}
+{"as":1,"op":"pin","addr":"0x10000000000","len":16384,"ret":0}
+{"as":0,"op":"store","addr":"0x10000002000","byte":2,"ret":0}
+{"as":0,"op":"unpin","ret":0}"#
+    );
+    let script = Script::parse("holds", text.as_bytes()).expect("ours");
+    let suite = Suite::new([]);
+    let failed = suite.fail_each(&script, Fault::Allocation);
+    assert!(failed.expect("nothing is lost") > 12);
+}

@@ -39,7 +39,7 @@ impl Cache {
         let pending = mm.resolve(cx, ticket).unwrap();
         let permit = pending.admit(cx).ok().unwrap();
         self.tlb.lock().unwrap().push(permit.cached());
-        drop(permit.establish_pinned(slot));
+        drop(permit.establish_held(slot));
     }
     fn flush(&self, page: u64) {
         let page = Vpn::containing(at(page));
@@ -100,7 +100,7 @@ fn watched(work: impl FnOnce(&mut CallCx<'_>, &Arc<Mm>, &Cache)) -> Vec<Finding>
 
 fn names_page_0(found: &[Finding]) -> bool {
     let page = VpnRange::single(Vpn::containing(at(0)));
-    matches!(found, [Finding::UnpinnedWhileTranslated { range, .. }] if *range == page)
+    matches!(found, [Finding::GivenUpWhileTranslated { range, .. }] if *range == page)
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_page_beside_a_window_needs_a_reference_of_its_own_and_no_other() {
             cache.tlb.lock().unwrap().clear();
             mm.munmap(cx, HUGE, LEN).unwrap();
         });
-        let late = matches!(&found[..], [Finding::UnpinnedWhileTranslated { range, .. }]
+        let late = matches!(&found[..], [Finding::GivenUpWhileTranslated { range, .. }]
             if range.pages() == 1);
         assert_eq!(late, !pinned, "{found:?}");
         assert!(!pinned || found.is_empty(), "{found:?}");

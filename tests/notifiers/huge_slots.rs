@@ -68,7 +68,7 @@ fn world(f: impl FnOnce(&mut CallCx<'_>, &Mm, &Driver, &Oracle)) {
 fn translate(cx: &mut CallCx<'_>, mm: &Mm, d: &Driver, n: u64, access: Access) -> Cached {
     let ticket = d.gate.ticket(page(n), access).allow_huge();
     let permit = mm.resolve(cx, ticket).unwrap().admit(cx).unwrap();
-    permit.establish_pinned(7).cached(&7).unwrap()
+    permit.establish_held(7).cached(&7).unwrap()
 }
 
 fn in_page_5(cx: &mut CallCx<'_>, mm: &Mm, event: Event, f: impl FnOnce(PteSlot<'_>)) {
@@ -116,7 +116,7 @@ fn a_reference_on_the_huge_page_is_one_on_each_part() {
     world(|cx, mm, d, oracle| {
         let ticket = d.gate.ticket(page(5), Access::Read);
         let permit = mm.resolve(cx, ticket).unwrap().admit(cx).unwrap();
-        drop(permit.establish_pinned(7));
+        drop(permit.establish_held(7));
         assert_eq!(translate(cx, mm, d, 5, Access::Read).range().pages(), 512);
         oracle.assert_silent();
     });
@@ -129,7 +129,7 @@ fn a_reference_on_one_part_is_none_on_the_huge_page() {
         *d.kept.lock().unwrap() = Some(huge.translation());
         let ticket = d.gate.ticket(page(0), Access::Read);
         let permit = mm.resolve(cx, ticket).unwrap().admit(cx).unwrap();
-        drop(permit.establish_pinned(7));
+        drop(permit.establish_held(7));
         assert_eq!(oracle.take().len(), 1, "511 frames have no reference");
         *d.kept.lock().unwrap() = None;
     });

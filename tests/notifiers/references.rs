@@ -30,7 +30,7 @@ impl Device {
             let ticket = self.0.gate.ticket(Vpn::containing(at(0)), Access::Write);
             let pending = w.mm.resolve(cx, ticket).expect("mapped");
             if let Ok(permit) = pending.admit(cx) {
-                return drop(permit.establish_pinned(at(0)));
+                return drop(permit.establish_held(at(0)));
             }
         }
     }

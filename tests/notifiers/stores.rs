@@ -135,7 +135,7 @@ fn establish<S: ShadowStore<Key = u64>>(
     let pending = mm.resolve(cx, gate.ticket(page(n), Access::Write)).unwrap();
     let permit = pending.admit(cx).unwrap();
     drop(if pinned {
-        permit.establish_pinned(n)
+        permit.establish_held(n)
     } else {
         permit.establish(n)
     });

@@ -9,7 +9,7 @@ use crate::{
 use emmu::{
     Errno, FaultError,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MemoryObject, Shmem, XipFile},
+    file::{DiskFile, FallocateMode, File, FileMode, MemoryObject, Shmem, XipFile},
     mm::{MapFlags, MsyncFlags},
     testkit::{Failed, fail_each},
 };
@@ -74,6 +74,15 @@ fn contents(s: &mut Setting) -> (u64, Vec<u8>) {
     (size, bytes)
 }
 
+/// `fallocate`; what the kind of file cannot do is done.
+fn modes(s: &mut Setting, mode: u32, from: u64, len: u64) -> Result<(), Errno> {
+    let mode = FallocateMode::from_bits_retain(mode);
+    match s.file.fallocate(s.w.thread.cx(), mode, from, len) {
+        Err(ObjectError::Unsupported) => Ok(()),
+        done => object(done),
+    }
+}
+
 type Work = fn(&mut Setting) -> Result<(), Errno>;
 
 fn object(done: Result<(), ObjectError>) -> Result<(), Errno> {
@@ -106,6 +115,11 @@ const WORKS: &[(&str, Work)] = &[
     ("punch in a page", |s| {
         object(s.file.punch_hole(s.w.thread.cx(), 3 * PAGE + 7, 90))
     }),
+    ("zero", |s| modes(s, 17, PAGE + 7, 4 * PAGE)),
+    ("zero and grow", |s| modes(s, 16, 5 * PAGE + 7, 4 * PAGE)),
+    ("allocate", |s| modes(s, 0, 7 * PAGE, 4 * PAGE + 1)),
+    ("take out", |s| modes(s, 8, 2 * PAGE, 3 * PAGE)),
+    ("put in", |s| modes(s, 32, 2 * PAGE, 3 * PAGE)),
     ("write", |s| {
         object(
             s.file

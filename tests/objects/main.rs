@@ -8,7 +8,9 @@ mod drawn;
 mod stores;
 
 #[cfg(feature = "testkit")]
+mod direct;
 mod ends;
+mod fallocate;
 mod file_bytes;
 #[cfg(feature = "testkit")]
 mod file_failures;
@@ -20,3 +22,4 @@ mod files;
 mod huge_shared;
 mod huge_shared_races;
 mod huge_tmpfs;
+mod kept_apart;

@@ -152,7 +152,7 @@ fn lost_nothing(way: Way) {
         frame.write_deferring_dirty(0, &[7]);
         let pfn = permit.pfn();
         permit
-            .establish_pinned(0)
+            .establish_held(0)
             .store()
             .get(&0)
             .unwrap()
@@ -197,7 +197,7 @@ fn so_are_those_of_several_gates() {
         frame.write_deferring_dirty(0, &[7]);
         let pfn = permit.pfn();
         permit
-            .establish_pinned(0)
+            .establish_held(0)
             .store()
             .get(&0)
             .unwrap()

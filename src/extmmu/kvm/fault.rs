@@ -120,8 +120,8 @@ impl Vm {
         }
         self.meter.faulted(permit.range());
         let mut guard = match self.config.references {
-            References::Unpinned => permit.establish(gfn),
-            References::Pinned => permit.establish_pinned(gfn),
+            References::None => permit.establish(gfn),
+            References::Held => permit.establish_held(gfn),
         };
         self.enter_present(&mut guard, gfn, tlb, access)
     }

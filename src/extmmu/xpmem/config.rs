@@ -37,7 +37,7 @@ impl Default for OwnerConfig {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
-            references: References::Pinned,
+            references: References::Held,
             mistake: None,
         }
     }

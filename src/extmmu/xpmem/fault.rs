@@ -143,8 +143,8 @@ impl Owner {
     ) -> Result<(), NotPut> {
         let (page, range) = (request.page, permit.range());
         let guard = match self.config.references {
-            References::Unpinned => permit.establish(page),
-            References::Pinned => permit.establish_pinned(page),
+            References::None => permit.establish(page),
+            References::Held => permit.establish_held(page),
         };
         let cached = guard.cached(&page).expect("just established");
         if cached.is_writable() && !self.made(XpmemMistake::LostDirty) {

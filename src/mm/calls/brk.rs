@@ -153,6 +153,7 @@ impl MmapWriteGuard<'_> {
             flags,
             file: None,
             copied_from: None,
+            device: None,
         };
         // A VMA that ends at the start of the heap is not part of it: only a VMA beyond is
         // extended.

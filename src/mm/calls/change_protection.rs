@@ -50,6 +50,11 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         }
         *done = true;
     }
+    /// Changes huge pages of a pool in one window, over `wide` (`hugetlb_change_protection`).
+    pub(super) fn protect_huge_pages(mut self, wide: VpnRange, part: VpnRange, rights: Rights) {
+        let mut window = self.window(wide, Event::ProtectionVma);
+        window.for_each_leaf_in(part, |txn| change_leaf(txn, rights, Sharing::Shared));
+    }
     /// Returns the part of `block` from its first table of 2-MiB entries on.
     fn with_tables(&mut self, block: VpnRange) -> Option<VpnRange> {
         let mm = self.mm;

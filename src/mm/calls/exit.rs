@@ -1,6 +1,8 @@
 //! The end of an address space: calls each driver's `release` once, then frees all memory.
 
-use crate::mm::{entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout};
+use crate::mm::{
+    entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout, window::restore_reserve,
+};
 use crate::{
     addr::{TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
@@ -50,11 +52,22 @@ impl Mm {
         despite.resume();
     }
 
+    /// Gives the reservations of private huge pages back to the VMA that is about to end.
+    fn restore_reserves(&self, pin: Pin<'_>, range: VpnRange) {
+        let mem = self.machine().mem();
+        self.table.for_each_locked_leaf(range, pin, |part, leaf| {
+            restore_reserve(mem, &leaf, part);
+        });
+    }
+
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
         for vma in layout.vmas.iter() {
             if vma.flags.contains(VmFlags::LOCKED) {
                 super::mlock::mark_unevictable(self, pin, vma.range(), false);
+            }
+            if vma.is_owner() {
+                self.restore_reserves(pin, vma.range());
             }
         }
         let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");

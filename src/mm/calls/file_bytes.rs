@@ -33,6 +33,9 @@ impl Mm {
         len: usize,
     ) -> Result<usize, TransferError> {
         let len = self.check_transfer(cx, file.is_readable(), addr, len)?;
+        if let Some(disk) = file.direct() {
+            return self.read_direct(cx, (file, disk, offset), addr, len);
+        }
         let mut bytes = [0; PAGE];
         let mut done = 0;
         let mut read_to = None;
@@ -81,6 +84,9 @@ impl Mm {
         len: usize,
     ) -> Result<usize, TransferError> {
         let len = self.check_transfer(cx, file.is_writable(), addr, len)?;
+        if let Some(disk) = file.direct() {
+            return self.write_direct(cx, (disk, offset), addr, len);
+        }
         let mut done = 0;
         while done < len {
             let there = offset.saturating_add(done as u64);

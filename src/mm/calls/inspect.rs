@@ -96,6 +96,15 @@ impl Mm {
         let mut at = range.start();
         while let Some(vma) = g.layout.vmas.get(at).filter(|_| at < range.end()) {
             let part = part_of(vma, at, range);
+            if vma.flags.contains(VmFlags::HUGETLB) {
+                // Where there is a table, only the entries count (`mincore_hugetlb`).
+                let pinned = g.cx.pin();
+                let pin = self.table.pin(pinned.guard());
+                for page in part.iter().filter(|&page| self.table.has_pmd(page, pin)) {
+                    let i = page.0 - range.start().0;
+                    out[usize::try_from(i).expect("fits the vector")] = false;
+                }
+            }
             self.for_each_entry(&mut g.cx, part, |page, pte| {
                 let i = page.0 - range.start().0;
                 if let Some(in_core) = self.in_core(vma, pte) {
@@ -175,15 +184,14 @@ fn cached(layout: &Layout, range: VpnRange) -> Result<Vec<bool>, MincoreError> {
         let end = object.pages().saturating_add(1);
         let there = end.saturating_sub(first).min(part.pages());
         for n in 0..there {
-            out[nth(part.start().0 - range.start().0 + n)] = object.resident(first + n).is_some();
+            out[nth(part.start().0 - range.start().0 + n)] = object.in_core(first + n);
         }
     }
     Ok(out)
 }
 
 fn in_object(vma: &Vma, index: u64) -> bool {
-    vma.object()
-        .is_some_and(|object| object.resident(index).is_some())
+    vma.object().is_some_and(|object| object.in_core(index))
 }
 
 impl MmapWriteGuard<'_> {

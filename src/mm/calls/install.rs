@@ -5,7 +5,7 @@ use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::CallCx,
     error::MmapError,
-    file::File,
+    file::{File, HugetlbFile},
 };
 use std::sync::Arc;
 
@@ -94,6 +94,7 @@ impl Mm {
 const NEVER: VmFlags = VmFlags::LOCK_MASK
     .union(VmFlags::MERGEABLE)
     .union(VmFlags::MAYBE_GUARD)
+    .union(VmFlags::HUGETLB)
     .union(VmFlags::NONLINEAR);
 
 /// Checks that the calls that map, and those that advise, can give a mapping these flags.
@@ -119,6 +120,8 @@ fn check_flags(segment: &Segment) -> Result<(), MmapError> {
     possible &= match &segment.file {
         // Shared anonymous memory is of an object, which `mmap` makes.
         None => !shared,
+        // Huge pages of a pool are promised by `mmap`.
+        Some(file) if HugetlbFile::of(&**file.object()).is_some() => false,
         Some(_) => !(flags.intersects(anonymous) || shared && has(VmFlags::ACCOUNT)),
     };
     if !possible {

@@ -5,7 +5,12 @@
 //! have been used, and not have too many pages without memory, in swap or of other processes.
 
 use super::madvise::collapse::{By, Collapsed, Fail, blocks, may_collapse};
-use crate::mm::{entry::flags::VmFlags, machine::Machine, space::Mm, vma::Vma};
+use crate::mm::{
+    entry::flags::VmFlags,
+    machine::Machine,
+    space::Mm,
+    vma::{Vma, layout::Layout},
+};
 use crate::{
     addr::{PMD_PAGES, Vpn},
     ctx::CallCx,
@@ -33,8 +38,8 @@ impl Machine {
 
 /// Returns true if khugepaged may work on the VMA (`thp_vma_allowable_order` with
 /// `TVA_KHUGEPAGED`, huge pages on request).
-fn is_chosen(vma: &Vma) -> bool {
-    vma.flags.contains(VmFlags::HUGEPAGE) && vma.is_anonymous() && may_collapse(vma)
+fn is_chosen(layout: &Layout, vma: &Vma) -> bool {
+    vma.flags.contains(VmFlags::HUGEPAGE) && vma.is_anonymous() && may_collapse(layout, vma)
 }
 
 impl Mm {
@@ -53,7 +58,7 @@ impl Mm {
     }
     fn khugepaged_blocks(&self, cx: &mut CallCx<'_>) -> Vec<Vpn> {
         let g = self.lock_shared_over(cx, None);
-        let chosen = g.layout.vmas.iter().filter(|vma| is_chosen(vma));
+        let chosen = g.layout.vmas.iter().filter(|vma| is_chosen(&g.layout, vma));
         let starts = chosen.filter_map(|vma| {
             let (from, to) = blocks(vma.range())?;
             Some((from.0..to.0).step_by(PMD_PAGES as usize).map(Vpn))

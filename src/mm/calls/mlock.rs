@@ -201,7 +201,7 @@ impl MmapWriteGuard<'_> {
         let vma = self.vma(start);
         let old = vma.flags;
         let new = (old - VmFlags::LOCK_MASK) | kind;
-        if new == old || !old.may_be_locked() {
+        if new == old || vma.is_secret() || !old.may_be_locked() {
             return Ok(start);
         }
         let start = self.modify(start, part, new)?;

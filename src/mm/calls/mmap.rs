@@ -1,11 +1,12 @@
 //! `mmap`: checks the arguments in Linux's order, finds a place, removes the old mappings there,
 //! and merges or inserts the new range.
 
+use super::file_kinds::{FileKind, Source, heed_seals};
 use crate::mm::{
     edit::merge::NewRange,
     entry::{
         args::{MmapArgs, TYPE, check_args, size_of_pages},
-        flags::{MapFlags, Prot, VmFlags},
+        flags::{MapFlags, VmFlags},
     },
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
@@ -82,10 +83,18 @@ impl MmapWriteGuard<'_> {
             }
         };
         let (flags, pgoff) = self.new_mapping(args, range)?;
-        if let Some(size) = size_of_pages(args)? {
-            match self.refuse_huge(range, flags, (args, size))? {}
+        let (flags, _coming) = heed_seals(args.file.as_deref(), flags)?;
+        if let Some(huge) = size_of_pages(args)? {
+            let pgoff = args.offset >> PAGE_SHIFT;
+            self.map_hugetlb(range, flags, (huge, pgoff), args.file.clone())?;
+        } else {
+            let flags = match self.prepare_mapping(args.file.as_deref(), flags, pages) {
+                Ok(flags) => flags,
+                Err(why) => match self.refuse_late(range, flags, why)? {},
+            };
+            let source = Source::of(args.file.as_ref(), flags);
+            self.map_region(range, flags, pgoff, source)?;
         }
-        self.map_region(range, flags, pgoff, args.file.clone())?;
         Ok((range, flags.contains(VmFlags::LOCKED)))
     }
 
@@ -116,6 +125,9 @@ impl MmapWriteGuard<'_> {
         if has(MapFlags::GROWSDOWN) {
             flags |= VmFlags::GROWSDOWN;
         }
+        if has(MapFlags::SYNC) {
+            flags |= VmFlags::SYNC;
+        }
         if has(MapFlags::STACK) {
             flags |= VmFlags::NOHUGEPAGE;
         }
@@ -136,7 +148,8 @@ impl MmapWriteGuard<'_> {
             self.layout.machine.config().overcommit,
             Overcommit::Never { .. }
         );
-        if has(MapFlags::NORESERVE) && !never {
+        let is_huge = size_of_pages(args)?.is_some();
+        if has(MapFlags::NORESERVE) && (!never || is_huge) {
             flags |= VmFlags::NORESERVE;
         }
         Ok(flags)
@@ -161,7 +174,7 @@ impl MmapWriteGuard<'_> {
         range: VpnRange,
         mut flags: VmFlags,
         pgoff: u64,
-        file: Option<Arc<File>>,
+        source: Source,
     ) -> Result<Vpn, MmapError> {
         self.layout.vmas.focus(range.start());
         let old = self.gather(range)?;
@@ -182,8 +195,9 @@ impl MmapWriteGuard<'_> {
             range,
             pgoff,
             flags,
-            file,
+            file: source.file,
             copied_from: None,
+            device: source.device,
         };
         let shared_anonymous = new.file.is_none() && flags.contains(VmFlags::SHARED);
         let merged = (!shared_anonymous).then(|| self.merge_new(&new)).flatten();
@@ -200,7 +214,7 @@ impl MmapWriteGuard<'_> {
     }
     /// Counts a new range as locked (`__mmap_complete`). A VMA that cannot be locked loses the
     /// flags only now, so it did not merge with unlocked memory, and is populated all the same.
-    fn lock_new(&mut self, start: Vpn, pages: u64) {
+    pub(super) fn lock_new(&mut self, start: Vpn, pages: u64) {
         if self.vma(start).flags.may_be_locked() {
             self.layout.locked_vm += pages;
         } else {
@@ -223,8 +237,9 @@ impl MmapWriteGuard<'_> {
             file => file,
         };
         let start = new.range.start();
-        self.layout
-            .insert(Vma::new(new.range, new.pgoff, new.flags, file));
+        let mut vma = Vma::new(new.range, new.pgoff, new.flags, file);
+        vma.device = new.device;
+        self.layout.insert(vma);
         Ok(start)
     }
     /// Makes the object of shared anonymous memory (`shmem_zero_setup`).
@@ -251,12 +266,11 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     let grows = flags.contains(VmFlags::GROWSDOWN);
     let kind = args.flags & TYPE;
     if let Some(file) = &args.file {
-        let rights = (file.is_readable(), file.is_writable());
-        return file_flags(args, rights, flags);
+        return FileKind::of(file).flags(args, flags);
     }
     if args.flags.contains(MapFlags::HUGETLB) {
-        // As for a file of the pool that is made for this mapping alone.
-        return file_flags(args, (true, true), flags);
+        // As for the file of huge pages that is made for this mapping alone.
+        return FileKind::huge().flags(args, flags);
     }
     if kind == MapFlags::SHARED {
         if grows {
@@ -275,52 +289,4 @@ fn kind_flags(args: &MmapArgs, flags: VmFlags) -> Result<VmFlags, MmapError> {
     } else {
         bad
     }
-}
-
-/// The flags that a mapping of a file may have where unknown flags are refused (`LEGACY_MAP_MASK`).
-/// The bits of the huge page sizes are among them, `FIXED_NOREPLACE` is not.
-const VALID: MapFlags = MapFlags::from_bits_retain(0x7c04_0080)
-    .union(MapFlags::SHARED_VALIDATE)
-    .union(MapFlags::FIXED)
-    .union(MapFlags::ANONYMOUS)
-    .union(MapFlags::MAP_32BIT)
-    .union(MapFlags::GROWSDOWN)
-    .union(MapFlags::DENYWRITE)
-    .union(MapFlags::EXECUTABLE)
-    .union(MapFlags::LOCKED)
-    .union(MapFlags::NORESERVE)
-    .union(MapFlags::POPULATE)
-    .union(MapFlags::NONBLOCK)
-    .union(MapFlags::STACK);
-
-/// Adds the flags of a mapping of a file, by the rights with which the file was opened. A shared
-/// mapping of a file that is not writable never becomes writable.
-fn file_flags(
-    args: &MmapArgs,
-    (readable, writable): (bool, bool),
-    flags: VmFlags,
-) -> Result<VmFlags, MmapError> {
-    let kind = args.flags & TYPE;
-    let shared = kind == MapFlags::SHARED || kind == MapFlags::SHARED_VALIDATE;
-    let (unknown, writes) = (
-        kind == MapFlags::SHARED_VALIDATE && !VALID.contains(args.flags),
-        shared && args.prot.contains(Prot::WRITE),
-    );
-    if !shared && kind != MapFlags::PRIVATE {
-        return Err(MmapError::Flags(args.flags.bits()));
-    }
-    if unknown {
-        return Err(MmapError::FlagsUnsupported(args.flags.bits()));
-    }
-    if (writes && !writable) || !readable {
-        return Err(MmapError::Access);
-    }
-    if flags.contains(VmFlags::GROWSDOWN) {
-        return Err(MmapError::Flags(args.flags.bits()));
-    }
-    Ok(match (shared, writable) {
-        (false, _) => flags,
-        (true, true) => flags | VmFlags::SHARED | VmFlags::MAYSHARE,
-        (true, false) => (flags | VmFlags::MAYSHARE) - VmFlags::MAYWRITE,
-    })
 }

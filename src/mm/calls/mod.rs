@@ -11,8 +11,13 @@
 //! | `mmap` | `mmap` |
 //! | `munmap` | `munmap`, and the taking out of VMAs for the other calls |
 //! | `mprotect` | `mprotect` |
+//! | `pkeys` | `pkey_mprotect`, `pkey_alloc` |
 //! | `change_protection` | new rights of entries, for `mprotect` |
 //! | `mremap` | `mremap` |
+//! | `file_kinds` | what the kind of a file says to its mapping |
+//! | `shm` | `shmget`, `shmat`, `shmdt`, `shmctl` |
+//! | `mbind` | `mbind` |
+//! | `thp_disable` | the setting that keeps huge pages from a process |
 //! | `brk` | the heap; the addresses of heap and stack |
 //! | `madvise` | `madvise`, a file for each kind of advice; the setting to merge all memory |
 //! | `mlock` | `mlock`, `mlock2`, `munlock`, `mlockall`, `munlockall` |
@@ -29,6 +34,7 @@
 //! | `pin` | pages for I/O: pins and references |
 //! | `process_mrelease` | `process_mrelease` |
 //! | `file_bytes` | `pread`, `pwrite` |
+//! | `direct_io` | `pread`, `pwrite` past the cache of a file |
 //! | `proc_maps` | `/proc/PID/maps`, the pagemap |
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
@@ -40,14 +46,17 @@ pub(in crate::mm) mod anon_name;
 pub(in crate::mm) mod brk;
 mod change_protection;
 pub(in crate::mm) mod copy_between;
+pub(in crate::mm) mod direct_io;
 pub(in crate::mm) mod exit;
 pub(in crate::mm) mod file_bytes;
+pub(in crate::mm) mod file_kinds;
 pub(in crate::mm) mod fork;
 pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod inspect;
 pub(in crate::mm) mod install;
 pub(in crate::mm) mod khugepaged;
 pub(in crate::mm) mod madvise;
+pub(in crate::mm) mod mbind;
 pub(in crate::mm) mod mlock;
 pub(in crate::mm) mod mmap;
 pub(in crate::mm) mod mprotect;
@@ -55,9 +64,12 @@ pub(in crate::mm) mod mremap;
 pub(in crate::mm) mod msync;
 pub(in crate::mm) mod munmap;
 pub(in crate::mm) mod pin;
+pub(in crate::mm) mod pkeys;
 pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
+pub(in crate::mm) mod shm;
 mod swapoff;
+pub(in crate::mm) mod thp_disable;
 pub(in crate::mm) mod vma_cost;
 mod vma_walk;

@@ -9,7 +9,7 @@ use crate::mm::{
     fault::scope::FaultScope,
     guard::{AfterYield, MmapWriteGuard},
     space::Mm,
-    vma::layout::Promise,
+    vma::{hugetlb::with_shared_tables, layout::Promise},
 };
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
@@ -51,9 +51,23 @@ impl Mm {
         len: u64,
         prot: Prot,
     ) -> Result<(), MprotectError> {
+        self.protect_range(cx, (addr, len), prot, NO_KEY)
+    }
+    /// Changes rights, and gives the range a protection key, of which no other than [`NO_KEY`]
+    /// exists; the key is looked at after the arguments (`do_mprotect_pkey`).
+    pub(super) fn protect_range(
+        &self,
+        cx: &mut CallCx<'_>,
+        (addr, len): (u64, u64),
+        prot: Prot,
+        key: i32,
+    ) -> Result<(), MprotectError> {
         let Some(range) = check_args(addr, len, prot)? else {
             return Ok(());
         };
+        if key != NO_KEY {
+            return Err(MprotectError::Key(key));
+        }
         let mut g = self.lock_exclusive_some(cx);
         let range = loop {
             let range = g.grow_range(range, prot)?;
@@ -64,6 +78,9 @@ impl Mm {
         g.protect(range, prot)
     }
 }
+
+/// The number that names no protection key.
+pub(super) const NO_KEY: i32 = -1;
 
 /// Checks the arguments before the lock is taken; `None`: nothing to do.
 fn check_args(addr: u64, len: u64, prot: Prot) -> Result<Option<VpnRange>, MprotectError> {
@@ -293,7 +310,8 @@ impl<'g> MmapWriteGuard<'g> {
     }
 
     /// Changes the entries of `part` (`change_protection`): in each 512-GiB block one window, from
-    /// the first GiB with a table to the end.
+    /// the first GiB with a table to the end. Huge pages of a pool have one window in any case
+    /// (`hugetlb_change_protection`).
     fn change_protection(&mut self, start: Vpn, part: VpnRange, then: AfterYield, done: &mut bool) {
         let vma = self.vma(start);
         let sharing = match vma.flags.contains(VmFlags::SHARED) {
@@ -302,6 +320,14 @@ impl<'g> MmapWriteGuard<'g> {
             true => Sharing::Shared,
         };
         let rights = vma.rights();
+        if vma.flags.contains(VmFlags::HUGETLB) {
+            let rights = vma.mapped_rights();
+            let wide = with_shared_tables(vma.range(), vma.flags, part);
+            return self.yield_while(part.pages(), then, &[], |lease| {
+                lease.protect_huge_pages(wide, part, rights);
+                *done = true;
+            });
+        }
         self.yield_while(part.pages(), then, &[], |lease| {
             lease.change_protection(part, (rights, sharing), done);
         });
@@ -317,7 +343,8 @@ pub(super) fn may_have(old: VmFlags, new: VmFlags) -> bool {
 /// Returns the flags `new` of a VMA whose rights change: private memory that becomes writable is
 /// accounted, and memory that becomes read-only no longer is, if it is anonymous and `unwritten`.
 pub(super) fn accounted(old: VmFlags, new: VmFlags, unwritten: bool) -> VmFlags {
-    let exempt = VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::SHARED | VmFlags::NORESERVE;
+    let exempt =
+        VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::HUGETLB | VmFlags::SHARED | VmFlags::NORESERVE;
     if new.contains(VmFlags::WRITE) && !old.intersects(exempt) {
         return new | VmFlags::ACCOUNT;
     }

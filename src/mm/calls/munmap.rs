@@ -230,7 +230,10 @@ impl RemovedVmas {
                 let pinned = cx.pin();
                 mark_unevictable(mm, mm.table.pin(pinned.guard()), vma.range(), false);
             }
-            window.zap(vma.range(), Zap::Mapping);
+            match vma.flags.contains(VmFlags::HUGETLB) {
+                true => window.zap_hugetlb(vma.range(), vma.is_owner()),
+                false => window.zap(vma.range(), Zap::Mapping),
+            }
             self.dropped += 1;
         }
     }

@@ -26,7 +26,7 @@ pub struct MapsLine {
     pub offset: u64,
     /// Name of the object, `[heap]`, `[stack]`, `[anon:NAME]`, `[anon_shmem:NAME]`, or empty.
     pub name: String,
-    /// True if no object is mapped.
+    /// True if no object and no device is mapped.
     pub anonymous: bool,
 }
 
@@ -164,6 +164,10 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
             Some(label) => format!("[anon_shmem:{label}]"),
             None => object.name().into_owned(),
         },
+        None if vma.device.is_some() => {
+            let device = vma.device.as_ref().map(|file| file.object().name());
+            device.unwrap_or_default().into_owned()
+        }
         None if start < layout.brk && end > layout.start_brk => "[heap]".into(),
         None if start <= layout.start_stack
             && end >= layout.start_stack
@@ -180,8 +184,11 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
         start,
         end,
         flags: vma.flags,
-        offset: vma.file.as_ref().map_or(0, |_| vma.pgoff << PAGE_SHIFT),
+        offset: match vma.file.as_ref().or(vma.device.as_ref()) {
+            Some(_) => vma.pgoff << PAGE_SHIFT,
+            None => 0,
+        },
         name,
-        anonymous: vma.is_anonymous(),
+        anonymous: vma.is_anonymous() && vma.device.is_none(),
     }
 }

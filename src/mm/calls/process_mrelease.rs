@@ -11,8 +11,9 @@ use crate::{
 
 impl Mm {
     /// Frees the private memory of a process that is being killed, from the highest mapping down,
-    /// each in a window in which no driver may sleep. Mappings and shared memory stay until
-    /// [`exit`](Self::exit). From then on the process cannot fault private memory in.
+    /// each in a window in which no driver may sleep. Mappings, shared memory and huge pages of the
+    /// pool stay until [`exit`](Self::exit). From then on the process cannot fault private memory
+    /// in.
     ///
     /// # Errors
     ///
@@ -27,7 +28,7 @@ impl Mm {
         while let Some(vma) = g.layout.vmas.before(top) {
             let (range, flags) = (vma.range(), vma.flags);
             top = range.start();
-            if flags.contains(VmFlags::SHARED) {
+            if flags.intersects(VmFlags::SHARED | VmFlags::HUGETLB) {
                 continue;
             }
             let mut lease = g.lease();

@@ -110,7 +110,8 @@ impl MmapWriteGuard<'_> {
     ) -> Result<MmapArgs, RemapError> {
         let bad = RemapError::Unsuitable(range.start().addr());
         let vma = self.layout.vmas.get(range.start()).ok_or(bad)?;
-        if !vma.flags.contains(VmFlags::SHARED) {
+        let whole = range.start().is_aligned(vma.grain()) && range.end().is_aligned(vma.grain());
+        if !vma.flags.contains(VmFlags::SHARED) || !whole {
             return Err(bad);
         }
         let file = vma.file.as_ref().ok_or(bad)?;
@@ -148,7 +149,7 @@ impl MmapWriteGuard<'_> {
         let bad = RemapError::Unsuitable(range.start().addr());
         let vma = self.layout.vmas.get(range.start()).ok_or(bad)?;
         let fits = vma.flags.contains(VmFlags::SHARED) && vma.range().covers(range);
-        if !fits || vma.is_sealed() {
+        if !fits || vma.is_sealed() || vma.flags.contains(VmFlags::HUGETLB) {
             return Err(bad);
         }
         let limit = MAX_SIZE / PAGE_SIZE;

@@ -1,5 +1,6 @@
 //! Why neighbouring VMAs are two, and how many VMAs an operation takes, before it is done.
 
+use super::file_kinds::{Source, heed_seals};
 use super::{madvise, mprotect};
 use crate::mm::{
     edit::{
@@ -7,7 +8,7 @@ use crate::mm::{
         plan::{Plan, VmaCost},
     },
     entry::{
-        args::{MmapArgs, check_args},
+        args::{MmapArgs, check_args, size_of_pages},
         flags::{Advice, MlockFlags, Prot, VmFlags},
     },
     space::Mm,
@@ -93,6 +94,12 @@ impl Mm {
         let pages = check_args(args)?;
         let range = g.find_place(args, pages)?;
         let (flags, pgoff) = g.new_mapping(args, range)?;
+        let (flags, _coming) = heed_seals(args.file.as_deref(), flags)?;
+        let flags = match size_of_pages(args)? {
+            Some(_) => flags | VmFlags::HUGETLB | VmFlags::DONTEXPAND,
+            None => g.prepare_mapping(args.file.as_deref(), flags, pages)?,
+        };
+        let source = Source::of(args.file.as_ref(), flags);
         let accounted = match flags.accountable() {
             true => VmFlags::ACCOUNT,
             false => VmFlags::empty(),
@@ -101,14 +108,20 @@ impl Mm {
             range,
             pgoff,
             flags: g.layout.with_merge_all(flags | accounted),
-            file: args.file.as_ref(),
+            file: source.file.as_ref(),
             anon: None,
             label: None,
+            policy: None,
+            device: source.device.as_ref(),
+            stays: false,
         };
         let mut plan = Plan::around(&g.layout.vmas, range);
         plan.check();
         plan.unmap(range);
-        plan.map(new, args.file.is_some() || !flags.contains(VmFlags::SHARED));
+        plan.map(
+            new,
+            source.file.is_some() || !flags.contains(VmFlags::SHARED),
+        );
         Ok(plan.cost())
     }
 }
@@ -124,7 +137,8 @@ fn protected(vma: &Traits<'_>, prot: Prot) -> Option<VmFlags> {
 fn advised(vma: &Traits<'_>, advice: Advice) -> Option<VmFlags> {
     let (flags, anonymous) = (vma.flags, vma.file.is_none());
     let sealed = madvise::is_sealed_against(flags, anonymous, advice);
-    madvise::advised_flags(flags, anonymous, advice).filter(|_| !sealed)
+    let nameless = anonymous && vma.device.is_none();
+    madvise::advised_flags(flags, nameless, advice).filter(|_| !sealed)
 }
 
 fn locked(vma: &Traits<'_>, kind: VmFlags) -> Option<VmFlags> {

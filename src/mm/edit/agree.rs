@@ -1,7 +1,10 @@
 //! The rule by which neighbouring ranges become one VMA: they agree in flags, object, page offset,
 //! anonymous family and name (`is_mergeable_vma`, `is_mergeable_anon_vma`).
 
-use crate::mm::{entry::flags::VmFlags, vma::Vma};
+use crate::mm::{
+    entry::{flags::VmFlags, policy::MemPolicy},
+    vma::Vma,
+};
 use crate::{addr::VpnRange, file::File, file::same_file, rmap::AnonLink};
 use std::sync::Arc;
 
@@ -34,6 +37,10 @@ pub enum MergeBarrier {
     Inherited,
     /// The two have different names.
     Name,
+    /// The two have different policies ([`Mm::mbind`](crate::mm::Mm::mbind)).
+    Policy,
+    /// The object counts its mappings, so a merge removes none of them.
+    Counted,
 }
 
 /// The properties of a range of pages that decide about merging.
@@ -45,6 +52,11 @@ pub(in crate::mm) struct Traits<'a> {
     pub(in crate::mm) file: Option<&'a Arc<File>>,
     pub(in crate::mm) anon: Option<&'a AnonLink>,
     pub(in crate::mm) label: Option<&'a Arc<str>>,
+    pub(in crate::mm) policy: Option<MemPolicy>,
+    /// The device of anonymous memory: `/dev/zero`.
+    pub(in crate::mm) device: Option<&'a Arc<File>>,
+    /// The object counts its mappings: a merge must not remove this one (`can_merge_remove_vma`).
+    pub(in crate::mm) stays: bool,
 }
 
 impl<'a> Traits<'a> {
@@ -57,6 +69,9 @@ impl<'a> Traits<'a> {
             file: vma.file.as_ref(),
             anon: vma.anon.get(),
             label: vma.label.as_ref(),
+            policy: vma.policy,
+            device: vma.device.as_ref(),
+            stays: !vma.may_be_merged(),
         }
     }
     #[inline]
@@ -88,7 +103,9 @@ impl<'a> Traits<'a> {
     fn agrees(&self, other: &Self) -> bool {
         self.other_flags(other).is_empty()
             && same_file(self.file, other.file)
+            && same_file(self.device, other.device)
             && self.label == other.label
+            && self.policy == other.policy
             && self.family_barrier(other).is_none()
     }
     /// Returns true if `prev` ends where this range starts, and can grow over it
@@ -114,17 +131,18 @@ impl<'a> Traits<'a> {
     ) -> Option<&'v Vma> {
         next.filter(|next| {
             let next = Traits::of(next);
-            next.continues(self) && left.is_none_or(|left| Traits::of(left).families_agree(&next))
+            next.continues(self) && left.is_none_or(|left| Traits::of(left).allows_beyond(&next))
         })
     }
-    /// Returns true if the two, which both fit the range between, fit each other
-    /// (`are_anon_vmas_compatible`).
+    /// Returns true if this VMA, which can grow over the range between the two, can grow over the
+    /// other as well: their families fit (`are_anon_vmas_compatible`), and the other may go.
     #[inline]
-    pub(in crate::mm) fn families_agree(&self, other: &Self) -> bool {
-        match (self.anon, other.anon) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
-            _ => true,
-        }
+    pub(in crate::mm) fn allows_beyond(&self, other: &Self) -> bool {
+        !other.stays
+            && match (self.anon, other.anon) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a.node(), b.node()),
+                _ => true,
+            }
     }
     /// Returns each reason for which this VMA and the next one above are two.
     pub(in crate::mm) fn barriers(&self, next: &Self) -> Vec<MergeBarrier> {
@@ -136,11 +154,14 @@ impl<'a> Traits<'a> {
             gap.map(MergeBarrier::Gap),
             (!other.is_empty()).then_some(MergeBarrier::Flags(other)),
             (!special.is_empty()).then_some(MergeBarrier::Special(special)),
-            (!same_file(self.file, next.file)).then_some(MergeBarrier::Object),
+            (!same_file(self.file, next.file) || !same_file(self.device, next.device))
+                .then_some(MergeBarrier::Object),
             (gap.is_none() && expected != found)
                 .then_some(MergeBarrier::Offset { expected, found }),
             self.family_barrier(next),
             (self.label != next.label).then_some(MergeBarrier::Name),
+            (self.policy != next.policy).then_some(MergeBarrier::Policy),
+            next.stays.then_some(MergeBarrier::Counted),
         ];
         reasons.into_iter().flatten().collect()
     }

@@ -9,7 +9,11 @@
 //! of the layout (ADR 0024).
 
 use super::agree::Traits;
-use crate::mm::{entry::flags::VmFlags, guard::MmapWriteGuard, vma::Vma};
+use crate::mm::{
+    entry::{flags::VmFlags, policy::MemPolicy},
+    guard::MmapWriteGuard,
+    vma::Vma,
+};
 use crate::{
     addr::{Vpn, VpnRange},
     error::VmaError,
@@ -27,6 +31,16 @@ pub(in crate::mm) struct NewRange {
     pub(in crate::mm) file: Option<Arc<File>>,
     /// Start of the VMA that is moved here: its anonymous family comes along.
     pub(in crate::mm) copied_from: Option<Vpn>,
+    /// The device through which private memory is mapped: `/dev/zero`.
+    pub(in crate::mm) device: Option<Arc<File>>,
+}
+
+/// The properties that a part of a VMA is to have.
+#[derive(Clone)]
+pub(in crate::mm) struct Wanted {
+    pub(in crate::mm) flags: VmFlags,
+    pub(in crate::mm) label: Option<Arc<str>>,
+    pub(in crate::mm) policy: Option<MemPolicy>,
 }
 
 fn span(start: Vpn, end: Vpn) -> VpnRange {
@@ -53,18 +67,26 @@ impl MmapWriteGuard<'_> {
         self.vma(of).anon.get().cloned()
     }
 
-    /// Adds a free range to its neighbours if they agree (`vma_merge_new_range`). Returns the start
-    /// of the VMA that holds the range then.
-    pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
-        let vmas = &self.layout.vmas;
-        let candidate = Traits {
+    /// Returns the properties of a range to be mapped; a range that is moved has those of its VMA.
+    fn traits_of<'a>(&'a self, new: &'a NewRange) -> Traits<'a> {
+        let from = new.copied_from.map(|at| self.vma(at));
+        Traits {
             range: new.range,
             pgoff: new.pgoff,
             flags: new.flags,
             file: new.file.as_ref(),
-            anon: new.copied_from.and_then(|at| self.vma(at).anon.get()),
-            label: new.copied_from.and_then(|at| self.vma(at).label.as_ref()),
-        };
+            anon: from.and_then(|vma| vma.anon.get()),
+            label: from.and_then(|vma| vma.label.as_ref()),
+            policy: from.and_then(|vma| vma.policy),
+            device: new.device.as_ref(),
+            stays: false,
+        }
+    }
+    /// Adds a free range to its neighbours if they agree (`vma_merge_new_range`). Returns the start
+    /// of the VMA that holds the range then.
+    pub(in crate::mm) fn merge_new(&mut self, new: &NewRange) -> Option<Vpn> {
+        let vmas = &self.layout.vmas;
+        let candidate = self.traits_of(new);
         if new.flags.intersects(VmFlags::SPECIAL) {
             return None;
         }
@@ -124,19 +146,27 @@ impl MmapWriteGuard<'_> {
         range: VpnRange,
         flags: VmFlags,
     ) -> Result<Vpn, VmaError> {
-        let label = self.vma(start).label.clone();
-        self.modify_as(start, range, flags, label)
+        let wanted = self.wanted(start);
+        self.modify_as(start, range, Wanted { flags, ..wanted })
     }
-    /// Gives the range a name beside the flags (`vma_modify_name`); otherwise like
-    /// [`modify`](Self::modify).
+    /// Returns the properties that the VMA at `start` has now.
+    pub(in crate::mm) fn wanted(&self, start: Vpn) -> Wanted {
+        let vma = self.vma(start);
+        Wanted {
+            flags: vma.flags,
+            label: vma.label.clone(),
+            policy: vma.policy,
+        }
+    }
+    /// Gives the range other properties beside the flags (`vma_modify_name`,
+    /// `vma_modify_policy`); otherwise like [`modify`](Self::modify).
     pub(in crate::mm) fn modify_as(
         &mut self,
         start: Vpn,
         range: VpnRange,
-        flags: VmFlags,
-        label: Option<Arc<str>>,
+        wanted: Wanted,
     ) -> Result<Vpn, VmaError> {
-        if let Some(merged) = self.merge_existing(start, range, flags, label.as_ref()) {
+        if let Some(merged) = self.merge_existing(start, range, &wanted) {
             return Ok(merged);
         }
         let whole = self.vma(start).range();
@@ -147,20 +177,16 @@ impl MmapWriteGuard<'_> {
             self.split(range.start(), range.end())?;
         }
         self.layout.change(range.start(), |v| {
-            v.flags = flags;
-            v.label = label;
+            v.flags = wanted.flags;
+            v.label = wanted.label;
+            v.policy = wanted.policy;
         });
         Ok(range.start())
     }
 
     /// Makes `range` part of a neighbour that agrees (`vma_merge_existing_range`).
-    fn merge_existing(
-        &mut self,
-        start: Vpn,
-        range: VpnRange,
-        flags: VmFlags,
-        label: Option<&Arc<str>>,
-    ) -> Option<Vpn> {
+    fn merge_existing(&mut self, start: Vpn, range: VpnRange, wanted: &Wanted) -> Option<Vpn> {
+        let flags = wanted.flags;
         let vmas = &self.layout.vmas;
         let middle = self.vma(start);
         let whole = middle.range();
@@ -174,8 +200,14 @@ impl MmapWriteGuard<'_> {
             flags,
             file: middle.file.as_ref(),
             anon: middle.anon.get(),
-            label,
+            label: wanted.label.as_ref(),
+            policy: wanted.policy,
+            device: middle.device.as_ref(),
+            stays: !middle.may_be_merged(),
         };
+        if left_side && right_side && candidate.stays {
+            return None;
+        }
         let left = left_side
             .then(|| candidate.left(vmas.before(start)))
             .flatten();

@@ -133,7 +133,7 @@ impl MmapWriteGuard<'_> {
         let anonymous = args.flags & TYPE == MapFlags::PRIVATE;
         let pgoff = args.offset >> PAGE_SHIFT;
         let huge = match size_of_pages(args)? {
-            Some(size) => Huge::Whole(size),
+            Some(size) => Huge::Whole(size.pages()),
             None => self.layout.huge(args.file.as_ref(), anonymous, pgoff),
         };
         let place = Place {
@@ -195,10 +195,14 @@ impl Layout {
             _ => PAGE_SIZE,
         };
         match place.request {
+            // Huge pages of a pool are checked first (`hugetlb_get_unmapped_area`).
+            AddrRequest::Fixed(addr) if grain > PAGE_SIZE && addr % grain != 0 => {
+                Err(PlaceError::Unaligned)
+            }
             AddrRequest::Fixed(addr) if addr > TASK_SIZE - pages * PAGE_SIZE => {
                 Err(PlaceError::TooHigh)
             }
-            AddrRequest::Fixed(addr) if addr % grain != 0 => Err(PlaceError::Unaligned),
+            AddrRequest::Fixed(addr) if addr % PAGE_SIZE != 0 => Err(PlaceError::Unaligned),
             AddrRequest::Fixed(addr) => Ok(range_at(Vpn::containing(addr), pages)),
             AddrRequest::Hint(hint) => {
                 let aligned = match huge {

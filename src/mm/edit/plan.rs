@@ -96,8 +96,9 @@ impl<'a> Plan<'a> {
         let left = left.filter(|left| at_start && changed.continues(left));
         let right = self.pieces.get(i + 1).copied();
         let right = right.filter(|right| at_end && right.continues(&changed));
-        let right = right.filter(|right| left.is_none_or(|left| left.families_agree(right)));
-        if flags.intersects(VmFlags::SPECIAL) || (left.is_none() && right.is_none()) {
+        let right = right.filter(|right| left.is_none_or(|left| left.allows_beyond(right)));
+        let pinned = whole.stays && at_start && at_end;
+        if pinned || flags.intersects(VmFlags::SPECIAL) || (left.is_none() && right.is_none()) {
             self.split_off(i, changed);
             return part.end();
         }
@@ -157,7 +158,7 @@ impl<'a> Plan<'a> {
         let left = left.filter(|left| merges && new.continues(left));
         let right = self.pieces.get(at).copied();
         let right = right.filter(|right| merges && right.continues(&new));
-        let right = right.filter(|right| left.is_none_or(|left| left.families_agree(right)));
+        let right = right.filter(|right| left.is_none_or(|left| left.allows_beyond(right)));
         let first = at - usize::from(left.is_some());
         let end = at + usize::from(right.is_some());
         self.pieces

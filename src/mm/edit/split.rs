@@ -1,20 +1,41 @@
 //! Splitting a VMA in two.
 
-use crate::mm::guard::{AfterYield, MmapWriteGuard};
+use crate::mm::{
+    entry::flags::VmFlags,
+    guard::{AfterYield, MmapWriteGuard},
+};
 use crate::{
-    addr::{PMD_PAGES, Vpn, VpnRange},
+    addr::{PMD_PAGES, PUD_PAGES, Vpn, VpnRange},
     error::VmaError,
+    notifier::Event,
 };
 
 impl MmapWriteGuard<'_> {
     /// Splits the VMA that starts at `start` below page `at`, which lies inside (`__split_vma`).
     /// Does not check the map limit. A huge page across `at` is split in a window.
     pub(in crate::mm) fn split_unlimited(&mut self, start: Vpn, at: Vpn) -> Result<(), VmaError> {
+        if !at.is_aligned(self.vma(start).grain()) {
+            return Err(VmaError::InsideHugePage(start.addr()));
+        }
         self.layout.alloc_vma()?;
         let whole = self.vma(start).range();
         self.split_huge(whole, at, whole);
+        self.unshare_tables(start, at);
         self.cut(start, at);
         Ok(())
+    }
+    /// Opens the window of a split of shared huge pages inside of 1 GiB that the VMA holds: tables
+    /// that it may share there are given up (`hugetlb_split`).
+    fn unshare_tables(&mut self, start: Vpn, at: Vpn) {
+        let vma = self.vma(start);
+        let whole = vma.range();
+        let shares = vma.flags.contains(VmFlags::HUGETLB | VmFlags::MAYSHARE);
+        let around = VpnRange::new(at.align_down(PUD_PAGES), at.align_up(PUD_PAGES));
+        if let Some(table) = around.filter(|&table| shares && whole.covers(table)) {
+            self.yield_while(0, AfterYield::KeepsEditing, &[whole], |lease| {
+                lease.into_window(table, Event::Clear).close();
+            });
+        }
     }
     /// Splits a VMA where no huge page lies across `at`, without a window and without an error: for
     /// undoing a change of the layout.
@@ -25,8 +46,10 @@ impl MmapWriteGuard<'_> {
         let mut upper = vma.dup(cut(at, whole.end()), vma.pgoff_at(at));
         // The reverse maps know the upper half before the lower gives it up (ADR 0005).
         upper.follow(&self.layout.space);
-        self.layout
-            .change(start, |vma| vma.set_range(cut(start, at), vma.pgoff));
+        self.layout.change(start, |vma| {
+            vma.split_reserve(at, &mut upper);
+            vma.set_range(cut(start, at), vma.pgoff);
+        });
         self.layout.insert(upper);
     }
     /// Makes `range`, part of one VMA, a VMA of its own; as [`cut`](Self::cut), without windows.

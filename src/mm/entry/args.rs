@@ -5,9 +5,10 @@
 
 use super::flags::{MapFlags, MremapFlags, Prot};
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, PMD_PAGES, TASK_SIZE, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     error::{MmapError, MunmapError},
-    file::File,
+    file::{File, HugetlbFile},
+    frame::HugeSize,
 };
 use std::sync::Arc;
 
@@ -138,7 +139,7 @@ pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     let len = match huge {
         Some(size) => args
             .len
-            .checked_next_multiple_of(size << PAGE_SHIFT)
+            .checked_next_multiple_of(size.pages() << PAGE_SHIFT)
             .ok_or(MmapError::HugeLength(args.len))?,
         None => args.len,
     };
@@ -153,18 +154,22 @@ pub(in crate::mm) fn check_args(args: &MmapArgs) -> Result<u64, MmapError> {
     Ok(pages)
 }
 
-/// Returns how many base pages each huge page has that the arguments ask for; `None` without
-/// `HUGETLB` (`hstate_sizelog`).
-pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<u64>, MmapError> {
+/// Returns the size of the huge pages that are mapped: that of the file, or the one that the
+/// arguments ask for (`hstate_sizelog`); `None` without huge pages.
+pub(in crate::mm) fn size_of_pages(args: &MmapArgs) -> Result<Option<HugeSize>, MmapError> {
     let flags = args.flags;
+    let file = args.file.as_ref();
+    if let Some(file) = file.and_then(|file| HugetlbFile::of(&**file.object())) {
+        return Ok(Some(file.huge_size()));
+    }
     if !flags.contains(MapFlags::HUGETLB) {
         return Ok(None);
     }
     match (flags.bits() >> SIZE_SHIFT) & SIZE {
         // The flag cannot turn an open file into one of huge pages.
         _ if args.file.is_some() => Err(MmapError::Flags(flags.bits())),
-        0 | 21 => Ok(Some(PMD_PAGES)),
-        30 => Ok(Some(PMD_PAGES * PMD_PAGES)),
+        0 | 21 => Ok(Some(HugeSize::Mib2)),
+        30 => Ok(Some(HugeSize::Gib1)),
         _ => Err(MmapError::Flags(flags.bits())),
     }
 }

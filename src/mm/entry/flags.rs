@@ -54,8 +54,12 @@ bitflags! {
         const NONBLOCK = 0x0001_0000;
         /// A thread's stack: the mapping gets no huge pages; no other effect.
         const STACK = 0x0002_0000;
-        /// Memory of the pool of huge pages. The pool is empty here, so the call fails.
+        /// Memory of huge pages from a pool ([`HugePoolConfig`](crate::HugePoolConfig)). Without
+        /// free pages for it the call fails.
         const HUGETLB = 0x0004_0000;
+        /// Promise that stores reach the store of the object at once. Objects without a store
+        /// ignore it; no file on disk here keeps the promise.
+        const SYNC = 0x0008_0000;
         /// Map exactly at the address given, and fail if a mapping is there.
         const FIXED_NOREPLACE = 0x0010_0000;
         /// With `HUGETLB`: pages of 2 MiB, the default.
@@ -144,6 +148,8 @@ bitflags! {
         const ACCOUNT = 0x10_0000;
         /// Never charged to the commit limit.
         const NORESERVE = 0x20_0000;
+        /// Huge pages of a pool.
+        const HUGETLB = 0x40_0000;
         /// Entries map pages of the object in any order (`remap_file_pages`).
         const NONLINEAR = 0x80_0000;
         /// Emptied in the child by fork.
@@ -156,11 +162,25 @@ bitflags! {
         const NOHUGEPAGE = 0x4000_0000;
         /// `MADV_MERGEABLE`.
         const MERGEABLE = 0x8000_0000;
+        /// `MAP_SYNC`. Not Linux's bit, which `NONLINEAR` has.
+        const SYNC = 1 << 48;
         /// `MAP_DROPPABLE`.
         const DROPPABLE = 1 << 40;
         /// `mseal`.
         const SEALED = 1 << 42;
     }
+}
+
+/// The memory of a process that gets no huge pages (`PR_SET_THP_DISABLE`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThpDisable {
+    /// None.
+    #[default]
+    No,
+    /// All but memory for which they were advised, or that is collapsed by advice.
+    ExceptAdvised,
+    /// All.
+    Completely,
 }
 
 /// How `remap_file_pages` works.

@@ -10,6 +10,7 @@
 //! | `release` | [`RemovedPte`](release::RemovedPte): the contents of an entry that left its table |
 //! | `merged` | the frames that same-page merging made |
 //! | `flags` | flag words with Linux's values |
+//! | `policy` | policies of memory |
 //! | `args` | arguments of `mmap` and `mremap`, and their checks |
 //! | `errors` | errors of populating |
 
@@ -18,5 +19,6 @@ pub(in crate::mm) mod errors;
 pub(in crate::mm) mod flags;
 pub(in crate::mm) mod merged;
 pub(in crate::mm) mod not_present;
+pub(in crate::mm) mod policy;
 pub(in crate::mm) mod pte;
 pub(in crate::mm) mod release;

@@ -106,6 +106,7 @@ impl Mm {
                     }
                 }
                 Exportable::NeedsFault => {
+                    self.refuse_secret(cx, at)?;
                     patience.allow_retry(self.fault_in(cx, at, addr, access))?
                 }
                 Exportable::NeedsCopy => patience.allow_retry(self.fault_for_pin(cx, at, addr))?,
@@ -142,6 +143,10 @@ impl Mm {
             };
         };
         let flags = self.machine().mem().flags(frame.pfn());
+        if flags.is_secret() {
+            // Mapped since the check: the fault finds out.
+            return Exportable::NeedsFault;
+        }
         let passing = match (access, flags.contains(FrameFlags::ANON)) {
             (Access::Write, _) => false,
             (Access::Read, true) => !flags.contains(FrameFlags::ANON_EXCLUSIVE),

@@ -5,7 +5,7 @@
 //! the ticket stale. `resolve` finds the frame and returns a `Pending`, from which the frame cannot
 //! be read: admission checks the ticket under the driver's lock.
 
-use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm};
+use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm, vma::Vma};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
@@ -71,6 +71,7 @@ impl Mm {
             if let Some(found) = self.look_up(cx, &ticket) {
                 return Ok(self.fill(ticket, &found));
             }
+            self.refuse_secret(cx, at)?;
             patience.allow_retry(self.fault_in(cx, at, at.addr(), access))?;
         }
     }
@@ -123,6 +124,20 @@ impl Mm {
         let found = self.look_up(cx, &ticket);
         Ok(found.map(|found| self.fill(ticket, &found)))
     }
+    /// Fails if the page is secret memory, which a driver cannot have (`vma_is_secretmem`).
+    pub(super) fn refuse_secret<R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+    ) -> Result<(), FaultError> {
+        let (secret, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
+            scope.layout.vmas.get(at).is_some_and(Vma::is_secret)
+        });
+        match secret {
+            true => Err(FaultError::Secret(at.addr())),
+            false => Ok(()),
+        }
+    }
     fn check_ticket<G: Seated>(&self, ticket: &Ticket<'_, G>) -> Result<(), FaultError> {
         if !ticket.is_of(&self.notifiers) {
             return Err(FaultError::WrongAddressSpace);
@@ -149,7 +164,7 @@ impl Mm {
         let at = ticket.vpn();
         let allowed = |pte: RawPte| {
             let right = ticket.access() == Access::Read || pte.may_write();
-            pte.is_present() && pte.may_read() && right
+            pte.is_present() && pte.may_read() && right && !self.is_secret(pte)
         };
         let pinned = cx.pin();
         let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
@@ -157,6 +172,11 @@ impl Mm {
             return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
         }
         small(leaf, at, allowed)
+    }
+    /// Returns true for a page of secret memory, told by its frame: no lock is held here.
+    fn is_secret(&self, pte: RawPte) -> bool {
+        let mem = self.machine().mem();
+        pte.counted().is_some_and(|pfn| mem.flags(pfn).is_secret())
     }
     /// Returns the frame that the page table maps at `at` now, and whether it may be written. For
     /// an oracle, which has no token.

@@ -7,12 +7,12 @@
 
 use super::Patience;
 use crate::mm::{
-    entry::pte::RawPte,
+    entry::{flags::VmFlags, pte::RawPte},
     page_table::{LeafAt, LockedLeaf},
     space::Mm,
 };
 use crate::{
-    addr::{Pfn, Vpn, by_page},
+    addr::{Pfn, Vpn, VpnRange, by_page},
     ctx::{CallCx, Cx, Sleepable},
     error::FaultError,
     notifier::Access,
@@ -54,6 +54,26 @@ impl Mm {
     /// ```
     pub fn store(&self, cx: &mut CallCx<'_>, addr: u64, byte: u8) -> Result<(), FaultError> {
         self.write_bytes(cx, addr, &[byte])
+    }
+    /// Fetches one byte as an instruction. A page that is not present is faulted in as for a load;
+    /// only then is the right to execute looked at, as on x86-64.
+    ///
+    /// # Errors
+    ///
+    /// Like [`load`](Self::load); also [`FaultError::Denied`] for memory without the right to
+    /// execute.
+    pub fn fetch(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, FaultError> {
+        let byte = self.load(cx, addr)?;
+        let at = Vpn::containing(addr);
+        let (allowed, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
+            let vma = scope.layout.vmas.get(at);
+            vma.map(|vma| vma.flags.contains(VmFlags::EXEC))
+        });
+        match allowed {
+            Some(true) => Ok(byte),
+            Some(false) => Err(FaultError::Denied(addr)),
+            None => Err(FaultError::NotMapped(addr)),
+        }
     }
     /// Loads `out.len()` bytes from byte `addr` on.
     ///

@@ -92,6 +92,9 @@ impl FaultScope<'_> {
         seen: RawPte,
     ) -> Result<(), FaultError> {
         let mem = self.lease.mm.machine().mem();
+        if vma.flags.contains(VmFlags::HUGETLB) {
+            return self.unshare_hugetlb(vma, at, seen);
+        }
         if self.lease.mm.is_huge(&mut self.lease.cx, at) {
             return self.unshare_huge(vma, at);
         }

@@ -20,7 +20,7 @@ use crate::{
 
 impl Vma {
     /// Returns the description of the fault that the object gets.
-    fn want(&self, access: Access) -> PageRequest {
+    fn want(&self, access: Access, huge: bool) -> PageRequest {
         let pattern = if self.flags.contains(VmFlags::EXEC) {
             Pattern::Code
         } else if self.flags.contains(VmFlags::RAND_READ) {
@@ -36,6 +36,7 @@ impl Vma {
             pattern,
             skew: self.start().0.wrapping_sub(self.pgoff),
             advised: self.flags.contains(VmFlags::HUGEPAGE),
+            huge,
         }
     }
 }
@@ -152,7 +153,7 @@ impl<'h> FaultScope<'h> {
     where
         'h: 'f,
     {
-        let want = vma.want(access);
+        let want = vma.want(access, self.layout.allows_huge(vma.flags, false));
         let addr = at.addr();
         let frame = object
             .page(self.lease.cx.reborrow(), index, &want)
@@ -212,6 +213,7 @@ impl<'h> FaultScope<'h> {
             .iter()
             .filter_map(|p| Some((p, resident(p)?)))
             .collect();
+        object.mapped_around(sealed::Ours);
         let Some((first, _)) = frames.first() else {
             return Ok(false);
         };

@@ -59,7 +59,7 @@ pub(in crate::mm) struct Follow {
     pub(in crate::mm) force: bool,
 }
 
-/// The property that a present page lacks for its user.
+/// The reason why a page that is present cannot be handed out.
 enum Lacks {
     /// The process has it perhaps not alone.
     Own,
@@ -157,7 +157,8 @@ impl FaultScope<'_> {
         };
         // The mapping of an object's huge page is dropped as a whole, and a read would map it as a
         // whole again.
-        let huge = !vma.is_anonymous() && mm.is_huge(&mut self.lease.cx, at);
+        let of_file = !vma.is_anonymous() && vma.hugetlb().is_none();
+        let huge = of_file && mm.is_huge(&mut self.lease.cx, at);
         self.unshare(vma, at, pte)?;
         Ok(Step::Again(if huge { Access::Write } else { makes }))
     }
@@ -186,6 +187,9 @@ impl Mm {
             let (step, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
                 let layout = scope.layout;
                 let vma = layout.vmas.get(at).ok_or(FaultError::NotMapped(addr))?;
+                if vma.is_secret() {
+                    return Err(FaultError::Secret(addr));
+                }
                 if !vma.lets_follow(how) {
                     return Err(FaultError::Denied(addr));
                 }

@@ -55,7 +55,8 @@ impl<'h> FaultScope<'h> {
         at: Vpn,
         access: Access,
     ) -> Result<bool, NoMemory> {
-        if !vma.wants_huge(at) || self.has_leaf(at) {
+        let allowed = self.layout.allows_huge(vma.flags, false);
+        if !allowed || !vma.wants_huge(at) || self.has_leaf(at) {
             return Ok(false);
         }
         self.layout.anon_of(vma)?;

@@ -63,7 +63,7 @@ impl FaultScope<'_> {
         at: Vpn,
         (access, came): (Access, Came),
     ) -> Result<bool, NoMemory> {
-        let as_one = !self.has_leaf(at) && !vma.flags.contains(VmFlags::NOHUGEPAGE);
+        let as_one = !self.has_leaf(at) && self.layout.allows_huge(vma.flags, false);
         let is_write = access == Access::Write;
         if !vma.fits_huge(at) || !self.reaches(vma, object, at, access) {
             return Ok(false);

@@ -42,6 +42,7 @@
 //! | `folio` | pages of an object that came in together, mapped together |
 //! | `follow` | pages for others than the program itself: another process, I/O |
 //! | `huge` | pages of 2 MiB of private memory |
+//! | `hugetlb` | huge pages of a pool |
 //! | `huge_object` | pages of 2 MiB of an object |
 //! | `nonlinear` | entries that name a page of their object |
 //! | `populate` | faulting in ranges ahead of use |
@@ -58,6 +59,7 @@ pub(in crate::mm) mod folio;
 pub(in crate::mm) mod follow;
 pub(in crate::mm) mod huge;
 pub(in crate::mm) mod huge_object;
+pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod nonlinear;
 pub(in crate::mm) mod populate;
 pub(in crate::mm) mod scope;
@@ -232,6 +234,9 @@ impl FaultScope<'_> {
         at: Vpn,
         access: Access,
     ) -> Result<(), FaultError> {
+        if let Some(file) = vma.hugetlb() {
+            return self.fault_hugetlb(vma, file, at, access);
+        }
         let (seen, has_leaf) = self.look_for_leaf(at)?;
         if seen.is_none() && self.layout.released && !vma.flags.contains(VmFlags::SHARED) {
             return Err(FaultError::Released(at.addr())); // `check_stable_address_space`

@@ -101,6 +101,9 @@ impl FaultScope<'_> {
         } else {
             Access::Read
         };
+        if vma.is_secret() {
+            return Err(FaultError::Secret(part.start().addr()));
+        }
         if !vma.flags.accessible() {
             return Err(FaultError::Denied(part.start().addr()));
         }
@@ -210,7 +213,7 @@ impl FaultScope<'_> {
                 Access::Read => VmFlags::READ,
                 Access::Write => VmFlags::WRITE,
             };
-            if !vma.flags.contains(right) {
+            if !vma.flags.contains(right) || vma.is_secret() {
                 return Err(PopulateError::Denied(at.addr()));
             }
             let part = vma.range().intersect(range).expect("the VMA holds at");

@@ -9,9 +9,12 @@
 //! and in the window it is only put in place, if the entry is still the one that was seen.
 
 use crate::mm::{
-    entry::pte::{RawPte, Rights},
+    entry::{
+        pte::{RawPte, Rights},
+        release::drop_entry_to,
+    },
     guard::{MmapReadGuard, MmapSharedClaim},
-    page_table::LockedLeaf,
+    page_table::{LockedLeaf, fill_part},
     space::Mm,
     vma::layout::Layout,
     window::{InvalidationWindow, Lease},
@@ -19,9 +22,11 @@ use crate::mm::{
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Cx, Sleepable, rank},
-    frame::{Frame, HUGE, HugeFrame, PhysMem},
+    frame::{Frame, HUGE, HugeFrame, PhysMem, PoolPage},
     notifier::Event,
+    rmap::Mapping,
 };
+use std::sync::Arc;
 
 /// Everything that a fault works with, from a guard of either kind.
 pub(in crate::mm) struct FaultScope<'h> {
@@ -65,6 +70,21 @@ pub(in crate::mm) enum WindowWork {
     /// Replace the huge zero page at `at` by the huge page that begins with `head`
     /// (`do_huge_zero_wp_pmd`).
     HugeZero { at: Vpn, head: Pfn, rights: Rights },
+    /// Replace the huge page of a pool, whose first entry was `seen`, by its copy (`hugetlb_wp`).
+    HugetlbCopy {
+        page: VpnRange,
+        seen: RawPte,
+        new: PoolPage,
+        rights: Rights,
+    },
+    /// Take the huge page that begins with `head` away from the processes that have no reservation
+    /// for it; it is `pages` of the object (`unmap_ref_private`).
+    Steal {
+        page: VpnRange,
+        mapping: Arc<Mapping>,
+        pages: (u64, u64),
+        head: Pfn,
+    },
 }
 
 impl WindowWork {
@@ -73,6 +93,7 @@ impl WindowWork {
         match *self {
             Self::Copy { at, .. } => VpnRange::single(at),
             Self::Split(at) | Self::HugeZero { at, .. } => VpnRange::block_of(at),
+            Self::HugetlbCopy { page, .. } | Self::Steal { page, .. } => page,
         }
     }
 }
@@ -96,7 +117,9 @@ impl<'m> Frames<'m> {
                 original: original.map(|pfn| mem.adopt(pfn)),
             },
             WindowWork::HugeZero { head, .. } => Self::Huge(mem.adopt_huge(head)),
-            WindowWork::Split(_) => Self::None,
+            WindowWork::Split(_) | WindowWork::HugetlbCopy { .. } | WindowWork::Steal { .. } => {
+                Self::None
+            }
         }
     }
 }
@@ -172,16 +195,23 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     #[inline]
     fn finish(&mut self, work: WindowWork) {
         let range = work.range();
-        let WindowWork::Split(at) = work else {
-            // The frames are adopted before the window opens: a driver's panic may keep it from
-            // opening, and the frames must be given back then.
-            let frames = Frames::of(self.mm.machine().mem(), &work);
-            let mut window = self.window(range, Event::Clear);
-            window.put_in_place(work, frames);
-            window.close();
-            return self.settle_exports();
+        let work = match work {
+            WindowWork::Split(at) => return self.split_pmd(at),
+            WindowWork::Steal {
+                mapping,
+                pages,
+                head,
+                ..
+            } => return mapping.steal(&mut self.cx, pages, head),
+            work => work,
         };
-        self.split_pmd(at);
+        // The frames are adopted before the window opens: a driver's panic may keep it from
+        // opening, and the frames must be given back then.
+        let frames = Frames::of(self.mm.machine().mem(), &work);
+        let mut window = self.window(range, Event::Clear);
+        window.put_in_place(work, frames);
+        window.close();
+        self.settle_exports();
     }
 }
 
@@ -223,8 +253,40 @@ impl InvalidationWindow<'_, Sleepable> {
                     }
                 });
             }
+            (
+                WindowWork::HugetlbCopy {
+                    page,
+                    seen,
+                    new,
+                    rights,
+                },
+                _,
+            ) => self.put_hugetlb_copy((page, seen), new, rights),
             _ => {}
         }
+    }
+    /// Maps the copy of a huge page of a pool in the place of the page, if that is still mapped.
+    fn put_hugetlb_copy(
+        &mut self,
+        (page, seen): (VpnRange, RawPte),
+        new: PoolPage,
+        rights: Rights,
+    ) {
+        let mem = self.mm().machine().mem();
+        let first = RawPte::frame(new.head(), rights).mkdirty();
+        let still = self.lock_ptes(page.start(), |txn| txn.leaf().get(page.start()) == seen);
+        if still != Some(true) {
+            return;
+        }
+        self.for_each_leaf_in(page, |txn| {
+            let (leaf, part) = (txn.leaf(), txn.range());
+            let mut retired = txn.mem().retired();
+            let nth = u32::try_from(part.start().0 - page.start().0).expect("within a page");
+            leaf.take_if(part, |_| true, |pte| drop_entry_to(&mut retired, pte));
+            let first = first.with_pfn(first.pfn().nth(nth));
+            fill_part(mem, leaf, part, first, PhysMem::map_inc);
+        });
+        new.keep();
     }
 }
 

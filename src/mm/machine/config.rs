@@ -3,7 +3,7 @@
 use super::forks::ForkMode;
 use crate::{
     addr::PMD_PAGES,
-    frame::{MemConfig, Overcommit},
+    frame::{HugePoolConfig, HugeSize, MemConfig, Overcommit},
     reclaim::RmapWindows,
     rmap::ExportOrder,
 };
@@ -41,12 +41,24 @@ pub struct MachineConfig {
     pub page_tables: Option<u64>,
     /// How [`khugepaged`](super::Machine::khugepaged) chooses memory.
     pub khugepaged: KhugepagedLimits,
+    /// The pool of huge pages of 2 MiB. A machine without so many blocks of free memory has a
+    /// smaller one.
+    pub huge_pages: HugePoolConfig,
+    /// The pool of huge pages of 1 GiB.
+    pub huge_pages_1g: HugePoolConfig,
     /// Pages that `overcommit` assumes the machine to have, memory and swap together. `None`: as
     /// many as frames.
     pub commit_total: Option<u64>,
 }
 
 impl MachineConfig {
+    /// The pools of huge pages, by size.
+    pub(super) fn pools(&self) -> [(HugeSize, HugePoolConfig); 2] {
+        [
+            (HugeSize::Gib1, self.huge_pages_1g),
+            (HugeSize::Mib2, self.huge_pages),
+        ]
+    }
     /// Pages of the aligned block that a read fault of a file maps.
     pub(in crate::mm) fn fault_around_pages(&self) -> u64 {
         1 << self.fault_around.clamp(1, PMD_PAGES).ilog2()
@@ -94,6 +106,8 @@ impl Default for MachineConfig {
             fork: ForkMode::default(),
             page_tables: None,
             khugepaged: KhugepagedLimits::default(),
+            huge_pages: HugePoolConfig::default(),
+            huge_pages_1g: HugePoolConfig::default(),
             commit_total: None,
         }
     }

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | this one | [`Machine`]: memory, commit account, registry of reverse maps, epoch |
 //! | `config` | [`MachineConfig`]: the settings |
+//! | `segments` | segments of System V |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
 //! | `spaces` | all address spaces |
 //! | `merged_pages` | the merged pages, and where they are mapped |
@@ -18,11 +19,13 @@ mod config;
 mod forks;
 mod limit;
 mod merged_pages;
+mod segments;
 mod spaces;
 
 pub use config::{KhugepagedLimits, MachineConfig};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
+pub use segments::{ShmGetFlags, ShmId, ShmStat};
 pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
@@ -46,6 +49,7 @@ pub struct Machine {
     pub(in crate::mm) forks: ForkRegistry,
     pub(in crate::mm) spaces: Spaces,
     pub(in crate::mm) merged: MergedPages,
+    pub(in crate::mm) segments: segments::Segments,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
 }
@@ -78,6 +82,10 @@ impl Machine {
         let frames = u64::from(config.memory.frames);
         let tables = config.page_tables.unwrap_or(frames.max(LEAST_TABLES));
         let mem = Arc::new(PhysMem::try_new(config.memory)?.with_tables(tables));
+        for (size, pool) in config.pools() {
+            mem.set_huge_pages(size, pool.pages);
+            mem.set_huge_overcommit(size, pool.overcommit);
+        }
         let total = config.commit_total.unwrap_or(frames);
         let commit = Arc::new(Commit::new(config.overcommit, total));
         let registry = Arc::new(Registry::new(config.export_order));
@@ -92,6 +100,7 @@ impl Machine {
             forks: ForkRegistry::default(),
             spaces: Spaces::default(),
             merged: MergedPages::default(),
+            segments: segments::Segments::default(),
             merge_turns: IdSource::starting_at(0),
         }))
     }

@@ -6,13 +6,30 @@
 
 use super::leaf::LockedLeaf;
 use crate::{
-    addr::{PMD_PAGES, Vpn},
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
     frame::{FrameFlags, HUGE, PhysMem},
     mm::entry::{
         pte::{RawPte, Rights},
         release::drop_entry,
     },
 };
+
+/// Maps frames that follow each other in an empty leaf, which is marked; `first` is its first
+/// entry.
+pub(in crate::mm) fn fill_part(
+    mem: &PhysMem,
+    leaf: &LockedLeaf<'_>,
+    part: VpnRange,
+    first: RawPte,
+    map: impl Fn(&PhysMem, Pfn),
+) {
+    for (i, at) in (0..HUGE).zip(part.iter()) {
+        let pfn = first.pfn().nth(i);
+        map(mem, pfn);
+        leaf.set(at, first.with_pfn(pfn));
+    }
+    leaf.set_huge(true);
+}
 
 /// After a split: maps the zero page instead of a page that holds only zeros, and gives that page
 /// back (`try_to_map_unused_to_zeropage`). Returns whether it did.

@@ -41,7 +41,7 @@ mod table;
 mod tests;
 
 pub(super) use free::Bounds;
-pub(super) use huge_leaf::{shared_huge, split_leaf, zero_unused};
+pub(super) use huge_leaf::{fill_part, shared_huge, split_leaf, zero_unused};
 pub(super) use leaf::LockedLeaf;
 pub(super) use node::Pin;
 pub(super) use slot::{LeafAt, count_copies};

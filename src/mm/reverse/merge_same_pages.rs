@@ -82,6 +82,9 @@ impl Mm {
         let mut cx = cx.descend::<rank::Folio, _>();
         let pfn = locked.pfn();
         if mem.flags(pfn).contains(FrameFlags::LARGE) {
+            if mem.is_pinned(pfn) {
+                return None; // It stays whole.
+            }
             split_huge_of(self.machine().registry(), mem, &mut cx, &locked);
         }
         if !self.protect_for_merge(&mut cx, at, pfn) {

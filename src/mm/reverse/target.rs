@@ -7,6 +7,7 @@
 use crate::mm::{
     entry::{flags::VmFlags, release::RemovedPte},
     space::Mm,
+    vma::hugetlb::{OWNER, STOLEN, with_shared_tables},
     window::{Lease, PteSlot, Zap},
 };
 use crate::{
@@ -19,8 +20,14 @@ use crate::{
 const NO_RECENCY: VmFlags = VmFlags::SEQ_READ.union(VmFlags::RAND_READ);
 
 impl RmapTarget for Mm {
-    fn unmap_range(&self, cx: RmapCx<'_>, range: VpnRange, cows: EvenCows) {
-        let mut window = Lease { mm: self, cx }.into_window(range, Event::Clear);
+    fn unmap_range(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, range: VpnRange, cows: EvenCows) {
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        let wide = with_shared_tables(spot.vma, flags, range);
+        let mut window = Lease { mm: self, cx }.into_window(wide, Event::Clear);
+        if flags.contains(VmFlags::HUGETLB) {
+            window.zap_hugetlb(range, flags.contains(OWNER));
+            return window.close();
+        }
         window.zap(
             range,
             match cows {
@@ -28,6 +35,21 @@ impl RmapTarget for Mm {
                 EvenCows::No => Zap::ObjectPages,
             },
         );
+        window.close();
+    }
+    fn steal(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn) {
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        if flags.intersects(VmFlags::MAYSHARE | OWNER) {
+            return;
+        }
+        let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
+        let there = window.lock_ptes(part.start(), |txn| {
+            txn.leaf().get(part.start()).counted() == Some(head)
+        });
+        if there == Some(true) {
+            window.zap_hugetlb(part, false);
+            spot.mark(STOLEN.bits());
+        }
         window.close();
     }
     fn mapped_at(&self, mut cx: RmapCx<'_>, vma: VpnRange, pfn: Pfn) -> Vec<Vpn> {

@@ -3,7 +3,7 @@
 
 use super::{Vma, tree::VmaTree};
 use crate::mm::{
-    entry::flags::{RemapMode, VmFlags},
+    entry::flags::{RemapMode, ThpDisable, VmFlags},
     lock::Ranges,
     machine::Machine,
 };
@@ -94,6 +94,8 @@ pub(in crate::mm) struct Layout {
     pub(in crate::mm) limits: Limits,
     /// All memory that same-page merging can merge is mergeable (`MMF_VM_MERGE_ANY`).
     pub(in crate::mm) merge_all: bool,
+    /// The memory that gets no huge pages.
+    pub(in crate::mm) thp: ThpDisable,
     /// Place in the order in which the machine's address spaces first had mergeable memory; `None`
     /// without such memory.
     pub(in crate::mm) merge_turn: Option<u64>,
@@ -124,6 +126,7 @@ impl Layout {
             def_flags: VmFlags::empty(),
             limits: Limits::default(),
             merge_all: false,
+            thp: ThpDisable::No,
             merge_turn: None,
             mmap_base,
             released: false,
@@ -144,6 +147,16 @@ impl Layout {
             return Err(LimitError::Data { pages });
         }
         Ok(())
+    }
+    /// Returns true if memory with these flags may get huge pages; `forced`: an advice collapses it
+    /// (`vma_thp_disabled`).
+    pub(in crate::mm) fn allows_huge(&self, flags: VmFlags, forced: bool) -> bool {
+        !flags.contains(VmFlags::NOHUGEPAGE)
+            && match self.thp {
+                ThpDisable::No => true,
+                ThpDisable::ExceptAdvised => flags.contains(VmFlags::HUGEPAGE) || forced,
+                ThpDisable::Completely => false,
+            }
     }
     /// Returns true if `pages` more may be locked (`mlock_future_ok`).
     pub(in crate::mm) fn may_lock(&self, pages: u64) -> bool {

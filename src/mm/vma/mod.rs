@@ -9,16 +9,21 @@
 //! | file | holds |
 //! | --- | --- |
 //! | this one | [`Vma`]: one mapping, and its places in the reverse maps |
+//! | `hugetlb` | VMAs of huge pages from a pool |
 //! | `layout` | [`Layout`](layout::Layout): all VMAs, accounts, limits |
 //! | `tree` | [`VmaTree`](tree::VmaTree): the ordered map that holds them |
 
+pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod layout;
 pub(in crate::mm) mod tree;
 
-use super::{entry::flags::VmFlags, vma::tree::Span};
+use super::{
+    entry::{flags::VmFlags, policy::MemPolicy},
+    vma::tree::Span,
+};
 use crate::{
     addr::{Vpn, VpnRange},
-    file::{File, MemoryObject, same_file},
+    file::{File, MemoryObject, VmaReserve, same_file},
     rmap::{AnonLink, AnonVma, FileLink, Frozen, Mapping, RmapTarget, VmaPlacement},
     sync::OnceLock,
 };
@@ -46,6 +51,15 @@ pub(super) struct Vma {
     pub(super) anon: OnceLock<AnonLink>,
     /// Name that the program gave this memory; VMAs with different names do not merge.
     pub(super) label: Option<Arc<str>>,
+    /// The huge pages that were promised to this private mapping.
+    pub(super) reserve: Option<VmaReserve>,
+    /// A huge page was taken away before the VMA was entered into the reverse map; see
+    /// [`is_stolen`](Self::is_stolen).
+    stolen: bool,
+    /// The nodes from which its memory comes; `None`: the default.
+    pub(super) policy: Option<MemPolicy>,
+    /// The device through which anonymous memory was mapped: `/dev/zero`.
+    pub(super) device: Option<Arc<File>>,
 }
 
 impl Vma {
@@ -65,6 +79,10 @@ impl Vma {
             file_link: None,
             anon: OnceLock::new(),
             label: None,
+            reserve: None,
+            stolen: false,
+            policy: None,
+            device: None,
         }
     }
     #[inline]
@@ -108,14 +126,21 @@ impl Vma {
     }
     /// Copies the VMA for a split, a move or a fork, with another range and page offset
     /// (`vm_area_dup`, `anon_vma_clone`). The copy is of the same anonymous family, and in no
-    /// reverse map yet.
+    /// reverse map yet, and has no reservation.
     pub(super) fn dup(&self, range: VpnRange, pgoff: u64) -> Self {
         let mut dup = Self::new(range, pgoff, self.flags, self.file.clone());
-        dup.label.clone_from(&self.label);
+        dup.copy_traits(self);
+        dup.stolen = self.is_stolen();
         if let Some(link) = self.anon.get() {
             let _fresh = dup.anon.set(link.clone());
         }
         dup
+    }
+    /// Takes over what the other has besides range, flags, file and family.
+    pub(super) fn copy_traits(&mut self, other: &Self) {
+        self.label.clone_from(&other.label);
+        self.device.clone_from(&other.device);
+        self.policy = other.policy;
     }
     pub(super) fn object(&self) -> Option<&Arc<dyn MemoryObject>> {
         self.file.as_ref().map(|f| f.object())
@@ -126,16 +151,21 @@ impl Vma {
             link.add_flags(WRITTEN.bits());
         }
     }
+    /// The marks in the reverse maps beside the flags.
+    fn marks(&self) -> VmFlags {
+        let written = self.file.is_some() && self.anon.get().is_some();
+        match written {
+            true => WRITTEN | self.huge_marks(),
+            false => self.huge_marks(),
+        }
+    }
     /// Range, page offset and flags as the reverse maps keep them.
     pub(super) fn place(&self, space: &Weak<dyn RmapTarget>) -> VmaPlacement {
         VmaPlacement {
             space: space.clone(),
             range: self.range(),
             pgoff: self.pgoff,
-            flags: match self.file.is_some() && self.anon.get().is_some() {
-                true => self.flags.bits() | WRITTEN.bits(),
-                false => self.flags.bits(),
-            },
+            flags: (self.flags | self.marks()).bits(),
             nonlinear: self.flags.contains(VmFlags::NONLINEAR),
         }
     }
@@ -175,6 +205,20 @@ impl Vma {
             anon: self.anon.get().cloned(),
         }
     }
+    /// Returns true if only its own processes reach the pages (`vma_is_secretmem`). Such a VMA
+    /// stays locked.
+    pub(super) fn is_secret(&self) -> bool {
+        self.object().is_some_and(|object| object.is_secret())
+    }
+    /// Returns true if a merge of VMAs may remove this one (`can_merge_remove_vma`).
+    pub(super) fn may_be_merged(&self) -> bool {
+        !self.object().is_some_and(|o| o.counts_mappings())
+    }
+    /// Returns true if one `mremap` may move the VMA along with others (`vma_multi_allowed`): its
+    /// file chooses no addresses of its own.
+    pub(super) fn moves_with_others(&self) -> bool {
+        self.device.is_none() && self.may_be_merged()
+    }
     /// Returns true if `mseal` sealed the VMA (`VM_SEALED`).
     pub(super) fn is_sealed(&self) -> bool {
         self.flags.contains(VmFlags::SEALED)
@@ -184,6 +228,8 @@ impl Vma {
     pub(super) fn anon_compatible(&self, next: &Self) -> bool {
         self.end == next.start
             && same_file(self.file.as_ref(), next.file.as_ref())
+            && same_file(self.device.as_ref(), next.device.as_ref())
+            && self.policy == next.policy
             && (self.flags ^ next.flags) - VmFlags::ACCESS - VmFlags::STICKY == VmFlags::empty()
             && next.pgoff == self.pgoff_end()
     }

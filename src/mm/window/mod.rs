@@ -29,7 +29,7 @@ mod split;
 mod zap;
 
 pub use entry::{PteSlot, PteTxn};
-pub(in crate::mm) use zap::Zap;
+pub(in crate::mm) use zap::{Zap, restore_reserve};
 
 use super::{
     page_table::{Bounds, LeafAt, Pin},

@@ -3,7 +3,7 @@
 use super::InvalidationWindow;
 use crate::mm::{
     entry::{pte::RawPte, release::drop_entry_to},
-    page_table::{LeafAt, Pin},
+    page_table::{LeafAt, LockedLeaf, Pin},
 };
 use crate::{
     addr::VpnRange,
@@ -73,9 +73,37 @@ impl<C: Context> InvalidationWindow<'_, C> {
             }
             Ok::<(), Infallible>(())
         });
-        // On Linux a huge page has no table, so its leaf goes as well.
+        self.free_huge_leaves(huge);
+    }
+    /// Removes the huge pages of a pool from `range`. The VMA that has the reservation of private
+    /// pages, `is_owner`, gets it back (`__unmap_hugepage_range`).
+    pub(in crate::mm) fn zap_hugetlb(&mut self, range: VpnRange, is_owner: bool) {
+        let mut huge: SmallVec<[VpnRange; 2]> = SmallVec::new();
+        self.for_each_leaf_in(range, |txn| {
+            if is_owner {
+                restore_reserve(txn.mem, &txn.leaf, txn.part);
+            }
+            let mut retired = txn.mem.retired();
+            txn.leaf
+                .take_if(txn.part, |_| true, |pte| drop_entry_to(&mut retired, pte));
+            drop(retired);
+            txn.leaf.set_huge(false);
+            huge.push(txn.part);
+        });
+        self.free_huge_leaves(huge);
+    }
+    /// Frees emptied leaves of huge pages: on Linux a huge page has no table.
+    fn free_huge_leaves(&mut self, huge: SmallVec<[VpnRange; 2]>) {
         for part in huge {
             self.free_empty_leaves(part);
         }
+    }
+}
+
+/// Gives the reservation of the private huge page back that the leaf maps, if it does.
+pub(in crate::mm) fn restore_reserve(mem: &PhysMem, leaf: &LockedLeaf<'_>, part: VpnRange) {
+    let first = leaf.get(part.start()).counted();
+    if let Some(head) = first.filter(|&pfn| mem.flags(pfn).contains(FrameFlags::ANON)) {
+        mem.restore_huge(head);
     }
 }

@@ -5,10 +5,11 @@
 //! are dropped, and bits beyond this library's flags become one unknown bit.
 
 use super::{
-    call::{Call, Descriptor, OpenAccess},
+    call::{Call, Descriptor, MemfdKind, OpenAccess},
     strace_words::value,
     text::{arguments, unescape},
 };
+use crate::file::{FallocateMode, Seals};
 use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
 
 /// The target of a pointer to characters.
@@ -48,10 +49,6 @@ impl Args<'_> {
     /// Returns true if that word is among the flags.
     fn has(&self, nth: usize, flag: &str) -> Result<bool, String> {
         Ok(self.text(nth)?.split('|').any(|word| word == flag))
-    }
-    /// Returns true if `fallocate` punches a hole; no file system does so without keeping the size.
-    fn punches(&self) -> Result<bool, String> {
-        Ok(self.has(1, "FALLOC_FL_PUNCH_HOLE")? && self.has(1, "FALLOC_FL_KEEP_SIZE")?)
     }
     fn file(&self, nth: usize) -> Result<Descriptor, String> {
         Descriptor::parse(self.text(nth)?)
@@ -212,7 +209,11 @@ impl Call {
             "memfd_create" => match args.string(0)? {
                 Text::Is(name) => Self::Memfd {
                     name,
-                    huge: args.has(1, "MFD_HUGETLB")?,
+                    kind: MemfdKind {
+                        huge: args.has(1, "MFD_HUGETLB")?,
+                        sealable: args.has(1, "MFD_ALLOW_SEALING")?
+                            || args.has(1, "MFD_NOEXEC_SEAL")?,
+                    },
                 },
                 Text::Null | Text::Nowhere => Self::Other,
             },
@@ -229,11 +230,17 @@ impl Call {
                 file: args.file(0)?,
                 len: args.number(1)?,
             },
-            "fallocate" if args.punches()? => Self::PunchHole {
+            "fallocate" => Self::Fallocate {
                 file: args.file(0)?,
+                mode: FallocateMode::from_bits_retain(args.int(1)?),
                 offset: args.number(2)?,
                 len: args.number(3)?,
             },
+            "fcntl" if args.text(1).is_ok_and(|c| c == "F_ADD_SEALS") => Self::AddSeals {
+                file: args.file(0)?,
+                seals: Seals::from_bits_retain(args.int(2)?),
+            },
+            "memfd_secret" => Self::Secret,
             _ => Self::Other,
         })
     }

@@ -76,7 +76,7 @@ pub(super) fn failed(
             among(OF_SEGMENTS)
                 && matches!(args, Some(Ok(args)) if mm.would_map_at(cx, &args).is_ok())
         }
-        Call::Ftruncate { ref file, .. } | Call::PunchHole { ref file, .. } => {
+        Call::Ftruncate { ref file, .. } | Call::Fallocate { ref file, .. } => {
             file.is_open() && among(OF_FILES)
         }
         Call::Mlock { addr, len, .. } => {

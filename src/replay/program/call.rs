@@ -1,6 +1,7 @@
 //! The calls that affect an address space, its files or its processes, typed.
 
 use super::{strace_words::value, text::unescape};
+use crate::file::{FallocateMode, Seals};
 use crate::mm::{MapFlags, MlockFlags, MlockallFlags, MremapFlags, MsyncFlags, Prot};
 
 /// A descriptor in the form of `strace -y`: `3</path>`, `3</path>(deleted)`; a closed one is a
@@ -112,8 +113,7 @@ pub enum Call {
     /// `memfd_create`.
     Memfd {
         name: String,
-        /// `MFD_HUGETLB`.
-        huge: bool,
+        kind: MemfdKind,
     },
     Close {
         file: Descriptor,
@@ -126,12 +126,20 @@ pub enum Call {
         file: Descriptor,
         len: u64,
     },
-    /// `fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)`.
-    PunchHole {
+    /// `fallocate`.
+    Fallocate {
         file: Descriptor,
+        mode: FallocateMode,
         offset: u64,
         len: u64,
     },
+    /// `fcntl(F_ADD_SEALS)`.
+    AddSeals {
+        file: Descriptor,
+        seals: Seals,
+    },
+    /// `memfd_secret`.
+    Secret,
     Shmget {
         key: u64,
         size: u64,
@@ -148,6 +156,15 @@ pub enum Call {
     },
     /// A call that no layout shows.
     Other,
+}
+
+/// The flags of a `memfd_create`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemfdKind {
+    /// `MFD_HUGETLB`.
+    pub huge: bool,
+    /// `MFD_ALLOW_SEALING`, or a flag that implies it.
+    pub sealable: bool,
 }
 
 /// The access mode of an open file.

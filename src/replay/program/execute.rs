@@ -4,12 +4,12 @@ use super::{
     believe::remap_args,
     call::{Call, Returned},
     files::{Descriptors, Objects},
-    huge,
     place::{Asked, attach_args, map_args},
 };
 use crate::{
     ctx::CallCx,
     error::Errno,
+    file::FallocateMode,
     mm::{Advice, Mm, MremapArgs, MremapFlags},
 };
 
@@ -24,9 +24,6 @@ pub(super) fn execute(
     call: &Call,
     returned: &Returned,
 ) -> CallResult {
-    if let Some(errno) = huge::is_cut(cx, mm, files.1, call) {
-        return Some(Err(errno));
-    }
     Some(match *call {
         Call::Mmap { .. } => {
             let args = map_args(files.0, files.1, call, returned)?;
@@ -34,7 +31,9 @@ pub(super) fn execute(
         }
         Call::Mremap { .. } => mm.mremap(cx, remap_args(call)?).map_err(|e| e.errno()),
         Call::Brk { addr } => Ok(mm.brk(cx, addr)),
-        Call::Ftruncate { .. } | Call::PunchHole { .. } => return on_file(cx, files.0, call),
+        Call::Ftruncate { .. } | Call::Fallocate { .. } | Call::AddSeals { .. } => {
+            return on_file(cx, files.0, call);
+        }
         Call::Shmat { .. } => attach(cx, mm, attach_args(files.1, call, returned))?,
         Call::Shmdt { addr } => detach(cx, mm, addr),
         _ => return plain(cx, mm, call),
@@ -45,7 +44,9 @@ pub(super) fn execute(
 fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult {
     /// The largest length of a file.
     const MOST: u64 = i64::MAX as u64;
-    let (Call::Ftruncate { file, .. } | Call::PunchHole { file, .. }) = call else {
+    let (Call::Ftruncate { file, .. } | Call::Fallocate { file, .. } | Call::AddSeals { file, .. }) =
+        call
+    else {
         return None;
     };
     if let Call::Ftruncate { len, .. } = *call
@@ -62,13 +63,23 @@ fn on_file(cx: &mut CallCx<'_>, files: &Descriptors, call: &Call) -> CallResult 
     Some(match *call {
         Call::Ftruncate { .. } if !open.is_writable() => Err(Errno::EINVAL),
         Call::Ftruncate { len, .. } => done(open.truncate(cx.reborrow(), len), |e| e.errno()),
-        Call::PunchHole { offset, len, .. } => {
+        Call::Fallocate {
+            mode, offset, len, ..
+        } => {
+            // What allocates or inserts shows in no layout, and needs the size of the file, which
+            // no recording has.
+            let shows = FallocateMode::PUNCH_HOLE
+                | FallocateMode::ZERO_RANGE
+                | FallocateMode::COLLAPSE_RANGE;
             let is_range = len > 0 && offset <= MOST && len <= MOST;
-            if is_range && !open.is_writable() {
-                return Some(Err(Errno::EBADF));
+            if is_range && !mode.intersects(shows) {
+                return None;
             }
-            done(open.punch_hole(cx.reborrow(), offset, len), |e| e.errno())
+            done(open.fallocate(cx.reborrow(), mode, offset, len), |e| {
+                e.errno()
+            })
         }
+        Call::AddSeals { seals, .. } => done(open.add_seals(seals), |e| e.errno()),
         _ => return None,
     })
 }

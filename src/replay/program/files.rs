@@ -1,12 +1,17 @@
 //! Files, shared memory and descriptors of recorded processes.
 
 use super::{
-    call::{Descriptor, OpenAccess},
+    call::{Descriptor, MemfdKind, OpenAccess},
     maps::Row,
 };
 use crate::{
+    addr::PAGE_SIZE,
     error::ObjectError,
-    file::{DiskFile, File, FileMode, MAX_SIZE, MemStore, MemoryObject, Shmem},
+    file::{
+        Device, DiskFile, File, FileMode, Host, HugetlbFile, MAX_SIZE, MemStore, MemoryObject,
+        SecretMem, Shmem,
+    },
+    frame::HugeSize,
     mm::Machine,
 };
 use std::{
@@ -97,8 +102,6 @@ pub(super) struct Objects {
     /// Paths without a disk.
     in_memory: BTreeSet<String>,
     segments: BTreeMap<u64, Segment>,
-    /// Names of objects with huge pages.
-    huge: BTreeSet<String>,
 }
 
 impl Objects {
@@ -113,7 +116,6 @@ impl Objects {
                 .map(|r| r.path.trim_end_matches(DELETED).to_owned())
                 .collect(),
             segments: BTreeMap::new(),
-            huge: BTreeSet::new(),
         }
     }
 
@@ -131,6 +133,9 @@ impl Objects {
         let path = name.trim_end_matches(DELETED);
         let in_memory = self.in_memory.contains(path)
             || ["/dev/shm/", "/memfd:"].iter().any(|p| path.starts_with(p));
+        if path == "/dev/zero" {
+            return Ok(Device::zero(host));
+        }
         Ok(if in_memory {
             Shmem::new(host, name, UNKNOWN, 0)?
         } else {
@@ -162,32 +167,23 @@ impl Objects {
         &mut self,
         to: &Descriptor,
         name: &str,
-        huge: bool,
+        MemfdKind { huge, sealable }: MemfdKind,
     ) -> Result<Opened, ObjectError> {
-        let object = Shmem::memfd(self.machine.host(), name, UNKNOWN)?;
-        self.note_huge(huge, &*object);
+        let host = self.machine.host();
+        let object = match sealable && !huge {
+            true => Shmem::sealable(host, name, UNKNOWN)?,
+            false => memory(host, &format!("/memfd:{name}{DELETED}"), UNKNOWN, huge)?,
+        };
         let file = File::open(object, FileMode::ReadWrite);
         Ok(Opened {
             huge,
             ..Opened::of(to, file)
         })
     }
-    /// Returns a file for an anonymous mapping of huge pages.
-    pub(super) fn huge_memory(&mut self) -> Result<Arc<File>, ObjectError> {
-        let name = format!("/anon_hugepage{DELETED}");
-        let object = Shmem::new(self.machine.host(), &name, UNKNOWN, 0)?;
-        self.note_huge(true, &*object);
-        Ok(File::open(object, FileMode::ReadWrite))
-    }
-    fn note_huge(&mut self, huge: bool, object: &dyn MemoryObject) {
-        if huge {
-            self.huge.insert(object.name().into_owned());
-        }
-    }
-    /// Returns true if mappings of that name have huge pages; without a name, true if any mapping
-    /// has.
-    pub(super) fn is_huge(&self, name: Option<&str>) -> bool {
-        name.map_or(!self.huge.is_empty(), |name| self.huge.contains(name))
+    /// `memfd_secret`: the memory has no size until a call sets it.
+    pub(super) fn secret(&self, to: &Descriptor) -> Result<Opened, ObjectError> {
+        let object = SecretMem::new(self.machine.host())?;
+        Ok(Opened::of(to, File::open(object, FileMode::ReadWrite)))
     }
 
     /// Notes that `shmget` returned `id`. An id comes again after the removal of its segment.
@@ -204,8 +200,7 @@ impl Objects {
             return Ok(());
         }
         let name = format!("/SYSV{key:08x}{DELETED}");
-        let object = Shmem::new(self.machine.host(), &name, size, 0)?;
-        self.note_huge(huge, &*object);
+        let object = memory(self.machine.host(), &name, size, huge)?;
         let segment = Segment {
             key,
             object,
@@ -224,6 +219,24 @@ impl Objects {
             huge: segment.huge,
         })
     }
+}
+
+/// Makes an object in memory, of huge pages or of small ones.
+fn memory(
+    host: &Host,
+    name: &str,
+    size: u64,
+    huge: bool,
+) -> Result<Arc<dyn MemoryObject>, ObjectError> {
+    const PAGES: HugeSize = HugeSize::Mib2;
+    Ok(match huge {
+        true => {
+            let page = PAGES.pages() * PAGE_SIZE;
+            let whole = size.min(MAX_SIZE - page).next_multiple_of(page);
+            HugetlbFile::new(host, name, whole, PAGES)?
+        }
+        false => Shmem::new(host, name, size, 0)?,
+    })
 }
 
 /// Returns the name that `/proc/PID/maps` has for the file of a descriptor.

@@ -373,8 +373,13 @@ impl<'p> Follower<'p> {
                     table.insert(to, opened);
                 }
             }
-            (Call::Memfd { name, huge }, Returned::File(to)) => {
-                if let Ok(opened) = objects.memfd(to, name, *huge) {
+            (Call::Memfd { name, kind }, Returned::File(to)) => {
+                if let Ok(opened) = objects.memfd(to, name, *kind) {
+                    table.insert(to, opened);
+                }
+            }
+            (Call::Secret, Returned::File(to)) => {
+                if let Ok(opened) = objects.secret(to) {
                     table.insert(to, opened);
                 }
             }

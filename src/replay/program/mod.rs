@@ -59,7 +59,7 @@ mod text;
 mod verdict;
 mod watch;
 
-pub use call::{Call, Descriptor, OpenAccess, Returned};
+pub use call::{Call, Descriptor, MemfdKind, OpenAccess, Returned};
 pub use event::{Event, What};
 pub use faults::{Fault, Kind as FaultKind, parse as parse_faults};
 pub use load::{Program, ProgramError, is_program, shipped};

@@ -47,8 +47,7 @@ pub(super) fn map_args(
     };
     if flags.contains(MapFlags::ANONYMOUS) {
         if huge::wants(flags) && returned.value().is_some() {
-            let file = objects.huge_memory().ok()?;
-            return Some(Ok(huge::placed(args, file, returned)));
+            return Some(Ok(huge::placed(args, None, returned)));
         }
         return Some(Ok(unchanced(args, returned)));
     }
@@ -61,7 +60,7 @@ pub(super) fn map_args(
     };
     let (opened, is_huge) = opened?;
     if is_huge {
-        return Some(Ok(huge::placed(args, opened, returned)));
+        return Some(Ok(huge::placed(args, Some(opened), returned)));
     }
     if huge::wants(flags) {
         return Some(Err(Errno::EINVAL));
@@ -153,7 +152,7 @@ pub(super) fn attach_args(objects: &Objects, call: &Call, returned: &Returned) -
         offset: 0,
     };
     Some(Ok(if attached.huge {
-        huge::placed(args, attached.file, returned)
+        huge::placed(args, Some(attached.file), returned)
     } else {
         MmapArgs {
             file: Some(attached.file),

@@ -8,6 +8,7 @@ use super::{
     watch::{Nobody, Watch},
 };
 use crate::{
+    frame::HugePoolConfig,
     mm::{Machine, MachineConfig},
     oracle::message,
     replay::limits::{InputError, Limits, ReplayError},
@@ -38,7 +39,17 @@ pub fn machine() -> Arc<Machine> {
 pub fn machine_within(limits: &Limits) -> Arc<Machine> {
     /// 64 GiB: no recording contains the memory of its machine.
     const RECORDED: (u64, u32) = (1 << 24, 0);
-    limits.machine(RECORDED, MachineConfig::default())
+    /// As many huge pages as the recorded pool had, which no recording tells.
+    const ANY: HugePoolConfig = HugePoolConfig {
+        pages: 0,
+        overcommit: u64::MAX,
+    };
+    let rest = MachineConfig {
+        huge_pages: ANY,
+        huge_pages_1g: ANY,
+        ..MachineConfig::default()
+    };
+    limits.machine(RECORDED, rest)
 }
 
 /// Follows a recording on a given machine, whose memory is its limit, and tells `watch` of it.

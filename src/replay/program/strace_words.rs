@@ -78,12 +78,20 @@ const WORDS: &[(&str, u64)] = &[
     ("SHM_RND", 0o20_000),
     ("SHM_REMAP", 0o40_000),
     ("IPC_PRIVATE", 0),
+    ("F_SEAL_SEAL", 1),
+    ("F_SEAL_SHRINK", 2),
+    ("F_SEAL_GROW", 4),
+    ("F_SEAL_WRITE", 8),
+    ("F_SEAL_FUTURE_WRITE", 16),
+    ("F_SEAL_EXEC", 32),
     ("FALLOC_FL_KEEP_SIZE", 1),
     ("FALLOC_FL_PUNCH_HOLE", 2),
     ("FALLOC_FL_COLLAPSE_RANGE", 8),
     ("FALLOC_FL_ZERO_RANGE", 16),
     ("FALLOC_FL_INSERT_RANGE", 32),
     ("FALLOC_FL_UNSHARE_RANGE", 64),
+    ("FALLOC_FL_WRITE_ZEROES", 128),
+    ("FALLOC_FL_NO_HIDE_STALE", 4),
 ];
 
 /// Returns the value of `4096`, `0x1000`, `0600`, `4*1024`, `1<<20`, `PROT_READ|PROT_WRITE`, with

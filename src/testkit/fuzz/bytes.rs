@@ -8,7 +8,7 @@
 use crate::{
     addr::PAGE_SIZE as PAGE,
     mm::{Advice, MapFlags, MremapFlags, Prot},
-    replay::{FileKind, FileSpec, Header, OURS, Op, Outcome, Script, Step},
+    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode, Outcome, Script, Step},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +49,8 @@ const MORE: [MapFlags; 4] = [
     MapFlags::HUGETLB,
     MapFlags::MAP_32BIT,
 ];
+/// Modes of `fallocate`.
+const MODES: [u32; 11] = [0, 1, 2, 3, 8, 9, 16, 17, 32, 64, 128];
 /// Returns a number of pages: mostly a few, sometimes none, or all.
 fn len(pages: u8) -> u64 {
     match pages {
@@ -115,7 +117,7 @@ fn mapping(r: Record) -> Op {
 }
 /// Operations on files.
 fn on_file(r: Record) -> Op {
-    let [_, kind, _, _, pages, other, a, byte] = r;
+    let [_, kind, page, _, pages, other, a, byte] = r;
     let (file, len) = (file(a), len(pages));
     let off = u64::from(other % 24) * PAGE;
     match kind % 20 {
@@ -123,8 +125,27 @@ fn on_file(r: Record) -> Op {
             file,
             len: off + u64::from(byte),
         },
+        13 if page % 4 == 1 => Op::Fallocate {
+            file,
+            mode: MODES[usize::from(byte) % MODES.len()],
+            off,
+            len,
+        },
         13 => Op::PunchHole { file, off, len },
         14 => Op::Pwrite { file, off, byte },
+        _ if page % 4 == 1 => Op::FadviseDontneed { file, off, len },
+        _ if page % 4 == 2 => Op::SyncFileRange {
+            file,
+            off,
+            len,
+            flags: u32::from(byte % 9),
+        },
+        _ if page % 4 == 3 => Op::DirectWrite {
+            file: file.replace('f', "d"),
+            off,
+            len: len % (32 * PAGE),
+            byte,
+        },
         _ => Op::Fsync { file },
     }
 }
@@ -133,10 +154,16 @@ fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
     let remote = at(other, skew);
-    match a % 16 {
+    match a % 22 {
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
+        3 if b % 2 == 1 => Op::Mbind {
+            addr,
+            len,
+            mode: u32::from(b / 2 % 8),
+            flags: u32::from(other % 9),
+        },
         3 => Op::Merge {},
         4 => Op::Mlock2 {
             addr,
@@ -161,16 +188,33 @@ fn of_frames(r: Record) -> Op {
             target: 0,
             remote,
         },
-        12 => Op::Khugepaged { advise: Vec::new() },
-        13 => Op::DropCaches { value: 2 },
-        14 => Op::Swapoff {},
-        15 => Op::Swapon {},
-        _ => Op::PvmWrite {
+        11 => Op::PvmWrite {
             addr,
             len,
             target: 0,
             remote,
         },
+        kind => on_holds(kind, (addr, len), b),
+    }
+}
+/// Pins, pipes, accesses by force, and what the kernel does by itself.
+fn on_holds(kind: u8, (addr, len): (u64, u64), byte: u8) -> Op {
+    let target = 0;
+    match kind {
+        12 => Op::Pin { addr, len },
+        13 => Op::Unpin {},
+        // More than a pipe takes is no script.
+        14 => Op::Vmsplice {
+            addr,
+            len: len.min(12 * PAGE),
+        },
+        15 => Op::Drain {},
+        16 => Op::MemRead { addr, target },
+        18 => Op::Khugepaged { advise: Vec::new() },
+        19 => Op::DropCaches { value: 2 },
+        20 => Op::Swapoff {},
+        21 => Op::Swapon {},
+        _ => Op::MemWrite { addr, target, byte },
     }
 }
 
@@ -215,9 +259,14 @@ pub fn decode(bytes: &[u8]) -> Script {
             pages: None,
         });
     }
+    let mut header = Header::new("fuzz", 0, OURS, BASE..BASE + (1 << 30), files);
+    for nth in 0..3 {
+        let direct = (format!("f{nth}"), OpenMode::Direct);
+        header.opens.insert(format!("d{nth}"), direct);
+    }
     Script {
         name: "fuzz".into(),
-        header: Header::new("fuzz", 0, OURS, BASE..BASE + (1 << 30), files),
+        header,
         steps,
     }
 }

@@ -93,9 +93,10 @@ impl Reference {
             }
         }
         if checks.contains(Checks::COUNTS) {
-            counts(machine, &mapped)?;
+            counts(machine, &mapped, self.holds.have_no_pipes())?;
         }
         let quiet = machine.mem().swap().used() == 0 && machine.mem().swap().cached() == 0;
+        let quiet = quiet && self.holds.are_none();
         if checks.contains(Checks::ACCOUNTS) && self.resident && quiet {
             self.accounts(cx, machine, now, &mapped)?;
         }
@@ -203,15 +204,20 @@ fn vmas(cx: &mut CallCx<'_>, mm: &Mm, pages: &Pages) -> Result<(), String> {
     }
 }
 
-/// Compares the counts of frames with the entries and owners.
-fn counts(machine: &Machine, mapped: &Mapped) -> Result<(), String> {
+/// Compares the counts of frames with the entries and owners, and with the pins; references are
+/// compared only if `all` of them are known.
+fn counts(machine: &Machine, mapped: &Mapped, all: bool) -> Result<(), String> {
     let mem = machine.mem();
     for (&pfn, owned) in mapped {
         let swapped = mem.flags(pfn).contains(FrameFlags::SWAP_CACHE);
         let owners = u32::from(owned.by_object || swapped);
+        let pins = u32::try_from(mem.pins(pfn)).unwrap_or(u32::MAX);
+        if pins > 0 && !owned.by_object && owned.entries > 1 {
+            return Err(format!("{pfn:?} is pinned, private and shared"));
+        }
         let got = (mem.mapcount(pfn), mem.refcount(pfn));
-        let wanted = (owned.entries, owned.entries + owners);
-        if got != wanted {
+        let wanted = (owned.entries, owned.entries + owners + pins);
+        if got.0 != wanted.0 || got.1 < wanted.1 || (all && got.1 > wanted.1) {
             return Err(format!(
                 "{pfn:?} has {} mappings and {} references, and must have {} and {}",
                 got.0, got.1, wanted.0, wanted.1

@@ -155,7 +155,7 @@ impl Reference {
     }
     /// Returns true if another process may read or write this byte: a reader needs the right to
     /// read, though the processor accepts any right.
-    fn is_open(&self, process: u32, addr: u64, write: bool) -> bool {
+    pub(super) fn is_open(&self, process: u32, addr: u64, write: bool) -> bool {
         let page = self.processes[&process].get(&(addr / PAGE));
         let readable = page.is_some_and(|page| page.prot.contains(Prot::READ));
         (write || readable) && self.refusal(process, addr, write).is_none()

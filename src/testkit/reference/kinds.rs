@@ -71,7 +71,11 @@ pub(super) fn asked(op: &Op) -> Asked {
         return Asked::Never;
     }
     if huge {
+        // Without a reservation the mapping succeeds, and only its faults find no page.
+        let is_later = |size| has(MapFlags::NORESERVE) && (off / PAGE).is_multiple_of(size);
         return match (flags.bits() >> 26) & 0x3f {
+            0 | 21 if is_later(HUGE) => Asked::Unknown,
+            30 if is_later(HUGE * HUGE) => Asked::Unknown,
             0 | 21 => Asked::Huge(HUGE),
             30 => Asked::Huge(HUGE * HUGE),
             _ => Asked::Never,

@@ -14,10 +14,11 @@
 //!
 //! Operations on mapped pages: `mmap` (private, shared, files; fixed or not, populated), `munmap`,
 //! `mprotect`, `mremap` in all forms, `madvise`, `msync`, `mseal`, `mlock` and its variants, loads
-//! and stores of any byte, reads of files into memory, copies between processes, `fork`, `exit`,
-//! `ftruncate`, `punch_hole`, `pwrite`, `fsync`, reclaim, migration, merging; files of every size
-//! and offset, with ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and
-//! a machine without a pool of huge pages.
+//! and stores of any byte, reads of files into memory, copies between processes, pins, references
+//! in pipes, accesses by force, `fork`, `exit`, `ftruncate`, `fallocate`, `pwrite`, also direct,
+//! `fsync`, advice, `mbind`, reclaim, migration, merging; files of every size and offset, with
+//! ext4's and shmem's rules for the bytes beyond their ends; droppable memory; and a machine
+//! without a pool of huge pages.
 //!
 //! The model accepts the recorded outcome where only VMAs determine it: the place of a mapping
 //! without `FIXED`, and growth in place. After the success of any other operation
@@ -33,7 +34,10 @@
 //! | `locks` | `mlock` and its variants |
 //! | `seals` | `mseal` |
 //! | `files` | operations on files |
+//! | `ranges` | `fallocate`, transfers past the cache of a file |
 //! | `copies` | reads into memory, copies between processes |
+//! | `holds` | pinning and referencing pages, accesses by force |
+//! | `held` | the processes with pinned buffers and open pipes |
 //! | `check` | the comparison with the structures of the processes |
 //! | `page` | pages and objects |
 //! | `outcome` | expected outcomes |
@@ -42,12 +46,15 @@ mod advise;
 mod check;
 mod copies;
 mod files;
+mod held;
+mod holds;
 mod kinds;
 mod locks;
 mod model;
 mod ops;
 mod outcome;
 mod page;
+mod ranges;
 mod seals;
 
 pub use check::Checks;

@@ -1,6 +1,7 @@
 //! [`Reference`]: the state of the model, and the dispatch of a step.
 
 use super::{
+    held::Holds,
     outcome::must,
     page::{Bytes, Freed, Kind, Object, PAGE, Page, Pages, refusal, split},
 };
@@ -30,9 +31,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Reference {
     pub(super) objects: Vec<Object>,
     pub(super) files: BTreeMap<String, usize>,
+    /// The names under which files are open for direct transfers.
+    pub(super) direct: BTreeSet<String>,
     pub(super) processes: BTreeMap<u32, Pages>,
     /// Processes that lock all that they map.
     pub(super) locks_all: BTreeSet<u32>,
+    /// Pages that the kernel's I/O holds.
+    pub(super) holds: Holds,
     /// The range in which the model follows entries.
     pub(super) arena: VpnRange,
     /// A step outside of the model happened.
@@ -52,13 +57,18 @@ impl Reference {
         }
         // A file that is not open for both reading and writing is outside of the model.
         let mut opens = header.opens.values();
-        let lost = opens.any(|(_, mode)| *mode != OpenMode::ReadWrite);
+        let usual = |mode| matches!(mode, OpenMode::ReadWrite | OpenMode::Direct);
+        let lost = opens.any(|&(_, mode)| !usual(mode));
+        let direct =
+            |(name, of): (&String, &(_, _))| (of.1 == OpenMode::Direct).then(|| name.clone());
         let arena = header.arena();
         Self {
             objects,
             files,
+            direct: header.opens.iter().filter_map(direct).collect(),
             processes: BTreeMap::from([(0, Pages::new())]),
             locks_all: BTreeSet::new(),
+            holds: Holds::default(),
             arena: VpnRange::new(Vpn::containing(arena.start), Vpn::containing(arena.end))
                 .expect("a header with an empty arena is refused"),
             lost,
@@ -176,6 +186,10 @@ impl Reference {
         if let Some(why) = self.refusal(actor, addr, false) {
             return refused(why, came);
         }
+        self.read(actor, addr, came)
+    }
+    /// Reads one byte of a page that can be read.
+    pub(super) fn read(&mut self, actor: u32, addr: u64, came: &Outcome) -> Result<(), String> {
         let (byte, freed) = self.byte(actor, addr);
         if let (Freed::Hazy, None, Outcome::Ret(_)) = (freed, byte, came) {
             self.touch(actor, addr);

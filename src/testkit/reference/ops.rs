@@ -19,11 +19,18 @@ impl Reference {
             Op::Mremap { .. } => self.mremap(actor, op, came),
             Op::Fork { child } => self.fork(actor, child, came),
             Op::Exit {} => {
-                self.processes.remove(&actor);
-                self.locks_all.remove(&actor);
-                self.forget_objects();
+                self.exit(actor);
                 must(&DONE, came)
             }
+            // A driver that would have to sleep keeps memory until the end, which follows.
+            Op::ExitAndReap { target } => {
+                self.exit(target);
+                must(&DONE, came).or(must(&errno("EAGAIN"), came))
+            }
+            Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
+                self.hold(actor, op, came)
+            }
+            Op::MemRead { .. } | Op::MemWrite { .. } => self.force(op, came),
             Op::Munmap { addr, len }
             | Op::Mprotect { addr, len, .. }
             | Op::Madvise { addr, len, .. }
@@ -34,6 +41,11 @@ impl Reference {
             Op::Ftruncate { .. } | Op::PunchHole { .. } | Op::Pwrite { .. } | Op::Fsync { .. } => {
                 self.on_file(op, came)
             }
+            Op::Fallocate { .. }
+            | Op::DirectWrite { .. }
+            | Op::FadviseDontneed { .. }
+            | Op::SyncFileRange { .. } => self.on_range_of_file(op, came),
+            Op::Mbind { .. } => self.policy(actor, op, came),
             Op::Reclaim {} | Op::Shrink { .. } => {
                 self.pressure();
                 must(&DONE, came)
@@ -60,6 +72,12 @@ impl Reference {
             Op::PvmRead { .. } | Op::PvmWrite { .. } => self.copy_between(actor, op, came),
             _ => self.odd(came),
         }
+    }
+    fn exit(&mut self, process: u32) {
+        self.processes.remove(&process);
+        self.locks_all.remove(&process);
+        self.holds.exit(process);
+        self.forget_objects();
     }
     /// Returns true if the range lies in the arena, where the model follows entries.
     fn looks_at(&self, range: &Range<u64>) -> bool {
@@ -108,6 +126,29 @@ impl Reference {
             Op::Madvise { advice, .. } => self.advise(actor, range, advice, came),
             _ => self.odd(came),
         }
+    }
+
+    /// `mbind`: a policy changes no page. A hole is an error, but for the default policy.
+    fn policy(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
+        let Op::Mbind {
+            addr,
+            len,
+            mode,
+            flags,
+        } = *op
+        else {
+            unreachable!("the caller matched")
+        };
+        let (Some(range), 0..=3, 0..=7) = (pages(addr, len), mode, flags) else {
+            return self.odd(came);
+        };
+        let all = &self.processes[&actor];
+        let mut mapped = range.map(|n| all.contains_key(&n));
+        let hole = match mode {
+            0 => !mapped.any(|there| there),
+            _ => !mapped.all(|there| there),
+        };
+        must(&if hole { errno("EFAULT") } else { DONE }, came)
     }
 
     fn map(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
@@ -354,6 +395,7 @@ impl Reference {
             page.locked = false;
         }
         self.processes.insert(child, pages);
+        self.holds.fork(actor, child);
         Ok(())
     }
 

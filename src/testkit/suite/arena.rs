@@ -76,6 +76,7 @@ pub(super) enum On {
     Write,
     Truncate,
     Punch,
+    Blocks,
     Sync,
     Fork,
     Exit,
@@ -86,6 +87,9 @@ pub(super) enum On {
     Scan,
     /// The swap device is taken out of use, or put in use.
     Swap,
+    Pin,
+    Splice,
+    Force,
 }
 
 /// Returns a distance in bytes from the beginning of a page, for ends and holes.

@@ -301,7 +301,7 @@ impl Follow for Checker<'_> {
             // Devices fault pages in that the script does not name.
             self.checks.remove(Checks::ACCOUNTS);
         }
-        let pinned = |a: &Attached| a.device.declares().references == References::Pinned;
+        let pinned = |a: &Attached| a.device.declares().references == References::Held;
         if self.attached.iter().any(pinned) {
             self.checks.remove(Checks::COUNTS);
         }

@@ -3,14 +3,14 @@
 use super::{
     arena::{ARENA, AROUND, BASE, FEW, FILE_PAGES, PAGES, PROCESSES, RW, at},
     draw::Draw,
-    files, huge, mixed_profile, pages,
+    files, holds, huge, mixed_profile, pages,
     profile::Profile,
     swap,
 };
 use crate::{
     addr::PAGE_SIZE,
     mm::{Advice, MapFlags},
-    replay::{FileKind, FileSpec, Header, OURS, Op},
+    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode},
 };
 use std::collections::BTreeMap;
 
@@ -30,7 +30,12 @@ pub(super) fn header(profile: Profile) -> Header {
         _ => 4 * PAGES,
     };
     let end = BASE + pages * PAGE_SIZE;
-    Header::new("testkit", 0, OURS, BASE..end, files)
+    let mut header = Header::new("testkit", 0, OURS, BASE..end, files);
+    for nth in 0..3 {
+        let direct = (format!("f{nth}"), OpenMode::Direct);
+        header.opens.insert(format!("d{nth}"), direct);
+    }
+    header
 }
 
 /// Returns the operations at the beginning of every script of a profile.
@@ -48,6 +53,10 @@ pub(super) fn opening(profile: Profile, file: u32) -> Vec<(u32, Op)> {
         Profile::Mixed | Profile::Pages => Vec::new(),
         Profile::Huge => huge::opening(),
         Profile::Swap => vec![map(0, FEW, MapFlags::PRIVATE, None)],
+        Profile::Holds => vec![
+            map(0, FEW / 2, MapFlags::PRIVATE, None),
+            map(FEW / 2, FEW / 2, MapFlags::PRIVATE, name()),
+        ],
         Profile::Files => vec![
             map(files::SHARED_AT, FILE_PAGES, MapFlags::SHARED, name()),
             map(files::SECOND_AT, FILE_PAGES, MapFlags::SHARED, name()),
@@ -63,6 +72,7 @@ pub(super) fn looks(profile: Profile, living: &[u32]) -> Vec<(u32, Op)> {
         Profile::Mixed => (0..2 * PAGES).collect(),
         Profile::Pages => (0..ARENA + AROUND).collect(),
         Profile::Swap => (0..FEW).collect(),
+        Profile::Holds => (0..2 * FEW).collect(),
         Profile::Huge => huge::looked_at(),
         Profile::Files => files::looked_at(),
     };
@@ -90,7 +100,7 @@ impl Profile {
             )
         );
         match self {
-            Self::Mixed | Self::Huge => false,
+            Self::Mixed | Self::Huge | Self::Holds => false,
             // A draw that gives no operation stands for a look.
             Self::Pages => op.is_none(),
             Self::Files | Self::Swap => !out,
@@ -110,6 +120,7 @@ impl Profile {
             Self::Files => files::op(d, file),
             Self::Swap => swap::op(d),
             Self::Huge => huge::op(d),
+            Self::Holds => holds::op(d, file, living),
         };
         match op {
             Some(Op::Fork { .. }) => room.then_some((who, Op::Fork { child: fresh })),

@@ -27,14 +27,15 @@ pub(super) fn looked_at() -> Vec<u64> {
 }
 
 const ON_FILES: &[(u32, On)] = &[
-    (15, On::Store),
-    (12, On::Private),
-    (10, On::Write),
-    (10, On::Truncate),
-    (9, On::Punch),
+    (14, On::Store),
+    (11, On::Private),
+    (9, On::Write),
+    (9, On::Truncate),
+    (7, On::Punch),
+    (8, On::Blocks),
     (5, On::Advise),
-    (10, On::Sync),
-    (10, On::Out),
+    (9, On::Sync),
+    (9, On::Out),
     (7, On::Reclaim),
     (7, On::Move),
     (3, On::Fork),
@@ -101,6 +102,7 @@ fn on_file(on: On, d: Draw, file: String) -> Option<Op> {
                 len: len.max(1),
             }
         }
+        On::Blocks => return Some(on_blocks(d, file)),
         On::Sync if d.byte.is_multiple_of(3) => Op::Msync {
             addr: at(any(&[SHARED_AT, SECOND_AT], d.other) + page),
             len: d.n.min(FILE_PAGES - page) * PAGE_SIZE - odd(d.other / 2) / 2,
@@ -109,4 +111,34 @@ fn on_file(on: On, d: Draw, file: String) -> Option<Op> {
         On::Sync => Op::Fsync { file },
         _ => return None,
     })
+}
+
+/// Modes of `fallocate`: those of ext4, one of them twice, and one that no file has.
+const MODES: &[u32] = &[0, 1, 3, 8, 8, 16, 17, 32, 64];
+
+/// Returns an operation on the blocks of the file, or one that passes its cache.
+fn on_blocks(d: Draw, file: String) -> Op {
+    let off = d.page % FILE_PAGES * PAGE_SIZE;
+    let len = (1 + d.other % 3) * PAGE_SIZE;
+    match d.byte % 8 {
+        0 => Op::DirectWrite {
+            file: file.replace('f', "d"),
+            off: off + any(&[0, 512, 0, 1], d.n),
+            len: any(&[len, 512, 2048], d.other),
+            byte: d.byte,
+        },
+        1 => Op::FadviseDontneed { file, off, len },
+        2 => Op::SyncFileRange {
+            file,
+            off,
+            len,
+            flags: 7,
+        },
+        _ => Op::Fallocate {
+            file,
+            mode: any(MODES, d.other),
+            off: off + any(&[0, 0, 0, 100], d.n),
+            len: len + any(&[0, 0, 0, 50], d.n / 2),
+        },
+    }
 }

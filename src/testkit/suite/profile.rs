@@ -17,4 +17,7 @@ pub enum Profile {
     Swap,
     /// Huge pages: split by operations on their parts, moved, paged out and collapsed.
     Huge,
+    /// A few pages of up to 6 processes that the kernel's I/O pins or references, and that other
+    /// processes read and write by force: forked, protected, moved, reclaimed, migrated.
+    Holds,
 }

@@ -5,7 +5,7 @@ use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
     mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
-    replay::{FileKind, FileSpec, Op},
+    replay::{FileKind, FileSpec, Op, OpenMode},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,10 @@ pub enum Profile {
     Swap,
     /// A file on a disk and one of memory, with ends and holes anywhere.
     Ends,
+    /// Pins, references, and accesses by force, beside forks.
+    Holds,
+    /// Blocks of both that are allocated, zeroed, taken out; direct transfers, seals, policies.
+    Blocks,
 }
 
 /// The numbers of one operation.
@@ -74,6 +78,9 @@ enum Kind {
     Lock,
     Unlock,
     File,
+    Pin,
+    Splice,
+    Force,
 }
 
 fn weights(profile: Profile) -> Vec<(u32, Kind)> {
@@ -95,7 +102,8 @@ fn weights(profile: Profile) -> Vec<(u32, Kind)> {
         Profile::Files => all.extend([(24, File), (4, Mmap)]),
         Profile::Errors => all.extend([(3, Lock), (3, Unlock), (8, File)]),
         Profile::Swap => all.extend([(10, Madvise), (10, Load)]),
-        Profile::Ends => all.extend([(50, File), (10, Store), (10, Load)]),
+        Profile::Ends | Profile::Blocks => all.extend([(50, File), (10, Store), (10, Load)]),
+        Profile::Holds => all.extend([(4, Fork), (2, Exit), (12, Pin), (8, Splice), (12, Force)]),
     }
     all
 }
@@ -120,6 +128,15 @@ const SWAPPING: &[Advice] = &[
     Advice::DontNeed,
     Advice::Free,
     Advice::Cold,
+];
+/// Without lazy frees: a processor's batch of such pages holds references as well.
+const HELD: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontFork,
+    Advice::WipeOnFork,
+    Advice::Cold,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
 ];
 /// For files: they are put out, punched, read alone.
 const OUT: &[Advice] = &[
@@ -184,6 +201,16 @@ impl Making {
         };
         let files = match profile {
             Profile::Dense | Profile::Swap => BTreeMap::new(),
+            Profile::Blocks => BTreeMap::from([
+                ("f0".into(), disk(9 * PAGE + 1234)),
+                (
+                    "f1".into(),
+                    FileSpec {
+                        size: 5 * PAGE + 77,
+                        kind: FileKind::Sealable,
+                    },
+                ),
+            ]),
             Profile::Ends => BTreeMap::from([
                 ("f0".into(), disk(9 * PAGE + 1234)),
                 ("f1".into(), memfd(5 * PAGE + 77)),
@@ -199,6 +226,12 @@ impl Making {
             plan: Plan {
                 name,
                 files,
+                opens: match profile {
+                    Profile::Blocks => {
+                        BTreeMap::from([("d0".into(), ("f0".into(), OpenMode::Direct))])
+                    }
+                    _ => BTreeMap::new(),
+                },
                 steps: Vec::new(),
             },
             living: BTreeSet::from([0]),
@@ -296,7 +329,8 @@ impl Making {
                 let all = match self.profile {
                     Profile::Errors => ANY,
                     Profile::Swap => SWAPPING,
-                    Profile::Ends => OUT,
+                    Profile::Ends | Profile::Blocks => OUT,
+                    Profile::Holds => HELD,
                     _ => USUAL,
                 };
                 let advice = pick(all, d.choice);
@@ -325,8 +359,21 @@ impl Making {
             }
             Kind::Lock | Kind::Unlock => self.lock(kind, addr, len, d),
             Kind::File => self.on_file(addr, len, d)?,
+            Kind::Pin | Kind::Splice | Kind::Force => self.hold(kind, addr, len, d),
         };
         Some((actor, op))
+    }
+    fn hold(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
+        let living: Vec<u32> = self.living.iter().copied().collect();
+        let target = pick(&living, d.choice);
+        match (kind, d.byte % 3) {
+            (Kind::Pin, 0) => Op::Unpin {},
+            (Kind::Pin, _) => Op::Pin { addr, len },
+            (Kind::Splice, 0) => Op::Drain {},
+            (Kind::Splice, _) => Op::Vmsplice { addr, len },
+            (_, 0) => Op::MemRead { addr, target },
+            (_, byte) => Op::MemWrite { addr, target, byte },
+        }
     }
     fn lock(&self, kind: Kind, addr: u64, len: u64, d: &Draw) -> Op {
         match kind {
@@ -434,6 +481,9 @@ impl Making {
     }
     fn on_file(&self, addr: u64, len: u64, d: &Draw) -> Option<Op> {
         let file = self.file(d)?;
+        if self.profile == Profile::Blocks && d.byte.is_multiple_of(2) {
+            return Some(on_blocks(file, addr, len, d));
+        }
         let kinds = if self.profile == Profile::Ends { 7 } else { 6 };
         Some(match d.byte % kinds {
             0 => Op::RemapFilePages {
@@ -468,6 +518,48 @@ impl Making {
             },
             _ => Op::Fsync { file },
         })
+    }
+}
+
+/// An operation on the blocks of a file, past its cache, on its seals, or on policies.
+fn on_blocks(file: String, addr: u64, len: u64, d: &Draw) -> Op {
+    const MODES: &[u32] = &[0, 1, 3, 8, 16, 16, 17, 32, 64];
+    let off = d.other % 12 * PAGE;
+    match d.byte / 2 % 8 {
+        0 => Op::DirectRead {
+            file: "d0".into(),
+            off,
+            addr,
+            len: pick(&[PAGE, 512, 2 * PAGE], d.choice),
+        },
+        1 => Op::DirectWriteFrom {
+            file: "d0".into(),
+            off: off + pick(&[0, 0, 512, 1], d.choice),
+            addr,
+            len: pick(&[PAGE, 512, 2 * PAGE], d.choice),
+        },
+        2 => Op::SyncFileRange {
+            file,
+            off,
+            len,
+            flags: pick(&[2, 7, 8, 1], d.choice),
+        },
+        3 if d.n == 1 => Op::Seal {
+            file: "f1".into(),
+            seals: pick(&[2, 4, 8, 16, 32, 64], d.choice),
+        },
+        3 => Op::Mbind {
+            addr,
+            len,
+            mode: pick(&[0, 1, 2, 3, 4, 9], d.choice),
+            flags: 0,
+        },
+        _ => Op::Fallocate {
+            file,
+            mode: pick(MODES, d.choice),
+            off: off + pick(&[0, 0, 0, 100], d.choice / 9),
+            len: (1 + d.n % 4) * PAGE + pick(&[0, 0, 50], d.choice / 7),
+        },
     }
 }
 

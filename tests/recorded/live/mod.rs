@@ -128,6 +128,21 @@ fn ends_and_holes_of_files_anywhere() {
 }
 
 #[test]
+fn pages_that_are_held_and_forced() {
+    let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    if off.trim() != "0" {
+        skipped("Holds scripts", "no io_uring");
+        return;
+    }
+    compare(Profile::Holds);
+}
+
+#[test]
+fn blocks_changed_and_passed_by() {
+    compare(Profile::Blocks);
+}
+
+#[test]
 fn bad_arguments() {
     compare(Profile::Errors);
 }

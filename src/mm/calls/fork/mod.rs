@@ -19,7 +19,7 @@
 mod pinned;
 pub(in crate::mm) mod shared;
 
-use pinned::{copy_page, must_copy};
+use pinned::{PoolCopies, copy_page, map_copy, must_copy};
 
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
@@ -34,7 +34,7 @@ use crate::{
     addr::{PUD_PAGES, VpnRange},
     ctx::{CallCx, Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
-    frame::{AllocKind, FrameFlags, PhysMem},
+    frame::{AllocKind, FrameFlags, PhysMem, PoolPage},
     notifier::Event,
     rmap::{AnonLink, RmapTarget},
 };
@@ -107,6 +107,7 @@ impl Layout {
         // `ksm_fork`.
         child.merge_all = self.merge_all;
         child.merge_turn = self.merge_turn.map(|_| self.machine.merge_turns.next());
+        child.thp = self.thp;
         child.remap_mode = self.remap_mode;
         child.mmap_base = self.mmap_base;
         child
@@ -117,7 +118,7 @@ impl Layout {
         inject.check(AllocKind::Vma).map_err(|_| NoMemory::Vma)?;
         let flags = vma.flags - VmFlags::LOCK_MASK;
         let mut copy = Vma::new(vma.range(), vma.pgoff, flags, vma.file.clone());
-        copy.label.clone_from(&vma.label);
+        copy.copy_traits(vma);
         if !flags.contains(VmFlags::WIPEONFORK)
             && let Some(link) = vma.anon.get()
         {
@@ -184,7 +185,11 @@ fn copy_range(
     if vma.flags.is_cow() {
         let mut window = lease.window(range, Event::ProtectionPage);
         copy_upper(parent, child, &mut window.cx(), range)?;
-        if mem.has_pinned() {
+        let pooled = vma.flags.contains(VmFlags::HUGETLB);
+        let mut copies = PoolCopies::new();
+        if mem.has_pinned() && pooled {
+            copies = window.copy_pooled(vma, copy)?;
+        } else if mem.has_pinned() {
             window.split_pinned(range);
         }
         let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
@@ -196,16 +201,34 @@ fn copy_range(
             }
             _ => Ok(false),
         };
-        return window.leaves_or(range, shared, |txn| {
+        window.leaves_or(range, shared, |txn| {
             let is_huge = txn.leaf().is_huge();
-            if is_huge && !vma.is_anonymous() {
+            if is_huge && !vma.is_anonymous() && !pooled {
                 return Ok(()); // The child faults the object's page in again.
             }
             copy_leaf(child, txn.pin(), txn.range(), is_huge, |to| {
-                txn.share_into(to, copy)
+                let copied = map_copy(mem, (&copies, copy), to, txn.range());
+                if copied {
+                    Ok(())
+                } else {
+                    txn.share_into(to, copy)
+                }
             })?
-        });
+        })?;
+        copies.into_values().for_each(PoolPage::leave);
+        return Ok(());
     }
+    copy_shared(lease, child, range)
+}
+
+/// Copies the entries of a VMA that is not private.
+fn copy_shared(
+    mut lease: Lease<'_, rank::Mmap, Sleepable>,
+    child: &Mm,
+    range: VpnRange,
+) -> Result<(), NoMemory> {
+    let parent = lease.mm;
+    let mem = parent.machine().mem();
     copy_upper(parent, child, &mut lease.cx, range)?;
     let pinned = lease.cx.pin();
     let pin = parent.table.pin(pinned.guard());

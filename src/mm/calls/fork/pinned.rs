@@ -3,13 +3,23 @@
 //! If the child shared the page, the parent's next write would copy it, and the holder of the pin
 //! would keep a page that the parent no longer has.
 
-use crate::mm::{entry::pte::RawPte, vma::Vma, window::InvalidationWindow};
+use crate::mm::{
+    entry::pte::RawPte,
+    fault::hugetlb::NEW,
+    page_table::{LockedLeaf, fill_part},
+    vma::Vma,
+    window::InvalidationWindow,
+};
 use crate::{
-    addr::{Pfn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     ctx::Sleepable,
     error::NoMemory,
-    frame::{FrameFlags, PhysMem},
+    frame::{Claim, FrameFlags, HUGE, PhysMem, PoolPage},
 };
+use std::collections::BTreeMap;
+
+/// New huge pages of a pool for the child, by the place of the pages that they are copies of.
+pub(super) type PoolCopies = BTreeMap<Vpn, PoolPage>;
 
 /// Returns true if the child must get a copy of this page: it is pinned, and the process's own. A
 /// pinned page that other processes have as well was pinned by one of them.
@@ -45,4 +55,57 @@ impl InvalidationWindow<'_, Sleepable> {
             self.split_pmd(at);
         }
     }
+    /// Copies each huge page of a pool that must be copied. The child has no reservation for it
+    /// (`copy_hugetlb_page_range`).
+    pub(super) fn copy_pooled(&mut self, vma: &Vma, child: &Vma) -> Result<PoolCopies, NoMemory> {
+        let mut copies = PoolCopies::new();
+        let file = vma.hugetlb().expect("the caller has such a VMA");
+        let node = child.anon_node().expect("its parent has pages of its own");
+        let mut pinned = Vec::new();
+        self.for_each_leaf_in(vma.range(), |txn| {
+            let at = txn.range().start();
+            let own = txn.leaf().get(at).counted();
+            pinned.extend(own.filter(|&pfn| must_copy(txn.mem(), pfn)).map(|_| at));
+        });
+        for at in pinned {
+            let page = vma.huge_page_of(at);
+            if copies.contains_key(&page.start()) {
+                continue;
+            }
+            let new = file.take(Claim::None).map_err(|_| NoMemory::Frame)?;
+            new.own(NEW, node.owner(vma.pgoff_at(page.start())));
+            self.for_each_leaf_in(page, |txn| {
+                let part = txn.range();
+                for (nth, at) in (part.start().0 - page.start().0..).zip(part.iter()) {
+                    let nth = u32::try_from(nth).expect("a page has less frames");
+                    let from = txn.leaf().get(at).pfn();
+                    txn.mem().copy(from, new.head().nth(nth));
+                }
+            });
+            copies.insert(page.start(), new);
+        }
+        Ok(copies)
+    }
+}
+
+/// Maps the part of a huge page's copy that belongs in this leaf of the child. Returns false if the
+/// page is not among the copies.
+pub(super) fn map_copy(
+    mem: &PhysMem,
+    (copies, child): (&PoolCopies, &Vma),
+    to: &LockedLeaf<'_>,
+    part: VpnRange,
+) -> bool {
+    if copies.is_empty() {
+        return false;
+    }
+    let page = child.huge_page_of(part.start());
+    let Some(copy) = copies.get(&page.start()) else {
+        return false;
+    };
+    let nth = u32::try_from(part.start().0 - page.start().0).expect("a page has less frames");
+    debug_assert!(nth.is_multiple_of(HUGE), "a leaf is a whole part");
+    let first = RawPte::frame(copy.head().nth(nth), child.rights()).mkdirty();
+    fill_part(mem, to, part, first, PhysMem::share);
+    true
 }

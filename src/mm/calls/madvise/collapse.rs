@@ -14,7 +14,7 @@ use crate::mm::{
     machine::KhugepagedLimits,
     page_table::LockedLeaf,
     space::Mm,
-    vma::Vma,
+    vma::{Vma, layout::Layout},
     window::InvalidationWindow,
 };
 use crate::{
@@ -90,7 +90,7 @@ impl Mm {
                 Ok(found) => found,
                 Err(visit) => return Ok(visit),
             };
-            if !may_collapse(vma) {
+            if !may_collapse(&g.layout, vma) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
             drop(g);
@@ -124,7 +124,9 @@ impl Mm {
     ) -> Result<Collapsed, Fail> {
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let anonymous = match g.layout.vmas.get(at) {
-            Some(vma) if may_collapse(vma) && vma.range().covers(VpnRange::block_of(at)) => {
+            Some(vma)
+                if may_collapse(&g.layout, vma) && vma.range().covers(VpnRange::block_of(at)) =>
+            {
                 vma.is_anonymous()
             }
             _ => return Err(Fail::Never),
@@ -167,10 +169,10 @@ impl Mm {
 /// Returns true if the VMA may hold huge pages after this advice (`thp_vma_allowable_order` with
 /// `TVA_FORCED_COLLAPSE`): whether it asked for them or not, but not if it refused them for good.
 /// Private memory must have been written once.
-pub(in crate::mm::calls) fn may_collapse(vma: &Vma) -> bool {
+pub(in crate::mm::calls) fn may_collapse(layout: &Layout, vma: &Vma) -> bool {
     let written = vma.is_anonymous() && vma.anon.get().is_some();
-    !vma.flags
-        .intersects(VmFlags::NOHUGEPAGE.union(VmFlags::SPECIAL))
+    layout.allows_huge(vma.flags, true)
+        && !vma.flags.intersects(VmFlags::SPECIAL)
         && (written || in_memory_and_aligned(vma))
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
 }
@@ -271,7 +273,9 @@ impl MmapWriteGuard<'_> {
     fn copy_block(&mut self, at: Vpn) -> Result<(), Fail> {
         let mem = self.mm.machine().mem();
         let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
-        if !vma.is_anonymous() || !may_collapse(vma) || !vma.range().covers(VpnRange::block_of(at))
+        if !vma.is_anonymous()
+            || !may_collapse(&self.layout, vma)
+            || !vma.range().covers(VpnRange::block_of(at))
         {
             return Err(Fail::Never);
         }

@@ -40,7 +40,7 @@ impl MmapReadGuard<'_> {
     fn of_object(&self, at: Vpn) -> Result<(&Vma, &Arc<dyn MemoryObject>), Fail> {
         let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
         let object = vma.object().ok_or(Fail::Never)?;
-        match may_collapse(vma) && vma.range().covers(VpnRange::block_of(at)) {
+        match may_collapse(&self.layout, vma) && vma.range().covers(VpnRange::block_of(at)) {
             true => Ok((vma, object)),
             false => Err(Fail::Never),
         }

@@ -31,6 +31,19 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
 }
 
+impl Lease<'_, rank::Mmap, Sleepable> {
+    /// Drops huge pages of a pool, in a window that also covers tables that others may share.
+    pub(in crate::mm) fn discard_hugetlb(
+        &mut self,
+        (part, window): (VpnRange, VpnRange),
+        is_owner: bool,
+    ) {
+        let mut window = self.window(window, Event::Clear);
+        window.zap_hugetlb(part, is_owner);
+        window.close();
+    }
+}
+
 impl MmapWriteGuard<'_> {
     /// Marks the pages clean and old, so that reclaim may drop them (`MADV_FREE`).
     pub(in crate::mm) fn free_lazily(&mut self, part: VpnRange) {

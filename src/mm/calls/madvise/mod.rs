@@ -34,7 +34,7 @@ use crate::mm::{
     },
     guard::{MmapSharedClaim, MmapWriteGuard},
     space::Mm,
-    vma::Vma,
+    vma::{Vma, hugetlb::with_shared_tables},
     window::Lease,
 };
 use crate::{
@@ -131,8 +131,17 @@ impl Mm {
             if advice == Advice::DontNeed && vma.flags.contains(VmFlags::LOCKED) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
-            let flags = vma.flags;
-            Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| lease.discard(flags, part))
+            let (flags, is_owner) = (vma.flags, vma.is_owner());
+            let (part, window) = match vma.flags.contains(VmFlags::HUGETLB) {
+                true => whole_huge_pages(vma, part)?,
+                false => (Some(part), part),
+            };
+            Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| {
+                match part.filter(|_| flags.contains(VmFlags::HUGETLB)) {
+                    Some(part) => lease.discard_hugetlb((part, window), is_owner),
+                    None => part.into_iter().for_each(|part| lease.discard(flags, part)),
+                }
+            })
         })
     }
     /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
@@ -192,7 +201,11 @@ impl MmapWriteGuard<'_> {
         let unsuitable = MadviseError::Unsuitable(start.addr());
         check_sealed(vma, advice)?;
         let locked = vma.flags.contains(VmFlags::LOCKED);
+        let huge = vma.flags.contains(VmFlags::HUGETLB);
         match advice {
+            Advice::Cold | Advice::GuardInstall | Advice::GuardRemove if huge => {
+                return Err(unsuitable);
+            }
             Advice::Free | Advice::Cold if locked => return Err(unsuitable),
             Advice::Free if !vma.is_anonymous() => return Err(unsuitable),
             Advice::Free => self.free_lazily(part),
@@ -213,7 +226,9 @@ impl MmapWriteGuard<'_> {
         advice: Advice,
     ) -> Result<Vpn, MadviseError> {
         let vma = self.vma(start);
-        let new = advised_flags(vma.flags, vma.is_anonymous(), advice);
+        // A device is a file, though its memory is anonymous.
+        let nameless = vma.is_anonymous() && vma.device.is_none();
+        let new = advised_flags(vma.flags, nameless, advice);
         let new = new.ok_or(MadviseError::Unsuitable(start.addr()))?;
         if new == vma.flags {
             return Ok(start);
@@ -232,6 +247,7 @@ impl MmapWriteGuard<'_> {
 pub(super) fn advised_flags(flags: VmFlags, anonymous: bool, advice: Advice) -> Option<VmFlags> {
     use VmFlags as F;
     let droppable = flags.contains(F::DROPPABLE);
+    let special = flags.intersects(F::SPECIAL) && !flags.contains(F::HUGETLB);
     Some(match advice {
         Advice::Normal => flags - (F::RAND_READ | F::SEQ_READ),
         Advice::Sequential => (flags - F::RAND_READ) | F::SEQ_READ,
@@ -243,7 +259,7 @@ pub(super) fn advised_flags(flags: VmFlags, anonymous: bool, advice: Advice) -> 
         Advice::KeepOnFork if droppable => return None,
         Advice::KeepOnFork => flags - F::WIPEONFORK,
         Advice::DontDump => flags | F::DONTDUMP,
-        Advice::DoDump if droppable || flags.intersects(F::SPECIAL) => return None,
+        Advice::DoDump if droppable || special => return None,
         Advice::DoDump => flags - F::DONTDUMP,
         Advice::Mergeable => with_merging(flags),
         Advice::Unmergeable => flags - F::MERGEABLE,
@@ -251,6 +267,21 @@ pub(super) fn advised_flags(flags: VmFlags, anonymous: bool, advice: Advice) -> 
         Advice::NoHugePage => (flags - F::HUGEPAGE) | F::NOHUGEPAGE,
         _ => return None,
     })
+}
+
+/// Returns the whole huge pages of `part`, which must begin with one, and the range of the window
+/// over them (`madvise_dontneed_free_valid_vma`). A rest shorter than a page stays.
+fn whole_huge_pages(
+    vma: &Vma,
+    part: VpnRange,
+) -> Result<(Option<VpnRange>, VpnRange), MadviseError> {
+    let grain = vma.grain();
+    if !part.start().is_aligned(grain) {
+        return Err(MadviseError::Unsuitable(vma.start().addr()));
+    }
+    let whole = VpnRange::new(part.start(), part.end().align_down(grain));
+    let window = whole.unwrap_or(part);
+    Ok((whole, with_shared_tables(vma.range(), vma.flags, window)))
 }
 
 /// Refuses advice that would lose data of sealed memory which no store could change.

@@ -17,7 +17,7 @@ impl Mm {
         range: VpnRange,
     ) -> Result<(), MadviseError> {
         self.each_claimed(cx, range, |vma, part| {
-            if vma.flags.contains(VmFlags::LOCKED) {
+            if vma.flags.intersects(VmFlags::LOCKED | VmFlags::HUGETLB) {
                 return Err(MadviseError::Unsuitable(vma.start().addr()));
             }
             Ok(move |lease: Lease<'_, rank::Mmap, Sleepable>| lease.page_out(part))

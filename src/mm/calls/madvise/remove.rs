@@ -46,6 +46,10 @@ impl Mm {
 fn removable(vma: &Vma) -> Result<Arc<File>, MadviseError> {
     let at = vma.start().addr();
     check_sealed(vma, Advice::Remove)?;
+    if vma.device.is_some() && !vma.flags.contains(VmFlags::LOCKED) {
+        // The device is a file, and the mapping is private.
+        return Err(MadviseError::Denied(at));
+    }
     let file = match &vma.file {
         Some(file) if !vma.flags.contains(VmFlags::LOCKED) => file,
         _ => return Err(MadviseError::Unsuitable(at)),

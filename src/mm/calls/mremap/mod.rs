@@ -114,7 +114,7 @@ impl Mm {
         args: MremapArgs,
     ) -> Result<u64, MremapError> {
         let g = self.lock_exclusive(cx);
-        let remap = check_args(&args)?;
+        let remap = g.by_huge_pages(check_args(&args)?)?;
         g.check_vma(&remap)?;
         if !remap.moves() && (remap.new <= remap.old || g.can_grow(&remap)) {
             return Ok(args.addr);
@@ -185,6 +185,7 @@ impl MmapWriteGuard<'_> {
     /// grows, and its new place. See [`wait_for_conflicts`](Self::wait_for_conflicts).
     fn claim_remap(&mut self, remap: &Remap) -> bool {
         let range = |at: Vpn, pages| VpnRange::new(at, at.plus(pages)).expect("not empty");
+        let remap = &self.by_huge_pages(*remap).unwrap_or(*remap);
         let mut own = Ranges::new();
         own.push(range(remap.addr, remap.old.max(remap.new)));
         if remap.has(MremapFlags::FIXED) {
@@ -204,9 +205,10 @@ impl MmapWriteGuard<'_> {
         let mut last_end = whole.addr;
         let mut at = whole.addr;
         while at < whole.end() {
-            let Some(vma) = self.layout.vmas.find(at).map(crate::mm::vma::Vma::range) else {
+            let Some(vma) = self.layout.vmas.find(at) else {
                 break;
             };
+            let (vma, with_others) = (vma.range(), vma.moves_with_others());
             if vma.start() >= whole.end() {
                 break;
             }
@@ -215,6 +217,9 @@ impl MmapWriteGuard<'_> {
             }
             let start = vma.start().max(at);
             let end = vma.end().min(whole.end());
+            if !with_others && (first.is_some() || vma.end() < whole.end()) {
+                return Err(MremapError::BadRange(start.addr()));
+            }
             if first.is_some() {
                 target += (vma.start().0 - last_end.0) << PAGE_SHIFT;
             }
@@ -226,6 +231,7 @@ impl MmapWriteGuard<'_> {
                 new_addr: target,
                 ..whole
             };
+            let piece = self.by_huge_pages(piece)?;
             self.check_vma(&piece)?;
             let to = self.remap_to(piece)?;
             first.get_or_insert(to);
@@ -236,6 +242,7 @@ impl MmapWriteGuard<'_> {
     }
 
     fn remap_one(&mut self, remap: Remap) -> Result<Remapped, MremapError> {
+        let remap = self.by_huge_pages(remap)?;
         let locked = self.check_vma(&remap)?;
         let addr = if remap.moves() {
             self.remap_to(remap)?
@@ -246,6 +253,23 @@ impl MmapWriteGuard<'_> {
         Ok((addr, grown))
     }
 
+    /// Rounds the lengths up to huge pages, if the mapping has such of a pool (`align_hugetlb`).
+    /// Its addresses must be aligned, the new one even if it is not used, and it cannot grow.
+    fn by_huge_pages(&self, mut remap: Remap) -> Result<Remap, MremapError> {
+        let vma = self.layout.vmas.get(remap.addr);
+        let Some(vma) = vma.filter(|v| v.flags.contains(VmFlags::HUGETLB) && !v.is_sealed()) else {
+            return Ok(remap);
+        };
+        let grain = vma.grain();
+        remap.old = remap.old.next_multiple_of(grain);
+        remap.new = remap.new.next_multiple_of(grain);
+        let aligned =
+            remap.addr.is_aligned(grain) && remap.new_addr.is_multiple_of(grain << PAGE_SHIFT);
+        match aligned && remap.new <= remap.old {
+            true => Ok(remap),
+            false => Err(MremapError::WholeHugePages(vma.start().addr())),
+        }
+    }
     /// Checks the mapping (`check_prep_vma`). Returns true if it is locked.
     pub(in crate::mm) fn check_vma(&self, remap: &Remap) -> Result<bool, MremapError> {
         let bad = MremapError::BadRange(remap.addr.addr());

@@ -11,7 +11,7 @@ use crate::mm::{
     },
     entry::flags::{MremapFlags, VmFlags},
     guard::{AfterYield, MmapWriteGuard},
-    vma::layout::Promise,
+    vma::{Vma, layout::Promise},
 };
 use crate::{
     addr::{PAGE_SHIFT, TASK_PAGES, Vpn, VpnRange},
@@ -40,6 +40,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
+            device: vma.device.clone(),
         };
         if self.merge_new(&new).is_none() {
             return Err(MremapError::NoRoom(remap.new << PAGE_SHIFT));
@@ -133,6 +134,7 @@ impl<'g> MmapWriteGuard<'g> {
             return Err(VmaError::NoMemory(why).into());
         }
         copy.state = CopyState::Counted;
+        copy.hand_over();
         if !dontunmap {
             copy.guard.unmap_source(&remap);
             copy.state = CopyState::Done;
@@ -157,6 +159,7 @@ impl<'g> MmapWriteGuard<'g> {
             flags: vma.flags,
             file: vma.file.clone(),
             copied_from: Some(vma.start()),
+            device: vma.device.clone(),
         };
         if let Some(start) = self.merge_new(&new) {
             return Ok(start);
@@ -250,6 +253,21 @@ impl Copied<'_, '_> {
         self.guard
             .relocate(mv, |moved| *state = CopyState::Moved(moved))
     }
+    /// Gives the reservation of moved huge pages to the copy. Pages of the source that did not move
+    /// stay promised, but to no mapping, as on Linux (`clear_vma_resv_huge_pages`).
+    fn hand_over(&mut self) {
+        let layout = &mut self.guard.layout;
+        let source = layout.vmas.get(self.remap.addr).map(Vma::start);
+        let reserve = source.and_then(|start| layout.change(start, |vma| vma.reserve.take()));
+        let Some(mut reserve) = reserve else {
+            return;
+        };
+        layout.change(self.new_vma, |vma| {
+            let first = vma.huge_index(vma.start());
+            reserve.narrow(first..first + vma.pages() / vma.grain());
+            vma.reserve = Some(reserve);
+        });
+    }
     /// Puts the copy into the accounts, with a promise of its own, since the caller's is taken
     /// back.
     fn count(&mut self, promised: u64) {
@@ -287,6 +305,7 @@ impl Drop for Copied<'_, '_> {
             CopyState::Moved(Moved::Nothing) => self.guard.drop_empty(self.to),
             CopyState::Moved(Moved::Some) => self.count(self.to.pages()),
             CopyState::Moved(Moved::All) => {
+                self.hand_over();
                 let apart = self.remap.has(MremapFlags::DONTUNMAP);
                 let passed_on = if apart { 0 } else { self.remap.old };
                 self.count(self.to.pages() - passed_on);

@@ -1,9 +1,10 @@
 //! Moves the page-table entries of a range to another address (`move_page_tables`).
 
 use crate::mm::{
+    entry::flags::VmFlags,
     guard::{AfterYield, MmapWriteGuard},
     page_table::LeafAt,
-    vma::Walks,
+    vma::{Walks, hugetlb::with_shared_tables},
     window::InvalidationWindow,
 };
 use crate::{
@@ -50,6 +51,9 @@ impl MmapWriteGuard<'_> {
     ) -> Result<(), NoMemory> {
         let (start, to) = self.realign(mv);
         let range = VpnRange::new(start, mv.from.end()).expect("realigned downwards only");
+        let vma = self.vma(mv.old_vma);
+        let whole_pages = vma.flags.contains(VmFlags::HUGETLB);
+        let wide = with_shared_tables(vma.range(), vma.flags, range);
         let walks = self.vma(mv.old_vma).walks();
         // Whole VMAs: a fault on one page may map the pages around it.
         let target = VpnRange::new(to, mv.to.plus(mv.from.pages())).expect("not empty");
@@ -68,9 +72,10 @@ impl MmapWriteGuard<'_> {
                     at: start,
                     to,
                     end: range.end(),
+                    whole_pages,
                 };
                 let mut moving = Moving {
-                    window: lease.into_window(range, Event::Unmap),
+                    window: lease.into_window(wide, Event::Unmap),
                     walks: &walks,
                     begin: step,
                     step,
@@ -127,6 +132,8 @@ struct MoveStep {
     at: Vpn,
     to: Vpn,
     end: Vpn,
+    /// Only huge pages of a pool move, each alone (`move_hugetlb_page_tables`).
+    whole_pages: bool,
 }
 
 impl MoveStep {
@@ -189,6 +196,7 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
             at: self.begin.to,
             to: self.begin.at,
             end: self.step.to,
+            whole_pages: self.begin.whole_pages,
         };
         let mut despite = Despite::default();
         if let Some(moved) = VpnRange::new(back.at, back.end) {
@@ -220,7 +228,8 @@ impl InvalidationWindow<'_, Sleepable> {
         if !mm.table.has_pmd(step.at, pin) || !makes && !mm.table.has_pud(step.to, pin) {
             return Ok(Some(extent));
         }
-        if extent == PUD_PAGES && mm.table.move_pud(step.at, step.to, pin)? {
+        let by_table = !step.whole_pages && extent == PUD_PAGES;
+        if by_table && mm.table.move_pud(step.at, step.to, pin)? {
             return Ok(Some(extent));
         }
         if makes {
@@ -234,6 +243,9 @@ impl InvalidationWindow<'_, Sleepable> {
         };
         if makes {
             mm.table.make_pmd(step.to, pin)?;
+        }
+        if makes && step.whole_pages {
+            mm.table.free_if_empty(step.to, pin);
         }
         if extent == PMD_PAGES && mm.table.move_pmd(step.at, step.to, pin)? {
             return Ok(Some(extent));

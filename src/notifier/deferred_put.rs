@@ -10,21 +10,21 @@ use super::{
 use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
 
-fn unpin(seat: &Seat, translation: &Translation) {
+fn put(seat: &Seat, translation: &Translation) {
     for pfn in translation.frames() {
         drop(seat.mem.adopt(pfn));
     }
 }
 
 /// The references to give up when the gate is unlocked.
-pub(super) struct DeferredUnpins<'p> {
+pub(super) struct DeferredPuts<'p> {
     seat: &'p Seat,
-    all: SmallVec<[DeferredUnpin; 1]>,
+    all: SmallVec<[DeferredPut; 1]>,
     /// The observer's count of translations handed out, read just before the gate is unlocked.
     handed: u64,
 }
 
-struct DeferredUnpin {
+struct DeferredPut {
     translation: Translation,
     /// The parts to whose frames no other entry with a reference leads: no translation to them may
     /// be left.
@@ -58,7 +58,7 @@ fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Trans
 pub(super) fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
     let mut pinned = Vec::new();
     store.for_each_in(t.range(), &mut |e| {
-        pinned.extend(e.is_pinned().then(|| e.translation()));
+        pinned.extend(e.is_held().then(|| e.translation()));
     });
     pinned
 }
@@ -74,13 +74,13 @@ pub(super) fn last_parts<S: ShadowStore>(
     if seat.board.observer.get().is_none() {
         return SmallVec::new();
     }
-    let pinned = gone.entries().iter().filter(|e| e.is_pinned());
+    let pinned = gone.entries().iter().filter(|e| e.is_held());
     let gone = pinned.map(ShadowEntry::translation);
     gone.flat_map(|t| parts_apart_from(&t, &held(store, &t)))
         .collect()
 }
 
-impl<'p> DeferredUnpins<'p> {
+impl<'p> DeferredPuts<'p> {
     pub(super) fn new(seat: &'p Seat) -> Self {
         Self {
             seat,
@@ -99,7 +99,7 @@ impl<'p> DeferredUnpins<'p> {
         mut held: impl FnMut(&Translation) -> Vec<Translation>,
     ) {
         let brand = self.seat.brand;
-        let own = |e: &&mut ShadowEntry| e.is_pinned() && e.brand() == brand;
+        let own = |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;
         for entry in gone.entries_mut().iter_mut().filter(own) {
             entry.take_reference();
             let translation = entry.translation();
@@ -109,7 +109,7 @@ impl<'p> DeferredUnpins<'p> {
                 true => parts_apart_from(&translation, &held(&translation)),
                 false => SmallVec::new(),
             };
-            self.all.push(DeferredUnpin { translation, last });
+            self.all.push(DeferredPut { translation, last });
         }
     }
     /// Notes the observer's count. The gate is unlocked next.
@@ -121,7 +121,7 @@ impl<'p> DeferredUnpins<'p> {
         }
     }
     #[cold]
-    fn unpin_all(&self) {
+    fn put_all(&self) {
         let last = self.all.iter().flat_map(|one| one.last.iter().copied());
         let last: SmallVec<[Translation; 1]> = last.collect();
         let seat = self.seat;
@@ -129,18 +129,16 @@ impl<'p> DeferredUnpins<'p> {
             seat.board
                 .observe(|w| w.given_up(seat.reg, &last, self.handed));
         }
-        self.all
-            .iter()
-            .for_each(|one| unpin(seat, &one.translation));
+        self.all.iter().for_each(|one| put(seat, &one.translation));
     }
 }
 
 /// Gives the references up. The gate has been unlocked: the guard's fields are dropped in order.
-impl Drop for DeferredUnpins<'_> {
+impl Drop for DeferredPuts<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.all.is_empty() {
-            self.unpin_all();
+            self.put_all();
         }
     }
 }

@@ -1,0 +1,361 @@
+//! A file of huge pages from a pool (`fs/hugetlbfs/inode.c`): a `memfd` with `MFD_HUGETLB`, or the
+//! nameless file behind a mapping with `MAP_HUGETLB`.
+//!
+//! Guarantee: a page that is cut off is mapped nowhere. A fault maps a page while it holds the
+//! [pages](HugetlbFile::with_page) of the file; a page leaves them under the same lock, if nothing
+//! maps it.
+//!
+//! The pages of a private mapping do not belong to the file, except those that it only reads.
+
+use super::{
+    Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, object::check_size, sealed,
+    size_change::SizeChange,
+};
+use crate::{
+    addr::{PAGE_SIZE, Pfn},
+    ctx::{Below, CallCx, Cx, FaultCx, Rank, Sleepable, rank},
+    error::{NoMemory, ObjectError},
+    frame::{AllocKind, Claim, Frame, FrameFlags, HugeSize, PoolPage, ResvMap},
+    rmap::{EvenCows, Mapping},
+    sync::{AtomicU64, Despite, Mutex, MutexGuard, Ordering},
+};
+use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
+
+/// The name of a mapping with `MAP_HUGETLB` in `/proc/PID/maps`.
+const NAMELESS: &str = "/anon_hugepage (deleted)";
+
+/// A file of huge pages.
+pub struct HugetlbFile {
+    name: Box<str>,
+    host: Host,
+    huge: HugeSize,
+    mapping: Arc<Mapping>,
+    size: AtomicU64,
+    /// The first frames of the pages, by index in huge pages.
+    pages: Mutex<BTreeMap<u64, Pfn>>,
+    /// The pages with a reservation, used or not.
+    reserved: Arc<ResvMap>,
+    /// Serializes faults, so that none finds the pool empty because another has taken the same
+    /// page (`hugetlb_fault_mutex_table`).
+    faulting: Mutex<()>,
+    /// Serializes changes of the size (`inode_lock`).
+    changing: Mutex<()>,
+}
+
+impl HugetlbFile {
+    /// Creates a file of `size` bytes, all of it a hole: `memfd_create` with `MFD_HUGETLB`, and
+    /// `ftruncate`. Reserves nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::TooLarge`], [`ObjectError::NotWhole`], or no memory for the object.
+    pub fn memfd(
+        host: &Host,
+        name: &str,
+        size: u64,
+        huge: HugeSize,
+    ) -> Result<Arc<Self>, ObjectError> {
+        check_size(size)?;
+        let file = Self::new(host, &format!("/memfd:{name} (deleted)"), size, huge)?;
+        file.check_whole(size)?;
+        Ok(file)
+    }
+    /// Creates the file of a mapping with `MAP_HUGETLB`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory::Object`].
+    pub(crate) fn nameless(host: &Host, size: u64, huge: HugeSize) -> Result<Arc<Self>, NoMemory> {
+        Self::new(host, NAMELESS, size, huge)
+    }
+    /// Creates a file with a name, of whole pages.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory::Object`].
+    pub(crate) fn new(
+        host: &Host,
+        name: &str,
+        size: u64,
+        huge: HugeSize,
+    ) -> Result<Arc<Self>, NoMemory> {
+        let inject = host.mem.inject();
+        inject
+            .check(AllocKind::Object)
+            .map_err(|_| NoMemory::Object)?;
+        Ok(Arc::new(Self {
+            name: name.into(),
+            host: host.clone(),
+            huge,
+            mapping: host.mapping(),
+            size: AtomicU64::new(size),
+            pages: Mutex::default(),
+            reserved: Arc::default(),
+            faulting: Mutex::default(),
+            changing: Mutex::default(),
+        }))
+    }
+    /// Returns an object as the file of huge pages that it is.
+    pub(crate) fn of(object: &dyn MemoryObject) -> Option<&Self> {
+        object.of_a_pool(sealed::Ours)?.downcast_ref()
+    }
+    /// Returns the size of the pages.
+    pub fn huge_size(&self) -> HugeSize {
+        self.huge
+    }
+    /// Returns the number of bytes in a page.
+    fn bytes(&self) -> u64 {
+        self.huge.pages() * PAGE_SIZE
+    }
+    fn check_whole(&self, size: u64) -> Result<(), ObjectError> {
+        match size.is_multiple_of(self.bytes()) {
+            true => Ok(()),
+            false => Err(ObjectError::NotWhole(size)),
+        }
+    }
+
+    /// Reserves pages `[from, to)` for a shared mapping, those without a reservation
+    /// (`hugetlb_reserve_pages`). Returns false, and reserves nothing, if the pool is too small.
+    pub(crate) fn reserve_shared(&self, pages: Range<u64>) -> bool {
+        let _serial = self.faulting.lock();
+        let missing = pages.end - pages.start - self.reserved.count(pages.clone());
+        let done = self.host.mem.reserve_huge(self.huge, missing);
+        if done {
+            self.reserved.add(pages);
+        }
+        done
+    }
+    /// Reserves pages `[from, to)` for a private mapping; `None` if the pool is too small.
+    pub(crate) fn reserve_private(&self, pages: Range<u64>) -> Option<VmaReserve> {
+        let mem = &self.host.mem;
+        let count = pages.end - pages.start;
+        mem.reserve_huge(self.huge, count)
+            .then(|| VmaReserve::new(mem, self.huge, pages))
+    }
+    /// Makes the file as long as a writable mapping reaches.
+    pub(crate) fn grow_to(&self, size: u64) {
+        let _changing = self.changing.lock();
+        self.size.fetch_max(size, Ordering::AcqRel);
+    }
+
+    /// Keeps other faults out.
+    pub(crate) fn serialize(&self) -> MutexGuard<'_, ()> {
+        self.faulting.lock()
+    }
+    /// Runs `f` on the first frame of page `index`, which stays in the file meanwhile.
+    pub(crate) fn with_page<T>(&self, index: u64, f: impl FnOnce(Option<Pfn>) -> T) -> T {
+        let pages = self.pages.lock();
+        f(pages.get(&index).copied())
+    }
+    /// Makes page `index` if the file has none. The caller keeps other faults out.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::Beyond`], [`ObjectError::NoHugePage`].
+    pub(crate) fn make(&self, index: u64) -> Result<(), ObjectError> {
+        if self.with_page(index, |page| page.is_some()) {
+            return Ok(());
+        }
+        self.check_inside(index)?;
+        let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
+        let first = self.mapping.owner(index * self.huge.pages());
+        page.own(FrameFlags::DIRTY, first);
+        self.pages.lock().insert(index, page.keep());
+        Ok(())
+    }
+    /// Checks that page `index` lies before the end.
+    pub(crate) fn check_inside(&self, index: u64) -> Result<(), ObjectError> {
+        match index < self.size() / self.bytes() {
+            true => Ok(()),
+            false => Err(ObjectError::Beyond(index)),
+        }
+    }
+    /// Takes a page out of the pool. The caller keeps other faults out.
+    pub(crate) fn take(&self, claim: Claim) -> Result<PoolPage, ObjectError> {
+        let page = self.host.mem.take_huge(self.huge, claim);
+        page.ok_or(ObjectError::NoHugePage)
+    }
+
+    /// Takes the pages of `[from, to)` out of the file; those that a fault has mapped meanwhile are
+    /// unmapped first (`remove_inode_hugepages`). Returns how many there were. If a driver keeps a
+    /// window from opening, the page is still mapped and stays.
+    fn remove<R: Rank + Below<rank::Rmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        range: Range<u64>,
+        despite: &mut Despite,
+    ) -> Vec<u64> {
+        let mem = &self.host.mem;
+        let mut gone = Vec::new();
+        let next = |at| {
+            self.pages
+                .lock()
+                .range(at..range.end)
+                .next()
+                .map(|(&i, _)| i)
+        };
+        let mut at = range.start;
+        while let Some(index) = next(at) {
+            at = index + 1;
+            for tries in 0..2 {
+                let mut pages = self.pages.lock();
+                let Some(&head) = pages.get(&index) else {
+                    break;
+                };
+                if mem.mapcount(head) == 0 {
+                    pages.remove(&index);
+                    drop(pages);
+                    self.give_up(head);
+                    gone.push(index);
+                    break;
+                }
+                drop(pages);
+                if tries == 0 {
+                    let first = index * self.huge.pages();
+                    let end = first + self.huge.pages();
+                    despite.call(|| self.mapping.unmap(cx, first, end, EvenCows::Yes));
+                }
+            }
+        }
+        gone
+    }
+    /// Drops the file's reference on a page that it no longer has.
+    fn give_up(&self, head: Pfn) {
+        let mem = &self.host.mem;
+        for i in 0..u32::try_from(self.huge.pages()).expect("a small number") {
+            mem.clear_flags(head.nth(i), FrameFlags::DIRTY);
+            mem.set_owner(head.nth(i), None);
+            drop(mem.adopt(head.nth(i)));
+        }
+    }
+    /// Zeros bytes inside of one page, if the file has it (`hugetlbfs_zero_partial_page`).
+    fn zero(&self, bytes: Range<u64>) {
+        let index = bytes.start / self.bytes();
+        self.with_page(index, |page| {
+            let Some(head) = page else {
+                return;
+            };
+            let mut at = bytes.start;
+            while at < bytes.end {
+                let end = (at / PAGE_SIZE + 1) * PAGE_SIZE;
+                let len = end.min(bytes.end) - at;
+                let nth = at / PAGE_SIZE % self.huge.pages();
+                let frame = head.nth(u32::try_from(nth).expect("a small number"));
+                let zeros = [0; PAGE_SIZE as usize];
+                let (offset, len) = ((at % PAGE_SIZE) as usize, len as usize);
+                self.host.mem.write(frame, offset, &zeros[..len]);
+                at += len as u64;
+            }
+        });
+    }
+}
+
+impl MemoryObject for HugetlbFile {
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.name)
+    }
+    fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
+    }
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+    /// Never asked: faults on huge pages have a way of their own.
+    fn page(&self, _: FaultCx<'_>, index: u64, _: &PageRequest) -> Result<Frame<'_>, ObjectError> {
+        Err(ObjectError::NotItsPage(index))
+    }
+    fn resident(&self, index: u64) -> Option<Frame<'_>> {
+        let nth = u32::try_from(index % self.huge.pages()).ok()?;
+        self.with_page(index / self.huge.pages(), |page| {
+            page.map(|head| self.host.mem.get(head.nth(nth)))
+        })
+    }
+    fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {
+        Some(self)
+    }
+    /// Sets the size (`hugetlb_vmtruncate`). Every mapping is visited from there on, also when the
+    /// file grows.
+    fn truncate(&self, mut cx: CallCx<'_>, size: u64) -> Result<(), ObjectError> {
+        check_size(size)?;
+        self.check_whole(size)?;
+        let changing = self.changing.lock();
+        let resized = SizeChange::set(&self.size, size);
+        self.mapping
+            .unmap(&mut cx, size / PAGE_SIZE, u64::MAX, EvenCows::Yes);
+        resized.done();
+        let mut despite = Despite::default();
+        let from = size / self.bytes();
+        let gone = self.remove(&mut cx, from..u64::MAX, &mut despite);
+        let reserved = self.reserved.remove(from..u64::MAX);
+        let unused = reserved.saturating_sub(gone.len() as u64);
+        self.host.mem.unreserve_huge(self.huge, unused);
+        despite.call(|| self.host.settle_exports(&mut cx));
+        drop(changing);
+        despite.resume();
+        Ok(())
+    }
+    /// Punches a hole (`hugetlbfs_punch_hole`): whole pages are unmapped and leave the file,
+    /// private copies included; of other pages the bytes are zeroed.
+    fn punch_hole(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
+        let end = from.saturating_add(len).min(MAX_SIZE);
+        if from >= end {
+            return Ok(());
+        }
+        let (first, last) = (from.div_ceil(self.bytes()), end / self.bytes());
+        let changing = self.changing.lock();
+        let mut despite = Despite::default();
+        if from < first * self.bytes() {
+            self.zero(from..end.min(first * self.bytes()));
+        }
+        if first < last {
+            let base = |index| index * self.huge.pages();
+            self.mapping
+                .unmap(&mut cx, base(first), base(last), EvenCows::Yes);
+        }
+        if end > last * self.bytes() && end > first * self.bytes() {
+            self.zero(last * self.bytes()..end);
+        }
+        for index in self.remove(&mut cx, first..last.max(first), &mut despite) {
+            self.reserved.remove(index..index + 1);
+        }
+        despite.call(|| self.host.settle_exports(&mut cx));
+        drop(changing);
+        despite.resume();
+        Ok(())
+    }
+    fn read_at(&self, _: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
+        let left = usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = left.min(out.len());
+        crate::addr::by_page(offset, &mut out[..len], |at, within, part| {
+            match self.resident(at.0) {
+                Some(frame) => frame.read(within, part),
+                None => part.fill(0),
+            }
+            Ok::<(), ObjectError>(())
+        })?;
+        Ok(len)
+    }
+    fn write_at(&self, _: CallCx<'_>, _: u64, _: &[u8]) -> Result<usize, ObjectError> {
+        Err(ObjectError::OnlyMapped)
+    }
+}
+
+impl fmt::Debug for HugetlbFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HugetlbFile")
+            .field("name", &self.name)
+            .field("size", &self.size())
+            .field("pages", &self.pages.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for HugetlbFile {
+    fn drop(&mut self) {
+        let pages = std::mem::take(self.pages.get_mut());
+        let reserved = self.reserved.count(0..u64::MAX);
+        let unused = reserved.saturating_sub(pages.len() as u64);
+        pages.into_values().for_each(|head| self.give_up(head));
+        self.host.mem.unreserve_huge(self.huge, unused);
+    }
+}

@@ -1,0 +1,140 @@
+//! Bytes between a file and the memory of a program, past the cache of the file: `pread` and
+//! `pwrite` with `O_DIRECT` (`iomap_dio_rw`).
+//!
+//! The file is made ready first; only then are the pages of the memory made present, as many as one
+//! request takes, and kept while bytes move. A page that cannot be had fails the whole call, though
+//! the bytes of the requests before it have moved.
+
+use crate::mm::{
+    fault::follow::{Follow, Hold, PinKind},
+    space::Mm,
+};
+use crate::{
+    addr::{PAGE_SIZE, chunks},
+    ctx::CallCx,
+    error::{FaultError, TransferError},
+    file::{File, SECTOR, sealed::Direct},
+    frame::HeldFrame,
+    notifier::Access,
+};
+
+/// The most bytes of one request (`BIO_MAX_VECS` pages).
+const REQUEST: usize = 256 * PAGE_SIZE as usize;
+
+impl Mm {
+    /// Reads bytes of the file's store to memory. Returns how many of them are the file's; the rest
+    /// of the memory is zero.
+    pub(super) fn read_direct(
+        &self,
+        cx: &mut CallCx<'_>,
+        (file, disk, offset): (&File, &dyn Direct, u64),
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        if len == 0 || offset >= file.object().size() {
+            return Ok(0);
+        }
+        let failed = TransferError::File;
+        disk.begin_read(cx, offset, len).map_err(failed)?;
+        File::check_direct(offset, len).map_err(failed)?;
+        let mut bytes = vec![0; len.min(REQUEST)];
+        let mut moved = 0;
+        let mut own = 0;
+        while moved < len {
+            let part = &mut bytes[..(len - moved).min(REQUEST)];
+            let there = addr + moved as u64;
+            let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Write);
+            let part = &mut part[..ready];
+            own += disk.read(offset + moved as u64, part).map_err(failed)?;
+            self.write_bytes(cx, there, part)
+                .map_err(TransferError::Memory)?;
+            if let Some(why) = why {
+                return Err(TransferError::Memory(why));
+            }
+            moved += ready;
+        }
+        Ok(own)
+    }
+    /// Writes bytes of memory to the file's store.
+    pub(super) fn write_direct(
+        &self,
+        cx: &mut CallCx<'_>,
+        (disk, offset): (&dyn Direct, u64),
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, TransferError> {
+        if len == 0 {
+            return Ok(0);
+        }
+        let failed = TransferError::File;
+        let direct = disk.begin_write(cx, offset, len).map_err(failed)?;
+        File::check_direct(offset, len).map_err(failed)?;
+        let mut moved = 0;
+        let written = self.write_requests(cx, (disk, offset, direct), (addr, len), &mut moved);
+        if direct && moved > 0 {
+            let range = offset..offset + moved as u64;
+            let ended = disk.end_write(cx, range, written.is_ok());
+            ended.map_err(failed)?;
+        }
+        written.map(|()| moved)
+    }
+    /// Writes request after request, and counts the bytes that have `moved`.
+    fn write_requests(
+        &self,
+        cx: &mut CallCx<'_>,
+        (disk, offset, direct): (&dyn Direct, u64, bool),
+        (addr, len): (u64, usize),
+        moved: &mut usize,
+    ) -> Result<(), TransferError> {
+        let mut bytes = vec![0; len.min(REQUEST)];
+        while *moved < len {
+            let part = &mut bytes[..(len - *moved).min(REQUEST)];
+            let there = addr + *moved as u64;
+            let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Read);
+            let part = &mut part[..ready];
+            self.read_bytes(cx, there, part)
+                .map_err(TransferError::Memory)?;
+            let at = offset + *moved as u64;
+            let written = match direct {
+                _ if ready == 0 => Ok(()),
+                true => disk.write(cx, at, part),
+                false => disk.write_through(cx, at, part).map(|_| ()),
+            };
+            *moved += ready;
+            written.map_err(TransferError::File)?;
+            if let Some(why) = why {
+                return Err(TransferError::Memory(why));
+            }
+        }
+        Ok(())
+    }
+    /// Makes the pages of `[addr, addr + len)` present for an access and holds them
+    /// (`iov_iter_extract_pages`). Returns them, the number of bytes from `addr` on that are there,
+    /// in whole sectors, and the error that stopped it.
+    fn hold(
+        &self,
+        cx: &mut CallCx<'_>,
+        addr: u64,
+        len: usize,
+        access: Access,
+    ) -> (Vec<HeldFrame<'_>>, usize, Option<FaultError>) {
+        let how = Follow {
+            access,
+            hold: Hold::Pin(PinKind::Short),
+            force: false,
+        };
+        let mut held = Vec::new();
+        let mut ready = 0;
+        for (page, _, part) in chunks(addr, len) {
+            match self.hold_page(cx, (page, addr.max(page.addr())), how) {
+                Ok(frame) => held.extend(frame),
+                Err(why) => {
+                    let sector = usize::try_from(SECTOR).expect("small");
+                    return (held, ready - ready % sector, Some(why));
+                }
+            }
+            ready += part;
+        }
+        (held, ready, None)
+    }
+}

@@ -1,0 +1,91 @@
+//! `mbind`: the nodes from which the memory of a range comes (`do_mbind`).
+
+use super::vma_walk::part_of;
+use crate::mm::{
+    edit::merge::Wanted,
+    entry::policy::{MbindFlags, MemPolicy, PolicyMode},
+    guard::MmapWriteGuard,
+    space::Mm,
+};
+use crate::{
+    addr::{PAGE_SIZE, Vpn, VpnRange},
+    ctx::CallCx,
+    error::MbindError,
+};
+
+impl Mm {
+    /// Gives `[addr, addr + len)`, `len` rounded up to pages, a policy for `nodes`, a bit each.
+    /// A machine has one node, so the policy decides only which VMAs merge: those of equal ones.
+    ///
+    /// # Errors
+    ///
+    /// [`MbindError`]. A hole is found before anything is changed; with the default policy only a
+    /// range without any mapping is one.
+    pub fn mbind(
+        &self,
+        cx: &mut CallCx<'_>,
+        (addr, len): (u64, u64),
+        (mode, nodes): (PolicyMode, u64),
+        flags: MbindFlags,
+    ) -> Result<(), MbindError> {
+        if !MbindFlags::all().contains(flags) {
+            return Err(MbindError::Flags(flags.bits()));
+        }
+        let bad = MbindError::Range { addr, len };
+        let len = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+        let end = addr.checked_add(len).ok_or(bad)?;
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(bad);
+        }
+        let Some(range) = VpnRange::new(Vpn::containing(addr), Vpn::containing(end)) else {
+            return Ok(());
+        };
+        let policy = MemPolicy::new(mode, nodes)?;
+        let mut g = self.lock_exclusive_some(cx);
+        g.claim_range(range);
+        g.set_policy(range, policy)
+    }
+}
+
+impl MmapWriteGuard<'_> {
+    /// Fails if the range has a hole (`queue_pages_test_walk`).
+    fn check_mapped(&self, range: VpnRange, policy: Option<MemPolicy>) -> Result<(), MbindError> {
+        let hole = |at: Vpn| Err(MbindError::Hole(at.addr()));
+        let mut at = range.start();
+        let mut vmas = self.layout.vmas.range(range).peekable();
+        if vmas.peek().is_none() {
+            return hole(at);
+        }
+        for vma in vmas.take_while(|_| policy.is_some()) {
+            if vma.start() > at {
+                return hole(at);
+            }
+            at = vma.end();
+        }
+        match policy.is_some() && at < range.end() {
+            true => hole(at),
+            false => Ok(()),
+        }
+    }
+    fn set_policy(&mut self, range: VpnRange, policy: Option<MemPolicy>) -> Result<(), MbindError> {
+        self.check_mapped(range, policy)?;
+        let mut at = range.start();
+        while let Some(vma) = self.layout.vmas.find(at) {
+            at = at.max(vma.start());
+            if at >= range.end() {
+                break;
+            }
+            let (start, part) = (vma.start(), part_of(vma, at, range));
+            let start = match vma.policy == policy {
+                true => start,
+                false => {
+                    let wanted = self.wanted(start);
+                    self.modify_as(start, part, Wanted { policy, ..wanted })?
+                }
+            };
+            // The VMA may have merged with the next.
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Operations of single kinds of scripts: files by their path, secret memory, a segment of System
+//! V, protection keys and policies.
+
+use super::{came::failed, op::Op, script::Outcome};
+use crate::{
+    addr::PAGE_SIZE,
+    ctx::CallCx,
+    error::Errno,
+    file::{Device, DiskFile, File, FileMode, MemStore, MemoryObject, SecretMem},
+    mm::{Machine, MapFlags, MbindFlags, Mm, MmapArgs, PolicyMode, ShmFlags, ShmGetFlags, ShmId},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The things that a script names besides the files of its header.
+#[derive(Debug, Default)]
+pub(super) struct Special {
+    /// Names of descriptors that are not open.
+    closed: BTreeSet<String>,
+    /// Files by path whose contents no script has, and the bytes of them that are known.
+    unknown: BTreeMap<String, (Arc<DiskFile>, BTreeSet<u64>)>,
+    secret: Option<Arc<File>>,
+    segment: Option<ShmId>,
+}
+
+fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
+    result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
+}
+
+/// Executes a call of one process that names nothing of the script.
+pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
+    match *op {
+        Op::Exec { addr } => super::came::touched(mm.fetch(cx, addr).map(|_| 0)),
+        Op::PkeyAlloc {} => match mm.pkey_alloc() {
+            Ok(key) => Outcome::Ret(key.into()),
+            Err(e) => failed(e.errno()),
+        },
+        Op::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey,
+        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey), |e| e.errno()),
+        Op::Mbind {
+            addr,
+            len,
+            mode,
+            flags,
+        } => {
+            let Some(mode) = PolicyMode::from_raw(mode) else {
+                return failed(Errno::EINVAL);
+            };
+            let nodes = u64::from(mode != PolicyMode::Default);
+            let flags = MbindFlags::from_bits_retain(flags);
+            done(mm.mbind(cx, (addr, len), (mode, nodes), flags), |e| {
+                e.errno()
+            })
+        }
+        Op::Shmdt { addr } => done(mm.shmdt(cx, addr), |e| e.errno()),
+        ref other => unreachable!("{other:?} is not such a call"),
+    }
+}
+
+impl Special {
+    /// Returns true for operations that this executes.
+    pub(super) fn is_of(op: &Op) -> bool {
+        matches!(
+            op,
+            Op::Open { .. }
+                | Op::BadFd { .. }
+                | Op::Secret { .. }
+                | Op::MmapSecret { .. }
+                | Op::Shmget { .. }
+                | Op::Shmat { .. }
+                | Op::Shmrm {}
+        )
+    }
+    /// Executes such an operation; files that it opens become `files`.
+    pub(super) fn execute(
+        &mut self,
+        cx: &mut CallCx<'_>,
+        mm: &Mm,
+        op: &Op,
+        files: &mut BTreeMap<String, Arc<File>>,
+    ) -> Outcome {
+        let machine = mm.machine();
+        match op {
+            Op::Open { path, mode, name } => {
+                let file = self.open(machine, path, *mode);
+                match file {
+                    Ok(file) => files.insert(name.clone(), file),
+                    Err(errno) => return failed(errno),
+                };
+                Outcome::Ret(0)
+            }
+            Op::BadFd { name, .. } => {
+                self.closed.insert(name.clone());
+                Outcome::Ret(0)
+            }
+            Op::Secret { len } => match self.new_secret(cx, machine, *len) {
+                Ok(()) => Outcome::Ret(0),
+                Err(errno) => failed(errno),
+            },
+            Op::MmapSecret {
+                addr,
+                len,
+                prot,
+                flags,
+            } => {
+                if self.secret.is_none() {
+                    return failed(Errno::EBADF);
+                }
+                let args = MmapArgs {
+                    addr: *addr,
+                    len: *len,
+                    prot: *prot,
+                    flags: *flags,
+                    file: self.secret.clone(),
+                    offset: 0,
+                };
+                let mapped = mm.mmap(cx, &args);
+                mapped.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+            }
+            _ => self.of_segment(cx, mm, op),
+        }
+    }
+    fn of_segment(&mut self, cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
+        let machine = mm.machine();
+        if let Op::Shmget { len, flags } = *op {
+            let flags = ShmGetFlags::CREAT | ShmGetFlags::from_bits_retain(flags);
+            return match machine.shmget(0, len, flags) {
+                Ok(id) => {
+                    self.segment = Some(id);
+                    Outcome::Ret(0)
+                }
+                Err(e) => failed(e.errno()),
+            };
+        }
+        let Some(id) = self.segment else {
+            return failed(Errno::EINVAL);
+        };
+        match *op {
+            Op::Shmat { addr, flags } => {
+                let at = mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags));
+                at.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+            }
+            Op::Shmrm {} => done(machine.shm_remove(id), |e| e.errno()),
+            ref other => unreachable!("{other:?} is not of a segment"),
+        }
+    }
+    fn new_secret(
+        &mut self,
+        cx: &mut CallCx<'_>,
+        machine: &Arc<Machine>,
+        len: u64,
+    ) -> Result<(), Errno> {
+        let object = SecretMem::new(machine.host()).map_err(|e| e.errno())?;
+        let file = File::open(object, FileMode::ReadWrite);
+        let sized = file.truncate(cx.reborrow(), len);
+        self.secret = Some(file);
+        sized.map_err(|e| e.errno())
+    }
+    /// Opens a file by its path. What the kernel has under `/proc` and `/dev` cannot be mapped, but
+    /// for `/dev/zero`; the rest are files on disk, of one page.
+    fn open(&mut self, machine: &Arc<Machine>, path: &str, mode: u32) -> Result<Arc<File>, Errno> {
+        let host = machine.host();
+        let of_kernel = ["/proc", "/dev", "/sys"].map(|dir| path.strip_prefix(dir));
+        let of_kernel = of_kernel
+            .iter()
+            .flatten()
+            .any(|rest| rest.is_empty() || rest.starts_with('/'));
+        let object: Arc<dyn MemoryObject> = if path == "/dev/zero" {
+            Device::zero(host)
+        } else if of_kernel {
+            Device::unmappable(host, path)
+        } else if let Some((known, _)) = self.unknown.get(path) {
+            Arc::clone(known) as Arc<dyn MemoryObject>
+        } else {
+            let store = Box::<MemStore>::default();
+            let new = DiskFile::new(host, path, PAGE_SIZE, store).map_err(|e| e.errno())?;
+            let (known, path) = ((Arc::clone(&new), BTreeSet::new()), path.to_owned());
+            self.unknown.insert(path, known);
+            new
+        };
+        let mode = match mode & 3 {
+            0 => FileMode::ReadOnly,
+            1 => FileMode::WriteOnly,
+            _ => FileMode::ReadWrite,
+        };
+        Ok(File::open(object, mode))
+    }
+    /// Returns the failure of an operation that names a descriptor that is not open; `None` for any
+    /// other, and for a mapping of anonymous memory, which ignores the descriptor.
+    pub(super) fn is_closed(&self, op: &Op) -> Option<Outcome> {
+        op.file().filter(|name| self.closed.contains(*name))?;
+        match *op {
+            Op::Mmap { off, .. } if !off.is_multiple_of(PAGE_SIZE) => Some(failed(Errno::EINVAL)),
+            Op::Mmap { flags, .. } if flags.contains(MapFlags::ANONYMOUS) => None,
+            _ => Some(failed(Errno::EBADF)),
+        }
+    }
+    /// Learns a byte of a file by path from the load of it: the first that the script has of that
+    /// byte is believed.
+    pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, mm: &Mm, addr: u64, byte: u64) {
+        let Ok(byte) = u8::try_from(byte) else {
+            return;
+        };
+        let lines = match self.unknown.is_empty() {
+            true => return,
+            false => mm.maps(cx),
+        };
+        let line = lines.iter().find(|l| (l.start..l.end).contains(&addr));
+        let Some((line, (file, known))) =
+            line.and_then(|line| Some((line, self.unknown.get_mut(&line.name)?)))
+        else {
+            return;
+        };
+        let at = line.offset + (addr - line.start);
+        if at < file.size() && known.insert(at) {
+            // A failure shows as a difference.
+            let _written = file.write_at(cx.reborrow(), at, &[byte]);
+            let _clean = file.sync(cx.reborrow(), 0, u64::MAX);
+        }
+    }
+}
