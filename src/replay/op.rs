@@ -353,7 +353,7 @@ pub enum Op {
     /// `shmget` of a new segment: that of the script from here on.
     Shmget {
         len: u64,
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         flags: u32,
     },
     /// `shmat` of the segment.
@@ -390,14 +390,8 @@ pub enum Op {
     },
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_none(flags: &u32) -> bool {
-    *flags == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 fn scans() -> u8 {
