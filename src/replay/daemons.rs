@@ -61,3 +61,17 @@ pub(super) fn act(cx: &mut CallCx<'_>, mm: &Mm, op: &Op, recorded: bool) -> Outc
 fn done(result: Result<(), impl HasErrno>) -> Outcome {
     result.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
 }
+
+/// Returns an operation of each kind, by number, with any argument.
+#[cfg(test)]
+pub(super) fn draw(kind: u64, any: u64) -> Op {
+    match kind {
+        0 => Op::Khugepaged {
+            advise: vec![(super::hex::Hex(any), any)],
+        },
+        1 => Op::DropCaches { value: 2 },
+        2 => Op::Swapoff {},
+        3 => Op::Swapon {},
+        _ => Op::Limit { bytes: any },
+    }
+}

@@ -1,6 +1,6 @@
 //! Every operation is read back as it was written, whatever its arguments.
 
-use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step};
+use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,7 +159,7 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         34 => Op::MigrateMany {
             moves: vec![(0, Hex(addr)), (0, Hex(len))],
         },
-        61.. => draw_daemon(kind, n),
+        61.. => daemons::draw(kind - 61, n.any()),
         42.. => draw_special(kind, n),
         _ => draw_between(kind, n),
     }
@@ -241,20 +241,6 @@ fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Pro
             name: "b".into(),
             fd: -1,
         },
-    }
-}
-
-/// One of the kernel by itself.
-fn draw_daemon(kind: u64, n: &mut Numbers) -> Op {
-    let (addr, len) = (n.any(), n.any());
-    match kind {
-        61 => Op::Khugepaged {
-            advise: vec![(Hex(addr), len)],
-        },
-        62 => Op::DropCaches { value: 2 },
-        63 => Op::Swapoff {},
-        64 => Op::Swapon {},
-        _ => Op::Limit { bytes: len },
     }
 }
 
