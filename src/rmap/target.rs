@@ -176,3 +176,41 @@ impl MappedAt<'_> {
         }
     }
 }
+
+/// An address space without mappings.
+#[cfg(all(test, not(any(loom, shuttle))))]
+pub(super) struct Nowhere;
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+impl RmapTarget for Nowhere {
+    fn unmap_range(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: EvenCows) {}
+    fn steal(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
+    fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
+        Vec::new()
+    }
+    fn unmap_nonlinear(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: u64) {}
+    fn unmap_frame(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
+    fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
+        0
+    }
+    fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
+    fn try_to_unmap(
+        &self,
+        _: RmapCx<'_>,
+        _: &MappedAt<'_>,
+        _: Pfn,
+        _: Unmap,
+        _: Blocking,
+    ) -> Result<(), UnmapRefused> {
+        Ok(())
+    }
+    fn restore(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn, _: Pfn) {}
+    fn leave_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
+    fn restore_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: (Pfn, Pfn)) {}
+    fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
+        None
+    }
+    fn write_protect(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> bool {
+        false
+    }
+}
