@@ -95,6 +95,51 @@ impl LimitError {
     }
 }
 
+/// The error of `swapoff` and `swapon`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// The machine has no swap device, or the device is not in use.
+    #[error("no swap device is in use")]
+    NotInUse,
+    /// The device is in use already.
+    #[error("the swap device is in use already")]
+    InUse,
+    /// Memory is used up: some pages are still in swap, and the device is still in use.
+    #[error("out of memory for {0}")]
+    NoMemory(#[from] NoMemory),
+    /// Other threads keep pages of the device busy; it is still in use.
+    #[error("pages of the swap device are busy")]
+    Busy,
+}
+
+impl SwapError {
+    /// Returns Linux's errno.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::NotInUse => Errno::EINVAL,
+            Self::InUse | Self::Busy => Errno::EBUSY,
+            Self::NoMemory(_) => Errno::ENOMEM,
+        }
+    }
+}
+
+/// More pages are in use than a new limit of memory allows, and they cannot be reclaimed; the limit
+/// in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the pages in use cannot be reclaimed to {0}")]
+pub struct LimitBusy(
+    /// The limit.
+    pub u64,
+);
+
+impl LimitBusy {
+    /// Returns Linux's errno, EBUSY.
+    pub const fn errno(self) -> Errno {
+        Errno::EBUSY
+    }
+}
+
 /// The error of a call with an address above `TASK_SIZE`. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{0:#x} lies above TASK_SIZE")]

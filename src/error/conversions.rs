@@ -4,7 +4,7 @@ use super::{
     access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError},
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
-    common::{BeyondTask, LimitError, NoMemory, VmaError},
+    common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
     errno::{Errno, HasErrno},
     mmap::{MmapError, RemapError},
     object::{ObjectError, SealError},
@@ -39,6 +39,7 @@ have_errno! {
     FaultError
     ForkError
     KeyError
+    LimitBusy
     LimitError
     MadviseError
     MbindError
@@ -60,6 +61,7 @@ have_errno! {
     ScanError
     SealError
     ShmError
+    SwapError
     TransferError
     UserfaultError
     VmaError

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     addr::Pfn,
-    ctx::FolioCx,
+    ctx::{CallCx, FolioCx},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Frame, FrameFlags, FrameLock},
     rmap::{Mapping, PageKeeper},
@@ -56,7 +56,7 @@ pub(super) trait WriteBack: Send + Sync {
 
 /// The pages of an object in memory, by number, and the mappings of the object.
 pub struct PageCache {
-    backing: Backing,
+    pub(super) backing: Backing,
     host: Host,
     mapping: Arc<Mapping>,
     pub(super) slots: Mutex<PageSlots>,
@@ -204,6 +204,9 @@ impl PageCache {
 }
 
 impl PageKeeper for PageCache {
+    fn forget_folio(&self, index: u64) {
+        self.slots.lock().folios.forget(index);
+    }
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         let mem = &self.host.mem;
         let pfn = locked.pfn();
@@ -257,6 +260,19 @@ impl PageKeeper for PageCache {
         mem.set_owner(pfn, None);
         drop(mem.adopt(pfn));
         true
+    }
+    fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
+        for index in self.swapped(0, u64::MAX) {
+            // Another page that cannot be read stays where it is.
+            let back = self.filling(cx).get_swapped(index).map(drop);
+            if let Err(ObjectError::NoMemory(why)) = back {
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
+        self.move_huge(locked, first, new)
     }
 }
 

@@ -21,6 +21,9 @@ pub enum OutOfFrames {
     /// All frames are in use; their number.
     #[error("all {0} frames are in use")]
     UsedUp(u32),
+    /// The limit of memory is reached; the limit in pages.
+    #[error("the limit of {0} pages is reached")]
+    Limit(u64),
     /// Fault injection made the allocation fail.
     #[error(transparent)]
     Injected(#[from] Injected),
@@ -45,6 +48,7 @@ impl PhysMem {
         owner: Option<Owner>,
     ) -> Result<Frame<'_>, OutOfFrames> {
         self.inject.check(AllocKind::Frame)?;
+        self.check_limit(1)?;
         let pfn = self.free.take();
         let Some(pfn) = pfn else {
             self.note_no_frame();
@@ -72,8 +76,10 @@ impl PhysMem {
         let mut left = count;
         while left > 0 {
             // One at a time while fault injection counts allocations: each has a number of its own.
-            let want = if self.inject().is_on() {
+            // Likewise under a limit of memory: each is checked.
+            let want = if self.inject().is_on() || self.has_limit() {
                 self.inject().check(AllocKind::Frame)?;
+                self.check_limit(1)?;
                 1
             } else {
                 left.min(BATCH)

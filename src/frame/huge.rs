@@ -32,6 +32,7 @@ impl PhysMem {
     /// [`OutOfFrames`] if there is no free block, or by fault injection.
     pub(crate) fn alloc_huge(&self) -> Result<HugeFrame<'_>, OutOfFrames> {
         self.inject().check(AllocKind::Frame)?;
+        self.check_limit(HUGE.into())?;
         let head = self.free.take_block(HUGE);
         let head = head.ok_or(OutOfFrames::UsedUp(self.capacity()))?;
         for i in 0..HUGE {
@@ -72,6 +73,27 @@ impl PhysMem {
         } else {
             now.wrapping_sub(1)
         }
+    }
+    /// Returns a frame of each huge page of private memory of which a part was given back, in
+    /// ascending order (`folio_test_partially_mapped`).
+    pub(crate) fn partly_given_back(&self) -> Vec<Pfn> {
+        let large = FrameFlags::LARGE | FrameFlags::ANON;
+        let is_part = |&pfn: &Pfn| self.refcount(pfn) > 0 && self.flags(pfn).contains(large);
+        let blocks = 1..=self.capacity() / HUGE;
+        let heads = blocks.map(|block| Pfn(block * HUGE));
+        heads
+            .filter_map(|head| {
+                let last = head.nth(HUGE - 1);
+                if last.0 > self.capacity() || !self.is_made(head) {
+                    return None;
+                }
+                let parts: Vec<Pfn> = (0..HUGE).map(|i| head.nth(i)).filter(is_part).collect();
+                parts
+                    .first()
+                    .copied()
+                    .filter(|_| parts.len() < HUGE as usize)
+            })
+            .collect()
     }
     /// Returns the number of entries, of all processes, that map any part of the huge page.
     pub(crate) fn huge_mappings(&self, head: Pfn) -> u64 {

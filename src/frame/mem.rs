@@ -124,6 +124,10 @@ impl PhysMem {
             None => chunk.get_or_init(|| self.new_chunk(pfn)),
         }
     }
+    /// Returns true if the frame, or one near it, was used before.
+    pub(super) fn is_made(&self, pfn: Pfn) -> bool {
+        self.chunks[(pfn.0 / CHUNK) as usize].get().is_some()
+    }
     /// Makes the chunk of a frame.
     #[cold]
     #[inline(never)]

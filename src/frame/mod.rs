@@ -112,7 +112,7 @@ pub(crate) use lists::LruList;
 pub use lock::FrameLock;
 pub use mem::{Frame, PhysMem};
 pub(crate) use observer::FrameWatch;
-pub(crate) use owner::{MAX_ID, MAX_INDEX, Owner, OwnerId, SPARSE_INDEX};
+pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_INDEX};
 pub(crate) use pfn::HUGE;
 pub(crate) use pin::HeldFrame;
 pub(crate) use pool_pages::{Claim, PoolPage};

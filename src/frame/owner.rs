@@ -24,6 +24,9 @@ pub(crate) const MAX_ID: u32 = (1 << 28) - 1;
 /// The index of the page that an object shows in every hole; no object has that many pages.
 pub(crate) const SPARSE_INDEX: u64 = MAX_INDEX - 1;
 
+/// The index of every merged page: it is no one page of its owner.
+pub(crate) const MERGED_INDEX: u64 = MAX_INDEX - 2;
+
 impl Owner {
     /// Packs the owner into a word, which is not 0 as numbers begin at 1.
     pub(super) fn word(self) -> u64 {

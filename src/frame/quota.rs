@@ -1,4 +1,5 @@
-//! The limit of page tables on a machine, and a count of the allocations that were refused.
+//! The limits of page tables and of all memory of a machine, and a count of the allocations that
+//! were refused.
 
 use crate::sync::AtomicU64;
 
@@ -7,6 +8,8 @@ use crate::sync::AtomicU64;
 pub(super) struct Quota {
     pub(super) most: u64,
     pub(super) tables: AtomicU64,
+    /// The most frames and table pages together; `u64::MAX`: no limit.
+    pub(super) limit: AtomicU64,
     pub(super) no_frame: AtomicU64,
     pub(super) no_table: AtomicU64,
 }
@@ -26,6 +29,7 @@ impl Default for Quota {
         Self {
             most: u64::MAX,
             tables: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
             no_frame: AtomicU64::new(0),
             no_table: AtomicU64::new(0),
         }

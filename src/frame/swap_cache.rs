@@ -13,7 +13,11 @@ use super::{
     pfn::PAGE_BYTES,
     swap_slots::{SlotState, Swap, SwapSlot, SwapSlots},
 };
-use crate::{addr::Pfn, sync::Ordering};
+use crate::{
+    addr::Pfn,
+    ctx::{Cx, Rank, Sleepable},
+    sync::Ordering,
+};
 use std::ops::Range;
 
 impl PhysMem {
@@ -24,6 +28,9 @@ impl PhysMem {
     /// Takes a free slot; `None` if the device is full.
     fn take_slot(&self, slots: &mut SwapSlots) -> Option<SwapSlot> {
         let swap = &self.swap;
+        if !swap.is_on() {
+            return None;
+        }
         let len = u32::try_from(slots.slots.len()).expect("below the capacity");
         // On an empty device, writing starts at the beginning again.
         let from = if slots.free.len() == slots.slots.len() {
@@ -54,6 +61,14 @@ impl PhysMem {
         slots.of_frame.insert(pfn, id);
         self.set_flags(pfn, FrameFlags::SWAP_CACHE);
         Some(id)
+    }
+    /// Removes every frame from the cache whose slot no entry refers to.
+    pub(crate) fn swap_cache_drop_unused<R: Rank>(&self, cx: &mut Cx<'_, R, Sleepable>) {
+        let cached: Vec<Pfn> = self.swap.slots.lock().of_frame.keys().copied().collect();
+        for frame in cached.into_iter().filter_map(|pfn| self.try_get(pfn)) {
+            let locked = self.lock(cx, frame);
+            let _in_use = self.swap_cache_drop(&locked);
+        }
     }
     /// Returns the slot that a frame is cached for.
     pub(crate) fn swap_slot(&self, pfn: Pfn) -> Option<SwapSlot> {

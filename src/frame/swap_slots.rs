@@ -7,7 +7,7 @@
 use super::{pfn::PAGE_BYTES, read_ahead::ReadAhead};
 use crate::{
     addr::Pfn,
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -49,6 +49,8 @@ pub(super) struct SwapSlots {
 #[derive(Default)]
 pub struct Swap {
     pub(super) capacity: u32,
+    /// The device was taken out of use: its pages can be read, and none is written.
+    off: AtomicBool,
     pub(super) used: AtomicU64,
     pub(super) slots: Mutex<SwapSlots>,
 }
@@ -87,10 +89,23 @@ impl Swap {
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
+    /// Returns true if pages can be written to the device.
+    pub fn is_on(&self) -> bool {
+        self.capacity > 0 && !self.off.load(Ordering::Relaxed)
+    }
+    /// Puts the device in use or takes it out of use. Returns false if it was so already, or there
+    /// is none.
+    pub(crate) fn set_on(&self, on: bool) -> bool {
+        self.capacity > 0 && self.off.swap(!on, Ordering::Relaxed) == on
+    }
     /// Returns true if more than half of the device is in use: cached frames give their slots up
     /// early then (`vm_swap_full`).
     pub(crate) fn is_scarce(&self) -> bool {
-        self.used() * 2 > u64::from(self.capacity)
+        !self.is_on() || self.used() * 2 > u64::from(self.capacity)
+    }
+    /// Returns true if no slot is free.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.is_on() || self.used() >= u64::from(self.capacity)
     }
     /// Returns the number of frames in the swap cache.
     pub fn cached(&self) -> usize {

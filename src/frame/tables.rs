@@ -1,6 +1,7 @@
-//! Taking and giving back the memory of page tables, within the limit of the machine.
+//! Taking and giving back the memory of page tables, within the limit of the machine; the limit of
+//! all memory.
 
-use super::{mem::PhysMem, quota::Refused};
+use super::{alloc::OutOfFrames, mem::PhysMem, quota::Refused};
 use crate::{error::NoMemory, sync::Ordering};
 
 impl PhysMem {
@@ -32,6 +33,42 @@ impl PhysMem {
     #[cold]
     pub(super) fn note_no_frame(&self) {
         self.quota.no_frame.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Sets the limit of memory, in pages, and returns the one before; `u64::MAX`: none.
+    pub(crate) fn set_limit(&self, pages: u64) -> u64 {
+        self.quota.limit.swap(pages, Ordering::Relaxed)
+    }
+    /// Returns the number of pages that the limit of memory counts.
+    pub(crate) fn pages_charged(&self) -> u64 {
+        u64::from(self.in_use()) + self.tables_in_use()
+    }
+    /// Returns true if the limit of memory allows no more frame.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        let limit = self.quota.limit.load(Ordering::Relaxed);
+        limit != u64::MAX && self.pages_charged() >= limit
+    }
+    /// Checks that the limit of memory allows so many more frames.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames::Limit`].
+    #[inline]
+    pub(super) fn check_limit(&self, frames: u64) -> Result<(), OutOfFrames> {
+        match self.quota.limit.load(Ordering::Relaxed) {
+            u64::MAX => Ok(()),
+            limit => self.charge(frames, limit),
+        }
+    }
+    #[cold]
+    fn charge(&self, frames: u64, limit: u64) -> Result<(), OutOfFrames> {
+        match self.pages_charged() + frames <= limit {
+            true => Ok(()),
+            false => Err(OutOfFrames::Limit(limit)),
+        }
+    }
+    /// Returns true if there is a limit of memory.
+    pub(super) fn has_limit(&self) -> bool {
+        self.quota.limit.load(Ordering::Relaxed) != u64::MAX
     }
     /// Returns the number of page-table pages in use, of all address spaces; a table that several
     /// share counts in each.

@@ -89,7 +89,9 @@ pub use entry::uffd_flags::{
 pub use external::walker::Walker;
 pub use fault::follow::PinKind;
 pub use guard::{MmapReadGuard, MmapWriteGuard};
-pub use machine::{ForkMode, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat};
+pub use machine::{
+    ForkMode, KhugepagedLimits, Machine, MachineConfig, ShmGetFlags, ShmId, ShmStat,
+};
 #[cfg(feature = "internals")]
 pub use page_table::bench_table as raw;
 pub use reverse::ksmd::Merger;

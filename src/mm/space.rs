@@ -3,7 +3,7 @@
 use super::{
     entry::pte::RawPte,
     lock::MmapLock,
-    machine::{ForkMember, Machine},
+    machine::{ForkMember, Machine, Space},
     page_table::{LockedLeaf, PageTable},
     vma::layout::{Layout, Limits},
 };
@@ -61,14 +61,17 @@ impl Mm {
         machine: &Arc<Machine>,
         layout: impl FnOnce(Weak<dyn RmapTarget>) -> Layout,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me: &Weak<Self>| Self {
+        let mm = Arc::new_cyclic(|me: &Weak<Self>| Self {
             machine: Arc::clone(machine),
             layout: MmapLock::new(layout(me.clone())),
             table: PageTable::new(machine.mem(), machine.epoch()),
             fork_member: ForkMember::new(me.clone()),
             me: me.clone(),
             notifiers: Notifiers::new(),
-        })
+        });
+        let space: Arc<dyn Space> = mm.clone();
+        machine.spaces.add(Arc::downgrade(&space));
+        mm
     }
     /// The machine that the address space was made on.
     pub fn machine(&self) -> &Arc<Machine> {

@@ -12,7 +12,9 @@
 //! | --- | --- |
 //! | `pressure` | which pages, and how many: the passes over the lists |
 //! | `shrink` | giving up the pages of one list |
+//! | `huge` | splitting huge pages: those to be given up, and those given back in part |
 
+mod huge;
 mod pressure;
 mod shrink;
 

@@ -98,6 +98,10 @@ impl Reclaim<'_> {
             control.deactivate = deactivate;
             for priority in (0..=DEF_PRIORITY).rev() {
                 self.shrink_lists(cx, priority, &mut control);
+                if priority == 0 {
+                    // The shrinker of huge pages begins when all else was looked at.
+                    self.split_deferred(cx);
+                }
                 if control.freed >= control.wanted {
                     break;
                 }
@@ -141,8 +145,7 @@ impl Reclaim<'_> {
     fn scan_counts(&self, priority: u32) -> Counts {
         let mem = self.mem();
         let mut counts = LruList::ALL.map(|list| mem.lru_len(list) >> priority);
-        let swap = mem.swap();
-        if swap.used() >= u64::from(swap.capacity()) {
+        if mem.swap().is_full() {
             ANON.iter().for_each(|&l| counts[l] = 0);
         } else if priority > 0 {
             let (anon, file) = self.balance();

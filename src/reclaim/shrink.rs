@@ -8,10 +8,7 @@ use crate::{
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
     file::Host,
     frame::{Frame, FrameFlags, FrameLock, PhysMem, SwapSlot},
-    rmap::{
-        Blocking, FrameOwner, Unmap, UnmapRefused, Usage, referenced, split_huge_of,
-        split_object_huge, unmap_frame,
-    },
+    rmap::{Blocking, FrameOwner, Unmap, UnmapRefused, Usage, referenced, unmap_frame},
     sync::panicking,
 };
 use std::{cell::RefCell, sync::Arc};
@@ -27,7 +24,7 @@ pub(crate) enum References {
 
 /// The result of an attempt to give up a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Freed,
     /// Still needed, or busy.
     Kept,
@@ -208,17 +205,10 @@ impl<'r> Reclaim<'r> {
         if self.mem().is_kept_by_pin(locked.pfn()) {
             return Fate::Kept;
         }
-        if flags.contains(FrameFlags::LARGE) {
-            // Page by page, as if swap had no room for all in a row (`split_folio_to_list`).
-            if blocking == Blocking::MustNot {
-                return Fate::Deferred;
-            }
-            let (registry, mem) = (&self.host.registry, self.mem());
-            if flags.contains(FrameFlags::ANON) {
-                split_huge_of(registry, mem, cx, locked);
-            } else if !split_object_huge(registry, mem, cx, locked) {
-                return Fate::Kept;
-            }
+        if flags.contains(FrameFlags::LARGE)
+            && let Some(fate) = self.split_first(cx, locked, flags, blocking)
+        {
+            return fate;
         }
         if flags.intersects(FrameFlags::ANON | FrameFlags::SWAP_CACHE) {
             self.shrink_anon(cx, locked, flags, (references, blocking))

@@ -7,6 +7,7 @@ use super::{
     came::{failed, touched},
     compare::{Expected, Observed},
     compare_pages::{changed, look_alike},
+    daemons,
     limits::{self, Limits, beyond},
     observe::{entry, notice, row, vm_flags},
     op::Op,
@@ -47,6 +48,8 @@ pub(super) struct Family {
     arena: VpnRange,
     /// The background memory of the processes, where reclaim can reach it.
     background: Option<Background>,
+    /// A kernel recorded the script.
+    recorded: bool,
 }
 
 impl Family {
@@ -78,6 +81,7 @@ impl Family {
         };
         Ok(Self {
             background,
+            recorded,
             processes: BTreeMap::from([(0, mm)]),
             lines: BTreeMap::from([(0, 1)]),
             threads: BTreeMap::new(),
@@ -193,12 +197,7 @@ impl Family {
             | Op::MemWrite { target, .. } => {
                 process::to_other(cx, mm, &self.processes[&target], op)
             }
-            Op::Reclaim {}
-            | Op::Shrink { .. }
-            | Op::Migrate { .. }
-            | Op::MigrateMany { .. }
-            | Op::Merge {}
-            | Op::Ksm { .. } => self.by_the_kernel(cx, actor, op),
+            ref op if daemons::is_of_the_kernel(op) => self.by_the_kernel(cx, actor, op),
             Op::Load { addr } => touched(mm.load(cx, addr)),
             Op::Store { addr, byte } => touched(mm.store(cx, addr, byte).map(|()| 0)),
             ref call => self.call(cx, mm, call),
@@ -317,7 +316,7 @@ impl Family {
             Op::MigrateMany { ref moves } => process::migrate(cx, &self.processes, moves),
             Op::Merge {} => process::merge(cx, &self.processes, self.arena),
             Op::Ksm { mode } => process::merging(cx, &mut self.merger, &self.processes, mode),
-            ref other => unreachable!("{other:?} is done by a process"),
+            ref other => daemons::act(cx, mm, other, self.recorded),
         }
     }
     fn file(&self, name: &str) -> &Arc<File> {

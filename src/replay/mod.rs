@@ -37,6 +37,7 @@
 //! | `compare`, `compare_pages`, `observe`, `pages` | the comparison with Linux, and the state of processes |
 //! | `report`, `summary` | a difference in readable form, and the counts of many scripts |
 //! | `record` | the recording of this library |
+//! | `daemons` | operations of the kernel by itself |
 //! | `devices` | external MMUs that take part in a replay |
 //! | `timeline`, `trace`, `figure` | the events of a replay, for viewers |
 //! | `program` | recordings of real programs |
@@ -49,6 +50,7 @@ mod calls;
 mod came;
 mod compare;
 mod compare_pages;
+mod daemons;
 mod devices;
 mod family;
 #[cfg(feature = "svg")]

@@ -281,6 +281,17 @@ pub enum Op {
     Thread { thread: u32 },
     /// Migration of these pages, each named by a process and an address, one after the other.
     MigrateMany { moves: Vec<(u32, Hex)> },
+    /// `MADV_HUGEPAGE` of these ranges of the process, then full scans of `khugepaged`.
+    Khugepaged { advise: Vec<(Hex, u64)> },
+    /// A write to `/proc/sys/vm/drop_caches`; 2: the shrinkers, which split huge pages of which a
+    /// part was given back.
+    DropCaches { value: u32 },
+    /// `swapoff` of the only swap device.
+    Swapoff {},
+    /// `swapon` of it.
+    Swapon {},
+    /// A limit of the memory of all processes, in bytes (`memory.limit_in_bytes`).
+    Limit { bytes: u64 },
     /// `fallocate`.
     Fallocate {
         file: String,
@@ -343,7 +354,7 @@ pub enum Op {
     /// `shmget` of a new segment: that of the script from here on.
     Shmget {
         len: u64,
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         flags: u32,
     },
     /// `shmat` of the segment.
@@ -410,14 +421,8 @@ pub enum Op {
     ClearRefs(uffd_op::Clear),
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_none(flags: &u32) -> bool {
-    *flags == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 fn scans() -> u8 {

@@ -36,6 +36,9 @@ impl Op {
             Self::Prctl { option, .. } if !OPTIONS.contains(&option) => {
                 Some(format!("option {option} of prctl"))
             }
+            Self::DropCaches { value } if value != 2 => {
+                Some(format!("{value} written to drop_caches"))
+            }
             Self::UffdCopy(ref copy) if copy.len > MOST_COPIED => {
                 Some(format!("a copy of {} bytes, more than 64 MiB", copy.len))
             }

@@ -1,6 +1,6 @@
 //! Every operation is read back as it was written, whatever its arguments.
 
-use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step};
+use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ impl Numbers {
 }
 
 /// How many operations [`draw`] knows.
-const KINDS: u64 = 76;
+const KINDS: u64 = 81;
 
 /// An operation of the kind with that number, with any arguments.
 fn draw(kind: u64, n: &mut Numbers) -> Op {
@@ -162,7 +162,8 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         },
         35..42 => draw_between(kind, n),
         42..61 => draw_special(kind, n),
-        _ => draw_userfault(kind - 23, n),
+        61..66 => daemons::draw(kind - 61, n.any()),
+        _ => draw_userfault(kind - 28, n),
     }
 }
 

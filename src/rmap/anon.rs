@@ -12,11 +12,11 @@ use super::{
     after_walks::after_walks,
     owner::{FrameOwner, VisitPage, VisitPart},
     registry::Registry,
-    target::{RmapCx, VmaPlacement},
+    target::{MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, RmapTree, next_seq},
 };
 use crate::{
-    addr::{Pfn, VpnRange},
+    addr::{Pfn, Vpn, VpnRange},
     frame::{Owner, OwnerId, PhysMem},
     interval::Key,
     sync::Mutex,
@@ -100,6 +100,19 @@ impl AnonVma {
             node = parent;
         }
         node
+    }
+    /// Visits page `at` of every address space in which a VMA of this node covers it. Returns false
+    /// if a visit did.
+    pub(super) fn walk_page(&self, cx: RmapCx<'_>, at: Vpn, visit: &mut VisitPage<'_>) -> bool {
+        let mut go_on = true;
+        self.tree.walk(cx, 0, u64::MAX, |cx, spot, vma| {
+            if vma.contains(at) {
+                let space = spot.space;
+                go_on = visit(cx, &MappedAt { at, space, ..*spot });
+            }
+            go_on
+        });
+        go_on
     }
     /// Returns the owner to note in a frame that is page `index` of this node.
     pub(crate) fn owner(&self, index: u64) -> Owner {

@@ -56,14 +56,44 @@ impl Mapping {
     }
 }
 
-/// Splits the huge page of an object that a locked frame is part of into small pages, which nothing
-/// maps then. Returns false, and the page stays huge, if its first frame is locked elsewhere, or a
-/// part of it is locked in memory.
+/// Splits the huge page of an object that a locked frame is part of into single pages, which
+/// nothing maps then (`split_folio`). Returns false, and the page stays huge, if its first frame is
+/// locked elsewhere, or a part of it is locked in memory.
 pub(crate) fn split_object_huge(
     registry: &Registry,
     mem: &PhysMem,
     cx: &mut FolioCx<'_>,
     locked: &FrameLock<'_>,
+) -> bool {
+    unmap_whole(registry, mem, cx, locked, Becomes::Small)
+}
+
+/// Drops every mapping of the huge page of an object that a locked frame is part of; the page stays
+/// huge. Returns false if it is not as [`split_object_huge`] requires.
+pub(crate) fn unmap_object_huge(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    locked: &FrameLock<'_>,
+) -> bool {
+    unmap_whole(registry, mem, cx, locked, Becomes::Unmapped)
+}
+
+/// The fate of a huge page that is unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Becomes {
+    /// The page is split into single pages.
+    Small,
+    /// The page stays huge.
+    Unmapped,
+}
+
+fn unmap_whole(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    locked: &FrameLock<'_>,
+    becomes: Becomes,
 ) -> bool {
     let (pfn, head) = (locked.pfn(), locked.pfn().head());
     let Some(owner) = locked.owner() else {
@@ -87,12 +117,15 @@ pub(crate) fn split_object_huge(
     if mem.huge_parts(head).any(kept) {
         return false;
     }
-    let first = owner.index - u64::from(pfn.0 - head.0);
-    let pages = (first, first + u64::from(HUGE));
-    mapping.unmap_huge(mem, cx.descend(), head, pages);
-    let split = mem.huge_mappings(head) == 0;
-    if split {
-        mem.forget_huge(head);
+    let is_mapped = || mem.huge_mappings(head) > 0;
+    if becomes == Becomes::Small || is_mapped() {
+        let first = owner.index - u64::from(pfn.0 - head.0);
+        let pages = (first, first + u64::from(HUGE));
+        mapping.unmap_huge(mem, cx.descend(), head, pages);
     }
-    split
+    if becomes == Becomes::Small && !is_mapped() {
+        mem.forget_huge(head);
+        mapping.forget_folio(owner.index);
+    }
+    !is_mapped()
 }

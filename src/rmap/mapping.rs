@@ -4,14 +4,15 @@
 use super::{
     after_walks::after_walks,
     exported::ExportOrder,
-    owner::{FrameOwner, VisitPage},
+    owner::{FrameOwner, VisitPage, VisitPart},
     registry::Registry,
     target::{EvenCows, MappedAt, RmapCx, VmaPlacement},
     tree::{Frozen, RmapTree, SeqCell, each_page},
 };
 use crate::{
     addr::{Pfn, VpnRange},
-    ctx::{Below, Cx, FolioCx, Sleepable, rank},
+    ctx::{Below, CallCx, Cx, FolioCx, Sleepable, rank},
+    error::NoMemory,
     frame::{Frame, FrameLock, Owner, OwnerId, PhysMem},
     sync::OnceLock,
 };
@@ -30,15 +31,22 @@ pub struct Mapping {
 
 /// The cache that keeps the pages of an object, as reclaim uses it.
 pub(crate) trait PageKeeper: Send + Sync {
+    /// Notes that the huge page that page `index` is part of was split into single pages.
+    fn forget_folio(&self, index: u64);
     /// Gives up page `index`, whose locked frame nothing maps any more: to swap, or because the
     /// store has it. Returns false if the page stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool;
     /// Writes page `index`, whose locked frame is dirty and nothing maps, to its store. Returns
     /// true if that succeeded.
     fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool;
+    /// Reads every page back that is in swap, and frees its slot.
+    fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory>;
     /// Takes frame `new` for page `index` in place of the locked frame. Returns false, and changes
     /// nothing, if the locked frame has other references.
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
+    /// Takes the huge page that begins with frame `new` for the pages from `first` on, in place of
+    /// the locked frames. Returns false, and changes nothing, if one of these has other references.
+    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool;
 }
 
 impl Mapping {
@@ -148,6 +156,9 @@ impl FrameOwner for Mapping {
                 each_page(cx, spot, pfn, visit)
             });
     }
+    fn walk_huge(&self, cx: RmapCx<'_>, pages: (u64, u64), visit: &mut VisitPart<'_>) {
+        self.walk_range(cx, pages, visit);
+    }
     fn unmap_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, (from, to): (u64, u64)) {
         self.tree.walk(cx, from, to, |cx, spot, part| {
             match spot.nonlinear {
@@ -159,6 +170,11 @@ impl FrameOwner for Mapping {
             mem.huge_mappings(head) > 0
         });
     }
+    fn forget_folio(&self, index: u64) {
+        if let Some(keeper) = self.keeper() {
+            keeper.forget_folio(index);
+        }
+    }
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
         self.keeper()
             .is_some_and(|keeper| keeper.evict(locked, index))
@@ -167,9 +183,16 @@ impl FrameOwner for Mapping {
         self.keeper()
             .is_some_and(|keeper| keeper.write_back(cx, locked, index))
     }
+    fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
+        self.keeper().map_or(Ok(()), |keeper| keeper.bring_back(cx))
+    }
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
         self.keeper()
             .is_some_and(|keeper| keeper.replace(locked, index, new))
+    }
+    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
+        self.keeper()
+            .is_some_and(|keeper| keeper.replace_huge(locked, first, new))
     }
 }
 

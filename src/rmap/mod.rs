@@ -11,6 +11,7 @@
 //! | `anon` | the family tree of anonymous memory, through forks |
 //! | `mapping` | the reverse map of an object |
 //! | `large` | … its huge pages: dropped from all page tables at once |
+//! | `merged` | the reverse map of a merged page |
 //! | `registry` | owners by number |
 //! | `owner` | the trait of an owner |
 //! | `tree` | VMAs by page offset, and walks over them |
@@ -25,6 +26,7 @@ mod anon;
 mod exported;
 mod large;
 mod mapping;
+mod merged;
 mod owner;
 mod registry;
 mod target;
@@ -33,9 +35,10 @@ mod walk;
 
 pub(crate) use anon::{AnonLink, AnonVma};
 pub use exported::{ExportOrder, ExportRegistration, RmapNotifier};
-pub(crate) use large::split_object_huge;
+pub(crate) use large::{split_object_huge, unmap_object_huge};
 pub use mapping::Mapping;
 pub(crate) use mapping::{FileLink, PageKeeper};
+pub(crate) use merged::{MergedPage, MergedPlace};
 pub(crate) use owner::FrameOwner;
 pub(crate) use registry::Registry;
 pub use target::EvenCows;
@@ -43,4 +46,7 @@ pub(crate) use target::{
     Blocking, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, VmaPlacement, Young,
 };
 pub(crate) use tree::Frozen;
-pub(crate) use walk::{Usage, referenced, restore, split_huge_of, unmap_frame, walk_frame};
+pub(crate) use walk::{
+    Usage, referenced, restore, restore_huge_page, split_huge_of, unmap_frame, unmap_huge_page,
+    walk_frame,
+};

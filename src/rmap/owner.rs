@@ -3,7 +3,8 @@
 use super::target::{MappedAt, RmapCx};
 use crate::{
     addr::{Pfn, VpnRange},
-    ctx::FolioCx,
+    ctx::{CallCx, FolioCx},
+    error::NoMemory,
     frame::{Frame, FrameLock, PhysMem},
 };
 
@@ -21,8 +22,8 @@ pub(crate) trait FrameOwner: Send + Sync {
     /// map held. In nonlinear VMAs the pages are those whose entries name frame `pfn`.
     fn walk(&self, cx: RmapCx<'_>, index: u64, pfn: Pfn, visit: &mut VisitPage<'_>);
 
-    /// Visits the part of each VMA that may map one of `pages`, the page offsets of a huge page of
-    /// private memory.
+    /// Visits the part of each VMA that may map one of `pages`, the page offsets of a huge page; of
+    /// a nonlinear VMA all of it.
     fn walk_huge(&self, cx: RmapCx<'_>, pages: (u64, u64), visit: &mut VisitPart<'_>) {
         let _unused = (cx, pages, visit);
     }
@@ -41,6 +42,12 @@ pub(crate) trait FrameOwner: Send + Sync {
         let _unused = (mem, cx, head, pages);
     }
 
+    /// Notes that the huge page of an object that page `index` is part of was split into single
+    /// pages.
+    fn forget_folio(&self, index: u64) {
+        let _unused = index;
+    }
+
     /// Gives up page `index`, whose locked frame nothing maps any more. Returns false if the page
     /// stays.
     fn evict(&self, locked: &FrameLock<'_>, index: u64) -> bool {
@@ -55,10 +62,24 @@ pub(crate) trait FrameOwner: Send + Sync {
         false
     }
 
+    /// Reads every page back that is in swap, and frees its slot (`shmem_unuse`).
+    fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
+        let _unused = cx;
+        Ok(())
+    }
+
     /// Takes frame `new` for page `index` in place of the locked frame. Returns false, and changes
     /// nothing, if the locked frame has other references.
     fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
         let _unused = (locked, index, new);
+        false
+    }
+
+    /// Takes the huge page that begins with frame `new` for pages `[first, first + 512)` in place
+    /// of the locked frames, which are a huge page. Returns false, and changes nothing, if a locked
+    /// frame has other references.
+    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
+        let _unused = (locked, first, new);
         false
     }
 }

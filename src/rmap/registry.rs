@@ -56,6 +56,11 @@ impl Registry {
         let _old = slots.owners[id.0 as usize - 1].take();
         slots.free.push(id.0 - 1);
     }
+    /// Returns all owners.
+    pub(crate) fn all(&self) -> Vec<Arc<dyn FrameOwner>> {
+        let owners = self.slots.lock().owners.clone();
+        owners.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
     /// Returns the owner with a number; `None` if it is gone.
     pub(crate) fn find(&self, id: OwnerId) -> Option<Arc<dyn FrameOwner>> {
         let owner = self.slots.lock().owners.get(id.0 as usize - 1).cloned()?;

@@ -108,6 +108,14 @@ pub(crate) trait RmapTarget: Send + Sync {
     /// Puts frame `new` in the place of the migration mark of `old` at `spot`
     /// (`remove_migration_pte`).
     fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn);
+    /// Replaces the mappings in `part`, the part of a VMA at `spot`, of the huge page that begins
+    /// with the locked frame `head` by migration marks, in one window over `part`
+    /// (`try_to_migrate_one`).
+    fn leave_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn);
+    /// Puts the frames of the huge page that begins with `new` in the place of the migration marks
+    /// in `part` of the one that begins with `old`. A page that was mapped as one is so again, if
+    /// all of it is still there (`remove_migration_pmd`, `remove_migration_pte`).
+    fn restore_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, pages: (Pfn, Pfn));
     /// Reads and clears the use of the mapping of the locked frame at `spot`, by the processor and
     /// by every external MMU (`folio_referenced_one`). `None`: the frame is not mapped there.
     fn referenced(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young>;
@@ -166,5 +174,43 @@ impl MappedAt<'_> {
         if let Some(marks) = self.marks {
             marks.fetch_or(flags, Ordering::Release);
         }
+    }
+}
+
+/// An address space without mappings.
+#[cfg(all(test, not(any(loom, shuttle))))]
+pub(super) struct Nowhere;
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+impl RmapTarget for Nowhere {
+    fn unmap_range(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: EvenCows) {}
+    fn steal(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
+    fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
+        Vec::new()
+    }
+    fn unmap_nonlinear(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: u64) {}
+    fn unmap_frame(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
+    fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
+        0
+    }
+    fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
+    fn try_to_unmap(
+        &self,
+        _: RmapCx<'_>,
+        _: &MappedAt<'_>,
+        _: Pfn,
+        _: Unmap,
+        _: Blocking,
+    ) -> Result<(), UnmapRefused> {
+        Ok(())
+    }
+    fn restore(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn, _: Pfn) {}
+    fn leave_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
+    fn restore_huge(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: (Pfn, Pfn)) {}
+    fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
+        None
+    }
+    fn write_protect(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> bool {
+        false
     }
 }

@@ -291,47 +291,8 @@ pub(super) fn each_page(
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{RmapTree, SEQ_GAP, SeqCell, VmaPlacement, Vpn, VpnRange, next_seq};
-    use crate::{
-        addr::Pfn,
-        rmap::target::{
-            Blocking, EvenCows, MappedAt, RmapCx, RmapTarget, Unmap, UnmapRefused, Young,
-        },
-    };
+    use crate::rmap::target::Nowhere;
     use std::sync::Weak;
-
-    /// An address space without mappings.
-    struct Nowhere;
-
-    impl RmapTarget for Nowhere {
-        fn unmap_range(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: EvenCows) {}
-        fn steal(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: VpnRange, _: Pfn) {}
-        fn mapped_at(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> Vec<Vpn> {
-            Vec::new()
-        }
-        fn unmap_nonlinear(&self, _: RmapCx<'_>, _: VpnRange, _: u64, _: u64) {}
-        fn unmap_frame(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
-        fn split_folio(&self, _: RmapCx<'_>, _: VpnRange, _: Pfn) -> u64 {
-            0
-        }
-        fn retract(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) {}
-        fn try_to_unmap(
-            &self,
-            _: RmapCx<'_>,
-            _: &MappedAt<'_>,
-            _: Pfn,
-            _: Unmap,
-            _: Blocking,
-        ) -> Result<(), UnmapRefused> {
-            Ok(())
-        }
-        fn restore(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn, _: Pfn) {}
-        fn referenced(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> Option<Young> {
-            None
-        }
-        fn write_protect(&self, _: RmapCx<'_>, _: &MappedAt<'_>, _: Pfn) -> bool {
-            false
-        }
-    }
 
     /// Makes a VMA that starts at page offset 5; `nth` tells them apart.
     fn place(nth: u64) -> VmaPlacement {

@@ -6,7 +6,7 @@ use super::{
     target::{Blocking, MappedAt, RmapCx, Unmap, UnmapRefused, Young},
 };
 use crate::{
-    addr::Pfn,
+    addr::{Pfn, VpnRange},
     ctx::{Below, Cx, FolioCx, Sleepable, rank},
     frame::{FrameLock, HUGE, PhysMem},
 };
@@ -101,6 +101,62 @@ pub(crate) fn restore(
         spot.space.restore(cx, spot, locked.pfn(), new.pfn());
         true
     });
+}
+
+/// Replaces every mapping of a huge page, whose frames are all locked, by migration marks: VMA by
+/// VMA, each in a window over its part, until no mapping is left (`try_to_migrate`). Returns true
+/// if none is left.
+pub(crate) fn unmap_huge_page(
+    registry: &Registry,
+    mem: &PhysMem,
+    cx: &mut FolioCx<'_>,
+    head: &FrameLock<'_>,
+) -> bool {
+    let pfn = head.pfn();
+    let notify = |cx: &mut FolioCx<'_>, turn| {
+        (0..HUGE).for_each(|i| registry.exports.notify_in_turn(mem, cx, pfn.nth(i), turn));
+    };
+    notify(cx, ExportOrder::BeforeRmaps);
+    walk_huge_page(registry, cx, head, |cx, spot, part| {
+        // The marks in a nonlinear VMA would not be found again.
+        if spot.nonlinear.is_none() {
+            spot.space.leave_huge(cx, spot, part, pfn);
+        }
+        mem.huge_mappings(pfn) > 0
+    });
+    notify(cx, ExportOrder::AfterRmaps);
+    mem.huge_mappings(pfn) == 0
+}
+
+/// Puts the huge page that begins with `new`, which may be the old one, in the place of every
+/// migration mark of the one that begins with `old` (`remove_migration_ptes`). The marks are looked
+/// for where the owner of `new` may be mapped.
+pub(crate) fn restore_huge_page(
+    registry: &Registry,
+    cx: &mut FolioCx<'_>,
+    old: Pfn,
+    new: &FrameLock<'_>,
+) {
+    walk_huge_page(registry, cx, new, |cx, spot, part| {
+        spot.space.restore_huge(cx, spot, part, (old, new.pfn()));
+        true
+    });
+}
+
+/// Visits the part of each VMA that may map the huge page that begins with a locked frame.
+fn walk_huge_page(
+    registry: &Registry,
+    cx: &mut FolioCx<'_>,
+    head: &FrameLock<'_>,
+    mut visit: impl FnMut(RmapCx<'_>, &MappedAt<'_>, VpnRange) -> bool,
+) {
+    let Some(owner) = head.owner() else {
+        return;
+    };
+    if let Some(found) = registry.find(owner.id) {
+        let pages = (owner.index, owner.index + u64::from(HUGE));
+        found.walk_huge(cx.descend(), pages, &mut visit);
+    }
 }
 
 /// The use of a page since it was last asked for.

@@ -406,6 +406,7 @@ fn the_table_names_what_is_there() {
     let table = read("docs/entries.md");
     let there: String = [
         "tests/space/not_present.rs",
+        "tests/space/daemons.rs",
         "tests/space/entries.rs",
         "tests/space/userfault.rs",
         "tests/shuttle/entries.rs",

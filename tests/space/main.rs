@@ -8,6 +8,8 @@ mod drawn;
 mod addresses;
 mod any_number;
 mod copies;
+#[cfg(feature = "testkit")]
+mod daemons;
 #[cfg(feature = "replay")]
 mod entries;
 mod errno_advice;

@@ -58,11 +58,16 @@ const SAID: &[(&str, &[&str])] = &[
     ("File::sync_range", &["sync_file_range"]),
     ("File::truncate", &["ftruncate"]),
     ("File::write_at", &["pwrite", "direct_write"]),
+    ("Machine::khugepaged", &["khugepaged"]),
     ("Machine::merge_same_pages", &["merge", "ksm"]),
     ("Machine::reclaim", &["shrink"]),
     ("Machine::reclaim_all", &["reclaim"]),
     ("Machine::shm_remove", &["shmrm"]),
     ("Machine::shmget", &["shmget"]),
+    ("Machine::set_memory_limit", &["limit"]),
+    ("Machine::split_deferred", &["drop_caches"]),
+    ("Machine::swapoff", &["swapoff"]),
+    ("Machine::swapon", &["swapon"]),
 ];
 
 /// Everything else, by the reason that it is no word.

@@ -39,6 +39,8 @@
 //! | `userfault` | userfaultfd: registration, answers, messages |
 //! | `pagemap_scan` | `PAGEMAP_SCAN` |
 //! | `clear_refs` | `/proc/PID/clear_refs` |
+//! | `swapoff` | `swapoff`, `swapon` |
+//! | `khugepaged` | huge pages of small ones, without advice for the moment |
 //! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
 //! | `vma_walk` | the walk over the VMAs of a range, with its holes |
 
@@ -56,6 +58,7 @@ pub(in crate::mm) mod fork;
 pub(in crate::mm) mod hugetlb;
 pub(in crate::mm) mod inspect;
 pub(in crate::mm) mod install;
+pub(in crate::mm) mod khugepaged;
 pub(in crate::mm) mod madvise;
 pub(in crate::mm) mod mbind;
 pub(in crate::mm) mod mlock;
@@ -71,6 +74,7 @@ pub(in crate::mm) mod proc_maps;
 pub(in crate::mm) mod process_mrelease;
 pub(in crate::mm) mod remap_file_pages;
 pub(in crate::mm) mod shm;
+mod swapoff;
 pub(in crate::mm) mod thp_disable;
 pub(in crate::mm) mod userfault;
 pub(in crate::mm) mod vma_cost;

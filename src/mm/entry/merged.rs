@@ -2,13 +2,14 @@
 
 use crate::{
     addr::Pfn,
-    frame::{FrameFlags, PhysMem},
+    frame::{FrameFlags, MERGED_INDEX, Owner, PhysMem},
 };
 
 /// Returns true if the frame is one that same-page merging shares.
 ///
-/// A merged frame belongs to no family of mappings: it is the only kind of anonymous frame without
-/// an owner.
+/// A merged frame belongs to no one family of mappings: its owner is a reverse map of its own
+/// ([`MergedPage`](crate::rmap::MergedPage)).
 pub(in crate::mm) fn is_merged(mem: &PhysMem, pfn: Pfn) -> bool {
-    mem.flags(pfn).contains(FrameFlags::ANON) && mem.owner(pfn).is_none()
+    let is_merged = |owner: Owner| owner.index == MERGED_INDEX;
+    mem.flags(pfn).contains(FrameFlags::ANON) && mem.owner(pfn).is_some_and(is_merged)
 }

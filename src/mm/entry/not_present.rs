@@ -15,8 +15,8 @@
 //! that shows it.
 
 use super::pte::{
-    ACCESSED, DIRTY, MIGRATION, MIGRATION_WRITE, PFN_SHIFT, RawPte, Rights, SWAP, SWAP_EXCLUSIVE,
-    UFFD_WP,
+    ACCESSED, DIRTY, MIGRATION, MIGRATION_AS_ONE, MIGRATION_WRITE, PFN_SHIFT, RawPte, Rights, SWAP,
+    SWAP_EXCLUSIVE, UFFD_WP,
 };
 use crate::{addr::Pfn, frame::SwapSlot};
 
@@ -64,6 +64,16 @@ impl RawPte {
             true => Self(pte.0 | DIRTY),
             false => pte,
         }
+    }
+    /// This mark, of a part of a huge page that was mapped as one (`set_pmd_migration_entry`).
+    #[inline]
+    pub(in crate::mm) const fn of_huge(self) -> Self {
+        Self(self.0 | MIGRATION_AS_ONE)
+    }
+    /// Returns true of a mark if the page is part of a huge page that was mapped as one.
+    #[inline]
+    pub(in crate::mm) const fn was_huge(self) -> bool {
+        self.is_of_kind(MIGRATION) && self.0 & MIGRATION_AS_ONE != 0
     }
     /// Returns true if the mapping that this mark replaced was writable.
     #[inline]
@@ -186,6 +196,8 @@ mod tests {
                 read: pte.may_read(),
                 ..RW
             };
+            assert!(!mark.was_huge() && mark.of_huge().was_huge() && !pte.was_huge());
+            assert_eq!(mark.of_huge().arrived(Pfn(5), vma, true), pte);
             assert_eq!(mark.arrived(Pfn(5), vma, true), pte);
             let moved = mark.arrived(Pfn(6), vma, false);
             assert_eq!(moved, pte.with_pfn(Pfn(6)).mkclean());

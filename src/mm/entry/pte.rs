@@ -35,6 +35,9 @@ pub(in crate::mm) const MARKER: u64 = GUARD | MIGRATION;
 pub(in crate::mm) const POISON: u64 = SWAP | MIGRATION;
 /// Of every kind of entry: userfaultfd write-protects the page (`pte_uffd_wp`, `pte_swp_uffd_wp`).
 pub(in crate::mm) const UFFD_WP: u64 = 1 << 11;
+/// Of a migration mark: the page is part of a huge page that was mapped as one
+/// (`is_pmd_migration_entry`).
+pub(in crate::mm) const MIGRATION_AS_ONE: u64 = 1 << 8;
 /// Of a swap entry or a migration mark: no other entry refers to the page (`pte_swp_exclusive`).
 pub(in crate::mm) const SWAP_EXCLUSIVE: u64 = 1 << 7;
 

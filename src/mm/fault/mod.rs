@@ -180,11 +180,13 @@ impl Mm {
                 _ => Err(FaultError::NotMapped(addr)),
             }
         });
-        match step? {
-            FaultStep::Taken => Ok(()),
-            FaultStep::GrowStack => self
+        match step {
+            Ok(FaultStep::Taken) => Ok(()),
+            Ok(FaultStep::GrowStack) => self
                 .grow_stack(cx, at)
                 .map_err(|()| FaultError::NotMapped(addr)),
+            Err(why) if self.machine().make_room(cx, &why) => Ok(()),
+            Err(why) => Err(why),
         }
     }
 }

@@ -31,7 +31,13 @@ impl Mm {
         range: VpnRange,
         errors: Errors,
     ) -> Result<(), FaultError> {
-        self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors))
+        loop {
+            match self.in_turns(cx, range, |held, rest| held.populate_mapped(rest, errors)) {
+                Err(why) if self.machine().make_room(cx, &why) => {}
+                Err(_) if errors == Errors::Ignore => return Ok(()),
+                done => return done,
+            }
+        }
     }
     /// Faults in the pages of `range` that can be had, as after `mmap` and `brk`: an error shows
     /// again at the first access to its page.
@@ -70,7 +76,9 @@ impl FaultScope<'_> {
             if let (Ok(at), true) = (done, self.has_deferred()) {
                 return Ok(at);
             }
-            if errors == Errors::Stop {
+            // What met the limit of memory may succeed after reclaim.
+            let stops = errors == Errors::Stop || self.lease.mm.machine().mem().is_at_limit();
+            if stops {
                 done?;
             }
         }

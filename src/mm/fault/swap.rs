@@ -15,6 +15,16 @@ use crate::{
     notifier::Access,
 };
 
+/// The reason why a page comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// An access faulted.
+    Fault(Access),
+    /// The swap device is taken out of use: no access is known, so the entry is old and read-only
+    /// (`unuse_pte`).
+    SwapOff,
+}
+
 impl FaultScope<'_> {
     pub(in crate::mm) fn fault_swapped(
         &mut self,
@@ -24,26 +34,46 @@ impl FaultScope<'_> {
         seen: RawPte,
         slot: SwapSlot,
     ) -> Result<(), FaultError> {
-        let mem = self.lease.mm.machine().mem();
-        let fresh = mem.alloc().map_err(|_| NoMemory::Frame)?;
-        mem.set_flags(fresh.pfn(), FrameFlags::SWAP_BACKED);
-        let Some(frame) = mem.swap_read(slot, fresh) else {
-            return Ok(()); // Freed with its entry: the access looks anew.
-        };
-        let locked = mem.lock(&mut self.lease.cx, frame);
-        if mem.swap_slot(locked.pfn()) != Some(slot) {
-            return Ok(()); // Reclaimed again, or freed with its entry: the access looks anew.
-        }
-        let new = self.swapped_in(vma, at, access, seen, &locked)?;
-        drop(locked);
         // A write to a page that other processes have as well: copy it, or find that it has become
         // exclusive.
-        match new {
+        match self.swap_in(vma, at, Why::Fault(access), (seen, slot))? {
             Some(pte) if access == Access::Write && !pte.may_write() => {
                 self.fault_protected(vma, at, pte)
             }
             _ => Ok(()),
         }
+    }
+    /// Makes the page at `at` present if it is in swap (`unuse_pte_range`).
+    pub(in crate::mm) fn bring_back(&mut self, at: Vpn) -> Result<(), NoMemory> {
+        let Some(vma) = self.layout.vmas.get(at) else {
+            return Ok(());
+        };
+        let seen = self.look(at)?;
+        if let Some(slot) = seen.swap_slot() {
+            self.swap_in(vma, at, Why::SwapOff, (seen, slot))?;
+        }
+        Ok(())
+    }
+    /// Reads the page of a swap entry and maps it. Returns the new entry, if the swap entry was
+    /// still there.
+    fn swap_in(
+        &mut self,
+        vma: &Vma,
+        at: Vpn,
+        why: Why,
+        (seen, slot): (RawPte, SwapSlot),
+    ) -> Result<Option<RawPte>, NoMemory> {
+        let mem = self.lease.mm.machine().mem();
+        let fresh = mem.alloc().map_err(|_| NoMemory::Frame)?;
+        mem.set_flags(fresh.pfn(), FrameFlags::SWAP_BACKED);
+        let Some(frame) = mem.swap_read(slot, fresh) else {
+            return Ok(None); // Freed with its entry: the access looks anew.
+        };
+        let locked = mem.lock(&mut self.lease.cx, frame);
+        if mem.swap_slot(locked.pfn()) != Some(slot) {
+            return Ok(None); // Reclaimed again, or freed with its entry: the access looks anew.
+        }
+        self.swapped_in(vma, at, why, seen, &locked)
     }
     /// Maps the locked frame in the place of its swap entry. Returns the new entry, if the swap
     /// entry was still there.
@@ -51,7 +81,7 @@ impl FaultScope<'_> {
         &mut self,
         vma: &Vma,
         at: Vpn,
-        access: Access,
+        why: Why,
         seen: RawPte,
         locked: &FrameLock<'_>,
     ) -> Result<Option<RawPte>, NoMemory> {
@@ -59,6 +89,10 @@ impl FaultScope<'_> {
         let node = self.layout.anon_of(vma)?;
         let index = vma.pgoff_at(at);
         let pfn = locked.pfn();
+        let access = match why {
+            Why::Fault(access) => access,
+            Why::SwapOff => Access::Read,
+        };
         let keep = !self.frees_swap(vma, access, locked);
         self.with_leaf(at, |leaf| {
             if leaf.get(at) != seen {
@@ -89,6 +123,9 @@ impl FaultScope<'_> {
                 if access == Access::Write && pte.may_write() {
                     pte = pte.mkdirty();
                 }
+            }
+            if why == Why::SwapOff {
+                pte = pte.mkold().wrprotect();
             }
             leaf.set(at, pte);
             if vma.flags.contains(VmFlags::LOCKED) {

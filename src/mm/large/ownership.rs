@@ -6,19 +6,19 @@
 use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Context, Cx, Rank},
+    ctx::{Context, Cx, FaultCx, Rank, rank},
     frame::{FrameFlags, HUGE, PhysMem},
-    rmap::{FrameOwner, RmapCx},
+    rmap::{FrameOwner, RmapCx, split_object_huge},
 };
 use std::sync::Arc;
 
 /// Returns true if the entry maps a page of the huge page that begins with `head`.
-pub(super) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
+pub(in crate::mm) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head: Pfn) -> bool {
     let part = |pfn: Pfn| pfn.head() == head && mem.flags(pfn).contains(FrameFlags::LARGE);
     leaf.get(at).counted().is_some_and(part)
 }
 
-pub(super) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
+pub(in crate::mm) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
 
 impl Mm {
     /// The owner of a huge page, and its half-open range of page offsets there.
@@ -69,6 +69,48 @@ impl Mm {
         });
         found
     }
+    /// The pages of `range` that map parts of huge pages of objects: candidates for
+    /// [`part_of_object`](Self::part_of_object).
+    fn object_parts_in(&self, cx: &mut FaultCx<'_>, range: VpnRange) -> Vec<Vpn> {
+        let mem = self.machine().mem();
+        let is_part = |pfn| mem.flags(pfn).intersection(LARGE_ANON) == FrameFlags::LARGE;
+        let mut found = Vec::new();
+        self.for_each_entry(cx, range, |at, pte| {
+            found.extend(pte.counted().filter(|&pfn| is_part(pfn)).map(|_| at));
+        });
+        found
+    }
+    /// Splits the huge pages of objects that lie only partly in `range`, if this process alone maps
+    /// them: an advice for a part of a page must not reach the rest
+    /// (`madvise_cold_or_pageout_pte_range`). Their pages are no longer mapped then.
+    pub(in crate::mm) fn split_object_parts(&self, cx: &mut FaultCx<'_>, range: VpnRange) {
+        let machine = self.machine();
+        let mem = machine.mem();
+        for at in self.object_parts_in(cx, range) {
+            let Some(pfn) = self.part_of_object(cx, range, at) else {
+                continue;
+            };
+            let part = mem.try_get(pfn).map(|part| mem.try_lock(part));
+            let Some(Ok(locked)) = part else {
+                continue;
+            };
+            let mut cx = cx.descend::<rank::Folio, _>();
+            if self.has_alone(&mut cx.descend(), pfn.head()) {
+                split_object_huge(machine.registry(), mem, &mut cx, &locked);
+            }
+        }
+    }
+    /// The frame at `at` if it is a part of an object's huge page that is not mapped in a row
+    /// inside `range`.
+    fn part_of_object(&self, cx: &mut FaultCx<'_>, range: VpnRange, at: Vpn) -> Option<Pfn> {
+        let mem = self.machine().mem();
+        let is_part = |&pfn: &Pfn| mem.flags(pfn).intersection(LARGE_ANON) == FrameFlags::LARGE;
+        let found = self.with_leaf_of(cx, at, |leaf| {
+            let pfn = leaf.get(at).counted().filter(is_part)?;
+            (!is_whole(leaf, range, at, pfn.head())).then_some(pfn)
+        });
+        found?
+    }
     /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped
     /// in a row inside `range`, so that it need not be split.
     pub(in crate::mm) fn own_part<R: Rank, C: Context>(
@@ -81,14 +123,16 @@ impl Mm {
         let large = |pfn: &Pfn| mem.flags(*pfn).contains(LARGE_ANON);
         let found = self.with_leaf_of(cx, at, |leaf| {
             let head = leaf.get(at).counted().filter(large)?.head();
-            let block = VpnRange::block_of(at);
-            // All of it is in `range`, in a row: no split is needed.
-            let whole = range.covers(block)
-                && (0..HUGE)
-                    .zip(block.iter())
-                    .all(|(i, page)| leaf.get(page).counted() == Some(head.nth(i)));
-            (!whole).then_some(head)
+            (!is_whole(leaf, range, at, head)).then_some(head)
         });
         found?
     }
+}
+
+/// Returns true if all of the huge page is mapped in the block of `at`, in a row, and the block
+/// lies in `range`.
+fn is_whole(leaf: &LockedLeaf<'_>, range: VpnRange, at: Vpn, head: Pfn) -> bool {
+    let block = VpnRange::block_of(at);
+    let is_nth = |(i, page): (u32, Vpn)| leaf.get(page).counted() == Some(head.nth(i));
+    range.covers(block) && (0..HUGE).zip(block.iter()).all(is_nth)
 }

@@ -39,6 +39,8 @@ pub struct MachineConfig {
     /// allows as many as there are frames, since they are made of the same memory, and 4096 at
     /// least.
     pub page_tables: Option<u64>,
+    /// How [`khugepaged`](super::Machine::khugepaged) chooses memory.
+    pub khugepaged: KhugepagedLimits,
     /// The pool of huge pages of 2 MiB. A machine without so many blocks of free memory has a
     /// smaller one.
     pub huge_pages: HugePoolConfig,
@@ -63,6 +65,29 @@ impl MachineConfig {
     }
 }
 
+/// The pages of each kind that 2 MiB may have if
+/// [`khugepaged`](super::Machine::khugepaged) shall make a huge page of them
+/// (`/sys/kernel/mm/transparent_hugepage/khugepaged`). `Default` has Linux's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KhugepagedLimits {
+    /// Pages without memory of their own: holes and the zero page (`max_ptes_none`).
+    pub none: u32,
+    /// Pages that another process maps as well (`max_ptes_shared`).
+    pub shared: u32,
+    /// Pages in swap (`max_ptes_swap`).
+    pub swap: u32,
+}
+
+impl Default for KhugepagedLimits {
+    fn default() -> Self {
+        Self {
+            none: 511,
+            shared: 256,
+            swap: 64,
+        }
+    }
+}
+
 /// Fewest table pages of a machine whose settings name no number.
 pub(super) const LEAST_TABLES: u64 = 4096;
 
@@ -80,6 +105,7 @@ impl Default for MachineConfig {
             align_huge: true,
             fork: ForkMode::default(),
             page_tables: None,
+            khugepaged: KhugepagedLimits::default(),
             huge_pages: HugePoolConfig::default(),
             huge_pages_1g: HugePoolConfig::default(),
             commit_total: None,

@@ -11,15 +11,22 @@
 //! | `config` | [`MachineConfig`]: the settings |
 //! | `segments` | segments of System V |
 //! | `forks` | [`ForkMode`], and the registry of address spaces that share page tables |
+//! | `spaces` | all address spaces |
+//! | `merged_pages` | the merged pages, and where they are mapped |
+//! | `limit` | the limit of memory, and reclaim for an allocation that met it |
 
 mod config;
 mod forks;
+mod limit;
+mod merged_pages;
 mod segments;
+mod spaces;
 
-pub use config::MachineConfig;
+pub use config::{KhugepagedLimits, MachineConfig};
 pub use forks::ForkMode;
 pub(in crate::mm) use forks::{ForkMember, ForkRegistry, SharesLeaves};
 pub use segments::{ShmGetFlags, ShmId, ShmStat};
+pub(in crate::mm) use spaces::{Space, Spaces};
 
 use crate::{
     ctx::{AlreadyEntered, CallCx, Context, Cx, Epoch, Rank, Thread},
@@ -30,6 +37,7 @@ use crate::{
     sync::IdSource,
 };
 use config::LEAST_TABLES;
+use merged_pages::MergedPages;
 use std::sync::Arc;
 
 /// A machine: physical memory and everything else that its address spaces share.
@@ -39,6 +47,8 @@ pub struct Machine {
     host: Host,
     epoch: Epoch,
     pub(in crate::mm) forks: ForkRegistry,
+    pub(in crate::mm) spaces: Spaces,
+    pub(in crate::mm) merged: MergedPages,
     pub(in crate::mm) segments: segments::Segments,
     /// Numbers the address spaces with mergeable memory, in the order in which each first had some.
     pub(in crate::mm) merge_turns: IdSource,
@@ -88,6 +98,8 @@ impl Machine {
             },
             epoch: Epoch::new(),
             forks: ForkRegistry::default(),
+            spaces: Spaces::default(),
+            merged: MergedPages::default(),
             segments: segments::Segments::default(),
             merge_turns: IdSource::starting_at(0),
         }))
@@ -146,7 +158,7 @@ impl Machine {
     ///
     /// Pages that were not used lately go to swap or are dropped; every external MMU is asked for
     /// accessed bits, and called before a page goes. A machine without a swap device keeps no lists
-    /// of pages and frees nothing.
+    /// of pages, and only splits huge pages ([`split_deferred`](Self::split_deferred)).
     ///
     /// # Panics
     ///
@@ -184,6 +196,21 @@ impl Machine {
     pub fn reclaim_all(&self, cx: &mut CallCx<'_>) -> u64 {
         self.check_token(cx);
         self.reclaimer().free_all(cx)
+    }
+    /// Splits every huge page of private memory of which a part was given back, so that the rest of
+    /// it is single pages, and returns how many were split. Pages that hold only zeros are given
+    /// back as well: the zero page takes their place.
+    ///
+    /// Linux does this by the shrinker of its deferred list, under memory pressure and at
+    /// `/proc/sys/vm/drop_caches`; reclaim does it here too. Each VMA that maps such a page sees a
+    /// window over its part.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn split_deferred(&self, cx: &mut CallCx<'_>) -> usize {
+        self.check_token(cx);
+        self.reclaimer().split_deferred(cx)
     }
     pub(in crate::mm) fn reclaimer(&self) -> Reclaim<'_> {
         Reclaim::new(&self.host, self.config.rmap_windows)

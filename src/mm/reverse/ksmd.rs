@@ -100,6 +100,9 @@ struct MergePass<'m> {
 impl<'m> MergePass<'m> {
     /// Begins a pass over these pages; knows the merged pages among them.
     fn over(cx: &mut CallCx<'_>, pages: &[(&'m Mm, Vpn)], of: VmFlags) -> Self {
+        if let Some((mm, _)) = pages.first() {
+            mm.machine().merged.prune(mm.machine().mem());
+        }
         let mut stable: HashMap<u64, Vec<Frame<'m>>> = HashMap::new();
         for &(mm, at) in pages {
             let page = mm.private_frame(cx, at);
@@ -147,6 +150,7 @@ impl<'m> MergePass<'m> {
         seen.swap_remove(nth);
         match other.merge_one(cx, there, twin, (MergeInto::Kept(&kept), self.of)) {
             Some(_) => {
+                mm.note_merged_itself(cx, at, &kept);
                 self.replaced += 1;
                 self.stable.entry(sum).or_default().push(kept);
             }

@@ -2,9 +2,9 @@
 //! (`try_to_merge_one_page`).
 //!
 //! A page is write-protected in a window, compared, and replaced in another; a later write copies.
-//! A merged frame belongs to no family of mappings, so it has no owner, which distinguishes it from
-//! other frames. It counts as shared however few mappings are left, and it stays in memory: it is
-//! on no list of reclaim, and does not move.
+//! A merged frame belongs to no one family of mappings: its owner is a reverse map of its own
+//! ([`MergedPage`]), by which it can be moved. It counts as shared however few mappings are left,
+//! and it stays in memory: it is on no list of reclaim.
 
 use crate::mm::{
     entry::{
@@ -12,7 +12,9 @@ use crate::mm::{
         pte::{RawPte, Rights},
     },
     guard::MmapSharedClaim,
+    machine::Machine,
     space::Mm,
+    vma::layout::Layout,
     window::{Lease, PteSlot},
 };
 use crate::{
@@ -20,8 +22,9 @@ use crate::{
     ctx::{CallCx, FolioCx, rank},
     frame::{Frame, FrameFlags},
     notifier::Event,
-    rmap::split_huge_of,
+    rmap::{MergedPage, MergedPlace, split_huge_of},
 };
+use std::sync::{Arc, Weak};
 
 /// The frame into which a page is merged (`try_to_merge_with_ksm_page`).
 #[derive(Clone, Copy)]
@@ -72,6 +75,7 @@ impl Mm {
         if vma.flags.contains(VmFlags::SHARED) || !vma.flags.contains(of) {
             return None;
         }
+        let place = g.layout.merged_place(at)?;
         let _claim = MmapSharedClaim::new(self, &g, range);
         drop(g);
         let locked = mem.try_lock(page).ok()?;
@@ -88,7 +92,9 @@ impl Mm {
         }
         match into {
             MergeInto::Itself => {
-                mem.set_owner(pfn, None);
+                let page = MergedPage::new(self.machine().registry());
+                mem.set_owner(pfn, Some(page.owner()));
+                self.machine().merged.add(pfn, page);
                 let lost = FrameFlags::ACTIVE | FrameFlags::ANON_EXCLUSIVE;
                 mem.lru_move(pfn, FrameFlags::UNEVICTABLE | FrameFlags::DIRTY, lost);
             }
@@ -97,11 +103,20 @@ impl Mm {
                 if !equal || !self.replace_merged(&mut cx, at, pfn, kept) {
                     return None;
                 }
+                self.machine().note_merged(kept, place);
             }
         }
         Some(locked.frame().clone())
     }
 
+    /// Notes that the page at `at` became the merged frame `kept`, after the first twin of it did
+    /// (`stable_tree_append`).
+    pub(super) fn note_merged_itself(&self, cx: &mut CallCx<'_>, at: Vpn, kept: &Frame<'_>) {
+        let g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
+        if let Some(place) = g.layout.merged_place(at) {
+            self.machine().note_merged(kept, place);
+        }
+    }
     /// Write-protects the page, so that every later write faults (`write_protect_page`). Returns
     /// false if a reference beside the mappings exists, whose holder could write. The window opens
     /// before the entry is read, as on Linux.
@@ -163,6 +178,28 @@ impl Mm {
         });
         window.close();
         done == Some(true)
+    }
+}
+
+impl Layout {
+    /// Returns the place of a private page, for the reverse map of a merged page.
+    fn merged_place(&self, at: Vpn) -> Option<MergedPlace> {
+        let node = self.vmas.get(at)?.anon_node()?;
+        Some(MergedPlace {
+            space: Weak::clone(&self.space),
+            node: Arc::clone(node),
+            at,
+        })
+    }
+}
+
+impl Machine {
+    /// Adds a place to the reverse map of a merged frame.
+    fn note_merged(&self, kept: &Frame<'_>, place: MergedPlace) {
+        let owner = self.mem().owner(kept.pfn());
+        if let Some(page) = owner.and_then(|owner| self.merged.find(owner.id)) {
+            page.add(place);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Migration of one page to another frame (`migrate_pages`).
+//! Migration of a page to another frame (`migrate_pages`); [`migrate_huge`](super::migrate_huge)
+//! moves pages of 2 MiB.
 //!
 //! Every mapping of the page becomes a migration entry, each in a window; a fault on such an entry
 //! waits for the lock of the old frame. Then the bytes are copied, and the entries become mappings
@@ -7,20 +8,21 @@
 //! ([`not_present`](crate::mm::entry::not_present)).
 
 use crate::mm::{
-    entry::{flags::VmFlags, pte::Rights},
+    entry::{flags::VmFlags, merged::is_merged, pte::Rights},
     machine::Machine,
+    page_table::LockedLeaf,
     space::Mm,
 };
 use crate::{
     addr::{Pfn, Vpn},
     ctx::{CallCx, FolioCx},
     error::NoMemory,
-    frame::{Frame, FrameFlags, FrameLock},
+    frame::{Frame, FrameFlags, FrameLock, PhysMem},
     rmap::{Blocking, MappedAt, RmapCx, Unmap, restore, unmap_frame},
 };
 
 /// The flags of a frame that belong to its page, and move with it.
-const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
+pub(super) const OF_THE_PAGE: FrameFlags = FrameFlags::ANON
     .union(FrameFlags::SWAP_BACKED)
     .union(FrameFlags::DIRTY)
     .union(FrameFlags::REFERENCED)
@@ -31,12 +33,17 @@ impl Mm {
     /// returns the new frame's number. The rights of its mappings make no difference: a page that
     /// no process may access moves as well.
     ///
+    /// A huge page moves as a whole, and stays mapped as it was. A private one of which a part was
+    /// given back is split first, as is every one if no other huge page is free; then its single
+    /// pages move, but for those that hold only zeros: these become the zero page.
+    ///
     /// Returns `None` if no page is there, or if a reference beside the mappings is held, as by a
     /// driver. Nothing changed then, but windows were opened.
     ///
     /// # Errors
     ///
-    /// [`NoMemory::Frame`]; nothing changed.
+    /// [`NoMemory::Frame`]; nothing changed, but a huge page may have been split and parts of it
+    /// moved.
     ///
     /// # Examples
     ///
@@ -62,9 +69,18 @@ impl Mm {
         let Some(frame) = self.mapped_at(cx, at) else {
             return Ok(None);
         };
-        if mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
-            return Ok(None); // A huge page moves as a whole, or not at all.
+        match mem.flags(frame.pfn()).contains(FrameFlags::LARGE) {
+            true => self.migrate_large(cx, frame),
+            false => self.migrate_small(cx, frame),
         }
+    }
+    /// Moves a page that is no part of a huge page.
+    pub(super) fn migrate_small(
+        &self,
+        cx: &mut CallCx<'_>,
+        frame: Frame<'_>,
+    ) -> Result<Option<Pfn>, NoMemory> {
+        let mem = self.machine().mem();
         let new = mem.alloc().map_err(|_| NoMemory::Frame)?;
         let old = mem.lock(cx, frame);
         let Ok(new) = mem.try_lock(new) else {
@@ -125,7 +141,12 @@ impl Mm {
             return false;
         }
         mem.copy(from, to);
-        mem.set_flags(to, flags & OF_THE_PAGE);
+        let merged = if is_merged(mem, from) {
+            FrameFlags::UNEVICTABLE
+        } else {
+            FrameFlags::empty()
+        };
+        mem.set_flags(to, flags & (OF_THE_PAGE | merged));
         if flags.contains(FrameFlags::ANON) {
             let alone = match flags.contains(FrameFlags::SWAP_CACHE) {
                 true => mem.swap_cache_move(old, new),
@@ -133,6 +154,7 @@ impl Mm {
             };
             if alone {
                 mem.set_owner(to, Some(owner));
+                machine.merged.moved(owner.id, to);
             }
             return alone;
         }
@@ -150,24 +172,28 @@ impl Mm {
         let mem = self.machine().mem();
         let flags = VmFlags::from_bits_retain(spot.flags);
         self.with_leaf_of(&mut cx, spot.at, |leaf| {
-            let mark = leaf.get(spot.at);
-            if mark.migrating() != Some(old) {
-                return;
-            }
-            let vma = Rights {
-                read: flags.accessible(),
-                write: flags.contains(VmFlags::WRITE),
-            };
-            if mark.is_swap_exclusive() {
-                mem.set_flags(new, FrameFlags::ANON_EXCLUSIVE);
-            }
-            mem.share(new);
-            let dirty = mem.flags(new).contains(FrameFlags::DIRTY);
-            leaf.set(spot.at, mark.arrived(new, vma, dirty));
-            if flags.contains(VmFlags::LOCKED) {
-                mem.lru_lock(new);
+            if leaf.get(spot.at).migrating() == Some(old) {
+                arrive(mem, leaf, spot.at, new, flags);
             }
         });
+    }
+}
+
+/// Makes the migration entry at `at` a mapping of frame `new`, in a VMA with these flags.
+pub(super) fn arrive(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, new: Pfn, flags: VmFlags) {
+    let mark = leaf.get(at);
+    let vma = Rights {
+        read: flags.accessible(),
+        write: flags.contains(VmFlags::WRITE),
+    };
+    if mark.is_swap_exclusive() {
+        mem.set_flags(new, FrameFlags::ANON_EXCLUSIVE);
+    }
+    mem.share(new);
+    let dirty = mem.flags(new).contains(FrameFlags::DIRTY);
+    leaf.set(at, mark.arrived(new, vma, dirty));
+    if flags.contains(VmFlags::LOCKED) {
+        mem.lru_lock(new);
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `target` | the answers of an address space ([`RmapTarget`](crate::rmap::RmapTarget)) |
 //! | `try_to_unmap` | unmapping a frame from one place, for reclaim and migration |
 //! | `migrate` | moving a page to another frame |
+//! | `migrate_huge` | … a huge page, as a whole or split |
 //! | `merge_same_pages` | merging one page with another of equal bytes |
 //! | `ksmd` | the passes of merging over many pages |
 //! | `check_rmap` | the check that reverse maps lead to every mapping |
@@ -18,5 +19,6 @@ pub(in crate::mm) mod check_rmap;
 pub(in crate::mm) mod ksmd;
 pub(in crate::mm) mod merge_same_pages;
 pub(in crate::mm) mod migrate;
+mod migrate_huge;
 pub(in crate::mm) mod target;
 pub(in crate::mm) mod try_to_unmap;

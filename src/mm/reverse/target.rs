@@ -96,6 +96,18 @@ impl RmapTarget for Mm {
     fn restore(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, old: Pfn, new: Pfn) {
         self.restore_at(cx, spot, old, new);
     }
+    fn leave_huge(&self, cx: RmapCx<'_>, spot: &MappedAt<'_>, part: VpnRange, head: Pfn) {
+        self.leave_huge_at(cx, spot, part, head);
+    }
+    fn restore_huge(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        (old, new): (Pfn, Pfn),
+    ) {
+        self.restore_huge_at(cx, spot, part, (old, new));
+    }
     fn referenced(&self, mut cx: RmapCx<'_>, spot: &MappedAt<'_>, pfn: Pfn) -> Option<Young> {
         if !self.has_frame(&mut cx, spot, pfn) {
             return None;

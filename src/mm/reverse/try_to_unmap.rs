@@ -99,20 +99,51 @@ fn take_out(slot: PteSlot<'_>, pfn: Pfn, flags: VmFlags, how: Unmap) -> Result<(
             };
             RemovedPte::give_up_locked(slot.take(pte.mkold(), left));
         }
-        Unmap::Migration => {
-            let mark = pte.leaving(no_more_exclusive(mem, pfn)?);
-            // The accessed state goes to the migration entry, not to the frame.
-            RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
-            if flags.contains(VmFlags::LOCKED) {
-                // The mappings that come back lock it again, if they are locked then.
-                mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
-            }
-        }
+        Unmap::Migration => leave(slot, pfn, flags, AsOne::No)?,
         Unmap::Swap(swap) => {
             let left = RawPte::swap(swap, no_more_exclusive(mem, pfn)?);
             mem.swap_dup(swap);
             RemovedPte::give_up_locked(slot.replace(left.in_place_of(pte)));
         }
+    }
+    Ok(())
+}
+
+/// The size in which a page was mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AsOne {
+    /// By small entries.
+    No,
+    /// As one huge page.
+    Yes,
+}
+
+/// Replaces the mapping of a locked frame by a migration mark.
+///
+/// # Errors
+///
+/// [`UnmapRefused::Needed`]: the frame is pinned.
+pub(super) fn leave(
+    slot: PteSlot<'_>,
+    pfn: Pfn,
+    flags: VmFlags,
+    size: AsOne,
+) -> Result<(), UnmapRefused> {
+    let mem = slot.mem();
+    let pte = slot.raw();
+    if pte.is_dirty() {
+        mem.set_flags(pfn, FrameFlags::DIRTY);
+    }
+    let mark = pte.leaving(no_more_exclusive(mem, pfn)?);
+    let mark = match size {
+        AsOne::Yes => mark.of_huge(),
+        AsOne::No => mark,
+    };
+    // The accessed state goes to the migration entry, not to the frame.
+    RemovedPte::give_up_locked(slot.take(pte.mkold(), mark));
+    if flags.contains(VmFlags::LOCKED) {
+        // The mappings that come back lock it again, if they are locked then.
+        mem.clear_flags(pfn, FrameFlags::UNEVICTABLE);
     }
     Ok(())
 }

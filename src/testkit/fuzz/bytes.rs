@@ -198,7 +198,7 @@ fn of_frames(r: Record) -> Op {
         kind => on_holds(kind, (addr, len), b),
     }
 }
-/// Pins, pipes, and accesses by force.
+/// Pins, pipes, accesses by force, and what the kernel does by itself.
 fn on_holds(kind: u8, (addr, len): (u64, u64), byte: u8) -> Op {
     let target = 0;
     match kind {
@@ -211,6 +211,10 @@ fn on_holds(kind: u8, (addr, len): (u64, u64), byte: u8) -> Op {
         },
         15 => Op::Drain {},
         16 => Op::MemRead { addr, target },
+        18 => Op::Khugepaged { advise: Vec::new() },
+        19 => Op::DropCaches { value: 2 },
+        20 => Op::Swapoff {},
+        21 => Op::Swapon {},
         _ => Op::MemWrite { addr, target, byte },
     }
 }

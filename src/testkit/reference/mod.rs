@@ -29,6 +29,7 @@
 //! | --- | --- |
 //! | `model` | the state, and the dispatch of a step |
 //! | `ops` | mappings, moves, forks, rights |
+//! | `kernel` | operations of the kernel by itself |
 //! | `kinds` | the flags of `mmap` |
 //! | `advise` | `madvise` |
 //! | `locks` | `mlock` and its variants |
@@ -50,6 +51,7 @@ mod copies;
 mod files;
 mod held;
 mod holds;
+mod kernel;
 mod kinds;
 mod locks;
 mod model;

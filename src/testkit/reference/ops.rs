@@ -46,15 +46,15 @@ impl Reference {
             | Op::FadviseDontneed { .. }
             | Op::SyncFileRange { .. } => self.on_range_of_file(op, came),
             Op::Mbind { .. } => self.policy(actor, op, came),
-            Op::Reclaim {} | Op::Shrink { .. } => {
-                self.pressure();
-                must(&DONE, came)
-            }
-            // The numbers of moved and merged pages are a matter of frames.
-            Op::Migrate { .. } | Op::Merge {} | Op::Ksm { .. } => match came {
-                Outcome::Ret(_) => Ok(()),
-                other => Err(format!("it {other}, and the model of pages returns")),
-            },
+            Op::Reclaim {}
+            | Op::Shrink { .. }
+            | Op::Swapoff {}
+            | Op::Swapon {}
+            | Op::DropCaches { .. }
+            | Op::Khugepaged { .. }
+            | Op::Migrate { .. }
+            | Op::Merge {}
+            | Op::Ksm { .. } => self.by_the_kernel(op, came),
             Op::Mlock { .. }
             | Op::Mlock2 { .. }
             | Op::Munlock { .. }

@@ -83,6 +83,10 @@ pub(super) enum On {
     Look,
     Huge,
     Collapse,
+    /// `khugepaged` scans, or huge pages that were given back in part are split.
+    Scan,
+    /// The swap device is taken out of use, or put in use.
+    Swap,
     Pin,
     Splice,
     Force,

@@ -1,5 +1,5 @@
 //! The profile of huge pages: three of them, of private and of shared memory, split, protected,
-//! moved and dropped in parts, and collapsed again.
+//! moved and dropped in parts, migrated, and collapsed again.
 
 use super::{
     arena::{On, RW, any, at, remap, weighed},
@@ -38,16 +38,17 @@ pub(super) fn looked_at() -> Vec<u64> {
 const OPERATIONS: &[(u32, On)] = &[
     (30, On::Store),
     (12, On::Load),
-    (10, On::Advise),
-    (8, On::Protect),
+    (9, On::Advise),
+    (7, On::Protect),
     (4, On::Unmap),
     (4, On::Map),
-    (6, On::Huge),
-    (6, On::Collapse),
-    (6, On::Move),
+    (5, On::Huge),
+    (5, On::Collapse),
+    (5, On::Move),
     (4, On::Out),
     (2, On::Reclaim),
-    (3, On::Migrate),
+    (6, On::Migrate),
+    (2, On::Scan),
     (1, On::Merge),
     (3, On::Fork),
     (1, On::Exit),
@@ -104,6 +105,10 @@ pub(super) fn op(d: Draw) -> Option<Op> {
         On::Reclaim => Op::Reclaim {},
         On::Migrate => Op::Migrate { addr },
         On::Merge => Op::Merge {},
+        On::Scan => match d.byte.is_multiple_of(2) {
+            true => Op::Khugepaged { advise: Vec::new() },
+            false => Op::DropCaches { value: 2 },
+        },
         On::Fork => Op::Fork { child: 0 },
         On::Exit => Op::Exit {},
         _ => return None,

@@ -1,4 +1,5 @@
-//! The profile of swap: few pages, often paged out, shared by forks, migrated and merged.
+//! The profile of swap: few pages, often paged out, shared by forks, migrated and merged;
+//! the swap device is taken out of use and put in use.
 
 use super::{
     arena::{FEW, On, at, weighed},
@@ -7,8 +8,8 @@ use super::{
 use crate::{addr::PAGE_SIZE, mm::Advice, replay::Op};
 
 const ON_SWAP: &[(u32, On)] = &[
-    (32, On::Store),
-    (16, On::Out),
+    (30, On::Store),
+    (15, On::Out),
     (5, On::Free),
     (11, On::Reclaim),
     (5, On::Shrink),
@@ -17,6 +18,7 @@ const ON_SWAP: &[(u32, On)] = &[
     (5, On::Migrate),
     (5, On::Advise),
     (5, On::Merge),
+    (3, On::Swap),
 ];
 
 /// Returns the operation of a draw.
@@ -42,6 +44,10 @@ pub(super) fn op(d: Draw) -> Option<Op> {
         On::Migrate => Op::Migrate { addr },
         On::Advise => advise(1, Advice::DontNeed),
         On::Merge => Op::Merge {},
+        On::Swap => match d.byte.is_multiple_of(2) {
+            true => Op::Swapoff {},
+            false => Op::Swapon {},
+        },
         _ => return None,
     })
 }

@@ -11,6 +11,7 @@ use crate::mm::{
     },
     fault::scope::FaultScope,
     guard::{AfterYield, MmapWriteGuard},
+    machine::KhugepagedLimits,
     page_table::LockedLeaf,
     space::Mm,
     vma::{Vma, layout::Layout},
@@ -21,13 +22,13 @@ use crate::{
     ctx::{CallCx, Sleepable},
     error::MadviseError,
     frame::{FrameFlags, HUGE, HugeFrame, PhysMem},
-    notifier::{Access, Event},
+    notifier::{Access, AgeKind, Event},
 };
 
 /// The reasons why 2 MiB did not become a huge page (`enum scan_result`, where it decides the
 /// result).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fail {
+pub(in crate::mm::calls) enum Fail {
     /// Nothing to collapse here; the next 2 MiB may do.
     Skip,
     /// A page has references beside its mappings: EAGAIN; the next 2 MiB may do.
@@ -36,6 +37,24 @@ pub(super) enum Fail {
     Never,
     /// No huge page is free: ENOMEM, at once.
     NoMemory,
+}
+
+/// The initiator of a collapse.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mm::calls) enum By<'l> {
+    /// `MADV_COLLAPSE`: all that can be collapsed is.
+    Advice,
+    /// `khugepaged`, which chooses by these limits, and wants pages that are used.
+    Khugepaged(&'l KhugepagedLimits),
+}
+
+/// The huge page of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mm::calls) enum Collapsed {
+    /// The huge page was made now.
+    Now,
+    /// The huge page was there before.
+    Before,
 }
 
 impl Fail {
@@ -50,7 +69,7 @@ impl Fail {
 
 /// Returns start and end of the whole 2-MiB blocks of a range, of which there may be none; `None`
 /// if not even a boundary of blocks lies in the range.
-fn blocks(part: VpnRange) -> Option<(Vpn, Vpn)> {
+pub(in crate::mm::calls) fn blocks(part: VpnRange) -> Option<(Vpn, Vpn)> {
     let (from, to) = (
         part.start().align_up(PMD_PAGES),
         part.end().align_down(PMD_PAGES),
@@ -86,8 +105,8 @@ impl Mm {
         let mut failed = None;
         let mut at = from;
         while at < to {
-            match self.collapse_block(cx, at) {
-                Ok(()) => {}
+            match self.collapse_block(cx, at, By::Advice) {
+                Ok(_) => {}
                 Err(fail @ (Fail::Skip | Fail::Busy)) => failed = Some(fail.error(at)),
                 Err(fail) => return Err(fail.error(at)),
             }
@@ -97,7 +116,12 @@ impl Mm {
     }
     /// Collapses one block: reads pages back from swap, then copies with the mmap lock held
     /// exclusively (`collapse_huge_page`).
-    fn collapse_block(&self, cx: &mut CallCx<'_>, at: Vpn) -> Result<(), Fail> {
+    pub(in crate::mm::calls) fn collapse_block(
+        &self,
+        cx: &mut CallCx<'_>,
+        at: Vpn,
+        by: By<'_>,
+    ) -> Result<Collapsed, Fail> {
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
         let anonymous = match g.layout.vmas.get(at) {
             Some(vma)
@@ -109,7 +133,7 @@ impl Mm {
         };
         if !anonymous {
             drop(g);
-            return self.collapse_object(cx, at);
+            return self.collapse_object(cx, at).map(|()| Collapsed::Now);
         }
         let mem = self.machine().mem();
         // Each page of registered memory must be able to fault alone: no hole may be filled.
@@ -118,7 +142,7 @@ impl Mm {
             .vmas
             .get(at)
             .is_some_and(|vma| vma.userfault.is_some());
-        let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, armed));
+        let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, (by, armed)));
         let Some(scanned) = scanned else {
             // No page is here. Linux looks further only if the table above is missing too.
             let pinned = g.cx.pin();
@@ -126,8 +150,15 @@ impl Mm {
             return Err(if above { Fail::Never } else { Fail::Skip });
         };
         let swapped = match scanned? {
-            Scan::Huge => return Ok(()),
+            Scan::Huge => return Ok(Collapsed::Before),
             Scan::Small { swapped } => swapped,
+            Scan::Unused => {
+                let block = VpnRange::block_of(at);
+                if !self.age_range(&mut g.cx, block, AgeKind::Test) {
+                    return Err(Fail::Skip);
+                }
+                false
+            }
         };
         if swapped {
             let mut held = FaultScope::of(&mut g);
@@ -137,14 +168,14 @@ impl Mm {
         drop(g);
         let mut g = self.lock_exclusive_some(cx);
         g.claim_range(VpnRange::block_of(at));
-        g.copy_block(at)
+        g.copy_block(at).map(|()| Collapsed::Now)
     }
 }
 
 /// Returns true if the VMA may hold huge pages after this advice (`thp_vma_allowable_order` with
 /// `TVA_FORCED_COLLAPSE`): whether it asked for them or not, but not if it refused them for good.
 /// Private memory must have been written once.
-pub(super) fn may_collapse(layout: &Layout, vma: &Vma) -> bool {
+pub(in crate::mm::calls) fn may_collapse(layout: &Layout, vma: &Vma) -> bool {
     let written = vma.is_anonymous() && vma.anon.get().is_some();
     layout.allows_huge(vma.flags, true)
         && !vma.flags.intersects(VmFlags::SPECIAL)
@@ -163,17 +194,39 @@ fn in_memory_and_aligned(vma: &Vma) -> bool {
 /// The contents of a block.
 enum Scan {
     Huge,
-    Small { swapped: bool },
+    Small {
+        swapped: bool,
+    },
+    /// Small pages, none of them in swap, that the processor did not use lately.
+    Unused,
+}
+
+/// The pages of a block, by kind.
+#[derive(Default)]
+struct Pages {
+    none: u32,
+    shared: u32,
+    swapped: u32,
+    used: u32,
+}
+
+impl Pages {
+    /// Returns true if khugepaged leaves the block alone: a limit is exceeded, or with pages in
+    /// swap fewer than half of the block are used.
+    fn exceed(&self, limits: &KhugepagedLimits) -> bool {
+        let idle = self.swapped > 0 && self.used < HUGE / 2;
+        self.none > limits.none || self.shared > limits.shared || self.swapped > limits.swap || idle
+    }
 }
 
 /// Scans a block (`hpage_collapse_scan_pmd`): holes, the zero page and pages in swap may be
 /// collapsed; all else must be private pages with no reference beside their mappings. In memory
 /// that is registered with userfaultfd (`armed`) neither holes nor protected pages may.
-fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, armed: bool) -> Result<Scan, Fail> {
+fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, (by, armed): (By<'_>, bool)) -> Result<Scan, Fail> {
     if leaf.is_huge() {
         return Ok(Scan::Huge);
     }
-    let mut swapped = false;
+    let mut pages = Pages::default();
     for at in (0..PMD_PAGES).map(Vpn) {
         let pte = leaf.get(at);
         if pte.is_uffd_wp() {
@@ -183,10 +236,11 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, armed: bool) -> Result<Scan, Fail>
             if armed {
                 return Err(Fail::Never);
             }
+            pages.none += 1;
             continue;
         }
         let Some(pfn) = pte.counted() else {
-            swapped = true;
+            pages.swapped += 1;
             continue;
         };
         let flags = mem.flags(pfn);
@@ -197,8 +251,16 @@ fn scan(mem: &PhysMem, leaf: &LockedLeaf<'_>, armed: bool) -> Result<Scan, Fail>
         if mem.refcount(pfn) != mem.mapcount(pfn) + cached {
             return Err(Fail::Busy);
         }
+        pages.shared += u32::from(mem.mapcount(pfn) > 1);
+        pages.used += u32::from(pte.is_young() || flags.contains(FrameFlags::REFERENCED));
     }
-    Ok(Scan::Small { swapped })
+    match by {
+        By::Khugepaged(limits) if pages.exceed(limits) => Err(Fail::Skip),
+        By::Khugepaged(_) if pages.used == 0 => Ok(Scan::Unused),
+        _ => Ok(Scan::Small {
+            swapped: pages.swapped > 0,
+        }),
+    }
 }
 
 impl FaultScope<'_> {
@@ -264,7 +326,7 @@ impl InvalidationWindow<'_, Sleepable> {
         let copied = self.lock_ptes(at, |txn| {
             let leaf = txn.leaf();
             // Scanned again, since the pages may have got references meanwhile.
-            if let Scan::Huge = scan(mem, leaf, armed)? {
+            if let Scan::Huge = scan(mem, leaf, (By::Advice, armed))? {
                 return Ok(None);
             }
             if VpnRange::block_of(at)

@@ -156,6 +156,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
                 }
             }
         }
+        mm.split_object_parts(&mut self.cx, part);
         let mem = mm.machine().mem();
         mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
             if shared_huge(mem, leaf) {

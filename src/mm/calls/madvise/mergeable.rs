@@ -115,7 +115,9 @@ impl Mm {
         let mem = self.machine().mem();
         let mut pages = Vec::new();
         self.for_each_entry(cx, range, |at, pte| {
-            pages.extend(pte.counted().filter(|&p| is_merged(mem, p)).map(|_| at));
+            // A page that moves stays merged.
+            let pfn = pte.counted_or_migrating();
+            pages.extend(pfn.filter(|&p| is_merged(mem, p)).map(|_| at));
         });
         pages
     }
@@ -161,7 +163,8 @@ impl FaultScope<'_> {
     /// unshares it, as for a reader that keeps the page. Returns false if it is not merged.
     ///
     /// The page stays merged if its entry changes before it is replaced, as by an access that marks
-    /// it. So the caller repeats the call until it returns false.
+    /// it, or if it has to be waited for since it moves. So the caller repeats the call until it
+    /// returns false.
     fn unmerge_page(&mut self, at: Vpn) -> Result<bool, FaultError> {
         let mm = self.lease.mm;
         let Some(vma) = self.layout.vmas.get(at) else {
@@ -169,13 +172,16 @@ impl FaultScope<'_> {
         };
         let pte = mm.with_leaf_of(&mut self.lease.cx, at, |leaf| leaf.get(at));
         let merged = pte.filter(|pte| {
-            pte.counted()
+            pte.counted_or_migrating()
                 .is_some_and(|pfn| is_merged(mm.machine().mem(), pfn))
         });
         let Some(pte) = merged else {
             return Ok(false);
         };
-        self.unshare(vma, at, pte)?;
+        match pte.migrating() {
+            Some(_) => self.wait_for_migration(pte),
+            None => self.unshare(vma, at, pte)?,
+        }
         Ok(true)
     }
 }

@@ -32,6 +32,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         let mm = self.mm;
         let mut rest = Some(part);
         while let Some(block) = rest.and_then(|rest| first_leaf(mm, &mut self.cx, rest)) {
+            mm.split_object_parts(&mut self.cx, block);
             let list = own_pages(mm, &mut self.cx, block);
             let _counts = mm
                 .machine()

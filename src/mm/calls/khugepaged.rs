@@ -1,0 +1,68 @@
+//! `khugepaged`: makes huge pages of the small ones of memory that asked for huge pages
+//! (`khugepaged_scan_mm_slot`).
+//!
+//! The collapse of 2 MiB is that of `MADV_COLLAPSE`; only the choice is another: the block must
+//! have been used, and not have too many pages without memory, in swap or of other processes.
+
+use super::madvise::collapse::{By, Collapsed, Fail, blocks, may_collapse};
+use crate::mm::{
+    entry::flags::VmFlags,
+    machine::Machine,
+    space::Mm,
+    vma::{Vma, layout::Layout},
+};
+use crate::{
+    addr::{PMD_PAGES, Vpn},
+    ctx::CallCx,
+};
+
+impl Machine {
+    /// Scans the private memory of all address spaces that asked for huge pages
+    /// (`MADV_HUGEPAGE`), and makes a huge page of each aligned 2 MiB of small pages that the
+    /// limits allow ([`KhugepagedLimits`](super::super::KhugepagedLimits)), in one window each.
+    /// Returns how many.
+    ///
+    /// The address spaces come in the order in which they were made, each from its lowest address.
+    /// Linux does the same in a thread of its own, some pages at a time. Shared memory and pages of
+    /// files are left alone.
+    ///
+    /// # Panics
+    ///
+    /// If the token is of a thread that entered another machine.
+    pub fn khugepaged(&self, cx: &mut CallCx<'_>) -> usize {
+        self.check_token(cx);
+        let spaces = self.spaces.all();
+        spaces.iter().map(|space| space.collapse_all(cx)).sum()
+    }
+}
+
+/// Returns true if khugepaged may work on the VMA (`thp_vma_allowable_order` with
+/// `TVA_KHUGEPAGED`, huge pages on request).
+fn is_chosen(layout: &Layout, vma: &Vma) -> bool {
+    vma.flags.contains(VmFlags::HUGEPAGE) && vma.is_anonymous() && may_collapse(layout, vma)
+}
+
+impl Mm {
+    /// Collapses the blocks of this address space that may be collapsed; returns how many.
+    pub(super) fn khugepaged_scan(&self, cx: &mut CallCx<'_>) -> usize {
+        let limits = self.machine().config().khugepaged;
+        let mut made = 0;
+        for at in self.khugepaged_blocks(cx) {
+            match self.collapse_block(cx, at, By::Khugepaged(&limits)) {
+                Ok(Collapsed::Now) => made += 1,
+                Ok(Collapsed::Before) | Err(Fail::Skip | Fail::Busy | Fail::Never) => {}
+                Err(Fail::NoMemory) => break,
+            }
+        }
+        made
+    }
+    fn khugepaged_blocks(&self, cx: &mut CallCx<'_>) -> Vec<Vpn> {
+        let g = self.lock_shared_over(cx, None);
+        let chosen = g.layout.vmas.iter().filter(|vma| is_chosen(&g.layout, vma));
+        let starts = chosen.filter_map(|vma| {
+            let (from, to) = blocks(vma.range())?;
+            Some((from.0..to.0).step_by(PMD_PAGES as usize).map(Vpn))
+        });
+        starts.flatten().collect()
+    }
+}

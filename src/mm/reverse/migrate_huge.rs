@@ -1,0 +1,237 @@
+//! Migration of a huge page: as a whole, or split into single pages.
+//!
+//! All 512 frames are locked, in ascending order. Every mapping becomes migration marks, in one
+//! window over the part of the VMA that maps the page; a mark remembers that the page was mapped as
+//! one. Then the bytes are copied, and the marks become mappings again, as they were.
+
+use super::{
+    migrate::{OF_THE_PAGE, arrive},
+    try_to_unmap::{AsOne, leave},
+};
+use crate::mm::{
+    entry::flags::VmFlags, large::ownership::is_part, machine::Machine, page_table::LockedLeaf,
+    space::Mm, window::Lease,
+};
+use crate::{
+    addr::{PMD_PAGES, Pfn, Vpn, VpnRange},
+    ctx::{CallCx, FolioCx},
+    error::NoMemory,
+    frame::{Frame, FrameFlags, FrameLock, HUGE, HugeFrame, PhysMem},
+    notifier::Event,
+    rmap::{MappedAt, RmapCx, UnmapRefused, restore_huge_page, unmap_huge_page},
+};
+
+impl Mm {
+    /// Moves the huge page that `part` belongs to. Returns the new frame of `part`, if that moved.
+    pub(super) fn migrate_large(
+        &self,
+        cx: &mut CallCx<'_>,
+        part: Frame<'_>,
+    ) -> Result<Option<Pfn>, NoMemory> {
+        let machine = self.machine();
+        let mem = machine.mem();
+        let pfn = part.pfn();
+        drop(part); // One more reference would keep the page from moving.
+        if let Some(parts) = lock_whole(mem, cx, pfn.head())
+            && let Ok(new) = mem.alloc_huge()
+        {
+            let nth = pfn.0 - pfn.head().0;
+            let moved = move_whole(machine, cx.descend(), &parts, &new);
+            return Ok(moved.then(|| new.head().nth(nth)));
+        }
+        self.migrate_split(cx, pfn)
+    }
+    /// Splits the huge page that frame `pfn` is part of and moves its pages, the first one last, as
+    /// the kernel's list has them (`try_split_folio`).
+    fn migrate_split(&self, cx: &mut CallCx<'_>, pfn: Pfn) -> Result<Option<Pfn>, NoMemory> {
+        let machine = self.machine();
+        let mem = machine.mem();
+        let mut parts: Vec<Pfn> = mem.huge_parts(pfn.head()).collect();
+        if parts.first() == Some(&pfn.head()) {
+            parts.rotate_left(1);
+        }
+        if !machine.reclaimer().split(cx, pfn) {
+            return Ok(None);
+        }
+        // Those that held only zeros are free, and may become the new frames of others.
+        parts.retain(|&part| mem.refcount(part) > 0);
+        let mut moved = None;
+        for part in parts {
+            let Some(frame) = mem.try_get(part) else {
+                continue; // Given up meanwhile.
+            };
+            let to = self.migrate_small(cx, frame)?;
+            if part == pfn {
+                moved = to;
+            }
+        }
+        Ok(moved)
+    }
+    /// See [`RmapTarget::leave_huge`](crate::rmap::RmapTarget::leave_huge).
+    pub(super) fn leave_huge_at(
+        &self,
+        cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        head: Pfn,
+    ) {
+        let mem = self.machine().mem();
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        let mut window = Lease { mm: self, cx }.into_window(part, Event::Clear);
+        // A page that is pinned stays, and so will the others.
+        let _pinned = window.leaves_in(part, |txn| {
+            let size = match txn.leaf().is_huge() {
+                true => AsOne::Yes,
+                false => AsOne::No,
+            };
+            for at in txn.range().iter() {
+                if is_part(mem, txn.leaf(), at, head)
+                    && let Some(slot) = txn.slot(at)
+                    && let Some(pfn) = slot.raw().counted()
+                {
+                    leave(slot, pfn, flags, size)?;
+                }
+            }
+            Ok::<(), UnmapRefused>(())
+        });
+        window.close();
+    }
+    /// See [`RmapTarget::restore_huge`](crate::rmap::RmapTarget::restore_huge).
+    pub(super) fn restore_huge_at(
+        &self,
+        mut cx: RmapCx<'_>,
+        spot: &MappedAt<'_>,
+        part: VpnRange,
+        (old, new): (Pfn, Pfn),
+    ) {
+        let mem = self.machine().mem();
+        let flags = VmFlags::from_bits_retain(spot.flags);
+        self.for_each_locked_leaf(&mut cx, part, |part, leaf| {
+            let as_one = are_one(leaf, part, old) && mem.flags(new).contains(FrameFlags::LARGE);
+            for at in part.iter() {
+                let from = leaf.get(at).migrating().filter(|from| from.head() == old);
+                if let Some(from) = from {
+                    arrive(mem, leaf, at, new.nth(from.0 - old.0), flags);
+                }
+            }
+            if as_one {
+                leaf.set_huge(true);
+            }
+        });
+    }
+}
+
+/// Returns true if `part` is a whole leaf of marks of the huge page that begins with `old`, which
+/// was mapped as one, and all have equal rights: none was dropped or changed meanwhile.
+fn are_one(leaf: &LockedLeaf<'_>, part: VpnRange, old: Pfn) -> bool {
+    let write = leaf.get(part.start()).was_writable();
+    let is_same = |(i, at): (u32, Vpn)| {
+        let mark = leaf.get(at);
+        mark.was_huge() && mark.migrating() == Some(old.nth(i)) && mark.was_writable() == write
+    };
+    part.pages() == PMD_PAGES && (0..HUGE).zip(part.iter()).all(is_same)
+}
+
+/// Locks all frames of a huge page, in ascending order; `None` if one of them was given back.
+fn lock_whole<'m>(mem: &'m PhysMem, cx: &mut CallCx<'_>, head: Pfn) -> Option<Vec<FrameLock<'m>>> {
+    let lock = |i| {
+        let locked = mem.lock(cx, mem.try_get(head.nth(i))?);
+        let is_part = mem.flags(locked.pfn()).contains(FrameFlags::LARGE);
+        is_part.then_some(locked)
+    };
+    (0..HUGE).map(lock).collect()
+}
+
+/// Moves a huge page, whose frames are locked, to `new`, which no other thread knows. Returns true
+/// if it did.
+fn move_whole(
+    machine: &Machine,
+    cx: FolioCx<'_>,
+    parts: &[FrameLock<'_>],
+    new: &HugeFrame<'_>,
+) -> bool {
+    let mem = machine.mem();
+    let old = &parts[0];
+    if mem.huge_mappings(old.pfn()) == 0 {
+        return false; // Its last mapping went during the wait for the locks.
+    }
+    let Ok(to) = mem.try_lock(mem.get(new.head())) else {
+        return false; // Cannot be: no other thread knows the new frames.
+    };
+    let mut marks = HugeMarks {
+        machine,
+        cx,
+        parts,
+        to: old,
+        before: parts.iter().map(|part| mem.flags(part.pfn())).collect(),
+    };
+    let gone = unmap_huge_page(machine.registry(), mem, &mut marks.cx, old);
+    let moved = gone && hand_over(machine, parts, new.head());
+    if moved {
+        marks.to = &to;
+    }
+    moved
+}
+
+/// Gives the pages to the new frames, if only their owner and this caller hold the old ones.
+/// Returns true if it did.
+fn hand_over(machine: &Machine, parts: &[FrameLock<'_>], new: Pfn) -> bool {
+    let mem = machine.mem();
+    let old = &parts[0];
+    let Some(owner) = old.owner() else {
+        return false;
+    };
+    let is_anon = mem.flags(old.pfn()).contains(FrameFlags::ANON);
+    // The reference of the owner, if it has one, and of the lock; see `Mm::hand_over`.
+    let expected = if is_anon { 1 } else { 2 };
+    let is_alone = |part: &FrameLock<'_>| mem.refcount(part.pfn()) == expected;
+    if !parts.iter().all(is_alone) {
+        return false;
+    }
+    for (i, part) in (0..HUGE).zip(parts) {
+        mem.copy(part.pfn(), new.nth(i));
+        mem.set_flags(new.nth(i), mem.flags(part.pfn()) & OF_THE_PAGE);
+    }
+    let done = if is_anon {
+        parts.iter().all(is_alone)
+    } else {
+        let found = machine.registry().find(owner.id);
+        found.is_some_and(|object| object.replace_huge(parts, owner.index, new))
+    };
+    if done && is_anon {
+        for (i, part) in (0..HUGE).zip(parts) {
+            mem.set_owner(new.nth(i), part.owner());
+        }
+    }
+    if done {
+        mem.forget_huge(old.pfn());
+    }
+    done
+}
+
+/// The migration marks of a huge page. They become mappings again when this is dropped, also by a
+/// driver's panic: faults on them wait for that.
+struct HugeMarks<'a> {
+    machine: &'a Machine,
+    cx: FolioCx<'a>,
+    parts: &'a [FrameLock<'a>],
+    /// The first frame that the marks will map.
+    to: &'a FrameLock<'a>,
+    /// The flags of the old frames before the migration.
+    before: Vec<FrameFlags>,
+}
+
+impl Drop for HugeMarks<'_> {
+    fn drop(&mut self) {
+        let (mem, old) = (self.machine.mem(), self.parts[0].pfn());
+        restore_huge_page(self.machine.registry(), &mut self.cx, old, self.to);
+        // To the heads of their lists, as `MigrationEntries` does.
+        let moved = self.to.pfn() != old;
+        let listed = FrameFlags::LRU | FrameFlags::UNEVICTABLE;
+        for (i, before) in (0..HUGE).zip(&self.before) {
+            if moved || before.intersects(listed) {
+                mem.lru_add(self.to.pfn().nth(i));
+            }
+        }
+    }
+}
