@@ -1,5 +1,7 @@
 //! Every operation is read back as it was written, whatever its arguments.
 
+mod userfaults;
+
 use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
@@ -163,7 +165,7 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         35..42 => draw_between(kind, n),
         42..61 => draw_special(kind, n),
         61..66 => daemons::draw(kind - 61, n.any()),
-        _ => draw_userfault(kind - 28, n),
+        _ => userfaults::draw(kind - 28, n),
     }
 }
 
@@ -306,76 +308,6 @@ fn draw_between(kind: u64, n: &mut Numbers) -> Op {
             iov: vec![(Hex(addr), len)],
             advice,
         },
-    }
-}
-
-/// An operation on a userfaultfd or the pagemap.
-fn draw_userfault(kind: u64, n: &mut Numbers) -> Op {
-    use super::uffd_op::*;
-    let (addr, len, some) = (n.any(), n.any() % (1 << 26), n.any());
-    let mode = some.is_multiple_of(2).then_some(some);
-    let byte = n.bits().to_le_bytes()[0];
-    let fill = Fill { addr, len, mode };
-    let moded = Moded {
-        addr,
-        len,
-        mode: some,
-    };
-    match kind {
-        38 => Op::Uffd(Open { features: mode }),
-        39 => Op::UffdClose {},
-        40 => Op::UffdRegister(moded),
-        41 => Op::UffdUnregister(Part { addr, len }),
-        42 => Op::UffdWake(Part { addr, len }),
-        43 => Op::UffdCopy(Copy {
-            addr,
-            len,
-            byte,
-            mode,
-        }),
-        44 => Op::UffdZeropage(fill),
-        45 => Op::UffdContinue(fill),
-        46 => Op::UffdPoison(fill),
-        47 => Op::UffdWriteprotect(moded),
-        48 => Op::UffdMove(Move {
-            addr,
-            src: some,
-            len,
-            mode,
-        }),
-        _ => draw_fault(kind, n, fill),
-    }
-}
-
-/// An access that waits, or an operation on the pagemap.
-fn draw_fault(kind: u64, n: &mut Numbers, fill: super::uffd_op::Fill) -> Op {
-    use super::uffd_op::*;
-    let (addr, some) = (n.any(), n.any());
-    let mode = some.is_multiple_of(2).then_some(some);
-    let of = mode.map(|_| 0);
-    let resolve = vec![Resolve(Answer::UffdZeropage(fill))];
-    match kind {
-        49 => Op::FaultLoad(FaultLoad { addr, resolve, of }),
-        50 => Op::FaultStore(FaultStore {
-            addr,
-            byte: n.bits().to_le_bytes()[0],
-            resolve,
-            of,
-        }),
-        51 => Op::PagemapScan(ScanOf {
-            target: 0,
-            flags: some,
-            start: addr,
-            end: n.any(),
-            mask: some,
-            inverted: mode,
-            anyof: mode,
-            ret_mask: mode,
-        }),
-        _ => Op::ClearRefs(Clear {
-            target: 0,
-            value: i64::from(n.bits()),
-        }),
     }
 }
 

@@ -204,7 +204,8 @@ impl Store for Copying {
         self.0.blocks.read(index, out)
     }
     fn write(&self, index: u64, bytes: &[u8; BLOCK]) -> Result<(), StoreError> {
-        match self.0.unwritable.lock().unwrap().contains(&index) {
+        let refused = self.0.unwritable.lock().unwrap().contains(&index);
+        match refused {
             true => Err(StoreError(index)),
             false => self.0.blocks.write(index, bytes),
         }

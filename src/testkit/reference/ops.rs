@@ -22,11 +22,7 @@ impl Reference {
                 self.exit(actor);
                 must(&DONE, came)
             }
-            // A driver that would have to sleep keeps memory until the end, which follows.
-            Op::ExitAndReap { target } => {
-                self.exit(target);
-                must(&DONE, came).or(must(&errno("EAGAIN"), came))
-            }
+            Op::ExitAndReap { target } => self.exit_and_reap(target, came),
             Op::Pin { .. } | Op::Unpin {} | Op::Vmsplice { .. } | Op::Drain {} => {
                 self.hold(actor, op, came)
             }
@@ -72,6 +68,11 @@ impl Reference {
         self.locks_all.remove(&process);
         self.holds.exit(process);
         self.forget_objects();
+    }
+    /// A driver that would have to sleep keeps memory until the end, which follows.
+    fn exit_and_reap(&mut self, target: u32, came: Came<'_>) -> Step {
+        self.exit(target);
+        must(&DONE, came).or(must(&errno("EAGAIN"), came))
     }
     /// Returns true if the range lies in the arena, where the model follows entries.
     fn looks_at(&self, range: &Range<u64>) -> bool {
