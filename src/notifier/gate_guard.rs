@@ -51,10 +51,11 @@ pub struct GateGuard<'p, S: ShadowStore, T, C: Context> {
 
 impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     pub(super) fn new(
-        guarded: MutexGuard<'p, GuardedStore<S, T>>,
+        mut guarded: MutexGuard<'p, GuardedStore<S, T>>,
         seat: &'p Seat,
         cx: Cx<'p, rank::Gate, C>,
     ) -> Self {
+        guarded.locked();
         Self {
             guarded,
             deferred: DeferredPuts::new(seat),

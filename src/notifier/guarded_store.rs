@@ -29,6 +29,9 @@ pub(super) struct GuardedStore<S: ShadowStore, T> {
     brand: Brand,
     mem: Arc<PhysMem>,
     phase: Arc<RegistrationPhase>,
+    /// Set if the registration was alive when the gate was locked last: then the gate gives entries
+    /// out until it is unlocked, since the end of a registration passes the gate.
+    open: bool,
 }
 
 impl<S: ShadowStore, T> GuardedStore<S, T> {
@@ -41,17 +44,23 @@ impl<S: ShadowStore, T> GuardedStore<S, T> {
             brand: seat.brand,
             mem: Arc::clone(&seat.mem),
             phase: Arc::clone(&seat.phase),
+            open: true,
         }
+    }
+    /// Notes whether the registration is alive; the gate has just been locked.
+    #[inline]
+    pub(super) fn locked(&mut self) {
+        self.open = self.phase.is_alive();
     }
     /// Returns true if the store has no entry.
     pub(super) fn is_empty(&self) -> bool {
         self.entries == Some(0)
     }
-    /// Returns the entry under a key; none once the registration ends.
+    /// Returns the entry under a key; none if the registration had ended when the gate was locked.
     #[inline]
     pub(super) fn get(&self, key: &S::Key) -> Option<&ShadowEntry> {
         // A driver that panicked when it was asked to drop everything still has its entries.
-        if !self.phase.is_alive() {
+        if !self.open {
             return None;
         }
         let entry = self.store.get(key)?;

@@ -165,7 +165,7 @@ fn draw_of_kinds(kind: u64, n: &mut Numbers) -> Op {
         35..42 => draw_between(kind, n),
         42..61 => draw_special(kind, n),
         61..66 => daemons::draw(kind - 61, n.any()),
-        _ => userfaults::draw(kind - 28, n),
+        _ => userfaults::draw(kind - 28, &mut || n.any()),
     }
 }
 

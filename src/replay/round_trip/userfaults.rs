@@ -1,13 +1,13 @@
 //! Draws of operations on userfaultfds.
 
-use super::{Numbers, Op};
+use crate::replay::op::Op;
 
 /// An operation on a userfaultfd or the pagemap.
-pub(super) fn draw(kind: u64, n: &mut Numbers) -> Op {
-    use super::super::uffd_op::*;
-    let (addr, len, some) = (n.any(), n.any() % (1 << 26), n.any());
+pub(super) fn draw(kind: u64, any: &mut dyn FnMut() -> u64) -> Op {
+    use crate::replay::uffd_op::*;
+    let (addr, len, some) = (any(), any() % (1 << 26), any());
     let mode = some.is_multiple_of(2).then_some(some);
-    let byte = n.bits().to_le_bytes()[0];
+    let byte = any().to_le_bytes()[0];
     let fill = Fill { addr, len, mode };
     let moded = Moded {
         addr,
@@ -36,14 +36,14 @@ pub(super) fn draw(kind: u64, n: &mut Numbers) -> Op {
             len,
             mode,
         }),
-        _ => draw_fault(kind, n, fill),
+        _ => draw_fault(kind, any, fill),
     }
 }
 
 /// An access that waits, or an operation on the pagemap.
-fn draw_fault(kind: u64, n: &mut Numbers, fill: super::super::uffd_op::Fill) -> Op {
-    use super::super::uffd_op::*;
-    let (addr, some) = (n.any(), n.any());
+fn draw_fault(kind: u64, any: &mut dyn FnMut() -> u64, fill: crate::replay::uffd_op::Fill) -> Op {
+    use crate::replay::uffd_op::*;
+    let (addr, some) = (any(), any());
     let mode = some.is_multiple_of(2).then_some(some);
     let of = mode.map(|_| 0);
     let resolve = vec![Resolve(Answer::UffdZeropage(fill))];
@@ -51,7 +51,7 @@ fn draw_fault(kind: u64, n: &mut Numbers, fill: super::super::uffd_op::Fill) -> 
         49 => Op::FaultLoad(FaultLoad { addr, resolve, of }),
         50 => Op::FaultStore(FaultStore {
             addr,
-            byte: n.bits().to_le_bytes()[0],
+            byte: any().to_le_bytes()[0],
             resolve,
             of,
         }),
@@ -59,7 +59,7 @@ fn draw_fault(kind: u64, n: &mut Numbers, fill: super::super::uffd_op::Fill) -> 
             target: 0,
             flags: some,
             start: addr,
-            end: n.any(),
+            end: any(),
             mask: some,
             inverted: mode,
             anyof: mode,
@@ -67,7 +67,7 @@ fn draw_fault(kind: u64, n: &mut Numbers, fill: super::super::uffd_op::Fill) -> 
         }),
         _ => Op::ClearRefs(Clear {
             target: 0,
-            value: i64::from(n.bits()),
+            value: any().cast_signed() >> 32,
         }),
     }
 }

@@ -5,6 +5,7 @@
 //! who  kind  page  skew  pages  other  a  b
 //! ```
 
+use super::userfaults::on_userfault;
 use crate::{
     addr::PAGE_SIZE as PAGE,
     mm::{Advice, MapFlags, MremapFlags, Prot},
@@ -154,8 +155,8 @@ fn of_frames(r: Record) -> Op {
     let [_, _, page, skew, pages, other, a, b] = r;
     let (addr, len) = (at(page, skew), len(pages));
     let remote = at(other, skew);
-    match a % 22 {
-        18..=21 => on_userfault(r),
+    match a % 26 {
+        18..=21 => on_userfault((addr, len.min(ZONE * PAGE)), remote, (other, a, b)),
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
@@ -211,64 +212,11 @@ fn on_holds(kind: u8, (addr, len): (u64, u64), byte: u8) -> Op {
         },
         15 => Op::Drain {},
         16 => Op::MemRead { addr, target },
-        18 => Op::Khugepaged { advise: Vec::new() },
-        19 => Op::DropCaches { value: 2 },
-        20 => Op::Swapoff {},
-        21 => Op::Swapon {},
+        22 => Op::Khugepaged { advise: Vec::new() },
+        23 => Op::DropCaches { value: 2 },
+        24 => Op::Swapoff {},
+        25 => Op::Swapon {},
         _ => Op::MemWrite { addr, target, byte },
-    }
-}
-
-/// Operations on userfaultfds and the pagemap.
-fn on_userfault(r: Record) -> Op {
-    use crate::replay::{Clear, Copy, Fill, Moded, Move, Open, Part, ScanOf};
-    let [_, _, page, skew, pages, other, a, b] = r;
-    let (addr, len) = (at(page, skew), len(pages).min(ZONE * PAGE));
-    let mode = Some(u64::from(other % 4));
-    let moded = |most: u8| Moded {
-        addr,
-        len,
-        mode: u64::from(other % most),
-    };
-    let fill = Fill { addr, len, mode };
-    match ((a / 16) ^ b) % 16 {
-        0 => Op::Uffd(Open {
-            // All but the events, which are never read.
-            features: Some(0x1_fe11 & !(u64::from(other) << 7)),
-        }),
-        1 => Op::UffdClose {},
-        2..=4 => Op::UffdRegister(moded(8)),
-        5 => Op::UffdUnregister(Part { addr, len }),
-        6 => Op::UffdCopy(Copy {
-            addr,
-            len,
-            byte: b,
-            mode,
-        }),
-        7 => Op::UffdZeropage(fill),
-        8 => Op::UffdContinue(fill),
-        9 => Op::UffdPoison(fill),
-        10 | 11 => Op::UffdWriteprotect(moded(4)),
-        12 => Op::UffdMove(Move {
-            addr,
-            src: at(other, skew),
-            len,
-            mode: Some(u64::from(b % 4)),
-        }),
-        13 => Op::ClearRefs(Clear {
-            target: 0,
-            value: i64::from(other % 7),
-        }),
-        _ => Op::PagemapScan(ScanOf {
-            target: 0,
-            flags: u64::from(other % 4),
-            start: addr,
-            end: addr.saturating_add(len),
-            mask: u64::from(b % 32),
-            inverted: None,
-            anyof: None,
-            ret_mask: Some(0x1ff),
-        }),
     }
 }
 

@@ -6,8 +6,10 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `bytes` | the encoding of scripts as bytes |
+//! | `userfaults` | … of operations on userfaultfds |
 
 mod bytes;
+mod userfaults;
 
 pub use bytes::{decode, encode};
 
