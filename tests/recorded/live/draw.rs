@@ -1,6 +1,7 @@
 //! Random scripts: a draw is numbers, and becomes an operation with the processes that live by
 //! then.
 
+use super::advices::{ANY, HELD, OUT, SWAPPING, USUAL};
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
@@ -107,64 +108,6 @@ fn weights(profile: Profile) -> Vec<(u32, Kind)> {
     }
     all
 }
-
-const USUAL: &[Advice] = &[
-    Advice::DontNeed,
-    Advice::DontNeed,
-    Advice::Free,
-    Advice::DontFork,
-    Advice::DoFork,
-    Advice::WipeOnFork,
-    Advice::KeepOnFork,
-    Advice::PopulateRead,
-    Advice::PopulateWrite,
-    Advice::Cold,
-    Advice::GuardInstall,
-    Advice::GuardRemove,
-];
-const SWAPPING: &[Advice] = &[
-    Advice::PageOut,
-    Advice::PageOut,
-    Advice::DontNeed,
-    Advice::Free,
-    Advice::Cold,
-];
-/// Without lazy frees: a processor's batch of such pages holds references as well.
-const HELD: &[Advice] = &[
-    Advice::DontNeed,
-    Advice::DontFork,
-    Advice::WipeOnFork,
-    Advice::Cold,
-    Advice::GuardInstall,
-    Advice::GuardRemove,
-];
-/// For files: they are put out, punched, read alone.
-const OUT: &[Advice] = &[
-    Advice::DontNeed,
-    Advice::PageOut,
-    Advice::Remove,
-    Advice::Random,
-    Advice::Normal,
-    Advice::PopulateRead,
-    Advice::Cold,
-];
-const ANY: &[Advice] = &[
-    Advice::Normal,
-    Advice::Random,
-    Advice::DontNeed,
-    Advice::Free,
-    Advice::Remove,
-    Advice::DontFork,
-    Advice::DoFork,
-    Advice::NoHugePage,
-    Advice::WipeOnFork,
-    Advice::KeepOnFork,
-    Advice::Cold,
-    Advice::PopulateRead,
-    Advice::PopulateWrite,
-    Advice::GuardInstall,
-    Advice::GuardRemove,
-];
 
 fn at(page: u64) -> u64 {
     ARENA.start + page * PAGE

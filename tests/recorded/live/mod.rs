@@ -6,6 +6,7 @@
 //! Standard error says which scripts cannot be recorded or compared here.
 #![allow(unreachable_pub)]
 
+mod advices;
 mod draw;
 
 use super::{drawn, skipped::skipped};

@@ -1,0 +1,61 @@
+//! The advice that each profile draws from.
+
+use emmu::mm::Advice;
+
+pub(super) const USUAL: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::DontFork,
+    Advice::DoFork,
+    Advice::WipeOnFork,
+    Advice::KeepOnFork,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::Cold,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+];
+pub(super) const SWAPPING: &[Advice] = &[
+    Advice::PageOut,
+    Advice::PageOut,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::Cold,
+];
+/// Without lazy frees: a processor's batch of such pages holds references as well.
+pub(super) const HELD: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::DontFork,
+    Advice::WipeOnFork,
+    Advice::Cold,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+];
+/// For files: they are put out, punched, read alone.
+pub(super) const OUT: &[Advice] = &[
+    Advice::DontNeed,
+    Advice::PageOut,
+    Advice::Remove,
+    Advice::Random,
+    Advice::Normal,
+    Advice::PopulateRead,
+    Advice::Cold,
+];
+pub(super) const ANY: &[Advice] = &[
+    Advice::Normal,
+    Advice::Random,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::Remove,
+    Advice::DontFork,
+    Advice::DoFork,
+    Advice::NoHugePage,
+    Advice::WipeOnFork,
+    Advice::KeepOnFork,
+    Advice::Cold,
+    Advice::PopulateRead,
+    Advice::PopulateWrite,
+    Advice::GuardInstall,
+    Advice::GuardRemove,
+];
