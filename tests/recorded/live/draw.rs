@@ -5,7 +5,7 @@ use super::advices::{ANY, HELD, OUT, SWAPPING, USUAL};
 use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
-    mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot},
+    mm::{MapFlags, MremapFlags, MsyncFlags, Prot},
     replay::{FileKind, FileSpec, Op, OpenMode},
 };
 use proptest::prelude::*;
