@@ -32,6 +32,8 @@ impl Mm {
     /// over all of the range, and every page that is reported and written gets the mark of write
     /// protection, under the lock under which it was read: no write is lost or reported twice.
     ///
+    /// [`ScanFlags::WP_MATCHING`]: crate::mm::ScanFlags::WP_MATCHING
+    ///
     /// # Errors
     ///
     /// [`ScanError`]. [`ScanError::NotTracked`]: the pages below were protected.
