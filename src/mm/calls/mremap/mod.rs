@@ -208,7 +208,8 @@ impl MmapWriteGuard<'_> {
             let Some(vma) = self.layout.vmas.find(at) else {
                 break;
             };
-            let (vma, with_others) = (vma.range(), vma.moves_with_others());
+            let (with_others, registered) = (vma.moves_with_others(), vma.userfault.is_some());
+            let vma = vma.range();
             if vma.start() >= whole.end() {
                 break;
             }
@@ -217,8 +218,13 @@ impl MmapWriteGuard<'_> {
             }
             let start = vma.start().max(at);
             let end = vma.end().min(whole.end());
-            if !with_others && (first.is_some() || vma.end() < whole.end()) {
+            // Some memory moves alone or not at all (`vma_multi_allowed`).
+            let several = first.is_some() || vma.end() < whole.end();
+            if several && !with_others {
                 return Err(MremapError::BadRange(start.addr()));
+            }
+            if several && registered {
+                return Err(missing);
             }
             if first.is_some() {
                 target += (vma.start().0 - last_end.0) << PAGE_SHIFT;
@@ -231,12 +237,6 @@ impl MmapWriteGuard<'_> {
                 new_addr: target,
                 ..whole
             };
-            let registered = self.layout.vmas.get(start);
-            let registered = registered.is_some_and(|vma| vma.userfault.is_some());
-            // A move of registered memory is told alone (`vma_multi_allowed`).
-            if registered && (first.is_some() || vma.end() < whole.end()) {
-                return Err(missing);
-            }
             let piece = self.by_huge_pages(piece)?;
             self.check_vma(&piece)?;
             let to = self.remap_to(piece)?;

@@ -96,8 +96,8 @@ impl Mm {
 }
 
 impl MmapWriteGuard<'_> {
-    /// Returns the userfaultfds that want to know that `range`, whose VMAs were gathered, is about to
-    /// be unmapped (`userfaultfd_unmap_prep`).
+    /// Returns the userfaultfds that want to know that `range`, whose VMAs were gathered, is about
+    /// to be unmapped (`userfaultfd_unmap_prep`).
     pub(in crate::mm) fn watchers(&self, range: VpnRange, gathered: &Gathered) -> Watchers {
         let mut contexts: Vec<Arc<Context>> = Vec::new();
         let vmas = gathered.registered.then(|| self.layout.vmas.range(range));
