@@ -7,7 +7,7 @@
 use super::{
     DiskFile, MemoryObject,
     cutting::{Cutting, Zeroed},
-    io::within_page,
+    io::{inside, within_page},
     object::check_write,
     sealed::Direct,
     store::BLOCK,
@@ -38,8 +38,7 @@ impl Direct for DiskFile {
             part.copy_from_slice(&block[within..within + part.len()]);
             Ok::<(), ObjectError>(())
         })?;
-        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        Ok(left.min(out.len()))
+        Ok(inside(size, offset, out.len()))
     }
     fn begin_write(
         &self,

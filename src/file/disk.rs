@@ -8,7 +8,7 @@
 use super::{
     Backing, FallocateMode, Host, MemoryObject, PageCache, PageRequest, Store,
     cutting::Zeroed,
-    io::{ByteSpan, rest_of_page, write_by_page},
+    io::{ByteSpan, read_by_page, rest_of_page, write_by_page},
     object::{check_size, check_write},
     sealed,
     size_change::SizeChange,
@@ -222,7 +222,7 @@ impl MemoryObject for DiskFile {
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.cache.read_bytes(size, offset, out, |index| {
+        read_by_page(size, offset, out, |index| {
             match self.read_in(&mut cx, index, || self.pages()) {
                 // The page was cut off meanwhile.
                 Err(ObjectError::Beyond(_)) => Ok(None),

@@ -8,11 +8,11 @@
 //! The pages of a private mapping do not belong to the file, except those that it only reads.
 
 use super::{
-    Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, object::check_size, sealed,
-    size_change::SizeChange,
+    Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, io::read_by_page, object::check_size,
+    sealed, size_change::SizeChange,
 };
 use crate::{
-    addr::{PAGE_SIZE, Pfn},
+    addr::{PAGE_SIZE, Pfn, chunks},
     ctx::{Below, CallCx, Cx, FaultCx, Rank, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Claim, Frame, FrameFlags, HugeSize, PoolPage, ResvMap},
@@ -106,6 +106,11 @@ impl HugetlbFile {
     /// Returns the number of bytes in a page.
     fn bytes(&self) -> u64 {
         self.huge.pages() * PAGE_SIZE
+    }
+    /// Returns the frame of small page `index` in the huge page that begins with `head`.
+    fn part(&self, head: Pfn, index: u64) -> Pfn {
+        let nth = index % self.huge.pages();
+        head.nth(u32::try_from(nth).expect("within a huge page"))
     }
     fn check_whole(&self, size: u64) -> Result<(), ObjectError> {
         match size.is_multiple_of(self.bytes()) {
@@ -324,16 +329,7 @@ impl MemoryObject for HugetlbFile {
         Ok(())
     }
     fn read_at(&self, _: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
-        let left = usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX);
-        let len = left.min(out.len());
-        crate::addr::by_page(offset, &mut out[..len], |at, within, part| {
-            match self.resident(at.0) {
-                Some(frame) => frame.read(within, part),
-                None => part.fill(0),
-            }
-            Ok::<(), ObjectError>(())
-        })?;
-        Ok(len)
+        read_by_page(self.size(), offset, out, |index| Ok(self.resident(index)))
     }
     fn write_at(&self, _: CallCx<'_>, _: u64, _: &[u8]) -> Result<usize, ObjectError> {
         Err(ObjectError::OnlyMapped)

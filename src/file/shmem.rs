@@ -5,7 +5,7 @@ use super::{
     Backing, FallocateMode, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
     cutting::Zeroed,
     huge_policy::PageNeed,
-    io::within_page,
+    io::{read_by_page, within_page},
     object::{check_size, check_write},
     sealed,
     seals::SealState,
@@ -304,7 +304,7 @@ impl MemoryObject for Shmem {
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.cache.read_bytes(size, offset, out, |index| {
+        read_by_page(size, offset, out, |index| {
             match self.cache.is_reserved(index) {
                 true => Ok(None),
                 false => self.cache.filling(&mut cx).get_swapped(index),
