@@ -181,13 +181,7 @@ impl MemoryObject for DiskFile {
             end
         };
         let mut cutting = self.cache.cutting(&mut cx);
-        let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
-        let edges = self.edges(cutting.filling(), from..end)?;
-        let despite = cutting.punch_as(from, end, Zeroed::Clean);
-        self.zero_edges(cutting.filling(), &edges);
-        if first < last {
-            self.store.discard(first, last);
-        }
+        let despite = self.make_holes(&mut cutting, from..end)?;
         drop(cutting);
         drop(changing);
         despite.resume();

@@ -73,15 +73,9 @@ impl DiskFile {
             true => self.edge(cutting.filling(), old)?,
             false => None,
         };
-        let edges = self.edges(cutting.filling(), bytes.clone())?;
-        let despite = cutting.punch_as(bytes.start, bytes.end, Zeroed::Clean);
-        self.zero_edges(cutting.filling(), &edges);
+        let despite = self.make_holes(&mut cutting, bytes.clone())?;
         if let Some(tail) = &tail {
             self.zero_edge(cutting.filling(), tail, rest_of_page(old));
-        }
-        let (first, last) = (bytes.start.div_ceil(PAGE_SIZE), bytes.end / PAGE_SIZE);
-        if first < last {
-            self.store.discard(first, last);
         }
         if grows {
             self.size.store(bytes.end, Ordering::Release);
@@ -90,6 +84,26 @@ impl DiskFile {
         drop(changing);
         despite.resume();
         Ok(())
+    }
+    /// Makes bytes read zero: whole blocks become holes. The caller resumes a driver's panic after it
+    /// has done the rest.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`edges`](Self::edges); nothing was changed.
+    pub(super) fn make_holes<'c>(
+        &'c self,
+        cutting: &mut Cutting<'c, '_>,
+        bytes: Range<u64>,
+    ) -> Result<Despite, ObjectError> {
+        let edges = self.edges(cutting.filling(), bytes.clone())?;
+        let despite = cutting.punch_as(bytes.start, bytes.end, Zeroed::Clean);
+        self.zero_edges(cutting.filling(), &edges);
+        let (first, last) = (bytes.start.div_ceil(PAGE_SIZE), bytes.end / PAGE_SIZE);
+        if first < last {
+            self.store.discard(first, last);
+        }
+        Ok(despite)
     }
     /// Takes blocks out (`ext4_collapse_range`). Pages that move are written back first, and leave
     /// the cache.
