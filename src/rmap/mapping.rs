@@ -13,7 +13,7 @@ use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, CallCx, Cx, FolioCx, Sleepable, rank},
     error::NoMemory,
-    frame::{Frame, FrameLock, Owner, OwnerId, PhysMem},
+    frame::{FrameLock, Owner, OwnerId, PhysMem},
     sync::OnceLock,
 };
 use std::{
@@ -41,12 +41,9 @@ pub(crate) trait PageKeeper: Send + Sync {
     fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool;
     /// Reads every page back that is in swap, and frees its slot.
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory>;
-    /// Takes frame `new` for page `index` in place of the locked frame. Returns false, and changes
-    /// nothing, if the locked frame has other references.
-    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
-    /// Takes the huge page that begins with frame `new` for the pages from `first` on, in place of
-    /// the locked frames. Returns false, and changes nothing, if one of these has other references.
-    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool;
+    /// Takes as many frames from `new` on for the pages from `first` on, in place of the locked
+    /// frames. Returns false, and changes nothing, if one of these has other references.
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool;
 }
 
 impl Mapping {
@@ -186,13 +183,9 @@ impl FrameOwner for Mapping {
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
         self.keeper().map_or(Ok(()), |keeper| keeper.bring_back(cx))
     }
-    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
         self.keeper()
-            .is_some_and(|keeper| keeper.replace(locked, index, new))
-    }
-    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
-        self.keeper()
-            .is_some_and(|keeper| keeper.replace_huge(locked, first, new))
+            .is_some_and(|keeper| keeper.replace(locked, first, new))
     }
 }
 
