@@ -7,7 +7,7 @@
 use super::{
     DiskFile, FallocateMode, MemoryObject, StoreError,
     cutting::{Cutting, Zeroed},
-    io::rest_of_page,
+    io::{pages_of, rest_of_page},
     object::check_size,
 };
 use crate::{
@@ -17,11 +17,6 @@ use crate::{
     sync::{Despite, Ordering},
 };
 use std::ops::Range;
-
-/// Returns the page numbers of a range of whole pages.
-fn pages(from: u64, len: u64) -> Range<u64> {
-    from / PAGE_SIZE..(from + len) / PAGE_SIZE
-}
 
 impl DiskFile {
     /// Does to bytes `[from, from + len)` as the mode says.
@@ -113,7 +108,7 @@ impl DiskFile {
         if !(from | len).is_multiple_of(PAGE_SIZE) || from + len >= size {
             return Err(ObjectError::Range { from, len });
         }
-        let gone = pages(from, len);
+        let gone = pages_of(from..from + len);
         let mut cutting = self.cache.cutting(&mut cx);
         // The first range is empty, but Linux names its last byte: the first page is written too.
         self.write_pages(cutting.cx(), gone.start..gone.start + 1)?;
@@ -134,7 +129,7 @@ impl DiskFile {
             return Err(ObjectError::Range { from, len });
         }
         check_size(size + len)?;
-        let new = pages(from, len);
+        let new = pages_of(from..from + len);
         let mut cutting = self.cache.cutting(&mut cx);
         self.write_pages(cutting.cx(), new.start..u64::MAX)?;
         let despite = cutting.truncate_as(from, Zeroed::Clean);
@@ -165,17 +160,24 @@ impl DiskFile {
         cx: &mut Cx<'_, R, Sleepable>,
         pages: Range<u64>,
     ) -> Result<(), ObjectError> {
-        let mut failed = None;
+        let mut written = Ok(());
+        self.write_each(cx, pages, |_, page| written = written.and(page));
+        written
+    }
+    /// Writes back the dirty pages of a range; `done` gets the number and the result of each.
+    pub(super) fn write_each<R: Below<rank::Folio>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        pages: Range<u64>,
+        mut done: impl FnMut(u64, Result<(), ObjectError>),
+    ) {
         let mut at = pages.start;
         while let Some((index, frame)) = self.cache.next(at, pages.end) {
             // A page that is being read is locked and not dirty: this does not wait for it.
-            if self.is_dirty(&frame)
-                && let Err(e) = self.write_page(cx, index, frame)
-            {
-                failed.get_or_insert(e);
+            if self.is_dirty(&frame) {
+                done(index, self.write_page(cx, index, frame));
             }
             at = index + 1;
         }
-        failed.map_or(Ok(()), Err)
     }
 }

@@ -34,6 +34,11 @@ pub(super) fn rest_of_page(at: u64) -> Range<u64> {
     at..at.next_multiple_of(PAGE_SIZE)
 }
 
+/// Returns the pages that a range of bytes touches.
+pub(super) fn pages_of(bytes: Range<u64>) -> Range<u64> {
+    bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE)
+}
+
 /// Returns the offset of a byte in its page.
 pub(super) fn within_page(offset: u64) -> usize {
     usize::try_from(offset % PAGE_SIZE).expect("within a page")

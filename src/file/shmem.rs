@@ -5,7 +5,7 @@ use super::{
     Backing, FallocateMode, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
     cutting::Zeroed,
     huge_policy::PageNeed,
-    io::{read_by_page, within_page},
+    io::{pages_of, read_by_page, within_page},
     object::{check_size, check_write},
     sealed,
     seals::SealState,
@@ -289,7 +289,7 @@ impl MemoryObject for Shmem {
         check_size(end)?;
         let changing = self.changing.lock();
         self.seals.check_size(self.size(), end.max(self.size()))?;
-        self.reserve(&mut cx, from / PAGE_SIZE..end.div_ceil(PAGE_SIZE), end)?;
+        self.reserve(&mut cx, pages_of(from..end), end)?;
         if !mode.contains(keep) {
             self.size.fetch_max(end, Ordering::AcqRel);
         }
