@@ -15,7 +15,7 @@ use crate::{
     ctx::{Cx, Rank, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{FrameFlags, FrameLock, HUGE, HugeFrame},
-    rmap::{Blocking, FrameOwner, Unmap, unmap_frame},
+    rmap::{Blocking, EvenCows, FrameOwner, Unmap, unmap_frame},
     sync::Despite,
 };
 use std::ops::Range;
@@ -256,7 +256,8 @@ impl<'c> Cutting<'c, '_> {
         };
         let mapping = cache.mapping();
         if always || is_mapped() {
-            mapping.unmap_while(self.cx(), (folio.start, folio.end), is_mapped);
+            let pages = (folio.start, folio.end);
+            mapping.unmap_while(self.cx(), pages, EvenCows::No, is_mapped);
         }
     }
     /// Ends the huge page that page `index` is part of, if it is: all of its pages are about to be

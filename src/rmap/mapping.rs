@@ -88,13 +88,7 @@ impl Mapping {
         to: u64,
         cows: EvenCows,
     ) {
-        self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
-            match spot.nonlinear {
-                Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => spot.space.unmap_range(cx, spot, part, cows),
-            }
-            true
-        });
+        self.unmap_while(cx, (from, to), cows, || true);
     }
     /// Drops every mapping of one page, whose frame is locked, at the places where the frame is
     /// really mapped.
@@ -159,8 +153,8 @@ impl FrameOwner for Mapping {
     fn unmap_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, (from, to): (u64, u64)) {
         self.tree.walk(cx, from, to, |cx, spot, part| {
             match spot.nonlinear {
-                Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => {
+                true => spot.space.unmap_nonlinear(cx, spot.vma, from, to),
+                false => {
                     let _still_mapped = spot.space.split_folio(cx, part, head);
                 }
             }
