@@ -27,7 +27,7 @@ impl DiskFile {
         from: u64,
         len: u64,
     ) -> Result<(), ObjectError> {
-        check_size(from + len)?;
+        check_size(from.saturating_add(len))?;
         let keep = mode.contains(FallocateMode::KEEP_SIZE);
         match mode - FallocateMode::KEEP_SIZE {
             FallocateMode::PUNCH_HOLE => self.punch_hole(cx, from, len),

@@ -285,7 +285,7 @@ impl MemoryObject for Shmem {
         if !keep.contains(mode) {
             return Err(ObjectError::Unsupported);
         }
-        let end = from + len;
+        let end = from.saturating_add(len);
         check_size(end)?;
         let changing = self.changing.lock();
         self.seals.check_size(self.size(), end.max(self.size()))?;
