@@ -1,7 +1,7 @@
 //! Advice on the use of a file (`generic_fadvise`), and the writeback of a part of it
 //! (`ksys_sync_file_range`).
 
-use super::{DiskFile, File, MemoryObject};
+use super::{DiskFile, File, MemoryObject, io::pages_of};
 use crate::{addr::PAGE_SIZE, ctx::CallCx, error::ObjectError};
 use bitflags::bitflags;
 use std::{collections::BTreeSet, ops::Range};
@@ -54,7 +54,8 @@ impl File {
             FileAdvice::WillNeed => {
                 let object = self.object();
                 if !object.is_memory() {
-                    object.will_need(cx, from / PAGE_SIZE, end.div_ceil(PAGE_SIZE));
+                    let pages = pages_of(from..end);
+                    object.will_need(cx, pages.start, pages.end);
                 }
             }
             FileAdvice::DontNeed => self.object().dont_need(cx, from..end),
@@ -109,18 +110,10 @@ impl DiskFile {
     /// clean page stays mapped, it waits for the other processors and tries again, by which time
     /// the writeback is over.
     pub(super) fn drop_unneeded(&self, cx: &mut CallCx<'_>, bytes: Range<u64>) {
-        let touched = bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE);
         let whole = whole_pages(&bytes, self.size());
         let mut written = BTreeSet::new();
-        let mut at = touched.start;
-        while let Some((index, frame)) = self.cache.next(at, touched.end) {
-            if self.is_dirty(&frame) {
-                // A page that cannot be written stays dirty, and in memory.
-                let _failed = self.write_page(cx, index, frame);
-                written.insert(index);
-            }
-            at = index + 1;
-        }
+        // A page that cannot be written stays dirty, and in memory.
+        self.write_each(cx, pages_of(bytes), |index, _| _ = written.insert(index));
         let mut cutting = self.cache.cutting(cx);
         let is_written = |index| written.contains(&index);
         if cutting.drop_idle(whole.clone(), is_written) {

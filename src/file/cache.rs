@@ -56,7 +56,7 @@ pub(super) trait WriteBack: Send + Sync {
 
 /// The pages of an object in memory, by number, and the mappings of the object.
 pub struct PageCache {
-    pub(super) backing: Backing,
+    backing: Backing,
     host: Host,
     mapping: Arc<Mapping>,
     pub(super) slots: Mutex<PageSlots>,
@@ -245,20 +245,28 @@ impl PageKeeper for PageCache {
         let writer = self.writer.get().and_then(Weak::upgrade);
         writer.is_some_and(|writer| writer.write_back(cx, locked, index).is_ok())
     }
-    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
         let mem = &self.host.mem;
-        let pfn = locked.pfn();
+        let pages = || (first..).zip(locked);
         let mut slots = self.slots.lock();
-        let idle = mem.is_only_cached(pfn);
-        let is_read = slots.get(index) == Some(PageSlot::Frame(pfn));
-        if self.backing == Backing::Nothing || !self.holds(locked, index) || !idle || !is_read {
+        let may_go = |(index, old): (u64, &FrameLock<'_>)| {
+            let pfn = old.pfn();
+            let is_read = slots.get(index) == Some(PageSlot::Frame(pfn));
+            is_read && self.holds(old, index) && mem.is_only_cached(pfn)
+        };
+        if self.backing == Backing::Nothing || !pages().all(may_go) {
             return false;
         }
-        slots.insert(index, PageSlot::Frame(new.clone().into_raw()));
+        for (nth, (index, _)) in (0..).zip(pages()) {
+            let frame = mem.get(new.nth(nth));
+            mem.set_owner(frame.pfn(), Some(self.mapping.owner(index)));
+            slots.insert(index, PageSlot::Frame(frame.into_raw()));
+        }
         drop(slots);
-        mem.set_owner(new.pfn(), Some(self.mapping.owner(index)));
-        mem.set_owner(pfn, None);
-        drop(mem.adopt(pfn));
+        for old in locked {
+            mem.set_owner(old.pfn(), None);
+            drop(mem.adopt(old.pfn()));
+        }
         true
     }
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
@@ -270,9 +278,6 @@ impl PageKeeper for PageCache {
             }
         }
         Ok(())
-    }
-    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
-        self.move_huge(locked, first, new)
     }
 }
 

@@ -9,13 +9,13 @@
 //! any byte is copied. Until the new page is in the cache, a failure loses only mappings, which
 //! faults make again.
 
-use super::{Backing, Cutting, PageCache, cutting::Zeroed, slots::PageSlot};
+use super::{Cutting, PageCache, cutting::Zeroed, slots::PageSlot};
 use crate::{
-    addr::{PAGE_SIZE, PMD_PAGES, Pfn},
+    addr::{PAGE_SIZE, PMD_PAGES},
     ctx::{Cx, Rank, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{FrameFlags, FrameLock, HUGE, HugeFrame},
-    rmap::{Blocking, FrameOwner, Unmap, unmap_frame},
+    rmap::{Blocking, EvenCows, FrameOwner, Unmap, unmap_frame},
     sync::Despite,
 };
 use std::ops::Range;
@@ -58,32 +58,6 @@ impl PageCache {
     /// Returns the pages that are in memory as one folio with page `index`.
     pub(super) fn together(&self, index: u64) -> Range<u64> {
         self.slots.lock().folios.around(index)
-    }
-    /// Takes the huge page that begins with frame `new` for the pages from `first` on, in place of
-    /// the locked frames: all of them or, if one has other references, none.
-    pub(super) fn move_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
-        let mem = self.host().mem();
-        let pages = || (first..).zip(locked);
-        let mut slots = self.slots.lock();
-        let may_go = |(index, part): (u64, &FrameLock<'_>)| {
-            let pfn = part.pfn();
-            let is_here = slots.get(index) == Some(PageSlot::Frame(pfn));
-            is_here && self.holds(part, index) && mem.is_only_cached(pfn)
-        };
-        if self.backing == Backing::Nothing || !pages().all(may_go) {
-            return false;
-        }
-        for (index, _) in pages() {
-            let frame = mem.get(new.nth(nth(index)));
-            mem.set_owner(frame.pfn(), Some(self.mapping().owner(index)));
-            slots.insert(index, PageSlot::Frame(frame.into_raw()));
-        }
-        drop(slots);
-        for part in locked {
-            mem.set_owner(part.pfn(), None);
-            drop(mem.adopt(part.pfn()));
-        }
-        true
     }
     fn slot(&self, index: u64) -> Option<PageSlot> {
         self.slots.lock().get(index)
@@ -282,7 +256,8 @@ impl<'c> Cutting<'c, '_> {
         };
         let mapping = cache.mapping();
         if always || is_mapped() {
-            mapping.unmap_while(self.cx(), (folio.start, folio.end), is_mapped);
+            let pages = (folio.start, folio.end);
+            mapping.unmap_while(self.cx(), pages, EvenCows::No, is_mapped);
         }
     }
     /// Ends the huge page that page `index` is part of, if it is: all of its pages are about to be

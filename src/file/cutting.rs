@@ -60,7 +60,7 @@ impl PageCache {
         }
     }
     /// Takes a locked page that is not mapped out of the cache; its bytes are lost.
-    fn take_clean(&self, locked: &FrameLock<'_>, index: u64) {
+    pub(super) fn take_clean(&self, locked: &FrameLock<'_>, index: u64) {
         let pfn = locked.pfn();
         self.host().mem().clear_flags(pfn, FrameFlags::DIRTY);
         self.take(index, pfn);

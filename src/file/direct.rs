@@ -7,7 +7,7 @@
 use super::{
     DiskFile, MemoryObject,
     cutting::{Cutting, Zeroed},
-    io::within_page,
+    io::{inside, pages_of, within_page},
     object::check_write,
     sealed::Direct,
     store::BLOCK,
@@ -20,9 +20,9 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Returns the pages that a range of bytes touches.
+/// Returns the pages that a transfer touches.
 fn pages(offset: u64, len: usize) -> Range<u64> {
-    offset / PAGE_SIZE..offset.saturating_add(len as u64).div_ceil(PAGE_SIZE)
+    pages_of(offset..offset.saturating_add(len as u64))
 }
 
 impl Direct for DiskFile {
@@ -38,8 +38,7 @@ impl Direct for DiskFile {
             part.copy_from_slice(&block[within..within + part.len()]);
             Ok::<(), ObjectError>(())
         })?;
-        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        Ok(left.min(out.len()))
+        Ok(inside(size, offset, out.len()))
     }
     fn begin_write(
         &self,
@@ -95,8 +94,7 @@ impl Direct for DiskFile {
         if !behind.is_empty() {
             self.store.discard(behind.start, behind.end);
         }
-        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let _stays = cutting.invalidate(pages(range.start, len));
+        let _stays = cutting.invalidate(pages_of(range));
         drop(cutting);
         drop(changing);
         grown

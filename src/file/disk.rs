@@ -8,7 +8,7 @@
 use super::{
     Backing, FallocateMode, Host, MemoryObject, PageCache, PageRequest, Store,
     cutting::Zeroed,
-    io::{ByteSpan, rest_of_page, write_by_page},
+    io::{ByteSpan, read_by_page, rest_of_page, write_by_page},
     object::{check_size, check_write},
     sealed,
     size_change::SizeChange,
@@ -181,13 +181,7 @@ impl MemoryObject for DiskFile {
             end
         };
         let mut cutting = self.cache.cutting(&mut cx);
-        let (first, last) = (from.div_ceil(PAGE_SIZE), end / PAGE_SIZE);
-        let edges = self.edges(cutting.filling(), from..end)?;
-        let despite = cutting.punch_as(from, end, Zeroed::Clean);
-        self.zero_edges(cutting.filling(), &edges);
-        if first < last {
-            self.store.discard(first, last);
-        }
+        let despite = self.make_holes(&mut cutting, from..end)?;
         drop(cutting);
         drop(changing);
         despite.resume();
@@ -222,7 +216,7 @@ impl MemoryObject for DiskFile {
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.cache.read_bytes(size, offset, out, |index| {
+        read_by_page(size, offset, out, |index| {
             match self.read_in(&mut cx, index, || self.pages()) {
                 // The page was cut off meanwhile.
                 Err(ObjectError::Beyond(_)) => Ok(None),

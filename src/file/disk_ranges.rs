@@ -7,7 +7,7 @@
 use super::{
     DiskFile, FallocateMode, MemoryObject, StoreError,
     cutting::{Cutting, Zeroed},
-    io::rest_of_page,
+    io::{pages_of, rest_of_page},
     object::check_size,
 };
 use crate::{
@@ -18,11 +18,6 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Returns the page numbers of a range of whole pages.
-fn pages(from: u64, len: u64) -> Range<u64> {
-    from / PAGE_SIZE..(from + len) / PAGE_SIZE
-}
-
 impl DiskFile {
     /// Does to bytes `[from, from + len)` as the mode says.
     pub(super) fn change_range(
@@ -32,7 +27,7 @@ impl DiskFile {
         from: u64,
         len: u64,
     ) -> Result<(), ObjectError> {
-        check_size(from + len)?;
+        check_size(from.saturating_add(len))?;
         let keep = mode.contains(FallocateMode::KEEP_SIZE);
         match mode - FallocateMode::KEEP_SIZE {
             FallocateMode::PUNCH_HOLE => self.punch_hole(cx, from, len),
@@ -73,15 +68,9 @@ impl DiskFile {
             true => self.edge(cutting.filling(), old)?,
             false => None,
         };
-        let edges = self.edges(cutting.filling(), bytes.clone())?;
-        let despite = cutting.punch_as(bytes.start, bytes.end, Zeroed::Clean);
-        self.zero_edges(cutting.filling(), &edges);
+        let despite = self.make_holes(&mut cutting, bytes.clone())?;
         if let Some(tail) = &tail {
             self.zero_edge(cutting.filling(), tail, rest_of_page(old));
-        }
-        let (first, last) = (bytes.start.div_ceil(PAGE_SIZE), bytes.end / PAGE_SIZE);
-        if first < last {
-            self.store.discard(first, last);
         }
         if grows {
             self.size.store(bytes.end, Ordering::Release);
@@ -91,6 +80,26 @@ impl DiskFile {
         despite.resume();
         Ok(())
     }
+    /// Makes bytes read zero: whole blocks become holes. The caller resumes a driver's panic after it
+    /// has done the rest.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`edges`](Self::edges); nothing was changed.
+    pub(super) fn make_holes<'c>(
+        &'c self,
+        cutting: &mut Cutting<'c, '_>,
+        bytes: Range<u64>,
+    ) -> Result<Despite, ObjectError> {
+        let edges = self.edges(cutting.filling(), bytes.clone())?;
+        let despite = cutting.punch_as(bytes.start, bytes.end, Zeroed::Clean);
+        self.zero_edges(cutting.filling(), &edges);
+        let (first, last) = (bytes.start.div_ceil(PAGE_SIZE), bytes.end / PAGE_SIZE);
+        if first < last {
+            self.store.discard(first, last);
+        }
+        Ok(despite)
+    }
     /// Takes blocks out (`ext4_collapse_range`). Pages that move are written back first, and leave
     /// the cache.
     fn take_out(&self, mut cx: CallCx<'_>, from: u64, len: u64) -> Result<(), ObjectError> {
@@ -99,7 +108,7 @@ impl DiskFile {
         if !(from | len).is_multiple_of(PAGE_SIZE) || from + len >= size {
             return Err(ObjectError::Range { from, len });
         }
-        let gone = pages(from, len);
+        let gone = pages_of(from..from + len);
         let mut cutting = self.cache.cutting(&mut cx);
         // The first range is empty, but Linux names its last byte: the first page is written too.
         self.write_pages(cutting.cx(), gone.start..gone.start + 1)?;
@@ -120,7 +129,7 @@ impl DiskFile {
             return Err(ObjectError::Range { from, len });
         }
         check_size(size + len)?;
-        let new = pages(from, len);
+        let new = pages_of(from..from + len);
         let mut cutting = self.cache.cutting(&mut cx);
         self.write_pages(cutting.cx(), new.start..u64::MAX)?;
         let despite = cutting.truncate_as(from, Zeroed::Clean);
@@ -151,17 +160,24 @@ impl DiskFile {
         cx: &mut Cx<'_, R, Sleepable>,
         pages: Range<u64>,
     ) -> Result<(), ObjectError> {
-        let mut failed = None;
+        let mut written = Ok(());
+        self.write_each(cx, pages, |_, page| written = written.and(page));
+        written
+    }
+    /// Writes back the dirty pages of a range; `done` gets the number and the result of each.
+    pub(super) fn write_each<R: Below<rank::Folio>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        pages: Range<u64>,
+        mut done: impl FnMut(u64, Result<(), ObjectError>),
+    ) {
         let mut at = pages.start;
         while let Some((index, frame)) = self.cache.next(at, pages.end) {
             // A page that is being read is locked and not dirty: this does not wait for it.
-            if self.is_dirty(&frame)
-                && let Err(e) = self.write_page(cx, index, frame)
-            {
-                failed.get_or_insert(e);
+            if self.is_dirty(&frame) {
+                done(index, self.write_page(cx, index, frame));
             }
             at = index + 1;
         }
-        failed.map_or(Ok(()), Err)
     }
 }

@@ -111,11 +111,7 @@ impl<'c, 't> Filling<'c, 't> {
         while let Some((index, frame)) = cache.next(at, pages.end) {
             let locked = cache.host().mem().lock(&mut self.cx, frame);
             if cache.is_unread(&locked, index) {
-                cache
-                    .host()
-                    .mem()
-                    .clear_flags(locked.pfn(), FrameFlags::DIRTY);
-                cache.take(index, locked.pfn());
+                cache.take_clean(&locked, index);
             }
             at = index + 1;
         }

@@ -8,11 +8,11 @@
 //! The pages of a private mapping do not belong to the file, except those that it only reads.
 
 use super::{
-    Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, object::check_size, sealed,
-    size_change::SizeChange,
+    Host, MAX_SIZE, MemoryObject, PageRequest, VmaReserve, io::read_by_page, object::check_size,
+    sealed, size_change::SizeChange,
 };
 use crate::{
-    addr::{PAGE_SIZE, Pfn},
+    addr::{PAGE_SIZE, Pfn, chunks},
     ctx::{Below, CallCx, Cx, FaultCx, Rank, Sleepable, rank},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Claim, Frame, FrameFlags, HugeSize, PoolPage, ResvMap},
@@ -107,6 +107,11 @@ impl HugetlbFile {
     fn bytes(&self) -> u64 {
         self.huge.pages() * PAGE_SIZE
     }
+    /// Returns the frame of small page `index` in the huge page that begins with `head`.
+    fn part(&self, head: Pfn, index: u64) -> Pfn {
+        let nth = index % self.huge.pages();
+        head.nth(u32::try_from(nth).expect("within a huge page"))
+    }
     fn check_whole(&self, size: u64) -> Result<(), ObjectError> {
         match size.is_multiple_of(self.bytes()) {
             true => Ok(()),
@@ -177,15 +182,14 @@ impl HugetlbFile {
     }
 
     /// Takes the pages of `[from, to)` out of the file; those that a fault has mapped meanwhile are
-    /// unmapped first (`remove_inode_hugepages`). Returns how many there were. If a driver keeps a
-    /// window from opening, the page is still mapped and stays.
+    /// unmapped first (`remove_inode_hugepages`). Returns their indices. If a driver keeps a window
+    /// from opening, the page is still mapped and stays.
     fn remove<R: Rank + Below<rank::Rmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         range: Range<u64>,
         despite: &mut Despite,
     ) -> Vec<u64> {
-        let mem = &self.host.mem;
         let mut gone = Vec::new();
         let next = |at| {
             self.pages
@@ -197,35 +201,40 @@ impl HugetlbFile {
         let mut at = range.start;
         while let Some(index) = next(at) {
             at = index + 1;
-            for tries in 0..2 {
-                let mut pages = self.pages.lock();
-                let Some(&head) = pages.get(&index) else {
-                    break;
-                };
-                if mem.mapcount(head) == 0 {
-                    pages.remove(&index);
-                    drop(pages);
-                    self.give_up(head);
-                    gone.push(index);
-                    break;
-                }
-                drop(pages);
-                if tries == 0 {
-                    let first = index * self.huge.pages();
-                    let end = first + self.huge.pages();
-                    despite.call(|| self.mapping.unmap(cx, first, end, EvenCows::Yes));
-                }
+            let mut removed = self.remove_unmapped(index);
+            if !removed {
+                let first = index * self.huge.pages();
+                let end = first + self.huge.pages();
+                despite.call(|| self.mapping.unmap(cx, first, end, EvenCows::Yes));
+                removed = self.remove_unmapped(index);
+            }
+            if removed {
+                gone.push(index);
             }
         }
         gone
     }
+    /// Takes page `index` out of the file unless it is mapped. Returns true if it did.
+    fn remove_unmapped(&self, index: u64) -> bool {
+        let mut pages = self.pages.lock();
+        let unmapped = pages.get(&index).copied();
+        let unmapped = unmapped.filter(|&head| self.host.mem.mapcount(head) == 0);
+        let Some(head) = unmapped else {
+            return false;
+        };
+        pages.remove(&index);
+        drop(pages);
+        self.give_up(head);
+        true
+    }
     /// Drops the file's reference on a page that it no longer has.
     fn give_up(&self, head: Pfn) {
         let mem = &self.host.mem;
-        for i in 0..u32::try_from(self.huge.pages()).expect("a small number") {
-            mem.clear_flags(head.nth(i), FrameFlags::DIRTY);
-            mem.set_owner(head.nth(i), None);
-            drop(mem.adopt(head.nth(i)));
+        for i in 0..self.huge.pages() {
+            let pfn = self.part(head, i);
+            mem.clear_flags(pfn, FrameFlags::DIRTY);
+            mem.set_owner(pfn, None);
+            drop(mem.adopt(pfn));
         }
     }
     /// Zeros bytes inside of one page, if the file has it (`hugetlbfs_zero_partial_page`).
@@ -235,16 +244,10 @@ impl HugetlbFile {
             let Some(head) = page else {
                 return;
             };
-            let mut at = bytes.start;
-            while at < bytes.end {
-                let end = (at / PAGE_SIZE + 1) * PAGE_SIZE;
-                let len = end.min(bytes.end) - at;
-                let nth = at / PAGE_SIZE % self.huge.pages();
-                let frame = head.nth(u32::try_from(nth).expect("a small number"));
-                let zeros = [0; PAGE_SIZE as usize];
-                let (offset, len) = ((at % PAGE_SIZE) as usize, len as usize);
-                self.host.mem.write(frame, offset, &zeros[..len]);
-                at += len as u64;
+            let len = usize::try_from(bytes.end - bytes.start).expect("within a page");
+            for (at, offset, len) in chunks(bytes.start, len) {
+                let zeros = &[0; PAGE_SIZE as usize][..len];
+                self.host.mem.write(self.part(head, at.0), offset, zeros);
             }
         });
     }
@@ -265,9 +268,8 @@ impl MemoryObject for HugetlbFile {
         Err(ObjectError::NotItsPage(index))
     }
     fn resident(&self, index: u64) -> Option<Frame<'_>> {
-        let nth = u32::try_from(index % self.huge.pages()).ok()?;
         self.with_page(index / self.huge.pages(), |page| {
-            page.map(|head| self.host.mem.get(head.nth(nth)))
+            page.map(|head| self.host.mem.get(self.part(head, index)))
         })
     }
     fn of_a_pool(&self, _: sealed::Ours) -> Option<&dyn Any> {
@@ -324,16 +326,7 @@ impl MemoryObject for HugetlbFile {
         Ok(())
     }
     fn read_at(&self, _: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
-        let left = usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX);
-        let len = left.min(out.len());
-        crate::addr::by_page(offset, &mut out[..len], |at, within, part| {
-            match self.resident(at.0) {
-                Some(frame) => frame.read(within, part),
-                None => part.fill(0),
-            }
-            Ok::<(), ObjectError>(())
-        })?;
-        Ok(len)
+        read_by_page(self.size(), offset, out, |index| Ok(self.resident(index)))
     }
     fn write_at(&self, _: CallCx<'_>, _: u64, _: &[u8]) -> Result<usize, ObjectError> {
         Err(ObjectError::OnlyMapped)

@@ -34,9 +34,20 @@ pub(super) fn rest_of_page(at: u64) -> Range<u64> {
     at..at.next_multiple_of(PAGE_SIZE)
 }
 
+/// Returns the pages that a range of bytes touches.
+pub(super) fn pages_of(bytes: Range<u64>) -> Range<u64> {
+    bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE)
+}
+
 /// Returns the offset of a byte in its page.
 pub(super) fn within_page(offset: u64) -> usize {
     usize::try_from(offset % PAGE_SIZE).expect("within a page")
+}
+
+/// Returns how many of `len` bytes from `offset` on lie in an object of `size` bytes.
+pub(super) fn inside(size: u64, offset: u64, len: usize) -> usize {
+    let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+    left.min(len)
 }
 
 /// Returns the number of bytes done if there are any: an error after them makes the call short, not
@@ -64,29 +75,28 @@ pub(super) fn write_by_page(
     short(done, ended)
 }
 
+/// Copies bytes of an object of `size` bytes out, up to its end. `page` returns the frame of a
+/// page; a hole (`None`) reads zero. Returns the number of bytes read.
+pub(super) fn read_by_page<'c>(
+    size: u64,
+    offset: u64,
+    out: &mut [u8],
+    mut page: impl FnMut(u64) -> Result<Option<Frame<'c>>, ObjectError>,
+) -> Result<usize, ObjectError> {
+    let len = inside(size, offset, out.len());
+    let mut done = 0;
+    let ended = by_page(offset, &mut out[..len], |at, within, part| {
+        match page(at.0)? {
+            Some(frame) => frame.read(within, part),
+            None => part.fill(0),
+        }
+        done += part.len();
+        Ok::<(), ObjectError>(())
+    });
+    short(done, ended)
+}
+
 impl PageCache {
-    /// Copies bytes out, up to `size`. `page` returns the frame of a page; a hole (`None`) reads
-    /// zero.
-    pub(super) fn read_bytes<'c>(
-        &'c self,
-        size: u64,
-        offset: u64,
-        out: &mut [u8],
-        mut page: impl FnMut(u64) -> Result<Option<Frame<'c>>, ObjectError>,
-    ) -> Result<usize, ObjectError> {
-        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let len = left.min(out.len());
-        let mut done = 0;
-        let ended = by_page(offset, &mut out[..len], |at, within, part| {
-            match page(at.0)? {
-                Some(frame) => frame.read(within, part),
-                None => part.fill(0),
-            }
-            done += part.len();
-            Ok::<(), ObjectError>(())
-        });
-        short(done, ended)
-    }
     /// Copies bytes in and marks their pages dirty. `page` returns the frame of a page.
     pub(super) fn write_bytes<'c>(
         &'c self,

@@ -289,8 +289,8 @@ pub trait MemoryObject: Send + Sync + fmt::Debug {
         let _unused = (cx, from, len);
         Err(ObjectError::Unsupported)
     }
-    /// Changes the blocks of bytes `[from, from + len)`, which are some and end below `i64::MAX`,
-    /// as the mode says (`->fallocate`). The mode is one that Linux knows.
+    /// Changes the blocks of bytes `[from, from + len)`, as the mode says (`->fallocate`). From a
+    /// file, the mode is one that Linux knows, and the bytes are some and end below `i64::MAX`.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Open files: an object, and the operations that a handle allows.
 
-use super::MemoryObject;
+use super::{MemoryObject, io::pages_of};
 use crate::{
-    addr::{PAGE_SIZE, by_page},
+    addr::by_page,
     ctx::CallCx,
     error::ObjectError,
     rmap::Mapping,
@@ -141,7 +141,7 @@ impl File {
             return Err(ObjectError::Access);
         }
         let end = offset.saturating_add(len as u64);
-        let wanted = offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
+        let wanted = pages_of(offset..end);
         let before = self.read_to.load(Ordering::Relaxed);
         self.object.read_ahead(cx.reborrow(), wanted, before);
         let read = self.object.read_at(cx, offset, out)?;

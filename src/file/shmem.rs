@@ -5,7 +5,7 @@ use super::{
     Backing, FallocateMode, Host, HugePolicy, MAX_SIZE, MemoryObject, PageCache, PageRequest,
     cutting::Zeroed,
     huge_policy::PageNeed,
-    io::within_page,
+    io::{pages_of, read_by_page, within_page},
     object::{check_size, check_write},
     sealed,
     seals::SealState,
@@ -285,11 +285,11 @@ impl MemoryObject for Shmem {
         if !keep.contains(mode) {
             return Err(ObjectError::Unsupported);
         }
-        let end = from + len;
+        let end = from.saturating_add(len);
         check_size(end)?;
         let changing = self.changing.lock();
         self.seals.check_size(self.size(), end.max(self.size()))?;
-        self.reserve(&mut cx, from / PAGE_SIZE..end.div_ceil(PAGE_SIZE), end)?;
+        self.reserve(&mut cx, pages_of(from..end), end)?;
         if !mode.contains(keep) {
             self.size.fetch_max(end, Ordering::AcqRel);
         }
@@ -304,7 +304,7 @@ impl MemoryObject for Shmem {
         out: &mut [u8],
     ) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.cache.read_bytes(size, offset, out, |index| {
+        read_by_page(size, offset, out, |index| {
             match self.cache.is_reserved(index) {
                 true => Ok(None),
                 false => self.cache.filling(&mut cx).get_swapped(index),

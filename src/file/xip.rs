@@ -8,6 +8,7 @@
 use super::{
     Backing, Host, MAX_SIZE, MemoryObject, PageCache, PageRequest,
     cutting::Zeroed,
+    io::read_by_page,
     object::{check_size, check_write},
     sealed,
     size_change::SizeChange,
@@ -164,8 +165,7 @@ impl MemoryObject for XipFile {
     }
     fn read_at(&self, _cx: CallCx<'_>, offset: u64, out: &mut [u8]) -> Result<usize, ObjectError> {
         let size = self.size();
-        self.blocks
-            .read_bytes(size, offset, out, |index| Ok(self.blocks.get(index)))
+        read_by_page(size, offset, out, |index| Ok(self.blocks.get(index)))
     }
     fn write_at(
         &self,

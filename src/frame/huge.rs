@@ -79,21 +79,16 @@ impl PhysMem {
     pub(crate) fn partly_given_back(&self) -> Vec<Pfn> {
         let large = FrameFlags::LARGE | FrameFlags::ANON;
         let is_part = |&pfn: &Pfn| self.refcount(pfn) > 0 && self.flags(pfn).contains(large);
-        let blocks = 1..=self.capacity() / HUGE;
+        // The zero page is frame 0, so the frames of a machine are one more than its capacity.
+        let blocks = 1..(self.capacity() + 1) / HUGE;
         let heads = blocks.map(|block| Pfn(block * HUGE));
-        heads
-            .filter_map(|head| {
-                let last = head.nth(HUGE - 1);
-                if last.0 > self.capacity() || !self.is_made(head) {
-                    return None;
-                }
-                let parts: Vec<Pfn> = (0..HUGE).map(|i| head.nth(i)).filter(is_part).collect();
-                parts
-                    .first()
-                    .copied()
-                    .filter(|_| parts.len() < HUGE as usize)
-            })
-            .collect()
+        let made = heads.filter(|&head| self.is_made(head));
+        made.filter_map(|head| {
+            let parts: Vec<Pfn> = (0..HUGE).map(|i| head.nth(i)).filter(is_part).collect();
+            let first = parts.first().copied();
+            first.filter(|_| parts.len() < HUGE as usize)
+        })
+        .collect()
     }
     /// Returns the number of entries, of all processes, that map any part of the huge page.
     pub(crate) fn huge_mappings(&self, head: Pfn) -> u64 {

@@ -252,9 +252,6 @@ impl PoolPage {
         self.kept = true;
         self.head
     }
-}
-
-impl PoolPage {
     /// Leaves the page to entries that have references of their own.
     pub(crate) fn leave(self) {
         let (mem, frames) = (Arc::clone(&self.mem), self.size.frames());

@@ -44,8 +44,7 @@ impl PhysMem {
     }
     /// Returns true if the limit of memory allows no more frame.
     pub(crate) fn is_at_limit(&self) -> bool {
-        let limit = self.quota.limit.load(Ordering::Relaxed);
-        limit != u64::MAX && self.pages_charged() >= limit
+        self.check_limit(1).is_err()
     }
     /// Checks that the limit of memory allows so many more frames.
     ///
@@ -56,11 +55,11 @@ impl PhysMem {
     pub(super) fn check_limit(&self, frames: u64) -> Result<(), OutOfFrames> {
         match self.quota.limit.load(Ordering::Relaxed) {
             u64::MAX => Ok(()),
-            limit => self.charge(frames, limit),
+            limit => self.check_below(limit, frames),
         }
     }
     #[cold]
-    fn charge(&self, frames: u64, limit: u64) -> Result<(), OutOfFrames> {
+    fn check_below(&self, limit: u64, frames: u64) -> Result<(), OutOfFrames> {
         match self.pages_charged() + frames <= limit {
             true => Ok(()),
             false => Err(OutOfFrames::Limit(limit)),

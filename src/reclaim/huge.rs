@@ -22,17 +22,27 @@ impl Reclaim<'_> {
         if blocking == Blocking::MustNot {
             return Some(Fate::Deferred);
         }
+        let kinds = FrameFlags::ANON | FrameFlags::SWAP_BACKED;
+        if flags & kinds == FrameFlags::SWAP_BACKED && !self.mem().swap().is_on() {
+            // There is nowhere to write it (`shmem_writeout`).
+            let unmapped = unmap_object_huge(&self.host().registry, self.mem(), cx, locked);
+            return Some(if unmapped { Fate::Active } else { Fate::Kept });
+        }
+        (!self.split_locked(cx, locked, flags)).then_some(Fate::Kept)
+    }
+    /// Splits the huge page that a locked frame is part of. Returns false if it cannot be split.
+    fn split_locked(
+        &self,
+        cx: &mut FolioCx<'_>,
+        locked: &FrameLock<'_>,
+        flags: FrameFlags,
+    ) -> bool {
         let (registry, mem) = (&self.host().registry, self.mem());
         if flags.contains(FrameFlags::ANON) {
             split_huge_of(registry, mem, cx, locked);
-        } else if flags.contains(FrameFlags::SWAP_BACKED) && !mem.swap().is_on() {
-            // There is nowhere to write it (`shmem_writeout`).
-            let unmapped = unmap_object_huge(registry, mem, cx, locked);
-            return Some(if unmapped { Fate::Active } else { Fate::Kept });
-        } else if !split_object_huge(registry, mem, cx, locked) {
-            return Some(Fate::Kept);
+            return true;
         }
-        None
+        split_object_huge(registry, mem, cx, locked)
     }
     /// Splits every huge page of private memory of which a part was given back, and returns how
     /// many. The page that was allocated last comes first, as the kernel's scan does with pages
@@ -52,23 +62,15 @@ impl Reclaim<'_> {
         cx: &mut Cx<'_, R, Sleepable>,
         pfn: Pfn,
     ) -> bool {
-        let (mem, registry) = (self.mem(), &self.host().registry);
+        let mem = self.mem();
         let Some(part) = mem.try_get(pfn) else {
             return false;
         };
         let locked = mem.lock(cx, part);
-        let split = {
-            let cx = &mut cx.descend();
-            let flags = mem.flags(pfn);
-            if !flags.contains(FrameFlags::LARGE) {
-                true // Another thread was first.
-            } else if flags.contains(FrameFlags::ANON) {
-                split_huge_of(registry, mem, cx, &locked);
-                true
-            } else {
-                split_object_huge(registry, mem, cx, &locked)
-            }
-        };
+        let flags = mem.flags(pfn);
+        // Without the flag, another thread was first.
+        let split = !flags.contains(FrameFlags::LARGE)
+            || self.split_locked(&mut cx.descend(), &locked, flags);
         drop(locked);
         // Drivers that have frames of it by number are called after its lock is released.
         self.host().settle_exports(cx);

@@ -107,8 +107,7 @@ impl AnonVma {
         let mut go_on = true;
         self.tree.walk(cx, 0, u64::MAX, |cx, spot, vma| {
             if vma.contains(at) {
-                let space = spot.space;
-                go_on = visit(cx, &MappedAt { at, space, ..*spot });
+                go_on = visit(cx, &MappedAt { at, ..*spot });
             }
             go_on
         });

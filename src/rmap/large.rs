@@ -19,7 +19,7 @@ impl Mapping {
         let pages = (first, first + u64::from(HUGE));
         self.walk_range(cx.descend(), pages, |cx, spot, part| {
             let fits = part.pages() == u64::from(HUGE) && part.start().is_aligned(PMD_PAGES);
-            if fits && spot.nonlinear.is_none() {
+            if fits && !spot.nonlinear {
                 spot.space.retract(cx, spot, head);
             }
             true
@@ -44,12 +44,13 @@ impl Mapping {
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         pages: (u64, u64),
+        cows: EvenCows,
         mapped: impl Fn() -> bool,
     ) {
         self.walk_range(cx.descend(), pages, |cx, spot, part| {
             match spot.nonlinear {
-                Some(vma) => spot.space.unmap_nonlinear(cx, vma, pages.0, pages.1),
-                None => spot.space.unmap_range(cx, spot, part, EvenCows::No),
+                true => (spot.space).unmap_nonlinear(cx, spot.vma, pages.0, pages.1),
+                false => spot.space.unmap_range(cx, spot, part, cows),
             }
             mapped()
         });

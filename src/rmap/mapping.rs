@@ -13,7 +13,7 @@ use crate::{
     addr::{Pfn, VpnRange},
     ctx::{Below, CallCx, Cx, FolioCx, Sleepable, rank},
     error::NoMemory,
-    frame::{Frame, FrameLock, Owner, OwnerId, PhysMem},
+    frame::{FrameLock, Owner, OwnerId, PhysMem},
     sync::OnceLock,
 };
 use std::{
@@ -41,12 +41,9 @@ pub(crate) trait PageKeeper: Send + Sync {
     fn write_back(&self, cx: &mut FolioCx<'_>, locked: &FrameLock<'_>, index: u64) -> bool;
     /// Reads every page back that is in swap, and frees its slot.
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory>;
-    /// Takes frame `new` for page `index` in place of the locked frame. Returns false, and changes
-    /// nothing, if the locked frame has other references.
-    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool;
-    /// Takes the huge page that begins with frame `new` for the pages from `first` on, in place of
-    /// the locked frames. Returns false, and changes nothing, if one of these has other references.
-    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool;
+    /// Takes as many frames from `new` on for the pages from `first` on, in place of the locked
+    /// frames. Returns false, and changes nothing, if one of these has other references.
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool;
 }
 
 impl Mapping {
@@ -91,13 +88,7 @@ impl Mapping {
         to: u64,
         cows: EvenCows,
     ) {
-        self.tree.walk(cx.descend(), from, to, |cx, spot, part| {
-            match spot.nonlinear {
-                Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => spot.space.unmap_range(cx, spot, part, cows),
-            }
-            true
-        });
+        self.unmap_while(cx, (from, to), cows, || true);
     }
     /// Drops every mapping of one page, whose frame is locked, at the places where the frame is
     /// really mapped.
@@ -162,8 +153,8 @@ impl FrameOwner for Mapping {
     fn unmap_huge(&self, mem: &PhysMem, cx: RmapCx<'_>, head: Pfn, (from, to): (u64, u64)) {
         self.tree.walk(cx, from, to, |cx, spot, part| {
             match spot.nonlinear {
-                Some(vma) => spot.space.unmap_nonlinear(cx, vma, from, to),
-                None => {
+                true => spot.space.unmap_nonlinear(cx, spot.vma, from, to),
+                false => {
                     let _still_mapped = spot.space.split_folio(cx, part, head);
                 }
             }
@@ -186,13 +177,9 @@ impl FrameOwner for Mapping {
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
         self.keeper().map_or(Ok(()), |keeper| keeper.bring_back(cx))
     }
-    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
         self.keeper()
-            .is_some_and(|keeper| keeper.replace(locked, index, new))
-    }
-    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
-        self.keeper()
-            .is_some_and(|keeper| keeper.replace_huge(locked, first, new))
+            .is_some_and(|keeper| keeper.replace(locked, first, new))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     addr::{Pfn, VpnRange},
     ctx::{CallCx, FolioCx},
     error::NoMemory,
-    frame::{Frame, FrameLock, PhysMem},
+    frame::{FrameLock, PhysMem},
 };
 
 /// The visitor of a walk over pages; it returns true to continue.
@@ -68,17 +68,10 @@ pub(crate) trait FrameOwner: Send + Sync {
         Ok(())
     }
 
-    /// Takes frame `new` for page `index` in place of the locked frame. Returns false, and changes
-    /// nothing, if the locked frame has other references.
-    fn replace(&self, locked: &FrameLock<'_>, index: u64, new: &Frame<'_>) -> bool {
-        let _unused = (locked, index, new);
-        false
-    }
-
-    /// Takes the huge page that begins with frame `new` for pages `[first, first + 512)` in place
-    /// of the locked frames, which are a huge page. Returns false, and changes nothing, if a locked
+    /// Takes as many frames from `new` on for the pages from `first` on, in place of the locked
+    /// frames: one frame, or those of a huge page. Returns false, and changes nothing, if a locked
     /// frame has other references.
-    fn replace_huge(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
+    fn replace(&self, locked: &[FrameLock<'_>], first: u64, new: Pfn) -> bool {
         let _unused = (locked, first, new);
         false
     }

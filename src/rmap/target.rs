@@ -158,10 +158,10 @@ pub(crate) struct MappedAt<'w> {
     pub(crate) space: &'w Arc<dyn RmapTarget>,
     /// The page; the first page of a nonlinear VMA.
     pub(crate) at: Vpn,
-    /// All pages of a nonlinear VMA: its entries tell which of them map the page.
-    pub(crate) nonlinear: Option<VpnRange>,
     /// All pages of the VMA.
     pub(crate) vma: VpnRange,
+    /// Set if the entries of the VMA tell which of its pages map the page.
+    pub(super) nonlinear: bool,
     /// The flags of the VMA.
     pub(crate) flags: u64,
     /// The flags that the VMA of an object got since it was entered.

@@ -206,21 +206,17 @@ impl RmapTree {
                 continue;
             };
             let at = |index: u64| record.at.plus(index - key.start);
-            let part = record
-                .nonlinear
-                .or_else(|| VpnRange::new(at(from.max(key.start)), at(to.min(end))));
+            let pages = |from, to| record.nonlinear.or_else(|| VpnRange::new(at(from), at(to)));
+            let part = pages(from.max(key.start), to.min(end)).expect("it overlaps");
             let spot = MappedAt {
                 space: &space,
-                at: part.expect("it overlaps").start(),
+                at: part.start(),
                 flags: record.flags | record.seq.as_ref().map_or(0, SeqCell::flags),
-                vma: record
-                    .nonlinear
-                    .or_else(|| VpnRange::new(record.at, at(end)))
-                    .expect("not empty"),
-                nonlinear: record.nonlinear,
+                vma: pages(key.start, end).expect("not empty"),
+                nonlinear: record.nonlinear.is_some(),
                 marks: record.seq.as_ref().map(|seq| &seq.0.flags),
             };
-            let go_on = visit(cx.reborrow(), &spot, part.expect("it overlaps"));
+            let go_on = visit(cx.reborrow(), &spot, part);
             met.push(space);
             if !go_on {
                 break;
@@ -274,18 +270,13 @@ pub(super) fn each_page(
     pfn: Pfn,
     visit: &mut VisitPage<'_>,
 ) -> bool {
-    let Some(vma) = spot.nonlinear else {
+    if !spot.nonlinear {
         return visit(cx, spot);
-    };
-    let places = spot.space.mapped_at(cx.reborrow(), vma, pfn);
-    places.into_iter().all(|at| {
-        let there = MappedAt {
-            at,
-            space: spot.space,
-            ..*spot
-        };
-        visit(cx.reborrow(), &there)
-    })
+    }
+    let places = spot.space.mapped_at(cx.reborrow(), spot.vma, pfn);
+    places
+        .into_iter()
+        .all(|at| visit(cx.reborrow(), &MappedAt { at, ..*spot }))
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -119,7 +119,7 @@ pub(crate) fn unmap_huge_page(
     notify(cx, ExportOrder::BeforeRmaps);
     walk_huge_page(registry, cx, head, |cx, spot, part| {
         // The marks in a nonlinear VMA would not be found again.
-        if spot.nonlinear.is_none() {
+        if !spot.nonlinear {
             spot.space.leave_huge(cx, spot, part, pfn);
         }
         mem.huge_mappings(pfn) > 0

@@ -178,6 +178,21 @@ fn every_bad_call_has_the_errno_of_linux() {
 
 /// A page that cannot be written back keeps a range from being taken out: nothing has moved.
 #[test]
+fn an_object_refuses_bytes_beyond_all_offsets() {
+    let mut w = World::new();
+    let (on_disk, _) = disk(&mut w, 4);
+    let memory = shmem(&mut w, 4);
+    let objects: [&dyn MemoryObject; 2] = [&*on_disk, &**memory.object()];
+    for object in objects {
+        for mode in [FallocateMode::empty(), KEEP] {
+            let done = object.fallocate(w.thread.cx(), mode, u64::MAX - 1, 2);
+            assert_eq!(done, Err(ObjectError::TooLarge(u64::MAX)), "{object:?}");
+        }
+        assert_eq!(object.size(), 4 * PAGE);
+    }
+}
+
+#[test]
 fn nothing_moves_that_cannot_be_written_back() {
     let mut w = World::new();
     let strings = Arc::new(Strings::default());

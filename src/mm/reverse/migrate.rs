@@ -159,7 +159,7 @@ impl Mm {
             return alone;
         }
         let found = machine.registry().find(owner.id);
-        found.is_some_and(|o| o.replace(old, owner.index, new.frame()))
+        found.is_some_and(|o| o.replace(std::slice::from_ref(old), owner.index, to))
     }
     /// Makes a migration entry a mapping again, with the rights that its VMA has by now.
     pub(in crate::mm) fn restore_at(

@@ -196,7 +196,7 @@ fn hand_over(machine: &Machine, parts: &[FrameLock<'_>], new: Pfn) -> bool {
         parts.iter().all(is_alone)
     } else {
         let found = machine.registry().find(owner.id);
-        found.is_some_and(|object| object.replace_huge(parts, owner.index, new))
+        found.is_some_and(|object| object.replace(parts, owner.index, new))
     };
     if done && is_anon {
         for (i, part) in (0..HUGE).zip(parts) {
