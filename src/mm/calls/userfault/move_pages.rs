@@ -39,10 +39,7 @@ impl Userfault {
         (src, len): (u64, u64),
         mode: MoveMode,
     ) -> Result<u64, UserfaultError> {
-        if self.0.is_running() {
-            self.check_steady()?;
-        }
-        let (mm, to) = self.begin(dst, len)?;
+        let (mm, to) = self.begin_answer(dst, len)?;
         let (_, from) = self.begin(src, len)?;
         if !MoveMode::all().contains(mode) {
             return Err(UserfaultError::Mode(mode.bits()));
