@@ -9,7 +9,7 @@ use crate::common::{
 use emmu::{
     FaultError, HugePool, HugePoolConfig, HugeSize, MachineConfig, MemConfig, Mm,
     error::{
-        Errno::{EINVAL, ENOMEM},
+        Errno::{EINVAL, ENOMEM, EOVERFLOW},
         Signal,
     },
     file::{File, FileMode, HugetlbFile},
@@ -475,4 +475,20 @@ fn a_fork_copies_a_pinned_huge_page() {
     assert_eq!(w.pool(), (3, 2, -1, 0), "the holder keeps the page");
     drop(buffer);
     w.end_with(3);
+}
+
+/// `file_mmap_ok` also holds for the file that `MAP_HUGETLB` makes for one mapping.
+#[test]
+fn no_offset_exceeds_the_greatest_of_a_file() {
+    let mut w = pool(2, 0);
+    w.map_huge(0, 1);
+    for offset in [0u64.wrapping_sub(BYTES), 1 << 63] {
+        let args = MmapArgs {
+            offset,
+            ..huge(0, 1)
+        };
+        assert_eq!(w.mmap(&args), Err(EOVERFLOW));
+    }
+    assert_eq!(w.pool(), (2, 2, 1, 0), "the old mapping stays");
+    w.end_with(2);
 }

@@ -2,19 +2,19 @@
 //! `pwrite` with `O_DIRECT` (`iomap_dio_rw`).
 //!
 //! The file is made ready first; only then are the pages of the memory made present, as many as one
-//! request takes, and kept while bytes move. A page that cannot be had fails the whole call, though
-//! the bytes of the requests before it have moved.
+//! request takes, and pinned while bytes move, by their frames. A page that cannot be had fails the
+//! whole call, though the bytes of the requests before it have moved.
 
+use super::pin::HeldPages;
 use crate::mm::{
-    fault::follow::{Follow, Hold, PinKind},
+    fault::follow::{Hold, PinKind},
     space::Mm,
 };
 use crate::{
-    addr::{PAGE_SIZE, chunks},
+    addr::PAGE_SIZE,
     ctx::CallCx,
     error::{FaultError, TransferError},
     file::{File, SECTOR, sealed::Direct},
-    frame::HeldFrame,
     notifier::Access,
 };
 
@@ -43,11 +43,10 @@ impl Mm {
         while moved < len {
             let part = &mut bytes[..(len - moved).min(REQUEST)];
             let there = addr + moved as u64;
-            let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Write);
+            let (held, ready, why) = self.hold(cx, there, part.len(), Access::Write);
             let part = &mut part[..ready];
             own += disk.read(offset + moved as u64, part).map_err(failed)?;
-            self.write_bytes(cx, there, part)
-                .map_err(TransferError::Memory)?;
+            held.write_at(0, part);
             if let Some(why) = why {
                 return Err(TransferError::Memory(why));
             }
@@ -90,10 +89,9 @@ impl Mm {
         while *moved < len {
             let part = &mut bytes[..(len - *moved).min(REQUEST)];
             let there = addr + *moved as u64;
-            let (_held, ready, why) = self.hold(cx, there, part.len(), Access::Read);
+            let (held, ready, why) = self.hold(cx, there, part.len(), Access::Read);
             let part = &mut part[..ready];
-            self.read_bytes(cx, there, part)
-                .map_err(TransferError::Memory)?;
+            held.read_at(0, part);
             let at = offset + *moved as u64;
             let written = match direct {
                 _ if ready == 0 => Ok(()),
@@ -108,7 +106,7 @@ impl Mm {
         }
         Ok(())
     }
-    /// Makes the pages of `[addr, addr + len)` present for an access and holds them
+    /// Makes the pages of `[addr, addr + len)` present for an access and pins them
     /// (`iov_iter_extract_pages`). Returns them, the number of bytes from `addr` on that are there,
     /// in whole sectors, and the error that stopped it.
     fn hold(
@@ -117,24 +115,14 @@ impl Mm {
         addr: u64,
         len: usize,
         access: Access,
-    ) -> (Vec<HeldFrame<'_>>, usize, Option<FaultError>) {
-        let how = Follow {
-            access,
-            hold: Hold::Pin(PinKind::Short),
-            force: false,
+    ) -> (HeldPages, usize, Option<FaultError>) {
+        let range = (addr, addr + len as u64);
+        let (held, failed) = self.hold_pages(cx, range, access, Hold::Pin(PinKind::Short));
+        let sector = usize::try_from(SECTOR).expect("small");
+        let ready = match failed {
+            Some(_) => held.len() - held.len() % sector,
+            None => held.len(),
         };
-        let mut held = Vec::new();
-        let mut ready = 0;
-        for (page, _, part) in chunks(addr, len) {
-            match self.hold_page(cx, (page, addr.max(page.addr())), how) {
-                Ok(frame) => held.extend(frame),
-                Err(why) => {
-                    let sector = usize::try_from(SECTOR).expect("small");
-                    return (held, ready - ready % sector, Some(why));
-                }
-            }
-            ready += part;
-        }
-        (held, ready, None)
+        (held, ready, failed)
     }
 }

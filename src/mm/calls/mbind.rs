@@ -1,6 +1,5 @@
 //! `mbind`: the nodes from which the memory of a range comes (`do_mbind`).
 
-use super::vma_walk::part_of;
 use crate::mm::{
     edit::merge::Wanted,
     entry::policy::{MbindFlags, MemPolicy, PolicyMode},
@@ -69,23 +68,12 @@ impl MmapWriteGuard<'_> {
     }
     fn set_policy(&mut self, range: VpnRange, policy: Option<MemPolicy>) -> Result<(), MbindError> {
         self.check_mapped(range, policy)?;
-        let mut at = range.start();
-        while let Some(vma) = self.layout.vmas.find(at) {
-            at = at.max(vma.start());
-            if at >= range.end() {
-                break;
+        self.each_vma_in(range, |g, start, part| {
+            let wanted = g.wanted(start);
+            match wanted.policy == policy {
+                true => Ok(start),
+                false => Ok(g.modify_as(start, part, Wanted { policy, ..wanted })?),
             }
-            let (start, part) = (vma.start(), part_of(vma, at, range));
-            let start = match vma.policy == policy {
-                true => start,
-                false => {
-                    let wanted = self.wanted(start);
-                    self.modify_as(start, part, Wanted { policy, ..wanted })?
-                }
-            };
-            // The VMA may have merged with the next.
-            at = self.vma(start).end();
-        }
-        Ok(())
+        })
     }
 }

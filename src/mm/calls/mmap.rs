@@ -140,8 +140,12 @@ impl MmapWriteGuard<'_> {
         if flags.contains(VmFlags::LOCKED) && !self.layout.may_lock(pages) {
             return Err(MmapError::LockLimit(pages));
         }
+        let pgoff = args.offset >> PAGE_SHIFT;
         if let Some(file) = &args.file {
-            self.check_file(file, args.offset >> PAGE_SHIFT, pages)?;
+            self.check_file(file, pgoff, pages)?;
+        } else if has(MapFlags::HUGETLB) {
+            // The file that is made for this mapping alone is mapped from there on.
+            check_offset(pgoff, pages)?;
         }
         flags = kind_flags(args, flags)?;
         let never = matches!(
@@ -155,16 +159,12 @@ impl MmapWriteGuard<'_> {
         Ok(flags)
     }
 
-    /// Checks that the file's object is of this machine, and that no offset exceeds the greatest of
-    /// an object (`file_mmap_ok`).
+    /// Checks that the file's object is of this machine, and can have the offsets.
     pub(super) fn check_file(&self, file: &File, pgoff: u64, pages: u64) -> Result<(), MmapError> {
         if !file.mapping().is_on(self.layout.machine.registry()) {
             return Err(MmapError::OtherMachine);
         }
-        if pages > MAX_SIZE / PAGE_SIZE || pgoff > MAX_SIZE / PAGE_SIZE - pages {
-            return Err(MmapError::OffsetOverflow(pgoff));
-        }
-        Ok(())
+        check_offset(pgoff, pages)
     }
 
     /// Puts a checked range into the layout (`mmap_region`). Returns the start of the VMA that
@@ -260,6 +260,14 @@ impl MmapWriteGuard<'_> {
             .inspect_err(|_| machine.commit().uncharge(charged))?;
         Ok(File::open(object, FileMode::ReadWrite))
     }
+}
+
+/// Checks that no offset exceeds the greatest of an object (`file_mmap_ok`).
+fn check_offset(pgoff: u64, pages: u64) -> Result<(), MmapError> {
+    if pages > MAX_SIZE / PAGE_SIZE || pgoff > MAX_SIZE / PAGE_SIZE - pages {
+        return Err(MmapError::OffsetOverflow(pgoff));
+    }
+    Ok(())
 }
 
 /// Adds the flags of the mapping's type; fails for unknown types.

@@ -42,7 +42,7 @@
 //! | `swapoff` | `swapoff`, `swapon` |
 //! | `khugepaged` | huge pages of small ones, without advice for the moment |
 //! | `vma_cost` | reasons against merges; the number of VMAs that an operation takes |
-//! | `vma_walk` | the walk over the VMAs of a range, with its holes |
+//! | `vma_walk` | walks over the VMAs of a range |
 
 pub(in crate::mm) mod access_remote;
 pub(in crate::mm) mod anon_name;

@@ -78,7 +78,8 @@ impl Mm {
         access: Access,
         kind: PinKind,
     ) -> Result<HeldPages, PinError> {
-        let (held, failed) = self.hold_pages(cx, (addr, len), access, Hold::Pin(kind))?;
+        let end = end_of(addr, len)?;
+        let (held, failed) = self.hold_pages(cx, (addr, end), access, Hold::Pin(kind));
         match failed {
             None => Ok(held),
             Some(why) => Err(PinError::Fault(why)),
@@ -100,23 +101,23 @@ impl Mm {
         addr: u64,
         len: usize,
     ) -> Result<HeldPages, PinError> {
-        let (held, failed) = self.hold_pages(cx, (addr, len), Access::Read, Hold::Reference)?;
+        let end = end_of(addr, len)?;
+        let (held, failed) = self.hold_pages(cx, (addr, end), Access::Read, Hold::Reference);
         match failed {
             Some(why) if held.is_empty() => Err(PinError::Fault(why)),
             _ => Ok(held),
         }
     }
-    /// Holds pages up to the first that cannot be had.
-    fn hold_pages(
+    /// Holds the pages of `[addr, end)` up to the first that cannot be had, and returns the reason
+    /// for that beside them. `end` is at most [`TASK_SIZE`].
+    pub(super) fn hold_pages(
         &self,
         cx: &mut CallCx<'_>,
-        (addr, len): (u64, usize),
+        (addr, end): (u64, u64),
         access: Access,
         hold: Hold,
-    ) -> Result<(HeldPages, Option<FaultError>), PinError> {
+    ) -> (HeldPages, Option<FaultError>) {
         self.check_token(cx);
-        let end = addr.checked_add(len as u64).filter(|&end| end <= TASK_SIZE);
-        let end = end.ok_or(PinError::Range { addr, len })?;
         let mut held = HeldPages {
             machine: Arc::clone(self.machine()),
             pfns: Vec::new(),
@@ -136,12 +137,19 @@ impl Mm {
         for page in pages.into_iter().flat_map(VpnRange::iter) {
             match self.hold_page(cx, (page, addr.max(page.addr())), how) {
                 Ok(frame) => held.pfns.push(frame.map_or(zero, HeldFrame::into_raw)),
-                Err(why) => return Ok((held, Some(why))),
+                Err(why) => return (held, Some(why)),
             }
-            held.len = usize::try_from(page.plus(1).addr().min(end) - addr).unwrap_or(len);
+            let len = page.plus(1).addr().min(end) - addr;
+            held.len = usize::try_from(len).expect("the length is one of the caller's memory");
         }
-        Ok((held, None))
+        (held, None)
     }
+}
+
+/// Returns the end of a range that is to be held.
+fn end_of(addr: u64, len: usize) -> Result<u64, PinError> {
+    let end = addr.checked_add(len as u64).filter(|&end| end <= TASK_SIZE);
+    end.ok_or(PinError::Range { addr, len })
 }
 
 impl HeldPages {

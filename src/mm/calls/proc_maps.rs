@@ -169,15 +169,12 @@ impl Mm {
 
 fn line(layout: &Layout, vma: &Vma) -> MapsLine {
     let (start, end) = (vma.start().addr(), vma.end().addr());
-    let name = match vma.object() {
+    let file = vma.file.as_ref().or(vma.device.as_ref());
+    let name = match file.map(|file| file.object()) {
         Some(object) => match &vma.label {
             Some(label) => format!("[anon_shmem:{label}]"),
             None => object.name().into_owned(),
         },
-        None if vma.device.is_some() => {
-            let device = vma.device.as_ref().map(|file| file.object().name());
-            device.unwrap_or_default().into_owned()
-        }
         None if start < layout.brk && end > layout.start_brk => "[heap]".into(),
         None if start <= layout.start_stack
             && end >= layout.start_stack
@@ -194,11 +191,8 @@ fn line(layout: &Layout, vma: &Vma) -> MapsLine {
         start,
         end,
         flags: vma.flags,
-        offset: match vma.file.as_ref().or(vma.device.as_ref()) {
-            Some(_) => vma.pgoff << PAGE_SHIFT,
-            None => 0,
-        },
+        offset: file.map_or(0, |_| vma.pgoff << PAGE_SHIFT),
         name,
-        anonymous: vma.is_anonymous() && vma.device.is_none(),
+        anonymous: file.is_none(),
     }
 }

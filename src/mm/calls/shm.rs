@@ -14,7 +14,7 @@ use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
     error::ShmError,
-    file::{File, FileMode, same_file},
+    file::{File, FileMode, MemoryObject, same_file},
 };
 use bitflags::bitflags;
 
@@ -88,8 +88,8 @@ impl Mm {
         if !at.is_multiple_of(PAGE_SIZE) || (at == 0 && replaces) {
             return Err(ShmError::Address(addr));
         }
-        let object = self.machine().segments.get(id)?;
-        let size = object.1;
+        let memory = self.machine().segments.get(id)?;
+        let size = memory.size();
         let (mode, mut prot) = match flags.contains(ShmFlags::RDONLY) {
             true => (FileMode::ReadOnly, Prot::READ),
             false => (FileMode::ReadWrite, Prot::READ | Prot::WRITE),
@@ -106,7 +106,7 @@ impl Mm {
             len: size,
             prot,
             flags: MapFlags::SHARED | fixed,
-            file: Some(File::open(object.0, mode)),
+            file: Some(File::open(memory, mode)),
             offset: 0,
         };
         let mut g = self.lock_exclusive_some(cx);

@@ -1,8 +1,8 @@
-//! The walk over the VMAs of a range that passes over holes and reports the first at its end
-//! (`madvise_walk_vmas`).
+//! Walks over the VMAs of a range: one that passes over holes and reports the first at its end
+//! (`madvise_walk_vmas`), and one that changes the VMAs and passes over holes.
 
 use crate::addr::{Vpn, VpnRange};
-use crate::mm::vma::Vma;
+use crate::mm::{guard::MmapWriteGuard, vma::Vma};
 
 /// The result of a visit at a page.
 pub(super) enum Visit {
@@ -59,4 +59,29 @@ pub(super) fn part_at(
 /// Returns the part of `range` from `at` on that `vma` holds; `at` lies in both.
 pub(super) fn part_of(vma: &Vma, at: Vpn, range: VpnRange) -> VpnRange {
     VpnRange::new(at, vma.end().min(range.end())).expect("vma holds at")
+}
+
+impl MmapWriteGuard<'_> {
+    /// Runs `f` on the part of each VMA that lies in `range`, ascending; holes are passed over. `f`
+    /// gets the start of the VMA, and returns the start of the VMA that holds the part afterwards:
+    /// the VMA may have merged with its neighbours.
+    pub(super) fn each_vma_in<E>(
+        &mut self,
+        range: VpnRange,
+        mut f: impl FnMut(&mut Self, Vpn, VpnRange) -> Result<Vpn, E>,
+    ) -> Result<(), E> {
+        let mut at = range.start();
+        while let Some(rest) = VpnRange::new(at, range.end()) {
+            let Some(vma) = self.layout.vmas.find(at) else {
+                break;
+            };
+            let Some(part) = vma.range().intersect(rest) else {
+                break;
+            };
+            let start = vma.start();
+            let start = f(self, start, part)?;
+            at = self.vma(start).end();
+        }
+        Ok(())
+    }
 }

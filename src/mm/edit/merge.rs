@@ -200,13 +200,10 @@ impl MmapWriteGuard<'_> {
             range,
             pgoff: middle.pgoff_at(range.start()),
             flags,
-            file: middle.file.as_ref(),
-            anon: middle.anon.get(),
             label: wanted.label.as_ref(),
             policy: wanted.policy,
-            device: middle.device.as_ref(),
-            stays: !middle.may_be_merged(),
             userfault: wanted.userfault.as_ref(),
+            ..Traits::of(middle)
         };
         if left_side && right_side && candidate.stays {
             return None;

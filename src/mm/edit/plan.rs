@@ -56,8 +56,8 @@ impl<'a> Plan<'a> {
         let now = self.others + self.pieces.len();
         self.cost.least_limit = self.cost.least_limit.max(now);
     }
-    /// Gives each piece in `range` the flags and the name that `change` returns for it; pieces with
-    /// `None` stay as they are.
+    /// Gives each piece in `range` the flags that `change` returns for it; pieces with `None` stay
+    /// as they are.
     pub(in crate::mm) fn change(
         &mut self,
         range: VpnRange,
@@ -69,11 +69,10 @@ impl<'a> Plan<'a> {
             let Some(part) = piece.range.intersect(range) else {
                 break; // The next piece lies above the range.
             };
-            let end = match change(&piece).filter(|&new| new != piece.flags) {
+            at = match change(&piece).filter(|&new| new != piece.flags) {
                 None => piece.range.end(),
                 Some(new) => self.modify(i, part, new),
             };
-            at = end;
         }
     }
     /// Returns the first piece that ends above `at`.
@@ -92,11 +91,8 @@ impl<'a> Plan<'a> {
             part.start() == whole.range.start(),
             part.end() == whole.range.end(),
         );
-        let left = i.checked_sub(1).map(|i| self.pieces[i]);
-        let left = left.filter(|left| at_start && changed.continues(left));
-        let right = self.pieces.get(i + 1).copied();
-        let right = right.filter(|right| at_end && right.continues(&changed));
-        let right = right.filter(|right| left.is_none_or(|left| left.allows_beyond(right)));
+        let below = i.checked_sub(1).filter(|_| at_start);
+        let (left, right) = self.mergeable(&changed, below, at_end.then_some(i + 1));
         let pinned = whole.stays && at_start && at_end;
         if pinned || flags.intersects(VmFlags::SPECIAL) || (left.is_none() && right.is_none()) {
             self.split_off(i, changed);
@@ -110,6 +106,19 @@ impl<'a> Plan<'a> {
         let pieces = below.into_iter().chain([merged]).chain(above);
         self.pieces.splice(first..=last, pieces);
         merged.range.end()
+    }
+    /// Returns the pieces with these numbers, below and above `new`, if they can grow over it.
+    fn mergeable(
+        &self,
+        new: &Traits<'a>,
+        below: Option<usize>,
+        above: Option<usize>,
+    ) -> (Option<Traits<'a>>, Option<Traits<'a>>) {
+        let piece = |i: usize| self.pieces.get(i).copied();
+        let left = below.and_then(piece).filter(|left| new.continues(left));
+        let right = above.and_then(piece).filter(|right| right.continues(new));
+        let right = right.filter(|right| left.is_none_or(|left| left.allows_beyond(right)));
+        (left, right)
     }
     /// Makes `changed` a piece of its own in place of that part of piece `i`; each of the splits is
     /// checked against the limit.
@@ -154,11 +163,8 @@ impl<'a> Plan<'a> {
     pub(in crate::mm) fn map(&mut self, new: Traits<'a>, merges: bool) {
         let at = self.find(new.range.start()).unwrap_or(self.pieces.len());
         let merges = merges && !new.flags.intersects(VmFlags::SPECIAL);
-        let left = at.checked_sub(1).map(|i| self.pieces[i]);
-        let left = left.filter(|left| merges && new.continues(left));
-        let right = self.pieces.get(at).copied();
-        let right = right.filter(|right| merges && right.continues(&new));
-        let right = right.filter(|right| left.is_none_or(|left| left.allows_beyond(right)));
+        let below = at.checked_sub(1).filter(|_| merges);
+        let (left, right) = self.mergeable(&new, below, merges.then_some(at));
         let first = at - usize::from(left.is_some());
         let end = at + usize::from(right.is_some());
         self.pieces

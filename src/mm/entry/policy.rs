@@ -71,11 +71,11 @@ impl MemPolicy {
             PolicyMode::Preferred if nodes == 0 => PolicyMode::Local,
             mode => mode,
         };
-        let (needs, exist) = (
-            !matches!(mode, PolicyMode::Default | PolicyMode::Local),
-            nodes & NODES != 0,
-        );
-        if nodes & !NODES != 0 && !exist || needs != exist {
+        let fits = match mode {
+            PolicyMode::Default | PolicyMode::Local => nodes == 0,
+            _ => nodes & NODES != 0,
+        };
+        if !fits {
             return Err(bad);
         }
         Ok((mode != PolicyMode::Default).then_some(Self(mode)))

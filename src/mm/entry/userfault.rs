@@ -38,6 +38,11 @@ impl RawPte {
     pub(in crate::mm) const fn is_marker(self) -> bool {
         self.is_guard() || self.is_poison() || self.is_wp_marker()
     }
+    /// Returns true if no page is here, but perhaps a marker of any kind (`pte_none_mostly`).
+    #[inline]
+    pub(in crate::mm) const fn is_none_mostly(self) -> bool {
+        self.is_none() || self.is_marker()
+    }
     /// Sets the mark, and takes the right to write. An empty entry becomes the marker.
     #[inline]
     pub(in crate::mm) const fn mkuffd_wp(self) -> Self {

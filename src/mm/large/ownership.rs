@@ -6,7 +6,7 @@
 use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{Context, Cx, FaultCx, Rank, rank},
+    ctx::{FaultCx, rank},
     frame::{FrameFlags, HUGE, PhysMem},
     rmap::{FrameOwner, RmapCx, split_object_huge},
 };
@@ -56,11 +56,7 @@ impl Mm {
     }
     /// The pages of `range` that map parts of huge private pages: candidates for
     /// [`own_part`](Self::own_part).
-    pub(in crate::mm) fn large_in<R: Rank, C: Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        range: VpnRange,
-    ) -> Vec<Vpn> {
+    pub(super) fn large_in(&self, cx: &mut RmapCx<'_>, range: VpnRange) -> Vec<Vpn> {
         let mem = self.machine().mem();
         let is_large = |pfn| mem.flags(pfn).contains(LARGE_ANON);
         let mut found = Vec::new();
@@ -113,12 +109,7 @@ impl Mm {
     }
     /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped
     /// in a row inside `range`, so that it need not be split.
-    pub(in crate::mm) fn own_part<R: Rank, C: Context>(
-        &self,
-        cx: &mut Cx<'_, R, C>,
-        range: VpnRange,
-        at: Vpn,
-    ) -> Option<Pfn> {
+    pub(super) fn own_part(&self, cx: &mut RmapCx<'_>, range: VpnRange, at: Vpn) -> Option<Pfn> {
         let mem = self.machine().mem();
         let large = |pfn: &Pfn| mem.flags(*pfn).contains(LARGE_ANON);
         let found = self.with_leaf_of(cx, at, |leaf| {

@@ -25,6 +25,20 @@ impl Mm {
         }
         true
     }
+    /// Splits the huge pages of this process alone that lie only partly in `range`. Returns those
+    /// that are held, and so stay whole.
+    pub(in crate::mm) fn split_own_parts(&self, mut cx: RmapCx<'_>, range: VpnRange) -> Vec<Pfn> {
+        let mut whole = Vec::new();
+        for at in self.large_in(&mut cx, range) {
+            if let Some(head) = self.own_part(&mut cx, range, at) {
+                let first = !whole.contains(&head);
+                if first && self.has_alone(&mut cx, head) && !self.split_own(cx.reborrow(), head) {
+                    whole.push(head);
+                }
+            }
+        }
+        whole
+    }
     /// Splits the mappings of the huge page in one VMA, in a window over `part`, and returns how
     /// many entries there still map the page. The mappings of an object's page are dropped.
     pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {

@@ -77,13 +77,11 @@ struct Table {
 }
 
 impl Segments {
-    /// Returns the memory of a segment, and its size in bytes.
-    pub(in crate::mm) fn get(&self, id: ShmId) -> Result<(Arc<Shmem>, u64), ShmError> {
+    /// Returns the memory of a segment.
+    pub(in crate::mm) fn get(&self, id: ShmId) -> Result<Arc<Shmem>, ShmError> {
         let table = self.0.lock();
         let memory = table.by_id.get(&id).and_then(Segment::memory);
-        let memory = memory.ok_or(ShmError::NoSegment(id.0))?;
-        let size = memory.size();
-        Ok((memory, size))
+        memory.ok_or(ShmError::NoSegment(id.0))
     }
     /// Returns the segment of a key, or makes one (`ipcget`).
     pub(in crate::mm) fn get_or_make(
@@ -124,7 +122,7 @@ impl Segments {
     }
     /// Removes a segment.
     pub(in crate::mm) fn remove(&self, id: ShmId) -> Result<(), ShmError> {
-        let memory = self.get(id)?.0;
+        let memory = self.get(id)?;
         let removed = Segment::Removed(Arc::downgrade(&memory));
         let before = self.0.lock().by_id.insert(id, removed);
         // Freed without the lock of the table, if nothing maps it.
@@ -133,10 +131,10 @@ impl Segments {
     }
     /// Returns the state of a segment.
     pub(in crate::mm) fn stat(&self, id: ShmId) -> Result<ShmStat, ShmError> {
-        let (memory, size) = self.get(id)?;
+        let memory = self.get(id)?;
         let table = self.0.lock();
         Ok(ShmStat {
-            size,
+            size: memory.size(),
             attached: memory.mapping().vmas(),
             removed: matches!(table.by_id.get(&id), Some(Segment::Removed(_))),
         })

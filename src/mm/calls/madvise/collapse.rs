@@ -123,25 +123,14 @@ impl Mm {
         by: By<'_>,
     ) -> Result<Collapsed, Fail> {
         let mut g = self.lock_shared_over(cx, Some(VpnRange::block_of(at)));
-        let anonymous = match g.layout.vmas.get(at) {
-            Some(vma)
-                if may_collapse(&g.layout, vma) && vma.range().covers(VpnRange::block_of(at)) =>
-            {
-                vma.is_anonymous()
-            }
-            _ => return Err(Fail::Never),
-        };
-        if !anonymous {
+        let vma = vma_of_block(&g.layout, at)?;
+        // Each page of registered memory must be able to fault alone: no hole may be filled.
+        let armed = vma.userfault.is_some();
+        if !vma.is_anonymous() {
             drop(g);
             return self.collapse_object(cx, at).map(|()| Collapsed::Now);
         }
         let mem = self.machine().mem();
-        // Each page of registered memory must be able to fault alone: no hole may be filled.
-        let armed = g
-            .layout
-            .vmas
-            .get(at)
-            .is_some_and(|vma| vma.userfault.is_some());
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, (by, armed)));
         let Some(scanned) = scanned else {
             // No page is here. Linux looks further only if the table above is missing too.
@@ -181,6 +170,16 @@ pub(in crate::mm::calls) fn may_collapse(layout: &Layout, vma: &Vma) -> bool {
         && !vma.flags.intersects(VmFlags::SPECIAL)
         && (written || in_memory_and_aligned(vma))
         && vma.start().align_up(PMD_PAGES).plus(PMD_PAGES) <= vma.end()
+}
+
+/// Returns the VMA that holds the block at `at`, if the block may become a huge page
+/// (`hugepage_vma_revalidate`).
+pub(super) fn vma_of_block(layout: &Layout, at: Vpn) -> Result<&Vma, Fail> {
+    let vma = layout.vmas.get(at).ok_or(Fail::Never)?;
+    match may_collapse(layout, vma) && vma.range().covers(VpnRange::block_of(at)) {
+        true => Ok(vma),
+        false => Err(Fail::Never),
+    }
 }
 
 /// Returns true for an object whose pages are in memory alone, mapped so that addresses and page
@@ -285,11 +284,8 @@ impl FaultScope<'_> {
 impl MmapWriteGuard<'_> {
     fn copy_block(&mut self, at: Vpn) -> Result<(), Fail> {
         let mem = self.mm.machine().mem();
-        let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
-        if !vma.is_anonymous()
-            || !may_collapse(&self.layout, vma)
-            || !vma.range().covers(VpnRange::block_of(at))
-        {
+        let vma = vma_of_block(&self.layout, at)?;
+        if !vma.is_anonymous() {
             return Err(Fail::Never);
         }
         let node = vma.anon_node().ok_or(Fail::Never)?;

@@ -3,7 +3,7 @@
 //! The object makes a huge page of its small pages, and this address space maps it as one. Other
 //! address spaces do so when they fault.
 
-use super::collapse::{Fail, may_collapse};
+use super::collapse::{Fail, vma_of_block};
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte},
     fault::{
@@ -35,15 +35,10 @@ impl From<TableStays> for Fail {
 }
 
 impl MmapReadGuard<'_> {
-    /// Returns the VMA of a block that may be mapped by a huge page of its object, and the object
-    /// (`hugepage_vma_revalidate`).
+    /// Returns the VMA of a block that may be mapped by a huge page of its object, and the object.
     fn of_object(&self, at: Vpn) -> Result<(&Vma, &Arc<dyn MemoryObject>), Fail> {
-        let vma = self.layout.vmas.get(at).ok_or(Fail::Never)?;
-        let object = vma.object().ok_or(Fail::Never)?;
-        match may_collapse(&self.layout, vma) && vma.range().covers(VpnRange::block_of(at)) {
-            true => Ok((vma, object)),
-            false => Err(Fail::Never),
-        }
+        let vma = vma_of_block(&self.layout, at)?;
+        Ok((vma, vma.object().ok_or(Fail::Never)?))
     }
 }
 

@@ -133,17 +133,15 @@ impl Mm {
             }
             let (how, is_owner) = ((vma.flags, vma.zap_marks()), vma.is_owner());
             vma.tell_removed(part);
-            let flags = vma.flags;
-            let (part, window) = match vma.flags.contains(VmFlags::HUGETLB) {
-                true => whole_huge_pages(vma, part)?,
-                false => (Some(part), part),
-            };
-            Ok(move |mut lease: Lease<'_, rank::Mmap, Sleepable>| {
-                match part.filter(|_| flags.contains(VmFlags::HUGETLB)) {
-                    Some(part) => lease.discard_hugetlb((part, window), is_owner),
-                    None => part.into_iter().for_each(|part| lease.discard(how, part)),
-                }
-            })
+            let huge = vma.flags.contains(VmFlags::HUGETLB);
+            let huge = huge.then(|| whole_huge_pages(vma, part)).transpose()?;
+            Ok(
+                move |mut lease: Lease<'_, rank::Mmap, Sleepable>| match huge {
+                    None => lease.discard(how, part),
+                    Some(Some(pages)) => lease.discard_hugetlb(pages, is_owner),
+                    Some(None) => {} // Less than a page.
+                },
+            )
         })
     }
     /// Walks the VMAs of `range`: runs `look` with the mmap lock held shared, then the work that it
@@ -279,14 +277,14 @@ pub(super) fn advised_flags(flags: VmFlags, anonymous: bool, advice: Advice) -> 
 fn whole_huge_pages(
     vma: &Vma,
     part: VpnRange,
-) -> Result<(Option<VpnRange>, VpnRange), MadviseError> {
+) -> Result<Option<(VpnRange, VpnRange)>, MadviseError> {
     let grain = vma.grain();
     if !part.start().is_aligned(grain) {
         return Err(MadviseError::Unsuitable(vma.start().addr()));
     }
     let whole = VpnRange::new(part.start(), part.end().align_down(grain));
-    let window = whole.unwrap_or(part);
-    Ok((whole, with_shared_tables(vma.range(), vma.flags, window)))
+    let window = |pages| with_shared_tables(vma.range(), vma.flags, pages);
+    Ok(whole.map(|pages| (pages, window(pages))))
 }
 
 /// Refuses advice that would lose data of sealed memory which no store could change.

@@ -18,12 +18,7 @@ mod walk;
 pub use args::{PageRegion, Scan, ScanArgs};
 
 use crate::mm::{guard::MmapSharedClaim, space::Mm};
-use crate::{
-    addr::{Vpn, VpnRange},
-    ctx::CallCx,
-    error::ScanError,
-    notifier::Event,
-};
+use crate::{addr::VpnRange, ctx::CallCx, error::ScanError, notifier::Event};
 use args::check;
 use scanner::{Part, Scanner, Stop};
 
@@ -39,31 +34,27 @@ impl Mm {
     /// [`ScanError`]. [`ScanError::NotTracked`]: the pages below were protected.
     pub fn pagemap_scan(&self, cx: &mut CallCx<'_>, args: &ScanArgs) -> Result<Scan, ScanError> {
         let range = check(args)?;
-        let mut scan = Scanner::new(args);
+        let mut scan = Scanner::new(args, self.machine().mem());
+        let mut end = range.map_or(args.start, |range| range.end().addr());
         let mut rest = range;
         while let Some(now) = rest {
-            match self.scan_once(cx, now, &mut scan) {
-                Ok(()) => rest = None,
+            rest = match self.scan_once(cx, now, &mut scan) {
+                Ok(()) => None,
                 Err(Stop::Failed(why)) => return Err(why),
-                Err(Stop::Full(end)) => {
-                    scan.end = Some(end);
+                Err(Stop::Full(at)) => {
                     scan.flush();
-                    let enough = args.regions == 0 || scan.is_done();
-                    rest = match enough {
-                        true => None,
-                        false => VpnRange::new(end, now.end()),
-                    };
-                    if !enough {
-                        scan.end = None;
+                    if scan.is_done() {
+                        end = at.addr();
+                        break;
                     }
+                    VpnRange::new(at, now.end())
                 }
-            }
+            };
         }
         scan.flush();
-        let end = range.map_or(args.start, |range| range.end().addr());
         Ok(Scan {
             regions: scan.out,
-            end: scan.end.map_or(end, Vpn::addr),
+            end,
         })
     }
     fn scan_once(

@@ -18,7 +18,6 @@ use crate::{
     error::ScanError,
     frame::{FrameFlags, PhysMem},
 };
-use std::sync::Arc;
 
 /// The part of a VMA that is scanned.
 pub(super) struct Part {
@@ -60,23 +59,23 @@ const AT_ONCE: usize = 512;
 /// A scan that is going on.
 pub(super) struct Scanner<'a> {
     args: &'a ScanArgs,
+    mem: &'a PhysMem,
     found: u64,
     /// Regions since the last flush, and the most that fit.
     buffer: Vec<PageRegion>,
     room: usize,
     pub(super) out: Vec<PageRegion>,
-    pub(super) end: Option<Vpn>,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(args: &'a ScanArgs) -> Self {
+    pub(super) fn new(args: &'a ScanArgs, mem: &'a PhysMem) -> Self {
         Self {
             args,
+            mem,
             found: 0,
             buffer: Vec::new(),
             room: args.regions.min(AT_ONCE),
             out: Vec::new(),
-            end: None,
         }
     }
     pub(super) fn protects(&self) -> bool {
@@ -116,8 +115,7 @@ impl<'a> Scanner<'a> {
             let block = VpnRange::block_of(at).intersect(part.pages);
             let block = block.and_then(|block| VpnRange::new(at, block.end()));
             let block = block.expect("at lies inside");
-            let mem = Arc::clone(walk.mm().machine().mem());
-            let scanned = walk.leaf(at, |leaf| self.block(&mem, leaf, block, part.categories));
+            let scanned = walk.leaf(at, |leaf| self.block(leaf, block, part.categories));
             at = match scanned {
                 Some(Ok(())) => block.end(),
                 Some(Err(None)) => {
@@ -153,33 +151,32 @@ impl<'a> Scanner<'a> {
     /// first, since only a part of it is to be protected.
     fn block(
         &mut self,
-        mem: &PhysMem,
         leaf: &LockedLeaf<'_>,
         block: VpnRange,
         vma: PageCategories,
     ) -> Result<(), Option<Stop>> {
         if leaf.is_huge() {
-            return self.huge(mem, leaf, block, vma);
+            return self.huge(leaf, block, vma);
         }
         let written = PageCategories::WRITTEN;
         let plain = self.args.any_of.is_empty() && self.args.inverted.is_empty();
         let only_written = plain && self.args.mask == written && self.args.reported == written;
+        let only_protects = self.args.regions == 0 && self.protects();
         for at in block.iter() {
             let pte = leaf.get(at);
             // With nothing to report, or only that a page was written, other categories do not
             // matter.
-            let categories = match self.args.regions == 0 && self.protects() || only_written {
+            let categories = match only_protects || only_written {
                 true if pte.is_uffd_wp() => continue,
                 true => vma | written,
-                false => vma | categories(mem, pte, false),
+                false => vma | categories(self.mem, pte, false),
             };
-            let asked = self.args.regions == 0 && self.protects();
-            if !asked && !self.is_interesting(categories) {
+            if !only_protects && !self.is_interesting(categories) {
                 continue;
             }
             let (end, stop) = self.report(categories, VpnRange::single(at));
             if end > at && self.protects() && categories.contains(written) {
-                protect(mem, leaf, at);
+                protect(self.mem, leaf, at);
             }
             stop.map_err(Some)?;
         }
@@ -187,26 +184,24 @@ impl<'a> Scanner<'a> {
     }
     fn huge(
         &mut self,
-        mem: &PhysMem,
         leaf: &LockedLeaf<'_>,
         block: VpnRange,
         vma: PageCategories,
     ) -> Result<(), Option<Stop>> {
-        let categories = vma | categories(mem, leaf.get(block.start()), true);
+        let categories = vma | categories(self.mem, leaf.get(block.start()), true);
         if !self.is_interesting(categories) {
             return Ok(());
         }
-        let before = (self.found, self.buffer.clone());
-        let (end, stop) = self.report(categories, block);
         let protects = self.protects() && categories.contains(PageCategories::WRITTEN);
-        if protects && end > block.start() {
-            if VpnRange::new(block.start(), end) != Some(VpnRange::block_of(block.start())) {
-                (self.found, self.buffer) = before;
+        let extends = self.extends(categories, block.start());
+        let fit = VpnRange::new(block.start(), self.end_of_fit(extends, block));
+        if let Some(fit) = fit.filter(|_| protects) {
+            if fit != VpnRange::block_of(block.start()) {
                 return Err(None);
             }
-            block.iter().for_each(|at| protect(mem, leaf, at));
+            block.iter().for_each(|at| protect(self.mem, leaf, at));
         }
-        stop.map_err(Some)
+        self.report(categories, block).1.map_err(Some)
     }
     /// Returns true if the masks select pages of these categories
     /// (`pagemap_scan_is_interesting_page`).
@@ -221,25 +216,38 @@ impl<'a> Scanner<'a> {
         if self.args.regions == 0 {
             return (pages.end(), Ok(()));
         }
-        let categories = categories & self.args.reported;
-        let fit = pages.pages().min(self.most() - self.found);
-        let end = pages.start().plus(fit);
-        let (start, end_addr) = (pages.start().addr(), end.addr());
-        let has_room = self.buffer.len() < self.room;
-        let last = self.buffer.last_mut();
-        match last.filter(|last| last.end == start && last.categories == categories) {
-            _ if fit == 0 => return (end, Err(Stop::Full(end))),
-            Some(last) => last.end = end_addr,
-            None if has_room => self.buffer.push(PageRegion {
-                start,
-                end: end_addr,
-                categories,
-            }),
-            None => return (pages.start(), Err(Stop::Full(pages.start()))),
+        let extends = self.extends(categories, pages.start());
+        let end = self.end_of_fit(extends, pages);
+        if let Some(fit) = VpnRange::new(pages.start(), end) {
+            match self.buffer.last_mut().filter(|_| extends) {
+                Some(last) => last.end = end.addr(),
+                None => self.buffer.push(PageRegion {
+                    start: fit.start().addr(),
+                    end: end.addr(),
+                    categories: categories & self.args.reported,
+                }),
+            }
+            self.found += fit.pages();
         }
-        self.found += fit;
-        let all = fit == pages.pages();
+        let all = end == pages.end();
         (end, if all { Ok(()) } else { Err(Stop::Full(end)) })
+    }
+    /// Returns true if a page of these categories at `start` continues the last region.
+    fn extends(&self, categories: PageCategories, start: Vpn) -> bool {
+        let categories = categories & self.args.reported;
+        let last = self.buffer.last();
+        last.is_some_and(|last| last.end == start.addr() && last.categories == categories)
+    }
+    /// Returns the end of the pages that fit, of pages that are to be reported.
+    fn end_of_fit(&self, extends: bool, pages: VpnRange) -> Vpn {
+        if self.args.regions == 0 {
+            return pages.end();
+        }
+        if !extends && self.buffer.len() == self.room {
+            return pages.start();
+        }
+        let most = self.most() - self.found;
+        pages.start().plus(pages.pages().min(most))
     }
 }
 

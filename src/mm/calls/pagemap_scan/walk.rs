@@ -14,7 +14,6 @@ use crate::{
 
 /// The page table as a scan walks it: under a window if it protects.
 pub(super) trait Walk {
-    fn mm(&self) -> &Mm;
     /// Runs `f` on the leaf of `at`, locked; `None` if there is none.
     fn leaf<T>(&mut self, at: Vpn, f: impl FnOnce(&LockedLeaf<'_>) -> T) -> Option<T>;
     /// The first page behind the hole at `at`.
@@ -38,9 +37,6 @@ fn behind_hole<R: Rank>(mm: &Mm, cx: &mut Cx<'_, R, Sleepable>, at: Vpn) -> Vpn 
 }
 
 impl Walk for Lease<'_, rank::Mmap, Sleepable> {
-    fn mm(&self) -> &Mm {
-        self.mm
-    }
     fn leaf<T>(&mut self, at: Vpn, f: impl FnOnce(&LockedLeaf<'_>) -> T) -> Option<T> {
         self.mm.with_leaf_of(&mut self.cx, at, f)
     }
@@ -56,14 +52,11 @@ impl Walk for Lease<'_, rank::Mmap, Sleepable> {
 }
 
 impl Walk for InvalidationWindow<'_, Sleepable> {
-    fn mm(&self) -> &Mm {
-        InvalidationWindow::mm(self)
-    }
     fn leaf<T>(&mut self, at: Vpn, f: impl FnOnce(&LockedLeaf<'_>) -> T) -> Option<T> {
         self.lock_ptes(at, |txn| f(txn.leaf()))
     }
     fn behind_hole(&mut self, at: Vpn) -> Vpn {
-        let mm = InvalidationWindow::mm(self);
+        let mm = self.mm();
         behind_hole(mm, &mut self.cx(), at)
     }
     fn split(&mut self, at: Vpn) {

@@ -45,9 +45,7 @@ impl Userfault {
         bytes: &[u8],
         mode: FillMode,
     ) -> Result<u64, UserfaultError> {
-        let known = FillMode::DONTWAKE | FillMode::WP;
-        let len = bytes.len() as u64;
-        self.fill(cx, (addr, len), Answer::Copy(bytes), (mode, known))
+        self.fill(cx, (addr, bytes.len() as u64), Answer::Copy(bytes), mode)
     }
     /// Maps the zero page, or new pages of zeros in shared memory, as [`copy`](Self::copy) would
     /// fill them (`UFFDIO_ZEROPAGE`).
@@ -62,7 +60,7 @@ impl Userfault {
         len: u64,
         mode: FillMode,
     ) -> Result<u64, UserfaultError> {
-        self.fill(cx, (addr, len), Answer::Zero, (mode, FillMode::DONTWAKE))
+        self.fill(cx, (addr, len), Answer::Zero, mode)
     }
     /// Maps pages that the object has (`UFFDIO_CONTINUE`); otherwise like [`copy`](Self::copy).
     ///
@@ -76,8 +74,7 @@ impl Userfault {
         len: u64,
         mode: FillMode,
     ) -> Result<u64, UserfaultError> {
-        let known = FillMode::DONTWAKE | FillMode::WP;
-        self.fill(cx, (addr, len), Answer::Present, (mode, known))
+        self.fill(cx, (addr, len), Answer::Present, mode)
     }
     /// Poisons absent pages: an access to one raises SIGBUS (`UFFDIO_POISON`).
     ///
@@ -91,7 +88,7 @@ impl Userfault {
         len: u64,
         mode: FillMode,
     ) -> Result<u64, UserfaultError> {
-        self.fill(cx, (addr, len), Answer::Poison, (mode, FillMode::DONTWAKE))
+        self.fill(cx, (addr, len), Answer::Poison, mode)
     }
 
     fn fill(
@@ -99,13 +96,10 @@ impl Userfault {
         cx: &mut CallCx<'_>,
         (addr, len): (u64, u64),
         answer: Answer<'_>,
-        (mode, known): (FillMode, FillMode),
+        mode: FillMode,
     ) -> Result<u64, UserfaultError> {
-        if self.0.is_running() {
-            self.check_steady()?;
-        }
-        let (mm, range) = self.begin(addr, len)?;
-        if !known.contains(mode) {
+        let (mm, range) = self.begin_answer(addr, len)?;
+        if !answer.modes().contains(mode) {
             return Err(UserfaultError::Mode(mode.bits()));
         }
         let protect = mode.contains(FillMode::WP);
@@ -203,24 +197,16 @@ impl FaultScope<'_> {
                 let zero = self.lease.mm.machine().mem().zero_pfn();
                 self.put(at, RawPte::zero(zero, vma.read_only()))
             }
+            // A page is not given to the object if it cannot be mapped. One that the object has is
+            // looked for first.
+            (Answer::Copy(_) | Answer::Zero, _) if !seen.is_none_mostly() => Err(exists),
             (Answer::Copy(bytes), _) if !shared => {
-                if !(seen.is_none() || seen.is_marker()) {
-                    return Err(exists);
-                }
                 let frame = self.new_anon(vma, at)?;
                 frame.write(0, bytes);
                 let pte = RawPte::frame(frame.pfn(), vma.rights()).mkdirty();
                 self.map(at, frame, pte.protected_if(protect))
             }
-            (answer, Some(object)) => {
-                // A page is not given to the object if it cannot be mapped. One that the object has
-                // is looked for first.
-                let gives = !matches!(answer, Answer::Present);
-                if gives && !(seen.is_none() || seen.is_marker()) {
-                    return Err(exists);
-                }
-                self.fill_shared(vma, object, (at, answer), protect)
-            }
+            (answer, Some(object)) => self.fill_shared(vma, object, (at, answer), protect),
             (_, None) => unreachable!("shared memory has an object"),
         }
     }
@@ -232,27 +218,23 @@ impl FaultScope<'_> {
         (at, answer): (Vpn, Answer<'_>),
         protect: bool,
     ) -> Result<(), UserfaultError> {
-        let beyond = UserfaultError::Beyond(at.addr());
         let index = vma.pgoff_at(at);
         let cx = self.lease.cx.reborrow();
-        let frame = match answer {
-            Answer::Present => object
-                .page_there(cx, index, sealed::Ours)
-                .map_err(failed)?
-                .ok_or(UserfaultError::NoPage(at.addr()))?,
-            Answer::Copy(bytes) => object
-                .provide(cx, index, bytes, sealed::Ours)
-                .map_err(failed)?
-                .ok_or(UserfaultError::Exists(at.addr()))?,
-            Answer::Zero | Answer::Poison => object
-                .provide(cx, index, &[], sealed::Ours)
-                .map_err(failed)?
-                .ok_or(UserfaultError::Exists(at.addr()))?,
+        let (page, none) = match answer {
+            Answer::Present => (
+                object.page_there(cx, index, sealed::Ours),
+                UserfaultError::NoPage(at.addr()),
+            ),
+            _ => (
+                object.provide(cx, index, answer.bytes(), sealed::Ours),
+                UserfaultError::Exists(at.addr()),
+            ),
         };
+        let frame = page.map_err(failed)?.ok_or(none)?;
         let mem = self.lease.mm.machine().mem();
         let locked = mem.lock(&mut self.lease.cx, frame);
         if !object.is_page(&locked, index, sealed::Ours) {
-            return Err(beyond); // It was cut off meanwhile.
+            return Err(UserfaultError::Beyond(at.addr())); // It was cut off meanwhile.
         }
         // A private mapping of the object's own page copies it on a write.
         let rights = match vma.flags.contains(VmFlags::SHARED) {
@@ -277,12 +259,11 @@ impl FaultScope<'_> {
         })?;
         put.then_some(()).ok_or(UserfaultError::Exists(at.addr()))
     }
-    /// Maps the frame where nothing is but perhaps a marker (`mfill_atomic_install_pte`).
+    /// Maps the frame where no page is, but perhaps a marker (`mfill_atomic_install_pte`).
     fn map(&mut self, at: Vpn, frame: Frame<'_>, pte: RawPte) -> Result<(), UserfaultError> {
         let mem = self.lease.mm.machine().mem();
         let mapped = self.with_leaf(at, |leaf| {
-            let old = leaf.get(at);
-            let free = old.is_none() || old.is_marker();
+            let free = leaf.get(at).is_none_mostly();
             if free {
                 let pfn = frame.into_raw();
                 mem.map_inc(pfn);
@@ -306,6 +287,20 @@ impl RawPte {
 }
 
 impl<'b> Answer<'b> {
+    /// The modes that the call knows.
+    const fn modes(self) -> FillMode {
+        match self {
+            Self::Copy(_) | Self::Present => FillMode::DONTWAKE.union(FillMode::WP),
+            Self::Zero | Self::Poison => FillMode::DONTWAKE,
+        }
+    }
+    /// The bytes of new pages; what lies behind them is zero.
+    const fn bytes(self) -> &'b [u8] {
+        match self {
+            Self::Copy(bytes) => bytes,
+            _ => &[],
+        }
+    }
     /// Returns the answer for the page with that number.
     fn of_page(self, nth: usize) -> Self {
         match self {

@@ -180,6 +180,14 @@ impl Userfault {
         let range = check_range(&mm, addr, len)?;
         Ok((mm, range))
     }
+    /// Returns the same for a call that answers: it fails while the handler has not read about a
+    /// change.
+    fn begin_answer(&self, addr: u64, len: u64) -> Result<(Arc<Mm>, VpnRange), UserfaultError> {
+        if self.0.is_running() {
+            self.check_steady()?;
+        }
+        self.begin(addr, len)
+    }
     fn space(&self) -> Result<Arc<Mm>, UserfaultError> {
         if !self.0.is_running() {
             return Err(UserfaultError::Handshake);

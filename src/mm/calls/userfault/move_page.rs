@@ -47,92 +47,79 @@ impl Sides {
     }
 }
 
-/// The outcome of one step.
-pub(super) enum Step {
-    /// So many pages moved.
-    Moved(u64),
-    /// A page of a huge page is next: it must be split for good first.
+/// The reason why a page does not move now.
+pub(super) enum Stop {
+    /// It is part of this huge page, which must be split for good first.
     Split(Pfn),
-    /// The page is in use by another operation: wait for it.
+    /// Another operation uses it: wait for its lock.
     Locked(Pfn),
+    Failed(UserfaultError),
 }
 
-/// A page that is about to move.
-enum Page<'m> {
-    /// Nothing can change it now; set if it does not move together with others.
-    Held(Option<FrameLock<'m>>, bool),
-    /// Something else is due first.
-    Not(Step),
+impl From<UserfaultError> for Stop {
+    fn from(why: UserfaultError) -> Self {
+        Self::Failed(why)
+    }
 }
 
-/// Moves one page. Returns `Moved(1)` if it does not move together with others, `Moved(0)` if it
-/// may.
+/// Moves one page. Returns true if it may move together with others.
 pub(super) fn move_page(
     mem: &PhysMem,
     (source, at): (&LockedLeaf<'_>, Vpn),
     (target, to): (&LockedLeaf<'_>, Vpn),
     sides: &Sides,
-) -> Result<Step, UserfaultError> {
+) -> Result<bool, Stop> {
     let pte = source.get(at);
     if !target.get(to).is_none() {
-        return Err(UserfaultError::Exists(to.addr()));
+        return Err(UserfaultError::Exists(to.addr()).into());
     }
     if pte.is_none() {
         return match sides.holes {
-            true => Ok(Step::Moved(1)),
-            false => Err(UserfaultError::Hole(at.addr())),
+            true => Ok(false),
+            false => Err(UserfaultError::Hole(at.addr()).into()),
         };
     }
-    let (locked, alone) = match hold(mem, pte, at)? {
-        Page::Held(locked, alone) => (locked, alone),
-        Page::Not(step) => return Ok(step),
-    };
+    let locked = hold(mem, pte, at)?;
     if let Some(locked) = &locked {
         mem.set_owner(locked.pfn(), Some(sides.owner(to)));
     }
     source.set(at, RawPte::NONE);
     target.set(to, sides.arrives(mem, pte));
-    Ok(Step::Moved(u64::from(alone)))
+    Ok(pte.counted().is_some())
 }
 
-/// Locks the frame of a page that may move, in memory or in the swap cache.
-fn hold(mem: &PhysMem, pte: RawPte, at: Vpn) -> Result<Page<'_>, UserfaultError> {
-    let shared = UserfaultError::Shared(at.addr());
+/// Locks the frame of a page that may move, in memory or in the swap cache; `None`: it has none.
+fn hold(mem: &PhysMem, pte: RawPte, at: Vpn) -> Result<Option<FrameLock<'_>>, Stop> {
     if let Some(pfn) = pte.counted() {
         let large = mem.flags(pfn).contains(FrameFlags::LARGE);
-        return match lock_own(mem, pfn, at)? {
-            Ok(_) if large => Ok(Page::Not(Step::Split(pfn.head()))),
-            Ok(locked) => Ok(Page::Held(Some(locked), false)),
-            Err(step) => Ok(Page::Not(step)),
+        let locked = lock_own(mem, pfn, at)?;
+        return match large {
+            true => Err(Stop::Split(pfn.head())),
+            false => Ok(Some(locked)),
         };
     }
     if let Some(pfn) = pte.migrating() {
-        return Ok(Page::Not(Step::Locked(pfn)));
+        return Err(Stop::Locked(pfn));
     }
     let Some(slot) = pte.swap_slot() else {
         return match pte.is_zero_page() {
-            true => Ok(Page::Held(None, true)),
-            false => Err(UserfaultError::Marker(at.addr())),
+            true => Ok(None),
+            false => Err(UserfaultError::Marker(at.addr()).into()),
         };
     };
     if !pte.is_swap_exclusive() {
-        return Err(shared);
+        return Err(UserfaultError::Shared(at.addr()).into());
     }
-    match mem.swap_cached(slot).map(|frame| mem.try_lock(frame)) {
-        None => Ok(Page::Held(None, true)),
-        Some(Ok(locked)) => Ok(Page::Held(Some(locked), true)),
-        Some(Err(frame)) => Ok(Page::Not(Step::Locked(frame.pfn()))),
-    }
+    let cached = mem.swap_cached(slot).map(|frame| mem.try_lock(frame));
+    cached
+        .transpose()
+        .map_err(|frame| Stop::Locked(frame.pfn()))
 }
 
 /// Locks the frame of a page that this process alone has: its owner may change then.
-pub(super) fn lock_own(
-    mem: &PhysMem,
-    pfn: Pfn,
-    at: Vpn,
-) -> Result<Result<FrameLock<'_>, Step>, UserfaultError> {
+pub(super) fn lock_own(mem: &PhysMem, pfn: Pfn, at: Vpn) -> Result<FrameLock<'_>, Stop> {
     if !mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE) || mem.is_pinned(pfn) {
-        return Err(UserfaultError::Shared(at.addr()));
+        return Err(UserfaultError::Shared(at.addr()).into());
     }
-    Ok(mem.try_lock(mem.get(pfn)).map_err(|_| Step::Locked(pfn)))
+    mem.try_lock(mem.get(pfn)).map_err(|_| Stop::Locked(pfn))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Userfault,
-    move_page::{Sides, Step, lock_own, move_page},
+    move_page::{Sides, Stop, lock_own, move_page},
 };
 use crate::mm::{
     entry::{flags::VmFlags, pte::RawPte, uffd_flags::MoveMode},
@@ -39,10 +39,7 @@ impl Userfault {
         (src, len): (u64, u64),
         mode: MoveMode,
     ) -> Result<u64, UserfaultError> {
-        if self.0.is_running() {
-            self.check_steady()?;
-        }
-        let (mm, to) = self.begin(dst, len)?;
+        let (mm, to) = self.begin_answer(dst, len)?;
         let (_, from) = self.begin(src, len)?;
         if !MoveMode::all().contains(mode) {
             return Err(UserfaultError::Mode(mode.bits()));
@@ -112,64 +109,53 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     ) -> Result<(), UserfaultError> {
         while let Some(rest) = VpnRange::new(from.start().plus(*pages), from.end()) {
             let to = to.plus(*pages);
-            match self.move_some(rest, to, sides)? {
-                Step::Moved(more) => *pages += more,
-                Step::Locked(pfn) => self.mm.machine().mem().wait_unlocked(&mut self.cx, pfn),
-                Step::Split(_) => unreachable!("it was split, or that failed"),
+            match self.move_some(rest, to, sides) {
+                Ok(more) => *pages += more,
+                Err(Stop::Locked(pfn)) => {
+                    self.mm.machine().mem().wait_unlocked(&mut self.cx, pfn);
+                }
+                // Something else holds the huge page.
+                Err(Stop::Split(_)) => return Err(UserfaultError::Shared(rest.start().addr())),
+                Err(Stop::Failed(why)) => return Err(why),
             }
         }
         Ok(())
     }
-    fn move_some(
-        &mut self,
-        rest: VpnRange,
-        to: Vpn,
-        sides: &Sides,
-    ) -> Result<Step, UserfaultError> {
+    /// Moves one stretch of pages, and returns how many.
+    fn move_some(&mut self, rest: VpnRange, to: Vpn, sides: &Sides) -> Result<u64, Stop> {
         let (mm, at) = (self.mm, rest.start());
-        let hole = UserfaultError::Hole(at.addr());
         let has_source = mm.with_leaf_of(&mut self.cx, at, |_| ()).is_some();
         if !has_source && !sides.holes {
-            return Err(hole);
+            return Err(UserfaultError::Hole(at.addr()).into());
         }
         if mm.is_huge(&mut self.cx, to) {
-            return Err(UserfaultError::Exists(to.addr()));
+            return Err(UserfaultError::Exists(to.addr()).into());
         }
         if mm.is_huge(&mut self.cx, at)
-            && let Some(step) = self.move_huge(rest, to, sides)?
+            && let Some(pages) = self.move_huge(rest, to, sides)?
         {
-            return Ok(step);
+            return Ok(pages);
         }
         let mut window = self.window(rest, Event::Clear);
-        let mut step = window.move_stretch(rest, to, sides)?;
-        if let Step::Split(head) = step {
+        let mut moved = window.move_stretch(rest, to, sides);
+        if let Err(Stop::Split(head)) = moved {
             mm.split_own(window.cx().walk_inside(), head);
-            step = window.move_stretch(rest, to, sides)?;
+            moved = window.move_stretch(rest, to, sides);
         }
         window.close();
-        match step {
-            // Something else holds the huge page.
-            Step::Split(_) => Err(UserfaultError::Shared(at.addr())),
-            step => Ok(step),
-        }
+        moved
     }
     /// Moves a huge page as a whole, or splits its mapping and returns `None`.
-    fn move_huge(
-        &mut self,
-        rest: VpnRange,
-        to: Vpn,
-        sides: &Sides,
-    ) -> Result<Option<Step>, UserfaultError> {
+    fn move_huge(&mut self, rest: VpnRange, to: Vpn, sides: &Sides) -> Result<Option<u64>, Stop> {
         let (mm, at) = (self.mm, rest.start());
         let mem = mm.machine().mem();
-        let shared = UserfaultError::Shared(at.addr());
         let own = |pte: RawPte| {
             let own = |pfn| mem.flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
             pte.is_zero_page() || pte.counted().is_some_and(own)
         };
         let all_own = mm.with_leaf_of(&mut self.cx, at, |leaf| own(leaf.get(at)));
         if all_own != Some(true) {
-            return Err(shared);
+            return Err(UserfaultError::Shared(at.addr()).into());
         }
         let whole = at.is_aligned(PMD_PAGES) && to.is_aligned(PMD_PAGES);
         let has_target = mm.with_leaf_of(&mut self.cx, to, |_| ()).is_some();
@@ -179,13 +165,11 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         }
         let block = VpnRange::block_of(at);
         let mut window = self.window(block, Event::Clear);
-        let step = window.move_leaf(at, to, sides)?;
-        if matches!(step, Step::Moved(_)) {
-            // On Linux a huge page has no table, so its leaf goes as well.
-            window.free_empty_leaves(block);
-        }
+        let pages = window.move_leaf(at, to, sides)?;
+        // On Linux a huge page has no table, so its leaf goes as well.
+        window.free_empty_leaves(block);
         window.close();
-        Ok(Some(step))
+        Ok(Some(pages))
     }
 }
 
@@ -195,25 +179,20 @@ impl InvalidationWindow<'_, Sleepable> {
         &mut self,
         from: Vpn,
         to: Vpn,
-        f: impl FnOnce(&LockedLeaf<'_>, Option<&LockedLeaf<'_>>) -> T,
-    ) -> Result<T, NoMemory> {
+        f: impl FnOnce(&LockedLeaf<'_>, Option<&LockedLeaf<'_>>) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
         let mm: &Mm = self.mm();
         let mut cx = self.cx();
         let pinned = cx.pin();
         let pin = mm.table.pin(pinned.guard());
-        let source = mm.table.make_leaf(from, pin)?;
-        let target = mm.table.make_leaf(to, pin)?;
-        let (source, target) = LeafAt::lock_pair(source, target)?;
-        Ok(f(&source, target.as_ref()))
+        let source = mm.table.make_leaf(from, pin).map_err(failed)?;
+        let target = mm.table.make_leaf(to, pin).map_err(failed)?;
+        let (source, target) = LeafAt::lock_pair(source, target).map_err(failed)?;
+        f(&source, target.as_ref())
     }
     /// Moves pages from the first one on, as many as move together: up to a page that is not in
     /// memory, or not to be moved so (`move_pages_ptes`).
-    fn move_stretch(
-        &mut self,
-        rest: VpnRange,
-        to: Vpn,
-        sides: &Sides,
-    ) -> Result<Step, UserfaultError> {
+    fn move_stretch(&mut self, rest: VpnRange, to: Vpn, sides: &Sides) -> Result<u64, Stop> {
         let mem = self.mm().machine().mem();
         let from = rest.start();
         let room = |at: Vpn| PMD_PAGES - (at.0 & (PMD_PAGES - 1));
@@ -223,36 +202,29 @@ impl InvalidationWindow<'_, Sleepable> {
             let mut pages = 0;
             while pages < most {
                 let (at, to) = (from.plus(pages), to.plus(pages));
-                let moved = move_page(mem, (source, at), (target, to), sides);
-                match moved {
-                    Ok(Step::Moved(alone)) => {
-                        pages += 1;
-                        if alone == 1 {
-                            break;
-                        }
-                    }
-                    _ if pages > 0 => break,
-                    failed => return failed,
+                let together = match move_page(mem, (source, at), (target, to), sides) {
+                    Err(_) if pages > 0 => break,
+                    moved => moved?,
+                };
+                pages += 1;
+                if !together {
+                    break;
                 }
             }
-            Ok(Step::Moved(pages))
-        })?
+            Ok(pages)
+        })
     }
-    fn move_leaf(&mut self, from: Vpn, to: Vpn, sides: &Sides) -> Result<Step, UserfaultError> {
+    /// Moves a huge page; returns 0 if it is none any more, or the target has pages.
+    fn move_leaf(&mut self, from: Vpn, to: Vpn, sides: &Sides) -> Result<u64, Stop> {
         let mem = self.mm().machine().mem();
         self.with_both(from, to, |source, target| {
             let target = target.expect("two blocks");
             let pte = source.get(from);
             if !source.is_huge() || !target.is_empty() {
-                return Ok(Step::Moved(0)); // Looked at anew.
+                return Ok(0); // Looked at anew.
             }
-            let locked = match pte.counted() {
-                Some(pfn) => match lock_own(mem, pfn, from)? {
-                    Ok(locked) => Some(locked),
-                    Err(step) => return Ok(step),
-                },
-                None => None,
-            };
+            let own = pte.counted().map(|pfn| lock_own(mem, pfn, from));
+            let locked = own.transpose()?;
             let pages = VpnRange::block_of(from).iter();
             for (old, new) in pages.zip(VpnRange::block_of(to).iter()) {
                 let pte = source.get(old);
@@ -269,7 +241,11 @@ impl InvalidationWindow<'_, Sleepable> {
             }
             source.set_huge(false);
             target.set_huge(true);
-            Ok(Step::Moved(u64::from(HUGE)))
-        })?
+            Ok(u64::from(HUGE))
+        })
     }
+}
+
+fn failed(why: NoMemory) -> Stop {
+    Stop::Failed(why.into())
 }

@@ -22,10 +22,7 @@ impl Userfault {
         len: u64,
         mode: ProtectMode,
     ) -> Result<(), UserfaultError> {
-        if self.0.is_running() {
-            self.check_steady()?;
-        }
-        let (mm, range) = self.begin(addr, len)?;
+        let (mm, range) = self.begin_answer(addr, len)?;
         let protect = mode.contains(ProtectMode::WP);
         let wakes = !mode.contains(ProtectMode::DONTWAKE);
         if !ProtectMode::all().contains(mode) || (protect && !wakes) {

@@ -9,14 +9,17 @@ use crate::mm::{
         uffd_flags::{RegisterMode, UffdFeatures},
     },
     guard::{AfterYield, MmapWriteGuard},
-    vma::{Vma, userfault::Context},
+    vma::{
+        Vma,
+        userfault::{Context, same_userfault},
+    },
 };
 use crate::{
     addr::{Vpn, VpnRange},
     ctx::CallCx,
     error::UserfaultError,
 };
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 impl Userfault {
     /// Registers the mapped memory of `[addr, addr + len)` for the faults of `mode`
@@ -128,42 +131,17 @@ impl Userfault {
         if let Ok(mm) = self.space() {
             let mut g = mm.lock_exclusive_some(cx);
             g.claim_range(VpnRange::ALL);
-            let mut at = Vpn(0);
-            while let Some(vma) = g.layout.vmas.find(at) {
-                let (start, range) = (vma.start(), vma.range());
-                let ours = vma.is_registered_with(&self.0);
-                at = match ours.then(|| g.end_registration(start, range)) {
-                    Some(Ok(start)) => g.vma(start).end(),
-                    _ => range.end(),
-                };
-            }
+            let Ok(()) = g.each_vma_in(VpnRange::ALL, |g, start, range| {
+                let ours = g.vma(start).is_registered_with(&self.0);
+                let ended = ours.then(|| g.end_registration(start, range));
+                Ok::<_, Infallible>(ended.and_then(Result::ok).unwrap_or(start))
+            });
         }
         self.0.close();
     }
 }
 
 impl MmapWriteGuard<'_> {
-    /// Runs `f` on the part of each VMA that lies in `range`, ascending. `f` gets the start of the
-    /// VMA, and returns the start of the VMA that holds the part afterwards.
-    fn each_vma_in(
-        &mut self,
-        range: VpnRange,
-        mut f: impl FnMut(&mut Self, Vpn, VpnRange) -> Result<Vpn, UserfaultError>,
-    ) -> Result<(), UserfaultError> {
-        let mut at = range.start();
-        while let Some(rest) = VpnRange::new(at, range.end()) {
-            let Some(vma) = self.layout.vmas.find(at) else {
-                break;
-            };
-            let Some(part) = vma.range().intersect(rest) else {
-                break;
-            };
-            let start = vma.start();
-            let start = f(self, start, part)?;
-            at = self.vma(start).end();
-        }
-        Ok(())
-    }
     /// Ends the registration of `part` of the VMA at `start` (`userfaultfd_clear_vma`). Returns the
     /// start of the VMA that holds the part then.
     fn end_registration(&mut self, start: Vpn, part: VpnRange) -> Result<Vpn, UserfaultError> {
@@ -187,8 +165,7 @@ impl MmapWriteGuard<'_> {
 impl Vma {
     /// Returns true if the VMA is registered with this userfaultfd.
     pub(super) fn is_registered_with(&self, context: &Arc<Context>) -> bool {
-        let own = self.userfault.as_ref();
-        own.is_some_and(|own| Arc::ptr_eq(own, context))
+        same_userfault(self.userfault.as_ref(), Some(context))
     }
     /// Returns true if the VMA may be registered in the ways of `flags` (`vma_can_userfault`):
     /// private anonymous and shared memory; memory of other objects only for write protection that
