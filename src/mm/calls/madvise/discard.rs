@@ -6,7 +6,7 @@ use crate::mm::{
     guard::{AfterYield, MmapWriteGuard},
     page_table::shared_huge,
     vma::Vma,
-    window::{InvalidationWindow, Lease, Marks, PteSlot, Zap},
+    window::{Lease, Marks, PteSlot, Zap},
 };
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
@@ -129,7 +129,9 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn free_lazily(self, part: VpnRange) {
         let mut window = self.into_window(part, Event::Clear);
-        let whole = split_own_parts(&mut window, part);
+        let whole = window
+            .mm()
+            .split_own_parts(&mut window.cx(), part, |cx| cx.walk_inside());
         window
             .leaves_in(part, |txn| {
                 if !shared_huge(txn.mem(), txn.leaf()) {
@@ -146,16 +148,7 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     }
     fn cool(mut self, part: VpnRange) {
         let mm = self.mm;
-        let mut whole = Vec::new();
-        for at in mm.large_in(&mut self.cx, part) {
-            if let Some(head) = mm.own_part(&mut self.cx, part, at) {
-                let mut cx = self.cx.descend();
-                let first = !whole.contains(&head);
-                if first && mm.has_alone(&mut cx, head) && !mm.split_own(cx, head) {
-                    whole.push(head);
-                }
-            }
-        }
+        let whole = mm.split_own_parts(&mut self.cx, part, |cx| cx.descend());
         mm.split_object_parts(&mut self.cx, part);
         let mem = mm.machine().mem();
         mm.for_each_locked_leaf(&mut self.cx, part, |part, leaf| {
@@ -215,24 +208,6 @@ fn free_lazily(slot: PteSlot<'_>) {
 
 fn no_memory(e: NoMemory) -> MadviseError {
     MadviseError::NoMemory(e)
-}
-
-/// Splits the huge pages of this process alone that lie only partly in `range`. Returns those that
-/// are held, and so stay whole.
-fn split_own_parts(window: &mut InvalidationWindow<'_, Sleepable>, range: VpnRange) -> Vec<Pfn> {
-    let mm = window.mm();
-    let mut cx = window.cx();
-    let mut whole = Vec::new();
-    for at in mm.large_in(&mut cx, range) {
-        if let Some(head) = mm.own_part(&mut cx, range, at) {
-            let mut inside = cx.walk_inside();
-            let first = !whole.contains(&head);
-            if first && mm.has_alone(&mut inside, head) && !mm.split_own(inside, head) {
-                whole.push(head);
-            }
-        }
-    }
-    whole
 }
 
 /// Returns true if the entry maps a part of one of these huge pages.
