@@ -10,25 +10,15 @@ use super::{
 use crate::{addr::VpnRange, sync::panicking};
 use smallvec::SmallVec;
 
-fn put(seat: &Seat, translation: &Translation) {
-    for pfn in translation.frames() {
-        drop(seat.mem.adopt(pfn));
-    }
-}
-
 /// The references to give up when the gate is unlocked.
 pub(super) struct DeferredPuts<'p> {
     seat: &'p Seat,
-    all: SmallVec<[DeferredPut; 1]>,
+    all: SmallVec<[Translation; 1]>,
+    /// The parts of them to whose frames no other entry with a reference leads: no translation to
+    /// these may be left.
+    last: SmallVec<[Translation; 1]>,
     /// The observer's count of translations handed out, read just before the gate is unlocked.
     handed: u64,
-}
-
-struct DeferredPut {
-    translation: Translation,
-    /// The parts to whose frames no other entry with a reference leads: no translation to them may
-    /// be left.
-    last: SmallVec<[Translation; 1]>,
 }
 
 /// Returns the parts of a translation to whose frames none of `held` leads: an entry of one page
@@ -55,7 +45,7 @@ fn parts_apart_from(gone: &Translation, held: &[Translation]) -> SmallVec<[Trans
 }
 
 /// Returns the entries of a store that overlap a translation and have a reference.
-pub(super) fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
+fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
     let mut pinned = Vec::new();
     store.for_each_in(t.range(), &mut |e| {
         pinned.extend(e.is_held().then(|| e.translation()));
@@ -64,14 +54,15 @@ pub(super) fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translatio
 }
 
 /// Returns the parts of removed entries with a reference to whose frames no entry of the store with
-/// a reference leads. Nothing without an observer, which alone asks.
+/// a reference leads. Nothing without an observer, which alone asks; nor in a panic, since the store
+/// is the driver's code, and may be the part that panicked.
 #[inline]
 pub(super) fn last_parts<S: ShadowStore>(
     seat: &Seat,
     gone: &RemovedEntries,
     store: &S,
 ) -> SmallVec<[Translation; 1]> {
-    if seat.board.observer.get().is_none() {
+    if seat.board.observer.get().is_none() || panicking() {
         return SmallVec::new();
     }
     let pinned = gone.entries().iter().filter(|e| e.is_held());
@@ -85,32 +76,15 @@ impl<'p> DeferredPuts<'p> {
         Self {
             seat,
             all: SmallVec::new(),
+            last: SmallVec::new(),
             handed: 0,
         }
     }
-    /// Takes over the references of removed entries.
-    ///
-    /// `held` returns the other entries with a reference that overlap a translation. It is called
-    /// only if an observer is installed.
+    /// Takes over the references of entries that the store has removed.
     #[inline]
-    pub(super) fn take(
-        &mut self,
-        gone: &mut RemovedEntries,
-        mut held: impl FnMut(&Translation) -> Vec<Translation>,
-    ) {
-        let brand = self.seat.brand;
-        let own = |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;
-        for entry in gone.entries_mut().iter_mut().filter(own) {
-            entry.take_reference();
-            let translation = entry.translation();
-            // The store is the driver's code, and may be the part that panicked.
-            let watched = self.seat.board.observer.get().is_some() && !panicking();
-            let last = match watched {
-                true => parts_apart_from(&translation, &held(&translation)),
-                false => SmallVec::new(),
-            };
-            self.all.push(DeferredPut { translation, last });
-        }
+    pub(super) fn take<S: ShadowStore>(&mut self, gone: &mut RemovedEntries, store: &S) {
+        self.last.extend(last_parts(self.seat, gone, store));
+        self.all.extend(gone.take_references(self.seat.brand));
     }
     /// Notes the observer's count. The gate is unlocked next.
     #[inline]
@@ -122,14 +96,12 @@ impl<'p> DeferredPuts<'p> {
     }
     #[cold]
     fn put_all(&self) {
-        let last = self.all.iter().flat_map(|one| one.last.iter().copied());
-        let last: SmallVec<[Translation; 1]> = last.collect();
         let seat = self.seat;
         if !panicking() {
             seat.board
-                .observe(|w| w.given_up(seat.reg, &last, self.handed));
+                .observe(|w| w.given_up(seat.reg, &self.last, self.handed));
         }
-        self.all.iter().for_each(|one| put(seat, &one.translation));
+        self.all.iter().for_each(|gone| gone.put(&seat.mem));
     }
 }
 

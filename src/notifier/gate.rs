@@ -10,11 +10,10 @@
 
 use super::{
     cached::Cached,
-    deferred_put::last_parts,
     driver::{Ack, Invalidation, WouldBlock},
     gate_filter::GateFilter,
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, LeavingEntries, pass_on_dirty},
+    guarded_store::{GuardedStore, LeavingEntries},
     seat::Seat,
     shadow_entry::ShadowEntry,
     store::ShadowStore,
@@ -256,11 +255,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         guarded.zap_into(inv.range(), &mut leaving.gone);
         let zapped = Invalidated::new(inv.range(), leaving.gone.entries());
         f(&mut guarded.state, &zapped, cx.reborrow());
-        // After the flush: stores through a TLB until then are reported as well.
-        pass_on_dirty(&self.seat, &leaving.gone);
-        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
+        leaving.flushed(&guard.guarded.store);
         drop(guard);
-        leaving.put_after_unlock(&last);
+        leaving.put_after_unlock();
         inv.ack()
     }
 
@@ -286,10 +283,9 @@ impl<S: ShadowStore, T, C: Context> Gate<S, T, C> {
         let mut guarded = self.guarded.try_lock().ok_or(WouldBlock)?;
         guarded.zap_into(inv.range(), &mut leaving.gone);
         f(&mut guarded.state, inv.range());
-        pass_on_dirty(&self.seat, &leaving.gone);
-        let last = last_parts(&self.seat, &leaving.gone, &guarded.store);
+        leaving.flushed(&guarded.store);
         drop(guarded);
-        leaving.put_after_unlock(&last);
+        leaving.put_after_unlock();
         Ok(inv.ack())
     }
 }
@@ -337,10 +333,9 @@ impl<S: ShadowStore, C: Context> Gate<S, (), C> {
         if guard.guarded.is_empty() {
             self.filter.clear();
         }
-        pass_on_dirty(&self.seat, &leaving.gone);
-        let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
+        leaving.flushed(&guard.guarded.store);
         drop(guard);
-        leaving.put_after_unlock(&last);
+        leaving.put_after_unlock();
         inv.ack()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     cached::Cached,
-    deferred_put::{DeferredPuts, held},
+    deferred_put::DeferredPuts,
     guarded_store::{GuardedStore, pass_on_dirty},
     removed::RemovedEntries,
     seat::Seat,
@@ -139,8 +139,7 @@ impl<'p, S: ShadowStore, T, C: Context> GateGuard<'p, S, T, C> {
     /// Reports the dirty bits of removed entries. Unlocking this gate gives up their references.
     pub(super) fn discard(&mut self, mut gone: RemovedEntries) {
         pass_on_dirty(self.seat, &gone);
-        let store = &self.guarded.store;
-        self.deferred.take(&mut gone, |t| held(store, t));
+        self.deferred.take(&mut gone, &self.guarded.store);
     }
     /// Returns the token for calls that are made while the gate is held.
     pub fn cx(&mut self) -> Cx<'_, rank::Gate, C> {

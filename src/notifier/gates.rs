@@ -9,11 +9,10 @@
 use super::{
     blocks::{block_of, blocks_of, hash_of, indices},
     cached::Cached,
-    deferred_put::last_parts,
     driver::{Ack, Invalidation},
     gate::{AUDIT_TIMEOUT, Invalidated},
     gate_guard::GateGuard,
-    guarded_store::{GuardedStore, LeavingEntries, pass_on_dirty},
+    guarded_store::{GuardedStore, LeavingEntries},
     outcome::Access,
     seat::Seat,
     store::ShadowStore,
@@ -166,11 +165,9 @@ impl<S: ShadowStore, T, C: Context> Gates<S, T, C> {
             let GuardedStore { store, state, .. } = &mut *guard.guarded;
             let zapped = Invalidated::new(range, leaving.gone.entries());
             f(nth, store, state, &zapped);
-            // After the flush: stores through a TLB until then are reported as well.
-            pass_on_dirty(&self.seat, &leaving.gone);
-            let last = last_parts(&self.seat, &leaving.gone, &guard.guarded.store);
+            leaving.flushed(&guard.guarded.store);
             drop(guard);
-            leaving.put_after_unlock(&last);
+            leaving.put_after_unlock();
         }
         inv.ack()
     }

@@ -6,6 +6,7 @@
 //! caught.
 
 use super::{
+    deferred_put::last_parts,
     registration_phase::RegistrationPhase,
     removed::RemovedEntries,
     seat::Seat,
@@ -18,6 +19,7 @@ use crate::{
     frame::{AccessBits, PhysMem},
     sync::Despite,
 };
+use smallvec::SmallVec;
 use std::{ptr, sync::Arc};
 
 pub(super) struct GuardedStore<S: ShadowStore, T> {
@@ -180,16 +182,9 @@ pub(super) fn pass_on_dirty(seat: &Seat, gone: &RemovedEntries) {
     }
 }
 
-/// Gives up the references of removed entries of this registration. An entry that a store had from
-/// elsewhere may be of another machine.
+/// Gives up the references of removed entries of this registration.
 fn put(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
-    let own = |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;
-    for entry in gone.entries_mut().iter_mut().filter(own) {
-        entry.take_reference();
-        for pfn in entry.translation().frames() {
-            drop(mem.adopt(pfn));
-        }
-    }
+    gone.take_references(brand).for_each(|gone| gone.put(mem));
 }
 
 /// Entries that a window removes from a gate, made before the gate is locked.
@@ -199,21 +194,33 @@ fn put(mem: &PhysMem, brand: Brand, gone: &mut RemovedEntries) {
 pub(super) struct LeavingEntries<'s> {
     seat: &'s Seat,
     pub(super) gone: RemovedEntries,
+    /// The parts of those with a reference to whose frames no other entry of the gate has one.
+    last: SmallVec<[Translation; 1]>,
 }
 
 impl<'s> LeavingEntries<'s> {
     #[inline]
     pub(super) fn new(seat: &'s Seat) -> Self {
-        let gone = RemovedEntries::new();
-        Self { seat, gone }
+        Self {
+            seat,
+            gone: RemovedEntries::new(),
+            last: SmallVec::new(),
+        }
+    }
+    /// Reports the dirty and accessed bits, with the gate locked, after the driver's flush: stores
+    /// through a TLB until then are reported as well.
+    #[inline]
+    pub(super) fn flushed<S: ShadowStore>(&mut self, store: &S) {
+        pass_on_dirty(self.seat, &self.gone);
+        self.last = last_parts(self.seat, &self.gone, store);
     }
     /// Gives up the references, with the gate unlocked, and first notifies the observer of the
     /// parts to whose frames no other entry has one.
     #[inline]
-    pub(super) fn put_after_unlock(&mut self, last: &[Translation]) {
+    pub(super) fn put_after_unlock(&mut self) {
         let (seat, gone) = (self.seat, &mut self.gone);
         if gone.entries().iter().any(ShadowEntry::is_held) {
-            seat.board.observe(|w| w.giving_up(seat.reg, last));
+            seat.board.observe(|w| w.giving_up(seat.reg, &self.last));
             put(&seat.mem, seat.brand, gone);
         }
         gone.clear();

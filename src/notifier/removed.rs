@@ -1,6 +1,9 @@
 //! Entries on their way from a store to its gate.
 
-use super::shadow_entry::ShadowEntry;
+use super::{
+    shadow_entry::ShadowEntry,
+    translation::{Brand, Translation},
+};
 use smallvec::SmallVec;
 
 /// Entries that a store removes and hands to its gate.
@@ -36,10 +39,16 @@ impl RemovedEntries {
     pub fn entries(&self) -> &[ShadowEntry] {
         &self.0
     }
-    /// Returns the entries, for the gate.
+    /// Takes the references from the entries of this registration, and returns the translations of
+    /// those that had one: the caller gives them up. An entry that a store had from elsewhere may be
+    /// of another machine.
     #[inline]
-    pub(super) fn entries_mut(&mut self) -> &mut [ShadowEntry] {
-        &mut self.0
+    pub(super) fn take_references(&mut self, brand: Brand) -> impl Iterator<Item = Translation> {
+        let own = move |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;
+        self.0.iter_mut().filter(own).map(|entry| {
+            entry.take_reference();
+            entry.translation()
+        })
     }
     /// Takes the last entry out, for the store that put it in.
     pub(crate) fn pop(&mut self) -> Option<ShadowEntry> {

@@ -82,6 +82,12 @@ impl Translation {
         let pages = u32::try_from(self.range.pages()).expect("at most 512");
         (0..pages).map(move |n| first.nth(n))
     }
+    /// Gives up one reference on each frame (`put_page`).
+    pub(super) fn put(&self, mem: &PhysMem) {
+        for pfn in self.frames() {
+            drop(mem.adopt(pfn));
+        }
+    }
     /// Returns true if one of the pages leads to this frame.
     pub fn leads_to(&self, pfn: Pfn) -> bool {
         let (first, frame) = (u64::from(self.pfn.number()), u64::from(pfn.number()));

@@ -106,8 +106,7 @@ impl Mm {
                     }
                 }
                 Exportable::NeedsFault => {
-                    self.refuse_secret(cx, at)?;
-                    patience.allow_retry(self.fault_in(cx, at, addr, access))?
+                    patience.allow_retry(self.fault_in_for_driver(cx, at, addr, access))?
                 }
                 Exportable::NeedsCopy => patience.allow_retry(self.fault_for_pin(cx, at, addr))?,
             }
@@ -144,7 +143,7 @@ impl Mm {
         };
         let flags = self.machine().mem().flags(frame.pfn());
         if flags.is_secret() {
-            // Mapped since the check: the fault finds out.
+            // The fault refuses it.
             return Exportable::NeedsFault;
         }
         let passing = match (access, flags.contains(FrameFlags::ANON)) {

@@ -5,7 +5,7 @@
 //! the ticket stale. `resolve` finds the frame and returns a `Pending`, from which the frame cannot
 //! be read: admission checks the ticket under the driver's lock.
 
-use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm, vma::Vma};
+use crate::mm::{entry::pte::RawPte, fault::Patience, page_table::LeafAt, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
     ctx::{Below, Context, Cx, Rank, Sleepable, rank},
@@ -71,8 +71,7 @@ impl Mm {
             if let Some(found) = self.look_up(cx, &ticket) {
                 return Ok(self.fill(ticket, &found));
             }
-            self.refuse_secret(cx, at)?;
-            patience.allow_retry(self.fault_in(cx, at, at.addr(), access))?;
+            patience.allow_retry(self.fault_in_for_driver(cx, at, at.addr(), access))?;
         }
     }
     /// Looks the ticket's page up without a fault, and without any lock, so in any context
@@ -123,20 +122,6 @@ impl Mm {
         }
         let found = self.look_up(cx, &ticket);
         Ok(found.map(|found| self.fill(ticket, &found)))
-    }
-    /// Fails if the page is secret memory, which a driver cannot have (`vma_is_secretmem`).
-    pub(super) fn refuse_secret<R: Below<rank::Mmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        at: Vpn,
-    ) -> Result<(), FaultError> {
-        let (secret, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
-            scope.layout.vmas.get(at).is_some_and(Vma::is_secret)
-        });
-        match secret {
-            true => Err(FaultError::Secret(at.addr())),
-            false => Ok(()),
-        }
     }
     fn check_ticket<G: Seated>(&self, ticket: &Ticket<'_, G>) -> Result<(), FaultError> {
         if !ticket.is_of(&self.notifiers) {

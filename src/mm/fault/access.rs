@@ -65,11 +65,9 @@ impl Mm {
     pub fn fetch(&self, cx: &mut CallCx<'_>, addr: u64) -> Result<u8, FaultError> {
         let byte = self.load(cx, addr)?;
         let at = Vpn::containing(addr);
-        let (allowed, _) = self.with_fault_scope(cx, VpnRange::single(at), |scope| {
-            let vma = scope.layout.vmas.get(at);
-            vma.map(|vma| vma.flags.contains(VmFlags::EXEC))
-        });
-        match allowed {
+        let g = self.lock_shared_over(cx, Some(VpnRange::single(at)));
+        let vma = g.layout.vmas.get(at);
+        match vma.map(|vma| vma.flags.contains(VmFlags::EXEC)) {
             Some(true) => Ok(byte),
             Some(false) => Err(FaultError::Denied(addr)),
             None => Err(FaultError::NotMapped(addr)),

@@ -17,7 +17,7 @@ use crate::mm::{
         flags::VmFlags,
         pte::{RawPte, Rights},
     },
-    page_table::{LockedLeaf, fill_part},
+    page_table::fill_part,
     vma::Vma,
 };
 use crate::{
@@ -47,17 +47,6 @@ fn parts(page: VpnRange) -> impl Iterator<Item = (VpnRange, u32)> {
         .step_by(HUGE as usize)
         .zip(starts)
         .map(|(nth, start)| (VpnRange::block_of(Vpn(start)), nth))
-}
-
-/// Changes each entry of a part.
-pub(in crate::mm) fn change_part(
-    leaf: &LockedLeaf<'_>,
-    part: VpnRange,
-    f: impl Fn(RawPte) -> RawPte,
-) {
-    for at in part.iter() {
-        leaf.set(at, f(leaf.get(at)));
-    }
 }
 
 impl FaultScope<'_> {
@@ -246,13 +235,14 @@ impl FaultScope<'_> {
         }
         for (part, _) in parts(page) {
             self.with_leaf(part.start(), |leaf| {
-                change_part(leaf, part, |pte| {
+                for at in part.iter() {
+                    let pte = leaf.get(at);
                     if let Some(pfn) = pte.counted().filter(|_| !shared) {
                         mem.set_flags(pfn, FrameFlags::ANON_EXCLUSIVE);
                     }
                     let pte = pte.with_rights(rights);
-                    if rights.write { pte.mkdirty() } else { pte }
-                });
+                    leaf.set(at, if rights.write { pte.mkdirty() } else { pte });
+                }
             })?;
         }
         Ok(Write::Done)

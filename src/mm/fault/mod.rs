@@ -86,6 +86,15 @@ use crate::{
 };
 use scope::FaultScope;
 
+/// The user of the page that a fault makes present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    /// The program itself.
+    Program,
+    /// A driver, which cannot have secret memory (`vma_is_secretmem`).
+    Driver,
+}
+
 /// The result of a step of a fault.
 enum FaultStep {
     /// The page is present, or nearer to it: the access tries again.
@@ -134,7 +143,17 @@ impl Mm {
         addr: u64,
         access: Access,
     ) -> Result<(), FaultError> {
-        self.fault_step(cx, at, addr, (access, access))
+        self.fault_step(cx, at, addr, (access, access), User::Program)
+    }
+    /// Takes one step of a fault as [`fault_in`](Self::fault_in) does, for a driver.
+    pub(in crate::mm) fn fault_in_for_driver<R: Below<rank::Mmap>>(
+        &self,
+        cx: &mut Cx<'_, R, Sleepable>,
+        at: Vpn,
+        addr: u64,
+        access: Access,
+    ) -> Result<(), FaultError> {
+        self.fault_step(cx, at, addr, (access, access), User::Driver)
     }
     /// Takes one step of the fault that a write would take, needing no more than the right to
     /// read: a private page becomes one that no other process has, with the rights of its mapping.
@@ -148,15 +167,17 @@ impl Mm {
         at: Vpn,
         addr: u64,
     ) -> Result<(), FaultError> {
-        self.fault_step(cx, at, addr, (Access::Read, Access::Write))
+        self.fault_step(cx, at, addr, (Access::Read, Access::Write), User::Driver)
     }
-    /// Faults as for `makes`, if the VMA allows `needs`. In shared memory both are `needs`.
+    /// Faults as for `makes`, if the VMA allows `needs` and its memory is for this user. In shared
+    /// memory both are `needs`.
     fn fault_step<R: Below<rank::Mmap>>(
         &self,
         cx: &mut Cx<'_, R, Sleepable>,
         at: Vpn,
         addr: u64,
         (needs, makes): (Access, Access),
+        user: User,
     ) -> Result<(), FaultError> {
         if at.0 >= TASK_PAGES {
             return Err(FaultError::NotMapped(addr));
@@ -166,6 +187,9 @@ impl Mm {
             scope.byte = Some(addr);
             match layout.vmas.find(at) {
                 Some(vma) if vma.start() <= at => {
+                    if user == User::Driver && vma.is_secret() {
+                        return Err(FaultError::Secret(at.addr()));
+                    }
                     if !vma.allows(needs) {
                         return Err(FaultError::Denied(addr));
                     }

@@ -6,9 +6,9 @@
 use crate::mm::{page_table::LockedLeaf, space::Mm};
 use crate::{
     addr::{Pfn, Vpn, VpnRange},
-    ctx::{FaultCx, rank},
+    ctx::{Context, Cx, Rank},
     frame::{FrameFlags, HUGE, PhysMem},
-    rmap::{FrameOwner, RmapCx, split_object_huge},
+    rmap::{FrameOwner, RmapCx},
 };
 use std::sync::Arc;
 
@@ -18,7 +18,11 @@ pub(in crate::mm) fn is_part(mem: &PhysMem, leaf: &LockedLeaf<'_>, at: Vpn, head
     leaf.get(at).counted().is_some_and(part)
 }
 
-pub(in crate::mm) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
+/// The kind of the huge pages of private memory: these flags of each frame.
+pub(super) const LARGE_ANON: FrameFlags = FrameFlags::LARGE.union(FrameFlags::ANON);
+
+/// The kind of the huge pages of objects, which have only this one of [`LARGE_ANON`].
+pub(super) const LARGE_OBJECT: FrameFlags = FrameFlags::LARGE;
 
 impl Mm {
     /// The owner of a huge page, and its half-open range of page offsets there.
@@ -54,69 +58,30 @@ impl Mm {
         });
         found
     }
-    /// The pages of `range` that map parts of huge private pages: candidates for
-    /// [`own_part`](Self::own_part).
-    pub(super) fn large_in(&self, cx: &mut RmapCx<'_>, range: VpnRange) -> Vec<Vpn> {
+    /// Runs `f` on each frame in `range` of a huge page of this kind that is not mapped as a whole
+    /// there, in ascending order of addresses. Passes over the rest of a page that `f` has split.
+    pub(super) fn for_each_cut<R: Rank, C: Context>(
+        &self,
+        cx: &mut Cx<'_, R, C>,
+        range: VpnRange,
+        kind: FrameFlags,
+        mut f: impl FnMut(&mut Cx<'_, R, C>, Pfn),
+    ) {
         let mem = self.machine().mem();
-        let is_large = |pfn| mem.flags(pfn).contains(LARGE_ANON);
-        let mut found = Vec::new();
+        let is_large = |pfn: &Pfn| mem.flags(*pfn).intersection(LARGE_ANON) == kind;
+        let mut candidates = Vec::new();
         self.for_each_entry(cx, range, |at, pte| {
-            found.extend(pte.counted().filter(|&pfn| is_large(pfn)).map(|_| at));
+            candidates.extend(pte.counted().filter(is_large).map(|_| at));
         });
-        found
-    }
-    /// The pages of `range` that map parts of huge pages of objects: candidates for
-    /// [`part_of_object`](Self::part_of_object).
-    fn object_parts_in(&self, cx: &mut FaultCx<'_>, range: VpnRange) -> Vec<Vpn> {
-        let mem = self.machine().mem();
-        let is_part = |pfn| mem.flags(pfn).intersection(LARGE_ANON) == FrameFlags::LARGE;
-        let mut found = Vec::new();
-        self.for_each_entry(cx, range, |at, pte| {
-            found.extend(pte.counted().filter(|&pfn| is_part(pfn)).map(|_| at));
-        });
-        found
-    }
-    /// Splits the huge pages of objects that lie only partly in `range`, if this process alone maps
-    /// them: an advice for a part of a page must not reach the rest
-    /// (`madvise_cold_or_pageout_pte_range`). Their pages are no longer mapped then.
-    pub(in crate::mm) fn split_object_parts(&self, cx: &mut FaultCx<'_>, range: VpnRange) {
-        let machine = self.machine();
-        let mem = machine.mem();
-        for at in self.object_parts_in(cx, range) {
-            let Some(pfn) = self.part_of_object(cx, range, at) else {
-                continue;
-            };
-            let part = mem.try_get(pfn).map(|part| mem.try_lock(part));
-            let Some(Ok(locked)) = part else {
-                continue;
-            };
-            let mut cx = cx.descend::<rank::Folio, _>();
-            if self.has_alone(&mut cx.descend(), pfn.head()) {
-                split_object_huge(machine.registry(), mem, &mut cx, &locked);
+        for at in candidates {
+            let cut = self.with_leaf_of(cx, at, |leaf| {
+                let pfn = leaf.get(at).counted().filter(is_large)?;
+                (!is_whole(leaf, range, at, pfn.head())).then_some(pfn)
+            });
+            if let Some(pfn) = cut.flatten() {
+                f(cx, pfn);
             }
         }
-    }
-    /// The frame at `at` if it is a part of an object's huge page that is not mapped in a row
-    /// inside `range`.
-    fn part_of_object(&self, cx: &mut FaultCx<'_>, range: VpnRange, at: Vpn) -> Option<Pfn> {
-        let mem = self.machine().mem();
-        let is_part = |&pfn: &Pfn| mem.flags(pfn).intersection(LARGE_ANON) == FrameFlags::LARGE;
-        let found = self.with_leaf_of(cx, at, |leaf| {
-            let pfn = leaf.get(at).counted().filter(is_part)?;
-            (!is_whole(leaf, range, at, pfn.head())).then_some(pfn)
-        });
-        found?
-    }
-    /// Head of the huge private page that `at` maps a part of; `None` if the whole page is mapped
-    /// in a row inside `range`, so that it need not be split.
-    pub(super) fn own_part(&self, cx: &mut RmapCx<'_>, range: VpnRange, at: Vpn) -> Option<Pfn> {
-        let mem = self.machine().mem();
-        let large = |pfn: &Pfn| mem.flags(*pfn).contains(LARGE_ANON);
-        let found = self.with_leaf_of(cx, at, |leaf| {
-            let head = leaf.get(at).counted().filter(large)?.head();
-            (!is_whole(leaf, range, at, head)).then_some(head)
-        });
-        found?
     }
 }
 

@@ -1,18 +1,47 @@
-//! Splitting a huge page of private memory for good, wherever it is mapped (`split_folio`).
+//! Splitting a huge page for good, wherever it is mapped (`split_folio`).
 //!
 //! The reverse map leads to every VMA that might map a part. Each VMA sees a window until all
 //! mappings are found, even where only one process maps the page.
 
-use super::ownership::{LARGE_ANON, is_part};
+use super::ownership::{LARGE_ANON, LARGE_OBJECT, is_part};
 use crate::mm::{page_table::zero_unused, space::Mm, window::Lease};
 use crate::{
     addr::{Pfn, VpnRange},
-    frame::FrameFlags,
+    ctx::{FaultCx, rank},
     notifier::Event,
-    rmap::RmapCx,
+    rmap::{RmapCx, split_object_huge},
 };
 
 impl Mm {
+    /// Splits the huge pages of private memory that lie only partly in `range`, if this process
+    /// alone maps them. Returns those that are held, and so stay whole.
+    pub(in crate::mm) fn split_own_parts(&self, mut cx: RmapCx<'_>, range: VpnRange) -> Vec<Pfn> {
+        let mut whole = Vec::new();
+        self.for_each_cut(&mut cx, range, LARGE_ANON, |cx, part| {
+            let head = part.head();
+            let first = !whole.contains(&head);
+            if first && self.has_alone(cx, head) && !self.split_own(cx.reborrow(), head) {
+                whole.push(head);
+            }
+        });
+        whole
+    }
+    /// Splits the huge pages of objects that lie only partly in `range`, if this process alone maps
+    /// them: an advice for a part of a page must not reach the rest
+    /// (`madvise_cold_or_pageout_pte_range`). Their pages are no longer mapped then.
+    pub(in crate::mm) fn split_object_parts(&self, cx: &mut FaultCx<'_>, range: VpnRange) {
+        let machine = self.machine();
+        let mem = machine.mem();
+        self.for_each_cut(cx, range, LARGE_OBJECT, |cx, part| {
+            let Some(Ok(locked)) = mem.try_get(part).map(|part| mem.try_lock(part)) else {
+                return;
+            };
+            let mut cx = cx.descend::<rank::Folio, _>();
+            if self.has_alone(&mut cx.descend(), part.head()) {
+                split_object_huge(machine.registry(), mem, &mut cx, &locked);
+            }
+        });
+    }
     /// Splits the huge page that begins with `head`. Pages of it that hold only zeros are given
     /// back. Returns false, and opens no window, if the page is held by more than its mappings.
     pub(in crate::mm) fn split_own(&self, cx: RmapCx<'_>, head: Pfn) -> bool {
@@ -25,27 +54,13 @@ impl Mm {
         }
         true
     }
-    /// Splits the huge pages of this process alone that lie only partly in `range`. Returns those
-    /// that are held, and so stay whole.
-    pub(in crate::mm) fn split_own_parts(&self, mut cx: RmapCx<'_>, range: VpnRange) -> Vec<Pfn> {
-        let mut whole = Vec::new();
-        for at in self.large_in(&mut cx, range) {
-            if let Some(head) = self.own_part(&mut cx, range, at) {
-                let first = !whole.contains(&head);
-                if first && self.has_alone(&mut cx, head) && !self.split_own(cx.reborrow(), head) {
-                    whole.push(head);
-                }
-            }
-        }
-        whole
-    }
     /// Splits the mappings of the huge page in one VMA, in a window over `part`, and returns how
     /// many entries there still map the page. The mappings of an object's page are dropped.
     pub(in crate::mm) fn split_folio_at(&self, cx: RmapCx<'_>, part: VpnRange, head: Pfn) -> u64 {
         let mem = self.machine().mem();
         // The first frame may have left a private huge page and be in other use by now, but not as
         // part of another huge page. So a part that is not private belongs to an object.
-        if mem.flags(head).intersection(LARGE_ANON) == FrameFlags::LARGE {
+        if mem.flags(head).intersection(LARGE_ANON) == LARGE_OBJECT {
             self.drop_parts(cx, part, head);
             return 0;
         }

@@ -30,6 +30,9 @@ impl Lease<'_, rank::Mmap, Sleepable> {
         window.free_empty_leaves(part);
         window.close();
     }
+}
+
+impl Lease<'_, rank::Mmap, Sleepable> {
     /// Drops huge pages of a pool, in a window that also covers tables that others may share.
     pub(in crate::mm) fn discard_hugetlb(
         &mut self,
