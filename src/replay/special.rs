@@ -1,7 +1,11 @@
 //! Operations of single kinds of scripts: files by their path, secret memory, a segment of System
 //! V, protection keys and policies.
 
-use super::{came::failed, op::Op, script::Outcome};
+use super::{
+    came::{done, failed, returned, touched},
+    op::Op,
+    script::Outcome,
+};
 use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
@@ -25,24 +29,17 @@ pub(super) struct Special {
     segment: Option<ShmId>,
 }
 
-fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
-    result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
-}
-
 /// Executes a call of one process that names nothing of the script.
 pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
     match *op {
-        Op::Exec { addr } => super::came::touched(mm.fetch(cx, addr).map(|_| 0)),
-        Op::PkeyAlloc {} => match mm.pkey_alloc() {
-            Ok(key) => Outcome::Ret(key.into()),
-            Err(e) => failed(e.errno()),
-        },
+        Op::Exec { addr } => touched(mm.fetch(cx, addr).map(|_| 0)),
+        Op::PkeyAlloc {} => returned(mm.pkey_alloc().map(u64::from)),
         Op::PkeyMprotect {
             addr,
             len,
             prot,
             pkey,
-        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey), |e| e.errno()),
+        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey)),
         Op::Mbind {
             addr,
             len,
@@ -54,11 +51,9 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
             };
             let nodes = u64::from(mode != PolicyMode::Default);
             let flags = MbindFlags::from_bits_retain(flags);
-            done(mm.mbind(cx, (addr, len), (mode, nodes), flags), |e| {
-                e.errno()
-            })
+            done(mm.mbind(cx, (addr, len), (mode, nodes), flags))
         }
-        Op::Shmdt { addr } => done(mm.shmdt(cx, addr), |e| e.errno()),
+        Op::Shmdt { addr } => done(mm.shmdt(cx, addr)),
         ref other => unreachable!("{other:?} is not such a call"),
     }
 }
@@ -89,20 +84,15 @@ impl Special {
         match op {
             Op::Open { path, mode, name } => {
                 let file = self.open(machine, path, *mode);
-                match file {
-                    Ok(file) => files.insert(name.clone(), file),
-                    Err(errno) => return failed(errno),
-                };
-                Outcome::Ret(0)
+                done(file.map(|file| {
+                    files.insert(name.clone(), file);
+                }))
             }
             Op::BadFd { name, .. } => {
                 self.closed.insert(name.clone());
                 Outcome::Ret(0)
             }
-            Op::Secret { len } => match self.new_secret(cx, machine, *len) {
-                Ok(()) => Outcome::Ret(0),
-                Err(errno) => failed(errno),
-            },
+            Op::Secret { len } => done(self.new_secret(cx, machine, *len)),
             Op::MmapSecret {
                 addr,
                 len,
@@ -120,8 +110,7 @@ impl Special {
                     file: self.secret.clone(),
                     offset: 0,
                 };
-                let mapped = mm.mmap(cx, &args);
-                mapped.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+                returned(mm.mmap(cx, &args))
             }
             _ => self.of_segment(cx, mm, op),
         }
@@ -130,23 +119,17 @@ impl Special {
         let machine = mm.machine();
         if let Op::Shmget { len, flags } = *op {
             let flags = ShmGetFlags::CREAT | ShmGetFlags::from_bits_retain(flags);
-            return match machine.shmget(0, len, flags) {
-                Ok(id) => {
-                    self.segment = Some(id);
-                    Outcome::Ret(0)
-                }
-                Err(e) => failed(e.errno()),
-            };
+            let made = machine.shmget(0, len, flags);
+            return done(made.map(|id| self.segment = Some(id)));
         }
         let Some(id) = self.segment else {
             return failed(Errno::EINVAL);
         };
         match *op {
             Op::Shmat { addr, flags } => {
-                let at = mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags));
-                at.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+                returned(mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags)))
             }
-            Op::Shmrm {} => done(machine.shm_remove(id), |e| e.errno()),
+            Op::Shmrm {} => done(machine.shm_remove(id)),
             ref other => unreachable!("{other:?} is not of a segment"),
         }
     }
