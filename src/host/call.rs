@@ -1,7 +1,10 @@
 //! Operations as requests to a process.
 
 use super::executor::{BYTES, CALL, DRAIN, FIRST_NODE, LOAD, PIN, Request, SPLICE, STORE, UNPIN};
-use crate::{mm::MapFlags, replay::Op};
+use crate::{
+    mm::MapFlags,
+    replay::{Mbind, Op, PkeyMprotect},
+};
 
 /// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
 /// names.
@@ -55,21 +58,21 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
 /// out: the answer depends on the processor.
 fn policy(op: &Op) -> Option<Request> {
     match *op {
-        Op::PkeyMprotect {
+        Op::PkeyMprotect(PkeyMprotect {
             addr,
             len,
             prot,
             pkey: -1,
-        } => call(
+        }) => call(
             libc::SYS_pkey_mprotect,
             [addr, len, prot.bits().into(), u64::MAX, 0, 0],
         ),
-        Op::Mbind {
+        Op::Mbind(Mbind {
             addr,
             len,
             mode,
             flags,
-        } => {
+        }) => {
             let (nodes, bits) = match mode {
                 0 => (0, 0),
                 _ => (&raw const FIRST_NODE as u64, 2),

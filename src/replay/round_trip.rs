@@ -2,7 +2,10 @@
 
 mod userfaults;
 
-use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
+use super::{
+    FileKind, FileSpec, Header, Hex, Mbind, MmapSecret, OURS, Op, OpenPath, Outcome, PkeyMprotect,
+    Resource, Script, Shmat, Shmget, Step, daemons,
+};
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,12 +204,12 @@ fn draw_special(kind: u64, n: &mut Numbers) -> Op {
         46 => Op::FadviseDontneed { file, off, len },
         47 => Op::Seal { file, seals: flags },
         48 => Op::Secret { len },
-        49 => Op::MmapSecret {
+        49 => Op::MmapSecret(MmapSecret {
             addr,
             len,
             prot,
             flags: MapFlags::from_bits_retain(flags),
-        },
+        }),
         50 => Op::Exec { addr },
         _ => draw_of_settings(kind, (addr, len), (flags, prot)),
     }
@@ -214,33 +217,33 @@ fn draw_special(kind: u64, n: &mut Numbers) -> Op {
 
 fn draw_of_settings(kind: u64, (addr, len): (u64, u64), (flags, prot): (u32, Prot)) -> Op {
     match kind {
-        51 => Op::Shmget { len, flags },
-        52 => Op::Shmat { addr, flags },
+        51 => Op::Shmget(Shmget { len, flags }),
+        52 => Op::Shmat(Shmat { addr, flags }),
         53 => Op::Shmdt { addr },
         54 => Op::Shmrm {},
         55 => Op::PkeyAlloc {},
-        56 => Op::PkeyMprotect {
+        56 => Op::PkeyMprotect(PkeyMprotect {
             addr,
             len,
             prot,
             pkey: -1,
-        },
-        57 => Op::Mbind {
+        }),
+        57 => Op::Mbind(Mbind {
             addr,
             len,
             mode: flags,
             flags,
-        },
+        }),
         58 => Op::Prctl {
             option: 41 + flags % 2,
             a2: addr,
             a3: len,
         },
-        59 => Op::Open {
+        59 => Op::Open(OpenPath {
             path: "/dev/zero".into(),
             mode: flags,
             name: "z".into(),
-        },
+        }),
         _ => Op::BadFd {
             name: "b".into(),
             fd: -1,

@@ -5,6 +5,7 @@ use super::{
     came::{done, failed, returned, touched},
     op::Op,
     script::Outcome,
+    special_op::{Mbind, OpenPath, PkeyMprotect, Shmat, Shmget},
 };
 use crate::{
     addr::PAGE_SIZE,
@@ -34,18 +35,18 @@ pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
     match *op {
         Op::Exec { addr } => touched(mm.fetch(cx, addr).map(|_| 0)),
         Op::PkeyAlloc {} => returned(mm.pkey_alloc().map(u64::from)),
-        Op::PkeyMprotect {
+        Op::PkeyMprotect(PkeyMprotect {
             addr,
             len,
             prot,
             pkey,
-        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey)),
-        Op::Mbind {
+        }) => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey)),
+        Op::Mbind(Mbind {
             addr,
             len,
             mode,
             flags,
-        } => {
+        }) => {
             let Some(mode) = PolicyMode::from_raw(mode) else {
                 return failed(Errno::EINVAL);
             };
@@ -63,12 +64,12 @@ impl Special {
     pub(super) fn is_of(op: &Op) -> bool {
         matches!(
             op,
-            Op::Open { .. }
+            Op::Open(_)
                 | Op::BadFd { .. }
                 | Op::Secret { .. }
-                | Op::MmapSecret { .. }
-                | Op::Shmget { .. }
-                | Op::Shmat { .. }
+                | Op::MmapSecret(_)
+                | Op::Shmget(_)
+                | Op::Shmat(_)
                 | Op::Shmrm {}
         )
     }
@@ -82,7 +83,7 @@ impl Special {
     ) -> Outcome {
         let machine = mm.machine();
         match op {
-            Op::Open { path, mode, name } => {
+            Op::Open(OpenPath { path, mode, name }) => {
                 let file = self.open(machine, path, *mode);
                 done(file.map(|file| {
                     files.insert(name.clone(), file);
@@ -93,20 +94,15 @@ impl Special {
                 Outcome::Ret(0)
             }
             Op::Secret { len } => done(self.new_secret(cx, machine, *len)),
-            Op::MmapSecret {
-                addr,
-                len,
-                prot,
-                flags,
-            } => {
+            Op::MmapSecret(map) => {
                 if self.secret.is_none() {
                     return failed(Errno::EBADF);
                 }
                 let args = MmapArgs {
-                    addr: *addr,
-                    len: *len,
-                    prot: *prot,
-                    flags: *flags,
+                    addr: map.addr,
+                    len: map.len,
+                    prot: map.prot,
+                    flags: map.flags,
                     file: self.secret.clone(),
                     offset: 0,
                 };
@@ -117,7 +113,7 @@ impl Special {
     }
     fn of_segment(&mut self, cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
         let machine = mm.machine();
-        if let Op::Shmget { len, flags } = *op {
+        if let Op::Shmget(Shmget { len, flags }) = *op {
             let flags = ShmGetFlags::CREAT | ShmGetFlags::from_bits_retain(flags);
             let made = machine.shmget(0, len, flags);
             return done(made.map(|id| self.segment = Some(id)));
@@ -126,7 +122,7 @@ impl Special {
             return failed(Errno::EINVAL);
         };
         match *op {
-            Op::Shmat { addr, flags } => {
+            Op::Shmat(Shmat { addr, flags }) => {
                 returned(mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags)))
             }
             Op::Shmrm {} => done(machine.shm_remove(id)),
