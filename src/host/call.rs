@@ -114,8 +114,10 @@ fn map(op: &Op, fd: u64) -> Option<Request> {
 /// Returns the request for an operation on a file itself, or between a file and memory.
 fn on_file(op: &Op, fd: u64) -> Option<Request> {
     match *op {
-        Op::ReadInto { off, addr, len, .. } => call(libc::SYS_pread64, [fd, addr, len, off, 0, 0]),
-        Op::WriteFrom { off, addr, len, .. } => {
+        Op::ReadInto { off, addr, len, .. } | Op::DirectRead { off, addr, len, .. } => {
+            call(libc::SYS_pread64, [fd, addr, len, off, 0, 0])
+        }
+        Op::WriteFrom { off, addr, len, .. } | Op::DirectWriteFrom { off, addr, len, .. } => {
             call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }
         Op::Fsync { .. } => call(libc::SYS_fsync, [fd, 0, 0, 0, 0, 0]),
@@ -140,12 +142,6 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
         Op::Seal { seals, .. } => {
             let add = libc::F_ADD_SEALS as u64;
             call(libc::SYS_fcntl, [fd, add, seals.into(), 0, 0, 0])
-        }
-        Op::DirectRead { off, addr, len, .. } => {
-            call(libc::SYS_pread64, [fd, addr, len, off, 0, 0])
-        }
-        Op::DirectWriteFrom { off, addr, len, .. } => {
-            call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }
         Op::Pwrite { off, byte, .. } => {
             // The processes are forks of this one: static data has the address that it has here.
