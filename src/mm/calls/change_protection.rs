@@ -241,18 +241,18 @@ fn change_pte(slot: PteSlot<'_>, new: Protection) {
         MarkChange::Clear => old.clear_uffd_wp(),
     };
     let own = |pfn| slot.mem().flags(pfn).contains(FrameFlags::ANON_EXCLUSIVE);
-    let silent = match new.sharing {
+    let silent = || match new.sharing {
         Sharing::Private => marked.counted().is_some_and(own),
         Sharing::Shared => true,
         // Nothing certain is known of a page that moves.
         Sharing::Announced => marked.is_present() && marked.is_dirty(),
     };
     let caught = new.registered && marked.is_uffd_wp();
-    slot.protect_as(
-        marked,
-        Rights {
-            write: new.rights.write && silent && !caught,
-            ..new.rights
-        },
-    );
+    // The frame is looked at only where its page may become writable.
+    let write = new.rights.write && !caught && silent();
+    let rights = Rights {
+        write,
+        ..new.rights
+    };
+    slot.protect_as(marked, rights);
 }

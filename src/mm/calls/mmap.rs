@@ -189,7 +189,7 @@ impl MmapWriteGuard<'_> {
         // may panic.
         let promised = if accounted { range.pages() } else { 0 };
         let promise = Promise::made(self.mm.machine(), promised);
-        let told = self.watchers(range);
+        let told = self.watchers(range, &old);
         self.complete_unmap(range, !accounted, AfterYield::KeepsEditing);
         told.send();
         flags = self.layout.with_merge_all(flags);

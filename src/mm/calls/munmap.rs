@@ -26,6 +26,8 @@ use smallvec::SmallVec;
 pub(in crate::mm) struct Gathered {
     pub(in crate::mm) pages: u64,
     pub(in crate::mm) accounted: u64,
+    /// A VMA among them is registered with a userfaultfd.
+    pub(in crate::mm) registered: bool,
 }
 
 impl Mm {
@@ -75,8 +77,8 @@ impl MmapWriteGuard<'_> {
     ) -> Result<(), VmaError> {
         self.layout.vmas.focus(range.start());
         if self.layout.occupied(range) {
-            self.gather(range)?;
-            let told = self.watchers(range);
+            let gathered = self.gather(range)?;
+            let told = self.watchers(range, &gathered);
             self.complete_unmap(range, true, then);
             told.send();
         }
@@ -112,6 +114,7 @@ impl MmapWriteGuard<'_> {
             last = vma.range();
             let pages = vma.pages().min(range.end().0 - vma.start().0);
             sum.pages += pages;
+            sum.registered |= vma.userfault.is_some();
             if vma.flags.contains(VmFlags::ACCOUNT) {
                 sum.accounted += pages;
             }

@@ -191,8 +191,8 @@ impl<'g> MmapWriteGuard<'g> {
         let vma = self.layout.vmas.get(remap.addr).expect("still mapped");
         let accounted = vma.flags.contains(VmFlags::ACCOUNT);
         match self.gather(range) {
-            Ok(_) => {
-                let told = self.watchers(range);
+            Ok(gathered) => {
+                let told = self.watchers(range, &gathered);
                 self.complete_unmap_empty(range, !accounted, AfterYield::KeepsEditing);
                 told.send();
             }

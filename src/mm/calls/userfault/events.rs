@@ -6,7 +6,7 @@
 
 use crate::addr::{PAGE_SIZE, Vpn, VpnRange};
 use crate::mm::{
-    calls::mremap::Remap,
+    calls::{mremap::Remap, munmap::Gathered},
     entry::{flags::VmFlags, uffd_flags::UffdFeatures},
     guard::MmapWriteGuard,
     space::Mm,
@@ -96,11 +96,12 @@ impl Mm {
 }
 
 impl MmapWriteGuard<'_> {
-    /// Returns the userfaultfds that want to know that `range` is about to be unmapped
-    /// (`userfaultfd_unmap_prep`).
-    pub(in crate::mm) fn watchers(&self, range: VpnRange) -> Watchers {
+    /// Returns the userfaultfds that want to know that `range`, whose VMAs were gathered, is about to
+    /// be unmapped (`userfaultfd_unmap_prep`).
+    pub(in crate::mm) fn watchers(&self, range: VpnRange, gathered: &Gathered) -> Watchers {
         let mut contexts: Vec<Arc<Context>> = Vec::new();
-        for vma in self.layout.vmas.range(range) {
+        let vmas = gathered.registered.then(|| self.layout.vmas.range(range));
+        for vma in vmas.into_iter().flatten() {
             let Some(context) = vma.userfault_told(UffdFeatures::EVENT_UNMAP) else {
                 continue;
             };
