@@ -1,7 +1,10 @@
 //! Operations as requests to a process.
 
 use super::executor::{BYTES, CALL, DRAIN, FIRST_NODE, LOAD, PIN, Request, SPLICE, STORE, UNPIN};
-use crate::{mm::MapFlags, replay::Op};
+use crate::{
+    mm::MapFlags,
+    replay::{Mbind, Op, PkeyMprotect},
+};
 
 /// Returns the request for an operation on memory or on a file; `fd` is the file that the operation
 /// names.
@@ -55,21 +58,21 @@ pub(super) fn request(op: &Op, fd: Option<i32>) -> Option<Request> {
 /// out: the answer depends on the processor.
 fn policy(op: &Op) -> Option<Request> {
     match *op {
-        Op::PkeyMprotect {
+        Op::PkeyMprotect(PkeyMprotect {
             addr,
             len,
             prot,
             pkey: -1,
-        } => call(
+        }) => call(
             libc::SYS_pkey_mprotect,
             [addr, len, prot.bits().into(), u64::MAX, 0, 0],
         ),
-        Op::Mbind {
+        Op::Mbind(Mbind {
             addr,
             len,
             mode,
             flags,
-        } => {
+        }) => {
             let (nodes, bits) = match mode {
                 0 => (0, 0),
                 _ => (&raw const FIRST_NODE as u64, 2),
@@ -111,8 +114,10 @@ fn map(op: &Op, fd: u64) -> Option<Request> {
 /// Returns the request for an operation on a file itself, or between a file and memory.
 fn on_file(op: &Op, fd: u64) -> Option<Request> {
     match *op {
-        Op::ReadInto { off, addr, len, .. } => call(libc::SYS_pread64, [fd, addr, len, off, 0, 0]),
-        Op::WriteFrom { off, addr, len, .. } => {
+        Op::ReadInto { off, addr, len, .. } | Op::DirectRead { off, addr, len, .. } => {
+            call(libc::SYS_pread64, [fd, addr, len, off, 0, 0])
+        }
+        Op::WriteFrom { off, addr, len, .. } | Op::DirectWriteFrom { off, addr, len, .. } => {
             call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }
         Op::Fsync { .. } => call(libc::SYS_fsync, [fd, 0, 0, 0, 0, 0]),
@@ -137,12 +142,6 @@ fn on_file(op: &Op, fd: u64) -> Option<Request> {
         Op::Seal { seals, .. } => {
             let add = libc::F_ADD_SEALS as u64;
             call(libc::SYS_fcntl, [fd, add, seals.into(), 0, 0, 0])
-        }
-        Op::DirectRead { off, addr, len, .. } => {
-            call(libc::SYS_pread64, [fd, addr, len, off, 0, 0])
-        }
-        Op::DirectWriteFrom { off, addr, len, .. } => {
-            call(libc::SYS_pwrite64, [fd, addr, len, off, 0, 0])
         }
         Op::Pwrite { off, byte, .. } => {
             // The processes are forks of this one: static data has the address that it has here.

@@ -66,8 +66,8 @@ impl Op {
             Self::Mmap { .. }
                 | Self::Mremap { .. }
                 | Self::Brk { .. }
-                | Self::MmapSecret { .. }
-                | Self::Shmat { .. }
+                | Self::MmapSecret(_)
+                | Self::Shmat(_)
         )
     }
 }

@@ -1,9 +1,13 @@
 //! Memory of processes that the kernel's I/O holds: a buffer of io_uring, pages in pipes.
 
-use super::{came::failed, op::Op, script::Outcome};
+use super::{
+    came::{counted, done, failed},
+    op::Op,
+    script::Outcome,
+};
 use crate::{
     ctx::CallCx,
-    error::{Errno, PinError},
+    error::Errno,
     mm::{HeldPages, Mm, PinKind},
     notifier::Access,
 };
@@ -22,7 +26,6 @@ impl Buffers {
     /// Executes an operation of process `actor` on its buffers.
     pub(super) fn act(&mut self, cx: &mut CallCx<'_>, mm: &Mm, actor: u32, op: &Op) -> Outcome {
         let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
-        let refused = |e: PinError| failed(e.errno());
         match *op {
             Op::Pin { addr, len } => {
                 // A ring takes its buffers only while it has none.
@@ -32,17 +35,16 @@ impl Buffers {
                     return failed(Errno::EFAULT);
                 }
                 let pinned = mm.pin(cx, addr, bytes(len), Access::Write, PinKind::LongTerm);
-                pinned.map_or_else(refused, |pages| {
+                done(pinned.map(|pages| {
                     self.pinned.insert(actor, pages);
-                    Outcome::Ret(0)
-                })
+                }))
             }
             Op::Unpin {} => closed(self.pinned.remove(&actor)),
             Op::Vmsplice { addr, len } => {
                 let spliced = mm.get_pages(cx, addr, bytes(len)).map(Arc::new);
                 let pipe = spliced.as_ref().ok().map(Arc::clone);
                 self.pipes.entry(actor).or_default().push(pipe);
-                spliced.map_or_else(refused, |pages| Outcome::Ret(pages.len() as u64))
+                counted(spliced.map(|pages| pages.len()))
             }
             Op::Drain {} => closed(self.pipes.get_mut(&actor).and_then(Vec::pop)),
             ref other => unreachable!("{other:?} is not of a buffer"),

@@ -1,9 +1,13 @@
 //! The execution of a script's calls on an address space.
 
-use super::{came::failed, op::Op, process::own_call, script::Outcome};
+use super::{
+    came::{counted, done, failed, returned},
+    op::Op,
+    process::own_call,
+    script::Outcome,
+};
 use crate::{
     ctx::CallCx,
-    error::Errno,
     file::{FallocateMode, File, FileAdvice, Seals, SyncRangeFlags},
     mm::{MapFlags, Mm, MmapArgs, MremapArgs, Prot},
 };
@@ -32,20 +36,19 @@ pub(super) fn system_call(
                 flags,
                 new_addr,
             };
-            mm.mremap(cx, args)
-                .map_or_else(|e| failed(e.errno()), Outcome::Ret)
+            returned(mm.mremap(cx, args))
         }
         Op::RemapFilePages { addr, len, pgoff } => {
             let (prot, flags) = (Prot::empty(), MapFlags::empty());
             let remapped = mm.remap_file_pages(cx, addr, len, prot, pgoff, flags);
-            done(remapped, |e| e.errno())
+            done(remapped)
         }
-        Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len), |e| e.errno()),
-        Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot), |e| e.errno()),
-        Op::Madvise { addr, len, advice } => done(mm.madvise(cx, addr, len, advice), |e| e.errno()),
-        Op::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags), |e| e.errno()),
-        Op::Mlock { addr, len } => done(mm.mlock(cx, addr, len), |e| e.errno()),
-        Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len), |e| e.errno()),
+        Op::Munmap { addr, len } => done(mm.munmap(cx, addr, len)),
+        Op::Mprotect { addr, len, prot } => done(mm.mprotect(cx, addr, len, prot)),
+        Op::Madvise { addr, len, advice } => done(mm.madvise(cx, addr, len, advice)),
+        Op::Msync { addr, len, flags } => done(mm.msync(cx, addr, len, flags)),
+        Op::Mlock { addr, len } => done(mm.mlock(cx, addr, len)),
+        Op::Munlock { addr, len } => done(mm.munlock(cx, addr, len)),
         ref other => own_call(cx, mm, other),
     }
 }
@@ -75,38 +78,33 @@ fn map(cx: &mut CallCx<'_>, mm: &Mm, op: &Op, file: Option<&Arc<File>>) -> Outco
         file: file.cloned(),
         offset,
     };
-    mm.mmap(cx, &args)
-        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
+    returned(mm.mmap(cx, &args))
 }
 
 /// Executes an operation on a file itself.
 pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome {
     match *op {
-        Op::Ftruncate { len, .. } => done(file.truncate(cx.reborrow(), len), |e| e.errno()),
-        Op::PunchHole { off, len, .. } => {
-            done(file.punch_hole(cx.reborrow(), off, len), |e| e.errno())
-        }
+        Op::Ftruncate { len, .. } => done(file.truncate(cx.reborrow(), len)),
+        Op::PunchHole { off, len, .. } => done(file.punch_hole(cx.reborrow(), off, len)),
         Op::Pwrite { off, byte, .. } => {
             let written = file.write_at(cx.reborrow(), off, &[byte]);
-            written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+            counted(written)
         }
         Op::Fallocate { mode, off, len, .. } => {
             let mode = FallocateMode::from_bits_retain(mode);
-            done(file.fallocate(cx.reborrow(), mode, off, len), |e| e.errno())
+            done(file.fallocate(cx.reborrow(), mode, off, len))
         }
         Op::DirectWrite { off, len, byte, .. } => {
             let bytes = vec![byte; usize::try_from(len).expect("the parser limits it")];
             let written = file.write_at(cx.reborrow(), off, &bytes);
-            written.map_or_else(|e| failed(e.errno()), |n| Outcome::Ret(n as u64))
+            counted(written)
         }
         Op::FadviseDontneed { off, len, .. } => {
             let advice = FileAdvice::DontNeed;
-            done(file.advise(cx.reborrow(), off, len, advice), |e| e.errno())
+            done(file.advise(cx.reborrow(), off, len, advice))
         }
-        Op::Seal { seals, .. } => done(file.add_seals(Seals::from_bits_retain(seals)), |e| {
-            e.errno()
-        }),
-        Op::Fsync { .. } => done(file.sync(cx.reborrow()), |e| e.errno()),
+        Op::Seal { seals, .. } => done(file.add_seals(Seals::from_bits_retain(seals))),
+        Op::Fsync { .. } => done(file.sync(cx.reborrow())),
         Op::Pread { off, .. } => {
             let mut byte = [0];
             match file.read_at(cx.reborrow(), off, &mut byte) {
@@ -119,9 +117,7 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
             off, len, flags, ..
         } => {
             let flags = SyncRangeFlags::from_bits_retain(flags);
-            done(file.sync_range(cx.reborrow(), off, len, flags), |e| {
-                e.errno()
-            })
+            done(file.sync_range(cx.reborrow(), off, len, flags))
         }
         ref other => unreachable!("{other:?} is not done to a file"),
     }
@@ -129,7 +125,3 @@ pub(super) fn on_file(cx: &mut CallCx<'_>, file: &Arc<File>, op: &Op) -> Outcome
 
 /// The result of a read at the end of the file.
 const END_OF_FILE: u64 = 256;
-
-fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
-    result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
-}

@@ -1,11 +1,26 @@
 //! Results of the library as outcomes of scripts.
 
 use super::script::Outcome;
-use crate::error::{Errno, FaultError};
+use crate::error::{Errno, FaultError, HasErrno};
 
 /// Returns the outcome of an operation that failed with `errno`.
 pub(super) fn failed(errno: Errno) -> Outcome {
     Outcome::Err(errno.to_string())
+}
+
+/// Returns the outcome of an operation that returns a number.
+pub(super) fn returned(result: Result<u64, impl HasErrno>) -> Outcome {
+    result.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+}
+
+/// Returns the outcome of an operation that returns a number of bytes or pages.
+pub(super) fn counted(result: Result<usize, impl HasErrno>) -> Outcome {
+    returned(result.map(|n| n as u64))
+}
+
+/// Returns the outcome of an operation that returns 0.
+pub(super) fn done(result: Result<(), impl HasErrno>) -> Outcome {
+    returned(result.map(|()| 0))
 }
 
 /// Returns the outcome of a load (its byte) or a store (0), or the signal of the fault.

@@ -1,11 +1,10 @@
 //! Operations of the kernel by itself: `khugepaged`, shrinkers, the swap device, the limit of
 //! memory.
 
-use super::{came::failed, op::Op, script::Outcome};
+use super::{came::done, op::Op, script::Outcome};
 use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
-    error::HasErrno,
     mm::{Advice, Mm},
 };
 
@@ -56,10 +55,6 @@ pub(super) fn act(cx: &mut CallCx<'_>, mm: &Mm, op: &Op, recorded: bool) -> Outc
         }
         ref other => unreachable!("{other:?} is done by a process"),
     }
-}
-
-fn done(result: Result<(), impl HasErrno>) -> Outcome {
-    result.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
 }
 
 /// Returns an operation of each kind, by number, with any argument.

@@ -149,7 +149,7 @@ impl Family {
     }
     /// Learns what only the outcome of a step tells: the contents of files by path.
     pub(super) fn believe(&mut self, cx: &mut CallCx<'_>, step: &Step) {
-        let Some(mm) = self.processes.get(&step.actor) else {
+        let Some(mm) = self.processes.get(&self.process_of(step.actor)) else {
             return;
         };
         if let (&Op::Load { addr }, &Outcome::Ret(byte)) = (&step.op, &step.outcome) {

@@ -30,7 +30,7 @@
 //! | `family`, `calls`, `process`, `objects` | the processes of a script, and the execution of operations |
 //! | `background` | memory of a recorded process outside of the arena |
 //! | `buffers` | memory that the kernel's I/O holds for processes |
-//! | `special` | files by path, secret memory, segments, policies: the operations of single kinds |
+//! | `special_op`, `special` | files by path, secret memory, segments, keys, policies: arguments, execution |
 //! | `uffd_op`, `userfaults` | userfaultfds: arguments, results, execution |
 //! | `came` | results of the library as outcomes of scripts |
 //! | `limits`, `work`, `refused` | the limits of an input, and the cost of a step |
@@ -74,6 +74,7 @@ mod resource;
 mod run;
 mod script;
 mod special;
+mod special_op;
 mod summary;
 mod timeline;
 mod trace;
@@ -105,6 +106,7 @@ pub use run::{First, Replayed, replay, replay_forking, replay_parts, replay_with
 pub use script::{
     FileKind, FileSpec, Header, MapsRow, Notice, Notified, OURS, Outcome, Script, ScriptError, Step,
 };
+pub use special_op::{Mbind, MmapSecret, OpenPath, PkeyMprotect, Shmat, Shmget};
 pub use summary::{Summary, Tally};
 pub use timeline::{Followed, Hold, Moment, Timeline};
 pub use trace::trace;

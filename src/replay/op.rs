@@ -3,8 +3,8 @@
 use super::{
     hex::Hex,
     resource::Resource,
-    uffd_op,
-    wire_words::{advice, hex, map_flags, mremap_flags, msync_flags, nullable, prot},
+    special_op, uffd_op,
+    wire_words::{advice, hex, is_zero, map_flags, mremap_flags, msync_flags, nullable, prot},
 };
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde::{Deserialize, Serialize};
@@ -329,21 +329,9 @@ pub enum Op {
     /// `memfd_secret` and `ftruncate`: the secret memory of the script from here on.
     Secret { len: u64 },
     /// `mmap` of the secret memory.
-    MmapSecret {
-        #[serde(with = "hex")]
-        addr: u64,
-        len: u64,
-        #[serde(with = "prot")]
-        prot: Prot,
-        #[serde(with = "map_flags")]
-        flags: MapFlags,
-    },
+    MmapSecret(special_op::MmapSecret),
     /// `open` of a file by its path: the script names it so from here on.
-    Open {
-        path: String,
-        mode: u32,
-        name: String,
-    },
+    Open(special_op::OpenPath),
     /// A name for a descriptor that is not open.
     BadFd { name: String, fd: i64 },
     /// A jump to an address where an instruction to return is.
@@ -352,17 +340,9 @@ pub enum Op {
         addr: u64,
     },
     /// `shmget` of a new segment: that of the script from here on.
-    Shmget {
-        len: u64,
-        #[serde(default, skip_serializing_if = "is_zero")]
-        flags: u32,
-    },
+    Shmget(special_op::Shmget),
     /// `shmat` of the segment.
-    Shmat {
-        #[serde(with = "hex")]
-        addr: u64,
-        flags: u32,
-    },
+    Shmat(special_op::Shmat),
     /// `shmdt`.
     Shmdt {
         #[serde(with = "hex")]
@@ -373,22 +353,9 @@ pub enum Op {
     /// `pkey_alloc`.
     PkeyAlloc {},
     /// `pkey_mprotect`.
-    PkeyMprotect {
-        #[serde(with = "hex")]
-        addr: u64,
-        len: u64,
-        #[serde(with = "prot")]
-        prot: Prot,
-        pkey: i32,
-    },
+    PkeyMprotect(special_op::PkeyMprotect),
     /// `mbind` to node 0; the default policy, 0, without nodes.
-    Mbind {
-        #[serde(with = "hex")]
-        addr: u64,
-        len: u64,
-        mode: u32,
-        flags: u32,
-    },
+    Mbind(special_op::Mbind),
     /// `userfaultfd` and `UFFDIO_API`.
     Uffd(uffd_op::Open),
     /// The end of the process's userfaultfd.
@@ -419,10 +386,6 @@ pub enum Op {
     PagemapScan(uffd_op::ScanOf),
     /// A write to `/proc/PID/clear_refs`.
     ClearRefs(uffd_op::Clear),
-}
-
-fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
-    *number == N::default()
 }
 
 fn scans() -> u8 {

@@ -213,7 +213,7 @@ impl World<'_> {
             return Err(format!("file {file:?} is not in the header"));
         }
         match (op, outcome) {
-            (Op::Open { path, name, .. }, Outcome::Ret(_)) => self.open(name, path),
+            (Op::Open(file), Outcome::Ret(_)) => self.open(&file.name, &file.path),
             (Op::BadFd { name, .. }, Outcome::Ret(_)) => self.open(name, ""),
             (Op::Fork { child: new } | Op::Thread { thread: new }, _)
                 if self.live.contains(new) || self.threads.contains_key(new) =>

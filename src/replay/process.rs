@@ -2,7 +2,7 @@
 
 use super::{
     about_op::{GET_MERGE, GET_THP_DISABLE, SET_MERGE, SET_THP_DISABLE},
-    came::failed,
+    came::{counted, done, failed, returned},
     hex::Hex,
     op::Op,
     resource::Resource,
@@ -20,29 +20,25 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Executes a call of one process that involves no file.
 pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
-    let done = |result: Result<(), Errno>| result.map_or_else(failed, |()| Outcome::Ret(0));
     match *op {
         Op::Brk { addr } => Outcome::Ret(mm.brk(cx, addr)),
         Op::Mlock2 { addr, len, flags } => {
             let flags = MlockFlags::from_bits_retain(flags);
-            done(mm.mlock2(cx, addr, len, flags).map_err(|e| e.errno()))
+            done(mm.mlock2(cx, addr, len, flags))
         }
         Op::Mlockall { flags } => {
             let flags = MlockallFlags::from_bits_retain(flags);
-            done(mm.mlockall(cx, flags).map_err(|e| e.errno()))
+            done(mm.mlockall(cx, flags))
         }
         Op::Munlockall {} => {
             mm.munlockall(cx);
             Outcome::Ret(0)
         }
-        Op::Mseal { addr, len } => done(mm.mseal(cx, addr, len).map_err(|e| e.errno())),
-        Op::Mincore { addr, len } => match mm.mincore(cx, addr, len) {
-            Ok(pages) => {
-                let bits = pages.iter().rev();
-                Outcome::Ret(bits.fold(0, |all, &there| all << 1 | u64::from(there)))
-            }
-            Err(e) => failed(e.errno()),
-        },
+        Op::Mseal { addr, len } => done(mm.mseal(cx, addr, len)),
+        Op::Mincore { addr, len } => returned(mm.mincore(cx, addr, len).map(|pages| {
+            let bits = pages.iter().rev();
+            bits.fold(0, |all, &there| all << 1 | u64::from(there))
+        })),
         Op::Rlimit { which, bytes, over } => {
             set_limit(cx, mm, which, bytes, over);
             Outcome::Ret(0)
@@ -64,10 +60,7 @@ fn prctl(cx: &mut CallCx<'_>, mm: &Mm, option: u32, (a2, a3): (u64, u64)) -> Out
     const EXCEPT_ADVISED: u64 = 2;
     let refused = failed(Errno::EINVAL);
     match (option, a2, a3) {
-        (SET_MERGE, on, 0) => match mm.set_merge_all(cx, on != 0) {
-            Ok(()) => Outcome::Ret(0),
-            Err(e) => failed(e.errno()),
-        },
+        (SET_MERGE, on, 0) => done(mm.set_merge_all(cx, on != 0)),
         (GET_MERGE, 0, 0) => Outcome::Ret(mm.merges_all(cx).into()),
         (GET_THP_DISABLE, 0, 0) => Outcome::Ret(match mm.thp_disable(cx) {
             ThpDisable::No => 0,
@@ -155,10 +148,6 @@ pub(super) fn merging(
 
 /// Executes an operation of one process on the memory of another.
 pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Outcome {
-    let copied = |copied: Result<usize, crate::error::CopyError>| match copied {
-        Ok(bytes) => Outcome::Ret(bytes as u64),
-        Err(e) => failed(e.errno()),
-    };
     let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     match *op {
         // A length is signed (`copy_iovec_from_user`).
@@ -167,39 +156,33 @@ pub(super) fn to_other(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, op: &Op) -> Out
         }
         Op::PvmRead {
             addr, len, remote, ..
-        } => copied(mm.copy_from(cx, addr, (other, remote), bytes(len))),
+        } => counted(mm.copy_from(cx, addr, (other, remote), bytes(len))),
         Op::PvmWrite {
             addr, len, remote, ..
-        } => copied(mm.copy_to(cx, addr, (other, remote), bytes(len))),
+        } => counted(mm.copy_to(cx, addr, (other, remote), bytes(len))),
         Op::ProcessMadvise { flags, .. } if flags != 0 => failed(Errno::EINVAL),
         Op::ProcessMadvise {
             ref iov, advice, ..
         } => advise(cx, mm, other, iov, advice),
         Op::MemRead { addr, .. } => {
             let mut byte = [0];
-            match other.read_remote(cx, addr, &mut byte) {
-                Ok(_) => Outcome::Ret(byte[0].into()),
-                Err(e) => failed(e.errno()),
-            }
+            let read = other.read_remote(cx, addr, &mut byte);
+            returned(read.map(|_| byte[0].into()))
         }
-        Op::MemWrite { addr, byte, .. } => match other.write_remote(cx, addr, &[byte]) {
-            Ok(written) => Outcome::Ret(written as u64),
-            Err(e) => failed(e.errno()),
-        },
+        Op::MemWrite { addr, byte, .. } => counted(other.write_remote(cx, addr, &[byte])),
         ref other => unreachable!("{other:?} is not of two processes"),
     }
 }
 
 fn advise(cx: &mut CallCx<'_>, mm: &Mm, other: &Mm, iov: &[(Hex, u64)], advice: Advice) -> Outcome {
     let ranges: Vec<_> = iov.iter().map(|&(Hex(addr), len)| (addr, len)).collect();
-    mm.process_madvise(cx, other, &ranges, advice)
-        .map_or_else(|e| failed(e.errno()), Outcome::Ret)
+    returned(mm.process_madvise(cx, other, &ranges, advice))
 }
 
 /// Moves bytes between a file and the memory of a process.
 pub(super) fn with_file(cx: &mut CallCx<'_>, mm: &Mm, file: &File, op: &Op) -> Outcome {
     let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
-    let moved = match *op {
+    counted(match *op {
         Op::ReadInto { off, addr, len, .. } | Op::DirectRead { off, addr, len, .. } => {
             mm.read_file(cx, (file, off), addr, bytes(len))
         }
@@ -207,9 +190,5 @@ pub(super) fn with_file(cx: &mut CallCx<'_>, mm: &Mm, file: &File, op: &Op) -> O
             mm.write_file(cx, (file, off), addr, bytes(len))
         }
         ref other => unreachable!("{other:?} moves no bytes"),
-    };
-    match moved {
-        Ok(bytes) => Outcome::Ret(bytes as u64),
-        Err(e) => failed(e.errno()),
-    }
+    })
 }

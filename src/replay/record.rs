@@ -55,7 +55,7 @@ pub fn record(
         .unwrap_or_else(|why| panic!("the machine is too small for {}: {why}", script.name));
     let first = family.first();
     follow.begin(cx, &first);
-    let mut before = BTreeMap::new();
+    let mut before = Written::default();
     while let Some((actor, op)) = next(&family.living()) {
         let nth = script.steps.len();
         follow.disturb(cx, actor, &op);
@@ -80,7 +80,7 @@ pub fn record(
             }),
         };
         if look {
-            written(cx, &family, outcome, &mut step, &mut before);
+            before.advance(cx, &family, outcome, &mut step);
         }
         let on = follow.after(cx, &step, family.processes());
         script.steps.push(step);
@@ -92,22 +92,36 @@ pub fn record(
     family.end(cx);
 }
 
-/// Writes the changes of the processes in a step.
-fn written(
-    cx: &mut CallCx<'_>,
-    family: &Family,
-    outcome: Outcome,
-    step: &mut Step,
-    before: &mut BTreeMap<u32, Vec<MapsRow>>,
-) {
-    let seen = family.observe(cx, outcome, family.notified());
-    step.notified = seen.notified;
-    let changed =
-        |(p, rows): &(&u32, &Vec<MapsRow>)| before.get(p).map_or(!rows.is_empty(), |b| b != *rows);
-    let layouts = seen.layouts.iter().filter(changed);
-    step.layouts = layouts.map(|(p, rows)| (*p, rows.clone())).collect();
-    *before = seen.layouts;
-    step.pages = Some(seen.pages);
+/// The state of the processes that the steps so far say.
+#[derive(Default)]
+struct Written {
+    layouts: BTreeMap<u32, Vec<MapsRow>>,
+    protected: BTreeMap<u32, Vec<u64>>,
+}
+
+impl Written {
+    /// Writes the changes of the processes in a step.
+    fn advance(&mut self, cx: &mut CallCx<'_>, family: &Family, outcome: Outcome, step: &mut Step) {
+        let seen = family.observe(cx, outcome, family.notified());
+        step.notified = seen.notified;
+        step.layouts = changes(&mut self.layouts, seen.layouts);
+        step.pages = Some(seen.pages);
+        step.more.protected = changes(&mut self.protected, seen.more.protected);
+    }
+}
+
+/// Returns the lists that differ from those before, which they become; a process without a list had
+/// an empty one.
+fn changes<T: Clone + PartialEq>(
+    before: &mut BTreeMap<u32, Vec<T>>,
+    mut now: BTreeMap<u32, Vec<T>>,
+) -> BTreeMap<u32, Vec<T>> {
+    now.retain(|process, list| match before.get(process) {
+        Some(old) => old != list,
+        None => !list.is_empty(),
+    });
+    before.extend(now.clone());
+    now
 }
 
 /// Returns a script without steps.

@@ -1,7 +1,12 @@
 //! Operations of single kinds of scripts: files by their path, secret memory, a segment of System
 //! V, protection keys and policies.
 
-use super::{came::failed, op::Op, script::Outcome};
+use super::{
+    came::{done, failed, returned, touched},
+    op::Op,
+    script::Outcome,
+    special_op::{Mbind, OpenPath, PkeyMprotect, Shmat, Shmget},
+};
 use crate::{
     addr::PAGE_SIZE,
     ctx::CallCx,
@@ -25,40 +30,31 @@ pub(super) struct Special {
     segment: Option<ShmId>,
 }
 
-fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Outcome {
-    result.map_or_else(|e| failed(errno(e)), |()| Outcome::Ret(0))
-}
-
 /// Executes a call of one process that names nothing of the script.
 pub(super) fn own_call(cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
     match *op {
-        Op::Exec { addr } => super::came::touched(mm.fetch(cx, addr).map(|_| 0)),
-        Op::PkeyAlloc {} => match mm.pkey_alloc() {
-            Ok(key) => Outcome::Ret(key.into()),
-            Err(e) => failed(e.errno()),
-        },
-        Op::PkeyMprotect {
+        Op::Exec { addr } => touched(mm.fetch(cx, addr).map(|_| 0)),
+        Op::PkeyAlloc {} => returned(mm.pkey_alloc().map(u64::from)),
+        Op::PkeyMprotect(PkeyMprotect {
             addr,
             len,
             prot,
             pkey,
-        } => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey), |e| e.errno()),
-        Op::Mbind {
+        }) => done(mm.pkey_mprotect(cx, (addr, len), prot, pkey)),
+        Op::Mbind(Mbind {
             addr,
             len,
             mode,
             flags,
-        } => {
+        }) => {
             let Some(mode) = PolicyMode::from_raw(mode) else {
                 return failed(Errno::EINVAL);
             };
             let nodes = u64::from(mode != PolicyMode::Default);
             let flags = MbindFlags::from_bits_retain(flags);
-            done(mm.mbind(cx, (addr, len), (mode, nodes), flags), |e| {
-                e.errno()
-            })
+            done(mm.mbind(cx, (addr, len), (mode, nodes), flags))
         }
-        Op::Shmdt { addr } => done(mm.shmdt(cx, addr), |e| e.errno()),
+        Op::Shmdt { addr } => done(mm.shmdt(cx, addr)),
         ref other => unreachable!("{other:?} is not such a call"),
     }
 }
@@ -68,12 +64,12 @@ impl Special {
     pub(super) fn is_of(op: &Op) -> bool {
         matches!(
             op,
-            Op::Open { .. }
+            Op::Open(_)
                 | Op::BadFd { .. }
                 | Op::Secret { .. }
-                | Op::MmapSecret { .. }
-                | Op::Shmget { .. }
-                | Op::Shmat { .. }
+                | Op::MmapSecret(_)
+                | Op::Shmget(_)
+                | Op::Shmat(_)
                 | Op::Shmrm {}
         )
     }
@@ -87,66 +83,49 @@ impl Special {
     ) -> Outcome {
         let machine = mm.machine();
         match op {
-            Op::Open { path, mode, name } => {
+            Op::Open(OpenPath { path, mode, name }) => {
                 let file = self.open(machine, path, *mode);
-                match file {
-                    Ok(file) => files.insert(name.clone(), file),
-                    Err(errno) => return failed(errno),
-                };
-                Outcome::Ret(0)
+                done(file.map(|file| {
+                    files.insert(name.clone(), file);
+                }))
             }
             Op::BadFd { name, .. } => {
                 self.closed.insert(name.clone());
                 Outcome::Ret(0)
             }
-            Op::Secret { len } => match self.new_secret(cx, machine, *len) {
-                Ok(()) => Outcome::Ret(0),
-                Err(errno) => failed(errno),
-            },
-            Op::MmapSecret {
-                addr,
-                len,
-                prot,
-                flags,
-            } => {
+            Op::Secret { len } => done(self.new_secret(cx, machine, *len)),
+            Op::MmapSecret(map) => {
                 if self.secret.is_none() {
                     return failed(Errno::EBADF);
                 }
                 let args = MmapArgs {
-                    addr: *addr,
-                    len: *len,
-                    prot: *prot,
-                    flags: *flags,
+                    addr: map.addr,
+                    len: map.len,
+                    prot: map.prot,
+                    flags: map.flags,
                     file: self.secret.clone(),
                     offset: 0,
                 };
-                let mapped = mm.mmap(cx, &args);
-                mapped.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+                returned(mm.mmap(cx, &args))
             }
             _ => self.of_segment(cx, mm, op),
         }
     }
     fn of_segment(&mut self, cx: &mut CallCx<'_>, mm: &Mm, op: &Op) -> Outcome {
         let machine = mm.machine();
-        if let Op::Shmget { len, flags } = *op {
+        if let Op::Shmget(Shmget { len, flags }) = *op {
             let flags = ShmGetFlags::CREAT | ShmGetFlags::from_bits_retain(flags);
-            return match machine.shmget(0, len, flags) {
-                Ok(id) => {
-                    self.segment = Some(id);
-                    Outcome::Ret(0)
-                }
-                Err(e) => failed(e.errno()),
-            };
+            let made = machine.shmget(0, len, flags);
+            return done(made.map(|id| self.segment = Some(id)));
         }
         let Some(id) = self.segment else {
             return failed(Errno::EINVAL);
         };
         match *op {
-            Op::Shmat { addr, flags } => {
-                let at = mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags));
-                at.map_or_else(|e| failed(e.errno()), Outcome::Ret)
+            Op::Shmat(Shmat { addr, flags }) => {
+                returned(mm.shmat(cx, id, addr, ShmFlags::from_bits_retain(flags)))
             }
-            Op::Shmrm {} => done(machine.shm_remove(id), |e| e.errno()),
+            Op::Shmrm {} => done(machine.shm_remove(id)),
             ref other => unreachable!("{other:?} is not of a segment"),
         }
     }

@@ -1,20 +1,13 @@
 //! The arguments of operations on userfaultfds and on the pagemap, and their results beside the
 //! outcome.
 
-use super::{hex::Hex, wire_words::hex};
+use super::{
+    hex::Hex,
+    wire_words::{arguments, hex},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-
-macro_rules! arguments {
-    ($($(#[$m:meta])* $name:ident { $($(#[$f:meta])* $field:ident: $type:ty,)* })*) => {$(
-        $(#[$m])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        #[allow(missing_docs, reason = "the fields are the arguments of the call")]
-        pub struct $name { $($(#[$f])* pub $field: $type,)* }
-    )*};
-}
 
 arguments! {
     /// A new userfaultfd with these features.

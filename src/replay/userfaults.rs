@@ -4,7 +4,7 @@
 //! The handler is the script: an access that waits is answered as the script says, and repeated.
 
 use super::{
-    came::{failed, touched},
+    came::{done, failed, touched},
     hex::Hex,
     op::Op,
     script::Outcome,
@@ -230,10 +230,6 @@ fn fill(cx: &mut CallCx<'_>, uffd: &Userfault, call: &Answer) -> Done {
     }
 }
 
-fn done(result: Result<(), UserfaultError>) -> Outcome {
-    result.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0))
-}
-
 /// Returns outcome and count of a call that fills pages: a call that did not fill all fails, and
 /// one that failed because of its arguments leaves the count alone.
 fn filled(result: Result<u64, UserfaultError>, len: u64) -> (Outcome, i64) {
@@ -322,7 +318,7 @@ pub(super) fn scan(cx: &mut CallCx<'_>, mm: &Mm, of: &ScanOf) -> Done {
 /// Executes a write to `clear_refs` of `mm`.
 pub(super) fn clear_refs(cx: &mut CallCx<'_>, mm: &Mm, value: i64) -> Done {
     let cleared = mm.clear_refs(cx, value);
-    only(cleared.map_or_else(|e| failed(e.errno()), |()| Outcome::Ret(0)))
+    only(done(cleared))
 }
 
 /// Returns the addresses of the pages of the arena that userfaultfd write-protects.

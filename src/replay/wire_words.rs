@@ -33,6 +33,23 @@ pub(super) mod hex {
     }
 }
 
+/// Structs of the arguments of operations, which read and write as keys of a line.
+macro_rules! arguments {
+    ($($(#[$m:meta])* $name:ident { $($(#[$f:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$m])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(missing_docs, reason = "the fields are the arguments of the call")]
+        pub struct $name { $($(#[$f])* pub $field: $type,)* }
+    )*};
+}
+pub(super) use arguments;
+
+/// Returns true for 0, which a line leaves out.
+pub(super) fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
+}
+
 /// Reads a key that may be null but not missing.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,

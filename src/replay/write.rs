@@ -60,12 +60,8 @@ fn hex(number: u64) -> Value {
     Value::String(format!("{number:#x}"))
 }
 
-fn notified(notified_of: &Notified) -> Value {
-    json!([
-        notified_of.notice,
-        hex(notified_of.start),
-        hex(notified_of.end)
-    ])
+fn notified(one: &Notified) -> Value {
+    json!([one.notice, hex(one.start), hex(one.end)])
 }
 
 fn row(row: &MapsRow) -> Value {

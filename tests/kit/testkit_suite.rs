@@ -9,7 +9,7 @@ use emmu::{
         kvm::{self, VmConfig},
         xpmem::{Manners, OwnerConfig},
     },
-    replay::{Script, replay},
+    replay::{Script, Step, replay},
     testkit::{
         Attached, Declared, Device, Disturbances, Fault, Kit, Profile, Refused, Suite, gru, kvm,
         xpmem,
@@ -32,6 +32,12 @@ fn correct_gru() -> Kit {
 }
 fn correct_xpmem() -> Kit {
     xpmem(OwnerConfig::default(), Manners::Prompt)
+}
+
+/// A script of these steps, without files.
+fn of_steps(steps: &str) -> Script {
+    const HEADER: &str = r#"{"profile":"testkit","seed":0,"kernel":"emmu","page":4096,"arena":["0x10000000000","0x10040000000"],"files":{}}"#;
+    Script::parse("steps", format!("{HEADER}\n{steps}").as_bytes()).expect("ours")
 }
 
 #[track_caller]
@@ -92,6 +98,29 @@ fn a_mistake_is_found_made_short_and_run_again() {
     let first = suite.cases(0).run().expect_err("the kept script");
     assert_eq!(first.script.steps.len(), steps);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The script of a report goes here as it says, also where userfaultfd protects pages.
+#[test]
+fn a_report_says_which_pages_are_write_protected() {
+    let script = of_steps(
+        r#"{"as":0,"op":"uffd","features":36864,"ret":0}
+{"as":0,"op":"mmap","addr":"0x10000000000","len":16384,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x10000000000"}
+{"as":0,"op":"uffd_register","addr":"0x10000000000","len":8192,"mode":2,"ret":0}
+{"as":0,"op":"store","addr":"0x10000001000","byte":1,"ret":0}
+{"as":0,"op":"uffd_writeprotect","addr":"0x10000000000","len":8192,"mode":1,"ret":0}
+{"as":0,"op":"store","addr":"0x10000002000","byte":1,"ret":0}
+{"as":0,"op":"madvise","addr":"0x10000002000","len":4096,"advice":"dontneed","ret":0}"#,
+    );
+    let mistaken = kvm(VmConfig {
+        mistake: Some(kvm::KvmMistake::NoFlush),
+        ..VmConfig::default()
+    });
+    let failure = Suite::new([mistaken]).again(&script).expect_err("stale");
+    let says = |step: &Step| step.more.protected.values().any(|pages| !pages.is_empty());
+    assert!(failure.script.steps.iter().any(says));
+    let replayed = replay(&failure.script).expect("no limit is met");
+    assert!(replayed.is_whole(), "{:?}", replayed.first);
 }
 
 #[test]
@@ -241,9 +270,7 @@ fn pages_are_pinned_referenced_and_written_by_force() {
 /// Each allocation of a script with pins fails in turn, those of a fork's copies among them.
 #[test]
 fn nothing_is_lost_where_pages_are_held_and_memory_runs_out() {
-    let text = format!(
-        "{}\n{}",
-        r#"{"profile":"testkit","seed":0,"kernel":"emmu","page":4096,"arena":["0x10000000000","0x10040000000"],"files":{}}"#,
+    let script = of_steps(
         r#"{"as":0,"op":"mmap","addr":"0x10000000000","len":16384,"prot":"rw-","flags":["private","fixed"],"file":null,"off":0,"ret":"0x10000000000"}
 {"as":0,"op":"store","addr":"0x10000000000","byte":1,"ret":0}
 {"as":0,"op":"pin","addr":"0x10000000000","len":12288,"ret":0}
@@ -253,9 +280,8 @@ fn nothing_is_lost_where_pages_are_held_and_memory_runs_out() {
 {"as":0,"op":"fork","child":2,"ret":2}
 {"as":1,"op":"pin","addr":"0x10000000000","len":16384,"ret":0}
 {"as":0,"op":"store","addr":"0x10000002000","byte":2,"ret":0}
-{"as":0,"op":"unpin","ret":0}"#
+{"as":0,"op":"unpin","ret":0}"#,
     );
-    let script = Script::parse("holds", text.as_bytes()).expect("ours");
     let suite = Suite::new([]);
     let failed = suite.fail_each(&script, Fault::Allocation);
     assert!(failed.expect("nothing is lost") > 12);

@@ -7,8 +7,8 @@ mod drawn;
 #[path = "../common/stores.rs"]
 mod stores;
 
-#[cfg(feature = "testkit")]
 mod direct;
+#[cfg(feature = "testkit")]
 mod ends;
 mod fallocate;
 mod file_bytes;

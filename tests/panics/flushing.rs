@@ -9,7 +9,7 @@ use emmu::{
     frame::FrameFlags,
     mm::MmapArgs,
     notifier::{
-        Access, Ack, Gate, Gates, Invalidation, OrderedStore, Rearrange, Registration,
+        Access, Ack, Gate, Gates, Invalidation, OrderedStore, Permit, Rearrange, Registration,
         RemovedEntries, Seat, ShadowEntry, ShadowStore,
     },
 };
@@ -129,6 +129,17 @@ fn space(cx: &mut CallCx<'_>, machine: &Arc<Machine>) -> Arc<Mm> {
     mm
 }
 
+/// Writes 7 to the page, and enters it with a reference and a dirty bit that the frame does not
+/// know of yet.
+fn dirty_entry(mut permit: Permit<'_, Store, (), Atomic>) -> Pfn {
+    let mut frame = permit.frame_mut().expect("for writing");
+    frame.write_deferring_dirty(0, &[7]);
+    let pfn = permit.pfn();
+    let guard = permit.establish_held(0);
+    guard.store().get(&0).unwrap().set_dirty();
+    pfn
+}
+
 /// The frame is known to be written, and all that was taken can be given back.
 fn check(cx: &mut CallCx<'_>, mm: &Mm, pfn: Pfn, registration: Registration) {
     let mem = mm.machine().mem();
@@ -147,19 +158,8 @@ fn lost_nothing(way: Way) {
     let mm = space(&mut cx, &machine);
     let (driver, registration) = mm.register(&mut cx, one_gate(way));
     let gate = &driver.gate;
-    let establish = gate.translate(&mut cx, &mm, page(), Access::Write, |mut permit| {
-        let mut frame = permit.frame_mut().expect("for writing");
-        frame.write_deferring_dirty(0, &[7]);
-        let pfn = permit.pfn();
-        permit
-            .establish_held(0)
-            .store()
-            .get(&0)
-            .unwrap()
-            .set_dirty();
-        pfn
-    });
-    let pfn = establish.unwrap();
+    let pfn = gate.translate(&mut cx, &mm, page(), Access::Write, dirty_entry);
+    let pfn = pfn.unwrap();
     driver.fuse.blows(|| match way {
         Way::Exclude | Way::TryExclude => mm.munmap(&mut cx, BASE, PAGE).unwrap(),
         Way::Forget => {
@@ -192,19 +192,8 @@ fn so_are_those_of_several_gates() {
         })
     });
     let gates = &driver.gates;
-    let establish = gates.translate(&mut cx, &mm, page(), Access::Write, |mut permit| {
-        let mut frame = permit.frame_mut().expect("for writing");
-        frame.write_deferring_dirty(0, &[7]);
-        let pfn = permit.pfn();
-        permit
-            .establish_held(0)
-            .store()
-            .get(&0)
-            .unwrap()
-            .set_dirty();
-        pfn
-    });
-    let pfn = establish.unwrap();
+    let pfn = gates.translate(&mut cx, &mm, page(), Access::Write, dirty_entry);
+    let pfn = pfn.unwrap();
     driver
         .fuse
         .blows(|| mm.munmap(&mut cx, BASE, PAGE).unwrap());

@@ -148,7 +148,6 @@ fn recorded_kinds_go_as_on_linux_where_forks_share_tables() {
     }
 }
 
-/// Every kind that the folder is there for, by profile or by name.
 /// Every kind that the folder is there for is in it, and none is empty.
 #[test]
 fn every_kind_is_there() {

@@ -9,7 +9,7 @@ use super::userfaults::on_userfault;
 use crate::{
     addr::PAGE_SIZE as PAGE,
     mm::{Advice, MapFlags, MremapFlags, Prot},
-    replay::{FileKind, FileSpec, Header, OURS, Op, OpenMode, Outcome, Script, Step},
+    replay::{FileKind, FileSpec, Header, Mbind, OURS, Op, OpenMode, Outcome, Script, Step},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,12 +160,12 @@ fn of_frames(r: Record) -> Op {
         0 => Op::Reclaim {},
         1 => Op::Shrink { pages: b.into() },
         2 => Op::Migrate { addr },
-        3 if b % 2 == 1 => Op::Mbind {
+        3 if b % 2 == 1 => Op::Mbind(Mbind {
             addr,
             len,
             mode: u32::from(b / 2 % 8),
             flags: u32::from(other % 9),
-        },
+        }),
         3 => Op::Merge {},
         4 => Op::Mlock2 {
             addr,

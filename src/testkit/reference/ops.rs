@@ -41,7 +41,7 @@ impl Reference {
             | Op::DirectWrite { .. }
             | Op::FadviseDontneed { .. }
             | Op::SyncFileRange { .. } => self.on_range_of_file(op, came),
-            Op::Mbind { .. } => self.policy(actor, op, came),
+            Op::Mbind(_) => self.policy(actor, op, came),
             Op::Reclaim {}
             | Op::Shrink { .. }
             | Op::Swapoff {}

@@ -5,17 +5,17 @@ use super::{
     outcome::{Came, DONE, Step, errno, must},
     page::pages,
 };
-use crate::replay::Op;
+use crate::replay::{Mbind, Op};
 
 impl Reference {
     /// `mbind`: a policy changes no page. A hole is an error, but for the default policy.
     pub(super) fn policy(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
-        let Op::Mbind {
+        let Op::Mbind(Mbind {
             addr,
             len,
             mode,
             flags,
-        } = *op
+        }) = *op
         else {
             unreachable!("the caller matched")
         };

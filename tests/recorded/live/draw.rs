@@ -6,7 +6,7 @@ use emmu::{
     PAGE_SIZE as PAGE,
     host::{ARENA, MAX_PROCESSES, Plan},
     mm::{MapFlags, MremapFlags, MsyncFlags, Prot},
-    replay::{FileKind, FileSpec, Op, OpenMode},
+    replay::{FileKind, FileSpec, Mbind, Op, OpenMode},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -491,12 +491,12 @@ fn on_blocks(file: String, addr: u64, len: u64, d: &Draw) -> Op {
             file: "f1".into(),
             seals: pick(&[2, 4, 8, 16, 32, 64], d.choice),
         },
-        3 => Op::Mbind {
+        3 => Op::Mbind(Mbind {
             addr,
             len,
             mode: pick(&[0, 1, 2, 3, 4, 9], d.choice),
             flags: 0,
-        },
+        }),
         _ => Op::Fallocate {
             file,
             mode: pick(MODES, d.choice),

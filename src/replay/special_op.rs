@@ -1,0 +1,54 @@
+//! The arguments of operations of single kinds of scripts: files by their path, secret memory, a
+//! segment of System V, protection keys and policies.
+
+use super::wire_words::{arguments, hex, is_zero, map_flags, prot};
+use crate::mm::{MapFlags, Prot};
+use serde::{Deserialize, Serialize};
+
+arguments! {
+    /// A file that is opened by its path, and its name in the script from here on.
+    OpenPath {
+        path: String,
+        mode: u32,
+        name: String,
+    }
+    /// A mapping of the secret memory.
+    MmapSecret {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        #[serde(with = "prot")]
+        prot: Prot,
+        #[serde(with = "map_flags")]
+        flags: MapFlags,
+    }
+    /// A new segment.
+    Shmget {
+        len: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        flags: u32,
+    }
+    /// A place for the segment.
+    Shmat {
+        #[serde(with = "hex")]
+        addr: u64,
+        flags: u32,
+    }
+    /// A range, its protection, and its key.
+    PkeyMprotect {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        #[serde(with = "prot")]
+        prot: Prot,
+        pkey: i32,
+    }
+    /// A range and its policy.
+    Mbind {
+        #[serde(with = "hex")]
+        addr: u64,
+        len: u64,
+        mode: u32,
+        flags: u32,
+    }
+}
