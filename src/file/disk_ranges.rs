@@ -80,8 +80,8 @@ impl DiskFile {
         despite.resume();
         Ok(())
     }
-    /// Makes bytes read zero: whole blocks become holes. The caller resumes a driver's panic after it
-    /// has done the rest.
+    /// Makes bytes read zero: whole blocks become holes. The caller resumes a driver's panic after
+    /// it has done the rest.
     ///
     /// # Errors
     ///

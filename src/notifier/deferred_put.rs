@@ -54,8 +54,8 @@ fn held<S: ShadowStore>(store: &S, t: &Translation) -> Vec<Translation> {
 }
 
 /// Returns the parts of removed entries with a reference to whose frames no entry of the store with
-/// a reference leads. Nothing without an observer, which alone asks; nor in a panic, since the store
-/// is the driver's code, and may be the part that panicked.
+/// a reference leads. Nothing without an observer, which alone asks; nor in a panic, since the
+/// store is the driver's code, and may be the part that panicked.
 #[inline]
 pub(super) fn last_parts<S: ShadowStore>(
     seat: &Seat,

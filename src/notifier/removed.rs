@@ -40,8 +40,8 @@ impl RemovedEntries {
         &self.0
     }
     /// Takes the references from the entries of this registration, and returns the translations of
-    /// those that had one: the caller gives them up. An entry that a store had from elsewhere may be
-    /// of another machine.
+    /// those that had one: the caller gives them up. An entry that a store had from elsewhere may
+    /// be of another machine.
     #[inline]
     pub(super) fn take_references(&mut self, brand: Brand) -> impl Iterator<Item = Translation> {
         let own = move |e: &&mut ShadowEntry| e.is_held() && e.brand() == brand;

@@ -1,8 +1,10 @@
 //! Every operation is read back as it was written, whatever its arguments.
 
+mod numbers;
 mod special;
 mod userfaults;
 
+use self::numbers::Numbers;
 use super::{FileKind, FileSpec, Header, Hex, OURS, Op, Outcome, Resource, Script, Step, daemons};
 use crate::mm::{Advice, MapFlags, MremapFlags, MsyncFlags, Prot};
 use serde_json::{Map, Value};
@@ -13,34 +15,6 @@ const OF_THE_LINE: [&str; 14] = [
     "as", "ret", "err", "signal", "notify", "maps", "vmflags", "pages", "uffd_wp", "copied",
     "done", "moved", "regions", "events",
 ];
-
-/// Numbers in an order that depends on nothing else (`splitmix64`).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-    fn bits(&mut self) -> u32 {
-        u32::try_from(self.next() >> 32).expect("half of it")
-    }
-    /// Any number, a small one, or the largest.
-    fn any(&mut self) -> u64 {
-        match self.next() % 4 {
-            0 => self.next(),
-            1 => self.next() % 9,
-            2 => self.next() % (1 << 47),
-            _ => u64::MAX,
-        }
-    }
-    fn file(&mut self) -> String {
-        ["f0", "a \"b\"\n"][usize::from(self.next().is_multiple_of(2))].to_owned()
-    }
-}
 
 /// How many operations [`draw`] knows.
 const KINDS: u64 = 81;

@@ -1,6 +1,6 @@
 //! Draws of operations on files, and of those of single kinds of scripts.
 
-use super::Numbers;
+use super::numbers::Numbers;
 use crate::{
     mm::{MapFlags, Prot},
     replay::{

@@ -49,7 +49,7 @@ impl Sides {
 
 /// The reason why a page does not move now.
 pub(super) enum Stop {
-    /// It is part of this huge page, which must be split for good first.
+    /// The page is part of this huge page, which must be split for good first.
     Split(Pfn),
     /// Another operation uses it: wait for its lock.
     Locked(Pfn),
