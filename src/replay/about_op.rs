@@ -64,7 +64,7 @@ impl Op {
         matches!(
             self,
             Self::Mmap { .. }
-                | Self::Mremap { .. }
+                | Self::Mremap(_)
                 | Self::Brk { .. }
                 | Self::MmapSecret(_)
                 | Self::Shmat(_)

@@ -1,15 +1,16 @@
 //! The order of two calls that overlapped in time: only one order leads to the recorded results.
 
 use super::{
-    believe::remap_args,
     call::{Call, Returned},
     event::{Event, What},
     family::Family,
     files::Objects,
     place::{attach_args, map_args},
 };
-use crate::{ctx::CallCx, mm::Mm};
-
+use crate::{
+    ctx::CallCx,
+    mm::{Mm, MremapArgs},
+};
 use std::ops::Range;
 
 /// Returns true if `event`, which ended later, must have taken effect before `due`.
@@ -92,10 +93,7 @@ fn fits(
             let mm = family.mm(task.space?)?;
             args.ok().and_then(|args| mm.would_map_at(cx, &args).ok())
         }
-        Call::Mremap { .. } => {
-            let args = remap_args(call)?;
-            family.mm(task.space?)?.would_remap_to(cx, args).ok()
-        }
+        Call::Mremap(args) => family.mm(task.space?)?.would_remap_to(cx, args).ok(),
         _ => return None,
     };
     Some(place == returned.value())
@@ -106,7 +104,7 @@ fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     let start = returned.value()?;
     let len = match *call {
-        Call::Mmap { len, .. } | Call::Mremap { new_len: len, .. } => len,
+        Call::Mmap { len, .. } | Call::Mremap(MremapArgs { new_len: len, .. }) => len,
         Call::Shmat { .. } => attach_args(objects, call, returned)?.ok()?.len,
         _ => return None,
     };
@@ -118,12 +116,12 @@ fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     match *call {
         Call::Munmap { addr, len } => Some(addr..addr.saturating_add(len)),
-        Call::Mremap {
+        Call::Mremap(MremapArgs {
             addr,
             old_len,
             new_len,
             ..
-        } => {
+        }) => {
             let kept = match returned.value() {
                 Some(to) if to == addr => new_len,
                 Some(_) => 0,

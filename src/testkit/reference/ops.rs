@@ -7,7 +7,7 @@ use super::{
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
 use crate::{
-    mm::{MapFlags, MremapFlags},
+    mm::{MapFlags, MremapArgs, MremapFlags},
     replay::{Op, Outcome},
 };
 use std::ops::Range;
@@ -16,7 +16,7 @@ impl Reference {
     pub(super) fn call(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
         match *op {
             Op::Mmap { .. } => self.map(actor, op, came),
-            Op::Mremap { .. } => self.mremap(actor, op, came),
+            Op::Mremap(args) => self.mremap(actor, args, came),
             Op::Fork { child } => self.fork(actor, child, came),
             Op::Exit {} => {
                 self.exit(actor);
@@ -240,17 +240,14 @@ impl Reference {
         }
     }
 
-    fn mremap(&mut self, actor: u32, op: &Op, came: Came<'_>) -> Step {
-        let Op::Mremap {
+    fn mremap(&mut self, actor: u32, args: MremapArgs, came: Came<'_>) -> Step {
+        let MremapArgs {
             addr,
             old_len,
             new_len,
             flags,
             new_addr,
-        } = *op
-        else {
-            unreachable!("the caller matched")
-        };
+        } = args;
         let (Some(old), Some(new)) = (pages(addr, old_len), pages(addr, new_len)) else {
             return self.odd(came);
         };
