@@ -1,7 +1,7 @@
 //! Errors of accesses to memory.
 
 use super::{
-    common::NoMemory,
+    common::{ByteRange, NoMemory},
     errno::{Errno, Signal},
     object::ObjectError,
 };
@@ -140,13 +140,8 @@ impl TransferError {
 #[non_exhaustive]
 pub enum PinError {
     /// The range leaves the address space.
-    #[error("[{addr:#x}, +{len:#x}) leaves the address space")]
-    Range {
-        /// The address of the call, in bytes.
-        addr: u64,
-        /// The length of the call, in bytes.
-        len: usize,
-    },
+    #[error("{0} leaves the address space")]
+    Range(ByteRange),
     /// A page could not be had. [`FaultError::Denied`]: the mapping lacks the right, or its file
     /// must know of each write and cannot under a long-term pin.
     #[error(transparent)]
@@ -157,7 +152,7 @@ impl PinError {
     /// Returns Linux's errno (`pin_user_pages`).
     pub const fn errno(self) -> Errno {
         match self {
-            Self::Range { .. } => Errno::EFAULT,
+            Self::Range(_) => Errno::EFAULT,
             Self::Fault(e) => e.errno(),
         }
     }

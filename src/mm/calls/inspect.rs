@@ -10,7 +10,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::{MincoreError, MsealError},
+    error::{ByteRange, MincoreError, MsealError},
 };
 
 /// The VMA at a page.
@@ -82,7 +82,7 @@ impl Mm {
         if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(MincoreError::Unaligned(addr));
         }
-        let too_high = MincoreError::TooHigh { addr, len };
+        let too_high = MincoreError::TooHigh(ByteRange { addr, len });
         let end = addr
             .checked_add(len)
             .filter(|&end| end <= TASK_SIZE)
@@ -150,7 +150,7 @@ impl Mm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mseal(&self, cx: &mut CallCx<'_>, addr: u64, len: u64) -> Result<(), MsealError> {
-        let bad = MsealError::Range { addr, len };
+        let bad = MsealError::Range(ByteRange { addr, len });
         let end = len
             .checked_next_multiple_of(PAGE_SIZE)
             .and_then(|len| addr.checked_add(len))

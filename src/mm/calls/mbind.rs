@@ -9,7 +9,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::MbindError,
+    error::{ByteRange, MbindError},
 };
 
 impl Mm {
@@ -30,7 +30,7 @@ impl Mm {
         if !MbindFlags::all().contains(flags) {
             return Err(MbindError::Flags(flags.bits()));
         }
-        let bad = MbindError::Range { addr, len };
+        let bad = MbindError::Range(ByteRange { addr, len });
         let len = len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
         let end = addr.checked_add(len).ok_or(bad)?;
         if !addr.is_multiple_of(PAGE_SIZE) {

@@ -18,7 +18,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
-    error::{MlockError, VmaError},
+    error::{ByteRange, MlockError, VmaError},
 };
 use std::convert::Infallible;
 
@@ -157,7 +157,7 @@ fn touched(addr: u64, len: u64) -> Result<Option<VpnRange>, MlockError> {
     let (start, bytes) = rounded(addr, len);
     let end = start
         .checked_add(bytes)
-        .ok_or(MlockError::Wraps { addr, len })?;
+        .ok_or(MlockError::Wraps(ByteRange { addr, len }))?;
     Ok(VpnRange::new(Vpn::containing(start), Vpn::containing(end)))
 }
 

@@ -16,7 +16,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, Sleepable},
-    error::{MmapError, NoMemory, RemapError, VmaError},
+    error::{ByteRange, MmapError, NoMemory, RemapError, VmaError},
     file::{MAX_SIZE, same_file},
     notifier::Event,
 };
@@ -87,7 +87,7 @@ impl Mm {
 }
 
 fn check_range(addr: u64, len: u64, pgoff: u64) -> Result<VpnRange, RemapError> {
-    let bad = RemapError::Range { addr, len };
+    let bad = RemapError::Range(ByteRange { addr, len });
     let (start, size) = (addr & !(PAGE_SIZE - 1), len & !(PAGE_SIZE - 1));
     let end = start.wrapping_add(size);
     if end <= start {

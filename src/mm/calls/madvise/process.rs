@@ -1,7 +1,11 @@
 //! `process_madvise`: advice about several ranges, also of another process.
 
 use crate::mm::{entry::flags::Advice, space::Mm};
-use crate::{addr::TASK_SIZE, ctx::CallCx, error::MadviseError};
+use crate::{
+    addr::TASK_SIZE,
+    ctx::CallCx,
+    error::{ByteRange, MadviseError},
+};
 
 /// The most ranges of a call (`UIO_MAXIOV`).
 const MOST_RANGES: usize = 1024;
@@ -25,7 +29,7 @@ fn checked(ranges: &[(u64, u64)]) -> Result<Vec<(u64, u64)>, MadviseError> {
         let end = addr.checked_add(if ranges.len() == 1 { part } else { len });
         match end.is_some_and(|end| end <= TASK_SIZE) {
             true => Ok((addr, part)),
-            false => Err(MadviseError::BeyondTask { addr, len }),
+            false => Err(MadviseError::BeyondTask(ByteRange { addr, len })),
         }
     };
     ranges.iter().map(one).collect()

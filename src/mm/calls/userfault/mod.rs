@@ -31,7 +31,7 @@ use crate::mm::{
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
     ctx::CallCx,
-    error::UserfaultError,
+    error::{ByteRange, UserfaultError},
 };
 use std::{any::Any, sync::Arc};
 
@@ -206,7 +206,7 @@ impl Userfault {
 }
 
 fn check_range(mm: &Mm, addr: u64, len: u64) -> Result<VpnRange, UserfaultError> {
-    let bad = UserfaultError::Range { addr, len };
+    let bad = UserfaultError::Range(ByteRange { addr, len });
     let lowest = mm.machine().config().mmap_min_addr;
     let whole = (addr | len).is_multiple_of(PAGE_SIZE);
     if !whole || addr < lowest || addr >= TASK_SIZE || len > TASK_SIZE - addr {
