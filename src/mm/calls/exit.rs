@@ -44,10 +44,9 @@ impl Mm {
         for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
             context.wake(VpnRange::ALL);
         }
-        let pinned = g.cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        self.tear_down(layout, pin);
-        drop(pinned);
+        let view = self.table.view(&mut g.cx);
+        self.tear_down(layout, view.pin());
+        drop(view);
         drop(closing);
         let host = self.machine().host();
         despite.call(|| host.settle_exports(&mut g.cx));

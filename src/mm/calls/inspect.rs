@@ -98,9 +98,8 @@ impl Mm {
             let part = part_of(vma, at, range);
             if vma.flags.contains(VmFlags::HUGETLB) {
                 // Where there is a table, only the entries count (`mincore_hugetlb`).
-                let pinned = g.cx.pin();
-                let pin = self.table.pin(pinned.guard());
-                for page in part.iter().filter(|&page| self.table.has_pmd(page, pin)) {
+                let view = self.table.view(&mut g.cx);
+                for page in part.iter().filter(|&page| view.has_pmd(page)) {
                     let i = page.0 - range.start().0;
                     out[usize::try_from(i).expect("fits the vector")] = false;
                 }

@@ -250,8 +250,8 @@ impl Lease<'_, rank::Mmap, Sleepable> {
     /// (`mlock_vma_pages_range`).
     pub(super) fn mark_unevictable(mut self, part: VpnRange, locked: bool) {
         let mm = self.mm;
-        let pinned = self.cx.pin();
-        mark_unevictable(mm, mm.table.pin(pinned.guard()), part, locked);
+        let view = mm.table.view(&mut self.cx);
+        mark_unevictable(mm, view.pin(), part, locked);
     }
 }
 

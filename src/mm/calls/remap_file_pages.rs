@@ -177,9 +177,7 @@ impl InvalidationWindow<'_, Sleepable> {
         let mut at = range.start();
         while at < range.end() {
             self.split_huge(at);
-            let mut cx = self.cx();
-            let pinned = cx.pin();
-            mm.table.make_leaf(at, mm.table.pin(pinned.guard()))?;
+            mm.table.view(&mut self.cx()).make_leaf(at)?;
             at = VpnRange::block_of(at).end();
         }
         for at in range.iter() {

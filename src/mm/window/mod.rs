@@ -359,20 +359,18 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     pub(in crate::mm) fn free_tables(&mut self, range: VpnRange, bounds: Bounds) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
-        let pinned = cx.pin();
-        mm.table
-            .free_range(range, bounds, mm.table.pin(pinned.guard()));
+        let view = mm.table.view(&mut cx);
+        mm.table.free_range(range, bounds, view.pin());
     }
     /// Frees the leaves that lie wholly in `range` and have no entry left
     /// (`reclaim_pt_is_enabled`).
     pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
+        let view = mm.table.view(&mut cx);
         let mut at = range.start().align_up(PMD_PAGES);
         while at.plus(PMD_PAGES) <= range.end() {
-            mm.table.free_if_empty(at, pin);
+            mm.table.free_if_empty(at, view.pin());
             at = at.plus(PMD_PAGES);
         }
     }

@@ -183,10 +183,9 @@ impl InvalidationWindow<'_, Sleepable> {
     ) -> Result<T, Stop> {
         let mm: &Mm = self.mm();
         let mut cx = self.cx();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
-        let source = mm.table.make_leaf(from, pin).map_err(failed)?;
-        let target = mm.table.make_leaf(to, pin).map_err(failed)?;
+        let view = mm.table.view(&mut cx);
+        let source = view.make_leaf(from).map_err(failed)?;
+        let target = view.make_leaf(to).map_err(failed)?;
         let (source, target) = LeafAt::lock_pair(source, target).map_err(failed)?;
         f(&source, target.as_ref())
     }
