@@ -3,6 +3,8 @@
 //! A pool has *free* pages and pages in use. Some of the free ones are *reserved*: they were
 //! promised to a mapping when it was made. Pages beyond the size that the administrator set are
 //! *surplus*: they came for a reservation or a fault, and leave the pool when they are given back.
+//! The last frame of a page that is retired brings the page back
+//! (`docs/adr/0028-huge-pages-of-a-pool.md`).
 
 use super::resv_map::ResvMap;
 use crate::{

@@ -10,7 +10,7 @@
 //! blocks. A window that closes marks the tickets there whose pages it covers. So the board keeps
 //! nothing of closed windows, and windows and tickets of different blocks seldom meet at a lock. A
 //! *wide* window, one over many blocks, is written into one list of its own, and goes through all
-//! buckets when it closes.
+//! buckets when it closes (`docs/adr/0010-tickets-lie-on-the-board.md`).
 //!
 //! Invariants, which the loom models check:
 //!

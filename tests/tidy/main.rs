@@ -1,6 +1,8 @@
 //! Properties of the source itself: layers, sizes, one home for each risky name.
 
 mod circles;
+mod decisions;
+mod names;
 mod prose;
 #[path = "../common/skipped.rs"]
 mod skipped;

@@ -5,7 +5,8 @@
 //! absent or protected page there ends with
 //! [`FaultError::Userfault`](crate::error::FaultError::Userfault); a message is in the queue
 //! ([`read`](Userfault::read)) until the handler answers: it fills the page, lifts its protection,
-//! or wakes the access. Then the access is repeated; [`Mm::wait_for_answer`] waits for that moment.
+//! or wakes the access. Then the access is repeated; [`Mm::wait_for_answer`] waits for that moment
+//! (`docs/adr/0029-a-fault-that-waits-is-returned.md`).
 //!
 //! | file | holds |
 //! | --- | --- |
