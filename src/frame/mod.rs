@@ -116,7 +116,7 @@ pub(crate) use owner::{MAX_ID, MAX_INDEX, MERGED_INDEX, Owner, OwnerId, SPARSE_I
 pub(crate) use pfn::HUGE;
 pub(crate) use pin::HeldFrame;
 pub(crate) use pool_pages::{Claim, PoolPage};
-pub use quota::Refused;
+pub use quota::RefusedAllocations;
 pub(crate) use resv_map::ResvMap;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 pub(crate) use shared::SharedMemory;

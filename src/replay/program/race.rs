@@ -2,7 +2,7 @@
 
 use super::{
     call::{Call, Returned},
-    event::{Event, What},
+    event::{ProgramEvent, What},
     family::Family,
     files::Objects,
     place::{attach_args, map_args},
@@ -21,8 +21,8 @@ pub(super) fn precedes(
     cx: &mut CallCx<'_>,
     family: &mut Family,
     objects: &mut Objects,
-    event: &Event,
-    due: &Event,
+    event: &ProgramEvent,
+    due: &ProgramEvent,
 ) -> bool {
     let Some(space) = family.space_of(event.tid) else {
         return false;
@@ -65,7 +65,7 @@ fn hole(cx: &mut CallCx<'_>, mm: &Mm, freed: Range<u64>) -> Range<u64> {
     }
 }
 
-fn parts(event: &Event) -> Option<(&Call, &Returned)> {
+fn parts(event: &ProgramEvent) -> Option<(&Call, &Returned)> {
     match &event.what {
         What::Call { call, returned, .. } => Some((call, returned)),
         _ => None,
@@ -78,7 +78,7 @@ fn fits(
     cx: &mut CallCx<'_>,
     family: &mut Family,
     objects: &mut Objects,
-    event: &Event,
+    event: &ProgramEvent,
 ) -> Option<bool> {
     let task = family.task(event.tid)?;
     let (call, returned) = parts(event)?;
@@ -100,7 +100,7 @@ fn fits(
 }
 
 /// Returns the memory that a call gets.
-fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
+fn placed(objects: &Objects, event: &ProgramEvent) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     let start = returned.value()?;
     let len = match *call {
@@ -112,7 +112,7 @@ fn placed(objects: &Objects, event: &Event) -> Option<Range<u64>> {
 }
 
 /// Returns the memory that a call gives back.
-fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &Event) -> Option<Range<u64>> {
+fn freed(cx: &mut CallCx<'_>, mm: &Mm, event: &ProgramEvent) -> Option<Range<u64>> {
     let (call, returned) = parts(event)?;
     match *call {
         Call::Munmap { addr, len } => Some(addr..addr.saturating_add(len)),

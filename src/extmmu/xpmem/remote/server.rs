@@ -1,7 +1,7 @@
 //! The thread that works on the questions of a partition: attach, make, detach, and faults.
 
 use super::{
-    limits::{Limits, RemoteConfig},
+    limits::{PartitionLimits, RemoteConfig},
     socket::Socket,
     wire::{Attached, Grant, Reply, Request, ToRemote},
 };
@@ -36,7 +36,7 @@ pub(super) struct Server {
     partition: Arc<Partition>,
     socket: Arc<Socket>,
     access: Access,
-    limits: Limits,
+    limits: PartitionLimits,
     attachments: BTreeMap<u64, Held>,
     /// The memory that the partition was sent, by number, with its segment.
     sent: BTreeMap<u64, (SegId, Arc<Loan>)>,
@@ -245,7 +245,7 @@ struct Page<'s> {
     owner: &'s Arc<Owner>,
     socket: &'s Socket,
     partition: &'s Partition,
-    limits: Limits,
+    limits: PartitionLimits,
     segment: SegId,
     /// The partition may have the page for writing.
     writes: bool,
