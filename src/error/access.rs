@@ -92,7 +92,7 @@ impl FaultError {
     }
 }
 
-/// The error of a copy between two address spaces of which not one byte could be copied.
+/// The error of a copy between two address spaces that copied no byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CopyError {
@@ -113,7 +113,7 @@ impl CopyError {
     }
 }
 
-/// The error of a transfer between a file and memory of which not one byte could be moved.
+/// The error of a transfer between a file and memory that moved no byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TransferError {
@@ -158,7 +158,7 @@ impl PinError {
     }
 }
 
-/// The error of an access to another process's memory of which not one byte could be done.
+/// The error of an access to another process's memory that reached no byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("in the other process, {0}")]
 pub struct RemoteAccessError(pub FaultError);
