@@ -293,6 +293,21 @@ pub struct Step {
 }
 
 impl Step {
+    /// Returns a step that was not recorded: it has no reaction, and the outcome 0.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn unrecorded(line: usize, actor: u32, op: Op) -> Self {
+        Self {
+            line,
+            actor,
+            op,
+            outcome: Outcome::Ret(0),
+            notified: Vec::new(),
+            layouts: BTreeMap::new(),
+            vm_flags: BTreeMap::new(),
+            more: Box::default(),
+            pages: None,
+        }
+    }
     /// Returns the operation as JSON, without its outcome.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]

@@ -3,11 +3,7 @@
 use crate::mm::{
     entry::flags::VmFlags, page_table::Pin, space::Mm, vma::layout::Layout, window::restore_reserve,
 };
-use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
-    ctx::CallCx,
-    sync::Despite,
-};
+use crate::{addr::VpnRange, ctx::CallCx, sync::Despite};
 use std::convert::Infallible;
 
 impl Mm {
@@ -72,9 +68,8 @@ impl Mm {
                 self.restore_reserves(pin, vma.range());
             }
         }
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         self.table
-            .leaves(all, pin, |part, leaf| {
+            .leaves(VpnRange::TASK, pin, |part, leaf| {
                 // No window: the drivers were released, or there never was one.
                 if self.table.give_up_shared(part, leaf) {
                     return Ok(());

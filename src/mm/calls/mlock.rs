@@ -16,7 +16,7 @@ use crate::mm::{
     window::Lease,
 };
 use crate::{
-    addr::{PAGE_SHIFT, PAGE_SIZE, TASK_PAGES, Vpn, VpnRange},
+    addr::{PAGE_SHIFT, PAGE_SIZE, Vpn, VpnRange},
     ctx::{CallCx, Sleepable, rank},
     error::{ByteRange, MlockError, VmaError},
 };
@@ -108,8 +108,7 @@ impl Mm {
         g.set_lock_all(flags);
         drop(g);
         if current {
-            let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
-            self.populate_best_effort(cx, all);
+            self.populate_best_effort(cx, VpnRange::TASK);
         }
         Ok(())
     }

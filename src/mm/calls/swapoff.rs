@@ -5,7 +5,7 @@ use crate::mm::{
     space::Mm,
 };
 use crate::{
-    addr::{TASK_PAGES, Vpn, VpnRange},
+    addr::VpnRange,
     ctx::CallCx,
     error::{NoMemory, SwapError},
 };
@@ -78,9 +78,8 @@ impl Machine {
 
 impl Space for Mm {
     fn bring_back(&self, cx: &mut CallCx<'_>) -> Result<(), NoMemory> {
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
         let mut swapped = Vec::new();
-        self.for_each_entry(cx, all, |at, pte| {
+        self.for_each_entry(cx, VpnRange::TASK, |at, pte| {
             swapped.extend(pte.swap_slot().map(|_| at));
         });
         for at in swapped {

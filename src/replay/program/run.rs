@@ -29,8 +29,8 @@ pub fn run(program: &Program) -> Result<ProgramOutcome, ReplayError> {
     run_on(&machine(), program, &mut Nobody)
 }
 
-/// Returns a machine for recorded programs, with the memory of the usual [`ReplayLimits`]; memory costs
-/// nothing until its first use.
+/// Returns a machine for recorded programs, with the memory of the usual [`ReplayLimits`]; memory
+/// costs nothing until its first use.
 pub fn machine() -> Arc<Machine> {
     machine_within(&ReplayLimits::default())
 }

@@ -9,7 +9,7 @@ use super::userfaults::on_userfault;
 use crate::{
     addr::PAGE_SIZE as PAGE,
     mm::{Advice, MapFlags, MremapArgs, MremapFlags, Prot},
-    replay::{FileKind, FileSpec, Header, Mbind, OURS, Op, OpenMode, Outcome, Script, Step},
+    replay::{FileKind, FileSpec, Header, Mbind, OURS, Op, OpenMode, Script, Step},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -250,17 +250,7 @@ pub fn decode(bytes: &[u8]) -> Script {
             Op::Fork { .. } | Op::Exit {} => continue,
             _ => {}
         }
-        steps.push(Step {
-            line,
-            actor,
-            op,
-            outcome: Outcome::Ret(0),
-            notified: Vec::new(),
-            layouts: BTreeMap::new(),
-            vm_flags: BTreeMap::new(),
-            more: Box::default(),
-            pages: None,
-        });
+        steps.push(Step::unrecorded(line, actor, op));
     }
     let mut header = Header::new("fuzz", 0, OURS, BASE..BASE + (1 << 30), files);
     for nth in 0..3 {

@@ -31,8 +31,7 @@ impl SharesLeaves for Mm {
     fn settle_leaves(&self, cx: &mut CallCx<'_>) {
         let view = self.table.view(cx);
         self.fork_member.unregister();
-        let all = VpnRange::new(Vpn(0), Vpn(TASK_PAGES)).expect("not empty");
-        view.for_each_leaf(all, |_, leaf| leaf.settle_counts());
+        view.for_each_leaf(VpnRange::TASK, |_, leaf| leaf.settle_counts());
     }
 }
 
