@@ -2,6 +2,7 @@
 
 mod circles;
 mod decisions;
+mod mutants;
 mod names;
 mod prose;
 #[path = "../common/skipped.rs"]
