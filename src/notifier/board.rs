@@ -24,7 +24,7 @@
 use super::{
     blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
     observer::WindowObserver,
-    outcome::Verdict,
+    outcome::TicketVerdict,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -253,7 +253,7 @@ impl BoardTicket<'_> {
     /// of the ticket, or pages of the block around it.
     ///
     /// The caller holds the driver's lock.
-    pub(super) fn verdict(self, range: VpnRange) -> Verdict {
+    pub(super) fn verdict(self, range: VpnRange) -> TicketVerdict {
         let (board, id, at) = (self.board, self.id, self.at);
         std::mem::forget(self);
         // The wide list comes first: see the second invariant.
@@ -266,11 +266,11 @@ impl BoardTicket<'_> {
             "{range:?} is not around {at:?}"
         );
         if wide || state.is_open(range) {
-            Verdict::Busy
+            TicketVerdict::Busy
         } else if ticket.page || (ticket.block && !page) {
-            Verdict::Stale
+            TicketVerdict::Stale
         } else {
-            Verdict::Current
+            TicketVerdict::Current
         }
     }
 }

@@ -26,7 +26,7 @@ pub enum Retry {
 
 /// The outcome of the check of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum TicketVerdict {
     /// No window has concerned the pages since the ticket was drawn.
     Current,
     /// A window over the pages is open.

@@ -7,7 +7,7 @@
 use super::{
     board::{Board, BoardTicket},
     driver::Invalidation,
-    outcome::{Retry, Verdict},
+    outcome::{Retry, TicketVerdict},
     registration_phase::RegistrationPhase,
     subscription::Subscription,
     translation::{Brand, RegId, Translation},
@@ -95,14 +95,14 @@ impl Seat {
             return Err(Retry::Detached);
         }
         let verdict = match snapshot.kind {
-            SnapshotKind::Subscription(..) if snapshot.early => Verdict::Busy,
+            SnapshotKind::Subscription(..) if snapshot.early => TicketVerdict::Busy,
             SnapshotKind::Subscription(sub, since) => sub.validate(since),
             SnapshotKind::Board(drawn) => drawn.verdict(range),
         };
         match verdict {
-            Verdict::Busy => Err(Retry::Busy),
-            Verdict::Stale => Err(Retry::Stale),
-            Verdict::Current => Ok(()),
+            TicketVerdict::Busy => Err(Retry::Busy),
+            TicketVerdict::Stale => Err(Retry::Stale),
+            TicketVerdict::Current => Ok(()),
         }
     }
     /// Sleeps until no window overlaps `range`; for a driver of a range, until none overlaps any

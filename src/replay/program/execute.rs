@@ -3,7 +3,7 @@
 use super::{
     call::{Call, Returned},
     files::{Descriptors, Objects},
-    place::{Asked, attach_args, map_args},
+    place::{CheckedArgs, attach_args, map_args},
 };
 use crate::{
     ctx::CallCx,
@@ -131,7 +131,7 @@ fn done<E>(result: Result<(), E>, errno: impl FnOnce(E) -> Errno) -> Result<u64,
 }
 
 /// `shmat`: a shared mapping of the whole segment, through an open file of its own.
-fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<Asked>) -> CallResult {
+fn attach(cx: &mut CallCx<'_>, mm: &Mm, args: Option<CheckedArgs>) -> CallResult {
     Some(args?.and_then(|args| {
         mm.mmap(cx, &args).map_err(|e| match e.errno() {
             Errno::EEXIST => Errno::EINVAL,

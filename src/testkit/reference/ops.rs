@@ -2,7 +2,7 @@
 
 use super::{
     Reference,
-    kinds::{Asked, asked, is_in_area},
+    kinds::{MmapRequest, asked, is_in_area},
     outcome::{Came, DONE, RWX, Step, errno, must, refusing, whole},
     page::{Kind, Object, PAGE, Page, Pages, pages},
 };
@@ -136,10 +136,10 @@ impl Reference {
             unreachable!("the caller matched")
         };
         let kind = match asked(op) {
-            Asked::Never => return refusing(came),
-            Asked::Huge(size) => return self.no_huge(actor, op, size, came),
-            Asked::Unknown => return self.odd(came),
-            Asked::Pages(kind) => kind,
+            MmapRequest::Never => return refusing(came),
+            MmapRequest::Huge(size) => return self.no_huge(actor, op, size, came),
+            MmapRequest::Unknown => return self.odd(came),
+            MmapRequest::Pages(kind) => kind,
         };
         let Some(wanted) = pages(addr, len) else {
             return self.odd(came);

@@ -37,13 +37,13 @@ pub(super) struct Server {
     socket: Arc<Socket>,
     access: Access,
     limits: PartitionLimits,
-    attachments: BTreeMap<u64, Held>,
+    attachments: BTreeMap<u64, HeldAttachment>,
     /// The memory that the partition was sent, by number, with its segment.
     sent: BTreeMap<u64, (SegId, Arc<Loan>)>,
 }
 
 /// An attachment, and the number of segments that were made of it.
-struct Held {
+struct HeldAttachment {
     attachment: Attachment,
     made: usize,
 }
@@ -156,7 +156,7 @@ impl Server {
             }
         }
     }
-    fn held(&self, handle: u64) -> Result<&Held, XpmemError> {
+    fn held(&self, handle: u64) -> Result<&HeldAttachment, XpmemError> {
         let held = self.attachments.get(&handle);
         held.ok_or(XpmemError::NoAttachment(handle))
     }
@@ -167,7 +167,7 @@ impl Server {
         let attachment = owner.import(&self.partition, segment, first, pages)?;
         let (range, access) = attachment.extent()?;
         let handle = fresh();
-        let held = Held {
+        let held = HeldAttachment {
             attachment,
             made: 0,
         };

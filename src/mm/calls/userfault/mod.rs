@@ -27,7 +27,7 @@ mod register;
 use crate::mm::{
     entry::uffd_flags::UffdFeatures,
     space::Mm,
-    vma::userfault::{Context, Event, PageFault, Told},
+    vma::userfault::{Context, Event, HandlerMessage, PageFault},
 };
 use crate::{
     addr::{PAGE_SIZE, TASK_SIZE, Vpn, VpnRange},
@@ -153,11 +153,15 @@ impl Userfault {
     /// access that was read waits until it is answered; an event needs no answer.
     pub fn read(&self) -> Option<UffdMessage> {
         Some(match self.0.read()? {
-            Told::Fault(fault) => UffdMessage::PageFault(fault),
-            Told::Event(Event::Fork(child)) => UffdMessage::Fork(Self(child)),
-            Told::Event(Event::Remap { from, to, len }) => UffdMessage::Remap { from, to, len },
-            Told::Event(Event::Remove { start, end }) => UffdMessage::Remove { start, end },
-            Told::Event(Event::Unmap { start, end }) => UffdMessage::Unmap { start, end },
+            HandlerMessage::Fault(fault) => UffdMessage::PageFault(fault),
+            HandlerMessage::Event(Event::Fork(child)) => UffdMessage::Fork(Self(child)),
+            HandlerMessage::Event(Event::Remap { from, to, len }) => {
+                UffdMessage::Remap { from, to, len }
+            }
+            HandlerMessage::Event(Event::Remove { start, end }) => {
+                UffdMessage::Remove { start, end }
+            }
+            HandlerMessage::Event(Event::Unmap { start, end }) => UffdMessage::Unmap { start, end },
         })
     }
     /// Returns true if there is a message to read (`poll`).
