@@ -46,6 +46,25 @@ impl Mm {
     /// That of [`madvise`](Self::madvise) for the first range;
     /// [`MadviseError::OfAnother`]: another process's memory takes only the advice `Cold`,
     /// `PageOut`, `WillNeed` and `Collapse`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use emmu::{Mm, PAGE_SIZE, mm::{Advice, MmapArgs}};
+    /// # let machine = emmu::Machine::new(Default::default());
+    /// # let mut thread = machine.enter()?;
+    /// # let mut cx = thread.cx();
+    /// # let mm = emmu::Mm::new(&machine);
+    ///
+    /// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(PAGE_SIZE))?;
+    /// mm.store(&mut cx, at, 1)?;
+    /// let manager = Mm::new(&machine);
+    /// let ranges = [(at, PAGE_SIZE)];
+    /// let done = manager.process_madvise(&mut cx, &mm, &ranges, Advice::Cold)?;
+    /// assert_eq!(done, PAGE_SIZE);
+    /// assert!(manager.process_madvise(&mut cx, &mm, &ranges, Advice::DontNeed).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn process_madvise(
         &self,
         cx: &mut CallCx<'_>,
