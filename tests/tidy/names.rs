@@ -10,7 +10,8 @@ fn public_type(line: &str) -> Option<&str> {
     let (kind, rest) = rest.split_once(' ')?;
     let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
     let is_type = ["struct", "enum", "trait", "union", "type"].contains(&kind);
-    is_type.then(|| &rest[..end.unwrap_or(rest.len())])
+    let name = &rest[..end.unwrap_or(rest.len())];
+    (is_type && !name.is_empty()).then_some(name) // `$name` of a macro is none
 }
 
 #[test]
