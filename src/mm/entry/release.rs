@@ -3,8 +3,8 @@
 //! An entry of a present page holds one reference and one mapping count of its frame; an entry of a
 //! page in swap holds a count on its slot. The code that clears an entry takes these over, as a
 //! [`RemovedPte`] or as the bare word, and must give them up here; a value does so when it is
-//! dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last reference goes returns to
-//! the free list, alone or in a batch ([`Retired`]).
+//! dropped (`docs/adr/0003-drop-is-the-other-half.md`). A frame whose last reference goes returns
+//! to the free list, alone or in a batch ([`Retired`]).
 
 use super::pte::RawPte;
 use crate::{

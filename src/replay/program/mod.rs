@@ -4,8 +4,8 @@
 //! A recording is a folder (`data/README.md` has the format): the system calls of a program and its
 //! children in the form of `strace`, its page faults, and the layouts of its processes right after
 //! `execve` and at `exit_group`. [`Program::load`] or [`shipped`] reads one, [`run`] follows it on
-//! a machine of its own, and a [`ProgramOutcome`] has the result of each process. [`run_on`] follows
-//! a recording on a given machine and tells a [`Watch`] of every step.
+//! a machine of its own, and a [`ProgramOutcome`] has the result of each process. [`run_on`]
+//! follows a recording on a given machine and tells a [`Watch`] of every step.
 //!
 //! ```
 //! use emmu::replay::program::{run, shipped};
