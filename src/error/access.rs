@@ -51,6 +51,10 @@ pub enum FaultError {
     /// The page was poisoned by userfaultfd: SIGBUS.
     #[error("{0:#x} is poisoned")]
     Poisoned(u64),
+    /// An atomic access of a word that does not lie at a multiple of its size: SIGBUS, as on a kernel
+    /// that forbids split locks (`handle_user_split_lock`).
+    #[error("the word at {0:#x} is not aligned")]
+    Misaligned(u64),
     /// Memory is used up, where Linux would call its OOM killer.
     #[error("out of memory for {0}")]
     NoMemory(#[from] NoMemory),
@@ -72,7 +76,8 @@ impl FaultError {
             | Self::Released(_)
             | Self::Object { .. }
             | Self::Unhandled(_)
-            | Self::Poisoned(_) => Some(Signal::Bus),
+            | Self::Poisoned(_)
+            | Self::Misaligned(_) => Some(Signal::Bus),
             Self::Userfault(_)
             | Self::NoMemory(_)
             | Self::WrongAddressSpace
@@ -86,7 +91,8 @@ impl FaultError {
             Self::NoMemory(_) => Errno::ENOMEM,
             // No errno of Linux, where the call would wait: it must be repeated.
             Self::Userfault(_) => Errno::EAGAIN,
-            Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
+            // As of a futex (`get_futex_key`).
+            Self::Misaligned(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
             _ => Errno::EFAULT,
         }
     }

@@ -31,6 +31,7 @@ const UNSAFE: &[&str] = &[
     "notifier/grace.rs",
     "notifier/once_arc.rs",
     "mm/page_table/node.rs",
+    "frame/atomic_bytes.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",
     "host/executor.rs",

@@ -96,17 +96,22 @@ impl Mm {
 }
 
 impl Drop for Mm {
-    /// Frees the memory of an address space that was not ended by [`exit`](Self::exit).
+    /// Frees the memory of an address space that was not ended by [`exit`](Self::exit). If an
+    /// external MMU is registered, this is `exit`, and needs no token.
+    ///
+    /// So it must not happen under a lock that a driver's `release` takes, under the gate of a
+    /// driver of this address space, or under an epoch pin: the thread would wait for itself.
     ///
     /// # Panics
     ///
-    /// If an external MMU is still registered: it cannot be released here, since `release` may
-    /// sleep.
+    /// If a driver does in `release`, unless the thread unwinds.
     fn drop(&mut self) {
-        assert!(
-            self.notifiers.is_empty(self.machine.epoch()) || std::thread::panicking(),
-            "an address space with external MMUs must be ended by `exit`"
-        );
+        let epoch = self.machine.epoch();
+        if !self.notifiers.is_empty(epoch) {
+            let mut despite = Despite::default();
+            let _ended = despite.call(|| epoch.with_token_of_a_drop(|cx| self.exit(cx)));
+            despite.resume();
+        }
         let nobody: std::sync::Weak<Self> = std::sync::Weak::new();
         let empty = Layout::new(&self.machine, nobody);
         let layout = std::mem::replace(self.layout.get_mut(), empty);
