@@ -53,6 +53,8 @@
 //! | `gates` | several gates of one registration, by 2-MiB block |
 //! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
 //! | `permit` | pending frame and permit: how a translation is established |
+//! | `range_permit` | the same for the pages of a range |
+//! | `range_ticket` | the ticket of a range, which is looked up in pieces |
 //! | `notifiers` | the drivers as an address space has them: register, age, end |
 //! | `chain` | the registered drivers, and the end of a registration |
 //! | `callees` | the drivers that one window calls |
@@ -102,6 +104,8 @@ mod observer;
 mod once_arc;
 mod outcome;
 mod permit;
+mod range_permit;
+mod range_ticket;
 mod registration_phase;
 mod removed;
 mod seat;
@@ -129,6 +133,8 @@ pub(crate) use observer::WindowObserver;
 pub use outcome::{Access, Retry};
 pub(crate) use permit::PermitOf;
 pub use permit::{Pending, Permit};
+pub use range_permit::{RangePending, RangePermit, RangeRetry};
+pub use range_ticket::{FaultRequest, RangeTicket, Slot};
 pub use removed::RemovedEntries;
 pub use seat::Seat;
 pub use shadow_entry::ShadowEntry;
