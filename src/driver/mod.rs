@@ -21,6 +21,9 @@
 //! | `translate` | [`Gate::translate`], [`Gates::translate`]: the whole loop of a miss |
 //! | `translate_range` | [`Gate::translate_range`]: the same for many pages at once |
 //!
+//! A device that walks the page table of the process itself, as an IOMMU with shared tables does,
+//! is no driver of this kind: it is a [`SecondaryTlb`] with a [`TlbGate`].
+//!
 //! # A driver
 //!
 //! ```
@@ -110,7 +113,8 @@ pub use crate::{
         Access, Ack, AgeKind, Cached, Event, ExternalMmu, FaultRequest, FirstPass, Gate, GateGuard,
         Gates, Invalidated, Invalidation, NoStore, OrderedStore, Pending, Permit, RangePending,
         RangePermit, RangeRetry, RangeTicket, Rearrange, Registration, RemovedEntries, Retry, Seat,
-        SecondPass, ShadowEntry, ShadowStore, Slot, Ticket, Translation, WouldBlock,
+        SecondPass, SecondaryTlb, ShadowEntry, ShadowStore, Slot, Ticket, TlbGate, TlbRegistration,
+        TlbSeat, Translation, WouldBlock,
     },
 };
 pub use references::References;

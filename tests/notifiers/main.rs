@@ -16,6 +16,7 @@ mod protocol;
 mod ranges;
 mod references;
 mod registering;
+mod secondary_tlb;
 mod sleeping;
 mod stores;
 mod translate;
