@@ -5,6 +5,7 @@ use super::{
     errno::{Errno, Signal},
     object::ObjectError,
 };
+use crate::addr::Vpn;
 use thiserror::Error;
 
 /// The error of an access to memory that could not be completed.
@@ -93,6 +94,32 @@ impl FaultError {
             Self::Userfault(_) => Errno::EAGAIN,
             // As of a futex (`get_futex_key`).
             Self::Misaligned(_) | Self::WrongAddressSpace | Self::Unsubscribed(_) => Errno::EINVAL,
+            _ => Errno::EFAULT,
+        }
+    }
+}
+
+/// The error of one page of a range that a driver looks up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("page {at:?} of the range: {why}")]
+pub struct RangeFault {
+    /// The page; the pages below it were looked up.
+    pub at: Vpn,
+    /// The error.
+    pub why: FaultError,
+    /// Set if the page may be read, and the request was to write.
+    pub read_only: bool,
+}
+
+impl RangeFault {
+    /// Returns Linux's errno (`hmm_range_fault`): `EPERM` for a write to memory that may only be
+    /// read.
+    pub const fn errno(self) -> Errno {
+        match self.why {
+            _ if self.read_only => Errno::EPERM,
+            FaultError::WrongAddressSpace
+            | FaultError::Unsubscribed(_)
+            | FaultError::Userfault(_) => self.why.errno(),
             _ => Errno::EFAULT,
         }
     }

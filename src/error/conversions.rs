@@ -1,7 +1,9 @@
 //! Conversions of every error to its [`Errno`], and of that to an error of the standard library.
 
 use super::{
-    access::{CopyError, FaultError, PinError, ReleaseError, RemoteAccessError, TransferError},
+    access::{
+        CopyError, FaultError, PinError, RangeFault, ReleaseError, RemoteAccessError, TransferError,
+    },
     advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError},
     change::{MprotectError, MremapError, MunmapError},
     common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError},
@@ -54,6 +56,7 @@ have_errno! {
     NoMemory
     ObjectError
     PinError
+    RangeFault
     RegisterError
     ReleaseError
     RemapError

@@ -11,7 +11,7 @@ use crate::{
     addr::{Vpn, VpnRange},
     ctx::{CallCx, Context, Cx, Rank, Sleepable},
     error::BeyondTask,
-    notifier::Notifiers,
+    notifier::{Notifiers, SecondaryTlbs},
     rmap::RmapTarget,
 };
 use std::sync::{Arc, Weak};
@@ -33,6 +33,8 @@ pub struct Mm {
     pub(super) me: Weak<Self>,
     /// The chain of drivers: one pointer, null until an external MMU is registered.
     pub(super) notifiers: Notifiers,
+    /// Devices that walk the table: one pointer, null until one is registered.
+    pub(super) tlbs: SecondaryTlbs,
 }
 
 impl Mm {
@@ -68,6 +70,7 @@ impl Mm {
             fork_member: ForkMember::new(me.clone()),
             me: me.clone(),
             notifiers: Notifiers::new(),
+            tlbs: SecondaryTlbs::new(),
         });
         let space: Arc<dyn Space> = mm.clone();
         machine.spaces.add(Arc::downgrade(&space));

@@ -183,7 +183,7 @@ impl Notifiers {
     /// Runs `f`, and returns its result if no window was open over `range` meanwhile. The range is
     /// a page, or pages of one 2-MiB block.
     pub(crate) fn if_no_window<T>(&self, range: VpnRange, f: impl FnOnce() -> T) -> Option<T> {
-        let drawn = self.chain().map(|chain| chain.board.draw(range.start()));
+        let drawn = self.chain().map(|chain| chain.board.draw(range));
         let out = f();
         let verdict = drawn.map_or(TicketVerdict::Current, |drawn| drawn.verdict(range));
         (verdict == TicketVerdict::Current).then_some(out)

@@ -34,3 +34,14 @@ pub(super) enum TicketVerdict {
     /// A window over the pages has closed since.
     Stale,
 }
+
+impl TicketVerdict {
+    /// Returns the reason to retry, unless the look-up still holds.
+    pub(super) fn check(self) -> Result<(), Retry> {
+        match self {
+            Self::Busy => Err(Retry::Busy),
+            Self::Stale => Err(Retry::Stale),
+            Self::Current => Ok(()),
+        }
+    }
+}

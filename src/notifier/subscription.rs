@@ -9,7 +9,7 @@
 //! lock that the driver's callback takes. If it still finds the old sequence, it has left that lock
 //! before the callback gets it, and the callback drops the entry that the fault made.
 
-use super::outcome::TicketVerdict;
+use super::outcome::{Retry, TicketVerdict};
 use crate::{
     addr::VpnRange,
     sync::{Condvar, Mutex},
@@ -66,6 +66,14 @@ impl Subscription {
         } else {
             TicketVerdict::Current
         }
+    }
+    /// Checks a ticket as [`validate`](Self::validate) does; an early one meets a window that did
+    /// not call the driver.
+    pub(super) fn check(&self, since: u64, early: bool) -> Result<(), Retry> {
+        if early {
+            return Err(Retry::Busy);
+        }
+        self.validate(since).check()
     }
     /// Sleeps until no window over the range is open.
     pub(super) fn wait_idle(&self) {

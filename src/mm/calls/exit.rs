@@ -35,6 +35,7 @@ impl Mm {
         let mut g = self.lock_exclusive(cx);
         let mut despite = Despite::default();
         let closing = self.notifiers.release_all(&mut g.cx, &mut despite);
+        self.tlbs.release_all(&mut g.cx);
         let empty = Layout::new(self.machine(), g.layout.space.clone());
         let layout = std::mem::replace(&mut *g.layout, empty);
         for context in layout.vmas.iter().filter_map(|vma| vma.userfault.as_ref()) {
@@ -60,6 +61,7 @@ impl Mm {
 
     fn tear_down(&self, layout: Layout, pin: Pin<'_>) {
         let mem = self.machine().mem();
+        let flushed = self.tlbs.after_release();
         for vma in layout.vmas.iter() {
             if vma.flags.contains(VmFlags::LOCKED) {
                 super::mlock::mark_unevictable(self, pin, vma.range(), false);
@@ -71,7 +73,7 @@ impl Mm {
         self.table
             .leaves(VpnRange::TASK, pin, |part, leaf| {
                 // No window: the drivers were released, or there never was one.
-                if self.table.give_up_shared(part, leaf) {
+                if self.table.give_up_shared(part, leaf, || flushed) {
                     return Ok(());
                 }
                 let Some(leaf) = leaf.lock() else {
@@ -81,7 +83,7 @@ impl Mm {
                 leaf.take_if(
                     part,
                     |_| true,
-                    |pte| crate::mm::entry::release::drop_entry_to(&mut retired, pte),
+                    |pte| crate::mm::entry::release::drop_entry_to(&mut retired, pte, flushed),
                 );
                 Ok::<(), Infallible>(())
             })

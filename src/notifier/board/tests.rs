@@ -23,13 +23,13 @@ fn tickets(board: &Board) -> usize {
 fn open_is_busy_closed_is_stale_elsewhere_is_current() {
     for wide in [0, PMD_PAGES * NARROW] {
         let board = Board::default();
-        let drawn = [9, 10, 19, 20, 20 + wide].map(|n| board.draw(Vpn(n)));
-        let busy = board.draw(Vpn(19));
+        let drawn = [9, 10, 19, 20, 20 + wide].map(|n| board.draw(at(n)));
+        let busy = board.draw(at(19));
         let window = range(10, 20 + wide);
         board.begin(window);
         assert_eq!(busy.verdict(at(19)), TicketVerdict::Busy);
         assert_eq!(
-            board.draw(Vpn(20 + wide)).verdict(at(20 + wide)),
+            board.draw(at(20 + wide)).verdict(at(20 + wide)),
             TicketVerdict::Current
         );
         board.end(window);
@@ -49,7 +49,7 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
             drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.verdict(at(n))),
             want
         );
-        assert_eq!(board.draw(Vpn(19)).verdict(at(19)), TicketVerdict::Current);
+        assert_eq!(board.draw(at(19)).verdict(at(19)), TicketVerdict::Current);
         assert_eq!(tickets(&board), 0);
     }
 }
@@ -57,7 +57,7 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
 #[test]
 fn windows_elsewhere_make_nobody_try_again_however_many() {
     let board = Board::default();
-    let (page, block, hit) = (board.draw(Vpn(5)), board.draw(Vpn(5)), board.draw(Vpn(100)));
+    let (page, block, hit) = (board.draw(at(5)), board.draw(at(5)), board.draw(at(100)));
     for n in 0..1000 {
         board.begin(at(100 + n));
         board.end(at(100 + n));
@@ -75,7 +75,7 @@ fn nested_windows_end_in_any_order() {
     board.begin(a);
     board.begin(b);
     board.end(a);
-    assert_eq!(board.draw(Vpn(3)).verdict(at(3)), TicketVerdict::Busy);
+    assert_eq!(board.draw(at(3)).verdict(at(3)), TicketVerdict::Busy);
     board.end(b);
     assert_eq!(board.open(), 0);
     board.wait_idle(a);
@@ -84,7 +84,7 @@ fn nested_windows_end_in_any_order() {
 #[test]
 fn a_ticket_that_is_dropped_leaves_nothing() {
     let board = Board::default();
-    drop((board.draw(Vpn(1)), board.draw(Vpn(1))));
+    drop((board.draw(at(1)), board.draw(at(1))));
     assert_eq!(tickets(&board), 0);
 }
 
@@ -134,12 +134,16 @@ proptest! {
                     board.end(gone);
                     plain.closed.push(gone);
                 }
-                3 | 4 => out.push((board.draw(Vpn(a)), a, plain.closed.len())),
+                3 | 4 => {
+                    // One page, or pages up to the end of the block at most.
+                    let left = PMD_PAGES - a % PMD_PAGES;
+                    let pages = range(a, a + 1 + if what == 3 { 0 } else { len % left });
+                    out.push((board.draw(pages), pages, plain.closed.len()));
+                }
                 5 if !out.is_empty() => {
                     let n = usize::try_from(len).unwrap() % out.len();
-                    let (drawn, a, since) = out.swap_remove(n);
-                    let block = a / PMD_PAGES * PMD_PAGES;
-                    let asked = if len % 2 == 0 { at(a) } else { range(block, block + PMD_PAGES) };
+                    let (drawn, pages, since) = out.swap_remove(n);
+                    let asked = if len % 2 == 0 { pages } else { VpnRange::block_of(pages.start()) };
                     let want = if plain.open.iter().any(|o| o.overlaps(asked)) {
                         TicketVerdict::Busy
                     } else if plain.closed[since..].iter().any(|c| c.overlaps(asked)) {
@@ -147,6 +151,7 @@ proptest! {
                     } else {
                         TicketVerdict::Current
                     };
+                    prop_assert_eq!(drawn.look(asked), want);
                     prop_assert_eq!(drawn.verdict(asked), want);
                 }
                 _ => {}

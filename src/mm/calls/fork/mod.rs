@@ -36,7 +36,7 @@ use crate::{
     ctx::{CallCx, Cx, Rank, Sleepable, rank},
     error::{ForkError, NoMemory},
     frame::{AllocKind, FrameFlags, PhysMem, PoolPage},
-    notifier::Event,
+    notifier::{Event, Flusher},
     rmap::{AnonLink, RmapTarget},
 };
 use std::sync::{Arc, Weak};
@@ -201,7 +201,7 @@ fn copy_range(
         } else if mem.has_pinned() {
             window.split_pinned(range);
         }
-        let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>| match alone {
+        let shared = |part: VpnRange, leaf: LeafAt<'_>, pin: Pin<'_>, _: Flusher<'_>| match alone {
             Some(alone) if alone.covers(VpnRange::block_of(part.start())) => {
                 if needs_look(mem, part, leaf) {
                     return Ok(false);

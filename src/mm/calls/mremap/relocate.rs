@@ -222,9 +222,23 @@ impl<F: FnMut(Moved)> Moving<'_, F> {
 }
 
 impl InvalidationWindow<'_, Sleepable> {
-    /// Moves the entries that one entry of the highest usable level covers. Returns the number of
-    /// pages, or `None` if a huge page must be split first.
+    /// Moves the entries that one entry of the highest usable level covers, and flushes the old
+    /// place. Returns the number of pages, or `None` if a huge page must be split first.
+    ///
+    /// No walk over a reverse map reaches the new place before the flush: the caller makes them
+    /// wait.
     fn move_step(&mut self, step: MoveStep, tables: TargetTables) -> Result<Option<u64>, NoMemory> {
+        let moved = self.move_entries(step, tables)?;
+        if let Some(old) = moved.and_then(|n| VpnRange::new(step.at, step.at.plus(n))) {
+            self.flush(old);
+        }
+        Ok(moved)
+    }
+    fn move_entries(
+        &mut self,
+        step: MoveStep,
+        tables: TargetTables,
+    ) -> Result<Option<u64>, NoMemory> {
         let makes = tables == TargetTables::Made;
         let mm = self.mm();
         let mut cx = self.cx();
