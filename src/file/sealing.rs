@@ -37,7 +37,7 @@ impl File {
         }
         let state = self.object().seal_state(sealed::Ours);
         let state = state.ok_or(SealError::Unsupported)?;
-        state.add(seals, self.mapping())
+        state.add(seals)
     }
     /// Returns the seals of the object: `fcntl(F_GET_SEALS)`.
     ///

@@ -8,7 +8,7 @@
 
 use super::resv_map::ResvMap;
 use crate::{
-    addr::PMD_PAGES,
+    addr::{PMD_PAGES, Pfn},
     sync::{AtomicU64, Mutex},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,6 +38,10 @@ impl HugeSize {
     #[allow(clippy::cast_possible_truncation)]
     pub(super) const fn frames(self) -> u32 {
         self.pages() as u32
+    }
+    /// Returns the first frame of the page of this size around `pfn`.
+    pub(super) const fn head(self, pfn: Pfn) -> Pfn {
+        Pfn(pfn.0 & !(self.frames() - 1))
     }
 }
 

@@ -209,7 +209,7 @@ fn change_leaf(txn: &mut PteTxn<'_>, new: Protection) {
     // One loop for both, so that the work on an entry is inlined into it.
     let marks = matches!(new.marks, MarkChange::Set { .. });
     let loses_write = (!new.rights.write || marks) && txn.mem().has_exported();
-    txn.for_each(|slot| {
+    txn.each_entry(|slot| {
         if loses_write {
             let pte = slot.raw();
             if pte.may_write() {

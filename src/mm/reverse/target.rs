@@ -153,7 +153,7 @@ impl Mm {
     ) {
         let mut window = Lease { mm: self, cx }.into_window(VpnRange::single(spot.at), event);
         window.lock_ptes(spot.at, |txn| {
-            if let Some(slot) = txn.slot(spot.at)
+            if let Some(slot) = txn.entry(spot.at)
                 && slot.raw().counted() == Some(pfn)
             {
                 f(slot);

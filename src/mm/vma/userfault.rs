@@ -167,10 +167,16 @@ impl Context {
     pub(in crate::mm) fn is_changing(&self) -> bool {
         self.queue.lock().changing > 0
     }
-    /// Drops every message, and wakes every access.
-    pub(in crate::mm) fn close(&self) {
-        *self.queue.lock() = Queue::default();
+    /// Drops every message, and wakes every access. Returns the userfaultfds of children that no
+    /// handler has read about, and none will.
+    pub(in crate::mm) fn close(&self) -> Vec<Arc<Self>> {
+        let dropped = std::mem::take(&mut *self.queue.lock());
         self.woken.notify_all();
+        let unread = dropped.events.into_iter().filter_map(|event| match event {
+            Event::Fork(child) => Some(child),
+            _ => None,
+        });
+        unread.collect()
     }
 }
 
