@@ -6,7 +6,8 @@ use crate::{ctx::CallCx, error::ObjectError};
 impl File {
     /// Changes the blocks of bytes `[from, from + len)`, as the mode says: `fallocate`.
     ///
-    /// Shared memory gets a page for each page of the range, or loses them. A file on disk can do
+    /// Shared memory gets a page for each page of the range, or loses them; a file of huge pages
+    /// takes them from its pool, and may end inside of one then. A file on disk can do
     /// all of it but `UNSHARE_RANGE` and `WRITE_ZEROES`; a range that is taken out or put in is one
     /// of whole blocks before the end, and mappings of all that moves are dropped, private copies
     /// included.

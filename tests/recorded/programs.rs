@@ -74,10 +74,10 @@ fn the_shipped_server_ends_as_on_linux() {
 }
 
 /// Recordings of calls with arguments that are wrong in every way, of huge pages from a pool, of
-/// System V segments.
+/// System V segments, of a database.
 #[test]
-fn calls_that_fail_end_as_on_linux() {
-    for name in ["bad_arguments", "huge_pool", "segments"] {
+fn every_recorded_program_ends_as_on_linux_and_devices_follow() {
+    for name in ["bad_arguments", "huge_pool", "postgres", "segments"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/programs");
         let program = Program::load(&folder.join(name)).expect(name);
         let mut devices = Devices::new([MmuKind::Kvm, MmuKind::Gru, MmuKind::Xpmem]);
