@@ -6,45 +6,8 @@ use super::{
     ioas::Ioas,
     pages::Pages,
 };
-use crate::{
-    ctx::CallCx,
-    mm::HeldPages,
-    notifier::Access,
-    sync::{AtomicU64, Mutex, Ordering},
-};
-use std::{fmt, ops::Range, sync::Arc};
-
-type Unmap = dyn Fn(u64, u64) + Send + Sync;
-
-/// The accesses of an I/O address space.
-#[derive(Default)]
-pub(super) struct AccessList {
-    known: Mutex<Vec<(u64, Arc<Unmap>)>>,
-    next_id: AtomicU64,
-}
-
-impl AccessList {
-    /// Asks each to give up the pages of a range. No lock is held.
-    pub(super) fn notify(&self, iova: u64, len: u64) {
-        let known: Vec<_> = self
-            .known
-            .lock()
-            .iter()
-            .map(|(_, f)| Arc::clone(f))
-            .collect();
-        for unmap in known {
-            unmap(iova, len);
-        }
-    }
-}
-
-impl fmt::Debug for AccessList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.known.lock().iter().map(|(id, _)| id))
-            .finish()
-    }
-}
+use crate::{ctx::CallCx, mm::HeldPages, notifier::Access};
+use std::{ops::Range, sync::Arc};
 
 /// Kernel code that uses the memory of an I/O address space.
 ///
@@ -63,8 +26,7 @@ impl Ioas {
         self: &Arc<Self>,
         unmap: impl Fn(u64, u64) + Send + Sync + 'static,
     ) -> IoasAccess {
-        let id = self.accesses.next_id.fetch_add(1, Ordering::Relaxed);
-        self.accesses.known.lock().push((id, Arc::new(unmap)));
+        let id = self.accesses.add(Arc::new(unmap));
         IoasAccess {
             ioas: Arc::clone(self),
             id,
@@ -74,11 +36,7 @@ impl Ioas {
 
 impl Drop for IoasAccess {
     fn drop(&mut self) {
-        self.ioas
-            .accesses
-            .known
-            .lock()
-            .retain(|(id, _)| *id != self.id);
+        self.ioas.accesses.remove(self.id);
     }
 }
 

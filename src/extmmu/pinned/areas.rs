@@ -17,8 +17,9 @@ pub(super) struct Area {
     pub(super) offset: u64,
     pub(super) writable: bool,
     pub(super) state: AreaState,
-    /// The number of pins through accesses, and of those that are being made.
+    /// The number of pins through accesses.
     pub(super) accesses: u32,
+    /// The number of pins that are being made.
     pub(super) pinning: u32,
     /// Tells areas apart that have had the same range.
     pub(super) id: u64,
@@ -27,11 +28,11 @@ pub(super) struct Area {
 /// The phase of an area's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AreaState {
-    /// Its pages are being put into the domains, or taken out: only its range is taken.
+    /// The pages are being put into the domains, or taken out: only the range is taken.
     Changing,
-    /// It can be used.
+    /// The area can be used.
     Ready,
-    /// It is about to be unmapped: no access begins to use it.
+    /// An unmapping is about to take the area: no access begins to use it.
     Refusing,
 }
 

@@ -3,7 +3,7 @@
 //! A translation names its page by a weak reference: the pin itself belongs to the map. So an entry
 //! that is left in the IOTLB after the page was unpinned is found at its next use.
 
-use super::{dirty::Tracking, error::DmaFault, mistake::PinMistake};
+use super::{error::DmaFault, mistake::PinMistake, tracking::Tracking};
 use crate::{
     addr::{Bytes, by_page},
     extmmu::{PageSize, Tlb},

@@ -2,11 +2,12 @@
 //! (`drivers/iommu/iommufd/io_pagetable.c`).
 
 use super::{
-    access::AccessList,
+    access_list::AccessList,
     account::LockedAccount,
     areas::{Area, AreaState, Areas, last_of},
     domain::{Domain, DomainConfig},
     error::IoasError,
+    fill::{empty_domain, empty_domains, fill_domain, fill_domains},
     mistake::PinMistake,
     pages::Pages,
 };
@@ -17,7 +18,7 @@ use crate::{
     notifier::Access,
     sync::{AtomicU64, Mutex, Ordering, RwLock},
 };
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 /// The configuration of an I/O address space.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +68,6 @@ struct Piece {
 /// How often an unmapping asks those that pinned pages through an access to let go.
 const MOST_ROUNDS: u32 = 100;
 
-/// Returns the pages of the I/O addresses of an area that domains translate.
-fn io_pages(area: &Area) -> Range<u64> {
-    area.iova / PAGE_SIZE..area.last / PAGE_SIZE + 1
-}
-
 impl Ioas {
     /// Creates an I/O address space without areas.
     pub fn new(config: IoasConfig) -> Arc<Self> {
@@ -106,7 +102,7 @@ impl Ioas {
         };
         self.map_pieces(cx, vec![piece], map.iova, writable)
     }
-    /// Maps what `[src, src + len)` of an I/O address space maps, and returns the I/O virtual
+    /// Maps the pages of `[src, src + len)` of an I/O address space, and returns the I/O virtual
     /// address of the first byte (`IOMMU_IOAS_COPY`). The pages are pinned once for both.
     ///
     /// # Errors
@@ -281,8 +277,8 @@ impl Ioas {
     ///
     /// # Errors
     ///
-    /// [`IoasError::InUse`]: an area is not aligned to pages, or outside of the aperture; the errors
-    /// of pinning. Nothing is attached or pinned then.
+    /// [`IoasError::InUse`]: an area is not aligned to pages, or outside of the aperture; the
+    /// errors of pinning. Nothing is attached or pinned then.
     pub fn attach(
         &self,
         cx: &mut CallCx<'_>,
@@ -305,7 +301,7 @@ impl Ioas {
         domains.push(Arc::clone(&domain));
         Ok(domain)
     }
-    /// Reserves what the domain cannot translate, and returns the areas.
+    /// Reserves the addresses that the domain cannot translate, and returns the areas.
     fn reserve_for(&self, domain: &Domain) -> Result<Vec<Area>, IoasError> {
         let mut areas = self.areas.lock();
         let aligned = |n: u64| n.is_multiple_of(PAGE_SIZE);
@@ -376,40 +372,4 @@ impl Ioas {
         let last = last_of(iova, len)?;
         self.areas.lock().covering(iova, last).map(drop)
     }
-}
-
-/// Pins the pages of an area and translates them in every domain, or does nothing.
-fn fill_domains(
-    cx: &mut CallCx<'_>,
-    domains: &[Arc<Domain>],
-    area: &Area,
-) -> Result<(), IoasError> {
-    for (nth, domain) in domains.iter().enumerate() {
-        if let Err(why) = fill_domain(cx, domain, area) {
-            empty_domains(&domains[..nth], area);
-            return Err(why);
-        }
-    }
-    Ok(())
-}
-
-fn fill_domain(cx: &mut CallCx<'_>, domain: &Domain, area: &Area) -> Result<(), IoasError> {
-    let pages = area.pages.add_user(cx, area.indices())?;
-    domain.map(io_pages(area).start, &pages, area.writable);
-    Ok(())
-}
-
-/// Takes an area out of the domains, and then gives up the pins that were for them. The pages are
-/// pinned until no domain translates them.
-fn empty_domains(domains: &[Arc<Domain>], area: &Area) {
-    for domain in domains {
-        domain.unmap(io_pages(area));
-    }
-    for _ in domains {
-        area.pages.remove_user(area.indices());
-    }
-}
-
-fn empty_domain(domain: &Arc<Domain>, area: &Area) {
-    empty_domains(std::slice::from_ref(domain), area);
 }

@@ -1,16 +1,16 @@
 //! Devices behind an IOMMU that pins: VFIO and iommufd. Nothing of the process's memory that such a
 //! device reaches may move, so no notifier is needed, and none is told.
 //!
-//! An *I/O address space* maps I/O virtual addresses to pages of processes. Each page is pinned for
-//! as long as a translation of it exists (`FOLL_LONGTERM`): reclaim, migration and merging pass it
-//! over, fork copies it for the child at once, and the process's own store changes it in place. What
-//! the process does to the *mapping* does not reach the device: after `munmap`, `MADV_DONTNEED` or a
+//! An *I/O address space* maps I/O virtual addresses to pages of processes. Each page is pinned
+//! for as long as a translation of it exists (`FOLL_LONGTERM`): reclaim, migration and merging pass
+//! it over, fork copies it for the child at once, and a store of the process changes it in place.
+//! Changes of the *mapping* do not reach the device: after `munmap`, `MADV_DONTNEED` or a
 //! truncation both go on with pages of their own, as with Linux.
 //!
 //! The rules are those of `drivers/iommu/iommufd` (6.18):
 //!
 //! * a page is pinned once for all domains and accesses of one map, and unpinned with the last;
-//! * what fails half-way has unpinned what it had pinned;
+//! * a call that fails half-way has unpinned the pages that it had pinned;
 //! * an unmapping covers whole areas (`ENOENT` otherwise). It asks those that pinned pages through
 //!   an access to let go, then takes the entries out of every domain, then flushes the IOTLBs, and
 //!   only then unpins:
@@ -32,8 +32,11 @@
 //! | `ioas` | an I/O address space: mapping, unmapping, copying, domains |
 //! | `areas` | its ranges: mapped, reserved, and allowed for addresses that it chooses |
 //! | `pages` | the pages of one map, each pinned once |
+//! | `fill` | areas come into domains and leave them |
 //! | `domain` | the I/O page table of a device, its IOTLB, and transfers through them |
-//! | `dirty` | tracking of the pages that a device has written |
+//! | `tracking` | the dirty bits of a domain |
+//! | `dirty` | reports of the pages that a device has written |
+//! | `access_list` | the accesses that an unmapping calls |
 //! | `access` | pins and transfers by kernel code (mediated devices) |
 //! | `account` | the limit on locked memory |
 //! | `error` | the errors |
@@ -43,14 +46,17 @@
 //! that is charged; page requests; nested domains.
 
 mod access;
+mod access_list;
 mod account;
 mod areas;
 mod dirty;
 mod domain;
 mod error;
+mod fill;
 mod ioas;
 mod mistake;
 mod pages;
+mod tracking;
 
 pub use access::{AccessPages, IoasAccess};
 pub use account::LockedAccount;
