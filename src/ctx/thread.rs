@@ -4,8 +4,8 @@
 //! thread has one lock order, also when code that was handed no token asks for one.
 //!
 //! How: each thread has one *current root*. Its token is out, or was lent ([`Cx::lend`]): then it
-//! is borrowed, so nobody can use it, and its rank says that the thread holds no lock. Only a token
-//! that was lent, or that nobody has, is handed out.
+//! is borrowed, so no code can use it, and its rank says that the thread holds no lock. Only a
+//! token that was lent, or that no code has, is handed out.
 
 use super::{CallCx, Cx, Epoch, Sleepable, rank};
 use crate::sync;
@@ -35,13 +35,13 @@ impl Root {
 /// The current root of a thread.
 #[derive(Debug, Default)]
 enum Current {
-    /// Nobody has a token. A root that was used before may be kept.
+    /// No code has a token. A root that was used before may be kept.
     #[default]
     Nobody,
     Kept(Rc<Root>),
     /// A token of the root is out.
     Out(Rc<Root>),
-    /// The token is lent to whoever asks.
+    /// The token is lent to any code that asks.
     Lent(Rc<Root>),
 }
 
@@ -135,7 +135,7 @@ impl Cx<'_, rank::Idle, Sleepable> {
 
 impl Epoch {
     /// Runs `f` with the token that was lent on this thread, or with one of the thread's own if
-    /// nobody has one; see [`Machine::with_current`](crate::Machine::with_current).
+    /// no code has one; see [`Machine::with_current`](crate::Machine::with_current).
     pub(crate) fn with_current<T>(
         &self,
         f: impl FnOnce(&mut CallCx<'_>) -> T,

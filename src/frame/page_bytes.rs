@@ -19,7 +19,7 @@ enum Bytes {
     /// All zero.
     #[default]
     None,
-    /// Nobody else has their address.
+    /// No other code has their address.
     Own(Own),
     /// They were given an address. If it has none of the frame's bytes, these are all zero.
     Host { page: Box<HostPage>, clean: bool },

@@ -150,7 +150,7 @@ impl Mm {
     ///
     /// ```
     /// use emmu::{PAGE_SIZE, frame::AtomicOp, mm::MmapArgs};
-    /// use std::sync::atomic::Ordering::{Acquire, Release};
+    /// use core::sync::atomic::Ordering::{Acquire, Release};
     /// # let machine = emmu::Machine::new(Default::default());
     /// # let mut thread = machine.enter()?;
     /// # let mut cx = thread.cx();
