@@ -31,6 +31,7 @@ const UNSAFE: &[&str] = &[
     "frame/atomic_bytes.rs",
     "frame/shared.rs",
     "mm/lock/mod.rs",
+    "extmmu/vm_memory.rs",
     "host/executor.rs",
 ];
 
