@@ -72,7 +72,7 @@
 //! | --- | --- |
 //! | map, fault, fork, copy, discard memory | [`Mm`], [`mm`] |
 //! | write a driver | [`driver`], [`notifier`] |
-//! | read the shipped models of KVM, GRU and XPmem | [`extmmu`] |
+//! | read the shipped models of KVM, GRU, XPmem and iommufd | [`extmmu`] |
 //! | back memory by an object of your own | [`file::MemoryObject`] |
 //! | check a driver | `testkit`, with that feature |
 //! | watch coherence at run time | [`oracle::Oracle`] |

@@ -66,10 +66,10 @@ type Slices = SmallVec<[HostSlice; 8]>;
 
 /// A driver that gives out addresses of an address space's memory, each for a time.
 ///
-/// Guarantee: while a closure of [`with_slices`](Self::with_slices) runs, the slices that it got are
-/// the memory of the process, all of them: a window over any of their pages waits until the closure
-/// has returned. How: the closure runs with the gate of this driver held, under which every
-/// translation was looked up. A page that is only read and was never written takes no frame.
+/// Guarantee: while a closure of [`with_slices`](Self::with_slices) runs, its slices are the memory
+/// of the process, all of them: a window over any of their pages waits until the closure has
+/// returned. How: the closure runs with the gate of this driver held, under which every translation
+/// was looked up. A page that is only read and was never written takes no frame.
 ///
 /// Accesses that hit take one lock. Many threads that access the memory at the same time have one
 /// of these drivers each.

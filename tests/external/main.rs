@@ -1,5 +1,8 @@
 //! The models of external MMUs in this process.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod device_numbers;
 #[cfg(feature = "replay")]
 mod devices;
@@ -9,4 +12,5 @@ mod guest_memory;
 mod host_mmu;
 mod kvm;
 mod pfn_cache;
+mod pinned;
 mod xpmem;

@@ -151,6 +151,15 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "Machine::unregister_exports",
         ],
     ),
+    (
+        "for external MMUs of kinds that `replay --mmu` does not have",
+        &[
+            "Mm::resolve_range",
+            "Mm::register_tlb",
+            "Mm::walk",
+            "Mm::serve_page_request",
+        ],
+    ),
 ];
 
 /// The public functions of the three types, as `Type::name`.

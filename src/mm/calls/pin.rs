@@ -13,7 +13,7 @@ use crate::mm::{
 use crate::{
     addr::{Bytes, PAGE_SIZE, Pfn, TASK_SIZE, Vpn, VpnRange, by_page, chunks},
     ctx::CallCx,
-    error::{FaultError, PinError},
+    error::{ByteRange, FaultError, PinError},
     frame::{FrameFlags, HeldFrame, PhysMem},
     notifier::Access,
 };
@@ -151,8 +151,9 @@ impl Mm {
 
 /// Returns the end of a range that is to be held.
 fn end_of(addr: u64, len: usize) -> Result<u64, PinError> {
-    let end = addr.checked_add(len as u64).filter(|&end| end <= TASK_SIZE);
-    end.ok_or(PinError::Range { addr, len })
+    let len = len as u64;
+    let end = addr.checked_add(len).filter(|&end| end <= TASK_SIZE);
+    end.ok_or(PinError::Range(ByteRange { addr, len }))
 }
 
 impl HeldPages {

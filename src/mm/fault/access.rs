@@ -216,11 +216,10 @@ impl Mm {
         out: &mut [u8],
     ) -> usize {
         let mem = self.machine().mem();
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
+        let view = self.table.view(cx);
         let mut done = 0;
         let _ended: Result<(), ()> = by_page(addr, out, |at, offset, part| {
-            let leaf = self.table.leaf(at, pin).ok_or(())?;
+            let leaf = view.leaf(at).ok_or(())?;
             let leaf = leaf.lock().ok_or(())?;
             let pfn = hit(&leaf, at, Access::Read).ok_or(())?;
             mem.read(pfn, offset, part);
@@ -282,9 +281,8 @@ impl Mm {
         access: Access,
         f: F,
     ) -> Result<(), F> {
-        let pinned = cx.pin();
-        let pin = self.table.pin(pinned.guard());
-        let Some(leaf) = self.table.leaf(at, pin) else {
+        let view = self.table.view(cx);
+        let Some(leaf) = view.leaf(at) else {
             return Err(f);
         };
         let pte = leaf.peek(at);
