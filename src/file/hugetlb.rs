@@ -159,24 +159,33 @@ impl HugetlbFile {
     ///
     /// [`ObjectError::Beyond`], [`ObjectError::NoHugePage`].
     pub(crate) fn make(&self, index: u64) -> Result<(), ObjectError> {
-        if !self.has(index) {
-            self.check_inside(index)?;
+        if self.has(index) {
+            return Ok(());
         }
-        self.allocate(index)
+        self.check_inside(index)?;
+        // Once more when it is there: the file may be cut meanwhile.
+        self.allocate(index, || self.check_inside(index))
     }
     /// Returns true if the file has page `index`.
     fn has(&self, index: u64) -> bool {
         self.with_page(index, |page| page.is_some())
     }
-    /// Makes page `index` if the file has none. The caller keeps other faults out.
-    fn allocate(&self, index: u64) -> Result<(), ObjectError> {
+    /// Makes page `index` if the file has none, and if `check` still allows it when the page is ready.
+    /// The caller keeps other faults out.
+    fn allocate(
+        &self,
+        index: u64,
+        check: impl FnOnce() -> Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
         if self.has(index) {
             return Ok(());
         }
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
         let first = self.mapping.owner(index * self.huge.pages());
+        let mut pages = self.pages.lock();
+        check()?;
         page.own(FrameFlags::DIRTY, first);
-        self.pages.lock().insert(index, page.keep());
+        pages.insert(index, page.keep());
         Ok(())
     }
     /// Checks that page `index` lies before the end.
@@ -293,6 +302,8 @@ impl MemoryObject for HugetlbFile {
         self.check_whole(size)?;
         let changing = self.changing.lock();
         let resized = SizeChange::set(&self.size, size);
+        // A fault that saw the old size has mapped its page now.
+        drop(self.pages.lock());
         self.mapping
             .unmap(&mut cx, size / PAGE_SIZE, u64::MAX, EvenCows::Yes);
         resized.done();
@@ -328,7 +339,7 @@ impl MemoryObject for HugetlbFile {
         let _changing = self.changing.lock();
         for index in from / self.bytes()..end.div_ceil(self.bytes()) {
             let _serial = self.serialize();
-            self.allocate(index)?;
+            self.allocate(index, || Ok(()))?;
         }
         if !kept {
             self.size.fetch_max(end, Ordering::AcqRel);

@@ -126,7 +126,11 @@ impl FaultScope<'_> {
         let new = file.take(claim(vma, index)).map_err(failed)?;
         self.own_hugetlb(vma, at, &new)?;
         let first = RawPte::frame(new.head(), vma.read_only());
-        self.map_hugetlb(page, first, PhysMem::map_inc)?;
+        // A cut waits for this before it unmaps, so nothing is mapped behind it.
+        file.with_page(index, |_| {
+            file.check_inside(index).map_err(failed)?;
+            Ok::<_, FaultError>(self.map_hugetlb(page, first, PhysMem::map_inc)?)
+        })?;
         new.keep();
         Ok(())
     }
