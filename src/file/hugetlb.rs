@@ -159,27 +159,23 @@ impl HugetlbFile {
     ///
     /// [`ObjectError::Beyond`], [`ObjectError::NoHugePage`].
     pub(crate) fn make(&self, index: u64) -> Result<(), ObjectError> {
-        if self.has(index) {
-            return Ok(());
-        }
-        self.check_inside(index)?;
-        // Once more when it is there: the file may be cut meanwhile.
         self.allocate(index, || self.check_inside(index))
     }
     /// Returns true if the file has page `index`.
     fn has(&self, index: u64) -> bool {
         self.with_page(index, |page| page.is_some())
     }
-    /// Makes page `index` if the file has none, and if `check` still allows it when the page is ready.
-    /// The caller keeps other faults out.
+    /// Makes page `index` if the file has none and `check` allows it, before and after a page was
+    /// taken: the file may be cut meanwhile. The caller keeps other faults out.
     fn allocate(
         &self,
         index: u64,
-        check: impl FnOnce() -> Result<(), ObjectError>,
+        check: impl Fn() -> Result<(), ObjectError>,
     ) -> Result<(), ObjectError> {
         if self.has(index) {
             return Ok(());
         }
+        check()?;
         let page = self.take(Claim::File(Arc::clone(&self.reserved), index))?;
         let first = self.mapping.owner(index * self.huge.pages());
         let mut pages = self.pages.lock();
@@ -310,9 +306,13 @@ impl MemoryObject for HugetlbFile {
         let mut despite = Despite::default();
         let from = size / self.bytes();
         let gone = self.remove(&mut cx, from..u64::MAX, &mut despite);
-        let reserved = self.reserved.remove(from..u64::MAX);
-        let unused = reserved.saturating_sub(gone.len() as u64);
-        self.host.mem.unreserve_huge(self.huge, unused);
+        {
+            // A fault that has taken a page by now has given it back, or to the file.
+            let _serial = self.serialize();
+            let reserved = self.reserved.remove(from..u64::MAX);
+            let unused = reserved.saturating_sub(gone.len() as u64);
+            self.host.mem.unreserve_huge(self.huge, unused);
+        }
         despite.call(|| self.host.settle_exports(&mut cx));
         drop(changing);
         despite.resume();

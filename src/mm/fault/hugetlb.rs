@@ -129,10 +129,9 @@ impl FaultScope<'_> {
         // A cut waits for this before it unmaps, so nothing is mapped behind it.
         file.with_page(index, |_| {
             file.check_inside(index).map_err(failed)?;
-            Ok::<_, FaultError>(self.map_hugetlb(page, first, PhysMem::map_inc)?)
-        })?;
-        new.keep();
-        Ok(())
+            let map = || self.map_hugetlb(page, first, PhysMem::map_inc);
+            Ok(new.keep_mapped(map)?)
+        })
     }
     /// Makes the frames of a new private page those of its place in the VMA.
     fn own_hugetlb(&self, vma: &Vma, at: Vpn, new: &PoolPage) -> Result<(), NoMemory> {
