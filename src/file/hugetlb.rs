@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     addr::{PAGE_SIZE, Pfn, chunks},
-    ctx::{Below, CallCx, Cx, FaultCx, Rank, Sleepable, rank},
+    ctx::{CallCx, FaultCx},
     error::{NoMemory, ObjectError},
     frame::{AllocKind, Claim, Frame, FrameFlags, HugeSize, PoolPage, ResvMap},
     rmap::{EvenCows, Mapping},
@@ -25,14 +25,36 @@ use std::{any::Any, borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::A
 const NAMELESS: &str = "/anon_hugepage (deleted)";
 
 /// A file of huge pages.
+///
+/// # Examples
+///
+/// ```
+/// use emmu::{HugePoolConfig, HugeSize, Machine, MachineConfig, Mm, mm::MmapArgs};
+/// use emmu::file::{File, FileMode, HugetlbFile};
+///
+/// let huge_pages = HugePoolConfig { pages: 2, ..Default::default() };
+/// let machine = Machine::new(MachineConfig { huge_pages, ..Default::default() });
+/// let mut thread = machine.enter()?;
+/// let mut cx = thread.cx();
+/// let mm = Mm::new(&machine);
+///
+/// let object = HugetlbFile::memfd(machine.host(), "example", 4 << 20, HugeSize::Mib2)?;
+/// let file = File::open(object, FileMode::ReadWrite);
+/// let at = mm.mmap(&mut cx, &MmapArgs::anonymous(4 << 20).file(&file, 0))?; // reserves both pages
+/// mm.store(&mut cx, at, 7)?; // takes one of them
+/// let pool = machine.mem().huge_pool(HugeSize::Mib2);
+/// assert_eq!((pool.free, pool.reserved), (1, 1));
+/// mm.exit(&mut cx);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HugetlbFile {
     name: Box<str>,
-    host: Host,
-    huge: HugeSize,
-    mapping: Arc<Mapping>,
+    pub(super) host: Host,
+    pub(super) huge: HugeSize,
+    pub(super) mapping: Arc<Mapping>,
     size: AtomicU64,
     /// The first frames of the pages, by index in huge pages.
-    pages: Mutex<BTreeMap<u64, Pfn>>,
+    pub(super) pages: Mutex<BTreeMap<u64, Pfn>>,
     /// The pages with a reservation, used or not.
     reserved: Arc<ResvMap>,
     /// Serializes faults, so that none finds the pool empty because another has taken the same
@@ -196,55 +218,8 @@ impl HugetlbFile {
         let page = self.host.mem.take_huge(self.huge, claim);
         page.ok_or(ObjectError::NoHugePage)
     }
-
-    /// Takes the pages of `[from, to)` out of the file; those that a fault has mapped meanwhile are
-    /// unmapped first (`remove_inode_hugepages`). Returns their indices. If a driver keeps a window
-    /// from opening, the page is still mapped and stays.
-    fn remove<R: Rank + Below<rank::Rmap>>(
-        &self,
-        cx: &mut Cx<'_, R, Sleepable>,
-        range: Range<u64>,
-        despite: &mut Despite,
-    ) -> Vec<u64> {
-        let mut gone = Vec::new();
-        let next = |at| {
-            self.pages
-                .lock()
-                .range(at..range.end)
-                .next()
-                .map(|(&i, _)| i)
-        };
-        let mut at = range.start;
-        while let Some(index) = next(at) {
-            at = index + 1;
-            let mut removed = self.remove_unmapped(index);
-            if !removed {
-                let first = index * self.huge.pages();
-                let end = first + self.huge.pages();
-                despite.call(|| self.mapping.unmap(cx, first, end, EvenCows::Yes));
-                removed = self.remove_unmapped(index);
-            }
-            if removed {
-                gone.push(index);
-            }
-        }
-        gone
-    }
-    /// Takes page `index` out of the file unless it is mapped. Returns true if it did.
-    fn remove_unmapped(&self, index: u64) -> bool {
-        let mut pages = self.pages.lock();
-        let unmapped = pages.get(&index).copied();
-        let unmapped = unmapped.filter(|&head| self.host.mem.mapcount(head) == 0);
-        let Some(head) = unmapped else {
-            return false;
-        };
-        pages.remove(&index);
-        drop(pages);
-        self.give_up(head);
-        true
-    }
     /// Drops the file's reference on a page that it no longer has.
-    fn give_up(&self, head: Pfn) {
+    pub(super) fn give_up(&self, head: Pfn) {
         let mem = &self.host.mem;
         for i in 0..self.huge.pages() {
             let pfn = self.part(head, i);
