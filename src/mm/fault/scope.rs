@@ -286,6 +286,7 @@ impl InvalidationWindow<'_, Sleepable> {
             let mut retired = txn.mem().retired();
             let nth = u32::try_from(part.start().0 - page.start().0).expect("within a page");
             txn.remove(
+                part,
                 |_| Some(RawPte::NONE),
                 |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );

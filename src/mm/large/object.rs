@@ -71,7 +71,9 @@ impl Mm {
         let is_part = |pte: RawPte| pte.counted().is_some_and(|pfn| pfn.head() == head);
         window.for_each_leaf_in(part, |txn| {
             let mut retired = txn.mem().retired();
+            let range = txn.range();
             txn.remove(
+                range,
                 |pte| is_part(pte).then_some(RawPte::NONE),
                 |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );
@@ -113,6 +115,7 @@ impl InvalidationWindow<'_, Sleepable> {
             check_parts(txn.leaf(), at, head)?;
             let mut retired = txn.mem().retired();
             txn.remove(
+                block,
                 |_| Some(RawPte::NONE),
                 |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );

@@ -91,10 +91,10 @@ impl<'p> PteTxn<'p> {
     #[inline(always)]
     pub(in crate::mm) fn remove(
         &mut self,
+        part: VpnRange,
         left: impl Fn(RawPte) -> Option<RawPte>,
         mut gone: impl FnMut(RawPte, Flushed<'_>),
     ) {
-        let part = self.part;
         if let Some(flushed) = self.flusher.nothing_cached() {
             return self.leaf.replace_if(part, left, |pte| gone(pte, flushed));
         }
@@ -122,7 +122,9 @@ impl Drop for PteTxn<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.owes.get() {
-            let _no_frame_goes = self.flusher.flush(self.part);
+            // The leaf may have changed beside the part as well.
+            let all = VpnRange::block_of(self.part.start());
+            let _no_frame_goes = self.flusher.flush(all);
         }
     }
 }

@@ -39,18 +39,19 @@ impl InvalidationWindow<'_, Sleepable> {
     pub(in crate::mm) fn split_huge(&mut self, at: Vpn) {
         let mem = self.mm.machine().mem();
         let block = VpnRange::block_of(at);
-        let mut emptied = false;
-        self.for_each_leaf_in(block, |txn| {
-            emptied = split_leaf(mem, txn.leaf());
+        let emptied = self.lock_ptes(at, |txn| {
+            let emptied = split_leaf(mem, txn.leaf());
             if emptied {
                 txn.remove(
+                    block,
                     |_| Some(RawPte::NONE),
                     |pte, flushed| drop_entry(mem, pte, flushed),
                 );
             }
+            emptied
         });
-        if emptied {
-            self.free_empty_leaves(VpnRange::block_of(at));
+        if emptied == Some(true) {
+            self.free_empty_leaves(block);
         }
     }
 }

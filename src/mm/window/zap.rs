@@ -101,8 +101,9 @@ impl<C: Context> InvalidationWindow<'_, C> {
         };
         let Ok(()) = self.leaves_or(range, left, |txn| {
             let mut retired = txn.mem.retired();
-            let mem = txn.mem;
+            let (mem, part) = (txn.mem, txn.part);
             txn.remove(
+                part,
                 |pte| what.leaves(pte, mem),
                 |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );
@@ -124,7 +125,9 @@ impl<C: Context> InvalidationWindow<'_, C> {
                 restore_reserve(txn.mem, &txn.leaf, txn.part);
             }
             let mut retired = txn.mem.retired();
+            let part = txn.part;
             txn.remove(
+                part,
                 |_| Some(RawPte::NONE),
                 |pte, flushed| drop_entry_to(&mut retired, pte, flushed),
             );
