@@ -38,7 +38,7 @@ pub use access::{
 };
 pub use advice::{ForkError, MadviseError, MincoreError, MlockError, MsealError, MsyncError};
 pub use change::{MprotectError, MremapError, MunmapError};
-pub use common::{BeyondTask, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
+pub use common::{BeyondTask, ByteRange, LimitBusy, LimitError, NoMemory, SwapError, VmaError};
 pub use errno::{Errno, HasErrno, Signal};
 pub use mmap::{MmapError, RemapError};
 pub use object::{ObjectError, SealError};

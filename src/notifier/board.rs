@@ -10,7 +10,7 @@
 //! blocks. A window that closes marks the tickets there whose pages it covers. So the board keeps
 //! nothing of closed windows, and windows and tickets of different blocks seldom meet at a lock. A
 //! *wide* window, one over many blocks, is written into one list of its own, and goes through all
-//! buckets when it closes.
+//! buckets when it closes (`docs/adr/0010-tickets-lie-on-the-board.md`).
 //!
 //! Invariants, which the loom models check:
 //!
@@ -24,7 +24,7 @@
 use super::{
     blocks::{BUCKETS, block_of, blocks_of, bucket_of, buckets_of, indices, overlaps_block},
     observer::WindowObserver,
-    outcome::Verdict,
+    outcome::TicketVerdict,
 };
 use crate::{
     addr::{Vpn, VpnRange},
@@ -110,7 +110,7 @@ impl State {
         self.tickets.swap_remove(at)
     }
     /// Returns the verdict on a ticket for `range`, with the answer of the list of wide windows.
-    fn verdict(&self, wide: bool, ticket: &IssuedTicket, range: VpnRange) -> Verdict {
+    fn verdict(&self, wide: bool, ticket: &IssuedTicket, range: VpnRange) -> TicketVerdict {
         let of_pages = ticket.pages.covers(range);
         let (first, block) = (block_of(ticket.pages.start()), blocks_of(range));
         assert!(
@@ -119,11 +119,11 @@ impl State {
             ticket.pages
         );
         if wide || self.is_open(range) {
-            Verdict::Busy
+            TicketVerdict::Busy
         } else if ticket.page || (ticket.block && !of_pages) {
-            Verdict::Stale
+            TicketVerdict::Stale
         } else {
-            Verdict::Current
+            TicketVerdict::Current
         }
     }
 }
@@ -277,7 +277,7 @@ impl BoardTicket<'_> {
     /// of the ticket, or pages of the block around them.
     ///
     /// The caller holds the driver's lock.
-    pub(super) fn verdict(self, range: VpnRange) -> Verdict {
+    pub(super) fn verdict(self, range: VpnRange) -> TicketVerdict {
         let (board, id, at) = (self.board, self.id, self.at);
         std::mem::forget(self);
         // The wide list comes first: see the second invariant.
@@ -287,7 +287,7 @@ impl BoardTicket<'_> {
         state.verdict(wide, &ticket, range)
     }
     /// Returns the verdict as [`verdict`](Self::verdict) does, and keeps the ticket.
-    pub(super) fn look(&self, range: VpnRange) -> Verdict {
+    pub(super) fn look(&self, range: VpnRange) -> TicketVerdict {
         let wide = self.board.is_wide_open(range);
         let state = self.board.bucket(self.at).state.lock();
         state.verdict(wide, &state.tickets[state.find(self.id)], range)

@@ -54,8 +54,8 @@
 //! | --- | --- |
 //! | `window` | an open window: it calls the drivers, and notifies them of its end |
 //! | `gates` | several gates of one registration, by 2-MiB block |
-//! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
 //! | `permit` | pending frame and permit: how a translation is established |
+//! | `ticket` | the ticket that a look-up begins with, and the gates that it is drawn from |
 //! | `range_permit` | the same for the pages of a range |
 //! | `range_ticket` | the ticket of a range, which is looked up in pieces |
 //! | `notifiers` | the drivers as an address space has them: register, age, end |
@@ -80,12 +80,12 @@
 //! | `store` | the trait of a driver's store, and two stores |
 //! | `removed`, `shadow_entry` | entries that leave a store; one entry |
 //! | `observer` | the interface of an oracle |
+//! | `test_hook` | a hook for tests, between a look-up and its use |
 //! | `outcome` | access, verdict, reason to retry |
 //! | `translation` | pages, frames, and the registration that they belong to |
 //! | `blocks` | 2-MiB blocks, hashed to buckets |
 //! | `epoch_list`, `grace` | a list read without a lock, and the grace period of its removals |
 //! | `once_arc` | a shared pointer that is set once |
-//! | `test_hook` | a hook for tests, between a look-up and its use |
 //! | `models` | loom models of all this |
 
 mod blocks;

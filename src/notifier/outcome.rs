@@ -26,7 +26,7 @@ pub enum Retry {
 
 /// The outcome of the check of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum TicketVerdict {
     /// No window has concerned the pages since the ticket was drawn.
     Current,
     /// A window over the pages is open.
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
     Stale,
 }
 
-impl Verdict {
+impl TicketVerdict {
     /// Returns the reason to retry, unless the look-up still holds.
     pub(super) fn check(self) -> Result<(), Retry> {
         match self {

@@ -119,6 +119,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "Machine::new",
             "Machine::try_new",
             "Machine::enter",
+            "Machine::with_current",
         ],
     ),
     (
@@ -126,6 +127,7 @@ const NOT_SAID: &[(&str, &[&str])] = &[
         &[
             "Mm::fork_with",
             "Mm::set_remap_mode",
+            "Mm::atomic",
             "Mm::read_bytes",
             "Mm::write_bytes",
             "Mm::lock_shared",

@@ -151,8 +151,8 @@ impl Mm {
             let right = ticket.access() == Access::Read || pte.may_write();
             pte.is_present() && pte.may_read() && right && !self.is_secret(pte)
         };
-        let pinned = cx.pin();
-        let leaf = self.table.leaf(at, self.table.pin(pinned.guard()))?;
+        let view = self.table.view(cx);
+        let leaf = view.leaf(at)?;
         if ticket.allows_huge(VpnRange::block_of(at)) && leaf.is_huge() {
             return huge(leaf, at, allowed).or_else(|| small(leaf, at, allowed));
         }

@@ -234,7 +234,7 @@ impl InvalidationWindow<'_, Sleepable> {
                 Frames::Copy { copy, original },
             ) => {
                 self.lock_ptes(at, |txn| {
-                    if let Some(slot) = txn.slot(at)
+                    if let Some(slot) = txn.entry(at)
                         && slot.raw() == seen
                     {
                         let pfn = copy.into_raw();

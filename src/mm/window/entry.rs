@@ -53,7 +53,23 @@ pub struct PteSlot<'s> {
 
 impl<'p> PteTxn<'p> {
     /// The entry of `vpn`; `None` unless that page is in the window and in this leaf.
+    ///
+    /// A huge page of a pool has one entry on Linux, never a part of it: `None` as well. The calls
+    /// on its mapping change such a page.
     pub fn slot(&mut self, vpn: Vpn) -> Option<PteSlot<'_>> {
+        self.entry(vpn).filter(|slot| !slot.is_of_pool())
+    }
+    /// Visits every entry of this leaf that lies in the window and is not empty, but those of huge
+    /// pages of a pool.
+    pub fn for_each(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
+        self.each_entry(|slot| {
+            if !slot.is_of_pool() {
+                f(slot);
+            }
+        });
+    }
+    /// The entry of `vpn`, of any page; `None` unless that page is in the window and in this leaf.
+    pub(in crate::mm) fn entry(&mut self, vpn: Vpn) -> Option<PteSlot<'_>> {
         self.part.contains(vpn).then(|| PteSlot {
             leaf: &self.leaf,
             mem: self.mem,
@@ -63,7 +79,7 @@ impl<'p> PteTxn<'p> {
         })
     }
     /// Visits every entry of this leaf that lies in the window and is not empty.
-    pub fn for_each(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
+    pub(in crate::mm) fn each_entry(&mut self, mut f: impl FnMut(PteSlot<'_>)) {
         for at in self.part.iter() {
             if !self.leaf.get(at).is_none() {
                 f(PteSlot {
@@ -168,6 +184,11 @@ impl<'s> PteSlot<'s> {
     }
     pub(in crate::mm) fn raw(&self) -> RawPte {
         self.leaf.get(self.at)
+    }
+    /// Returns true if the entry is part of a huge page of a pool.
+    fn is_of_pool(&self) -> bool {
+        let mapped = self.raw().counted();
+        mapped.is_some_and(|pfn| self.mem.is_of_pool(pfn))
     }
     /// Empties the entry and returns its contents; `None` if it was empty.
     pub fn clear(self) -> Option<RemovedPte<'s>> {

@@ -381,11 +381,10 @@ impl<'w, C: Context> InvalidationWindow<'w, C> {
     pub(in crate::mm) fn free_empty_leaves(&mut self, range: VpnRange) {
         let mm = self.mm;
         let (_, mut cx) = self.core.split();
-        let pinned = cx.pin();
-        let pin = mm.table.pin(pinned.guard());
+        let view = mm.table.view(&mut cx);
         let mut at = range.start().align_up(PMD_PAGES);
         while at.plus(PMD_PAGES) <= range.end() {
-            mm.table.free_if_empty(at, pin);
+            mm.table.free_if_empty(at, view.pin());
             at = at.plus(PMD_PAGES);
         }
     }

@@ -1,6 +1,6 @@
 //! Verdicts are exact, and no ticket or window is left behind.
 
-use super::{Board, Verdict};
+use super::{Board, TicketVerdict};
 use crate::{
     addr::{PMD_PAGES, Vpn, VpnRange},
     notifier::blocks::NARROW,
@@ -27,29 +27,29 @@ fn open_is_busy_closed_is_stale_elsewhere_is_current() {
         let busy = board.draw(at(19));
         let window = range(10, 20 + wide);
         board.begin(window);
-        assert_eq!(busy.verdict(at(19)), Verdict::Busy);
+        assert_eq!(busy.verdict(at(19)), TicketVerdict::Busy);
         assert_eq!(
             board.draw(at(20 + wide)).verdict(at(20 + wide)),
-            Verdict::Current
+            TicketVerdict::Current
         );
         board.end(window);
         let inside = if wide > 0 {
-            Verdict::Stale
+            TicketVerdict::Stale
         } else {
-            Verdict::Current
+            TicketVerdict::Current
         };
         let want = [
-            Verdict::Current,
-            Verdict::Stale,
-            Verdict::Stale,
+            TicketVerdict::Current,
+            TicketVerdict::Stale,
+            TicketVerdict::Stale,
             inside,
-            Verdict::Current,
+            TicketVerdict::Current,
         ];
         assert_eq!(
             drawn.map(|d| (d.at.0, d)).map(|(n, d)| d.verdict(at(n))),
             want
         );
-        assert_eq!(board.draw(at(19)).verdict(at(19)), Verdict::Current);
+        assert_eq!(board.draw(at(19)).verdict(at(19)), TicketVerdict::Current);
         assert_eq!(tickets(&board), 0);
     }
 }
@@ -62,10 +62,10 @@ fn windows_elsewhere_make_nobody_try_again_however_many() {
         board.begin(at(100 + n));
         board.end(at(100 + n));
     }
-    assert_eq!(page.verdict(at(5)), Verdict::Current);
+    assert_eq!(page.verdict(at(5)), TicketVerdict::Current);
     // A verdict on all pages of a huge page is another one.
-    assert_eq!(block.verdict(range(0, PMD_PAGES)), Verdict::Stale);
-    assert_eq!(hit.verdict(at(100)), Verdict::Stale);
+    assert_eq!(block.verdict(range(0, PMD_PAGES)), TicketVerdict::Stale);
+    assert_eq!(hit.verdict(at(100)), TicketVerdict::Stale);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn nested_windows_end_in_any_order() {
     board.begin(a);
     board.begin(b);
     board.end(a);
-    assert_eq!(board.draw(at(3)).verdict(at(3)), Verdict::Busy);
+    assert_eq!(board.draw(at(3)).verdict(at(3)), TicketVerdict::Busy);
     board.end(b);
     assert_eq!(board.open(), 0);
     board.wait_idle(a);
@@ -145,11 +145,11 @@ proptest! {
                     let (drawn, pages, since) = out.swap_remove(n);
                     let asked = if len % 2 == 0 { pages } else { VpnRange::block_of(pages.start()) };
                     let want = if plain.open.iter().any(|o| o.overlaps(asked)) {
-                        Verdict::Busy
+                        TicketVerdict::Busy
                     } else if plain.closed[since..].iter().any(|c| c.overlaps(asked)) {
-                        Verdict::Stale
+                        TicketVerdict::Stale
                     } else {
-                        Verdict::Current
+                        TicketVerdict::Current
                     };
                     prop_assert_eq!(drawn.look(asked), want);
                     prop_assert_eq!(drawn.verdict(asked), want);

@@ -134,8 +134,7 @@ impl Mm {
         let scanned = self.with_leaf_of(&mut g.cx, at, |leaf| scan(mem, leaf, (by, armed)));
         let Some(scanned) = scanned else {
             // No page is here. Linux looks further only if the table above is missing too.
-            let pinned = g.cx.pin();
-            let above = self.table.has_pmd(at, self.table.pin(pinned.guard()));
+            let above = self.table.view(&mut g.cx).has_pmd(at);
             return Err(if above { Fail::Never } else { Fail::Skip });
         };
         let swapped = match scanned? {
