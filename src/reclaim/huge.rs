@@ -55,7 +55,9 @@ impl Reclaim<'_> {
     pub(super) fn is_whole(&self, locked: &FrameLock<'_>, flags: FrameFlags) -> bool {
         let is_shared = || {
             let kinds = FrameFlags::ANON | FrameFlags::SWAP_BACKED | FrameFlags::SWAP_CACHE;
-            let owner = self.owner_of(locked).filter(|_| flags & kinds == FrameFlags::SWAP_BACKED);
+            let owner = self
+                .owner_of(locked)
+                .filter(|_| flags & kinds == FrameFlags::SWAP_BACKED);
             owner.is_some_and(|(owner, index)| owner.folio(index).is_some())
         };
         flags.contains(FrameFlags::LARGE) || is_shared()
