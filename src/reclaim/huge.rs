@@ -1,5 +1,5 @@
-//! Splitting huge pages and folios: those that are to be given up (`split_folio_to_list`), and those
-//! of which a part was given back (`deferred_split_scan`).
+//! Splitting huge pages and folios: those that are to be given up (`split_folio_to_list`), and
+//! those of which a part was given back (`deferred_split_scan`).
 
 use super::shrink::{Fate, Reclaim};
 use crate::{
